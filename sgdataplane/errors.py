@@ -1,0 +1,157 @@
+"""Every error this package raises on purpose, whose fault it is, and what stays in force.
+
+    SgDataplaneError
+      StateFileError      the input is wrong: refused whole, the previous policy stays    (problems)
+      LimitError          right, but more than we or nftables hold                        (subject, limit, actual)
+      KernelError         the kernel or libnftables refused: nothing was changed          (detail, operation, origin)
+        NotFoundError  ExistsError  BusyError
+        UnsupportedError  the kernel lacks a feature                                      (feature, needs)
+        PrivilegeError    not root, or a capability is missing                            (capability)
+      HostError           links, namespaces, sysctls, conntrack                           (subject, detail)
+      LabError            the lab, not the product                                        (subject, detail)
+    InternalError         an invariant of ours broke; not an SgDataplaneError: never caught but at the top
+
+Owns the tree and its wording. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class SgDataplaneError(Exception):
+    """Base of all expected errors; `str()` is what a person reads, one block, no traceback."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Where:
+    """A place in the input: file, 1-based line if known (0 = unknown), JSON pointer (RFC 6901)."""
+
+    file: str = ""
+    line: int = 0
+    pointer: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return " ".join(part for part in (place, self.pointer) if part)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong with the input: the cloud's code (or ours), what, which value, what would be right."""
+
+    where: Where
+    code: str
+    message: str
+    value: str = ""
+    expected: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.code}: {self.message}"]
+        if str(self.where):
+            lines.append(f"  at:       {self.where}")
+        if self.value:
+            lines.append(f"  value:    {self.value}")
+        if self.expected:
+            lines.append(f"  expected: {self.expected}")
+        return "\n".join(lines)
+
+
+class StateFileError(SgDataplaneError):
+    """The state was refused whole; `problems` holds everything found wrong, in the order of the input."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class LimitError(SgDataplaneError):
+    """A legal input that is larger than what we or nftables can hold."""
+
+    def __init__(self, subject: str, limit: int, actual: int) -> None:
+        super().__init__(subject, limit, actual)
+        self.subject, self.limit, self.actual = subject, limit, actual
+
+    def __str__(self) -> str:
+        return f"too large: {self.subject} has {self.actual}, the limit is {self.limit}"
+
+
+class KernelError(SgDataplaneError):
+    """The kernel or libnftables refused an operation; the transaction changed nothing.
+
+    `operation` is the nft line that was refused, `origin` the user's rule it came from ("" if it is ours).
+    """
+
+    def __init__(self, detail: str, *, operation: str = "", origin: str = "") -> None:
+        super().__init__(detail)
+        self.detail, self.operation, self.origin = detail, operation, origin
+
+    def __str__(self) -> str:
+        lines = [f"kernel refused: {self.detail}"]
+        if self.operation:
+            lines.append(f"  operation: {self.operation}")
+        if self.origin:
+            lines.append(f"  from rule: {self.origin}")
+        lines.append("  nothing was changed; the previous policy stays in force")
+        return "\n".join(lines)
+
+
+class NotFoundError(KernelError):
+    """An object that the operation names does not exist."""
+
+
+class ExistsError(KernelError):
+    """An object or element exists already with another value."""
+
+
+class BusyError(KernelError):
+    """An object is still in use."""
+
+
+class UnsupportedError(KernelError):
+    """The kernel or the userland lacks `feature`; `needs` says what provides it."""
+
+    def __init__(self, feature: str, needs: str) -> None:
+        super().__init__(f"{feature} is not available here; it needs {needs}")
+        self.feature, self.needs = feature, needs
+
+
+class PrivilegeError(KernelError):
+    """The caller lacks `capability`; `run` is the command that would have it."""
+
+    def __init__(self, capability: str, run: str = "") -> None:
+        super().__init__(f"this needs {capability}")
+        self.capability, self.run = capability, run
+
+    def __str__(self) -> str:
+        hint = f"\n  run: {self.run}" if self.run else "\n  run it as root"
+        return f"not permitted: this needs {self.capability}{hint}"
+
+
+class HostError(SgDataplaneError):
+    """A link, namespace, sysctl or conntrack operation failed."""
+
+    def __init__(self, subject: str, detail: str) -> None:
+        super().__init__(subject, detail)
+        self.subject, self.detail = subject, detail
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.detail}"
+
+
+class LabError(SgDataplaneError):
+    """The lab can't do what was asked: no such lab or node, or a probe that could not run."""
+
+    def __init__(self, subject: str, detail: str) -> None:
+        super().__init__(subject, detail)
+        self.subject, self.detail = subject, detail
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.detail}"
+
+
+class InternalError(Exception):
+    """An invariant of ours broke. A bug: exit code 70."""

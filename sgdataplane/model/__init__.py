@@ -1,0 +1,1 @@
+"""What the cloud says, and what it means. Must not know nftables, hosts or files."""

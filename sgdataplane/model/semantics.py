@@ -1,0 +1,184 @@
+"""decide(): the executable specification of semantics.md sections 2 and 3, slow and obvious on purpose.
+
+Owns the meaning of every rule. Is given a checked CloudState and one packet. Must not know nftables, hosts or files;
+the compiler must agree with it, and is tested against it, but shares none of this code's shortcuts: it has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sgdataplane.model import always
+from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.state import (
+    CloudState,
+    Eni,
+    GroupRef,
+    GroupType,
+    NetworkType,
+    NicType,
+    PrefixListRef,
+    SecurityGroup,
+    SecurityGroupRule,
+)
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import TCP, Address, Direction, Prefix, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict and why: `rule` (the ids and the priority say which), `inner_accept` (the group), `default`,
+    `always` and `never` (semantics.md section 3, last paragraphs)."""
+
+    verdict: Verdict
+    reason: str
+    security_group_id: str | None = None
+    security_group_rule_id: str | None = None
+    priority: int | None = None
+
+
+ALWAYS = Decision(Verdict.ACCEPT, "always")
+NEVER = Decision(Verdict.DROP, "never")
+
+
+def decide(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> Decision:
+    """What becomes of the opening packet of a session at one ENI. KeyError if the state has no such ENI."""
+    eni = state.eni[packet.eni_id]
+    if always.is_discovery(packet) or always.is_dhcp(packet, options):
+        return ALWAYS
+    if is_spoofed(eni, packet) or is_refused_midstream(packet, options):
+        return NEVER
+    if always.is_metadata(packet, options):
+        return ALWAYS
+    return next(candidates(state, eni, packet, options))
+
+
+def candidates(state: CloudState, eni: Eni, packet: Packet, options: Options = DEFAULTS) -> Iterator[Decision]:
+    """All that would decide this packet, strongest first; the default is always the last one.
+
+    The order is inner accept, then (priority, drop before accept), then the default. Rules that tie in both
+    have the same verdict, so their order by id changes no packet and only names one of them.
+    """
+    custom = (as_decision(group, rule) for group, rule in matching_rules(state, eni, packet))
+    inner = inner_accepts(state, eni, packet)
+    if packet.direction is Direction.EGRESS and options.inner_accept_egress == "custom_first":
+        yield from custom
+        yield from inner
+    else:
+        yield from inner
+        yield from custom
+    yield default_decision(state, eni, packet.direction)
+
+
+def is_spoofed(eni: Eni, packet: Packet) -> bool:
+    """Whether the ENI sends from an address that isn't its own."""
+    return packet.direction is Direction.EGRESS and not any(packet.local in own for own in eni.own_prefixes)
+
+
+def is_refused_midstream(packet: Packet, options: Options) -> bool:
+    """Whether a TCP packet that opens nothing comes from no known session and may not be judged (section 4)."""
+    if packet.protocol != TCP or packet.is_syn:
+        return False
+    return options.strict_syn or (packet.direction is Direction.EGRESS and options.midstream_egress == "drop")
+
+
+def is_basic(state: CloudState, eni: Eni) -> bool:
+    """Whether the ENI's groups are basic ones; all of an ENI's groups are of one type."""
+    return all(state.group[g].security_group_type is GroupType.NORMAL for g in eni.security_group_ids)
+
+
+def default_decision(state: CloudState, eni: Eni, direction: Direction) -> Decision:
+    """What happens when nothing matched: only the egress of basic groups is open."""
+    is_open = direction is Direction.EGRESS and is_basic(state, eni)
+    return Decision(Verdict.ACCEPT if is_open else Verdict.DROP, "default")
+
+
+def inner_accepts(state: CloudState, eni: Eni, packet: Packet) -> Iterator[Decision]:
+    """The groups that let the remote in because this ENI and the remote are both members and the inner policy is
+    Accept. It speaks of the internal network, so the internet interface of a classic instance has none (CHOSEN)."""
+    if eni.nic_type is NicType.INTERNET:
+        return
+    for group_id in sorted(eni.security_group_ids):
+        group = state.group[group_id]
+        if has_inner_accept(group) and is_member(state, group, packet.remote):
+            yield Decision(Verdict.ACCEPT, "inner_accept", group_id)
+
+
+def has_inner_accept(group: SecurityGroup) -> bool:
+    """Advanced groups are always Drop."""
+    return group.security_group_type is GroupType.NORMAL and group.inner_access_policy is Verdict.ACCEPT
+
+
+def matching_rules(state: CloudState, eni: Eni, packet: Packet) -> Iterator[tuple[SecurityGroup, SecurityGroupRule]]:
+    """The pooled rules of all the ENI's groups that match, strongest first."""
+    pooled = [(state.group[g], rule) for g in eni.security_group_ids for rule in state.group[g].rules]
+    for group, rule in sorted(pooled, key=strength):
+        if rule_matches(state, eni, group, rule, packet):
+            yield group, rule
+
+
+def strength(entry: tuple[SecurityGroup, SecurityGroupRule]) -> tuple[int, bool, str, str]:
+    """Sort key: priority ascending, drop before accept, then ids to make ties deterministic."""
+    group, rule = entry
+    is_accept = rule.policy is Verdict.ACCEPT
+    return (rule.priority, is_accept, group.security_group_id, rule.security_group_rule_id)
+
+
+def rule_matches(
+    state: CloudState, eni: Eni, group: SecurityGroup, rule: SecurityGroupRule, packet: Packet
+) -> bool:
+    """Section 2: direction, interface, protocol, ports, remote and narrowing all hold."""
+    return (
+        rule.direction is packet.direction
+        and is_on_interface(state, eni, rule)
+        and rule.ip_protocol.matches(packet.protocol, packet.family)
+        and ports_match(state, rule, packet)
+        and remote_matches(state, group, rule, packet.remote)
+        and (rule.narrowing is None or packet.local in rule.narrowing)
+    )
+
+
+def is_on_interface(state: CloudState, eni: Eni, rule: SecurityGroupRule) -> bool:
+    """Classic network: a rule is judged on the interface of its nic type. VPC rules see all traffic (section 5)."""
+    is_classic = state.vpc[eni.vpc_id].network_type is NetworkType.CLASSIC
+    return not is_classic or rule.nic_type is eni.nic_type
+
+
+def ports_match(state: CloudState, rule: SecurityGroupRule, packet: Packet) -> bool:
+    """Destination ports (a range or a list), then source ports. Rules without ports match port 0 too."""
+    if rule.port_list_id:
+        entries = state.port_list[rule.port_list_id].entries
+        if not any(packet.port in entry.port_range for entry in entries):
+            return False
+    elif rule.port_range is not None and packet.port not in rule.port_range:
+        return False
+    return rule.source_port_range is None or packet.source_port in rule.source_port_range
+
+
+def remote_matches(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, remote: Address) -> bool:
+    if isinstance(rule.remote, Prefix):
+        return remote in rule.remote
+    if isinstance(rule.remote, PrefixListRef):
+        entries = state.prefix_list[rule.remote.prefix_list_id].entries
+        return any(remote in entry.cidr for entry in entries)
+    return is_remote_member(state, group, rule.remote, remote)
+
+
+def is_remote_member(state: CloudState, group: SecurityGroup, ref: GroupRef, remote: Address) -> bool:
+    """A group as remote means its members in the same VPC; one we know nothing of has none (state.md, B)."""
+    other = state.group.get(ref.security_group_id)
+    return other is not None and other.vpc_id == group.vpc_id and is_member(state, other, remote)
+
+
+def is_member(state: CloudState, group: SecurityGroup, address: Address) -> bool:
+    """Whether an ENI of the group has this private address now (an internet interface has no private one)."""
+    return any(
+        address in eni.addresses or any(address in prefix for prefix in eni.delegated_prefixes)
+        for eni in state.enis_of_group[group.security_group_id]
+        if eni.nic_type is NicType.INTRANET
+    )
+
+
+def as_decision(group: SecurityGroup, rule: SecurityGroupRule) -> Decision:
+    return Decision(rule.policy, "rule", group.security_group_id, rule.security_group_rule_id, rule.priority)

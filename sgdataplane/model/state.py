@@ -1,0 +1,234 @@
+"""The cloud's objects as frozen records: the one model that every input format loads into.
+
+Owns CloudState and its records. Is given checked values by `statefile`. Must not know files, hosts or nftables.
+Field names are those of state.md (the names the cloud's Terraform provider uses).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from sgdataplane.net.values import Address, Direction, Family, PortRange, Prefix, Protocol, Verdict
+
+
+class GroupType(enum.Enum):
+    """`normal` is a basic group, `enterprise` an advanced one."""
+
+    NORMAL = "normal"
+    ENTERPRISE = "enterprise"
+
+
+class NetworkType(enum.Enum):
+    VPC = "vpc"
+    CLASSIC = "classic"
+
+
+class NicType(enum.Enum):
+    INTRANET = "intranet"
+    INTERNET = "internet"
+
+
+class EniType(enum.Enum):
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+@dataclass(frozen=True, slots=True)
+class Vpc:
+    vpc_id: str
+    cidr_blocks: tuple[Prefix, ...] = ()
+    network_type: NetworkType = NetworkType.VPC
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixListEntry:
+    cidr: Prefix
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixList:
+    """`max_entries` is what a rule that uses the list costs in quota."""
+
+    prefix_list_id: str
+    address_family: Family
+    max_entries: int
+    entries: tuple[PrefixListEntry, ...] = ()
+    prefix_list_name: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PortListEntry:
+    port_range: PortRange
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PortList:
+    port_list_id: str
+    max_entries: int
+    entries: tuple[PortListEntry, ...] = ()
+    port_list_name: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GroupRef:
+    """A group as remote: the addresses of its ENIs, now."""
+
+    security_group_id: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PrefixListRef:
+    """A prefix list as remote: each of its entries, now."""
+
+    prefix_list_id: str
+
+
+Remote = Prefix | GroupRef | PrefixListRef
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityGroupRule:
+    """One permission of a group. `port_range` and `port_list_id` are both None for every port, 0 included:
+    that is so only for protocols without ports. `narrowing` restricts the ENI's own side, and the family with it."""
+
+    security_group_rule_id: str
+    direction: Direction
+    ip_protocol: Protocol
+    remote: Remote
+    port_range: PortRange | None = None
+    policy: Verdict = Verdict.ACCEPT
+    priority: int = 1
+    source_port_range: PortRange | None = None
+    port_list_id: str = ""
+    narrowing: Prefix | None = None
+    nic_type: NicType = NicType.INTRANET
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityGroup:
+    """`tags` are sorted (key, value) pairs. A service-managed group is enforced like any other, but not writable."""
+
+    security_group_id: str
+    vpc_id: str
+    security_group_type: GroupType = GroupType.NORMAL
+    inner_access_policy: Verdict = Verdict.ACCEPT
+    rules: tuple[SecurityGroupRule, ...] = ()
+    security_group_name: str = ""
+    description: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    service_managed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    instance_id: str
+    instance_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTracking:
+    """Idle timeouts of an ENI's sessions, in seconds (semantics.md section 4 lists the legal values)."""
+
+    tcp_established_timeout: int = 910
+    tcp_closed_and_time_wait_timeout: int = 3
+    udp_timeout: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Eni:
+    """An elastic network interface, the thing protected. The first private address is the primary one."""
+
+    network_interface_id: str
+    vpc_id: str
+    mac_address: str
+    private_ip_addresses: tuple[Address, ...]
+    security_group_ids: tuple[str, ...]
+    instance_id: str = ""
+    type: EniType = EniType.PRIMARY
+    ipv6_addresses: tuple[Address, ...] = ()
+    ipv4_prefixes: tuple[Prefix, ...] = ()
+    ipv6_prefixes: tuple[Prefix, ...] = ()
+    allowed_address_pairs: tuple[Prefix, ...] = ()
+    nic_type: NicType = NicType.INTRANET
+    connection_tracking: ConnectionTracking = field(default_factory=ConnectionTracking)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        return self.private_ip_addresses + self.ipv6_addresses
+
+    @property
+    def delegated_prefixes(self) -> tuple[Prefix, ...]:
+        return self.ipv4_prefixes + self.ipv6_prefixes
+
+    @property
+    def own_prefixes(self) -> tuple[Prefix, ...]:
+        """What it may send from: its addresses, delegated prefixes and allowed pairs."""
+        singles = tuple(Prefix.of(address) for address in self.addresses)
+        return singles + self.delegated_prefixes + self.allowed_address_pairs
+
+
+@dataclass(frozen=True)
+class CloudState:
+    """Everything, checked: references resolve, ids are unique, records are sorted by id (rules by id in their group).
+
+    Loaders are the only ones who build it from outside; `statefile.validate` is what makes the promise true.
+    """
+
+    vpcs: tuple[Vpc, ...] = ()
+    prefix_lists: tuple[PrefixList, ...] = ()
+    port_lists: tuple[PortList, ...] = ()
+    security_groups: tuple[SecurityGroup, ...] = ()
+    instances: tuple[Instance, ...] = ()
+    network_interfaces: tuple[Eni, ...] = ()
+
+    @cached_property
+    def vpc(self) -> dict[str, Vpc]:
+        return {vpc.vpc_id: vpc for vpc in self.vpcs}
+
+    @cached_property
+    def group(self) -> dict[str, SecurityGroup]:
+        return {group.security_group_id: group for group in self.security_groups}
+
+    @cached_property
+    def prefix_list(self) -> dict[str, PrefixList]:
+        return {entry.prefix_list_id: entry for entry in self.prefix_lists}
+
+    @cached_property
+    def port_list(self) -> dict[str, PortList]:
+        return {entry.port_list_id: entry for entry in self.port_lists}
+
+    @cached_property
+    def instance(self) -> dict[str, Instance]:
+        return {entry.instance_id: entry for entry in self.instances}
+
+    @cached_property
+    def eni(self) -> dict[str, Eni]:
+        return {eni.network_interface_id: eni for eni in self.network_interfaces}
+
+    @cached_property
+    def enis_of_instance(self) -> dict[str, tuple[Eni, ...]]:
+        """Primary first, then secondaries by id: the order in which they become eth0, eth1, ..."""
+        found: dict[str, list[Eni]] = {entry.instance_id: [] for entry in self.instances}
+        for eni in self.network_interfaces:
+            if eni.instance_id in found:
+                found[eni.instance_id].append(eni)
+        return {
+            instance: tuple(sorted(enis, key=lambda e: (e.type is EniType.SECONDARY, e.network_interface_id)))
+            for instance, enis in found.items()
+        }
+
+    @cached_property
+    def enis_of_group(self) -> dict[str, tuple[Eni, ...]]:
+        """The ENIs in each group; a group with none has an empty tuple."""
+        found: dict[str, list[Eni]] = {group.security_group_id: [] for group in self.security_groups}
+        for eni in self.network_interfaces:
+            for group_id in eni.security_group_ids:
+                found[group_id].append(eni)
+        return {group: tuple(enis) for group, enis in found.items()}

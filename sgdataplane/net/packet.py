@@ -1,0 +1,35 @@
+"""A packet as policy sees it: which ENI, which direction, who is at the other end.
+
+Owns Packet. Is given plain values. Must not know scapy, rules or nftables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sgdataplane.net.values import Address, Direction, Family
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """The opening packet of a would-be session at one ENI.
+
+    `remote` is the other end's address and `local` the ENI's side, as in the IP header; `protocol` is the
+    transport's IANA number after IPv6 extension headers; `port` and `source_port` are the header's destination
+    and source port, 0..65535, and None for protocols other than TCP and UDP. `icmp_type` is None when unknown
+    or not ICMP. `is_syn` says a TCP packet is a bare SYN; other protocols leave it True.
+    """
+
+    eni_id: str
+    direction: Direction
+    remote: Address
+    local: Address
+    protocol: int
+    port: int | None = None
+    source_port: int | None = None
+    icmp_type: int | None = None
+    is_syn: bool = True
+
+    @property
+    def family(self) -> Family:
+        return self.remote.family

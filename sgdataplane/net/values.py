@@ -1,0 +1,201 @@
+"""Addresses, prefixes, port ranges and protocols as small frozen values in normal form.
+
+Owns their parsing and printing. Is given text. Must not know rules, clouds or nftables.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+
+
+class Family(enum.Enum):
+    """An address family; what differs between the two is data here, so that no code is written twice."""
+
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+    @property
+    def bits(self) -> int:
+        return 32 if self is Family.IPV4 else 128
+
+    @property
+    def last(self) -> int:
+        """The highest address, as an integer."""
+        return (1 << self.bits) - 1
+
+
+class Direction(enum.Enum):
+    """Towards (ingress) or from (egress) the ENI, whatever hook sees the packet."""
+
+    INGRESS = "ingress"
+    EGRESS = "egress"
+
+    @property
+    def other(self) -> Direction:
+        return Direction.EGRESS if self is Direction.INGRESS else Direction.INGRESS
+
+
+class Verdict(enum.Enum):
+    """What becomes of a packet."""
+
+    ACCEPT = "accept"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """One IP address: family and integer value."""
+
+    family_bits: int
+    value: int
+
+    @property
+    def family(self) -> Family:
+        return Family.IPV4 if self.family_bits == 32 else Family.IPV6
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Parse dotted or colon text; ValueError if it is neither. Scoped addresses (fe80::1%eth0) are refused."""
+        if "%" in text:
+            raise ValueError(f"{text!r} carries a scope")
+        ip = ipaddress.ip_address(text)
+        return cls(ip.max_prefixlen, int(ip))
+
+    def __str__(self) -> str:
+        return format_address(self.family_bits, self.value)
+
+
+@lru_cache(maxsize=65536)
+def format_address(bits: int, value: int) -> str:
+    """Text of an address given as integer (RFC 5952 for IPv6)."""
+    return str(ipaddress.IPv4Address(value) if bits == 32 else ipaddress.IPv6Address(value))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Prefix:
+    """A CIDR block with its host bits masked; a single address is a prefix of full length."""
+
+    family_bits: int
+    first: int
+    length: int
+
+    @classmethod
+    def parse(cls, text: str, *, strict: bool = False) -> Prefix:
+        """Parse `address[/length]`; ValueError if malformed, or, when `strict`, if host bits are set."""
+        address, slash, length = text.partition("/")
+        base = Address.parse(address)
+        size = base.family_bits
+        if slash:
+            if not re.fullmatch(r"[0-9]{1,3}", length) or int(length) > size:
+                raise ValueError(f"{text!r} has no valid prefix length (0..{size})")
+            size = int(length)
+        host = (1 << (base.family_bits - size)) - 1
+        if strict and base.value & host:
+            raise ValueError(f"{text!r} has host bits set")
+        return cls(base.family_bits, base.value & ~host, size)
+
+    @classmethod
+    def of(cls, address: Address) -> Prefix:
+        return cls(address.family_bits, address.value, address.family_bits)
+
+    @property
+    def family(self) -> Family:
+        return Family.IPV4 if self.family_bits == 32 else Family.IPV6
+
+    @property
+    def last(self) -> int:
+        return self.first | ((1 << (self.family_bits - self.length)) - 1)
+
+    @property
+    def is_single(self) -> bool:
+        return self.length == self.family_bits
+
+    def __contains__(self, address: object) -> bool:
+        return (
+            isinstance(address, Address)
+            and address.family_bits == self.family_bits
+            and self.first <= address.value <= self.last
+        )
+
+    def __str__(self) -> str:
+        return f"{format_address(self.family_bits, self.first)}/{self.length}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PortRange:
+    """Ports `first..last`, both ends included, 1..65535 (semantics.md section 2: port 0 is never in one)."""
+
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> PortRange:
+        """Parse `from/to`; ValueError unless 1 <= from <= to <= 65535."""
+        match = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
+        if not match:
+            raise ValueError(f"{text!r} is not of the form from/to")
+        first, last = int(match[1]), int(match[2])
+        if not 1 <= first <= last <= 65535:
+            raise ValueError(f"{text!r} is not within 1 <= from <= to <= 65535")
+        return cls(first, last)
+
+    def __contains__(self, port: object) -> bool:
+        return isinstance(port, int) and self.first <= port <= self.last
+
+    def __str__(self) -> str:
+        return f"{self.first}/{self.last}"
+
+
+ICMP, TCP, UDP, GRE, ICMPV6 = 1, 6, 17, 47, 58
+PORT_PROTOCOLS = (TCP, UDP)
+_NAMES = {"icmp": ICMP, "tcp": TCP, "udp": UDP, "gre": GRE, "icmpv6": ICMPV6}
+_NUMBERS = {number: name for name, number in _NAMES.items()}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Protocol:
+    """An IANA protocol number, or `all` (number -1). A number that has a name is the named protocol."""
+
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> Protocol:
+        """Parse a name (any case) or a number 0..255; ValueError otherwise."""
+        name = text.strip().lower()
+        if name == "all":
+            return ALL
+        if name in _NAMES:
+            return cls(_NAMES[name])
+        if re.fullmatch(r"[0-9]{1,3}", name) and int(name) <= 255:
+            return cls(int(name))
+        raise ValueError(f"{text!r} is not tcp, udp, icmp, icmpv6, gre, all or a number 0..255")
+
+    @property
+    def is_all(self) -> bool:
+        return self.number < 0
+
+    @property
+    def has_ports(self) -> bool:
+        return self.number in PORT_PROTOCOLS
+
+    def matches(self, number: int, family: Family) -> bool:
+        """Whether a packet of that protocol number and family is of this protocol (`icmp` is IPv4 only, ...)."""
+        return self.is_all or (self.number == number and self.exists_in(family))
+
+    def exists_in(self, family: Family) -> bool:
+        if self.number == ICMP:
+            return family is Family.IPV4
+        if self.number == ICMPV6:
+            return family is Family.IPV6
+        return True
+
+    def __str__(self) -> str:
+        return "all" if self.is_all else _NUMBERS.get(self.number, str(self.number))
+
+
+ALL = Protocol(-1)
