@@ -1,0 +1,1 @@
+"""The rest of the kernel: namespaces, links, addresses, routes, sysctls. Knows no policy."""

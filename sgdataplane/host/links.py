@@ -1,0 +1,283 @@
+"""Interfaces, addresses, routes and routing rules of one network namespace, through netlink.
+
+Owns the door to rtnetlink. Is given a namespace's name and plain values; hands back plain values.
+Must not know labs, clouds or policy.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from sgdataplane.errors import HostError
+from sgdataplane.host import netns
+from sgdataplane.net.values import Address, Family, Prefix
+
+AF = {Family.IPV4: 2, Family.IPV6: 10}
+RTPROT_OURS = 71  # marks routes and rules as ours; unassigned in linux/rtnetlink.h
+RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
+RTN_TYPES = {"unicast": 1, "local": 2}
+RTNH_F_ONLINK = 4
+IFA_F_NODAD = 2
+IFF_UP = 1
+ADDR_GEN_MODE_NONE = 1  # linux/if_link.h
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One interface. `operstate` is the kernel's word, e.g. UP."""
+
+    ifname: str
+    index: int
+    mac: str
+    alias: str
+    is_up: bool
+    operstate: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class InterfaceAddress:
+    """An address on an interface with the prefix length of its subnet."""
+
+    ifname: str
+    address: Address
+    length: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Route:
+    """`gateway` None: the destination is on the link. A gateway need not be in any subnet (onlink)."""
+
+    ifname: str
+    destination: Prefix
+    gateway: Address | None = None
+    source: Address | None = None
+    table: int = RT_TABLE_MAIN
+    kind: str = "unicast"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RoutingRule:
+    """Use `table` for packets from `source`, or of packet mark `mark`, or of sockets bound to interface `bound_to`."""
+
+    family: Family
+    priority: int
+    table: int
+    source: Prefix | None = None
+    mark: int = 0
+    bound_to: str = ""
+
+
+class Links:
+    """rtnetlink in one namespace. Errors are HostError naming the namespace and the object."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        with netns.inside(name):
+            self._netlink: Any = IPRoute()  # untyped upstream; the socket stays bound to the namespace
+
+    def __enter__(self) -> Links:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._netlink.close()
+
+    # interfaces
+
+    def links(self) -> tuple[Link, ...]:
+        """All interfaces, loopback included."""
+        with self._mapped("list interfaces"):
+            return tuple(_link_of(message) for message in self._netlink.get_links())
+
+    def add_veth(self, ifname: str, peer_netns: str, peer_ifname: str, peer_mac: str) -> None:
+        """Make a veth pair directly in this namespace and the peer's, both ends down: no packet can pass yet."""
+        with self._mapped(f"add veth {ifname}"), netns.open_fd(peer_netns) as fd:
+            peer = {"ifname": peer_ifname, "net_ns_fd": fd, **({"address": peer_mac} if peer_mac else {})}
+            self._netlink.link("add", ifname=ifname, kind="veth", peer=peer)
+
+    def delete_link(self, ifname: str) -> None:
+        """Delete an interface, and with it its veth peer wherever that is; no error if it is gone."""
+        with self._mapped(f"delete {ifname}", tolerated=(errno.ENODEV,)):
+            self._netlink.link("del", index=self.index_of(ifname))
+
+    def set_alias(self, ifname: str, alias: str) -> None:
+        with self._mapped(f"alias of {ifname}"):
+            self._netlink.link("set", index=self.index_of(ifname), ifalias=alias)
+
+    def set_up(self, ifname: str) -> None:
+        with self._mapped(f"set {ifname} up"):
+            self._netlink.link("set", index=self.index_of(ifname), state="up")
+
+    def without_own_link_local(self, ifname: str) -> None:
+        """Derive no link-local address from the MAC; call it before the interface comes up."""
+        spec = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE]]}]]}
+        with self._mapped(f"address mode of {ifname}"):
+            self._netlink.link("set", index=self.index_of(ifname), IFLA_AF_SPEC=spec)
+
+    def index_of(self, ifname: str) -> int:
+        """HostError if there is no such interface."""
+        found = self._netlink.link_lookup(ifname=ifname)
+        if not found:
+            raise HostError(f"interface {ifname} in namespace {self.name}", "there is none of that name")
+        return int(found[0])
+
+    # addresses
+
+    def addresses(self) -> frozenset[InterfaceAddress]:
+        names = {link.index: link.ifname for link in self.links()}
+        with self._mapped("list addresses"):
+            return frozenset(_address_of(message, names) for message in self._netlink.get_addr())
+
+    def add_address(self, entry: InterfaceAddress) -> None:
+        """Usable at once: no duplicate address detection."""
+        with self._mapped(f"add address {entry.address} to {entry.ifname}", tolerated=(errno.EEXIST,)):
+            self._change_address("add", entry, flags=IFA_F_NODAD if entry.address.family is Family.IPV6 else 0)
+
+    def delete_address(self, entry: InterfaceAddress) -> None:
+        with self._mapped(f"delete address {entry.address}", tolerated=(errno.EADDRNOTAVAIL, errno.ENODEV)):
+            self._change_address("del", entry)
+
+    def _change_address(self, verb: str, entry: InterfaceAddress, **more: int) -> None:
+        index = self.index_of(entry.ifname)
+        self._netlink.addr(
+            verb,
+            index=index,
+            family=AF[entry.address.family],
+            address=str(entry.address),
+            prefixlen=entry.length,
+            **more,
+        )
+
+    # routes and rules: only ours, known by their protocol number
+
+    def routes(self) -> frozenset[Route]:
+        names = {link.index: link.ifname for link in self.links()}
+        with self._mapped("list routes"):
+            dumped = [m for family in Family for m in self._netlink.get_routes(family=AF[family])]
+        return frozenset(_route_of(message, names) for message in dumped if message["proto"] == RTPROT_OURS)
+
+    def add_route(self, route: Route) -> None:
+        with self._mapped(f"add route to {route.destination}", tolerated=(errno.EEXIST,)):
+            self._change_route("add", route)
+
+    def delete_route(self, route: Route) -> None:
+        with self._mapped(f"delete route to {route.destination}", tolerated=(errno.ESRCH, errno.ENODEV)):
+            self._change_route("del", route)
+
+    def _change_route(self, verb: str, route: Route) -> None:
+        optional: dict[str, object] = {}
+        if route.gateway is not None:
+            optional |= {"gateway": str(route.gateway), "flags": RTNH_F_ONLINK}
+        if route.source is not None:
+            optional["prefsrc"] = str(route.source)
+        self._netlink.route(
+            verb,
+            family=AF[route.destination.family],
+            dst=str(route.destination),
+            oif=self.index_of(route.ifname),
+            table=route.table,
+            type=RTN_TYPES[route.kind],
+            proto=RTPROT_OURS,
+            **optional,
+        )
+
+    def rules(self) -> frozenset[RoutingRule]:
+        with self._mapped("list routing rules"):
+            return frozenset(
+                _rule_of(message, family)
+                for family in Family
+                for message in self._netlink.get_rules(family=AF[family])
+                if message.get_attr("FRA_PROTOCOL") == RTPROT_OURS
+            )
+
+    def add_rule(self, rule: RoutingRule) -> None:
+        with self._mapped(f"add routing rule {rule.priority}", tolerated=(errno.EEXIST,)):
+            self._change_rule("add", rule)
+
+    def delete_rule(self, rule: RoutingRule) -> None:
+        with self._mapped(f"delete routing rule {rule.priority}", tolerated=(errno.ENOENT,)):
+            self._change_rule("del", rule)
+
+    def _change_rule(self, verb: str, rule: RoutingRule) -> None:
+        optional: dict[str, object] = {}
+        if rule.source is not None:
+            optional |= {"src": str(rule.source).partition("/")[0], "src_len": rule.source.length}
+        if rule.mark:
+            optional["fwmark"] = rule.mark
+        if rule.bound_to:
+            optional["oifname"] = rule.bound_to
+        self._netlink.rule(
+            verb,
+            family=AF[rule.family],
+            priority=rule.priority,
+            table=rule.table,
+            protocol=RTPROT_OURS,
+            **optional,
+        )
+
+    @contextmanager
+    def _mapped(self, operation: str, tolerated: tuple[int, ...] = ()) -> Iterator[None]:
+        """The one place where netlink's errors become ours. `tolerated`: what it asks for is so already."""
+        try:
+            yield
+        except NetlinkError as error:
+            if error.code not in tolerated:
+                raise HostError(f"namespace {self.name}", f"{operation}: {error.args[-1]}") from error
+
+
+def sync(current: Iterable[Any], wanted: Iterable[Any], add: Callable[[Any], None], delete: Callable[[Any], None]) -> int:
+    """Delete what isn't wanted, then add what is missing, both in sorted order; the number of changes made."""
+    surplus, missing = set(current) - set(wanted), set(wanted) - set(current)
+    for entry in sorted(surplus):
+        delete(entry)
+    for entry in sorted(missing):
+        add(entry)
+    return len(surplus) + len(missing)
+
+
+def _link_of(message: Any) -> Link:
+    return Link(
+        ifname=message.get_attr("IFLA_IFNAME"),
+        index=message["index"],
+        mac=message.get_attr("IFLA_ADDRESS") or "",
+        alias=message.get_attr("IFLA_IFALIAS") or "",
+        is_up=bool(message["flags"] & IFF_UP),
+        operstate=message.get_attr("IFLA_OPERSTATE") or "",
+    )
+
+
+def _address_of(message: Any, names: dict[int, str]) -> InterfaceAddress:
+    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    return InterfaceAddress(names.get(message["index"], ""), Address.parse(text), message["prefixlen"])
+
+
+def _route_of(message: Any, names: dict[int, str]) -> Route:
+    family = Family.IPV4 if message["family"] == AF[Family.IPV4] else Family.IPV6
+    destination = message.get_attr("RTA_DST") or ("0.0.0.0" if family is Family.IPV4 else "::")
+    gateway, source = message.get_attr("RTA_GATEWAY"), message.get_attr("RTA_PREFSRC")
+    return Route(
+        ifname=names.get(message.get_attr("RTA_OIF"), ""),
+        destination=Prefix.parse(f"{destination}/{message['dst_len']}"),
+        gateway=Address.parse(gateway) if gateway else None,
+        source=Address.parse(source) if source else None,
+        table=message.get_attr("RTA_TABLE"),
+        kind=next((kind for kind, number in RTN_TYPES.items() if number == message["type"]), ""),
+    )
+
+
+def _rule_of(message: Any, family: Family) -> RoutingRule:
+    source = message.get_attr("FRA_SRC")
+    return RoutingRule(
+        family=family,
+        priority=message.get_attr("FRA_PRIORITY"),
+        table=message.get_attr("FRA_TABLE"),
+        source=Prefix.parse(f"{source}/{message['src_len']}") if source else None,
+        mark=message.get_attr("FRA_FWMARK") or 0,
+        bound_to=message.get_attr("FRA_OIFNAME") or "",
+    )

@@ -1,0 +1,173 @@
+"""Named network namespaces: make, enter, list, remove, and who runs in one.
+
+Owns the files under /run/netns, kept the way `ip netns` keeps them. Is given names.
+Must not know labs, clouds or policy. `setns` is per thread: everything here acts on the calling thread only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from sgdataplane.errors import HostError
+
+RUN_DIR = Path("/run/netns")
+OWN_NETNS = "/proc/thread-self/ns/net"
+CLONE_NEWNS = 0x00020000  # linux/sched.h
+CLONE_NEWNET = 0x40000000
+MS_BIND, MS_REC, MS_SLAVE, MS_SHARED = 0x1000, 0x4000, 0x80000, 0x100000  # linux/mount.h
+MNT_DETACH = 2
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,254}")  # a file name, and no option to any tool
+
+
+def path_of(name: str) -> Path:
+    """Where the namespace of that name is bound; HostError if the name can't be one."""
+    if not NAME.fullmatch(name):
+        raise HostError(f"namespace {name!r}", "the name must be 1 to 255 letters, digits and any of _ . : + -")
+    return RUN_DIR / name
+
+
+def list_names() -> tuple[str, ...]:
+    """All names under /run/netns, sorted; also files that no namespace is bound to."""
+    try:
+        return tuple(sorted(os.listdir(RUN_DIR)))
+    except FileNotFoundError:
+        return ()
+
+
+def exists(name: str) -> bool:
+    """Whether the name is taken."""
+    return path_of(name).exists()
+
+
+def is_bound(name: str) -> bool:
+    """Whether a namespace stands behind the name. A crash between the two steps of `create` leaves a bare file."""
+    try:
+        return os.stat(path_of(name)).st_dev == os.stat(OWN_NETNS).st_dev
+    except FileNotFoundError:
+        return False
+
+
+def create(name: str) -> None:
+    """Make a namespace with nothing but a downed loopback in it. HostError if the name is taken."""
+    path = path_of(name)
+    _share_run_dir()
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0))
+    except FileExistsError as error:
+        raise HostError(f"namespace {name}", "the name is taken") from error
+    with _coming_back():
+        _call("unshare", CLONE_NEWNET)
+        _mount(OWN_NETNS, str(path), MS_BIND)
+
+
+def remove(name: str) -> None:
+    """Unbind the name and delete it; no error if it is gone. The kernel frees the namespace once nothing uses it."""
+    path = path_of(name)
+    if is_bound(name):
+        _call("umount2", os.fsencode(path), MNT_DETACH)
+    path.unlink(missing_ok=True)
+
+
+def enter(name: str) -> None:
+    """Move the calling thread into the namespace for good."""
+    try:
+        fd = os.open(path_of(name), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise HostError(f"namespace {name}", "there is none of that name") from error
+    try:
+        _call("setns", fd, CLONE_NEWNET)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def inside(name: str) -> Iterator[None]:
+    """Run the block with the calling thread in the namespace. Sockets opened there stay bound to it afterwards."""
+    with _coming_back():
+        enter(name)
+        yield
+
+
+def enter_with_sysfs(name: str) -> None:
+    """Like `enter`, with a mount namespace of its own whose /sys shows that namespace's interfaces, for commands."""
+    enter(name)
+    _call("unshare", CLONE_NEWNS)
+    _mount("none", "/", MS_SLAVE | MS_REC)
+    _mount("sgdataplane", "/sys", 0, "sysfs")
+
+
+def pids_in(name: str) -> tuple[int, ...]:
+    """Processes that run in the namespace, our own excepted; empty if there is no such namespace.
+
+    Also empty for a name that someone bound to the machine's or to our own namespace: their processes are no node's.
+    """
+    wanted = _identity(str(path_of(name))) if is_bound(name) else None
+    if wanted in (None, _identity(OWN_NETNS), _identity("/proc/1/ns/net")):
+        return ()
+    candidates = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return tuple(p for p in sorted(candidates) if p != os.getpid() and _identity(f"/proc/{p}/ns/net") == wanted)
+
+
+@contextmanager
+def open_fd(name: str) -> Iterator[int]:
+    """An open file descriptor of the namespace, as netlink wants it."""
+    fd = os.open(path_of(name), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:  # the process ended meanwhile
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def _coming_back() -> Iterator[None]:
+    """Whatever the block does to the calling thread's namespace, undo it."""
+    home = os.open(OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        _call("setns", home, CLONE_NEWNET)
+        os.close(home)
+
+
+def _share_run_dir() -> None:
+    """Make /run/netns a shared mount once, so that names made here are seen in every mount namespace (iproute2's way)."""
+    RUN_DIR.mkdir(mode=0o755, exist_ok=True)
+    try:
+        _mount("", str(RUN_DIR), MS_SHARED | MS_REC)
+    except HostError:  # it is no mount point yet
+        _mount(str(RUN_DIR), str(RUN_DIR), MS_BIND | MS_REC)
+        _mount("", str(RUN_DIR), MS_SHARED | MS_REC)
+
+
+def _mount(source: str, target: str, flags: int, fstype: str = "none") -> None:
+    _call("mount", os.fsencode(source), os.fsencode(target), os.fsencode(fstype), ctypes.c_ulong(flags), None)
+
+
+@lru_cache(maxsize=1)
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _call(function: str, *arguments: object) -> None:
+    """One libc call; HostError with the kernel's words if it fails. (os.setns and os.unshare are Python 3.12+.)"""
+    if getattr(_libc(), function)(*arguments) < 0:
+        code = ctypes.get_errno()
+        raise HostError(f"{function} {_first_text(arguments)}".strip(), os.strerror(code)) from OSError(code, function)
+
+
+def _first_text(arguments: tuple[object, ...]) -> str:
+    return next((os.fsdecode(a) for a in arguments[1:] + arguments[:1] if isinstance(a, bytes) and a), "")

@@ -1,0 +1,1 @@
+"""nftables as data, and the kernel's door. Must not know clouds."""

@@ -1,0 +1,150 @@
+"""run(): what the kernel would do with one packet at one hook, by walking the table that we would load.
+
+Owns the meaning of every statement in the IR. Is given a table and the packet's fields. Must not know clouds.
+What it can't interpret is an error, never a guess: a compile is believed only as far as this agrees with decide().
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sgdataplane.errors import InternalError
+from sgdataplane.nft.ir import (
+    Count,
+    Field,
+    Key,
+    Match,
+    Range,
+    SetMark,
+    SetTimeout,
+    Statement,
+    Table,
+    Verdict,
+    VerdictKind,
+    VerdictMap,
+)
+
+_MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE
+_PORTS = (Field.TH_SPORT, Field.TH_DPORT)
+_WITH_PORTS = (6, 17)
+
+
+@dataclass
+class Outcome:
+    """What became of the packet: accept or drop, the counters it hit in order, map look-ups made, mark at the end."""
+
+    verdict: VerdictKind
+    mark: int
+    counters: list[str] = field(default_factory=list)
+    chains: list[str] = field(default_factory=list)
+    lookups: int = 0
+    timeout: str = ""
+
+
+def run(table: Table, hook_chain: str, packet: Mapping[Field, Key]) -> Outcome:
+    """Walk a base chain. A packet lacks the fields that are not in the mapping.
+
+    InternalError if the table is not one that the kernel would take, or reads what such a packet doesn't have.
+    """
+    walk = _Walk(table, dict(packet), Outcome(VerdictKind.DROP, int(packet.get(Field.CT_MARK, 0))))
+    base = table.chain[hook_chain]
+    if base.hook is None:
+        raise InternalError(f"{hook_chain} is not a base chain")
+    verdict = walk.chain(base.name, 0)
+    walk.outcome.verdict = VerdictKind.DROP if verdict is None else verdict
+    return walk.outcome
+
+
+@dataclass
+class _Walk:
+    table: Table
+    packet: dict[Field, Key]
+    outcome: Outcome
+
+    def chain(self, name: str, depth: int) -> VerdictKind | None:
+        """Accept or drop, or None when the chain ends (or returns) without either."""
+        if depth > _MAX_DEPTH:
+            raise InternalError(f"jumps nest deeper than {_MAX_DEPTH} at chain {name}")
+        if name not in self.table.chain:
+            raise InternalError(f"no chain {name}")
+        self.outcome.chains.append(name)
+        for rule in self.table.chain[name].rules:
+            verdict = self._rule(rule.statements)
+            if verdict is None:
+                continue
+            if verdict.kind is VerdictKind.RETURN:
+                return None
+            if verdict.kind in (VerdictKind.ACCEPT, VerdictKind.DROP):
+                return verdict.kind
+            result = self.chain(verdict.chain, depth + (verdict.kind is VerdictKind.JUMP))
+            if result is not None or verdict.kind is VerdictKind.GOTO:
+                return result
+        return None
+
+    def _rule(self, statements: tuple[Statement, ...]) -> Verdict | None:
+        """The rule's verdict; None if a match fails on the way or there is none."""
+        for statement in statements:
+            match statement:
+                case Verdict():
+                    return statement
+                case Match():
+                    if not self._holds(statement):
+                        return None
+                case VerdictMap():
+                    return self._look_up(statement)
+                case Count(counter):
+                    self._count(counter)
+                case SetMark(keep, value):
+                    self._set_mark(keep, value)
+                case SetTimeout(timeout):
+                    self.outcome.timeout = timeout
+        return None
+
+    def _read(self, asked: Field) -> Key | None:
+        if asked in _PORTS and self.packet.get(Field.L4PROTO) not in _WITH_PORTS:
+            raise InternalError(f"{asked.name} is read for protocol {self.packet.get(Field.L4PROTO)}")
+        return self.packet.get(asked)
+
+    def _holds(self, match: Match) -> bool:
+        value = self._read(match.field)
+        if value is None:
+            return False
+        if match.mask is not None:
+            value = int(value) & match.mask
+        return _within(match.ranges, value) != match.negate
+
+    def _look_up(self, vmap: VerdictMap) -> Verdict | None:
+        value = self._read(vmap.field)
+        if value is None:
+            return None
+        self.outcome.lookups += 1
+        if vmap.name:
+            found = self.named(vmap.name).get(value)
+            return found if isinstance(found, Verdict) else None
+        starts = [item.first for item, _ in vmap.entries]
+        index = bisect_right(starts, value) - 1 if not isinstance(value, str) else -1
+        if index >= 0 and vmap.entries[index][0].last >= value:
+            return vmap.entries[index][1]
+        return None
+
+    def named(self, name: str) -> dict[Key, Verdict | int]:
+        if name not in self.table.map:
+            raise InternalError(f"no map {name}")
+        return self.table.elements_of(name)
+
+    def _count(self, counter: str) -> None:
+        if counter not in self.table.counter:
+            raise InternalError(f"no counter {counter}")
+        self.outcome.counters.append(counter)
+
+    def _set_mark(self, keep: int, value: int) -> None:
+        if Field.CT_MARK in self.packet:
+            self.packet[Field.CT_MARK] = self.outcome.mark = (self.outcome.mark & keep) | value
+
+
+def _within(ranges: tuple[Range, ...], value: Key) -> bool:
+    if isinstance(value, str):
+        return any(item.first == value for item in ranges)
+    return any(item.first <= value <= item.last for item in ranges)

@@ -1,0 +1,251 @@
+"""nftables objects as frozen values: what a table should hold, before any text.
+
+Owns the types that compiler, text, delta and interpreter share. Is given nothing. Must not know clouds, nor nft syntax.
+Keys are integers (addresses, ports, protocol numbers, marks) or interface names; ranges have both ends included.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from functools import cached_property
+
+
+class KeyType(enum.Enum):
+    """What kind of value a field or map key holds."""
+
+    IFNAME = "ifname"
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+    NUMBER = "number"
+    MARK = "mark"
+    NFPROTO = "nfproto"
+    CT_STATE = "ct_state"
+    CT_DIRECTION = "ct_direction"
+
+
+class Field(enum.Enum):
+    """What a rule can look at: a packet header, the interface, or the conntrack entry."""
+
+    IIFNAME = ("iifname", KeyType.IFNAME)
+    OIFNAME = ("oifname", KeyType.IFNAME)
+    NFPROTO = ("nfproto", KeyType.NFPROTO)
+    L4PROTO = ("l4proto", KeyType.NUMBER)
+    IP_SADDR = ("ip_saddr", KeyType.IPV4)
+    IP_DADDR = ("ip_daddr", KeyType.IPV4)
+    IP6_SADDR = ("ip6_saddr", KeyType.IPV6)
+    IP6_DADDR = ("ip6_daddr", KeyType.IPV6)
+    TH_SPORT = ("th_sport", KeyType.NUMBER)
+    TH_DPORT = ("th_dport", KeyType.NUMBER)
+    TCP_FLAGS = ("tcp_flags", KeyType.NUMBER)
+    ICMPV6_TYPE = ("icmpv6_type", KeyType.NUMBER)
+    CT_STATE = ("ct_state", KeyType.CT_STATE)
+    CT_DIRECTION = ("ct_direction", KeyType.CT_DIRECTION)
+    CT_MARK = ("ct_mark", KeyType.MARK)
+
+    @property
+    def key_type(self) -> KeyType:
+        return self.value[1]
+
+
+class Nfproto(enum.IntEnum):
+    IPV4 = 2
+    IPV6 = 10
+
+
+class CtState(enum.IntEnum):
+    """NF_CT_STATE_BIT values (include/uapi/linux/netfilter/nf_conntrack_common.h)."""
+
+    INVALID = 1
+    ESTABLISHED = 2
+    RELATED = 4
+    NEW = 8
+    UNTRACKED = 64
+
+
+class CtDirection(enum.IntEnum):
+    ORIGINAL = 0
+    REPLY = 1
+
+
+TCP_FIN, TCP_SYN, TCP_RST, TCP_ACK = 0x01, 0x02, 0x04, 0x10
+
+Key = int | str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Range:
+    """Keys `first..last`; a single key has both equal."""
+
+    first: Key
+    last: Key
+
+    @classmethod
+    def of(cls, key: Key) -> Range:
+        return cls(key, key)
+
+
+class VerdictKind(enum.Enum):
+    ACCEPT = "accept"
+    DROP = "drop"
+    JUMP = "jump"
+    GOTO = "goto"
+    RETURN = "return"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`chain` is the target of a jump or goto, else empty."""
+
+    kind: VerdictKind
+    chain: str = ""
+
+
+ACCEPT, DROP = Verdict(VerdictKind.ACCEPT), Verdict(VerdictKind.DROP)
+
+
+def goto(chain: str) -> Verdict:
+    return Verdict(VerdictKind.GOTO, chain)
+
+
+def jump(chain: str) -> Verdict:
+    return Verdict(VerdictKind.JUMP, chain)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Holds when `field & mask` lies in one of `ranges` (disjoint, sorted), or in none of them if `negate`.
+
+    A field that the packet lacks never holds, negated or not: the kernel ends the rule there.
+    """
+
+    field: Field
+    ranges: tuple[Range, ...]
+    negate: bool = False
+    mask: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictMap:
+    """Take the verdict of the entry that holds the field's value; go on with the next rule when there is none.
+
+    Either a named map or the entries themselves (disjoint, sorted).
+    """
+
+    field: Field
+    entries: tuple[tuple[Range, Verdict], ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Count the packet in a named counter."""
+
+    counter: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetMark:
+    """Write the conntrack mark: `(mark & keep) | value`. Does nothing for a packet without a conntrack entry."""
+
+    keep: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimeout:
+    """Give the session, at its first packet, the idle timeouts of a named timeout object."""
+
+    timeout: str
+
+
+Statement = Match | VerdictMap | Count | SetMark | SetTimeout | Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    statements: tuple[Statement, ...]
+    comment: str = ""
+
+
+def rule(*statements: Statement, comment: str = "") -> Rule:
+    return Rule(statements, comment)
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Where a base chain stands. Its policy is always drop, but what must be dropped is dropped by a rule: in the
+    moment a base chain is made it accepts (ruleset.md, "Must hold" 1)."""
+
+    name: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """`origin` names the user's rule (or other input) that it was made for, for messages; "" if none."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    hook: Hook | None = None
+    comment: str = ""
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A named map of single keys; its values are verdicts, or marks (integers)."""
+
+    name: str
+    key_type: KeyType
+    elements: tuple[tuple[Key, Verdict | int], ...]
+    comment: str = ""
+    holds_marks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    name: str
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """Idle timeouts in seconds by conntrack state, for one transport and family (nf_conntrack_timeout)."""
+
+    name: str
+    protocol: str
+    family: str
+    policy: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Everything one table holds; each tuple sorted by name, so that equal tables have equal text."""
+
+    name: str
+    chains: tuple[Chain, ...] = ()
+    maps: tuple[Map, ...] = ()
+    counters: tuple[Counter, ...] = ()
+    timeouts: tuple[Timeout, ...] = ()
+    family: str = field(default="inet")
+
+    @cached_property
+    def chain(self) -> dict[str, Chain]:
+        return {chain.name: chain for chain in self.chains}
+
+    @cached_property
+    def map(self) -> dict[str, Map]:
+        return {entry.name: entry for entry in self.maps}
+
+    @cached_property
+    def counter(self) -> dict[str, Counter]:
+        return {entry.name: entry for entry in self.counters}
+
+    @cached_property
+    def _elements(self) -> dict[str, dict[Key, Verdict | int]]:
+        return {entry.name: dict(entry.elements) for entry in self.maps}
+
+    def elements_of(self, name: str) -> dict[Key, Verdict | int]:
+        """A named map's elements by key."""
+        return self._elements[name]

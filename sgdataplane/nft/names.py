@@ -1,0 +1,32 @@
+"""Identifiers and comments: the only place that forms them, so that they are legal, short and recognisable.
+
+Owns the limits nftables puts on them. Is given ids of any text. Must not know what they stand for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+MAX_NAME = 80  # the kernel takes 127 (chains) and 255 (others); short ones read better in `nft list`
+MAX_COMMENT = 120  # NFTNL_UDATA_COMMENT_MAXLEN is 128, with the final zero
+_LEGAL = re.compile(r"[A-Za-z0-9_-]+")  # no dot: it separates
+
+
+def digest(text: str, length: int = 12) -> str:
+    """A stable short hash; 12 hex digits keep a million names apart with odds of a collision under 1 in 500."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def identifier(prefix: str, *ids: str) -> str:
+    """A legal nft name that begins with `prefix` and shows the ids, or their hash where they aren't legal."""
+    body = ".".join(ids)
+    if not all(_LEGAL.fullmatch(part) for part in ids) or len(prefix) + len(body) + 1 > MAX_NAME:
+        readable = re.sub(r"[^A-Za-z0-9_.-]", "_", body)[: MAX_NAME - len(prefix) - 14]
+        body = f"{readable}-{digest(repr(ids))}"
+    return f"{prefix}.{body}"
+
+
+def comment(text: str) -> str:
+    """A comment that nft takes: printable ASCII, no quotes or backslashes, cut to length."""
+    return re.sub(r"[^\x20\x21\x23-\x5b\x5d-\x7e]", "?", text)[:MAX_COMMENT]

@@ -1,0 +1,219 @@
+"""resolve(): a CloudState and one instance -> what applies in that instance's namespace, references followed.
+
+Owns the flattening of groups into ordered permissions, and of remotes into addresses. Is given a checked state.
+Must not know nftables, nor how the kernel is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sgdataplane.model.options import Options
+from sgdataplane.model.semantics import default_decision, has_inner_accept, is_on_interface, strength
+from sgdataplane.model.state import (
+    CloudState,
+    ConnectionTracking,
+    Eni,
+    GroupRef,
+    NicType,
+    PrefixListRef,
+    Remote,
+    SecurityGroup,
+    SecurityGroupRule,
+)
+from sgdataplane.net.values import ALL, Direction, Family, PortRange, Prefix, Protocol, Verdict
+
+Interval = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What a verdict is due to: `reason` as in Decision, with the group and rule where there are any."""
+
+    direction: Direction
+    verdict: Verdict
+    reason: str
+    security_group_id: str = ""
+    security_group_rule_id: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """One step of a direction's order, strongest first. None means any: remote, ports, source ports, narrowing.
+
+    Port ranges are disjoint and sorted.
+    """
+
+    cause: Cause
+    protocol: Protocol = ALL
+    remote: Remote | None = None
+    ports: tuple[Interval, ...] | None = None
+    source_ports: tuple[Interval, ...] | None = None
+    narrowing: Prefix | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAddresses:
+    """Who a remote is, in one family: single addresses, and ranges with both ends included."""
+
+    singles: tuple[int, ...] = ()
+    ranges: tuple[Interval, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The policy of every ENI with this set of groups. The last permission of each direction is its default."""
+
+    security_group_ids: tuple[str, ...]
+    nic_type: NicType
+    ingress: tuple[Permission, ...]
+    egress: tuple[Permission, ...]
+
+    def permissions(self, direction: Direction) -> tuple[Permission, ...]:
+        return self.ingress if direction is Direction.INGRESS else self.egress
+
+
+@dataclass(frozen=True, slots=True)
+class EniPolicy:
+    """One ENI on this host: the interface that carries it, what it may send from, and its profile's index."""
+
+    eni_id: str
+    ifname: str
+    own: tuple[Prefix, ...]
+    profile: int
+    connection_tracking: ConnectionTracking
+
+
+@dataclass(frozen=True)
+class HostPolicy:
+    """All that one namespace enforces. `remotes` holds every remote of every permission, in both families."""
+
+    enis: tuple[EniPolicy, ...]
+    profiles: tuple[Profile, ...]
+    remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
+
+
+def resolve(state: CloudState, interfaces: Mapping[str, str], options: Options) -> HostPolicy:
+    """What a namespace enforces whose links carry these ENIs (ENI id -> interface name). KeyError: no such ENI."""
+    profiles: dict[tuple[tuple[str, ...], NicType, str], Profile] = {}
+    keys = []
+    for eni_id in interfaces:
+        eni = state.eni[eni_id]
+        key = (tuple(sorted(eni.security_group_ids)), eni.nic_type, eni.vpc_id)
+        keys.append(key)
+        if key not in profiles:
+            profiles[key] = resolve_profile(state, eni, options)
+    order = list(profiles)
+    enis = tuple(
+        EniPolicy(eni_id, ifname, state.eni[eni_id].own_prefixes, order.index(key), state.eni[eni_id].connection_tracking)
+        for (eni_id, ifname), key in zip(interfaces.items(), keys, strict=True)
+    )
+    return HostPolicy(enis, tuple(profiles.values()), resolve_remotes(state, profiles.values()))
+
+
+def resolve_profile(state: CloudState, eni: Eni, options: Options) -> Profile:
+    """Pool, order and flatten the rules of all groups of an ENI, in both directions (semantics.md section 3)."""
+    groups = [state.group[group_id] for group_id in sorted(eni.security_group_ids)]
+    pooled = sorted(((group, rule) for group in groups for rule in group.rules), key=strength)
+    usable = [(group, rule) for group, rule in pooled if is_on_interface(state, eni, rule)]
+
+    def ordered(direction: Direction) -> tuple[Permission, ...]:
+        custom = [resolve_rule(state, g, rule) for g, rule in usable if rule.direction is direction]
+        inner = list(inner_permissions(groups, eni, direction))
+        is_custom_first = direction is Direction.EGRESS and options.inner_accept_egress == "custom_first"
+        default = default_decision(state, eni, direction)
+        last = Permission(Cause(direction, default.verdict, "default"))
+        return (*(custom + inner if is_custom_first else inner + custom), last)
+
+    return Profile(
+        tuple(group.security_group_id for group in groups),
+        eni.nic_type,
+        ordered(Direction.INGRESS),
+        ordered(Direction.EGRESS),
+    )
+
+
+def inner_permissions(groups: Iterable[SecurityGroup], eni: Eni, direction: Direction) -> Iterator[Permission]:
+    """The implicit accept between members of each group that this ENI shares and whose inner policy is Accept."""
+    if eni.nic_type is NicType.INTERNET:
+        return
+    for group in groups:
+        if has_inner_accept(group):
+            group_id = group.security_group_id
+            yield Permission(Cause(direction, Verdict.ACCEPT, "inner_accept", group_id), remote=GroupRef(group_id))
+
+
+def resolve_rule(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule) -> Permission:
+    """One rule with its port list followed. A group of another VPC, or one we don't know, stays as an empty remote."""
+    ids = (group.security_group_id, rule.security_group_rule_id)
+    source = rule.source_port_range
+    return Permission(
+        Cause(rule.direction, rule.policy, "rule", *ids, rule.priority),
+        rule.ip_protocol,
+        rule.remote,
+        _ports(state, rule),
+        None if source is None else ((source.first, source.last),),
+        rule.narrowing,
+    )
+
+
+def _ports(state: CloudState, rule: SecurityGroupRule) -> tuple[Interval, ...] | None:
+    if rule.port_list_id:
+        return _merged(entry.port_range for entry in state.port_list[rule.port_list_id].entries)
+    return None if rule.port_range is None else ((rule.port_range.first, rule.port_range.last),)
+
+
+def _merged(ranges: Iterable[PortRange]) -> tuple[Interval, ...]:
+    """Disjoint and sorted, adjacent ones joined."""
+    merged: list[Interval] = []
+    for item in sorted(ranges):
+        if merged and item.first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], item.last))
+        else:
+            merged.append((item.first, item.last))
+    return tuple(merged)
+
+
+def resolve_remotes(
+    state: CloudState, profiles: Iterable[Profile]
+) -> dict[Remote, dict[Family, RemoteAddresses]]:
+    """The addresses behind every remote that a profile names.
+
+    All groups of one namespace are of one VPC, so a group of another VPC is simply empty here.
+    """
+    found: dict[Remote, dict[Family, RemoteAddresses]] = {}
+    for profile in profiles:
+        vpcs = {state.group[group_id].vpc_id for group_id in profile.security_group_ids}
+        for permission in (*profile.ingress, *profile.egress):
+            remote = permission.remote
+            if remote is not None and remote not in found:
+                found[remote] = {family: resolve_remote(state, remote, vpcs, family) for family in Family}
+    return found
+
+
+def resolve_remote(state: CloudState, remote: Remote, vpcs: set[str], family: Family) -> RemoteAddresses:
+    """One remote's addresses in one family."""
+    match remote:
+        case Prefix():
+            return _of_prefixes([remote], family)
+        case PrefixListRef(prefix_list_id):
+            return _of_prefixes((entry.cidr for entry in state.prefix_list[prefix_list_id].entries), family)
+        case GroupRef(group_id):
+            group = state.group.get(group_id)
+            if group is None or group.vpc_id not in vpcs:
+                return RemoteAddresses()
+            return members(state.enis_of_group[group_id], family)
+
+
+def _of_prefixes(prefixes: Iterable[Prefix], family: Family) -> RemoteAddresses:
+    return RemoteAddresses(ranges=tuple((p.first, p.last) for p in prefixes if p.family is family))
+
+
+def members(enis: Iterable[Eni], family: Family) -> RemoteAddresses:
+    """The private addresses of ENIs: an internet interface of a classic instance has none."""
+    private = [eni for eni in enis if eni.nic_type is NicType.INTRANET]
+    singles = [a.value for eni in private for a in eni.addresses if a.family is family]
+    ranges = [(p.first, p.last) for eni in private for p in eni.delegated_prefixes if p.family is family]
+    return RemoteAddresses(tuple(singles), tuple(ranges))
