@@ -1,0 +1,44 @@
+# Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-debian12 lint lock clean
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest -n 2
+# More options for pytest: make test PYTEST_FLAGS='-k priority'
+PYTEST_FLAGS ?=
+UV := uv==0.13.9
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: ## install what is missing: Debian packages, .venv, locked versions
+	@tools/setup.sh
+
+demo: setup ## bring the three-tier example up as a lab, probe every pair with real packets, take it down
+	@$(PYTHON) -m sgdataplane.lab.demo
+
+test: lint ## ruff, mypy and every test that is not slow
+	$(PYTEST) -m 'not slow' $(PYTEST_FLAGS)
+
+test-slow: setup ## the slow tests: scale and soak
+	$(PYTEST) -m slow $(PYTEST_FLAGS)
+
+test-debian12: ## the suite, last commit, in a Debian 12 userland (nft 1.0.6, Python 3.11)
+	tools/debian12.sh make test PYTEST_FLAGS='$(PYTEST_FLAGS)'
+
+lint: setup ## ruff and mypy, both strict
+	$(PYTHON) -m ruff check --quiet
+	$(PYTHON) -m mypy
+
+lock: setup ## take the newest versions that pyproject.toml allows into requirements.lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet $(UV)
+	.venv-lock/bin/uv --quiet --system-certs pip compile pyproject.toml --group dev --output-file requirements.lock \
+	    --universal --python-version 3.11 --generate-hashes --only-binary :all: --no-emit-index-url --upgrade \
+	    --custom-compile-command 'make lock'
+	rm -r .venv-lock
+	@tools/setup.sh
+
+clean: ## remove the environment and all caches
+	rm -rf .venv .venv-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -r {} +
