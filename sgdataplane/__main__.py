@@ -1,0 +1,8 @@
+"""`python -m sgdataplane`: the same as `sgdp`."""
+
+import sys
+
+from sgdataplane.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())
