@@ -122,7 +122,8 @@ def _segments(dim: Dim, boxes: tuple[Box, ...], last: int) -> list[tuple[Interva
     starts: dict[int, list[int]] = {0: []}
     ends: dict[int, list[int]] = {}
     for index, box in enumerate(boxes):
-        for first, end in box.intervals[dim] or ((0, last),):
+        covered = box.intervals[dim]
+        for first, end in ((0, last),) if covered is None else covered:  # an empty port list covers nothing
             starts.setdefault(first, []).append(index)
             ends.setdefault(end + 1, []).append(index)
     cuts = sorted({*starts, *ends} - {last + 1})

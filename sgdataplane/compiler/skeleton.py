@@ -183,8 +183,7 @@ def eni_chain(hook: Direction, link: Link, options: Options) -> Chain:
     if hook is Direction.EGRESS:
         rules += [_not_own(link.own, family) for family in Family]
     rules += _midstream(hook, options)
-    if hook is Direction.EGRESS:
-        rules += [_metadata(prefix) for prefix in options.metadata]
+    rules += [_metadata(hook, prefix) for prefix in options.metadata]
     rules.append(rule(goto(link.roots[hook])))
     return Chain(eni_chain_name(hook, link.ifname), tuple(rules))
 
@@ -218,12 +217,13 @@ def _midstream(hook: Direction, options: Options) -> list[Rule]:
     return [rule(state, is_value(Field.L4PROTO, TCP), not_syn, *_drop(hook, "midstream").statements)]
 
 
-def _metadata(prefix: Prefix) -> Rule:
-    """The metadata address is always reachable outbound; its replies come back as the session's."""
-    destination = Match(FAR_DESTINATION[prefix.family], (_range(prefix),))
-    is_opening = is_value(Field.CT_DIRECTION, CtDirection.ORIGINAL)
-    count = Count(fixed_counter(Direction.EGRESS, "always"))
-    return rule(destination, is_opening, count, goto(f"{Direction.EGRESS.value}-accept"))
+def _metadata(hook: Direction, prefix: Prefix) -> Rule:
+    """The metadata address is always reachable outbound; the answer is told by its being a reply."""
+    far = FAR_SOURCE if hook is Direction.INGRESS else FAR_DESTINATION
+    ct_direction = CtDirection.REPLY if hook is Direction.INGRESS else CtDirection.ORIGINAL
+    count = Count(fixed_counter(hook, "always"))
+    is_session = is_value(Field.CT_DIRECTION, ct_direction)
+    return rule(Match(far[prefix.family], (_range(prefix),)), is_session, count, goto(f"{Direction.EGRESS.value}-accept"))
 
 
 def dispatch(hook: Direction, links: Sequence[Link]) -> Map:
