@@ -1,6 +1,7 @@
 """Far addresses -> classes: which remotes an address belongs to decides which permissions can matter to it.
 
-Owns the split of one family's address space for one profile. Is given resolved remotes. Must not know ports or nftables.
+Owns the split of one family's address space for one profile. Is given resolved remotes.
+Must not know ports or nftables.
 
 Two look-ups find an address's class. First members: single addresses of groups, by the exact set of groups that
 they are in (their *kinship*), so that a member that joins or leaves is one element whatever the rules are. Then, for
@@ -34,7 +35,9 @@ class AddressClasses:
     segments: Segments
 
 
-def classify(remotes: Iterable[Remote], addresses: Mapping[Remote, Mapping[Family, RemoteAddresses]], family: Family) -> AddressClasses:
+def classify(
+    remotes: Iterable[Remote], addresses: Mapping[Remote, Mapping[Family, RemoteAddresses]], family: Family
+) -> AddressClasses:
     """Split a family's addresses by the remotes that hold them."""
     wanted = sorted(set(remotes), key=repr)
     segments = _segments([(remote, addresses[remote][family].ranges) for remote in wanted], family.last)

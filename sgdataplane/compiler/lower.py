@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from sgdataplane.compiler.classes import AddressClasses, RemoteSet, Segments, classify
 from sgdataplane.compiler.diagram import Box, DiagramBuilder, Dim, Leaf, Node
-from sgdataplane.model.state import Remote
+from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.net.values import Verdict as Fate
 from sgdataplane.nft import names
@@ -180,7 +180,9 @@ class _Judge:
         if isinstance(node, Leaf):
             return self._lowering.leaf(node.cause)
         targets = [(Range(*interval), self._lower(child)) for interval, child in node.segments]
-        return self._lowering.content(node.dim.name.lower().replace("_", "-"), _choose(self.view.field(node.dim), targets))
+        return self._lowering.content(
+            node.dim.name.lower().replace("_", "-"), _choose(self.view.field(node.dim), targets)
+        )
 
 
 def _choose(asked: Field, targets: list[tuple[Range, str]]) -> tuple[Rule, ...]:
@@ -238,10 +240,11 @@ def counter_name(cause: Cause) -> str:
 def describe(cause: Cause) -> str:
     """One line for people: which rule, or what else."""
     if cause.reason == "rule":
-        return f"{cause.security_group_id} {cause.security_group_rule_id} {cause.direction.value} priority {cause.priority} {cause.verdict.value}"
+        ids = f"{cause.security_group_id} {cause.security_group_rule_id}"
+        return f"{ids} {cause.direction.value} priority {cause.priority} {cause.verdict.value}"
     subject = f" {cause.security_group_id}" if cause.security_group_id else ""
     return f"{cause.reason}{subject} {cause.direction.value} {cause.verdict.value}"
 
 
 def _kin_comment(kin: RemoteSet) -> str:
-    return names.comment("members of " + ", ".join(sorted(getattr(remote, "security_group_id", str(remote)) for remote in kin)))
+    return names.comment("members of " + ", ".join(sorted(r.security_group_id for r in kin if isinstance(r, GroupRef))))

@@ -68,7 +68,7 @@ class Link:
 
 
 def is_value(asked: Field, *values: int | str) -> Match:
-    return Match(asked, tuple(Range.of(value) for value in sorted(values)))  # type: ignore[type-var]
+    return Match(asked, tuple(Range.of(value) for value in sorted(values)))
 
 
 def epoch_mark(direction: Direction, epoch: int) -> int:
@@ -223,7 +223,9 @@ def _metadata(hook: Direction, prefix: Prefix) -> Rule:
     ct_direction = CtDirection.REPLY if hook is Direction.INGRESS else CtDirection.ORIGINAL
     count = Count(fixed_counter(hook, "always"))
     is_session = is_value(Field.CT_DIRECTION, ct_direction)
-    return rule(Match(far[prefix.family], (_range(prefix),)), is_session, count, goto(f"{Direction.EGRESS.value}-accept"))
+    return rule(
+        Match(far[prefix.family], (_range(prefix),)), is_session, count, goto(f"{Direction.EGRESS.value}-accept")
+    )
 
 
 def dispatch(hook: Direction, links: Sequence[Link]) -> Map:

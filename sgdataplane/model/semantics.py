@@ -125,9 +125,7 @@ def strength(entry: tuple[SecurityGroup, SecurityGroupRule]) -> tuple[int, bool,
     return (rule.priority, is_accept, group.security_group_id, rule.security_group_rule_id)
 
 
-def rule_matches(
-    state: CloudState, eni: Eni, group: SecurityGroup, rule: SecurityGroupRule, packet: Packet
-) -> bool:
+def rule_matches(state: CloudState, eni: Eni, group: SecurityGroup, rule: SecurityGroupRule, packet: Packet) -> bool:
     """Section 2: direction, interface, protocol, ports, remote and narrowing all hold."""
     return (
         rule.direction is packet.direction

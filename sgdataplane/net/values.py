@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 
-
 class Family(enum.Enum):
     """An address family; what differs between the two is data here, so that no code is written twice."""
 

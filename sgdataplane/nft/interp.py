@@ -123,11 +123,12 @@ class _Walk:
         if vmap.name:
             found = self.named(vmap.name).get(value)
             return found if isinstance(found, Verdict) else None
-        starts = [item.first for item, _ in vmap.entries]
-        index = bisect_right(starts, value) - 1 if not isinstance(value, str) else -1
-        if index >= 0 and vmap.entries[index][0].last >= value:
-            return vmap.entries[index][1]
-        return None
+        if isinstance(value, str):
+            raise InternalError(f"an unnamed map is keyed by {vmap.field.name}")
+        index = bisect_right(vmap.entries, value, key=lambda entry: int(entry[0].first)) - 1
+        if index < 0 or int(vmap.entries[index][0].last) < value:
+            return None
+        return vmap.entries[index][1]
 
     def named(self, name: str) -> dict[Key, Verdict | int]:
         if name not in self.table.map:
@@ -147,4 +148,4 @@ class _Walk:
 def _within(ranges: tuple[Range, ...], value: Key) -> bool:
     if isinstance(value, str):
         return any(item.first == value for item in ranges)
-    return any(item.first <= value <= item.last for item in ranges)
+    return any(int(item.first) <= value <= int(item.last) for item in ranges)

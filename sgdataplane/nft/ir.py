@@ -45,7 +45,8 @@ class Field(enum.Enum):
 
     @property
     def key_type(self) -> KeyType:
-        return self.value[1]
+        kind: KeyType = self.value[1]
+        return kind
 
 
 class Nfproto(enum.IntEnum):

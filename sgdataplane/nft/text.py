@@ -107,9 +107,7 @@ def delete_chain(table: Table, name: str) -> str:
 def add_map(table: Table, entry: Map) -> str:
     data = "mark" if entry.holds_marks else "verdict"
     comment = f" {_comment(entry.comment)};" if entry.comment else ""
-    return (
-        f"add map {table.family} {table.name} {entry.name} {{ type {_MAP_KEYS[entry.key_type]} : {data};{comment} }}"
-    )
+    return f"add map {table.family} {table.name} {entry.name} {{ type {_MAP_KEYS[entry.key_type]} : {data};{comment} }}"
 
 
 def delete_map(table: Table, name: str) -> str:
@@ -189,7 +187,7 @@ def statement_text(statement: Statement) -> str:
 def verdict_text(verdict: Verdict) -> str:
     if verdict.kind in (VerdictKind.JUMP, VerdictKind.GOTO):
         return f"{verdict.kind.value} {verdict.chain}"
-    return verdict.kind.value
+    return str(verdict.kind.value)
 
 
 def _match(match: Match) -> str:

@@ -107,7 +107,9 @@ def resolve(state: CloudState, interfaces: Mapping[str, str], options: Options) 
             profiles[key] = resolve_profile(state, eni, options)
     order = list(profiles)
     enis = tuple(
-        EniPolicy(eni_id, ifname, state.eni[eni_id].own_prefixes, order.index(key), state.eni[eni_id].connection_tracking)
+        EniPolicy(
+            eni_id, ifname, state.eni[eni_id].own_prefixes, order.index(key), state.eni[eni_id].connection_tracking
+        )
         for (eni_id, ifname), key in zip(interfaces.items(), keys, strict=True)
     )
     return HostPolicy(enis, tuple(profiles.values()), resolve_remotes(state, profiles.values()))
@@ -176,9 +178,7 @@ def _merged(ranges: Iterable[PortRange]) -> tuple[Interval, ...]:
     return tuple(merged)
 
 
-def resolve_remotes(
-    state: CloudState, profiles: Iterable[Profile]
-) -> dict[Remote, dict[Family, RemoteAddresses]]:
+def resolve_remotes(state: CloudState, profiles: Iterable[Profile]) -> dict[Remote, dict[Family, RemoteAddresses]]:
     """The addresses behind every remote that a profile names.
 
     All groups of one namespace are of one VPC, so a group of another VPC is simply empty here.

@@ -31,7 +31,7 @@ SHARDS = 8  # 8 x 250 states x 200 packets
 
 def compiled(state: CloudState, options: Options) -> dict[str, tuple[Table, str]]:
     """Per ENI its instance's table and the interface that carries it."""
-    tables = {}
+    tables: dict[str, tuple[Table, str]] = {}
     for enis in state.enis_of_instance.values():
         interfaces = {eni.network_interface_id: f"eth{index}" for index, eni in enumerate(enis)}
         table = compile_policy(resolve(state, interfaces, options), options, EPOCH)

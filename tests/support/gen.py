@@ -86,7 +86,7 @@ def port_lists(draw: st.DrawFn, index: int) -> PortList:
 
 
 @st.composite
-def rules(draw: st.DrawFn, rule_id: str, remotes: list[Remote], lists: tuple[PortList, ...]) -> SecurityGroupRule:
+def rules(draw: st.DrawFn, rule_id: str, remotes: list[Remote], lists: list[PortList]) -> SecurityGroupRule:
     """Any rule that validation would let through."""
     remote = draw(st.one_of(prefixes(), st.sampled_from(remotes)) if remotes else prefixes())
     protocol = Protocol.parse(draw(st.sampled_from(PROTOCOLS)))
@@ -94,7 +94,7 @@ def rules(draw: st.DrawFn, rule_id: str, remotes: list[Remote], lists: tuple[Por
     port_list = ""
     if protocol.has_ports:
         source = draw(st.none() | port_ranges())
-        if lists and draw(st.booleans()):
+        if len(lists) > 0 and draw(st.booleans()):
             port_list = draw(st.sampled_from(lists)).port_list_id
         else:
             ports = draw(port_ranges())
@@ -144,7 +144,7 @@ def security_groups(
         remotes += [*(GroupRef(f"sg-{i}") for i in others), GroupRef("sg-unknown")]
     inner = draw(st.sampled_from(Verdict)) if types[index] is GroupType.NORMAL else Verdict.DROP
     count = draw(st.integers(0, 8))
-    made = tuple(draw(rules(f"sgr-{index}-{n}", remotes, ports)) for n in range(count))
+    made = tuple(draw(rules(f"sgr-{index}-{n}", remotes, list(ports))) for n in range(count))
     return SecurityGroup(f"sg-{index}", VPC_ID, types[index], inner, made)
 
 
@@ -159,7 +159,10 @@ def network_interfaces(draw: st.DrawFn, groups: tuple[SecurityGroup, ...], is_cl
         choices = [g.security_group_id for g in groups if g.security_group_type is kind]
         chosen = draw(st.lists(st.sampled_from(choices), min_size=1, max_size=3, unique=True))
         many = draw(st.integers(1, 2))
-        take = {family: tuple(Address(family.bits, BASE[family] + n) for n in own[family][index * 2 :][:many]) for family in Family}
+        take = {
+            family: tuple(Address(family.bits, BASE[family] + n) for n in numbers[index * 2 :][:many])
+            for family, numbers in own.items()
+        }
         delegated = Prefix(32, BASE[Family.IPV4] + 48 + index * 4, 30)
         made.append(
             Eni(
