@@ -1,0 +1,71 @@
+"""Texts -> documents, and the lines of what is wrong in them.
+
+Owns the choice of JSON or YAML, and the second pass over the text that finds lines, made only when something is wrong.
+Must not know what documents mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+from sgdataplane.errors import Problem, Where
+from sgdataplane.statefile.jsontext import json_lines, parse_json
+from sgdataplane.statefile.problems import Problems
+from sgdataplane.statefile.source import Source
+from sgdataplane.statefile.syntax import SyntaxFaultError
+from sgdataplane.statefile.yamltext import parse_yaml, yaml_lines
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One parsed file, a mapping at the top."""
+
+    source: Source
+    mapping: dict[str, object]
+
+    @property
+    def file(self) -> str:
+        return self.source.file
+
+
+def is_json(source: Source) -> bool:
+    """By its name; a name that doesn't tell is JSON if it begins like it."""
+    if source.file.endswith((".yaml", ".yml")):
+        return False
+    return source.file.endswith(".json") or source.text.lstrip().startswith("{")
+
+
+def parse(source: Source, problems: Problems) -> Document | None:
+    """The document; None and a problem if it can't be read."""
+    try:
+        root = parse_json(source.text) if is_json(source) else parse_yaml(source.text)
+    except SyntaxFaultError as fault:
+        problem = fault.problem
+        where = replace(problem.where, file=source.file)
+        problems.add(where, problem.code, problem.message, value=problem.value, expected=problem.expected)
+        return None
+    if not isinstance(root, dict):
+        where, expected = Where(source.file, 1), "a mapping of native sections, or an answer of the cloud"
+        problems.add(where, "InvalidDocument.WrongType", "not a state document", value=root, expected=expected)
+        return None
+    return Document(source, cast(dict[str, object], root))
+
+
+def with_lines(problems: Problems, sources: tuple[Source, ...]) -> None:
+    """Give every kept problem that has a pointer but no line the line it stands at."""
+    for source in sources:
+        wanted = {p.where.pointer for p in problems.kept if p.where.file == source.file and not p.where.line}
+        if wanted:
+            lines = json_lines(source.text, wanted) if is_json(source) else yaml_lines(source.text, wanted)
+            problems.kept = [placed(problem, source.file, lines) for problem in problems.kept]
+
+
+def placed(problem: Problem, file: str, lines: dict[str, int]) -> Problem:
+    where = problem.where
+    if where.file != file or where.line:
+        return problem
+    pointer = where.pointer
+    while pointer and pointer not in lines:
+        pointer = pointer.rpartition("/")[0]
+    return replace(problem, where=replace(where, line=lines.get(pointer, 0)))

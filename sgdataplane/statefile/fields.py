@@ -1,0 +1,176 @@
+"""One object of an input, whatever its format, and typed reading of its fields.
+
+Owns Fields (values with their places) and Reader (values with their types). Is given what a format module found,
+under the names of state.md's native format. Must not know formats, records or what fields mean.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sgdataplane.errors import Where
+from sgdataplane.statefile.problems import Problems
+
+E = TypeVar("E", bound=enum.Enum)
+T = TypeVar("T")
+
+# Ids become part of nft comments (128 bytes for group and rule together) and of namespace names.
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+ID_EXPECTED = "letters, digits, dots, dashes and underscores, beginning with a letter or digit, at most 63 characters"
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """`values` under native names. `names` says where a field really stands, relative to `pointer`, when that differs
+    from its name; a `*` in it is the index in a list. A list of objects is a tuple of Fields."""
+
+    file: str
+    pointer: str
+    values: Mapping[str, object]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def where(self, name: str = "", index: int | None = None) -> Where:
+        """The place of the object, of one of its fields, or of one element of a list; without its line."""
+        if not name:
+            return Where(self.file, 0, self.pointer)
+        tail = self.names.get(name, name)
+        if index is not None:
+            tail = tail.replace("*", str(index)) if "*" in tail else f"{tail}/{index}"
+        else:
+            tail = tail.partition("/*")[0]
+        return Where(self.file, 0, f"{self.pointer}/{tail}")
+
+    def children(self, name: str) -> tuple[Fields, ...]:
+        found = self.values.get(name, ())
+        return found if isinstance(found, tuple) else ()
+
+
+def escape(key: str) -> str:
+    """A key as a token of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+class Reader:
+    """Reads fields by type. What is wrong goes to `problems`, and a harmless stand-in comes back, so that one pass
+    finds every problem; `is_clean` says whether a record may be made of what was read."""
+
+    def __init__(self, fields: Fields, problems: Problems) -> None:
+        self.fields = fields
+        self.problems = problems
+        self._before = problems.count
+
+    @property
+    def is_clean(self) -> bool:
+        return self.problems.count == self._before
+
+    def refuse(self, name: str, code: str, message: str, expected: str = "", index: int | None = None) -> None:
+        """Note a problem with a field, or with one element of a list field."""
+        value = self.fields.values.get(name, "")
+        if index is not None and isinstance(value, (list, tuple)):
+            value = value[index]
+        self.problems.add(self.fields.where(name, index), code, message, value=value, expected=expected)
+
+    def has(self, name: str) -> bool:
+        return name in self.fields.values
+
+    def require(self, name: str, expected: str) -> bool:
+        """Whether the field is there; a problem if not."""
+        if self.has(name):
+            return True
+        where = self.fields.where()
+        self.problems.add(where, f"MissingParameter.{camel(name)}", f"{name} is missing", expected=expected)
+        return False
+
+    def wrong_type(self, name: str, expected: str, index: int | None = None) -> None:
+        self.refuse(name, "InvalidDocument.WrongType", f"{name} has the wrong type", expected, index)
+
+    def text(self, name: str, default: str = "") -> str:
+        """Free text. A number is not text: YAML would have to guess how it was written."""
+        value = self.fields.values.get(name, default)
+        if not isinstance(value, str):
+            self.wrong_type(name, "text; put a number in quotes")
+            return default
+        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            self.refuse(name, "InvalidDocument.NotUtf8", f"{name} holds half of a surrogate pair", "Unicode text")
+        return value
+
+    def identifier(self, name: str, *, required: bool = False) -> str:
+        """An id; "" if it is absent."""
+        if not self.has(name):
+            if required:
+                self.require(name, "an id")
+            return ""
+        value = self.text(name)
+        if self.is_clean_id(value):
+            return value
+        self.refuse(name, f"Invalid{camel(name)}.Malformed", f"{name} is not an id", ID_EXPECTED)
+        return ""
+
+    @staticmethod
+    def is_clean_id(value: str) -> bool:
+        return ID.fullmatch(value) is not None
+
+    def integer(self, name: str, default: int) -> int:
+        value = self.fields.values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.wrong_type(name, "a whole number")
+            return default
+        return value
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        value = self.fields.values.get(name, default)
+        if not isinstance(value, bool):
+            self.wrong_type(name, "true or false")
+            return default
+        return value
+
+    def choice(self, name: str, default: E, code: str) -> E:
+        """A member of the enum that `default` belongs to, in any case."""
+        if not self.has(name):
+            return default
+        value = self.fields.values[name]
+        members = {str(member.value).lower(): member for member in type(default)}
+        found = members.get(value.lower()) if isinstance(value, str) else None
+        if found is None:
+            self.refuse(name, code, f"{name} is not a known value", " or ".join(members))
+            return default
+        return found
+
+    def parsed(self, name: str, parse: Callable[[str], T], code: str, expected: str) -> T | None:
+        """Text put through `parse`; None if the field is absent or wrong."""
+        if not self.has(name):
+            return None
+        before = self.problems.count
+        value = self.text(name)
+        if self.problems.count > before:
+            return None
+        try:
+            return parse(value)
+        except ValueError:
+            self.refuse(name, code, f"{name} is malformed", expected)
+            return None
+
+    def listed(self, name: str, parse: Callable[[str], T], code: str, expected: str) -> tuple[T, ...]:
+        """Each text of a list put through `parse`; what is wrong is left out."""
+        values = self.fields.values.get(name, ())
+        if not isinstance(values, (list, tuple)):
+            self.wrong_type(name, "a list")
+            return ()
+        found: list[T] = []
+        for index, value in enumerate(values):
+            try:
+                if not isinstance(value, str):
+                    raise ValueError
+                found.append(parse(value))
+            except ValueError:
+                self.refuse(name, code, f"an element of {name} is malformed", expected, index)
+        return tuple(found)
+
+
+def camel(name: str) -> str:
+    """A native field name in the cloud's spelling: `vpc_id` is `VpcId`."""
+    return "".join(part.capitalize() for part in name.split("_"))

@@ -1,0 +1,95 @@
+"""JSON text -> plain values, and the lines of places in it.
+
+Owns strictness: no duplicate keys, no NaN, bounded depth. Is given text. Must not know what the values mean.
+The standard library's C scanner reads 24 MB in 0.2 s with the check for duplicate keys, which msgspec can't make.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator
+
+from sgdataplane.statefile.fields import escape
+from sgdataplane.statefile.syntax import MAX_DEPTH, SyntaxFaultError, duplicate_key, malformed, too_deep
+
+TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],]|\n|[^\s{}\[\],:"]+', re.DOTALL)
+
+
+class _DuplicateKeyError(Exception):
+    """Raised out of the scanner, which doesn't know where it is."""
+
+
+def parse_json(text: str) -> object:
+    """The document's value; SyntaxFaultError if it isn't strict JSON."""
+    try:
+        return json.loads(text, object_pairs_hook=_as_mapping, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise malformed(f"not JSON: {error.msg.lower()}", error.lineno) from error
+    except _DuplicateKeyError as error:
+        raise next(find_duplicates(walk_json(text)), too_deep()) from error
+    except RecursionError as error:
+        raise too_deep() from error
+    except ValueError as error:
+        raise malformed(f"not JSON: {str(error).partition(';')[0]}") from error
+
+
+def _as_mapping(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        raise _DuplicateKeyError
+    return mapping
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def find_duplicates(walked: Iterable[tuple[str, int]]) -> Iterator[SyntaxFaultError]:
+    """A fault for every pointer that a walk meets a second time."""
+    seen: set[str] = set()
+    for pointer, line in walked:
+        if pointer in seen:
+            yield duplicate_key(pointer, line)
+        seen.add(pointer)
+
+
+def json_lines(text: str, wanted: Collection[str]) -> dict[str, int]:
+    """The 1-based line at which each wanted pointer's key or value begins."""
+    return {pointer: line for pointer, line in walk_json(text) if pointer in wanted}
+
+
+def walk_json(text: str) -> Iterator[tuple[str, int]]:
+    """(pointer, line) of every value, those of mappings at their key, in the order of the text.
+
+    The text must be JSON; the walk ends early where it is deeper than a state ever is.
+    """
+    line = 1
+    path: list[tuple[str, int]] = []  # (pointer of the open collection, next index; -1 in a mapping)
+    is_key = False
+    current = ""
+    yield "", 1
+    for match in TOKEN.finditer(text):
+        token = match[0]
+        if token == "\n":
+            line += 1
+        elif token in "}]":
+            path.pop()
+            is_key = False
+        elif token == ",":
+            is_key = path[-1][1] < 0
+        elif is_key:
+            current = f"{path[-1][0]}/{escape(json.loads(token, strict=False))}"
+            is_key = False
+            yield current, line
+        else:
+            if path and path[-1][1] >= 0:
+                parent, index = path[-1]
+                path[-1] = (parent, index + 1)
+                current = f"{parent}/{index}"
+                yield current, line
+            if token in "{[":
+                if len(path) == MAX_DEPTH:
+                    return
+                is_key = token == "{"
+                path.append((current, -1 if is_key else 0))

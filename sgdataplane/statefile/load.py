@@ -1,0 +1,59 @@
+"""load(): the straight line from a path to a checked CloudState.
+
+Owns the order of the steps. Must not know the details of any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgdataplane.model.state import CloudState
+from sgdataplane.policy.findings import Finding
+from sgdataplane.statefile.document import parse, with_lines
+from sgdataplane.statefile.native import add_native
+from sgdataplane.statefile.problems import Problems
+from sgdataplane.statefile.records import read_drafts, with_macs
+from sgdataplane.statefile.sections import Drafts, Sections
+from sgdataplane.statefile.source import Source, read_sources
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A checked state, and what was odd in how it was written (masked host bits, ignored remotes, ...)."""
+
+    state: CloudState
+    findings: tuple[Finding, ...]
+
+
+def load(path: Path, *, profile: str = "seed") -> Loaded:
+    """Load a file or folder of either format of state.md; StateFileError with everything wrong in it."""
+    problems = Problems()
+    sources = read_sources(path, problems)
+    return load_sources(sources, problems, profile=profile)
+
+
+def load_sources(sources: tuple[Source, ...], problems: Problems, *, profile: str = "seed") -> Loaded:
+    """The same from texts; `problems` holds what was wrong in getting them."""
+    documents = [document for source in sources if (document := parse(source, problems))]
+    sections = Sections()
+    for document in documents:
+        add_native(document, sections, problems)
+    drafts = read_drafts(sections, problems)
+    if problems.count:
+        with_lines(problems, sources)
+        raise problems.as_error()
+    return Loaded(as_state(drafts), tuple(drafts.findings))
+
+
+def as_state(drafts: Drafts) -> CloudState:
+    """The records, sorted by id."""
+    enis = sorted((draft.record for draft in drafts.network_interfaces), key=lambda eni: eni.network_interface_id)
+    return CloudState(
+        tuple(sorted((draft.record for draft in drafts.vpcs), key=lambda vpc: vpc.vpc_id)),
+        tuple(sorted((draft.record for draft in drafts.prefix_lists), key=lambda entry: entry.prefix_list_id)),
+        tuple(sorted((draft.record for draft in drafts.port_lists), key=lambda entry: entry.port_list_id)),
+        tuple(sorted((draft.record for draft in drafts.security_groups), key=lambda group: group.security_group_id)),
+        tuple(sorted((draft.record for draft in drafts.instances), key=lambda entry: entry.instance_id)),
+        with_macs(enis),
+    )

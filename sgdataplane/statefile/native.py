@@ -1,0 +1,129 @@
+"""The native format (state.md, A): a document's value -> Sections.
+
+Owns its keys and nesting. Is given parsed documents. Must not know what values mean.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from sgdataplane.errors import Where
+from sgdataplane.statefile.document import Document
+from sgdataplane.statefile.fields import Fields, escape
+from sgdataplane.statefile.problems import Problems
+from sgdataplane.statefile.sections import Sections
+
+VERSION = 1
+KEYS = {
+    "vpcs": ("vpc_id", "cidr_blocks", "network_type"),
+    "prefix_lists": (
+        "prefix_list_id", "prefix_list_name", "address_family", "max_entries", "description", "entries",
+    ),
+    "port_lists": ("port_list_id", "port_list_name", "max_entries", "description", "entries"),
+    "security_groups": (
+        "security_group_id", "security_group_name", "security_group_type", "vpc_id", "inner_access_policy",
+        "service_managed", "description", "tags", "rules",
+    ),
+    "instances": ("instance_id", "instance_name"),
+    "network_interfaces": (
+        "network_interface_id", "instance_id", "type", "vpc_id", "mac_address", "private_ip_addresses",
+        "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes", "security_group_ids", "allowed_address_pairs", "nic_type",
+        "connection_tracking",
+    ),
+}  # fmt: skip
+# Objects inside objects, by the section and key they stand under.
+INNER_KEYS = {
+    ("prefix_lists", "entries"): ("cidr", "description"),
+    ("port_lists", "entries"): ("port_range", "description"),
+    ("security_groups", "rules"): (
+        "security_group_rule_id", "type", "policy", "priority", "ip_protocol", "port_range", "source_port_range",
+        "port_list_id", "cidr_ip", "ipv6_cidr_ip", "source_security_group_id", "dest_security_group_id",
+        "prefix_list_id", "dest_cidr_ip", "source_cidr_ip", "ipv6_dest_cidr_ip", "ipv6_source_cidr_ip", "nic_type",
+        "description",
+    ),
+    ("network_interfaces", "connection_tracking"): (
+        "tcp_established_timeout", "tcp_closed_and_time_wait_timeout", "udp_timeout",
+    ),
+}  # fmt: skip
+# Groups of other accounts, known by id only because rules name them as remotes: they match nothing.
+UNKNOWN_GROUPS = "unknown_security_group_ids"
+TOP_KEYS = ("version", *KEYS, UNKNOWN_GROUPS)
+
+
+def is_native(root: object) -> bool:
+    """Whether a document's value is meant as native: it has one of its keys."""
+    return isinstance(root, dict) and any(key in root for key in TOP_KEYS)
+
+
+def add_native(document: Document, sections: Sections, problems: Problems) -> None:
+    """Add the document's objects to `sections`; several documents are merged so."""
+    top = Fields(document.file, "", document.mapping)
+    check_keys(top, TOP_KEYS, problems)
+    if top.values.get("version", VERSION) != VERSION:
+        where, value = top.where("version"), top.values["version"]
+        message = "an unknown version of the format"
+        problems.add(where, "InvalidDocument.UnsupportedVersion", message, value=value, expected=str(VERSION))
+    for section in KEYS:
+        objects = children(top, section, problems)
+        getattr(sections, section).extend(as_object(fields, section, problems) for fields in objects)
+    sections.unknown_groups.update(texts(top, UNKNOWN_GROUPS, problems))
+
+
+def as_object(fields: Fields, section: str, problems: Problems) -> Fields:
+    """The object with the objects inside it made Fields too, and its keys checked."""
+    check_keys(fields, KEYS[section], problems)
+    values = dict(fields.values)
+    for (parent, key), keys in INNER_KEYS.items():
+        if parent == section and key in values:
+            values[key] = inner_objects(fields, key, keys, problems)
+    return Fields(fields.file, fields.pointer, values)
+
+
+def inner_objects(fields: Fields, key: str, keys: tuple[str, ...], problems: Problems) -> tuple[Fields, ...]:
+    if key == "connection_tracking":
+        value = fields.values[key]
+        if not isinstance(value, dict):
+            refuse_type(fields.where(key), value, "a mapping", problems)
+            return ()
+        found: tuple[Fields, ...] = (Fields(fields.file, f"{fields.pointer}/{key}", value),)
+    else:
+        found = tuple(children(fields, key, problems))
+    for child in found:
+        check_keys(child, keys, problems)
+    return found
+
+
+def children(fields: Fields, key: str, problems: Problems) -> Iterable[Fields]:
+    """The mappings of a list; whatever else is in it is a problem."""
+    values = fields.values.get(key, [])
+    if not isinstance(values, list):
+        refuse_type(fields.where(key), values, "a list of mappings", problems)
+        return
+    for index, value in enumerate(values):
+        if isinstance(value, dict):
+            yield Fields(fields.file, f"{fields.pointer}/{key}/{index}", value)
+        else:
+            refuse_type(fields.where(key, index), value, "a mapping", problems)
+
+
+def texts(fields: Fields, key: str, problems: Problems) -> list[str]:
+    values = fields.values.get(key, [])
+    if isinstance(values, list) and all(isinstance(value, str) for value in values):
+        return values
+    refuse_type(fields.where(key), values, "a list of ids", problems)
+    return []
+
+
+def refuse_type(where: Where, value: object, expected: str, problems: Problems) -> None:
+    problems.add(where, "InvalidDocument.WrongType", "a value of the wrong type", value=value, expected=expected)
+
+
+def check_keys(fields: Fields, known: tuple[str, ...], problems: Problems) -> None:
+    """Refuse every key that isn't known, with the nearest one that is."""
+    for key in fields.values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            expected = f"did you mean {near[0]}?" if near else "one of " + ", ".join(known)
+            where = fields.where(escape(key))
+            problems.add(where, "InvalidDocument.UnknownKey", "an unknown key", value=key, expected=expected)

@@ -1,0 +1,55 @@
+"""Collects everything that is wrong with an input, so that it is refused once and whole.
+
+Owns Problems and its cap. Is given places and wording. Must not know formats or records.
+"""
+
+from __future__ import annotations
+
+from sgdataplane.errors import Problem, StateFileError, Where
+
+# What a person can use; a hostile file could otherwise make millions, each with its text.
+MAX_PROBLEMS = 100
+MAX_VALUE = 80
+
+
+class Problems:
+    """A list of Problem that keeps the first MAX_PROBLEMS and counts the rest."""
+
+    def __init__(self) -> None:
+        self.kept: list[Problem] = []
+        self.count = 0
+
+    def add(self, where: Where, code: str, message: str, *, value: object = "", expected: str = "") -> None:
+        """Note one problem; `value` is what the input says, `expected` what would be right."""
+        self.count += 1
+        if len(self.kept) < MAX_PROBLEMS:
+            self.kept.append(Problem(where, code, message, show(value), expected))
+
+    @property
+    def is_full(self) -> bool:
+        return self.count >= MAX_PROBLEMS
+
+    def as_error(self) -> StateFileError:
+        """The error to raise: what was kept and, if any were not, how many more there are."""
+        more = self.count - len(self.kept)
+        if not more:
+            return StateFileError(tuple(self.kept))
+        last = Problem(Where(), "InvalidDocument.TooManyProblems", f"and {more} more problems, not shown")
+        return StateFileError((*self.kept, last))
+
+
+def show(value: object) -> str:
+    """A value as a person reads it: one line of printable characters, at most MAX_VALUE of them."""
+    text = value if isinstance(value, str) else spell(value)
+    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: MAX_VALUE + 1])
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 3] + "..."
+
+
+def spell(value: object) -> str:
+    """Scalars as JSON and YAML write them, collections by their kind only: they may be huge."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (dict, list, tuple)):
+        kind = "mapping" if isinstance(value, dict) else "list"
+        return f"a {kind} of {len(value)}"
+    return str(value)

@@ -1,0 +1,348 @@
+"""Fields -> records, each checked in itself.
+
+Owns the reading of every kind but rules. Is given native names. Must not know formats, nor other records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import count
+
+from sgdataplane.model.state import (
+    ConnectionTracking,
+    Eni,
+    EniType,
+    GroupType,
+    Instance,
+    NetworkType,
+    NicType,
+    PortList,
+    PortListEntry,
+    PrefixList,
+    PrefixListEntry,
+    SecurityGroup,
+    SecurityGroupRule,
+    Vpc,
+)
+from sgdataplane.net.values import Address, Family, PortRange, Prefix, Verdict
+from sgdataplane.policy.findings import Finding, Severity, subject
+from sgdataplane.statefile.fields import ID, ID_EXPECTED, Fields, Reader
+from sgdataplane.statefile.problems import Problems
+from sgdataplane.statefile.rules import PORTS_EXPECTED, RuleReader, cidr_expected, family_parser, made_rule_id
+from sgdataplane.statefile.sections import Draft, Drafts, GroupDraft, R, Sections
+
+MAX_TAGS = 20
+# REF: the values that the cloud takes for an ENI's session timeouts, in seconds (semantics.md section 4).
+TIMEOUTS = {
+    "tcp_established_timeout": (30, 60, 80, 100, 200, 300, 500, 700, 910),
+    "tcp_closed_and_time_wait_timeout": tuple(range(3, 16)),
+    "udp_timeout": (10, 20, 30, 60, 80, 100),
+}
+MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+MAC_OUI = "00:16:3e"
+NOT_UNICAST = tuple(
+    Prefix.parse(block)
+    for block in (
+        "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255",
+        "::/128", "::1/128", "fe80::/10", "ff00::/8",
+    )
+)  # fmt: skip
+
+
+def read_drafts(sections: Sections, problems: Problems) -> Drafts:
+    """All that is right in itself; what isn't is left out and noted in `problems`."""
+    drafts = Drafts(unknown_groups=frozenset(sections.unknown_groups))
+    for fields in sections.vpcs:
+        keep(drafts.vpcs, read_vpc(Reader(fields, problems)), fields)
+    for fields in sections.prefix_lists:
+        keep(drafts.prefix_lists, read_prefix_list(Reader(fields, problems)), fields)
+    for fields in sections.port_lists:
+        keep(drafts.port_lists, read_port_list(Reader(fields, problems)), fields)
+    for fields in sections.security_groups:
+        group = read_group(Reader(fields, problems), drafts.findings)
+        if group is not None:
+            drafts.security_groups.append(group)
+    for fields in sections.instances:
+        keep(drafts.instances, read_instance(Reader(fields, problems)), fields)
+    for fields in sections.network_interfaces:
+        keep(drafts.network_interfaces, read_eni(Reader(fields, problems)), fields)
+    return drafts
+
+
+def keep(drafts: list[Draft[R]], record: R | None, fields: Fields) -> None:
+    if record is not None:
+        drafts.append(Draft(record, fields))
+
+
+def read_vpc(reader: Reader) -> Vpc | None:
+    vpc_id = reader.identifier("vpc_id", required=True)
+    network_type = reader.choice("network_type", NetworkType.VPC, "InvalidNetworkType.ValueNotSupported")
+    expected = "an IPv4 or IPv6 CIDR block without host bits"
+    blocks = reader.listed("cidr_blocks", parse_strict, "InvalidCidrBlock.Malformed", expected)
+    return Vpc(vpc_id, tuple(sorted(blocks)), network_type) if reader.is_clean else None
+
+
+def parse_strict(text: str) -> Prefix:
+    return Prefix.parse(text, strict=True)
+
+
+def read_prefix_list(reader: Reader) -> PrefixList | None:
+    list_id = reader.identifier("prefix_list_id", required=True)
+    family = read_family(reader)
+    max_entries = read_max_entries(reader)
+    entries = [read_prefix_entry(Reader(child, reader.problems), family) for child in reader.fields.children("entries")]
+    name, description = reader.text("prefix_list_name"), reader.text("description")
+    kept = tuple(entry for entry in entries if entry is not None)
+    check_entries(reader, max_entries, [str(entry.cidr) for entry in kept])
+    return PrefixList(list_id, family, max_entries, kept, name, description) if reader.is_clean else None
+
+
+def read_family(reader: Reader) -> Family:
+    if not reader.require("address_family", "IPv4 or IPv6"):
+        return Family.IPV4
+    return reader.choice("address_family", Family.IPV4, "InvalidAddressFamily.ValueNotSupported")
+
+
+def read_prefix_entry(reader: Reader, family: Family) -> PrefixListEntry | None:
+    """Host bits are an error here: the cloud's lists have none, so they are a typing mistake."""
+    expected = f"an {cidr_expected(family)}, without host bits"
+    reader.require("cidr", expected)
+    cidr = reader.parsed("cidr", family_parser(family, strict=True), "InvalidEntryCidr.Malformed", expected)
+    description = reader.text("description")
+    return PrefixListEntry(cidr, description) if reader.is_clean and cidr is not None else None
+
+
+def read_port_list(reader: Reader) -> PortList | None:
+    list_id = reader.identifier("port_list_id", required=True)
+    max_entries = read_max_entries(reader)
+    entries = [read_port_entry(Reader(child, reader.problems)) for child in reader.fields.children("entries")]
+    name, description = reader.text("port_list_name"), reader.text("description")
+    kept = tuple(entry for entry in entries if entry is not None)
+    check_entries(reader, max_entries, [str(entry.port_range) for entry in kept])
+    return PortList(list_id, max_entries, kept, name, description) if reader.is_clean else None
+
+
+def read_port_entry(reader: Reader) -> PortListEntry | None:
+    reader.require("port_range", PORTS_EXPECTED)
+    ports = reader.parsed("port_range", PortRange.parse, "InvalidEntryPortRange.Malformed", PORTS_EXPECTED)
+    description = reader.text("description")
+    return PortListEntry(ports, description) if reader.is_clean and ports is not None else None
+
+
+def read_max_entries(reader: Reader) -> int:
+    if not reader.require("max_entries", "a whole number, 1..200"):
+        return 0
+    value = reader.integer("max_entries", 0)
+    if value < 1 and reader.is_clean:
+        reader.refuse("max_entries", "InvalidMaxEntries.Malformed", "max_entries is out of range", "1..200")
+    return value
+
+
+def check_entries(reader: Reader, max_entries: int, entries: list[str]) -> None:
+    """No more than the list was made for, and none twice."""
+    if reader.is_clean and len(entries) > max_entries:
+        where = reader.fields.where("entries")
+        message = "the list has more entries than its max_entries"
+        reader.problems.add(
+            where, "LimitExceed.Entries", message, value=len(entries), expected=f"at most {max_entries}"
+        )  # fmt: skip
+    seen: set[str] = set()
+    for index, entry in enumerate(entries):
+        if entry in seen and reader.is_clean:
+            where = reader.fields.where("entries", index)
+            message = "the same entry twice in one list"
+            reader.problems.add(where, "InvalidEntry.Duplicate", message, value=entry, expected="each entry once")
+        seen.add(entry)
+
+
+def read_group(reader: Reader, findings: list[Finding]) -> GroupDraft | None:
+    group_id = reader.identifier("security_group_id", required=True)
+    vpc_id = reader.identifier("vpc_id", required=True)
+    group_type = reader.choice("security_group_type", GroupType.NORMAL, "InvalidSecurityGroupType.ValueNotSupported")
+    inner = read_inner_policy(reader, group_type)
+    tags = read_tags(reader)
+    name, description = reader.text("security_group_name"), reader.text("description")
+    managed = reader.flag("service_managed")
+    rules = read_rules(reader, group_id, findings)
+    if not reader.is_clean:
+        return None
+    records = tuple(sorted((draft.record for draft in rules), key=lambda rule: rule.security_group_rule_id))
+    record = SecurityGroup(group_id, vpc_id, group_type, inner, records, name, description, tags, managed)
+    return GroupDraft(record, reader.fields, rules)
+
+
+def read_inner_policy(reader: Reader, group_type: GroupType) -> Verdict:
+    """Basic groups default to Accept; advanced ones are always Drop (semantics.md section 3)."""
+    default = Verdict.ACCEPT if group_type is GroupType.NORMAL else Verdict.DROP
+    inner = reader.choice("inner_access_policy", default, "InvalidPolicy.Malformed")
+    if group_type is GroupType.ENTERPRISE and inner is Verdict.ACCEPT:
+        message = "an advanced group's inner access policy is always Drop"
+        reader.refuse("inner_access_policy", "InvalidGroupParameter.OperationDenied", message, "Drop, or a basic group")
+    return inner
+
+
+def read_tags(reader: Reader) -> tuple[tuple[str, str], ...]:
+    tags = reader.fields.values.get("tags", {})
+    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
+        reader.wrong_type("tags", "a mapping of text to text; put numbers in quotes")
+        return ()
+    if len(tags) > MAX_TAGS:
+        reader.refuse("tags", "InvalidTagCount", "too many tags", f"at most {MAX_TAGS}")
+    return tuple(sorted(tags.items()))
+
+
+def read_rules(reader: Reader, group_id: str, findings: list[Finding]) -> tuple[Draft[SecurityGroupRule], ...]:
+    """Every rule with an id: its own or a made one. Of rules without ids that say the same, the first is kept,
+    as the cloud does when it is asked to add a rule again."""
+    found: dict[str, Draft[SecurityGroupRule]] = {}
+    for fields in reader.fields.children("rules"):
+        read = RuleReader(fields, group_id, reader.problems).read()
+        if read is None:
+            continue
+        rule, odd = read
+        is_made = not rule.security_group_rule_id
+        if is_made:
+            rule = replace(rule, security_group_rule_id=made_rule_id(group_id, rule))
+        rule_id = rule.security_group_rule_id
+        if rule_id not in found:
+            found[rule_id] = Draft(rule, fields)
+            findings.extend(odd)
+        elif is_made:
+            about = subject(security_group_id=group_id, security_group_rule_id=rule_id)
+            findings.append(Finding("DuplicateRule", Severity.INFO, "the same rule again; it is kept once", about))
+        else:
+            code, message = "InvalidDocument.DuplicateId", "two rules of one group have the same id"
+            where = fields.where("security_group_rule_id")
+            reader.problems.add(where, code, message, value=rule_id, expected="an id of its own")
+    return tuple(found.values())
+
+
+def read_instance(reader: Reader) -> Instance | None:
+    instance_id = reader.identifier("instance_id", required=True)
+    name = reader.text("instance_name")
+    return Instance(instance_id, name) if reader.is_clean else None
+
+
+def read_eni(reader: Reader) -> Eni | None:
+    """The ENI with its sets in order; mac_address is "" if the input gives none."""
+    eni_id = reader.identifier("network_interface_id", required=True)
+    vpc_id = reader.identifier("vpc_id", required=True)
+    instance_id = reader.identifier("instance_id")
+    eni_type = reader.choice("type", EniType.PRIMARY, "InvalidType.ValueNotSupported")
+    nic_type = reader.choice("nic_type", NicType.INTRANET, "InvalidNicType.ValueNotSupported")
+    mac = reader.parsed("mac_address", parse_mac, "InvalidMacAddress.Malformed", "a unicast MAC, 00:16:3e:00:00:01")
+    addresses = read_addresses(reader)
+    ipv6 = reader.listed("ipv6_addresses", own_address(Family.IPV6), "InvalidIp.Address", "a unicast IPv6 address")
+    prefixes = [read_delegated(reader, family) for family in Family]
+    pairs = reader.listed("allowed_address_pairs", parse_strict, "InvalidAddressPair.Malformed", "a CIDR block")
+    groups = read_group_ids(reader)
+    tracking = read_tracking(reader)
+    if not reader.is_clean:
+        return None
+    return Eni(
+        eni_id, vpc_id, mac or "", addresses[:1] + tuple(sorted(addresses[1:])), groups, instance_id, eni_type,
+        tuple(sorted(ipv6)), prefixes[0], prefixes[1], tuple(sorted(pairs)), nic_type, tracking,
+    )  # fmt: skip
+
+
+def read_addresses(reader: Reader) -> tuple[Address, ...]:
+    """IPv4 addresses, the primary one first. The cloud's answer marks the primary one instead of putting it first."""
+    expected = "a unicast IPv4 address"
+    found = reader.listed("private_ip_addresses", own_address(Family.IPV4), "InvalidIp.Address", expected)
+    if not found and reader.is_clean:
+        message = "an ENI has a primary private IPv4 address"
+        where = reader.fields.where("private_ip_addresses")
+        reader.problems.add(where, "MissingParameter.PrivateIpAddresses", message, expected=expected)
+    return found
+
+
+def own_address(family: Family) -> Callable[[str], Address]:
+    """A parser of addresses that an ENI may have."""
+
+    def parse(text: str) -> Address:
+        address = Address.parse(text)
+        if address.family is not family or not is_unicast(address):
+            raise ValueError(f"{text!r} can't be an ENI's address")
+        return address
+
+    return parse
+
+
+def is_unicast(address: Address) -> bool:
+    """Neither unspecified, loopback, link-local nor multicast; of the class E space, only broadcast is left out."""
+    return not any(address in block for block in NOT_UNICAST)
+
+
+def read_delegated(reader: Reader, family: Family) -> tuple[Prefix, ...]:
+    name = f"{family.value}_prefixes"
+    expected = f"an {cidr_expected(family)}, without host bits"
+    found = reader.listed(name, family_parser(family, strict=True), "InvalidPrefix.Malformed", expected)
+    return tuple(sorted(found))
+
+
+def read_group_ids(reader: Reader) -> tuple[str, ...]:
+    """An ENI always has at least one group (SEED), each once."""
+    found = reader.listed("security_group_ids", parse_id, "InvalidSecurityGroupId.Malformed", ID_EXPECTED)
+    if not found and reader.is_clean:
+        message = "an ENI belongs to at least one security group"
+        where = reader.fields.where("security_group_ids")
+        reader.problems.add(where, "MissingParameter.SecurityGroupIds", message, expected="a list of group ids")
+    for index, group_id in enumerate(found):
+        if group_id in found[:index]:
+            code, message = "InvalidParameter.SecurityGroupIdRepeated", "the same group twice on one ENI"
+            reader.refuse("security_group_ids", code, message, "each group once", index)
+    return tuple(sorted(found))
+
+
+def parse_id(text: str) -> str:
+    if not ID.fullmatch(text):
+        raise ValueError(f"{text!r} is not an id")
+    return text
+
+
+def read_tracking(reader: Reader) -> ConnectionTracking:
+    children = reader.fields.children("connection_tracking")
+    if not children:
+        return ConnectionTracking()
+    inner = Reader(children[0], reader.problems)
+    default = ConnectionTracking()
+    values = {name: inner.integer(name, getattr(default, name)) for name in TIMEOUTS}
+    for name, value in values.items():
+        if value not in TIMEOUTS[name]:
+            code = "InvalidParameter.EniConnectionTrackingConfiguration"
+            expected = "one of " + " ".join(map(str, TIMEOUTS[name])) + " (seconds)"
+            inner.refuse(name, code, f"{name} is not a value that the cloud takes", expected)
+    return ConnectionTracking(**values)
+
+
+def parse_mac(text: str) -> str:
+    """Lower case, colons; ValueError for a group address or all zeros."""
+    mac = text.strip().lower().replace("-", ":")
+    if not MAC.fullmatch(mac) or int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
+        raise ValueError(f"{text!r} is not a unicast MAC address")
+    return mac
+
+
+def with_macs(enis: Iterable[Eni]) -> tuple[Eni, ...]:
+    """Every ENI with a MAC: its own, or one made from its id that no other ENI has."""
+    enis = tuple(enis)
+    taken = {eni.mac_address for eni in enis}
+    made: list[Eni] = []
+    for eni in enis:
+        mac = eni.mac_address or free_mac(eni.network_interface_id, taken)
+        taken.add(mac)
+        made.append(eni if eni.mac_address else replace(eni, mac_address=mac))
+    return tuple(made)
+
+
+def free_mac(eni_id: str, taken: set[str]) -> str:
+    """The cloud's OUI has 2^24 addresses, so among 65,536 ENIs about 128 pairs of hashes meet: try again then."""
+    for attempt in count():
+        digest = hashlib.sha256(f"{eni_id}#{attempt}".encode()).hexdigest()
+        mac = f"{MAC_OUI}:{digest[0:2]}:{digest[2:4]}:{digest[4:6]}"
+        if mac not in taken:
+            return mac
+    raise AssertionError("unreachable")

@@ -1,0 +1,270 @@
+"""One rule of a group: Fields -> SecurityGroupRule, with all that can be checked in the rule alone.
+
+Owns the grammar of rules (semantics.md section 2) and the ids of rules that have none. Is given native names.
+Must not know formats, nor other records: references are `validate`'s business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sgdataplane.model.state import GroupRef, NicType, PrefixListRef, Remote, SecurityGroupRule
+from sgdataplane.net.values import ALL, Direction, Family, PortRange, Prefix, Protocol, Verdict
+from sgdataplane.policy.findings import Finding, Severity, subject
+from sgdataplane.statefile.fields import Fields, Reader
+from sgdataplane.statefile.problems import Problems
+
+NO_PORTS = "-1/-1"
+PORTS_EXPECTED = "from/to with 1 <= from <= to <= 65535"
+# Default groups made before 27 May 2020 carry it (semantics.md section 6); no other rule can.
+LEGACY_PRIORITY = 110
+EVERYONE_IPV4 = Prefix.parse("0.0.0.0/0")
+
+
+@dataclass(frozen=True, slots=True)
+class CidrField:
+    """A field that holds a CIDR block of one family, and the cloud's code for a bad one."""
+
+    name: str
+    family: Family
+    code: str
+
+
+# What names the ENI's own side, by direction; the other direction's names are mistakes.
+NARROWING = {
+    Direction.INGRESS: (
+        CidrField("dest_cidr_ip", Family.IPV4, "InvalidDestCidrIp.Malformed"),
+        CidrField("ipv6_dest_cidr_ip", Family.IPV6, "InvalidParam.Ipv6DestCidrIp"),
+    ),
+    Direction.EGRESS: (
+        CidrField("source_cidr_ip", Family.IPV4, "InvalidSourceCidrIp.Malformed"),
+        CidrField("ipv6_source_cidr_ip", Family.IPV6, "InvalidParam.Ipv6SourceCidrIp"),
+    ),
+}
+REMOTE_SIDE = {Direction.INGRESS: "Source", Direction.EGRESS: "Dest"}
+OWN_SIDE = {Direction.INGRESS: "Dest", Direction.EGRESS: "Source"}
+
+
+class RuleReader:
+    """Reads one rule. `notes` are the findings so far, as (code, message), made whole once the id is known."""
+
+    def __init__(self, fields: Fields, group_id: str, problems: Problems) -> None:
+        self.reader = Reader(fields, problems)
+        self.group_id = group_id
+        self.notes: list[tuple[str, Severity, str]] = []
+
+    def read(self) -> tuple[SecurityGroupRule, tuple[Finding, ...]] | None:
+        """The rule and what was odd about it; None if anything was wrong."""
+        reader = self.reader
+        given_id = reader.identifier("security_group_rule_id")
+        if not reader.require("type", "ingress or egress"):
+            return None
+        direction = reader.choice("type", Direction.INGRESS, "InvalidDirection.ValueNotSupported")
+        policy = reader.choice("policy", Verdict.ACCEPT, "InvalidPolicy.Malformed")
+        protocol = self.protocol()
+        port_range, source_port_range, port_list_id = self.ports(protocol)
+        remote = self.remote(direction)
+        narrowing = self.narrowing(direction, remote)
+        priority = self.priority(direction, policy, remote)
+        nic_type = reader.choice("nic_type", NicType.INTRANET, "InvalidNicType.ValueNotSupported")
+        description = reader.text("description")
+        if not reader.is_clean or remote is None:
+            return None
+        rule = SecurityGroupRule(
+            given_id, direction, protocol, remote, port_range, policy, priority, source_port_range, port_list_id,
+            narrowing, nic_type, description,
+        )  # fmt: skip
+        return rule, tuple(self.finding(rule, *note) for note in self.notes)
+
+    def finding(self, rule: SecurityGroupRule, code: str, severity: Severity, message: str) -> Finding:
+        rule_id = rule.security_group_rule_id or made_rule_id(self.group_id, rule)
+        about = subject(security_group_id=self.group_id, security_group_rule_id=rule_id)
+        return Finding(code, severity, message, about)
+
+    def note(self, code: str, severity: Severity, message: str) -> None:
+        self.notes.append((code, severity, message))
+
+    def protocol(self) -> Protocol:
+        reader = self.reader
+        if not reader.require("ip_protocol", "tcp, udp, icmp, icmpv6, gre, all or a number 0..255"):
+            return ALL
+        value = reader.fields.values["ip_protocol"]
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        try:
+            if not isinstance(text, str):
+                raise ValueError
+            return Protocol.parse(text)
+        except ValueError:
+            expected = "tcp, udp, icmp, icmpv6, gre, all or a number 0..255"
+            code = "InvalidIpProtocol.ValueNotSupported"
+            reader.refuse("ip_protocol", code, "ip_protocol is not a known protocol", expected)
+            return ALL
+
+    def ports(self, protocol: Protocol) -> tuple[PortRange | None, PortRange | None, str]:
+        """Destination ports, source ports, port list."""
+        reader = self.reader
+        port_list_id = reader.identifier("port_list_id")
+        source = self.port_range("source_port_range", "InvalidSourcePortRange.Malformed", protocol)
+        if not port_list_id:
+            if protocol.has_ports and not reader.has("port_list_id"):
+                self.require_ports(protocol)
+            return self.port_range("port_range", "InvalidParam.PortRange", protocol), source, ""
+        if not protocol.has_ports:
+            code = "InvalidParam.ProtocolNotSupportPortRangeList"
+            reader.refuse("port_list_id", code, f"{protocol} has no ports, so it can't use a port list", "tcp or udp")
+        if reader.has("port_range"):
+            message = "port_range and port_list_id can't stand together"
+            reader.refuse("port_range", "InvalidParam.PortRange", message, "one of them")
+        return None, source, port_list_id
+
+    def require_ports(self, protocol: Protocol) -> None:
+        if not self.reader.has("port_range"):
+            where = self.reader.fields.where()
+            message = f"a {protocol} rule needs port_range or port_list_id"
+            self.reader.problems.add(where, "InvalidPortRange.Malformed", message, expected=PORTS_EXPECTED)
+
+    def port_range(self, name: str, code: str, protocol: Protocol) -> PortRange | None:
+        """TCP and UDP have ports, and only they (semantics.md section 2)."""
+        reader = self.reader
+        if protocol.has_ports:
+            return reader.parsed(name, PortRange.parse, code, PORTS_EXPECTED)
+        if reader.has(name) and reader.text(name, NO_PORTS) != NO_PORTS:
+            reader.refuse(name, code, f"{protocol} has no ports", NO_PORTS)
+        return None
+
+    def priority(self, direction: Direction, policy: Verdict, remote: Remote | None) -> int:
+        value = self.reader.integer("priority", 1)
+        if 1 <= value <= 100:
+            return value
+        is_default_rule = (direction, policy, remote) == (Direction.INGRESS, Verdict.ACCEPT, EVERYONE_IPV4)
+        if value == LEGACY_PRIORITY and is_default_rule:
+            return value
+        message = "priority is out of range"
+        self.reader.refuse("priority", "InvalidPriority.ValueNotSupported", message, "1..100, 1 is the strongest")
+        return 1
+
+    def remote(self, direction: Direction) -> Remote | None:
+        """The strongest of the remotes given: CIDR, then group, then prefix list; the others are reported."""
+        side = REMOTE_SIDE[direction]
+        both = [name for name in ("cidr_ip", "ipv6_cidr_ip") if self.reader.has(name)]
+        if len(both) == 2:
+            message = "cidr_ip and ipv6_cidr_ip can't stand together"
+            self.reader.refuse("ipv6_cidr_ip", f"InvalidParam.{side}Ip", message, "one of them; two rules for both")
+        before = self.reader.problems.count
+        found = list(self.remotes(direction))
+        for name, _ in found[1:]:
+            if name not in both:
+                message = f"{name} is ignored: {found[0][0]} wins"
+                self.note("IgnoredRemote", Severity.WARNING, message)
+        if found:
+            return found[0][1]
+        if self.reader.problems.count == before:
+            expected = "one of cidr_ip, ipv6_cidr_ip, a group or prefix_list_id"
+            where = self.reader.fields.where()
+            self.reader.problems.add(where, f"MissingParameter.{side}", "the rule has no remote", expected=expected)
+        return None
+
+    def remotes(self, direction: Direction) -> Iterator[tuple[str, Remote]]:
+        """Every remote that the rule gives, strongest first."""
+        side = REMOTE_SIDE[direction]
+        fields = (
+            CidrField("cidr_ip", Family.IPV4, f"Invalid{side}CidrIp.Malformed"),
+            CidrField("ipv6_cidr_ip", Family.IPV6, f"InvalidParam.Ipv6{side}CidrIp"),
+        )
+        for cidr in fields:
+            prefix = self.cidr(cidr)
+            if prefix is not None:
+                yield cidr.name, prefix
+        group = self.group(direction)
+        if group is not None:
+            yield group
+        prefix_list = self.reader.identifier("prefix_list_id")
+        if prefix_list:
+            yield "prefix_list_id", PrefixListRef(prefix_list)
+
+    def group(self, direction: Direction) -> tuple[str, GroupRef] | None:
+        """On egress `source_security_group_id` is read as the remote too: Terraform's provider writes it so."""
+        reader = self.reader
+        source = reader.identifier("source_security_group_id")
+        dest = reader.identifier("dest_security_group_id")
+        if direction is Direction.INGRESS and reader.has("dest_security_group_id"):
+            self.misplaced("dest_security_group_id", direction, "source_security_group_id")
+        elif source and dest and source != dest:
+            message = "source_security_group_id and dest_security_group_id name different groups"
+            reader.refuse("source_security_group_id", "InvalidParameter.Conflict", message, "one of them")
+        elif dest:
+            return "dest_security_group_id", GroupRef(dest)
+        return ("source_security_group_id", GroupRef(source)) if source else None
+
+    def misplaced(self, name: str, direction: Direction, instead: str) -> None:
+        message = f"{name} means nothing in an {direction.value} rule"
+        self.reader.refuse(name, "InvalidDocument.MisplacedKey", message, instead)
+
+    def cidr(self, field: CidrField) -> Prefix | None:
+        """The block with its host bits masked, which is reported."""
+        prefix = self.reader.parsed(field.name, family_parser(field.family), field.code, cidr_expected(field.family))
+        if prefix is None:
+            return None
+        text = self.reader.text(field.name)
+        if has_host_bits(text):
+            self.note("MaskedHostBits", Severity.WARNING, f"{field.name} {text} has host bits set; read as {prefix}")
+        return prefix
+
+    def narrowing(self, direction: Direction, remote: Remote | None) -> Prefix | None:
+        """The block of the ENI's own side, of the remote's family if the remote has one."""
+        for field in NARROWING[direction.other]:
+            if self.reader.has(field.name):
+                self.misplaced(field.name, direction, " or ".join(f.name for f in NARROWING[direction]))
+        given = [field for field in NARROWING[direction] if self.reader.has(field.name)]
+        if len(given) == 2:
+            code, message = f"InvalidParam.{OWN_SIDE[direction]}Ip", f"{given[0].name} and {given[1].name} both given"
+            self.reader.refuse(given[1].name, code, message, "one of them; two rules for both")
+        prefix = self.cidr(given[0]) if given else None
+        if prefix is not None and isinstance(remote, Prefix) and remote.family is not prefix.family:
+            message = f"{given[0].name} and the remote are of different families"
+            expected = f"an {cidr_expected(remote.family)}"
+            self.reader.refuse(given[0].name, "InvalidParameter.Conflict", message, expected)
+        return prefix
+
+
+def family_parser(family: Family, *, strict: bool = False) -> Callable[[str], Prefix]:
+    """A parser of CIDR blocks of one family."""
+
+    def parse(text: str) -> Prefix:
+        prefix = Prefix.parse(text, strict=strict)
+        if prefix.family is not family:
+            raise ValueError(f"{text!r} is not of family {family.value}")
+        return prefix
+
+    return parse
+
+
+def cidr_expected(family: Family) -> str:
+    return "IPv4 CIDR block such as 192.0.2.0/24" if family is Family.IPV4 else "IPv6 CIDR block such as 2001:db8::/32"
+
+
+def has_host_bits(text: str) -> bool:
+    """Whether a well-formed CIDR block has bits set outside its mask."""
+    try:
+        Prefix.parse(text, strict=True)
+    except ValueError:
+        return True
+    return False
+
+
+def made_rule_id(group_id: str, rule: SecurityGroupRule) -> str:
+    """A stable id made from what a rule says: all but its description, and the group it stands in."""
+    said = (
+        group_id, rule.direction.value, rule.policy.value, rule.priority, rule.ip_protocol, rule.port_range,
+        rule.source_port_range, rule.port_list_id, remote_text(rule.remote), rule.narrowing, rule.nic_type.value,
+    )  # fmt: skip
+    digest = hashlib.sha256("|".join(str(part) for part in said).encode()).hexdigest()
+    return f"sgr-{digest[:16]}"
+
+
+def remote_text(remote: Remote) -> str:
+    if isinstance(remote, GroupRef):
+        return remote.security_group_id
+    return remote.prefix_list_id if isinstance(remote, PrefixListRef) else str(remote)

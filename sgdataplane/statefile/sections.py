@@ -1,0 +1,59 @@
+"""What a format module hands on: the objects of an input by kind, and the records made of them with their places.
+
+Owns Sections (before reading) and Drafts (after it). Must not know formats or rules of validity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from sgdataplane.model.state import Eni, Instance, PortList, PrefixList, SecurityGroup, SecurityGroupRule, Vpc
+from sgdataplane.policy.findings import Finding
+from sgdataplane.statefile.fields import Fields
+
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Sections:
+    """Objects by kind, under native names. `unknown_groups` are groups known by id only, as remotes."""
+
+    vpcs: list[Fields] = field(default_factory=list)
+    prefix_lists: list[Fields] = field(default_factory=list)
+    port_lists: list[Fields] = field(default_factory=list)
+    security_groups: list[Fields] = field(default_factory=list)
+    instances: list[Fields] = field(default_factory=list)
+    network_interfaces: list[Fields] = field(default_factory=list)
+    unknown_groups: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft(Generic[R]):
+    """A record that is right in itself, and where it came from."""
+
+    record: R
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDraft:
+    """A group and its rules, each with its place; `record.rules` holds the same rules, sorted."""
+
+    record: SecurityGroup
+    fields: Fields
+    rules: tuple[Draft[SecurityGroupRule], ...]
+
+
+@dataclass(slots=True)
+class Drafts:
+    """Records before they are checked against each other, and what was odd while reading them."""
+
+    vpcs: list[Draft[Vpc]] = field(default_factory=list)
+    prefix_lists: list[Draft[PrefixList]] = field(default_factory=list)
+    port_lists: list[Draft[PortList]] = field(default_factory=list)
+    security_groups: list[GroupDraft] = field(default_factory=list)
+    instances: list[Draft[Instance]] = field(default_factory=list)
+    network_interfaces: list[Draft[Eni]] = field(default_factory=list)
+    unknown_groups: frozenset[str] = frozenset()
+    findings: list[Finding] = field(default_factory=list)

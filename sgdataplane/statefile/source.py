@@ -1,0 +1,117 @@
+"""Reads a state's files: a path -> named texts.
+
+Owns which files are read, how large they may be, and their encoding. Must not know what is written in them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgdataplane.errors import Where
+from sgdataplane.statefile.problems import Problems
+
+# A state of 65,536 members is about 20 MB. Larger input is nonsense, and would cost memory many times its size.
+MAX_BYTES = 64 * 1024 * 1024
+MAX_FILES = 20_000
+SUFFIXES = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file's text. `file` is its name as the user wrote it, the folder included."""
+
+    file: str
+    text: str
+
+    @property
+    def stem(self) -> str:
+        return Path(self.file).stem
+
+
+def read_sources(path: Path, problems: Problems, max_bytes: int = MAX_BYTES) -> tuple[Source, ...]:
+    """The file, or every *.yaml, *.yml and *.json directly in the folder, by name; hidden ones are left out."""
+    files = [path] if not path.is_dir() else files_of_folder(path, problems)
+    sources: list[Source] = []
+    left = max_bytes
+    for file in files:
+        data = read_bytes(file, left, problems)
+        if data is None:
+            continue
+        left -= len(data)
+        text = as_text(file, data, problems)
+        if text is not None:
+            sources.append(Source(str(file), text))
+    return tuple(sources)
+
+
+def files_of_folder(path: Path, problems: Problems) -> list[Path]:
+    where = Where(str(path))
+    try:
+        names = sorted(name for name in os.listdir(path) if name.endswith(SUFFIXES) and not name.startswith("."))
+    except OSError as error:
+        refuse_os_error(path, error, problems)
+        return []
+    if not names:
+        expected = "*.yaml, *.yml or *.json"
+        problems.add(where, "InvalidSource.EmptyFolder", "the folder holds no state", expected=expected)
+    if len(names) > MAX_FILES:
+        expected = f"at most {MAX_FILES} files"
+        problems.add(where, "InvalidSource.TooLarge", "the folder is too large", value=len(names), expected=expected)
+        return []
+    return [path / name for name in names]
+
+
+def read_bytes(file: Path, limit: int, problems: Problems) -> bytes | None:
+    """The file's bytes; a problem instead of a wait if it is a pipe or a device."""
+    try:
+        with open(file, "rb", opener=open_without_waiting) as stream:
+            is_good = is_readable(file, os.fstat(stream.fileno()), limit, problems)
+            return stream.read(limit) if is_good else None
+    except OSError as error:
+        refuse_os_error(file, error, problems)
+        return None
+
+
+def open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def is_readable(file: Path, status: os.stat_result, limit: int, problems: Problems) -> bool:
+    where = Where(str(file))
+    if not stat.S_ISREG(status.st_mode):
+        problems.add(where, "InvalidSource.NotAFile", "a pipe or device isn't a state", expected="a regular file")
+        return False
+    if status.st_size > limit:
+        expected = f"at most {MAX_BYTES} bytes in all files together"
+        problems.add(where, "InvalidSource.TooLarge", "too large for a state", value=status.st_size, expected=expected)
+        return False
+    return True
+
+
+def refuse_os_error(file: Path, error: OSError, problems: Problems) -> None:
+    code = {FileNotFoundError: "NotFound", PermissionError: "NotReadable"}.get(type(error), "Unreadable")
+    message = (error.strerror or str(error)).lower()
+    problems.add(Where(str(file)), f"InvalidSource.{code}", message, expected="a readable file or folder")
+
+
+def as_text(file: Path, data: bytes, problems: Problems) -> str | None:
+    """UTF-8 text without its byte order mark; None and a problem if it isn't, or holds nothing."""
+    name = str(file)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        value = f"byte 0x{data[error.start]:02x} at offset {error.start}"
+        problems.add(Where(name, line), "InvalidDocument.NotUtf8", "not UTF-8", value=value, expected="UTF-8 text")
+        return None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        problems.add(Where(name, line), "InvalidDocument.Malformed", "a NUL byte", expected="UTF-8 text")
+        return None
+    if not text.strip():
+        problems.add(Where(name), "InvalidDocument.Empty", "nothing in it", expected="a state")
+        return None
+    return text

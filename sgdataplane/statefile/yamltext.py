@@ -1,0 +1,179 @@
+"""YAML text -> plain values, and the lines of places in it.
+
+Owns strictness: no aliases, anchors or tags, one document, no duplicate keys, bounded depth, and the plain scalars of
+JSON only. Is given text. Must not know what the values mean.
+libyaml parses 23 MB into 2.3 million events in 1.3 s; PyYAML's own loader takes 13 s, nearly all of it to build nodes
+and guess types, and its guesses are YAML 1.1's: 22:22 a number, no a boolean. So values are built here, from events.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+
+from yaml import YAMLError
+from yaml._yaml import CParser  # the C parser by itself; `yaml.CSafeLoader` adds the slow part
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
+
+from sgdataplane.statefile.fields import escape
+from sgdataplane.statefile.jsontext import find_duplicates
+from sgdataplane.statefile.syntax import MAX_DEPTH, SyntaxFaultError, malformed, too_deep, unsupported
+
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,3})?")
+WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "Null": None, "~": None, "": None}
+
+
+Collection = dict[str, object] | list[object]
+
+
+class _DuplicateKeyError(Exception):
+    """Raised out of the builder, which doesn't know where it is."""
+
+
+def parse_yaml(text: str) -> object:
+    """The document's value; SyntaxFaultError if it is not YAML, or more of YAML than a state needs."""
+    try:
+        return _Builder().build(text)
+    except YAMLError as error:
+        raise _as_fault(error) from error
+    except _DuplicateKeyError as error:
+        raise next(find_duplicates(walk_yaml(text)), too_deep()) from error
+
+
+def yaml_lines(text: str, wanted: Container[str]) -> dict[str, int]:
+    """The 1-based line at which each wanted pointer's key or value begins."""
+    return {pointer: line for pointer, line in walk_yaml(text) if pointer in wanted}
+
+
+def walk_yaml(text: str) -> Iterator[tuple[str, int]]:
+    """(pointer, line) of every value, those of mappings at their key, in the order of the text, which must be YAML."""
+    path: list[_Open] = []
+    current = ""
+    for event in _events(text):
+        if isinstance(event, (MappingEndEvent, SequenceEndEvent)):
+            path.pop()
+        elif isinstance(event, (ScalarEvent, MappingStartEvent, SequenceStartEvent)):
+            around = path[-1] if path else None
+            if around is None:
+                yield "", _line(event)
+            elif around.index >= 0 or around.is_key:
+                current = around.step(event)
+                yield current, _line(event)
+            else:
+                around.is_key = True
+            if not isinstance(event, ScalarEvent):
+                path.append(_Open(current, 0 if isinstance(event, SequenceStartEvent) else -1))
+
+
+@dataclass(slots=True)
+class _Open:
+    """A collection that the walk is in: `index` is the next one in a list, -1 in a mapping."""
+
+    pointer: str
+    index: int
+    is_key: bool = True
+
+    def step(self, event: Event) -> str:
+        """The pointer of the next element, or of the key that this event is."""
+        if self.index >= 0:
+            self.index += 1
+            return f"{self.pointer}/{self.index - 1}"
+        self.is_key = False
+        return f"{self.pointer}/{escape(str(getattr(event, 'value', '')))}"
+
+
+def _events(text: str) -> Iterator[Event]:
+    return iter(CParser(text).get_event, None)
+
+
+class _Builder:
+    """Values from the events of one document; `open` holds the collections begun and not ended around `into`."""
+
+    def __init__(self) -> None:
+        self.root: list[object] = []
+        self.open: list[Collection] = []
+        self.into: Collection = self.root
+        self.key: str | None = None
+
+    def build(self, text: str) -> object:
+        for event in _events(text):
+            if isinstance(event, ScalarEvent):
+                self.scalar(event)
+            elif isinstance(event, MappingStartEvent):
+                self.begin(event, {})
+            elif isinstance(event, SequenceStartEvent):
+                self.begin(event, [])
+            elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
+                self.into = self.open.pop()
+            elif isinstance(event, AliasEvent):
+                raise unsupported(f"*{event.anchor}", _line(event))
+            elif isinstance(event, DocumentStartEvent) and self.root:
+                raise malformed("a second document", _line(event), "one document a file")
+            elif isinstance(event, StreamEndEvent):
+                break
+        return self.root[0] if self.root else None
+
+    def scalar(self, event: ScalarEvent) -> None:
+        _refuse_extras(event)
+        if self.key is None and isinstance(self.into, dict):
+            if event.value in self.into:
+                raise _DuplicateKeyError
+            self.key = event.value
+            return
+        self.put(resolve(event.value) if event.implicit[0] else event.value)
+
+    def put(self, value: object) -> None:
+        if isinstance(self.into, list):
+            self.into.append(value)
+        elif self.key is not None:
+            self.into[self.key] = value
+            self.key = None
+
+    def begin(self, event: MappingStartEvent | SequenceStartEvent, collection: Collection) -> None:
+        _refuse_extras(event)
+        if self.key is None and isinstance(self.into, dict):
+            raise malformed("a key that isn't text", _line(event), "a name as key")
+        if len(self.open) == MAX_DEPTH:
+            raise too_deep(_line(event))
+        self.put(collection)
+        self.open.append(self.into)
+        self.into = collection
+
+
+def resolve(text: str) -> object:
+    """A plain scalar's value: a number, true, false or null as JSON has them, else text; so 22/22 and no are text."""
+    if text[:1] in "-0123456789" and text:
+        match = NUMBER.fullmatch(text)
+        if match:
+            return float(text) if match[1] or match[2] else int(text)
+        return text
+    return WORDS.get(text, text)
+
+
+def _line(event: Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 0
+
+
+def _refuse_extras(event: ScalarEvent | MappingStartEvent | SequenceStartEvent) -> None:
+    if event.anchor is not None:
+        raise unsupported(f"&{event.anchor}", _line(event))
+    if event.tag is not None:
+        raise unsupported(str(event.tag), _line(event))
+
+
+def _as_fault(error: YAMLError) -> SyntaxFaultError:
+    """libyaml's words for it, and the line where it gave up."""
+    mark = getattr(error, "problem_mark", None)
+    text = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return malformed(f"not YAML: {text}", mark.line + 1 if mark else 0)
