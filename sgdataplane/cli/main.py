@@ -29,7 +29,9 @@ EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
 
 def families() -> tuple[Callable[[Subparsers], None], ...]:
     """The `register` of every family of verbs, in the order of the help; imported only when `sgdp` runs."""
-    return ()
+    from sgdataplane.cli import policy
+
+    return (policy.register,)
 
 
 def build_parser() -> Parser:
@@ -77,13 +79,15 @@ def report(error: Exception, *, debug: bool) -> int:
 def bug_report(error: Exception) -> str:
     """A short block: what happened, where, on what, and what to send."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return "\n".join((
-        f"{type(error).__name__}: {error}",
-        f"  in:      {Path(frame.filename).name}:{frame.lineno} {frame.name}",
-        f"  version: sgdp {__version__}, Python {platform.python_version()}, Linux {platform.release()}",
-        "  This is a bug in sgdataplane, not in your input. Please report it with this block, the command and",
-        "  the state file. --debug adds the traceback.",
-    ))
+    return "\n".join(
+        (
+            f"{type(error).__name__}: {error}",
+            f"  in:      {Path(frame.filename).name}:{frame.lineno} {frame.name}",
+            f"  version: sgdp {__version__}, Python {platform.python_version()}, Linux {platform.release()}",
+            "  This is a bug in sgdataplane, not in your input. Please report it with this block, the command and",
+            "  the state file. --debug adds the traceback.",
+        )
+    )
 
 
 def _discard_stdout() -> None:

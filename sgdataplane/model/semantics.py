@@ -71,6 +71,14 @@ def candidates(state: CloudState, eni: Eni, packet: Packet, options: Options = D
     yield default_decision(state, eni, packet.direction)
 
 
+def later_candidates(
+    state: CloudState, packet: Packet, decision: Decision, options: Options = DEFAULTS
+) -> list[Decision]:
+    """What would decide the packet if what decides it were not there, in order."""
+    found = list(candidates(state, state.eni[packet.eni_id], packet, options))
+    return found[1:] if found[0] == decision else found
+
+
 def is_spoofed(eni: Eni, packet: Packet) -> bool:
     """Whether the ENI sends from an address that isn't its own."""
     return packet.direction is Direction.EGRESS and not any(packet.local in own for own in eni.own_prefixes)

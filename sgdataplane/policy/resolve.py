@@ -95,6 +95,12 @@ class HostPolicy:
     remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
 
 
+def interfaces_of(state: CloudState, eni: Eni) -> dict[str, str]:
+    """All ENIs of the instance that owns this one, and the interfaces that carry them: eth0 is the primary."""
+    siblings = state.enis_of_instance.get(eni.instance_id, (eni,))
+    return {sibling.network_interface_id: f"eth{index}" for index, sibling in enumerate(siblings)}
+
+
 def resolve(state: CloudState, interfaces: Mapping[str, str], options: Options) -> HostPolicy:
     """What a namespace enforces whose links carry these ENIs (ENI id -> interface name). KeyError: no such ENI."""
     profiles: dict[tuple[tuple[str, ...], NicType, str], Profile] = {}

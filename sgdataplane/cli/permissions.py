@@ -1,0 +1,70 @@
+"""The `policy` stage of `sgdp compile`, as rows of text.
+
+Owns how a resolved permission reads. Is given a HostPolicy. Must not know state files or nftables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sgdataplane.model.state import GroupRef, PrefixListRef
+from sgdataplane.net.values import Direction
+from sgdataplane.policy.resolve import HostPolicy, Interval, Permission
+
+Row = tuple[str, str, str, str, str, str, str, str]
+
+
+def permission_rows(policy: HostPolicy) -> Iterator[Row]:
+    """One row a permission: ENI, direction, priority, verdict, protocol, ports, remote, rule."""
+    for eni in policy.enis:
+        for direction in Direction:
+            for permission in policy.profiles[eni.profile].permissions(direction):
+                yield (eni.eni_id, direction.value, *_cells(policy, permission))
+
+
+def _cells(policy: HostPolicy, permission: Permission) -> tuple[str, str, str, str, str, str]:
+    cause = permission.cause
+    return (
+        str(cause.priority) if cause.reason == "rule" else "",
+        cause.verdict.value,
+        str(permission.protocol),
+        _ports(permission),
+        _remote(policy, permission),
+        f"{cause.security_group_id} {cause.security_group_rule_id}" if cause.reason == "rule" else cause.reason,
+    )
+
+
+def _ports(permission: Permission) -> str:
+    text = _ranges(permission.ports)
+    return text if permission.source_ports is None else f"{text} from {_ranges(permission.source_ports)}"
+
+
+def _ranges(ranges: tuple[Interval, ...] | None) -> str:
+    if ranges is None:
+        return "any"
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges) or "none"
+
+
+def _remote(policy: HostPolicy, permission: Permission) -> str:
+    remote = permission.remote
+    narrowing = "" if permission.narrowing is None else f" at {permission.narrowing}"
+    match remote:
+        case None:
+            return f"any{narrowing}"
+        case GroupRef(group_id):
+            return f"{group_id} ({_count(policy, permission)}){narrowing}"
+        case PrefixListRef(prefix_list_id):
+            return f"{prefix_list_id} ({_count(policy, permission)}){narrowing}"
+        case _:
+            return f"{remote}{narrowing}"
+
+
+def _count(policy: HostPolicy, permission: Permission) -> str:
+    if permission.remote is None:
+        return ""
+    found = policy.remotes[permission.remote].values()
+    addresses = sum(len(one.singles) for one in found)
+    prefixes = sum(len(one.ranges) for one in found)
+    parts = [f"{addresses} addresses"] if addresses else []
+    parts += [f"{prefixes} prefixes"] if prefixes else []
+    return ", ".join(parts) or "nobody"
