@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -31,17 +31,18 @@ ADDR_GEN_MODE_NONE = 1  # linux/if_link.h
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One interface. `operstate` is the kernel's word, e.g. UP."""
+    """One interface. `kind` is e.g. veth, empty for loopback; `operstate` is the kernel's word, e.g. UP."""
 
     ifname: str
     index: int
+    kind: str
     mac: str
     alias: str
     is_up: bool
     operstate: str
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class InterfaceAddress:
     """An address on an interface with the prefix length of its subnet."""
 
@@ -50,7 +51,7 @@ class InterfaceAddress:
     length: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Route:
     """`gateway` None: the destination is on the link. A gateway need not be in any subnet (onlink)."""
 
@@ -62,7 +63,7 @@ class Route:
     kind: str = "unicast"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class RoutingRule:
     """Use `table` for packets from `source`, or of packet mark `mark`, or of sockets bound to interface `bound_to`."""
 
@@ -74,6 +75,17 @@ class RoutingRule:
     bound_to: str = ""
 
 
+class NetlinkMessage(Protocol):
+    """A message as pyroute2 hands it over: header fields by key, attributes by name."""
+
+    def __getitem__(self, field: str) -> Any: ...
+
+    def get_attr(self, name: str) -> Any: ...
+
+
+T = TypeVar("T")
+
+
 class Links:
     """rtnetlink in one namespace. Errors are HostError naming the namespace and the object."""
 
@@ -82,7 +94,7 @@ class Links:
         with netns.inside(name):
             self._netlink: Any = IPRoute()  # untyped upstream; the socket stays bound to the namespace
 
-    def __enter__(self) -> Links:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -231,20 +243,22 @@ class Links:
                 raise HostError(f"namespace {self.name}", f"{operation}: {error.args[-1]}") from error
 
 
-def sync(current: Iterable[Any], wanted: Iterable[Any], add: Callable[[Any], None], delete: Callable[[Any], None]) -> int:
-    """Delete what isn't wanted, then add what is missing, both in sorted order; the number of changes made."""
+def sync(current: Iterable[T], wanted: Iterable[T], add: Callable[[T], None], delete: Callable[[T], None]) -> int:
+    """Delete what isn't wanted, then add what is missing, in a fixed order; the number of changes made."""
     surplus, missing = set(current) - set(wanted), set(wanted) - set(current)
-    for entry in sorted(surplus):
+    for entry in sorted(surplus, key=repr):
         delete(entry)
-    for entry in sorted(missing):
+    for entry in sorted(missing, key=repr):
         add(entry)
     return len(surplus) + len(missing)
 
 
-def _link_of(message: Any) -> Link:
+def _link_of(message: NetlinkMessage) -> Link:
+    info = message.get_attr("IFLA_LINKINFO")
     return Link(
         ifname=message.get_attr("IFLA_IFNAME"),
         index=message["index"],
+        kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
         mac=message.get_attr("IFLA_ADDRESS") or "",
         alias=message.get_attr("IFLA_IFALIAS") or "",
         is_up=bool(message["flags"] & IFF_UP),
@@ -252,12 +266,12 @@ def _link_of(message: Any) -> Link:
     )
 
 
-def _address_of(message: Any, names: dict[int, str]) -> InterfaceAddress:
+def _address_of(message: NetlinkMessage, names: dict[int, str]) -> InterfaceAddress:
     text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
     return InterfaceAddress(names.get(message["index"], ""), Address.parse(text), message["prefixlen"])
 
 
-def _route_of(message: Any, names: dict[int, str]) -> Route:
+def _route_of(message: NetlinkMessage, names: dict[int, str]) -> Route:
     family = Family.IPV4 if message["family"] == AF[Family.IPV4] else Family.IPV6
     destination = message.get_attr("RTA_DST") or ("0.0.0.0" if family is Family.IPV4 else "::")
     gateway, source = message.get_attr("RTA_GATEWAY"), message.get_attr("RTA_PREFSRC")
@@ -271,7 +285,7 @@ def _route_of(message: Any, names: dict[int, str]) -> Route:
     )
 
 
-def _rule_of(message: Any, family: Family) -> RoutingRule:
+def _rule_of(message: NetlinkMessage, family: Family) -> RoutingRule:
     source = message.get_attr("FRA_SRC")
     return RoutingRule(
         family=family,

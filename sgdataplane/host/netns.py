@@ -144,7 +144,7 @@ def _coming_back() -> Iterator[None]:
 
 
 def _share_run_dir() -> None:
-    """Make /run/netns a shared mount once, so that names made here are seen in every mount namespace (iproute2's way)."""
+    """Make /run/netns a shared mount, so that names made here are seen in every mount namespace (iproute2's way)."""
     RUN_DIR.mkdir(mode=0o755, exist_ok=True)
     try:
         _mount("", str(RUN_DIR), MS_SHARED | MS_REC)

@@ -1,0 +1,194 @@
+"""The processes inside the lab's nodes: one per node, forked by one starter, told what to do in JSON lines.
+
+Owns the processes' life: a node's process enters its namespace once and ends when its socket closes; so does the
+starter. Is given requests by fleet.py. Must not know policy, nor load what it doesn't need: it starts fast.
+
+    orchestrator (fleet.py) --- starter --- fork per node
+           \\_________ one socket per node __________/
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import ctypes
+import itertools
+import json
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from sgdataplane.errors import SgDataplaneError
+from sgdataplane.host import netns
+from sgdataplane.lab.exchange import Exchange, Question
+from sgdataplane.lab.listeners import Listeners
+from sgdataplane.lab.tap import OUT, Tap, TapEnd
+from sgdataplane.net.values import Family
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+QUICK_S = 0.05  # an accepted exchange takes far less: all is on one machine
+RESOLVE_S = 0.05  # in case the neighbour's address had to be asked for first
+MAX_LINE = 1 << 20
+
+
+class Agent:
+    """Answers requests in one node. Each public coroutine is a request; its arguments and result are JSON values."""
+
+    def __init__(self, ends: list[dict[str, str]]) -> None:
+        self._listeners = Listeners()
+        self._taps = {end["ifname"]: Tap(TapEnd(**end)) for end in ends}
+        self._exchanges: dict[int, Exchange] = {}
+        self._numbers = itertools.count(1)
+
+    async def listen(self, protocol: int, port: int, family: str) -> dict[str, object]:
+        """Begin to count and answer; the error's text if the port is taken."""
+        try:
+            await self._listeners.ensure(protocol, port, Family(family))
+        except OSError as error:
+            return {"error": error.strerror or str(error)}
+        return {"error": ""}
+
+    async def send(self, question: dict[str, Any], ifname: str) -> dict[str, object]:
+        """Begin an exchange; return once it is answered, or once it is known whether its packet left by `ifname`.
+
+        left: seen on the sender's wire. control: "" if the tap is proven to see that wire, else what went wrong.
+        """
+        try:
+            exchange = Exchange(Question(**question), self._listeners)
+        except OSError as error:
+            return {"error": error.strerror or str(error)}
+        number = next(self._numbers)
+        self._exchanges[number] = exchange
+        answered = await exchange.wait_answered(QUICK_S)
+        left, control = (True, "") if answered else await self._did_leave(exchange, ifname)
+        return {
+            "error": "",
+            "number": number,
+            "key": exchange.key,
+            "source_port": exchange.source_port,
+            "answered": answered,
+            "left": left,
+            "control": control,
+            "sent_error": exchange.sent_error,
+        }
+
+    async def _did_leave(self, exchange: Exchange, ifname: str) -> tuple[bool, str]:
+        """Prove the tap, then ask it; twice, since a first packet waits for its neighbour to be resolved."""
+        tap, control = self._taps[ifname], ""
+        for pause in (RESOLVE_S, 0.0):
+            if not tap.count(OUT, exchange.key):
+                control = await tap.prove()
+            if control or tap.count(OUT, exchange.key):
+                break
+            await tap.wait_seen(OUT, exchange.key, pause)
+        return tap.count(OUT, exchange.key) > 0, control
+
+    async def finish(self, number: int, seconds: float) -> dict[str, object]:
+        """Wait for the answer at most so long, and say how the exchange stands; it goes on until `close`."""
+        exchange = self._exchanges[number]
+        answered = await exchange.wait_answered(seconds)
+        return {"answered": answered, "connected": exchange.is_connected, "failure": exchange.failure}
+
+    async def close(self, number: int) -> dict[str, object]:
+        await self._exchanges.pop(number).close()
+        return {}
+
+    async def counted(self, token: str, seconds: float) -> dict[str, object]:
+        """How often a socket of this node got the token; waits for the first at most so long."""
+        return {"count": await self._listeners.wait_counted(token, seconds)}
+
+    async def saw(self, ifname: str, direction: str, key: str, seconds: float) -> dict[str, object]:
+        """Whether such a packet was on the wire of `ifname`; waits for it at most so long."""
+        return {"seen": await self._taps[ifname].wait_seen(direction, key, seconds)}
+
+    async def self_probe(self, question: dict[str, Any], seconds: float) -> dict[str, object]:
+        """Put the question to this node's own listener, over loopback: it must be counted and answered."""
+        try:
+            exchange = Exchange(Question(**question), self._listeners)
+        except OSError as error:
+            return {"alive": False, "error": error.strerror or str(error)}
+        answered = await exchange.wait_answered(seconds)
+        await exchange.close()
+        return {"alive": answered and self._listeners.counted[exchange.question.token] > 0, "error": exchange.failure}
+
+    async def half_open(self, remote: str, port: int, family: str) -> dict[str, object]:
+        """Whether the kernel holds a half-open TCP connection from there: its SYN came in, the handshake isn't done."""
+        return {"half_open": (remote, port) in half_open_remotes(Family(family))}
+
+
+def half_open_remotes(family: Family) -> frozenset[tuple[str, int]]:
+    """Remote address and port of each connection in SYN_RECV (state 03 of proc_net_tcp)."""
+    name = "tcp" if family is Family.IPV4 else "tcp6"
+    with open(f"/proc/self/net/{name}", encoding="ascii") as file:
+        rows = [line.split() for line in file.readlines()[1:]]
+    return frozenset(_parse_remote(row[2], family) for row in rows if row[3] == "03")
+
+
+def _parse_remote(text: str, family: Family) -> tuple[str, int]:
+    """`0100007F:1F90`: words of the address in the machine's byte order, then the port."""
+    words, _, port = text.partition(":")
+    raw = b"".join(int(words[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(words), 8))
+    af = socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
+    return socket.inet_ntop(af, raw), int(port, 16)
+
+
+async def serve(connection: socket.socket, ends: list[dict[str, str]]) -> None:
+    """Answer requests, each in a task of its own, until the connection closes."""
+    reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
+    agent = Agent(ends)
+    tasks: set[asyncio.Task[None]] = set()
+    _write(writer, {"id": 0, "result": {}})  # ready
+    while line := await reader.readline():
+        task = asyncio.create_task(_answer(agent, json.loads(line), writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+
+async def _answer(agent: Agent, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+    try:
+        result = await getattr(agent, request["op"])(**request["arguments"])
+        _write(writer, {"id": request["id"], "result": result})
+    except Exception as error:  # noqa: BLE001  # the asker must hear of any failure, or it waits in vain
+        _write(writer, {"id": request["id"], "failure": f"{type(error).__name__}: {error}"})
+
+
+def _write(writer: asyncio.StreamWriter, value: dict[str, object]) -> None:
+    writer.write(json.dumps(value).encode() + b"\n")
+
+
+def run_node(connection: socket.socket, netns_name: str, ends: list[dict[str, str]]) -> int:
+    """The life of a node's process; its exit code."""
+    try:
+        netns.enter(netns_name)
+        asyncio.run(serve(connection, ends))
+    except (SgDataplaneError, OSError) as error:
+        connection.setblocking(True)
+        connection.sendall(json.dumps({"id": 0, "failure": str(error)}).encode() + b"\n")
+        return 1
+    return 0
+
+
+def start_nodes(control: socket.socket) -> None:
+    """Fork a process for each message with a socket attached, until the control socket closes."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    starter = os.getpid()
+    while True:
+        data, ancillary, _, _ = control.recvmsg(1 << 16, socket.CMSG_SPACE(4))
+        if not data:
+            return
+        fd = array.array("i", ancillary[0][2])[0]
+        if os.fork() == 0:
+            control.close()
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            request = json.loads(data)
+            if os.getppid() == starter:
+                os._exit(run_node(socket.socket(fileno=fd), request["netns"], request["ends"]))
+            os._exit(1)
+        os.close(fd)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the orchestrator's to handle; it then closes our sockets
+    start_nodes(socket.socket(fileno=int(sys.argv[1])))

@@ -1,0 +1,195 @@
+"""Make the kernel's namespaces, links, addresses, routes and rules equal to a topology, or remove them all.
+
+Owns every change the lab makes to the kernel, policy excepted. Is given a Topology; asks the kernel what is there, so
+that it goes on from wherever an earlier run was stopped. Must not know policy: that is put in force by a callback, at
+the one moment when what leaves is gone and what comes can't carry a packet yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from sgdataplane.errors import LabError
+from sgdataplane.host import netns, sysctl
+from sgdataplane.host.links import InterfaceAddress, Link, Links, sync
+from sgdataplane.lab import names
+from sgdataplane.lab.processes import end_processes
+from sgdataplane.lab.topology import NetnsPlan, Topology, Veth
+from sgdataplane.net.values import Prefix
+
+READY_DEADLINE_S = 10.0
+POLL_S = 0.002
+VETH = "veth"
+LINK_LOCAL = Prefix.parse("fe80::/10")
+
+# Neither side believes what a router elsewhere says, nor waits for duplicate addresses: each link has two ends, ours.
+QUIET = {
+    "ipv4/conf/all/rp_filter": "0",
+    "ipv4/conf/default/rp_filter": "0",
+    "ipv4/conf/all/accept_redirects": "0",
+    "ipv4/conf/default/accept_redirects": "0",
+    "ipv4/conf/all/send_redirects": "0",
+    "ipv4/conf/default/send_redirects": "0",
+    "ipv4/conf/default/arp_announce": "2",  # ask with an address of the interface that asks
+    "ipv6/conf/all/disable_ipv6": "0",
+    "ipv6/conf/default/disable_ipv6": "0",
+    "ipv6/conf/all/accept_dad": "0",
+    "ipv6/conf/default/accept_dad": "0",
+    "ipv6/conf/default/accept_ra": "0",
+    "ipv6/conf/default/accept_redirects": "0",
+    "ipv6/conf/default/router_solicitations": "0",
+}
+SYSCTLS = {
+    "instance": QUIET,
+    "external": QUIET,
+    # replies, the kernel's own included, leave by the interface that the session came in by
+    "marked_external": QUIET | {"ipv4/fwmark_reflect": "1", "ipv4/tcp_fwmark_accept": "1", "ipv6/fwmark_reflect": "1"},
+    "router": QUIET | {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/default/forwarding": "1"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """How much `reconcile` had to change: namespaces, links, and addresses with routes and rules."""
+
+    namespaces: int
+    links: int
+    entries: int
+
+
+def reconcile(topology: Topology, former: Iterable[str], put_policy_in_force: Callable[[], None]) -> BuildReport:
+    """Make what exists equal to the topology. `former`: namespaces this lab may still have from before.
+
+    Returns when every interface is up and usable. HostError if the kernel refuses; what was done so far stays, to be
+    continued by the next call or removed by `remove`.
+    """
+    surplus = tuple(name for name in former if name not in topology.netns_names and netns.exists(name))
+    remove(surplus)
+    created = tuple(plan for plan in topology.plans if not netns.is_bound(plan.netns))
+    for plan in created:
+        _create(plan)
+    with ExitStack() as stack:
+        door = {plan.netns: stack.enter_context(Links(plan.netns)) for plan in topology.plans}
+        removed, missing = _remove_stale_links(topology, door)
+        entries = sum(_trim(plan, door[plan.netns]) for plan in topology.plans)
+        put_policy_in_force()
+        for veth in missing:
+            _add_veth(veth, door)
+        entries += sum(_fill(plan, door[plan.netns]) for plan in topology.plans)
+        _wait_ready(door.values())
+    return BuildReport(len(surplus) + len(created), removed + len(missing), entries)
+
+
+def remove(names_to_remove: Iterable[str]) -> None:
+    """Remove namespaces, the processes in them and their links. No error for those that are gone.
+
+    Links go first and one by one: a namespace lives on while anything holds it, a deleted link doesn't.
+    """
+    existing = tuple(name for name in names_to_remove if netns.exists(name))
+    end_processes(existing)
+    for name in existing:
+        if netns.is_bound(name):
+            with Links(name) as door:
+                for link in door.links():
+                    if link.kind == VETH:
+                        door.delete_link(link.ifname)
+    for name in existing:
+        netns.remove(name)
+
+
+def marked_namespaces(lab: str) -> tuple[str, ...]:
+    """Namespaces whose mark says that they are this lab's: how a lab without its record is found."""
+    return tuple(name for name in netns.list_names() if lab_of(name) == lab)
+
+
+def lab_of(name: str) -> str | None:
+    """Which lab a namespace belongs to by its mark; None if it has none."""
+    if not netns.NAME.fullmatch(name) or not netns.is_bound(name):
+        return None
+    with Links(name) as door:
+        loopback = next((link for link in door.links() if link.ifname == "lo"), None)
+    return names.lab_of_mark(loopback.alias) if loopback else None
+
+
+def _create(plan: NetnsPlan) -> None:
+    """A namespace with its mark first, then its settings: interfaces take the defaults they find when they come."""
+    netns.remove(plan.netns)  # a bare file, if an earlier run died between the two steps of create
+    netns.create(plan.netns)
+    with Links(plan.netns) as door:
+        door.set_alias("lo", plan.mark)
+        with netns.inside(plan.netns):
+            sysctl.write_all(SYSCTLS[plan.role])
+        door.set_up("lo")
+
+
+def _remove_stale_links(topology: Topology, door: dict[str, Links]) -> tuple[int, tuple[Veth, ...]]:
+    """Delete links that are unfinished, of others than wanted, or unwanted; the number, and the veths to make."""
+    ends = {(name, link.ifname): link for name, links in door.items() for link in links.links()}
+
+    def is_intact(veth: Veth) -> bool:
+        near = ends.get((veth.router_netns, veth.router_ifname))
+        far = ends.get((veth.node_netns, veth.node_ifname))
+        return bool(near and far and near.alias == far.alias == veth.mark and veth.mac in ("", far.mac))
+
+    intact = {veth: is_intact(veth) for veth in topology.veths}
+    wanted = {(veth.router_netns, veth.router_ifname) for veth in topology.veths if intact[veth]}
+    routers = {router.netns for router in topology.routers}
+    stale = [key for key, link in ends.items() if key[0] in routers and link.kind == VETH and key not in wanted]
+    for name, ifname in stale:
+        door[name].delete_link(ifname)
+    return len(stale), tuple(veth for veth in topology.veths if not intact[veth])
+
+
+def _trim(plan: NetnsPlan, door: Links) -> int:
+    """Take away what isn't wanted any more, and add nothing."""
+    rules, routes, addresses = door.rules() - plan.rules, door.routes() - plan.routes, _ours(plan, door)
+    surplus = addresses - plan.addresses
+    sync(rules, (), door.add_rule, door.delete_rule)
+    sync(routes, (), door.add_route, door.delete_route)
+    sync(surplus, (), door.add_address, door.delete_address)
+    return len(rules) + len(routes) + len(surplus)
+
+
+def _fill(plan: NetnsPlan, door: Links) -> int:
+    """Add what is missing: addresses, then links up, then routes and rules, which need links that are up."""
+    count = sync(_ours(plan, door) & plan.addresses, plan.addresses, door.add_address, door.delete_address)
+    for link in door.links():
+        if _is_marked(link) and not link.is_up:
+            door.set_up(link.ifname)
+    count += sync(door.routes() & plan.routes, plan.routes, door.add_route, door.delete_route)
+    return count + sync(door.rules() & plan.rules, plan.rules, door.add_rule, door.delete_rule)
+
+
+def _ours(plan: NetnsPlan, door: Links) -> frozenset[InterfaceAddress]:
+    """The addresses there, less loopback's and those an interface gave itself."""
+    found = (entry for entry in door.addresses() if entry.ifname != "lo")
+    return frozenset(e for e in found if e in plan.addresses or e.address not in LINK_LOCAL)
+
+
+def _is_marked(link: Link) -> bool:
+    """Whether it is a finished link of a lab: a namespace may hold others, as gre0 or what a user made there."""
+    return link.kind == VETH and link.alias.startswith(names.MARK)
+
+
+def _add_veth(veth: Veth, door: dict[str, Links]) -> None:
+    """Both ends down; the mark comes last, so that a link without one is known to be unfinished."""
+    near, far = door[veth.router_netns], door[veth.node_netns]
+    near.add_veth(veth.router_ifname, veth.node_netns, veth.node_ifname, veth.mac)
+    near.without_own_link_local(veth.router_ifname)
+    far.set_alias(veth.node_ifname, veth.mark)
+    near.set_alias(veth.router_ifname, veth.mark)
+
+
+def _wait_ready(doors: Iterable[Links]) -> None:
+    """Until every interface has its carrier: before that the kernel drops what is sent."""
+    deadline = time.monotonic() + READY_DEADLINE_S
+    for door in doors:
+        while waiting := [link.ifname for link in door.links() if _is_marked(link) and link.operstate != "UP"]:
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"namespace {door.name}", f"{', '.join(waiting)} did not come up in {READY_DEADLINE_S:g} s"
+                )
+            time.sleep(POLL_S)

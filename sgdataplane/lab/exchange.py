@@ -1,0 +1,162 @@
+"""One exchange of a probe, as its sender sees it: the question goes out from a real socket, an answer comes or not.
+
+Owns the sending socket. Is given addresses and a token. Must not judge: it says what happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from dataclasses import dataclass
+
+from sgdataplane.lab import frames
+from sgdataplane.lab.frames import ANSWER, ASK, Message
+from sgdataplane.lab.listeners import AF, Listeners
+from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Family
+
+RESEND_AFTER_S = (0.3, 0.6)  # a question without connection is asked again, in case the first was lost
+LIFE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whom to ask and how. `port` and `source_port` are 0 where there is none, or none was chosen. `device`: the
+    interface that the socket is bound to, where its address alone doesn't say which way to go."""
+
+    protocol: int
+    source: str
+    target: str
+    token: str
+    port: int = 0
+    source_port: int = 0
+    device: str = ""
+
+    @property
+    def family(self) -> Family:
+        return Address.parse(self.target).family
+
+    @property
+    def has_ports(self) -> bool:
+        return self.protocol in (TCP, UDP)
+
+    @property
+    def is_echo(self) -> bool:
+        return self.protocol in (ICMP, ICMPV6)
+
+
+class Exchange:
+    """An exchange under way. `key` is the name of its packets on the wire; `sent_error` what the kernel said to sending
+    (0: nothing); `failure` an answer that isn't one, such as a reset."""
+
+    def __init__(self, question: Question, listeners: Listeners) -> None:
+        self.question = question
+        self.sent_error = 0
+        self.is_connected = False
+        self.failure = ""
+        self.answered = asyncio.Event()
+        self._ident = int.from_bytes(os.urandom(2), "big")
+        self._listeners = listeners
+        self._socket = self._open()
+        self.source_port = self._socket.getsockname()[1] if question.has_ports else 0
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def key(self) -> str:
+        q = self.question
+        if q.has_ports:
+            return frames.port_key(q.protocol, (q.source, self.source_port), (q.target, q.port))
+        if q.is_echo:
+            return frames.echo_key(q.source, q.target, self._ident)
+        return frames.token_key(q.protocol, q.source, q.target, q.token)
+
+    async def wait_answered(self, seconds: float) -> bool:
+        """Wait for the answer or the end of the exchange, at most so long; whether it was answered."""
+        waiter = asyncio.create_task(self.answered.wait())
+        await asyncio.wait((waiter, self._task), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        waiter.cancel()
+        return self.answered.is_set()
+
+    async def close(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._listeners.forget_answer(self.question.token)
+        self._socket.close()
+
+    def _open(self) -> socket.socket:
+        q = self.question
+        kind = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}.get(q.protocol, socket.SOCK_RAW)
+        sock = socket.socket(AF[q.family], kind | socket.SOCK_NONBLOCK, q.protocol if kind == socket.SOCK_RAW else 0)
+        try:
+            if q.device:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, q.device.encode())
+            if kind == socket.SOCK_STREAM:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if kind == socket.SOCK_RAW:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # answers come to the listeners' raw socket
+            sock.bind((q.source, q.source_port))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    async def _run(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIFE_S):
+                try:
+                    await (self._run_tcp() if self.question.protocol == TCP else self._run_datagrams())
+                except OSError as error:
+                    self._note(error)
+
+    def _note(self, error: OSError) -> None:
+        """EPERM and ENOBUFS are how netfilter's drop looks to a local sender; all else is told as it is."""
+        if error.errno in (errno.EPERM, errno.ENOBUFS):
+            self.sent_error = error.errno
+        else:
+            self.failure = error.strerror or str(error)
+
+    async def _run_tcp(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(self._socket, (self.question.target, self.question.port))
+        self.is_connected = True
+        await loop.sock_sendall(self._socket, Message(ASK, self.question.token).encode())
+        data = b""
+        while Message.find(data) != Message(ANSWER, self.question.token):
+            chunk = await loop.sock_recv(self._socket, 1024)
+            if not chunk:
+                self.failure = "the connection was closed before the answer"
+                return
+            data += chunk
+        self.answered.set()
+
+    async def _run_datagrams(self) -> None:
+        """Ask, and ask again, until the answer comes to this socket (UDP) or to the node's raw one."""
+        reading = asyncio.create_task(self._read_answer())
+        try:
+            for pause in (*RESEND_AFTER_S, LIFE_S):
+                self._socket.sendto(self._payload(), (self.question.target, self.question.port))
+                done, _ = await asyncio.wait((reading,), timeout=pause)
+                if done:
+                    reading.result()
+                    return
+        finally:
+            reading.cancel()
+
+    def _payload(self) -> bytes:
+        q = self.question
+        message = Message(ASK, q.token)
+        if q.is_echo:
+            return frames.echo_request(q.family, self._ident, message.encode())
+        return message.encode() if q.has_ports else frames.other_payload(q.protocol, message)
+
+    async def _read_answer(self) -> None:
+        loop = asyncio.get_running_loop()
+        if not self.question.has_ports:
+            await self._listeners.answer_event(self.question.token).wait()
+        else:
+            while Message.find(await loop.sock_recv(self._socket, 2048)) != Message(ANSWER, self.question.token):
+                pass
+        self.answered.set()

@@ -1,0 +1,143 @@
+"""The orchestrator's side of the agents: starts one process per node and puts requests to them.
+
+Owns the sockets to them. Is given nodes. Must not know what a request means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import sgdataplane
+from sgdataplane.errors import LabError
+from sgdataplane.lab.agent import MAX_LINE
+from sgdataplane.lab.topology import GATEWAYS, Node
+from sgdataplane.net.values import Family
+
+START_S = 20.0
+CALL_S = 30.0
+END_S = 5.0
+
+
+class Channel:
+    """Requests and answers to one node's process."""
+
+    def __init__(self, node: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._node, self._reader, self._writer = node, reader, writer
+        self._numbers = itertools.count(1)
+        self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {0: asyncio.get_running_loop().create_future()}
+        self._task = asyncio.create_task(self._read())
+
+    async def ready(self) -> None:
+        """Wait until the process is in its namespace and listens to us."""
+        await self._result(0, START_S)
+
+    async def call(self, op: str, **arguments: object) -> dict[str, Any]:
+        """One request and its answer. LabError if the process failed or ended."""
+        number = next(self._numbers)
+        self._pending[number] = asyncio.get_running_loop().create_future()
+        self._writer.write(json.dumps({"id": number, "op": op, "arguments": arguments}).encode() + b"\n")
+        return await self._result(number, CALL_S)
+
+    async def _result(self, number: int, seconds: float) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self._pending[number]
+        except TimeoutError:
+            raise LabError(f"node {self._node}", f"its process did not answer within {seconds:g} s") from None
+        finally:
+            del self._pending[number]
+        if "failure" in answer:
+            raise LabError(f"node {self._node}", answer["failure"])
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    async def _read(self) -> None:
+        while line := await self._reader.readline():
+            answer = json.loads(line)
+            future = self._pending.get(answer["id"])
+            if future is not None and not future.done():
+                future.set_result(answer)
+        for future in self._pending.values():
+            if not future.done():
+                future.set_result({"failure": "its process ended"})
+
+    async def close(self) -> None:
+        self._writer.close()
+        await asyncio.wait((self._task,), timeout=END_S)
+        self._task.cancel()
+
+
+class Fleet:
+    """The processes of all nodes that take part."""
+
+    def __init__(self, channels: dict[str, Channel]) -> None:
+        self._channels = channels
+
+    async def call(self, node: str, op: str, **arguments: object) -> dict[str, Any]:
+        """Put a request to a node's process."""
+        return await self._channels[node].call(op, **arguments)
+
+
+@asynccontextmanager
+async def run_fleet(nodes: Iterable[Node]) -> AsyncIterator[Fleet]:
+    """Processes in all these nodes, for as long as the block runs; none is left after it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # one datagram a node
+    starter = _start(theirs)
+    channels: dict[str, Channel] = {}
+    try:
+        for node in nodes:
+            channels[node.name] = await _open_channel(ours, node)
+        await asyncio.gather(*(channel.ready() for channel in channels.values()))
+        yield Fleet(channels)
+    finally:
+        ours.close()
+        for channel in channels.values():
+            await channel.close()
+        await asyncio.to_thread(_end, starter)
+
+
+def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
+    """A fresh interpreter to fork from: this process may have threads and much else open."""
+    root = str(Path(sgdataplane.__file__).parent.parent)
+    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
+    command = [sys.executable, "-m", "sgdataplane.lab.agent", str(theirs.fileno())]
+    with theirs:
+        return subprocess.Popen(command, pass_fds=(theirs.fileno(),), env={**os.environ, "PYTHONPATH": path})
+
+
+async def _open_channel(control: socket.socket, node: Node) -> Channel:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        message = json.dumps({"netns": node.netns, "ends": tap_ends(node)}).encode()
+        socket.send_fds(control, [message], [theirs.fileno()])
+    reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE)
+    return Channel(node.name, reader, writer)
+
+
+def tap_ends(node: Node) -> list[dict[str, str]]:
+    """What each tap of a node needs to know (tap.TapEnd)."""
+    primaries = [(i.ifname, i.primary(Family.IPV4) or i.primary(Family.IPV6)) for i in node.interfaces]
+    return [
+        {"ifname": ifname, "own": str(own), "gateway": str(GATEWAYS[own.family])}
+        for ifname, own in primaries
+        if own is not None
+    ]
+
+
+def _end(starter: subprocess.Popen[bytes]) -> None:
+    """The starter ends when its socket closes; if it doesn't, it is made to."""
+    try:
+        starter.wait(END_S)
+    except subprocess.TimeoutExpired:
+        starter.kill()
+        starter.wait()

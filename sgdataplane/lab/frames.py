@@ -1,0 +1,178 @@
+"""Packets as bytes: what a tap reads off a frame, and the few packets that agents build themselves.
+
+Owns parsing and building of headers. Is given bytes and plain values. Must not do I/O, nor load scapy, so that agents
+start fast.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sgdataplane.net.values import GRE, ICMP, ICMPV6, TCP, UDP, Family
+
+ETH_IPV4, ETH_ARP, ETH_IPV6 = 0x0800, 0x0806, 0x86DD
+ARP_REQUEST, ARP_REPLY = 1, 2
+NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
+ECHO_REQUEST = {Family.IPV4: 8, Family.IPV6: 128}
+ECHO_REPLY = {Family.IPV4: 0, Family.IPV6: 129}
+ECHO_PROTOCOL = {Family.IPV4: ICMP, Family.IPV6: ICMPV6}
+IPV6_EXTENSIONS = (0, 43, 60)  # hop-by-hop, routing, destination options: next header, length in 8 octets less one
+IPV6_FRAGMENT = 44
+GRE_HEADER = struct.pack("!HH", 0, 0x88B5)  # version 0, no options; the local experimental EtherType (IEEE 802)
+TOKEN = re.compile(rb"sgdp-(ask|ans):([0-9a-f]{16})")
+ASK, ANSWER = b"ask", b"ans"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What our probes carry: a question or its answer, with the token of the probe."""
+
+    kind: bytes
+    token: str
+
+    def encode(self) -> bytes:
+        return b"sgdp-" + self.kind + b":" + self.token.encode() + b"\n"
+
+    @classmethod
+    def find(cls, payload: bytes) -> Message | None:
+        """The first message in some bytes; None if there is none."""
+        match = TOKEN.search(payload)
+        return cls(match[1], match[2].decode()) if match else None
+
+
+# keys: one text per packet that both ends' taps make alike
+
+
+def port_key(protocol: int, source: tuple[str, int], target: tuple[str, int]) -> str:
+    """Key of a TCP or UDP packet."""
+    return f"{protocol} {source[0]} {source[1]} > {target[0]} {target[1]}"
+
+
+def echo_key(source: str, target: str, ident: int) -> str:
+    """Key of an ICMP or ICMPv6 echo request."""
+    return f"echo {source} > {target} {ident}"
+
+
+def token_key(protocol: int, source: str, target: str, token: str) -> str:
+    """Key of a packet of any other protocol that carries our token."""
+    return f"{protocol} {source} > {target} {token}"
+
+
+def key_of_frame(frame: bytes) -> str | None:
+    """What a tap calls a frame; None for what no probe asks about.
+
+    `arp? T N`, `nd? T N`: a request for address T with our nonce N; `arp! S`, `nd! S`: the answer of S.
+    """
+    ethertype = int.from_bytes(frame[12:14], "big")
+    reader = _READERS.get(ethertype)
+    try:
+        return reader(frame[14:]) if reader else None
+    except (struct.error, IndexError, OSError):  # a truncated or odd frame names nothing
+        return None
+
+
+def _read_arp(packet: bytes) -> str | None:
+    operation = int.from_bytes(packet[6:8], "big")
+    if operation == ARP_REQUEST:
+        return f"arp? {_ipv4(packet[24:28])} {packet[28:36].hex()}"
+    return f"arp! {_ipv4(packet[14:18])}" if operation == ARP_REPLY else None
+
+
+def _read_ipv4(packet: bytes) -> str | None:
+    header = (packet[0] & 15) * 4
+    if int.from_bytes(packet[6:8], "big") & 0x1FFF:  # a later fragment has no transport header
+        return None
+    return _read_transport(packet[9], (_ipv4(packet[12:16]), _ipv4(packet[16:20])), packet[header:])
+
+
+def _read_ipv6(packet: bytes) -> str | None:
+    protocol, rest = packet[6], packet[40:]
+    while protocol in IPV6_EXTENSIONS or protocol == IPV6_FRAGMENT:
+        size = 8 if protocol == IPV6_FRAGMENT else (rest[1] + 1) * 8
+        protocol, rest = rest[0], rest[size:]
+    return _read_transport(protocol, (_ipv6(packet[8:24]), _ipv6(packet[24:40])), rest)
+
+
+def _read_transport(protocol: int, ends: tuple[str, str], rest: bytes) -> str | None:
+    source, target = ends
+    if protocol in (TCP, UDP):
+        sport, dport = struct.unpack("!HH", rest[:4])
+        return port_key(protocol, (source, sport), (target, dport))
+    if protocol in (ICMP, ICMPV6):
+        return _read_icmp(ends, rest)
+    message = Message.find(rest)
+    return token_key(protocol, source, target, message.token) if message else None
+
+
+def _read_icmp(ends: tuple[str, str], rest: bytes) -> str | None:
+    source, target = ends
+    if rest[0] in ECHO_REQUEST.values():
+        return echo_key(source, target, int.from_bytes(rest[4:6], "big"))
+    if rest[0] == NEIGHBOUR_SOLICITATION:
+        return f"nd? {_ipv6(rest[8:24])} {rest[34:42].hex()}"
+    return f"nd! {_ipv6(rest[8:24])}" if rest[0] == NEIGHBOUR_ADVERTISEMENT else None
+
+
+@lru_cache(maxsize=4096)
+def _ipv4(octets: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET, octets)
+
+
+@lru_cache(maxsize=4096)
+def _ipv6(octets: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET6, octets)
+
+
+_READERS: dict[int, Callable[[bytes], str | None]] = {
+    ETH_ARP: _read_arp,
+    ETH_IPV4: _read_ipv4,
+    ETH_IPV6: _read_ipv6,
+}
+
+
+# building
+
+
+def arp_request(mac: bytes, source: str, target: str, nonce: bytes) -> bytes:
+    """Who has `target`? The 8-octet nonce lies in the padding, where only a tap looks (RFC 826 ends at 28 octets)."""
+    head = struct.pack("!HHBBH", 1, ETH_IPV4, 6, 4, ARP_REQUEST)
+    body = mac + socket.inet_aton(source) + bytes(6) + socket.inet_aton(target)
+    return b"\xff" * 6 + mac + ETH_ARP.to_bytes(2, "big") + (head + body + nonce).ljust(46, b"\0")
+
+
+def neighbour_solicitation(mac: bytes, target: str, nonce: bytes) -> bytes:
+    """The same for IPv6, an ICMPv6 message: the nonce begins its nonce option (RFC 3971, 5.3.2)."""
+    options = b"\x01\x01" + mac + b"\x0e\x02" + nonce.ljust(14, b"\0")
+    return bytes([NEIGHBOUR_SOLICITATION]) + bytes(7) + socket.inet_pton(socket.AF_INET6, target) + options
+
+
+def solicited_node(target: str) -> str:
+    """The multicast group in which the owner of an address is asked for (RFC 4291, 2.7.1)."""
+    group = socket.inet_pton(socket.AF_INET6, "ff02::1:ff00:0")[:13]
+    return socket.inet_ntop(socket.AF_INET6, group + socket.inet_pton(socket.AF_INET6, target)[13:])
+
+
+def echo_request(family: Family, ident: int, payload: bytes) -> bytes:
+    """An echo request with sequence number 1. The kernel fills in ICMPv6's checksum, the sender ICMP's."""
+    head = struct.pack("!BBHHH", ECHO_REQUEST[family], 0, 0, ident, 1)
+    check = checksum(head + payload) if family is Family.IPV4 else 0
+    return head[:2] + check.to_bytes(2, "big") + head[4:] + payload
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    padded = data + b"\0" * (len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def other_payload(protocol: int, message: Message) -> bytes:
+    """What a packet of a protocol without ports carries: our message, behind a header where conntrack reads one."""
+    return (GRE_HEADER if protocol == GRE else b"") + message.encode()

@@ -1,0 +1,166 @@
+"""What a node answers with: TCP and UDP ports and raw protocols that count each probe's token and send it back.
+
+Owns the receiving sockets of a node. Is given protocols and ports. Must not know policy.
+A socket gets a packet only after every netfilter hook let it in, so a counted token is proof of delivery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable
+
+from sgdataplane.lab import frames
+from sgdataplane.lab.frames import ANSWER, Message
+from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Family
+
+AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
+IP_PKTINFO = 8  # linux/in.h; not in the socket module of Python 3.11
+IPV6_PKTINFO = 50
+BATCH = 64
+EXCHANGE_S = 10.0
+PACKET_INFO = {
+    Family.IPV4: (socket.IPPROTO_IP, IP_PKTINFO, IP_PKTINFO),
+    Family.IPV6: (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, IPV6_PKTINFO),
+}
+
+
+class Listeners:
+    """All the receiving sockets of a node. Must be used inside its namespace, with a running event loop."""
+
+    def __init__(self) -> None:
+        self.counted: Counter[str] = Counter()
+        self._lock = asyncio.Lock()
+        self._open: set[tuple[int, int, Family]] = set()
+        self._kept: list[object] = []
+        self._waiting: dict[str, asyncio.Event] = {}
+        self._answers: dict[str, asyncio.Event] = {}
+
+    async def ensure(self, protocol: int, port: int, family: Family) -> None:
+        """Listen, unless we do already. OSError if the port is someone else's."""
+        place = (protocol, port if protocol in (TCP, UDP) else 0, family)
+        async with self._lock:
+            if place in self._open:
+                return
+            if protocol == TCP:
+                sock = _bound(socket.SOCK_STREAM, 0, port, family)
+                self._kept.append(await asyncio.start_server(self._serve_tcp, sock=sock, backlog=512))
+            else:
+                self._add_datagrams(protocol, port, family)
+            self._open.add(place)
+
+    async def wait_counted(self, token: str, seconds: float) -> int:
+        """How often the token came in; waits until it has, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.counted[token]:
+                    await self._waiting.setdefault(token, asyncio.Event()).wait()
+        return self.counted[token]
+
+    def _count(self, token: str) -> None:
+        self.counted[token] += 1
+        waiting = self._waiting.pop(token, None)
+        if waiting is not None:
+            waiting.set()
+
+    def answer_event(self, token: str) -> asyncio.Event:
+        """Set once the answer to a probe of ours comes back to a raw socket of this node."""
+        return self._answers.setdefault(token, asyncio.Event())
+
+    def forget_answer(self, token: str) -> None:
+        self._answers.pop(token, None)
+
+    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(EXCHANGE_S):
+                message = Message.find(await reader.readline())
+                if message is not None:
+                    self._count(message.token)
+                    writer.write(Message(ANSWER, message.token).encode())
+                    await writer.drain()
+                    await reader.read()  # the sender closes first
+        writer.close()
+
+    def _add_datagrams(self, protocol: int, port: int, family: Family) -> None:
+        kind = socket.SOCK_DGRAM if protocol == UDP else socket.SOCK_RAW
+        sock = _bound(kind, 0 if protocol == UDP else protocol, port if protocol == UDP else 0, family)
+        level, wanted, _ = PACKET_INFO[family]
+        sock.setsockopt(level, wanted, 1)
+        handle = self._on_echo if protocol in (ICMP, ICMPV6) else self._on_datagram
+        asyncio.get_running_loop().add_reader(sock, _read_all, sock, family, handle)
+        self._kept.append(sock)
+
+    def _on_datagram(self, sock: socket.socket, family: Family, arrival: Arrival) -> None:
+        """Count a question and answer it; note an answer."""
+        if arrival.message.kind == ANSWER:
+            self._note_answer(arrival.message.token)
+            return
+        self._count(arrival.message.token)
+        answer = Message(ANSWER, arrival.message.token)
+        payload = answer.encode() if sock.type == socket.SOCK_DGRAM else frames.other_payload(sock.proto, answer)
+        level, _, kind = PACKET_INFO[family]
+        with contextlib.suppress(OSError):  # an answer that a policy refuses: the asker will say that none came
+            sock.sendmsg([payload], [(level, kind, arrival.reply_info)], 0, arrival.sender)
+
+    def _on_echo(self, _: socket.socket, family: Family, arrival: Arrival) -> None:
+        """The kernel answers echo requests; count those, and note the answers to ours."""
+        if arrival.icmp_type == frames.ECHO_REQUEST[family]:
+            self._count(arrival.message.token)
+        elif arrival.icmp_type == frames.ECHO_REPLY[family]:
+            self._note_answer(arrival.message.token)
+
+    def _note_answer(self, token: str) -> None:
+        if token in self._answers:
+            self._answers[token].set()
+
+
+class Arrival:
+    """One datagram that came in: its message, who sent it, and how to answer from the address it came to."""
+
+    def __init__(self, message: Message, sender: tuple[str, int], reply_info: bytes, icmp_type: int) -> None:
+        self.message, self.sender, self.reply_info, self.icmp_type = message, sender, reply_info, icmp_type
+
+
+Handler = Callable[[socket.socket, Family, Arrival], None]
+
+
+def _bound(kind: int, protocol: int, port: int, family: Family) -> socket.socket:
+    """A socket on all addresses of one family."""
+    sock = socket.socket(AF[family], kind | socket.SOCK_NONBLOCK, protocol)
+    try:
+        if family is Family.IPV6 and kind != socket.SOCK_RAW:  # a raw socket is of one family anyway
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("" if family is Family.IPV4 else "::", port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _read_all(sock: socket.socket, family: Family, handle: Handler) -> None:
+    for _ in range(BATCH):
+        try:
+            data, ancillary, _, sender = sock.recvmsg(2048, 128)
+        except BlockingIOError:
+            return
+        except OSError:  # an ICMP error about something we sent
+            continue
+        payload = data[(data[0] & 15) * 4 :] if sock.type == socket.SOCK_RAW and family is Family.IPV4 else data
+        message = Message.find(payload)
+        if message is not None and payload:
+            info = _reply_info(ancillary, family)
+            handle(sock, family, Arrival(message, sender, info, payload[0]))
+
+
+def _reply_info(ancillary: list[tuple[int, int, bytes]], family: Family) -> bytes:
+    """Packet info for the answer: out by the interface it came in by, from the address it was sent to."""
+    info = next((data for level, _, data in ancillary if level == PACKET_INFO[family][0]), b"")
+    if family is Family.IPV6:
+        return info
+    index, local, _ = struct.unpack("I4s4s", info)
+    return struct.pack("I4s4s", index, local, bytes(4))

@@ -1,0 +1,146 @@
+"""What a lab remembers of itself: /run/sgdataplane/labs/<name>/, with lab.json, the applied state and a lock.
+
+Owns these files. Is given records. Must not know the kernel.
+lab.json is written before anything is created, so that whatever a killed verb left can be found and removed by name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from sgdataplane.errors import LabError
+from sgdataplane.lab import names
+from sgdataplane.lab.statestore import decode_state, encode_state
+from sgdataplane.model.state import CloudState
+
+LABS_DIR = Path("/run/sgdataplane/labs")
+VERSION = 1
+LOCK_S = 30.0
+POLL_S = 0.02
+CHANGING, UP = "changing", "up"
+
+
+@dataclass(frozen=True, slots=True)
+class LabRecord:
+    """`phase` is `changing` while a verb works, and stays so if it dies. `namespaces`: all that may exist by now.
+    `state_file` is the name of the applied state's file, empty before the first was in force."""
+
+    name: str
+    externals: tuple[tuple[str, ...], ...]
+    namespaces: tuple[str, ...]
+    phase: str = CHANGING
+    state_file: str = ""
+    placement: str = "instance"
+    time_scale: float = 1.0
+
+    @property
+    def is_up(self) -> bool:
+        return self.phase == UP
+
+
+class LabFolder:
+    """The folder of one lab. Make changes only while holding its lock."""
+
+    def __init__(self, name: str, base: Path = LABS_DIR) -> None:
+        self.name = names.check_lab_name(name)
+        self.path = base / name
+
+    @contextmanager
+    def locked(self, *, shared: bool = False) -> Iterator[None]:
+        """Hold the lab's lock: alone, or `shared` by verbs that change nothing. LabError if others keep it too long."""
+        with self._open_lock() as file:
+            self._wait_lock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            if self._is_current(file):
+                yield
+                return
+        with self.locked(shared=shared):  # `down` removed the folder while we waited: that lock was no longer the lab's
+            yield
+
+    def _is_current(self, file: IO[str]) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
+        except FileNotFoundError:
+            return False
+
+    def _open_lock(self) -> IO[str]:
+        while True:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # removed between the two lines
+                return open(self.path / "lock", "a+", encoding="ascii")
+
+    def _wait_lock(self, file: IO[str], kind: int) -> None:
+        deadline = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    what = f"another verb has been working on it for {LOCK_S:g} s"
+                    raise LabError(f"lab {self.name}", what) from None
+            time.sleep(POLL_S)
+
+    def load(self) -> LabRecord | None:
+        """The record; None if there is none. LabError if it can't be read."""
+        try:
+            value = json.loads((self.path / "lab.json").read_text(encoding="utf-8"))
+            if value.pop("version") != VERSION:
+                raise LabError(f"lab {self.name}", "its record is of another version; take it down with that version")
+            externals = tuple(tuple(addresses) for addresses in value.pop("externals"))
+            return LabRecord(externals=externals, namespaces=tuple(value.pop("namespaces")), **value)
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LabError(f"lab {self.name}", f"its record {self.path}/lab.json can't be read ({error})") from error
+
+    def store(self, record: LabRecord) -> None:
+        """Replace the record in one step."""
+        text = json.dumps({"version": VERSION, **asdict(record)}, indent=1)
+        self._write("lab.json", text + "\n")
+
+    def store_applied(self, record: LabRecord, state: CloudState) -> LabRecord:
+        """Keep the state that is now in force, then point the record at it; earlier states' files go."""
+        number = int(record.state_file.partition("-")[2].partition(".")[0] or 0) + 1
+        applied = replace(record, phase=UP, state_file=f"state-{number}.yaml")
+        self._write(applied.state_file, encode_state(state))
+        self.store(applied)
+        for old in self.path.glob("state-*.yaml"):
+            if old.name != applied.state_file:
+                old.unlink(missing_ok=True)
+        return applied
+
+    def load_applied(self, record: LabRecord) -> CloudState:
+        """The state in force. LabError if its file is gone."""
+        try:
+            return decode_state((self.path / record.state_file).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise LabError(f"lab {self.name}", f"its applied state is gone: {error.strerror}") from error
+
+    def remove(self) -> None:
+        """Remove the folder, the lock with it; and the folder above if this was the last lab."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):
+            self.path.parent.rmdir()
+
+    def _write(self, name: str, text: str) -> None:
+        """Whole or not at all, also if we die: a file beside, then a rename."""
+        beside = self.path / f".{name}.new"
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self.path / name)
+
+
+def lab_names(base: Path = LABS_DIR) -> tuple[str, ...]:
+    """The labs that have a record here, sorted."""
+    return tuple(sorted(path.parent.name for path in base.glob("*/lab.json")))

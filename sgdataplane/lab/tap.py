@@ -1,0 +1,128 @@
+"""A tap on an interface: which packets were on its wire, in which direction, and proof that the tap itself works.
+
+Owns one packet socket per interface. Is given keys of packets (frames.py). Must not judge what it sees.
+Outgoing frames reach a tap after every netfilter hook, incoming ones before: what a policy drops on its way out is
+never seen, what it drops on its way in is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from sgdataplane.lab import frames
+
+ETH_P_ALL = 3
+SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/if_packet.h
+SO_RCVBUFFORCE = 33
+BUFFER_BYTES = 16 << 20
+BATCH = 256
+REMEMBERED = 100_000
+CONTROL_S = 1.0
+
+IN, OUT = "in", "out"
+
+
+@dataclass(frozen=True, slots=True)
+class TapEnd:
+    """The interface a tap is on, and whom it asks to prove that the wire works: `own` asks for `gateway`."""
+
+    ifname: str
+    own: str
+    gateway: str
+
+    @property
+    def is_ipv4(self) -> bool:
+        return ":" not in self.own
+
+
+class Tap:
+    """Records what passes. Must be made inside the namespace, with a running event loop."""
+
+    def __init__(self, end: TapEnd) -> None:
+        self.end = end
+        self._seen: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._waiting: dict[tuple[str, str], asyncio.Event] = {}
+        self._listener = self._open()
+        asyncio.get_running_loop().add_reader(self._listener, self._read)
+
+    def _open(self) -> socket.socket:
+        listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+        listener.bind((self.end.ifname, ETH_P_ALL))
+        return listener
+
+    def _read(self) -> None:
+        for _ in range(BATCH):
+            try:
+                frame, origin = self._listener.recvfrom(2048)
+            except BlockingIOError:
+                return
+            key = frames.key_of_frame(frame)
+            if key is not None:
+                self._record((OUT if origin[2] == socket.PACKET_OUTGOING else IN, key))
+
+    def _record(self, sighting: tuple[str, str]) -> None:
+        self._seen[sighting] = self._seen.get(sighting, 0) + 1
+        self._seen.move_to_end(sighting)
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        waiting = self._waiting.pop(sighting, None)
+        if waiting is not None:
+            waiting.set()
+
+    def count(self, direction: str, key: str) -> int:
+        """How many such packets were on the wire so far, as far as they have been read."""
+        return self._seen.get((direction, key), 0)
+
+    async def wait_seen(self, direction: str, key: str, seconds: float, beyond: int = 0) -> bool:
+        """Wait until more than `beyond` such packets were seen; False if that takes longer than `seconds`."""
+        sighting = (direction, key)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._seen.get(sighting, 0) <= beyond:
+                    await self._waiting.setdefault(sighting, asyncio.Event()).wait()
+        return self._seen.get(sighting, 0) > beyond
+
+    async def prove(self) -> str:
+        """Ask the gateway for its address and see both the question and the answer; what went wrong, or "".
+
+        A packet socket's frames come in order, so once the question is seen, all that left before it is recorded.
+        """
+        nonce = os.urandom(8)
+        kind = "arp" if self.end.is_ipv4 else "nd"
+        answer = f"{kind}! {self.end.gateway}"
+        answers = self.count(IN, answer)
+        try:
+            self._ask(nonce)
+        except OSError as error:
+            return f"the control frame could not be sent on {self.end.ifname}: {error.strerror}"
+        if not await self.wait_seen(OUT, f"{kind}? {self.end.gateway} {nonce.hex()}", CONTROL_S):
+            return f"the control frame did not leave {self.end.ifname}"
+        if not await self.wait_seen(IN, answer, CONTROL_S, answers):
+            return f"the gateway did not answer on {self.end.ifname}"
+        return f"the tap on {self.end.ifname} lost frames" if self._lost() else ""
+
+    def _ask(self, nonce: bytes) -> None:
+        """ARP as a frame; neighbour discovery from a socket, since a policy may refuse IP in hand-made frames."""
+        mac = self._listener.getsockname()[4]
+        if self.end.is_ipv4:
+            request = frames.arp_request(mac, self.end.own, self.end.gateway, nonce)
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
+                sender.sendto(request, (self.end.ifname, 0))
+            return
+        group = (frames.solicited_node(self.end.gateway), 0, 0, socket.if_nametoindex(self.end.ifname))
+        with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sender:
+            sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+            sender.bind((self.end.own, 0))
+            sender.sendto(frames.neighbour_solicitation(mac, self.end.gateway, nonce), group)
+
+    def _lost(self) -> int:
+        """Frames lost for want of buffer since the last time it was asked."""
+        _, drops = struct.unpack("II", self._listener.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
+        return int(drops)
