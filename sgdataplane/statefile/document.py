@@ -53,12 +53,14 @@ def parse(source: Source, problems: Problems) -> Document | None:
 
 
 def with_lines(problems: Problems, sources: tuple[Source, ...]) -> None:
-    """Give every kept problem that has a pointer but no line the line it stands at."""
+    """Give every kept problem that has a pointer but no line the line it stands at, and sort them by place."""
     for source in sources:
         wanted = {p.where.pointer for p in problems.kept if p.where.file == source.file and not p.where.line}
         if wanted:
             lines = json_lines(source.text, wanted) if is_json(source) else yaml_lines(source.text, wanted)
             problems.kept = [placed(problem, source.file, lines) for problem in problems.kept]
+    order = {source.file: position for position, source in enumerate(sources)}
+    problems.kept.sort(key=lambda problem: (order.get(problem.where.file, -1), problem.where.line))
 
 
 def placed(problem: Problem, file: str, lines: dict[str, int]) -> Problem:

@@ -44,6 +44,13 @@ class Fields:
             tail = tail.partition("/*")[0]
         return Where(self.file, 0, f"{self.pointer}/{tail}")
 
+    def where_is(self, name: str, value: str) -> Where:
+        """The place of the list element that says `value`; of the list, if none says it in these words."""
+        found = self.values.get(name)
+        if isinstance(found, (list, tuple)) and value in found:
+            return self.where(name, found.index(value))
+        return self.where(name)
+
     def children(self, name: str) -> tuple[Fields, ...]:
         found = self.values.get(name, ())
         return found if isinstance(found, tuple) else ()

@@ -16,6 +16,7 @@ from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.records import read_drafts, with_macs
 from sgdataplane.statefile.sections import Drafts, Sections
 from sgdataplane.statefile.source import Source, read_sources
+from sgdataplane.statefile.validate import validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,12 @@ def load_sources(sources: tuple[Source, ...], problems: Problems, *, profile: st
     """The same from texts; `problems` holds what was wrong in getting them."""
     documents = [document for source in sources if (document := parse(source, problems))]
     sections = Sections()
+    unread = problems.count  # with a file missing, everything that refers to it would be reported too
     for document in documents:
         add_native(document, sections, problems)
     drafts = read_drafts(sections, problems)
+    if not unread:
+        validate(sections, drafts, profile, problems)
     if problems.count:
         with_lines(problems, sources)
         raise problems.as_error()

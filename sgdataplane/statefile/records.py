@@ -53,7 +53,8 @@ NOT_UNICAST = tuple(
 
 
 def read_drafts(sections: Sections, problems: Problems) -> Drafts:
-    """All that is right in itself; what isn't is left out and noted in `problems`."""
+    """All records; what is wrong in them is noted in `problems`. A record that is wrong only in values of its own
+    comes back all the same, with stand-ins for these, so that it can be checked against the others."""
     drafts = Drafts(unknown_groups=frozenset(sections.unknown_groups))
     for fields in sections.vpcs:
         keep(drafts.vpcs, read_vpc(Reader(fields, problems)), fields)
@@ -133,11 +134,12 @@ def read_port_entry(reader: Reader) -> PortListEntry | None:
 
 
 def read_max_entries(reader: Reader) -> int:
-    if not reader.require("max_entries", "a whole number, 1..200"):
+    if not reader.require("max_entries", "a whole number from 1"):
         return 0
     value = reader.integer("max_entries", 0)
     if value < 1 and reader.is_clean:
-        reader.refuse("max_entries", "InvalidMaxEntries.Malformed", "max_entries is out of range", "1..200")
+        code, message = "InvalidMaxEntries.Malformed", "max_entries is out of range"
+        reader.refuse("max_entries", code, message, "a whole number from 1")
     return value
 
 
@@ -166,9 +168,9 @@ def read_group(reader: Reader, findings: list[Finding]) -> GroupDraft | None:
     tags = read_tags(reader)
     name, description = reader.text("security_group_name"), reader.text("description")
     managed = reader.flag("service_managed")
-    rules = read_rules(reader, group_id, findings)
     if not reader.is_clean:
         return None
+    rules = read_rules(reader, group_id, findings)
     records = tuple(sorted((draft.record for draft in rules), key=lambda rule: rule.security_group_rule_id))
     record = SecurityGroup(group_id, vpc_id, group_type, inner, records, name, description, tags, managed)
     return GroupDraft(record, reader.fields, rules)
@@ -233,18 +235,17 @@ def read_eni(reader: Reader) -> Eni | None:
     instance_id = reader.identifier("instance_id")
     eni_type = reader.choice("type", EniType.PRIMARY, "InvalidType.ValueNotSupported")
     nic_type = reader.choice("nic_type", NicType.INTRANET, "InvalidNicType.ValueNotSupported")
+    groups = read_group_ids(reader)
+    if not reader.is_clean:
+        return None
     mac = reader.parsed("mac_address", parse_mac, "InvalidMacAddress.Malformed", "a unicast MAC, 00:16:3e:00:00:01")
     addresses = read_addresses(reader)
     ipv6 = reader.listed("ipv6_addresses", own_address(Family.IPV6), "InvalidIp.Address", "a unicast IPv6 address")
     prefixes = [read_delegated(reader, family) for family in Family]
     pairs = reader.listed("allowed_address_pairs", parse_strict, "InvalidAddressPair.Malformed", "a CIDR block")
-    groups = read_group_ids(reader)
-    tracking = read_tracking(reader)
-    if not reader.is_clean:
-        return None
     return Eni(
         eni_id, vpc_id, mac or "", addresses[:1] + tuple(sorted(addresses[1:])), groups, instance_id, eni_type,
-        tuple(sorted(ipv6)), prefixes[0], prefixes[1], tuple(sorted(pairs)), nic_type, tracking,
+        tuple(sorted(ipv6)), prefixes[0], prefixes[1], tuple(sorted(pairs)), nic_type, read_tracking(reader),
     )  # fmt: skip
 
 

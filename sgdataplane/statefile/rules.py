@@ -56,7 +56,7 @@ class RuleReader:
         self.notes: list[tuple[str, Severity, str]] = []
 
     def read(self) -> tuple[SecurityGroupRule, tuple[Finding, ...]] | None:
-        """The rule and what was odd about it; None if anything was wrong."""
+        """The rule and what was odd about it; None if it can't even be checked against other records."""
         reader = self.reader
         given_id = reader.identifier("security_group_rule_id")
         if not reader.require("type", "ingress or egress"):
@@ -70,7 +70,7 @@ class RuleReader:
         priority = self.priority(direction, policy, remote)
         nic_type = reader.choice("nic_type", NicType.INTRANET, "InvalidNicType.ValueNotSupported")
         description = reader.text("description")
-        if not reader.is_clean or remote is None:
+        if remote is None:
             return None
         rule = SecurityGroupRule(
             given_id, direction, protocol, remote, port_range, policy, priority, source_port_range, port_list_id,

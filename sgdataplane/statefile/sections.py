@@ -30,7 +30,7 @@ class Sections:
 
 @dataclass(frozen=True, slots=True)
 class Draft(Generic[R]):
-    """A record that is right in itself, and where it came from."""
+    """A record, and where it came from."""
 
     record: R
     fields: Fields
