@@ -1,0 +1,123 @@
+"""The whole compile: determinism, names, the stamp, the bound on look-ups."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from sgdataplane.compiler import skeleton
+from sgdataplane.compiler.compile import compile_policy, with_epoch
+from sgdataplane.errors import InternalError
+from sgdataplane.model.options import DEFAULTS
+from sgdataplane.model.state import CloudState, SecurityGroupRule
+from sgdataplane.net.values import Direction
+from sgdataplane.nft.interp import run
+from sgdataplane.nft.ir import Field, Table, VerdictKind
+from sgdataplane.nft.text import render_table
+from sgdataplane.policy.resolve import resolve
+from tests.support import gen, wire
+from tests.support.builders import make_eni, make_group, make_rule, make_state
+
+
+def compiled(state: CloudState, epoch: int = 1) -> Table:
+    return compile_policy(resolve(state, {"eni-a": "eth0"}, DEFAULTS), DEFAULTS, epoch)
+
+
+def example(*extra: str | SecurityGroupRule, members: int = 3) -> CloudState:
+    rules = [
+        "ingress tcp 443/443 from 0.0.0.0/0",
+        "ingress tcp 22/22 from sg-b",
+        "egress udp 53/53 to ::/0 drop",
+        *extra,
+    ]
+    enis = [make_eni(f"eni-b{i}", f"10.0.1.{i}", "sg-b") for i in range(1, members + 1)]
+    return make_state(
+        [make_group("sg-a", rules), make_group("sg-b")], [make_eni("eni-a", "10.0.0.1 2001:db8::1", "sg-a"), *enis]
+    )
+
+
+def test_same_state_gives_the_same_bytes_whatever_the_order_of_rules() -> None:
+    state = example()
+    group = state.group["sg-a"]
+    shuffled = make_state(
+        [make_group("sg-a", group.rules[::-1]), make_group("sg-b")], tuple(reversed(state.network_interfaces))
+    )
+    assert render_table(compiled(state)) == render_table(compiled(shuffled))
+
+
+def test_content_named_chains_keep_their_meaning_over_changes() -> None:
+    before = compiled(example())
+    after = compiled(example("ingress tcp 8080/8080 from 10.9.0.0/16"))
+    both = set(before.chain) & set(after.chain)
+    stable = ("profile-", "far-", "eni-", "ingress", "egress")
+    same = [name for name in both if not name.startswith(stable)]
+    assert same
+    assert all(before.chain[name].rules == after.chain[name].rules for name in same)
+
+
+def test_member_that_joins_is_one_element_a_hook_and_no_chain() -> None:
+    before, after = compiled(example(members=3)), compiled(example(members=4))
+    assert before.chains == after.chains
+    changed = [entry.name for entry in after.maps if before.map[entry.name].elements != entry.elements]
+    assert [name.split(".")[0] for name in changed] == ["applied", "members-egress-ipv4", "members-ingress-ipv4"]
+    assert all(len(after.map[name].elements) - len(before.map[name].elements) <= 1 for name in changed)
+
+
+def test_epoch_moves_only_the_chains_that_name_it() -> None:
+    first, second = compiled(example(), 1), compiled(example(), 2)
+    moved = {name for name in first.chain if first.chain[name] != second.chain[name]}
+    assert moved == {f"{hook.value}{end}" for hook in Direction for end in ("", "-accept", "-refuse")} - {
+        "ingress-refuse",
+        "egress-refuse",
+    }
+    assert with_epoch(first, 2) == second
+
+
+def test_stamp_tells_the_epoch_and_equal_policies() -> None:
+    one, same, other = compiled(example(), 1), compiled(example(), 9), compiled(example("ingress gre from ::/0"), 1)
+    stamps = [dict(table.map[skeleton.APPLIED].elements) for table in (one, same, other)]
+    assert [stamp.pop(0) for stamp in stamps] == [1, 9, 1]
+    assert stamps[0] == stamps[1] != stamps[2]
+
+
+@pytest.mark.parametrize("epoch", [0, 65536, -1])
+def test_epoch_outside_its_half_of_the_mark_is_a_bug(epoch: int) -> None:
+    with pytest.raises(InternalError, match="epoch"):
+        compiled(example(), epoch)
+
+
+def test_every_chain_ends_in_a_verdict_for_every_packet() -> None:
+    for chain in compiled(example()).chains:
+        if not chain.name.endswith("-preamble"):
+            kind = chain.rules[-1].statements[-1]
+            assert getattr(kind, "kind", None) in (VerdictKind.ACCEPT, VerdictKind.DROP, VerdictKind.GOTO), chain
+
+
+def test_packet_of_an_unknown_interface_is_dropped_at_both_hooks() -> None:
+    table = compiled(example())
+    for hook in Direction:
+        outcome = run(table, hook.value, {skeleton.INTERFACE[hook]: "eth9", Field.CT_MARK: 0})
+        assert (outcome.verdict, outcome.counters) == (VerdictKind.DROP, [f"{hook.value}.unknown-interface"])
+
+
+def test_many_five_tuple_rules_stay_within_eight_look_ups() -> None:
+    rules = [
+        make_rule(
+            f"ingress tcp {port}/{port + 3} from 10.{port % 7}.0.0/{length} "
+            f"{'drop' if port % 2 else 'accept'} {1 + port % 50}",
+            f"r{port}-{length}",
+            source_port_range=f"{port}/{port + 9}",
+            narrowing="10.0.0.1" if port % 3 else "10.0.0.0/24",
+        )
+        for port, length in itertools.product(range(1, 30), (8, 16, 24))
+    ]
+    state = example(*rules)
+    table = compiled(state)
+    worst = max(
+        run(table, packet.direction.value, wire.opening(packet, "eth0")).lookups
+        for packet in gen.packets(state, random.Random(1), 4000)
+        if packet.eni_id == "eni-a"
+    )
+    assert 5 <= worst <= 8
