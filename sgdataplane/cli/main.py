@@ -16,7 +16,7 @@ from pathlib import Path
 from sgdataplane import __version__
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers
 from sgdataplane.cli.output import paint
-from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError
+from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError, StateFileError
 
 # From the special to the general: the first that fits decides. What is not here but is ours is a "no".
 EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
@@ -70,7 +70,8 @@ def report(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     if isinstance(error, SgDataplaneError):
-        print(paint("error:", "red", sys.stderr), error, file=sys.stderr)
+        for block in error.problems if isinstance(error, StateFileError) else (error,):
+            print(paint("error:", "red", sys.stderr), block, file=sys.stderr)
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
     print(paint("internal error:", "red", sys.stderr), bug_report(error), file=sys.stderr)
     return Exit.INTERNAL

@@ -1,0 +1,178 @@
+"""The frame of the command line: exit codes, messages, and what happens to pipes and Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from sgdataplane import __version__
+from sgdataplane.cli import command, main
+from sgdataplane.errors import (
+    BusyError,
+    HostError,
+    InternalError,
+    KernelError,
+    LabError,
+    LimitError,
+    PrivilegeError,
+    Problem,
+    SgDataplaneError,
+    StateFileError,
+    UnsupportedError,
+    Where,
+)
+
+PROBLEMS = (
+    Problem(Where("a.yaml", 3, "/rules/0/port_range"), "InvalidPortRange.Malformed", "not a range", "x", "from/to"),
+    Problem(Where("a.yaml", 9, "/rules/1"), "MissingParameter", "no remote"),
+)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def failing(error: BaseException) -> Callable[[argparse.Namespace], int]:
+    def fail(_: argparse.Namespace) -> int:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (LimitError("group sg-1", 200, 201), 1),
+        (LabError("lab x", "there is none"), 1),
+        (KernelError("no"), 3),
+        (BusyError("in use"), 3),
+        (UnsupportedError("ct timeout", "CONFIG_NF_CT_NETLINK_TIMEOUT"), 3),
+        (HostError("veth0", "no such device"), 3),
+        (PrivilegeError("root", "sudo sgdp lab up"), 4),
+        (InternalError("overlap"), 70),
+        (KeyError("x"), 70),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_an_error_is_one_message_and_its_exit_code(
+    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run_verb(failing(error), argparse.Namespace()) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert str(error) in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_every_error_of_the_tree_has_an_exit_code() -> None:
+    def tree(kind: type[SgDataplaneError]) -> list[type[SgDataplaneError]]:
+        return [kind, *(leaf for child in kind.__subclasses__() for leaf in tree(child))]
+
+    for kind in tree(SgDataplaneError):
+        assert any(issubclass(kind, listed) for listed, _ in main.EXIT_CODES)
+
+
+def test_each_problem_of_a_refused_state_is_a_block_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run_verb(failing(StateFileError(PROBLEMS)), argparse.Namespace()) == 1
+    assert capsys.readouterr().err == (
+        "error: InvalidPortRange.Malformed: not a range\n"
+        "  at:       a.yaml:3 /rules/0/port_range\n"
+        "  value:    x\n"
+        "  expected: from/to\n"
+        "error: MissingParameter: no remote\n"
+        "  at:       a.yaml:9 /rules/1\n"
+    )
+
+
+def test_a_bug_says_where_it_is_and_asks_for_a_report(capsys: pytest.CaptureFixture[str]) -> None:
+    main.run_verb(failing(ZeroDivisionError("by nothing")), argparse.Namespace())
+    text = capsys.readouterr().err
+    assert text.startswith("internal error: ZeroDivisionError: by nothing\n  in:      test_cli_frame.py:")
+    assert "Please report it" in text
+    assert __version__ in text
+
+
+def test_debug_adds_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    main.run_verb(failing(ZeroDivisionError("by nothing")), argparse.Namespace(debug=True))
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_verbs_own_exit_code_is_returned() -> None:
+    assert main.run_verb(lambda _: 42, argparse.Namespace()) == 42
+
+
+@pytest.mark.parametrize("argv", [["--debug", "up"], ["up", "--debug"]], ids=["before the verb", "after the verb"])
+def test_debug_may_stand_before_or_after_the_verb(argv: list[str]) -> None:
+    parser = command.Parser(prog="sgdp")
+    parser.add_subparsers().add_parser("up").set_defaults(run=run)
+    assert parser.parse_args(argv).debug
+
+
+@pytest.mark.parametrize("argv", [[], ["no-such-verb"], ["--no-such-option"]], ids=["none", "verb", "option"])
+def test_usage_errors_exit_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main.main(argv)
+    assert exit_.value.code == command.Exit.USAGE
+    assert "usage: sgdp" in capsys.readouterr().err
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main.main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"sgdp {__version__}\n"
+
+
+def test_require_root_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(PrivilegeError, match=r"root \(a lab\)\n  run: sudo sgdp lab up x\.yaml"):
+        command.require_root("a lab", "sudo sgdp lab up x.yaml")
+
+
+def test_require_root_is_content_with_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    command.require_root("a lab", "sudo sgdp lab up x.yaml")
+
+
+def verb_process(body: str) -> subprocess.Popen[str]:
+    """A process of its own that runs a verb with this body through the frame."""
+    text = f"import argparse, sys\nfrom sgdataplane.cli.main import run_verb\ndef verb(_):\n    {body}\n"
+    text += "sys.exit(run_verb(verb, argparse.Namespace()))\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_reader_who_goes_away_is_no_error_message() -> None:
+    with verb_process("for i in range(10**6): print(i)") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0\n"
+        process.stdout.close()
+        assert process.wait(timeout=10) == command.Exit.BROKEN_PIPE
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_a_reader_who_went_before_the_last_flush_is_no_error_message() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    text = "import sys; from sgdataplane.cli.main import run_verb; sys.exit(run_verb(lambda _: print(1) or 0, None))"
+    run = subprocess.run([sys.executable, "-c", text], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (run.returncode, run.stderr) == (command.Exit.BROKEN_PIPE, "")
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
+    with verb_process("import signal; print('ready', flush=True); signal.pause()") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == command.Exit.INTERRUPTED
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
