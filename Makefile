@@ -3,7 +3,8 @@
 .PHONY: help setup demo test test-slow test-debian12 lint lock clean
 
 PYTHON := .venv/bin/python
-PYTEST := $(PYTHON) -m pytest -n 2
+# loadscope: the tests of one module stay on one worker, so that one lab can serve them all.
+PYTEST := $(PYTHON) -m pytest -n 2 --dist loadscope
 # More options for pytest: make test PYTEST_FLAGS='-k priority'
 PYTEST_FLAGS ?=
 UV := uv==0.13.9

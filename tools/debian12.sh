@@ -34,7 +34,9 @@ share_network_settings() {
     fi
 }
 
+# The tree itself becomes a mount point, since tests remount "/" of a mount namespace of their own.
 mount_kernel_filesystems() {
+    mount --bind "$tree" "$tree"
     mount -t proc proc "$tree/proc"
     mount --rbind /sys "$tree/sys"
     mount --rbind /dev "$tree/dev"

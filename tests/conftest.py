@@ -1,0 +1,156 @@
+"""Options, the guard of the machine, and names: what every test of the suite gets."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import pytest
+from hypothesis import settings
+
+from tests.support import isolation
+
+# Kinds of test that need root and namespaces of their own; all must run where `--fail-on-skip` is given.
+KERNEL_KINDS = ("kernel", "traffic", "replay", "daemon")
+
+class Skips:
+    """Collects the tests of the kernel kinds that skipped though they had to run."""
+
+    def __init__(self, *, forbidden: bool) -> None:
+        self._forbidden = forbidden
+        self.found: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        must_run = "optional" not in report.keywords and any(kind in report.keywords for kind in KERNEL_KINDS)
+        if must_run and not hasattr(report, "wasxfail"):
+            self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A module that skips itself has no markers yet; its folder says what it is."""
+        if any(kind in report.nodeid.split("/") for kind in KERNEL_KINDS):
+            self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if self._forbidden and report.skipped:
+            self.found.append(f"{report.nodeid}: {report.longreprtext or report.longrepr}")
+
+
+settings.register_profile("suite", deadline=None, print_blob=True)
+settings.load_profile("suite")
+
+MACHINE = pytest.StashKey[isolation.Machine]()
+BEFORE = pytest.StashKey[Mapping[str, frozenset[str]]]()
+SWEPT = pytest.StashKey[Sequence[str]]()
+SKIPS = pytest.StashKey["Skips"]()
+TOUCHED = pytest.StashKey[Sequence[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("sgdataplane")
+    group.addoption("--update-golden", action="store_true", help="write golden files anew, and print what changed")
+    group.addoption("--placement", choices=("instance", "host"), default="instance", help="placement of the labs")
+    group.addoption(
+        "--fail-on-skip", action="store_true", help=f"fail if a {'/'.join(KERNEL_KINDS)} test skips (unless optional)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SKIPS] = Skips(forbidden=config.getoption("--fail-on-skip"))
+    config.pluginmanager.register(config.stash[SKIPS])
+    run = isolation.run_of_this_process()
+    if os.geteuid() != 0:
+        return  # the tests that could touch the machine skip; the others can't
+    config.stash[MACHINE] = isolation.find_machine()
+    config.stash[BEFORE] = config.stash[MACHINE].snapshot()
+    if run.startswith(f"{os.getpid()}."):
+        config.stash[SWEPT] = isolation.sweep()
+    if not _is_controller(config):
+        isolation.isolate()
+
+
+def _is_controller(config: pytest.Config) -> bool:
+    """True in the process that hands tests to xdist's workers and runs none itself."""
+    return not hasattr(config, "workerinput") and config.getoption("dist", "no") != "no"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if MACHINE in config.stash:
+        config.stash[TOUCHED] = isolation.difference(config.stash[BEFORE], config.stash[MACHINE].snapshot())
+    if config.stash.get(TOUCHED, ()) or config.stash[SKIPS].found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    sections: tuple[tuple[str, Sequence[str]], ...] = (
+        ("swept after an earlier run that was killed", config.stash.get(SWEPT, ())),
+        ("THE MACHINE'S OWN NETWORK CHANGED during this run", config.stash.get(TOUCHED, ())),
+        ("SKIPPED, but must run here (--fail-on-skip)", config.stash[SKIPS].found),
+    )
+    for title, lines in sections:
+        if lines:
+            terminalreporter.section(title)
+            for line in lines:
+                terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guard_of_the_machine(request: pytest.FixtureRequest, worker_id: str) -> Iterator[None]:
+    """In each process that runs tests: at its end nothing of the machine's has changed, and nothing of ours is left."""
+    yield
+    config = request.config
+    if MACHINE not in config.stash:
+        return
+    touched = isolation.difference(config.stash[BEFORE], config.stash[MACHINE].snapshot())
+    assert not touched, "the machine's own network changed:\n" + "\n".join(touched)
+    left = isolation.leftovers(isolation.run_of_this_process(), worker_id)
+    assert not left, "the tests left behind:\n" + "\n".join(left)
+
+
+@pytest.fixture(autouse=True)
+def _kernel_tests_stay_off_the_machine(request: pytest.FixtureRequest) -> None:
+    """Tests that program the kernel skip without root, and are refused in the machine's own network namespace."""
+    if not any(request.node.get_closest_marker(kind) for kind in KERNEL_KINDS):
+        return
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to make network namespaces")
+    if request.config.stash[MACHINE].is_here():
+        pytest.fail("this test would run in the machine's own network namespace")
+
+
+@pytest.fixture(scope="session")
+def machine(request: pytest.FixtureRequest) -> isolation.Machine:
+    """The machine's own network namespace, for tests of the isolation itself: to look at, never to change."""
+    return request.config.stash[MACHINE]
+
+
+@pytest.fixture(scope="session")
+def unique_prefix(worker_id: str) -> str:
+    """What all names of this worker begin with: nothing else on the machine has such names while this run lives."""
+    return isolation.prefix_of(isolation.run_of_this_process(), worker_id)
+
+
+@pytest.fixture(scope="session")
+def make_lab_name(unique_prefix: str) -> Callable[[], str]:
+    """Gives another unused name of a lab (or of anything else) at each call."""
+    numbers = itertools.count(1)
+    return lambda: f"{unique_prefix}-{next(numbers)}"
+
+
+@pytest.fixture
+def lab_name(make_lab_name: Callable[[], str]) -> str:
+    """A name of a lab that is this test's alone."""
+    return make_lab_name()
+
+
+@pytest.fixture(scope="session")
+def placement(request: pytest.FixtureRequest) -> str:
+    """Where the labs enforce the policy: `instance` or `host` (--placement)."""
+    return str(request.config.getoption("--placement"))
+
+
+@pytest.fixture(scope="session")
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be written anew (--update-golden)."""
+    return bool(request.config.getoption("--update-golden"))

@@ -1,0 +1,76 @@
+"""The suite's own safety: what a test programs, however wrongly, is not programmed into the machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.support import isolation
+
+pytestmark = pytest.mark.kernel
+
+
+def nft(text: str) -> str:
+    return subprocess.run(["nft", text], check=True, capture_output=True, text=True).stdout
+
+
+def test_rules_in_the_tests_own_namespace_are_not_in_the_machines(machine: isolation.Machine, lab_name: str) -> None:
+    nft(f"add table inet {lab_name.replace('-', '_')}")
+    try:
+        assert lab_name.replace("-", "_") in nft("list tables"), "control: the table is where the test runs"
+        assert lab_name.replace("-", "_") not in machine.run("nft", "list", "tables")
+    finally:
+        nft(f"delete table inet {lab_name.replace('-', '_')}")
+
+
+def test_links_in_the_tests_own_namespace_are_not_in_the_machines(machine: isolation.Machine) -> None:
+    assert isolation.THREAD_NETNS.stat().st_ino != os.fstat(machine.fd).st_ino
+    subprocess.run(["ip", "link", "add", "sgdp-probe", "type", "veth", "peer", "sgdp-peer"], check=True)
+    try:
+        assert "sgdp-probe" in subprocess.run(["ip", "link"], check=True, capture_output=True, text=True).stdout
+        assert "sgdp-probe" not in machine.run("ip", "link")
+    finally:
+        subprocess.run(["ip", "link", "delete", "sgdp-probe"], check=True)
+
+
+def test_a_named_namespace_is_seen_by_this_worker_only(lab_name: str) -> None:
+    subprocess.run(["ip", "netns", "add", lab_name], check=True)
+    try:
+        assert isolation.leftovers("0.0", "none") == (f"namespace {lab_name}",)
+        elsewhere = subprocess.run(
+            ["nsenter", "--mount=/proc/1/ns/mnt", "ls", "/run/netns"], check=False, capture_output=True, text=True
+        )
+        assert lab_name not in elsewhere.stdout
+    finally:
+        subprocess.run(["ip", "netns", "delete", lab_name], check=True)
+    assert isolation.leftovers("0.0", "none") == ()
+
+
+def test_a_process_that_is_left_running_is_found(worker_id: str) -> None:
+    run = isolation.run_of_this_process()
+    environment = {**os.environ, isolation.WORKER_VARIABLE: worker_id}
+    with subprocess.Popen(["sleep", "60"], env=environment) as process:
+        try:
+            assert isolation.leftovers(run, worker_id) == (f"process {process.pid}: sleep 60",)
+        finally:
+            process.kill()
+    assert isolation.leftovers(run, worker_id) == ()
+
+
+def test_the_sweep_ends_processes_of_dead_runs_and_only_those() -> None:
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    environments = ({**os.environ, isolation.RUN_VARIABLE: f"{dead.pid}.1"}, dict(os.environ))
+    orphan, living = (subprocess.Popen(["sleep", "60"], env=environment) for environment in environments)
+    try:
+        swept = isolation.sweep()
+        assert f"process {orphan.pid}: sleep 60" in swept
+        assert orphan.wait(timeout=5) == -signal.SIGKILL
+        assert living.poll() is None
+    finally:
+        for process in (orphan, living):
+            process.kill()
+            process.wait()
