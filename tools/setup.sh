@@ -24,7 +24,7 @@ install_packages() {
     echo "installing Debian packages: $*"
     export DEBIAN_FRONTEND=noninteractive
     apt-get --quiet --quiet update
-    apt-get --quiet --quiet -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "$@"
+    apt-get --quiet --quiet -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "$@" >/dev/null
 }
 
 # 0 complete, 1 packages to install, 2 to be made anew

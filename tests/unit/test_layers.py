@@ -1,0 +1,115 @@
+"""Imports go one way. The picture is MAY_IMPORT; the rest of the file reads the sources and compares."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2] / "sgdataplane"
+
+# A layer may import itself and what stands here; `lab` may import anything.
+PRODUCT = ("errors", "net", "model", "statefile", "policy", "nft", "compiler", "host", "observe", "analyse", "config")
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "net": ("errors",),
+    "model": ("errors", "net"),
+    "statefile": ("errors", "net", "model"),
+    "policy": ("errors", "net", "model"),
+    "nft": ("errors", "net"),
+    "compiler": ("errors", "net", "model", "policy", "nft"),
+    "host": ("errors", "net"),
+    "observe": ("errors", "net", "nft", "host"),
+    "analyse": ("errors", "net", "model", "policy"),
+    "config": ("errors", "net", "model"),
+    "daemon": PRODUCT,
+    "cli": (*PRODUCT, "daemon", "__version__"),
+    "__main__": ("cli",),
+    "__init__": (),
+}
+# Single modules that may import one thing more, with the reason.
+EXCEPTIONS = {
+    ("nft.kernel", "host.netns"),  # a libnftables context belongs to the namespace it was made in
+    ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
+    ("cli.lab", "lab"),  # and only inside its verbs: test_lab_is_imported_only_inside_verbs
+}
+# Packages of others, and the only places that may import them.
+FOREIGN = {
+    "scapy": ("lab",),
+    "pyroute2": ("host", "lab"),
+    "nftables": ("nft.kernel",),
+    "subprocess": ("lab",),  # the product runs no other program
+}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """(name without "sgdataplane.", syntax tree) of every module."""
+    for path in sorted(ROOT.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        yield name.removesuffix(".__init__") or name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Dotted names that a tree imports, wherever in it the import stands: `from a import b` is a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_in(name: str, place: str) -> bool:
+    return name == place or name.startswith(place + ".")
+
+
+def is_excepted(module: str, target: str) -> bool:
+    return any(is_in(module, who.removesuffix(".*")) and is_in(target, what) for who, what in EXCEPTIONS)
+
+
+def breaches(module: str, tree: ast.AST) -> Iterator[str]:
+    """A line for every import that the picture doesn't allow."""
+    layer = module.partition(".")[0]
+    for name in imports(tree):
+        target = name.removeprefix("sgdataplane.")
+        allowed = layer == "lab" or target.partition(".")[0] in (layer, *MAY_IMPORT[layer])
+        if name.startswith("sgdataplane.") and not (allowed or is_excepted(module, target)):
+            yield f"{module} imports {target}"
+        for package, places in FOREIGN.items():
+            if is_in(name, package) and not any(is_in(module, place) for place in places):
+                yield f"{module} imports {package}"
+
+
+@pytest.mark.parametrize(("module", "tree"), [pytest.param(name, tree, id=name) for name, tree in modules()])
+def test_module_imports_only_what_its_layer_may(module: str, tree: ast.Module) -> None:
+    assert sorted(set(breaches(module, tree))) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "breach"),
+    [
+        ("model.state", "from sgdataplane.policy.resolve import resolve", "model.state imports policy.resolve.resolve"),
+        ("nft.text", "from sgdataplane.host import netns", "nft.text imports host.netns"),
+        ("nft.delta", "import nftables", "nft.delta imports nftables"),
+        ("policy.resolve", "def f():\n    import sgdataplane.lab.build", "policy.resolve imports lab.build"),
+        ("cli.state", "import scapy.all", "cli.state imports scapy"),
+        ("host.links", "import subprocess", "host.links imports subprocess"),
+        ("daemon.loop", "from sgdataplane.lab import build", "daemon.loop imports lab.build"),
+    ],
+)
+def test_a_breach_is_found(module: str, text: str, breach: str) -> None:
+    assert breach in set(breaches(module, ast.parse(text)))
+
+
+def test_lab_is_imported_only_inside_verbs() -> None:
+    at_the_top = [
+        f"{module} imports {name}"
+        for module, tree in modules()
+        if is_in(module, "cli")
+        for statement in tree.body
+        if isinstance(statement, (ast.Import, ast.ImportFrom))
+        for name in imports(statement)
+        if is_in(name, "sgdataplane.lab")
+    ]
+    assert at_the_top == []
