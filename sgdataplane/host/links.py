@@ -78,9 +78,9 @@ class RoutingRule:
 class NetlinkMessage(Protocol):
     """A message as pyroute2 hands it over: header fields by key, attributes by name."""
 
-    def __getitem__(self, field: str) -> Any: ...
+    def __getitem__(self, field: str) -> Any: ...  # noqa: ANN401  # untyped upstream
 
-    def get_attr(self, name: str) -> Any: ...
+    def get_attr(self, name: str) -> Any: ...  # noqa: ANN401
 
 
 T = TypeVar("T")

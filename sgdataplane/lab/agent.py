@@ -21,11 +21,11 @@ import sys
 from typing import Any
 
 from sgdataplane.errors import SgDataplaneError
-from sgdataplane.host import netns
+from sgdataplane.host import conntrack, netns
 from sgdataplane.lab.exchange import Exchange, Question
 from sgdataplane.lab.listeners import Listeners
 from sgdataplane.lab.tap import OUT, Tap, TapEnd
-from sgdataplane.net.values import Family
+from sgdataplane.net.values import Address, Family
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 QUICK_S = 0.05  # an accepted exchange takes far less: all is on one machine
@@ -56,7 +56,7 @@ class Agent:
         left: seen on the sender's wire. control: "" if the tap is proven to see that wire, else what went wrong.
         """
         try:
-            exchange = Exchange(Question(**question), self._listeners)
+            exchange = await self._begin(Question(**question))
         except OSError as error:
             return {"error": error.strerror or str(error)}
         number = next(self._numbers)
@@ -73,6 +73,11 @@ class Agent:
             "control": control,
             "sent_error": exchange.sent_error,
         }
+
+    async def _begin(self, question: Question) -> Exchange:
+        if not question.has_ports:  # its answer comes to this node's raw socket
+            await self._listeners.ensure(question.protocol, 0, question.family)
+        return Exchange(question, self._listeners)
 
     async def _did_leave(self, exchange: Exchange, ifname: str) -> tuple[bool, str]:
         """Prove the tap, then ask it; twice, since a first packet waits for its neighbour to be resolved."""
@@ -106,12 +111,18 @@ class Agent:
     async def self_probe(self, question: dict[str, Any], seconds: float) -> dict[str, object]:
         """Put the question to this node's own listener, over loopback: it must be counted and answered."""
         try:
-            exchange = Exchange(Question(**question), self._listeners)
+            exchange = await self._begin(Question(**question))
         except OSError as error:
             return {"alive": False, "error": error.strerror or str(error)}
         answered = await exchange.wait_answered(seconds)
         await exchange.close()
         return {"alive": answered and self._listeners.counted[exchange.question.token] > 0, "error": exchange.failure}
+
+    async def forget(self, protocol: int, ends: list[str], ports: list[int]) -> dict[str, object]:
+        """Make this node's kernel forget a session between two ends, so that the next packet opens one."""
+        source, target = map(Address.parse, ends)
+        conntrack.forget(conntrack.SessionTuple(protocol, source, target, *ports))
+        return {}
 
     async def half_open(self, remote: str, port: int, family: str) -> dict[str, object]:
         """Whether the kernel holds a half-open TCP connection from there: its SYN came in, the handshake isn't done."""

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import socket
+import struct
 from dataclasses import dataclass
 
 from sgdataplane.lab import frames
@@ -93,8 +94,9 @@ class Exchange:
         try:
             if q.device:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, q.device.encode())
-            if kind == socket.SOCK_STREAM:
+            if kind == socket.SOCK_STREAM and q.source_port:  # leave no TIME_WAIT: the port may be asked for again soon
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if kind == socket.SOCK_RAW:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # answers come to the listeners' raw socket
             sock.bind((q.source, q.source_port))

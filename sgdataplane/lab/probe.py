@@ -18,7 +18,7 @@ from typing import Any
 
 from sgdataplane.lab.fleet import Fleet
 from sgdataplane.lab.tap import IN
-from sgdataplane.net.values import TCP, Address, Family, Protocol
+from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Family, Protocol
 
 ARRIVE_S = 2.0  # until the receiver's tap has seen what left the sender
 GRACE_S = 0.1  # from the receiver's wire to its socket; the kernel needs microseconds
@@ -48,7 +48,7 @@ class Service:
     port: int = 0
 
     def __str__(self) -> str:
-        name = Protocol(self.protocol)
+        name = str(Protocol(self.protocol))
         return f"{name}/{self.port}" if self.port else name
 
 
@@ -64,6 +64,21 @@ class Probe:
     @property
     def family(self) -> Family:
         return self.target.address.family
+
+    @property
+    def is_tuple_reused(self) -> bool:
+        """Whether another probe's session may look the same to conntrack: no free port or identifier sets them apart."""
+        return bool(self.source_port) or self.service.protocol not in (TCP, UDP, ICMP, ICMPV6)
+
+    @property
+    def pair(self) -> tuple[int, frozenset[Address]]:
+        """What probes must share to disturb each other when their tuples are reused."""
+        return (self.service.protocol, frozenset((self.source.address, self.target.address)))
+
+    def session(self) -> dict[str, Any]:
+        """Its session, as agents take it (Agent.forget)."""
+        ends = [str(self.source.address), str(self.target.address)]
+        return {"protocol": self.service.protocol, "ends": ends, "ports": [self.source_port, self.service.port]}
 
     def question(self, token: str) -> dict[str, Any]:
         """As an agent takes it (exchange.Question)."""
@@ -100,6 +115,9 @@ async def observe(fleet: Fleet, probe: Probe) -> Observation:
     )
     if listening["error"]:
         return Observation(UNKNOWN, evidence=(f"{target.node} can't listen on {service}: {listening['error']}",))
+    if probe.is_tuple_reused:
+        for node in (source.node, target.node):
+            await fleet.call(node, "forget", **probe.session())
     token = os.urandom(8).hex()
     sent = await fleet.call(source.node, "send", question=probe.question(token), ifname=source.ifname)
     if sent["error"]:
