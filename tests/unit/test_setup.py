@@ -101,7 +101,7 @@ def stand_in(path: Path, text: str) -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with tools/setup.sh and stand-ins for dpkg-query, apt-get, id and .venv that note what they are asked."""
+    """tools/setup.sh, and stand-ins for dpkg-query, apt-get, id and .venv, which note what they are asked."""
     (tmp_path / "tools").mkdir()
     shutil.copy(ROOT / "tools" / "setup.sh", tmp_path / "tools")
     stand_in(tmp_path / "bin" / "apt-get", 'echo "apt-get $*" >> log\n')
