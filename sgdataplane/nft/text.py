@@ -59,7 +59,7 @@ _MAP_KEYS = {
 
 def render_table(table: Table) -> str:
     """A file that replaces the table whole when loaded with `nft -f`, whether or not it exists (nft >= 1.0)."""
-    opening = [f"add table {table.family} {table.name}", f"delete table {table.family} {table.name}"]
+    opening = [add_table(table), delete_table(table)]
     return "\n".join([*opening, *creation(table)]) + "\n"
 
 
@@ -81,6 +81,10 @@ def creation(table: Table) -> Iterator[str]:
 
 def add_table(table: Table) -> str:
     return f"add table {table.family} {table.name}"
+
+
+def delete_table(table: Table) -> str:
+    return f"delete table {table.family} {table.name}"
 
 
 def add_chain(table: Table, chain: Chain) -> str:

@@ -1,0 +1,217 @@
+"""plan(): what to run, in which steps, so that a table becomes the desired one with no packet lost or let through.
+
+Owns the order of changes. Is given tables and an inventory; pure. Must not know clouds, nor run anything.
+
+A packet takes the generation of its rules when it enters a base chain, and keeps it; but each map look-up it makes
+takes the generation of that moment. So a packet that is on its way during a commit goes through the old rules with
+the new elements, and:
+  - a chain born in that commit is empty in the old generation: the packet would fall out of it, into the final drop;
+  - a map deleted in that commit finds nothing any more, though an old rule still asks it.
+Hence three transactions. `stage` adds what is new and nothing refers to yet. `switch` alone changes what packets
+meet. `sweep` deletes what nothing refers to any more. The kernel keeps two generations of each chain and uses them in
+turn, so before the last two one waits until all packets that were on their way have left (Kernel.settle).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from sgdataplane.nft.ir import Chain, Counter, KeyType, Map, Table, Timeout
+from sgdataplane.nft.snapshot import Inventory, MapShape, next_generation, stamp_of, with_generation
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+
+Named = Chain | Map | Counter | Timeout
+Objects = Mapping[tuple[Kind, str], Named]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Three transactions, to be run in this order; empty ones are skipped. `is_refill`: what the kernel held was not
+    trusted, and everything is written anew."""
+
+    stage: Transaction
+    switch: Transaction
+    sweep: Transaction
+    is_refill: bool = False
+
+    def __len__(self) -> int:
+        return len(self.stage) + len(self.switch) + len(self.sweep)
+
+
+def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
+    """How to get from what the kernel holds to `desired`; nothing to run if it certainly is there already.
+
+    `held` is the table that the caller believes to be there. It is believed only if its stamp is the kernel's and
+    nobody has committed anything since; else everything that the inventory names is filled anew.
+    """
+    if not inventory.exists:
+        return _first(inventory, desired)
+    if not _is_compatible(inventory, desired):
+        return _replacement(inventory, desired)
+    if held is None or not _is_certain(held, inventory):
+        return _refill(inventory, desired)
+    if held == desired:
+        return Plan(*(Transaction.of(desired, ()),) * 3)
+    return _delta(held, inventory, desired)
+
+
+def undo(stage: Transaction) -> Transaction:
+    """What takes the stage's additions away again."""
+    added = [entry.subject for entry in stage.operations if entry.kind not in (Kind.RULES, Kind.ELEMENTS)]
+    return replace(stage, operations=tuple(_deletions(entry for entry in added if not isinstance(entry, Table))))
+
+
+def _first(inventory: Inventory, desired: Table) -> Plan:
+    """No table, so no policy that packets could fall out of: all in one transaction."""
+    table = with_generation(desired, next_generation(inventory.generation))
+    operations = [Operation(Verb.ADD, Kind.TABLE, table), *_creations(_objects(table).values())]
+    nothing = Transaction.of(desired, ())
+    return Plan(nothing, Transaction.of(desired, operations), nothing)
+
+
+def _delta(held: Table, inventory: Inventory, desired: Table) -> Plan:
+    """What differs, and nothing else."""
+    new = _without(_objects(desired), _objects(held))
+    gone = _without(_objects(held), _objects(desired))
+    stage = Transaction.of(desired, _creations(entry for entry in new.values() if not _is_base(entry)))
+    sweep = Transaction.of(desired, _deletions(gone.values()))
+    before = with_generation(held, inventory.generation)
+    after = with_generation(desired, _generation_after(inventory, stage, sweep))
+    chains = [c for c in after.chains if c.name in held.chain and held.chain[c.name].rules != c.rules]
+    maps = [entry for entry in after.maps if entry.name in before.map and before.map[entry.name] != entry]
+    switch = [
+        *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),
+        *(Operation(Verb.DELETE, Kind.ELEMENTS, _surplus(before, entry)) for entry in maps),
+        *_creations(entry for entry in new.values() if _is_base(entry)),
+        *(Operation(Verb.ADD, Kind.RULES, chain) for chain in chains),
+        *(Operation(Verb.ADD, Kind.ELEMENTS, _missing(before, entry)) for entry in maps),
+    ]
+    return Plan(stage, Transaction.of(desired, switch), sweep)
+
+
+def _refill(inventory: Inventory, desired: Table) -> Plan:
+    """Somebody may have changed anything: all rules and elements are replaced, unknown objects go, counters stay."""
+    present, wanted = _placeholders(inventory), _objects(desired)
+    missing = _without(wanted, present)
+    stage = Transaction.of(desired, _creations(entry for entry in missing.values() if not _is_base(entry)))
+    sweep = Transaction.of(desired, _deletions(_without(present, wanted).values()))
+    filled = _objects(with_generation(desired, _generation_after(inventory, stage, sweep)))
+    kept = [filled[key] for key in wanted if key in present]
+    switch = [
+        *(Operation(Verb.FLUSH, Kind.RULES, entry) for entry in kept if isinstance(entry, Chain)),
+        *(Operation(Verb.FLUSH, Kind.ELEMENTS, entry) for entry in kept if isinstance(entry, Map)),
+        *_creations(entry for entry in missing.values() if _is_base(entry)),
+        *(Operation(Verb.ADD, Kind.CHAIN, entry) for entry in kept if _is_base(entry)),  # their policy may have gone
+        *(Operation(Verb.ADD, Kind.RULES, entry) for entry in kept if isinstance(entry, Chain)),
+        *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in kept if isinstance(entry, Map)),
+    ]
+    return Plan(stage, Transaction.of(desired, switch), sweep, is_refill=True)
+
+
+def _replacement(inventory: Inventory, desired: Table) -> Plan:
+    """The table has something in it that can't stay and can't be changed. A new table in one transaction lets nothing
+    through, since base chains end in a drop, but loses packets on their way, and the counts."""
+    first = _first(inventory, desired)
+    operations = (Operation(Verb.DELETE, Kind.TABLE, desired), *first.switch.operations)
+    return replace(first, switch=replace(first.switch, operations=operations), is_refill=True)
+
+
+# what can be trusted
+
+
+def _is_certain(held: Table, inventory: Inventory) -> bool:
+    """Whether the kernel holds exactly `held`."""
+    ours, theirs = stamp_of(held), inventory.stamp
+    is_same = theirs is not None and (ours.epoch, ours.digest) == (theirs.epoch, theirs.digest)
+    return is_same and inventory.is_untouched
+
+
+def _is_compatible(inventory: Inventory, desired: Table) -> bool:
+    """Whether what has one name in both can stay: a hook or a map's types can't be changed, only replaced."""
+    hooks, shapes = inventory.chains, inventory.maps
+    return (
+        not inventory.has_strangers
+        and all(hooks.get(chain.name, chain.hook) == chain.hook for chain in desired.chains)
+        and all(shapes.get(entry.name, MapShape.of(entry)) == MapShape.of(entry) for entry in desired.maps)
+    )
+
+
+def _generation_after(inventory: Inventory, stage: Transaction, sweep: Transaction) -> int:
+    """The generation that the plan's last transaction will make."""
+    return next_generation(inventory.generation, 1 + bool(len(stage)) + bool(len(sweep)))
+
+
+# objects
+
+
+def _objects(table: Table) -> dict[tuple[Kind, str], Named]:
+    return _by_key([*table.timeouts, *table.counters, *table.chains, *table.maps])
+
+
+def _placeholders(inventory: Inventory) -> dict[tuple[Kind, str], Named]:
+    """Objects of which only the names are known: enough to flush or delete them."""
+    return _by_key(
+        [
+            *(Timeout(name, "", "", ()) for name in sorted(inventory.timeouts)),
+            *(Counter(name) for name in sorted(inventory.counters)),
+            *(Chain(name, (), hook) for name, hook in sorted(inventory.chains.items())),
+            *(Map(name, KeyType.MARK, ()) for name in sorted(inventory.maps)),
+        ]
+    )
+
+
+_KINDS: Mapping[type[Named], Kind] = {
+    Timeout: Kind.TIMEOUT,
+    Counter: Kind.COUNTER,
+    Chain: Kind.CHAIN,
+    Map: Kind.MAP,
+}
+
+
+def _by_key(entries: Iterable[Named]) -> dict[tuple[Kind, str], Named]:
+    return {(_KINDS[type(entry)], entry.name): entry for entry in entries}
+
+
+def _without(objects: Objects, others: Objects) -> Objects:
+    return {key: entry for key, entry in objects.items() if key not in others}
+
+
+def _is_base(entry: Named) -> bool:
+    """A base chain meets packets as soon as it is there."""
+    return isinstance(entry, Chain) and entry.hook is not None
+
+
+def _surplus(before: Table, entry: Map) -> Map:
+    """The elements that go, or whose value changes: nft refuses to add a key again with another value."""
+    wanted = dict(entry.elements)
+    held = before.map[entry.name].elements
+    return replace(entry, elements=tuple((key, value) for key, value in held if wanted.get(key) != value))
+
+
+def _missing(before: Table, entry: Map) -> Map:
+    held = before.elements_of(entry.name)
+    return replace(entry, elements=tuple((key, value) for key, value in entry.elements if held.get(key) != value))
+
+
+# operations, in an order that nft accepts
+
+
+def _creations(entries: Iterable[Named]) -> Iterator[Operation]:
+    """Objects before what refers to them: elements name chains; rules name chains, maps, counters and timeouts."""
+    found = sorted(entries, key=_rank)
+    for entry in found:
+        yield Operation(Verb.ADD, _KINDS[type(entry)], entry)
+    yield from (Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in found if isinstance(entry, Map))
+    yield from (Operation(Verb.ADD, Kind.RULES, entry) for entry in found if isinstance(entry, Chain))
+
+
+def _deletions(entries: Iterable[Named]) -> Iterator[Operation]:
+    """What refers to others first: rules, then maps with their elements, then the rest."""
+    found = sorted(entries, key=_rank, reverse=True)
+    yield from (Operation(Verb.FLUSH, Kind.RULES, entry) for entry in found if isinstance(entry, Chain))
+    yield from (Operation(Verb.DELETE, _KINDS[type(entry)], entry) for entry in found)
+
+
+def _rank(entry: Named) -> int:
+    return list(_KINDS).index(type(entry))

@@ -1,0 +1,186 @@
+"""The kernel's door for nftables: runs transactions in one network namespace and says what a table holds.
+
+Owns libnftables (the only file that loads it) and the meaning of its messages. Is given transactions.
+Must not know clouds, or why a transaction is run.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, Self
+
+from sgdataplane.errors import (
+    BusyError,
+    ExistsError,
+    HostError,
+    KernelError,
+    NotFoundError,
+    PrivilegeError,
+    UnsupportedError,
+)
+from sgdataplane.host import netns
+from sgdataplane.net.nfnetlink import Nfnetlink
+from sgdataplane.nft.snapshot import Inventory, read_inventory
+from sgdataplane.nft.transaction import Operation, Transaction
+
+NO_DNS, DRY_RUN = "no-dns", "dry-run"
+Line = tuple[str, Operation]
+
+
+class Kernel(Protocol):
+    """One namespace's nftables. Errors are KernelError; an error means that nothing was changed."""
+
+    def run(self, transaction: Transaction) -> None:
+        """Make all its changes in one moment, or none. An empty one does nothing."""
+
+    def check(self, transaction: Transaction) -> None:
+        """Have it judged, and change nothing."""
+
+    def inventory(self, name: str) -> Inventory:
+        """The names that a table holds, its stamp, and the namespace's generation."""
+
+    def settle(self) -> None:
+        """Return when every packet that was on its way through the rules at the call has left them."""
+
+
+class LibnftKernel:
+    """The real kernel through a kept libnftables context, which stays bound to its namespace from any thread.
+
+    `capabilities` names what this binding can do: "no-dns" (a malformed address is an error, never a look-up),
+    "dry-run" (`check`). Debian 12's binding lacks the first.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        with _entered(namespace):
+            self._netlink = Nfnetlink()
+            self._nft = _open_library()
+            self._nft.cmd("list tables")  # the context opens its socket at its first command
+        methods = {NO_DNS: "set_input_flags", DRY_RUN: "set_dry_run"}
+        self.capabilities = frozenset(name for name, method in methods.items() if hasattr(self._nft, method))
+        if NO_DNS in self.capabilities:
+            self._nft.set_input_flags(NO_DNS)
+
+    def close(self) -> None:
+        self._netlink.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, transaction: Transaction) -> None:
+        lines = list(transaction.lines())
+        if not lines:
+            return
+        with _as_file("".join(f"{line}\n" for line, _ in lines)) as path:
+            code, _, message = self._nft.cmd_from_file(path)
+        if code != 0:
+            raise _error_of(message, lines)
+
+    def check(self, transaction: Transaction) -> None:
+        if DRY_RUN not in self.capabilities:
+            raise UnsupportedError("dry run", "python3-nftables 1.0.6 or newer")
+        self._nft.set_dry_run(True)
+        try:
+            self.run(transaction)
+        finally:
+            self._nft.set_dry_run(False)
+
+    def inventory(self, name: str) -> Inventory:
+        try:
+            return read_inventory(self._netlink, name)
+        except OSError as error:
+            raise _error_of(os.strerror(error.errno or 0), ()) from error
+
+    def settle(self) -> None:
+        """Waits for one RCU grace period (8 to 16 ms, kernel 6.18): packets pass the rules under RCU's read lock.
+
+        Closing a packet socket is what always waits for one (packet_release, synchronize_net); membarrier(2) does not
+        on a machine with one CPU. The socket has protocol 0: it neither receives nor sends anything.
+        """
+        try:
+            socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0).close()
+        except PermissionError as error:
+            raise PrivilegeError("CAP_NET_RAW") from error
+
+
+class _Library(Protocol):
+    """What we use of Debian's binding, which has no annotations. Calls give (return code, output, errors)."""
+
+    def cmd(self, cmdline: str) -> tuple[int, str, str]: ...
+
+    def cmd_from_file(self, filename: str) -> tuple[int, str, str]: ...
+
+    def set_input_flags(self, values: str) -> object: ...
+
+    def set_dry_run(self, onoff: bool) -> object: ...
+
+
+def _open_library() -> _Library:
+    try:
+        import nftables  # noqa: PLC0415  (only who programs the kernel needs it)
+    except ImportError as error:
+        raise UnsupportedError("the nftables binding", "Debian's package python3-nftables") from error
+    library: _Library = nftables.Nftables()
+    return library
+
+
+@contextmanager
+def _entered(namespace: str) -> Iterator[None]:
+    try:
+        with netns.inside(namespace):
+            yield
+    except HostError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise PrivilegeError("CAP_SYS_ADMIN (to enter a network namespace)") from error
+        raise
+
+
+@contextmanager
+def _as_file(text: str) -> Iterator[str]:
+    """Path of a file in memory. From a file, unlike from a buffer, libnftables' errors name the right line."""
+    fd = os.memfd_create("sgdataplane", os.MFD_CLOEXEC)
+    try:
+        with open(fd, "w", encoding="ascii", closefd=False) as file:
+            file.write(text)
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
+
+
+_MESSAGE = re.compile(
+    r"^(?:\S+?:(?P<line>\d+):(?P<first>\d+)-(?P<last>\d+): )?(?:\S+: )?Error: (?P<detail>.*)$", re.MULTILINE
+)
+_CAUSES: dict[int, type[KernelError]] = {
+    errno.ENOENT: NotFoundError,
+    errno.EEXIST: ExistsError,
+    errno.EBUSY: BusyError,
+}
+_LONG = 160
+
+
+def _error_of(message: str, lines: Sequence[Line]) -> KernelError:
+    """The one place where libnftables' and netlink's words become ours: the first error, and the line it is about."""
+    found = _MESSAGE.search(message)
+    detail = found["detail"] if found else message.strip().partition("\n")[0]
+    number = int(found["line"]) if found and found["line"] else 0
+    line, operation = lines[number - 1] if 0 < number <= len(lines) else ("", None)
+    if any(os.strerror(code) in detail for code in (errno.EPERM, errno.EACCES)):
+        return PrivilegeError("CAP_NET_ADMIN")
+    if os.strerror(errno.EOPNOTSUPP) in detail or os.strerror(errno.EAFNOSUPPORT) in detail:
+        return UnsupportedError(line or detail, "a kernel that has it")
+    cause = next((kind for code, kind in _CAUSES.items() if os.strerror(code) in detail), KernelError)
+    shown = line if len(line) <= _LONG or not found else _cut(line, int(found["first"]), int(found["last"]))
+    return cause(detail, operation=shown, origin=operation.origin if operation else "")
+
+
+def _cut(line: str, first: int, last: int) -> str:
+    """The head of a long line and the part of it that the error points at (columns count from 1)."""
+    return f"{line[: _LONG // 2]} ... {line[first - 1 : last][:_LONG]} ..."

@@ -1,0 +1,209 @@
+"""What a kernel holds of one table: the names of its objects, and the stamp that says what was applied.
+
+Owns the numbers of nf_tables' netlink messages (linux/netfilter/nf_tables.h). Is given a netlink socket of the
+namespace. Must not know nft syntax or clouds. Read without libnftables: its listings read whole rules and elements
+(seconds for a large table), show no timeout objects (1.1.3), and differ between versions.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from sgdataplane.net.nfnetlink import (
+    MAX_ATTEMPTS,
+    Nfnetlink,
+    attribute,
+    list_attributes,
+    message_kind,
+    parse_attributes,
+    text_of,
+)
+from sgdataplane.nft.ir import Hook, Key, KeyType, Map, Table, Verdict
+
+STAMP_MAP = "applied"  # mark -> mark: 0 epoch, 1..4 digest (skeleton.applied), 5 generation
+DIGEST_KEYS = (1, 2, 3, 4)
+EPOCH_KEY, GENERATION_KEY = 0, 5
+LAST_GENERATION = 0xFFFFFFFF
+
+SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
+GETTABLE, GETCHAIN, GETSET, GETSETELEM, GETGEN, GETOBJ = 1, 4, 10, 13, 16, 19  # NFT_MSG_*
+FAMILIES = {"inet": 1}  # NFPROTO_INET
+NAME_OF_TABLE, TABLE_FLAGS = 1, 2  # every object's first attribute is its table's name
+GEN_ID = 1
+CHAIN_NAME, CHAIN_HOOK, HOOK_NUMBER, HOOK_PRIORITY = 3, 4, 1, 2
+SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_DATA_TYPE = 2, 3, 4, 6
+FLAG_ANONYMOUS, FLAG_MAP = 0x1, 0x8
+OBJ_NAME, OBJ_TYPE = 2, 3
+OBJECTS = OBJ_COUNTER, OBJ_TIMEOUT = 1, 7
+ELEMENTS_SET, ELEMENTS, ELEMENT_KEY, ELEMENT_DATA, DATA_VALUE = 2, 3, 1, 2, 1
+HOOKS = ("prerouting", "input", "forward", "output", "postrouting", "ingress")  # NF_INET_*
+KEY_TYPES = {41: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, 19: KeyType.MARK}  # nft's datatype.h
+DATA_VERDICT, DATA_MARK = 0xFFFFFF00, 19
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the last apply wrote about itself: its epoch, the digest of its table, and the generation that its commit
+    made. As long as the namespace's generation is that one, nobody has changed any nftables object since."""
+
+    epoch: int
+    digest: str
+    generation: int | None = None
+
+    @classmethod
+    def of(cls, elements: Mapping[Key, Verdict | int]) -> Stamp | None:
+        """None if the elements are no whole stamp."""
+        words = {key: value for key, value in elements.items() if isinstance(value, int)}
+        if not all(key in words for key in (EPOCH_KEY, *DIGEST_KEYS)):
+            return None
+        digest = "".join(f"{words[key]:08x}" for key in DIGEST_KEYS)
+        return cls(words[EPOCH_KEY], digest, words.get(GENERATION_KEY))
+
+
+@dataclass(frozen=True, slots=True)
+class MapShape:
+    """A map's types; `key_type` None for one that we would never make (other keys, intervals, timeouts, ...)."""
+
+    key_type: KeyType | None
+    holds_marks: bool = False
+
+    @classmethod
+    def of(cls, entry: Map) -> MapShape:
+        return cls(entry.key_type, entry.holds_marks)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The names a table holds, the hook of base chains, the shape of maps, and the stamp.
+
+    `generation` is the namespace's: it grows by one with each nftables commit, of anyone. A table that is not there
+    (`exists` False) holds nothing. `has_strangers`: there is something that we never make (a plain set, an object of
+    another kind, a table flag).
+    """
+
+    generation: int
+    exists: bool = True
+    chains: Mapping[str, Hook | None] = field(default_factory=dict)
+    maps: Mapping[str, MapShape] = field(default_factory=dict)
+    counters: frozenset[str] = frozenset()
+    timeouts: frozenset[str] = frozenset()
+    stamp: Stamp | None = None
+    has_strangers: bool = False
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the table certainly is as its last apply left it."""
+        return self.stamp is not None and self.stamp.generation == self.generation
+
+
+def next_generation(generation: int, commits: int = 1) -> int:
+    """The generation after that many commits; 0 is never one (nft_base_seq_inc)."""
+    return (generation + commits - 1) % LAST_GENERATION + 1
+
+
+def with_generation(table: Table, generation: int | None) -> Table:
+    """The table with the generation in its stamp, or without one."""
+    stamp = table.map[STAMP_MAP]
+    elements = tuple((key, value) for key, value in stamp.elements if key != GENERATION_KEY)
+    if generation is not None:
+        elements += ((GENERATION_KEY, generation),)
+    maps = tuple(replace(entry, elements=elements) if entry is stamp else entry for entry in table.maps)
+    return replace(table, maps=maps)
+
+
+def stamp_of(table: Table) -> Stamp:
+    """The stamp that a compiled table carries; KeyError or ValueError if it has none."""
+    stamp = Stamp.of(table.elements_of(STAMP_MAP))
+    if stamp is None:
+        raise ValueError(f"table {table.name} has no whole stamp")
+    return stamp
+
+
+def read_generation(netlink: Nfnetlink) -> int:
+    """The namespace's nftables generation."""
+    return _number(netlink.ask(_kind(GETGEN))[GEN_ID])
+
+
+def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet") -> Inventory:
+    """What the kernel holds of that table. OSError if the kernel refuses.
+
+    Read again if somebody committed meanwhile, so that it is of one moment.
+    """
+    for _ in range(MAX_ATTEMPTS):
+        generation = read_generation(netlink)
+        inventory = _read_once(netlink, name, FAMILIES[family], generation)
+        if read_generation(netlink) == generation:
+            return inventory
+    raise InterruptedError(f"nftables changed during each of {MAX_ATTEMPTS} readings")
+
+
+def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int) -> Inventory:
+    tables = list(_objects(netlink, GETTABLE, family, name))
+    if not tables:
+        return Inventory(generation, exists=False)
+    sets = [found for found in _objects(netlink, GETSET, family, name) if not _flags(found) & FLAG_ANONYMOUS]
+    maps = {text_of(found[SET_NAME]): _shape(found) for found in sets if _flags(found) & FLAG_MAP}
+    others = list(_objects(netlink, GETOBJ, family, name))
+    kinds = {kind: frozenset(text_of(f[OBJ_NAME]) for f in others if _number(f[OBJ_TYPE]) == kind) for kind in OBJECTS}
+    known = len(maps) + sum(len(names) for names in kinds.values())
+    is_stamped = maps.get(STAMP_MAP) == MapShape(KeyType.MARK, holds_marks=True)
+    return Inventory(
+        generation,
+        chains={text_of(found[CHAIN_NAME]): _hook(found) for found in _objects(netlink, GETCHAIN, family, name)},
+        maps=maps,
+        counters=kinds[OBJ_COUNTER],
+        timeouts=kinds[OBJ_TIMEOUT],
+        stamp=Stamp.of(_marks(netlink, family, name)) if is_stamped else None,
+        has_strangers=known < len(sets) + len(others) or _number(tables[0].get(TABLE_FLAGS, b"")) != 0,
+    )
+
+
+def _objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Iterator[dict[int, bytes]]:
+    for found_family, found in netlink.dump(_kind(message), family):
+        if found_family == family and text_of(found[NAME_OF_TABLE]) == table:
+            yield found
+
+
+def _flags(found: Mapping[int, bytes]) -> int:
+    return _number(found.get(SET_FLAGS, b""))
+
+
+def _hook(chain: Mapping[int, bytes]) -> Hook | None:
+    if CHAIN_HOOK not in chain:
+        return None
+    hook = parse_attributes(chain[CHAIN_HOOK])
+    number, (priority,) = _number(hook[HOOK_NUMBER]), struct.unpack("!i", hook[HOOK_PRIORITY])
+    return Hook(HOOKS[number] if number < len(HOOKS) else str(number), priority)
+
+
+def _shape(found: Mapping[int, bytes]) -> MapShape:
+    data = _number(found.get(SET_DATA_TYPE, b""))
+    is_ours = _flags(found) == FLAG_MAP and data in (DATA_VERDICT, DATA_MARK)
+    return MapShape(KEY_TYPES.get(_number(found[SET_KEY_TYPE])) if is_ours else None, data == DATA_MARK)
+
+
+def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[Key, Verdict | int]:
+    """The stamp's elements: marks are in the machine's byte order."""
+    asked = attribute(NAME_OF_TABLE, table.encode() + b"\0") + attribute(ELEMENTS_SET, STAMP_MAP.encode() + b"\0")
+    answers = (found for _, found in netlink.dump(_kind(GETSETELEM), family, asked))
+    elements = (parse_attributes(e) for found in answers for _, e in list_attributes(found.get(ELEMENTS, b"")))
+    return {_mark(element[ELEMENT_KEY]): _mark(element[ELEMENT_DATA]) for element in _whole(elements)}
+
+
+def _whole(elements: Iterable[dict[int, bytes]]) -> Iterator[dict[int, bytes]]:
+    return (element for element in elements if ELEMENT_KEY in element and ELEMENT_DATA in element)
+
+
+def _mark(data: bytes) -> int:
+    (value,) = struct.unpack("=I", parse_attributes(data)[DATA_VALUE])
+    return int(value)
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "big")
+
+
+def _kind(message: int) -> int:
+    return message_kind(SUBSYSTEM, message)
