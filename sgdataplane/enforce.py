@@ -1,0 +1,227 @@
+"""enforce(): a CloudState into the rules of one network namespace, and back to a report of what was changed.
+
+Owns the order of the steps and the choice of the epoch. Is given a namespace, a state and its interfaces.
+Must not know nft syntax, how a policy is compiled, or where the namespace came from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy, with_epoch
+from sgdataplane.compiler.skeleton import EGRESS_HALF, INGRESS_HALF, LAST_EPOCH, TABLE
+from sgdataplane.errors import KernelError
+from sgdataplane.host import netns
+from sgdataplane.host.marks import clear_mark_fields
+from sgdataplane.host.timeouts import scaled, set_timeouts
+from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.state import CloudState, ConnectionTracking
+from sgdataplane.nft.delta import Plan, plan, undo
+from sgdataplane.nft.ir import Table
+from sgdataplane.nft.kernel import Kernel, LibnftKernel
+from sgdataplane.nft.snapshot import Stamp, stamp_of
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.policy.resolve import resolve
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What a namespace is to obey: the state, and which interface carries which ENI (ENI id -> interface name)."""
+
+    state: CloudState
+    interfaces: Mapping[str, str]
+    options: Options = DEFAULTS
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to apply.
+
+    on_change: `revoke` judges running sessions again at their next packet, `keep` lets them be until they expire.
+    time_scale: multiplies all timeouts, for labs.    resync: trust nothing of what the kernel holds.
+    """
+
+    on_change: Literal["revoke", "keep"] = "revoke"
+    time_scale: float = 1.0
+    resync: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyReport:
+    """What an apply did. Operations count rules and elements one each, by step; `seconds` is all of it, compiling
+    included. `untracked`: timeouts that this kernel has no tracker for. `leftover`: why the sweep was refused, if it
+    was: the policy is in force, and the next apply sweeps again."""
+
+    epoch: int
+    staged: int
+    switched: int
+    swept: int
+    seconds: float
+    is_refill: bool = False
+    time_scale: float = 1.0
+    untracked: tuple[str, ...] = ()
+    leftover: str = ""
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.staged or self.switched or self.swept)
+
+
+class Sessions(Protocol):
+    """The running sessions of the namespace."""
+
+    def forget_epochs(self, epochs: range) -> int:
+        """Take these epochs off every session, so that its next packet is judged; how many there were."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSessions:
+    """The sessions in the conntrack table of a namespace."""
+
+    namespace: str
+
+    def forget_epochs(self, epochs: range) -> int:
+        with netns.inside(self.namespace):
+            return clear_mark_fields((INGRESS_HALF, EGRESS_HALF), epochs)
+
+
+DEFAULT_SETTINGS = Settings()
+
+
+def enforce(
+    namespace: str, desired: Desired, previous: Desired | None = None, settings: Settings = DEFAULT_SETTINGS
+) -> ApplyReport:
+    """Make the namespace of that name obey `desired`. When it returns, it does.
+
+    `previous` is what was enforced before, if the caller knows: then only what differs is changed. Without it, or if
+    anybody else has touched nftables there since, all rules are written anew, which loses no packet either.
+    Applying the same twice changes nothing. KernelError: refused, and the kernel is as it was.
+    """
+    started = time.monotonic()
+    with LibnftKernel(namespace) as kernel:
+        with netns.inside(namespace):
+            untracked = set_timeouts(settings.time_scale)
+        report = apply(kernel, KernelSessions(namespace), desired, previous, settings)
+    return replace(report, untracked=untracked, seconds=time.monotonic() - started)
+
+
+def apply(
+    kernel: Kernel, sessions: Sessions, desired: Desired, previous: Desired | None, settings: Settings
+) -> ApplyReport:
+    """enforce() on given doors; the namespace's timeouts are not its business.
+
+    1 what the kernel holds   2 compile   3 choose the epoch   4 take it off sessions that carry it from long ago
+    5 plan   6 run
+    """
+    started = time.monotonic()
+    inventory = kernel.inventory(TABLE)
+    stamp = _usable(inventory.stamp)
+    compiled = _compiled(desired, settings.time_scale)
+    epoch = _choose_epoch(stamp, stamp_of(compiled).digest, settings.on_change)
+    held = None if settings.resync else _held(stamp, compiled, previous, settings.time_scale)
+    _retire(kernel, sessions, stamp, epoch)
+    steps = plan(held, inventory, with_epoch(compiled, epoch))
+    leftover = _run(kernel, steps, is_live=inventory.exists)
+    if stamp is None and inventory.exists:
+        # Until now the rules have marked sessions with an epoch that nobody knows: it may be this one.
+        kernel.settle()
+        sessions.forget_epochs(ALL_EPOCHS)
+    sizes = (len(steps.stage), len(steps.switch), len(steps.sweep))
+    seconds = time.monotonic() - started
+    return ApplyReport(epoch, *sizes, seconds, steps.is_refill, settings.time_scale, leftover=leftover)
+
+
+def _compiled(desired: Desired, time_scale: float) -> Table:
+    policy = resolve(desired.state, desired.interfaces, desired.options)
+    enis = tuple(replace(e, connection_tracking=_scaled(e.connection_tracking, time_scale)) for e in policy.enis)
+    return compile_policy(replace(policy, enis=enis), desired.options, FIRST_EPOCH)
+
+
+def _scaled(timeouts: ConnectionTracking, time_scale: float) -> ConnectionTracking:
+    """The default ones are the namespace's, which are scaled already."""
+    if timeouts == ConnectionTracking():
+        return timeouts
+    return ConnectionTracking(
+        scaled(timeouts.tcp_established_timeout, time_scale),
+        scaled(timeouts.tcp_closed_and_time_wait_timeout, time_scale),
+        scaled(timeouts.udp_timeout, time_scale),
+    )
+
+
+def _held(stamp: Stamp | None, compiled: Table, previous: Desired | None, time_scale: float) -> Table | None:
+    """The table that the kernel should hold: the same policy has the same table but for the epoch."""
+    if stamp is None:
+        return None
+    if stamp.digest == stamp_of(compiled).digest:
+        return with_epoch(compiled, stamp.epoch)
+    if previous is None or not previous.interfaces.keys() <= previous.state.eni.keys():
+        return None
+    return with_epoch(_compiled(previous, time_scale), stamp.epoch)
+
+
+# epochs: 1..65535 and again from 1. They are two halves; before one is entered, all its epochs, given a long time ago,
+# are taken off the sessions that still carry them. The present epoch is in the other half, so no packet renews them.
+
+ALL_EPOCHS = range(FIRST_EPOCH, LAST_EPOCH + 1)
+SECOND_HALF = (LAST_EPOCH + 1) // 2
+
+
+def _usable(stamp: Stamp | None) -> Stamp | None:
+    return stamp if stamp is not None and stamp.epoch in ALL_EPOCHS else None
+
+
+def _choose_epoch(stamp: Stamp | None, digest: str, on_change: str) -> int:
+    """A new epoch for a changed policy, so that every session is judged once more."""
+    if stamp is None:
+        return FIRST_EPOCH
+    if stamp.digest == digest or on_change == "keep":
+        return stamp.epoch
+    return FIRST_EPOCH if stamp.epoch == LAST_EPOCH else stamp.epoch + 1
+
+
+def _half_of(epoch: int) -> range:
+    return range(FIRST_EPOCH, SECOND_HALF) if epoch < SECOND_HALF else range(SECOND_HALF, LAST_EPOCH + 1)
+
+
+def _retire(kernel: Kernel, sessions: Sessions, stamp: Stamp | None, epoch: int) -> None:
+    """Make sure that no session carries `epoch` yet, if it is about to be used anew."""
+    old = ALL_EPOCHS if stamp is None else _half_of(epoch)
+    if stamp is not None and stamp.epoch in old:
+        return
+    if sessions.forget_epochs(old):
+        kernel.settle()  # a packet that read such a mark just before may have written it back
+        sessions.forget_epochs(old)
+
+
+def _run(kernel: Kernel, steps: Plan, *, is_live: bool) -> str:
+    """Run the steps; why the sweep was refused, or "". On any other refusal the kernel is as it was."""
+    kernel.run(steps.stage)
+    try:
+        if is_live and len(steps.switch):
+            kernel.settle()
+        kernel.run(steps.switch)
+    except KernelError:
+        with suppress(KernelError):  # what is staged does nothing; the next apply finds and removes it
+            kernel.run(undo(steps.stage))
+        raise
+    if not len(steps.sweep):
+        return ""
+    kernel.settle()
+    try:
+        kernel.run(steps.sweep)
+    except KernelError as error:
+        return error.detail
+    return ""
+
+
+def remove(namespace: str) -> bool:
+    """Delete our table there, and nothing else; False if there was none."""
+    with LibnftKernel(namespace) as kernel:
+        if not kernel.inventory(TABLE).exists:
+            return False
+        kernel.run(Transaction.of(Table(TABLE), [Operation(Verb.DELETE, Kind.TABLE, Table(TABLE))]))
+    return True
