@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from sgdataplane.statefile.load import Loaded, load, load_sources
+from sgdataplane.statefile.dump_ecs import dump_ecs
+from sgdataplane.statefile.dump_native import dump_native
+from sgdataplane.statefile.load import Loaded, load
 
-__all__ = ["Loaded", "load", "load_sources"]
+__all__ = ["Loaded", "dump_ecs", "dump_native", "load"]

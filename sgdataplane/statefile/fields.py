@@ -22,26 +22,30 @@ T = TypeVar("T")
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 ID_EXPECTED = "letters, digits, dots, dashes and underscores, beginning with a letter or digit, at most 63 characters"
 
+Place = str | tuple[str, ...] | Where
+
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """`values` under native names. `names` says where a field really stands, relative to `pointer`, when that differs
-    from its name; a `*` in it is the index in a list. A list of objects is a tuple of Fields."""
+    """`values` under native names; a list of objects is a tuple of Fields. `names` says where a field really stands
+    if its name doesn't: the path from `pointer`, one path for each element of a list, or another place altogether."""
 
     file: str
     pointer: str
     values: Mapping[str, object]
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, Place] = field(default_factory=dict)
 
     def where(self, name: str = "", index: int | None = None) -> Where:
         """The place of the object, of one of its fields, or of one element of a list; without its line."""
         if not name:
             return Where(self.file, 0, self.pointer)
-        tail = self.names.get(name, name)
-        if index is not None:
-            tail = tail.replace("*", str(index)) if "*" in tail else f"{tail}/{index}"
+        place = self.names.get(name, name)
+        if isinstance(place, Where):
+            return place
+        if isinstance(place, tuple):
+            tail = place[index or 0] if place else name
         else:
-            tail = tail.partition("/*")[0]
+            tail = place if index is None else f"{place}/{index}"
         return Where(self.file, 0, f"{self.pointer}/{tail}")
 
     def where_is(self, name: str, value: str) -> Where:
@@ -101,7 +105,7 @@ class Reader:
         if not isinstance(value, str):
             self.wrong_type(name, "text; put a number in quotes")
             return default
-        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        if not is_text(value):
             self.refuse(name, "InvalidDocument.NotUtf8", f"{name} holds half of a surrogate pair", "Unicode text")
         return value
 
@@ -112,14 +116,10 @@ class Reader:
                 self.require(name, "an id")
             return ""
         value = self.text(name)
-        if self.is_clean_id(value):
+        if is_id(value):
             return value
         self.refuse(name, f"Invalid{camel(name)}.Malformed", f"{name} is not an id", ID_EXPECTED)
         return ""
-
-    @staticmethod
-    def is_clean_id(value: str) -> bool:
-        return ID.fullmatch(value) is not None
 
     def integer(self, name: str, default: int) -> int:
         value = self.fields.values.get(name, default)
@@ -176,6 +176,15 @@ class Reader:
             except ValueError:
                 self.refuse(name, code, f"an element of {name} is malformed", expected, index)
         return tuple(found)
+
+
+def is_id(value: str) -> bool:
+    return ID.fullmatch(value) is not None
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8: JSON's escapes can make half of a surrogate pair."""
+    return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def camel(name: str) -> str:

@@ -8,9 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgdataplane.errors import Where
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.findings import Finding
-from sgdataplane.statefile.document import parse, with_lines
+from sgdataplane.statefile.document import Document, parse, with_lines
+from sgdataplane.statefile.ecs import add_ecs
+from sgdataplane.statefile.ecs_answers import is_ecs
 from sgdataplane.statefile.native import add_native
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.records import read_drafts, with_macs
@@ -36,18 +39,31 @@ def load(path: Path, *, profile: str = "seed") -> Loaded:
 
 def load_sources(sources: tuple[Source, ...], problems: Problems, *, profile: str = "seed") -> Loaded:
     """The same from texts; `problems` holds what was wrong in getting them."""
-    documents = [document for source in sources if (document := parse(source, problems))]
-    sections = Sections()
-    unread = problems.count  # with a file missing, everything that refers to it would be reported too
-    for document in documents:
-        add_native(document, sections, problems)
+    documents = tuple(document for source in sources if (document := parse(source, problems)))
+    sections = Sections(is_complete=not problems.count)
+    findings = add_documents(documents, sections, problems)
     drafts = read_drafts(sections, problems)
-    if not unread:
+    if sections.is_complete:
         validate(sections, drafts, profile, problems)
     if problems.count:
         with_lines(problems, sources)
         raise problems.as_error()
-    return Loaded(as_state(drafts), tuple(drafts.findings))
+    return Loaded(as_state(drafts), (*findings, *drafts.findings))
+
+
+def add_documents(documents: tuple[Document, ...], sections: Sections, problems: Problems) -> list[Finding]:
+    """All documents' objects into `sections`, by the format that they are in."""
+    answers: list[Document] = []
+    native: list[Document] = []
+    for document in documents:
+        (answers if is_ecs(document) else native).append(document)
+    for document in native:
+        if answers:
+            where, expected = Where(document.file), "files of one format in a folder"
+            message = "a native document among the cloud's answers"
+            problems.add(where, "InvalidSource.MixedFormats", message, expected=expected)
+        add_native(document, sections, problems)
+    return add_ecs(answers, sections, problems) if answers else []
 
 
 def as_state(drafts: Drafts) -> CloudState:

@@ -51,15 +51,12 @@ UNKNOWN_GROUPS = "unknown_security_group_ids"
 TOP_KEYS = ("version", *KEYS, UNKNOWN_GROUPS)
 
 
-def is_native(root: object) -> bool:
-    """Whether a document's value is meant as native: it has one of its keys."""
-    return isinstance(root, dict) and any(key in root for key in TOP_KEYS)
-
-
 def add_native(document: Document, sections: Sections, problems: Problems) -> None:
     """Add the document's objects to `sections`; several documents are merged so."""
     top = Fields(document.file, "", document.mapping)
     check_keys(top, TOP_KEYS, problems)
+    if not top.values:
+        problems.add(top.where(), "InvalidDocument.Empty", "nothing in it", expected="a state")
     if top.values.get("version", VERSION) != VERSION:
         where, value = top.where("version"), top.values["version"]
         message = "an unknown version of the format"

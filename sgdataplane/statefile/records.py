@@ -29,12 +29,13 @@ from sgdataplane.model.state import (
 )
 from sgdataplane.net.values import Address, Family, PortRange, Prefix, Verdict
 from sgdataplane.policy.findings import Finding, Severity, subject
-from sgdataplane.statefile.fields import ID, ID_EXPECTED, Fields, Reader
+from sgdataplane.statefile.fields import ID_EXPECTED, Fields, Reader, is_id, is_text
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.rules import PORTS_EXPECTED, RuleReader, cidr_expected, family_parser, made_rule_id
 from sgdataplane.statefile.sections import Draft, Drafts, GroupDraft, R, Sections
 
 MAX_TAGS = 20
+MAX_TAG_KEY = 128
 # REF: the values that the cloud takes for an ENI's session timeouts, in seconds (semantics.md section 4).
 TIMEOUTS = {
     "tcp_established_timeout": (30, 60, 80, 100, 200, 300, 500, 700, 910),
@@ -188,11 +189,13 @@ def read_inner_policy(reader: Reader, group_type: GroupType) -> Verdict:
 
 def read_tags(reader: Reader) -> tuple[tuple[str, str], ...]:
     tags = reader.fields.values.get("tags", {})
-    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
+    if not isinstance(tags, dict) or not all(isinstance(value, str) and is_text(value) for value in tags.values()):
         reader.wrong_type("tags", "a mapping of text to text; put numbers in quotes")
         return ()
     if len(tags) > MAX_TAGS:
         reader.refuse("tags", "InvalidTagCount", "too many tags", f"at most {MAX_TAGS}")
+    if not all(0 < len(key) <= MAX_TAG_KEY and is_text(key) for key in tags):
+        reader.refuse("tags", "InvalidTagKey.Malformed", "a tag's key is malformed", f"1 to {MAX_TAG_KEY} characters")
     return tuple(sorted(tags.items()))
 
 
@@ -299,7 +302,7 @@ def read_group_ids(reader: Reader) -> tuple[str, ...]:
 
 
 def parse_id(text: str) -> str:
-    if not ID.fullmatch(text):
+    if not is_id(text):
         raise ValueError(f"{text!r} is not an id")
     return text
 

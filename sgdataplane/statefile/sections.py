@@ -17,7 +17,8 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class Sections:
-    """Objects by kind, under native names. `unknown_groups` are groups known by id only, as remotes."""
+    """Objects by kind, under native names. `unknown_groups` are groups known by id only, as remotes. Where a file or an
+    answer is missing, `is_complete` is false: everything that refers to it would be reported as wrong too."""
 
     vpcs: list[Fields] = field(default_factory=list)
     prefix_lists: list[Fields] = field(default_factory=list)
@@ -26,6 +27,7 @@ class Sections:
     instances: list[Fields] = field(default_factory=list)
     network_interfaces: list[Fields] = field(default_factory=list)
     unknown_groups: set[str] = field(default_factory=set)
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)

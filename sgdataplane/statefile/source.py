@@ -13,9 +13,11 @@ from pathlib import Path
 from sgdataplane.errors import Where
 from sgdataplane.statefile.problems import Problems
 
-# A state of 65,536 members is about 20 MB. Larger input is nonsense, and would cost memory many times its size.
-MAX_BYTES = 64 * 1024 * 1024
-MAX_FILES = 20_000
+# A native state of 65,536 members is about 20 MB, the cloud's answers for the same about 100 MB in many pages. More is
+# nonsense, and would cost memory many times its size.
+MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 256 * 1024 * 1024
+MAX_FILES = 100_000
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -31,13 +33,13 @@ class Source:
         return Path(self.file).stem
 
 
-def read_sources(path: Path, problems: Problems, max_bytes: int = MAX_BYTES) -> tuple[Source, ...]:
+def read_sources(path: Path, problems: Problems) -> tuple[Source, ...]:
     """The file, or every *.yaml, *.yml and *.json directly in the folder, by name; hidden ones are left out."""
     files = [path] if not path.is_dir() else files_of_folder(path, problems)
     sources: list[Source] = []
-    left = max_bytes
+    left = MAX_BYTES
     for file in files:
-        data = read_bytes(file, left, problems)
+        data = read_bytes(file, min(left, MAX_FILE_BYTES), problems)
         if data is None:
             continue
         left -= len(data)
@@ -85,7 +87,7 @@ def is_readable(file: Path, status: os.stat_result, limit: int, problems: Proble
         problems.add(where, "InvalidSource.NotAFile", "a pipe or device isn't a state", expected="a regular file")
         return False
     if status.st_size > limit:
-        expected = f"at most {MAX_BYTES} bytes in all files together"
+        expected = f"at most {MAX_FILE_BYTES} bytes in a file, {MAX_BYTES} in all files together"
         problems.add(where, "InvalidSource.TooLarge", "too large for a state", value=status.st_size, expected=expected)
         return False
     return True

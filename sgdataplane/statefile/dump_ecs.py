@@ -1,0 +1,238 @@
+"""CloudState -> the cloud's own answers (state.md, B), one file an answer, as its command line prints them.
+
+Owns the answers' shape. Is given a checked state; the same state gives the same bytes, and reading them gives an equal
+state: what the cloud's answers have no place for is written under keys that begin with `Sgdp`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from sgdataplane.model.state import (
+    CloudState,
+    ConnectionTracking,
+    Eni,
+    GroupRef,
+    Instance,
+    NetworkType,
+    NicType,
+    PortList,
+    PrefixList,
+    PrefixListRef,
+    SecurityGroup,
+    SecurityGroupRule,
+    Vpc,
+)
+from sgdataplane.net.values import Direction, Family
+from sgdataplane.statefile import ecs_answers as ecs
+from sgdataplane.statefile.ecs_names import (
+    ALLOWED_PAIRS,
+    CLASSIC_VPC,
+    ENI_LISTS,
+    NETWORK_TYPE,
+    NIC_TYPE,
+    RULE_NAMES,
+    TRACKING,
+    TRACKING_NAMES,
+)
+from sgdataplane.statefile.rules import NARROWING, NO_PORTS
+
+PAGE_SIZE = 500  # the cloud's largest page of ENIs; it keeps each file of a large state small enough to look at
+REQUEST = {"RequestId": "00000000-0000-0000-0000-000000000000"}
+FAMILY_NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
+CIDR_FIELDS = {Family.IPV4: "cidr_ip", Family.IPV6: "ipv6_cidr_ip"}
+# Every string of a permission, empty unless it says something, as the cloud gives them.
+PERMISSION = (
+    "SecurityGroupRuleId", "Direction", "Policy", "Priority", "IpProtocol", "PortRange", "PortRangeListId",
+    "PortRangeListName", "SourcePortRange", "NicType", "SourceCidrIp", "Ipv6SourceCidrIp", "SourceGroupId",
+    "SourceGroupName", "SourceGroupOwnerAccount", "SourcePrefixListId", "SourcePrefixListName", "DestCidrIp",
+    "Ipv6DestCidrIp", "DestGroupId", "DestGroupName", "DestGroupOwnerAccount", "DestPrefixListId",
+    "DestPrefixListName", "Description", "CreateTime",
+)  # fmt: skip
+
+
+def dump_ecs(state: CloudState) -> dict[str, str]:
+    """File name -> text of every answer."""
+    return {f"{name}.json": json.dumps(answer, indent=1, ensure_ascii=False) + "\n" for name, answer in answers(state)}
+
+
+def answers(state: CloudState) -> Iterator[tuple[str, object]]:
+    """(file name without suffix, answer), page by page."""
+    classic = {vpc.vpc_id for vpc in state.vpcs if vpc.network_type is NetworkType.CLASSIC}
+    yield from pages(ecs.VPCS, [vpc_item(vpc) for vpc in state.vpcs])
+    yield from pages(ecs.SECURITY_GROUPS, [group_item(group, classic) for group in state.security_groups])
+    for group in state.security_groups:
+        yield f"{ecs.SECURITY_GROUP}-{group.security_group_id}", group_answer(group, classic)
+    yield from pages(ecs.INTERFACES, [eni_item(eni, classic) for eni in state.network_interfaces])
+    classic_instances = {eni.instance_id for eni in state.network_interfaces if eni.vpc_id in classic}
+    yield from pages(ecs.INSTANCES, [instance_item(entry, classic_instances) for entry in state.instances])
+    for prefix_list in state.prefix_lists:
+        yield f"{ecs.PREFIX_LIST}-{prefix_list.prefix_list_id}", prefix_list_answer(prefix_list)
+    if state.port_lists:
+        items = [port_list_item(port_list) for port_list in state.port_lists]
+        yield ecs.PORT_LISTS, {**REQUEST, "NextToken": "", "PortRangeLists": items}
+    for port_list in state.port_lists:
+        yield f"{ecs.PORT_LIST}-{port_list.port_list_id}", port_entries_answer(port_list)
+
+
+def pages(call: str, items: Sequence[object]) -> Iterator[tuple[str, object]]:
+    """Always at least one page: an empty answer says that there is nothing."""
+    outer, inner = ecs.NESTING[call]
+    for number, start in enumerate(range(0, max(1, len(items)), PAGE_SIZE), 1):
+        page = {
+            **REQUEST,
+            "TotalCount": len(items),
+            "PageNumber": number,
+            "PageSize": PAGE_SIZE,
+            "NextToken": "",
+            outer: {inner: items[start : start + PAGE_SIZE]},
+        }
+        yield (call if len(items) <= PAGE_SIZE else f"{call}-{number:04d}"), page
+
+
+def vpc_item(vpc: Vpc) -> dict[str, object]:
+    blocks = {family: [str(block) for block in vpc.cidr_blocks if block.family is family] for family in Family}
+    item: dict[str, object] = {
+        "VpcId": vpc.vpc_id,
+        "CidrBlock": blocks[Family.IPV4][0] if blocks[Family.IPV4] else "",
+        "SecondaryCidrBlocks": {"SecondaryCidrBlock": blocks[Family.IPV4][1:]},
+        "Ipv6CidrBlock": blocks[Family.IPV6][0] if blocks[Family.IPV6] else "",
+        "Ipv6CidrBlocks": {"Ipv6CidrBlock": [{"Ipv6CidrBlock": block} for block in blocks[Family.IPV6][1:]]},
+    }
+    return {**item, NETWORK_TYPE: vpc.network_type.value} if vpc.network_type is NetworkType.CLASSIC else item
+
+
+def vpc_name(vpc_id: str, classic: set[str]) -> str:
+    """The implicit classic VPC is no VPC to the cloud."""
+    return "" if vpc_id == CLASSIC_VPC and vpc_id in classic else vpc_id
+
+
+def group_item(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
+    return {
+        "SecurityGroupId": group.security_group_id,
+        "SecurityGroupName": group.security_group_name,
+        "Description": group.description,
+        "VpcId": vpc_name(group.vpc_id, classic),
+        "SecurityGroupType": group.security_group_type.value,
+        "ServiceManaged": group.service_managed,
+        "RuleCount": len(group.rules),
+        "GroupToGroupRuleCount": sum(isinstance(rule.remote, GroupRef) for rule in group.rules),
+        "Tags": {"Tag": [{"TagKey": key, "TagValue": value} for key, value in group.tags]},
+    }
+
+
+def group_answer(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
+    return {
+        **REQUEST,
+        "SecurityGroupId": group.security_group_id,
+        "SecurityGroupName": group.security_group_name,
+        "Description": group.description,
+        "VpcId": vpc_name(group.vpc_id, classic),
+        "InnerAccessPolicy": group.inner_access_policy.value.capitalize(),
+        "NextToken": "",
+        "Permissions": {"Permission": [permission(rule) for rule in group.rules]},
+    }
+
+
+def permission(rule: SecurityGroupRule) -> dict[str, object]:
+    names = RULE_NAMES[rule.direction]
+    said: dict[str, object] = {names[name]: value for name, value in rule_values(rule)}
+    return {key: said.get(key, "") for key in PERMISSION}
+
+
+def rule_values(rule: SecurityGroupRule) -> Iterator[tuple[str, object]]:
+    """(native name, value) of what the rule says."""
+    yield "security_group_rule_id", rule.security_group_rule_id
+    yield "type", rule.direction.value
+    yield "policy", rule.policy.value.capitalize()
+    yield "priority", rule.priority
+    yield "ip_protocol", str(rule.ip_protocol).upper()
+    yield "port_range", "" if rule.port_list_id else str(rule.port_range or NO_PORTS)
+    yield "port_list_id", rule.port_list_id
+    yield "source_port_range", str(rule.source_port_range or "")
+    yield "nic_type", rule.nic_type.value
+    yield "description", rule.description
+    if isinstance(rule.remote, GroupRef):
+        is_ingress = rule.direction is Direction.INGRESS
+        name = "source_security_group_id" if is_ingress else "dest_security_group_id"
+        yield name, rule.remote.security_group_id
+    elif isinstance(rule.remote, PrefixListRef):
+        yield "prefix_list_id", rule.remote.prefix_list_id
+    else:
+        yield CIDR_FIELDS[rule.remote.family], str(rule.remote)
+    for field in NARROWING[rule.direction]:
+        if rule.narrowing is not None and rule.narrowing.family is field.family:
+            yield field.name, str(rule.narrowing)
+
+
+def eni_item(eni: Eni, classic: set[str]) -> dict[str, object]:
+    item: dict[str, object] = {
+        "NetworkInterfaceId": eni.network_interface_id,
+        "Type": eni.type.value.capitalize(),
+        "Status": "InUse" if eni.instance_id else "Available",
+        "InstanceId": eni.instance_id,
+        "VpcId": vpc_name(eni.vpc_id, classic),
+        "MacAddress": eni.mac_address,
+        "PrivateIpAddress": str(eni.private_ip_addresses[0]),
+    }
+    for name, (outer, inner, key) in ENI_LISTS.items():
+        values = [str(value) for value in getattr(eni, name)]
+        item[outer] = {inner: [{key: value} for value in values] if key else values}
+    item["PrivateIpSets"] = {
+        "PrivateIpSet": [
+            {"PrivateIpAddress": str(address), "Primary": not index, "AssociatedPublicIp": {}}
+            for index, address in enumerate(eni.private_ip_addresses)
+        ]
+    }
+    item["Attachment"] = {"InstanceId": eni.instance_id} if eni.instance_id else {}
+    return item | extras(eni)
+
+
+def extras(eni: Eni) -> Mapping[str, object]:
+    """What only some ENIs have: session timeouts of their own, and what the cloud has no key for."""
+    found: dict[str, object] = {}
+    if eni.connection_tracking != ConnectionTracking():
+        found[TRACKING] = {key: getattr(eni.connection_tracking, name) for name, key in TRACKING_NAMES.items()}
+    if eni.allowed_address_pairs:
+        found[ALLOWED_PAIRS] = [str(prefix) for prefix in eni.allowed_address_pairs]
+    if eni.nic_type is NicType.INTERNET:
+        found[NIC_TYPE] = eni.nic_type.value
+    return found
+
+
+def instance_item(instance: Instance, classic: set[str]) -> dict[str, object]:
+    return {
+        "InstanceId": instance.instance_id,
+        "InstanceName": instance.instance_name,
+        "InstanceNetworkType": "classic" if instance.instance_id in classic else "vpc",
+        "PublicIpAddress": {"IpAddress": []},
+        "InnerIpAddress": {"IpAddress": []},
+    }
+
+
+def prefix_list_answer(entry: PrefixList) -> dict[str, object]:
+    return {
+        **REQUEST,
+        "PrefixListId": entry.prefix_list_id,
+        "PrefixListName": entry.prefix_list_name,
+        "AddressFamily": FAMILY_NAMES[entry.address_family],
+        "MaxEntries": entry.max_entries,
+        "Description": entry.description,
+        "Entries": {"Entry": [{"Cidr": str(item.cidr), "Description": item.description} for item in entry.entries]},
+    }
+
+
+def port_list_item(entry: PortList) -> dict[str, object]:
+    return {
+        "PortRangeListId": entry.port_list_id,
+        "PortRangeListName": entry.port_list_name,
+        "MaxEntries": entry.max_entries,
+        "Description": entry.description,
+    }
+
+
+def port_entries_answer(entry: PortList) -> dict[str, object]:
+    """The cloud leaves the list's id out; it is written all the same, so that the file's name needn't tell."""
+    entries = [{"PortRange": str(item.port_range), "Description": item.description} for item in entry.entries]
+    return {**REQUEST, "PortRangeListId": entry.port_list_id, "Entries": entries}

@@ -1,0 +1,216 @@
+"""The cloud's answers as found in files: which call each one answers, and whether all pages are there.
+
+Owns the recognition of answers and the walk through their nesting. Is given documents. Must not know what an answer's
+objects mean.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sgdataplane.errors import Where
+from sgdataplane.policy.findings import Finding, Severity, subject
+from sgdataplane.statefile.document import Document
+from sgdataplane.statefile.problems import Problems
+
+SECURITY_GROUPS = "DescribeSecurityGroups"
+SECURITY_GROUP = "DescribeSecurityGroupAttribute"
+INTERFACES = "DescribeNetworkInterfaces"
+INTERFACE = "DescribeNetworkInterfaceAttribute"
+INSTANCES = "DescribeInstances"
+PREFIX_LIST = "DescribePrefixListAttributes"
+PORT_LIST = "DescribePortRangeListEntries"
+PORT_LISTS = "DescribePortRangeLists"
+VPCS = "DescribeVpcs"
+# The keys that tell an answer, most telling first.
+TELLING = (
+    (SECURITY_GROUPS, ("SecurityGroups",)),
+    (SECURITY_GROUP, ("Permissions", "SecurityGroupId")),
+    (INTERFACES, ("NetworkInterfaceSets",)),
+    (INSTANCES, ("Instances",)),
+    (PREFIX_LIST, ("Entries", "PrefixListId")),
+    (PORT_LIST, ("Entries",)),
+    (PORT_LISTS, ("PortRangeLists",)),
+    (VPCS, ("Vpcs",)),
+    (INTERFACE, ("NetworkInterfaceId", "MacAddress")),
+)
+# Where an answer's objects are: outer key, inner key.
+NESTING = {
+    SECURITY_GROUPS: ("SecurityGroups", "SecurityGroup"),
+    INTERFACES: ("NetworkInterfaceSets", "NetworkInterfaceSet"),
+    INSTANCES: ("Instances", "Instance"),
+    PORT_LISTS: ("PortRangeLists", "PortRangeList"),
+    VPCS: ("Vpcs", "Vpc"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A mapping in an answer, with its place."""
+
+    file: str
+    pointer: str
+    mapping: dict[str, object]
+
+    def get(self, key: str) -> object:
+        """The value; None if it is absent or, as the cloud says absent, empty."""
+        value = self.mapping.get(key)
+        return None if value == "" else value
+
+    def text(self, key: str) -> str:
+        value = self.get(key)
+        return value if isinstance(value, str) else ""
+
+    def where(self, tail: str = "") -> Where:
+        return Where(self.file, 0, f"{self.pointer}/{tail}" if tail else self.pointer)
+
+    def inner(self, key: str) -> Item:
+        """A mapping inside; an empty one if it is absent."""
+        value = self.mapping.get(key)
+        return Item(self.file, f"{self.pointer}/{key}", value if isinstance(value, dict) else {})
+
+    def listed(self, outer: str, inner: str, problems: Problems) -> tuple[str, list[object]]:
+        """(path, list) of a list, which the cloud's older calls wrap in a mapping of one key; [] if absent."""
+        value, path = self.get(outer), outer
+        if isinstance(value, dict):
+            value, path = value.get(inner), f"{outer}/{inner}"
+        if value is None:
+            return path, []
+        if isinstance(value, list):
+            return path, value
+        problems.add(self.where(path), "InvalidDocument.WrongType", "not a list", value=value, expected="a list")
+        return path, []
+
+    def items(self, outer: str, inner: str, problems: Problems) -> Iterator[Item]:
+        """The mappings of such a list."""
+        path, values = self.listed(outer, inner, problems)
+        for index, value in enumerate(values):
+            if isinstance(value, dict):
+                yield Item(self.file, f"{self.pointer}/{path}/{index}", value)
+            else:
+                where = self.where(f"{path}/{index}")
+                problems.add(where, "InvalidDocument.WrongType", "not an object", value=value, expected="an object")
+
+    def elements(self, outer: str, inner: str, key: str, problems: Problems) -> list[tuple[str, object]]:
+        """(path, value) of the elements of such a list; of their `key`, if they are mappings and it is given."""
+        path, values = self.listed(outer, inner, problems)
+        found: list[tuple[str, object]] = []
+        for index, value in enumerate(values):
+            if key and isinstance(value, dict):
+                found.append((f"{path}/{index}/{key}", value.get(key)))
+            else:
+                found.append((f"{path}/{index}", value))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer; `stem` is its file's name without suffix, which may tell what the answer itself doesn't."""
+
+    call: str
+    stem: str
+    item: Item
+
+
+class Answers:
+    """All answers of an input, by call."""
+
+    def __init__(self, documents: Iterable[Document], problems: Problems) -> None:
+        self.by_call: dict[str, list[Answer]] = defaultdict(list)
+        self.findings: list[Finding] = []
+        self.problems = problems
+        for document in documents:
+            for answer in answers_in(document, problems):
+                self.add(answer)
+
+    def add(self, answer: Answer) -> None:
+        item = answer.item
+        if "Code" in item.mapping and "Message" in item.mapping:
+            message = f"the cloud refused this call: {item.text('Message')}"
+            value, expected = item.text("Code"), "the answer of a call that succeeded"
+            self.problems.add(item.where(), "InvalidSource.RefusedCall", message, value=value, expected=expected)
+        elif answer.call:
+            self.by_call[answer.call].append(answer)
+        else:
+            self.ignore(answer, "it answers no call that a state is made of")
+
+    def ignore(self, answer: Answer, why: str) -> None:
+        place = str(answer.item.where())
+        about = subject(file=answer.item.file)
+        self.findings.append(Finding("IgnoredAnswer", Severity.INFO, f"{place} is ignored: {why}", about))
+
+    def of(self, call: str) -> list[Answer]:
+        return self.by_call.get(call, [])
+
+    def objects(self, call: str) -> Iterator[Item]:
+        """The objects of every page of a call."""
+        outer, inner = NESTING[call]
+        for answer in self.of(call):
+            yield from answer.item.items(outer, inner, self.problems)
+
+    def check_pages(self) -> bool:
+        """Whether every page is there, as far as TotalCount and NextToken tell; a problem for each call with gaps."""
+        before = self.problems.count
+        for call in NESTING:
+            answers = self.of(call)
+            counts = [answer.item.get("TotalCount") for answer in answers]
+            total = max((count for count in counts if isinstance(count, int)), default=0)
+            found = sum(1 for _ in self.objects(call))
+            if total > found:
+                message = f"{call} counts {total} in all, but its pages here hold {found}"
+                self.refuse_gap(answers[-1], message, f"every page of {call}")
+            self.check_tokens(call, answers)
+        for answers in by_group(self.of(SECURITY_GROUP)).values():
+            self.check_tokens(SECURITY_GROUP, answers)
+        return self.problems.count == before
+
+    def check_tokens(self, call: str, answers: list[Answer]) -> None:
+        """The last page has no NextToken."""
+        if answers and all(answer.item.text("NextToken") for answer in answers):
+            message = f"the last page of {call} is missing"
+            self.refuse_gap(answers[-1], message, f"the page of {call} after this NextToken")
+
+    def refuse_gap(self, answer: Answer, message: str, expected: str) -> None:
+        self.problems.add(answer.item.where(), "InvalidSource.IncompletePages", message, expected=expected)
+
+
+def by_group(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
+    """The answers about single groups, by group: one of them may have several pages too."""
+    found: dict[str, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        found[answer.item.text("SecurityGroupId")].append(answer)
+    return found
+
+
+def is_ecs(document: Document) -> bool:
+    """Whether the document is an answer, or holds answers under the names of their calls."""
+    mapping = document.mapping
+    return "RequestId" in mapping or bool(call_of(mapping)) or is_keyed(mapping)
+
+
+def is_keyed(mapping: dict[str, object]) -> bool:
+    return bool(mapping) and all(key.startswith("Describe") for key in mapping)
+
+
+def answers_in(document: Document, problems: Problems) -> Iterator[Answer]:
+    stem = document.source.stem
+    if not is_keyed(document.mapping):
+        yield Answer(call_of(document.mapping), stem, Item(document.file, "", document.mapping))
+        return
+    whole = Item(document.file, "", document.mapping)
+    for call, value in document.mapping.items():
+        if isinstance(value, dict):
+            yield Answer(call_of(value), stem, whole.inner(call))
+            continue
+        for item in whole.items(call, "", problems):
+            yield Answer(call_of(item.mapping), stem, item)
+
+
+def call_of(mapping: dict[str, object]) -> str:
+    """The call that gives an answer with these keys; "" if none of ours does."""
+    for call, keys in TELLING:
+        if all(key in mapping for key in keys):
+            return call
+    return ""

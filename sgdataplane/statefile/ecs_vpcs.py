@@ -1,0 +1,27 @@
+"""DescribeVpcs -> VPCs. The other answers name VPCs by id only, so this one is optional."""
+
+from __future__ import annotations
+
+from sgdataplane.statefile import ecs_answers as ecs
+from sgdataplane.statefile.ecs_names import NETWORK_TYPE
+from sgdataplane.statefile.ecs_translate import Translation, translated
+from sgdataplane.statefile.fields import Fields, Place
+
+NAMES = {"vpc_id": "VpcId", "network_type": NETWORK_TYPE}
+SINGLE = ("CidrBlock", "Ipv6CidrBlock")
+LISTS = (("SecondaryCidrBlocks", "SecondaryCidrBlock", ""), ("Ipv6CidrBlocks", "Ipv6CidrBlock", "Ipv6CidrBlock"))
+
+
+def add_vpcs(translation: Translation) -> None:
+    for item in translation.answers.objects(ecs.VPCS):
+        blocks = [(key, value) for key in SINGLE if (value := item.get(key)) is not None]
+        for lists in LISTS:
+            blocks += item.elements(*lists, translation.problems)
+        first: dict[object, str] = {}
+        for path, value in blocks:
+            first.setdefault(value if isinstance(value, str) else path, path)
+        places = tuple(first.values())
+        values = {**translated(item, NAMES), "cidr_blocks": [value for path, value in blocks if path in places]}
+        names: dict[str, Place] = {**NAMES, "cidr_blocks": places}
+        translation.sections.vpcs.append(Fields(item.file, item.pointer, values, names))
+        translation.vpcs.add(item.text("VpcId"))
