@@ -1,7 +1,6 @@
 """Sessions that the kernel tracks in the calling thread's network namespace: forgetting one.
 
-Owns the few ctnetlink messages this takes, built by hand: the lab's agents must start without loading more.
-Is given addresses and ports. Must not know policy.
+Owns the shape of these ctnetlink requests. Is given addresses and ports. Must not know policy.
 """
 
 from __future__ import annotations
@@ -9,26 +8,22 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 from dataclasses import dataclass
 
 from sgdataplane.errors import HostError
+from sgdataplane.net.nfnetlink import Nfnetlink, attribute, message_kind, nested
 from sgdataplane.net.values import Address, Family
 
-NETLINK_NETFILTER = 12  # linux/netlink.h
-CT_DELETE = (1 << 8) | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
-REQUEST_WITH_ACK = 1 | 4
-NESTED = 0x8000
+CTNETLINK, CT_DELETE = 1, 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
 CTA_TUPLE_ORIG, CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 1, 2  # linux/netfilter/nfnetlink_conntrack.h
 CTA_IP = {Family.IPV4: (1, 2), Family.IPV6: (3, 4)}
 CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
 AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
-GONE = (0, errno.ENOENT)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionTuple:
-    """One direction of a session. Ports are 0 for protocols without; ICMP has identifiers instead, and isn't for this."""
+    """One direction of a session; ports are 0 where there are none. Not for ICMP, which has identifiers instead."""
 
     protocol: int
     source: Address
@@ -43,31 +38,24 @@ class SessionTuple:
 
 def forget(session: SessionTuple) -> None:
     """Make the kernel forget the session, whichever end began it; no error if it knows none."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as door:
+    with Nfnetlink() as door:
         for direction in (session, session.reverse):
-            door.send(_delete_message(direction))
-            code = -struct.unpack("=i", door.recv(4096)[16:20])[0]
-            if code not in GONE:
-                raise HostError(f"conntrack entry {direction}", os.strerror(code))
+            try:
+                door.tell(message_kind(CTNETLINK, CT_DELETE), AF[direction.source.family], _tuple(direction))
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise HostError(f"conntrack entry {direction}", os.strerror(error.errno or 0)) from error
 
 
-def _delete_message(session: SessionTuple) -> bytes:
-    family = session.source.family
-    source_type, target_type = CTA_IP[family]
-    addresses = _attribute(source_type, _packed(session.source)) + _attribute(target_type, _packed(session.target))
+def _tuple(session: SessionTuple) -> bytes:
+    source_type, target_type = CTA_IP[session.source.family]
+    addresses = (attribute(source_type, _packed(session.source)), attribute(target_type, _packed(session.target)))
     transport = (
-        _attribute(CTA_PROTO_NUM, bytes([session.protocol]))
-        + _attribute(CTA_PROTO_SRC_PORT, session.source_port.to_bytes(2, "big"))
-        + _attribute(CTA_PROTO_DST_PORT, session.port.to_bytes(2, "big"))
+        attribute(CTA_PROTO_NUM, bytes([session.protocol])),
+        attribute(CTA_PROTO_SRC_PORT, session.source_port.to_bytes(2, "big")),
+        attribute(CTA_PROTO_DST_PORT, session.port.to_bytes(2, "big")),
     )
-    inner = _attribute(CTA_TUPLE_IP | NESTED, addresses) + _attribute(CTA_TUPLE_PROTO | NESTED, transport)
-    body = struct.pack("=BBH", AF[family], 0, 0) + _attribute(CTA_TUPLE_ORIG | NESTED, inner)
-    return struct.pack("=IHHII", 16 + len(body), CT_DELETE, REQUEST_WITH_ACK, 1, 0) + body
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    """A netlink attribute: length and type, then the value, padded to 4 octets."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    return nested(CTA_TUPLE_ORIG, (nested(CTA_TUPLE_IP, addresses), nested(CTA_TUPLE_PROTO, transport)))
 
 
 def _packed(address: Address) -> bytes:

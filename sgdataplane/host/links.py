@@ -23,6 +23,7 @@ AF = {Family.IPV4: 2, Family.IPV6: 10}
 RTPROT_OURS = 71  # marks routes and rules as ours; unassigned in linux/rtnetlink.h
 RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 RTN_TYPES = {"unicast": 1, "local": 2}
+RT_SCOPE_HOST = 254
 RTNH_F_ONLINK = 4
 IFA_F_NODAD = 2
 IFF_UP = 1
@@ -183,7 +184,7 @@ class Links:
             self._change_route("del", route)
 
     def _change_route(self, verb: str, route: Route) -> None:
-        optional: dict[str, object] = {}
+        optional: dict[str, object] = {"scope": RT_SCOPE_HOST} if route.kind == "local" else {}
         if route.gateway is not None:
             optional |= {"gateway": str(route.gateway), "flags": RTNH_F_ONLINK}
         if route.source is not None:

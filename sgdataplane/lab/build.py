@@ -16,6 +16,7 @@ from sgdataplane.errors import LabError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Link, Links, sync
 from sgdataplane.lab import names
+from sgdataplane.lab.marks import mark_arrivals
 from sgdataplane.lab.processes import end_processes
 from sgdataplane.lab.topology import NetnsPlan, Topology, Veth
 from sgdataplane.net.values import Prefix
@@ -76,6 +77,8 @@ def reconcile(topology: Topology, former: Iterable[str], put_policy_in_force: Ca
         removed, missing = _remove_stale_links(topology, door)
         entries = sum(_trim(plan, door[plan.netns]) for plan in topology.plans)
         put_policy_in_force()
+        for plan in topology.plans:
+            _set_up(plan)
         for veth in missing:
             _add_veth(veth, door)
         entries += sum(_fill(plan, door[plan.netns]) for plan in topology.plans)
@@ -115,14 +118,20 @@ def lab_of(name: str) -> str | None:
 
 
 def _create(plan: NetnsPlan) -> None:
-    """A namespace with its mark first, then its settings: interfaces take the defaults they find when they come."""
+    """A namespace, and first of all its mark."""
     netns.remove(plan.netns)  # a bare file, if an earlier run died between the two steps of create
     netns.create(plan.netns)
     with Links(plan.netns) as door:
         door.set_alias("lo", plan.mark)
-        with netns.inside(plan.netns):
-            sysctl.write_all(SYSCTLS[plan.role])
         door.set_up("lo")
+
+
+def _set_up(plan: NetnsPlan) -> None:
+    """Settings before links: interfaces take the defaults that they find when they come."""
+    with netns.inside(plan.netns):
+        sysctl.write_all(SYSCTLS[plan.role])
+    if plan.role == "marked_external":
+        mark_arrivals(plan.netns, sorted({entry.ifname for entry in plan.addresses}))
 
 
 def _remove_stale_links(topology: Topology, door: dict[str, Links]) -> tuple[int, tuple[Veth, ...]]:

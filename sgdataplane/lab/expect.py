@@ -123,5 +123,3 @@ def cell_as_json(cell: Cell) -> dict[str, object]:
         "agrees": cell.agrees,
         "evidence": list(observed.evidence),
     }
-
-

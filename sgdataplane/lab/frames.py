@@ -24,6 +24,9 @@ ECHO_PROTOCOL = {Family.IPV4: ICMP, Family.IPV6: ICMPV6}
 IPV6_EXTENSIONS = (0, 43, 60)  # hop-by-hop, routing, destination options: next header, length in 8 octets less one
 IPV6_FRAGMENT = 44
 GRE_HEADER = struct.pack("!HH", 0, 0x88B5)  # version 0, no options; the local experimental EtherType (IEEE 802)
+SCTP, SCTP_INIT, SCTP_INIT_ACK = 132, 1, 2
+SCTP_SKIPPED_PARAMETER = 0xBFFF  # the two highest bits say: skip it and go on, report nothing
+SCTP_TAG, SCTP_PORT = 0x73677073, 9899
 TOKEN = re.compile(rb"sgdp-(ask|ans):([0-9a-f]{16})")
 ASK, ANSWER = b"ask", b"ans"
 
@@ -175,4 +178,28 @@ def checksum(data: bytes) -> int:
 
 def other_payload(protocol: int, message: Message) -> bytes:
     """What a packet of a protocol without ports carries: our message, behind a header where conntrack reads one."""
+    if protocol == SCTP:
+        return sctp_payload(message)
     return (GRE_HEADER if protocol == GRE else b"") + message.encode()
+
+
+def sctp_payload(message: Message) -> bytes:
+    """An association's INIT, or the INIT ACK to it, with our message in a parameter that receivers skip (RFC 9260)."""
+    is_ask = message.kind == ASK
+    text = message.encode()
+    parameter = struct.pack("!HH", SCTP_SKIPPED_PARAMETER, 4 + len(text)) + text + bytes(-len(text) % 4)
+    fixed = struct.pack("!IIHHI", SCTP_TAG, 65536, 1, 1, 1)  # tag, window, streams out and in, first sequence number
+    chunk = struct.pack("!BBH", SCTP_INIT if is_ask else SCTP_INIT_ACK, 0, 4 + len(fixed) + len(parameter))
+    head = struct.pack("!HHI", SCTP_PORT, SCTP_PORT, 0 if is_ask else SCTP_TAG)
+    body = chunk + fixed + parameter
+    return head + struct.pack("<I", crc32c(head + bytes(4) + body)) + body
+
+
+def crc32c(data: bytes) -> int:
+    """SCTP's checksum (RFC 9260, appendix A): reflected, polynomial 0x1EDC6F41."""
+    value = 0xFFFFFFFF
+    for octet in data:
+        value ^= octet
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF

@@ -6,9 +6,10 @@ enforcer. Must not know how links are made or policy is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from sgdataplane.enforce import Desired
 from sgdataplane.errors import LabError, SgDataplaneError
 from sgdataplane.host import netns
 from sgdataplane.lab import build
@@ -21,15 +22,12 @@ from sgdataplane.net.values import Address
 
 @dataclass(frozen=True, slots=True)
 class EnforceRequest:
-    """One instance whose policy is to be put in force: its ENIs by interface name, also of interfaces yet to come.
-    `previous` is the state that was in force there; None at first."""
+    """One instance whose policy is to be put in force: its ENIs and their interfaces, also of those yet to come.
+    `former` is what was in force there; None at first."""
 
     netns: str
-    instance_id: str
-    interfaces: Mapping[str, str]
-    state: CloudState
-    previous: CloudState | None
-    options: Options
+    wanted: Desired
+    former: Desired | None
     time_scale: float
 
 
@@ -44,6 +42,15 @@ class Lab:
     state: CloudState
     topology: Topology
     options: Options = DEFAULTS
+
+    @property
+    def desired(self) -> dict[str, Desired]:
+        """Namespace of each instance -> what it is to obey."""
+        return {
+            node.netns: Desired(self.state, {end.eni_id: end.ifname for end in node.interfaces}, self.options)
+            for node in self.topology.nodes
+            if node.is_instance
+        }
 
     def find_node(self, name: str) -> Node:
         """A node by its name or its instance's name. LabError if there is none, with those there are."""
@@ -62,39 +69,38 @@ def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:
     with folder.locked():
         if folder.load() is not None:
             raise LabError(f"lab {record.name}", "it is there already; `sgdp lab apply` changes it, `down` removes it")
-        topology = plan(record.name, state, parse_externals(record.externals))
-        _refuse_taken(topology)
-        record = replace(record, namespaces=topology.netns_names, phase=CHANGING)
+        lab = make_lab(record, state)
+        _refuse_taken(lab.topology.netns_names)
+        record = replace(record, namespaces=lab.topology.netns_names, phase=CHANGING)
         folder.store(record)
         try:
-            _build(record, topology, state, None, enforce)
+            _build(record, lab, None, enforce)
             record = folder.store_applied(record, state)
         except BaseException:  # whatever it was, also an interrupt: leave nothing, then let it pass
-            build.remove(topology.netns_names)
+            build.remove(record.namespaces)
             folder.remove()
             raise
-    return Lab(record, state, topology)
+    return replace(lab, record=record)
 
 
 def apply(name: str, state: CloudState, enforce: Enforcer) -> Lab:
     """Change a running lab to another state; returns when that is in force. On failure the former state is put back."""
     folder = LabFolder(name)
     with folder.locked():
-        record, former = _load(folder)
-        externals = parse_externals(record.externals)
-        topology, former_topology = plan(name, state, externals), plan(name, former, externals)
-        taken = tuple(n for n in topology.netns_names if n not in record.namespaces)
-        _refuse_taken(topology, taken)
-        changing = replace(record, phase=CHANGING, namespaces=record.namespaces + taken)
+        record, former_state = _load(folder)
+        former, wanted = make_lab(record, former_state), make_lab(record, state)
+        added = tuple(n for n in wanted.topology.netns_names if n not in record.namespaces)
+        _refuse_taken(added)
+        changing = replace(record, phase=CHANGING, namespaces=record.namespaces + added)
         folder.store(changing)
         try:
-            _build(changing, topology, state, former, enforce)
+            _build(changing, wanted, former, enforce)
         except SgDataplaneError:
-            _build(changing, former_topology, former, state, enforce)
+            _build(changing, former, None, enforce)  # how far the change came isn't known, so all is compared
             folder.store(record)
             raise
-        record = folder.store_applied(replace(changing, namespaces=topology.netns_names), state)
-    return Lab(record, state, topology)
+        record = folder.store_applied(replace(changing, namespaces=wanted.topology.netns_names), state)
+    return replace(wanted, record=record)
 
 
 def down(name: str) -> tuple[str, ...]:
@@ -123,7 +129,12 @@ def look(name: str) -> Lab:
         raise LabError(
             f"lab {name}", "a verb died while changing it; `sgdp lab apply STATE` completes it, `down` removes it"
         )
-    return Lab(record, state, plan(name, state, parse_externals(record.externals)))
+    return make_lab(record, state)
+
+
+def make_lab(record: LabRecord, state: CloudState) -> Lab:
+    """What a record and a state make together. LabError if they can't."""
+    return Lab(record, state, plan(record.name, state, parse_externals(record.externals)))
 
 
 def default_record(name: str) -> LabRecord:
@@ -158,22 +169,21 @@ def _no_such_lab(name: str) -> LabError:
     return LabError(f"lab {name}", f"there is no such lab (there are: {others}); `sgdp lab up STATE` builds one")
 
 
-def _refuse_taken(topology: Topology, which: tuple[str, ...] | None = None) -> None:
-    """A namespace of that name which isn't ours is never touched."""
-    taken = [name for name in (topology.netns_names if which is None else which) if netns.exists(name)]
-    if taken:
-        owner = build.lab_of(taken[0])
+def _refuse_taken(names: tuple[str, ...]) -> None:
+    """A namespace that isn't this lab's is never touched."""
+    taken = next((name for name in names if netns.exists(name)), None)
+    if taken is not None:
+        owner = build.lab_of(taken)
         whose = f"lab {owner}'s" if owner else "not a lab's"
-        raise LabError(f"namespace {taken[0]}", f"the name is taken and {whose}; choose another lab name with --name")
+        raise LabError(f"namespace {taken}", f"the name is taken and {whose}; choose another lab name with --name")
 
 
-def _build(
-    record: LabRecord, topology: Topology, state: CloudState, previous: CloudState | None, enforce: Enforcer
-) -> None:
+def _build(record: LabRecord, wanted: Lab, former: Lab | None, enforce: Enforcer) -> None:
+    """Make everything as `wanted`; `former` is what was so far, None at first."""
+    earlier = former.desired if former else {}
+
     def put_policy_in_force() -> None:
-        for node in topology.nodes:
-            if node.is_instance:
-                interfaces = {interface.eni_id: interface.ifname for interface in node.interfaces}
-                enforce(EnforceRequest(node.netns, node.name, interfaces, state, previous, DEFAULTS, record.time_scale))
+        for netns_name, desired in wanted.desired.items():
+            enforce(EnforceRequest(netns_name, desired, earlier.get(netns_name), record.time_scale))
 
-    build.reconcile(topology, record.namespaces, put_policy_in_force)
+    build.reconcile(wanted.topology, record.namespaces, put_policy_in_force)

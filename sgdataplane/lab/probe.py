@@ -16,6 +16,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from sgdataplane.lab import frames
 from sgdataplane.lab.fleet import Fleet
 from sgdataplane.lab.tap import IN
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Family, Protocol
@@ -67,7 +68,7 @@ class Probe:
 
     @property
     def is_tuple_reused(self) -> bool:
-        """Whether another probe's session may look the same to conntrack: no free port or identifier sets them apart."""
+        """Whether another probe's session may look the same to conntrack: no free port or identifier is in it."""
         return bool(self.source_port) or self.service.protocol not in (TCP, UDP, ICMP, ICMPV6)
 
     @property
@@ -78,7 +79,9 @@ class Probe:
     def session(self) -> dict[str, Any]:
         """Its session, as agents take it (Agent.forget)."""
         ends = [str(self.source.address), str(self.target.address)]
-        return {"protocol": self.service.protocol, "ends": ends, "ports": [self.source_port, self.service.port]}
+        is_sctp = self.service.protocol == frames.SCTP  # which has ports, but no rule names them
+        ports = [frames.SCTP_PORT] * 2 if is_sctp else [self.source_port, self.service.port]
+        return {"protocol": self.service.protocol, "ends": ends, "ports": ports}
 
     def question(self, token: str) -> dict[str, Any]:
         """As an agent takes it (exchange.Question)."""

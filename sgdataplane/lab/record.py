@@ -19,8 +19,8 @@ from typing import IO
 
 from sgdataplane.errors import LabError
 from sgdataplane.lab import names
-from sgdataplane.lab.statestore import decode_state, encode_state
 from sgdataplane.model.state import CloudState
+from sgdataplane.statefile import dump_native, load
 
 LABS_DIR = Path("/run/sgdataplane/labs")
 VERSION = 1
@@ -111,7 +111,7 @@ class LabFolder:
         """Keep the state that is now in force, then point the record at it; earlier states' files go."""
         number = int(record.state_file.partition("-")[2].partition(".")[0] or 0) + 1
         applied = replace(record, phase=UP, state_file=f"state-{number}.yaml")
-        self._write(applied.state_file, encode_state(state))
+        self._write(applied.state_file, dump_native(state))
         self.store(applied)
         for old in self.path.glob("state-*.yaml"):
             if old.name != applied.state_file:
@@ -119,11 +119,8 @@ class LabFolder:
         return applied
 
     def load_applied(self, record: LabRecord) -> CloudState:
-        """The state in force. LabError if its file is gone."""
-        try:
-            return decode_state((self.path / record.state_file).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise LabError(f"lab {self.name}", f"its applied state is gone: {error.strerror}") from error
+        """The state in force; quotas were checked, or not, before it was applied. StateFileError if it is gone."""
+        return load(self.path / record.state_file, profile="unlimited").state
 
     def remove(self) -> None:
         """Remove the folder, the lock with it; and the folder above if this was the last lab."""

@@ -18,7 +18,7 @@ from sgdataplane.errors import LabError
 from sgdataplane.host.links import RT_TABLE_LOCAL, RT_TABLE_MAIN, InterfaceAddress, Route, RoutingRule
 from sgdataplane.lab import names
 from sgdataplane.model.options import GATEWAY_IPV4, GATEWAY_IPV6
-from sgdataplane.model.state import CloudState, Eni
+from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Family, Prefix
 
 DEFAULT_EXTERNALS = ((Address.parse("198.51.100.7"), Address.parse("2001:db8:ffff::7")),)
@@ -43,6 +43,11 @@ class Interface:
     def primary(self, family: Family) -> Address | None:
         """The first address of a family; None if there is none."""
         return next((address for address in self.addresses if address.family is family), None)
+
+    @property
+    def answers_to(self) -> tuple[Prefix, ...]:
+        """Its addresses and delegated prefixes."""
+        return tuple(Prefix.of(address) for address in self.addresses) + self.prefixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,11 @@ class Topology:
     @cached_property
     def plans(self) -> tuple[NetnsPlan, ...]:
         routers = tuple(router_plan(self, router) for router in self.routers)
-        return routers + tuple(node_plan(self.lab, node) for node in self.nodes)
+        return routers + tuple(node_plan(self, node) for node in self.nodes)
+
+    def ends_in(self, vpc_id: str) -> tuple[Interface, ...]:
+        """The interfaces of all nodes on one VPC's router."""
+        return tuple(end for node in self.nodes for end in node.interfaces if end.vpc_id == vpc_id)
 
 
 def plan(lab: str, state: CloudState, externals: tuple[tuple[Address, ...], ...]) -> Topology:
@@ -140,7 +149,7 @@ def plan(lab: str, state: CloudState, externals: tuple[tuple[Address, ...], ...]
     for router in routers:
         links = tuple(veth.router_ifname for veth in topology.veths if veth.router_netns == router.netns)
         _check_unique(f"interface in {router.netns}", links)
-    _check_externals(state, externals)
+    _check_externals(state, topology)
     return topology
 
 
@@ -176,41 +185,38 @@ def _check_unique(what: str, found: tuple[str, ...]) -> None:
         raise LabError(f"{what} {doubles[0]}", "two things of this lab would get this name; rename one of them")
 
 
-def _check_externals(state: CloudState, externals: tuple[tuple[Address, ...], ...]) -> None:
+def _check_externals(state: CloudState, topology: Topology) -> None:
     """A host outside lies outside every VPC, and owns its addresses alone."""
-    for address in (address for addresses in externals for address in addresses):
-        inside = next((v for v in state.vpcs if any(address in block for block in v.cidr_blocks)), None)
-        owner = next((e for e in state.network_interfaces if any(address in p for p in answers_to(e))), None)
-        if inside is not None:
-            raise LabError(f"external {address}", f"it lies inside {inside.vpc_id}; choose one outside every VPC")
+    hosts = tuple(node for node in topology.nodes if not node.is_instance)
+    outside = tuple(address for node in hosts for end in node.interfaces[:1] for address in end.addresses)
+    inside = tuple(end for node in topology.nodes if node.is_instance for end in node.interfaces)
+    for address in outside:
+        owner = next((vpc.vpc_id for vpc in state.vpcs if any(address in block for block in vpc.cidr_blocks)), None)
+        owner = owner or next((end.eni_id for end in inside if any(address in p for p in end.answers_to)), None)
         if owner is not None:
-            raise LabError(f"external {address}", f"it belongs to {owner.network_interface_id}; choose another")
-    _check_unique("external", tuple(str(address) for addresses in externals for address in addresses))
-
-
-def answers_to(eni: Eni) -> tuple[Prefix, ...]:
-    """The addresses that are an ENI's, as prefixes."""
-    return tuple(Prefix.of(address) for address in eni.addresses) + eni.delegated_prefixes
+            raise LabError(f"external {address}", f"it belongs to {owner}; choose an address outside every VPC")
+    _check_unique("external", tuple(map(str, outside)))
 
 
 # what is in each namespace
 
 
-def node_plan(lab: str, node: Node) -> NetnsPlan:
+def node_plan(topology: Topology, node: Node) -> NetnsPlan:
     """A node's addresses (no subnet: every neighbour is behind the gateway), default routes and rules."""
     is_marked = not node.is_instance and len(node.interfaces) > 1
+    routes = [r for i, interface in enumerate(node.interfaces) for r in _node_routes(i, interface, is_marked)]
+    if is_marked:
+        routes.extend(_ways_in(topology, node))
     return NetnsPlan(
         netns=node.netns,
-        mark=names.namespace_mark(lab, node.name),
+        mark=names.namespace_mark(topology.lab, node.name),
         role="marked_external" if is_marked else node.kind,
         addresses=frozenset(
             InterfaceAddress(interface.ifname, address, address.family_bits)
             for interface in node.interfaces
             for address in interface.addresses
         ),
-        routes=frozenset(
-            r for i, interface in enumerate(node.interfaces) for r in _node_routes(i, interface, is_marked)
-        ),
+        routes=frozenset(routes),
         rules=frozenset(r for i, interface in enumerate(node.interfaces) for r in _node_rules(i, interface, is_marked)),
     )
 
@@ -228,6 +234,19 @@ def _node_routes(index: int, interface: Interface, is_marked: bool) -> Iterator[
         yield Route("lo", prefix, table=RT_TABLE_LOCAL, kind="local")
 
 
+def _ways_in(topology: Topology, node: Node) -> Iterator[Route]:
+    """From a host outside of several VPCs to each instance: what two VPCs both have is the first one's, unless a socket
+    is bound to the other's interface."""
+    taken: set[Prefix] = set()
+    for interface in node.interfaces:
+        for end in topology.ends_in(interface.vpc_id):
+            for prefix in end.answers_to if end.eni_id else ():
+                source = interface.primary(prefix.family)
+                if source is not None and prefix not in taken:
+                    taken.add(prefix)
+                    yield Route(interface.ifname, prefix, GATEWAYS[prefix.family], source)
+
+
 def _node_rules(index: int, interface: Interface, is_marked: bool) -> Iterator[RoutingRule]:
     """What belongs to an interface leaves through it: by source address, or, where all interfaces have the same
     addresses, by the mark of the session or the interface that a socket is bound to."""
@@ -237,15 +256,13 @@ def _node_rules(index: int, interface: Interface, is_marked: bool) -> Iterator[R
             yield RoutingRule(family, table, table, mark=FIRST_MARK + index)
             yield RoutingRule(family, table, table, bound_to=interface.ifname)
     if not is_marked and index > 0:
-        for source in tuple(Prefix.of(address) for address in interface.addresses) + interface.prefixes:
+        for source in interface.answers_to:
             yield RoutingRule(source.family, table, table, source=source)
 
 
 def router_plan(topology: Topology, router: Router) -> NetnsPlan:
     """The gateway on every link, and the way to every address."""
-    ends = tuple(
-        interface for node in topology.nodes for interface in node.interfaces if interface.vpc_id == router.vpc_id
-    )
+    ends = topology.ends_in(router.vpc_id)
     return NetnsPlan(
         netns=router.netns,
         mark=names.namespace_mark(topology.lab, router.vpc_id),

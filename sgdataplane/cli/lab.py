@@ -1,0 +1,213 @@
+"""`sgdp lab`: up, apply, status, exec, probe, matrix, down.
+
+Owns the arguments of these verbs and what they print. Must not hold logic beyond asking the lab.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
+from sgdataplane.cli.output import Progress, print_json
+
+T = TypeVar("T")
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
+
+
+def register(verbs: Subparsers) -> None:
+    """Add `lab` and its verbs."""
+    lab = verbs.add_parser("lab", help="instances as network namespaces, and real packets between them")
+    actions = lab.add_subparsers(metavar="ACTION", required=True)
+    _register_changes(actions)
+    _register_questions(actions)
+
+
+def _register_changes(actions: Subparsers) -> None:
+    up = _add(actions, "up", run_up, "build a lab from a state, with its policy in force")
+    up.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
+    up.add_argument("--placement", choices=("instance",), default="instance", help="where the policy is enforced")
+    up.add_argument(
+        "--external",
+        nargs="+",
+        action="extend",
+        metavar="IP",
+        help="hosts outside every VPC; IP,IP is one host with both (default: 198.51.100.7,2001:db8:ffff::7)",
+    )
+    up.add_argument("--time-scale", type=_positive, default=1.0, metavar="X", help="multiply all session timeouts by X")
+    apply = _add(actions, "apply", run_apply, "change a running lab to another state; returns when that is in force")
+    apply.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
+    _add(actions, "down", run_down, "remove a lab, however it was left")
+
+
+def _register_questions(actions: Subparsers) -> None:
+    status = _add(actions, "status", run_status, "say where things are")
+    exec_ = _add(actions, "exec", run_exec, "run a command in a node")
+    exec_.add_argument("node", metavar="NODE")
+    exec_.add_argument("argv", nargs="+", metavar="CMD", help="after --, so that its options are its own")
+    probe = _add(actions, "probe", run_probe, "one real exchange, observed beside expected")
+    probe.add_argument("--from", dest="sender", required=True, metavar="NODE", help="a node, or an address of one")
+    probe.add_argument("--to", dest="receiver", required=True, metavar="NODE|IP", help="a node, or an address of one")
+    probe.add_argument("--protocol", required=True, metavar="P", help="tcp, udp, icmp, icmpv6, gre or a number")
+    probe.add_argument("--port", type=int, metavar="N", help="destination port (TCP and UDP)")
+    probe.add_argument("--source-port", type=int, default=0, metavar="N", help="default: any free one")
+    matrix = _add(actions, "matrix", run_matrix, "every pair, real packets, observed beside expected")
+    matrix.add_argument("--ports", metavar="LIST", help="e.g. tcp/22,udp/53,icmp,gre (default: what the rules name)")
+    for verb in (status, probe, matrix):
+        verb.add_argument("--json", action="store_true", help="for programs")
+
+
+def _add(actions: Subparsers, verb: str, run: Run, words: str) -> Parser:
+    parser = actions.add_parser(verb, help=words, description=words)
+    parser.add_argument("--name", default="lab", metavar="N", help="which lab (default: lab)")
+    parser.set_defaults(run=run, parser=parser, lab_verb=verb)
+    return parser
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _usage(arguments: argparse.Namespace, parse: Callable[[], T]) -> T:
+    """What `parse` returns; what it refuses is a mistake in the command line."""
+    from sgdataplane.errors import LabError
+
+    try:
+        return parse()
+    except LabError as error:
+        arguments.parser.error(str(error))  # exits
+        raise
+
+
+def _require_root(arguments: argparse.Namespace) -> None:
+    require_root(f"lab {arguments.lab_verb}", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+
+
+def run_up(arguments: argparse.Namespace) -> int:
+    """Build the lab and say who is where."""
+    _require_root(arguments)
+    from dataclasses import replace
+
+    from sgdataplane.lab import manage, report
+    from sgdataplane.lab.policy import enforce_policy
+    from sgdataplane.statefile import load
+
+    record = replace(
+        manage.default_record(arguments.name), placement=arguments.placement, time_scale=arguments.time_scale
+    )
+    if arguments.external:
+        record = replace(record, externals=tuple(tuple(host.split(",")) for host in arguments.external))
+    lab = manage.up(record, load(arguments.state).state, enforce_policy)
+    print(report.status_as_text(lab))
+    return Exit.DONE
+
+
+def run_apply(arguments: argparse.Namespace) -> int:
+    """Change the lab."""
+    _require_root(arguments)
+    from sgdataplane.lab import manage
+    from sgdataplane.lab.policy import enforce_policy
+    from sgdataplane.statefile import load
+
+    lab = manage.apply(arguments.name, load(arguments.state).state, enforce_policy)
+    print(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs")
+    return Exit.DONE
+
+
+def run_down(arguments: argparse.Namespace) -> int:
+    """Remove the lab; that there is none is no error."""
+    _require_root(arguments)
+    from sgdataplane.lab import manage
+
+    removed = manage.down(arguments.name)
+    if removed:
+        print(f"lab {arguments.name}: removed {len(removed)} namespaces and their links")
+    else:
+        print(f"lab {arguments.name}: there was nothing to remove")
+    return Exit.DONE
+
+
+def run_status(arguments: argparse.Namespace) -> int:
+    """Say who is where."""
+    _require_root(arguments)
+    from sgdataplane.lab import manage, report
+
+    lab = manage.look(arguments.name)
+    if arguments.json:
+        print_json(report.status_as_json(lab))
+    else:
+        print(report.status_as_text(lab))
+    return Exit.DONE
+
+
+def run_exec(arguments: argparse.Namespace) -> int:
+    """Become the command, in the node's namespace; returns only if it can't be started."""
+    _require_root(arguments)
+    from sgdataplane.host import netns
+    from sgdataplane.lab import manage
+
+    node = manage.look(arguments.name).find_node(arguments.node)
+    netns.enter_with_sysfs(node.netns)
+    sys.stdout.flush()
+    try:
+        os.execvp(arguments.argv[0], arguments.argv)
+    except FileNotFoundError:
+        print(f"error: {arguments.argv[0]}: no such command", file=sys.stderr)
+        return NOT_FOUND
+    except OSError as error:
+        print(f"error: {arguments.argv[0]}: {error.strerror}", file=sys.stderr)
+        return NOT_EXECUTABLE
+
+
+def run_probe(arguments: argparse.Namespace) -> int:
+    """One probe; exit 1 if what was observed isn't what the policy says."""
+    _require_root(arguments)
+    import asyncio
+
+    from sgdataplane.lab import ends, manage, matrix, report
+    from sgdataplane.lab.expect import cell_as_json
+    from sgdataplane.lab.services import parse_service
+
+    port = "" if arguments.port is None else f"/{arguments.port}"
+    service = _usage(arguments, lambda: parse_service(f"{arguments.protocol}{port}"))
+    lab = manage.look(arguments.name)
+    asked = ends.Asked(arguments.sender, arguments.receiver, service, arguments.source_port)
+    (cell,) = asyncio.run(matrix.run_probes(lab, ends.find_probes(lab, asked)[:1]))
+    if arguments.json:
+        print_json(cell_as_json(cell))
+    else:
+        print(report.probe_as_text(cell))
+    return Exit.DONE if cell.agrees else Exit.NO
+
+
+def run_matrix(arguments: argparse.Namespace) -> int:
+    """All probes; exit 1 on any disagreement."""
+    _require_root(arguments)
+    import asyncio
+
+    from sgdataplane.lab import manage, matrix, report
+    from sgdataplane.lab.services import default_services, parse_services
+
+    asked = _usage(arguments, lambda: parse_services(arguments.ports)) if arguments.ports is not None else None
+    lab = manage.look(arguments.name)
+    probes = matrix.matrix_probes(lab.topology.nodes, asked or default_services(lab.state))
+    began = time.monotonic()
+    with Progress("probing", len(probes)) as progress:
+        cells = asyncio.run(matrix.run_probes(lab, probes, lambda _: progress.advance()))
+    if arguments.json:
+        print_json(report.matrix_as_json(cells, time.monotonic() - began))
+    else:
+        print(report.matrix_as_text(cells))
+    return Exit.DONE if all(cell.agrees for cell in cells) else Exit.NO

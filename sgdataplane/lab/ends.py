@@ -1,0 +1,125 @@
+"""Which ends of a lab can probe each other, and which of them a name stands for.
+
+Owns the way from nodes and names to ends. Is given a lab. Must not send anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sgdataplane.errors import LabError
+from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.probe import End, Probe, Service
+from sgdataplane.lab.topology import Interface, Node
+from sgdataplane.net.values import ICMP, ICMPV6, Address, Family
+
+
+def in_family(service: Service, family: Family) -> Service:
+    """The echo protocol is each family's own."""
+    if service.protocol in (ICMP, ICMPV6):
+        return Service(ICMP if family is Family.IPV4 else ICMPV6)
+    return service
+
+
+def pairs_of_ends(sender: Node, receiver: Node) -> Iterator[tuple[End, End]]:
+    """The primary addresses of each two interfaces that meet at one VPC's router, for each family both have."""
+    for near in sender.interfaces:
+        for far in receiver.interfaces:
+            for family in Family:
+                source, target = end_of(sender, near, family), end_of(receiver, far, family)
+                if source and target and near.vpc_id == far.vpc_id:
+                    yield source, target
+
+
+def end_of(node: Node, interface: Interface, family: Family) -> End | None:
+    """The interface's primary address of that family as an end; None if it has none."""
+    address = interface.primary(family)
+    if address is None:
+        return None
+    return End(node.name, interface.ifname, address, interface.eni_id, device_of(node, interface))
+
+
+def device_of(node: Node, interface: Interface) -> str:
+    """The interface that a sender must bind to; empty where its address says which way to go."""
+    return interface.ifname if not node.is_instance and len(node.interfaces) > 1 else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A probe as a person asks for it; an end is a node, an instance's name, an ENI or address. `source_port` 0: any."""
+
+    sender: str
+    receiver: str
+    service: Service
+    source_port: int = 0
+
+
+def find_probes(lab: Lab, asked: Asked) -> tuple[Probe, ...]:
+    """What was asked for, in each family and between each pair of interfaces that it allows; at least one.
+
+    Ends given by address or ENI are that one; a node stands for the primary addresses of its interfaces.
+    LabError if there is no way between the two.
+    """
+    senders, receivers = find_ends(lab, asked.sender), find_ends(lab, asked.receiver)
+    if not 0 <= asked.source_port <= 65535:
+        raise LabError(f"source port {asked.source_port}", "it must be 1..65535, or 0 for any")
+    probes = tuple(
+        Probe(source, target, in_family(asked.service, source.address.family), asked.source_port)
+        for near, source in senders
+        for far, target in receivers
+        if can_meet(lab, (near, source), (far, target))
+    )
+    if not probes:
+        why = "they share no VPC and address family, or both are one node or outside; nothing would go over a wire"
+        raise LabError(f"probe {asked.sender} -> {asked.receiver}", why)
+    return probes
+
+
+def can_meet(lab: Lab, near: tuple[Interface, End], far: tuple[Interface, End]) -> bool:
+    """Two nodes, one VPC, one family, and at least one end with a policy."""
+    nodes = (lab.topology.node[near[1].node], lab.topology.node[far[1].node])
+    return (
+        nodes[0] is not nodes[1]
+        and any(node.is_instance for node in nodes)
+        and near[0].vpc_id == far[0].vpc_id
+        and near[1].address.family is far[1].address.family
+    )
+
+
+def find_ends(lab: Lab, name: str) -> tuple[tuple[Interface, End], ...]:
+    """The ends that a name stands for, with their interfaces. LabError if nothing has that name or address."""
+    address = _as_address(name)
+    if address is not None:
+        found = tuple(_ends_at(lab, address))
+    elif name in lab.state.eni:
+        found = tuple(pair for pair in _all_ends(lab.topology.nodes) if pair[0].eni_id == name)
+    else:
+        found = tuple(_all_ends((lab.find_node(name),)))
+    if not found:
+        raise LabError(f"end {name!r}", "no node of this lab has it; `sgdp lab status` shows what there is")
+    return found
+
+
+def _as_address(name: str) -> Address | None:
+    try:
+        return Address.parse(name)
+    except ValueError:
+        return None
+
+
+def _all_ends(nodes: Iterable[Node]) -> Iterator[tuple[Interface, End]]:
+    for node in nodes:
+        for interface in node.interfaces:
+            for family in Family:
+                end = end_of(node, interface, family)
+                if end is not None:
+                    yield interface, end
+
+
+def _ends_at(lab: Lab, address: Address) -> Iterator[tuple[Interface, End]]:
+    """Interfaces that answer to an address; several where VPCs use the same ones."""
+    for node in lab.topology.nodes:
+        for interface in node.interfaces:
+            if address in interface.addresses or any(address in prefix for prefix in interface.prefixes):
+                yield interface, End(node.name, interface.ifname, address, interface.eni_id, device_of(node, interface))

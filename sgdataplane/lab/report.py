@@ -1,0 +1,134 @@
+"""A lab and its matrix as text for a person and as JSON for programs.
+
+Owns their form. Is given labs and cells. Must not touch the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from sgdataplane.cli.output import paint, render_table
+from sgdataplane.lab.expect import Cell, cell_as_json, explain_cell, rule_text
+from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.probe import End
+from sgdataplane.lab.topology import Interface, Node
+from sgdataplane.net.values import ICMP, ICMPV6, Family
+
+SHORT = {"accept": "A", "drop": "-", "unknown": "?"}
+COLOURS = {"accept": "green", "drop": "dim"}
+
+
+def status_as_json(lab: Lab) -> dict[str, object]:
+    """The keys of cli.md."""
+    return {
+        "name": lab.record.name,
+        "placement": lab.record.placement,
+        "time_scale": lab.record.time_scale,
+        "nodes": {node.name: _node_as_json(node) for node in lab.topology.nodes},
+        "vpcs": {router.vpc_id: {"netns": router.netns} for router in lab.topology.routers},
+    }
+
+
+def _node_as_json(node: Node) -> dict[str, object]:
+    interfaces = [_interface_as_json(interface) for interface in node.interfaces]
+    return {"kind": node.kind, "netns": node.netns, "interfaces": interfaces}
+
+
+def _interface_as_json(interface: Interface) -> dict[str, object]:
+    eni = {"eni": interface.eni_id} if interface.eni_id else {}
+    mac = {"mac": interface.mac} if interface.eni_id else {}
+    return eni | {"ifname": interface.ifname} | mac | {family.value: _texts(interface, family) for family in Family}
+
+
+def _texts(interface: Interface, family: Family) -> list[str]:
+    return [str(address) for address in interface.addresses if address.family is family]
+
+
+def status_as_text(lab: Lab) -> str:
+    """Who is where: one line per interface, then the routers."""
+    rows = [row for node in lab.topology.nodes for row in _status_rows(lab, node)]
+    nodes = render_table(("NODE", "NAMESPACE", "INTERFACE", "ENI", "GROUPS", "ADDRESSES"), rows)
+    routers = "\n".join(f"router of {router.vpc_id}: {router.netns}" for router in lab.topology.routers)
+    scale = f", timeouts times {lab.record.time_scale:g}" if lab.record.time_scale != 1.0 else ""
+    head = f"lab {lab.record.name}: policy enforced in placement {lab.record.placement}{scale}"
+    return "\n".join(part for part in (head, nodes, routers) if part)
+
+
+def _status_rows(lab: Lab, node: Node) -> Iterator[tuple[str, ...]]:
+    name = f"{node.name} ({node.alias})" if node.alias and node.alias != node.name else node.name
+    if not node.interfaces:
+        yield (name, node.netns, "-", "-", "-", "-")
+    for index, interface in enumerate(node.interfaces):
+        groups = lab.state.eni[interface.eni_id].security_group_ids if interface.eni_id else ()
+        addresses = [str(value) for value in (*interface.addresses, *interface.prefixes)]
+        node_columns = (name, node.netns) if index == 0 else ("", "")
+        yield (*node_columns, interface.ifname, interface.eni_id or "-", ",".join(groups) or "-", " ".join(addresses))
+
+
+def probe_as_text(cell: Cell) -> str:
+    """One probe: who, what, expected beside observed, and why."""
+    expected, observed = cell.expected, cell.observed
+    lines = (
+        f"{_end(cell.probe.source)} -> {_end(cell.probe.target)} {cell.probe.service}",
+        f"  expected: {_outcome(expected.verdict, expected.where)} by {rule_text(expected.decision)}",
+        f"  observed: {_outcome(observed.verdict, observed.where)} ({'; '.join(observed.evidence)})",
+    )
+    return "\n".join(lines if cell.agrees else (*lines, paint("  these disagree", "red")))
+
+
+def _outcome(verdict: str, where: str) -> str:
+    return f"{verdict} at {where}" if where else verdict
+
+
+def _end(end: End) -> str:
+    return f"{end.node} {end.address}"
+
+
+def matrix_as_json(cells: Sequence[Cell], seconds: float) -> dict[str, object]:
+    """All cells with the keys of cli.md, and how many disagree."""
+    disagreements = sum(not cell.agrees for cell in cells)
+    return {
+        "cells": [cell_as_json(cell) for cell in cells],
+        "disagreements": disagreements,
+        "seconds": round(seconds, 3),
+    }
+
+
+def matrix_as_text(cells: Sequence[Cell]) -> str:
+    """A truth table, a line per pair of ends and a column per service, then every disagreement with its evidence."""
+    services = tuple(dict.fromkeys(_column(cell) for cell in cells))
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for cell in cells:
+        lines.setdefault((_end(cell.probe.source), _end(cell.probe.target)), {})[_column(cell)] = _mark(cell)
+    rows = [(*ends, *(marks.get(service, "") for service in services)) for ends, marks in lines.items()]
+    wrong = [cell for cell in cells if not cell.agrees]
+    parts = [
+        "expected/observed: A accept, - drop, ? unknown; ! marks a disagreement",
+        render_table(("FROM", "TO", *services), rows),
+        *(f"{paint('!', 'red')} {_title(cell)}: {explain_cell(cell)}" for cell in wrong),
+        summary(cells),
+    ]
+    return "\n".join(parts)
+
+
+def summary(cells: Iterable[Cell]) -> str:
+    """How many probes, and how many of them disagree."""
+    counted = list(cells)
+    wrong = sum(not cell.agrees for cell in counted)
+    accepted = sum(cell.observed.verdict == "accept" for cell in counted)
+    dropped = sum(cell.observed.verdict == "drop" for cell in counted)
+    text = f"{len(counted)} probes: {accepted} accepted, {dropped} dropped, {wrong} disagree with the policy"
+    return paint(text, "red" if wrong else "green")
+
+
+def _title(cell: Cell) -> str:
+    return f"{_end(cell.probe.source)} -> {_end(cell.probe.target)} {cell.probe.service}"
+
+
+def _column(cell: Cell) -> str:
+    return "icmp" if cell.probe.service.protocol in (ICMP, ICMPV6) else str(cell.probe.service)
+
+
+def _mark(cell: Cell) -> str:
+    text = f"{SHORT[cell.expected.verdict]}/{SHORT[cell.observed.verdict]}"
+    return paint(text, COLOURS[cell.observed.verdict]) if cell.agrees else paint(f"{text}!", "red")
