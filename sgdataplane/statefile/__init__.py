@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from sgdataplane.statefile.dump_ecs import dump_ecs
 from sgdataplane.statefile.dump_native import dump_native
-from sgdataplane.statefile.load import Loaded, load
+from sgdataplane.statefile.load import Loaded, load, load_terraform
 
-__all__ = ["Loaded", "dump_ecs", "dump_native", "load"]
+__all__ = ["Loaded", "dump_ecs", "dump_native", "load", "load_terraform"]

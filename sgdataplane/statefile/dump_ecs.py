@@ -7,7 +7,7 @@ state: what the cloud's answers have no place for is written under keys that beg
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from sgdataplane.model.state import (
     CloudState,
@@ -189,7 +189,7 @@ def eni_item(eni: Eni, classic: set[str]) -> dict[str, object]:
     return item | extras(eni)
 
 
-def extras(eni: Eni) -> Mapping[str, object]:
+def extras(eni: Eni) -> dict[str, object]:
     """What only some ENIs have: session timeouts of their own, and what the cloud has no key for."""
     found: dict[str, object] = {}
     if eni.connection_tracking != ConnectionTracking():

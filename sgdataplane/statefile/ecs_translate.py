@@ -23,7 +23,7 @@ class Translation:
         self.answers = answers
         self.sections = sections
         self.problems = problems
-        self.vpcs: set[str] = set()
+        self.vpcs = Vpcs(sections)
 
     def refuse_missing(self, where: Where, call: str, argument: str = "", value: str = "") -> None:
         """Name the call whose answer isn't there; without it, checks of records against each other mean nothing."""
@@ -34,11 +34,21 @@ class Translation:
         self.sections.is_complete = False
 
     def vpc_of(self, item: Item) -> str:
-        """The object's VPC, recorded if no answer tells of it yet; the classic one if the object names none."""
-        given = item.text("VpcId") or item.inner("VpcAttributes").text("VpcId")
+        """The object's VPC; the classic one if the object names none."""
+        return self.vpcs.record(item.text("VpcId") or item.inner("VpcAttributes").text("VpcId"), item)
+
+
+class Vpcs:
+    """The VPCs known so far; one that is only named gets a record without blocks."""
+
+    def __init__(self, sections: Sections) -> None:
+        self.sections = sections
+        self.known: set[str] = set()
+
+    def record(self, given: str, item: Item) -> str:
         vpc_id = given or CLASSIC_VPC
-        if vpc_id not in self.vpcs:
-            self.vpcs.add(vpc_id)
+        if vpc_id not in self.known:
+            self.known.add(vpc_id)
             values = {"vpc_id": vpc_id} if given else {"vpc_id": vpc_id, "network_type": "classic"}
             self.sections.vpcs.append(Fields(item.file, item.pointer, values, {"vpc_id": "VpcId"}))
         return vpc_id

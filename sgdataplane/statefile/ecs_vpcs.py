@@ -24,4 +24,4 @@ def add_vpcs(translation: Translation) -> None:
         values = {**translated(item, NAMES), "cidr_blocks": [value for path, value in blocks if path in places]}
         names: dict[str, Place] = {**NAMES, "cidr_blocks": places}
         translation.sections.vpcs.append(Fields(item.file, item.pointer, values, names))
-        translation.vpcs.add(item.text("VpcId"))
+        translation.vpcs.known.add(item.text("VpcId"))

@@ -5,8 +5,10 @@ Owns the order of the steps. Must not know the details of any.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from sgdataplane.errors import Where
 from sgdataplane.model.state import CloudState
@@ -18,8 +20,12 @@ from sgdataplane.statefile.native import add_native
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.records import read_drafts, with_macs
 from sgdataplane.statefile.sections import Drafts, Sections
-from sgdataplane.statefile.source import Source, read_sources
+from sgdataplane.statefile.source import read_sources
+from sgdataplane.statefile.terraform import add_terraform
 from sgdataplane.statefile.validate import validate
+
+# A format: adds the objects of documents to sections, and says what was odd.
+Add: TypeAlias = Callable[[Iterable[Document], Sections, Problems], list[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +38,20 @@ class Loaded:
 
 def load(path: Path, *, profile: str = "seed") -> Loaded:
     """Load a file or folder of either format of state.md; StateFileError with everything wrong in it."""
+    return load_with(add_documents, path, profile)
+
+
+def load_terraform(path: Path, *, profile: str = "seed") -> Loaded:
+    """Load a Terraform state (terraform.tfstate, version 4); StateFileError with everything wrong in it."""
+    return load_with(add_terraform, path, profile)
+
+
+def load_with(add: Add, path: Path, profile: str) -> Loaded:
     problems = Problems()
     sources = read_sources(path, problems)
-    return load_sources(sources, problems, profile=profile)
-
-
-def load_sources(sources: tuple[Source, ...], problems: Problems, *, profile: str = "seed") -> Loaded:
-    """The same from texts; `problems` holds what was wrong in getting them."""
-    documents = tuple(document for source in sources if (document := parse(source, problems)))
+    documents = [document for source in sources if (document := parse(source, problems))]
     sections = Sections(is_complete=not problems.count)
-    findings = add_documents(documents, sections, problems)
+    findings = add(documents, sections, problems)
     drafts = read_drafts(sections, problems)
     if sections.is_complete:
         validate(sections, drafts, profile, problems)
@@ -51,7 +61,7 @@ def load_sources(sources: tuple[Source, ...], problems: Problems, *, profile: st
     return Loaded(as_state(drafts), (*findings, *drafts.findings))
 
 
-def add_documents(documents: tuple[Document, ...], sections: Sections, problems: Problems) -> list[Finding]:
+def add_documents(documents: Iterable[Document], sections: Sections, problems: Problems) -> list[Finding]:
     """All documents' objects into `sections`, by the format that they are in."""
     answers: list[Document] = []
     native: list[Document] = []
