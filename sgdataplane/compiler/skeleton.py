@@ -114,9 +114,9 @@ def end_chains(direction: Direction, epoch: int) -> tuple[Chain, Chain]:
 
 def preamble(hook: Direction, options: Options) -> Chain:
     """What passes or drops before any rule is asked; returns to the ENI's chain when nothing here decides."""
-    rules = [rule(is_value(Field.CT_STATE, CtState.INVALID), *_drop(hook, "invalid").statements)]
+    rules = _discovery(hook)  # first: conntrack leaves most of it untracked, and calls a redirect invalid
+    rules.append(rule(is_value(Field.CT_STATE, CtState.INVALID), *_drop(hook, "invalid").statements))
     rules += _icmp_errors(hook)
-    rules += _discovery(hook)
     rules += [_dhcp(hook, family, options) for family in Family]
     rules.append(rule(is_value(Field.CT_STATE, CtState.UNTRACKED), *_drop(hook, "untracked").statements))
     return Chain(preamble_name(hook), tuple(rules))

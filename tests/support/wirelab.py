@@ -24,25 +24,51 @@ from sgdataplane.host.links import Links
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Direction, Family
 
+# What the kernel routes to itself (our own address, 0.0.0.0) goes by lo and is none of an ENI's.
 OBSERVER = """
 table inet observer {
   %(sets)s
-  chain in_before { type filter hook prerouting priority -151; ip id 1-65535 add @in_before4 { ip id }; ip6 flowlabel 1-65535 add @in_before6 { ip6 flowlabel }; }
-  chain in_after { type filter hook prerouting priority -149; ip id 1-65535 add @in_after4 { ip id } drop; ip6 flowlabel 1-65535 add @in_after6 { ip6 flowlabel } drop; }
-  chain out_before { type filter hook postrouting priority 149; ip id 1-65535 add @out_before4 { ip id }; ip6 flowlabel 1-65535 add @out_before6 { ip6 flowlabel }; }
-  chain out_after { type filter hook postrouting priority 151; ip id 1-65535 add @out_after4 { ip id } drop; ip6 flowlabel 1-65535 add @out_after6 { ip6 flowlabel } drop; }
+  chain in_before { type filter hook prerouting priority -151; iifname != "eth*" return; %(in_before)s }
+  chain in_after { type filter hook prerouting priority -149; iifname != "eth*" return; %(in_after)s }
+  chain out_before { type filter hook postrouting priority 149; oifname != "eth*" return; %(out_before)s }
+  chain out_after { type filter hook postrouting priority 151; oifname != "eth*" return; %(out_after)s }
 }
-"""  # noqa: E501  # one line a chain reads best
+"""
 PLACES = tuple(f"{way}_{side}" for way in ("in", "out") for side in ("before", "after"))
 FIELDS = {Family.IPV4: "ip id", Family.IPV6: "ip6 flowlabel"}
 DIGIT = {Family.IPV4: "4", Family.IPV6: "6"}
 WAY = {Direction.INGRESS: "in", Direction.EGRESS: "out"}
 
 
-def nft(namespace: str, text: str) -> str:
+def observer() -> str:
+    """The observer table: a set a place and family, and a rule that notes the number, and drops it afterwards."""
+    sets = "\n  ".join(
+        f"set {place}{DIGIT[family]} {{ typeof {field}; flags dynamic; size 65535; }}"
+        for place in PLACES
+        for family, field in FIELDS.items()
+    )
+    rules = {
+        place: " ".join(
+            f"{field} 1-65535 add @{place}{DIGIT[family]} {{ {field} }} {'drop' if place.endswith('after') else ''};"
+            for family, field in FIELDS.items()
+        )
+        for place in PLACES
+    }
+    return OBSERVER % {"sets": sets, **rules}
+
+
+def load(namespace: str, text: str) -> None:
     """Run nft commands in a namespace."""
-    command = ["nsenter", f"--net=/run/netns/{namespace}", "nft", "-j", "-f", "-"]
-    return subprocess.run(command, input=text, text=True, check=True, capture_output=True).stdout
+    command = ["nsenter", f"--net=/run/netns/{namespace}", "nft", "-f", "-"]
+    subprocess.run(command, input=text, text=True, check=True, capture_output=True)
+
+
+def listed(namespace: str, what: str) -> list[dict[str, Any]]:
+    """What nft lists in a namespace, as values."""
+    command = ["nsenter", f"--net=/run/netns/{namespace}", "nft", "-j", "list", *what.split()]
+    done = subprocess.run(command, text=True, check=True, capture_output=True)
+    found: list[dict[str, Any]] = json.loads(done.stdout)["nftables"]
+    return found
 
 
 class WireLab:
@@ -55,6 +81,14 @@ class WireLab:
         self._raw: dict[tuple[int, Family], socket.socket] = {}
 
     def __enter__(self) -> Self:
+        try:
+            self._build()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _build(self) -> None:
         for name in (self.instance, self.neighbour):
             netns.create(name)
         with Links(self.neighbour) as outside, Links(self.instance) as inside:
@@ -64,14 +98,8 @@ class WireLab:
                     door.set_up(ifname)
             inside.set_up("lo")
         self._route()
-        sets = " ".join(
-            f"set {place}{DIGIT[family]} {{ typeof {field}; flags dynamic; size 65535; }}"
-            for place in PLACES
-            for family, field in FIELDS.items()
-        )
-        nft(self.instance, OBSERVER % {"sets": sets})
+        load(self.instance, observer())
         self._open()
-        return self
 
     def __exit__(self, *_: object) -> None:
         for sock in (*self._frames, *self._raw.values()):
@@ -81,14 +109,10 @@ class WireLab:
 
     def _route(self) -> None:
         """Everything leaves by the interface that the socket is bound to, to a neighbour that needs no asking."""
-        lines = []
-        for index in range(len(self._macs)):
-            lines += [
-                f"-4 route add default dev eth{index} metric {index + 1}",
-                f"-6 route add default dev eth{index} metric {index + 1}",
-            ]
-        command = ["nsenter", f"--net=/run/netns/{self.instance}", "ip", "-b", "-"]
-        subprocess.run(command, input="\n".join(lines), text=True, check=True, capture_output=True)
+        for option in ("-4", "-6"):
+            lines = "".join(f"route add default dev eth{i} metric {i + 1}\n" for i in range(len(self._macs)))
+            command = ["nsenter", f"--net=/run/netns/{self.instance}", "ip", option, "-b", "-"]
+            subprocess.run(command, input=lines, text=True, check=True, capture_output=True)
 
     def _open(self) -> None:
         with netns.inside(self.neighbour):
@@ -106,7 +130,7 @@ class WireLab:
 
     def clear(self) -> None:
         """Forget all numbers."""
-        nft(
+        load(
             self.instance,
             "\n".join(f"flush set inet observer {place}{digit}" for place in PLACES for digit in DIGIT.values()),
         )
@@ -122,7 +146,7 @@ class WireLab:
 
     def noted(self) -> dict[tuple[str, Family], frozenset[int]]:
         """Which numbers were seen where: ("in_before", IPV4) -> numbers."""
-        listing = json.loads(nft(self.instance, "list table inet observer"))["nftables"]
+        listing = listed(self.instance, "table inet observer")
         sets = {entry["set"]["name"]: entry["set"].get("elem", ()) for entry in listing if "set" in entry}
         return {
             (place, family): frozenset(_numbers(sets[f"{place}{digit}"]))
@@ -132,7 +156,7 @@ class WireLab:
 
     def counters(self, table: str) -> dict[str, int]:
         """Packets by named counter of one of our tables."""
-        listing = json.loads(nft(self.instance, f"list counters table inet {table}"))["nftables"]
+        listing = listed(self.instance, f"counters table inet {table}")
         found: Mapping[str, Any]
         return {found["name"]: int(found["packets"]) for entry in listing if (found := entry.get("counter"))}
 
