@@ -182,9 +182,9 @@ def run_probe(arguments: argparse.Namespace) -> int:
 
     port = "" if arguments.port is None else f"/{arguments.port}"
     service = _usage(arguments, lambda: parse_service(f"{arguments.protocol}{port}"))
-    lab = manage.look(arguments.name)
     asked = ends.Asked(arguments.sender, arguments.receiver, service, arguments.source_port)
-    (cell,) = asyncio.run(matrix.run_probes(lab, ends.find_probes(lab, asked)[:1]))
+    with manage.watch(arguments.name) as lab:
+        (cell,) = asyncio.run(matrix.run_probes(lab, ends.find_probes(lab, asked)[:1]))
     if arguments.json:
         print_json(cell_as_json(cell))
     else:
@@ -201,11 +201,11 @@ def run_matrix(arguments: argparse.Namespace) -> int:
     from sgdataplane.lab.services import default_services, parse_services
 
     asked = _usage(arguments, lambda: parse_services(arguments.ports)) if arguments.ports is not None else None
-    lab = manage.look(arguments.name)
-    probes = matrix.matrix_probes(lab.topology.nodes, asked or default_services(lab.state))
     began = time.monotonic()
-    with Progress("probing", len(probes)) as progress:
-        cells = asyncio.run(matrix.run_probes(lab, probes, lambda _: progress.advance()))
+    with manage.watch(arguments.name) as lab:
+        probes = matrix.matrix_probes(lab.topology.nodes, asked or default_services(lab.state))
+        with Progress("probing", len(probes)) as progress:
+            cells = asyncio.run(matrix.run_probes(lab, probes, lambda _: progress.advance()))
     if arguments.json:
         print_json(report.matrix_as_json(cells, time.monotonic() - began))
     else:

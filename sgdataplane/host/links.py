@@ -123,6 +123,15 @@ class Links:
         with self._mapped(f"alias of {ifname}"):
             self._netlink.link("set", index=self.index_of(ifname), ifalias=alias)
 
+    def mark_link(self, ifname: str, group: int, alias: str) -> None:
+        with self._mapped(f"mark {ifname}"):
+            self._netlink.link("set", index=self.index_of(ifname), group=group, ifalias=alias)
+
+    def delete_group(self, group: int) -> None:
+        """Delete all interfaces of a group here, and their peers, in one go; no error if there is none."""
+        with self._mapped(f"delete links of group {group}", tolerated=(errno.ENODEV,)):
+            self._netlink.link("del", group=group)
+
     def set_up(self, ifname: str) -> None:
         with self._mapped(f"set {ifname} up"):
             self._netlink.link("set", index=self.index_of(ifname), state="up")

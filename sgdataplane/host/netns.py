@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -102,16 +102,15 @@ def enter_with_sysfs(name: str) -> None:
     _mount("sgdataplane", "/sys", 0, "sysfs")
 
 
-def pids_in(name: str) -> tuple[int, ...]:
-    """Processes that run in the namespace, our own excepted; empty if there is no such namespace.
+def pids_in(names: Iterable[str]) -> tuple[int, ...]:
+    """Processes that run in any of these namespaces, our own excepted.
 
-    Also empty for a name that someone bound to the machine's or to our own namespace: their processes are no node's.
+    A name that someone bound to the machine's or to our own namespace counts as none: those are no node's processes.
     """
-    wanted = _identity(str(path_of(name))) if is_bound(name) else None
-    if wanted in (None, _identity(OWN_NETNS), _identity("/proc/1/ns/net")):
-        return ()
-    candidates = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-    return tuple(p for p in sorted(candidates) if p != os.getpid() and _identity(f"/proc/{p}/ns/net") == wanted)
+    never = {_identity(OWN_NETNS), _identity("/proc/1/ns/net"), None}
+    wanted = {_identity(str(path_of(name))) for name in names if is_bound(name)} - never
+    candidates = sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit()) if wanted else ()
+    return tuple(p for p in candidates if p != os.getpid() and _identity(f"/proc/{p}/ns/net") in wanted)
 
 
 @contextmanager

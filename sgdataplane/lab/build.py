@@ -24,6 +24,7 @@ from sgdataplane.net.values import Prefix
 READY_DEADLINE_S = 10.0
 POLL_S = 0.002
 VETH = "veth"
+LINK_GROUP = 71  # of all finished links: the kernel deletes a group as fast as one link
 LINK_LOCAL = Prefix.parse("fe80::/10")
 
 # Neither side believes what a router elsewhere says, nor waits for duplicate addresses: each link has two ends, ours.
@@ -89,15 +90,16 @@ def reconcile(topology: Topology, former: Iterable[str], put_policy_in_force: Ca
 def remove(names_to_remove: Iterable[str]) -> None:
     """Remove namespaces, the processes in them and their links. No error for those that are gone.
 
-    Links go first and one by one: a namespace lives on while anything holds it, a deleted link doesn't.
+    Links go first: a namespace lives on while anything holds it, a deleted link doesn't.
     """
     existing = tuple(name for name in names_to_remove if netns.exists(name))
     end_processes(existing)
     for name in existing:
         if netns.is_bound(name):
             with Links(name) as door:
+                door.delete_group(LINK_GROUP)
                 for link in door.links():
-                    if link.kind == VETH:
+                    if link.kind == VETH:  # unfinished: not in the group yet
                         door.delete_link(link.ifname)
     for name in existing:
         netns.remove(name)
@@ -188,8 +190,8 @@ def _add_veth(veth: Veth, door: dict[str, Links]) -> None:
     near, far = door[veth.router_netns], door[veth.node_netns]
     near.add_veth(veth.router_ifname, veth.node_netns, veth.node_ifname, veth.mac)
     near.without_own_link_local(veth.router_ifname)
-    far.set_alias(veth.node_ifname, veth.mark)
-    near.set_alias(veth.router_ifname, veth.mark)
+    far.mark_link(veth.node_ifname, LINK_GROUP, veth.mark)
+    near.mark_link(veth.router_ifname, LINK_GROUP, veth.mark)
 
 
 def _wait_ready(doors: Iterable[Links]) -> None:

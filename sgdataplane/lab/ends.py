@@ -47,7 +47,7 @@ def device_of(node: Node, interface: Interface) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A probe as a person asks for it; an end is a node, an instance's name, an ENI or address. `source_port` 0: any."""
+    """A probe as a person asks for it; an end is a node, an instance's name, ENI or address; `source_port` 0: any."""
 
     sender: str
     receiver: str
@@ -56,24 +56,22 @@ class Asked:
 
 
 def find_probes(lab: Lab, asked: Asked) -> tuple[Probe, ...]:
-    """What was asked for, in each family and between each pair of interfaces that it allows; at least one.
+    """What was asked for: one probe for each family that both ends have, at least one.
 
-    Ends given by address or ENI are that one; a node stands for the primary addresses of its interfaces.
-    LabError if there is no way between the two.
+    A node stands for its first interface that meets the other end's. LabError if there is no way between the two.
     """
     senders, receivers = find_ends(lab, asked.sender), find_ends(lab, asked.receiver)
     if not 0 <= asked.source_port <= 65535:
         raise LabError(f"source port {asked.source_port}", "it must be 1..65535, or 0 for any")
-    probes = tuple(
-        Probe(source, target, in_family(asked.service, source.address.family), asked.source_port)
-        for near, source in senders
-        for far, target in receivers
-        if can_meet(lab, (near, source), (far, target))
-    )
-    if not probes:
+    pairs: dict[Family, tuple[End, End]] = {}
+    for near, source in senders:
+        for far, target in receivers:
+            if can_meet(lab, (near, source), (far, target)):
+                pairs.setdefault(source.address.family, (source, target))
+    if not pairs:
         why = "they share no VPC and address family, or both are one node or outside; nothing would go over a wire"
         raise LabError(f"probe {asked.sender} -> {asked.receiver}", why)
-    return probes
+    return tuple(Probe(*ends, in_family(asked.service, family), asked.source_port) for family, ends in pairs.items())
 
 
 def can_meet(lab: Lab, near: tuple[Interface, End], far: tuple[Interface, End]) -> bool:

@@ -101,8 +101,7 @@ async def run_fleet(nodes: Iterable[Node]) -> AsyncIterator[Fleet]:
         yield Fleet(channels)
     finally:
         ours.close()
-        for channel in channels.values():
-            await channel.close()
+        await asyncio.gather(*(channel.close() for channel in channels.values()))
         await asyncio.to_thread(_end, starter)
 
 

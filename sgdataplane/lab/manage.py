@@ -6,7 +6,10 @@ enforcer. Must not know how links are made or policy is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from sgdataplane.enforce import Desired
@@ -77,8 +80,9 @@ def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:
             _build(record, lab, None, enforce)
             record = folder.store_applied(record, state)
         except BaseException:  # whatever it was, also an interrupt: leave nothing, then let it pass
-            build.remove(record.namespaces)
-            folder.remove()
+            with interrupts_held():
+                build.remove(record.namespaces)
+                folder.remove()
             raise
     return replace(lab, record=record)
 
@@ -112,24 +116,50 @@ def down(name: str) -> tuple[str, ...]:
         except LabError:  # unreadable: the marks tell
             record = None
         recorded = record.namespaces if record else ()
-        found = tuple(n for n in dict.fromkeys(recorded + build.marked_namespaces(name)) if netns.exists(n))
-        build.remove(found)
-        folder.remove()
+        with interrupts_held():
+            found = tuple(n for n in dict.fromkeys(recorded + build.marked_namespaces(name)) if netns.exists(n))
+            build.remove(found)
+            folder.remove()
     return found
 
 
-def look(name: str) -> Lab:
-    """The lab as it is. LabError if there is none, or if a verb died half-way through it."""
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let a Ctrl-C wait until the block is done: it removes what nobody would remove after it."""
+    waiting: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread is interrupted
+        yield
+        return
+    former = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if waiting:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def watch(name: str) -> Iterator[Lab]:
+    """The lab as it is, and stays while the block runs: verbs that change it wait.
+
+    LabError if there is none, or if a verb died half-way through it.
+    """
     folder = LabFolder(name)
     if folder.load() is None:
         raise _no_such_lab(name)
     with folder.locked(shared=True):
         record, state = _load(folder)
-    if not record.is_up:
-        raise LabError(
-            f"lab {name}", "a verb died while changing it; `sgdp lab apply STATE` completes it, `down` removes it"
-        )
-    return make_lab(record, state)
+        if not record.is_up:
+            what = "a verb died while changing it; `sgdp lab apply STATE` completes it, `down` removes it"
+            raise LabError(f"lab {name}", what)
+        yield make_lab(record, state)
+
+
+def look(name: str) -> Lab:
+    """The lab as it is at this moment; errors as `watch`."""
+    with watch(name) as lab:
+        return lab
 
 
 def make_lab(record: LabRecord, state: CloudState) -> Lab:

@@ -20,7 +20,7 @@ TERM_S, KILL_S = 2.0, 5.0
 
 def end_processes(names: Iterable[str]) -> int:
     """End all processes in these namespaces: asked first, then killed. The number; LabError if one won't go."""
-    handles = [handle for name in names for handle in _open_all(name)]
+    handles = _open_all(tuple(names))
     try:
         left = _signal_and_wait(handles, signal.SIGTERM, TERM_S)
         left = _signal_and_wait(left, signal.SIGKILL, KILL_S)
@@ -32,19 +32,17 @@ def end_processes(names: Iterable[str]) -> int:
     return len(handles)
 
 
-def _open_all(name: str) -> list[int]:
+def _open_all(names: tuple[str, ...]) -> list[int]:
     """Handles that stay with their process even if its number is used again; checked again after opening."""
-    handles = []
-    for pid in netns.pids_in(name):
-        try:
-            handle = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        if pid in netns.pids_in(name):
-            handles.append(handle)
-        else:
+    opened = {}
+    for pid in netns.pids_in(names):
+        with contextlib.suppress(ProcessLookupError):
+            opened[pid] = os.pidfd_open(pid)
+    still = netns.pids_in(names) if opened else ()
+    for pid, handle in opened.items():
+        if pid not in still:
             os.close(handle)
-    return handles
+    return [handle for pid, handle in opened.items() if pid in still]
 
 
 def _signal_and_wait(handles: list[int], number: signal.Signals, seconds: float) -> list[int]:

@@ -73,8 +73,8 @@ class LabFolder:
 
     def _open_lock(self) -> IO[str]:
         while True:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # removed between the two lines
+            with suppress(FileNotFoundError):  # removed by another verb between these steps
+                self.path.mkdir(parents=True, exist_ok=True)
                 return open(self.path / "lock", "a+", encoding="ascii")
 
     def _wait_lock(self, file: IO[str], kind: int) -> None:
@@ -123,10 +123,11 @@ class LabFolder:
         return load(self.path / record.state_file, profile="unlimited").state
 
     def remove(self) -> None:
-        """Remove the folder, the lock with it; and the folder above if this was the last lab."""
+        """Remove the folder, the lock with it; and those above if this was the last lab."""
         shutil.rmtree(self.path, ignore_errors=True)
-        with suppress(OSError):
+        with suppress(OSError):  # there are others
             self.path.parent.rmdir()
+            self.path.parent.parent.rmdir()
 
     def _write(self, name: str, text: str) -> None:
         """Whole or not at all, also if we die: a file beside, then a rename."""

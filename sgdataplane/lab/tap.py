@@ -49,6 +49,7 @@ class Tap:
         self._seen: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._waiting: dict[tuple[str, str], asyncio.Event] = {}
         self._listener = self._open()
+        self._sender = self._open_sender()
         asyncio.get_running_loop().add_reader(self._listener, self._read)
 
     def _open(self) -> socket.socket:
@@ -56,6 +57,16 @@ class Tap:
         listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
         listener.bind((self.end.ifname, ETH_P_ALL))
         return listener
+
+    def _open_sender(self) -> socket.socket:
+        """Kept open: closing a packet socket waits for an RCU grace period. It is for sending only."""
+        if self.end.is_ipv4:
+            return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        sender = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        sender.bind((self.end.own, 0))
+        return sender
 
     def _read(self) -> None:
         for _ in range(BATCH):
@@ -113,14 +124,10 @@ class Tap:
         mac = self._listener.getsockname()[4]
         if self.end.is_ipv4:
             request = frames.arp_request(mac, self.end.own, self.end.gateway, nonce)
-            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
-                sender.sendto(request, (self.end.ifname, 0))
-            return
-        group = (frames.solicited_node(self.end.gateway), 0, 0, socket.if_nametoindex(self.end.ifname))
-        with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sender:
-            sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
-            sender.bind((self.end.own, 0))
-            sender.sendto(frames.neighbour_solicitation(mac, self.end.gateway, nonce), group)
+            self._sender.sendto(request, (self.end.ifname, 0))
+        else:
+            group = (frames.solicited_node(self.end.gateway), 0, 0, socket.if_nametoindex(self.end.ifname))
+            self._sender.sendto(frames.neighbour_solicitation(mac, self.end.gateway, nonce), group)
 
     def _lost(self) -> int:
         """Frames lost for want of buffer since the last time it was asked."""

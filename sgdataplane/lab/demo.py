@@ -1,0 +1,89 @@
+"""`python -m sgdataplane.lab.demo`: the three-tier example as a lab, with real packets, and gone afterwards.
+
+Owns what a scenario looks like to a person. Is given a scenario's folder. Must not leave anything behind, however it
+ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import sgdataplane
+from sgdataplane.cli.output import paint
+from sgdataplane.errors import PrivilegeError, SgDataplaneError
+from sgdataplane.lab import report
+from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.scenario import StepResult, load_scenario, run_scenario
+
+THREE_TIER = Path(sgdataplane.__file__).parents[1] / "netns-lab" / "scenarios" / "20-three-tier"
+DONE, NO, NOT_ROOT, INTERRUPTED = 0, 1, 4, 130
+
+
+def main() -> int:
+    """Show the three-tier scenario; the exit code."""
+    return show(THREE_TIER, f"demo{os.getpid()}")
+
+
+def show(folder: Path, lab_name: str) -> int:
+    """Run a scenario and print each step: who is where, what packets showed beside what policy says. The exit code."""
+    try:
+        if os.geteuid() != 0:
+            raise PrivilegeError("root (it makes network namespaces)", f"sudo {sys.executable} -m sgdataplane.lab.demo")
+        with _terminated_like_interrupted():
+            return _show(folder, lab_name)
+    except SgDataplaneError as error:
+        print(paint("error:", "red", sys.stderr), error, file=sys.stderr)
+        return NOT_ROOT if isinstance(error, PrivilegeError) else NO
+    except KeyboardInterrupt:
+        print("interrupted; the lab is down", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _show(folder: Path, lab_name: str) -> int:
+    scenario = load_scenario(folder)
+    print(paint(scenario.title, "bold"))
+    mistakes, began = 0, time.monotonic()
+    with closing(run_scenario(scenario, lab_name, enforce_policy)) as results:
+        for number, result in enumerate(results, 1):
+            _print_step(number, result)
+            mistakes += len(result.mistakes)
+    took = f"{time.monotonic() - began:.1f} s, the lab is down again"
+    if mistakes:
+        print(paint(f"{mistakes} things were not as they should be; {took}", "red"))
+        return NO
+    print(paint(f"every packet did what the policy says; {took}", "green"))
+    return DONE
+
+
+def _print_step(number: int, result: StepResult) -> None:
+    print(f"\nStep {number}: {result.step.title}\n")
+    print(report.status_as_text(result.lab), end="\n\n")
+    print(report.matrix_as_text(result.matrix))
+    rows = len(result.step.rows)
+    print(f"{rows} expectations of the scenario, {'some not met:' if result.mistakes else 'all met'}")
+    for mistake in result.mistakes:
+        print(paint(f"! {mistake}", "red"))
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM takes the lab down as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Scenarios: folders of states with what must be seen in each step (netns-lab/scenarios/README.md has the format).
+
+Owns their reading and their running: a step is right if every probe of its matrix agrees with policy, and every row of
+its expectations with both. Is given a folder and an enforcer. Must not print.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tomllib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sgdataplane.errors import LabError
+from sgdataplane.lab import manage
+from sgdataplane.lab.ends import Asked, find_probes
+from sgdataplane.lab.expect import Cell, explain_cell
+from sgdataplane.lab.manage import Enforcer, Lab
+from sgdataplane.lab.matrix import matrix_probes, run_probes
+from sgdataplane.lab.probe import Probe, Service
+from sgdataplane.lab.services import parse_services
+from sgdataplane.statefile import load
+
+ROW = re.compile(r"(?P<sender>\S+) -> (?P<receiver>\S+) (?P<services>\S+) (?P<verdict>accept|drop)(?: (?P<rule>\S+))?")
+SCENARIO_KEYS, STEP_KEYS = {"title", "externals", "ports", "steps"}, {"title", "state", "expect"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`FROM -> TO WHAT[,WHAT...] accept|drop [RULE]`: the rule's id, or the reason where no rule decides."""
+
+    text: str
+    sender: str
+    receiver: str
+    services: tuple[Service, ...]
+    verdict: str
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    title: str
+    state: Path
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    folder: Path
+    title: str
+    externals: tuple[tuple[str, ...], ...]
+    services: tuple[Service, ...]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step's packets showed. `mistakes` is empty if all was as it should be."""
+
+    step: Step
+    lab: Lab
+    matrix: tuple[Cell, ...]
+    mistakes: tuple[str, ...]
+
+
+def load_scenario(folder: Path) -> Scenario:
+    """Read a scenario's folder. LabError saying where, if it isn't one."""
+    path = folder / "scenario.toml"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        _refuse_unknown(path, document, SCENARIO_KEYS)
+        return Scenario(
+            folder=folder,
+            title=document["title"],
+            externals=tuple(tuple(host) for host in document["externals"]),
+            services=parse_services(",".join(document["ports"])),
+            steps=tuple(_read_step(path, step) for step in document["steps"]),
+        )
+    except OSError as error:
+        raise LabError(str(path), error.strerror or str(error)) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise LabError(str(path), f"it is not as a scenario should be: {error!r}") from error
+
+
+def _read_step(path: Path, step: dict[str, Any]) -> Step:
+    _refuse_unknown(path, step, STEP_KEYS)
+    return Step(step["title"], path.parent / step["state"], tuple(_read_row(path, text) for text in step["expect"]))
+
+
+def _read_row(path: Path, text: str) -> Row:
+    match = ROW.fullmatch(text)
+    if match is None:
+        raise LabError(str(path), f"the row {text!r} is not FROM -> TO WHAT[,WHAT] accept|drop [RULE]")
+    services = parse_services(match["services"])
+    return Row(text, match["sender"], match["receiver"], services, match["verdict"], match["rule"] or "")
+
+
+def _refuse_unknown(path: Path, table: dict[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise LabError(str(path), f"unknown key {unknown[0]!r}; there are {', '.join(sorted(known))}")
+
+
+def run_scenario(scenario: Scenario, name: str, enforce: Enforcer) -> Generator[StepResult, None, None]:
+    """Run it step by step in a lab of that name, which is gone when the iterator is done, closed or has failed."""
+    record = replace(manage.default_record(name), externals=scenario.externals)
+    lab = None
+    try:
+        for step in scenario.steps:
+            state = load(step.state).state
+            lab = manage.up(record, state, enforce) if lab is None else manage.apply(name, state, enforce)
+            yield run_step(lab, step, scenario.services)
+    finally:
+        if lab is not None:
+            manage.down(name)
+
+
+def run_step(
+    lab: Lab, step: Step, services: tuple[Service, ...], on_done: Callable[[Cell], None] | None = None
+) -> StepResult:
+    """Probe the whole matrix and all rows at once, then compare."""
+    matrix = matrix_probes(lab.topology.nodes, services)
+    of_row = {row: probes_of_row(lab, row) for row in step.rows}
+    probes = tuple(dict.fromkeys((*matrix, *(probe for found in of_row.values() for probe in found))))
+    cells = dict(zip(probes, asyncio.run(run_probes(lab, probes, on_done)), strict=True))
+    mistakes = [f"{_title(cell)}: {explain_cell(cell)}" for cell in cells.values() if not cell.agrees]
+    mistakes += [mistake for row, found in of_row.items() for mistake in row_mistakes(row, [cells[p] for p in found])]
+    return StepResult(step, lab, tuple(cells[probe] for probe in matrix), tuple(mistakes))
+
+
+def probes_of_row(lab: Lab, row: Row) -> tuple[Probe, ...]:
+    """A row's probes: each service in each family that both ends have."""
+    asked = (Asked(row.sender, row.receiver, service) for service in row.services)
+    return tuple(probe for each in asked for probe in find_probes(lab, each))
+
+
+def row_mistakes(row: Row, cells: list[Cell]) -> Iterator[str]:
+    """What is not as the row says: the policy's verdict, the packets', or the deciding rule."""
+    for cell in cells:
+        decision = cell.expected.decision
+        if cell.expected.verdict != row.verdict or cell.observed.verdict != row.verdict:
+            yield f"row {row.text!r}: {_title(cell)}: {explain_cell(cell)}"
+        elif row.rule and row.rule not in (decision.security_group_rule_id, decision.reason):
+            yield f"row {row.text!r}: {_title(cell)}: decided by {decision.security_group_rule_id or decision.reason}"
+
+
+def _title(cell: Cell) -> str:
+    source, target = cell.probe.source, cell.probe.target
+    return f"{source.node} {source.address} -> {target.node} {target.address} {cell.probe.service}"
