@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
@@ -157,8 +157,8 @@ class WireLab:
     def counters(self, table: str) -> dict[str, int]:
         """Packets by named counter of one of our tables."""
         listing = listed(self.instance, f"counters table inet {table}")
-        found: Mapping[str, Any]
-        return {found["name"]: int(found["packets"]) for entry in listing if (found := entry.get("counter"))}
+        counters = [entry["counter"] for entry in listing if "counter" in entry]
+        return {counter["name"]: int(counter["packets"]) for counter in counters}
 
 
 def _numbers(elements: Iterable[Any]) -> Iterable[int]:
