@@ -15,12 +15,12 @@ from sgdataplane.errors import InternalError
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
 from sgdataplane.nft import names
-from sgdataplane.nft.ir import Chain, Counter, Map, Table
+from sgdataplane.nft.ir import Chain, Counter, Map, Table, Timeout
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import HostPolicy
 
 FIRST_EPOCH = 1
-Named = TypeVar("Named", Chain, Map, Counter)
+Named = TypeVar("Named", Chain, Map, Counter, Timeout)
 
 
 def compile_policy(policy: HostPolicy, options: Options, epoch: int = FIRST_EPOCH) -> Table:
@@ -30,13 +30,22 @@ def compile_policy(policy: HostPolicy, options: Options, epoch: int = FIRST_EPOC
     """
     lowering = Lowering(policy.remotes)
     roots = [{hook: lowering.profile(profile, hook) for hook in Direction} for profile in policy.profiles]
-    links = [skeleton.Link(eni.ifname, eni.own, roots[eni.profile]) for eni in policy.enis]
-    eni_chains = [skeleton.eni_chain(hook, link, options) for hook in Direction for link in links]
+    links = [
+        skeleton.Link(eni.ifname, eni.own, roots[eni.profile], skeleton.timeouts(eni.connection_tracking))
+        for eni in policy.enis
+    ]
+    preambles = {hook: skeleton.preamble(hook, options) for hook in Direction}
+    enis = {
+        hook: {link.ifname: skeleton.eni_chain(hook, link, preambles[hook], options) for link in links}
+        for hook in Direction
+    }
+    eni_chains = [chain for hook in Direction for chain in enis[hook].values()]
     table = Table(
         skeleton.TABLE,
-        _sorted([*lowering.chains.values(), *eni_chains, *(skeleton.preamble(hook, options) for hook in Direction)]),
-        _sorted([*lowering.maps.values(), *(skeleton.dispatch(hook, links) for hook in Direction)]),
+        _sorted([*lowering.chains.values(), *eni_chains, *preambles.values()]),
+        _sorted([*lowering.maps.values(), *(skeleton.dispatch(hook, enis[hook]) for hook in Direction)]),
         _sorted([*lowering.counters.values(), *skeleton.fixed_counters()]),
+        _sorted({timeout for link in links for timeout in link.timeouts}),
     )
     return with_epoch(table, epoch)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sgdataplane.compiler.classes import AddressClasses, RemoteSet, Segments, classify
+from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.diagram import Box, DiagramBuilder, Dim, Leaf, Node
 from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.values import Direction, Family
@@ -36,7 +37,6 @@ from sgdataplane.nft.ir import (
     goto,
     rule,
 )
-from sgdataplane.nft.text import rule_text
 from sgdataplane.policy.resolve import Cause, Permission, Profile, RemoteAddresses
 
 SADDR = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
@@ -93,8 +93,8 @@ class Lowering:
         remotes = [p.remote for p in (*profile.ingress, *profile.egress) if p.remote is not None]
         classes = classify(remotes, self.remotes, family)
         name = names.identifier(f"far-{hook.value}-{family.value}", profile_name(profile))
-        rules = self._member_rules(name, tables, classes) + self._segment_rules(tables, classes.segments)
-        self._keep(Chain(name, rules))
+        segments = rule(goto(self._segments(tables, classes.segments)))
+        self._keep(Chain(name, (*self._member_rules(name, tables, classes), segments)))
         return name
 
     def _member_rules(self, name: str, judges: list[_Judge], classes: AddressClasses) -> tuple[Rule, ...]:
@@ -105,7 +105,8 @@ class Lowering:
         chains = {}
         for kin, segments in classes.kin.items():
             chains[kin] = f"{name}.kin-{names.digest(repr(sorted(kin, key=repr)))}"
-            self._keep(Chain(chains[kin], self._segment_rules(judges, segments), comment=_kin_comment(kin)))
+            rules = (rule(goto(self._segments(judges, segments))),)
+            self._keep(Chain(chains[kin], rules, comment=_kin_comment(kin)))
         elements: tuple[tuple[Key, Verdict | int], ...] = tuple(
             (address, goto(chains[kin])) for address, kin in classes.members
         )
@@ -113,9 +114,10 @@ class Lowering:
         self.maps[members] = Map(members, ADDRESS_TYPE[view.family], elements)
         return (rule(VerdictMap(view.far, name=members)),)
 
-    def _segment_rules(self, judges: list[_Judge], segments: Segments) -> tuple[Rule, ...]:
+    def _segments(self, judges: list[_Judge], segments: Segments) -> str:
+        """Far addresses by the CIDR blocks around them."""
         targets = [(Range(*interval), self._class(judges, holding)) for interval, holding in segments]
-        return _choose(judges[0].view.far, targets)
+        return self.content("segments", _choose(judges[0].view.far, targets))
 
     def _class(self, judges: list[_Judge], holding: RemoteSet) -> str:
         """One class of far addresses: opening packets meet this hook's direction, replies the other's."""
@@ -132,21 +134,21 @@ class Lowering:
 
     def content(self, prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> str:
         """Keep a chain under a name made from what it holds."""
-        name = f"{prefix}-{names.digest(chr(10).join(rule_text(entry) for entry in rules))}"
-        self._keep(Chain(name, rules, comment=comment, origin=origin))
-        return name
+        chain = content_chain(prefix, rules, comment, origin)
+        self._keep(chain)
+        return chain.name
 
     def _keep(self, chain: Chain) -> None:
         self.chains[chain.name] = chain
 
     def leaf(self, cause: Cause) -> str:
         """The chain that a verdict's packets end in: counted by name, then accepted or refused for that direction."""
-        counter = Counter(counter_name(cause), names.comment(describe(cause)))
+        counter = Counter(counter_name(cause), names.comment(_counted(cause)))
         self.counters[counter.name] = counter
         end = f"{cause.direction.value}-{'accept' if cause.verdict is Fate.ACCEPT else 'refuse'}"
         prefix = names.identifier("leaf", cause.direction.value, cause.security_group_rule_id or cause.reason)
         rules = (rule(Count(counter.name), goto(end)),)
-        return self.content(prefix, rules, comment=counter.comment, origin=describe(cause))
+        return self.content(prefix, rules, names.comment(describe(cause)), describe(cause))
 
 
 class _Judge:
@@ -244,6 +246,13 @@ def describe(cause: Cause) -> str:
         return f"{ids} {cause.direction.value} priority {cause.priority} {cause.verdict.value}"
     subject = f" {cause.security_group_id}" if cause.security_group_id else ""
     return f"{cause.reason}{subject} {cause.direction.value} {cause.verdict.value}"
+
+
+def _counted(cause: Cause) -> str:
+    """What a counter is for, as far as its name says it: nft can't change the comment of a counter that stays."""
+    if cause.reason == "rule":
+        return f"{cause.security_group_id} {cause.security_group_rule_id}"
+    return describe(cause)
 
 
 def _kin_comment(kin: RemoteSet) -> str:

@@ -14,11 +14,13 @@ one ENI to another). A half that equals the present epoch is the whole fast path
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sgdataplane.compiler.content import content_chain
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
+from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Direction, Family, Prefix
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
@@ -42,6 +44,8 @@ from sgdataplane.nft.ir import (
     Range,
     Rule,
     SetMark,
+    SetTimeout,
+    Timeout,
     VerdictMap,
     goto,
     jump,
@@ -60,11 +64,12 @@ APPLIED = "applied"  # the map that says what was applied: 0 -> epoch, 1..4 -> d
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One ENI's interface, what it may send from, and the roots of its profile by hook."""
+    """One ENI's interface, what it may send from, the roots of its profile by hook, and its own idle timeouts."""
 
     ifname: str
     own: tuple[Prefix, ...]
     roots: dict[Direction, str]
+    timeouts: tuple[Timeout, ...] = ()
 
 
 def is_value(asked: Field, *values: int | str) -> Match:
@@ -119,7 +124,7 @@ def preamble(hook: Direction, options: Options) -> Chain:
     rules += _icmp_errors(hook)
     rules += [_dhcp(hook, family, options) for family in Family]
     rules.append(rule(is_value(Field.CT_STATE, CtState.UNTRACKED), *_drop(hook, "untracked").statements))
-    return Chain(preamble_name(hook), tuple(rules))
+    return content_chain(f"{hook.value}-preamble", tuple(rules))
 
 
 def _icmp_errors(hook: Direction) -> list[Rule]:
@@ -177,15 +182,51 @@ FAR_DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 
 
-def eni_chain(hook: Direction, link: Link, options: Options) -> Chain:
-    """One ENI at one hook: preamble, what it may never do, then its profile."""
-    rules = [rule(jump(preamble_name(hook)))]
+def eni_chain(hook: Direction, link: Link, preamble: Chain, options: Options) -> Chain:
+    """One ENI at one hook: preamble, its timeouts, what it may never do, then its profile."""
+    rules = [rule(jump(preamble.name)), *(_timeout(entry) for entry in link.timeouts)]
     if hook is Direction.EGRESS:
         rules += [_not_own(link.own, family) for family in Family]
     rules += _midstream(hook, options)
     rules += [_metadata(hook, prefix) for prefix in options.metadata]
     rules.append(rule(goto(link.roots[hook])))
-    return Chain(eni_chain_name(hook, link.ifname), tuple(rules))
+    return content_chain(names.identifier(f"eni-{hook.value}", link.ifname), tuple(rules))
+
+
+def timeouts(tracking: ConnectionTracking) -> tuple[Timeout, ...]:
+    """The timeouts of an ENI that has its own; the others' are the namespace's. Their names say all there is to say,
+    since the kernel can't change one that is in use."""
+    if tracking == ConnectionTracking():
+        return ()
+    established, closed, udp = (
+        tracking.tcp_established_timeout,
+        tracking.tcp_closed_and_time_wait_timeout,
+        tracking.udp_timeout,
+    )
+    of_tcp = (("established", established), ("close", closed), ("time_wait", closed))
+    of_udp = (("unreplied", udp), ("replied", udp))
+    return tuple(
+        entry
+        for family in _L3PROTO
+        for entry in (
+            Timeout(f"tcp-{_L3PROTO[family]}-{established}-{closed}", "tcp", _L3PROTO[family], of_tcp),
+            Timeout(f"udp-{_L3PROTO[family]}-{udp}", "udp", _L3PROTO[family], of_udp),
+        )
+    )
+
+
+_L3PROTO = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+_L4PROTO = {"tcp": TCP, "udp": UDP}
+
+
+def _timeout(timeout: Timeout) -> Rule:
+    """The kernel heeds it at a session's first packet only, and doesn't compare protocols itself."""
+    family = next(family for family, name in _L3PROTO.items() if name == timeout.family)
+    return rule(
+        is_value(Field.NFPROTO, NFPROTO[family]),
+        is_value(Field.L4PROTO, _L4PROTO[timeout.protocol]),
+        SetTimeout(timeout.name),
+    )
 
 
 def _not_own(own: Sequence[Prefix], family: Family) -> Rule:
@@ -228,10 +269,10 @@ def _metadata(hook: Direction, prefix: Prefix) -> Rule:
     )
 
 
-def dispatch(hook: Direction, links: Sequence[Link]) -> Map:
+def dispatch(hook: Direction, chains: Mapping[str, Chain]) -> Map:
     """Interface name -> the chain of the ENI it carries."""
-    elements = tuple((link.ifname, goto(eni_chain_name(hook, link.ifname))) for link in links)
-    return Map(dispatch_name(hook), KeyType.IFNAME, tuple(sorted(elements, key=lambda element: str(element[0]))))
+    elements = tuple((ifname, goto(chain.name)) for ifname, chain in sorted(chains.items()))
+    return Map(dispatch_name(hook), KeyType.IFNAME, elements)
 
 
 def applied(epoch: int, digest: str) -> Map:
@@ -254,14 +295,6 @@ def fixed_counter(hook: Direction, cause: str) -> str:
 
 def dispatch_name(hook: Direction) -> str:
     return f"{hook.value}-enis"
-
-
-def preamble_name(hook: Direction) -> str:
-    return f"{hook.value}-preamble"
-
-
-def eni_chain_name(hook: Direction, ifname: str) -> str:
-    return names.identifier(f"eni-{hook.value}", ifname)
 
 
 def _accept(hook: Direction, cause: str) -> Rule:

@@ -24,8 +24,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "observe": ("errors", "net", "nft", "host"),
     "analyse": ("errors", "net", "model", "policy"),
     "config": ("errors", "net", "model"),
-    "daemon": PRODUCT,
-    "cli": (*PRODUCT, "daemon", "__version__"),
+    "enforce": ("errors", "net", "model", "policy", "compiler", "nft", "host"),
+    "daemon": (*PRODUCT, "enforce"),
+    "cli": (*PRODUCT, "enforce", "daemon", "__version__"),
     "__main__": ("cli",),
     "__init__": (),
 }
