@@ -20,7 +20,7 @@ from sgdataplane.host.marks import clear_mark_fields
 from sgdataplane.host.timeouts import scaled, set_timeouts
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, ConnectionTracking
-from sgdataplane.nft.delta import Plan, plan, undo
+from sgdataplane.nft.delta import Change, Plan, plan, undo
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel, LibnftKernel
 from sgdataplane.nft.snapshot import Stamp, stamp_of
@@ -53,8 +53,8 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class ApplyReport:
     """What an apply did. Operations count rules and elements one each, by step; `seconds` is all of it, compiling
-    included. `untracked`: timeouts that this kernel has no tracker for. `leftover`: why the sweep was refused, if it
-    was: the policy is in force, and the next apply sweeps again."""
+    included. `is_refill`: what the kernel held was not trusted. `untracked`: timeouts that this kernel has no tracker
+    for. `leftover`: what the kernel refused after the policy was in force, "" if nothing: the next apply tidies up."""
 
     epoch: int
     staged: int
@@ -115,7 +115,7 @@ def apply(
     """enforce() on given doors; the namespace's timeouts are not its business.
 
     1 what the kernel holds   2 compile   3 choose the epoch   4 take it off sessions that carry it from long ago
-    5 plan   6 run
+    5 plan   6 run, waiting between the steps until no packet is on its way
     """
     started = time.monotonic()
     inventory = kernel.inventory(TABLE)
@@ -130,9 +130,16 @@ def apply(
         # Until now the rules have marked sessions with an epoch that nobody knows: it may be this one.
         kernel.settle()
         sessions.forget_epochs(ALL_EPOCHS)
-    sizes = (len(steps.stage), len(steps.switch), len(steps.sweep))
-    seconds = time.monotonic() - started
-    return ApplyReport(epoch, *sizes, seconds, steps.is_refill, settings.time_scale, leftover=leftover)
+    return ApplyReport(
+        epoch,
+        sum(len(change.stage) for change in steps.changes),
+        sum(len(change.switch) for change in steps.changes),
+        sum(len(change.sweep) for change in steps.changes),
+        time.monotonic() - started,
+        steps.is_refill,
+        settings.time_scale,
+        leftover=leftover,
+    )
 
 
 def _compiled(desired: Desired, time_scale: float) -> Table:
@@ -198,21 +205,39 @@ def _retire(kernel: Kernel, sessions: Sessions, stamp: Stamp | None, epoch: int)
 
 
 def _run(kernel: Kernel, steps: Plan, *, is_live: bool) -> str:
-    """Run the steps; why the sweep was refused, or "". On any other refusal the kernel is as it was."""
-    kernel.run(steps.stage)
+    """Run the changes; what was refused after the policy came into force, or "". Any refusal before that is raised,
+    and the policy is what it was."""
+    for change in steps.changes:
+        try:
+            _switch(kernel, change, is_live=is_live)
+        except KernelError as error:
+            if change is steps.changes[0]:
+                raise
+            return error.detail
+        refusal = _sweep(kernel, change.sweep)
+        if refusal:
+            return refusal
+    return ""
+
+
+def _switch(kernel: Kernel, change: Change, *, is_live: bool) -> None:
+    kernel.run(change.stage)
     try:
-        if is_live and len(steps.switch):
+        if is_live:
             kernel.settle()
-        kernel.run(steps.switch)
+        kernel.run(change.switch)
     except KernelError:
         with suppress(KernelError):  # what is staged does nothing; the next apply finds and removes it
-            kernel.run(undo(steps.stage))
+            kernel.run(undo(change.stage))
         raise
-    if not len(steps.sweep):
+
+
+def _sweep(kernel: Kernel, sweep: Transaction) -> str:
+    if not len(sweep):
         return ""
     kernel.settle()
     try:
-        kernel.run(steps.sweep)
+        kernel.run(sweep)
     except KernelError as error:
         return error.detail
     return ""

@@ -2,14 +2,15 @@
 
 Owns the order of changes. Is given tables and an inventory; pure. Must not know clouds, nor run anything.
 
-A packet takes the generation of its rules when it enters a base chain, and keeps it; but each map look-up it makes
-takes the generation of that moment. So a packet that is on its way during a commit goes through the old rules with
-the new elements, and:
-  - a chain born in that commit is empty in the old generation: the packet would fall out of it, into the final drop;
-  - a map deleted in that commit finds nothing any more, though an old rule still asks it.
+A packet keeps the generation of rules that it met at the base chain, but each look-up it makes takes the generation
+of that moment. So a packet that is on its way during a commit goes through the old rules, and
+  - a chain born in that commit is empty for it: reached through a new element, it falls out into the final drop;
+  - a map deleted in that commit is empty for it, though an old rule still asks it;
+  - a set or map without a name, which goes with its rule, is empty for it too: the next rule decides, which may accept.
 Hence three transactions. `stage` adds what is new and nothing refers to yet. `switch` alone changes what packets
-meet. `sweep` deletes what nothing refers to any more. The kernel keeps two generations of each chain and uses them in
-turn, so before the last two one waits until all packets that were on their way have left (Kernel.settle).
+meet; it changes chains in place only if they have no set without a name. `sweep` deletes what nothing refers to any
+more. The kernel keeps two generations of each chain and uses them in turn, so before the last two one waits until all
+packets that were on their way have left (Kernel.settle).
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sgdataplane.nft.ir import Chain, Counter, KeyType, Map, Table, Timeout
-from sgdataplane.nft.snapshot import Inventory, MapShape, next_generation, stamp_of, with_generation
+from sgdataplane.nft.nameless import check_in_place, with_copies
+from sgdataplane.nft.snapshot import (
+    Inventory,
+    MapShape,
+    next_generation,
+    stamp_of,
+    with_generation,
+    without_policy,
+)
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 Named = Chain | Map | Counter | Timeout
@@ -26,34 +35,40 @@ Objects = Mapping[tuple[Kind, str], Named]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Three transactions, to be run in this order; empty ones are skipped. `is_refill`: what the kernel held was not
-    trusted, and everything is written anew."""
+class Change:
+    """Three transactions, to be run in this order; empty ones are skipped."""
 
     stage: Transaction
     switch: Transaction
     sweep: Transaction
-    is_refill: bool = False
 
-    def __len__(self) -> int:
-        return len(self.stage) + len(self.switch) + len(self.sweep)
+    @property
+    def commits(self) -> int:
+        return sum(bool(len(entry)) for entry in (self.stage, self.switch, self.sweep))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Changes, one after the other; the policy is in force after the first. `is_refill`: what the kernel held was not
+    trusted, and all is written anew."""
+
+    changes: tuple[Change, ...] = ()
+    is_refill: bool = False
 
 
 def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
-    """How to get from what the kernel holds to `desired`; nothing to run if it certainly is there already.
+    """How to get from what the kernel holds to `desired`; no changes if it is there already.
 
     `held` is the table that the caller believes to be there. It is believed only if its stamp is the kernel's and
     nobody has committed anything since; else everything that the inventory names is filled anew.
     """
     if not inventory.exists:
-        return _first(inventory, desired)
-    if not _is_compatible(inventory, desired):
-        return _replacement(inventory, desired)
+        return Plan((_first(inventory.generation, desired),))
+    if _has_misfits(inventory, desired):
+        return Plan((_replacement(inventory.generation, desired),), is_refill=True)
     if held is None or not _is_certain(held, inventory):
-        return _refill(inventory, desired)
-    if held == desired:
-        return Plan(*(Transaction.of(desired, ()),) * 3)
-    return _delta(held, inventory, desired)
+        return Plan(_refill(inventory, desired), is_refill=True)
+    return Plan() if held == desired else Plan((_delta(held, inventory.generation, desired),))
 
 
 def undo(stage: Transaction) -> Transaction:
@@ -62,23 +77,31 @@ def undo(stage: Transaction) -> Transaction:
     return replace(stage, operations=tuple(_deletions(entry for entry in added if not isinstance(entry, Table))))
 
 
-def _first(inventory: Inventory, desired: Table) -> Plan:
+def _first(generation: int, desired: Table) -> Change:
     """No table, so no policy that packets could fall out of: all in one transaction."""
-    table = with_generation(desired, next_generation(inventory.generation))
+    table = with_generation(desired, next_generation(generation))
     operations = [Operation(Verb.ADD, Kind.TABLE, table), *_creations(_objects(table).values())]
     nothing = Transaction.of(desired, ())
-    return Plan(nothing, Transaction.of(desired, operations), nothing)
+    return Change(nothing, Transaction.of(desired, operations), nothing)
 
 
-def _delta(held: Table, inventory: Inventory, desired: Table) -> Plan:
+def _replacement(generation: int, desired: Table) -> Change:
+    """The table can't become ours by changes. Whoever made it so took the policy out of force already: a new table."""
+    first = _first(generation, desired)
+    operations = (Operation(Verb.DELETE, Kind.TABLE, desired), *first.switch.operations)
+    return replace(first, switch=replace(first.switch, operations=operations))
+
+
+def _delta(held: Table, generation: int, desired: Table) -> Change:
     """What differs, and nothing else."""
     new = _without(_objects(desired), _objects(held))
     gone = _without(_objects(held), _objects(desired))
     stage = Transaction.of(desired, _creations(entry for entry in new.values() if not _is_base(entry)))
     sweep = Transaction.of(desired, _deletions(gone.values()))
-    before = with_generation(held, inventory.generation)
-    after = with_generation(desired, _generation_after(inventory, stage, sweep))
+    before = with_generation(held, generation)
+    after = with_generation(desired, _generation_after(generation, stage, sweep))
     chains = [c for c in after.chains if c.name in held.chain and held.chain[c.name].rules != c.rules]
+    check_in_place(held.chain[chain.name] for chain in chains)
     maps = [entry for entry in after.maps if entry.name in before.map and before.map[entry.name] != entry]
     switch = [
         *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),
@@ -87,34 +110,39 @@ def _delta(held: Table, inventory: Inventory, desired: Table) -> Plan:
         *(Operation(Verb.ADD, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.ADD, Kind.ELEMENTS, _missing(before, entry)) for entry in maps),
     ]
-    return Plan(stage, Transaction.of(desired, switch), sweep)
+    return Change(stage, Transaction.of(desired, switch), sweep)
 
 
-def _refill(inventory: Inventory, desired: Table) -> Plan:
-    """Somebody may have changed anything: all rules and elements are replaced, unknown objects go, counters stay."""
+def _refill(inventory: Inventory, desired: Table) -> tuple[Change, Change]:
+    """Somebody may have changed anything: all is written anew; counters stay.
+
+    Chains that can't be changed in place are made again under other names first, and a second change goes back to
+    their own. The stamp in between is nobody's, so that an apply that ends there is followed by another refill.
+    """
+    copy = without_policy(with_copies(desired, f".{inventory.generation}"))
+    first = _filled(inventory, copy)
+    return first, _delta(copy, next_generation(inventory.generation, first.commits), desired)
+
+
+def _filled(inventory: Inventory, desired: Table) -> Change:
+    """All rules and elements are written anew, unknown objects go."""
     present, wanted = _placeholders(inventory), _objects(desired)
     missing = _without(wanted, present)
     stage = Transaction.of(desired, _creations(entry for entry in missing.values() if not _is_base(entry)))
     sweep = Transaction.of(desired, _deletions(_without(present, wanted).values()))
-    filled = _objects(with_generation(desired, _generation_after(inventory, stage, sweep)))
+    filled = _objects(with_generation(desired, _generation_after(inventory.generation, stage, sweep)))
     kept = [filled[key] for key in wanted if key in present]
+    chains, maps = [c for c in kept if isinstance(c, Chain)], [m for m in kept if isinstance(m, Map)]
+    check_in_place(chains)
     switch = [
-        *(Operation(Verb.FLUSH, Kind.RULES, entry) for entry in kept if isinstance(entry, Chain)),
-        *(Operation(Verb.FLUSH, Kind.ELEMENTS, entry) for entry in kept if isinstance(entry, Map)),
+        *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),
+        *(Operation(Verb.FLUSH, Kind.ELEMENTS, entry) for entry in maps),
         *_creations(entry for entry in missing.values() if _is_base(entry)),
-        *(Operation(Verb.ADD, Kind.CHAIN, entry) for entry in kept if _is_base(entry)),  # their policy may have gone
-        *(Operation(Verb.ADD, Kind.RULES, entry) for entry in kept if isinstance(entry, Chain)),
-        *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in kept if isinstance(entry, Map)),
+        *(Operation(Verb.ADD, Kind.CHAIN, chain) for chain in chains if _is_base(chain)),  # sets the policy again
+        *(Operation(Verb.ADD, Kind.RULES, chain) for chain in chains),
+        *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in maps),
     ]
-    return Plan(stage, Transaction.of(desired, switch), sweep, is_refill=True)
-
-
-def _replacement(inventory: Inventory, desired: Table) -> Plan:
-    """The table has something in it that can't stay and can't be changed. A new table in one transaction lets nothing
-    through, since base chains end in a drop, but loses packets on their way, and the counts."""
-    first = _first(inventory, desired)
-    operations = (Operation(Verb.DELETE, Kind.TABLE, desired), *first.switch.operations)
-    return replace(first, switch=replace(first.switch, operations=operations), is_refill=True)
+    return Change(stage, Transaction.of(desired, switch), sweep)
 
 
 # what can be trusted
@@ -127,19 +155,20 @@ def _is_certain(held: Table, inventory: Inventory) -> bool:
     return is_same and inventory.is_untouched
 
 
-def _is_compatible(inventory: Inventory, desired: Table) -> bool:
-    """Whether what has one name in both can stay: a hook or a map's types can't be changed, only replaced."""
+def _has_misfits(inventory: Inventory, desired: Table) -> bool:
+    """Whether there is something else under a name of ours: hooks and types can't be changed; or flags on the table."""
     hooks, shapes = inventory.chains, inventory.maps
     return (
-        not inventory.has_strangers
-        and all(hooks.get(chain.name, chain.hook) == chain.hook for chain in desired.chains)
-        and all(shapes.get(entry.name, MapShape.of(entry)) == MapShape.of(entry) for entry in desired.maps)
+        inventory.has_flags
+        or not inventory.sets.isdisjoint(desired.map)
+        or any(hooks.get(chain.name, chain.hook) != chain.hook for chain in desired.chains)
+        or any(shapes.get(entry.name, MapShape.of(entry)) != MapShape.of(entry) for entry in desired.maps)
     )
 
 
-def _generation_after(inventory: Inventory, stage: Transaction, sweep: Transaction) -> int:
-    """The generation that the plan's last transaction will make."""
-    return next_generation(inventory.generation, 1 + bool(len(stage)) + bool(len(sweep)))
+def _generation_after(generation: int, stage: Transaction, sweep: Transaction) -> int:
+    """The generation that the change's last transaction will make."""
+    return next_generation(generation, 1 + bool(len(stage)) + bool(len(sweep)))
 
 
 # objects

@@ -35,8 +35,7 @@ GEN_ID = 1
 CHAIN_NAME, CHAIN_HOOK, HOOK_NUMBER, HOOK_PRIORITY = 3, 4, 1, 2
 SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_DATA_TYPE = 2, 3, 4, 6
 FLAG_ANONYMOUS, FLAG_MAP = 0x1, 0x8
-OBJ_NAME, OBJ_TYPE = 2, 3
-OBJECTS = OBJ_COUNTER, OBJ_TIMEOUT = 1, 7
+OBJ_NAME, OBJ_TYPE, OBJ_COUNTER, OBJ_TIMEOUT = 2, 3, 1, 7
 ELEMENTS_SET, ELEMENTS, ELEMENT_KEY, ELEMENT_DATA, DATA_VALUE = 2, 3, 1, 2, 1
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting", "ingress")  # NF_INET_*
 KEY_TYPES = {41: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, 19: KeyType.MARK}  # nft's datatype.h
@@ -79,8 +78,8 @@ class Inventory:
     """The names a table holds, the hook of base chains, the shape of maps, and the stamp.
 
     `generation` is the namespace's: it grows by one with each nftables commit, of anyone. A table that is not there
-    (`exists` False) holds nothing. `has_strangers`: there is something that we never make (a plain set, an object of
-    another kind, a table flag).
+    (`exists` False) holds nothing. Of what we never make: `sets` are plain ones, `has_flags` says that the table has
+    some (dormant); objects of other kinds do nothing without our rules, and are left out.
     """
 
     generation: int
@@ -90,7 +89,8 @@ class Inventory:
     counters: frozenset[str] = frozenset()
     timeouts: frozenset[str] = frozenset()
     stamp: Stamp | None = None
-    has_strangers: bool = False
+    sets: frozenset[str] = frozenset()
+    has_flags: bool = False
 
     @property
     def is_untouched(self) -> bool:
@@ -103,14 +103,21 @@ def next_generation(generation: int, commits: int = 1) -> int:
     return (generation + commits - 1) % LAST_GENERATION + 1
 
 
-def with_generation(table: Table, generation: int | None) -> Table:
-    """The table with the generation in its stamp, or without one."""
-    stamp = table.map[STAMP_MAP]
-    elements = tuple((key, value) for key, value in stamp.elements if key != GENERATION_KEY)
-    if generation is not None:
-        elements += ((GENERATION_KEY, generation),)
-    maps = tuple(replace(entry, elements=elements) if entry is stamp else entry for entry in table.maps)
-    return replace(table, maps=maps)
+def with_generation(table: Table, generation: int) -> Table:
+    """The table with the generation in its stamp."""
+    kept = tuple(element for element in table.map[STAMP_MAP].elements if element[0] != GENERATION_KEY)
+    return _with_stamp(table, (*kept, (GENERATION_KEY, generation)))
+
+
+def without_policy(table: Table) -> Table:
+    """The table with a digest in its stamp that no policy has."""
+    elements = table.map[STAMP_MAP].elements
+    return _with_stamp(table, tuple((key, 0 if key in DIGEST_KEYS else value) for key, value in elements))
+
+
+def _with_stamp(table: Table, elements: tuple[tuple[Key, Verdict | int], ...]) -> Table:
+    stamp = replace(table.map[STAMP_MAP], elements=elements)
+    return replace(table, maps=tuple(stamp if entry.name == STAMP_MAP else entry for entry in table.maps))
 
 
 def stamp_of(table: Table) -> Stamp:
@@ -145,18 +152,17 @@ def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int) -> I
         return Inventory(generation, exists=False)
     sets = [found for found in _objects(netlink, GETSET, family, name) if not _flags(found) & FLAG_ANONYMOUS]
     maps = {text_of(found[SET_NAME]): _shape(found) for found in sets if _flags(found) & FLAG_MAP}
-    others = list(_objects(netlink, GETOBJ, family, name))
-    kinds = {kind: frozenset(text_of(f[OBJ_NAME]) for f in others if _number(f[OBJ_TYPE]) == kind) for kind in OBJECTS}
-    known = len(maps) + sum(len(names) for names in kinds.values())
+    others = [(_number(found[OBJ_TYPE]), text_of(found[OBJ_NAME])) for found in _objects(netlink, GETOBJ, family, name)]
     is_stamped = maps.get(STAMP_MAP) == MapShape(KeyType.MARK, holds_marks=True)
     return Inventory(
         generation,
         chains={text_of(found[CHAIN_NAME]): _hook(found) for found in _objects(netlink, GETCHAIN, family, name)},
         maps=maps,
-        counters=kinds[OBJ_COUNTER],
-        timeouts=kinds[OBJ_TIMEOUT],
+        counters=frozenset(found for kind, found in others if kind == OBJ_COUNTER),
+        timeouts=frozenset(found for kind, found in others if kind == OBJ_TIMEOUT),
         stamp=Stamp.of(_marks(netlink, family, name)) if is_stamped else None,
-        has_strangers=known < len(sets) + len(others) or _number(tables[0].get(TABLE_FLAGS, b"")) != 0,
+        sets=frozenset(text_of(found[SET_NAME]) for found in sets if not _flags(found) & FLAG_MAP),
+        has_flags=_number(tables[0].get(TABLE_FLAGS, b"")) != 0,
     )
 
 

@@ -1,0 +1,247 @@
+"""FakeKernel: a Kernel in memory, held to the same contract tests as the real one.
+
+Owns the references between objects, as the kernel judges them. Is given transactions. Must not know packets.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from sgdataplane.errors import BusyError, ExistsError, KernelError, NotFoundError
+from sgdataplane.nft.ir import (
+    Chain,
+    Count,
+    Counter,
+    Key,
+    Map,
+    Rule,
+    SetTimeout,
+    Table,
+    Timeout,
+    Verdict,
+    VerdictMap,
+)
+from sgdataplane.nft.snapshot import STAMP_MAP, Inventory, MapShape, Stamp, next_generation
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+
+Elements = dict[Key, Verdict | int]
+Reference = tuple[Kind, str]
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass
+class _Held:
+    """One table. Chains hold their rules; maps are kept without elements, these beside them."""
+
+    chains: dict[str, Chain] = field(default_factory=dict)
+    maps: dict[str, Map] = field(default_factory=dict)
+    elements: dict[str, Elements] = field(default_factory=dict)
+    counters: dict[str, Counter] = field(default_factory=dict)
+    timeouts: dict[str, Timeout] = field(default_factory=dict)
+    packets: dict[str, int] = field(default_factory=dict)
+
+
+class FakeKernel:
+    """`count` and `packets_of` stand for packets that meet a counter; `settled` says how often one waited."""
+
+    def __init__(self) -> None:
+        self.generation = 1
+        self.settled = 0
+        self._tables: dict[str, _Held] = {}
+
+    def run(self, transaction: Transaction) -> None:
+        if not transaction.operations:
+            return
+        self._tables = self._after(transaction)
+        self.generation = next_generation(self.generation)
+
+    def check(self, transaction: Transaction) -> None:
+        self._after(transaction)
+
+    def settle(self) -> None:
+        self.settled += 1
+
+    def inventory(self, name: str) -> Inventory:
+        if name not in self._tables:
+            return Inventory(self.generation, exists=False)
+        held = self._tables[name]
+        return Inventory(
+            self.generation,
+            chains={chain.name: chain.hook for chain in held.chains.values()},
+            maps={entry.name: MapShape.of(entry) for entry in held.maps.values()},
+            counters=frozenset(held.counters),
+            timeouts=frozenset(held.timeouts),
+            stamp=Stamp.of(held.elements.get(STAMP_MAP, {})),
+        )
+
+    def table(self, name: str) -> Table:
+        """What the table holds, sorted by name; KeyError if there is none."""
+        held = self._tables[name]
+        maps = [
+            replace(entry, elements=tuple(sorted(held.elements[entry.name].items(), key=lambda item: str(item[0]))))
+            for entry in held.maps.values()
+        ]
+        return Table(
+            name,
+            tuple(sorted(held.chains.values(), key=lambda entry: entry.name)),
+            tuple(sorted(maps, key=lambda entry: entry.name)),
+            tuple(sorted(held.counters.values(), key=lambda entry: entry.name)),
+            tuple(sorted(held.timeouts.values(), key=lambda entry: entry.name)),
+        )
+
+    def count(self, name: str, counter: str) -> None:
+        self._tables[name].packets[counter] += 1
+
+    def packets_of(self, name: str, counter: str) -> int:
+        return self._tables[name].packets[counter]
+
+    def _after(self, transaction: Transaction) -> dict[str, _Held]:
+        """All tables as they will be; KernelError if an operation can't be done."""
+        tables = copy.deepcopy(self._tables)
+        for operation in transaction.operations:
+            try:
+                _do(tables, transaction.name, operation)
+            except KernelError as error:
+                line = next(line for line, entry in transaction.lines() if entry is operation)
+                raise type(error)(error.detail, operation=line, origin=operation.origin) from None
+        return tables
+
+
+def _do(tables: dict[str, _Held], name: str, operation: Operation) -> None:
+    if operation.kind is Kind.TABLE:
+        _do_table(tables, name, operation.verb)
+        return
+    held = _found(tables, name)
+    match operation.subject:
+        case Chain() as chain:
+            _do_chain(held, operation, chain)
+        case Map() as entry:
+            _do_map(held, operation, entry)
+        case Counter() as counter:
+            _do_counter(held, operation.verb, counter)
+        case Timeout() as timeout:
+            _do_timeout(held, operation.verb, timeout)
+
+
+def _do_table(tables: dict[str, _Held], name: str, verb: Verb) -> None:
+    if verb is Verb.ADD:
+        tables.setdefault(name, _Held())
+    else:
+        _found(tables, name)
+        del tables[name]
+
+
+def _do_chain(held: _Held, operation: Operation, chain: Chain) -> None:
+    match operation.verb, operation.kind:
+        case Verb.ADD, Kind.CHAIN:
+            present = held.chains.setdefault(chain.name, replace(chain, rules=()))
+            if chain.hook not in (None, present.hook):
+                raise ExistsError("File exists")
+        case Verb.ADD, _:
+            present = _found(held.chains, chain.name)
+            for rule in chain.rules:
+                _check_targets(held, _references(rule))
+            held.chains[chain.name] = replace(present, rules=present.rules + chain.rules)
+        case Verb.FLUSH, _:
+            held.chains[chain.name] = replace(_found(held.chains, chain.name), rules=())
+        case _:
+            _found(held.chains, chain.name)
+            own = held.chains.pop(chain.name)
+            _check_unused(held, (Kind.CHAIN, own.name))
+
+
+def _do_map(held: _Held, operation: Operation, entry: Map) -> None:
+    match operation.verb, operation.kind:
+        case Verb.ADD, Kind.MAP:
+            present = held.maps.setdefault(entry.name, replace(entry, elements=()))
+            held.elements.setdefault(entry.name, {})
+            if MapShape.of(present) != MapShape.of(entry):
+                raise ExistsError("File exists")
+        case Verb.ADD, _:
+            _add_elements(held, _found(held.elements, entry.name), entry)
+        case Verb.FLUSH, _:
+            _found(held.elements, entry.name).clear()
+        case Verb.DELETE, Kind.ELEMENTS:
+            elements = _found(held.elements, entry.name)
+            for key, _ in entry.elements:
+                _found(elements, key)
+                del elements[key]
+        case _:
+            _found(held.maps, entry.name)
+            _check_unused(held, (Kind.MAP, entry.name))
+            del held.maps[entry.name], held.elements[entry.name]
+
+
+def _add_elements(held: _Held, elements: Elements, entry: Map) -> None:
+    for key, value in entry.elements:
+        _check_targets(held, _targets([value]))
+        if elements.setdefault(key, value) != value:
+            raise ExistsError("File exists")
+
+
+def _do_counter(held: _Held, verb: Verb, counter: Counter) -> None:
+    if verb is Verb.ADD:
+        held.counters.setdefault(counter.name, counter)
+        held.packets.setdefault(counter.name, 0)
+        return
+    _found(held.counters, counter.name)
+    _check_unused(held, (Kind.COUNTER, counter.name))
+    del held.counters[counter.name], held.packets[counter.name]
+
+
+def _do_timeout(held: _Held, verb: Verb, timeout: Timeout) -> None:
+    if verb is Verb.ADD:
+        held.timeouts.setdefault(timeout.name, timeout)
+        return
+    _found(held.timeouts, timeout.name)
+    _check_unused(held, (Kind.TIMEOUT, timeout.name))
+    del held.timeouts[timeout.name]
+
+
+# references: what a rule or an element names
+
+
+def _references(rule: Rule) -> Iterator[Reference]:
+    for statement in rule.statements:
+        match statement:
+            case Verdict():
+                yield from _targets([statement])
+            case VerdictMap(_, entries, name):
+                yield from _targets(verdict for _, verdict in entries)
+                yield from [(Kind.MAP, name)] if name else []
+            case Count(counter):
+                yield Kind.COUNTER, counter
+            case SetTimeout(timeout):
+                yield Kind.TIMEOUT, timeout
+
+
+def _targets(values: Iterable[Verdict | int]) -> Iterator[Reference]:
+    return ((Kind.CHAIN, value.chain) for value in values if isinstance(value, Verdict) and value.chain)
+
+
+def _check_targets(held: _Held, references: Iterable[Reference]) -> None:
+    objects: dict[Kind, Container[str]] = {
+        Kind.CHAIN: held.chains,
+        Kind.MAP: held.maps,
+        Kind.COUNTER: held.counters,
+        Kind.TIMEOUT: held.timeouts,
+    }
+    if not all(name in objects[kind] for kind, name in references):
+        raise NotFoundError("No such file or directory")
+
+
+def _check_unused(held: _Held, wanted: Reference) -> None:
+    by_rules = (found for chain in held.chains.values() for rule in chain.rules for found in _references(rule))
+    by_elements = (found for elements in held.elements.values() for found in _targets(elements.values()))
+    if wanted in by_rules or wanted in by_elements:
+        raise BusyError("Device or resource busy")
+
+
+def _found(objects: Mapping[K, V], name: K) -> V:
+    if name not in objects:
+        raise NotFoundError("No such file or directory")
+    return objects[name]
