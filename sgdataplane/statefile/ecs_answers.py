@@ -79,7 +79,7 @@ class Item:
         if value is None:
             return path, []
         if isinstance(value, list):
-            return path, value
+            return path, value if problems.takes(value, self.where(path)) else []
         problems.add(self.where(path), "InvalidDocument.WrongType", "not a list", value=value, expected="a list")
         return path, []
 

@@ -23,7 +23,7 @@ ID_FIELD = {
     "instances": "instance_id",
     "network_interfaces": "network_interface_id",
 }
-MAX_GUESSED = 5_000  # above so many ids a spelling guess costs too much
+MAX_GUESSED = 5_000  # above so many ids a guess at the right spelling costs too much
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Index:
         ids = self.ids[section]
         near = difflib.get_close_matches(wanted, ids, n=1) if len(ids) <= MAX_GUESSED else []
         kind = section.replace("_", " ")
-        return f"the id of one of the {kind}" + (f"; did you mean {near[0]}?" if near else "")
+        return f"the id of one of the {kind}" + (f", perhaps {near[0]}" if near else "")
 
 
 def make_index(sections: Sections, drafts: Drafts) -> Index:

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterable, Iterator
 from sgdataplane.statefile.fields import escape
 from sgdataplane.statefile.syntax import MAX_DEPTH, SyntaxFaultError, duplicate_key, malformed, too_deep
 
-TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],]|\n|[^\s{}\[\],:"]+', re.DOTALL)
+# Possessive: a long string would otherwise cost memory many times its length for backtracking.
+TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],]|\n|[^\s{}\[\],:"]+', re.DOTALL)
 
 
 class _DuplicateKeyError(Exception):

@@ -17,10 +17,10 @@ from sgdataplane.statefile.document import Document, parse, with_lines
 from sgdataplane.statefile.ecs import add_ecs
 from sgdataplane.statefile.ecs_answers import is_ecs
 from sgdataplane.statefile.native import add_native
-from sgdataplane.statefile.problems import Problems
+from sgdataplane.statefile.problems import EnoughProblemsError, Problems
 from sgdataplane.statefile.records import read_drafts, with_macs
 from sgdataplane.statefile.sections import Drafts, Sections
-from sgdataplane.statefile.source import read_sources
+from sgdataplane.statefile.source import Source, read_sources
 from sgdataplane.statefile.terraform import add_terraform
 from sgdataplane.statefile.validate import validate
 
@@ -49,15 +49,24 @@ def load_terraform(path: Path, *, profile: str = "seed") -> Loaded:
 def load_with(add: Add, path: Path, profile: str) -> Loaded:
     problems = Problems()
     sources = read_sources(path, problems)
+    try:
+        loaded = load_sources(add, sources, profile, problems)
+    except EnoughProblemsError:
+        loaded = None
+    if loaded is None or problems.count:
+        with_lines(problems, sources)
+        raise problems.as_error()
+    return loaded
+
+
+def load_sources(add: Add, sources: tuple[Source, ...], profile: str, problems: Problems) -> Loaded:
+    """Every step in order; the result counts only if none has found a problem."""
     documents = [document for source in sources if (document := parse(source, problems))]
     sections = Sections(is_complete=not problems.count)
     findings = add(documents, sections, problems)
     drafts = read_drafts(sections, problems)
     if sections.is_complete:
         validate(sections, drafts, profile, problems)
-    if problems.count:
-        with_lines(problems, sources)
-        raise problems.as_error()
     return Loaded(as_state(drafts), (*findings, *drafts.findings))
 
 

@@ -97,6 +97,8 @@ def children(fields: Fields, key: str, problems: Problems) -> Iterable[Fields]:
     if not isinstance(values, list):
         refuse_type(fields.where(key), values, "a list of mappings", problems)
         return
+    if not problems.takes(values, fields.where(key)):
+        return
     for index, value in enumerate(values):
         if isinstance(value, dict):
             yield Fields(fields.file, f"{fields.pointer}/{key}/{index}", value)
@@ -120,7 +122,7 @@ def check_keys(fields: Fields, known: tuple[str, ...], problems: Problems) -> No
     """Refuse every key that isn't known, with the nearest one that is."""
     for key in fields.values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            expected = f"did you mean {near[0]}?" if near else "one of " + ", ".join(known)
+            near = difflib.get_close_matches(key, known, n=1) if problems.has_room else []
+            expected = f"{near[0]}, which is the nearest known key" if near else "one of " + ", ".join(known)
             where = fields.where(escape(key))
             problems.add(where, "InvalidDocument.UnknownKey", "an unknown key", value=key, expected=expected)

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from sgdataplane.errors import Problem, StateFileError, Where
 
-# What a person can use; a hostile file could otherwise make millions, each with its text.
+# What a person can use, and where counting stops: nonsense makes millions.
 MAX_PROBLEMS = 100
+MAX_COUNTED = 10_000
 MAX_VALUE = 80
+# In one list. The largest legal state has 65,536 ENIs and 200,000 rules.
+MAX_OBJECTS = 1_000_000
+
+
+class EnoughProblemsError(Exception):
+    """Raised out of the reading of an input that is wrong all over; internal to this package."""
 
 
 class Problems:
-    """A list of Problem that keeps the first MAX_PROBLEMS and counts the rest."""
+    """A list of Problem that keeps the first MAX_PROBLEMS and counts the rest, up to MAX_COUNTED."""
 
     def __init__(self) -> None:
         self.kept: list[Problem] = []
@@ -22,19 +29,32 @@ class Problems:
     def add(self, where: Where, code: str, message: str, *, value: object = "", expected: str = "") -> None:
         """Note one problem; `value` is what the input says, `expected` what would be right."""
         self.count += 1
-        if len(self.kept) < MAX_PROBLEMS:
+        if self.has_room:
             self.kept.append(Problem(where, code, message, show(value), expected))
+        if self.count == MAX_COUNTED:
+            raise EnoughProblemsError
 
     @property
-    def is_full(self) -> bool:
-        return self.count >= MAX_PROBLEMS
+    def has_room(self) -> bool:
+        """Whether the next problem will be kept; if not, no work on its wording is worth while."""
+        return len(self.kept) < MAX_PROBLEMS
+
+    def takes(self, values: list[object], where: Where) -> bool:
+        """Whether a list is short enough to be read at all; a problem if it isn't."""
+        if len(values) > MAX_OBJECTS:
+            expected = f"at most {MAX_OBJECTS} elements"
+            self.add(where, "InvalidSource.TooLarge", "a list is too long", value=len(values), expected=expected)
+            return False
+        return True
 
     def as_error(self) -> StateFileError:
         """The error to raise: what was kept and, if any were not, how many more there are."""
         more = self.count - len(self.kept)
         if not more:
             return StateFileError(tuple(self.kept))
-        last = Problem(Where(), "InvalidDocument.TooManyProblems", f"and {more} more problems, not shown")
+        at_least = "at least " if self.count == MAX_COUNTED else ""
+        message = f"and {at_least}{more} more problems, not shown"
+        last = Problem(Where(), "InvalidDocument.TooManyProblems", message)
         return StateFileError((*self.kept, last))
 
 
