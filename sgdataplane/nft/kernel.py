@@ -137,9 +137,9 @@ def _entered(namespace: str) -> Iterator[None]:
     try:
         with netns.inside(namespace):
             yield
-    except HostError as error:
-        if isinstance(error.__cause__, PermissionError):
-            raise PrivilegeError("CAP_SYS_ADMIN (to enter a network namespace)") from error
+    except (HostError, PermissionError) as error:
+        if isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError):
+            raise PrivilegeError("CAP_SYS_ADMIN and CAP_NET_ADMIN, to change another network namespace") from error
         raise
 
 
@@ -158,11 +158,12 @@ def _as_file(text: str) -> Iterator[str]:
 _MESSAGE = re.compile(
     r"^(?:\S+?:(?P<line>\d+):(?P<first>\d+)-(?P<last>\d+): )?(?:\S+: )?Error: (?P<detail>.*)$", re.MULTILINE
 )
-_CAUSES: dict[int, type[KernelError]] = {
-    errno.ENOENT: NotFoundError,
-    errno.EEXIST: ExistsError,
-    errno.EBUSY: BusyError,
-}
+_CAUSES: tuple[tuple[str, type[KernelError]], ...] = (
+    (os.strerror(errno.ENOENT), NotFoundError),
+    (os.strerror(errno.EEXIST), ExistsError),
+    ("already exists", ExistsError),  # libnftables compares with what it has read
+    (os.strerror(errno.EBUSY), BusyError),
+)
 _LONG = 160
 
 
@@ -176,7 +177,7 @@ def _error_of(message: str, lines: Sequence[Line]) -> KernelError:
         return PrivilegeError("CAP_NET_ADMIN")
     if os.strerror(errno.EOPNOTSUPP) in detail or os.strerror(errno.EAFNOSUPPORT) in detail:
         return UnsupportedError(line or detail, "a kernel that has it")
-    cause = next((kind for code, kind in _CAUSES.items() if os.strerror(code) in detail), KernelError)
+    cause = next((kind for words, kind in _CAUSES if words in detail), KernelError)
     shown = line if len(line) <= _LONG or not found else _cut(line, int(found["first"]), int(found["last"]))
     return cause(detail, operation=shown, origin=operation.origin if operation else "")
 

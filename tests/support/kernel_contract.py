@@ -1,0 +1,231 @@
+"""What every Kernel does: one class of tests, run on the kernel in memory and on the real one.
+
+A subclass gives the fixture `kernel`. The table is small but has each kind of object and each kind of reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sgdataplane.errors import BusyError, ExistsError, NotFoundError
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    DROP,
+    Chain,
+    Count,
+    Counter,
+    Field,
+    Hook,
+    KeyType,
+    Map,
+    Match,
+    Range,
+    SetTimeout,
+    Table,
+    Timeout,
+    VerdictMap,
+    goto,
+    rule,
+)
+from sgdataplane.nft.kernel import Kernel
+from sgdataplane.nft.snapshot import Inventory, MapShape, Stamp, next_generation
+from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb
+
+NAME = "sgdataplane"
+HOOK = Hook("prerouting", -150)
+TIMEOUT = Timeout("tcp-300", "tcp", "ip", (("established", 300), ("close", 5)))
+LEAF = Chain("leaf-1", (rule(Count("rule.sg-a.sgr-1"), ACCEPT),), origin="sg-a sgr-1")
+TCP_ONLY = Match(Field.L4PROTO, (Range.of(6),))
+BASE = Chain("ingress", (rule(VerdictMap(Field.IP_SADDR, name="members")), rule(DROP)), HOOK)
+TIMED = Chain("timed", (rule(TCP_ONLY, SetTimeout(TIMEOUT.name)), rule(goto(LEAF.name))))
+MEMBERS = Map("members", KeyType.IPV4, ((0x0A000001, goto("leaf-1")), (0x0A000002, goto("timed"))))
+APPLIED = Map("applied", KeyType.MARK, ((0, 7), *((word, word << 28) for word in range(1, 5))), holds_marks=True)
+COUNTER = Counter("rule.sg-a.sgr-1")
+TABLE = Table(NAME, (BASE, LEAF, TIMED), (APPLIED, MEMBERS), (COUNTER,), (TIMEOUT,))
+
+
+
+def transaction(*operations: tuple[Verb, Kind, Subject]) -> Transaction:
+    return Transaction(NAME, tuple(Operation(*entry) for entry in operations))
+
+
+CREATION = transaction(
+    (Verb.ADD, Kind.TABLE, TABLE),
+    (Verb.ADD, Kind.TIMEOUT, TIMEOUT),
+    (Verb.ADD, Kind.COUNTER, COUNTER),
+    *((Verb.ADD, Kind.CHAIN, chain) for chain in TABLE.chains),
+    *((Verb.ADD, Kind.MAP, entry) for entry in TABLE.maps),
+    *((Verb.ADD, Kind.ELEMENTS, entry) for entry in TABLE.maps),
+    *((Verb.ADD, Kind.RULES, chain) for chain in TABLE.chains),
+)
+
+
+class KernelContract:
+    @pytest.fixture
+    def loaded(self, kernel: Kernel) -> Kernel:
+        kernel.run(CREATION)
+        return kernel
+
+    def test_absent_table_is_an_empty_inventory(self, kernel: Kernel) -> None:
+        found = kernel.inventory(NAME)
+        assert found == Inventory(found.generation, exists=False)
+
+    def test_inventory_names_everything(self, loaded: Kernel) -> None:
+        assert loaded.inventory(NAME) == Inventory(
+            loaded.inventory(NAME).generation,
+            chains={"ingress": HOOK, "leaf-1": None, "timed": None},
+            maps={"applied": MapShape(KeyType.MARK, holds_marks=True), "members": MapShape(KeyType.IPV4)},
+            counters=frozenset({"rule.sg-a.sgr-1"}),
+            timeouts=frozenset({"tcp-300"}),
+            stamp=Stamp(7, "10000000200000003000000040000000"),
+        )
+
+    def test_another_tables_objects_are_not_in_the_inventory(self, loaded: Kernel) -> None:
+        assert loaded.inventory("other").exists is False
+
+    def test_each_commit_is_one_generation(self, loaded: Kernel) -> None:
+        before = loaded.inventory(NAME).generation
+        loaded.run(transaction((Verb.FLUSH, Kind.RULES, BASE), (Verb.ADD, Kind.RULES, BASE)))
+        assert loaded.inventory(NAME).generation == next_generation(before)
+
+    def test_empty_transaction_commits_nothing(self, loaded: Kernel) -> None:
+        before = loaded.inventory(NAME)
+        loaded.run(Transaction(NAME))
+        assert loaded.inventory(NAME) == before
+
+    def test_settling_changes_nothing(self, loaded: Kernel) -> None:
+        before = loaded.inventory(NAME)
+        loaded.settle()
+        assert loaded.inventory(NAME) == before
+
+    def test_check_accepts_what_run_would_and_changes_nothing(self, kernel: Kernel) -> None:
+        before = kernel.inventory(NAME)
+        kernel.check(CREATION)
+        assert kernel.inventory(NAME) == before
+
+    def test_adding_what_is_there_is_no_error(self, loaded: Kernel) -> None:
+        names = loaded.inventory(NAME)
+        loaded.run(
+            transaction(
+                (Verb.ADD, Kind.TABLE, TABLE),
+                (Verb.ADD, Kind.CHAIN, BASE),
+                (Verb.ADD, Kind.CHAIN, LEAF),
+                (Verb.ADD, Kind.MAP, MEMBERS),
+                (Verb.ADD, Kind.ELEMENTS, MEMBERS),
+                (Verb.ADD, Kind.COUNTER, COUNTER),
+            )
+        )
+        assert replace(loaded.inventory(NAME), generation=names.generation) == names
+
+    def test_value_of_a_key_changes_by_delete_and_add_at_once(self, loaded: Kernel) -> None:
+        old, new = replace(APPLIED, elements=((0, 7),)), replace(APPLIED, elements=((0, 8),))
+        loaded.run(transaction((Verb.DELETE, Kind.ELEMENTS, old), (Verb.ADD, Kind.ELEMENTS, new)))
+        assert loaded.inventory(NAME).stamp == Stamp(8, "10000000200000003000000040000000")
+
+    def test_everything_can_be_taken_apart_at_once(self, loaded: Kernel) -> None:
+        loaded.run(
+            transaction(
+                *((Verb.FLUSH, Kind.RULES, chain) for chain in TABLE.chains),
+                *((Verb.DELETE, Kind.MAP, entry) for entry in TABLE.maps),
+                *((Verb.DELETE, Kind.CHAIN, chain) for chain in TABLE.chains),
+                (Verb.DELETE, Kind.COUNTER, COUNTER),
+                (Verb.DELETE, Kind.TIMEOUT, TIMEOUT),
+            )
+        )
+        found = loaded.inventory(NAME)
+        assert found == Inventory(found.generation)
+
+    def test_deleted_table_is_gone(self, loaded: Kernel) -> None:
+        loaded.run(transaction((Verb.DELETE, Kind.TABLE, TABLE)))
+        assert not loaded.inventory(NAME).exists
+
+    @pytest.mark.parametrize(
+        ("verb", "kind", "subject", "expected"),
+        [
+            pytest.param(Verb.FLUSH, Kind.RULES, Chain("none", ()), NotFoundError, id="flush-absent-chain"),
+            pytest.param(Verb.ADD, Kind.RULES, Chain("none", (rule(DROP),)), NotFoundError, id="rule-in-absent-chain"),
+            pytest.param(
+                Verb.ADD, Kind.RULES, Chain("timed", (rule(goto("none")),)), NotFoundError, id="goto-absent-chain"
+            ),
+            pytest.param(
+                Verb.ADD, Kind.RULES, Chain("timed", (rule(Count("none"), DROP),)), NotFoundError, id="absent-counter"
+            ),
+            pytest.param(
+                Verb.ADD,
+                Kind.RULES,
+                Chain("timed", (rule(TCP_ONLY, SetTimeout("none")),)),
+                NotFoundError,
+                id="absent-timeout",
+            ),
+            pytest.param(
+                Verb.ADD,
+                Kind.RULES,
+                Chain("timed", (rule(VerdictMap(Field.IP_SADDR, name="none")),)),
+                NotFoundError,
+                id="absent-map",
+            ),
+            pytest.param(Verb.DELETE, Kind.CHAIN, Chain("none", ()), NotFoundError, id="delete-absent-chain"),
+            pytest.param(Verb.DELETE, Kind.CHAIN, LEAF, BusyError, id="delete-chain-in-use"),
+            pytest.param(Verb.DELETE, Kind.CHAIN, TIMED, BusyError, id="delete-chain-that-an-element-names"),
+            pytest.param(Verb.DELETE, Kind.MAP, MEMBERS, BusyError, id="delete-map-in-use"),
+            pytest.param(Verb.DELETE, Kind.MAP, replace(MEMBERS, name="none"), NotFoundError, id="delete-absent-map"),
+            pytest.param(Verb.DELETE, Kind.COUNTER, COUNTER, BusyError, id="delete-counter-in-use"),
+            pytest.param(Verb.DELETE, Kind.COUNTER, Counter("none"), NotFoundError, id="delete-absent-counter"),
+            pytest.param(Verb.DELETE, Kind.TIMEOUT, TIMEOUT, BusyError, id="delete-timeout-in-use"),
+            pytest.param(
+                Verb.DELETE, Kind.TIMEOUT, replace(TIMEOUT, name="none"), NotFoundError, id="delete-absent-timeout"
+            ),
+            pytest.param(
+                Verb.ADD,
+                Kind.ELEMENTS,
+                replace(MEMBERS, elements=((0x0A000001, goto("timed")),)),
+                ExistsError,
+                id="key-with-another-value",
+            ),
+            pytest.param(
+                Verb.ADD,
+                Kind.ELEMENTS,
+                replace(MEMBERS, elements=((0x0A000009, goto("none")),)),
+                NotFoundError,
+                id="element-to-absent-chain",
+            ),
+            pytest.param(
+                Verb.DELETE,
+                Kind.ELEMENTS,
+                replace(MEMBERS, elements=((0x0A000009, DROP),)),
+                NotFoundError,
+                id="delete-absent-element",
+            ),
+            pytest.param(Verb.ADD, Kind.MAP, replace(MEMBERS, key_type=KeyType.IPV6), ExistsError, id="other-type"),
+            pytest.param(
+                Verb.ADD, Kind.CHAIN, replace(BASE, hook=Hook("postrouting", 150)), ExistsError, id="other-hook"
+            ),
+        ],
+    )
+    def test_refusal_names_its_cause_and_changes_nothing(
+        self, loaded: Kernel, verb: Verb, kind: Kind, subject: Subject, expected: type[Exception]
+    ) -> None:
+        before = loaded.inventory(NAME)
+        welcome = (Verb.ADD, Kind.CHAIN, Chain("welcome", ()))
+        with pytest.raises(expected):
+            loaded.check(transaction(welcome, (verb, kind, subject)))
+        with pytest.raises(expected):
+            loaded.run(transaction(welcome, (verb, kind, subject)))
+        assert loaded.inventory(NAME) == before
+
+    def test_operation_on_an_absent_table_is_refused(self, kernel: Kernel) -> None:
+        with pytest.raises(NotFoundError):
+            kernel.run(transaction((Verb.ADD, Kind.CHAIN, LEAF)))
+        with pytest.raises(NotFoundError):
+            kernel.run(transaction((Verb.DELETE, Kind.TABLE, TABLE)))
+
+    def test_refusal_says_the_line_and_the_users_rule(self, loaded: Kernel) -> None:
+        bad = Chain("leaf-1", (rule(Count("none"), ACCEPT),), origin="sg-b sgr-9 ingress priority 3 accept")
+        with pytest.raises(NotFoundError) as caught:
+            loaded.run(
+                transaction((Verb.FLUSH, Kind.RULES, LEAF), (Verb.ADD, Kind.CHAIN, LEAF), (Verb.ADD, Kind.RULES, bad))
+            )
+        assert caught.value.operation == f'add rule inet {NAME} leaf-1 counter name "none" accept'
+        assert caught.value.origin == bad.origin

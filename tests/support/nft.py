@@ -1,0 +1,36 @@
+"""The `nft` program in a test's namespace: another person's hands and eyes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from sgdataplane.host import netns
+
+
+def nft(namespace: str, *lines: str) -> str:
+    """Run the lines as one batch (or one line of options and a command) there; what it printed."""
+    with netns.inside(namespace):
+        if len(lines) == 1 and lines[0].startswith("-"):
+            command, text = ["nft", *lines[0].split()], None
+        else:
+            command, text = ["nft", "-f", "-"], "\n".join(lines) + "\n"
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def listing(namespace: str, table: str) -> str:
+    """The table as nft prints it, without what differs between two that do the same: counts and the generation.
+
+    Elements are sorted: nft prints hash maps in the order of their buckets.
+    """
+    text = nft(namespace, f"-s list table inet {table}")
+    text = re.sub(r"elements = \{([^}]*)\}", _sorted_elements, text)
+    blocks = re.split(r"\n\n", text.removeprefix(f"table inet {table} {{\n").removesuffix("}\n"))
+    return "\n\n".join(sorted(block.strip("\n") for block in blocks))
+
+
+def _sorted_elements(found: re.Match[str]) -> str:
+    elements = sorted(" ".join(element.split()) for element in found[1].split(","))
+    return "elements = {" + ", ".join(e for e in elements if not e.startswith("0x00000005 :")) + "}"

@@ -1,0 +1,20 @@
+"""The kernel in memory does what every kernel does."""
+
+from __future__ import annotations
+
+import pytest
+
+from sgdataplane.nft.fake import FakeKernel
+from tests.support.kernel_contract import CREATION, NAME, TABLE, KernelContract
+
+
+class TestFakeKernel(KernelContract):
+    @pytest.fixture
+    def kernel(self) -> FakeKernel:
+        return FakeKernel()
+
+
+def test_table_reads_back_as_it_was_made() -> None:
+    kernel = FakeKernel()
+    kernel.run(CREATION)
+    assert kernel.table(NAME) == TABLE
