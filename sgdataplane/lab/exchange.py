@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from sgdataplane.lab import frames
 from sgdataplane.lab.frames import ANSWER, ASK, Message
-from sgdataplane.lab.listeners import AF, Listeners
+from sgdataplane.lab.listeners import AF, Listeners, allow_delegated
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Family
 
 RESEND_AFTER_S = (0.3, 0.6)  # a question without connection is asked again, in case the first was lost
@@ -99,6 +99,7 @@ class Exchange:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if kind == socket.SOCK_RAW:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # answers come to the listeners' raw socket
+            allow_delegated(sock, q.family)
             sock.bind((q.source, q.source_port))
         except OSError:
             sock.close()
@@ -118,7 +119,7 @@ class Exchange:
         if error.errno in (errno.EPERM, errno.ENOBUFS):
             self.sent_error = error.errno
         else:
-            self.failure = error.strerror or str(error)
+            self.failure = os.strerror(error.errno) if error.errno else str(error)  # asyncio words its own strerror
 
     async def _run_tcp(self) -> None:
         loop = asyncio.get_running_loop()

@@ -22,6 +22,7 @@ IP_PKTINFO = 8  # linux/in.h; not in the socket module of Python 3.11
 IPV6_PKTINFO = 50
 BATCH = 64
 EXCHANGE_S = 10.0
+FREEBIND = {Family.IPV4: (socket.IPPROTO_IP, 15), Family.IPV6: (socket.IPPROTO_IPV6, 78)}  # linux/in.h, in6.h
 PACKET_INFO = {
     Family.IPV4: (socket.IPPROTO_IP, IP_PKTINFO, IP_PKTINFO),
     Family.IPV6: (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, IPV6_PKTINFO),
@@ -135,11 +136,18 @@ def _bound(kind: int, protocol: int, port: int, family: Family) -> socket.socket
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        allow_delegated(sock, family)
         sock.bind(("" if family is Family.IPV4 else "::", port))
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def allow_delegated(sock: socket.socket, family: Family) -> None:
+    """Let a socket send from addresses of a delegated prefix: routed to the node, but on none of its interfaces."""
+    level, option = FREEBIND[family]
+    sock.setsockopt(level, option, 1)
 
 
 def _read_all(sock: socket.socket, family: Family, handle: Handler) -> None:

@@ -1,0 +1,104 @@
+"""Labs for tests: states from text, labs that are proven gone afterwards, rules for a test's own namespaces.
+
+Owns how a test gets a lab. Must not know what a test asserts of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from sgdataplane.host import netns
+from sgdataplane.lab import manage
+from sgdataplane.lab.ends import Asked, find_probes
+from sgdataplane.lab.expect import Cell
+from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
+from sgdataplane.lab.matrix import matrix_probes, run_probes
+from sgdataplane.lab.probe import Observation
+from sgdataplane.lab.record import LABS_DIR, LabRecord
+from sgdataplane.lab.services import parse_service, parse_services
+from sgdataplane.model.state import CloudState
+from sgdataplane.statefile import load
+
+EVERYTHING = "tcp/22,udp/53,icmp,gre,253"
+
+
+def state_of(text: str) -> CloudState:
+    """A checked state from native YAML."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.yaml"
+        path.write_text(text, encoding="utf-8")
+        return load(path).state
+
+
+def no_policy(_: EnforceRequest) -> None:
+    """Enforces nothing: what the lab itself carries is then all accepted."""
+
+
+@contextmanager
+def running(
+    name: str, state: CloudState, enforce: Enforcer = no_policy, externals: tuple[tuple[str, ...], ...] | None = None
+) -> Iterator[Lab]:
+    """A lab, up while the block runs; nothing of it is left afterwards."""
+    record = manage.default_record(name)
+    lab = manage.up(record if externals is None else replace(record, externals=externals), state, enforce)
+    try:
+        yield lab
+    finally:
+        manage.down(name)
+        assert_gone(name)
+
+
+def record_of(name: str) -> LabRecord:
+    return manage.default_record(name)
+
+
+def assert_gone(name: str) -> None:
+    """No namespace and no file of that lab is left."""
+    assert [entry for entry in netns.list_names() if entry.startswith(f"{name}-")] == []
+    assert not (LABS_DIR / name).exists()
+
+
+def run_in(namespace: str, *command: str, text: str = "") -> str:
+    """A command's output, run in a namespace; the test fails if it does."""
+    with netns.inside(namespace):
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, f"{command} in {namespace}: {done.stderr}"
+    return done.stdout
+
+
+def wait_ended(handle: int, seconds: float) -> bool:
+    """Whether the process behind a pidfd ends within that time."""
+    return bool(select.select([handle], [], [], seconds)[0])
+
+
+def load_rules(namespace: str, rules: str) -> None:
+    """Load an nft ruleset into a namespace of the test's own."""
+    run_in(namespace, "nft", "-f", "-", text=rules)
+
+
+def matrix(lab: Lab, services: str = EVERYTHING) -> list[Cell]:
+    """Every pair, every service."""
+    return asyncio.run(run_probes(lab, matrix_probes(lab.topology.nodes, parse_services(services))))
+
+
+def observe(lab: Lab, sender: str, receiver: str, service: str, source_port: int = 0) -> Observation:
+    """One probe, in the first family that both have."""
+    probes = find_probes(lab, Asked(sender, receiver, parse_service(service), source_port))
+    (cell,) = asyncio.run(run_probes(lab, probes[:1]))
+    return cell.observed
+
+
+def unlike(cells: Iterable[Cell], verdict: str) -> list[str]:
+    """A line for each cell whose packets did not get that verdict."""
+    return [
+        f"{cell.probe.source.address} -> {cell.probe.target.address} {cell.probe.service}: {cell.observed}"
+        for cell in cells
+        if cell.observed.verdict != verdict
+    ]
