@@ -6,11 +6,14 @@ A packet keeps the generation of rules that it met at the base chain, but each l
 of that moment. So a packet that is on its way during a commit goes through the old rules, and
   - a chain born in that commit is empty for it: reached through a new element, it falls out into the final drop;
   - a map deleted in that commit is empty for it, though an old rule still asks it;
-  - a set or map without a name, which goes with its rule, is empty for it too: the next rule decides, which may accept.
+  - a set or map without a name, which goes with its rule, is empty for it too: the next rule decides, which may accept;
+  - old rules meet new elements, which neither policy meant.
 Hence three transactions. `stage` adds what is new and nothing refers to yet. `switch` alone changes what packets
 meet; it changes chains in place only if they have no set without a name. `sweep` deletes what nothing refers to any
 more. The kernel keeps two generations of each chain and uses them in turn, so before the last two one waits until all
 packets that were on their way have left (Kernel.settle).
+Where one switch can't do (rules and elements change together, or what is held isn't known), there are two changes:
+to a copy of the desired table under other names, where only base chains change in place, and on to its own names.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied
 from sgdataplane.nft.ir import Chain, Counter, KeyType, Map, Table, Timeout
-from sgdataplane.nft.nameless import check_in_place, with_copies
 from sgdataplane.nft.snapshot import (
     Inventory,
     MapShape,
@@ -66,9 +69,9 @@ def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
         return Plan((_first(inventory.generation, desired),))
     if _has_misfits(inventory, desired):
         return Plan((_replacement(inventory.generation, desired),), is_refill=True)
-    if held is None or not _is_certain(held, inventory):
-        return Plan(_refill(inventory, desired), is_refill=True)
-    return Plan() if held == desired else Plan((_delta(held, inventory.generation, desired),))
+    if held is not None and _is_certain(held, inventory):
+        return Plan(_delta(held, inventory.generation, desired))
+    return Plan(_refill(inventory, desired), is_refill=True)
 
 
 def undo(stage: Transaction) -> Transaction:
@@ -92,7 +95,31 @@ def _replacement(generation: int, desired: Table) -> Change:
     return replace(first, switch=replace(first.switch, operations=operations))
 
 
-def _delta(held: Table, generation: int, desired: Table) -> Change:
+def _delta(held: Table, generation: int, desired: Table) -> tuple[Change, ...]:
+    if held == desired:
+        return ()
+    if can_switch_at_once(held, desired):
+        return (_difference(held, generation, desired),)
+    copy = _copy_of(desired, generation)
+    return _and_on(_difference(held, generation, copy), copy, generation, desired)
+
+
+def _refill(inventory: Inventory, desired: Table) -> tuple[Change, ...]:
+    """Somebody may have changed anything: all is made anew. Counters stay."""
+    copy = _copy_of(desired, inventory.generation)
+    return _and_on(_filled(inventory, copy), copy, inventory.generation, desired)
+
+
+def _copy_of(desired: Table, generation: int) -> Table:
+    """Its stamp is of no policy, so that an apply which ends halfway is followed by a refill. Its names are new."""
+    return without_policy(copied(desired, f".{generation}"))
+
+
+def _and_on(first: Change, copy: Table, generation: int, desired: Table) -> tuple[Change, Change]:
+    return first, _difference(copy, next_generation(generation, first.commits), desired)
+
+
+def _difference(held: Table, generation: int, desired: Table) -> Change:
     """What differs, and nothing else."""
     new = _without(_objects(desired), _objects(held))
     gone = _without(_objects(held), _objects(desired))
@@ -113,19 +140,8 @@ def _delta(held: Table, generation: int, desired: Table) -> Change:
     return Change(stage, Transaction.of(desired, switch), sweep)
 
 
-def _refill(inventory: Inventory, desired: Table) -> tuple[Change, Change]:
-    """Somebody may have changed anything: all is written anew; counters stay.
-
-    Chains that can't be changed in place are made again under other names first, and a second change goes back to
-    their own. The stamp in between is nobody's, so that an apply that ends there is followed by another refill.
-    """
-    copy = without_policy(with_copies(desired, f".{inventory.generation}"))
-    first = _filled(inventory, copy)
-    return first, _delta(copy, next_generation(inventory.generation, first.commits), desired)
-
-
 def _filled(inventory: Inventory, desired: Table) -> Change:
-    """All rules and elements are written anew, unknown objects go."""
+    """Whatever is there goes, but for base chains and the stamp, which are filled, and counters and timeouts."""
     present, wanted = _placeholders(inventory), _objects(desired)
     missing = _without(wanted, present)
     stage = Transaction.of(desired, _creations(entry for entry in missing.values() if not _is_base(entry)))
@@ -133,7 +149,6 @@ def _filled(inventory: Inventory, desired: Table) -> Change:
     filled = _objects(with_generation(desired, _generation_after(inventory.generation, stage, sweep)))
     kept = [filled[key] for key in wanted if key in present]
     chains, maps = [c for c in kept if isinstance(c, Chain)], [m for m in kept if isinstance(m, Map)]
-    check_in_place(chains)
     switch = [
         *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.FLUSH, Kind.ELEMENTS, entry) for entry in maps),
