@@ -7,6 +7,7 @@ Must not know what documents mean.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import cast
 
 from sgdataplane.errors import Problem, Where
@@ -55,7 +56,9 @@ def parse(source: Source, problems: Problems) -> Document | None:
 def with_lines(problems: Problems, sources: tuple[Source, ...]) -> None:
     """Give every kept problem that has a pointer but no line the line it stands at, and sort them by place."""
     for source in sources:
-        wanted = {p.where.pointer for p in problems.kept if p.where.file == source.file and not p.where.line}
+        unplaced = [p for p in problems.kept if p.where.file == source.file and p.where.pointer and not p.where.line]
+        pointers = [problem.where.pointer for problem in unplaced]
+        wanted = {ancestor for pointer in pointers for ancestor in accumulate(pointer.split("/"), "{}/{}".format)}
         if wanted:
             lines = json_lines(source.text, wanted) if is_json(source) else yaml_lines(source.text, wanted)
             problems.kept = [placed(problem, source.file, lines) for problem in problems.kept]
@@ -64,6 +67,7 @@ def with_lines(problems: Problems, sources: tuple[Source, ...]) -> None:
 
 
 def placed(problem: Problem, file: str, lines: dict[str, int]) -> Problem:
+    """The problem with its line; a field that isn't there is placed at the nearest object around it that is."""
     where = problem.where
     if where.file != file or where.line:
         return problem

@@ -115,8 +115,9 @@ class Reader:
             if required:
                 self.require(name, "an id")
             return ""
+        before = self.problems.count
         value = self.text(name)
-        if is_id(value):
+        if is_id(value) or self.problems.count > before:
             return value
         self.refuse(name, f"Invalid{camel(name)}.Malformed", f"{name} is not an id", ID_EXPECTED)
         return ""

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from sgdataplane.statefile.fields import escape
 from sgdataplane.statefile.syntax import MAX_DEPTH, SyntaxFaultError, duplicate_key, malformed, too_deep
 
 # Possessive: a long string would otherwise cost memory many times its length for backtracking.
 TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],]|\n|[^\s{}\[\],:"]+', re.DOTALL)
+MAX_DIGITS = 4300
 
 
 class _DuplicateKeyError(Exception):
     """Raised out of the scanner, which doesn't know where it is."""
+
+
+class _NotANumberError(Exception):
+    """NaN or Infinity, which Python's scanner would take."""
 
 
 def parse_json(text: str) -> object:
@@ -29,10 +34,36 @@ def parse_json(text: str) -> object:
         raise malformed(f"not JSON: {error.msg.lower()}", error.lineno) from error
     except _DuplicateKeyError as error:
         raise next(find_duplicates(walk_json(text)), too_deep()) from error
+    except _NotANumberError as error:
+        raise malformed(f"not JSON: {error}", _line_of(text, lambda token: token == str(error))) from error
     except RecursionError as error:
-        raise too_deep() from error
-    except ValueError as error:
-        raise malformed(f"not JSON: {str(error).partition(';')[0]}") from error
+        raise too_deep(_line_of(text, _Depth().passes)) from error
+    except ValueError as error:  # Python converts no more than MAX_DIGITS digits, since that takes quadratic time
+        line = _line_of(text, lambda token: len(token) > MAX_DIGITS and token[0] in "-0123456789")
+        raise malformed("a number of too many digits", line, f"at most {MAX_DIGITS} digits") from error
+
+
+class _Depth:
+    """Counts the collections that tokens open and close."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+
+    def passes(self, token: str) -> bool:
+        """Whether with this token the depth is more than is allowed."""
+        self.depth += (token in "[{") - (token in "]}")
+        return self.depth > MAX_DEPTH
+
+
+def _line_of(text: str, is_it: Callable[[str], bool]) -> int:
+    """The 1-based line of the first token for which `is_it` holds; 0 if there is none."""
+    line = 1
+    for match in TOKEN.finditer(text):
+        token = match[0]
+        if is_it(token):
+            return line
+        line += token == "\n"
+    return 0
 
 
 def _as_mapping(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -43,7 +74,7 @@ def _as_mapping(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not a JSON number")
+    raise _NotANumberError(name)
 
 
 def find_duplicates(walked: Iterable[tuple[str, int]]) -> Iterator[SyntaxFaultError]:

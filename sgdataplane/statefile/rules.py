@@ -64,7 +64,7 @@ class RuleReader:
         direction = reader.choice("type", Direction.INGRESS, "InvalidDirection.ValueNotSupported")
         policy = reader.choice("policy", Verdict.ACCEPT, "InvalidPolicy.Malformed")
         protocol = self.protocol()
-        port_range, source_port_range, port_list_id = self.ports(protocol)
+        port_range, source_port_range, port_list_id = self.ports(protocol) if protocol else (None, None, "")
         remote = self.remote(direction)
         narrowing = self.narrowing(direction, remote)
         priority = self.priority(direction, policy, remote)
@@ -73,7 +73,7 @@ class RuleReader:
         if remote is None:
             return None
         rule = SecurityGroupRule(
-            given_id, direction, protocol, remote, port_range, policy, priority, source_port_range, port_list_id,
+            given_id, direction, protocol or ALL, remote, port_range, policy, priority, source_port_range, port_list_id,
             narrowing, nic_type, description,
         )  # fmt: skip
         return rule, tuple(self.finding(rule, *note) for note in self.notes)
@@ -86,10 +86,11 @@ class RuleReader:
     def note(self, code: str, severity: Severity, message: str) -> None:
         self.notes.append((code, severity, message))
 
-    def protocol(self) -> Protocol:
+    def protocol(self) -> Protocol | None:
         reader = self.reader
-        if not reader.require("ip_protocol", "tcp, udp, icmp, icmpv6, gre, all or a number 0..255"):
-            return ALL
+        expected = "tcp, udp, icmp, icmpv6, gre, all or a number 0..255"
+        if not reader.require("ip_protocol", expected):
+            return None
         value = reader.fields.values["ip_protocol"]
         text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
         try:
@@ -97,10 +98,9 @@ class RuleReader:
                 raise ValueError
             return Protocol.parse(text)
         except ValueError:
-            expected = "tcp, udp, icmp, icmpv6, gre, all or a number 0..255"
             code = "InvalidIpProtocol.ValueNotSupported"
             reader.refuse("ip_protocol", code, "ip_protocol is not a known protocol", expected)
-            return ALL
+            return None
 
     def ports(self, protocol: Protocol) -> tuple[PortRange | None, PortRange | None, str]:
         """Destination ports, source ports, port list."""
