@@ -17,15 +17,17 @@ from pathlib import Path
 from sgdataplane.host import netns
 from sgdataplane.lab import manage
 from sgdataplane.lab.ends import Asked, find_probes
-from sgdataplane.lab.expect import Cell
+from sgdataplane.lab.expect import Cell, explain_cell
 from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
 from sgdataplane.lab.matrix import matrix_probes, run_probes
 from sgdataplane.lab.probe import Observation
 from sgdataplane.lab.record import LABS_DIR, LabRecord
 from sgdataplane.lab.services import parse_service, parse_services
 from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import Verdict
 from sgdataplane.statefile import load
 
+DROP = Verdict.DROP
 EVERYTHING = "tcp/22,udp/53,icmp,gre,253"
 
 
@@ -102,3 +104,8 @@ def unlike(cells: Iterable[Cell], verdict: str) -> list[str]:
         for cell in cells
         if cell.observed.verdict != verdict
     ]
+
+
+def disagreements(lab: Lab, services: str = EVERYTHING) -> list[str]:
+    """A line for each pair whose packets did other than the policy says."""
+    return [f"{cell.probe}: {explain_cell(cell)}" for cell in matrix(lab, services) if not cell.agrees]

@@ -1,0 +1,234 @@
+"""`sgdp lab` as people and programs use it: JSON keys, exit codes, real processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgdataplane.lab import manage
+from tests.support import labs
+
+pytestmark = pytest.mark.traffic
+
+ROOT = Path(__file__).parents[2]
+STATE = """
+version: 1
+vpcs: [{vpc_id: vpc-a, cidr_blocks: [10.0.0.0/16, "2001:db8:a::/48"]}]
+security_groups:
+  - security_group_id: sg-a
+    vpc_id: vpc-a
+    security_group_type: normal
+    inner_access_policy: Drop
+    rules:
+      - {type: ingress, ip_protocol: tcp, port_range: 22/22, cidr_ip: 10.0.0.0/16, security_group_rule_id: sgr-ssh}
+      - {type: ingress, ip_protocol: tcp, port_range: 80/80, cidr_ip: 10.0.0.0/16, policy: drop,
+         security_group_rule_id: sgr-no-http, priority: 7}
+instances: [{instance_id: i-a, instance_name: first}, {instance_id: i-b}]
+network_interfaces:
+  - {network_interface_id: eni-a, instance_id: i-a, type: primary, vpc_id: vpc-a, security_group_ids: [sg-a],
+     mac_address: "00:16:3e:00:00:01", private_ip_addresses: [10.0.0.1], ipv6_addresses: ["2001:db8:a::1"]}
+  - {network_interface_id: eni-b, instance_id: i-b, type: primary, vpc_id: vpc-a, security_group_ids: [sg-a],
+     mac_address: "00:16:3e:00:00:02", private_ip_addresses: [10.0.0.2]}
+"""
+CELL_KEYS = ["verdict", "reason", "security_group_id", "security_group_rule_id", "priority"]
+CELL_KEYS += ["expected", "observed", "from", "to", "protocol", "port"]
+
+
+def sgdp(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run `sgdp lab ...` as a process of its own."""
+    command = [sys.executable, "-m", "sgdataplane", "lab", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("state") / "state.yaml"
+    path.write_text(STATE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def name(make_lab_name: Callable[[], str], state: Path) -> Iterator[str]:
+    """A running lab."""
+    lab = make_lab_name()
+    printed = sgdp("up", str(state), "--name", lab, "--external", "192.0.2.1,2001:db8:ffff::1", "192.0.2.2").stdout
+    assert f"{lab}-i-a" in printed
+    yield lab
+    assert "removed 5 namespaces" in sgdp("down", "--name", lab).stdout
+    assert "nothing to remove" in sgdp("down", "--name", lab).stdout
+    labs.assert_gone(lab)
+
+
+def test_status_json_has_the_documented_keys(name: str) -> None:
+    assert json.loads(sgdp("status", "--json", "--name", name).stdout) == {
+        "name": name,
+        "placement": "instance",
+        "time_scale": 1.0,
+        "nodes": {
+            "i-a": instance(name, "i-a", "eni-a", "00:16:3e:00:00:01", "10.0.0.1", "2001:db8:a::1"),
+            "i-b": instance(name, "i-b", "eni-b", "00:16:3e:00:00:02", "10.0.0.2"),
+            "ext-192.0.2.1": outside(name, "ext-192.0.2.1", ["192.0.2.1"], ["2001:db8:ffff::1"]),
+            "ext-192.0.2.2": outside(name, "ext-192.0.2.2", ["192.0.2.2"], []),
+        },
+        "vpcs": {"vpc-a": {"netns": f"{name}-vpc-a"}},
+    }
+
+
+def instance(lab: str, node: str, eni: str, mac: str, ipv4: str, *ipv6: str) -> dict[str, Any]:
+    interface = {"eni": eni, "ifname": "eth0", "mac": mac, "ipv4": [ipv4], "ipv6": list(ipv6)}
+    return {"kind": "instance", "netns": f"{lab}-{node}", "interfaces": [interface]}
+
+
+def outside(lab: str, node: str, ipv4: list[str], ipv6: list[str]) -> dict[str, Any]:
+    interface = {"ifname": "eth0", "ipv4": ipv4, "ipv6": ipv6}
+    return {"kind": "external", "netns": f"{lab}-{node}", "interfaces": [interface]}
+
+
+def test_probe_json_has_the_documented_keys_and_values(name: str) -> None:
+    ask = ("probe", "--json", "--name", name, "--from", "first", "--to", "10.0.0.2", "--protocol", "tcp", "--port")
+    cell = json.loads(sgdp(*ask, "80").stdout)
+    assert list(cell)[: len(CELL_KEYS)] == CELL_KEYS
+    wanted = ("drop", "rule", "sg-a", "sgr-no-http", 7, "drop", "drop", "i-a", "i-b", "tcp", 80)
+    assert tuple(cell[key] for key in CELL_KEYS) == wanted
+    cell = json.loads(sgdp(*ask, "22").stdout)
+    wanted = ("accept", "rule", "sg-a", "sgr-ssh", 1, "accept", "accept", "i-a", "i-b", "tcp", 22)
+    assert tuple(cell[key] for key in CELL_KEYS) == wanted
+
+
+def test_probe_says_what_it_saw(name: str) -> None:
+    printed = sgdp("probe", "--name", name, "--from", "i-a", "--to", "i-b", "--protocol", "icmp").stdout
+    assert printed.splitlines()[0] == "i-a 10.0.0.1 -> i-b 10.0.0.2 icmp"
+    assert "expected: drop at ingress by default" in printed
+    assert "observed: drop at ingress (it was seen on the receiver's wire" in printed
+
+
+def test_matrix_agrees_and_prints_a_table(name: str) -> None:
+    printed = sgdp("matrix", "--name", name, "--ports", "tcp/22,tcp/80,icmp").stdout
+    assert printed.splitlines()[1].split() == ["FROM", "TO", "tcp/22", "tcp/80", "icmp"]
+    assert "i-a 10.0.0.1" in printed
+    assert "0 disagree with the policy" in printed.splitlines()[-1]
+
+
+def test_matrix_json_has_the_documented_keys(name: str) -> None:
+    document = json.loads(sgdp("matrix", "--name", name, "--json").stdout)
+    assert document["disagreements"] == 0
+    assert {tuple(cell)[: len(CELL_KEYS)] for cell in document["cells"]} == {tuple(CELL_KEYS)}
+    assert {(cell["protocol"], cell["port"]) for cell in document["cells"]} == {
+        ("tcp", 22), ("tcp", 80), ("udp", 53), ("icmp", None), ("icmpv6", None),
+    }  # fmt: skip
+
+
+def test_disagreement_is_exit_1_and_explained(name: str) -> None:
+    labs.load_rules(
+        f"{name}-i-b",
+        "table inet saboteur {\nchain c {\ntype filter hook input priority 9\ntcp dport 22 iifname eth0 drop\n}\n}\n",
+    )
+    try:
+        printed = sgdp("matrix", "--name", name, "--ports", "tcp/22", code=1).stdout
+        probe = sgdp(
+            "probe", "--name", name, "--from", "i-a", "--to", "i-b", "--protocol", "tcp", "--port", "22", code=1
+        )
+    finally:
+        labs.run_in(f"{name}-i-b", "nft", "delete", "table", "inet", "saboteur")
+    assert "A/-!" in printed
+    assert (
+        "! i-a 10.0.0.1 -> i-b 10.0.0.2 tcp/22: expected accept by sg-a:sgr-ssh (priority 1), observed drop at ingress"
+        in printed
+    )
+    assert "these disagree" in probe.stdout
+
+
+def test_exec_passes_output_input_and_exit_code_on(name: str) -> None:
+    done = sgdp(
+        "exec", "--name", name, "first", "--", "sh", "-c", "echo out; echo err >&2; ls /sys/class/net; exit 7", code=7
+    )
+    assert (done.stdout.split(), done.stderr) == (["out", "eth0", "lo"], "err\n")
+    command = [sys.executable, "-m", "sgdataplane", "lab", "exec", "--name", name, "i-a", "--", "cat"]
+    piped = subprocess.run(command, cwd=ROOT, input="hello", capture_output=True, text=True, check=True, timeout=30)
+    assert piped.stdout == "hello"
+    assert "no such command" in sgdp("exec", "--name", name, "i-a", "--", "no-such-command", code=127).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("exec", "i-z", "--", "true"), 1, "node 'i-z': there is no such node; this lab has i-a, i-b, ext-192.0.2.1"),
+        (("probe", "--from", "i-a", "--to", "10.0.0.9", "--protocol", "icmp"), 1, "no node of this lab has it"),
+        (("probe", "--from", "i-a", "--to", "i-a", "--protocol", "icmp"), 1, "nothing would go over a wire"),
+        (("probe", "--from", "ext-192.0.2.1", "--to", "ext-192.0.2.2", "--protocol", "icmp"), 1, "nothing would go"),
+        (("probe", "--from", "2001:db8:a::1", "--to", "i-b", "--protocol", "icmp"), 1, "nothing would go over a wire"),
+        (("probe", "--from", "i-a", "--to", "i-b", "--protocol", "tcp"), 2, "tcp and udp take a port"),
+        (("probe", "--from", "i-a", "--to", "i-b", "--protocol", "tcp", "--port", "0"), 2, "the port must be 1..65535"),
+        (("probe", "--from", "i-a", "--to", "i-b", "--protocol", "icmp", "--port", "1"), 2, "other protocols none"),
+        (("matrix", "--ports", "tcp/22,quic"), 2, "'quic' is not tcp, udp, icmp, icmpv6, gre, all or a number 0..255"),
+        (("matrix", "--ports", ""), 2, "name at least one"),
+        (("matrix", "--html", "x"), 2, "unrecognized arguments"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(name: str, arguments: tuple[str, ...], code: int, words: str) -> None:
+    verb, *rest = arguments
+    assert words in sgdp(verb, "--name", name, *rest, code=code).stderr
+
+
+def test_up_of_a_lab_that_is_there_is_refused(name: str, state: Path) -> None:
+    assert "it is there already" in sgdp("up", str(state), "--name", name, code=1).stderr
+
+
+def test_verbs_of_an_unknown_lab_are_refused(lab_name: str, state: Path) -> None:
+    for verb in (("status",), ("matrix",), ("apply", str(state)), ("exec", "i-a", "--", "true")):
+        assert "there is no such lab" in sgdp(verb[0], "--name", lab_name, *verb[1:], code=1).stderr
+    assert "nothing to remove" in sgdp("down", "--name", lab_name).stdout
+    labs.assert_gone(lab_name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--external", "10.0.0.9"), 1, "it belongs to vpc-a; choose an address outside every VPC"),
+        (("--external", "nonsense"), 1, "an IPv4 or IPv6 address is expected"),
+        (("--external", "192.0.2.1", "192.0.2.1"), 1, "two things of this lab would get this name"),
+        (("--time-scale", "0"), 2, "is not a number above 0"),
+        (("--placement", "moon"), 2, "invalid choice"),
+    ],
+)
+def test_lab_that_cannot_be_is_refused_before_anything_is_made(
+    lab_name: str, state: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    assert words in sgdp("up", str(state), "--name", lab_name, *arguments, code=code).stderr
+    assert manage.down(lab_name) == ()
+    labs.assert_gone(lab_name)
+
+
+def test_lab_names_are_checked(state: Path) -> None:
+    for name in ("", "a/b", "../x", "UPPER", "x" * 33):
+        assert "use 1 to 32 of a-z" in sgdp("up", str(state), "--name", name, code=1).stderr
+
+
+def test_refused_state_makes_no_lab(lab_name: str, tmp_path: Path) -> None:
+    (tmp_path / "state.yaml").write_text("version: 1\nvpcs: nonsense\n")
+    sgdp("up", str(tmp_path / "state.yaml"), "--name", lab_name, code=1)
+    labs.assert_gone(lab_name)
+
+
+def test_apply_changes_the_policy(lab_name: str, state: Path, tmp_path: Path) -> None:
+    sgdp("up", str(state), "--name", lab_name)
+    try:
+        other = tmp_path / "other.yaml"
+        other.write_text(STATE.replace("22/22", "23/23"))
+        assert "in force for 2 ENIs" in sgdp("apply", str(other), "--name", lab_name).stdout
+        cell = sgdp(
+            "probe", "--json", "--name", lab_name, "--from", "i-a", "--to", "i-b", "--protocol", "tcp", "--port", "22"
+        )
+        assert json.loads(cell.stdout)["observed"] == "drop"
+    finally:
+        sgdp("down", "--name", lab_name)
+    labs.assert_gone(lab_name)
