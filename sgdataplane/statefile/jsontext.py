@@ -35,7 +35,7 @@ def parse_json(text: str) -> object:
     except _DuplicateKeyError as error:
         raise next(find_duplicates(walk_json(text)), too_deep()) from error
     except _NotANumberError as error:
-        raise malformed(f"not JSON: {error}", _line_of(text, lambda token: token == str(error))) from error
+        raise malformed(f"not JSON: {error} is not a number", _line_of(text, str(error).__eq__)) from error
     except RecursionError as error:
         raise too_deep(_line_of(text, _Depth().passes)) from error
     except ValueError as error:  # Python converts no more than MAX_DIGITS digits, since that takes quadratic time

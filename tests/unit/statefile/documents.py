@@ -58,7 +58,7 @@ POINTERS = {
 
 def document(slot: str, text: str) -> str:
     """The base with a flow mapping in one slot, on the line marked HERE."""
-    filled = {name: "" for name in SLOTS} | {slot: f"  - {text} {HERE}\n"}
+    filled = dict.fromkeys(SLOTS, "") | {slot: f"  - {text} {HERE}\n"}
     return "".join(filled.get(line.strip(), line) for line in BASE.splitlines(keepends=True))
 
 

@@ -88,7 +88,8 @@ ROWS = (
     prefix_list("entries not a list", "max_entries: 2, entries: {cidr: 10.0.0.0/8}", "InvalidDocument.WrongType",
                 "entries", "a value of the wrong type", "a list of mappings"),
     prefix_list("unknown key in an entry", "max_entries: 2, entries: [{cidr: 10.0.0.0/8, descripton: x}]",
-                "InvalidDocument.UnknownKey", "entries/0/descripton", "an unknown key", "description, which is the nearest"),
+                "InvalidDocument.UnknownKey", "entries/0/descripton", "an unknown key",
+                "description, which is the nearest"),
     Row("prefix list without family", "PREFIX_LIST", "{prefix_list_id: pl-x, max_entries: 1}",
         "MissingParameter.AddressFamily", "", "address_family is missing", "IPv4 or IPv6"),
     Row("prefix list of unknown family", "PREFIX_LIST", "{prefix_list_id: pl-x, max_entries: 1, address_family: IPX}",
@@ -258,19 +259,21 @@ def test_one_mistake_is_one_problem(row: Row, tmp_path: Path) -> None:
     assert [problem.code for problem in refusals(tmp_path, document(row.slot, row.text))] == [row.code]
 
 
+WRONG_ALL_OVER = """\
+version: 1
+vpcs: [{vpc_id: vpc-a, cidr_blocks: [10.0.0.0/33]}]
+security_groups:
+  - security_group_id: sg-a
+    vpc_id: vpc-b
+    rules:
+      - {type: ingress, ip_protocol: tcp, port_range: 0/0, source_security_group_id: sg-b}
+network_interfaces:
+  - {network_interface_id: eni-a, vpc_id: vpc-a, private_ip_addresses: [10.0.0.1, x], security_group_ids: [sg-c]}
+"""
+
+
 def test_all_mistakes_are_reported_together_in_the_order_of_the_document(tmp_path: Path) -> None:
-    text = "\n".join((
-        "version: 1",
-        "vpcs: [{vpc_id: vpc-a, cidr_blocks: [10.0.0.0/33]}]",
-        "security_groups:",
-        "  - security_group_id: sg-a",
-        "    vpc_id: vpc-b",
-        "    rules:",
-        "      - {type: ingress, ip_protocol: tcp, port_range: 0/0, source_security_group_id: sg-b}",
-        "network_interfaces:",
-        "  - {network_interface_id: eni-a, vpc_id: vpc-a, private_ip_addresses: [10.0.0.1, x], security_group_ids: [sg-c]}",
-    ))  # fmt: skip
-    found = [(problem.where.line, problem.code) for problem in refusals(tmp_path, text)]
+    found = [(problem.where.line, problem.code) for problem in refusals(tmp_path, WRONG_ALL_OVER)]
     assert found == [
         (2, "InvalidCidrBlock.Malformed"),
         (5, "InvalidVpcId.NotFound"),
