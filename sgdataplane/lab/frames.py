@@ -75,7 +75,7 @@ def key_of_frame(frame: bytes) -> str | None:
     reader = _READERS.get(ethertype)
     try:
         return reader(frame[14:]) if reader else None
-    except (struct.error, IndexError, OSError):  # a truncated or odd frame names nothing
+    except (struct.error, IndexError, ValueError):  # a truncated or odd frame names nothing
         return None
 
 
@@ -96,6 +96,8 @@ def _read_ipv4(packet: bytes) -> str | None:
 def _read_ipv6(packet: bytes) -> str | None:
     protocol, rest = packet[6], packet[40:]
     while protocol in IPV6_EXTENSIONS or protocol == IPV6_FRAGMENT:
+        if protocol == IPV6_FRAGMENT and int.from_bytes(rest[2:4], "big") & 0xFFF8:
+            return None
         size = 8 if protocol == IPV6_FRAGMENT else (rest[1] + 1) * 8
         protocol, rest = rest[0], rest[size:]
     return _read_transport(protocol, (_ipv6(packet[8:24]), _ipv6(packet[24:40])), rest)
@@ -114,6 +116,8 @@ def _read_transport(protocol: int, ends: tuple[str, str], rest: bytes) -> str | 
 
 def _read_icmp(ends: tuple[str, str], rest: bytes) -> str | None:
     source, target = ends
+    if len(rest) < 8:
+        return None
     if rest[0] in ECHO_REQUEST.values():
         return echo_key(source, target, int.from_bytes(rest[4:6], "big"))
     if rest[0] == NEIGHBOUR_SOLICITATION:

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from sgdataplane.errors import LabError
+from sgdataplane.lab import names
+from sgdataplane.net.values import Address
+
+
+@pytest.mark.parametrize("name", ["lab", "a", "9-x_y.z", "x" * 32])
+def test_lab_name_is_taken(name: str) -> None:
+    assert names.check_lab_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-x", ".x", "Lab", "a b", "a/b", "../x", "x" * 33, "ä", "a\n"])
+def test_lab_name_is_refused(name: str) -> None:
+    with pytest.raises(LabError, match="use 1 to 32 of"):
+        names.check_lab_name(name)
+
+
+@pytest.mark.parametrize("node", ["a/b", "", "..", "-x", "a b", "x" * 129, "i-\n"])
+def test_id_that_can_be_no_file_name_is_refused(node: str) -> None:
+    with pytest.raises(LabError, match="a lab makes namespaces of ids"):
+        names.netns_of("lab", node)
+
+
+@pytest.mark.parametrize(
+    ("key", "ifname"),
+    [
+        ("eni-web1", "eni-web1"),
+        ("exactly15chars_", "exactly15chars_"),
+        ("eni-bp14v2sdd3v8htln", None),
+        ("lo", None),
+        ("all", None),
+        ("eni:1", None),
+        ("-x", None),
+    ],
+)
+def test_router_ifname_fits_an_interface(key: str, ifname: str | None) -> None:
+    found = names.router_ifname(key)
+    assert found == ifname or ifname is None
+    assert names.IFNAME.fullmatch(found)
+    assert found not in names.TAKEN_IFNAMES
+    assert names.router_ifname(key) == found
+
+
+def test_router_ifnames_of_long_ids_differ() -> None:
+    ids = [f"eni-bp14v2sdd3v8htl{number:04}" for number in range(2000)]
+    assert len(set(map(names.router_ifname, ids))) == len(ids)
+
+
+def test_external_node_is_a_file_name() -> None:
+    assert names.external_node(Address.parse("198.51.100.7")) == "ext-198.51.100.7"
+    assert names.external_node(Address.parse("2001:db8:ffff::7")) == "ext-2001-db8-ffff--7"
+
+
+def test_mark_names_the_lab_and_only_ours_does() -> None:
+    assert names.lab_of_mark(names.namespace_mark("lab-x", "i-1")) == "lab-x"
+    for other in ("", "lo", "sgdataplane-lab", "sgdataplane-lab lab=x", "x sgdataplane-lab lab=x node=y"):
+        assert names.lab_of_mark(other) is None

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from sgdataplane.lab import report
+from sgdataplane.lab.expect import Cell, Expectation
+from sgdataplane.lab.probe import End, Observation, Probe, Service
+from sgdataplane.model.semantics import Decision
+from sgdataplane.net.values import Address, Verdict
+
+A = End("i-a", "eth0", Address.parse("10.0.0.1"), "eni-a")
+B = End("i-b", "eth0", Address.parse("10.0.0.2"), "eni-b")
+B6 = End("i-b", "eth0", Address.parse("2001:db8::2"), "eni-b")
+A6 = End("i-a", "eth0", Address.parse("2001:db8::1"), "eni-a")
+ACCEPT = Expectation(Decision(Verdict.ACCEPT, "inner_accept", "sg-x"))
+DROP = Expectation(Decision(Verdict.DROP, "default"), "ingress")
+CELLS = (
+    Cell(Probe(A, B, Service(6, 22)), ACCEPT, Observation("accept")),
+    Cell(Probe(A, B, Service(1)), DROP, Observation("accept", "", ("it came through",))),
+    Cell(Probe(A6, B6, Service(6, 22)), DROP, Observation("drop", "ingress")),
+    Cell(Probe(A6, B6, Service(58)), ACCEPT, Observation("unknown", "", ("none",))),
+)
+
+
+def test_matrix_is_a_truth_table_with_its_disagreements_explained() -> None:
+    assert report.matrix_as_text(CELLS).splitlines() == [
+        "expected/observed: A accept, - drop, ? unknown; ! marks a disagreement",
+        "FROM             TO               tcp/22  icmp",
+        "i-a 10.0.0.1     i-b 10.0.0.2     A/A     -/A!",
+        "i-a 2001:db8::1  i-b 2001:db8::2  -/-     A/?!",
+        "! i-a 10.0.0.1 -> i-b 10.0.0.2 icmp: expected drop at ingress by default, observed accept: it came through",
+        "! i-a 2001:db8::1 -> i-b 2001:db8::2 icmpv6: expected accept by inner accept of sg-x, observed unknown: none",
+        "4 probes: 2 accepted, 1 dropped, 2 disagree with the policy",
+    ]
+
+
+def test_matrix_json_counts_disagreements() -> None:
+    document = report.matrix_as_json(CELLS, 1.23456)
+    assert (document["disagreements"], document["seconds"]) == (2, 1.235)
+
+
+def test_probe_says_when_it_disagrees() -> None:
+    assert "these disagree" not in report.probe_as_text(CELLS[0])
+    assert report.probe_as_text(CELLS[1]).splitlines() == [
+        "i-a 10.0.0.1 -> i-b 10.0.0.2 icmp",
+        "  expected: drop at ingress by default",
+        "  observed: accept (it came through)",
+        "  these disagree",
+    ]
