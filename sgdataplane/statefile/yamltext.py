@@ -12,7 +12,7 @@ import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
-from yaml import YAMLError
+from yaml import MarkedYAMLError, YAMLError
 from yaml._yaml import CParser  # the C parser by itself; `yaml.CSafeLoader` adds the slow part
 from yaml.events import (
     AliasEvent,
@@ -25,6 +25,7 @@ from yaml.events import (
     SequenceStartEvent,
     StreamEndEvent,
 )
+from yaml.reader import ReaderError
 
 from sgdataplane.statefile.fields import escape
 from sgdataplane.statefile.jsontext import find_duplicates
@@ -46,7 +47,7 @@ def parse_yaml(text: str) -> object:
     try:
         return _Builder().build(text)
     except YAMLError as error:
-        raise _as_fault(error) from error
+        raise _as_fault(error, text) from error
     except _DuplicateKeyError as error:
         raise next(find_duplicates(walk_yaml(text)), too_deep()) from error
 
@@ -172,8 +173,11 @@ def _refuse_extras(event: ScalarEvent | MappingStartEvent | SequenceStartEvent) 
         raise unsupported(str(event.tag), _line(event))
 
 
-def _as_fault(error: YAMLError) -> SyntaxFaultError:
-    """libyaml's words for it, and the line where it gave up."""
-    mark = getattr(error, "problem_mark", None)
-    text = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    return malformed(f"not YAML: {text}", mark.line + 1 if mark else 0)
+def _as_fault(error: YAMLError, text: str) -> SyntaxFaultError:
+    """libyaml's words for it, and the line where it gave up: a mark, or an offset in the encoded text."""
+    if isinstance(error, MarkedYAMLError):
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        return malformed(f"not YAML: {error.problem}", line)
+    if isinstance(error, ReaderError):
+        return malformed(f"not YAML: {error.reason}", text.encode().count(b"\n", 0, error.position) + 1)
+    return malformed(f"not YAML: {error}")
