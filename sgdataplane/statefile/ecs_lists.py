@@ -19,6 +19,9 @@ from sgdataplane.statefile.ecs_names import (
 from sgdataplane.statefile.ecs_translate import Translation, translated
 from sgdataplane.statefile.fields import Fields, Place, is_id
 
+# Remotes that win over a prefix list, which is ignored then.
+STRONGER = ("cidr_ip", "ipv6_cidr_ip", "source_security_group_id", "dest_security_group_id")
+
 
 def add_prefix_lists(translation: Translation) -> None:
     for answer in translation.answers.of(ecs.PREFIX_LIST):
@@ -77,6 +80,7 @@ def refuse_unknown(translation: Translation, name: str, lists: list[Fields], cal
     for group in translation.sections.security_groups:
         for rule in group.children("rules"):
             value = rule.values.get(name)
-            if isinstance(value, str) and value not in known:
+            is_ignored = name == "prefix_list_id" and any(stronger in rule.values for stronger in STRONGER)
+            if isinstance(value, str) and value not in known and not is_ignored:
                 known.add(value)
                 translation.refuse_missing(rule.where(name), call, argument, value)

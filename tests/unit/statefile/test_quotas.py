@@ -1,0 +1,171 @@
+"""Quotas of each profile: the most that is taken, and one more, which is refused with its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.unit.statefile.documents import refusals
+
+TOP = "vpcs: [{vpc_id: v, cidr_blocks: [10.0.0.0/8]}, {vpc_id: old, network_type: classic}]\n"
+
+
+def groups(count: int, more: str = "") -> str:
+    entries = "".join(f"  - {{security_group_id: g{number}, vpc_id: v{more}}}\n" for number in range(count))
+    return f"{TOP}security_groups:\n{entries}"
+
+
+def ports(count: int, first: int = 1) -> str:
+    rule = "      - {{type: ingress, ip_protocol: tcp, port_range: {0}/{0}, cidr_ip: 10.0.0.0/8}}\n"
+    return "".join(rule.format(port) for port in range(first, first + count))
+
+
+def eni(group_ids: str, addresses: str = "10.0.0.1", more: str = "vpc_id: v") -> str:
+    own = f"network_interface_id: e, {more}, private_ip_addresses: [{addresses}]"
+    return f"network_interfaces:\n  - {{{own}, security_group_ids: [{group_ids}]}}\n"
+
+
+def addresses(count: int) -> str:
+    return ", ".join(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}" for number in range(1, count + 1))
+
+
+def groups_on_eni(count: int) -> str:
+    return groups(count) + eni(", ".join(f"g{number}" for number in range(count)))
+
+
+def rules_in_group(count: int) -> str:
+    return f"{TOP}security_groups:\n  - security_group_id: g\n    vpc_id: v\n    rules:\n{ports(count)}"
+
+
+def rules_on_eni(count: int) -> str:
+    """Over five groups, so that none passes its own limit."""
+    share = [count // 5 + (number < count % 5) for number in range(5)]
+    body = "".join(
+        f"  - security_group_id: g{number}\n    vpc_id: v\n    rules:\n{ports(size, 1 + 1000 * number)}"
+        for number, size in enumerate(share)
+    )
+    return f"{TOP}security_groups:\n{body}" + eni("g0, g1, g2, g3, g4")
+
+
+def group_remotes(count: int) -> str:
+    rule = "      - {{type: ingress, ip_protocol: tcp, port_range: {0}/{0}, source_security_group_id: g0}}\n"
+    rules = "".join(rule.format(port) for port in range(1, count + 1))
+    return f"{groups(1)}  - security_group_id: g\n    vpc_id: v\n    rules:\n{rules}"
+
+
+def members(count: int) -> str:
+    """One ENI holds them all; the last is a delegated prefix, which counts as one."""
+    more = "vpc_id: v, ipv4_prefixes: [10.200.0.0/28]"
+    return groups(1) + eni("g0", addresses(count - 1), more)
+
+
+def classic_members(count: int) -> str:
+    return f"{TOP}security_groups:\n  - {{security_group_id: g0, vpc_id: old}}\n" + eni(
+        "g0", addresses(count), "vpc_id: old"
+    )
+
+
+def advanced_members(count: int) -> str:
+    return groups(1, ", security_group_type: enterprise") + eni("g0", addresses(count))
+
+
+def prefix_lists(count: int) -> str:
+    entry = "  - {{prefix_list_id: pl{0}, address_family: IPv4, max_entries: 1}}\n"
+    return "prefix_lists:\n" + "".join(entry.format(number) for number in range(count))
+
+
+def entries_in_list(count: int) -> str:
+    return f"prefix_lists:\n  - {{prefix_list_id: pl, address_family: IPv4, max_entries: {count}}}\n"
+
+
+def lists_in_rules(cost: int) -> str:
+    """A rule costs what its lists may come to hold; one on both lists costs the product."""
+    rest = cost - 150
+    lists = (
+        "prefix_lists: [{prefix_list_id: pl, address_family: IPv4, max_entries: 15}]\n"
+        "port_lists: [{port_list_id: prl, max_entries: 10}]\n"
+    )
+    rule = "      - {type: ingress, ip_protocol: tcp, port_list_id: prl, prefix_list_id: pl}\n"
+    return f"{TOP}{lists}security_groups:\n  - security_group_id: g\n    vpc_id: v\n    rules:\n{rule}{ports(rest)}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """`make(most)` is taken, `make(most + 1)` refused at `pointer`; None where the profile has no such limit."""
+
+    name: str
+    profile: str
+    make: object
+    most: int | None
+    code: str
+    pointer: str
+    what: str
+
+
+ROWS = tuple(
+    Row(f"{name}, {profile}", profile, make, most, code, pointer, what)
+    for name, make, limits, code, pointer, what in (
+        ("groups per ENI", groups_on_eni, (5, 10), "InstanceSecurityGroupLimitExceeded",
+         "/network_interfaces/0/security_group_ids", "too many groups on the ENI"),
+        ("rules per group", rules_in_group, (200, None), "AuthorizationLimitExceed", "/security_groups/0/rules",
+         "too many rules in the group"),
+        ("rules per group, lists among them", lists_in_rules, (200, None), "AuthorizationLimitExceed",
+         "/security_groups/0/rules", "too many rules in the group"),
+        ("rules per ENI", rules_on_eni, (1000, 1000), "AclLimitExceed", "/network_interfaces/0/security_group_ids",
+         "too many rules on the ENI, over all its groups"),
+        ("rules with a group as remote", group_remotes, (20, 20), "AuthorizedGroupRule.LimitExceed",
+         "/security_groups/1/rules", "too many rules with a group as remote"),
+        ("members of a basic group", members, (2000, 6000), "SecurityGroupInstanceLimitExceed", "/security_groups/0",
+         "too many members in the group"),
+        ("members of a classic group", classic_members, (1000, 1000), "SecurityGroupInstanceLimitExceed",
+         "/security_groups/0", "too many members in the group"),
+        ("members of an advanced group", advanced_members, (65536, 65536), "InvalidOperation.EniCountExceeded",
+         "/security_groups/0", "too many members in the group"),
+        ("prefix lists", prefix_lists, (100, 100), "LimitExceed.PrefixList", "/prefix_lists/100",
+         "too many prefix lists"),
+        ("entries of a prefix list", entries_in_list, (200, 200), "InvalidMaxEntries.Malformed",
+         "/prefix_lists/0/max_entries", "too many entries in a prefix list"),
+    )
+    for profile, most in zip(("seed", "2026"), limits, strict=True)
+)  # fmt: skip
+
+
+def text_of(row: Row, count: int) -> str:
+    assert callable(row.make)
+    return str(row.make(count))
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.most], ids=lambda row: row.name)
+def test_a_limit_may_be_reached_but_not_passed(row: Row, tmp_path: Path) -> None:
+    assert row.most is not None
+    assert codes(row, row.most, tmp_path) == []
+    found = refusals(tmp_path, text_of(row, row.most + 1), profile=row.profile)
+    problem = next(problem for problem in found if problem.code == row.code)
+    assert (problem.where.pointer, problem.message) == (row.pointer, row.what)
+    assert problem.where.line > 0
+    assert (problem.value, problem.expected) == (str(row.most + 1), f"at most {row.most} (profile {row.profile})")
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.most], ids=lambda row: row.name)
+def test_a_profile_without_a_limit_has_none(row: Row, tmp_path: Path) -> None:
+    assert codes(row, 900, tmp_path) == []
+
+
+def codes(row: Row, count: int, folder: Path) -> list[str]:
+    return [problem.code for problem in refusals(folder, text_of(row, count), profile=row.profile)]
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.profile == "seed"], ids=lambda row: row.name)
+def test_unlimited_switches_every_quota_off(row: Row, tmp_path: Path) -> None:
+    assert row.most is not None
+    assert refusals(tmp_path, text_of(row, row.most + 1), profile="unlimited") == ()
+
+
+def test_the_address_of_an_internet_interface_is_no_member(tmp_path: Path) -> None:
+    text = classic_members(1000) + (
+        "  - {network_interface_id: f, vpc_id: old, nic_type: internet, private_ip_addresses: [198.51.100.1],"
+        " security_group_ids: [g0]}\n"
+    )
+    assert refusals(tmp_path, text) == ()
