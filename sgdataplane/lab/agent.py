@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import ctypes
 import itertools
 import json
@@ -23,7 +24,8 @@ from typing import Any
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host import conntrack, netns
 from sgdataplane.lab.exchange import Exchange, Question
-from sgdataplane.lab.listeners import Listeners
+from sgdataplane.lab.frames import ASK, Message
+from sgdataplane.lab.listeners import AF, Listeners
 from sgdataplane.lab.tap import OUT, Tap, TapEnd
 from sgdataplane.net.values import Address, Family
 
@@ -62,7 +64,7 @@ class Agent:
         number = next(self._numbers)
         self._exchanges[number] = exchange
         answered = await exchange.wait_answered(QUICK_S)
-        left, control = (True, "") if answered else await self._did_leave(exchange, ifname)
+        left, control = (True, "") if answered else await self._did_leave(exchange.key, ifname)
         return {
             "error": "",
             "number": number,
@@ -79,16 +81,42 @@ class Agent:
             await self._listeners.ensure(question.protocol, 0, question.family)
         return Exchange(question, self._listeners)
 
-    async def _did_leave(self, exchange: Exchange, ifname: str) -> tuple[bool, str]:
+    async def _did_leave(self, key: str, ifname: str) -> tuple[bool, str]:
         """Prove the tap, then ask it; twice, since a first packet waits for its neighbour to be resolved."""
         tap, control = self._taps[ifname], ""
         for pause in (RESOLVE_S, 0.0):
-            if not tap.count(OUT, exchange.key):
+            if not tap.count(OUT, key):
                 control = await tap.prove()
-            if control or tap.count(OUT, exchange.key):
+            if control or tap.count(OUT, key):
                 break
-            await tap.wait_seen(OUT, exchange.key, pause)
-        return tap.count(OUT, exchange.key) > 0, control
+            await tap.wait_seen(OUT, key, pause)
+        return tap.count(OUT, key) > 0, control
+
+    async def watch(self, protocol: int, family: str) -> dict[str, object]:
+        """Begin to count hand-made packets of a protocol."""
+        await self._listeners.watch(protocol, Family(family))
+        return {}
+
+    async def inject(self, packets: list[str], target: str, ifname: str, key: str) -> dict[str, object]:
+        """Send whole IP packets, given in hex, from a raw socket; then as `send`."""
+        family = Address.parse(target).family
+        sent_error = 0
+        with socket.socket(AF[family], socket.SOCK_RAW, socket.IPPROTO_RAW) as door:
+            for packet in packets:
+                try:
+                    door.sendto(bytes.fromhex(packet), (target, 0))
+                except OSError as error:
+                    sent_error = error.errno or -1
+        left, control = await self._did_leave(key, ifname)
+        return {"left": left, "control": control, "sent_error": sent_error}
+
+    async def watch_self(self, protocol: int, address: str, token: str, seconds: float) -> dict[str, object]:
+        """Send this node a token over loopback: whoever counts hand-made packets must count it."""
+        family = Address.parse(address).family
+        with socket.socket(AF[family], socket.SOCK_RAW, protocol) as door:
+            door.bind((address, 0))
+            door.sendto(Message(ASK, token).encode(), (address, 0))
+        return {"alive": await self._listeners.wait_counted(token, seconds) > 0}
 
     async def finish(self, number: int, seconds: float) -> dict[str, object]:
         """Wait for the answer at most so long, and say how the exchange stands; it goes on until `close`."""
@@ -182,13 +210,12 @@ def run_node(connection: socket.socket, netns_name: str, ends: list[dict[str, st
 
 
 def start_nodes(control: socket.socket) -> None:
-    """Fork a process for each message with a socket attached, until the control socket closes."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    """Fork a process for each message with a socket attached, until the control socket closes; then wait for all."""
     starter = os.getpid()
     while True:
         data, ancillary, _, _ = control.recvmsg(1 << 16, socket.CMSG_SPACE(4))
         if not data:
-            return
+            break
         fd = array.array("i", ancillary[0][2])[0]
         if os.fork() == 0:
             control.close()
@@ -198,6 +225,9 @@ def start_nodes(control: socket.socket) -> None:
                 os._exit(run_node(socket.socket(fileno=fd), request["netns"], request["ends"]))
             os._exit(1)
         os.close(fd)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class Listeners:
         self.counted: Counter[str] = Counter()
         self._lock = asyncio.Lock()
         self._open: set[tuple[int, int, Family]] = set()
+        self._watched: dict[tuple[int, Family], socket.socket] = {}
         self._kept: list[object] = []
         self._waiting: dict[str, asyncio.Event] = {}
         self._answers: dict[str, asyncio.Event] = {}
@@ -52,6 +53,14 @@ class Listeners:
             else:
                 self._add_datagrams(protocol, port, family)
             self._open.add(place)
+
+    async def watch(self, protocol: int, family: Family) -> None:
+        """Count, and answer nothing: for hand-made packets of any protocol, TCP and UDP included."""
+        async with self._lock:
+            if (protocol, family) not in self._watched:
+                sock = _bound(socket.SOCK_RAW, protocol, 0, family)
+                asyncio.get_running_loop().add_reader(sock, _read_all, sock, family, self._on_watched)
+                self._watched[protocol, family] = sock
 
     async def wait_counted(self, token: str, seconds: float) -> int:
         """How often the token came in; waits until it has, at most so long."""
@@ -113,6 +122,9 @@ class Listeners:
         elif arrival.icmp_type == frames.ECHO_REPLY[family]:
             self._note_answer(arrival.message.token)
 
+    def _on_watched(self, _: socket.socket, __: Family, arrival: Arrival) -> None:
+        self._count(arrival.message.token)
+
     def _note_answer(self, token: str) -> None:
         if token in self._answers:
             self._answers[token].set()
@@ -161,7 +173,7 @@ def _read_all(sock: socket.socket, family: Family, handle: Handler) -> None:
         payload = data[(data[0] & 15) * 4 :] if sock.type == socket.SOCK_RAW and family is Family.IPV4 else data
         message = Message.find(payload)
         if message is not None and payload:
-            info = _reply_info(ancillary, family)
+            info = _reply_info(ancillary, family) if ancillary else b""
             handle(sock, family, Arrival(message, sender, info, payload[0]))
 
 

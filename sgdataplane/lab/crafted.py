@@ -1,0 +1,94 @@
+"""Hand-made packets, for what no socket sends: fragments, odd flags, other people's addresses.
+
+Owns the evidence about them, which is that of probe.py without an answer: they are counted or not. Is given packets
+built with scapy around a token. Must not know what policy expects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scapy.packet import Packet
+
+from sgdataplane.errors import LabError
+from sgdataplane.lab import frames
+from sgdataplane.lab.fleet import Fleet, run_fleet
+from sgdataplane.lab.frames import ASK, Message
+from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.probe import ACCEPT, ALIVE_S, ARRIVE_S, DROP, EGRESS, GRACE_S, INGRESS, UNKNOWN, End, Observation
+from sgdataplane.lab.tap import IN
+from sgdataplane.net.values import Family
+
+ETHERTYPE = {Family.IPV4: frames.ETH_IPV4, Family.IPV6: frames.ETH_IPV6}
+
+
+@dataclass(frozen=True, slots=True)
+class Crafted:
+    """What to send. `build` makes the IP packets, in the order of sending, around a payload that holds the token; the
+    receiver counts it in packets of transport `protocol`, reassembled."""
+
+    source: End
+    target: End
+    protocol: int
+    build: Callable[[bytes], tuple[Packet, ...]]
+
+    @property
+    def family(self) -> Family:
+        return self.target.address.family
+
+
+def observe_crafted(lab: Lab, crafted: Crafted) -> Observation:
+    """Send it in a running lab, and say what became of it. LabError if its first packet can't be told from others."""
+    nodes = tuple(lab.topology.node[end.node] for end in (crafted.source, crafted.target))
+
+    async def run() -> Observation:
+        async with run_fleet(nodes) as fleet:
+            return await observe_in(fleet, crafted)
+
+    return asyncio.run(run())
+
+
+async def observe_in(fleet: Fleet, crafted: Crafted) -> Observation:
+    """The same with a fleet that runs."""
+    target, token = crafted.target, os.urandom(8).hex()
+    packets = [bytes(packet) for packet in crafted.build(Message(ASK, token).encode())]
+    key = key_of_packet(packets[0], crafted.family)
+    await fleet.call(target.node, "watch", protocol=crafted.protocol, family=crafted.family.value)
+    arguments = {"target": str(target.address), "ifname": crafted.source.ifname, "key": key}
+    sent = await fleet.call(crafted.source.node, "inject", packets=[packet.hex() for packet in packets], **arguments)
+    if not sent["left"]:
+        why = "it was sent and not seen on the sender's wire"
+        if sent["control"]:
+            return Observation(UNKNOWN, evidence=(why, sent["control"]))
+        return Observation(DROP, EGRESS, (f"{why}, while a control frame left and was answered",))
+    arrival = {"ifname": target.ifname, "direction": IN, "key": key, "seconds": ARRIVE_S}
+    if not (await fleet.call(target.node, "saw", **arrival))["seen"]:
+        return Observation(UNKNOWN, evidence=("it left the sender and was not seen on the receiver's wire",))
+    return await _judge_arrived(fleet, crafted, token)
+
+
+async def _judge_arrived(fleet: Fleet, crafted: Crafted, token: str) -> Observation:
+    target = crafted.target
+    if (await fleet.call(target.node, "counted", token=token, seconds=GRACE_S))["count"]:
+        return Observation(ACCEPT, evidence=("the receiver's socket got the token",))
+    ask = {"protocol": crafted.protocol, "address": str(target.address), "token": os.urandom(8).hex()}
+    alive = await fleet.call(target.node, "watch_self", **ask, seconds=ALIVE_S)
+    if (await fleet.call(target.node, "counted", token=token, seconds=0.0))["count"]:
+        return Observation(ACCEPT, evidence=("the receiver's socket got the token, late",))
+    seen = "it was seen on the receiver's wire and no socket got it"
+    if not alive["alive"]:
+        return Observation(UNKNOWN, evidence=(seen, "but the counter did not count its own node's packet either"))
+    return Observation(DROP, INGRESS, (f"{seen}, while one of its own node was counted",))
+
+
+def key_of_packet(packet: bytes, family: Family) -> str:
+    """What taps call the packet. LabError if nothing."""
+    key = frames.key_of_frame(bytes(12) + ETHERTYPE[family].to_bytes(2, "big") + packet)
+    if key is None:
+        raise LabError(
+            "hand-made packet", "a tap must know its first one: by ports, an echo's identifier, or the token"
+        )
+    return key
