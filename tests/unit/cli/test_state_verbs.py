@@ -1,0 +1,222 @@
+"""sgdp check, import and export: what they print, where, and the exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgdataplane.cli.main import main
+from sgdataplane.statefile import load
+
+GOOD = """\
+version: 1
+vpcs: [{vpc_id: vpc-a}]
+security_groups:
+  - {security_group_id: sg-a, vpc_id: vpc-a}
+instances: [{instance_id: i-a}]
+network_interfaces:
+  - network_interface_id: eni-a
+    instance_id: i-a
+    vpc_id: vpc-a
+    private_ip_addresses: [10.0.0.1]
+    security_group_ids: [sg-a]
+"""
+ODD = GOOD.replace(
+    "  - {security_group_id: sg-a, vpc_id: vpc-a}\n",
+    "  - security_group_id: sg-a\n    vpc_id: vpc-a\n    rules:\n"
+    "      - {security_group_rule_id: sgr-1, type: ingress, ip_protocol: tcp, port_range: 22/22, cidr_ip: 0.0.0.0/0}\n"
+    "      - {security_group_rule_id: sgr-2, type: ingress, ip_protocol: tcp, port_range: 80/80,"
+    " cidr_ip: 10.1.0.0/8}\n",
+)
+BAD = GOOD.replace("[sg-a]", "[sg-b]").replace("vpc_id: vpc-a\n", "vpc_id: vpc-b\n")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state.yaml"
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> Any:  # noqa: ANN401  # whatever the JSON holds
+    return json.loads(capsys.readouterr().out)
+
+
+def test_check_says_what_a_good_state_holds(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state.write_text(GOOD, encoding="utf-8")
+    assert run("check", state) == 0
+    assert capsys.readouterr().out == "ok: 1 VPC, 1 security group, 0 rules, 1 instance, 1 ENI\n"
+
+
+def test_check_lists_findings_the_gravest_first_in_columns(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state.write_text(ODD, encoding="utf-8")
+    assert run("check", state) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "high     WideOpenIngress  sg-a sgr-1: open to 0.0.0.0/0: SSH (22)",
+        "warning  MaskedHostBits   sg-a sgr-2: cidr_ip 10.1.0.0/8 has host bits set; read as 10.0.0.0/8",
+    ]
+
+
+@pytest.mark.parametrize(("text", "code"), [(GOOD, 0), (ODD, 1)], ids=["nothing odd", "findings"])
+def test_strict_makes_findings_a_no(text: str, code: int, state: Path) -> None:
+    state.write_text(text, encoding="utf-8")
+    assert run("check", state, "--strict") == code
+    assert run("check", state, "--strict", "--json") == code
+
+
+def test_check_json_of_a_good_state(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state.write_text(ODD, encoding="utf-8")
+    assert run("check", state, "--json") == 0
+    ids = {"security_group_id": "sg-a"}
+    assert printed(capsys) == {
+        "ok": True,
+        "errors": [],
+        "findings": [
+            {
+                "code": "MaskedHostBits",
+                "severity": "warning",
+                "message": "cidr_ip 10.1.0.0/8 has host bits set; read as 10.0.0.0/8",
+                "subject": {**ids, "security_group_rule_id": "sgr-2"},
+            },
+            {
+                "code": "WideOpenIngress",
+                "severity": "high",
+                "message": "open to 0.0.0.0/0: SSH (22)",
+                "subject": {**ids, "security_group_rule_id": "sgr-1"},
+            },
+        ],
+    }
+
+
+def test_check_json_of_a_refused_state(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state.write_text(BAD, encoding="utf-8")
+    assert run("check", state, "--json") == 1
+    assert printed(capsys) == {
+        "ok": False,
+        "errors": [
+            {
+                "code": "InvalidVpcId.NotFound",
+                "message": "the ENI's VPC is not in the state: vpc-b;"
+                " expected the id of one of the vpcs, perhaps vpc-a",
+                "where": {"file": str(state), "line": 9, "pointer": "/network_interfaces/0/vpc_id"},
+            },
+            {
+                "code": "InvalidSecurityGroupId.NotFound",
+                "message": "the security group is not in the state: sg-b;"
+                " expected the id of one of the security groups, perhaps sg-a",
+                "where": {"file": str(state), "line": 11, "pointer": "/network_interfaces/0/security_group_ids/0"},
+            },
+        ],
+        "findings": [],
+    }
+
+
+def test_a_refused_state_is_one_block_a_problem_on_stderr(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state.write_text(BAD, encoding="utf-8")
+    assert run("check", state) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "error: InvalidVpcId.NotFound: the ENI's VPC is not in the state",
+        f"  at:       {state}:9 /network_interfaces/0/vpc_id",
+        "  value:    vpc-b",
+        "  expected: the id of one of the vpcs, perhaps vpc-a",
+        "error: InvalidSecurityGroupId.NotFound: the security group is not in the state",
+        f"  at:       {state}:11 /network_interfaces/0/security_group_ids/0",
+        "  value:    sg-b",
+        "  expected: the id of one of the security groups, perhaps sg-a",
+    ]
+
+
+@pytest.mark.parametrize("verb", [["check"], ["import"], ["export", "--to", "native"]], ids=lambda verb: verb[0])
+def test_a_missing_file_is_refused_by_every_verb(
+    verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*verb, tmp_path / "none") == 1
+    assert "error: InvalidSource.NotFound: no such file or directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("profile", "code"), [("seed", 1), ("2026", 0), ("unlimited", 0)])
+def test_quotas_follow_the_profile(profile: str, code: int, state: Path) -> None:
+    groups = "".join(f"  - {{security_group_id: g{number}, vpc_id: vpc-a}}\n" for number in range(6))
+    ids = ", ".join(f"g{number}" for number in range(6))
+    text = GOOD.replace("  - {security_group_id: sg-a, vpc_id: vpc-a}\n", groups).replace("[sg-a]", f"[{ids}]")
+    state.write_text(text, encoding="utf-8")
+    assert run("check", state, "--profile", profile) == code
+
+
+def test_an_unknown_profile_is_a_usage_error(state: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("check", state, "--profile", "2030")
+    assert caught.value.code == 2
+
+
+def test_a_state_goes_out_as_answers_and_comes_back_equal(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state.write_text(ODD, encoding="utf-8")
+    answers, native = tmp_path / "answers", tmp_path / "native.yaml"
+    assert run("export", state, "--to", "ecs", "-o", answers) == 0
+    assert run("import", answers, "-o", native) == 0
+    assert capsys.readouterr() == ("", "")
+    assert load(native).state == load(state).state
+    assert run("export", answers, "--to", "native") == 0
+    assert capsys.readouterr().out == native.read_text(encoding="utf-8")
+
+
+def test_import_prints_native_yaml_and_notes_on_stderr(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state.write_text(ODD, encoding="utf-8")
+    assert run("import", state) == 0
+    out, err = capsys.readouterr()
+    assert "port_range: 80/80, cidr_ip: 10.0.0.0/8" in out
+    assert err == "note: cidr_ip 10.1.0.0/8 has host bits set; read as 10.0.0.0/8\n"
+
+
+TFSTATE = {
+    "version": 4,
+    "resources": [
+        {
+            "type": "alicloud_security_group",
+            "instances": [{"attributes": {"id": "sg-a", "vpc_id": "vpc-a", "security_group_type": "normal"}}],
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "more"), [("terraform.tfstate", []), ("state.json", ["--from", "terraform"])])
+def test_a_terraform_state_is_known_by_its_name_or_by_the_option(
+    name: str, more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_text(json.dumps(TFSTATE), encoding="utf-8")
+    assert run("import", path, *more) == 0
+    assert "security_group_id: sg-a" in capsys.readouterr().out
+
+
+def test_answers_are_not_written_without_a_folder(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state.write_text(GOOD, encoding="utf-8")
+    with pytest.raises(SystemExit) as caught:
+        run("export", state, "--to", "ecs")
+    assert caught.value.code == 2
+    assert "--to ecs writes a folder of files: say which with -o" in capsys.readouterr().err
+
+
+def test_answers_are_not_written_among_other_files(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state.write_text(GOOD, encoding="utf-8")
+    assert run("export", state, "--to", "ecs", "-o", tmp_path) == 1
+    assert "error: InvalidTarget.NotWritable: the folder isn't empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["state.yaml"]
+
+
+@pytest.mark.parametrize("kind", ["ecs", "native"])
+def test_a_place_that_can_not_be_written_is_refused(kind: str, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state.write_text(GOOD, encoding="utf-8")
+    assert run("export", state, "--to", kind, "-o", state / "inside") == 1
+    assert "error: InvalidTarget.NotWritable: not a directory" in capsys.readouterr().err

@@ -1,0 +1,230 @@
+"""What is odd about a state: each finding where it belongs, and none where it doesn't."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.model.state import CloudState
+from sgdataplane.policy.findings import Finding, Severity, review, subject
+from sgdataplane.statefile import load
+
+TOP = """\
+version: 1
+unknown_security_group_ids: [sg-foreign]
+vpcs: [{vpc_id: vpc-a}, {vpc_id: vpc-b}, {vpc_id: vpc-old, network_type: classic}]
+prefix_lists:
+  - {prefix_list_id: pl-empty, address_family: IPv4, max_entries: 3}
+  - {prefix_list_id: pl-v4, address_family: IPv4, max_entries: 3, entries: [{cidr: 10.0.0.2}]}
+  - {prefix_list_id: pl-v6, address_family: IPv6, max_entries: 3, entries: [{cidr: "2001:db8::/32"}]}
+port_lists:
+  - {port_list_id: prl-empty, max_entries: 3}
+  - {port_list_id: prl-ssh, max_entries: 3, entries: [{port_range: 20/25}]}
+"""
+ENIS = """\
+network_interfaces:
+  - {network_interface_id: eni-1, vpc_id: vpc-a, private_ip_addresses: [10.0.0.1], security_group_ids: [sg-x]}
+  - {network_interface_id: eni-2, vpc_id: vpc-a, private_ip_addresses: [10.0.0.2], security_group_ids: [sg-x]}
+  - {network_interface_id: eni-3, vpc_id: vpc-a, private_ip_addresses: [10.0.0.3], security_group_ids: [sg-y]}
+  - {network_interface_id: eni-4, vpc_id: vpc-b, private_ip_addresses: [10.0.0.3], security_group_ids: [sg-b]}
+"""
+OTHERS = """\
+  - {security_group_id: sg-y, vpc_id: vpc-a}
+  - {security_group_id: sg-empty, vpc_id: vpc-a}
+  - {security_group_id: sg-b, vpc_id: vpc-b}
+"""
+
+
+def state_of(folder: Path, *rules: str, group: str = "inner_access_policy: Drop", others: str = OTHERS) -> CloudState:
+    """A group sg-x with these rules, of ids sgr-0 and on, and two ENIs; sg-y has one, sg-empty none."""
+    lines = "".join(f"      - {{security_group_rule_id: sgr-{n}, {rule}}}\n" for n, rule in enumerate(rules))
+    own = f"  - security_group_id: sg-x\n    vpc_id: vpc-a\n    {group}\n    rules:{'' if rules else ' []'}\n{lines}"
+    path = folder / "state.yaml"
+    path.write_text(f"{TOP}security_groups:\n{own}{others}{ENIS}", encoding="utf-8")
+    return load(path).state
+
+
+def about_rules(state: CloudState) -> list[tuple[str, str, str]]:
+    """(code, severity, message) of all findings but that of sg-empty, which no rule may name."""
+    return [(f.code, f.severity.value, f.message) for f in review(state) if f.code != "UnusedGroup"]
+
+
+IN, OUT = "type: ingress", "type: egress"
+NOTHING = "RemoteMatchesNothing"
+NEVER = "RuleNeverMatches"
+EMPTY = (
+    ("unknown group", f"{IN}, ip_protocol: all, source_security_group_id: sg-foreign", NOTHING,
+     "the rule matches nothing: nothing is known of sg-foreign"),
+    ("group of another VPC", f"{OUT}, ip_protocol: all, dest_security_group_id: sg-b", NOTHING,
+     "the rule matches nothing: sg-b is of another VPC, vpc-b"),
+    ("group without members", f"{IN}, ip_protocol: all, source_security_group_id: sg-empty", NOTHING,
+     "the rule matches nothing: sg-empty has no members"),
+    ("empty prefix list", f"{IN}, ip_protocol: all, prefix_list_id: pl-empty", NOTHING,
+     "the rule matches nothing: pl-empty has no entries"),
+    ("empty port list", f"{IN}, ip_protocol: tcp, port_list_id: prl-empty, cidr_ip: 10.0.0.0/8", NEVER,
+     "the rule can never match: prl-empty has no entries"),
+    ("icmp from an IPv6 block", f'{IN}, ip_protocol: icmp, ipv6_cidr_ip: "::/0"', NEVER,
+     "the rule can never match: icmp doesn't exist in the remote's family"),
+    ("icmpv6 to an IPv4 block", f"{OUT}, ip_protocol: icmpv6, cidr_ip: 10.0.0.0/8", NEVER,
+     "the rule can never match: icmpv6 doesn't exist in the remote's family"),
+    ("icmp from an IPv6 prefix list", f"{IN}, ip_protocol: icmp, prefix_list_id: pl-v6", NEVER,
+     "the rule can never match: icmp doesn't exist in the remote's family"),
+    ("narrowing of another family than the list",
+     f'{IN}, ip_protocol: all, prefix_list_id: pl-v4, ipv6_dest_cidr_ip: "2001:db8::1"', NEVER,
+     "the rule can never match: 2001:db8::1/128 is not of the remote's family"),
+    ("narrowing of another family than the protocol",
+     f'{IN}, ip_protocol: icmp, source_security_group_id: sg-y, ipv6_dest_cidr_ip: "2001:db8::1"', NEVER,
+     "the rule can never match: icmp with 2001:db8::1/128"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "code", "message"), [row[1:] for row in EMPTY], ids=[row[0] for row in EMPTY])
+def test_a_rule_that_matches_nothing_is_reported(rule: str, code: str, message: str, tmp_path: Path) -> None:
+    state = state_of(tmp_path, rule)
+    assert about_rules(state) == [(code, "warning", message)]
+    assert (subject(security_group_id="sg-x", security_group_rule_id="sgr-0")) in [f.subject for f in review(state)]
+
+
+FINE = (
+    f"{IN}, ip_protocol: all, source_security_group_id: sg-y",
+    f"{IN}, ip_protocol: icmp, source_security_group_id: sg-y, dest_cidr_ip: 10.0.0.1",
+    f"{IN}, ip_protocol: tcp, port_range: 22/22, prefix_list_id: pl-v4",
+    f'{OUT}, ip_protocol: icmpv6, ipv6_cidr_ip: "::/0"',
+    f"{IN}, ip_protocol: tcp, port_list_id: prl-ssh, cidr_ip: 10.0.0.0/8",
+    f"{IN}, ip_protocol: tcp, port_range: 80/80, cidr_ip: 0.0.0.0/0",
+    f"{IN}, ip_protocol: udp, port_range: 1/65535, cidr_ip: 0.0.0.0/0",
+    f"{IN}, ip_protocol: icmp, cidr_ip: 0.0.0.0/0",
+    f"{IN}, ip_protocol: tcp, port_range: 22/22, cidr_ip: 0.0.0.0/0, dest_cidr_ip: 10.0.0.1",
+    f"{IN}, ip_protocol: tcp, port_range: 22/22, cidr_ip: 0.0.0.0/1",
+    f"{IN}, ip_protocol: tcp, port_range: 22/22, cidr_ip: 0.0.0.0/0, policy: drop",
+    f"{OUT}, ip_protocol: all, cidr_ip: 0.0.0.0/0",
+    f"{OUT}, ip_protocol: tcp, port_range: 22/22, cidr_ip: 0.0.0.0/0",
+)
+
+
+@pytest.mark.parametrize("rule", FINE)
+def test_a_rule_that_is_fine_is_not_reported(rule: str, tmp_path: Path) -> None:
+    assert about_rules(state_of(tmp_path, rule)) == []
+
+
+SSH = f"{IN}, ip_protocol: tcp, port_range: 22/22, cidr_ip: 0.0.0.0/0, priority: 5"
+ALL = f"{IN}, ip_protocol: all, cidr_ip: 0.0.0.0/0, priority: 5"
+OPEN = (
+    ("SSH", (SSH,), "open to 0.0.0.0/0: SSH (22)"),
+    ("RDP over IPv6", (f'{IN}, ip_protocol: tcp, port_range: 3389/3389, ipv6_cidr_ip: "::/0"',),
+     "open to ::/0: RDP (3389)"),
+    ("a range", (f"{IN}, ip_protocol: tcp, port_range: 3000/6000, cidr_ip: 0.0.0.0/0",),
+     "open to 0.0.0.0/0: MySQL (3306), RDP (3389), PostgreSQL (5432), VNC (5900)"),
+    ("a port list", (f"{IN}, ip_protocol: tcp, port_list_id: prl-ssh, cidr_ip: 0.0.0.0/0",),
+     "open to 0.0.0.0/0: SSH (22), Telnet (23)"),
+    ("everything", (ALL,), "everything from 0.0.0.0/0 is accepted, on every protocol and port"),
+    ("a weaker drop hides nothing", (SSH, f"{ALL[:-1]}6, policy: drop"), "open to 0.0.0.0/0: SSH (22)"),
+    ("a drop of the other family hides nothing", (SSH, f'{IN}, ip_protocol: all, ipv6_cidr_ip: "::/0", policy: drop'),
+     "open to 0.0.0.0/0: SSH (22)"),
+    ("a drop for some hides nothing", (SSH, f"{IN}, ip_protocol: all, cidr_ip: 10.0.0.0/8, policy: drop"),
+     "open to 0.0.0.0/0: SSH (22)"),
+    ("a drop of some source ports hides nothing",
+     (SSH, f"{IN}, ip_protocol: tcp, port_range: 22/22, source_port_range: 1/9, cidr_ip: 0.0.0.0/0, policy: drop"),
+     "open to 0.0.0.0/0: SSH (22)"),
+    ("a drop of one port leaves the others",
+     (f"{IN}, ip_protocol: tcp, port_range: 22/23, cidr_ip: 0.0.0.0/0", f"{SSH[:-1]}1, policy: drop"),
+     "open to 0.0.0.0/0: Telnet (23)"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("rules", "message"), [row[1:] for row in OPEN], ids=[row[0] for row in OPEN])
+def test_a_door_open_to_everyone_is_reported(rules: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    assert about_rules(state_of(tmp_path, *rules)) == [("WideOpenIngress", "high", message)]
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [f"{SSH}, policy: drop", f"{ALL}, policy: drop", f"{ALL[:-1]}1, policy: drop"],
+    ids=["the same port and priority", "every protocol", "stronger"],
+)
+def test_a_door_that_a_stronger_drop_closes_is_not_reported(drop: str, tmp_path: Path) -> None:
+    assert about_rules(state_of(tmp_path, SSH, drop)) == []
+
+
+@pytest.mark.parametrize("remote", ["cidr_ip: 0.0.0.0/0", 'ipv6_cidr_ip: "::/0"'])
+def test_an_advanced_group_that_may_send_anywhere_is_worth_knowing(remote: str, tmp_path: Path) -> None:
+    rule = f"{OUT}, ip_protocol: all, {remote}"
+    state = state_of(tmp_path, rule, group="security_group_type: enterprise")
+    assert about_rules(state) == [("WideOpenEgress", "info", "the group may send anything to everywhere")]
+
+
+def test_a_group_that_nothing_uses_is_worth_knowing(tmp_path: Path) -> None:
+    assert review(state_of(tmp_path)) == (
+        Finding(
+            "UnusedGroup",
+            Severity.INFO,
+            "no ENI is in the group and no rule names it",
+            (("security_group_id", "sg-empty"),),
+        ),
+    )
+
+
+ACCEPT = "inner_access_policy: Accept"
+DROP = "policy: drop"
+VOID = "the drop has no effect between members of sg-x, whose inner policy is Accept"
+VOID_DROPS = (
+    ("a block with a member", f"{IN}, ip_protocol: all, cidr_ip: 10.0.0.0/30, {DROP}", "warning"),
+    ("one member", f"{OUT}, ip_protocol: tcp, port_range: 1/9, cidr_ip: 10.0.0.2, {DROP}", "warning"),
+    ("a prefix list with a member", f"{IN}, ip_protocol: all, prefix_list_id: pl-v4, {DROP}", "warning"),
+    ("everyone", f"{IN}, ip_protocol: all, cidr_ip: 0.0.0.0/0, {DROP}, priority: 100", "info"),
+)
+
+
+@pytest.mark.parametrize(("rule", "severity"), [row[1:] for row in VOID_DROPS], ids=[row[0] for row in VOID_DROPS])
+def test_a_drop_that_inner_accept_makes_void_is_reported(rule: str, severity: str, tmp_path: Path) -> None:
+    assert about_rules(state_of(tmp_path, rule, group=ACCEPT)) == [("VoidDrop", severity, VOID)]
+    assert about_rules(state_of(tmp_path, rule)) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        f"{IN}, ip_protocol: all, cidr_ip: 10.0.0.3, {DROP}",
+        f"{IN}, ip_protocol: all, cidr_ip: 192.0.2.0/24, {DROP}",
+        f'{IN}, ip_protocol: all, ipv6_cidr_ip: "2001:db8::/32", {DROP}',
+        f"{IN}, ip_protocol: all, source_security_group_id: sg-y, {DROP}",
+        f"{IN}, ip_protocol: all, cidr_ip: 10.0.0.2",
+    ],
+    ids=["a member of another group", "outsiders", "the other family", "another group", "an accept"],
+)
+def test_a_rule_that_inner_accept_leaves_alone_is_not_reported(rule: str, tmp_path: Path) -> None:
+    assert about_rules(state_of(tmp_path, rule, group=ACCEPT)) == []
+
+
+def test_a_drop_of_a_group_whose_members_share_an_accepting_group_is_void(tmp_path: Path) -> None:
+    """eni-1 drops what comes from sg-y, but eni-1 and eni-3 are together in sg-z, which accepts within."""
+    others = OTHERS + "  - {security_group_id: sg-z, vpc_id: vpc-a}\n"
+    rule = f"{IN}, ip_protocol: all, source_security_group_id: sg-y, {DROP}"
+    state = state_of(tmp_path, rule, others=others)
+    joined = tuple(
+        replace(eni, security_group_ids=(*eni.security_group_ids, "sg-z"))
+        if eni.network_interface_id in ("eni-1", "eni-3")
+        else eni
+        for eni in state.network_interfaces
+    )
+    (finding,) = about_rules(replace(state, network_interfaces=joined))
+    assert finding[0] == "VoidDrop"
+    assert "members of sg-z" in finding[2]
+
+
+def test_a_drop_of_the_only_member_against_itself_is_not_void(tmp_path: Path) -> None:
+    state = state_of(tmp_path, f"{IN}, ip_protocol: all, cidr_ip: 10.0.0.1, {DROP}", group=ACCEPT)
+    alone = tuple(eni for eni in state.network_interfaces if eni.network_interface_id != "eni-2")
+    assert about_rules(replace(state, network_interfaces=alone)) == []
+
+
+def test_a_delegated_prefix_of_a_member_is_found_too(tmp_path: Path) -> None:
+    rule = f"{IN}, ip_protocol: all, cidr_ip: 10.7.0.9, {DROP}"
+    state = state_of(tmp_path, rule, group=ACCEPT)
+    text = (tmp_path / "state.yaml").read_text(encoding="utf-8")
+    assert about_rules(state) == []
+    text = text.replace("[10.0.0.2], security", "[10.0.0.2, 10.7.0.1], ipv4_prefixes: [10.7.0.0/28], security")
+    (tmp_path / "state.yaml").write_text(text, encoding="utf-8")
+    assert about_rules(load(tmp_path / "state.yaml").state) == [("VoidDrop", "warning", VOID)]
