@@ -231,5 +231,4 @@ def start_nodes(control: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the orchestrator's to handle; it then closes our sockets
     start_nodes(socket.socket(fileno=int(sys.argv[1])))

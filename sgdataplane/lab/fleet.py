@@ -106,12 +106,16 @@ async def run_fleet(nodes: Iterable[Node]) -> AsyncIterator[Fleet]:
 
 
 def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
-    """A fresh interpreter to fork from: this process may have threads and much else open."""
+    """A fresh interpreter to fork from: this process may have threads and much else open.
+
+    In a session of its own: a Ctrl-C is ours to handle, and the sockets that we then close end it.
+    """
     root = str(Path(sgdataplane.__file__).parent.parent)
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
     command = [sys.executable, "-m", "sgdataplane.lab.agent", str(theirs.fileno())]
     with theirs:
-        return subprocess.Popen(command, pass_fds=(theirs.fileno(),), env={**os.environ, "PYTHONPATH": path})
+        environment = {**os.environ, "PYTHONPATH": path}
+        return subprocess.Popen(command, pass_fds=(theirs.fileno(),), env=environment, start_new_session=True)
 
 
 async def _open_channel(control: socket.socket, node: Node) -> Channel:

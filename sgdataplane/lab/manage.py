@@ -6,8 +6,6 @@ enforcer. Must not know how links are made or policy is compiled.
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +14,7 @@ from sgdataplane.enforce import Desired
 from sgdataplane.errors import LabError, SgDataplaneError
 from sgdataplane.host import netns
 from sgdataplane.lab import build
+from sgdataplane.lab.interrupts import interrupts_held
 from sgdataplane.lab.record import CHANGING, LabFolder, LabRecord, lab_names
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Node, Topology, plan
 from sgdataplane.model.options import DEFAULTS, Options
@@ -70,15 +69,15 @@ def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:
     """Build a lab. LabError if one of that name is there; on any failure, or Ctrl-C, nothing of it stays."""
     folder = LabFolder(record.name)
     with folder.locked():
-        if folder.load() is not None:
-            raise LabError(f"lab {record.name}", "it is there already; `sgdp lab apply` changes it, `down` removes it")
+        refuse_existing(record.name)
         lab = make_lab(record, state)
         _refuse_taken(lab.topology.netns_names)
         record = replace(record, namespaces=lab.topology.netns_names, phase=CHANGING)
         folder.store(record)
         try:
-            _build(record, lab, None, enforce)
-            record = folder.store_applied(record, state)
+            with interrupts_held():
+                _build(record, lab, None, enforce)
+                record = folder.store_applied(record, state)
         except BaseException:  # whatever it was, also an interrupt: leave nothing, then let it pass
             with interrupts_held():
                 build.remove(record.namespaces)
@@ -87,8 +86,15 @@ def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:
     return replace(lab, record=record)
 
 
+def refuse_existing(name: str) -> None:
+    """LabError if there is a lab of that name, in whatever condition."""
+    if LabFolder(name).load() is not None:
+        raise LabError(f"lab {name}", "it is there already; `sgdp lab apply` changes it, `down` removes it")
+
+
 def apply(name: str, state: CloudState, enforce: Enforcer) -> Lab:
-    """Change a running lab to another state; returns when that is in force. On failure the former state is put back."""
+    """Change a running lab to another state; returns when that is in force. On failure the former state is put back,
+    and a Ctrl-C waits until the change is whole."""
     folder = LabFolder(name)
     with folder.locked():
         record, former_state = _load(folder)
@@ -96,14 +102,15 @@ def apply(name: str, state: CloudState, enforce: Enforcer) -> Lab:
         added = tuple(n for n in wanted.topology.netns_names if n not in record.namespaces)
         _refuse_taken(added)
         changing = replace(record, phase=CHANGING, namespaces=record.namespaces + added)
-        folder.store(changing)
-        try:
-            _build(changing, wanted, former, enforce)
-        except SgDataplaneError:
-            _build(changing, former, None, enforce)  # how far the change came isn't known, so all is compared
-            folder.store(record)
-            raise
-        record = folder.store_applied(replace(changing, namespaces=wanted.topology.netns_names), state)
+        with interrupts_held():
+            folder.store(changing)
+            try:
+                _build(changing, wanted, former, enforce)
+            except SgDataplaneError:
+                _build(changing, former, None, enforce)  # how far the change came isn't known, so all is compared
+                folder.store(record)
+                raise
+            record = folder.store_applied(replace(changing, namespaces=wanted.topology.netns_names), state)
     return replace(wanted, record=record)
 
 
@@ -121,22 +128,6 @@ def down(name: str) -> tuple[str, ...]:
             build.remove(found)
             folder.remove()
     return found
-
-
-@contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Let a Ctrl-C wait until the block is done: it removes what nobody would remove after it."""
-    waiting: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # only the main thread is interrupted
-        yield
-        return
-    former = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)
-    if waiting:
-        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -107,15 +107,14 @@ def _refuse_unknown(path: Path, table: dict[str, Any], known: set[str]) -> None:
 def run_scenario(scenario: Scenario, name: str, enforce: Enforcer) -> Generator[StepResult, None, None]:
     """Run it step by step in a lab of that name, which is gone when the iterator is done, closed or has failed."""
     record = replace(manage.default_record(name), externals=scenario.externals)
-    lab = None
+    manage.refuse_existing(name)
     try:
-        for step in scenario.steps:
+        for number, step in enumerate(scenario.steps):
             state = load(step.state).state
-            lab = manage.up(record, state, enforce) if lab is None else manage.apply(name, state, enforce)
+            lab = manage.apply(name, state, enforce) if number else manage.up(record, state, enforce)
             yield run_step(lab, step, scenario.services)
     finally:
-        if lab is not None:
-            manage.down(name)
+        manage.down(name)
 
 
 def run_step(

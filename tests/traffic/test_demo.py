@@ -1,0 +1,74 @@
+"""The demo as a process: it shows what it promises, and leaves nothing, also when it is interrupted half-way."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.host import netns
+
+pytestmark = pytest.mark.traffic
+
+ROOT = Path(__file__).parents[2]
+START_S, END_S = 30.0, 30.0
+
+
+def start(*module: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", *module]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def left_of(process: subprocess.Popen[str]) -> list[str]:
+    return [name for name in netns.list_names() if name.startswith(f"demo{process.pid}-")]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(("sgdataplane.lab.demo",), id="demo"),
+        pytest.param(("sgdataplane.lab", "run", "netns-lab/scenarios/40-group-remote"), id="run a scenario"),
+    ],
+)
+def test_demo_shows_expected_beside_observed_and_leaves_nothing(module: tuple[str, ...]) -> None:
+    with start(*module) as process:
+        printed, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert "expected/observed: A accept, - drop" in printed
+    assert "A/A" in printed
+    assert "-/-" in printed
+    assert "0 disagree with the policy" in printed
+    assert "every packet did what the policy says" in printed
+    assert left_of(process) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("existing", [pytest.param(1, id="while building"), pytest.param(9, id="while probing")])
+def test_interrupted_demo_takes_its_lab_down(number: signal.Signals, existing: int) -> None:
+    with start("sgdataplane.lab.demo") as process:
+        wait_exist(process, existing)
+        process.send_signal(number)
+        printed, errors = process.communicate(timeout=END_S)
+    assert process.returncode == 130, printed
+    assert errors == "interrupted; the lab is down\n"
+    assert left_of(process) == []
+
+
+def wait_exist(process: subprocess.Popen[str], count: int) -> None:
+    """Until the demo has made that many namespaces."""
+    deadline = time.monotonic() + START_S
+    while len(left_of(process)) < count:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.001)
+
+
+def test_folder_that_is_no_scenario_is_told() -> None:
+    with start("sgdataplane.lab", "run", "netns-lab") as process:
+        _, errors = process.communicate(timeout=END_S)
+    assert process.returncode == 1
+    assert errors == "error: netns-lab/scenario.toml: No such file or directory\n"
