@@ -12,10 +12,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import Progress, print_json
+
+if TYPE_CHECKING:
+    from sgdataplane.lab.manage import Enforcer, EnforceRequest
 
 T = TypeVar("T")
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
@@ -109,7 +112,9 @@ def run_up(arguments: argparse.Namespace) -> int:
     )
     if arguments.external:
         record = replace(record, externals=tuple(tuple(host.split(",")) for host in arguments.external))
-    lab = manage.up(record, load(arguments.state).state, enforce_policy)
+    state = load(arguments.state).state
+    with Progress("building", len(state.instances)) as progress:
+        lab = manage.up(record, state, _counted(enforce_policy, progress))
     print(report.status_as_text(lab))
     return Exit.DONE
 
@@ -121,9 +126,21 @@ def run_apply(arguments: argparse.Namespace) -> int:
     from sgdataplane.lab.policy import enforce_policy
     from sgdataplane.statefile import load
 
-    lab = manage.apply(arguments.name, load(arguments.state).state, enforce_policy)
+    state = load(arguments.state).state
+    with Progress("changing", len(state.instances)) as progress:
+        lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress))
     print(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs")
     return Exit.DONE
+
+
+def _counted(enforce: Enforcer, progress: Progress) -> Enforcer:
+    """The same enforcer, which shows how many instances are done."""
+
+    def enforce_and_count(request: EnforceRequest) -> None:
+        enforce(request)
+        progress.advance()
+
+    return enforce_and_count
 
 
 def run_down(arguments: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ def drops(where: str, service: str) -> str:
 
 @pytest.fixture(scope="module")
 def lab(make_lab_name: Callable[[], str]) -> Iterator[Lab]:
-    with labs.running(make_lab_name(), labs.state_of(STATE)) as running:
+    with labs.running(make_lab_name(), labs.state_of(STATE), externals=(("2001:db8:ffff::7",),)) as running:
         yield running
 
 
@@ -80,6 +80,16 @@ def test_dropped_on_the_way_out_is_seen_at_egress(
     rules("i-a", f"type filter hook postrouting priority 150; {drops('oifname eth0', service)}")
     observed = labs.observe(lab, sender, receiver, service)
     assert (observed.verdict, observed.where) == ("drop", "egress"), observed
+
+
+@pytest.mark.parametrize("service", ["tcp/22", "udp/53", "icmp"])
+def test_drop_at_egress_is_proven_by_neighbour_discovery_where_there_is_no_ipv4(
+    lab: Lab, rules: Callable[[str, str], None], service: str
+) -> None:
+    outside = "2001:db8:ffff::7"
+    assert labs.observe(lab, outside, "2001:db8:a::2", service).verdict == "accept"
+    rules("ext-2001-db8-ffff--7", f"type filter hook postrouting priority 150; {drops('oifname eth0', service)}")
+    assert labs.observe(lab, outside, "2001:db8:a::2", service).where == "egress"
 
 
 @pytest.mark.parametrize("service", ["tcp/22", "icmp"])

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.errors import HostError, KernelError, LabError
-from sgdataplane.host import netns
+from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import Links
 from sgdataplane.lab import build, manage
 from sgdataplane.lab.manage import EnforceRequest
@@ -202,6 +202,15 @@ def test_policy_is_in_force_before_any_link_is_there(name: str) -> None:
 
     manage.up(labs.record_of(name), STATE, look)
     assert seen == [(f"{name}-i-a", []), (f"{name}-i-b", [])]
+
+
+def test_time_scale_reaches_the_timeouts(name: str) -> None:
+    manage.up(replace(labs.record_of(name), time_scale=0.1), STATE, enforce_policy)
+    assert manage.look(name).record.time_scale == 0.1
+    for node in ("i-a", "i-b"):
+        with netns.inside(f"{name}-{node}"):
+            assert sysctl.read("netfilter/nf_conntrack_udp_timeout") == "3"
+            assert sysctl.read("netfilter/nf_conntrack_tcp_timeout_established") == "91"
 
 
 def test_labs_of_one_state_live_side_by_side_and_go_one_by_one(make_lab_name: Callable[[], str]) -> None:
