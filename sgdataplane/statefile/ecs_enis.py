@@ -83,21 +83,21 @@ def put_addresses(values: dict[str, object], names: dict[str, Place], item: Item
 
 def add_instances(translation: Translation) -> None:
     """The instances listed, and those that ENIs name: DescribeInstances is optional."""
-    with_enis = {fields.values.get("instance_id") for fields in translation.sections.network_interfaces}
-    known: set[object] = set()
+    with_enis = {fields.said("instance_id") for fields in translation.sections.network_interfaces}
+    known = {""}
     for item in translation.answers.objects(ecs.INSTANCES):
-        known.add(item.get("InstanceId"))
+        known.add(item.text("InstanceId"))
         fields = Fields(item.file, item.pointer, translated(item, INSTANCE_NAMES), INSTANCE_NAMES)
         translation.sections.instances.append(fields)
-        if item.get("InstanceId") in with_enis:
+        if item.text("InstanceId") in with_enis:
             continue
         if item.text("InstanceNetworkType").lower() == "classic":
             translation.sections.network_interfaces += classic_interfaces(item, translation)
         elif not translation.answers.of(ecs.INTERFACES):
             translation.refuse_missing(item.where(), ecs.INTERFACES)
     for fields in translation.sections.network_interfaces:
-        instance_id = fields.values.get("instance_id")
-        if instance_id is not None and instance_id not in known:
+        instance_id = fields.said("instance_id")
+        if instance_id not in known:
             known.add(instance_id)
             implied = Fields(fields.file, fields.pointer, {"instance_id": instance_id}, {"instance_id": "InstanceId"})
             translation.sections.instances.append(implied)

@@ -38,8 +38,7 @@ def add_groups(translation: Translation) -> None:
 def remotes(translation: Translation) -> set[str]:
     """Every group that a rule names."""
     rules = [rule for group in translation.sections.security_groups for rule in group.children("rules")]
-    named = {rule.values.get(name) for rule in rules for name in GROUP_REMOTES}
-    return {value for value in named if isinstance(value, str)}
+    return {rule.said(name) for rule in rules for name in GROUP_REMOTES} - {""}
 
 
 def group_fields(item: Item, answers: list[Answer], translation: Translation) -> Fields:

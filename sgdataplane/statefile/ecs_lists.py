@@ -76,11 +76,11 @@ def entries(item: Item, names: Mapping[str, str], translation: Translation) -> t
 def refuse_unknown(translation: Translation, name: str, lists: list[Fields], call: str) -> None:
     """Name the call to make for every list that a rule uses and no answer tells of."""
     argument = "PrefixListId" if call == ecs.PREFIX_LIST else "PortRangeListId"
-    known = {fields.values.get(name) for fields in lists}
+    known = {fields.said(name) for fields in lists}
     for group in translation.sections.security_groups:
         for rule in group.children("rules"):
-            value = rule.values.get(name)
+            value = rule.said(name)
             is_ignored = name == "prefix_list_id" and any(stronger in rule.values for stronger in STRONGER)
-            if isinstance(value, str) and value not in known and not is_ignored:
+            if value and value not in known and not is_ignored:
                 known.add(value)
                 translation.refuse_missing(rule.where(name), call, argument, value)

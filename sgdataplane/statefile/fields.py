@@ -55,6 +55,11 @@ class Fields:
             return self.where(name, found.index(value))
         return self.where(name)
 
+    def said(self, name: str) -> str:
+        """The field's text; "" if it is absent, or no text: what is wrong with it is a Reader's business."""
+        value = self.values.get(name)
+        return value if isinstance(value, str) else ""
+
     def children(self, name: str) -> tuple[Fields, ...]:
         found = self.values.get(name, ())
         return found if isinstance(found, tuple) else ()

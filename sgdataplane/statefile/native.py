@@ -57,8 +57,9 @@ def add_native(document: Document, sections: Sections, problems: Problems) -> No
     check_keys(top, TOP_KEYS, problems)
     if not top.values:
         problems.add(top.where(), "InvalidDocument.Empty", "nothing in it", expected="a state")
-    if top.values.get("version", VERSION) != VERSION:
-        where, value = top.where("version"), top.values["version"]
+    value = top.values.get("version", VERSION)
+    if value != VERSION or type(value) is not int:  # true is an int to Python, and 1.0 equals 1
+        where = top.where("version")
         message = "an unknown version of the format"
         problems.add(where, "InvalidDocument.UnsupportedVersion", message, value=value, expected=str(VERSION))
     for section in KEYS:

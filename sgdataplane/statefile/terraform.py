@@ -120,7 +120,7 @@ class Resources:
         rules: dict[str, list[Fields]] = {}
         for item in self.of("alicloud_security_group_rule"):
             rules.setdefault(item.text("security_group_id"), []).append(as_fields(item, RULE))
-        named = {rule.values.get("source_security_group_id") for found in rules.values() for rule in found}
+        named = {rule.said("source_security_group_id") for found in rules.values() for rule in found} - {""}
         known: set[str] = set()
         for item in self.of("alicloud_security_group"):
             fields = as_fields(item, GROUP)
@@ -128,7 +128,7 @@ class Resources:
             values = {**fields.values, "vpc_id": vpc_id, "rules": tuple(rules.pop(item.text("id"), ()))}
             self.sections.security_groups.append(Fields(item.file, item.pointer, values, fields.names))
             known.add(item.text("id"))
-        self.sections.unknown_groups |= {value for value in named if isinstance(value, str)} - known
+        self.sections.unknown_groups |= named - known
         return [ignored(group_id, len(found)) for group_id, found in rules.items()]
 
     def add_prefix_list(self, item: Item) -> None:

@@ -304,10 +304,11 @@ def test_the_priorities_of_default_groups_are_read(rule: str, tmp_path: Path) ->
     assert refusals(tmp_path, rule_document(f"{{{RULE}, {rule}}}")) == ()
 
 
-def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
-    (problem,) = refusals(tmp_path, "vpcs: []\nversion: 2\n")
+@pytest.mark.parametrize("version", ["2", "1.0", "true", "one"])
+def test_an_unknown_version_is_refused(version: str, tmp_path: Path) -> None:
+    (problem,) = refusals(tmp_path, f"vpcs: []\nversion: {version}\n")
     assert (problem.code, problem.where.line, problem.where.pointer, problem.value, problem.expected) == (
-        "InvalidDocument.UnsupportedVersion", 2, "/version", "2", "1",
+        "InvalidDocument.UnsupportedVersion", 2, "/version", version, "1",
     )  # fmt: skip
 
 
