@@ -29,8 +29,9 @@ MAX_GUESSED = 5_000  # above so many ids a guess at the right spelling costs too
 @dataclass(frozen=True, slots=True)
 class Index:
     """`ids` has every id that the input gives, by section, those of refused objects too, so that one mistake isn't
-    reported again by all who refer to it; the rest are the records that are right in themselves."""
+    reported again by all who refer to it; the rest are the records."""
 
+    problems: Problems
     ids: dict[str, AbstractSet[str]]
     vpc: dict[str, Vpc]
     prefix_list: dict[str, PrefixList]
@@ -45,17 +46,19 @@ class Index:
     def nearest(self, section: str, wanted: str) -> str:
         """What would be right instead of an id that nothing has."""
         ids = self.ids[section]
-        near = difflib.get_close_matches(wanted, ids, n=1) if len(ids) <= MAX_GUESSED else []
+        is_cheap = self.problems.has_room and len(ids) <= MAX_GUESSED
+        near = difflib.get_close_matches(wanted, ids, n=1) if is_cheap else []
         kind = section.replace("_", " ")
         return f"the id of one of the {kind}" + (f", perhaps {near[0]}" if near else "")
 
 
-def make_index(sections: Sections, drafts: Drafts) -> Index:
+def make_index(sections: Sections, drafts: Drafts, problems: Problems) -> Index:
     ids: dict[str, AbstractSet[str]] = {
         section: {str(fields.values.get(name)) for fields in getattr(sections, section)}
         for section, name in ID_FIELD.items()
     }
     return Index(
+        problems,
         ids,
         {draft.record.vpc_id: draft.record for draft in drafts.vpcs},
         {draft.record.prefix_list_id: draft.record for draft in drafts.prefix_lists},

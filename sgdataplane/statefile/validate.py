@@ -20,7 +20,7 @@ SIDE = {Direction.INGRESS: "Source", Direction.EGRESS: "Dest"}
 
 def validate(sections: Sections, drafts: Drafts, profile: str, problems: Problems) -> None:
     """Note everything wrong between the records; `profile` names the quotas (quotas.py)."""
-    index = make_index(sections, drafts)
+    index = make_index(sections, drafts, problems)
     check_unique_ids(sections, problems)
     for group in drafts.security_groups:
         check_group(group, index, problems)
