@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy, with_epoch
-from sgdataplane.compiler.skeleton import EGRESS_HALF, INGRESS_HALF, LAST_EPOCH, TABLE
+from sgdataplane.compiler.marks import EPOCH_FIELDS, LAST_EPOCH
+from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
 from sgdataplane.host.marks import clear_mark_fields
@@ -86,7 +87,7 @@ class KernelSessions:
 
     def forget_epochs(self, epochs: range) -> int:
         with netns.inside(self.namespace):
-            return clear_mark_fields((INGRESS_HALF, EGRESS_HALF), epochs)
+            return clear_mark_fields(EPOCH_FIELDS, epochs)
 
 
 DEFAULT_SETTINGS = Settings()
@@ -120,11 +121,11 @@ def apply(
     started = time.monotonic()
     inventory = kernel.inventory(TABLE)
     stamp = _usable(inventory.stamp)
-    compiled = _compiled(desired, settings.time_scale)
-    epoch = _choose_epoch(stamp, stamp_of(compiled).digest, settings.on_change)
-    held = None if settings.resync else _held(stamp, compiled, previous, settings.time_scale)
+    table = compiled(desired, settings.time_scale)
+    epoch = _choose_epoch(stamp, stamp_of(table).digest, settings.on_change)
+    held = None if settings.resync else _held(stamp, table, previous, settings.time_scale)
     _retire(kernel, sessions, stamp, epoch)
-    steps = plan(held, inventory, with_epoch(compiled, epoch))
+    steps = plan(held, inventory, with_epoch(table, epoch))
     leftover = _run(kernel, steps, is_live=inventory.exists)
     if stamp is None and inventory.exists:
         # Until now the rules have marked sessions with an epoch that nobody knows: it may be this one.
@@ -142,7 +143,8 @@ def apply(
     )
 
 
-def _compiled(desired: Desired, time_scale: float) -> Table:
+def compiled(desired: Desired, time_scale: float = 1.0) -> Table:
+    """The table for it, at the first epoch."""
     policy = resolve(desired.state, desired.interfaces, desired.options)
     enis = tuple(replace(e, connection_tracking=_scaled(e.connection_tracking, time_scale)) for e in policy.enis)
     return compile_policy(replace(policy, enis=enis), desired.options, FIRST_EPOCH)
@@ -159,19 +161,19 @@ def _scaled(timeouts: ConnectionTracking, time_scale: float) -> ConnectionTracki
     )
 
 
-def _held(stamp: Stamp | None, compiled: Table, previous: Desired | None, time_scale: float) -> Table | None:
+def _held(stamp: Stamp | None, table: Table, previous: Desired | None, time_scale: float) -> Table | None:
     """The table that the kernel should hold: the same policy has the same table but for the epoch."""
     if stamp is None:
         return None
-    if stamp.digest == stamp_of(compiled).digest:
-        return with_epoch(compiled, stamp.epoch)
+    if stamp.digest == stamp_of(table).digest:
+        return with_epoch(table, stamp.epoch)
     if previous is None or not previous.interfaces.keys() <= previous.state.eni.keys():
         return None
-    return with_epoch(_compiled(previous, time_scale), stamp.epoch)
+    return with_epoch(compiled(previous, time_scale), stamp.epoch)
 
 
-# epochs: 1..65535 and again from 1. They are two halves; before one is entered, all its epochs, given a long time ago,
-# are taken off the sessions that still carry them. The present epoch is in the other half, so no packet renews them.
+# epochs: 1..LAST_EPOCH and again from 1. They are two halves; before one is entered, all its epochs, given a long time
+# ago, are taken off the sessions that still carry them. The present epoch is in the other half, so no packet renews them.
 
 ALL_EPOCHS = range(FIRST_EPOCH, LAST_EPOCH + 1)
 SECOND_HALF = (LAST_EPOCH + 1) // 2

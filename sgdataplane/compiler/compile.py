@@ -5,13 +5,15 @@ Owns the order of the steps. Is given a resolved policy and the epoch. Must not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from sgdataplane.compiler import skeleton
+from sgdataplane.compiler.eni import Link, eni_chain, errors_chain, shared_chains, timeouts
 from sgdataplane.compiler.lower import Lowering
-from sgdataplane.errors import InternalError
+from sgdataplane.compiler.marks import LAST_EPOCH, MAX_LINKS
+from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
 from sgdataplane.nft import names
@@ -24,30 +26,39 @@ Named = TypeVar("Named", Chain, Map, Counter, Timeout)
 
 
 def compile_policy(policy: HostPolicy, options: Options, epoch: int = FIRST_EPOCH) -> Table:
-    """The table that makes a namespace obey `policy`, with sessions accepted from now on marked `epoch` (1..65535).
+    """The table that makes a namespace obey `policy`, and marks the sessions it accepts with `epoch` (1..LAST_EPOCH).
 
-    LimitError if the policy has more disjoint cells than we hold.
+    LimitError if the policy has more disjoint cells than we hold, or the namespace more ENIs than the mark can tell.
     """
+    if len(policy.enis) > MAX_LINKS:
+        raise LimitError("one namespace's ENIs", MAX_LINKS, len(policy.enis))
     lowering = Lowering(policy.remotes)
     roots = [{hook: lowering.profile(profile, hook) for hook in Direction} for profile in policy.profiles]
     links = [
-        skeleton.Link(eni.ifname, eni.own, roots[eni.profile], skeleton.timeouts(eni.connection_tracking))
+        Link(eni.ifname, eni.private, eni.own, roots[eni.profile], timeouts(eni.connection_tracking))
         for eni in policy.enis
     ]
-    preambles = {hook: skeleton.preamble(hook, options) for hook in Direction}
-    enis = {
-        hook: {link.ifname: skeleton.eni_chain(hook, link, preambles[hook], options) for link in links}
-        for hook in Direction
-    }
-    eni_chains = [chain for hook in Direction for chain in enis[hook].values()]
+    fixed = [_hook(hook, links, options, policy.internal) for hook in Direction]
     table = Table(
         skeleton.TABLE,
-        _sorted([*lowering.chains.values(), *eni_chains, *preambles.values()]),
-        _sorted([*lowering.maps.values(), *(skeleton.dispatch(hook, enis[hook]) for hook in Direction)]),
+        _sorted([*lowering.chains.values(), *(chain for chains, _ in fixed for chain in chains)]),
+        _sorted([*lowering.maps.values(), *(entry for _, maps in fixed for entry in maps)]),
         _sorted([*lowering.counters.values(), *skeleton.fixed_counters()]),
         _sorted({timeout for link in links for timeout in link.timeouts}),
     )
     return with_epoch(table, epoch)
+
+
+def _hook(
+    hook: Direction, links: Sequence[Link], options: Options, internal: Sequence[str]
+) -> tuple[list[Chain], list[Map]]:
+    """The fixed part for one hook, but for what names the epoch."""
+    shared = shared_chains(hook, options)
+    enis = {link.ifname: eni_chain(hook, link, shared, options) for link in links}
+    errors = {link.ifname: errors_chain(hook, link, enis[link.ifname]) for link in links}
+    entry = skeleton.entry_chain(hook, internal)
+    chains = [entry, skeleton.refuse_chain(hook), shared.link, shared.checks, *enis.values(), *errors.values()]
+    return chains, [skeleton.dispatch(hook, enis), skeleton.errors(hook, errors)]
 
 
 def with_epoch(table: Table, epoch: int) -> Table:
@@ -55,9 +66,10 @@ def with_epoch(table: Table, epoch: int) -> Table:
 
     The stamp's digest is of everything else, so that it is equal for equal policies.
     """
-    if not 1 <= epoch <= skeleton.LAST_EPOCH:
-        raise InternalError(f"epoch {epoch} is outside 1..{skeleton.LAST_EPOCH}")
-    moving = {chain.name: chain for hook in Direction for chain in skeleton.epoch_chains(hook, epoch)}
+    if not 1 <= epoch <= LAST_EPOCH:
+        raise InternalError(f"epoch {epoch} is outside 1..{LAST_EPOCH}")
+    ifnames = [str(ifname) for ifname, _ in table.map[skeleton.dispatch_name(Direction.INGRESS)].elements]
+    moving = {chain.name: chain for chain in skeleton.epoch_chains(ifnames, epoch)}
     chains = [chain for chain in table.chains if chain.name not in moving]
     maps = [entry for entry in table.maps if entry.name != skeleton.APPLIED]
     digest = names.digest(render_table(replace(table, chains=tuple(chains), maps=tuple(maps))), 32)

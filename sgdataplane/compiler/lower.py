@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from sgdataplane.compiler.classes import AddressClasses, RemoteSet, Segments, classify
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.diagram import Box, DiagramBuilder, Dim, Leaf, Node
+from sgdataplane.errors import InternalError
 from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.net.values import Verdict as Fate
@@ -139,6 +140,8 @@ class Lowering:
         return chain.name
 
     def _keep(self, chain: Chain) -> None:
+        if self.chains.get(chain.name, chain) != chain:
+            raise InternalError(f"two chains would be named {chain.name}")
         self.chains[chain.name] = chain
 
     def leaf(self, cause: Cause) -> str:
@@ -226,8 +229,8 @@ def _box(permission: Permission, family: Family) -> Box | None:
 
 def profile_name(profile: Profile) -> str:
     """A readable, stable name for a set of groups and a nic type."""
-    text = "+".join(profile.security_group_ids)
-    return f"{profile.security_group_ids[0][:24]}-{names.digest(f'{text}/{profile.nic_type.value}', 8)}"
+    ids = profile.security_group_ids
+    return f"{ids[0][:24]}-{names.digest(repr((ids, profile.nic_type.value)))}"
 
 
 def counter_name(cause: Cause) -> str:

@@ -1,35 +1,28 @@
-"""The fixed part of a table, as data: base chains, session handling, what always or never passes, dispatch.
+"""The fixed part of a table, as data: base chains, the fast path, dispatch by interface, where verdicts end.
 
-Owns hooks, priorities, the layout of the conntrack mark and the epoch. Is given interface names and profile roots.
+Owns hooks, priorities and the chains that name the epoch. Is given the interfaces in the order of their slots.
 Must not know rules of users, or what the kernel holds now.
 
     hook         priority   sees                                              far address
     prerouting      -150    ingress: after conntrack (-200), before DNAT      source
     postrouting      150    egress: after SNAT (100), what is on the wire     destination
 
-The conntrack mark keeps two epochs: the high half that of the ingress side's accept, the low half that of the egress
-side's. Both halves, because one conntrack entry can answer to two policies (a packet that an instance forwards from
-one ENI to another). A half that equals the present epoch is the whole fast path; any other is judged again.
+    <hook>            base chain, names the epoch: sessions accepted in it pass; all else goes to the entry
+    <hook>-entry      ICMP errors to <hook>-related; lo and internal interfaces pass; an ENI's interface to its chain
+    <hook>-related    names the epoch: ICMP errors of sessions accepted in it
+    <side>-accept     names the epoch: marks the session, accepts        <side>-refuse   unmarks it, drops
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from sgdataplane.compiler.content import content_chain
-from sgdataplane.model import always
-from sgdataplane.model.options import Options
-from sgdataplane.model.state import ConnectionTracking
-from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Direction, Family, Prefix
+from sgdataplane.compiler.marks import HALF, accepted_mark, other_half
+from sgdataplane.net.values import Direction
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
-    TCP_ACK,
-    TCP_FIN,
-    TCP_RST,
-    TCP_SYN,
     Chain,
     Count,
     Counter,
@@ -40,12 +33,10 @@ from sgdataplane.nft.ir import (
     KeyType,
     Map,
     Match,
-    Nfproto,
     Range,
     Rule,
     SetMark,
-    SetTimeout,
-    Timeout,
+    Statement,
     VerdictMap,
     goto,
     jump,
@@ -53,32 +44,26 @@ from sgdataplane.nft.ir import (
 )
 
 TABLE = "sgdataplane"
-LAST_EPOCH = 0xFFFF
-INGRESS_HALF, EGRESS_HALF = 0xFFFF0000, 0x0000FFFF
-HALF = {Direction.INGRESS: INGRESS_HALF, Direction.EGRESS: EGRESS_HALF}
 HOOKS = {Direction.INGRESS: Hook("prerouting", -150), Direction.EGRESS: Hook("postrouting", 150)}
 INTERFACE = {Direction.INGRESS: Field.IIFNAME, Direction.EGRESS: Field.OIFNAME}
 LOOPBACK = "lo"
 APPLIED = "applied"  # the map that says what was applied: 0 -> epoch, 1..4 -> digest of the table
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One ENI's interface, what it may send from, the roots of its profile by hook, and its own idle timeouts."""
-
-    ifname: str
-    own: tuple[Prefix, ...]
-    roots: dict[Direction, str]
-    timeouts: tuple[Timeout, ...] = ()
+CAUSES = (
+    "always",
+    "foreign",
+    "icmp-error",
+    "icmp-error-refused",
+    "invalid",
+    "malformed-discovery",
+    "midstream",
+    "spoofed",
+    "unknown-interface",
+    "untracked",
+)
 
 
 def is_value(asked: Field, *values: int | str) -> Match:
     return Match(asked, tuple(Range.of(value) for value in sorted(values)))
-
-
-def epoch_mark(direction: Direction, epoch: int) -> int:
-    """The epoch placed in that direction's half of the mark."""
-    return epoch << 16 if direction is Direction.INGRESS else epoch
 
 
 def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
@@ -86,193 +71,76 @@ def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
     return hook if ct_direction is CtDirection.ORIGINAL else hook.other
 
 
-def base_chain(hook: Direction, epoch: int) -> Chain:
-    """The fast path, dispatch by interface, and an explicit drop for interfaces that no policy knows."""
-    rules = [_fast_path(hook, ct_direction, epoch) for ct_direction in CtDirection]
-    rules += [
-        rule(is_value(INTERFACE[hook], LOOPBACK), ACCEPT),
-        rule(VerdictMap(INTERFACE[hook], name=dispatch_name(hook))),
-        _drop(hook, "unknown-interface"),
-    ]
-    return Chain(hook.value, tuple(rules), HOOKS[hook])
+def epoch_chains(ifnames: Sequence[str], epoch: int) -> tuple[Chain, ...]:
+    """The chains that name the epoch, all of which move together. An interface's slot is its place in `ifnames`."""
+    made = []
+    for hook in Direction:
+        sessions = [(slot, ifname, ct_direction) for slot, ifname in enumerate(ifnames) for ct_direction in CtDirection]
+        known = [_accepted(hook, ct_direction, epoch, slot, ifname) for slot, ifname, ct_direction in sessions]
+        made += [_base(hook, known), _related(hook, known), _accept_chain(hook, ifnames, epoch)]
+    return tuple(made)
 
 
-def _fast_path(hook: Direction, ct_direction: CtDirection, epoch: int) -> Rule:
+def _accepted(hook: Direction, ct_direction: CtDirection, epoch: int, slot: int, ifname: str) -> tuple[Statement, ...]:
+    """Holds for packets, at this ENI, of sessions that this ENI accepted in this epoch."""
     side = side_of(hook, ct_direction)
-    mark = Match(Field.CT_MARK, (Range.of(epoch_mark(side, epoch)),), mask=HALF[side])
-    return rule(is_value(Field.CT_DIRECTION, ct_direction), mark, ACCEPT)
+    mark = Match(Field.CT_MARK, (Range.of(accepted_mark(side, epoch, slot)),), mask=HALF[side])
+    return is_value(Field.CT_DIRECTION, ct_direction), mark, is_value(INTERFACE[hook], ifname)
 
 
-def epoch_chains(hook: Direction, epoch: int) -> tuple[Chain, ...]:
-    """The chains that name the epoch, all of which move together."""
-    return (base_chain(hook, epoch), *end_chains(hook, epoch))
+def _base(hook: Direction, known: Sequence[tuple[Statement, ...]]) -> Chain:
+    """`new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries
+    its session's entry, and what a helper expects inherits the mark; neither was accepted itself."""
+    is_own = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
+    rules = [rule(*session, is_own, ACCEPT) for session in known]
+    return Chain(hook.value, (*rules, rule(goto(f"{hook.value}-entry")), drop(hook, "unknown-interface")), HOOKS[hook])
 
 
-def end_chains(direction: Direction, epoch: int) -> tuple[Chain, Chain]:
-    """Where a direction's leaves end: accepted sessions carry the epoch, refused ones lose it, so that an ICMP error
-    of a revoked session is no longer `related` to anything accepted."""
-    others = ~HALF[direction] & 0xFFFFFFFF
-    accept = rule(SetMark(others, epoch_mark(direction, epoch)), ACCEPT)
-    refuse = rule(SetMark(others, 0), DROP)
-    return Chain(f"{direction.value}-accept", (accept,)), Chain(f"{direction.value}-refuse", (refuse,))
+def _related(hook: Direction, known: Sequence[tuple[Statement, ...]]) -> Chain:
+    to_errors = VerdictMap(INTERFACE[hook], name=errors_name(hook))
+    return Chain(f"{hook.value}-related", tuple(rule(*session, to_errors) for session in known))
 
 
-def preamble(hook: Direction, options: Options) -> Chain:
-    """What passes or drops before any rule is asked; returns to the ENI's chain when nothing here decides."""
-    rules = _discovery(hook)  # first: conntrack leaves most of it untracked, and calls a redirect invalid
-    rules.append(rule(is_value(Field.CT_STATE, CtState.INVALID), *_drop(hook, "invalid").statements))
-    rules += _icmp_errors(hook)
-    rules += [_dhcp(hook, family, options) for family in Family]
-    rules.append(rule(is_value(Field.CT_STATE, CtState.UNTRACKED), *_drop(hook, "untracked").statements))
-    return content_chain(f"{hook.value}-preamble", tuple(rules))
-
-
-def _icmp_errors(hook: Direction) -> list[Rule]:
-    """ICMP errors pass with a session that some epoch accepted, and drop with any other.
-
-    Never let one go on to the rules: it carries its session's conntrack entry, so a rule that accepts ICMP would mark
-    that session, a revoked one too, as accepted.
-    """
-    error = (is_value(Field.CT_STATE, CtState.RELATED), is_value(Field.L4PROTO, ICMP, ICMPV6))
-    rules = []
-    for ct_direction in CtDirection:
-        was_accepted = Match(Field.CT_MARK, (Range.of(0),), negate=True, mask=HALF[side_of(hook, ct_direction)])
-        accept = _accept(hook, "icmp-error").statements
-        rules.append(rule(*error, is_value(Field.CT_DIRECTION, ct_direction), was_accepted, *accept))
-    return [*rules, rule(*error, *_drop(hook, "icmp-error-refused").statements)]
-
-
-def _discovery(hook: Direction) -> list[Rule]:
-    """IPv6 neighbour discovery and MLD, without which nothing of IPv6 works."""
-    types = always.ND_TYPES[hook]
-    anywhere = [t for t in types if t not in always.LINK_SCOPE_ONLY] + list(always.MLD_TYPES)
-    link_scope = [t for t in types if t in always.LINK_SCOPE_ONLY]
-    accept = _accept(hook, "always").statements
-    rules = [rule(_icmpv6(anywhere), *accept)]
-    if link_scope:
-        source = Match(Field.IP6_SADDR, (_range(always.LINK_LOCAL),))
-        rules.append(rule(source, _icmpv6(link_scope), *accept))
-    return rules
-
-
-def _icmpv6(types: Iterable[int]) -> Match:
-    return Match(Field.ICMPV6_TYPE, tuple(Range.of(number) for number in sorted(types)))
-
-
-def _dhcp(hook: Direction, family: Family, options: Options) -> Rule:
-    """DHCP between the ENI and its gateway; the same shape as `always.is_dhcp`."""
-    client, server, everyone = always.DHCP[family]
-    servers = [address.value for address in options.gateways if address.family is family]
-    far, source, destination = (
-        (FAR_SOURCE[family], server, client) if hook is Direction.INGRESS else (FAR_DESTINATION[family], client, server)
+def entry_chain(hook: Direction, internal: Sequence[str]) -> Chain:
+    """Everything that no fast path took. `internal`: interfaces of the instance's own, such as its containers'."""
+    passing = [rule(is_value(INTERFACE[hook], ifname), ACCEPT) for ifname in (LOOPBACK, *internal)]
+    rules = (
+        rule(is_value(Field.CT_STATE, CtState.RELATED), jump(f"{hook.value}-related")),
+        *passing,
+        rule(VerdictMap(INTERFACE[hook], name=dispatch_name(hook))),
+        drop(hook, "unknown-interface"),
     )
-    if hook is Direction.EGRESS:
-        servers.append(everyone.value)
-    return rule(
-        Match(far, tuple(Range.of(value) for value in sorted(servers))),
-        is_value(Field.L4PROTO, UDP),
-        is_value(Field.TH_SPORT, source),
-        is_value(Field.TH_DPORT, destination),
-        *_accept(hook, "always").statements,
-    )
+    return Chain(f"{hook.value}-entry", rules)
 
 
-FAR_SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
-FAR_DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
-NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
+def _accept_chain(side: Direction, ifnames: Sequence[str], epoch: int) -> Chain:
+    """Mark the session as accepted by this side of the packet's ENI. The ENI is the interface that the packet leaves
+    by, if it has one already (a reply at the egress hook), else the one that it came by."""
+    rules = [
+        rule(is_value(asked, ifname), SetMark(other_half(side), accepted_mark(side, epoch, slot)), ACCEPT)
+        for asked in (Field.OIFNAME, Field.IIFNAME)
+        for slot, ifname in enumerate(ifnames)
+    ]
+    return Chain(f"{side.value}-accept", (*rules, rule(DROP)))
 
 
-def eni_chain(hook: Direction, link: Link, preamble: Chain, options: Options) -> Chain:
-    """One ENI at one hook: preamble, its timeouts, what it may never do, then its profile."""
-    rules = [rule(jump(preamble.name)), *(_timeout(entry) for entry in link.timeouts)]
-    if hook is Direction.EGRESS:
-        rules += [_not_own(link.own, family) for family in Family]
-    rules += _midstream(hook, options)
-    rules += [_metadata(hook, prefix) for prefix in options.metadata]
-    rules.append(rule(goto(link.roots[hook])))
-    return content_chain(names.identifier(f"eni-{hook.value}", link.ifname), tuple(rules))
-
-
-def timeouts(tracking: ConnectionTracking) -> tuple[Timeout, ...]:
-    """The timeouts of an ENI that has its own; the others' are the namespace's. Their names say all there is to say,
-    since the kernel can't change one that is in use."""
-    if tracking == ConnectionTracking():
-        return ()
-    established, closed, udp = (
-        tracking.tcp_established_timeout,
-        tracking.tcp_closed_and_time_wait_timeout,
-        tracking.udp_timeout,
-    )
-    of_tcp = (("established", established), ("close", closed), ("time_wait", closed))
-    of_udp = (("unreplied", udp), ("replied", udp))
-    return tuple(
-        entry
-        for family in _L3PROTO
-        for entry in (
-            Timeout(f"tcp-{_L3PROTO[family]}-{established}-{closed}", "tcp", _L3PROTO[family], of_tcp),
-            Timeout(f"udp-{_L3PROTO[family]}-{udp}", "udp", _L3PROTO[family], of_udp),
-        )
-    )
-
-
-_L3PROTO = {Family.IPV4: "ip", Family.IPV6: "ip6"}
-_L4PROTO = {"tcp": TCP, "udp": UDP}
-
-
-def _timeout(timeout: Timeout) -> Rule:
-    """The kernel heeds it at a session's first packet only, and doesn't compare protocols itself."""
-    family = next(family for family, name in _L3PROTO.items() if name == timeout.family)
-    return rule(
-        is_value(Field.NFPROTO, NFPROTO[family]),
-        is_value(Field.L4PROTO, _L4PROTO[timeout.protocol]),
-        SetTimeout(timeout.name),
-    )
-
-
-def _not_own(own: Sequence[Prefix], family: Family) -> Rule:
-    """Drop what the ENI sends from an address that isn't its own."""
-    ranges = _merged(prefix for prefix in own if prefix.family is family)
-    drop = _drop(Direction.EGRESS, "spoofed").statements
-    if not ranges:
-        return rule(is_value(Field.NFPROTO, NFPROTO[family]), *drop)
-    return rule(Match(FAR_SOURCE[family], ranges, negate=True), *drop)
-
-
-def _merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
-    """Prefixes nest or are disjoint; those inside another one go."""
-    merged: list[Range] = []
-    for prefix in sorted(prefixes, key=lambda p: (p.first, p.length)):
-        if not merged or prefix.first > int(merged[-1].last):
-            merged.append(_range(prefix))
-    return tuple(merged)
-
-
-def _midstream(hook: Direction, options: Options) -> list[Rule]:
-    """TCP that opens nothing and belongs to no known session (semantics.md section 4)."""
-    is_judged = options.midstream_egress == "judge" if hook is Direction.EGRESS else True
-    if is_judged and not options.strict_syn:
-        return []
-    flags = TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK
-    not_syn = Match(Field.TCP_FLAGS, (Range.of(TCP_SYN),), negate=True, mask=flags)
-    state = is_value(Field.CT_STATE, CtState.NEW, CtState.RELATED)
-    return [rule(state, is_value(Field.L4PROTO, TCP), not_syn, *_drop(hook, "midstream").statements)]
-
-
-def _metadata(hook: Direction, prefix: Prefix) -> Rule:
-    """The metadata address is always reachable outbound; the answer is told by its being a reply."""
-    far = FAR_SOURCE if hook is Direction.INGRESS else FAR_DESTINATION
-    ct_direction = CtDirection.REPLY if hook is Direction.INGRESS else CtDirection.ORIGINAL
-    count = Count(fixed_counter(hook, "always"))
-    is_session = is_value(Field.CT_DIRECTION, ct_direction)
-    return rule(
-        Match(far[prefix.family], (_range(prefix),)), is_session, count, goto(f"{Direction.EGRESS.value}-accept")
-    )
+def refuse_chain(side: Direction) -> Chain:
+    """Unmark the session, so that nothing that belongs to it passes as accepted."""
+    return Chain(f"{side.value}-refuse", (rule(SetMark(other_half(side), 0), DROP),))
 
 
 def dispatch(hook: Direction, chains: Mapping[str, Chain]) -> Map:
     """Interface name -> the chain of the ENI it carries."""
-    elements = tuple((ifname, goto(chain.name)) for ifname, chain in sorted(chains.items()))
-    return Map(dispatch_name(hook), KeyType.IFNAME, elements)
+    return _by_interface(dispatch_name(hook), chains)
+
+
+def errors(hook: Direction, chains: Mapping[str, Chain]) -> Map:
+    """Interface name -> what becomes of ICMP errors of accepted sessions."""
+    return _by_interface(errors_name(hook), chains)
+
+
+def _by_interface(name: str, chains: Mapping[str, Chain]) -> Map:
+    return Map(name, KeyType.IFNAME, tuple((ifname, goto(chain.name)) for ifname, chain in sorted(chains.items())))
 
 
 def applied(epoch: int, digest: str) -> Map:
@@ -283,10 +151,8 @@ def applied(epoch: int, digest: str) -> Map:
 
 
 def fixed_counters() -> tuple[Counter, ...]:
-    """The counters of what this file accepts or drops."""
-    both = ("always", "icmp-error", "icmp-error-refused", "invalid", "midstream", "unknown-interface", "untracked")
-    causes = {Direction.INGRESS: both, Direction.EGRESS: (*both, "spoofed")}
-    return tuple(Counter(fixed_counter(hook, cause)) for hook in Direction for cause in causes[hook])
+    """The counters of what passes or drops before any rule is asked."""
+    return tuple(Counter(fixed_counter(hook, cause)) for hook in Direction for cause in CAUSES)
 
 
 def fixed_counter(hook: Direction, cause: str) -> str:
@@ -297,13 +163,15 @@ def dispatch_name(hook: Direction) -> str:
     return f"{hook.value}-enis"
 
 
-def _accept(hook: Direction, cause: str) -> Rule:
-    return rule(Count(fixed_counter(hook, cause)), ACCEPT)
+def errors_name(hook: Direction) -> str:
+    return f"{hook.value}-errors"
 
 
-def _drop(hook: Direction, cause: str) -> Rule:
-    return rule(Count(fixed_counter(hook, cause)), DROP)
+def accept(hook: Direction, cause: str, *conditions: Statement) -> Rule:
+    """Count and accept what meets the conditions."""
+    return rule(*conditions, Count(fixed_counter(hook, cause)), ACCEPT)
 
 
-def _range(prefix: Prefix) -> Range:
-    return Range(prefix.first, prefix.last)
+def drop(hook: Direction, cause: str, *conditions: Statement) -> Rule:
+    """Count and drop what meets the conditions."""
+    return rule(*conditions, Count(fixed_counter(hook, cause)), DROP)

@@ -5,58 +5,84 @@ Owns the shapes of neighbour discovery, MLD and DHCP. Must not know rules or nft
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sgdataplane.model.options import DHCP_BROADCAST, DHCPV6_SERVERS, Options
+from sgdataplane.model.state import Eni
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import ICMPV6, UDP, Address, Direction, Family, Prefix
+from sgdataplane.net.values import ICMPV6, UDP, Direction, Family, Prefix
 
 LINK_LOCAL = Prefix.parse("fe80::/10")
-UNSPECIFIED = Address.parse("::")
-IPV4_UNSPECIFIED = Address.parse("0.0.0.0")
-
-# RFC 4861 and RFC 2710/3810. A redirect is believed only from link scope, and an ENI never sends RA or redirect:
-# only routers do (RFC 4861, 6.1.2 and 8.1).
-ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT, REDIRECT = range(133, 138)
-MLD_TYPES = (130, 131, 132, 143)
-ND_TYPES = {
-    Direction.INGRESS: (
-        ROUTER_SOLICITATION,
-        ROUTER_ADVERTISEMENT,
-        NEIGHBOUR_SOLICITATION,
-        NEIGHBOUR_ADVERTISEMENT,
-        REDIRECT,
-    ),
-    Direction.EGRESS: (ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT),
+UNNUMBERED = (Prefix.parse("::"), LINK_LOCAL)  # sources of an IPv6 node that speaks as its link, not as an address
+DHCP_UNNUMBERED = {Family.IPV4: Prefix.parse("0.0.0.0"), Family.IPV6: LINK_LOCAL}
+# Destinations that an ENI shares with others; all else that it receives must be addressed to itself.
+SHARED = {
+    Family.IPV4: (Prefix.parse("224.0.0.0/4"), Prefix.parse("255.255.255.255")),
+    Family.IPV6: (Prefix.parse("ff00::/8"), LINK_LOCAL),
 }
-LINK_SCOPE_ONLY = (ROUTER_ADVERTISEMENT, REDIRECT)
-# (family) -> (client port, server port, addresses besides the gateway that a client sends to or receives on)
+SOLICIT_ROUTER, ADVERTISE_ROUTER, SOLICIT, ADVERTISE, REDIRECT = range(133, 138)  # RFC 4861
+MLD = (130, 131, 132, 143)  # RFC 2710, RFC 3810
+DISCOVERY_TYPES = (*MLD, *range(133, 138))
+# Errors, and only errors: an IPv4 redirect (5) would move the ENI's traffic elsewhere (RFC 792, RFC 4443).
+ICMP_ERRORS = (3, 11, 12)
+ICMPV6_ERRORS = (1, 2, 3, 4)
+# (family) -> (client port, server port, where a client that knows no server sends)
 DHCP = {Family.IPV4: (68, 67, DHCP_BROADCAST), Family.IPV6: (546, 547, DHCPV6_SERVERS)}
 
 
-def is_always(packet: Packet, options: Options) -> bool:
-    """Whether the packet passes whatever the rules say."""
-    return is_discovery(packet) or is_dhcp(packet, options) or is_metadata(packet, options)
+@dataclass(frozen=True, slots=True)
+class DiscoveryShape:
+    """Types that pass with this hop limit, from these sources (None: from any). A hop limit of 255 can't come from
+    beyond the link (RFC 4861, 3.1), and one of 1 can't leave it."""
+
+    types: tuple[int, ...]
+    hop_limit: int
+    sources: tuple[Prefix, ...] | None
 
 
-def is_discovery(packet: Packet) -> bool:
-    """Neighbour discovery and MLD; advertisements and redirects only from link scope."""
-    if packet.protocol != ICMPV6 or packet.family is not Family.IPV6:
-        return False
-    if packet.icmp_type in MLD_TYPES:
-        return True
-    if packet.icmp_type not in ND_TYPES[packet.direction]:
-        return False
+# Only routers advertise routers and redirect (RFC 4861, 6.1.2 and 8.1), so an ENI never does.
+DISCOVERY = {
+    Direction.INGRESS: (
+        DiscoveryShape((SOLICIT_ROUTER, SOLICIT, ADVERTISE), 255, None),
+        DiscoveryShape((ADVERTISE_ROUTER, REDIRECT), 255, (LINK_LOCAL,)),
+        DiscoveryShape(MLD, 1, UNNUMBERED),
+    ),
+    Direction.EGRESS: (
+        DiscoveryShape((SOLICIT_ROUTER, SOLICIT, ADVERTISE), 255, None),
+        DiscoveryShape(MLD, 1, UNNUMBERED),
+    ),
+}
+
+
+def is_discovery_type(packet: Packet) -> bool:
+    """Whether it is neighbour discovery or MLD at all; such a packet passes by its shape or never."""
+    return packet.family is Family.IPV6 and packet.protocol == ICMPV6 and packet.icmp_type in DISCOVERY_TYPES
+
+
+def is_discovery(eni: Eni, packet: Packet) -> bool:
+    """Whether it is so in the right shape. What an ENI sends is from its link or from an address of its own."""
     source = packet.remote if packet.direction is Direction.INGRESS else packet.local
-    return packet.icmp_type not in LINK_SCOPE_ONLY or source in LINK_LOCAL
+    is_from_here = any(source in prefix for prefix in (*UNNUMBERED, *eni.own_prefixes))
+    if not is_discovery_type(packet) or (packet.direction is Direction.EGRESS and not is_from_here):
+        return False
+    return any(
+        packet.icmp_type in shape.types
+        and packet.hop_limit == shape.hop_limit
+        and (shape.sources is None or any(source in prefix for prefix in shape.sources))
+        for shape in DISCOVERY[packet.direction]
+    )
 
 
-def is_dhcp(packet: Packet, options: Options) -> bool:
+def is_dhcp(eni: Eni, packet: Packet, options: Options) -> bool:
     """DHCP between the ENI and its gateway, by shape (RFC 2131, RFC 8415)."""
     if packet.protocol != UDP:
         return False
     client, server, everyone = DHCP[packet.family]
-    if packet.direction is Direction.EGRESS:
-        return (packet.source_port, packet.port) == (client, server) and packet.remote in (*options.gateways, everyone)
-    return (packet.source_port, packet.port) == (server, client) and packet.remote in options.gateways
+    if packet.direction is Direction.INGRESS:
+        return (packet.source_port, packet.port) == (server, client) and packet.remote in options.gateways
+    is_to_server = (packet.source_port, packet.port) == (client, server)
+    is_from_here = any(packet.local in prefix for prefix in (DHCP_UNNUMBERED[packet.family], *eni.own_prefixes))
+    return is_to_server and is_from_here and packet.remote in (*options.gateways, everyone)
 
 
 def is_metadata(packet: Packet, options: Options) -> bool:

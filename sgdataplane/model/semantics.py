@@ -45,9 +45,11 @@ NEVER = Decision(Verdict.DROP, "never")
 def decide(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> Decision:
     """What becomes of the opening packet of a session at one ENI. KeyError if the state has no such ENI."""
     eni = state.eni[packet.eni_id]
-    if always.is_discovery(packet) or always.is_dhcp(packet, options):
+    if always.is_discovery(eni, packet) or always.is_dhcp(eni, packet, options):
         return ALWAYS
-    if is_spoofed(eni, packet) or is_refused_midstream(packet, options):
+    if always.is_discovery_type(packet) or is_spoofed(eni, packet) or is_foreign(eni, packet):
+        return NEVER
+    if is_refused_midstream(packet, options):
         return NEVER
     if always.is_metadata(packet, options):
         return ALWAYS
@@ -80,8 +82,19 @@ def later_candidates(
 
 
 def is_spoofed(eni: Eni, packet: Packet) -> bool:
-    """Whether the ENI sends from an address that isn't its own."""
-    return packet.direction is Direction.EGRESS and not any(packet.local in own for own in eni.own_prefixes)
+    """Whether the sender can't be who it says: the ENI, from an address that isn't its own; or somebody else, from one
+    that is. (An allowed address pair may be shared, so it may come from outside too.)"""
+    if packet.direction is Direction.EGRESS:
+        return not any(packet.local in own for own in eni.own_prefixes)
+    return any(packet.remote in private for private in eni.private_prefixes)
+
+
+def is_foreign(eni: Eni, packet: Packet) -> bool:
+    """Whether it comes in for somebody else. "Absent narrowing = any of the ENI's addresses" (section 2): what is
+    addressed to nobody here is never judged; multicast and broadcast are (CHOSEN)."""
+    if packet.direction is Direction.EGRESS:
+        return False
+    return not any(packet.local in prefix for prefix in (*eni.own_prefixes, *always.SHARED[packet.family]))
 
 
 def is_refused_midstream(packet: Packet, options: Options) -> bool:
@@ -180,7 +193,7 @@ def is_remote_member(state: CloudState, group: SecurityGroup, ref: GroupRef, rem
 def is_member(state: CloudState, group: SecurityGroup, address: Address) -> bool:
     """Whether an ENI of the group has this private address now (an internet interface has no private one)."""
     return any(
-        address in eni.addresses or any(address in prefix for prefix in eni.delegated_prefixes)
+        any(address in prefix for prefix in eni.private_prefixes)
         for eni in state.enis_of_group[group.security_group_id]
         if eni.nic_type is NicType.INTRANET
     )

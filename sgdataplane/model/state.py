@@ -168,10 +168,14 @@ class Eni:
         return self.ipv4_prefixes + self.ipv6_prefixes
 
     @property
+    def private_prefixes(self) -> tuple[Prefix, ...]:
+        """Its addresses and delegated prefixes: those that make it a member of its groups."""
+        return tuple(Prefix.of(address) for address in self.addresses) + self.delegated_prefixes
+
+    @property
     def own_prefixes(self) -> tuple[Prefix, ...]:
-        """What it may send from: its addresses, delegated prefixes and allowed pairs."""
-        singles = tuple(Prefix.of(address) for address in self.addresses)
-        return singles + self.delegated_prefixes + self.allowed_address_pairs
+        """What it may send from and be addressed by: the private ones and the allowed pairs, which may be shared."""
+        return self.private_prefixes + self.allowed_address_pairs
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ class Packet:
     `remote` is the other end's address and `local` the ENI's side, as in the IP header; `protocol` is the
     transport's IANA number after IPv6 extension headers; `port` and `source_port` are the header's destination
     and source port, 0..65535, and None for protocols other than TCP and UDP. `icmp_type` is None when unknown
-    or not ICMP. `is_syn` says a TCP packet is a bare SYN; other protocols leave it True.
+    or not ICMP. `hop_limit` is the header's (in IPv4 its time to live). `is_syn` says a TCP packet is a bare SYN;
+    other protocols leave it True.
     """
 
     eni_id: str
@@ -28,6 +29,7 @@ class Packet:
     port: int | None = None
     source_port: int | None = None
     icmp_type: int | None = None
+    hop_limit: int = 64
     is_syn: bool = True
 
     @property

@@ -83,10 +83,13 @@ def check_in_place(chains: Iterable[Chain]) -> None:
 
 
 def _has_nameless_set(rule: Rule) -> bool:
-    return any(
-        (isinstance(entry, VerdictMap) and not entry.name) or (isinstance(entry, Match) and len(entry.ranges) > 1)
-        for entry in rule.statements
-    )
+    return any(_is_nameless_set(entry) for entry in rule.statements)
+
+
+def _is_nameless_set(statement: Statement) -> bool:
+    if isinstance(statement, Match):
+        return statement.is_set
+    return isinstance(statement, VerdictMap) and not statement.name
 
 
 def copied(table: Table, suffix: str) -> Table:

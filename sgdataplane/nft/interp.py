@@ -145,7 +145,12 @@ class _Walk:
             self.packet[Field.CT_MARK] = self.outcome.mark = (self.outcome.mark & keep) | value
 
 
+def _is_name(wanted: str, name: str) -> bool:
+    """Interface names; one that ends in * stands for all that begin so."""
+    return name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted
+
+
 def _within(ranges: tuple[Range, ...], value: Key) -> bool:
     if isinstance(value, str):
-        return any(item.first == value for item in ranges)
+        return any(_is_name(str(item.first), value) for item in ranges)
     return any(int(item.first) <= value <= int(item.last) for item in ranges)

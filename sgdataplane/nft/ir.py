@@ -38,6 +38,8 @@ class Field(enum.Enum):
     TH_SPORT = ("th_sport", KeyType.NUMBER)
     TH_DPORT = ("th_dport", KeyType.NUMBER)
     TCP_FLAGS = ("tcp_flags", KeyType.NUMBER)
+    IP6_HOPLIMIT = ("ip6_hoplimit", KeyType.NUMBER)
+    ICMP_TYPE = ("icmp_type", KeyType.NUMBER)
     ICMPV6_TYPE = ("icmpv6_type", KeyType.NUMBER)
     CT_STATE = ("ct_state", KeyType.CT_STATE)
     CT_DIRECTION = ("ct_direction", KeyType.CT_DIRECTION)
@@ -124,6 +126,11 @@ class Match:
     ranges: tuple[Range, ...]
     negate: bool = False
     mask: int | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the kernel makes it a set without a name. Conntrack states are bits of one comparison."""
+        return len(self.ranges) > 1 and self.field is not Field.CT_STATE
 
 
 @dataclass(frozen=True, slots=True)

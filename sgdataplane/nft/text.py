@@ -44,6 +44,8 @@ _FIELDS = {
     Field.TH_SPORT: "th sport",
     Field.TH_DPORT: "th dport",
     Field.TCP_FLAGS: "tcp flags",
+    Field.IP6_HOPLIMIT: "ip6 hoplimit",
+    Field.ICMP_TYPE: "icmp type",
     Field.ICMPV6_TYPE: "icmpv6 type",
     Field.CT_STATE: "ct state",
     Field.CT_DIRECTION: "ct direction",
@@ -199,7 +201,7 @@ def _match(match: Match) -> str:
     if match.mask is not None:
         left += f" & {match.mask:#x}"
     values = [range_text(match.field, item) for item in match.ranges]
-    right = values[0] if len(values) == 1 else _braces(values)
+    right = _braces(values) if match.is_set else ",".join(values)
     equals = "==" if match.mask is not None else ""
     operator = "!=" if match.negate else equals
     return " ".join(part for part in (left, operator, right) if part)

@@ -77,10 +77,12 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class EniPolicy:
-    """One ENI on this host: the interface that carries it, what it may send from, and its profile's index."""
+    """One ENI on this host: the interface that carries it, its private addresses, with the allowed pairs all that it
+    may send from, and its profile's index."""
 
     eni_id: str
     ifname: str
+    private: tuple[Prefix, ...]
     own: tuple[Prefix, ...]
     profile: int
     connection_tracking: ConnectionTracking
@@ -93,6 +95,7 @@ class HostPolicy:
     enis: tuple[EniPolicy, ...]
     profiles: tuple[Profile, ...]
     remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
+    internal: tuple[str, ...] = ()
 
 
 def interfaces_of(state: CloudState, eni: Eni) -> dict[str, str]:
@@ -101,31 +104,41 @@ def interfaces_of(state: CloudState, eni: Eni) -> dict[str, str]:
     return {sibling.network_interface_id: f"eth{index}" for index, sibling in enumerate(siblings)}
 
 
-def resolve(state: CloudState, interfaces: Mapping[str, str], options: Options) -> HostPolicy:
-    """What a namespace enforces whose links carry these ENIs (ENI id -> interface name). KeyError: no such ENI."""
-    profiles: dict[tuple[tuple[str, ...], NicType, str], Profile] = {}
-    keys = []
+def resolve(
+    state: CloudState, interfaces: Mapping[str, str], options: Options, internal: tuple[str, ...] = ()
+) -> HostPolicy:
+    """What a namespace enforces whose links carry these ENIs (ENI id -> interface name). KeyError: no such ENI.
+
+    `internal` names the interfaces that are the instance's own business, such as those of its containers; a name that
+    ends in * stands for all that begin so.
+    """
+    profiles: dict[tuple[tuple[str, ...], NicType], Profile] = {}
+    keys = {}
     for eni_id in interfaces:
         eni = state.eni[eni_id]
-        key = (tuple(sorted(eni.security_group_ids)), eni.nic_type, eni.vpc_id)
-        keys.append(key)
-        if key not in profiles:
-            profiles[key] = resolve_profile(state, eni, options)
+        keys[eni_id] = (tuple(sorted(eni.security_group_ids)), eni.nic_type)
+        if keys[eni_id] not in profiles:
+            profiles[keys[eni_id]] = resolve_profile(state, eni, options)
     order = list(profiles)
     enis = tuple(
-        EniPolicy(
-            eni_id, ifname, state.eni[eni_id].own_prefixes, order.index(key), state.eni[eni_id].connection_tracking
-        )
-        for (eni_id, ifname), key in zip(interfaces.items(), keys, strict=True)
+        _eni_policy(state.eni[eni_id], ifname, order.index(keys[eni_id])) for eni_id, ifname in interfaces.items()
     )
-    return HostPolicy(enis, tuple(profiles.values()), resolve_remotes(state, profiles.values()))
+    return HostPolicy(enis, tuple(profiles.values()), resolve_remotes(state, profiles.values()), internal)
+
+
+def _eni_policy(eni: Eni, ifname: str, profile: int) -> EniPolicy:
+    return EniPolicy(
+        eni.network_interface_id, ifname, eni.private_prefixes, eni.own_prefixes, profile, eni.connection_tracking
+    )
 
 
 def resolve_profile(state: CloudState, eni: Eni, options: Options) -> Profile:
     """Pool, order and flatten the rules of all groups of an ENI, in both directions (semantics.md section 3)."""
     groups = [state.group[group_id] for group_id in sorted(eni.security_group_ids)]
     pooled = sorted(((group, rule) for group in groups for rule in group.rules), key=strength)
-    usable = [(group, rule) for group, rule in pooled if is_on_interface(state, eni, rule)]
+    usable = [
+        (group, rule) for group, rule in pooled if is_on_interface(state, eni, rule) and _has_remote(state, group, rule)
+    ]
 
     def ordered(direction: Direction) -> tuple[Permission, ...]:
         custom = [resolve_rule(state, g, rule) for g, rule in usable if rule.direction is direction]
@@ -154,7 +167,7 @@ def inner_permissions(groups: Iterable[SecurityGroup], eni: Eni, direction: Dire
 
 
 def resolve_rule(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule) -> Permission:
-    """One rule with its port list followed. A group of another VPC, or one we don't know, stays as an empty remote."""
+    """One rule with its port list followed."""
     ids = (group.security_group_id, rule.security_group_rule_id)
     source = rule.source_port_range
     return Permission(
@@ -165,6 +178,14 @@ def resolve_rule(state: CloudState, group: SecurityGroup, rule: SecurityGroupRul
         None if source is None else ((source.first, source.last),),
         rule.narrowing,
     )
+
+
+def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule) -> bool:
+    """False for a group of another VPC, or one that we don't know: such a rule matches nothing (state.md, B)."""
+    if not isinstance(rule.remote, GroupRef):
+        return True
+    other = state.group.get(rule.remote.security_group_id)
+    return other is not None and other.vpc_id == group.vpc_id
 
 
 def _ports(state: CloudState, rule: SecurityGroupRule) -> tuple[Interval, ...] | None:
@@ -185,31 +206,19 @@ def _merged(ranges: Iterable[PortRange]) -> tuple[Interval, ...]:
 
 
 def resolve_remotes(state: CloudState, profiles: Iterable[Profile]) -> dict[Remote, dict[Family, RemoteAddresses]]:
-    """The addresses behind every remote that a profile names.
-
-    All groups of one namespace are of one VPC, so a group of another VPC is simply empty here.
-    """
-    found: dict[Remote, dict[Family, RemoteAddresses]] = {}
-    for profile in profiles:
-        vpcs = {state.group[group_id].vpc_id for group_id in profile.security_group_ids}
-        for permission in (*profile.ingress, *profile.egress):
-            remote = permission.remote
-            if remote is not None and remote not in found:
-                found[remote] = {family: resolve_remote(state, remote, vpcs, family) for family in Family}
-    return found
+    """The addresses behind every remote that a profile names."""
+    named = {p.remote for profile in profiles for p in (*profile.ingress, *profile.egress) if p.remote is not None}
+    return {remote: {family: resolve_remote(state, remote, family) for family in Family} for remote in named}
 
 
-def resolve_remote(state: CloudState, remote: Remote, vpcs: set[str], family: Family) -> RemoteAddresses:
-    """One remote's addresses in one family."""
+def resolve_remote(state: CloudState, remote: Remote, family: Family) -> RemoteAddresses:
+    """One remote's addresses in one family. A group is one of the VPC of whoever names it: `_has_remote`."""
     match remote:
         case Prefix():
             return _of_prefixes([remote], family)
         case PrefixListRef(prefix_list_id):
             return _of_prefixes((entry.cidr for entry in state.prefix_list[prefix_list_id].entries), family)
         case GroupRef(group_id):
-            group = state.group.get(group_id)
-            if group is None or group.vpc_id not in vpcs:
-                return RemoteAddresses()
             return members(state.enis_of_group[group_id], family)
 
 

@@ -57,16 +57,9 @@ def is_sendable(packet: Packet) -> bool:
     return packet.protocol not in (0, 132)  # hop-by-hop options; SCTP, whose first chunk conntrack checks
 
 
-def expected_verdict(packet: Packet, decision: Decision) -> Verdict:
-    """decide()'s, but that neighbour discovery which isn't always let through is never tracked, and so dropped."""
-    is_untracked = packet.protocol == ICMPV6 and packet.icmp_type != 128 and packet.family is Family.IPV6
-    return Verdict.DROP if is_untracked and decision.reason in JUDGED else decision.verdict
-
-
 def judged_counter(packet: Packet, decision: Decision) -> str:
     """The counter of the rule, inner accept or default that decides; "" where something else does."""
-    is_untracked = packet.protocol == ICMPV6 and packet.icmp_type != 128
-    if decision.reason not in JUDGED or is_untracked:
+    if decision.reason not in JUDGED:
         return ""
     group, rule, priority = decision.security_group_id, decision.security_group_rule_id, decision.priority
     return counter_name(
@@ -107,7 +100,7 @@ def test_real_packets_meet_the_fate_that_decide_says(lab: WireLab) -> None:
     agrees()
     print(f"{tally.sent} packets sent, of which proved: {dict(tally.proven)}")
     assert tally.proven.total() > tally.sent * 0.6
-    assert all(tally.proven[combination] > 300 for combination in product(Direction, Family, Verdict)), tally.proven
+    assert all(tally.proven[combination] > 100 for combination in product(Direction, Family, Verdict)), tally.proven
 
 
 def send(lab: WireLab, packets: list[Packet], interfaces: Mapping[str, str]) -> dict[str, int]:
@@ -127,7 +120,7 @@ def check(lab: WireLab, decided: list[tuple[Packet, Decision]], before: dict[str
         way = WAY[packet.direction]
         if number not in noted[f"{way}_before", packet.family]:
             continue  # the kernel's own checks of addresses took it before any hook of ours: it proves nothing
-        verdict = expected_verdict(packet, decision)
+        verdict = decision.verdict
         assert (number in noted[f"{way}_after", packet.family]) == (verdict is Verdict.ACCEPT), (packet, decision)
         tally.proven[packet.direction, packet.family, verdict] += 1
         hits[judged_counter(packet, decision)] += 2 if is_judged_twice(packet, verdict) else 1

@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.lower import counter_name
-from sgdataplane.compiler.skeleton import epoch_mark, fixed_counter
-from sgdataplane.model.always import is_dhcp, is_discovery
+from sgdataplane.compiler.marks import accepted_mark
+from sgdataplane.compiler.skeleton import fixed_counter
+from sgdataplane.model.always import is_dhcp, is_discovery_type
 from sgdataplane.model.options import Options
-from sgdataplane.model.semantics import Decision, decide, is_spoofed
+from sgdataplane.model.semantics import Decision, decide, is_foreign, is_spoofed
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import Direction
+from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.interp import Outcome, run
-from sgdataplane.nft.ir import Field, Table
+from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import Cause, resolve
 from tests.support import gen, wire
 
@@ -45,7 +46,7 @@ def expected_counters(packet: Packet, decision: Decision) -> set[str]:
     if decision.reason == "always":
         return {fixed_counter(hook, "always")}
     if decision.reason == "never":
-        return {fixed_counter(hook, cause) for cause in ("spoofed", "midstream", "untracked")}
+        return {fixed_counter(hook, cause) for cause in ("spoofed", "foreign", "midstream", "malformed-discovery")}
     group, rule, priority = decision.security_group_id, decision.security_group_rule_id, decision.priority
     return {counter_name(Cause(hook, decision.verdict, decision.reason, group or "", rule or "", priority or 0))}
 
@@ -53,10 +54,6 @@ def expected_counters(packet: Packet, decision: Decision) -> set[str]:
 def check_opening(table: Table, ifname: str, packet: Packet, decision: Decision) -> Outcome:
     fields = wire.opening(packet, ifname)
     outcome = run(table, packet.direction.value, fields)
-    if Field.CT_MARK not in fields and decision.reason not in ("always", "never"):
-        # the kernel tracks no neighbour discovery, so one that isn't always accepted never passes (DESIGN.md)
-        assert outcome.verdict.value == "drop"
-        return outcome
     assert outcome.verdict.value == decision.verdict.value, (packet, decision, outcome)
     assert set(outcome.counters) <= expected_counters(packet, decision), (packet, decision, outcome)
     assert len(outcome.counters) == 1, (packet, decision, outcome)
@@ -66,11 +63,12 @@ def check_opening(table: Table, ifname: str, packet: Packet, decision: Decision)
 
 def check_reply(table: Table, ifname: str, packet: Packet, decision: Decision) -> None:
     """A session of an earlier epoch is judged again by its reply, from the reply's own header."""
-    mark = epoch_mark(packet.direction, EPOCH - 1)
+    slot = int(ifname.removeprefix("eth"))
+    mark = accepted_mark(packet.direction, EPOCH - 1, slot)
     outcome = run(table, packet.direction.other.value, wire.reply(packet, ifname, mark))
     assert outcome.verdict.value == decision.verdict.value, (packet, decision, outcome)
-    kept = epoch_mark(packet.direction, EPOCH if decision.verdict.value == "accept" else 0)
-    assert outcome.mark == kept, (packet, outcome)
+    accepted = accepted_mark(packet.direction, EPOCH, slot)
+    assert outcome.mark == (accepted if decision.verdict is Verdict.ACCEPT else 0), (packet, outcome)
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
@@ -92,7 +90,9 @@ def test_interpreter_agrees_with_decide(shard: int) -> None:
 
 
 def is_answerable(state: CloudState, packet: Packet, options: Options) -> bool:
-    """Whether the answer is judged as its session's: it leaves from the address that was asked, which must be the
-    ENI's own, and it must not be of a shape that always passes."""
+    """Whether the answer is judged as its session's: it is from and to whom it must be, and it must not be of a shape
+    that always passes."""
+    eni = state.eni[packet.eni_id]
     answer = replace(packet, direction=packet.direction.other, port=packet.source_port, source_port=packet.port)
-    return not (is_spoofed(state.eni[packet.eni_id], answer) or is_discovery(answer) or is_dhcp(answer, options))
+    is_odd = is_spoofed(eni, answer) or is_foreign(eni, answer)
+    return not (is_odd or is_discovery_type(answer) or is_dhcp(eni, answer, options))

@@ -6,7 +6,8 @@ Owns generated states and the packets that probe them. Builds records directly: 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -194,31 +195,88 @@ def options() -> st.SearchStrategy[Options]:
 
 
 def packets(state: CloudState, chance: random.Random, count: int) -> Iterator[Packet]:
-    """Packets at and around the edges of what the state mentions, at every ENI."""
+    """Packets at every ENI: half at the edges of one of its rules, half at the edges of anything that is mentioned."""
     interesting = {family: sorted(_edges(state, family)) for family in Family}
-    edges = sorted({0, 1, 65535, *(edge for port in PORTS for edge in (port - 1, port, min(port + 1, 65535)))})
-    numbers = (TCP, TCP, UDP, UDP, ICMP, ICMPV6, 47, 0, 2, 3, 50, 132, 254, 255)
     for _ in range(count):
         eni = chance.choice(state.network_interfaces)
-        family = chance.choice(tuple(Family))
-        own = [address for address in eni.addresses if address.family is family]
-        local = chance.choice(own) if own and chance.random() < 0.8 else _pick(chance, interesting, family)
-        protocol = chance.choice(numbers)
-        has_ports = protocol in (TCP, UDP)
-        source, port = chance.choice(edges), chance.choice(edges)
-        if protocol == UDP and chance.random() < 0.1:
-            source, port = chance.choice(((68, 67), (67, 68), (546, 547), (547, 546)))
-        yield Packet(
-            eni.network_interface_id,
-            chance.choice(tuple(Direction)),
-            _pick(chance, interesting, family),
-            local,
-            protocol,
-            port if has_ports else None,
-            source if has_ports else None,
-            chance.choice((0, 8, 128, 129, 130, 133, 134, 135, 136, 137, 143)) if protocol in (ICMP, ICMPV6) else None,
-            protocol != TCP or chance.random() < 0.8,
-        )
+        rules_ = [rule for group in eni.security_group_ids for rule in state.group[group].rules]
+        if rules_ and chance.random() < 0.5:
+            yield _aimed(state, eni, chance.choice(rules_), chance)
+        else:
+            yield _anywhere(eni, interesting, chance)
+
+
+def _anywhere(eni: Eni, interesting: dict[Family, list[int]], chance: random.Random) -> Packet:
+    edges = sorted({0, 1, 65535, *(edge for port in PORTS for edge in (port - 1, port, min(port + 1, 65535)))})
+    family = chance.choice(tuple(Family))
+    own = [address for address in eni.addresses if address.family is family]
+    local = chance.choice(own) if own and chance.random() < 0.8 else _pick(chance, interesting, family)
+    protocol = chance.choice((TCP, TCP, UDP, UDP, ICMP, ICMPV6, 47, 0, 2, 3, 50, 132, 254, 255))
+    source, port = chance.choice(edges), chance.choice(edges)
+    if protocol == UDP and chance.random() < 0.1:
+        source, port = chance.choice(((68, 67), (67, 68), (546, 547), (547, 546)))
+    return _packet(eni, chance, (_pick(chance, interesting, family), local), protocol, (source, port))
+
+
+def _aimed(state: CloudState, eni: Eni, rule: SecurityGroupRule, chance: random.Random) -> Packet:
+    """At or just beside the edges of one rule, in the rule's direction."""
+    family = chance.choice(tuple(Family))
+    if isinstance(rule.remote, Prefix):
+        family = rule.remote.family
+    remote = chance.choice(sorted(_edges_of(_remote_prefixes(state, rule, family), family)) or [BASE[family]])
+    own = [a.value for a in eni.addresses if a.family is family] or [BASE[family]]
+    if rule.narrowing is not None and rule.narrowing.family is family:
+        own += [value for value in own if Address(family.bits, value) in rule.narrowing] * 4
+    protocol = rule.ip_protocol.number if not rule.ip_protocol.is_all else chance.choice((TCP, UDP, 47, 255))
+    ranges = [rule.port_range] if rule.port_range else []
+    if rule.port_list_id:
+        ranges = [entry.port_range for entry in state.port_list[rule.port_list_id].entries]
+    packet = _packet(
+        eni,
+        chance,
+        (Address(family.bits, remote), Address(family.bits, chance.choice(own))),
+        protocol,
+        (_port_at([rule.source_port_range] if rule.source_port_range else [], chance), _port_at(ranges, chance)),
+    )
+    return replace(packet, direction=rule.direction)
+
+
+def _packet(
+    eni: Eni, chance: random.Random, ends: tuple[Address, Address], protocol: int, ports: tuple[int, int]
+) -> Packet:
+    has_ports, is_icmp = protocol in (TCP, UDP), protocol in (ICMP, ICMPV6)
+    echo = 8 if protocol == ICMP else 128
+    return Packet(
+        eni.network_interface_id,
+        chance.choice(tuple(Direction)),
+        *ends,
+        protocol,
+        ports[1] if has_ports else None,
+        ports[0] if has_ports else None,
+        chance.choice((0, echo, echo, echo, 129, 130, 133, 134, 135, 136, 137, 143)) if is_icmp else None,
+        chance.choice((1, 64, 255, 255)),
+        protocol != TCP or chance.random() < 0.8,
+    )
+
+
+def _port_at(ranges: list[PortRange], chance: random.Random) -> int:
+    """At or just outside an edge of one of the ranges."""
+    if not ranges:
+        return chance.choice((0, 1, 40000, 65535))
+    chosen = chance.choice(ranges)
+    return chance.choice((chosen.first - 1, chosen.first, chosen.last, min(chosen.last + 1, 65535)))
+
+
+def _remote_prefixes(state: CloudState, rule: SecurityGroupRule, family: Family) -> list[Prefix]:
+    found: list[Prefix] = []
+    match rule.remote:
+        case Prefix():
+            found = [rule.remote]
+        case PrefixListRef(prefix_list_id):
+            found = [entry.cidr for entry in state.prefix_list[prefix_list_id].entries]
+        case GroupRef(group_id):
+            found = [prefix for eni in state.enis_of_group.get(group_id, ()) for prefix in eni.private_prefixes]
+    return [prefix for prefix in found if prefix.family is family]
 
 
 def _pick(chance: random.Random, interesting: dict[Family, list[int]], family: Family) -> Address:
@@ -234,9 +292,17 @@ def _edges(state: CloudState, family: Family) -> set[int]:
     found |= {rule.narrowing for rule in rules_ if rule.narrowing is not None}
     special = ("169.254.1.1", "255.255.255.255", "100.100.100.200", "8.8.8.8", "fe80::1", "ff02::1:2", "fe80::9", "::")
     points = {a.value for a in map(Address.parse, special) if a.family is family}
-    for prefix in (p for p in found if p.family is family):
-        points |= {max(prefix.first - 1, 0), prefix.first, prefix.last, min(prefix.last + 1, family.last)}
-    return points
+    return points | _edges_of([prefix for prefix in found if prefix.family is family], family)
+
+
+def _edges_of(prefixes_: Iterable[Prefix], family: Family) -> set[int]:
+    """The first and last address of each, and their neighbours outside."""
+    ends = [(p.first, p.last) for p in prefixes_]
+    return (
+        {max(first - 1, 0) for first, _ in ends}
+        | {min(last + 1, family.last) for _, last in ends}
+        | {end for pair in ends for end in pair}
+    )
 
 
 def describe(state: CloudState) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from sgdataplane.compiler.lower import DADDR, SADDR
-from sgdataplane.compiler.skeleton import INTERFACE
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import ICMPV6, TCP, Direction, Family
+from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family
 from sgdataplane.nft.ir import (
     TCP_ACK,
     TCP_SYN,
@@ -16,6 +14,10 @@ from sgdataplane.nft.ir import (
     Nfproto,
 )
 
+# Written here once more on purpose: a field swapped in the compiler must not be swapped here too.
+SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
+DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
+INTERFACE = {Direction.INGRESS: Field.IIFNAME, Direction.EGRESS: Field.OIFNAME}
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 UNTRACKED_TYPES = (130, 131, 132, 133, 134, 135, 136, 137, 143)  # nf_conntrack_proto_icmpv6.c leaves these untracked
 
@@ -32,7 +34,7 @@ def reply(packet: Packet, ifname: str, mark: int) -> dict[Field, Key]:
 
 
 def _fields(packet: Packet, ifname: str, hook: Direction, *, is_reply: bool) -> dict[Field, Key]:
-    far, near = (SADDR, DADDR) if hook is Direction.INGRESS else (DADDR, SADDR)
+    far, near = (SOURCE, DESTINATION) if hook is Direction.INGRESS else (DESTINATION, SOURCE)
     fields: dict[Field, Key] = {
         INTERFACE[hook]: ifname,
         Field.NFPROTO: NFPROTO[packet.family],
@@ -48,6 +50,10 @@ def _fields(packet: Packet, ifname: str, hook: Direction, *, is_reply: bool) -> 
         fields[Field.TH_SPORT], fields[Field.TH_DPORT] = reversed(ports) if is_reply else ports
     if packet.protocol == TCP:
         fields[Field.TCP_FLAGS] = TCP_SYN if packet.is_syn and not is_reply else TCP_ACK
+    if packet.family is Family.IPV6:
+        fields[Field.IP6_HOPLIMIT] = packet.hop_limit
+    if packet.protocol == ICMP and packet.family is Family.IPV4 and packet.icmp_type is not None:
+        fields[Field.ICMP_TYPE] = packet.icmp_type
     if packet.protocol == ICMPV6 and packet.family is Family.IPV6 and packet.icmp_type is not None:
         fields[Field.ICMPV6_TYPE] = packet.icmp_type
         if packet.icmp_type in UNTRACKED_TYPES:

@@ -171,9 +171,11 @@ def build(number: int, packet: Packet) -> inet.IP | IPv6:
     is_ingress = packet.direction is Direction.INGRESS
     source, target = (packet.remote, packet.local) if is_ingress else (packet.local, packet.remote)
     if packet.family is Family.IPV4:
-        header: inet.IP | IPv6 = inet.IP(src=str(source), dst=str(target), id=number, proto=packet.protocol)
+        header: inet.IP | IPv6 = inet.IP(
+            src=str(source), dst=str(target), id=number, proto=packet.protocol, ttl=packet.hop_limit
+        )
     else:
-        header = IPv6(src=str(source), dst=str(target), fl=number, nh=packet.protocol)
+        header = IPv6(src=str(source), dst=str(target), fl=number, nh=packet.protocol, hlim=packet.hop_limit)
     return header / payload(packet)
 
 

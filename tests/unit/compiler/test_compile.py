@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 
 import pytest
 
 from sgdataplane.compiler import skeleton
 from sgdataplane.compiler.compile import compile_policy, with_epoch
-from sgdataplane.errors import InternalError
+from sgdataplane.compiler.lower import profile_name
+from sgdataplane.compiler.marks import LAST_EPOCH, MAX_LINKS
+from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model.options import DEFAULTS
-from sgdataplane.model.state import CloudState, SecurityGroupRule
+from sgdataplane.model.state import CloudState, NicType, SecurityGroupRule
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Field, Table, VerdictKind
 from sgdataplane.nft.text import render_table
-from sgdataplane.policy.resolve import resolve
+from sgdataplane.policy.resolve import Profile, resolve
 from tests.support import gen, wire
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 
@@ -68,10 +71,7 @@ def test_member_that_joins_is_one_element_a_hook_and_no_chain() -> None:
 def test_epoch_moves_only_the_chains_that_name_it() -> None:
     first, second = compiled(example(), 1), compiled(example(), 2)
     moved = {name for name in first.chain if first.chain[name] != second.chain[name]}
-    assert moved == {f"{hook.value}{end}" for hook in Direction for end in ("", "-accept", "-refuse")} - {
-        "ingress-refuse",
-        "egress-refuse",
-    }
+    assert moved == {f"{hook.value}{end}" for hook in Direction for end in ("", "-accept", "-related")}
     assert with_epoch(first, 2) == second
 
 
@@ -82,7 +82,7 @@ def test_stamp_tells_the_epoch_and_equal_policies() -> None:
     assert stamps[0] == stamps[1] != stamps[2]
 
 
-@pytest.mark.parametrize("epoch", [0, 65536, -1])
+@pytest.mark.parametrize("epoch", [0, LAST_EPOCH + 1, -1])
 def test_epoch_outside_its_half_of_the_mark_is_a_bug(epoch: int) -> None:
     with pytest.raises(InternalError, match="epoch"):
         compiled(example(), epoch)
@@ -90,7 +90,7 @@ def test_epoch_outside_its_half_of_the_mark_is_a_bug(epoch: int) -> None:
 
 def test_every_chain_ends_in_a_verdict_for_every_packet() -> None:
     for chain in compiled(example()).chains:
-        if "-preamble-" not in chain.name:
+        if not re.search("-link-|-checks-|-related$", chain.name):  # these are jumped to, and come back
             kind = chain.rules[-1].statements[-1]
             assert getattr(kind, "kind", None) in (VerdictKind.ACCEPT, VerdictKind.DROP, VerdictKind.GOTO), chain
 
@@ -100,6 +100,38 @@ def test_packet_of_an_unknown_interface_is_dropped_at_both_hooks() -> None:
     for hook in Direction:
         outcome = run(table, hook.value, {skeleton.INTERFACE[hook]: "eth9", Field.CT_MARK: 0})
         assert (outcome.verdict, outcome.counters) == (VerdictKind.DROP, [f"{hook.value}.unknown-interface"])
+
+
+def test_hooks_stand_after_conntrack_and_around_nat() -> None:
+    hooks = {chain.name: (chain.hook.name, chain.hook.priority) for chain in compiled(example()).chains if chain.hook}
+    assert hooks == {"ingress": ("prerouting", -150), "egress": ("postrouting", 150)}
+
+
+def test_more_enis_than_the_mark_can_tell_are_refused() -> None:
+    enis = [make_eni(f"eni-{i}", f"10.0.0.{i + 1}", "sg-a") for i in range(MAX_LINKS + 1)]
+    state = make_state([make_group("sg-a")], enis)
+    interfaces = {eni.network_interface_id: f"eth{i}" for i, eni in enumerate(enis)}
+    with pytest.raises(LimitError, match="has 33, the limit is 32"):
+        compile_policy(resolve(state, interfaces, DEFAULTS), DEFAULTS)
+
+
+def test_group_of_another_vpc_is_nobody() -> None:
+    rule = make_rule("ingress tcp 22/22 from sg-far", "r")
+    state = make_state(
+        [make_group("sg-a", [rule]), make_group("sg-far", vpc_id="vpc-other")],
+        [make_eni("eni-a", "10.0.0.1", "sg-a"), make_eni("eni-far", "10.0.0.9", "sg-far", vpc_id="vpc-other")],
+    )
+    assert "rule.sg-a.r" not in compiled(state).counter
+    assert all(
+        permission.cause.reason != "rule"
+        for permission in resolve(state, {"eni-a": "eth0"}, DEFAULTS).profiles[0].ingress
+    )
+
+
+def test_two_policies_never_share_a_name() -> None:
+    ids = [f"sg-{'x' * 30}{number}" for number in range(2000)]
+    profiles = [Profile((group_id,), NicType.INTRANET, (), ()) for group_id in ids]
+    assert len({profile_name(profile) for profile in profiles}) == len(ids)
 
 
 def test_many_five_tuple_rules_stay_within_eight_look_ups() -> None:

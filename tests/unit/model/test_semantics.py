@@ -221,22 +221,41 @@ def test_classic_rules_are_judged_on_the_interface_of_their_nic_type() -> None:
 ALWAYS, NEVER = Decision(Verdict.ACCEPT, "always"), Decision(Verdict.DROP, "never")
 
 
+def nd(icmp_type: int, hop_limit: int, local: str = OWN[6]) -> dict[str, object]:
+    """Fields of an ICMPv6 message of discovery."""
+    return {"icmp_type": icmp_type, "hop_limit": hop_limit, "local": local}
+
+
 @pytest.mark.parametrize(
     ("packet", "fields", "decision"),
     [
-        pytest.param("egress icmpv6 ff02::1:ff00:2", {"icmp_type": 135, "local": "fe80::5"}, ALWAYS, id="solicitation"),
-        pytest.param("ingress icmpv6 fe80::1", {"icmp_type": 134}, ALWAYS, id="advertisement_from_link_scope"),
-        pytest.param("ingress icmpv6 2001:db8::f", {"icmp_type": 134}, DROPPED, id="advertisement_from_afar"),
-        pytest.param("ingress icmpv6 2001:db8::f", {"icmp_type": 137}, DROPPED, id="redirect_from_afar"),
-        pytest.param("egress icmpv6 ff02::16", {"icmp_type": 143, "local": "fe80::5"}, ALWAYS, id="mld"),
-        pytest.param("egress icmpv6 ff02::1", {"icmp_type": 134, "local": "fe80::5"}, NEVER, id="rogue_advertisement"),
+        pytest.param("egress icmpv6 ff02::1:ff00:2", nd(135, 255, "fe80::5"), ALWAYS, id="solicitation"),
+        pytest.param("egress icmpv6 ff02::1:ff00:2", nd(135, 255, "::"), ALWAYS, id="duplicate_address_detection"),
+        pytest.param("egress icmpv6 ff02::1:ff00:2", nd(135, 255), ALWAYS, id="solicitation_from_own_address"),
+        pytest.param("egress icmpv6 ff02::1:ff00:2", nd(135, 255, "2001:db8::9"), NEVER, id="solicitation_spoofed"),
+        pytest.param("egress icmpv6 2001:db8:f::1", nd(136, 64), NEVER, id="advertisement_that_leaves_the_link"),
+        pytest.param("ingress icmpv6 fe80::1", nd(134, 255), ALWAYS, id="router_from_link_scope"),
+        pytest.param("ingress icmpv6 2001:db8:f::f", nd(134, 255), NEVER, id="router_from_afar"),
+        pytest.param("ingress icmpv6 2001:db8:f::f", nd(137, 255), NEVER, id="redirect_from_afar"),
+        pytest.param("ingress icmpv6 fe80::1", nd(135, 254), NEVER, id="solicitation_that_was_routed"),
+        pytest.param("egress icmpv6 ff02::16", nd(143, 1, "fe80::5"), ALWAYS, id="mld"),
+        pytest.param("egress icmpv6 2001:db8:f::1", nd(143, 64, "fe80::5"), NEVER, id="mld_as_a_tunnel"),
+        pytest.param("egress icmpv6 ff02::16", nd(143, 1), NEVER, id="mld_from_no_link_scope"),
+        pytest.param("egress icmpv6 ff02::1", nd(134, 255, "fe80::5"), NEVER, id="rogue_router"),
+        pytest.param("egress icmpv6 fe80::9", nd(137, 255, "fe80::5"), NEVER, id="rogue_redirect"),
         pytest.param(
             "egress udp/67 255.255.255.255", {"source_port": 68, "local": "0.0.0.0"}, ALWAYS, id="dhcp_discover"
         ),
+        pytest.param("egress udp/67 169.254.1.1", {"source_port": 68}, ALWAYS, id="dhcp_renewal"),
+        pytest.param("egress udp/67 169.254.1.1", {"source_port": 68, "local": "10.0.0.9"}, NEVER, id="dhcp_spoofed"),
+        pytest.param("egress udp/67 8.8.8.8", {"source_port": 68}, OPEN, id="dhcp_to_another_is_judged"),
         pytest.param("ingress udp/68 169.254.1.1", {"source_port": 67}, ALWAYS, id="dhcp_offer_of_the_gateway"),
         pytest.param("ingress udp/68 10.0.0.9", {"source_port": 67}, DROPPED, id="dhcp_offer_of_another"),
         pytest.param("egress udp/547 ff02::1:2", {"source_port": 546, "local": "fe80::5"}, ALWAYS, id="dhcpv6"),
         pytest.param("egress tcp/80 8.8.8.8", {"local": "10.0.0.99"}, NEVER, id="spoofed_source"),
+        pytest.param("ingress tcp/80 10.0.0.1", {}, NEVER, id="own_address_from_outside"),
+        pytest.param("ingress tcp/80 8.8.8.8", {"local": "10.0.0.99"}, NEVER, id="addressed_to_somebody_else"),
+        pytest.param("ingress udp/80 8.8.8.8", {"local": "224.0.0.251"}, DROPPED, id="multicast_is_judged"),
         pytest.param("egress tcp/80 8.8.8.8", {"is_syn": False}, NEVER, id="midstream_egress"),
         pytest.param("egress tcp/80 8.8.8.8", {}, OPEN, id="bare_syn_egress"),
         pytest.param("ingress tcp/80 8.8.8.8", {"is_syn": False}, DROPPED, id="midstream_ingress_is_judged"),
@@ -251,6 +270,8 @@ def test_allowed_pairs_and_delegated_prefixes_are_own_addresses() -> None:
     state = make_state([make_group("sg-a")], [eni])
     for local, decision in (("10.0.1.3", OPEN), ("10.0.2.5", OPEN), ("10.0.2.6", NEVER)):
         assert decide(state, make_packet("egress tcp/80 8.8.8.8", local=local)) == decision
+    for remote, decision in (("10.0.1.3", NEVER), ("10.0.2.5", DROPPED)):
+        assert decide(state, make_packet(f"ingress tcp/80 {remote}")) == decision, "a pair may be shared with others"
 
 
 def test_metadata_is_reachable_when_asked_for() -> None:

@@ -1,0 +1,239 @@
+"""One ENI at one hook: what always and what never passes, its timeouts, and then its profile.
+
+Owns the order of these checks. Is given the ENI's own addresses and the roots of its profile.
+Must not know rules of users, or the epoch.
+
+    eni chain    jump <hook>-link      discovery, MLD and DHCP that carry no address of the ENI's
+                 foreign, spoofed      egress: a source that isn't the ENI's own; ingress: a source that is, or a
+                                       destination that isn't
+                 jump <hook>-checks    discovery and DHCP of the ENI's own; what conntrack has no session for
+                 timeouts, mid-stream TCP, metadata
+                 goto profile
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sgdataplane.compiler.content import content_chain
+from sgdataplane.compiler.skeleton import accept, drop, fixed_counter, is_value
+from sgdataplane.model import always
+from sgdataplane.model.options import Options
+from sgdataplane.model.state import ConnectionTracking
+from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Direction, Family, Prefix
+from sgdataplane.nft import names
+from sgdataplane.nft.ir import (
+    TCP_ACK,
+    TCP_FIN,
+    TCP_RST,
+    TCP_SYN,
+    Chain,
+    Count,
+    CtDirection,
+    CtState,
+    Field,
+    Match,
+    Nfproto,
+    Range,
+    Rule,
+    SetTimeout,
+    Timeout,
+    goto,
+    jump,
+    rule,
+)
+
+SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
+DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
+NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One ENI's interface; its own addresses, and with them all it may send from; its profile's roots; its timeouts."""
+
+    ifname: str
+    own: tuple[Prefix, ...]
+    sources: tuple[Prefix, ...]
+    roots: dict[Direction, str]
+    timeouts: tuple[Timeout, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SharedChains:
+    """The parts of ENI chains that are the same for all ENIs, for one hook."""
+
+    link: Chain
+    checks: Chain
+
+
+def shared_chains(hook: Direction, options: Options) -> SharedChains:
+    """What needs no address of the ENI's own."""
+    if hook is Direction.INGRESS:
+        link = [_discovery(hook, shape, shape.sources) for shape in always.DISCOVERY[hook]]
+        link += [_dhcp(hook, family, options, None) for family in Family]
+        checks = []
+    else:
+        link = [_discovery(hook, shape, always.UNNUMBERED) for shape in always.DISCOVERY[hook]]
+        link += [_dhcp(hook, family, options, always.DHCP_UNNUMBERED[family]) for family in Family]
+        checks = [_discovery(hook, shape, None) for shape in always.DISCOVERY[hook] if shape.sources is None]
+        checks += [_dhcp(hook, family, options, None) for family in Family]
+    return SharedChains(
+        content_chain(f"{hook.value}-link", tuple(link)),
+        content_chain(f"{hook.value}-checks", (*checks, *_refused(hook))),
+    )
+
+
+def _refused(hook: Direction) -> Iterator[Rule]:
+    """What no rule may be asked about. An ICMP error that comes here belongs to no session that is accepted now, and
+    carries that session's entry: a rule that accepts ICMP would mark it, a revoked one too, as accepted."""
+    yield drop(hook, "malformed-discovery", _icmpv6(always.DISCOVERY_TYPES))
+    yield drop(hook, "invalid", is_value(Field.CT_STATE, CtState.INVALID))
+    is_icmp = is_value(Field.L4PROTO, ICMP, ICMPV6)
+    yield drop(hook, "icmp-error-refused", is_value(Field.CT_STATE, CtState.RELATED), is_icmp)
+    yield drop(hook, "untracked", is_value(Field.CT_STATE, CtState.UNTRACKED))
+
+
+def _discovery(hook: Direction, shape: always.DiscoveryShape, sources: tuple[Prefix, ...] | None) -> Rule:
+    """IPv6 neighbour discovery and MLD (`always.is_discovery`), from these sources; None: from any."""
+    source = [] if sources is None else [Match(Field.IP6_SADDR, _merged(sources))]
+    return accept(hook, "always", _icmpv6(shape.types), is_value(Field.IP6_HOPLIMIT, shape.hop_limit), *source)
+
+
+def _icmpv6(types: Iterable[int]) -> Match:
+    return Match(Field.ICMPV6_TYPE, tuple(Range.of(number) for number in sorted(types)))
+
+
+def _dhcp(hook: Direction, family: Family, options: Options, source: Prefix | None) -> Rule:
+    """DHCP between the ENI and its gateway (`always.is_dhcp`); on egress from this source, None: from any."""
+    client, server, everyone = always.DHCP[family]
+    servers = [address.value for address in options.gateways if address.family is family]
+    is_egress = hook is Direction.EGRESS
+    far = sorted([*servers, everyone.value] if is_egress else servers)
+    return accept(
+        hook,
+        "always",
+        *([] if source is None else [Match(SOURCE[family], (_range(source),))]),
+        Match((DESTINATION if is_egress else SOURCE)[family], tuple(Range.of(value) for value in far)),
+        is_value(Field.L4PROTO, UDP),
+        is_value(Field.TH_SPORT, client if is_egress else server),
+        is_value(Field.TH_DPORT, server if is_egress else client),
+    )
+
+
+def eni_chain(hook: Direction, link: Link, shared: SharedChains, options: Options) -> Chain:
+    """All that happens to an opening packet, or to one whose session has to be judged again."""
+    rules = [
+        rule(jump(shared.link.name)),
+        *_addresses(hook, link),
+        rule(jump(shared.checks.name)),
+        *(_timeout(entry) for entry in link.timeouts),
+        *_midstream(hook, options),
+        *(_metadata(hook, prefix) for prefix in options.metadata),
+        rule(goto(link.roots[hook])),
+    ]
+    return content_chain(names.identifier(f"eni-{hook.value}", link.ifname), tuple(rules))
+
+
+def errors_chain(hook: Direction, link: Link, chain: Chain) -> Chain:
+    """ICMP errors of a session that this ENI accepts now. What else is `related` (a helper's doing, which isn't ours)
+    is judged like any opening packet."""
+    rules = [
+        *(_addresses(hook, link) if hook is Direction.EGRESS else ()),
+        accept(hook, "icmp-error", Match(Field.ICMP_TYPE, tuple(Range.of(t) for t in always.ICMP_ERRORS))),
+        accept(hook, "icmp-error", _icmpv6(always.ICMPV6_ERRORS)),
+        rule(goto(chain.name)),
+    ]
+    return content_chain(names.identifier(f"errors-{hook.value}", link.ifname), tuple(rules))
+
+
+def _addresses(hook: Direction, link: Link) -> Iterator[Rule]:
+    """Whether both ends are who they may be: see `semantics.is_spoofed` and `is_foreign`."""
+    for family in Family:
+        if hook is Direction.EGRESS:
+            yield _unless(hook, "spoofed", SOURCE[family], link.sources, family)
+            continue
+        own = _merged(prefix for prefix in link.own if prefix.family is family)
+        if own:
+            yield drop(hook, "spoofed", Match(SOURCE[family], own))
+        yield _unless(hook, "foreign", DESTINATION[family], (*link.sources, *always.SHARED[family]), family)
+
+
+def _unless(hook: Direction, cause: str, asked: Field, prefixes: Iterable[Prefix], family: Family) -> Rule:
+    """Drop what has an address of this family that lies in none of the prefixes."""
+    ranges = _merged(prefix for prefix in prefixes if prefix.family is family)
+    if not ranges:
+        return drop(hook, cause, is_value(Field.NFPROTO, NFPROTO[family]))
+    return drop(hook, cause, Match(asked, ranges, negate=True))
+
+
+def _merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
+    """Prefixes nest or are disjoint; those inside another one go."""
+    merged: list[Range] = []
+    for prefix in sorted(prefixes, key=lambda p: (p.first, p.length)):
+        if not merged or prefix.first > int(merged[-1].last):
+            merged.append(_range(prefix))
+    return tuple(merged)
+
+
+def _range(prefix: Prefix) -> Range:
+    return Range(prefix.first, prefix.last)
+
+
+def _midstream(hook: Direction, options: Options) -> Iterator[Rule]:
+    """TCP that opens nothing and belongs to no known session (semantics.md section 4)."""
+    is_judged = options.midstream_egress == "judge" if hook is Direction.EGRESS else True
+    if options.strict_syn or not is_judged:
+        flags = TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK
+        not_syn = Match(Field.TCP_FLAGS, (Range.of(TCP_SYN),), negate=True, mask=flags)
+        is_opening = is_value(Field.CT_STATE, CtState.NEW, CtState.RELATED)
+        yield drop(hook, "midstream", is_opening, is_value(Field.L4PROTO, TCP), not_syn)
+
+
+def _metadata(hook: Direction, prefix: Prefix) -> Rule:
+    """The metadata address is always reachable outbound; the answer is told by its being a reply."""
+    far = (SOURCE if hook is Direction.INGRESS else DESTINATION)[prefix.family]
+    ct_direction = CtDirection.REPLY if hook is Direction.INGRESS else CtDirection.ORIGINAL
+    return rule(
+        Match(far, (_range(prefix),)),
+        is_value(Field.CT_DIRECTION, ct_direction),
+        Count(fixed_counter(hook, "always")),
+        goto(f"{Direction.EGRESS.value}-accept"),
+    )
+
+
+def timeouts(tracking: ConnectionTracking) -> tuple[Timeout, ...]:
+    """The timeouts of an ENI that has its own; the others' are the namespace's. Their names say all there is to say,
+    since the kernel can't change one that is in use."""
+    if tracking == ConnectionTracking():
+        return ()
+    established, closed, udp = (
+        tracking.tcp_established_timeout,
+        tracking.tcp_closed_and_time_wait_timeout,
+        tracking.udp_timeout,
+    )
+    of_tcp = (("established", established), ("close", closed), ("time_wait", closed))
+    of_udp = (("unreplied", udp), ("replied", udp))
+    return tuple(
+        entry
+        for family in _L3PROTO
+        for entry in (
+            Timeout(f"tcp-{_L3PROTO[family]}-{established}-{closed}", "tcp", _L3PROTO[family], of_tcp),
+            Timeout(f"udp-{_L3PROTO[family]}-{udp}", "udp", _L3PROTO[family], of_udp),
+        )
+    )
+
+
+_L3PROTO = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+_L4PROTO = {"tcp": TCP, "udp": UDP}
+
+
+def _timeout(timeout: Timeout) -> Rule:
+    """The kernel heeds it at a session's first packet only, and doesn't compare protocols itself."""
+    family = next(family for family, name in _L3PROTO.items() if name == timeout.family)
+    return rule(
+        is_value(Field.NFPROTO, NFPROTO[family]),
+        is_value(Field.L4PROTO, _L4PROTO[timeout.protocol]),
+        SetTimeout(timeout.name),
+    )

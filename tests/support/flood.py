@@ -1,0 +1,245 @@
+"""UDP floods between two namespaces, counted at both ends, by processes of their own.
+
+    with Flood(folder, source, target, allowed=[("10.0.0.2", 5000)], denied=[("10.0.0.2", 6000)]) as flood:
+        ...                                       packets keep coming, both kinds in turn
+    flood.allowed, flood.denied                   Count(sent, received), complete when the block has ended
+
+A `Flood` opens many sessions and is received by sockets; it never has more than WINDOW allowed packets under way, so
+no socket buffer overflows. A `DenseFlood` is two sessions as fast as can be, counted by rules behind ours, then
+dropped. What is missing at the end was lost in between, or refused by the rules of the sending side.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import mmap
+import os
+import re
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sgdataplane.host import netns
+from tests.support.nft import nft
+
+ROOT = Path(__file__).resolve().parents[2]
+WINDOW, SOURCES = 1000, 128
+SENT_ALLOWED, SENT_DENIED, GOT_ALLOWED, GOT_DENIED, READY = range(5)
+SO_RCVBUFFORCE = 33
+DEADLINE = 20.0
+Target = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    sent: int
+    received: int
+
+
+class Counters:
+    """Five numbers in a file that both processes map; each is written by one process only."""
+
+    def __init__(self, path: Path) -> None:
+        with open(path, "r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 64)
+
+    def __getitem__(self, index: int) -> int:
+        return int(struct.unpack_from("=Q", self._map, index * 8)[0])
+
+    def __setitem__(self, index: int, value: int) -> None:
+        struct.pack_into("=Q", self._map, index * 8, value)
+
+
+class Flood:
+    """Runs from `__enter__` to `__exit__`, which waits until everything that was sent and accepted has arrived."""
+
+    def __init__(
+        self, folder: Path, source: str, target: str, allowed: Sequence[Target], denied: Sequence[Target]
+    ) -> None:
+        self._path = folder / f"flood-{len(list(folder.iterdir()))}"
+        self._path.write_bytes(bytes(64))
+        self._counters = Counters(self._path)
+        self._namespaces = {"send": source, "receive": target}
+        self._words = [",".join(f"{host}/{port}" for host, port in targets) for targets in (allowed, denied)]
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        self._start("receive", self._namespaces["receive"])
+        wait_until(lambda: self._counters[READY] == 1)
+        self._start("send", self._namespaces["send"])
+        wait_until(lambda: self.allowed.received > 0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        receiver, sender = self._processes
+        codes = [_end(sender)]
+        wait_until(lambda: self.allowed.sent <= self.allowed.received, must=False)
+        codes.append(_end(receiver))
+        assert codes == [0, 0]
+
+    @property
+    def allowed(self) -> Count:
+        return Count(self._counters[SENT_ALLOWED], self._counters[GOT_ALLOWED])
+
+    @property
+    def denied(self) -> Count:
+        return Count(self._counters[SENT_DENIED], self._counters[GOT_DENIED])
+
+    def _start(self, role: str, namespace: str) -> None:
+        command = [sys.executable, "-m", "tests.support.flood", role, namespace, str(self._path), *self._words]
+        self._processes.append(subprocess.Popen(command, cwd=ROOT))
+
+
+class DenseFlood(Flood):
+    """Its targets are one of each kind, in IPv4."""
+
+    def __enter__(self) -> Self:
+        ports = [words.rpartition("/")[2] for words in self._words]
+        rules = [f"add rule inet receiver in udp dport {port} counter drop" for port in ports]
+        chain = "add chain inet receiver in { type filter hook input priority 300; }"
+        nft(self._namespaces["receive"], "add table inet receiver", chain, *rules)
+        self._start("send-fast", self._namespaces["send"])
+        wait_until(lambda: self.allowed.received > 0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert _end(self._processes[0]) == 0
+        wait_until(lambda: self.allowed.sent <= self.allowed.received, must=False)
+
+    @property
+    def allowed(self) -> Count:
+        return Count(self._counters[SENT_ALLOWED], self._received()[0])
+
+    @property
+    def denied(self) -> Count:
+        return Count(self._counters[SENT_DENIED], self._received()[1])
+
+    def _received(self) -> list[int]:
+        text = nft(self._namespaces["receive"], "list chain inet receiver in")
+        return [int(number) for number in re.findall(r"counter packets (\d+)", text)]
+
+
+def wait_until(condition: Callable[[], bool], *, must: bool = True) -> None:
+    """Return when it holds, or, unless it must, at the deadline."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        if time.monotonic() > deadline:
+            assert not must, "it did not happen in time"
+            return
+        time.sleep(0.01)
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    process.terminate()
+    return process.wait(DEADLINE)
+
+
+class _Stop:
+    """Set by SIGTERM."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        signal.signal(signal.SIGTERM, self._set)
+
+    def _set(self, *_: object) -> None:
+        self.is_set = True
+
+
+def send(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target]) -> None:
+    """An allowed and a denied packet in turn, until SIGTERM: from each source port to a target, then to the next, so
+    that with many targets a session has expired before its turn comes again."""
+    stop = _Stop()
+    sources = [socket.socket(_family_of(allowed[0]), socket.SOCK_DGRAM) for _ in range(SOURCES)]
+    for number in itertools.count():
+        good, bad = allowed[number % len(allowed)], denied[number % len(denied)]
+        for source in sources:
+            while counters[SENT_ALLOWED] - counters[GOT_ALLOWED] >= WINDOW and not stop.is_set:
+                os.sched_yield()
+            if stop.is_set:
+                return
+            counters[SENT_ALLOWED] += _has_sent(source, good)
+            _has_sent(source, bad)
+            counters[SENT_DENIED] += 1
+
+
+def send_fast(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target]) -> None:
+    """An allowed and a denied packet in turn, without a pause, until SIGTERM."""
+    stop = _Stop()
+    good, bad = (socket.socket(_family_of(target), socket.SOCK_DGRAM) for target in (allowed[0], denied[0]))
+    good.connect(allowed[0])
+    bad.connect(denied[0])
+    while not stop.is_set:
+        for _ in range(WINDOW):
+            good.send(b"sgdataplane")
+            bad.send(b"sgdataplane")
+        counters[SENT_ALLOWED] += WINDOW
+        counters[SENT_DENIED] += WINDOW
+
+
+def _family_of(target: Target) -> int:
+    return socket.AF_INET6 if ":" in target[0] else socket.AF_INET
+
+
+def _has_sent(source: socket.socket, target: Target) -> bool:
+    """False if the packet never came to the rules. One that egress rules drop is an error of the send (EPERM)."""
+    try:
+        source.sendto(b"sgdataplane", target)
+    except PermissionError:
+        return True
+    except OSError as error:
+        if error.errno != errno.ENOBUFS:
+            raise
+        return False
+    return True
+
+
+def receive(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target]) -> None:
+    """Count what comes, until SIGTERM."""
+    stop, selector = _Stop(), selectors.DefaultSelector()
+    for index, targets in ((GOT_ALLOWED, allowed), (GOT_DENIED, denied)):
+        for target in targets:
+            selector.register(_bound(target), selectors.EVENT_READ, index)
+    counters[READY] = 1
+    while not stop.is_set:
+        for key, _ in selector.select(0.1):
+            assert isinstance(key.fileobj, socket.socket)
+            counters[key.data] += _drain(key.fileobj)
+
+
+def _bound(target: Target) -> socket.socket:
+    found = socket.socket(_family_of(target), socket.SOCK_DGRAM)
+    found.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)
+    found.bind(target)
+    found.setblocking(False)
+    return found
+
+
+def _drain(found: socket.socket) -> int:
+    count = 0
+    try:
+        while count < WINDOW:
+            found.recv(64)
+            count += 1
+    except BlockingIOError:
+        pass
+    return count
+
+
+def main(arguments: Sequence[str]) -> None:
+    role, namespace, path, *words = arguments
+    netns.enter(namespace)
+    allowed, denied = ([(w.rpartition("/")[0], int(w.rpartition("/")[2])) for w in text.split(",")] for text in words)
+    {"send": send, "send-fast": send_fast, "receive": receive}[role](Counters(Path(path)), allowed, denied)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,214 @@
+"""The conntrack side of the table, row by row: what the mark and the state of a packet's session make of it.
+
+Two ENIs in one namespace: eth0 (slot 0) lets TCP 80 in and nothing out but to 8.8.8.0/24; eth1 (slot 1) lets all out.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pytest
+
+from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.compiler.marks import EPOCH_FIELDS, HALF, LAST_EPOCH, MAX_LINKS, accepted_mark
+from sgdataplane.model.options import DEFAULTS
+from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Direction
+from sgdataplane.nft.interp import run
+from sgdataplane.nft.ir import CtDirection, CtState, Field, Key, Table
+from sgdataplane.policy.resolve import resolve
+from tests.support.builders import make_eni, make_group, make_state
+
+IN, OUT = Direction.INGRESS, Direction.EGRESS
+EPOCH = 9
+FAR, OWN0, OWN1 = (Address.parse(text).value for text in ("8.8.8.8", "10.0.0.1", "10.0.0.2"))
+
+
+@lru_cache(maxsize=1)
+def table() -> Table:
+    groups = [
+        make_group("sg-0", ["ingress tcp 80/80 from 0.0.0.0/0", "egress all to 8.8.8.0/24"], advanced=True),
+        make_group("sg-1", ["egress all to 0.0.0.0/0"], advanced=True),
+    ]
+    enis = [make_eni("eni-0", "10.0.0.1 2001:db8::1", "sg-0"), make_eni("eni-1", "10.0.0.2", "sg-1")]
+    policy = resolve(make_state(groups, enis), {"eni-0": "eth0", "eni-1": "eth1"}, DEFAULTS, ("docker0", "veth*"))
+    return compile_policy(policy, DEFAULTS, EPOCH)
+
+
+def mark(side: Direction, epoch: int = EPOCH, slot: int = 0) -> int:
+    return accepted_mark(side, epoch, slot)
+
+
+def packet(hook: Direction, ifname: str, **fields: Key) -> dict[Field, Key]:
+    """A TCP packet between FAR and OWN0, port 81 of OWN0, unless the fields say otherwise; a None takes one away."""
+    source, target = (FAR, OWN0) if hook is IN else (OWN0, FAR)
+    base: dict[Field, Key] = {
+        Field.IIFNAME if hook is IN else Field.OIFNAME: ifname,
+        Field.NFPROTO: 2,
+        Field.IP_SADDR: source,
+        Field.IP_DADDR: target,
+        Field.L4PROTO: TCP,
+        Field.TH_SPORT: 40000 if hook is IN else 81,
+        Field.TH_DPORT: 81 if hook is IN else 40000,
+        Field.TCP_FLAGS: 0x10,
+        Field.CT_STATE: CtState.ESTABLISHED,
+        Field.CT_DIRECTION: CtDirection.ORIGINAL,
+        Field.CT_MARK: 0,
+    }
+    return base | {Field[name.upper()]: value for name, value in fields.items()}
+
+
+def fate(hook: Direction, fields: dict[Field, Key]) -> tuple[str, int]:
+    outcome = run(table(), hook.value, fields)
+    return outcome.verdict.value, outcome.mark
+
+
+ORIGINAL, REPLY = CtDirection.ORIGINAL, CtDirection.REPLY
+# name, hook, interface, fields, verdict, mark afterwards (None: unchanged)
+ROWS: list[tuple[str, Direction, str, dict[str, Key], str, int | None]] = [
+    ("accepted in this epoch passes, whatever the rules", IN, "eth0", {"ct_mark": mark(IN)}, "accept", None),
+    ("its reply too", OUT, "eth0", {"ct_mark": mark(IN), "ct_direction": REPLY}, "accept", None),
+    ("one-way UDP stays new, and passes", IN, "eth0", {"ct_mark": mark(IN), "ct_state": CtState.NEW}, "accept", None),
+    ("older epoch is judged again: refused", IN, "eth0", {"ct_mark": mark(IN, EPOCH - 1)}, "drop", 0),
+    ("older epoch, still allowed", IN, "eth0", {"ct_mark": mark(IN, EPOCH - 1), "th_dport": 80}, "accept", mark(IN)),
+    (
+        "reply of an older epoch, still allowed",
+        OUT,
+        "eth0",
+        {"ct_mark": mark(IN, EPOCH - 1), "ct_direction": REPLY, "th_sport": 80},
+        "accept",
+        mark(IN),
+    ),
+    (
+        "reply of an older epoch, refused now",
+        OUT,
+        "eth0",
+        {"ct_mark": mark(IN, EPOCH - 1), "ct_direction": REPLY},
+        "drop",
+        0,
+    ),
+    ("epoch of the other half says nothing", IN, "eth0", {"ct_mark": mark(OUT)}, "drop", mark(OUT)),
+    (
+        "accept leaves the other half alone",
+        IN,
+        "eth0",
+        {"ct_mark": mark(OUT, 3), "th_dport": 80},
+        "accept",
+        mark(OUT, 3) | mark(IN),
+    ),
+    ("session of another ENI is judged here", IN, "eth0", {"ct_mark": mark(IN, slot=1)}, "drop", 0),
+    ("and by an interface that no ENI has", IN, "eth9", {"ct_mark": mark(IN)}, "drop", None),
+    (
+        "spoofed source in another ENI's session",
+        OUT,
+        "eth0",
+        {"ct_mark": mark(OUT, slot=1), "ip_saddr": OWN1},
+        "drop",
+        None,
+    ),
+    ("invalid never passes", IN, "eth0", {"ct_state": CtState.INVALID, "th_dport": 80}, "drop", None),
+    ("untracked never passes", IN, "eth0", {"ct_state": CtState.UNTRACKED, "th_dport": 80}, "drop", None),
+    ("mid-stream egress never opens", OUT, "eth1", {"ct_state": CtState.NEW, "ip_saddr": OWN1}, "drop", None),
+    (
+        "bare SYN opens",
+        OUT,
+        "eth1",
+        {"ct_state": CtState.NEW, "ip_saddr": OWN1, "tcp_flags": 2},
+        "accept",
+        mark(OUT, slot=1),
+    ),
+    (
+        "SYN with ACK doesn't",
+        OUT,
+        "eth1",
+        {"ct_state": CtState.NEW, "ip_saddr": OWN1, "tcp_flags": 0x12},
+        "drop",
+        None,
+    ),
+    (
+        "mid-stream ingress is judged",
+        IN,
+        "eth0",
+        {"ct_state": CtState.NEW, "th_dport": 80},
+        "accept",
+        mark(IN),
+    ),
+    ("running outbound session is judged", OUT, "eth0", {}, "accept", mark(OUT)),
+    ("loopback passes", IN, "lo", {}, "accept", None),
+    ("internal interface passes", OUT, "docker0", {"ip_saddr": 5}, "accept", None),
+    ("internal interfaces by their beginning", IN, "veth12", {}, "accept", None),
+    ("what only begins like one doesn't", IN, "docker01", {}, "drop", None),
+]
+ICMP_ERROR: dict[str, Key] = {"ct_state": CtState.RELATED, "l4proto": ICMP, "icmp_type": 3}
+ICMP6_ERROR: dict[str, Key] = {
+    "ct_state": CtState.RELATED,
+    "l4proto": ICMPV6,
+    "icmpv6_type": 2,
+    "ip6_saddr": 1,
+    "ip6_daddr": Address.parse("2001:db8::1").value,
+    "nfproto": 10,
+}
+ROWS += [
+    ("ICMP error of an accepted session", IN, "eth0", {**ICMP_ERROR, "ct_mark": mark(IN)}, "accept", None),
+    ("IPv6 packet too big of one", IN, "eth0", {**ICMP6_ERROR, "ct_mark": mark(IN)}, "accept", None),
+    ("ICMP error sent of one", OUT, "eth0", {**ICMP_ERROR, "ct_mark": mark(OUT)}, "accept", None),
+    ("ICMP error of a revoked session", IN, "eth0", {**ICMP_ERROR, "ct_mark": mark(IN, EPOCH - 1)}, "drop", None),
+    ("ICMP error of a session nobody accepted", IN, "eth0", ICMP_ERROR, "drop", None),
+    ("ICMP error of another ENI's session", IN, "eth0", {**ICMP_ERROR, "ct_mark": mark(IN, slot=1)}, "drop", None),
+    (
+        "ICMP error from a foreign source",
+        OUT,
+        "eth0",
+        {**ICMP_ERROR, "ct_mark": mark(OUT), "ip_saddr": FAR},
+        "drop",
+        None,
+    ),
+    ("ICMP redirect is no error", IN, "eth0", {**ICMP_ERROR, "icmp_type": 5, "ct_mark": mark(IN)}, "drop", None),
+    (
+        "what a helper expects is judged",
+        IN,
+        "eth0",
+        {"ct_state": CtState.RELATED, "ct_mark": mark(IN), "tcp_flags": 2},
+        "drop",
+        0,
+    ),
+    (
+        "DHCP from any other port is judged",
+        OUT,
+        "eth0",
+        {
+            "l4proto": UDP,
+            "ip_saddr": 0,
+            "ip_daddr": 0xFFFFFFFF,
+            "th_sport": 69,
+            "th_dport": 67,
+            "ct_state": CtState.NEW,
+        },
+        "drop",
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("hook", "ifname", "fields", "verdict", "after"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS]
+)
+def test_packet_of_a_session(
+    hook: Direction, ifname: str, fields: dict[str, Key], verdict: str, after: int | None
+) -> None:
+    sent = packet(hook, ifname, **fields)
+    if sent[Field.NFPROTO] == 10:
+        del sent[Field.IP_SADDR], sent[Field.IP_DADDR]
+    if sent[Field.L4PROTO] in (ICMP, ICMPV6):
+        del sent[Field.TH_SPORT], sent[Field.TH_DPORT], sent[Field.TCP_FLAGS]
+    if sent[Field.CT_STATE] in (CtState.INVALID, CtState.UNTRACKED):
+        del sent[Field.CT_DIRECTION], sent[Field.CT_MARK]  # such a packet has no entry
+    before = int(sent.get(Field.CT_MARK, 0))
+    assert fate(hook, sent) == (verdict, before if after is None else after)
+
+
+def test_halves_and_fields_of_the_mark_do_not_touch() -> None:
+    whole = [accepted_mark(side, LAST_EPOCH, MAX_LINKS - 1) for side in Direction]
+    assert [value & HALF[side] for side, value in zip(Direction, whole, strict=True)] == whole
+    assert sum(whole) == 0xFFFFFFFF
+    slots = [accepted_mark(side, 0, MAX_LINKS - 1) for side in Direction]
+    assert sum(EPOCH_FIELDS) ^ sum(slots) == 0xFFFFFFFF
