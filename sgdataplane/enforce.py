@@ -173,7 +173,8 @@ def _held(stamp: Stamp | None, table: Table, previous: Desired | None, time_scal
 
 
 # epochs: 1..LAST_EPOCH and again from 1. They are two halves; before one is entered, all its epochs, given a long time
-# ago, are taken off the sessions that still carry them. The present epoch is in the other half, so no packet renews them.
+# ago, are taken off the sessions that still carry them. The present epoch is in the other half, so no packet renews
+# them.
 
 ALL_EPOCHS = range(FIRST_EPOCH, LAST_EPOCH + 1)
 SECOND_HALF = (LAST_EPOCH + 1) // 2
