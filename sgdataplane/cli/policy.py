@@ -195,21 +195,10 @@ def parse_address(parser: Parser, name: str, text: str) -> Address:
         parser.error(f"{name}: {error}")
 
 
-def decision_json(decision: Decision) -> dict[str, str | int | None]:
-    """The keys of cli.md."""
-    return {
-        "verdict": decision.verdict.value,
-        "reason": decision.reason,
-        "security_group_id": decision.security_group_id,
-        "security_group_rule_id": decision.security_group_rule_id,
-        "priority": decision.priority,
-    }
-
-
 def print_explanation(decision: Decision, later: list[Decision]) -> None:
     from sgdataplane.cli.output import print_json
 
-    print_json({**decision_json(decision), "later": [decision_json(other) for other in later]})
+    print_json({**decision.as_json(), "later": [other.as_json() for other in later]})
 
 
 def say_explanation(packet: Packet, decision: Decision, later: list[Decision]) -> None:

@@ -101,14 +101,10 @@ def rule_text(decision: Decision) -> str:
 
 def cell_as_json(cell: Cell) -> dict[str, object]:
     """A cell with the keys of cli.md, then the addresses and evidence that tell cells of one pair apart."""
-    decision, probe, observed = cell.expected.decision, cell.probe, cell.observed
+    probe, observed = cell.probe, cell.observed
     name, _, _ = str(probe.service).partition("/")
     return {
-        "verdict": decision.verdict.value,
-        "reason": decision.reason,
-        "security_group_id": decision.security_group_id,
-        "security_group_rule_id": decision.security_group_rule_id,
-        "priority": decision.priority,
+        **cell.expected.decision.as_json(),
         "expected": cell.expected.verdict,
         "observed": observed.verdict,
         "from": probe.source.node,

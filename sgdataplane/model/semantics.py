@@ -37,6 +37,16 @@ class Decision:
     security_group_rule_id: str | None = None
     priority: int | None = None
 
+    def as_json(self) -> dict[str, str | int | None]:
+        """With the keys of cli.md."""
+        return {
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+            "security_group_id": self.security_group_id,
+            "security_group_rule_id": self.security_group_rule_id,
+            "priority": self.priority,
+        }
+
 
 ALWAYS = Decision(Verdict.ACCEPT, "always")
 NEVER = Decision(Verdict.DROP, "never")

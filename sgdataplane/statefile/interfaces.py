@@ -118,10 +118,21 @@ def check_instances(enis: Iterable[EniDraft], index: Index, problems: Problems) 
         if draft.record.instance_id:
             of_instance.setdefault(draft.record.instance_id, []).append(draft)
     for instance_id, drafts in of_instance.items():
+        check_one_vpc(instance_id, drafts, problems)
         if index.is_classic(drafts[0].record.vpc_id):
             check_classic_instance(instance_id, drafts, problems)
         else:
             check_primary(instance_id, drafts, problems)
+
+
+def check_one_vpc(instance_id: str, drafts: list[EniDraft], problems: Problems) -> None:
+    """All ENIs of an instance lie in one VPC: they share a namespace, and a group means the members of one VPC."""
+    vpc_id = drafts[0].record.vpc_id
+    for draft in drafts[1:]:
+        if draft.record.vpc_id != vpc_id:
+            where, value = draft.fields.where("vpc_id"), draft.record.vpc_id
+            message = f"{instance_id} has an ENI of another VPC already"
+            problems.add(where, "InvalidVpcId.Mismatch", message, value=value, expected=vpc_id)
 
 
 def check_classic_instance(instance_id: str, drafts: list[EniDraft], problems: Problems) -> None:
