@@ -38,7 +38,7 @@ def loaded(namespace: str) -> Iterator[LibnftKernel]:
         yield kernel
 
 
-def test_context_stays_in_its_namespace_whoever_calls_it(namespace: str, make_lab_name: object) -> None:
+def test_context_stays_in_its_namespace_whoever_calls_it(namespace: str) -> None:
     with LibnftKernel(namespace) as kernel:
         thread = threading.Thread(target=kernel.run, args=(CREATION,))
         thread.start()

@@ -162,7 +162,8 @@ def send(counters: Counters, allowed: Sequence[Target], denied: Sequence[Target]
     for number in itertools.count():
         good, bad = allowed[number % len(allowed)], denied[number % len(denied)]
         for source in sources:
-            while counters[SENT_ALLOWED] - counters[GOT_ALLOWED] >= WINDOW and not stop.is_set:
+            window = WINDOW if counters[GOT_ALLOWED] else 1  # until the neighbour is known, the kernel keeps few
+            while counters[SENT_ALLOWED] - counters[GOT_ALLOWED] >= window and not stop.is_set:
                 os.sched_yield()
             if stop.is_set:
                 return

@@ -1,0 +1,145 @@
+"""Floods through many applies: no denied packet is received and no allowed one is lost, both ways, in both families.
+
+Allowed packets mostly open a session each, and denied ones always do, so all of them meet the rules and not only the
+fast path. The control is at the end: a denied target is allowed, and receives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.enforce import Desired, Settings, enforce
+from sgdataplane.host import netns
+from sgdataplane.host.links import InterfaceAddress, Links
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import Address
+from tests.support.builders import make_eni, make_group, make_state
+from tests.support.flood import DenseFlood, Flood, Target, wait_until
+
+pytestmark = pytest.mark.kernel
+
+HERE = {"peer": ("10.0.0.1", "2001:db8::1"), "instance": ("10.0.0.2", "2001:db8::2")}
+ALLOWED, DENIED, DROPPED = range(5000, 5200), range(6000, 6008), 7000
+QUICK = Settings(time_scale=0.03)  # sessions of UDP end after a second
+
+
+@pytest.fixture
+def pair(make_lab_name: Callable[[], str]) -> Iterator[dict[str, str]]:
+    """Two namespaces joined by one link, both ends named eth0."""
+    names = {role: make_lab_name() for role in HERE}
+    with ExitStack() as stack:
+        for name in names.values():
+            netns.create(name)
+            stack.callback(netns.remove, name)
+        with Links(names["peer"]) as links:
+            links.add_veth("eth0", names["instance"], "eth0", "")
+        for role, addresses in HERE.items():
+            with Links(names[role]) as links:
+                for text in addresses:
+                    links.add_address(InterfaceAddress("eth0", Address.parse(text), 64 if ":" in text else 24))
+                links.set_up("eth0")
+        yield names
+
+
+def state_of(step: int) -> CloudState:
+    """What is flooded is judged the same at each step; everything around it changes, in five ways."""
+    everywhere = ("0.0.0.0/0", "::/0")
+    web = [
+        *(f"ingress udp 5000/5999 from {far} 10" for far in everywhere),
+        *(f"egress udp 6000/7000 to {far} drop" for far in everywhere),
+        "ingress tcp 22/22 from sg-others" if step % 2 else "ingress tcp 22/22 from 192.0.2.0/24",
+        f"ingress udp {4000 + step % 7}/{4900 - step % 3} from 10.0.{step % 5}.0/24 drop 3",
+        f"ingress udp 8000/8000 from 10.0.0.{step % 3}/30 2",
+        f"egress tcp {1 + step % 11}/99 to 2001:db8:{step % 4:x}::/48 drop",
+    ]
+    others = [
+        make_eni(f"eni-{n}", f"10.0.9.{n + 1} 2001:db8:9::{n + 1}", "sg-others") for n in range(1 + step // 3 % 4)
+    ]
+    mine = make_eni("eni-a", " ".join(HERE["instance"]), "sg-web sg-more" if step // 5 % 2 else "sg-web")
+    groups = [
+        make_group("sg-web", web),
+        make_group("sg-more", ["egress tcp 25/25 to ::/0 drop"]),
+        make_group("sg-others"),
+    ]
+    return make_state(groups, [mine, *others])
+
+
+def desired_of(state: CloudState) -> Desired:
+    return Desired(state, {"eni-a": "eth0"})
+
+
+def targets(role: str, ports: range) -> tuple[Target, ...]:
+    return tuple((host, port) for port in ports for host in HERE[role])
+
+
+def floods(folder: Path, names: dict[str, str], family: int) -> list[Flood]:
+    """Towards the instance and from it, in one family."""
+    ways = (("peer", "instance"), ("instance", "peer"))
+    return [
+        Flood(
+            folder,
+            names[source],
+            names[target],
+            allowed=targets(target, ALLOWED)[family::2],
+            denied=targets(target, DENIED)[family::2],
+        )
+        for source, target in ways
+    ]
+
+
+def apply_all(namespace: str, applies: int) -> int:
+    """Run through the steps; how many were refills."""
+    refills, previous = 0, desired_of(state_of(0))
+    for step in range(1, applies):
+        desired = desired_of(state_of(step))
+        report = enforce(namespace, desired, previous, replace(QUICK, resync=step % 8 == 0))
+        assert (report.changed, report.leftover) == (True, "")
+        refills += report.is_refill
+        previous = desired
+    return refills
+
+
+def check(flood: Flood, least: int) -> None:
+    print(f"allowed {flood.allowed}, denied {flood.denied}")
+    assert flood.allowed.received == flood.allowed.sent
+    assert flood.denied.received == 0
+    assert min(flood.denied.sent, flood.allowed.sent) > least
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("applies", [40, pytest.param(500, marks=pytest.mark.slow)])
+def test_flood_meets_no_gap(pair: dict[str, str], tmp_path: Path, applies: int, family: int) -> None:
+    enforce(pair["instance"], desired_of(state_of(0)), settings=QUICK)
+    with ExitStack() as stack:
+        running = [stack.enter_context(flood) for flood in floods(tmp_path, pair, family)]
+        refills = apply_all(pair["instance"], applies)
+    for flood in running:
+        check(flood, 100 * applies)
+    assert applies // 10 <= refills < applies // 4, "others touched nftables, or the generation was not foreseen"
+
+
+@pytest.mark.parametrize("applies", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_dense_flood_meets_no_gap(pair: dict[str, str], tmp_path: Path, applies: int) -> None:
+    """Half a million packets a second: at each switch one is on its way, as likely as not."""
+    instance = HERE["instance"][0]
+    enforce(pair["instance"], desired_of(state_of(0)), settings=QUICK)
+    flood = DenseFlood(tmp_path, pair["peer"], pair["instance"], [(instance, 5000)], [(instance, 6000)])
+    with flood:
+        apply_all(pair["instance"], applies)
+    check(flood, 10_000 * applies)
+
+
+def test_denied_target_receives_once_it_is_allowed(pair: dict[str, str], tmp_path: Path) -> None:
+    """The control: the floods' denied targets are reachable, but for the rules."""
+    open_to_all = [f"{way} {far}" for way in ("ingress all from", "egress all to") for far in ("0.0.0.0/0", "::/0")]
+    state = make_state([make_group("sg-web", open_to_all)], [make_eni("eni-a", " ".join(HERE["instance"]), "sg-web")])
+    enforce(pair["instance"], desired_of(state), settings=QUICK)
+    running = [flood for family in (0, 1) for flood in floods(tmp_path, pair, family)]
+    for flood in running:
+        with flood:
+            wait_until(lambda: flood.denied.received > len(DENIED) * 100)  # noqa: B023  (called here only)
