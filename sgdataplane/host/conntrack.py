@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass
 
 from sgdataplane.errors import HostError
-from sgdataplane.net.nfnetlink import Nfnetlink, attribute, message_kind, nested
+from sgdataplane.host.nfnetlink import Nfnetlink, attribute, message_kind, nested
 from sgdataplane.net.values import Address, Family
 
 CTNETLINK, CT_DELETE = 1, 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE

@@ -11,7 +11,7 @@ import os
 from collections.abc import Container, Iterable, Iterator, Mapping
 
 from sgdataplane.errors import HostError
-from sgdataplane.net.nfnetlink import Nfnetlink, attribute, message_kind, nested
+from sgdataplane.host.nfnetlink import Nfnetlink, attribute, message_kind, nested
 
 CTNETLINK, CT_NEW, CT_GET = 1, 0, 1
 CTA_TUPLE_ORIG, CTA_MARK, CTA_ZONE, CTA_MARK_MASK = 1, 8, 18, 21

@@ -24,7 +24,7 @@ from sgdataplane.errors import (
     UnsupportedError,
 )
 from sgdataplane.host import netns
-from sgdataplane.net.nfnetlink import Nfnetlink
+from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft.snapshot import Inventory, read_inventory
 from sgdataplane.nft.transaction import Operation, Transaction
 

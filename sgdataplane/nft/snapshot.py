@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from sgdataplane.net.nfnetlink import (
+from sgdataplane.host.nfnetlink import (
     MAX_ATTEMPTS,
     Nfnetlink,
     attribute,
