@@ -1,0 +1,210 @@
+"""plan(): how trust, first load, differences, refills and misfits become changes; run on the kernel in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sgdataplane.errors import KernelError
+from sgdataplane.nft.delta import Plan, plan, undo
+from sgdataplane.nft.fake import FakeKernel
+from sgdataplane.nft.ir import ACCEPT, Chain, Count, Counter, Hook, KeyType, Map, Table, goto, rule
+from sgdataplane.nft.snapshot import Inventory, MapShape, with_generation
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from tests.support.kernel_contract import HOOK, LEAF, MEMBERS, NAME, TABLE
+
+
+def stamped(table: Table, epoch: int, digest: int) -> Table:
+    """With another stamp."""
+    words = ((0, epoch), *((word, digest) for word in range(1, 5)))
+    return replace(table, maps=tuple(replace(m, elements=words) if m.name == "applied" else m for m in table.maps))
+
+
+FIRST = stamped(TABLE, 1, 11)
+NEW_LEAF = Chain("leaf-2", (rule(Count("rule.sg-a.sgr-2"), ACCEPT),), origin="sg-a sgr-2")
+NEW_TIMED = Chain("timed", (rule(goto("leaf-2")),))
+BOTH_COUNTERS = (*TABLE.counters, Counter("rule.sg-a.sgr-2"))
+# `timed` changes in place, and a leaf is born
+NEW_RULES = stamped(replace(TABLE, chains=(TABLE.chains[0], LEAF, NEW_LEAF, NEW_TIMED), counters=BOTH_COUNTERS), 2, 22)
+# one member leaves, one joins, one moves
+NEW_MEMBERS = replace(MEMBERS, elements=((0x0A000001, goto("timed")), (0x0A000003, goto("leaf-1"))))
+JOINED = stamped(replace(TABLE, maps=(TABLE.maps[0], NEW_MEMBERS)), 2, 33)
+ALL_NEW = stamped(replace(NEW_RULES, maps=(TABLE.maps[0], NEW_MEMBERS), timeouts=()), 2, 44)
+
+
+def loaded(table: Table = FIRST) -> FakeKernel:
+    kernel = FakeKernel()
+    run(kernel, plan(None, kernel.inventory(NAME), table))
+    return kernel
+
+
+def run(kernel: FakeKernel, steps: Plan) -> None:
+    for change in steps.changes:
+        for step in (change.stage, change.switch, change.sweep):
+            kernel.run(step)
+
+
+def sizes(steps: Plan) -> list[tuple[int, int, int]]:
+    return [(len(change.stage), len(change.switch), len(change.sweep)) for change in steps.changes]
+
+
+def test_first_load_is_one_transaction() -> None:
+    kernel = FakeKernel()
+    steps = plan(None, kernel.inventory(NAME), FIRST)
+    assert [(stage, sweep) for stage, _, sweep in sizes(steps)] == [(0, 0)]
+    run(kernel, steps)
+    assert kernel.table(NAME) == with_generation(FIRST, kernel.generation)
+
+
+@pytest.mark.parametrize(
+    ("desired", "changes"),
+    [
+        pytest.param(NEW_RULES, 1, id="rules"),
+        pytest.param(JOINED, 1, id="elements"),
+        pytest.param(ALL_NEW, 2, id="both-by-way-of-a-copy"),
+    ],
+)
+def test_difference_ends_in_the_desired_table_and_is_known_to(desired: Table, changes: int) -> None:
+    kernel = loaded()
+    steps = plan(FIRST, kernel.inventory(NAME), desired)
+    assert (len(steps.changes), steps.is_refill) == (changes, False)
+    run(kernel, steps)
+    assert kernel.table(NAME) == with_generation(desired, kernel.generation)
+    assert plan(desired, kernel.inventory(NAME), desired) == Plan()
+    run(kernel, plan(desired, kernel.inventory(NAME), FIRST))
+    assert kernel.table(NAME) == with_generation(FIRST, kernel.generation)
+
+
+def test_difference_is_no_more_than_what_differs() -> None:
+    steps = plan(FIRST, loaded().inventory(NAME), JOINED)
+    stamp, members = 6 + 6, 2 + 2  # deleted and added; the first time the stamp holds the generation too
+    assert sizes(steps) == [(0, stamp + members, 0)]
+
+
+def test_stage_adds_only_and_switch_deletes_no_object() -> None:
+    (change,) = plan(FIRST, loaded().inventory(NAME), NEW_RULES).changes
+    assert {entry.verb for entry in change.stage.operations} == {Verb.ADD}
+    assert {entry.kind for entry in change.switch.operations} <= {Kind.RULES, Kind.ELEMENTS}
+    assert all(entry.verb is not Verb.ADD for entry in change.sweep.operations)
+
+
+def test_kept_counters_keep_counting_through_differences_copies_and_refills() -> None:
+    kernel, counter = loaded(), TABLE.counters[0].name
+    kernel.count(NAME, counter)
+    held: Table | None = FIRST
+    for desired in (NEW_RULES, ALL_NEW, FIRST):
+        run(kernel, plan(held, kernel.inventory(NAME), desired))
+        run(kernel, plan(None, kernel.inventory(NAME), desired))
+        held = desired
+    assert kernel.packets_of(NAME, counter) == 1
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        pytest.param(None, id="nothing-believed"),
+        pytest.param(NEW_RULES, id="another-policy-believed"),
+        pytest.param(stamped(FIRST, 9, 11), id="another-epoch-believed"),
+    ],
+)
+def test_without_trust_everything_is_made_anew(held: Table | None) -> None:
+    kernel = loaded()
+    steps = plan(held, kernel.inventory(NAME), ALL_NEW)
+    assert steps.is_refill
+    run(kernel, steps)
+    assert kernel.table(NAME) == with_generation(ALL_NEW, kernel.generation)
+
+
+@pytest.mark.parametrize(
+    "meddling",
+    [
+        pytest.param([Operation(Verb.FLUSH, Kind.RULES, TABLE.chains[0])], id="base-chain-flushed"),
+        pytest.param([Operation(Verb.FLUSH, Kind.RULES, LEAF)], id="leaf-flushed"),
+        pytest.param([Operation(Verb.ADD, Kind.RULES, Chain("leaf-1", (rule(ACCEPT),)))], id="rule-added"),
+        pytest.param([Operation(Verb.FLUSH, Kind.ELEMENTS, MEMBERS)], id="members-flushed"),
+        pytest.param([Operation(Verb.FLUSH, Kind.ELEMENTS, TABLE.maps[0])], id="stamp-flushed"),
+        pytest.param(
+            [Operation(Verb.FLUSH, Kind.ELEMENTS, MEMBERS), Operation(Verb.DELETE, Kind.CHAIN, TABLE.chains[2])],
+            id="chain-deleted",
+        ),
+        pytest.param(
+            [
+                Operation(Verb.ADD, Kind.CHAIN, Chain("theirs", (), Hook("input", 3))),
+                Operation(Verb.ADD, Kind.MAP, Map("their-map", KeyType.MARK, ())),
+                Operation(Verb.ADD, Kind.COUNTER, Counter("their-counter")),
+                Operation(Verb.ADD, Kind.ELEMENTS, replace(MEMBERS, elements=((7, goto("theirs")),))),
+            ],
+            id="strangers-added",
+        ),
+    ],
+)
+@pytest.mark.parametrize("desired", [FIRST, ALL_NEW], ids=["same-policy", "new-policy"])
+def test_whatever_somebody_changed_is_put_right(meddling: list[Operation], desired: Table) -> None:
+    kernel = loaded()
+    kernel.run(Transaction(NAME, tuple(meddling)))
+    steps = plan(FIRST, kernel.inventory(NAME), desired)
+    assert steps.is_refill
+    run(kernel, steps)
+    assert kernel.table(NAME) == with_generation(desired, kernel.generation)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param({"chains": {"ingress": Hook("output", -150)}}, id="other-hook"),
+        pytest.param({"chains": {"ingress": None}}, id="no-hook"),
+        pytest.param({"maps": {"members": MapShape(KeyType.IPV6)}}, id="other-type"),
+        pytest.param({"sets": frozenset({"members"})}, id="a-set-of-that-name"),
+        pytest.param({"has_flags": True}, id="dormant"),
+    ],
+)
+def test_what_can_not_be_changed_is_replaced_whole(odd: dict[str, object]) -> None:
+    found = replace(loaded().inventory(NAME), **odd)  # type: ignore[arg-type]  # fields by name
+    steps = plan(FIRST, found, FIRST)
+    (change,) = steps.changes
+    assert steps.is_refill
+    assert not change.stage.operations
+    assert not change.sweep.operations
+    assert [(entry.verb, entry.kind) for entry in change.switch.operations[:2]] == [
+        (Verb.DELETE, Kind.TABLE),
+        (Verb.ADD, Kind.TABLE),
+    ]
+
+
+def test_strangers_that_do_nothing_are_no_misfits() -> None:
+    found = Inventory(3, chains={"ingress": HOOK}, sets=frozenset({"theirs"}))
+    assert len(plan(None, found, FIRST).changes) == 2
+
+
+@pytest.mark.parametrize("held", [FIRST, None], ids=["difference", "refill"])
+def test_undone_stage_leaves_nothing(held: Table | None) -> None:
+    kernel = loaded()
+    before = kernel.table(NAME)
+    stage = plan(held, kernel.inventory(NAME), ALL_NEW).changes[0].stage
+    kernel.run(stage)
+    assert kernel.table(NAME) != before
+    kernel.run(undo(stage))
+    assert kernel.table(NAME) == before
+
+
+@pytest.mark.parametrize("held", [FIRST, None], ids=["difference", "refill"])
+def test_apply_that_dies_between_two_steps_is_put_right_by_the_next(held: Table | None) -> None:
+    steps = plan(held, loaded().inventory(NAME), ALL_NEW)
+    transactions = [step for change in steps.changes for step in (change.stage, change.switch, change.sweep)]
+    for done in range(len(transactions)):
+        kernel = loaded()
+        for step in transactions[:done]:
+            kernel.run(step)
+        for believed in (FIRST, ALL_NEW):
+            again = plan(believed, kernel.inventory(NAME), ALL_NEW)
+            run(kernel, again)
+            assert kernel.table(NAME) == with_generation(ALL_NEW, kernel.generation)
+
+
+def test_refused_step_names_the_users_rule() -> None:
+    kernel = loaded()
+    steps = plan(FIRST, kernel.inventory(NAME), replace(NEW_RULES, counters=TABLE.counters))
+    with pytest.raises(KernelError) as caught:
+        run(kernel, steps)
+    assert caught.value.origin == NEW_LEAF.origin
