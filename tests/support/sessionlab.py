@@ -1,0 +1,81 @@
+"""A lab of three hosts: a protected instance, a neighbour in its VPC and a host outside; only the first has a policy.
+
+Owns how a test applies states to that instance. Must not know what is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
+from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Node
+from sgdataplane.model.state import CloudState, Eni, SecurityGroup
+from sgdataplane.net.values import Family
+from tests.support import labs
+from tests.support.builders import make_eni, make_group, make_state
+
+NEAR, FAR = "10.0.0.1 2001:db8::1", "10.0.0.2 2001:db8::2"
+OUTSIDE = " ".join(map(str, DEFAULT_EXTERNALS[0]))
+IFNAME = "eth0"
+FAMILIES = (Family.IPV4, Family.IPV6)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A namespace and its address in each family."""
+
+    netns: str
+    addresses: tuple[str, str]
+
+    def address(self, family: Family) -> str:
+        return self.addresses[FAMILIES.index(family)]
+
+
+def make_enis(near_groups: str, far_groups: str) -> tuple[Eni, Eni]:
+    return make_eni("eni-a", NEAR, near_groups), make_eni("eni-b", FAR, far_groups)
+
+
+def state_with(
+    groups: Sequence[SecurityGroup], near: str, far: str = "sg-far", prefix_lists: dict[str, str] | None = None
+) -> CloudState:
+    """The two instances in these groups; `sg-far` has no rules and is there already."""
+    return make_state([*groups, make_group("sg-far")], make_enis(near, far), prefix_lists=prefix_lists)
+
+
+def desired_of(state: CloudState) -> Desired:
+    return Desired(state, {"eni-a": IFNAME})
+
+
+@dataclass
+class SessionLab:
+    """`near` is protected; `far` is its neighbour and `outside` a host beyond the VPC, both without a policy."""
+
+    near: Place
+    far: Place
+    outside: Place
+    previous: Desired | None = None
+    reports: list[ApplyReport] = field(default_factory=list)
+
+    def apply(self, state: CloudState, settings: Settings | None = None) -> ApplyReport:
+        """Enforce at `near`; what was enforced by the last call is known."""
+        desired = desired_of(state)
+        report = enforce(self.near.netns, desired, self.previous, settings or Settings())
+        assert report.leftover == ""
+        self.previous = desired
+        self.reports.append(report)
+        return report
+
+
+@contextmanager
+def session_lab(name: str) -> Iterator[SessionLab]:
+    with labs.running(name, state_with([], "sg-far")) as lab:
+        nodes = lab.topology.node
+        outside = next(node for node in nodes.values() if not node.is_instance)
+        yield SessionLab(_place(nodes["i-a"]), _place(nodes["i-b"]), _place(outside))
+
+
+def _place(node: Node) -> Place:
+    ipv4, ipv6 = (str(node.interfaces[0].primary(family)) for family in FAMILIES)
+    return Place(node.netns, (ipv4, ipv6))
