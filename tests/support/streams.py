@@ -27,7 +27,7 @@ from sgdataplane.host import netns
 from tests.support.flood import DEADLINE, ROOT, Counters, _Stop, wait_until
 
 SO_MAX_PACING_RATE = 47  # asm-generic/socket.h
-BYTES_PER_S, CHUNK = 500_000, 4096
+BYTES_PER_S, CHUNK = 1_500_000, 4096
 MAX_ENDS = 8  # Counters' numbers
 
 

@@ -67,6 +67,10 @@ class Talk:
     def open(self) -> None:
         raise NotImplementedError
 
+    def begin(self) -> None:
+        """Send the opening packet to a server that is there already, and wait for nothing. Not for echoes."""
+        raise NotImplementedError
+
     def say(self, side: Side) -> None:
         self._count += 1
         self._said[side] = f"{side.value} {self._count:07}\n".encode()
@@ -125,6 +129,13 @@ class TcpTalk(Talk):
             found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def begin(self) -> None:
+        client = self._add(Side.CLIENT, socket.SOCK_STREAM)
+        client.bind((self.ends.address(Side.CLIENT), self.ends.source_port))
+        client.setblocking(False)
+        with suppress(BlockingIOError):
+            client.connect((self.ends.address(Side.SERVER), self.ends.number))
+
     def _send(self, side: Side, data: bytes) -> None:
         """The stream so far is what has been said."""
         self._sockets[side].sendall(data)
@@ -147,15 +158,19 @@ class UdpTalk(Talk):
         server = self._add(Side.SERVER, socket.SOCK_DGRAM)
         server.bind((ends.address(Side.SERVER), ends.number))
         server.settimeout(OPEN_S)
-        client = self._add(Side.CLIENT, socket.SOCK_DGRAM)
-        client.bind((ends.address(Side.CLIENT), ends.source_port))
-        client.connect((ends.address(Side.SERVER), ends.number))
-        client.send(b"open")
+        self.begin()
         data, source = server.recvfrom(64)
         assert data == b"open"
         server.connect(source)
         server.setblocking(False)
+
+    def begin(self) -> None:
+        client = self._add(Side.CLIENT, socket.SOCK_DGRAM)
         client.setblocking(False)
+        client.bind((self.ends.address(Side.CLIENT), self.ends.source_port))
+        client.connect((self.ends.address(Side.SERVER), self.ends.number))
+        with suppress(PermissionError):
+            client.send(b"open")
 
 
 class EchoTalk(Talk):
