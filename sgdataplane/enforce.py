@@ -12,19 +12,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy, with_epoch
+from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy, with_adoption, with_epoch
 from sgdataplane.compiler.marks import EPOCH_FIELDS, LAST_EPOCH
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.compiler.skeleton import DEFAULT_WINDOW_MS, TABLE, dispatch_name
 from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
 from sgdataplane.host.marks import clear_mark_fields
 from sgdataplane.host.timeouts import scaled, set_timeouts
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, ConnectionTracking
+from sgdataplane.net.values import Direction
 from sgdataplane.nft.delta import Change, Plan, plan, undo
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel, LibnftKernel
-from sgdataplane.nft.snapshot import Stamp, stamp_of
+from sgdataplane.nft.snapshot import Inventory, Stamp, stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.policy.resolve import resolve
 
@@ -44,18 +45,22 @@ class Settings:
 
     on_change: `revoke` judges running sessions again at their next packet, `keep` lets them be until they expire.
     time_scale: multiplies all timeouts, for labs.    resync: trust nothing of what the kernel holds.
+    adoption_window: seconds for which TCP of no known session is judged instead of dropped when an ENI sends it that is
+    protected for the first time, so that what it has running goes on; 0: never.
     """
 
     on_change: Literal["revoke", "keep"] = "revoke"
     time_scale: float = 1.0
     resync: bool = False
+    adoption_window: float = DEFAULT_WINDOW_MS / 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyReport:
     """What an apply did. Operations count rules and elements one each, by step; `seconds` is all of it, compiling
     included. `is_refill`: what the kernel held was not trusted. `untracked`: timeouts that this kernel has no tracker
-    for. `leftover`: what the kernel refused after the policy was in force, "" if nothing: the next apply tidies up."""
+    for. `leftover`: what the kernel refused after the policy was in force, "" if nothing: the next apply tidies up.
+    `adopting`: interfaces whose adoption window this apply opened, for `adoption_window` seconds."""
 
     epoch: int
     staged: int
@@ -66,6 +71,8 @@ class ApplyReport:
     time_scale: float = 1.0
     untracked: tuple[str, ...] = ()
     leftover: str = ""
+    adopting: tuple[str, ...] = ()
+    adoption_window: float = 0.0
 
     @property
     def changed(self) -> bool:
@@ -125,7 +132,11 @@ def apply(
     epoch = _choose_epoch(stamp, stamp_of(table).digest, settings.on_change)
     held = None if settings.resync else _held(stamp, table, previous, settings.time_scale)
     _retire(kernel, sessions, stamp, epoch)
-    steps = plan(held, inventory, with_epoch(table, epoch))
+    adopting = _newcomers(inventory, table) if settings.adoption_window else ()
+    wanted = with_epoch(table, epoch)
+    if adopting:
+        wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
+    steps = plan(held, inventory, wanted)
     leftover = _run(kernel, steps, is_live=inventory.exists)
     if stamp is None and inventory.exists:
         # Until now the rules have marked sessions with an epoch that nobody knows: it may be this one.
@@ -140,6 +151,8 @@ def apply(
         steps.is_refill,
         settings.time_scale,
         leftover=leftover,
+        adopting=adopting,
+        adoption_window=settings.adoption_window if adopting else 0.0,
     )
 
 
@@ -148,6 +161,12 @@ def compiled(desired: Desired, time_scale: float = 1.0) -> Table:
     policy = resolve(desired.state, desired.interfaces, desired.options)
     enis = tuple(replace(e, connection_tracking=_scaled(e.connection_tracking, time_scale)) for e in policy.enis)
     return compile_policy(replace(policy, enis=enis), desired.options, FIRST_EPOCH)
+
+
+def _newcomers(inventory: Inventory, table: Table) -> tuple[str, ...]:
+    """The interfaces that no table here has known so far."""
+    wanted = (str(ifname) for ifname, _ in table.map[dispatch_name(Direction.EGRESS)].elements)
+    return tuple(sorted(ifname for ifname in wanted if ifname not in inventory.ifnames))
 
 
 def _scaled(timeouts: ConnectionTracking, time_scale: float) -> ConnectionTracking:

@@ -58,7 +58,10 @@ def _hook(
     errors = {link.ifname: errors_chain(hook, link, enis[link.ifname]) for link in links}
     entry = skeleton.entry_chain(hook, internal)
     chains = [entry, skeleton.refuse_chain(hook), shared.link, shared.checks, *enis.values(), *errors.values()]
-    return chains, [skeleton.dispatch(hook, enis), skeleton.errors(hook, errors)]
+    maps = [skeleton.dispatch(hook, enis), skeleton.errors(hook, errors)]
+    if hook is Direction.EGRESS:
+        return [*chains, skeleton.midstream_chain()], [*maps, skeleton.adopting()]
+    return chains, maps
 
 
 def with_epoch(table: Table, epoch: int) -> Table:
@@ -78,6 +81,12 @@ def with_epoch(table: Table, epoch: int) -> Table:
         chains=_sorted([*chains, *moving.values()]),
         maps=_sorted([*maps, skeleton.applied(epoch, digest)]),
     )
+
+
+def with_adoption(table: Table, ifnames: Iterable[str], milliseconds: int) -> Table:
+    """The table, to be loaded with the adoption windows of these interfaces open. Its digest is the same."""
+    opened = skeleton.adopting(ifnames, milliseconds)
+    return replace(table, maps=tuple(opened if entry.name == opened.name else entry for entry in table.maps))
 
 
 def _sorted(items: Iterable[Named]) -> tuple[Named, ...]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.skeleton import accept, drop, fixed_counter, is_value
+from sgdataplane.compiler.skeleton import MIDSTREAM, accept, drop, fixed_counter, is_value
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import ConnectionTracking
@@ -187,8 +187,9 @@ def _midstream(hook: Direction, options: Options) -> Iterator[Rule]:
     if options.strict_syn or not is_judged:
         flags = TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK
         not_syn = Match(Field.TCP_FLAGS, (Range.of(TCP_SYN),), negate=True, mask=flags)
-        is_opening = is_value(Field.CT_STATE, CtState.NEW, CtState.RELATED)
-        yield drop(hook, "midstream", is_opening, is_value(Field.L4PROTO, TCP), not_syn)
+        opens_nothing = (is_value(Field.CT_STATE, CtState.NEW, CtState.RELATED), is_value(Field.L4PROTO, TCP), not_syn)
+        is_egress = hook is Direction.EGRESS
+        yield rule(*opens_nothing, jump(MIDSTREAM)) if is_egress else drop(hook, "midstream", *opens_nothing)
 
 
 def _metadata(hook: Direction, prefix: Prefix) -> Rule:

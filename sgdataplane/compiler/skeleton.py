@@ -11,11 +11,12 @@ Must not know rules of users, or what the kernel holds now.
     <hook>-entry      ICMP errors to <hook>-related; lo and internal interfaces pass; an ENI's interface to its chain
     <hook>-related    names the epoch: ICMP errors of sessions accepted in it
     <side>-accept     names the epoch: marks the session, accepts        <side>-refuse   unmarks it, drops
+    egress-midstream  TCP that opens nothing: back to be judged while its ENI's adoption window is open, else dropped
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sgdataplane.compiler.marks import HALF, accepted_mark, other_half
 from sgdataplane.net.values import Direction
@@ -23,6 +24,7 @@ from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
+    RETURN,
     Chain,
     Count,
     Counter,
@@ -48,6 +50,9 @@ HOOKS = {Direction.INGRESS: Hook("prerouting", -150), Direction.EGRESS: Hook("po
 INTERFACE = {Direction.INGRESS: Field.IIFNAME, Direction.EGRESS: Field.OIFNAME}
 LOOPBACK = "lo"
 APPLIED = "applied"  # the map that says what was applied: 0 -> epoch, 1..4 -> digest of the table
+ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
+MIDSTREAM = "egress-midstream"
+DEFAULT_WINDOW_MS = 30_000
 CAUSES = (
     "always",
     "foreign",
@@ -127,6 +132,18 @@ def _accept_chain(side: Direction, ifnames: Sequence[str], epoch: int) -> Chain:
 def refuse_chain(side: Direction) -> Chain:
     """Unmark the session, so that nothing that belongs to it passes as accepted."""
     return Chain(f"{side.value}-refuse", (rule(SetMark(other_half(side), 0), DROP),))
+
+
+def midstream_chain() -> Chain:
+    """TCP of no known session that an ENI sends and that is no bare SYN."""
+    adopted = rule(VerdictMap(INTERFACE[Direction.EGRESS], name=ADOPTING))
+    return Chain(MIDSTREAM, (adopted, drop(Direction.EGRESS, "midstream")))
+
+
+def adopting(ifnames: Iterable[str] = (), milliseconds: int = DEFAULT_WINDOW_MS) -> Map:
+    """The interfaces whose window is to be opened, for so long. Which are open is for the kernel to know."""
+    elements = tuple((ifname, RETURN) for ifname in sorted(ifnames))
+    return Map(ADOPTING, KeyType.IFNAME, elements, lifetime=milliseconds)
 
 
 def dispatch(hook: Direction, chains: Mapping[str, Chain]) -> Map:

@@ -10,5 +10,9 @@ from sgdataplane.lab.manage import EnforceRequest
 
 
 def enforce_policy(request: EnforceRequest) -> None:
-    """Put one instance's policy in force. KernelError if refused: then nothing changed there."""
-    enforce(request.netns, request.wanted, request.former, Settings(time_scale=request.time_scale))
+    """Put one instance's policy in force. KernelError if refused: then nothing changed there.
+
+    There is nothing to adopt: an ENI of a lab has its policy before it has a link (build.reconcile).
+    """
+    settings = Settings(time_scale=request.time_scale, adoption_window=0.0)
+    enforce(request.netns, request.wanted, request.former, settings)

@@ -22,8 +22,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied
-from sgdataplane.nft.ir import Chain, Counter, KeyType, Map, Table, Timeout
+from sgdataplane.nft.ir import RETURN, Chain, Counter, KeyType, Map, Table, Timeout
 from sgdataplane.nft.snapshot import (
+    STAMP_MAP,
     Inventory,
     MapShape,
     next_generation,
@@ -123,7 +124,7 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
     """What differs, and nothing else."""
     new = _without(_objects(desired), _objects(held))
     gone = _without(_objects(held), _objects(desired))
-    stage = Transaction.of(desired, _creations(entry for entry in new.values() if not _is_base(entry)))
+    stage = Transaction.of(desired, _creations(entry for entry in new.values() if not _is_live(entry)))
     sweep = Transaction.of(desired, _deletions(gone.values()))
     before = with_generation(held, generation)
     after = with_generation(desired, _generation_after(generation, stage, sweep))
@@ -133,7 +134,7 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
     switch = [
         *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.DELETE, Kind.ELEMENTS, _surplus(before, entry)) for entry in maps),
-        *_creations(entry for entry in new.values() if _is_base(entry)),
+        *_creations(entry for entry in new.values() if _is_live(entry)),
         *(Operation(Verb.ADD, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.ADD, Kind.ELEMENTS, _missing(before, entry)) for entry in maps),
     ]
@@ -144,7 +145,7 @@ def _filled(inventory: Inventory, desired: Table) -> Change:
     """Whatever is there goes, but for base chains and the stamp, which are filled, and counters and timeouts."""
     present, wanted = _placeholders(inventory), _objects(desired)
     missing = _without(wanted, present)
-    stage = Transaction.of(desired, _creations(entry for entry in missing.values() if not _is_base(entry)))
+    stage = Transaction.of(desired, _creations(entry for entry in missing.values() if not _is_live(entry)))
     sweep = Transaction.of(desired, _deletions(_without(present, wanted).values()))
     filled = _objects(with_generation(desired, _generation_after(inventory.generation, stage, sweep)))
     kept = [filled[key] for key in wanted if key in present]
@@ -152,12 +153,22 @@ def _filled(inventory: Inventory, desired: Table) -> Change:
     switch = [
         *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.FLUSH, Kind.ELEMENTS, entry) for entry in maps),
-        *_creations(entry for entry in missing.values() if _is_base(entry)),
+        *_creations(filled[key] for key in missing if _is_live(filled[key])),
         *(Operation(Verb.ADD, Kind.CHAIN, chain) for chain in chains if _is_base(chain)),  # sets the policy again
         *(Operation(Verb.ADD, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in maps),
+        *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in _unexpired(inventory, maps)),
     ]
     return Change(stage, Transaction.of(desired, switch), sweep)
+
+
+def _unexpired(inventory: Inventory, maps: Iterable[Map]) -> Iterator[Map]:
+    """What a refill puts back into maps whose elements go by themselves: each with the time it has left."""
+    for entry in maps:
+        added = dict(entry.elements)
+        for key, left in inventory.expiring.get(entry.name, {}).items():
+            if key not in added and left:
+                yield replace(entry, elements=((key, RETURN),), lifetime=min(left, entry.lifetime))
 
 
 # what can be trusted
@@ -222,8 +233,12 @@ def _without(objects: Objects, others: Objects) -> Objects:
 
 
 def _is_base(entry: Named) -> bool:
-    """A base chain meets packets as soon as it is there."""
     return isinstance(entry, Chain) and entry.hook is not None
+
+
+def _is_live(entry: Named) -> bool:
+    """What has an effect as soon as it is there: base chains meet packets, and the stamp says what is in force."""
+    return _is_base(entry) or (isinstance(entry, Map) and entry.name == STAMP_MAP)
 
 
 def _surplus(before: Table, entry: Map) -> Map:

@@ -16,6 +16,7 @@ from sgdataplane.nft.ir import (
     Count,
     Counter,
     Key,
+    KeyType,
     Map,
     Rule,
     SetTimeout,
@@ -76,13 +77,28 @@ class FakeKernel:
             counters=frozenset(held.counters),
             timeouts=frozenset(held.timeouts),
             stamp=Stamp.of(held.elements.get(STAMP_MAP, {})),
+            ifnames=frozenset(
+                str(key)
+                for entry in held.maps.values()
+                if entry.key_type is KeyType.IFNAME and not entry.lifetime
+                for key in held.elements[entry.name]
+            ),
+            expiring={
+                entry.name: {str(key): entry.lifetime for key in held.elements[entry.name]}
+                for entry in held.maps.values()
+                if entry.lifetime
+            },
         )
 
     def table(self, name: str) -> Table:
-        """What the table holds, sorted by name; KeyError if there is none."""
+        """What the table holds for good, sorted by name; KeyError if there is none."""
         held = self._tables[name]
         maps = [
-            replace(entry, elements=tuple(sorted(held.elements[entry.name].items(), key=lambda item: str(item[0]))))
+            entry
+            if entry.lifetime
+            else replace(
+                entry, elements=tuple(sorted(held.elements[entry.name].items(), key=lambda item: str(item[0])))
+            )
             for entry in held.maps.values()
         ]
         return Table(

@@ -19,7 +19,7 @@ def can_switch_at_once(held: Table, desired: Table) -> bool:
     It is if it sees all old rules and look-ups that haven't changed; or rules that haven't changed, and at most one
     look-up that has. Not if old rules meet new elements, or old and new elements follow each other.
     """
-    maps = [entry for entry in desired.maps if entry.name != STAMP_MAP and entry.name in held.map]
+    maps = [entry for entry in desired.maps if not is_kept(entry) and entry.name in held.map]
     moved = [entry.name for entry in maps if held.map[entry.name].elements != entry.elements]
     if not moved:
         return True
@@ -27,6 +27,12 @@ def can_switch_at_once(held: Table, desired: Table) -> bool:
     if any(_judgement(held.chain[chain.name]) != _judgement(chain) for chain in kept):
         return False
     return not any(_maps_behind(table, name) & set(moved) for table in (held, desired) for name in moved)
+
+
+def is_kept(entry: Map) -> bool:
+    """Whether the map stays through everything: the stamp; and those whose elements go by themselves, which are only
+    added together with what asks for them."""
+    return entry.name == STAMP_MAP or entry.lifetime > 0
 
 
 def _judgement(chain: Chain) -> tuple[tuple[Statement, ...], ...]:
@@ -93,10 +99,10 @@ def _is_nameless_set(statement: Statement) -> bool:
 
 
 def copied(table: Table, suffix: str) -> Table:
-    """The same table under other names: those of all maps but the stamp, and of all chains but base chains, and
+    """The same table under other names: those of all maps but the kept ones, and of all chains but base chains, and
     everything that refers to them. So one can switch to it by the base chains alone."""
     names = {chain.name: chain.name + suffix for chain in table.chains if chain.hook is None}
-    names |= {entry.name: entry.name + suffix for entry in table.maps if entry.name != STAMP_MAP}
+    names |= {entry.name: entry.name + suffix for entry in table.maps if not is_kept(entry)}
     return replace(
         table,
         chains=tuple(_renamed_chain(chain, names) for chain in table.chains),

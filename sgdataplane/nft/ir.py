@@ -104,7 +104,7 @@ class Verdict:
     chain: str = ""
 
 
-ACCEPT, DROP = Verdict(VerdictKind.ACCEPT), Verdict(VerdictKind.DROP)
+ACCEPT, DROP, RETURN = (Verdict(kind) for kind in (VerdictKind.ACCEPT, VerdictKind.DROP, VerdictKind.RETURN))
 
 
 def goto(chain: str) -> Verdict:
@@ -202,13 +202,18 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A named map of single keys; its values are verdicts, or marks (integers)."""
+    """A named map of single keys; its values are verdicts, or marks (integers).
+
+    `lifetime`: milliseconds after which each element goes by itself, 0: never. Only the kernel knows what is left in
+    such a map; its `elements` here are those to add, and all of them have the verdict `return`.
+    """
 
     name: str
     key_type: KeyType
     elements: tuple[tuple[Key, Verdict | int], ...]
     comment: str = ""
     holds_marks: bool = False
+    lifetime: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,9 +34,9 @@ NAME_OF_TABLE, TABLE_FLAGS = 1, 2  # every object's first attribute is its table
 GEN_ID = 1
 CHAIN_NAME, CHAIN_HOOK, HOOK_NUMBER, HOOK_PRIORITY = 3, 4, 1, 2
 SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_DATA_TYPE = 2, 3, 4, 6
-FLAG_ANONYMOUS, FLAG_MAP = 0x1, 0x8
+FLAG_ANONYMOUS, FLAG_MAP, FLAG_TIMEOUT = 0x1, 0x8, 0x10
 OBJ_NAME, OBJ_TYPE, OBJ_COUNTER, OBJ_TIMEOUT = 2, 3, 1, 7
-ELEMENTS_SET, ELEMENTS, ELEMENT_KEY, ELEMENT_DATA, DATA_VALUE = 2, 3, 1, 2, 1
+ELEMENTS_SET, ELEMENTS, ELEMENT_KEY, ELEMENT_DATA, ELEMENT_LEFT, DATA_VALUE = 2, 3, 1, 2, 5, 1
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting", "ingress")  # NF_INET_*
 KEY_TYPES = {41: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, 19: KeyType.MARK}  # nft's datatype.h
 DATA_VERDICT, DATA_MARK = 0xFFFFFF00, 19
@@ -63,14 +63,16 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class MapShape:
-    """A map's types; `key_type` None for one that we would never make (other keys, intervals, timeouts, ...)."""
+    """A map's types, and whether its elements go by themselves; `key_type` None for one that we would never make
+    (other keys, intervals, ...)."""
 
     key_type: KeyType | None
     holds_marks: bool = False
+    expires: bool = False
 
     @classmethod
     def of(cls, entry: Map) -> MapShape:
-        return cls(entry.key_type, entry.holds_marks)
+        return cls(entry.key_type, entry.holds_marks, entry.lifetime > 0)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Inventory:
     `generation` is the namespace's: it grows by one with each nftables commit, of anyone. A table that is not there
     (`exists` False) holds nothing. Of what we never make: `sets` are plain ones, `has_flags` says that the table has
     some (dormant); objects of other kinds do nothing without our rules, and are left out.
+    Of maps keyed by interface: `ifnames` are the keys of those whose elements stay, `expiring` says for the others by
+    name how many milliseconds each key has left.
     """
 
     generation: int
@@ -91,6 +95,8 @@ class Inventory:
     stamp: Stamp | None = None
     sets: frozenset[str] = frozenset()
     has_flags: bool = False
+    ifnames: frozenset[str] = frozenset()
+    expiring: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def is_untouched(self) -> bool:
@@ -152,6 +158,11 @@ def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int) -> I
         return Inventory(generation, exists=False)
     sets = [found for found in _objects(netlink, GETSET, family, name) if not _flags(found) & FLAG_ANONYMOUS]
     maps = {text_of(found[SET_NAME]): _shape(found) for found in sets if _flags(found) & FLAG_MAP}
+    by_ifname = {
+        entry: list(_elements(netlink, family, name, entry))
+        for entry, shape in maps.items()
+        if shape.key_type is KeyType.IFNAME
+    }
     others = [(_number(found[OBJ_TYPE]), text_of(found[OBJ_NAME])) for found in _objects(netlink, GETOBJ, family, name)]
     is_stamped = maps.get(STAMP_MAP) == MapShape(KeyType.MARK, holds_marks=True)
     return Inventory(
@@ -163,6 +174,8 @@ def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int) -> I
         stamp=Stamp.of(_marks(netlink, family, name)) if is_stamped else None,
         sets=frozenset(text_of(found[SET_NAME]) for found in sets if not _flags(found) & FLAG_MAP),
         has_flags=_number(tables[0].get(TABLE_FLAGS, b"")) != 0,
+        ifnames=frozenset(_ifname(e) for m, found in by_ifname.items() if not maps[m].expires for e in found),
+        expiring={m: dict(_left(found)) for m, found in by_ifname.items() if maps[m].expires},
     )
 
 
@@ -186,20 +199,32 @@ def _hook(chain: Mapping[int, bytes]) -> Hook | None:
 
 def _shape(found: Mapping[int, bytes]) -> MapShape:
     data = _number(found.get(SET_DATA_TYPE, b""))
-    is_ours = _flags(found) == FLAG_MAP and data in (DATA_VERDICT, DATA_MARK)
-    return MapShape(KEY_TYPES.get(_number(found[SET_KEY_TYPE])) if is_ours else None, data == DATA_MARK)
+    is_ours = _flags(found) & ~FLAG_TIMEOUT == FLAG_MAP and data in (DATA_VERDICT, DATA_MARK)
+    key_type = KEY_TYPES.get(_number(found[SET_KEY_TYPE])) if is_ours else None
+    return MapShape(key_type, data == DATA_MARK, bool(_flags(found) & FLAG_TIMEOUT))
 
 
 def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[Key, Verdict | int]:
     """The stamp's elements: marks are in the machine's byte order."""
-    asked = attribute(NAME_OF_TABLE, table.encode() + b"\0") + attribute(ELEMENTS_SET, STAMP_MAP.encode() + b"\0")
-    answers = (found for _, found in netlink.dump(_kind(GETSETELEM), family, asked))
-    elements = (parse_attributes(e) for found in answers for _, e in list_attributes(found.get(ELEMENTS, b"")))
-    return {_mark(element[ELEMENT_KEY]): _mark(element[ELEMENT_DATA]) for element in _whole(elements)}
+    elements = _elements(netlink, family, table, STAMP_MAP)
+    return {_mark(element[ELEMENT_KEY]): _mark(element[ELEMENT_DATA]) for element in elements}
 
 
-def _whole(elements: Iterable[dict[int, bytes]]) -> Iterator[dict[int, bytes]]:
-    return (element for element in elements if ELEMENT_KEY in element and ELEMENT_DATA in element)
+def _elements(netlink: Nfnetlink, family: int, table: str, name: str) -> Iterator[dict[int, bytes]]:
+    """The whole elements of a map."""
+    asked = attribute(NAME_OF_TABLE, table.encode() + b"\0") + attribute(ELEMENTS_SET, name.encode() + b"\0")
+    for _, found in netlink.dump(_kind(GETSETELEM), family, asked):
+        elements = (parse_attributes(element) for _, element in list_attributes(found.get(ELEMENTS, b"")))
+        yield from (element for element in elements if ELEMENT_KEY in element and ELEMENT_DATA in element)
+
+
+def _left(elements: Iterable[dict[int, bytes]]) -> Iterator[tuple[str, int]]:
+    """Key and milliseconds left of each; one that would stay for ever was not made by us and has none."""
+    return ((_ifname(element), _number(element.get(ELEMENT_LEFT, b""))) for element in elements)
+
+
+def _ifname(element: Mapping[int, bytes]) -> str:
+    return text_of(parse_attributes(element[ELEMENT_KEY])[DATA_VALUE])
 
 
 def _mark(data: bytes) -> int:

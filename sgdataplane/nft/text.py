@@ -76,7 +76,7 @@ def creation(table: Table) -> Iterator[str]:
         yield add_chain(table, chain)
     for entry in table.maps:
         yield add_map(table, entry)
-        yield from add_elements(table, entry.name, entry.key_type, entry.elements)
+        yield from add_elements(table, entry)
     for chain in table.chains:
         yield from add_rules(table, chain)
 
@@ -112,8 +112,9 @@ def delete_chain(table: Table, name: str) -> str:
 
 def add_map(table: Table, entry: Map) -> str:
     data = "mark" if entry.holds_marks else "verdict"
-    comment = f" {_comment(entry.comment)};" if entry.comment else ""
-    return f"add map {table.family} {table.name} {entry.name} {{ type {_MAP_KEYS[entry.key_type]} : {data};{comment} }}"
+    flags = " flags timeout;" if entry.lifetime else ""
+    more = flags + (f" {_comment(entry.comment)};" if entry.comment else "")
+    return f"add map {table.family} {table.name} {entry.name} {{ type {_MAP_KEYS[entry.key_type]} : {data};{more} }}"
 
 
 def delete_map(table: Table, name: str) -> str:
@@ -128,10 +129,10 @@ def flush_map(table: Table, name: str) -> str:
 _BATCH = 500
 
 
-def add_elements(
-    table: Table, name: str, key_type: KeyType, elements: Iterable[tuple[Key, Verdict | int]]
-) -> Iterator[str]:
-    yield from _element_lines("add", table, name, [f"{key(key_type, k)} : {_datum(v)}" for k, v in elements])
+def add_elements(table: Table, entry: Map) -> Iterator[str]:
+    lifetime = f" timeout {entry.lifetime}ms" if entry.lifetime else ""
+    items = [f"{key(entry.key_type, k)}{lifetime} : {_datum(value)}" for k, value in entry.elements]
+    yield from _element_lines("add", table, entry.name, items)
 
 
 def delete_elements(table: Table, name: str, key_type: KeyType, keys: Iterable[Key]) -> Iterator[str]:

@@ -137,7 +137,7 @@ def _chain_lines(table: Table, verb: Verb, kind: Kind, chain: Chain) -> Iterable
 def _map_lines(table: Table, verb: Verb, kind: Kind, entry: Map) -> Iterable[str]:
     match verb, kind:
         case Verb.ADD, Kind.ELEMENTS:
-            return text.add_elements(table, entry.name, entry.key_type, entry.elements)
+            return text.add_elements(table, entry)
         case Verb.ADD, _:
             return [text.add_map(table, entry)]
         case Verb.FLUSH, _:

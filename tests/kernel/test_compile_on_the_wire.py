@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import Desired, enforce
+from sgdataplane.enforce import Desired, Settings, enforce
 from sgdataplane.model.options import DHCP_BROADCAST, Options
 from sgdataplane.model.semantics import Decision, decide
 from sgdataplane.model.state import CloudState
@@ -90,7 +90,7 @@ def test_real_packets_meet_the_fate_that_decide_says(lab: WireLab) -> None:
     @given(gen.states(), gen.options(), st.integers(0, 2**32))
     def agrees(state: CloudState, options: Options, packet_seed: int) -> None:
         interfaces = interfaces_of(state, state.network_interfaces[0])
-        enforce(lab.instance, Desired(state, interfaces, options))
+        enforce(lab.instance, Desired(state, interfaces, options), settings=Settings(adoption_window=0))
         chance = random.Random(packet_seed)
         packets = [p for p in gen.packets(state, chance, 2 * PACKETS) if p.eni_id in interfaces and is_sendable(p)]
         before = send(lab, packets[:PACKETS], interfaces)

@@ -1,0 +1,132 @@
+"""The adoption window: which interfaces get one and when, and that nothing but a first protection opens one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sgdataplane.compiler.compile import with_adoption, with_epoch
+from sgdataplane.compiler.skeleton import ADOPTING, TABLE
+from sgdataplane.enforce import ApplyReport, Desired, Settings, apply, compiled
+from sgdataplane.model.options import Options
+from sgdataplane.net.values import TCP, Address
+from sgdataplane.nft.delta import plan
+from sgdataplane.nft.fake import FakeKernel
+from sgdataplane.nft.interp import run
+from sgdataplane.nft.ir import TCP_ACK, CtDirection, CtState, Field, Key
+from sgdataplane.nft.snapshot import stamp_of
+from tests.support.builders import make_eni, make_group, make_state
+
+STATE = make_state(
+    [make_group("sg-a", ["egress tcp 80/80 from 8.8.8.0/24"], advanced=True)],
+    [make_eni("eni-0", "10.0.0.1", "sg-a"), make_eni("eni-1", "10.0.0.2", "sg-a")],
+)
+BOTH = Desired(STATE, {"eni-0": "eth0", "eni-1": "eth1"})
+ONE = replace(BOTH, interfaces={"eni-0": "eth0"})
+
+
+class NoSessions:
+    def forget_epochs(self, epochs: range) -> int:
+        return 0 * len(epochs)
+
+
+def put(kernel: FakeKernel, desired: Desired, previous: Desired | None = None, **settings: object) -> ApplyReport:
+    return apply(kernel, NoSessions(), desired, previous, replace(Settings(), **settings))  # type: ignore[arg-type]
+
+
+def opened(kernel: FakeKernel) -> set[str]:
+    return set(kernel.inventory(TABLE).expiring[ADOPTING])
+
+
+def test_first_apply_opens_a_window_for_each_interface_and_says_so() -> None:
+    kernel = FakeKernel()
+    report = put(kernel, BOTH)
+    assert (report.adopting, report.adoption_window) == (("eth0", "eth1"), 30.0)
+    assert kernel.inventory(TABLE).expiring == {ADOPTING: {"eth0": 30_000, "eth1": 30_000}}
+
+
+def test_window_of_no_seconds_is_none() -> None:
+    kernel = FakeKernel()
+    report = put(kernel, BOTH, adoption_window=0)
+    assert (report.adopting, report.adoption_window, opened(kernel)) == ((), 0.0, set())
+
+
+@pytest.mark.parametrize("previous", [ONE, None], ids=["difference", "refill"])
+def test_only_an_interface_that_is_new_gets_one_later(previous: Desired | None) -> None:
+    kernel = FakeKernel()
+    put(kernel, ONE, adoption_window=0)
+    report = put(kernel, BOTH, previous, adoption_window=2.5)
+    assert (report.adopting, report.is_refill) == (("eth1",), previous is None)
+    assert opened(kernel) == {"eth1"}
+
+
+@pytest.mark.parametrize("resync", [False, True], ids=["same", "refill"])
+def test_nothing_else_opens_a_window_and_an_ended_one_is_no_drift(resync: bool) -> None:
+    kernel = FakeKernel()
+    put(kernel, BOTH)
+    _expire(kernel)
+    report = put(kernel, BOTH, resync=resync)
+    assert (report.adopting, report.changed, opened(kernel)) == ((), resync, set())
+
+
+def test_a_refill_keeps_what_is_left_of_a_window_and_no_more_than_the_default() -> None:
+    """What stays for ever (0 left) was made by somebody else, and goes."""
+    kernel = FakeKernel()
+    put(kernel, BOTH)
+    inventory = kernel.inventory(TABLE)
+    left = {"eth0": 1200, "eth1": 0, "eth2": 10**9}
+    steps = plan(None, replace(inventory, expiring={ADOPTING: left}), with_epoch(compiled(BOTH), 2))
+    lines = [line for line in str(steps.changes[0].switch).splitlines() if f"{TABLE} {ADOPTING}" in line]
+    assert lines == [
+        f"flush map inet {TABLE} {ADOPTING}",
+        f'add element inet {TABLE} {ADOPTING} {{ "eth0" timeout 1200ms : return }}',
+        f'add element inet {TABLE} {ADOPTING} {{ "eth2" timeout 30000ms : return }}',
+    ]
+    others = (steps.changes[0].stage, steps.changes[0].sweep, steps.changes[1].switch)
+    assert not any(f"{TABLE} {ADOPTING}" in str(part) for part in others)
+
+
+def test_windows_change_neither_digest_nor_what_is_known() -> None:
+    table = compiled(BOTH)
+    assert stamp_of(with_adoption(table, ("eth0",), 5000)) == stamp_of(table)
+
+
+OUTSIDE: dict[Field, Key] = {
+    Field.OIFNAME: "eth0",
+    Field.NFPROTO: 2,
+    Field.IP_SADDR: Address.parse("10.0.0.1").value,
+    Field.IP_DADDR: Address.parse("8.8.8.8").value,
+    Field.L4PROTO: TCP,
+    Field.TH_SPORT: 40000,
+    Field.TH_DPORT: 80,
+    Field.TCP_FLAGS: TCP_ACK,
+    Field.CT_STATE: CtState.NEW,
+    Field.CT_DIRECTION: CtDirection.ORIGINAL,
+    Field.CT_MARK: 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("open_for", "strict", "port", "verdict"),
+    [
+        pytest.param(("eth0",), False, 80, "accept", id="judged: allowed"),
+        pytest.param(("eth0",), True, 80, "accept", id="judged also where SYNs are asked for"),
+        pytest.param(("eth0",), False, 81, "drop", id="judged: refused"),
+        pytest.param(("eth1",), False, 80, "drop", id="another interface's window"),
+        pytest.param((), False, 80, "drop", id="no window"),
+    ],
+)
+def test_midstream_egress_is_judged_while_the_window_is_open(
+    open_for: tuple[str, ...], strict: bool, port: int, verdict: str
+) -> None:
+    table = with_adoption(compiled(replace(BOTH, options=Options(strict_syn=strict))), open_for, 30_000)
+    outcome = run(table, "egress", {**OUTSIDE, Field.TH_DPORT: port})
+    assert outcome.verdict.value == verdict
+    assert ("egress.midstream" in outcome.counters) == (not open_for or open_for == ("eth1",))
+    assert outcome.lookups <= 8
+
+
+def _expire(kernel: FakeKernel) -> None:
+    """What the kernel does by itself when the time is over."""
+    kernel._tables[TABLE].elements[ADOPTING].clear()
