@@ -10,18 +10,14 @@ import pytest
 
 from sgdataplane.enforce import Settings
 from tests.sessions.causes import CAUSES, Way
+from tests.sessions.speaking import each_speaks, opened, those_who_pass
 from tests.support.flood import wait_until
 from tests.support.sessionlab import SessionLab, session_lab
 from tests.support.talks import (
     KEYS,
     Key,
-    Side,
-    Talk,
-    all_arrive,
-    make_talks,
     name_of,
     protocol_of,
-    speakers_of,
     watches,
 )
 from tests.support.witness import PROTECTED, Witness, grown
@@ -38,17 +34,6 @@ def lab(make_lab_name: Callable[[], str]) -> Iterator[SessionLab]:
     with session_lab(make_lab_name()) as lab:
         Witness(lab.near.netns, PROTECTED, watches()).load()
         yield lab
-
-
-def opened(lab: SessionLab, way: Way, first_port: int) -> dict[Key, Talk]:
-    client, server = (lab.far, lab.near) if way is Way.INGRESS else (lab.near, lab.far)
-    return make_talks(client, server, first_port)
-
-
-def each_speaks(talks: dict[Key, Talk]) -> None:
-    """All ends of all sessions are heard."""
-    for turn in (0, 1):
-        all_arrive((talks[key], speakers_of(key)[turn]) for key in KEYS if len(speakers_of(key)) > turn)
 
 
 @pytest.mark.parametrize("way", Way, ids=[way.value for way in Way])
@@ -88,19 +73,3 @@ def newcomers_that_pass(lab: SessionLab, witness: Witness, way: Way, number: int
         wait_until(lambda: all(grown(before, witness.counts())[f"{place}_before", name_of(key)] for key in news))
         new = grown(before, witness.counts())
     return [name_of(key) for key in news if new[f"{place}_after", name_of(key)]]
-
-
-def those_who_pass(witness: Witness, way: Way, talks: dict[Key, Talk]) -> list[str]:
-    """All first speakers speak, and come before our hooks; who comes behind them."""
-    before = witness.counts()
-    places = {key: place_of(way, speakers_of(key)[0]) for key in KEYS}
-    for key, talk in talks.items():
-        talk.say(speakers_of(key)[0])
-    wait_until(lambda: all(grown(before, witness.counts())[f"{places[key]}_before", name_of(key)] for key in KEYS))
-    new = grown(before, witness.counts())
-    return [name_of(key) for key in KEYS if new[f"{places[key]}_after", name_of(key)]]
-
-
-def place_of(way: Way, side: Side) -> str:
-    """Which of our hooks that end's packets meet."""
-    return "in" if (way is Way.INGRESS) is (side is Side.CLIENT) else "out"

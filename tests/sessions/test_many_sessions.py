@@ -7,53 +7,30 @@ number, none of them looks at the sessions, and a sample of these is refused at 
 from __future__ import annotations
 
 import re
-import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 import pytest
 
-from sgdataplane.enforce import ApplyReport, Desired, Settings, apply, remove
-from sgdataplane.host import netns, sysctl
-from sgdataplane.model.state import CloudState, ConnectionTracking
+from sgdataplane.enforce import ApplyReport, Settings, apply, remove
 from sgdataplane.nft.kernel import LibnftKernel
 from sgdataplane.nft.transaction import Transaction
 from tests.sessions.causes import CAUSES, Way
-from tests.support.flood import wait_until
-from tests.support.sessionlab import SessionLab, desired_of, session_lab
-from tests.support.witness import OUTSIDE, PROTECTED, Counts, Watch, Witness, grown
+from tests.support.crowd import Crowd, CrowdScene, crowd_scene, tracked, with_long_sessions
+from tests.support.sessionlab import desired_of
 
 pytestmark = pytest.mark.traffic
 
 FEW, ROUNDS = 10, 7
-FIRST_SOURCE, FIRST_TARGET, SOURCES = 20000, 10000, 100
-SAMPLE = 5  # of the ports that sessions go to
-LONG = ConnectionTracking(udp_timeout=100)
-DELETED = CAUSES[0]
-"""The rule that lets all of the neighbour's packets in is deleted, and put back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    lab: SessionLab
-    near: Witness
-    far: Witness
-
-    def counts(self) -> Counts:
-        return {**self.near.counts(), **self.far.counts()}
+DELETED = CAUSES[0]  # the rule that lets all of the neighbour's packets in
 
 
 @pytest.fixture(scope="module")
-def scene(make_lab_name: Callable[[], str]) -> Iterator[Scene]:
-    last = FIRST_TARGET + SAMPLE - 1
-    watch = Watch("sample", tuple(f"udp {end} {FIRST_TARGET}-{last}" for end in ("dport", "sport")))
-    with session_lab(make_lab_name()) as lab:
-        scene = Scene(lab, Witness(lab.near.netns, PROTECTED, (watch,)), Witness(lab.far.netns, OUTSIDE, (watch,)))
-        scene.near.load()
-        scene.far.load()
+def scene(make_lab_name: Callable[[], str]) -> Iterator[CrowdScene]:
+    with crowd_scene(make_lab_name()) as scene:
         yield scene
 
 
@@ -89,47 +66,6 @@ class Untouched:
         return 0
 
 
-class Crowd:
-    """Sessions from the neighbour to the instance, and sockets at both ends of the first SAMPLE target ports."""
-
-    def __init__(self, lab: SessionLab, stack: ExitStack, count: int) -> None:
-        self._address, self._far = lab.near.addresses[0], lab.far.addresses[0]
-        self._sources = [opened(stack, lab.far.netns, self._far, FIRST_SOURCE + n) for n in range(min(count, SOURCES))]
-        targets = max(1, count // SOURCES)
-        self._samples = range(FIRST_TARGET, FIRST_TARGET + min(SAMPLE, targets))
-        self._targets = [opened(stack, lab.near.netns, self._address, port) for port in self._samples]
-        self.size = len(self._sources) * len(self._samples)
-        for port in range(FIRST_TARGET, FIRST_TARGET + targets):
-            self._all_to(port)
-
-    def _all_to(self, port: int) -> None:
-        for source in self._sources:
-            source.sendto(b"client", (self._address, port))
-
-    def clients_speak(self) -> None:
-        """One packet in each session of the sample."""
-        for port in self._samples:
-            self._all_to(port)
-
-    def servers_speak(self) -> None:
-        for target in self._targets:
-            for number in range(len(self._sources)):
-                with suppress(PermissionError):  # dropped on its way out
-                    target.sendto(b"server", (self._far, FIRST_SOURCE + number))
-
-
-def opened(stack: ExitStack, namespace: str, address: str, port: int) -> socket.socket:
-    with netns.inside(namespace):
-        made = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    made.bind((address, port))
-    return made
-
-
-def tracked(lab: SessionLab) -> int:
-    with netns.inside(lab.near.netns):
-        return int(sysctl.read("netfilter/nf_conntrack_count"))
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
     log: tuple[str, ...]
@@ -137,15 +73,10 @@ class Result:
     seconds: tuple[float, ...]
 
 
-def desired(state: CloudState) -> Desired:
-    """With sessions that live longer than the test."""
-    enis = tuple(replace(eni, connection_tracking=LONG) for eni in state.network_interfaces)
-    return desired_of(replace(state, network_interfaces=enis))
-
-
-def run(scene: Scene, count: int) -> Result:
+def run(scene: CrowdScene, count: int) -> Result:
     """From a new table: fill the table of sessions, revoke them and allow them again, several times."""
-    allowing, refusing = desired(DELETED.allowing(Way.INGRESS)), desired(DELETED.refusing(Way.INGRESS))
+    states = (DELETED.allowing(Way.INGRESS), DELETED.refusing(Way.INGRESS))
+    allowing, refusing = (desired_of(with_long_sessions(state)) for state in states)
     remove(scene.lab.near.netns)
     sessions, reports, seconds = Untouched(), [], []
     with ExitStack() as stack:
@@ -159,26 +90,10 @@ def run(scene: Scene, count: int) -> Result:
                 started = time.perf_counter()
                 reports.append(apply(kernel, sessions, wanted, previous, Settings()))
                 seconds.append(time.perf_counter() - started)
-                check_sample(scene, crowd, passes=wanted is allowing)
+                scene.check_sample(crowd, passes=wanted is allowing)
         assert tracked(scene.lab) >= count
         assert sessions.asked == []
     return Result(tuple(kernel.log), tuple(reports), tuple(seconds))
-
-
-def check_sample(scene: Scene, crowd: Crowd, *, passes: bool) -> None:
-    """Every packet of the sample comes to our hooks, and all of them pass or none, at either end."""
-    for speak, way, arrival in ((crowd.clients_speak, "in", None), (crowd.servers_speak, "out", "in")):
-        before = scene.counts()
-        speak()
-        wait_until(lambda: came(scene, before, f"{way}_before") == crowd.size)  # noqa: B023  (called here only)
-        expected = crowd.size if passes else 0
-        assert came(scene, before, f"{way}_after") == expected
-        if arrival:
-            assert came(scene, before, arrival) == expected
-
-
-def came(scene: Scene, before: Counts, place: str) -> int:
-    return grown(before, scene.counts())[place, "sample"]
 
 
 def numbers(result: Result) -> list[Mapping[str, object]]:
@@ -187,7 +102,7 @@ def numbers(result: Result) -> list[Mapping[str, object]]:
 
 
 @pytest.mark.parametrize("many", [5000, pytest.param(100_000, marks=pytest.mark.slow)])
-def test_revocation_costs_the_same_with_many_sessions(scene: Scene, many: int) -> None:
+def test_revocation_costs_the_same_with_many_sessions(scene: CrowdScene, many: int) -> None:
     few, crowded = run(scene, FEW), run(scene, many)
     assert few.log == crowded.log
     assert numbers(few) == numbers(crowded)

@@ -13,18 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.net.values import Family
-from tests.sessions.causes import CAUSES, CONTROL_IN, CONTROL_OUT, Cause, Way
+from tests.sessions.causes import CAUSES, Cause, Way
+from tests.sessions.speaking import control_routes, opened
 from tests.support.flood import wait_until
 from tests.support.sessionlab import SessionLab, session_lab
-from tests.support.streams import Route, Streams
+from tests.support.streams import Streams
 from tests.support.talks import (
     KEYS,
     Key,
     Side,
     Talk,
     all_arrive,
-    make_talks,
     name_of,
     protocol_of,
     speakers_of,
@@ -88,8 +87,7 @@ def scene(make_lab_name: Callable[[], str], tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def trial(scene: Scene, request: pytest.FixtureRequest) -> Trial:
     cause, way = request.param
-    client, server = (scene.lab.far, scene.lab.near) if way is Way.INGRESS else (scene.lab.near, scene.lab.far)
-    talks = make_talks(client, server, next(scene.ports))
+    talks = opened(scene.lab, way, next(scene.ports))
     scene.lab.apply(cause.allowing(way))
     streams = Streams(scene.folder, control_routes(scene.lab))
     try:
@@ -108,14 +106,6 @@ def trial(scene: Scene, request: pytest.FixtureRequest) -> Trial:
         for talk in talks.values():
             talk.close()
     return Trial(cause, way, allowed, refused, resumed, streams)
-
-
-def control_routes(lab: SessionLab) -> list[Route]:
-    """From the host outside and to it, one in each family."""
-    return [
-        Route(lab.outside.netns, lab.near.netns, lab.near.address(Family.IPV4), CONTROL_IN),
-        Route(lab.near.netns, lab.outside.netns, lab.outside.address(Family.IPV6), CONTROL_OUT),
-    ]
 
 
 Turn = list[tuple[Key, Side]]
