@@ -1,6 +1,9 @@
-"""Sessions that the kernel tracks in the calling thread's network namespace: forgetting one.
+"""Sessions that the kernel tracks in the calling thread's network namespace: listing all, forgetting one.
 
-Owns the shape of these ctnetlink requests. Is given addresses and ports. Must not know policy.
+Owns the shape of these ctnetlink messages. Is given addresses and ports. Must not know policy.
+
+Read by our own netlink: 100,000 sessions take 2 s on two busy cores. pyroute2's NFCTSocket takes 14 s until every
+attribute that is wanted here is decoded (6 s for messages alone), and /proc/net/nf_conntrack isn't in every kernel.
 """
 
 from __future__ import annotations
@@ -8,17 +11,40 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sgdataplane.errors import HostError
-from sgdataplane.host.nfnetlink import Nfnetlink, attribute, message_kind, nested
-from sgdataplane.net.values import Address, Family
+from sgdataplane.host.nfnetlink import Nfnetlink, attribute, message_kind, nested, parse_attributes
+from sgdataplane.net.values import PORT_PROTOCOLS, Address, Family
 
-CTNETLINK, CT_DELETE = 1, 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
-CTA_TUPLE_ORIG, CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 1, 2  # linux/netfilter/nfnetlink_conntrack.h
+CTNETLINK, CT_GET, CT_DELETE = 1, 1, 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
+# linux/netfilter/nfnetlink_conntrack.h
+CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_PROTOINFO, CTA_TIMEOUT, CTA_MARK = 1, 2, 3, 4, 7, 8
+CTA_COUNTERS_ORIG, CTA_COUNTERS_REPLY = 9, 10
+CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP = {Family.IPV4: (1, 2), Family.IPV6: (3, 4)}
-CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
+CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT, CTA_PROTO_ICMP_TYPE, CTA_PROTO_ICMPV6_TYPE = 1, 2, 3, 5, 8
+CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE = 1, 1
+CTA_COUNTERS_PACKETS, CTA_COUNTERS_BYTES = 1, 2
 AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
+FAMILIES = {int(number): family for family, number in AF.items()}
+SEEN_REPLY, ASSURED = 1 << 1, 1 << 2  # IPS_*, linux/netfilter/nf_conntrack_common.h
+# enum tcp_conntrack, linux/netfilter/nf_conntrack_tcp.h
+TCP_STATES = (
+    "NONE",
+    "SYN_SENT",
+    "SYN_RECV",
+    "ESTABLISHED",
+    "FIN_WAIT",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "TIME_WAIT",
+    "CLOSE",
+    "SYN_SENT2",
+)
+OTHER_STATES = ("UNREPLIED", "REPLIED", "ASSURED")  # of protocols without states of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +60,90 @@ class SessionTuple:
     @property
     def reverse(self) -> SessionTuple:
         return SessionTuple(self.protocol, self.target, self.source, self.port, self.source_port)
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What went one way: packets, and bytes with their IP headers."""
+
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """One session as the kernel keeps it. `reply` is what answers look like, which differs from the original's reverse
+    by what NAT does. `state` is a TCP state, or how much of an exchange was seen (OTHER_STATES); it ends in
+    `seconds_left` if nothing more comes. `icmp_type` is the opening packet's. `sent` and `answered` are None unless
+    the kernel counts (sysctl net.netfilter.nf_conntrack_acct)."""
+
+    original: SessionTuple
+    reply: SessionTuple
+    state: str
+    seconds_left: int
+    mark: int
+    icmp_type: int | None = None
+    sent: Traffic | None = None
+    answered: Traffic | None = None
+
+
+def list_tracked() -> list[Tracked]:
+    """All sessions. HostError if the kernel refuses."""
+    with Nfnetlink() as door:
+        try:
+            entries = door.dump(message_kind(CTNETLINK, CT_GET))
+        except OSError as error:
+            raise HostError("conntrack table", os.strerror(error.errno or 0)) from error
+    return [parse_tracked(FAMILIES[number], entry) for number, entry in entries if number in FAMILIES]
+
+
+def parse_tracked(family: Family, entry: Mapping[int, bytes]) -> Tracked:
+    """One session from a message's attributes."""
+    original, icmp_type = _parse_tuple(family, entry[CTA_TUPLE_ORIG])
+    reply, _ = _parse_tuple(family, entry[CTA_TUPLE_REPLY])
+    return Tracked(
+        original,
+        reply,
+        _state(entry.get(CTA_PROTOINFO, b""), _number(entry.get(CTA_STATUS, b""))),
+        _number(entry.get(CTA_TIMEOUT, b"")),
+        _number(entry.get(CTA_MARK, b"")),
+        icmp_type,
+        _traffic(entry.get(CTA_COUNTERS_ORIG)),
+        _traffic(entry.get(CTA_COUNTERS_REPLY)),
+    )
+
+
+def _parse_tuple(family: Family, data: bytes) -> tuple[SessionTuple, int | None]:
+    """The tuple, and the type if it is of ICMP. GRE has keys where others have ports; no policy speaks of them."""
+    parts = parse_attributes(data)
+    addresses, transport = parse_attributes(parts[CTA_TUPLE_IP]), parse_attributes(parts[CTA_TUPLE_PROTO])
+    source, target = (Address(family.bits, _number(addresses[kind])) for kind in CTA_IP[family])
+    protocol = transport[CTA_PROTO_NUM][0]
+    ports = (0, 0)
+    if protocol in PORT_PROTOCOLS:
+        ports = _number(transport[CTA_PROTO_SRC_PORT]), _number(transport[CTA_PROTO_DST_PORT])
+    kind = transport.get(CTA_PROTO_ICMP_TYPE) or transport.get(CTA_PROTO_ICMPV6_TYPE)
+    return SessionTuple(protocol, source, target, *ports), kind[0] if kind else None
+
+
+@lru_cache(maxsize=4096)
+def _state(protocol_info: bytes, status: int) -> str:
+    tcp = parse_attributes(protocol_info).get(CTA_PROTOINFO_TCP)
+    if tcp is not None:
+        number = parse_attributes(tcp)[CTA_PROTOINFO_TCP_STATE][0]
+        return TCP_STATES[number] if number < len(TCP_STATES) else str(number)
+    return OTHER_STATES[(status & SEEN_REPLY > 0) + (status & ASSURED > 0)]
+
+
+def _traffic(counters: bytes | None) -> Traffic | None:
+    if counters is None:
+        return None
+    found = parse_attributes(counters)
+    return Traffic(_number(found[CTA_COUNTERS_PACKETS]), _number(found[CTA_COUNTERS_BYTES]))
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "big")
 
 
 def forget(session: SessionTuple) -> None:

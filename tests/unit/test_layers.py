@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "nft": ("errors", "net"),
     "compiler": ("errors", "net", "model", "policy", "nft"),
     "host": ("errors", "net"),
-    "observe": ("errors", "net", "nft", "host"),
+    "observe": ("errors", "net", "model", "policy", "compiler", "nft", "host"),
     "analyse": ("errors", "net", "model", "policy"),
     "config": ("errors", "net", "model"),
     "enforce": ("errors", "net", "model", "policy", "compiler", "nft", "host"),
@@ -35,6 +35,7 @@ EXCEPTIONS = {
     ("nft.kernel", "host.netns"),  # a libnftables context belongs to the namespace it was made in
     ("nft.*", "host.nfnetlink"),  # what libnftables does not say of a namespace is asked by netlink
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
+    ("cli.sessions", "lab"),  # a lab's sessions, as those of the running agent
     ("cli.lab", "lab"),  # and only inside its verbs: test_lab_is_imported_only_inside_verbs
 }
 # Packages of others, and the only places that may import them.

@@ -1,0 +1,1 @@
+"""What the kernel tells back: read only."""

@@ -1,0 +1,121 @@
+"""decide() with a memory: packets that no rule can tell apart are decided once.
+
+Owns what makes two packets alike. Is given a state. Must not decide anything itself.
+
+decide() looks at an address only through the prefixes, groups and lists that hold it, and at a port only through the
+ranges that hold it. So the address space and the ports are cut where any of those begins or ends, and a packet is
+known by its pieces. Under 1,000 rules and 2,000 members, 100,000 packets from as many remotes take 2 s; decide() alone
+takes 130 s, and the compiled table in nft/interp 3 s, of which the rule would still have to be read out of a counter.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sgdataplane.compiler.classes import RemoteSet, classify
+from sgdataplane.model import always
+from sgdataplane.model.options import Options
+from sgdataplane.model.semantics import Decision, decide
+from sgdataplane.model.state import CloudState, Eni, Remote
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import Address, Family, Prefix
+from sgdataplane.policy.resolve import Interval, Permission, resolve_profile, resolve_remote
+
+Key = tuple[object, ...]
+
+
+class Decider:
+    """What decide() says under one state, for many packets."""
+
+    def __init__(self, state: CloudState, options: Options) -> None:
+        self._state, self._options = state, options
+        self._enis: dict[str, _Eye] = {}
+        self._known: dict[Key, Decision] = {}
+
+    def decide(self, packet: Packet) -> Decision:
+        """The same as `semantics.decide`. KeyError if the state has no such ENI."""
+        if packet.eni_id not in self._enis:
+            self._enis[packet.eni_id] = _Eye.of(self._state, self._state.eni[packet.eni_id], self._options)
+        key = self._enis[packet.eni_id].key(packet)
+        if key not in self._known:
+            self._known[key] = decide(self._state, packet, self._options)
+        return self._known[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """One family's addresses: which groups a member is in, and which prefixes hold whom, by their first addresses."""
+
+    members: dict[int, RemoteSet]
+    starts: tuple[int, ...]
+    holding: tuple[RemoteSet, ...]
+
+    def of(self, address: Address) -> tuple[RemoteSet | None, RemoteSet]:
+        return self.members.get(address.value), self.holding[bisect_right(self.starts, address.value) - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Eye:
+    """What one ENI's rules, and what passes or never passes whatever they say, can tell apart."""
+
+    addresses: dict[Family, _Pieces]
+    ports: tuple[int, ...]
+    source_ports: tuple[int, ...]
+
+    @classmethod
+    def of(cls, state: CloudState, eni: Eni, options: Options) -> _Eye:
+        profile = resolve_profile(state, eni, options)
+        permissions = (*profile.ingress, *profile.egress)
+        places: set[Remote] = {*_fixed_places(eni, options), *_named_places(permissions)}
+        resolved = {place: {family: resolve_remote(state, place, family) for family in Family} for place in places}
+        pieces = {}
+        for family in Family:
+            classes = classify(places, resolved, family)
+            starts, holding = zip(*((first, held) for (first, _), held in classes.segments), strict=True)
+            pieces[family] = _Pieces(dict(classes.members), starts, holding)
+        ports = _starts(p.ports for p in permissions)
+        return cls(pieces, ports, _starts(p.source_ports for p in permissions))
+
+    def key(self, packet: Packet) -> Key:
+        pieces = self.addresses[packet.family]
+        return (
+            packet.eni_id,
+            packet.direction,
+            packet.family,
+            pieces.of(packet.remote),
+            pieces.of(packet.local),
+            packet.protocol,
+            None if packet.port is None else bisect_right(self.ports, packet.port),
+            None if packet.source_port is None else bisect_right(self.source_ports, packet.source_port),
+            packet.icmp_type,
+            packet.hop_limit,
+            packet.is_syn,
+        )
+
+
+def _named_places(permissions: Iterable[Permission]) -> Iterator[Remote]:
+    for permission in permissions:
+        if permission.remote is not None:
+            yield permission.remote
+        if permission.narrowing is not None:
+            yield permission.narrowing
+
+
+def _fixed_places(eni: Eni, options: Options) -> Iterator[Prefix]:
+    """The addresses that decide() knows of without any rule."""
+    yield from eni.own_prefixes
+    yield from options.metadata
+    yield from always.UNNUMBERED
+    yield from always.DHCP_UNNUMBERED.values()
+    yield from (prefix for shared in always.SHARED.values() for prefix in shared)
+    yield from (Prefix.of(everyone) for _, _, everyone in always.DHCP.values())
+    yield from (Prefix.of(gateway) for gateway in options.gateways)
+
+
+def _starts(ranges: Iterable[tuple[Interval, ...] | None]) -> tuple[int, ...]:
+    """Where the ports change their meaning, DHCP's included."""
+    dhcp = tuple((port, port) for client, server, _ in always.DHCP.values() for port in (client, server))
+    intervals = [interval for some in (*ranges, dhcp) for interval in some or ()]
+    return tuple(sorted({edge for first, last in intervals for edge in (first, last + 1)}))

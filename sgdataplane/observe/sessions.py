@@ -1,0 +1,236 @@
+"""Sessions of a namespace's ENIs: whose each one is, who opened it, how it stands, and the rule that lets it in.
+
+Owns the way from a conntrack entry back to an ENI and to the packet that opened it. Is given a state, interfaces and
+a decider. Must not know who asks, or how sessions are printed.
+
+    side      wire's view of the opening packet             remote        local
+    ingress   original tuple: before DNAT, as it came in    its source    its destination
+    egress    reply tuple turned round: after any NAT       its source    its destination     (of the reply)
+
+The mark says which ENI accepted a session (compiler/marks.py). A session that none has accepted since the last change,
+or that was refused, is told by its addresses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sgdataplane.compiler.marks import HALF, LAST_EPOCH, SHIFT, SLOT_BITS, accepted_mark
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.errors import HostError
+from sgdataplane.host import netns
+from sgdataplane.host.conntrack import SessionTuple, Tracked, Traffic, list_tracked
+from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.model.semantics import Decision
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Family, Prefix
+from sgdataplane.nft.snapshot import read_inventory
+from sgdataplane.observe.decisions import Decider
+
+INGRESS = Direction.INGRESS
+LOOPBACK = (Prefix.parse("127.0.0.0/8"), Prefix.parse("::1"))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One session as one ENI's policy sees it. `direction` is that of its opening packet; ports are None where the
+    protocol has none. `ingress` and `egress`, what came in and went out, are None unless the kernel counts.
+
+    `is_judged`: the policy in force has accepted it, so its packets pass; else its next one will be judged. `decision`
+    is what that policy says of its opening packet now; they differ where running sessions are let be (`on_change:
+    keep`).
+    One of no ENI's (`eni_id` "": by lo, or between interfaces of the instance's own) has no direction and no decision;
+    who opened it stands as local.
+    """
+
+    namespace: str
+    eni_id: str
+    ifname: str
+    direction: Direction | None
+    protocol: int
+    remote: Address
+    remote_port: int | None
+    local: Address
+    local_port: int | None
+    icmp_type: int | None
+    state: str
+    seconds_left: int
+    ingress: Traffic | None
+    egress: Traffic | None
+    is_judged: bool
+    decision: Decision | None
+
+    @property
+    def family(self) -> Family:
+        return self.remote.family
+
+    @property
+    def port(self) -> int | None:
+        """The port that it was opened to."""
+        return self.local_port if self.direction is INGRESS else self.remote_port
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The ENI that one side of a session belongs to, and whether its present policy has accepted it."""
+
+    eni_id: str
+    side: Direction
+    is_judged: bool
+
+
+class Owners:
+    """Finds the ENIs of sessions in one namespace, under the epoch in force there (0: none is)."""
+
+    def __init__(self, state: CloudState, interfaces: Mapping[str, str], epoch: int) -> None:
+        enis = [state.eni[eni_id] for eni_id in sorted(interfaces, key=interfaces.__getitem__)]  # a slot is its place
+        self._slots = tuple(eni.network_interface_id for eni in enis)
+        self._accepted = {
+            accepted_mark(side, epoch, slot): eni_id
+            for side in Direction
+            for slot, eni_id in enumerate(self._slots)
+            if 1 <= epoch <= LAST_EPOCH
+        }
+        self._single = {address: eni.network_interface_id for eni in enis for address in eni.addresses}
+        self._delegated = [(p, eni.network_interface_id) for eni in enis for p in eni.delegated_prefixes]
+        self._pairs = [(p, eni.network_interface_id) for eni in enis for p in eni.allowed_address_pairs]
+
+    def of(self, entry: Tracked) -> tuple[Owner, ...]:
+        """None for a session of nobody's; two for one that the instance forwards from one ENI to another."""
+        found = tuple(owner for side in Direction if (owner := self._of_side(entry, side)))
+        if found or entry.mark:
+            return found
+        return tuple(owner for side in Direction if (owner := self._by_pair(entry, side)))
+
+    def _of_side(self, entry: Tracked, side: Direction) -> Owner | None:
+        half = entry.mark & HALF[side]
+        if half in self._accepted:
+            return Owner(self._accepted[half], side, is_judged=True)
+        remote, local = _ends(entry, side)
+        eni_id = self._private(local)
+        if eni_id is not None and self._is_here(remote):
+            return None  # it goes by lo
+        eni_id = eni_id or self._by_old_mark(half, side)
+        return None if eni_id is None else Owner(eni_id, side, is_judged=False)
+
+    def _by_pair(self, entry: Tracked, side: Direction) -> Owner | None:
+        """An allowed address pair may be as wide as 0.0.0.0/0, so it is asked only where nothing else says more."""
+        remote, local = _ends(entry, side)
+        eni_id = _holder(self._pairs, local)
+        is_outside = eni_id is not None and not self._is_here(local) and not self._is_here(remote)
+        return Owner(eni_id, side, is_judged=False) if eni_id is not None and is_outside else None
+
+    def _by_old_mark(self, half: int, side: Direction) -> str | None:
+        """The ENI at the slot that accepted it before: the best guess for what is addressed to nobody alone."""
+        slot = half >> SHIFT[side] & (1 << SLOT_BITS) - 1
+        return self._slots[slot] if half and slot < len(self._slots) else None
+
+    def _is_here(self, address: Address) -> bool:
+        return self._private(address) is not None or any(address in prefix for prefix in LOOPBACK)
+
+    def _private(self, address: Address) -> str | None:
+        return self._single.get(address) or _holder(self._delegated, address)
+
+
+def _holder(prefixes: Iterable[tuple[Prefix, str]], address: Address) -> str | None:
+    return next((eni_id for prefix, eni_id in prefixes if address in prefix), None)
+
+
+def read_sessions(
+    namespace: str, state: CloudState, interfaces: Mapping[str, str], decider: Decider
+) -> Iterator[Session]:
+    """All sessions in the namespace of that name, in no order, those of no ENI's included.
+
+    `interfaces` says which carries which ENI (ENI id -> interface name), `decider` knows the state in force. HostError
+    if there is no such namespace, or the kernel refuses.
+    """
+    with netns.inside(namespace):
+        epoch = _present_epoch(namespace)
+        entries = list_tracked()
+    owners = Owners(state, interfaces, epoch)
+    for entry in entries:
+        found = owners.of(entry)
+        for owner in found:
+            yield _session(namespace, interfaces, entry, owner, decider)
+        if not found:
+            yield _internal_session(namespace, entry)
+
+
+def _present_epoch(namespace: str) -> int:
+    try:
+        with Nfnetlink() as netlink:
+            stamp = read_inventory(netlink, TABLE).stamp
+    except OSError as error:
+        raise HostError(f"nftables of namespace {namespace}", os.strerror(error.errno or 0)) from error
+    return 0 if stamp is None else stamp.epoch
+
+
+def _session(namespace: str, interfaces: Mapping[str, str], entry: Tracked, owner: Owner, decider: Decider) -> Session:
+    packet = opening_packet(entry, owner)
+    is_ingress = owner.side is INGRESS
+    return Session(
+        namespace,
+        owner.eni_id,
+        interfaces[owner.eni_id],
+        owner.side,
+        packet.protocol,
+        packet.remote,
+        packet.source_port if is_ingress else packet.port,
+        packet.local,
+        packet.port if is_ingress else packet.source_port,
+        packet.icmp_type,
+        entry.state,
+        entry.seconds_left,
+        entry.sent if is_ingress else entry.answered,
+        entry.answered if is_ingress else entry.sent,
+        owner.is_judged,
+        decider.decide(packet),
+    )
+
+
+def opening_packet(entry: Tracked, owner: Owner) -> Packet:
+    """The packet that opened the session, as it was on the wire of the ENI."""
+    on_wire = _on_wire(entry, owner.side)
+    ends = _ends(entry, owner.side)
+    return Packet(owner.eni_id, owner.side, *ends, on_wire.protocol, *_ports(on_wire), entry.icmp_type)
+
+
+def _on_wire(entry: Tracked, side: Direction) -> SessionTuple:
+    return entry.original if side is INGRESS else entry.reply.reverse
+
+
+def _ends(entry: Tracked, side: Direction) -> tuple[Address, Address]:
+    """Remote and local address, on the wire."""
+    seen = entry.original if side is INGRESS else entry.reply
+    return seen.source, seen.target
+
+
+def _ports(session: SessionTuple) -> tuple[int | None, int | None]:
+    """Destination and source port; None where there are none."""
+    return (session.port, session.source_port) if session.protocol in PORT_PROTOCOLS else (None, None)
+
+
+def _internal_session(namespace: str, entry: Tracked) -> Session:
+    opened = entry.original
+    port, source_port = _ports(opened)
+    return Session(
+        namespace,
+        "",
+        "",
+        None,
+        opened.protocol,
+        opened.target,
+        port,
+        opened.source,
+        source_port,
+        entry.icmp_type,
+        entry.state,
+        entry.seconds_left,
+        entry.answered,
+        entry.sent,
+        is_judged=False,
+        decision=None,
+    )

@@ -1,0 +1,160 @@
+"""A conntrack entry finds its ENI, its direction, and the packet that opened it: by mark, by address, through NAT."""
+
+from __future__ import annotations
+
+import pytest
+
+from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.compiler.marks import accepted_mark
+from sgdataplane.host.conntrack import Tracked
+from sgdataplane.model.options import DEFAULTS
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import ICMP, TCP, UDP, Address, Direction, Prefix
+from sgdataplane.nft.ir import Match, SetMark
+from sgdataplane.observe.sessions import Owner, Owners, opening_packet
+from sgdataplane.policy.resolve import resolve
+from tests.support.builders import make_eni, make_group, make_state
+from tests.support.conntrack import tracked
+
+IN, OUT = Direction.INGRESS, Direction.EGRESS
+ANYWHERE = (Prefix.parse("0.0.0.0/0"),)
+STATE = make_state(
+    [make_group("sg-a")],
+    [
+        make_eni("eni-a", "10.0.0.1 10.0.0.11 2001:db8:a::1 10.0.7.0/28", "sg-a"),
+        make_eni("eni-b", "10.0.0.2", "sg-a"),
+        make_eni("eni-nat", "10.0.0.3", "sg-a", allowed_address_pairs=ANYWHERE),
+    ],
+)
+INTERFACES = {"eni-a": "eth0", "eni-b": "eth1"}
+EPOCH = 5
+OWNERS = Owners(STATE, INTERFACES, EPOCH)
+IN_A, OUT_A, OUT_B = accepted_mark(IN, EPOCH, 0), accepted_mark(OUT, EPOCH, 0), accepted_mark(OUT, EPOCH, 1)
+OLD_IN_A, OLD_OUT_A = accepted_mark(IN, EPOCH - 1, 0), accepted_mark(OUT, EPOCH - 1, 0)
+
+FROM_OUTSIDE, TO_OUTSIDE = "198.51.100.7/40000 10.0.0.1/22", "10.0.0.1/40000 198.51.100.7/443"
+
+
+def owner(eni_id: str, side: Direction, *, judged: bool) -> Owner:
+    return Owner(eni_id, side, judged)
+
+
+@pytest.mark.parametrize(
+    ("entry", "found"),
+    [
+        pytest.param(tracked(FROM_OUTSIDE, mark=IN_A), [owner("eni-a", IN, judged=True)], id="ingress"),
+        pytest.param(tracked(TO_OUTSIDE, mark=OUT_A), [owner("eni-a", OUT, judged=True)], id="egress"),
+        pytest.param(tracked(FROM_OUTSIDE, mark=OLD_IN_A), [owner("eni-a", IN, judged=False)], id="ingress, old epoch"),
+        pytest.param(tracked(TO_OUTSIDE, mark=OLD_OUT_A), [owner("eni-a", OUT, judged=False)], id="egress, old epoch"),
+        pytest.param(tracked(FROM_OUTSIDE), [owner("eni-a", IN, judged=False)], id="ingress, refused"),
+        pytest.param(tracked(TO_OUTSIDE), [owner("eni-a", OUT, judged=False)], id="egress, refused"),
+        pytest.param(
+            tracked("2001:db8::7/1 2001:db8:a::1/22"), [owner("eni-a", IN, judged=False)], id="ingress, refused, IPv6"
+        ),
+        pytest.param(
+            tracked("198.51.100.7 10.0.7.3", protocol=47), [owner("eni-a", IN, judged=False)], id="delegated prefix"
+        ),
+        pytest.param(
+            tracked("10.0.0.11/1 198.51.100.7/443"), [owner("eni-a", OUT, judged=False)], id="secondary address"
+        ),
+        pytest.param(tracked("198.51.100.7/1 10.0.0.2/22"), [owner("eni-b", IN, judged=False)], id="second ENI"),
+        pytest.param(tracked("127.0.0.1/1 127.0.0.1/22"), [], id="loopback"),
+        pytest.param(tracked("10.0.0.1/1 10.0.0.1/22"), [], id="own address, by lo"),
+        pytest.param(tracked("10.0.0.1/1 10.0.0.2/22"), [], id="from one own address to the other, by lo"),
+        pytest.param(tracked("172.17.0.2/1 172.17.0.3/22"), [], id="between containers"),
+        pytest.param(
+            tracked("10.0.0.9/7 10.0.0.99/7", mark=IN_A | OUT_B),
+            [owner("eni-a", IN, judged=True), owner("eni-b", OUT, judged=True)],
+            id="forwarded from one ENI to the other",
+        ),
+        pytest.param(
+            tracked("10.0.0.1/1 10.0.0.2/22", mark=IN_A), [owner("eni-a", IN, judged=True)], id="the mark outweighs all"
+        ),
+        pytest.param(
+            tracked("198.51.100.7/5353 224.0.0.251/5353", protocol=UDP, mark=OLD_IN_A),
+            [owner("eni-a", IN, judged=False)],
+            id="multicast, old epoch",
+        ),
+    ],
+)
+def test_sessions_find_their_enis(entry: Tracked, found: list[Owner]) -> None:
+    assert list(OWNERS.of(entry)) == found
+
+
+def test_a_wide_address_pair_takes_no_session_that_is_otherwise_known() -> None:
+    owners = Owners(STATE, {"eni-a": "eth0", "eni-nat": "eth1"}, EPOCH)
+    assert list(owners.of(tracked(FROM_OUTSIDE, mark=IN_A))) == [owner("eni-a", IN, judged=True)]
+    assert list(owners.of(tracked(FROM_OUTSIDE))) == [owner("eni-a", IN, judged=False)]
+    assert list(owners.of(tracked("10.0.0.1/1 10.0.0.3/22"))) == []
+    assert list(owners.of(tracked("127.0.0.1/1 127.0.0.1/22"))) == []
+    forwarded = tracked("10.0.0.9/7 192.0.2.1/443")
+    assert {found.eni_id for found in owners.of(forwarded)} == {"eni-nat"}
+
+
+def test_without_an_epoch_in_force_nothing_is_judged() -> None:
+    owners = Owners(STATE, INTERFACES, 0)
+    assert list(owners.of(tracked(FROM_OUTSIDE, mark=IN_A))) == [owner("eni-a", IN, judged=False)]
+    assert list(owners.of(tracked(FROM_OUTSIDE))) == [owner("eni-a", IN, judged=False)]
+
+
+def test_slots_are_those_that_the_compiler_gives() -> None:
+    enis = [make_eni(f"eni-{index}", f"10.0.1.{index}", "sg-a") for index in range(12)]
+    state = make_state([make_group("sg-a")], enis)
+    interfaces = {f"eni-{index}": f"eth{11 - index}" for index in range(12)}  # as text, eth10 comes before eth2
+    table = compile_policy(resolve(state, interfaces, DEFAULTS), DEFAULTS, EPOCH)
+    marks = {}
+    for rule in table.chain["ingress-accept"].rules[:-1]:
+        match, mark, _ = rule.statements
+        assert isinstance(match, Match)
+        assert isinstance(mark, SetMark)
+        marks[str(match.ranges[0].first)] = mark.value
+    owners = Owners(state, interfaces, EPOCH)
+    found = {ifname: owners.of(tracked("198.51.100.7/1 203.0.113.9/22", mark=mark)) for ifname, mark in marks.items()}
+    assert found == {ifname: (owner(eni_id, IN, judged=True),) for eni_id, ifname in interfaces.items()}
+
+
+def packet(side: Direction, remote: str, local: str, ports: tuple[int, int] | None, protocol: int = TCP) -> Packet:
+    port, source_port = ports or (None, None)
+    return Packet("eni-a", side, Address.parse(remote), Address.parse(local), protocol, port, source_port)
+
+
+@pytest.mark.parametrize(
+    ("entry", "opened"),
+    [
+        pytest.param(tracked(FROM_OUTSIDE, mark=IN_A), packet(IN, "198.51.100.7", "10.0.0.1", (22, 40000)), id="in"),
+        pytest.param(tracked(TO_OUTSIDE, mark=OUT_A), packet(OUT, "198.51.100.7", "10.0.0.1", (443, 40000)), id="out"),
+        pytest.param(
+            tracked("198.51.100.7/40000 10.0.0.1/8080", "172.17.0.2/80 198.51.100.7/40000", mark=IN_A),
+            packet(IN, "198.51.100.7", "10.0.0.1", (8080, 40000)),
+            id="to a container, by DNAT: as it came in",
+        ),
+        pytest.param(
+            tracked("172.17.0.2/40000 198.51.100.7/443", "198.51.100.7/443 10.0.0.1/61000", mark=OUT_A),
+            packet(OUT, "198.51.100.7", "10.0.0.1", (443, 61000)),
+            id="from a container, by SNAT: as it left",
+        ),
+        pytest.param(
+            tracked("10.0.0.1/40000 192.0.2.80/80", "198.51.100.7/8080 10.0.0.1/40000", mark=OUT_A),
+            packet(OUT, "198.51.100.7", "10.0.0.1", (8080, 40000)),
+            id="to a virtual address, by DNAT: to whom it left",
+        ),
+        pytest.param(
+            tracked("172.17.0.2/40000 198.51.100.7/443", "198.51.100.7/443 10.0.0.1/61000"),
+            packet(OUT, "198.51.100.7", "10.0.0.1", (443, 61000)),
+            id="from a container, refused: by the address it left with",
+        ),
+        pytest.param(
+            tracked("198.51.100.7 10.0.0.1", protocol=47, mark=IN_A),
+            packet(IN, "198.51.100.7", "10.0.0.1", None, 47),
+            id="no ports",
+        ),
+    ],
+)
+def test_the_opening_packet_is_as_on_the_wire(entry: Tracked, opened: Packet) -> None:
+    (found,) = OWNERS.of(entry)
+    assert opening_packet(entry, found) == opened
+
+
+def test_icmp_keeps_its_type() -> None:
+    entry = tracked("198.51.100.7 10.0.0.1", protocol=ICMP, mark=IN_A, icmp_type=8)
+    assert opening_packet(entry, owner("eni-a", IN, judged=True)).icmp_type == 8
