@@ -1,0 +1,188 @@
+"""Floods through changes, refills, restarts and kills: nothing that is denied is received, and nothing allowed is lost.
+
+UDP and TCP, from a neighbour (IPv6) and from a host outside (IPv4), to allowed and denied ports in turn. Nearly every
+packet opens a session. They are counted by the processes at both ends; and by rules at the senders' wire, and just
+before and just behind our hooks.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.compiler.compile import with_epoch
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.enforce import _run, compiled
+from sgdataplane.host import netns
+from sgdataplane.net.values import Family
+from sgdataplane.nft.delta import plan
+from sgdataplane.nft.kernel import LibnftKernel
+from tests.support.applier import QUICK, Outcome
+from tests.support.flood import ROOT, Flood, Target, wait_until
+from tests.support.nft import listing
+from tests.support.sessionlab import Place, SessionLab, desired_of, session_lab
+from tests.support.steps import ALLOWED, DENIED, FIRST, state_at
+from tests.support.synflood import SynFlood, UdpFlood
+from tests.support.witness import OUTSIDE, PROTECTED, Counts, Watch, Witness, grown
+
+pytestmark = pytest.mark.traffic
+
+SEED = 20240
+SYN = "tcp flags & (syn | ack) == syn"
+WATCHES = tuple(
+    Watch(f"{protocol}-{name}", (f"{protocol} dport {ports[0]}-{ports[-1]} {flags}",))
+    for protocol, flags in (("udp", ""), ("tcp", SYN))
+    for name, ports in (("allowed", ALLOWED), ("denied", DENIED))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    lab: SessionLab
+    near: Witness
+    others: tuple[Witness, Witness]
+
+    def counts(self) -> Counts:
+        """Those of the protected instance, and as "out" what both others sent."""
+        sent = [witness.counts() for witness in self.others]
+        return {**self.near.counts(), **{("out", w.name): sum(s["out", w.name] for s in sent) for w in WATCHES}}
+
+
+@pytest.fixture
+def scene(make_lab_name: Callable[[], str]) -> Iterator[Scene]:
+    with session_lab(make_lab_name()) as lab:
+        near = Witness(lab.near.netns, PROTECTED, WATCHES)
+        others = (Witness(lab.far.netns, OUTSIDE, WATCHES), Witness(lab.outside.netns, OUTSIDE, WATCHES))
+        for witness in (near, *others):
+            witness.load()
+        yield Scene(lab, near, others)
+
+
+def floods(lab: SessionLab, folder: Path) -> list[Flood]:
+    """From both other hosts to the protected instance."""
+    near = lab.near
+    return [
+        kind(folder, source.netns, near.netns, targets(near, family, ALLOWED), targets(near, family, DENIED))
+        for source, family in ((lab.far, Family.IPV6), (lab.outside, Family.IPV4))
+        for kind in (UdpFlood, SynFlood)
+    ]
+
+
+def targets(place: Place, family: Family, ports: Sequence[int]) -> list[Target]:
+    return [(place.address(family), port) for port in ports]
+
+
+def change(lab: SessionLab, count: int) -> Outcome:
+    return _apply(lab, count, resync=False)
+
+
+def refill(lab: SessionLab, count: int) -> Outcome:
+    return _apply(lab, count, resync=True)
+
+
+def _apply(lab: SessionLab, count: int, *, resync: bool) -> Outcome:
+    for step in range(FIRST + 1, FIRST + 1 + count):
+        report = lab.apply(state_at(step), replace(QUICK, resync=resync))
+        assert (report.changed, report.is_refill) == (True, resync)
+    return Outcome(FIRST + count)
+
+
+def restart(lab: SessionLab, count: int) -> Outcome:
+    return _by_others(lab, "restarts", FIRST + 1, count)
+
+
+def kill(lab: SessionLab, count: int) -> Outcome:
+    outcome = _by_others(lab, "kills", FIRST + 1, count, SEED)
+    assert outcome.in_the_middle >= count // 8, "hardly any process was killed in the middle of an apply"
+    return outcome
+
+
+def _by_others(lab: SessionLab, *words: object) -> Outcome:
+    role, *numbers = map(str, words)
+    command = [sys.executable, "-m", "tests.support.applier", role, lab.near.netns, *numbers]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Outcome(**json.loads(done.stdout))
+
+
+CASES = [
+    pytest.param(disturb, count, id=f"{count} {name}", marks=marks)
+    for name, disturb, few, many in (
+        ("changes", change, 100, 1000),
+        ("refills", refill, 30, 300),
+        ("restarts", restart, 30, 300),
+        ("kills", kill, 40, 400),
+    )
+    for count, marks in ((few, ()), (many, (pytest.mark.slow,)))
+]
+
+
+@pytest.mark.parametrize(("disturb", "count"), CASES)
+def test_nothing_leaks_and_nothing_is_lost(
+    scene: Scene,
+    make_lab_name: Callable[[], str],
+    tmp_path: Path,
+    disturb: Callable[[SessionLab, int], Outcome],
+    count: int,
+) -> None:
+    scene.lab.apply(state_at(FIRST), QUICK)
+    before = scene.counts()
+    with ExitStack() as stack:
+        running = [stack.enter_context(flood) for flood in floods(scene.lab, tmp_path)]
+        outcome = disturb(scene.lab, count)
+    print(outcome, [(type(flood).__name__, flood.allowed, flood.denied) for flood in running])
+    for flood in running:
+        assert flood.allowed.received == flood.allowed.sent > 20 * count
+        assert flood.denied.received == 0
+        assert flood.denied.sent > 20 * count
+    wait_until(lambda: not gaps(scene, before), must=False)
+    assert gaps(scene, before) == []
+    assert listing(scene.lab.near.netns, TABLE) == fresh_listing(make_lab_name(), scene.lab, outcome.step)
+
+
+def gaps(scene: Scene, before: Counts) -> list[str]:
+    """Where packets are missing, or came through, a line each."""
+    new = grown(before, scene.counts())
+    found = []
+    for watch in WATCHES:
+        sent, reached, passed = (new[place, watch.name] for place in ("out", "in_before", "in_after"))
+        expected = reached if watch.name.endswith("allowed") else 0
+        if not sent or sent != reached or passed != expected:
+            found.append(f"{watch.name}: {sent} sent, {reached} came to our hooks, {passed} passed")
+    return found
+
+
+def fresh_listing(name: str, lab: SessionLab, step: int) -> str:
+    """What nft lists in a new namespace in which nothing but that step was ever applied, at the lab's epoch."""
+    with LibnftKernel(lab.near.netns) as kernel:
+        stamp = kernel.inventory(TABLE).stamp
+    assert stamp is not None
+    table = with_epoch(compiled(desired_of(state_at(step)), QUICK.time_scale), stamp.epoch)
+    netns.create(name)
+    try:
+        with LibnftKernel(name) as kernel:
+            _run(kernel, plan(None, kernel.inventory(TABLE), table), is_live=False)
+        return listing(name, TABLE)
+    finally:
+        netns.remove(name)
+
+
+@pytest.fixture(scope="module")
+def opened_lab(make_lab_name: Callable[[], str]) -> Iterator[SessionLab]:
+    with session_lab(make_lab_name()) as lab:
+        yield lab
+
+
+def test_denied_ports_receive_once_they_are_allowed(opened_lab: SessionLab, tmp_path: Path) -> None:
+    """The control: nothing but the rules keeps the floods' denied packets from their receivers."""
+    opened_lab.apply(state_at(FIRST, allowed="5000/6999"), QUICK)
+    for flood in floods(opened_lab, tmp_path):
+        with flood:
+            wait_until(lambda: flood.denied.received > 100)  # noqa: B023  (called here only)

@@ -1,0 +1,127 @@
+"""Processes that apply states to a namespace, knowing nothing of what was there: python -m tests.support.applier
+
+    restarts NETNS FIRST COUNT          each step by a new process, which ends
+    kills NETNS FIRST COUNT SEED        processes that apply one step after the other are killed (SIGKILL) at random
+                                        moments; after each, one apply has to put things right
+
+All are forked from this process, which has loaded everything, but keep nothing of each other. Prints what happened, as
+JSON.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import NoReturn
+
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
+from sgdataplane.nft.kernel import LibnftKernel
+from tests.support.sessionlab import desired_of
+from tests.support.steps import state_at
+
+QUICK = Settings(time_scale=0.03, adoption_window=0)  # sessions of UDP, and those that are closed, end after a second
+
+
+@dataclass
+class Outcome:
+    """`step` is in force. `in_the_middle`: killed with part of an apply's commits made. `early`: before any commit."""
+
+    step: int
+    processes: int = 0
+    in_the_middle: int = 0
+    early: int = 0
+    refills: int = 0
+
+
+def restarts(namespace: str, first: int, count: int) -> Outcome:
+    for step in range(first, first + count):
+        _check_ended(_forked(lambda: apply_step(namespace, step, None)))  # noqa: B023  (run before the next turn)
+    return Outcome(first + count - 1, count)
+
+
+def kills(namespace: str, first: int, count: int, seed: int) -> Outcome:
+    chance, outcome, longest = random.Random(seed), Outcome(first), 0.1
+    with LibnftKernel(namespace) as kernel:
+        for outcome.step in range(first, first + count):
+            before = kernel.inventory(TABLE)
+            start = chance.randrange(1 << 20)
+            pid = _forked(lambda: apply_without_end(namespace, start))  # noqa: B023  (run before the next turn)
+            time.sleep(chance.uniform(0, longest))  # the random moment
+            os.kill(pid, signal.SIGKILL)
+            _check_killed(pid)
+            after = kernel.inventory(TABLE)
+            outcome.processes += 1
+            outcome.early += after.generation == before.generation
+            outcome.in_the_middle += not after.is_untouched
+            report = _put_right(namespace, outcome.step)
+            outcome.refills += report.is_refill
+            longest = 2 * report.seconds  # most kills meet the first apply of their process, or the second
+    return outcome
+
+
+def _put_right(namespace: str, step: int) -> ApplyReport:
+    """One apply, after which there is nothing left to do."""
+    desired = desired_of(state_at(step))
+    report = enforce(namespace, desired, None, QUICK)
+    assert report.leftover == ""
+    assert not enforce(namespace, desired, None, QUICK).changed
+    return report
+
+
+def apply_step(namespace: str, step: int, previous: Desired | None) -> Desired:
+    desired = desired_of(state_at(step))
+    report = enforce(namespace, desired, previous, QUICK)
+    assert report.leftover == ""
+    return desired
+
+
+def apply_without_end(namespace: str, first: int) -> None:
+    previous = None
+    for step in itertools.count(first):
+        previous = apply_step(namespace, step, previous)
+
+
+def _forked(work: Callable[[], object]) -> int:
+    """The process that does the work; its exit code says whether it went well."""
+    pid = os.fork()
+    if pid == 0:
+        _do(work)
+    return pid
+
+
+def _do(work: Callable[[], object]) -> NoReturn:
+    code = 1
+    try:
+        work()
+        code = 0
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _check_ended(pid: int) -> None:
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def _check_killed(pid: int) -> None:
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, "it ended by itself"
+
+
+def main(arguments: Sequence[str]) -> None:
+    role, namespace, *numbers = arguments
+    roles: dict[str, Callable[..., Outcome]] = {"restarts": restarts, "kills": kills}
+    print(json.dumps(asdict(roles[role](namespace, *map(int, numbers)))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
