@@ -2,7 +2,7 @@
 
 UDP and TCP, from a neighbour (IPv6) and from a host outside (IPv4), to allowed and denied ports in turn. Nearly every
 packet opens a session. They are counted by the processes at both ends; and by rules at the senders' wire, and just
-before and just behind our hooks.
+before and just behind our hooks. Beside them run checked streams, both ways.
 """
 
 from __future__ import annotations
@@ -29,17 +29,19 @@ from tests.support.flood import ROOT, Flood, Target, wait_until
 from tests.support.nft import listing
 from tests.support.sessionlab import Place, SessionLab, desired_of, session_lab
 from tests.support.steps import ALLOWED, DENIED, FIRST, state_at
+from tests.support.streams import Route, Streams
 from tests.support.synflood import SynFlood, UdpFlood
 from tests.support.witness import OUTSIDE, PROTECTED, Counts, Watch, Witness, grown
 
 pytestmark = pytest.mark.traffic
 
 SEED = 20240
+FLOODED, STREAMS = ALLOWED[:-2], ALLOWED[-2:]
 SYN = "tcp flags & (syn | ack) == syn"
 WATCHES = tuple(
     Watch(f"{protocol}-{name}", (f"{protocol} dport {ports[0]}-{ports[-1]} {flags}",))
     for protocol, flags in (("udp", ""), ("tcp", SYN))
-    for name, ports in (("allowed", ALLOWED), ("denied", DENIED))
+    for name, ports in (("allowed", FLOODED), ("denied", DENIED))
 )
 
 
@@ -69,9 +71,17 @@ def floods(lab: SessionLab, folder: Path) -> list[Flood]:
     """From both other hosts to the protected instance."""
     near = lab.near
     return [
-        kind(folder, source.netns, near.netns, targets(near, family, ALLOWED), targets(near, family, DENIED))
+        kind(folder, source.netns, near.netns, targets(near, family, FLOODED), targets(near, family, DENIED))
         for source, family in ((lab.far, Family.IPV6), (lab.outside, Family.IPV4))
         for kind in (UdpFlood, SynFlood)
+    ]
+
+
+def routes(lab: SessionLab) -> list[Route]:
+    """Checked streams on ports that no flood is for: one comes in, one goes out."""
+    return [
+        Route(lab.outside.netns, lab.near.netns, lab.near.address(Family.IPV4), STREAMS[0]),
+        Route(lab.near.netns, lab.far.netns, lab.far.address(Family.IPV6), STREAMS[1]),
     ]
 
 
@@ -118,7 +128,7 @@ CASES = [
         ("changes", change, 100, 1000),
         ("refills", refill, 30, 300),
         ("restarts", restart, 30, 300),
-        ("kills", kill, 40, 400),
+        ("kills", kill, 30, 300),
     )
     for count, marks in ((few, ()), (many, (pytest.mark.slow,)))
 ]
@@ -135,8 +145,11 @@ def test_nothing_leaks_and_nothing_is_lost(
     scene.lab.apply(state_at(FIRST), QUICK)
     before = scene.counts()
     with ExitStack() as stack:
+        streams = stack.enter_context(Streams(tmp_path, routes(scene.lab)))
         running = [stack.enter_context(flood) for flood in floods(scene.lab, tmp_path)]
         outcome = disturb(scene.lab, count)
+        streams.wait_for_more()
+    streams.check()
     print(outcome, [(type(flood).__name__, flood.allowed, flood.denied) for flood in running])
     for flood in running:
         assert flood.allowed.received == flood.allowed.sent > 20 * count

@@ -59,7 +59,7 @@ class Talk:
     def __init__(self, ends: Ends) -> None:
         self.ends = ends
         self._stack = ExitStack()
-        self._sockets: dict[Side, socket.socket] = {}
+        self.sockets: dict[Side, socket.socket] = {}
         self._said = dict.fromkeys(Side, b"")
         self._heard = dict.fromkeys(Side, b"")
         self._count = 0
@@ -78,7 +78,7 @@ class Talk:
             self._send(side, self._said[side])
 
     def _send(self, side: Side, data: bytes) -> None:
-        self._sockets[side].send(data)
+        self.sockets[side].send(data)
 
     def has_arrived(self, side: Side) -> bool:
         """Whether the other end has received the last message of this one."""
@@ -87,7 +87,7 @@ class Talk:
 
     def _receive(self, side: Side) -> None:
         with suppress(BlockingIOError):
-            while data := self._sockets[side].recv(4096):
+            while data := self.sockets[side].recv(4096):
                 self._take(side, data)
 
     def _take(self, side: Side, data: bytes) -> None:
@@ -100,7 +100,7 @@ class Talk:
         with netns.inside(self.ends.place(side).netns):
             made = self._stack.enter_context(socket.socket(AF[self.ends.family], kind, protocol))
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._sockets[side] = made
+        self.sockets[side] = made
         return made
 
     @property
@@ -123,8 +123,8 @@ class TcpTalk(Talk):
         for waiting in (listener, client):
             waiting.settimeout(OPEN_S)
         client.connect((ends.address(Side.SERVER), ends.number))
-        self._sockets[Side.SERVER] = self._stack.enter_context(listener.accept()[0])
-        for found in self._sockets.values():
+        self.sockets[Side.SERVER] = self._stack.enter_context(listener.accept()[0])
+        for found in self.sockets.values():
             found.setblocking(False)
             found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -138,7 +138,7 @@ class TcpTalk(Talk):
 
     def _send(self, side: Side, data: bytes) -> None:
         """The stream so far is what has been said."""
-        self._sockets[side].sendall(data)
+        self.sockets[side].sendall(data)
 
     def say(self, side: Side) -> None:
         before = self._said[side]
@@ -199,7 +199,7 @@ class EchoTalk(Talk):
         head = struct.pack("!BBHHH", kind, 0, 0, self.ends.number, self._count & 0xFFFF)
         if self.ends.family is Family.IPV4:
             head = struct.pack("!BBHHH", kind, 0, checksum(head + data), self.ends.number, self._count & 0xFFFF)
-        self._sockets[side].send(head + data)
+        self.sockets[side].send(head + data)
 
     def has_arrived(self, side: Side) -> bool:
         self._receive(Side.CLIENT)
