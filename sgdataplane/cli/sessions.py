@@ -166,6 +166,8 @@ def asked_nodes(lab: Lab, arguments: argparse.Namespace) -> list[Node]:
 
 def selection(lab: Lab, arguments: argparse.Namespace) -> Selection:
     """The conditions. StateFileError or LabError for an ENI or rule that the state in force doesn't have."""
+    from difflib import get_close_matches
+
     from sgdataplane.cli.policy import known_eni
     from sgdataplane.errors import LabError
     from sgdataplane.net.values import Direction

@@ -259,7 +259,7 @@ def test_text_is_a_table(lab: str, capsys: pytest.CaptureFixture[str]) -> None:
         (("--eni", "eni-z"), 1, "an ENI of the state, such as eni-"),
         (("--node", "i-z"), 1, "there is no such node; this lab has i-a, i-b"),
         (("--node", "ext-198.51.100.7"), 1, "no policy is applied to it"),
-        (("--rule", "sgr-z"), 1, "no rule in force has that id"),
+        (("--rule", "sgr-z"), 1, "no rule in force has that id; near: sgr-"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
