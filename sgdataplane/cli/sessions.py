@@ -175,9 +175,9 @@ def selection(lab: Lab, arguments: argparse.Namespace) -> Selection:
 
     rules = {rule.security_group_rule_id for group in lab.state.security_groups for rule in group.rules}
     if arguments.rule is not None and arguments.rule not in rules:
-        raise LabError(
-            f"rule {arguments.rule}", f"no rule in force has that id (there are: {', '.join(sorted(rules))})"
-        )
+        near = get_close_matches(arguments.rule, rules, n=3)
+        hint = f"; near: {', '.join(near)}" if near else "; `sgdp compile STATE --stage policy` lists them"
+        raise LabError(f"rule {arguments.rule}", f"no rule in force has that id{hint}")
     return Selection(
         eni_id=None if arguments.eni is None else known_eni(lab.state, arguments.eni),
         direction=None if arguments.direction is None else Direction(arguments.direction),
