@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.compiler.compile import with_epoch
+from sgdataplane.compiler.compile import FIRST_EPOCH, with_epoch
 from sgdataplane.compiler.marks import LAST_EPOCH
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import SECOND_HALF, _run, compiled
+from sgdataplane.enforce import SECOND_HALF, _run, compiled, remove
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Family
 from sgdataplane.nft.delta import plan
@@ -117,6 +117,21 @@ def test_session_of_a_round_ago_is_judged(lab: SessionLab, way: Way, turn: Turn)
         jump(lab, refusing, turn.last)
         assert lab.apply(at_step(refusing, 0)).epoch == turn.first
         jump(lab, refusing, turn.later)
+        assert those_who_pass(witness, way, talks) == []
+        lab.apply(DELETED.allowing(way))
+        each_speaks(talks)
+
+
+@pytest.mark.parametrize("way", Way, ids=[way.value for way in Way])
+def test_marks_of_an_earlier_table_mean_nothing(lab: SessionLab, way: Way) -> None:
+    """The table is removed, and a new one made, which begins with the first epoch again."""
+    witness = Witness(lab.near.netns, PROTECTED, watches())
+    remove(lab.near.netns)
+    assert lab.apply(DELETED.allowing(way)).epoch == FIRST_EPOCH
+    with running(lab, way, 40000) as talks:
+        remove(lab.near.netns)
+        assert those_who_pass(witness, way, talks) == [name_of(key) for key in KEYS]
+        assert lab.apply(DELETED.refusing(way)).epoch == FIRST_EPOCH
         assert those_who_pass(witness, way, talks) == []
         lab.apply(DELETED.allowing(way))
         each_speaks(talks)

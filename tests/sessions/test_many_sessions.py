@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sgdataplane.enforce import ApplyReport, Settings, apply, remove
+from sgdataplane.enforce import ApplyReport, KernelSessions, Settings, apply, remove
 from sgdataplane.nft.kernel import LibnftKernel
 from sgdataplane.nft.transaction import Transaction
 from tests.sessions.causes import CAUSES, Way
@@ -81,7 +81,7 @@ def run(scene: CrowdScene, count: int) -> Result:
     sessions, reports, seconds = Untouched(), [], []
     with ExitStack() as stack:
         kernel = stack.enter_context(RecordingKernel(scene.lab.near.netns))
-        apply(kernel, Untouched(), allowing, None, Settings())
+        apply(kernel, KernelSessions(kernel.namespace), allowing, None, Settings())
         crowd = Crowd(scene.lab, stack, count)
         assert tracked(scene.lab) >= count
         kernel.log.clear()
