@@ -8,6 +8,7 @@ of that moment. So a packet that is on its way during a commit goes through the 
   - a map deleted in that commit is empty for it, though an old rule still asks it;
   - a set or map without a name, which goes with its rule, is empty for it too: the next rule decides, which may accept;
   - old rules meet new elements, which neither policy meant.
+And a set or map of ranges is filled a moment after the commit that makes it: packets in the new rules find it empty.
 Hence three transactions. `stage` adds what is new and nothing refers to yet. `switch` alone changes what packets
 meet; it changes chains in place only if they have no set without a name. `sweep` deletes what nothing refers to any
 more. The kernel keeps two generations of each chain and uses them in turn, so before the last two one waits until all
@@ -78,22 +79,27 @@ def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
 def undo(stage: Transaction) -> Transaction:
     """What takes the stage's additions away again."""
     added = [entry.subject for entry in stage.operations if entry.kind not in (Kind.RULES, Kind.ELEMENTS)]
+    tables = [entry for entry in added if isinstance(entry, Table)]
+    if tables:  # and with it all that is in it
+        return replace(stage, operations=tuple(Operation(Verb.DELETE, Kind.TABLE, entry) for entry in tables))
     return replace(stage, operations=tuple(_deletions(entry for entry in added if not isinstance(entry, Table))))
 
 
 def _first(generation: int, desired: Table) -> Change:
-    """No table, so no policy that packets could fall out of: all in one transaction."""
-    table = with_generation(desired, next_generation(generation))
-    operations = [Operation(Verb.ADD, Kind.TABLE, table), *_creations(_objects(table).values())]
-    nothing = Transaction.of(desired, ())
-    return Change(nothing, Transaction.of(desired, operations), nothing)
+    """No table yet. Without base chains it has no effect; they bring the policy into force at once."""
+    table = with_generation(desired, next_generation(generation, 2))
+    entries = _objects(table).values()
+    early, late = ([e for e in entries if _is_live(e) is is_live] for is_live in (False, True))
+    stage = Transaction.of(desired, [Operation(Verb.ADD, Kind.TABLE, table), *_creations(early)])
+    return Change(stage, Transaction.of(desired, _creations(late)), Transaction.of(desired, ()))
 
 
 def _replacement(generation: int, desired: Table) -> Change:
-    """The table can't become ours by changes. Whoever made it so took the policy out of force already: a new table."""
-    first = _first(generation, desired)
-    operations = (Operation(Verb.DELETE, Kind.TABLE, desired), *first.switch.operations)
-    return replace(first, switch=replace(first.switch, operations=operations))
+    """The table can't become ours by changes. Whoever made it so took the policy out of force already: a new table,
+    at once. It lets nothing through that its base chains don't, but packets on their way may be lost."""
+    table, nothing = with_generation(desired, next_generation(generation)), Transaction.of(desired, ())
+    operations = [Operation(verb, Kind.TABLE, table) for verb in (Verb.DELETE, Verb.ADD)]
+    return Change(nothing, Transaction.of(desired, [*operations, *_creations(_objects(table).values())]), nothing)
 
 
 def _delta(held: Table, generation: int, desired: Table) -> tuple[Change, ...]:
@@ -129,7 +135,7 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
     before = with_generation(held, generation)
     after = with_generation(desired, _generation_after(generation, stage, sweep))
     chains = [c for c in after.chains if c.name in held.chain and held.chain[c.name].rules != c.rules]
-    check_in_place(held.chain[chain.name] for chain in chains)
+    check_in_place([*chains, *(held.chain[chain.name] for chain in chains)])
     maps = [entry for entry in after.maps if entry.name in before.map and before.map[entry.name] != entry]
     switch = [
         *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),

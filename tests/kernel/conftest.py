@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from sgdataplane.host import netns
+from tests.support.pair import Pair, made_pair
 
 
 @pytest.fixture
@@ -15,3 +16,10 @@ def namespace(lab_name: str) -> Iterator[str]:
     netns.create(lab_name)
     yield lab_name
     netns.remove(lab_name)
+
+
+@pytest.fixture
+def pair(make_lab_name: Callable[[], str]) -> Iterator[Pair]:
+    """Two namespaces joined by one link."""
+    with made_pair(make_lab_name) as pair:
+        yield pair

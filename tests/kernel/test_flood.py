@@ -6,7 +6,6 @@ fast path. The control is at the end: a denied target is allowed, and receives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,36 +13,15 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.enforce import Desired, Settings, enforce
-from sgdataplane.host import netns
-from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.model.state import CloudState
-from sgdataplane.net.values import Address
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.flood import DenseFlood, Flood, Target, wait_until
+from tests.support.pair import HERE, Pair
 
 pytestmark = pytest.mark.kernel
 
-HERE = {"peer": ("10.0.0.1", "2001:db8::1"), "instance": ("10.0.0.2", "2001:db8::2")}
 ALLOWED, DENIED, DROPPED = range(5000, 5200), range(6000, 6008), 7000
 QUICK = Settings(time_scale=0.03)  # sessions of UDP end after a second
-
-
-@pytest.fixture
-def pair(make_lab_name: Callable[[], str]) -> Iterator[dict[str, str]]:
-    """Two namespaces joined by one link, both ends named eth0."""
-    names = {role: make_lab_name() for role in HERE}
-    with ExitStack() as stack:
-        for name in names.values():
-            netns.create(name)
-            stack.callback(netns.remove, name)
-        with Links(names["peer"]) as links:
-            links.add_veth("eth0", names["instance"], "eth0", "")
-        for role, addresses in HERE.items():
-            with Links(names[role]) as links:
-                for text in addresses:
-                    links.add_address(InterfaceAddress("eth0", Address.parse(text), 64 if ":" in text else 24))
-                links.set_up("eth0")
-        yield names
 
 
 def state_of(step: int) -> CloudState:
@@ -77,7 +55,7 @@ def targets(role: str, ports: range) -> tuple[Target, ...]:
     return tuple((host, port) for port in ports for host in HERE[role])
 
 
-def floods(folder: Path, names: dict[str, str], family: int) -> list[Flood]:
+def floods(folder: Path, names: Pair, family: int) -> list[Flood]:
     """Towards the instance and from it, in one family."""
     ways = (("peer", "instance"), ("instance", "peer"))
     return [
@@ -113,7 +91,7 @@ def check(flood: Flood, least: int) -> None:
 
 @pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
 @pytest.mark.parametrize("applies", [40, pytest.param(500, marks=pytest.mark.slow)])
-def test_flood_meets_no_gap(pair: dict[str, str], tmp_path: Path, applies: int, family: int) -> None:
+def test_flood_meets_no_gap(pair: Pair, tmp_path: Path, applies: int, family: int) -> None:
     enforce(pair["instance"], desired_of(state_of(0)), settings=QUICK)
     with ExitStack() as stack:
         running = [stack.enter_context(flood) for flood in floods(tmp_path, pair, family)]
@@ -124,7 +102,7 @@ def test_flood_meets_no_gap(pair: dict[str, str], tmp_path: Path, applies: int, 
 
 
 @pytest.mark.parametrize("applies", [100, pytest.param(1000, marks=pytest.mark.slow)])
-def test_dense_flood_meets_no_gap(pair: dict[str, str], tmp_path: Path, applies: int) -> None:
+def test_dense_flood_meets_no_gap(pair: Pair, tmp_path: Path, applies: int) -> None:
     """Half a million packets a second: at each switch one is on its way, as likely as not."""
     instance = HERE["instance"][0]
     enforce(pair["instance"], desired_of(state_of(0)), settings=QUICK)
@@ -134,7 +112,7 @@ def test_dense_flood_meets_no_gap(pair: dict[str, str], tmp_path: Path, applies:
     check(flood, 10_000 * applies)
 
 
-def test_denied_target_receives_once_it_is_allowed(pair: dict[str, str], tmp_path: Path) -> None:
+def test_denied_target_receives_once_it_is_allowed(pair: Pair, tmp_path: Path) -> None:
     """The control: the floods' denied targets are reachable, but for the rules."""
     open_to_all = [f"{way} {far}" for way in ("ingress all from", "egress all to") for far in ("0.0.0.0/0", "::/0")]
     state = make_state([make_group("sg-web", open_to_all)], [make_eni("eni-a", " ".join(HERE["instance"]), "sg-web")])

@@ -10,26 +10,36 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sgdataplane.nft.fake import FakeKernel
-from sgdataplane.nft.ir import Chain, Map, Match, Rule, Statement, Table, VerdictMap
+from sgdataplane.nft.ir import Chain, Field, Map, Match, Rule, Statement, Table, VerdictMap
 from sgdataplane.nft.transaction import Kind, Transaction, Verb
 
 
 @dataclass(frozen=True)
 class Commit:
-    """One transaction on a table that was there before."""
+    """One transaction on a table, which may not have been there before (empty then)."""
 
     before: Table
     transaction: Transaction
     after: Table
 
-    def mixture(self, chance: random.Random) -> Table:
+    def on_the_way(self, chance: random.Random) -> Table:
         """The table as a packet on its way meets it. Each look-up is before or after the commit, by chance; the rules
-        are the old ones."""
-        ops = self.transaction.operations
-        dying = {o.subject.name for o in ops if o.kind in (Kind.RULES, Kind.CHAIN) and o.verb is not Verb.ADD}
-        chains = [_with_empty_sets(c) if c.name in dying and chance.random() < 0.7 else c for c in self.before.chains]
-        born = [replace(c, rules=()) for c in self.after.chains if c.name not in self.before.chain]
+        are the old ones. A base chain that is born lets it pass, as if it were not there."""
+        dying = self._chains_that({Verb.FLUSH, Verb.DELETE})
+        chains = [_emptied(c) if c.name in dying and chance.random() < 0.7 else c for c in self.before.chains]
+        born = [replace(c, rules=()) for c in self.after.chains if c.name not in self.before.chain and not c.hook]
         return replace(self.before, chains=(*chains, *born), maps=tuple(self._maps(chance)))
+
+    def at_once_after(self, chance: random.Random) -> Table:
+        """The table as the first packets after the commit meet it: sets without a name may not be filled yet."""
+        born = self._chains_that({Verb.ADD})
+        chains = (_emptied(c) if c.name in born and chance.random() < 0.7 else c for c in self.after.chains)
+        return replace(self.after, chains=tuple(chains))
+
+    def _chains_that(self, verbs: set[Verb]) -> set[str]:
+        """The chains whose rules this commit takes away, or adds."""
+        ops = self.transaction.operations
+        return {o.subject.name for o in ops if o.verb in verbs and o.kind in (Kind.RULES, Kind.CHAIN)}
 
     def _maps(self, chance: random.Random) -> Iterator[Map]:
         for entry in self.before.maps:
@@ -38,34 +48,32 @@ class Commit:
         yield from (entry for entry in self.after.maps if entry.name not in self.before.map)
 
 
-def _with_empty_sets(chain: Chain) -> Chain:
-    return replace(chain, rules=tuple(Rule(tuple(_emptied(s) for s in rule.statements)) for rule in chain.rules))
+def _emptied(chain: Chain) -> Chain:
+    """Its sets and maps without a name hold nothing."""
+    return replace(chain, rules=tuple(Rule(tuple(_hollow(s) for s in rule.statements)) for rule in chain.rules))
 
 
-def _emptied(statement: Statement) -> Statement:
+def _hollow(statement: Statement) -> Statement:
     if isinstance(statement, VerdictMap) and not statement.name:
         return VerdictMap(statement.field)
-    if isinstance(statement, Match) and statement.is_set:
+    if isinstance(statement, Match) and len(statement.ranges) > 1 and statement.field is not Field.CT_STATE:
         return replace(statement, ranges=())
     return statement
 
 
 class RecordingKernel(FakeKernel):
-    """Keeps each commit on a table that exists, in order; `on_the_way` says whether packets could span two commits."""
+    """Keeps each commit on one table, in order."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
         self.commits: list[Commit] = []
-        self.settled_at: list[int] = []
 
     def run(self, transaction: Transaction) -> None:
-        existed = self.inventory(self.name).exists
-        before = self.table(self.name) if existed else None
+        before = self._held()
         super().run(transaction)
-        if before is not None and transaction.operations and self.inventory(self.name).exists:
-            self.commits.append(Commit(before, transaction, self.table(self.name)))
+        if transaction.operations:
+            self.commits.append(Commit(before, transaction, self._held()))
 
-    def settle(self) -> None:
-        super().settle()
-        self.settled_at.append(len(self.commits))
+    def _held(self) -> Table:
+        return self.table(self.name) if self.inventory(self.name).exists else Table(self.name)

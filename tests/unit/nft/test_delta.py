@@ -49,12 +49,23 @@ def sizes(steps: Plan) -> list[tuple[int, int, int]]:
     return [(len(change.stage), len(change.switch), len(change.sweep)) for change in steps.changes]
 
 
-def test_first_load_is_one_transaction() -> None:
+def test_first_load_takes_effect_with_its_base_chains_at_once() -> None:
     kernel = FakeKernel()
-    steps = plan(None, kernel.inventory(NAME), FIRST)
-    assert [(stage, sweep) for stage, _, sweep in sizes(steps)] == [(0, 0)]
-    run(kernel, steps)
+    (change,) = plan(None, kernel.inventory(NAME), FIRST).changes
+    kernel.run(change.stage)
+    found = kernel.inventory(NAME)
+    assert (found.stamp, set(found.chains.values())) == (None, {None})
+    kernel.run(change.switch)
     assert kernel.table(NAME) == with_generation(FIRST, kernel.generation)
+    assert change.commits == 2
+
+
+def test_undone_first_stage_leaves_no_table() -> None:
+    kernel = FakeKernel()
+    stage = plan(None, kernel.inventory(NAME), FIRST).changes[0].stage
+    kernel.run(stage)
+    kernel.run(undo(stage))
+    assert not kernel.inventory(NAME).exists
 
 
 @pytest.mark.parametrize(
@@ -124,6 +135,7 @@ def test_without_trust_everything_is_made_anew(held: Table | None) -> None:
         pytest.param([Operation(Verb.ADD, Kind.RULES, Chain("leaf-1", (rule(ACCEPT),)))], id="rule-added"),
         pytest.param([Operation(Verb.FLUSH, Kind.ELEMENTS, MEMBERS)], id="members-flushed"),
         pytest.param([Operation(Verb.FLUSH, Kind.ELEMENTS, TABLE.maps[0])], id="stamp-flushed"),
+        pytest.param([Operation(Verb.DELETE, Kind.MAP, TABLE.maps[0])], id="stamp-deleted"),
         pytest.param(
             [Operation(Verb.FLUSH, Kind.ELEMENTS, MEMBERS), Operation(Verb.DELETE, Kind.CHAIN, TABLE.chains[2])],
             id="chain-deleted",

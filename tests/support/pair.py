@@ -1,0 +1,105 @@
+"""Two namespaces joined by one link: a protected instance and its peer, both with an interface eth0.
+
+Owns their addresses, and sockets that live there. Must not know policy.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Self
+
+from sgdataplane.host import netns
+from sgdataplane.host.links import InterfaceAddress, Links
+from sgdataplane.net.values import Address
+
+HERE = {"peer": ("10.0.0.1", "2001:db8::1"), "instance": ("10.0.0.2", "2001:db8::2")}
+ARRIVAL = 5.0
+Pair = Mapping[str, str]  # role -> namespace
+
+
+@contextmanager
+def made_pair(make_name: Callable[[], str]) -> Iterator[Pair]:
+    names = {role: make_name() for role in HERE}
+    with ExitStack() as stack:
+        for name in names.values():
+            netns.create(name)
+            stack.callback(netns.remove, name)
+        with Links(names["peer"]) as links:
+            links.add_veth("eth0", names["instance"], "eth0", "")
+        for role, addresses in HERE.items():
+            with Links(names[role]) as links:
+                for text in addresses:
+                    links.add_address(InterfaceAddress("eth0", Address.parse(text), 64 if ":" in text else 24))
+                links.set_up("eth0")
+        _introduce(names)
+        yield names
+
+
+def _introduce(names: Pair) -> None:
+    """Each end knows the other's hardware address, for good: a flood outruns the search for it, and packets that wait
+    for its end are dropped."""
+    for role, other in (("peer", "instance"), ("instance", "peer")):
+        with Links(names[other]) as links:
+            (mac,) = (link.mac for link in links.links() if link.ifname == "eth0")
+        with netns.inside(names[role]):
+            for address in HERE[other]:
+                command = f"ip neigh replace {address} lladdr {mac} dev eth0 nud permanent"
+                subprocess.run(command.split(), check=True)
+
+
+def bound(pair: Pair, role: str, port: int, kind: int = socket.SOCK_DGRAM) -> socket.socket:
+    """An IPv4 socket at that end, on that port (0: any); it waits for a packet ARRIVAL seconds at most."""
+    with netns.inside(pair[role]):
+        found = socket.socket(socket.AF_INET, kind)
+    found.settimeout(ARRIVAL)
+    found.bind((HERE[role][0], port))
+    return found
+
+
+class Session:
+    """A UDP session from the peer to a port of the instance, with both ends in hand."""
+
+    def __init__(self, pair: Pair, port: int) -> None:
+        self._server, self._client = bound(pair, "instance", port), bound(pair, "peer", 0)
+        self._client.connect(self._server.getsockname())
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
+        self._client.close()
+
+    def send(self) -> bytes:
+        """One packet to the instance; its content, which no other one has."""
+        self._number += 1
+        content = f"{self._client.getsockname()[1]}/{self._number}".encode()
+        self._client.send(content)
+        return content
+
+    def must_pass(self) -> None:
+        """One more packet, which has to arrive."""
+        content = self.send()
+        while self._server.recv(64) != content:
+            pass
+
+    def passes(self, beside: Session) -> bool:
+        """Whether one more packet arrives, before one of `beside`, which takes the same way and has to."""
+        content = self.send()
+        beside.must_pass()
+        return content in self._read()
+
+    def _read(self) -> list[bytes]:
+        """What has arrived and was not read yet."""
+        found = []
+        self._server.setblocking(False)
+        try:
+            while True:
+                found.append(self._server.recv(64))
+        except BlockingIOError:
+            self._server.settimeout(ARRIVAL)
+            return found

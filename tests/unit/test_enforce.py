@@ -1,0 +1,235 @@
+"""enforce's order of steps and choice of epochs, on the kernel in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sgdataplane.compiler.compile import with_epoch
+from sgdataplane.compiler.marks import LAST_EPOCH
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.enforce import ALL_EPOCHS, SECOND_HALF, Desired, Settings, apply, compiled
+from sgdataplane.errors import KernelError
+from sgdataplane.model.state import ConnectionTracking
+from sgdataplane.nft.delta import plan
+from sgdataplane.nft.fake import FakeKernel
+from sgdataplane.nft.ir import Chain, KeyType, Map, rule
+from sgdataplane.nft.snapshot import STAMP_MAP, stamp_of, with_generation
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from tests.support.builders import make_eni, make_group, make_state
+
+REVOKE, KEEP, RESYNC = Settings(), Settings(on_change="keep"), Settings(resync=True)
+
+
+def policy(*rules: str, **eni: object) -> Desired:
+    state = make_state([make_group("sg-a", rules)], [make_eni("eni-a", "10.0.0.1 2001:db8::1", "sg-a", **eni)])
+    return Desired(state, {"eni-a": "eth0"})
+
+
+ONE, TWO = policy("ingress tcp 22/22 from 0.0.0.0/0"), policy("ingress tcp 23/23 from 0.0.0.0/0")
+
+
+class Sessions:
+    """Notes which epochs it was asked to forget, and how many settlings came before."""
+
+    def __init__(self, kernel: FakeKernel, carrying: int = 0) -> None:
+        self.asked: list[tuple[range, int]] = []
+        self._kernel, self._carrying = kernel, carrying
+
+    def forget_epochs(self, epochs: range) -> int:
+        self.asked.append((epochs, self._kernel.settled))
+        return self._carrying
+
+
+class RefusingKernel(FakeKernel):
+    """Refuses the transaction whose turn is `refused` (1 is the first); all others it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn, self.refused = 0, 0
+
+    def run(self, transaction: Transaction) -> None:
+        if transaction.operations:
+            self.turn += 1
+            if self.turn == self.refused:
+                raise KernelError("made up")
+        super().run(transaction)
+
+
+def at_epoch(epoch: int, desired: Desired = ONE) -> FakeKernel:
+    """A kernel that holds `desired` at that epoch."""
+    kernel = FakeKernel()
+    apply(kernel, Sessions(kernel), desired, None, REVOKE)
+    table = compiled(desired)
+    for change in plan(table, kernel.inventory(TABLE), with_epoch(table, epoch)).changes:
+        kernel.run(change.switch)
+    return kernel
+
+
+def test_first_apply_is_the_first_epoch_and_waits_for_nobody() -> None:
+    kernel = FakeKernel()
+    report = apply(kernel, Sessions(kernel), ONE, None, REVOKE)
+    assert (report.epoch, report.swept, report.is_refill, kernel.settled) == (1, 0, False, 0)
+    assert kernel.table(TABLE) == with_generation(compiled(ONE), kernel.generation)
+
+
+@pytest.mark.parametrize("previous", [None, ONE, TWO], ids=["unknown", "known", "wrong"])
+def test_applying_twice_does_nothing(previous: Desired | None) -> None:
+    kernel = FakeKernel()
+    apply(kernel, Sessions(kernel), ONE, None, REVOKE)
+    before = kernel.generation
+    report = apply(kernel, Sessions(kernel), ONE, previous, REVOKE)
+    assert (report.changed, report.epoch, kernel.generation, kernel.settled) == (False, 1, before, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "desired", "epoch"),
+    [
+        pytest.param(REVOKE, TWO, 6, id="changed-policy"),
+        pytest.param(KEEP, TWO, 5, id="changed-policy-but-keep"),
+        pytest.param(REVOKE, ONE, 5, id="same-policy"),
+        pytest.param(RESYNC, ONE, 5, id="same-policy-anew"),
+        pytest.param(RESYNC, TWO, 6, id="changed-policy-anew"),
+    ],
+)
+def test_epoch_moves_when_the_policy_changes_unless_kept(settings: Settings, desired: Desired, epoch: int) -> None:
+    kernel = at_epoch(5)
+    sessions = Sessions(kernel)
+    report = apply(kernel, sessions, desired, ONE, settings)
+    assert report.epoch == epoch
+    assert sessions.asked == []
+    assert kernel.table(TABLE) == with_generation(with_epoch(compiled(desired), epoch), kernel.generation)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "forgotten"),
+    [
+        pytest.param(SECOND_HALF - 2, SECOND_HALF - 1, None, id="within-the-first-half"),
+        pytest.param(SECOND_HALF - 1, SECOND_HALF, range(SECOND_HALF, LAST_EPOCH + 1), id="into-the-second-half"),
+        pytest.param(LAST_EPOCH - 1, LAST_EPOCH, None, id="within-the-second-half"),
+        pytest.param(LAST_EPOCH, 1, range(1, SECOND_HALF), id="round-to-the-first-half"),
+    ],
+)
+def test_epochs_of_a_half_are_forgotten_before_it_is_entered(old: int, new: int, forgotten: range | None) -> None:
+    kernel = at_epoch(old)
+    sessions = Sessions(kernel, carrying=3)
+    before = kernel.settled
+    assert apply(kernel, sessions, TWO, ONE, REVOKE).epoch == new
+    # twice, and between them all packets leave that may have read an old mark
+    assert sessions.asked == ([(forgotten, before), (forgotten, before + 1)] if forgotten else [])
+    assert old not in (forgotten or ())
+
+
+def test_nothing_is_asked_twice_when_no_session_carries_an_old_epoch() -> None:
+    kernel = at_epoch(LAST_EPOCH)
+    sessions = Sessions(kernel, carrying=0)
+    apply(kernel, sessions, TWO, ONE, REVOKE)
+    assert len(sessions.asked) == 1
+
+
+def test_first_load_forgets_what_sessions_carry_from_an_earlier_life() -> None:
+    kernel = FakeKernel()
+    sessions = Sessions(kernel, carrying=2)
+    apply(kernel, sessions, ONE, None, REVOKE)
+    assert [epochs for epochs, _ in sessions.asked] == [ALL_EPOCHS, ALL_EPOCHS]
+
+
+@pytest.mark.parametrize("epoch", [0, LAST_EPOCH + 1])
+def test_unusable_stamp_is_like_none(epoch: int) -> None:
+    kernel = FakeKernel()
+    apply(kernel, Sessions(kernel), ONE, None, REVOKE)
+    stamp = kernel.table(TABLE).map[STAMP_MAP]
+    odd = replace(stamp, elements=((0, epoch),))
+    kernel.run(
+        Transaction(TABLE, (Operation(Verb.DELETE, Kind.ELEMENTS, odd), Operation(Verb.ADD, Kind.ELEMENTS, odd)))
+    )
+    sessions = Sessions(kernel)
+    report = apply(kernel, sessions, ONE, ONE, REVOKE)
+    assert (report.epoch, report.is_refill) == (1, True)
+    # before, since epoch 1 is used anew, and after, since the rules until then marked with an unknown one
+    assert [epochs for epochs, _ in sessions.asked] == [ALL_EPOCHS, ALL_EPOCHS]
+    assert sessions.asked[-1][1] == kernel.settled
+
+
+def test_previous_that_names_an_unknown_eni_is_not_believed() -> None:
+    kernel = at_epoch(3)
+    previous = replace(ONE, interfaces={"eni-a": "eth0", "eni-gone": "eth1"})
+    assert apply(kernel, Sessions(kernel), TWO, previous, REVOKE).is_refill
+
+
+def test_somebodys_commit_makes_the_next_apply_a_refill_and_then_all_is_well() -> None:
+    kernel = at_epoch(3)
+    kernel.run(Transaction("other", (Operation(Verb.ADD, Kind.TABLE, kernel.table(TABLE)),)))
+    assert apply(kernel, Sessions(kernel), ONE, ONE, REVOKE).is_refill
+    assert not apply(kernel, Sessions(kernel), ONE, ONE, REVOKE).changed
+
+
+@pytest.mark.parametrize("step", ["stage", "switch"])
+@pytest.mark.parametrize("previous", [ONE, None], ids=["difference", "refill"])
+def test_refused_before_it_is_in_force_leaves_everything_as_it_was(step: str, previous: Desired | None) -> None:
+    kernel = RefusingKernel()
+    apply(kernel, Sessions(kernel), ONE, None, REVOKE)
+    before = kernel.table(TABLE)
+    kernel.refused = kernel.turn + {"stage": 1, "switch": 2}[step]
+    with pytest.raises(KernelError, match="made up"):
+        apply(kernel, Sessions(kernel), TWO, previous, REVOKE)
+    assert kernel.table(TABLE) == before
+    assert apply(kernel, Sessions(kernel), TWO, previous, REVOKE).changed
+    assert kernel.table(TABLE).chains == with_epoch(compiled(TWO), 2).chains
+
+
+@pytest.mark.parametrize("turn", [3, 4, 5], ids=["sweep", "second-stage", "second-switch"])
+def test_refused_after_it_is_in_force_is_reported_and_tidied_up_later(turn: int) -> None:
+    kernel = RefusingKernel()
+    apply(kernel, Sessions(kernel), ONE, None, REVOKE)
+    kernel.refused = kernel.turn + turn
+    report = apply(kernel, Sessions(kernel), TWO, None, REVOKE)
+    assert report.leftover == "made up"
+    again = apply(kernel, Sessions(kernel), TWO, None, REVOKE)
+    assert (again.is_refill, again.leftover) == (True, "")
+    expected = with_epoch(compiled(TWO), again.epoch)
+    assert kernel.table(TABLE) == with_generation(expected, kernel.generation)
+
+
+def test_packets_leave_before_each_switch_and_sweep_of_a_live_table() -> None:
+    kernel = at_epoch(1)
+    report = apply(kernel, Sessions(kernel), TWO, ONE, REVOKE)
+    assert report.swept
+    assert kernel.settled == 2
+
+
+def test_stranger_goes_in_a_refill_and_not_before() -> None:
+    kernel = at_epoch(1)
+    theirs = (
+        Operation(Verb.ADD, Kind.CHAIN, Chain("theirs", (rule(),))),
+        Operation(Verb.ADD, Kind.MAP, Map("their-map", KeyType.IPV4, ())),
+    )
+    kernel.run(Transaction(TABLE, theirs))
+    apply(kernel, Sessions(kernel), ONE, ONE, REVOKE)
+    assert kernel.table(TABLE) == with_generation(compiled(ONE), kernel.generation)
+
+
+OWN_TIMEOUTS = ConnectionTracking(300, 10, 100)
+
+
+@pytest.mark.parametrize(
+    ("tracking", "scale", "expected"),
+    [
+        pytest.param(ConnectionTracking(), 1.0, set(), id="default-is-the-namespaces"),
+        pytest.param(ConnectionTracking(), 0.1, set(), id="default-scaled-too"),
+        pytest.param(OWN_TIMEOUTS, 1.0, {300, 10, 100}, id="own"),
+        pytest.param(OWN_TIMEOUTS, 0.1, {30, 1, 10}, id="own-scaled"),
+        pytest.param(OWN_TIMEOUTS, 0.001, {1}, id="at-least-a-second"),
+    ],
+)
+def test_timeouts_of_an_eni_are_scaled_with_the_rest(
+    tracking: ConnectionTracking, scale: float, expected: set[int]
+) -> None:
+    table = compiled(policy(connection_tracking=tracking), scale)
+    assert {seconds for timeout in table.timeouts for _, seconds in timeout.policy} == expected
+
+
+def test_same_policy_has_the_same_digest_at_every_epoch() -> None:
+    digests = {stamp_of(with_epoch(compiled(ONE), epoch)).digest for epoch in (1, 2, LAST_EPOCH)}
+    assert len(digests) == 1
