@@ -25,8 +25,9 @@ FIRST_EPOCH = 1
 Named = TypeVar("Named", Chain, Map, Counter, Timeout)
 
 
-def compile_policy(policy: HostPolicy, options: Options, epoch: int = FIRST_EPOCH) -> Table:
-    """The table that makes a namespace obey `policy`, and marks the sessions it accepts with `epoch` (1..LAST_EPOCH).
+def compile_policy(policy: HostPolicy, options: Options, epoch: int = FIRST_EPOCH, secret: int = 0) -> Table:
+    """The table that makes a namespace obey `policy`, and marks the sessions it accepts with `epoch` (1..LAST_EPOCH),
+    and the packets that may leave with `secret`, for the fence (compiler/fence.py); 0: with nothing.
 
     LimitError if the policy has more disjoint cells than we hold, or the namespace more ENIs than the mark can tell.
     """
@@ -46,7 +47,7 @@ def compile_policy(policy: HostPolicy, options: Options, epoch: int = FIRST_EPOC
         _sorted([*lowering.counters.values(), *skeleton.fixed_counters()]),
         _sorted({timeout for link in links for timeout in link.timeouts}),
     )
-    return with_epoch(table, epoch)
+    return with_epoch(table, epoch, secret)
 
 
 def _hook(
@@ -64,22 +65,22 @@ def _hook(
     return chains, maps
 
 
-def with_epoch(table: Table, epoch: int) -> Table:
-    """Add (or replace) what depends on the epoch: the base chains, where sessions are marked, and the stamp.
+def with_epoch(table: Table, epoch: int, secret: int = 0) -> Table:
+    """Add (or replace) what depends on the epoch or secret: the base chains, where marks are made, and the stamp.
 
     The stamp's digest is of everything else, so that it is equal for equal policies.
     """
     if not 1 <= epoch <= LAST_EPOCH:
         raise InternalError(f"epoch {epoch} is outside 1..{LAST_EPOCH}")
     ifnames = [str(ifname) for ifname, _ in table.map[skeleton.dispatch_name(Direction.INGRESS)].elements]
-    moving = {chain.name: chain for chain in skeleton.epoch_chains(ifnames, epoch)}
+    moving = {chain.name: chain for chain in skeleton.epoch_chains(ifnames, epoch, secret)}
     chains = [chain for chain in table.chains if chain.name not in moving]
     maps = [entry for entry in table.maps if entry.name != skeleton.APPLIED]
     digest = names.digest(render_table(replace(table, chains=tuple(chains), maps=tuple(maps))), 32)
     return replace(
         table,
         chains=_sorted([*chains, *moving.values()]),
-        maps=_sorted([*maps, skeleton.applied(epoch, digest)]),
+        maps=_sorted([*maps, skeleton.applied(epoch, digest, secret)]),
     )
 
 

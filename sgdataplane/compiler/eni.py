@@ -3,7 +3,8 @@
 Owns the order of these checks. Is given the ENI's own addresses and the roots of its profile.
 Must not know rules of users, or the epoch.
 
-    eni chain    jump <hook>-link      discovery, MLD and DHCP that carry no address of the ENI's
+    eni chain    neighbour-claim       egress: an advertisement that claims another's address
+                 jump <hook>-link      discovery, MLD and DHCP that carry no address of the ENI's
                  foreign, spoofed      egress: a source that isn't the ENI's own; ingress: a source that is, or a
                                        destination that isn't
                  jump <hook>-checks    discovery and DHCP of the ENI's own; what conntrack has no session for
@@ -97,7 +98,7 @@ def _refused(hook: Direction) -> Iterator[Rule]:
 
 def _discovery(hook: Direction, shape: always.DiscoveryShape, sources: tuple[Prefix, ...] | None) -> Rule:
     """IPv6 neighbour discovery and MLD (`always.is_discovery`), from these sources; None: from any."""
-    source = [] if sources is None else [Match(Field.IP6_SADDR, _merged(sources))]
+    source = [] if sources is None else [Match(Field.IP6_SADDR, merged(sources))]
     return accept(hook, "always", _icmpv6(shape.types), is_value(Field.IP6_HOPLIMIT, shape.hop_limit), *source)
 
 
@@ -125,6 +126,7 @@ def _dhcp(hook: Direction, family: Family, options: Options, source: Prefix | No
 def eni_chain(hook: Direction, link: Link, shared: SharedChains, options: Options) -> Chain:
     """All that happens to an opening packet, or to one whose session has to be judged again."""
     rules = [
+        *(_claims(link) if hook is Direction.EGRESS else ()),
         rule(jump(shared.link.name)),
         *_addresses(hook, link),
         rule(jump(shared.checks.name)),
@@ -134,6 +136,13 @@ def eni_chain(hook: Direction, link: Link, shared: SharedChains, options: Option
         rule(goto(link.roots[hook])),
     ]
     return content_chain(names.identifier(f"eni-{hook.value}", link.ifname), tuple(rules))
+
+
+def _claims(link: Link) -> Iterator[Rule]:
+    """Neighbour advertisements may claim the ENI's own addresses only, and link-local ones, as its ARP may."""
+    own = merged(prefix for prefix in (*link.sources, always.LINK_LOCAL) if prefix.family is Family.IPV6)
+    is_other = Match(Field.ND_TARGET, own, negate=True)
+    yield drop(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), is_other)
 
 
 def errors_chain(hook: Direction, link: Link, chain: Chain) -> Chain:
@@ -154,7 +163,7 @@ def _addresses(hook: Direction, link: Link) -> Iterator[Rule]:
         if hook is Direction.EGRESS:
             yield _unless(hook, "spoofed", SOURCE[family], link.sources, family)
             continue
-        own = _merged(prefix for prefix in link.own if prefix.family is family)
+        own = merged(prefix for prefix in link.own if prefix.family is family)
         if own:
             yield drop(hook, "spoofed", Match(SOURCE[family], own))
         yield _unless(hook, "foreign", DESTINATION[family], (*link.sources, *always.SHARED[family]), family)
@@ -162,19 +171,19 @@ def _addresses(hook: Direction, link: Link) -> Iterator[Rule]:
 
 def _unless(hook: Direction, cause: str, asked: Field, prefixes: Iterable[Prefix], family: Family) -> Rule:
     """Drop what has an address of this family that lies in none of the prefixes."""
-    ranges = _merged(prefix for prefix in prefixes if prefix.family is family)
+    ranges = merged(prefix for prefix in prefixes if prefix.family is family)
     if not ranges:
         return drop(hook, cause, is_value(Field.NFPROTO, NFPROTO[family]))
     return drop(hook, cause, Match(asked, ranges, negate=True))
 
 
-def _merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
-    """Prefixes nest or are disjoint; those inside another one go."""
-    merged: list[Range] = []
+def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
+    """The ranges of prefixes of one family: they nest or are disjoint, and those inside another one go."""
+    found: list[Range] = []
     for prefix in sorted(prefixes, key=lambda p: (p.first, p.length)):
-        if not merged or prefix.first > int(merged[-1].last):
-            merged.append(_range(prefix))
-    return tuple(merged)
+        if not found or prefix.first > int(found[-1].last):
+            found.append(_range(prefix))
+    return tuple(found)
 
 
 def _range(prefix: Prefix) -> Range:

@@ -11,6 +11,7 @@ Must not know rules of users, or what the kernel holds now.
     <hook>-entry      ICMP errors to <hook>-related; lo and internal interfaces pass; an ENI's interface to its chain
     <hook>-related    names the epoch: ICMP errors of sessions accepted in it
     <side>-accept     names the epoch: marks the session, accepts        <side>-refuse   unmarks it, drops
+    egress-pass       marks the packet as approved, for the fence, and accepts it; names the secret, so it moves too
     egress-midstream  TCP that opens nothing: back to be judged while its ENI's adoption window is open, else dropped
 """
 
@@ -38,6 +39,7 @@ from sgdataplane.nft.ir import (
     Range,
     Rule,
     SetMark,
+    SetPacketMark,
     Statement,
     VerdictMap,
     goto,
@@ -49,7 +51,9 @@ TABLE = "sgdataplane"
 HOOKS = {Direction.INGRESS: Hook("prerouting", -150), Direction.EGRESS: Hook("postrouting", 150)}
 INTERFACE = {Direction.INGRESS: Field.IIFNAME, Direction.EGRESS: Field.OIFNAME}
 LOOPBACK = "lo"
-APPLIED = "applied"  # the map that says what was applied: 0 -> epoch, 1..4 -> digest of the table
+APPLIED = "applied"  # the map that says what was applied: 0 -> epoch, 1..4 -> digest of the table, 6 -> secret
+SECRET_KEY = 6
+EGRESS_PASS = "egress-pass"
 ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
 MIDSTREAM = "egress-midstream"
 DEFAULT_WINDOW_MS = 30_000
@@ -61,6 +65,7 @@ CAUSES = (
     "invalid",
     "malformed-discovery",
     "midstream",
+    "neighbour-claim",
     "spoofed",
     "unknown-interface",
     "untracked",
@@ -76,14 +81,20 @@ def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
     return hook if ct_direction is CtDirection.ORIGINAL else hook.other
 
 
-def epoch_chains(ifnames: Sequence[str], epoch: int) -> tuple[Chain, ...]:
-    """The chains that name the epoch, all of which move together. An interface's slot is its place in `ifnames`."""
-    made = []
+def epoch_chains(ifnames: Sequence[str], epoch: int, secret: int) -> tuple[Chain, ...]:
+    """The chains that name the epoch or the secret, all of which move together. An interface's slot is its place in
+    `ifnames`."""
+    made = [Chain(EGRESS_PASS, (rule(*_passing(Direction.EGRESS, secret)),))]
     for hook in Direction:
         sessions = [(slot, ifname, ct_direction) for slot, ifname in enumerate(ifnames) for ct_direction in CtDirection]
         known = [_accepted(hook, ct_direction, epoch, slot, ifname) for slot, ifname, ct_direction in sessions]
-        made += [_base(hook, known), _related(hook, known), _accept_chain(hook, ifnames, epoch)]
+        made += [_base(hook, known, secret), _related(hook, known), _accept_chain(hook, ifnames, epoch, secret)]
     return tuple(made)
+
+
+def _passing(hook: Direction, secret: int) -> tuple[Statement, ...]:
+    """Accept; a packet that leaves by an ENI is marked as approved. Only egress does: never a packet that comes in."""
+    return (SetPacketMark(secret), ACCEPT) if secret and hook is Direction.EGRESS else (ACCEPT,)
 
 
 def _accepted(hook: Direction, ct_direction: CtDirection, epoch: int, slot: int, ifname: str) -> tuple[Statement, ...]:
@@ -93,11 +104,11 @@ def _accepted(hook: Direction, ct_direction: CtDirection, epoch: int, slot: int,
     return is_value(Field.CT_DIRECTION, ct_direction), mark, is_value(INTERFACE[hook], ifname)
 
 
-def _base(hook: Direction, known: Sequence[tuple[Statement, ...]]) -> Chain:
+def _base(hook: Direction, known: Sequence[tuple[Statement, ...]], secret: int) -> Chain:
     """`new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries
     its session's entry, and what a helper expects inherits the mark; neither was accepted itself."""
     is_own = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
-    rules = [rule(*session, is_own, ACCEPT) for session in known]
+    rules = [rule(*session, is_own, *_passing(hook, secret)) for session in known]
     return Chain(hook.value, (*rules, rule(goto(f"{hook.value}-entry")), drop(hook, "unknown-interface")), HOOKS[hook])
 
 
@@ -118,13 +129,13 @@ def entry_chain(hook: Direction, internal: Sequence[str]) -> Chain:
     return Chain(f"{hook.value}-entry", rules)
 
 
-def _accept_chain(side: Direction, ifnames: Sequence[str], epoch: int) -> Chain:
+def _accept_chain(side: Direction, ifnames: Sequence[str], epoch: int, secret: int) -> Chain:
     """Mark the session as accepted by this side of the packet's ENI. The ENI is the interface that the packet leaves
-    by, if it has one already (a reply at the egress hook), else the one that it came by."""
+    by, if it has one already (it is at the egress hook), else the one that it came by."""
     rules = [
-        rule(is_value(asked, ifname), SetMark(other_half(side), accepted_mark(side, epoch, slot)), ACCEPT)
-        for asked in (Field.OIFNAME, Field.IIFNAME)
-        for slot, ifname in enumerate(ifnames)
+        rule(is_value(INTERFACE[hook], ifname), SetMark(other_half(side), mark), *_passing(hook, secret))
+        for hook in (Direction.EGRESS, Direction.INGRESS)
+        for ifname, mark in ((ifname, accepted_mark(side, epoch, slot)) for slot, ifname in enumerate(ifnames))
     ]
     return Chain(f"{side.value}-accept", (*rules, rule(DROP)))
 
@@ -160,10 +171,12 @@ def _by_interface(name: str, chains: Mapping[str, Chain]) -> Map:
     return Map(name, KeyType.IFNAME, tuple((ifname, goto(chain.name)) for ifname, chain in sorted(chains.items())))
 
 
-def applied(epoch: int, digest: str) -> Map:
-    """What was applied, for whoever asks the kernel: the epoch, and 128 bits of the digest in four marks."""
+def applied(epoch: int, digest: str, secret: int) -> Map:
+    """What was applied, for whoever asks the kernel: the epoch, 128 bits of the digest in four marks, the secret."""
     words = [int(digest[start : start + 8], 16) for start in range(0, 32, 8)]
     elements = ((0, epoch), *((index, word) for index, word in enumerate(words, start=1)))
+    if secret:
+        elements = (*elements, (SECRET_KEY, secret))
     return Map(APPLIED, KeyType.MARK, elements, holds_marks=True)
 
 
@@ -186,7 +199,8 @@ def errors_name(hook: Direction) -> str:
 
 def accept(hook: Direction, cause: str, *conditions: Statement) -> Rule:
     """Count and accept what meets the conditions."""
-    return rule(*conditions, Count(fixed_counter(hook, cause)), ACCEPT)
+    verdict = goto(EGRESS_PASS) if hook is Direction.EGRESS else ACCEPT
+    return rule(*conditions, Count(fixed_counter(hook, cause)), verdict)
 
 
 def drop(hook: Direction, cause: str, *conditions: Statement) -> Rule:

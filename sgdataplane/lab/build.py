@@ -2,7 +2,7 @@
 
 Owns every change the lab makes to the kernel, policy excepted. Is given a Topology; asks the kernel what is there, so
 that it goes on from wherever an earlier run was stopped. Must not know policy: that is put in force by a callback, at
-the one moment when what leaves is gone and what comes can't carry a packet yet.
+the one moment when what leaves is gone and what comes is there, for the fence, but down.
 """
 
 from __future__ import annotations
@@ -77,11 +77,11 @@ def reconcile(topology: Topology, former: Iterable[str], put_policy_in_force: Ca
         door = {plan.netns: stack.enter_context(Links(plan.netns)) for plan in topology.plans}
         removed, missing = _remove_stale_links(topology, door)
         entries = sum(_trim(plan, door[plan.netns]) for plan in topology.plans)
-        put_policy_in_force()
         for plan in topology.plans:
             _set_up(plan)
         for veth in missing:
             _add_veth(veth, door)
+        put_policy_in_force()
         entries += sum(_fill(plan, door[plan.netns]) for plan in topology.plans)
         _wait_ready(door.values())
     return BuildReport(len(surplus) + len(created), removed + len(missing), entries)

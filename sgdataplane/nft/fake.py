@@ -30,6 +30,7 @@ from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 Elements = dict[Key, Verdict | int]
 Reference = tuple[Kind, str]
+TableKey = tuple[str, str]  # family, name
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -47,12 +48,14 @@ class _Held:
 
 
 class FakeKernel:
-    """`count` and `packets_of` stand for packets that meet a counter; `settled` says how often one waited."""
+    """`interfaces` are those it has; `count` and `packets_of` stand for packets that meet a counter; `settled` says how
+    often one waited."""
 
-    def __init__(self) -> None:
+    def __init__(self, interfaces: Iterable[str] = ()) -> None:
         self.generation = 1
         self.settled = 0
-        self._tables: dict[str, _Held] = {}
+        self._interfaces = frozenset(interfaces)
+        self._tables: dict[TableKey, _Held] = {}
 
     def run(self, transaction: Transaction) -> None:
         if not transaction.operations:
@@ -66,10 +69,13 @@ class FakeKernel:
     def settle(self) -> None:
         self.settled += 1
 
-    def inventory(self, name: str) -> Inventory:
-        if name not in self._tables:
+    def interfaces(self) -> frozenset[str]:
+        return self._interfaces
+
+    def inventory(self, name: str, family: str = "inet") -> Inventory:
+        if (family, name) not in self._tables:
             return Inventory(self.generation, exists=False)
-        held = self._tables[name]
+        held = self._tables[family, name]
         return Inventory(
             self.generation,
             chains={chain.name: chain.hook for chain in held.chains.values()},
@@ -90,9 +96,9 @@ class FakeKernel:
             },
         )
 
-    def table(self, name: str) -> Table:
+    def table(self, name: str, family: str = "inet") -> Table:
         """What the table holds for good, sorted by name; KeyError if there is none."""
-        held = self._tables[name]
+        held = self._tables[family, name]
         maps = [
             entry
             if entry.lifetime
@@ -107,27 +113,28 @@ class FakeKernel:
             tuple(sorted(maps, key=lambda entry: entry.name)),
             tuple(sorted(held.counters.values(), key=lambda entry: entry.name)),
             tuple(sorted(held.timeouts.values(), key=lambda entry: entry.name)),
+            family,
         )
 
     def count(self, name: str, counter: str) -> None:
-        self._tables[name].packets[counter] += 1
+        self._tables["inet", name].packets[counter] += 1
 
     def packets_of(self, name: str, counter: str) -> int:
-        return self._tables[name].packets[counter]
+        return self._tables["inet", name].packets[counter]
 
-    def _after(self, transaction: Transaction) -> dict[str, _Held]:
+    def _after(self, transaction: Transaction) -> dict[TableKey, _Held]:
         """All tables as they will be; KernelError if an operation can't be done."""
         tables = copy.deepcopy(self._tables)
         for operation in transaction.operations:
             try:
-                _do(tables, transaction.name, operation)
+                _do(tables, (transaction.family, transaction.name), operation)
             except KernelError as error:
                 line = next(line for line, entry in transaction.lines() if entry is operation)
                 raise type(error)(error.detail, operation=line, origin=operation.origin) from None
         return tables
 
 
-def _do(tables: dict[str, _Held], name: str, operation: Operation) -> None:
+def _do(tables: dict[TableKey, _Held], name: TableKey, operation: Operation) -> None:
     if operation.kind is Kind.TABLE:
         _do_table(tables, name, operation.verb)
         return
@@ -143,7 +150,7 @@ def _do(tables: dict[str, _Held], name: str, operation: Operation) -> None:
             _do_timeout(held, operation.verb, timeout)
 
 
-def _do_table(tables: dict[str, _Held], name: str, verb: Verb) -> None:
+def _do_table(tables: dict[TableKey, _Held], name: TableKey, verb: Verb) -> None:
     if verb is Verb.ADD:
         tables.setdefault(name, _Held())
     else:

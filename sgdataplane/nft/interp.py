@@ -18,6 +18,7 @@ from sgdataplane.nft.ir import (
     Match,
     Range,
     SetMark,
+    SetPacketMark,
     SetTimeout,
     Statement,
     Table,
@@ -33,7 +34,7 @@ _WITH_PORTS = (6, 17)
 
 @dataclass
 class Outcome:
-    """What became of the packet: accept or drop, the counters it hit in order, map look-ups made, mark at the end."""
+    """What became of the packet: accept or drop, the counters it hit in order, map look-ups made, marks at the end."""
 
     verdict: VerdictKind
     mark: int
@@ -41,6 +42,7 @@ class Outcome:
     chains: list[str] = field(default_factory=list)
     lookups: int = 0
     timeout: str = ""
+    packet_mark: int = 0
 
 
 def run(table: Table, hook_chain: str, packet: Mapping[Field, Key]) -> Outcome:
@@ -48,7 +50,9 @@ def run(table: Table, hook_chain: str, packet: Mapping[Field, Key]) -> Outcome:
 
     InternalError if the table is not one that the kernel would take, or reads what such a packet doesn't have.
     """
-    walk = _Walk(table, dict(packet), Outcome(VerdictKind.DROP, int(packet.get(Field.CT_MARK, 0))))
+    fields = {Field.PACKET_MARK: 0, **packet}  # each packet has one
+    outcome = Outcome(VerdictKind.DROP, int(fields.get(Field.CT_MARK, 0)), packet_mark=int(fields[Field.PACKET_MARK]))
+    walk = _Walk(table, fields, outcome)
     base = table.chain[hook_chain]
     if base.hook is None:
         raise InternalError(f"{hook_chain} is not a base chain")
@@ -98,6 +102,8 @@ class _Walk:
                     self._count(counter)
                 case SetMark(keep, value):
                     self._set_mark(keep, value)
+                case SetPacketMark(value):
+                    self.packet[Field.PACKET_MARK] = self.outcome.packet_mark = value
                 case SetTimeout(timeout):
                     self.outcome.timeout = timeout
         return None

@@ -22,6 +22,9 @@ class KeyType(enum.Enum):
     NFPROTO = "nfproto"
     CT_STATE = "ct_state"
     CT_DIRECTION = "ct_direction"
+    MAC = "mac"
+    ETHERTYPE = "ethertype"
+    BITS128 = "bits128"
 
 
 class Field(enum.Enum):
@@ -44,6 +47,19 @@ class Field(enum.Enum):
     CT_STATE = ("ct_state", KeyType.CT_STATE)
     CT_DIRECTION = ("ct_direction", KeyType.CT_DIRECTION)
     CT_MARK = ("ct_mark", KeyType.MARK)
+    PACKET_MARK = ("packet_mark", KeyType.MARK)
+    ROUTE_REALM = ("route_realm", KeyType.MARK)  # lacking where no route was asked: a frame from a packet socket
+    ETHER_SADDR = ("ether_saddr", KeyType.MAC)
+    ETHER_TYPE = ("ether_type", KeyType.ETHERTYPE)  # as in the frame; the sender of a frame chooses PROTOCOL freely
+    PROTOCOL = ("protocol", KeyType.ETHERTYPE)
+    ARP_HTYPE = ("arp_htype", KeyType.NUMBER)
+    ARP_PTYPE = ("arp_ptype", KeyType.ETHERTYPE)
+    ARP_HLEN = ("arp_hlen", KeyType.NUMBER)
+    ARP_PLEN = ("arp_plen", KeyType.NUMBER)
+    ARP_OPERATION = ("arp_operation", KeyType.NUMBER)
+    ARP_SENDER_MAC = ("arp_sender_mac", KeyType.MAC)
+    ARP_SENDER_IP = ("arp_sender_ip", KeyType.IPV4)
+    ND_TARGET = ("nd_target", KeyType.BITS128)
 
     @property
     def key_type(self) -> KeyType:
@@ -167,7 +183,14 @@ class SetTimeout:
     timeout: str
 
 
-Statement = Match | VerdictMap | Count | SetMark | SetTimeout | Verdict
+@dataclass(frozen=True, slots=True)
+class SetPacketMark:
+    """Write the packet's own mark, which goes with it to the device and no further."""
+
+    value: int
+
+
+Statement = Match | VerdictMap | Count | SetMark | SetPacketMark | SetTimeout | Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +206,11 @@ def rule(*statements: Statement, comment: str = "") -> Rule:
 @dataclass(frozen=True, slots=True)
 class Hook:
     """Where a base chain stands. Its policy is always drop, but what must be dropped is dropped by a rule: in the
-    moment a base chain is made it accepts (ruleset.md, "Must hold" 1)."""
+    moment a base chain is made it accepts (ruleset.md, "Must hold" 1). `device`: of a netdev table's, the interface."""
 
     name: str
     priority: int
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from sgdataplane.nft.snapshot import Inventory, read_inventory
 from sgdataplane.nft.transaction import Operation, Transaction
 
 NO_DNS, DRY_RUN = "no-dns", "dry-run"
+DRY_RUN_MISSING = "dry run"
 Line = tuple[str, Operation]
 
 
@@ -41,8 +42,11 @@ class Kernel(Protocol):
     def check(self, transaction: Transaction) -> None:
         """Have it judged, and change nothing."""
 
-    def inventory(self, name: str) -> Inventory:
+    def inventory(self, name: str, family: str = "inet") -> Inventory:
         """The names that a table holds, its stamp, and the namespace's generation."""
+
+    def interfaces(self) -> frozenset[str]:
+        """The namespace's interfaces."""
 
     def settle(self) -> None:
         """Return when every packet that was on its way through the rules at the call has left them."""
@@ -86,18 +90,22 @@ class LibnftKernel:
 
     def check(self, transaction: Transaction) -> None:
         if DRY_RUN not in self.capabilities:
-            raise UnsupportedError("dry run", "python3-nftables 1.0.6 or newer")
+            raise UnsupportedError(DRY_RUN_MISSING, "python3-nftables 1.0.6 or newer")
         self._nft.set_dry_run(True)
         try:
             self.run(transaction)
         finally:
             self._nft.set_dry_run(False)
 
-    def inventory(self, name: str) -> Inventory:
+    def inventory(self, name: str, family: str = "inet") -> Inventory:
         try:
-            return read_inventory(self._netlink, name)
+            return read_inventory(self._netlink, name, family)
         except OSError as error:
             raise _error_of(os.strerror(error.errno or 0), ()) from error
+
+    def interfaces(self) -> frozenset[str]:
+        with netns.inside(self.namespace):
+            return frozenset(name for _, name in socket.if_nameindex())
 
     def settle(self) -> None:
         """Waits for one RCU grace period (8 to 16 ms, kernel 6.18): packets pass the rules under RCU's read lock.

@@ -8,7 +8,7 @@ namespace. Must not know nft syntax or clouds. Read without libnftables: its lis
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.host.nfnetlink import (
@@ -22,22 +22,25 @@ from sgdataplane.host.nfnetlink import (
 )
 from sgdataplane.nft.ir import Hook, Key, KeyType, Map, Table, Verdict
 
-STAMP_MAP = "applied"  # mark -> mark: 0 epoch, 1..4 digest (skeleton.applied), 5 generation
+STAMP_MAP = "applied"  # mark -> mark: 0 epoch, 1..4 digest (skeleton.applied), 5 generation, 6 secret
 DIGEST_KEYS = (1, 2, 3, 4)
-EPOCH_KEY, GENERATION_KEY = 0, 5
+EPOCH_KEY, GENERATION_KEY, SECRET_KEY = 0, 5, 6
 LAST_GENERATION = 0xFFFFFFFF
 
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 GETTABLE, GETCHAIN, GETSET, GETSETELEM, GETGEN, GETOBJ = 1, 4, 10, 13, 16, 19  # NFT_MSG_*
-FAMILIES = {"inet": 1}  # NFPROTO_INET
+FAMILIES = {"inet": 1, "netdev": 5}  # NFPROTO_INET, NFPROTO_NETDEV
 NAME_OF_TABLE, TABLE_FLAGS = 1, 2  # every object's first attribute is its table's name
 GEN_ID = 1
-CHAIN_NAME, CHAIN_HOOK, HOOK_NUMBER, HOOK_PRIORITY = 3, 4, 1, 2
+CHAIN_NAME, CHAIN_HOOK, HOOK_NUMBER, HOOK_PRIORITY, HOOK_DEVICES, DEVICE_NAME = 3, 4, 1, 2, 4, 1
 SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_DATA_TYPE = 2, 3, 4, 6
 FLAG_ANONYMOUS, FLAG_MAP, FLAG_TIMEOUT = 0x1, 0x8, 0x10
 OBJ_NAME, OBJ_TYPE, OBJ_COUNTER, OBJ_TIMEOUT = 2, 3, 1, 7
 ELEMENTS_SET, ELEMENTS, ELEMENT_KEY, ELEMENT_DATA, ELEMENT_LEFT, DATA_VALUE = 2, 3, 1, 2, 5, 1
-HOOKS = ("prerouting", "input", "forward", "output", "postrouting", "ingress")  # NF_INET_*
+HOOKS = {  # by family: NF_INET_*, NF_NETDEV_*
+    1: ("prerouting", "input", "forward", "output", "postrouting", "ingress"),
+    5: ("ingress", "egress"),
+}
 KEY_TYPES = {41: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, 19: KeyType.MARK}  # nft's datatype.h
 DATA_VERDICT, DATA_MARK = 0xFFFFFF00, 19
 
@@ -45,11 +48,13 @@ DATA_VERDICT, DATA_MARK = 0xFFFFFF00, 19
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """What the last apply wrote about itself: its epoch, the digest of its table, and the generation that its commit
-    made. As long as the namespace's generation is that one, nobody has changed any nftables object since."""
+    made. As long as the namespace's generation is that one, nobody has changed any nftables object since.
+    `secret` is the packet mark of approved packets, 0 if they get none."""
 
     epoch: int
     digest: str
     generation: int | None = None
+    secret: int = 0
 
     @classmethod
     def of(cls, elements: Mapping[Key, Verdict | int]) -> Stamp | None:
@@ -58,7 +63,7 @@ class Stamp:
         if not all(key in words for key in (EPOCH_KEY, *DIGEST_KEYS)):
             return None
         digest = "".join(f"{words[key]:08x}" for key in DIGEST_KEYS)
-        return cls(words[EPOCH_KEY], digest, words.get(GENERATION_KEY))
+        return cls(words[EPOCH_KEY], digest, words.get(GENERATION_KEY), words.get(SECRET_KEY, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +172,7 @@ def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int) -> I
     is_stamped = maps.get(STAMP_MAP) == MapShape(KeyType.MARK, holds_marks=True)
     return Inventory(
         generation,
-        chains={text_of(found[CHAIN_NAME]): _hook(found) for found in _objects(netlink, GETCHAIN, family, name)},
+        chains=dict(_chains(netlink, family, name)),
         maps=maps,
         counters=frozenset(found for kind, found in others if kind == OBJ_COUNTER),
         timeouts=frozenset(found for kind, found in others if kind == OBJ_TIMEOUT),
@@ -185,16 +190,22 @@ def _objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Itera
             yield found
 
 
+def _chains(netlink: Nfnetlink, family: int, table: str) -> Iterator[tuple[str, Hook | None]]:
+    for found in _objects(netlink, GETCHAIN, family, table):
+        yield text_of(found[CHAIN_NAME]), _hook(found, HOOKS[family])
+
+
 def _flags(found: Mapping[int, bytes]) -> int:
     return _number(found.get(SET_FLAGS, b""))
 
 
-def _hook(chain: Mapping[int, bytes]) -> Hook | None:
+def _hook(chain: Mapping[int, bytes], hooks: Sequence[str]) -> Hook | None:
     if CHAIN_HOOK not in chain:
         return None
     hook = parse_attributes(chain[CHAIN_HOOK])
     number, (priority,) = _number(hook[HOOK_NUMBER]), struct.unpack("!i", hook[HOOK_PRIORITY])
-    return Hook(HOOKS[number] if number < len(HOOKS) else str(number), priority)
+    devices = [text_of(name) for kind, name in list_attributes(hook.get(HOOK_DEVICES, b"")) if kind == DEVICE_NAME]
+    return Hook(hooks[number] if number < len(hooks) else str(number), priority, ",".join(devices))
 
 
 def _shape(found: Mapping[int, bytes]) -> MapShape:

@@ -5,7 +5,7 @@ Owns nft syntax: it stands nowhere else. Is given IR. Must not know clouds, nor 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from sgdataplane.net.values import format_address
 from sgdataplane.nft.ir import (
@@ -23,6 +23,7 @@ from sgdataplane.nft.ir import (
     Range,
     Rule,
     SetMark,
+    SetPacketMark,
     SetTimeout,
     Statement,
     Table,
@@ -50,6 +51,19 @@ _FIELDS = {
     Field.CT_STATE: "ct state",
     Field.CT_DIRECTION: "ct direction",
     Field.CT_MARK: "ct mark",
+    Field.PACKET_MARK: "meta mark",
+    Field.ROUTE_REALM: "meta rtclassid",
+    Field.ETHER_SADDR: "ether saddr",
+    Field.ETHER_TYPE: "ether type",
+    Field.PROTOCOL: "meta protocol",
+    Field.ARP_HTYPE: "arp htype",
+    Field.ARP_PTYPE: "arp ptype",
+    Field.ARP_HLEN: "arp hlen",
+    Field.ARP_PLEN: "arp plen",
+    Field.ARP_OPERATION: "arp operation",
+    Field.ARP_SENDER_MAC: "arp saddr ether",
+    Field.ARP_SENDER_IP: "arp saddr ip",
+    Field.ND_TARGET: "@th,64,128",  # nft 1.0.6 has no name for it
 }
 _MAP_KEYS = {
     KeyType.IFNAME: "ifname",
@@ -94,7 +108,8 @@ def add_chain(table: Table, chain: Chain) -> str:
     head = f"add chain {table.family} {table.name} {chain.name}"
     if hook is None:
         return f"{head} {{ {_comment(chain.comment)}; }}" if chain.comment else head
-    return f"{head} {{ type filter hook {hook.name} priority {hook.priority}; policy drop; }}"
+    device = f' device "{hook.device}"' if hook.device else ""
+    return f"{head} {{ type filter hook {hook.name}{device} priority {hook.priority}; policy drop; }}"
 
 
 def add_rules(table: Table, chain: Chain) -> Iterator[str]:
@@ -185,6 +200,8 @@ def statement_text(statement: Statement) -> str:
             return f'counter name "{counter}"'
         case SetMark(keep, value):
             return f"ct mark set ct mark & {keep:#010x} | {value:#010x}"
+        case SetPacketMark(value):
+            return f"meta mark set {value:#010x}"
         case SetTimeout(timeout):
             return f'ct timeout set "{timeout}"'
         case Verdict():
@@ -218,21 +235,20 @@ def key(key_type: KeyType, value: Key) -> str:
     """Text of one key of that type."""
     if isinstance(value, str):
         return f'"{value}"'
-    match key_type:
-        case KeyType.IPV4:
-            return format_address(32, value)
-        case KeyType.IPV6:
-            return format_address(128, value)
-        case KeyType.MARK:
-            return f"{value:#010x}"
-        case KeyType.NFPROTO:
-            return Nfproto(value).name.lower()
-        case KeyType.CT_STATE:
-            return CtState(value).name.lower()
-        case KeyType.CT_DIRECTION:
-            return CtDirection(value).name.lower()
-        case _:
-            return str(value)
+    return _KEYS[key_type](value) if key_type in _KEYS else str(value)
+
+
+_KEYS: Mapping[KeyType, Callable[[int], str]] = {
+    KeyType.IPV4: lambda value: format_address(32, value),
+    KeyType.IPV6: lambda value: format_address(128, value),
+    KeyType.MARK: "{:#010x}".format,
+    KeyType.MAC: lambda value: value.to_bytes(6, "big").hex(":"),
+    KeyType.ETHERTYPE: "{:#06x}".format,
+    KeyType.BITS128: "{:#034x}".format,
+    KeyType.NFPROTO: lambda value: Nfproto(value).name.lower(),
+    KeyType.CT_STATE: lambda value: CtState(value).name.lower(),
+    KeyType.CT_DIRECTION: lambda value: CtDirection(value).name.lower(),
+}
 
 
 def _datum(value: Verdict | int) -> str:

@@ -84,16 +84,20 @@ def make_group(
     return SecurityGroup(group_id, vpc_id, kind, Verdict.DROP if advanced else inner, made)
 
 
+def mac_of(eni_id: str) -> str:
+    octets = hashlib.sha256(eni_id.encode()).hexdigest()
+    return f"00:16:3e:{octets[:2]}:{octets[2:4]}:{octets[4:6]}"
+
+
 def make_eni(eni_id: str, addresses: str, groups: str, **fields: object) -> Eni:
     """Addresses and groups as words; delegated prefixes are written with their length."""
     words = addresses.split()
     singles = [Address.parse(word) for word in words if "/" not in word]
     delegated = [Prefix.parse(word) for word in words if "/" in word]
-    octets = hashlib.sha256(eni_id.encode()).hexdigest()
     eni = Eni(
         eni_id,
         VPC_ID,
-        f"00:16:3e:{octets[:2]}:{octets[2:4]}:{octets[4:6]}",
+        mac_of(eni_id),
         tuple(a for a in singles if a.family is Family.IPV4),
         tuple(groups.split()),
         eni_id.replace("eni-", "i-", 1),

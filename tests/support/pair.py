@@ -1,6 +1,6 @@
 """Two namespaces joined by one link: a protected instance and its peer, both with an interface eth0.
 
-Owns their addresses, and sockets that live there. Must not know policy.
+Owns their addresses (the instance's end has the MAC of eni-a), and sockets that live there. Must not know policy.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Self
 from sgdataplane.host import netns
 from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.net.values import Address
+from tests.support.builders import mac_of
 
 HERE = {"peer": ("10.0.0.1", "2001:db8::1"), "instance": ("10.0.0.2", "2001:db8::2")}
 ARRIVAL = 5.0
@@ -28,7 +29,7 @@ def made_pair(make_name: Callable[[], str]) -> Iterator[Pair]:
             netns.create(name)
             stack.callback(netns.remove, name)
         with Links(names["peer"]) as links:
-            links.add_veth("eth0", names["instance"], "eth0", "")
+            links.add_veth("eth0", names["instance"], "eth0", mac_of("eni-a"))
         for role, addresses in HERE.items():
             with Links(names[role]) as links:
                 for text in addresses:

@@ -129,4 +129,4 @@ def test_midstream_egress_is_judged_while_the_window_is_open(
 
 def _expire(kernel: FakeKernel) -> None:
     """What the kernel does by itself when the time is over."""
-    kernel._tables[TABLE].elements[ADOPTING].clear()
+    kernel._tables["inet", TABLE].elements[ADOPTING].clear()

@@ -1,0 +1,146 @@
+"""compile_fence(): the table at the netdev egress hook, the last place that every frame of an ENI passes.
+
+Owns what may leave an interface besides approved packets. Is given the ENIs and the secret. Must not know rules.
+
+A frame sent through a packet socket meets neither the policy's hooks nor conntrack, but it meets this hook. What the
+policy approved carries the secret mark and, unlike such a frame, was routed.
+
+    egress-<ifname>   base chain, names the secret: other-mac; IP that is approved and routed passes
+    fence-<ifname>    DHCP client, ARP of the ENI's own passes; arp-claim, tagged, unapproved, other: counted, dropped
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from sgdataplane.compiler.content import content_chain
+from sgdataplane.compiler.eni import DESTINATION, SOURCE, merged
+from sgdataplane.compiler.skeleton import TABLE, applied, is_value
+from sgdataplane.model import always
+from sgdataplane.model.options import Options
+from sgdataplane.model.state import Eni
+from sgdataplane.net.values import UDP, Family, Prefix
+from sgdataplane.nft import names
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    DROP,
+    Chain,
+    Count,
+    Counter,
+    Field,
+    Hook,
+    Match,
+    Range,
+    Rule,
+    Statement,
+    Table,
+    goto,
+    rule,
+)
+from sgdataplane.nft.text import render_table
+
+NETDEV = "netdev"
+PRIORITY = 0
+PLACEHOLDER = 0x5EC2E700  # in printed rulesets, which are the same for the same state; a namespace's own is random
+CAUSES = ("arp-claim", "other", "other-mac", "tagged", "unapproved")
+EPOCH = 1  # a fence has none, but every stamp does
+IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD  # IEEE 802 EtherTypes
+TAGGED = (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300)  # 802.1Q, 802.1ad, and what stood for it before
+NO_REALM = 0xFFFFFFFF  # no route has it; the kernel's realms are 16 bits twice, and 0 where none is set
+ETHERNET, MAC_BYTES, IPV4_BYTES = 1, 6, 4
+REQUEST, REPLY = 1, 2
+UNNUMBERED = Prefix.parse("0.0.0.0")
+
+
+def compile_fence(enis: Mapping[str, Eni], options: Options, secret: int) -> Table:
+    """The fence of these interfaces (name -> ENI that it carries). `secret` is the mark of approved packets (not 0).
+
+    The stamp's digest is of everything but the secret.
+    """
+    digest = names.digest(render_table(_table(enis, options, PLACEHOLDER)), 32)
+    return replace(_table(enis, options, secret), maps=(applied(EPOCH, digest, secret),))
+
+
+def _table(enis: Mapping[str, Eni], options: Options, secret: int) -> Table:
+    chains = []
+    for ifname, eni in enis.items():
+        others = _others(ifname, eni, options)
+        chains += [others, _base(ifname, eni, others, secret)]
+    counters = tuple(Counter(_counter(cause)) for cause in CAUSES)
+    return Table(TABLE, tuple(sorted(chains, key=lambda chain: chain.name)), counters=counters, family=NETDEV)
+
+
+def _base(ifname: str, eni: Eni, others: Chain, secret: int) -> Chain:
+    """No set without a name: it changes in place (content.py). The type is asked twice, of the frame and of the kernel,
+    which believes whoever sends a frame."""
+    approved = is_value(Field.PACKET_MARK, secret), Match(Field.ROUTE_REALM, (Range.of(NO_REALM),), negate=True)
+    rules = (
+        _drop("other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True)),
+        *(rule(*_of_type(kind), *approved, ACCEPT) for kind in (IPV4, IPV6)),
+        rule(goto(others.name)),
+        _drop("other"),
+    )
+    return Chain(names.identifier("egress", ifname), rules, Hook("egress", PRIORITY, ifname))
+
+
+def _others(ifname: str, eni: Eni, options: Options) -> Chain:
+    """What is no approved IP."""
+    own = [prefix for prefix in eni.own_prefixes if prefix.family is Family.IPV4]
+    rules = (
+        _dhcp(own, options),
+        *_arp(eni, own),
+        _drop("arp-claim", is_value(Field.ETHER_TYPE, ARP)),
+        _drop("tagged", is_value(Field.ETHER_TYPE, *TAGGED)),
+        _drop("unapproved", is_value(Field.ETHER_TYPE, IPV4, IPV6)),
+        _drop("other"),
+    )
+    return content_chain(names.identifier("fence", ifname), rules)
+
+
+def _dhcp(own: Iterable[Prefix], options: Options) -> Rule:
+    """A DHCP client has no address yet, so it uses a packet socket (RFC 2131, and `always.is_dhcp`)."""
+    client, server, everyone = always.DHCP[Family.IPV4]
+    servers = {everyone.value, *(gateway.value for gateway in options.gateways if gateway.family is Family.IPV4)}
+    return rule(
+        *_of_type(IPV4),
+        Match(SOURCE[Family.IPV4], merged((*own, always.DHCP_UNNUMBERED[Family.IPV4]))),
+        is_value(DESTINATION[Family.IPV4], *servers),
+        is_value(Field.L4PROTO, UDP),
+        is_value(Field.TH_SPORT, client),
+        is_value(Field.TH_DPORT, server),
+        ACCEPT,
+    )
+
+
+def _arp(eni: Eni, own: Iterable[Prefix]) -> tuple[Rule, ...]:
+    """Who has (from 0.0.0.0 it is a probe, RFC 5227), and I have: what the sender says of itself has to be true."""
+    return (
+        rule(
+            *_of_type(ARP),
+            is_value(Field.ARP_HTYPE, ETHERNET),
+            is_value(Field.ARP_PTYPE, IPV4),
+            is_value(Field.ARP_HLEN, MAC_BYTES),
+            is_value(Field.ARP_PLEN, IPV4_BYTES),
+            is_value(Field.ARP_OPERATION, REQUEST, REPLY),
+            is_value(Field.ARP_SENDER_MAC, _mac(eni)),
+            Match(Field.ARP_SENDER_IP, merged((*own, UNNUMBERED))),
+            ACCEPT,
+        ),
+    )
+
+
+def _of_type(kind: int) -> tuple[Statement, Statement]:
+    return is_value(Field.ETHER_TYPE, kind), is_value(Field.PROTOCOL, kind)
+
+
+def _mac(eni: Eni) -> int:
+    return int(eni.mac_address.replace(":", ""), 16)
+
+
+def _drop(cause: str, *conditions: Statement) -> Rule:
+    return rule(*conditions, Count(_counter(cause)), DROP)
+
+
+def _counter(cause: str) -> str:
+    return names.identifier("fence", cause)
