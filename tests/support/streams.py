@@ -76,6 +76,7 @@ class Streams:
         output, _ = self._process.communicate(timeout=2 * DEADLINE)
         assert self._process.returncode == 0
         self.reports = tuple(Report(**entry) for entry in json.loads(output))
+        print([(report.sent, report.received, report.wrong) for report in self.reports])
 
     def received(self) -> tuple[int, ...]:
         """Bytes that each end has received so far: client and server of the first route, then of the next."""
@@ -84,7 +85,9 @@ class Streams:
     def wait_for_more(self) -> None:
         """Return when each end has received something that was sent after the call."""
         mark = [count + 2 * CHUNK for count in self.received()]
-        wait_until(lambda: all(now > then for now, then in zip(self.received(), mark, strict=True)))
+        wait_until(lambda: all(now > then for now, then in zip(self.received(), mark, strict=True)), must=False)
+        stalled = [end for end, (now, then) in enumerate(zip(self.received(), mark, strict=True)) if now <= then]
+        assert stalled == [], f"these ends receive nothing more: {stalled} of {self.received()}"
 
     def check(self) -> None:
         """Both ways: nothing lost, nothing changed, no reset."""
