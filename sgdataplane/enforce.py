@@ -142,7 +142,8 @@ def apply(
     inventory = kernel.inventory(TABLE) if is_fence_first else inventory
     stamp = _usable(inventory.stamp)
     table = compiled(desired, settings.time_scale)
-    epoch = _choose_epoch(stamp, stamp_of(table).digest, settings.on_change)
+    on_change = settings.on_change if _is_same_links(inventory, previous, desired) else "revoke"
+    epoch = _choose_epoch(stamp, stamp_of(table).digest, on_change)
     held = None if settings.resync else _held(stamp, table, previous, settings.time_scale)
     _retire(kernel, sessions, stamp, epoch)
     adopting = _newcomers(inventory, table) if settings.adoption_window else ()
@@ -185,6 +186,12 @@ def _newcomers(inventory: Inventory, table: Table) -> tuple[str, ...]:
     """The interfaces that no table here has known so far."""
     wanted = (str(ifname) for ifname, _ in table.map[dispatch_name(Direction.EGRESS)].elements)
     return tuple(sorted(ifname for ifname in wanted if ifname not in inventory.ifnames))
+
+
+def _is_same_links(inventory: Inventory, previous: Desired | None, desired: Desired) -> bool:
+    """Whether each slot of the mark still stands for the same ENI: only the one that accepted a session may keep it."""
+    is_known = previous is None or previous.interfaces == desired.interfaces
+    return is_known and inventory.ifnames == frozenset(desired.interfaces.values())
 
 
 def _scaled(timeouts: ConnectionTracking, time_scale: float) -> ConnectionTracking:

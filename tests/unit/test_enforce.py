@@ -83,6 +83,20 @@ def test_applying_twice_does_nothing(previous: Desired | None) -> None:
     assert (report.changed, report.epoch, kernel.generation, kernel.settled) == (False, 1, before, 0)
 
 
+@pytest.mark.parametrize("previous_id", ["eni-a", "eni-b"], ids=["same_eni", "another_eni_on_the_interface"])
+def test_only_the_eni_that_accepted_a_session_keeps_it(previous_id: str) -> None:
+    kernel = at_epoch(5)
+    before = Desired(ONE.state, {previous_id: "eth0"})
+    assert apply(kernel, Sessions(kernel), TWO, before, KEEP).epoch == (5 if previous_id == "eni-a" else 6)
+
+
+def test_no_session_is_kept_when_an_interface_comes_or_goes() -> None:
+    kernel = at_epoch(5)
+    enis = [make_eni("eni-a", "10.0.0.1", "sg-a"), make_eni("eni-b", "10.0.0.2", "sg-a")]
+    more = Desired(make_state([make_group("sg-a")], enis), {"eni-a": "eth0", "eni-b": "eth1"})
+    assert apply(kernel, Sessions(kernel), more, None, KEEP).epoch == 6
+
+
 @pytest.mark.parametrize(
     ("settings", "desired", "epoch"),
     [
