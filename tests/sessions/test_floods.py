@@ -143,10 +143,10 @@ def test_nothing_leaks_and_nothing_is_lost(
     with ExitStack() as stack:
         streams = stack.enter_context(Streams(tmp_path, routes(scene.lab)))
         running = [stack.enter_context(flood) for flood in floods(scene.lab, tmp_path)]
-        outcome = disturb(scene.lab, count)
-        streams.wait_for_more()
-    streams.check()
+        outcome, so_far = disturb(scene.lab, count), streams.received()
     print(outcome, [(type(flood).__name__, flood.allowed, flood.denied) for flood in running])
+    streams.check()
+    assert all(report.received > then for report, then in zip(streams.reports, so_far, strict=True))
     for flood in running:
         assert flood.allowed.received == flood.allowed.sent > 20 * count
         assert flood.denied.received == 0
