@@ -73,10 +73,14 @@ class Flood:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        self._start("receive", self._namespaces["receive"])
-        wait_until(lambda: self._counters[READY] == 1)
-        self._start("send", self._namespaces["send"])
-        wait_until(lambda: self.allowed.received > 0)
+        try:
+            self._start("receive", self._namespaces["receive"])
+            wait_until(lambda: self._counters[READY] == 1)
+            self._start("send", self._namespaces["send"])
+            wait_until(lambda: self.allowed.received > 0)
+        except BaseException:
+            kill_all(self._processes)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,6 +140,13 @@ def wait_until(condition: Callable[[], bool], *, must: bool = True) -> None:
             assert not must, "it did not happen in time"
             return
         time.sleep(0.01)
+
+
+def kill_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Those that were started for something that didn't begin."""
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:

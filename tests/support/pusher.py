@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from tests.support.flood import DEADLINE, ROOT, SO_RCVBUFFORCE, wait_until
+from tests.support.flood import DEADLINE, ROOT, SO_RCVBUFFORCE, kill_all, wait_until
 
 PHASES = 256
 
@@ -70,7 +70,11 @@ class Pusher:
             number = self._ends[role].fileno()
             command = [sys.executable, "-m", "tests.support.pusher", role, str(self._path), str(number)]
             self._processes.append(subprocess.Popen(command, cwd=ROOT, pass_fds=(number,)))
-        wait_until(lambda: self.phases.received(0) > 0)
+        try:
+            wait_until(lambda: self.phases.received(0) > 0)
+        except BaseException:
+            kill_all(self._processes)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

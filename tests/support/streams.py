@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from sgdataplane.host import netns
-from tests.support.flood import DEADLINE, ROOT, Counters, _Stop, wait_until
+from tests.support.flood import DEADLINE, ROOT, Counters, _Stop, kill_all, wait_until
 
 SO_MAX_PACING_RATE = 47  # asm-generic/socket.h
 BYTES_PER_S, CHUNK = 1_500_000, 4096
@@ -67,7 +67,11 @@ class Streams:
         words = json.dumps([asdict(route) for route in self._routes])
         command = [sys.executable, "-m", "tests.support.streams", str(self._path), words]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
-        self.wait_for_more()
+        try:
+            self.wait_for_more()
+        except BaseException:
+            kill_all([self._process])
+            raise
         return self
 
     def __exit__(self, *_exception: object) -> None:

@@ -46,7 +46,7 @@ class UdpFlood(Flood):
     module = "tests.support.flood"
 
     def _start(self, role: str, namespace: str) -> None:
-        nicely = ["nice", "-n", "10", sys.executable, "-m", self.module]
+        nicely = ["nice", "-n", "5", sys.executable, "-m", self.module]
         command = [*nicely, role, namespace, str(self._path), *self._words]
         self._processes.append(subprocess.Popen(command, cwd=ROOT))
 
