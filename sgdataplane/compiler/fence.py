@@ -48,6 +48,7 @@ EPOCH = 1  # a fence has none, but every stamp does
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD  # IEEE 802 EtherTypes
 TAGGED = (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300)  # 802.1Q, 802.1ad, and what stood for it before
 NO_REALM = 0xFFFFFFFF  # no route has it; the kernel's realms are 16 bits twice, and 0 where none is set
+FRAGMENTED = 0x3FFF  # more fragments, or an offset
 ETHERNET, MAC_BYTES, IPV4_BYTES = 1, 6, 4
 REQUEST, REPLY = 1, 2
 UNNUMBERED = Prefix.parse("0.0.0.0")
@@ -99,13 +100,15 @@ def _others(ifname: str, eni: Eni, options: Options) -> Chain:
 
 
 def _dhcp(own: Iterable[Prefix], options: Options) -> Rule:
-    """A DHCP client has no address yet, so it uses a packet socket (RFC 2131, and `always.is_dhcp`)."""
+    """A DHCP client has no address yet, so it uses a packet socket (RFC 2131, and `always.is_dhcp`). In a fragment one
+    would read anything as ports."""
     client, server, everyone = always.DHCP[Family.IPV4]
     servers = {everyone.value, *(gateway.value for gateway in options.gateways if gateway.family is Family.IPV4)}
     return rule(
         *_of_type(IPV4),
         Match(SOURCE[Family.IPV4], merged((*own, always.DHCP_UNNUMBERED[Family.IPV4]))),
         is_value(DESTINATION[Family.IPV4], *servers),
+        Match(Field.IP_FRAGMENT, (Range.of(0),), mask=FRAGMENTED),
         is_value(Field.L4PROTO, UDP),
         is_value(Field.TH_SPORT, client),
         is_value(Field.TH_DPORT, server),

@@ -36,6 +36,7 @@ class Field(enum.Enum):
     L4PROTO = ("l4proto", KeyType.NUMBER)
     IP_SADDR = ("ip_saddr", KeyType.IPV4)
     IP_DADDR = ("ip_daddr", KeyType.IPV4)
+    IP_FRAGMENT = ("ip_fragment", KeyType.NUMBER)  # flags and offset
     IP6_SADDR = ("ip6_saddr", KeyType.IPV6)
     IP6_DADDR = ("ip6_daddr", KeyType.IPV6)
     TH_SPORT = ("th_sport", KeyType.NUMBER)

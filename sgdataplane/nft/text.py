@@ -40,6 +40,7 @@ _FIELDS = {
     Field.L4PROTO: "meta l4proto",
     Field.IP_SADDR: "ip saddr",
     Field.IP_DADDR: "ip daddr",
+    Field.IP_FRAGMENT: "ip frag-off",
     Field.IP6_SADDR: "ip6 saddr",
     Field.IP6_DADDR: "ip6 daddr",
     Field.TH_SPORT: "th sport",

@@ -1,0 +1,40 @@
+"""One fenced instance for each module; what a test opens in it is closed when the test ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+
+from sgdataplane.host import netns
+from tests.fence.bench import Bench, bench
+from tests.support.pair import Pair, made_pair
+
+
+@pytest.fixture(scope="module")
+def module_bench(make_lab_name: Callable[[], str]) -> Iterator[Bench]:
+    with bench(make_lab_name()) as made:
+        yield made
+
+
+@pytest.fixture
+def fenced(module_bench: Bench) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        yield replace(module_bench, stack=stack)
+
+
+@pytest.fixture
+def namespace(lab_name: str) -> Iterator[str]:
+    """A network namespace of the test's own, empty."""
+    netns.create(lab_name)
+    yield lab_name
+    netns.remove(lab_name)
+
+
+@pytest.fixture
+def pair(make_lab_name: Callable[[], str]) -> Iterator[Pair]:
+    """Two namespaces joined by one link."""
+    with made_pair(make_lab_name) as pair:
+        yield pair

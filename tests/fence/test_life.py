@@ -1,0 +1,162 @@
+"""The fence through changes: of addresses under traffic, of interfaces that go and come, and at the hands of others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.compiler.fence import NETDEV
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce, remove
+from sgdataplane.host.links import InterfaceAddress, Links
+from sgdataplane.net.values import Address
+from sgdataplane.nft.kernel import LibnftKernel
+from tests.support.builders import mac_of, make_eni, make_group, make_state
+from tests.support.flood import Flood, wait_until
+from tests.support.nft import nft
+from tests.support.pair import HERE, Pair
+
+pytestmark = pytest.mark.kernel
+
+QUICK = Settings(time_scale=0.03, adoption_window=0)
+BASE = "egress.eth0"
+
+
+def desired(*more: str) -> Desired:
+    """UDP 5000 to 5199 may leave, 6000 to 6007 may not; `more` are addresses of the ENI."""
+    group = make_group("sg-a", [f"egress udp 6000/7000 to {far} drop" for far in ("0.0.0.0/0", "::/0")])
+    eni = make_eni("eni-a", " ".join((*HERE["instance"], *more)), "sg-a")
+    return Desired(make_state([group], [eni]), {"eni-a": "eth0"})
+
+
+ONE, TWO = desired(), desired("10.0.0.77", "2001:db8::77")
+
+
+def apply(pair: Pair, wanted: Desired = ONE, previous: Desired | None = None, **settings: object) -> ApplyReport:
+    chosen = replace(QUICK, **settings)  # type: ignore[arg-type]  # fields by name
+    report = enforce(pair["instance"], wanted, previous, chosen)
+    assert report.leftover == ""
+    return report
+
+
+def tables(pair: Pair) -> set[str]:
+    return set(nft(pair["instance"], "-t list tables").splitlines())
+
+
+def secret_of(pair: Pair) -> tuple[int, int]:
+    """As the two tables have it."""
+    with LibnftKernel(pair["instance"]) as kernel:
+        stamps = [kernel.inventory(TABLE, family).stamp for family in ("inet", NETDEV)]
+    assert stamps[0] is not None
+    assert stamps[1] is not None
+    return stamps[0].secret, stamps[1].secret
+
+
+def flood(folder: Path, pair: Pair, family: int) -> Flood:
+    allowed, denied = (
+        [(HERE["peer"][family], port) for port in ports] for ports in (range(5000, 5200), range(6000, 6008))
+    )
+    return Flood(folder, pair["instance"], pair["peer"], allowed, denied)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
+def test_changes_of_the_fence_lose_and_leak_nothing(pair: Pair, tmp_path: Path, family: int) -> None:
+    """Own addresses change, all is written anew, somebody else commits, the fence goes and comes back."""
+    apply(pair)
+    with flood(tmp_path, pair, family) as running:
+        for turn in range(8):
+            assert apply(pair, TWO if turn % 2 else ONE, resync=turn % 4 == 0).fenced == ("eth0",)
+            nft(pair["instance"], f"add table inet theirs{turn}")
+            apply(pair, TWO if turn % 2 else ONE)
+    assert running.allowed.received == running.allowed.sent > 500
+    assert (running.denied.received, running.denied.sent > 500) == (0, True)
+
+
+def test_first_fence_goes_up_behind_packets_that_are_marked(pair: Pair, tmp_path: Path) -> None:
+    """What runs when the fence comes, with the policy or after it, loses nothing."""
+    for has_policy in (False, True):
+        remove(pair["instance"])
+        if has_policy:
+            apply(pair, fence=False)
+        with flood(tmp_path, pair, 0) as running:
+            apply(pair)
+            sent = running.allowed.sent
+            wait_until(lambda: running.allowed.sent > sent + 500)  # noqa: B023  (called here only)
+        assert running.allowed.received == running.allowed.sent
+
+
+def test_applying_twice_does_nothing_and_the_secret_stays(pair: Pair) -> None:
+    apply(pair)
+    first = secret_of(pair)
+    assert first[0] == first[1] != 0
+    assert not apply(pair).changed
+    assert not apply(pair, TWO, ONE).is_refill
+    assert not apply(pair, TWO).changed
+    assert apply(pair, TWO, resync=True).is_refill
+    assert secret_of(pair) == first
+
+
+def test_each_namespace_has_a_secret_of_its_own(pair: Pair) -> None:
+    apply(pair)
+    first = secret_of(pair)
+    remove(pair["instance"])
+    apply(pair)
+    assert secret_of(pair) != first
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param("delete table netdev sgdataplane", id="deleted"),
+        pytest.param("flush table netdev sgdataplane", id="emptied"),
+        pytest.param("insert rule netdev sgdataplane egress.eth0 accept", id="opened"),
+        pytest.param("delete table inet sgdataplane", id="policy-deleted"),
+    ],
+)
+def test_what_somebody_did_to_it_is_put_right(pair: Pair, harm: str) -> None:
+    apply(pair)
+    good = nft(pair["instance"], f"-s list chain netdev sgdataplane {BASE}")
+    nft(pair["instance"], harm)
+    assert apply(pair).changed
+    assert nft(pair["instance"], f"-s list chain netdev sgdataplane {BASE}") == good
+    assert not apply(pair).changed
+
+
+def test_fence_is_taken_away_where_it_is_not_wanted_and_all_by_remove(pair: Pair) -> None:
+    apply(pair)
+    assert tables(pair) == {"table inet sgdataplane", "table netdev sgdataplane"}
+    assert apply(pair, fence=False).fenced == ()
+    assert tables(pair) == {"table inet sgdataplane"}
+    assert "meta mark set" not in nft(pair["instance"], "list table inet sgdataplane")
+    apply(pair)
+    assert remove(pair["instance"])
+    assert tables(pair) == set()
+    assert not remove(pair["instance"])
+
+
+def test_interface_that_comes_back_is_fenced_by_the_next_apply(pair: Pair) -> None:
+    apply(pair)
+    with Links(pair["instance"]) as links:
+        links.delete_link("eth0")
+    apply(pair)
+    with Links(pair["peer"]) as links:
+        links.add_veth("eth0", pair["instance"], "eth0", mac_of("eni-a"))
+    assert apply(pair).fenced == ("eth0",)
+    for role in HERE:
+        with Links(pair[role]) as links:
+            links.add_address(InterfaceAddress("eth0", Address.parse(HERE[role][0]), 24))
+            links.set_up("eth0")
+    assert apply(pair).changed is False
+    chain = nft(pair["instance"], f"list chain netdev sgdataplane {BASE}")
+    assert 'device "eth0"' in chain
+    assert str(mac_of("eni-a")) in chain
+
+
+def test_interface_that_is_not_there_yet_is_not_fenced_and_said_so(namespace: str) -> None:
+    report = enforce(namespace, ONE, settings=QUICK)
+    assert report.fenced == ()
+    with LibnftKernel(namespace) as kernel:
+        assert not kernel.inventory(TABLE, NETDEV).exists
+        assert kernel.inventory(TABLE).exists
