@@ -7,7 +7,8 @@ Must not know rules of users, or what the kernel holds now.
     prerouting      -150    ingress: after conntrack (-200), before DNAT      source
     postrouting      150    egress: after SNAT (100), what is on the wire     destination
 
-    <hook>            base chain, names the epoch: sessions accepted in it pass; all else goes to the entry
+    <hook>            base chain, names the epoch: sessions accepted in it pass; all else, and AH over IPv6, goes to
+                      the entry
     <hook>-entry      ICMP errors to <hook>-related; lo and internal interfaces pass; an ENI's interface to its chain
     <hook>-related    names the epoch: ICMP errors of sessions accepted in it
     <side>-accept     names the epoch: marks the session, accepts        <side>-refuse   unmarks it, drops
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from sgdataplane.compiler.marks import HALF, accepted_mark, other_half
-from sgdataplane.net.values import Direction
+from sgdataplane.net.values import AH, Direction
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     ACCEPT,
@@ -36,6 +37,7 @@ from sgdataplane.nft.ir import (
     KeyType,
     Map,
     Match,
+    Nfproto,
     Range,
     Rule,
     SetMark,
@@ -76,6 +78,11 @@ def is_value(asked: Field, *values: int | str) -> Match:
     return Match(asked, tuple(Range.of(value) for value in sorted(values)))
 
 
+# Over IPv6, what conntrack takes for a packet's session is that of what is behind an authentication header, whereas
+# rules see the header's own number, 51. So such a packet never profits from a session, nor ever marks one as accepted.
+IS_BEHIND_AH = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV6))
+
+
 def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
     """Whose policy speaks for a packet: an opening packet answers to its hook's direction, a reply to the other."""
     return hook if ct_direction is CtDirection.ORIGINAL else hook.other
@@ -108,8 +115,10 @@ def _base(hook: Direction, known: Sequence[tuple[Statement, ...]], secret: int) 
     """`new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries
     its session's entry, and what a helper expects inherits the mark; neither was accepted itself."""
     is_own = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
+    to_entry = goto(f"{hook.value}-entry")
     rules = [rule(*session, is_own, *_passing(hook, secret)) for session in known]
-    return Chain(hook.value, (*rules, rule(goto(f"{hook.value}-entry")), drop(hook, "unknown-interface")), HOOKS[hook])
+    end = drop(hook, "unknown-interface")
+    return Chain(hook.value, (rule(*IS_BEHIND_AH, to_entry), *rules, rule(to_entry), end), HOOKS[hook])
 
 
 def _related(hook: Direction, known: Sequence[tuple[Statement, ...]]) -> Chain:
@@ -132,17 +141,21 @@ def entry_chain(hook: Direction, internal: Sequence[str]) -> Chain:
 def _accept_chain(side: Direction, ifnames: Sequence[str], epoch: int, secret: int) -> Chain:
     """Mark the session as accepted by this side of the packet's ENI. The ENI is the interface that the packet leaves
     by, if it has one already (it is at the egress hook), else the one that it came by."""
+    behind_ah = [
+        *(rule(*IS_BEHIND_AH, is_value(Field.OIFNAME, i), *_passing(Direction.EGRESS, secret)) for i in ifnames),
+        rule(*IS_BEHIND_AH, ACCEPT),
+    ]
     rules = [
         rule(is_value(INTERFACE[hook], ifname), SetMark(other_half(side), mark), *_passing(hook, secret))
         for hook in (Direction.EGRESS, Direction.INGRESS)
         for ifname, mark in ((ifname, accepted_mark(side, epoch, slot)) for slot, ifname in enumerate(ifnames))
     ]
-    return Chain(f"{side.value}-accept", (*rules, rule(DROP)))
+    return Chain(f"{side.value}-accept", (*behind_ah, *rules, rule(DROP)))
 
 
 def refuse_chain(side: Direction) -> Chain:
     """Unmark the session, so that nothing that belongs to it passes as accepted."""
-    return Chain(f"{side.value}-refuse", (rule(SetMark(other_half(side), 0), DROP),))
+    return Chain(f"{side.value}-refuse", (rule(*IS_BEHIND_AH, DROP), rule(SetMark(other_half(side), 0), DROP)))
 
 
 def midstream_chain() -> Chain:

@@ -150,7 +150,7 @@ class PortRange:
         return f"{self.first}/{self.last}"
 
 
-ICMP, TCP, UDP, GRE, ICMPV6 = 1, 6, 17, 47, 58
+ICMP, TCP, UDP, GRE, AH, ICMPV6 = 1, 6, 17, 47, 51, 58
 PORT_PROTOCOLS = (TCP, UDP)
 _NAMES = {"icmp": ICMP, "tcp": TCP, "udp": UDP, "gre": GRE, "icmpv6": ICMPV6}
 _NUMBERS = {number: name for name, number in _NAMES.items()}

@@ -12,7 +12,7 @@ import pytest
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.marks import EPOCH_FIELDS, HALF, LAST_EPOCH, MAX_LINKS, accepted_mark
 from sgdataplane.model.options import DEFAULTS
-from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Direction
+from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Address, Direction
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import CtDirection, CtState, Field, Key, Table
 from sgdataplane.policy.resolve import resolve
@@ -26,7 +26,11 @@ FAR, OWN0, OWN1 = (Address.parse(text).value for text in ("8.8.8.8", "10.0.0.1",
 @lru_cache(maxsize=1)
 def table() -> Table:
     groups = [
-        make_group("sg-0", ["ingress tcp 80/80 from 0.0.0.0/0", "egress all to 8.8.8.0/24"], advanced=True),
+        make_group(
+            "sg-0",
+            ["ingress tcp 80/80 from 0.0.0.0/0", "ingress 51 from 2001:4860::/32", "egress all to 8.8.8.0/24"],
+            advanced=True,
+        ),
         make_group("sg-1", ["egress all to 0.0.0.0/0"], advanced=True),
     ]
     enis = [make_eni("eni-0", "10.0.0.1 2001:db8::1", "sg-0"), make_eni("eni-1", "10.0.0.2", "sg-1")]
@@ -137,6 +141,19 @@ ROWS: list[tuple[str, Direction, str, dict[str, Key], str, int | None]] = [
     ("internal interface passes", OUT, "docker0", {"ip_saddr": 5}, "accept", None),
     ("internal interfaces by their beginning", IN, "veth12", {}, "accept", None),
     ("what only begins like one doesn't", IN, "docker01", {}, "drop", None),
+]
+AH_PACKET: dict[str, Key] = {
+    "l4proto": AH,
+    "nfproto": 10,
+    "ip6_saddr": Address.parse("2001:4860::8888").value,
+    "ip6_daddr": Address.parse("2001:db8::1").value,
+}
+REFUSED_AH = AH_PACKET | {"ip6_saddr": 1}
+AH_OVER_IPV4: dict[str, Key] = {"l4proto": AH, "ip_saddr": OWN1}
+ROWS += [
+    ("AH over IPv6 has no part in the session behind it", IN, "eth0", REFUSED_AH | {"ct_mark": mark(IN)}, "drop", None),
+    ("and marks none where a rule takes AH", IN, "eth0", AH_PACKET, "accept", None),
+    ("AH over IPv4 is a session of its own", OUT, "eth1", AH_OVER_IPV4, "accept", mark(OUT, slot=1)),
 ]
 ICMP_ERROR: dict[str, Key] = {"ct_state": CtState.RELATED, "l4proto": ICMP, "icmp_type": 3}
 ICMP6_ERROR: dict[str, Key] = {
