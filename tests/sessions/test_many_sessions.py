@@ -43,16 +43,17 @@ class RecordingKernel(LibnftKernel):
 
     def run(self, transaction: Transaction) -> None:
         super().run(transaction)
-        self.log += [*(without_generation(line) for line, _ in transaction.lines()), "commit"]
+        self.log += [*(without_own_numbers(line) for line, _ in transaction.lines()), "commit"]
 
     def settle(self) -> None:
         super().settle()
         self.log.append("settle")
 
 
-def without_generation(line: str) -> str:
-    """The line without the number of the commit: in the stamp, and in the names of a copy."""
-    return re.sub(r"0x00000005 : 0x[0-9a-f]+|(?<=[\w-])\.\d+\b", "", line)
+def without_own_numbers(line: str) -> str:
+    """The line without what is each table's own: the number of the commit, in the stamp and in the names of a copy, and
+    the secret of the fence."""
+    return re.sub(r"0x0000000[56] : 0x[0-9a-f]+|meta mark set 0x[0-9a-f]+|(?<=[\w-])\.\d+\b", "", line)
 
 
 @dataclass
