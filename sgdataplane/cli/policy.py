@@ -106,29 +106,33 @@ def policy_stage(state: CloudState, interfaces: Mapping[str, str]) -> str:
 
 
 def ir_stage(state: CloudState, interfaces: Mapping[str, str]) -> str:
-    """The table as the compiler's values."""
+    """The tables as the compiler's values."""
     from pprint import pformat
 
-    return pformat(compiled(state, interfaces), width=120) + "\n"
+    return "".join(pformat(table, width=120) + "\n" for table in compiled(state, interfaces))
 
 
 def text_stage(state: CloudState, interfaces: Mapping[str, str]) -> str:
     """What `nft -f` takes."""
     from sgdataplane.nft.text import render_table
 
-    return render_table(compiled(state, interfaces))
+    return "".join(render_table(table) for table in compiled(state, interfaces))
 
 
 STAGES = {"policy": policy_stage, "ir": ir_stage, "text": text_stage}
 
 
-def compiled(state: CloudState, interfaces: Mapping[str, str]) -> Table:
-    """The table of one namespace, under the default options."""
-    from sgdataplane.compiler.compile import compile_policy
+def compiled(state: CloudState, interfaces: Mapping[str, str]) -> tuple[Table, Table]:
+    """The tables of one namespace, policy and fence, under the default options. The secret mark, which is random where
+    a policy is put in force, is a fixed one here, so that the same state gives the same bytes."""
+    from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy
+    from sgdataplane.compiler.fence import PLACEHOLDER, compile_fence
     from sgdataplane.model.options import DEFAULTS
     from sgdataplane.policy.resolve import resolve
 
-    return compile_policy(resolve(state, interfaces, DEFAULTS), DEFAULTS)
+    policy = compile_policy(resolve(state, interfaces, DEFAULTS), DEFAULTS, FIRST_EPOCH, PLACEHOLDER)
+    enis = {ifname: state.eni[eni_id] for eni_id, ifname in interfaces.items()}
+    return policy, compile_fence(enis, DEFAULTS, PLACEHOLDER)
 
 
 def run_explain(arguments: argparse.Namespace) -> int:

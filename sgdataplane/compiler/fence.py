@@ -73,12 +73,12 @@ def _table(enis: Mapping[str, Eni], options: Options, secret: int) -> Table:
 
 
 def _base(ifname: str, eni: Eni, others: Chain, secret: int) -> Chain:
-    """No set without a name: it changes in place (content.py). The type is asked twice, of the frame and of the kernel,
-    which believes whoever sends a frame."""
+    """No set without a name: it changes in place (content.py). The type is asked, since a route can put labels in front
+    of what the policy has seen (`encap mpls`)."""
     approved = is_value(Field.PACKET_MARK, secret), Match(Field.ROUTE_REALM, (Range.of(NO_REALM),), negate=True)
     rules = (
         _drop("other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True)),
-        *(rule(*_of_type(kind), *approved, ACCEPT) for kind in (IPV4, IPV6)),
+        *(rule(is_value(Field.ETHER_TYPE, kind), *approved, ACCEPT) for kind in (IPV4, IPV6)),
         rule(goto(others.name)),
         _drop("other"),
     )
@@ -134,6 +134,7 @@ def _arp(eni: Eni, own: Iterable[Prefix]) -> tuple[Rule, ...]:
 
 
 def _of_type(kind: int) -> tuple[Statement, Statement]:
+    """What the frame says of itself, and what the kernel, which believes whoever sends a frame, reads it as."""
     return is_value(Field.ETHER_TYPE, kind), is_value(Field.PROTOCOL, kind)
 
 

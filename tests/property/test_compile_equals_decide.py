@@ -20,11 +20,11 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.interp import Outcome, run
-from sgdataplane.nft.ir import Table
+from sgdataplane.nft.ir import Table, VerdictKind
 from sgdataplane.policy.resolve import Cause, resolve
 from tests.support import gen, wire
 
-EPOCH = 7
+EPOCH, SECRET = 7, 0x12345678
 JUDGED = {f"{direction.value}-{end}" for direction in Direction for end in ("accept", "refuse")}
 STATES_PER_SHARD, PACKETS = 250, 200
 SHARDS = 8  # 8 x 250 states x 200 packets
@@ -35,7 +35,7 @@ def compiled(state: CloudState, options: Options) -> dict[str, tuple[Table, str]
     tables: dict[str, tuple[Table, str]] = {}
     for enis in state.enis_of_instance.values():
         interfaces = {eni.network_interface_id: f"eth{index}" for index, eni in enumerate(enis)}
-        table = compile_policy(resolve(state, interfaces, options), options, EPOCH)
+        table = compile_policy(resolve(state, interfaces, options), options, EPOCH, SECRET)
         tables |= {eni_id: (table, ifname) for eni_id, ifname in interfaces.items()}
     return tables
 
@@ -58,7 +58,14 @@ def check_opening(table: Table, ifname: str, packet: Packet, decision: Decision)
     assert set(outcome.counters) <= expected_counters(packet, decision), (packet, decision, outcome)
     assert len(outcome.counters) == 1, (packet, decision, outcome)
     assert outcome.lookups <= 8, (packet, outcome)
+    check_approval(packet.direction, outcome)
     return outcome
+
+
+def check_approval(hook: Direction, outcome: Outcome) -> None:
+    """The fence's mark: on all that leaves, and on nothing else."""
+    leaves = hook is Direction.EGRESS and outcome.verdict is VerdictKind.ACCEPT
+    assert outcome.packet_mark == (SECRET if leaves else 0), outcome
 
 
 def check_reply(table: Table, ifname: str, packet: Packet, decision: Decision) -> None:
@@ -69,6 +76,7 @@ def check_reply(table: Table, ifname: str, packet: Packet, decision: Decision) -
     assert outcome.verdict.value == decision.verdict.value, (packet, decision, outcome)
     accepted = accepted_mark(packet.direction, EPOCH, slot)
     assert outcome.mark == (accepted if decision.verdict is Verdict.ACCEPT else 0), (packet, outcome)
+    check_approval(packet.direction.other, outcome)
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

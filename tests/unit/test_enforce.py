@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.compiler.compile import with_epoch
+from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.marks import LAST_EPOCH
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import ALL_EPOCHS, SECOND_HALF, Desired, Settings, apply, compiled
-from sgdataplane.errors import KernelError
+from sgdataplane.errors import KernelError, UnsupportedError
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.fake import FakeKernel
@@ -247,3 +248,76 @@ def test_timeouts_of_an_eni_are_scaled_with_the_rest(
 def test_same_policy_has_the_same_digest_at_every_epoch() -> None:
     digests = {stamp_of(with_epoch(compiled(ONE), epoch)).digest for epoch in (1, 2, LAST_EPOCH)}
     assert len(digests) == 1
+
+
+# the fence
+
+
+class WithoutEgressHook(FakeKernel):
+    """Refuses base chains at the netdev egress hook, as kernels before 5.16 do."""
+
+    def check(self, transaction: Transaction) -> None:
+        if transaction.family == NETDEV:
+            raise UnsupportedError("add chain netdev ...", "a kernel that has it")
+        super().check(transaction)
+
+
+def test_kernel_that_can_not_fence_is_told_so_and_nothing_is_changed() -> None:
+    kernel = WithoutEgressHook(["eth0"])
+    with pytest.raises(UnsupportedError, match=r"egress hook.*Linux 5\.16.*CONFIG_NETFILTER_EGRESS"):
+        apply(kernel, Sessions(kernel), ONE, None, REVOKE)
+    assert not kernel.inventory(TABLE).exists
+    assert apply(kernel, Sessions(kernel), ONE, None, replace(REVOKE, fence=False)).fenced == ()
+
+
+class InOrder(FakeKernel):
+    """Notes the family of each commit, and each settling."""
+
+    def __init__(self) -> None:
+        super().__init__(["eth0", "eth1"])
+        self.log: list[str] = []
+
+    def run(self, transaction: Transaction) -> None:
+        super().run(transaction)
+        self.log += [transaction.family] if transaction.operations else []
+
+    def settle(self) -> None:
+        super().settle()
+        self.log.append("settle")
+
+
+def test_first_fence_comes_after_the_marks_and_later_ones_before() -> None:
+    kernel = InOrder()
+    assert apply(kernel, Sessions(kernel), ONE, None, REVOKE).fenced == ("eth0",)
+    stage_and_switch = ["inet", "inet", "settle", NETDEV, NETDEV]
+    assert kernel.log == [*stage_and_switch, "inet"]  # the last one: the stamp
+    kernel.log.clear()
+    more = replace(ONE, interfaces={"eni-a": "eth1"})
+    assert apply(kernel, Sessions(kernel), more, ONE, REVOKE).fenced == ("eth1",)
+    assert "settle" in kernel.log
+    families = [entry for entry in kernel.log if entry != "settle"]
+    assert families.index("inet") > max(i for i, family in enumerate(families) if family == NETDEV)
+    kernel.log.clear()
+    assert not apply(kernel, Sessions(kernel), more, None, REVOKE).changed
+    assert kernel.log == []
+
+
+def test_fence_that_lost_a_chain_with_its_interface_is_made_anew() -> None:
+    """Some kernels take the chain away with the interface, which is no commit."""
+    kernel = FakeKernel(["eth0"])
+    apply(kernel, Sessions(kernel), ONE, None, REVOKE)
+    held = kernel._tables[NETDEV, TABLE]
+    good = kernel.table(TABLE, NETDEV).chains
+    del held.chains["egress.eth0"]
+    assert apply(kernel, Sessions(kernel), ONE, None, REVOKE).changed
+    assert kernel.table(TABLE, NETDEV).chains == good
+
+
+def test_secret_outlives_the_table_of_the_policy() -> None:
+    """The fence that stands asks for it."""
+    kernel = FakeKernel(["eth0"])
+    apply(kernel, Sessions(kernel), ONE, None, REVOKE)
+    secret = stamp_of(kernel.table(TABLE)).secret
+    kernel.run(Transaction(TABLE, (Operation(Verb.DELETE, Kind.TABLE, kernel.table(TABLE)),)))
+    apply(kernel, Sessions(kernel), ONE, None, REVOKE)
+    assert stamp_of(kernel.table(TABLE)).secret == stamp_of(kernel.table(TABLE, NETDEV)).secret == secret != 0

@@ -1,0 +1,150 @@
+"""The fence, frame by frame, and what its names and its stamp depend on. Real frames: tests/fence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sgdataplane.compiler.compile import compile_policy, with_epoch
+from sgdataplane.compiler.fence import CAUSES, PLACEHOLDER, compile_fence
+from sgdataplane.compiler.skeleton import EGRESS_PASS, applied
+from sgdataplane.model.options import DEFAULTS
+from sgdataplane.net.values import Address
+from sgdataplane.nft.interp import run
+from sgdataplane.nft.ir import CtDirection, CtState, Field, Hook, Key, Table
+from sgdataplane.nft.snapshot import stamp_of
+from sgdataplane.nft.text import add_chain, render_table
+from sgdataplane.policy.resolve import resolve
+from tests.support.builders import make_eni, make_group, make_state
+
+SECRET, MAC = 0xABCDEF01, 0x00163E000001
+IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
+ENI = make_eni("eni-a", "10.0.0.1 10.0.16.0/28 2001:db8::1", "sg-a", mac_address="00:16:3e:00:00:01")
+POLICY = resolve(make_state([make_group("sg-a")], [ENI]), {"eni-a": "eth0"}, DEFAULTS, ("docker0",))
+FENCE = compile_fence({"eth0": ENI}, DEFAULTS, SECRET)
+
+
+def ip(text: str) -> int:
+    return Address.parse(text).value
+
+
+def frame(kind: int, **fields: Key) -> dict[Field, Key]:
+    base: dict[Field, Key] = {Field.ETHER_SADDR: MAC, Field.ETHER_TYPE: kind, Field.PROTOCOL: kind}
+    return base | {Field[name.upper()]: value for name, value in fields.items()}
+
+
+def arp(**fields: Key) -> dict[Field, Key]:
+    shape: dict[str, Key] = {"arp_htype": 1, "arp_ptype": IPV4, "arp_hlen": 6, "arp_plen": 4, "arp_operation": 1}
+    return frame(ARP, **(shape | {"arp_sender_mac": MAC, "arp_sender_ip": ip("10.0.0.1")} | fields))
+
+
+def dhcp(**fields: Key) -> dict[Field, Key]:
+    shape: dict[str, Key] = {"ip_saddr": 0, "ip_daddr": ip("255.255.255.255"), "ip_fragment": 0, "l4proto": 17}
+    return frame(IPV4, **(shape | {"th_sport": 68, "th_dport": 67} | fields))
+
+
+APPROVED: dict[str, Key] = {"packet_mark": SECRET, "route_realm": 0}
+ROWS: list[tuple[str, dict[Field, Key], str]] = [
+    ("approved", frame(IPV4, **APPROVED), ""),
+    ("approved6", frame(IPV6, **APPROVED), ""),
+    ("approved-but-another's-mac", frame(IPV4, **APPROVED, ether_saddr=MAC + 1), "other-mac"),
+    ("approved-and-then-labelled", frame(0x8847, **APPROVED), "other"),
+    ("marked-but-not-routed", frame(IPV4, packet_mark=SECRET), "unapproved"),
+    ("routed-but-not-marked", frame(IPV4, route_realm=0), "unapproved"),
+    ("other-mark", frame(IPV6, packet_mark=SECRET ^ 1, route_realm=0), "unapproved"),
+    ("own-arp", arp(), ""),
+    ("arp-of-a-delegated-prefix", arp(arp_sender_ip=ip("10.0.16.3")), ""),
+    ("arp-probe", arp(arp_sender_ip=0), ""),
+    ("arp-of-another", arp(arp_sender_ip=ip("10.0.0.2")), "arp-claim"),
+    ("arp-with-another's-mac", arp(arp_sender_mac=MAC + 1), "arp-claim"),
+    ("arp-read-as-ip", arp(protocol=IPV4), "arp-claim"),
+    ("dhcp", dhcp(), ""),
+    ("dhcp-in-a-fragment", dhcp(ip_fragment=0x2000), "unapproved"),
+    ("dhcp-to-elsewhere", dhcp(ip_daddr=ip("10.0.0.2")), "unapproved"),
+    ("dhcp-read-as-something-else", dhcp(protocol=0x88B5), "unapproved"),
+    ("802.1q", frame(0x8100), "tagged"),
+    ("802.1ad", frame(0x88A8), "tagged"),
+    ("eapol", frame(0x888E), "other"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "cause"), ROWS, ids=[row[0] for row in ROWS])
+def test_frame(name: str, fields: dict[Field, Key], cause: str) -> None:
+    outcome = run(FENCE, "egress.eth0", fields)
+    assert (outcome.verdict.value, outcome.counters) == (
+        ("drop", [f"fence.{cause}"]) if cause else ("accept", [])
+    ), name
+
+
+def test_every_cause_has_a_row() -> None:
+    assert {row[2] for row in ROWS} == {"", *CAUSES}
+
+
+def test_only_base_chains_and_the_stamp_know_the_secret() -> None:
+    other = compile_fence({"eth0": ENI}, DEFAULTS, PLACEHOLDER)
+    assert {chain.name for chain in FENCE.chains if chain.rules != other.chain[chain.name].rules} == {"egress.eth0"}
+    assert stamp_of(FENCE).digest == stamp_of(other).digest
+    assert (stamp_of(FENCE).secret, stamp_of(other).secret) == (SECRET, PLACEHOLDER)
+
+
+@pytest.mark.parametrize(
+    "eni",
+    [
+        pytest.param(replace(ENI, mac_address="00:16:3e:00:00:02"), id="mac"),
+        pytest.param(replace(ENI, private_ip_addresses=(Address.parse("10.0.0.9"),)), id="address"),
+    ],
+)
+def test_digest_tells_what_the_fence_depends_on(eni: object) -> None:
+    changed = compile_fence({"eth0": eni}, DEFAULTS, SECRET)  # type: ignore[dict-item]
+    assert stamp_of(changed).digest != stamp_of(FENCE).digest
+
+
+def test_each_interface_has_its_base_chain_on_its_device() -> None:
+    two = compile_fence({"eth0": ENI, "eth1": replace(ENI, mac_address="00:16:3e:00:00:02")}, DEFAULTS, SECRET)
+    hooks = {chain.name: chain.hook for chain in two.chains if chain.hook}
+    assert hooks == {f"egress.eth{n}": Hook("egress", 0, f"eth{n}") for n in (0, 1)}
+    text = add_chain(two, two.chain["egress.eth1"])
+    assert text.endswith('{ type filter hook egress device "eth1" priority 0; policy drop; }')
+
+
+# the policy's side: who gets the mark
+
+
+def policy(secret: int) -> Table:
+    return compile_policy(POLICY, DEFAULTS, 3, secret)
+
+
+def test_secret_moves_like_the_epoch_and_changes_no_digest() -> None:
+    first, second = policy(SECRET), policy(PLACEHOLDER)
+    changed = {chain.name for chain in first.chains if chain.rules != second.chain[chain.name].rules}
+    assert changed == {"egress", EGRESS_PASS, "ingress-accept", "egress-accept"}
+    assert stamp_of(first).digest == stamp_of(second).digest == stamp_of(policy(0)).digest
+    assert with_epoch(first, 3, PLACEHOLDER) == second
+    assert f"{SECRET:#010x}" not in render_table(policy(0))
+    assert policy(0).map["applied"] == applied(3, stamp_of(first).digest, 0)
+
+
+@pytest.mark.parametrize(
+    ("hook", "fields", "expected"),
+    [
+        pytest.param("egress", {Field.OIFNAME: "eth0"}, SECRET, id="leaves-by-an-eni"),
+        pytest.param("egress", {Field.OIFNAME: "lo"}, 0, id="loopback"),
+        pytest.param("egress", {Field.OIFNAME: "docker0"}, 0, id="internal"),
+        pytest.param("ingress", {Field.IIFNAME: "docker0"}, 0, id="comes-from-an-internal-one"),
+    ],
+)
+def test_only_what_leaves_by_an_eni_is_marked(hook: str, fields: dict[Field, Key], expected: int) -> None:
+    packet: dict[Field, Key] = {
+        Field.NFPROTO: 2,
+        Field.IP_SADDR: ip("10.0.0.1"),
+        Field.IP_DADDR: ip("8.8.8.8"),
+        Field.L4PROTO: 17,
+        Field.TH_SPORT: 1,
+        Field.TH_DPORT: 2,
+        Field.CT_STATE: CtState.NEW,
+        Field.CT_DIRECTION: CtDirection.ORIGINAL,
+        Field.CT_MARK: 0,
+    }
+    outcome = run(policy(SECRET), hook, packet | fields)
+    assert (outcome.verdict.value, outcome.packet_mark) == ("accept", expected)
