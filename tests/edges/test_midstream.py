@@ -194,7 +194,7 @@ def test_what_somebody_put_among_the_windows_for_good_is_gone_after_a_resync(sce
 def test_a_download_of_an_untracked_session_waits_for_the_next_word_of_its_client(
     make_lab_name: Callable[[], str],
 ) -> None:
-    """Only what `near` sends tells whose session it is: until then the server's segments are judged as what comes in."""
+    """Only what `near` sends tells whose session it is: until then the server's segments are judged as new."""
     with running_scene(make_lab_name()) as made, ExitStack() as stack:
         scene = replace(made, stack=stack)
         near, outside = scene.connect(scene.near, scene.outside, Family.IPV4, 443)
