@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
-from sgdataplane.cli.output import Progress, print_json
+from sgdataplane.cli.output import Progress, paint, print_json
 
 if TYPE_CHECKING:
-    from sgdataplane.lab.manage import Enforcer, EnforceRequest
+    from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
 
 T = TypeVar("T")
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
@@ -122,14 +122,14 @@ def run_up(arguments: argparse.Namespace) -> int:
 def run_apply(arguments: argparse.Namespace) -> int:
     """Change the lab."""
     _require_root(arguments)
-    from sgdataplane.lab import manage
+    from sgdataplane.lab import manage, report
     from sgdataplane.lab.policy import enforce_policy
     from sgdataplane.statefile import load
 
     state = load(arguments.state).state
     with Progress("changing", len(state.instances)) as progress:
         lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress))
-    print(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs")
+    print(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs{report.scale_note(lab)}")
     return Exit.DONE
 
 
@@ -157,16 +157,30 @@ def run_down(arguments: argparse.Namespace) -> int:
 
 
 def run_status(arguments: argparse.Namespace) -> int:
-    """Say who is where."""
+    """Say who is where; on stderr, whose conntrack table has no room."""
     _require_root(arguments)
     from sgdataplane.lab import manage, report
 
     lab = manage.look(arguments.name)
+    _complain(lab)
     if arguments.json:
         print_json(report.status_as_json(lab))
     else:
         print(report.status_as_text(lab))
     return Exit.DONE
+
+
+def _complain(lab: Lab) -> None:
+    """A warning for each instance that refuses sessions for want of room, or has, or soon will."""
+    from sgdataplane.host import netns
+    from sgdataplane.observe.conntrack import read_table_use
+
+    for node in lab.topology.nodes:
+        if node.is_instance:
+            with netns.inside(node.netns):
+                complaint = read_table_use().complaint
+            if complaint:
+                print(f"{paint('warning:', 'yellow', sys.stderr)} {node.name}: {complaint}", file=sys.stderr)
 
 
 def run_exec(arguments: argparse.Namespace) -> int:
@@ -203,9 +217,9 @@ def run_probe(arguments: argparse.Namespace) -> int:
     with manage.watch(arguments.name) as lab:
         (cell,) = asyncio.run(matrix.run_probes(lab, ends.find_probes(lab, asked)[:1]))
     if arguments.json:
-        print_json(cell_as_json(cell))
+        print_json({**cell_as_json(cell), "time_scale": lab.record.time_scale})
     else:
-        print(report.probe_as_text(cell))
+        print(report.probe_as_text(cell, report.scale_note(lab)))
     return Exit.DONE if cell.agrees else Exit.NO
 
 
@@ -224,7 +238,7 @@ def run_matrix(arguments: argparse.Namespace) -> int:
         with Progress("probing", len(probes)) as progress:
             cells = asyncio.run(matrix.run_probes(lab, probes, lambda _: progress.advance()))
     if arguments.json:
-        print_json(report.matrix_as_json(cells, time.monotonic() - began))
+        print_json(report.matrix_as_json(cells, time.monotonic() - began, lab.record.time_scale))
     else:
-        print(report.matrix_as_text(cells))
+        print(report.matrix_as_text(cells, report.scale_note(lab)))
     return Exit.DONE if all(cell.agrees for cell in cells) else Exit.NO

@@ -39,7 +39,8 @@ IF_TRACKED = {
     "nf_conntrack_dccp_timeout_timewait": OTHERS,
 }
 # Opening and closing sessions keep the kernel's own limits, here its defaults (nf_conntrack_proto_tcp.c): written
-# only to scale them.
+# only to scale them. So what a namespace had before it was scaled is not what it gets back by a scale of 1: a lab has
+# one scale for life.
 KERNELS_OWN = {
     "nf_conntrack_tcp_timeout_syn_sent": 120,
     "nf_conntrack_tcp_timeout_syn_recv": 60,

@@ -64,7 +64,7 @@ def _show(folder: Path, lab_name: str) -> int:
 def _print_step(number: int, result: StepResult) -> None:
     print(f"\nStep {number}: {result.step.title}\n")
     print(report.status_as_text(result.lab), end="\n\n")
-    print(report.matrix_as_text(result.matrix))
+    print(report.matrix_as_text(result.matrix, report.scale_note(result.lab)))
     rows = len(result.step.rows)
     print(f"{rows} expectations of the scenario, {'some not met:' if result.mistakes else 'all met'}")
     for mistake in result.mistakes:

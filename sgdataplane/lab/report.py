@@ -49,9 +49,13 @@ def status_as_text(lab: Lab) -> str:
     rows = [row for node in lab.topology.nodes for row in _status_rows(lab, node)]
     nodes = render_table(("NODE", "NAMESPACE", "INTERFACE", "ENI", "GROUPS", "ADDRESSES"), rows)
     routers = "\n".join(f"router of {router.vpc_id}: {router.netns}" for router in lab.topology.routers)
-    scale = f", timeouts times {lab.record.time_scale:g}" if lab.record.time_scale != 1.0 else ""
-    head = f"lab {lab.record.name}: policy enforced in placement {lab.record.placement}{scale}"
+    head = f"lab {lab.record.name}: policy enforced in placement {lab.record.placement}{scale_note(lab)}"
     return "\n".join(part for part in (head, nodes, routers) if part)
+
+
+def scale_note(lab: Lab) -> str:
+    """What every report of a lab says if its timeouts aren't the real ones."""
+    return f", timeouts times {lab.record.time_scale:g}" if lab.record.time_scale != 1.0 else ""
 
 
 def _status_rows(lab: Lab, node: Node) -> Iterator[tuple[str, ...]]:
@@ -65,11 +69,11 @@ def _status_rows(lab: Lab, node: Node) -> Iterator[tuple[str, ...]]:
         yield (*node_columns, interface.ifname, interface.eni_id or "-", ",".join(groups) or "-", " ".join(addresses))
 
 
-def probe_as_text(cell: Cell) -> str:
-    """One probe: who, what, expected beside observed, and why."""
+def probe_as_text(cell: Cell, note: str = "") -> str:
+    """One probe: who, what, expected beside observed, and why. `note`: see scale_note."""
     expected, observed = cell.expected, cell.observed
     lines = (
-        f"{_end(cell.probe.source)} -> {_end(cell.probe.target)} {cell.probe.service}",
+        f"{_end(cell.probe.source)} -> {_end(cell.probe.target)} {cell.probe.service}{note}",
         f"  expected: {_outcome(expected.verdict, expected.where)} by {rule_text(expected.decision)}",
         f"  observed: {_outcome(observed.verdict, observed.where)} ({'; '.join(observed.evidence)})",
     )
@@ -84,18 +88,20 @@ def _end(end: End) -> str:
     return f"{end.node} {end.address}"
 
 
-def matrix_as_json(cells: Sequence[Cell], seconds: float) -> dict[str, object]:
-    """All cells with the keys of cli.md, and how many disagree."""
+def matrix_as_json(cells: Sequence[Cell], seconds: float, time_scale: float = 1.0) -> dict[str, object]:
+    """All cells with the keys of cli.md, how many disagree, and what the lab's timeouts are multiplied by."""
     disagreements = sum(not cell.agrees for cell in cells)
     return {
         "cells": [cell_as_json(cell) for cell in cells],
         "disagreements": disagreements,
         "seconds": round(seconds, 3),
+        "time_scale": time_scale,
     }
 
 
-def matrix_as_text(cells: Sequence[Cell]) -> str:
-    """A truth table, a line per pair of ends and a column per service, then every disagreement with its evidence."""
+def matrix_as_text(cells: Sequence[Cell], note: str = "") -> str:
+    """A truth table, a line per pair of ends and a column per service, then every disagreement with its evidence.
+    `note`: see scale_note."""
     services = tuple(dict.fromkeys(_column(cell) for cell in cells))
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for cell in cells:
@@ -103,7 +109,7 @@ def matrix_as_text(cells: Sequence[Cell]) -> str:
     rows = [(*ends, *(marks.get(service, "") for service in services)) for ends, marks in lines.items()]
     wrong = [cell for cell in cells if not cell.agrees]
     parts = [
-        "expected/observed: A accept, - drop, ? unknown; ! marks a disagreement",
+        f"expected/observed: A accept, - drop, ? unknown; ! marks a disagreement{note}",
         render_table(("FROM", "TO", *services), rows),
         *(f"{paint('!', 'red')} {_title(cell)}: {explain_cell(cell)}" for cell in wrong),
         summary(cells),

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import errno
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +28,7 @@ from tests.support.conntrack import fill
 
 pytestmark = pytest.mark.traffic
 
+ROOT = Path(__file__).parents[2]
 MOST = 1 << 19  # a machine with more room than that is none to fill
 
 
@@ -39,6 +43,12 @@ def strangers() -> Iterator[SessionTuple]:
     for number in range(MOST):
         host, port = divmod(number, 60_000)
         yield SessionTuple(TCP, Address(32, (192 << 24) + host), near, 1024 + port, 80)
+
+
+def status_errors(lab: str) -> str:
+    """What `sgdp lab status` says on stderr."""
+    command = [sys.executable, "-m", "sgdataplane", "lab", "status", "--name", lab]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stderr
 
 
 def test_counts_are_those_of_the_namespace(scene: Scene) -> None:
@@ -76,6 +86,7 @@ def test_a_full_table_refuses_new_sessions_and_keeps_old_ones(make_lab_name: Cal
                 sender.send(b".")
                 assert receiver.recv(1) == b"."
         assert use_of(scene).complaint.startswith(f"the conntrack table is full ({limit} of {limit} sessions)")
+        assert "warning: i-a: the conntrack table is full" in status_errors(scene.near.netns.removesuffix("-i-a"))
         scene.forget_all()
         server = scene.udp(scene.outside, Family.IPV4, 53)
         client.sendto(b"?", server.getsockname()[:2])
