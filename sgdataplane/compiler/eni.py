@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.skeleton import MIDSTREAM, accept, drop, fixed_counter, is_value
+from sgdataplane.compiler.skeleton import DESTINATION, MIDSTREAM, SOURCE, accept, drop, fixed_counter, is_value
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import ConnectionTracking
@@ -45,8 +45,6 @@ from sgdataplane.nft.ir import (
     rule,
 )
 
-SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
-DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.eni import DESTINATION, SOURCE, merged
-from sgdataplane.compiler.skeleton import TABLE, applied, is_value
+from sgdataplane.compiler.eni import merged
+from sgdataplane.compiler.skeleton import DESTINATION, SOURCE, TABLE, applied, is_value
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni

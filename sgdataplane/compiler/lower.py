@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from sgdataplane.compiler.classes import AddressClasses, RemoteSet, Segments, classify
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.diagram import Box, DiagramBuilder, Dim, Leaf, Node
+from sgdataplane.compiler.skeleton import DESTINATION, SOURCE
 from sgdataplane.errors import InternalError
 from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.values import Direction, Family
@@ -40,8 +41,6 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.policy.resolve import Cause, Permission, Profile, RemoteAddresses
 
-SADDR = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
-DADDR = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
 ADDRESS_TYPE = {Family.IPV4: KeyType.IPV4, Family.IPV6: KeyType.IPV6}
 
 
@@ -59,13 +58,13 @@ class View:
 
     @property
     def far(self) -> Field:
-        return (SADDR if self.hook is Direction.INGRESS else DADDR)[self.family]
+        return (SOURCE if self.hook is Direction.INGRESS else DESTINATION)[self.family]
 
     def field(self, dim: Dim) -> Field:
         if dim is Dim.PROTOCOL:
             return Field.L4PROTO
         if dim is Dim.LOCAL:
-            return (DADDR if self.hook is Direction.INGRESS else SADDR)[self.family]
+            return (DESTINATION if self.hook is Direction.INGRESS else SOURCE)[self.family]
         return Field.TH_DPORT if (dim is Dim.PORT) != self.is_reply else Field.TH_SPORT
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from sgdataplane.compiler.marks import HALF, accepted_mark, other_half
-from sgdataplane.net.values import AH, Direction
+from sgdataplane.net.values import AH, Direction, Family
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     ACCEPT,
@@ -52,6 +52,8 @@ from sgdataplane.nft.ir import (
 TABLE = "sgdataplane"
 HOOKS = {Direction.INGRESS: Hook("prerouting", -150), Direction.EGRESS: Hook("postrouting", 150)}
 INTERFACE = {Direction.INGRESS: Field.IIFNAME, Direction.EGRESS: Field.OIFNAME}
+SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
+DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
 LOOPBACK = "lo"
 APPLIED = "applied"  # the map that says what was applied: 0 -> epoch, 1..4 -> digest of the table, 6 -> secret
 SECRET_KEY = 6
