@@ -21,6 +21,7 @@ from scapy.packet import Packet
 from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import Tracked, list_tracked
+from sgdataplane.host.links import RTPROT_OURS
 from sgdataplane.lab import names
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import ConnectionTracking
@@ -139,12 +140,21 @@ class Scene:
         """Empty the conntrack table of `near`."""
         labs.run_in(self.near.netns, "conntrack", "-F")
 
-    def set_mtu(self, mtu: int, *, of_near: bool = False) -> None:
-        """Of the router's end of a link, and so of what the router will send into it; of both ends at `near`'s."""
-        link = self.near_link if of_near else self.outside_link
-        labs.run_in(self.router, "ip", "link", "set", link, "mtu", str(mtu))
-        if of_near:
-            labs.run_in(self.near.netns, "ip", "link", "set", IFNAME, "mtu", str(mtu))
+    def set_mtu(self, mtu: int) -> None:
+        """Of the way that the router takes to the host outside; its links stay as wide as they are, for a veth loses
+        what its peer sends above its own MTU, and whoever sent it hears nothing of that."""
+        for family, option in ((Family.IPV4, "-4"), (Family.IPV6, "-6")):
+            way = (self.outside.address(family), "dev", self.outside_link, "proto", str(RTPROT_OURS))
+            labs.run_in(self.router, "ip", option, "route", "change", *way, "mtu", str(mtu))
+        self._forget_paths()
+
+    def set_mtu_of_near(self, mtu: int) -> None:
+        """Of both ends of the link at `near`."""
+        labs.run_in(self.router, "ip", "link", "set", self.near_link, "mtu", str(mtu))
+        labs.run_in(self.near.netns, "ip", "link", "set", IFNAME, "mtu", str(mtu))
+        self._forget_paths()
+
+    def _forget_paths(self) -> None:
         for namespace in (self.near.netns, self.outside.netns, self.router):
             for option in ("-4", "-6"):
                 labs.run_in(namespace, "ip", option, "route", "flush", "cache")

@@ -84,13 +84,13 @@ def test_tcp_in_bulk_finds_its_way_through_a_small_link(scene: Scene, opener: st
 def test_tcp_in_bulk_comes_in_through_a_small_link(scene: Scene, family: Family) -> None:
     """The link at `near` is the small one: the router tells the sender outside, whom `near` then answers."""
     scene.enforce("ingress tcp 8000/8000 from any")
-    scene.set_mtu(SMALL_MTU, of_near=True)
+    scene.set_mtu_of_near(SMALL_MTU)
     try:
         outside, near = scene.connect(scene.outside, scene.near, family, 8000)
         transfer(outside, near)
         transfer(near, outside)
     finally:
-        scene.set_mtu(1500, of_near=True)
+        scene.set_mtu_of_near(1500)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=IDS)
