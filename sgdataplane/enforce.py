@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -20,10 +20,11 @@ from sgdataplane.compiler.skeleton import DEFAULT_WINDOW_MS, TABLE, dispatch_nam
 from sgdataplane.errors import KernelError, UnsupportedError
 from sgdataplane.host import netns
 from sgdataplane.host.marks import clear_mark_fields
+from sgdataplane.host.seed import seed_sessions
 from sgdataplane.host.timeouts import scaled, set_timeouts
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, ConnectionTracking
-from sgdataplane.net.values import Direction
+from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.delta import Change, Plan, plan, undo
 from sgdataplane.nft.ir import KeyType, Map, Table
 from sgdataplane.nft.kernel import DRY_RUN_MISSING, Kernel, LibnftKernel
@@ -64,8 +65,9 @@ class ApplyReport:
     """What an apply did. Operations count rules and elements one each, by step; `seconds` is all of it, compiling
     included. `is_refill`: what the kernel held was not trusted. `untracked`: timeouts that this kernel has no tracker
     for. `leftover`: what the kernel refused after the policy was in force, "" if nothing: the next apply tidies up.
-    `adopting`: interfaces whose adoption window this apply opened, for `adoption_window` seconds. `fenced`: interfaces
-    behind the fence; one that isn't there yet can't be. The fence's operations are among the others."""
+    `adopting`: interfaces whose adoption window this apply opened, for `adoption_window` seconds. `seeded`: their
+    running TCP sessions of which conntrack was told. `fenced`: interfaces behind the fence; one that isn't there yet
+    can't be. The fence's operations are among the others."""
 
     epoch: int
     staged: int
@@ -78,6 +80,7 @@ class ApplyReport:
     leftover: str = ""
     adopting: tuple[str, ...] = ()
     adoption_window: float = 0.0
+    seeded: int = 0
     fenced: tuple[str, ...] = ()
 
     @property
@@ -91,6 +94,9 @@ class Sessions(Protocol):
     def forget_epochs(self, epochs: range) -> int:
         """Take these epochs off every session, so that its next packet is judged; how many there were."""
 
+    def seed(self, own: Collection[Prefix]) -> int:
+        """Have those tracked that sockets with these addresses have running already; how many were not yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class KernelSessions:
@@ -101,6 +107,10 @@ class KernelSessions:
     def forget_epochs(self, epochs: range) -> int:
         with netns.inside(self.namespace):
             return clear_mark_fields(EPOCH_FIELDS, epochs)
+
+    def seed(self, own: Collection[Prefix]) -> int:
+        with netns.inside(self.namespace):
+            return seed_sessions(own)
 
 
 DEFAULT_SETTINGS = Settings()
@@ -151,6 +161,8 @@ def apply(
     if adopting:
         wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
     steps = plan(held, inventory, wanted)
+    # Now, since conntrack begins to work with the first rules that ask it, and takes who speaks first for the opener.
+    seeded = sessions.seed(_addresses(desired, adopting)) if adopting else 0
     leftover = _run(kernel, steps, is_live=inventory.exists)
     if stamp is None and inventory.exists:
         # Until now the rules have marked sessions with an epoch that nobody knows: it may be this one.
@@ -171,6 +183,7 @@ def apply(
         leftover=leftover,
         adopting=adopting,
         adoption_window=settings.adoption_window if adopting else 0.0,
+        seeded=seeded,
         fenced=fence.ifnames,
     )
 
@@ -186,6 +199,12 @@ def _newcomers(inventory: Inventory, table: Table) -> tuple[str, ...]:
     """The interfaces that no table here has known so far."""
     wanted = (str(ifname) for ifname, _ in table.map[dispatch_name(Direction.EGRESS)].elements)
     return tuple(sorted(ifname for ifname in wanted if ifname not in inventory.ifnames))
+
+
+def _addresses(desired: Desired, ifnames: Collection[str]) -> tuple[Prefix, ...]:
+    """All that the ENIs on these interfaces may send from."""
+    enis = (desired.state.eni[eni] for eni, ifname in desired.interfaces.items() if ifname in ifnames)
+    return tuple(prefix for eni in enis for prefix in eni.own_prefixes)
 
 
 def _is_same_links(inventory: Inventory, previous: Desired | None, desired: Desired) -> bool:

@@ -15,6 +15,7 @@ from typing import Self
 NETLINK_NETFILTER = 12
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
+NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
 NLM_F_DUMP_INTR = 0x10  # the kernel changed the list while it was being read
 NLA_F_NESTED = 0x8000
 NLA_TYPE_MASK = 0x3FFF
@@ -51,9 +52,9 @@ class Nfnetlink:
             return parse_attributes(payload[GENMSG.size :])
         raise ConnectionError("the kernel gave no answer")
 
-    def tell(self, kind: int, family: int, attributes: bytes) -> None:
-        """One request that is only acknowledged."""
-        self._send(kind, NLM_F_REQUEST | NLM_F_ACK, family, attributes)
+    def tell(self, kind: int, family: int, attributes: bytes, flags: int = 0) -> None:
+        """One request that is only acknowledged; `flags` besides those that ask for that."""
+        self._send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, family, attributes)
         for answer_kind, _, payload in self._receive():
             _raise_error(answer_kind, payload)
             return

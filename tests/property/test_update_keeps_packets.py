@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pytest
 from hypothesis import HealthCheck, event, given, seed, settings
@@ -14,7 +14,7 @@ from sgdataplane.compiler.marks import accepted_mark
 from sgdataplane.compiler.skeleton import APPLIED, TABLE
 from sgdataplane.enforce import Desired, Settings, apply, compiled
 from sgdataplane.model.state import CloudState
-from sgdataplane.net.values import Direction
+from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Field, Key, Table, VerdictKind
 from sgdataplane.nft.snapshot import stamp_of, with_generation
@@ -29,6 +29,9 @@ SHARDS, SEQUENCES, PACKETS = 4, 12, 60
 class NoSessions:
     def forget_epochs(self, epochs: range) -> int:
         return 0 * len(epochs)
+
+    def seed(self, own: Collection[Prefix]) -> int:
+        return 0 * len(own)
 
 
 def desired_of(state: CloudState) -> Desired:

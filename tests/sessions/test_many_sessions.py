@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pytest
 
 from sgdataplane.enforce import ApplyReport, KernelSessions, Settings, apply, remove
+from sgdataplane.net.values import Prefix
 from sgdataplane.nft.kernel import LibnftKernel
 from sgdataplane.nft.transaction import Transaction
 from tests.sessions.causes import CAUSES, Way
@@ -60,10 +61,14 @@ def without_own_numbers(line: str) -> str:
 class Untouched:
     """The door to the sessions, that nobody may use."""
 
-    asked: list[range] = field(default_factory=list)
+    asked: list[object] = field(default_factory=list)
 
     def forget_epochs(self, epochs: range) -> int:
         self.asked.append(epochs)
+        return 0
+
+    def seed(self, own: Collection[Prefix]) -> int:
+        self.asked.append(own)
         return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from sgdataplane.compiler.compile import with_adoption, with_epoch
 from sgdataplane.compiler.skeleton import ADOPTING, TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings, apply, compiled
 from sgdataplane.model.options import Options
-from sgdataplane.net.values import TCP, Address
+from sgdataplane.net.values import TCP, Address, Prefix
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.interp import run
@@ -18,21 +19,37 @@ from sgdataplane.nft.ir import TCP_ACK, CtDirection, CtState, Field, Key
 from sgdataplane.nft.snapshot import stamp_of
 from tests.support.builders import make_eni, make_group, make_state
 
+PAIRS = (Prefix.parse("10.0.9.0/24"),)
 STATE = make_state(
     [make_group("sg-a", ["egress tcp 80/80 from 8.8.8.0/24"], advanced=True)],
-    [make_eni("eni-0", "10.0.0.1", "sg-a"), make_eni("eni-1", "10.0.0.2", "sg-a")],
+    [make_eni("eni-0", "10.0.0.1", "sg-a"), make_eni("eni-1", "10.0.0.2", "sg-a", allowed_address_pairs=PAIRS)],
 )
 BOTH = Desired(STATE, {"eni-0": "eth0", "eni-1": "eth1"})
 ONE = replace(BOTH, interfaces={"eni-0": "eth0"})
 
 
-class NoSessions:
+class Sessions:
+    """One runs at each address, unknown to conntrack. Notes what it was to seed, and if there was a table then."""
+
+    def __init__(self, kernel: FakeKernel | None = None) -> None:
+        self.kernel, self.seeded = kernel or FakeKernel(), list[tuple[set[str], bool]]()
+
     def forget_epochs(self, epochs: range) -> int:
         return 0 * len(epochs)
 
+    def seed(self, own: Collection[Prefix]) -> int:
+        self.seeded.append((set(map(str, own)), self.kernel.inventory(TABLE).exists))
+        return len(own)
+
 
 def put(kernel: FakeKernel, desired: Desired, previous: Desired | None = None, **settings: object) -> ApplyReport:
-    return apply(kernel, NoSessions(), desired, previous, replace(Settings(), **settings))  # type: ignore[arg-type]
+    return put_with(Sessions(), kernel, desired, previous, **settings)
+
+
+def put_with(
+    sessions: Sessions, kernel: FakeKernel, desired: Desired, previous: Desired | None = None, **settings: object
+) -> ApplyReport:
+    return apply(kernel, sessions, desired, previous, replace(Settings(), **settings))  # type: ignore[arg-type]
 
 
 def opened(kernel: FakeKernel) -> set[str]:
@@ -59,6 +76,24 @@ def test_only_an_interface_that_is_new_gets_one_later(previous: Desired | None) 
     report = put(kernel, BOTH, previous, adoption_window=2.5)
     assert (report.adopting, report.is_refill) == (("eth1",), previous is None)
     assert opened(kernel) == {"eth1"}
+
+
+def test_sessions_of_new_interfaces_are_seeded_before_the_kernel_holds_a_rule() -> None:
+    kernel = FakeKernel()
+    sessions = Sessions(kernel)
+    assert put_with(sessions, kernel, ONE).seeded == 1
+    assert put_with(sessions, kernel, BOTH, ONE).seeded == 2
+    assert sessions.seeded == [({"10.0.0.1/32"}, False), ({"10.0.0.2/32", "10.0.9.0/24"}, True)]
+
+
+@pytest.mark.parametrize(("first", "window"), [(None, 0.0), (ONE, 30.0)], ids=["no window", "nothing new"])
+def test_without_a_window_to_open_nothing_is_seeded(first: Desired | None, window: float) -> None:
+    kernel = FakeKernel()
+    if first:
+        put(kernel, first)
+    sessions = Sessions(kernel)
+    assert put_with(sessions, kernel, ONE, first, adoption_window=window).seeded == 0
+    assert sessions.seeded == []
 
 
 @pytest.mark.parametrize("resync", [False, True], ids=["same", "refill"])

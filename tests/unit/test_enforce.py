@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import ALL_EPOCHS, SECOND_HALF, Desired, Settings, apply, compiled
 from sgdataplane.errors import KernelError, UnsupportedError
 from sgdataplane.model.state import ConnectionTracking
+from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.ir import Chain, KeyType, Map, rule
@@ -41,6 +43,9 @@ class Sessions:
     def forget_epochs(self, epochs: range) -> int:
         self.asked.append((epochs, self._kernel.settled))
         return self._carrying
+
+    def seed(self, own: Collection[Prefix]) -> int:
+        return 0 * len(own)
 
 
 class RefusingKernel(FakeKernel):

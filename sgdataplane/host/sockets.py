@@ -1,0 +1,149 @@
+"""TCP sessions as the sockets of the calling thread's network namespace know them, and which end opened each.
+
+Owns the shape of these sock_diag messages (linux/inet_diag.h). Is given prefixes. Must not know policy.
+
+A socket does not say who opened its session: somebody listens where the far end did. Where nobody listens any more,
+ports tell: one that the kernel gives to whoever asks for none is a client's.
+
+Read by our own netlink: the kernel's list of 10,000 sockets takes 20 ms, with pyroute2's DiagSocket 500 ms.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from sgdataplane.errors import HostError, UnsupportedError
+from sgdataplane.host import sysctl
+from sgdataplane.host.conntrack import SessionTuple
+from sgdataplane.host.nfnetlink import (
+    HEADER,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    RECEIVE_BYTES,
+    parse_attributes,
+)
+from sgdataplane.net.values import TCP, Address, Family, PortRange, Prefix
+
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
+REQUEST = struct.Struct("=BBBxI48x")  # family, protocol, extensions, states; any socket
+SOCKET = struct.Struct("!BBxxHH16s16s32x")  # family, state, local port, remote port, local and remote address, ...
+INET_DIAG_SKV6ONLY = 11
+# include/net/tcp_states.h. What is opening has its next segment tell which way; what is in TIME_WAIT is over.
+LISTEN = 10
+RUNNING = {"ESTABLISHED": 1, "FIN_WAIT1": 4, "FIN_WAIT2": 5, "CLOSE_WAIT": 8, "LAST_ACK": 9, "CLOSING": 11}
+STATES = sum(1 << state for state in (LISTEN, *RUNNING.values()))
+MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 through a socket of IPv6 (RFC 4291, 2.5.5.2)
+
+End = tuple[Address, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSocket:
+    """One end of a session, or a listener: then `remote` is nobody. `is_v6only`: of a listener of IPv6."""
+
+    state: int
+    local: End
+    remote: End
+    is_v6only: bool = False
+
+
+def list_tcp_sessions(own: Collection[Prefix]) -> list[SessionTuple]:
+    """Each running TCP session from or to these addresses, as the end that opened it sees it.
+
+    Sessions between two sockets of this namespace are left out. HostError if the kernel refuses, UnsupportedError if
+    it can't list sockets.
+    """
+    first, last = map(int, sysctl.read("ipv4/ip_local_port_range").split())
+    return find_sessions(_list_sockets(), own, PortRange(first, last))
+
+
+def find_sessions(sockets: Iterable[TcpSocket], own: Collection[Prefix], ephemeral: PortRange) -> list[SessionTuple]:
+    """The same of these sockets; `ephemeral`: the ports that the kernel gives to whoever asks for none."""
+    found = list(sockets)
+    listening = {end for entry in found if entry.state == LISTEN for end in _ends_listened_at(entry)}
+    pairs = {(entry.local, entry.remote) for entry in found if entry.state != LISTEN}
+    ours = {address for address in {local[0] for local, _ in pairs} if any(address in prefix for prefix in own)}
+
+    def session(local: End, remote: End) -> SessionTuple:
+        is_served = local in listening or (_wildcard(local[0].family), local[1]) in listening
+        is_inbound = is_served or (local[1] not in ephemeral and remote[1] in ephemeral)
+        return _opened(remote, local) if is_inbound else _opened(local, remote)
+
+    return [
+        session(local, remote) for local, remote in sorted(pairs) if local[0] in ours and (remote, local) not in pairs
+    ]
+
+
+def _opened(source: End, target: End) -> SessionTuple:
+    return SessionTuple(TCP, source[0], target[0], source[1], target[1])
+
+
+def _ends_listened_at(listener: TcpSocket) -> Iterator[End]:
+    """Who listens at :: hears IPv4 too, unless told not to."""
+    address, port = listener.local
+    yield listener.local
+    if address == _wildcard(Family.IPV6) and not listener.is_v6only:
+        yield _wildcard(Family.IPV4), port
+
+
+def _wildcard(family: Family) -> Address:
+    return Address(family.bits, 0)
+
+
+def _list_sockets() -> list[TcpSocket]:
+    try:
+        return [parse_socket(message) for family in (socket.AF_INET, socket.AF_INET6) for message in _dump(family)]
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            needs = "CONFIG_INET_TCP_DIAG (module tcp_diag), or an adoption window of 0 seconds"
+            raise UnsupportedError("listing TCP sockets", needs) from error
+        raise HostError("TCP sockets", os.strerror(error.errno or 0)) from error
+
+
+def _dump(family: int) -> Iterator[bytes]:
+    """One message for each socket of the family."""
+    length = HEADER.size + REQUEST.size
+    header = HEADER.pack(length, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG) as door:
+        door.send(header + REQUEST.pack(family, TCP, 0, STATES))
+        while True:
+            data, offset = door.recv(RECEIVE_BYTES), 0
+            while offset < len(data):
+                length, kind, *_ = HEADER.unpack_from(data, offset)
+                payload = data[offset + HEADER.size : offset + length]
+                if kind in (NLMSG_DONE, NLMSG_ERROR):
+                    _raise_error(payload)
+                    return
+                yield payload
+                offset += length + 3 & ~3
+
+
+def _raise_error(payload: bytes) -> None:
+    """The end of a list, as an error, carries a negative errno, or zero."""
+    (code,) = struct.unpack_from("=i", payload)
+    if code < 0:
+        raise OSError(-code, os.strerror(-code))
+
+
+def parse_socket(message: bytes) -> TcpSocket:
+    """One socket from a message, an address of IPv4 as such whatever the socket's family."""
+    family, state, local_port, remote_port, local, remote = SOCKET.unpack_from(message)
+    is_v6only = False
+    if state == LISTEN:
+        is_v6only = any(parse_attributes(message[SOCKET.size :]).get(INET_DIAG_SKV6ONLY, b""))
+    return TcpSocket(state, (_address(family, local), local_port), (_address(family, remote), remote_port), is_v6only)
+
+
+def _address(family: int, packed: bytes) -> Address:
+    if family == socket.AF_INET:
+        return Address(32, int.from_bytes(packed[:4], "big"))
+    if packed.startswith(MAPPED):
+        return Address(32, int.from_bytes(packed[12:], "big"))
+    return Address(128, int.from_bytes(packed, "big"))
