@@ -1,0 +1,182 @@
+"""How many look-ups a table can ask of one packet: the most on any path from a base chain, by walking its rules.
+
+Owns the count. Is given a table as values. Must not know what the table is for.
+
+A look-up is a verdict map and, if they are counted, a match on a set without a name. Packets are told apart by the
+fields in packetspace.py; in any other field every value is possible at every rule. So the count is never too small.
+What it counts too much are paths that addresses, ports or marks rule out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import or_
+
+from sgdataplane.nft.ir import RETURN, Field, Match, Range, Statement, Table, Verdict, VerdictKind, VerdictMap
+from tests.support.packetspace import INDEX, TRACKED, Packets, Space, read_by, readers
+
+Place = tuple[str, int]  # a chain, and the rule in it that is next
+Returns = tuple[Place, ...]  # where the jumps on the way here go back to, the last one first
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The rules of one path that look something up, as (chain, look-ups), in order; and how many look-ups they make."""
+
+    steps: tuple[tuple[str, int], ...] = ()
+    lookups: int = 0
+
+    def after(self, chain: str, lookups: int) -> Path:
+        return Path(((chain, lookups), *self.steps), self.lookups + lookups) if lookups else self
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One way that a rule can end: with a verdict, or with None and on to the next rule."""
+
+    packets: Packets
+    verdict: Verdict | None
+    lookups: int
+
+
+def most_lookups(table: Table, *, with_sets: bool) -> Path:
+    """The path with the most of them. RecursionError: the chains go in a circle."""
+    walk = _Walk(table, with_sets, Space.of(table))
+    starts = [chain.name for chain in table.chains if chain.hook is not None]
+    return max((walk.most((start, 0), walk.space.all, ()) for start in starts), key=lambda path: path.lookups)
+
+
+@dataclass
+class _Walk:
+    table: Table
+    with_sets: bool
+    space: Space
+    _known: dict[tuple[Place, Packets, Returns], Path] = field(default_factory=dict)
+    _reads: dict[str, frozenset[Field]] = field(default_factory=dict)
+    _unread: dict[tuple[str, Returns], Packets] = field(default_factory=dict)
+
+    def most(self, place: Place, packets: Packets, returns: Returns) -> Path:
+        """From this rule on."""
+        key = (place, packets, returns)
+        if key not in self._known:
+            self._known[key] = self._most(place, packets, returns)
+        return self._known[key]
+
+    def _most(self, place: Place, packets: Packets, returns: Returns) -> Path:
+        name, index = place
+        rules = self.table.chain[name].rules
+        if index == len(rules):
+            return self._back(packets, returns)
+        ends = self._outcomes(rules[index].statements, packets)
+        paths = (self._go_on(place, end, returns).after(name, end.lookups) for end in ends)
+        return max(paths, key=lambda path: path.lookups)
+
+    def _go_on(self, place: Place, end: End, returns: Returns) -> Path:
+        following = (place[0], place[1] + 1)
+        match end.verdict:
+            case None:
+                return self.most(following, end.packets, returns)
+            case Verdict(VerdictKind.GOTO, chain):
+                return self._enter(chain, end.packets, returns)
+            case Verdict(VerdictKind.JUMP, chain):
+                return self._enter(chain, end.packets, (following, *returns))
+            case Verdict(VerdictKind.RETURN):
+                return self._back(end.packets, returns)
+            case _:
+                return Path()
+
+    def _enter(self, chain: str, packets: Packets, returns: Returns) -> Path:
+        """What nothing asks for from here on is forgotten, so that packets that differ in it alone are one."""
+        key = (chain, returns)
+        if key not in self._unread:
+            read = self.reads(chain).union(*(self.reads(name) for name, _ in returns))
+            every = zip(TRACKED, self.space.all, strict=True)
+            self._unread[key] = tuple(0 if name in read else values for name, values in every)
+        return self.most((chain, 0), tuple(map(or_, packets, self._unread[key])), returns)
+
+    def _back(self, packets: Packets, returns: Returns) -> Path:
+        return self.most(returns[0], packets, returns[1:]) if returns else Path()
+
+    def reads(self, chain: str) -> frozenset[Field]:
+        """The tracked fields that rules of this chain and of all below it look at."""
+        if chain not in self._reads:
+            found: set[Field] = set()
+            for rule in self.table.chain[chain].rules:
+                for statement in rule.statements:
+                    found |= read_by(statement) if isinstance(statement, Match | VerdictMap) else set()
+                    for target in self._targets(statement):
+                        found |= self.reads(target)
+            self._reads[chain] = frozenset(found)
+        return self._reads[chain]
+
+    def _targets(self, statement: Statement) -> set[str]:
+        """The chains that a statement can go to."""
+        verdicts: Iterable[Verdict] = (statement,) if isinstance(statement, Verdict) else ()
+        if isinstance(statement, VerdictMap):
+            verdicts = (verdict for _, verdict in self._entries(statement))
+        return {verdict.chain for verdict in verdicts if verdict.chain}
+
+    def _outcomes(self, statements: tuple[Statement, ...], packets: Packets) -> Iterator[End]:
+        """All ways in which a rule can end for such packets. Of those that differ in look-ups alone, the most."""
+        going: dict[Packets, int] = {packets: 0}
+        for statement in statements:
+            following: dict[Packets, int] = {}
+            for before, made in going.items():
+                match statement:
+                    case Verdict():
+                        yield End(before, statement, made)
+                    case VerdictMap():
+                        yield from self._looked_up(statement, before, made)
+                    case Match():
+                        for after, holds, more in self._matched(statement, before):
+                            if holds:
+                                following[after] = max(made + more, following.get(after, 0))
+                            else:
+                                yield End(after, None, made + more)
+                    case _:
+                        following[before] = made
+            going = following
+        yield from (End(after, None, made) for after, made in going.items())
+
+    def _matched(self, match: Match, packets: Packets) -> Iterator[tuple[Packets, bool, int]]:
+        """(packets, whether it holds, look-ups made)."""
+        having, lacking = readers(match.field, packets)
+        made = int(match.is_set and self.with_sets)
+        if lacking:
+            yield lacking, False, 0
+        if having:
+            is_plain = match.mask is None
+            inside, outside = self.space.part(match.field, match.ranges, having) if is_plain else (having, having)
+            if inside:
+                yield inside, not match.negate, made
+            if outside:
+                yield outside, match.negate, made
+
+    def _looked_up(self, vmap: VerdictMap, packets: Packets, made: int) -> Iterator[End]:
+        having, rest = readers(vmap.field, packets)
+        if rest:
+            yield End(rest, None, made)
+        if not having:
+            return
+        if vmap.field not in INDEX:
+            yield from (End(having, verdict, made + 1) for verdict in {verdict for _, verdict in self._entries(vmap)})
+            yield End(having, None, made + 1)
+            return
+        left: Packets | None = having
+        for item, verdict in self._entries(vmap):
+            inside, _ = self.space.part(vmap.field, (item,), having)
+            left = left and self.space.part(vmap.field, (item,), left)[1]
+            if inside:
+                yield End(inside, verdict, made + 1)
+        if left:
+            yield End(left, None, made + 1)
+
+    def _entries(self, vmap: VerdictMap) -> Iterable[tuple[Range, Verdict]]:
+        """All that it may hold. What is in a map whose elements go by themselves only the kernel knows, so that one
+        has, for each interface, an element that may be there."""
+        if not vmap.name:
+            return vmap.entries
+        named = self.table.map[vmap.name]
+        elements = [(Range.of(key), verdict) for key, verdict in named.elements if isinstance(verdict, Verdict)]
+        return elements if not named.lifetime else [(Range.of(name), RETURN) for name in self.space.names]

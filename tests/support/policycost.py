@@ -1,0 +1,152 @@
+"""What policies cost to compile: a table, a row a policy, each measured in a process of its own.
+
+Owns the measuring. Is given names of policies. Must not know how the compiler works: it counts what comes out.
+
+    python -m tests.support.hardpolicies                 all policies, whole quota
+    python -m tests.support.hardpolicies five_tuple -r 200 -s 1
+
+rules     of the ENI's groups (a rule on a list counts once here)     cells     entries of maps without a name
+elements  of named maps                                               bytes     of the text that loads the table
+lookups   most on any path: verdict maps / sets without a name counted too (lookups.py)
+seconds   of processor time, for resolve, compile, render             MB        most memory that the process had
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.model.options import DEFAULTS
+from sgdataplane.model.state import CloudState
+from sgdataplane.nft.ir import Table, VerdictMap
+from sgdataplane.nft.text import render_table
+from sgdataplane.policy.resolve import interfaces_of, resolve
+from tests.support.classbench import classbench
+from tests.support.classbench_seeds import SEEDS
+from tests.support.hardpolicies import POLICIES, QUOTA, targets
+from tests.support.lookups import most_lookups
+
+ROOT = Path(__file__).resolve().parents[2]
+MOST_SECONDS, MOST_BYTES = 600, 12 << 30  # of one process
+SETS = {f"{kind}-{count // 1000}k": (kind, count) for count in (1_000, 10_000) for kind in SEEDS}
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    policy: str
+    rules: int
+    cells: int
+    chains: int
+    elements: int
+    bytes: int
+    lookups: str
+    resolve: float
+    compile: float
+    render: float
+    mb: int
+
+
+def makers(rules: int) -> dict[str, Callable[[int], CloudState]]:
+    """All policies by name, as functions of the seed. Only the hard ones have that size; the sets have their own."""
+    hard = {name: partial(_sized, make, rules) for name, make in POLICIES.items()}
+    return {**hard, **{name: partial(_set, kind, count) for name, (kind, count) in SETS.items()}}
+
+
+def _sized(make: Callable[[int, int], CloudState], rules: int, seed: int) -> CloudState:
+    return make(seed, rules)
+
+
+def _set(kind: str, count: int, seed: int) -> CloudState:
+    return classbench(kind, seed, count)
+
+
+def measured(name: str, state: CloudState, *, with_lookups: bool) -> Cost:
+    """The cost of the first target's namespace. LimitError: it is too much for the compiler."""
+    eni = targets(state)[0]
+    resolving, policy = _timed(lambda: resolve(state, interfaces_of(state, eni), DEFAULTS))
+    compiling, table = _timed(lambda: compile_policy(policy, DEFAULTS))
+    rendering, text = _timed(lambda: render_table(table))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    rules = sum(len(state.group[group].rules) for group in eni.security_group_ids)
+    elements = sum(len(entry.elements) for entry in table.maps)
+    lookups = _lookups(table) if with_lookups else ""
+    size = len(text.encode())
+    return Cost(
+        name, rules, cells(table), len(table.chains), elements, size, lookups, resolving, compiling, rendering, peak
+    )
+
+
+def cells(table: Table) -> int:
+    """Entries of the verdict maps without a name."""
+    statements = (statement for chain in table.chains for rule in chain.rules for statement in rule.statements)
+    return sum(len(statement.entries) for statement in statements if isinstance(statement, VerdictMap))
+
+
+def _lookups(table: Table) -> str:
+    return "/".join(str(most_lookups(table, with_sets=with_sets).lookups) for with_sets in (False, True))
+
+
+def _timed(make: Callable[[], Made]) -> tuple[float, Made]:
+    began = time.process_time()
+    made = make()
+    return time.process_time() - began, made
+
+
+def main() -> None:
+    """Print the table; or, for one policy in a process of its own, its row as JSON."""
+    asked = _arguments()
+    if asked.child:
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+        state = makers(asked.rules)[asked.policies[0]](asked.seed)
+        print(json.dumps(asdict(measured(asked.policies[0], state, with_lookups=asked.lookups))))
+        return
+    print(f"seed {asked.seed}, quota {asked.rules}")
+    print(" ".join(f"{column.name:>{_width(column.name)}}" for column in fields(Cost)))
+    for name in asked.policies or makers(asked.rules):
+        print(_row(name, asked), flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.support.hardpolicies")
+    parser.add_argument("policies", nargs="*", help=f"of {', '.join(makers(QUOTA))}; all if none is named")
+    parser.add_argument("-r", "--rules", type=int, default=QUOTA)
+    parser.add_argument("-s", "--seed", type=int, default=0)
+    parser.add_argument("-l", "--lookups", action="store_true", help="count look-ups too, which takes a while")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    unknown = set(asked.policies) - makers(QUOTA).keys()
+    if unknown:
+        parser.error(f"no such policy: {', '.join(sorted(unknown))}")
+    return asked
+
+
+def _row(name: str, asked: argparse.Namespace) -> str:
+    """Measured by a process of its own, so that its memory is its own."""
+    flags = ["--child", "-r", str(asked.rules), "-s", str(asked.seed), *(["-l"] if asked.lookups else [])]
+    command = [sys.executable, "-m", "tests.support.hardpolicies", name, *flags]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=MOST_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return f"{name:>18} took more than {MOST_SECONDS} s"
+    if done.returncode:
+        return f"{name:>18} {done.stderr.strip().splitlines()[-1]}"
+    return " ".join(_cell(key, value) for key, value in json.loads(done.stdout).items())
+
+
+def _width(column: str) -> int:
+    return 18 if column == "policy" else 9
+
+
+def _cell(column: str, value: object) -> str:
+    return f"{value:>{_width(column)}.2f}" if isinstance(value, float) else f"{value:>{_width(column)}}"

@@ -1,0 +1,29 @@
+"""The measuring counts what is there."""
+
+from __future__ import annotations
+
+from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Field, KeyType, Map, Range, Table, VerdictMap, goto, rule
+from tests.support.builders import make_eni, make_group, make_state
+from tests.support.classbench_seeds import SEEDS
+from tests.support.hardpolicies import POLICIES, TARGET
+from tests.support.policycost import cells, makers, measured
+
+
+def test_cells_are_entries_of_maps_without_a_name() -> None:
+    ports = VerdictMap(Field.TH_DPORT, ((Range(1, 9), ACCEPT), (Range(20, 30), DROP)))
+    members = Map("members", KeyType.IPV4, ((1, goto("ports")), (2, goto("ports")), (3, goto("ports"))))
+    base = Chain("base", (rule(VerdictMap(Field.IP_SADDR, name="members")), rule(ports)))
+    assert cells(Table("t", (base, Chain("ports", (rule(ports),))), (members,))) == 4
+
+
+def test_cost_of_one_rule() -> None:
+    group = make_group("sg-a", ["ingress tcp 22/80 from 192.0.2.0/24"])
+    cost = measured("one", make_state([group], [make_eni(TARGET, "10.0.0.1", "sg-a")]), with_lookups=True)
+    assert (cost.policy, cost.rules) == ("one", 1)
+    assert cost.cells > 0 < cost.elements
+    assert cost.bytes > 1000
+    assert int(cost.lookups.split("/")[0]) == 6  # interface, window, members, segments, protocol, port
+
+
+def test_there_is_a_maker_for_each_hard_policy_and_each_set() -> None:
+    assert makers(10).keys() == POLICIES.keys() | {f"{kind}-{size}" for kind in SEEDS for size in ("1k", "10k")}
