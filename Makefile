@@ -1,6 +1,6 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-debian12 lint lock clean
+.PHONY: help setup demo test test-slow test-debian12 bench bench-quick lint lock clean
 
 PYTHON := .venv/bin/python
 # loadscope: the tests of one module stay on one worker, so that one lab can serve them all.
@@ -8,6 +8,11 @@ PYTEST := $(PYTHON) -m pytest -n 2 --dist loadscope
 # More options for pytest: make test PYTEST_FLAGS='-k priority'
 PYTEST_FLAGS ?=
 UV := uv==0.13.9
+COMPILE := .venv-lock/bin/uv --quiet --system-certs pip compile --universal --python-version 3.11 \
+    --generate-hashes --only-binary :all: --no-emit-index-url --upgrade --custom-compile-command 'make lock'
+# The programs that the benchmark compares with are in a tree of their own, so that none of them starts on this machine.
+PEERS := $(or $(SGDP_BENCH_PEERS),/var/tmp/sgdataplane-bench-peers)
+BENCH := PYTHONPATH=netns-lab $(PYTHON) -m bench --peers $(PEERS)
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +32,14 @@ test-slow: setup ## the slow tests: scale and soak
 test-debian12: ## the suite, last commit, in a Debian 12 userland (nft 1.0.6, Python 3.11)
 	tools/debian12.sh make test PYTEST_FLAGS='$(PYTEST_FLAGS)'
 
+bench: setup ## the benchmark, ours beside other filters, 10 to 15 minutes; into netns-lab/bench/results
+	@tools/setup-bench.sh $(PEERS)
+	$(BENCH) --out netns-lab/bench/results
+
+bench-quick: setup ## fewer sizes and rounds of it, 2 to 3 minutes; into build/bench-quick
+	@tools/setup-bench.sh $(PEERS)
+	$(BENCH) --quick --out build/bench-quick
+
 lint: setup ## ruff and mypy, both strict
 	$(PYTHON) -m ruff check --quiet
 	$(PYTHON) -m mypy
@@ -34,9 +47,8 @@ lint: setup ## ruff and mypy, both strict
 lock: setup ## take the newest versions that pyproject.toml allows into requirements.lock
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet $(UV)
-	.venv-lock/bin/uv --quiet --system-certs pip compile pyproject.toml --group dev --output-file requirements.lock \
-	    --universal --python-version 3.11 --generate-hashes --only-binary :all: --no-emit-index-url --upgrade \
-	    --custom-compile-command 'make lock'
+	$(COMPILE) pyproject.toml --group dev --output-file requirements.lock
+	$(COMPILE) --group bench --constraints requirements.lock --output-file requirements-bench.lock
 	rm -r .venv-lock
 	@tools/setup.sh
 

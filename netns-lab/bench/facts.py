@@ -1,0 +1,37 @@
+"""Where and when a run was made: what a reader has to know to compare its figures with others.
+
+Owns the asking. Must not know the figures.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import subprocess
+from pathlib import Path
+
+
+def facts(cpu: int) -> dict[str, str]:
+    """By name. `cpu`: the processor that all of it ran on."""
+    return {
+        "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
+        "processor": f"{_processor()}, {os.cpu_count()} of them, measured on number {cpu}",
+        "kernel": os.uname().release,
+        "Debian": Path("/etc/debian_version").read_text(encoding="utf-8").strip(),
+        "nftables": _output("nft", "--version"),
+        "commit": _output("git", "describe", "--always", "--dirty", "--abbrev=10"),
+    }
+
+
+def _processor() -> str:
+    found = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else os.uname().machine
+
+
+def _output(*command: str) -> str:
+    """Of a command that may be missing; "unknown" then."""
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,60 @@
+"""What is measured, and in which unit; samples of it, and what is said of them: medians, spread, ratios pair by pair.
+
+Owns the arithmetic. Must not know how a sample comes about.
+"""
+
+from __future__ import annotations
+
+import enum
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class Measure(enum.Enum):
+    """Packets and connections in ns each, commands in ms each: less is better, always."""
+
+    UDP_IN = "established UDP, in"
+    UDP_OUT = "established UDP, out"
+    TCP_IN = "established TCP, in"
+    TCP_OUT = "established TCP, out"
+    ONE_WAY = "one-way UDP"
+    DENIED = "denied flood"
+    CONNECT = "new connection"
+    LOAD = "load"
+    ADD = "add a rule"
+    REMOVE = "remove a rule"
+
+
+ESTABLISHED = (Measure.TCP_IN, Measure.TCP_OUT, Measure.UDP_IN, Measure.UDP_OUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A median and the quartiles beside it."""
+
+    low: float
+    median: float
+    high: float
+
+    @property
+    def half(self) -> float:
+        """Half the distance of the quartiles."""
+        return (self.high - self.low) / 2
+
+
+def spread(samples: Sequence[float]) -> Spread:
+    """Of at least one sample."""
+    if len(samples) == 1:
+        return Spread(samples[0], samples[0], samples[0])
+    return Spread(*statistics.quantiles(samples, n=4, method="inclusive"))
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Sample by sample: those of one round belong together, whatever the machine's speed was in it."""
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def differences(left: Sequence[float], right: Sequence[float]) -> list[float]:
+    """Sample by sample."""
+    return [a - b for a, b in zip(left, right, strict=True)]

@@ -1,0 +1,187 @@
+"""The path: two namespaces joined by one veth pair, and sockets at its ends. A filter stands in the receiver's.
+
+Owns links, addresses and sockets. Must not know which filter it is, or what is measured.
+A veth hands a packet over in the sender's own system call, so the time of a send is that of the whole path.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import subprocess
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Self
+
+from bench.errors import BenchError
+from bench.policy import CHANGE, PORT, PROBE, RECEIVER, STRANGER
+from sgdataplane.host import netns
+from sgdataplane.host.links import InterfaceAddress, Links
+from sgdataplane.net.values import Address
+
+TIMEOUT_S = 5.0
+BUFFER = 1 << 24  # bytes: a batch must fit, whatever the kernel adds to each packet
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, so that no TIME_WAIT holds the port
+
+
+@dataclass
+class Path:
+    """Two namespaces `<name>s` and `<name>r`. All sockets are closed, and both are removed, with the path."""
+
+    name: str
+    mac: str = ""
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def sender(self) -> str:
+        return f"{self.name}s"
+
+    @property
+    def receiver(self) -> str:
+        return f"{self.name}r"
+
+    def __enter__(self) -> Self:
+        for namespace in (self.sender, self.receiver):
+            netns.create(namespace)
+            self.stack.callback(netns.remove, namespace)
+        with Links(self.sender) as links:
+            links.add_veth("eth0", self.receiver, "eth0", "")
+        self._bring_up(self.sender, PROBE, STRANGER)
+        self._bring_up(self.receiver, RECEIVER)
+        self.mac = self._introduce(self.sender, self.receiver, RECEIVER)
+        self._introduce(self.receiver, self.sender, PROBE, STRANGER)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    @staticmethod
+    def _bring_up(namespace: str, *addresses: str) -> None:
+        with Links(namespace) as links:
+            for address in addresses:
+                links.add_address(InterfaceAddress("eth0", Address.parse(address), 24))
+            links.set_up("lo")
+            links.set_up("eth0")
+
+    @staticmethod
+    def _introduce(namespace: str, other: str, *addresses: str) -> str:
+        """Make the other end's hardware address known for good, and return it."""
+        with Links(other) as links:
+            mac = next(link.mac for link in links.links() if link.ifname == "eth0")
+        for address in addresses:
+            entry = ("neigh", "replace", address, "lladdr", mac, "dev", "eth0", "nud", "permanent")
+            subprocess.run(("ip", "-n", namespace, *entry), check=True)
+        return mac
+
+    # sockets
+
+    def udp(self, address: str, port: int = 0) -> socket.socket:
+        """A datagram socket at that address, in the namespace that has it."""
+        return self._bound(socket.SOCK_DGRAM, address, port)
+
+    def tcp(self, address: str, port: int = 0) -> socket.socket:
+        made = self._bound(socket.SOCK_STREAM, address, port)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        return made
+
+    def _bound(self, kind: socket.SocketKind, address: str, port: int) -> socket.socket:
+        with netns.inside(self.receiver if address == RECEIVER else self.sender):
+            made = self.stack.enter_context(socket.socket(socket.AF_INET, kind))
+        made.settimeout(TIMEOUT_S)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for option in (SO_SNDBUFFORCE, SO_RCVBUFFORCE):
+            made.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+        made.bind((address, port))
+        return made
+
+
+class Ends:
+    """Sockets of the path for as long as it lives: what is allowed, what is denied, and what a change lets in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.listener = path.tcp(RECEIVER, PORT)
+        self.listener.listen(64)
+        self.inbox = path.udp(RECEIVER, PORT)  # of whoever sends to the port and has no session
+        self.one_way = _connected(path.udp(PROBE), PORT)  # nobody answers it
+        self.stranger = _connected(path.udp(STRANGER), PORT)
+        self._change_inbox = path.udp(RECEIVER, CHANGE.port)
+        self._changed = _connected(path.udp(STRANGER), CHANGE.port)
+        self._control = _connected(path.udp(PROBE), PORT)
+        self._sent = 0
+
+    @cached_property
+    def session(self) -> tuple[socket.socket, socket.socket]:
+        """A UDP session that has seen packets both ways: its client, and its server."""
+        server, client = self.path.udp(RECEIVER, PORT), _connected(self.path.udp(PROBE), PORT)
+        server.connect(client.getsockname())
+        for here, there in ((client, server), (server, client)):
+            here.send(b"session")
+            there.recv(64)
+        return client, server
+
+    @cached_property
+    def connection(self) -> tuple[socket.socket, socket.socket]:
+        """An established TCP connection whose every message is a segment: its client, and its server."""
+        return self._connect()
+
+    def _connect(self) -> tuple[socket.socket, socket.socket]:
+        client = self.path.tcp(PROBE)
+        client.connect((RECEIVER, PORT))
+        server = self.path.stack.enter_context(self.listener.accept()[0])
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        for sock in (client, server):
+            sock.settimeout(TIMEOUT_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return client, server
+
+    def check(self, *, is_denying: bool) -> None:
+        """BenchError unless TCP and UDP of the probe get through, and the stranger's UDP as it should."""
+        for end in self._connect():
+            end.close()
+        if self._arrives(self.stranger, self.inbox) == is_denying:
+            raise BenchError(f"the stranger's packets are {'let through' if is_denying else 'dropped'}")
+
+    def check_change(self, *, is_in_force: bool) -> None:
+        """BenchError unless what the change lets in gets through, or does not."""
+        if self._arrives(self._changed, self._change_inbox) != is_in_force:
+            raise BenchError(f"a change was not in force when its command returned (wanted: {is_in_force})")
+
+    def _arrives(self, sender: socket.socket, inbox: socket.socket) -> bool:
+        """Whether one packet gets there, before one of the probe that is sent after it, and has to."""
+        self._sent += 1
+        known = b"%d" % self._sent
+        _drain(self.inbox)
+        sender.send(known)
+        self._control.send(b"control")
+        return known in (*_until_control(self.inbox), *_drain(inbox))
+
+
+def _connected(sock: socket.socket, port: int) -> socket.socket:
+    sock.connect((RECEIVER, port))
+    return sock
+
+
+def _until_control(inbox: socket.socket) -> list[bytes]:
+    """What comes before the control."""
+    found: list[bytes] = []
+    try:
+        while not found or found[-1] != b"control":
+            found.append(inbox.recv(64))
+    except TimeoutError as error:
+        raise BenchError("the probe's own packets don't get through") from error
+    return found
+
+
+def _drain(inbox: socket.socket) -> list[bytes]:
+    """What has come and was not read yet."""
+    found = []
+    inbox.setblocking(False)
+    try:
+        while True:
+            found.append(inbox.recv(64))
+    except BlockingIOError:
+        inbox.settimeout(TIMEOUT_S)
+        return found

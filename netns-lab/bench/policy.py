@@ -1,0 +1,41 @@
+"""The policy that every filter gets: an allow-list of which the probe's own rules stand last.
+
+Owns the addresses of the path and the rules. Must not know any filter, or how they are written in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PROBE, RECEIVER, STRANGER = "10.0.0.1", "10.0.0.2", "10.0.0.3"  # probe and stranger are the sender's
+PORT = 5001
+FILLERS = 4094  # 172.16.0.0/12 has so many /24, without its first and last
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Accept what comes to that port by that protocol (tcp or udp) from that source, an IPv4 address or prefix."""
+
+    protocol: str
+    port: int
+    source: str
+
+
+PROBE_RULES = (Rule("udp", PORT, PROBE), Rule("tcp", PORT, PROBE))
+# What a change adds and takes away again: until then nothing lets the stranger in.
+CHANGE = Rule("udp", 5002, STRANGER)
+
+
+def policy(size: int) -> tuple[Rule, ...]:
+    """`size` rules in the order in which they are tried; no two of them match the same packet. Size 1 has both of the
+    probe's rules, one for each protocol."""
+    count = max(0, size - len(PROBE_RULES))
+    if count > FILLERS:
+        raise ValueError(f"at most {FILLERS + len(PROBE_RULES)} rules, not {size}")
+    return tuple(_filler(number) for number in range(count)) + PROBE_RULES
+
+
+def _filler(number: int) -> Rule:
+    """A rule like those of a real list: a network and a port of its own."""
+    high, low = divmod(number + 1, 256)
+    return Rule("udp" if number % 2 else "tcp", 20000 + number, f"172.{16 + high}.{low}.0/24")

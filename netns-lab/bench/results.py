@@ -1,0 +1,65 @@
+"""What a run found, as a value: samples by measure and variant, what could not be run, and where it was run.
+
+Owns that value and its JSON. Must not know how it is told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.measures import Measure
+from bench.variants import Variant
+
+Samples = dict[Variant, list[float]]
+
+
+@dataclass
+class Results:
+    """`samples` are in rounds: those of one place in the lists were taken in one round. `variants` in the order in
+    which they were asked for; `not_run` says why some of them have no samples. `facts`: what, on what, when."""
+
+    variants: Sequence[Variant]
+    facts: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    not_run: dict[Variant, str] = field(default_factory=dict)
+    samples: dict[Measure, Samples] = field(default_factory=lambda: {measure: {} for measure in Measure})
+
+    def note(self, variant: Variant, figures: Mapping[Measure, float]) -> None:
+        """One sample more of each."""
+        for measure, figure in figures.items():
+            self.samples[measure].setdefault(variant, []).append(figure)
+
+    def give_up(self, variant: Variant, reason: str) -> None:
+        """Half a series of rounds says nothing: what the variant has is taken back."""
+        self.not_run[variant] = reason
+        for samples in self.samples.values():
+            samples.pop(variant, None)
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(self._plain(), indent=1) + "\n", encoding="utf-8")
+
+    def _plain(self) -> dict[str, object]:
+        return {
+            "facts": self.facts,
+            "versions": self.versions,
+            "variants": [[variant.name, variant.rules] for variant in self.variants],
+            "not_run": [[variant.name, variant.rules, why] for variant, why in self.not_run.items()],
+            "samples": [
+                [measure.name, variant.name, variant.rules, [float(f"{sample:.5g}") for sample in samples]]
+                for measure, of_variant in self.samples.items()
+                for variant, samples in of_variant.items()
+            ],
+        }
+
+
+def read(path: Path) -> Results:
+    """What `write` wrote."""
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    results = Results([Variant(*entry) for entry in plain["variants"]], plain["facts"], plain["versions"])
+    results.not_run = {Variant(name, rules): why for name, rules, why in plain["not_run"]}
+    for measure, name, rules, samples in plain["samples"]:
+        results.samples[Measure[measure]][Variant(name, rules)] = samples
+    return results

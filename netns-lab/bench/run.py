@@ -1,0 +1,146 @@
+"""A run: every variant is built once, and then all of them take turns, round by round, in short slices.
+
+Owns the order of things and the progress on stderr. Must not know what a figure is good for.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path as FilePath
+
+from bench.errors import BenchError
+from bench.measures import Measure
+from bench.path import Ends, Path
+from bench.probes import PROBES, Figures, Probe, denied
+from bench.results import Results
+from bench.variants import FLOOR, NO_FILTER, Filter, PeerFilter, Variant, make_filter, ours, peers
+from sgdataplane.errors import SgDataplaneError
+
+# What one variant may fail with, while the others go on.
+FAILURES = (BenchError, SgDataplaneError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much of everything. `ours` and `peers` are numbers of rules; `slice_s` is for one measure of one variant in
+    one round."""
+
+    ours: tuple[int, ...]
+    peers: tuple[int, ...]
+    loads: int
+    change_rounds: int
+    packet_rounds: int
+    slice_s: float
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        return (NO_FILTER, FLOOR, *ours(self.ours), *peers(self.peers))
+
+
+@dataclass
+class Stand:
+    """A variant on its path. `filter` is None where there is nothing to load or to change."""
+
+    variant: Variant
+    ends: Ends
+    filter: Filter | None
+
+
+class Run:
+    """One run; everything it builds is gone when `everything` returns."""
+
+    def __init__(self, plan: Plan, tree: FilePath, seed: int) -> None:
+        """`tree`: the peers' programs. `seed`: of the order in which variants take their turns."""
+        self._plan, self._tree = plan, tree
+        self._random = random.Random(seed)
+        self._stands: list[Stand] = []
+        self._started = time.monotonic()
+        self.results = Results(plan.variants)
+
+    def everything(self) -> Results:
+        plan = self._plan
+        with ExitStack() as stack:
+            for number, variant in enumerate(plan.variants, 1):
+                self._say(f"building {number} of {len(plan.variants)}: {variant}")
+                self._build(stack, number, variant)
+            for number in range(1, plan.change_rounds + 1):
+                self._say(f"changes, round {number} of {plan.change_rounds}")
+                self._take_turns(change)
+            for number in range(1, plan.packet_rounds + 1):
+                if number % 10 == 1:
+                    self._say(f"packets, round {number} of {plan.packet_rounds}")
+                self._packets()
+        self._say("done")
+        return self.results
+
+    def _build(self, stack: ExitStack, number: int, variant: Variant) -> None:
+        try:
+            path = stack.enter_context(Path(f"bench{number}"))
+            what = make_filter(variant, path, self._tree)
+            if what is not None:
+                stack.callback(what.close)
+                self._load(variant, what)
+            if isinstance(what, PeerFilter):
+                self.results.versions[variant.name] = what.version
+            ends = Ends(path)
+            ends.check(is_denying=what is not None)
+        except FAILURES as error:
+            self._give_up(variant, error)
+        else:
+            self._stands.append(Stand(variant, ends, what))
+
+    def _load(self, variant: Variant, what: Filter) -> None:
+        """From nothing, each time."""
+        for number in range(self._plan.loads):
+            if number:
+                what.unload()
+            self.results.note(variant, {Measure.LOAD: milliseconds(what.load)})
+
+    def _packets(self) -> None:
+        for probe in PROBES:
+            self._take_turns(partial(self._slice, probe))
+        self._take_turns(lambda stand: self._slice(denied, stand) if stand.filter else {})
+
+    def _slice(self, probe: Probe, stand: Stand) -> Figures:
+        return probe(stand.ends, self._plan.slice_s)
+
+    def _take_turns(self, measure: Callable[[Stand], Figures]) -> None:
+        """Each stand once, in an order that is another one each time."""
+        for stand in self._random.sample(self._stands, len(self._stands)):
+            try:
+                self.results.note(stand.variant, measure(stand))
+            except FAILURES as error:
+                self._stands.remove(stand)
+                self._give_up(stand.variant, error)
+
+    def _give_up(self, variant: Variant, error: Exception) -> None:
+        self._say(f"NOT RUN: {variant}: {error}")
+        self.results.give_up(variant, str(error))
+
+    def _say(self, text: str) -> None:
+        sys.stderr.write(f"[{time.monotonic() - self._started:4.0f} s] {text}\n")
+
+
+def change(stand: Stand) -> Figures:
+    """A rule comes and goes. That it is in force when the command returns, and only then, is tried with packets."""
+    if stand.filter is None:
+        return {}
+    stand.ends.check_change(is_in_force=False)
+    added = milliseconds(stand.filter.add)
+    stand.ends.check_change(is_in_force=True)
+    removed = milliseconds(stand.filter.remove)
+    stand.ends.check_change(is_in_force=False)
+    return {Measure.ADD: added, Measure.REMOVE: removed}
+
+
+def milliseconds(action: Callable[[], None]) -> float:
+    """How long it takes."""
+    started = time.perf_counter()
+    action()
+    return (time.perf_counter() - started) * 1000
