@@ -18,7 +18,7 @@ from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import Progress, paint, print_json
 
 if TYPE_CHECKING:
-    from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
+    from sgdataplane.lab.manage import Enforcer, EnforceRequest
 
 T = TypeVar("T")
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
@@ -157,30 +157,21 @@ def run_down(arguments: argparse.Namespace) -> int:
 
 
 def run_status(arguments: argparse.Namespace) -> int:
-    """Say who is where; on stderr, whose conntrack table has no room."""
+    """Say who is where; on stderr, what keeps instances from doing what the policy says."""
     _require_root(arguments)
     from sgdataplane.lab import manage, report
+    from sgdataplane.lab.health import read_health
 
     lab = manage.look(arguments.name)
-    _complain(lab)
+    health = read_health(lab)
+    for node, found in health.items():
+        for complaint in found.complaints:
+            print(f"{paint('warning:', 'yellow', sys.stderr)} {node}: {complaint}", file=sys.stderr)
     if arguments.json:
-        print_json(report.status_as_json(lab))
+        print_json(report.status_as_json(lab, health))
     else:
         print(report.status_as_text(lab))
     return Exit.DONE
-
-
-def _complain(lab: Lab) -> None:
-    """A warning for each instance that refuses sessions for want of room, or has, or soon will."""
-    from sgdataplane.host import netns
-    from sgdataplane.observe.conntrack import read_table_use
-
-    for node in lab.topology.nodes:
-        if node.is_instance:
-            with netns.inside(node.netns):
-                complaint = read_table_use().complaint
-            if complaint:
-                print(f"{paint('warning:', 'yellow', sys.stderr)} {node.name}: {complaint}", file=sys.stderr)
 
 
 def run_exec(arguments: argparse.Namespace) -> int:

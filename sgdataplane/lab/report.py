@@ -5,10 +5,11 @@ Owns their form. Is given labs and cells. Must not touch the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sgdataplane.cli.output import paint, render_table
 from sgdataplane.lab.expect import Cell, cell_as_json, explain_cell, rule_text
+from sgdataplane.lab.health import Health
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.probe import End
 from sgdataplane.lab.topology import Interface, Node
@@ -18,20 +19,21 @@ SHORT = {"accept": "A", "drop": "-", "unknown": "?"}
 COLOURS = {"accept": "green", "drop": "dim"}
 
 
-def status_as_json(lab: Lab) -> dict[str, object]:
-    """The keys of cli.md."""
+def status_as_json(lab: Lab, health: Mapping[str, Health]) -> dict[str, object]:
+    """The keys of cli.md, and of each instance (node name -> health) how it is."""
     return {
         "name": lab.record.name,
         "placement": lab.record.placement,
         "time_scale": lab.record.time_scale,
-        "nodes": {node.name: _node_as_json(node) for node in lab.topology.nodes},
+        "nodes": {node.name: _node_as_json(node, health.get(node.name)) for node in lab.topology.nodes},
         "vpcs": {router.vpc_id: {"netns": router.netns} for router in lab.topology.routers},
     }
 
 
-def _node_as_json(node: Node) -> dict[str, object]:
+def _node_as_json(node: Node, health: Health | None) -> dict[str, object]:
     interfaces = [_interface_as_json(interface) for interface in node.interfaces]
-    return {"kind": node.kind, "netns": node.netns, "interfaces": interfaces}
+    is_so = health.as_json() if health else {}
+    return {"kind": node.kind, "netns": node.netns, "interfaces": interfaces} | is_so
 
 
 def _interface_as_json(interface: Interface) -> dict[str, object]:

@@ -13,6 +13,7 @@ import pytest
 
 from sgdataplane.lab import manage
 from tests.support import labs
+from tests.support.nft import nft
 
 pytestmark = pytest.mark.traffic
 
@@ -83,9 +84,29 @@ def test_status_json_has_the_documented_keys(name: str) -> None:
     }
 
 
+def test_status_warns_of_others_who_use_the_conntrack_mark(name: str) -> None:
+    def status() -> tuple[str, dict[str, Any]]:
+        done = sgdp("status", "--json", "--name", name)
+        return done.stderr, json.loads(done.stdout)["nodes"]
+
+    other = "add table ip other; add chain ip other c; add rule ip other c"
+    nft(f"{name}-i-a", f"{other} ct state new accept")
+    assert status()[0] == ""
+    nft(f"{name}-i-a", f"{other} ct mark set 1")
+    try:
+        warnings, nodes = status()
+        assert warnings.startswith("warning: i-a: rule 3 of chain ip other c sets the conntrack mark (ct mark set)")
+        assert nodes["i-a"]["mark_users"] == [
+            {"family": "ip", "table": "other", "chain": "c", "handle": 3, "sets": True, "text": "ct mark set"}
+        ]
+        assert (nodes["i-b"]["mark_users"], warnings.count("\n")) == ([], 1)
+    finally:
+        nft(f"{name}-i-a", "delete table ip other")
+
+
 def instance(lab: str, node: str, eni: str, mac: str, ipv4: str, *ipv6: str) -> dict[str, Any]:
     interface = {"eni": eni, "ifname": "eth0", "mac": mac, "ipv4": [ipv4], "ipv6": list(ipv6)}
-    return {"kind": "instance", "netns": f"{lab}-{node}", "interfaces": [interface]}
+    return {"kind": "instance", "netns": f"{lab}-{node}", "interfaces": [interface], "mark_users": []}
 
 
 def outside(lab: str, node: str, ipv4: list[str], ipv6: list[str]) -> dict[str, Any]:

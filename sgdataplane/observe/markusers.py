@@ -1,0 +1,124 @@
+"""Who else uses the conntrack mark of a namespace: the nftables rules, in tables that aren't ours, that set or read it.
+
+Owns the numbers of these messages (linux/netfilter/nf_tables.h, xt_connmark.h). Is asked in a namespace. Must not know
+policy, or who asks.
+
+The mark holds what the policy has accepted (compiler/marks.py). Rules of iptables-nft are rules of nftables, and seen.
+Not seen: iptables-legacy, actions of tc (ct, connmark, ctinfo), BPF programs, Open vSwitch, and programs that write
+marks through ctnetlink.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from sgdataplane.compiler.fence import NETDEV
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.errors import HostError
+from sgdataplane.host.nfnetlink import Nfnetlink, attribute, list_attributes, message_kind, parse_attributes, text_of
+
+SUBSYSTEM, GETTABLE, GETRULE = 10, 1, 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_*
+FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*
+OURS = {("inet", TABLE), (NETDEV, TABLE)}
+TABLE_NAME = 1
+RULE_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_EXPRESSIONS = 1, 2, 3, 4
+EXPRESSION_NAME, EXPRESSION_DATA = 1, 2
+CT_KEY, CT_SOURCE, MARK = 2, 4, 3  # NFTA_CT_KEY, NFTA_CT_SREG, NFT_CT_MARK
+XT_NAME, XT_REVISION, XT_INFO = 1, 2, 3  # of a target and of a match
+# Where struct xt_connmark_tginfo1 to 3 have the mode, by revision; and the modes.
+MODE_AT = {1: 12, 2: 14, 3: 14}
+SAVE, RESTORE = 1, 2
+OPTIONS = {0: "--set-mark", SAVE: "--save-mark", RESTORE: "--restore-mark"}
+
+
+@dataclass(frozen=True, slots=True)
+class MarkUser:
+    """A rule, as `nft -a list chain FAMILY TABLE CHAIN` shows it by its handle. `text` is the part that uses the mark,
+    in the words of nft or iptables; `sets` is False if it only reads it."""
+
+    family: str
+    table: str
+    chain: str
+    handle: int
+    sets: bool
+    text: str
+
+    @property
+    def complaint(self) -> str:
+        """What somebody should know, in one line."""
+        where = f"rule {self.handle} of chain {self.family} {self.table} {self.chain}"
+        if not self.sets:
+            return f"{where} reads the conntrack mark ({self.text}): what it finds there is the policy's"
+        return (
+            f"{where} sets the conntrack mark ({self.text}), which is where the policy notes what it has accepted: "
+            "sessions may pass unjudged, or be judged at each packet"
+        )
+
+
+def read_mark_users() -> tuple[MarkUser, ...]:
+    """In the calling thread's namespace, in the order of tables, chains and rules. HostError if the kernel refuses."""
+    with Nfnetlink() as door:
+        try:
+            tables = [(family, text_of(found[TABLE_NAME])) for family, found in door.dump(_kind(GETTABLE))]
+            return tuple(
+                user
+                for family, table in tables
+                if (FAMILIES.get(family), table) not in OURS
+                for user in _users(door, family, table)
+            )
+        except OSError as error:
+            raise HostError("nftables rules", os.strerror(error.errno or 0)) from error
+
+
+def _users(door: Nfnetlink, family: int, table: str) -> Iterator[MarkUser]:
+    asked = attribute(RULE_TABLE, table.encode() + b"\0")
+    for _, found in door.dump(_kind(GETRULE), family, asked):
+        user = parse_rule(family, found)
+        if user is not None:
+            yield user
+
+
+def parse_rule(family: int, rule: Mapping[int, bytes]) -> MarkUser | None:
+    """A rule from a message's attributes; None if it leaves the mark alone."""
+    expressions = (parse_attributes(value) for _, value in list_attributes(rule.get(RULE_EXPRESSIONS, b"")))
+    uses = [use for expression in expressions for use in _uses(expression)]
+    if not uses:
+        return None
+    sets = any(is_set for is_set, _ in uses)
+    return MarkUser(
+        FAMILIES.get(family, str(family)),
+        text_of(rule[RULE_TABLE]),
+        text_of(rule[RULE_CHAIN]),
+        _number(rule[RULE_HANDLE]),
+        sets,
+        ", ".join(dict.fromkeys(text for is_set, text in uses if is_set == sets)),
+    )
+
+
+def _uses(expression: Mapping[int, bytes]) -> Iterator[tuple[bool, str]]:
+    """Whether it sets the mark or reads it, and in which words."""
+    data = parse_attributes(expression.get(EXPRESSION_DATA, b""))
+    match text_of(expression[EXPRESSION_NAME]):
+        case "ct" if _number(data[CT_KEY]) == MARK:
+            yield (True, "ct mark set") if CT_SOURCE in data else (False, "ct mark")
+        case "target" if text_of(data[XT_NAME]) == "CONNMARK":
+            mode = _mode(_number(data[XT_REVISION]), data[XT_INFO])
+            yield mode != RESTORE, f"-j CONNMARK {OPTIONS.get(mode, '')}".strip()
+        case "match" if text_of(data[XT_NAME]) == "connmark":
+            yield False, "-m connmark"
+
+
+def _mode(revision: int, info: bytes) -> int:
+    """-1 for a revision that is younger than this file."""
+    place = MODE_AT.get(revision, len(info))
+    return info[place] if place < len(info) else -1
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "big")
+
+
+def _kind(message: int) -> int:
+    return message_kind(SUBSYSTEM, message)
