@@ -12,11 +12,11 @@ import subprocess
 from pathlib import Path
 
 
-def facts(cpu: int) -> dict[str, str]:
-    """By name. `cpu`: the processor that all of it ran on."""
+def facts() -> dict[str, str]:
+    """By name."""
     return {
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
-        "processor": f"{_processor()}, {os.cpu_count()} of them, measured on number {cpu}",
+        "processor": f"{_processor()}, {os.cpu_count()} of them",
         "kernel": os.uname().release,
         "Debian": Path("/etc/debian_version").read_text(encoding="utf-8").strip(),
         "nftables": _output("nft", "--version"),

@@ -12,13 +12,15 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from bench.measures import Measure, Spread, differences, spread
 from bench.results import Results
-from bench.variants import NO_FILTER, OURS, Variant
+from bench.variants import FLOOR, NO_FILTER, OURS, Variant
 
 Axes = Any  # matplotlib is not type-checked here
 Samples = Callable[[Results, Variant], "list[float] | None"]
+LEGEND_COLUMNS = 4
 INK, OURS_COLOUR = "#333333", "#0072B2"
 # Okabe and Ito's colours, which colour-blind readers tell apart; with a marker each, for those who print.
 STYLES = (("#D55E00", "s"), ("#E69F00", "^"), ("#009E73", "v"), ("#CC79A7", "D"), ("#56B4E9", "P"), ("#7F7F7F", "X"))
@@ -56,6 +58,12 @@ def _added(measure: Measure) -> Samples:
     return samples
 
 
+def _both_ways(results: Results, variant: Variant) -> list[float] | None:
+    """The mean of a packet to the instance and one from it."""
+    ways = [_added(measure)(results, variant) for measure in (Measure.UDP_IN, Measure.UDP_OUT)]
+    return [sum(pair) / 2 for pair in zip(*ways, strict=True)] if all(ways) else None
+
+
 def _rate(measure: Measure) -> Samples:
     def samples(results: Results, variant: Variant) -> list[float] | None:
         found = results.samples[measure].get(variant)
@@ -65,13 +73,13 @@ def _rate(measure: Measure) -> Samples:
 
 
 def _change(results: Results, variant: Variant) -> list[float] | None:
-    """ms of one change, be it an addition or a removal."""
-    found = results.samples[Measure.ADD].get(variant, []) + results.samples[Measure.REMOVE].get(variant, [])
-    return found or None
+    """ms of one change, the mean of an addition and a removal."""
+    added, removed = (results.samples[measure].get(variant, []) for measure in (Measure.ADD, Measure.REMOVE))
+    return [(a + b) / 2 for a, b in zip(added, removed, strict=True)] or None
 
 
 COST = (
-    Panel("established UDP", "ns a packet, added by the filter", _added(Measure.UDP_IN), "linear"),
+    Panel("established UDP, mean of both directions", "ns a packet, added by the filter", _both_ways, "linear"),
     Panel("one-way UDP, which no reply ever confirms", "ns a packet, added by the filter", _added(Measure.ONE_WAY)),
 )
 CONNECTIONS = (
@@ -83,14 +91,14 @@ CHANGES = (Panel("one rule added or removed", "ms until it is in force", _change
 def _draw(results: Results, title: str, panels: Sequence[Panel], target: Path) -> None:
     style = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.family": "sans-serif", "text.color": INK}
     with rc_context(style):
-        figure = Figure(figsize=(1 + 5 * len(panels), 4.4))
+        figure = Figure(figsize=(2 + 5 * len(panels), 4.6))
         axes = figure.subplots(1, len(panels), squeeze=False)
         for panel, place in zip(panels, axes[0], strict=True):
             _fill(results, panel, place)
         figure.suptitle(title)
         handles, labels = axes[0][0].get_legend_handles_labels()
-        rows = -(-len(labels) // (2 * len(panels)))
-        figure.legend(handles, labels, loc="lower center", ncols=2 * len(panels), frameon=False, fontsize=9)
+        rows = -(-len(labels) // LEGEND_COLUMNS)
+        figure.legend(handles, labels, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=8)
         figure.tight_layout(rect=(0, 0.055 * rows + 0.01, 1, 1))
         figure.savefig(target.with_suffix(".png"), dpi=150)
         figure.savefig(target.with_suffix(".svg"), metadata={"Date": None})
@@ -109,8 +117,13 @@ def _fill(results: Results, panel: Panel, place: Axes) -> None:
             continue
         colour, marker = (OURS_COLOUR, "o") if name == OURS else next(styles)
         _line(place, name, points, (colour, marker))
+    floor = panel.samples(results, FLOOR)
+    if floor:
+        place.axhline(spread(floor).median, color=INK, linestyle=":", linewidth=1.3, label="the floor")
     place.set_xscale("log")
     place.set_yscale(panel.scale)
+    for axis in (place.xaxis, place.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     if panel.scale == "linear":
         place.set_ylim(bottom=0)
     place.set_title(panel.title, fontsize=10)

@@ -23,6 +23,7 @@ class Results:
 
     variants: Sequence[Variant]
     facts: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0  # that the run took
     versions: dict[str, str] = field(default_factory=dict)
     not_run: dict[Variant, str] = field(default_factory=dict)
     samples: dict[Measure, Samples] = field(default_factory=lambda: {measure: {} for measure in Measure})
@@ -39,7 +40,7 @@ class Results:
             samples.pop(variant, None)
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(self._plain(), indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(self._plain()) + "\n", encoding="utf-8")
 
     def _plain(self) -> dict[str, object]:
         return {
@@ -58,7 +59,7 @@ class Results:
 def read(path: Path) -> Results:
     """What `write` wrote."""
     plain = json.loads(path.read_text(encoding="utf-8"))
-    results = Results([Variant(*entry) for entry in plain["variants"]], plain["facts"], plain["versions"])
+    results = Results([Variant(*entry) for entry in plain["variants"]], plain["facts"], versions=plain["versions"])
     results.not_run = {Variant(name, rules): why for name, rules, why in plain["not_run"]}
     for measure, name, rules, samples in plain["samples"]:
         results.samples[Measure[measure]][Variant(name, rules)] = samples

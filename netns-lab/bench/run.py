@@ -5,11 +5,12 @@ Owns the order of things and the progress on stderr. Must not know what a figure
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as FilePath
@@ -28,11 +29,9 @@ FAILURES = (BenchError, SgDataplaneError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of everything. `ours` and `peers` are numbers of rules; `slice_s` is for one measure of one variant in
-    one round."""
+    """How much. `sizes` are numbers of rules; `slice_s` is for one measure of one variant in one round."""
 
-    ours: tuple[int, ...]
-    peers: tuple[int, ...]
+    sizes: tuple[int, ...]
     loads: int
     change_rounds: int
     packet_rounds: int
@@ -40,7 +39,7 @@ class Plan:
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        return (NO_FILTER, FLOOR, *ours(self.ours), *peers(self.peers))
+        return (NO_FILTER, FLOOR, *ours(self.sizes), *peers(self.sizes))
 
 
 @dataclass
@@ -72,11 +71,13 @@ class Run:
             for number in range(1, plan.change_rounds + 1):
                 self._say(f"changes, round {number} of {plan.change_rounds}")
                 self._take_turns(change)
-            for number in range(1, plan.packet_rounds + 1):
-                if number % 10 == 1:
-                    self._say(f"packets, round {number} of {plan.packet_rounds}")
-                self._packets()
+            with on_one_processor():
+                for number in range(1, plan.packet_rounds + 1):
+                    if number % 10 == 1:
+                        self._say(f"packets, round {number} of {plan.packet_rounds}")
+                    self._packets()
         self._say("done")
+        self.results.seconds = time.monotonic() - self._started
         return self.results
 
     def _build(self, stack: ExitStack, number: int, variant: Variant) -> None:
@@ -125,6 +126,18 @@ class Run:
 
     def _say(self, text: str) -> None:
         sys.stderr.write(f"[{time.monotonic() - self._started:4.0f} s] {text}\n")
+
+
+@contextmanager
+def on_one_processor() -> Iterator[None]:
+    """A packet's whole way is then in the time of its sender's call. Programs that were started before may go on
+    anywhere."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def change(stand: Stand) -> Figures:
