@@ -10,14 +10,15 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
-from sgdataplane.cli.output import Progress, paint, print_json
+from sgdataplane.cli.output import Progress, log_shown, print_json, warn
 
 if TYPE_CHECKING:
+    from sgdataplane.lab.health import Health
     from sgdataplane.lab.manage import Enforcer, EnforceRequest
 
 T = TypeVar("T")
@@ -164,14 +165,23 @@ def run_status(arguments: argparse.Namespace) -> int:
 
     lab = manage.look(arguments.name)
     health = read_health(lab)
-    for node, found in health.items():
-        for complaint in found.complaints:
-            print(f"{paint('warning:', 'yellow', sys.stderr)} {node}: {complaint}", file=sys.stderr)
+    _complain(health)
     if arguments.json:
         print_json(report.status_as_json(lab, health))
     else:
         print(report.status_as_text(lab))
     return Exit.DONE
+
+
+def _complain(health: Mapping[str, Health]) -> None:
+    from sgdataplane.observe.conntrack import UseLog
+
+    log = UseLog()
+    with log_shown():
+        for node, found in health.items():
+            log.note(node, found.use)
+            for user in found.mark_users:
+                warn(f"{node}: {user.complaint}")
 
 
 def run_exec(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""How the command line prints: JSON, aligned tables, colour and progress.
+"""How the command line prints: JSON, aligned tables, colour, warnings and progress.
 
 Owns the form of the output; is given plain values. Must not know what they mean.
 """
@@ -6,11 +6,13 @@ Owns the form of the output; is given plain values. Must not know what they mean
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -36,6 +38,29 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     if not use_colour(stream or sys.stdout):
         return text
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+def warn(text: str) -> None:
+    """Prints a warning on stderr."""
+    print(paint("warning:", "yellow", sys.stderr), text, file=sys.stderr)
+
+
+class _Warnings(logging.Handler):
+    """Shows what the product logs to the person who waits for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(getattr(record, "sentence", record.getMessage()))
+
+
+@contextmanager
+def log_shown() -> Iterator[None]:
+    """Warnings that the product logs meanwhile are shown, in words for people where the record has a `sentence`."""
+    logger, handler = logging.getLogger("sgdataplane"), _Warnings(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

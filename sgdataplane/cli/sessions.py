@@ -134,15 +134,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read(lab: Lab, arguments: argparse.Namespace) -> list[Session]:
-    """The sessions that were asked for, of a lab that stays as it is meanwhile."""
-    from sgdataplane.cli.output import Progress
+    """The sessions that were asked for, of a lab that stays as it is meanwhile; a warning where there is no room."""
+    from sgdataplane.cli.output import Progress, log_shown
+    from sgdataplane.host import netns
+    from sgdataplane.observe.conntrack import UseLog, read_table_use
     from sgdataplane.observe.decisions import Decider
     from sgdataplane.observe.sessions import read_sessions
 
-    wanted, decider = selection(lab, arguments), Decider(lab.state, lab.options)
+    wanted, decider, log = selection(lab, arguments), Decider(lab.state, lab.options), UseLog()
     nodes, found = asked_nodes(lab, arguments), []
-    with Progress("reading", len(nodes)) as progress:
+    with Progress("reading", len(nodes)) as progress, log_shown():
         for node in nodes:
+            with netns.inside(node.netns):
+                log.note(node.name, read_table_use())
             interfaces = lab.desired[node.netns].interfaces
             sessions = read_sessions(node.netns, lab.state, interfaces, decider)
             found += [session for session in sessions if wanted.holds(session)]

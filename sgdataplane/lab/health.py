@@ -20,15 +20,9 @@ class Health:
     use: TableUse
     mark_users: tuple[MarkUser, ...] = ()
 
-    @property
-    def complaints(self) -> tuple[str, ...]:
-        """What somebody should know, a line each."""
-        found = (self.use.complaint, *(user.complaint for user in self.mark_users))
-        return tuple(line for line in found if line)
-
     def as_json(self) -> dict[str, object]:
         """Keys of an instance in `lab status --json`."""
-        return {"mark_users": [asdict(user) for user in self.mark_users]}
+        return {"conntrack": self.use.as_json(), "mark_users": [asdict(user) for user in self.mark_users]}
 
 
 def read_health(lab: Lab) -> dict[str, Health]:

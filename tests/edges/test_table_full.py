@@ -7,6 +7,7 @@ namespace that is gone afterwards.
 from __future__ import annotations
 
 import errno
+import json
 import socket
 import subprocess
 import sys
@@ -19,12 +20,12 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.host import netns
-from sgdataplane.host.conntrack import SessionTuple
+from sgdataplane.host.conntrack import SessionTuple, track_established
 from sgdataplane.net.values import TCP, Address, Family
-from sgdataplane.observe.conntrack import TableUse, read_table_use
+from sgdataplane.observe.conntrack import TableUse, UseLog, read_table_use
 from tests.edges.scene import FAMILIES, Scene, is_refused, until
 from tests.edges.scene import scene as running_scene
-from tests.support.conntrack import fill
+from tests.support.conntrack import fill, tuple_of
 
 pytestmark = pytest.mark.traffic
 
@@ -45,10 +46,24 @@ def strangers() -> Iterator[SessionTuple]:
         yield SessionTuple(TCP, Address(32, (192 << 24) + host), near, 1024 + port, 80)
 
 
-def status_errors(lab: str) -> str:
-    """What `sgdp lab status` says on stderr."""
-    command = [sys.executable, "-m", "sgdataplane", "lab", "status", "--name", lab]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stderr
+def sgdp(scene: Scene, *verb: str) -> subprocess.CompletedProcess[str]:
+    """What a verb says of the scene's lab."""
+    lab = scene.near.netns.removesuffix("-i-a")
+    command = [sys.executable, "-m", "sgdataplane", *verb, "--name", lab, "--json"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+
+
+def told(scene: Scene) -> tuple[str, dict[str, int]]:
+    """What `sgdp lab status` warns of, and its numbers for `near`."""
+    said = sgdp(scene, "lab", "status")
+    return said.stderr, json.loads(said.stdout)["nodes"]["i-a"]["conntrack"]
+
+
+def logged(scene: Scene, log: UseLog, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines that are new."""
+    caplog.clear()
+    log.note("near", use_of(scene))
+    return caplog.messages
 
 
 def test_counts_are_those_of_the_namespace(scene: Scene) -> None:
@@ -63,32 +78,69 @@ def test_counts_are_those_of_the_namespace(scene: Scene) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_table_refuses_new_sessions_and_keeps_old_ones(make_lab_name: Callable[[], str]) -> None:
+def test_a_full_table_refuses_new_sessions_keeps_old_ones_and_says_so(
+    make_lab_name: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
     with running_scene(make_lab_name()) as made, ExitStack() as stack:
-        scene = replace(made, stack=stack)
+        scene, log = replace(made, stack=stack), UseLog()
         scene.enforce("ingress tcp 80/80 from any", "egress udp 53/53 to any")
         old = [scene.connect(scene.outside, scene.near, family, 80) for family in FAMILIES]
         limit = use_of(scene).limit
         if not 0 < limit <= MOST:
             pytest.fail(f"the machine's limit of {limit} sessions is more than this test may fill")
-        fill(scene.near.netns, islice(strangers(), limit - use_of(scene).entries))
+        assert logged(scene, log, caplog) == []
+        room, fillers = limit - use_of(scene).entries, strangers()
+        fill(scene.near.netns, islice(fillers, room - limit // 20))
+        (line,) = logged(scene, log, caplog)
+        assert line.startswith("conntrack-table where=near condition=nearly-full entries=")
+        fill(scene.near.netns, islice(fillers, limit // 20))
         until(lambda: use_of(scene).is_full, "a full table")
-        opener = scene.open(scene.outside, Family.IPV4, socket.SOCK_STREAM)
-        opener.setblocking(False)
-        scene.listen(scene.near, Family.IPV4, 80)
-        before = use_of(scene)
-        opener.connect_ex((scene.near.addresses[0], 80))
-        until(lambda: use_of(scene).dropped > before.dropped, "refusal of what comes in")
-        client = scene.udp(scene.near, Family.IPV4)
-        assert is_refused(lambda: client.sendto(b"?", (scene.outside.addresses[0], 53)), errno.EPERM)
+        refuses_new_sessions(scene)
         for outside, near in old:
             for sender, receiver in ((outside, near), (near, outside)):
                 sender.send(b".")
                 assert receiver.recv(1) == b"."
-        assert use_of(scene).complaint.startswith(f"the conntrack table is full ({limit} of {limit} sessions)")
-        assert "warning: i-a: the conntrack table is full" in status_errors(scene.near.netns.removesuffix("-i-a"))
+        says_that_it_is_full(scene, limit)
+        use = use_of(scene)
+        numbers = f"dropped={use.dropped} evicted={use.evicted} insert_failed={use.insert_failed}"
+        full = f"conntrack-table where=near condition=full entries={limit} limit={limit} {numbers}"
+        assert (logged(scene, log, caplog), logged(scene, log, caplog)) == ([full], [])
         scene.forget_all()
-        server = scene.udp(scene.outside, Family.IPV4, 53)
+        client, server = scene.udp(scene.near, Family.IPV4), scene.udp(scene.outside, Family.IPV4, 53)
         client.sendto(b"?", server.getsockname()[:2])
         assert server.recv(1) == b"?"
         assert use_of(scene).complaint.startswith("the conntrack table has been full")
+        (line,) = logged(scene, log, caplog)
+        assert f"condition=has-been-full entries={use_of(scene).entries} limit={limit} {numbers}" in line
+
+
+def refuses_new_sessions(scene: Scene) -> None:
+    """From outside, from within, and those that it is asked to make."""
+    opener = scene.open(scene.outside, Family.IPV4, socket.SOCK_STREAM)
+    opener.setblocking(False)
+    scene.listen(scene.near, Family.IPV4, 80)
+    before = use_of(scene)
+    opener.connect_ex((scene.near.addresses[0], 80))
+    until(lambda: use_of(scene).dropped > before.dropped, "refusal of what comes in")
+    opener.close()  # else it tries again, while the numbers are read
+    client = scene.udp(scene.near, Family.IPV4)
+    assert is_refused(lambda: client.sendto(b"?", (scene.outside.addresses[0], 53)), errno.EPERM)
+    with netns.inside(scene.near.netns):
+        assert track_established([tuple_of("10.0.0.1/1 8.8.8.8/443"), tuple_of("10.0.0.1/2 8.8.8.8/443")], 900) == 0
+
+
+def says_that_it_is_full(scene: Scene, limit: int) -> None:
+    complaint = f"the conntrack table is full ({limit} of {limit} sessions)"
+    assert use_of(scene).complaint.startswith(complaint)
+    warnings, numbers = told(scene)
+    assert f"warning: i-a: {complaint}" in warnings
+    use = use_of(scene)
+    assert numbers == {
+        "entries": limit,
+        "limit": limit,
+        "dropped": use.dropped,
+        "evicted": use.evicted,
+        "insert_failed": use.insert_failed,
+    }
+    assert numbers["dropped"] > 0
+    assert f"warning: i-a: {complaint}" in sgdp(scene, "sessions", "--limit", "1").stderr

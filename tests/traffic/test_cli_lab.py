@@ -70,7 +70,12 @@ def name(make_lab_name: Callable[[], str], state: Path) -> Iterator[str]:
 
 
 def test_status_json_has_the_documented_keys(name: str) -> None:
-    assert json.loads(sgdp("status", "--json", "--name", name).stdout) == {
+    status = json.loads(sgdp("status", "--json", "--name", name).stdout)
+    for node in ("i-a", "i-b"):
+        use = status["nodes"][node].pop("conntrack")
+        assert list(use) == ["entries", "limit", "dropped", "evicted", "insert_failed"]
+        assert 0 <= use["entries"] < use["limit"]
+    assert status == {
         "name": name,
         "placement": "instance",
         "time_scale": 1.0,

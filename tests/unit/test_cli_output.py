@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 
 import pytest
 
-from sgdataplane.cli.output import Progress, paint, print_json, render_table
+from sgdataplane.cli.output import Progress, log_shown, paint, print_json, render_table
 
 
 class Terminal(io.StringIO):
@@ -70,10 +71,18 @@ def test_progress_shows_nothing_for_work_under_a_second() -> None:
 
 
 def test_progress_shows_after_a_second_not_too_often_and_clears_its_line() -> None:
-    assert progress_text(Terminal(), [0.0, 0.5, 1.0, 1.01, 1.2]) == (
-        "\r\x1b[Kprobing 2/4\r\x1b[Kprobing 4/4\r\x1b[K"
-    )
+    assert progress_text(Terminal(), [0.0, 0.5, 1.0, 1.01, 1.2]) == ("\r\x1b[Kprobing 2/4\r\x1b[Kprobing 4/4\r\x1b[K")
 
 
 def test_progress_shows_nothing_where_no_terminal_is() -> None:
     assert progress_text(io.StringIO(), [0.0, 2.0, 3.0]) == ""
+
+
+def test_logged_warnings_are_shown_meanwhile_in_words_where_there_are_some(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("sgdataplane.conntrack")
+    with log_shown():
+        logger.warning("event a=%d", 1)
+        logger.warning("event a=2", extra={"sentence": "there are two"})
+        logger.info("event a=3")
+    assert not logging.getLogger("sgdataplane").handlers
+    assert capsys.readouterr().err == "warning: event a=1\nwarning: there are two\n"

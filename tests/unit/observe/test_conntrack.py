@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 
-from sgdataplane.observe.conntrack import TableUse
+from sgdataplane.observe.conntrack import LOGGER, Condition, TableUse, UseLog
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,51 @@ from sgdataplane.observe.conntrack import TableUse
 )
 def test_complaint(use: TableUse, complaint: str) -> None:
     assert use.complaint == complaint
+
+
+ROOM, NEARLY, FULL, AGAIN = (
+    TableUse(10, 100, 0, 0, 0),
+    TableUse(95, 100, 0, 0, 0),
+    TableUse(100, 100, 7, 2, 1),
+    TableUse(10, 100, 7, 2, 1),
+)
+
+
+def test_conditions() -> None:
+    assert [use.condition for use in (ROOM, NEARLY, FULL, AGAIN)] == [
+        Condition.OK,
+        Condition.NEARLY_FULL,
+        Condition.FULL,
+        Condition.HAS_BEEN_FULL,
+    ]
+
+
+def test_a_line_is_logged_once_for_each_change_of_condition(caplog: pytest.LogCaptureFixture) -> None:
+    log = UseLog()
+    with caplog.at_level(logging.INFO, LOGGER):
+        for use in (ROOM, ROOM, NEARLY, TableUse(96, 100, 0, 0, 0), FULL, TableUse(100, 100, 99, 2, 1), AGAIN, AGAIN):
+            log.note("i-a", use)
+    assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
+        (LOGGER, "WARNING", f"conntrack-table where=i-a condition={line}")
+        for line in (
+            "nearly-full entries=95 limit=100 dropped=0 evicted=0 insert_failed=0",
+            "full entries=100 limit=100 dropped=7 evicted=2 insert_failed=1",
+            "has-been-full entries=10 limit=100 dropped=7 evicted=2 insert_failed=1",
+        )
+    ]
+
+
+def test_room_again_is_no_warning_but_said(caplog: pytest.LogCaptureFixture) -> None:
+    log = UseLog()
+    with caplog.at_level(logging.INFO, LOGGER):
+        for use in (NEARLY, ROOM):
+            log.note("i-a", use)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "condition=ok entries=10" in caplog.messages[1]
+
+
+def test_each_table_has_a_condition_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    log = UseLog()
+    for where, use in (("i-a", FULL), ("i-b", ROOM), ("i-b", FULL), ("i-a", FULL)):
+        log.note(where, use)
+    assert [message.split()[1] for message in caplog.messages] == ["where=i-a", "where=i-b"]
