@@ -74,13 +74,21 @@ class PeerFilter:
         self._peer = peer
         self._shell = Shell(namespace, tree)
         try:
-            self.version = self._shell.run(f"dpkg-query -W -f '${{Package}} ${{Version}} ' {peer.packages}").strip()
+            self.version = self._packages()
             for path, text in peer.files(policy(size)).items():
                 self._shell.write(path, text)
             self._shell.run(peer.start)
         except BenchError:
             self._shell.close()
             raise
+
+    def _packages(self) -> str:
+        """The peer's packages with their versions."""
+        packages = self._peer.packages
+        try:
+            return self._shell.run(f"dpkg-query -W -f '${{Package}} ${{Version}} ' {packages}").strip()
+        except BenchError as error:
+            raise BenchError(f"not in the peers' tree, as this release of Debian does not have it: {packages}") from error
 
     def load(self) -> None:
         self._shell.run(self._peer.load)
