@@ -88,7 +88,7 @@ class PeerFilter:
         try:
             return self._shell.run(f"dpkg-query -W -f '${{Package}} ${{Version}} ' {packages}").strip()
         except BenchError as error:
-            raise BenchError(f"not in the peers' tree, as this release of Debian does not have it: {packages}") from error
+            raise BenchError(f"not in the peers' tree, since this release of Debian has none: {packages}") from error
 
     def load(self) -> None:
         self._shell.run(self._peer.load)
