@@ -14,8 +14,10 @@ seconds   of processor time, for resolve, compile, render             MB        
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -36,6 +38,7 @@ from tests.support.classbench_seeds import SEEDS
 from tests.support.hardpolicies import POLICIES, QUOTA, targets
 from tests.support.lookups import most_lookups
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ROOT = Path(__file__).resolve().parents[2]
 MOST_SECONDS, MOST_BYTES = 600, 12 << 30  # of one process
 SETS = {f"{kind}-{count // 1000}k": (kind, count) for count in (1_000, 10_000) for kind in SEEDS}
@@ -107,7 +110,7 @@ def main() -> None:
     """Print the table; or, for one policy in a process of its own, its row as JSON."""
     asked = _arguments()
     if asked.child:
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+        _bind_to_parent()
         state = makers(asked.rules)[asked.policies[0]](asked.seed)
         print(json.dumps(asdict(measured(asked.policies[0], state, with_lookups=asked.lookups))))
         return
@@ -115,6 +118,13 @@ def main() -> None:
     print(" ".join(f"{column.name:>{_width(column.name)}}" for column in fields(Cost)))
     for name in asked.policies or makers(asked.rules):
         print(_row(name, asked), flush=True)
+
+
+def _bind_to_parent() -> None:
+    """Bound this process, and end it with the one that asked for it."""
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _arguments() -> argparse.Namespace:
