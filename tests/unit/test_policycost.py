@@ -22,7 +22,8 @@ def test_cost_of_one_rule() -> None:
     assert (cost.policy, cost.rules) == ("one", 1)
     assert cost.cells > 0 < cost.elements
     assert cost.bytes > 1000
-    assert int(cost.lookups.split("/")[0]) == 6  # interface, window, members, segments, protocol, port
+    of_maps, with_sets = map(int, cost.lookups.split("/"))
+    assert 2 <= of_maps <= with_sets  # at least the interface and the far address
 
 
 def test_there_is_a_maker_for_each_hard_policy_and_each_set() -> None:
