@@ -11,15 +11,14 @@ everyone else and for kinships that CIDR blocks cut apart, the disjoint segments
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sgdataplane.model.state import Remote
-from sgdataplane.net.values import Family
+from sgdataplane.model.state import GroupRef, PrefixListRef, Remote
+from sgdataplane.net.values import Family, Prefix
 from sgdataplane.policy.resolve import Interval, RemoteAddresses
 
-RemoteSet = frozenset[Remote]
+RemoteSet = int  # a bit mask: bit i stands for AddressClasses.remotes[i]
 Segments = tuple[tuple[Interval, RemoteSet], ...]
 
 
@@ -30,45 +29,69 @@ class AddressClasses:
     Segments are disjoint, sorted and cover the family; a kinship whose members agree has one segment.
     """
 
+    remotes: tuple[Remote, ...]
     members: tuple[tuple[int, RemoteSet], ...]
     kin: Mapping[RemoteSet, Segments]
     segments: Segments
+
+    def named(self, some: RemoteSet) -> list[Remote]:
+        """The remotes of a set."""
+        return [remote for index, remote in enumerate(self.remotes) if some >> index & 1]
 
 
 def classify(
     remotes: Iterable[Remote], addresses: Mapping[Remote, Mapping[Family, RemoteAddresses]], family: Family
 ) -> AddressClasses:
     """Split a family's addresses by the remotes that hold them."""
-    wanted = sorted(set(remotes), key=repr)
-    segments = _segments([(remote, addresses[remote][family].ranges) for remote in wanted], family.last)
-    kinship: dict[int, set[Remote]] = {}
-    for remote in wanted:
+    wanted = sorted(set(remotes), key=_order)
+    segments = _segments([addresses[remote][family].ranges for remote in wanted], family.last)
+    kinship: dict[int, RemoteSet] = {}
+    for index, remote in enumerate(wanted):
         for address in addresses[remote][family].singles:
-            kinship.setdefault(address, set()).add(remote)
-    members = tuple(sorted((address, frozenset(kin)) for address, kin in kinship.items()))
-    return AddressClasses(members, _kin_segments(members, segments), segments)
+            kinship[address] = kinship.get(address, 0) | 1 << index
+    members = tuple(sorted(kinship.items()))
+    return AddressClasses(tuple(wanted), members, _kin_segments(members, segments), segments)
 
 
-def _segments(ranges: Sequence[tuple[Remote, Iterable[Interval]]], last: int) -> Segments:
+def _order(remote: Remote) -> tuple[int, int, int, int, str]:
+    match remote:
+        case Prefix(family_bits, first, length):
+            return 0, family_bits, first, length, ""
+        case GroupRef(name):
+            return 1, 0, 0, 0, name
+        case PrefixListRef(name):
+            return 2, 0, 0, 0, name
+
+
+def _segments(ranges: Sequence[Sequence[Interval]], last: int) -> Segments:
     """Cut the address space at every end of every range; neighbours with equal remotes are joined."""
-    changes: dict[int, list[tuple[Remote, int]]] = {0: []}
-    for remote, intervals in ranges:
-        for first, end in intervals:
-            changes.setdefault(first, []).append((remote, 1))
-            changes.setdefault(end + 1, []).append((remote, -1))
-    changes.pop(last + 1, None)
-    depth: Counter[Remote] = Counter()
+    turns: dict[int, RemoteSet] = {0: 0}
+    for index, intervals in enumerate(ranges):
+        for first, end in _united(intervals):
+            turns[first] = turns.get(first, 0) ^ 1 << index
+            turns[end + 1] = turns.get(end + 1, 0) ^ 1 << index
+    turns.pop(last + 1, None)
+    holding = 0
     found: list[tuple[int, RemoteSet]] = []
-    for first in sorted(changes):
-        for remote, step in changes[first]:
-            depth[remote] += step
-            if not depth[remote]:
-                del depth[remote]
-        holding = frozenset(depth)
-        if not found or found[-1][1] != holding:
+    for first in sorted(turns):
+        holding ^= turns[first]
+        if not found or turns[first]:
             found.append((first, holding))
     ends = [first - 1 for first, _ in found[1:]] + [last]
     return tuple(((first, end), holding) for (first, holding), end in zip(found, ends, strict=True))
+
+
+def _united(intervals: Sequence[Interval]) -> Iterable[Interval]:
+    """Disjoint, sorted, none beginning where another ends."""
+    if len(intervals) < 2:
+        return intervals
+    united: list[Interval] = []
+    for first, end in sorted(intervals):
+        if united and first <= united[-1][1] + 1:
+            united[-1] = (united[-1][0], max(united[-1][1], end))
+        else:
+            united.append((first, end))
+    return united
 
 
 def _kin_segments(members: Iterable[tuple[int, RemoteSet]], segments: Segments) -> dict[RemoteSet, Segments]:

@@ -18,5 +18,6 @@ from sgdataplane.nft.text import rule_text
 
 def content_chain(prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> Chain:
     """A chain whose name is the prefix and a hash of its rules and comment."""
-    text = "\n".join([*(rule_text(entry) for entry in rules), *([comment] if comment else [])])
-    return Chain(f"{prefix}-{names.digest(text)}", rules, comment=comment, origin=origin)
+    texts = tuple(map(rule_text, rules))
+    text = "\n".join([*texts, *([comment] if comment else [])])
+    return Chain(f"{prefix}-{names.digest(text)}", rules, comment=comment, origin=origin).with_texts(texts)

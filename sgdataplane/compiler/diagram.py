@@ -1,23 +1,27 @@
-"""The heart: an ordered list of permissions -> a decision diagram over protocol, local side and ports.
+"""The heart: permissions in order -> a decision diagram over protocol, local side and ports.
 
 Owns the order "first match wins" and turns it into disjoint cells, so that below here no order matters.
-Is given boxes (permissions without their remote) for one class of addresses. Must not know nftables.
+Is given boxes (permissions without their remote), of which it takes any subset. Must not know nftables.
 
-A path through a diagram asks about each dimension at most once, in the order of `Dim`, whatever the number of boxes:
-that is the bound on look-ups for one packet. Equal sub-diagrams are one object.
+A path through a diagram asks about each dimension at most once, whatever the number of boxes, and makes at most
+MAX_DEPTH look-ups: that is the bound on what one packet costs. Where few boxes are left, they are asked one by one
+(`Steps`), which costs less than a look-up. Equal sub-diagrams are one object.
+
+Subsets are bit masks, bit i for box i, so that the strongest box of a subset is its lowest bit.
 """
 
 from __future__ import annotations
 
 import enum
-from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
-from sgdataplane.errors import LimitError
 from sgdataplane.policy.resolve import Cause, Interval
 
-MAX_CELLS = 500_000  # of one profile; above it the compile is refused rather than the kernel filled
+MAX_DEPTH = 2  # look-ups on a path
+MAX_STEPS = 8  # boxes asked one by one: some 15 ns each, a look-up takes 120
+MANY_PROTOCOLS = 8  # more of them are looked up
 
 
 class Dim(enum.IntEnum):
@@ -29,25 +33,52 @@ class Dim(enum.IntEnum):
     PORT = 3
 
 
+DIMS = tuple(Dim)
+Intervals = tuple[Interval, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Box:
     """A permission as a region: per dimension the disjoint sorted intervals it covers, or None for all of it.
 
     Only TCP and UDP permissions have ports (state validation refuses others), so a path never asks another protocol
-    for a port. Compared by identity: a permission becomes a box once.
+    for a port. `cause` None: what is asked after this diagram decides. Compared by identity.
     """
 
-    cause: Cause
-    intervals: tuple[tuple[Interval, ...] | None, ...]
+    cause: Cause | None
+    intervals: tuple[Intervals | None, ...]
 
-    def is_free_from(self, dim: int) -> bool:
-        """Whether it covers all of `dim` and of every later dimension."""
-        return all(part is None for part in self.intervals[dim:])
+
+EVERYTHING: tuple[Intervals | None, ...] = (None,) * len(Dim)
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    cause: Cause
+    """`cells` and `depth` of a node: the entries below it, and the most look-ups on a path."""
+
+    cause: Cause | None
+    cells: int = 0
+    depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Decides what meets all its conditions."""
+
+    conditions: tuple[tuple[Dim, Interval], ...]
+    cause: Cause | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """The first step whose conditions hold decides. The last has none."""
+
+    steps: tuple[Step, ...]
+    depth: int = 0
+
+    @property
+    def cells(self) -> int:
+        return len(self.steps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,85 +87,157 @@ class Branch:
 
     dim: Dim
     segments: tuple[tuple[Interval, Node], ...]
+    cells: int
+    depth: int
+
+    @classmethod
+    def of(cls, dim: Dim, segments: Sequence[tuple[Interval, Node]]) -> Branch:
+        is_looked_up = dim is not Dim.PROTOCOL or len(segments) > MANY_PROTOCOLS
+        cells = len(segments) + sum(node.cells for _, node in segments)
+        return cls(dim, tuple(segments), cells, is_looked_up + max(node.depth for _, node in segments))
 
 
-Node = Leaf | Branch
+Node = Leaf | Steps | Branch
+
+
+class TooManyCellsError(Exception):
+    """The exact diagram is larger than it may be (never leaves the compiler)."""
+
+
+def bits(mask: int) -> Iterator[int]:
+    """The indices of a subset, strongest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
 
 
 @dataclass
-class DiagramBuilder:
-    """Builds diagrams for one family and shares equal ones. `last_local` is the family's highest address."""
+class Boxes:
+    """Boxes in order of strength, the last of which covers everything, and the diagrams of their subsets.
 
+    `last_local`: the family's highest address. `max_cells`: what a diagram may have before it is made coarser.
+    """
+
+    boxes: Sequence[Box]
     last_local: int
-    cells: int = 0
-    _memo: dict[tuple[int, tuple[Box, ...]], Node] = field(default_factory=dict)
+    max_cells: int
+    _memo: dict[tuple[int, int], Node] = field(default_factory=dict)
     _shared: dict[tuple[Dim, tuple[tuple[Interval, int], ...]], Branch] = field(default_factory=dict)
-    _leaves: dict[Cause, Leaf] = field(default_factory=dict)
 
-    def build(self, boxes: Sequence[Box]) -> Node:
-        """The diagram of boxes in order of strength, the last of which covers everything."""
-        return self._node(Dim.PROTOCOL, tuple(boxes))
+    def __post_init__(self) -> None:
+        self.last = (255, self.last_local, 65535, 65535)
+        leaves: dict[Cause | None, Leaf] = {}
+        self._leaves = [leaves.setdefault(box.cause, Leaf(box.cause)) for box in self.boxes]
+        self._bounded = [0] * len(DIMS)  # per dimension the boxes that don't cover all of it
+        self._free = [0] * (len(DIMS) + 1)  # per dimension the boxes that cover all of it and of all later ones
+        self._deciding = 0  # the boxes with a cause
+        self._steps = [[0] * len(self.boxes) for _ in (*DIMS, None)]  # how many steps a box needs from there on
+        for index, box in enumerate(self.boxes):
+            self._deciding |= (box.cause is not None) << index
+            self._free[-1] |= 1 << index
+            self._steps[-1][index] = 1
+            is_free = True
+            for dim in reversed(DIMS):
+                covered = box.intervals[dim]
+                is_free = is_free and covered is None
+                self._bounded[dim] |= (covered is not None) << index
+                self._free[dim] |= is_free << index
+                self._steps[dim][index] = self._steps[dim + 1][index] * (1 if covered is None else len(covered))
 
-    def _node(self, dim: int, boxes: tuple[Box, ...]) -> Node:
-        boxes = _up_to_certain(dim, boxes)
-        if len(boxes) == 1:
-            return self._leaves.setdefault(boxes[0].cause, Leaf(boxes[0].cause))
-        key = (dim, boxes)
-        if key not in self._memo:
-            self._memo[key] = self._branch(Dim(dim), boxes)
-        return self._memo[key]
+    def exact(self, subset: int) -> Node:
+        """The diagram that cuts each dimension wherever a box begins or ends. TooManyCellsError above `max_cells`."""
+        return self._node(0, subset)
 
-    def _branch(self, dim: Dim, boxes: tuple[Box, ...]) -> Node:
-        if all(box.intervals[dim] is None for box in boxes):
-            return self._node(dim + 1, boxes)
+    def relevant(self, dim: int, subset: int) -> int:
+        """Without what can't decide: boxes behind one that covers all that is left, or weaker than all with a cause."""
+        certain = subset & self._free[dim]
+        subset &= (certain & -certain) * 2 - 1
+        deciding = subset & self._deciding
+        if deciding & certain:
+            return subset
+        return subset & ((1 << deciding.bit_length()) - 1) | 1 << (len(self.boxes) - 1)
+
+    def bounded(self, dim: Dim, subset: int) -> int:
+        """Those that don't cover all of a dimension."""
+        return subset & self._bounded[dim]
+
+    def _node(self, dim: int, subset: int) -> Node:
+        subset = self.relevant(dim, subset)
+        if not subset & (subset - 1):
+            return self._leaves[subset.bit_length() - 1]
+        key = (dim, subset)
+        found = self._memo.get(key)
+        if found is None:
+            found = self._memo[key] = self._made(dim, subset)
+        return found
+
+    def _made(self, dim: int, subset: int) -> Node:
+        if subset.bit_count() <= MAX_STEPS:
+            needed = [(index, self._steps[dim][index]) for index in bits(subset)]
+            if sum(number for _, number in needed) <= MAX_STEPS:
+                return self.steps([(index, self._conditions(dim, index)) for index, _ in needed])
+        return self._branch(Dim(dim), subset)
+
+    def _conditions(self, dim: int, index: int) -> list[tuple[Dim, Intervals]]:
+        intervals = self.boxes[index].intervals
+        return [(d, covered) for d in DIMS[dim:] if (covered := intervals[d]) is not None]
+
+    def steps(self, asked: Sequence[tuple[int, Sequence[tuple[Dim, Intervals]]]]) -> Node:
+        """Boxes one by one, each with the conditions that are not known to hold. The last has none."""
+        made: list[Step] = []
+        for index, conditions in asked:
+            dims = [dim for dim, _ in conditions]
+            cause = self.boxes[index].cause
+            every = product(*(covered for _, covered in conditions))
+            made.extend(Step(tuple(zip(dims, chosen, strict=True)), cause) for chosen in every)
+        while len(made) > 1 and made[-2].cause == made[-1].cause:
+            del made[-2]
+        return Steps(tuple(made)) if len(made) > 1 else self._leaves[asked[-1][0]]
+
+    def _branch(self, dim: Dim, subset: int) -> Node:
+        pieces = self.pieces(dim, subset)
+        if len(pieces) == 1:
+            return self._node(dim + 1, subset)
         segments: list[tuple[Interval, Node]] = []
-        for interval, active in _segments(dim, boxes, self._last(dim)):
-            node = self._node(dim + 1, active)
+        cells = 0
+        for interval, covering in pieces:
+            node = self._node(dim + 1, covering)
             if segments and segments[-1][1] is node:
                 segments[-1] = ((segments[-1][0][0], interval[1]), node)
-            else:
-                segments.append((interval, node))
-        return segments[0][1] if len(segments) == 1 else self._share(dim, segments)
+                continue
+            segments.append((interval, node))
+            cells += 1 + node.cells
+            if cells > self.max_cells:
+                raise TooManyCellsError
+        return self.branch(dim, segments)
 
-    def _share(self, dim: Dim, segments: list[tuple[Interval, Node]]) -> Branch:
+    def branch(self, dim: Dim, segments: Sequence[tuple[Interval, Node]]) -> Node:
+        """The branch with these segments: the same object for the same ones."""
+        if len(segments) == 1:
+            return segments[0][1]
         key = (dim, tuple((interval, id(node)) for interval, node in segments))
         if key not in self._shared:
-            self._shared[key] = Branch(dim, tuple(segments))
-            self.cells += len(segments)
-            if self.cells > MAX_CELLS:
-                raise LimitError("a profile's disjoint cells", MAX_CELLS, self.cells)
+            self._shared[key] = Branch.of(dim, segments)
         return self._shared[key]
 
-    def _last(self, dim: Dim) -> int:
-        return (255, self.last_local, 65535, 65535)[dim]
-
-
-def _up_to_certain(dim: int, boxes: tuple[Box, ...]) -> tuple[Box, ...]:
-    """Cut after the first box that covers all that is left: nothing behind it can decide."""
-    for index, box in enumerate(boxes):
-        if box.is_free_from(dim):
-            return boxes[: index + 1]
-    return boxes
-
-
-def _segments(dim: Dim, boxes: tuple[Box, ...], last: int) -> list[tuple[Interval, tuple[Box, ...]]]:
-    """Cut a dimension where a box begins or ends; with each piece the boxes that cover it, still in order."""
-    starts: dict[int, list[int]] = {0: []}
-    ends: dict[int, list[int]] = {}
-    for index, box in enumerate(boxes):
-        covered = box.intervals[dim]
-        for first, end in ((0, last),) if covered is None else covered:  # an empty port list covers nothing
-            starts.setdefault(first, []).append(index)
-            ends.setdefault(end + 1, []).append(index)
-    cuts = sorted({*starts, *ends} - {last + 1})
-    active: list[int] = []
-    pieces = []
-    for position, first in enumerate(cuts):
-        for index in ends.get(first, ()):
-            del active[bisect_left(active, index)]
-        for index in starts.get(first, ()):
-            insort(active, index)
-        upper = cuts[position + 1] - 1 if position + 1 < len(cuts) else last
-        covering = active[:1] if dim is Dim.PORT else active
-        pieces.append(((first, upper), tuple(boxes[index] for index in covering)))
-    return pieces
+    def pieces(self, dim: Dim, subset: int, within: Interval | None = None) -> list[tuple[Interval, int]]:
+        """Cut a dimension where a box begins or ends; with each piece the boxes that cover it."""
+        first, last = within or (0, self.last[dim])
+        always, turns = 0, {first: 0}
+        for index in bits(subset):
+            covered = self.boxes[index].intervals[dim]
+            if covered is None:
+                always |= 1 << index
+                continue
+            for start, end in covered:
+                if start <= last and end >= first:
+                    turns[max(start, first)] = turns.get(max(start, first), 0) ^ (1 << index)
+                    turns[end + 1] = turns.get(end + 1, 0) ^ (1 << index)
+        starts = sorted(start for start in turns if start <= last)
+        ends = [start - 1 for start in starts[1:]] + [last]
+        found = []
+        for start, end in zip(starts, ends, strict=True):
+            always ^= turns[start]
+            found.append(((start, end), always))
+        return found

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from sgdataplane.compiler.classes import AddressClasses, RemoteSet, Segments, classify
 from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.diagram import Box, DiagramBuilder, Dim, Leaf, Node
+from sgdataplane.compiler.diagram import MANY_PROTOCOLS, Branch, Dim, Leaf, Node, Steps, bits
+from sgdataplane.compiler.judge import Judge
 from sgdataplane.compiler.skeleton import DESTINATION, SOURCE
 from sgdataplane.errors import InternalError
 from sgdataplane.model.state import GroupRef, Remote
@@ -27,19 +28,17 @@ from sgdataplane.nft.ir import (
     Counter,
     CtDirection,
     Field,
-    Key,
     KeyType,
     Map,
     Match,
     Nfproto,
     Range,
     Rule,
-    Verdict,
     VerdictMap,
     goto,
     rule,
 )
-from sgdataplane.policy.resolve import Cause, Permission, Profile, RemoteAddresses
+from sgdataplane.policy.resolve import Cause, Profile, RemoteAddresses
 
 ADDRESS_TYPE = {Family.IPV4: KeyType.IPV4, Family.IPV6: KeyType.IPV6}
 
@@ -55,6 +54,11 @@ class View:
     hook: Direction
     family: Family
     is_reply: bool
+
+    @property
+    def direction(self) -> Direction:
+        """Whose permissions judge what it sees."""
+        return self.hook.other if self.is_reply else self.hook
 
     @property
     def far(self) -> Field:
@@ -76,75 +80,44 @@ class Lowering:
     chains: dict[str, Chain] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
+    _leaves: dict[Cause, str] = field(default_factory=dict)
 
-    def profile(self, profile: Profile, hook: Direction) -> str:
-        """The root chain that judges, at one hook, the packets of every ENI with this profile."""
-        roots = {family: self._family(profile, hook, family) for family in Family}
+    def profile(self, profile: Profile) -> dict[Direction, str]:
+        """The root chains that judge, at each hook, the packets of every ENI with this profile."""
+        remotes = [p.remote for p in (*profile.ingress, *profile.egress) if p.remote is not None]
+        far = {}
+        for family in Family:
+            classes = classify(remotes, self.remotes, family)
+            number = len({holding for segments in (classes.segments, *classes.kin.values()) for _, holding in segments})
+            judges = {side: Judge(profile.permissions(side), family, number) for side in Direction}
+            space = _Space(profile_name(profile), family, classes, judges)
+            far.update({(hook, family): _Far(self, space, hook).chain() for hook in Direction})
+        return {hook: self._root(profile, hook, {family: far[hook, family] for family in Family}) for hook in Direction}
+
+    def _root(self, profile: Profile, hook: Direction, far: Mapping[Family, str]) -> str:
         name = names.identifier(f"profile-{hook.value}", profile_name(profile))
         rules = (
-            rule(Match(Field.NFPROTO, (Range.of(Nfproto.IPV6),)), goto(roots[Family.IPV6])),
-            rule(goto(roots[Family.IPV4])),
+            rule(Match(Field.NFPROTO, (Range.of(Nfproto.IPV6),)), goto(far[Family.IPV6])),
+            rule(goto(far[Family.IPV4])),
         )
-        self._keep(Chain(name, rules, comment=names.comment(f"groups {', '.join(profile.security_group_ids)}")))
-        return name
-
-    def _family(self, profile: Profile, hook: Direction, family: Family) -> str:
-        tables = [_Judge(self, profile, View(hook, family, is_reply)) for is_reply in (False, True)]
-        remotes = [p.remote for p in (*profile.ingress, *profile.egress) if p.remote is not None]
-        classes = classify(remotes, self.remotes, family)
-        name = names.identifier(f"far-{hook.value}-{family.value}", profile_name(profile))
-        segments = rule(goto(self._segments(tables, classes.segments)))
-        self._keep(Chain(name, (*self._member_rules(name, tables, classes), segments)))
-        return name
-
-    def _member_rules(self, name: str, judges: list[_Judge], classes: AddressClasses) -> tuple[Rule, ...]:
-        """Look a far address up among the members; those of each kinship have a chain of their own."""
-        if not classes.members:
-            return ()
-        view = judges[0].view
-        chains = {}
-        for kin, segments in classes.kin.items():
-            chains[kin] = f"{name}.kin-{names.digest(repr(sorted(kin, key=repr)))}"
-            rules = (rule(goto(self._segments(judges, segments))),)
-            self._keep(Chain(chains[kin], rules, comment=_kin_comment(kin)))
-        elements: tuple[tuple[Key, Verdict | int], ...] = tuple(
-            (address, goto(chains[kin])) for address, kin in classes.members
-        )
-        members = name.replace("far-", "members-", 1)
-        self.maps[members] = Map(members, ADDRESS_TYPE[view.family], elements)
-        return (rule(VerdictMap(view.far, name=members)),)
-
-    def _segments(self, judges: list[_Judge], segments: Segments) -> str:
-        """Far addresses by the CIDR blocks around them."""
-        targets = [(Range(*interval), self._class(judges, holding)) for interval, holding in segments]
-        return self.content("segments", _choose(judges[0].view.far, targets))
-
-    def _class(self, judges: list[_Judge], holding: RemoteSet) -> str:
-        """One class of far addresses: opening packets meet this hook's direction, replies the other's."""
-        opening, reply = (judge.target(holding) for judge in judges)
-        if opening == reply:
-            return opening
-        return self.content(
-            "class",
-            (
-                rule(Match(Field.CT_DIRECTION, (Range.of(CtDirection.REPLY),)), goto(reply)),
-                rule(goto(opening)),
-            ),
-        )
+        return self.keep(Chain(name, rules, comment=names.comment(f"groups {', '.join(profile.security_group_ids)}")))
 
     def content(self, prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> str:
         """Keep a chain under a name made from what it holds."""
-        chain = content_chain(prefix, rules, comment, origin)
-        self._keep(chain)
-        return chain.name
+        return self.keep(content_chain(prefix, rules, comment, origin))
 
-    def _keep(self, chain: Chain) -> None:
-        if self.chains.get(chain.name, chain) != chain:
+    def keep(self, chain: Chain) -> str:
+        if self.chains.setdefault(chain.name, chain) != chain:
             raise InternalError(f"two chains would be named {chain.name}")
-        self.chains[chain.name] = chain
+        return chain.name
 
     def leaf(self, cause: Cause) -> str:
         """The chain that a verdict's packets end in: counted by name, then accepted or refused for that direction."""
+        if cause not in self._leaves:
+            self._leaves[cause] = self._made_leaf(cause)
+        return self._leaves[cause]
+
+    def _made_leaf(self, cause: Cause) -> str:
         counter = Counter(counter_name(cause), names.comment(_counted(cause)))
         self.counters[counter.name] = counter
         end = f"{cause.direction.value}-{'accept' if cause.verdict is Fate.ACCEPT else 'refuse'}"
@@ -153,52 +126,129 @@ class Lowering:
         return self.content(prefix, rules, names.comment(describe(cause)), describe(cause))
 
 
-class _Judge:
-    """One direction of a profile as one view sees it: class of far addresses -> chain."""
+@dataclass(frozen=True, slots=True)
+class _Space:
+    """One profile's far addresses in one family, and what is decided of each class in each direction."""
 
-    def __init__(self, lowering: Lowering, profile: Profile, view: View) -> None:
-        direction = view.hook.other if view.is_reply else view.hook
-        self.view = view
-        self._lowering = lowering
-        self._builder = DiagramBuilder(view.family.last)
-        self._permissions = [
-            (permission.remote, box)
-            for permission in profile.permissions(direction)
-            if (box := _box(permission, view.family)) is not None
-        ]
-        self._targets: dict[RemoteSet, str] = {}
+    profile: str
+    family: Family
+    classes: AddressClasses
+    judges: Mapping[Direction, Judge]
+
+
+class _Far:
+    """A space as it is seen at one hook."""
+
+    def __init__(self, lowering: Lowering, space: _Space, hook: Direction) -> None:
+        self._lowering, self._classes = lowering, space.classes
+        self._name = names.identifier(f"far-{hook.value}-{space.family.value}", space.profile)
+        views = [View(hook, space.family, is_reply) for is_reply in (False, True)]
+        self._opening, self._reply = (_Seen(lowering, space, view) for view in views)
+        self._field, self._type = views[0].far, ADDRESS_TYPE[space.family]
+
+    def chain(self) -> str:
+        """Members first, by their kinship; everyone else by the CIDR blocks around them."""
+        rules = (*self._member_rules(), *self._by_direction(self._classes.segments))
+        return self._lowering.keep(Chain(self._name, rules))
+
+    def _member_rules(self) -> tuple[Rule, ...]:
+        if not self._classes.members:
+            return ()
+        chains = {kin: goto(self._kin_chain(kin, segments)) for kin, segments in self._classes.kin.items()}
+        elements = tuple((address, chains[kin]) for address, kin in self._classes.members)
+        members = self._name.replace("far-", "members-", 1)
+        self._lowering.maps[members] = Map(members, self._type, elements)
+        return (rule(VerdictMap(self._field, name=members)),)
+
+    def _kin_chain(self, kin: RemoteSet, segments: Segments) -> str:
+        groups = [r.security_group_id for r in self._classes.named(kin) if isinstance(r, GroupRef)]
+        name = f"{self._name}.kin-{names.digest(repr(groups))}"
+        comment = names.comment(f"members of {', '.join(groups)}")
+        return self._lowering.keep(Chain(name, self._by_direction(segments), comment=comment))
+
+    def _by_direction(self, segments: Segments) -> tuple[Rule, ...]:
+        """Opening packets meet this hook's permissions, replies the other's."""
+        opening, reply = (self._segments(seen, segments) for seen in (self._opening, self._reply))
+        if opening == reply:
+            return (rule(goto(opening)),)
+        return rule(Match(Field.CT_DIRECTION, (Range.of(CtDirection.REPLY),)), goto(reply)), rule(goto(opening))
+
+    def _segments(self, seen: _Seen, segments: Segments) -> str:
+        targets = [(Range(*interval), seen.target(holding)) for interval, holding in segments]
+        if all(target == targets[0][1] for _, target in targets):
+            return targets[0][1]
+        return self._lowering.content("segments", _choose(self._field, targets))
+
+
+class _Seen:
+    """One judge's diagrams as one view sees them: class of far addresses -> chain.
+
+    What holds for all classes stands behind a chain with a stable name, so that no class's chain changes with it.
+    """
+
+    def __init__(self, lowering: Lowering, space: _Space, view: View) -> None:
+        self._lowering, self._view, self._judge = lowering, view, space.judges[view.direction]
+        self._own = self._judge.own(space.classes.remotes)
         self._names: dict[int, str] = {}
+        self._targets: dict[RemoteSet, str] = {}
+        kind = "reply" if view.is_reply else "opening"
+        self._wide = names.identifier(f"wide-{view.hook.value}-{view.family.value}-{kind}", space.profile)
+        lowering.keep(Chain(self._wide, (rule(goto(self._lower(self._judge.wide))),)))
 
     def target(self, holding: RemoteSet) -> str:
         if holding not in self._targets:
-            boxes = [box for remote, box in self._permissions if remote is None or remote in holding]
-            self._targets[holding] = self._lower(self._builder.build(boxes))
+            own = 0
+            for index in bits(holding):
+                own |= self._own[index]
+            self._targets[holding] = self._lower(self._judge.of(own))
         return self._targets[holding]
 
     def _lower(self, node: Node) -> str:
+        if isinstance(node, Leaf):
+            return self._decided(node.cause)
         if id(node) not in self._names:
-            self._names[id(node)] = self._chain(node)
+            self._names[id(node)] = self._steps(node) if isinstance(node, Steps) else self._branch(node)
         return self._names[id(node)]
 
-    def _chain(self, node: Node) -> str:
-        if isinstance(node, Leaf):
-            return self._lowering.leaf(node.cause)
-        targets = [(Range(*interval), self._lower(child)) for interval, child in node.segments]
-        return self._lowering.content(
-            node.dim.name.lower().replace("_", "-"), _choose(self.view.field(node.dim), targets)
+    def _decided(self, cause: Cause | None) -> str:
+        return self._wide if cause is None else self._lowering.leaf(cause)
+
+    def _steps(self, node: Steps) -> str:
+        rules = tuple(
+            rule(
+                *(Match(self._view.field(dim), (Range(*interval),)) for dim, interval in step.conditions),
+                goto(self._decided(step.cause)),
+            )
+            for step in node.steps
         )
+        return self._lowering.content("steps", rules)
+
+    def _branch(self, node: Branch) -> str:
+        targets = [(Range(*interval), self._lower(child)) for interval, child in node.segments]
+        asked = self._view.field(node.dim)
+        if node.dim is Dim.PROTOCOL and len(targets) <= MANY_PROTOCOLS:
+            return self._lowering.content("protocol", _one_by_one(asked, targets))
+        return self._lowering.content(node.dim.name.lower().replace("_", "-"), _choose(asked, targets))
+
+
+def _one_by_one(asked: Field, targets: list[tuple[Range, str]]) -> tuple[Rule, ...]:
+    entries, rest = _parted(targets)
+    return (*(rule(Match(asked, (item,)), goto(target)) for item, target in entries), rule(goto(rest)))
 
 
 def _choose(asked: Field, targets: list[tuple[Range, str]]) -> tuple[Rule, ...]:
-    """Rules that go to the target of the range that holds the field: a map for all but the most frequent target,
-    which takes the rest; nothing but a goto when there is only one."""
+    """Rules that go to the target of the range that holds the field: a map for all but the most frequent target."""
+    entries, rest = _parted(targets)
+    return rule(VerdictMap(asked, tuple((item, goto(target)) for item, target in entries))), rule(goto(rest))
+
+
+def _parted(targets: list[tuple[Range, str]]) -> tuple[list[tuple[Range, str]], str]:
+    """The most frequent target, which takes the rest, and the ranges that lead elsewhere."""
     counts: dict[str, int] = {}
     for _, target in targets:
         counts[target] = counts.get(target, 0) + 1
     rest = max(counts, key=lambda target: (counts[target], target))
-    entries = tuple((item, goto(target)) for item, target in _joined(targets) if target != rest)
-    end = rule(goto(rest))
-    return (rule(VerdictMap(asked, entries)), end) if entries else (end,)
+    return [(item, target) for item, target in _joined(targets) if target != rest], rest
 
 
 def _joined(targets: Iterable[tuple[Range, str]]) -> list[tuple[Range, str]]:
@@ -211,19 +261,6 @@ def _joined(targets: Iterable[tuple[Range, str]]) -> list[tuple[Range, str]]:
         else:
             joined.append((item, target))
     return joined
-
-
-def _box(permission: Permission, family: Family) -> Box | None:
-    """The permission as a region of one family; None if it can't match there."""
-    narrowing = permission.narrowing
-    if narrowing is not None and narrowing.family is not family:
-        return None
-    if not permission.protocol.exists_in(family):
-        return None
-    number = permission.protocol.number
-    protocol = None if permission.protocol.is_all else ((number, number),)
-    local = None if narrowing is None else ((narrowing.first, narrowing.last),)
-    return Box(permission.cause, (protocol, local, permission.source_ports, permission.ports))
 
 
 def profile_name(profile: Profile) -> str:
@@ -255,7 +292,3 @@ def _counted(cause: Cause) -> str:
     if cause.reason == "rule":
         return f"{cause.security_group_id} {cause.security_group_rule_id}"
     return describe(cause)
-
-
-def _kin_comment(kin: RemoteSet) -> str:
-    return names.comment("members of " + ", ".join(sorted(r.security_group_id for r in kin if isinstance(r, GroupRef))))

@@ -31,6 +31,8 @@ class Family(enum.Enum):
 class Direction(enum.Enum):
     """Towards (ingress) or from (egress) the ENI, whatever hook sees the packet."""
 
+    __hash__ = object.__hash__  # members are compared by identity; Enum's own is ten times slower
+
     INGRESS = "ingress"
     EGRESS = "egress"
 
@@ -41,6 +43,8 @@ class Direction(enum.Enum):
 
 class Verdict(enum.Enum):
     """What becomes of a packet."""
+
+    __hash__ = object.__hash__  # members are compared by identity; Enum's own is ten times slower
 
     ACCEPT = "accept"
     DROP = "drop"

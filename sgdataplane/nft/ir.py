@@ -14,6 +14,8 @@ from functools import cached_property
 class KeyType(enum.Enum):
     """What kind of value a field or map key holds."""
 
+    __hash__ = object.__hash__  # members are compared by identity; Enum's own is ten times slower
+
     IFNAME = "ifname"
     IPV4 = "ipv4"
     IPV6 = "ipv6"
@@ -29,6 +31,8 @@ class KeyType(enum.Enum):
 
 class Field(enum.Enum):
     """What a rule can look at: a packet header, the interface, or the conntrack entry."""
+
+    __hash__ = object.__hash__
 
     IIFNAME = ("iifname", KeyType.IFNAME)
     OIFNAME = ("oifname", KeyType.IFNAME)
@@ -216,13 +220,20 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """`origin` names the user's rule (or other input) that it was made for, for messages; "" if none."""
+    """`origin` names the user's rule (or other input) that it was made for, for messages; "" if none. `texts`: the
+    rules as text, where it was made already; a copy with other rules has none."""
 
     name: str
     rules: tuple[Rule, ...]
     hook: Hook | None = None
     comment: str = ""
     origin: str = ""
+    texts: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
+
+    def with_texts(self, texts: tuple[str, ...]) -> Chain:
+        """Remember the rules' text."""
+        object.__setattr__(self, "texts", texts)
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,8 +114,9 @@ def add_chain(table: Table, chain: Chain) -> str:
 
 
 def add_rules(table: Table, chain: Chain) -> Iterator[str]:
-    for rule in chain.rules:
-        yield f"add rule {table.family} {table.name} {chain.name} {rule_text(rule)}"
+    head = f"add rule {table.family} {table.name} {chain.name} "
+    for text in chain.texts or map(rule_text, chain.rules):
+        yield head + text
 
 
 def flush_chain(table: Table, name: str) -> str:
@@ -217,6 +218,8 @@ def verdict_text(verdict: Verdict) -> str:
 
 def _match(match: Match) -> str:
     left = _FIELDS[match.field]
+    if match.mask is None and not match.negate and len(match.ranges) == 1:
+        return f"{left} {range_text(match.field, match.ranges[0])}"
     if match.mask is not None:
         left += f" & {match.mask:#x}"
     values = [range_text(match.field, item) for item in match.ranges]
@@ -227,6 +230,8 @@ def _match(match: Match) -> str:
 
 
 def range_text(field: Field, item: Range) -> str:
+    if field.key_type is KeyType.NUMBER:
+        return str(item.first) if item.first == item.last else f"{item.first}-{item.last}"
     if item.first == item.last:
         return key(field.key_type, item.first)
     return f"{key(field.key_type, item.first)}-{key(field.key_type, item.last)}"

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+
 import pytest
 
-from sgdataplane.compiler import diagram
-from sgdataplane.compiler.diagram import Box, Branch, DiagramBuilder, Dim, Leaf, Node
-from sgdataplane.errors import LimitError
+from sgdataplane.compiler import coarse
+from sgdataplane.compiler.diagram import (
+    EVERYTHING,
+    MAX_DEPTH,
+    Box,
+    Boxes,
+    Branch,
+    Dim,
+    Leaf,
+    Node,
+    Steps,
+    TooManyCellsError,
+)
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.policy.resolve import Cause, Interval
 
@@ -22,8 +35,21 @@ def make_box(name: str, **covered: tuple[Interval, ...]) -> Box:
     return Box(make_cause(name), tuple(covered.get(dim.name.lower()) for dim in Dim))
 
 
+def boxes_of(*boxes: Box, max_cells: int = 10_000) -> Boxes:
+    return Boxes([*boxes, Box(DEFAULT, EVERYTHING)], 2**32 - 1, max_cells)
+
+
 def build(*boxes: Box) -> Node:
-    return DiagramBuilder(2**32 - 1).build((*boxes, Box(DEFAULT, (None,) * 4)))
+    made = boxes_of(*boxes)
+    return made.exact((1 << len(made.boxes)) - 1)
+
+
+def cut(*boxes: Box) -> Branch:
+    """The branch, where there are so many boxes that they aren't asked one by one."""
+    fillers = [make_box(f"f{port}", port=((port, port),)) for port in range(60001, 60021, 2)]
+    node = build(*boxes, *fillers)
+    assert isinstance(node, Branch)
+    return node
 
 
 def cell(node: Node, **point: int) -> str:
@@ -31,7 +57,14 @@ def cell(node: Node, **point: int) -> str:
     while isinstance(node, Branch):
         value = point[node.dim.name.lower()]
         node = next(child for (first, last), child in node.segments if first <= value <= last)
+    if isinstance(node, Steps):
+        node = Leaf(next(step.cause for step in node.steps if holds(step.conditions, point)))
+    assert node.cause is not None
     return node.cause.security_group_rule_id or node.cause.reason
+
+
+def holds(conditions: tuple[tuple[Dim, Interval], ...], point: dict[str, int]) -> bool:
+    return all(first <= point[dim.name.lower()] <= last for dim, (first, last) in conditions)
 
 
 def test_stronger_box_wins_where_both_cover() -> None:
@@ -40,11 +73,23 @@ def test_stronger_box_wins_where_both_cover() -> None:
     assert found == ["default", "a", "a", "a", "b", "b", "default"]
 
 
+def test_few_boxes_are_asked_one_by_one() -> None:
+    node = build(make_box("a", port=((80, 90),)), make_box("b", port=((1, 2), (5, 6))))
+    assert isinstance(node, Steps)
+    assert [step.conditions for step in node.steps] == [
+        ((Dim.PORT, (80, 90)),),
+        ((Dim.PORT, (1, 2)),),
+        ((Dim.PORT, (5, 6)),),
+        (),
+    ]
+
+
 def test_segments_are_disjoint_sorted_and_cover_everything() -> None:
-    node = build(make_box("a", port=((5, 10), (20, 30))), make_box("b", port=((0, 65535),)))
-    assert isinstance(node, Branch)
+    node = cut(make_box("a", port=((5, 10), (20, 30))), make_box("b", port=((1, 60000),)))
     edges = [interval for interval, _ in node.segments]
-    assert edges == [(0, 4), (5, 10), (11, 19), (20, 30), (31, 65535)]
+    assert edges[:6] == [(0, 0), (1, 4), (5, 10), (11, 19), (20, 30), (31, 60000)]
+    assert all(before[1] + 1 == after[0] for before, after in itertools.pairwise(edges))
+    assert edges[-1][1] == 65535
 
 
 def test_box_behind_one_that_covers_everything_is_gone() -> None:
@@ -52,20 +97,16 @@ def test_box_behind_one_that_covers_everything_is_gone() -> None:
 
 
 def test_dimension_that_no_box_cuts_is_not_asked() -> None:
-    node = build(make_box("a", source_port=((1, 5),)))
-    assert isinstance(node, Branch)
-    assert node.dim is Dim.SOURCE_PORT
-    assert all(isinstance(child, Leaf) for _, child in node.segments)
+    assert cut(make_box("a", port=((1, 5),))).dim is Dim.PORT
 
 
 def test_neighbours_with_the_same_outcome_are_joined() -> None:
-    node = build(make_box("a", port=((80, 80),)), make_box("a", port=((81, 81),)))
-    assert isinstance(node, Branch)
-    assert [interval for interval, _ in node.segments] == [(0, 79), (80, 81), (82, 65535)]
+    node = cut(make_box("a", port=((80, 80),)), make_box("a", port=((81, 81),)))
+    assert [interval for interval, _ in node.segments][:3] == [(0, 79), (80, 81), (82, 60000)]
 
 
 def test_equal_sub_diagrams_are_one_object() -> None:
-    ports = ((22, 22),)
+    ports = tuple((port, port) for port in range(1, 40, 2))
     node = build(make_box("a", protocol=((6, 6),), port=ports), make_box("a", protocol=((17, 17),), port=ports))
     assert isinstance(node, Branch)
     tcp, udp = (next(child for (first, _), child in node.segments if first == number) for number in (6, 17))
@@ -76,16 +117,65 @@ def test_box_without_any_port_covers_nothing() -> None:
     assert build(make_box("a", port=())) == Leaf(DEFAULT)
 
 
-def test_path_asks_each_dimension_once_in_order() -> None:
-    everywhere = {"protocol": ((6, 6),), "local": ((1, 9),), "source_port": ((1, 5),), "port": ((7, 8),)}
-    node, asked = build(make_box("a", **everywhere), make_box("b", protocol=((6, 6),), port=((8, 9),))), []
-    while isinstance(node, Branch):
-        asked.append(node.dim)
-        node = node.segments[1][1] if len(node.segments) > 1 else node.segments[0][1]
-    assert asked == sorted(set(asked))
+def test_box_without_a_cause_leaves_what_is_behind_it_to_others() -> None:
+    made = Boxes([make_box("a", port=((80, 90),)), Box(None, EVERYTHING)], 2**32 - 1, 100)
+    node = made.exact(0b11)
+    assert isinstance(node, Steps)
+    assert [step.cause for step in node.steps] == [make_cause("a"), None]
 
 
-def test_too_many_cells_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagram, "MAX_CELLS", 10)
-    with pytest.raises(LimitError, match="disjoint cells"):
-        build(*(make_box(str(port), port=((port, port),)) for port in range(1, 40, 2)))
+def hostile(seed: int, number: int) -> list[Box]:
+    """Boxes at random in three dimensions."""
+    chosen = random.Random(seed)
+
+    def interval(last: int) -> tuple[Interval, ...]:
+        first = chosen.randrange(last)
+        return ((first, chosen.randrange(first, last)),)
+
+    return [
+        make_box(
+            str(index),
+            protocol=((6, 6),),
+            local=interval(2**32 - 1),
+            source_port=interval(65536),
+            port=interval(65536),
+        )
+        for index in range(number)
+    ]
+
+
+def test_exact_diagram_that_is_too_large_is_given_up() -> None:
+    made = boxes_of(*hostile(1, 60), max_cells=1000)
+    with pytest.raises(TooManyCellsError):
+        made.exact((1 << len(made.boxes)) - 1)
+
+
+@pytest.mark.parametrize("max_cells", [100, 1000])
+def test_coarse_diagram_stays_within_its_bounds_and_means_the_same(max_cells: int) -> None:
+    boxes = hostile(2, 60)
+    made = boxes_of(*boxes, max_cells=max_cells)
+    node = coarse.diagram(made, (1 << len(made.boxes)) - 1)
+    assert node.cells <= 2 * max_cells
+    assert 1 <= node.depth <= MAX_DEPTH
+    chosen = random.Random(3)
+    found = set()
+    for _ in range(3000):
+        point = {
+            "protocol": chosen.choice((6, 6, 6, 17)),
+            "local": chosen.randrange(2**32),
+            "source_port": chosen.randrange(65536),
+            "port": chosen.randrange(65536),
+        }
+        strongest = next((b for b in boxes if holds_all(b, point)), None)
+        cause = DEFAULT if strongest is None or strongest.cause is None else strongest.cause
+        expected = cause.security_group_rule_id or cause.reason
+        assert cell(node, **point) == expected
+        found.add(expected)
+    assert len(found) > 10
+
+
+def holds_all(box: Box, point: dict[str, int]) -> bool:
+    return all(
+        covered is None or any(first <= point[dim.name.lower()] <= last for first, last in covered)
+        for dim, covered in zip(Dim, box.intervals, strict=True)
+    )

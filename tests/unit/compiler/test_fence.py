@@ -72,9 +72,9 @@ ROWS: list[tuple[str, dict[Field, Key], str]] = [
 @pytest.mark.parametrize(("name", "fields", "cause"), ROWS, ids=[row[0] for row in ROWS])
 def test_frame(name: str, fields: dict[Field, Key], cause: str) -> None:
     outcome = run(FENCE, "egress.eth0", fields)
-    assert (outcome.verdict.value, outcome.counters) == (
-        ("drop", [f"fence.{cause}"]) if cause else ("accept", [])
-    ), name
+    assert (outcome.verdict.value, outcome.counters) == (("drop", [f"fence.{cause}"]) if cause else ("accept", [])), (
+        name
+    )
 
 
 def test_every_cause_has_a_row() -> None:

@@ -1,0 +1,114 @@
+"""One direction of a profile in one family: class of far addresses -> decision diagram.
+
+Owns what is decided per class, and what once for all. Is given permissions in order. Must not know nftables.
+
+Most addresses differ from others in few permissions. So permissions for everywhere (no remote, or all of the family)
+have one diagram, `wide`; a class's own diagram decides only where one of its own permissions is the strongest, and
+leaves all else to `wide` (Leaf.cause is None). That is right at every point: if the strongest of all is one for
+everywhere, it is the strongest of those.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from operator import or_
+
+from sgdataplane.compiler import coarse
+from sgdataplane.compiler.diagram import DIMS, EVERYTHING, Box, Boxes, Intervals, Leaf, Node, bits
+from sgdataplane.model.state import Remote
+from sgdataplane.net.values import Family, Prefix
+from sgdataplane.policy.resolve import Permission
+
+MAX_CELLS = 1 << 16  # of all diagrams of one judge together, as long as each has MIN_CELLS
+MIN_CELLS = 1 << 8
+
+
+class Judge:
+    """`wide`: the diagram of all permissions for everywhere; `of` a set of remotes, what their own change in it."""
+
+    def __init__(self, permissions: Sequence[Permission], family: Family, classes: int) -> None:
+        """`classes`: how many there will be; each gets its share of the cells, so that diagrams don't depend on the
+        order in which they are asked for."""
+        boxes = [(p, box) for p in permissions if (box := _box(p, family)) is not None]
+        self._everywhere = Prefix(family.bits, 0, 0)
+        self._own: dict[Remote, int] = {}
+        wide = 0
+        for index, (permission, _) in enumerate(boxes):
+            if permission.remote is None or permission.remote == self._everywhere:
+                wide |= 1 << index
+            else:
+                self._own[permission.remote] = self._own.get(permission.remote, 0) | 1 << index
+        shared = Boxes([box for index, (_, box) in enumerate(boxes) if wide >> index & 1], family.last, MAX_CELLS)
+        self.wide = coarse.diagram(shared, (1 << len(shared.boxes)) - 1)
+        silent = [Box(None, box.intervals) if wide >> index & 1 else box for index, (_, box) in enumerate(boxes)]
+        share = max(MIN_CELLS, 1 << max(MAX_CELLS // max(classes, 1), 1).bit_length() - 1)
+        self._boxes = Boxes([*silent, Box(None, EVERYTHING)], family.last, share)
+        self._overlaps = [_Overlaps(dim, silent, wide) for dim in DIMS]
+        self._known: dict[int, Node] = {}
+
+    def own(self, remotes: Sequence[Remote]) -> list[int]:
+        """Per remote the subset of boxes that are its own."""
+        return [self._own.get(remote, 0) for remote in remotes]
+
+    def of(self, own: int) -> Node:
+        """The diagram for addresses to whom this subset of boxes applies, besides those for everywhere."""
+        if not own:
+            return Leaf(None)
+        if own not in self._known:
+            self._known[own] = coarse.diagram(self._boxes, self._with_rivals(own))
+        return self._known[own]
+
+    def _with_rivals(self, own: int) -> int:
+        """Add the stronger ones for everywhere that overlap one of these."""
+        own = self._boxes.relevant(0, own | 1 << len(self._boxes.boxes) - 1)
+        found = own
+        for index in bits(own):
+            rivals = (1 << index) - 1
+            for overlaps, covered in zip(self._overlaps, self._boxes.boxes[index].intervals, strict=True):
+                rivals &= overlaps.of(covered)
+            found |= rivals
+        return found
+
+
+class _Overlaps:
+    """Which of the boxes for everywhere overlap an interval in one dimension."""
+
+    def __init__(self, dim: int, boxes: Sequence[Box], wide: int) -> None:
+        edges: list[tuple[int, int, int]] = []
+        self._always = 0
+        for index in bits(wide):
+            covered = boxes[index].intervals[dim]
+            if covered is None:
+                self._always |= 1 << index
+            else:
+                edges.extend((first, last, 1 << index) for first, last in covered)
+        self._all = wide
+        self._starts = sorted(first for first, _, _ in edges)
+        self._ends = sorted(last for _, last, _ in edges)
+        self._begun = [0, *accumulate((bit for _, _, bit in sorted(edges)), or_)]
+        by_end = sorted(edges, key=lambda edge: edge[1], reverse=True)
+        self._to_end = [*reversed(list(accumulate((bit for _, _, bit in by_end), or_))), 0]
+
+    def of(self, covered: Intervals | None) -> int:
+        """Boxes with several intervals may be among them though they only lie around it."""
+        if covered is None:
+            return self._all
+        found = self._always
+        for first, last in covered:
+            found |= self._begun[bisect_right(self._starts, last)] & self._to_end[bisect_left(self._ends, first)]
+        return found
+
+
+def _box(permission: Permission, family: Family) -> Box | None:
+    """The permission as a region of one family; None if it can't match there."""
+    narrowing = permission.narrowing
+    if narrowing is not None and narrowing.family is not family:
+        return None
+    if not permission.protocol.exists_in(family):
+        return None
+    number = permission.protocol.number
+    protocol = None if permission.protocol.is_all else ((number, number),)
+    local = None if narrowing is None else ((narrowing.first, narrowing.last),)
+    return Box(permission.cause, (protocol, local, permission.source_ports, permission.ports))
