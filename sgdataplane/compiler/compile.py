@@ -15,11 +15,13 @@ from sgdataplane.compiler import skeleton
 from sgdataplane.compiler.eni import Link, eni_chain, errors_chain, shared_chains, timeouts
 from sgdataplane.compiler.lower import Lowering
 from sgdataplane.compiler.marks import LAST_EPOCH, MAX_LINKS
+from sgdataplane.compiler.memo import Memo
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import Chain, Counter, Map, Table, Timeout
+from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import HostPolicy
 
@@ -27,21 +29,24 @@ FIRST_EPOCH = 1
 Named = TypeVar("Named", Chain, Map, Counter, Timeout)
 
 
-def compile_policy(policy: HostPolicy, options: Options, epoch: int = FIRST_EPOCH, secret: int = 0) -> Table:
+def compile_policy(
+    policy: HostPolicy, options: Options, epoch: int = FIRST_EPOCH, secret: int = 0, memo: Memo | None = None
+) -> Table:
     """The table that makes a namespace obey `policy`, and marks the sessions it accepts with `epoch` (1..LAST_EPOCH),
     and the packets that may leave with `secret`, for the fence (compiler/fence.py); 0: with nothing.
 
+    `memo`: what an earlier compile of a similar policy left, to be faster.
     LimitError if the namespace has more ENIs than the mark can tell.
     """
     if len(policy.enis) > MAX_LINKS:
         raise LimitError("one namespace's ENIs", MAX_LINKS, len(policy.enis))
     with _no_collection():
-        return with_epoch(_compiled(policy, options), epoch, secret)
+        return with_epoch(_compiled(policy, options, memo or Memo()), epoch, secret)
 
 
-def _compiled(policy: HostPolicy, options: Options) -> Table:
+def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
     """All but what names the epoch."""
-    lowering = Lowering(policy.remotes)
+    lowering = Lowering(policy.remotes, memo)
     roots = [lowering.profile(profile) for profile in policy.profiles]
     links = [
         Link(eni.ifname, eni.private, eni.own, roots[eni.profile], timeouts(eni.connection_tracking))
@@ -95,12 +100,20 @@ def with_epoch(table: Table, epoch: int, secret: int = 0) -> Table:
     moving = {chain.name: chain for chain in skeleton.epoch_chains(ifnames, epoch, secret)}
     chains = [chain for chain in table.chains if chain.name not in moving]
     maps = [entry for entry in table.maps if entry.name != skeleton.APPLIED]
-    digest = names.digest(render_table(replace(table, chains=tuple(chains), maps=tuple(maps))), 32)
+    is_stamped = len(maps) < len(table.maps)
+    digest = stamp_of(table).digest if is_stamped else _digest(replace(table, chains=tuple(chains), maps=tuple(maps)))
     return replace(
         table,
         chains=_sorted([*chains, *moving.values()]),
         maps=_sorted([*maps, skeleton.applied(epoch, digest, secret)]),
     )
+
+
+def _digest(table: Table) -> str:
+    """128 bits of all that the table holds. A chain that is named after what it holds stands for itself by its name."""
+    text = render_table(replace(table, chains=tuple(chain for chain in table.chains if not chain.texts)))
+    named = "\n".join(chain.name for chain in table.chains if chain.texts)
+    return names.digest(f"{text}\n{named}", 32)
 
 
 def with_adoption(table: Table, ifnames: Iterable[str], milliseconds: int) -> Table:

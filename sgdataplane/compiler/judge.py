@@ -11,27 +11,29 @@ everywhere, it is the strongest of those.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import accumulate
 from operator import or_
 
 from sgdataplane.compiler import coarse
 from sgdataplane.compiler.diagram import DIMS, EVERYTHING, Box, Boxes, Intervals, Leaf, Node, bits
+from sgdataplane.compiler.memo import Memo
 from sgdataplane.model.state import Remote
 from sgdataplane.net.values import Family, Prefix
 from sgdataplane.policy.resolve import Permission
 
 MAX_CELLS = 1 << 16  # of all diagrams of one judge together, as long as each has MIN_CELLS
 MIN_CELLS = 1 << 8
+ELSEWHERE = Box(None, EVERYTHING)
 
 
 class Judge:
-    """`wide`: the diagram of all permissions for everywhere; `of` a set of remotes, what their own change in it."""
+    """`wide`: the diagram of all permissions for everywhere; `of` others, what these change in it."""
 
-    def __init__(self, permissions: Sequence[Permission], family: Family, classes: int) -> None:
+    def __init__(self, permissions: Sequence[Permission], family: Family, classes: int, memo: Memo) -> None:
         """`classes`: how many there will be; each gets its share of the cells, so that diagrams don't depend on the
         order in which they are asked for."""
-        boxes = [(p, box) for p in permissions if (box := _box(p, family)) is not None]
+        boxes = [(p, box) for p in permissions if (box := _box(p, family, memo)) is not None]
         self._everywhere = Prefix(family.bits, 0, 0)
         self._own: dict[Remote, int] = {}
         wide = 0
@@ -40,25 +42,48 @@ class Judge:
                 wide |= 1 << index
             else:
                 self._own[permission.remote] = self._own.get(permission.remote, 0) | 1 << index
-        shared = Boxes([box for index, (_, box) in enumerate(boxes) if wide >> index & 1], family.last, MAX_CELLS)
-        self.wide = coarse.diagram(shared, (1 << len(shared.boxes)) - 1)
-        silent = [Box(None, box.intervals) if wide >> index & 1 else box for index, (_, box) in enumerate(boxes)]
-        share = max(MIN_CELLS, 1 << max(MAX_CELLS // max(classes, 1), 1).bit_length() - 1)
-        self._boxes = Boxes([*silent, Box(None, EVERYTHING)], family.last, share)
+        self._wide = tuple(box for index, (_, box) in enumerate(boxes) if wide >> index & 1)
+        self._family = family
+        silent = [memo.silenced(box) if wide >> index & 1 else box for index, (_, box) in enumerate(boxes)]
+        self._share = max(MIN_CELLS, 1 << max(MAX_CELLS // max(classes, 1), 1).bit_length() - 1)
+        self._boxes = Boxes([*silent, ELSEWHERE], family.last, self._share)
         self._overlaps = [_Overlaps(dim, silent, wide) for dim in DIMS]
+        self._rivals: dict[int, int] = {}
+        self._keys: dict[int, Hashable] = {}
         self._known: dict[int, Node] = {}
+
+    def wide(self) -> Node:
+        """The diagram of all permissions for everywhere."""
+        boxes = Boxes(self._wide, self._family.last, MAX_CELLS)
+        return coarse.diagram(boxes, (1 << len(self._wide)) - 1)
+
+    def wide_key(self) -> Hashable:
+        """What that diagram follows from."""
+        return self._wide
 
     def own(self, remotes: Sequence[Remote]) -> list[int]:
         """Per remote the subset of boxes that are its own."""
         return [self._own.get(remote, 0) for remote in remotes]
 
-    def of(self, own: int) -> Node:
-        """The diagram for addresses to whom this subset of boxes applies, besides those for everywhere."""
-        if not own:
+    def with_rivals(self, own: int) -> int:
+        """All that can decide where this subset of boxes applies besides those for everywhere; 0: only these do."""
+        if own not in self._rivals:
+            self._rivals[own] = self._with_rivals(own) if own else 0
+        return self._rivals[own]
+
+    def key(self, subset: int) -> Hashable:
+        """What its diagram follows from."""
+        if subset not in self._keys:
+            self._keys[subset] = (self._share, *(self._boxes.boxes[index] for index in bits(subset)))
+        return self._keys[subset]
+
+    def of(self, subset: int) -> Node:
+        """The diagram of a subset with its rivals."""
+        if not subset:
             return Leaf(None)
-        if own not in self._known:
-            self._known[own] = coarse.diagram(self._boxes, self._with_rivals(own))
-        return self._known[own]
+        if subset not in self._known:
+            self._known[subset] = coarse.diagram(self._boxes, subset)
+        return self._known[subset]
 
     def _with_rivals(self, own: int) -> int:
         """Add the stronger ones for everywhere that overlap one of these."""
@@ -101,8 +126,15 @@ class _Overlaps:
         return found
 
 
-def _box(permission: Permission, family: Family) -> Box | None:
+def _box(permission: Permission, family: Family, memo: Memo) -> Box | None:
     """The permission as a region of one family; None if it can't match there."""
+    is_known, box = memo.box(permission, family)
+    if not is_known:
+        box = memo.boxes[permission, family] = _made(permission, family)
+    return box
+
+
+def _made(permission: Permission, family: Family) -> Box | None:
     narrowing = permission.narrowing
     if narrowing is not None and narrowing.family is not family:
         return None

@@ -9,13 +9,14 @@ changes its meaning, so an update adds new chains, turns to them in one step, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from sgdataplane.compiler.classes import AddressClasses, RemoteSet, Segments, classify
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.diagram import MANY_PROTOCOLS, Branch, Dim, Leaf, Node, Steps, bits
 from sgdataplane.compiler.judge import Judge
+from sgdataplane.compiler.memo import Memo, Part
 from sgdataplane.compiler.skeleton import DESTINATION, SOURCE
 from sgdataplane.errors import InternalError
 from sgdataplane.model.state import GroupRef, Remote
@@ -77,6 +78,7 @@ class Lowering:
     """Collects the chains, maps and counters of the profiles of one namespace."""
 
     remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
+    memo: Memo = field(default_factory=Memo)
     chains: dict[str, Chain] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
@@ -89,7 +91,7 @@ class Lowering:
         for family in Family:
             classes = classify(remotes, self.remotes, family)
             number = len({holding for segments in (classes.segments, *classes.kin.values()) for _, holding in segments})
-            judges = {side: Judge(profile.permissions(side), family, number) for side in Direction}
+            judges = {side: Judge(profile.permissions(side), family, number, self.memo) for side in Direction}
             space = _Space(profile_name(profile), family, classes, judges)
             far.update({(hook, family): _Far(self, space, hook).chain() for hook in Direction})
         return {hook: self._root(profile, hook, {family: far[hook, family] for family in Family}) for hook in Direction}
@@ -104,7 +106,19 @@ class Lowering:
 
     def content(self, prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> str:
         """Keep a chain under a name made from what it holds."""
-        return self.keep(content_chain(prefix, rules, comment, origin))
+        chain = content_chain(prefix, rules, comment, origin)
+        self.memo.parts[chain.name] = Part.of(chain)
+        return self.keep(chain)
+
+    def keep_known(self, name: str) -> None:
+        """Keep a chain that a compile before has made, and all that it leads to."""
+        if name in self.chains or (part := self.memo.part(name)) is None:
+            return
+        self.keep(part.chain)
+        if part.counter is not None:
+            self.counters[part.counter.name] = part.counter
+        for target in part.targets:
+            self.keep_known(target)
 
     def keep(self, chain: Chain) -> str:
         if self.chains.setdefault(chain.name, chain) != chain:
@@ -123,7 +137,9 @@ class Lowering:
         end = f"{cause.direction.value}-{'accept' if cause.verdict is Fate.ACCEPT else 'refuse'}"
         prefix = names.identifier("leaf", cause.direction.value, cause.security_group_rule_id or cause.reason)
         rules = (rule(Count(counter.name), goto(end)),)
-        return self.content(prefix, rules, names.comment(describe(cause)), describe(cause))
+        name = self.content(prefix, rules, names.comment(describe(cause)), describe(cause))
+        self.memo.parts[name] = replace(self.memo.parts[name], counter=counter)
+        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,26 +205,39 @@ class _Seen:
     def __init__(self, lowering: Lowering, space: _Space, view: View) -> None:
         self._lowering, self._view, self._judge = lowering, view, space.judges[view.direction]
         self._own = self._judge.own(space.classes.remotes)
-        self._names: dict[int, str] = {}
+        self._names: dict[Node, str] = {}
         self._targets: dict[RemoteSet, str] = {}
         kind = "reply" if view.is_reply else "opening"
         self._wide = names.identifier(f"wide-{view.hook.value}-{view.family.value}-{kind}", space.profile)
-        lowering.keep(Chain(self._wide, (rule(goto(self._lower(self._judge.wide))),)))
+        wide = self._known(self._judge.wide_key(), self._judge.wide)
+        lowering.keep(Chain(self._wide, (rule(goto(wide)),)))
 
     def target(self, holding: RemoteSet) -> str:
         if holding not in self._targets:
             own = 0
             for index in bits(holding):
                 own |= self._own[index]
-            self._targets[holding] = self._lower(self._judge.of(own))
+            subset = self._judge.with_rivals(own)
+            self._targets[holding] = (
+                self._known(self._judge.key(subset), lambda: self._judge.of(subset)) if subset else self._wide
+            )
         return self._targets[holding]
+
+    def _known(self, key: Hashable, diagram: Callable[[], Node]) -> str:
+        """The chain for what follows from the key, if a compile before has made it; else it is made."""
+        key = (self._wide, key)
+        found = self._lowering.memo.target(key)
+        if found is None:
+            found = self._lowering.memo.targets[key] = self._lower(diagram())
+        self._lowering.keep_known(found)
+        return found
 
     def _lower(self, node: Node) -> str:
         if isinstance(node, Leaf):
             return self._decided(node.cause)
-        if id(node) not in self._names:
-            self._names[id(node)] = self._steps(node) if isinstance(node, Steps) else self._branch(node)
-        return self._names[id(node)]
+        if node not in self._names:
+            self._names[node] = self._steps(node) if isinstance(node, Steps) else self._branch(node)
+        return self._names[node]
 
     def _decided(self, cause: Cause | None) -> str:
         return self._wide if cause is None else self._lowering.leaf(cause)

@@ -25,7 +25,7 @@ from sgdataplane.nft.ir import (
     Verdict,
     VerdictMap,
 )
-from sgdataplane.nft.snapshot import STAMP_MAP, Inventory, MapShape, Stamp, next_generation
+from sgdataplane.nft.snapshot import STAMP_MAP, Inventory, MapShape, Stamp, next_generation, stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 Elements = dict[Key, Verdict | int]
@@ -71,6 +71,11 @@ class FakeKernel:
 
     def interfaces(self) -> frozenset[str]:
         return self._interfaces
+
+    def trusted(self, table: Table) -> Inventory | None:
+        found = self.inventory(table.name, table.family)
+        is_same = found.stamp is not None and found.stamp.digest == stamp_of(table).digest
+        return found if is_same and found.is_untouched else None
 
     def inventory(self, name: str, family: str = "inet") -> Inventory:
         if (family, name) not in self._tables:

@@ -25,7 +25,8 @@ from sgdataplane.errors import (
 )
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
-from sgdataplane.nft.snapshot import Inventory, read_inventory
+from sgdataplane.nft.ir import Table
+from sgdataplane.nft.snapshot import Inventory, read_inventory, read_trusted
 from sgdataplane.nft.transaction import Operation, Transaction
 
 NO_DNS, DRY_RUN = "no-dns", "dry-run"
@@ -44,6 +45,9 @@ class Kernel(Protocol):
 
     def inventory(self, name: str, family: str = "inet") -> Inventory:
         """The names that a table holds, its stamp, and the namespace's generation."""
+
+    def trusted(self, table: Table) -> Inventory | None:
+        """The inventory, if the table there is certainly this one but for its epoch and secret; else None. Cheap."""
 
     def interfaces(self) -> frozenset[str]:
         """The namespace's interfaces."""
@@ -100,6 +104,12 @@ class LibnftKernel:
     def inventory(self, name: str, family: str = "inet") -> Inventory:
         try:
             return read_inventory(self._netlink, name, family)
+        except OSError as error:
+            raise _error_of(os.strerror(error.errno or 0), ()) from error
+
+    def trusted(self, table: Table) -> Inventory | None:
+        try:
+            return read_trusted(self._netlink, table)
         except OSError as error:
             raise _error_of(os.strerror(error.errno or 0), ()) from error
 

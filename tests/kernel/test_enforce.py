@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import DEFAULT_SETTINGS, Desired, KernelSessions, Settings, apply, compiled, enforce, remove
+from sgdataplane.enforce import DEFAULT_SETTINGS, Desired, KernelSessions, Settings, apply, enforce, remove
 from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState
@@ -60,7 +60,7 @@ def fresh_listing(make_lab_name: Callable[[], str]) -> Iterator[Callable[[Desire
 
     def load(desired: Desired, epoch: int) -> str:
         remove(name)
-        (change,) = plan(None, kernel.inventory(TABLE), with_epoch(compiled(desired), epoch)).changes
+        (change,) = plan(None, kernel.inventory(TABLE), with_epoch(desired.table(), epoch)).changes
         kernel.run(change.stage)
         kernel.run(change.switch)
         return listing(name, TABLE)
@@ -237,7 +237,7 @@ def test_refused_stage_names_the_users_rule(namespace: str) -> None:
     enforce(namespace, ONE, settings=PLAIN)
     desired = policy(SSH, WEB, "ingress tcp 443/443 from 0.0.0.0/0 drop 7")
     with LibnftKernel(namespace) as kernel:
-        (change,) = plan(compiled(ONE), kernel.inventory(TABLE), with_epoch(compiled(desired), 2)).changes
+        (change,) = plan(ONE.table(), kernel.inventory(TABLE), with_epoch(desired.table(), 2)).changes
         stage = change.stage
         short = replace(stage, operations=tuple(o for o in stage.operations if o.kind.value != "counter"))
         with pytest.raises(KernelError) as caught:
@@ -253,7 +253,7 @@ def test_largest_group_loads_and_one_member_more_is_quick(namespace: str) -> Non
     first = enforce(namespace, large)
     started = time.monotonic()
     with LibnftKernel(namespace) as kernel:
-        held, wanted = compiled(large), with_epoch(compiled(larger), 2)
+        held, wanted = large.table(), with_epoch(larger.table(), 2)
         prepared = time.monotonic()
         (change,) = plan(held, kernel.inventory(TABLE), wanted).changes
         for step in (change.stage, change.switch, change.sweep):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.marks import accepted_mark
 from sgdataplane.compiler.skeleton import APPLIED, TABLE
-from sgdataplane.enforce import Desired, Settings, apply, compiled
+from sgdataplane.enforce import Desired, Settings, apply
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.interp import run
@@ -93,7 +93,7 @@ def test_packets_on_their_way_are_judged_by_one_policy(shard: int, resync: bool)
             judged = [check_commit(commit, packets, chance) for commit in kernel.commits]
             assert sum(count > 0 for count in judged) <= 1, "a policy came into force in two steps"
             judged_anew.append(sum(judged))
-            wanted = with_generation(with_epoch(compiled(desired), report.epoch), kernel.generation)
+            wanted = with_generation(with_epoch(desired.table(), report.epoch), kernel.generation)
             assert kernel.table(TABLE) == wanted
             assert not apply(kernel, NoSessions(), desired, None, Settings()).changed
             previous = desired

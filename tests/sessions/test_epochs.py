@@ -15,10 +15,9 @@ from unittest import mock
 
 import pytest
 
-from sgdataplane import enforce
 from sgdataplane.compiler.compile import FIRST_EPOCH
 from sgdataplane.compiler.marks import LAST_EPOCH
-from sgdataplane.enforce import SECOND_HALF, Settings, remove
+from sgdataplane.enforce import SECOND_HALF, Settings, remove, steps
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Family
 from tests.sessions.causes import CAUSES, Way
@@ -60,7 +59,7 @@ def lab(make_lab_name: Callable[[], str]) -> Iterator[SessionLab]:
 
 def jump(lab: SessionLab, state: CloudState, epoch: int) -> None:
     """Write the table with that epoch, as if so many changes had been made, and let no session know."""
-    with mock.patch.multiple(enforce, _choose_epoch=lambda *_: epoch, _retire=lambda *_: None):
+    with mock.patch.multiple(steps, choose_epoch=lambda *_: epoch, retire=lambda *_: None):
         assert lab.apply(state, Settings(resync=True)).epoch == epoch
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from sgdataplane.compiler.compile import with_adoption, with_epoch
 from sgdataplane.compiler.skeleton import ADOPTING, TABLE
-from sgdataplane.enforce import ApplyReport, Desired, Settings, apply, compiled
+from sgdataplane.enforce import ApplyReport, Desired, Settings, apply
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import TCP, Address, Prefix
 from sgdataplane.nft.delta import plan
@@ -111,7 +111,7 @@ def test_a_refill_keeps_what_is_left_of_a_window_and_no_more_than_the_default() 
     put(kernel, BOTH)
     inventory = kernel.inventory(TABLE)
     left = {"eth0": 1200, "eth1": 0, "eth2": 10**9}
-    steps = plan(None, replace(inventory, expiring={ADOPTING: left}), with_epoch(compiled(BOTH), 2))
+    steps = plan(None, replace(inventory, expiring={ADOPTING: left}), with_epoch(BOTH.table(), 2))
     lines = [line for line in str(steps.changes[0].switch).splitlines() if f"{TABLE} {ADOPTING}" in line]
     assert lines == [
         f"flush map inet {TABLE} {ADOPTING}",
@@ -123,7 +123,7 @@ def test_a_refill_keeps_what_is_left_of_a_window_and_no_more_than_the_default() 
 
 
 def test_windows_change_neither_digest_nor_what_is_known() -> None:
-    table = compiled(BOTH)
+    table = BOTH.table()
     assert stamp_of(with_adoption(table, ("eth0",), 5000)) == stamp_of(table)
 
 
@@ -155,7 +155,7 @@ OUTSIDE: dict[Field, Key] = {
 def test_midstream_egress_is_judged_while_the_window_is_open(
     open_for: tuple[str, ...], strict: bool, port: int, verdict: str
 ) -> None:
-    table = with_adoption(compiled(replace(BOTH, options=Options(strict_syn=strict))), open_for, 30_000)
+    table = with_adoption(replace(BOTH, options=Options(strict_syn=strict)).table(), open_for, 30_000)
     outcome = run(table, "egress", {**OUTSIDE, Field.TH_DPORT: port})
     assert outcome.verdict.value == verdict
     assert ("egress.midstream" in outcome.counters) == (not open_for or open_for == ("eth1",))

@@ -11,7 +11,7 @@ from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.marks import LAST_EPOCH
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import ALL_EPOCHS, SECOND_HALF, Desired, Settings, apply, compiled
+from sgdataplane.enforce import ALL_EPOCHS, SECOND_HALF, Desired, Settings, apply
 from sgdataplane.errors import KernelError, UnsupportedError
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import Prefix
@@ -67,7 +67,7 @@ def at_epoch(epoch: int, desired: Desired = ONE) -> FakeKernel:
     """A kernel that holds `desired` at that epoch."""
     kernel = FakeKernel()
     apply(kernel, Sessions(kernel), desired, None, REVOKE)
-    table = compiled(desired)
+    table = desired.table()
     for change in plan(table, kernel.inventory(TABLE), with_epoch(table, epoch)).changes:
         kernel.run(change.switch)
     return kernel
@@ -77,7 +77,7 @@ def test_first_apply_is_the_first_epoch_and_waits_for_nobody() -> None:
     kernel = FakeKernel()
     report = apply(kernel, Sessions(kernel), ONE, None, REVOKE)
     assert (report.epoch, report.swept, report.is_refill, kernel.settled) == (1, 0, False, 0)
-    assert kernel.table(TABLE) == with_generation(compiled(ONE), kernel.generation)
+    assert kernel.table(TABLE) == with_generation(ONE.table(), kernel.generation)
 
 
 @pytest.mark.parametrize("previous", [None, ONE, TWO], ids=["unknown", "known", "wrong"])
@@ -119,7 +119,7 @@ def test_epoch_moves_when_the_policy_changes_unless_kept(settings: Settings, des
     report = apply(kernel, sessions, desired, ONE, settings)
     assert report.epoch == epoch
     assert sessions.asked == []
-    assert kernel.table(TABLE) == with_generation(with_epoch(compiled(desired), epoch), kernel.generation)
+    assert kernel.table(TABLE) == with_generation(with_epoch(desired.table(), epoch), kernel.generation)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_refused_before_it_is_in_force_leaves_everything_as_it_was(step: str, pr
         apply(kernel, Sessions(kernel), TWO, previous, REVOKE)
     assert kernel.table(TABLE) == before
     assert apply(kernel, Sessions(kernel), TWO, previous, REVOKE).changed
-    assert kernel.table(TABLE).chains == with_epoch(compiled(TWO), 2).chains
+    assert kernel.table(TABLE).chains == with_epoch(TWO.table(), 2).chains
 
 
 @pytest.mark.parametrize("turn", [3, 4, 5], ids=["sweep", "second-stage", "second-switch"])
@@ -208,7 +208,7 @@ def test_refused_after_it_is_in_force_is_reported_and_tidied_up_later(turn: int)
     assert report.leftover == "made up"
     again = apply(kernel, Sessions(kernel), TWO, None, REVOKE)
     assert (again.is_refill, again.leftover) == (True, "")
-    expected = with_epoch(compiled(TWO), again.epoch)
+    expected = with_epoch(TWO.table(), again.epoch)
     assert kernel.table(TABLE) == with_generation(expected, kernel.generation)
 
 
@@ -227,7 +227,7 @@ def test_stranger_goes_in_a_refill_and_not_before() -> None:
     )
     kernel.run(Transaction(TABLE, theirs))
     apply(kernel, Sessions(kernel), ONE, ONE, REVOKE)
-    assert kernel.table(TABLE) == with_generation(compiled(ONE), kernel.generation)
+    assert kernel.table(TABLE) == with_generation(ONE.table(), kernel.generation)
 
 
 OWN_TIMEOUTS = ConnectionTracking(300, 10, 100)
@@ -246,12 +246,12 @@ OWN_TIMEOUTS = ConnectionTracking(300, 10, 100)
 def test_timeouts_of_an_eni_are_scaled_with_the_rest(
     tracking: ConnectionTracking, scale: float, expected: set[int]
 ) -> None:
-    table = compiled(policy(connection_tracking=tracking), scale)
+    table = policy(connection_tracking=tracking).table(scale)
     assert {seconds for timeout in table.timeouts for _, seconds in timeout.policy} == expected
 
 
 def test_same_policy_has_the_same_digest_at_every_epoch() -> None:
-    digests = {stamp_of(with_epoch(compiled(ONE), epoch)).digest for epoch in (1, 2, LAST_EPOCH)}
+    digests = {stamp_of(with_epoch(ONE.table(), epoch)).digest for epoch in (1, 2, LAST_EPOCH)}
     assert len(digests) == 1
 
 

@@ -1,0 +1,86 @@
+"""What a compile leaves for the next one: boxes, and the chains that a class of far addresses leads to.
+
+Owns what is kept and for how long. Is given what was made of what. Must not know how it is made.
+
+A class's chains follow from its boxes alone, so a state that differs in one rule makes only that rule's classes anew.
+Nothing here changes what a compile makes: the same state gives the same table, whatever was compiled before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from sgdataplane.compiler.diagram import Box
+from sgdataplane.net.values import Family
+from sgdataplane.nft.ir import Chain, Counter, VerdictMap
+from sgdataplane.nft.ir import Verdict as NftVerdict
+from sgdataplane.policy.resolve import Permission
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A chain named after what it holds, the chains it leads to, and the counter it counts in, if any."""
+
+    chain: Chain
+    targets: tuple[str, ...]
+    counter: Counter | None = None
+
+    @classmethod
+    def of(cls, chain: Chain, counter: Counter | None = None) -> Part:
+        return cls(chain, tuple(dict.fromkeys(_targets(chain))), counter)
+
+
+def _targets(chain: Chain) -> list[str]:
+    found = []
+    for rule in chain.rules:
+        for statement in rule.statements:
+            if isinstance(statement, NftVerdict):
+                found.append(statement.chain)
+            elif isinstance(statement, VerdictMap):
+                found.extend(verdict.chain for _, verdict in statement.entries)
+    return found
+
+
+@dataclass
+class Memo:
+    """Of the last two compiles. For one thread at a time."""
+
+    boxes: dict[tuple[Permission, Family], Box | None] = field(default_factory=dict)
+    silent: dict[Box, Box] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
+    targets: dict[Hashable, str] = field(default_factory=dict)
+    _older: Memo | None = None
+
+    def next(self) -> Memo:
+        """For the next compile."""
+        return Memo(_older=Memo(self.boxes, self.silent, self.parts, self.targets))
+
+    def box(self, permission: Permission, family: Family) -> tuple[bool, Box | None]:
+        """Whether it is known, and the box."""
+        key = (permission, family)
+        if key in self.boxes:
+            return True, self.boxes[key]
+        if self._older is not None and key in self._older.boxes:
+            self.boxes[key] = self._older.boxes[key]
+            return True, self.boxes[key]
+        return False, None
+
+    def silenced(self, box: Box) -> Box:
+        """The same region without a cause: the same object for the same box."""
+        found = self.silent.get(box) or (self._older.silent.get(box) if self._older else None)
+        self.silent[box] = found = found or Box(None, box.intervals)
+        return found
+
+    def target(self, key: Hashable) -> str | None:
+        """The chain that these boxes led to."""
+        found = self.targets.get(key) or (self._older.targets.get(key) if self._older else None)
+        if found is not None:
+            self.targets[key] = found
+        return found
+
+    def part(self, name: str) -> Part | None:
+        found = self.parts.get(name) or (self._older.parts.get(name) if self._older else None)
+        if found is not None:
+            self.parts[name] = found
+        return found

@@ -1,0 +1,110 @@
+"""What a namespace is to obey, how to apply it, and what an apply did.
+
+Owns these records, and the table that a desired state compiles to. Must not know kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy
+from sgdataplane.compiler.memo import Memo
+from sgdataplane.compiler.skeleton import DEFAULT_WINDOW_MS
+from sgdataplane.host.timeouts import scaled
+from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.state import CloudState, ConnectionTracking
+from sgdataplane.nft.ir import Table
+from sgdataplane.policy.resolve import resolve
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What a namespace is to obey: the state, and which interface carries which ENI (ENI id -> interface name)."""
+
+    state: CloudState
+    interfaces: Mapping[str, str]
+    options: Options = DEFAULTS
+    memo: list[Memo] = field(default_factory=list, init=False, compare=False, repr=False)
+    _tables: dict[float, Table] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the state has all of its ENIs."""
+        return self.interfaces.keys() <= self.state.eni.keys()
+
+    def table(self, time_scale: float = 1.0, previous: Desired | None = None) -> Table:
+        """The table for it, at the first epoch. It is compiled once: who applied a state has the table to compare the
+        next one with. `previous`: only what differs from it is compiled anew; the table is the same."""
+        if time_scale not in self._tables:
+            memo = Memo() if previous is None or not previous.memo else previous.memo[0].next()
+            self._tables[time_scale] = _compiled(self, time_scale, memo)
+            self.memo[:] = [memo]
+        return self._tables[time_scale]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to apply.
+
+    on_change: `revoke` judges running sessions again at their next packet, `keep` lets them be until they expire.
+    time_scale: multiplies all timeouts, for labs.    resync: trust nothing of what the kernel holds.
+    adoption_window: seconds for which TCP of no known session is judged instead of dropped when an ENI sends it that is
+    protected for the first time, so that what it has running goes on; 0: never.
+    fence: drop what the instance sends past the policy, through packet sockets (compiler/fence.py).
+    """
+
+    on_change: Literal["revoke", "keep"] = "revoke"
+    time_scale: float = 1.0
+    resync: bool = False
+    adoption_window: float = DEFAULT_WINDOW_MS / 1000
+    fence: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyReport:
+    """What an apply did. Operations count rules and elements one each, by step; `seconds` is all of it, compiling
+    included. `is_refill`: what the kernel held was not trusted. `untracked`: timeouts that this kernel has no tracker
+    for. `leftover`: what the kernel refused after the policy was in force, "" if nothing: the next apply tidies up.
+    `adopting`: interfaces whose adoption window this apply opened, for `adoption_window` seconds. `seeded`: their
+    running TCP sessions of which conntrack was told. `fenced`: interfaces behind the fence; one that isn't there yet
+    can't be. The fence's operations are among the others."""
+
+    epoch: int
+    staged: int
+    switched: int
+    swept: int
+    seconds: float
+    is_refill: bool = False
+    time_scale: float = 1.0
+    untracked: tuple[str, ...] = ()
+    leftover: str = ""
+    adopting: tuple[str, ...] = ()
+    adoption_window: float = 0.0
+    seeded: int = 0
+    fenced: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.staged or self.switched or self.swept)
+
+
+DEFAULT_SETTINGS = Settings()
+
+
+def _compiled(desired: Desired, time_scale: float, memo: Memo) -> Table:
+    policy = resolve(desired.state, desired.interfaces, desired.options)
+    enis = tuple(replace(e, connection_tracking=_scaled(e.connection_tracking, time_scale)) for e in policy.enis)
+    return compile_policy(replace(policy, enis=enis), desired.options, FIRST_EPOCH, memo=memo)
+
+
+def _scaled(timeouts: ConnectionTracking, time_scale: float) -> ConnectionTracking:
+    """The default ones are the namespace's, which are scaled already."""
+    if timeouts == ConnectionTracking():
+        return timeouts
+    return ConnectionTracking(
+        scaled(timeouts.tcp_established_timeout, time_scale),
+        scaled(timeouts.tcp_closed_and_time_wait_timeout, time_scale),
+        scaled(timeouts.udp_timeout, time_scale),
+    )

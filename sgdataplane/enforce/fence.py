@@ -1,0 +1,98 @@
+"""The fence of a namespace, put in force beside the policy: a table of its own.
+
+Owns when it is written. Is given what the policy's table holds. Must not know what the fence drops.
+
+Its commits move the namespace's generation on, so they write the stamp of the policy's table anew, if that was
+trusted: it then speaks for both.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+
+from sgdataplane.compiler.fence import NETDEV, compile_fence
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.enforce.desired import Desired, Settings
+from sgdataplane.enforce.run import run
+from sgdataplane.errors import UnsupportedError
+from sgdataplane.nft.delta import Change, Plan, plan
+from sgdataplane.nft.ir import KeyType, Map, Table
+from sgdataplane.nft.kernel import DRY_RUN_MISSING, Kernel
+from sgdataplane.nft.snapshot import GENERATION_KEY, STAMP_MAP, Inventory, Stamp, next_generation, stamp_of
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The interfaces to be fenced, the mark of what may pass, and the table; None: there is to be none. `is_anew`: it
+    is written even if it seems to be there."""
+
+    ifnames: tuple[str, ...]
+    secret: int
+    table: Table | None
+    is_anew: bool = False
+
+
+def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings: Settings) -> Fence:
+    """Of interfaces that are there, or that the fence has already: some kernels keep it while an interface is gone."""
+    if not settings.fence:
+        return Fence((), 0, None)
+    there = kernel.inventory(TABLE, NETDEV)
+    known = stamp.secret if stamp is not None and stamp.secret else there.stamp.secret if there.stamp else 0
+    fenceable = kernel.interfaces() | {hook.device for hook in there.chains.values() if hook is not None}
+    enis = {name: desired.state.eni[eni] for eni, name in sorted(desired.interfaces.items()) if name in fenceable}
+    if not enis:
+        return Fence((), known, None)
+    secret = known or 1 + secrets.randbelow(0xFFFFFFFF)
+    fence = Fence(tuple(sorted(enis)), secret, compile_fence(enis, desired.options, secret), settings.resync)
+    if fence.table is not None and not there.exists:
+        _check_support(kernel, plan(None, there, fence.table))
+    return fence
+
+
+def _check_support(kernel: Kernel, steps: Plan) -> None:
+    """UnsupportedError, naming what it takes, if this kernel can't have the fence; nothing is changed."""
+    (change,) = steps.changes
+    try:
+        kernel.check(replace(change.stage, operations=change.stage.operations + change.switch.operations))
+    except UnsupportedError as error:
+        if error.feature == DRY_RUN_MISSING:
+            raise
+        needs = "Linux 5.16 or newer with CONFIG_NETFILTER_EGRESS and CONFIG_IP_ROUTE_CLASSID"
+        raise UnsupportedError("the netdev egress hook, which fences an instance,", needs) from error
+
+
+def put_in(kernel: Kernel, inventory: Inventory, fence: Fence) -> Plan:
+    """Put the fence in force, or take it away; what was done."""
+    there = kernel.inventory(TABLE, NETDEV)
+    if fence.table is None:
+        steps = Plan((removal(NETDEV),)) if there.exists else Plan()
+    elif inventory.is_untouched and not fence.is_anew and _is_fence_there(there, fence.table):
+        steps = Plan()
+    else:
+        steps = plan(None, there, fence.table)
+    is_whole = run(kernel, steps, is_live=there.exists) == ""
+    if is_whole and steps.changes and inventory.is_untouched:
+        commits = sum(change.commits for change in steps.changes)
+        kernel.run(_restamp(next_generation(inventory.generation, commits + 1)))
+    return steps
+
+
+def _is_fence_there(there: Inventory, wanted: Table) -> bool:
+    """Given that nobody has committed anything since. But a chain may have gone with its interface."""
+    stamp = stamp_of(wanted)
+    is_same = there.stamp is not None and (there.stamp.digest, there.stamp.secret) == (stamp.digest, stamp.secret)
+    return is_same and there.chains == {chain.name: chain.hook for chain in wanted.chains}
+
+
+def _restamp(generation: int) -> Transaction:
+    """The policy's table is still what its stamp says, at this generation."""
+    stamp = Map(STAMP_MAP, KeyType.MARK, ((GENERATION_KEY, generation),), holds_marks=True)
+    return Transaction(TABLE, tuple(Operation(verb, Kind.ELEMENTS, stamp) for verb in (Verb.DELETE, Verb.ADD)))
+
+
+def removal(family: str) -> Change:
+    table = Table(TABLE, family=family)
+    nothing = Transaction.of(table, ())
+    return Change(nothing, Transaction.of(table, [Operation(Verb.DELETE, Kind.TABLE, table)]), nothing)

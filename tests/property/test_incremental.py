@@ -1,0 +1,81 @@
+"""What a compile takes over from the one before never shows: after any sequence of changes, also ones taken back, the
+table is the one that a compile from nothing makes."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from sgdataplane.compiler.memo import Memo
+from sgdataplane.enforce import Desired
+from sgdataplane.model.state import CloudState
+from sgdataplane.nft.text import render_table
+from sgdataplane.policy.resolve import interfaces_of
+from tests.support import hardpolicies
+from tests.support.edits import edited
+
+STEPS = 12
+POLICIES = ("typical", "alternating", "nested_cidrs", "overlapping_ports", "five_tuple", "prefix_lists", "mixture")
+
+
+def shuffled(state: CloudState, chance: random.Random) -> CloudState:
+    """The same rules and ENIs in another order."""
+    groups = tuple(
+        replace(group, rules=tuple(chance.sample(group.rules, len(group.rules)))) for group in state.security_groups
+    )
+    enis = tuple(chance.sample(state.network_interfaces, len(state.network_interfaces)))
+    return replace(state, security_groups=groups, network_interfaces=enis)
+
+
+def history(first: CloudState, chance: random.Random) -> list[CloudState]:
+    """Changes one by one, several at once, taken back, and in another order."""
+    states = [first]
+    for _ in range(STEPS):
+        kind = chance.random()
+        if kind < 0.6:
+            states.append(edited(states[-1], chance))
+        elif kind < 0.8:
+            states.append(chance.choice(states))
+        else:
+            states.append(shuffled(states[-1], chance))
+    return states
+
+
+def desired_of(state: CloudState) -> Desired:
+    return Desired(state, interfaces_of(state, hardpolicies.targets(state)[0]))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_table_is_the_same_whatever_was_compiled_before(policy: str, seed: int) -> None:
+    chance = random.Random(f"{policy} {seed}")
+    previous: Desired | None = None
+    for state in history(getattr(hardpolicies, policy)(seed, 100), chance):
+        desired = desired_of(state)
+        assert render_table(desired.table(previous=previous)) == render_table(desired_of(state).table())
+        previous = desired
+
+
+def test_what_one_rule_leaves_alone_is_not_made_again() -> None:
+    state = hardpolicies.typical(0, 200)
+    first = desired_of(state)
+    first.table()
+    group = next(group for group in state.security_groups if len(group.rules) > 1)
+    fewer = replace(group, rules=group.rules[1:])
+    groups = tuple(fewer if entry is group else entry for entry in state.security_groups)
+    second = desired_of(replace(state, security_groups=groups))
+    second.table(previous=first)
+    (before,), (after,) = first.memo, second.memo
+    made = [name for name, part in after.parts.items() if before.parts.get(name) is not part]
+    assert 0 < len(made) < len(after.parts) / 4
+
+
+def test_memory_is_of_the_last_two_compiles() -> None:
+    memo = Memo()
+    memo.targets["first"] = "chain"
+    second = memo.next()
+    assert second.target("first") == "chain"  # asked for, and so kept on
+    assert second.next().target("first") == "chain"
+    assert memo.next().next().target("first") is None
