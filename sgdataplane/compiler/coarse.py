@@ -37,11 +37,10 @@ def diagram(boxes: Boxes, subset: int) -> Node:
             return node
     except TooManyCellsError:
         pass
-    at_once = MAX_STEPS
+    at_once = max(MAX_STEPS, 1 << (subset.bit_count() // 4).bit_length())  # fewer would fail
     while True:
-        cutter = _Cutter(boxes, at_once)
         try:
-            return cutter.everything(subset)
+            return _Cutter(boxes, at_once).everything(subset)
         except TooManyCellsError:
             at_once *= 2
 
