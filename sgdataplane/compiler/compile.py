@@ -83,7 +83,7 @@ def _hook(
     errors = {link.ifname: errors_chain(hook, link, enis[link.ifname]) for link in links}
     entry = skeleton.entry_chain(hook, internal)
     chains = [entry, skeleton.refuse_chain(hook), shared.link, shared.checks, *enis.values(), *errors.values()]
-    maps = [skeleton.dispatch(hook, enis), skeleton.errors(hook, errors)]
+    maps = [skeleton.dispatch(hook, enis), skeleton.errors(hook, errors), *skeleton.fast(hook, list(enis))]
     if hook is Direction.EGRESS:
         return [*chains, skeleton.midstream_chain()], [*maps, skeleton.adopting()]
     return chains, maps

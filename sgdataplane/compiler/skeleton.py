@@ -8,7 +8,7 @@ Must not know rules of users, or what the kernel holds now.
     postrouting      150    egress: after SNAT (100), what is on the wire     destination
 
     <hook>            base chain, names the epoch: sessions accepted in it pass; all else, and AH over IPv6, goes to
-                      the entry
+                      the entry. Of more than FEW interfaces each has its own chain for this, <hook>-fast.<interface>
     <hook>-entry      ICMP errors to <hook>-related; lo and internal interfaces pass; an ENI's interface to its chain
     <hook>-related    names the epoch: ICMP errors of sessions accepted in it
     <side>-accept     names the epoch: marks the session, accepts        <side>-refuse   unmarks it, drops
@@ -61,6 +61,7 @@ EGRESS_PASS = "egress-pass"
 ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
 MIDSTREAM = "egress-midstream"
 DEFAULT_WINDOW_MS = 30_000
+FEW = 2  # interfaces whose sessions are told one by one; a look-up costs about as much as two of them
 CAUSES = (
     "always",
     "foreign",
@@ -84,6 +85,10 @@ def is_value(asked: Field, *values: int | str) -> Match:
 # rules see the header's own number, 51. So such a packet never profits from a session, nor ever marks one as accepted.
 IS_BEHIND_AH = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV6))
 
+# `new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries its
+# session's entry, and what a helper expects inherits the mark; neither was accepted itself.
+IS_OWN = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
+
 
 def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
     """Whose policy speaks for a packet: an opening packet answers to its hook's direction, a reply to the other."""
@@ -95,10 +100,34 @@ def epoch_chains(ifnames: Sequence[str], epoch: int, secret: int) -> tuple[Chain
     `ifnames`."""
     made = [Chain(EGRESS_PASS, (rule(*_passing(Direction.EGRESS, secret)),))]
     for hook in Direction:
-        sessions = [(slot, ifname, ct_direction) for slot, ifname in enumerate(ifnames) for ct_direction in CtDirection]
-        known = [_accepted(hook, ct_direction, epoch, slot, ifname) for slot, ifname, ct_direction in sessions]
-        made += [_base(hook, known, secret), _related(hook, known), _accept_chain(hook, ifnames, epoch, secret)]
+        known = {ifname: _sessions(hook, epoch, slot, ifname) for slot, ifname in enumerate(ifnames)}
+        own = {
+            ifname: [rule(*session, IS_OWN, *_passing(hook, secret)) for session in known[ifname]] for ifname in known
+        }
+        if len(ifnames) <= FEW:
+            made.append(_base(hook, [entry for rules in own.values() for entry in rules]))
+        else:
+            made.append(_base(hook, [rule(VerdictMap(INTERFACE[hook], name=fast_name(hook)))]))
+            made += [
+                Chain(_fast_chain(hook, i), (*rules, rule(goto(f"{hook.value}-entry")))) for i, rules in own.items()
+            ]
+        made.append(_related(hook, [session for sessions in known.values() for session in sessions]))
+        made.append(_accept_chain(hook, ifnames, epoch, secret))
     return tuple(made)
+
+
+def fast(hook: Direction, ifnames: Sequence[str]) -> tuple[Map, ...]:
+    """Interface -> the chain of its own sessions, if there are more than a few."""
+    elements = tuple((ifname, goto(_fast_chain(hook, ifname))) for ifname in sorted(ifnames))
+    return (Map(fast_name(hook), KeyType.IFNAME, elements),) if len(ifnames) > FEW else ()
+
+
+def fast_name(hook: Direction) -> str:
+    return f"{hook.value}-fast"
+
+
+def _fast_chain(hook: Direction, ifname: str) -> str:
+    return names.identifier(fast_name(hook), ifname)
 
 
 def _passing(hook: Direction, secret: int) -> tuple[Statement, ...]:
@@ -106,19 +135,18 @@ def _passing(hook: Direction, secret: int) -> tuple[Statement, ...]:
     return (SetPacketMark(secret), ACCEPT) if secret and hook is Direction.EGRESS else (ACCEPT,)
 
 
-def _accepted(hook: Direction, ct_direction: CtDirection, epoch: int, slot: int, ifname: str) -> tuple[Statement, ...]:
-    """Holds for packets, at this ENI, of sessions that this ENI accepted in this epoch."""
-    side = side_of(hook, ct_direction)
-    mark = Match(Field.CT_MARK, (Range.of(accepted_mark(side, epoch, slot)),), mask=HALF[side])
-    return is_value(Field.CT_DIRECTION, ct_direction), mark, is_value(INTERFACE[hook], ifname)
+def _sessions(hook: Direction, epoch: int, slot: int, ifname: str) -> list[tuple[Statement, ...]]:
+    """Hold for packets, at this ENI, of sessions that this ENI accepted in this epoch."""
+    found: list[tuple[Statement, ...]] = []
+    for ct_direction in CtDirection:
+        side = side_of(hook, ct_direction)
+        mark = Match(Field.CT_MARK, (Range.of(accepted_mark(side, epoch, slot)),), mask=HALF[side])
+        found.append((is_value(Field.CT_DIRECTION, ct_direction), mark, is_value(INTERFACE[hook], ifname)))
+    return found
 
 
-def _base(hook: Direction, known: Sequence[tuple[Statement, ...]], secret: int) -> Chain:
-    """`new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries
-    its session's entry, and what a helper expects inherits the mark; neither was accepted itself."""
-    is_own = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
+def _base(hook: Direction, rules: Sequence[Rule]) -> Chain:
     to_entry = goto(f"{hook.value}-entry")
-    rules = [rule(*session, is_own, *_passing(hook, secret)) for session in known]
     end = drop(hook, "unknown-interface")
     return Chain(hook.value, (rule(*IS_BEHIND_AH, to_entry), *rules, rule(to_entry), end), HOOKS[hook])
 

@@ -1,6 +1,7 @@
 """The conntrack side of the table, row by row: what the mark and the state of a packet's session make of it.
 
 Two ENIs in one namespace: eth0 (slot 0) lets TCP 80 in and nothing out but to 8.8.8.0/24; eth1 (slot 1) lets all out.
+Each row holds as well if there are more ENIs, whose sessions are then looked up instead of told one by one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import pytest
 
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.marks import EPOCH_FIELDS, HALF, LAST_EPOCH, MAX_LINKS, accepted_mark
+from sgdataplane.compiler.skeleton import FEW
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Address, Direction
 from sgdataplane.nft.interp import run
@@ -23,8 +25,8 @@ EPOCH = 9
 FAR, OWN0, OWN1 = (Address.parse(text).value for text in ("8.8.8.8", "10.0.0.1", "10.0.0.2"))
 
 
-@lru_cache(maxsize=1)
-def table() -> Table:
+@lru_cache(maxsize=2)
+def table(enis_besides: int = 0) -> Table:
     groups = [
         make_group(
             "sg-0",
@@ -34,7 +36,11 @@ def table() -> Table:
         make_group("sg-1", ["egress all to 0.0.0.0/0"], advanced=True),
     ]
     enis = [make_eni("eni-0", "10.0.0.1 2001:db8::1", "sg-0"), make_eni("eni-1", "10.0.0.2", "sg-1")]
-    policy = resolve(make_state(groups, enis), {"eni-0": "eth0", "eni-1": "eth1"}, DEFAULTS, ("docker0", "veth*"))
+    interfaces = {"eni-0": "eth0", "eni-1": "eth1"}
+    for number in range(2, 2 + enis_besides):
+        enis.append(make_eni(f"eni-{number}", f"10.0.0.{1 + number}", "sg-1"))
+        interfaces[f"eni-{number}"] = f"eth{number}"
+    policy = resolve(make_state(groups, enis), interfaces, DEFAULTS, ("docker0", "veth*"))
     return compile_policy(policy, DEFAULTS, EPOCH)
 
 
@@ -62,8 +68,9 @@ def packet(hook: Direction, ifname: str, **fields: Key) -> dict[Field, Key]:
 
 
 def fate(hook: Direction, fields: dict[Field, Key]) -> tuple[str, int]:
-    outcome = run(table(), hook.value, fields)
-    return outcome.verdict.value, outcome.mark
+    few, many = (run(table(besides), hook.value, fields) for besides in (0, FEW))
+    assert (few.verdict, few.mark, few.counters) == (many.verdict, many.mark, many.counters)
+    return few.verdict.value, few.mark
 
 
 ORIGINAL, REPLY = CtDirection.ORIGINAL, CtDirection.REPLY
