@@ -110,10 +110,19 @@ def with_epoch(table: Table, epoch: int, secret: int = 0) -> Table:
 
 
 def _digest(table: Table) -> str:
-    """128 bits of all that the table holds. A chain that is named after what it holds stands for itself by its name."""
-    text = render_table(replace(table, chains=tuple(chain for chain in table.chains if not chain.texts)))
+    """128 bits of all that the table holds. A chain that is named after what it holds stands for itself by its name;
+    the elements of maps, which can be very many, are not made into nft's text for it."""
+    bare = tuple(replace(entry, elements=()) for entry in table.maps)
+    text = render_table(replace(table, chains=tuple(chain for chain in table.chains if not chain.texts), maps=bare))
     named = "\n".join(chain.name for chain in table.chains if chain.texts)
-    return names.digest(f"{text}\n{named}", 32)
+    return names.digest("\n".join([text, named, *map(_elements, table.maps)]), 32)
+
+
+def _elements(entry: Map) -> str:
+    """Like text for like elements only. Most values of a large map are one object."""
+    values = {id(value): value for _, value in entry.elements}
+    texts = {known: repr(value) for known, value in values.items()}
+    return f"{entry.name} " + ",".join([f"{key!r}:{texts[id(value)]}" for key, value in entry.elements])
 
 
 def with_adoption(table: Table, ifnames: Iterable[str], milliseconds: int) -> Table:

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied
-from sgdataplane.nft.ir import RETURN, Chain, Counter, KeyType, Map, Table, Timeout
+from sgdataplane.nft.ir import RETURN, Chain, Counter, Key, KeyType, Map, Table, Timeout, Verdict
 from sgdataplane.nft.snapshot import (
     STAMP_MAP,
     Inventory,
@@ -37,6 +37,7 @@ from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 Named = Chain | Map | Counter | Timeout
 Objects = Mapping[tuple[Kind, str], Named]
+Elements = tuple[tuple[Key, Verdict | int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,14 +250,15 @@ def _is_live(entry: Named) -> bool:
 
 def _surplus(before: Table, entry: Map) -> Map:
     """The elements that go, or whose value changes: nft refuses to add a key again with another value."""
-    wanted = dict(entry.elements)
-    held = before.map[entry.name].elements
-    return replace(entry, elements=tuple((key, value) for key, value in held if wanted.get(key) != value))
+    return replace(entry, elements=_not_among(before.map[entry.name].elements, dict(entry.elements)))
 
 
 def _missing(before: Table, entry: Map) -> Map:
-    held = before.elements_of(entry.name)
-    return replace(entry, elements=tuple((key, value) for key, value in entry.elements if held.get(key) != value))
+    return replace(entry, elements=_not_among(entry.elements, before.elements_of(entry.name)))
+
+
+def _not_among(elements: Elements, others: Mapping[Key, Verdict | int]) -> Elements:
+    return tuple(e for e in elements if (other := others.get(e[0])) is not e[1] and other != e[1])
 
 
 # operations, in an order that nft accepts

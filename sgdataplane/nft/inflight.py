@@ -51,7 +51,7 @@ def _maps_behind(table: Table, name: str) -> set[str]:
     """The named maps that a packet may ask after it was sent on by this one."""
     maps: set[str] = set()
     chains: set[str] = set()
-    ahead = list(_chains_in(value for _, value in table.map[name].elements))
+    ahead = list(_chains_of(table.map[name]))
     while ahead:
         chain = ahead.pop()
         if chain in chains:
@@ -60,7 +60,7 @@ def _maps_behind(table: Table, name: str) -> set[str]:
         asked = {entry for rule in table.chain[chain].rules for entry in _maps_in(rule)} - maps
         maps |= asked
         ahead += [target for rule in table.chain[chain].rules for target in _chains_in(_verdicts_in(rule))]
-        ahead += [target for entry in asked for target in _chains_in(value for _, value in table.map[entry].elements)]
+        ahead += [target for entry in asked for target in _chains_of(table.map[entry])]
     return maps
 
 
@@ -78,6 +78,11 @@ def _verdicts_in(rule: Rule) -> Iterator[Verdict]:
 
 def _chains_in(values: Iterable[Verdict | int]) -> set[str]:
     return {value.chain for value in values if isinstance(value, Verdict) and value.chain}
+
+
+def _chains_of(entry: Map) -> set[str]:
+    """Most values of a large map are one object."""
+    return _chains_in({id(value): value for _, value in entry.elements}.values())
 
 
 def check_in_place(chains: Iterable[Chain]) -> None:

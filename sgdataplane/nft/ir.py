@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 
 class KeyType(enum.Enum):
@@ -128,7 +128,9 @@ class Verdict:
 ACCEPT, DROP, RETURN = (Verdict(kind) for kind in (VerdictKind.ACCEPT, VerdictKind.DROP, VerdictKind.RETURN))
 
 
+@lru_cache(maxsize=1 << 16)
 def goto(chain: str) -> Verdict:
+    """The same object for the same chain: maps have many equal values."""
     return Verdict(VerdictKind.GOTO, chain)
 
 

@@ -229,6 +229,10 @@ def _of_prefixes(prefixes: Iterable[Prefix], family: Family) -> RemoteAddresses:
 def members(enis: Iterable[Eni], family: Family) -> RemoteAddresses:
     """The private addresses of ENIs: an internet interface of a classic instance has none."""
     private = [eni for eni in enis if eni.nic_type is NicType.INTRANET]
-    singles = [a.value for eni in private for a in eni.addresses if a.family is family]
-    ranges = [(p.first, p.last) for eni in private for p in eni.delegated_prefixes if p.family is family]
-    return RemoteAddresses(tuple(singles), tuple(ranges))
+    if family is Family.IPV4:
+        singles = tuple([a.value for eni in private for a in eni.private_ip_addresses])
+        delegated = [p for eni in private for p in eni.ipv4_prefixes]
+    else:
+        singles = tuple([a.value for eni in private for a in eni.ipv6_addresses])
+        delegated = [p for eni in private for p in eni.ipv6_prefixes]
+    return RemoteAddresses(singles, tuple((p.first, p.last) for p in delegated))
