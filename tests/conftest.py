@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support import isolation
 
 # Kinds of test that need root and namespaces of their own; all must run where `--fail-on-skip` is given.
 KERNEL_KINDS = ("kernel", "traffic", "replay", "daemon")
+
 
 class Skips:
     """Collects the tests of the kernel kinds that skipped though they had to run."""
@@ -56,6 +58,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background: tests of Ctrl-C need it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[SKIPS] = Skips(forbidden=config.getoption("--fail-on-skip"))
     config.pluginmanager.register(config.stash[SKIPS])
     run = isolation.run_of_this_process()

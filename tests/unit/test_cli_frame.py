@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -140,13 +141,18 @@ def test_require_root_is_content_with_root(monkeypatch: pytest.MonkeyPatch) -> N
     command.require_root("a lab", "sudo sgdp lab up x.yaml")
 
 
-def verb_process(body: str) -> subprocess.Popen[str]:
+@contextmanager
+def verb_process(body: str) -> Iterator[subprocess.Popen[str]]:
     """A process of its own that runs a verb with this body through the frame."""
     text = f"import argparse, sys\nfrom sgdataplane.cli.main import run_verb\ndef verb(_):\n    {body}\n"
     text += "sys.exit(run_verb(verb, argparse.Namespace()))\n"
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_reader_who_goes_away_is_no_error_message() -> None:
