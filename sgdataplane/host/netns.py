@@ -94,6 +94,14 @@ def inside(name: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def nowhere() -> Iterator[None]:
+    """The calling thread is in a new namespace without a name; it lives as long as a socket made there."""
+    with _coming_back():
+        _call("unshare", CLONE_NEWNET)
+        yield
+
+
 def enter_with_sysfs(name: str) -> None:
     """Like `enter`, with a mount namespace of its own whose /sys shows that namespace's interfaces, for commands."""
     enter(name)

@@ -23,7 +23,7 @@ from sgdataplane.errors import (
     PrivilegeError,
     UnsupportedError,
 )
-from sgdataplane.host import netns
+from sgdataplane.host import netns, quiet
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.snapshot import Inventory, read_inventory, read_trusted
@@ -118,15 +118,8 @@ class LibnftKernel:
             return frozenset(name for _, name in socket.if_nameindex())
 
     def settle(self) -> None:
-        """Waits for one RCU grace period (8 to 16 ms, kernel 6.18): packets pass the rules under RCU's read lock.
-
-        Closing a packet socket is what always waits for one (packet_release, synchronize_net); membarrier(2) does not
-        on a machine with one CPU. The socket has protocol 0: it neither receives nor sends anything.
-        """
-        try:
-            socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0).close()
-        except PermissionError as error:
-            raise PrivilegeError("CAP_NET_RAW") from error
+        """Packets pass the rules under RCU's read lock."""
+        quiet.wait()
 
 
 class _Library(Protocol):

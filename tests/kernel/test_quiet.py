@@ -1,0 +1,113 @@
+"""A grace period on demand, held against a reader: a BPF program, which runs under RCU's read lock as packets do."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from unittest import mock
+
+import pytest
+
+from sgdataplane.host import quiet
+from sgdataplane.host.quiet import _Switch
+from tests.support.reader import Reader
+
+pytestmark = pytest.mark.kernel
+FLIPS = 50
+RUNS, LEAST = 80, 8
+LONGEST_PAUSE, MARGIN = 0.006, 0.0003  # seconds; a run takes about 5 ms
+chance, pause = random.Random(1), threading.Event()  # an event that nobody sets
+
+
+def spans_of(reader: Reader, ask: Callable[[], object]) -> tuple[int, int]:
+    """How often it was asked while the program ran, and how often it came back though the same run went on."""
+    asked: list[tuple[float, float]] = []
+    processors = os.sched_getaffinity(0)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        runs = pool.submit(reader.run, RUNS)
+        os.sched_setaffinity(0, processors - {max(processors)})
+        stack.callback(os.sched_setaffinity, 0, processors)
+        while not runs.done():
+            before = time.perf_counter()
+            ask()
+            asked.append((before, time.perf_counter()))
+            pause.wait(chance.random() * LONGEST_PAUSE)
+    inside = early = 0
+    for before, after in asked:
+        for start, end in runs.result():
+            if start + MARGIN < before < end - MARGIN:
+                inside, early = inside + 1, early + (after < end - MARGIN)
+    return inside, early
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="whoever asks takes the reader's place")
+def test_nobody_is_let_go_while_a_reader_reads() -> None:
+    with Reader() as reader:
+        control = spans_of(reader, lambda: None)
+        assert min(control) >= LEAST, "whoever doesn't wait is early"
+        inside, early = spans_of(reader, quiet.wait)
+    assert inside >= LEAST
+    assert early == 0
+
+
+def refuse(*_: object) -> None:
+    raise OSError(errno.EPERM, "no")
+
+
+def test_loopback_goes_up_and_down_each_time() -> None:
+    switch, done = _Switch(), []
+    real = switch._set
+
+    def noted(flags: int) -> None:
+        real(flags)
+        done.append(flags)
+
+    with mock.patch.object(switch, "_set", noted):
+        for _ in range(FLIPS):
+            switch.flip()
+    switch.close()
+    assert done == [quiet.IFF_UP, 0] * FLIPS
+
+
+def test_the_callers_own_loopback_is_left_alone() -> None:
+    before = socket.if_nameindex()
+    quiet.wait()
+    assert socket.if_nameindex() == before
+    assert quiet._SWITCH._socket is not None
+
+
+def test_many_threads_may_wait_at_once() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: quiet.wait(), range(8 * FLIPS))) == [None] * 8 * FLIPS
+
+
+def test_a_child_has_a_switch_of_its_own() -> None:
+    quiet.wait()
+    child = multiprocessing.get_context("fork").Process(target=quiet.wait)
+    child.start()
+    for _ in range(FLIPS):
+        quiet.wait()
+    child.join(10)
+    assert child.exitcode == 0
+
+
+def test_refusal_is_made_good_by_a_packet_socket() -> None:
+    with mock.patch.object(_Switch, "flip", refuse), mock.patch("socket.socket", wraps=socket.socket) as made:
+        quiet.wait()
+    assert made.call_args.args[0] is socket.AF_PACKET
+
+
+def test_kernel_that_says_no_is_an_error() -> None:
+    switch = _Switch()
+    switch.flip()
+    with mock.patch.object(quiet, "LOOPBACK", 77), pytest.raises(OSError, match="No such device"):
+        switch.flip()
+    switch.close()
