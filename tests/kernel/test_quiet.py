@@ -18,34 +18,30 @@ import pytest
 
 from sgdataplane.host import quiet
 from sgdataplane.host.quiet import _Switch
-from tests.support.reader import Reader
+from tests.support.reader import Reader, Span
 
 pytestmark = pytest.mark.kernel
 FLIPS = 50
 RUNS, LEAST = 80, 8
-LONGEST_PAUSE, MARGIN = 0.006, 0.0003  # seconds; a run takes about 5 ms
+LONGEST_PAUSE = 0.006  # seconds; a run takes about 5 ms
 chance, pause = random.Random(1), threading.Event()  # an event that nobody sets
 
 
 def spans_of(reader: Reader, ask: Callable[[], object]) -> tuple[int, int]:
     """How often it was asked while the program ran, and how often it came back though the same run went on."""
-    asked: list[tuple[float, float]] = []
+    asked: list[Span] = []
     processors = os.sched_getaffinity(0)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         runs = pool.submit(reader.run, RUNS)
         os.sched_setaffinity(0, processors - {max(processors)})
         stack.callback(os.sched_setaffinity, 0, processors)
         while not runs.done():
-            before = time.perf_counter()
+            before = time.perf_counter_ns()
             ask()
-            asked.append((before, time.perf_counter()))
+            asked.append((before, time.perf_counter_ns()))
             pause.wait(chance.random() * LONGEST_PAUSE)
-    inside = early = 0
-    for before, after in asked:
-        for start, end in runs.result():
-            if start + MARGIN < before < end - MARGIN:
-                inside, early = inside + 1, early + (after < end - MARGIN)
-    return inside, early
+    inside = [(after, end) for before, after in asked for start, end in runs.result() if start < before < end]
+    return len(inside), sum(after < end for after, end in inside)
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="whoever asks takes the reader's place")
