@@ -146,8 +146,10 @@ def _coming_back() -> Iterator[None]:
     try:
         yield
     finally:
-        _call("setns", home, CLONE_NEWNET)
-        os.close(home)
+        try:
+            _call("setns", home, CLONE_NEWNET)
+        finally:
+            os.close(home)
 
 
 def _share_run_dir() -> None:

@@ -2,11 +2,12 @@
 
 Owns how to have one at once. Is given nothing. Must not know rules.
 
-A process can't ask for a grace period as such. membarrier(2), and closing a packet socket, wait for an ordinary one
-(8 to 16 ms, median 11.6). But what waits by synchronize_net() while RTNL is held gets an expedited one, and taking a
-device down that has a queueing discipline does (dev_deactivate_many; one without, as a loopback is made, does not:
-tests/kernel/test_quiet.py). Up and down together take 0.2 ms. RCU is one for the whole machine, so the loopback of a
-namespace of our own, where nothing else is, does as well as any device.
+A process can't ask for a grace period as such. membarrier(2), and closing a packet socket, wait for an ordinary one.
+But what waits by synchronize_net() while RTNL is held gets an expedited one, and taking a device down does that
+(dev_deactivate_many). From Linux 6.14 on only a device whose queueing discipline has a queue does; a loopback as it is
+made has none, so ours is given a pfifo. RCU is one for the whole machine, so the loopback of a namespace of our own,
+where nothing else is, does as well as any device. Up and down together take 0.1 ms, a packet socket 16 (DESIGN.md,
+section 5). Only tests/kernel/test_quiet.py tells whether it waits: floods may well not.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import struct
 import threading
 from contextlib import suppress
 
-from sgdataplane.errors import PrivilegeError
+from sgdataplane.errors import HostError, PrivilegeError
 from sgdataplane.host import netns
 
 NLMSG_ERROR, REQUEST_ACK, CREATE = 2, 0x5, 0x400  # linux/netlink.h
@@ -33,21 +34,29 @@ class _Switch:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._owner = 0
         self._socket: socket.socket | None = None
 
     def flip(self) -> None:
-        """Take it up, and down again, which waits. OSError if the kernel refuses either."""
+        """Take it up, and down again, which waits. OSError or HostError if the kernel refuses any of it."""
         with self._lock:
-            if self._socket is None or self._owner != os.getpid():  # a child's answers would mix with its parent's
+            if self._socket is None:
                 self._make()
-            self._set(IFF_UP)
-            self._set(0)
+            try:
+                self._set(IFF_UP)
+                self._set(0)
+            except BaseException:  # an answer that is still to come would be taken for the next one's
+                self._close()
+                raise
 
     def close(self) -> None:
         """Let the namespace go."""
         with self._lock:
             self._close()
+
+    def forget(self) -> None:
+        """In a child after a fork: its answers would mix with its parent's, and whoever held the lock isn't there."""
+        self._lock = threading.Lock()
+        self._close()
 
     def _close(self) -> None:
         if self._socket is not None:
@@ -58,12 +67,11 @@ class _Switch:
         self._close()
         with netns.nowhere():
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        self._owner = os.getpid()
         try:
             kind = b"pfifo\0\0\0"
             body = QDISC.pack(socket.AF_UNSPEC, LOOPBACK, 0, TC_H_ROOT, 0) + struct.pack("=HH", 10, TCA_KIND) + kind
             self._tell(RTM_NEWQDISC, CREATE, body)
-        except OSError:
+        except BaseException:
             self._close()
             raise
 
@@ -81,11 +89,12 @@ class _Switch:
 
 _SWITCH = _Switch()
 atexit.register(_SWITCH.close)
+os.register_at_fork(after_in_child=_SWITCH.forget)
 
 
 def wait() -> None:
     """Return when all that was under RCU's read lock at the call has left it. PrivilegeError without CAP_NET_RAW."""
-    with suppress(OSError):
+    with suppress(OSError, HostError):
         _SWITCH.flip()
         return
     try:

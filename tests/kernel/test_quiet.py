@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +20,7 @@ import pytest
 
 from sgdataplane.host import quiet
 from sgdataplane.host.quiet import _Switch
+from tests.support.flood import ROOT
 from tests.support.reader import Reader, Span
 
 pytestmark = pytest.mark.kernel
@@ -93,6 +96,45 @@ def test_a_child_has_a_switch_of_its_own() -> None:
         quiet.wait()
     child.join(10)
     assert child.exitcode == 0
+
+
+def test_a_child_does_not_wait_for_a_lock_that_its_parent_held() -> None:
+    child = multiprocessing.get_context("fork").Process(target=quiet.wait)
+    with quiet._SWITCH._lock:
+        child.start()
+    child.join(10)
+    child.kill()
+    assert child.exitcode == 0
+
+
+def test_an_answer_that_nobody_read_is_not_taken_for_the_next() -> None:
+    switch = _Switch()
+    switch.flip()
+    assert switch._socket is not None
+    switch._socket = mock.Mock(wraps=switch._socket, **{"recv.side_effect": KeyboardInterrupt})
+    with pytest.raises(KeyboardInterrupt):
+        switch.flip()
+    switch.flip()
+    assert switch._socket is not None
+    with pytest.raises(BlockingIOError):
+        switch._socket.recv(1, socket.MSG_DONTWAIT)
+    switch.close()
+
+
+def said_without(*capabilities: str) -> str:
+    """What a process says that waits without these, once it has waited."""
+    body = "import socket, unittest.mock as m\nfrom sgdataplane.host import quiet\n"
+    body += "with m.patch('socket.socket', wraps=socket.socket) as made: quiet.wait()\n"
+    body += "print(made.call_args.args[0].name)"
+    dropped = ["setpriv", "--bounding-set", ",".join(f"-{name}" for name in capabilities)]
+    done = subprocess.run([*dropped, sys.executable, "-c", body], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or done.stderr
+
+
+def test_who_may_not_make_a_namespace_waits_by_a_packet_socket() -> None:
+    assert said_without("sys_time") == "AF_NETLINK"
+    assert said_without("sys_admin") == "AF_PACKET"
+    assert "this needs CAP_NET_RAW" in said_without("sys_admin", "net_raw")
 
 
 def test_refusal_is_made_good_by_a_packet_socket() -> None:
