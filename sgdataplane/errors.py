@@ -10,6 +10,7 @@
       HostError           links, namespaces, sysctls, conntrack                           (subject, detail)
       LabError            the lab, not the product                                        (subject, detail)
     InternalError         an invariant of ours broke; not an SgDataplaneError: never caught but at the top
+      ProofError          a compiled table isn't what the specification says: refused, the previous policy stays
 
 Owns the tree and its wording. Imports nothing of ours.
 """
@@ -155,3 +156,15 @@ class LabError(SgDataplaneError):
 
 class InternalError(Exception):
     """An invariant of ours broke. A bug: exit code 70."""
+
+
+class ProofError(InternalError):
+    """A compiled table was refused, since it doesn't do what the specification says. `difference` shows one packet.
+    Whoever puts policies in force may catch this one: nothing was changed."""
+
+    def __init__(self, difference: str) -> None:
+        super().__init__(difference)
+        self.difference = difference
+
+    def __str__(self) -> str:
+        return f"the compiled ruleset is wrong, and was refused\n{self.difference}"

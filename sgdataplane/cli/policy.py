@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sgdataplane.net.packet import Packet
     from sgdataplane.net.values import Address
     from sgdataplane.nft.ir import Table
+    from sgdataplane.proof.prove import Proof
 
 EPHEMERAL_PORT = 49152  # the first of IANA's dynamic ports (RFC 6335): what a client would send from
 
@@ -30,6 +31,7 @@ def register(verbs: Subparsers) -> None:
     compile_.add_argument("--eni", metavar="ENI", help="only the namespace that holds this ENI (default: every one)")
     compile_.add_argument("--placement", choices=("instance",), default="instance", help="where the ruleset stands")
     compile_.add_argument("--stage", choices=tuple(STAGES), default="text", help="how far to compile (default: text)")
+    compile_.add_argument("--prove", action="store_true", help="refuse it unless it does what the state says, always")
     compile_.set_defaults(run=run_compile)
     explain = verbs.add_parser("explain", help="say why a packet passes or not")
     explain.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
@@ -52,15 +54,28 @@ def port(text: str) -> int:
 
 
 def run_compile(arguments: argparse.Namespace) -> int:
-    """Print each namespace's ruleset at the stage asked for."""
+    """Print each namespace's ruleset at the stage asked for; with --prove, only if it is proven right, which is said on
+    stderr: what is printed stays the same for the same state, and loads as it is."""
     from sgdataplane.statefile import load
 
     state = load(arguments.state).state
     render = STAGES[arguments.stage]
     for title, interfaces in namespaces(state, arguments.eni):
+        if arguments.prove:
+            print(f"{title}: {proven(state, interfaces)}", file=sys.stderr)
         print(f"# {title}")
         print(render(state, interfaces), end="")
     return Exit.DONE
+
+
+def proven(state: CloudState, interfaces: Mapping[str, str]) -> Proof:
+    """The proof of a namespace's table, under the default options; ProofError if there is none."""
+    from sgdataplane.model.options import DEFAULTS
+    from sgdataplane.proof.prove import require_proof
+    from sgdataplane.proof.specification import Specification
+
+    table, _ = compiled(state, interfaces)
+    return require_proof(Specification(state, interfaces, DEFAULTS), table)
 
 
 def namespaces(state: CloudState, eni_id: str | None) -> Iterator[tuple[str, Mapping[str, str]]]:

@@ -52,6 +52,16 @@ ALWAYS = Decision(Verdict.ACCEPT, "always")
 NEVER = Decision(Verdict.DROP, "never")
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What can decide packets of one ENI and direction: a rule of a group, a group's inner accept (no rule), or the
+    default (neither). Which packets it holds for says `holds`."""
+
+    decision: Decision
+    group: SecurityGroup | None = None
+    rule: SecurityGroupRule | None = None
+
+
 def decide(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> Decision:
     """What becomes of the opening packet of a session at one ENI. KeyError if the state has no such ENI."""
     eni = state.eni[packet.eni_id]
@@ -67,20 +77,27 @@ def decide(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> De
 
 
 def candidates(state: CloudState, eni: Eni, packet: Packet, options: Options = DEFAULTS) -> Iterator[Decision]:
-    """All that would decide this packet, strongest first; the default is always the last one.
+    """All that would decide this packet, strongest first; the default is always the last one."""
+    ordered = ordered_candidates(state, eni, packet.direction, options)
+    return (candidate.decision for candidate in ordered if holds(state, candidate, packet))
+
+
+def ordered_candidates(
+    state: CloudState, eni: Eni, direction: Direction, options: Options = DEFAULTS
+) -> Iterator[Candidate]:
+    """All that can decide packets of an ENI in one direction, strongest first; the default, the last, holds for all.
 
     The order is inner accept, then (priority, drop before accept), then the default. Rules that tie in both
     have the same verdict, so their order by id changes no packet and only names one of them.
     """
-    custom = (as_decision(group, rule) for group, rule in matching_rules(state, eni, packet))
-    inner = inner_accepts(state, eni, packet)
-    if packet.direction is Direction.EGRESS and options.inner_accept_egress == "custom_first":
+    inner, custom = inner_candidates(state, eni), rule_candidates(state, eni, direction)
+    if direction is Direction.EGRESS and options.inner_accept_egress == "custom_first":
         yield from custom
         yield from inner
     else:
         yield from inner
         yield from custom
-    yield default_decision(state, eni, packet.direction)
+    yield Candidate(default_decision(state, eni, direction))
 
 
 def later_candidates(
@@ -125,15 +142,15 @@ def default_decision(state: CloudState, eni: Eni, direction: Direction) -> Decis
     return Decision(Verdict.ACCEPT if is_open else Verdict.DROP, "default")
 
 
-def inner_accepts(state: CloudState, eni: Eni, packet: Packet) -> Iterator[Decision]:
-    """The groups that let the remote in because this ENI and the remote are both members and the inner policy is
+def inner_candidates(state: CloudState, eni: Eni) -> Iterator[Candidate]:
+    """The groups that let a remote in because this ENI and the remote are both members and the inner policy is
     Accept. It speaks of the internal network, so the internet interface of a classic instance has none (CHOSEN)."""
     if eni.nic_type is NicType.INTERNET:
         return
     for group_id in sorted(eni.security_group_ids):
         group = state.group[group_id]
-        if has_inner_accept(group) and is_member(state, group, packet.remote):
-            yield Decision(Verdict.ACCEPT, "inner_accept", group_id)
+        if has_inner_accept(group):
+            yield Candidate(Decision(Verdict.ACCEPT, "inner_accept", group_id), group)
 
 
 def has_inner_accept(group: SecurityGroup) -> bool:
@@ -141,12 +158,16 @@ def has_inner_accept(group: SecurityGroup) -> bool:
     return group.security_group_type is GroupType.NORMAL and group.inner_access_policy is Verdict.ACCEPT
 
 
-def matching_rules(state: CloudState, eni: Eni, packet: Packet) -> Iterator[tuple[SecurityGroup, SecurityGroupRule]]:
-    """The pooled rules of all the ENI's groups that match, strongest first."""
-    pooled = [(state.group[g], rule) for g in eni.security_group_ids for rule in state.group[g].rules]
+def rule_candidates(state: CloudState, eni: Eni, direction: Direction) -> Iterator[Candidate]:
+    """The pooled rules of all the ENI's groups that are for this direction and interface, strongest first."""
+    pooled = [
+        (state.group[group_id], rule)
+        for group_id in eni.security_group_ids
+        for rule in state.group[group_id].rules
+        if rule.direction is direction and is_on_interface(state, eni, rule)
+    ]
     for group, rule in sorted(pooled, key=strength):
-        if rule_matches(state, eni, group, rule, packet):
-            yield group, rule
+        yield Candidate(as_decision(group, rule), group, rule)
 
 
 def strength(entry: tuple[SecurityGroup, SecurityGroupRule]) -> tuple[int, bool, str, str]:
@@ -156,12 +177,20 @@ def strength(entry: tuple[SecurityGroup, SecurityGroupRule]) -> tuple[int, bool,
     return (rule.priority, is_accept, group.security_group_id, rule.security_group_rule_id)
 
 
-def rule_matches(state: CloudState, eni: Eni, group: SecurityGroup, rule: SecurityGroupRule, packet: Packet) -> bool:
-    """Section 2: direction, interface, protocol, ports, remote and narrowing all hold."""
+def holds(state: CloudState, candidate: Candidate, packet: Packet) -> bool:
+    """Whether the candidate speaks of a packet of its direction."""
+    group, rule = candidate.group, candidate.rule
+    if group is None:
+        return True
+    if rule is None:
+        return is_member(state, group, packet.remote)
+    return rule_matches(state, group, rule, packet)
+
+
+def rule_matches(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, packet: Packet) -> bool:
+    """Section 2: protocol, ports, remote and narrowing all hold."""
     return (
-        rule.direction is packet.direction
-        and is_on_interface(state, eni, rule)
-        and rule.ip_protocol.matches(packet.protocol, packet.family)
+        rule.ip_protocol.matches(packet.protocol, packet.family)
         and ports_match(state, rule, packet)
         and remote_matches(state, group, rule, packet.remote)
         and (rule.narrowing is None or packet.local in rule.narrowing)

@@ -1,0 +1,217 @@
+"""What packets there can be at one interface and hook: which fields each kind has, and the axes they are told apart on.
+
+Owns the shapes of packets and of conntrack's answers. Is given where to cut. Must not know what is done with them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sgdataplane.compiler.marks import HALF
+from sgdataplane.model import always
+from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Direction, Family
+from sgdataplane.nft.ir import (
+    TCP_ACK,
+    TCP_FIN,
+    TCP_RST,
+    TCP_SYN,
+    CtDirection,
+    CtState,
+    Field,
+    Key,
+    Match,
+    Nfproto,
+    Range,
+)
+from sgdataplane.proof.axes import LACKING, Atoms, Axis, MalformedError, Names, Span
+from sgdataplane.proof.order import Cell
+from sgdataplane.proof.program import Asked
+
+NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
+SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
+DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
+ICMP_TYPE = {Family.IPV4: Field.ICMP_TYPE, Family.IPV6: Field.ICMPV6_TYPE}
+BYTE, LAST_PROTOCOL, LAST_PORT, LAST_TARGET = 255, 255, 65_535, (1 << 128) - 1
+SYN_FLAGS = TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK
+OPENING: Asked = (Field.TCP_FLAGS, SYN_FLAGS)  # the flags that tell whether a segment opens a session
+MARKS: tuple[Asked, ...] = tuple((Field.CT_MARK, mask) for mask in HALF.values())
+TRACKED = (CtState.NEW, CtState.ESTABLISHED, CtState.RELATED)
+UNTRACKED = (CtState.INVALID, CtState.UNTRACKED)  # neither has an entry
+
+
+class Presence(enum.Enum):
+    """Whether packets of a kind have a field."""
+
+    HAS = enum.auto()
+    LACKS = enum.auto()
+    EITHER = enum.auto()
+
+
+Kind = Mapping[Field, Presence | Atoms]  # what isn't in it, they have
+
+
+def other_family(family: Family) -> Family:
+    return Family.IPV4 if family is Family.IPV6 else Family.IPV6
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """Packets of one family at one interface and hook. `others`: the names that an interface can have."""
+
+    hook: Direction
+    family: Family
+    ifname: str
+    others: tuple[str, ...]
+
+    @property
+    def is_egress(self) -> bool:
+        return self.hook is Direction.EGRESS
+
+    def known(self) -> dict[Field, Key | None]:
+        """A packet that leaves may have come by an interface; one that comes in doesn't know where it will leave."""
+        other = other_family(self.family)
+        known: dict[Field, Key | None] = {
+            Field.NFPROTO: NFPROTO[self.family],
+            **dict.fromkeys((SOURCE[other], DESTINATION[other], ICMP_TYPE[other]), LACKING),
+        }
+        if self.is_egress:
+            known[Field.OIFNAME] = self.ifname
+        else:
+            known |= {Field.IIFNAME: self.ifname, Field.OIFNAME: LACKING}
+        if self.family is Family.IPV4:
+            known |= {Field.IP6_HOPLIMIT: LACKING, Field.ND_TARGET: LACKING}
+        return known
+
+    def asked(self) -> tuple[Asked, ...]:
+        """What axes there are, in order; protocols come first."""
+        fields = [Field.L4PROTO, SOURCE[self.family], DESTINATION[self.family], Field.TH_SPORT, Field.TH_DPORT]
+        fields += [ICMP_TYPE[self.family], Field.CT_STATE, Field.CT_DIRECTION]
+        fields += [Field.IP6_HOPLIMIT, Field.ND_TARGET] if self.family is Family.IPV6 else []
+        fields += [Field.IIFNAME] if self.is_egress else []
+        return (*((name, None) for name in fields), OPENING, *MARKS)
+
+
+class Space:
+    """The axes of one crossing, cut where the table (`cuts`, by index) or the clauses (`matches`) cut them. One that
+    neither asks for has a single atom."""
+
+    def __init__(self, crossing: Crossing, matches: Iterable[Match], cuts: Mapping[int, Sequence[Range]]) -> None:
+        asked = crossing.asked()
+        self.crossing, self.index = crossing, {name: index for index, name in enumerate(asked)}
+        ranges: dict[int, list[Range]] = {index: list(found) for index, found in cuts.items()}
+        for match in matches:
+            ranges.setdefault(self._index_of(match), []).extend(match.ranges)
+        protocols, types = self.index[Field.L4PROTO, None], self.index[ICMP_TYPE[crossing.family], None]
+        ranges.setdefault(protocols, []).extend(map(Range.of, (*PORT_PROTOCOLS, ICMP, ICMPV6)))
+        ranges.setdefault(types, []).append(Range.of(always.ADVERTISE))
+        self.read = ranges.keys()
+        self.axes = tuple(
+            _axis(crossing, name, ranges[index]) if index in ranges else Span(0) for index, name in enumerate(asked)
+        )
+
+    def _index_of(self, match: Match) -> int:
+        found = self.index.get((match.field, None))
+        return self.index[match.field, match.mask] if found is None else found
+
+    def region(self, conditions: Iterable[Match]) -> Cell:
+        """Where all of them hold."""
+        found = [axis.full for axis in self.axes]
+        for match in conditions:
+            index = self._index_of(match)
+            chosen = self.axes[index].select(match.ranges, match.mask)
+            found[index] &= self.axes[index].present & ~chosen if match.negate else chosen
+        return tuple(found)
+
+    def full(self) -> Cell:
+        return tuple(axis.full for axis in self.axes)
+
+    def with_ports(self) -> Atoms:
+        return self._axis(Field.L4PROTO).select([Range.of(protocol) for protocol in PORT_PROTOCOLS])
+
+    def kinds(self) -> list[Cell]:
+        """All packets that there are."""
+        return sorted(set(self._kinds()))
+
+    def _kinds(self) -> Iterator[Cell]:
+        tracked: Kind = {Field.CT_STATE: self._states(TRACKED)}
+        lacks = Presence.LACKS
+        of_none: Kind = {Field.CT_DIRECTION: lacks, Field.CT_MARK: lacks}
+        untracked: Kind = {**of_none, Field.CT_STATE: self._states(UNTRACKED)}
+        for fields in self._of_protocols():
+            for session in (tracked, untracked):
+                yield self._cell({Field.IIFNAME: Presence.EITHER, **fields, **session})
+
+    def _of_protocols(self) -> Iterator[Kind]:
+        """ICMP that is cut short has no type."""
+        family = self.crossing.family
+        icmp, icmp_type = (ICMP if family is Family.IPV4 else ICMPV6), ICMP_TYPE[family]
+        protocols, types = self._axis(Field.L4PROTO), self._axis(icmp_type)
+        advertise = types.single(always.ADVERTISE)
+        of_icmp: Kind = {Field.TCP_FLAGS: Presence.LACKS, Field.L4PROTO: protocols.single(icmp)}
+        of_others: Kind = dict.fromkeys((Field.TCP_FLAGS, icmp_type, Field.ND_TARGET), Presence.LACKS)
+        rest = protocols.full
+        for protocol in (TCP, UDP, icmp):
+            rest &= ~protocols.single(protocol)
+        yield {**of_others, Field.L4PROTO: protocols.single(TCP), Field.TCP_FLAGS: Presence.HAS}
+        yield {**of_others, Field.L4PROTO: protocols.single(UDP)}
+        yield {**of_others, Field.L4PROTO: rest}
+        yield {**of_icmp, icmp_type: types.full & ~advertise, Field.ND_TARGET: Presence.EITHER}
+        yield {**of_icmp, icmp_type: advertise}
+
+    def _cell(self, kind: Kind) -> Cell:
+        return tuple(
+            _atoms(axis, kind.get(name, Presence.HAS)) if index in self.read else axis.full
+            for (name, _), index, axis in zip(self.index, self.index.values(), self.axes, strict=True)
+        )
+
+    def _axis(self, name: Field) -> Axis:
+        return self.axes[self.index[name, None]]
+
+    def _states(self, states: Iterable[CtState]) -> Atoms:
+        """Conntrack states, if anybody asks for them."""
+        axis = self._axis(Field.CT_STATE)
+        return axis.select([Range.of(int(state)) for state in sorted(states)]) if isinstance(axis, Names) else axis.full
+
+
+def _atoms(axis: Axis, wanted: Presence | Atoms) -> Atoms:
+    if not isinstance(wanted, Presence):
+        return wanted
+    return {Presence.HAS: axis.present, Presence.LACKS: axis.full & ~axis.present, Presence.EITHER: axis.full}[wanted]
+
+
+def _axis(crossing: Crossing, asked: Asked, ranges: Sequence[Range]) -> Axis:
+    """Flags, states, names and marks are listed; of marks those that are asked for, 0, and one that isn't."""
+    name, mask = asked
+    if name is Field.CT_MARK and mask is not None:
+        return Names((LACKING, *_marks(mask, ranges)))
+    listed: dict[Field, Iterable[Key | None]] = {
+        Field.TCP_FLAGS: (LACKING, *(flags for flags in range(SYN_FLAGS + 1) if not flags & ~SYN_FLAGS)),
+        Field.CT_STATE: map(int, CtState),
+        Field.CT_DIRECTION: (LACKING, *map(int, CtDirection)),
+        Field.IIFNAME: (LACKING, *crossing.others),
+    }
+    if name in listed:
+        return Names(listed[name])
+    numbers = {
+        Field.L4PROTO: LAST_PROTOCOL,
+        Field.TH_SPORT: LAST_PORT,
+        Field.TH_DPORT: LAST_PORT,
+        ICMP_TYPE[crossing.family]: BYTE,
+        Field.IP6_HOPLIMIT: BYTE,
+        Field.ND_TARGET: LAST_TARGET,
+    }
+    may_lack = name in (ICMP_TYPE[crossing.family], Field.ND_TARGET)
+    return Span(numbers.get(name, crossing.family.last), Span.cuts_of(ranges), may_lack=may_lack)
+
+
+def _marks(mask: int, ranges: Sequence[Range]) -> Iterator[int]:
+    asked = {0}
+    for item in ranges:
+        if item.first != item.last:
+            raise MalformedError(f"a range of marks, {item.first}-{item.last}")
+        asked.add(int(item.first))
+    low = mask & -mask
+    yield from sorted(asked)
+    yield next(value for value in range(low, mask, low) if value not in asked)

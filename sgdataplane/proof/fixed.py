@@ -1,0 +1,228 @@
+"""What the fixed part of a table has to do with each packet, before any rule is asked and after one has decided.
+
+Owns this part's specification: the clauses of semantics.md sections 3 and 4, said of header fields; the first decides.
+For opening packets it is `decide()` down to where rules are asked (a test holds the two together). Is given an ENI.
+Must not know how the compiler gets there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sgdataplane.compiler.marks import HALF, accepted_mark, other_half
+from sgdataplane.model import always
+from sgdataplane.model.options import Options
+from sgdataplane.model.state import Eni
+from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Direction, Family, Prefix, Verdict
+from sgdataplane.nft import names
+from sgdataplane.nft.ir import (
+    TCP_SYN,
+    Count,
+    CtDirection,
+    CtState,
+    Field,
+    Match,
+    Range,
+    SetMark,
+    SetPacketMark,
+)
+from sgdataplane.proof.claims import end_chain, united
+from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, SOURCE, SYN_FLAGS
+from sgdataplane.proof.step import Effects
+from sgdataplane.proof.walk import Outcome
+
+JUDGE = "judge"  # the rules of the profile decide
+ERRORS = {Family.IPV4: always.ICMP_ERRORS, Family.IPV6: always.ICMPV6_ERRORS}
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """What happens to packets for which all conditions hold; `says` is for people."""
+
+    outcome: Outcome
+    conditions: tuple[Match, ...]
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One ENI's interface at one hook, in one family. `slot`, `epoch`: of the sessions that it accepts. `secret`: the
+    mark of packets that may leave (0: none)."""
+
+    hook: Direction
+    family: Family
+    eni: Eni
+    slot: int
+    epoch: int
+    secret: int
+    options: Options
+
+    @property
+    def far(self) -> Field:
+        return (SOURCE if self.hook is Direction.INGRESS else DESTINATION)[self.family]
+
+    @property
+    def local(self) -> Field:
+        return (DESTINATION if self.hook is Direction.INGRESS else SOURCE)[self.family]
+
+    @property
+    def is_egress(self) -> bool:
+        return self.hook is Direction.EGRESS
+
+    def passing(self) -> Effects:
+        """What is done to a packet that is let through: one that leaves is marked for the fence."""
+        return (SetPacketMark(self.secret),) if self.secret and self.is_egress else ()
+
+    def accept(self, counter: str, *conditions: Match) -> Clause:
+        effects = (Count(names.identifier(self.hook.value, counter)), *self.passing())
+        return Clause((effects, Verdict.ACCEPT.value), conditions, f"accept, as {counter}")
+
+    def drop(self, counter: str, *conditions: Match) -> Clause:
+        effects = (Count(names.identifier(self.hook.value, counter)),)
+        return Clause((effects, Verdict.DROP.value), conditions, f"drop, as {counter}")
+
+    def among(self, asked: Field, prefixes: Iterable[Prefix]) -> Match:
+        """Whether an address lies in one of the prefixes of the family."""
+        return Match(asked, united((p.first, p.last) for p in prefixes if p.family is self.family))
+
+
+def one_of(asked: Field, *values: int | str) -> Match:
+    return Match(asked, tuple(Range.of(value) for value in sorted(set(values))))
+
+
+def none_of(match: Match) -> Match:
+    return Match(match.field, match.ranges, negate=True, mask=match.mask)
+
+
+def clauses(link: Link, *, is_adopting: bool) -> Iterator[Clause]:
+    """All that happens to packets at an ENI's interface, strongest first; the last holds for every packet. TCP that
+    opens nothing is refused, but not while the ENI is being adopted."""
+    yield from _sessions(link)
+    yield from _unconditional(link)
+    yield from _addresses(link)
+    yield from _own_link(link)
+    yield from _unjudged(link)
+    if not (link.is_egress and is_adopting):
+        yield from _midstream(link)
+    for prefix in link.options.metadata:
+        way = CtDirection.ORIGINAL if link.is_egress else CtDirection.REPLY
+        conditions = (link.among(link.far, (prefix,)), one_of(Field.CT_DIRECTION, way))
+        effects = (Count(names.identifier(link.hook.value, "always")),)
+        outcome = (effects, end_chain(Direction.EGRESS, Verdict.ACCEPT))
+        yield Clause(outcome, conditions, "accept, as the metadata address")
+    yield Clause(((), JUDGE), (), "what the rules say")
+
+
+def _sessions(link: Link) -> Iterator[Clause]:
+    """What belongs to a session that this ENI accepts now: its packets, and ICMP errors about it. AH over IPv6 carries
+    another session's entry, so it never profits."""
+    is_no_ah = (none_of(one_of(Field.L4PROTO, AH)),) if link.family is Family.IPV6 else ()
+    sessions = [_accepted(link, way) for way in CtDirection]
+    for session in sessions:
+        state = one_of(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
+        yield Clause((link.passing(), "accept"), (*is_no_ah, *session, state), "accept, as of a known session")
+    for session in sessions:
+        related = (*session, one_of(Field.CT_STATE, CtState.RELATED))
+        if link.is_egress:
+            yield link.drop("spoofed", *related, none_of(link.among(link.local, link.eni.own_prefixes)))
+        yield link.accept("icmp-error", *related, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
+
+
+def _accepted(link: Link, way: CtDirection) -> tuple[Match, Match]:
+    side = link.hook if way is CtDirection.ORIGINAL else link.hook.other
+    mark = Range.of(accepted_mark(side, link.epoch, link.slot))
+    return one_of(Field.CT_DIRECTION, way), Match(Field.CT_MARK, (mark,), mask=HALF[side])
+
+
+def _unconditional(link: Link) -> Iterator[Clause]:
+    """What needs no address of the ENI's own: claims of others' addresses, discovery, MLD, DHCP."""
+    if link.is_egress and link.family is Family.IPV6:
+        own = none_of(link.among(Field.ND_TARGET, (*link.eni.own_prefixes, always.LINK_LOCAL)))
+        yield link.drop("neighbour-claim", one_of(Field.ICMPV6_TYPE, always.ADVERTISE), own)
+    for shape in always.DISCOVERY[link.hook]:
+        sources = always.UNNUMBERED if link.is_egress else shape.sources
+        yield from _discovery(link, shape, sources)
+    yield from _dhcp(link, (always.DHCP_UNNUMBERED[link.family],) if link.is_egress else None)
+
+
+def _own_link(link: Link) -> Iterator[Clause]:
+    """Discovery and DHCP that an ENI sends from an address of its own."""
+    if link.is_egress:
+        for shape in always.DISCOVERY[link.hook]:
+            if shape.sources is None:
+                yield from _discovery(link, shape, None)
+        yield from _dhcp(link, None)
+
+
+def _discovery(link: Link, shape: always.DiscoveryShape, sources: tuple[Prefix, ...] | None) -> Iterator[Clause]:
+    if link.family is Family.IPV6:
+        source = () if sources is None else (link.among(Field.IP6_SADDR, sources),)
+        hops = one_of(Field.IP6_HOPLIMIT, shape.hop_limit)
+        yield link.accept("always", one_of(Field.ICMPV6_TYPE, *shape.types), hops, *source)
+
+
+def _dhcp(link: Link, sources: tuple[Prefix, ...] | None) -> Iterator[Clause]:
+    client, server, everyone = always.DHCP[link.family]
+    far = {address.value for address in link.options.gateways if address.family is link.family}
+    ports = (client, server) if link.is_egress else (server, client)
+    conditions = [
+        one_of(Field.L4PROTO, UDP),
+        one_of(link.far, *far, *([everyone.value] if link.is_egress else [])),
+        one_of(Field.TH_SPORT, ports[0]),
+        one_of(Field.TH_DPORT, ports[1]),
+    ]
+    if sources is not None:
+        conditions.append(link.among(link.local, sources))
+    yield link.accept("always", *conditions)
+
+
+def _addresses(link: Link) -> Iterator[Clause]:
+    """Who can't be who it says, and what is for somebody else (`semantics.is_spoofed`, `is_foreign`)."""
+    own = link.among(link.local, link.eni.own_prefixes)
+    if link.is_egress:
+        yield link.drop("spoofed", none_of(own))
+        return
+    yield link.drop("spoofed", link.among(link.far, link.eni.private_prefixes))
+    mine = (*link.eni.own_prefixes, *always.SHARED[link.family])
+    yield link.drop("foreign", none_of(link.among(link.local, mine)))
+
+
+def _unjudged(link: Link) -> Iterator[Clause]:
+    """Other discovery, and what conntrack has no session of its own for."""
+    if link.family is Family.IPV6:
+        yield link.drop("malformed-discovery", one_of(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES))
+    yield link.drop("invalid", one_of(Field.CT_STATE, CtState.INVALID))
+    is_icmp = one_of(Field.L4PROTO, ICMP, ICMPV6)
+    yield link.drop("icmp-error-refused", one_of(Field.CT_STATE, CtState.RELATED), is_icmp)
+    yield link.drop("untracked", one_of(Field.CT_STATE, CtState.UNTRACKED))
+
+
+def _midstream(link: Link) -> Iterator[Clause]:
+    """TCP that opens nothing and is of no session (`semantics.is_refused_midstream`)."""
+    options = link.options
+    if options.strict_syn or (link.is_egress and options.midstream_egress == "drop"):
+        opens_nothing = none_of(Match(Field.TCP_FLAGS, (Range.of(TCP_SYN),), mask=SYN_FLAGS))
+        of_none = one_of(Field.CT_STATE, CtState.NEW, CtState.RELATED)
+        yield link.drop("midstream", one_of(Field.L4PROTO, TCP), of_none, opens_nothing)
+
+
+def end_clauses(link: Link, side: Direction, verdict: Verdict) -> Iterator[Clause]:
+    """How a verdict of that side's rules is carried out at the link: the side's half of the mark, and nothing else,
+    says who accepted, or that nobody did. AH over IPv6 has another session's entry and leaves it alone."""
+    is_accept = verdict is Verdict.ACCEPT
+    passing = link.passing() if is_accept else ()
+    if link.family is Family.IPV6:
+        yield Clause((passing, verdict.value), (one_of(Field.L4PROTO, AH),), f"{verdict.value}, no mark")
+    value = accepted_mark(side, link.epoch, link.slot) if is_accept else 0
+    effects = (SetMark(other_half(side), value), *passing)
+    yield Clause((effects, verdict.value), (), f"{verdict.value}, and mark the session so")
+
+
+def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[Clause]:
+    """Interfaces that carry no ENI: the instance's own ones pass, any other is refused."""
+    if is_internal:
+        yield Clause(((), Verdict.ACCEPT.value), (), "accept, as the instance's own business")
+        return
+    effects = (Count(names.identifier(hook.value, "unknown-interface")),)
+    yield Clause((effects, Verdict.DROP.value), (), "drop, as an unknown interface")

@@ -1,0 +1,150 @@
+"""Boxes in order of strength, of which the first that holds a point decides: what a specification says, as sets.
+
+Owns the question "who decides somewhere in this cell". Is given boxes as sets of atoms. Must not know chains or rules.
+
+A cell is a product: one set of atoms for each axis. A set of boxes is a bit mask, bit i for box i, so that the
+strongest is its lowest bit; the last box holds everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from operator import and_, or_, xor
+
+from sgdataplane.proof.axes import Atoms, runs
+
+Cell = tuple[Atoms, ...]
+Boxes = int
+
+
+def indices(boxes: Boxes) -> Iterator[int]:
+    """The boxes of a set, strongest first."""
+    while boxes:
+        low = boxes & -boxes
+        yield low.bit_length() - 1
+        boxes ^= low
+
+
+def meet(one: Cell, other: Cell) -> Cell | None:
+    """What two cells have in common; None if nothing."""
+    common = tuple(map(and_, one, other))
+    return common if all(common) else None
+
+
+def without(cell: Cell, holes: Iterable[Cell]) -> list[Cell]:
+    """The cell less all holes, as disjoint cells."""
+    left = [cell]
+    for hole in holes:
+        left = [piece for part in left for piece in _cut_out(part, hole)]
+        if not left:
+            break
+    return left
+
+
+def _cut_out(cell: Cell, hole: Cell) -> Iterator[Cell]:
+    common = meet(cell, hole)
+    if common is None:
+        yield cell
+        return
+    for axis, inside in enumerate(common):
+        outside = cell[axis] & ~inside
+        if outside:
+            yield (*common[:axis], outside, *cell[axis + 1 :])
+
+
+class _Dimension:
+    """One axis: which boxes meet a set of its atoms, and which hold all of it.
+
+    Per atom the boxes that hold it; over each 2^k neighbours their union and intersection, made when first asked for.
+    """
+
+    def __init__(self, regions: Sequence[Atoms], size: int) -> None:
+        turns = [0] * (size + 1)
+        for box, region in enumerate(regions):
+            for first, last in runs(region):
+                turns[first] ^= 1 << box
+                turns[last + 1] ^= 1 << box
+        holding = list(accumulate(turns[:size], xor))
+        self._unions, self._common = [holding], [holding]
+        self._known: dict[Atoms, tuple[Boxes, Boxes]] = {}
+
+    def among(self, atoms: Atoms) -> tuple[Boxes, Boxes]:
+        """(boxes that meet the set, boxes that hold all of it); the set isn't empty."""
+        found = self._known.get(atoms)
+        if found is None:
+            found = self._known[atoms] = self._asked(atoms)
+        return found
+
+    def _asked(self, atoms: Atoms) -> tuple[Boxes, Boxes]:
+        some, every = 0, -1
+        for first, last in runs(atoms):
+            level = (last - first + 1).bit_length() - 1
+            while len(self._unions) <= level:
+                self._double()
+            second = last + 1 - (1 << level)
+            some |= self._unions[level][first] | self._unions[level][second]
+            every &= self._common[level][first] & self._common[level][second]
+        return some, every
+
+    def _double(self) -> None:
+        step = 1 << len(self._unions) - 1
+        for levels, join in ((self._unions, or_), (self._common, and_)):
+            levels.append(list(map(join, levels[-1], levels[-1][step:])))
+
+
+class Order:
+    """`regions`: each box as a cell, strongest first; an empty set on an axis: it holds nowhere. `outcomes`: what each
+    says."""
+
+    def __init__(self, full: Cell, regions: Sequence[Cell], outcomes: Sequence[Hashable]) -> None:
+        self.full, self.regions, self.outcomes = full, regions, outcomes
+        self.all: Boxes = (1 << len(regions)) - 1
+        self.saying: dict[Hashable, Boxes] = {}
+        for box, outcome in enumerate(outcomes):
+            self.saying[outcome] = self.saying.get(outcome, 0) | 1 << box
+        self._dimensions = [
+            (axis, _Dimension([region[axis] for region in regions], atoms.bit_length()))
+            for axis, atoms in enumerate(full)
+            if atoms != 1 or not all(region[axis] for region in regions)
+        ]
+
+    def among(self, cell: Cell, boxes: Boxes) -> tuple[Boxes, Boxes]:
+        """Those of `boxes` that meet the cell, and those that hold all of it."""
+        every = boxes
+        for axis, dimension in self._dimensions:
+            meeting, holding = dimension.among(cell[axis])
+            boxes &= meeting
+            every &= holding
+        return boxes, every
+
+    def relevant(self, cell: Cell, boxes: Boxes) -> Boxes:
+        """Those that meet the cell, up to the first that holds all of it: nothing behind it can decide there."""
+        meeting, holding = self.among(cell, boxes)
+        return meeting & ((holding & -holding) * 2 - 1)
+
+    def inside(self, cell: Cell, part: Cell) -> Boxes:
+        """The boxes that, of this cell, hold nothing outside of that part of it."""
+        outside = 0
+        for axis, dimension in self._dimensions:
+            if cell[axis] != part[axis]:
+                outside |= dimension.among(cell[axis] & ~part[axis])[0]
+        return ~outside
+
+    def differing(self, cell: Cell, holes: Sequence[Cell], boxes: Boxes, same: Boxes) -> tuple[int, Cell] | None:
+        """A box that is none of `same` and decides somewhere in the cell outside of the holes, and where; None: there
+        is none. Exact."""
+        meeting, holding = self.among(cell, boxes)
+        certain = holding & same
+        wrong = meeting & ~same & ((certain & -certain) - 1)
+        for box in indices(wrong):
+            own = meet(cell, self.regions[box])
+            if own is None:
+                continue
+            stronger, holding = self.among(own, meeting & ((1 << box) - 1))
+            if holding:
+                continue
+            left = without(own, (*holes, *(self.regions[other] for other in indices(stronger))))
+            if left:
+                return box, left[0]
+        return None

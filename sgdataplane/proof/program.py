@@ -1,0 +1,268 @@
+"""A table's chains as one kind of packet meets them: what is known of it is worked out, what isn't is asked on axes.
+
+Owns the meaning of each statement, as `nft/interp.py` has it, for sets of packets in place of one. Is given the table
+and how each field is read. Must not know what the chains are for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sgdataplane.nft.ir import (
+    RETURN,
+    Count,
+    Field,
+    Key,
+    Match,
+    Range,
+    SetMark,
+    SetPacketMark,
+    SetTimeout,
+    Statement,
+    Table,
+    Verdict,
+    VerdictKind,
+    VerdictMap,
+)
+from sgdataplane.proof.axes import LACKING, MalformedError, holds
+from sgdataplane.proof.step import Effects, Step, Test, grouped, in_order
+
+PORTS = (Field.TH_SPORT, Field.TH_DPORT)
+Asked = tuple[Field, int | None]  # a field, under a mask where it is split by masks
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one kind of packet's fields are read: `known` (LACKING: it has none), `far` (known once an address is
+    chosen), or on an axis; `axes` maps a field, or a field under one mask, to its index. Nothing else may be read.
+    `passing`: keys that are there, at the moment, in maps whose elements go by themselves."""
+
+    known: Mapping[Field, Key | None]
+    axes: Mapping[Asked, int]
+    far: Field | None = None
+    passing: tuple[Key, ...] = ()
+
+    def axis(self, asked: Field, mask: int | None) -> int | None:
+        found = self.axes.get((asked, None))
+        return self.axes.get((asked, mask)) if found is None else found
+
+
+@dataclass
+class Program:
+    """The chains from those added on, as far as such packets can come. `stops`: chains that aren't entered, with what
+    is said of a packet that comes to them.
+
+    `outs`: the stops, and chains that send every packet to one, with what is done on the way and the stop.
+    `cuts`: per axis the ranges that the table cuts it by.  `far_cuts`, `far_maps`: where ranges cut far addresses, and
+    the maps that are keyed by these.  `far_chains`: those that ask, or lead to one that asks, for the far address.
+    """
+
+    table: Table
+    reading: Reading
+    stops: Mapping[str, str]
+    steps: dict[str, list[Step]] = field(default_factory=dict)
+    cuts: dict[int, list[Range]] = field(default_factory=dict)
+    far_cuts: set[int] = field(default_factory=set)
+    far_maps: set[str] = field(default_factory=set)
+    far_chains: set[str] = field(default_factory=set)
+    outs: dict[str, tuple[Effects, str]] = field(default_factory=dict)
+    _parents: dict[str, list[str]] = field(default_factory=dict)
+    _targets: set[str] = field(default_factory=set)
+    _axis: dict[int, int | None] = field(default_factory=dict)  # by the identity of a field: hashing one is slow
+
+    def __post_init__(self) -> None:
+        unmasked = {id(asked): self.reading.axis(asked, None) for asked in Field}
+        self.outs = {stop: ((), stop) for stop in self.stops}
+        self._axis = {key: axis for key, axis in unmasked.items() if axis is not None}
+
+    def add(self, root: str) -> None:
+        """Parse what can be reached from a chain. All chains that the table names must be there (`structure.py`)."""
+        waiting = [root]
+        while waiting:
+            name = waiting.pop()
+            if name in self.steps or name in self.stops:
+                continue
+            self._targets = set()
+            parsed = (self._parsed(rule.statements) for rule in self.table.chain[name].rules)
+            self.steps[name] = [step for step in parsed if step is not None]
+            for chain in self._targets:
+                self._parents.setdefault(chain, []).append(name)
+            waiting.extend(self._targets)
+            self._note(name, self.steps[name])
+        self._spread()
+
+    def _note(self, chain: str, steps: Sequence[Step]) -> None:
+        """What is worth knowing of a chain."""
+        if any(step.is_far for step in steps):
+            self.far_chains.add(chain)
+        if steps and steps[0].is_plain and steps[0].verdict is not None and steps[0].verdict.chain in self.stops:
+            self.outs[chain] = (steps[0].effects, steps[0].verdict.chain)
+
+    def _spread(self) -> None:
+        """Whoever leads to a chain that asks for the far address does so, too."""
+        waiting = list(self.far_chains)
+        while waiting:
+            for parent in self._parents.get(waiting.pop(), ()):
+                if parent not in self.far_chains:
+                    self.far_chains.add(parent)
+                    waiting.append(parent)
+
+    def follow(self, chain: str, far: int) -> str:
+        """The chain to which all packets with this far address come from that one, as far as nothing else is asked."""
+        while chain in self.far_chains:
+            following = self._next(chain, far)
+            if following is None:
+                break
+            chain = following
+        return chain
+
+    def _next(self, chain: str, far: int) -> str | None:
+        """Where a chain sends these packets; None if it does or asks for anything else first, or doesn't go on."""
+        for step in self.steps[chain]:
+            if not step.is_decided:
+                return None
+            if step.distant and not all(test(far) for test in step.distant):
+                continue
+            if step.effects:
+                return None
+            verdict = step.lookup(far) if step.lookup is not None else step.verdict
+            if verdict is not None:
+                return verdict.chain if verdict.kind is VerdictKind.GOTO else None
+        return None
+
+    def _parsed(self, statements: Sequence[Statement]) -> Step | None:
+        try:
+            return self._rule(statements)
+        except MalformedError as error:
+            return Step(problem=str(error))
+
+    def _rule(self, statements: Sequence[Statement]) -> Step | None:
+        """None if it does nothing for such packets."""
+        step = Step()
+        for index, statement in enumerate(statements):
+            if isinstance(statement, Match):
+                if not self._test(step, statement):
+                    return None
+            elif isinstance(statement, Verdict):
+                self._decide(step, statement)
+                return step
+            elif isinstance(statement, VerdictMap):
+                return step if self._look_up(step, statement) else None
+            elif not isinstance(statement, SetTimeout):
+                return self._affect(step, statement, statements[index + 1 :])
+            if step.problem:
+                return step
+        return None
+
+    def _decide(self, step: Step, verdict: Verdict) -> None:
+        step.verdict = verdict
+        if verdict.chain:
+            self._targets.add(verdict.chain)
+
+    def _affect(self, step: Step, effect: Count | SetMark | SetPacketMark, rest: Sequence[Statement]) -> Step:
+        if isinstance(effect, Count) and effect.counter not in self.table.counter:
+            step.problem = f"there is no counter {effect.counter}"
+            return step
+        step.effects = (effect,)
+        then = self._rule(rest)
+        if then is not None and then.is_plain:
+            step.effects += then.effects
+            step.verdict, step.then = then.verdict, then.then
+        else:
+            step.then = then
+        return step
+
+    def _test(self, step: Step, match: Match) -> bool:
+        """Add the test; False if it is known to fail."""
+        axis = self._axis.get(id(match.field))
+        if axis is None:
+            axis = self.reading.axis(match.field, match.mask)
+        if axis is not None:
+            self.cuts.setdefault(axis, []).extend(match.ranges)
+            step.tests += (Test(axis, match.ranges, match.negate, match.mask, match.field in PORTS),)
+            return True
+        if match.field is self.reading.far and match.mask is None:
+            step.distant += (self._distant(match),)
+            return True
+        if match.field in self.reading.known:
+            return holds(match, self.reading.known[match.field])
+        step.problem = f"it reads {match.field.name.lower()}"
+        return True
+
+    def _distant(self, match: Match) -> Callable[[int], bool]:
+        starts, ends = self._cut_far(match.ranges)
+
+        def holds(far: int) -> bool:
+            index = bisect_right(starts, far) - 1
+            return (index >= 0 and far <= ends[index]) != match.negate
+
+        return holds
+
+    def _cut_far(self, ranges: Iterable[Range]) -> tuple[list[int], list[int]]:
+        made = [(int(item.first), int(item.last)) for item in in_order(ranges)]
+        starts, ends = [first for first, _ in made], [last for _, last in made]
+        self.far_cuts.update(starts)
+        self.far_cuts.update(last + 1 for last in ends)
+        return starts, ends
+
+    def _look_up(self, step: Step, vmap: VerdictMap) -> bool:
+        """Add the look-up; False if it is known to miss."""
+        if vmap.name and vmap.name not in self.table.map:
+            step.problem = f"there is no map {vmap.name}"
+        elif vmap.field is self.reading.far:
+            step.lookup = self._far_map(vmap.name) if vmap.name else self._far_ranges(vmap)
+        elif vmap.field in self.reading.known:
+            return self._known(step, vmap)
+        elif (axis := self._axis.get(id(vmap.field))) is None:
+            step.problem = f"it looks {vmap.field.name.lower()} up"
+        else:
+            step.groups, step.axis = grouped(self._entries(vmap)), axis
+            step.reads_port |= vmap.field in PORTS
+            self._targets.update(verdict.chain for verdict, _ in step.groups if verdict.chain)
+            self.cuts.setdefault(axis, []).extend(item for _, ranges in step.groups for item in ranges)
+        return True
+
+    def _known(self, step: Step, vmap: VerdictMap) -> bool:
+        value = self.reading.known[vmap.field]
+        if value is LACKING:
+            return False
+        for item, verdict in self._entries(vmap):
+            if item.first <= value <= item.last:  # type: ignore[operator]
+                self._decide(step, verdict)
+                return True
+        return False
+
+    def _entries(self, vmap: VerdictMap) -> Iterator[tuple[Range, Verdict]]:
+        if not vmap.name:
+            yield from vmap.entries
+            return
+        if self.table.map[vmap.name].lifetime:
+            yield from ((Range.of(key), RETURN) for key in self.reading.passing)
+            return
+        for key, verdict in sorted(self.table.elements_of(vmap.name).items()):
+            yield Range.of(key), _verdict(verdict, vmap.name)
+
+    def _far_map(self, name: str) -> Callable[[int], Verdict | None]:
+        self.far_maps.add(name)
+        verdicts = {key: _verdict(verdict, name) for key, verdict in self.table.elements_of(name).items()}
+        self._targets.update({verdict.chain for verdict in verdicts.values()} - {""})
+        return verdicts.get
+
+    def _far_ranges(self, vmap: VerdictMap) -> Callable[[int], Verdict | None]:
+        starts, ends = self._cut_far(item for item, _ in vmap.entries)
+        verdicts = [verdict for _, verdict in vmap.entries]
+        self._targets.update({verdict.chain for verdict in verdicts} - {""})
+
+        def look_up(far: int) -> Verdict | None:
+            index = bisect_right(starts, far) - 1
+            return verdicts[index] if index >= 0 and far <= ends[index] else None
+
+        return look_up
+
+
+def _verdict(value: Verdict | int, name: str) -> Verdict:
+    if isinstance(value, int):
+        raise MalformedError(f"map {name} holds marks")
+    return value

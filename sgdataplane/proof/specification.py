@@ -1,0 +1,175 @@
+"""What a namespace's table must do, and so what must become of any one packet: the specification, asked point by point.
+
+Owns the whole way of one packet: the fixed part's clauses, the candidates of `decide()`, the session's mark. Is given a
+state. Must not know the table's chains, but for what it says of itself: epoch and secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from sgdataplane.compiler.skeleton import APPLIED, LOOPBACK, SECRET_KEY
+from sgdataplane.model.options import Options
+from sgdataplane.model.semantics import Decision, candidates
+from sgdataplane.model.state import CloudState, Eni
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Family, Verdict
+from sgdataplane.nft.ir import Count, CtDirection, Field, Key, SetMark, Table
+from sgdataplane.proof.axes import holds, is_name
+from sgdataplane.proof.claims import end_chain, expected
+from sgdataplane.proof.crossing import DESTINATION, NFPROTO, SOURCE
+from sgdataplane.proof.fixed import JUDGE, Clause, Link, clauses, end_clauses, other_clauses
+from sgdataplane.proof.walk import Outcome
+
+Fields = Mapping[Field, Key]
+ENDS = {end_chain(side, verdict): (side, verdict) for side in Direction for verdict in Verdict}
+
+
+@dataclass(frozen=True, slots=True)
+class Specification:
+    """What a table must do: what a state says for these interfaces (ENI id -> name) of one namespace. `internal`: its
+    own interfaces, as given to `resolve`."""
+
+    state: CloudState
+    interfaces: Mapping[str, str]
+    options: Options
+    internal: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of one packet: marks at its end, counters in order; `says` is for people."""
+
+    verdict: str
+    counters: tuple[str, ...]
+    mark: int
+    packet_mark: int
+    says: str = ""
+
+    def is_same(self, other: Fate) -> bool:
+        """But for the wording."""
+        mine = (self.verdict, self.counters, self.mark, self.packet_mark)
+        return mine == (other.verdict, other.counters, other.mark, other.packet_mark)
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A specification, and what the table was compiled with."""
+
+    wanted: Specification
+    epoch: int
+    secret: int
+    _clauses: dict[tuple[Direction, Family, str, bool], list[Clause]] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, wanted: Specification, table: Table) -> Namespace:
+        applied = table.elements_of(APPLIED)
+        epoch, secret = applied.get(0, 0), applied.get(SECRET_KEY, 0)
+        if not isinstance(epoch, int) or not isinstance(secret, int):
+            raise TypeError(f"map {APPLIED} holds verdicts")
+        return cls(wanted, epoch, secret)
+
+    @cached_property
+    def enis(self) -> dict[str, Eni]:
+        """By interface."""
+        state = self.wanted.state
+        return {ifname: state.eni[eni_id] for eni_id, ifname in sorted(self.wanted.interfaces.items())}
+
+    def link(self, hook: Direction, family: Family, ifname: str) -> Link | None:
+        """Slots are numbered as interfaces are sorted. None: it carries no ENI."""
+        if ifname not in self.enis:
+            return None
+        slot = sorted(self.enis).index(ifname)
+        return Link(hook, family, self.enis[ifname], slot, self.epoch, self.secret, self.wanted.options)
+
+    def clauses(self, hook: Direction, family: Family, ifname: str, *, is_adopting: bool) -> list[Clause]:
+        """What happens to packets at an interface until rules are asked; the first that holds decides. `is_adopting`:
+        while an ENI may go on with sessions that nobody knows."""
+        link = self.link(hook, family, ifname)
+        if link is not None:
+            return list(clauses(link, is_adopting=is_adopting))
+        internal = (LOOPBACK, *self.wanted.internal)
+        return list(other_clauses(hook, is_internal=any(is_name(name, ifname) for name in internal)))
+
+    def fate(self, hook: Direction, fields: Fields, end: str = "", *, is_adopting: bool = False) -> Fate:
+        """What must become of a packet that the hook sees with these fields. `end`: of one whose verdict was found, and
+        is to be carried out by that chain. `is_adopting`: while its ENI is being adopted."""
+        family = Family.IPV6 if fields[Field.NFPROTO] == NFPROTO[Family.IPV6] else Family.IPV4
+        ifname = str(fields[Field.OIFNAME if hook is Direction.EGRESS else Field.IIFNAME])
+        link = self.link(hook, family, ifname)
+        done, says = _Done(fields), ""
+        if not end:
+            clause = _first(self._known_clauses(hook, family, ifname, is_adopting), fields)
+            end, says = done.do(clause.outcome), clause.says
+        if link is not None and end == JUDGE:
+            decision = self._decision(link, fields)
+            end, says = done.do(expected(_direction(hook, fields), decision)), in_words(decision)
+        if link is not None and end in ENDS:
+            clause = _first(end_clauses(link, *ENDS[end]), fields)
+            end, says = done.do(clause.outcome), says or clause.says
+        return Fate(end, tuple(done.counters), done.mark, done.packet_mark, says)
+
+    def _known_clauses(self, *place: *tuple[Direction, Family, str, bool]) -> list[Clause]:
+        if place not in self._clauses:
+            self._clauses[place] = self.clauses(*place[:3], is_adopting=place[3])
+        return self._clauses[place]
+
+    def _decision(self, link: Link, fields: Fields) -> Decision:
+        """Of the rules, about the opening packet of the packet's session."""
+        state = self.wanted.state
+        packet = opening_of(link.eni.network_interface_id, link.hook, fields)
+        return next(candidates(state, link.eni, packet, self.wanted.options))
+
+
+def opening_of(eni_id: str, hook: Direction, fields: Fields) -> Packet:
+    """The opening packet of the session that a packet at a hook belongs to, as the rules see it."""
+    family = Family.IPV6 if fields[Field.NFPROTO] == NFPROTO[Family.IPV6] else Family.IPV4
+    far, local = (SOURCE, DESTINATION) if hook is Direction.INGRESS else (DESTINATION, SOURCE)
+    remote, own = (Address(family.bits, int(fields[names[family]])) for names in (far, local))
+    protocol = int(fields[Field.L4PROTO])
+    ports: list[int | None] = [None, None]
+    if protocol in PORT_PROTOCOLS:
+        ports = [int(fields[name]) for name in (Field.TH_DPORT, Field.TH_SPORT)]
+    direction = _direction(hook, fields)
+    port, source_port = ports if direction is hook else reversed(ports)
+    return Packet(eni_id, direction, remote, own, protocol, port, source_port)
+
+
+def _direction(hook: Direction, fields: Fields) -> Direction:
+    """Whose rules a packet answers to."""
+    return hook.other if fields.get(Field.CT_DIRECTION) == CtDirection.REPLY else hook
+
+
+def _first(made: Iterable[Clause], fields: Fields) -> Clause:
+    return next(c for c in made if all(holds(condition, fields.get(condition.field)) for condition in c.conditions))
+
+
+class _Done:
+    """What has been done to a packet so far."""
+
+    def __init__(self, fields: Fields) -> None:
+        self.counters: list[str] = []
+        self.is_tracked = Field.CT_MARK in fields
+        self.mark, self.packet_mark = int(fields.get(Field.CT_MARK, 0)), 0
+
+    def do(self, outcome: Outcome) -> str:
+        """Returns where it goes then."""
+        for effect in outcome[0]:
+            if isinstance(effect, Count):
+                self.counters.append(effect.counter)
+            elif not isinstance(effect, SetMark):
+                self.packet_mark = effect.value
+            elif self.is_tracked:
+                self.mark = self.mark & effect.keep | effect.value
+        return outcome[1]
+
+
+def in_words(decision: Decision) -> str:
+    """A decision and why."""
+    if decision.reason == "rule":
+        cause = f"rule {decision.security_group_rule_id} of {decision.security_group_id}, priority {decision.priority}"
+    else:
+        cause = decision.reason + (f" of {decision.security_group_id}" if decision.security_group_id else "")
+    return f"{decision.verdict.value}: {cause}"

@@ -1,0 +1,122 @@
+"""One rule as a kind of packet meets it: tests on axes and of the far address, effects, and a verdict or a look-up.
+
+Owns the way from ranges to sets of atoms. Is given what the rule says. Must not know the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sgdataplane.nft.ir import Count, Key, Range, SetMark, SetPacketMark, Verdict, VerdictKind
+from sgdataplane.proof.axes import Atoms, Axis, MalformedError
+
+Effect = Count | SetMark | SetPacketMark
+Effects = tuple[Effect, ...]
+Groups = tuple[tuple[Verdict, tuple[Range, ...]], ...]
+Limits = tuple[tuple[int, Atoms], ...]  # axes, each with the atoms that are wanted on it
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """Holds in these ranges of an axis, or in all others."""
+
+    axis: int
+    ranges: tuple[Range, ...]
+    negate: bool
+    mask: int | None
+    reads_port: bool
+
+    def atoms(self, axis: Axis) -> Atoms:
+        """Where it holds."""
+        chosen = axis.select(self.ranges, self.mask)
+        return axis.present & ~chosen if self.negate else chosen
+
+
+@dataclass(slots=True)
+class Step:
+    """One rule, or the rest of one. If all tests hold: effects, then a verdict, a look-up (on an axis: `groups`, or by
+    the far address: `lookup`) or `then`, in which a look-up may miss. Else the next rule is asked, and so it is after
+    effects without a verdict. `problem`: no packet may come so far.
+
+    Bound to axes: `limits`: the tests; `guard`: those before the first that reads a port, None if none does; `parts`:
+    the groups; `hit`: the union of these.
+    """
+
+    tests: tuple[Test, ...] = ()
+    distant: tuple[Callable[[int], bool], ...] = ()
+    effects: Effects = ()
+    verdict: Verdict | None = None
+    groups: Groups = ()
+    axis: int = -1
+    reads_port: bool = False
+    lookup: Callable[[int], Verdict | None] | None = None
+    then: Step | None = None
+    problem: str = ""
+    limits: Limits = ()
+    guard: Limits | None = None
+    parts: tuple[tuple[Verdict, Atoms], ...] = ()
+    hit: Atoms = 0
+
+    @property
+    def is_far(self) -> bool:
+        """Whether it asks for the far address."""
+        return bool(self.distant) or self.lookup is not None or (self.then is not None and self.then.is_far)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it asks for nothing."""
+        return self.is_decided and not self.distant and self.lookup is None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the far address alone says where it leads; effects aside."""
+        return not (self.tests or self.groups or self.problem or (self.effects and self.then))
+
+    def bind(self, axes: Sequence[Axis]) -> None:
+        """Turn ranges into atoms, once and for all."""
+        try:
+            self._bind(axes)
+        except MalformedError as error:
+            self.limits, self.problem = (), str(error)
+        if self.then is not None:
+            self.then.bind(axes)
+
+    def _bind(self, axes: Sequence[Axis]) -> None:
+        wanted: dict[int, Atoms] = {}
+        for test in self.tests:
+            if test.reads_port and self.guard is None:
+                self.guard = tuple(wanted.items())
+            wanted[test.axis] = wanted.get(test.axis, axes[test.axis].full) & test.atoms(axes[test.axis])
+        self.limits = tuple(wanted.items())
+        if self.reads_port and self.guard is None:
+            self.guard = self.limits
+        self.parts = tuple((verdict, axes[self.axis].select(ranges)) for verdict, ranges in self.groups)
+        for _, atoms in self.parts:
+            self.hit |= atoms
+
+
+def in_order(ranges: Iterable[Range]) -> Iterator[Range]:
+    """The ranges; MalformedError unless they are disjoint and sorted, as the kernel wants them."""
+    before: Key | None = None
+    for item in ranges:
+        if (before is not None and not before < item.first) or item.first > item.last:  # type: ignore[operator]
+            raise MalformedError(f"range {item.first}-{item.last} is out of order")
+        before = item.last
+        yield item
+
+
+def grouped(entries: Iterable[tuple[Range, Verdict]]) -> Groups:
+    """The ranges of each verdict. MalformedError unless they are disjoint and sorted, all together."""
+    found: dict[object, tuple[Verdict, list[Range]]] = {}
+    before: Key | None = None
+    for item, verdict in entries:
+        if (before is not None and not before < item.first) or item.first > item.last:  # type: ignore[operator]
+            raise MalformedError(f"range {item.first}-{item.last} is out of order")
+        before = item.last
+        key = verdict.chain if verdict.kind is VerdictKind.GOTO else (verdict.kind, verdict.chain)
+        if key in found:
+            found[key][1].append(item)
+        else:
+            found[key] = (verdict, [item])
+    return tuple((verdict, tuple(ranges)) for verdict, ranges in found.values())

@@ -1,0 +1,242 @@
+"""One packet for which table and specification differ: found by the walk, shown by running it through both.
+
+Owns the way from sets of packets back to one, and the wording. Is given a difference. Must not know how it was found:
+what it says of the table is what `nft/interp.py` does with that packet, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from typing import NamedTuple
+
+from sgdataplane.compiler import skeleton
+from sgdataplane.compiler.skeleton import dispatch_name
+from sgdataplane.errors import InternalError
+from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Address, Direction, Family, Protocol
+from sgdataplane.nft.interp import run
+from sgdataplane.nft.ir import TCP_ACK, TCP_SYN, Chain, CtDirection, CtState, Field, Hook, Key, Table, goto, rule
+from sgdataplane.proof.axes import Atoms, Axis, Span
+from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, NFPROTO, SOURCE
+from sgdataplane.proof.gate import GateMismatch
+from sgdataplane.proof.order import indices
+from sgdataplane.proof.profile import ProfileMismatch, View
+from sgdataplane.proof.specification import ENDS, Fate, Namespace, in_words
+
+TRIES = 4096  # packets of a difference, until one is found whose fate is another
+START = "proof-start"
+STRIDES = (1, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)  # so that no two axes go through their values in step
+
+
+@dataclass(frozen=True, slots=True)
+class Counterexample:
+    """A packet at a hook, put into `chain` there; what must become of it, and what does, on which chains.
+
+    `is_shown`: its fate is another one. If not, the chain does something else with it than it should, but no packet was
+    found that this matters to: the addresses of the ENIs rule it out, or other chains make up for it.
+    `is_adopting`: while its ENI is being adopted, that is, its interface stands in the map `adopting`.
+    """
+
+    fields: Mapping[Field, Key]
+    hook: Direction
+    chain: str
+    wanted: str
+    found: str
+    path: tuple[str, ...]
+    is_shown: bool
+    is_adopting: bool = False
+
+    def __str__(self) -> str:
+        lines = [
+            f"  packet:   {packet_in_words(self.fields, self.hook)}",
+            f"  expected: {self.wanted}",
+            f"  ruleset:  {self.found}",
+            f"  chains:   {' > '.join(self.path)}",
+        ]
+        if self.is_adopting:
+            lines.append("  when:     its ENI is being adopted")
+        if not self.is_shown:
+            lines.append(f"  at:       chain {self.chain}; no packet was found whose fate is another one for it")
+        return "\n".join(lines)
+
+
+def packet_in_words(fields: Mapping[Field, Key], hook: Direction) -> str:
+    """One line for people."""
+    family = Family.IPV6 if fields.get(Field.NFPROTO) == NFPROTO[Family.IPV6] else Family.IPV4
+    interface = fields.get(Field.OIFNAME if hook is Direction.EGRESS else Field.IIFNAME, "?")
+    ends = (fields.get(names[family], 0) for names in (SOURCE, DESTINATION))
+    source, destination = (str(Address(family.bits, int(end))) for end in ends)
+    ports = [fields.get(name) for name in (Field.TH_SPORT, Field.TH_DPORT)]
+    if None not in ports:
+        source, destination = f"{source} port {ports[0]}", f"{destination} port {ports[1]}"
+    state = CtState(int(fields.get(Field.CT_STATE, CtState.NEW))).name.lower()
+    way = fields.get(Field.CT_DIRECTION)
+    rest = state if way is None else f"{state} {CtDirection(int(way)).name.lower()}"
+    for name in (Field.ICMP_TYPE, Field.ICMPV6_TYPE, Field.IP6_HOPLIMIT, Field.TCP_FLAGS, Field.CT_MARK):
+        if fields.get(name):
+            rest += f", {name.name.lower()} {fields[name]:#x}"
+    protocol = Protocol(int(fields.get(Field.L4PROTO, 0)))
+    return f"{hook.value} at {interface}: protocol {protocol} from {source} to {destination} ({rest})"
+
+
+def of_gate(table: Table, namespace: Namespace, difference: GateMismatch) -> Counterexample:
+    """Of the fixed part."""
+    mismatch = difference.mismatch
+    wanted = f"no packet comes to where {mismatch.problem}"
+    if mismatch.box is not None:
+        wanted = difference.clauses[mismatch.box].says
+    hook = difference.space.crossing.hook
+    place = _Place(hook, difference.chain if difference.chain in ENDS else hook.value, difference.is_adopting)
+    eni = namespace.enis.get(difference.space.crossing.ifname)
+    local = next((p.first for p in eni.own_prefixes if p.family is difference.space.crossing.family), 0) if eni else 0
+    shown = _shown(table, namespace, place, _crossing(difference, local))
+    hidden = _Place(hook, difference.chain, difference.is_adopting)
+    return shown or _hidden(table, hidden, next(_crossing(difference, local)), wanted)
+
+
+def of_profile(table: Table, namespace: Namespace, difference: ProfileMismatch) -> Counterexample:
+    """Of rules."""
+    claim = difference.claim
+    wanted = in_words(claim.decision) if claim is not None else f"no packet comes to where {difference}"
+    hook = difference.view.hook
+    shown = _shown(table, namespace, _Place(hook, hook.value), _judged(difference))
+    return shown or _hidden(table, _Place(hook, difference.root), next(_judged(difference)), wanted)
+
+
+class _Place(NamedTuple):
+    """Where packets are put in: the base chain, or another one; and whether their ENI is being adopted."""
+
+    hook: Direction
+    chain: str
+    is_adopting: bool = False
+
+    @property
+    def is_base(self) -> bool:
+        return self.chain == self.hook.value
+
+
+def _shown(
+    table: Table, namespace: Namespace, place: _Place, tries: Iterator[Mapping[Field, Key]]
+) -> Counterexample | None:
+    """The first packet whose fate in the table isn't the one specified; None: there is none among those tried."""
+    entered, end = entered_at(table, *place), "" if place.is_base else place.chain
+    for fields in islice(tries, TRIES):
+        wanted = namespace.fate(place.hook, fields, end, is_adopting=place.is_adopting)
+        found, path = _ran(entered, fields)
+        if isinstance(found, str) or not found.is_same(wanted):
+            described = (_described(wanted), _described(found))
+            return Counterexample(fields, *place[:2], *described, path, True, place.is_adopting)
+    return None
+
+
+def _hidden(table: Table, place: _Place, fields: Mapping[Field, Key], wanted: str) -> Counterexample:
+    """What a chain does with a packet that is put into it."""
+    found, path = _ran(entered_at(table, *place), fields)
+    return Counterexample(fields, *place[:2], wanted, _described(found), path, False, place.is_adopting)
+
+
+def entered_at(table: Table, hook: Direction, chain: str, is_adopting: bool) -> Table:
+    """The table with one more base chain, START, which puts packets into a chain; and with each of its interfaces, or
+    none, in the map `adopting`."""
+    start = Chain(START, (rule(goto(chain)),), Hook(hook.value, 0))
+    ifnames = [str(ifname) for ifname, _ in table.map[dispatch_name(Direction.EGRESS)].elements]
+    opened = skeleton.adopting(ifnames if is_adopting else ())
+    maps = tuple(opened if entry.name == opened.name else entry for entry in table.maps)
+    return replace(table, chains=(*table.chains, start), maps=maps)
+
+
+def _ran(table: Table, fields: Mapping[Field, Key]) -> tuple[Fate | str, tuple[str, ...]]:
+    """What the interpreter does, from START on, and on which chains; or why it can't."""
+    try:
+        outcome = run(table, START, fields)
+    except InternalError as error:
+        return f"can't be run: {error}", ()
+    fate = Fate(outcome.verdict.value, tuple(outcome.counters), outcome.mark, outcome.packet_mark)
+    return fate, tuple(outcome.chains[1:])
+
+
+def _described(fate: Fate | str) -> str:
+    if isinstance(fate, str):
+        return fate
+    counted = f"counted as {', '.join(fate.counters)}" if fate.counters else "not counted"
+    says = fate.says or fate.verdict
+    return f"{says} ({counted}; session mark {fate.mark:#x}, packet mark {fate.packet_mark:#x})"
+
+
+def _crossing(difference: GateMismatch, local: int) -> Iterator[dict[Field, Key]]:
+    """Packets of the difference, spread over it; marks first that aren't 0, so that it shows what is written there.
+    `local`: an address of the ENI's own, where any will do."""
+    space, cell = difference.space, difference.mismatch.cell
+    crossing = space.crossing
+    own = (DESTINATION if crossing.hook is Direction.INGRESS else SOURCE)[crossing.family]
+    anything = {Field.CT_STATE: CtState.NEW, Field.CT_MARK: 0x10001, own: local}
+    choices = [(name, index, list(indices(cell[index]))) for (name, _), index in space.index.items()]
+    for number in range(TRIES):
+        fields = {name: value for name, value in crossing.known().items() if value is not None}
+        for (name, index, atoms), stride in zip(choices, STRIDES, strict=False):
+            value = space.axes[index].value(atoms[-1 - number * stride % len(atoms)])
+            if index not in space.read:
+                fields[name] = anything.get(name, 0)
+            elif value is not None and name is Field.CT_MARK:
+                fields[name] = int(fields.get(name, 0)) | int(value)
+            elif value is not None:
+                fields[name] = value
+        yield _without_ports(fields)
+
+
+def _without_ports(fields: dict[Field, Key]) -> dict[Field, Key]:
+    if fields[Field.L4PROTO] in PORT_PROTOCOLS:
+        return fields
+    return {name: value for name, value in fields.items() if name not in (Field.TH_SPORT, Field.TH_DPORT)}
+
+
+def _judged(difference: ProfileMismatch) -> Iterator[dict[Field, Key]]:
+    """Packets of the difference, at each ENI that has the profile, with addresses of its own if there are any."""
+    cell, axes = difference.mismatch.cell, difference.walk.axes
+    for ifname, eni in difference.carriers:
+        own = [(p.first, p.last) for p in difference.view.own(eni)]
+        here = list(islice(_reachable(axes[1], cell[1], own), 8))
+        local = here or _some(axes[1], cell[1])[:1]
+        choices = (_some(axes[0], cell[0]), local, _some(axes[2], cell[2]), _some(axes[3], cell[3]))
+        for chosen in product(*choices):
+            yield _fields(difference.view, ifname, (difference.mismatch.far, *chosen))
+
+
+def _some(axis: Axis, atoms: Atoms) -> list[int]:
+    """A few values, from both ends."""
+    found = [int(axis.value(index) or 0) for index in islice(indices(atoms), 4)]
+    last = axis.ends(atoms.bit_length() - 1) if isinstance(axis, Span) else ()
+    return list(dict.fromkeys((*found, *last)))
+
+
+def _reachable(axis: Axis, atoms: Atoms, blocks: Iterable[tuple[int, int]]) -> Iterator[int]:
+    """A value in each atom that a block has a part of."""
+    if isinstance(axis, Span):
+        wanted = list(blocks)
+        for index in indices(atoms):
+            low, high = axis.ends(index)
+            yield from (max(low, first) for first, last in wanted if first <= high and last >= low)
+
+
+def _fields(view: View, ifname: str, values: Sequence[int]) -> dict[Field, Key]:
+    """The packet as the kernel reads it at the hook; of a session that nobody has accepted yet."""
+    far, *names = view.fields
+    protocol = values[1]
+    fields: dict[Field, Key] = {
+        Field.OIFNAME if view.hook is Direction.EGRESS else Field.IIFNAME: ifname,
+        Field.NFPROTO: NFPROTO[view.family],
+        Field.CT_STATE: CtState.ESTABLISHED if view.is_reply else CtState.NEW,
+        Field.CT_DIRECTION: CtDirection.REPLY if view.is_reply else CtDirection.ORIGINAL,
+        Field.CT_MARK: 0,
+        far: values[0],
+        **dict(zip(names, values[1:], strict=True)),
+    }
+    if protocol == TCP:
+        fields[Field.TCP_FLAGS] = TCP_ACK if view.is_reply else TCP_SYN
+    if protocol == (ICMP if view.family is Family.IPV4 else ICMPV6):
+        request, answer = (8, 0) if view.family is Family.IPV4 else (128, 129)
+        fields[ICMP_TYPE[view.family]] = answer if view.is_reply else request
+    if view.family is Family.IPV6:
+        fields[Field.IP6_HOPLIMIT] = 64
+    return _without_ports(fields)

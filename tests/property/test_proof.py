@@ -1,0 +1,145 @@
+"""The proof holds for what the compiler makes of generated states, and what it takes as specification is decide()."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, event, given, seed, settings
+from hypothesis import strategies as st
+
+from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.compiler.marks import accepted_mark
+from sgdataplane.compiler.skeleton import fixed_counter
+from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.semantics import Decision, decide
+from sgdataplane.model.state import CloudState, Eni
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import Direction, Verdict
+from sgdataplane.nft.interp import run
+from sgdataplane.nft.ir import Field, Key, Range
+from sgdataplane.policy.resolve import interfaces_of, resolve
+from sgdataplane.proof.claims import Claim, claims, remote_ranges
+from sgdataplane.proof.far import Kinships
+from sgdataplane.proof.prove import prove
+from sgdataplane.proof.specification import Fate, Namespace, Specification
+from tests.support import gen, hardpolicies, wire
+
+EPOCH, SECRET = 7, 0x12345678
+SHARDS, STATES, PACKETS = 4, 60, 150
+CAUSES = ("always", "spoofed", "foreign", "midstream", "malformed-discovery", "invalid", "icmp-error")
+
+
+def namespaces(state: CloudState, options: Options) -> dict[str, Specification]:
+    """Per ENI its instance's."""
+    made = {}
+    for eni in state.network_interfaces:
+        made[eni.network_interface_id] = Specification(state, interfaces_of(state, eni), options)
+    return made
+
+
+def is_in(value: int | None, ranges: tuple[Range, ...] | None) -> bool:
+    return ranges is None or (value is not None and any(int(r.first) <= value <= int(r.last) for r in ranges))
+
+
+def is_remote(state: CloudState, claim: Claim, packet: Packet, kinships: Kinships) -> bool:
+    """By the groups of the address itself, or by the blocks of the remote."""
+    if claim.remote is None:
+        return True
+    kin = kinships.groups[kinships.of[packet.family].get(packet.remote.value, 0)]
+    is_member = getattr(claim.remote, "security_group_id", None) in kin
+    return is_member or is_in(packet.remote.value, remote_ranges(state, claim.remote, packet.family))
+
+
+def claimed(state: CloudState, eni: Eni, packet: Packet, options: Options) -> Decision:
+    """The first claim that holds, point by point."""
+    kinships = Kinships.read(state)
+    values = (packet.protocol, packet.local.value, packet.source_port, packet.port)
+    return next(
+        claim.decision
+        for claim in claims(state, eni, packet.direction, packet.family, options)
+        if all(map(is_in, values, claim.ranges())) and is_remote(state, claim, packet, kinships)
+    )
+
+
+def check_claims(state: CloudState, packet: Packet, options: Options) -> None:
+    """Wherever rules decide, the strongest claim is what decide() says."""
+    decision = decide(state, packet, options)
+    if decision.reason not in ("always", "never"):
+        assert claimed(state, state.eni[packet.eni_id], packet, options) == decision, packet
+
+
+def check_fate(namespace: Namespace, packet: Packet, hook: Direction, fields: dict[Field, Key]) -> Fate:
+    """What the specification says of header fields is what decide() says of the packet; and what the table does."""
+    fate = namespace.fate(hook, fields)
+    decision = decide(namespace.wanted.state, packet, namespace.wanted.options)
+    assert fate.verdict == decision.verdict.value, (packet, fate, decision)
+    if decision.reason in ("always", "never"):
+        assert set(fate.counters) <= {fixed_counter(hook, cause) for cause in CAUSES}, (packet, fate)
+    return fate
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_every_compile_is_proven(shard: int) -> None:
+    @seed(310 + shard)
+    @settings(max_examples=STATES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(gen.states(), gen.options())
+    def holds(state: CloudState, options: Options) -> None:
+        event(gen.describe(state))
+        for specification in {id(s.interfaces): s for s in namespaces(state, options).values()}.values():
+            table = compile_policy(resolve(state, specification.interfaces, options), options, EPOCH, SECRET)
+            proof = prove(specification, table)
+            assert proof.holds, proof
+            assert proof.cells > 100
+
+    holds()
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_the_specification_is_decide(shard: int) -> None:
+    """And the interpreter of the compiled table does it, to the last mark."""
+    replies = []
+
+    @seed(410 + shard)
+    @settings(max_examples=STATES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(gen.states(), gen.options(), st.integers(0, 1 << 32))
+    def agrees(state: CloudState, options: Options, packet_seed: int) -> None:
+        tables = {}
+        for eni_id, wanted in namespaces(state, options).items():
+            table = compile_policy(resolve(state, wanted.interfaces, options), options, EPOCH, SECRET)
+            tables[eni_id] = (table, Namespace.of(wanted, table))
+        for packet in gen.packets(state, random.Random(packet_seed), PACKETS):
+            check_claims(state, packet, options)
+            table, namespace = tables[packet.eni_id]
+            ifname = namespace.wanted.interfaces[packet.eni_id]
+            opening = wire.opening(packet, ifname)
+            fate = check_fate(namespace, packet, packet.direction, opening)
+            mark = accepted_mark(packet.direction, EPOCH - 1, 0)
+            reply = wire.reply(packet, ifname, mark)
+            for hook, fields, wanted_fate in (
+                (packet.direction, opening, fate),
+                (packet.direction.other, reply, namespace.fate(packet.direction.other, reply)),
+            ):
+                outcome = run(table, hook.value, fields)
+                found = Fate(outcome.verdict.value, tuple(outcome.counters), outcome.mark, outcome.packet_mark)
+                assert found.is_same(wanted_fate), (packet, found, wanted_fate)
+                replies.append(found.verdict == Verdict.ACCEPT.value and hook is not packet.direction)
+
+    agrees()
+    assert sum(replies) > 100, "hardly any reply passed: this proves nothing"
+
+
+def test_a_rule_that_the_table_does_not_know_is_missed() -> None:
+    """The proof is of one state: the same table is not right for a state with one rule less."""
+    state = hardpolicies.typical(0, 100)
+    eni = hardpolicies.targets(state)[0]
+    interfaces = interfaces_of(state, eni)
+    table = compile_policy(resolve(state, interfaces, DEFAULTS), DEFAULTS, EPOCH, SECRET)
+    assert prove(Specification(state, interfaces, DEFAULTS), table).holds
+    group = next(g for g in state.security_groups if g.rules and g.security_group_id in eni.security_group_ids)
+    fewer = replace(group, rules=group.rules[1:])
+    groups = tuple(fewer if entry is group else entry for entry in state.security_groups)
+    proof = prove(Specification(replace(state, security_groups=groups), interfaces, DEFAULTS), table)
+    assert not proof.holds
+    assert group.rules[0].security_group_rule_id in str(proof)

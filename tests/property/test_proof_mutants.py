@@ -1,0 +1,173 @@
+"""Does the proof bite? 1,000 wrong compiles; each that it lets through does the same as the right one.
+
+A mutant that the proof refuses is shown to be wrong by its counterexample: the interpreter does something else with
+that packet than in the right table. One that the proof accepts is compared with the right one by trying all packets out
+(tests/support/exhaust.py). Nothing is drawn but the mutants, from the seed that is printed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.state import CloudState, NetworkType, NicType, SecurityGroupRule
+from sgdataplane.net.values import Prefix, Verdict
+from sgdataplane.nft.ir import Table
+from sgdataplane.policy.resolve import interfaces_of, resolve
+from sgdataplane.proof.prove import prove
+from sgdataplane.proof.specification import Specification
+from sgdataplane.proof.witness import START, entered_at
+from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.exhaust import difference, result_of
+from tests.support.mutate import Mutant, mutants
+
+EPOCH, SECRET = 7, 0x12345678
+MUTANTS = 200  # of each case
+MANY = 1000
+SEED = 200
+
+
+@dataclass(frozen=True)
+class Case:
+    specification: Specification
+    table: Table
+
+
+def case_of(state: CloudState, options: Options = DEFAULTS) -> Case:
+    """The namespace of the ENI `eni-a`."""
+    interfaces = interfaces_of(state, state.eni["eni-a"])
+    table = compile_policy(resolve(state, interfaces, options), options, EPOCH, SECRET)
+    return Case(Specification(state, interfaces, options), table)
+
+
+def groups() -> Case:
+    """Basic groups of two families: inner accept, groups as remotes under a drop, members in two groups, delegated."""
+    web = ["ingress tcp 80/80 from sg-app", "ingress all from 10.0.0.0/30 drop", "ingress udp 53/54 from sg-db drop 2"]
+    made = [
+        make_group("sg-web", [*web, "egress tcp 443/443 to sg-app drop"]),
+        make_group("sg-app", inner=Verdict.DROP),
+        make_group("sg-db"),
+    ]
+    enis = [
+        make_eni("eni-a", "10.0.0.1 2001:db8::1", "sg-web"),
+        make_eni("eni-b", "10.0.0.2 2001:db8::2", "sg-web sg-app"),
+        make_eni("eni-c", "10.0.0.9 2001:db8::9", "sg-app"),
+        make_eni("eni-d", "10.0.0.10 10.0.1.0/31", "sg-app sg-db"),
+    ]
+    return case_of(make_state(made, enis), Options(inner_accept_egress="custom_first"))
+
+
+def lists() -> Case:
+    """Prefix lists and port lists, in both families, under blocks that cut them; metadata."""
+    rules: list[str | SecurityGroupRule] = [
+        make_rule("ingress tcp from pl-a", port_list_id="prl-1"),
+        make_rule("ingress udp from pl-b drop 1", port_list_id="prl-1"),
+        "ingress all from 10.1.0.0/17 drop 1",
+        "ingress all from 10.1.0.0/16 2",
+        "egress icmpv6 to ::/0",
+        "ingress tcp 443/443 from 2001:db8:1:1::/64",
+        "ingress tcp 1/1000 from 2001:db8:1::/50 drop 3",
+        "egress udp 123/123 to 10.1.2.9 drop",
+        "egress tcp 22/25 to pl-a drop",
+    ]
+    state = make_state(
+        [make_group("sg-0", rules)],
+        [make_eni("eni-a", "10.0.0.1 2001:db8::1", "sg-0")],
+        prefix_lists={"pl-a": "10.1.2.0/24 10.1.128.0/20 192.0.2.1", "pl-b": "2001:db8:1::/48 2001:db8:1:1::/64"},
+        port_lists={"prl-1": "80/80 90/95"},
+    )
+    return case_of(state, Options(metadata=(Prefix.parse("100.100.100.200"),)))
+
+
+def five_tuples() -> Case:
+    """An advanced group: source ports, the ENI's own side, protocols by number, ties and overlaps in every field."""
+    rules: list[str | SecurityGroupRule] = [
+        make_rule("ingress tcp 80/90 from 198.51.100.0/24", source_port_range="1000/2000", narrowing="10.0.0.2/32"),
+        make_rule("ingress tcp 85/95 from 198.51.100.0/25 drop", source_port_range="1500/2500"),
+        make_rule("ingress udp 1/65535 from 0.0.0.0/0 3", narrowing="10.0.0.0/24"),
+        make_rule("ingress tcp 1/100 from 2001:db8:f::/48 2", narrowing="2001:db8::/64"),
+        make_rule("ingress tcp 90/300 from 198.51.100.64/26 drop 1", narrowing="10.0.0.1/32"),
+        make_rule("ingress udp 1/500 from 2001:db8:f:1::/64 drop 1", source_port_range="53/53"),
+        "ingress gre from 0.0.0.0/0",
+        "egress 51 to ::/0",
+        make_rule("egress tcp 443/443 to 0.0.0.0/0", source_port_range="1024/65535"),
+    ]
+    enis = [make_eni("eni-a", "10.0.0.1 10.0.0.2 2001:db8::1", "sg-0")]
+    state = make_state([make_group("sg-0", rules, advanced=True)], enis)
+    return case_of(state, Options(strict_syn=True))
+
+
+def two_interfaces() -> Case:
+    """Two ENIs of one instance: other slots, other profiles, an allowed pair."""
+    made = [
+        make_group("sg-0", ["ingress tcp 22/22 from 203.0.113.0/24", "egress all to 203.0.113.7 drop"]),
+        make_group("sg-1", ["ingress icmp from 203.0.113.0/25"], advanced=True),
+    ]
+    enis = [
+        make_eni("eni-a", "10.0.0.1 2001:db8::1", "sg-0", instance_id="i-a"),
+        make_eni("eni-b", "10.0.0.2", "sg-1", instance_id="i-a", allowed_address_pairs=(Prefix.parse("10.9.0.0/16"),)),
+    ]
+    return case_of(make_state(made, enis), Options(midstream_egress="judge"))
+
+
+def classic() -> Case:
+    """A classic instance's interface to the internet: rules by nic type, no inner accept."""
+    rules = [
+        make_rule("ingress tcp 80/80 from 0.0.0.0/0", nic_type=NicType.INTERNET),
+        make_rule("ingress tcp 80/80 from 0.0.0.0/0 drop", "sgr-x", nic_type=NicType.INTRANET),
+        make_rule("egress udp 53/53 to 192.0.2.0/24 drop", nic_type=NicType.INTERNET),
+        make_rule("egress tcp 25/25 to 0.0.0.0/0 drop", nic_type=NicType.INTERNET),
+        make_rule("ingress all from 203.0.113.0/26 drop 1", nic_type=NicType.INTERNET),
+        make_rule("ingress udp 1/1000 from 203.0.113.0/24 2", nic_type=NicType.INTERNET),
+        make_rule("ingress udp 500/500 from 203.0.113.128/25 drop 1", nic_type=NicType.INTERNET),
+        make_rule("ingress icmp from 192.0.2.7", nic_type=NicType.INTERNET),
+    ]
+    eni = make_eni("eni-a", "198.51.100.1", "sg-0", nic_type=NicType.INTERNET)
+    state = make_state([make_group("sg-0", rules)], [eni], network_type=NetworkType.CLASSIC)
+    return case_of(state)
+
+
+CASES: tuple[Callable[[], Case], ...] = (groups, lists, five_tuples, two_interfaces, classic)
+
+
+def judge(case: Case, mutant: Mutant) -> str:
+    """What became of a mutant. An AssertionError if the proof was wrong about it."""
+    proof = prove(case.specification, mutant.table)
+    if proof.holds:
+        missed = difference(case.table, mutant.table, mutant.touched)
+        assert missed is None, f"{mutant.what}: the proof holds, but not for {missed}"
+        return "equal"
+    found = proof.counterexample
+    if found is None:
+        assert proof.problem
+        return "refused, as no table that the kernel takes"
+    if not found.is_shown:
+        return "refused, for chains that no packet was found for"
+    place = (found.hook, found.chain, found.is_adopting)
+    results = [result_of(entered_at(table, *place), START, found.fields) for table in (case.table, mutant.table)]
+    assert results[0] != results[1], f"{mutant.what}:\n{found}"
+    return "refused"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda make: make.__name__)
+def test_the_right_table_is_proven(case: Callable[[], Case]) -> None:
+    made = case()
+    assert prove(made.specification, made.table).holds
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda make: make.__name__)
+def test_every_mutant_that_changes_meaning_dies(case: Callable[[], Case]) -> None:
+    made = case()
+    verdicts = Counter(judge(made, mutant) for mutant in mutants(made.table, random.Random(SEED), MUTANTS))
+    print(
+        f"{case.__name__}, seed {SEED}: "
+        + ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+    )
+    assert sum(verdicts.values()) == MUTANTS == MANY // len(CASES)
+    assert verdicts["refused"] > MUTANTS * 3 // 4, "hardly any of them changed anything: this proves nothing"

@@ -1,0 +1,230 @@
+"""The walk over sets of packets says what the interpreter says of each packet: over random tables of every statement.
+
+Each table is tried out point by point first; then the walk must find it equal to these points, and, with one point
+changed, must find exactly a set of packets that this point is in.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+
+from sgdataplane.errors import InternalError
+from sgdataplane.nft import interp
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    DROP,
+    RETURN,
+    Chain,
+    Count,
+    Counter,
+    CtDirection,
+    Field,
+    Hook,
+    Key,
+    KeyType,
+    Map,
+    Match,
+    Range,
+    Rule,
+    SetMark,
+    Statement,
+    Table,
+    Verdict,
+    VerdictKind,
+    VerdictMap,
+    goto,
+    jump,
+)
+from sgdataplane.proof.axes import LACKING, Span
+from sgdataplane.proof.order import Order
+from sgdataplane.proof.program import Program, Reading
+from sgdataplane.proof.walk import Mismatch, Outcome, Walk
+
+SHARDS, TABLES = 4, 200
+FAR = Field.IP_SADDR
+AXES = (Field.L4PROTO, Field.IP_DADDR, Field.TH_SPORT, Field.TH_DPORT)
+VALUES = {Field.L4PROTO: (1, 6, 17), FAR: (0, 1, 2, 3), **dict.fromkeys(AXES[1:], (0, 1, 2))}
+LASTS = (255, (1 << 32) - 1, 65_535, 65_535)
+KNOWN: dict[Field, Key | None] = {Field.CT_DIRECTION: CtDirection.REPLY, Field.IP6_SADDR: LACKING}
+NAMES = ("base", "a", "b", "c", "d")
+STOP = "stop"
+
+Point = tuple[int, ...]
+
+
+def random_table(chance: random.Random) -> Table:
+    """Chains that lead to later ones only."""
+    maps = tuple(Map(f"m{n}", KeyType.IPV4, tuple(_elements(chance, "d"))) for n in range(2))
+    chains = []
+    for index, name in enumerate(NAMES):
+        later = (*NAMES[index + 1 :], STOP)
+        rules = tuple(Rule(tuple(_statements(chance, later))) for _ in range(chance.randint(1, 4)))
+        chains.append(Chain(name, rules, Hook("prerouting", 0) if name == "base" else None))
+    chains.append(Chain(STOP, (Rule((DROP,)),)))
+    return Table("t", tuple(chains), maps, (Counter("x"), Counter("y")))
+
+
+def _elements(chance: random.Random, chain: str) -> Iterator[tuple[Key, Verdict]]:
+    for key in sorted(chance.sample(range(4), chance.randint(1, 3))):
+        yield key, chance.choice((goto(chain), goto(STOP), jump(chain), ACCEPT, DROP, RETURN))
+
+
+def _statements(chance: random.Random, later: tuple[str, ...]) -> Iterator[Statement]:
+    """Tests, effects and tests again; in the end a verdict, a look-up or nothing. Ports mostly behind a protocol."""
+    for _ in range(chance.choice((0, 1, 1, 2, 3))):
+        yield from _tests(chance)
+        if chance.random() < 0.3:
+            yield Count(chance.choice("xy"))
+        if chance.random() < 0.1:
+            yield SetMark(0xFFFF0000, chance.randint(0, 3))
+    kind = chance.random()
+    if kind < 0.5:
+        yield _verdict(chance, later)
+    elif kind < 0.75:
+        yield from _look_up(chance, later)
+
+
+def _tests(chance: random.Random) -> Iterator[Match]:
+    asked = chance.choice((*AXES, FAR, Field.CT_DIRECTION, Field.IP6_SADDR))
+    if asked in (Field.TH_SPORT, Field.TH_DPORT) and chance.random() < 0.9:
+        yield Match(Field.L4PROTO, (Range.of(chance.choice((6, 17))),))
+    values = VALUES.get(asked, (0, 1))
+    yield Match(asked, tuple(_ranges(chance, values)), negate=chance.random() < 0.2)
+
+
+def _ranges(chance: random.Random, values: tuple[int, ...]) -> Iterator[Range]:
+    ends = sorted(chance.sample(values, chance.choice((1, 2, 2))))
+    if len(ends) == 2 and chance.random() < 0.5:
+        yield Range(ends[0], ends[1])
+    else:
+        yield from map(Range.of, ends)
+
+
+def _look_up(chance: random.Random, later: tuple[str, ...]) -> Iterator[Statement]:
+    asked = chance.choice((*AXES, FAR))
+    if asked is FAR and "d" in later and chance.random() < 0.5:
+        yield VerdictMap(FAR, name=chance.choice(("m0", "m1")))
+        return
+    if asked in (Field.TH_SPORT, Field.TH_DPORT):
+        yield Match(Field.L4PROTO, (Range.of(6),))
+    yield VerdictMap(asked, tuple((item, _verdict(chance, later)) for item in _ranges(chance, VALUES[asked])))
+
+
+def _verdict(chance: random.Random, later: tuple[str, ...]) -> Verdict:
+    target = chance.choice(later)
+    return chance.choice((goto(target), goto(target), goto(STOP), jump(target), ACCEPT, DROP, RETURN))
+
+
+class _Recorder(interp._Walk):
+    """Stops where the walk over sets stops, and says what was done."""
+
+    stopped = False
+
+    def __init__(self, table: Table, packet: dict[Field, Key]) -> None:
+        super().__init__(table, packet, interp.Outcome(VerdictKind.DROP, 0))
+        self.done: list[Count | SetMark] = []
+
+    def chain(self, name: str, depth: int) -> VerdictKind | None:
+        self.stopped |= name == STOP
+        return super().chain(name, depth)
+
+    def _count(self, counter: str) -> None:
+        self.done.append(Count(counter))
+
+    def _set_mark(self, keep: int, value: int) -> None:
+        self.done.append(SetMark(keep, value))
+
+
+def outcome_of(table: Table, far: int, point: Point) -> Outcome | None:
+    """By the interpreter; None: it can't be run."""
+    packet: dict[Field, Key] = {Field.CT_DIRECTION: CtDirection.REPLY, FAR: far, **dict(zip(AXES, point, strict=True))}
+    walk = _Recorder(table, packet)
+    try:
+        verdict = walk.chain("base", 0)
+    except InternalError:
+        return None
+    label = STOP if walk.stopped else "end" if verdict is None else verdict.value
+    return tuple(walk.done), label
+
+
+class Compared:
+    """A table beside all its points."""
+
+    def __init__(self, table: Table) -> None:
+        asked: dict[tuple[Field, int | None], int] = {(name, None): index for index, name in enumerate(AXES)}
+        self.program = Program(table, Reading(KNOWN, asked, FAR), {STOP: STOP})
+        self.program.add("base")
+        self.axes = [Span(last, self._cuts(axis)) for axis, last in enumerate(LASTS)]
+        self.points: list[Point] = list(product(*(axis.starts for axis in self.axes)))
+        self.table = table
+
+    def _cuts(self, axis: int) -> set[int]:
+        cuts = set(Span.cuts_of(self.program.cuts.get(axis, ())))
+        return cuts | {6, 7, 17, 18} if axis == 0 else cuts
+
+    def outcomes(self, far: int) -> list[Outcome | None]:
+        return [outcome_of(self.table, far, point) for point in self.points]
+
+    def region(self, point: Point) -> tuple[int, ...]:
+        return tuple(1 << axis.starts.index(value) for axis, value in zip(self.axes, point, strict=True))
+
+    def mismatch(self, far: int, outcomes: list[Outcome | None]) -> Mismatch | None:
+        """What the walk finds, if each point must have that outcome."""
+        full = tuple(axis.full for axis in self.axes)
+        order = Order(full, [self.region(point) for point in self.points], outcomes)
+        walk = Walk(self.program, self.axes, order, self.axes[0].single(6) | self.axes[0].single(17))
+        try:
+            walk.check("base", full, order.all, far)
+        except Mismatch as mismatch:
+            return mismatch
+        return None
+
+    def are_in(self, mismatch: Mismatch) -> list[int]:
+        """The points of a difference."""
+        regions = (self.region(point) for point in self.points)
+        return [n for n, region in enumerate(regions) if all(a & b for a, b in zip(region, mismatch.cell, strict=True))]
+
+
+def check_right(compared: Compared, far: int) -> list[Outcome | None]:
+    """The table equals its points; where one can't be run, the walk says so, and of such a one."""
+    outcomes = compared.outcomes(far)
+    mismatch = compared.mismatch(far, outcomes)
+    if None in outcomes:
+        assert mismatch is not None
+        assert {outcomes[n] for n in compared.are_in(mismatch)} == {None}
+    else:
+        assert mismatch is None, (
+            mismatch.problem,
+            mismatch.outcome,
+            [compared.points[n] for n in compared.are_in(mismatch)],
+        )
+    return outcomes
+
+
+def check_wrong(compared: Compared, far: int, outcomes: list[Outcome | None], chance: random.Random) -> None:
+    """One point must have another outcome: that one is found, and no other."""
+    changed = chance.randrange(len(outcomes))
+    others = [*outcomes[:changed], ((), "elsewhere"), *outcomes[changed + 1 :]]
+    mismatch = compared.mismatch(far, others)
+    assert mismatch is not None
+    assert compared.are_in(mismatch) == [changed]
+    assert (mismatch.box, mismatch.outcome) == (changed, outcomes[changed])
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_walk_equals_interpreter(shard: int) -> None:
+    chance = random.Random(shard)
+    runnable = 0
+    for _ in range(TABLES):
+        compared = Compared(random_table(chance))
+        for far in VALUES[FAR]:
+            outcomes = check_right(compared, far)
+            if None not in outcomes:
+                check_wrong(compared, far, outcomes, chance)
+                runnable += len(set(outcomes)) > 1
+    print(f"seed {shard}: {runnable} tables and far addresses of several outcomes")
+    assert runnable > TABLES, "hardly any table could be run: this proves nothing"

@@ -1,0 +1,400 @@
+"""Whether two tables do the same with every packet there is, tried out by the interpreter: slow, and nothing left out.
+
+Owns the list of packets. Is given two tables that differ in one chain or map. Must not know how a proof is found: it
+shares nothing with `sgdataplane.proof` but the interpreter.
+
+Each field has a value from every interval that neither table cuts. All combinations of them are tried, but those which
+can't matter:
+    a field gets a value only when a table asks for it
+    where both tables have come to the same chain, with the same done, and from there can't come to what was changed
+        any more, they do the same from there on
+    and so they do where a packet was before with the same values of all fields that the rest of the way can ask for
+    no chain before the rules begin is different, if the change is only behind where they begin
+    what is in maps whose elements go by themselves matters only to a change in front of where they are asked, or there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+from sgdataplane.errors import InternalError
+from sgdataplane.nft import interp
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    DROP,
+    RETURN,
+    CtDirection,
+    CtState,
+    Field,
+    Key,
+    KeyType,
+    Match,
+    Nfproto,
+    Range,
+    Table,
+    Verdict,
+    VerdictKind,
+    VerdictMap,
+)
+from tests.support.mutate import last_of
+
+HOOKS = {"ingress": Field.IIFNAME, "egress": Field.OIFNAME}
+RULES = "profile-"  # what the chains are called where rules begin
+OF_FAMILY = {
+    Nfproto.IPV4: (Field.IP_SADDR, Field.IP_DADDR, Field.ICMP_TYPE),
+    Nfproto.IPV6: (Field.IP6_SADDR, Field.IP6_DADDR, Field.ICMPV6_TYPE, Field.IP6_HOPLIMIT, Field.ND_TARGET),
+}
+OF_PROTOCOL = {Field.ICMP_TYPE: 1, Field.ICMPV6_TYPE: 58, Field.ND_TARGET: 58, Field.TCP_FLAGS: 6}
+SESSION = (Field.CT_STATE, Field.CT_DIRECTION, Field.CT_MARK)
+TRACKED = (CtState.NEW, CtState.ESTABLISHED, CtState.RELATED)
+HALVES = (0xFFFF0000, 0x0000FFFF)
+FRESH_MARK = 0x12340567
+SYN_FLAGS = 0x17  # FIN, SYN, RST, ACK
+
+Fields = dict[Field, Key | None]
+
+
+class Asked(Exception):  # noqa: N818
+    """A field that has no value yet."""
+
+    def __init__(self, name: Field) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class Arrived(Exception):  # noqa: N818
+    """At a chain that doesn't lead to the change, with this done on the way."""
+
+    def __init__(self, place: tuple[object, ...]) -> None:
+        super().__init__()
+        self.place = place
+
+
+class Seen(Exception):  # noqa: N818
+    """A packet that is the same from here on was tried."""
+
+
+class _Partial(dict[Field, Key]):
+    """A packet of which some fields aren't chosen yet; None: it lacks that one."""
+
+    def get(self, name: Field, default: object = None) -> Key | None:  # type: ignore[override]  # noqa: ARG002
+        if name not in self:
+            raise Asked(name)
+        return self[name]
+
+
+class _Walk(interp._Walk):
+    """`leads`: the chains that lead to the change; it stops at others. None: it goes all the way. `closed`: chains that
+    no packet comes back from, so that it doesn't matter where the jumps before them would go back to. `seen`: chains
+    and values that were tried, with `reads`, the fields that matter from each chain on; None from the change on.
+    `mark`: (keep, value) of all that was written to it."""
+
+    leads: Collection[str] | None = None
+    closed: Collection[str] = ()
+    changed: Collection[str] = ()
+    reads: Mapping[str, frozenset[Field]] | None = None
+    seen: set[tuple[object, ...]] | None = None
+    mark: tuple[int, int] = (0xFFFFFFFF, 0)
+    held: dict[tuple[int, Key | None], bool]
+
+    def chain(self, name: str, depth: int) -> VerdictKind | None:
+        done = (name, tuple(self.outcome.counters), self.mark, self.packet[Field.PACKET_MARK])
+        is_apart = depth == 0 or name in self.closed
+        if is_apart and self.leads is not None and name not in self.leads:
+            raise Arrived(done)
+        if name in self.changed:
+            self.seen = None
+        elif is_apart and self.seen is not None and self.reads is not None:
+            known = frozenset((asked, value) for asked, value in self.packet.items() if asked in self.reads[name])
+            if (done, known) in self.seen:
+                raise Seen
+            self.seen.add((done, known))
+        return super().chain(name, depth)
+
+    def _holds(self, match: Match) -> bool:
+        """Asked once of each value."""
+        key = (id(match), self._read(match.field))
+        if key not in self.held:
+            self.held[key] = super()._holds(match)
+        return self.held[key]
+
+    def _set_mark(self, keep: int, value: int) -> None:
+        self.mark = (self.mark[0] & keep, self.mark[1] & keep | value)
+
+
+def difference(one: Table, other: Table, touched: str) -> Mapping[Field, Key | None] | None:
+    """A packet with which they do different things; None if there is none. `touched`: the chain or map that differs."""
+    changed = frozenset(c for c in one.chain if c == touched or touched in _maps(one, c))
+    starts = _starts(one, other, changed)
+    packet = _difference(one, other, changed, starts)
+    if packet is not None and starts != list(HOOKS):
+        packet = _difference(one, other, changed, list(HOOKS))
+    if packet is None and not changed.isdisjoint(
+        _leading_to(one, [c for c in one.chain if _maps(one, c) & _passing(one)])
+    ):
+        packet = _difference(_filled(one), _filled(other), changed, starts)
+    return packet
+
+
+def _passing(table: Table) -> set[str]:
+    """The maps whose elements go by themselves."""
+    return {entry.name for entry in table.maps if entry.lifetime}
+
+
+def _filled(table: Table) -> Table:
+    """With an element for each interface in these."""
+    keys = {key for entry in table.maps if entry.key_type is KeyType.IFNAME for key, _ in entry.elements}
+    elements = tuple((key, RETURN) for key in sorted(keys, key=str))
+    return replace(table, maps=tuple(replace(m, elements=elements) if m.lifetime else m for m in table.maps))
+
+
+def _difference(
+    one: Table, other: Table, changed: frozenset[str], starts: Sequence[str]
+) -> Mapping[Field, Key | None] | None:
+    """Of packets that are put in at these chains."""
+    leads = _leading_to(one, changed) | _leading_to(other, changed)
+    try:
+        return _Search(one, other, changed, leads).found(starts)
+    except Arrived:
+        return _Search(one, other, changed, None).found(starts)
+
+
+def _starts(one: Table, other: Table, changed: Collection[str]) -> list[str]:
+    """The base chains; or, if the change is only behind them, the chains where rules begin."""
+    roots = [name for name in one.chain if name.startswith(RULES)]
+    before = _reached(one, HOOKS, but=roots) | _reached(other, HOOKS, but=roots)
+    return roots if before.isdisjoint(changed) else list(HOOKS)
+
+
+def result_of(table: Table, hook: str, packet: Mapping[Field, Key]) -> tuple[object, ...]:
+    """All that is compared, of a whole packet."""
+    try:
+        outcome = interp.run(table, hook, packet)
+    except (InternalError, RecursionError) as error:
+        return (type(error).__name__,)
+    return outcome.verdict, outcome.mark, tuple(outcome.counters), outcome.packet_mark
+
+
+@dataclass
+class _Search:
+    """`leads` None: each packet is followed to its end in both tables. Otherwise Arrived is raised where they part."""
+
+    one: Table
+    other: Table
+    changed: Collection[str]
+    leads: frozenset[str] | None
+    closed: frozenset[str] = frozenset()
+    reads: dict[str, frozenset[Field]] = field(default_factory=dict)
+    points: dict[Field, list[Key]] = field(default_factory=dict)
+    marks: list[int] = field(default_factory=list)
+    held: dict[tuple[int, Key | None], bool] = field(default_factory=dict)
+    tried: int = 0
+
+    def __post_init__(self) -> None:
+        tables = (self.one, self.other)
+        self.closed = _closed(self.one) & _closed(self.other)
+        self.reads = _read_from(*tables)
+        asked = [(s, table) for table in tables for chain in self._asked(table) for s in _asking(table, chain)]
+        ranges: dict[Field, list[Range]] = {name: [] for name in Field}
+        for statement, table in asked:
+            ranges[statement.field] += _ranges(statement, table)
+        self.points = {name: list(_points(name, found)) for name, found in ranges.items()}
+        self.points[Field.L4PROTO] = sorted({*self.points[Field.L4PROTO], 1, 6, 17, 47, 58})
+        masks = {s.mask for s, _ in asked if isinstance(s, Match) and s.field is Field.TCP_FLAGS}
+        assert masks <= {SYN_FLAGS}, "values of flags are told apart under one mask only"
+        self.points[Field.TCP_FLAGS] = [v for v in self.points[Field.TCP_FLAGS] if not int(v) & ~SYN_FLAGS]
+        marks = [int(item.first) for item in ranges[Field.CT_MARK]]
+        halves = [sorted({0, FRESH_MARK & half, *(mark & half for mark in marks)}) for half in HALVES]
+        self.marks = [high | low for high, low in product(*halves)]
+
+    def _asked(self, table: Table) -> Collection[str]:
+        """The chains that are walked: those that lead to the change, and what they jump to."""
+        if self.leads is None:
+            return table.chain.keys()
+        jumps = {target for name in self.leads for target in _next(table, name, VerdictKind.JUMP)}
+        return {*self.leads, *_reached(table, jumps, but=self.closed - self.leads)}
+
+    def found(self, starts: Iterable[str]) -> Mapping[Field, Key | None] | None:
+        """The first packet that shows a difference, put in at one of these chains."""
+        for start, family, name in product(starts, Nfproto, self._names()):
+            seen: set[tuple[object, ...]] = set()
+            waiting: list[Fields] = [_start(hook_of(start), family, name)]
+            while waiting:
+                packet = waiting.pop()
+                try:
+                    if self._differs(start, packet, seen):
+                        return packet
+                except Asked as asked:
+                    waiting.extend(self._choices(packet, asked.name))
+                except Seen:
+                    pass
+        return None
+
+    def _names(self) -> list[Key]:
+        keys = [key for entry in self.one.maps if entry.key_type is KeyType.IFNAME for key, _ in entry.elements]
+        return sorted({*keys, "lo", "other0"}, key=str)
+
+    def _differs(self, start: str, packet: Fields, seen: set[tuple[object, ...]]) -> bool:
+        self.tried += 1
+        one, other = self._followed(self.one, start, packet, seen), self._followed(self.other, start, packet, None)
+        if one != other and self.leads is not None and "arrived" in (one[0], other[0]):
+            raise Arrived(one)
+        return one != other
+
+    def _followed(
+        self, table: Table, start: str, packet: Fields, seen: set[tuple[object, ...]] | None
+    ) -> tuple[object, ...]:
+        outcome = interp.Outcome(VerdictKind.DROP, 0)
+        walk = _Walk(table, _Partial(packet), outcome)  # type: ignore[arg-type]
+        walk.leads, walk.closed, walk.changed = self.leads, self.closed, self.changed
+        walk.reads, walk.seen, walk.held = self.reads, seen, self.held
+        try:
+            verdict = walk.chain(start, 0) or VerdictKind.DROP
+        except Arrived as arrived:
+            return "arrived", arrived.place
+        except (InternalError, RecursionError) as error:
+            return (type(error).__name__,)
+        return verdict, walk.mark, tuple(outcome.counters), outcome.packet_mark
+
+    def _choices(self, packet: Fields, name: Field) -> Iterator[Fields]:
+        """The packet, once with each value of the field; or first with each of one that it depends on."""
+        if name in SESSION:
+            yield from self._sessions(packet, name)
+            return
+        if name in OF_PROTOCOL:
+            if Field.L4PROTO not in packet:
+                yield from self._choices(packet, Field.L4PROTO)
+                return
+            if packet[Field.L4PROTO] != OF_PROTOCOL[name]:
+                yield {**packet, name: None}
+                return
+        lacking = [None] if name is Field.IIFNAME else []
+        for value in (*self.points[name], *lacking):
+            yield {**packet, name: value}
+
+    def _sessions(self, packet: Fields, name: Field) -> Iterator[Fields]:
+        """Conntrack has an entry for tracked packets only."""
+        if Field.CT_STATE not in packet:
+            for state in TRACKED:
+                yield {**packet, Field.CT_STATE: int(state)}
+            for state in (CtState.INVALID, CtState.UNTRACKED):
+                yield {**packet, **dict.fromkeys(SESSION), Field.CT_STATE: int(state)}
+            return
+        for value in self.marks if name is Field.CT_MARK else list(map(int, CtDirection)):
+            yield {**packet, name: value}
+
+
+def hook_of(chain: str) -> str:
+    """Of a base chain, or of one where rules begin."""
+    return chain if chain in HOOKS else chain.removeprefix(RULES).partition(".")[0]
+
+
+def _start(hook: str, family: Nfproto, name: Key) -> Fields:
+    others = OF_FAMILY[Nfproto.IPV4 if family is Nfproto.IPV6 else Nfproto.IPV6]
+    packet: Fields = {Field.NFPROTO: int(family), Field.PACKET_MARK: 0, HOOKS[hook]: name, **dict.fromkeys(others)}
+    return packet if hook == "egress" else {**packet, Field.OIFNAME: None}
+
+
+def _asking(table: Table, chain: str) -> Iterator[Match | VerdictMap]:
+    for rule in table.chain[chain].rules:
+        yield from (s for s in rule.statements if isinstance(s, Match | VerdictMap))
+
+
+def _ranges(statement: Match | VerdictMap, table: Table) -> Iterable[Range]:
+    if isinstance(statement, Match):
+        return statement.ranges
+    if not statement.name:
+        return [item for item, _ in statement.entries]
+    return map(Range.of, table.elements_of(statement.name))
+
+
+def _points(name: Field, ranges: Iterable[Range]) -> Iterator[Key]:
+    """A value in each interval."""
+    if name.key_type is KeyType.IFNAME:
+        yield from sorted({str(item.first) for item in ranges} | {"other0"})
+        return
+    last = last_of(name)
+    cuts = {0, *(cut for item in ranges for cut in (int(item.first), int(item.last) + 1))}
+    yield from sorted(cut for cut in cuts if cut <= last)
+
+
+def _maps(table: Table, chain: str) -> set[str]:
+    return {s.name for s in _asking(table, chain) if isinstance(s, VerdictMap) and s.name}
+
+
+def _next(table: Table, chain: str, kind: VerdictKind | None = None) -> set[str]:
+    """Where its rules can go; by that kind of verdict, if one is given."""
+    found: set[Verdict] = set()
+    for rule in table.chain[chain].rules:
+        for statement in rule.statements:
+            if isinstance(statement, Verdict):
+                found.add(statement)
+            elif isinstance(statement, VerdictMap) and statement.name:
+                found |= {v for v in table.elements_of(statement.name).values() if isinstance(v, Verdict)}
+            elif isinstance(statement, VerdictMap):
+                found |= {verdict for _, verdict in statement.entries}
+    return {verdict.chain for verdict in found if verdict.chain in table.chain and kind in (None, verdict.kind)}
+
+
+def _reached(table: Table, starts: Iterable[str], but: Collection[str] = ()) -> set[str]:
+    """The chains that can be come to from these, themselves included; without entering some."""
+    found: set[str] = set()
+    waiting = list(starts)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name not in but:
+            found.add(name)
+            waiting.extend(_next(table, name))
+    return found
+
+
+def _leading_to(table: Table, wanted: Collection[str]) -> frozenset[str]:
+    """The chains from which one of these can be come to, themselves included."""
+    following = {name: _next(table, name) for name in table.chain}
+    found, more = set(wanted), set(wanted)
+    while more:
+        more = {name for name, targets in following.items() if name not in found and not found.isdisjoint(targets)}
+        found |= more
+    return frozenset(found)
+
+
+def _closed(table: Table) -> frozenset[str]:
+    """Chains that end in a verdict for every packet: by their last rule, and nothing on the way returns."""
+    returning = _leading_to(table, [name for name in table.chain if _returns(table, name)])
+    found: set[str] = set()
+    more = {name for name in table.chain if name not in returning}
+    while more != found:
+        found, more = more, {name for name in more if _ends(table, name, more)}
+    return frozenset(found)
+
+
+def _returns(table: Table, chain: str) -> bool:
+    rules = table.chain[chain].rules
+    maps = [table.elements_of(name) for name in _maps(table, chain)]
+    return any(RETURN in rule.statements for rule in rules) or any(RETURN in found.values() for found in maps)
+
+
+def _ends(table: Table, chain: str, closed: Collection[str]) -> bool:
+    rules = table.chain[chain].rules
+    if not rules or any(isinstance(s, Match | VerdictMap) for s in rules[-1].statements):
+        return False
+    last = rules[-1].statements[-1]
+    return last in (ACCEPT, DROP) or (
+        isinstance(last, Verdict) and last.kind is VerdictKind.GOTO and last.chain in closed
+    )
+
+
+def _read_from(*tables: Table) -> dict[str, frozenset[Field]]:
+    """The fields that can be asked for from each chain on, in any of the tables; and protocols, which others need."""
+    reads: dict[str, set[Field]] = {}
+    for table in tables:
+        for name in table.chain:
+            reads.setdefault(name, {Field.L4PROTO}).update(s.field for s in _asking(table, name))
+    following = [(name, _next(table, name)) for table in tables for name in table.chain]
+    before = -1
+    while before != (before := sum(map(len, reads.values()))):
+        for name, targets in following:
+            reads[name].update(*(reads[target] for target in targets))
+    return {name: frozenset(asked) for name, asked in reads.items()}

@@ -1,0 +1,351 @@
+"""Wrong compiles on purpose: one small change to a table, of the kinds that a compiler's bug makes.
+
+Owns the kinds of change. Is given a table and a stream of random choices. Must not know what the table is for.
+
+A range's new end is always next to an old end, or at the very end of its field, so that the points beside all ends of
+the unchanged table show every such change.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice, pairwise
+
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    DROP,
+    RETURN,
+    Chain,
+    Count,
+    Field,
+    KeyType,
+    Map,
+    Match,
+    Range,
+    Rule,
+    SetMark,
+    SetPacketMark,
+    Statement,
+    Table,
+    Verdict,
+    VerdictKind,
+    VerdictMap,
+    goto,
+)
+
+LAST = {KeyType.IPV4: (1 << 32) - 1, KeyType.IPV6: (1 << 128) - 1, KeyType.BITS128: (1 << 128) - 1}
+LAST_NUMBER = {Field.TH_SPORT: 65_535, Field.TH_DPORT: 65_535}
+SWAPPED = {
+    Field.TH_SPORT: Field.TH_DPORT,
+    Field.TH_DPORT: Field.TH_SPORT,
+    Field.IP_SADDR: Field.IP_DADDR,
+    Field.IP_DADDR: Field.IP_SADDR,
+    Field.IP6_SADDR: Field.IP6_DADDR,
+    Field.IP6_DADDR: Field.IP6_SADDR,
+}
+MOST_TRIES = 10  # for a mutant, on average
+RANGED = (KeyType.IPV4, KeyType.IPV6, KeyType.NUMBER, KeyType.BITS128)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`touched`: the chain whose rules were changed, or the map whose elements were; `what` for people."""
+
+    table: Table
+    touched: str
+    what: str
+
+
+class Unfit(Exception):  # noqa: N818  # a kind of change that this place has no room for
+    """The place chosen can't be changed in this way."""
+
+
+def mutants(table: Table, chance: random.Random, count: int) -> Iterator[Mutant]:
+    """So many, each one change away from the table; the kinds in turn."""
+    for change in islice(cycle(CHANGES), MOST_TRIES * count):
+        try:
+            mutant = change(table, chance)
+        except Unfit:
+            continue
+        if mutant.table != table:
+            count -= 1
+            yield mutant
+        if not count:
+            return
+    raise AssertionError(f"{count} mutants are missing: the table has no room for them")
+
+
+def last_of(field: Field) -> int:
+    """The highest value of a field that ranges are of."""
+    return LAST.get(field.key_type, LAST_NUMBER.get(field, 255))
+
+
+def _with_rules(table: Table, chain: Chain, rules: Sequence[Rule], what: str) -> Mutant:
+    changed = replace(chain, rules=tuple(rules))
+    chains = tuple(changed if other is chain else other for other in table.chains)
+    return Mutant(replace(table, chains=chains), chain.name, f"{what} in chain {chain.name}")
+
+
+def _with_elements(table: Table, entry: Map, elements: Sequence[tuple[int | str, Verdict | int]], what: str) -> Mutant:
+    changed = replace(entry, elements=tuple(sorted(elements, key=lambda element: str(element[0]))))
+    maps = tuple(changed if other is entry else other for other in table.maps)
+    return Mutant(replace(table, maps=maps), entry.name, f"{what} of map {entry.name}")
+
+
+def _with_statement(table: Table, place: Place, new: Sequence[Statement], what: str) -> Mutant:
+    """In place of the statement there, these."""
+    chain, rule, statement = place
+    old = chain.rules[rule].statements
+    rules = list(chain.rules)
+    rules[rule] = replace(rules[rule], statements=(*old[:statement], *new, *old[statement + 1 :]))
+    return _with_rules(table, chain, rules, f"{what} in rule {rule + 1}")
+
+
+Place = tuple[Chain, int, int]  # chain, rule, statement
+
+
+def _places(table: Table, wanted: Callable[[Statement], bool]) -> list[Place]:
+    return [
+        (chain, r, s)
+        for chain in table.chains
+        for r, rule in enumerate(chain.rules)
+        for s, statement in enumerate(rule.statements)
+        if wanted(statement)
+    ]
+
+
+def _one(chance: random.Random, table: Table, wanted: Callable[[Statement], bool]) -> tuple[Place, Statement]:
+    places = _places(table, wanted)
+    if not places:
+        raise Unfit
+    chain, rule, statement = place = chance.choice(places)
+    return place, chain.rules[rule].statements[statement]
+
+
+def _verdict_maps(table: Table) -> list[Map]:
+    """Those whose elements don't go by themselves."""
+    return [entry for entry in table.maps if not entry.holds_marks and not entry.lifetime and entry.elements]
+
+
+def drop_element(table: Table, chance: random.Random) -> Mutant:
+    """A missing member, say."""
+    entry = chance.choice(_verdict_maps(table))
+    elements = list(entry.elements)
+    key, _ = elements.pop(chance.randrange(len(elements)))
+    return _with_elements(table, entry, elements, f"element {key} dropped")
+
+
+def add_element(table: Table, chance: random.Random) -> Mutant:
+    """An address beside another one, with the verdict of the other."""
+    entry = chance.choice([entry for entry in _verdict_maps(table) if entry.key_type in LAST] or [None])
+    if entry is None:
+        raise Unfit
+    key, verdict = chance.choice(entry.elements)
+    other = int(key) + chance.choice((-1, 1))
+    if other in dict(entry.elements):
+        raise Unfit
+    return _with_elements(table, entry, [*entry.elements, (other, verdict)], f"element {other} added")
+
+
+def retarget_element(table: Table, chance: random.Random) -> Mutant:
+    """A member that goes where another one of the map, or any chain, goes."""
+    entry = chance.choice(_verdict_maps(table))
+    elements = dict(entry.elements)
+    key = chance.choice(list(elements))
+    others = [verdict for verdict in elements.values() if verdict != elements[key]]
+    elements[key] = chance.choice(others) if others else goto(chance.choice(table.chains).name)
+    return _with_elements(table, entry, list(elements.items()), f"element {key} leads elsewhere")
+
+
+def drop_rule(table: Table, chance: random.Random) -> Mutant:
+    chain = chance.choice(table.chains)
+    rules = list(chain.rules)
+    if not rules:
+        raise Unfit
+    index = chance.randrange(len(rules))
+    del rules[index]
+    return _with_rules(table, chain, rules, f"rule {index + 1} dropped")
+
+
+def swap_rules(table: Table, chance: random.Random) -> Mutant:
+    chain = chance.choice([chain for chain in table.chains if len(chain.rules) > 1])
+    index = chance.randrange(len(chain.rules) - 1)
+    rules = list(chain.rules)
+    rules[index], rules[index + 1] = rules[index + 1], rules[index]
+    return _with_rules(table, chain, rules, f"rules {index + 1} and {index + 2} swapped")
+
+
+def retarget_verdict(table: Table, chance: random.Random) -> Mutant:
+    """Any chain; so circles and chains for other packets are among them."""
+    place, verdict = _one(chance, table, lambda s: isinstance(s, Verdict) and bool(s.chain))
+    assert isinstance(verdict, Verdict)
+    other = chance.choice(table.chains)
+    if other.hook is not None:
+        raise Unfit
+    return _with_statement(table, place, (replace(verdict, chain=other.name),), f"goes to {other.name}")
+
+
+def retarget_to_like(table: Table, chance: random.Random) -> Mutant:
+    """A chain whose name begins alike: of the same kind, for other packets."""
+    place, verdict = _one(chance, table, lambda s: isinstance(s, Verdict) and bool(s.chain))
+    assert isinstance(verdict, Verdict)
+    kind = verdict.chain[:6]
+    alike = [c.name for c in table.chains if c.name.startswith(kind) and c.name != verdict.chain]
+    if not alike:
+        raise Unfit
+    other = chance.choice(alike)
+    return _with_statement(table, place, (replace(verdict, chain=other),), f"goes to {other}")
+
+
+def change_verdict(table: Table, chance: random.Random) -> Mutant:
+    """Accept for drop and the other way round; return for either."""
+    place, verdict = _one(chance, table, lambda s: s in (ACCEPT, DROP))
+    return _with_statement(
+        table, place, (chance.choice([v for v in (ACCEPT, DROP, RETURN) if v != verdict]),), "verdict"
+    )
+
+
+def goto_for_jump(table: Table, chance: random.Random) -> Mutant:
+    """(The other way round hardly ever matters: nearly all chains end in a verdict for every packet.)"""
+    place, verdict = _one(chance, table, lambda s: isinstance(s, Verdict) and s.kind is VerdictKind.JUMP)
+    assert isinstance(verdict, Verdict)
+    return _with_statement(table, place, (goto(verdict.chain),), f"goto {verdict.chain}, not jump")
+
+
+def drop_match(table: Table, chance: random.Random) -> Mutant:
+    place, match = _one(chance, table, lambda s: isinstance(s, Match))
+    assert isinstance(match, Match)
+    return _with_statement(table, place, (), f"match of {match.field.name} dropped")
+
+
+def negate_match(table: Table, chance: random.Random) -> Mutant:
+    place, match = _one(chance, table, lambda s: isinstance(s, Match))
+    assert isinstance(match, Match)
+    return _with_statement(
+        table, place, (replace(match, negate=not match.negate),), f"match of {match.field.name} negated"
+    )
+
+
+def swap_fields(table: Table, chance: random.Random) -> Mutant:
+    """The source for the destination."""
+    place, asked = _one(chance, table, lambda s: isinstance(s, Match | VerdictMap) and s.field in SWAPPED)
+    assert isinstance(asked, Match | VerdictMap)
+    return _with_statement(table, place, (replace(asked, field=SWAPPED[asked.field]),), f"not {asked.field.name}")
+
+
+def drop_count(table: Table, chance: random.Random) -> Mutant:
+    place, count = _one(chance, table, lambda s: isinstance(s, Count))
+    return _with_statement(table, place, (), f"{count} dropped")
+
+
+def change_count(table: Table, chance: random.Random) -> Mutant:
+    place, count = _one(chance, table, lambda s: isinstance(s, Count))
+    other = chance.choice(table.counters).name
+    return _with_statement(table, place, (Count(other),), f"{count} became {other}")
+
+
+def change_mark(table: Table, chance: random.Random) -> Mutant:
+    """The other half, another ENI's slot, an older epoch, another secret, or nothing."""
+    place, mark = _one(chance, table, lambda s: isinstance(s, SetMark | SetPacketMark))
+    if isinstance(mark, SetPacketMark):
+        return _with_statement(table, place, chance.choice([(), (SetPacketMark(mark.value ^ 1),)]), "packet mark")
+    assert isinstance(mark, SetMark)
+    half = ~mark.keep & 0xFFFFFFFF
+    other = replace(mark, keep=half, value=mark.value << 16 & 0xFFFFFFFF | mark.value >> 16)
+    kinds = [(), (other,), (replace(mark, keep=0),), (replace(mark, value=mark.value ^ (half & -half)),)]
+    return _with_statement(table, place, chance.choice(kinds), "session mark")
+
+
+def _moved(item: Range, last: int, chance: random.Random) -> Range:
+    """One end moved by one or all the way, or both by one."""
+    first, end = int(item.first), int(item.last)
+    choices = [(first - 1, end), (first + 1, end), (first, end - 1), (first, end + 1), (first + 1, end + 1)]
+    choices += [(first - 1, end - 1), (0, end), (first, last)]
+    legal = [Range(a, b) for a, b in choices if 0 <= a <= b <= last and (a, b) != (first, end)]
+    if not legal:
+        raise Unfit
+    return chance.choice(legal)
+
+
+def move_match(table: Table, chance: random.Random) -> Mutant:
+    """A range widened, narrowed or shifted; never into its neighbour, which the kernel would refuse."""
+    place, match = _one(chance, table, lambda s: isinstance(s, Match) and s.field.key_type in RANGED)
+    assert isinstance(match, Match)
+    index = chance.randrange(len(match.ranges))
+    moved = _moved(match.ranges[index], last_of(match.field), chance)
+    ranges = (*match.ranges[:index], moved, *match.ranges[index + 1 :])
+    return _with_statement(
+        table, place, (replace(match, ranges=_in_order(ranges)),), f"{match.ranges[index]} became {moved}"
+    )
+
+
+def _entries_place(table: Table, chance: random.Random, least: int) -> tuple[Place, VerdictMap]:
+    place, vmap = _one(chance, table, lambda s: isinstance(s, VerdictMap) and len(s.entries) >= least)
+    assert isinstance(vmap, VerdictMap)
+    return place, vmap
+
+
+def drop_entry(table: Table, chance: random.Random) -> Mutant:
+    place, vmap = _entries_place(table, chance, 1)
+    index = chance.randrange(len(vmap.entries))
+    entries = vmap.entries[:index] + vmap.entries[index + 1 :]
+    return _with_statement(table, place, (replace(vmap, entries=entries),) if entries else (), "entry dropped")
+
+
+def move_entry(table: Table, chance: random.Random) -> Mutant:
+    place, vmap = _entries_place(table, chance, 1)
+    index = chance.randrange(len(vmap.entries))
+    item, verdict = vmap.entries[index]
+    moved = _moved(item, last_of(vmap.field), chance)
+    entries = (*vmap.entries[:index], (moved, verdict), *vmap.entries[index + 1 :])
+    _in_order([entry for entry, _ in entries])
+    return _with_statement(table, place, (replace(vmap, entries=entries),), f"{item} became {moved}")
+
+
+def swap_entries(table: Table, chance: random.Random) -> Mutant:
+    """Two verdicts for one another."""
+    place, vmap = _entries_place(table, chance, 2)
+    one, other = chance.sample(range(len(vmap.entries)), 2)
+    entries = list(vmap.entries)
+    entries[one], entries[other] = (entries[one][0], entries[other][1]), (entries[other][0], entries[one][1])
+    return _with_statement(table, place, (replace(vmap, entries=tuple(entries)),), "two verdicts swapped")
+
+
+def retarget_entry(table: Table, chance: random.Random) -> Mutant:
+    place, vmap = _entries_place(table, chance, 1)
+    index = chance.randrange(len(vmap.entries))
+    other = chance.choice([chain.name for chain in table.chains if chain.hook is None])
+    entries = (*vmap.entries[:index], (vmap.entries[index][0], goto(other)), *vmap.entries[index + 1 :])
+    return _with_statement(table, place, (replace(vmap, entries=entries),), f"an entry goes to {other}")
+
+
+def _in_order(ranges: Sequence[Range]) -> tuple[Range, ...]:
+    if any(int(one.last) >= int(other.first) for one, other in pairwise(ranges)):
+        raise Unfit
+    return tuple(ranges)
+
+
+CHANGES: tuple[Callable[[Table, random.Random], Mutant], ...] = (
+    drop_element,
+    add_element,
+    retarget_element,
+    drop_rule,
+    swap_rules,
+    retarget_verdict,
+    retarget_to_like,
+    change_verdict,
+    goto_for_jump,
+    drop_match,
+    negate_match,
+    swap_fields,
+    drop_count,
+    change_count,
+    change_mark,
+    move_match,
+    drop_entry,
+    move_entry,
+    swap_entries,
+    retarget_entry,
+)
