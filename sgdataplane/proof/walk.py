@@ -149,7 +149,7 @@ class Walk:
         if step.distant and not all(test(self.far) for test in step.distant):
             return None
         if step.guard is not None:
-            self._check_ports(step.guard, state)
+            self._check_ports(following[0], step.guard, state)
         cell = _narrowed(state.cell, step.limits)
         if cell is None:
             return None
@@ -187,12 +187,12 @@ class Walk:
         if left is not None:
             self._once(following, left)
 
-    def _check_ports(self, guard: Limits, state: State) -> None:
+    def _check_ports(self, chain: str, guard: Limits, state: State) -> None:
         """No packet without ports may be asked for one: the kernel would read other bytes."""
         portless = state.cell[PROTOCOL] & ~self.with_ports
         cell = _narrowed((portless, *state.cell[1:]), guard) if portless else None
         if cell is not None:
-            self._fail(State(cell, state.holes, 0, (), ()), "it reads a port of a packet that has none")
+            self._fail(State(cell, state.holes, 0, (), ()), f"chain {chain}: it reads a port of a packet without ports")
 
     def _go(self, following: Place, verdict: Verdict | None, state: State) -> None:
         kind = None if verdict is None else verdict.kind

@@ -36,6 +36,7 @@ class Counterexample:
     `is_shown`: its fate is another one. If not, the chain does something else with it than it should, but no packet was
     found that this matters to: the addresses of the ENIs rule it out, or other chains make up for it.
     `is_adopting`: while its ENI is being adopted, that is, its interface stands in the map `adopting`.
+    `problem`: what is wrong with the chain, if it isn't what it does. `wanted` "": nothing in particular.
     """
 
     fields: Mapping[Field, Key]
@@ -46,19 +47,20 @@ class Counterexample:
     path: tuple[str, ...]
     is_shown: bool
     is_adopting: bool = False
+    problem: str = ""
 
     def __str__(self) -> str:
-        lines = [
-            f"  packet:   {packet_in_words(self.fields, self.hook)}",
-            f"  expected: {self.wanted}",
-            f"  ruleset:  {self.found}",
-            f"  chains:   {' > '.join(self.path)}",
-        ]
-        if self.is_adopting:
-            lines.append("  when:     its ENI is being adopted")
-        if not self.is_shown:
-            lines.append(f"  at:       chain {self.chain}; no packet was found whose fate is another one for it")
-        return "\n".join(lines)
+        hidden = f"chain {self.chain}; no packet was found whose fate is another one for it"
+        lines = {
+            "packet": packet_in_words(self.fields, self.hook),
+            "expected": self.wanted,
+            "ruleset": self.found,
+            "chains": " > ".join(self.path),
+            "problem": self.problem,
+            "when": "its ENI is being adopted" if self.is_adopting else "",
+            "at": "" if self.is_shown else hidden,
+        }
+        return "\n".join(f"  {name + ':':9} {text}" for name, text in lines.items() if text)
 
 
 def packet_in_words(fields: Mapping[Field, Key], hook: Direction) -> str:
@@ -82,47 +84,45 @@ def packet_in_words(fields: Mapping[Field, Key], hook: Direction) -> str:
 
 def of_gate(table: Table, namespace: Namespace, difference: GateMismatch) -> Counterexample:
     """Of the fixed part."""
-    mismatch = difference.mismatch
-    wanted = f"no packet comes to where {mismatch.problem}"
-    if mismatch.box is not None:
-        wanted = difference.clauses[mismatch.box].says
-    hook = difference.space.crossing.hook
-    place = _Place(hook, difference.chain if difference.chain in ENDS else hook.value, difference.is_adopting)
-    eni = namespace.enis.get(difference.space.crossing.ifname)
-    local = next((p.first for p in eni.own_prefixes if p.family is difference.space.crossing.family), 0) if eni else 0
+    crossing, mismatch = difference.space.crossing, difference.mismatch
+    eni = namespace.enis.get(crossing.ifname)
+    local = next((p.first for p in eni.own_prefixes if p.family is crossing.family), 0) if eni else 0
+    place = _Place(crossing.hook, difference.chain, difference.is_adopting)
+    clause = None if mismatch.box is None else difference.clauses[mismatch.box]
     shown = _shown(table, namespace, place, _crossing(difference, local))
-    hidden = _Place(hook, difference.chain, difference.is_adopting)
-    return shown or _hidden(table, hidden, next(_crossing(difference, local)), wanted)
+    found = shown or _hidden(table, place, next(_crossing(difference, local)), clause.says if clause else "")
+    return replace(found, problem=mismatch.problem)
 
 
 def of_profile(table: Table, namespace: Namespace, difference: ProfileMismatch) -> Counterexample:
     """Of rules."""
-    claim = difference.claim
-    wanted = in_words(claim.decision) if claim is not None else f"no packet comes to where {difference}"
-    hook = difference.view.hook
+    hook, claim = difference.view.hook, difference.claim
     shown = _shown(table, namespace, _Place(hook, hook.value), _judged(difference))
-    return shown or _hidden(table, _Place(hook, difference.root), next(_judged(difference)), wanted)
+    says = in_words(claim.decision) if claim else ""
+    found = shown or _hidden(table, _Place(hook, difference.root), next(_judged(difference)), says)
+    return replace(found, problem=difference.mismatch.problem)
 
 
 class _Place(NamedTuple):
-    """Where packets are put in: the base chain, or another one; and whether their ENI is being adopted."""
+    """Where packets are put in, and whether their ENI is being adopted."""
 
     hook: Direction
     chain: str
     is_adopting: bool = False
 
     @property
-    def is_base(self) -> bool:
-        return self.chain == self.hook.value
+    def end(self) -> str:
+        """The chain, if it is one that carries verdicts out."""
+        return self.chain if self.chain in ENDS else ""
 
 
 def _shown(
     table: Table, namespace: Namespace, place: _Place, tries: Iterator[Mapping[Field, Key]]
 ) -> Counterexample | None:
     """The first packet whose fate in the table isn't the one specified; None: there is none among those tried."""
-    entered, end = entered_at(table, *place), "" if place.is_base else place.chain
+    entered = entered_at(table, *place)
     for fields in islice(tries, TRIES):
-        wanted = namespace.fate(place.hook, fields, end, is_adopting=place.is_adopting)
+        wanted = namespace.fate(place.hook, fields, place.end, is_adopting=place.is_adopting)
         found, path = _ran(entered, fields)
         if isinstance(found, str) or not found.is_same(wanted):
             described = (_described(wanted), _described(found))

@@ -1,0 +1,199 @@
+"""What prove() says of right and of wrong tables: the account, the packet that differs, and what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.compiler.skeleton import MIDSTREAM, dispatch_name
+from sgdataplane.errors import InternalError, ProofError
+from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.net.values import Direction
+from sgdataplane.nft.ir import DROP, Chain, Count, Field, Key, Match, Range, Rule, Table, VerdictMap, goto
+from sgdataplane.policy.resolve import resolve
+from sgdataplane.proof.prove import prove, require_proof
+from sgdataplane.proof.specification import Specification
+from tests.support.builders import make_eni, make_group, make_state
+
+RULES = ["ingress tcp 443/443 from 203.0.113.0/24", "ingress tcp 1/1000 from 203.0.113.0/28 drop"]
+STATE = make_state(
+    [make_group("sg-0", RULES), make_group("sg-1", ["egress all to 192.0.2.0/24 drop"])],
+    [
+        make_eni("eni-a", "10.0.0.1 2001:db8::1", "sg-0", instance_id="i-a"),
+        make_eni("eni-b", "10.0.0.2", "sg-1", instance_id="i-a"),
+    ],
+)
+INTERFACES = {"eni-a": "eth0", "eni-b": "eth1"}
+
+
+def specification(options: Options = DEFAULTS, internal: tuple[str, ...] = ()) -> Specification:
+    return Specification(STATE, INTERFACES, options, internal)
+
+
+def compiled(options: Options = DEFAULTS, internal: tuple[str, ...] = ()) -> Table:
+    return compile_policy(resolve(STATE, INTERFACES, options, internal), options)
+
+
+def with_chain(table: Table, name: str, change: Callable[[tuple[Rule, ...]], tuple[Rule, ...]]) -> Table:
+    """With the rules of the one chain whose name begins so changed."""
+    (chain,) = (chain for chain in table.chains if chain.name.startswith(name))
+    changed = replace(chain, rules=change(chain.rules))
+    return replace(table, chains=tuple(changed if other is chain else other for other in table.chains))
+
+
+def counting(table: Table, counter: str) -> Chain:
+    """The chain that counts so."""
+    return next(chain for chain in table.chains for rule in chain.rules if Count(counter) in rule.statements)
+
+
+def without_leaf(table: Table) -> Table:
+    """The stronger rule of sg-0, a drop, accepts instead."""
+    leaf = counting(table, next(c.name for c in table.counters if c.name.startswith("rule.sg-0") and "drop" in c.name))
+    statements = leaf.rules[0].statements
+    return with_chain(table, leaf.name, lambda _: (Rule((*statements[:-1], goto("ingress-accept"))),))
+
+
+def test_a_right_table_is_proven_with_an_account() -> None:
+    proof = prove(specification(), compiled())
+    assert proof.holds
+    assert (proof.profiles, proof.counterexample, proof.problem) == (2, None, "")
+    assert proof.cells > 500
+    assert proof.classes > 20
+    assert proof.chains <= len(compiled().chains)
+    assert str(proof).startswith(f"proven: {proof.cells} cells")
+
+
+def test_a_wrong_verdict_is_shown_by_a_packet_that_meets_it() -> None:
+    found = prove(specification(), without_leaf(compiled())).counterexample
+    assert found is not None
+    assert found.is_shown
+    assert (found.hook, found.fields[Field.L4PROTO]) == (Direction.INGRESS, 6)
+    text = str(found)
+    assert "expected: drop: rule ingress_tcp_1/1000_from_203.0.113.0/28_drop of sg-0, priority 1" in text
+    assert "ruleset:  accept (counted as rule.sg-0." in text
+    assert f"chains:   {Direction.INGRESS.value} > ingress-entry > " in text
+
+
+def test_who_needs_a_proof_gets_an_error_that_is_a_bug_of_ours() -> None:
+    with pytest.raises(ProofError, match="the compiled ruleset is wrong, and was refused") as caught:
+        require_proof(specification(), without_leaf(compiled()))
+    assert "packet:   ingress at eth0: protocol tcp from 203.0.113." in caught.value.difference
+    assert isinstance(caught.value, InternalError)
+    assert require_proof(specification(), compiled()).holds
+
+
+def test_only_the_profiles_asked_for_are_proven() -> None:
+    wrong = without_leaf(compiled())
+    assert prove(specification(), wrong, ["eni-b"]).holds
+    assert prove(specification(), wrong, ["eni-b"]).profiles == 1
+    assert not prove(specification(), wrong, ["eni-a"]).holds
+
+
+def test_the_fixed_part_is_proven_whatever_profiles_are_asked_for() -> None:
+    wrong = with_chain(compiled(), "eni-egress.eth0", lambda rules: rules[:1] + rules[2:])
+    assert not prove(specification(), wrong, []).holds
+    assert prove(specification(), compiled(), []).holds
+
+
+@pytest.mark.parametrize("internal", [(), ("docker0",), ("veth*",)], ids=["none", "one", "many"])
+def test_interfaces_of_the_instance_itself_pass(internal: tuple[str, ...]) -> None:
+    assert prove(specification(internal=internal), compiled(internal=internal)).holds
+    other = prove(specification(internal=(*internal, "br0")), compiled(internal=internal)).counterexample
+    assert other is not None
+    assert "at br0" in str(other)
+    assert "accept, as the instance's own business" in str(other)
+
+
+def test_an_interface_that_no_eni_has_may_not_be_judged() -> None:
+    """An element too many in the dispatch map."""
+    table, name = compiled(), dispatch_name(Direction.INGRESS)
+    entry = table.map[name]
+    more = replace(entry, elements=(*entry.elements, ("eth9", entry.elements[0][1])))
+    wrong = replace(table, maps=tuple(more if other is entry else other for other in table.maps))
+    found = prove(specification(), wrong).counterexample
+    assert found is not None
+    assert found.fields[Field.IIFNAME] == "eth9"
+
+
+def test_what_happens_while_an_eni_is_adopted_is_proven_though_no_element_is_there() -> None:
+    def drop_all(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        return rules[1:]
+
+    found = prove(specification(), with_chain(compiled(), MIDSTREAM, drop_all)).counterexample
+    assert found is not None
+    assert found.is_adopting
+    assert "when:     its ENI is being adopted" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda rules: (*rules[:-1], Rule((goto("egress"),))), "chains go in a circle"),
+        (lambda rules: (*rules[:-1], Rule((goto("nowhere"),))), "there is no chain nowhere"),
+    ],
+    ids=["circle", "no-chain"],
+)
+def test_a_table_that_the_kernel_would_refuse_is_refused(
+    change: Callable[[tuple[Rule, ...]], tuple[Rule, ...]], says: str
+) -> None:
+    proof = prove(specification(), with_chain(compiled(), "egress-entry", change))
+    assert not proof.holds
+    assert says in proof.problem
+    assert says in str(proof)
+
+
+def test_base_chains_stand_where_they_must() -> None:
+    table = compiled()
+    base = table.chain["ingress"]
+    assert base.hook is not None
+    moved = replace(base, hook=replace(base.hook, priority=-300))
+    wrong = replace(table, chains=tuple(moved if other is base else other for other in table.chains))
+    assert "base chains stand at" in prove(specification(), wrong).problem
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        (Match(Field.IP_FRAGMENT, (Range.of(0),)), "reads ip_fragment"),
+        (Count("no-such-counter"), "no counter no-such-counter"),
+        (VerdictMap(Field.L4PROTO, name="no-such-map"), "no map no-such-map"),
+        (Match(Field.TH_DPORT, (Range.of(53),)), "a port of a packet without ports"),
+        (Match(Field.L4PROTO, (Range(9, 6),)), "out of order"),
+        (VerdictMap(Field.L4PROTO, ((Range(6, 9), DROP), (Range(7, 7), DROP))), "out of order"),
+    ],
+    ids=["field", "counter", "map", "portless", "backwards", "overlap"],
+)
+def test_what_the_proof_does_not_know_is_refused(statement: Match | Count | VerdictMap, says: str) -> None:
+    def first(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        return (Rule((statement, DROP) if not isinstance(statement, VerdictMap) else (statement,)), *rules)
+
+    found = prove(specification(), with_chain(compiled(), "profile-ingress.sg-0", first)).counterexample
+    assert found is not None
+    assert says in found.problem
+    assert "problem:  chain profile-ingress.sg-0" in str(found)
+
+
+def test_a_packet_behind_an_authentication_header_marks_no_session() -> None:
+    """Else a rule that lets protocol 51 pass would open every port."""
+    wrong = with_chain(compiled(), "ingress-refuse", lambda rules: rules[1:])
+    found = prove(specification(), wrong).counterexample
+    assert found is not None
+    assert found.fields[Field.L4PROTO] == 51
+    assert found.chain == "ingress-refuse"
+
+
+def test_a_member_that_is_missing_is_found() -> None:
+    state = make_state(
+        [make_group("sg-0", ["ingress all from sg-1"]), make_group("sg-1")],
+        [make_eni("eni-a", "10.0.0.1", "sg-0"), make_eni("eni-b", "10.0.0.9 10.0.0.10", "sg-1")],
+    )
+    table = compile_policy(resolve(state, {"eni-a": "eth0"}, DEFAULTS), DEFAULTS)
+    missing: Key = 0x0A00000A
+    maps = tuple(replace(m, elements=tuple(e for e in m.elements if e[0] != missing)) for m in table.maps)
+    found = prove(Specification(state, {"eni-a": "eth0"}, DEFAULTS), replace(table, maps=maps)).counterexample
+    assert found is not None
+    assert "10.0.0.10" in str(found)
+    assert "expected: accept: rule ingress_all_from_sg-1 of sg-0" in str(found)
