@@ -11,8 +11,10 @@ policy is a longer list at the end of the path, never more look-ups and never a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import isqrt
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from math import isqrt, prod
 
 from sgdataplane.compiler.diagram import (
     DIMS,
@@ -71,11 +73,12 @@ class _Region:
 
 @dataclass
 class _Cutter:
-    """`at_once`: how many boxes are asked one by one, if enough cuts are left."""
+    """`at_once`: how many steps are taken one by one, if enough cuts are left. `cells` of all nodes, each once."""
 
     boxes: Boxes
     at_once: int
     cells: int = 0
+    _memo: dict[Hashable, Node] = field(default_factory=dict)
 
     def everything(self, subset: int) -> Node:
         """TooManyCellsError if there are too many, and less of them with a larger `at_once`."""
@@ -83,57 +86,95 @@ class _Cutter:
         return self._node(_Region(whole, subset, tuple(self.boxes.bounded(dim, subset) for dim in DIMS)), MAX_DEPTH)
 
     def _node(self, region: _Region, look_ups: int) -> Node:
+        """What is asked only of boxes that hold everywhere makes no difference: such regions share their node."""
         subset = _up_to(region.subset, ~region.undecided)
-        opens = [(some & subset).bit_count() for some in region.open]
-        if opens[Dim.PROTOCOL]:
-            return self._by_protocol(region, subset, look_ups)
-        if subset.bit_count() <= self.at_once or not look_ups or not any(opens):
-            self.cells += subset.bit_count()
-            return self._steps(region, subset)
+        opens = tuple(some & subset for some in region.open)
+        asked = tuple(interval for interval, some in zip(region.intervals, opens, strict=True) if some)
+        key = (subset, opens, asked, look_ups)
+        if key not in self._memo:
+            self._memo[key] = self._made(_Region(region.intervals, subset, opens), look_ups)
+        return self._memo[key]
+
+    def _made(self, region: _Region, look_ups: int) -> Node:
+        if region.open[Dim.PROTOCOL]:
+            return self._by_protocol(region, look_ups)
+        asked = [(index, self._conditions(region, index)) for index in bits(region.subset)]
+        steps = sum(_product(conditions) for _, conditions in asked)
+        if steps <= self.at_once or not look_ups or not any(region.open):
+            self.cells += steps
+            return self.boxes.steps(asked)
         if self.cells > self.boxes.max_cells:
             raise TooManyCellsError
-        return self._cut(region, subset, max(DIMS, key=lambda dim: opens[dim]), look_ups)
+        places: Counter[Dim] = Counter()
+        for _, conditions in asked:
+            places.update({dim: len(covered) for dim, covered in conditions})
+        return self._cut(region, max(places, key=lambda dim: (places[dim], dim)), look_ups)
 
-    def _steps(self, region: _Region, subset: int) -> Node:
-        asked = []
-        for index in bits(subset):
-            intervals = self.boxes.boxes[index].intervals
-            dims = [dim for dim in DIMS if region.open[dim] >> index & 1]
-            asked.append((index, [(dim, _inside(intervals[dim], region.intervals[dim])) for dim in dims]))
-        return self.boxes.steps(asked)
+    def _conditions(self, region: _Region, index: int) -> list[tuple[Dim, Intervals]]:
+        """What isn't known to hold of a box, as far as it lies in the region."""
+        intervals = self.boxes.boxes[index].intervals
+        dims = [dim for dim in DIMS if region.open[dim] >> index & 1]
+        return [(dim, _inside(intervals[dim], region.intervals[dim])) for dim in dims]
 
-    def _by_protocol(self, region: _Region, subset: int, look_ups: int) -> Node:
+    def _by_protocol(self, region: _Region, look_ups: int) -> Node:
         """Protocols are few and are always told apart, so that no port is asked of one that has none."""
-        pieces = self.boxes.pieces(Dim.PROTOCOL, subset)
+        pieces = self.boxes.pieces(Dim.PROTOCOL, region.subset)
         left = look_ups - (len(pieces) > MANY_PROTOCOLS)
-        return self._parts(Dim.PROTOCOL, region, [(interval, some, some) for interval, some in pieces], left)
+        return self._parts(Dim.PROTOCOL, region, [_Piece(interval, some, some) for interval, some in pieces], left)
 
-    def _cut(self, region: _Region, subset: int, dim: Dim, look_ups: int) -> Node:
-        """Cut one dimension into pieces with few enough boxes; what later cuts can't take off has to go now."""
-        most = self.at_once if look_ups == 1 else isqrt(self.at_once * subset.bit_count())
-        elsewhere = ~region.part(dim, region.intervals[dim], subset, -1).undecided
-        joined: list[tuple[Interval, int, int]] = []
-        for (first, last), covering in self.boxes.pieces(dim, subset, region.intervals[dim]):
+    def _cut(self, region: _Region, dim: Dim, look_ups: int) -> Node:
+        """Cut one dimension into pieces with few enough boxes; what later cuts can't take off has to go now.
+
+        Each box that begins or ends in a piece, and each of its intervals, is a step there."""
+        most = self.at_once if look_ups == 1 else isqrt(self.at_once * region.subset.bit_count())
+        elsewhere = ~region.part(dim, region.intervals[dim], region.subset, -1).undecided
+        joined: list[_Piece] = []
+        for interval, covering in self.boxes.pieces(dim, region.subset, region.intervals[dim]):
+            piece = _Piece(interval, covering, covering)
             if joined:
-                (start, _), anywhere, everywhere = joined[-1]
-                anywhere, everywhere = anywhere | covering, everywhere & covering
-                if _up_to(anywhere, everywhere & elsewhere).bit_count() <= most:
-                    joined[-1] = ((start, last), anywhere, everywhere)
+                both = joined[-1].and_next(piece)
+                steps = max(_up_to(both.anywhere, both.everywhere & elsewhere).bit_count(), both.cuts // 2)
+                if steps <= most:
+                    joined[-1] = both
                     continue
-            joined.append(((first, last), covering, covering))
+            joined.append(piece)
         return self._parts(dim, region, joined, look_ups - 1)
 
-    def _parts(self, dim: Dim, region: _Region, pieces: list[tuple[Interval, int, int]], look_ups: int) -> Node:
-        """`pieces`: intervals, with the boxes that are somewhere in it, and those that cover it."""
-        segments = [
-            (interval, self._node(region.part(dim, interval, anywhere, everywhere), look_ups))
-            for interval, anywhere, everywhere in pieces
-        ]
+    def _parts(self, dim: Dim, region: _Region, pieces: Sequence[_Piece], look_ups: int) -> Node:
+        segments: list[tuple[Interval, Node]] = []
+        for piece in pieces:
+            part = region.part(dim, piece.interval, piece.anywhere, piece.everywhere)
+            node = self._node(part, look_ups)
+            if segments and segments[-1][1] is node:
+                segments[-1] = ((segments[-1][0][0], piece.interval[1]), node)
+            else:
+                segments.append((piece.interval, node))
         return self.boxes.branch(dim, segments)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """An interval of one dimension, the boxes that are somewhere in it, those that cover it, and how often something
+    begins or ends inside."""
+
+    interval: Interval
+    anywhere: int
+    everywhere: int
+    cuts: int = 0
+
+    def and_next(self, other: _Piece) -> _Piece:
+        """Both, as one."""
+        interval = (self.interval[0], other.interval[1])
+        cuts = self.cuts + other.cuts + 1
+        return _Piece(interval, self.anywhere | other.anywhere, self.everywhere & other.everywhere, cuts)
 
 
 def _inside(covered: Intervals | None, whole: Interval) -> Intervals:
     return tuple(i for i in covered or () if i[0] <= whole[1] and i[1] >= whole[0])
+
+
+def _product(conditions: Sequence[tuple[Dim, Intervals]]) -> int:
+    return prod(len(covered) for _, covered in conditions)
 
 
 def _up_to(subset: int, certain: int) -> int:

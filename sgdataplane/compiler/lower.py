@@ -3,8 +3,9 @@
 Owns the shape below an ENI's chain (ruleset.md, "The decision, compiled"). Is given one profile at a time.
 Must not know hooks, epochs, or what the kernel holds now.
 
-Every chain below a profile's root is named by a hash of its rules: equal ones are one chain, and a name never
-changes its meaning, so an update adds new chains, turns to them in one step, and removes what nobody asks for.
+Chains that hold sets or maps without a name, and all below them, are named by a hash of their rules: equal ones are one
+chain, and a name never changes its meaning, so an update adds new chains, turns to them in one step, and removes what
+nobody asks for. Roots, far, kin and wide chains have stable names and change in place.
 """
 
 from __future__ import annotations
@@ -110,6 +111,12 @@ class Lowering:
         self.memo.parts[chain.name] = Part.of(chain)
         return self.keep(chain)
 
+    def look_up(self, prefix: str, asked: Field, targets: list[tuple[Range, str]]) -> str:
+        """Where to go with a value in one of these ranges, which cover all: different nodes may be equal chains."""
+        if all(target == targets[0][1] for _, target in targets):
+            return targets[0][1]
+        return self.content(prefix, _choose(asked, targets))
+
     def keep_known(self, name: str) -> None:
         """Keep a chain that a compile before has made, and all that it leads to."""
         if name in self.chains or (part := self.memo.part(name)) is None:
@@ -191,9 +198,7 @@ class _Far:
 
     def _segments(self, seen: _Seen, segments: Segments) -> str:
         targets = [(Range(*interval), seen.target(holding)) for interval, holding in segments]
-        if all(target == targets[0][1] for _, target in targets):
-            return targets[0][1]
-        return self._lowering.content("segments", _choose(self._field, targets))
+        return self._lowering.look_up("segments", self._field, targets)
 
 
 class _Seen:
@@ -257,7 +262,7 @@ class _Seen:
         asked = self._view.field(node.dim)
         if node.dim is Dim.PROTOCOL and len(targets) <= MANY_PROTOCOLS:
             return self._lowering.content("protocol", _one_by_one(asked, targets))
-        return self._lowering.content(node.dim.name.lower().replace("_", "-"), _choose(asked, targets))
+        return self._lowering.look_up(node.dim.name.lower().replace("_", "-"), asked, targets)
 
 
 def _one_by_one(asked: Field, targets: list[tuple[Range, str]]) -> tuple[Rule, ...]:

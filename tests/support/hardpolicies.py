@@ -3,7 +3,7 @@
 Owns what makes a policy hard. Is given a seed and the size. Must not know the compiler.
 
 Sizes are in the quota's terms (semantics.md section 5, profile `2026`): `rules` is what all groups of one ENI cost
-together, so a rule on a prefix list counts as often as the list may have entries. At 1,000 every policy here uses its
+together, so a rule on a list counts as often as the list may have entries. At 1,000 every policy here uses its
 whole quota. Even seeds speak IPv4 and odd ones IPv6; `typical`, `mixture`, `kinships` and `host` speak both.
 
 The ENIs that a policy is about are those whose ids begin with `eni-target`; the others are there as members.
@@ -19,6 +19,8 @@ from sgdataplane.model.state import (
     CloudState,
     Eni,
     GroupRef,
+    PortList,
+    PortListEntry,
     PrefixList,
     PrefixListEntry,
     PrefixListRef,
@@ -26,7 +28,7 @@ from sgdataplane.model.state import (
     SecurityGroup,
     SecurityGroupRule,
 )
-from sgdataplane.net.values import Address, Family, Prefix, Verdict
+from sgdataplane.net.values import Address, Family, PortRange, Prefix, Verdict
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.chooser import LAST_PORT, LAST_PRIORITY, Chooser, local_address, with_ids
 
@@ -120,6 +122,23 @@ def prefix_lists(seed: int, rules: int = QUOTA) -> CloudState:
     return _advanced(made, lists)
 
 
+def port_lists(seed: int, rules: int = QUOTA) -> CloudState:
+    """Three fifths of the quota for a list of scattered ports, which few rules of all fields at random use; a tenth of
+    the rules on a list without a port; the rest with ranges of their own."""
+    choose = Chooser.of("portlists", seed)
+    anchors = [choose.address() for _ in range(2)]
+    many = rules // 10
+    ports = sorted(choose.sample(range(1, LAST_PORT, 2), many))
+    lists = (
+        PortList("plp-many", many, tuple(PortListEntry(PortRange(port, port)) for port in ports)),
+        PortList("plp-none", 1, ()),
+    )
+    names = ["plp-many"] * 6 + ["plp-none"] * many + [""] * (rules - 7 * many)
+    made = [_five_tuple_rule(choose, anchors) for _ in names]
+    listed = [replace(r, port_range=None, port_list_id=n) if n else r for r, n in zip(made, names, strict=True)]
+    return replace(_advanced(listed), port_lists=lists)
+
+
 def mixture(seed: int, rules: int = QUOTA) -> CloudState:
     """All of these in one policy, in both families: basic groups with groups, lists and CIDR blocks as remotes."""
     choosers = [Chooser.of("mixture", seed, family) for family in Family]
@@ -177,6 +196,7 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
         "overlapping_ports": overlapping_ports,
         "five_tuple": five_tuple,
         "prefix_lists": prefix_lists,
+        "port_lists": port_lists,
         "mixture": mixture,
         "kinships": kinships,
         "host": host,

@@ -19,7 +19,9 @@ WHOLE_QUOTA = sorted(POLICIES.keys() - {"kinships"})
 def cost(state: CloudState, group: SecurityGroup) -> int:
     """Counted once more here, as semantics.md section 5 says it."""
     lists = (rule.remote for rule in group.rules if isinstance(rule.remote, PrefixListRef))
-    return len(group.rules) + sum(state.prefix_list[ref.prefix_list_id].max_entries - 1 for ref in lists)
+    entries = [state.prefix_list[ref.prefix_list_id].max_entries for ref in lists]
+    entries += [state.port_list[rule.port_list_id].max_entries for rule in group.rules if rule.port_list_id]
+    return len(group.rules) + sum(entries) - len(entries)
 
 
 def costs(state: CloudState) -> set[int]:

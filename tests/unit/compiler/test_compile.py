@@ -17,7 +17,7 @@ from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState, NicType, SecurityGroupRule
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import Field, Table, VerdictKind
+from sgdataplane.nft.ir import Field, Table, VerdictKind, VerdictMap
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import Profile, resolve
 from tests.support import gen, wire
@@ -153,3 +153,27 @@ def test_many_five_tuple_rules_stay_within_eight_look_ups() -> None:
         if packet.eni_id == "eni-a"
     )
     assert 5 <= worst <= 8
+
+
+def test_rules_on_a_list_without_ports_make_no_empty_map() -> None:
+    for seed in range(200):  # two of them did
+        table = compiled(_on_port_lists(random.Random(seed)))
+        asked = (s for chain in table.chains for rule in chain.rules for s in rule.statements)
+        assert all(one.entries or one.name for one in asked if isinstance(one, VerdictMap)), seed
+
+
+def _on_port_lists(chance: random.Random) -> CloudState:
+    own, remotes = ("", "10.0.0.1", "10.0.0.2", "10.0.0.0/31", "10.0.0.0/24"), ("0.0.0.0/0", "10.1.0.0/16")
+    rules = [
+        make_rule(
+            f"ingress tcp from {chance.choice(remotes)} {chance.choice(('drop', 'accept'))} {chance.randint(1, 4)}",
+            f"r{number}",
+            source_port_range=chance.choice(("", "1/5")),
+            narrowing=chance.choice(own),
+            port_list_id=chance.choice(("plp-none", "plp-none", "plp-one")),
+        )
+        for number in range(16)
+    ]
+    enis = [make_eni("eni-a", "10.0.0.1 10.0.0.2", "sg-a")]
+    lists = {"plp-none": "", "plp-one": "7/7"}
+    return make_state([make_group("sg-a", rules, advanced=True)], enis, port_lists=lists)
