@@ -5,13 +5,12 @@ Owns the order of the steps. Is given a resolved policy and the epoch. Must not 
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from sgdataplane.compiler import skeleton
+from sgdataplane.compiler.collection import no_collection
 from sgdataplane.compiler.eni import Link, eni_chain, errors_chain, shared_chains, timeouts
 from sgdataplane.compiler.lower import Lowering
 from sgdataplane.compiler.marks import LAST_EPOCH, MAX_LINKS
@@ -40,7 +39,7 @@ def compile_policy(
     """
     if len(policy.enis) > MAX_LINKS:
         raise LimitError("one namespace's ENIs", MAX_LINKS, len(policy.enis))
-    with _no_collection():
+    with no_collection():
         return with_epoch(_compiled(policy, options, memo or Memo()), epoch, secret)
 
 
@@ -60,18 +59,6 @@ def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
         _sorted([*lowering.counters.values(), *skeleton.fixed_counters()]),
         _sorted({timeout for link in links for timeout in link.timeouts}),
     )
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """A compile makes many small values and no cycles: looking for these would take two fifths of its time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _hook(

@@ -1,11 +1,12 @@
 """The heart: permissions in order -> a decision diagram over protocol, local side and ports.
 
-Owns the order "first match wins" and turns it into disjoint cells, so that below here no order matters.
+Owns the order "first match wins" and turns it into disjoint cells; where few boxes are left, they are asked one by one
+(`Steps`), in that order, which costs less than a look-up.
 Is given boxes (permissions without their remote), of which it takes any subset. Must not know nftables.
 
-A path through a diagram asks about each dimension at most once, whatever the number of boxes, and makes at most
-MAX_DEPTH look-ups: that is the bound on what one packet costs. Where few boxes are left, they are asked one by one
-(`Steps`), which costs less than a look-up. Equal sub-diagrams are one object.
+A path through a diagram asks about each dimension at most once, whatever the number of boxes. Where that takes more
+than MAX_DEPTH look-ups, or more cells than there may be, compiler/coarse.py makes another: that is the bound on what
+one packet costs. Equal branches are one object.
 
 Subsets are bit masks, bit i for box i, so that the strongest box of a subset is its lowest bit.
 """
@@ -19,7 +20,7 @@ from itertools import product
 
 from sgdataplane.policy.resolve import Cause, Interval
 
-MAX_DEPTH = 2  # look-ups on a path
+MAX_DEPTH = 2  # look-ups on a path of any diagram that is used
 MAX_STEPS = 8  # boxes asked one by one: some 15 ns each, a look-up takes 120
 MANY_PROTOCOLS = 8  # more of them are looked up
 

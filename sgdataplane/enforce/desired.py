@@ -21,13 +21,18 @@ from sgdataplane.policy.resolve import resolve
 
 @dataclass(frozen=True)
 class Desired:
-    """What a namespace is to obey: the state, and which interface carries which ENI (ENI id -> interface name)."""
+    """What a namespace is to obey: the state, and which interface carries which ENI (ENI id -> interface name).
+
+    Its table and what the compile left (`memo`) stay with it."""
 
     state: CloudState
     interfaces: Mapping[str, str]
     options: Options = DEFAULTS
     memo: list[Memo] = field(default_factory=list, init=False, compare=False, repr=False)
     _tables: dict[float, Table] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "interfaces", dict(self.interfaces))  # whatever the caller does to theirs later
 
     @property
     def is_whole(self) -> bool:

@@ -102,7 +102,10 @@ def apply(
 def _inventory(kernel: Kernel, desired: Desired, previous: Desired | None, settings: Settings) -> Inventory:
     """What the kernel holds: not read, where it certainly is what was applied last, or what is to be."""
     for known in () if settings.resync else (previous, desired):
-        if known is not None and known.is_whole and (found := kernel.trusted(known.table(settings.time_scale))):
+        if known is None or not known.is_whole:
+            continue
+        found = kernel.trusted(known.table(settings.time_scale, previous))
+        if found:
             return found
     return kernel.inventory(TABLE)
 

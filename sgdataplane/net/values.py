@@ -114,10 +114,6 @@ class Prefix:
     def last(self) -> int:
         return self.first | ((1 << (self.family_bits - self.length)) - 1)
 
-    @property
-    def is_single(self) -> bool:
-        return self.length == self.family_bits
-
     def __contains__(self, address: object) -> bool:
         return (
             isinstance(address, Address)

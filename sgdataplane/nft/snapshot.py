@@ -169,7 +169,7 @@ def read_trusted(netlink: Nfnetlink, table: Table) -> Inventory | None:
             for entry in table.maps
             if entry.lifetime and entry.key_type is KeyType.IFNAME
         }
-    except FileNotFoundError:
+    except (FileNotFoundError, KeyError, struct.error):  # no such map, or somebody's with other types
         return None
     if stamp is None or (stamp.digest, stamp.generation) != (stamp_of(table).digest, generation):
         return None

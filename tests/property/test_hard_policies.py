@@ -1,4 +1,5 @@
-"""Hard policies: no path of the compiled table asks for more than eight look-ups, and it says what decide() says.
+"""Hard policies: no path of the compiled table asks for more than eight look-ups, it is proven, and says what decide()
+says.
 
 Small sizes here; the whole quota, and the sets of 1,000 and 10,000 rules, are slow. Names have sizes and seeds in them.
 """
@@ -18,8 +19,10 @@ from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, Eni, SecurityGroupRule
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Address, Family, Prefix
-from sgdataplane.nft.ir import Table
+from sgdataplane.nft.ir import Table, VerdictMap
 from sgdataplane.policy.resolve import interfaces_of, resolve
+from sgdataplane.proof.prove import prove
+from sgdataplane.proof.specification import Specification
 from tests.property.test_compile_equals_decide import EPOCH, JUDGED, SECRET, check_opening, check_reply, is_answerable
 from tests.support import gen
 from tests.support.classbench import classbench
@@ -29,6 +32,7 @@ from tests.support.lookups import most_lookups
 
 MOST_LOOKUPS = 8  # DESIGN.md section 1
 MOST_SETS = 5
+MOST_STEPS = 32  # of 100 rules
 SMALL, TINY = 100, 30
 PACKETS, MANY_PACKETS = 300, 200
 IFNAME = "eth0"
@@ -132,6 +136,27 @@ def test_sets_before_the_profile_add_a_fixed_number_of_look_ups(name: str) -> No
     assert path.lookups <= MOST_LOOKUPS + MOST_SETS, path
 
 
+@pytest.mark.parametrize("name", SMALL_POLICIES)
+def test_lists_are_short_and_no_map_is_empty(name: str) -> None:
+    _, table = small(name)
+    assert max(len(chain.rules) for chain in table.chains if chain.hook is None) <= MOST_STEPS
+    maps = [s for chain in table.chains for rule in chain.rules for s in rule.statements if isinstance(s, VerdictMap)]
+    assert all(entry.entries or entry.name for entry in maps)
+
+
+def check_proof(state: CloudState, table: Table) -> None:
+    """Of the first target's namespace."""
+    proof = prove(Specification(state, interfaces_of(state, targets(state)[0]), DEFAULTS), table)
+    print(proof)
+    assert proof.holds
+    assert proof.chains <= len(table.chains)
+
+
+@pytest.mark.parametrize("name", SMALL_POLICIES)
+def test_table_is_proven(name: str) -> None:
+    check_proof(*small(name))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE_POLICIES)
 def test_whole_quota_keeps_the_bound_and_agrees_with_decide(name: str) -> None:
@@ -140,3 +165,4 @@ def test_whole_quota_keeps_the_bound_and_agrees_with_decide(name: str) -> None:
     check_packets(state, table, name, MANY_PACKETS)
     path = most_lookups(table, with_sets=False)
     assert path.lookups <= MOST_LOOKUPS, path
+    check_proof(state, table)
