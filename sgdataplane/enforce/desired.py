@@ -17,18 +17,22 @@ from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, ConnectionTracking
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import resolve
+from sgdataplane.proof.known import Known
+from sgdataplane.proof.prove import require_proof
+from sgdataplane.proof.specification import Specification
 
 
 @dataclass(frozen=True)
 class Desired:
     """What a namespace is to obey: the state, and which interface carries which ENI (ENI id -> interface name).
 
-    Its table and what the compile left (`memo`) stay with it."""
+    Its table, what the compile left (`memo`) and what is proven of it (`known`) stay with it."""
 
     state: CloudState
     interfaces: Mapping[str, str]
     options: Options = DEFAULTS
     memo: list[Memo] = field(default_factory=list, init=False, compare=False, repr=False)
+    known: list[Known] = field(default_factory=list, init=False, compare=False, repr=False)
     _tables: dict[float, Table] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -48,6 +52,14 @@ class Desired:
             self.memo[:] = [memo]
         return self._tables[time_scale]
 
+    def prove(self, time_scale: float = 1.0, previous: Desired | None = None) -> None:
+        """ProofError unless the table does what the state says, for every packet. `previous`: what is proven of it, and
+        is the same here, isn't proven again."""
+        known = [*self.known, *(previous.known if previous is not None else ())]
+        specification = Specification(self.state, self.interfaces, self.options)
+        proof = require_proof(specification, self.table(time_scale, previous), next(iter(known), None))
+        self.known[:] = [] if proof.known is None else [proof.known]
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -58,6 +70,7 @@ class Settings:
     adoption_window: seconds for which TCP of no known session is judged instead of dropped when an ENI sends it that is
     protected for the first time, so that what it has running goes on; 0: never.
     fence: drop what the instance sends past the policy, through packet sockets (compiler/fence.py).
+    prove: enforce a table only if it is proven to do what the state says (proof/).
     """
 
     on_change: Literal["revoke", "keep"] = "revoke"
@@ -65,6 +78,7 @@ class Settings:
     resync: bool = False
     adoption_window: float = DEFAULT_WINDOW_MS / 1000
     fence: bool = True
+    prove: bool = True
 
 
 @dataclass(frozen=True, slots=True)

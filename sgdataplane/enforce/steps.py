@@ -7,7 +7,7 @@ Must not know nft syntax, how a policy is compiled, or where the namespace came 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from sgdataplane.compiler.compile import with_adoption, with_epoch
@@ -20,7 +20,7 @@ from sgdataplane.enforce.run import run
 from sgdataplane.host import netns
 from sgdataplane.host.timeouts import set_timeouts
 from sgdataplane.net.values import Direction, Prefix
-from sgdataplane.nft.delta import plan
+from sgdataplane.nft.delta import Plan, plan
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel, LibnftKernel
 from sgdataplane.nft.snapshot import Inventory, Stamp, stamp_of
@@ -34,7 +34,7 @@ def enforce(
     `previous` is what was enforced before, if the caller knows: then only what differs is changed. Without it, or if
     anybody else has touched nftables there since, all rules are written anew, which loses no packet either.
     Applying the same twice changes nothing. KernelError: refused, and the kernel is as it was. UnsupportedError: it
-    has no egress hook for the fence.
+    has no egress hook for the fence, or can't list TCP sockets (tcp_diag). ProofError: the compiled table is wrong.
     """
     started = time.monotonic()
     with LibnftKernel(namespace) as kernel:
@@ -49,29 +49,30 @@ def apply(
 ) -> ApplyReport:
     """enforce() on given doors; the namespace's timeouts are not its business.
 
-    1 what the kernel holds   2 compile   3 choose the epoch   4 take it off sessions that carry it from long ago
-    5 plan   6 run, waiting between the steps until no packet is on its way
+    1 what the kernel holds   2 compile, and prove   3 choose the epoch   4 take it off sessions that carry it from long
+    ago   5 plan   6 run, waiting between the steps until no packet is on its way
     The fence goes up after the table that marks what may pass it, and once that is there, changes before it: what
     comes to an interface that is new passes neither.
     """
     started = time.monotonic()
     inventory = _inventory(kernel, desired, previous, settings)
+    table = desired.table(settings.time_scale, previous)
+    if settings.prove:
+        desired.prove(settings.time_scale, previous)
     fence = wanted_fence(kernel, inventory.stamp, desired, settings)
     is_fence_first = not fence.ifnames or (inventory.stamp is not None and inventory.stamp.secret == fence.secret)
     plans = [put_in(kernel, inventory, fence)] if is_fence_first else []
     if any(steps.changes for steps in plans):
         inventory = kernel.inventory(TABLE)
     stamp = usable(inventory.stamp)
-    table = desired.table(settings.time_scale, previous)
     on_change = settings.on_change if _is_same_links(inventory, previous, desired) else "revoke"
     epoch = choose_epoch(stamp, stamp_of(table).digest, on_change)
-    held = None if settings.resync else _held(stamp, table, previous, settings.time_scale)
     retire(kernel, sessions, stamp, epoch)
     adopting = _newcomers(inventory, table) if settings.adoption_window else ()
     wanted = with_epoch(table, epoch, fence.secret)
     if adopting:
         wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
-    steps = plan(held, inventory, wanted)
+    steps = plan(_held(stamp, table, previous, settings), inventory, wanted)
     # Now, since conntrack begins to work with the first rules that ask it, and takes who speaks first for the opener.
     seeded = sessions.seed(_addresses(desired, adopting)) if adopting else 0
     leftover = run(kernel, steps, is_live=inventory.exists)
@@ -82,20 +83,28 @@ def apply(
     if not is_fence_first:
         kernel.settle()
         plans.append(put_in(kernel, kernel.inventory(TABLE), fence))
-    changes = [change for entry in (steps, *plans) for change in entry.changes]
-    return ApplyReport(
-        epoch,
-        sum(len(change.stage) for change in changes),
-        sum(len(change.switch) for change in changes),
-        sum(len(change.sweep) for change in changes),
-        time.monotonic() - started,
-        steps.is_refill,
-        settings.time_scale,
+    return replace(
+        _counted(epoch, [steps, *plans], settings),
+        seconds=time.monotonic() - started,
         leftover=leftover,
         adopting=adopting,
         adoption_window=settings.adoption_window if adopting else 0.0,
         seeded=seeded,
         fenced=fence.ifnames,
+    )
+
+
+def _counted(epoch: int, plans: Sequence[Plan], settings: Settings) -> ApplyReport:
+    """The operations of plans, the policy's first."""
+    changes = [change for steps in plans for change in steps.changes]
+    return ApplyReport(
+        epoch,
+        staged=sum(len(change.stage) for change in changes),
+        switched=sum(len(change.switch) for change in changes),
+        swept=sum(len(change.sweep) for change in changes),
+        is_refill=plans[0].is_refill,
+        time_scale=settings.time_scale,
+        seconds=0.0,
     )
 
 
@@ -128,15 +137,15 @@ def _is_same_links(inventory: Inventory, previous: Desired | None, desired: Desi
     return is_known and inventory.ifnames == frozenset(desired.interfaces.values())
 
 
-def _held(stamp: Stamp | None, table: Table, previous: Desired | None, time_scale: float) -> Table | None:
+def _held(stamp: Stamp | None, table: Table, previous: Desired | None, settings: Settings) -> Table | None:
     """The table that the kernel should hold: the same policy has the same table but for the epoch."""
-    if stamp is None:
+    if stamp is None or settings.resync:
         return None
     if stamp.digest == stamp_of(table).digest:
         return with_epoch(table, stamp.epoch, stamp.secret)
     if previous is None or not previous.is_whole:
         return None
-    return with_epoch(previous.table(time_scale), stamp.epoch, stamp.secret)
+    return with_epoch(previous.table(settings.time_scale), stamp.epoch, stamp.secret)
 
 
 def remove(namespace: str) -> bool:

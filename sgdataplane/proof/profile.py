@@ -84,7 +84,8 @@ class ProfileCheck:
     """`carriers`: the ENIs with this profile, and their interfaces; `roots`: the chains that it begins with.
     `is_strict`: all packets, not only those that have addresses with which they come to one of the carriers' rules.
 
-    `cells`, `classes`, `chains`: what was compared so far, classes of far addresses, and chains that were read.
+    `cells`, `classes`, `chains`, `maps`: what was compared so far, classes of far addresses, chains and maps that were
+    read.
     """
 
     state: CloudState
@@ -96,6 +97,7 @@ class ProfileCheck:
     cells: int = 0
     classes: int = 0
     chains: set[str] = field(default_factory=set)
+    maps: set[str] = field(default_factory=set)
     sides: dict[tuple[Direction, Family], Side] = field(default_factory=dict)
 
     def check(self, kinships: Kinships) -> None:
@@ -125,6 +127,7 @@ class ProfileCheck:
         """Of far addresses at one hook; with each, what holds for the rules of each view."""
         cuts = [cut for program in programs for cut in program.far_cuts]
         maps = {name for program in programs for name in program.far_maps}
+        self.maps |= maps
         sides = [self.sides[view.direction, view.family] for view in views]
         return far_classes(kinships, sides, self.table, cuts, maps)
 

@@ -12,7 +12,7 @@ from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.marks import LAST_EPOCH
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import ALL_EPOCHS, SECOND_HALF, Desired, Settings, apply
-from sgdataplane.errors import KernelError, UnsupportedError
+from sgdataplane.errors import KernelError, ProofError, UnsupportedError
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import plan
@@ -197,6 +197,20 @@ def test_refused_before_it_is_in_force_leaves_everything_as_it_was(step: str, pr
     assert kernel.table(TABLE) == before
     assert apply(kernel, Sessions(kernel), TWO, previous, REVOKE).changed
     assert kernel.table(TABLE).chains == with_epoch(TWO.table(), 2).chains
+
+
+@pytest.mark.parametrize("previous", [ONE, None], ids=["known", "unknown"])
+def test_wrong_compile_is_refused_with_the_packet_and_nothing_is_changed(previous: Desired | None) -> None:
+    wrong = policy("ingress tcp 24/24 from 0.0.0.0/0")
+    wrong._tables[1.0] = TWO.table()
+    kernel = FakeKernel()
+    apply(kernel, Sessions(kernel), ONE, None, REVOKE)
+    before, generation = kernel.table(TABLE), kernel.generation
+    with pytest.raises(ProofError) as caught:
+        apply(kernel, Sessions(kernel), wrong, previous, REVOKE)
+    assert "ingress at eth0: protocol tcp" in caught.value.difference
+    assert (kernel.table(TABLE), kernel.generation) == (before, generation)
+    assert apply(kernel, Sessions(kernel), wrong, previous, Settings(prove=False)).changed
 
 
 @pytest.mark.parametrize("turn", [3, 4, 5], ids=["sweep", "second-stage", "second-switch"])

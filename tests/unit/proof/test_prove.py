@@ -16,7 +16,7 @@ from sgdataplane.nft.ir import DROP, Chain, Count, Field, Key, Match, Range, Rul
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import prove, require_proof
 from sgdataplane.proof.specification import Specification
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.builders import make_eni, make_group, make_rule, make_state
 
 RULES = ["ingress tcp 443/443 from 203.0.113.0/24", "ingress tcp 1/1000 from 203.0.113.0/28 drop"]
 STATE = make_state(
@@ -85,17 +85,31 @@ def test_who_needs_a_proof_gets_an_error_that_is_a_bug_of_ours() -> None:
     assert require_proof(specification(), compiled()).holds
 
 
-def test_only_the_profiles_asked_for_are_proven() -> None:
-    wrong = without_leaf(compiled())
-    assert prove(specification(), wrong, ["eni-b"]).holds
-    assert prove(specification(), wrong, ["eni-b"]).profiles == 1
-    assert not prove(specification(), wrong, ["eni-a"]).holds
+def test_what_is_proven_and_stays_is_not_proven_again() -> None:
+    first = prove(specification(), compiled())
+    again = prove(specification(), compiled(), first.known)
+    assert again.holds
+    assert (first.profiles, again.profiles, again.cells) == (2, 0, 0)
+    assert again.known == first.known
 
 
-def test_the_fixed_part_is_proven_whatever_profiles_are_asked_for() -> None:
-    wrong = with_chain(compiled(), "eni-egress.eth0", lambda rules: rules[:1] + rules[2:])
-    assert not prove(specification(), wrong, []).holds
-    assert prove(specification(), compiled(), []).holds
+def test_a_changed_profile_is_proven_again_and_no_other() -> None:
+    known = prove(specification(), compiled()).known
+    state = specification().state
+    group, other = state.security_groups
+    group = replace(group, rules=(*group.rules, make_rule("ingress gre from 192.0.2.0/24")))
+    wanted = replace(specification(), state=replace(state, security_groups=(group, other)))
+    table = compile_policy(resolve(wanted.state, wanted.interfaces, DEFAULTS), DEFAULTS)
+    assert prove(wanted, table, known).holds
+    assert prove(wanted, table, known).profiles == 1
+    assert not prove(wanted, compiled(), known).holds, "the state has changed, and the table has not"
+
+
+@pytest.mark.parametrize("chain", ["eni-egress.eth0", "egress-entry", "ingress-refuse", "profile-ingress.sg-0"])
+def test_a_wrong_table_is_refused_whatever_was_proven_before(chain: str) -> None:
+    known = prove(specification(), compiled()).known
+    assert not prove(specification(), with_chain(compiled(), chain, lambda rules: rules[1:]), known).holds
+    assert not prove(specification(), without_leaf(compiled()), known).holds
 
 
 @pytest.mark.parametrize("internal", [(), ("docker0",), ("veth*",)], ids=["none", "one", "many"])
