@@ -14,6 +14,7 @@ from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.skeleton import DEFAULT_WINDOW_MS
 from sgdataplane.host.timeouts import scaled
 from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState, ConnectionTracking
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import resolve
@@ -26,11 +27,17 @@ from sgdataplane.proof.specification import Specification
 class Desired:
     """What a namespace is to obey: the state, and which interface carries which ENI (ENI id -> interface name).
 
+    `placement` host: the namespace is that of a VPC's router, the interfaces are the host ends of all ENIs of this VPC
+    that this host has, and `uplinks` those that lead to other hosts and outside; an interface that is neither passes
+    nothing.
+
     Its table, what the compile left (`memo`) and what is proven of it (`known`) stay with it."""
 
     state: CloudState
     interfaces: Mapping[str, str]
     options: Options = DEFAULTS
+    placement: Placement = Placement.INSTANCE
+    uplinks: tuple[str, ...] = ()
     memo: list[Memo] = field(default_factory=list, init=False, compare=False, repr=False)
     known: list[Known] = field(default_factory=list, init=False, compare=False, repr=False)
     _tables: dict[float, Table] = field(default_factory=dict, init=False, compare=False, repr=False)
