@@ -36,7 +36,9 @@ def register(verbs: Subparsers) -> None:
 def _register_changes(actions: Subparsers) -> None:
     up = _add(actions, "up", run_up, "build a lab from a state, with its policy in force")
     up.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
-    up.add_argument("--placement", choices=("instance",), default="instance", help="where the policy is enforced")
+    where = "where the policy is enforced: in the instances' namespaces, or in their VPC's router's"
+    up.add_argument("--placement", choices=("instance", "host"), default="instance", help=where)
+    up.add_argument("--hosts", type=_hosts, default=1, metavar="N", help="spread each VPC over N hosts (default: 1)")
     up.add_argument(
         "--external",
         nargs="+",
@@ -84,6 +86,14 @@ def _positive(text: str) -> float:
     return value
 
 
+def _hosts(text: str) -> int:
+    from sgdataplane.lab.routers import MAX_HOSTS
+
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_HOSTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_HOSTS}")
+    return int(text)
+
+
 def _usage(arguments: argparse.Namespace, parse: Callable[[], T]) -> T:
     """What `parse` returns; what it refuses is a mistake in the command line."""
     from sgdataplane.errors import LabError
@@ -109,7 +119,10 @@ def run_up(arguments: argparse.Namespace) -> int:
     from sgdataplane.statefile import load
 
     record = replace(
-        manage.default_record(arguments.name), placement=arguments.placement, time_scale=arguments.time_scale
+        manage.default_record(arguments.name),
+        placement=arguments.placement,
+        time_scale=arguments.time_scale,
+        hosts=arguments.hosts,
     )
     if arguments.external:
         record = replace(record, externals=tuple(tuple(host.split(",")) for host in arguments.external))
@@ -135,9 +148,10 @@ def run_apply(arguments: argparse.Namespace) -> int:
 
 
 def _counted(enforce: Enforcer, progress: Progress) -> Enforcer:
-    """The same enforcer, which shows how many instances are done."""
+    """The same enforcer, which shows how many namespaces are done."""
 
     def enforce_and_count(request: EnforceRequest) -> None:
+        progress.expect(request.total)
         enforce(request)
         progress.advance()
 
@@ -158,7 +172,7 @@ def run_down(arguments: argparse.Namespace) -> int:
 
 
 def run_status(arguments: argparse.Namespace) -> int:
-    """Say who is where; on stderr, what keeps instances from doing what the policy says."""
+    """Say who is where; on stderr, what keeps the policy from being done."""
     _require_root(arguments)
     from sgdataplane.lab import manage, report
     from sgdataplane.lab.health import read_health
@@ -178,10 +192,10 @@ def _complain(health: Mapping[str, Health]) -> None:
 
     log = UseLog()
     with log_shown():
-        for node, found in health.items():
-            log.note(node, found.use)
+        for name, found in health.items():
+            log.note(name, found.use)
             for user in found.mark_users:
-                warn(f"{node}: {user.complaint}")
+                warn(f"{name}: {user.complaint}")
 
 
 def run_exec(arguments: argparse.Namespace) -> int:

@@ -100,6 +100,10 @@ class Progress:
         self._next_draw = clock() + QUIET_SECONDS
         self._drawn = False
 
+    def expect(self, total: int) -> None:
+        """Says anew how many steps there are in all."""
+        self._total = total
+
     def advance(self, steps: int = 1) -> None:
         """Counts `steps` more as done."""
         self._done += steps

@@ -36,7 +36,7 @@ from sgdataplane.cli.command import Exit, Subparsers, require_root
 if TYPE_CHECKING:
     from sgdataplane.host.conntrack import Traffic
     from sgdataplane.lab.manage import Lab
-    from sgdataplane.lab.topology import Node
+    from sgdataplane.lab.parts import Node
     from sgdataplane.model.semantics import Decision
     from sgdataplane.net.values import Address, Prefix, Protocol
     from sgdataplane.observe.selection import Selection

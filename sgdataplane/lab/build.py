@@ -17,8 +17,9 @@ from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Link, Links, sync
 from sgdataplane.lab import names
 from sgdataplane.lab.marks import mark_arrivals
+from sgdataplane.lab.parts import NetnsPlan, Veth
 from sgdataplane.lab.processes import end_processes
-from sgdataplane.lab.topology import NetnsPlan, Topology, Veth
+from sgdataplane.lab.topology import Topology
 from sgdataplane.net.values import Prefix
 
 READY_DEADLINE_S = 10.0
@@ -49,7 +50,13 @@ SYSCTLS = {
     "external": QUIET,
     # replies, the kernel's own included, leave by the interface that the session came in by
     "marked_external": QUIET | {"ipv4/fwmark_reflect": "1", "ipv4/tcp_fwmark_accept": "1", "ipv6/fwmark_reflect": "1"},
-    "router": QUIET | {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/default/forwarding": "1"},
+    "router": QUIET
+    | {
+        "ipv4/ip_forward": "1",
+        "ipv6/conf/all/forwarding": "1",
+        "ipv6/conf/default/forwarding": "1",
+        "ipv4/conf/default/proxy_arp": "1",  # so that a node may think that its subnet is on the link
+    },
 }
 
 
@@ -141,12 +148,11 @@ def _remove_stale_links(topology: Topology, door: dict[str, Links]) -> tuple[int
     ends = {(name, link.ifname): link for name, links in door.items() for link in links.links()}
 
     def is_intact(veth: Veth) -> bool:
-        near = ends.get((veth.router_netns, veth.router_ifname))
-        far = ends.get((veth.node_netns, veth.node_ifname))
+        near, far = (ends.get(end) for end in veth.ends)
         return bool(near and far and near.alias == far.alias == veth.mark and veth.mac in ("", far.mac))
 
     intact = {veth: is_intact(veth) for veth in topology.veths}
-    wanted = {(veth.router_netns, veth.router_ifname) for veth in topology.veths if intact[veth]}
+    wanted = {end for veth in topology.veths if intact[veth] for end in veth.ends}
     routers = {router.netns for router in topology.routers}
     stale = [key for key, link in ends.items() if key[0] in routers and link.kind == VETH and key not in wanted]
     for name, ifname in stale:

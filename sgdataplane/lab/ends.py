@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from sgdataplane.errors import LabError
 from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.parts import Interface, Node
 from sgdataplane.lab.probe import End, Probe, Service
-from sgdataplane.lab.topology import Interface, Node
 from sgdataplane.net.values import ICMP, ICMPV6, Address, Family
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import sgdataplane
 from sgdataplane.errors import LabError
 from sgdataplane.lab.agent import MAX_LINE
-from sgdataplane.lab.topology import GATEWAYS, Node
+from sgdataplane.lab.parts import Node
+from sgdataplane.lab.routers import GATEWAYS
 from sgdataplane.net.values import Family
 
 START_S = 20.0

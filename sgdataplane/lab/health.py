@@ -1,4 +1,4 @@
-"""What keeps the instances of a lab from doing what the policy says: full conntrack tables, others who use the mark.
+"""What keeps a lab from doing what its policy says: full conntrack tables, others who use the mark.
 
 Owns the JSON keys. Is given a lab. Must not know how either is read.
 """
@@ -15,21 +15,21 @@ from sgdataplane.observe.markusers import MarkUser, read_mark_users
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One instance's."""
+    """One namespace's."""
 
     use: TableUse
     mark_users: tuple[MarkUser, ...] = ()
 
     def as_json(self) -> dict[str, object]:
-        """Keys of an instance in `lab status --json`."""
+        """Keys of an instance, or of a router, in `lab status --json`."""
         return {"conntrack": self.use.as_json(), "mark_users": [asdict(user) for user in self.mark_users]}
 
 
 def read_health(lab: Lab) -> dict[str, Health]:
-    """Of each instance, by its node's name. HostError if a namespace is gone or the kernel refuses."""
+    """Of each namespace where policy is enforced, by the name of its instance or router. HostError if one is gone or
+    the kernel refuses."""
     found = {}
-    for node in lab.topology.nodes:
-        if node.is_instance:
-            with netns.inside(node.netns):
-                found[node.name] = Health(read_table_use(), read_mark_users())
+    for entry in lab.enforced:
+        with netns.inside(entry.netns):
+            found[entry.name] = Health(read_table_use(), read_mark_users())
     return found

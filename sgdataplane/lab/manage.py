@@ -15,25 +15,37 @@ from sgdataplane.errors import LabError, SgDataplaneError
 from sgdataplane.host import netns
 from sgdataplane.lab import build
 from sgdataplane.lab.interrupts import interrupts_held
+from sgdataplane.lab.parts import Node, Router
 from sgdataplane.lab.record import CHANGING, LabFolder, LabRecord, lab_names
-from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Node, Topology, plan
+from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Topology, plan
 from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
 
 
 @dataclass(frozen=True, slots=True)
 class EnforceRequest:
-    """One instance whose policy is to be put in force: its ENIs and their interfaces, also of those yet to come.
-    `former` is what was in force there; None at first."""
+    """One namespace where policy is to be put in force: its ENIs and their interfaces, also of those yet to come.
+    `former` is what was in force there; None at first. `total`: how many namespaces are asked for with this one."""
 
     netns: str
     wanted: Desired
     former: Desired | None
     time_scale: float
+    total: int = 1
 
 
 Enforcer = Callable[[EnforceRequest], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """A namespace where policy is enforced: an instance's or a router's, by placement. `name` is that one's."""
+
+    name: str
+    netns: str
+    desired: Desired
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +58,29 @@ class Lab:
     options: Options = DEFAULTS
 
     @property
+    def placement(self) -> Placement:
+        return Placement(self.record.placement)
+
+    @property
+    def enforced(self) -> tuple[Enforced, ...]:
+        """All namespaces where policy is enforced, with what each is to obey."""
+        if self.placement is Placement.HOST:
+            return tuple(self._at_router(router) for router in self.topology.routers)
+        return tuple(self._at_instance(node) for node in self.topology.nodes if node.is_instance)
+
+    def _at_instance(self, node: Node) -> Enforced:
+        carried = {end.eni_id: end.ifname for end in node.interfaces}
+        return Enforced(node.name, node.netns, Desired(self.state, carried, self.options))
+
+    def _at_router(self, router: Router) -> Enforced:
+        carried = {end.eni_id: end.router_ifname for end in self.topology.ends_at(router) if end.eni_id}
+        uplinks = self.topology.uplinks(router)
+        return Enforced(router.name, router.netns, Desired(self.state, carried, self.options, Placement.HOST, uplinks))
+
+    @property
     def desired(self) -> dict[str, Desired]:
-        """Namespace of each instance -> what it is to obey."""
-        return {
-            node.netns: Desired(self.state, {end.eni_id: end.ifname for end in node.interfaces}, self.options)
-            for node in self.topology.nodes
-            if node.is_instance
-        }
+        """Namespace -> what it is to obey."""
+        return {entry.netns: entry.desired for entry in self.enforced}
 
     def find_node(self, name: str) -> Node:
         """A node by its name or its instance's name. LabError if there is none, with those there are."""
@@ -155,7 +183,7 @@ def look(name: str) -> Lab:
 
 def make_lab(record: LabRecord, state: CloudState) -> Lab:
     """What a record and a state make together. LabError if they can't."""
-    return Lab(record, state, plan(record.name, state, parse_externals(record.externals)))
+    return Lab(record, state, plan(record.name, state, parse_externals(record.externals), record.hosts))
 
 
 def default_record(name: str) -> LabRecord:
@@ -204,7 +232,9 @@ def _build(record: LabRecord, wanted: Lab, former: Lab | None, enforce: Enforcer
     earlier = former.desired if former else {}
 
     def put_policy_in_force() -> None:
-        for netns_name, desired in wanted.desired.items():
-            enforce(EnforceRequest(netns_name, desired, earlier.get(netns_name), record.time_scale))
+        asked = wanted.desired
+        for netns_name, desired in asked.items():
+            former_one = earlier.get(netns_name)
+            enforce(EnforceRequest(netns_name, desired, former_one, record.time_scale, len(asked)))
 
     build.reconcile(wanted.topology, record.namespaces, put_policy_in_force)

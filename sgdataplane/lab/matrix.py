@@ -14,8 +14,8 @@ from sgdataplane.lab.ends import in_family, pairs_of_ends
 from sgdataplane.lab.expect import Cell, expect
 from sgdataplane.lab.fleet import Fleet, run_fleet
 from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.parts import Node
 from sgdataplane.lab.probe import Probe, Service, observe
-from sgdataplane.lab.topology import Node
 
 AT_ONCE = 64
 

@@ -32,6 +32,16 @@ def netns_of(lab: str, node: str) -> str:
     return f"{lab}-{node}"
 
 
+def router_name(vpc_id: str, host: int) -> str:
+    """The router of a VPC on one of the lab's hosts, which are counted from 1."""
+    return vpc_id if host == 1 else f"{vpc_id}.host{host}"
+
+
+def uplink_ifname(host: int) -> str:
+    """A router's interface that leads to another host."""
+    return f"host{host}"
+
+
 def external_node(address: Address) -> str:
     """`ext-198.51.100.7`, `ext-2001-db8-ffff--7`: file names everywhere, even where a colon is none."""
     return "ext-" + str(address).replace(":", "-")

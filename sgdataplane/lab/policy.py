@@ -1,4 +1,4 @@
-"""How a lab's instances get their policy: the product's own enforcement, asked once per namespace.
+"""How a lab gets its policy: the product's own enforcement, asked once per namespace where it is enforced.
 
 Owns the way from the lab's request to it. Must not know how policy is compiled.
 """
@@ -10,7 +10,7 @@ from sgdataplane.lab.manage import EnforceRequest
 
 
 def enforce_policy(request: EnforceRequest) -> None:
-    """Put one instance's policy in force. KernelError if refused: then nothing changed there.
+    """Put one namespace's policy in force. KernelError if refused: then nothing changed there.
 
     There is nothing to adopt: an ENI of a lab has its policy before it has a link (build.reconcile).
     """

@@ -19,6 +19,7 @@ from typing import IO
 
 from sgdataplane.errors import LabError
 from sgdataplane.lab import names
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native, load
 
@@ -32,15 +33,17 @@ CHANGING, UP = "changing", "up"
 @dataclass(frozen=True, slots=True)
 class LabRecord:
     """`phase` is `changing` while a verb works, and stays so if it dies. `namespaces`: all that may exist by now.
-    `state_file` is the name of the applied state's file, empty before the first was in force."""
+    `state_file` is the name of the applied state's file, empty before the first was in force. `hosts`: over how many
+    of them each VPC is spread."""
 
     name: str
     externals: tuple[tuple[str, ...], ...]
     namespaces: tuple[str, ...]
     phase: str = CHANGING
     state_file: str = ""
-    placement: str = "instance"
+    placement: str = Placement.INSTANCE.value
     time_scale: float = 1.0
+    hosts: int = 1
 
     @property
     def is_up(self) -> bool:

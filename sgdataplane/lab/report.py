@@ -11,8 +11,8 @@ from sgdataplane.cli.output import paint, render_table
 from sgdataplane.lab.expect import Cell, cell_as_json, explain_cell, rule_text
 from sgdataplane.lab.health import Health
 from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.parts import Interface, Node, Router
 from sgdataplane.lab.probe import End
-from sgdataplane.lab.topology import Interface, Node
 from sgdataplane.net.values import ICMP, ICMPV6, Family
 
 SHORT = {"accept": "A", "drop": "-", "unknown": "?"}
@@ -20,20 +20,32 @@ COLOURS = {"accept": "green", "drop": "dim"}
 
 
 def status_as_json(lab: Lab, health: Mapping[str, Health]) -> dict[str, object]:
-    """The keys of cli.md, and of each instance (node name -> health) how it is."""
+    """The keys of cli.md, and of each instance or router where policy is enforced (name -> health) how it is."""
     return {
         "name": lab.record.name,
         "placement": lab.record.placement,
         "time_scale": lab.record.time_scale,
         "nodes": {node.name: _node_as_json(node, health.get(node.name)) for node in lab.topology.nodes},
-        "vpcs": {router.vpc_id: {"netns": router.netns} for router in lab.topology.routers},
+        "vpcs": {vpc_id: _vpc_as_json(found, health) for vpc_id, found in lab.topology.routers_of_vpc.items()},
     }
 
 
 def _node_as_json(node: Node, health: Health | None) -> dict[str, object]:
     interfaces = [_interface_as_json(interface) for interface in node.interfaces]
     is_so = health.as_json() if health else {}
-    return {"kind": node.kind, "netns": node.netns, "interfaces": interfaces} | is_so
+    where = {"host": node.host} if node.host > 1 else {}
+    return {"kind": node.kind, "netns": node.netns, "interfaces": interfaces} | where | is_so
+
+
+def _vpc_as_json(routers: Sequence[Router], health: Mapping[str, Health]) -> dict[str, object]:
+    """The first host's router; others under `hosts`, by their number."""
+    first, *others = (_router_as_json(router, health.get(router.name)) for router in routers)
+    numbered = {str(number): found for number, found in enumerate(others, 2)}
+    return first | ({"hosts": numbered} if numbered else {})
+
+
+def _router_as_json(router: Router, health: Health | None) -> dict[str, object]:
+    return {"netns": router.netns} | (health.as_json() if health else {})
 
 
 def _interface_as_json(interface: Interface) -> dict[str, object]:
@@ -50,9 +62,14 @@ def status_as_text(lab: Lab) -> str:
     """Who is where: one line per interface, then the routers."""
     rows = [row for node in lab.topology.nodes for row in _status_rows(lab, node)]
     nodes = render_table(("NODE", "NAMESPACE", "INTERFACE", "ENI", "GROUPS", "ADDRESSES"), rows)
-    routers = "\n".join(f"router of {router.vpc_id}: {router.netns}" for router in lab.topology.routers)
+    routers = "\n".join(_router_line(router) for router in lab.topology.routers)
     head = f"lab {lab.record.name}: policy enforced in placement {lab.record.placement}{scale_note(lab)}"
     return "\n".join(part for part in (head, nodes, routers) if part)
+
+
+def _router_line(router: Router) -> str:
+    where = f" on host {router.host}" if router.host > 1 else ""
+    return f"router of {router.vpc_id}{where}: {router.netns}"
 
 
 def scale_note(lab: Lab) -> str:
@@ -62,6 +79,7 @@ def scale_note(lab: Lab) -> str:
 
 def _status_rows(lab: Lab, node: Node) -> Iterator[tuple[str, ...]]:
     name = f"{node.name} ({node.alias})" if node.alias and node.alias != node.name else node.name
+    name += f" on host {node.host}" if node.host > 1 else ""
     if not node.interfaces:
         yield (name, node.netns, "-", "-", "-", "-")
     for index, interface in enumerate(node.interfaces):

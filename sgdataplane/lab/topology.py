@@ -1,98 +1,31 @@
 """From a state to what must exist: nodes and interfaces, and for each namespace its addresses, routes and rules.
 
-Owns the lab's addressing plan. Is given a CloudState and the hosts outside. Must not do I/O.
+Owns the lab's addressing plan; what is in a router is routers.py's. Is given a CloudState, the hosts outside, and over
+how many hosts a VPC is spread. Must not do I/O.
 
     instance   eth0 (primary ENI), eth1 ...   each ENI its own veth to its VPC's router; default route via the gateway
-    router     one per VPC: the gateway's addresses on every link, a host route per ENI address
-    external   eth0, eth1 ...: one link per VPC's router, the same addresses on all of them
+    router     one per VPC and host; those of one VPC are linked, each with each
+    external   eth0, eth1 ...: one link per VPC, to its router on the first host, the same addresses on all of them
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from ipaddress import IPv6Address
 
 from sgdataplane.errors import LabError
 from sgdataplane.host.links import RT_TABLE_LOCAL, RT_TABLE_MAIN, InterfaceAddress, Route, RoutingRule
-from sgdataplane.lab import names
-from sgdataplane.model.options import GATEWAY_IPV4, GATEWAY_IPV6
+from sgdataplane.lab import names, routers
+from sgdataplane.lab.parts import Interface, NetnsPlan, Node, Router, Veth
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Family, Prefix
 
 DEFAULT_EXTERNALS = ((Address.parse("198.51.100.7"), Address.parse("2001:db8:ffff::7")),)
-GATEWAYS = {Family.IPV4: GATEWAY_IPV4, Family.IPV6: GATEWAY_IPV6}
 EVERYWHERE = {Family.IPV4: Prefix.parse("0.0.0.0/0"), Family.IPV6: Prefix.parse("::/0")}
 FIRST_TABLE = 1000  # table FIRST_TABLE + k routes what belongs to ethk
 FIRST_MARK = 0x100  # packet mark of a session that came to an external host through ethk
-
-
-@dataclass(frozen=True, slots=True)
-class Interface:
-    """One end of a node: `eni_id` is empty on an external host. `addresses` in the order of the state."""
-
-    ifname: str
-    vpc_id: str
-    router_ifname: str
-    addresses: tuple[Address, ...]
-    prefixes: tuple[Prefix, ...] = ()
-    eni_id: str = ""
-    mac: str = ""
-
-    def primary(self, family: Family) -> Address | None:
-        """The first address of a family; None if there is none."""
-        return next((address for address in self.addresses if address.family is family), None)
-
-    @property
-    def answers_to(self) -> tuple[Prefix, ...]:
-        """Its addresses and delegated prefixes."""
-        return tuple(Prefix.of(address) for address in self.addresses) + self.prefixes
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """An instance or a host outside. `alias` is another name people may use for it (an instance's name)."""
-
-    name: str
-    kind: str
-    netns: str
-    interfaces: tuple[Interface, ...]
-    alias: str = ""
-
-    @property
-    def is_instance(self) -> bool:
-        return self.kind == "instance"
-
-
-@dataclass(frozen=True, slots=True)
-class Router:
-    vpc_id: str
-    netns: str
-
-
-@dataclass(frozen=True, slots=True)
-class Veth:
-    """A link to make: the router's end and the node's; `mark` is the alias of both once it is finished."""
-
-    router_netns: str
-    router_ifname: str
-    node_netns: str
-    node_ifname: str
-    mac: str
-    mark: str
-
-
-@dataclass(frozen=True, slots=True)
-class NetnsPlan:
-    """All that must be in one namespace besides its links."""
-
-    netns: str
-    mark: str
-    role: str
-    addresses: frozenset[InterfaceAddress]
-    routes: frozenset[Route]
-    rules: frozenset[RoutingRule] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -108,8 +41,16 @@ class Topology:
         return {node.name: node for node in self.nodes}
 
     @cached_property
-    def router_of_vpc(self) -> dict[str, Router]:
-        return {router.vpc_id: router for router in self.routers}
+    def routers_of_vpc(self) -> dict[str, tuple[Router, ...]]:
+        """By host; the first is also the way out."""
+        found: dict[str, tuple[Router, ...]] = {}
+        for router in self.routers:
+            found[router.vpc_id] = (*found.get(router.vpc_id, ()), router)
+        return found
+
+    def router_of(self, node: Node, interface: Interface) -> Router:
+        """The one that the interface's link leads to."""
+        return self.routers_of_vpc[interface.vpc_id][node.host - 1]
 
     @property
     def netns_names(self) -> tuple[str, ...]:
@@ -117,11 +58,12 @@ class Topology:
 
     @cached_property
     def veths(self) -> tuple[Veth, ...]:
-        return tuple(self._veth(node, interface) for node in self.nodes for interface in node.interfaces)
+        of_nodes = tuple(self._veth(node, interface) for node in self.nodes for interface in node.interfaces)
+        return of_nodes + tuple(veth for group in self.routers_of_vpc.values() for veth in routers.links_between(group))
 
     def _veth(self, node: Node, interface: Interface) -> Veth:
         return Veth(
-            router_netns=self.router_of_vpc[interface.vpc_id].netns,
+            router_netns=self.router_of(node, interface).netns,
             router_ifname=interface.router_ifname,
             node_netns=node.netns,
             node_ifname=interface.ifname,
@@ -131,26 +73,53 @@ class Topology:
 
     @cached_property
     def plans(self) -> tuple[NetnsPlan, ...]:
-        routers = tuple(router_plan(self, router) for router in self.routers)
-        return routers + tuple(node_plan(self, node) for node in self.nodes)
+        of_routers = tuple(
+            routers.router_plan(self.lab, router, self.ends_in(router.vpc_id), self.routers_of_vpc[router.vpc_id])
+            for router in self.routers
+        )
+        return of_routers + tuple(node_plan(self, node) for node in self.nodes)
 
-    def ends_in(self, vpc_id: str) -> tuple[Interface, ...]:
-        """The interfaces of all nodes on one VPC's router."""
-        return tuple(end for node in self.nodes for end in node.interfaces if end.vpc_id == vpc_id)
+    def ends_in(self, vpc_id: str) -> tuple[tuple[Node, Interface], ...]:
+        """The interfaces of all nodes in one VPC."""
+        return tuple((node, end) for node in self.nodes for end in node.interfaces if end.vpc_id == vpc_id)
+
+    def ends_at(self, router: Router) -> tuple[Interface, ...]:
+        """The interfaces whose links end at that router."""
+        return tuple(end for node, end in self.ends_in(router.vpc_id) if node.host == router.host)
+
+    def uplinks(self, router: Router) -> tuple[str, ...]:
+        """The router's interfaces that carry no ENI: they lead outside, or to other hosts."""
+        outside = tuple(end.router_ifname for end in self.ends_at(router) if not end.eni_id)
+        peers = (peer for peer in self.routers_of_vpc[router.vpc_id] if peer is not router)
+        return outside + tuple(names.uplink_ifname(peer.host) for peer in peers)
 
 
-def plan(lab: str, state: CloudState, externals: tuple[tuple[Address, ...], ...]) -> Topology:
-    """The topology of a state. LabError if two things would get one name, or an id can't be one."""
-    instances = tuple(_instance_node(lab, state, entry.instance_id) for entry in state.instances)
-    hosts = tuple(_external_node(lab, state, addresses) for addresses in externals)
-    routers = tuple(Router(vpc.vpc_id, names.netns_of(lab, vpc.vpc_id)) for vpc in state.vpcs)
-    topology = Topology(lab, instances + hosts, routers)
+def plan(lab: str, state: CloudState, externals: tuple[tuple[Address, ...], ...], hosts: int = 1) -> Topology:
+    """The topology of a state. LabError if two things would get one name, or an id can't be one.
+
+    `hosts`: the instances of each VPC take turns at being on these, in the order of the state.
+    """
+    turns: Counter[str] = Counter()
+    nodes = []
+    for entry in state.instances:
+        node = _instance_node(lab, state, entry.instance_id)
+        home = node.interfaces[0].vpc_id if node.interfaces else ""
+        nodes.append(replace(node, host=turns[home] % hosts + 1))
+        turns[home] += 1
+    nodes += [_external_node(lab, state, addresses) for addresses in externals]
+    topology = Topology(lab, tuple(nodes), tuple(_routers(lab, state, hosts)))
     _check_unique("namespace", topology.netns_names)
-    for router in routers:
-        links = tuple(veth.router_ifname for veth in topology.veths if veth.router_netns == router.netns)
-        _check_unique(f"interface in {router.netns}", links)
+    ends = tuple(end for veth in topology.veths for end in veth.ends)
+    for router in topology.routers:
+        _check_unique(f"interface in {router.netns}", tuple(ifname for name, ifname in ends if name == router.netns))
     _check_externals(state, topology)
     return topology
+
+
+def _routers(lab: str, state: CloudState, hosts: int) -> Iterator[Router]:
+    for vpc in state.vpcs:
+        for host in range(1, hosts + 1):
+            yield Router(vpc.vpc_id, names.netns_of(lab, names.router_name(vpc.vpc_id, host)), host)
 
 
 def _instance_node(lab: str, state: CloudState, instance_id: str) -> Node:
@@ -229,7 +198,7 @@ def _node_routes(index: int, interface: Interface, is_marked: bool) -> Iterator[
         if source is None and not any(prefix.family is family for prefix in interface.prefixes):
             continue
         for table in tables:
-            yield Route(interface.ifname, EVERYWHERE[family], GATEWAYS[family], source, table)
+            yield Route(interface.ifname, EVERYWHERE[family], routers.GATEWAYS[family], source, table)
     for prefix in interface.prefixes:
         yield Route("lo", prefix, table=RT_TABLE_LOCAL, kind="local")
 
@@ -239,12 +208,12 @@ def _ways_in(topology: Topology, node: Node) -> Iterator[Route]:
     is bound to the other's interface."""
     taken: set[Prefix] = set()
     for interface in node.interfaces:
-        for end in topology.ends_in(interface.vpc_id):
+        for _, end in topology.ends_in(interface.vpc_id):
             for prefix in end.answers_to if end.eni_id else ():
                 source = interface.primary(prefix.family)
                 if source is not None and prefix not in taken:
                     taken.add(prefix)
-                    yield Route(interface.ifname, prefix, GATEWAYS[prefix.family], source)
+                    yield Route(interface.ifname, prefix, routers.GATEWAYS[prefix.family], source)
 
 
 def _node_rules(index: int, interface: Interface, is_marked: bool) -> Iterator[RoutingRule]:
@@ -258,35 +227,3 @@ def _node_rules(index: int, interface: Interface, is_marked: bool) -> Iterator[R
     if not is_marked and index > 0:
         for source in interface.answers_to:
             yield RoutingRule(source.family, table, table, source=source)
-
-
-def router_plan(topology: Topology, router: Router) -> NetnsPlan:
-    """The gateway on every link, and the way to every address."""
-    ends = topology.ends_in(router.vpc_id)
-    return NetnsPlan(
-        netns=router.netns,
-        mark=names.namespace_mark(topology.lab, router.vpc_id),
-        role="router",
-        addresses=frozenset(
-            InterfaceAddress(end.router_ifname, gateway, length)
-            for end in ends
-            for gateway, length in ((GATEWAY_IPV4, 32), (GATEWAY_IPV6, 64))
-        ),
-        routes=frozenset(route for end in ends for route in _router_routes(end)),
-    )
-
-
-def _router_routes(end: Interface) -> Iterator[Route]:
-    """Addresses are on the link and answer ARP or ND; delegated prefixes are behind the interface."""
-    for address in end.addresses:
-        yield Route(end.router_ifname, Prefix.of(address))
-    for prefix in end.prefixes:
-        gateway = end.primary(prefix.family) if prefix.family is Family.IPV4 else link_local(end.mac)
-        yield Route(end.router_ifname, prefix, gateway)
-
-
-def link_local(mac: str) -> Address:
-    """The address that an interface of that MAC gives itself (RFC 4291, appendix A)."""
-    octets = bytes(int(part, 16) for part in mac.split(":"))
-    host = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
-    return Address.parse(str(IPv6Address(b"\xfe\x80" + bytes(6) + host)))

@@ -145,7 +145,7 @@ def _try_to_send(sender: socket.socket, frame: bytes, target: tuple[str, int]) -
 def bench(name: str, enforcer: Enforcer = enforce_policy) -> Iterator[Bench]:
     with labs.running(name, STATE, enforcer, HOSTS) as lab, ExitStack() as stack:
         node, (host,) = lab.topology.node["i-a"], (n for n in lab.topology.nodes if not n.is_instance)
-        router = lab.topology.router_of_vpc["vpc-a"].netns
+        router = lab.topology.routers_of_vpc["vpc-a"][0].netns
         with netns.inside(router):
             tap = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
             tap.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)

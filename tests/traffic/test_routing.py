@@ -89,7 +89,7 @@ def test_two_enis_of_one_subnet_meet_at_the_router(lab: Lab) -> None:
 
 def forwarded(lab: Lab) -> int:
     """IPv4 packets that vpc-a's router forwarded (field ForwDatagrams of /proc/net/snmp)."""
-    router = lab.topology.router_of_vpc["vpc-a"].netns
+    router = lab.topology.routers_of_vpc["vpc-a"][0].netns
     titles, values = labs.run_in(router, "grep", "^Ip:", "/proc/self/net/snmp").splitlines()
     return int(values.split()[titles.split().index("ForwDatagrams")])
 

@@ -146,3 +146,68 @@ def test_a_state_without_anything_has_a_topology() -> None:
 def test_what_cannot_be_told_apart_is_refused(text: str, externals: list[str], words: str) -> None:
     with pytest.raises(LabError, match=words):
         plan("lab", state_of(text), tuple((address(entry),) for entry in externals))
+
+
+SPREAD = (
+    ONE.replace("instance_name: first}]", "instance_name: first}, {instance_id: i-b}, {instance_id: i-c}]")
+    + """\
+  - {network_interface_id: eni-2, instance_id: i-b, type: primary, vpc_id: vpc-a, security_group_ids: [sg-a],
+     mac_address: "00:16:3e:00:00:03", private_ip_addresses: [10.0.0.4], ipv6_addresses: ["2001:db8:a::4"]}
+  - {network_interface_id: eni-3, instance_id: i-c, type: primary, vpc_id: vpc-a, security_group_ids: [sg-a],
+     mac_address: "00:16:3e:00:00:04", private_ip_addresses: [10.0.0.5], ipv4_prefixes: [10.0.8.0/28]}
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def spread() -> Topology:
+    return plan("lab", state_of(SPREAD), OUTSIDE, hosts=2)
+
+
+def test_instances_take_turns_on_hosts(spread: Topology) -> None:
+    assert [(node.name, node.host) for node in spread.nodes] == [
+        ("i-a", 1), ("i-b", 2), ("i-c", 1), ("ext-192.0.2.1", 1),
+    ]  # fmt: skip
+    assert [(router.name, router.netns) for router in spread.routers] == [
+        ("vpc-a", "lab-vpc-a"),
+        ("vpc-a.host2", "lab-vpc-a.host2"),
+    ]
+
+
+def test_hosts_are_linked_and_the_outside_is_at_the_first(spread: Topology) -> None:
+    ends = {veth.ends for veth in spread.veths}
+    assert (("lab-vpc-a", "host2"), ("lab-vpc-a.host2", "host1")) in ends
+    assert (("lab-vpc-a.host2", "eni-2"), ("lab-i-b", "eth0")) in ends
+    assert [spread.uplinks(router) for router in spread.routers] == [("ext192-30bc2318", "host2"), ("host1",)]
+
+
+def test_each_host_knows_the_way_to_what_the_other_has(spread: Topology) -> None:
+    first, second = (plan_of(spread, router.netns) for router in spread.routers)
+    assert {route for route in first.routes if route.ifname == "host2"} == {
+        Route("host2", prefix("10.0.0.4"), address("169.254.2.2")),
+        Route("host2", prefix("2001:db8:a::4"), address("fe80::2:2")),
+    }
+    assert {route.destination for route in second.routes if route.ifname == "host1"} == {
+        prefix(text)
+        for text in ("10.0.0.1", "2001:db8:a::1", "10.0.0.2", "10.0.0.3", "10.0.9.0/28", "2001:db8:a:9::/80",
+                     "10.0.0.5", "10.0.8.0/28", "192.0.2.1")
+    }  # fmt: skip
+    assert InterfaceAddress("host2", address("169.254.2.1"), 32) in first.addresses
+    assert InterfaceAddress("host1", address("fe80::2:2"), 64) in second.addresses
+
+
+def test_three_hosts_are_linked_each_with_each() -> None:
+    made = plan("lab", state_of(SPREAD), (), hosts=3)
+    between = [veth.ends for veth in made.veths if veth.node_ifname.startswith("host")]
+    assert [(near[0], far[0]) for near, far in between] == [
+        ("lab-vpc-a", "lab-vpc-a.host2"),
+        ("lab-vpc-a", "lab-vpc-a.host3"),
+        ("lab-vpc-a.host2", "lab-vpc-a.host3"),
+    ]
+
+
+def test_an_eni_with_the_name_of_a_link_between_hosts_is_refused() -> None:
+    text = SPREAD.replace("network_interface_id: eni-3", "network_interface_id: host2")
+    assert plan("lab", state_of(text), ()).routers[0].netns == "lab-vpc-a"
+    with pytest.raises(LabError, match="interface in lab-vpc-a host2"):
+        plan("lab", state_of(text), (), hosts=2)
