@@ -1,6 +1,6 @@
 """Far addresses -> classes: which remotes an address belongs to decides which permissions can matter to it.
 
-Owns the split of one family's address space for one profile. Is given resolved remotes.
+Owns the split of one family's address space for one profile. Is given resolved remotes, and the members of groups.
 Must not know ports or nftables.
 
 Two look-ups find an address's class. First members: single addresses of groups, by the exact set of groups that
@@ -10,47 +10,78 @@ everyone else and for kinships that CIDR blocks cut apart, the disjoint segments
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sgdataplane.compiler.spread import RemoteSet, Segments, Spread, spread
+from sgdataplane.model.members import Kin, Members, Pages
 from sgdataplane.model.state import GroupRef, PrefixListRef, Remote
 from sgdataplane.net.values import Family, Prefix
 from sgdataplane.policy.resolve import Interval, RemoteAddresses
 
-RemoteSet = int  # a bit mask: bit i stands for AddressClasses.remotes[i]
-Segments = tuple[tuple[Interval, RemoteSet], ...]
+SPARE = 256  # remotes that are remembered though nothing names them any more
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AddressClasses:
-    """`members`: address -> kinship; `kin`: kinship -> what to ask of its addresses next; `segments` for all others.
+    """`masks`: kinship -> the remotes that its members are in, 0 if none; `kin`: remotes of members -> what to ask of
+    their addresses next; `segments` for all others.
 
-    Segments are disjoint, sorted and cover the family; a kinship whose members agree has one segment.
+    Segments are disjoint, sorted and cover the family; a kinship whose members agree has one segment. Which bit stands
+    for a remote depends on what was compiled before, so nothing that is made of classes may.
     """
 
-    remotes: tuple[Remote, ...]
-    members: tuple[tuple[int, RemoteSet], ...]
+    places: Mapping[Remote, int]  # remote -> its bit in a RemoteSet
+    members: Pages
+    masks: Mapping[Kin, RemoteSet]
     kin: Mapping[RemoteSet, Segments]
     segments: Segments
+    spread: Spread
 
     def named(self, some: RemoteSet) -> list[Remote]:
-        """The remotes of a set."""
-        return [remote for index, remote in enumerate(self.remotes) if some >> index & 1]
+        """The remotes of a set, in an order of their own."""
+        return sorted((remote for remote, place in self.places.items() if some >> place & 1), key=_order)
+
+    def kinships(self) -> dict[int, RemoteSet]:
+        """Of every member."""
+        kin = ((address, self.masks[kin]) for page in self.members.values() for address, kin in page.kin.items())
+        return {address: mask for address, mask in kin if mask}
 
 
 def classify(
-    remotes: Iterable[Remote], addresses: Mapping[Remote, Mapping[Family, RemoteAddresses]], family: Family
+    remotes: Iterable[Remote],
+    addresses: Mapping[Remote, Mapping[Family, RemoteAddresses]],
+    members: Members,
+    family: Family,
+    before: AddressClasses | None = None,
 ) -> AddressClasses:
-    """Split a family's addresses by the remotes that hold them."""
-    wanted = sorted(set(remotes), key=_order)
-    segments = _segments([addresses[remote][family].ranges for remote in wanted], family.last)
-    kinship: dict[int, RemoteSet] = {}
-    for index, remote in enumerate(wanted):
-        for address in addresses[remote][family].singles:
-            kinship[address] = kinship.get(address, 0) | 1 << index
-    members = tuple(sorted(kinship.items()))
-    return AddressClasses(tuple(wanted), members, _kin_segments(members, segments), segments)
+    """Split a family's addresses by the remotes that hold them. `addresses`: of all remotes but groups. `before`: what
+    came of similar remotes and members, to be faster."""
+    wanted = sorted(set(remotes) - {Prefix(family.bits, 0, 0)}, key=_order)  # that one tells nobody apart
+    if before is not None and len(before.places) > 2 * len(wanted) + SPARE:
+        before = None
+    places = dict(before.places) if before is not None else {}
+    for remote in wanted:
+        places.setdefault(remote, len(places))
+    segments = _segments({places[remote]: _ranges(remote, addresses, members, family) for remote in wanted}, family)
+    bits = {remote.security_group_id: 1 << places[remote] for remote in wanted if isinstance(remote, GroupRef)}
+    masks = {kin: sum(bits.get(group_id, 0) for group_id in kin) for kin in members.kins(family)}
+    pages = members.pages(family)
+    found = spread(
+        pages, frozenset(kin for kin, mask in masks.items() if mask), segments, before.spread if before else None
+    )
+    return AddressClasses(places, pages, masks, _kin_segments(found, masks, family), segments, found)
+
+
+def _ranges(
+    remote: Remote,
+    addresses: Mapping[Remote, Mapping[Family, RemoteAddresses]],
+    members: Members,
+    family: Family,
+) -> Sequence[Interval]:
+    if isinstance(remote, GroupRef):
+        return members.delegated(remote.security_group_id, family)
+    return addresses[remote][family].ranges
 
 
 def _order(remote: Remote) -> tuple[int, int, int, int, str]:
@@ -63,25 +94,25 @@ def _order(remote: Remote) -> tuple[int, int, int, int, str]:
             return 2, 0, 0, 0, name
 
 
-def _segments(ranges: Sequence[Sequence[Interval]], last: int) -> Segments:
+def _segments(ranges: Mapping[int, Sequence[Interval]], family: Family) -> Segments:
     """Cut the address space at every end of every range; neighbours with equal remotes are joined."""
     turns: dict[int, RemoteSet] = {0: 0}
-    for index, intervals in enumerate(ranges):
+    for place, intervals in ranges.items():
         for first, end in _united(intervals):
-            turns[first] = turns.get(first, 0) ^ 1 << index
-            turns[end + 1] = turns.get(end + 1, 0) ^ 1 << index
-    turns.pop(last + 1, None)
+            turns[first] = turns.get(first, 0) ^ 1 << place
+            turns[end + 1] = turns.get(end + 1, 0) ^ 1 << place
+    turns.pop(family.last + 1, None)
     holding = 0
     found: list[tuple[int, RemoteSet]] = []
     for first in sorted(turns):
         holding ^= turns[first]
         if not found or turns[first]:
             found.append((first, holding))
-    ends = [first - 1 for first, _ in found[1:]] + [last]
+    ends = [first - 1 for first, _ in found[1:]] + [family.last]
     return tuple(((first, end), holding) for (first, holding), end in zip(found, ends, strict=True))
 
 
-def _united(intervals: Sequence[Interval]) -> Iterable[Interval]:
+def _united(intervals: Sequence[Interval]) -> Sequence[Interval]:
     """Disjoint, sorted, none beginning where another ends."""
     if len(intervals) < 2:
         return intervals
@@ -94,19 +125,28 @@ def _united(intervals: Sequence[Interval]) -> Iterable[Interval]:
     return united
 
 
-def _kin_segments(members: Iterable[tuple[int, RemoteSet]], segments: Segments) -> dict[RemoteSet, Segments]:
-    """Per kinship the segments that its members lie in, each with the kinship's own remotes added."""
-    starts = [interval[0] for interval, _ in segments]
-    used: dict[RemoteSet, set[int]] = {}
-    for address, kin in members:
-        used.setdefault(kin, set()).add(bisect_right(starts, address) - 1)
-    return {
-        kin: _agreed(tuple((segments[i][0], segments[i][1] | kin) for i in sorted(indices)))
-        for kin, indices in used.items()
-    }
+def _kin_segments(found: Spread, masks: Mapping[Kin, RemoteSet], family: Family) -> dict[RemoteSet, Segments]:
+    """Per set of groups the segments that tell its members apart, each with the groups' own remotes added."""
+    used: dict[RemoteSet, set[RemoteSet]] = {}
+    for kin, holding in found.counts:
+        used.setdefault(masks[kin], set()).add(holding)
+    where: dict[RemoteSet, list[Interval]] = {}
+    for interval, holding in found.segments:
+        where.setdefault(holding, []).append(interval)
+    return {mask: _covering(mask, {held: where[held] for held in some}, family) for mask, some in used.items()}
 
 
-def _agreed(segments: Segments) -> Segments:
-    """One segment if all lead to the same class."""
-    first, last = segments[0][0][0], segments[-1][0][1]
-    return (((first, last), segments[0][1]),) if len({holding for _, holding in segments}) == 1 else segments
+def _covering(mask: RemoteSet, where: Mapping[RemoteSet, Sequence[Interval]], family: Family) -> Segments:
+    """The whole family: where no member is, as where they lie in most pieces."""
+    most = max(where, key=lambda held: (len(where[held]), -where[held][0][0]))
+    others = sorted((interval, held) for held, intervals in where.items() if held != most for interval in intervals)
+    covering: list[tuple[Interval, RemoteSet]] = []
+    start = 0
+    for (first, end), held in others:
+        if first > start:
+            covering.append(((start, first - 1), most | mask))
+        covering.append(((first, end), held | mask))
+        start = end + 1
+    if start <= family.last:
+        covering.append(((start, family.last), most | mask))
+    return tuple(covering)

@@ -18,7 +18,7 @@ from sgdataplane.compiler.memo import Memo
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
-from sgdataplane.nft import names
+from sgdataplane.nft import names, pages
 from sgdataplane.nft.ir import Chain, Counter, Map, Table, Timeout
 from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.nft.text import render_table
@@ -45,7 +45,8 @@ def compile_policy(
 
 def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
     """All but what names the epoch."""
-    lowering = Lowering(policy.remotes, memo)
+    memo.follow(policy.members)
+    lowering = Lowering(policy.remotes, policy.members, memo)
     roots = [lowering.profile(profile) for profile in policy.profiles]
     links = [
         Link(eni.ifname, eni.private, eni.own, roots[eni.profile], timeouts(eni.connection_tracking))
@@ -107,6 +108,8 @@ def _digest(table: Table) -> str:
 
 def _elements(entry: Map) -> str:
     """Like text for like elements only. Most values of a large map are one object."""
+    if isinstance(entry.elements, pages.Paged):
+        return f"{entry.name} {entry.elements.digest}"
     values = {id(value): value for _, value in entry.elements}
     texts = {known: repr(value) for known, value in values.items()}
     return f"{entry.name} " + ",".join([f"{key!r}:{texts[id(value)]}" for key, value in entry.elements])

@@ -11,7 +11,7 @@ everywhere, it is the strongest of those.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import accumulate
 from operator import or_
 
@@ -61,9 +61,9 @@ class Judge:
         """What that diagram follows from."""
         return self._wide
 
-    def own(self, remotes: Sequence[Remote]) -> list[int]:
-        """Per remote the subset of boxes that are its own."""
-        return [self._own.get(remote, 0) for remote in remotes]
+    def own(self, places: Mapping[Remote, int]) -> dict[int, int]:
+        """By the place of a remote, the subset of boxes that are its own."""
+        return {places[remote]: own for remote, own in self._own.items() if remote in places}
 
     def with_rivals(self, own: int) -> int:
         """All that can decide where this subset of boxes applies besides those for everywhere; 0: only these do."""

@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from sgdataplane.compiler.classes import AddressClasses, RemoteSet, Segments, classify
+from sgdataplane.compiler.classes import AddressClasses, classify
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.diagram import MANY_PROTOCOLS, Branch, Dim, Leaf, Node, Steps, bits
 from sgdataplane.compiler.judge import Judge
-from sgdataplane.compiler.memo import Memo, Part
+from sgdataplane.compiler.memo import MembersMap, Memo, Part
 from sgdataplane.compiler.skeleton import DESTINATION, SOURCE
+from sgdataplane.compiler.spread import RemoteSet, Segments
 from sgdataplane.errors import InternalError
+from sgdataplane.model.members import Kin, Members
 from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.net.values import Verdict as Fate
@@ -34,8 +36,11 @@ from sgdataplane.nft.ir import (
     Map,
     Match,
     Nfproto,
+    Page,
+    Paged,
     Range,
     Rule,
+    Verdict,
     VerdictMap,
     goto,
     rule,
@@ -79,6 +84,7 @@ class Lowering:
     """Collects the chains, maps and counters of the profiles of one namespace."""
 
     remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
+    members: Members
     memo: Memo = field(default_factory=Memo)
     chains: dict[str, Chain] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
@@ -90,12 +96,18 @@ class Lowering:
         remotes = [p.remote for p in (*profile.ingress, *profile.egress) if p.remote is not None]
         far = {}
         for family in Family:
-            classes = classify(remotes, self.remotes, family)
+            classes = self._classes(profile, remotes, family)
             number = len({holding for segments in (classes.segments, *classes.kin.values()) for _, holding in segments})
             judges = {side: Judge(profile.permissions(side), family, number, self.memo) for side in Direction}
             space = _Space(profile_name(profile), family, classes, judges)
             far.update({(hook, family): _Far(self, space, hook).chain() for hook in Direction})
         return {hook: self._root(profile, hook, {family: far[hook, family] for family in Family}) for hook in Direction}
+
+    def _classes(self, profile: Profile, remotes: Iterable[Remote], family: Family) -> AddressClasses:
+        key = (profile.security_group_ids, profile.nic_type, family)
+        found = classify(remotes, self.remotes, self.members, family, self.memo.classes_before(key))
+        self.memo.classes[key] = found
+        return found
 
     def _root(self, profile: Profile, hook: Direction, far: Mapping[Family, str]) -> str:
         name = names.identifier(f"profile-{hook.value}", profile_name(profile))
@@ -108,7 +120,7 @@ class Lowering:
     def content(self, prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> str:
         """Keep a chain under a name made from what it holds."""
         chain = content_chain(prefix, rules, comment, origin)
-        self.memo.parts[chain.name] = Part.of(chain)
+        self.memo.parts[chain.name] = Part(chain)
         return self.keep(chain)
 
     def look_up(self, prefix: str, asked: Field, targets: list[tuple[Range, str]]) -> str:
@@ -124,7 +136,7 @@ class Lowering:
         self.keep(part.chain)
         if part.counter is not None:
             self.counters[part.counter.name] = part.counter
-        for target in part.targets:
+        for target in part.chain.ways.chains:
             self.keep_known(target)
 
     def keep(self, chain: Chain) -> str:
@@ -175,13 +187,31 @@ class _Far:
         return self._lowering.keep(Chain(self._name, rules))
 
     def _member_rules(self) -> tuple[Rule, ...]:
-        if not self._classes.members:
+        if not self._classes.kin:
             return ()
-        chains = {kin: goto(self._kin_chain(kin, segments)) for kin, segments in self._classes.kin.items()}
-        elements = tuple((address, chains[kin]) for address, kin in self._classes.members)
-        members = self._name.replace("far-", "members-", 1)
-        self._lowering.maps[members] = Map(members, self._type, elements)
-        return (rule(VerdictMap(self._field, name=members)),)
+        chains = {mask: goto(self._kin_chain(mask, segments)) for mask, segments in self._classes.kin.items()}
+        verdicts = {kin: chains[mask] for kin, mask in self._classes.masks.items() if mask in chains}
+        name = self._name.replace("far-", "members-", 1)
+        self._lowering.maps[name] = Map(name, self._type, self._elements(name, verdicts))
+        return (rule(VerdictMap(self._field, name=name)),)
+
+    def _elements(self, name: str, verdicts: Mapping[Kin, Verdict]) -> Paged:
+        """Page by page; a page whose members and their chains are those of the compile before is that page."""
+        memo, pages = self._lowering.memo, self._classes.members
+        before = memo.map_before(name) or MembersMap({}, {}, Paged({}))
+        turned = verdicts.items() ^ before.verdicts.items()
+        kins = {kin for kin, _ in turned}
+        made = {}
+        for number, page in pages.items():
+            if page is before.pages.get(number) and kins.isdisjoint(page.by_kin):
+                known = before.elements.pages.get(number)
+            else:
+                found = tuple((a, verdicts[kin]) for a in page.addresses if (kin := page.kin[a]) in verdicts)
+                known = Page(found) if found else None
+            if known is not None:
+                made[number] = known
+        memo.maps[name] = MembersMap(pages, verdicts, Paged(made))
+        return memo.maps[name].elements
 
     def _kin_chain(self, kin: RemoteSet, segments: Segments) -> str:
         groups = [r.security_group_id for r in self._classes.named(kin) if isinstance(r, GroupRef)]
@@ -209,7 +239,7 @@ class _Seen:
 
     def __init__(self, lowering: Lowering, space: _Space, view: View) -> None:
         self._lowering, self._view, self._judge = lowering, view, space.judges[view.direction]
-        self._own = self._judge.own(space.classes.remotes)
+        self._own = self._judge.own(space.classes.places)
         self._names: dict[Node, str] = {}
         self._targets: dict[RemoteSet, str] = {}
         kind = "reply" if view.is_reply else "opening"
@@ -221,7 +251,7 @@ class _Seen:
         if holding not in self._targets:
             own = 0
             for index in bits(holding):
-                own |= self._own[index]
+                own |= self._own.get(index, 0)
             subset = self._judge.with_rivals(own)
             self._targets[holding] = (
                 self._known(self._judge.key(subset), lambda: self._judge.of(subset)) if subset else self._wide

@@ -1,4 +1,4 @@
-"""What a compile leaves for the next one: boxes, and the chains that a class of far addresses leads to.
+"""What a compile leaves for the next one: boxes, the chains that a class of far addresses leads to, and members' maps.
 
 Owns what is kept and for how long. Is given what was made of what. Must not know how it is made.
 
@@ -8,38 +8,32 @@ Nothing here changes what a compile makes: the same state gives the same table, 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
 
+from sgdataplane.compiler.classes import AddressClasses
 from sgdataplane.compiler.diagram import Box
+from sgdataplane.model.members import Kin, Members, Pages
 from sgdataplane.net.values import Family
-from sgdataplane.nft.ir import Chain, Counter, VerdictMap
-from sgdataplane.nft.ir import Verdict as NftVerdict
+from sgdataplane.nft.ir import Chain, Counter, Paged, Verdict
 from sgdataplane.policy.resolve import Permission
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A chain named after what it holds, the chains it leads to, and the counter it counts in, if any."""
+    """A chain named after what it holds, and the counter it counts in, if any."""
 
     chain: Chain
-    targets: tuple[str, ...]
     counter: Counter | None = None
 
-    @classmethod
-    def of(cls, chain: Chain, counter: Counter | None = None) -> Part:
-        return cls(chain, tuple(dict.fromkeys(_targets(chain))), counter)
 
+@dataclass(frozen=True)
+class MembersMap:
+    """The elements of a map of members, page by page, and what they were made of."""
 
-def _targets(chain: Chain) -> list[str]:
-    found = []
-    for rule in chain.rules:
-        for statement in rule.statements:
-            if isinstance(statement, NftVerdict):
-                found.append(statement.chain)
-            elif isinstance(statement, VerdictMap):
-                found.extend(verdict.chain for _, verdict in statement.entries)
-    return found
+    pages: Pages
+    verdicts: Mapping[Kin, Verdict]
+    elements: Paged
 
 
 @dataclass
@@ -50,11 +44,28 @@ class Memo:
     silent: dict[Box, Box] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
     targets: dict[Hashable, str] = field(default_factory=dict)
+    classes: dict[Hashable, AddressClasses] = field(default_factory=dict)
+    maps: dict[str, MembersMap] = field(default_factory=dict)
+    members: Members | None = None
     _older: Memo | None = None
 
     def next(self) -> Memo:
         """For the next compile."""
-        return Memo(_older=Memo(self.boxes, self.silent, self.parts, self.targets))
+        return Memo(_older=replace(self, _older=None))
+
+    def follow(self, members: Members) -> None:
+        """Index the members from those of the compile before."""
+        if self._older is not None and self._older.members is not None:
+            members.follow(self._older.members)
+        self.members = members
+
+    def classes_before(self, key: Hashable) -> AddressClasses | None:
+        """The classes that the compile before had there."""
+        return self._older.classes.get(key) if self._older else None
+
+    def map_before(self, name: str) -> MembersMap | None:
+        """The map of that name that the compile before made."""
+        return self._older.maps.get(name) if self._older else None
 
     def box(self, permission: Permission, family: Family) -> tuple[bool, Box | None]:
         """Whether it is known, and the box."""

@@ -7,9 +7,12 @@ Field names are those of state.md (the names the cloud's Terraform provider uses
 from __future__ import annotations
 
 import enum
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from sgdataplane.model.members import Members
 from sgdataplane.net.values import Address, Direction, Family, PortRange, Prefix, Protocol, Verdict
 
 
@@ -164,6 +167,11 @@ class Eni:
         return self.private_ip_addresses + self.ipv6_addresses
 
     @property
+    def is_member(self) -> bool:
+        """Whether its private addresses belong to its groups: the internet interface of a classic instance has none."""
+        return self.nic_type is NicType.INTRANET
+
+    @property
     def delegated_prefixes(self) -> tuple[Prefix, ...]:
         return self.ipv4_prefixes + self.ipv6_prefixes
 
@@ -176,6 +184,30 @@ class Eni:
     def own_prefixes(self) -> tuple[Prefix, ...]:
         """What it may send from and be addressed by: the private ones and the allowed pairs, which may be shared."""
         return self.private_prefixes + self.allowed_address_pairs
+
+
+class EniById(Mapping[str, Eni]):
+    """ENIs by id. They are sorted, so that one is found without an index of them all."""
+
+    def __init__(self, enis: tuple[Eni, ...]) -> None:
+        self._enis = enis
+
+    def __getitem__(self, eni_id: str) -> Eni:
+        place = bisect_left(self._enis, eni_id, key=lambda eni: eni.network_interface_id)
+        if place < len(self._enis) and self._enis[place].network_interface_id == eni_id:
+            return self._enis[place]
+        return self._index[eni_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return (eni.network_interface_id for eni in self._enis)
+
+    def __len__(self) -> int:
+        return len(self._enis)
+
+    @cached_property
+    def _index(self) -> dict[str, Eni]:
+        """For an id that isn't there, and for a state that somebody made without sorting."""
+        return {eni.network_interface_id: eni for eni in self._enis}
 
 
 @dataclass(frozen=True)
@@ -213,8 +245,12 @@ class CloudState:
         return {entry.instance_id: entry for entry in self.instances}
 
     @cached_property
-    def eni(self) -> dict[str, Eni]:
-        return {eni.network_interface_id: eni for eni in self.network_interfaces}
+    def eni(self) -> Mapping[str, Eni]:
+        return EniById(self.network_interfaces)
+
+    @cached_property
+    def members(self) -> Members:
+        return Members(self.network_interfaces)
 
     @cached_property
     def enis_of_instance(self) -> dict[str, tuple[Eni, ...]]:

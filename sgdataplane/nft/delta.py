@@ -22,8 +22,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from sgdataplane.nft import pages
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied
-from sgdataplane.nft.ir import RETURN, Chain, Counter, Key, KeyType, Map, Table, Timeout, Verdict
+from sgdataplane.nft.ir import RETURN, Chain, Counter, KeyType, Map, Table, Timeout
 from sgdataplane.nft.snapshot import (
     STAMP_MAP,
     Inventory,
@@ -37,7 +38,6 @@ from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 Named = Chain | Map | Counter | Timeout
 Objects = Mapping[tuple[Kind, str], Named]
-Elements = tuple[tuple[Key, Verdict | int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +140,10 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
     maps = [entry for entry in after.maps if entry.name in before.map and before.map[entry.name] != entry]
     switch = [
         *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),
-        *(Operation(Verb.DELETE, Kind.ELEMENTS, _surplus(before, entry)) for entry in maps),
+        *(Operation(Verb.DELETE, Kind.ELEMENTS, _surplus(before.map[entry.name], entry)) for entry in maps),
         *_creations(entry for entry in new.values() if _is_live(entry)),
         *(Operation(Verb.ADD, Kind.RULES, chain) for chain in chains),
-        *(Operation(Verb.ADD, Kind.ELEMENTS, _missing(before, entry)) for entry in maps),
+        *(Operation(Verb.ADD, Kind.ELEMENTS, _missing(before.map[entry.name], entry)) for entry in maps),
     ]
     return Change(stage, Transaction.of(desired, switch), sweep)
 
@@ -248,17 +248,13 @@ def _is_live(entry: Named) -> bool:
     return _is_base(entry) or (isinstance(entry, Map) and entry.name == STAMP_MAP)
 
 
-def _surplus(before: Table, entry: Map) -> Map:
+def _surplus(before: Map, entry: Map) -> Map:
     """The elements that go, or whose value changes: nft refuses to add a key again with another value."""
-    return replace(entry, elements=_not_among(before.map[entry.name].elements, dict(entry.elements)))
+    return replace(entry, elements=pages.missing(before.elements, entry.elements))
 
 
-def _missing(before: Table, entry: Map) -> Map:
-    return replace(entry, elements=_not_among(entry.elements, before.elements_of(entry.name)))
-
-
-def _not_among(elements: Elements, others: Mapping[Key, Verdict | int]) -> Elements:
-    return tuple(e for e in elements if (other := others.get(e[0])) is not e[1] and other != e[1])
+def _missing(before: Map, entry: Map) -> Map:
+    return replace(entry, elements=pages.missing(entry.elements, before.elements))
 
 
 # operations, in an order that nft accepts

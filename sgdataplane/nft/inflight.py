@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from sgdataplane.errors import InternalError
+from sgdataplane.nft import pages
 from sgdataplane.nft.ir import Chain, Field, Map, Match, Rule, SetMark, Statement, Table, Verdict, VerdictMap
 from sgdataplane.nft.snapshot import STAMP_MAP
 
@@ -24,7 +25,8 @@ def can_switch_at_once(held: Table, desired: Table) -> bool:
     if not moved:
         return True
     kept = [chain for chain in desired.chains if chain.name in held.chain]
-    if any(_judgement(held.chain[chain.name]) != _judgement(chain) for chain in kept):
+    changed = [(before, chain) for chain in kept if (before := held.chain[chain.name]).rules != chain.rules]
+    if any(_judgement(before) != _judgement(chain) for before, chain in changed):
         return False
     return not any(_maps_behind(table, name) & set(moved) for table in (held, desired) for name in moved)
 
@@ -57,32 +59,17 @@ def _maps_behind(table: Table, name: str) -> set[str]:
         if chain in chains:
             continue
         chains.add(chain)
-        asked = {entry for rule in table.chain[chain].rules for entry in _maps_in(rule)} - maps
-        maps |= asked
-        ahead += [target for rule in table.chain[chain].rules for target in _chains_in(_verdicts_in(rule))]
-        ahead += [target for entry in asked for target in _chains_of(table.map[entry])]
+        ways = table.chain[chain].ways
+        ahead += ways.chains
+        for asked in ways.maps:
+            if asked not in maps:
+                maps.add(asked)
+                ahead += _chains_of(table.map[asked])
     return maps
 
 
-def _maps_in(rule: Rule) -> Iterator[str]:
-    return (entry.name for entry in rule.statements if isinstance(entry, VerdictMap) and entry.name)
-
-
-def _verdicts_in(rule: Rule) -> Iterator[Verdict]:
-    for entry in rule.statements:
-        if isinstance(entry, Verdict):
-            yield entry
-        elif isinstance(entry, VerdictMap):
-            yield from (verdict for _, verdict in entry.entries)
-
-
-def _chains_in(values: Iterable[Verdict | int]) -> set[str]:
-    return {value.chain for value in values if isinstance(value, Verdict) and value.chain}
-
-
-def _chains_of(entry: Map) -> set[str]:
-    """Most values of a large map are one object."""
-    return _chains_in({id(value): value for _, value in entry.elements}.values())
+def _chains_of(entry: Map) -> Iterator[str]:
+    return (value.chain for value in pages.values(entry.elements) if isinstance(value, Verdict) and value.chain)
 
 
 def check_in_place(chains: Iterable[Chain]) -> None:

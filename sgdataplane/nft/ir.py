@@ -10,6 +10,8 @@ import enum
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
+from sgdataplane.nft import pages
+
 
 class KeyType(enum.Enum):
     """What kind of value a field or map key holds."""
@@ -231,16 +233,47 @@ class Chain:
     comment: str = ""
     origin: str = ""
     texts: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
+    _ways: Ways | None = field(default=None, init=False, compare=False, repr=False)
 
     def with_texts(self, texts: tuple[str, ...]) -> Chain:
         """Remember the rules' text."""
         object.__setattr__(self, "texts", texts)
         return self
 
+    @property
+    def ways(self) -> Ways:
+        """Where its rules send packets; found out once."""
+        if self._ways is None:
+            object.__setattr__(self, "_ways", Ways.of(self.rules))
+        assert self._ways is not None
+        return self._ways
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """The chains that rules name, and the named maps that they ask."""
+
+    chains: tuple[str, ...]
+    maps: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rules: tuple[Rule, ...]) -> Ways:
+        statements = [statement for entry in rules for statement in entry.statements]
+        maps = [entry for entry in statements if isinstance(entry, VerdictMap)]
+        verdicts = [entry for entry in statements if isinstance(entry, Verdict)]
+        verdicts += [verdict for entry in maps for _, verdict in entry.entries]
+        chains = dict.fromkeys(verdict.chain for verdict in verdicts if verdict.chain)
+        return cls(tuple(chains), tuple(dict.fromkeys(entry.name for entry in maps if entry.name)))
+
+
+Elements = pages.Elements[Key, Verdict | int]
+Page = pages.Page[Key, Verdict | int]
+Paged = pages.Paged[Key, Verdict | int]
+
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A named map of single keys; its values are verdicts, or marks (integers).
+    """A named map of single keys; its values are verdicts, or marks (integers). A large one has its elements in pages.
 
     `lifetime`: milliseconds after which each element goes by itself, 0: never. Only the kernel knows what is left in
     such a map; its `elements` here are those to add, and all of them have the verdict `return`.
@@ -248,7 +281,7 @@ class Map:
 
     name: str
     key_type: KeyType
-    elements: tuple[tuple[Key, Verdict | int], ...]
+    elements: Elements
     comment: str = ""
     holds_marks: bool = False
     lifetime: int = 0
@@ -295,8 +328,10 @@ class Table:
 
     @cached_property
     def _elements(self) -> dict[str, dict[Key, Verdict | int]]:
-        return {entry.name: dict(entry.elements) for entry in self.maps}
+        return {}
 
     def elements_of(self, name: str) -> dict[Key, Verdict | int]:
         """A named map's elements by key."""
+        if name not in self._elements:
+            self._elements[name] = dict(self.map[name].elements)
         return self._elements[name]

@@ -14,7 +14,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sgdataplane.compiler.classes import RemoteSet, classify
+from sgdataplane.compiler.classes import classify
+from sgdataplane.compiler.spread import RemoteSet
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import Decision, decide
@@ -72,9 +73,9 @@ class _Eye:
         resolved = {place: {family: resolve_remote(state, place, family) for family in Family} for place in places}
         pieces = {}
         for family in Family:
-            classes = classify(places, resolved, family)
+            classes = classify(places, resolved, state.members, family)
             starts, holding = zip(*((first, held) for (first, _), held in classes.segments), strict=True)
-            pieces[family] = _Pieces(dict(classes.members), starts, holding)
+            pieces[family] = _Pieces(classes.kinships(), starts, holding)
         ports = _starts(p.ports for p in permissions)
         return cls(pieces, ports, _starts(p.source_ports for p in permissions))
 

@@ -7,8 +7,9 @@ Must not know nftables, nor how the kernel is told.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from sgdataplane.model.members import Members
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import default_decision, has_inner_accept, is_on_interface, strength
 from sgdataplane.model.state import (
@@ -90,12 +91,14 @@ class EniPolicy:
 
 @dataclass(frozen=True)
 class HostPolicy:
-    """All that one namespace enforces. `remotes` holds every remote of every permission, in both families."""
+    """All that one namespace enforces. `remotes` holds every remote of every permission, in both families; `members`
+    the addresses of all groups."""
 
     enis: tuple[EniPolicy, ...]
     profiles: tuple[Profile, ...]
     remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
     internal: tuple[str, ...] = ()
+    members: Members = field(default_factory=lambda: Members(()), compare=False, repr=False)
 
 
 def interfaces_of(state: CloudState, eni: Eni) -> dict[str, str]:
@@ -123,7 +126,8 @@ def resolve(
     enis = tuple(
         _eni_policy(state.eni[eni_id], ifname, order.index(keys[eni_id])) for eni_id, ifname in interfaces.items()
     )
-    return HostPolicy(enis, tuple(profiles.values()), resolve_remotes(state, profiles.values()), internal)
+    remotes = RemotesOf(state, profiles.values())
+    return HostPolicy(enis, tuple(profiles.values()), remotes, internal, members=state.members)
 
 
 def _eni_policy(eni: Eni, ifname: str, profile: int) -> EniPolicy:
@@ -205,10 +209,28 @@ def _merged(ranges: Iterable[PortRange]) -> tuple[Interval, ...]:
     return tuple(merged)
 
 
-def resolve_remotes(state: CloudState, profiles: Iterable[Profile]) -> dict[Remote, dict[Family, RemoteAddresses]]:
-    """The addresses behind every remote that a profile names."""
-    named = {p.remote for profile in profiles for p in (*profile.ingress, *profile.egress) if p.remote is not None}
-    return {remote: {family: resolve_remote(state, remote, family) for family in Family} for remote in named}
+class RemotesOf(Mapping[Remote, Mapping[Family, RemoteAddresses]]):
+    """The addresses behind every remote that a profile names, resolved when asked for: groups can be very large, and
+    who has `HostPolicy.members` needs no list of them."""
+
+    def __init__(self, state: CloudState, profiles: Iterable[Profile]) -> None:
+        named = (p.remote for profile in profiles for p in (*profile.ingress, *profile.egress))
+        self._state = state
+        self._named = dict.fromkeys(remote for remote in named if remote is not None)
+        self._known: dict[Remote, Mapping[Family, RemoteAddresses]] = {}
+
+    def __getitem__(self, remote: Remote) -> Mapping[Family, RemoteAddresses]:
+        if remote not in self._known:
+            if remote not in self._named:
+                raise KeyError(remote)
+            self._known[remote] = {family: resolve_remote(self._state, remote, family) for family in Family}
+        return self._known[remote]
+
+    def __iter__(self) -> Iterator[Remote]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
 
 
 def resolve_remote(state: CloudState, remote: Remote, family: Family) -> RemoteAddresses:
@@ -228,7 +250,7 @@ def _of_prefixes(prefixes: Iterable[Prefix], family: Family) -> RemoteAddresses:
 
 def members(enis: Iterable[Eni], family: Family) -> RemoteAddresses:
     """The private addresses of ENIs: an internet interface of a classic instance has none."""
-    private = [eni for eni in enis if eni.nic_type is NicType.INTRANET]
+    private = [eni for eni in enis if eni.is_member]
     if family is Family.IPV4:
         singles = tuple([a.value for eni in private for a in eni.private_ip_addresses])
         delegated = [p for eni in private for p in eni.ipv4_prefixes]

@@ -1,0 +1,164 @@
+"""Who is a member of which groups: the addresses of ENIs, by family, in pages.
+
+Owns the index, and how it follows from that of a state before. Is given ENIs. Must not know rules or nftables.
+
+A page holds the addresses that leave the same rest, so that which page an address is on depends on nothing else. When
+an ENI joins or leaves, the pages of its addresses are made anew, and all others are the same objects as before: whoever
+has derived something from a page finds it again by the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+from sgdataplane.net.values import Family
+
+if TYPE_CHECKING:
+    from sgdataplane.model.state import Eni
+
+PAGES = 251  # a prime: neighbours, and addresses that differ in their network only, are spread evenly
+
+Kin = tuple[str, ...]  # ids of all groups that an address is a member of, sorted
+
+
+@dataclass(frozen=True, eq=False)
+class MemberPage:
+    """`owners`: address -> the ENIs that have it. Compared by identity."""
+
+    owners: Mapping[int, tuple[Eni, ...]]
+
+    @cached_property
+    def kin(self) -> dict[int, Kin]:
+        return {address: _kin_of(owners) for address, owners in self.owners.items()}
+
+    @cached_property
+    def addresses(self) -> tuple[int, ...]:
+        """Sorted."""
+        return tuple(sorted(self.owners))
+
+    @cached_property
+    def by_kin(self) -> dict[Kin, tuple[int, ...]]:
+        """Sorted addresses of each."""
+        found: dict[Kin, list[int]] = {}
+        for address in self.addresses:
+            found.setdefault(self.kin[address], []).append(address)
+        return {kin: tuple(addresses) for kin, addresses in found.items()}
+
+
+Pages = Mapping[int, MemberPage]
+
+
+class Members:
+    """The members of all groups of a state. ENIs with an internet interface have no private address: they are none."""
+
+    def __init__(self, enis: tuple[Eni, ...]) -> None:
+        self._enis = enis
+        self._index: _Index | None = None
+
+    def follow(self, before: Members) -> None:
+        """Make the index from one of a similar state, unless it is made already. It is the same either way."""
+        if self._index is not None or before._index is None:
+            return
+        gone, come = difference(before._enis, self._enis)
+        if len(gone) + len(come) < len(self._enis) // 2:
+            self._index = before._index.after(gone, come)
+
+    def pages(self, family: Family) -> Pages:
+        return self._made.pages[family]
+
+    def kins(self, family: Family) -> frozenset[Kin]:
+        """All that any address has."""
+        return self._made.kins[family]
+
+    def delegated(self, group_id: str, family: Family) -> tuple[tuple[int, int], ...]:
+        """The prefixes delegated to a group's ENIs, as first and last address."""
+        found = (p for eni in self._made.carriers if group_id in eni.security_group_ids for p in eni.delegated_prefixes)
+        return tuple((prefix.first, prefix.last) for prefix in found if prefix.family is family)
+
+    @property
+    def _made(self) -> _Index:
+        if self._index is None:
+            empty = _Index({family: {} for family in Family}, ())
+            self._index = empty.after((), self._enis)
+        return self._index
+
+
+@dataclass(frozen=True, eq=False)
+class _Index:
+    """`carriers`: the members with delegated prefixes."""
+
+    pages: Mapping[Family, Pages]
+    carriers: tuple[Eni, ...]
+
+    @cached_property
+    def kins(self) -> dict[Family, frozenset[Kin]]:
+        return {family: frozenset().union(*(p.by_kin for p in pages.values())) for family, pages in self.pages.items()}
+
+    def after(self, gone: Iterable[Eni], come: Iterable[Eni]) -> _Index:
+        gone, come = ([eni for eni in some if eni.is_member] for some in (gone, come))
+        carriers = list(self.carriers)
+        for eni in gone:
+            if eni.delegated_prefixes:
+                carriers.remove(eni)
+        carriers += [eni for eni in come if eni.delegated_prefixes]
+        pages = {family: _turned(self.pages[family], family, gone, come) for family in Family}
+        return _Index(pages, tuple(carriers))
+
+
+def _turned(pages: Pages, family: Family, gone: Iterable[Eni], come: Iterable[Eni]) -> Pages:
+    """The pages without some ENIs, and with others."""
+    owners: dict[int, dict[int, tuple[Eni, ...]]] = {}  # of the pages that change
+    for some, is_gone in ((gone, True), (come, False)):
+        for eni in some:
+            for address in eni.private_ip_addresses if family is Family.IPV4 else eni.ipv6_addresses:
+                number = address.value % PAGES
+                if number not in owners:
+                    owners[number] = dict(pages[number].owners) if number in pages else {}
+                page, value = owners[number], address.value
+                page[value] = _less(page[value], eni) if is_gone else (*page.get(value, ()), eni)
+                if not page[value]:
+                    del page[value]
+    made = {number: MemberPage(page) for number, page in owners.items() if page}
+    return {**{number: page for number, page in pages.items() if number not in owners}, **made}
+
+
+def _less(owners: tuple[Eni, ...], eni: Eni) -> tuple[Eni, ...]:
+    place = owners.index(eni)
+    return (*owners[:place], *owners[place + 1 :])
+
+
+def _kin_of(owners: tuple[Eni, ...]) -> Kin:
+    if len(owners) == 1:
+        return _sorted(owners[0].security_group_ids)
+    return _sorted(tuple(group_id for eni in owners for group_id in eni.security_group_ids))
+
+
+@lru_cache(maxsize=1 << 16)
+def _sorted(group_ids: tuple[str, ...]) -> Kin:
+    """The same object for the same ids."""
+    return tuple(sorted(set(group_ids)))
+
+
+def difference(before: tuple[Eni, ...], after: tuple[Eni, ...]) -> tuple[list[Eni], list[Eni]]:
+    """Which of the first are not among the second, and which the other way round. Records that both share are the same
+    objects, and comparing an object with itself costs next to nothing: so does finding where the two differ."""
+    start = _alike(before, after)
+    end = _alike(before[start:][::-1], after[start:][::-1])
+    old, new = before[start : len(before) - end], after[start : len(after) - end]
+    kept = {id(eni) for eni in old} & {id(eni) for eni in new}
+    return [eni for eni in old if id(eni) not in kept], [eni for eni in new if id(eni) not in kept]
+
+
+def _alike(one: tuple[Eni, ...], other: tuple[Eni, ...]) -> int:
+    """How many at the beginning are equal."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,112 @@
+"""The elements of a very large map, in pages, so that two maps that differ little are compared and told apart cheaply.
+
+Owns the pages. Is given elements, each of which has one page that it can be on. Must not know what keys stand for.
+
+Whoever makes a map that differs little from another uses its pages again. What is the same object is equal: only the
+other pages are looked into. To everyone else it is a sequence of elements, sorted by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, SupportsIndex, TypeVar, overload
+
+from sgdataplane.nft import names
+
+K = TypeVar("K", bound="int | str")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Page(Generic[K, V]):
+    """Elements sorted by key."""
+
+    elements: tuple[tuple[K, V], ...]
+
+    @cached_property
+    def by_key(self) -> dict[K, V]:
+        return dict(self.elements)
+
+    @cached_property
+    def values(self) -> tuple[V, ...]:
+        """The different ones. Most are one object."""
+        return tuple({id(value): value for _, value in self.elements}.values())
+
+    @cached_property
+    def digest(self) -> str:
+        """The same for equal elements only."""
+        texts = {id(value): repr(value) for value in self.values}
+        return names.digest(",".join([f"{key!r}:{texts[id(value)]}" for key, value in self.elements]), 32)
+
+
+class Paged(Sequence[tuple[K, V]], Generic[K, V]):
+    """Page number -> page; none is empty. Sorted by key as a whole."""
+
+    def __init__(self, pages: Mapping[int, Page[K, V]]) -> None:
+        self.pages = pages
+
+    @cached_property
+    def _all(self) -> tuple[tuple[K, V], ...]:
+        elements = (element for page in self.pages.values() for element in page.elements)
+        return tuple(sorted(elements, key=lambda element: element[0]))
+
+    @cached_property
+    def digest(self) -> str:
+        return names.digest(",".join(f"{number}:{page.digest}" for number, page in sorted(self.pages.items())), 32)
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        return iter(self._all)
+
+    @cached_property
+    def _length(self) -> int:
+        return sum(len(page.elements) for page in self.pages.values())
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> tuple[K, V]: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[tuple[K, V], ...]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> tuple[K, V] | tuple[tuple[K, V], ...]:
+        return self._all[index]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Paged):
+            return self.pages == other.pages
+        return self._all == other
+
+    def __hash__(self) -> int:
+        return hash(self._all)
+
+    def __repr__(self) -> str:
+        return repr(self._all)
+
+
+Elements = Sequence[tuple[K, V]]
+
+
+def values(elements: Elements[K, V]) -> Iterable[V]:
+    """The different values, equal ones perhaps more than once. Most values of a large map are one object."""
+    if isinstance(elements, Paged):
+        return {id(value): value for page in elements.pages.values() for value in page.values}.values()
+    return {id(value): value for _, value in elements}.values()
+
+
+def missing(elements: Elements[K, V], others: Elements[K, V]) -> tuple[tuple[K, V], ...]:
+    """The elements that are not among the others, with the same value."""
+    if isinstance(elements, Paged) and isinstance(others, Paged):
+        pages = ((page, others.pages.get(number)) for number, page in elements.pages.items())
+        found = [_missing(page, other.by_key if other else {}) for page, other in pages if page is not other]
+        return tuple(sorted((element for some in found for element in some), key=lambda element: element[0]))
+    return tuple(_missing(Page(tuple(elements)), dict(others)))
+
+
+def _missing(page: Page[K, V], others: Mapping[K, V]) -> list[tuple[K, V]]:
+    return [
+        element
+        for element in page.elements
+        if (other := others.get(element[0])) is not element[1] and other != element[1]
+    ]

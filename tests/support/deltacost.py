@@ -1,0 +1,200 @@
+"""What a change costs where very many addresses are in groups: a table, a row a kind of change.
+
+Owns the measuring. Is given sizes. Must not know how a change is found, nor how it is told the kernel.
+
+    python -m tests.support.deltacost                      65,536 addresses, 200 rules
+    python -m tests.support.deltacost -m 4096 -r 1000 -n 50
+
+A change is made and taken back, in turns over all kinds, so that none has the machine to itself. Milliseconds are from
+`apply(new state)` until it is in force: `compile` is all that is not the kernel's door, `kernel` all that is, text and
+libnftables with it. Without fence and proof. The state is made before the clock runs, and shares with the one before
+what did not change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from sgdataplane.enforce import Desired, KernelSessions, Settings, apply
+from sgdataplane.host import netns
+from sgdataplane.model.state import CloudState, Eni, PrefixListEntry, Remote, SecurityGroupRule
+from sgdataplane.net.values import Address, Prefix
+from sgdataplane.nft.ir import Table
+from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.snapshot import Inventory
+from sgdataplane.nft.transaction import Transaction
+from tests.support.builders import make_eni, make_group, make_prefix_list, make_remote, make_rule, make_state
+from tests.support.chooser import Chooser, with_ids
+
+OWN, OTHER = "eni-target-0", "eni-target-1"  # the second comes and goes
+GROUP, PEERS, LISTS = "sg-own", 16, 4
+FIRST_MEMBER = Address.parse("10.16.0.0").value
+Change = Callable[[CloudState], CloudState]
+
+
+@dataclass
+class TimedKernel(LibnftKernel):
+    """The real door, and how long was spent behind it."""
+
+    namespace: str
+    seconds: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.namespace)
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def run(self, transaction: Transaction) -> None:
+        with self._clock():
+            super().run(transaction)
+
+    def inventory(self, name: str, family: str = "inet") -> Inventory:
+        with self._clock():
+            return super().inventory(name, family)
+
+    def trusted(self, table: Table) -> Inventory | None:
+        with self._clock():
+            return super().trusted(table)
+
+    def interfaces(self) -> frozenset[str]:
+        with self._clock():
+            return super().interfaces()
+
+    def settle(self) -> None:
+        with self._clock():
+            super().settle()
+
+
+@dataclass
+class Figures:
+    """Seconds of each apply of one kind."""
+
+    compile: list[float] = field(default_factory=list)
+    kernel: list[float] = field(default_factory=list)
+
+    def row(self, name: str) -> str:
+        whole = [a + b for a, b in zip(self.compile, self.kernel, strict=True)]
+        cells = (statistics.median(samples) * 1000 for samples in (whole, self.compile, self.kernel))
+        return f"{name:>18}" + "".join(f"{cell:>10.2f}" for cell in cells) + f"{max(whole) * 1000:>10.2f}"
+
+
+def base_state(members: int, rules: int) -> CloudState:
+    """One ENI with so many rules: a fifth on other groups, a tenth on prefix lists, the rest on CIDR blocks; and so
+    many addresses, each in one to three of the other groups."""
+    choose = Chooser.of("delta", 0)
+    peers = [f"sg-peer-{n:02}" for n in range(PEERS)]
+    lists = {f"pl-{n}": " ".join(f"203.{n}.{i}.0/24" for i in range(20)) for n in range(LISTS)}
+    kinds = [choose.sample(peers, choose.between(1, 3)) for _ in range(2 * PEERS)]
+    remotes: list[Remote] = [make_remote(choose.one(peers)) for _ in range(rules // 5)]
+    remotes += [make_remote(choose.one(sorted(lists))) for _ in range(rules // 10)]
+    remotes += [choose.typical_cidr(choose.family) for _ in range(rules - len(remotes))]
+    own = make_group(GROUP, with_ids([choose.typical_rule(remote) for remote in remotes]))
+    enis = [member(number, kinds[number % len(kinds)]) for number in range(members)]
+    state = make_state([own, *map(make_group, peers)], [make_eni(OWN, "10.0.0.1", GROUP), *enis])
+    made = tuple(make_prefix_list(name, words) for name, words in sorted(lists.items()))
+    return replace(state, prefix_lists=made, instances=())
+
+
+def member(number: int, groups: list[str]) -> Eni:
+    return make_eni(f"eni-{number:06}", str(Address(32, FIRST_MEMBER + number)), " ".join(sorted(groups)))
+
+
+def changes(state: CloudState) -> Mapping[str, tuple[Change, Mapping[str, str]]]:
+    """By kind: what is done to the state, and the interfaces then."""
+    one, two = {OWN: "eth0"}, {OWN: "eth0", OTHER: "eth1"}
+    half = len(state.network_interfaces) // 2
+    newcomer = replace(member(half, ["sg-peer-00", "sg-peer-01"]), private_ip_addresses=(Address.parse("10.99.0.9"),))
+    newcomer = replace(newcomer, network_interface_id=f"eni-{half:06}-new")
+    like_others = replace(newcomer, security_group_ids=state.network_interfaces[half].security_group_ids)
+    on_cidr = make_rule("ingress tcp 4443/4443 from 198.18.7.0/24", "sgr-new")
+    on_group = make_rule("ingress tcp 4443/4443 from sg-peer-03", "sgr-new")
+    return {
+        "member": (lambda s: with_eni(s, like_others), one),
+        "other kinship": (lambda s: with_eni(s, newcomer), one),
+        "rule on CIDR": (lambda s: with_rule(s, on_cidr), one),
+        "rule on group": (lambda s: with_rule(s, on_group), one),
+        "prefix entry": (with_entry, one),
+        "ENI": (lambda s: with_eni(s, make_eni(OTHER, "10.0.0.2", GROUP)), two),
+    }
+
+
+def with_eni(state: CloudState, eni: Eni) -> CloudState:
+    """In its place by id."""
+    enis = state.network_interfaces
+    place = sum(entry.network_interface_id < eni.network_interface_id for entry in enis)
+    return replace(state, network_interfaces=(*enis[:place], eni, *enis[place:]))
+
+
+def with_rule(state: CloudState, rule: SecurityGroupRule) -> CloudState:
+    groups = (replace(g, rules=(*g.rules, rule)) if g.security_group_id == GROUP else g for g in state.security_groups)
+    return replace(state, security_groups=tuple(groups))
+
+
+def with_entry(state: CloudState) -> CloudState:
+    first, *rest = state.prefix_lists
+    more = replace(first, entries=(*first.entries, PrefixListEntry(Prefix.parse("198.19.7.0/24"))))
+    return replace(state, prefix_lists=(more, *rest))
+
+
+def measured(namespace: str, state: CloudState, rounds: int) -> dict[str, Figures]:
+    """Each kind of change, there and back, `rounds` times."""
+    kinds = changes(state)
+    figures = {f"{name} {way}": Figures() for name in kinds for way in ("in", "out")}
+    settings = Settings(fence=False, adoption_window=0, prove=False)
+    with TimedKernel(namespace) as kernel:
+        sessions = KernelSessions(namespace)
+        current = Desired(state, {OWN: "eth0"})
+        apply(kernel, sessions, current, None, settings)
+        for number in range(rounds + 1):  # the first round makes what later ones find
+            for name, (change, interfaces) in kinds.items():
+                for way in ("in", "out"):
+                    is_in = way == "in"
+                    new = change(state) if is_in else replace(state)
+                    desired = Desired(new, interfaces if is_in else {OWN: "eth0"})
+                    gc.collect(0)
+                    kernel.seconds, started = 0.0, time.perf_counter()
+                    report = apply(kernel, sessions, desired, current, settings)
+                    whole = time.perf_counter() - started
+                    assert report.changed
+                    assert not report.is_refill
+                    assert not report.leftover
+                    current = desired
+                    if number:
+                        figures[f"{name} {way}"].compile.append(whole - kernel.seconds)
+                        figures[f"{name} {way}"].kernel.append(kernel.seconds)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.support.deltacost")
+    parser.add_argument("-m", "--members", type=int, default=65_536)
+    parser.add_argument("-r", "--rules", type=int, default=200)
+    parser.add_argument("-n", "--rounds", type=int, default=15)
+    asked = parser.parse_args()
+    namespace = f"delta{os.getpid()}"
+    netns.create(namespace)
+    try:
+        found = measured(namespace, base_state(asked.members, asked.rules), asked.rounds)
+    finally:
+        netns.remove(namespace)
+    print(f"{asked.members:,} members, {asked.rules} rules, {asked.rounds} rounds; milliseconds, medians")
+    print(f"{'change':>18}{'whole':>10}{'compile':>10}{'kernel':>10}{'most':>10}")
+    for name, row in found.items():
+        print(row.row(name).rstrip())
+
+
+if __name__ == "__main__":
+    main()
