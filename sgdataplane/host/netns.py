@@ -1,6 +1,7 @@
 """Named network namespaces: make, enter, list, remove, and who runs in one.
 
-Owns the files under /run/netns, kept the way `ip netns` keeps them. Is given names.
+Owns the files under /run/netns, kept the way `ip netns` keeps them. Is given names; where a namespace is only entered
+or looked at, an absolute path will do, too (of a process' namespace, of one that is held open).
 Must not know labs, clouds or policy. `setns` is per thread: everything here acts on the calling thread only.
 """
 
@@ -26,7 +27,12 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,254}")  # a file name, and no
 
 
 def path_of(name: str) -> Path:
-    """Where the namespace of that name is bound; HostError if the name can't be one."""
+    """Where the namespace of that name is bound, or the path itself; HostError if the name can't be one."""
+    return Path(name) if name.startswith("/") else _place_of(name)
+
+
+def _place_of(name: str) -> Path:
+    """Never outside /run/netns: for what makes or removes files."""
     if not NAME.fullmatch(name):
         raise HostError(f"namespace {name!r}", "the name must be 1 to 255 letters, digits and any of _ . : + -")
     return RUN_DIR / name
@@ -55,7 +61,7 @@ def is_bound(name: str) -> bool:
 
 def create(name: str) -> None:
     """Make a namespace with nothing but a downed loopback in it. HostError if the name is taken."""
-    path = path_of(name)
+    path = _place_of(name)
     _share_run_dir()
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0))
@@ -68,7 +74,7 @@ def create(name: str) -> None:
 
 def remove(name: str) -> None:
     """Unbind the name and delete it; no error if it is gone. The kernel frees the namespace once nothing uses it."""
-    path = path_of(name)
+    path = _place_of(name)
     if is_bound(name):
         _call("umount2", os.fsencode(path), MNT_DETACH)
     path.unlink(missing_ok=True)

@@ -15,3 +15,10 @@ def test_name_is_a_path_below_run_netns(name: str) -> None:
 def test_name_that_is_no_plain_file_name_is_refused(name: str) -> None:
     with pytest.raises(HostError, match="the name must be 1 to 255"):
         netns.path_of(name)
+
+
+def test_an_absolute_path_is_itself_but_nothing_to_make_or_remove() -> None:
+    assert str(netns.path_of("/proc/1/ns/net")) == "/proc/1/ns/net"
+    for change in (netns.create, netns.remove):
+        with pytest.raises(HostError, match="the name must be 1 to 255"):
+            change("/tmp/x")
