@@ -8,6 +8,7 @@
         UnsupportedError  the kernel lacks a feature                                      (feature, needs)
         PrivilegeError    not root, or a capability is missing                            (capability)
       HostError           links, namespaces, sysctls, conntrack                           (subject, detail)
+      BindingError        an interface can't be bound to an ENI as asked: nothing changed (problem)
       LabError            the lab, not the product                                        (subject, detail)
     InternalError         an invariant of ours broke; not an SgDataplaneError: never caught but at the top
       ProofError          a compiled table isn't what the specification says: refused, the previous policy stays
@@ -141,6 +142,17 @@ class HostError(SgDataplaneError):
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.detail}"
+
+
+class BindingError(SgDataplaneError):
+    """An interface can't be bound to an ENI as asked, or the record of what is bound can't be read."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return str(self.problem)
 
 
 class LabError(SgDataplaneError):

@@ -132,6 +132,10 @@ class Links:
         with self._mapped(f"delete links of group {group}", tolerated=(errno.ENODEV,)):
             self._netlink.link("del", group=group)
 
+    def set_mac(self, ifname: str, mac: str) -> None:
+        with self._mapped(f"MAC of {ifname}"):
+            self._netlink.link("set", index=self.index_of(ifname), address=mac)
+
     def set_up(self, ifname: str) -> None:
         with self._mapped(f"set {ifname} up"):
             self._netlink.link("set", index=self.index_of(ifname), state="up")

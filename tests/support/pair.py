@@ -28,15 +28,20 @@ def made_pair(make_name: Callable[[], str]) -> Iterator[Pair]:
         for name in names.values():
             netns.create(name)
             stack.callback(netns.remove, name)
-        with Links(names["peer"]) as links:
-            links.add_veth("eth0", names["instance"], "eth0", mac_of("eni-a"))
-        for role, addresses in HERE.items():
-            with Links(names[role]) as links:
-                for text in addresses:
-                    links.add_address(InterfaceAddress("eth0", Address.parse(text), 64 if ":" in text else 24))
-                links.set_up("eth0")
-        _introduce(names)
+        join(names)
         yield names
+
+
+def join(names: Pair) -> None:
+    """Link two namespaces that are there already."""
+    with Links(names["peer"]) as links:
+        links.add_veth("eth0", names["instance"], "eth0", mac_of("eni-a"))
+    for role, addresses in HERE.items():
+        with Links(names[role]) as links:
+            for text in addresses:
+                links.add_address(InterfaceAddress("eth0", Address.parse(text), 64 if ":" in text else 24))
+            links.set_up("eth0")
+    _introduce(names)
 
 
 def _introduce(names: Pair) -> None:
@@ -92,9 +97,9 @@ class Session:
         """Whether one more packet arrives, before one of `beside`, which takes the same way and has to."""
         content = self.send()
         beside.must_pass()
-        return content in self._read()
+        return content in self.read()
 
-    def _read(self) -> list[bytes]:
+    def read(self) -> list[bytes]:
         """What has arrived and was not read yet."""
         found = []
         self._server.setblocking(False)

@@ -26,8 +26,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "analyse": ("errors", "net", "model", "policy"),
     "config": ("errors", "net", "model"),
     "enforce": ("errors", "net", "model", "policy", "compiler", "proof", "nft", "host"),
-    "daemon": (*PRODUCT, "proof", "enforce"),
-    "cli": (*PRODUCT, "proof", "enforce", "daemon", "__version__"),
+    "attach": ("errors", "net", "model", "host", "enforce"),
+    "daemon": (*PRODUCT, "proof", "enforce", "attach"),
+    "cli": (*PRODUCT, "proof", "enforce", "attach", "daemon", "__version__"),
     "__main__": ("cli",),
     "__init__": (),
 }
@@ -45,7 +46,7 @@ FOREIGN = {
     "scapy": ("lab",),
     "pyroute2": ("host", "lab"),
     "nftables": ("nft.kernel",),
-    "subprocess": ("lab",),  # the product runs no other program
+    "subprocess": ("lab", "attach.containers"),  # the product runs no other program than the user's container runtime
 }
 
 

@@ -1,0 +1,172 @@
+"""attach, detach, clear: bindings made and undone.
+
+Owns what is refused. Must not know how a policy is put in force: attaching alone changes no packet's fate, the next
+reconcile does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from sgdataplane.attach.compare import address_differences, mac_difference
+from sgdataplane.attach.registry import Binding, Registry, refuse
+from sgdataplane.attach.workload import Workload
+from sgdataplane.enforce import remove
+from sgdataplane.errors import HostError
+from sgdataplane.host.identity import Identity, found, held, identity_of, is_own
+from sgdataplane.host.links import Link, Links
+from sgdataplane.model.state import CloudState, Eni
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Bind this interface of this namespace to this ENI. With a state, the ENI has to be in it, and the interface has
+    to have its MAC, or is given it (`set_mac`)."""
+
+    eni_id: str
+    workload: Workload
+    ifname: str
+    state: CloudState | None = None
+    set_mac: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """`is_new`: it was not bound so already. `warnings`: what is the interface's and not the ENI's, or the reverse."""
+
+    binding: Binding
+    is_new: bool
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """`is_gone`: its namespace had ended. `others`: how many ENIs are still bound in that namespace; while there are
+    any, our rules stay there, and the next reconcile leaves this interface nothing that passes."""
+
+    binding: Binding
+    is_gone: bool
+    others: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """How many bindings were forgotten, and from how many namespaces rules were removed."""
+
+    bindings: int
+    namespaces: int
+
+
+def attach(registry: Registry, request: Request) -> Attached:
+    """Bind as asked, or raise BindingError and change nothing. What is bound so already stays bound."""
+    eni = _eni(request)
+    path = request.workload.locate()
+    with registry.locked(), ExitStack() as stack:
+        place = _held(stack, request.workload, path)
+        binding = Binding(request.eni_id, request.ifname, str(request.workload), path, identity_of(place))
+        links = stack.enter_context(Links(place))
+        link = _link(binding, links.links())
+        kept, is_new = _beside(registry.load(), binding)
+        warnings = _fit(binding, eni, link, links, set_mac=request.set_mac) if eni else ()
+        registry.store((*kept, binding))
+    return Attached(binding, is_new, warnings)
+
+
+def _eni(request: Request) -> Eni | None:
+    if request.state is None:
+        return None
+    if request.eni_id not in request.state.eni:
+        known = ", ".join(sorted(request.state.eni)[:10]) or "a state with ENIs"
+        refuse("--eni", "InvalidEniId.NotFound", "the state has no such ENI", request.eni_id, f"one of {known}")
+    return request.state.eni[request.eni_id]
+
+
+def _held(stack: ExitStack, workload: Workload, path: str) -> str:
+    """The namespace, which stays there while we work."""
+    try:
+        place = stack.enter_context(held(path))
+        identity_of(place)
+    except HostError as error:
+        refuse(str(workload), "InvalidNamespace.NotFound", error.detail, path, workload.wanted)
+    if is_own(place):
+        message = "that is the machine's own namespace, or the one that sgdp runs in"
+        refuse(str(workload), "InvalidNamespace.Own", message, path, "the namespace of a workload")
+    return place
+
+
+def _link(binding: Binding, links: Collection[Link]) -> Link:
+    fit = {link.ifname: link for link in links if link.ifname != "lo"}
+    if binding.ifname not in fit:
+        message = "loopback is no ENI's" if binding.ifname == "lo" else "there is no such interface in the namespace"
+        expected = f"one of {', '.join(sorted(fit))}" if fit else "a namespace that has an interface"
+        refuse(binding.named, "InvalidInterface.NotFound", message, binding.ifname, expected)
+    return fit[binding.ifname]
+
+
+def _beside(bindings: Collection[Binding], new: Binding) -> tuple[tuple[Binding, ...], bool]:
+    """The bindings that stay beside the new one, and whether it says anything new."""
+    for other in bindings:
+        if other.eni_id == new.eni_id or not _is_same_interface(other, new):
+            continue
+        message = "the interface is bound to another ENI"
+        refuse(new.named, "InvalidInterface.Bound", message, new.ifname, f"`sgdp detach --eni {other.eni_id}` before")
+    kept = tuple(other for other in bindings if other.eni_id != new.eni_id)
+    (former,) = (other for other in bindings if other.eni_id == new.eni_id) if len(kept) < len(bindings) else (None,)
+    if former is not None and not _is_same_interface(former, new) and _is_there(former):
+        expected = f"`sgdp detach --eni {new.eni_id}` before"
+        refuse("--eni", "InvalidEniId.Bound", f"the ENI is bound to {former}", new.eni_id, expected)
+    return kept, former is None or not _is_same_interface(former, new)
+
+
+def _is_same_interface(one: Binding, other: Binding) -> bool:
+    return (one.identity, one.ifname) == (other.identity, other.ifname)
+
+
+def _is_there(binding: Binding) -> bool:
+    with found(binding.identity, binding.path) as place:
+        return place is not None
+
+
+def _fit(binding: Binding, eni: Eni, link: Link, links: Links, *, set_mac: bool) -> tuple[str, ...]:
+    """Warnings of addresses, once the MAC is right."""
+    difference = mac_difference(link, eni)
+    if difference and not set_mac:
+        expected = f"{eni.mac_address}; --set-mac gives it to the interface"
+        refuse(str(binding), "InvalidMacAddress.Differs", "the interface hasn't the ENI's MAC", link.mac, expected)
+    if difference:
+        links.set_mac(link.ifname, eni.mac_address)
+    addresses = [entry.address for entry in links.addresses() if entry.ifname == link.ifname]
+    return tuple(f"{binding}: {line}" for line in address_differences(addresses, eni))
+
+
+def detach(registry: Registry, eni_id: str) -> Detached:
+    """Undo a binding. The last one of a namespace takes our rules with it: nothing is judged there any more."""
+    with registry.locked():
+        bindings = registry.load()
+        kept = tuple(other for other in bindings if other.eni_id != eni_id)
+        if len(kept) == len(bindings):
+            known = ", ".join(binding.eni_id for binding in bindings)
+            expected = f"one of {known}" if known else "an ENI that was attached; there is none"
+            refuse("--eni", "InvalidEniId.NotFound", "the ENI is not attached", eni_id, expected)
+        (binding,) = (other for other in bindings if other.eni_id == eni_id)
+        others = sum(other.identity == binding.identity for other in kept)
+        with found(binding.identity, binding.path) as place:
+            if place is not None and not others:
+                remove(place)
+        registry.store(kept)
+    return Detached(binding, place is None, others)
+
+
+def clear(registry: Registry) -> Cleared:
+    """Remove our rules from all attached namespaces, and forget all bindings."""
+    with registry.locked():
+        bindings = registry.load()
+        paths: dict[Identity, str] = {binding.identity: binding.path for binding in bindings}
+        removed = 0
+        for identity, path in paths.items():
+            with found(identity, path) as place:
+                removed += place is not None and remove(place)
+        registry.forget()
+    return Cleared(len(bindings), removed)

@@ -1,0 +1,147 @@
+"""Which ENI is bound to which interface of which namespace: /run/sgdataplane/attached/bindings.json.
+
+Owns that file, and the lock that is the folder. Is given bindings. Must not know the kernel: whether a namespace is
+still there is asked elsewhere. It stands in /run, since no namespace survives a restart of the machine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from sgdataplane.errors import BindingError, HostError, Problem, Where
+from sgdataplane.host.identity import Identity
+
+ATTACHED_DIR = Path("/run/sgdataplane/attached")
+VERSION = 1
+LOCK_S, POLL_S = 30.0, 0.02
+TEXTS, NUMBERS = ("eni", "ifname", "named", "path"), ("inode", "cookie")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """`named` is the namespace in the user's words ("container web"), `path` where it was found then."""
+
+    eni_id: str
+    ifname: str
+    named: str
+    path: str
+    identity: Identity
+
+    def __str__(self) -> str:
+        return f"{self.ifname} of {self.named}"
+
+
+def refuse(place: str, code: str, message: str, value: str, expected: str) -> NoReturn:
+    """BindingError: what was asked for can't be."""
+    raise BindingError(Problem(Where(place), code, message, value, expected))
+
+
+class Registry:
+    """The bindings of this host. Read and change them while holding the lock."""
+
+    def __init__(self, folder: Path = ATTACHED_DIR) -> None:
+        self._folder = folder
+        self.path = folder / "bindings.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the bindings and what is done about them, alone. HostError if others keep them too long."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _wait_lock(lock)
+            yield
+        finally:
+            os.close(lock)
+
+    def load(self) -> tuple[Binding, ...]:
+        """All bindings, by ENI. BindingError unless the file is exactly what `store` writes."""
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ()
+        except (OSError, UnicodeDecodeError) as error:
+            raise HostError(str(self.path), str(error)) from error
+        return _decode(text, str(self.path))
+
+    def store(self, bindings: Iterable[Binding]) -> None:
+        """Replace all bindings in one step."""
+        entries = [_encoded(binding) for binding in sorted(bindings, key=lambda b: b.eni_id)]
+        beside = self.path.with_suffix(".new")
+        beside.write_text(json.dumps({"version": VERSION, "bindings": entries}, indent=1) + "\n", encoding="utf-8")
+        beside.replace(self.path)
+
+    def forget(self) -> None:
+        """There are no bindings any more."""
+        self.path.unlink(missing_ok=True)
+
+
+def _wait_lock(lock: int) -> None:
+    deadline = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise HostError("attached ENIs", f"others have been working on them for {LOCK_S:g} s") from None
+        time.sleep(POLL_S)
+
+
+def _encoded(binding: Binding) -> dict[str, object]:
+    return {
+        "eni": binding.eni_id,
+        "ifname": binding.ifname,
+        "named": binding.named,
+        "path": binding.path,
+        "inode": binding.identity.inode,
+        "cookie": binding.identity.cookie,
+    }
+
+
+def _decode(text: str, file: str) -> tuple[Binding, ...]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        _malformed(file, "", str(error), "a JSON document as sgdp writes it")
+    if not isinstance(value, dict) or value.keys() != {"version", "bindings"}:
+        _malformed(file, "", text[:80], "an object with version and bindings")
+    if value["version"] != VERSION:
+        _malformed(file, "/version", str(value["version"]), f"{VERSION}; `sgdp clear` of that version")
+    if not isinstance(value["bindings"], list):
+        _malformed(file, "/bindings", repr(value["bindings"]), "a list")
+    found = tuple(_binding(entry, file, f"/bindings/{i}") for i, entry in enumerate(value["bindings"]))
+    for what, keys in (
+        ("ENI", [binding.eni_id for binding in found]),
+        ("interface", [f"{binding.ifname} of namespace {binding.identity.cookie}" for binding in found]),
+    ):
+        doubles = sorted({key for key in keys if keys.count(key) > 1})
+        if doubles:
+            _malformed(file, "/bindings", doubles[0], f"each {what} once")
+    return found
+
+
+def _binding(entry: object, file: str, pointer: str) -> Binding:
+    if not isinstance(entry, dict) or entry.keys() != {*TEXTS, *NUMBERS}:
+        _malformed(file, pointer, str(entry), f"an object with {', '.join((*TEXTS, *NUMBERS))}")
+    for key in TEXTS:
+        if not isinstance(entry[key], str) or not entry[key]:
+            _malformed(file, f"{pointer}/{key}", repr(entry[key]), "a text")
+    for key in NUMBERS:
+        if type(entry[key]) is not int or entry[key] < 1:  # a bool is an int, too
+            _malformed(file, f"{pointer}/{key}", repr(entry[key]), "a number from 1 up")
+    eni_id, ifname, named, path = (entry[key] for key in TEXTS)
+    return Binding(eni_id, ifname, named, path, Identity(entry["inode"], entry["cookie"]))
+
+
+def _malformed(file: str, pointer: str, value: str, expected: str) -> NoReturn:
+    message = "the record of attached ENIs can't be read; attach them anew after removing it, or repair it"
+    raise BindingError(Problem(Where(file, 0, pointer), "InvalidBindings.Malformed", message, value, expected))

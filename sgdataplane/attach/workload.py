@@ -1,0 +1,46 @@
+"""From what the user calls a namespace to the path that leads there now.
+
+Owns the three ways to name one. Must not know ENIs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from sgdataplane.attach import containers
+from sgdataplane.host import netns
+
+
+class Naming(Enum):
+    """NETNS: a path, or a name as of `ip netns`. PID: a process in it. CONTAINER: its name or id."""
+
+    NETNS = "netns"
+    PID = "pid"
+    CONTAINER = "container"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A namespace as the user names it."""
+
+    naming: Naming
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.naming.value} {self.value}"
+
+    def locate(self) -> str:
+        """The path of its namespace, if there is one. BindingError if no such container runs."""
+        if self.naming is Naming.NETNS:
+            return str(Path(self.value).absolute()) if "/" in self.value else str(netns.path_of(self.value))
+        pid = containers.pid_of(self.value) if self.naming is Naming.CONTAINER else int(self.value)
+        return f"/proc/{pid}/ns/net"
+
+    @property
+    def wanted(self) -> str:
+        """What would be right where this is wrong."""
+        if self.naming is Naming.NETNS:
+            return "the path of a network namespace, or a name that `ip netns` lists"
+        return f"a {'process' if self.naming is Naming.PID else 'container'} that runs"

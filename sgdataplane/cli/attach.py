@@ -1,0 +1,222 @@
+"""`sgdp attach`, `detach`, `apply`, `clear`: workloads that are there already, bound to ENIs, and made to obey a state.
+
+Owns the arguments, the wording and the JSON keys. Must not know how namespaces are found or policies enforced.
+
+`attach --json`, `detach --json` and each of `enis` in `apply --json` begin with these keys:
+
+    eni, interface      what is bound
+    namespace           as it was named: "container web", "pid 4711", "netns /run/netns/web"
+    inode               of the namespace, as in `ls -l /proc/<pid>/ns/net`
+
+    attach              new: false if it was bound so already; warnings
+    detach              rules: "removed" | "kept" (other ENIs are bound in that namespace) | "gone" (it has ended)
+    apply               outcome: "in force" | "closed" | "absent" | "refused" | "gone", as sgdataplane.attach.reconcile
+                        says what each means; error: why the kernel refused, or null; changed; warnings
+    clear               {"bindings": forgotten, "namespaces": from which rules were removed}
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
+from sgdataplane.cli.output import paint, print_json, render_table, warn
+
+if TYPE_CHECKING:
+    from sgdataplane.attach.reconcile import HostReport
+    from sgdataplane.attach.registry import Binding, Registry
+    from sgdataplane.attach.workload import Workload
+
+HEADERS = ("ENI", "INTERFACE", "NAMESPACE", "OUTCOME")
+COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "dim", "refused": "red"}
+
+
+def register(verbs: Subparsers) -> None:
+    """Add the four verbs."""
+    _add_attach(verbs)
+    detach = _add(verbs, "detach", run_detach, "undo `attach`; the last of a namespace takes our rules there with it")
+    detach.add_argument("--eni", required=True, metavar="ENI", help="the ENI")
+    apply = _add(verbs, "apply", run_apply, "make all attached ENIs obey a state, once; returns when they do")
+    apply.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
+    apply.add_argument("--placement", choices=("instance",), default="instance", help="where the policy is enforced")
+    _add(verbs, "clear", run_clear, "remove our rules from all attached namespaces, and forget what was attached")
+
+
+def _add_attach(verbs: Subparsers) -> None:
+    parser = _add(verbs, "attach", run_attach, "bind an existing interface, a container's for example, to an ENI")
+    parser.add_argument("--eni", required=True, metavar="ENI", help="the ENI")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--netns", metavar="PATH", help="its network namespace, or a name as of `ip netns`")
+    where.add_argument("--pid", type=_pid, metavar="PID", help="a process in it")
+    where.add_argument("--container", metavar="NAME", help="a running container of podman or docker, by name or id")
+    parser.add_argument("--ifname", required=True, metavar="IF", help="the interface in there")
+    parser.add_argument("--state", type=Path, metavar="STATE", help="check the ENI and its MAC against this state")
+    parser.add_argument("--set-mac", action="store_true", help="give the interface the MAC that the ENI has in STATE")
+
+
+def _add(verbs: Subparsers, verb: str, run: Run, words: str) -> Parser:
+    parser = verbs.add_parser(verb, help=words, description=words)
+    parser.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.cli.attach")
+    parser.add_argument("--bindings", type=Path, metavar="DIR", help="default: /run/sgdataplane/attached")
+    parser.set_defaults(run=run, parser=parser, verb=verb)
+    return parser
+
+
+def _pid(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a process number")
+    return int(text)
+
+
+def _registry(arguments: argparse.Namespace) -> Registry:
+    from sgdataplane.attach.registry import ATTACHED_DIR, Registry
+
+    require_root(arguments.verb, "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+    return Registry(arguments.bindings or ATTACHED_DIR)
+
+
+def run_attach(arguments: argparse.Namespace) -> int:
+    """Bind."""
+    if arguments.set_mac and arguments.state is None:
+        arguments.parser.error("--set-mac needs --state, which says what MAC the ENI has")
+    registry = _registry(arguments)
+    from sgdataplane.attach.manage import Request, attach
+    from sgdataplane.statefile import load
+
+    state = None if arguments.state is None else load(arguments.state).state
+    workload = _workload(arguments)
+    done = attach(registry, Request(arguments.eni, workload, arguments.ifname, state, arguments.set_mac))
+    if arguments.json:
+        print_json({**_as_json(done.binding), "new": done.is_new, "warnings": done.warnings})
+        return Exit.DONE
+    for line in done.warnings:
+        warn(line)
+    print(f"{done.binding.eni_id}: {'bound' if done.is_new else 'already bound'} to {done.binding}")
+    if done.is_new:
+        print("Nothing is enforced yet: `sgdp apply STATE` does that.")
+    return Exit.DONE
+
+
+def _workload(arguments: argparse.Namespace) -> Workload:
+    from sgdataplane.attach.workload import Naming, Workload
+
+    return next(
+        Workload(naming, str(value)) for naming in Naming if (value := getattr(arguments, naming.value)) is not None
+    )
+
+
+def run_detach(arguments: argparse.Namespace) -> int:
+    """Undo a binding, and say what that leaves."""
+    registry = _registry(arguments)
+    from sgdataplane.attach.manage import detach
+
+    done = detach(registry, arguments.eni)
+    rules = "gone" if done.is_gone else "kept" if done.others else "removed"
+    if arguments.json:
+        print_json({**_as_json(done.binding), "rules": rules})
+        return Exit.DONE
+    consequence = {
+        "gone": "its namespace had ended",
+        "kept": f"the rules there stay, since {_count(done.others, 'other ENI')} there need them; from the next "
+        f"`sgdp apply` on, {done.binding.ifname} passes nothing",
+        "removed": "our rules are removed there, and nothing is judged any more",
+    }
+    print(f"{arguments.eni}: no longer bound to {done.binding}; {consequence[rules]}")
+    return Exit.DONE
+
+
+def run_apply(arguments: argparse.Namespace) -> int:
+    """One reconcile. Exit 3 if the kernel refused anywhere, 1 if an ENI's policy isn't in force where it is bound."""
+    registry = _registry(arguments)
+    from sgdataplane.attach.reconcile import Outcome, reconcile_attached
+    from sgdataplane.statefile import load
+
+    report = reconcile_attached(registry, load(arguments.state).state)
+    if arguments.json:
+        print_json({"enis": _enis_as_json(report)})
+    else:
+        _print_report(report)
+    outcomes = {eni.outcome for eni in report.enis}
+    if Outcome.REFUSED in outcomes:
+        return Exit.KERNEL
+    return Exit.NO if outcomes & {Outcome.CLOSED, Outcome.ABSENT} else Exit.DONE
+
+
+def _print_report(report: HostReport) -> None:
+    for namespace in report.namespaces:
+        named = namespace.enis[0].binding.named
+        if namespace.error is not None:
+            print(paint("error:", "red", sys.stderr), f"{named}: {namespace.error}", file=sys.stderr)
+        for ifname in namespace.unbound:
+            warn(f"{ifname} of {named}: no ENI is bound to it, so it passes nothing")
+    for eni in report.enis:
+        for line in eni.warnings:
+            warn(f"{eni.binding}: {line}")
+    if not report.enis:
+        print("no ENI is attached: `sgdp attach` binds an interface to one")
+        return
+    rows = []
+    for eni in report.enis:
+        outcome = eni.outcome.value
+        rows.append((eni.binding.eni_id, eni.binding.ifname, eni.binding.named, paint(outcome, COLOURS[outcome])))
+    print(render_table(HEADERS, rows))
+    _explain({eni.outcome.value for eni in report.enis})
+
+
+def _explain(outcomes: set[str]) -> None:
+    """What each outcome that isn't the wanted one means."""
+    words = {
+        "closed": "the state has no such ENI, so its interface passes nothing",
+        "absent": "there is no such interface now; if it comes, `sgdp apply` again, which fences it",
+        "refused": "what was in force there before still is",
+        "gone": "the namespace has ended; the binding is forgotten",
+    }
+    for outcome, meaning in words.items():
+        if outcome in outcomes:
+            print(f"{outcome}: {meaning}")
+
+
+def _enis_as_json(report: HostReport) -> list[dict[str, object]]:
+    return [
+        {
+            **_as_json(eni.binding),
+            "outcome": eni.outcome.value,
+            "error": None if namespace.error is None else str(namespace.error),
+            "changed": namespace.applied is not None and namespace.applied.changed,
+            "warnings": eni.warnings,
+        }
+        for namespace in report.namespaces
+        for eni in namespace.enis
+    ]
+
+
+def _as_json(binding: Binding) -> dict[str, object]:
+    identity = binding.identity
+    return {
+        "eni": binding.eni_id,
+        "interface": binding.ifname,
+        "namespace": binding.named,
+        "inode": identity.inode,
+    }
+
+
+def run_clear(arguments: argparse.Namespace) -> int:
+    """Remove everything."""
+    registry = _registry(arguments)
+    from sgdataplane.attach.manage import clear
+
+    done = clear(registry)
+    if arguments.json:
+        print_json({"bindings": done.bindings, "namespaces": done.namespaces})
+    else:
+        print(f"removed our rules from {_count(done.namespaces, 'namespace')}, forgot {_count(done.bindings, 'ENI')}")
+    return Exit.DONE
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

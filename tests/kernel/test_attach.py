@@ -1,0 +1,292 @@
+"""`sgdp attach`, `apply`, `detach`, `clear` on a workload that is there already: a process in a namespace without a
+name, as a container's is, joined by a link to a peer."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.attach.registry import Binding
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.host import netns
+from sgdataplane.host.identity import Identity, held, identity_of
+from sgdataplane.host.links import Links
+from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
+from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.flood import wait_until
+from tests.support.nft import nft
+from tests.support.pair import HERE, Session, join
+
+pytestmark = pytest.mark.kernel
+FRAME = bytes.fromhex("ff" * 6 + mac_of("eni-a").replace(":", "") + "0800") + bytes(46)
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """The workload."""
+    with living_nowhere() as process:
+        yield process
+
+
+@pytest.fixture
+def bench(
+    make_lab_name: Callable[[], str],
+    process: subprocess.Popen[bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Bench]:
+    peer = make_lab_name()
+    netns.create(peer)
+    pair = {"peer": peer, "instance": f"/proc/{process.pid}/ns/net"}
+    join(pair)
+    yield Bench(pair, process.pid, tmp_path, lambda: capsys.readouterr().out)
+    netns.remove(peer)
+
+
+def tables(place: str) -> str:
+    return nft(place, "list tables")
+
+
+def send_frame(bench: Bench) -> bool:
+    """Whether the kernel lets a frame out that the workload sends past its IP stack."""
+    with netns.inside(bench.place), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        try:
+            sender.sendto(FRAME, ("eth0", 0))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("naming", ["pid", "path", "name"])
+def test_packets_obey_the_state_from_apply_to_detach(
+    bench: Bench, naming: str, make_lab_name: Callable[[], str]
+) -> None:
+    with ExitStack() as stack:
+        where: tuple[object, ...] = ("--pid", bench.pid)
+        if naming != "pid":
+            name = make_lab_name()
+            subprocess.run(["ip", "netns", "attach", name, str(bench.pid)], check=True)
+            stack.callback(netns.remove, name)
+            where = ("--netns", netns.path_of(name) if naming == "path" else name)
+        web, dns = stack.enter_context(Session(bench.pair, WEB)), stack.enter_context(Session(bench.pair, DNS))
+        assert bench.attach(*where) == 0
+        assert dns.passes(beside=web)  # attaching changes no packet's fate
+        assert bench.apply(state_of(WEB)) == {"eni-a": "in force", "exit": "0"}
+        assert not dns.passes(beside=web)
+        assert bench.apply(state_of(DNS)) == {"eni-a": "in force", "exit": "0"}
+        assert not web.passes(beside=dns)  # its session is revoked, the other's is let in
+        assert bench.apply(state_of(DNS, WEB)) == {"eni-a": "in force", "exit": "0"}
+        assert web.passes(beside=dns)
+        assert bench.apply(state_of(DNS)) == {"eni-a": "in force", "exit": "0"}
+        assert not web.passes(beside=dns)
+        assert bench.sgdp("detach", "--eni", "eni-a") == 0
+        assert web.passes(beside=dns)
+        assert tables(bench.place) == ""
+        assert bench.registry.load() == ()
+
+
+def test_a_connection_that_runs_when_it_is_attached_goes_on(bench: Bench) -> None:
+    with ExitStack() as stack:
+        with netns.inside(bench.place):
+            listener = stack.enter_context(socket.create_server(("0.0.0.0", 80)))
+        with netns.inside(bench.pair["peer"]):
+            client = stack.enter_context(socket.create_connection((HERE["instance"][0], 80), timeout=5))
+        server, _ = listener.accept()
+        stack.enter_context(server)
+        bench.attach()
+        rules = [make_rule("ingress tcp 80/80 from 0.0.0.0/0", "sgr-web")]
+        eni = make_eni("eni-a", " ".join(HERE["instance"]), "sg-a")
+        assert bench.apply(make_state([make_group("sg-a", rules)], [eni]))["eni-a"] == "in force"
+        for sender, receiver in ((server, client), (client, server)):
+            receiver.settimeout(5)
+            sender.send(b"still there")
+            assert receiver.recv(64) == b"still there"
+
+
+def test_an_eni_that_the_state_has_not_passes_nothing(bench: Bench) -> None:
+    with Session(bench.pair, WEB) as web:
+        bench.attach()
+        assert send_frame(bench)
+        assert bench.apply(state_of(WEB, eni="eni-b")) == {"eni-a": "closed", "exit": "1"}
+        sent = web.send()
+        assert not send_frame(bench)
+        assert bench.apply(state_of(WEB)) == {"eni-a": "in force", "exit": "0"}
+        web.must_pass()
+        assert sent not in web.read()
+
+
+def test_a_workload_that_ends_takes_its_namespace_and_its_binding_with_it(
+    bench: Bench, process: subprocess.Popen[bytes]
+) -> None:
+    with Session(bench.pair, WEB) as web:
+        bench.attach()
+        bench.apply(state_of(WEB))
+        web.must_pass()
+    process.kill()
+    process.wait()
+    with Links(bench.pair["peer"]) as links:  # the far end of a link goes with the namespace that has the near one
+        wait_until(lambda: [link.ifname for link in links.links()] == ["lo"])
+    assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "0"}
+    assert bench.apply(state_of(WEB)) == {"exit": "0"}
+    assert bench.registry.load() == ()
+
+
+def test_an_eni_whose_namespace_has_ended_can_be_bound_anew(bench: Bench) -> None:
+    with living_nowhere() as other:
+        with Links(bench.pair["peer"]) as links:
+            links.add_veth("far", f"/proc/{other.pid}/ns/net", "eth0", mac_of("eni-a"))
+        assert bench.attach("--pid", other.pid) == 0
+        assert bench.attach() == 1  # it is bound, and its namespace is there
+    assert bench.attach() == 0
+    assert [binding.named for binding in bench.registry.load()] == [f"pid {bench.pid}"]
+
+
+def test_a_namespace_is_found_again_when_the_process_that_named_it_has_ended(
+    bench: Bench, process: subprocess.Popen[bytes]
+) -> None:
+    with netns.inside(bench.place):
+        second = subprocess.Popen(["sleep", "600"])
+    try:
+        bench.attach()
+        process.kill()
+        process.wait()
+        bench.pair = {**bench.pair, "instance": f"/proc/{second.pid}/ns/net"}
+        with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
+            assert bench.apply(state_of(WEB))["eni-a"] == "in force"
+            assert not dns.passes(beside=web)
+    finally:
+        second.kill()
+        second.wait()
+
+
+def test_another_namespace_at_the_same_path_and_inode_is_left_alone(bench: Bench) -> None:
+    with held(bench.place) as place:
+        identity = identity_of(place)
+    later = Identity(identity.inode, identity.cookie + 1)
+    with bench.registry.locked():
+        bench.registry.store([Binding("eni-a", "eth0", "pid 1", bench.place, later)])
+    assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "0"}
+    assert tables(bench.place) == ""
+
+
+def test_of_two_enis_in_a_namespace_one_is_detached(bench: Bench) -> None:
+    with Links(bench.pair["peer"]) as links:
+        links.add_veth("far1", bench.place, "eth1", mac_of("eni-b"))
+        links.set_up("far1")
+    with Links(bench.place) as links:
+        links.set_up("eth1")
+    state = state_of(WEB)
+    second = make_eni("eni-b", "10.0.1.2", "sg-a")
+    both = replace(state, network_interfaces=(*state.network_interfaces, second), instances=())
+    enis = tuple(replace(eni, instance_id="") for eni in both.network_interfaces)
+    both = replace(both, network_interfaces=enis)
+    bench.attach()
+    bench.attach("--pid", bench.pid, eni="eni-b", ifname="eth1")
+    assert bench.apply(both) == {"eni-a": "in force", "eni-b": "in force", "exit": "0"}
+    with Session(bench.pair, WEB) as web:
+        web.must_pass()
+        assert bench.sgdp("detach", "--eni", "eni-a") == 0
+        assert "from the next `sgdp apply` on, eth0 passes nothing" in bench.read_output()
+        web.must_pass()
+        assert bench.apply(both) == {"eni-b": "in force", "exit": "0"}
+        sent = web.send()
+        bench.attach()
+        assert bench.apply(both)["eni-a"] == "in force"
+        web.must_pass()
+        assert sent not in web.read()
+
+
+def test_clear_removes_what_is_ours_and_nothing_else(bench: Bench) -> None:
+    nft(bench.place, f"add table ip {TABLE}", "add table inet other")
+    with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
+        bench.attach()
+        bench.apply(state_of(WEB))
+        assert not dns.passes(beside=web)
+        bench.read_output()
+        assert bench.sgdp("clear", "--json") == 0
+        assert json.loads(bench.read_output()) == {"bindings": 1, "namespaces": 1}
+        assert dns.passes(beside=web)
+    assert sorted(tables(bench.place).split("\n")) == ["", "table inet other", f"table ip {TABLE}"]
+    assert bench.registry.load() == ()
+    assert bench.sgdp("clear") == 0
+
+
+def test_the_mac_is_given_to_the_interface_on_request(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    state = state_of(WEB)
+    other = replace(state.network_interfaces[0], mac_address="02:00:00:00:00:07")
+    path = bench.write(replace(state, network_interfaces=(other,)))
+    where = ("--pid", bench.pid, "--state", path)
+    assert bench.attach(*where) == 1
+    assert "InvalidMacAddress.Differs" in capsys.readouterr().err
+    assert bench.registry.load() == ()
+    assert bench.attach(*where, "--set-mac") == 0
+    with Links(bench.place) as links:
+        assert [link.mac for link in links.links() if link.ifname == "eth0"] == ["02:00:00:00:00:07"]
+    assert bench.attach(*where) == 0
+
+
+REFUSALS = [
+    pytest.param("--pid {pid}", "eth7", "InvalidInterface.NotFound", id="no-such-interface"),
+    pytest.param("--pid {pid}", "lo", "InvalidInterface.NotFound", id="loopback"),
+    pytest.param("--pid 999999999", "eth0", "InvalidNamespace.NotFound", id="no-process"),
+    pytest.param("--pid 1", "eth0", "InvalidNamespace", id="of-the-machine"),  # or it can't be seen
+    pytest.param("--netns /proc/self/ns/net", "eth0", "InvalidNamespace.Own", id="own"),
+    pytest.param("--netns /proc/{pid}/ns/mnt", "eth0", "InvalidNamespace.NotFound", id="of-mounts"),
+    pytest.param("--netns /etc/passwd", "eth0", "InvalidNamespace.NotFound", id="a-file"),
+    pytest.param("--netns /no/where", "eth0", "InvalidNamespace.NotFound", id="no-path"),
+    pytest.param("--netns no-such-name", "eth0", "InvalidNamespace.NotFound", id="no-name"),
+]
+
+
+@pytest.mark.parametrize(("where", "ifname", "code"), REFUSALS)
+def test_what_cannot_be_attached_is_refused_and_changes_nothing(
+    bench: Bench, capsys: pytest.CaptureFixture[str], where: str, ifname: str, code: str
+) -> None:
+    assert bench.attach(*where.format(pid=bench.pid).split(), ifname=ifname) == 1
+    complaint = capsys.readouterr().err
+    assert code in complaint
+    assert "expected:" in complaint
+    assert bench.registry.load() == ()
+    assert bench.attach() == 0  # and rightly asked, it is
+
+
+def test_one_interface_has_one_eni(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.attach() == 0
+    assert bench.attach() == 0
+    assert "already bound" in capsys.readouterr().out
+    assert bench.attach("--pid", bench.pid, eni="eni-b") == 1
+    assert "`sgdp detach --eni eni-a` before" in capsys.readouterr().err
+    assert bench.attach("--pid", bench.pid, "--state", bench.write(state_of()), eni="eni-c") == 1
+    assert "one of eni-a" in capsys.readouterr().err
+    assert bench.sgdp("detach", "--eni", "eni-c") == 1
+    assert [binding.eni_id for binding in bench.registry.load()] == ["eni-a"]
+
+
+def test_what_differs_from_the_eni_is_said(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    state = state_of(WEB)
+    eni = replace(make_eni("eni-a", "10.0.0.9", "sg-a"), mac_address="02:00:00:00:00:07")
+    bench.attach()
+    with Links(bench.pair["peer"]) as links:
+        links.add_veth("far1", bench.place, "eth1", "")
+    with Links(bench.place) as links:
+        links.set_up("eth1")
+    assert bench.sgdp("apply", bench.write(replace(state, network_interfaces=(eni,)))) == 0
+    complaint = capsys.readouterr().err
+    assert "the fence drops what it sends" in complaint
+    assert "10.0.0.2 is on the interface, but not the ENI's" in complaint
+    assert "10.0.0.9 is the ENI's, but not on the interface" in complaint
+    assert "eth1 of pid" in complaint
+
+
+def test_an_interface_that_went_is_absent(bench: Bench) -> None:
+    bench.attach()
+    with Links(bench.place) as links, suppress(OSError):
+        links.delete_link("eth0")
+    assert bench.apply(state_of(WEB)) == {"eni-a": "absent", "exit": "1"}

@@ -1,0 +1,105 @@
+"""A real container's interface bound to an ENI: `sgdp attach --container`, with podman where there is one.
+
+The image is busybox and nothing else, made here; storage and network are the test's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from tests.support.attachbench import DNS, WEB, Bench, state_of
+from tests.support.flood import wait_until
+from tests.support.pair import Session, join
+
+BUSYBOX = Path("/bin/busybox")
+HAS_ALL = shutil.which("podman") is not None and BUSYBOX.exists()
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.optional,
+    pytest.mark.skipif(not HAS_ALL, reason="needs podman, and busybox-static for an image"),
+]
+# crun starts no container where cgroups are of both versions; here it sees the second one alone.
+OF_ONE_KIND = 'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec podman "$@"'
+
+
+def podman(*arguments: str, prefix: Sequence[str] = ()) -> str:
+    command = [*prefix, *(() if prefix else ("podman",)), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Containers and images of the test's own, and an image named `tiny` among them."""
+    folders = {"driver": "vfs", "graphroot": str(tmp_path / "graph"), "runroot": str(tmp_path / "run")}
+    lines = ["[storage]", *(f"{key} = {json.dumps(value)}" for key, value in folders.items())]
+    (tmp_path / "storage.conf").write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
+    monkeypatch.setenv("PODMAN_IGNORE_CGROUPSV1_WARNING", "1")
+    with tarfile.open(tmp_path / "tiny.tar", "w") as archive:
+        archive.add(BUSYBOX, "bin/busybox")
+        for folder in ("proc", "sys", "dev", "etc", "run"):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+    podman("import", str(tmp_path / "tiny.tar"), "tiny")
+    return tmp_path
+
+
+@pytest.fixture
+def container(storage: Path, lab_name: str) -> Iterator[str]:
+    """A running container without a network."""
+    prefix = ("unshare", "--mount", "sh", "-c", OF_ONE_KIND, "podman")
+    options = ("--name", lab_name, "--network", "none", "--cgroups", "disabled")
+    conmon = storage / "conmon.pid"
+    pids = ("--conmon-pidfile", str(conmon))
+    podman("run", "-d", *options, *pids, "tiny", "/bin/busybox", "sleep", "600", prefix=prefix)
+    yield lab_name
+    podman("rm", "--force", "--time", "0", "--ignore", lab_name)
+    number = conmon.read_text().strip()
+    wait_until(lambda: not Path(f"/proc/{number}").exists())
+
+
+@pytest.fixture
+def bench(
+    container: str, make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Bench]:
+    """The container with a link to a peer."""
+    pid = int(podman("container", "inspect", "--format", "{{.State.Pid}}", container))
+    peer = make_lab_name()
+    netns.create(peer)
+    pair = {"peer": peer, "instance": f"/proc/{pid}/ns/net"}
+    join(pair)
+    yield Bench(pair, pid, tmp_path, lambda: capsys.readouterr().out)
+    netns.remove(peer)
+
+
+def test_a_container_obeys_until_it_ends(bench: Bench, container: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert os.stat(bench.place).st_ino != os.stat(netns.OWN_NETNS).st_ino
+    with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
+        assert bench.attach("--container", container) == 0
+        assert f"bound to eth0 of container {container}" in capsys.readouterr().out
+        assert dns.passes(beside=web)
+        assert bench.apply(state_of(WEB)) == {"eni-a": "in force", "exit": "0"}
+        assert not dns.passes(beside=web)
+        assert bench.apply(state_of(WEB, DNS)) == {"eni-a": "in force", "exit": "0"}
+        assert dns.passes(beside=web)
+    podman("stop", "--time", "0", container)
+    with Links(bench.pair["peer"]) as links:  # nothing keeps the namespace, so that its link goes, too
+        wait_until(lambda: [link.ifname for link in links.links()] == ["lo"])
+    assert bench.attach("--container", container) == 1
+    assert "InvalidContainer.NotRunning" in capsys.readouterr().err
+    assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "0"}
+    assert bench.attach("--container", "no-such-container") == 1
+    assert "InvalidContainer.NotFound" in capsys.readouterr().err

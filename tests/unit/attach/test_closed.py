@@ -1,0 +1,42 @@
+"""The stand-in for an ENI that the state hasn't: nothing of it passes, and nothing of the state changes."""
+
+from __future__ import annotations
+
+from sgdataplane.attach.closed import with_closed
+from sgdataplane.enforce import Desired
+from sgdataplane.model.semantics import decide
+from sgdataplane.model.state import GroupRef
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import Address, Direction, Verdict
+from tests.support.builders import make_eni, make_group, make_state
+
+STATE = make_state(
+    [make_group("sg-a", ["ingress all from 0.0.0.0/0", "ingress all from sg-a"])],
+    [make_eni("eni-b", "10.0.0.2 2001:db8::2", "sg-a")],
+)
+
+
+def test_a_state_that_has_them_all_is_itself() -> None:
+    assert with_closed(STATE, ["eni-b"]) is STATE
+
+
+def test_the_table_with_stand_ins_is_proven_and_the_state_stays_in_order() -> None:
+    state = with_closed(STATE, ["eni-c", "eni-b", "eni-a"])
+    assert list(state.eni) == ["eni-a", "eni-b", "eni-c"]
+    assert list(state.group) == sorted(state.group)
+    assert state.eni["eni-b"] == STATE.eni["eni-b"]
+    assert all(
+        not isinstance(rule.remote, GroupRef) or rule.remote.security_group_id == "sg-a"
+        for group in state.security_groups
+        for rule in group.rules
+    )
+    Desired(state, {"eni-a": "eth0", "eni-b": "eth1"}).prove()
+    Desired(state, {"eni-c": "eth0"}).prove()
+
+
+def test_nothing_of_a_stand_in_passes() -> None:
+    state = with_closed(STATE, ["eni-a"])
+    for local, remote in (("10.0.0.2", "10.0.0.9"), ("224.0.0.251", "10.0.0.9"), ("2001:db8::2", "2001:db8::9")):
+        for direction in Direction:
+            packet = Packet("eni-a", direction, Address.parse(remote), Address.parse(local), 17, 1, 2)
+            assert decide(state, packet).verdict is Verdict.DROP

@@ -1,0 +1,70 @@
+"""The question to container runtimes, with programs in their place that answer as these do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.attach import containers
+from sgdataplane.errors import BindingError, HostError
+
+UNKNOWN = 'echo "Error: no such container" >&2; exit 125'
+
+
+@pytest.fixture
+def runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder on PATH."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def install(folder: Path, name: str, script: str) -> None:
+    program = folder / name
+    program.write_text(f'#!/bin/sh\necho "$@" > {folder}/{name}.asked\n{script}\n')
+    program.chmod(0o755)
+
+
+def test_the_pid_is_what_podman_says(runtimes: Path) -> None:
+    install(runtimes, "podman", "echo warning >&2; echo 4711")
+    assert containers.pid_of("-web") == 4711
+    asked = (runtimes / "podman.asked").read_text()
+    assert asked == "container inspect --format {{.State.Pid}} -- -web\n"
+
+
+def test_the_next_runtime_is_asked_where_one_knows_nothing(runtimes: Path) -> None:
+    install(runtimes, "podman", UNKNOWN)
+    install(runtimes, "docker", "echo 12")
+    assert containers.pid_of("web") == 12
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [
+        pytest.param("echo 0", "InvalidContainer.NotRunning", "not running", id="stopped"),
+        pytest.param(UNKNOWN, "InvalidContainer.NotFound", "podman says: Error: no such container", id="unknown"),
+        pytest.param("echo '<no value>'", "InvalidContainer.NotFound", "<no value>", id="no-number"),
+        pytest.param("exit 1", "InvalidContainer.NotFound", "podman says: nothing", id="silent"),
+        pytest.param("", "InvalidContainer.NotFound", "podman says: nothing", id="empty"),
+    ],
+)
+def test_what_is_no_running_container_is_refused(runtimes: Path, script: str, code: str, words: str) -> None:
+    install(runtimes, "podman", script)
+    with pytest.raises(BindingError) as caught:
+        containers.pid_of("web")
+    assert caught.value.problem.code == code
+    assert words in caught.value.problem.message
+    assert caught.value.problem.value == "web"
+
+
+@pytest.mark.usefixtures("runtimes")
+def test_without_a_runtime_it_says_what_would_do() -> None:
+    with pytest.raises(BindingError, match="podman or docker on PATH; or use --pid"):
+        containers.pid_of("web")
+
+
+def test_a_runtime_that_cannot_be_run_is_an_error_of_the_machine(runtimes: Path) -> None:
+    (runtimes / "podman").write_text("no program")
+    (runtimes / "podman").chmod(0o755)
+    with pytest.raises(HostError, match="podman"):
+        containers.pid_of("web")

@@ -1,0 +1,103 @@
+"""The record of bindings: read back as written, and refused whole if it is anything else."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.attach import registry as module
+from sgdataplane.attach.registry import Binding, Registry
+from sgdataplane.errors import BindingError, HostError
+from sgdataplane.host.identity import Identity
+
+ONE = Binding("eni-a", "eth0", "pid 17", "/proc/17/ns/net", Identity(4026532398, 7))
+TWO = Binding("eni-b", "eth1", "container web", "/proc/18/ns/net", Identity(4026532399, 8))
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "run" / "attached")
+
+
+def test_what_is_stored_is_loaded_by_eni(registry: Registry) -> None:
+    assert registry.load() == ()
+    with registry.locked():
+        registry.store((TWO, ONE))
+        assert registry.load() == (ONE, TWO)
+        registry.store((TWO,))
+        assert registry.load() == (TWO,)
+        registry.forget()
+        registry.forget()
+        assert registry.load() == ()
+
+
+def test_a_write_that_was_cut_short_leaves_the_record(registry: Registry) -> None:
+    with registry.locked():
+        registry.store((ONE,))
+        registry.path.with_suffix(".new").write_text('{"version": 1, "bind')
+        assert registry.load() == (ONE,)
+        registry.store((TWO,))
+        assert registry.load() == (TWO,)
+
+
+def changed(**fields: object) -> dict[str, object]:
+    entry = {"eni": "eni-a", "ifname": "eth0", "named": "pid 17", "path": "/p", "inode": 5, "cookie": 7, **fields}
+    return {key: value for key, value in entry.items() if value is not ...}
+
+
+MALFORMED = [
+    pytest.param("{", "", id="no-json"),
+    pytest.param("[]", "", id="no-object"),
+    pytest.param({"version": 1}, "", id="key-missing"),
+    pytest.param({"version": 1, "bindings": [], "more": 1}, "", id="key-unknown"),
+    pytest.param({"version": 2, "bindings": []}, "/version", id="other-version"),
+    pytest.param({"version": 1, "bindings": {}}, "/bindings", id="no-list"),
+    pytest.param({"version": 1, "bindings": [3]}, "/bindings/0", id="entry-no-object"),
+    pytest.param({"version": 1, "bindings": [changed(path=...)]}, "/bindings/0", id="entry-key-missing"),
+    pytest.param({"version": 1, "bindings": [changed(more=1)]}, "/bindings/0", id="entry-key-unknown"),
+    pytest.param({"version": 1, "bindings": [changed(ifname="")]}, "/bindings/0/ifname", id="text-empty"),
+    pytest.param({"version": 1, "bindings": [changed(eni=3)]}, "/bindings/0/eni", id="text-a-number"),
+    pytest.param({"version": 1, "bindings": [changed(cookie="7")]}, "/bindings/0/cookie", id="number-a-text"),
+    pytest.param({"version": 1, "bindings": [changed(inode=True)]}, "/bindings/0/inode", id="number-a-bool"),
+    pytest.param({"version": 1, "bindings": [changed(), changed(ifname="eth1")]}, "/bindings", id="eni-twice"),
+    pytest.param({"version": 1, "bindings": [changed(), changed(eni="eni-b")]}, "/bindings", id="interface-twice"),
+]
+
+
+@pytest.mark.parametrize(("content", "pointer"), MALFORMED)
+def test_what_sgdp_does_not_write_is_refused(registry: Registry, content: object, pointer: str) -> None:
+    with registry.locked():
+        text = content if isinstance(content, str) else json.dumps(content)
+        registry.path.write_text(text, encoding="utf-8")
+        with pytest.raises(BindingError) as caught:
+            registry.load()
+    problem = caught.value.problem
+    assert (problem.where.file, problem.where.pointer) == (str(registry.path), pointer)
+    assert problem.code == "InvalidBindings.Malformed"
+    assert problem.value
+    assert problem.expected
+    assert registry.path.read_text(encoding="utf-8") == text
+
+
+def test_who_finds_the_bindings_locked_waits_and_then_gives_up(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got = threading.Event()
+
+    def wait_for_it() -> None:
+        with registry.locked():
+            got.set()
+
+    waiting = threading.Thread(target=wait_for_it)
+    with registry.locked():
+        waiting.start()
+        assert not got.is_set()
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "LOCK_S", 0.0)
+            with pytest.raises(HostError, match="others have been working"), Registry(registry.path.parent).locked():
+                pass
+    waiting.join()
+    assert got.is_set()

@@ -1,0 +1,64 @@
+"""`sgdp attach`, `detach`, `apply`, `clear`: arguments that can't be, and who may ask."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.cli.main import main
+
+WHO = ("--eni", "eni-a", "--ifname", "eth0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("attach", *WHO), "one of the arguments --netns --pid --container is required"),
+        (("attach", *WHO, "--pid", "1", "--container", "web"), "not allowed with argument --pid"),
+        (("attach", *WHO, "--pid", "0"), "'0' is not a process number"),
+        (("attach", *WHO, "--pid", "self"), "'self' is not a process number"),
+        (("attach", "--eni", "eni-a", "--pid", "1"), "--ifname"),
+        (("attach", *WHO, "--pid", "1", "--set-mac"), "--set-mac needs --state"),
+        (("detach",), "--eni"),
+        (("apply",), "STATE"),
+        (("apply", "state.yaml", "--placement", "cloud"), "invalid choice: 'cloud'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_arguments_that_cannot_be_are_usage_errors(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("attach", *WHO, "--pid", "1"), ("detach", "--eni", "eni-a"), ("apply", "state.yaml"), ("clear",)],
+    ids=lambda value: value[0],
+)
+def test_who_is_not_root_is_told(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main(arguments) == 4
+    assert "run: sudo sgdp" in capsys.readouterr().err
+
+
+def test_that_nothing_is_attached_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    state = tmp_path / "state.yaml"
+    state.write_text("version: 1\nvpcs: []\n")
+    folder = ("--bindings", str(tmp_path / "attached"))
+    assert main(["apply", str(state), *folder]) == 0
+    assert "no ENI is attached" in capsys.readouterr().out
+    assert main(["clear", *folder]) == 0
+    assert "removed our rules from 0 namespaces, forgot 0 ENIs" in capsys.readouterr().out
+    assert main(["detach", "--eni", "eni-a", *folder]) == 1
+    assert "the ENI is not attached" in capsys.readouterr().err
