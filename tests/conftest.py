@@ -13,6 +13,7 @@ from hypothesis import settings
 from tests.support import isolation
 
 # Kinds of test that need root and namespaces of their own; all must run where `--fail-on-skip` is given.
+PLACEMENTS = ("instance", "host")
 KERNEL_KINDS = ("kernel", "traffic", "replay", "daemon")
 
 
@@ -51,7 +52,8 @@ TOUCHED = pytest.StashKey[Sequence[str]]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sgdataplane")
     group.addoption("--update-golden", action="store_true", help="write golden files anew, and print what changed")
-    group.addoption("--placement", choices=("instance", "host"), default="instance", help="placement of the labs")
+    both = "placement of the labs (default: each test in both)"
+    group.addoption("--placement", choices=PLACEMENTS, action="append", help=both)
     group.addoption(
         "--fail-on-skip", action="store_true", help=f"fail if a {'/'.join(KERNEL_KINDS)} test skips (unless optional)"
     )
@@ -60,6 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background: tests of Ctrl-C need it
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.addinivalue_line("markers", "placement(name): the one in which this test of labs makes sense")
     config.stash[SKIPS] = Skips(forbidden=config.getoption("--fail-on-skip"))
     config.pluginmanager.register(config.stash[SKIPS])
     run = isolation.run_of_this_process()
@@ -148,10 +151,14 @@ def lab_name(make_lab_name: Callable[[], str]) -> str:
     return make_lab_name()
 
 
-@pytest.fixture(scope="session")
-def placement(request: pytest.FixtureRequest) -> str:
-    """Where the labs enforce the policy: `instance` or `host` (--placement)."""
-    return str(request.config.getoption("--placement"))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`placement`, of a test or one of its fixtures, is where labs enforce the policy: `instance` and `host`, each in
+    turn, or what --placement says; a test marked with one runs in that one."""
+    if "placement" not in metafunc.fixturenames:
+        return
+    wanted = metafunc.config.getoption("--placement") or PLACEMENTS
+    own = metafunc.definition.get_closest_marker("placement")
+    metafunc.parametrize("placement", [p for p in wanted if own is None or p in own.args], scope="module")
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from sgdataplane.lab.demo import show
+from sgdataplane.lab.manage import default_record
+from sgdataplane.lab.routers import MAX_HOSTS
+from sgdataplane.model.placement import Placement
 
 
 def main() -> int:
@@ -18,8 +22,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sgdataplane.lab", description="the lab's scenarios")
     run = parser.add_subparsers(metavar="COMMAND", required=True).add_parser("run", help="run a scenario and show it")
     run.add_argument("folder", type=Path, metavar="FOLDER", help="e.g. netns-lab/scenarios/20-three-tier")
+    run.add_argument("--placement", choices=[placement.value for placement in Placement], default="instance")
+    run.add_argument("--hosts", type=int, choices=range(1, MAX_HOSTS + 1), default=1, metavar="N")
     arguments = parser.parse_args()
-    return show(arguments.folder, f"demo{os.getpid()}")
+    record = default_record(f"demo{os.getpid()}")
+    return show(arguments.folder, replace(record, placement=arguments.placement, hosts=arguments.hosts))
 
 
 if __name__ == "__main__":

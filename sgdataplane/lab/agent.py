@@ -1,4 +1,5 @@
-"""The processes inside the lab's nodes: one per node, forked by one starter, told what to do in JSON lines.
+"""The processes inside the lab's nodes and watched routers: one each, forked by one starter, told what to do in JSON
+lines.
 
 Owns the processes' life: a node's process enters its namespace once and ends when its socket closes; so does the
 starter. Is given requests by fleet.py. Must not know policy, nor load what it doesn't need: it starts fast.
@@ -21,12 +22,13 @@ import socket
 import sys
 from typing import Any
 
-from sgdataplane.errors import SgDataplaneError
+from sgdataplane.errors import LabError, SgDataplaneError
 from sgdataplane.host import conntrack, netns
 from sgdataplane.lab.exchange import Exchange, Question
 from sgdataplane.lab.frames import ASK, Message
 from sgdataplane.lab.listeners import AF, Listeners
 from sgdataplane.lab.tap import OUT, Tap, TapEnd
+from sgdataplane.lab.watch import Watch
 from sgdataplane.net.values import Address, Family
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -36,11 +38,13 @@ MAX_LINE = 1 << 20
 
 
 class Agent:
-    """Answers requests in one node. Each public coroutine is a request; its arguments and result are JSON values."""
+    """Answers requests in one node, or with a `watch` in one router. Each public coroutine is a request; its arguments
+    and result are JSON values."""
 
-    def __init__(self, ends: list[dict[str, str]]) -> None:
+    def __init__(self, ends: list[dict[str, str]], watch: Watch | None) -> None:
         self._listeners = Listeners()
         self._taps = {end["ifname"]: Tap(TapEnd(**end)) for end in ends}
+        self._watch = watch
         self._exchanges: dict[int, Exchange] = {}
         self._numbers = itertools.count(1)
 
@@ -136,6 +140,22 @@ class Agent:
         """Whether such a packet was on the wire of `ifname`; waits for it at most so long."""
         return {"seen": await self._taps[ifname].wait_seen(direction, key, seconds)}
 
+    async def prove(self, ifname: str) -> dict[str, object]:
+        """Whether the wire of `ifname` and its tap work, both ways; "" if so, else what went wrong."""
+        return {"control": await self._taps[ifname].prove()}
+
+    async def watched(self, place: str, key: str, seconds: float) -> dict[str, object]:
+        """Whether such a packet came by this router's watch; waits for it at most so long.
+
+        control: "" if it was, or the watch is proven to have seen all that came by until now; else what went wrong.
+        """
+        if self._watch is None:
+            raise LabError("watch", "there is none here")
+        if await self._watch.wait_seen(place, key, seconds):
+            return {"seen": True, "control": ""}
+        control = await self._watch.prove()
+        return {"seen": await self._watch.wait_seen(place, key, 0.0), "control": control}
+
     async def self_probe(self, question: dict[str, Any], seconds: float) -> dict[str, object]:
         """Put the question to this node's own listener, over loopback: it must be counted and answered."""
         try:
@@ -173,10 +193,11 @@ def _parse_remote(text: str, family: Family) -> tuple[str, int]:
     return socket.inet_ntop(af, raw), int(port, 16)
 
 
-async def serve(connection: socket.socket, ends: list[dict[str, str]]) -> None:
-    """Answer requests, each in a task of its own, until the connection closes."""
+async def serve(connection: socket.socket, ends: list[dict[str, str]], watched: str) -> None:
+    """Answer requests, each in a task of its own, until the connection closes. `watched`: the namespace that we are in,
+    if it is a router's to be watched."""
     reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
-    agent = Agent(ends)
+    agent = Agent(ends, Watch(watched) if watched else None)
     tasks: set[asyncio.Task[None]] = set()
     _write(writer, {"id": 0, "result": {}})  # ready
     while line := await reader.readline():
@@ -197,11 +218,11 @@ def _write(writer: asyncio.StreamWriter, value: dict[str, object]) -> None:
     writer.write(json.dumps(value).encode() + b"\n")
 
 
-def run_node(connection: socket.socket, netns_name: str, ends: list[dict[str, str]]) -> int:
-    """The life of a node's process; its exit code."""
+def run_node(connection: socket.socket, netns_name: str, ends: list[dict[str, str]], *, is_router: bool) -> int:
+    """The life of a node's or a router's process; its exit code."""
     try:
         netns.enter(netns_name)
-        asyncio.run(serve(connection, ends))
+        asyncio.run(serve(connection, ends, netns_name if is_router else ""))
     except (SgDataplaneError, OSError) as error:
         connection.setblocking(True)
         connection.sendall(json.dumps({"id": 0, "failure": str(error)}).encode() + b"\n")
@@ -222,7 +243,7 @@ def start_nodes(control: socket.socket) -> None:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             request = json.loads(data)
             if os.getppid() == starter:
-                os._exit(run_node(socket.socket(fileno=fd), request["netns"], request["ends"]))
+                os._exit(run_node(socket.socket(fileno=fd), **request))
             os._exit(1)
         os.close(fd)
     with contextlib.suppress(ChildProcessError):

@@ -15,14 +15,15 @@ from scapy.packet import Packet
 
 from sgdataplane.errors import LabError
 from sgdataplane.lab import frames
+from sgdataplane.lab.between import Path, judge_between
+from sgdataplane.lab.ends import path_between, watched_routers
 from sgdataplane.lab.fleet import Fleet, run_fleet
 from sgdataplane.lab.frames import ASK, Message
+from sgdataplane.lab.judge import ALIVE_S, ARRIVE_S, GRACE_S
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.probe import ACCEPT, ALIVE_S, ARRIVE_S, DROP, EGRESS, GRACE_S, INGRESS, UNKNOWN, End, Observation
+from sgdataplane.lab.probe import ACCEPT, DROP, EGRESS, INGRESS, UNKNOWN, End, Observation
 from sgdataplane.lab.tap import IN
 from sgdataplane.net.values import Family
-
-ETHERTYPE = {Family.IPV4: frames.ETH_IPV4, Family.IPV6: frames.ETH_IPV6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,34 +44,43 @@ class Crafted:
 def observe_crafted(lab: Lab, crafted: Crafted) -> Observation:
     """Send it in a running lab, and say what became of it. LabError if its first packet can't be told from others."""
     nodes = tuple(lab.topology.node[end.node] for end in (crafted.source, crafted.target))
+    path = path_between(lab, crafted.source, crafted.target)
 
     async def run() -> Observation:
-        async with run_fleet(nodes) as fleet:
-            return await observe_in(fleet, crafted)
+        async with run_fleet(nodes, watched_routers(lab)) as fleet:
+            return await observe_in(fleet, crafted, path)
 
     return asyncio.run(run())
 
 
-async def observe_in(fleet: Fleet, crafted: Crafted) -> Observation:
-    """The same with a fleet that runs."""
+async def observe_in(fleet: Fleet, crafted: Crafted, path: Path | None = None) -> Observation:
+    """The same with a fleet that runs. `path` as for judge.observe."""
     target, token = crafted.target, os.urandom(8).hex()
     packets = [bytes(packet) for packet in crafted.build(Message(ASK, token).encode())]
-    key = key_of_packet(packets[0], crafted.family)
+    key = key_of(packets[0])
     await fleet.call(target.node, "watch", protocol=crafted.protocol, family=crafted.family.value)
     arguments = {"target": str(target.address), "ifname": crafted.source.ifname, "key": key}
     sent = await fleet.call(crafted.source.node, "inject", packets=[packet.hex() for packet in packets], **arguments)
     if not sent["left"]:
         why = "it was sent and not seen on the sender's wire"
-        if sent["control"]:
+        if path or sent["control"]:
             return Observation(UNKNOWN, evidence=(why, sent["control"]))
         return Observation(DROP, EGRESS, (f"{why}, while a control frame left and was answered",))
-    arrival = {"ifname": target.ifname, "direction": IN, "key": key, "seconds": ARRIVE_S}
-    if not (await fleet.call(target.node, "saw", **arrival))["seen"]:
-        return Observation(UNKNOWN, evidence=("it left the sender and was not seen on the receiver's wire",))
-    return await _judge_arrived(fleet, crafted, token)
+    arrival = {"ifname": target.ifname, "direction": IN, "key": key}
+    if not (await fleet.call(target.node, "saw", **arrival, seconds=GRACE_S if path else ARRIVE_S))["seen"]:
+        if path is None:
+            return Observation(UNKNOWN, evidence=("it left the sender and was not seen on the receiver's wire",))
+        between = await judge_between(fleet, path, crafted, key)
+        if not (await fleet.call(target.node, "saw", **arrival, seconds=0.0))["seen"]:
+            return between
+    arrived = await _judge_arrived(fleet, crafted, token)
+    if path and arrived.where == INGRESS:
+        return Observation(UNKNOWN, evidence=(*arrived.evidence, "though its policy stands before that wire"))
+    return arrived
 
 
 async def _judge_arrived(fleet: Fleet, crafted: Crafted, token: str) -> Observation:
+    """Where policy is enforced at the node."""
     target = crafted.target
     if (await fleet.call(target.node, "counted", token=token, seconds=GRACE_S))["count"]:
         return Observation(ACCEPT, evidence=("the receiver's socket got the token",))
@@ -84,9 +94,9 @@ async def _judge_arrived(fleet: Fleet, crafted: Crafted, token: str) -> Observat
     return Observation(DROP, INGRESS, (f"{seen}, while one of its own node was counted",))
 
 
-def key_of_packet(packet: bytes, family: Family) -> str:
+def key_of(packet: bytes) -> str:
     """What taps call the packet. LabError if nothing."""
-    key = frames.key_of_frame(bytes(12) + ETHERTYPE[family].to_bytes(2, "big") + packet)
+    key = frames.key_of_packet(packet)
     if key is None:
         raise LabError(
             "hand-made packet", "a tap must know its first one: by ports, an echo's identifier, or the token"

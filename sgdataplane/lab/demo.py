@@ -18,7 +18,9 @@ import sgdataplane
 from sgdataplane.cli.output import paint
 from sgdataplane.errors import PrivilegeError, SgDataplaneError
 from sgdataplane.lab import report
+from sgdataplane.lab.manage import default_record
 from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.record import LabRecord
 from sgdataplane.lab.scenario import StepResult, load_scenario, run_scenario
 
 THREE_TIER = Path(sgdataplane.__file__).parents[1] / "netns-lab" / "scenarios" / "20-three-tier"
@@ -27,16 +29,16 @@ DONE, NO, NOT_ROOT, INTERRUPTED = 0, 1, 4, 130
 
 def main() -> int:
     """Show the three-tier scenario; the exit code."""
-    return show(THREE_TIER, f"demo{os.getpid()}")
+    return show(THREE_TIER, default_record(f"demo{os.getpid()}"))
 
 
-def show(folder: Path, lab_name: str) -> int:
+def show(folder: Path, record: LabRecord) -> int:
     """Run a scenario and print each step: who is where, what packets showed beside what policy says. The exit code."""
     try:
         if os.geteuid() != 0:
             raise PrivilegeError("root (it makes network namespaces)", f"sudo {sys.executable} -m sgdataplane.lab.demo")
         with _terminated_like_interrupted():
-            return _show(folder, lab_name)
+            return _show(folder, record)
     except SgDataplaneError as error:
         print(paint("error:", "red", sys.stderr), error, file=sys.stderr)
         return NOT_ROOT if isinstance(error, PrivilegeError) else NO
@@ -45,11 +47,11 @@ def show(folder: Path, lab_name: str) -> int:
         return INTERRUPTED
 
 
-def _show(folder: Path, lab_name: str) -> int:
+def _show(folder: Path, record: LabRecord) -> int:
     scenario = load_scenario(folder)
     print(paint(scenario.title, "bold"))
     mistakes, began = 0, time.monotonic()
-    with closing(run_scenario(scenario, lab_name, enforce_policy)) as results:
+    with closing(run_scenario(scenario, record, enforce_policy)) as results:
         for number, result in enumerate(results, 1):
             _print_step(number, result)
             mistakes += len(result.mistakes)

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sgdataplane.errors import LabError
+from sgdataplane.lab.between import Path
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.parts import Interface, Node
+from sgdataplane.lab.parts import Interface, Node, Router
 from sgdataplane.lab.probe import End, Probe, Service
+from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import ICMP, ICMPV6, Address, Family
 
 
@@ -43,6 +45,23 @@ def end_of(node: Node, interface: Interface, family: Family) -> End | None:
 def device_of(node: Node, interface: Interface) -> str:
     """The interface that a sender must bind to; empty where its address says which way to go."""
     return interface.ifname if not node.is_instance and len(node.interfaces) > 1 else ""
+
+
+def path_between(lab: Lab, source: End, target: End) -> Path | None:
+    """The routers that enforce policy between two ends; None where the nodes do."""
+    if lab.placement is not Placement.HOST:
+        return None
+    return Path(_router_of(lab, source), _router_of(lab, target))
+
+
+def watched_routers(lab: Lab) -> tuple[Router, ...]:
+    """Those that enforce policy."""
+    return lab.topology.routers if lab.placement is Placement.HOST else ()
+
+
+def _router_of(lab: Lab, end: End) -> Router:
+    node = lab.topology.node[end.node]
+    return lab.topology.router_of(node, next(i for i in node.interfaces if i.ifname == end.ifname))
 
 
 @dataclass(frozen=True, slots=True)

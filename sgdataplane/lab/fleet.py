@@ -1,4 +1,4 @@
-"""The orchestrator's side of the agents: starts one process per node and puts requests to them.
+"""The orchestrator's side of the agents: starts one process per node or watched router and puts requests to them.
 
 Owns the sockets to them. Is given nodes. Must not know what a request means.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import sgdataplane
 from sgdataplane.errors import LabError
 from sgdataplane.lab.agent import MAX_LINE
-from sgdataplane.lab.parts import Node
+from sgdataplane.lab.parts import Node, Router
 from sgdataplane.lab.routers import GATEWAYS
 from sgdataplane.net.values import Family
 
@@ -90,14 +90,18 @@ class Fleet:
 
 
 @asynccontextmanager
-async def run_fleet(nodes: Iterable[Node]) -> AsyncIterator[Fleet]:
-    """Processes in all these nodes, for as long as the block runs; none is left after it."""
+async def run_fleet(nodes: Iterable[Node], routers: Iterable[Router] = ()) -> AsyncIterator[Fleet]:
+    """Processes in all these nodes and routers, for as long as the block runs; none is left after it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # one datagram a node
     starter = _start(theirs)
     channels: dict[str, Channel] = {}
     try:
         for node in nodes:
-            channels[node.name] = await _open_channel(ours, node)
+            request = {"netns_name": node.netns, "ends": tap_ends(node), "is_router": False}
+            channels[node.name] = await _open_channel(ours, node.name, request)
+        for router in routers:
+            request = {"netns_name": router.netns, "ends": [], "is_router": True}
+            channels[router.agent] = await _open_channel(ours, router.agent, request)
         await asyncio.gather(*(channel.ready() for channel in channels.values()))
         yield Fleet(channels)
     finally:
@@ -119,13 +123,13 @@ def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, pass_fds=(theirs.fileno(),), env=environment, start_new_session=True)
 
 
-async def _open_channel(control: socket.socket, node: Node) -> Channel:
+async def _open_channel(control: socket.socket, name: str, request: dict[str, object]) -> Channel:
+    """`request`: the arguments of agent.run_node."""
     ours, theirs = socket.socketpair()
     with theirs:
-        message = json.dumps({"netns": node.netns, "ends": tap_ends(node)}).encode()
-        socket.send_fds(control, [message], [theirs.fileno()])
+        socket.send_fds(control, [json.dumps(request).encode()], [theirs.fileno()])
     reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE)
-    return Channel(node.name, reader, writer)
+    return Channel(name, reader, writer)
 
 
 def tap_ends(node: Node) -> list[dict[str, str]]:

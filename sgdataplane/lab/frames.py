@@ -79,6 +79,12 @@ def key_of_frame(frame: bytes) -> str | None:
         return None
 
 
+def key_of_packet(packet: bytes) -> str | None:
+    """The same of an IP packet without a frame around it."""
+    ethertype = {4: ETH_IPV4, 6: ETH_IPV6}.get(packet[0] >> 4 if packet else 0, 0)
+    return key_of_frame(bytes(12) + ethertype.to_bytes(2, "big") + packet)
+
+
 def _read_arp(packet: bytes) -> str | None:
     operation = int.from_bytes(packet[6:8], "big")
     if operation == ARP_REQUEST:

@@ -10,12 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
-from sgdataplane.lab.ends import in_family, pairs_of_ends
+from sgdataplane.lab.ends import in_family, pairs_of_ends, path_between, watched_routers
 from sgdataplane.lab.expect import Cell, expect
 from sgdataplane.lab.fleet import Fleet, run_fleet
+from sgdataplane.lab.judge import observe
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.parts import Node
-from sgdataplane.lab.probe import Probe, Service, observe
+from sgdataplane.lab.probe import Probe, Service
 
 AT_ONCE = 64
 
@@ -38,7 +39,7 @@ async def run_probes(lab: Lab, probes: Iterable[Probe], on_done: Callable[[Cell]
     ordered = tuple(probes)
     taking_part = {end.node for probe in ordered for end in (probe.source, probe.target)}
     nodes = tuple(node for node in lab.topology.nodes if node.name in taking_part)
-    async with run_fleet(nodes) as fleet:
+    async with run_fleet(nodes, watched_routers(lab)) as fleet:
         runner = Runner(lab, fleet, on_done)
         tasks = [asyncio.create_task(runner.run(probe)) for probe in ordered]
         try:
@@ -63,7 +64,8 @@ class Runner:
             if probe.is_tuple_reused:
                 await stack.enter_async_context(self._pairs[probe.pair])
             await stack.enter_async_context(self._slots)
-            observed = await observe(self._fleet, probe)
+            path = path_between(self._lab, probe.source, probe.target)
+            observed = await observe(self._fleet, probe, path)
         expected = expect(self._lab.state, probe, observed.source_port or probe.source_port, self._lab.options)
         cell = Cell(probe, expected, observed)
         if self._on_done is not None:

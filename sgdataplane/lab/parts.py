@@ -63,6 +63,11 @@ class Router:
     def name(self) -> str:
         return names.router_name(self.vpc_id, self.host)
 
+    @property
+    def agent(self) -> str:
+        """What a fleet calls its process; no node's id has a space."""
+        return f"router {self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Veth:

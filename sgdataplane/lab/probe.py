@@ -1,30 +1,15 @@
-"""One probe with real packets, and what may be believed of it.
+"""One probe, and what its packets showed.
 
-Owns the judgement of evidence. Is given two ends and a running fleet. Must not know what policy expects.
-
-    accept            a socket of the receiver got the token, and its answer came back
-    drop at egress    the packet was sent, the sender's tap did not see it leave, and the same tap saw a control frame
-                      of the same moment go out and its answer come in
-    drop at ingress   the receiver's tap saw the packet arrive, no socket there got it, and the same listener got and
-                      answered a question put to it over loopback after that
-    unknown           anything else, with what was seen
+Owns these records. Must not know how packets are sent or judged.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 from sgdataplane.lab import frames
-from sgdataplane.lab.fleet import Fleet
-from sgdataplane.lab.tap import IN
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Family, Protocol
-
-ARRIVE_S = 2.0  # until the receiver's tap has seen what left the sender
-GRACE_S = 0.1  # from the receiver's wire to its socket; the kernel needs microseconds
-COMPLETE_S = 3.0  # for a handshake that has begun
-ALIVE_S = 3.0
 
 ACCEPT, DROP, UNKNOWN = "accept", "drop", "unknown"
 EGRESS, INGRESS = "egress", "ingress"
@@ -108,106 +93,3 @@ class Observation:
     where: str = ""
     evidence: tuple[str, ...] = ()
     source_port: int = 0
-
-
-async def observe(fleet: Fleet, probe: Probe) -> Observation:
-    """Try one exchange. LabError if a node's process fails."""
-    source, target, service = probe.source, probe.target, probe.service
-    listening = await fleet.call(
-        target.node, "listen", protocol=service.protocol, port=service.port, family=probe.family.value
-    )
-    if listening["error"]:
-        return Observation(UNKNOWN, evidence=(f"{target.node} can't listen on {service}: {listening['error']}",))
-    if probe.is_tuple_reused:
-        for node in (source.node, target.node):
-            await fleet.call(node, "forget", **probe.session())
-    token = os.urandom(8).hex()
-    sent = await fleet.call(source.node, "send", question=probe.question(token), ifname=source.ifname)
-    if sent["error"]:
-        return Observation(UNKNOWN, evidence=(f"{source.node} can't send: {sent['error']}",))
-    try:
-        return await Judge(fleet, probe, token, sent).judge()
-    finally:
-        await fleet.call(source.node, "close", number=sent["number"])
-
-
-class Judge:
-    """Gathers the evidence about one exchange, in the order in which it decides."""
-
-    def __init__(self, fleet: Fleet, probe: Probe, token: str, sent: dict[str, Any]) -> None:
-        self._fleet, self._probe, self._token, self._sent = fleet, probe, token, sent
-
-    async def judge(self) -> Observation:
-        if self._sent["answered"]:
-            return await self._judge_answered()
-        if not self._sent["left"]:
-            return self._judge_unsent()
-        return await self._judge_unanswered()
-
-    async def _judge_answered(self) -> Observation:
-        if await self._count():
-            return self._say(ACCEPT, "", "the receiver's socket got the token and its answer came back")
-        return self._say(UNKNOWN, "", "an answer came back, but the receiver's socket did not count the token")
-
-    def _judge_unsent(self) -> Observation:
-        said = "the kernel refused to send it" if self._sent["sent_error"] else "it was sent"
-        if self._sent["control"]:
-            return self._say(UNKNOWN, "", f"{said} and not seen on the sender's wire", self._sent["control"])
-        return self._say(
-            DROP, EGRESS, f"{said} and not seen on the sender's wire, while a control frame left and was answered"
-        )
-
-    async def _judge_unanswered(self) -> Observation:
-        """It left the sender: look at the receiver's wire, then at its socket."""
-        target = self._probe.target
-        arrival = {"ifname": target.ifname, "direction": IN, "key": self._sent["key"], "seconds": ARRIVE_S}
-        if not (await self._call_target("saw", **arrival))["seen"]:
-            if await self._count():
-                return await self._judge_late()
-            return self._say(UNKNOWN, "", "it left the sender and was not seen on the receiver's wire")
-        state = await self._finish(GRACE_S)
-        if state["answered"] or state["connected"] or await self._count():
-            return await self._judge_late()
-        if state["failure"]:
-            return self._say(UNKNOWN, "", f"the sender was told: {state['failure']}")
-        return await self._judge_silent()
-
-    async def _judge_silent(self) -> Observation:
-        """On the receiver's wire and not in its socket: believed once the same listener has proven alive after it."""
-        question = self._probe.self_question(os.urandom(8).hex())
-        alive = await self._call_target("self_probe", question=question, seconds=ALIVE_S)
-        seen = "it was seen on the receiver's wire and no socket got it"
-        if not alive["alive"]:
-            return self._say(UNKNOWN, "", seen, f"but the listener did not answer its own node either {alive['error']}")
-        if await self._count() or (await self._finish(0.0))["connected"]:
-            return await self._judge_late()
-        if self._probe.service.protocol == TCP and await self._is_half_open():
-            return self._say(UNKNOWN, "", "its SYN was let in, but the handshake did not complete")
-        return self._say(DROP, INGRESS, f"{seen}, while the listener answered its own node")
-
-    async def _judge_late(self) -> Observation:
-        """Something got through; only a complete exchange is an accept."""
-        state = await self._finish(COMPLETE_S)
-        if state["answered"]:
-            return await self._judge_answered()
-        got = "the receiver's socket got the token" if await self._count() else "the connection opened"
-        failure = (state["failure"],) if state["failure"] else ()
-        return self._say(UNKNOWN, "", f"{got}, but no answer came back", *failure)
-
-    async def _is_half_open(self) -> bool:
-        remote, port = str(self._probe.source.address), self._sent["source_port"]
-        answer = await self._call_target("half_open", remote=remote, port=port, family=self._probe.family.value)
-        return bool(answer["half_open"])
-
-    async def _count(self) -> int:
-        return int((await self._call_target("counted", token=self._token, seconds=0.0))["count"])
-
-    async def _finish(self, seconds: float) -> dict[str, Any]:
-        node, number = self._probe.source.node, self._sent["number"]
-        return await self._fleet.call(node, "finish", number=number, seconds=seconds)
-
-    async def _call_target(self, op: str, **arguments: object) -> dict[str, Any]:
-        return await self._fleet.call(self._probe.target.node, op, **arguments)
-
-    def _say(self, verdict: str, where: str, *evidence: str) -> Observation:
-        return Observation(verdict, where, evidence, self._sent["source_port"])

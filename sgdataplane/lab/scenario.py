@@ -21,6 +21,7 @@ from sgdataplane.lab.expect import Cell, explain_cell
 from sgdataplane.lab.manage import Enforcer, Lab
 from sgdataplane.lab.matrix import matrix_probes, run_probes
 from sgdataplane.lab.probe import Probe, Service
+from sgdataplane.lab.record import LabRecord
 from sgdataplane.lab.services import parse_services
 from sgdataplane.statefile import load
 
@@ -104,17 +105,18 @@ def _refuse_unknown(path: Path, table: dict[str, Any], known: set[str]) -> None:
         raise LabError(str(path), f"unknown key {unknown[0]!r}; there are {', '.join(sorted(known))}")
 
 
-def run_scenario(scenario: Scenario, name: str, enforce: Enforcer) -> Generator[StepResult, None, None]:
-    """Run it step by step in a lab of that name, which is gone when the iterator is done, closed or has failed."""
-    record = replace(manage.default_record(name), externals=scenario.externals)
-    manage.refuse_existing(name)
+def run_scenario(scenario: Scenario, asked: LabRecord, enforce: Enforcer) -> Generator[StepResult, None, None]:
+    """Run it step by step in a lab as the record asks for, but with the scenario's hosts outside; it is gone when the
+    iterator is done, closed or has failed."""
+    record = replace(asked, externals=scenario.externals)
+    manage.refuse_existing(record.name)
     try:
         for number, step in enumerate(scenario.steps):
             state = load(step.state).state
-            lab = manage.apply(name, state, enforce) if number else manage.up(record, state, enforce)
+            lab = manage.apply(record.name, state, enforce) if number else manage.up(record, state, enforce)
             yield run_step(lab, step, scenario.services)
     finally:
-        manage.down(name)
+        manage.down(record.name)
 
 
 def run_step(

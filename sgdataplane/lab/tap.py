@@ -8,21 +8,19 @@ never seen, what it drops on its way in is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import struct
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from sgdataplane.lab import frames
+from sgdataplane.lab.sightings import Sightings
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/if_packet.h
 SO_RCVBUFFORCE = 33
 BUFFER_BYTES = 16 << 20
 BATCH = 256
-REMEMBERED = 100_000
 CONTROL_S = 1.0
 
 IN, OUT = "in", "out"
@@ -46,8 +44,7 @@ class Tap:
 
     def __init__(self, end: TapEnd) -> None:
         self.end = end
-        self._seen: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self._waiting: dict[tuple[str, str], asyncio.Event] = {}
+        self._seen = Sightings()
         self._listener = self._open()
         self._sender = self._open_sender()
         asyncio.get_running_loop().add_reader(self._listener, self._read)
@@ -76,29 +73,15 @@ class Tap:
                 return
             key = frames.key_of_frame(frame)
             if key is not None:
-                self._record((OUT if origin[2] == socket.PACKET_OUTGOING else IN, key))
-
-    def _record(self, sighting: tuple[str, str]) -> None:
-        self._seen[sighting] = self._seen.get(sighting, 0) + 1
-        self._seen.move_to_end(sighting)
-        if len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
-        waiting = self._waiting.pop(sighting, None)
-        if waiting is not None:
-            waiting.set()
+                self._seen.record(OUT if origin[2] == socket.PACKET_OUTGOING else IN, key)
 
     def count(self, direction: str, key: str) -> int:
         """How many such packets were on the wire so far, as far as they have been read."""
-        return self._seen.get((direction, key), 0)
+        return self._seen.count(direction, key)
 
     async def wait_seen(self, direction: str, key: str, seconds: float, beyond: int = 0) -> bool:
         """Wait until more than `beyond` such packets were seen; False if that takes longer than `seconds`."""
-        sighting = (direction, key)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self._seen.get(sighting, 0) <= beyond:
-                    await self._waiting.setdefault(sighting, asyncio.Event()).wait()
-        return self._seen.get(sighting, 0) > beyond
+        return await self._seen.wait_seen(direction, key, seconds, beyond)
 
     async def prove(self) -> str:
         """Ask the gateway for its address and see both the question and the answer; what went wrong, or "".

@@ -45,10 +45,16 @@ def no_policy(_: EnforceRequest) -> None:
 
 @contextmanager
 def running(
-    name: str, state: CloudState, enforce: Enforcer = no_policy, externals: tuple[tuple[str, ...], ...] | None = None
+    name: str,
+    state: CloudState,
+    enforce: Enforcer = no_policy,
+    externals: tuple[tuple[str, ...], ...] | None = None,
+    *,
+    placement: str = "instance",
+    hosts: int = 1,
 ) -> Iterator[Lab]:
     """A lab, up while the block runs; nothing of it is left afterwards."""
-    record = manage.default_record(name)
+    record = record_of(name, placement, hosts)
     lab = manage.up(record if externals is None else replace(record, externals=externals), state, enforce)
     try:
         yield lab
@@ -57,8 +63,8 @@ def running(
         assert_gone(name)
 
 
-def record_of(name: str) -> LabRecord:
-    return manage.default_record(name)
+def record_of(name: str, placement: str = "instance", hosts: int = 1) -> LabRecord:
+    return replace(manage.default_record(name), placement=placement, hosts=hosts)
 
 
 def assert_gone(name: str) -> None:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
-from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Node
+from sgdataplane.lab.parts import Node
+from sgdataplane.lab.topology import DEFAULT_EXTERNALS
 from sgdataplane.model.state import CloudState, Eni, SecurityGroup
 from sgdataplane.net.values import Family
 from tests.support import labs

@@ -25,25 +25,45 @@ network_interfaces:
      private_ip_addresses: [10.0.0.2], ipv6_addresses: ["2001:db8:a::2"]}
 """
 SERVICES = ["tcp/22", "udp/53", "icmp", "gre", "253", "132"]
-ENDS = [pytest.param("10.0.0.1", "10.0.0.2", id="ipv4"), pytest.param("2001:db8:a::1", "2001:db8:a::2", id="ipv6")]
+ENDS = [pytest.param(("10.0.0.1", "10.0.0.2"), id="ipv4"), pytest.param(("2001:db8:a::1", "2001:db8:a::2"), id="ipv6")]
+Rules = Callable[[str, str], None]
 ECHO = ("icmp type echo-request", "icmpv6 type echo-request")  # neighbour discovery is left alone
 
 
+AT_INSTANCE = {
+    "ingress": "type filter hook prerouting priority -150; iifname eth0",
+    "egress": "type filter hook postrouting priority 150; oifname eth0",
+}
+AT_HOST = {
+    "ingress": "type filter hook postrouting priority 150; oifname eni-{}",
+    "egress": "type filter hook prerouting priority -150; iifname eni-{}",
+}
+
+
+def place(placement: str, node: str, side: str) -> tuple[str, str]:
+    """Where an instance's policy of that side stands: the namespace, and the chain down to the interface."""
+    if placement == "instance":
+        return f"i-{node}", AT_INSTANCE[side]
+    return "vpc-a", AT_HOST[side].format(node)
+
+
 def drops(where: str, service: str) -> str:
-    """Rules that drop the service's packets at one interface, or anywhere if `where` is empty."""
+    """Rules that drop the service's packets; `where` begins a chain, perhaps up to an interface."""
+    head, _, interface = where.partition(";")
     matches = ECHO if service == "icmp" else (f"meta l4proto {service.partition('/')[0]}",)
-    return " ".join(f"{where} {match} drop;" for match in matches)
+    return f"{head}; " + " ".join(f"{interface} {match} drop;" for match in matches)
 
 
 @pytest.fixture(scope="module")
-def lab(make_lab_name: Callable[[], str]) -> Iterator[Lab]:
-    with labs.running(make_lab_name(), labs.state_of(STATE), externals=(("2001:db8:ffff::7",),)) as running:
+def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[Lab]:
+    hosts, state = (("2001:db8:ffff::7",),), labs.state_of(STATE)
+    with labs.running(make_lab_name(), state, externals=hosts, placement=placement) as running:
         yield running
 
 
 @pytest.fixture
 def rules(lab: Lab) -> Iterator[Callable[[str, str], None]]:
-    """Loads a chain's rules into a node of the lab; they go with the test."""
+    """Loads a chain's rules into a node or router of the lab; they go with the test."""
     used: list[str] = []
 
     def load(node: str, chain: str) -> None:
@@ -56,66 +76,91 @@ def rules(lab: Lab) -> Iterator[Callable[[str, str], None]]:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-@pytest.mark.parametrize(("sender", "receiver"), ENDS)
-def test_without_a_rule_it_is_accepted(lab: Lab, sender: str, receiver: str, service: str) -> None:
-    observed = labs.observe(lab, sender, receiver, service)
+@pytest.mark.parametrize("ends", ENDS)
+def test_without_a_rule_it_is_accepted(lab: Lab, ends: tuple[str, str], service: str) -> None:
+    observed = labs.observe(lab, *ends, service)
     assert (observed.verdict, observed.where) == ("accept", "")
 
 
 @pytest.mark.parametrize("service", SERVICES)
-@pytest.mark.parametrize(("sender", "receiver"), ENDS)
+@pytest.mark.parametrize("ends", ENDS)
 def test_dropped_on_the_way_in_is_seen_at_ingress(
-    lab: Lab, rules: Callable[[str, str], None], sender: str, receiver: str, service: str
+    lab: Lab, rules: Rules, placement: str, ends: tuple[str, str], service: str
 ) -> None:
-    rules("i-b", f"type filter hook prerouting priority -150; {drops('iifname eth0', service)}")
-    observed = labs.observe(lab, sender, receiver, service)
+    node, chain = place(placement, "b", "ingress")
+    rules(node, drops(chain, service))
+    observed = labs.observe(lab, *ends, service)
     assert (observed.verdict, observed.where) == ("drop", "ingress"), observed
 
 
 @pytest.mark.parametrize("service", SERVICES)
-@pytest.mark.parametrize(("sender", "receiver"), ENDS)
+@pytest.mark.parametrize("ends", ENDS)
 def test_dropped_on_the_way_out_is_seen_at_egress(
-    lab: Lab, rules: Callable[[str, str], None], sender: str, receiver: str, service: str
+    lab: Lab, rules: Rules, placement: str, ends: tuple[str, str], service: str
 ) -> None:
-    rules("i-a", f"type filter hook postrouting priority 150; {drops('oifname eth0', service)}")
-    observed = labs.observe(lab, sender, receiver, service)
+    node, chain = place(placement, "a", "egress")
+    rules(node, drops(chain, service))
+    observed = labs.observe(lab, *ends, service)
     assert (observed.verdict, observed.where) == ("drop", "egress"), observed
 
 
 @pytest.mark.parametrize("service", ["tcp/22", "udp/53", "icmp"])
 def test_drop_at_egress_is_proven_by_neighbour_discovery_where_there_is_no_ipv4(
-    lab: Lab, rules: Callable[[str, str], None], service: str
+    lab: Lab, rules: Rules, placement: str, service: str
 ) -> None:
+    """A host outside has no policy, so at its router no drop is believed, and none on its own ground where policies
+    stand in routers."""
     outside = "2001:db8:ffff::7"
     assert labs.observe(lab, outside, "2001:db8:a::2", service).verdict == "accept"
-    rules("ext-2001-db8-ffff--7", f"type filter hook postrouting priority 150; {drops('oifname eth0', service)}")
-    assert labs.observe(lab, outside, "2001:db8:a::2", service).where == "egress"
+    rules("ext-2001-db8-ffff--7", drops(AT_INSTANCE["egress"], service))
+    observed = labs.observe(lab, outside, "2001:db8:a::2", service)
+    assert observed.where == "egress" if placement == "instance" else observed.verdict == "unknown"
+
+
+LOST = {"instance": "not seen on the receiver's wire", "host": "not in router vpc-a before the receiver's"}
 
 
 @pytest.mark.parametrize("service", ["tcp/22", "icmp"])
-def test_lost_in_the_router_is_no_drop_of_either_end(lab: Lab, rules: Callable[[str, str], None], service: str) -> None:
-    rules("vpc-a", f"type filter hook forward priority 0; {drops('', service)}")
+def test_lost_in_the_router_is_no_drop_of_either_end(lab: Lab, rules: Rules, placement: str, service: str) -> None:
+    rules("vpc-a", drops("type filter hook forward priority 0;", service))
     observed = labs.observe(lab, "i-a", "i-b", service)
     assert observed.verdict == "unknown"
-    assert "not seen on the receiver's wire" in observed.evidence[0]
+    assert LOST[placement] in observed.evidence[0]
+
+
+@pytest.mark.placement("host")
+@pytest.mark.parametrize(
+    ("chain", "words"),
+    [
+        pytest.param(
+            "prerouting priority -150; iifname ext*", "has no policy", id="where a policy of its own would stand"
+        ),
+        pytest.param("forward priority 0;", LOST["host"], id="between policies"),
+    ],
+)
+def test_what_comes_from_outside_is_dropped_only_at_ingress(lab: Lab, rules: Rules, chain: str, words: str) -> None:
+    rules("vpc-a", drops(f"type filter hook {chain}", "udp/53"))
+    observed = labs.observe(lab, "2001:db8:ffff::7", "2001:db8:a::2", "udp/53")
+    assert observed.verdict == "unknown"
+    assert words in " ".join(observed.evidence)
 
 
 @pytest.mark.parametrize("service", ["udp/53", "icmp"])
-def test_lost_answer_is_no_accept(lab: Lab, rules: Callable[[str, str], None], service: str) -> None:
+def test_lost_answer_is_no_accept(lab: Lab, rules: Rules, service: str) -> None:
     rules("i-b", "type filter hook postrouting priority 150; oifname eth0 ip saddr 10.0.0.2 drop;")
     observed = labs.observe(lab, "i-a", "i-b", service)
     assert observed.verdict == "unknown"
     assert "the receiver's socket got the token, but no answer came back" in observed.evidence[0]
 
 
-def test_lost_syn_ack_is_neither_accept_nor_drop(lab: Lab, rules: Callable[[str, str], None]) -> None:
+def test_lost_syn_ack_is_neither_accept_nor_drop(lab: Lab, rules: Rules) -> None:
     rules("i-b", "type filter hook postrouting priority 150; oifname eth0 tcp flags & (syn|ack) == syn|ack drop;")
     observed = labs.observe(lab, "i-a", "i-b", "tcp/22")
     assert observed.verdict == "unknown"
     assert "its SYN was let in, but the handshake did not complete" in observed.evidence[0]
 
 
-def test_reject_is_no_silent_drop(lab: Lab, rules: Callable[[str, str], None]) -> None:
+def test_reject_is_no_silent_drop(lab: Lab, rules: Rules) -> None:
     rules("i-b", "type filter hook input priority 0; iifname eth0 tcp dport 22 reject with tcp reset;")
     observed = labs.observe(lab, "i-a", "i-b", "tcp/22")
     assert observed.verdict == "unknown"
@@ -129,16 +174,25 @@ def test_port_of_another_program_is_told(lab: Lab) -> None:
     assert "can't listen on tcp/8080: Address already in use" in observed.evidence[0]
 
 
-def test_listener_that_does_not_answer_its_own_node_proves_no_drop(lab: Lab, rules: Callable[[str, str], None]) -> None:
+@pytest.mark.placement("host")
+def test_lost_behind_the_receiver_s_wire_is_no_drop_of_a_router(lab: Lab, rules: Rules) -> None:
+    rules("i-b", drops(AT_INSTANCE["ingress"], "udp/53"))
+    observed = labs.observe(lab, "i-a", "i-b", "udp/53")
+    assert observed.verdict == "unknown"
+    assert "though its policy stands before that wire" in observed.evidence[0]
+
+
+def test_listener_that_does_not_answer_its_own_node_proves_no_drop(lab: Lab, rules: Rules) -> None:
     rules("i-b", "type filter hook input priority 0; udp dport 53 drop;")  # loopback too
     observed = labs.observe(lab, "i-a", "i-b", "udp/53")
     assert observed.verdict == "unknown"
     assert "did not answer its own node either" in observed.evidence[1]
 
 
-def test_wire_that_is_cut_proves_no_drop_at_egress(lab: Lab, rules: Callable[[str, str], None]) -> None:
+def test_wire_that_is_cut_proves_no_drop_at_egress(lab: Lab, rules: Rules, placement: str) -> None:
     """The control frame leaves as the probe doesn't, but the gateway does not answer it."""
-    rules("i-a", "type filter hook postrouting priority 150; oifname eth0 udp dport 53 drop;")
+    node, chain = place(placement, "a", "egress")
+    rules(node, drops(chain, "udp/53"))
     labs.load_rules(
         f"{lab.record.name}-vpc-a", "table arp mute {\nchain c { type filter hook input priority 0; drop; }\n}\n"
     )
@@ -152,14 +206,11 @@ def test_wire_that_is_cut_proves_no_drop_at_egress(lab: Lab, rules: Callable[[st
 
 @pytest.mark.parametrize("service", ["gre", "253"])
 def test_session_of_an_earlier_probe_lets_none_of_the_other_direction_in(
-    lab: Lab, rules: Callable[[str, str], None], service: str
+    lab: Lab, rules: Rules, placement: str, service: str
 ) -> None:
     """Such sessions have no ports, so without care the one that i-a began would cover what i-b sends."""
-    rules(
-        "i-a",
-        f"type filter hook prerouting priority -150; ct state established accept; "
-        f"iifname eth0 meta l4proto {service} drop;",
-    )
+    node, chain = place(placement, "a", "ingress")
+    rules(node, drops(chain, service).replace(";", "; ct state established accept;", 1))
     assert labs.observe(lab, "i-a", "i-b", service).verdict == "accept"
     assert labs.observe(lab, "i-b", "i-a", service).where == "ingress"
     assert labs.observe(lab, "i-a", "i-b", service).verdict == "accept"
@@ -167,10 +218,10 @@ def test_session_of_an_earlier_probe_lets_none_of_the_other_direction_in(
 
 @pytest.mark.parametrize("service", ["tcp/22", "udp/53"])
 def test_source_port_is_the_one_asked_for_and_can_be_used_again(
-    lab: Lab, rules: Callable[[str, str], None], service: str
+    lab: Lab, rules: Rules, placement: str, service: str
 ) -> None:
-    name = service.partition("/")[0]
-    rules("i-b", f"type filter hook prerouting priority -150; iifname eth0 {name} sport 5000 drop;")
+    node, chain = place(placement, "b", "ingress")
+    rules(node, f"{chain} {service.partition('/')[0]} sport 5000 drop;")
     for _ in range(2):
         assert labs.observe(lab, "i-a", "i-b", service, source_port=5001).verdict == "accept"
         assert labs.observe(lab, "i-a", "i-b", service, source_port=5000).where == "ingress"

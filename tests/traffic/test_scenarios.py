@@ -24,10 +24,10 @@ def test_there_are_scenarios() -> None:
 
 
 @pytest.mark.parametrize("folder", [pytest.param(folder, id=folder.name) for folder in FOLDERS])
-def test_scenario(folder: Path, make_lab_name: Callable[[], str]) -> None:
+def test_scenario(folder: Path, placement: str, make_lab_name: Callable[[], str]) -> None:
     scenario, name = load_scenario(folder), make_lab_name()
     seen = []
-    with closing(run_scenario(scenario, name, enforce_policy)) as results:
+    with closing(run_scenario(scenario, labs.record_of(name, placement), enforce_policy)) as results:
         for result in results:
             assert result.mistakes == (), "\n".join((result.step.title, *result.mistakes))
             assert len(result.matrix) > 0

@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from sgdataplane.lab.fleet import Fleet
-from sgdataplane.lab.probe import End, Observation, Probe, Service, observe
+from sgdataplane.lab.judge import observe
+from sgdataplane.lab.probe import End, Observation, Probe, Service
 from sgdataplane.net.values import Address
 
 TCP = Probe(End("a", "eth0", Address.parse("10.0.0.1")), End("b", "eth0", Address.parse("10.0.0.2")), Service(6, 22))

@@ -4,7 +4,7 @@ import pytest
 
 from sgdataplane.errors import LabError
 from sgdataplane.host.links import RT_TABLE_LOCAL, RT_TABLE_MAIN, InterfaceAddress, Route, RoutingRule
-from sgdataplane.lab import topology
+from sgdataplane.lab.parts import NetnsPlan
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, FIRST_MARK, FIRST_TABLE, Topology, plan
 from sgdataplane.model.options import GATEWAY_IPV4, GATEWAY_IPV6
 from sgdataplane.net.values import Address, Family, Prefix
@@ -44,7 +44,7 @@ def one() -> Topology:
     return plan("lab", state_of(ONE), DEFAULT_EXTERNALS)
 
 
-def plan_of(made: Topology, netns: str) -> topology.NetnsPlan:
+def plan_of(made: Topology, netns: str) -> NetnsPlan:
     return next(entry for entry in made.plans if entry.netns == netns)
 
 
