@@ -91,6 +91,7 @@ def reconcile(topology: Topology, former: Iterable[str], put_policy_in_force: Ca
         put_policy_in_force()
         entries += sum(_fill(plan, door[plan.netns]) for plan in topology.plans)
         _wait_ready(door.values())
+        entries += sum(_add_routes(plan, door[plan.netns]) for plan in reversed(topology.plans))
     return BuildReport(len(surplus) + len(created), removed + len(missing), entries)
 
 
@@ -171,12 +172,18 @@ def _trim(plan: NetnsPlan, door: Links) -> int:
 
 
 def _fill(plan: NetnsPlan, door: Links) -> int:
-    """Add what is missing: addresses, then links up, then routes and rules, which need links that are up."""
+    """Add the addresses that are missing, then take links up."""
     count = sync(_ours(plan, door) & plan.addresses, plan.addresses, door.add_address, door.delete_address)
     for link in door.links():
         if _is_marked(link) and not link.is_up:
             door.set_up(link.ifname)
-    count += sync(door.routes() & plan.routes, plan.routes, door.add_route, door.delete_route)
+    return count
+
+
+def _add_routes(plan: NetnsPlan, door: Links) -> int:
+    """Add the routes and rules that are missing, once links have their carriers, and those of routers last: what is
+    sent by a link without one asks for its neighbour in vain, and again only after a second."""
+    count = sync(door.routes() & plan.routes, plan.routes, door.add_route, door.delete_route)
     return count + sync(door.rules() & plan.rules, plan.rules, door.add_rule, door.delete_rule)
 
 
