@@ -88,9 +88,15 @@ def contents(namespace: str) -> object:
         return links, own, door.routes(), door.rules()
 
 
+@pytest.mark.parametrize("hosts", [1, 2])
 @pytest.mark.parametrize("state", CHANGES)
-def test_changed_lab_equals_a_fresh_one_and_back(make_lab_name: Callable[[], str], state: CloudState) -> None:
-    with labs.running(make_lab_name(), state) as fresh, labs.running(make_lab_name(), BASE) as lab:
+def test_changed_lab_equals_a_fresh_one_and_back(
+    make_lab_name: Callable[[], str], state: CloudState, hosts: int
+) -> None:
+    with (
+        labs.running(make_lab_name(), state, hosts=hosts) as fresh,
+        labs.running(make_lab_name(), BASE, hosts=hosts) as lab,
+    ):
         before = kernel_of(lab)
         changed = manage.apply(lab.record.name, state, labs.no_policy)
         assert kernel_of(changed) == kernel_of(fresh)
@@ -100,13 +106,16 @@ def test_changed_lab_equals_a_fresh_one_and_back(make_lab_name: Callable[[], str
 
 def test_applying_the_same_changes_nothing(lab_name: str) -> None:
     state = with_enis(ENI_A, ENI_B, SECONDARY, vpcs=(*BASE.vpcs, OTHER_VPC))
-    with labs.running(lab_name, state) as lab:
+    with labs.running(lab_name, state, hosts=2) as lab:
         report = build.reconcile(lab.topology, lab.record.namespaces, lambda: None)
         assert report == build.BuildReport(namespaces=0, links=0, entries=0)
 
 
-def test_session_between_unchanged_enis_outlives_changes_around_it(lab_name: str) -> None:
-    with labs.running(lab_name, BASE, enforce_policy) as lab, session(lab, "i-a", "i-b", "10.0.0.2") as exchange:
+def test_session_between_unchanged_enis_outlives_changes_around_it(lab_name: str, placement: str) -> None:
+    with (
+        labs.running(lab_name, BASE, enforce_policy, placement=placement) as lab,
+        session(lab, "i-a", "i-b", "10.0.0.2") as exchange,
+    ):
         exchange(b"before")
         manage.apply(
             lab_name, with_enis(ENI_A, MORE_ADDRESSES, SECONDARY, vpcs=(*BASE.vpcs, OTHER_VPC)), enforce_policy
@@ -137,34 +146,34 @@ def session(lab: Lab, client: str, server: str, address: str) -> Iterator[Callab
         yield exchange
 
 
-def test_refused_change_leaves_the_former_lab_and_policy(lab_name: str) -> None:
+def test_refused_change_leaves_the_former_lab_and_policy(lab_name: str, placement: str) -> None:
     refused: list[str] = []
 
-    def refuse_second(request: EnforceRequest) -> None:
+    def refuse_last(request: EnforceRequest) -> None:
         enforce_policy(request)
-        if request.former is not None and not refused and request.netns.endswith("i-b"):
+        if request.former is not None and not refused and request.netns.endswith(("i-b", "vpc-a")):
             refused.append(request.netns)
             raise KernelError("no")
 
     closed = replace(BASE, security_groups=(replace(BASE.security_groups[0], inner_access_policy=labs.DROP),))
-    with labs.running(lab_name, BASE, enforce_policy) as lab:
+    with labs.running(lab_name, BASE, enforce_policy, placement=placement) as lab:
         before = kernel_of(lab)
         with pytest.raises(KernelError):
-            manage.apply(lab_name, with_enis(ENI_A, MORE_ADDRESSES), refuse_second)
+            manage.apply(lab_name, with_enis(ENI_A, MORE_ADDRESSES), refuse_last)
         assert refused
         assert manage.look(lab_name) == lab
         assert kernel_of(lab) == before
         assert labs.disagreements(lab, "tcp/22,icmp") == []
         refused.clear()
         with pytest.raises(KernelError):
-            manage.apply(lab_name, closed, refuse_second)
+            manage.apply(lab_name, closed, refuse_last)
         assert labs.disagreements(lab, "tcp/22,icmp") == []
         assert labs.observe(lab, "i-a", "i-b", "tcp/22").verdict == "accept"
 
 
-def test_new_policy_is_in_force_when_apply_returns(lab_name: str) -> None:
+def test_new_policy_is_in_force_when_apply_returns(lab_name: str, placement: str) -> None:
     closed = replace(BASE, security_groups=(replace(BASE.security_groups[0], inner_access_policy=labs.DROP),))
-    with labs.running(lab_name, BASE, enforce_policy):
+    with labs.running(lab_name, BASE, enforce_policy, placement=placement):
         for state, verdict in ((closed, "drop"), (BASE, "accept"), (closed, "drop")):
             lab = manage.apply(lab_name, state, enforce_policy)
             assert labs.observe(lab, "i-a", "i-b", "tcp/22").verdict == verdict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -19,9 +20,11 @@ from sgdataplane.errors import HostError, KernelError, LabError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import Links
 from sgdataplane.lab import build, manage
+from sgdataplane.lab.fleet import run_fleet
 from sgdataplane.lab.manage import EnforceRequest
 from sgdataplane.lab.policy import enforce_policy
 from sgdataplane.lab.record import LABS_DIR, LabFolder
+from sgdataplane.lab.watch import PASSED
 from sgdataplane.statefile import dump_native
 from tests.support import labs
 
@@ -108,8 +111,10 @@ def test_killed_while_building_is_found_and_removed(name: str, tmp_path: Path, p
         pytest.param("build._fill", 3, id="addresses half made"),
     ],
 )
-def test_killed_while_changing_can_be_completed_or_removed(name: str, tmp_path: Path, point: str, count: int) -> None:
-    manage.up(labs.record_of(name), STATE, enforce_policy)
+def test_killed_while_changing_can_be_completed_or_removed(
+    name: str, placement: str, tmp_path: Path, point: str, count: int
+) -> None:
+    manage.up(labs.record_of(name, placement), STATE, enforce_policy)
     state = tmp_path / "state.yaml"
     state.write_text(dump_native(LARGER))
     run_dying("apply", name, state, point, count)
@@ -193,22 +198,24 @@ def test_interrupt_while_removing_waits_until_all_is_gone(name: str, monkeypatch
     labs.assert_gone(name)
 
 
-def test_policy_is_in_force_before_any_link_is_there(name: str) -> None:
+def test_policy_is_in_force_before_any_link_is_there(name: str, placement: str) -> None:
     seen: list[tuple[str, list[str]]] = []
 
     def look(request: EnforceRequest) -> None:
         with Links(request.netns) as door:
             seen.append((request.netns, [link.ifname for link in door.links() if link.ifname != "lo" and link.is_up]))
 
-    manage.up(labs.record_of(name), STATE, look)
-    assert seen == [(f"{name}-i-a", []), (f"{name}-i-b", [])]
+    manage.up(labs.record_of(name, placement, hosts=2), STATE, look)
+    places = ("i-a", "i-b") if placement == "instance" else ("vpc-a", "vpc-a.host2")
+    assert seen == [(f"{name}-{place}", []) for place in places]
 
 
-def test_time_scale_reaches_the_timeouts(name: str) -> None:
-    manage.up(replace(labs.record_of(name), time_scale=0.1), STATE, enforce_policy)
-    assert manage.look(name).record.time_scale == 0.1
-    for node in ("i-a", "i-b"):
-        with netns.inside(f"{name}-{node}"):
+def test_time_scale_reaches_the_timeouts(name: str, placement: str) -> None:
+    manage.up(replace(labs.record_of(name, placement), time_scale=0.1), STATE, enforce_policy)
+    lab = manage.look(name)
+    assert lab.record.time_scale == 0.1
+    for entry in lab.enforced:
+        with netns.inside(entry.netns):
             assert sysctl.read("netfilter/nf_conntrack_udp_timeout") == "3"
             assert sysctl.read("netfilter/nf_conntrack_tcp_timeout_established") == "91"
 
@@ -306,10 +313,22 @@ def test_errors_of_the_kernel_are_ours(name: str) -> None:
         netns.remove(f"{name}-x")
 
 
-def test_agents_end_with_the_one_that_asked(name: str) -> None:
-    lab = manage.up(labs.record_of(name), STATE, labs.no_policy)
-    labs.matrix(lab, "tcp/22")
+def test_agents_end_with_the_one_that_asked_and_leave_nothing(name: str, placement: str) -> None:
+    lab = manage.up(labs.record_of(name, placement), STATE, labs.no_policy)
+    assert labs.unlike(labs.matrix(lab, "tcp/22"), "accept") == []
     assert netns.pids_in(lab.topology.netns_names) == ()
+    assert {labs.run_in(entry.netns, "nft", "list", "tables") for entry in lab.enforced} == {""}
+
+
+def test_two_can_watch_the_same_router(name: str) -> None:
+    async def watched_twice() -> None:
+        async with run_fleet((), lab.topology.routers) as one, run_fleet((), lab.topology.routers) as other:
+            for fleet in (one, other):
+                found = await fleet.call("router vpc-a", "watched", place=PASSED, key="none", seconds=0.0)
+                assert found == {"seen": False, "control": ""}
+
+    lab = manage.up(labs.record_of(name, "host"), STATE, labs.no_policy)
+    asyncio.run(watched_twice())
 
 
 def test_agents_end_when_the_one_that_asked_is_killed(name: str) -> None:

@@ -53,9 +53,9 @@ Build = Callable[[bytes], tuple[Packet, ...]]
 
 
 @pytest.fixture(scope="module")
-def lab(make_lab_name: Callable[[], str]) -> Iterator[Lab]:
+def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[Lab]:
     hosts = (("198.51.100.7", "2001:db8:ffff::7"), ("203.0.113.9",))
-    with labs.running(make_lab_name(), labs.state_of(STATE), enforce_policy, hosts) as running:
+    with labs.running(make_lab_name(), labs.state_of(STATE), enforce_policy, hosts, placement=placement) as running:
         yield running
 
 

@@ -38,9 +38,9 @@ network_interfaces:
 """
 
 
-@pytest.fixture(scope="module")
-def lab(make_lab_name: Callable[[], str]) -> Iterator[Lab]:
-    with labs.running(make_lab_name(), labs.state_of(STATE)) as running:
+@pytest.fixture(scope="module", params=[1, 2], ids=["one host", "two hosts"])
+def lab(request: pytest.FixtureRequest, make_lab_name: Callable[[], str]) -> Iterator[Lab]:
+    with labs.running(make_lab_name(), labs.state_of(STATE), hosts=request.param) as running:
         yield running
 
 

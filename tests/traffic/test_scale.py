@@ -40,8 +40,8 @@ def state() -> str:
     )
 
 
-def test_matrix_of_twenty_nodes_is_right_and_within_its_budget(lab_name: str) -> None:
-    with labs.running(lab_name, labs.state_of(state()), enforce_policy) as lab:
+def test_matrix_of_twenty_nodes_is_right_and_within_its_budget(lab_name: str, placement: str) -> None:
+    with labs.running(lab_name, labs.state_of(state()), enforce_policy, placement=placement) as lab:
         began = time.monotonic()
         cells = labs.matrix(lab, "tcp/22,tcp/80,udp/53,icmp,gre")
         seconds = time.monotonic() - began

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.lab.policy import enforce_policy
-from sgdataplane.lab.scenario import load_scenario, run_scenario
+from sgdataplane.lab.record import LabRecord
+from sgdataplane.lab.scenario import Scenario, load_scenario, run_scenario
 from tests.support import labs
 
 pytestmark = pytest.mark.traffic
@@ -26,11 +27,22 @@ def test_there_are_scenarios() -> None:
 @pytest.mark.parametrize("folder", [pytest.param(folder, id=folder.name) for folder in FOLDERS])
 def test_scenario(folder: Path, placement: str, make_lab_name: Callable[[], str]) -> None:
     scenario, name = load_scenario(folder), make_lab_name()
+    check(scenario, labs.record_of(name, placement))
+    labs.assert_gone(name)
+
+
+@pytest.mark.placement("host")
+@pytest.mark.parametrize("folder", [pytest.param(folder, id=folder.name) for folder in FOLDERS])
+def test_scenario_over_two_hosts(folder: Path, placement: str, make_lab_name: Callable[[], str]) -> None:
+    """Where each of the two ends can be enforced in another router."""
+    check(load_scenario(folder), labs.record_of(make_lab_name(), placement, hosts=2))
+
+
+def check(scenario: Scenario, record: LabRecord) -> None:
     seen = []
-    with closing(run_scenario(scenario, labs.record_of(name, placement), enforce_policy)) as results:
+    with closing(run_scenario(scenario, record, enforce_policy)) as results:
         for result in results:
             assert result.mistakes == (), "\n".join((result.step.title, *result.mistakes))
             assert len(result.matrix) > 0
             seen.append(result.step)
     assert tuple(seen) == scenario.steps
-    labs.assert_gone(name)
