@@ -58,10 +58,12 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def name(make_lab_name: Callable[[], str], state: Path) -> Iterator[str]:
+def name(make_lab_name: Callable[[], str], state: Path, placement: str) -> Iterator[str]:
     """A running lab."""
     lab = make_lab_name()
-    printed = sgdp("up", str(state), "--name", lab, "--external", "192.0.2.1,2001:db8:ffff::1", "192.0.2.2").stdout
+    outside = ("--external", "192.0.2.1,2001:db8:ffff::1", "192.0.2.2")
+    printed = sgdp("up", str(state), "--name", lab, *outside, "--placement", placement).stdout
+    assert f"lab {lab}: policy enforced in placement {placement}" in printed
     assert f"{lab}-i-a" in printed
     yield lab
     assert "removed 5 namespaces" in sgdp("down", "--name", lab).stdout
@@ -69,15 +71,25 @@ def name(make_lab_name: Callable[[], str], state: Path) -> Iterator[str]:
     labs.assert_gone(lab)
 
 
-def test_status_json_has_the_documented_keys(name: str) -> None:
+def enforced_places(status: dict[str, Any]) -> dict[str, Any]:
+    """The nodes or routers where policy is enforced, as status has them."""
+    if status["placement"] == "host":
+        return dict(status["vpcs"])
+    return {name: node for name, node in status["nodes"].items() if node["kind"] == "instance"}
+
+
+def test_status_json_has_the_documented_keys(name: str, placement: str) -> None:
     status = json.loads(sgdp("status", "--json", "--name", name).stdout)
-    for node in ("i-a", "i-b"):
-        use = status["nodes"][node].pop("conntrack")
+    places = enforced_places(status)
+    assert list(places) == (["i-a", "i-b"] if placement == "instance" else ["vpc-a"])
+    for place in places.values():
+        use = place.pop("conntrack")
         assert list(use) == ["entries", "limit", "dropped", "evicted", "insert_failed"]
         assert 0 <= use["entries"] < use["limit"]
+        assert place.pop("mark_users") == []
     assert status == {
         "name": name,
-        "placement": "instance",
+        "placement": placement,
         "time_scale": 1.0,
         "nodes": {
             "i-a": instance(name, "i-a", "eni-a", "00:16:3e:00:00:01", "10.0.0.1", "2001:db8:a::1"),
@@ -89,29 +101,31 @@ def test_status_json_has_the_documented_keys(name: str) -> None:
     }
 
 
-def test_status_warns_of_others_who_use_the_conntrack_mark(name: str) -> None:
+def test_status_warns_of_others_who_use_the_conntrack_mark(name: str, placement: str) -> None:
     def status() -> tuple[str, dict[str, Any]]:
         done = sgdp("status", "--json", "--name", name)
-        return done.stderr, json.loads(done.stdout)["nodes"]
+        return done.stderr, enforced_places(json.loads(done.stdout))
 
+    place = "i-a" if placement == "instance" else "vpc-a"
     other = "add table ip other; add chain ip other c; add rule ip other c"
-    nft(f"{name}-i-a", f"{other} ct state new accept")
+    nft(f"{name}-{place}", f"{other} ct state new accept")
     assert status()[0] == ""
-    nft(f"{name}-i-a", f"{other} ct mark set 1")
+    nft(f"{name}-{place}", f"{other} ct mark set 1")
     try:
-        warnings, nodes = status()
-        assert warnings.startswith("warning: i-a: rule 3 of chain ip other c sets the conntrack mark (ct mark set)")
-        assert nodes["i-a"]["mark_users"] == [
-            {"family": "ip", "table": "other", "chain": "c", "handle": 3, "sets": True, "text": "ct mark set"}
-        ]
-        assert (nodes["i-b"]["mark_users"], warnings.count("\n")) == ([], 1)
+        warnings, places = status()
+        assert warnings.startswith(
+            f"warning: {place}: rule 3 of chain ip other c sets the conntrack mark (ct mark set)"
+        )
+        user = {"family": "ip", "table": "other", "chain": "c", "handle": 3, "sets": True, "text": "ct mark set"}
+        assert {name: found["mark_users"] for name, found in places.items() if found["mark_users"]} == {place: [user]}
+        assert warnings.count("\n") == 1
     finally:
-        nft(f"{name}-i-a", "delete table ip other")
+        nft(f"{name}-{place}", "delete table ip other")
 
 
 def instance(lab: str, node: str, eni: str, mac: str, ipv4: str, *ipv6: str) -> dict[str, Any]:
     interface = {"eni": eni, "ifname": "eth0", "mac": mac, "ipv4": [ipv4], "ipv6": list(ipv6)}
-    return {"kind": "instance", "netns": f"{lab}-{node}", "interfaces": [interface], "mark_users": []}
+    return {"kind": "instance", "netns": f"{lab}-{node}", "interfaces": [interface]}
 
 
 def outside(lab: str, node: str, ipv4: list[str], ipv6: list[str]) -> dict[str, Any]:
@@ -119,6 +133,7 @@ def outside(lab: str, node: str, ipv4: list[str], ipv6: list[str]) -> dict[str, 
     return {"kind": "external", "netns": f"{lab}-{node}", "interfaces": [interface]}
 
 
+@pytest.mark.placement("instance")
 def test_probe_json_has_the_documented_keys_and_values(name: str) -> None:
     ask = ("probe", "--json", "--name", name, "--from", "first", "--to", "10.0.0.2", "--protocol", "tcp", "--port")
     cell = json.loads(sgdp(*ask, "80").stdout)
@@ -130,11 +145,12 @@ def test_probe_json_has_the_documented_keys_and_values(name: str) -> None:
     assert tuple(cell[key] for key in CELL_KEYS) == wanted
 
 
-def test_probe_says_what_it_saw(name: str) -> None:
+def test_probe_says_what_it_saw(name: str, placement: str) -> None:
     printed = sgdp("probe", "--name", name, "--from", "i-a", "--to", "i-b", "--protocol", "icmp").stdout
     assert printed.splitlines()[0] == "i-a 10.0.0.1 -> i-b 10.0.0.2 icmp"
     assert "expected: drop at ingress by default" in printed
-    assert "observed: drop at ingress (it was seen on the receiver's wire" in printed
+    seen = {"instance": "on the receiver's wire", "host": "in router vpc-a before the receiver's policy"}
+    assert f"observed: drop at ingress (it was seen {seen[placement]}" in printed
 
 
 def test_matrix_agrees_and_prints_a_table(name: str) -> None:
@@ -144,6 +160,7 @@ def test_matrix_agrees_and_prints_a_table(name: str) -> None:
     assert "0 disagree with the policy" in printed.splitlines()[-1]
 
 
+@pytest.mark.placement("instance")
 def test_matrix_json_has_the_documented_keys(name: str) -> None:
     document = json.loads(sgdp("matrix", "--name", name, "--json").stdout)
     assert document["disagreements"] == 0
@@ -153,7 +170,7 @@ def test_matrix_json_has_the_documented_keys(name: str) -> None:
     }  # fmt: skip
 
 
-def test_disagreement_is_exit_1_and_explained(name: str) -> None:
+def test_disagreement_is_exit_1_and_explained(name: str, placement: str) -> None:
     labs.load_rules(
         f"{name}-i-b",
         "table inet saboteur {\nchain c {\ntype filter hook input priority 9\ntcp dport 22 iifname eth0 drop\n}\n}\n",
@@ -165,14 +182,14 @@ def test_disagreement_is_exit_1_and_explained(name: str) -> None:
         )
     finally:
         labs.run_in(f"{name}-i-b", "nft", "delete", "table", "inet", "saboteur")
-    assert "A/-!" in printed
-    assert (
-        "! i-a 10.0.0.1 -> i-b 10.0.0.2 tcp/22: expected accept by sg-a:sgr-ssh (priority 1), observed drop at ingress"
-        in printed
-    )
+    short, observed = {"instance": ("A/-!", "drop at ingress"), "host": ("A/?!", "unknown")}[placement]
+    assert short in printed
+    title = "! i-a 10.0.0.1 -> i-b 10.0.0.2 tcp/22: expected accept by sg-a:sgr-ssh (priority 1), observed"
+    assert f"{title} {observed}" in printed
     assert "these disagree" in probe.stdout
 
 
+@pytest.mark.placement("instance")
 def test_exec_passes_output_input_and_exit_code_on(name: str) -> None:
     done = sgdp(
         "exec", "--name", name, "first", "--", "sh", "-c", "echo out; echo err >&2; ls /sys/class/net; exit 7", code=7
@@ -184,6 +201,7 @@ def test_exec_passes_output_input_and_exit_code_on(name: str) -> None:
     assert "no such command" in sgdp("exec", "--name", name, "i-a", "--", "no-such-command", code=127).stderr
 
 
+@pytest.mark.placement("instance")
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -205,6 +223,7 @@ def test_what_cannot_be_is_refused(name: str, arguments: tuple[str, ...], code: 
     assert words in sgdp(verb, "--name", name, *rest, code=code).stderr
 
 
+@pytest.mark.placement("instance")
 def test_up_of_a_lab_that_is_there_is_refused(name: str, state: Path) -> None:
     assert "it is there already" in sgdp("up", str(state), "--name", name, code=1).stderr
 
@@ -224,6 +243,7 @@ def test_verbs_of_an_unknown_lab_are_refused(lab_name: str, state: Path) -> None
         (("--external", "192.0.2.1", "192.0.2.1"), 1, "two things of this lab would get this name"),
         (("--time-scale", "0"), 2, "is not a number above 0"),
         (("--placement", "moon"), 2, "invalid choice"),
+        (("--hosts", "0"), 2, "is not a number from 1 to 16"),
     ],
 )
 def test_lab_that_cannot_be_is_refused_before_anything_is_made(
@@ -245,8 +265,25 @@ def test_refused_state_makes_no_lab(lab_name: str, tmp_path: Path) -> None:
     labs.assert_gone(lab_name)
 
 
-def test_apply_changes_the_policy(lab_name: str, state: Path, tmp_path: Path) -> None:
-    sgdp("up", str(state), "--name", lab_name)
+def test_hosts_are_shown(lab_name: str, state: Path) -> None:
+    printed = sgdp("up", str(state), "--name", lab_name, "--hosts", "2", "--placement", "host").stdout
+    try:
+        assert "i-b on host 2" in printed
+        assert f"router of vpc-a on host 2: {lab_name}-vpc-a.host2" in printed
+        status = json.loads(sgdp("status", "--json", "--name", lab_name).stdout)
+        assert {name: node.get("host") for name, node in status["nodes"].items()} == {
+            "i-a": None, "i-b": 2, "ext-198.51.100.7": None,
+        }  # fmt: skip
+        routers = status["vpcs"]["vpc-a"]
+        assert (routers["netns"], routers["hosts"]["2"]["netns"]) == (f"{lab_name}-vpc-a", f"{lab_name}-vpc-a.host2")
+        assert {"conntrack", "mark_users"} <= routers.keys() & routers["hosts"]["2"].keys()
+    finally:
+        assert "removed 5 namespaces" in sgdp("down", "--name", lab_name).stdout
+    labs.assert_gone(lab_name)
+
+
+def test_apply_changes_the_policy(lab_name: str, placement: str, state: Path, tmp_path: Path) -> None:
+    sgdp("up", str(state), "--name", lab_name, "--placement", placement)
     try:
         other = tmp_path / "other.yaml"
         other.write_text(STATE.replace("22/22", "23/23"))
