@@ -38,6 +38,10 @@ class AddressClasses:
     segments: Segments
     spread: Spread
 
+    def is_like(self, other: AddressClasses) -> bool:
+        """Whether the same becomes of both, whoever the members are."""
+        return self.places is other.places and self.segments == other.segments and self.kin == other.kin
+
     def named(self, some: RemoteSet) -> list[Remote]:
         """The remotes of a set, in an order of their own."""
         return sorted((remote for remote, place in self.places.items() if some >> place & 1), key=_order)
@@ -60,9 +64,9 @@ def classify(
     wanted = sorted(set(remotes) - {Prefix(family.bits, 0, 0)}, key=_order)  # that one tells nobody apart
     if before is not None and len(before.places) > 2 * len(wanted) + SPARE:
         before = None
-    places = dict(before.places) if before is not None else {}
-    for remote in wanted:
-        places.setdefault(remote, len(places))
+    places = before.places if before is not None else {}
+    if new := [remote for remote in wanted if remote not in places]:
+        places = {**places, **{remote: place for place, remote in enumerate(new, len(places))}}
     segments = _segments({places[remote]: _ranges(remote, addresses, members, family) for remote in wanted}, family)
     bits = {remote.security_group_id: 1 << places[remote] for remote in wanted if isinstance(remote, GroupRef)}
     masks = {kin: sum(bits.get(group_id, 0) for group_id in kin) for kin in members.kins(family)}

@@ -12,9 +12,9 @@ from typing import TypeVar
 from sgdataplane.compiler import skeleton
 from sgdataplane.compiler.collection import no_collection
 from sgdataplane.compiler.eni import Link, eni_chain, errors_chain, shared_chains, timeouts
-from sgdataplane.compiler.lower import Lowering
 from sgdataplane.compiler.marks import LAST_EPOCH, MAX_LINKS
 from sgdataplane.compiler.memo import Memo
+from sgdataplane.compiler.profiles import Profiles
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
@@ -46,7 +46,7 @@ def compile_policy(
 def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
     """All but what names the epoch."""
     memo.follow(policy.members)
-    lowering = Lowering(policy.remotes, policy.members, memo)
+    lowering = Profiles(policy.remotes, policy.members, memo)
     roots = [lowering.profile(profile) for profile in policy.profiles]
     links = [
         Link(eni.ifname, eni.private, eni.own, roots[eni.profile], timeouts(eni.connection_tracking))

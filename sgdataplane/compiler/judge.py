@@ -17,7 +17,7 @@ from operator import or_
 
 from sgdataplane.compiler import coarse
 from sgdataplane.compiler.diagram import DIMS, EVERYTHING, Box, Boxes, Intervals, Leaf, Node, bits
-from sgdataplane.compiler.memo import Memo
+from sgdataplane.compiler.memo import SpaceMemo
 from sgdataplane.model.state import Remote
 from sgdataplane.net.values import Family, Prefix
 from sgdataplane.policy.resolve import Permission
@@ -30,7 +30,7 @@ ELSEWHERE = Box(None, EVERYTHING)
 class Judge:
     """`wide`: the diagram of all permissions for everywhere; `of` others, what these change in it."""
 
-    def __init__(self, permissions: Sequence[Permission], family: Family, classes: int, memo: Memo) -> None:
+    def __init__(self, permissions: Sequence[Permission], family: Family, classes: int, memo: SpaceMemo) -> None:
         """`classes`: how many there will be; each gets its share of the cells, so that diagrams don't depend on the
         order in which they are asked for."""
         boxes = [(p, box) for p in permissions if (box := _box(p, family, memo)) is not None]
@@ -126,7 +126,7 @@ class _Overlaps:
         return found
 
 
-def _box(permission: Permission, family: Family, memo: Memo) -> Box | None:
+def _box(permission: Permission, family: Family, memo: SpaceMemo) -> Box | None:
     """The permission as a region of one family; None if it can't match there."""
     is_known, box = memo.box(permission, family)
     if not is_known:

@@ -1,11 +1,11 @@
 """Decision diagrams and address classes -> chains, each named after what it holds.
 
-Owns the shape below an ENI's chain (ruleset.md, "The decision, compiled"). Is given one profile at a time.
+Owns the shape below an ENI's chain (ruleset.md, "The decision, compiled"). Is given one space at a time.
 Must not know hooks, epochs, or what the kernel holds now.
 
 Chains that hold sets or maps without a name, and all below them, are named by a hash of their rules: equal ones are one
 chain, and a name never changes its meaning, so an update adds new chains, turns to them in one step, and removes what
-nobody asks for. Roots, far, kin and wide chains have stable names and change in place.
+nobody asks for. Far, kin and wide chains have stable names and change in place.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from sgdataplane.compiler.classes import AddressClasses, classify
+from sgdataplane.compiler.classes import AddressClasses
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.diagram import MANY_PROTOCOLS, Branch, Dim, Leaf, Node, Steps, bits
 from sgdataplane.compiler.judge import Judge
-from sgdataplane.compiler.memo import MembersMap, Memo, Part
+from sgdataplane.compiler.memo import Lowered, Part, SpaceMemo
 from sgdataplane.compiler.skeleton import DESTINATION, SOURCE
 from sgdataplane.compiler.spread import RemoteSet, Segments
 from sgdataplane.errors import InternalError
-from sgdataplane.model.members import Kin, Members
-from sgdataplane.model.state import GroupRef, Remote
+from sgdataplane.model.state import GroupRef
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.net.values import Verdict as Fate
 from sgdataplane.nft import names
@@ -32,12 +31,7 @@ from sgdataplane.nft.ir import (
     Counter,
     CtDirection,
     Field,
-    KeyType,
-    Map,
     Match,
-    Nfproto,
-    Page,
-    Paged,
     Range,
     Rule,
     Verdict,
@@ -45,9 +39,7 @@ from sgdataplane.nft.ir import (
     goto,
     rule,
 )
-from sgdataplane.policy.resolve import Cause, Profile, RemoteAddresses
-
-ADDRESS_TYPE = {Family.IPV4: KeyType.IPV4, Family.IPV6: KeyType.IPV6}
+from sgdataplane.policy.resolve import Cause, Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,43 +71,24 @@ class View:
         return Field.TH_DPORT if (dim is Dim.PORT) != self.is_reply else Field.TH_SPORT
 
 
+def lowered(profile: Profile, family: Family, classes: AddressClasses, memo: SpaceMemo) -> Lowered:
+    """What becomes of one profile's far addresses in one family."""
+    number = len({holding for segments in (classes.segments, *classes.kin.values()) for _, holding in segments})
+    judges = {side: Judge(profile.permissions(side), family, number, memo) for side in Direction}
+    space, lowering = _Space(profile, family, classes, judges), Lowering(memo)
+    hooks = {hook: _Far(lowering, space, hook) for hook in Direction}
+    kin = {hook: far.kin_chains() for hook, far in hooks.items()}
+    return Lowered(lowering.chains, lowering.counters, {hook: far.chain() for hook, far in hooks.items()}, kin)
+
+
 @dataclass
 class Lowering:
-    """Collects the chains, maps and counters of the profiles of one namespace."""
+    """Collects the chains and counters of one space."""
 
-    remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
-    members: Members
-    memo: Memo = field(default_factory=Memo)
+    memo: SpaceMemo
     chains: dict[str, Chain] = field(default_factory=dict)
-    maps: dict[str, Map] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
     _leaves: dict[Cause, str] = field(default_factory=dict)
-
-    def profile(self, profile: Profile) -> dict[Direction, str]:
-        """The root chains that judge, at each hook, the packets of every ENI with this profile."""
-        remotes = [p.remote for p in (*profile.ingress, *profile.egress) if p.remote is not None]
-        far = {}
-        for family in Family:
-            classes = self._classes(profile, remotes, family)
-            number = len({holding for segments in (classes.segments, *classes.kin.values()) for _, holding in segments})
-            judges = {side: Judge(profile.permissions(side), family, number, self.memo) for side in Direction}
-            space = _Space(profile_name(profile), family, classes, judges)
-            far.update({(hook, family): _Far(self, space, hook).chain() for hook in Direction})
-        return {hook: self._root(profile, hook, {family: far[hook, family] for family in Family}) for hook in Direction}
-
-    def _classes(self, profile: Profile, remotes: Iterable[Remote], family: Family) -> AddressClasses:
-        key = (profile.security_group_ids, profile.nic_type, family)
-        found = classify(remotes, self.remotes, self.members, family, self.memo.classes_before(key))
-        self.memo.classes[key] = found
-        return found
-
-    def _root(self, profile: Profile, hook: Direction, far: Mapping[Family, str]) -> str:
-        name = names.identifier(f"profile-{hook.value}", profile_name(profile))
-        rules = (
-            rule(Match(Field.NFPROTO, (Range.of(Nfproto.IPV6),)), goto(far[Family.IPV6])),
-            rule(goto(far[Family.IPV4])),
-        )
-        return self.keep(Chain(name, rules, comment=names.comment(f"groups {', '.join(profile.security_group_ids)}")))
 
     def content(self, prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> str:
         """Keep a chain under a name made from what it holds."""
@@ -165,7 +138,7 @@ class Lowering:
 class _Space:
     """One profile's far addresses in one family, and what is decided of each class in each direction."""
 
-    profile: str
+    profile: Profile
     family: Family
     classes: AddressClasses
     judges: Mapping[Direction, Judge]
@@ -176,42 +149,25 @@ class _Far:
 
     def __init__(self, lowering: Lowering, space: _Space, hook: Direction) -> None:
         self._lowering, self._classes = lowering, space.classes
-        self._name = names.identifier(f"far-{hook.value}-{space.family.value}", space.profile)
+        self._name = names.identifier(f"far-{hook.value}-{space.family.value}", profile_name(space.profile))
+        self._members = members_name(hook, space.family, space.profile)
         views = [View(hook, space.family, is_reply) for is_reply in (False, True)]
         self._opening, self._reply = (_Seen(lowering, space, view) for view in views)
-        self._field, self._type = views[0].far, ADDRESS_TYPE[space.family]
+        self._field = views[0].far
 
     def chain(self) -> str:
-        """Members first, by their kinship; everyone else by the CIDR blocks around them."""
-        rules = (*self._member_rules(), *self._by_direction(self._classes.segments))
-        return self._lowering.keep(Chain(self._name, rules))
+        """Members first, by their kinship; everyone else by the CIDR blocks around them. These stand in a chain of
+        their own: the kernel goes through all of a map when a rule that asks it is made, so that rule had better stay.
+        """
+        others = self._by_direction(self._classes.segments)
+        if self._classes.kin:
+            rest = self._lowering.keep(Chain(f"{self._name}.others", others))
+            others = rule(VerdictMap(self._field, name=self._members)), rule(goto(rest))
+        return self._lowering.keep(Chain(self._name, others))
 
-    def _member_rules(self) -> tuple[Rule, ...]:
-        if not self._classes.kin:
-            return ()
-        chains = {mask: goto(self._kin_chain(mask, segments)) for mask, segments in self._classes.kin.items()}
-        verdicts = {kin: chains[mask] for kin, mask in self._classes.masks.items() if mask in chains}
-        name = self._name.replace("far-", "members-", 1)
-        self._lowering.maps[name] = Map(name, self._type, self._elements(name, verdicts))
-        return (rule(VerdictMap(self._field, name=name)),)
-
-    def _elements(self, name: str, verdicts: Mapping[Kin, Verdict]) -> Paged:
-        """Page by page; a page whose members and their chains are those of the compile before is that page."""
-        memo, pages = self._lowering.memo, self._classes.members
-        before = memo.map_before(name) or MembersMap({}, {}, Paged({}))
-        turned = verdicts.items() ^ before.verdicts.items()
-        kins = {kin for kin, _ in turned}
-        made = {}
-        for number, page in pages.items():
-            if page is before.pages.get(number) and kins.isdisjoint(page.by_kin):
-                known = before.elements.pages.get(number)
-            else:
-                found = tuple((a, verdicts[kin]) for a in page.addresses if (kin := page.kin[a]) in verdicts)
-                known = Page(found) if found else None
-            if known is not None:
-                made[number] = known
-        memo.maps[name] = MembersMap(pages, verdicts, Paged(made))
-        return memo.maps[name].elements
+    def kin_chains(self) -> dict[RemoteSet, Verdict]:
+        """By the groups that members are in."""
+        return {mask: goto(self._kin_chain(mask, segments)) for mask, segments in self._classes.kin.items()}
 
     def _kin_chain(self, kin: RemoteSet, segments: Segments) -> str:
         groups = [r.security_group_id for r in self._classes.named(kin) if isinstance(r, GroupRef)]
@@ -243,7 +199,7 @@ class _Seen:
         self._names: dict[Node, str] = {}
         self._targets: dict[RemoteSet, str] = {}
         kind = "reply" if view.is_reply else "opening"
-        self._wide = names.identifier(f"wide-{view.hook.value}-{view.family.value}-{kind}", space.profile)
+        self._wide = names.identifier(f"wide-{view.hook.value}-{view.family.value}-{kind}", profile_name(space.profile))
         wide = self._known(self._judge.wide_key(), self._judge.wide)
         lowering.keep(Chain(self._wide, (rule(goto(wide)),)))
 
@@ -331,6 +287,11 @@ def profile_name(profile: Profile) -> str:
     """A readable, stable name for a set of groups and a nic type."""
     ids = profile.security_group_ids
     return f"{ids[0][:24]}-{names.digest(repr((ids, profile.nic_type.value)))}"
+
+
+def members_name(hook: Direction, family: Family, profile: Profile) -> str:
+    """Of the map of members that packets of one family meet at a hook."""
+    return names.identifier(f"members-{hook.value}-{family.value}", profile_name(profile))
 
 
 def counter_name(cause: Cause) -> str:

@@ -2,7 +2,8 @@
 
 Owns what is kept and for how long. Is given what was made of what. Must not know how it is made.
 
-A class's chains follow from its boxes alone, so a state that differs in one rule makes only that rule's classes anew.
+A class's chains follow from its boxes alone, so a state that differs in one rule makes only that rule's classes anew;
+and all chains of a space (one profile's far addresses in one family) follow from its permissions and classes.
 Nothing here changes what a compile makes: the same state gives the same table, whatever was compiled before.
 """
 
@@ -13,10 +14,11 @@ from dataclasses import dataclass, field, replace
 
 from sgdataplane.compiler.classes import AddressClasses
 from sgdataplane.compiler.diagram import Box
+from sgdataplane.compiler.spread import RemoteSet
 from sgdataplane.model.members import Kin, Members, Pages
-from sgdataplane.net.values import Family
+from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Chain, Counter, Paged, Verdict
-from sgdataplane.policy.resolve import Permission
+from sgdataplane.policy.resolve import Permission, Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,44 +30,51 @@ class Part:
 
 
 @dataclass(frozen=True)
-class MembersMap:
-    """The elements of a map of members, page by page, and what they were made of."""
+class Lowered:
+    """A space as chains. By hook, `far` is the chain that its packets come to, `kin` those of the members of groups."""
 
-    pages: Pages
-    verdicts: Mapping[Kin, Verdict]
-    elements: Paged
+    chains: Mapping[str, Chain]
+    counters: Mapping[str, Counter]
+    far: Mapping[Direction, str]
+    kin: Mapping[Direction, Mapping[RemoteSet, Verdict]]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a space was made of, and what became of it."""
+
+    profile: Profile
+    classes: AddressClasses
+    lowered: Lowered
+
+    def is_for(self, profile: Profile, classes: AddressClasses) -> bool:
+        """Whether the same becomes of these."""
+        return self.classes.is_like(classes) and (self.profile is profile or self.profile == profile)
 
 
 @dataclass
-class Memo:
-    """Of the last two compiles. For one thread at a time."""
+class SpaceMemo:
+    """Of the last two compiles of one space."""
 
     boxes: dict[tuple[Permission, Family], Box | None] = field(default_factory=dict)
     silent: dict[Box, Box] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
     targets: dict[Hashable, str] = field(default_factory=dict)
-    classes: dict[Hashable, AddressClasses] = field(default_factory=dict)
-    maps: dict[str, MembersMap] = field(default_factory=dict)
-    members: Members | None = None
-    _older: Memo | None = None
+    known: Known | None = None
+    _older: SpaceMemo | None = None
 
-    def next(self) -> Memo:
+    def next(self) -> SpaceMemo:
         """For the next compile."""
-        return Memo(_older=replace(self, _older=None))
+        return SpaceMemo(_older=replace(self, _older=None))
 
-    def follow(self, members: Members) -> None:
-        """Index the members from those of the compile before."""
-        if self._older is not None and self._older.members is not None:
-            members.follow(self._older.members)
-        self.members = members
+    @property
+    def before(self) -> Known | None:
+        """What the compile before made."""
+        return self._older.known if self._older else None
 
-    def classes_before(self, key: Hashable) -> AddressClasses | None:
-        """The classes that the compile before had there."""
-        return self._older.classes.get(key) if self._older else None
-
-    def map_before(self, name: str) -> MembersMap | None:
-        """The map of that name that the compile before made."""
-        return self._older.maps.get(name) if self._older else None
+    def again(self, known: Known) -> SpaceMemo:
+        """For a compile in which the space is what it was."""
+        return self if self._older is None else replace(self._older, known=known)
 
     def box(self, permission: Permission, family: Family) -> tuple[bool, Box | None]:
         """Whether it is known, and the box."""
@@ -95,3 +104,44 @@ class Memo:
         if found is not None:
             self.parts[name] = found
         return found
+
+
+@dataclass(frozen=True)
+class MembersMap:
+    """The elements of a map of members, page by page, and what they were made of."""
+
+    pages: Pages
+    verdicts: Mapping[Kin, Verdict]
+    elements: Paged
+
+
+NO_MEMBERS = MembersMap({}, {}, Paged({}))
+
+
+@dataclass
+class Memo:
+    """Of all that was compiled for one namespace. For one thread at a time."""
+
+    spaces: dict[Hashable, SpaceMemo] = field(default_factory=dict)
+    maps: dict[str, MembersMap] = field(default_factory=dict)
+    members: Members | None = None
+    _older: Memo | None = None
+
+    def next(self) -> Memo:
+        """For the next compile."""
+        return Memo(_older=replace(self, _older=None))
+
+    def follow(self, members: Members) -> None:
+        """Index the members from those of the compile before."""
+        if self._older is not None and self._older.members is not None:
+            members.follow(self._older.members)
+        self.members = members
+
+    def space(self, key: Hashable) -> SpaceMemo:
+        """For a space that is compiled now."""
+        before = self._older.spaces.get(key) if self._older else None
+        return before.next() if before else SpaceMemo()
+
+    def map_before(self, name: str) -> MembersMap:
+        """The map of that name that the compile before made."""
+        return self._older.maps.get(name, NO_MEMBERS) if self._older else NO_MEMBERS

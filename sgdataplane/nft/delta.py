@@ -13,8 +13,9 @@ Hence three transactions. `stage` adds what is new and nothing refers to yet. `s
 meet; it changes chains in place only if they have no set without a name. `sweep` deletes what nothing refers to any
 more. The kernel keeps two generations of each chain and uses them in turn, so before the last two one waits until all
 packets that were on their way have left (Kernel.settle).
-Where one switch can't do (rules and elements change together, or what is held isn't known), there are two changes:
-to a copy of the desired table under other names, where only base chains change in place, and on to its own names.
+Where one switch can't do, there are two changes. If rules and elements change together: to rules that ask other maps
+(detour.py), and on. If what is held isn't known: to a copy of the desired table under other names, where only base
+chains change in place, and on to its own names.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sgdataplane.nft import pages
+from sgdataplane.nft.detour import detour
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied
 from sgdataplane.nft.ir import RETURN, Chain, Counter, KeyType, Map, Table, Timeout
 from sgdataplane.nft.snapshot import (
@@ -108,23 +110,19 @@ def _delta(held: Table, generation: int, desired: Table) -> tuple[Change, ...]:
         return ()
     if can_switch_at_once(held, desired):
         return (_difference(held, generation, desired),)
-    copy = _copy_of(desired, generation)
-    return _and_on(_difference(held, generation, copy), copy, generation, desired)
+    between = without_policy(detour(held, desired, f".{generation}"))
+    return _and_on(_difference(held, generation, between), between, generation, desired)
 
 
 def _refill(inventory: Inventory, desired: Table) -> tuple[Change, ...]:
     """Somebody may have changed anything: all is made anew. Counters stay."""
-    copy = _copy_of(desired, inventory.generation)
+    copy = without_policy(copied(desired, f".{inventory.generation}"))
     return _and_on(_filled(inventory, copy), copy, inventory.generation, desired)
 
 
-def _copy_of(desired: Table, generation: int) -> Table:
-    """Its stamp is of no policy, so that an apply which ends halfway is followed by a refill. Its names are new."""
-    return without_policy(copied(desired, f".{generation}"))
-
-
-def _and_on(first: Change, copy: Table, generation: int, desired: Table) -> tuple[Change, Change]:
-    return first, _difference(copy, next_generation(generation, first.commits), desired)
+def _and_on(first: Change, between: Table, generation: int, desired: Table) -> tuple[Change, Change]:
+    """On from a table whose stamp is of no policy, so that an apply which ends halfway is followed by a refill."""
+    return first, _difference(between, next_generation(generation, first.commits), desired)
 
 
 def _difference(held: Table, generation: int, desired: Table) -> Change:

@@ -20,8 +20,7 @@ def can_switch_at_once(held: Table, desired: Table) -> bool:
     It is if it sees all old rules and look-ups that haven't changed; or rules that haven't changed, and at most one
     look-up that has. Not if old rules meet new elements, or old and new elements follow each other.
     """
-    maps = [entry for entry in desired.maps if not is_kept(entry) and entry.name in held.map]
-    moved = [entry.name for entry in maps if held.map[entry.name].elements != entry.elements]
+    moved = [entry.name for entry in desired.maps if is_moved(held, entry)]
     if not moved:
         return True
     kept = [chain for chain in desired.chains if chain.name in held.chain]
@@ -35,6 +34,11 @@ def is_kept(entry: Map) -> bool:
     """Whether the map stays through everything: the stamp; and those whose elements go by themselves, which are only
     added together with what asks for them."""
     return entry.name == STAMP_MAP or entry.lifetime > 0
+
+
+def is_moved(held: Table, entry: Map) -> bool:
+    """Whether the map is to hold other elements than it does."""
+    return not is_kept(entry) and entry.name in held.map and held.map[entry.name].elements != entry.elements
 
 
 def _judgement(chain: Chain) -> tuple[tuple[Statement, ...], ...]:

@@ -8,7 +8,7 @@ other pages are looked into. To everyone else it is a sequence of elements, sort
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, SupportsIndex, TypeVar, overload
@@ -30,14 +30,15 @@ class Page(Generic[K, V]):
         return dict(self.elements)
 
     @cached_property
-    def values(self) -> tuple[V, ...]:
-        """The different ones. Most are one object."""
-        return tuple({id(value): value for _, value in self.elements}.values())
+    def values(self) -> frozenset[V]:
+        """Most values of a large map are one object."""
+        return frozenset({id(value): value for _, value in self.elements}.values())
 
     @cached_property
     def digest(self) -> str:
         """The same for equal elements only."""
-        texts = {id(value): repr(value) for value in self.values}
+        found = {id(value): value for _, value in self.elements}
+        texts = {known: repr(value) for known, value in found.items()}
         return names.digest(",".join([f"{key!r}:{texts[id(value)]}" for key, value in self.elements]), 32)
 
 
@@ -55,6 +56,10 @@ class Paged(Sequence[tuple[K, V]], Generic[K, V]):
     @cached_property
     def digest(self) -> str:
         return names.digest(",".join(f"{number}:{page.digest}" for number, page in sorted(self.pages.items())), 32)
+
+    @cached_property
+    def values(self) -> frozenset[V]:
+        return frozenset[V]().union(*(page.values for page in self.pages.values()))
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
         return iter(self._all)
@@ -88,11 +93,9 @@ class Paged(Sequence[tuple[K, V]], Generic[K, V]):
 Elements = Sequence[tuple[K, V]]
 
 
-def values(elements: Elements[K, V]) -> Iterable[V]:
-    """The different values, equal ones perhaps more than once. Most values of a large map are one object."""
-    if isinstance(elements, Paged):
-        return {id(value): value for page in elements.pages.values() for value in page.values}.values()
-    return {id(value): value for _, value in elements}.values()
+def values(elements: Elements[K, V]) -> frozenset[V]:
+    """The different values."""
+    return elements.values if isinstance(elements, Paged) else Page(tuple(elements)).values
 
 
 def missing(elements: Elements[K, V], others: Elements[K, V]) -> tuple[tuple[K, V], ...]:

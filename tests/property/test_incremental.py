@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.compiler.memo import Memo
+from sgdataplane.compiler.memo import SpaceMemo
 from sgdataplane.enforce import Desired
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.text import render_table
@@ -88,15 +88,42 @@ def test_what_one_rule_leaves_alone_is_not_made_again() -> None:
     groups = tuple(fewer if entry is group else entry for entry in state.security_groups)
     second = desired_of(replace(state, security_groups=groups))
     second.table(previous=first)
-    (before,), (after,) = first.memo, second.memo
-    made = [name for name, part in after.parts.items() if before.parts.get(name) is not part]
-    assert 0 < len(made) < len(after.parts) / 4
+    before, after = (
+        {name: part for space in memo.spaces.values() for name, part in space.parts.items()}
+        for (memo,) in (first.memo, second.memo)
+    )
+    made = [name for name, part in after.items() if before.get(name) is not part]
+    assert 0 < len(made) < len(after) / 4
 
 
 def test_memory_is_of_the_last_two_compiles() -> None:
-    memo = Memo()
+    memo = SpaceMemo()
     memo.targets["first"] = "chain"
     second = memo.next()
     assert second.target("first") == "chain"  # asked for, and so kept on
     assert second.next().target("first") == "chain"
     assert memo.next().next().target("first") is None
+
+
+def test_memory_does_not_grow_with_the_number_of_compiles() -> None:
+    chance = random.Random(0)
+    state = hardpolicies.typical(0, 60)
+    previous = desired_of(state)
+    previous.table()
+    for _ in range(2):
+        for eni in state.network_interfaces[:2]:
+            moved = replace(eni, security_group_ids=(chance.choice(state.security_groups).security_group_id,))
+            enis = tuple(moved if entry is eni else entry for entry in state.network_interfaces)
+            for changed in (replace(state, network_interfaces=enis), state):
+                desired = desired_of(replace(changed))
+                desired.table(previous=previous)
+                previous = desired
+    (memo,) = previous.memo
+    fresh = desired_of(replace(state))
+    fresh.table()
+    (wanted,) = fresh.memo
+    assert {key: space.parts.keys() for key, space in memo.spaces.items()} == {
+        key: space.parts.keys() for key, space in wanted.spaces.items()
+    }
+    assert memo._older is not None
+    assert memo._older._older is None

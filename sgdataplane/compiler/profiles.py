@@ -1,0 +1,110 @@
+"""The profiles of one namespace -> chains, maps and counters.
+
+Owns each profile's root, the maps of members, and which spaces (far addresses in one family) are taken over whole from
+the compile before. Is given profiles, resolved remotes and members. Must not know hooks' chains, epochs, or interfaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sgdataplane.compiler.classes import AddressClasses, classify
+from sgdataplane.compiler.lower import lowered, members_name, profile_name
+from sgdataplane.compiler.memo import Known, Lowered, MembersMap, Memo
+from sgdataplane.errors import InternalError
+from sgdataplane.model.members import Kin, Members
+from sgdataplane.model.state import Remote
+from sgdataplane.net.values import Direction, Family
+from sgdataplane.nft import names
+from sgdataplane.nft.ir import (
+    Chain,
+    Counter,
+    Field,
+    KeyType,
+    Map,
+    Match,
+    Nfproto,
+    Page,
+    Paged,
+    Range,
+    Verdict,
+    goto,
+    rule,
+)
+from sgdataplane.policy.resolve import Profile, RemoteAddresses
+
+ADDRESS_TYPE = {Family.IPV4: KeyType.IPV4, Family.IPV6: KeyType.IPV6}
+
+
+@dataclass
+class Profiles:
+    """Collects the chains, maps and counters of the profiles of one namespace."""
+
+    remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
+    members: Members
+    memo: Memo = field(default_factory=Memo)
+    chains: dict[str, Chain] = field(default_factory=dict)
+    maps: dict[str, Map] = field(default_factory=dict)
+    counters: dict[str, Counter] = field(default_factory=dict)
+
+    def profile(self, profile: Profile) -> dict[Direction, str]:
+        """The root chains that judge, at each hook, the packets of every ENI with this profile."""
+        far = {family: self._space(profile, family).far for family in Family}
+        return {hook: self._root(profile, hook, {family: far[family][hook] for family in Family}) for hook in Direction}
+
+    def _root(self, profile: Profile, hook: Direction, far: Mapping[Family, str]) -> str:
+        name = names.identifier(f"profile-{hook.value}", profile_name(profile))
+        rules = (
+            rule(Match(Field.NFPROTO, (Range.of(Nfproto.IPV6),)), goto(far[Family.IPV6])),
+            rule(goto(far[Family.IPV4])),
+        )
+        chain = Chain(name, rules, comment=names.comment(f"groups {', '.join(profile.security_group_ids)}"))
+        self._keep({name: chain})
+        return name
+
+    def _space(self, profile: Profile, family: Family) -> Lowered:
+        key = (profile.security_group_ids, profile.nic_type, family)
+        memo = self.memo.space(key)
+        before = memo.before
+        remotes = [p.remote for p in (*profile.ingress, *profile.egress) if p.remote is not None]
+        classes = classify(remotes, self.remotes, self.members, family, before.classes if before else None)
+        if before is not None and before.is_for(profile, classes):
+            memo = memo.again(Known(before.profile, classes, before.lowered))
+        else:
+            memo.known = Known(profile, classes, lowered(profile, family, classes, memo))
+        self.memo.spaces[key] = memo
+        assert memo.known is not None
+        self._take(profile, family, classes, memo.known.lowered)
+        return memo.known.lowered
+
+    def _take(self, profile: Profile, family: Family, classes: AddressClasses, space: Lowered) -> None:
+        self._keep(space.chains)
+        self.counters.update(space.counters)
+        for hook, chains in space.kin.items():
+            if chains:
+                name = members_name(hook, family, profile)
+                verdicts = {kin: chains[mask] for kin, mask in classes.masks.items() if mask in chains}
+                self.maps[name] = Map(name, ADDRESS_TYPE[family], self._elements(name, classes, verdicts))
+
+    def _keep(self, chains: Mapping[str, Chain]) -> None:
+        for name, chain in chains.items():
+            known = self.chains.setdefault(name, chain)
+            if known is not chain and known != chain:
+                raise InternalError(f"two chains would be named {name}")
+
+    def _elements(self, name: str, classes: AddressClasses, verdicts: Mapping[Kin, Verdict]) -> Paged:
+        """Page by page; a page whose members and their chains are those of the compile before is that page."""
+        before = self.memo.map_before(name)
+        turned = {kin for kin, _ in verdicts.items() ^ before.verdicts.items()}
+        made = {}
+        for number, page in classes.members.items():
+            if page is before.pages.get(number) and turned.isdisjoint(page.by_kin):
+                known = before.elements.pages.get(number)
+            else:
+                found = tuple((a, verdicts[kin]) for a in page.addresses if (kin := page.kin[a]) in verdicts)
+                known = Page(found) if found else None
+            if known is not None:
+                made[number] = known
+        self.memo.maps[name] = MembersMap(classes.members, verdicts, Paged(made))
+        return self.memo.maps[name].elements
