@@ -17,7 +17,7 @@ from bench.path import Path
 from bench.peers import PEERS, Peer
 from bench.policy import policy
 from bench.shell import Shell
-from sgdataplane.compiler.marks import MAX_LINKS
+from sgdataplane.compiler.site import INSTANCE
 
 # Rules of the ENI on the path where the namespace has as many ENIs as it can.
 RULES_AMONG_ENIS = 100
@@ -43,7 +43,7 @@ class Variant:
 
 
 NO_FILTER, FLOOR = Variant("no filter"), Variant("floor: one established rule a direction")
-OURS, UNFENCED, MANY_ENIS = "ours", "ours without fence", f"ours, {MAX_LINKS} ENIs"
+OURS, UNFENCED, MANY_ENIS = "ours", "ours without fence", f"ours, {INSTANCE.marks.max_links} ENIs"
 
 
 class Filter(Protocol):
@@ -115,5 +115,5 @@ def make_filter(variant: Variant, path: Path, tree: FilePath) -> Filter | None:
     peer = next((peer for peer in PEERS if peer.name == variant.name), None)
     if peer is not None:
         return PeerFilter(peer, path.receiver, variant.rules, tree)
-    enis = MAX_LINKS if variant.name == MANY_ENIS else 1
+    enis = INSTANCE.marks.max_links if variant.name == MANY_ENIS else 1
     return Ours(path.receiver, path.mac, policy(variant.rules), enis=enis, is_fenced=variant.name != UNFENCED)

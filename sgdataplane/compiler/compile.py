@@ -5,16 +5,17 @@ Owns the order of the steps. Is given a resolved policy and the epoch. Must not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from sgdataplane.compiler import skeleton
+from sgdataplane.compiler import fastpath, skeleton
 from sgdataplane.compiler.collection import no_collection
-from sgdataplane.compiler.eni import Link, eni_chain, errors_chain, shared_chains, timeouts
-from sgdataplane.compiler.marks import LAST_EPOCH, MAX_LINKS
+from sgdataplane.compiler.eni import Link, timeouts
+from sgdataplane.compiler.frame import Frame
 from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.profiles import Profiles
+from sgdataplane.compiler.site import SITES, Site, site_of
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
@@ -31,16 +32,17 @@ Named = TypeVar("Named", Chain, Map, Counter, Timeout)
 def compile_policy(
     policy: HostPolicy, options: Options, epoch: int = FIRST_EPOCH, secret: int = 0, memo: Memo | None = None
 ) -> Table:
-    """The table that makes a namespace obey `policy`, and marks the sessions it accepts with `epoch` (1..LAST_EPOCH),
+    """The table that makes a namespace obey `policy`, and marks the sessions it accepts with `epoch` (1..last_epoch),
     and the packets that may leave with `secret`, for the fence (compiler/fence.py); 0: with nothing.
 
     `memo`: what an earlier compile of a similar policy left, to be faster.
     LimitError if the namespace has more ENIs than the mark can tell.
     """
-    if len(policy.enis) > MAX_LINKS:
-        raise LimitError("one namespace's ENIs", MAX_LINKS, len(policy.enis))
+    most = SITES[policy.placement].marks.max_links
+    if len(policy.enis) > most:
+        raise LimitError("one namespace's ENIs", most, len(policy.enis))
     with no_collection():
-        return with_epoch(_compiled(policy, options, memo or Memo()), epoch, secret)
+        return _stamped(_compiled(policy, options, memo or Memo()), SITES[policy.placement], epoch, secret)
 
 
 def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
@@ -52,29 +54,14 @@ def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
         Link(eni.ifname, eni.private, eni.own, roots[eni.profile], timeouts(eni.connection_tracking))
         for eni in policy.enis
     ]
-    fixed = [_hook(hook, links, options, policy.internal) for hook in Direction]
+    fixed = Frame.of(policy, links, options)
     return Table(
         skeleton.TABLE,
-        _sorted([*lowering.chains.values(), *(chain for chains, _ in fixed for chain in chains)]),
-        _sorted([*lowering.maps.values(), *(entry for _, maps in fixed for entry in maps)]),
+        _sorted([*lowering.chains.values(), *fixed.chains]),
+        _sorted([*lowering.maps.values(), *fixed.maps]),
         _sorted([*lowering.counters.values(), *skeleton.fixed_counters()]),
         _sorted({timeout for link in links for timeout in link.timeouts}),
     )
-
-
-def _hook(
-    hook: Direction, links: Sequence[Link], options: Options, internal: Sequence[str]
-) -> tuple[list[Chain], list[Map]]:
-    """The fixed part for one hook, but for what names the epoch."""
-    shared = shared_chains(hook, options)
-    enis = {link.ifname: eni_chain(hook, link, shared, options) for link in links}
-    errors = {link.ifname: errors_chain(hook, link, enis[link.ifname]) for link in links}
-    entry = skeleton.entry_chain(hook, internal)
-    chains = [entry, skeleton.refuse_chain(hook), shared.link, shared.checks, *enis.values(), *errors.values()]
-    maps = [skeleton.dispatch(hook, enis), skeleton.errors(hook, errors), *skeleton.fast(hook, list(enis))]
-    if hook is Direction.EGRESS:
-        return [*chains, skeleton.midstream_chain()], [*maps, skeleton.adopting()]
-    return chains, maps
 
 
 def with_epoch(table: Table, epoch: int, secret: int = 0) -> Table:
@@ -82,10 +69,15 @@ def with_epoch(table: Table, epoch: int, secret: int = 0) -> Table:
 
     The stamp's digest is of everything else, so that it is equal for equal policies.
     """
-    if not 1 <= epoch <= LAST_EPOCH:
-        raise InternalError(f"epoch {epoch} is outside 1..{LAST_EPOCH}")
-    ifnames = [str(ifname) for ifname, _ in table.map[skeleton.dispatch_name(Direction.INGRESS)].elements]
-    moving = {chain.name: chain for chain in skeleton.epoch_chains(ifnames, epoch, secret)}
+    return _stamped(table, site_of(table), epoch, secret)
+
+
+def _stamped(table: Table, site: Site, epoch: int, secret: int) -> Table:
+    last = site.marks.last_epoch
+    if not 1 <= epoch <= last:
+        raise InternalError(f"epoch {epoch} is outside 1..{last}")
+    ifnames = (str(ifname) for ifname, _ in table.map[skeleton.dispatch_name(Direction.INGRESS)].elements)
+    moving = {chain.name: chain for chain in fastpath.epoch_chains(site, site.marks.slots(ifnames), epoch, secret)}
     chains = [chain for chain in table.chains if chain.name not in moving]
     maps = [entry for entry in table.maps if entry.name != skeleton.APPLIED]
     is_stamped = len(maps) < len(table.maps)

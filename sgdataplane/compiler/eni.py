@@ -18,7 +18,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.skeleton import DESTINATION, MIDSTREAM, SOURCE, accept, drop, fixed_counter, is_value
+from sgdataplane.compiler.fastpath import accept_name
+from sgdataplane.compiler.skeleton import (
+    DESTINATION,
+    MIDSTREAM,
+    SOURCE,
+    accept,
+    drop,
+    fixed_counter,
+    is_value,
+    merged,
+    prefix_range,
+)
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import ConnectionTracking
@@ -113,7 +124,7 @@ def _dhcp(hook: Direction, family: Family, options: Options, source: Prefix | No
     return accept(
         hook,
         "always",
-        *([] if source is None else [Match(SOURCE[family], (_range(source),))]),
+        *([] if source is None else [Match(SOURCE[family], (prefix_range(source),))]),
         Match((DESTINATION if is_egress else SOURCE)[family], tuple(Range.of(value) for value in far)),
         is_value(Field.L4PROTO, UDP),
         is_value(Field.TH_SPORT, client if is_egress else server),
@@ -175,19 +186,6 @@ def _unless(hook: Direction, cause: str, asked: Field, prefixes: Iterable[Prefix
     return drop(hook, cause, Match(asked, ranges, negate=True))
 
 
-def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
-    """The ranges of prefixes of one family: they nest or are disjoint, and those inside another one go."""
-    found: list[Range] = []
-    for prefix in sorted(prefixes, key=lambda p: (p.first, p.length)):
-        if not found or prefix.first > int(found[-1].last):
-            found.append(_range(prefix))
-    return tuple(found)
-
-
-def _range(prefix: Prefix) -> Range:
-    return Range(prefix.first, prefix.last)
-
-
 def _midstream(hook: Direction, options: Options) -> Iterator[Rule]:
     """TCP that opens nothing and belongs to no known session (semantics.md section 4)."""
     is_judged = options.midstream_egress == "judge" if hook is Direction.EGRESS else True
@@ -204,10 +202,10 @@ def _metadata(hook: Direction, prefix: Prefix) -> Rule:
     far = (SOURCE if hook is Direction.INGRESS else DESTINATION)[prefix.family]
     ct_direction = CtDirection.REPLY if hook is Direction.INGRESS else CtDirection.ORIGINAL
     return rule(
-        Match(far, (_range(prefix),)),
+        Match(far, (prefix_range(prefix),)),
         is_value(Field.CT_DIRECTION, ct_direction),
         Count(fixed_counter(hook, "always")),
-        goto(f"{Direction.EGRESS.value}-accept"),
+        goto(accept_name(Direction.EGRESS)),
     )
 
 

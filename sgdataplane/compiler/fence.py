@@ -1,11 +1,13 @@
-"""compile_fence(): the table at the netdev egress hook, the last place that every frame of an ENI passes.
+"""compile_fence(): the table at the netdev hook of each ENI's interface, which every frame of the ENI passes.
 
-Owns what may leave an interface besides approved packets. Is given the ENIs and the secret. Must not know rules.
+Owns what an ENI may send besides what the policy judges. Is given the ENIs. Must not know rules.
 
-A frame sent through a packet socket meets neither the policy's hooks nor conntrack, but it meets this hook. What the
-policy approved carries the secret mark and, unlike such a frame, was routed.
+Instance placement, on the way out: a frame sent through a packet socket meets neither the policy's hooks nor conntrack,
+but it meets this hook. What the policy approved carries the secret mark and, unlike such a frame, was routed.
+Host placement, on the way in: IP is judged by the policy later, whoever sent it.
 
     egress-<ifname>   base chain, names the secret: other-mac; IP that is approved and routed passes
+    ingress-<ifname>  base chain, host placement: other-mac; DHCP servers' answers; IP passes, to the policy
     fence-<ifname>    DHCP client, ARP of the ENI's own passes; arp-claim, tagged, unapproved, other: counted, dropped
 """
 
@@ -15,10 +17,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.eni import merged
-from sgdataplane.compiler.skeleton import DESTINATION, SOURCE, TABLE, applied, is_value
+from sgdataplane.compiler.skeleton import DESTINATION, SOURCE, TABLE, applied, is_value, merged
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import UDP, Family, Prefix
 from sgdataplane.nft import names
@@ -43,7 +45,7 @@ from sgdataplane.nft.text import render_table
 NETDEV = "netdev"
 PRIORITY = 0
 PLACEHOLDER = 0x5EC2E700  # in printed rulesets, which are the same for the same state; a namespace's own is random
-CAUSES = ("arp-claim", "other", "other-mac", "tagged", "unapproved")
+CAUSES = ("arp-claim", "dhcp-server", "other", "other-mac", "tagged", "unapproved")
 EPOCH = 1  # a fence has none, but every stamp does
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD  # IEEE 802 EtherTypes
 TAGGED = (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300)  # 802.1Q, 802.1ad, and what stood for it before
@@ -54,35 +56,53 @@ REQUEST, REPLY = 1, 2
 UNNUMBERED = Prefix.parse("0.0.0.0")
 
 
-def compile_fence(enis: Mapping[str, Eni], options: Options, secret: int) -> Table:
-    """The fence of these interfaces (name -> ENI that it carries). `secret` is the mark of approved packets (not 0).
+def compile_fence(
+    enis: Mapping[str, Eni], options: Options, secret: int, placement: Placement = Placement.INSTANCE
+) -> Table:
+    """The fence of these interfaces (name -> ENI that it carries). `secret` is the mark of approved packets: not 0 in
+    instance placement, and 0 in host placement, which needs none.
 
     The stamp's digest is of everything but the secret.
     """
-    digest = names.digest(render_table(_table(enis, options, PLACEHOLDER)), 32)
-    return replace(_table(enis, options, secret), maps=(applied(EPOCH, digest, secret),))
+    digest = names.digest(render_table(_table(enis, options, secret and PLACEHOLDER, placement)), 32)
+    return replace(_table(enis, options, secret, placement), maps=(applied(EPOCH, digest, secret),))
 
 
-def _table(enis: Mapping[str, Eni], options: Options, secret: int) -> Table:
+def _table(enis: Mapping[str, Eni], options: Options, secret: int, placement: Placement) -> Table:
     chains = []
     for ifname, eni in enis.items():
         others = _others(ifname, eni, options)
-        chains += [others, _base(ifname, eni, others, secret)]
+        is_host = placement is Placement.HOST
+        chains += [others, _arriving(ifname, eni, others) if is_host else _leaving(ifname, eni, others, secret)]
     counters = tuple(Counter(_counter(cause)) for cause in CAUSES)
     return Table(TABLE, tuple(sorted(chains, key=lambda chain: chain.name)), counters=counters, family=NETDEV)
 
 
-def _base(ifname: str, eni: Eni, others: Chain, secret: int) -> Chain:
+def _leaving(ifname: str, eni: Eni, others: Chain, secret: int) -> Chain:
     """No set without a name: it changes in place (content.py). The type is asked, since a route can put labels in front
     of what the policy has seen (`encap mpls`)."""
     approved = is_value(Field.PACKET_MARK, secret), Match(Field.ROUTE_REALM, (Range.of(NO_REALM),), negate=True)
+    passing = (rule(is_value(Field.ETHER_TYPE, kind), *approved, ACCEPT) for kind in (IPV4, IPV6))
+    return _base("egress", ifname, eni, passing, others)
+
+
+def _arriving(ifname: str, eni: Eni, others: Chain) -> Chain:
+    """The link of an instance has no DHCP server behind it; later fragments have no ports, and need the first one."""
+    served = (
+        _drop("dhcp-server", *_of_type(kind), *_ports(server, client))
+        for kind, (client, server, _) in ((IPV4, always.DHCP[Family.IPV4]), (IPV6, always.DHCP[Family.IPV6]))
+    )
+    return _base("ingress", ifname, eni, (*served, *(rule(*_of_type(kind), ACCEPT) for kind in (IPV4, IPV6))), others)
+
+
+def _base(hook: str, ifname: str, eni: Eni, passing: Iterable[Rule], others: Chain) -> Chain:
     rules = (
         _drop("other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True)),
-        *(rule(is_value(Field.ETHER_TYPE, kind), *approved, ACCEPT) for kind in (IPV4, IPV6)),
+        *passing,
         rule(goto(others.name)),
         _drop("other"),
     )
-    return Chain(names.identifier("egress", ifname), rules, Hook("egress", PRIORITY, ifname))
+    return Chain(names.identifier(hook, ifname), rules, Hook(hook, PRIORITY, ifname))
 
 
 def _others(ifname: str, eni: Eni, options: Options) -> Chain:
@@ -109,11 +129,14 @@ def _dhcp(own: Iterable[Prefix], options: Options) -> Rule:
         Match(SOURCE[Family.IPV4], merged((*own, always.DHCP_UNNUMBERED[Family.IPV4]))),
         is_value(DESTINATION[Family.IPV4], *servers),
         Match(Field.IP_FRAGMENT, (Range.of(0),), mask=FRAGMENTED),
-        is_value(Field.L4PROTO, UDP),
-        is_value(Field.TH_SPORT, client),
-        is_value(Field.TH_DPORT, server),
+        *_ports(client, server),
         ACCEPT,
     )
+
+
+def _ports(source: int, destination: int) -> tuple[Statement, ...]:
+    """Of UDP."""
+    return is_value(Field.L4PROTO, UDP), is_value(Field.TH_SPORT, source), is_value(Field.TH_DPORT, destination)
 
 
 def _arp(eni: Eni, own: Iterable[Prefix]) -> tuple[Rule, ...]:

@@ -1,27 +1,20 @@
-"""The fixed part of a table, as data: base chains, the fast path, dispatch by interface, where verdicts end.
+"""The fixed part of a table, as data: dispatch by interface, uplinks, the stamp, counters, and the words for all that.
 
-Owns hooks, priorities and the chains that name the epoch. Is given the interfaces in the order of their slots.
-Must not know rules of users, or what the kernel holds now.
+Owns the chains and maps that every table has, whatever its rules, but for those of sessions (fastpath.py). Is given
+where the table stands, and its interfaces. Must not know rules of users, or what the kernel holds now.
 
-    hook         priority   sees                                              far address
-    prerouting      -150    ingress: after conntrack (-200), before DNAT      source
-    postrouting      150    egress: after SNAT (100), what is on the wire     destination
-
-    <hook>            base chain, names the epoch: sessions accepted in it pass; all else, and AH over IPv6, goes to
-                      the entry. Of more than FEW interfaces each has its own chain for this, <hook>-fast.<interface>
-    <hook>-entry      ICMP errors to <hook>-related; lo and internal interfaces pass; an ENI's interface to its chain
-    <hook>-related    names the epoch: ICMP errors of sessions accepted in it
-    <side>-accept     names the epoch: marks the session, accepts        <side>-refuse   unmarks it, drops
-    egress-pass       marks the packet as approved, for the fence, and accepts it; names the secret, so it moves too
+    <hook>-entry      what no fast path took: lo, internal interfaces and uplinks pass; an ENI's interface to its chain
     egress-midstream  TCP that opens nothing: back to be judged while its ENI's adoption window is open, else dropped
+    uplink            host placement: what comes from elsewhere, less what claims to be from an ENI that is here
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sgdataplane.compiler.marks import HALF, accepted_mark, other_half
-from sgdataplane.net.values import AH, Direction, Family
+from sgdataplane.compiler.content import content_chain
+from sgdataplane.compiler.site import Site
+from sgdataplane.net.values import Direction, Family, Prefix
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     ACCEPT,
@@ -30,19 +23,15 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Counter,
-    CtDirection,
     CtState,
     Field,
-    Hook,
     KeyType,
     Map,
     Match,
-    Nfproto,
     Range,
     Rule,
-    SetMark,
-    SetPacketMark,
     Statement,
+    Verdict,
     VerdictMap,
     goto,
     jump,
@@ -50,18 +39,16 @@ from sgdataplane.nft.ir import (
 )
 
 TABLE = "sgdataplane"
-HOOKS = {Direction.INGRESS: Hook("prerouting", -150), Direction.EGRESS: Hook("postrouting", 150)}
-INTERFACE = {Direction.INGRESS: Field.IIFNAME, Direction.EGRESS: Field.OIFNAME}
 SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
 DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
 LOOPBACK = "lo"
 APPLIED = "applied"  # the map that says what was applied: 0 -> epoch, 1..4 -> digest of the table, 6 -> secret
 SECRET_KEY = 6
 EGRESS_PASS = "egress-pass"
+UPLINK = "uplink"
 ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
 MIDSTREAM = "egress-midstream"
 DEFAULT_WINDOW_MS = 30_000
-FEW = 2  # interfaces whose sessions are told one by one; a look-up costs about as much as two of them
 CAUSES = (
     "always",
     "foreign",
@@ -81,116 +68,52 @@ def is_value(asked: Field, *values: int | str) -> Match:
     return Match(asked, tuple(Range.of(value) for value in sorted(values)))
 
 
-# Over IPv6, what conntrack takes for a packet's session is that of what is behind an authentication header, whereas
-# rules see the header's own number, 51. So such a packet never profits from a session, nor ever marks one as accepted.
-IS_BEHIND_AH = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV6))
-
-# `new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries its
-# session's entry, and what a helper expects inherits the mark; neither was accepted itself.
-IS_OWN = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
-
-
-def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
-    """Whose policy speaks for a packet: an opening packet answers to its hook's direction, a reply to the other."""
-    return hook if ct_direction is CtDirection.ORIGINAL else hook.other
+def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
+    """The ranges of prefixes of one family: they nest or are disjoint, and those inside another one go."""
+    found: list[Range] = []
+    for prefix in sorted(prefixes, key=lambda p: (p.first, p.length)):
+        if not found or prefix.first > int(found[-1].last):
+            found.append(prefix_range(prefix))
+    return tuple(found)
 
 
-def epoch_chains(ifnames: Sequence[str], epoch: int, secret: int) -> tuple[Chain, ...]:
-    """The chains that name the epoch or the secret, all of which move together. An interface's slot is its place in
-    `ifnames`."""
-    made = [Chain(EGRESS_PASS, (rule(*_passing(Direction.EGRESS, secret)),))]
-    for hook in Direction:
-        known = {ifname: _sessions(hook, epoch, slot, ifname) for slot, ifname in enumerate(ifnames)}
-        own = {
-            ifname: [rule(*session, IS_OWN, *_passing(hook, secret)) for session in known[ifname]] for ifname in known
-        }
-        if len(ifnames) <= FEW:
-            made.append(_base(hook, [entry for rules in own.values() for entry in rules]))
-        else:
-            made.append(_base(hook, [rule(VerdictMap(INTERFACE[hook], name=fast_name(hook)))]))
-            made += [
-                Chain(_fast_chain(hook, i), (*rules, rule(goto(f"{hook.value}-entry")))) for i, rules in own.items()
-            ]
-        made.append(_related(hook, [session for sessions in known.values() for session in sessions]))
-        made.append(_accept_chain(hook, ifnames, epoch, secret))
-    return tuple(made)
+def prefix_range(prefix: Prefix) -> Range:
+    """Its first and last address."""
+    return Range(prefix.first, prefix.last)
 
 
-def fast(hook: Direction, ifnames: Sequence[str]) -> tuple[Map, ...]:
-    """Interface -> the chain of its own sessions, if there are more than a few."""
-    elements = tuple((ifname, goto(_fast_chain(hook, ifname))) for ifname in sorted(ifnames))
-    return (Map(fast_name(hook), KeyType.IFNAME, elements),) if len(ifnames) > FEW else ()
-
-
-def fast_name(hook: Direction) -> str:
-    return f"{hook.value}-fast"
-
-
-def _fast_chain(hook: Direction, ifname: str) -> str:
-    return names.identifier(fast_name(hook), ifname)
-
-
-def _passing(hook: Direction, secret: int) -> tuple[Statement, ...]:
-    """Accept; a packet that leaves by an ENI is marked as approved. Only egress does: never a packet that comes in."""
-    return (SetPacketMark(secret), ACCEPT) if secret and hook is Direction.EGRESS else (ACCEPT,)
-
-
-def _sessions(hook: Direction, epoch: int, slot: int, ifname: str) -> list[tuple[Statement, ...]]:
-    """Hold for packets, at this ENI, of sessions that this ENI accepted in this epoch."""
-    found: list[tuple[Statement, ...]] = []
-    for ct_direction in CtDirection:
-        side = side_of(hook, ct_direction)
-        mark = Match(Field.CT_MARK, (Range.of(accepted_mark(side, epoch, slot)),), mask=HALF[side])
-        found.append((is_value(Field.CT_DIRECTION, ct_direction), mark, is_value(INTERFACE[hook], ifname)))
-    return found
-
-
-def _base(hook: Direction, rules: Sequence[Rule]) -> Chain:
-    to_entry = goto(f"{hook.value}-entry")
-    end = drop(hook, "unknown-interface")
-    return Chain(hook.value, (rule(*IS_BEHIND_AH, to_entry), *rules, rule(to_entry), end), HOOKS[hook])
-
-
-def _related(hook: Direction, known: Sequence[tuple[Statement, ...]]) -> Chain:
-    to_errors = VerdictMap(INTERFACE[hook], name=errors_name(hook))
-    return Chain(f"{hook.value}-related", tuple(rule(*session, to_errors) for session in known))
-
-
-def entry_chain(hook: Direction, internal: Sequence[str]) -> Chain:
-    """Everything that no fast path took. `internal`: interfaces of the instance's own, such as its containers'."""
-    passing = [rule(is_value(INTERFACE[hook], ifname), ACCEPT) for ifname in (LOOPBACK, *internal)]
+def entry_chain(site: Site, hook: Direction, passing: Mapping[str, Verdict], *, is_few: bool) -> Chain:
+    """Everything that no fast path took. `passing`: what becomes of packets at interfaces that are no ENI's; one that
+    ends in * stands for many. `is_few`: whether related packets are still to be looked at."""
+    related = [rule(is_value(Field.CT_STATE, CtState.RELATED), jump(related_name(hook)))] if is_few else []
     rules = (
-        rule(is_value(Field.CT_STATE, CtState.RELATED), jump(f"{hook.value}-related")),
-        *passing,
-        rule(VerdictMap(INTERFACE[hook], name=dispatch_name(hook))),
+        *related,
+        *(rule(is_value(site.interface(hook), ifname), verdict) for ifname, verdict in passing.items()),
+        rule(VerdictMap(site.interface(hook), name=dispatch_name(hook))),
         drop(hook, "unknown-interface"),
     )
-    return Chain(f"{hook.value}-entry", rules)
+    return Chain(entry_name(hook), rules)
 
 
-def _accept_chain(side: Direction, ifnames: Sequence[str], epoch: int, secret: int) -> Chain:
-    """Mark the session as accepted by this side of the packet's ENI. The ENI is the interface that the packet leaves
-    by, if it has one already (it is at the egress hook), else the one that it came by."""
-    behind_ah = [
-        *(rule(*IS_BEHIND_AH, is_value(Field.OIFNAME, i), *_passing(Direction.EGRESS, secret)) for i in ifnames),
-        rule(*IS_BEHIND_AH, ACCEPT),
-    ]
-    rules = [
-        rule(is_value(INTERFACE[hook], ifname), SetMark(other_half(side), mark), *_passing(hook, secret))
-        for hook in (Direction.EGRESS, Direction.INGRESS)
-        for ifname, mark in ((ifname, accepted_mark(side, epoch, slot)) for slot, ifname in enumerate(ifnames))
-    ]
-    return Chain(f"{side.value}-accept", (*behind_ah, *rules, rule(DROP)))
+def uplink_chains(private: Sequence[Prefix]) -> tuple[list[Chain], list[Map]]:
+    """What comes by an uplink can't be from an ENI that is here, which has these addresses: it is dropped (ingress
+    filtering, RFC 2827). The chain to go to is the first one."""
+    spoofed = Chain(f"{UPLINK}-spoofed", (drop(Direction.EGRESS, "spoofed"),))
+    of_family = {family: [p for p in private if p.family is family] for family in Family}
+    maps, rules = [], []
+    for family, prefixes in of_family.items():
+        singles = sorted({p.first for p in prefixes if p.first == p.last})
+        key_type = KeyType.IPV4 if family is Family.IPV4 else KeyType.IPV6
+        maps.append(Map(f"local-{family.value}", key_type, tuple((value, goto(spoofed.name)) for value in singles)))
+        rules.append(rule(VerdictMap(SOURCE[family], name=maps[-1].name)))
+        blocks = merged(p for p in prefixes if p.first != p.last)
+        rules += [rule(Match(SOURCE[family], blocks), goto(spoofed.name))] if blocks else []
+    return [content_chain(UPLINK, (*rules, rule(ACCEPT))), spoofed], maps
 
 
-def refuse_chain(side: Direction) -> Chain:
-    """Unmark the session, so that nothing that belongs to it passes as accepted."""
-    return Chain(f"{side.value}-refuse", (rule(*IS_BEHIND_AH, DROP), rule(SetMark(other_half(side), 0), DROP)))
-
-
-def midstream_chain() -> Chain:
+def midstream_chain(site: Site) -> Chain:
     """TCP of no known session that an ENI sends and that is no bare SYN."""
-    adopted = rule(VerdictMap(INTERFACE[Direction.EGRESS], name=ADOPTING))
+    adopted = rule(VerdictMap(site.interface(Direction.EGRESS), name=ADOPTING))
     return Chain(MIDSTREAM, (adopted, drop(Direction.EGRESS, "midstream")))
 
 
@@ -202,15 +125,16 @@ def adopting(ifnames: Iterable[str] = (), milliseconds: int = DEFAULT_WINDOW_MS)
 
 def dispatch(hook: Direction, chains: Mapping[str, Chain]) -> Map:
     """Interface name -> the chain of the ENI it carries."""
-    return _by_interface(dispatch_name(hook), chains)
+    return by_interface(dispatch_name(hook), chains)
 
 
 def errors(hook: Direction, chains: Mapping[str, Chain]) -> Map:
     """Interface name -> what becomes of ICMP errors of accepted sessions."""
-    return _by_interface(errors_name(hook), chains)
+    return by_interface(errors_name(hook), chains)
 
 
-def _by_interface(name: str, chains: Mapping[str, Chain]) -> Map:
+def by_interface(name: str, chains: Mapping[str, Chain]) -> Map:
+    """Interface name -> a chain."""
     return Map(name, KeyType.IFNAME, tuple((ifname, goto(chain.name)) for ifname, chain in sorted(chains.items())))
 
 
@@ -230,6 +154,15 @@ def fixed_counters() -> tuple[Counter, ...]:
 
 def fixed_counter(hook: Direction, cause: str) -> str:
     return names.identifier(hook.value, cause)
+
+
+def entry_name(hook: Direction) -> str:
+    return f"{hook.value}-entry"
+
+
+def related_name(hook: Direction) -> str:
+    """Of the chain that ICMP errors of accepted sessions go to."""
+    return f"{hook.value}-related"
 
 
 def dispatch_name(hook: Direction) -> str:

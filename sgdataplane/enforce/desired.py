@@ -11,6 +11,7 @@ from typing import Literal
 
 from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy
 from sgdataplane.compiler.memo import Memo
+from sgdataplane.compiler.site import SITES, Site
 from sgdataplane.compiler.skeleton import DEFAULT_WINDOW_MS
 from sgdataplane.host.timeouts import scaled
 from sgdataplane.model.options import DEFAULTS, Options
@@ -46,6 +47,11 @@ class Desired:
         object.__setattr__(self, "interfaces", dict(self.interfaces))  # whatever the caller does to theirs later
 
     @property
+    def site(self) -> Site:
+        """Where its table stands."""
+        return SITES[self.placement]
+
+    @property
     def is_whole(self) -> bool:
         """Whether the state has all of its ENIs."""
         return self.interfaces.keys() <= self.state.eni.keys()
@@ -63,7 +69,9 @@ class Desired:
         """ProofError unless the table does what the state says, for every packet. `previous`: what is proven of it, and
         is the same here, isn't proven again."""
         known = [*self.known, *(previous.known if previous is not None else ())]
-        specification = Specification(self.state, self.interfaces, self.options)
+        specification = Specification(
+            self.state, self.interfaces, self.options, placement=self.placement, uplinks=self.uplinks
+        )
         proof = require_proof(specification, self.table(time_scale, previous), next(iter(known), None))
         self.known[:] = [] if proof.known is None else [proof.known]
 
@@ -122,7 +130,8 @@ DEFAULT_SETTINGS = Settings()
 def _compiled(desired: Desired, time_scale: float, memo: Memo) -> Table:
     policy = resolve(desired.state, desired.interfaces, desired.options)
     enis = tuple(replace(e, connection_tracking=_scaled(e.connection_tracking, time_scale)) for e in policy.enis)
-    return compile_policy(replace(policy, enis=enis), desired.options, FIRST_EPOCH, memo=memo)
+    standing = replace(policy, enis=enis, placement=desired.placement, uplinks=desired.uplinks)
+    return compile_policy(standing, desired.options, FIRST_EPOCH, memo=memo)
 
 
 def _scaled(timeouts: ConnectionTracking, time_scale: float) -> ConnectionTracking:

@@ -1,8 +1,8 @@
 """Which epoch an apply uses, and that no session carries it from long ago.
 
-Owns the order of epochs: 1..LAST_EPOCH and again from 1. They are two halves; before one is entered, all its epochs,
-given a long time ago, are taken off the sessions that still carry them. The present epoch is in the other half, so no
-packet renews them. Is given the stamp of what is in force. Must not know policies.
+Owns the order of epochs: from 1 to the last one of the site, and again from 1. They are two halves; before one is
+entered, all its epochs, given a long time ago, are taken off the sessions that still carry them. The present epoch is
+in the other half, so no packet renews them. Is given the stamp of what is in force. Must not know policies.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sgdataplane.compiler.compile import FIRST_EPOCH
-from sgdataplane.compiler.marks import EPOCH_FIELDS, LAST_EPOCH
+from sgdataplane.compiler.marks import MarkLayout
+from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.host import netns
 from sgdataplane.host.marks import clear_mark_fields
 from sgdataplane.host.seed import seed_sessions
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.nft.snapshot import Stamp
-
-ALL_EPOCHS = range(FIRST_EPOCH, LAST_EPOCH + 1)
-SECOND_HALF = (LAST_EPOCH + 1) // 2
 
 
 class Sessions(Protocol):
@@ -36,41 +34,55 @@ class Sessions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KernelSessions:
-    """The sessions in the conntrack table of a namespace."""
+    """The sessions in the conntrack table of a namespace, whose marks are laid out so."""
 
     namespace: str
+    marks: MarkLayout = INSTANCE.marks
 
     def forget_epochs(self, epochs: range) -> int:
         with netns.inside(self.namespace):
-            return clear_mark_fields(EPOCH_FIELDS, epochs)
+            return clear_mark_fields(self.marks.epoch_fields, epochs)
 
     def seed(self, own: Collection[Prefix]) -> int:
         with netns.inside(self.namespace):
             return seed_sessions(own)
 
 
-def usable(stamp: Stamp | None) -> Stamp | None:
-    return stamp if stamp is not None and stamp.epoch in ALL_EPOCHS else None
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """1..last, in two halves."""
 
+    last: int
 
-def choose_epoch(stamp: Stamp | None, digest: str, on_change: str) -> int:
-    """A new epoch for a changed policy, so that every session is judged once more."""
-    if stamp is None:
-        return FIRST_EPOCH
-    if stamp.digest == digest or on_change == "keep":
-        return stamp.epoch
-    return FIRST_EPOCH if stamp.epoch == LAST_EPOCH else stamp.epoch + 1
+    @property
+    def all(self) -> range:
+        return range(FIRST_EPOCH, self.last + 1)
 
+    @property
+    def second_half(self) -> int:
+        """Its first epoch."""
+        return (self.last + 1) // 2
 
-def _half_of(epoch: int) -> range:
-    return range(FIRST_EPOCH, SECOND_HALF) if epoch < SECOND_HALF else range(SECOND_HALF, LAST_EPOCH + 1)
+    def usable(self, stamp: Stamp | None) -> Stamp | None:
+        return stamp if stamp is not None and stamp.epoch in self.all else None
 
+    def choose(self, stamp: Stamp | None, digest: str, on_change: str) -> int:
+        """A new epoch for a changed policy, so that every session is judged once more."""
+        if stamp is None:
+            return FIRST_EPOCH
+        if stamp.digest == digest or on_change == "keep":
+            return stamp.epoch
+        return FIRST_EPOCH if stamp.epoch == self.last else stamp.epoch + 1
 
-def retire(kernel: Kernel, sessions: Sessions, stamp: Stamp | None, epoch: int) -> None:
-    """Make sure that no session carries `epoch` yet, if it is about to be used anew."""
-    old = ALL_EPOCHS if stamp is None else _half_of(epoch)
-    if stamp is not None and stamp.epoch in old:
-        return
-    if sessions.forget_epochs(old):
-        kernel.settle()  # a packet that read such a mark just before may have written it back
-        sessions.forget_epochs(old)
+    def _half_of(self, epoch: int) -> range:
+        is_first = epoch < self.second_half
+        return range(FIRST_EPOCH, self.second_half) if is_first else range(self.second_half, self.last + 1)
+
+    def retire(self, kernel: Kernel, sessions: Sessions, stamp: Stamp | None, epoch: int) -> None:
+        """Make sure that no session carries `epoch` yet, if it is about to be used anew."""
+        old = self.all if stamp is None else self._half_of(epoch)
+        if stamp is not None and stamp.epoch in old:
+            return
+        if sessions.forget_epochs(old):
+            kernel.settle()  # a packet that read such a mark just before may have written it back
+            sessions.forget_epochs(old)

@@ -16,6 +16,7 @@ from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce.desired import Desired, Settings
 from sgdataplane.enforce.run import run
 from sgdataplane.errors import UnsupportedError
+from sgdataplane.model.placement import Placement
 from sgdataplane.nft.delta import Change, Plan, plan
 from sgdataplane.nft.ir import KeyType, Map, Table
 from sgdataplane.nft.kernel import DRY_RUN_MISSING, Kernel
@@ -44,8 +45,10 @@ def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings
     enis = {name: desired.state.eni[eni] for eni, name in sorted(desired.interfaces.items()) if name in fenceable}
     if not enis:
         return Fence((), known, None)
-    secret = known or 1 + secrets.randbelow(0xFFFFFFFF)
-    fence = Fence(tuple(sorted(enis)), secret, compile_fence(enis, desired.options, secret), settings.resync)
+    is_host = desired.placement is Placement.HOST
+    secret = 0 if is_host else known or 1 + secrets.randbelow(0xFFFFFFFF)
+    table = compile_fence(enis, desired.options, secret, desired.placement)
+    fence = Fence(tuple(sorted(enis)), secret, table, settings.resync)
     if fence.table is not None and not there.exists:
         _check_support(kernel, plan(None, there, fence.table))
     return fence

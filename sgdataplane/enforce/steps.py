@@ -14,7 +14,7 @@ from sgdataplane.compiler.compile import with_adoption, with_epoch
 from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.skeleton import TABLE, dispatch_name
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
-from sgdataplane.enforce.epochs import ALL_EPOCHS, KernelSessions, Sessions, choose_epoch, retire, usable
+from sgdataplane.enforce.epochs import Epochs, KernelSessions, Sessions
 from sgdataplane.enforce.fence import put_in, removal, wanted_fence
 from sgdataplane.enforce.run import run
 from sgdataplane.host import netns
@@ -40,7 +40,7 @@ def enforce(
     with LibnftKernel(namespace) as kernel:
         with netns.inside(namespace):
             untracked = set_timeouts(settings.time_scale)
-        report = apply(kernel, KernelSessions(namespace), desired, previous, settings)
+        report = apply(kernel, KernelSessions(namespace, desired.site.marks), desired, previous, settings)
     return replace(report, untracked=untracked, seconds=time.monotonic() - started)
 
 
@@ -64,10 +64,11 @@ def apply(
     plans = [put_in(kernel, inventory, fence)] if is_fence_first else []
     if any(steps.changes for steps in plans):
         inventory = kernel.inventory(TABLE)
-    stamp = usable(inventory.stamp)
+    epochs = Epochs(desired.site.marks.last_epoch)
+    stamp = epochs.usable(inventory.stamp)
     on_change = settings.on_change if _is_same_links(inventory, previous, desired) else "revoke"
-    epoch = choose_epoch(stamp, stamp_of(table).digest, on_change)
-    retire(kernel, sessions, stamp, epoch)
+    epoch = epochs.choose(stamp, stamp_of(table).digest, on_change)
+    epochs.retire(kernel, sessions, stamp, epoch)
     adopting = _newcomers(inventory, table) if settings.adoption_window else ()
     wanted = with_epoch(table, epoch, fence.secret)
     if adopting:
@@ -79,7 +80,7 @@ def apply(
     if stamp is None and inventory.exists:
         # Until now the rules have marked sessions with an epoch that nobody knows: it may be this one.
         kernel.settle()
-        sessions.forget_epochs(ALL_EPOCHS)
+        sessions.forget_epochs(epochs.all)
     if not is_fence_first:
         kernel.settle()
         plans.append(put_in(kernel, kernel.inventory(TABLE), fence))

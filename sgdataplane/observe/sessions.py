@@ -3,9 +3,11 @@
 Owns the way from a conntrack entry back to an ENI and to the packet that opened it. Is given a state, interfaces and
 a decider. Must not know who asks, or how sessions are printed.
 
-    side      wire's view of the opening packet             remote        local
-    ingress   original tuple: before DNAT, as it came in    its source    its destination
-    egress    reply tuple turned round: after any NAT       its source    its destination     (of the reply)
+    hook of the side   the opening packet as it was on the ENI's wire
+    prerouting         original tuple: before any NAT here
+    postrouting        reply tuple turned round: after any NAT here
+
+So ingress is the original tuple where instances are enforced, and the reply's where routers are; egress the other one.
 
 The mark says which ENI accepted a session (compiler/marks.py). A session that none has accepted since the last change,
 or that was refused, is told by its addresses.
@@ -17,12 +19,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sgdataplane.compiler.marks import HALF, LAST_EPOCH, SHIFT, SLOT_BITS, accepted_mark
+from sgdataplane.compiler.site import INSTANCE, Site
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import SessionTuple, Tracked, Traffic, list_tracked
 from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.semantics import Decision
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
@@ -85,48 +88,46 @@ class Owner:
 class Owners:
     """Finds the ENIs of sessions in one namespace, under the epoch in force there (0: none is)."""
 
-    def __init__(self, state: CloudState, interfaces: Mapping[str, str], epoch: int) -> None:
-        enis = [state.eni[eni_id] for eni_id in sorted(interfaces, key=interfaces.__getitem__)]  # a slot is its place
-        self._slots = tuple(eni.network_interface_id for eni in enis)
-        self._accepted = {
-            accepted_mark(side, epoch, slot): eni_id
-            for side in Direction
-            for slot, eni_id in enumerate(self._slots)
-            if 1 <= epoch <= LAST_EPOCH
-        }
+    def __init__(self, state: CloudState, interfaces: Mapping[str, str], epoch: int, site: Site = INSTANCE) -> None:
+        slots = site.marks.slots(interfaces.values())
+        self._slots = {slots[ifname]: eni_id for eni_id, ifname in interfaces.items()}
+        self._site, self._epoch = site, epoch
+        enis = [state.eni[eni_id] for eni_id in sorted(interfaces)]
         self._single = {address: eni.network_interface_id for eni in enis for address in eni.addresses}
         self._delegated = [(p, eni.network_interface_id) for eni in enis for p in eni.delegated_prefixes]
         self._pairs = [(p, eni.network_interface_id) for eni in enis for p in eni.allowed_address_pairs]
 
     def of(self, entry: Tracked) -> tuple[Owner, ...]:
-        """None for a session of nobody's; two for one that the instance forwards from one ENI to another."""
+        """None for a session of nobody's; two for one between two ENIs, or that an instance forwards from one to
+        another."""
         found = tuple(owner for side in Direction if (owner := self._of_side(entry, side)))
         if found or entry.mark:
             return found
         return tuple(owner for side in Direction if (owner := self._by_pair(entry, side)))
 
     def _of_side(self, entry: Tracked, side: Direction) -> Owner | None:
-        half = entry.mark & HALF[side]
-        if half in self._accepted:
-            return Owner(self._accepted[half], side, is_judged=True)
-        remote, local = _ends(entry, side)
+        epoch, slot = self._site.marks.parts(side, entry.mark)
+        if slot in self._slots and epoch == self._epoch != 0:
+            return Owner(self._slots[slot], side, is_judged=True)
+        remote, local = _ends(self._site, entry, side)
         eni_id = self._private(local)
-        if eni_id is not None and self._is_here(remote):
+        if eni_id is not None and self._is_one_instance and self._is_here(remote):
             return None  # it goes by lo
-        eni_id = eni_id or self._by_old_mark(half, side)
+        eni_id = eni_id or self._slots.get(slot)  # who accepted it before: the best guess for what is nobody's alone
         return None if eni_id is None else Owner(eni_id, side, is_judged=False)
 
     def _by_pair(self, entry: Tracked, side: Direction) -> Owner | None:
         """An allowed address pair may be as wide as 0.0.0.0/0, so it is asked only where nothing else says more."""
-        remote, local = _ends(entry, side)
+        remote, local = _ends(self._site, entry, side)
         eni_id = _holder(self._pairs, local)
-        is_outside = eni_id is not None and not self._is_here(local) and not self._is_here(remote)
-        return Owner(eni_id, side, is_judged=False) if eni_id is not None and is_outside else None
+        if eni_id is None or self._is_here(local) or (self._is_one_instance and self._is_here(remote)):
+            return None
+        return Owner(eni_id, side, is_judged=False)
 
-    def _by_old_mark(self, half: int, side: Direction) -> str | None:
-        """The ENI at the slot that accepted it before: the best guess for what is addressed to nobody alone."""
-        slot = half >> SHIFT[side] & (1 << SLOT_BITS) - 1
-        return self._slots[slot] if half and slot < len(self._slots) else None
+    @property
+    def _is_one_instance(self) -> bool:
+        """Whether what is between two of these addresses stays inside."""
+        return self._site.placement is Placement.INSTANCE
 
     def _is_here(self, address: Address) -> bool:
         return self._private(address) is not None or any(address in prefix for prefix in LOOPBACK)
@@ -140,21 +141,22 @@ def _holder(prefixes: Iterable[tuple[Prefix, str]], address: Address) -> str | N
 
 
 def read_sessions(
-    namespace: str, state: CloudState, interfaces: Mapping[str, str], decider: Decider
+    namespace: str, state: CloudState, interfaces: Mapping[str, str], decider: Decider, site: Site = INSTANCE
 ) -> Iterator[Session]:
     """All sessions in the namespace of that name, in no order, those of no ENI's included.
 
-    `interfaces` says which carries which ENI (ENI id -> interface name), `decider` knows the state in force. HostError
-    if there is no such namespace, or the kernel refuses.
+    `interfaces` says which carries which ENI (ENI id -> interface name), `decider` knows the state in force, `site`
+    where it is. HostError if there is no such namespace, or the kernel refuses.
     """
     with netns.inside(namespace):
         epoch = _present_epoch(namespace)
         entries = list_tracked()
-    owners = Owners(state, interfaces, epoch)
+    owners = Owners(state, interfaces, epoch, site)
     for entry in entries:
         found = owners.of(entry)
         for owner in found:
-            yield _session(namespace, interfaces, entry, owner, decider)
+            packet = opening_packet(entry, owner, site)
+            yield _session((namespace, interfaces[owner.eni_id]), packet, entry, owner, decider.decide(packet))
         if not found:
             yield _internal_session(namespace, entry)
 
@@ -168,13 +170,12 @@ def _present_epoch(namespace: str) -> int:
     return 0 if stamp is None else stamp.epoch
 
 
-def _session(namespace: str, interfaces: Mapping[str, str], entry: Tracked, owner: Owner, decider: Decider) -> Session:
-    packet = opening_packet(entry, owner)
+def _session(place: tuple[str, str], packet: Packet, entry: Tracked, owner: Owner, decision: Decision) -> Session:
     is_ingress = owner.side is INGRESS
     return Session(
-        namespace,
+        place[0],
         owner.eni_id,
-        interfaces[owner.eni_id],
+        place[1],
         owner.side,
         packet.protocol,
         packet.remote,
@@ -187,25 +188,25 @@ def _session(namespace: str, interfaces: Mapping[str, str], entry: Tracked, owne
         entry.sent if is_ingress else entry.answered,
         entry.answered if is_ingress else entry.sent,
         owner.is_judged,
-        decider.decide(packet),
+        decision,
     )
 
 
-def opening_packet(entry: Tracked, owner: Owner) -> Packet:
+def opening_packet(entry: Tracked, owner: Owner, site: Site = INSTANCE) -> Packet:
     """The packet that opened the session, as it was on the wire of the ENI."""
-    on_wire = _on_wire(entry, owner.side)
-    ends = _ends(entry, owner.side)
+    on_wire = _on_wire(site, entry, owner.side)
+    ends = _ends(site, entry, owner.side)
     return Packet(owner.eni_id, owner.side, *ends, on_wire.protocol, *_ports(on_wire), entry.icmp_type)
 
 
-def _on_wire(entry: Tracked, side: Direction) -> SessionTuple:
-    return entry.original if side is INGRESS else entry.reply.reverse
+def _on_wire(site: Site, entry: Tracked, side: Direction) -> SessionTuple:
+    return entry.reply.reverse if site.is_leaving(side) else entry.original
 
 
-def _ends(entry: Tracked, side: Direction) -> tuple[Address, Address]:
+def _ends(site: Site, entry: Tracked, side: Direction) -> tuple[Address, Address]:
     """Remote and local address, on the wire."""
-    seen = entry.original if side is INGRESS else entry.reply
-    return seen.source, seen.target
+    seen = _on_wire(site, entry, side)
+    return (seen.source, seen.target) if side is INGRESS else (seen.target, seen.source)
 
 
 def _ports(session: SessionTuple) -> tuple[int | None, int | None]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sgdataplane.model.members import Members
 from sgdataplane.model.options import Options
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.semantics import default_decision, has_inner_accept, is_on_interface, strength
 from sgdataplane.model.state import (
     CloudState,
@@ -92,12 +93,15 @@ class EniPolicy:
 @dataclass(frozen=True)
 class HostPolicy:
     """All that one namespace enforces. `remotes` holds every remote of every permission, in both families; `members`
-    the addresses of all groups."""
+    the addresses of all groups. `internal`, `uplinks`: interfaces that carry no ENI and pass (the instance's own; to
+    elsewhere)."""
 
     enis: tuple[EniPolicy, ...]
     profiles: tuple[Profile, ...]
     remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
     internal: tuple[str, ...] = ()
+    placement: Placement = Placement.INSTANCE
+    uplinks: tuple[str, ...] = ()
     members: Members = field(default_factory=lambda: Members(()), compare=False, repr=False)
 
 

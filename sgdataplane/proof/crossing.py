@@ -9,7 +9,7 @@ import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sgdataplane.compiler.marks import HALF
+from sgdataplane.compiler.site import Site
 from sgdataplane.model import always
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Direction, Family
 from sgdataplane.nft.ir import (
@@ -36,7 +36,6 @@ ICMP_TYPE = {Family.IPV4: Field.ICMP_TYPE, Family.IPV6: Field.ICMPV6_TYPE}
 BYTE, LAST_PROTOCOL, LAST_PORT, LAST_TARGET = 255, 255, 65_535, (1 << 128) - 1
 SYN_FLAGS = TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK
 OPENING: Asked = (Field.TCP_FLAGS, SYN_FLAGS)  # the flags that tell whether a segment opens a session
-MARKS: tuple[Asked, ...] = tuple((Field.CT_MARK, mask) for mask in HALF.values())
 TRACKED = (CtState.NEW, CtState.ESTABLISHED, CtState.RELATED)
 UNTRACKED = (CtState.INVALID, CtState.UNTRACKED)  # neither has an entry
 
@@ -60,14 +59,15 @@ def other_family(family: Family) -> Family:
 class Crossing:
     """Packets of one family at one interface and hook. `others`: the names that an interface can have."""
 
+    site: Site
     hook: Direction
     family: Family
     ifname: str
     others: tuple[str, ...]
 
     @property
-    def is_egress(self) -> bool:
-        return self.hook is Direction.EGRESS
+    def is_leaving(self) -> bool:
+        return self.site.is_leaving(self.hook)
 
     def known(self) -> dict[Field, Key | None]:
         """A packet that leaves may have come by an interface; one that comes in doesn't know where it will leave."""
@@ -76,7 +76,7 @@ class Crossing:
             Field.NFPROTO: NFPROTO[self.family],
             **dict.fromkeys((SOURCE[other], DESTINATION[other], ICMP_TYPE[other]), LACKING),
         }
-        if self.is_egress:
+        if self.is_leaving:
             known[Field.OIFNAME] = self.ifname
         else:
             known |= {Field.IIFNAME: self.ifname, Field.OIFNAME: LACKING}
@@ -89,8 +89,10 @@ class Crossing:
         fields = [Field.L4PROTO, SOURCE[self.family], DESTINATION[self.family], Field.TH_SPORT, Field.TH_DPORT]
         fields += [ICMP_TYPE[self.family], Field.CT_STATE, Field.CT_DIRECTION]
         fields += [Field.IP6_HOPLIMIT, Field.ND_TARGET] if self.family is Family.IPV6 else []
-        fields += [Field.IIFNAME] if self.is_egress else []
-        return (*((name, None) for name in fields), OPENING, *MARKS)
+        fields += [Field.IIFNAME] if self.is_leaving else []
+        marks = self.site.marks
+        of_marks = [mask for side in Direction for mask in (marks.epoch_mask(side), marks.slot_mask(side))]
+        return (*((name, None) for name in fields), OPENING, *((Field.CT_MARK, mask) for mask in of_marks))
 
 
 class Space:

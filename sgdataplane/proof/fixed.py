@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sgdataplane.compiler.marks import HALF, accepted_mark, other_half
+from sgdataplane.compiler.marks import other_half
+from sgdataplane.compiler.site import Site
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
@@ -50,6 +51,7 @@ class Link:
     """One ENI's interface at one hook, in one family. `slot`, `epoch`: of the sessions that it accepts. `secret`: the
     mark of packets that may leave (0: none)."""
 
+    site: Site
     hook: Direction
     family: Family
     eni: Eni
@@ -79,8 +81,7 @@ class Link:
         return Clause((effects, Verdict.ACCEPT.value), conditions, f"accept, as {counter}")
 
     def drop(self, counter: str, *conditions: Match) -> Clause:
-        effects = (Count(names.identifier(self.hook.value, counter)),)
-        return Clause((effects, Verdict.DROP.value), conditions, f"drop, as {counter}")
+        return _dropped(self.hook, counter, *conditions)
 
     def among(self, asked: Field, prefixes: Iterable[Prefix]) -> Match:
         """Whether an address lies in one of the prefixes of the family."""
@@ -129,10 +130,15 @@ def _sessions(link: Link) -> Iterator[Clause]:
         yield link.accept("icmp-error", *related, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
 
 
-def _accepted(link: Link, way: CtDirection) -> tuple[Match, Match]:
-    side = link.hook if way is CtDirection.ORIGINAL else link.hook.other
-    mark = Range.of(accepted_mark(side, link.epoch, link.slot))
-    return one_of(Field.CT_DIRECTION, way), Match(Field.CT_MARK, (mark,), mask=HALF[side])
+def _accepted(link: Link, way: CtDirection) -> tuple[Match, Match, Match]:
+    """The direction, the epoch, the slot."""
+    side, marks = (link.hook if way is CtDirection.ORIGINAL else link.hook.other), link.site.marks
+    epoch, slot = Range.of(marks.epoch(side, link.epoch)), Range.of(marks.slot(side, link.slot))
+    return (
+        one_of(Field.CT_DIRECTION, way),
+        Match(Field.CT_MARK, (epoch,), mask=marks.epoch_mask(side)),
+        Match(Field.CT_MARK, (slot,), mask=marks.slot_mask(side)),
+    )
 
 
 def _unconditional(link: Link) -> Iterator[Clause]:
@@ -214,15 +220,27 @@ def end_clauses(link: Link, side: Direction, verdict: Verdict) -> Iterator[Claus
     passing = link.passing() if is_accept else ()
     if link.family is Family.IPV6:
         yield Clause((passing, verdict.value), (one_of(Field.L4PROTO, AH),), f"{verdict.value}, no mark")
-    value = accepted_mark(side, link.epoch, link.slot) if is_accept else 0
+    value = link.site.marks.accepted(side, link.epoch, link.slot) if is_accept else 0
     effects = (SetMark(other_half(side), value), *passing)
     yield Clause((effects, verdict.value), (), f"{verdict.value}, and mark the session so")
 
 
 def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[Clause]:
-    """Interfaces that carry no ENI: the instance's own ones pass, any other is refused."""
+    """Interfaces that carry no ENI and lead nowhere: the instance's own ones pass, any other is refused."""
     if is_internal:
         yield Clause(((), Verdict.ACCEPT.value), (), "accept, as the instance's own business")
-        return
-    effects = (Count(names.identifier(hook.value, "unknown-interface")),)
-    yield Clause((effects, Verdict.DROP.value), (), "drop, as an unknown interface")
+    else:
+        yield _dropped(hook, "unknown-interface")
+
+
+def uplink_clauses(family: Family, private: Iterable[Prefix], *, is_leaving: bool) -> Iterator[Clause]:
+    """Interfaces to elsewhere pass all but what comes from there in the name of an ENI that is here."""
+    here = Match(SOURCE[family], united((p.first, p.last) for p in private if p.family is family))
+    if not is_leaving:
+        yield _dropped(Direction.EGRESS, "spoofed", here)
+    yield Clause(((), Verdict.ACCEPT.value), (), "accept, as on its way from or to elsewhere")
+
+
+def _dropped(hook: Direction, cause: str, *conditions: Match) -> Clause:
+    effects = (Count(names.identifier(hook.value, cause)),)
+    return Clause((effects, Verdict.DROP.value), conditions, f"drop, as {cause}")

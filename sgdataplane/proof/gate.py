@@ -62,11 +62,12 @@ class GateCheck:
         """GateMismatch if they differ anywhere."""
         names = self.names()
         for ifname, hook, family in product(names, Direction, Family):
-            self._interface(Crossing(hook, family, ifname, names))
+            self._interface(Crossing(self.namespace.wanted.site, hook, family, ifname, names))
 
     def names(self) -> tuple[str, ...]:
         """All that are spoken of, one more for each that stands for many, and one that nobody has named."""
-        named = {*_named(self.table), *self.namespace.enis, LOOPBACK, *self.namespace.wanted.internal}
+        wanted = self.namespace.wanted
+        named = {*_named(self.table), *self.namespace.enis, LOOPBACK, *wanted.internal, *wanted.uplinks}
         found = {f"{name[:-1]}0" if name.endswith("*") else name for name in named}
         other = next(f"other{number}" for number in count() if not any(is_name(n, f"other{number}") for n in named))
         return (*sorted(found), other)
@@ -75,7 +76,7 @@ class GateCheck:
         place = (crossing.hook, crossing.family, crossing.ifname)
         link = self.namespace.link(*place)
         reached: set[str] = set()
-        for is_adopting in (False, True) if link is not None and crossing.is_egress else (False,):
+        for is_adopting in (False, True) if link is not None and link.is_egress else (False,):
             made = self.namespace.clauses(*place, is_adopting=is_adopting)
             reached |= self._compare(crossing, Part(crossing.hook.value, made, is_adopting))
         if link is not None:

@@ -59,9 +59,10 @@ def gate_part(check: GateCheck) -> Part:
 
 def gate_basis(check: GateCheck) -> object:
     """Interfaces, and what their ENIs have but for rules."""
-    namespace = check.namespace
+    namespace, wanted = check.namespace, check.namespace.wanted
     enis = {ifname: replace(eni, security_group_ids=()) for ifname, eni in namespace.enis.items()}
-    return namespace.epoch, namespace.secret, namespace.wanted.options, namespace.wanted.internal, enis, check.names()
+    standing = wanted.options, wanted.placement, wanted.internal, wanted.uplinks
+    return namespace.epoch, namespace.secret, standing, enis, check.names()
 
 
 def profile_part(check: ProfileCheck) -> Part:

@@ -44,6 +44,17 @@ class Reading:
     far: Field | None = None
     passing: tuple[Key, ...] = ()
 
+    def parts(self, match: Match) -> list[Match]:
+        """The same as several matches, each under the mask of one axis, if it isn't on one itself."""
+        mask = match.mask
+        if mask is None or match.negate or len(match.ranges) != 1 or self.axis(match.field, mask) is not None:
+            return [match]
+        masks = [part for asked, part in self.axes if asked is match.field and part and not part & ~mask]
+        (value,) = match.ranges
+        if sum(masks) != mask or value.first != value.last:
+            return [match]
+        return [Match(match.field, (Range.of(int(value.first) & part),), mask=part) for part in masks]
+
     def axis(self, asked: Field, mask: int | None) -> int | None:
         found = self.axes.get((asked, None))
         return self.axes.get((asked, mask)) if found is None else found
@@ -143,7 +154,7 @@ class Program:
         step = Step()
         for index, statement in enumerate(statements):
             if isinstance(statement, Match):
-                if not self._test(step, statement):
+                if not all(self._test(step, part) for part in self.reading.parts(statement)):
                     return None
             elif isinstance(statement, Verdict):
                 self._decide(step, statement)

@@ -76,7 +76,7 @@ class _Work:
         self._started = time.monotonic()
 
     def proof(self) -> Proof:
-        problem = problem_of(self._table)
+        problem = problem_of(self._table, self._namespace.wanted.site)
         if problem:
             return self._account(None, problem)
         try:

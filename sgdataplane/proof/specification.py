@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from sgdataplane.compiler.site import SITES, Site
 from sgdataplane.compiler.skeleton import APPLIED, LOOPBACK, SECRET_KEY
 from sgdataplane.model.options import Options
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.semantics import Decision, candidates
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet
@@ -20,7 +22,7 @@ from sgdataplane.nft.ir import Count, CtDirection, Field, Key, SetMark, Table
 from sgdataplane.proof.axes import holds, is_name
 from sgdataplane.proof.claims import end_chain, expected
 from sgdataplane.proof.crossing import DESTINATION, NFPROTO, SOURCE
-from sgdataplane.proof.fixed import JUDGE, Clause, Link, clauses, end_clauses, other_clauses
+from sgdataplane.proof.fixed import JUDGE, Clause, Link, clauses, end_clauses, other_clauses, uplink_clauses
 from sgdataplane.proof.walk import Outcome
 
 Fields = Mapping[Field, Key]
@@ -30,12 +32,18 @@ ENDS = {end_chain(side, verdict): (side, verdict) for side in Direction for verd
 @dataclass(frozen=True, slots=True)
 class Specification:
     """What a table must do: what a state says for these interfaces (ENI id -> name) of one namespace. `internal`: its
-    own interfaces, as given to `resolve`."""
+    own interfaces, as given to `resolve`; `placement`, `uplinks`: as in HostPolicy."""
 
     state: CloudState
     interfaces: Mapping[str, str]
     options: Options
     internal: tuple[str, ...] = ()
+    placement: Placement = Placement.INSTANCE
+    uplinks: tuple[str, ...] = ()
+
+    @property
+    def site(self) -> Site:
+        return SITES[self.placement]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +86,16 @@ class Namespace:
         return {ifname: state.eni[eni_id] for eni_id, ifname in sorted(self.wanted.interfaces.items())}
 
     def link(self, hook: Direction, family: Family, ifname: str) -> Link | None:
-        """Slots are numbered as interfaces are sorted. None: it carries no ENI."""
+        """None: it carries no ENI."""
         if ifname not in self.enis:
             return None
-        slot = sorted(self.enis).index(ifname)
-        return Link(hook, family, self.enis[ifname], slot, self.epoch, self.secret, self.wanted.options)
+        site, eni = self.wanted.site, self.enis[ifname]
+        return Link(site, hook, family, eni, self.slots[ifname], self.epoch, self.secret, self.wanted.options)
+
+    @cached_property
+    def slots(self) -> dict[str, int]:
+        """Of the ENI at each interface."""
+        return self.wanted.site.marks.slots(self.enis)
 
     def clauses(self, hook: Direction, family: Family, ifname: str, *, is_adopting: bool) -> list[Clause]:
         """What happens to packets at an interface until rules are asked; the first that holds decides. `is_adopting`:
@@ -90,6 +103,9 @@ class Namespace:
         link = self.link(hook, family, ifname)
         if link is not None:
             return list(clauses(link, is_adopting=is_adopting))
+        if any(is_name(name, ifname) for name in self.wanted.uplinks):
+            private = [prefix for eni in self.enis.values() for prefix in eni.private_prefixes]
+            return list(uplink_clauses(family, private, is_leaving=self.wanted.site.is_leaving(hook)))
         internal = (LOOPBACK, *self.wanted.internal)
         return list(other_clauses(hook, is_internal=any(is_name(name, ifname) for name in internal)))
 
@@ -97,7 +113,7 @@ class Namespace:
         """What must become of a packet that the hook sees with these fields. `end`: of one whose verdict was found, and
         is to be carried out by that chain. `is_adopting`: while its ENI is being adopted."""
         family = Family.IPV6 if fields[Field.NFPROTO] == NFPROTO[Family.IPV6] else Family.IPV4
-        ifname = str(fields[Field.OIFNAME if hook is Direction.EGRESS else Field.IIFNAME])
+        ifname = str(fields[self.wanted.site.interface(hook)])
         link = self.link(hook, family, ifname)
         done, says = _Done(fields), ""
         if not end:

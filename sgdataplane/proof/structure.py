@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sgdataplane.compiler.skeleton import HOOKS
+from sgdataplane.compiler.site import Site
+from sgdataplane.net.values import Direction
 from sgdataplane.nft.ir import Table, Verdict, VerdictMap
 
 
-def problem_of(table: Table) -> str:
-    """What is wrong with it; "" if nothing."""
-    wanted = {hook.value: place for hook, place in HOOKS.items()}
+def problem_of(table: Table, site: Site) -> str:
+    """What is wrong with it, if it is to stand there; "" if nothing."""
+    wanted = {side.value: site.hooks[side] for side in Direction}
     found = {chain.name: chain.hook for chain in table.chains if chain.hook is not None}
     if found != wanted:
         return f"base chains stand at {found}, not at {wanted}"

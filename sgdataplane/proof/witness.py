@@ -66,7 +66,7 @@ class Counterexample:
 def packet_in_words(fields: Mapping[Field, Key], hook: Direction) -> str:
     """One line for people."""
     family = Family.IPV6 if fields.get(Field.NFPROTO) == NFPROTO[Family.IPV6] else Family.IPV4
-    interface = fields.get(Field.OIFNAME if hook is Direction.EGRESS else Field.IIFNAME, "?")
+    interface = fields.get(Field.OIFNAME, fields.get(Field.IIFNAME, "?"))
     ends = (fields.get(names[family], 0) for names in (SOURCE, DESTINATION))
     source, destination = (str(Address(family.bits, int(end))) for end in ends)
     ports = [fields.get(name) for name in (Field.TH_SPORT, Field.TH_DPORT)]
@@ -97,9 +97,10 @@ def of_gate(table: Table, namespace: Namespace, difference: GateMismatch) -> Cou
 def of_profile(table: Table, namespace: Namespace, difference: ProfileMismatch) -> Counterexample:
     """Of rules."""
     hook, claim = difference.view.hook, difference.claim
-    shown = _shown(table, namespace, _Place(hook, hook.value), _judged(difference))
+    interface = namespace.wanted.site.interface(hook)
+    shown = _shown(table, namespace, _Place(hook, hook.value), _judged(difference, interface))
     says = in_words(claim.decision) if claim else ""
-    found = shown or _hidden(table, _Place(hook, difference.root), next(_judged(difference)), says)
+    found = shown or _hidden(table, _Place(hook, difference.root), next(_judged(difference, interface)), says)
     return replace(found, problem=difference.mismatch.problem)
 
 
@@ -191,7 +192,7 @@ def _without_ports(fields: dict[Field, Key]) -> dict[Field, Key]:
     return {name: value for name, value in fields.items() if name not in (Field.TH_SPORT, Field.TH_DPORT)}
 
 
-def _judged(difference: ProfileMismatch) -> Iterator[dict[Field, Key]]:
+def _judged(difference: ProfileMismatch, interface: Field) -> Iterator[dict[Field, Key]]:
     """Packets of the difference, at each ENI that has the profile, with addresses of its own if there are any."""
     cell, axes = difference.mismatch.cell, difference.walk.axes
     for ifname, eni in difference.carriers:
@@ -200,7 +201,7 @@ def _judged(difference: ProfileMismatch) -> Iterator[dict[Field, Key]]:
         local = here or _some(axes[1], cell[1])[:1]
         choices = (_some(axes[0], cell[0]), local, _some(axes[2], cell[2]), _some(axes[3], cell[3]))
         for chosen in product(*choices):
-            yield _fields(difference.view, ifname, (difference.mismatch.far, *chosen))
+            yield {interface: ifname, **_fields(difference.view, (difference.mismatch.far, *chosen))}
 
 
 def _some(axis: Axis, atoms: Atoms) -> list[int]:
@@ -219,12 +220,11 @@ def _reachable(axis: Axis, atoms: Atoms, blocks: Iterable[tuple[int, int]]) -> I
             yield from (max(low, first) for first, last in wanted if first <= high and last >= low)
 
 
-def _fields(view: View, ifname: str, values: Sequence[int]) -> dict[Field, Key]:
+def _fields(view: View, values: Sequence[int]) -> dict[Field, Key]:
     """The packet as the kernel reads it at the hook; of a session that nobody has accepted yet."""
     far, *names = view.fields
     protocol = values[1]
     fields: dict[Field, Key] = {
-        Field.OIFNAME if view.hook is Direction.EGRESS else Field.IIFNAME: ifname,
         Field.NFPROTO: NFPROTO[view.family],
         Field.CT_STATE: CtState.ESTABLISHED if view.is_reply else CtState.NEW,
         Field.CT_DIRECTION: CtDirection.REPLY if view.is_reply else CtDirection.ORIGINAL,

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.compiler.marks import accepted_mark
+from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.compiler.skeleton import fixed_counter
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.semantics import Decision, decide
@@ -113,7 +113,7 @@ def test_the_specification_is_decide(shard: int) -> None:
             ifname = namespace.wanted.interfaces[packet.eni_id]
             opening = wire.opening(packet, ifname)
             fate = check_fate(namespace, packet, packet.direction, opening)
-            mark = accepted_mark(packet.direction, EPOCH - 1, 0)
+            mark = INSTANCE.marks.accepted(packet.direction, EPOCH - 1, 1)
             reply = wire.reply(packet, ifname, mark)
             for hook, fields, wanted_fate in (
                 (packet.direction, opening, fate),

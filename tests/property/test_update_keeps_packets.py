@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import with_epoch
-from sgdataplane.compiler.marks import accepted_mark
+from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.compiler.skeleton import APPLIED, TABLE
 from sgdataplane.enforce import Desired, Settings, apply
 from sgdataplane.model.state import CloudState
@@ -58,7 +58,7 @@ def check_commit(commit: Commit, packets: Sequence[tuple[str, dict[Field, Key]]]
     epoch = stamp_of(commit.before).epoch if APPLIED in commit.before.map else 0
     changed = 0
     for hook, unmarked in packets:
-        marks = (accepted_mark(side, chance.choice((0, max(epoch - 1, 0), epoch)), 0) for side in Direction)
+        marks = (INSTANCE.marks.accepted(side, chance.choice((0, max(epoch - 1, 0), epoch)), 1) for side in Direction)
         fields = {**unmarked, Field.CT_MARK: sum(marks)} if Field.CT_MARK in unmarked else unmarked
         before, after = (verdict(table, hook, fields) for table in (commit.before, commit.after))
         for between in (commit.on_the_way(chance), commit.at_once_after(chance)):

@@ -1,5 +1,5 @@
-"""Epochs come round after LAST_EPOCH changes: running sessions live through that, and a session that was last judged a
-whole round ago isn't taken for one that the present policy accepted.
+"""Epochs come round after so many changes as the mark has room for: running sessions live through that, and a session
+that was last judged a whole round ago isn't taken for one that the present policy accepted.
 
 A test that begins near the end of the round writes the table with that epoch itself; everything after that is
 `enforce`. One slow test goes all the way round.
@@ -16,8 +16,7 @@ from unittest import mock
 import pytest
 
 from sgdataplane.compiler.compile import FIRST_EPOCH
-from sgdataplane.compiler.marks import LAST_EPOCH
-from sgdataplane.enforce import SECOND_HALF, Settings, remove, steps
+from sgdataplane.enforce import Epochs, Settings, remove
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Family
 from tests.sessions.causes import CAUSES, Way
@@ -28,7 +27,7 @@ from tests.support.flood import wait_until
 from tests.support.sessionlab import SessionLab, session_lab
 from tests.support.streams import Streams
 from tests.support.talks import KEYS, Ends, Key, Side, Talk, TcpTalk, name_of, watches
-from tests.support.witness import PROTECTED, Watch, Witness, grown
+from tests.support.witness import Watch, Witness, grown
 
 pytestmark = pytest.mark.traffic
 
@@ -44,22 +43,23 @@ class Turn:
     later: int
 
 
-TURNS = [
-    pytest.param(Turn(LAST_EPOCH, 1, 5), id="end of the round"),
-    pytest.param(Turn(SECOND_HALF - 1, SECOND_HALF, SECOND_HALF + 5), id="middle of the round"),
-]
+@pytest.fixture(params=["end of the round", "middle of the round"])
+def turn(request: pytest.FixtureRequest, lab: SessionLab) -> Turn:
+    last = lab.site.last_epoch
+    middle = Epochs(last).second_half
+    return Turn(last, 1, 5) if request.param.startswith("end") else Turn(middle - 1, middle, middle + 5)
 
 
 @pytest.fixture(scope="module")
-def lab(make_lab_name: Callable[[], str]) -> Iterator[SessionLab]:
-    with session_lab(make_lab_name()) as lab:
-        Witness(lab.near.netns, PROTECTED, watches()).load()
+def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[SessionLab]:
+    with session_lab(make_lab_name(), placement) as lab:
+        lab.site.witness(watches()).load()
         yield lab
 
 
 def jump(lab: SessionLab, state: CloudState, epoch: int) -> None:
     """Write the table with that epoch, as if so many changes had been made, and let no session know."""
-    with mock.patch.multiple(steps, choose_epoch=lambda *_: epoch, retire=lambda *_: None):
+    with mock.patch.multiple(Epochs, choose=lambda *_: epoch, retire=lambda *_: None):
         assert lab.apply(state, Settings(resync=True)).epoch == epoch
 
 
@@ -84,9 +84,8 @@ def at_step(state: CloudState, step: int) -> CloudState:
 
 
 @pytest.mark.parametrize("way", Way, ids=[way.value for way in Way])
-@pytest.mark.parametrize("turn", TURNS)
 def test_busy_sessions_live_through_the_turn(lab: SessionLab, tmp_path: Path, way: Way, turn: Turn) -> None:
-    witness = Witness(lab.near.netns, PROTECTED, watches())
+    witness = lab.site.witness(watches())
     jump(lab, DELETED.allowing(way), turn.last - 3)
     with running(lab, way, 20000 + turn.first) as talks, Streams(tmp_path, control_routes(lab)) as streams:
         epochs = []
@@ -101,9 +100,8 @@ def test_busy_sessions_live_through_the_turn(lab: SessionLab, tmp_path: Path, wa
 
 
 @pytest.mark.parametrize("way", Way, ids=[way.value for way in Way])
-@pytest.mark.parametrize("turn", TURNS)
 def test_session_of_a_round_ago_is_judged(lab: SessionLab, way: Way, turn: Turn) -> None:
-    witness, refusing = Witness(lab.near.netns, PROTECTED, watches()), DELETED.refusing(way)
+    witness, refusing = lab.site.witness(watches()), DELETED.refusing(way)
     jump(lab, DELETED.allowing(way), turn.later)
     with running(lab, way, 30000 + turn.first) as talks:
         jump(lab, refusing, turn.later)
@@ -120,11 +118,11 @@ def test_session_of_a_round_ago_is_judged(lab: SessionLab, way: Way, turn: Turn)
 @pytest.mark.parametrize("way", Way, ids=[way.value for way in Way])
 def test_marks_of_an_earlier_table_mean_nothing(lab: SessionLab, way: Way) -> None:
     """The table is removed, and a new one made, which begins with the first epoch again."""
-    witness = Witness(lab.near.netns, PROTECTED, watches())
-    remove(lab.near.netns)
+    witness = lab.site.witness(watches())
+    remove(lab.site.netns)
     assert lab.apply(DELETED.allowing(way)).epoch == FIRST_EPOCH
     with running(lab, way, 40000) as talks:
-        remove(lab.near.netns)
+        remove(lab.site.netns)
         assert those_who_pass(witness, way, talks) == [name_of(key) for key in KEYS]
         assert lab.apply(DELETED.refusing(way)).epoch == FIRST_EPOCH
         assert those_who_pass(witness, way, talks) == []
@@ -133,13 +131,13 @@ def test_marks_of_an_earlier_table_mean_nothing(lab: SessionLab, way: Way) -> No
 
 
 @pytest.mark.parametrize("many", [5000, pytest.param(100_000, marks=pytest.mark.slow)])
-def test_turn_with_many_sessions(make_lab_name: Callable[[], str], many: int) -> None:
+def test_turn_with_many_sessions(make_lab_name: Callable[[], str], placement: str, many: int) -> None:
     allowing, refusing = DELETED.allowing(Way.INGRESS), DELETED.refusing(Way.INGRESS)
-    with crowd_scene(make_lab_name()) as scene, ExitStack() as stack:
+    with crowd_scene(make_lab_name(), placement) as scene, ExitStack() as stack:
         jump(scene.lab, with_long_sessions(allowing), 5)
         crowd = Crowd(scene.lab, stack, many)
         scene.check_sample(crowd, passes=True)
-        jump(scene.lab, with_long_sessions(refusing), LAST_EPOCH)
+        jump(scene.lab, with_long_sessions(refusing), scene.lab.site.last_epoch)
         report = scene.lab.apply(at_step(with_long_sessions(refusing), 0))
         assert report.epoch == 1
         jump(scene.lab, with_long_sessions(refusing), 5)
@@ -151,12 +149,12 @@ def test_turn_with_many_sessions(make_lab_name: Callable[[], str], many: int) ->
 
 
 @pytest.mark.slow
-def test_whole_round(make_lab_name: Callable[[], str], tmp_path: Path) -> None:
-    """LAST_EPOCH real changes; sessions that were accepted in the first epochs are idle meanwhile and refused since."""
+def test_whole_round(make_lab_name: Callable[[], str], placement: str, tmp_path: Path) -> None:
+    """Real changes; sessions that were accepted in the first epochs are idle meanwhile and refused since."""
     numbers = range(5100, 5112)
     watched = tuple(Watch(f"p{number}", (f"tcp dport {number}",)) for number in numbers)
-    with session_lab(make_lab_name()) as lab, ExitStack() as stack:
-        witness = Witness(lab.near.netns, PROTECTED, watched)
+    with session_lab(make_lab_name(), placement) as lab, ExitStack() as stack:
+        witness = lab.site.witness(watched)
         witness.load()
         allowing, refusing = DELETED.allowing(Way.INGRESS), DELETED.refusing(Way.INGRESS)
         lab.apply(allowing)
@@ -167,9 +165,9 @@ def test_whole_round(make_lab_name: Callable[[], str], tmp_path: Path) -> None:
             talks[epoch] = TcpTalk(Ends(Family.IPV4, lab.far, lab.near, number, 20000 + number))
             stack.callback(talks[epoch].close)
             talks[epoch].open()
-        for step in range(LAST_EPOCH):
+        for step in range(lab.site.last_epoch):
             epoch = lab.apply(at_step(refusing, step)).epoch
-            if step > SECOND_HALF and epoch in talks:
+            if step > Epochs(lab.site.last_epoch).second_half and epoch in talks:
                 check_refused(witness, talks.pop(epoch))
         assert not talks
         streams.wait_for_more()

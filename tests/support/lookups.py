@@ -9,7 +9,9 @@ What it counts too much are paths that addresses, ports or marks rule out.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import or_
 
@@ -17,6 +19,7 @@ from sgdataplane.nft.ir import RETURN, Field, Match, Range, Statement, Table, Ve
 from tests.support.packetspace import INDEX, TRACKED, Packets, Space, read_by, readers
 
 Place = tuple[str, int]  # a chain, and the rule in it that is next
+MOST_CALLS = 10_000
 Returns = tuple[Place, ...]  # where the jumps on the way here go back to, the last one first
 
 
@@ -44,7 +47,19 @@ def most_lookups(table: Table, *, with_sets: bool) -> Path:
     """The path with the most of them. RecursionError: the chains go in a circle."""
     walk = _Walk(table, with_sets, Space.of(table))
     starts = [chain.name for chain in table.chains if chain.hook is not None]
-    return max((walk.most((start, 0), walk.space.all, ()) for start in starts), key=lambda path: path.lookups)
+    with _deep_recursion():
+        return max((walk.most((start, 0), walk.space.all, ()) for start in starts), key=lambda path: path.lookups)
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    """A few calls for each rule of a chain, which may have hundreds."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, MOST_CALLS))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @dataclass

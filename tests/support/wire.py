@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sgdataplane.model.placement import Placement
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family
 from sgdataplane.nft.ir import (
@@ -17,26 +18,31 @@ from sgdataplane.nft.ir import (
 # Written here once more on purpose: a field swapped in the compiler must not be swapped here too.
 SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
 DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
-INTERFACE = {Direction.INGRESS: Field.IIFNAME, Direction.EGRESS: Field.OIFNAME}
+INTERFACE = {
+    (Placement.INSTANCE, Direction.INGRESS): Field.IIFNAME,
+    (Placement.INSTANCE, Direction.EGRESS): Field.OIFNAME,
+    (Placement.HOST, Direction.INGRESS): Field.OIFNAME,
+    (Placement.HOST, Direction.EGRESS): Field.IIFNAME,
+}
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 UNTRACKED_TYPES = (130, 131, 132, 133, 134, 135, 136, 137, 143)  # nf_conntrack_proto_icmpv6.c leaves these untracked
 
 
-def opening(packet: Packet, ifname: str) -> dict[Field, Key]:
+def opening(packet: Packet, ifname: str, placement: Placement = Placement.INSTANCE) -> dict[Field, Key]:
     """The packet as the first of its session, at the hook of its direction."""
-    return _fields(packet, ifname, packet.direction, is_reply=False)
+    return {INTERFACE[placement, packet.direction]: ifname, **_fields(packet, packet.direction, is_reply=False)}
 
 
-def reply(packet: Packet, ifname: str, mark: int) -> dict[Field, Key]:
+def reply(packet: Packet, ifname: str, mark: int, placement: Placement = Placement.INSTANCE) -> dict[Field, Key]:
     """The answer to the packet, at the other hook, when its session's entry carries `mark`."""
-    fields = _fields(packet, ifname, packet.direction.other, is_reply=True)
+    hook = packet.direction.other
+    fields = {INTERFACE[placement, hook]: ifname, **_fields(packet, hook, is_reply=True)}
     return {**fields, Field.CT_MARK: mark} if Field.CT_MARK in fields else fields
 
 
-def _fields(packet: Packet, ifname: str, hook: Direction, *, is_reply: bool) -> dict[Field, Key]:
+def _fields(packet: Packet, hook: Direction, *, is_reply: bool) -> dict[Field, Key]:
     far, near = (SOURCE, DESTINATION) if hook is Direction.INGRESS else (DESTINATION, SOURCE)
     fields: dict[Field, Key] = {
-        INTERFACE[hook]: ifname,
         Field.NFPROTO: NFPROTO[packet.family],
         far[packet.family]: packet.remote.value,
         near[packet.family]: packet.local.value,

@@ -15,7 +15,7 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.cli.sessions import __doc__ as keys_in_words
-from sgdataplane.compiler.marks import accepted_mark
+from sgdataplane.compiler.site import SITES
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.conntrack import SessionTuple
 from sgdataplane.lab import manage
@@ -74,17 +74,22 @@ table ip nat {{
 
 
 @contextmanager
-def opened(name: str) -> Iterator[Ends]:
+def opened(name: str, placement: str, hosts: int = 1) -> Iterator[Ends]:
     """A lab of STATE, and sockets in it."""
-    with labs.running(name, STATE, enforce_policy), ExitStack() as stack:
+    with labs.running(name, STATE, enforce_policy, placement=placement, hosts=hosts), ExitStack() as stack:
         yield Ends(name, stack)
 
 
+def place_of_a(name: str, placement: str) -> str:
+    """The namespace that enforces i-a's policy."""
+    return f"{name}-{'i-a' if placement == 'instance' else 'vpc-a'}"
+
+
 @pytest.fixture(scope="module")
-def lab(make_lab_name: Callable[[], str]) -> Iterator[str]:
+def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[str]:
     """A lab with one session of each kind, all of whose ports are known."""
-    with opened(make_lab_name()) as ends:
-        with netns.inside(f"{ends.lab}-i-a"):
+    with opened(make_lab_name(), placement) as ends:
+        with netns.inside(place_of_a(ends.lab, placement)):
             sysctl.write("netfilter/nf_conntrack_acct", "1")
         labs.load_rules(f"{ends.lab}-i-a", NAT)
         outside = "ext-198.51.100.7"
@@ -164,8 +169,15 @@ def port_of(session: dict[str, Any]) -> int | None:
     return port
 
 
+ETH = {"eni-a": "eth0", "eni-a2": "eth1", "eni-b": "eth0"}
+
+
 def as_row(session: dict[str, Any]) -> tuple[Any, ...]:
+    """A router's interfaces are named after their ENIs; the rows have the names that instances give them."""
+    interface = session["interface"]
     values = session | {"port": port_of(session), "rule": session["security_group_rule_id"]}
+    if interface == session["eni"]:
+        values["interface"] = ETH[interface]
     return tuple(values[column] for column in COLUMNS)
 
 
@@ -185,6 +197,15 @@ def test_nothing_else_is_shown(lab: str, capsys: pytest.CaptureFixture[str]) -> 
     assert sorted(map(as_row, sessions(capsys, lab)), key=repr) == sorted(ROWS.values(), key=repr)
 
 
+def test_the_interface_is_that_where_policy_is_enforced(
+    lab: str, capsys: pytest.CaptureFixture[str], placement: str
+) -> None:
+    found = {(s["eni"], s["namespace"], s["interface"]) for s in sessions(capsys, lab, "--node", "i-a")}
+    interfaces = {eni: ETH[eni] if placement == "instance" else eni for eni in ("eni-a", "eni-a2")}
+    assert found == {(eni, place_of_a(lab, placement), interface) for eni, interface in interfaces.items()}
+
+
+@pytest.mark.placement("instance")
 def test_counters_are_shown_where_the_kernel_counts(lab: str, capsys: pytest.CaptureFixture[str]) -> None:
     (one_way,) = sessions(capsys, lab, "--port", "5001", "--remote", EXT)
     counted = tuple(one_way[f"{way}_{what}"] for way in ("ingress", "egress") for what in ("packets", "bytes"))
@@ -195,8 +216,14 @@ def test_counters_are_shown_where_the_kernel_counts(lab: str, capsys: pytest.Cap
     assert "BYTES IN" not in said(capsys, lab, "--node", "i-b")
 
 
-def test_sessions_of_no_eni_are_shown_only_on_demand(lab: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sessions_of_no_eni_are_shown_only_on_demand(
+    lab: str, capsys: pytest.CaptureFixture[str], placement: str
+) -> None:
+    """A router has none of what an instance does inside."""
     internal = [session for session in sessions(capsys, lab, "--all") if session["eni"] is None]
+    if placement == "host":
+        assert internal == []
+        return
     assert {(session["local"], session["remote"], session["remote_port"]) for session in internal} == {
         ("127.0.0.1", "127.0.0.1", 7000),
         (A, A, 7000),
@@ -273,8 +300,40 @@ def test_an_unknown_lab_is_refused(lab_name: str, capsys: pytest.CaptureFixture[
     assert "there is no such lab" in said(capsys, lab_name, code=1)
 
 
-def test_closed_connections_are_shown_while_they_last(lab_name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with opened(lab_name) as ends:
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_a_session_between_two_enis_is_shown_for_each(
+    lab_name: str, capsys: pytest.CaptureFixture[str], placement: str, hosts: int
+) -> None:
+    with opened(lab_name, placement, hosts) as ends:
+        ends.tcp("i-b", A, 22, ends.listen("i-a", A, 22))
+        found = {session["eni"]: session for session in sessions(capsys, lab_name)}
+        assert len(sessions(capsys, lab_name)) == len(found) == 2
+        keys = ("node", "direction", "remote", "local", "judged", "security_group_rule_id")
+        assert [tuple(found[eni][key] for key in keys) for eni in ("eni-b", "eni-a")] == [
+            ("i-b", "egress", A, B, True, None),
+            ("i-a", "ingress", B, A, True, "sgr-ssh"),
+        ]
+        assert [session["eni"] for session in sessions(capsys, lab_name, "--node", "i-b")] == ["eni-b"]
+        assert [session["eni"] for session in sessions(capsys, lab_name, "--eni", "eni-a")] == ["eni-a"]
+
+
+@pytest.mark.placement("host")
+def test_a_router_s_sessions_of_others_are_shown_only_on_demand(
+    lab_name: str, capsys: pytest.CaptureFixture[str], placement: str
+) -> None:
+    """The first host's router forwards what comes from outside to the second."""
+    with opened(lab_name, placement, hosts=2) as ends:
+        ends.tcp("ext-198.51.100.7", B, 22, ends.listen("i-b", B, 22))
+        (own,) = sessions(capsys, lab_name)
+        assert (own["node"], own["eni"], own["namespace"]) == ("i-b", "eni-b", f"{lab_name}-vpc-a.host2")
+        (other,) = (session for session in sessions(capsys, lab_name, "--all") if session["eni"] is None)
+        assert (other["node"], other["namespace"]) == ("vpc-a", f"{lab_name}-vpc-a")
+
+
+def test_closed_connections_are_shown_while_they_last(
+    lab_name: str, capsys: pytest.CaptureFixture[str], placement: str
+) -> None:
+    with opened(lab_name, placement) as ends:
         client, served = ends.tcp("ext-198.51.100.7", A, 22, ends.listen("i-a", A, 22))
         client.close()
         assert served.recv(1) == b""
@@ -300,8 +359,10 @@ def without(*rule_ids: str) -> CloudState:
     return replace(STATE, security_groups=groups)
 
 
-def test_a_revoked_session_is_told_from_one_that_goes_on(lab_name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with opened(lab_name) as ends:
+def test_a_revoked_session_is_told_from_one_that_goes_on(
+    lab_name: str, capsys: pytest.CaptureFixture[str], placement: str
+) -> None:
+    with opened(lab_name, placement) as ends:
         revoked = ends.tcp("ext-198.51.100.7", A, 22, ends.listen("i-a", A, 22))
         allowed = ends.tcp("ext-198.51.100.7", A6, 22, ends.listen("i-a", A6, 22))
         manage.apply(lab_name, without("sgr-ssh"), enforce_policy)
@@ -345,14 +406,16 @@ def test_a_scaled_lab_says_so(lab_name: str, capsys: pytest.CaptureFixture[str])
     [pytest.param(2_000, 5.0, id="2000"), pytest.param(100_000, 20.0, marks=pytest.mark.slow, id="100000")],
 )
 def test_many_sessions_are_printed_in_seconds(
-    lab_name: str, capsys: pytest.CaptureFixture[str], count: int, seconds: float
+    lab_name: str, capsys: pytest.CaptureFixture[str], placement: str, count: int, seconds: float
 ) -> None:
     """Two thirds of them as many remotes as sessions, a third revoked. (4 s for 100,000 on two busy cores.)"""
     local, first = Address.parse(A), Address.parse("100.64.0.0").value
     ports = (22, 8080, 23)
-    with labs.running(lab_name, STATE, enforce_policy):
+    with labs.running(lab_name, STATE, enforce_policy, placement=placement) as running:
+        (entry,) = (entry for entry in running.enforced if "eni-a" in entry.desired.interfaces)
         many = (SessionTuple(TCP, Address(32, first + n), local, 1024 + n % 60000, ports[n % 3]) for n in range(count))
-        fill(f"{lab_name}-i-a", many, accepted_mark(Direction.INGRESS, 1, 0))
+        marks, ifnames = SITES[entry.desired.placement].marks, entry.desired.interfaces
+        fill(entry.netns, many, marks.accepted(Direction.INGRESS, 1, marks.slots(ifnames.values())[ifnames["eni-a"]]))
         spent = [time.monotonic()]
         table = said(capsys, lab_name)
         spent.append(time.monotonic())

@@ -9,9 +9,9 @@ import pytest
 
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.fence import NETDEV
-from sgdataplane.compiler.marks import LAST_EPOCH
+from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import ALL_EPOCHS, SECOND_HALF, Desired, Settings, apply
+from sgdataplane.enforce import Desired, Epochs, Settings, apply
 from sgdataplane.errors import KernelError, ProofError, UnsupportedError
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import Prefix
@@ -22,6 +22,8 @@ from sgdataplane.nft.snapshot import STAMP_MAP, stamp_of, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.builders import make_eni, make_group, make_state
 
+LAST = INSTANCE.marks.last_epoch
+ALL_EPOCHS, SECOND_HALF = Epochs(LAST).all, Epochs(LAST).second_half
 REVOKE, KEEP, RESYNC = Settings(), Settings(on_change="keep"), Settings(resync=True)
 
 
@@ -126,9 +128,9 @@ def test_epoch_moves_when_the_policy_changes_unless_kept(settings: Settings, des
     ("old", "new", "forgotten"),
     [
         pytest.param(SECOND_HALF - 2, SECOND_HALF - 1, None, id="within-the-first-half"),
-        pytest.param(SECOND_HALF - 1, SECOND_HALF, range(SECOND_HALF, LAST_EPOCH + 1), id="into-the-second-half"),
-        pytest.param(LAST_EPOCH - 1, LAST_EPOCH, None, id="within-the-second-half"),
-        pytest.param(LAST_EPOCH, 1, range(1, SECOND_HALF), id="round-to-the-first-half"),
+        pytest.param(SECOND_HALF - 1, SECOND_HALF, range(SECOND_HALF, LAST + 1), id="into-the-second-half"),
+        pytest.param(LAST - 1, LAST, None, id="within-the-second-half"),
+        pytest.param(LAST, 1, range(1, SECOND_HALF), id="round-to-the-first-half"),
     ],
 )
 def test_epochs_of_a_half_are_forgotten_before_it_is_entered(old: int, new: int, forgotten: range | None) -> None:
@@ -142,7 +144,7 @@ def test_epochs_of_a_half_are_forgotten_before_it_is_entered(old: int, new: int,
 
 
 def test_nothing_is_asked_twice_when_no_session_carries_an_old_epoch() -> None:
-    kernel = at_epoch(LAST_EPOCH)
+    kernel = at_epoch(LAST)
     sessions = Sessions(kernel, carrying=0)
     apply(kernel, sessions, TWO, ONE, REVOKE)
     assert len(sessions.asked) == 1
@@ -155,7 +157,7 @@ def test_first_load_forgets_what_sessions_carry_from_an_earlier_life() -> None:
     assert [epochs for epochs, _ in sessions.asked] == [ALL_EPOCHS, ALL_EPOCHS]
 
 
-@pytest.mark.parametrize("epoch", [0, LAST_EPOCH + 1])
+@pytest.mark.parametrize("epoch", [0, LAST + 1])
 def test_unusable_stamp_is_like_none(epoch: int) -> None:
     kernel = FakeKernel()
     apply(kernel, Sessions(kernel), ONE, None, REVOKE)
@@ -265,7 +267,7 @@ def test_timeouts_of_an_eni_are_scaled_with_the_rest(
 
 
 def test_same_policy_has_the_same_digest_at_every_epoch() -> None:
-    digests = {stamp_of(with_epoch(ONE.table(), epoch)).digest for epoch in (1, 2, LAST_EPOCH)}
+    digests = {stamp_of(with_epoch(ONE.table(), epoch)).digest for epoch in (1, 2, LAST)}
     assert len(digests) == 1
 
 

@@ -11,7 +11,7 @@ import pytest
 from sgdataplane.compiler import skeleton
 from sgdataplane.compiler.compile import compile_policy, with_epoch
 from sgdataplane.compiler.lower import profile_name
-from sgdataplane.compiler.marks import LAST_EPOCH, MAX_LINKS
+from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState, NicType, SecurityGroupRule
@@ -71,7 +71,7 @@ def test_member_that_joins_is_one_element_a_hook_and_no_chain() -> None:
 def test_epoch_moves_only_the_chains_that_name_it() -> None:
     first, second = compiled(example(), 1), compiled(example(), 2)
     moved = {name for name in first.chain if first.chain[name] != second.chain[name]}
-    assert moved == {f"{hook.value}{end}" for hook in Direction for end in ("", "-accept", "-related")}
+    assert moved == {f"{hook.value}{end}" for hook in Direction for end in ("", "-marked", "-related")}
     assert with_epoch(first, 2) == second
 
 
@@ -82,7 +82,7 @@ def test_stamp_tells_the_epoch_and_equal_policies() -> None:
     assert stamps[0] == stamps[1] != stamps[2]
 
 
-@pytest.mark.parametrize("epoch", [0, LAST_EPOCH + 1, -1])
+@pytest.mark.parametrize("epoch", [0, INSTANCE.marks.last_epoch + 1, -1])
 def test_epoch_outside_its_half_of_the_mark_is_a_bug(epoch: int) -> None:
     with pytest.raises(InternalError, match="epoch"):
         compiled(example(), epoch)
@@ -98,7 +98,7 @@ def test_every_chain_ends_in_a_verdict_for_every_packet() -> None:
 def test_packet_of_an_unknown_interface_is_dropped_at_both_hooks() -> None:
     table = compiled(example())
     for hook in Direction:
-        outcome = run(table, hook.value, {skeleton.INTERFACE[hook]: "eth9", Field.CT_MARK: 0})
+        outcome = run(table, hook.value, {INSTANCE.interface(hook): "eth9", Field.CT_MARK: 0})
         assert (outcome.verdict, outcome.counters) == (VerdictKind.DROP, [f"{hook.value}.unknown-interface"])
 
 
@@ -108,7 +108,7 @@ def test_hooks_stand_after_conntrack_and_around_nat() -> None:
 
 
 def test_more_enis_than_the_mark_can_tell_are_refused() -> None:
-    enis = [make_eni(f"eni-{i}", f"10.0.0.{i + 1}", "sg-a") for i in range(MAX_LINKS + 1)]
+    enis = [make_eni(f"eni-{i}", f"10.0.0.{i + 1}", "sg-a") for i in range(INSTANCE.marks.max_links + 1)]
     state = make_state([make_group("sg-a")], enis)
     interfaces = {eni.network_interface_id: f"eth{i}" for i, eni in enumerate(enis)}
     with pytest.raises(LimitError, match="has 33, the limit is 32"):

@@ -10,6 +10,7 @@ from sgdataplane.compiler.compile import compile_policy, with_epoch
 from sgdataplane.compiler.fence import CAUSES, PLACEHOLDER, compile_fence
 from sgdataplane.compiler.skeleton import EGRESS_PASS, applied
 from sgdataplane.model.options import DEFAULTS
+from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Address
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import CtDirection, CtState, Field, Hook, Key, Table
@@ -77,8 +78,35 @@ def test_frame(name: str, fields: dict[Field, Key], cause: str) -> None:
     )
 
 
+SERVED: dict[str, Key] = {"l4proto": 17, "th_sport": 67, "th_dport": 68}
+SERVED6: dict[str, Key] = {"l4proto": 17, "th_sport": 547, "th_dport": 546}
+HOST_ROWS: list[tuple[str, dict[Field, Key], str]] = [
+    ("ip", frame(IPV4, l4proto=6, th_sport=1, th_dport=2), ""),
+    ("ip6", frame(IPV6, l4proto=58), ""),
+    ("ip-with-another's-mac", frame(IPV4, ether_saddr=MAC + 1), "other-mac"),
+    ("ip-read-as-something-else", frame(IPV4, protocol=0x88B5), "unapproved"),
+    ("own-arp", arp(), ""),
+    ("arp-of-another", arp(arp_sender_ip=ip("10.0.0.2")), "arp-claim"),
+    ("dhcp-client", dhcp(), ""),
+    ("dhcp-server", frame(IPV4, **SERVED), "dhcp-server"),
+    ("dhcp-server-tagged", frame(0x8100, protocol=IPV4, **SERVED), "tagged"),
+    ("dhcpv6-server", frame(IPV6, **SERVED6), "dhcp-server"),
+    ("802.1q", frame(0x8100, protocol=IPV4), "tagged"),
+    ("802.1ad", frame(0x88A8, protocol=IPV6), "tagged"),
+    ("eapol", frame(0x888E), "other"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "cause"), HOST_ROWS, ids=[row[0] for row in HOST_ROWS])
+def test_frame_that_comes_to_the_host(name: str, fields: dict[Field, Key], cause: str) -> None:
+    fence = compile_fence({"eth0": ENI}, DEFAULTS, 0, Placement.HOST)
+    outcome = run(fence, "ingress.eth0", fields)
+    expected = ("drop", [f"fence.{cause}"]) if cause else ("accept", [])
+    assert (outcome.verdict.value, outcome.counters) == expected, name
+
+
 def test_every_cause_has_a_row() -> None:
-    assert {row[2] for row in ROWS} == {"", *CAUSES}
+    assert {row[2] for row in (*ROWS, *HOST_ROWS)} == {"", *CAUSES}
 
 
 def test_only_base_chains_and_the_stamp_know_the_secret() -> None:
@@ -118,7 +146,7 @@ def policy(secret: int) -> Table:
 def test_secret_moves_like_the_epoch_and_changes_no_digest() -> None:
     first, second = policy(SECRET), policy(PLACEHOLDER)
     changed = {chain.name for chain in first.chains if chain.rules != second.chain[chain.name].rules}
-    assert changed == {"egress", EGRESS_PASS, "ingress-accept", "egress-accept"}
+    assert changed == {"egress", EGRESS_PASS}
     assert stamp_of(first).digest == stamp_of(second).digest == stamp_of(policy(0)).digest
     assert with_epoch(first, 3, PLACEHOLDER) == second
     assert f"{SECRET:#010x}" not in render_table(policy(0))

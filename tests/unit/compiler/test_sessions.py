@@ -1,6 +1,6 @@
 """The conntrack side of the table, row by row: what the mark and the state of a packet's session make of it.
 
-Two ENIs in one namespace: eth0 (slot 0) lets TCP 80 in and nothing out but to 8.8.8.0/24; eth1 (slot 1) lets all out.
+Two ENIs in one namespace: eth0 (slot 1) lets TCP 80 in and nothing out but to 8.8.8.0/24; eth1 (slot 2) lets all out.
 Each row holds as well if there are more ENIs, whose sessions are then looked up instead of told one by one.
 """
 
@@ -11,8 +11,9 @@ from functools import lru_cache
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.compiler.marks import EPOCH_FIELDS, HALF, LAST_EPOCH, MAX_LINKS, accepted_mark
-from sgdataplane.compiler.skeleton import FEW
+from sgdataplane.compiler.fastpath import FEW
+from sgdataplane.compiler.marks import HALF
+from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Address, Direction
 from sgdataplane.nft.interp import run
@@ -44,8 +45,8 @@ def table(enis_besides: int = 0) -> Table:
     return compile_policy(policy, DEFAULTS, EPOCH)
 
 
-def mark(side: Direction, epoch: int = EPOCH, slot: int = 0) -> int:
-    return accepted_mark(side, epoch, slot)
+def mark(side: Direction, epoch: int = EPOCH, slot: int = 1) -> int:
+    return INSTANCE.marks.accepted(side, epoch, slot)
 
 
 def packet(hook: Direction, ifname: str, **fields: Key) -> dict[Field, Key]:
@@ -106,13 +107,13 @@ ROWS: list[tuple[str, Direction, str, dict[str, Key], str, int | None]] = [
         "accept",
         mark(OUT, 3) | mark(IN),
     ),
-    ("session of another ENI is judged here", IN, "eth0", {"ct_mark": mark(IN, slot=1)}, "drop", 0),
+    ("session of another ENI is judged here", IN, "eth0", {"ct_mark": mark(IN, slot=2)}, "drop", 0),
     ("and by an interface that no ENI has", IN, "eth9", {"ct_mark": mark(IN)}, "drop", None),
     (
         "spoofed source in another ENI's session",
         OUT,
         "eth0",
-        {"ct_mark": mark(OUT, slot=1), "ip_saddr": OWN1},
+        {"ct_mark": mark(OUT, slot=2), "ip_saddr": OWN1},
         "drop",
         None,
     ),
@@ -125,7 +126,7 @@ ROWS: list[tuple[str, Direction, str, dict[str, Key], str, int | None]] = [
         "eth1",
         {"ct_state": CtState.NEW, "ip_saddr": OWN1, "tcp_flags": 2},
         "accept",
-        mark(OUT, slot=1),
+        mark(OUT, slot=2),
     ),
     (
         "SYN with ACK doesn't",
@@ -160,7 +161,7 @@ AH_OVER_IPV4: dict[str, Key] = {"l4proto": AH, "ip_saddr": OWN1}
 ROWS += [
     ("AH over IPv6 has no part in the session behind it", IN, "eth0", REFUSED_AH | {"ct_mark": mark(IN)}, "drop", None),
     ("and marks none where a rule takes AH", IN, "eth0", AH_PACKET, "accept", None),
-    ("AH over IPv4 is a session of its own", OUT, "eth1", AH_OVER_IPV4, "accept", mark(OUT, slot=1)),
+    ("AH over IPv4 is a session of its own", OUT, "eth1", AH_OVER_IPV4, "accept", mark(OUT, slot=2)),
 ]
 ICMP_ERROR: dict[str, Key] = {"ct_state": CtState.RELATED, "l4proto": ICMP, "icmp_type": 3}
 ICMP6_ERROR: dict[str, Key] = {
@@ -177,7 +178,7 @@ ROWS += [
     ("ICMP error sent of one", OUT, "eth0", {**ICMP_ERROR, "ct_mark": mark(OUT)}, "accept", None),
     ("ICMP error of a revoked session", IN, "eth0", {**ICMP_ERROR, "ct_mark": mark(IN, EPOCH - 1)}, "drop", None),
     ("ICMP error of a session nobody accepted", IN, "eth0", ICMP_ERROR, "drop", None),
-    ("ICMP error of another ENI's session", IN, "eth0", {**ICMP_ERROR, "ct_mark": mark(IN, slot=1)}, "drop", None),
+    ("ICMP error of another ENI's session", IN, "eth0", {**ICMP_ERROR, "ct_mark": mark(IN, slot=2)}, "drop", None),
     (
         "ICMP error from a foreign source",
         OUT,
@@ -231,8 +232,9 @@ def test_packet_of_a_session(
 
 
 def test_halves_and_fields_of_the_mark_do_not_touch() -> None:
-    whole = [accepted_mark(side, LAST_EPOCH, MAX_LINKS - 1) for side in Direction]
+    marks = INSTANCE.marks
+    whole = [marks.accepted(side, marks.last_epoch, (1 << marks.slot_bits) - 1) for side in Direction]
     assert [value & HALF[side] for side, value in zip(Direction, whole, strict=True)] == whole
     assert sum(whole) == 0xFFFFFFFF
-    slots = [accepted_mark(side, 0, MAX_LINKS - 1) for side in Direction]
-    assert sum(EPOCH_FIELDS) ^ sum(slots) == 0xFFFFFFFF
+    slots = [marks.slot(side, (1 << marks.slot_bits) - 1) for side in Direction]
+    assert sum(marks.epoch_fields) ^ sum(slots) == 0xFFFFFFFF

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.compiler.marks import accepted_mark
+from sgdataplane.compiler.site import HOST, INSTANCE, Site
 from sgdataplane.host.conntrack import Tracked
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMP, TCP, UDP, Address, Direction, Prefix
-from sgdataplane.nft.ir import Match, SetMark
+from sgdataplane.nft.interp import run
 from sgdataplane.observe.sessions import Owner, Owners, opening_packet
 from sgdataplane.policy.resolve import resolve
+from tests.support import wire
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.conntrack import tracked
 
@@ -29,8 +32,9 @@ STATE = make_state(
 INTERFACES = {"eni-a": "eth0", "eni-b": "eth1"}
 EPOCH = 5
 OWNERS = Owners(STATE, INTERFACES, EPOCH)
-IN_A, OUT_A, OUT_B = accepted_mark(IN, EPOCH, 0), accepted_mark(OUT, EPOCH, 0), accepted_mark(OUT, EPOCH, 1)
-OLD_IN_A, OLD_OUT_A = accepted_mark(IN, EPOCH - 1, 0), accepted_mark(OUT, EPOCH - 1, 0)
+MARKS = INSTANCE.marks
+IN_A, OUT_A, OUT_B = MARKS.accepted(IN, EPOCH, 1), MARKS.accepted(OUT, EPOCH, 1), MARKS.accepted(OUT, EPOCH, 2)
+OLD_IN_A, OLD_OUT_A = MARKS.accepted(IN, EPOCH - 1, 1), MARKS.accepted(OUT, EPOCH - 1, 1)
 
 FROM_OUTSIDE, TO_OUTSIDE = "198.51.100.7/40000 10.0.0.1/22", "10.0.0.1/40000 198.51.100.7/443"
 
@@ -97,19 +101,19 @@ def test_without_an_epoch_in_force_nothing_is_judged() -> None:
     assert list(owners.of(tracked(FROM_OUTSIDE))) == [owner("eni-a", IN, judged=False)]
 
 
-def test_slots_are_those_that_the_compiler_gives() -> None:
-    enis = [make_eni(f"eni-{index}", f"10.0.1.{index}", "sg-a") for index in range(12)]
-    state = make_state([make_group("sg-a")], enis)
+@pytest.mark.parametrize("site", [INSTANCE, HOST], ids=lambda site: site.placement.value)
+def test_slots_are_those_that_the_compiler_gives(site: Site) -> None:
+    enis = [make_eni(f"eni-{index}", f"10.0.1.{index}", "sg-a", instance_id=f"i-{index}") for index in range(12)]
+    state = make_state([make_group("sg-a", ["ingress tcp 22/22 from 0.0.0.0/0"])], enis)
     interfaces = {f"eni-{index}": f"eth{11 - index}" for index in range(12)}  # as text, eth10 comes before eth2
-    table = compile_policy(resolve(state, interfaces, DEFAULTS), DEFAULTS, EPOCH)
-    marks = {}
-    for rule in table.chain["ingress-accept"].rules:
-        match, *rest = rule.statements
-        if isinstance(match, Match) and rest and isinstance(rest[0], SetMark):
-            marks[str(match.ranges[0].first)] = rest[0].value
-    owners = Owners(state, interfaces, EPOCH)
-    found = {ifname: owners.of(tracked("198.51.100.7/1 203.0.113.9/22", mark=mark)) for ifname, mark in marks.items()}
-    assert found == {ifname: (owner(eni_id, IN, judged=True),) for eni_id, ifname in interfaces.items()}
+    policy = replace(resolve(state, interfaces, DEFAULTS), placement=site.placement)
+    table = compile_policy(policy, DEFAULTS, EPOCH)
+    owners = Owners(state, interfaces, EPOCH, site)
+    for eni_id, ifname in interfaces.items():
+        packet = Packet(eni_id, IN, Address.parse("198.51.100.7"), state.eni[eni_id].addresses[0], TCP, 22, 1)
+        fields = wire.opening(packet, ifname, site.placement)
+        mark = run(table, "ingress", fields).mark
+        assert owners.of(tracked("198.51.100.7/1 203.0.113.9/22", mark=mark)) == (owner(eni_id, IN, judged=True),)
 
 
 def packet(side: Direction, remote: str, local: str, ports: tuple[int, int] | None, protocol: int = TCP) -> Packet:

@@ -1,0 +1,206 @@
+"""How sessions that were accepted pass, and how a verdict on one is kept: all chains that read or write its mark.
+
+Owns the chains that name the epoch. Is given where the table stands, and its interfaces with their slots. Must not know
+rules of users.
+
+    <hook>            base chain, names the epoch: sessions accepted in it pass; all else, and AH over IPv6, goes to
+                      the entry. Of more than FEW interfaces each has chains of its own for this, which know the slot
+    <hook>-related    names the epoch: ICMP errors of sessions accepted in it
+    <side>-accept     marks the session with the slot of its ENI and (<side>-marked, which names it) the epoch, accepts
+    <side>-refuse     unmarks it, drops
+    pass              accepts; what leaves by an interface goes by egress-pass
+    egress-pass       marks the packet as approved, for the fence, and accepts it; names the secret, so it moves too
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from sgdataplane.compiler.marks import HALF, other_half
+from sgdataplane.compiler.site import Site
+from sgdataplane.compiler.skeleton import (
+    EGRESS_PASS,
+    LOOPBACK,
+    by_interface,
+    drop,
+    entry_name,
+    errors_name,
+    is_value,
+    related_name,
+)
+from sgdataplane.net.values import AH, Direction
+from sgdataplane.nft import names
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    DROP,
+    Chain,
+    CtDirection,
+    CtState,
+    Field,
+    Map,
+    Match,
+    Nfproto,
+    Range,
+    Rule,
+    SetMark,
+    SetPacketMark,
+    Statement,
+    VerdictMap,
+    goto,
+    rule,
+)
+
+PASS = "pass"
+FEW = 2  # interfaces whose sessions are told one by one; a look-up costs about as much as two of them
+
+# Over IPv6, what conntrack takes for a packet's session is that of what is behind an authentication header, whereas
+# rules see the header's own number, 51. So such a packet never profits from a session, nor ever marks one as accepted.
+IS_BEHIND_AH = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV6))
+
+# `new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries its
+# session's entry, and what a helper expects inherits the mark; neither was accepted itself.
+IS_OWN = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
+IS_RELATED = is_value(Field.CT_STATE, CtState.RELATED)
+Statements = tuple[Statement, ...]
+
+
+def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
+    """Whose policy speaks for a packet: an opening packet answers to its hook's direction, a reply to the other."""
+    return hook if ct_direction is CtDirection.ORIGINAL else hook.other
+
+
+def is_few(slots: Mapping[str, int]) -> bool:
+    """Whether the base chains tell all ENIs' sessions."""
+    return len(slots) <= FEW
+
+
+def epoch_chains(site: Site, slots: Mapping[str, int], epoch: int, secret: int) -> Iterator[Chain]:
+    """The chains that name the epoch or the secret, all of which move together, whatever the number of ENIs.
+
+    `slots`: of the ENI on each interface. `secret` 0: packets aren't marked.
+    """
+    approve = (SetPacketMark(secret), ACCEPT) if secret else (ACCEPT,)
+    yield Chain(EGRESS_PASS, (rule(*approve),))
+    for hook in Direction:
+        if is_few(slots):
+            end = approve if site.is_leaving(hook) else (ACCEPT,)
+            own = [rule(*known, IS_OWN, *end) for known in _sessions(site, hook, slots, epoch)]
+            yield _base(site, hook, own)
+            to_errors = VerdictMap(site.interface(hook), name=errors_name(hook))
+            related = (rule(*known, to_errors) for known in _sessions(site, hook, slots, epoch))
+            yield Chain(related_name(hook), tuple(related))
+        else:
+            yield _base(site, hook, [_to_session(site, hook, way, epoch) for way in CtDirection])
+        yield _marked(site, hook, epoch)
+
+
+def _sessions(site: Site, hook: Direction, slots: Mapping[str, int], epoch: int) -> Iterator[Statements]:
+    """Hold for packets, at each ENI, of sessions that it accepted in this epoch."""
+    for ifname, slot in slots.items():
+        for way in CtDirection:
+            side = side_of(hook, way)
+            mark = Match(Field.CT_MARK, (Range.of(site.marks.accepted(side, epoch, slot)),), mask=HALF[side])
+            yield is_value(Field.CT_DIRECTION, way), mark, is_value(site.interface(hook), ifname)
+
+
+def _to_session(site: Site, hook: Direction, way: CtDirection, epoch: int) -> Rule:
+    """Packets of sessions that any ENI accepted in this epoch go to the chain that knows this one's slot."""
+    side = side_of(hook, way)
+    mark = Match(Field.CT_MARK, (Range.of(site.marks.epoch(side, epoch)),), mask=site.marks.epoch_mask(side))
+    to_session = VerdictMap(site.interface(hook), name=_sessions_name(hook, way))
+    return rule(is_value(Field.CT_DIRECTION, way), mark, to_session)
+
+
+def _base(site: Site, hook: Direction, rules: Sequence[Rule]) -> Chain:
+    to_entry = goto(entry_name(hook))
+    end = drop(hook, "unknown-interface")
+    return Chain(hook.value, (rule(*IS_BEHIND_AH, to_entry), *rules, rule(to_entry), end), site.hooks[hook])
+
+
+def _marked(site: Site, side: Direction, epoch: int) -> Chain:
+    keep = ~site.marks.epoch_mask(side) & 0xFFFFFFFF
+    return Chain(_marked_name(side), (rule(SetMark(keep, site.marks.epoch(side, epoch)), goto(PASS)),))
+
+
+def session_chains(
+    site: Site, hook: Direction, enis: Mapping[str, Chain], errors: Mapping[str, Chain]
+) -> tuple[list[Chain], list[Map]]:
+    """Of more than a few interfaces: where packets of sessions go that were accepted in this epoch.
+
+    `enis`, `errors`: by interface, where any packet goes, and ICMP errors of sessions that this ENI has accepted.
+    """
+    chains: list[Chain] = []
+    maps: list[Map] = []
+    end = goto(EGRESS_PASS) if site.is_leaving(hook) else ACCEPT
+    for way in CtDirection:
+        name, known = _sessions_name(hook, way), {}
+        for ifname, slot in site.marks.slots(enis).items():
+            is_own = _is_slot(site, side_of(hook, way), slot)
+            rules = (
+                rule(is_own, IS_OWN, end),
+                rule(is_own, IS_RELATED, goto(errors[ifname].name)),
+                rule(goto(enis[ifname].name)),
+            )
+            known[ifname] = Chain(names.identifier(name, ifname), rules)
+        chains += known.values()
+        maps.append(by_interface(name, known))
+    return chains, maps
+
+
+def _is_slot(site: Site, side: Direction, slot: int) -> Match:
+    """Whether a session that was accepted in this epoch was so by that side of the ENI at the slot."""
+    return Match(Field.CT_MARK, (Range.of(site.marks.slot(side, slot)),), mask=site.marks.slot_mask(side))
+
+
+def end_chains(site: Site, slots: Mapping[str, int]) -> tuple[list[Chain], list[Map]]:
+    """Where all verdicts are carried out, but for what names the epoch. A match on an interface to leave by fails where
+    there is none yet, also a negated one."""
+    leaves = Match(Field.OIFNAME, (Range.of(LOOPBACK),), negate=True)
+    chains, maps = [Chain(PASS, (rule(leaves, goto(EGRESS_PASS)), rule(ACCEPT)))], []
+    for side in Direction:
+        accept, of_links, entry = _accept(site, side, slots)
+        chains += [_refuse(side), accept, *of_links]
+        maps += entry
+    return chains, maps
+
+
+def _refuse(side: Direction) -> Chain:
+    """Unmark the session, so that nothing that belongs to it passes as accepted."""
+    return Chain(refuse_name(side), (rule(*IS_BEHIND_AH, DROP), rule(SetMark(other_half(side), 0), DROP)))
+
+
+def _accept(site: Site, side: Direction, slots: Mapping[str, int]) -> tuple[Chain, list[Chain], list[Map]]:
+    """Mark the session as accepted by this side of the packet's ENI. The ENI is the interface that the packet leaves
+    by, if it has one already, else the one that it came by."""
+    behind_ah = rule(*IS_BEHIND_AH, goto(PASS))
+    marks = {ifname: _to_slot(site, side, slot) for ifname, slot in slots.items()}
+    asked = (Field.OIFNAME, Field.IIFNAME)
+    name = f"{side.value}-slots"
+    if is_few(slots):
+        rules = [rule(is_value(one, ifname), *mark) for one in asked for ifname, mark in marks.items()]
+        return Chain(accept_name(side), (behind_ah, *rules, rule(DROP))), [], []
+    rules = [rule(VerdictMap(one, name=name)) for one in asked]
+    chains = {ifname: Chain(names.identifier(name, ifname), (rule(*mark),)) for ifname, mark in marks.items()}
+    accept = Chain(accept_name(side), (behind_ah, *rules, rule(DROP)))
+    return accept, list(chains.values()), [by_interface(name, chains)]
+
+
+def _to_slot(site: Site, side: Direction, slot: int) -> Statements:
+    keep = ~site.marks.slot_mask(side) & 0xFFFFFFFF
+    return SetMark(keep, site.marks.slot(side, slot)), goto(_marked_name(side))
+
+
+def accept_name(side: Direction) -> str:
+    return f"{side.value}-accept"
+
+
+def refuse_name(side: Direction) -> str:
+    return f"{side.value}-refuse"
+
+
+def _marked_name(side: Direction) -> str:
+    return f"{side.value}-marked"
+
+
+def _sessions_name(hook: Direction, way: CtDirection) -> str:
+    return f"{hook.value}-{way.name.lower()}"

@@ -1,0 +1,59 @@
+"""The frame of a table: all but the rules of its profiles and what names the epoch.
+
+Owns which fixed chains and maps there are. Is given the policy's interfaces, with the roots of their profiles. Must not
+know how any chain is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sgdataplane.compiler import fastpath, skeleton
+from sgdataplane.compiler.eni import Link, eni_chain, errors_chain, shared_chains
+from sgdataplane.compiler.site import SITES, Site
+from sgdataplane.model.options import Options
+from sgdataplane.net.values import Direction
+from sgdataplane.nft.ir import ACCEPT, Chain, Map, goto
+from sgdataplane.policy.resolve import HostPolicy
+
+
+@dataclass
+class Frame:
+    chains: list[Chain] = field(default_factory=list)
+    maps: list[Map] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, policy: HostPolicy, links: Sequence[Link], options: Options) -> Frame:
+        """`links`: of the policy's ENIs."""
+        site, made = SITES[policy.placement], cls()
+        slots = site.marks.slots(link.ifname for link in links)
+        made._add(fastpath.end_chains(site, slots))
+        made._add(([skeleton.midstream_chain(site)], [skeleton.adopting()]))
+        arriving = ACCEPT
+        if policy.uplinks:
+            chains, maps = skeleton.uplink_chains([prefix for eni in policy.enis for prefix in eni.private])
+            arriving = goto(chains[0].name)
+            made._add((chains, maps))
+        for hook in Direction:
+            uplink = ACCEPT if site.is_leaving(hook) else arriving
+            passing = dict.fromkeys((skeleton.LOOPBACK, *policy.internal), ACCEPT)
+            passing |= dict.fromkeys(policy.uplinks, uplink)
+            made._add(([skeleton.entry_chain(site, hook, passing, is_few=fastpath.is_few(slots))], []))
+            made._links(site, hook, links, options)
+        return made
+
+    def _links(self, site: Site, hook: Direction, links: Sequence[Link], options: Options) -> None:
+        shared = shared_chains(hook, options)
+        enis = {link.ifname: eni_chain(hook, link, shared, options) for link in links}
+        errors = {link.ifname: errors_chain(hook, link, enis[link.ifname]) for link in links}
+        self._add(([shared.link, shared.checks, *enis.values(), *errors.values()], [skeleton.dispatch(hook, enis)]))
+        slots = site.marks.slots(enis)
+        if fastpath.is_few(slots):
+            self._add(([], [skeleton.errors(hook, errors)]))
+        else:
+            self._add(fastpath.session_chains(site, hook, enis, errors))
+
+    def _add(self, made: tuple[Iterable[Chain], Iterable[Map]]) -> None:
+        self.chains.extend(made[0])
+        self.maps.extend(made[1])

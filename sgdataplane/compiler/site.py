@@ -1,0 +1,60 @@
+"""Where a table stands: which hooks, which interface is the ENI's there, and how marks are laid out.
+
+Owns what the two placements differ in, as data. Must not know chains.
+
+    placement   side      hook         priority   the ENI's interface   sees
+    instance    ingress   prerouting      -150    came by               after conntrack (-200), before DNAT
+                egress    postrouting      150    leaves by             after SNAT (100), as on the wire
+    host        egress    prerouting      -150    came by               what the instance sent, as it sent it
+                ingress   postrouting      150    leaves by             what the instance is about to get
+
+In host placement, too, prerouting and postrouting, and not forward: so what the router itself gets from an instance or
+sends to it is judged on the same chains as what it forwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sgdataplane.compiler.marks import MarkLayout
+from sgdataplane.model.placement import Placement
+from sgdataplane.net.values import Direction
+from sgdataplane.nft.ir import Field, Hook, Table
+
+ARRIVING, LEAVING = Hook("prerouting", -150), Hook("postrouting", 150)
+FIELDS = {ARRIVING: Field.IIFNAME, LEAVING: Field.OIFNAME}
+
+
+@dataclass(frozen=True)
+class Site:
+    """`marks`: the largest instance types of the cloud take 32 ENIs; a host may have a thousand of one VPC."""
+
+    placement: Placement
+    hooks: Mapping[Direction, Hook]
+    marks: MarkLayout
+
+    def interface(self, side: Direction) -> Field:
+        """The field that tells whose packet it is, at that side's hook."""
+        return FIELDS[self.hooks[side]]
+
+    def is_leaving(self, side: Direction) -> bool:
+        """Whether that side's hook knows by which interface a packet leaves (and by which it came, if it did)."""
+        return self.hooks[side] == LEAVING
+
+
+INSTANCE = Site(
+    Placement.INSTANCE, {Direction.INGRESS: ARRIVING, Direction.EGRESS: LEAVING}, MarkLayout(6, max_links=32)
+)
+HOST = Site(
+    Placement.HOST,
+    {Direction.EGRESS: ARRIVING, Direction.INGRESS: LEAVING},
+    MarkLayout(11, max_links=1500, is_spread=True),
+)
+SITES = {site.placement: site for site in (INSTANCE, HOST)}
+
+
+def site_of(table: Table) -> Site:
+    """Where a table stands, by its base chains. KeyError: it has none."""
+    hooks = {side: table.chain[side.value].hook for side in Direction}
+    return next((site for site in SITES.values() if site.hooks == hooks), INSTANCE)
