@@ -2,9 +2,11 @@
 
 Owns the arguments, the columns and the JSON keys. Must not know how sessions are read or decided.
 
-`--json` is a list with one object a line, one a session, with these keys (null where there is nothing to say):
+`--json` is a list with one object a line, one for each session of each ENI (so two where a router enforces both ends'
+policies), with these keys (null where there is nothing to say):
 
-    node, namespace, eni, interface     where it is; eni and interface are null for one of no ENI's (--all)
+    node, namespace, eni, interface     whose it is, and where it is enforced; eni and interface are null for one of no
+                                        ENI's (--all), whose node is the instance or router that has it
     family, protocol                    "ipv4" | "ipv6"; tcp, udp, icmp, icmpv6, gre or a number, as text
     direction                           of its opening packet: "ingress" (towards the ENI) | "egress"
     remote, remote_port                 the other end, as on the wire: what NAT inside the instance does isn't shown
@@ -28,14 +30,14 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 
 if TYPE_CHECKING:
     from sgdataplane.host.conntrack import Traffic
-    from sgdataplane.lab.manage import Lab
+    from sgdataplane.lab.manage import Enforced, Lab
     from sgdataplane.lab.parts import Node
     from sgdataplane.model.semantics import Decision
     from sgdataplane.net.values import Address, Prefix, Protocol
@@ -124,33 +126,65 @@ def run(arguments: argparse.Namespace) -> int:
         found = read(lab, arguments)
     ordered = in_order(found, arguments.sort, descending=arguments.reverse)
     shown = ordered[: arguments.limit]
-    node_of = {node.netns: node.name for node in lab.topology.nodes}
+    node_of = names_of_places(lab)
     if arguments.json:
-        print_objects(as_json(session, node_of[session.namespace], lab.record.time_scale) for session in shown)
+        print_objects(as_json(session, node_of[place_of(session)], lab.record.time_scale) for session in shown)
     else:
         print_table(shown, node_of, lab.record.time_scale)
         print(_total(len(shown), len(ordered)))
     return Exit.DONE
 
 
+def names_of_places(lab: Lab) -> dict[tuple[str, str], str]:
+    """Namespace and ENI of a session -> the node of that ENI, or for none's ("") the instance or router."""
+    node_of = {end.eni_id: node.name for node in lab.topology.nodes for end in node.interfaces}
+    return {
+        (entry.netns, eni_id): node_of[eni_id] if eni_id else entry.name
+        for entry in lab.enforced
+        for eni_id in ("", *entry.desired.interfaces)
+    }
+
+
+def place_of(session: Session) -> tuple[str, str]:
+    return session.namespace, session.eni_id
+
+
 def read(lab: Lab, arguments: argparse.Namespace) -> list[Session]:
     """The sessions that were asked for, of a lab that stays as it is meanwhile; a warning where there is no room."""
     from sgdataplane.cli.output import Progress, log_shown
+    from sgdataplane.compiler.site import SITES
     from sgdataplane.host import netns
     from sgdataplane.observe.conntrack import UseLog, read_table_use
     from sgdataplane.observe.decisions import Decider
     from sgdataplane.observe.sessions import read_sessions
 
     wanted, decider, log = selection(lab, arguments), Decider(lab.state, lab.options), UseLog()
-    nodes, found = asked_nodes(lab, arguments), []
-    with Progress("reading", len(nodes)) as progress, log_shown():
-        for node in nodes:
-            with netns.inside(node.netns):
-                log.note(node.name, read_table_use())
-            interfaces = lab.desired[node.netns].interfaces
-            sessions = read_sessions(node.netns, lab.state, interfaces, decider)
-            found += [session for session in sessions if wanted.holds(session)]
+    asked, found = asked_places(lab, arguments), []
+    with Progress("reading", len(asked)) as progress, log_shown():
+        for entry, enis in asked:
+            with netns.inside(entry.netns):
+                log.note(entry.name, read_table_use())
+            sessions = read_sessions(
+                entry.netns, lab.state, entry.desired.interfaces, decider, SITES[entry.desired.placement]
+            )
+            found += [one for one in sessions if one.eni_id in enis and wanted.holds(one)]
             progress.advance()
+    return found
+
+
+def asked_places(lab: Lab, arguments: argparse.Namespace) -> list[tuple[Enforced, frozenset[str]]]:
+    """The namespaces to look into, and whose sessions there are asked for: ENIs, and "" for none's. LabError as
+    asked_nodes."""
+    nodes = asked_nodes(lab, arguments)
+    names, enis = {node.name for node in nodes}, {end.eni_id for node in nodes for end in node.interfaces}
+    is_all = arguments.node is None and arguments.eni is None
+    found = []
+    for entry in lab.enforced:
+        here = enis & entry.desired.interfaces.keys()
+        if is_all or entry.name in names:
+            found.append((entry, frozenset({"", *here})))
+        elif here:
+            found.append((entry, frozenset(here)))
     return found
 
 
@@ -243,7 +277,7 @@ def _decision(decision: Decision | None) -> dict[str, str | int | None]:
     return dict.fromkeys(("verdict", "reason", "security_group_id", "security_group_rule_id", "priority"))
 
 
-def print_table(sessions: Sequence[Session], node_of: dict[str, str], time_scale: float) -> None:
+def print_table(sessions: Sequence[Session], node_of: Mapping[tuple[str, str], str], time_scale: float) -> None:
     """A line a session; what it carried, where the kernel counts that."""
     from sgdataplane.cli.output import render_table
 
@@ -254,12 +288,12 @@ def print_table(sessions: Sequence[Session], node_of: dict[str, str], time_scale
     print(render_table(headers, (_row(session, node_of, is_counted=is_counted) for session in sessions)))
 
 
-def _row(session: Session, node_of: dict[str, str], *, is_counted: bool) -> tuple[str, ...]:
+def _row(session: Session, node_of: Mapping[tuple[str, str], str], *, is_counted: bool) -> tuple[str, ...]:
     from sgdataplane.net.values import Protocol
 
     counted = [str(way.bytes) if way else "" for way in (session.ingress, session.egress)] if is_counted else []
     return (
-        node_of[session.namespace],
+        node_of[place_of(session)],
         session.eni_id or "-",
         session.direction.value if session.direction else "-",
         str(Protocol(session.protocol)),
