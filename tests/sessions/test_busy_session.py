@@ -25,8 +25,8 @@ ROUNDS = 6  # through both
 
 
 @pytest.fixture(scope="module")
-def lab(make_lab_name: Callable[[], str]) -> Iterator[SessionLab]:
-    with session_lab(make_lab_name()) as lab:
+def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[SessionLab]:
+    with session_lab(make_lab_name(), placement) as lab:
         yield lab
 
 

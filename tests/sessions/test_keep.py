@@ -20,7 +20,7 @@ from tests.support.talks import (
     protocol_of,
     watches,
 )
-from tests.support.witness import PROTECTED, Witness, grown
+from tests.support.witness import Witness, grown
 
 pytestmark = pytest.mark.traffic
 
@@ -30,15 +30,15 @@ FIRST_PORTS = {Way.INGRESS: 20000, Way.EGRESS: 21000}
 
 
 @pytest.fixture(scope="module")
-def lab(make_lab_name: Callable[[], str]) -> Iterator[SessionLab]:
-    with session_lab(make_lab_name()) as lab:
-        Witness(lab.near.netns, PROTECTED, watches()).load()
+def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[SessionLab]:
+    with session_lab(make_lab_name(), placement) as lab:
+        lab.site.witness(watches()).load()
         yield lab
 
 
 @pytest.mark.parametrize("way", Way, ids=[way.value for way in Way])
 def test_kept_sessions_live_on_until_a_change_that_revokes(lab: SessionLab, way: Way) -> None:
-    witness = Witness(lab.near.netns, PROTECTED, watches())
+    witness = lab.site.witness(watches())
     epoch = lab.apply(DELETED.allowing(way)).epoch
     talks = opened(lab, way, FIRST_PORTS[way])
     with ExitStack() as stack:

@@ -21,7 +21,6 @@ from sgdataplane.nft.kernel import LibnftKernel
 from sgdataplane.nft.transaction import Transaction
 from tests.sessions.causes import CAUSES, Way
 from tests.support.crowd import Crowd, CrowdScene, crowd_scene, tracked, with_long_sessions
-from tests.support.sessionlab import desired_of
 
 pytestmark = pytest.mark.traffic
 
@@ -30,8 +29,8 @@ DELETED = CAUSES[0]  # the rule that lets all of the neighbour's packets in
 
 
 @pytest.fixture(scope="module")
-def scene(make_lab_name: Callable[[], str]) -> Iterator[CrowdScene]:
-    with crowd_scene(make_lab_name()) as scene:
+def scene(make_lab_name: Callable[[], str], placement: str) -> Iterator[CrowdScene]:
+    with crowd_scene(make_lab_name(), placement) as scene:
         yield scene
 
 
@@ -82,11 +81,11 @@ class Result:
 def run(scene: CrowdScene, count: int) -> Result:
     """From a new table: fill the table of sessions, revoke them and allow them again, several times."""
     states = (DELETED.allowing(Way.INGRESS), DELETED.refusing(Way.INGRESS))
-    allowing, refusing = (desired_of(with_long_sessions(state)) for state in states)
-    remove(scene.lab.near.netns)
+    allowing, refusing = (scene.lab.site.desired(with_long_sessions(state)) for state in states)
+    remove(scene.lab.site.netns)
     sessions, reports, seconds = Untouched(), [], []
     with ExitStack() as stack:
-        kernel = stack.enter_context(RecordingKernel(scene.lab.near.netns))
+        kernel = stack.enter_context(RecordingKernel(scene.lab.site.netns))
         apply(kernel, KernelSessions(kernel.namespace), allowing, None, Settings())
         crowd = Crowd(scene.lab, stack, count)
         assert tracked(scene.lab) >= count

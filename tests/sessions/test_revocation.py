@@ -29,7 +29,7 @@ from tests.support.talks import (
     speakers_of,
     watches,
 )
-from tests.support.witness import OUTSIDE, PROTECTED, Counts, Witness, grown
+from tests.support.witness import OUTSIDE, Counts, Witness, grown
 
 pytestmark = pytest.mark.traffic
 
@@ -73,10 +73,12 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def scene(make_lab_name: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with session_lab(make_lab_name()) as lab:
+def scene(
+    make_lab_name: Callable[[], str], placement: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    with session_lab(make_lab_name(), placement) as lab:
         witnesses = (
-            Witness(lab.near.netns, PROTECTED, watches()),
+            lab.site.witness(watches()),
             Witness(lab.far.netns, OUTSIDE, watches()),
         )
         for witness in witnesses:

@@ -1,11 +1,11 @@
 """Processes that apply states to a namespace, knowing nothing of what was there: python -m tests.support.applier
 
-    restarts NETNS FIRST COUNT          each step by a new process, which ends
-    kills NETNS FIRST COUNT SEED        processes that apply one step after the other are killed (SIGKILL) at random
+    restarts SITE FIRST COUNT           each step by a new process, which ends
+    kills SITE FIRST COUNT SEED         processes that apply one step after the other are killed (SIGKILL) at random
                                         moments; after each, one apply has to put things right
 
-All are forked from this process, which has loaded everything, but keep nothing of each other. Prints what happened, as
-JSON.
+SITE is the JSON of a sessionlab.Site. All are forked from this process, which has loaded everything, but keep nothing
+of each other. Prints what happened, as JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import NoReturn
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
 from sgdataplane.nft.kernel import LibnftKernel
-from tests.support.sessionlab import desired_of
+from tests.support.sessionlab import Site
 from tests.support.steps import state_at
 
 QUICK = Settings(time_scale=0.03, adoption_window=0)  # sessions of UDP, and those that are closed, end after a second
@@ -41,19 +41,19 @@ class Outcome:
     refills: int = 0
 
 
-def restarts(namespace: str, first: int, count: int) -> Outcome:
+def restarts(site: Site, first: int, count: int) -> Outcome:
     for step in range(first, first + count):
-        _check_ended(_forked(lambda: apply_step(namespace, step, None)))  # noqa: B023  (run before the next turn)
+        _check_ended(_forked(lambda: apply_step(site, step, None)))  # noqa: B023  (run before the next turn)
     return Outcome(first + count - 1, count)
 
 
-def kills(namespace: str, first: int, count: int, seed: int) -> Outcome:
+def kills(site: Site, first: int, count: int, seed: int) -> Outcome:
     chance, outcome, longest = random.Random(seed), Outcome(first), 0.1
-    with LibnftKernel(namespace) as kernel:
+    with LibnftKernel(site.netns) as kernel:
         for outcome.step in range(first, first + count):
             before = kernel.inventory(TABLE)
             start = chance.randrange(1 << 20)
-            pid = _forked(lambda: apply_without_end(namespace, start))  # noqa: B023  (run before the next turn)
+            pid = _forked(lambda: apply_without_end(site, start))  # noqa: B023  (run before the next turn)
             time.sleep(chance.uniform(0, longest))  # the random moment
             os.kill(pid, signal.SIGKILL)
             _check_killed(pid)
@@ -61,32 +61,32 @@ def kills(namespace: str, first: int, count: int, seed: int) -> Outcome:
             outcome.processes += 1
             outcome.early += after.generation == before.generation
             outcome.in_the_middle += not after.is_untouched
-            report = _put_right(namespace, outcome.step)
+            report = _put_right(site, outcome.step)
             outcome.refills += report.is_refill
             longest = 2 * report.seconds  # most kills meet the first apply of their process, or the second
     return outcome
 
 
-def _put_right(namespace: str, step: int) -> ApplyReport:
+def _put_right(site: Site, step: int) -> ApplyReport:
     """One apply, after which there is nothing left to do."""
-    desired = desired_of(state_at(step))
-    report = enforce(namespace, desired, None, QUICK)
+    desired = site.desired(state_at(step))
+    report = enforce(site.netns, desired, None, QUICK)
     assert report.leftover == ""
-    assert not enforce(namespace, desired, None, QUICK).changed
+    assert not enforce(site.netns, desired, None, QUICK).changed
     return report
 
 
-def apply_step(namespace: str, step: int, previous: Desired | None) -> Desired:
-    desired = desired_of(state_at(step))
-    report = enforce(namespace, desired, previous, QUICK)
+def apply_step(site: Site, step: int, previous: Desired | None) -> Desired:
+    desired = site.desired(state_at(step))
+    report = enforce(site.netns, desired, previous, QUICK)
     assert report.leftover == ""
     return desired
 
 
-def apply_without_end(namespace: str, first: int) -> None:
+def apply_without_end(site: Site, first: int) -> None:
     previous = None
     for step in itertools.count(first):
-        previous = apply_step(namespace, step, previous)
+        previous = apply_step(site, step, previous)
 
 
 def _forked(work: Callable[[], object]) -> int:
@@ -118,9 +118,11 @@ def _check_killed(pid: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    role, namespace, *numbers = arguments
+    role, text, *numbers = arguments
+    words = json.loads(text)
+    site = Site(words["placement"], words["netns"], words["ifname"], tuple(words["uplinks"]))
     roles: dict[str, Callable[..., Outcome]] = {"restarts": restarts, "kills": kills}
-    print(json.dumps(asdict(roles[role](namespace, *map(int, numbers)))))
+    print(json.dumps(asdict(roles[role](site, *map(int, numbers)))))
 
 
 if __name__ == "__main__":

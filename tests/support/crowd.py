@@ -14,7 +14,7 @@ from sgdataplane.host import netns, sysctl
 from sgdataplane.model.state import CloudState, ConnectionTracking
 from tests.support.flood import wait_until
 from tests.support.sessionlab import SessionLab, session_lab
-from tests.support.witness import OUTSIDE, PROTECTED, Counts, Watch, Witness, grown
+from tests.support.witness import OUTSIDE, Counts, Watch, Witness, grown
 
 FIRST_SOURCE, FIRST_TARGET, SOURCES = 20000, 10000, 100
 SAMPLE = 5
@@ -63,8 +63,8 @@ def opened(stack: ExitStack, namespace: str, address: str, port: int) -> socket.
 
 
 def tracked(lab: SessionLab) -> int:
-    """Sessions in the protected instance's table."""
-    with netns.inside(lab.near.netns):
+    """Sessions in the table of the namespace that protects the instance."""
+    with netns.inside(lab.site.netns):
         return int(sysctl.read("netfilter/nf_conntrack_count"))
 
 
@@ -95,9 +95,9 @@ class CrowdScene:
 
 
 @contextmanager
-def crowd_scene(name: str) -> Iterator[CrowdScene]:
-    with session_lab(name) as lab:
-        near = Witness(lab.near.netns, PROTECTED, (watch(),))
+def crowd_scene(name: str, placement: str = "instance") -> Iterator[CrowdScene]:
+    with session_lab(name, placement) as lab:
+        near = lab.site.witness((watch(),))
         far = Witness(lab.far.netns, OUTSIDE, (watch(),))
         near.load()
         far.load()

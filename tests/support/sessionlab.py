@@ -1,6 +1,7 @@
 """A lab of three hosts: a protected instance, a neighbour in its VPC and a host outside; only the first has a policy.
 
-Owns how a test applies states to that instance. Must not know what is sent.
+Owns how a test applies states to that instance, in its own namespace or in its router's, where the two others are
+beyond uplinks. Must not know what is sent.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from sgdataplane.compiler.site import SITES
 from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
+from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.parts import Node
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS
+from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState, Eni, SecurityGroup
 from sgdataplane.net.values import Family
 from tests.support import labs
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.witness import PROTECTED, Watch, Witness
 
 NEAR, FAR = "10.0.0.1 2001:db8::1", "10.0.0.2 2001:db8::2"
 OUTSIDE = " ".join(map(str, DEFAULT_EXTERNALS[0]))
@@ -45,8 +51,25 @@ def state_with(
     return make_state([*groups, make_group("sg-far")], make_enis(near, far), prefix_lists=prefix_lists)
 
 
-def desired_of(state: CloudState) -> Desired:
-    return Desired(state, {"eni-a": IFNAME})
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the policy of `near` is enforced: a namespace, and the name of its interface there."""
+
+    placement: str
+    netns: str
+    ifname: str
+    uplinks: tuple[str, ...] = ()
+
+    def desired(self, state: CloudState, options: Options = DEFAULTS) -> Desired:
+        return Desired(state, {"eni-a": self.ifname}, options, Placement(self.placement), self.uplinks)
+
+    def witness(self, watches: Sequence[Watch]) -> Witness:
+        """Counters just before and behind our hooks, of what `near` gets and sends."""
+        return Witness(self.netns, PROTECTED[self.placement], tuple(watches), self.ifname)
+
+    @property
+    def last_epoch(self) -> int:
+        return SITES[Placement(self.placement)].marks.last_epoch
 
 
 @dataclass
@@ -56,13 +79,14 @@ class SessionLab:
     near: Place
     far: Place
     outside: Place
+    site: Site
     previous: Desired | None = None
     reports: list[ApplyReport] = field(default_factory=list)
 
     def apply(self, state: CloudState, settings: Settings | None = None) -> ApplyReport:
-        """Enforce at `near`; what was enforced by the last call is known."""
-        desired = desired_of(state)
-        report = enforce(self.near.netns, desired, self.previous, settings or Settings())
+        """Enforce for `near`; what was enforced by the last call is known."""
+        desired = self.site.desired(state)
+        report = enforce(self.site.netns, desired, self.previous, settings or Settings())
         assert report.leftover == ""
         self.previous = desired
         self.reports.append(report)
@@ -70,11 +94,20 @@ class SessionLab:
 
 
 @contextmanager
-def session_lab(name: str) -> Iterator[SessionLab]:
-    with labs.running(name, state_with([], "sg-far")) as lab:
+def session_lab(name: str, placement: str = "instance") -> Iterator[SessionLab]:
+    with labs.running(name, state_with([], "sg-far"), placement=placement) as lab:
         nodes = lab.topology.node
         outside = next(node for node in nodes.values() if not node.is_instance)
-        yield SessionLab(_place(nodes["i-a"]), _place(nodes["i-b"]), _place(outside))
+        yield SessionLab(_place(nodes["i-a"]), _place(nodes["i-b"]), _place(outside), site_of(lab))
+
+
+def site_of(lab: Lab) -> Site:
+    """That of eni-a in a lab that enforces nothing yet; all others are beyond uplinks."""
+    (entry,) = (entry for entry in lab.enforced if "eni-a" in entry.desired.interfaces)
+    carried = dict(entry.desired.interfaces)
+    own = carried.pop("eni-a")
+    uplinks = (*entry.desired.uplinks, *carried.values())
+    return Site(lab.record.placement, entry.netns, own, uplinks)
 
 
 def _place(node: Node) -> Place:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from tests.support.wirelab import listed, load
 
 Places = Mapping[str, tuple[str, int]]
-PROTECTED: Places = {  # name -> hook, priority
-    "in_before": ("prerouting", -151),
-    "in_after": ("prerouting", -149),
-    "out_before": ("postrouting", 149),
-    "out_after": ("postrouting", 151),
+_FIRST = {"before": ("prerouting", -151), "after": ("prerouting", -149)}
+_LAST = {"before": ("postrouting", 149), "after": ("postrouting", 151)}
+PROTECTED: Mapping[str, Places] = {  # placement -> name -> hook, priority
+    placement: {f"{way}_{side}": at for way, hook in hooks.items() for side, at in hook.items()}
+    for placement, hooks in (("instance", {"in": _FIRST, "out": _LAST}), ("host", {"in": _LAST, "out": _FIRST}))
 }
 OUTSIDE: Places = {"in": ("prerouting", -300), "out": ("postrouting", 300)}
 
@@ -34,11 +34,12 @@ Counts = Mapping[tuple[str, str], int]
 
 @dataclass(frozen=True)
 class Witness:
-    """The counters in one namespace."""
+    """The counters in one namespace. `ifname`: only what comes or goes by that interface; "": by all but lo."""
 
     netns: str
     places: Places
     watches: tuple[Watch, ...]
+    ifname: str = ""
 
     def load(self) -> None:
         names = [f"{place}-{watch.name}" for place in self.places for watch in self.watches]
@@ -52,7 +53,8 @@ class Witness:
                 for watch in self.watches
                 for expression in watch.expressions
             )
-            away = 'iifname "lo" return' if hook == "prerouting" else 'oifname "lo" return'
+            field = "iifname" if hook == "prerouting" else "oifname"
+            away = f'{field} != "{self.ifname}" return' if self.ifname else f'{field} "lo" return'
             yield f"chain {place} {{ type filter hook {hook} priority {priority};\n{away}\n{rules}}}\n"
 
     def counts(self) -> Counts:
