@@ -150,20 +150,13 @@ class _Far:
     def __init__(self, lowering: Lowering, space: _Space, hook: Direction) -> None:
         self._lowering, self._classes = lowering, space.classes
         self._name = names.identifier(f"far-{hook.value}-{space.family.value}", profile_name(space.profile))
-        self._members = members_name(hook, space.family, space.profile)
         views = [View(hook, space.family, is_reply) for is_reply in (False, True)]
         self._opening, self._reply = (_Seen(lowering, space, view) for view in views)
         self._field = views[0].far
 
     def chain(self) -> str:
-        """Members first, by their kinship; everyone else by the CIDR blocks around them. These stand in a chain of
-        their own: the kernel goes through all of a map when a rule that asks it is made, so that rule had better stay.
-        """
-        others = self._by_direction(self._classes.segments)
-        if self._classes.kin:
-            rest = self._lowering.keep(Chain(f"{self._name}.others", others))
-            others = rule(VerdictMap(self._field, name=self._members)), rule(goto(rest))
-        return self._lowering.keep(Chain(self._name, others))
+        """Whoever is no member, by the CIDR blocks around him."""
+        return self._lowering.keep(Chain(self._name, self._by_direction(self._classes.segments)))
 
     def kin_chains(self) -> dict[RemoteSet, Verdict]:
         """By the groups that members are in."""

@@ -31,7 +31,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A space as chains. By hook, `far` is the chain that its packets come to, `kin` those of the members of groups."""
+    """A space as chains. By hook, `kin` are those that packets of members of groups come to, `far` all others."""
 
     chains: Mapping[str, Chain]
     counters: Mapping[str, Counter]

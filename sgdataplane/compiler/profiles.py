@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sgdataplane.compiler.classes import AddressClasses, classify
-from sgdataplane.compiler.lower import lowered, members_name, profile_name
+from sgdataplane.compiler.lower import View, lowered, members_name, profile_name
 from sgdataplane.compiler.memo import Known, Lowered, MembersMap, Memo
 from sgdataplane.errors import InternalError
 from sgdataplane.model.members import Kin, Members
@@ -28,12 +28,15 @@ from sgdataplane.nft.ir import (
     Page,
     Paged,
     Range,
+    Rule,
     Verdict,
+    VerdictMap,
     goto,
     rule,
 )
 from sgdataplane.policy.resolve import Profile, RemoteAddresses
 
+IS_IPV6 = Match(Field.NFPROTO, (Range.of(Nfproto.IPV6),))
 ADDRESS_TYPE = {Family.IPV4: KeyType.IPV4, Family.IPV6: KeyType.IPV6}
 
 
@@ -50,17 +53,21 @@ class Profiles:
 
     def profile(self, profile: Profile) -> dict[Direction, str]:
         """The root chains that judge, at each hook, the packets of every ENI with this profile."""
-        far = {family: self._space(profile, family).far for family in Family}
-        return {hook: self._root(profile, hook, {family: far[family][hook] for family in Family}) for hook in Direction}
+        spaces = {family: self._space(profile, family) for family in Family}
+        return {hook: self._root(profile, hook, spaces) for hook in Direction}
 
-    def _root(self, profile: Profile, hook: Direction, far: Mapping[Family, str]) -> str:
+    def _root(self, profile: Profile, hook: Direction, spaces: Mapping[Family, Lowered]) -> str:
+        """Members first, by their kinship; everyone else by the CIDR blocks around them. These stand in chains of their
+        own: the kernel goes through all of a map when a rule that asks it is made, so that rule had better stay."""
+        rules: list[Rule] = []
+        for family, is_it in ((Family.IPV6, (IS_IPV6,)), (Family.IPV4, ())):
+            if spaces[family].kin[hook]:
+                asked = View(hook, family, is_reply=False).far
+                rules.append(rule(VerdictMap(asked, name=members_name(hook, family, profile))))
+            rules.append(rule(*is_it, goto(spaces[family].far[hook])))
         name = names.identifier(f"profile-{hook.value}", profile_name(profile))
-        rules = (
-            rule(Match(Field.NFPROTO, (Range.of(Nfproto.IPV6),)), goto(far[Family.IPV6])),
-            rule(goto(far[Family.IPV4])),
-        )
-        chain = Chain(name, rules, comment=names.comment(f"groups {', '.join(profile.security_group_ids)}"))
-        self._keep({name: chain})
+        comment = names.comment(f"groups {', '.join(profile.security_group_ids)}")
+        self._keep({name: Chain(name, tuple(rules), comment=comment)})
         return name
 
     def _space(self, profile: Profile, family: Family) -> Lowered:

@@ -11,14 +11,37 @@ verdict: rules first ask what differs, where that verdict stands for what is gon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from sgdataplane.nft import pages
 from sgdataplane.nft.inflight import is_moved
-from sgdataplane.nft.ir import Chain, Counter, Map, Rule, Table, Timeout, Verdict, VerdictMap, rule
+from sgdataplane.nft.ir import (
+    Chain,
+    Counter,
+    Field,
+    Map,
+    Match,
+    Nfproto,
+    Range,
+    Rule,
+    Table,
+    Timeout,
+    Verdict,
+    VerdictMap,
+    rule,
+)
 
+# What holds for every packet that has the field.
+_FAMILIES: Mapping[Field, Match] = {
+    asked: Match(Field.NFPROTO, (Range.of(family),))
+    for family, fields in (
+        (Nfproto.IPV4, (Field.IP_SADDR, Field.IP_DADDR)),
+        (Nfproto.IPV6, (Field.IP6_SADDR, Field.IP6_DADDR)),
+    )
+    for asked in fields
+}
 Named = TypeVar("Named", bound=Chain | Map | Counter | Timeout)
 
 
@@ -49,9 +72,11 @@ def _rest(table: Table, name: str) -> Verdict | None:
 
 def _rests(rules: Sequence[Rule], name: str) -> Iterator[Verdict | None]:
     for entry, after in zip(rules, (*rules[1:], rule()), strict=True):
-        if any(isinstance(statement, VerdictMap) and statement.name == name for statement in entry.statements):
-            is_alone = len(entry.statements) == len(after.statements) == 1
-            yield after.statements[0] if is_alone and isinstance(after.statements[0], Verdict) else None
+        for asked in entry.statements:
+            if isinstance(asked, VerdictMap) and asked.name == name:
+                *conditions, last = after.statements or (None,)
+                is_sure = len(entry.statements) == 1 and all(s == _FAMILIES.get(asked.field) for s in conditions)
+                yield last if is_sure and isinstance(last, Verdict) else None
 
 
 def _instead(before: Map, after: Map, rest: Verdict | None) -> Map:

@@ -10,13 +10,15 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
-    RETURN,
     Chain,
     Field,
     Hook,
     Key,
     KeyType,
     Map,
+    Match,
+    Nfproto,
+    Range,
     Rule,
     Table,
     Verdict,
@@ -27,6 +29,7 @@ from sgdataplane.nft.ir import (
 
 OLD: tuple[tuple[Key, Verdict], ...] = tuple((key, goto("kin")) for key in range(1, 9))
 NEW: tuple[tuple[Key, Verdict], ...] = ((1, goto("other")), *OLD[2:], (20, goto("kin")))  # 1 turned, 2 gone, 20 new
+DIFFERENT: tuple[tuple[Key, Verdict], ...] = ((1, goto("other")), (20, goto("kin")), (2, goto("others")))
 ASKING = rule(VerdictMap(Field.IP_SADDR, name="members"))
 
 
@@ -43,18 +46,24 @@ def table(members: tuple[tuple[Key, Verdict], ...], kin: Verdict, rest: tuple[Ru
 
 
 def verdicts(some: Table) -> list[object]:
-    return [run(some, "ingress", {Field.IIFNAME: "eth0", Field.IP_SADDR: key}).verdict for key in range(25)]
+    return [
+        run(some, "ingress", {Field.IIFNAME: "eth0", Field.NFPROTO: Nfproto.IPV4, Field.IP_SADDR: key}).verdict
+        for key in range(25)
+    ]
 
 
 VERDICT = (rule(goto("others")),)
-RULES = (rule(RETURN, comment="a rule"), rule(goto("others")))
+FAMILY = (rule(Match(Field.NFPROTO, (Range.of(Nfproto.IPV4),)), goto("others")), rule(DROP))
+OTHER_FAMILY = (rule(Match(Field.NFPROTO, (Range.of(Nfproto.IPV6),)), goto("others")), rule(DROP))
 COUNTED = (rule(VerdictMap(Field.IP_SADDR, name="enis"), goto("others")), rule(goto("others")))
 
 
 @pytest.mark.parametrize(
     ("rest", "asked"),
     [
-        pytest.param(VERDICT, ((1, goto("other")), (20, goto("kin")), (2, goto("others"))), id="only-what-differs"),
+        pytest.param(VERDICT, DIFFERENT, id="only-what-differs"),
+        pytest.param(FAMILY, DIFFERENT, id="a-condition-that-holds-for-all-that-have-the-field"),
+        pytest.param(OTHER_FAMILY, NEW, id="another-condition"),
         pytest.param(COUNTED, NEW, id="all-of-it"),
     ],
 )
