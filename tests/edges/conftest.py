@@ -13,8 +13,8 @@ from tests.edges.scene import scene as running_scene
 
 
 @pytest.fixture(scope="module")
-def module_scene(make_lab_name: Callable[[], str]) -> Iterator[Scene]:
-    with running_scene(make_lab_name()) as running:
+def module_scene(make_lab_name: Callable[[], str], placement: str) -> Iterator[Scene]:
+    with running_scene(make_lab_name(), placement) as running:
         yield running
 
 

@@ -2,7 +2,7 @@
 
 Owns sockets, raw packets, links' MTUs and what the table has counted. Must not know what a test expects of them.
 
-    near (eth0, policy) -- router -- outside
+    near (eth0) -- router -- outside          the policy is in near, or in the router
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from scapy.packet import Packet
 
-from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
+from sgdataplane.enforce import ApplyReport, Settings, enforce
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import Tracked, list_tracked
 from sgdataplane.host.links import RTPROT_OURS
@@ -36,6 +36,7 @@ DEADLINE_S = 10.0
 NO_WINDOW = Settings(adoption_window=0)
 FAMILIES = (Family.IPV4, Family.IPV6)
 EVERYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
+REFUSALS = {"default.egress.drop", "egress.midstream", "egress.invalid"}
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, so that no TIME_WAIT holds the port
 
 
@@ -57,6 +58,15 @@ class Scene:
     def outside(self) -> Place:
         return self.lab.outside
 
+    @property
+    def enforced(self) -> str:
+        """The namespace where the policy is."""
+        return self.lab.site.netns
+
+    @property
+    def is_host(self) -> bool:
+        return self.lab.site.placement == "host"
+
     def enforce(
         self,
         *rules: str,
@@ -70,8 +80,8 @@ class Scene:
         texts = [rule.replace("any", EVERYWHERE[family]) for rule in rules for family in FAMILIES]
         group = make_group("sg-near", list(dict.fromkeys(texts)), advanced=advanced)
         eni = make_eni("eni-a", NEAR, "sg-near", connection_tracking=tracking or ConnectionTracking())
-        desired = Desired(make_state([group], [eni]), {"eni-a": IFNAME}, options)
-        return enforce(self.near.netns, desired, settings=settings)
+        desired = self.lab.site.desired(make_state([group], [eni]), options)
+        return enforce(self.enforced, desired, settings=settings)
 
     # sockets
 
@@ -121,6 +131,16 @@ class Scene:
                     failure = error.errno or -1
         return failure
 
+    def refuses(self, attempt: Callable[[], object]) -> bool:
+        """Whether the egress policy refuses what `near` sends. An error says so where that policy is in its own
+        namespace; of a router's it hears nothing, and a counter tells."""
+        before = self.counts()
+        is_told = is_refused(attempt)
+        if not self.is_host:
+            return is_told
+        until(lambda: not REFUSALS.isdisjoint(grown(before, self.counts())), "refusal")
+        return not is_told
+
     @contextmanager
     def _raw(self, place: Place, family: Family) -> Iterator[socket.socket]:
         with netns.inside(place.netns), socket.socket(AF[family], socket.SOCK_RAW, socket.IPPROTO_RAW) as door:
@@ -128,17 +148,17 @@ class Scene:
 
     def counts(self) -> dict[str, int]:
         """Packets that each counter of our table has counted, zeroes left out."""
-        text = nft(self.near.netns, "list counters table inet sgdataplane")
+        text = nft(self.enforced, "list counters table inet sgdataplane")
         found = re.findall(r"counter (\S+) \{[^}]*?packets (\d+)", text)
         return {name: int(number) for name, number in found if number != "0"}
 
     def tracked(self) -> list[Tracked]:
-        with netns.inside(self.near.netns):
+        with netns.inside(self.enforced):
             return list_tracked()
 
     def forget_all(self) -> None:
-        """Empty the conntrack table of `near`."""
-        labs.run_in(self.near.netns, "conntrack", "-F")
+        """Empty the conntrack table that the policy asks."""
+        labs.run_in(self.enforced, "conntrack", "-F")
 
     def set_mtu(self, mtu: int) -> None:
         """Of the way that the router takes to the host outside; its links stay as wide as they are, for a veth loses
@@ -161,8 +181,8 @@ class Scene:
 
 
 @contextmanager
-def scene(name: str) -> Iterator[Scene]:
-    with session_lab(name) as lab:
+def scene(name: str, placement: str = "instance") -> Iterator[Scene]:
+    with session_lab(name, placement) as lab:
         yield Scene(lab, names.netns_of(name, VPC_ID), names.router_ifname("eni-a"), _outside_link(lab))
 
 

@@ -196,7 +196,7 @@ def test_only_errors_about_an_accepted_session_pass(scene: Scene, family: Family
     scene.enforce(icmp)
     assert fate(scene, family, make() / Raw(real)) == {"ingress.icmp-error-refused": 1}
     client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # what the error that passed has told it
-    assert is_refused(lambda: client.send(b"?"))
+    assert scene.refuses(lambda: client.send(b"?"))
     assert fate(scene, family, make() / Raw(real)) == {"ingress.icmp-error-refused": 1}
 
 

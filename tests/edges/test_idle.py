@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from tests.edges.scene import FAMILIES, NO_WINDOW, Scene, drained, grown, is_refused, until
+from tests.edges.scene import FAMILIES, NO_WINDOW, Scene, drained, grown, until
 
 pytestmark = pytest.mark.traffic
 
@@ -111,7 +111,7 @@ def test_a_udp_answer_passes_in_time_and_not_afterwards(scene: Scene) -> None:
         assert pair.client.recv(1) == b"!"
     wait_until(time.monotonic() + SCALED_UDP_S + 1)
     before = scene.counts()
-    assert [is_refused(pair.answer) for pair in inbound] == [True, True]
+    assert [scene.refuses(pair.answer) for pair in inbound] == [True, True]
     for pair in outbound:
         pair.answer()
     until(lambda: grown(before, scene.counts()) == {"default.egress.drop": 2, "default.ingress.drop": 2}, "refusal")

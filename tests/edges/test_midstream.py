@@ -104,12 +104,12 @@ def exchange(*ends: object) -> None:
 
 
 @pytest.fixture(params=["untracked", "tracked"])
-def unprotected(request: pytest.FixtureRequest, make_lab_name: Callable[[], str]) -> Iterator[Scene]:
-    """A lab whose instance has no policy yet; with or without conntrack at work in it for somebody else."""
-    with running_scene(make_lab_name()) as made, ExitStack() as stack:
+def unprotected(request: pytest.FixtureRequest, make_lab_name: Callable[[], str], placement: str) -> Iterator[Scene]:
+    """A lab whose instance has no policy yet; with or without conntrack at work where that will be."""
+    with running_scene(make_lab_name(), placement) as made, ExitStack() as stack:
         if request.param == "tracked":
             nft(
-                made.near.netns,
+                made.enforced,
                 "add table inet other",
                 "add chain inet other in { type filter hook prerouting priority 0; }",
                 "add rule inet other in ct state new counter",
@@ -124,7 +124,7 @@ def test_what_an_eni_has_running_goes_on_when_it_is_protected(unprotected: Scene
     allowed = [scene.connect(scene.outside, scene.near, family, 80) for family in FAMILIES]
     refused = inbound
     report = scene.enforce(*RULES, settings=Settings())
-    assert (report.adopting, report.adoption_window) == (("eth0",), 30.0)
+    assert (report.adopting, report.adoption_window) == ((scene.lab.site.ifname,), 30.0)
     for near, outside in outbound:
         exchange(near, outside)
     for outside, near in allowed:
@@ -154,17 +154,18 @@ def test_without_a_window_only_what_conntrack_knows_goes_on(unprotected: Scene, 
 
 def test_a_window_ends_by_itself_and_what_was_adopted_stays(scene: Scene) -> None:
     """Nor is its end taken for a change by others, nor does a later apply, or one of everything anew, open it again."""
-    remove(scene.near.netns)
+    ifname = scene.lab.site.ifname
+    remove(scene.enforced)
     used, silent = (scene.connect(scene.near, scene.outside, Family.IPV6, 443) for _ in range(2))
     window = Settings(adoption_window=1.5)
     scene.enforce(*RULES, settings=window)
     scene.forget_all()  # what it was told of when the window opened, too (tests/sessions/test_seeding.py)
     exchange(*used)
     left = windows(scene)
-    assert 0 < left["eth0"] <= 1500
+    assert 0 < left[ifname] <= 1500
     anew = scene.enforce(*RULES, settings=replace(window, resync=True))
     assert (anew.is_refill, anew.adopting) == (True, ())
-    assert 0 < windows(scene)["eth0"] <= left["eth0"]
+    assert 0 < windows(scene)[ifname] <= left[ifname]
     until(lambda: windows(scene) == {}, "the end of the window")
     again = scene.enforce(*RULES, settings=window)
     assert (again.changed, again.is_refill, again.adopting) == (False, False, ())
@@ -179,13 +180,14 @@ def test_a_window_ends_by_itself_and_what_was_adopted_stays(scene: Scene) -> Non
 
 def windows(scene: Scene) -> dict[str, int]:
     """Milliseconds left of each window that is open."""
-    with LibnftKernel(scene.near.netns) as kernel:
+    with LibnftKernel(scene.enforced) as kernel:
         return dict(kernel.inventory(TABLE).expiring[ADOPTING])
 
 
 def test_what_somebody_put_among_the_windows_for_good_is_gone_after_a_resync(scene: Scene) -> None:
     scene.enforce(*RULES)
-    nft(scene.near.netns, f'add element inet {TABLE} {ADOPTING} {{ "eth0" : accept }}')
-    assert windows(scene) == {"eth0": 0}
+    ifname = scene.lab.site.ifname
+    nft(scene.enforced, f'add element inet {TABLE} {ADOPTING} {{ "{ifname}" : accept }}')
+    assert windows(scene) == {ifname: 0}
     scene.enforce(*RULES, settings=replace(NO_WINDOW, resync=True))
     assert windows(scene) == {}

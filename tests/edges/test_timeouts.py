@@ -18,7 +18,7 @@ from sgdataplane.host.conntrack import Tracked
 from sgdataplane.host.timeouts import FOLDER
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import Family
-from tests.edges.scene import FAMILIES, Scene, is_refused, until
+from tests.edges.scene import FAMILIES, Scene, until
 from tests.support.nft import nft
 from tests.support.sessionlab import Place
 
@@ -192,7 +192,7 @@ def test_each_state_has_its_timeout(
 def test_no_state_of_any_protocol_may_outlive_910_seconds(scene: Scene) -> None:
     """Whatever trackers the kernel has; read after an enforce that found them all too long."""
     scene.enforce()
-    with netns.inside(scene.near.netns):
+    with netns.inside(scene.enforced):
         found = {
             name: int(sysctl.read(f"{FOLDER}/{name}"))
             for name in os.listdir(f"{sysctl.ROOT}/{FOLDER}")
@@ -221,6 +221,6 @@ def test_a_closed_door_keeps_no_session(scene: Scene) -> None:
     scene.forget_all()
     sender = scene.udp(scene.outside, Family.IPV4)
     sender.sendto(b"?", (scene.near.address(Family.IPV4), 9001))
-    assert is_refused(lambda: scene.udp(scene.near, Family.IPV4).sendto(b"?", (scene.outside.addresses[0], 9001)))
+    assert scene.refuses(lambda: scene.udp(scene.near, Family.IPV4).sendto(b"?", (scene.outside.addresses[0], 9001)))
     scene.connect(scene.outside, scene.near, Family.IPV4, OPEN)
     assert [entry.original.protocol for entry in scene.tracked()] == [6]
