@@ -1,14 +1,16 @@
 """What an interface has, beside what its ENI has: where they differ, packets are dropped, and people should know why.
 
-Owns the wording. Is given plain values. Must not know namespaces.
+Owns the wording. Must not know what is done about it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from sgdataplane.host.links import Link
-from sgdataplane.model.state import Eni
+from sgdataplane.attach.registry import Binding
+from sgdataplane.attach.report import EniReport, Outcome
+from sgdataplane.host.links import Link, Links
+from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import Address, Prefix
 
 LINK_LOCAL = Prefix.parse("fe80::/10")
@@ -30,3 +32,15 @@ def address_differences(addresses: Collection[Address], eni: Eni) -> Iterator[st
     for address in eni.addresses:
         if address not in found:
             yield f"{address} is the ENI's, but not on the interface"
+
+
+def look(place: str, state: CloudState, binding: Binding) -> EniReport:
+    """What a workload's interface is like, now that the state is in force for it. `place` leads to its namespace."""
+    with Links(place) as links:
+        link = next((link for link in links.links() if link.ifname == binding.ifname), None)
+        own = [entry.address for entry in links.addresses() if entry.ifname == binding.ifname]
+    eni = state.eni.get(binding.eni_id)
+    if eni is None or link is None:
+        return EniReport(binding, Outcome.CLOSED if eni is None else Outcome.ABSENT)
+    mac = mac_difference(link, eni)
+    return EniReport(binding, Outcome.IN_FORCE, (*((mac,) if mac else ()), *address_differences(own, eni)))

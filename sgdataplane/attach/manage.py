@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sgdataplane.attach.compare import address_differences, mac_difference
+from sgdataplane.attach.hostend import move_home
 from sgdataplane.attach.registry import Binding, Registry, refuse
+from sgdataplane.attach.router import leave
 from sgdataplane.attach.workload import Workload
 from sgdataplane.enforce import remove
 from sgdataplane.errors import HostError
-from sgdataplane.host.identity import Identity, found, held, identity_of, is_own
+from sgdataplane.host.identity import found, held, identity_of, is_own
 from sgdataplane.host.links import Link, Links
 from sgdataplane.model.state import CloudState, Eni
 
@@ -43,20 +45,22 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """`is_gone`: its namespace had ended. `others`: how many ENIs are still bound in that namespace; while there are
-    any, our rules stay there, and the next reconcile leaves this interface nothing that passes."""
+    """`is_gone`: its namespace had ended. `others`: how many ENIs have their rules in the same namespace; while there
+    are any, the rules stay as they are, and after the next reconcile this interface passes nothing, or is not there.
+    `left`: what of ours stays, in words."""
 
     binding: Binding
     is_gone: bool
     others: int
+    left: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """How many bindings were forgotten, and from how many namespaces rules were removed."""
+    """How many bindings were undone, and what of ours stays, in words."""
 
     bindings: int
-    namespaces: int
+    left: tuple[str, ...] = ()
 
 
 def attach(registry: Registry, request: Request) -> Attached:
@@ -68,10 +72,15 @@ def attach(registry: Registry, request: Request) -> Attached:
         binding = Binding(request.eni_id, request.ifname, str(request.workload), path, identity_of(place))
         links = stack.enter_context(Links(place))
         link = _link(binding, links.links())
-        kept, is_new = _beside(registry.load(), binding)
+        bindings = registry.load()
+        kept, former = _beside(bindings, binding)
         warnings = _fit(binding, eni, link, links, set_mac=request.set_mac) if eni else ()
+        if former is not None:
+            binding = replace(binding, host_end=former.host_end)
         registry.store((*kept, binding))
-    return Attached(binding, is_new, warnings)
+        for ended in set(bindings) - {*kept, former}:
+            _release(ended, is_last=not any(_is_enforced_with(ended, other) for other in kept))
+    return Attached(binding, former is None, warnings)
 
 
 def _eni(request: Request) -> Eni | None:
@@ -105,19 +114,17 @@ def _link(binding: Binding, links: Collection[Link]) -> Link:
     return fit[binding.ifname]
 
 
-def _beside(bindings: Collection[Binding], new: Binding) -> tuple[tuple[Binding, ...], bool]:
-    """The bindings that stay beside the new one, and whether it says anything new."""
+def _beside(bindings: Collection[Binding], new: Binding) -> tuple[tuple[Binding, ...], Binding | None]:
+    """The bindings that stay beside the new one, and the one that says the same already."""
+    same = next((other for other in bindings if _is_same_interface(other, new)), None)
+    if same is not None and same.eni_id != new.eni_id:
+        expected = f"`sgdp detach --eni {same.eni_id}` before"
+        refuse(new.named, "InvalidInterface.Bound", "the interface is bound to another ENI", new.ifname, expected)
     for other in bindings:
-        if other.eni_id == new.eni_id or not _is_same_interface(other, new):
-            continue
-        message = "the interface is bound to another ENI"
-        refuse(new.named, "InvalidInterface.Bound", message, new.ifname, f"`sgdp detach --eni {other.eni_id}` before")
-    kept = tuple(other for other in bindings if other.eni_id != new.eni_id)
-    (former,) = (other for other in bindings if other.eni_id == new.eni_id) if len(kept) < len(bindings) else (None,)
-    if former is not None and not _is_same_interface(former, new) and _is_there(former):
-        expected = f"`sgdp detach --eni {new.eni_id}` before"
-        refuse("--eni", "InvalidEniId.Bound", f"the ENI is bound to {former}", new.eni_id, expected)
-    return kept, former is None or not _is_same_interface(former, new)
+        if other.eni_id == new.eni_id and other is not same and _is_there(other):
+            expected = f"`sgdp detach --eni {new.eni_id}` before"
+            refuse("--eni", "InvalidEniId.Bound", f"the ENI is bound to {other}", new.eni_id, expected)
+    return tuple(other for other in bindings if other.eni_id != new.eni_id), same
 
 
 def _is_same_interface(one: Binding, other: Binding) -> bool:
@@ -142,7 +149,8 @@ def _fit(binding: Binding, eni: Eni, link: Link, links: Links, *, set_mac: bool)
 
 
 def detach(registry: Registry, eni_id: str) -> Detached:
-    """Undo a binding. The last one of a namespace takes our rules with it: nothing is judged there any more."""
+    """Undo a binding. The last one of a namespace takes our rules with it: nothing is judged there any more. In host
+    placement the host end of the link is moved back to where it was, and is down there."""
     with registry.locked():
         bindings = registry.load()
         kept = tuple(other for other in bindings if other.eni_id != eni_id)
@@ -151,22 +159,37 @@ def detach(registry: Registry, eni_id: str) -> Detached:
             expected = f"one of {known}" if known else "an ENI that was attached; there is none"
             refuse("--eni", "InvalidEniId.NotFound", "the ENI is not attached", eni_id, expected)
         (binding,) = (other for other in bindings if other.eni_id == eni_id)
-        others = sum(other.identity == binding.identity for other in kept)
-        with found(binding.identity, binding.path) as place:
-            if place is not None and not others:
-                remove(place)
+        is_gone, others = not _is_there(binding), sum(_is_enforced_with(binding, other) for other in kept)
+        left = _release(binding, is_last=not others)
         registry.store(kept)
-    return Detached(binding, place is None, others)
+    return Detached(binding, is_gone, others, left)
+
+
+def _is_enforced_with(one: Binding, other: Binding) -> bool:
+    """Whether the rules of both are in one namespace."""
+    if one.host_end is None or other.host_end is None:
+        return one.host_end is other.host_end and one.identity == other.identity
+    return one.host_end.router == other.host_end.router
+
+
+def _release(binding: Binding, *, is_last: bool) -> str:
+    """Undo what was done for a binding; what could not be undone, for people, or ""."""
+    end = binding.host_end
+    with found(binding.identity, binding.path) as place:
+        if place is not None and end is not None:
+            move_home(binding, place)
+        elif place is not None and is_last:
+            remove(place)
+    return leave(end.router) if end is not None and is_last else ""
 
 
 def clear(registry: Registry) -> Cleared:
-    """Remove our rules from all attached namespaces, and forget all bindings."""
+    """Detach everything that is attached."""
     with registry.locked():
         bindings = registry.load()
-        paths: dict[Identity, str] = {binding.identity: binding.path for binding in bindings}
-        removed = 0
-        for identity, path in paths.items():
-            with found(identity, path) as place:
-                removed += place is not None and remove(place)
+        left = []
+        for number, binding in enumerate(bindings):
+            is_last = not any(_is_enforced_with(binding, other) for other in bindings[number + 1 :])
+            left.append(_release(binding, is_last=is_last))
         registry.forget()
-    return Cleared(len(bindings), removed)
+    return Cleared(len(bindings), tuple(line for line in left if line))

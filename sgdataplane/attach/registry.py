@@ -10,9 +10,9 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,17 +23,32 @@ ATTACHED_DIR = Path("/run/sgdataplane/attached")
 VERSION = 1
 LOCK_S, POLL_S = 30.0, 0.02
 TEXTS, NUMBERS = ("eni", "ifname", "named", "path"), ("inode", "cookie")
+END_TEXTS = ("router", "ifname", "home_ifname", "home_path")
+
+
+@dataclass(frozen=True, slots=True)
+class HostEnd:
+    """The other end of a workload's link, moved into the router of its VPC (a namespace's name) for host placement, or
+    about to be. `home`: where it was, and is to be again."""
+
+    router: str
+    ifname: str
+    home_ifname: str
+    home_path: str
+    home: Identity
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """`named` is the namespace in the user's words ("container web"), `path` where it was found then."""
+    """`named` is the namespace in the user's words ("container web"), `path` where it was found then. Without
+    `host_end` the ENI is in instance placement."""
 
     eni_id: str
     ifname: str
     named: str
     path: str
     identity: Identity
+    host_end: HostEnd | None = None
 
     def __str__(self) -> str:
         return f"{self.ifname} of {self.named}"
@@ -97,13 +112,12 @@ def _wait_lock(lock: int) -> None:
 
 
 def _encoded(binding: Binding) -> dict[str, object]:
+    texts = (binding.eni_id, binding.ifname, binding.named, binding.path)
+    end = binding.host_end
     return {
-        "eni": binding.eni_id,
-        "ifname": binding.ifname,
-        "named": binding.named,
-        "path": binding.path,
-        "inode": binding.identity.inode,
-        "cookie": binding.identity.cookie,
+        **dict(zip(TEXTS, texts, strict=True)),
+        **asdict(binding.identity),
+        "host_end": None if end is None else {**{key: getattr(end, key) for key in END_TEXTS}, **asdict(end.home)},
     }
 
 
@@ -130,16 +144,34 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
 
 
 def _binding(entry: object, file: str, pointer: str) -> Binding:
-    if not isinstance(entry, dict) or entry.keys() != {*TEXTS, *NUMBERS}:
-        _malformed(file, pointer, str(entry), f"an object with {', '.join((*TEXTS, *NUMBERS))}")
-    for key in TEXTS:
+    texts, identity, end = _fields(entry, TEXTS, file, pointer, more=("host_end",))
+    eni_id, ifname, named, path = texts
+    return Binding(eni_id, ifname, named, path, identity, _host_end(end, file, f"{pointer}/host_end"))
+
+
+def _host_end(entry: object, file: str, pointer: str) -> HostEnd | None:
+    if entry is None:
+        return None
+    texts, identity, _ = _fields(entry, END_TEXTS, file, pointer)
+    router, ifname, home_ifname, home_path = texts
+    return HostEnd(router, ifname, home_ifname, home_path, identity)
+
+
+def _fields(
+    entry: object, texts: Sequence[str], file: str, pointer: str, more: Sequence[str] = ()
+) -> tuple[list[str], Identity, object]:
+    """The values of these texts, the identity that stands beside them, and that of the key that is neither."""
+    keys = (*texts, *NUMBERS, *more)
+    if not isinstance(entry, dict) or entry.keys() != set(keys):
+        _malformed(file, pointer, str(entry), f"an object with {', '.join(keys)}")
+    for key in texts:
         if not isinstance(entry[key], str) or not entry[key]:
             _malformed(file, f"{pointer}/{key}", repr(entry[key]), "a text")
     for key in NUMBERS:
         if type(entry[key]) is not int or entry[key] < 1:  # a bool is an int, too
             _malformed(file, f"{pointer}/{key}", repr(entry[key]), "a number from 1 up")
-    eni_id, ifname, named, path = (entry[key] for key in TEXTS)
-    return Binding(eni_id, ifname, named, path, Identity(entry["inode"], entry["cookie"]))
+    found = Identity(entry["inode"], entry["cookie"])
+    return [entry[key] for key in texts], found, next((entry[key] for key in more), None)
 
 
 def _malformed(file: str, pointer: str, value: str, expected: str) -> NoReturn:

@@ -10,9 +10,10 @@ Owns the arguments, the wording and the JSON keys. Must not know how namespaces 
 
     attach              new: false if it was bound so already; warnings
     detach              rules: "removed" | "kept" (other ENIs are bound in that namespace) | "gone" (it has ended)
-    apply               outcome: "in force" | "closed" | "absent" | "refused" | "gone", as sgdataplane.attach.reconcile
-                        says what each means; error: why the kernel refused, or null; changed; warnings
-    clear               {"bindings": forgotten, "namespaces": from which rules were removed}
+    apply               outcome: "in force" | "closed" | "absent" | "refused" | "gone", as sgdataplane.attach.report
+                        says what each means; router: the namespace that has its host end, null in instance placement;
+                        error: why it could not be done, or null; changed; warnings
+    clear               {"enis": how many were detached, "left": what of ours stays, in words}
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import paint, print_json, render_table, warn
 
 if TYPE_CHECKING:
-    from sgdataplane.attach.reconcile import HostReport
+    from sgdataplane.attach.manage import Detached
     from sgdataplane.attach.registry import Binding, Registry
+    from sgdataplane.attach.report import HostReport
     from sgdataplane.attach.workload import Workload
 
-HEADERS = ("ENI", "INTERFACE", "NAMESPACE", "OUTCOME")
+HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME")
 COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "dim", "refused": "red"}
 
 
@@ -43,7 +45,10 @@ def register(verbs: Subparsers) -> None:
     detach.add_argument("--eni", required=True, metavar="ENI", help="the ENI")
     apply = _add(verbs, "apply", run_apply, "make all attached ENIs obey a state, once; returns when they do")
     apply.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
-    apply.add_argument("--placement", choices=("instance",), default="instance", help="where the policy is enforced")
+    help_text = "enforce in the workload's namespace, or out of its reach, in its VPC's router (default: instance)"
+    apply.add_argument("--placement", choices=("instance", "host"), default="instance", help=help_text)
+    help_text = "an interface of the router that leads elsewhere (host placement); may be given again"
+    apply.add_argument("--uplink", action="append", default=[], metavar="IF", help=help_text)
     _add(verbs, "clear", run_clear, "remove our rules from all attached namespaces, and forget what was attached")
 
 
@@ -120,23 +125,35 @@ def run_detach(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({**_as_json(done.binding), "rules": rules})
         return Exit.DONE
-    consequence = {
-        "gone": "its namespace had ended",
-        "kept": f"the rules there stay, since {_count(done.others, 'other ENI')} there need them; from the next "
-        f"`sgdp apply` on, {done.binding.ifname} passes nothing",
-        "removed": "our rules are removed there, and nothing is judged any more",
-    }
-    print(f"{arguments.eni}: no longer bound to {done.binding}; {consequence[rules]}")
+    if done.left:
+        warn(done.left)
+    print(f"{arguments.eni}: no longer bound to {done.binding}; {_consequence(done, rules)}")
     return Exit.DONE
+
+
+def _consequence(done: Detached, rules: str) -> str:
+    if rules == "gone":
+        return "its namespace had ended"
+    if done.binding.host_end is not None:
+        return f"its host end is {done.binding.host_end.home_ifname} again, where it was before, and down"
+    if rules == "kept":
+        others, ifname = _count(done.others, "other ENI"), done.binding.ifname
+        return f"the rules there stay, for {others}; from the next `sgdp apply` on, {ifname} passes nothing"
+    return "our rules are removed there, and nothing is judged any more"
 
 
 def run_apply(arguments: argparse.Namespace) -> int:
     """One reconcile. Exit 3 if the kernel refused anywhere, 1 if an ENI's policy isn't in force where it is bound."""
+    if arguments.uplink and arguments.placement != "host":
+        arguments.parser.error("--uplink needs --placement host: without it there is no router")
     registry = _registry(arguments)
-    from sgdataplane.attach.reconcile import Outcome, reconcile_attached
+    from sgdataplane.attach.reconcile import reconcile
+    from sgdataplane.attach.report import Manner, Outcome
+    from sgdataplane.model.placement import Placement
     from sgdataplane.statefile import load
 
-    report = reconcile_attached(registry, load(arguments.state).state)
+    manner = Manner(placement=Placement(arguments.placement), uplinks=tuple(arguments.uplink))
+    report = reconcile(registry, load(arguments.state).state, manner)
     if arguments.json:
         print_json({"enis": _enis_as_json(report)})
     else:
@@ -149,11 +166,10 @@ def run_apply(arguments: argparse.Namespace) -> int:
 
 def _print_report(report: HostReport) -> None:
     for namespace in report.namespaces:
-        named = namespace.enis[0].binding.named
         if namespace.error is not None:
-            print(paint("error:", "red", sys.stderr), f"{named}: {namespace.error}", file=sys.stderr)
+            print(paint("error:", "red", sys.stderr), f"{namespace.named}: {namespace.error}", file=sys.stderr)
         for ifname in namespace.unbound:
-            warn(f"{ifname} of {named}: no ENI is bound to it, so it passes nothing")
+            warn(f"{ifname} of {namespace.named}: no ENI is bound to it, so it passes nothing")
     for eni in report.enis:
         for line in eni.warnings:
             warn(f"{eni.binding}: {line}")
@@ -163,7 +179,9 @@ def _print_report(report: HostReport) -> None:
     rows = []
     for eni in report.enis:
         outcome = eni.outcome.value
-        rows.append((eni.binding.eni_id, eni.binding.ifname, eni.binding.named, paint(outcome, COLOURS[outcome])))
+        end = eni.binding.host_end
+        enforced_at = str(eni.binding) if end is None else f"{end.ifname} of {end.router}"
+        rows.append((eni.binding.eni_id, str(eni.binding), enforced_at, paint(outcome, COLOURS[outcome])))
     print(render_table(HEADERS, rows))
     _explain({eni.outcome.value for eni in report.enis})
 
@@ -186,6 +204,7 @@ def _enis_as_json(report: HostReport) -> list[dict[str, object]]:
         {
             **_as_json(eni.binding),
             "outcome": eni.outcome.value,
+            "router": None if eni.binding.host_end is None else eni.binding.host_end.router,
             "error": None if namespace.error is None else str(namespace.error),
             "changed": namespace.applied is not None and namespace.applied.changed,
             "warnings": eni.warnings,
@@ -211,10 +230,12 @@ def run_clear(arguments: argparse.Namespace) -> int:
     from sgdataplane.attach.manage import clear
 
     done = clear(registry)
+    for line in () if arguments.json else done.left:
+        warn(line)
     if arguments.json:
-        print_json({"bindings": done.bindings, "namespaces": done.namespaces})
+        print_json({"enis": done.bindings, "left": done.left})
     else:
-        print(f"removed our rules from {_count(done.namespaces, 'namespace')}, forgot {_count(done.bindings, 'ENI')}")
+        print(f"detached {_count(done.bindings, 'ENI')}; our rules are removed where they were attached")
     return Exit.DONE
 
 

@@ -140,6 +140,31 @@ class Links:
         with self._mapped(f"set {ifname} up"):
             self._netlink.link("set", index=self.index_of(ifname), state="up")
 
+    def set_down(self, ifname: str) -> None:
+        with self._mapped(f"set {ifname} down"):
+            self._netlink.link("set", index=self.index_of(ifname), state="down")
+
+    def move(self, ifname: str, namespace: str, new_ifname: str) -> None:
+        """Into another namespace, under another name. There it is down, and has no addresses and no master."""
+        with self._mapped(f"move {ifname} as {new_ifname}"), netns.open_fd(namespace) as fd:
+            self._netlink.link("set", index=self.index_of(ifname), net_ns_fd=fd, ifname=new_ifname)
+
+    def other_end(self, ifname: str, namespaces: Iterable[str]) -> tuple[str, str] | None:
+        """The namespace with the other end of a veth, and its name there; None if it is in none of these."""
+        with self._mapped(f"other end of {ifname}"):
+            (message,) = self._netlink.get_links(self.index_of(ifname))
+            index, number = message.get_attr("IFLA_LINK"), message.get_attr("IFLA_LINK_NETNSID")
+            if _link_of(message).kind != "veth" or number is None:
+                return None
+            for namespace in namespaces:
+                with netns.open_fd(namespace) as fd:
+                    is_there = self._netlink.get_netnsid(fd=fd)["nsid"] == number
+                if is_there:
+                    with Links(namespace) as there:
+                        found = (link.ifname for link in there.links() if link.index == index)
+                        return next(((namespace, other) for other in found), None)
+        return None
+
     def without_own_link_local(self, ifname: str) -> None:
         """Derive no link-local address from the MAC; call it before the interface comes up."""
         spec = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE]]}]]}

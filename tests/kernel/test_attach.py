@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Binding
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.host import netns
@@ -203,6 +204,19 @@ def test_of_two_enis_in_a_namespace_one_is_detached(bench: Bench) -> None:
         assert sent not in web.read()
 
 
+def test_who_keeps_what_is_in_force_changes_only_what_differs(bench: Bench) -> None:
+    bench.attach()
+    first = reconcile(bench.registry, state_of(WEB))
+    again = reconcile(bench.registry, state_of(WEB), former=first.in_force)
+    second = reconcile(bench.registry, state_of(WEB, DNS), former=again.in_force)
+    done = [report.namespaces[0].applied for report in (first, again, second)]
+    assert [one is not None and (one.changed, one.is_refill) for one in done] == [
+        (True, False),
+        (False, False),
+        (True, False),
+    ]
+
+
 def test_clear_removes_what_is_ours_and_nothing_else(bench: Bench) -> None:
     nft(bench.place, f"add table ip {TABLE}", "add table inet other")
     with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
@@ -211,7 +225,7 @@ def test_clear_removes_what_is_ours_and_nothing_else(bench: Bench) -> None:
         assert not dns.passes(beside=web)
         bench.read_output()
         assert bench.sgdp("clear", "--json") == 0
-        assert json.loads(bench.read_output()) == {"bindings": 1, "namespaces": 1}
+        assert json.loads(bench.read_output()) == {"enis": 1, "left": []}
         assert dns.passes(beside=web)
     assert sorted(tables(bench.place).split("\n")) == ["", "table inet other", f"table ip {TABLE}"]
     assert bench.registry.load() == ()

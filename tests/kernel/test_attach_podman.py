@@ -18,6 +18,7 @@ import pytest
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.support.attachbench import DNS, WEB, Bench, state_of
+from tests.support.builders import VPC_ID
 from tests.support.flood import wait_until
 from tests.support.pair import Session, join
 
@@ -103,3 +104,17 @@ def test_a_container_obeys_until_it_ends(bench: Bench, container: str, capsys: p
     assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "0"}
     assert bench.attach("--container", "no-such-container") == 1
     assert "InvalidContainer.NotFound" in capsys.readouterr().err
+
+
+def test_a_containers_host_end_moves_to_its_router_and_back(bench: Bench, container: str) -> None:
+    home = bench.pair["peer"]
+    with Links(home) as links:
+        index = links.index_of("eth0")
+    assert bench.attach("--container", container) == 0
+    assert bench.apply(state_of(WEB), "--placement", "host") == {"eni-a": "in force", "exit": "0"}
+    with Links(f"sgdp-{VPC_ID}") as links:
+        assert [link.is_up for link in links.links() if link.ifname == "eni-a"] == [True]
+    assert bench.sgdp("clear") == 0
+    with Links(home) as links:
+        assert links.index_of("eth0") == index
+    assert not netns.exists(f"sgdp-{VPC_ID}")

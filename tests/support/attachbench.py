@@ -45,10 +45,10 @@ class Bench:
     def attach(self, *where: object, eni: str = "eni-a", ifname: str = "eth0") -> int:
         return self.sgdp("attach", "--eni", eni, "--ifname", ifname, *(where or ("--pid", self.pid)))
 
-    def apply(self, state: CloudState) -> dict[str, str]:
+    def apply(self, state: CloudState, *more: object) -> dict[str, str]:
         """ENI -> outcome, and the exit code as `exit`."""
         self.read_output()
-        code = self.sgdp("apply", self.write(state), "--json")
+        code = self.sgdp("apply", self.write(state), "--json", *more)
         outcomes = {entry["eni"]: entry["outcome"] for entry in json.loads(self.read_output())["enis"]}
         return outcomes | {"exit": str(code)}
 

@@ -56,20 +56,21 @@ def _introduce(names: Pair) -> None:
                 subprocess.run(command.split(), check=True)
 
 
-def bound(pair: Pair, role: str, port: int, kind: int = socket.SOCK_DGRAM) -> socket.socket:
+def bound(pair: Pair, role: str, port: int, kind: int = socket.SOCK_DGRAM, *, address: str = "") -> socket.socket:
     """An IPv4 socket at that end, on that port (0: any); it waits for a packet ARRIVAL seconds at most."""
     with netns.inside(pair[role]):
         found = socket.socket(socket.AF_INET, kind)
     found.settimeout(ARRIVAL)
-    found.bind((HERE[role][0], port))
+    found.bind((address or HERE[role][0], port))
     return found
 
 
 class Session:
-    """A UDP session from the peer to a port of the instance, with both ends in hand."""
+    """A UDP session from the peer to a port of the instance, with both ends in hand. `client`: the peer's address, if
+    it isn't the one that it has here."""
 
-    def __init__(self, pair: Pair, port: int) -> None:
-        self._server, self._client = bound(pair, "instance", port), bound(pair, "peer", 0)
+    def __init__(self, pair: Pair, port: int, client: str = "") -> None:
+        self._server, self._client = bound(pair, "instance", port), bound(pair, "peer", 0, address=client)
         self._client.connect(self._server.getsockname())
         self._number = 0
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.attach import registry as module
-from sgdataplane.attach.registry import Binding, Registry
+from sgdataplane.attach.registry import Binding, HostEnd, Registry
 from sgdataplane.errors import BindingError, HostError
 from sgdataplane.host.identity import Identity
 
 ONE = Binding("eni-a", "eth0", "pid 17", "/proc/17/ns/net", Identity(4026532398, 7))
-TWO = Binding("eni-b", "eth1", "container web", "/proc/18/ns/net", Identity(4026532399, 8))
+END = HostEnd("sgdp-vpc-a", "eni-b", "veth7", "/proc/thread-self/ns/net", Identity(4026531833, 3))
+TWO = Binding("eni-b", "eth1", "container web", "/proc/18/ns/net", Identity(4026532399, 8), END)
 
 
 @pytest.fixture
@@ -44,10 +45,20 @@ def test_a_write_that_was_cut_short_leaves_the_record(registry: Registry) -> Non
 
 
 def changed(**fields: object) -> dict[str, object]:
-    entry = {"eni": "eni-a", "ifname": "eth0", "named": "pid 17", "path": "/p", "inode": 5, "cookie": 7, **fields}
+    entry = {
+        "eni": "eni-a",
+        "ifname": "eth0",
+        "named": "pid 17",
+        "path": "/p",
+        "inode": 5,
+        "cookie": 7,
+        "host_end": None,
+        **fields,
+    }
     return {key: value for key, value in entry.items() if value is not ...}
 
 
+END_ENTRY = {"router": "r", "ifname": "e", "home_ifname": "v", "home_path": "/h", "inode": 5, "cookie": 7}
 MALFORMED = [
     pytest.param("{", "", id="no-json"),
     pytest.param("[]", "", id="no-object"),
@@ -62,6 +73,12 @@ MALFORMED = [
     pytest.param({"version": 1, "bindings": [changed(eni=3)]}, "/bindings/0/eni", id="text-a-number"),
     pytest.param({"version": 1, "bindings": [changed(cookie="7")]}, "/bindings/0/cookie", id="number-a-text"),
     pytest.param({"version": 1, "bindings": [changed(inode=True)]}, "/bindings/0/inode", id="number-a-bool"),
+    pytest.param(
+        {"version": 1, "bindings": [changed(host_end=END_ENTRY | {"router": 3})]},
+        "/bindings/0/host_end/router",
+        id="end-text-a-number",
+    ),
+    pytest.param({"version": 1, "bindings": [changed(host_end=3)]}, "/bindings/0/host_end", id="end-no-object"),
     pytest.param({"version": 1, "bindings": [changed(), changed(ifname="eth1")]}, "/bindings", id="eni-twice"),
     pytest.param({"version": 1, "bindings": [changed(), changed(eni="eni-b")]}, "/bindings", id="interface-twice"),
 ]

@@ -23,6 +23,7 @@ WHO = ("--eni", "eni-a", "--ifname", "eth0")
         (("attach", *WHO, "--pid", "1", "--set-mac"), "--set-mac needs --state"),
         (("detach",), "--eni"),
         (("apply",), "STATE"),
+        (("apply", "state.yaml", "--uplink", "up0"), "--uplink needs --placement host"),
         (("apply", "state.yaml", "--placement", "cloud"), "invalid choice: 'cloud'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -59,6 +60,6 @@ def test_that_nothing_is_attached_is_no_error(
     assert main(["apply", str(state), *folder]) == 0
     assert "no ENI is attached" in capsys.readouterr().out
     assert main(["clear", *folder]) == 0
-    assert "removed our rules from 0 namespaces, forgot 0 ENIs" in capsys.readouterr().out
+    assert "detached 0 ENIs" in capsys.readouterr().out
     assert main(["detach", "--eni", "eni-a", *folder]) == 1
     assert "the ENI is not attached" in capsys.readouterr().err

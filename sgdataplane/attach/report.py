@@ -1,0 +1,93 @@
+"""What is asked of a reconcile, and what it did: by ENI and by namespace.
+
+Owns these records. Must not know how it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from sgdataplane.attach.registry import Binding
+from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
+from sgdataplane.errors import ProofError, SgDataplaneError
+from sgdataplane.host.identity import Identity
+from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.placement import Placement
+
+Key = Identity | str  # of a namespace: of a workload's the identity, of a router of ours the name
+
+
+class Outcome(Enum):
+    """IN_FORCE: the interface obeys the ENI's policy. CLOSED: the state has no such ENI, so nothing passes. ABSENT: the
+    interface isn't there; when it comes, it needs another reconcile. REFUSED: it could not be done; what was in force
+    still is, and a host end that was moved already is down. GONE: the namespace has ended, and never comes again."""
+
+    IN_FORCE = "in force"
+    CLOSED = "closed"
+    ABSENT = "absent"
+    REFUSED = "refused"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How states are read and put in force. `uplinks`: interfaces of routers that lead elsewhere (host placement)."""
+
+    options: Options = DEFAULTS
+    settings: Settings = DEFAULT_SETTINGS
+    placement: Placement = Placement.INSTANCE
+    uplinks: tuple[str, ...] = ()
+
+
+DEFAULT_MANNER = Manner()
+
+
+@dataclass(frozen=True, slots=True)
+class EniReport:
+    """What became of one binding. `warnings`: why packets may be dropped that no rule drops."""
+
+    binding: Binding
+    outcome: Outcome
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceReport:
+    """What was done in one namespace: `applied` is None where nothing could be, and `error` says why. `unbound`: its
+    other interfaces, which pass nothing, too."""
+
+    key: Key
+    enis: tuple[EniReport, ...]
+    desired: Desired | None = None
+    applied: ApplyReport | None = None
+    error: SgDataplaneError | ProofError | None = None
+    unbound: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> str:
+        """The namespace, for people."""
+        return self.key if isinstance(self.key, str) else self.enis[0].binding.named
+
+
+@dataclass(frozen=True, slots=True)
+class HostReport:
+    """What was done, by namespace. `in_force` is for the next reconcile, which then changes only what differs."""
+
+    namespaces: tuple[NamespaceReport, ...]
+    in_force: Mapping[Key, Desired] = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = {report.key: report.desired for report in self.namespaces if report.desired is not None}
+        object.__setattr__(self, "in_force", known)
+
+    @property
+    def enis(self) -> tuple[EniReport, ...]:
+        found = (eni for namespace in self.namespaces for eni in namespace.enis)
+        return tuple(sorted(found, key=lambda eni: eni.binding.eni_id))
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """ENIs whose binding means nothing any more."""
+        return frozenset(eni.binding.eni_id for eni in self.enis if eni.outcome is Outcome.GONE)

@@ -1,0 +1,120 @@
+"""The router of a VPC on this host: a namespace of ours, where the host ends of attached ENIs' links are.
+
+Owns what is in it besides rules. Is given ENIs and the names of their host ends. Must not know how ends got there.
+
+    sgdp-<vpc>    169.254.1.1 and fe80::1, the gateway, on every host end; a route per address of its ENI
+                  what the user put there, uplinks for example, and its addresses and routes, is left alone
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+
+from sgdataplane.enforce import remove
+from sgdataplane.errors import HostError
+from sgdataplane.host import netns, sysctl
+from sgdataplane.host.links import InterfaceAddress, Links, Route, sync
+from sgdataplane.model.options import GATEWAY_IPV4, GATEWAY_IPV6
+from sgdataplane.model.state import Eni
+from sgdataplane.net.values import Address, Family, Prefix
+
+PREFIX = "sgdp-"
+MARK = "sgdataplane router"  # the loopback's alias, where we made the namespace
+GATEWAYS = ((GATEWAY_IPV4, 32), (GATEWAY_IPV6, 64))
+IFNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with the final zero
+TAKEN_IFNAMES = ("lo", "all", "default")
+QUIET = {
+    "ipv4/conf/all/rp_filter": "0",
+    "ipv4/conf/default/rp_filter": "0",
+    "ipv4/conf/all/accept_redirects": "0",
+    "ipv4/conf/default/accept_redirects": "0",
+    "ipv4/conf/all/send_redirects": "0",
+    "ipv4/conf/default/send_redirects": "0",
+    "ipv4/conf/default/arp_announce": "2",  # ask with an address of the interface that asks
+    "ipv4/conf/default/proxy_arp": "1",  # so that a workload may think that its subnet is on the link
+    "ipv6/conf/all/disable_ipv6": "0",
+    "ipv6/conf/default/disable_ipv6": "0",
+    "ipv6/conf/default/accept_dad": "0",
+    "ipv6/conf/default/accept_ra": "0",
+    "ipv6/conf/default/accept_redirects": "0",
+    "ipv6/conf/default/router_solicitations": "0",
+}
+FORWARDING = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/default/forwarding": "1"}
+
+
+def router_of(eni: Eni | None) -> str:
+    """The name of the namespace; of an ENI that no state has, so that nobody knows its VPC, one that routes nothing."""
+    return f"{PREFIX}{'+none' if eni is None else eni.vpc_id}"  # no id has a +
+
+
+def ifname_of(eni_id: str) -> str:
+    """What its host end is called in the router: the ENI's id where it fits, or its start and a hash."""
+    if IFNAME.fullmatch(eni_id) and eni_id not in TAKEN_IFNAMES:
+        return eni_id
+    readable = re.sub(r"[^A-Za-z0-9]", "", eni_id)[:6]
+    return f"{readable}-{hashlib.sha256(eni_id.encode()).hexdigest()[:8]}"
+
+
+def make(router: str) -> None:
+    """The namespace, if it isn't there; it forwards nothing yet. Settings come before interfaces, which take the
+    defaults that they find."""
+    if netns.is_bound(router):
+        if not _is_ours(router):
+            raise HostError(f"namespace {router}", "it is there, but sgdp did not make it; rename or remove it")
+        return
+    netns.remove(router)  # a bare file, if an earlier run died between the two steps of create
+    netns.create(router)
+    with Links(router) as links:
+        links.set_alias("lo", MARK)
+        links.set_up("lo")
+    with netns.inside(router):
+        sysctl.write_all(QUIET)
+
+
+def fill(router: str, enis: Mapping[str, Eni]) -> None:
+    """Take these ENIs (by the names of their host ends) up, and forward: to be called when the policy is in force."""
+    with Links(router) as links:
+        there = {link.ifname: link for link in links.links()}
+        ends = {ifname: eni for ifname, eni in enis.items() if ifname in there}
+        addresses = {InterfaceAddress(ifname, *gateway) for ifname in ends for gateway in GATEWAYS}
+        sync(links.addresses() & addresses, addresses, links.add_address, links.delete_address)
+        for ifname in ends:
+            if not there[ifname].is_up:
+                links.set_up(ifname)
+        wanted = [route for ifname, eni in ends.items() for route in _routes(ifname, eni)]
+        sync(links.routes(), wanted, links.add_route, links.delete_route)
+    with netns.inside(router):
+        sysctl.write_all(FORWARDING)
+
+
+def _routes(ifname: str, eni: Eni) -> Iterator[Route]:
+    """Addresses are on the link and answer ARP or ND; delegated prefixes are behind the interface."""
+    for address in eni.addresses:
+        yield Route(ifname, Prefix.of(address))
+    for prefix in eni.delegated_prefixes:
+        yield Route(ifname, prefix, _next_hop(eni, prefix.family))
+
+
+def _next_hop(eni: Eni, family: Family) -> Address | None:
+    return next((address for address in eni.addresses if address.family is family), None)
+
+
+def leave(router: str) -> str:
+    """Of no binding any more: remove the namespace, or, if it has interfaces of others, our rules. What keeps it, or
+    ""."""
+    if not netns.is_bound(router) or not _is_ours(router):
+        return ""
+    with Links(router) as links:
+        kept = [link.ifname for link in links.links() if link.ifname != "lo" and (link.is_up or link.kind == "veth")]
+    if kept:
+        remove(router)
+        return f"namespace {router} stays, since these interfaces are in it: {', '.join(sorted(kept))}"
+    netns.remove(router)
+    return ""
+
+
+def _is_ours(router: str) -> bool:
+    with Links(router) as links:
+        return any(link.ifname == "lo" and link.alias == MARK for link in links.links())

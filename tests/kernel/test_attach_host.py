@@ -1,0 +1,316 @@
+"""`sgdp apply --placement host`: the host ends of workloads' links move to a router of ours, and obey there.
+
+Two workloads: processes in namespaces without a name. The host ends of their links are in a namespace that stands for
+the machine's own, where nothing forwards.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.attach import router
+from sgdataplane.attach.reconcile import reconcile
+from sgdataplane.attach.report import Manner
+from sgdataplane.errors import InternalError
+from sgdataplane.host import netns, sysctl
+from sgdataplane.host.links import InterfaceAddress, Links, Route
+from sgdataplane.model.options import GATEWAY_IPV6
+from sgdataplane.model.placement import Placement
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import Address, Prefix
+from tests.support.attachbench import DNS, WEB, Bench, living_nowhere
+from tests.support.builders import VPC_ID, mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.flood import wait_until
+from tests.support.nft import nft
+from tests.support.pair import HERE, Session
+
+pytestmark = pytest.mark.kernel
+ROUTER = f"sgdp-{VPC_ID}"
+ENIS = {"instance": "eni-a", "peer": "eni-b"}
+HOST = ("--placement", "host")
+OUTSIDE = "192.0.2.9"
+
+
+def state_of(*ports: int, without: str = "") -> CloudState:
+    """These UDP ports are open at the instance; both may send whatever they like."""
+    rules = [
+        make_rule(f"ingress udp {port}/{port} from {everyone}", f"sgr-{port}-{len(everyone)}")
+        for port in ports
+        for everyone in ("0.0.0.0/0", "::/0")
+    ]
+    enis = [make_eni(eni, " ".join(HERE[role]), "sg-" + eni[-1]) for role, eni in ENIS.items() if eni != without]
+    return make_state([make_group("sg-a", rules), make_group("sg-b")], enis)
+
+
+@pytest.fixture
+def home(make_lab_name: Callable[[], str]) -> Iterator[str]:
+    """Where the host ends are at first."""
+    name = make_lab_name()
+    netns.create(name)
+    yield name
+    netns.remove(name)
+
+
+@pytest.fixture
+def bench(home: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        pids = {role: stack.enter_context(living_nowhere()).pid for role in ENIS}
+        pair = {role: f"/proc/{pid}/ns/net" for role, pid in pids.items()}
+        for role, eni in ENIS.items():
+            with Links(home) as links:
+                links.add_veth(f"v-{role}", pair[role], "eth0", mac_of(eni))
+                links.set_up(f"v-{role}")
+            set_up(pair[role], HERE[role])
+        bench = Bench(pair, pids["instance"], tmp_path, lambda: capsys.readouterr().out)
+        assert bench.attach() == 0
+        assert bench.attach("--pid", pids["peer"], eni="eni-b") == 0
+        stack.callback(bench.sgdp, "clear")
+        yield bench
+
+
+def set_up(place: str, addresses: tuple[str, ...]) -> None:
+    """As a container is: its subnet is on the link, in IPv4."""
+    with netns.inside(place):
+        sysctl.write("ipv6/conf/all/accept_dad", "0")
+        sysctl.write("ipv6/conf/eth0/accept_dad", "0")
+    with Links(place) as links:
+        for text in addresses:
+            links.add_address(InterfaceAddress("eth0", Address.parse(text), 128 if ":" in text else 24))
+        links.set_up("eth0")
+        links.add_route(Route("eth0", Prefix.parse("::/0"), GATEWAY_IPV6))
+        links.add_route(Route("eth0", Prefix.parse("0.0.0.0/0"), Address.parse("169.254.1.1")))
+
+
+def names_in(place: str) -> set[str]:
+    with Links(place) as links:
+        return {link.ifname for link in links.links() if link.kind == "veth"}
+
+
+def test_workloads_obey_out_of_their_reach(bench: Bench, home: str) -> None:
+    assert bench.apply(state_of(WEB), *HOST) == {"eni-a": "in force", "eni-b": "in force", "exit": "0"}
+    assert names_in(home) == set()
+    assert names_in(ROUTER) == {"eni-a", "eni-b"}
+    with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
+        assert not dns.passes(beside=web)
+        assert bench.apply(state_of(DNS), *HOST)["exit"] == "0"
+        assert not web.passes(beside=dns)
+        nft(bench.place, "flush ruleset")
+        assert not web.passes(beside=dns)
+        assert nft(bench.place, "list tables") == ""
+        assert bench.apply(state_of(WEB, DNS), *HOST)["exit"] == "0"
+        assert dns.passes(beside=web)
+
+
+def test_ipv6_takes_the_same_way(bench: Bench) -> None:
+    bench.apply(state_of(WEB), *HOST)
+    with ExitStack() as stack:
+        opened = {}
+        for port in (WEB, DNS):
+            with netns.inside(bench.place):
+                opened[port] = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+            opened[port].bind((HERE["instance"][1], port))
+            opened[port].settimeout(5)
+        with netns.inside(bench.pair["peer"]):
+            client = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+        for port in (DNS, WEB):
+            client.sendto(b"question", (HERE["instance"][1], port))
+        assert opened[WEB].recv(64) == b"question"
+        opened[DNS].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            opened[DNS].recv(64)
+
+
+def test_an_eni_that_the_state_has_not_passes_nothing(bench: Bench) -> None:
+    assert bench.apply(state_of(WEB, without="eni-b"), *HOST) == {"eni-a": "in force", "eni-b": "closed", "exit": "1"}
+    assert names_in("sgdp-+none") == {"eni-b"}  # nobody knows its VPC
+    assert bench.apply(state_of(WEB), *HOST)["exit"] == "0"
+    assert not netns.exists("sgdp-+none")
+    with Session(bench.pair, WEB) as web:
+        web.must_pass()
+        assert bench.apply(state_of(WEB, without="eni-b"), *HOST)["eni-b"] == "closed"
+        sent = web.send()
+        assert bench.apply(state_of(WEB), *HOST)["eni-b"] == "in force"
+        web.must_pass()
+        assert sent not in web.read()
+
+
+def test_from_instance_placement_and_back_home(bench: Bench, home: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.apply(state_of(WEB))["exit"] == "0"
+    assert "sgdataplane" in nft(bench.place, "list tables")
+    assert bench.apply(state_of(WEB), *HOST)["exit"] == "0"
+    assert nft(bench.place, "list tables") == ""
+    assert bench.sgdp("apply", bench.write(state_of(WEB))) == 1
+    assert "InvalidPlacement.Differs" in capsys.readouterr().err
+    assert bench.attach() == 0  # is bound already, and stays where it is
+    assert bench.sgdp("detach", "--eni", "eni-b") == 0
+    assert "its host end is v-peer again" in capsys.readouterr().out
+    assert (names_in(home), names_in(ROUTER)) == ({"v-peer"}, {"eni-a"})
+    assert bench.sgdp("clear") == 0
+    assert names_in(home) == {"v-peer", "v-instance"}
+    assert not netns.exists(ROUTER)
+    with Links(home) as links:
+        assert not any(link.is_up for link in links.links())
+
+
+def test_outside_is_reached_by_uplinks_and_by_nothing_else(
+    bench: Bench, make_lab_name: Callable[[], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.apply(state_of(WEB), *HOST)
+    outside = make_lab_name()
+    netns.create(outside)
+    try:
+        with Links(outside) as links:
+            links.add_veth("eth0", ROUTER, "up0", "")
+        with Links(ROUTER) as links:
+            links.set_up("up0")
+            links.add_address(InterfaceAddress("up0", Address.parse("192.0.2.1"), 24))
+        with Links(outside) as links:
+            links.add_address(InterfaceAddress("eth0", Address.parse(OUTSIDE), 24))
+            links.set_up("eth0")
+            links.add_route(Route("eth0", Prefix.parse("10.0.0.0/24"), Address.parse("192.0.2.1")))
+        with Session({**bench.pair, "peer": outside}, WEB, client=OUTSIDE) as web:
+            assert bench.sgdp("apply", bench.write(state_of(WEB)), *HOST) == 0
+            assert f"up0 of {ROUTER}: no ENI is bound to it" in capsys.readouterr().err
+            sent = web.send()
+            assert bench.sgdp("apply", bench.write(state_of(WEB)), *HOST, "--uplink", "up0") == 0
+            web.must_pass()
+            assert sent not in web.read()
+        assert bench.sgdp("clear") == 0
+        assert f"namespace {ROUTER} stays, since these interfaces are in it: up0" in capsys.readouterr().err
+        assert nft(ROUTER, "list tables") == ""
+    finally:
+        netns.remove(ROUTER)
+        netns.remove(outside)
+
+
+def test_workloads_that_end_take_their_router_with_them(bench: Bench) -> None:
+    bench.apply(state_of(WEB), *HOST)
+    for place in bench.pair.values():
+        subprocess.run(["kill", "-KILL", place.split("/")[2]], check=True)
+    wait_until(lambda: names_in(ROUTER) == set())
+    assert bench.apply(state_of(WEB), *HOST) == {"eni-a": "gone", "eni-b": "gone", "exit": "0"}
+    assert not netns.exists(ROUTER)
+    assert bench.registry.load() == ()
+
+
+def test_who_is_attached_anew_leaves_no_empty_router(bench: Bench) -> None:
+    assert bench.sgdp("detach", "--eni", "eni-b") == 0
+    bench.apply(state_of(WEB), *HOST)
+    subprocess.run(["kill", "-KILL", str(bench.pid)], check=True)
+    wait_until(lambda: names_in(ROUTER) == set())
+    assert bench.attach("--netns", bench.pair["peer"]) == 0
+    assert not netns.exists(ROUTER)
+
+
+def test_what_has_no_host_end_is_refused(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    with Links(bench.place) as links:
+        links.add_veth("eth1", bench.place, "eth2", "")
+    bench.sgdp("detach", "--eni", "eni-a")
+    assert bench.attach(ifname="eth1") == 0
+    assert bench.sgdp("apply", bench.write(state_of(WEB)), *HOST) == 3
+    assert "host placement needs a veth link" in capsys.readouterr().err
+
+
+def test_a_namespace_of_that_name_that_is_not_ours_is_left_alone(
+    bench: Bench, home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    netns.create(ROUTER)
+    try:
+        assert bench.sgdp("apply", bench.write(state_of(WEB)), *HOST) == 3
+        assert "sgdp did not make it" in capsys.readouterr().err
+        assert names_in(home) == {"v-peer", "v-instance"}
+        assert bench.sgdp("clear") == 0
+        assert netns.exists(ROUTER)
+    finally:
+        netns.remove(ROUTER)
+
+
+def test_an_end_whose_home_is_gone_stays_down_in_the_router(
+    bench: Bench, home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.apply(state_of(WEB), *HOST)
+    netns.remove(home)
+    assert bench.sgdp("clear") == 0
+    assert f"namespace {ROUTER} stays" in capsys.readouterr().err
+    with Links(ROUTER) as links:
+        assert {link.ifname: link.is_up for link in links.links() if link.kind} == {"eni-a": False, "eni-b": False}
+    netns.remove(ROUTER)
+
+
+def test_an_eni_that_changes_its_vpc_changes_its_router(bench: Bench, home: str) -> None:
+    bench.apply(state_of(WEB), *HOST)
+    state = state_of(WEB)
+    vpcs = (*state.vpcs, replace(state.vpcs[0], vpc_id="vpc-two"))
+    groups = tuple(replace(g, vpc_id="vpc-two") for g in state.security_groups)
+    enis = tuple(replace(eni, vpc_id="vpc-two") for eni in state.network_interfaces)
+    elsewhere = replace(state, vpcs=vpcs, security_groups=groups, network_interfaces=enis)
+    assert bench.apply(elsewhere, *HOST)["exit"] == "0"
+    assert not netns.exists(ROUTER)
+    with Session(bench.pair, WEB) as web:
+        web.must_pass()
+    assert bench.sgdp("clear") == 0
+    assert names_in(home) == {"v-peer", "v-instance"}
+
+
+def test_what_was_interrupted_is_gone_on_with(bench: Bench, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step that changes the kernel is the last one once: the next apply ends well, and the ends find home."""
+    state = state_of(WEB)
+    for step in ("make", "move_in", "enforce", "fill", "remove"):
+        with monkeypatch.context() as patched:
+            where = "sgdataplane.attach.router" if step in ("make", "fill") else "sgdataplane.attach.hosted"
+            patched.setattr(f"{where}.{step}", interrupted)
+            with pytest.raises(InternalError, match="interrupted"):
+                reconcile(bench.registry, state, Manner(placement=Placement.HOST))
+        with Session(bench.pair, DNS) as dns:
+            sent = dns.send()
+            assert bench.apply(state, *HOST)["exit"] == "0"
+            with Session(bench.pair, WEB) as web:
+                assert not dns.passes(beside=web)
+            assert sent not in dns.read()
+        assert bench.sgdp("clear") == 0
+        assert names_in(home) == {"v-peer", "v-instance"}
+        bench.attach()
+        bench.attach("--netns", bench.pair["peer"], eni="eni-b")
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise InternalError("interrupted")
+
+
+def test_a_connection_that_runs_goes_on_when_its_link_moves(bench: Bench, home: str) -> None:
+    state = state_of(WEB)
+    rules = [make_rule("ingress tcp 80/80 from 0.0.0.0/0", "sgr-web")]
+    state = replace(state, security_groups=(make_group("sg-a", rules), make_group("sg-b")))
+    with netns.inside(home):
+        for role in ENIS:
+            sysctl.write(f"ipv4/conf/v-{role}/proxy_arp", "1")
+    router.fill(home, {f"v-{role}": state.eni[eni] for role, eni in ENIS.items()})  # as a machine that routes
+    with ExitStack() as stack:
+        with netns.inside(bench.place):
+            listener = stack.enter_context(socket.create_server(("0.0.0.0", 80)))
+        with netns.inside(bench.pair["peer"]):
+            client = stack.enter_context(socket.create_connection((HERE["instance"][0], 80), timeout=5))
+        server, _ = listener.accept()
+        stack.enter_context(server)
+        assert bench.apply(state, *HOST)["exit"] == "0"
+        for sender, receiver in ((client, server), (server, client)):
+            receiver.settimeout(5)
+            sender.send(b"still there")
+            assert receiver.recv(64) == b"still there"
+        denied = replace(state, security_groups=(make_group("sg-a"), make_group("sg-b")))
+        assert bench.apply(denied, *HOST)["exit"] == "0"
+        client.send(b"revoked")
+        with Session(bench.pair, DNS) as dns:
+            dns.send()
+            assert bench.apply(state_of(DNS), *HOST)["exit"] == "0"
+            dns.must_pass()
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.recv(64)
