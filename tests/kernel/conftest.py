@@ -19,7 +19,7 @@ def namespace(lab_name: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def pair(make_lab_name: Callable[[], str]) -> Iterator[Pair]:
-    """Two namespaces joined by one link."""
-    with made_pair(make_lab_name) as pair:
+def pair(make_lab_name: Callable[[], str], placement: str) -> Iterator[Pair]:
+    """Two namespaces joined by one link, or by a router."""
+    with made_pair(make_lab_name, placement) as pair:
         yield pair

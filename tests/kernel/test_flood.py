@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.enforce import Desired, Settings, enforce
+from sgdataplane.enforce import Settings, enforce
 from sgdataplane.model.state import CloudState
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.flood import DenseFlood, Flood, Target, wait_until
-from tests.support.pair import HERE, Pair
+from tests.support.pair import HERE, Pair, desired_at
 
 pytestmark = pytest.mark.kernel
 
@@ -47,10 +47,6 @@ def state_of(step: int) -> CloudState:
     return make_state(groups, [mine, *others])
 
 
-def desired_of(state: CloudState) -> Desired:
-    return Desired(state, {"eni-a": "eth0"})
-
-
 def targets(role: str, ports: range) -> tuple[Target, ...]:
     return tuple((host, port) for port in ports for host in HERE[role])
 
@@ -70,12 +66,12 @@ def floods(folder: Path, names: Pair, family: int) -> list[Flood]:
     ]
 
 
-def apply_all(namespace: str, applies: int) -> int:
+def apply_all(pair: Pair, applies: int) -> int:
     """Run through the steps; how many were refills."""
-    refills, previous = 0, desired_of(state_of(0))
+    refills, previous = 0, desired_at(pair, state_of(0))
     for step in range(1, applies):
-        desired = desired_of(state_of(step))
-        report = enforce(namespace, desired, previous, replace(QUICK, resync=step % 8 == 0))
+        desired = desired_at(pair, state_of(step))
+        report = enforce(pair["policy"], desired, previous, replace(QUICK, resync=step % 8 == 0))
         assert (report.changed, report.leftover) == (True, "")
         refills += report.is_refill
         previous = desired
@@ -92,10 +88,10 @@ def check(flood: Flood, least: int) -> None:
 @pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
 @pytest.mark.parametrize("applies", [40, pytest.param(500, marks=pytest.mark.slow)])
 def test_flood_meets_no_gap(pair: Pair, tmp_path: Path, applies: int, family: int) -> None:
-    enforce(pair["instance"], desired_of(state_of(0)), settings=QUICK)
+    enforce(pair["policy"], desired_at(pair, state_of(0)), settings=QUICK)
     with ExitStack() as stack:
         running = [stack.enter_context(flood) for flood in floods(tmp_path, pair, family)]
-        refills = apply_all(pair["instance"], applies)
+        refills = apply_all(pair, applies)
     for flood in running:
         check(flood, 100 * applies)
     assert applies // 10 <= refills < applies // 4, "others touched nftables, or the generation was not foreseen"
@@ -105,10 +101,10 @@ def test_flood_meets_no_gap(pair: Pair, tmp_path: Path, applies: int, family: in
 def test_dense_flood_meets_no_gap(pair: Pair, tmp_path: Path, applies: int) -> None:
     """Half a million packets a second: at each switch one is on its way, as likely as not."""
     instance = HERE["instance"][0]
-    enforce(pair["instance"], desired_of(state_of(0)), settings=QUICK)
+    enforce(pair["policy"], desired_at(pair, state_of(0)), settings=QUICK)
     flood = DenseFlood(tmp_path, pair["peer"], pair["instance"], [(instance, 5000)], [(instance, 6000)])
     with flood:
-        apply_all(pair["instance"], applies)
+        apply_all(pair, applies)
     check(flood, 100 * applies)
 
 
@@ -116,7 +112,7 @@ def test_denied_target_receives_once_it_is_allowed(pair: Pair, tmp_path: Path) -
     """The control: the floods' denied targets are reachable, but for the rules."""
     open_to_all = [f"{way} {far}" for way in ("ingress all from", "egress all to") for far in ("0.0.0.0/0", "::/0")]
     state = make_state([make_group("sg-web", open_to_all)], [make_eni("eni-a", " ".join(HERE["instance"]), "sg-web")])
-    enforce(pair["instance"], desired_of(state), settings=QUICK)
+    enforce(pair["policy"], desired_at(pair, state), settings=QUICK)
     running = [flood for family in (0, 1) for flood in floods(tmp_path, pair, family)]
     for flood in running:
         with flood:

@@ -1,4 +1,5 @@
-"""Two namespaces joined by one link: a protected instance and its peer, both with an interface eth0.
+"""Two namespaces joined by one link, or by a router between them: a protected instance and its peer, both with an
+interface eth0.
 
 Owns their addresses (the instance's end has the MAC of eni-a), and sockets that live there. Must not know policy.
 """
@@ -7,29 +8,74 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
-from sgdataplane.host import netns
-from sgdataplane.host.links import InterfaceAddress, Links
-from sgdataplane.net.values import Address
+from sgdataplane.enforce import Desired
+from sgdataplane.host import netns, sysctl
+from sgdataplane.host.links import InterfaceAddress, Links, Route
+from sgdataplane.lab.routers import GATEWAYS, LENGTHS
+from sgdataplane.lab.topology import EVERYWHERE
+from sgdataplane.model.placement import Placement
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import Address, Prefix
 from tests.support.builders import mac_of
 
 HERE = {"peer": ("10.0.0.1", "2001:db8::1"), "instance": ("10.0.0.2", "2001:db8::2")}
+LINKS = {"peer": "out", "instance": "eni-a"}  # a router's, where there is one
 ARRIVAL = 5.0
 Pair = Mapping[str, str]  # role -> namespace
 
 
 @contextmanager
-def made_pair(make_name: Callable[[], str]) -> Iterator[Pair]:
-    names = {role: make_name() for role in HERE}
+def made_pair(make_name: Callable[[], str], placement: str = "instance") -> Iterator[Pair]:
+    """The role `policy` is the namespace where that placement enforces it: the instance's, or the router's."""
+    roles = [*HERE] if placement == "instance" else [*HERE, "policy"]
+    names = {role: make_name() for role in roles}
     with ExitStack() as stack:
         for name in names.values():
             netns.create(name)
             stack.callback(netns.remove, name)
-        join(names)
-        yield names
+        if placement == "instance":
+            join(names)
+        else:
+            join_by_router(names)
+        yield {"policy": names["instance"], **names}
+
+
+def desired_at(pair: Pair, state: CloudState) -> Desired:
+    """For eni-a of the state, which the instance has."""
+    if pair["policy"] == pair["instance"]:
+        return Desired(state, {"eni-a": "eth0"})
+    return Desired(state, {"eni-a": LINKS["instance"]}, placement=Placement.HOST, uplinks=(LINKS["peer"],))
+
+
+def join_by_router(names: Pair) -> None:
+    """A link for each, and the router forwards."""
+    router = names["policy"]
+    with netns.inside(router):
+        sysctl.write_all({"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"})
+    for role, addresses in HERE.items():
+        with Links(router) as links:
+            links.add_veth(LINKS[role], names[role], "eth0", mac_of("eni-a") if role == "instance" else "")
+        wire_up(router, LINKS[role], names[role], addresses)
+        _know(names[role], "eth0", map(str, GATEWAYS.values()), _mac_of(router, LINKS[role]))
+        _know(router, LINKS[role], addresses, _mac_of(names[role], "eth0"))
+
+
+def wire_up(router: str, ifname: str, node: str, addresses: Iterable[str]) -> None:
+    """Addresses, both ends up, and routes, as a lab does it, for a link that is there; the node's end is eth0."""
+    found = [Address.parse(text) for text in addresses]
+    with Links(router) as near, Links(node) as far:
+        for address in found:
+            near.add_address(InterfaceAddress(ifname, GATEWAYS[address.family], LENGTHS[address.family]))
+            far.add_address(InterfaceAddress("eth0", address, address.family_bits))
+        near.set_up(ifname)
+        far.set_up("eth0")
+        for address in found:
+            near.add_route(Route(ifname, Prefix.of(address)))
+            far.add_route(Route("eth0", EVERYWHERE[address.family], GATEWAYS[address.family]))
 
 
 def join(names: Pair) -> None:
@@ -48,12 +94,19 @@ def _introduce(names: Pair) -> None:
     """Each end knows the other's hardware address, for good: a flood outruns the search for it, and packets that wait
     for its end are dropped."""
     for role, other in (("peer", "instance"), ("instance", "peer")):
-        with Links(names[other]) as links:
-            (mac,) = (link.mac for link in links.links() if link.ifname == "eth0")
-        with netns.inside(names[role]):
-            for address in HERE[other]:
-                command = f"ip neigh replace {address} lladdr {mac} dev eth0 nud permanent"
-                subprocess.run(command.split(), check=True)
+        _know(names[role], "eth0", HERE[other], _mac_of(names[other], "eth0"))
+
+
+def _mac_of(namespace: str, ifname: str) -> str:
+    with Links(namespace) as links:
+        return next(link.mac for link in links.links() if link.ifname == ifname)
+
+
+def _know(namespace: str, ifname: str, addresses: Iterable[str], mac: str) -> None:
+    with netns.inside(namespace):
+        for address in addresses:
+            command = f"ip neigh replace {address} lladdr {mac} dev {ifname} nud permanent"
+            subprocess.run(command.split(), check=True)
 
 
 def bound(pair: Pair, role: str, port: int, kind: int = socket.SOCK_DGRAM, *, address: str = "") -> socket.socket:

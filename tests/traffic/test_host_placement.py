@@ -12,15 +12,16 @@ import pytest
 
 from sgdataplane.enforce import enforce
 from sgdataplane.host import netns
-from sgdataplane.host.links import InterfaceAddress, Links, Route
+from sgdataplane.host.links import Links
 from sgdataplane.lab import manage
 from sgdataplane.lab.manage import EnforceRequest, Lab
 from sgdataplane.lab.policy import enforce_policy
-from sgdataplane.lab.routers import GATEWAYS, LENGTHS
-from sgdataplane.net.values import Address, Family, Prefix
+from sgdataplane.lab.routers import GATEWAYS
+from sgdataplane.net.values import Family
 from tests.support import labs
 from tests.support.early import EarlySender, Receiver
 from tests.support.flood import wait_until
+from tests.support.pair import wire_up
 
 pytestmark = pytest.mark.traffic
 
@@ -55,22 +56,6 @@ PORT = 5000
 families = pytest.mark.parametrize("family", list(Family), ids=lambda family: family.value)
 
 
-def wire_up(router: str, ifname: str, node: str, addresses: dict[Family, str]) -> None:
-    """Addresses, routes and both ends up, as a lab does it, for a link that is there."""
-    with Links(router) as near, Links(node) as far:
-        for family, text in addresses.items():
-            address = Address.parse(text)
-            near.add_address(InterfaceAddress(ifname, GATEWAYS[family], LENGTHS[family]))
-            far.add_address(InterfaceAddress("eth0", address, address.family_bits))
-        near.set_up(ifname)
-        far.set_up("eth0")
-        for family, text in addresses.items():
-            near.add_route(Route(ifname, Prefix.of(Address.parse(text))))
-            far.add_route(
-                Route("eth0", Prefix.parse("::/0" if family is Family.IPV6 else "0.0.0.0/0"), GATEWAYS[family])
-            )
-
-
 @contextmanager
 def stranger(lab: Lab) -> Iterator[str]:
     """A namespace with a link to the router of vpc-a that no policy knows, with addresses of the VPC."""
@@ -80,7 +65,7 @@ def stranger(lab: Lab) -> Iterator[str]:
         with Links(router) as door:
             door.add_veth("stranger", name, "eth0", "")
             door.without_own_link_local("stranger")
-        wire_up(router, "stranger", name, STRANGER)
+        wire_up(router, "stranger", name, STRANGER.values())
         with Links(router) as door:
             (mac,) = (link.mac for link in door.links() if link.ifname == "stranger")
         for gateway in GATEWAYS.values():  # it needs no answer to know whom to send to
@@ -132,7 +117,7 @@ def test_a_new_eni_gets_nothing_before_its_policy_and_all_after_it(
     receivers: list[Receiver] = []
 
     def enforce_late(request: EnforceRequest) -> None:
-        wire_up(router, "eni-b", node, B)
+        wire_up(router, "eni-b", node, B.values())
         receivers.append(Receiver(node, target))
         seen = len(control.read())
         sender.wait_for_more(500)
