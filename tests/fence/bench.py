@@ -73,7 +73,10 @@ def arp(sender_ip: str = OWN, sender_mac: str = MAC, ether: str = MAC, **fields:
 
 @dataclass
 class Bench:
+    """`enforced` is the namespace where policy and fence are: the instance's or the router's."""
+
     instance: str
+    enforced: str
     router: str
     outside: str
     tap: socket.socket
@@ -117,7 +120,7 @@ class Bench:
 
     def counted(self, family: str = "netdev") -> dict[str, int]:
         """Packets by counter, at the fence (or `inet`: at the policy's hooks)."""
-        text = nft(self.instance, f"list counters table {family} sgdataplane")
+        text = nft(self.enforced, f"list counters table {family} sgdataplane")
         return {name: int(number) for name, number in re.findall(r"counter (\S+) \{[^}]*?packets (\d+)", text)}
 
     def open(self, family: int, kind: int, protocol: int = 0, *, outside: bool = False) -> socket.socket:
@@ -142,8 +145,8 @@ def _try_to_send(sender: socket.socket, frame: bytes, target: tuple[str, int]) -
 
 
 @contextmanager
-def bench(name: str, enforcer: Enforcer = enforce_policy) -> Iterator[Bench]:
-    with labs.running(name, STATE, enforcer, HOSTS) as lab, ExitStack() as stack:
+def bench(name: str, enforcer: Enforcer = enforce_policy, placement: str = "instance") -> Iterator[Bench]:
+    with labs.running(name, STATE, enforcer, HOSTS, placement=placement) as lab, ExitStack() as stack:
         node, (host,) = lab.topology.node["i-a"], (n for n in lab.topology.nodes if not n.is_instance)
         router = lab.topology.routers_of_vpc["vpc-a"][0].netns
         with netns.inside(router):
@@ -153,4 +156,4 @@ def bench(name: str, enforcer: Enforcer = enforce_policy) -> Iterator[Bench]:
         with netns.inside(node.netns):
             sender = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
             sender.bind(("eth0", 0))
-        yield Bench(node.netns, router, host.netns, tap, sender)
+        yield Bench(node.netns, lab.enforced[0].netns, router, host.netns, tap, sender)
