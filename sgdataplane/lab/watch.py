@@ -82,12 +82,16 @@ class Watch:
 
     def _bind(self) -> int:
         """Take a group of log messages that nobody has: others may watch the same router."""
+        refusal = errno.EBUSY
         for _ in range(100):
             group = 1 + int.from_bytes(os.urandom(2), "big") % 0xFFFF
-            if self._configure(group, attribute(CFG_CMD, bytes([CMD_BIND]))) == 0:
+            refusal = self._configure(group, attribute(CFG_CMD, bytes([CMD_BIND])))
+            if refusal not in (0, errno.EBUSY):
+                break
+            if not refusal:
                 self._configure(group, attribute(CFG_MODE, struct.pack("!IBB", COPIED, COPY_PACKET, 0)))
                 return group
-        raise LabError("packet log", "the kernel gives no group of messages")
+        raise LabError("packet log", f"the kernel gives no group of messages (nfnetlink_log): {os.strerror(refusal)}")
 
     def _configure(self, group: int, attributes: bytes) -> int:
         """The error number of the answer, 0 for none."""
