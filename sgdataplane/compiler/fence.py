@@ -4,16 +4,18 @@ Owns what an ENI may send besides what the policy judges. Is given the ENIs. Mus
 
 Instance placement, on the way out: a frame sent through a packet socket meets neither the policy's hooks nor conntrack,
 but it meets this hook. What the policy approved carries the secret mark and, unlike such a frame, was routed.
-Host placement, on the way in: IP is judged by the policy later, whoever sent it.
+Host placement, on the way in: IP is judged by the policy later, whoever sent it. But conntrack sees it before that,
+and one conntrack has the sessions of all ENIs here; so whose packet it is, is asked already at this hook.
 
     egress-<ifname>   base chain, names the secret: other-mac; IP that is approved and routed passes
-    ingress-<ifname>  base chain, host placement: other-mac; DHCP servers' answers; IP passes, to the policy
-    fence-<ifname>    DHCP client, ARP of the ENI's own passes; arp-claim, tagged, unapproved, other: counted, dropped
+    ingress-<ifname>  base chain, host placement: other-mac
+    fence-<ifname>    instance placement: own ARP and DHCP client pass; arp-claim, tagged, unapproved, other
+                      host placement: own ARP and IP pass; dhcp-server, arp-claim, tagged, spoofed, other
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from sgdataplane.compiler.content import content_chain
@@ -45,15 +47,17 @@ from sgdataplane.nft.text import render_table
 NETDEV = "netdev"
 PRIORITY = 0
 PLACEHOLDER = 0x5EC2E700  # in printed rulesets, which are the same for the same state; a namespace's own is random
-CAUSES = ("arp-claim", "dhcp-server", "other", "other-mac", "tagged", "unapproved")
+CAUSES = ("arp-claim", "dhcp-server", "other", "other-mac", "spoofed", "tagged", "unapproved")
 EPOCH = 1  # a fence has none, but every stamp does
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD  # IEEE 802 EtherTypes
+TYPES = {IPV4: Family.IPV4, IPV6: Family.IPV6}
 TAGGED = (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300)  # 802.1Q, 802.1ad, and what stood for it before
 NO_REALM = 0xFFFFFFFF  # no route has it; the kernel's realms are 16 bits twice, and 0 where none is set
 FRAGMENTED = 0x3FFF  # more fragments, or an offset
 ETHERNET, MAC_BYTES, IPV4_BYTES = 1, 6, 4
 REQUEST, REPLY = 1, 2
 UNNUMBERED = Prefix.parse("0.0.0.0")
+LINK_SOURCES = {Family.IPV4: (UNNUMBERED,), Family.IPV6: always.UNNUMBERED}
 
 
 def compile_fence(
@@ -71,52 +75,58 @@ def compile_fence(
 def _table(enis: Mapping[str, Eni], options: Options, secret: int, placement: Placement) -> Table:
     chains = []
     for ifname, eni in enis.items():
-        others = _others(ifname, eni, options)
-        is_host = placement is Placement.HOST
-        chains += [others, _arriving(ifname, eni, others) if is_host else _leaving(ifname, eni, others, secret)]
+        if placement is Placement.HOST:
+            content = _content(ifname, _from_instance(eni), "spoofed", eni)
+            chains += [content, _base("ingress", ifname, eni, (), content)]
+        else:
+            content = _content(ifname, [_dhcp(_own(eni, Family.IPV4), options)], "unapproved", eni)
+            chains += [content, _base("egress", ifname, eni, _approved(secret), content)]
     counters = tuple(Counter(_counter(cause)) for cause in CAUSES)
     return Table(TABLE, tuple(sorted(chains, key=lambda chain: chain.name)), counters=counters, family=NETDEV)
 
 
-def _leaving(ifname: str, eni: Eni, others: Chain, secret: int) -> Chain:
+def _approved(secret: int) -> Iterator[Rule]:
     """No set without a name: it changes in place (content.py). The type is asked, since a route can put labels in front
     of what the policy has seen (`encap mpls`)."""
     approved = is_value(Field.PACKET_MARK, secret), Match(Field.ROUTE_REALM, (Range.of(NO_REALM),), negate=True)
-    passing = (rule(is_value(Field.ETHER_TYPE, kind), *approved, ACCEPT) for kind in (IPV4, IPV6))
-    return _base("egress", ifname, eni, passing, others)
+    return (rule(is_value(Field.ETHER_TYPE, kind), *approved, ACCEPT) for kind in (IPV4, IPV6))
 
 
-def _arriving(ifname: str, eni: Eni, others: Chain) -> Chain:
-    """The link of an instance has no DHCP server behind it; later fragments have no ports, and need the first one."""
-    served = (
-        _drop("dhcp-server", *_of_type(kind), *_ports(server, client))
-        for kind, (client, server, _) in ((IPV4, always.DHCP[Family.IPV4]), (IPV6, always.DHCP[Family.IPV6]))
-    )
-    return _base("ingress", ifname, eni, (*served, *(rule(*_of_type(kind), ACCEPT) for kind in (IPV4, IPV6))), others)
+def _from_instance(eni: Eni) -> Iterator[Rule]:
+    """The link of an instance has no DHCP server behind it (later fragments have no ports, and need the first one). A
+    packet passes from an own address, or from one that speaks as its link: the policy says what that may be."""
+    for kind, family in TYPES.items():
+        client, server, _ = always.DHCP[family]
+        yield _drop("dhcp-server", *_of_type(kind), *_ports(server, client))
+    for kind, family in TYPES.items():
+        yield rule(*_of_type(kind), Match(SOURCE[family], merged((*_own(eni, family), *LINK_SOURCES[family]))), ACCEPT)
 
 
-def _base(hook: str, ifname: str, eni: Eni, passing: Iterable[Rule], others: Chain) -> Chain:
+def _base(hook: str, ifname: str, eni: Eni, passing: Iterable[Rule], content: Chain) -> Chain:
     rules = (
         _drop("other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True)),
         *passing,
-        rule(goto(others.name)),
+        rule(goto(content.name)),
         _drop("other"),
     )
     return Chain(names.identifier(hook, ifname), rules, Hook(hook, PRIORITY, ifname))
 
 
-def _others(ifname: str, eni: Eni, options: Options) -> Chain:
-    """What is no approved IP."""
-    own = [prefix for prefix in eni.own_prefixes if prefix.family is Family.IPV4]
+def _content(ifname: str, passing: Iterable[Rule], cause: str, eni: Eni) -> Chain:
+    """`passing`: what passes of IP, `cause` why the rest of it doesn't."""
     rules = (
-        _dhcp(own, options),
-        *_arp(eni, own),
+        *passing,
+        _arp(eni),
         _drop("arp-claim", is_value(Field.ETHER_TYPE, ARP)),
         _drop("tagged", is_value(Field.ETHER_TYPE, *TAGGED)),
-        _drop("unapproved", is_value(Field.ETHER_TYPE, IPV4, IPV6)),
+        _drop(cause, is_value(Field.ETHER_TYPE, *TYPES)),
         _drop("other"),
     )
     return content_chain(names.identifier("fence", ifname), rules)
+
+
+def _own(eni: Eni, family: Family) -> tuple[Prefix, ...]:
+    return tuple(prefix for prefix in eni.own_prefixes if prefix.family is family)
 
 
 def _dhcp(own: Iterable[Prefix], options: Options) -> Rule:
@@ -139,20 +149,18 @@ def _ports(source: int, destination: int) -> tuple[Statement, ...]:
     return is_value(Field.L4PROTO, UDP), is_value(Field.TH_SPORT, source), is_value(Field.TH_DPORT, destination)
 
 
-def _arp(eni: Eni, own: Iterable[Prefix]) -> tuple[Rule, ...]:
+def _arp(eni: Eni) -> Rule:
     """Who has (from 0.0.0.0 it is a probe, RFC 5227), and I have: what the sender says of itself has to be true."""
-    return (
-        rule(
-            *_of_type(ARP),
-            is_value(Field.ARP_HTYPE, ETHERNET),
-            is_value(Field.ARP_PTYPE, IPV4),
-            is_value(Field.ARP_HLEN, MAC_BYTES),
-            is_value(Field.ARP_PLEN, IPV4_BYTES),
-            is_value(Field.ARP_OPERATION, REQUEST, REPLY),
-            is_value(Field.ARP_SENDER_MAC, _mac(eni)),
-            Match(Field.ARP_SENDER_IP, merged((*own, UNNUMBERED))),
-            ACCEPT,
-        ),
+    return rule(
+        *_of_type(ARP),
+        is_value(Field.ARP_HTYPE, ETHERNET),
+        is_value(Field.ARP_PTYPE, IPV4),
+        is_value(Field.ARP_HLEN, MAC_BYTES),
+        is_value(Field.ARP_PLEN, IPV4_BYTES),
+        is_value(Field.ARP_OPERATION, REQUEST, REPLY),
+        is_value(Field.ARP_SENDER_MAC, _mac(eni)),
+        Match(Field.ARP_SENDER_IP, merged((*_own(eni, Family.IPV4), UNNUMBERED))),
+        ACCEPT,
     )
 
 

@@ -1,4 +1,4 @@
-"""One fenced instance for each module; what a test opens in it is closed when the test ends."""
+"""One bench for each module; what a test opens in it is closed when the test ends."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 
 from sgdataplane.host import netns
 from tests.fence.bench import Bench, bench
+from tests.fence.hostbench import HostBench, host_bench
+from tests.support import labs
 from tests.support.pair import Pair, made_pair
 
 
@@ -23,6 +25,20 @@ def module_bench(make_lab_name: Callable[[], str]) -> Iterator[Bench]:
 def fenced(module_bench: Bench) -> Iterator[Bench]:
     with ExitStack() as stack:
         yield replace(module_bench, stack=stack)
+
+
+@pytest.fixture(scope="module")
+def hosted(make_lab_name: Callable[[], str]) -> Iterator[HostBench]:
+    """Policy and fence in the router."""
+    with host_bench(make_lab_name()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def open_host(make_lab_name: Callable[[], str]) -> Iterator[HostBench]:
+    """The same without either: the control, in which only the kernel stops a packet."""
+    with host_bench(make_lab_name(), labs.no_policy) as made:
+        yield made
 
 
 @pytest.fixture

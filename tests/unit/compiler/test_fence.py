@@ -81,10 +81,16 @@ def test_frame(name: str, fields: dict[Field, Key], cause: str) -> None:
 SERVED: dict[str, Key] = {"l4proto": 17, "th_sport": 67, "th_dport": 68}
 SERVED6: dict[str, Key] = {"l4proto": 17, "th_sport": 547, "th_dport": 546}
 HOST_ROWS: list[tuple[str, dict[Field, Key], str]] = [
-    ("ip", frame(IPV4, l4proto=6, th_sport=1, th_dport=2), ""),
-    ("ip6", frame(IPV6, l4proto=58), ""),
+    ("ip", frame(IPV4, ip_saddr=ip("10.0.0.1"), l4proto=6, th_sport=1, th_dport=2), ""),
+    ("ip-of-a-delegated-prefix", frame(IPV4, ip_saddr=ip("10.0.16.15")), ""),
+    ("ip-beside-it", frame(IPV4, ip_saddr=ip("10.0.16.16")), "spoofed"),
+    ("ip-of-another", frame(IPV4, ip_saddr=ip("10.0.0.2")), "spoofed"),
+    ("ip6", frame(IPV6, ip6_saddr=ip("2001:db8::1"), l4proto=58), ""),
+    ("ip6-of-its-link", frame(IPV6, ip6_saddr=ip("fe80::1")), ""),
+    ("ip6-of-nobody", frame(IPV6, ip6_saddr=0), ""),
+    ("ip6-of-another", frame(IPV6, ip6_saddr=ip("2001:db8::2")), "spoofed"),
     ("ip-with-another's-mac", frame(IPV4, ether_saddr=MAC + 1), "other-mac"),
-    ("ip-read-as-something-else", frame(IPV4, protocol=0x88B5), "unapproved"),
+    ("ip-read-as-something-else", frame(IPV4, ip_saddr=ip("10.0.0.1"), protocol=0x88B5), "spoofed"),
     ("own-arp", arp(), ""),
     ("arp-of-another", arp(arp_sender_ip=ip("10.0.0.2")), "arp-claim"),
     ("dhcp-client", dhcp(), ""),
