@@ -8,7 +8,7 @@ Must not know rules of users, or the epoch.
                  foreign, spoofed      egress: a source that isn't the ENI's own; ingress: a source that is, or a
                                        destination that isn't
                  jump <hook>-checks    discovery and DHCP of the ENI's own; what conntrack has no session for
-                 timeouts, mid-stream TCP, metadata
+                 timeouts, mid-stream TCP, slot, metadata
                  goto profile
 """
 
@@ -36,6 +36,7 @@ from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Direction, Family, Prefix
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
+    RETURN,
     TCP_ACK,
     TCP_FIN,
     TCP_RST,
@@ -132,8 +133,13 @@ def _dhcp(hook: Direction, family: Family, options: Options, source: Prefix | No
     )
 
 
-def eni_chain(hook: Direction, link: Link, shared: SharedChains, options: Options) -> Chain:
-    """All that happens to an opening packet, or to one whose session has to be judged again."""
+def eni_chain(
+    hook: Direction, link: Link, shared: SharedChains, options: Options, to_be_judged: Iterable[Rule]
+) -> Chain:
+    """All that happens to an opening packet, or to one whose session has to be judged again.
+
+    `to_be_judged`: what is done to packets before their session is accepted or refused.
+    """
     rules = [
         *(_claims(link) if hook is Direction.EGRESS else ()),
         rule(jump(shared.link.name)),
@@ -141,6 +147,7 @@ def eni_chain(hook: Direction, link: Link, shared: SharedChains, options: Option
         rule(jump(shared.checks.name)),
         *(_timeout(entry) for entry in link.timeouts),
         *_midstream(hook, options),
+        *to_be_judged,
         *(_metadata(hook, prefix) for prefix in options.metadata),
         rule(goto(link.roots[hook])),
     ]
@@ -154,14 +161,14 @@ def _claims(link: Link) -> Iterator[Rule]:
     yield drop(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), is_other)
 
 
-def errors_chain(hook: Direction, link: Link, chain: Chain) -> Chain:
+def errors_chain(hook: Direction, link: Link) -> Chain:
     """ICMP errors of a session that this ENI accepts now. What else is `related` (a helper's doing, which isn't ours)
-    is judged like any opening packet."""
+    goes back to be judged like any opening packet."""
     rules = [
         *(_addresses(hook, link) if hook is Direction.EGRESS else ()),
         accept(hook, "icmp-error", Match(Field.ICMP_TYPE, tuple(Range.of(t) for t in always.ICMP_ERRORS))),
         accept(hook, "icmp-error", _icmpv6(always.ICMPV6_ERRORS)),
-        rule(goto(chain.name)),
+        rule(RETURN),
     ]
     return content_chain(names.identifier(f"errors-{hook.value}", link.ifname), tuple(rules))
 

@@ -6,15 +6,16 @@ rules of users.
     <hook>            base chain, names the epoch: sessions accepted in it pass; all else, and AH over IPv6, goes to
                       the entry. Of more than FEW interfaces each has chains of its own for this, which know the slot
     <hook>-related    names the epoch: ICMP errors of sessions accepted in it
-    <side>-accept     marks the session with the slot of its ENI and (<side>-marked, which names it) the epoch, accepts
+    (eni chain)       before rules are asked: writes the ENI's slot over the half that is about to be judged
+    <side>-accept     names the epoch: writes it beside the slot, accepts
     <side>-refuse     unmarks it, drops
-    pass              accepts; what leaves by an interface goes by egress-pass
     egress-pass       marks the packet as approved, for the fence, and accepts it; names the secret, so it moves too
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from sgdataplane.compiler.marks import HALF, other_half
 from sgdataplane.compiler.site import Site
@@ -47,15 +48,17 @@ from sgdataplane.nft.ir import (
     Statement,
     VerdictMap,
     goto,
+    jump,
     rule,
 )
 
-PASS = "pass"
 FEW = 2  # interfaces whose sessions are told one by one; a look-up costs about as much as two of them
 
 # Over IPv6, what conntrack takes for a packet's session is that of what is behind an authentication header, whereas
 # rules see the header's own number, 51. So such a packet never profits from a session, nor ever marks one as accepted.
-IS_BEHIND_AH = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV6))
+IS_AH = is_value(Field.L4PROTO, AH)
+IS_BEHIND_AH = (IS_AH, is_value(Field.NFPROTO, Nfproto.IPV6))
+IS_NOT_BEHIND_AH = ((replace(IS_AH, negate=True),), (IS_AH, is_value(Field.NFPROTO, Nfproto.IPV4)))
 
 # `new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries its
 # session's entry, and what a helper expects inherits the mark; neither was accepted itself.
@@ -91,7 +94,7 @@ def epoch_chains(site: Site, slots: Mapping[str, int], epoch: int, secret: int) 
             yield Chain(related_name(hook), tuple(related))
         else:
             yield _base(site, hook, [_to_session(site, hook, way, epoch) for way in CtDirection])
-        yield _marked(site, hook, epoch)
+        yield _accept(site, hook, epoch, approve)
 
 
 def _sessions(site: Site, hook: Direction, slots: Mapping[str, int], epoch: int) -> Iterator[Statements]:
@@ -117,9 +120,22 @@ def _base(site: Site, hook: Direction, rules: Sequence[Rule]) -> Chain:
     return Chain(hook.value, (rule(*IS_BEHIND_AH, to_entry), *rules, rule(to_entry), end), site.hooks[hook])
 
 
-def _marked(site: Site, side: Direction, epoch: int) -> Chain:
-    keep = ~site.marks.epoch_mask(side) & 0xFFFFFFFF
-    return Chain(_marked_name(side), (rule(SetMark(keep, site.marks.epoch(side, epoch)), goto(PASS)),))
+def _accept(site: Site, side: Direction, epoch: int, approve: Statements) -> Chain:
+    """Mark the session as accepted by this side of the ENI whose slot is there already, and approve of the packet if it
+    leaves. A match on an interface to leave by fails where there is none yet, also a negated one."""
+    leaves = Match(Field.OIFNAME, (Range.of(LOOPBACK),), negate=True)
+    mark = SetMark(~site.marks.epoch_mask(side) & 0xFFFFFFFF, site.marks.epoch(side, epoch))
+    rules = [rule(*is_marked, mark) for is_marked in IS_NOT_BEHIND_AH]
+    return Chain(accept_name(side), (*rules, rule(leaves, *approve), rule(ACCEPT)))
+
+
+def slot_rules(site: Site, hook: Direction, slot: int) -> Iterator[Rule]:
+    """Whoever accepts the packet's session now, it will be at this slot; so far nobody has."""
+    for way in CtDirection:
+        side = side_of(hook, way)
+        mark = SetMark(other_half(side), site.marks.slot(side, slot))
+        for is_no_other in IS_NOT_BEHIND_AH:
+            yield rule(is_value(Field.CT_DIRECTION, way), *is_no_other, mark)
 
 
 def session_chains(
@@ -138,7 +154,7 @@ def session_chains(
             is_own = _is_slot(site, side_of(hook, way), slot)
             rules = (
                 rule(is_own, IS_OWN, end),
-                rule(is_own, IS_RELATED, goto(errors[ifname].name)),
+                rule(is_own, IS_RELATED, jump(errors[ifname].name)),
                 rule(goto(enis[ifname].name)),
             )
             known[ifname] = Chain(names.identifier(name, ifname), rules)
@@ -152,42 +168,9 @@ def _is_slot(site: Site, side: Direction, slot: int) -> Match:
     return Match(Field.CT_MARK, (Range.of(site.marks.slot(side, slot)),), mask=site.marks.slot_mask(side))
 
 
-def end_chains(site: Site, slots: Mapping[str, int]) -> tuple[list[Chain], list[Map]]:
-    """Where all verdicts are carried out, but for what names the epoch. A match on an interface to leave by fails where
-    there is none yet, also a negated one."""
-    leaves = Match(Field.OIFNAME, (Range.of(LOOPBACK),), negate=True)
-    chains, maps = [Chain(PASS, (rule(leaves, goto(EGRESS_PASS)), rule(ACCEPT)))], []
-    for side in Direction:
-        accept, of_links, entry = _accept(site, side, slots)
-        chains += [_refuse(side), accept, *of_links]
-        maps += entry
-    return chains, maps
-
-
-def _refuse(side: Direction) -> Chain:
+def refuse_chain(side: Direction) -> Chain:
     """Unmark the session, so that nothing that belongs to it passes as accepted."""
     return Chain(refuse_name(side), (rule(*IS_BEHIND_AH, DROP), rule(SetMark(other_half(side), 0), DROP)))
-
-
-def _accept(site: Site, side: Direction, slots: Mapping[str, int]) -> tuple[Chain, list[Chain], list[Map]]:
-    """Mark the session as accepted by this side of the packet's ENI. The ENI is the interface that the packet leaves
-    by, if it has one already, else the one that it came by."""
-    behind_ah = rule(*IS_BEHIND_AH, goto(PASS))
-    marks = {ifname: _to_slot(site, side, slot) for ifname, slot in slots.items()}
-    asked = (Field.OIFNAME, Field.IIFNAME)
-    name = f"{side.value}-slots"
-    if is_few(slots):
-        rules = [rule(is_value(one, ifname), *mark) for one in asked for ifname, mark in marks.items()]
-        return Chain(accept_name(side), (behind_ah, *rules, rule(DROP))), [], []
-    rules = [rule(VerdictMap(one, name=name)) for one in asked]
-    chains = {ifname: Chain(names.identifier(name, ifname), (rule(*mark),)) for ifname, mark in marks.items()}
-    accept = Chain(accept_name(side), (behind_ah, *rules, rule(DROP)))
-    return accept, list(chains.values()), [by_interface(name, chains)]
-
-
-def _to_slot(site: Site, side: Direction, slot: int) -> Statements:
-    keep = ~site.marks.slot_mask(side) & 0xFFFFFFFF
-    return SetMark(keep, site.marks.slot(side, slot)), goto(_marked_name(side))
 
 
 def accept_name(side: Direction) -> str:
@@ -196,10 +179,6 @@ def accept_name(side: Direction) -> str:
 
 def refuse_name(side: Direction) -> str:
     return f"{side.value}-refuse"
-
-
-def _marked_name(side: Direction) -> str:
-    return f"{side.value}-marked"
 
 
 def _sessions_name(hook: Direction, way: CtDirection) -> str:

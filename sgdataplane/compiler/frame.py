@@ -28,7 +28,7 @@ class Frame:
         """`links`: of the policy's ENIs."""
         site, made = SITES[policy.placement], cls()
         slots = site.marks.slots(link.ifname for link in links)
-        made._add(fastpath.end_chains(site, slots))
+        made._add((map(fastpath.refuse_chain, Direction), []))
         made._add(([skeleton.midstream_chain(site)], [skeleton.adopting()]))
         arriving = ACCEPT
         if policy.uplinks:
@@ -45,10 +45,11 @@ class Frame:
 
     def _links(self, site: Site, hook: Direction, links: Sequence[Link], options: Options) -> None:
         shared = shared_chains(hook, options)
-        enis = {link.ifname: eni_chain(hook, link, shared, options) for link in links}
-        errors = {link.ifname: errors_chain(hook, link, enis[link.ifname]) for link in links}
+        slots = site.marks.slots(link.ifname for link in links)
+        own = {ifname: fastpath.slot_rules(site, hook, slot) for ifname, slot in slots.items()}
+        enis = {link.ifname: eni_chain(hook, link, shared, options, own[link.ifname]) for link in links}
+        errors = {link.ifname: errors_chain(hook, link) for link in links}
         self._add(([shared.link, shared.checks, *enis.values(), *errors.values()], [skeleton.dispatch(hook, enis)]))
-        slots = site.marks.slots(enis)
         if fastpath.is_few(slots):
             self._add(([], [skeleton.errors(hook, errors)]))
         else:

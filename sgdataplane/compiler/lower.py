@@ -25,6 +25,7 @@ from sgdataplane.model.state import GroupRef
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.net.values import Verdict as Fate
 from sgdataplane.nft import names
+from sgdataplane.nft.inflight import has_nameless_set
 from sgdataplane.nft.ir import (
     Chain,
     Count,
@@ -78,7 +79,8 @@ def lowered(profile: Profile, family: Family, classes: AddressClasses, memo: Spa
     space, lowering = _Space(profile, family, classes, judges), Lowering(memo)
     hooks = {hook: _Far(lowering, space, hook) for hook in Direction}
     kin = {hook: far.kin_chains() for hook, far in hooks.items()}
-    return Lowered(lowering.chains, lowering.counters, {hook: far.chain() for hook, far in hooks.items()}, kin)
+    everyone = {hook: far.chain() for hook, far in hooks.items()}
+    return Lowered(lowering.needed(), lowering.counters, everyone, kin)
 
 
 @dataclass
@@ -89,6 +91,7 @@ class Lowering:
     chains: dict[str, Chain] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
     _leaves: dict[Cause, str] = field(default_factory=dict)
+    _inlined: set[str] = field(default_factory=set)
 
     def content(self, prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> str:
         """Keep a chain under a name made from what it holds."""
@@ -116,6 +119,21 @@ class Lowering:
         if self.chains.setdefault(chain.name, chain) != chain:
             raise InternalError(f"two chains would be named {chain.name}")
         return chain.name
+
+    def inline(self, name: str) -> tuple[Rule, ...]:
+        """The rules of a chain, for one with a stable name, so that one chain less leads to the next; or the way there,
+        if they are many, can't change in place, or count."""
+        rules = self.chains[name].rules
+        is_fixed = any(has_nameless_set(entry) or isinstance(entry.statements[0], Count) for entry in rules)
+        if is_fixed or len(rules) > MANY_PROTOCOLS:
+            return (rule(goto(name)),)
+        self._inlined.add(name)
+        return rules
+
+    def needed(self) -> dict[str, Chain]:
+        """All chains but those that nothing leads to, since all who would have have their rules."""
+        used = {name for chain in self.chains.values() for name in self._inlined.intersection(chain.ways.chains)}
+        return {name: chain for name, chain in self.chains.items() if name not in self._inlined or name in used}
 
     def leaf(self, cause: Cause) -> str:
         """The chain that a verdict's packets end in: counted by name, then accepted or refused for that direction."""
@@ -194,7 +212,7 @@ class _Seen:
         kind = "reply" if view.is_reply else "opening"
         self._wide = names.identifier(f"wide-{view.hook.value}-{view.family.value}-{kind}", profile_name(space.profile))
         wide = self._known(self._judge.wide_key(), self._judge.wide)
-        lowering.keep(Chain(self._wide, (rule(goto(wide)),)))
+        lowering.keep(Chain(self._wide, lowering.inline(wide)))
 
     def target(self, holding: RemoteSet) -> str:
         if holding not in self._targets:

@@ -80,11 +80,12 @@ def check_in_place(chains: Iterable[Chain]) -> None:
     """InternalError if one of these chains must not change in place: a set or map without a name goes with its rule,
     and is empty from then on for packets that are still in the old rules."""
     for chain in chains:
-        if any(_has_nameless_set(rule) for rule in chain.rules):
+        if any(has_nameless_set(rule) for rule in chain.rules):
             raise InternalError(f"chain {chain.name} has a set without a name, but its rules change in place")
 
 
-def _has_nameless_set(rule: Rule) -> bool:
+def has_nameless_set(rule: Rule) -> bool:
+    """Whether it asks a set or map without a name."""
     return any(_is_nameless_set(entry) for entry in rule.statements)
 
 

@@ -5,11 +5,13 @@ Owns base chains, and where chains lead. Is given a table. Must not know what it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sgdataplane.compiler.site import Site
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.ir import Table, Verdict, VerdictMap
+
+MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE: of chains, gotos counted (nft_chain_validate)
 
 
 def problem_of(table: Table, site: Site) -> str:
@@ -22,7 +24,19 @@ def problem_of(table: Table, site: Site) -> str:
     missing = sorted({name for names in targets.values() for name in names} - targets.keys())
     if missing:
         return f"there is no chain {missing[0]}"
-    return _circle(targets)
+    order = _order(targets)
+    if len(order) < len(targets):
+        return f"chains go in a circle at {min(targets.keys() - set(order))}"
+    depth = _depth(targets, order)
+    return f"chains lead {depth} deep, the kernel takes {MAX_DEPTH}" if depth > MAX_DEPTH else ""
+
+
+def _depth(targets: dict[str, set[str]], order: Sequence[str]) -> int:
+    """How many chains a packet can go through one after the other. `order`: each chain after all that it leads to."""
+    found: dict[str, int] = {}
+    for name in order:
+        found[name] = 1 + max((found[other] for other in targets[name]), default=0)
+    return max(found.values(), default=0)
 
 
 def _targets(table: Table, chain: str) -> Iterator[str]:
@@ -40,19 +54,17 @@ def _targets(table: Table, chain: str) -> Iterator[str]:
             yield from {verdict.chain for verdict in verdicts if isinstance(verdict, Verdict) and verdict.chain}
 
 
-def _circle(targets: dict[str, set[str]]) -> str:
-    """Chains without a way into a circle are taken off, from the ends on; what is left is in one or leads to one."""
+def _order(targets: dict[str, set[str]]) -> list[str]:
+    """Each chain after all that it leads to; those in a circle, or that lead to one, are left out."""
     sources: dict[str, list[str]] = {name: [] for name in targets}
     for name, others in targets.items():
         for other in others:
             sources[other].append(name)
     left = {name: len(others) for name, others in targets.items()}
-    waiting = [name for name, count in left.items() if not count]
-    while waiting:
-        name = waiting.pop()
-        del left[name]
+    found = [name for name, count in left.items() if not count]
+    for name in found:
         for source in sources[name]:
             left[source] -= 1
             if not left[source]:
-                waiting.append(source)
-    return f"chains go in a circle at {min(left)}" if left else ""
+                found.append(source)
+    return found

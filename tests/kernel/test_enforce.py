@@ -24,10 +24,12 @@ from sgdataplane.net.values import Address
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.kernel import LibnftKernel
 from sgdataplane.policy.resolve import interfaces_of
+from tests.property.test_hard_policies import SMALL_POLICIES, WHOLE_POLICIES, small
 from tests.support import gen
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.edits import edited
 from tests.support.flood import DenseFlood, wait_until
+from tests.support.hardpolicies import targets
 from tests.support.nft import listing, nft
 from tests.support.pair import HERE, Pair, Session
 
@@ -279,3 +281,19 @@ except PrivilegeError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("not permitted: this needs CAP_")
+
+
+@pytest.mark.parametrize("name", SMALL_POLICIES)
+def test_kernel_takes_each_hard_policy(namespace: str, name: str) -> None:
+    """It refuses chains that lead more than 16 deep, whatever packets go there."""
+    state, _ = small(name)
+    desired = Desired(state, interfaces_of(state, targets(state)[0]))
+    assert enforce(namespace, desired, None, replace(PLAIN, prove=False)).changed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [f"{name}-1000-seed0" for name in ("five_tuple", "mixture", "port_lists", "fw")])
+def test_kernel_takes_the_whole_quota(namespace: str, name: str) -> None:
+    state = WHOLE_POLICIES[name]()
+    desired = Desired(state, interfaces_of(state, targets(state)[0]))
+    assert enforce(namespace, desired, None, replace(PLAIN, prove=False)).changed
