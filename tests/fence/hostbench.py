@@ -75,9 +75,11 @@ ENDS = (NEIGHBOUR, OUTSIDE)
 
 @dataclass(frozen=True)
 class Party:
-    """A namespace, a packet socket on its eth0 that sees what comes in, and the MACs of the two ends of its link."""
+    """A namespace, its IPv4 address, a packet socket on its eth0 that sees what comes in, and the MACs of both ends of
+    its link."""
 
     netns: str
+    v4: str
     wire: socket.socket
     mac: str
     gateway_mac: str
@@ -100,7 +102,7 @@ Send = Callable[[bytes], object]
 
 @dataclass
 class HostBench:
-    """`families`: of the tables of ours that stand in the router."""
+    """`instance` sends, `parties` receive, by name. `families`: of the tables of ours that stand in the router."""
 
     router: str
     instance: Party
@@ -117,17 +119,16 @@ class HostBench:
         before = self.drops()
         for send, frame in frames:
             send(bytes(frame))
-        seen = frozenset(end.name for end in ENDS if any(known in frame for frame in self._until_barrier(end)))
+        ends = (end for end in ENDS if end.name in self.parties)
+        seen = frozenset(end.name for end in ends if any(known in frame for frame in self._until_barrier(end)))
         after = self.drops()
         return Fate(seen, {name: after[name] - before[name] for name in after if after[name] != before[name]})
 
     def _until_barrier(self, end: End) -> Iterator[bytes]:
         """What has come to a receiver's wire so far."""
         known, wire = token(), self.parties[end.name].wire
-        packet = IP(src=OWN, dst=end.v4) / UDP(sport=PORT, dport=PORT, chksum=0) / Raw(known)
-        with netns.inside(self.instance.netns), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
-            sender.bind(("eth0", 0))
-            sender.send(bytes(self.instance.ether() / packet))
+        packet = IP(src=self.instance.v4, dst=end.v4) / UDP(sport=PORT, dport=PORT, chksum=0) / Raw(known)
+        self.instance.wire.send(bytes(self.instance.ether() / packet))
         deadline = time.monotonic() + DEADLINE_S
         while (left := deadline - time.monotonic()) > 0:
             wire.settimeout(left)
@@ -162,11 +163,12 @@ def host_bench(name: str, enforcer: Enforcer = enforce_policy) -> Iterator[HostB
         made = {
             role: Party(
                 nodes[role].netns,
+                address,
                 _wire(stack, nodes[role].netns),
                 mac_in(nodes[role].netns, "eth0"),
                 mac_in(router, nodes[role].interfaces[0].router_ifname),
             )
-            for role in ("i-a", "i-b", "outside")
+            for role, address in (("i-a", OWN), ("i-b", NEIGHBOUR.v4), ("outside", OUTSIDE.v4))
         }
         tables = nft(router, "list tables")
         families = tuple(family for family in ("netdev", "inet") if f"table {family} sgdataplane" in tables)
@@ -177,6 +179,14 @@ def mac_in(namespace: str, ifname: str) -> str:
     """Of an interface there."""
     with Links(namespace) as links:
         return next(link.mac for link in links.links() if link.ifname == ifname)
+
+
+@contextmanager
+def device(namespace: str, ifname: str) -> Iterator[Send]:
+    """What sends frames from an interface there."""
+    with netns.inside(namespace), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
+        sender.bind((ifname, 0))
+        yield sender.send
 
 
 def _wire(stack: ExitStack, namespace: str) -> socket.socket:
