@@ -99,7 +99,16 @@ def _from_instance(eni: Eni) -> Iterator[Rule]:
         client, server, _ = always.DHCP[family]
         yield _drop("dhcp-server", *_of_type(kind), *_ports(server, client))
     for kind, family in TYPES.items():
-        yield rule(*_of_type(kind), Match(SOURCE[family], merged((*_own(eni, family), *LINK_SOURCES[family]))), ACCEPT)
+        for sources in _sources(eni, family):
+            yield rule(*_of_type(kind), Match(SOURCE[family], merged(sources)), ACCEPT)
+
+
+def _sources(eni: Eni, family: Family) -> Iterator[tuple[Prefix, ...]]:
+    """In the order in which they are asked for: a set that has no ranges costs less, and one address least."""
+    own = _own(eni, family)
+    singles = tuple(prefix for prefix in own if prefix.first == prefix.last)
+    blocks = tuple(prefix for prefix in own if prefix.first != prefix.last)
+    return filter(None, (singles, blocks, LINK_SOURCES[family]))
 
 
 def _base(hook: str, ifname: str, eni: Eni, passing: Iterable[Rule], content: Chain) -> Chain:

@@ -154,10 +154,11 @@ class HostBench:
 
 
 @contextmanager
-def host_bench(name: str, enforcer: Enforcer = enforce_policy) -> Iterator[HostBench]:
-    """`enforcer` labs.no_policy: the control, in which nothing is stopped but by the kernel itself."""
+def host_bench(name: str, enforcer: Enforcer = enforce_policy, placement: str = "host") -> Iterator[HostBench]:
+    """`enforcer` labs.no_policy: the control, in which nothing is stopped but by the kernel itself. `placement`
+    instance: the receivers' wires come before their policies, and no table stands in the router."""
     hosts = ((OUTSIDE.v4, OUTSIDE.v6),)
-    with labs.running(name, STATE, enforcer, hosts, placement="host") as lab, ExitStack() as stack:
+    with labs.running(name, STATE, enforcer, hosts, placement=placement) as lab, ExitStack() as stack:
         nodes = {("outside" if not node.is_instance else node.name): node for node in lab.topology.nodes}
         router = lab.topology.routers_of_vpc["vpc-a"][0].netns
         made = {

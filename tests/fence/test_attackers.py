@@ -1,0 +1,87 @@
+"""What a placement does not stop, as DESIGN.md section 6 says of each attacker: nobody may rely on it."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.packet import Raw
+
+from sgdataplane.host import netns
+from sgdataplane.lab import manage
+from sgdataplane.lab.policy import enforce_policy
+from tests.fence.bench import DEADLINE_S, MAC, OTHER_MAC, Bench, bench, token
+from tests.fence.bench import STATE as INSTANCE_STATE
+from tests.fence.hostbench import NEIGHBOUR, OUTSIDE, OWN, PORT, STATE, host_bench
+from tests.fence.test_frames import STOPPED
+from tests.fence.xdp import xdp_sender
+from tests.support.labs import run_in
+from tests.support.nft import nft
+
+pytestmark = pytest.mark.traffic
+
+SPOOFED = STOPPED["another's-address"][0]
+
+
+def test_xdp_frame_passes_the_fence_in_an_instance(fenced: Bench) -> None:
+    """It meets no hook on its way out. (In host placement: test_host_root.py.)"""
+    known, before = token(), fenced.counted()
+    with netns.inside(fenced.instance), xdp_sender("eth0") as send:
+        send(bytes(SPOOFED(known)))
+    assert any(known in frame for frame in fenced.seen_until_barrier())
+    assert fenced.counted() == before
+    assert not fenced.leaves(SPOOFED), "the same frame by a packet socket"
+
+
+def test_root_of_an_instance_takes_its_fence_down_until_the_next_apply(lab_name: str) -> None:
+    with bench(lab_name) as made:
+        assert not made.leaves(SPOOFED)
+        run_in(made.instance, "nft", "delete", "table", "netdev", "sgdataplane")
+        assert made.leaves(SPOOFED)
+        manage.apply(lab_name, INSTANCE_STATE, enforce_policy)
+        assert not made.leaves(SPOOFED)
+
+
+HARMS = {  # what root does to the router's tables, and what then passes: the frame's MAC and port
+    "fence": ("delete table netdev sgdataplane", OTHER_MAC, PORT),
+    "policy": ("delete table inet sgdataplane", MAC, PORT + 1),
+    "rule": ("insert rule inet sgdataplane egress accept", MAC, PORT + 1),
+}
+
+
+@pytest.mark.parametrize("name", HARMS)
+def test_root_of_the_host_takes_a_router_s_tables_down_until_the_next_apply(lab_name: str, name: str) -> None:
+    command, mac, port = HARMS[name]
+    with host_bench(lab_name) as made:
+        seen = replace(made, families=())  # counters may be gone
+        packet = made.instance.ether(mac) / IP(src=OWN, dst=OUTSIDE.v4) / UDP(sport=PORT, dport=port)
+
+        def arrives() -> bool:
+            return OUTSIDE.name in seen.fate(lambda known: packet / Raw(known)).seen_by
+
+        assert not arrives()
+        nft(made.router, command)
+        assert arrives()
+        manage.apply(lab_name, STATE, enforce_policy)
+        assert not arrives()
+
+
+@pytest.mark.parametrize("source", [OUTSIDE.v4, OWN])
+def test_host_outside_is_believed_to_be_an_eni_where_instances_judge(
+    lab_name: str, placement: str, source: str
+) -> None:
+    """Only who sees the uplink can tell (test_host_uplink.py); an instance knows its own addresses."""
+    with host_bench(lab_name, placement=placement) as made, ExitStack() as stack:
+        outside = made.parties[OUTSIDE.name]
+        with netns.inside(made.parties[NEIGHBOUR.name].netns):
+            server = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        server.bind((NEIGHBOUR.v4, PORT))
+        for content, address in ((b"claimed", source), (b"barrier", OUTSIDE.v4)):
+            packet = IP(src=address, dst=NEIGHBOUR.v4) / UDP(sport=PORT, dport=PORT) / Raw(content)
+            outside.wire.send(bytes(outside.ether() / packet))
+        server.settimeout(DEADLINE_S)
+        is_believed = placement == "instance" or source == OUTSIDE.v4
+        assert server.recv(100) == (b"claimed" if is_believed else b"barrier")
