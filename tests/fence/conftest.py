@@ -54,3 +54,10 @@ def pair(make_lab_name: Callable[[], str]) -> Iterator[Pair]:
     """Two namespaces joined by one link."""
     with made_pair(make_lab_name) as pair:
         yield pair
+
+
+@pytest.fixture
+def either_pair(make_lab_name: Callable[[], str], placement: str) -> Iterator[Pair]:
+    """The same, or with a router between them where policy is enforced."""
+    with made_pair(make_lab_name, placement) as pair:
+        yield pair

@@ -11,38 +11,41 @@ from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce, remove
 from sgdataplane.host.links import InterfaceAddress, Links
+from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
 from sgdataplane.nft.kernel import LibnftKernel
 from tests.support.builders import mac_of, make_eni, make_group, make_state
 from tests.support.flood import Flood, wait_until
 from tests.support.nft import nft
-from tests.support.pair import HERE, Pair
+from tests.support.pair import HERE, Pair, desired_at
 
 pytestmark = pytest.mark.kernel
 
 QUICK = Settings(time_scale=0.03, adoption_window=0)
-BASE = "egress.eth0"
+BASES = {"instance": "egress.eth0", "host": "ingress.eni-a"}
+BASE = BASES["instance"]
 
 
-def desired(*more: str) -> Desired:
+def state(*more: str) -> CloudState:
     """UDP 5000 to 5199 may leave, 6000 to 6007 may not; `more` are addresses of the ENI."""
     group = make_group("sg-a", [f"egress udp 6000/7000 to {far} drop" for far in ("0.0.0.0/0", "::/0")])
     eni = make_eni("eni-a", " ".join((*HERE["instance"], *more)), "sg-a")
-    return Desired(make_state([group], [eni]), {"eni-a": "eth0"})
+    return make_state([group], [eni])
 
 
-ONE, TWO = desired(), desired("10.0.0.77", "2001:db8::77")
+ONE, TWO = state(), state("10.0.0.77", "2001:db8::77")
 
 
-def apply(pair: Pair, wanted: Desired = ONE, previous: Desired | None = None, **settings: object) -> ApplyReport:
+def apply(pair: Pair, wanted: CloudState = ONE, previous: CloudState | None = None, **settings: object) -> ApplyReport:
     chosen = replace(QUICK, **settings)  # type: ignore[arg-type]  # fields by name
-    report = enforce(pair["instance"], wanted, previous, chosen)
+    former = None if previous is None else desired_at(pair, previous)
+    report = enforce(pair["policy"], desired_at(pair, wanted), former, chosen)
     assert report.leftover == ""
     return report
 
 
 def tables(pair: Pair) -> set[str]:
-    return set(nft(pair["instance"], "-t list tables").splitlines())
+    return set(nft(pair["policy"], "-t list tables").splitlines())
 
 
 def secret_of(pair: Pair) -> tuple[int, int]:
@@ -62,22 +65,24 @@ def flood(folder: Path, pair: Pair, family: int) -> Flood:
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
-def test_changes_of_the_fence_lose_and_leak_nothing(pair: Pair, tmp_path: Path, family: int) -> None:
+def test_changes_of_the_fence_lose_and_leak_nothing(either_pair: Pair, tmp_path: Path, family: int) -> None:
     """Own addresses change, all is written anew, somebody else commits, the fence goes and comes back."""
+    pair = either_pair
     apply(pair)
     with flood(tmp_path, pair, family) as running:
         for turn in range(8):
-            assert apply(pair, TWO if turn % 2 else ONE, resync=turn % 4 == 0).fenced == ("eth0",)
-            nft(pair["instance"], f"add table inet theirs{turn}")
+            assert apply(pair, TWO if turn % 2 else ONE, resync=turn % 4 == 0).fenced != ()
+            nft(pair["policy"], f"add table inet theirs{turn}")
             apply(pair, TWO if turn % 2 else ONE)
     assert running.allowed.received == running.allowed.sent > 500
     assert (running.denied.received, running.denied.sent > 500) == (0, True)
 
 
-def test_first_fence_goes_up_behind_packets_that_are_marked(pair: Pair, tmp_path: Path) -> None:
+def test_first_fence_goes_up_behind_packets_that_are_marked(either_pair: Pair, tmp_path: Path) -> None:
     """What runs when the fence comes, with the policy or after it, loses nothing."""
+    pair = either_pair
     for has_policy in (False, True):
-        remove(pair["instance"])
+        remove(pair["policy"])
         if has_policy:
             apply(pair, fence=False)
         with flood(tmp_path, pair, 0) as running:
@@ -111,16 +116,17 @@ def test_each_namespace_has_a_secret_of_its_own(pair: Pair) -> None:
     [
         pytest.param("delete table netdev sgdataplane", id="deleted"),
         pytest.param("flush table netdev sgdataplane", id="emptied"),
-        pytest.param("insert rule netdev sgdataplane egress.eth0 accept", id="opened"),
+        pytest.param("insert rule netdev sgdataplane {base} accept", id="opened"),
         pytest.param("delete table inet sgdataplane", id="policy-deleted"),
     ],
 )
-def test_what_somebody_did_to_it_is_put_right(pair: Pair, harm: str) -> None:
+def test_what_somebody_did_to_it_is_put_right(either_pair: Pair, placement: str, harm: str) -> None:
+    pair, base = either_pair, BASES[placement]
     apply(pair)
-    good = nft(pair["instance"], f"-s list chain netdev sgdataplane {BASE}")
-    nft(pair["instance"], harm)
+    good = nft(pair["policy"], f"-s list chain netdev sgdataplane {base}")
+    nft(pair["policy"], harm.format(base=base))
     assert apply(pair).changed
-    assert nft(pair["instance"], f"-s list chain netdev sgdataplane {BASE}") == good
+    assert nft(pair["policy"], f"-s list chain netdev sgdataplane {base}") == good
     assert not apply(pair).changed
 
 
@@ -155,7 +161,7 @@ def test_interface_that_comes_back_is_fenced_by_the_next_apply(pair: Pair) -> No
 
 
 def test_interface_that_is_not_there_yet_is_not_fenced_and_said_so(namespace: str) -> None:
-    report = enforce(namespace, ONE, settings=QUICK)
+    report = enforce(namespace, Desired(ONE, {"eni-a": "eth0"}), settings=QUICK)
     assert report.fenced == ()
     with LibnftKernel(namespace) as kernel:
         assert not kernel.inventory(TABLE, NETDEV).exists
