@@ -69,19 +69,24 @@ def test_root_of_the_host_takes_a_router_s_tables_down_until_the_next_apply(lab_
         assert not arrives()
 
 
-@pytest.mark.parametrize("source", [OUTSIDE.v4, OWN])
-def test_host_outside_is_believed_to_be_an_eni_where_instances_judge(
-    lab_name: str, placement: str, source: str
+NAMES = {"itself": ("outside", OUTSIDE.v4), "host-outside": ("outside", OWN), "neighbour": ("neighbour", "10.0.0.9")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_who_is_not_checked_where_it_sends_is_believed_where_instances_judge(
+    lab_name: str, placement: str, name: str
 ) -> None:
-    """Only who sees the uplink can tell (test_host_uplink.py); an instance knows its own addresses."""
+    """An instance can tell its own addresses only. A router sees who sends (test_host_uplink.py, test_host_root.py)."""
+    attacker, source = NAMES[name]
     with host_bench(lab_name, placement=placement) as made, ExitStack() as stack:
-        outside = made.parties[OUTSIDE.name]
+        run_in(made.instance.netns, "nft", "flush", "ruleset")
         with netns.inside(made.parties[NEIGHBOUR.name].netns):
             server = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         server.bind((NEIGHBOUR.v4, PORT))
-        for content, address in ((b"claimed", source), (b"barrier", OUTSIDE.v4)):
+        party = made.parties[OUTSIDE.name] if attacker == "outside" else made.instance
+        for content, address in ((b"claimed", source), (b"barrier", party.v4)):
             packet = IP(src=address, dst=NEIGHBOUR.v4) / UDP(sport=PORT, dport=PORT) / Raw(content)
-            outside.wire.send(bytes(outside.ether() / packet))
+            party.wire.send(bytes(party.ether() / packet))
         server.settimeout(DEADLINE_S)
-        is_believed = placement == "instance" or source == OUTSIDE.v4
+        is_believed = placement == "instance" or source == party.v4
         assert server.recv(100) == (b"claimed" if is_believed else b"barrier")
