@@ -120,11 +120,11 @@ class HostBench:
         for send, frame in frames:
             send(bytes(frame))
         ends = (end for end in ENDS if end.name in self.parties)
-        seen = frozenset(end.name for end in ends if any(known in frame for frame in self._until_barrier(end)))
+        seen = frozenset(end.name for end in ends if any(known in frame for frame in self.frames_until_barrier(end)))
         after = self.drops()
         return Fate(seen, {name: after[name] - before[name] for name in after if after[name] != before[name]})
 
-    def _until_barrier(self, end: End) -> Iterator[bytes]:
+    def frames_until_barrier(self, end: End) -> Iterator[bytes]:
         """What has come to a receiver's wire so far."""
         known, wire = token(), self.parties[end.name].wire
         packet = IP(src=self.instance.v4, dst=end.v4) / UDP(sport=PORT, dport=PORT, chksum=0) / Raw(known)

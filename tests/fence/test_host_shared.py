@@ -13,7 +13,7 @@ from scapy.packet import Packet, Raw
 
 from sgdataplane.host import conntrack, netns
 from tests.fence.bench import token, unfenced
-from tests.fence.hostbench import NEIGHBOUR, OUTSIDE, PORT, HostBench, host_bench
+from tests.fence.hostbench import NEIGHBOUR, OUTSIDE, PORT, HostBench, Party, host_bench
 
 pytestmark = pytest.mark.traffic
 
@@ -40,12 +40,12 @@ def halves(known: bytes, family: int, number: int) -> tuple[Packet, Packet]:
     return first, head / IPv6ExtHdrFragment(nh=17, offset=CUT // 8, m=0, id=number) / Raw(datagram[CUT:])
 
 
-def is_completed(bench: HostBench, family: int) -> bool:
-    """Whether the host outside gets a neighbour's datagram whose end the instance has sent."""
-    known, neighbour = token(), bench.parties[NEIGHBOUR.name]
+def is_completed(bench: HostBench, family: int, by: Party | None = None) -> bool:
+    """Whether the host outside gets a neighbour's datagram whose end the instance has sent (or `by`)."""
+    known, neighbour, other = token(), bench.parties[NEIGHBOUR.name], by or bench.instance
     first, last = halves(known, family, int(known[-9:-1]))
     frames = [
-        (bench.instance.wire.send, bench.instance.ether() / last),
+        (other.wire.send, other.ether() / last),
         (neighbour.wire.send, neighbour.ether() / first),
     ]
     return OUTSIDE.name in bench.fate_of_all(known, frames).seen_by
@@ -59,6 +59,12 @@ def test_nobody_completes_a_neighbour_s_datagram(hosted: HostBench, unfenced_hos
     """Where only the policy would look, it has come too late: the fragment is part of the neighbour's packet."""
     assert is_completed(unfenced_host, family)
     assert not is_completed(hosted, family)
+
+
+@by_family
+def test_host_outside_completes_an_eni_s_datagram(hosted: HostBench, family: int) -> None:
+    """A limit: an uplink has no fence, and its check comes after reassembly."""
+    assert is_completed(hosted, family, hosted.parties[OUTSIDE.name])
 
 
 def is_answered(bench: HostBench) -> str:

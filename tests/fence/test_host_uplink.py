@@ -43,6 +43,12 @@ def test_source_of_an_eni_of_this_host_is_stopped(
     assert (fate.seen_by, fate.drops) == (frozenset(), {"egress.spoofed": 1})
 
 
+def test_source_that_is_not_of_this_host_is_believed(hosted: HostBench) -> None:
+    """A limit: ENIs of other hosts come the same way."""
+    fate = from_outside(hosted, "10.0.0.9")
+    assert (NEIGHBOUR.name in fate.seen_by, fate.drops) == (True, {})
+
+
 @pytest.mark.parametrize("source", NEVER_ROUTED.values(), ids=NEVER_ROUTED)
 def test_nobody_outside_is_the_gateway(hosted: HostBench, open_host: HostBench, source: str) -> None:
     """So no DHCP server either, whose answers would pass whatever the rules say. The router's kernel sees to that."""
