@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "config": ("errors", "net", "model"),
     "enforce": ("errors", "net", "model", "policy", "compiler", "proof", "nft", "host"),
     "attach": ("errors", "net", "model", "host", "enforce"),
-    "daemon": (*PRODUCT, "proof", "enforce", "attach"),
+    "daemon": (*PRODUCT, "proof", "enforce", "attach", "__version__"),
     "cli": (*PRODUCT, "proof", "enforce", "attach", "daemon", "__version__"),
     "__main__": ("cli",),
     "__init__": (),
@@ -45,6 +45,7 @@ EXCEPTIONS = {
 FOREIGN = {
     "scapy": ("lab",),
     "pyroute2": ("host", "lab"),
+    "inotify_simple": ("host.paths",),
     "nftables": ("nft.kernel",),
     "subprocess": ("lab", "attach.containers"),  # the product runs no other program than the user's container runtime
 }
