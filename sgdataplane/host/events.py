@@ -1,0 +1,146 @@
+"""What the kernel tells of other network namespaces, as it happens: through sockets in ours, so that none of them is
+kept alive.
+
+Owns numbering namespaces (nsid, linux/net_namespace.h) and subscribing to groups of messages. Is given paths; hands
+over messages. Must not know what they mean.
+
+A socket inside of a namespace would keep it after its last process. One here that listens to all numbered namespaces
+(NETLINK_LISTEN_ALL_NSID) hears as much, and there is one for all of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sgdataplane.errors import HostError
+from sgdataplane.host import netns
+from sgdataplane.host.nfnetlink import (
+    HEADER,
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    RECEIVE_BYTES,
+    attribute,
+    parse_attributes,
+)
+
+SOL_NETLINK, ADD_MEMBERSHIP, LISTEN_ALL_NSID = 270, 1, 8  # linux/socket.h, linux/netlink.h
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+BUFFER_BYTES = 8 << 20
+ROUTE = socket.NETLINK_ROUTE
+LINK_GROUP, NSID_GROUP = 1, 28  # RTNLGRP_*, linux/rtnetlink.h
+NEWLINK, DELLINK, NEWNSID, DELNSID, GETNSID = 16, 17, 88, 89, 90  # RTM_*
+NETNSA_NSID, NETNSA_FD = 1, 3
+NOT_ASSIGNED = -1
+FAMILY = bytes(4)  # struct rtgenmsg, aligned
+NUMBER = struct.Struct("=i")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """`number` is the namespace's that it is about, None: ours. `payload` is what follows the netlink header."""
+
+    number: int | None
+    kind: int
+    payload: bytes
+
+
+class Subscription:
+    """The messages of some groups, of all numbered namespaces. For a selector; never waits."""
+
+    def __init__(self, protocol: int, groups: Iterable[int]) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        try:
+            self._socket.setblocking(False)
+            self._socket.bind((0, 0))
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+            self._socket.setsockopt(SOL_NETLINK, LISTEN_ALL_NSID, 1)
+            for group in groups:
+                self._socket.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
+        except OSError as error:
+            self._socket.close()
+            raise HostError("netlink events", error.strerror or str(error)) from error
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def read(self) -> tuple[list[Message], bool]:
+        """What has come so far, and whether some was lost since there was no room for it."""
+        messages: list[Message] = []
+        is_lossy = False
+        while True:
+            try:
+                data, ancillary, _, sender = self._socket.recvmsg(RECEIVE_BYTES, socket.CMSG_SPACE(NUMBER.size))
+            except BlockingIOError:
+                return messages, is_lossy
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise HostError("netlink events", error.strerror or str(error)) from error
+                is_lossy = True
+                continue
+            if sender[0] == 0:  # the kernel; else a process that pretends
+                messages.extend(_messages(data, _number(ancillary)))
+
+
+def _number(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:
+    found = (value for level, kind, value in ancillary if (level, kind) == (SOL_NETLINK, LISTEN_ALL_NSID))
+    return next((int(NUMBER.unpack(value)[0]) for value in found), None)
+
+
+def _messages(data: bytes, number: int | None) -> Iterator[Message]:
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        length, kind, *_ = HEADER.unpack_from(data, offset)
+        yield Message(number, kind, data[offset + HEADER.size : offset + length])
+        offset += (length + 3) & ~3
+
+
+def number_of_ended(message: Message) -> int | None:
+    """The number that no namespace has any more, if the message says that."""
+    if message.kind != DELNSID:
+        return None
+    return int(NUMBER.unpack(parse_attributes(message.payload[len(FAMILY) :])[NETNSA_NSID])[0])
+
+
+def number_of(name: str) -> int:
+    """The number that stands for that namespace (a name or path) in ours; it is given one if it has none. It keeps it
+    for life. HostError if there is no such namespace."""
+    try:
+        with (
+            netns.open_fd(name) as fd,
+            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, ROUTE) as door,
+        ):
+            number = _ask(door, fd)
+            if number == NOT_ASSIGNED:
+                _tell(door, NEWNSID, fd, attribute(NETNSA_NSID, NUMBER.pack(NOT_ASSIGNED)))
+                number = _ask(door, fd)
+            return number
+    except OSError as error:
+        raise HostError(f"number of namespace {name}", os.strerror(error.errno or 0)) from error
+
+
+def _ask(door: socket.socket, fd: int) -> int:
+    answer = _tell(door, GETNSID, fd)
+    return int(NUMBER.unpack(parse_attributes(answer[len(FAMILY) :])[NETNSA_NSID])[0])
+
+
+def _tell(door: socket.socket, kind: int, fd: int, more: bytes = b"") -> bytes:
+    """The payload of the answer. That somebody else has numbered it meanwhile (EEXIST) is as good."""
+    body = FAMILY + attribute(NETNSA_FD, NUMBER.pack(fd)) + more
+    flags = NLM_F_REQUEST | (NLM_F_ACK if kind == NEWNSID else 0)
+    door.send(HEADER.pack(HEADER.size + len(body), kind, flags, 0, 0) + body)
+    data = door.recv(RECEIVE_BYTES)
+    payload = data[HEADER.size :]
+    if HEADER.unpack_from(data)[1] == NLMSG_ERROR:
+        code = -NUMBER.unpack_from(payload)[0]
+        if code not in (0, errno.EEXIST):
+            raise OSError(code, os.strerror(code))
+    return payload
