@@ -2,6 +2,7 @@
 
     SgDataplaneError
       StateFileError      the input is wrong: refused whole, the previous policy stays    (problems)
+        ConfigError       the agent's configuration, likewise
       LimitError          right, but more than we or nftables hold                        (subject, limit, actual)
       KernelError         the kernel or libnftables refused: nothing was changed          (detail, operation, origin)
         NotFoundError  ExistsError  BusyError
@@ -68,6 +69,10 @@ class StateFileError(SgDataplaneError):
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)
+
+
+class ConfigError(StateFileError):
+    """The agent's configuration was refused whole, as a state is."""
 
 
 class LimitError(SgDataplaneError):

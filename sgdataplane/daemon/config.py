@@ -1,0 +1,186 @@
+"""The agent's configuration: /etc/sgdataplane/agent.toml.
+
+Owns its keys, their defaults, and every refusal. Is given a path. Must not know what is done with it: it is passed.
+Without the file the defaults hold. `systemd/agent.toml` documents every key.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from sgdataplane.attach.registry import ATTACHED_DIR
+from sgdataplane.attach.report import Manner
+from sgdataplane.attach.router import IFNAME
+from sgdataplane.enforce import Settings
+from sgdataplane.errors import ConfigError, Where
+from sgdataplane.model.placement import Placement
+from sgdataplane.statefile.problems import Problems
+
+CONFIG_FILE = Path("/etc/sgdataplane/agent.toml")
+MAX_BYTES = 1 << 20
+LEVELS = ("debug", "info", "warning", "error")
+LINE = re.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
+# What is taken at start only.
+FIXED = ("bindings", "state_directory", "socket")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """`state`: the state's file or folder.    placement, uplinks: as of `sgdp apply`.
+    on_change: `revoke` judges running sessions again when the policy changes, `keep` lets them be.
+    adoption_window: seconds for which what an ENI has running may go on when it is first protected.
+    resync: seconds between two looks at everything, whether or not anything was heard of.
+    fence, prove: as of enforce.Settings.    bindings: where `sgdp attach` keeps what it bound.
+    state_directory: where the last good policy is kept.    socket: where `sgdp status` asks.
+    """
+
+    state: Path = Path("/etc/sgdataplane/state.yaml")
+    placement: Placement = Placement.INSTANCE
+    uplinks: tuple[str, ...] = ()
+    on_change: Literal["revoke", "keep"] = "revoke"
+    adoption_window: float = 30.0
+    resync: float = 300.0
+    fence: bool = True
+    prove: bool = True
+    bindings: Path = ATTACHED_DIR
+    state_directory: Path = Path("/var/lib/sgdataplane")
+    socket: Path = Path("/run/sgdataplane/agent.sock")
+    log_level: str = "info"
+
+    @property
+    def manner(self) -> Manner:
+        """How the state is put in force."""
+        settings = Settings(
+            on_change=self.on_change, adoption_window=self.adoption_window, fence=self.fence, prove=self.prove
+        )
+        return Manner(settings=settings, placement=self.placement, uplinks=self.uplinks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a key may say: the value that it means, or None if it can't say that."""
+
+    expected: str
+    read: Callable[[object], object | None]
+
+
+def _choice(*words: str) -> _Kind:
+    return _Kind(f"one of {', '.join(words)}", lambda value: value if value in words else None)
+
+
+def _seconds(least: float, most: float) -> _Kind:
+    def read(value: object) -> object | None:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return float(value) if is_number and least <= value <= most else None  # type: ignore[operator, arg-type]
+
+    return _Kind(f"a number of seconds from {least:g} to {most:g}", read)
+
+
+def _path(value: object) -> Path | None:
+    return Path(value) if isinstance(value, str) and value.startswith("/") and "\0" not in value else None
+
+
+def _interfaces(value: object) -> tuple[str, ...] | None:
+    if not isinstance(value, list) or not all(isinstance(name, str) and IFNAME.fullmatch(name) for name in value):
+        return None
+    return tuple(value)
+
+
+def _placement(value: object) -> Placement | None:
+    return next((placement for placement in Placement if placement.value == value), None)
+
+
+PATH = _Kind("an absolute path", _path)
+SWITCH = _Kind("true or false", lambda value: value if isinstance(value, bool) else None)
+KINDS: Mapping[str, _Kind] = {
+    "state": PATH,
+    "placement": _Kind("one of instance, host", _placement),
+    "uplinks": _Kind("a list of names of interfaces", _interfaces),
+    "on_change": _choice("revoke", "keep"),
+    "adoption_window": _seconds(0, 3600),
+    "resync": _seconds(1, 86400),
+    "fence": SWITCH,
+    "prove": SWITCH,
+    "bindings": PATH,
+    "state_directory": PATH,
+    "socket": PATH,
+    "log_level": _choice(*LEVELS),
+}
+
+
+def load_config(path: Path, *, must_exist: bool) -> Config:
+    """ConfigError with everything that is wrong with the file. `must_exist`: else the defaults stand for it."""
+    problems = Problems()
+    text = _text(path, problems, must_exist=must_exist)
+    values = _parsed(path, text, problems)
+    read = _read(path, text, values, problems)
+    if read.get("uplinks") and read.get("placement", Placement.INSTANCE) is not Placement.HOST:
+        where = Where(str(path), _line(text, "uplinks"), "/uplinks")
+        message, expected = "without host placement there is no router", 'placement = "host", or no uplinks'
+        problems.add(where, "InvalidConfig.Contradiction", message, value=values["uplinks"], expected=expected)
+    if problems.count:
+        raise ConfigError(problems.as_error().problems)
+    return Config(**read)  # type: ignore[arg-type]  # each was read by its kind
+
+
+def _text(path: Path, problems: Problems, *, must_exist: bool) -> str:
+    where = Where(str(path))
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) <= MAX_BYTES:
+            return data.decode("utf-8")
+        problems.add(where, "InvalidConfig.TooLarge", "too large", expected=f"at most {MAX_BYTES} bytes")
+    except FileNotFoundError:
+        if must_exist:
+            problems.add(where, "InvalidConfig.NotFound", "there is no such file", expected="a readable file")
+    except (OSError, UnicodeDecodeError) as error:
+        problems.add(where, "InvalidConfig.NotReadable", str(error), expected="a readable file of UTF-8 text")
+    return ""
+
+
+def _parsed(path: Path, text: str, problems: Problems) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = LINE.search(str(error))
+        line = int(found[1] or 0) if found else 0
+        message = LINE.sub("", str(error)).strip()
+        problems.add(Where(str(path), line), "InvalidConfig.Malformed", message, expected="TOML 1.0")
+        return {}
+
+
+def _read(path: Path, text: str, values: Mapping[str, object], problems: Problems) -> dict[str, object]:
+    read: dict[str, object] = {}
+    for key, value in values.items():
+        where = Where(str(path), _line(text, key), f"/{key}")
+        kind = KINDS.get(key)
+        if kind is None:
+            near = get_close_matches(key, KINDS, 1)
+            expected = f"{near[0]}, which is the nearest known key" if near else f"one of {', '.join(KINDS)}"
+            problems.add(where, "InvalidConfig.UnknownKey", "an unknown key", value=key, expected=expected)
+            continue
+        meant = kind.read(value)
+        if meant is None:
+            problems.add(where, "InvalidConfig.Value", "not a value of this key", value=value, expected=kind.expected)
+        else:
+            read[key] = meant
+    return read
+
+
+def _line(text: str, key: str) -> int:
+    """The line where a key stands, 0 if it isn't written in the plain way."""
+    found = re.search(rf"^\s*\[?\s*[\"']?{re.escape(key)}\b", text, re.MULTILINE)
+    return text.count("\n", 0, found.end()) + 1 if found else 0
+
+
+def changed_at_start_only(old: Config, new: Config) -> tuple[str, ...]:
+    """Keys that differ and are taken at start only."""
+    names = (entry.name for entry in fields(Config) if entry.name in FIXED)
+    return tuple(name for name in names if getattr(old, name) != getattr(new, name))
