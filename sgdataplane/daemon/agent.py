@@ -1,0 +1,240 @@
+"""The agent: waits for causes, and runs a cycle for them. One thread, one selector, no polling.
+
+Owns the wiring, and what ends it. Is given a configuration. Must not know how a policy is put in force.
+
+    the state's file or folder, bindings (inotify)   \\
+    links, namespaces, our tables (netlink)           \\
+    SIGHUP, SIGTERM, SIGINT                            >  causes -> one cycle -> status, log, systemd
+    the control socket                                /
+    the timer, retries                               /
+
+Ending removes nothing: the kernel enforces on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Collection
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Protocol
+
+from sgdataplane.attach.registry import Binding, Registry
+from sgdataplane.attach.report import Outcome
+from sgdataplane.daemon import logs
+from sgdataplane.daemon.causes import Cause, Schedule
+from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only, load_config
+from sgdataplane.daemon.control import ControlServer
+from sgdataplane.daemon.lastgood import LastGood
+from sgdataplane.daemon.logs import event
+from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
+from sgdataplane.daemon.notify import Notifier
+from sgdataplane.daemon.protocol import Request, spell_answer
+from sgdataplane.daemon.reconcile import CycleReport, Reconciler
+from sgdataplane.daemon.status import EniStatus, Status
+from sgdataplane.errors import ConfigError, SgDataplaneError
+from sgdataplane.host.paths import PathWatch
+
+ENDING = (signal.SIGTERM, signal.SIGINT)
+LEVELS = {Outcome.IN_FORCE: logging.INFO, Outcome.GONE: logging.INFO, Outcome.REFUSED: logging.ERROR}
+
+
+class _Source(Protocol):
+    def fileno(self) -> int: ...
+
+
+class Agent:
+    """Made and run by `run_agent`. `config_file`: where the configuration comes from, for a reload."""
+
+    def __init__(self, config: Config, config_file: Path, stack: ExitStack) -> None:
+        self._config, self._config_file = config, config_file
+        self._is_ending = False
+        self._registry = Registry(config.bindings)
+        self._bindings: tuple[Binding, ...] | None = None
+        last_good = LastGood(config.state_directory)
+        self._reconciler = Reconciler(self._registry, last_good)
+        self._status = Status(config.state, config_file, last_good.path)
+        self._drifts: list[Drift] = []
+        self._errors: dict[str, str] = {}
+        self._schedule = Schedule(config.resync, time.monotonic)
+        self._notifier = Notifier(os.environ)
+        self._selector = stack.enter_context(selectors.DefaultSelector())
+        self._control = ControlServer(config.socket, self._selector, self._answer, time.monotonic)
+        stack.callback(self._control.close)
+        self._namespaces = NamespaceWatch()
+        stack.callback(self._namespaces.close)
+        self._paths = PathWatch()
+        stack.callback(self._paths.close)
+        self._signals = stack.enter_context(_signals())
+        self._register(self._namespaces.links, self._links_are_told)
+        self._register(self._namespaces.rules, self._rules_are_told)
+        self._register(self._paths, self._paths_are_told)
+        self._register(self._signals, self._signals_are_told)
+
+    def _register(self, source: _Source, call: Callable[[], None]) -> None:
+        self._selector.register(source, selectors.EVENT_READ, call)
+
+    def run(self) -> None:
+        """Until it is told to end."""
+        self._schedule.add(Cause.START)
+        while not self._is_ending:
+            for key, _ in self._selector.select(self._wait_s()):
+                key.data()
+            self._control.expire()
+            self._notifier.beat()
+            causes = self._schedule.take()
+            if causes and not self._is_ending:
+                self._run_cycle(causes)
+        self._notifier.tell("STOPPING=1")
+        event(logging.INFO, "stopped", removed="nothing")
+
+    def _wait_s(self) -> float:
+        waits = (self._schedule.wait_s, self._control.wait_s, self._notifier.wait_s)
+        return min(wait for wait in waits if wait is not None)
+
+    # what is told
+
+    def _links_are_told(self) -> None:
+        if self._namespaces.links_changed():
+            self._schedule.add(Cause.LINK)
+
+    def _rules_are_told(self) -> None:
+        drifts, is_lossy = self._namespaces.rules_changed()
+        for drift in drifts:
+            self._status.note_drift(drift)
+        self._drifts.extend(drifts)
+        if drifts or is_lossy:
+            self._schedule.add(Cause.DRIFT)
+
+    def _paths_are_told(self) -> None:
+        changed = self._paths.read()
+        if self._config.state in changed:
+            self._schedule.add(Cause.STATE)
+        if self._registry.path in changed and self._read_bindings() != self._bindings:
+            self._schedule.add(Cause.BINDINGS)  # a cycle of ours writes them, too
+        if changed:
+            self._follow_paths()
+
+    def _signals_are_told(self) -> None:
+        with suppress(BlockingIOError):
+            numbers = set(self._signals.recv(64))
+            self._is_ending |= bool(numbers & set(ENDING))
+            if signal.SIGHUP in numbers:
+                self._schedule.add(Cause.RELOAD)
+
+    def _answer(self, request: Request) -> bytes:
+        if request is Request.STATUS:
+            return spell_answer(status=self._status.as_json())
+        self._schedule.add(Cause.RELOAD if request is Request.RELOAD else Cause.RESYNC)
+        return spell_answer(cycle=self._status.cycles + 1)
+
+    def _follow_paths(self) -> None:
+        self._paths.follow((self._config.state, self._registry.path))
+
+    def _read_bindings(self) -> tuple[Binding, ...] | None:
+        """None if they can't be read; the next cycle says why."""
+        with suppress(SgDataplaneError):
+            return self._registry.load()
+        return None
+
+    # a cycle
+
+    def _run_cycle(self, causes: Collection[Cause]) -> None:
+        self._log_drift()
+        if Cause.RELOAD in causes:
+            self._notifier.tell("RELOADING=1")
+            self._reload()
+        self._follow_paths()
+        try:
+            report = self._reconciler.run(causes, self._config.state, self._config.manner)
+        except Exception as error:  # noqa: BLE001  # a bug, or no memory: the kernel enforces on, and we try again
+            self._reconciler.forget()
+            self._status.note_bug(error)
+            self._schedule.done(is_whole=False)
+            logs.LOGGER.exception("cycle-failed")
+            return
+        self._bindings = self._read_bindings()
+        self._schedule.done(is_whole=report.is_whole)
+        if report.host is not None and self._namespaces.follow(report.host):
+            self._schedule.add(Cause.LINK)
+        self._tell(report)
+
+    def _reload(self) -> None:
+        """A bad configuration changes nothing."""
+        try:
+            new = load_config(self._config_file, must_exist=self._config_file != CONFIG_FILE)
+        except ConfigError as error:
+            self._status.config_error = str(error)
+            event(logging.ERROR, "config-refused", error=error)
+            return
+        self._status.config_error = ""
+        self._status.needs_restart = changed_at_start_only(self._config, new)
+        self._config, self._status.state, self._schedule.resync_s = new, new.state, new.resync
+        logs.set_level(new.log_level)
+
+    def _tell(self, report: CycleReport) -> None:
+        new = self._status.note_cycle(report)
+        words, origin = ",".join(sorted(cause.value for cause in report.causes)), report.policy.origin.value
+        level = logging.INFO if report.is_whole else logging.ERROR
+        event(level, "cycle", number=self._status.cycles, causes=words, s=report.seconds, policy=origin)
+        errors = {
+            "state-refused": report.policy.refusal,
+            "cycle-incomplete": report.error,
+            "last-good-not-kept": report.last_good_error,
+        }
+        for what, error in errors.items():
+            if error and error != self._errors.get(what):  # told once, not in each cycle
+                event(logging.ERROR, what, error=error)
+        self._errors = errors
+        for eni in new:
+            _log_eni(eni)
+        state = "healthy" if self._status.is_healthy else "not healthy: see `sgdp status`"
+        self._notifier.tell("READY=1", f"STATUS={len(report.host.enis) if report.host else 0} ENIs, {state}")
+
+    def _log_drift(self) -> None:
+        """A line a namespace, however many commits there were."""
+        by_namespace: dict[str, list[Drift]] = {}
+        for drift in self._drifts:
+            by_namespace.setdefault(drift.namespace, []).append(drift)
+        self._drifts.clear()
+        for namespace, drifts in by_namespace.items():
+            last = drifts[-1]
+            event(logging.WARNING, "drift", namespace=namespace, commits=len(drifts), by=last.by, changes=last.changes)
+
+
+def _log_eni(eni: EniStatus) -> None:
+    report = eni.report
+    event(
+        LEVELS.get(report.outcome, logging.WARNING),
+        "eni",
+        eni=report.binding.eni_id,
+        at=report.binding,
+        outcome=report.outcome.value,
+        epoch=eni.epoch,
+        **({"error": eni.error} if eni.error else {}),
+    )
+
+
+def _signals() -> socket.socket:
+    """A socket to read the numbers of signals from, as they come."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    for number in (*ENDING, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    return reader
+
+
+def run_agent(config: Config, config_file: Path) -> None:
+    """Run until SIGTERM or SIGINT. HostError if another one runs, or the kernel can't tell what happens."""
+    logs.set_up(config.log_level)
+    with ExitStack() as stack:
+        agent = Agent(config, config_file, stack)
+        event(logging.INFO, "started", state=config.state, placement=config.placement.value)
+        agent.run()

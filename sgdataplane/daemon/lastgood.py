@@ -1,0 +1,76 @@
+"""The last good policy on disk: read at start if the state can't be.
+
+Owns that file: `last-good.yaml`, a native state. Is given states. Must not know where they come from.
+
+A policy older than the last good one may open what that one closed. So where the new one can't be written, the old one
+is removed, and a start without a readable state is closed then.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from sgdataplane.errors import SgDataplaneError
+from sgdataplane.model.state import CloudState
+from sgdataplane.statefile import dump_native, load
+
+NAME = "last-good.yaml"
+
+
+class LastGood:
+    """`error` says why the last good policy isn't on disk, "" if it is or there is none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self.error = ""
+        self._stored: CloudState | None = None
+
+    def load(self) -> CloudState | None:
+        """The policy, or None if there is none that can be read; `error` says why not."""
+        if not self.path.exists():
+            return None
+        try:
+            self._stored = load(self.path).state
+        except SgDataplaneError as error:
+            self.error = str(error)
+        return self._stored
+
+    def store(self, state: CloudState) -> None:
+        """Put it on disk in one step, unless it is there."""
+        if state == self._stored:
+            return
+        try:
+            self._write(dump_native(state))
+        except OSError as error:
+            self.error = f"{self.path}: {error.strerror or error}"
+            self._stored = None
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+            return
+        self._stored, self.error = state, ""
+
+    def _write(self, text: str) -> None:
+        """It is whole after a crash at any moment: on disk before it has the name, and the name on disk, too."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".new")
+        try:
+            with open(beside, "w", encoding="utf-8", opener=_private) as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self.path)
+        except OSError:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,92 @@
+"""What happens in the namespaces that are enforced: links that come, go or change, namespaces that end, and drift,
+which is what others change in our tables.
+
+Owns which namespaces are listened to, and which commits were our own. Is given reports. Must not know what is done
+then.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sgdataplane.attach.report import HostReport, Key, NamespaceReport, Outcome
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.errors import HostError
+from sgdataplane.host.events import LINK_GROUP, NSID_GROUP, ROUTE, Subscription, number_of, number_of_ended
+from sgdataplane.host.identity import found
+from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
+from sgdataplane.nft.commits import EVENT_GROUP, CommitReader, own_process
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One commit of others to our tables, in words; `by` is a program and its process."""
+
+    namespace: str
+    by: str
+    changes: str
+
+
+class NamespaceWatch:
+    """`links` and `rules` are for a selector: when one is readable, call the method of the same beginning."""
+
+    def __init__(self) -> None:
+        self.links = Subscription(ROUTE, (LINK_GROUP, NSID_GROUP))
+        self.rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
+        self._commits = CommitReader(TABLE)
+        self._own = own_process()
+        self._numbers: dict[Key, int] = {}
+        self._named: dict[int, str] = {}
+
+    def close(self) -> None:
+        self.links.close()
+        self.rules.close()
+
+    def follow(self, report: HostReport) -> bool:
+        """Listen to the namespaces of that report, and no others; whether there is a new one, of which something may
+        have been missed."""
+        there = {entry.key: entry for entry in report.namespaces if not _is_gone(entry)}
+        kept = {key: number for key, number in self._numbers.items() if key in there}
+        new = {key: number for key in there.keys() - kept.keys() if (number := _number(there[key])) is not None}
+        self._commits.forget(tuple(self._named.keys() - kept.values()))
+        self._numbers = kept | new
+        self._named = {number: there[key].named for key, number in self._numbers.items()}
+        return bool(new)
+
+    def links_changed(self) -> bool:
+        """Whether a link of these namespaces is another than before, or one of them has ended."""
+        messages, is_lossy = self.links.read()
+        ended = {number for message in messages if (number := number_of_ended(message)) is not None}
+        for key in [key for key, number in self._numbers.items() if number in ended]:
+            self._named.pop(self._numbers.pop(key), None)  # another namespace may get the number
+            is_lossy = True
+        return is_lossy or any(message.number in self._named for message in messages)
+
+    def rules_changed(self) -> tuple[list[Drift], bool]:
+        """What others have changed in our tables, and whether some of it was lost."""
+        messages, is_lossy = self.rules.read()
+        if is_lossy:
+            self._commits.forget()
+        drifts = []
+        for message in messages:
+            if message.number not in self._named or message.number is None:
+                continue
+            for commit in self._commits.read(message.number, message.kind, message.payload):
+                if commit.process != self._own:
+                    by = f"{commit.program}[{commit.process}]"
+                    drifts.append(Drift(self._named[message.number], by, commit.summary))
+        return drifts, is_lossy
+
+
+def _is_gone(report: NamespaceReport) -> bool:
+    return bool(report.enis) and all(eni.outcome is Outcome.GONE for eni in report.enis)
+
+
+def _number(report: NamespaceReport) -> int | None:
+    with suppress(HostError):  # it has ended meanwhile, or was never made: the next cycle tries again
+        if isinstance(report.key, str):
+            return number_of(report.key)
+        with found(report.key, report.enis[0].binding.path) as place:
+            return None if place is None else number_of(place)
+    return None

@@ -1,0 +1,116 @@
+"""One cycle: the state read if it has to be, all attached ENIs made to obey, the last good policy kept.
+
+Owns the order of the steps, and which policy holds. Is given causes. Must not wait, and must not know where causes come
+from.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sgdataplane.attach.reconcile import reconcile
+from sgdataplane.attach.registry import Registry
+from sgdataplane.attach.report import HostReport, Key, Manner, Outcome
+from sgdataplane.daemon.causes import Cause
+from sgdataplane.daemon.lastgood import LastGood
+from sgdataplane.enforce import Desired
+from sgdataplane.errors import SgDataplaneError
+from sgdataplane.model.state import CloudState
+from sgdataplane.statefile import load
+
+READING = frozenset({Cause.START, Cause.STATE, Cause.RELOAD})
+NOTHING = CloudState()
+
+
+class Origin(enum.Enum):
+    """Where the policy that holds comes from. CLOSED: there is none, so attached ENIs pass nothing."""
+
+    STATE = "state"
+    LAST_GOOD = "last good"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`refusal`: why the state that is on disk now isn't it, "" if it is."""
+
+    state: CloudState
+    origin: Origin
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CycleReport:
+    """What a cycle did. `host` is None if nothing could be done at all, and `error` says why."""
+
+    causes: frozenset[Cause]
+    policy: Policy
+    host: HostReport | None
+    error: str
+    last_good_error: str
+    seconds: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is nothing to try again. A bad state is not tried again before it changes."""
+        return self.host is not None and not self.refused and not self.last_good_error
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """ENIs whose policy could not be put in force."""
+        enis = () if self.host is None else self.host.enis
+        return tuple(eni.binding.eni_id for eni in enis if eni.outcome is Outcome.REFUSED)
+
+
+class Reconciler:
+    """Holds what is known between two cycles: the policy, and what is in force by namespace."""
+
+    def __init__(self, registry: Registry, last_good: LastGood) -> None:
+        self._registry, self._last_good = registry, last_good
+        self._policy: Policy | None = None
+        self._in_force: Mapping[Key, Desired] = {}
+
+    def run(self, causes: Collection[Cause], path: Path, manner: Manner) -> CycleReport:
+        """One cycle. Nothing of the input's or the kernel's doing is raised."""
+        started = time.monotonic()
+        # 1 the state: a bad one changes nothing, so the last good policy stays
+        if self._policy is None or READING & set(causes):
+            self._policy = self._read(path)
+        # 2 every attached ENI obeys: resolve, compile, prove, compare, run, by namespace
+        host, error = self._enforce(self._policy.state, manner, is_resync=Cause.RESYNC in causes)
+        # 3 the last good policy is kept for a start without a state
+        if self._policy.origin is Origin.STATE and host is not None and not _has_refused(host):
+            self._last_good.store(self._policy.state)
+        # 4 report
+        seconds = time.monotonic() - started
+        return CycleReport(frozenset(causes), self._policy, host, error, self._last_good.error, seconds)
+
+    def forget(self) -> None:
+        """Something went wrong that shouldn't: believe nothing of what is in force."""
+        self._in_force = {}
+
+    def _read(self, path: Path) -> Policy:
+        try:
+            return Policy(load(path).state, Origin.STATE)
+        except SgDataplaneError as error:
+            if self._policy is not None:
+                return replace(self._policy, refusal=str(error))
+            kept = self._last_good.load()
+            return Policy(kept or NOTHING, Origin.CLOSED if kept is None else Origin.LAST_GOOD, str(error))
+
+    def _enforce(self, state: CloudState, manner: Manner, *, is_resync: bool) -> tuple[HostReport | None, str]:
+        settings = replace(manner.settings, resync=is_resync)
+        try:
+            host = reconcile(self._registry, state, replace(manner, settings=settings), self._in_force)
+        except (SgDataplaneError, OSError) as error:
+            return None, str(error)
+        self._in_force = host.in_force
+        return host, ""
+
+
+def _has_refused(host: HostReport) -> bool:
+    return any(eni.outcome is Outcome.REFUSED for eni in host.enis)

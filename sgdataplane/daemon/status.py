@@ -1,0 +1,156 @@
+"""What the agent says of itself: which policy holds, and of each ENI what is in force since when.
+
+Owns the keys. Is given the reports of cycles. Must not know who asks.
+
+    version, pid, started    of the agent; times are UTC, as in RFC 3339
+    healthy       whether nothing here is an error
+    state         path; origin: "state", "last good" or "closed"; error: why the state on disk is refused, or null
+    cycle         of the last one: number, at, seconds, causes, error
+    last_good     path, error
+    config        path; error: why the file that is on disk now was refused, or null; restart: keys that take a restart
+    drift         count: commits of others to our tables since start; last: null or {namespace, by, changes, at}
+    enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
+                  outcome as of `sgdp apply`; since: when outcome, epoch or error became what they are
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sgdataplane import __version__
+from sgdataplane.attach.report import EniReport, NamespaceReport, Outcome
+from sgdataplane.daemon.namespaces import Drift
+from sgdataplane.daemon.reconcile import CycleReport
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class EniStatus:
+    """What is known of one attached ENI."""
+
+    report: EniReport
+    namespace: str
+    epoch: int | None
+    error: str
+    since: str
+
+    @property
+    def essence(self) -> tuple[object, ...]:
+        """What `since` counts from."""
+        return self.report.outcome, self.report.binding, self.epoch, self.error
+
+    def as_json(self) -> dict[str, object]:
+        binding, end = self.report.binding, self.report.binding.host_end
+        return {
+            "eni": binding.eni_id,
+            "interface": binding.ifname,
+            "namespace": binding.named,
+            "placement": "instance" if end is None else "host",
+            "enforced_at": str(binding) if end is None else f"{end.ifname} of {end.router}",
+            "outcome": self.report.outcome.value,
+            "epoch": self.epoch,
+            "since": self.since,
+            "error": self.error or None,
+            "warnings": list(self.report.warnings),
+        }
+
+
+class Status:
+    """Kept up to date by the agent."""
+
+    def __init__(self, state: Path, config: Path, last_good: Path, clock: Callable[[], str] = now) -> None:
+        self.state, self.config, self.last_good = state, config, last_good
+        self.config_error = ""
+        self.needs_restart: tuple[str, ...] = ()
+        self.cycles = self.drifts = 0
+        self._clock = clock
+        self._started = clock()
+        self._cycle: CycleReport | None = None
+        self._cycle_at = self._drift_at = ""
+        self._bug = ""
+        self._drift: Drift | None = None
+        self._enis: dict[str, EniStatus] = {}
+
+    def note_cycle(self, report: CycleReport) -> list[EniStatus]:
+        """The ENIs of which something is new."""
+        self.cycles += 1
+        self._cycle, self._cycle_at, self._bug = report, self._clock(), ""
+        if report.host is None:
+            return []
+        found = {eni.report.binding.eni_id: eni for entry in report.host.namespaces for eni in self._seen(entry)}
+        new = [eni for eni_id, eni in found.items() if self._former(eni_id) != eni.essence]
+        self._enis = {k: eni for k, eni in sorted(found.items()) if eni.report.outcome is not Outcome.GONE}
+        return new
+
+    def note_bug(self, error: Exception) -> None:
+        """A cycle ended as none should."""
+        self.cycles += 1
+        self._cycle_at, self._bug = self._clock(), f"{type(error).__name__}: {error}"
+
+    def note_drift(self, drift: Drift) -> None:
+        self.drifts += 1
+        self._drift, self._drift_at = drift, self._clock()
+
+    def _former(self, eni_id: str) -> tuple[object, ...] | None:
+        return self._enis[eni_id].essence if eni_id in self._enis else None
+
+    def _seen(self, entry: NamespaceReport) -> Iterator[EniStatus]:
+        for eni in entry.enis:
+            former = self._enis.get(eni.binding.eni_id)
+            epoch = entry.applied.epoch if entry.applied is not None else former.epoch if former is not None else None
+            error = "" if entry.error is None else str(entry.error)
+            fresh = EniStatus(eni, entry.named, epoch, error, self._cycle_at)
+            is_same = former is not None and former.essence == fresh.essence
+            yield EniStatus(eni, entry.named, epoch, error, former.since if is_same and former else self._cycle_at)
+
+    @property
+    def is_healthy(self) -> bool:
+        cycle = self._cycle
+        if cycle is None or self._bug or self.config_error:
+            return False
+        return cycle.is_whole and not cycle.policy.refusal
+
+    def as_json(self) -> dict[str, object]:
+        cycle = self._cycle
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": self._started,
+            "healthy": self.is_healthy,
+            "state": {
+                "path": str(self.state),
+                "origin": cycle.policy.origin.value if cycle else None,
+                "error": (cycle.policy.refusal or None) if cycle else None,
+            },
+            "cycle": {
+                "number": self.cycles,
+                "at": self._cycle_at,
+                "seconds": round(cycle.seconds, 6) if cycle else None,
+                "causes": sorted(cause.value for cause in cycle.causes) if cycle else [],
+                "error": self._bug or (cycle.error if cycle else "") or None,
+            },
+            "last_good": {
+                "path": str(self.last_good),
+                "error": (cycle.last_good_error or None) if cycle else None,
+            },
+            "config": {
+                "path": str(self.config),
+                "error": self.config_error or None,
+                "restart": list(self.needs_restart),
+            },
+            "drift": {"count": self.drifts, "last": self._drift_as_json()},
+            "enis": [eni.as_json() for eni in self._enis.values()],
+        }
+
+    def _drift_as_json(self) -> dict[str, str] | None:
+        drift = self._drift
+        if drift is None:
+            return None
+        return {"namespace": drift.namespace, "by": drift.by, "changes": drift.changes, "at": self._drift_at}

@@ -1,0 +1,323 @@
+"""The real agent, as a process: from causes to packets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.daemon.client import ask
+from sgdataplane.daemon.protocol import Request
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
+from tests.support.flood import wait_until
+from tests.support.nft import listing, nft
+from tests.support.pair import Session, join
+
+pytestmark = pytest.mark.daemon
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """The workload."""
+    with living_nowhere() as process:
+        yield process
+
+
+@pytest.fixture
+def bench(
+    make_lab_name: Callable[[], str],
+    process: subprocess.Popen[bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Bench]:
+    """The workload and its peer, attached by `bench.attach()`."""
+    peer = make_lab_name()
+    netns.create(peer)
+    pair = {"peer": peer, "instance": f"/proc/{process.pid}/ns/net"}
+    join(pair)
+    yield Bench(pair, process.pid, tmp_path, lambda: capsys.readouterr().out)
+    netns.remove(peer)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentBench]:
+    """Ready to start; its state lets WEB in."""
+    with agent_in(tmp_path) as agent:
+        agent.write(state_of(WEB))
+        yield agent
+
+
+@pytest.fixture
+def web(bench: Bench) -> Iterator[Session]:
+    with Session(bench.pair, WEB) as web:
+        yield web
+
+
+@pytest.fixture
+def dns(bench: Bench) -> Iterator[Session]:
+    with Session(bench.pair, DNS) as dns:
+        yield dns
+
+
+@pytest.fixture
+def sessions(web: Session, dns: Session) -> tuple[Session, Session]:
+    """Both."""
+    return web, dns
+
+
+def test_it_enforces_from_its_start_and_after_its_end(
+    bench: Bench, agent: AgentBench, web: Session, dns: Session
+) -> None:
+    bench.attach()
+    assert dns.passes(beside=web)
+    agent.start()
+    assert agent.outcomes() == {"eni-a": "in force"}
+    assert not dns.passes(beside=web)
+    assert agent.end() == 0
+    assert not dns.passes(beside=web)
+    assert not agent.socket.exists()
+
+
+@pytest.mark.parametrize("way", ["rename", "in-place", "link"])
+def test_a_changed_state_is_enforced(bench: Bench, agent: AgentBench, web: Session, dns: Session, way: str) -> None:
+    bench.attach()
+    if way == "link":  # as of a ConfigMap: the link is turned to another folder
+        for name, ports in (("one", (WEB,)), ("two", (DNS,))):
+            (agent.folder / name).mkdir()
+            AgentBench(agent.folder / name).write(state_of(*ports))
+        (agent.folder / "now").symlink_to("one")
+        agent.configure(state=str(agent.folder / "now" / "state.yaml"))
+    agent.start()
+    assert not dns.passes(beside=web)
+    if way == "rename":
+        agent.write(state_of(DNS))
+    elif way == "in-place":
+        bench.write(state_of(DNS))
+    else:
+        (agent.folder / "next").symlink_to("two")
+        (agent.folder / "next").replace(agent.folder / "now")
+    wait_until(lambda: agent.epoch() == 2)
+    assert not web.passes(beside=dns)
+
+
+def test_what_is_attached_later_is_enforced_and_what_is_detached_is_left(
+    bench: Bench, agent: AgentBench, web: Session, dns: Session
+) -> None:
+    agent.start()
+    assert agent.outcomes() == {}
+    bench.attach()
+    wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
+    assert not dns.passes(beside=web)
+    assert bench.sgdp("detach", "--eni", "eni-a") == 0
+    wait_until(lambda: agent.outcomes() == {})
+    assert dns.passes(beside=web)
+
+
+def test_a_bad_state_changes_nothing_and_status_says_why(
+    bench: Bench, agent: AgentBench, web: Session, dns: Session
+) -> None:
+    bench.attach()
+    agent.start()
+    for spoil in (lambda: agent.state.write_text("versoin: 1\n", "utf-8"), agent.state.unlink):
+        spoil()
+        wait_until(lambda: bool(agent.status()["state"]["error"]))
+        status = agent.status()
+        assert (status["healthy"], status["state"]["origin"]) == (False, "state")
+        assert not dns.passes(beside=web)
+        agent.write(state_of(WEB))
+        wait_until(lambda: bool(agent.status()["healthy"]))
+    assert "versoin" in agent.events("state-refused")[0]
+
+
+def test_a_start_with_a_bad_state_takes_the_last_good_one(
+    bench: Bench, agent: AgentBench, web: Session, dns: Session
+) -> None:
+    bench.attach()
+    agent.start()
+    web.must_pass()
+    agent.end()
+    agent.state.write_text("{", "utf-8")
+    agent.start()
+    assert (agent.status()["state"]["origin"], agent.epoch()) == ("last good", 1)
+    assert not dns.passes(beside=web)
+    agent.write(state_of(DNS))
+    wait_until(lambda: agent.status()["state"]["origin"] == "state")
+    assert not web.passes(beside=dns)
+
+
+def test_a_start_without_any_policy_is_closed(bench: Bench, agent: AgentBench, web: Session) -> None:
+    bench.attach()
+    web.must_pass()
+    agent.state.unlink()
+    agent.start()
+    assert (agent.status()["state"]["origin"], agent.outcomes()) == ("closed", {"eni-a": "closed"})
+    sent = web.send()
+    agent.write(state_of(WEB))
+    wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
+    web.must_pass()
+    assert sent not in web.read()
+
+
+def test_where_the_last_good_policy_cannot_be_kept_enforcement_goes_on(
+    bench: Bench, agent: AgentBench, web: Session, dns: Session
+) -> None:
+    agent.var.write_text("no folder", "utf-8")  # root may write to any that is one
+    bench.attach()
+    agent.start()
+    assert not dns.passes(beside=web)
+    assert str(agent.var) in agent.status()["last_good"]["error"]
+    assert not agent.status()["healthy"]
+    agent.var.unlink()
+    wait_until(lambda: bool(agent.status()["healthy"]))  # it tries again by itself
+
+
+def test_killed_and_started_anew_it_converges_and_sessions_go_on(
+    bench: Bench, agent: AgentBench, web: Session, dns: Session
+) -> None:
+    bench.attach()
+    agent.start()
+    web.must_pass()
+    before = listing(bench.place, TABLE)
+    agent.end(9)
+    web.must_pass()
+    agent.start()
+    assert listing(bench.place, TABLE) == before
+    assert (agent.epoch(), agent.outcomes()) == (1, {"eni-a": "in force"})
+    web.must_pass()
+    agent.end(9)
+    agent.write(state_of(WEB, DNS))
+    agent.start()
+    web.must_pass()
+    dns.must_pass()
+
+
+DRIFTS = [
+    pytest.param("flush table inet {table}", "rule deleted", id="flushed"),
+    pytest.param("delete table inet {table}", "table deleted", id="deleted"),
+    pytest.param("delete table netdev {table}", "table deleted", id="fence-deleted"),
+    pytest.param("insert rule inet {table} egress accept", "rule added: egress", id="rule"),
+    pytest.param("flush map inet {table} ingress-enis", "element deleted: ingress-enis", id="elements"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), DRIFTS)
+def test_what_others_change_in_our_tables_is_repaired_and_told(
+    bench: Bench, agent: AgentBench, sessions: tuple[Session, Session], change: str, told: str
+) -> None:
+    web, dns = sessions
+    nft(bench.place, "add table inet other")
+    bench.attach()
+    agent.start()
+    web.must_pass()
+    before = [listing(bench.place, TABLE), nft(bench.place, f"-s list table netdev {TABLE}")]
+    nft(bench.place, change.format(table=TABLE))
+    wait_until(lambda: agent.status()["drift"]["count"] == 1)
+    wait_until(lambda: len(agent.events("drift")) == 1)
+    assert agent.status()["drift"]["last"]["by"].startswith("nft[")
+    assert told in agent.events("drift")[0]
+    assert not dns.passes(beside=web)
+    assert [entry.count("\n") for entry in before] == [
+        entry.count("\n") for entry in (listing(bench.place, TABLE), nft(bench.place, f"-s list table netdev {TABLE}"))
+    ]
+    assert "table inet other" in nft(bench.place, "list tables")
+
+
+def test_neither_its_own_commits_nor_those_to_other_tables_are_drift(bench: Bench, agent: AgentBench) -> None:
+    bench.attach()
+    agent.start()
+    nft(bench.place, "add table inet other", "add chain inet other c", f"add table ip {TABLE}")
+    agent.write(state_of(DNS))
+    wait_until(lambda: agent.epoch() == 2)
+    nft(bench.place, f"add chain inet {TABLE} mine")  # and this one is told, after all the others
+    wait_until(lambda: agent.status()["drift"]["count"] > 0)
+    assert agent.status()["drift"]["count"] == 1
+    assert "chain added: mine" in agent.status()["drift"]["last"]["changes"]
+
+
+def test_an_interface_that_comes_back_is_enforced(bench: Bench, agent: AgentBench) -> None:
+    bench.attach()
+    agent.start()
+    with Links(bench.place) as links:
+        links.delete_link("eth0")
+    wait_until(lambda: agent.outcomes() == {"eni-a": "absent"})
+    join(bench.pair)
+    wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
+    with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
+        assert not dns.passes(beside=web)
+
+
+def test_a_namespace_that_ends_is_forgotten_and_not_kept_alive(
+    bench: Bench, agent: AgentBench, process: subprocess.Popen[bytes]
+) -> None:
+    bench.attach()
+    agent.start()
+    process.kill()
+    process.wait()
+    with Links(bench.pair["peer"]) as links:  # the far end of a link goes with the namespace that has the near one
+        wait_until(lambda: [link.ifname for link in links.links()] == ["lo"])
+    wait_until(lambda: agent.outcomes() == {})
+    assert bench.registry.load() == ()
+
+
+def test_a_reload_takes_a_good_configuration_and_refuses_a_bad_one(
+    bench: Bench, agent: AgentBench, web: Session, dns: Session
+) -> None:
+    bench.attach()
+    agent.start()
+    other = agent.folder / "other.yaml"
+    agent.state.rename(other)
+    wait_until(lambda: not agent.status()["healthy"])
+    agent.configure(state=str(other), resnyc=7)
+    ask(agent.socket, Request.RELOAD)
+    wait_until(lambda: bool(agent.status()["config"]["error"]))
+    assert "resync, which is the nearest known key" in agent.status()["config"]["error"]
+    agent.configure(state=str(other), socket=str(agent.folder / "elsewhere"))
+    assert agent.process is not None
+    agent.process.send_signal(1)
+    wait_until(lambda: agent.status()["config"]["error"] is None)
+    wait_until(lambda: bool(agent.status()["healthy"]))
+    assert (agent.status()["state"]["path"], agent.status()["config"]["restart"]) == (str(other), ["socket"])
+    assert not dns.passes(beside=web)
+
+
+def test_a_resync_writes_all_anew_and_loses_nothing(bench: Bench, agent: AgentBench, web: Session) -> None:
+    bench.attach()
+    agent.configure(adoption_window=0)  # else what is left of it differs
+    agent.start()
+    web.must_pass()
+    before = listing(bench.place, TABLE)
+    cycle = ask(agent.socket, Request.RESYNC)["cycle"]
+    assert isinstance(cycle, int)
+    wait_until(lambda: agent.cycles >= cycle)
+    web.must_pass()
+    assert (agent.epoch(), agent.status()["drift"]["count"]) == (1, 0)
+    assert listing(bench.place, TABLE) == before
+
+
+def test_a_second_agent_is_refused(agent: AgentBench) -> None:
+    agent.start()
+    command = [sys.executable, "-m", "sgdataplane", "agent", "--config", str(agent.config)]
+    second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert second.returncode == 3
+    assert "an agent is running already" in second.stderr
+    assert agent.cycles > 0
+
+
+def test_with_nothing_to_do_it_does_nothing(bench: Bench, agent: AgentBench) -> None:
+    bench.attach()
+    agent.start()
+    nft(bench.place, "add table inet other")
+    seen = []
+
+    def is_quiet() -> bool:
+        seen.append(agent.cycles)
+        return len(seen) > 20 and len(set(seen[-20:])) == 1
+
+    wait_until(is_quiet)

@@ -1,0 +1,111 @@
+"""A real agent process with a configuration, a state and bindings of its own.
+
+Owns starting, asking and ending it. Must not know what is expected of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sgdataplane.daemon.client import ask
+from sgdataplane.daemon.protocol import Request
+from sgdataplane.errors import HostError
+from sgdataplane.model.state import CloudState
+from sgdataplane.statefile import dump_native
+from tests.support.flood import wait_until
+
+ENDS_IN_S = 10
+
+
+class AgentBench:
+    """`state` is the path of the state's file; the bindings are those of tests.support.attachbench in that folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state, self.config = folder / "state.yaml", folder / "agent.toml"
+        self.var, self.socket, self.log = folder / "var", folder / "agent.sock", folder / "agent.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.configure()
+
+    def configure(self, **more: object) -> None:
+        keys = {
+            "state": str(self.state),
+            "bindings": str(self.folder / "attached"),
+            "state_directory": str(self.var),
+            "socket": str(self.socket),
+            **more,
+        }
+        self.config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()), "utf-8")
+
+    def write(self, state: CloudState) -> None:
+        """In one step, as editors and other tools do."""
+        beside = self.state.with_suffix(".beside")
+        beside.write_text(dump_native(state), "utf-8")
+        beside.replace(self.state)
+
+    def start(self) -> None:
+        """Returns when its first cycle is done."""
+        command = [sys.executable, "-m", "sgdataplane", "agent", "--config", str(self.config)]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_until(lambda: self.process_has_ended or self.cycles > 0)
+        assert not self.process_has_ended, self.log.read_text("utf-8")
+
+    @property
+    def process_has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(ENDS_IN_S)
+
+    def status(self) -> dict[str, Any]:
+        found = ask(self.socket, Request.STATUS)["status"]
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def cycles(self) -> int:
+        """0 while it doesn't answer."""
+        try:
+            return int(self.status()["cycle"]["number"])
+        except HostError:
+            return 0
+
+    def epoch(self) -> int:
+        (eni,) = self.status()["enis"]
+        return int(eni["epoch"])
+
+    def outcomes(self) -> dict[str, str]:
+        return {eni["eni"]: eni["outcome"] for eni in self.status()["enis"]}
+
+    def events(self, word: str) -> list[str]:
+        """Lines of its log with that word."""
+        return [line for line in self.log.read_text("utf-8").splitlines() if line.split()[1:2] == [word]]
+
+    def cpu_s(self) -> float:
+        """Processor time that it has used."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def agent_in(folder: Path) -> Iterator[AgentBench]:
+    """Not started yet; whatever the test does, it doesn't outlive the block."""
+    bench = AgentBench(folder)
+    try:
+        yield bench
+    finally:
+        if bench.process is not None:
+            bench.process.kill()
+            bench.process.wait()

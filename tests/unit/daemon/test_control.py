@@ -1,0 +1,180 @@
+"""The control socket, served in the test's own thread, step by step."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.daemon import control
+from sgdataplane.daemon.control import ControlServer
+from sgdataplane.daemon.protocol import (
+    MAX_CLIENTS,
+    MAX_REQUEST_BYTES,
+    MAX_SECONDS,
+    Request,
+    parse_answer,
+    spell_answer,
+    spell_request,
+)
+from sgdataplane.errors import HostError
+
+LARGE = "x" * (4 << 20)  # more than a socket takes at once
+
+
+class Bench:
+    def __init__(self, path: Path) -> None:
+        self.path, self.now = path, 0.0
+        self.asked: list[Request] = []
+        self.selector = selectors.DefaultSelector()
+        self.server = ControlServer(path, self.selector, self.answer, lambda: self.now)
+
+    def answer(self, request: Request) -> bytes:
+        self.asked.append(request)
+        return spell_answer(cycle=1, text=LARGE if request is Request.STATUS else "")
+
+    def connect(self) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.connect(str(self.path))
+        client.setblocking(False)
+        return client
+
+    def serve(self) -> None:
+        """Until nothing is ready."""
+        while ready := self.selector.select(0):
+            for key, _ in ready:
+                key.data()
+            if all(key.events == selectors.EVENT_WRITE for key, _ in ready):
+                return
+
+    def read(self, client: socket.socket) -> bytes:
+        """All that comes until the server closes."""
+        data = b""
+        for _ in range(100_000):
+            self.serve()
+            try:
+                part = client.recv(1 << 16)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:
+                return data
+            if not part:
+                return data
+            data += part
+        raise AssertionError("the server doesn't close")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path / "agent.sock")
+    yield bench
+    bench.server.close()
+    bench.selector.close()
+    assert not bench.path.exists()
+
+
+def test_only_its_owner_can_open_it(bench: Bench) -> None:
+    mode = bench.path.stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+
+
+def test_a_large_answer_comes_whole(bench: Bench) -> None:
+    with bench.connect() as client:
+        client.send(spell_request(Request.STATUS))
+        assert parse_answer(bench.read(client)) == {"cycle": 1, "text": LARGE}
+
+
+def test_a_request_may_come_in_pieces(bench: Bench) -> None:
+    with bench.connect() as client:
+        for byte in spell_request(Request.RELOAD):
+            client.send(bytes([byte]))
+            bench.serve()
+        assert parse_answer(bench.read(client))["cycle"] == 1
+    assert bench.asked == [Request.RELOAD]
+
+
+@pytest.mark.parametrize("data", [b"garbage\n", b"\0" * 100 + b"\n", b"x" * (MAX_REQUEST_BYTES + 1), b"\n"])
+def test_garbage_gets_a_refusal_and_nothing_else(bench: Bench, data: bytes) -> None:
+    with bench.connect() as client:
+        client.send(data)
+        assert b'"ok":false' in bench.read(client)
+    assert bench.asked == []
+
+
+def test_who_says_nothing_or_half_is_left_when_the_time_is_over(bench: Bench) -> None:
+    with bench.connect() as silent, bench.connect() as half:
+        half.send(b'{"request"')
+        bench.serve()
+        assert bench.server.wait_s == MAX_SECONDS
+        bench.now += MAX_SECONDS
+        bench.server.expire()
+        assert (bench.read(silent), bench.read(half)) == (b"", b"")
+        assert bench.server.wait_s is None
+
+
+def test_who_does_not_read_is_left_when_the_time_is_over(bench: Bench) -> None:
+    with bench.connect() as client:
+        client.send(spell_request(Request.STATUS))
+        bench.serve()
+        bench.now += MAX_SECONDS
+        bench.server.expire()
+        assert 0 < len(bench.read(client)) < len(LARGE)
+
+
+def test_who_goes_away_is_forgotten(bench: Bench) -> None:
+    bench.connect().close()
+    with bench.connect() as client:
+        client.send(spell_request(Request.STATUS))
+    bench.serve()
+    bench.serve()
+    assert bench.server.wait_s is None
+
+
+def test_more_clients_than_places_wait_for_theirs(bench: Bench) -> None:
+    clients = [bench.connect() for _ in range(MAX_CLIENTS)]
+    bench.serve()
+    late = bench.connect()
+    late.send(spell_request(Request.RESYNC))
+    bench.serve()
+    assert bench.asked == []
+    clients.pop().close()
+    bench.serve()
+    assert parse_answer(bench.read(late))["cycle"] == 1
+    for client in (*clients, late):
+        client.close()
+    bench.serve()
+    assert bench.server.wait_s is None
+
+
+def test_others_are_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Credentials:
+        size = control.CREDENTIALS.size
+
+        def unpack(self, _: bytes) -> tuple[int, int, int]:
+            return 1, os.geteuid() + 1, 1
+
+    monkeypatch.setattr(control, "CREDENTIALS", Credentials())
+    with bench.connect() as client:
+        client.send(spell_request(Request.STATUS))
+        assert b"only root may ask" in bench.read(client)
+    assert bench.asked == []
+
+
+def test_a_socket_that_was_left_is_replaced_and_one_in_use_is_not(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="running already"):
+        Bench(bench.path)
+    left = tmp_path / "left.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(left))
+    again = Bench(left)
+    with again.connect() as client:
+        client.send(spell_request(Request.RELOAD))
+        assert parse_answer(again.read(client))["cycle"] == 1
+    again.server.close()
+    again.selector.close()
