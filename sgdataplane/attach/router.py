@@ -32,6 +32,7 @@ QUIET = {
     "ipv4/conf/default/accept_redirects": "0",
     "ipv4/conf/all/send_redirects": "0",
     "ipv4/conf/default/send_redirects": "0",
+    "ipv4/conf/all/accept_source_route": "0",  # policy judges whom a packet is for, not whom it asks to be sent to
     "ipv4/conf/default/arp_announce": "2",  # ask with an address of the interface that asks
     "ipv4/conf/default/proxy_arp": "1",  # so that a workload may think that its subnet is on the link
     "ipv6/conf/all/disable_ipv6": "0",

@@ -53,6 +53,7 @@ SYSCTLS = {
     "router": QUIET
     | {
         "ipv4/ip_forward": "1",
+        "ipv4/conf/all/accept_source_route": "0",  # policy judges whom a packet is for, not whom it asks to be sent to
         "ipv6/conf/all/forwarding": "1",
         "ipv6/conf/default/forwarding": "1",
         "ipv4/conf/default/proxy_arp": "1",  # so that a node may think that its subnet is on the link

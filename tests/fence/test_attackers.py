@@ -7,15 +7,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import IP, UDP, IPOption_LSRR
 from scapy.packet import Raw
 
-from sgdataplane.host import netns
+from sgdataplane.host import netns, sysctl
 from sgdataplane.lab import manage
 from sgdataplane.lab.policy import enforce_policy
 from tests.fence.bench import DEADLINE_S, MAC, OTHER_MAC, Bench, bench, token
 from tests.fence.bench import STATE as INSTANCE_STATE
-from tests.fence.hostbench import NEIGHBOUR, OUTSIDE, OWN, PORT, STATE, host_bench
+from tests.fence.hostbench import GATEWAY, NEIGHBOUR, OUTSIDE, OWN, PORT, STATE, host_bench
 from tests.fence.test_frames import STOPPED
 from tests.fence.xdp import xdp_sender
 from tests.support.labs import run_in
@@ -90,3 +90,20 @@ def test_who_is_not_checked_where_it_sends_is_believed_where_instances_judge(
         server.settimeout(DEADLINE_S)
         is_believed = placement == "instance" or source == party.v4
         assert server.recv(100) == (b"claimed" if is_believed else b"barrier")
+
+
+def test_source_route_is_followed_by_a_router_that_is_told_to_until_the_next_apply(lab_name: str) -> None:
+    """Policy judges whom a packet is for, which is the router then; so routers are told not to."""
+    with host_bench(lab_name) as made:
+        option = IPOption_LSRR(routers=[OUTSIDE.v4])
+        packet = IP(src=OWN, dst=GATEWAY, options=[option]) / UDP(sport=PORT, dport=PORT, chksum=0)
+
+        def arrives() -> bool:
+            return OUTSIDE.name in made.fate(lambda known: made.instance.ether() / packet / Raw(known)).seen_by
+
+        assert not arrives()
+        with netns.inside(made.router):
+            sysctl.write("ipv4/conf/all/accept_source_route", "1")
+        assert arrives()
+        manage.apply(lab_name, STATE, enforce_policy)
+        assert not arrives()
