@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sgdataplane.attach.registry import Binding, Registry
-from sgdataplane.attach.report import Outcome
+from sgdataplane.attach.report import HostReport, Outcome
 from sgdataplane.daemon import logs
 from sgdataplane.daemon.causes import Cause, Schedule
 from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only, load_config
@@ -105,8 +105,6 @@ class Agent:
 
     def _rules_are_told(self) -> None:
         drifts, is_lossy = self._namespaces.rules_changed()
-        for drift in drifts:
-            self._status.note_drift(drift)
         self._drifts.extend(drifts)
         if drifts or is_lossy:
             self._schedule.add(Cause.DRIFT)
@@ -145,7 +143,6 @@ class Agent:
     # a cycle
 
     def _run_cycle(self, causes: Collection[Cause]) -> None:
-        self._log_drift()
         if Cause.RELOAD in causes:
             self._notifier.tell("RELOADING=1")
             self._reload()
@@ -193,18 +190,22 @@ class Agent:
         self._errors = errors
         for eni in new:
             _log_eni(eni)
+        if report.host is not None:
+            self._tell_drift(report.host)
         state = "healthy" if self._status.is_healthy else "not healthy: see `sgdp status`"
         self._notifier.tell("READY=1", f"STATUS={len(report.host.enis) if report.host else 0} ENIs, {state}")
 
-    def _log_drift(self) -> None:
-        """A line a namespace, however many commits there were."""
-        by_namespace: dict[str, list[Drift]] = {}
-        for drift in self._drifts:
-            by_namespace.setdefault(drift.namespace, []).append(drift)
+    def _tell_drift(self, host: HostReport) -> None:
+        """A line a namespace, however many commits there were. What is no longer enforced was let go, by `sgdp detach`
+        or `clear`: that is no drift."""
+        for entry in host.namespaces:
+            drifts = [drift for drift in self._drifts if drift.namespace == entry.named]
+            for drift in drifts:
+                self._status.note_drift(drift)
+            if drifts:
+                told = {"namespace": entry.named, "commits": len(drifts), "repaired": entry.error is None}
+                event(logging.WARNING, "drift", **told, by=drifts[-1].by, changes=drifts[-1].changes)
         self._drifts.clear()
-        for namespace, drifts in by_namespace.items():
-            last = drifts[-1]
-            event(logging.WARNING, "drift", namespace=namespace, commits=len(drifts), by=last.by, changes=last.changes)
 
 
 def _log_eni(eni: EniStatus) -> None:

@@ -6,6 +6,7 @@ Owns the client's end of the control socket. Is given its path. Must not know wh
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from sgdataplane.errors import HostError
 
 ANSWER_S = 30.0  # an agent in the middle of a cycle answers after it
 
+TIMEVAL = struct.Struct("@ll")
+
 
 def ask(path: Path, request: Request, seconds: float = ANSWER_S) -> dict[str, object]:
     """What it answers. HostError if there is no agent, or it refuses, or takes too long."""
@@ -21,8 +24,9 @@ def ask(path: Path, request: Request, seconds: float = ANSWER_S) -> dict[str, ob
     data = b""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as door:
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(int(seconds), 0))
+            door.connect(str(path))  # waits where the queue is full, as it would not with settimeout()
             door.settimeout(seconds)
-            door.connect(str(path))
             door.sendall(spell_request(request))
             while not data.endswith(b"\n") and len(data) <= MAX_ANSWER_BYTES:
                 door.settimeout(max(0.001, deadline - time.monotonic()))
@@ -32,7 +36,7 @@ def ask(path: Path, request: Request, seconds: float = ANSWER_S) -> dict[str, ob
                 data += part
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise HostError(str(path), "no agent is running there; `sgdp agent` is one") from error
-    except TimeoutError as error:
+    except (TimeoutError, BlockingIOError) as error:
         raise HostError(str(path), f"the agent gave no answer in {seconds:g} s") from error
     except OSError as error:
         raise HostError(str(path), error.strerror or str(error)) from error

@@ -118,6 +118,7 @@ def test_what_is_attached_later_is_enforced_and_what_is_detached_is_left(
     assert bench.sgdp("detach", "--eni", "eni-a") == 0
     wait_until(lambda: agent.outcomes() == {})
     assert dns.passes(beside=web)
+    assert agent.status()["drift"]["count"] == 0
 
 
 def test_a_bad_state_changes_nothing_and_status_says_why(
