@@ -51,11 +51,15 @@ class AgentBench:
         beside.write_text(dump_native(state), "utf-8")
         beside.replace(self.state)
 
-    def start(self) -> None:
-        """Returns when its first cycle is done."""
+    def launch(self, **environment: str) -> None:
+        """Returns at once."""
         command = [sys.executable, "-m", "sgdataplane", "agent", "--config", str(self.config)]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **environment})
+
+    def start(self) -> None:
+        """Returns when its first cycle is done."""
+        self.launch()
         wait_until(lambda: self.process_has_ended or self.cycles > 0)
         assert not self.process_has_ended, self.log.read_text("utf-8")
 
@@ -91,6 +95,9 @@ class AgentBench:
     def events(self, word: str) -> list[str]:
         """Lines of its log with that word."""
         return [line for line in self.log.read_text("utf-8").splitlines() if line.split()[1:2] == [word]]
+
+    def wait_for_event(self, word: str, times: int) -> None:
+        wait_until(lambda: len(self.events(word)) >= times)
 
     def cpu_s(self) -> float:
         """Processor time that it has used."""

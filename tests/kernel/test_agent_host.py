@@ -1,0 +1,79 @@
+"""The real agent in host placement: workloads obey out of their reach, in their VPC's router."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from tests.kernel.test_attach_host import ENIS, ROUTER, set_up, state_of
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import DNS, WEB, Bench, living_nowhere
+from tests.support.builders import mac_of
+from tests.support.flood import wait_until
+from tests.support.nft import nft
+from tests.support.pair import HERE, Session
+
+pytestmark = pytest.mark.daemon
+IN_FORCE = {"eni-a": "in force", "eni-b": "in force"}
+
+
+@pytest.fixture
+def bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
+    """Two attached workloads, the host ends of their links in a namespace that stands for the machine's own."""
+    with ExitStack() as stack:
+        home = make_lab_name()
+        netns.create(home)
+        stack.callback(netns.remove, home)
+        pids = {role: stack.enter_context(living_nowhere()).pid for role in ENIS}
+        pair = {role: f"/proc/{pid}/ns/net" for role, pid in pids.items()}
+        for role, eni in ENIS.items():
+            with Links(home) as links:
+                links.add_veth(f"v-{role}", pair[role], "eth0", mac_of(eni))
+            set_up(pair[role], HERE[role])
+        bench = Bench(pair, pids["instance"], tmp_path, lambda: capsys.readouterr().out)
+        assert bench.attach() == 0
+        assert bench.attach("--pid", pids["peer"], eni="eni-b") == 0
+        stack.callback(bench.sgdp, "clear")
+        yield bench
+
+
+@pytest.fixture
+def agent(bench: Bench, tmp_path: Path) -> Iterator[AgentBench]:
+    """Of host placement, started; its state lets WEB in. It ends before its ENIs are detached."""
+    assert bench.registry.load()
+    with agent_in(tmp_path) as agent:
+        agent.configure(placement="host")
+        agent.write(state_of(WEB))
+        agent.start()
+        yield agent
+
+
+def test_workloads_obey_in_their_router_and_drift_there_is_repaired(bench: Bench, agent: AgentBench) -> None:
+    assert agent.outcomes() == IN_FORCE
+    assert {eni["placement"] for eni in agent.status()["enis"]} == {"host"}
+    with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
+        assert not dns.passes(beside=web)
+        nft(ROUTER, f"delete table inet {TABLE}")
+        wait_until(lambda: agent.status()["drift"]["count"] == 1)
+        assert agent.status()["drift"]["last"]["namespace"] == ROUTER
+        assert not dns.passes(beside=web)
+        agent.write(state_of(DNS))
+        wait_until(lambda: agent.status()["cycle"]["causes"] == ["state"])
+        assert not web.passes(beside=dns)
+
+
+def test_its_own_writing_of_bindings_is_no_cause(agent: AgentBench) -> None:
+    """In host placement each cycle writes them."""
+    wait_until(lambda: agent.status()["cycle"]["causes"] != ["start"])
+    cycles = agent.cycles
+    agent.write(state_of(WEB, DNS))
+    wait_until(lambda: agent.cycles > cycles)
+    agent.write(state_of(DNS))
+    wait_until(lambda: agent.cycles > cycles + 1)
+    assert (agent.cycles, agent.status()["cycle"]["causes"]) == (cycles + 2, ["state"])

@@ -1,0 +1,205 @@
+"""The real agent under what goes wrong around it: kills at any moment, floods and garbage, links that come and go."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.daemon.client import ask
+from sgdataplane.daemon.protocol import MAX_CLIENTS, Request
+from sgdataplane.enforce import Desired, enforce
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from sgdataplane.model.state import CloudState
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import DNS, WEB, Bench, state_of
+from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.flood import Flood, wait_until
+from tests.support.nft import listing, nft
+from tests.support.pair import HERE, Pair, Session
+
+pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
+ALLOWED, DENIED = range(5000, 5008), range(6000, 6008)
+LONGEST_S = 1.5  # a start takes two thirds of it
+
+
+@pytest.fixture
+def bench(pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    """Attached already."""
+    bench = Bench(pair, os.getpid(), tmp_path, lambda: capsys.readouterr().out)
+    assert bench.attach("--netns", pair["instance"]) == 0
+    return bench
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentBench]:
+    """Ready to start; its state lets WEB in."""
+    with agent_in(tmp_path) as agent:
+        agent.write(state_of(WEB))
+        yield agent
+
+
+def changing_state(step: int) -> CloudState:
+    """What is flooded is judged the same at each step; around it all changes."""
+    texts = [
+        "ingress udp 5000/5999 from 0.0.0.0/0 10",
+        "ingress tcp 22/22 from sg-others" if step % 2 else "ingress tcp 22/22 from 192.0.2.0/24",
+        f"ingress udp {4000 + step % 7}/{4900 - step % 3} from 10.0.{step % 5}.0/24 drop 3",
+        f"egress tcp {1 + step % 11}/99 to 2001:db8:{step % 4:x}::/48 drop",
+    ]
+    rules = [make_rule(text, f"sgr-{number}") for number, text in enumerate(texts)]
+    others = [make_eni(f"eni-{n}", f"10.0.9.{n + 1}", "sg-others") for n in range(1 + step // 3 % 4)]
+    groups = [make_group("sg-web", rules), make_group("sg-others")]
+    return make_state(groups, [make_eni("eni-a", " ".join(HERE["instance"]), "sg-web"), *others])
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_leaks_and_loses_nothing(bench: Bench, agent: AgentBench, kills: int) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chooser = random.Random(seed)
+    agent.configure(adoption_window=0)  # else what is left of it differs
+    agent.write(changing_state(0))
+    agent.start()
+    host = HERE["instance"][0]
+    targets = [[(host, port) for port in ports] for ports in (ALLOWED, DENIED)]
+    with Flood(agent.folder, bench.pair["peer"], bench.place, *targets) as flood:
+        for step in range(1, kills + 1):
+            assert agent.process is not None
+            if chooser.random() < 0.5:
+                agent.write(changing_state(step))
+            if chooser.random() < 0.3:
+                nft(bench.place, f"insert rule inet {TABLE} egress accept")  # drift to repair meanwhile
+            with pytest.raises(subprocess.TimeoutExpired):
+                agent.process.wait(chooser.uniform(0, LONGEST_S))
+            agent.end(signal.SIGKILL)
+            agent.launch()
+        agent.write(changing_state(kills + 1))
+        agent.end(signal.SIGKILL)
+        agent.start()
+    print(f"allowed {flood.allowed}, denied {flood.denied}")
+    assert flood.allowed.received == flood.allowed.sent, f"seed {seed}"
+    assert flood.denied.received == 0, f"seed {seed}"
+    assert min(flood.allowed.sent, flood.denied.sent) > 1000 * kills
+    held = listing(bench.place, TABLE)
+    desired = Desired(changing_state(kills + 1), {"eni-a": "eth0"})
+    assert not enforce(bench.place, desired).changed, "the kernel holds another policy than the last one"
+    assert listing(bench.place, TABLE) == held
+
+
+def test_a_target_that_was_denied_receives_once_it_is_allowed(bench: Bench, agent: AgentBench) -> None:
+    """The control of the one before."""
+    agent.write(state_of(*ALLOWED, *DENIED))
+    agent.start()
+    host = HERE["instance"][0]
+    targets = [[(host, port) for port in ports] for ports in (ALLOWED, DENIED)]
+    with Flood(agent.folder, bench.pair["peer"], bench.place, *targets) as flood:
+        wait_until(lambda: flood.denied.received > 1000)
+
+
+def test_a_running_connection_survives_kill_and_restart(bench: Bench, agent: AgentBench) -> None:
+    rules = [make_rule("ingress tcp 80/80 from 0.0.0.0/0", "sgr-web")]
+    agent.write(make_state([make_group("sg-a", rules)], [make_eni("eni-a", " ".join(HERE["instance"]), "sg-a")]))
+    agent.start()
+    with ExitStack() as stack:
+        with netns.inside(bench.place):
+            listener = stack.enter_context(socket.create_server(("0.0.0.0", 80)))
+        with netns.inside(bench.pair["peer"]):
+            client = stack.enter_context(socket.create_connection((HERE["instance"][0], 80), timeout=5))
+        server, _ = listener.accept()
+        stack.enter_context(server)
+        for step in (lambda: agent.end(signal.SIGKILL), agent.start):
+            step()
+            for sender, receiver in ((server, client), (client, server)):
+                receiver.settimeout(5)
+                sender.send(b"still there")
+                assert receiver.recv(64) == b"still there"
+
+
+def test_garbage_and_floods_on_its_socket_harm_nothing(bench: Bench, agent: AgentBench) -> None:
+    agent.start()
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    noise = random.Random(seed).randbytes(1 << 16)
+    with ExitStack() as stack:
+
+        def connect() -> socket.socket:
+            door = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            door.connect(str(agent.socket))
+            return door
+
+        for number in range(100):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+                door.connect(str(agent.socket))
+                door.settimeout(10)
+                try:
+                    door.sendall(noise if number % 2 else b"[" * 4000 + b"\n")
+                except (BrokenPipeError, ConnectionResetError):
+                    continue  # it had enough
+        for _ in range(MAX_CLIENTS):
+            connect().send(b'{"request"')  # and never ends
+        web, dns = (stack.enter_context(Session(bench.pair, port)) for port in (WEB, DNS))
+        web.must_pass()
+        agent.write(state_of(DNS))
+        agent.wait_for_event("eni", 2)
+        assert not web.passes(beside=dns)
+        assert agent.epoch() == 2  # answered when those that never end are left
+    assert ask(agent.socket, Request.STATUS)
+
+
+def test_systemd_is_told_when_it_has_enforced_and_that_it_lives(bench: Bench, agent: AgentBench) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(agent.folder / "notify"))
+        systemd.settimeout(20)
+        agent.launch(NOTIFY_SOCKET=systemd.getsockname(), WATCHDOG_USEC="200000")
+        told = [systemd.recv(4096).decode()]
+        while "READY=1" not in told[-1]:
+            told.append(systemd.recv(4096).decode())
+        assert f"table inet {TABLE}" in nft(bench.place, "list tables")
+        assert "1 ENIs, healthy" in told[-1]
+        for _ in range(3):
+            while systemd.recv(4096) != b"WATCHDOG=1":
+                pass
+        agent.end()
+        while systemd.recv(4096) != b"STOPPING=1":
+            pass
+
+
+def test_interfaces_that_come_and_go_are_enforced(bench: Bench, agent: AgentBench) -> None:
+    """Attached before they are there: `sgdp attach` of a name, then the link comes, goes, comes."""
+    agent.start()
+    with Links(bench.pair["peer"]) as far, Links(bench.place) as near:
+        for number in range(1, 4):
+            far.add_veth(f"far{number}", bench.place, f"eth{number}", mac_of(f"eni-{number}"))
+            assert bench.attach("--netns", bench.place, eni=f"eni-{number}", ifname=f"eth{number}") == 0
+        wait_until(lambda: set(agent.outcomes().values()) == {"in force", "closed"})
+        for number in (2, 1, 3):
+            near.delete_link(f"eth{number}")
+            wait_until(lambda: agent.outcomes()[f"eni-{number}"] == "closed")  # noqa: B023  (called here only)
+    assert agent.outcomes() == {"eni-a": "in force", "eni-1": "closed", "eni-2": "closed", "eni-3": "closed"}
+
+
+@pytest.mark.usefixtures("bench")
+def test_what_happens_in_namespaces_of_others_is_no_cause(agent: AgentBench, make_lab_name: Callable[[], str]) -> None:
+    agent.start()
+    wait_until(lambda: agent.status()["cycle"]["causes"] == ["link"])  # the look at what it began to listen to
+    cycles = agent.cycles
+    for _ in range(5):
+        other = make_lab_name()
+        netns.create(other)
+        with Links(other) as links:
+            links.set_up("lo")
+        netns.remove(other)
+    agent.write(state_of(DNS))
+    wait_until(lambda: agent.epoch() == 2)
+    cycle = agent.status()["cycle"]
+    assert (cycle["number"], cycle["causes"]) == (cycles + 1, ["state"])
