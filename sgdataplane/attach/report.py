@@ -88,6 +88,11 @@ class HostReport:
         return tuple(sorted(found, key=lambda eni: eni.binding.eni_id))
 
     @property
+    def bindings(self) -> tuple[Binding, ...]:
+        """All that still mean something, as the registry holds them."""
+        return tuple(eni.binding for eni in self.enis if eni.outcome is not Outcome.GONE)
+
+    @property
     def gone(self) -> frozenset[str]:
         """ENIs whose binding means nothing any more."""
         return frozenset(eni.binding.eni_id for eni in self.enis if eni.outcome is Outcome.GONE)

@@ -155,7 +155,8 @@ class Agent:
             self._schedule.done(is_whole=False)
             logs.LOGGER.exception("cycle-failed")
             return
-        self._bindings = self._read_bindings()
+        # not what is in the file now: who attaches meanwhile is to be enforced, too
+        self._bindings = None if report.host is None else report.host.bindings
         self._schedule.done(is_whole=report.is_whole)
         if report.host is not None and self._namespaces.follow(report.host):
             self._schedule.add(Cause.LINK)

@@ -32,6 +32,7 @@ from sgdataplane.host.nfnetlink import (
 SOL_NETLINK, ADD_MEMBERSHIP, LISTEN_ALL_NSID = 270, 1, 8  # linux/socket.h, linux/netlink.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 BUFFER_BYTES = 8 << 20
+MAX_READS = 1000  # then others have their turn
 ROUTE = socket.NETLINK_ROUTE
 LINK_GROUP, NSID_GROUP = 1, 28  # RTNLGRP_*, linux/rtnetlink.h
 NEWLINK, DELLINK, NEWNSID, DELNSID, GETNSID = 16, 17, 88, 89, 90  # RTM_*
@@ -73,10 +74,11 @@ class Subscription:
         self._socket.close()
 
     def read(self) -> tuple[list[Message], bool]:
-        """What has come so far, and whether some was lost since there was no room for it."""
+        """What has come so far (of very much the first part: it stays readable), and whether some was lost since there
+        was no room for it."""
         messages: list[Message] = []
         is_lossy = False
-        while True:
+        for _ in range(MAX_READS):
             try:
                 data, ancillary, _, sender = self._socket.recvmsg(RECEIVE_BYTES, socket.CMSG_SPACE(NUMBER.size))
             except BlockingIOError:
@@ -88,6 +90,7 @@ class Subscription:
                 continue
             if sender[0] == 0:  # the kernel; else a process that pretends
                 messages.extend(_messages(data, _number(ancillary)))
+        return messages, is_lossy
 
 
 def _number(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:
