@@ -6,7 +6,9 @@ Owns the cutting, and sets of atoms as bit masks (bit i for atom i). Is given wh
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain, count
+from string import ascii_lowercase, digits
 
 from sgdataplane.nft.ir import Key, Match, Range
 
@@ -126,3 +128,19 @@ def is_in(value: Key, ranges: Iterable[Range], mask: int | None = None) -> bool:
 def is_name(wanted: str, name: str) -> bool:
     """Interface names; one that ends in * stands for all that begin so."""
     return name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted
+
+
+def representatives(wanted: Collection[str]) -> list[str]:
+    """A name for each way in which a name can be among these or not. MalformedError: too many that stand for many."""
+    stems = {name[:-1] for name in wanted if name.endswith("*")}
+    exact = {name for name in wanted if not name.endswith("*")}
+    return [*sorted(exact), *(_other(stem, stems, exact) for stem in sorted({"", *stems}))]
+
+
+def _other(stem: str, stems: Collection[str], exact: Collection[str]) -> str:
+    """One that begins so, and isn't named more closely."""
+    nexts = digits + ascii_lowercase if stem else ascii_lowercase[::-1]
+    free = next((char for char in nexts if not any(other.startswith(stem + char) for other in stems)), None)
+    if free is None:
+        raise MalformedError(f"interfaces that begin with {stem} can't be told from others")
+    return next(name for name in (stem + free + end for end in chain(("",), map(str, count()))) if name not in exact)

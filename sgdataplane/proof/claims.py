@@ -16,7 +16,6 @@ from sgdataplane.model.state import (
     CloudState,
     Eni,
     GroupRef,
-    NicType,
     PrefixListRef,
     Remote,
     SecurityGroup,
@@ -25,6 +24,7 @@ from sgdataplane.model.state import (
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, PortRange, Prefix, Verdict
 from sgdataplane.nft.ir import Count, Range
 from sgdataplane.policy.resolve import Cause
+from sgdataplane.proof.kinships import Kinships
 from sgdataplane.proof.walk import Outcome
 
 Ranges = tuple[Range, ...]  # disjoint and sorted
@@ -125,17 +125,17 @@ def united(intervals: Iterable[tuple[int, int]]) -> Ranges:
     return tuple(Range(first, last) for first, last in found)
 
 
-def remote_ranges(state: CloudState, remote: Remote, family: Family) -> Ranges:
-    """The blocks of a remote; of a group the prefixes delegated to its members, whose addresses are in `Kinships`."""
-    return united((prefix.first, prefix.last) for prefix in _prefixes(state, remote) if prefix.family is family)
+def remote_ranges(state: CloudState, kinships: Kinships, remote: Remote, family: Family) -> Ranges:
+    """The blocks of a remote; of a group the prefixes delegated to its members, whose addresses have kinships."""
+    prefixes = _prefixes(state, kinships, remote, family)
+    return united((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
 
 
-def _prefixes(state: CloudState, remote: Remote) -> Iterable[Prefix]:
+def _prefixes(state: CloudState, kinships: Kinships, remote: Remote, family: Family) -> Iterable[Prefix]:
     match remote:
         case Prefix():
             return (remote,)
         case PrefixListRef(prefix_list_id):
             return (entry.cidr for entry in state.prefix_list[prefix_list_id].entries)
         case GroupRef(group_id):
-            members = state.enis_of_group[group_id]
-            return (p for eni in members if eni.nic_type is NicType.INTRANET for p in eni.delegated_prefixes)
+            return kinships.delegated(group_id, family)

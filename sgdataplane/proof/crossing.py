@@ -25,9 +25,9 @@ from sgdataplane.nft.ir import (
     Nfproto,
     Range,
 )
-from sgdataplane.proof.axes import LACKING, Atoms, Axis, MalformedError, Names, Span
+from sgdataplane.proof.axes import LACKING, Atoms, Axis, MalformedError, Names, Span, representatives
 from sgdataplane.proof.order import Cell
-from sgdataplane.proof.program import Asked
+from sgdataplane.proof.reading import Asked
 
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
@@ -57,13 +57,12 @@ def other_family(family: Family) -> Family:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """Packets of one family at one interface and hook. `others`: the names that an interface can have."""
+    """Packets of one family at one interface and hook."""
 
     site: Site
     hook: Direction
     family: Family
     ifname: str
-    others: tuple[str, ...]
 
     @property
     def is_leaving(self) -> bool:
@@ -184,7 +183,7 @@ def _atoms(axis: Axis, wanted: Presence | Atoms) -> Atoms:
 
 
 def _axis(crossing: Crossing, asked: Asked, ranges: Sequence[Range]) -> Axis:
-    """Flags, states, names and marks are listed; of marks those that are asked for, 0, and one that isn't."""
+    """Flags, states, names and marks are listed: of names and marks those that are asked for, and one that isn't."""
     name, mask = asked
     if name is Field.CT_MARK and mask is not None:
         return Names((LACKING, *_marks(mask, ranges)))
@@ -192,7 +191,7 @@ def _axis(crossing: Crossing, asked: Asked, ranges: Sequence[Range]) -> Axis:
         Field.TCP_FLAGS: (LACKING, *(flags for flags in range(SYN_FLAGS + 1) if not flags & ~SYN_FLAGS)),
         Field.CT_STATE: map(int, CtState),
         Field.CT_DIRECTION: (LACKING, *map(int, CtDirection)),
-        Field.IIFNAME: (LACKING, *crossing.others),
+        Field.IIFNAME: (LACKING, *representatives({str(item.first) for item in ranges})),
     }
     if name in listed:
         return Names(listed[name])

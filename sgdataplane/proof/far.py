@@ -1,54 +1,28 @@
 """Far addresses that neither the rules nor the table tell apart: one of each, with the claims that hold there.
 
-Owns the classes of a family's addresses. Is given the state's members, claims and programs. Must not know the order.
+Owns the classes of a family's addresses. Is given the state's members, claims and the table's maps. Must not know the
+order of claims.
 
 An address is known by the block of it that no range cuts, the groups it is a member of, and what each map of single
-addresses says of it. 65,536 members cost a few look-ups each, in loops that the interpreter of Python doesn't run.
+addresses says of it. The latter two are read page by page, and a page that is the same isn't read again.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
+from functools import cached_property
+from itertools import chain, repeat
 
-from sgdataplane.model.state import CloudState, GroupRef, NicType, Remote
+from sgdataplane.model.state import CloudState, GroupRef, Remote
 from sgdataplane.net.values import Family
-from sgdataplane.nft.ir import Key, Table, Verdict, VerdictKind
 from sgdataplane.proof.claims import Claim, remote_ranges
+from sgdataplane.proof.kinships import NOBODY, Kin, Kinships, Page
+from sgdataplane.proof.lookups import Lookup, LookupPage, Sign, page_of
 from sgdataplane.proof.order import Boxes
 
-NOBODY = 0  # the kinship of an address that is in no group
-Signs = dict[Key, str]  # what a map says of an address, in a word
-
-
-@dataclass
-class Kinships:
-    """Who is a member of what: per family the kinship of each single address, and the groups of each kinship."""
-
-    of: dict[Family, dict[int, int]] = field(default_factory=lambda: {family: {} for family in Family})
-    groups: list[tuple[str, ...]] = field(default_factory=lambda: [()])
-
-    @classmethod
-    def read(cls, state: CloudState) -> Kinships:
-        """A member's addresses are those of its private interfaces (`semantics.is_member`); an address that several
-        have is in the groups of all of them."""
-        made = cls()
-        index: dict[tuple[str, ...], int] = {(): NOBODY}
-        ipv4, ipv6 = made.of[Family.IPV4], made.of[Family.IPV6]
-        for eni in state.network_interfaces:
-            if eni.nic_type is not NicType.INTRANET:
-                continue
-            for address in eni.addresses:
-                known = ipv4 if address.family_bits == 32 else ipv6
-                kin = eni.security_group_ids
-                if address.value in known:
-                    kin = tuple(sorted({*kin, *made.groups[known[address.value]]}))
-                known[address.value] = index.setdefault(kin, len(index))
-                if len(index) > len(made.groups):
-                    made.groups.append(kin)
-        return made
+Word = tuple[Kin, tuple[Sign | None, ...]]  # the kinship of an address, and what each map says of it
 
 
 @dataclass(frozen=True)
@@ -60,13 +34,16 @@ class Side:
     blocks: Mapping[Remote, tuple[tuple[int, int], ...]]
 
     @classmethod
-    def of(cls, state: CloudState, claims: Sequence[Claim], family: Family) -> Side:
-        remotes = {claim.remote for claim in claims if claim.remote is not None}
-        blocks = {
-            remote: tuple((int(item.first), int(item.last)) for item in remote_ranges(state, remote, family))
-            for remote in remotes
-        }
-        return cls(claims, family, blocks)
+    def of(
+        cls, state: CloudState, kinships: Kinships, claims: Sequence[Claim], family: Family, before: Side | None = None
+    ) -> Side:
+        """`before`: of the same claims, and of the same state but for the members of groups."""
+        remotes = dict.fromkeys(claim.remote for claim in claims if claim.remote is not None)
+        known = {} if before is None else {r: b for r, b in before.blocks.items() if not isinstance(r, GroupRef)}
+        asked = (remote for remote in remotes if remote not in known)
+        made = {remote: remote_ranges(state, kinships, remote, family) for remote in asked}
+        blocks = known | {r: tuple((int(item.first), int(item.last)) for item in found) for r, found in made.items()}
+        return before if before is not None and before.blocks == blocks else cls(claims, family, blocks)
 
     def cuts(self) -> Iterator[int]:
         for intervals in self.blocks.values():
@@ -74,6 +51,7 @@ class Side:
                 yield first
                 yield last + 1
 
+    @cached_property
     def by_remote(self) -> dict[Remote | None, Boxes]:
         """The claims with each remote."""
         found: dict[Remote | None, Boxes] = {}
@@ -83,7 +61,7 @@ class Side:
 
     def at_blocks(self, starts: Sequence[int]) -> list[Boxes]:
         """For each block the claims that hold for whoever is in it. `starts` has all cuts."""
-        of = self.by_remote()
+        of = self.by_remote
         turns: dict[int, Boxes] = {}
         for remote, intervals in self.blocks.items():
             for first, last in intervals:
@@ -95,79 +73,126 @@ class Side:
             found.append(holding)
         return found
 
-    def of_kinships(self, kinships: Kinships) -> list[Boxes]:
+    def of_kinships(self, kins: Iterable[Kin]) -> dict[Kin, Boxes]:
         """For each kinship the claims that hold for its members, wherever they are."""
-        of = {ref.security_group_id: boxes for ref, boxes in self.by_remote().items() if isinstance(ref, GroupRef)}
-        found = []
-        for groups in kinships.groups:
+        of = {ref.security_group_id: boxes for ref, boxes in self.by_remote.items() if isinstance(ref, GroupRef)}
+        found: dict[Kin, Boxes] = {}
+        for kin in kins:
             boxes = 0
-            for group in groups:
+            for group in kin:
                 boxes |= of.get(group, 0)
-            found.append(boxes)
+            found[kin] = boxes
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class FarClass:
-    """One address of a class; and the claims that hold for it: of each side, in the order of the sides."""
+    """An address, and for each side the claims that hold for it."""
 
     address: int
     holding: tuple[Boxes, ...]
 
 
-def far_classes(
-    kinships: Kinships, sides: Sequence[Side], table: Table, cuts: Iterable[int], maps: Iterable[str]
-) -> list[FarClass]:
-    """One class at least for every address. `cuts`, `maps`: what the table asks of far addresses."""
-    family = sides[0].family
+@dataclass(frozen=True, eq=False, slots=True)
+class WordPage:
+    """What is said of the addresses of one page, and what says so."""
+
+    kin: Page | None
+    pages: tuple[LookupPage | None, ...]
+    words: Mapping[int, Word]
+
+    @classmethod
+    def of(cls, kin: Page | None, pages: tuple[LookupPage | None, ...]) -> WordPage:
+        of_kin, signs = kin or {}, [page.signs if page is not None else {} for page in pages]
+        addresses = [int(address) for address in dict.fromkeys(chain(of_kin, *signs))]
+        says = zip(*(map(said.get, addresses) for said in signs), strict=True) if signs else repeat(())
+        kins = map(of_kin.get, addresses, repeat(NOBODY))
+        return cls(kin, pages, dict(zip(addresses, zip(kins, says, strict=False), strict=True)))
+
+    def is_of(self, kin: Page | None, pages: tuple[LookupPage | None, ...]) -> bool:
+        """Whether the same is said by the same."""
+        return self.kin is kin and all(one is other for one, other in zip(self.pages, pages, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """All members of groups and all keys of some maps by what is said of them. `addresses`: sorted, of each word."""
+
+    maps: tuple[str, ...] = ()
+    pages: Mapping[int, WordPage] = field(default_factory=dict)
+    addresses: Mapping[Word, Sequence[int]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, members: Mapping[int, Page], maps: Mapping[str, Lookup], before: Words | None = None) -> Words:
+        """`before`: what was said in a state before."""
+        if before is None or before.maps != tuple(maps):
+            before = cls(tuple(maps))
+        pages, asked = dict(before.pages), [lookup.pages for lookup in maps.values()]
+        gone: dict[Word, set[int]] = {}
+        come: dict[Word, list[int]] = {}
+        for number in members.keys() | before.pages.keys() | {number for known in asked for number in known}:
+            place = members.get(number), tuple(known.get(number) for known in asked)
+            old = pages.get(number)
+            if old is None or not old.is_of(*place):
+                new = pages[number] = WordPage.of(*place)
+                words = old.words if old is not None else {}
+                for address, word in words.items() - new.words.items():
+                    gone.setdefault(word, set()).add(address)
+                for address, word in new.words.items() - words.items() if words else new.words.items():
+                    come.setdefault(word, []).append(address)
+        addresses = dict(before.addresses)
+        for word in gone.keys() | come.keys():
+            out = gone.get(word, set())
+            kept = addresses.pop(word, ()) if not out else [a for a in addresses.pop(word) if a not in out]
+            if kept or word in come:
+                addresses[word] = sorted([*kept, *come.get(word, ())])
+        return cls(before.maps, pages, addresses)
+
+    def of(self, address: int) -> Word:
+        page = self.pages.get(page_of(address))
+        return page.words.get(address, self.nothing) if page is not None else self.nothing
+
+    @property
+    def nothing(self) -> Word:
+        """What is said of all others."""
+        return NOBODY, (None,) * len(self.maps)
+
+    def in_blocks(self, word: Word, starts: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """The blocks that it is said in, by number: how often, and of whom."""
+        found, begin = self.addresses[word], 0
+        while begin < len(found):
+            block = bisect_right(starts, found[begin]) - 1
+            end = bisect_left(found, starts[block + 1], begin) if block + 1 < len(starts) else len(found)
+            yield block, end - begin, found[begin]
+            begin = end
+
+
+def far_classes(words: Words, sides: Sequence[Side], cuts: Iterable[int]) -> list[FarClass]:
+    """Of all addresses of a family. `sides`: the claims of one or more directions; `words`: of the maps that the table
+    asks of far addresses; `cuts`: where its ranges begin, and after their ends."""
+    last = sides[0].family.last
     every = {0, *cuts, *(cut for side in sides for cut in side.cuts())}
-    starts = sorted(start for start in every if start <= family.last)
+    starts = sorted(start for start in every if start <= last)
     at_blocks = [side.at_blocks(starts) for side in sides]
-    of_kinships = [side.of_kinships(kinships) for side in sides]
-    known = kinships.of[family]
-    elements = [_signs(table.elements_of(name)) for name in sorted(maps)]
-    special = _special(known, of_kinships, elements)
-    found = []
-    for (kin, block, *_), address in _signatures(special, known, starts, elements).items():
-        pairs = zip(at_blocks, of_kinships, strict=True)
-        found.append(FarClass(address, tuple(blocks[block] | kins[kin] for blocks, kins in pairs)))
-    taken = set(special)
-    for block, address in _first_outside(starts, family.last, taken):
-        found.append(FarClass(address, tuple(blocks[block] for blocks in at_blocks)))
+    of_kinships = [side.of_kinships({kin for kin, _ in words.addresses}) for side in sides]
+    spoken = {kin for kin in of_kinships[0] if any(of_kin[kin] for of_kin in of_kinships)}
+    special = [word for word in words.addresses if word[0] in spoken or word[1] != words.nothing[1]]
+    found, taken = [], [0] * len(starts)
+    for word in special:
+        for block, number, address in words.in_blocks(word, starts):
+            pairs = zip(at_blocks, of_kinships, strict=True)
+            found.append(FarClass(address, tuple(blocks[block] | kins[word[0]] for blocks, kins in pairs)))
+            taken[block] += number
+    is_special = set(special)
+    for block, (start, end) in enumerate(zip(starts, [*starts[1:], last + 1], strict=True)):
+        if taken[block] < end - start:
+            address = start if words.of(start) not in is_special else _first_gap(words, special, start, end)
+            found.append(FarClass(address, tuple(blocks[block] for blocks in at_blocks)))
     return found
 
 
-def _signs(elements: Mapping[Key, Verdict | int]) -> Signs:
-    """What tells verdicts apart, and is quick to compare."""
-    if all(isinstance(verdict, Verdict) and verdict.kind is VerdictKind.GOTO for verdict in elements.values()):
-        return {key: verdict.chain for key, verdict in elements.items() if isinstance(verdict, Verdict)}
-    return {key: repr(verdict) for key, verdict in elements.items()}
-
-
-def _special(known: Mapping[int, int], of_kinships: Sequence[Sequence[Boxes]], elements: Sequence[Signs]) -> list[int]:
-    """The addresses that differ from their neighbours: members that a claim speaks of, and keys of maps."""
-    counts = [any(boxes) for boxes in zip(*of_kinships, strict=True)]
-    found = {address: None for address, kin in known.items() if counts[kin]}
-    for signs in elements:
-        found.update((int(key), None) for key in signs)
-    return list(found)
-
-
-def _signatures(
-    addresses: Sequence[int], known: Mapping[int, int], starts: Sequence[int], elements: Sequence[Signs]
-) -> dict[tuple[int, ...], int]:
-    """(kinship, block, what each map says) -> an address."""
-    kins = map(known.get, addresses, repeat(NOBODY))
-    blocks = (index - 1 for index in map(bisect_right, repeat(starts), addresses))
-    says = (map(signs.get, addresses) for signs in elements)
-    return dict(zip(zip(kins, blocks, *says, strict=True), addresses, strict=True))
-
-
-def _first_outside(starts: Sequence[int], last: int, taken: set[int]) -> Iterator[tuple[int, int]]:
-    """Each block with its first address that isn't taken; blocks that are all taken have none."""
-    ends = [start - 1 for start in starts[1:]] + [last]
-    for block, (address, end) in enumerate(zip(starts, ends, strict=True)):
-        while address in taken:
-            address += 1  # noqa: PLW2901
-        if address <= end:
-            yield block, address
+def _first_gap(words: Words, special: Iterable[Word], start: int, end: int) -> int:
+    """The first address of a block that nothing special is said of; there is one."""
+    every = (words.addresses[word] for word in special)
+    taken = sorted(a for some in every for a in some[bisect_left(some, start) : bisect_left(some, end)])
+    return start + bisect_left(range(len(taken)), 1, key=lambda index: taken[index] - index - start)

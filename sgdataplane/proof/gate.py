@@ -1,43 +1,47 @@
 """The fixed part of a table against its clauses: every header field and every kind of session, at every interface.
 
-Owns the comparison before rules are asked, and after they have decided. Is given the table and the ENIs. Must not know
-rules: where they begin, this part ends.
+Owns the comparison before rules are asked, and after they have decided, interface by interface. Is given the table and
+the ENIs. Must not know rules: where they begin, this part ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from itertools import count, product
+from functools import cached_property
+from itertools import product
 
 from sgdataplane.compiler.skeleton import LOOPBACK
 from sgdataplane.net.values import Direction, Family
-from sgdataplane.nft.ir import Field, KeyType, Match, Table
-from sgdataplane.proof.axes import is_name
+from sgdataplane.nft.ir import Key, Match
+from sgdataplane.proof.axes import holds, representatives
 from sgdataplane.proof.crossing import Crossing, Space
 from sgdataplane.proof.fixed import JUDGE, Clause, end_clauses
 from sgdataplane.proof.order import Order
-from sgdataplane.proof.program import Program, Reading
+from sgdataplane.proof.program import Program
+from sgdataplane.proof.reading import Reading
+from sgdataplane.proof.shape import Form, Slots, form_of
 from sgdataplane.proof.specification import ENDS, Namespace
+from sgdataplane.proof.structure import Structure
 from sgdataplane.proof.walk import Mismatch, Walk
 
 RULES = "profile-"  # what the chains are called where the rules of an ENI begin
-INTERFACES = (Field.IIFNAME, Field.OIFNAME)
-Roots = dict[tuple[str, Direction, Family], set[str]]  # (interface, hook, family) -> where its rules begin
+Roots = Mapping[tuple[Direction, Family], AbstractSet[str]]  # where the rules of an ENI begin
 
 
 class GateMismatch(Exception):  # noqa: N818  # carries a difference up, as Mismatch does
     """Where the fixed part differs from its clauses; `chain` is where these packets were put in. `is_adopting`: while
     the ENI is being adopted."""
 
-    def __init__(self, part: Part, space: Space, mismatch: Mismatch) -> None:
+    def __init__(self, beginning: Beginning, space: Space, mismatch: Mismatch) -> None:
         super().__init__(str(mismatch))
-        self.chain, self.clauses, self.is_adopting = part.chain, part.clauses, part.is_adopting
+        self.chain, self.clauses, self.is_adopting = beginning.chain, beginning.clauses, beginning.is_adopting
         self.space, self.mismatch = space, mismatch
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Beginning:
     """A chain to begin with, and what must become of packets from there on."""
 
     chain: str
@@ -45,81 +49,166 @@ class Part:
     is_adopting: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class KnownGate:
+    """One interface whose gate is right. `basis`: all of the specification that it was compared with. `chains`, `maps`,
+    `keys`: what was read of the table, with what single keys of other maps say. `roots`: what it leads to."""
+
+    basis: object
+    chains: frozenset[str]
+    maps: frozenset[str]
+    keys: Mapping[tuple[str, Key], object]
+    roots: Roots
+
+    def is_same(self, basis: object, structure: Structure) -> bool:
+        """Whether it would be compared with the same, and reads the same. The structure says what isn't as it was when
+        it was proven."""
+        return (
+            structure.changed.isdisjoint(self.chains)
+            and structure.changed_maps.isdisjoint(self.maps)
+            and all(
+                _said(structure, *asked) == value
+                for asked, value in self.keys.items()
+                if asked[0] in structure.changed_maps
+            )
+            and self.basis == basis
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEnd:
+    """A chain that carries verdicts out, and is right at one interface. `program`: what was read of it."""
+
+    beginning: Beginning
+    ifname: str
+    program: Program
+
+    def is_for(self, beginning: Beginning, ifname: str) -> bool:
+        """Whether it is so at another one: where it asks no map, and each question about names has the same answer."""
+        program = self.program
+        same = all(holds(match, ifname) == holds(match, self.ifname) for match in program.names)
+        return same and not program.keys and not program.maps and self.beginning == beginning
+
+
 @dataclass
 class GateCheck:
-    """`roots`: found on the way. `cells`, `chains`: what was compared so far, and the chains that were read."""
+    """`forms`: of walks that were right, here or in tables before; each with the stops that packets came to, by their
+    place in it. `ends`: chains that were right in this table, at one interface. `cells`, `chains`: what was compared
+    so far, and the chains that were read."""
 
-    table: Table
+    structure: Structure
     namespace: Namespace
-    roots: Roots = field(default_factory=dict)
+    forms: dict[Form, tuple[int, ...]] = field(default_factory=dict)
     cells: int = 0
     chains: set[str] = field(default_factory=set)
+    ends: dict[tuple[Direction, Family, str], KnownEnd] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.beginnings = [name for name in self.table.chain if name.startswith(RULES)]
+        beginnings = [name for name in self.structure.table.chain if name.startswith(RULES)]
+        self._beginnings = {
+            hook: {name: JUDGE for name in beginnings if name.startswith(f"{RULES}{hook.value}.")} for hook in Direction
+        }
 
-    def check(self) -> None:
-        """GateMismatch if they differ anywhere."""
-        names = self.names()
-        for ifname, hook, family in product(names, Direction, Family):
-            self._interface(Crossing(self.namespace.wanted.site, hook, family, ifname, names))
-
-    def names(self) -> tuple[str, ...]:
-        """All that are spoken of, one more for each that stands for many, and one that nobody has named."""
+    def names(self) -> list[str]:
+        """All interfaces that are spoken of, one more for each name that stands for many, and one that nobody named."""
         wanted = self.namespace.wanted
-        named = {*_named(self.table), *self.namespace.enis, LOOPBACK, *wanted.internal, *wanted.uplinks}
-        found = {f"{name[:-1]}0" if name.endswith("*") else name for name in named}
-        other = next(f"other{number}" for number in count() if not any(is_name(n, f"other{number}") for n in named))
-        return (*sorted(found), other)
+        named = {*self.structure.interfaces, *self.namespace.enis, LOOPBACK, *wanted.internal, *wanted.uplinks}
+        return representatives(named)
 
-    def _interface(self, crossing: Crossing) -> None:
-        place = (crossing.hook, crossing.family, crossing.ifname)
-        link = self.namespace.link(*place)
+    def check(self, ifname: str) -> KnownGate:
+        """GateMismatch if they differ anywhere at this interface."""
+        one = _Interface(self, ifname)
+        for hook, family in product(Direction, Family):
+            one.check(Crossing(self.namespace.wanted.site, hook, family, ifname))
+        self.cells += one.cells
+        self.chains |= one.chains
+        keys = {asked: _said(self.structure, *asked) for asked in one.keys}
+        basis = self.namespace.basis(ifname)
+        return KnownGate(basis, frozenset(one.chains), frozenset(one.maps), keys, one.roots)
+
+    def stops(self, beginning: Beginning, hook: Direction) -> dict[str, str]:
+        """Where verdicts are carried out, and where the rules of an ENI begin."""
+        stops = {**{name: name for name in ENDS}, **self._beginnings[hook]}
+        stops.pop(beginning.chain, None)
+        return stops
+
+
+@dataclass
+class _Interface:
+    """What was read at one of them."""
+
+    gate: GateCheck
+    ifname: str
+    cells: int = 0
+    chains: set[str] = field(default_factory=set)
+    maps: set[str] = field(default_factory=set)
+    keys: set[tuple[str, Key]] = field(default_factory=set)
+    roots: dict[tuple[Direction, Family], AbstractSet[str]] = field(default_factory=dict)
+
+    def check(self, crossing: Crossing) -> None:
+        namespace, place = self.gate.namespace, (crossing.hook, crossing.family, self.ifname)
+        link = namespace.link(*place)
         reached: set[str] = set()
         for is_adopting in (False, True) if link is not None and link.is_egress else (False,):
-            made = self.namespace.clauses(*place, is_adopting=is_adopting)
-            reached |= self._compare(crossing, Part(crossing.hook.value, made, is_adopting))
+            made = namespace.clauses(*place, is_adopting=is_adopting)
+            reached |= self._compare(crossing, Beginning(crossing.hook.value, made, is_adopting))[0]
         if link is not None:
-            self.roots[crossing.ifname, crossing.hook, crossing.family] = reached - ENDS.keys()
+            self.roots[crossing.hook, crossing.family] = reached - ENDS.keys()
             for name, (side, verdict) in ENDS.items():
-                self._compare(crossing, Part(name, list(end_clauses(link, side, verdict))))
+                self._end(crossing, Beginning(name, list(end_clauses(link, side, verdict))))
 
-    def _compare(self, crossing: Crossing, part: Part) -> set[str]:
-        """From the part's chain on; the stops that packets came to."""
-        passing = (crossing.ifname,) if part.is_adopting else ()
+    def _end(self, crossing: Crossing, beginning: Beginning) -> None:
+        """Once for all interfaces with the same clauses, if names of interfaces make no difference."""
+        place = (crossing.hook, crossing.family, beginning.chain)
+        known = self.gate.ends.get(place)
+        if known is None or not known.is_for(beginning, self.ifname):
+            one = _Interface(self.gate, self.ifname)
+            program = one._compare(crossing, beginning)[1]
+            known = self.gate.ends[place] = KnownEnd(beginning, self.ifname, program)
+            self.cells += one.cells
+        self._note(known.program)
+
+    def _note(self, program: Program) -> None:
+        self.chains |= program.steps.keys()
+        self.maps |= program.maps
+        self.keys |= program.keys
+
+    def _compare(self, crossing: Crossing, beginning: Beginning) -> tuple[set[str], Program]:
+        """From that chain on; the stops that packets came to, and what was read."""
+        structure = self.gate.structure
+        passing = (self.ifname,) if beginning.is_adopting else ()
         axes = {asked: index for index, asked in enumerate(crossing.asked())}
-        stops = {name: label for name, label in self._stops(crossing) if name != part.chain}
-        program = Program(self.table, Reading(crossing.known(), axes, passing=passing), stops)
-        program.add(part.chain)
-        space = Space(crossing, (match for clause in part.clauses for match in clause.conditions), program.cuts)
-        regions = [space.region(clause.conditions) for clause in part.clauses]
-        order = Order(space.full(), regions, [clause.outcome for clause in part.clauses])
+        stops = self.gate.stops(beginning, crossing.hook)
+        program = Program(structure.table, Reading(crossing.known(), axes, passing=passing), stops, structure.lookups)
+        program.add(beginning.chain)
+        space = Space(crossing, _conditions(beginning), program.cuts)
+        regions = [space.region(clause.conditions) for clause in beginning.clauses]
+        order = Order(space.full(), regions, [clause.outcome for clause in beginning.clauses])
         walk = Walk(program, space.axes, order, space.with_ports())
-        try:
-            for cell in space.kinds():
-                walk.check(part.chain, cell, order.all)
-        except Mismatch as mismatch:
-            raise GateMismatch(part, space, mismatch) from mismatch
-        finally:
-            self.cells += walk.cells
-            self.chains.update(program.steps)
-        return walk.reached
+        self._note(program)
+        cells, forms = space.kinds(), self.gate.forms
+        form, names = form_of(walk, beginning.chain, cells, self._slots)
+        if form not in forms:
+            try:
+                for cell in cells:
+                    walk.check(beginning.chain, cell, order.all)
+            except Mismatch as mismatch:
+                raise GateMismatch(beginning, space, mismatch) from mismatch
+            forms[form] = tuple(number for number, name in enumerate(names) if name in walk.reached)
+        self.cells += walk.cells
+        return {names[number] for number in forms[form]}, program
 
-    def _stops(self, crossing: Crossing) -> Iterator[tuple[str, str]]:
-        """Where verdicts are carried out, and where the rules of an ENI begin."""
-        yield from ((name, name) for name in ENDS)
-        yield from ((name, JUDGE) for name in self.beginnings if name.startswith(f"{RULES}{crossing.hook.value}."))
-
-
-def _named(table: Table) -> Iterator[str]:
-    """The interfaces that a table speaks of."""
-    for entry in table.maps:
-        if entry.key_type is KeyType.IFNAME:
-            yield from (str(key) for key, _ in entry.elements)
-    for statement in _statements(table):
-        if isinstance(statement, Match) and statement.field in INTERFACES:
-            yield from (str(item.first) for item in statement.ranges)
+    @cached_property
+    def _slots(self) -> Slots:
+        marks, slot = self.gate.namespace.wanted.site.marks, self.gate.namespace.slots.get(self.ifname, 0)
+        return Slots({marks.slot_mask(side): marks.slot(side, slot) for side in Direction if slot})
 
 
-def _statements(table: Table) -> Iterator[object]:
-    return (statement for chain in table.chains for rule in chain.rules for statement in rule.statements)
+def _said(structure: Structure, name: str, key: Key) -> object:
+    """What a map says of a key, and whether for good."""
+    entry = structure.table.map.get(name)
+    return None if entry is None else (structure.lookups[name].get(key), entry.lifetime)
+
+
+def _conditions(beginning: Beginning) -> Iterator[Match]:
+    return (match for clause in beginning.clauses for match in clause.conditions)

@@ -9,6 +9,7 @@ strongest is its lowest bit; the last box holds everything.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import accumulate
 from operator import and_, or_, xor
 
@@ -103,10 +104,14 @@ class Order:
         self.saying: dict[Hashable, Boxes] = {}
         for box, outcome in enumerate(outcomes):
             self.saying[outcome] = self.saying.get(outcome, 0) | 1 << box
-        self._dimensions = [
-            (axis, _Dimension([region[axis] for region in regions], atoms.bit_length()))
-            for axis, atoms in enumerate(full)
-            if atoms != 1 or not all(region[axis] for region in regions)
+
+    @cached_property
+    def _dimensions(self) -> list[tuple[int, _Dimension]]:
+        """Of each axis that tells anything apart."""
+        return [
+            (axis, _Dimension([region[axis] for region in self.regions], atoms.bit_length()))
+            for axis, atoms in enumerate(self.full)
+            if atoms != 1 or not all(region[axis] for region in self.regions)
         ]
 
     def among(self, cell: Cell, boxes: Boxes) -> tuple[Boxes, Boxes]:

@@ -6,67 +6,42 @@ Must not know what comes before those chains, or after the chains that carry ver
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import and_
+from typing import NamedTuple
 
-from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, Eni
-from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Family, Prefix, Verdict
-from sgdataplane.nft.ir import CtDirection, Field, Key, Range, Table
-from sgdataplane.proof.axes import LACKING, Atoms, Axis, Span
+from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Family, Verdict
+from sgdataplane.nft.ir import Range
+from sgdataplane.proof.axes import Atoms, Axis, Span
+from sgdataplane.proof.carried import Class, KnownProfile, KnownView, Renumbering
 from sgdataplane.proof.claims import Claim, claims, end_chain
-from sgdataplane.proof.crossing import DESTINATION, LAST_PORT, LAST_PROTOCOL, NFPROTO, SOURCE, other_family
-from sgdataplane.proof.far import FarClass, Kinships, Side, far_classes
-from sgdataplane.proof.order import Boxes, Cell, Order
-from sgdataplane.proof.program import Asked, Program, Reading
+from sgdataplane.proof.crossing import LAST_PORT, LAST_PROTOCOL
+from sgdataplane.proof.far import FarClass, Side, Words, far_classes
+from sgdataplane.proof.kinships import Kinships
+from sgdataplane.proof.order import Boxes, Order
+from sgdataplane.proof.program import Program
+from sgdataplane.proof.structure import Structure
+from sgdataplane.proof.view import View
 from sgdataplane.proof.walk import Mismatch, Walk
 
 AXES = ("protocol", "local", "source port", "port")
 LOCAL = AXES.index("local")
 STOPS = {name: name for name in (end_chain(direction, verdict) for direction in Direction for verdict in Verdict)}
+WordsOf = Callable[[Family, Sequence[str]], Words]  # of a family, and of the maps of these names
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """Opening packets, or replies, at one hook: where their headers have what a rule speaks of. A reply answers to the
-    other direction's rules, and has the ports of its opening packet the other way round."""
+class Todo(NamedTuple):
+    """A class of far addresses that is to be compared: where it begins, the chain that it comes to, the claims that
+    hold for it, one of its addresses."""
 
-    hook: Direction
-    family: Family
-    is_reply: bool
-
-    @property
-    def direction(self) -> Direction:
-        return self.hook.other if self.is_reply else self.hook
-
-    @property
-    def fields(self) -> tuple[Field, Field, Field, Field, Field]:
-        """Of the far address, and of each axis."""
-        is_ingress = self.hook is Direction.INGRESS
-        far, local = (SOURCE, DESTINATION) if is_ingress else (DESTINATION, SOURCE)
-        ports = (Field.TH_SPORT, Field.TH_DPORT)
-        source, port = reversed(ports) if self.is_reply else ports
-        return far[self.family], Field.L4PROTO, local[self.family], source, port
-
-    def own(self, eni: Eni) -> list[Prefix]:
-        """What can be on the ENI's own side: its addresses, and where it is the destination, those that many have."""
-        shared = always.SHARED[self.family] if self.hook is Direction.INGRESS else ()
-        return [p for p in (*eni.own_prefixes, *shared) if p.family is self.family]
-
-    def reading(self) -> Reading:
-        far, *axes = self.fields
-        other = other_family(self.family)
-        known: dict[Field, Key | None] = {
-            Field.NFPROTO: NFPROTO[self.family],
-            Field.CT_DIRECTION: CtDirection.REPLY if self.is_reply else CtDirection.ORIGINAL,
-            SOURCE[other]: LACKING,
-            DESTINATION[other]: LACKING,
-        }
-        asked: dict[Asked, int] = {(name, None): index for index, name in enumerate(axes)}
-        return Reading(known, asked, far)
+    root: str
+    chain: str
+    holding: Boxes
+    address: int
 
 
 class ProfileMismatch(Exception):  # noqa: N818  # carries a difference up, as Mismatch does
@@ -82,74 +57,109 @@ class ProfileMismatch(Exception):  # noqa: N818  # carries a difference up, as M
 @dataclass
 class ProfileCheck:
     """`carriers`: the ENIs with this profile, and their interfaces; `roots`: the chains that it begins with.
+    `known`: of a table and state before; the structure says what of that table has turned.
     `is_strict`: all packets, not only those that have addresses with which they come to one of the carriers' rules.
 
-    `cells`, `classes`, `chains`, `maps`: what was compared so far, classes of far addresses, chains and maps that were
-    read.
+    `cells`, `classes`, `chains`: what was compared so far, classes of far addresses, and chains that were read.
+    `sides`, `views`: to be known.
     """
 
     state: CloudState
     options: Options
-    table: Table
+    structure: Structure
     carriers: Sequence[tuple[str, Eni]]
     roots: Mapping[tuple[Direction, Family], Collection[str]]
+    known: KnownProfile | None = None
     is_strict: bool = True
     cells: int = 0
     classes: int = 0
     chains: set[str] = field(default_factory=set)
-    maps: set[str] = field(default_factory=set)
     sides: dict[tuple[Direction, Family], Side] = field(default_factory=dict)
+    views: dict[View, KnownView] = field(default_factory=dict)
 
-    def check(self, kinships: Kinships) -> None:
-        """ProfileMismatch if they differ anywhere."""
+    def check(self, kinships: Kinships, words_of: WordsOf, *, has_known_claims: bool = False) -> None:
+        """ProfileMismatch if they differ anywhere. `has_known_claims`: these are the same as before."""
         _, eni = self.carriers[0]
+        known = self.known.sides if self.known is not None and has_known_claims else {}
         for family in Family:
             for direction in Direction:
-                made = list(claims(self.state, eni, direction, family, self.options))
-                self.sides[direction, family] = Side.of(self.state, made, family)
-            self._family(family, kinships)
+                before = known.get((direction, family))
+                made = before.claims if before else list(claims(self.state, eni, direction, family, self.options))
+                self.sides[direction, family] = Side.of(self.state, kinships, made, family, before)
+            self._family(family, words_of)
 
-    def _family(self, family: Family, kinships: Kinships) -> None:
+    def _family(self, family: Family, words_of: WordsOf) -> None:
         views = [View(hook, family, is_reply) for hook in Direction for is_reply in (False, True)]
         programs = {view: self._program(view) for view in views}
-        walks: dict[View, Walk] = {}
-        for direction in Direction:
-            both = {view: programs[view] for view in views if view.direction is direction}
-            walks |= _walks(both, self.sides[direction, family])
+        todo: dict[View, list[Todo]] = {}
         for hook in Direction:
             seen = [view for view in views if view.hook is hook]
-            found = self._classes(seen, [programs[view] for view in seen], kinships)
-            self.classes += len(found)
+            found = self._classes(seen, [programs[view] for view in seen], words_of)
             for index, view in enumerate(seen):
-                self._compare(view, walks[view], [(item.address, item.holding[index]) for item in found])
+                pairs = [(item.address, item.holding[index]) for item in found]
+                todo[view] = self._todo(view, programs[view], pairs)
+            self.classes += len(found) if any(todo[view] for view in seen) else 0
+        for direction in Direction:
+            both = {view: programs[view] for view in views if view.direction is direction and todo[view]}
+            walks = _walks(both, self.sides[direction, family]) if both else {}
+            for view, walk in walks.items():
+                self._compare(view, walk, todo[view])
 
-    def _classes(self, views: Sequence[View], programs: Sequence[Program], kinships: Kinships) -> list[FarClass]:
+    def _classes(self, views: Sequence[View], programs: Sequence[Program], words_of: WordsOf) -> list[FarClass]:
         """Of far addresses at one hook; with each, what holds for the rules of each view."""
         cuts = [cut for program in programs for cut in program.far_cuts]
         maps = {name for program in programs for name in program.far_maps}
-        self.maps |= maps
         sides = [self.sides[view.direction, view.family] for view in views]
-        return far_classes(kinships, sides, self.table, cuts, maps)
+        found = far_classes(words_of(views[0].family, sorted(maps)), sides, cuts)
+        if self.is_strict:
+            return found
+        return [item for item in found if not self._is_everyones(views[0], item.address)]
 
     def _program(self, view: View) -> Program:
-        program = Program(self.table, view.reading(), STOPS)
-        for root in self.roots.get((view.hook, view.family), ()):
-            program.add(root)
+        """Where it begins, and all that asks for the far address."""
+        program, roots = Program(self.structure.table, view.reading(), STOPS, self.structure.lookups), self._roots(view)
+        for root in roots:
+            program.add(root, self._known(view).near - set(roots))
         return program
 
-    def _compare(self, view: View, walk: Walk, found: Sequence[tuple[int, Boxes]]) -> None:
-        walk.common = reduce(and_, (holding for _, holding in found))
+    def _roots(self, view: View) -> Collection[str]:
+        return self.roots.get((view.hook, view.family), ())
+
+    def _known(self, view: View) -> KnownView:
+        known = KnownView() if self.known is None else self.known.views.get(view, KnownView())
+        return known.without(self.structure.turned)
+
+    def _todo(self, view: View, program: Program, found: Sequence[tuple[int, Boxes]]) -> list[Todo]:
+        """The classes that aren't proven; one only of those that come to the same chain with the same claims, but all
+        of those at a chain that asks for the far address once more."""
+        known, now = self._known(view), self.sides[view.direction, view.family].claims
+        before = now if self.known is None else self.known.sides[view.direction, view.family].claims
+        renumbering, proven, todo = Renumbering(before, now), set[Class](), list[Todo]()
+        for root in self._roots(view):
+            for address, holding in found:
+                chain = program.follow(root, address)
+                if chain in program.far_chains:
+                    todo.append(Todo(root, chain, holding, address))
+                elif (chain, holding) not in proven:
+                    proven.add((chain, holding))
+                    if (chain, renumbering.before(holding)) not in known.proven:
+                        todo.append(Todo(root, chain, holding, address))
+        for item in todo:
+            program.add(item.chain)
+        self.views[view] = KnownView(known.near | (program.steps.keys() - program.far_chains), proven)
+        return todo
+
+    def _compare(self, view: View, walk: Walk, todo: Sequence[Todo]) -> None:
+        walk.common = reduce(and_, (item.holding for item in todo))
         cell = walk.order.full
         if not self.is_strict:
             cell = (cell[0], self._own_atoms(view, walk.axes[LOCAL]), *cell[2:])
-            found = [(address, boxes) for address, boxes in found if not self._is_everyones(view, address)]
-        for root in self.roots.get((view.hook, view.family), ()):
+        for item in todo:
             try:
-                _compare_root(walk, root, cell, found)
+                walk.check(item.chain, cell, item.holding, item.address)
             except Mismatch as mismatch:
-                raise ProfileMismatch(self, view, root, walk, mismatch) from mismatch
-            finally:
-                self.chains.update(walk.program.steps)
+                raise ProfileMismatch(self, view, item.root, walk, mismatch) from mismatch
+        self.chains.update(walk.program.steps)
         self.cells += walk.cells
 
     def _own_atoms(self, view: View, axis: Axis) -> Atoms:
@@ -164,18 +174,8 @@ class ProfileCheck:
         return is_ingress and all(any(far in p for p in eni.private_prefixes) for _, eni in self.carriers)
 
 
-def _compare_root(walk: Walk, root: str, cell: Cell, found: Iterable[tuple[int, Boxes]]) -> None:
-    """For each class of far addresses; but once for those that come to the same chain with the same claims."""
-    asked = set()
-    for address, holding in found:
-        chain = walk.program.follow(root, address)
-        if (chain, holding) not in asked or chain in walk.program.far_chains:
-            asked.add((chain, holding))
-            walk.check(chain, cell, holding, address)
-
-
 def _walks(programs: Mapping[View, Program], side: Side) -> dict[View, Walk]:
-    """Of the two views of one direction, over axes cut where its claims or either program cut them."""
+    """Of views of one direction, over axes cut where its claims or any of the programs cut them."""
     cuts: list[set[int]] = [set() for _ in AXES]
     for claim in side.claims:
         for axis, ranges in enumerate(claim.ranges()):

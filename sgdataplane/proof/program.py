@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from sgdataplane.nft.ir import (
@@ -15,6 +16,7 @@ from sgdataplane.nft.ir import (
     Count,
     Field,
     Key,
+    KeyType,
     Match,
     Range,
     SetMark,
@@ -27,37 +29,12 @@ from sgdataplane.nft.ir import (
     VerdictMap,
 )
 from sgdataplane.proof.axes import LACKING, MalformedError, holds
+from sgdataplane.proof.lookups import Lookup
+from sgdataplane.proof.reading import Reading
 from sgdataplane.proof.step import Effects, Step, Test, grouped, in_order
 
 PORTS = (Field.TH_SPORT, Field.TH_DPORT)
-Asked = tuple[Field, int | None]  # a field, under a mask where it is split by masks
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How one kind of packet's fields are read: `known` (LACKING: it has none), `far` (known once an address is
-    chosen), or on an axis; `axes` maps a field, or a field under one mask, to its index. Nothing else may be read.
-    `passing`: keys that are there, at the moment, in maps whose elements go by themselves."""
-
-    known: Mapping[Field, Key | None]
-    axes: Mapping[Asked, int]
-    far: Field | None = None
-    passing: tuple[Key, ...] = ()
-
-    def parts(self, match: Match) -> list[Match]:
-        """The same as several matches, each under the mask of one axis, if it isn't on one itself."""
-        mask = match.mask
-        if mask is None or match.negate or len(match.ranges) != 1 or self.axis(match.field, mask) is not None:
-            return [match]
-        masks = [part for asked, part in self.axes if asked is match.field and part and not part & ~mask]
-        (value,) = match.ranges
-        if sum(masks) != mask or value.first != value.last:
-            return [match]
-        return [Match(match.field, (Range.of(int(value.first) & part),), mask=part) for part in masks]
-
-    def axis(self, asked: Field, mask: int | None) -> int | None:
-        found = self.axes.get((asked, None))
-        return self.axes.get((asked, mask)) if found is None else found
+NOTHING: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -65,22 +42,32 @@ class Program:
     """The chains from those added on, as far as such packets can come. `stops`: chains that aren't entered, with what
     is said of a packet that comes to them.
 
+    `lookups`: the table's maps as they are asked; those that aren't there are read. `maps`, `keys`: what was read of
+    maps: the whole of some, single keys of others. `names`: what was asked of interfaces' names that are known.
+
     `outs`: the stops, and chains that send every packet to one, with what is done on the way and the stop.
     `cuts`: per axis the ranges that the table cuts it by.  `far_cuts`, `far_maps`: where ranges cut far addresses, and
-    the maps that are keyed by these.  `far_chains`: those that ask, or lead to one that asks, for the far address.
+    the maps that are keyed by these.  `far_chains`: those that ask, or lead to one that
+    asks, for the far address.
     """
 
     table: Table
     reading: Reading
     stops: Mapping[str, str]
+    lookups: Mapping[str, Lookup] = field(default_factory=dict)
     steps: dict[str, list[Step]] = field(default_factory=dict)
     cuts: dict[int, list[Range]] = field(default_factory=dict)
     far_cuts: set[int] = field(default_factory=set)
     far_maps: set[str] = field(default_factory=set)
+    maps: set[str] = field(default_factory=set)
+    keys: set[tuple[str, Key]] = field(default_factory=set)
+    names: set[Match] = field(default_factory=set)
     far_chains: set[str] = field(default_factory=set)
     outs: dict[str, tuple[Effects, str]] = field(default_factory=dict)
     _parents: dict[str, list[str]] = field(default_factory=dict)
     _targets: set[str] = field(default_factory=set)
+    _ways: dict[str, set[str]] = field(default_factory=dict)  # where each chain leads
+    _whole: set[str] = field(default_factory=set)  # chains that were parsed with all that they lead to
     _axis: dict[int, int | None] = field(default_factory=dict)  # by the identity of a field: hashing one is slow
 
     def __post_init__(self) -> None:
@@ -88,21 +75,30 @@ class Program:
         self.outs = {stop: ((), stop) for stop in self.stops}
         self._axis = {key: axis for key, axis in unmasked.items() if axis is not None}
 
-    def add(self, root: str) -> None:
-        """Parse what can be reached from a chain. All chains that the table names must be there (`structure.py`)."""
+    def add(self, root: str, near: AbstractSet[str] = NOTHING) -> None:
+        """Parse what can be reached from a chain; but not, so far, what is behind the chains `near`, none of which asks
+        for the far address. All chains that the table names must be there (`structure.py`)."""
+        done, known = (set[str]() if near else self._whole), len(self.steps)
         waiting = [root]
         while waiting:
             name = waiting.pop()
-            if name in self.steps or name in self.stops:
+            if name in done or name in self.stops or name in near:
                 continue
-            self._targets = set()
-            parsed = (self._parsed(rule.statements) for rule in self.table.chain[name].rules)
-            self.steps[name] = [step for step in parsed if step is not None]
-            for chain in self._targets:
-                self._parents.setdefault(chain, []).append(name)
-            waiting.extend(self._targets)
-            self._note(name, self.steps[name])
-        self._spread()
+            done.add(name)
+            if name not in self.steps:
+                self._parse(name)
+            waiting.extend(self._ways[name])
+        if len(self.steps) > known:
+            self._spread()
+
+    def _parse(self, name: str) -> None:
+        self._targets = set()
+        parsed = (self._parsed(rule.statements) for rule in self.table.chain[name].rules)
+        self.steps[name] = [step for step in parsed if step is not None]
+        self._ways[name] = self._targets
+        for chain in self._targets:
+            self._parents.setdefault(chain, []).append(name)
+        self._note(name, self.steps[name])
 
     def _note(self, chain: str, steps: Sequence[Step]) -> None:
         """What is worth knowing of a chain."""
@@ -121,12 +117,12 @@ class Program:
                     waiting.append(parent)
 
     def follow(self, chain: str, far: int) -> str:
-        """The chain to which all packets with this far address come from that one, as far as nothing else is asked."""
-        while chain in self.far_chains:
-            following = self._next(chain, far)
-            if following is None:
-                break
+        """The chain to which all packets with this far address come from that one, as long as nothing else is asked:
+        the first that leads to none that asks for the far address."""
+        following = self._next(chain, far)
+        while following is not None:
             chain = following
+            following = self._next(chain, far) if chain in self.far_chains else None
         return chain
 
     def _next(self, chain: str, far: int) -> str | None:
@@ -198,6 +194,8 @@ class Program:
             step.distant += (self._distant(match),)
             return True
         if match.field in self.reading.known:
+            if match.field.key_type is KeyType.IFNAME:
+                self.names.add(match)
             return holds(match, self.reading.known[match.field])
         step.problem = f"it reads {match.field.name.lower()}"
         return True
@@ -225,7 +223,8 @@ class Program:
         elif vmap.field is self.reading.far:
             step.lookup = self._far_map(vmap.name) if vmap.name else self._far_ranges(vmap)
         elif vmap.field in self.reading.known:
-            return self._known(step, vmap)
+            value = self.reading.known[vmap.field]
+            return value is not LACKING and self._known(step, vmap, value)
         elif (axis := self._axis.get(id(vmap.field))) is None:
             step.problem = f"it looks {vmap.field.name.lower()} up"
         else:
@@ -235,31 +234,42 @@ class Program:
             self.cuts.setdefault(axis, []).extend(item for _, ranges in step.groups for item in ranges)
         return True
 
-    def _known(self, step: Step, vmap: VerdictMap) -> bool:
-        value = self.reading.known[vmap.field]
-        if value is LACKING:
-            return False
-        for item, verdict in self._entries(vmap):
-            if item.first <= value <= item.last:  # type: ignore[operator]
-                self._decide(step, verdict)
-                return True
-        return False
+    def _known(self, step: Step, vmap: VerdictMap, value: Key) -> bool:
+        found = self._element(vmap.name, value) if vmap.name else _among(vmap, value)
+        if found is not None:
+            self._decide(step, found)
+        return found is not None
+
+    def _element(self, name: str, key: Key) -> Verdict | None:
+        """What a named map says of one key."""
+        if self.table.map[name].lifetime:
+            self.maps.add(name)
+            return RETURN if key in self.reading.passing else None
+        self.keys.add((name, key))
+        value = self._lookup(name).get(key)
+        return None if value is None else _verdict(value, name)
 
     def _entries(self, vmap: VerdictMap) -> Iterator[tuple[Range, Verdict]]:
         if not vmap.name:
             yield from vmap.entries
             return
+        self.maps.add(vmap.name)
         if self.table.map[vmap.name].lifetime:
             yield from ((Range.of(key), RETURN) for key in self.reading.passing)
             return
-        for key, verdict in sorted(self.table.elements_of(vmap.name).items()):
-            yield Range.of(key), _verdict(verdict, vmap.name)
+        for key, value in sorted(self._lookup(vmap.name).values().items()):
+            yield Range.of(key), _verdict(value, vmap.name)
+
+    def _lookup(self, name: str) -> Lookup:
+        return self.lookups[name] if name in self.lookups else Lookup.of(self.table.map[name])
 
     def _far_map(self, name: str) -> Callable[[int], Verdict | None]:
+        lookup = self._lookup(name)
+        if lookup.has_numbers or self.table.map[name].lifetime:
+            raise MalformedError(f"map {name} holds marks, or nothing for long")
         self.far_maps.add(name)
-        verdicts = {key: _verdict(verdict, name) for key, verdict in self.table.elements_of(name).items()}
-        self._targets.update({verdict.chain for verdict in verdicts.values()} - {""})
-        return verdicts.get
+        self._targets.update(lookup.targets)
+        return lookup.verdict
 
     def _far_ranges(self, vmap: VerdictMap) -> Callable[[int], Verdict | None]:
         starts, ends = self._cut_far(item for item, _ in vmap.entries)
@@ -271,6 +281,11 @@ class Program:
             return verdicts[index] if index >= 0 and far <= ends[index] else None
 
         return look_up
+
+
+def _among(vmap: VerdictMap, value: Key) -> Verdict | None:
+    """The verdict of the range that holds it."""
+    return next((verdict for item, verdict in vmap.entries if item.first <= value <= item.last), None)  # type: ignore[operator]
 
 
 def _verdict(value: Verdict | int, name: str) -> Verdict:

@@ -7,23 +7,25 @@ the table was compiled.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import product
 
 from sgdataplane.compiler.collection import no_collection
 from sgdataplane.errors import ProofError
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Table
-from sgdataplane.proof.far import Kinships
-from sgdataplane.proof.gate import GateCheck, GateMismatch, Roots
-from sgdataplane.proof.known import Known, Part, gate_basis, gate_part, profile_basis, profile_part
-from sgdataplane.proof.profile import ProfileCheck, ProfileMismatch
+from sgdataplane.proof.carried import KnownProfile
+from sgdataplane.proof.far import Words
+from sgdataplane.proof.gate import GateCheck, GateMismatch, KnownGate, Roots
+from sgdataplane.proof.kinships import Kinships
+from sgdataplane.proof.known import Known, WordsKey, profile_basis, spoken_of
+from sgdataplane.proof.profile import ProfileCheck, ProfileMismatch, WordsOf
 from sgdataplane.proof.specification import Namespace, Specification
-from sgdataplane.proof.structure import problem_of
+from sgdataplane.proof.structure import Structure, StructureError
 from sgdataplane.proof.witness import Counterexample, of_gate, of_profile
+
+MOST_FORMS = 1000  # of walks that are remembered, the latest ones; one interface has 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,55 +74,82 @@ class _Work:
     def __init__(self, specification: Specification, table: Table, known: Known | None) -> None:
         self._table, self._namespace, self._known = table, Namespace.of(specification, table), known
         self._checks: list[ProfileCheck] = []
-        self._gate = GateCheck(table, self._namespace)
+        self._gate: GateCheck | None = None
+        self._words: dict[WordsKey, Words] = {}
         self._started = time.monotonic()
 
     def proof(self) -> Proof:
-        problem = problem_of(self._table, self._namespace.wanted.site)
-        if problem:
-            return self._account(None, problem)
+        wanted, known = self._namespace.wanted, self._known
         try:
-            known = self._gate_known()
-            return self._account(None, known=replace(known, profiles=dict(self._profiles(known.roots))))
+            structure = Structure.read(self._table, wanted.site, known.structure if known else None)
+        except StructureError as error:
+            return self._account(None, str(error))
+        kinships = Kinships.read(wanted.state, known.kinships if known else None)
+        try:
+            gates = dict(self._gates(structure))
+            profiles = dict(self._profiles(structure, kinships, gates))
         except GateMismatch as difference:
             return self._account(of_gate(self._table, self._namespace, difference))
         except ProfileMismatch as difference:
-            return self._account(self._shown(difference))
+            return self._account(self._shown(kinships, difference))
+        forms = dict(list(self._gate.forms.items())[-MOST_FORMS:]) if self._gate is not None else {}
+        found = Known(structure, kinships, gates, profiles, forms, self._words_kept(structure))
+        return self._account(None, known=found)
 
-    def _shown(self, difference: ProfileMismatch) -> Counterexample:
+    def _shown(self, kinships: Kinships, difference: ProfileMismatch) -> Counterexample:
         """If no packet comes to that one, perhaps the chains are wrong about others, too."""
         found = of_profile(self._table, self._namespace, difference)
         if not found.is_shown:
             try:
-                replace(self._checks[-1], is_strict=False).check(self._kinships)
+                anew = replace(self._checks[-1], known=None, is_strict=False)
+                anew.check(kinships, self._words_of(anew.structure, kinships))
             except ProfileMismatch as other:
                 return of_profile(self._table, self._namespace, other)
         return found
 
-    @cached_property
-    def _kinships(self) -> Kinships:
-        return Kinships.read(self._namespace.wanted.state)
+    def _gates(self, structure: Structure) -> Iterator[tuple[str, KnownGate]]:
+        self._gate = GateCheck(structure, self._namespace, {} if self._known is None else dict(self._known.forms))
+        for ifname in self._gate.names():
+            known = None if self._known is None else self._known.gates.get(ifname)
+            if known is None or not known.is_same(self._namespace.basis(ifname), structure):
+                known = self._gate.check(ifname)
+            yield ifname, known
 
-    def _gate_known(self) -> Known:
-        known = self._known
-        if known is not None and known.gate.is_same(gate_basis(self._gate), self._table):
-            return known
-        self._gate.check()
-        return Known(gate_part(self._gate), self._gate.roots)
-
-    def _profiles(self, roots: Roots) -> Iterator[tuple[object, Part]]:
+    def _profiles(
+        self, structure: Structure, kinships: Kinships, gates: Mapping[str, KnownGate]
+    ) -> Iterator[tuple[object, KnownProfile]]:
+        """All profiles that interfaces have."""
         wanted = self._namespace.wanted
         for key, carriers in self._by_profile().items():
-            of_these: dict[tuple[Direction, Family], set[str]] = {}
-            for (ifname, _), hook, family in product(carriers, Direction, Family):
-                of_these.setdefault((hook, family), set()).update(roots[ifname, hook, family])
-            check = ProfileCheck(wanted.state, wanted.options, self._table, carriers, of_these)
-            part = None if self._known is None else self._known.profiles.get(key)
-            if part is None or not part.is_same(profile_basis(check), self._table):
-                self._checks.append(check)
-                check.check(self._kinships)
-                part = profile_part(check)
-            yield key, part
+            eni, roots = carriers[0][1], _roots(gates[ifname].roots for ifname, _ in carriers)
+            known = None if self._known is None else self._known.profiles.get(key)
+            basis = profile_basis(wanted.state, wanted.options, eni)
+            has_known_claims = known is not None and known.basis == basis
+            if known is not None and has_known_claims and _is_same(known, roots, structure, kinships):
+                yield key, known.without(structure.turned)
+                continue
+            check = ProfileCheck(wanted.state, wanted.options, structure, carriers, roots, known)
+            self._checks.append(check)
+            check.check(kinships, self._words_of(structure, kinships), has_known_claims=has_known_claims)
+            yield key, KnownProfile(basis, spoken_of(wanted.state, eni), roots, check.sides, check.views)
+
+    def _words_of(self, structure: Structure, kinships: Kinships) -> WordsOf:
+        """What is said of far addresses; once for all profiles that ask the same maps."""
+
+        def words_of(family: Family, maps: Sequence[str]) -> Words:
+            key = (family, tuple(maps))
+            if key not in self._words:
+                before = None if self._known is None else self._known.words.get(key)
+                lookups = {name: structure.lookups[name] for name in maps}
+                self._words[key] = Words.read(kinships.pages[family], lookups, before)
+            return self._words[key]
+
+        return words_of
+
+    def _words_kept(self, structure: Structure) -> dict[WordsKey, Words]:
+        """With those of profiles that weren't compared: they know of which pages they are."""
+        found = {**({} if self._known is None else self._known.words), **self._words}
+        return {key: words for key, words in found.items() if structure.lookups.keys() >= set(key[1])}
 
     def _by_profile(self) -> dict[object, list[tuple[str, Eni]]]:
         """The ENIs with the interfaces that carry them, by what makes their rules the same."""
@@ -131,13 +160,31 @@ class _Work:
         return found
 
     def _account(self, counterexample: Counterexample | None, problem: str = "", known: Known | None = None) -> Proof:
+        cells, chains = (0, set[str]()) if self._gate is None else (self._gate.cells, self._gate.chains)
         return Proof(
-            self._gate.cells + sum(check.cells for check in self._checks),
+            cells + sum(check.cells for check in self._checks),
             sum(check.classes for check in self._checks),
-            len(self._gate.chains.union(*(check.chains for check in self._checks))),
+            len(chains.union(*(check.chains for check in self._checks))),
             len(self._checks),
             time.monotonic() - self._started,
             counterexample,
             problem,
             known,
         )
+
+
+def _roots(of_carriers: Iterable[Roots]) -> dict[tuple[Direction, Family], frozenset[str]]:
+    """Where the rules of any of them begin."""
+    found: dict[tuple[Direction, Family], frozenset[str]] = {}
+    for place, names in (item for roots in of_carriers for item in roots.items()):
+        found[place] = found.get(place, frozenset()) | names
+    return found
+
+
+def _is_same(known: KnownProfile, roots: Roots, structure: Structure, kinships: Kinships) -> bool:
+    """Whether a profile with the same claims begins with the same chains, and has the same members to speak of."""
+    return (
+        known.roots == roots
+        and all(structure.turned.isdisjoint(names) for names in roots.values())
+        and kinships.turned.isdisjoint(known.spoken)
+    )

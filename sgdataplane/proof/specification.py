@@ -97,17 +97,32 @@ class Namespace:
         """Of the ENI at each interface."""
         return self.wanted.site.marks.slots(self.enis)
 
+    def basis(self, ifname: str) -> object:
+        """All that clauses at an interface follow from."""
+        wanted = self.wanted
+        fixed = self.epoch, self.secret, wanted.options, wanted.placement
+        if ifname in self.enis:
+            return fixed, self.enis[ifname], self.slots[ifname]
+        if self._is_uplink(ifname):
+            return fixed, [prefix for eni in self.enis.values() for prefix in eni.private_prefixes]
+        return fixed, self._is_internal(ifname)
+
+    def _is_uplink(self, ifname: str) -> bool:
+        return any(is_name(name, ifname) for name in self.wanted.uplinks)
+
+    def _is_internal(self, ifname: str) -> bool:
+        return any(is_name(name, ifname) for name in (LOOPBACK, *self.wanted.internal))
+
     def clauses(self, hook: Direction, family: Family, ifname: str, *, is_adopting: bool) -> list[Clause]:
         """What happens to packets at an interface until rules are asked; the first that holds decides. `is_adopting`:
         while an ENI may go on with sessions that nobody knows."""
         link = self.link(hook, family, ifname)
         if link is not None:
             return list(clauses(link, is_adopting=is_adopting))
-        if any(is_name(name, ifname) for name in self.wanted.uplinks):
+        if self._is_uplink(ifname):
             private = [prefix for eni in self.enis.values() for prefix in eni.private_prefixes]
             return list(uplink_clauses(family, private, is_leaving=self.wanted.site.is_leaving(hook)))
-        internal = (LOOPBACK, *self.wanted.internal)
-        return list(other_clauses(hook, is_internal=any(is_name(name, ifname) for name in internal)))
+        return list(other_clauses(hook, is_internal=self._is_internal(ifname)))
 
     def fate(self, hook: Direction, fields: Fields, end: str = "", *, is_adopting: bool = False) -> Fate:
         """What must become of a packet that the hook sees with these fields. `end`: of one whose verdict was found, and

@@ -1,60 +1,182 @@
 """What any table must be before its packets are worth following: the kernel would refuse it otherwise.
 
-Owns base chains, and where chains lead. Is given a table. Must not know what it is for, but for where these stand.
+Owns base chains, where chains lead, and which chains lead elsewhere than in the table before. Is given tables. Must not
+know what they are for, but for where these stand.
+
+Of a table that follows another one, only chains whose rules differ, and those that lead to one, are looked into. All
+others are the same objects, or equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
 from sgdataplane.compiler.site import Site
 from sgdataplane.net.values import Direction
-from sgdataplane.nft.ir import Table, Verdict, VerdictMap
+from sgdataplane.nft.ir import Chain, Count, Field, KeyType, Map, Match, Statement, Table, Verdict, VerdictMap
+from sgdataplane.proof.lookups import Lookup
 
 MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE: of chains, gotos counted (nft_chain_validate)
+INTERFACES = (Field.IIFNAME, Field.OIFNAME)
+NONE: frozenset[str] = frozenset()
 
 
-def problem_of(table: Table, site: Site) -> str:
-    """What is wrong with it, if it is to stand there; "" if nothing."""
+class StructureError(Exception):
+    """What is wrong with a table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a chain's rules name: chains, named maps, counters, and interfaces."""
+
+    chains: frozenset[str]
+    maps: frozenset[str]
+    counters: frozenset[str]
+    interfaces: frozenset[str]
+
+    @classmethod
+    def of(cls, chain: Chain) -> Facts:
+        statements = [statement for rule in chain.rules for statement in rule.statements]
+        maps = [entry for entry in statements if isinstance(entry, VerdictMap)]
+        return cls(
+            _set(_targets(statements)),
+            _set(entry.name for entry in maps if entry.name),
+            _set(entry.counter for entry in statements if isinstance(entry, Count)),
+            _set(_interfaces(statements)),
+        )
+
+
+@dataclass(frozen=True)
+class Structure:
+    """`facts`, `lookups`: of all chains and maps. `targets`: where each chain can lead, by its rules or by maps.
+    `depth`: how many chains a packet can go through from there on; each chain stands after all that it leads to.
+
+    Against the table before, gone ones included, `changed`: chains with other rules, or with a counter that is gone;
+    `changed_maps`; `turned`: chains that are changed, ask a changed map, or lead to a turned one. All others are the
+    same, with all that they lead to. Without a table before all are."""
+
+    table: Table
+    facts: Mapping[str, Facts]
+    lookups: Mapping[str, Lookup]
+    targets: Mapping[str, frozenset[str]]
+    depth: Mapping[str, int]
+    changed: AbstractSet[str]
+    changed_maps: AbstractSet[str]
+    turned: AbstractSet[str]
+
+    @classmethod
+    def read(cls, table: Table, site: Site, before: Structure | None = None) -> Structure:
+        """StructureError if the kernel would refuse it, or if it stands elsewhere."""
+        _check_hooks(table, site)
+        before = before or Structure(Table(table.name), {}, {}, {}, {}, NONE, NONE, NONE)
+        changed_maps = _different(before.table.map, table.map)
+        lookups = dict(before.lookups)
+        for name in changed_maps:
+            old = lookups.pop(name, None)
+            if name in table.map:
+                lookups[name] = Lookup.of(table.map[name], old)
+        changed = _different(before.table.chain, table.chain)
+        gone = before.table.counter.keys() - table.counter.keys()
+        if gone:
+            changed |= {name for name, facts in before.facts.items() if not facts.counters.isdisjoint(gone)}
+        facts = dict(before.facts)
+        for name in changed:
+            facts.pop(name, None)
+            if name in table.chain:
+                facts[name] = Facts.of(table.chain[name])
+        targets = _targets_of(facts, lookups, before, changed, changed_maps)
+        turned = set(changed)
+        for name in before.depth if changed or changed_maps else ():
+            if not (targets.get(name, NONE).isdisjoint(turned) and _maps(facts, name).isdisjoint(changed_maps)):
+                turned.add(name)
+        depth = _depths(targets, {name: deep for name, deep in before.depth.items() if name not in turned})
+        return cls(table, facts, lookups, targets, depth, changed, changed_maps, turned)
+
+    @property
+    def interfaces(self) -> set[str]:
+        """All that the table speaks of."""
+        found: set[str] = set().union(*(facts.interfaces for facts in self.facts.values() if facts.interfaces))
+        for entry in self.table.maps:
+            if entry.key_type is KeyType.IFNAME:
+                found.update(str(key) for key, _ in entry.elements)
+        return found
+
+
+def _check_hooks(table: Table, site: Site) -> None:
     wanted = {side.value: site.hooks[side] for side in Direction}
     found = {chain.name: chain.hook for chain in table.chains if chain.hook is not None}
     if found != wanted:
-        return f"base chains stand at {found}, not at {wanted}"
-    targets = {chain.name: set(_targets(table, chain.name)) for chain in table.chains}
-    missing = sorted({name for names in targets.values() for name in names} - targets.keys())
+        raise StructureError(f"base chains stand at {found}, not at {wanted}")
+
+
+def _different(before: Mapping[str, Chain | Map], after: Mapping[str, Chain | Map]) -> set[str]:
+    """The names of all that isn't the same in both."""
+    found = {name for name, entry in after.items() if (old := before.get(name)) is not entry and old != entry}
+    return found | (before.keys() - after.keys())
+
+
+def _targets_of(
+    facts: Mapping[str, Facts],
+    lookups: Mapping[str, Lookup],
+    before: Structure,
+    changed: Iterable[str],
+    changed_maps: AbstractSet[str],
+) -> dict[str, frozenset[str]]:
+    """A map that isn't there leads nowhere."""
+    found = dict(before.targets)
+    asking = [n for n, of_chain in facts.items() if of_chain.maps and not of_chain.maps.isdisjoint(changed_maps)]
+    for name in (*changed, *asking):
+        found.pop(name, None)
+        if name in facts:
+            ways = (lookups[entry].targets for entry in facts[name].maps if entry in lookups)
+            found[name] = facts[name].chains.union(*ways)
+    return found
+
+
+def _maps(facts: Mapping[str, Facts], name: str) -> frozenset[str]:
+    return facts[name].maps if name in facts else NONE
+
+
+def _depths(targets: Mapping[str, frozenset[str]], known: dict[str, int]) -> dict[str, int]:
+    """Of all chains, where that of some is known, with all that they lead to."""
+    new = {name: targets[name] for name in targets.keys() - known.keys()}
+    missing = sorted({name for names in new.values() for name in names} - targets.keys())
     if missing:
-        return f"there is no chain {missing[0]}"
-    order = _order(targets)
-    if len(order) < len(targets):
-        return f"chains go in a circle at {min(targets.keys() - set(order))}"
-    depth = _depth(targets, order)
-    return f"chains lead {depth} deep, the kernel takes {MAX_DEPTH}" if depth > MAX_DEPTH else ""
-
-
-def _depth(targets: dict[str, set[str]], order: Sequence[str]) -> int:
-    """How many chains a packet can go through one after the other. `order`: each chain after all that it leads to."""
-    found: dict[str, int] = {}
+        raise StructureError(f"there is no chain {missing[0]}")
+    order = _order({name: names & new.keys() for name, names in new.items()})
+    if len(order) < len(new):
+        raise StructureError(f"chains go in a circle at {min(new.keys() - set(order))}")
+    found = known
     for name in order:
         found[name] = 1 + max((found[other] for other in targets[name]), default=0)
-    return max(found.values(), default=0)
+    deepest = max(found.values(), default=0)
+    if deepest > MAX_DEPTH:
+        raise StructureError(f"chains lead {deepest} deep, the kernel takes {MAX_DEPTH}")
+    return found
 
 
-def _targets(table: Table, chain: str) -> Iterator[str]:
-    """The chains that a chain's rules can go to. A map that isn't there leads nowhere."""
-    for rule in table.chain[chain].rules:
-        for statement in rule.statements:
-            if isinstance(statement, Verdict):
-                verdicts: Iterator[object] = iter((statement,))
-            elif isinstance(statement, VerdictMap) and statement.name:
-                verdicts = iter(table.elements_of(statement.name).values() if statement.name in table.map else ())
-            elif isinstance(statement, VerdictMap):
-                verdicts = (verdict for _, verdict in statement.entries)
-            else:
-                continue
-            yield from {verdict.chain for verdict in verdicts if isinstance(verdict, Verdict) and verdict.chain}
+def _set(names: Iterable[str]) -> frozenset[str]:
+    """Most have none: that is one object."""
+    return frozenset(names) or NONE
 
 
-def _order(targets: dict[str, set[str]]) -> list[str]:
+def _targets(statements: Sequence[Statement]) -> Iterator[str]:
+    for statement in statements:
+        if isinstance(statement, Verdict) and statement.chain:
+            yield statement.chain
+        elif isinstance(statement, VerdictMap):
+            yield from (verdict.chain for _, verdict in statement.entries if verdict.chain)
+
+
+def _interfaces(statements: Sequence[Statement]) -> Iterator[str]:
+    for statement in statements:
+        if isinstance(statement, Match) and statement.field in INTERFACES:
+            yield from (str(item.first) for item in statement.ranges)
+
+
+def _order(targets: Mapping[str, AbstractSet[str]]) -> list[str]:
     """Each chain after all that it leads to; those in a circle, or that lead to one, are left out."""
     sources: dict[str, list[str]] = {name: [] for name in targets}
     for name, others in targets.items():

@@ -123,7 +123,7 @@ class Walk:
     def _run(self, place: Place, state: State) -> None:
         chain, index = place
         left: State | None = state
-        for following, step in enumerate(self._steps(chain)[index:], index + 1):
+        for following, step in enumerate(self.bound(chain)[index:], index + 1):
             left = self._less(state, self._take((chain, following), step, state))
             if left is None:
                 return
@@ -229,7 +229,8 @@ class Walk:
         if left:
             raise Mismatch(left[0], self.far, None, None, problem)
 
-    def _steps(self, chain: str) -> list[Step]:
+    def bound(self, chain: str) -> list[Step]:
+        """A chain's steps, with their ranges as atoms."""
         steps = self.program.steps[chain]
         if chain not in self._bound:
             self._bound.add(chain)

@@ -21,8 +21,9 @@ from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, NFPROTO, SOURCE
 from sgdataplane.proof.gate import GateMismatch
 from sgdataplane.proof.order import indices
-from sgdataplane.proof.profile import ProfileMismatch, View
+from sgdataplane.proof.profile import ProfileMismatch
 from sgdataplane.proof.specification import ENDS, Fate, Namespace, in_words
+from sgdataplane.proof.view import View
 
 TRIES = 4096  # packets of a difference, until one is found whose fate is another
 START = "proof-start"

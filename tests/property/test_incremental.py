@@ -10,9 +10,12 @@ import pytest
 
 from sgdataplane.compiler.memo import SpaceMemo
 from sgdataplane.enforce import Desired
+from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import interfaces_of
+from sgdataplane.proof.prove import prove
+from sgdataplane.proof.specification import Specification
 from tests.support import hardpolicies
 from tests.support.edits import edited
 
@@ -94,6 +97,23 @@ def test_what_one_rule_leaves_alone_is_not_made_again() -> None:
     )
     made = [name for name, part in after.items() if before.get(name) is not part]
     assert 0 < len(made) < len(after) / 4
+
+
+def test_what_one_rule_leaves_alone_is_not_proven_again() -> None:
+    state = hardpolicies.typical(0, 200)
+    group = next(group for group in state.security_groups if len(group.rules) > 1)
+    fewer = replace(group, rules=group.rules[1:])
+    groups = tuple(fewer if entry is group else entry for entry in state.security_groups)
+    first, second = desired_of(state), desired_of(replace(state, security_groups=groups))
+    tables = first.table(), second.table(previous=first)
+    before, after = (Specification(item.state, item.interfaces, DEFAULTS) for item in (first, second))
+    whole = prove(before, tables[0])
+    part = prove(after, tables[1], whole.known)
+    nothing = prove(replace(after, state=replace(after.state)), tables[1], part.known)
+    assert (whole.holds, part.holds, nothing.holds) == (True, True, True)
+    assert 0 < part.cells < whole.cells / 4
+    assert (nothing.cells, nothing.profiles) == (0, 0)
+    assert not prove(after, tables[0], whole.known).holds
 
 
 def test_memory_is_of_the_last_two_compiles() -> None:

@@ -21,7 +21,7 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Field, Key, Range
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.proof.claims import Claim, claims, remote_ranges
-from sgdataplane.proof.far import Kinships
+from sgdataplane.proof.kinships import Kinships
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.specification import Fate, Namespace, Specification
 from tests.support import gen, hardpolicies, wire
@@ -45,9 +45,8 @@ def is_remote(state: CloudState, claim: Claim, packet: Packet, kinships: Kinship
     """By the groups of the address itself, or by the blocks of the remote."""
     if claim.remote is None:
         return True
-    kin = kinships.groups[kinships.of[packet.family].get(packet.remote.value, 0)]
-    is_member = getattr(claim.remote, "security_group_id", None) in kin
-    return is_member or is_in(packet.remote.value, remote_ranges(state, claim.remote, packet.family))
+    is_member = getattr(claim.remote, "security_group_id", None) in kinships.of(packet.remote)
+    return is_member or is_in(packet.remote.value, remote_ranges(state, kinships, claim.remote, packet.family))
 
 
 def claimed(state: CloudState, packet: Packet, options: Options, kinships: Kinships) -> Decision:

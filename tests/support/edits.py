@@ -16,8 +16,7 @@ NEWCOMER = "eni-new-"
 
 def edited(state: CloudState, chance: random.Random) -> CloudState:
     """The state after some of the changes that people make, one or several at once. The first ENI and targets stay."""
-    edits = (_drop_rule, _turn_rule, _add_rule, _move_eni, _add_eni, _drop_eni, _renumber_eni, _drop_entry, _add_entry)
-    for edit in chance.choices(edits, k=chance.randint(1, 3)):
+    for edit in chance.choices(EDITS, k=chance.randint(1, 3)):
         state = edit(state, chance)
     return state
 
@@ -133,3 +132,6 @@ def _add_entry(state: CloudState, chance: random.Random) -> CloudState:
         for entry in state.prefix_lists
     )
     return replace(state, prefix_lists=lists)
+
+
+EDITS = (_drop_rule, _turn_rule, _add_rule, _move_eni, _add_eni, _drop_eni, _renumber_eni, _drop_entry, _add_entry)

@@ -1,0 +1,103 @@
+"""A named map as the proof asks it: by key, page by page, so that of two that differ little the rest is known.
+
+Owns which page a key is on, and checks that it is there. Is given maps. Must not know what keys stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from sgdataplane.nft import pages
+from sgdataplane.nft.ir import Key, Map, Page, Verdict
+
+PAGES = 251  # as many as large maps have; a map with its elements on other pages is read as a whole
+Sign = str | int  # what a map says of a key, in a word
+
+
+def page_of(key: Key) -> int:
+    """Where a key stands."""
+    return key % PAGES if isinstance(key, int) else 0
+
+
+@dataclass(frozen=True, eq=False)
+class LookupPage:
+    """`source`: what it was read from. Compared by identity."""
+
+    source: Page | None
+    values: Mapping[Key, Verdict | int]
+
+    @cached_property
+    def signs(self) -> dict[Key, Sign]:
+        """What tells values apart, and is quick to compare."""
+        return {key: sign_of(value) for key, value in self.values.items()}
+
+    @cached_property
+    def targets(self) -> frozenset[str]:
+        found = {id(value): value for value in self.values.values()}
+        return frozenset(value.chain for value in found.values() if isinstance(value, Verdict) and value.chain)
+
+    @cached_property
+    def has_numbers(self) -> bool:
+        return any(isinstance(value, int) for value in self.values.values())
+
+
+def sign_of(value: Verdict | int) -> Sign:
+    """Verdicts without a chain are no chain's name."""
+    return value if isinstance(value, int) else f"{value.kind.value} {value.chain}"
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """Page number -> page; pages that are the same as in the map before are the same objects."""
+
+    pages: Mapping[int, LookupPage]
+
+    @classmethod
+    def of(cls, entry: Map, before: Lookup | None = None) -> Lookup:
+        known = before.pages if before is not None else {}
+        if isinstance(entry.elements, pages.Paged):
+            made = {number: _page(page, known.get(number)) for number, page in entry.elements.pages.items()}
+            if all(_is_in_place(number, page, known.get(number)) for number, page in made.items()):
+                return cls(made)
+        values: dict[int, dict[Key, Verdict | int]] = {}
+        for key, value in entry.elements:
+            values.setdefault(page_of(key), {})[key] = value
+        return cls({number: _kept(found, known.get(number)) for number, found in values.items()})
+
+    def get(self, key: Key) -> Verdict | int | None:
+        """What the map holds for a key."""
+        page = self.pages.get(page_of(key))
+        return None if page is None else page.values.get(key)
+
+    def verdict(self, key: Key) -> Verdict | None:
+        """The same, of a map without numbers."""
+        value = self.get(key)
+        return value if isinstance(value, Verdict) else None
+
+    @cached_property
+    def has_numbers(self) -> bool:
+        """Whether it holds marks, or numbers that another map is asked for."""
+        return any(page.has_numbers for page in self.pages.values())
+
+    @cached_property
+    def targets(self) -> frozenset[str]:
+        """The chains that its verdicts name."""
+        return frozenset[str]().union(*(page.targets for page in self.pages.values()))
+
+    def values(self) -> dict[Key, Verdict | int]:
+        """All of it."""
+        return {key: value for page in self.pages.values() for key, value in page.values.items()}
+
+
+def _page(page: Page, before: LookupPage | None) -> LookupPage:
+    return before if before is not None and before.source is page else LookupPage(page, dict(page.elements))
+
+
+def _is_in_place(number: int, page: LookupPage, before: LookupPage | None) -> bool:
+    return page is before or all(page_of(key) == number for key in page.values)
+
+
+def _kept(values: dict[Key, Verdict | int], before: LookupPage | None) -> LookupPage:
+    return before if before is not None and before.values == values else LookupPage(None, values)

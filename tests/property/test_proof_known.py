@@ -1,0 +1,149 @@
+"""What is known of a table and a state before never hides a difference: along random changes the answer is the one that
+a proof from nothing gives, of right tables, of tables of another state, and of wrong compiles."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from sgdataplane.enforce import Desired
+from sgdataplane.model.options import DEFAULTS
+from sgdataplane.model.placement import Placement
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import Address, Family
+from sgdataplane.nft.ir import Table
+from sgdataplane.policy.resolve import interfaces_of
+from sgdataplane.proof.far import Words
+from sgdataplane.proof.kinships import Kin, Kinships
+from sgdataplane.proof.known import Known
+from sgdataplane.proof.prove import prove
+from sgdataplane.proof.specification import Specification
+from sgdataplane.proof.structure import Structure
+from tests.support import hardpolicies
+from tests.support.edits import EDITS, edited
+from tests.support.mutate import mutants
+
+POLICIES = ("typical", "mixture", "prefix_lists", "kinships")
+RULES, STEPS, MUTANTS = 30, 5, 6
+SEEDS, TRIES = range(2), 50
+Edit = Callable[[CloudState, random.Random], CloudState]
+
+
+def desired_of(state: CloudState, placement: Placement) -> Desired:
+    """In host placement, of all ENIs that the policy is about."""
+    targets = hardpolicies.targets(state)
+    if placement is Placement.INSTANCE:
+        return Desired(state, interfaces_of(state, targets[0]))
+    return Desired(state, {eni.network_interface_id: f"veth{n}" for n, eni in enumerate(targets)}, placement=placement)
+
+
+def changed(state: CloudState, edit: Edit, chance: random.Random) -> CloudState:
+    """After the first edit of that kind that is one: some find nothing to do."""
+    for _ in range(TRIES):
+        found = edit(state, chance)
+        if found != state:
+            return found
+    return state
+
+
+def specification_of(desired: Desired) -> Specification:
+    return Specification(desired.state, desired.interfaces, DEFAULTS, placement=desired.placement)
+
+
+def proven(desired: Desired, previous: Desired | None = None) -> Known:
+    desired.prove(previous=previous)
+    (known,) = desired.known
+    return known
+
+
+def holds(desired: Desired, table: Table, known: Known, what: object) -> bool:
+    """Whether the table does what is desired; the same from nothing."""
+    found = prove(specification_of(desired), table, known)
+    anew = prove(specification_of(desired), table)
+    assert found.holds == anew.holds, what
+    if anew.known is not None and found.known is not None:
+        assert is_alike(found.known.structure, anew.known.structure), what
+    return found.holds
+
+
+def is_alike(one: Structure, other: Structure) -> bool:
+    return (one.facts, one.targets, one.depth) == (other.facts, other.targets, other.depth)
+
+
+@pytest.mark.parametrize("where", Placement, ids=lambda where: where.value)
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__.strip("_"))
+def test_state_that_changes_without_its_table_is_refused(edit: Edit, where: Placement) -> None:
+    """And a table that changes without its state."""
+    verdicts: Counter[bool] = Counter()
+    for policy in POLICIES:
+        for seed in SEEDS:
+            what = f"{policy}, seed {seed}"
+            chance = random.Random(what)
+            state = getattr(hardpolicies, policy)(seed, RULES)
+            old = desired_of(state, where)
+            new = desired_of(changed(state, edit, chance), where)
+            if new.interfaces.keys() != old.interfaces.keys():
+                continue
+            before, after = proven(old), proven(new, old)
+            verdicts[holds(new, old.table(), before, what)] += 1
+            verdicts[holds(old, new.table(), after, what)] += 1
+    print(edit.__name__, dict(verdicts))
+    assert verdicts[False], "no change of that kind made any difference: this proves nothing"
+
+
+@pytest.mark.parametrize("where", Placement, ids=lambda where: where.value)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_wrong_compile_after_a_change_is_refused_just_the_same(policy: str, where: Placement) -> None:
+    """Whichever state before is known."""
+    what = f"{policy}, {where.value}"
+    chance = random.Random(what)
+    steps = [desired_of(getattr(hardpolicies, policy)(0, RULES), where)]
+    known = [proven(steps[0])]
+    verdicts: Counter[bool] = Counter()
+    for number in range(STEPS):
+        steps.append(desired_of(edited(steps[-1].state, chance), where))
+        known.append(proven(steps[-1], steps[-2]))
+        for mutant in mutants(steps[-1].table(), chance, MUTANTS):
+            before = chance.choice(known)
+            verdicts[holds(steps[-1], mutant.table, before, f"{what}, step {number}: {mutant.what}")] += 1
+        assert holds(steps[-1], steps[-1].table(), known[0], f"{what}, step {number}")
+    assert verdicts[False] > verdicts[True]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_who_is_a_member_is_the_same_whatever_was_read_before(policy: str) -> None:
+    chance = random.Random(policy)
+    state = getattr(hardpolicies, policy)(0, RULES)
+    before, words = Kinships.read(state), dict.fromkeys(Family, Words())
+    for number in range(40):
+        members = state.network_interfaces
+        twin = replace(
+            members[-1], network_interface_id=f"eni-twin-{number}", security_group_ids=members[0].security_group_ids
+        )
+        more = replace(state, network_interfaces=(*members, twin)) if chance.random() < 0.3 else state
+        state = edited(more, chance)
+        found, anew = Kinships.read(state, before), Kinships.read(replace(state))
+        assert found.pages == anew.pages, number
+        assert shared(found) == shared(anew), number
+        assert set(found.carriers) == set(anew.carriers), number
+        turned = {group for group in state.group if members_of(found, group) != members_of(before, group)}
+        assert turned <= found.turned
+        for family in Family:
+            words[family] = Words.read(found.pages[family], {}, words[family])
+            assert words[family].addresses == Words.read(anew.pages[family], {}).addresses, number
+        before = found
+
+
+def shared(kinships: Kinships) -> dict[Address, list[Kin]]:
+    return {address: sorted(kins) for address, kins in kinships.shared.items()}
+
+
+def members_of(kinships: Kinships, group: str) -> set[object]:
+    """The addresses and prefixes of a group's members."""
+    pages = [page for family in Family for page in kinships.pages[family].values()]
+    addresses = {address for page in pages for address, kin in page.items() if group in kin}
+    return {*addresses, *(prefix for family in Family for prefix in kinships.delegated(group, family))}
