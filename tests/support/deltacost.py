@@ -7,7 +7,8 @@ Owns the measuring. Is given sizes. Must not know how a change is found, nor how
 
 A change is made and taken back, in turns over all kinds, so that none has the machine to itself. Milliseconds are from
 `apply(new state)` until it is in force: `compile` is all that is not the kernel's door, `kernel` all that is, text and
-libnftables with it. Without fence and proof. The state is made before the clock runs, and shares with the one before
+libnftables with it, and without the fence; `proof`, which isn't in `whole`, is what the proof before it takes, less the
+compile. The state is made before the clock runs, and shares with the one before
 what did not change.
 """
 
@@ -84,10 +85,11 @@ class Figures:
 
     compile: list[float] = field(default_factory=list)
     kernel: list[float] = field(default_factory=list)
+    proof: list[float] = field(default_factory=list)
 
     def row(self, name: str) -> str:
         whole = [a + b for a, b in zip(self.compile, self.kernel, strict=True)]
-        cells = (statistics.median(samples) * 1000 for samples in (whole, self.compile, self.kernel))
+        cells = (statistics.median(samples) * 1000 for samples in (whole, self.compile, self.kernel, self.proof))
         return f"{name:>18}" + "".join(f"{cell:>10.2f}" for cell in cells) + f"{max(whole) * 1000:>10.2f}"
 
 
@@ -158,6 +160,7 @@ def measured(namespace: str, state: CloudState, rounds: int) -> dict[str, Figure
         sessions = KernelSessions(namespace)
         current = Desired(state, {OWN: "eth0"})
         apply(kernel, sessions, current, None, settings)
+        current.prove()
         for number in range(rounds + 1):  # the first round makes what later ones find
             for name, (change, interfaces) in kinds.items():
                 for way in ("in", "out"):
@@ -171,10 +174,15 @@ def measured(namespace: str, state: CloudState, rounds: int) -> dict[str, Figure
                     assert report.changed
                     assert not report.is_refill
                     assert not report.leftover
+                    gc.collect(0)
+                    started = time.perf_counter()
+                    desired.prove(previous=current)
+                    proof = time.perf_counter() - started
                     current = desired
                     if number:
                         figures[f"{name} {way}"].compile.append(whole - kernel.seconds)
                         figures[f"{name} {way}"].kernel.append(kernel.seconds)
+                        figures[f"{name} {way}"].proof.append(proof)
     return figures
 
 
@@ -191,7 +199,7 @@ def main() -> None:
     finally:
         netns.remove(namespace)
     print(f"{asked.members:,} members, {asked.rules} rules, {asked.rounds} rounds; milliseconds, medians")
-    print(f"{'change':>18}{'whole':>10}{'compile':>10}{'kernel':>10}{'most':>10}")
+    print(f"{'change':>18}{'whole':>10}{'compile':>10}{'kernel':>10}{'proof':>10}{'most':>10}")
     for name, row in found.items():
         print(row.row(name).rstrip())
 
