@@ -14,6 +14,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.identity import found, held, identity_of
 from sgdataplane.host.links import Links
+from sgdataplane.host.routing import router_ifname
 
 Where = tuple[str, str]  # a namespace, and the name of the end in it
 
@@ -30,7 +31,7 @@ def with_host_end(binding: Binding, place: str, wanted: str) -> Binding:
     at, ifname = where
     with held(str(netns.path_of(at))) as path:
         home = identity_of(path)
-    return replace(binding, host_end=HostEnd(wanted, router.ifname_of(binding.eni_id), ifname, at, home))
+    return replace(binding, host_end=HostEnd(wanted, router_ifname(binding.eni_id), ifname, at, home))
 
 
 def move_in(binding: Binding, place: str) -> None:

@@ -8,14 +8,13 @@ Owns what is in it besides rules. Is given ENIs and the names of their host ends
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping
 
 from sgdataplane.enforce import remove
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links, Route, sync
+from sgdataplane.host.routing import FORWARDING, ROUTER
 from sgdataplane.model.options import GATEWAY_IPV4, GATEWAY_IPV6
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Address, Family, Prefix
@@ -23,39 +22,11 @@ from sgdataplane.net.values import Address, Family, Prefix
 PREFIX = "sgdp-"
 MARK = "sgdataplane router"  # the loopback's alias, where we made the namespace
 GATEWAYS = ((GATEWAY_IPV4, 32), (GATEWAY_IPV6, 64))
-IFNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with the final zero
-TAKEN_IFNAMES = ("lo", "all", "default")
-QUIET = {
-    "ipv4/conf/all/rp_filter": "0",
-    "ipv4/conf/default/rp_filter": "0",
-    "ipv4/conf/all/accept_redirects": "0",
-    "ipv4/conf/default/accept_redirects": "0",
-    "ipv4/conf/all/send_redirects": "0",
-    "ipv4/conf/default/send_redirects": "0",
-    "ipv4/conf/all/accept_source_route": "0",  # policy judges whom a packet is for, not whom it asks to be sent to
-    "ipv4/conf/default/arp_announce": "2",  # ask with an address of the interface that asks
-    "ipv4/conf/default/proxy_arp": "1",  # so that a workload may think that its subnet is on the link
-    "ipv6/conf/all/disable_ipv6": "0",
-    "ipv6/conf/default/disable_ipv6": "0",
-    "ipv6/conf/default/accept_dad": "0",
-    "ipv6/conf/default/accept_ra": "0",
-    "ipv6/conf/default/accept_redirects": "0",
-    "ipv6/conf/default/router_solicitations": "0",
-}
-FORWARDING = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/default/forwarding": "1"}
 
 
 def router_of(eni: Eni | None) -> str:
     """The name of the namespace; of an ENI that no state has, so that nobody knows its VPC, one that routes nothing."""
     return f"{PREFIX}{'+none' if eni is None else eni.vpc_id}"  # no id has a +
-
-
-def ifname_of(eni_id: str) -> str:
-    """What its host end is called in the router: the ENI's id where it fits, or its start and a hash."""
-    if IFNAME.fullmatch(eni_id) and eni_id not in TAKEN_IFNAMES:
-        return eni_id
-    readable = re.sub(r"[^A-Za-z0-9]", "", eni_id)[:6]
-    return f"{readable}-{hashlib.sha256(eni_id.encode()).hexdigest()[:8]}"
 
 
 def make(router: str) -> None:
@@ -71,7 +42,7 @@ def make(router: str) -> None:
         links.set_alias("lo", MARK)
         links.set_up("lo")
     with netns.inside(router):
-        sysctl.write_all(QUIET)
+        sysctl.write_all(ROUTER)
 
 
 def fill(router: str, enis: Mapping[str, Eni]) -> None:

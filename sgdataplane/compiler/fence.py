@@ -47,7 +47,7 @@ from sgdataplane.nft.text import render_table
 NETDEV = "netdev"
 PRIORITY = 0
 PLACEHOLDER = 0x5EC2E700  # in printed rulesets, which are the same for the same state; a namespace's own is random
-CAUSES = ("arp-claim", "dhcp-server", "other", "other-mac", "spoofed", "tagged", "unapproved")
+CAUSES = ("arp-claim", "dhcp-server", "discovery", "other", "other-mac", "spoofed", "tagged", "unapproved")
 EPOCH = 1  # a fence has none, but every stamp does
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD  # IEEE 802 EtherTypes
 TYPES = {IPV4: Family.IPV4, IPV6: Family.IPV6}
@@ -93,11 +93,16 @@ def _approved(secret: int) -> Iterator[Rule]:
 
 
 def _from_instance(eni: Eni) -> Iterator[Rule]:
-    """The link of an instance has no DHCP server behind it (later fragments have no ports, and need the first one). A
-    packet passes from an own address, or from one that speaks as its link: the policy says what that may be."""
+    """The link of an instance has no DHCP server behind it (later fragments have no ports, and need the first one), and
+    no neighbour but the router, who is met by its link-local address: discovery that goes elsewhere would be carried
+    on, past all rules. A packet passes from an own address, or from one that speaks as its link: the policy says what
+    that may be."""
     for kind, family in TYPES.items():
         client, server, _ = always.DHCP[family]
         yield _drop("dhcp-server", *_of_type(kind), *_ports(server, client))
+    is_discovery = is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES)
+    is_far = Match(DESTINATION[Family.IPV6], merged((always.LINK_LOCAL, always.MULTICAST)), negate=True)
+    yield _drop("discovery", *_of_type(IPV6), is_discovery, is_far)
     for kind, family in TYPES.items():
         for sources in _sources(eni, family):
             yield rule(*_of_type(kind), Match(SOURCE[family], merged(sources)), ACCEPT)

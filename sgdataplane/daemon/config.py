@@ -16,9 +16,9 @@ from typing import Literal
 
 from sgdataplane.attach.registry import ATTACHED_DIR
 from sgdataplane.attach.report import Manner
-from sgdataplane.attach.router import IFNAME
 from sgdataplane.enforce import Settings
 from sgdataplane.errors import ConfigError, Where
+from sgdataplane.host.routing import IFNAME
 from sgdataplane.model.placement import Placement
 from sgdataplane.statefile.problems import Problems
 

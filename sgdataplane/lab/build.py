@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sgdataplane.errors import LabError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Link, Links, sync
+from sgdataplane.host.routing import FORWARDING, QUIET, ROUTER
 from sgdataplane.lab import names
 from sgdataplane.lab.marks import mark_arrivals
 from sgdataplane.lab.parts import NetnsPlan, Veth
@@ -28,36 +29,12 @@ VETH = "veth"
 LINK_GROUP = 71  # of all finished links: the kernel deletes a group as fast as one link
 LINK_LOCAL = Prefix.parse("fe80::/10")
 
-# Neither side believes what a router elsewhere says, nor waits for duplicate addresses: each link has two ends, ours.
-QUIET = {
-    "ipv4/conf/all/rp_filter": "0",
-    "ipv4/conf/default/rp_filter": "0",
-    "ipv4/conf/all/accept_redirects": "0",
-    "ipv4/conf/default/accept_redirects": "0",
-    "ipv4/conf/all/send_redirects": "0",
-    "ipv4/conf/default/send_redirects": "0",
-    "ipv4/conf/default/arp_announce": "2",  # ask with an address of the interface that asks
-    "ipv6/conf/all/disable_ipv6": "0",
-    "ipv6/conf/default/disable_ipv6": "0",
-    "ipv6/conf/all/accept_dad": "0",
-    "ipv6/conf/default/accept_dad": "0",
-    "ipv6/conf/default/accept_ra": "0",
-    "ipv6/conf/default/accept_redirects": "0",
-    "ipv6/conf/default/router_solicitations": "0",
-}
 SYSCTLS = {
     "instance": QUIET,
     "external": QUIET,
     # replies, the kernel's own included, leave by the interface that the session came in by
     "marked_external": QUIET | {"ipv4/fwmark_reflect": "1", "ipv4/tcp_fwmark_accept": "1", "ipv6/fwmark_reflect": "1"},
-    "router": QUIET
-    | {
-        "ipv4/ip_forward": "1",
-        "ipv4/conf/all/accept_source_route": "0",  # policy judges whom a packet is for, not whom it asks to be sent to
-        "ipv6/conf/all/forwarding": "1",
-        "ipv6/conf/default/forwarding": "1",
-        "ipv4/conf/default/proxy_arp": "1",  # so that a node may think that its subnet is on the link
-    },
+    "router": ROUTER | FORWARDING,
 }
 
 

@@ -5,7 +5,6 @@ Owns every name the lab gives. Is given ids. Must not do I/O.
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 from sgdataplane.errors import LabError
@@ -13,8 +12,6 @@ from sgdataplane.net.values import Address
 
 LAB_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,127}")  # what netns.NAME allows, less the lab's name
-IFNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with the final zero
-TAKEN_IFNAMES = ("lo", "all", "default")
 MARK = "sgdataplane-lab"
 
 
@@ -45,14 +42,6 @@ def uplink_ifname(host: int) -> str:
 def external_node(address: Address) -> str:
     """`ext-198.51.100.7`, `ext-2001-db8-ffff--7`: file names everywhere, even where a colon is none."""
     return "ext-" + str(address).replace(":", "-")
-
-
-def router_ifname(key: str) -> str:
-    """The router's end of an interface's link: the ENI's id where it fits, or its start and a hash."""
-    if IFNAME.fullmatch(key) and key not in TAKEN_IFNAMES:
-        return key
-    readable = re.sub(r"[^A-Za-z0-9]", "", key)[:6]
-    return f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 def namespace_mark(lab: str, node: str) -> str:

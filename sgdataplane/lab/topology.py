@@ -17,6 +17,7 @@ from functools import cached_property
 
 from sgdataplane.errors import LabError
 from sgdataplane.host.links import RT_TABLE_LOCAL, RT_TABLE_MAIN, InterfaceAddress, Route, RoutingRule
+from sgdataplane.host.routing import router_ifname
 from sgdataplane.lab import names, routers
 from sgdataplane.lab.parts import Interface, NetnsPlan, Node, Router, Veth
 from sgdataplane.model.state import CloudState
@@ -127,7 +128,7 @@ def _instance_node(lab: str, state: CloudState, instance_id: str) -> Node:
         Interface(
             ifname=f"eth{index}",
             vpc_id=eni.vpc_id,
-            router_ifname=names.router_ifname(eni.network_interface_id),
+            router_ifname=router_ifname(eni.network_interface_id),
             addresses=eni.addresses,
             prefixes=eni.delegated_prefixes,
             eni_id=eni.network_interface_id,
@@ -142,7 +143,7 @@ def _instance_node(lab: str, state: CloudState, instance_id: str) -> Node:
 def _external_node(lab: str, state: CloudState, addresses: tuple[Address, ...]) -> Node:
     name = names.external_node(addresses[0])
     interfaces = tuple(
-        Interface(f"eth{index}", vpc.vpc_id, names.router_ifname(f"{name}.link"), addresses)
+        Interface(f"eth{index}", vpc.vpc_id, router_ifname(f"{name}.link"), addresses)
         for index, vpc in enumerate(state.vpcs)
     )
     return Node(name, "external", names.netns_of(lab, name), interfaces)

@@ -12,13 +12,13 @@ from sgdataplane.model.state import Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMPV6, UDP, Direction, Family, Prefix
 
-LINK_LOCAL = Prefix.parse("fe80::/10")
+LINK_LOCAL, MULTICAST = Prefix.parse("fe80::/10"), Prefix.parse("ff00::/8")
 UNNUMBERED = (Prefix.parse("::"), LINK_LOCAL)  # sources of an IPv6 node that speaks as its link, not as an address
 DHCP_UNNUMBERED = {Family.IPV4: Prefix.parse("0.0.0.0"), Family.IPV6: LINK_LOCAL}
 # Destinations that an ENI shares with others; all else that it receives must be addressed to itself.
 SHARED = {
     Family.IPV4: (Prefix.parse("224.0.0.0/4"), Prefix.parse("255.255.255.255")),
-    Family.IPV6: (Prefix.parse("ff00::/8"), LINK_LOCAL),
+    Family.IPV6: (MULTICAST, LINK_LOCAL),
 }
 SOLICIT_ROUTER, ADVERTISE_ROUTER, SOLICIT, ADVERTISE, REDIRECT = range(133, 138)  # RFC 4861
 MLD = (130, 131, 132, 143)  # RFC 2710, RFC 3810

@@ -151,7 +151,12 @@ def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet") -> Inven
     """
     for _ in range(MAX_ATTEMPTS):
         generation = read_generation(netlink)
-        inventory = _read_once(netlink, name, FAMILIES[family], generation)
+        try:
+            inventory = _read_once(netlink, name, FAMILIES[family], generation)
+        except FileNotFoundError:  # what was listed has gone since
+            if read_generation(netlink) == generation:
+                raise
+            continue
         if read_generation(netlink) == generation:
             return inventory
     raise InterruptedError(f"nftables changed during each of {MAX_ATTEMPTS} readings")

@@ -22,6 +22,7 @@ from sgdataplane.enforce import ApplyReport, Settings, enforce
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import Tracked, list_tracked
 from sgdataplane.host.links import RTPROT_OURS
+from sgdataplane.host.routing import router_ifname
 from sgdataplane.lab import names
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import ConnectionTracking
@@ -183,12 +184,12 @@ class Scene:
 @contextmanager
 def scene(name: str, placement: str = "instance") -> Iterator[Scene]:
     with session_lab(name, placement) as lab:
-        yield Scene(lab, names.netns_of(name, VPC_ID), names.router_ifname("eni-a"), _outside_link(lab))
+        yield Scene(lab, names.netns_of(name, VPC_ID), router_ifname("eni-a"), _outside_link(lab))
 
 
 def _outside_link(lab: SessionLab) -> str:
     external = names.external_node(Address.parse(lab.outside.addresses[0]))
-    return names.router_ifname(f"{external}.link")
+    return router_ifname(f"{external}.link")
 
 
 def until(condition: Callable[[], bool], what: str = "it") -> None:

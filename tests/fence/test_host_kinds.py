@@ -138,13 +138,27 @@ STOPPED: dict[str, Kind] = {
         "fence.spoofed",
         is_routed=False,
     ),
+    "solicitation-to-elsewhere": Kind(discovery(OWN6, ICMPv6ND_NS(tgt=OWN6)), "fence.discovery"),
+    "advertisement-to-elsewhere": Kind(discovery(OWN6, ICMPv6ND_NA(tgt=OWN6)), "fence.discovery"),
+    "advertisement-of-its-link-to-elsewhere": Kind(
+        discovery(LINK, ICMPv6ND_NA(tgt=LINK)), "fence.discovery", is_routed=False
+    ),
+    "solicitation-behind-options": Kind(
+        lambda end: own6(end, hlim=255) / IPv6ExtHdrDestOpt() / ICMPv6ND_NS(tgt=end.v6), "fence.discovery"
+    ),
     "router-advertisement": Kind(
         discovery(GATEWAY6, ICMPv6ND_RA(), to=ALL_NODES), "egress.spoofed", is_routed=False, dst="33:33:00:00:00:01"
     ),
-    "router-advertisement-of-its-link": Kind(discovery(LINK, ICMPv6ND_RA()), "egress.spoofed", is_routed=False),
-    "router-advertisement-of-its-own": Kind(discovery(OWN6, ICMPv6ND_RA()), "egress.malformed-discovery"),
+    "router-advertisement-of-its-link": Kind(
+        discovery(LINK, ICMPv6ND_RA(), to=ALL_NODES), "egress.spoofed", is_routed=False
+    ),
+    "router-advertisement-of-its-own": Kind(
+        discovery(OWN6, ICMPv6ND_RA(), to=ALL_NODES), "egress.malformed-discovery", is_routed=False
+    ),
     "redirect": Kind(
-        discovery(GATEWAY6, ICMPv6ND_Redirect(tgt="fe80::2", dst=NOBODY6)), "egress.spoofed", is_routed=False
+        discovery(GATEWAY6, ICMPv6ND_Redirect(tgt="fe80::2", dst=NOBODY6), to=ALL_NODES),
+        "egress.spoofed",
+        is_routed=False,
     ),
     "dhcp-server": Kind(lambda end: own(end) / UDP(sport=67, dport=68), "fence.dhcp-server"),
     "dhcp-server-to-all": Kind(

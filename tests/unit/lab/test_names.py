@@ -24,31 +24,6 @@ def test_id_that_can_be_no_file_name_is_refused(node: str) -> None:
         names.netns_of("lab", node)
 
 
-@pytest.mark.parametrize(
-    ("key", "ifname"),
-    [
-        ("eni-web1", "eni-web1"),
-        ("exactly15chars_", "exactly15chars_"),
-        ("eni-bp14v2sdd3v8htln", None),
-        ("lo", None),
-        ("all", None),
-        ("eni:1", None),
-        ("-x", None),
-    ],
-)
-def test_router_ifname_fits_an_interface(key: str, ifname: str | None) -> None:
-    found = names.router_ifname(key)
-    assert found == ifname or ifname is None
-    assert names.IFNAME.fullmatch(found)
-    assert found not in names.TAKEN_IFNAMES
-    assert names.router_ifname(key) == found
-
-
-def test_router_ifnames_of_long_ids_differ() -> None:
-    ids = [f"eni-bp14v2sdd3v8htl{number:04}" for number in range(2000)]
-    assert len(set(map(names.router_ifname, ids))) == len(ids)
-
-
 def test_external_node_is_a_file_name() -> None:
     assert names.external_node(Address.parse("198.51.100.7")) == "ext-198.51.100.7"
     assert names.external_node(Address.parse("2001:db8:ffff::7")) == "ext-2001-db8-ffff--7"

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sgdataplane.nft import snapshot
 from sgdataplane.nft.ir import DROP, Key, Verdict
 from sgdataplane.nft.snapshot import (
     STAMP_MAP,
@@ -75,3 +76,24 @@ def test_table_without_policy_keeps_its_epoch() -> None:
 def test_table_without_a_stamp_is_no_table_of_ours() -> None:
     with pytest.raises(KeyError):
         stamp_of(replace(TABLE, maps=()))
+
+
+@pytest.mark.parametrize(("generations", "is_read"), [((1, 2, 2, 2), True), ((1, 1), False)], ids=["changed", "same"])
+def test_what_goes_while_it_is_read_is_read_again_if_somebody_committed(
+    monkeypatch: pytest.MonkeyPatch, generations: tuple[int, ...], is_read: bool
+) -> None:
+    turns, inventory, times = iter(generations), Inventory(2), []
+
+    def read_once(*_: object) -> Inventory:
+        times.append(1)
+        if len(times) == 1:
+            raise FileNotFoundError(2, "No such file or directory")
+        return inventory
+
+    monkeypatch.setattr(snapshot, "read_generation", lambda _: next(turns))
+    monkeypatch.setattr(snapshot, "_read_once", read_once)
+    if is_read:
+        assert snapshot.read_inventory(None, "t") is inventory  # type: ignore[arg-type]  # no kernel is asked
+    else:
+        with pytest.raises(FileNotFoundError):
+            snapshot.read_inventory(None, "t")  # type: ignore[arg-type]
