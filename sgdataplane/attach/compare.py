@@ -23,7 +23,7 @@ def mac_difference(link: Link, eni: Eni) -> str:
     return f"its MAC is {link.mac or 'none'}, the ENI's is {eni.mac_address}: the fence drops what it sends"
 
 
-def address_differences(addresses: Collection[Address], eni: Eni) -> Iterator[str]:
+def _address_differences(addresses: Collection[Address], eni: Eni) -> Iterator[str]:
     """A line for each address that one has and the other hasn't."""
     found = sorted(address for address in addresses if address not in LINK_LOCAL)
     for address in found:
@@ -34,13 +34,18 @@ def address_differences(addresses: Collection[Address], eni: Eni) -> Iterator[st
             yield f"{address} is the ENI's, but not on the interface"
 
 
+def warnings_of(link: Link, links: Links, eni: Eni) -> tuple[str, ...]:
+    """Why packets may be dropped that no rule drops. `links`: of its namespace."""
+    addresses = [entry.address for entry in links.addresses() if entry.ifname == link.ifname]
+    mac = mac_difference(link, eni)
+    return *((mac,) if mac else ()), *_address_differences(addresses, eni)
+
+
 def look(place: str, state: CloudState, binding: Binding) -> EniReport:
     """What a workload's interface is like, now that the state is in force for it. `place` leads to its namespace."""
     with Links(place) as links:
         link = next((link for link in links.links() if link.ifname == binding.ifname), None)
-        own = [entry.address for entry in links.addresses() if entry.ifname == binding.ifname]
-    eni = state.eni.get(binding.eni_id)
-    if eni is None or link is None:
-        return EniReport(binding, Outcome.CLOSED if eni is None else Outcome.ABSENT)
-    mac = mac_difference(link, eni)
-    return EniReport(binding, Outcome.IN_FORCE, (*((mac,) if mac else ()), *address_differences(own, eni)))
+        eni = state.eni.get(binding.eni_id)
+        if eni is None or link is None:
+            return EniReport(binding, Outcome.CLOSED if eni is None else Outcome.ABSENT)
+        return EniReport(binding, Outcome.IN_FORCE, warnings_of(link, links, eni))

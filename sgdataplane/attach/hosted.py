@@ -1,112 +1,165 @@
 """Attached ENIs in host placement: the host ends of their links in their VPC's router, and the policy there.
 
 Owns the order of the steps, so that no packet passes without a policy: an end is down when it comes to the router, and
-is taken up when the policy knows it; what is enforced in the workload itself goes only then.
+is taken up when the policy knows it; what is enforced in the workload itself goes only then. An end that is in a router
+is enforced there, whatever its workload does with the interface.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sgdataplane.attach import router
 from sgdataplane.attach.closed import with_closed
 from sgdataplane.attach.compare import look
-from sgdataplane.attach.hostend import move_in, with_host_end
-from sgdataplane.attach.registry import Binding, HostEnd, Registry
+from sgdataplane.attach.hostend import Hosted, hosted, move_in, where_is
+from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import EniReport, Key, Manner, NamespaceReport, Outcome
-from sgdataplane.enforce import Desired, enforce, remove
-from sgdataplane.errors import ProofError, SgDataplaneError
+from sgdataplane.enforce import Desired, check_fence, enforce, remove
+from sgdataplane.errors import HostError, ProofError, SgDataplaneError
 from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
 
 
-@dataclass(frozen=True, slots=True)
-class _Hosted:
-    """A binding that has its host end."""
+@dataclass(slots=True)
+class _Group:
+    """The ENIs that have to be in a router, as far as they have come. `error`: why they can't all be."""
 
-    binding: Binding
-    end: HostEnd
+    router: str
+    entries: list[Hosted]
+    desired: Desired
+    former: Desired | None
+    error: SgDataplaneError | ProofError | None = None
+
+    @property
+    def ends(self) -> set[str]:
+        return {entry.end.ifname for entry in self.entries}
 
 
 def reconcile_hosted(
     registry: Registry, state: CloudState, bindings: Sequence[Binding], manner: Manner, former: Mapping[Key, Desired]
 ) -> list[NamespaceReport]:
-    """1 find the host ends, and remember where they are   2 by router: move in, enforce, take up   3 leave the routers
-    that have none any more. The caller holds the registry's lock."""
+    """1 find the host ends, and remember where they are   2 move them in, and remember that   3 by router: enforce, and
+    take them up   4 leave the routers that have none any more. The caller holds the registry's lock."""
     placed = [_placed(state, binding) for binding in bindings]
-    registry.store(entry if isinstance(entry, Binding) else entry.enis[0].binding for entry in placed)
     reports = [entry for entry in placed if isinstance(entry, NamespaceReport)]
-    groups: dict[str, list[_Hosted]] = {}
-    for entry in placed:
-        if isinstance(entry, Binding) and entry.host_end is not None:
-            groups.setdefault(entry.host_end.router, []).append(_Hosted(entry, entry.host_end))
-    for name, group in groups.items():
-        reports.append(_reconcile_router(name, state, group, manner, former.get(name)))
-    for name in sorted(_routers(bindings) - _routers(_bindings(placed))):
-        router.leave(name)
+    groups = _groups(state, [entry for entry in placed if isinstance(entry, Hosted)], manner, former)
+    before = _remember(registry, bindings, groups, reports)
+    for group in groups:
+        _move_in(group, manner)
+    after = _remember(registry, before, groups, reports)
+    reports += [_enforced(group, _waiting(group, groups), state, manner) for group in groups]
+    ends = {binding.host_end.ifname for binding in (*bindings, *before) if binding.host_end is not None}
+    for name in sorted(_routers((*bindings, *before)) - _routers(after)):
+        router.leave(name, ends)
     return reports
 
 
-def _bindings(placed: Iterable[Binding | NamespaceReport]) -> Iterator[Binding]:
-    """Those that are there, also where they could not be asked for their host end."""
-    for entry in placed:
-        if isinstance(entry, Binding):
-            yield entry
-        else:
-            yield from (eni.binding for eni in entry.enis if eni.outcome is not Outcome.GONE)
+def _remember(
+    registry: Registry, known: Sequence[Binding], groups: Iterable[_Group], reports: Iterable[NamespaceReport]
+) -> tuple[Binding, ...]:
+    """The bindings with their host ends where they are now; those whose namespace is gone have none any more."""
+    others = (eni for report in reports for eni in report.enis)
+    there = [entry.binding for group in groups for entry in group.entries]
+    there += [eni.binding for eni in others if eni.outcome is not Outcome.GONE]
+    now = tuple(sorted(there, key=lambda binding: binding.eni_id))
+    if now != tuple(known):
+        registry.store(now)
+    return now
 
 
 def _routers(bindings: Iterable[Binding]) -> set[str]:
     return {binding.host_end.router for binding in bindings if binding.host_end is not None}
 
 
-def _placed(state: CloudState, binding: Binding) -> Binding | NamespaceReport:
+def _placed(state: CloudState, binding: Binding) -> Hosted | NamespaceReport:
     """The binding with its host end, or the report that it can't have one."""
     with found(binding.identity, binding.path) as place:
-        if place is None:
-            return NamespaceReport(binding.identity, (EniReport(binding, Outcome.GONE),))
         try:
+            if place is None:
+                if binding.host_end is not None:  # its interface may live on elsewhere
+                    router.take_down(binding.host_end.router, (binding.host_end.ifname,))
+                return NamespaceReport(binding.identity, (EniReport(binding, Outcome.GONE),))
+            where = where_is(binding, place)
+            if where is not None:
+                return hosted(binding, where, router.router_of(state.eni.get(binding.eni_id)))
             with Links(place) as links:
                 if binding.ifname not in {link.ifname for link in links.links()}:
                     return NamespaceReport(binding.identity, (EniReport(binding, Outcome.ABSENT),))
-            return with_host_end(binding, place, router.router_of(state.eni.get(binding.eni_id)))
+            detail = "host placement needs a veth link whose other end is in our own namespace or one under /run/netns"
+            raise HostError(str(binding), detail)
         except SgDataplaneError as error:
             return NamespaceReport(binding.identity, (EniReport(binding, Outcome.REFUSED),), error=error)
 
 
-def _reconcile_router(
-    name: str, state: CloudState, group: Sequence[_Hosted], manner: Manner, former: Desired | None
-) -> NamespaceReport:
-    interfaces = {hosted.binding.eni_id: hosted.end.ifname for hosted in group}
-    state_there = with_closed(state, interfaces)
-    desired = Desired(state_there, interfaces, manner.options, Placement.HOST, manner.uplinks)
-    known = {hosted.end.ifname: state.eni[eni] for hosted in group if (eni := hosted.binding.eni_id) in state.eni}
+def _groups(
+    state: CloudState, entries: Iterable[Hosted], manner: Manner, former: Mapping[Key, Desired]
+) -> list[_Group]:
+    by_router: dict[str, list[Hosted]] = {}
+    for entry in entries:
+        by_router.setdefault(entry.wanted, []).append(entry)
+    groups = []
+    for name, group in by_router.items():
+        interfaces = {entry.binding.eni_id: entry.end.ifname for entry in group}
+        there = with_closed(state, interfaces)
+        desired = Desired(there, interfaces, manner.options, Placement.HOST, manner.uplinks)
+        groups.append(_Group(name, group, desired, former.get(name)))
+    return groups
+
+
+def _move_in(group: _Group, manner: Manner) -> None:
+    """What can't be compiled, proven or fenced moves nothing."""
+    settings, desired = manner.settings, group.desired
     try:
-        desired.table(manner.settings.time_scale, former)  # what can't be compiled moves nothing
-        router.make(name)
-        for hosted in group:
-            with found(hosted.binding.identity, hosted.binding.path) as place:
-                if place is not None:
-                    move_in(hosted.binding, place)
-        applied = enforce(name, desired, former, manner.settings)
-        router.fill(name, known)
-        enis = tuple(_finished(state, hosted.binding) for hosted in group)
+        if not all(entry.is_there for entry in group.entries):
+            desired.table(settings.time_scale, group.former)
+            if settings.prove:
+                desired.prove(settings.time_scale, group.former)
+        router.make(group.router)
+        if settings.fence and not all(entry.is_there for entry in group.entries):
+            check_fence(group.router, desired)
+        for number, entry in enumerate(group.entries):
+            group.entries[number] = move_in(entry)
+    except (SgDataplaneError, ProofError) as error:
+        group.error = error
+
+
+def _waiting(group: _Group, groups: Iterable[_Group]) -> set[str]:
+    """Host ends in this router that have to be in another one, which refuses."""
+    elsewhere = (entry.where for other in groups if other is not group for entry in other.entries)
+    return {ifname for at, ifname in elsewhere if at == group.router}
+
+
+def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manner) -> NamespaceReport:
+    """`waiting` are down from now on, as this policy doesn't know them."""
+    name, known = group.router, {entry.end.ifname: entry.binding.eni_id for entry in group.entries}
+    try:
+        if group.error is not None:
+            raise group.error
+        router.take_down(name, waiting)
+        applied = enforce(name, group.desired, group.former, manner.settings)
+        router.fill(name, {ifname: state.eni[eni] for ifname, eni in known.items() if eni in state.eni})
         with Links(name) as links:
             unbound = {link.ifname for link in links.links() if link.is_up}
     except (SgDataplaneError, ProofError) as error:
-        refused = tuple(EniReport(hosted.binding, Outcome.REFUSED) for hosted in group)
-        return NamespaceReport(name, refused, desired=former, error=error)
-    unbound -= {"lo", *interfaces.values(), *manner.uplinks}
-    return NamespaceReport(name, enis, desired, applied, unbound=tuple(sorted(unbound)))
+        refused = tuple(EniReport(entry.binding, Outcome.REFUSED) for entry in group.entries)
+        return NamespaceReport(name, refused, desired=group.former, error=error)
+    enis = tuple(_finished(state, entry.binding) for entry in group.entries)
+    unbound -= {"lo", *known, *manner.uplinks}
+    return NamespaceReport(name, enis, group.desired, applied, unbound=tuple(sorted(unbound)))
 
 
 def _finished(state: CloudState, binding: Binding) -> EniReport:
-    """What of instance placement was in the workload is taken away."""
+    """What of instance placement was in the workload is taken away. Its root may keep us from that: a warning."""
     with found(binding.identity, binding.path) as place:
         if place is None:
             return EniReport(binding, Outcome.GONE)
-        remove(place)
-        return look(place, state, binding)
+        try:
+            remove(place)
+            return look(place, state, binding)
+        except SgDataplaneError as error:
+            outcome = Outcome.IN_FORCE if binding.eni_id in state.eni else Outcome.CLOSED
+            return EniReport(binding, outcome, (str(error),))

@@ -10,13 +10,13 @@ from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from sgdataplane.attach.compare import address_differences, mac_difference
+from sgdataplane.attach.compare import mac_difference, warnings_of
 from sgdataplane.attach.hostend import move_home
 from sgdataplane.attach.registry import Binding, Registry, refuse
 from sgdataplane.attach.router import leave
 from sgdataplane.attach.workload import Workload
 from sgdataplane.enforce import remove
-from sgdataplane.errors import HostError
+from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.host.identity import found, held, identity_of, is_own
 from sgdataplane.host.links import Link, Links
 from sgdataplane.model.state import CloudState, Eni
@@ -47,20 +47,22 @@ class Attached:
 class Detached:
     """`is_gone`: its namespace had ended. `others`: how many ENIs have their rules in the same namespace; while there
     are any, the rules stay as they are, and after the next reconcile this interface passes nothing, or is not there.
-    `left`: what of ours stays, in words."""
+    `end_at`: where the host end is that could not go home, or "". `left`: what of ours stays, in words."""
 
     binding: Binding
     is_gone: bool
     others: int
+    end_at: str = ""
     left: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """How many bindings were undone, and what of ours stays, in words."""
+    """How many bindings were undone, what of ours stays, in words, and why others could not be undone, by ENI."""
 
     bindings: int
     left: tuple[str, ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
 
 
 def attach(registry: Registry, request: Request) -> Attached:
@@ -144,8 +146,8 @@ def _fit(binding: Binding, eni: Eni, link: Link, links: Links, *, set_mac: bool)
         refuse(str(binding), "InvalidMacAddress.Differs", "the interface hasn't the ENI's MAC", link.mac, expected)
     if difference:
         links.set_mac(link.ifname, eni.mac_address)
-    addresses = [entry.address for entry in links.addresses() if entry.ifname == link.ifname]
-    return tuple(f"{binding}: {line}" for line in address_differences(addresses, eni))
+        link = replace(link, mac=eni.mac_address)
+    return tuple(f"{binding}: {line}" for line in warnings_of(link, links, eni))
 
 
 def detach(registry: Registry, eni_id: str) -> Detached:
@@ -160,9 +162,9 @@ def detach(registry: Registry, eni_id: str) -> Detached:
             refuse("--eni", "InvalidEniId.NotFound", "the ENI is not attached", eni_id, expected)
         (binding,) = (other for other in bindings if other.eni_id == eni_id)
         is_gone, others = not _is_there(binding), sum(_is_enforced_with(binding, other) for other in kept)
-        left = _release(binding, is_last=not others)
+        end_at, left = _release(binding, is_last=not others)
         registry.store(kept)
-    return Detached(binding, is_gone, others, left)
+    return Detached(binding, is_gone, others, end_at, left)
 
 
 def _is_enforced_with(one: Binding, other: Binding) -> bool:
@@ -172,24 +174,38 @@ def _is_enforced_with(one: Binding, other: Binding) -> bool:
     return one.host_end.router == other.host_end.router
 
 
-def _release(binding: Binding, *, is_last: bool) -> str:
-    """Undo what was done for a binding; what could not be undone, for people, or ""."""
+def _release(binding: Binding, *, is_last: bool) -> tuple[str, str]:
+    """Undo what was done for a binding. Where its host end is that could not go home, and what of ours stays, in words;
+    "" for none."""
     end = binding.host_end
     with found(binding.identity, binding.path) as place:
-        if place is not None and end is not None:
-            move_home(binding, place)
-        elif place is not None and is_last:
+        if end is not None:
+            end_at = move_home(binding, place)
+            return end_at, leave(end.router, (end.ifname,)) if is_last else ""
+        if place is not None and is_last:
             remove(place)
-    return leave(end.router) if end is not None and is_last else ""
+    return "", ""
 
 
 def clear(registry: Registry) -> Cleared:
-    """Detach everything that is attached."""
+    """Detach everything that is attached. What refuses stays attached, and keeps nothing else from it."""
     with registry.locked():
-        bindings = registry.load()
-        left = []
-        for number, binding in enumerate(bindings):
-            is_last = not any(_is_enforced_with(binding, other) for other in bindings[number + 1 :])
-            left.append(_release(binding, is_last=is_last))
-        registry.forget()
-    return Cleared(len(bindings), tuple(line for line in left if line))
+        todo = list(registry.load())
+        kept: list[Binding] = []
+        left: list[str] = []
+        refused: list[tuple[str, str]] = []
+        done = 0
+        while todo:
+            binding = todo.pop(0)
+            is_last = not any(_is_enforced_with(binding, other) for other in (*kept, *todo))
+            try:
+                left.append(_release(binding, is_last=is_last)[1])
+                done += 1
+            except SgDataplaneError as error:
+                kept.append(binding)
+                refused.append((binding.eni_id, str(error)))
+        if kept:
+            registry.store(kept)
+        else:
+            registry.forget()
+    return Cleared(done, tuple(line for line in left if line), tuple(refused))

@@ -53,6 +53,11 @@ class Binding:
     def __str__(self) -> str:
         return f"{self.ifname} of {self.named}"
 
+    @property
+    def enforced_at(self) -> str:
+        """The interface where its policy stands."""
+        return str(self) if self.host_end is None else f"{self.host_end.ifname} of {self.host_end.router}"
+
 
 def refuse(place: str, code: str, message: str, value: str, expected: str) -> NoReturn:
     """BindingError: what was asked for can't be."""

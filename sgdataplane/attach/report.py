@@ -22,7 +22,7 @@ Key = Identity | str  # of a namespace: of a workload's the identity, of a route
 class Outcome(Enum):
     """IN_FORCE: the interface obeys the ENI's policy. CLOSED: the state has no such ENI, so nothing passes. ABSENT: the
     interface isn't there; when it comes, it needs another reconcile. REFUSED: it could not be done; what was in force
-    still is, and a host end that was moved already is down. GONE: the namespace has ended, and never comes again."""
+    still is, or the host end is down. GONE: the namespace has ended, and never comes again."""
 
     IN_FORCE = "in force"
     CLOSED = "closed"

@@ -8,12 +8,12 @@ Owns what is in it besides rules. Is given ENIs and the names of their host ends
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from sgdataplane.enforce import remove
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
-from sgdataplane.host.links import InterfaceAddress, Links, Route, sync
+from sgdataplane.host.links import InterfaceAddress, Link, Links, Route, create_marked, sync
 from sgdataplane.host.routing import FORWARDING, ROUTER
 from sgdataplane.model.options import GATEWAY_IPV4, GATEWAY_IPV6
 from sgdataplane.model.state import Eni
@@ -30,17 +30,12 @@ def router_of(eni: Eni | None) -> str:
 
 
 def make(router: str) -> None:
-    """The namespace, if it isn't there; it forwards nothing yet. Settings come before interfaces, which take the
-    defaults that they find."""
-    if netns.is_bound(router):
-        if not _is_ours(router):
-            raise HostError(f"namespace {router}", "it is there, but sgdp did not make it; rename or remove it")
-        return
-    netns.remove(router)  # a bare file, if an earlier run died between the two steps of create
-    netns.create(router)
-    with Links(router) as links:
-        links.set_alias("lo", MARK)
-        links.set_up("lo")
+    """The namespace, if it isn't there; a new one forwards nothing yet. Settings come before interfaces, which take the
+    defaults that they find; and each time, as an earlier run may have died before it."""
+    if not netns.is_bound(router):
+        create_marked(router, MARK)
+    elif not _is_ours(router):
+        raise HostError(f"namespace {router}", "it is there, but sgdp did not make it; rename or remove it")
     with netns.inside(router):
         sysctl.write_all(ROUTER)
 
@@ -73,11 +68,33 @@ def _next_hop(eni: Eni, family: Family) -> Address | None:
     return next((address for address in eni.addresses if address.family is family), None)
 
 
-def leave(router: str) -> str:
-    """Of no binding any more: remove the namespace, or, if it has interfaces of others, our rules. What keeps it, or
-    ""."""
+def veths(router: str) -> frozenset[str]:
+    """The names of those in a router of ours; of others none are ours."""
+    if not netns.is_bound(router):
+        return frozenset()
+    with Links(router) as links:
+        found = links.links()
+    is_ours = any(_is_marked(link) for link in found)
+    return frozenset(link.ifname for link in found if is_ours and link.kind == "veth")
+
+
+def take_down(router: str, ends: Collection[str]) -> None:
+    """Those of these that are there. One may go meanwhile."""
+    for ifname in sorted(veths(router).intersection(ends)):
+        try:
+            with Links(router) as links:
+                links.set_down(ifname)
+        except HostError:
+            if ifname in veths(router):
+                raise
+
+
+def leave(router: str, ends: Collection[str]) -> str:
+    """Of no binding any more: remove the namespace, or, if it has interfaces, our rules. What keeps it, or "". `ends`:
+    names of host ends that may be left there; without rules they are down."""
     if not netns.is_bound(router) or not _is_ours(router):
         return ""
+    take_down(router, ends)
     with Links(router) as links:
         kept = [link.ifname for link in links.links() if link.ifname != "lo" and (link.is_up or link.kind == "veth")]
     if kept:
@@ -89,4 +106,8 @@ def leave(router: str) -> str:
 
 def _is_ours(router: str) -> bool:
     with Links(router) as links:
-        return any(link.ifname == "lo" and link.alias == MARK for link in links.links())
+        return any(_is_marked(link) for link in links.links())
+
+
+def _is_marked(link: Link) -> bool:
+    return link.ifname == "lo" and link.alias == MARK

@@ -29,7 +29,8 @@ class Workload:
     value: str
 
     def __str__(self) -> str:
-        return f"{self.naming.value} {self.value}"
+        """For people; of a path that is no UTF-8, what isn't is escaped."""
+        return f"{self.naming.value} {self.value.encode(errors='backslashreplace').decode()}"
 
     def locate(self) -> str:
         """The path of its namespace, if there is one. BindingError if no such container runs."""

@@ -9,11 +9,13 @@ Owns the arguments, the wording and the JSON keys. Must not know how namespaces 
     inode               of the namespace, as in `ls -l /proc/<pid>/ns/net`
 
     attach              new: false if it was bound so already; warnings
-    detach              rules: "removed" | "kept" (other ENIs are bound in that namespace) | "gone" (it has ended)
+    detach              host_end: where it is if it could not go home, else null
+                        rules: "removed" | "kept" (other ENIs are bound in that namespace) | "gone" (it has ended)
     apply               outcome: "in force" | "closed" | "absent" | "refused" | "gone", as sgdataplane.attach.report
                         says what each means; router: the namespace that has its host end, null in instance placement;
                         error: why it could not be done, or null; changed; warnings
-    clear               {"enis": how many were detached, "left": what of ours stays, in words}
+    clear               {"enis": how many were detached, "left": what of ours stays, in words, "refused": by ENI, why
+                        it is still attached}
 """
 
 from __future__ import annotations
@@ -123,7 +125,7 @@ def run_detach(arguments: argparse.Namespace) -> int:
     done = detach(registry, arguments.eni)
     rules = "gone" if done.is_gone else "kept" if done.others else "removed"
     if arguments.json:
-        print_json({**_as_json(done.binding), "rules": rules})
+        print_json({**_as_json(done.binding), "rules": rules, "host_end": done.end_at or None})
         return Exit.DONE
     if done.left:
         warn(done.left)
@@ -134,6 +136,8 @@ def run_detach(arguments: argparse.Namespace) -> int:
 def _consequence(done: Detached, rules: str) -> str:
     if rules == "gone":
         return "its namespace had ended"
+    if done.end_at:
+        return f"its host end stays, down, as {done.end_at}: where it was is gone, or something else has its name there"
     if done.binding.host_end is not None:
         return f"its host end is {done.binding.host_end.home_ifname} again, where it was before, and down"
     if rules == "kept":
@@ -178,10 +182,8 @@ def _print_report(report: HostReport) -> None:
         return
     rows = []
     for eni in report.enis:
-        outcome = eni.outcome.value
-        end = eni.binding.host_end
-        enforced_at = str(eni.binding) if end is None else f"{end.ifname} of {end.router}"
-        rows.append((eni.binding.eni_id, str(eni.binding), enforced_at, paint(outcome, COLOURS[outcome])))
+        outcome = paint(eni.outcome.value, COLOURS[eni.outcome.value])
+        rows.append((eni.binding.eni_id, str(eni.binding), eni.binding.enforced_at, outcome))
     print(render_table(HEADERS, rows))
     _explain({eni.outcome.value for eni in report.enis})
 
@@ -191,7 +193,7 @@ def _explain(outcomes: set[str]) -> None:
     words = {
         "closed": "the state has no such ENI, so its interface passes nothing",
         "absent": "there is no such interface now; if it comes, `sgdp apply` again, which fences it",
-        "refused": "what was in force there before still is",
+        "refused": "what was in force there before still is, or its host end is down",
         "gone": "the namespace has ended; the binding is forgotten",
     }
     for outcome, meaning in words.items():
@@ -225,18 +227,20 @@ def _as_json(binding: Binding) -> dict[str, object]:
 
 
 def run_clear(arguments: argparse.Namespace) -> int:
-    """Remove everything."""
+    """Remove everything. Exit 3 if some of it refused."""
     registry = _registry(arguments)
     from sgdataplane.attach.manage import clear
 
     done = clear(registry)
-    for line in () if arguments.json else done.left:
-        warn(line)
     if arguments.json:
-        print_json({"enis": done.bindings, "left": done.left})
+        print_json({"enis": done.bindings, "left": done.left, "refused": dict(done.refused)})
     else:
+        for eni, error in done.refused:
+            print(paint("error:", "red", sys.stderr), f"{eni} stays attached: {error}", file=sys.stderr)
+        for line in done.left:
+            warn(line)
         print(f"detached {_count(done.bindings, 'ENI')}; our rules are removed where they were attached")
-    return Exit.DONE
+    return Exit.KERNEL if done.refused else Exit.DONE
 
 
 def _count(number: int, noun: str) -> str:

@@ -8,7 +8,7 @@ Must not know rules of users, or the epoch.
                  foreign, spoofed      egress: a source that isn't the ENI's own; ingress: a source that is, or a
                                        destination that isn't
                  jump <hook>-checks    discovery and DHCP of the ENI's own; what conntrack has no session for
-                 timeouts, mid-stream TCP, slot, metadata
+                 timeouts, mid-stream TCP, metadata
                  goto profile
 """
 
@@ -133,13 +133,8 @@ def _dhcp(hook: Direction, family: Family, options: Options, source: Prefix | No
     )
 
 
-def eni_chain(
-    hook: Direction, link: Link, shared: SharedChains, options: Options, to_be_judged: Iterable[Rule]
-) -> Chain:
-    """All that happens to an opening packet, or to one whose session has to be judged again.
-
-    `to_be_judged`: what is done to packets before their session is accepted or refused.
-    """
+def eni_chain(hook: Direction, link: Link, shared: SharedChains, options: Options) -> Chain:
+    """All that happens to an opening packet, or to one whose session has to be judged again."""
     rules = [
         *(_claims(link) if hook is Direction.EGRESS else ()),
         rule(jump(shared.link.name)),
@@ -147,7 +142,6 @@ def eni_chain(
         rule(jump(shared.checks.name)),
         *(_timeout(entry) for entry in link.timeouts),
         *_midstream(hook, options),
-        *to_be_judged,
         *(_metadata(hook, prefix) for prefix in options.metadata),
         rule(goto(link.roots[hook])),
     ]

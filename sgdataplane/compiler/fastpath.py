@@ -3,19 +3,18 @@
 Owns the chains that name the epoch. Is given where the table stands, and its interfaces with their slots. Must not know
 rules of users.
 
-    <hook>            base chain, names the epoch: sessions accepted in it pass; all else, and AH over IPv6, goes to
-                      the entry. Of more than FEW interfaces each has chains of its own for this, which know the slot
+    <hook>            base chain, names the epoch: sessions accepted in it pass; all else, and AH over IPv6, goes to the
+                      chain of its ENI. Of more than FEW interfaces each has chains of its own for sessions
     <hook>-related    names the epoch: ICMP errors of sessions accepted in it
-    (eni chain)       before rules are asked: writes the ENI's slot over the half that is about to be judged
-    <side>-accept     names the epoch: writes it beside the slot, accepts
+    <side>-accept     marks the session with the epoch and the slot of the packet's ENI, in one step; accepts. Of more
+                      than FEW interfaces each has a chain of its own for this
     <side>-refuse     unmarks it, drops
     egress-pass       marks the packet as approved, for the fence, and accepts it; names the secret, so it moves too
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sgdataplane.compiler.marks import HALF, other_half
 from sgdataplane.compiler.site import Site
@@ -23,6 +22,7 @@ from sgdataplane.compiler.skeleton import (
     EGRESS_PASS,
     LOOPBACK,
     by_interface,
+    dispatch_name,
     drop,
     entry_name,
     errors_name,
@@ -38,6 +38,7 @@ from sgdataplane.nft.ir import (
     CtDirection,
     CtState,
     Field,
+    KeyType,
     Map,
     Match,
     Nfproto,
@@ -56,9 +57,7 @@ FEW = 2  # interfaces whose sessions are told one by one; a look-up costs about 
 
 # Over IPv6, what conntrack takes for a packet's session is that of what is behind an authentication header, whereas
 # rules see the header's own number, 51. So such a packet never profits from a session, nor ever marks one as accepted.
-IS_AH = is_value(Field.L4PROTO, AH)
-IS_BEHIND_AH = (IS_AH, is_value(Field.NFPROTO, Nfproto.IPV6))
-IS_NOT_BEHIND_AH = ((replace(IS_AH, negate=True),), (IS_AH, is_value(Field.NFPROTO, Nfproto.IPV4)))
+IS_BEHIND_AH = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV6))
 
 # `new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries its
 # session's entry, and what a helper expects inherits the mark; neither was accepted itself.
@@ -78,7 +77,7 @@ def is_few(slots: Mapping[str, int]) -> bool:
 
 
 def epoch_chains(site: Site, slots: Mapping[str, int], epoch: int, secret: int) -> Iterator[Chain]:
-    """The chains that name the epoch or the secret, all of which move together, whatever the number of ENIs.
+    """The chains that name the epoch or the secret, all of which move together.
 
     `slots`: of the ENI on each interface. `secret` 0: packets aren't marked.
     """
@@ -88,13 +87,14 @@ def epoch_chains(site: Site, slots: Mapping[str, int], epoch: int, secret: int) 
         if is_few(slots):
             end = approve if site.is_leaving(hook) else (ACCEPT,)
             own = [rule(*known, IS_OWN, *end) for known in _sessions(site, hook, slots, epoch)]
-            yield _base(site, hook, own)
             to_errors = VerdictMap(site.interface(hook), name=errors_name(hook))
             related = (rule(*known, to_errors) for known in _sessions(site, hook, slots, epoch))
             yield Chain(related_name(hook), tuple(related))
+            yield _base(site, hook, [*own, rule(IS_RELATED, jump(related_name(hook)))])
         else:
             yield _base(site, hook, [_to_session(site, hook, way, epoch) for way in CtDirection])
-        yield _accept(site, hook, epoch, approve)
+        marks = {ifname: site.marks.accepted(hook, epoch, slot) for ifname, slot in slots.items()}
+        yield from _accept(hook, marks, approve)
 
 
 def _sessions(site: Site, hook: Direction, slots: Mapping[str, int], epoch: int) -> Iterator[Statements]:
@@ -115,31 +115,50 @@ def _to_session(site: Site, hook: Direction, way: CtDirection, epoch: int) -> Ru
 
 
 def _base(site: Site, hook: Direction, rules: Sequence[Rule]) -> Chain:
-    to_entry = goto(entry_name(hook))
-    end = drop(hook, "unknown-interface")
-    return Chain(hook.value, (rule(*IS_BEHIND_AH, to_entry), *rules, rule(to_entry), end), site.hooks[hook])
+    to_eni = VerdictMap(site.interface(hook), name=dispatch_name(hook))
+    rest = (rule(to_eni), rule(goto(entry_name(hook))), drop(hook, "unknown-interface"))
+    return Chain(hook.value, (rule(*IS_BEHIND_AH, to_eni), *rules, *rest), site.hooks[hook])
 
 
-def _accept(site: Site, side: Direction, epoch: int, approve: Statements) -> Chain:
-    """Mark the session as accepted by this side of the ENI whose slot is there already, and approve of the packet if it
-    leaves. A match on an interface to leave by fails where there is none yet, also a negated one."""
-    leaves = Match(Field.OIFNAME, (Range.of(LOOPBACK),), negate=True)
-    mark = SetMark(~site.marks.epoch_mask(side) & 0xFFFFFFFF, site.marks.epoch(side, epoch))
-    rules = [rule(*is_marked, mark) for is_marked in IS_NOT_BEHIND_AH]
-    return Chain(accept_name(side), (*rules, rule(leaves, *approve), rule(ACCEPT)))
+def _accept(side: Direction, marks: Mapping[str, int], approve: Statements) -> Iterator[Chain]:
+    """Mark the session as accepted by this side of the packet's ENI, and approve of the packet if it leaves. The ENI is
+    the interface that it leaves by, if it has one already, else the one that it came by.
+
+    One statement writes epoch and slot: else what another ENI does with the same entry could come in between, and leave
+    the one's epoch beside the other's slot. `marks`: by interface.
+    """
+    ends = ((Field.OIFNAME, approve), (Field.IIFNAME, (ACCEPT,)))
+    written = {ifname: SetMark(other_half(side), mark) for ifname, mark in marks.items()}
+    behind_ah = [rule(*IS_BEHIND_AH, *leaves) for leaves in _approving(approve)]
+    if is_few(marks):
+        rules = [rule(is_value(asked, ifname), mark, *end) for asked, end in ends for ifname, mark in written.items()]
+        yield Chain(accept_name(side), (*behind_ah, *rules, rule(DROP)))
+        return
+    rules = [rule(VerdictMap(asked, name=marks_name(side))) for asked, _ in ends]
+    yield Chain(accept_name(side), (*behind_ah, *rules, rule(DROP)))
+    for ifname, mark in written.items():
+        yield Chain(_mark_name(side, ifname), (rule(mark), *(rule(*leaves) for leaves in _approving(approve))))
 
 
-def slot_rules(site: Site, hook: Direction, slot: int) -> Iterator[Rule]:
-    """Whoever accepts the packet's session now, it will be at this slot; so far nobody has."""
-    for way in CtDirection:
-        side = side_of(hook, way)
-        mark = SetMark(other_half(side), site.marks.slot(side, slot))
-        for is_no_other in IS_NOT_BEHIND_AH:
-            yield rule(is_value(Field.CT_DIRECTION, way), *is_no_other, mark)
+def _approving(approve: Statements) -> Iterator[Statements]:
+    """Rules that accept, and approve of what leaves. A match on an interface to leave by fails where there is none yet,
+    also a negated one."""
+    if approve != (ACCEPT,):
+        yield Match(Field.OIFNAME, (Range.of(LOOPBACK),), negate=True), *approve
+    yield (ACCEPT,)
+
+
+def mark_maps(ifnames: Iterable[str]) -> list[Map]:
+    """Of more than a few interfaces: the chain of each that marks sessions as accepted by its ENI, by side."""
+    found = []
+    for side in Direction:
+        elements = tuple((ifname, goto(_mark_name(side, ifname))) for ifname in sorted(ifnames))
+        found.append(Map(marks_name(side), KeyType.IFNAME, elements))
+    return found
 
 
 def session_chains(
-    site: Site, hook: Direction, enis: Mapping[str, Chain], errors: Mapping[str, Chain]
+    site: Site, hook: Direction, slots: Mapping[str, int], enis: Mapping[str, Chain], errors: Mapping[str, Chain]
 ) -> tuple[list[Chain], list[Map]]:
     """Of more than a few interfaces: where packets of sessions go that were accepted in this epoch.
 
@@ -150,7 +169,7 @@ def session_chains(
     end = goto(EGRESS_PASS) if site.is_leaving(hook) else ACCEPT
     for way in CtDirection:
         name, known = _sessions_name(hook, way), {}
-        for ifname, slot in site.marks.slots(enis).items():
+        for ifname, slot in slots.items():
             is_own = _is_slot(site, side_of(hook, way), slot)
             rules = (
                 rule(is_own, IS_OWN, end),
@@ -179,6 +198,14 @@ def accept_name(side: Direction) -> str:
 
 def refuse_name(side: Direction) -> str:
     return f"{side.value}-refuse"
+
+
+def marks_name(side: Direction) -> str:
+    return f"{side.value}-marks"
+
+
+def _mark_name(side: Direction, ifname: str) -> str:
+    return names.identifier(marks_name(side), ifname)
 
 
 def _sessions_name(hook: Direction, way: CtDirection) -> str:

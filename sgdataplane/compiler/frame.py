@@ -6,7 +6,7 @@ know how any chain is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sgdataplane.compiler import fastpath, skeleton
@@ -35,25 +35,27 @@ class Frame:
             chains, maps = skeleton.uplink_chains([prefix for eni in policy.enis for prefix in eni.private])
             arriving = goto(chains[0].name)
             made._add((chains, maps))
+        if not fastpath.is_few(slots):
+            made._add(([], fastpath.mark_maps(slots)))
         for hook in Direction:
             uplink = ACCEPT if site.is_leaving(hook) else arriving
             passing = dict.fromkeys((skeleton.LOOPBACK, *policy.internal), ACCEPT)
             passing |= dict.fromkeys(policy.uplinks, uplink)
-            made._add(([skeleton.entry_chain(site, hook, passing, is_few=fastpath.is_few(slots))], []))
-            made._links(site, hook, links, options)
+            made._add(([skeleton.entry_chain(site, hook, passing)], []))
+            made._links(site, hook, slots, links, options)
         return made
 
-    def _links(self, site: Site, hook: Direction, links: Sequence[Link], options: Options) -> None:
+    def _links(
+        self, site: Site, hook: Direction, slots: Mapping[str, int], links: Sequence[Link], options: Options
+    ) -> None:
         shared = shared_chains(hook, options)
-        slots = site.marks.slots(link.ifname for link in links)
-        own = {ifname: fastpath.slot_rules(site, hook, slot) for ifname, slot in slots.items()}
-        enis = {link.ifname: eni_chain(hook, link, shared, options, own[link.ifname]) for link in links}
+        enis = {link.ifname: eni_chain(hook, link, shared, options) for link in links}
         errors = {link.ifname: errors_chain(hook, link) for link in links}
         self._add(([shared.link, shared.checks, *enis.values(), *errors.values()], [skeleton.dispatch(hook, enis)]))
         if fastpath.is_few(slots):
             self._add(([], [skeleton.errors(hook, errors)]))
         else:
-            self._add(fastpath.session_chains(site, hook, enis, errors))
+            self._add(fastpath.session_chains(site, hook, slots, enis, errors))
 
     def _add(self, made: tuple[Iterable[Chain], Iterable[Map]]) -> None:
         self.chains.extend(made[0])

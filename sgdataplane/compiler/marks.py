@@ -9,9 +9,6 @@ Owns the layout. Is given directions, slots and epochs. Must not know rules.
 Two halves, because one conntrack entry can answer to two policies: of the ENI that sends a packet and of the one that
 it is for, or of two ENIs of an instance that forwards it. A slot, because a namespace can hold several ENIs: what one
 accepted, another has still to judge. A half that equals the present epoch at this ENI's slot is the whole fast path.
-
-Slot and epoch may be written one after the other, and a half is cleared at once: so slot 0 is nobody's, lest an epoch
-that is written over a half just cleared by another packet says that somebody accepted.
 """
 
 from __future__ import annotations

@@ -55,6 +55,6 @@ SITES = {site.placement: site for site in (INSTANCE, HOST)}
 
 
 def site_of(table: Table) -> Site:
-    """Where a table stands, by its base chains. KeyError: it has none."""
+    """Where a compiled table stands, by its base chains."""
     hooks = {side: table.chain[side.value].hook for side in Direction}
-    return next((site for site in SITES.values() if site.hooks == hooks), INSTANCE)
+    return next(site for site in SITES.values() if site.hooks == hooks)

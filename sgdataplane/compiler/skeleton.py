@@ -3,7 +3,7 @@
 Owns the chains and maps that every table has, whatever its rules, but for those of sessions (fastpath.py). Is given
 where the table stands, and its interfaces. Must not know rules of users, or what the kernel holds now.
 
-    <hook>-entry      what no fast path took: lo, internal interfaces and uplinks pass; an ENI's interface to its chain
+    <hook>-entry      what is at no ENI's interface: lo, internal interfaces and uplinks pass
     egress-midstream  TCP that opens nothing: back to be judged while its ENI's adoption window is open, else dropped
     uplink            host placement: what comes from elsewhere, less what claims to be from an ENI that is here
 """
@@ -23,7 +23,6 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Counter,
-    CtState,
     Field,
     KeyType,
     Map,
@@ -34,7 +33,6 @@ from sgdataplane.nft.ir import (
     Verdict,
     VerdictMap,
     goto,
-    jump,
     rule,
 )
 
@@ -82,17 +80,11 @@ def prefix_range(prefix: Prefix) -> Range:
     return Range(prefix.first, prefix.last)
 
 
-def entry_chain(site: Site, hook: Direction, passing: Mapping[str, Verdict], *, is_few: bool) -> Chain:
-    """Everything that no fast path took. `passing`: what becomes of packets at interfaces that are no ENI's; one that
-    ends in * stands for many. `is_few`: whether related packets are still to be looked at."""
-    related = [rule(is_value(Field.CT_STATE, CtState.RELATED), jump(related_name(hook)))] if is_few else []
-    rules = (
-        *related,
-        *(rule(is_value(site.interface(hook), ifname), verdict) for ifname, verdict in passing.items()),
-        rule(VerdictMap(site.interface(hook), name=dispatch_name(hook))),
-        drop(hook, "unknown-interface"),
-    )
-    return Chain(entry_name(hook), rules)
+def entry_chain(site: Site, hook: Direction, passing: Mapping[str, Verdict]) -> Chain:
+    """What is at no ENI's interface. `passing`: what becomes of packets at others that we know; one that ends in *
+    stands for many."""
+    rules = (rule(is_value(site.interface(hook), ifname), verdict) for ifname, verdict in passing.items())
+    return Chain(entry_name(hook), (*rules, drop(hook, "unknown-interface")))
 
 
 def uplink_chains(private: Sequence[Prefix]) -> tuple[list[Chain], list[Map]]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,13 +47,13 @@ class EniStatus:
         return self.report.outcome, self.report.binding, self.epoch, self.error
 
     def as_json(self) -> dict[str, object]:
-        binding, end = self.report.binding, self.report.binding.host_end
+        binding = self.report.binding
         return {
             "eni": binding.eni_id,
             "interface": binding.ifname,
             "namespace": binding.named,
-            "placement": "instance" if end is None else "host",
-            "enforced_at": str(binding) if end is None else f"{end.ifname} of {end.router}",
+            "placement": "instance" if binding.host_end is None else "host",
+            "enforced_at": binding.enforced_at,
             "outcome": self.report.outcome.value,
             "epoch": self.epoch,
             "since": self.since,
@@ -108,7 +108,7 @@ class Status:
             error = "" if entry.error is None else str(entry.error)
             fresh = EniStatus(eni, entry.named, epoch, error, self._cycle_at)
             is_same = former is not None and former.essence == fresh.essence
-            yield EniStatus(eni, entry.named, epoch, error, former.since if is_same and former else self._cycle_at)
+            yield replace(fresh, since=former.since) if former is not None and is_same else fresh
 
     @property
     def is_healthy(self) -> bool:

@@ -2,6 +2,7 @@
 
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.epochs import Epochs, KernelSessions
+from sgdataplane.enforce.fence import check_fence
 from sgdataplane.enforce.steps import apply, enforce, remove
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "KernelSessions",
     "Settings",
     "apply",
+    "check_fence",
     "enforce",
     "remove",
 ]

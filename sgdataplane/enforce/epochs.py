@@ -13,7 +13,6 @@ from typing import Protocol
 
 from sgdataplane.compiler.compile import FIRST_EPOCH
 from sgdataplane.compiler.marks import MarkLayout
-from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.host import netns
 from sgdataplane.host.marks import clear_mark_fields
 from sgdataplane.host.seed import seed_sessions
@@ -37,7 +36,7 @@ class KernelSessions:
     """The sessions in the conntrack table of a namespace, whose marks are laid out so."""
 
     namespace: str
-    marks: MarkLayout = INSTANCE.marks
+    marks: MarkLayout
 
     def forget_epochs(self, epochs: range) -> int:
         with netns.inside(self.namespace):

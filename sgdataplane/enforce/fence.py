@@ -19,9 +19,12 @@ from sgdataplane.errors import UnsupportedError
 from sgdataplane.model.placement import Placement
 from sgdataplane.nft.delta import Change, Plan, plan
 from sgdataplane.nft.ir import KeyType, Map, Table
-from sgdataplane.nft.kernel import DRY_RUN_MISSING, Kernel
+from sgdataplane.nft.kernel import DRY_RUN_MISSING, Kernel, LibnftKernel
 from sgdataplane.nft.snapshot import GENERATION_KEY, STAMP_MAP, Inventory, Stamp, next_generation, stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+
+NEEDS_EGRESS = "Linux 5.16 or newer with CONFIG_NETFILTER_EGRESS and CONFIG_IP_ROUTE_CLASSID"
+NEEDS_INGRESS = "a kernel with CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NETDEV"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,22 @@ def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings
     table = compile_fence(enis, desired.options, secret, desired.placement)
     fence = Fence(tuple(sorted(enis)), secret, table, settings.resync)
     if fence.table is not None and not there.exists:
-        _check_support(kernel, plan(None, there, fence.table))
+        _check_support(kernel, plan(None, there, fence.table), desired.placement)
     return fence
 
 
-def _check_support(kernel: Kernel, steps: Plan) -> None:
+def check_fence(namespace: str, desired: Desired) -> None:
+    """UnsupportedError if the kernel can't fence ENIs there, whose interfaces are still to come. Changes nothing."""
+    eni = desired.state.eni[min(desired.interfaces)]
+    secret = int(desired.placement is Placement.INSTANCE)
+    with LibnftKernel(namespace) as kernel:
+        there = kernel.inventory(TABLE, NETDEV)
+        if not there.exists:
+            table = compile_fence({"lo": eni}, desired.options, secret, desired.placement)
+            _check_support(kernel, plan(None, there, table), desired.placement)
+
+
+def _check_support(kernel: Kernel, steps: Plan, placement: Placement) -> None:
     """UnsupportedError, naming what it takes, if this kernel can't have the fence; nothing is changed."""
     (change,) = steps.changes
     try:
@@ -62,8 +76,9 @@ def _check_support(kernel: Kernel, steps: Plan) -> None:
     except UnsupportedError as error:
         if error.feature == DRY_RUN_MISSING:
             raise
-        needs = "Linux 5.16 or newer with CONFIG_NETFILTER_EGRESS and CONFIG_IP_ROUTE_CLASSID"
-        raise UnsupportedError("the netdev egress hook, which fences an instance,", needs) from error
+        if placement is Placement.HOST:
+            raise UnsupportedError("the netdev ingress hook, which fences an instance,", NEEDS_INGRESS) from error
+        raise UnsupportedError("the netdev egress hook, which fences an instance,", NEEDS_EGRESS) from error
 
 
 def put_in(kernel: Kernel, inventory: Inventory, fence: Fence) -> Plan:

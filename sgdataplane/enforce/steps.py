@@ -33,8 +33,9 @@ def enforce(
 
     `previous` is what was enforced before, if the caller knows: then only what differs is changed. Without it, or if
     anybody else has touched nftables there since, all rules are written anew, which loses no packet either.
-    Applying the same twice changes nothing. KernelError: refused, and the kernel is as it was. UnsupportedError: it
-    has no egress hook for the fence, or can't list TCP sockets (tcp_diag). ProofError: the compiled table is wrong.
+    Applying the same twice changes nothing. KernelError: refused, and the policy is as it was; but the
+    fence, which changes first, may be that of `desired` already. UnsupportedError: the kernel has no egress hook for
+    the fence, or can't list TCP sockets (tcp_diag). ProofError: the compiled table is wrong.
     """
     started = time.monotonic()
     with LibnftKernel(namespace) as kernel:

@@ -117,7 +117,8 @@ class Links:
     def delete_link(self, ifname: str) -> None:
         """Delete an interface, and with it its veth peer wherever that is; no error if it is gone."""
         with self._mapped(f"delete {ifname}", tolerated=(errno.ENODEV,)):
-            self._netlink.link("del", index=self.index_of(ifname))
+            for index in self._indices(ifname):
+                self._netlink.link("del", index=index)
 
     def set_alias(self, ifname: str, alias: str) -> None:
         with self._mapped(f"alias of {ifname}"):
@@ -150,9 +151,13 @@ class Links:
             self._netlink.link("set", index=self.index_of(ifname), net_ns_fd=fd, ifname=new_ifname)
 
     def other_end(self, ifname: str, namespaces: Iterable[str]) -> tuple[str, str] | None:
-        """The namespace with the other end of a veth, and its name there; None if it is in none of these."""
-        with self._mapped(f"other end of {ifname}"):
-            (message,) = self._netlink.get_links(self.index_of(ifname))
+        """The namespace with the other end of a veth, and its name there; None if it is in none of these, or there is
+        no such veth."""
+        with self._mapped(f"other end of {ifname}", tolerated=(errno.ENODEV,)):
+            indices = self._indices(ifname)
+            if not indices:
+                return None
+            (message,) = self._netlink.get_links(*indices)
             index, number = message.get_attr("IFLA_LINK"), message.get_attr("IFLA_LINK_NETNSID")
             if _link_of(message).kind != "veth" or number is None:
                 return None
@@ -173,10 +178,14 @@ class Links:
 
     def index_of(self, ifname: str) -> int:
         """HostError if there is no such interface."""
-        found = self._netlink.link_lookup(ifname=ifname)
+        found = self._indices(ifname)
         if not found:
             raise HostError(f"interface {ifname} in namespace {self.name}", "there is none of that name")
-        return int(found[0])
+        return found[0]
+
+    def _indices(self, ifname: str) -> list[int]:
+        """One, or none."""
+        return [int(index) for index in self._netlink.link_lookup(ifname=ifname)]
 
     # addresses
 
@@ -282,6 +291,15 @@ class Links:
                 raise HostError(f"namespace {self.name}", f"{operation}: {error.args[-1]}") from error
 
 
+def create_marked(namespace: str, mark: str) -> None:
+    """A namespace, and first of all its mark: loopback's alias, by which it is known as its maker's."""
+    netns.remove(namespace)  # a bare file, if an earlier run died between the two steps of create
+    netns.create(namespace)
+    with Links(namespace) as links:
+        links.set_alias("lo", mark)
+        links.set_up("lo")
+
+
 def sync(current: Iterable[T], wanted: Iterable[T], add: Callable[[T], None], delete: Callable[[T], None]) -> int:
     """Delete what isn't wanted, then add what is missing, in a fixed order; the number of changes made."""
     surplus, missing = set(current) - set(wanted), set(wanted) - set(current)
@@ -295,14 +313,19 @@ def sync(current: Iterable[T], wanted: Iterable[T], add: Callable[[T], None], de
 def _link_of(message: NetlinkMessage) -> Link:
     info = message.get_attr("IFLA_LINKINFO")
     return Link(
-        ifname=message.get_attr("IFLA_IFNAME"),
+        ifname=_text(message.get_attr("IFLA_IFNAME")),
         index=message["index"],
         kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
         mac=message.get_attr("IFLA_ADDRESS") or "",
-        alias=message.get_attr("IFLA_IFALIAS") or "",
+        alias=_text(message.get_attr("IFLA_IFALIAS") or ""),
         is_up=bool(message["flags"] & IFF_UP),
         operstate=message.get_attr("IFLA_OPERSTATE") or "",
     )
+
+
+def _text(value: str | bytes) -> str:
+    """Who is root in a namespace names interfaces there, also by what is no UTF-8: that comes as bytes."""
+    return value if isinstance(value, str) else value.decode(errors="backslashreplace")
 
 
 def _address_of(message: NetlinkMessage, names: dict[int, str]) -> InterfaceAddress:

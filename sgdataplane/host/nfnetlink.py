@@ -124,7 +124,8 @@ def nested(kind: int, parts: Iterable[bytes]) -> bytes:
 
 
 def text_of(value: bytes) -> str:
-    return value.rstrip(b"\0").decode()
+    """A name, which others choose: what is no UTF-8 in it is escaped."""
+    return value.rstrip(b"\0").decode(errors="backslashreplace")
 
 
 def _aligned(length: int) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sgdataplane.errors import LabError
 from sgdataplane.host import netns, sysctl
-from sgdataplane.host.links import InterfaceAddress, Link, Links, sync
+from sgdataplane.host.links import InterfaceAddress, Link, Links, create_marked, sync
 from sgdataplane.host.routing import FORWARDING, QUIET, ROUTER
 from sgdataplane.lab import names
 from sgdataplane.lab.marks import mark_arrivals
@@ -57,7 +57,7 @@ def reconcile(topology: Topology, former: Iterable[str], put_policy_in_force: Ca
     remove(surplus)
     created = tuple(plan for plan in topology.plans if not netns.is_bound(plan.netns))
     for plan in created:
-        _create(plan)
+        create_marked(plan.netns, plan.mark)
     with ExitStack() as stack:
         door = {plan.netns: stack.enter_context(Links(plan.netns)) for plan in topology.plans}
         removed, missing = _remove_stale_links(topology, door)
@@ -103,15 +103,6 @@ def lab_of(name: str) -> str | None:
     with Links(name) as door:
         loopback = next((link for link in door.links() if link.ifname == "lo"), None)
     return names.lab_of_mark(loopback.alias) if loopback else None
-
-
-def _create(plan: NetnsPlan) -> None:
-    """A namespace, and first of all its mark."""
-    netns.remove(plan.netns)  # a bare file, if an earlier run died between the two steps of create
-    netns.create(plan.netns)
-    with Links(plan.netns) as door:
-        door.set_alias("lo", plan.mark)
-        door.set_up("lo")
 
 
 def _set_up(plan: NetnsPlan) -> None:

@@ -111,20 +111,8 @@ def clauses(link: Link, *, is_adopting: bool) -> Iterator[Clause]:
         conditions = (link.among(link.far, (prefix,)), one_of(Field.CT_DIRECTION, way))
         effects = (Count(names.identifier(link.hook.value, "always")),)
         outcome = (effects, end_chain(Direction.EGRESS, Verdict.ACCEPT))
-        yield from _judged(link, outcome, conditions, "accept, as the metadata address")
-    yield from _judged(link, ((), JUDGE), (), "what the rules say")
-
-
-def _judged(link: Link, outcome: Outcome, conditions: tuple[Match, ...], says: str) -> Iterator[Clause]:
-    """Before a verdict on a packet's session, the ENI's slot is written over the half that it is about, with no epoch:
-    nobody accepts it yet. AH over IPv6 has another session's entry and leaves it alone."""
-    effects, end = outcome
-    if link.family is Family.IPV6:
-        yield Clause(outcome, (*conditions, one_of(Field.L4PROTO, AH)), says)
-    for way in CtDirection:
-        side = link.hook if way is CtDirection.ORIGINAL else link.hook.other
-        mark = SetMark(other_half(side), link.site.marks.slot(side, link.slot))
-        yield Clause(((mark, *effects), end), (*conditions, one_of(Field.CT_DIRECTION, way)), says)
+        yield Clause(outcome, conditions, "accept, as the metadata address")
+    yield Clause(((), JUDGE), (), "what the rules say")
 
 
 def _sessions(link: Link) -> Iterator[Clause]:
@@ -226,15 +214,14 @@ def _midstream(link: Link) -> Iterator[Clause]:
 
 
 def end_clauses(link: Link, side: Direction, verdict: Verdict) -> Iterator[Clause]:
-    """How a verdict of that side's rules is carried out at the link: an accept writes the epoch beside the slot, a
-    refusal clears the side's half of the mark. AH over IPv6 has another session's entry and leaves it alone."""
+    """How a verdict of that side's rules is carried out at the link: the side's half of the mark, and nothing else,
+    says who accepted, or that nobody did. AH over IPv6 has another session's entry and leaves it alone."""
     is_accept = verdict is Verdict.ACCEPT
     passing = link.passing() if is_accept else ()
     if link.family is Family.IPV6:
         yield Clause((passing, verdict.value), (one_of(Field.L4PROTO, AH),), f"{verdict.value}, no mark")
-    marks = link.site.marks
-    keep, epoch = ~marks.epoch_mask(side) & 0xFFFFFFFF, marks.epoch(side, link.epoch)
-    mark = SetMark(keep, epoch) if is_accept else SetMark(other_half(side), 0)
+    value = link.site.marks.accepted(side, link.epoch, link.slot) if is_accept else 0
+    mark = SetMark(other_half(side), value)
     yield Clause(((mark, *passing), verdict.value), (), f"{verdict.value}, and mark the session so")
 
 

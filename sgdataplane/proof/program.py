@@ -93,12 +93,20 @@ class Program:
 
     def _parse(self, name: str) -> None:
         self._targets = set()
-        parsed = (self._parsed(rule.statements) for rule in self.table.chain[name].rules)
-        self.steps[name] = [step for step in parsed if step is not None]
+        self.steps[name] = list(self._steps(name))
         self._ways[name] = self._targets
         for chain in self._targets:
             self._parents.setdefault(chain, []).append(name)
         self._note(name, self.steps[name])
+
+    def _steps(self, name: str) -> Iterator[Step]:
+        """Down to the first that takes every packet and doesn't bring it back."""
+        for rule in self.table.chain[name].rules:
+            step = self._parsed(rule.statements)
+            if step is not None:
+                yield step
+                if step.is_plain and step.verdict is not None and step.verdict.kind is not VerdictKind.JUMP:
+                    return
 
     def _note(self, chain: str, steps: Sequence[Step]) -> None:
         """What is worth knowing of a chain."""

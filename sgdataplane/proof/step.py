@@ -17,18 +17,6 @@ Groups = tuple[tuple[Verdict, tuple[Range, ...]], ...]
 Limits = tuple[tuple[int, Atoms], ...]  # axes, each with the atoms that are wanted on it
 
 
-def composed(effects: Effects) -> Effects:
-    """With marks that are written one after the other as one: the later one keeps what it keeps of the earlier one."""
-    found: list[Effect] = []
-    for effect in effects:
-        before = found[-1] if found else None
-        if isinstance(effect, SetMark) and isinstance(before, SetMark):
-            found[-1] = SetMark(before.keep & effect.keep, before.value & effect.keep | effect.value)
-        else:
-            found.append(effect)
-    return tuple(found)
-
-
 @dataclass(frozen=True, slots=True)
 class Test:
     """Holds in these ranges of an axis, or in all others."""

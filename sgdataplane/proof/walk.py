@@ -18,7 +18,7 @@ from sgdataplane.nft.ir import Verdict, VerdictKind
 from sgdataplane.proof.axes import Atoms, Axis
 from sgdataplane.proof.order import Boxes, Cell, Order, without
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.step import Effects, Limits, Step, composed
+from sgdataplane.proof.step import Effects, Limits, Step
 
 MAX_JUMPS = 16  # NFT_JUMP_STACK_SIZE
 LEMMA_VISITS = 3  # a chain that is come to so often in different ways is tried for all packets at once
@@ -217,7 +217,6 @@ class Walk:
 
     def _end(self, outcome: Outcome, state: State) -> None:
         self.cells += 1
-        outcome = composed(outcome[0]), outcome[1]
         same = self.order.saying.get(outcome, 0)
         found = self.order.differing(state.cell, state.holes, state.boxes, same)
         if found is not None:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.host import netns
-from sgdataplane.host.links import Links
-from tests.kernel.test_attach_host import ENIS, ROUTER, set_up, state_of
 from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, Bench, living_nowhere
-from tests.support.builders import mac_of
+from tests.support.attachbench import DNS, WEB, Bench
+from tests.support.attachhost import ROUTER, attached_pair, state_of
 from tests.support.flood import wait_until
 from tests.support.nft import nft
-from tests.support.pair import HERE, Session
+from tests.support.pair import Session
 
 pytestmark = pytest.mark.daemon
 IN_FORCE = {"eni-a": "in force", "eni-b": "in force"}
@@ -26,21 +23,11 @@ IN_FORCE = {"eni-a": "in force", "eni-b": "in force"}
 @pytest.fixture
 def bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
     """Two attached workloads, the host ends of their links in a namespace that stands for the machine's own."""
-    with ExitStack() as stack:
-        home = make_lab_name()
-        netns.create(home)
-        stack.callback(netns.remove, home)
-        pids = {role: stack.enter_context(living_nowhere()).pid for role in ENIS}
-        pair = {role: f"/proc/{pid}/ns/net" for role, pid in pids.items()}
-        for role, eni in ENIS.items():
-            with Links(home) as links:
-                links.add_veth(f"v-{role}", pair[role], "eth0", mac_of(eni))
-            set_up(pair[role], HERE[role])
-        bench = Bench(pair, pids["instance"], tmp_path, lambda: capsys.readouterr().out)
-        assert bench.attach() == 0
-        assert bench.attach("--pid", pids["peer"], eni="eni-b") == 0
-        stack.callback(bench.sgdp, "clear")
+    home = make_lab_name()
+    netns.create(home)
+    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
         yield bench
+    netns.remove(home)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`sgdp apply --placement host`: the host ends of workloads' links move to a router of ours, and obey there.
 
-Two workloads: processes in namespaces without a name. The host ends of their links are in a namespace that stands for
-the machine's own, where nothing forwards.
+The host ends are at first in a namespace that stands for the machine's own, where nothing forwards.
 """
 
 from __future__ import annotations
@@ -21,32 +20,17 @@ from sgdataplane.attach.report import Manner
 from sgdataplane.errors import InternalError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links, Route
-from sgdataplane.model.options import GATEWAY_IPV6
 from sgdataplane.model.placement import Placement
-from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Prefix
-from tests.support.attachbench import DNS, WEB, Bench, living_nowhere
-from tests.support.builders import VPC_ID, mac_of, make_eni, make_group, make_rule, make_state
+from tests.support.attachbench import DNS, WEB, Bench
+from tests.support.attachhost import ENIS, HOST, ROUTER, attached_pair, is_up, names_in, state_of, with_second_vpc
+from tests.support.builders import make_group, make_rule
 from tests.support.flood import wait_until
 from tests.support.nft import nft
 from tests.support.pair import HERE, Session
 
 pytestmark = pytest.mark.kernel
-ROUTER = f"sgdp-{VPC_ID}"
-ENIS = {"instance": "eni-a", "peer": "eni-b"}
-HOST = ("--placement", "host")
 OUTSIDE = "192.0.2.9"
-
-
-def state_of(*ports: int, without: str = "") -> CloudState:
-    """These UDP ports are open at the instance; both may send whatever they like."""
-    rules = [
-        make_rule(f"ingress udp {port}/{port} from {everyone}", f"sgr-{port}-{len(everyone)}")
-        for port in ports
-        for everyone in ("0.0.0.0/0", "::/0")
-    ]
-    enis = [make_eni(eni, " ".join(HERE[role]), "sg-" + eni[-1]) for role, eni in ENIS.items() if eni != without]
-    return make_state([make_group("sg-a", rules), make_group("sg-b")], enis)
 
 
 @pytest.fixture
@@ -60,37 +44,8 @@ def home(make_lab_name: Callable[[], str]) -> Iterator[str]:
 
 @pytest.fixture
 def bench(home: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    with ExitStack() as stack:
-        pids = {role: stack.enter_context(living_nowhere()).pid for role in ENIS}
-        pair = {role: f"/proc/{pid}/ns/net" for role, pid in pids.items()}
-        for role, eni in ENIS.items():
-            with Links(home) as links:
-                links.add_veth(f"v-{role}", pair[role], "eth0", mac_of(eni))
-                links.set_up(f"v-{role}")
-            set_up(pair[role], HERE[role])
-        bench = Bench(pair, pids["instance"], tmp_path, lambda: capsys.readouterr().out)
-        assert bench.attach() == 0
-        assert bench.attach("--pid", pids["peer"], eni="eni-b") == 0
-        stack.callback(bench.sgdp, "clear")
+    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
         yield bench
-
-
-def set_up(place: str, addresses: tuple[str, ...]) -> None:
-    """As a container is: its subnet is on the link, in IPv4."""
-    with netns.inside(place):
-        sysctl.write("ipv6/conf/all/accept_dad", "0")
-        sysctl.write("ipv6/conf/eth0/accept_dad", "0")
-    with Links(place) as links:
-        for text in addresses:
-            links.add_address(InterfaceAddress("eth0", Address.parse(text), 128 if ":" in text else 24))
-        links.set_up("eth0")
-        links.add_route(Route("eth0", Prefix.parse("::/0"), GATEWAY_IPV6))
-        links.add_route(Route("eth0", Prefix.parse("0.0.0.0/0"), Address.parse("169.254.1.1")))
-
-
-def names_in(place: str) -> set[str]:
-    with Links(place) as links:
-        return {link.ifname for link in links.links() if link.kind == "veth"}
 
 
 def test_workloads_obey_out_of_their_reach(bench: Bench, home: str) -> None:
@@ -239,19 +194,13 @@ def test_an_end_whose_home_is_gone_stays_down_in_the_router(
     netns.remove(home)
     assert bench.sgdp("clear") == 0
     assert f"namespace {ROUTER} stays" in capsys.readouterr().err
-    with Links(ROUTER) as links:
-        assert {link.ifname: link.is_up for link in links.links() if link.kind} == {"eni-a": False, "eni-b": False}
+    assert is_up(ROUTER) == {"eni-a": False, "eni-b": False}
     netns.remove(ROUTER)
 
 
 def test_an_eni_that_changes_its_vpc_changes_its_router(bench: Bench, home: str) -> None:
     bench.apply(state_of(WEB), *HOST)
-    state = state_of(WEB)
-    vpcs = (*state.vpcs, replace(state.vpcs[0], vpc_id="vpc-two"))
-    groups = tuple(replace(g, vpc_id="vpc-two") for g in state.security_groups)
-    enis = tuple(replace(eni, vpc_id="vpc-two") for eni in state.network_interfaces)
-    elsewhere = replace(state, vpcs=vpcs, security_groups=groups, network_interfaces=enis)
-    assert bench.apply(elsewhere, *HOST)["exit"] == "0"
+    assert bench.apply(with_second_vpc(state_of(WEB), "eni-a", "eni-b"), *HOST)["exit"] == "0"
     assert not netns.exists(ROUTER)
     with Session(bench.pair, WEB) as web:
         web.must_pass()

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import with_epoch
+from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import DEFAULT_SETTINGS, Desired, KernelSessions, Settings, apply, enforce, remove
 from sgdataplane.errors import KernelError
@@ -155,7 +156,7 @@ MEDDLING = [
         id="strangers-added",
     ),
     pytest.param(
-        f"flush chain inet {TABLE} ingress-entry\nflush map inet {TABLE} ingress-enis\n"
+        f"flush chain inet {TABLE} ingress\nflush map inet {TABLE} ingress-enis\n"
         f"delete map inet {TABLE} ingress-enis\nadd set inet {TABLE} ingress-enis {{ type ipv4_addr; }}",
         id="set-in-a-maps-place",
     ),
@@ -226,7 +227,7 @@ def test_switch_that_the_kernel_refuses_leaves_no_trace(namespace: str, previous
     with MeddledKernel(namespace) as kernel:
         kernel.meddling = f"delete map inet {TABLE} applied"
         with pytest.raises(KernelError, match="No such file or directory") as caught:
-            apply(kernel, KernelSessions(namespace), TWO, previous, PLAIN)
+            apply(kernel, KernelSessions(namespace, INSTANCE.marks), TWO, previous, PLAIN)
         after = listing(namespace, TABLE)
         assert " applied" in caught.value.operation
     enforce(namespace, ONE, None, PLAIN)

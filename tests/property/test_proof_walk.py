@@ -43,7 +43,6 @@ from sgdataplane.proof.axes import LACKING, Span
 from sgdataplane.proof.order import Order
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.reading import Reading
-from sgdataplane.proof.step import composed
 from sgdataplane.proof.walk import Mismatch, Outcome, Walk
 
 SHARDS, TABLES = 4, 200
@@ -150,7 +149,7 @@ def outcome_of(table: Table, far: int, point: Point) -> Outcome | None:
     except InternalError:
         return None
     label = STOP if walk.stopped else "end" if verdict is None else verdict.value
-    return composed(tuple(walk.done)), label
+    return tuple(walk.done), label
 
 
 class Compared:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.enforce import ApplyReport, KernelSessions, Settings, apply, remove
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.kernel import LibnftKernel
@@ -86,7 +87,7 @@ def run(scene: CrowdScene, count: int) -> Result:
     sessions, reports, seconds = Untouched(), [], []
     with ExitStack() as stack:
         kernel = stack.enter_context(RecordingKernel(scene.lab.site.netns))
-        apply(kernel, KernelSessions(kernel.namespace), allowing, None, Settings())
+        apply(kernel, KernelSessions(kernel.namespace, INSTANCE.marks), allowing, None, Settings())
         crowd = Crowd(scene.lab, stack, count)
         assert tracked(scene.lab) >= count
         kernel.log.clear()

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.enforce import Desired, KernelSessions, Settings, apply
 from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState, Eni, PrefixListEntry, Remote, SecurityGroupRule
@@ -157,7 +158,7 @@ def measured(namespace: str, state: CloudState, rounds: int) -> dict[str, Figure
     figures = {f"{name} {way}": Figures() for name in kinds for way in ("in", "out")}
     settings = Settings(fence=False, adoption_window=0, prove=False)
     with TimedKernel(namespace) as kernel:
-        sessions = KernelSessions(namespace)
+        sessions = KernelSessions(namespace, INSTANCE.marks)
         current = Desired(state, {OWN: "eth0"})
         apply(kernel, sessions, current, None, settings)
         current.prove()

@@ -17,7 +17,7 @@ from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Address, Direction
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import CtDirection, CtState, Field, Key, Table
+from sgdataplane.nft.ir import CtDirection, CtState, Field, Key, SetMark, Table
 from sgdataplane.policy.resolve import resolve
 from tests.support.builders import make_eni, make_group, make_state
 
@@ -238,3 +238,22 @@ def test_halves_and_fields_of_the_mark_do_not_touch() -> None:
     assert sum(whole) == 0xFFFFFFFF
     slots = [marks.slot(side, (1 << marks.slot_bits) - 1) for side in Direction]
     assert sum(marks.epoch_fields) ^ sum(slots) == 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("besides", [0, FEW], ids=["few", "many"])
+def test_a_half_is_never_written_in_parts(besides: int) -> None:
+    """Else another ENI's verdict on the same entry could come in between, and its slot meet the epoch of this one."""
+    written = [
+        statement
+        for chain in table(besides).chains
+        for rule in chain.rules
+        for statement in rule.statements
+        if isinstance(statement, SetMark)
+    ]
+    assert {mark.keep for mark in written} == {0xFFFFFFFF & ~half for half in HALF.values()}
+    assert all(
+        mark.value == 0 or INSTANCE.marks.parts(side, mark.value)[0] == EPOCH
+        for mark in written
+        for side in Direction
+        if not mark.keep & HALF[side]
+    )
