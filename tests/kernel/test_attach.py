@@ -225,7 +225,7 @@ def test_clear_removes_what_is_ours_and_nothing_else(bench: Bench) -> None:
         assert not dns.passes(beside=web)
         bench.read_output()
         assert bench.sgdp("clear", "--json") == 0
-        assert json.loads(bench.read_output()) == {"enis": 1, "left": []}
+        assert json.loads(bench.read_output()) == {"enis": 1, "left": [], "refused": {}}
         assert dns.passes(beside=web)
     assert sorted(tables(bench.place).split("\n")) == ["", "table inet other", f"table ip {TABLE}"]
     assert bench.registry.load() == ()

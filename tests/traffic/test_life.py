@@ -77,8 +77,8 @@ def run_dying(verb: str, name: str, state: Path, point: str, count: int) -> None
 
 
 MOMENTS_OF_UP = [
-    pytest.param("build._create", 1, id="one namespace made"),
-    pytest.param("build._create", 4, id="all namespaces made"),
+    pytest.param("build.create_marked", 1, id="one namespace made"),
+    pytest.param("build.create_marked", 4, id="all namespaces made"),
     pytest.param("build._set_up", 2, id="two namespaces set up"),
     pytest.param("build._add_veth", 1, id="one link made"),
     pytest.param("build._add_veth", 3, id="all links made"),
@@ -104,7 +104,7 @@ def test_killed_while_building_is_found_and_removed(name: str, tmp_path: Path, p
 @pytest.mark.parametrize(
     ("point", "count"),
     [
-        pytest.param("build._create", 1, id="namespaces added"),
+        pytest.param("build.create_marked", 1, id="namespaces added"),
         pytest.param("build._trim", 2, id="old addresses gone"),
         pytest.param("policy.enforce", 1, id="policy half changed"),
         pytest.param("build._add_veth", 1, id="links half made"),

@@ -1,0 +1,285 @@
+"""Host ends in routers where something goes wrong: routers that refuse, workloads that change their links, names that
+are taken. None of it leaves an end up without its policy and its fence."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+
+from sgdataplane.attach import router
+from sgdataplane.attach.hostend import move_home
+from sgdataplane.attach.reconcile import reconcile
+from sgdataplane.attach.registry import Binding
+from sgdataplane.attach.report import Manner
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.errors import HostError, InternalError, UnsupportedError
+from sgdataplane.host import netns, sysctl
+from sgdataplane.host.links import Links
+from sgdataplane.host.routing import ROUTER as SETTINGS
+from sgdataplane.model.placement import Placement
+from tests.support.attachbench import DNS, WEB, Bench
+from tests.support.attachhost import (
+    HOST,
+    ROUTER,
+    ROUTER_TWO,
+    VPC_TWO,
+    attached_pair,
+    is_up,
+    names_in,
+    state_of,
+    with_second_vpc,
+)
+from tests.support.builders import mac_of
+from tests.support.flood import wait_until
+from tests.support.nft import nft
+from tests.support.pair import HERE, Session
+
+pytestmark = pytest.mark.kernel
+IN_FORCE = {"eni-a": "in force", "eni-b": "in force", "exit": "0"}
+UP = {"eni-a": True, "eni-b": True}
+
+
+@pytest.fixture
+def make_netns(make_lab_name: Callable[[], str]) -> Iterator[Callable[[], str]]:
+    names = []
+
+    def make() -> str:
+        names.append(make_lab_name())
+        netns.create(names[-1])
+        return names[-1]
+
+    yield make
+    for name in names:
+        netns.remove(name)
+
+
+@pytest.fixture
+def home(make_netns: Callable[[], str]) -> str:
+    return make_netns()
+
+
+@pytest.fixture
+def bench(home: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
+    """Enforced already; WEB is open."""
+    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
+        assert bench.apply(state_of(WEB), *HOST) == IN_FORCE
+        yield bench
+    netns.remove(ROUTER)
+
+
+@pytest.fixture
+def foreign() -> Iterator[str]:
+    """A namespace of the name that the second VPC's router would have, which is not ours."""
+    netns.create(ROUTER_TWO)
+    yield ROUTER_TWO
+    netns.remove(ROUTER_TWO)
+
+
+def become(bench: Bench, *commands: str) -> None:
+    """Run commands as root of the peer."""
+    for command in commands:
+        subprocess.run(["nsenter", f"--net={bench.pair['peer']}", *command.split()], check=True)
+
+
+def ends_in_registry(bench: Bench) -> dict[str, str]:
+    return {binding.eni_id: binding.host_end.router for binding in bench.registry.load() if binding.host_end}
+
+
+# an ENI changes its VPC
+
+
+@pytest.mark.usefixtures("foreign")
+def test_where_the_new_router_refuses_the_old_one_keeps_its_policy(bench: Bench) -> None:
+    moved = with_second_vpc(state_of(WEB, DNS), "eni-a", "eni-b")
+    assert bench.apply(moved, *HOST) == {"eni-a": "refused", "eni-b": "refused", "exit": "3"}
+    assert (is_up(ROUTER), ends_in_registry(bench)) == (UP, {"eni-a": ROUTER, "eni-b": ROUTER})
+    with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
+        assert not dns.passes(beside=web)
+        netns.remove(ROUTER_TWO)
+        assert bench.apply(moved, *HOST) == IN_FORCE
+        assert dns.passes(beside=web)
+    assert not netns.exists(ROUTER)
+    assert ends_in_registry(bench) == {"eni-a": ROUTER_TWO, "eni-b": ROUTER_TWO}
+
+
+@pytest.mark.usefixtures("foreign")
+def test_an_end_that_waits_in_the_old_router_is_down_where_that_goes_on(bench: Bench) -> None:
+    moved = with_second_vpc(state_of(WEB), "eni-b")
+    assert bench.apply(moved, *HOST) == {"eni-a": "in force", "eni-b": "refused", "exit": "3"}
+    assert is_up(ROUTER) == {"eni-a": True, "eni-b": False}
+    netns.remove(ROUTER_TWO)
+    assert bench.apply(moved, *HOST) == IN_FORCE
+    assert (is_up(ROUTER), is_up(ROUTER_TWO)) == ({"eni-a": True}, {"eni-b": True})
+    assert bench.apply(state_of(WEB), *HOST) == IN_FORCE
+    assert not netns.exists(ROUTER_TWO)
+
+
+def test_who_dies_between_move_and_memory_is_gone_on_with(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = with_second_vpc(state_of(WEB), "eni-a", "eni-b")
+    with monkeypatch.context() as patched:
+        patched.setattr("sgdataplane.attach.router.Links.without_own_link_local", interrupted)
+        with pytest.raises(InternalError, match="interrupted"):
+            reconcile(bench.registry, moved, Manner(placement=Placement.HOST))
+    assert ends_in_registry(bench) == {"eni-a": ROUTER, "eni-b": ROUTER}
+    assert len(names_in(ROUTER)) == 1
+    assert bench.apply(state_of(WEB), *HOST) == IN_FORCE
+    assert not netns.exists(ROUTER_TWO)
+    with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
+        assert not dns.passes(beside=web)
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise InternalError("interrupted")
+
+
+@pytest.mark.usefixtures("bench")
+def test_a_router_without_our_rules_has_none_of_our_ends_up() -> None:
+    assert is_up(ROUTER) == UP
+    router.leave(ROUTER, UP)
+    assert is_up(ROUTER) == {"eni-a": False, "eni-b": False}
+    assert nft(ROUTER, "list tables") == ""
+
+
+# what root of a workload does
+
+RENAMED = ("ip link set eth0 down", "ip link set eth0 name eth9", "ip link set eth9 up")
+REPLACED = (*RENAMED, "ip link add eth0 type veth peer name eth1", "ip link set eth0 up")
+
+
+def spoofed() -> int:
+    """Frames of the peer that the fence has dropped, since they are the instance's by their source."""
+    found = re.search(
+        r"counter fence.spoofed \{[^}]*?packets (\d+)", nft(ROUTER, f"list counters table netdev {TABLE}")
+    )
+    assert found is not None
+    return int(found[1])
+
+
+def is_fenced(bench: Bench, ifname: str) -> bool:
+    with Links(ROUTER) as links:
+        gateway = next(link.mac for link in links.links() if link.ifname == "eni-b")
+    frame = Ether(src=mac_of("eni-b"), dst=gateway) / IP(src="192.0.2.9", dst=HERE["instance"][0]) / UDP(dport=WEB)
+    before = spoofed()
+    with netns.inside(bench.pair["peer"]), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
+        sender.bind((ifname, 0))
+        sender.send(bytes(frame))  # a veth hands it over before this returns
+    return spoofed() == before + 1
+
+
+@pytest.mark.parametrize(("commands", "outcome"), [(RENAMED, "absent"), (REPLACED, "in force")], ids=["away", "other"])
+def test_a_renamed_interface_stays_fenced(bench: Bench, commands: tuple[str, ...], outcome: str) -> None:
+    assert is_fenced(bench, "eth0")
+    become(bench, *commands)
+    wait_until(lambda: is_up(bench.pair["peer"])["eth9"])
+    for _ in range(2):
+        assert bench.apply(state_of(WEB), *HOST)["eni-b"] == outcome
+        assert is_up(ROUTER) == UP
+        assert is_fenced(bench, "eth9")
+
+
+def test_an_interface_that_outlives_its_workload_is_down(bench: Bench, make_netns: Callable[[], str]) -> None:
+    elsewhere = make_netns()
+    with Links(bench.pair["peer"]) as links:
+        links.move("eth0", elsewhere, "eth0")
+    assert bench.apply(state_of(WEB), *HOST)["eni-b"] == "absent"
+    assert is_up(ROUTER) == UP
+    subprocess.run(["kill", "-KILL", bench.pair["peer"].split("/")[2]], check=True)
+    wait_until(lambda: bench.apply(state_of(WEB), *HOST).get("eni-b") != "absent")
+    assert is_up(ROUTER) == {"eni-a": True, "eni-b": False}
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_detach_needs_nothing_of_the_workload(bench: Bench, home: str, is_gone: bool) -> None:
+    become(bench, *RENAMED)
+    if is_gone:
+        become(bench, "ip link delete eth9")
+    assert bench.sgdp("detach", "--eni", "eni-b") == 0
+    assert (names_in(home), names_in(ROUTER)) == (set() if is_gone else {"v-peer"}, {"eni-a"})
+    assert bench.sgdp("clear") == 0
+    assert not netns.exists(ROUTER)
+
+
+def test_clear_goes_on_past_what_refuses(
+    bench: Bench, home: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patched:
+
+        def refuse_one(binding: Binding, place: str | None) -> str:
+            if binding.eni_id == "eni-a":
+                raise HostError("eni-a", "refused")
+            return move_home(binding, place)
+
+        patched.setattr("sgdataplane.attach.manage.move_home", refuse_one)
+        assert bench.sgdp("clear") == 3
+    assert "eni-a stays attached: eni-a: refused" in capsys.readouterr().err
+    assert (names_in(home), ends_in_registry(bench)) == ({"v-peer"}, {"eni-a": ROUTER})
+    assert f"table inet {TABLE}" in nft(ROUTER, "list tables")
+    assert bench.sgdp("clear") == 0
+    assert names_in(home) == {"v-peer", "v-instance"}
+
+
+# names that are taken
+
+
+def test_an_end_whose_name_at_home_is_taken_stays_down_in_the_router(
+    bench: Bench, home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Links(home) as links:
+        links.add_veth("v-peer", home, "other", "")
+    assert bench.sgdp("detach", "--eni", "eni-b") == 0
+    assert f"stays, down, as eni-b of {ROUTER}" in capsys.readouterr().out
+    assert is_up(ROUTER) == {"eni-a": True, "eni-b": False}
+    assert names_in(home) == {"v-peer", "other"}
+    assert bench.attach("--netns", bench.pair["peer"], eni="eni-b") == 0  # and is found there
+    assert bench.apply(state_of(WEB), *HOST) == IN_FORCE
+
+
+def test_an_end_whose_name_in_the_router_is_taken_stays_where_it_is(bench: Bench, home: str) -> None:
+    assert bench.sgdp("detach", "--eni", "eni-b") == 0
+    with Links(home) as links:
+        links.add_veth("other", ROUTER, "eni-b", "")
+    assert bench.attach("--netns", bench.pair["peer"], eni="eni-b") == 0
+    for _ in range(2):
+        assert bench.apply(state_of(WEB), *HOST) == {"eni-a": "in force", "eni-b": "refused", "exit": "3"}
+        assert names_in(home) == {"v-peer", "other"}
+    with Links(home) as links:
+        links.delete_link("other")
+    assert bench.apply(state_of(WEB), *HOST) == IN_FORCE
+
+
+# what moves nothing
+
+
+@pytest.mark.parametrize("step", ["sgdataplane.enforce.Desired.prove", "sgdataplane.attach.hosted.check_fence"])
+def test_what_is_refused_before_ends_move_leaves_instance_placement_in_force(
+    bench: Bench, home: str, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    bench.sgdp("clear")
+    assert bench.attach() == 0
+    assert bench.apply(state_of(WEB))["exit"] == "0"
+
+    def refuse(*_: object) -> None:
+        raise UnsupportedError("this", "more")
+
+    monkeypatch.setattr(step, refuse)
+    assert bench.apply(state_of(WEB), *HOST) == {"eni-a": "refused", "exit": "3"}
+    assert names_in(home) == {"v-peer", "v-instance"}
+    assert f"table inet {TABLE}" in nft(bench.place, "list tables")
+
+
+def test_a_router_that_was_half_made_is_finished(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = with_second_vpc(state_of(WEB), "eni-a", "eni-b")
+    with monkeypatch.context() as patched:
+        patched.setattr("sgdataplane.attach.router.sysctl.write_all", interrupted)
+        with pytest.raises(InternalError, match="interrupted"):
+            reconcile(bench.registry, moved, Manner(placement=Placement.HOST))
+    assert bench.apply(moved, *HOST) == IN_FORCE
+    with netns.inside(f"sgdp-{VPC_TWO}"):
+        assert {path: sysctl.read(path) for path in SETTINGS} == SETTINGS
