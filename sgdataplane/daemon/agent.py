@@ -53,6 +53,7 @@ class Agent:
 
     def __init__(self, config: Config, config_file: Path, stack: ExitStack) -> None:
         self._config, self._config_file = config, config_file
+        self._started_with = config
         self._is_ending = False
         self._registry = Registry(config.bindings)
         self._bindings: tuple[Binding, ...] | None = None
@@ -84,7 +85,7 @@ class Agent:
         self._schedule.add(Cause.START)
         while not self._is_ending:
             for key, _ in self._selector.select(self._wait_s()):
-                key.data()
+                self._handle(key.data)
             self._control.expire()
             self._notifier.beat()
             causes = self._schedule.take()
@@ -98,6 +99,14 @@ class Agent:
         return min(wait for wait in waits if wait is not None)
 
     # what is told
+
+    def _handle(self, call: Callable[[], None]) -> None:
+        """What others tell can't end the agent, whatever it is."""
+        try:
+            call()
+        except Exception:  # noqa: BLE001  # a bug, or no memory: what was told is lost, so look at everything
+            logs.LOGGER.exception("telling-failed")
+            self._schedule.add(Cause.STATE)
 
     def _links_are_told(self) -> None:
         if self._namespaces.links_changed():
@@ -171,7 +180,7 @@ class Agent:
             event(logging.ERROR, "config-refused", error=error)
             return
         self._status.config_error = ""
-        self._status.needs_restart = changed_at_start_only(self._config, new)
+        self._status.needs_restart = changed_at_start_only(self._started_with, new)
         self._config, self._status.state, self._schedule.resync_s = new, new.state, new.resync
         logs.set_level(new.log_level)
 

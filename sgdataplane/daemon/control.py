@@ -6,10 +6,12 @@ what is answered. The protocol: pydoc sgdataplane.daemon.protocol.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import selectors
 import socket
+import stat
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -52,7 +54,12 @@ class ControlServer:
     ) -> None:
         self._path, self._selector, self._answer, self._clock = path, selector, answer, clock
         self._clients: dict[int, _Client] = {}
-        self._door = _listening(path)
+        self._lock = _locked(path)
+        try:
+            self._door = _listening(path)
+        except HostError:
+            os.close(self._lock)
+            raise
         self._is_accepting = False
         self._accept_if_room()
 
@@ -63,6 +70,7 @@ class ControlServer:
             self._selector.unregister(self._door)
         self._door.close()
         self._path.unlink(missing_ok=True)
+        os.close(self._lock)
 
     @property
     def wait_s(self) -> float | None:
@@ -143,12 +151,28 @@ class ControlServer:
             self._drop(client)
 
 
-def _listening(path: Path) -> socket.socket:
-    """A socket at the path, in place of one that nobody listens at any more. HostError if an agent runs already."""
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+def _locked(path: Path) -> int:
+    """The lock beside the socket, which only one process has. HostError if an agent runs already."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _require_unused(path)
+        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _not_made(path, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise HostError(str(path), "an agent is running already") from error
+    return lock
+
+
+def _listening(path: Path) -> socket.socket:
+    """A socket at the path, in place of one that was left there. HostError if it can't be made."""
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        with suppress(FileNotFoundError):
+            if stat.S_ISSOCK(path.lstat().st_mode):
+                path.unlink()
         former = os.umask(0o177)
         try:
             door.bind(str(path))
@@ -158,18 +182,9 @@ def _listening(path: Path) -> socket.socket:
         door.setblocking(False)
     except OSError as error:
         door.close()
-        raise HostError(str(path), error.strerror or str(error)) from error
-    except HostError:
-        door.close()
-        raise
+        raise _not_made(path, error) from error
     return door
 
 
-def _require_unused(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
-        probe.settimeout(MAX_SECONDS)
-        with suppress(FileNotFoundError, ConnectionRefusedError):
-            probe.connect(str(path))
-            raise HostError(str(path), "an agent is running already")
-    with suppress(FileNotFoundError):
-        path.unlink()
+def _not_made(path: Path, error: OSError) -> HostError:
+    return HostError(str(path), error.strerror or str(error))

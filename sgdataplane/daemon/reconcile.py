@@ -82,8 +82,8 @@ class Reconciler:
             self._policy = self._read(path)
         # 2 every attached ENI obeys: resolve, compile, prove, compare, run, by namespace
         host, error = self._enforce(self._policy.state, manner, is_resync=Cause.RESYNC in causes)
-        # 3 the last good policy is kept for a start without a state
-        if self._policy.origin is Origin.STATE and host is not None and not _has_refused(host):
+        # 3 the last good policy is kept for a start without a state, also where one ENI refused: the others have it
+        if self._policy.origin is Origin.STATE and host is not None:
             self._last_good.store(self._policy.state)
         # 4 report
         seconds = time.monotonic() - started
@@ -110,7 +110,3 @@ class Reconciler:
             return None, str(error)
         self._in_force = host.in_force
         return host, ""
-
-
-def _has_refused(host: HostReport) -> bool:
-    return any(eni.outcome is Outcome.REFUSED for eni in host.enis)

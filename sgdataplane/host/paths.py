@@ -84,10 +84,19 @@ def places(path: Path) -> Iterator[tuple[Path, str | None]]:
                 continue
             if part.parent.is_dir():
                 yield part.parent, part.name
-            if part.is_symlink() and links < MAX_LINKS:
+            aim = _aim(part)
+            if aim is not None and links < MAX_LINKS:
                 links += 1
-                todo.append(part.parent / part.readlink() / target.relative_to(part))
+                todo.append(part.parent / aim / target.relative_to(part))
                 break
         else:
             if target.is_dir():
                 yield target, None
+
+
+def _aim(path: Path) -> Path | None:
+    """Where a link leads; None if it is no link, or none any more."""
+    try:
+        return path.readlink()
+    except OSError:
+        return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -285,6 +287,10 @@ def test_a_reload_takes_a_good_configuration_and_refuses_a_bad_one(
     wait_until(lambda: agent.status()["config"]["error"] is None)
     wait_until(lambda: bool(agent.status()["healthy"]))
     assert (agent.status()["state"]["path"], agent.status()["config"]["restart"]) == (str(other), ["socket"])
+    cycles = ask(agent.socket, Request.RELOAD)["cycle"]
+    assert isinstance(cycles, int)
+    wait_until(lambda: agent.cycles >= cycles)
+    assert agent.status()["config"]["restart"] == ["socket"]  # it still runs with the former
     assert not dns.passes(beside=web)
 
 
@@ -309,6 +315,26 @@ def test_a_second_agent_is_refused(agent: AgentBench) -> None:
     assert second.returncode == 3
     assert "an agent is running already" in second.stderr
     assert agent.cycles > 0
+
+
+def test_names_that_are_no_text_do_it_no_harm(
+    bench: Bench, agent: AgentBench, process: subprocess.Popen[bytes], web: Session, dns: Session
+) -> None:
+    """Root of a workload names interfaces and processes by any bytes."""
+    bench.attach()
+    agent.start()
+    name, inside = b"n\xff\xfe", ["nsenter", f"--net={bench.place}"]
+    cycles = agent.cycles
+    subprocess.run([*inside, "ip", "link", "set", "lo", "name", name], check=True)
+    wait_until(lambda: agent.cycles > cycles)
+    program = agent.folder / os.fsdecode(name)
+    program.symlink_to(shutil.which("nft") or "")
+    subprocess.run([*inside, program, f"delete table inet {TABLE}"], check=True)
+    wait_until(lambda: agent.status()["drift"]["count"] == 1)
+    assert "n\\xff\\xfe" in agent.events("drift")[0]
+    assert not dns.passes(beside=web)
+    assert agent.events("telling-failed") == []
+    assert process.poll() is None
 
 
 def test_with_nothing_to_do_it_does_nothing(bench: Bench, agent: AgentBench) -> None:

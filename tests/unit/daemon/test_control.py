@@ -178,3 +178,12 @@ def test_a_socket_that_was_left_is_replaced_and_one_in_use_is_not(bench: Bench, 
         assert parse_answer(again.read(client))["cycle"] == 1
     again.server.close()
     again.selector.close()
+
+
+def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    path.write_text("precious", "utf-8")
+    for _ in range(2):  # the lock isn't kept
+        with pytest.raises(HostError, match="in use"):
+            Bench(path)
+    assert path.read_text("utf-8") == "precious"

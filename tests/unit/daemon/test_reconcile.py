@@ -1,0 +1,51 @@
+"""Which policy is kept as the last good one. The real thing, with packets: tests/kernel/test_agent.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.attach.registry import Binding, Registry
+from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, NamespaceReport, Outcome
+from sgdataplane.daemon.causes import Cause
+from sgdataplane.daemon.lastgood import LastGood
+from sgdataplane.daemon.reconcile import Origin, Reconciler
+from sgdataplane.errors import HostError
+from sgdataplane.host.identity import Identity
+from sgdataplane.model.state import CloudState
+from sgdataplane.statefile import dump_native
+from tests.support.attachbench import state_of
+
+OLD, NEW = state_of(80, 443), state_of(443)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.yaml"
+
+
+def run(tmp_path: Path, path: Path, state: CloudState | None) -> Reconciler:
+    """A new agent's first cycle, with this on disk."""
+    path.write_text("{" if state is None else dump_native(state), "utf-8")
+    reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
+    report = reconciler.run({Cause.START}, path, DEFAULT_MANNER)
+    assert report.policy.state == (state or NEW)
+    assert report.policy.origin is (Origin.LAST_GOOD if state is None else Origin.STATE)
+    return reconciler
+
+
+def test_one_eni_that_refuses_does_not_leave_an_older_policy_to_the_next_start(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, path, OLD)
+
+    def refusing(*_: object) -> HostReport:
+        binding = Binding("eni-a", "eth0", "a", "/run/netns/a", Identity(1, 2))
+        refused = NamespaceReport("a", (EniReport(binding, Outcome.REFUSED),), error=HostError("a", "refused"))
+        return HostReport((refused,))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sgdataplane.daemon.reconcile.reconcile", refusing)
+        run(tmp_path, path, NEW)
+    run(tmp_path, path, None)
