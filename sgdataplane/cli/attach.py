@@ -105,7 +105,7 @@ def run_attach(arguments: argparse.Namespace) -> int:
         warn(line)
     print(f"{done.binding.eni_id}: {'bound' if done.is_new else 'already bound'} to {done.binding}")
     if done.is_new:
-        print("Nothing is enforced yet: `sgdp apply STATE` does that.")
+        print("Not enforced yet: `sgdp apply STATE` does that, or at once the agent, if it runs.")
     return Exit.DONE
 
 

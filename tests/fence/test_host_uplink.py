@@ -52,6 +52,7 @@ def test_source_that_is_not_of_this_host_is_believed(hosted: HostBench) -> None:
 @pytest.mark.parametrize("source", NEVER_ROUTED.values(), ids=NEVER_ROUTED)
 def test_nobody_outside_is_the_gateway(hosted: HostBench, open_host: HostBench, source: str) -> None:
     """So no DHCP server either, whose answers would pass whatever the rules say. The router's kernel sees to that."""
-    ports = (547, 546) if ":" in source else (67, 68)
+    own, ports = (OUTSIDE.v6, (547, 546)) if ":" in source else (OUTSIDE.v4, (67, 68))
     for bench in (hosted, open_host):
         assert from_outside(bench, source, sport=ports[0], dport=ports[1]).seen_by == frozenset()
+        assert NEIGHBOUR.name in from_outside(bench, own, sport=ports[0], dport=ports[1]).seen_by

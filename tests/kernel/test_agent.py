@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -340,11 +341,16 @@ def test_names_that_are_no_text_do_it_no_harm(
 def test_with_nothing_to_do_it_does_nothing(bench: Bench, agent: AgentBench) -> None:
     bench.attach()
     agent.start()
-    nft(bench.place, "add table inet other")
-    seen = []
+    nft(bench.place, "add table inet other")  # is no drift
+    quiet_since = seen = 0.0
 
-    def is_quiet() -> bool:
-        seen.append(agent.cycles)
-        return len(seen) > 20 and len(set(seen[-20:])) == 1
+    def is_quiet(least_s: float) -> bool:
+        """It has not even woken for so long."""
+        nonlocal quiet_since, seen
+        now, wakeups = time.monotonic(), agent.wakeups()
+        quiet_since, seen = (quiet_since if wakeups == seen else now), wakeups
+        return now - quiet_since >= least_s
 
-    wait_until(is_quiet)
+    wait_until(lambda: is_quiet(3))
+    assert agent.cycles > 0
+    assert not is_quiet(3)  # to be asked wakes it

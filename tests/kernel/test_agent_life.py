@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
 
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.daemon.client import ask
@@ -174,18 +177,47 @@ def test_systemd_is_told_when_it_has_enforced_and_that_it_lives(bench: Bench, ag
             pass
 
 
+def is_fenced(place: str, number: int) -> bool:
+    """Whether a packet that no policy has seen is dropped at that ENI's interface."""
+
+    def unapproved() -> int:
+        found = re.search(r"fence.unapproved \{\s*packets (\d+)", nft(place, f"list counters table netdev {TABLE}"))
+        return int(found[1]) if found else 0
+
+    before, frame = (
+        unapproved(),
+        Ether(src=mac_of(f"eni-{number}")) / IP(src=f"10.0.9.{number}", dst="10.0.9.99") / UDP(),
+    )
+    with netns.inside(place), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
+        sender.bind((f"eth{number}", 0))
+        with suppress(OSError):  # the drop is told
+            sender.send(bytes(frame))
+    return unapproved() == before + 1
+
+
 def test_interfaces_that_come_and_go_are_enforced(bench: Bench, agent: AgentBench) -> None:
-    """Attached before they are there: `sgdp attach` of a name, then the link comes, goes, comes."""
+    enis = [make_eni(f"eni-{number}", f"10.0.9.{number}", "sg-a") for number in range(1, 4)]
+    agent.write(make_state([make_group("sg-a")], [*enis, make_eni("eni-a", HERE["instance"][0], "sg-a")]))
     agent.start()
     with Links(bench.pair["peer"]) as far, Links(bench.place) as near:
-        for number in range(1, 4):
+
+        def come(number: int) -> None:
             far.add_veth(f"far{number}", bench.place, f"eth{number}", mac_of(f"eni-{number}"))
+            far.set_up(f"far{number}")
+            near.set_up(f"eth{number}")
+
+        for number in (1, 2, 3):
+            come(number)
             assert bench.attach("--netns", bench.place, eni=f"eni-{number}", ifname=f"eth{number}") == 0
-        wait_until(lambda: set(agent.outcomes().values()) == {"in force", "closed"})
+        wait_until(lambda: set(agent.outcomes().values()) == {"in force"})
+        assert all(is_fenced(bench.place, number) for number in (1, 2, 3))
         for number in (2, 1, 3):
             near.delete_link(f"eth{number}")
-            wait_until(lambda: agent.outcomes()[f"eni-{number}"] == "closed")  # noqa: B023  (called here only)
-    assert agent.outcomes() == {"eni-a": "in force", "eni-1": "closed", "eni-2": "closed", "eni-3": "closed"}
+            wait_until(lambda: agent.outcomes()[f"eni-{number}"] == "absent")  # noqa: B023  (called here only)
+        for number in (3, 1, 2):
+            come(number)
+            wait_until(lambda: agent.outcomes()[f"eni-{number}"] == "in force")  # noqa: B023
+            assert is_fenced(bench.place, number)
 
 
 @pytest.mark.usefixtures("bench")

@@ -99,11 +99,11 @@ class AgentBench:
     def wait_for_event(self, word: str, times: int) -> None:
         wait_until(lambda: len(self.events(word)) >= times)
 
-    def cpu_s(self) -> float:
-        """Processor time that it has used."""
+    def wakeups(self) -> int:
+        """How often it has waited for something that then came."""
         assert self.process is not None
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        text = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
+        return int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 @contextmanager
