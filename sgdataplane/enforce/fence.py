@@ -17,7 +17,7 @@ from sgdataplane.enforce.desired import Desired, Settings
 from sgdataplane.enforce.run import run
 from sgdataplane.errors import UnsupportedError
 from sgdataplane.model.placement import Placement
-from sgdataplane.nft.delta import Change, Plan, plan
+from sgdataplane.nft.delta import Plan, plan, removal
 from sgdataplane.nft.ir import KeyType, Map, Table
 from sgdataplane.nft.kernel import DRY_RUN_MISSING, Kernel, LibnftKernel
 from sgdataplane.nft.snapshot import GENERATION_KEY, STAMP_MAP, Inventory, Stamp, next_generation, stamp_of
@@ -85,7 +85,7 @@ def put_in(kernel: Kernel, inventory: Inventory, fence: Fence) -> Plan:
     """Put the fence in force, or take it away; what was done."""
     there = kernel.inventory(TABLE, NETDEV)
     if fence.table is None:
-        steps = Plan((removal(NETDEV),)) if there.exists else Plan()
+        steps = Plan((removal(there, TABLE, NETDEV),)) if there.exists else Plan()
     elif inventory.is_untouched and not fence.is_anew and _is_fence_there(there, fence.table):
         steps = Plan()
     else:
@@ -108,9 +108,3 @@ def _restamp(generation: int) -> Transaction:
     """The policy's table is still what its stamp says, at this generation."""
     stamp = Map(STAMP_MAP, KeyType.MARK, ((GENERATION_KEY, generation),), holds_marks=True)
     return Transaction(TABLE, tuple(Operation(verb, Kind.ELEMENTS, stamp) for verb in (Verb.DELETE, Verb.ADD)))
-
-
-def removal(family: str) -> Change:
-    table = Table(TABLE, family=family)
-    nothing = Transaction.of(table, ())
-    return Change(nothing, Transaction.of(table, [Operation(Verb.DELETE, Kind.TABLE, table)]), nothing)

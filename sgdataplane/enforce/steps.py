@@ -15,12 +15,13 @@ from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.skeleton import TABLE, dispatch_name
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.epochs import Epochs, KernelSessions, Sessions
-from sgdataplane.enforce.fence import put_in, removal, wanted_fence
+from sgdataplane.enforce.fence import put_in, wanted_fence
 from sgdataplane.enforce.run import run
+from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
 from sgdataplane.host.timeouts import set_timeouts
 from sgdataplane.net.values import Direction, Prefix
-from sgdataplane.nft.delta import Plan, plan
+from sgdataplane.nft.delta import Plan, plan, removal
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel, LibnftKernel
 from sgdataplane.nft.snapshot import Inventory, Stamp, stamp_of
@@ -153,7 +154,10 @@ def _held(stamp: Stamp | None, table: Table, previous: Desired | None, settings:
 def remove(namespace: str) -> bool:
     """Delete our tables there, and nothing else; False if there were none."""
     with LibnftKernel(namespace) as kernel:
-        found = [family for family in (NETDEV, "inet") if kernel.inventory(TABLE, family).exists]
-        for family in found:
-            kernel.run(removal(family).switch)
+        there = {family: kernel.inventory(TABLE, family) for family in (NETDEV, "inet")}
+        found = {family: inventory for family, inventory in there.items() if inventory.exists}
+        for family, inventory in found.items():
+            leftover = run(kernel, Plan((removal(inventory, TABLE, family),)), is_live=True)
+            if leftover:
+                raise KernelError(leftover)
     return bool(found)

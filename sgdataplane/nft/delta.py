@@ -8,11 +8,12 @@ of that moment. So a packet that is on its way during a commit goes through the 
   - a map deleted in that commit is empty for it, though an old rule still asks it;
   - a set or map without a name, which goes with its rule, is empty for it too: the next rule decides, which may accept;
   - old rules meet new elements, which neither policy meant.
+  - a base chain born in that commit is empty for it, and what decides is the policy, which takes effect at once.
 And a set or map of ranges is filled a moment after the commit that makes it: packets in the new rules find it empty.
 Hence three transactions. `stage` adds what is new and nothing refers to yet. `switch` alone changes what packets
 meet; it changes chains in place only if they have no set without a name. `sweep` deletes what nothing refers to any
-more. The kernel keeps two generations of each chain and uses them in turn, so before the last two one waits until all
-packets that were on their way have left (Kernel.settle).
+more, and has new base chains drop what no rule decides. The kernel keeps two generations of each chain and uses them
+in turn, so before the last two one waits until all packets that were on their way have left (Kernel.settle).
 Where one switch can't do, there are two changes. If rules and elements change together: to rules that ask other maps
 (detour.py), and on. If what is held isn't known: to a copy of the desired table under other names, where only base
 chains change in place, and on to its own names.
@@ -90,19 +91,29 @@ def undo(stage: Transaction) -> Transaction:
 
 def _first(generation: int, desired: Table) -> Change:
     """No table yet. Without base chains it has no effect; they bring the policy into force at once."""
-    table = with_generation(desired, next_generation(generation, 2))
+    table = with_generation(desired, next_generation(generation, 3))
     entries = _objects(table).values()
     early, late = ([e for e in entries if _is_live(e) is is_live] for is_live in (False, True))
     stage = Transaction.of(desired, [Operation(Verb.ADD, Kind.TABLE, table), *_creations(early)])
-    return Change(stage, Transaction.of(desired, _creations(late)), Transaction.of(desired, ()))
+    return Change(stage, Transaction.of(desired, _creations(late)), Transaction.of(desired, _closings(late)))
 
 
 def _replacement(generation: int, desired: Table) -> Change:
     """The table can't become ours by changes. Whoever made it so took the policy out of force already: a new table,
     at once. It lets nothing through that its base chains don't, but packets on their way may be lost."""
-    table, nothing = with_generation(desired, next_generation(generation)), Transaction.of(desired, ())
+    table = with_generation(desired, next_generation(generation, 2))
     operations = [Operation(verb, Kind.TABLE, table) for verb in (Verb.DELETE, Verb.ADD)]
-    return Change(nothing, Transaction.of(desired, [*operations, *_creations(_objects(table).values())]), nothing)
+    switch = Transaction.of(desired, [*operations, *_creations(_objects(table).values())])
+    return Change(Transaction.of(desired, ()), switch, Transaction.of(desired, _closings(table.chains)))
+
+
+def removal(inventory: Inventory, name: str, family: str) -> Change:
+    """The table goes. Its base chains accept before, as they are empty a moment before they are gone."""
+    table = Table(name, family=family)
+    bases = [Chain(chain, (), hook) for chain, hook in sorted(inventory.chains.items()) if hook is not None]
+    opened = (Operation(Verb.DELETE, Kind.POLICY, chain) for chain in bases)
+    deleted = (Operation(Verb.DELETE, Kind.TABLE, table),)
+    return Change(Transaction.of(table, ()), Transaction.of(table, opened), Transaction.of(table, deleted))
 
 
 def _delta(held: Table, generation: int, desired: Table) -> tuple[Change, ...]:
@@ -130,7 +141,7 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
     new = _without(_objects(desired), _objects(held))
     gone = _without(_objects(held), _objects(desired))
     stage = Transaction.of(desired, _creations(entry for entry in new.values() if not _is_live(entry)))
-    sweep = Transaction.of(desired, _deletions(gone.values()))
+    sweep = Transaction.of(desired, [*_deletions(gone.values()), *_closings(new.values())])
     before = with_generation(held, generation)
     after = with_generation(desired, _generation_after(generation, stage, sweep))
     chains = [c for c in after.chains if c.name in held.chain and held.chain[c.name].rules != c.rules]
@@ -151,7 +162,7 @@ def _filled(inventory: Inventory, desired: Table) -> Change:
     present, wanted = _placeholders(inventory), _objects(desired)
     missing = _without(wanted, present)
     stage = Transaction.of(desired, _creations(entry for entry in missing.values() if not _is_live(entry)))
-    sweep = Transaction.of(desired, _deletions(_without(present, wanted).values()))
+    sweep = Transaction.of(desired, [*_deletions(_without(present, wanted).values()), *_closings(desired.chains)])
     filled = _objects(with_generation(desired, _generation_after(inventory.generation, stage, sweep)))
     kept = [filled[key] for key in wanted if key in present]
     chains, maps = [c for c in kept if isinstance(c, Chain)], [m for m in kept if isinstance(m, Map)]
@@ -159,7 +170,6 @@ def _filled(inventory: Inventory, desired: Table) -> Change:
         *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.FLUSH, Kind.ELEMENTS, entry) for entry in maps),
         *_creations(filled[key] for key in missing if _is_live(filled[key])),
-        *(Operation(Verb.ADD, Kind.CHAIN, chain) for chain in chains if _is_base(chain)),  # sets the policy again
         *(Operation(Verb.ADD, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in maps),
         *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in _unexpired(inventory, maps)),
@@ -265,6 +275,11 @@ def _creations(entries: Iterable[Named]) -> Iterator[Operation]:
         yield Operation(Verb.ADD, _KINDS[type(entry)], entry)
     yield from (Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in found if isinstance(entry, Map))
     yield from (Operation(Verb.ADD, Kind.RULES, entry) for entry in found if isinstance(entry, Chain))
+
+
+def _closings(entries: Iterable[Named]) -> Iterator[Operation]:
+    """Of base chains that are new, or that somebody may have opened."""
+    return (Operation(Verb.ADD, Kind.POLICY, entry) for entry in entries if _is_base(entry))
 
 
 def _deletions(entries: Iterable[Named]) -> Iterator[Operation]:

@@ -37,9 +37,11 @@ V = TypeVar("V")
 
 @dataclass
 class _Held:
-    """One table. Chains hold their rules; maps are kept without elements, these beside them."""
+    """One table. Chains hold their rules; maps are kept without elements, these beside them. `dropping`: the base
+    chains whose policy is drop."""
 
     chains: dict[str, Chain] = field(default_factory=dict)
+    dropping: set[str] = field(default_factory=set)
     maps: dict[str, Map] = field(default_factory=dict)
     elements: dict[str, Elements] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
@@ -127,6 +129,10 @@ class FakeKernel:
     def packets_of(self, name: str, counter: str) -> int:
         return self._tables["inet", name].packets[counter]
 
+    def dropping(self, name: str, family: str = "inet") -> frozenset[str]:
+        """Base chains whose policy is drop."""
+        return frozenset(self._tables[family, name].dropping)
+
     def _after(self, transaction: Transaction) -> dict[TableKey, _Held]:
         """All tables as they will be; KernelError if an operation can't be done."""
         tables = copy.deepcopy(self._tables)
@@ -169,6 +175,10 @@ def _do_chain(held: _Held, operation: Operation, chain: Chain) -> None:
             present = held.chains.setdefault(chain.name, replace(chain, rules=()))
             if chain.hook not in (None, present.hook):
                 raise ExistsError("File exists")
+        case verb, Kind.POLICY:
+            if chain.name not in held.chains or held.chains[chain.name].hook is None:
+                raise KernelError("Operation not supported")
+            (held.dropping.add if verb is Verb.ADD else held.dropping.discard)(chain.name)
         case Verb.ADD, _:
             present = _found(held.chains, chain.name)
             for rule in chain.rules:
@@ -179,6 +189,7 @@ def _do_chain(held: _Held, operation: Operation, chain: Chain) -> None:
         case _:
             _found(held.chains, chain.name)
             own = held.chains.pop(chain.name)
+            held.dropping.discard(own.name)
             _check_unused(held, (Kind.CHAIN, own.name))
 
 

@@ -214,8 +214,8 @@ def rule(*statements: Statement, comment: str = "") -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Where a base chain stands. Its policy is always drop, but what must be dropped is dropped by a rule: in the
-    moment a base chain is made it accepts (ruleset.md, "Must hold" 1). `device`: of a netdev table's, the interface."""
+    """Where a base chain stands. Its policy is drop, but what must be dropped is dropped by a rule, as a base chain is
+    made with a policy that accepts (delta.py says why). `device`: of a netdev table's, the interface."""
 
     name: str
     priority: int

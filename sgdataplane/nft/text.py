@@ -89,6 +89,8 @@ def creation(table: Table) -> Iterator[str]:
         yield add_counter(table, counter)
     for chain in table.chains:
         yield add_chain(table, chain)
+        if chain.hook is not None:
+            yield set_policy(table, chain.name, "drop")
     for entry in table.maps:
         yield add_map(table, entry)
         yield from add_elements(table, entry)
@@ -110,7 +112,11 @@ def add_chain(table: Table, chain: Chain) -> str:
     if hook is None:
         return f"{head} {{ {_comment(chain.comment)}; }}" if chain.comment else head
     device = f' device "{hook.device}"' if hook.device else ""
-    return f"{head} {{ type filter hook {hook.name}{device} priority {hook.priority}; policy drop; }}"
+    return f"{head} {{ type filter hook {hook.name}{device} priority {hook.priority}; }}"
+
+
+def set_policy(table: Table, name: str, verdict: str) -> str:
+    return f"add chain {table.family} {table.name} {name} {{ policy {verdict}; }}"
 
 
 def add_rules(table: Table, chain: Chain) -> Iterator[str]:

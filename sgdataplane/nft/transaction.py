@@ -22,12 +22,14 @@ class Verb(enum.Enum):
 
 
 class Kind(enum.Enum):
-    """What an operation acts on. RULES are all those of a chain, ELEMENTS some of a map (all, for a flush)."""
+    """What an operation acts on. RULES are all those of a chain, ELEMENTS some of a map (all, for a flush). POLICY is a
+    base chain's: with it added, what no rule decides is dropped; without it, as at first, accepted."""
 
     __hash__ = object.__hash__  # members are compared by identity; Enum's own is ten times slower
 
     TABLE = "table"
     CHAIN = "chain"
+    POLICY = "policy"
     RULES = "rules"
     MAP = "map"
     ELEMENTS = "elements"
@@ -40,6 +42,7 @@ Subject = Table | Chain | Map | Counter | Timeout
 _SUBJECT = {
     Kind.TABLE: Table,
     Kind.CHAIN: Chain,
+    Kind.POLICY: Chain,
     Kind.RULES: Chain,
     Kind.MAP: Map,
     Kind.ELEMENTS: Map,
@@ -128,6 +131,8 @@ def _chain_lines(table: Table, verb: Verb, kind: Kind, chain: Chain) -> Iterable
     match verb, kind:
         case Verb.ADD, Kind.RULES:
             return text.add_rules(table, chain)
+        case _, Kind.POLICY:
+            return [text.set_policy(table, chain.name, "drop" if verb is Verb.ADD else "accept")]
         case Verb.ADD, _:
             return [text.add_chain(table, chain)]
         case Verb.FLUSH, _:

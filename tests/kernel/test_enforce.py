@@ -66,6 +66,7 @@ def fresh_listing(make_lab_name: Callable[[], str]) -> Iterator[Callable[[Desire
         (change,) = plan(None, kernel.inventory(TABLE), with_epoch(desired.table(), epoch)).changes
         kernel.run(change.stage)
         kernel.run(change.switch)
+        kernel.run(change.sweep)
         return listing(name, TABLE)
 
     yield load

@@ -75,10 +75,10 @@ def at_epoch(epoch: int, desired: Desired = ONE) -> FakeKernel:
     return kernel
 
 
-def test_first_apply_is_the_first_epoch_and_waits_for_nobody() -> None:
+def test_first_apply_is_the_first_epoch_and_waits_only_before_its_policy_drops() -> None:
     kernel = FakeKernel()
     report = apply(kernel, Sessions(kernel), ONE, None, REVOKE)
-    assert (report.epoch, report.swept, report.is_refill, kernel.settled) == (1, 0, False, 0)
+    assert (report.epoch, report.swept, report.is_refill, kernel.settled) == (1, 2, False, 1)
     assert kernel.table(TABLE) == with_generation(ONE.table(), kernel.generation)
 
 
@@ -86,9 +86,9 @@ def test_first_apply_is_the_first_epoch_and_waits_for_nobody() -> None:
 def test_applying_twice_does_nothing(previous: Desired | None) -> None:
     kernel = FakeKernel()
     apply(kernel, Sessions(kernel), ONE, None, REVOKE)
-    before = kernel.generation
+    before = kernel.generation, kernel.settled
     report = apply(kernel, Sessions(kernel), ONE, previous, REVOKE)
-    assert (report.changed, report.epoch, kernel.generation, kernel.settled) == (False, 1, before, 0)
+    assert (report.changed, report.epoch, (kernel.generation, kernel.settled)) == (False, 1, before)
 
 
 @pytest.mark.parametrize("previous_id", ["eni-a", "eni-b"], ids=["same_eni", "another_eni_on_the_interface"])
@@ -230,9 +230,10 @@ def test_refused_after_it_is_in_force_is_reported_and_tidied_up_later(turn: int)
 
 def test_packets_leave_before_each_switch_and_sweep_of_a_live_table() -> None:
     kernel = at_epoch(1)
+    before = kernel.settled
     report = apply(kernel, Sessions(kernel), TWO, ONE, REVOKE)
     assert report.swept
-    assert kernel.settled == 2
+    assert kernel.settled == before + 2
 
 
 def test_stranger_goes_in_a_refill_and_not_before() -> None:
@@ -310,8 +311,8 @@ class InOrder(FakeKernel):
 def test_first_fence_comes_after_the_marks_and_later_ones_before() -> None:
     kernel = InOrder()
     assert apply(kernel, Sessions(kernel), ONE, None, REVOKE).fenced == ("eth0",)
-    stage_and_switch = ["inet", "inet", "settle", NETDEV, NETDEV]
-    assert kernel.log == [*stage_and_switch, "inet"]  # the last one: the stamp
+    steps = [[family, family, "settle", family] for family in ("inet", NETDEV)]
+    assert kernel.log == [*steps[0], "settle", *steps[1], "inet"]  # the last one: the stamp
     kernel.log.clear()
     more = replace(ONE, interfaces={"eni-a": "eth1"})
     assert apply(kernel, Sessions(kernel), more, ONE, REVOKE).fenced == ("eth1",)

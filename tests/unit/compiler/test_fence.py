@@ -147,7 +147,7 @@ def test_each_interface_has_its_base_chain_on_its_device() -> None:
     hooks = {chain.name: chain.hook for chain in two.chains if chain.hook}
     assert hooks == {f"egress.eth{n}": Hook("egress", 0, f"eth{n}") for n in (0, 1)}
     text = add_chain(two, two.chain["egress.eth1"])
-    assert text.endswith('{ type filter hook egress device "eth1" priority 0; policy drop; }')
+    assert text.endswith('{ type filter hook egress device "eth1" priority 0; }')
 
 
 # the policy's side: who gets the mark

@@ -17,7 +17,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from tests.support.attachbench import state_of
 
-OLD, NEW = state_of(80, 443), state_of(443)
+OLD, NEW = state_of(443, 80), state_of(443)
 
 
 @pytest.fixture

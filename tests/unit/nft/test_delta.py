@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.errors import KernelError
-from sgdataplane.nft.delta import Plan, plan, undo
+from sgdataplane.nft.delta import Plan, plan, removal, undo
 from sgdataplane.nft.fake import FakeKernel
-from sgdataplane.nft.ir import ACCEPT, Chain, Count, Counter, Hook, KeyType, Map, Table, goto, rule
+from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Count, Counter, Hook, KeyType, Map, Table, goto, rule
 from sgdataplane.nft.snapshot import Inventory, MapShape, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.kernel_contract import HOOK, LEAF, MEMBERS, NAME, TABLE
@@ -56,8 +56,33 @@ def test_first_load_takes_effect_with_its_base_chains_at_once() -> None:
     found = kernel.inventory(NAME)
     assert (found.stamp, set(found.chains.values())) == (None, {None})
     kernel.run(change.switch)
+    assert kernel.inventory(NAME).chains["ingress"] == HOOK
+    assert not kernel.inventory(NAME).is_untouched
+    assert kernel.dropping(NAME) == frozenset()  # it would be the fate of packets that met it empty
+    kernel.run(change.sweep)
+    assert kernel.dropping(NAME) == {"ingress"}
     assert kernel.table(NAME) == with_generation(FIRST, kernel.generation)
-    assert change.commits == 2
+    assert change.commits == 3
+
+
+def test_removed_table_drops_nothing_while_it_goes() -> None:
+    kernel = loaded()
+    change = removal(kernel.inventory(NAME), NAME, "inet")
+    kernel.run(change.switch)
+    assert kernel.dropping(NAME) == frozenset()
+    kernel.run(change.sweep)
+    assert not kernel.inventory(NAME).exists
+
+
+def test_new_base_chain_beside_others_drops_by_its_policy_last() -> None:
+    kernel = loaded()
+    more = stamped(replace(FIRST, chains=(*FIRST.chains, Chain("more", (rule(DROP),), Hook("output", 7)))), 2, 55)
+    (change,) = plan(FIRST, kernel.inventory(NAME), more).changes
+    kernel.run(change.switch)
+    assert kernel.dropping(NAME) == {"ingress"}
+    kernel.run(change.sweep)
+    assert kernel.dropping(NAME) == {"ingress", "more"}
+    assert kernel.inventory(NAME).is_untouched
 
 
 def test_undone_first_stage_leaves_no_table() -> None:
@@ -97,7 +122,7 @@ def test_stage_adds_only_and_switch_deletes_no_object() -> None:
     (change,) = plan(FIRST, loaded().inventory(NAME), NEW_RULES).changes
     assert {entry.verb for entry in change.stage.operations} == {Verb.ADD}
     assert {entry.kind for entry in change.switch.operations} <= {Kind.RULES, Kind.ELEMENTS}
-    assert all(entry.verb is not Verb.ADD for entry in change.sweep.operations)
+    assert all(entry.verb is not Verb.ADD for entry in change.sweep.operations)  # there are no new base chains
 
 
 def test_kept_counters_keep_counting_through_differences_copies_and_refills() -> None:
@@ -132,6 +157,7 @@ def test_without_trust_everything_is_made_anew(held: Table | None) -> None:
     [
         pytest.param([Operation(Verb.FLUSH, Kind.RULES, TABLE.chains[0])], id="base-chain-flushed"),
         pytest.param([Operation(Verb.FLUSH, Kind.RULES, LEAF)], id="leaf-flushed"),
+        pytest.param([Operation(Verb.DELETE, Kind.POLICY, TABLE.chains[0])], id="policy-opened"),
         pytest.param([Operation(Verb.ADD, Kind.RULES, Chain("leaf-1", (rule(ACCEPT),)))], id="rule-added"),
         pytest.param([Operation(Verb.FLUSH, Kind.ELEMENTS, MEMBERS)], id="members-flushed"),
         pytest.param([Operation(Verb.FLUSH, Kind.ELEMENTS, TABLE.maps[0])], id="stamp-flushed"),
@@ -159,6 +185,7 @@ def test_whatever_somebody_changed_is_put_right(meddling: list[Operation], desir
     assert steps.is_refill
     run(kernel, steps)
     assert kernel.table(NAME) == with_generation(desired, kernel.generation)
+    assert kernel.dropping(NAME) == {"ingress"}
 
 
 @pytest.mark.parametrize(
@@ -177,7 +204,7 @@ def test_what_can_not_be_changed_is_replaced_whole(odd: dict[str, object]) -> No
     (change,) = steps.changes
     assert steps.is_refill
     assert not change.stage.operations
-    assert not change.sweep.operations
+    assert {entry.kind for entry in change.sweep.operations} == {Kind.POLICY}
     assert [(entry.verb, entry.kind) for entry in change.switch.operations[:2]] == [
         (Verb.DELETE, Kind.TABLE),
         (Verb.ADD, Kind.TABLE),

@@ -73,6 +73,7 @@ def test_text_is_one_operation_a_line() -> None:
         pytest.param(Verb.DELETE, Kind.TABLE, TABLE, "delete table inet sgdataplane", id="table"),
         pytest.param(Verb.FLUSH, Kind.RULES, CHAIN, "flush chain inet sgdataplane c", id="rules"),
         pytest.param(Verb.DELETE, Kind.CHAIN, CHAIN, "delete chain inet sgdataplane c", id="chain"),
+        pytest.param(Verb.DELETE, Kind.POLICY, CHAIN, "add chain inet sgdataplane c { policy accept; }", id="policy"),
         pytest.param(Verb.FLUSH, Kind.ELEMENTS, MAP, "flush map inet sgdataplane m", id="elements"),
         pytest.param(Verb.DELETE, Kind.MAP, MAP, "delete map inet sgdataplane m", id="map"),
         pytest.param(
