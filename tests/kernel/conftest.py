@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from sgdataplane.host import netns
-from tests.support.pair import Pair, made_pair
+from tests.support.attachbench import Bench, living_nowhere
+from tests.support.pair import Pair, join, made_pair
 
 
 @pytest.fixture
@@ -23,3 +26,26 @@ def pair(make_lab_name: Callable[[], str], placement: str) -> Iterator[Pair]:
     """Two namespaces joined by one link, or by a router."""
     with made_pair(make_lab_name, placement) as pair:
         yield pair
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A workload: a process in a namespace without a name, as a container's is."""
+    with living_nowhere() as process:
+        yield process
+
+
+@pytest.fixture
+def bench(
+    make_lab_name: Callable[[], str],
+    process: subprocess.Popen[bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Bench]:
+    """The workload, joined by a link to a peer; attached by `bench.attach()`."""
+    peer = make_lab_name()
+    netns.create(peer)
+    pair = {"peer": peer, "instance": f"/proc/{process.pid}/ns/net"}
+    join(pair)
+    yield Bench(pair, process.pid, tmp_path, lambda: capsys.readouterr().out)
+    netns.remove(peer)

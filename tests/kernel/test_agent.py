@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,38 +15,14 @@ import pytest
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.daemon.client import ask
 from sgdataplane.daemon.protocol import Request
-from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
+from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.flood import wait_until
 from tests.support.nft import listing, nft
 from tests.support.pair import Session, join
 
 pytestmark = pytest.mark.daemon
-
-
-@pytest.fixture
-def process() -> Iterator[subprocess.Popen[bytes]]:
-    """The workload."""
-    with living_nowhere() as process:
-        yield process
-
-
-@pytest.fixture
-def bench(
-    make_lab_name: Callable[[], str],
-    process: subprocess.Popen[bytes],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Bench]:
-    """The workload and its peer, attached by `bench.attach()`."""
-    peer = make_lab_name()
-    netns.create(peer)
-    pair = {"peer": peer, "instance": f"/proc/{process.pid}/ns/net"}
-    join(pair)
-    yield Bench(pair, process.pid, tmp_path, lambda: capsys.readouterr().out)
-    netns.remove(peer)
 
 
 @pytest.fixture

@@ -6,10 +6,9 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,32 +22,10 @@ from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
 from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
 from tests.support.flood import wait_until
 from tests.support.nft import nft
-from tests.support.pair import HERE, Session, join
+from tests.support.pair import HERE, Session
 
 pytestmark = pytest.mark.kernel
 FRAME = bytes.fromhex("ff" * 6 + mac_of("eni-a").replace(":", "") + "0800") + bytes(46)
-
-
-@pytest.fixture
-def process() -> Iterator[subprocess.Popen[bytes]]:
-    """The workload."""
-    with living_nowhere() as process:
-        yield process
-
-
-@pytest.fixture
-def bench(
-    make_lab_name: Callable[[], str],
-    process: subprocess.Popen[bytes],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Bench]:
-    peer = make_lab_name()
-    netns.create(peer)
-    pair = {"peer": peer, "instance": f"/proc/{process.pid}/ns/net"}
-    join(pair)
-    yield Bench(pair, process.pid, tmp_path, lambda: capsys.readouterr().out)
-    netns.remove(peer)
 
 
 def tables(place: str) -> str:
