@@ -68,7 +68,7 @@ def create(name: str) -> None:
     except FileExistsError as error:
         raise HostError(f"namespace {name}", "the name is taken") from error
     with _coming_back():
-        _call("unshare", CLONE_NEWNET)
+        enter_nowhere()
         _mount(OWN_NETNS, str(path), MS_BIND)
 
 
@@ -92,6 +92,11 @@ def enter(name: str) -> None:
         os.close(fd)
 
 
+def enter_nowhere() -> None:
+    """Move the calling thread into a new namespace without a name, for good."""
+    _call("unshare", CLONE_NEWNET)
+
+
 @contextmanager
 def inside(name: str) -> Iterator[None]:
     """Run the block with the calling thread in the namespace. Sockets opened there stay bound to it afterwards."""
@@ -104,7 +109,7 @@ def inside(name: str) -> Iterator[None]:
 def nowhere() -> Iterator[None]:
     """The calling thread is in a new namespace without a name; it lives as long as a socket made there."""
     with _coming_back():
-        _call("unshare", CLONE_NEWNET)
+        enter_nowhere()
         yield
 
 

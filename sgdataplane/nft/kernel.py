@@ -24,6 +24,7 @@ from sgdataplane.errors import (
     UnsupportedError,
 )
 from sgdataplane.host import netns, quiet
+from sgdataplane.host.aside import call_aside
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.snapshot import Inventory, read_inventory, read_trusted
@@ -75,7 +76,10 @@ class LibnftKernel:
             self._nft.set_input_flags(NO_DNS)
 
     def close(self) -> None:
-        self._netlink.close()
+        """Whatever it has deleted need not be freed yet: the sockets are let go aside."""
+        doors = [self._netlink, self._nft]  # the binding closes its own when nobody has it any more
+        del self._netlink, self._nft
+        call_aside(lambda: _let_go(doors))
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +136,13 @@ class _Library(Protocol):
     def set_input_flags(self, values: str) -> object: ...
 
     def set_dry_run(self, onoff: bool) -> object: ...
+
+
+def _let_go(doors: list[object]) -> None:
+    while doors:
+        door = doors.pop()
+        if isinstance(door, Nfnetlink):
+            door.close()
 
 
 def _open_library() -> _Library:
