@@ -5,8 +5,9 @@ The host ends are at first in a namespace that stands for the machine's own, whe
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -148,7 +149,7 @@ def test_outside_is_reached_by_uplinks_and_by_nothing_else(
 def test_workloads_that_end_take_their_router_with_them(bench: Bench) -> None:
     bench.apply(state_of(WEB), *HOST)
     for place in bench.pair.values():
-        subprocess.run(["kill", "-KILL", place.split("/")[2]], check=True)
+        os.kill(int(place.split("/")[2]), signal.SIGKILL)
     wait_until(lambda: names_in(ROUTER) == set())
     assert bench.apply(state_of(WEB), *HOST) == {"eni-a": "gone", "eni-b": "gone", "exit": "0"}
     assert not netns.exists(ROUTER)
@@ -158,7 +159,7 @@ def test_workloads_that_end_take_their_router_with_them(bench: Bench) -> None:
 def test_who_is_attached_anew_leaves_no_empty_router(bench: Bench) -> None:
     assert bench.sgdp("detach", "--eni", "eni-b") == 0
     bench.apply(state_of(WEB), *HOST)
-    subprocess.run(["kill", "-KILL", str(bench.pid)], check=True)
+    os.kill(bench.pid, signal.SIGKILL)
     wait_until(lambda: names_in(ROUTER) == set())
     assert bench.attach("--netns", bench.pair["peer"]) == 0
     assert not netns.exists(ROUTER)

@@ -3,7 +3,9 @@ are taken. None of it leaves an end up without its policy and its fence."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -190,7 +192,7 @@ def test_an_interface_that_outlives_its_workload_is_down(bench: Bench, make_netn
         links.move("eth0", elsewhere, "eth0")
     assert bench.apply(state_of(WEB), *HOST)["eni-b"] == "absent"
     assert is_up(ROUTER) == UP
-    subprocess.run(["kill", "-KILL", bench.pair["peer"].split("/")[2]], check=True)
+    os.kill(int(bench.pair["peer"].split("/")[2]), signal.SIGKILL)
     wait_until(lambda: bench.apply(state_of(WEB), *HOST).get("eni-b") != "absent")
     assert is_up(ROUTER) == {"eni-a": True, "eni-b": False}
 

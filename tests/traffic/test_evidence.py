@@ -27,6 +27,7 @@ network_interfaces:
 SERVICES = ["tcp/22", "udp/53", "icmp", "gre", "253", "132"]
 ENDS = [pytest.param(("10.0.0.1", "10.0.0.2"), id="ipv4"), pytest.param(("2001:db8:a::1", "2001:db8:a::2"), id="ipv6")]
 Rules = Callable[[str, str], None]
+GRE = 47  # not every machine knows its name
 ECHO = ("icmp type echo-request", "icmpv6 type echo-request")  # neighbour discovery is left alone
 
 
@@ -50,7 +51,8 @@ def place(placement: str, node: str, side: str) -> tuple[str, str]:
 def drops(where: str, service: str) -> str:
     """Rules that drop the service's packets; `where` begins a chain, perhaps up to an interface."""
     head, _, interface = where.partition(";")
-    matches = ECHO if service == "icmp" else (f"meta l4proto {service.partition('/')[0]}",)
+    protocol = service.partition("/")[0]
+    matches = ECHO if service == "icmp" else (f"meta l4proto {GRE if protocol == 'gre' else protocol}",)
     return f"{head}; " + " ".join(f"{interface} {match} drop;" for match in matches)
 
 

@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # Single modules that may import one thing more, with the reason.
 EXCEPTIONS = {
     ("nft.kernel", "host.netns"),  # a libnftables context belongs to the namespace it was made in
+    ("nft.kernel", "host.aside"),  # letting it go takes a grace period
     ("nft.kernel", "host.quiet"),  # waiting until no packet is in the rules
     ("nft.*", "host.nfnetlink"),  # what libnftables does not say of a namespace is asked by netlink
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
