@@ -81,7 +81,7 @@ def _table(enis: Mapping[str, Eni], options: Options, secret: int, placement: Pl
         else:
             content = _content(ifname, [_dhcp(_own(eni, Family.IPV4), options)], "unapproved", eni)
             chains += [content, _base("egress", ifname, eni, _approved(secret), content)]
-    counters = tuple(Counter(_counter(cause)) for cause in CAUSES)
+    counters = tuple(Counter(fence_counter(cause)) for cause in CAUSES)
     return Table(TABLE, tuple(sorted(chains, key=lambda chain: chain.name)), counters=counters, family=NETDEV)
 
 
@@ -188,8 +188,8 @@ def _mac(eni: Eni) -> int:
 
 
 def _drop(cause: str, *conditions: Statement) -> Rule:
-    return rule(*conditions, Count(_counter(cause)), DROP)
+    return rule(*conditions, Count(fence_counter(cause)), DROP)
 
 
-def _counter(cause: str) -> str:
+def fence_counter(cause: str) -> str:
     return names.identifier("fence", cause)

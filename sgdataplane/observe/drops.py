@@ -1,0 +1,93 @@
+"""What a namespace has dropped, in which direction and why.
+
+Owns which of the tables' named counters count drops. Is given a state and a namespace. Must not know who asks.
+
+The kernel counts by table, so by namespace: what ENIs of one namespace drop is counted together. In instance placement
+such a namespace mostly has one ENI; in host placement it is the router of a VPC, with all of the VPC's ENIs here.
+
+    cause               direction          what was dropped
+    default             ingress, egress    what no rule decides
+    rule                ingress, egress    what a rule refuses, all such rules together
+    spoofed, ...        ingress, egress    before any rule is asked: DESIGN.md section 3
+    fence.tagged, ...   egress             at the fence: DESIGN.md section 6
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sgdataplane.compiler import fence, skeleton
+from sgdataplane.compiler.lower import counter_name
+from sgdataplane.host import netns
+from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import Direction, Verdict
+from sgdataplane.nft.counters import read_packets
+from sgdataplane.policy.resolve import Cause
+
+PASSING = ("always", "icmp-error")  # of skeleton.CAUSES: what is counted and passes
+
+
+class Reason(NamedTuple):
+    """Why packets were dropped."""
+
+    direction: str
+    cause: str
+
+
+def _fixed() -> dict[str, Reason]:
+    found = {}
+    for hook in Direction:
+        for cause in skeleton.CAUSES:
+            if cause not in PASSING:
+                found[skeleton.fixed_counter(hook, cause)] = Reason(hook.value, cause)
+        found[counter_name(Cause(hook, Verdict.DROP, "default"))] = Reason(hook.value, "default")
+    for cause in fence.CAUSES:
+        name = fence.fence_counter(cause)
+        found[name] = Reason(Direction.EGRESS.value, name)
+    return found
+
+
+FIXED: Mapping[str, Reason] = _fixed()  # counter -> what it counts, whatever the policy
+OF_RULES = {direction: Reason(direction.value, "rule") for direction in Direction}
+REASONS = (*FIXED.values(), *OF_RULES.values())
+
+
+def of_rules(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Reason]:
+    """The counters of the rules that refuse, of the groups of these ENIs."""
+    groups = {group for eni_id in eni_ids if eni_id in state.eni for group in state.eni[eni_id].security_group_ids}
+    causes = (
+        Cause(rule.direction, rule.policy, "rule", group, rule.security_group_rule_id)
+        for group in groups
+        for rule in state.group[group].rules
+        if rule.policy is Verdict.DROP
+    )
+    return {counter_name(cause): OF_RULES[cause.direction] for cause in causes}
+
+
+def read_counters(namespace: str) -> dict[str, int]:
+    """Name -> packets, of all counters in our tables there. HostError if there is no such namespace, OSError if the
+    kernel refuses."""
+    with netns.inside(namespace), Nfnetlink() as door:
+        return read_packets(door, skeleton.TABLE) | read_packets(door, skeleton.TABLE, fence.NETDEV)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one namespace has dropped, by reason: sums that only grow, though counters come and go with their rules, and
+    begin anew when somebody deletes a table."""
+
+    packets: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    _last: dict[str, int] = field(default_factory=dict)
+
+    def note(self, found: Mapping[str, int], rules: Mapping[str, Reason]) -> None:
+        """Counters as they are now; `rules`: those of rules that refuse. What such a counter has when it is met first
+        doesn't count: its rule may have been one that accepts."""
+        last = {}
+        for name, reason in (*FIXED.items(), *rules.items()):
+            last[name] = now = found.get(name, 0)
+            before = self._last.get(name, 0 if name in FIXED else now)
+            self.packets[reason] += now - before if now >= before else now
+        self._last = last

@@ -1,0 +1,83 @@
+"""Which counters count drops: held against the compiled tables themselves; and sums that only grow."""
+
+from __future__ import annotations
+
+import pytest
+
+from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.compiler.fence import compile_fence
+from sgdataplane.model.options import DEFAULTS
+from sgdataplane.model.placement import Placement
+from sgdataplane.nft.ir import DROP, Count, Table
+from sgdataplane.observe.drops import FIXED, REASONS, Reason, Tally, of_rules
+from sgdataplane.policy.resolve import resolve
+from tests.support.builders import make_eni, make_group, make_rule, make_state
+
+RULES = [
+    make_rule("ingress tcp 80/80 from 0.0.0.0/0", "sgr-in"),
+    make_rule("ingress tcp 81/81 from 0.0.0.0/0 drop", "sgr-not-in"),
+    make_rule("egress udp 1/99 to 2001:db8::/32 drop", "sgr-not-out"),
+    make_rule("egress all to 0.0.0.0/0 drop 100", "sgr.odd id"),
+]
+STATE = make_state(
+    [make_group("sg-a", RULES), make_group("sg-b", [make_rule("ingress all from 0.0.0.0/0 drop", "sgr-of-others")])],
+    [make_eni("eni-a", "10.0.0.1 2001:db8::1", "sg-a"), make_eni("eni-b", "10.0.0.2", "sg-b")],
+)
+POLICY = compile_policy(resolve(STATE, {"eni-a": "eth0"}, DEFAULTS), DEFAULTS, 1)
+FENCES = [
+    compile_fence({"eth0": STATE.eni["eni-a"]}, DEFAULTS, secret, placement)
+    for secret, placement in ((1, Placement.INSTANCE), (0, Placement.HOST))
+]
+
+
+def counted(table: Table) -> dict[str, set[bool]]:
+    """Of each counter, whether what it counts is dropped then."""
+    found: dict[str, set[bool]] = {}
+    for chain in table.chains:
+        for rule in chain.rules:
+            for at, statement in enumerate(rule.statements):
+                if isinstance(statement, Count):
+                    end = rule.statements[at + 1]
+                    is_dropped = end == DROP or str(getattr(end, "chain", "")).endswith("-refuse")
+                    found.setdefault(statement.counter, set()).add(is_dropped)
+    return found
+
+
+@pytest.mark.parametrize("table", [POLICY, *FENCES], ids=["policy", "fence", "fence-of-a-router"])
+def test_what_is_told_as_drops_is_dropped_and_nothing_else_is(table: Table) -> None:
+    found = counted(table)
+    assert len(found) >= 5
+    told = FIXED.keys() | of_rules(STATE, ["eni-a"]).keys()
+    assert {name: outcomes for name, outcomes in found.items() if outcomes != {name in told}} == {}
+
+
+def test_every_counter_of_a_table_that_no_rule_made_is_known() -> None:
+    made = {name for table in (POLICY, *FENCES) for name in table.counter if not name.startswith(("rule.", "inner."))}
+    passing = {f"{hook}.{cause}" for hook in ("ingress", "egress") for cause in ("always", "icmp-error")}
+    assert made - FIXED.keys() <= passing | {"default.egress.accept"}
+
+
+def test_rules_of_groups_that_are_not_its_own_are_not_counted() -> None:
+    assert sorted(reason.direction for reason in of_rules(STATE, ["eni-a"]).values()) == ["egress", "egress", "ingress"]
+    assert len(of_rules(STATE, ["eni-a", "eni-b", "eni-of-nobody"])) == 4
+
+
+INGRESS, EGRESS = Reason("ingress", "rule"), Reason("egress", "rule")
+SPOOFED = Reason("egress", "spoofed")
+
+
+def test_sums_only_grow() -> None:
+    tally = Tally()
+    assert set(tally.packets) == set(REASONS)
+    rows: list[tuple[dict[str, int], dict[str, Reason], int, int]] = [
+        ({"egress.spoofed": 5, "r1": 100}, {"r1": INGRESS}, 5, 0),  # r1 may have accepted so far
+        ({"egress.spoofed": 7, "r1": 101, "r2": 50}, {"r1": INGRESS, "r2": INGRESS}, 7, 1),
+        ({"egress.spoofed": 7, "r1": 101, "r2": 52}, {"r1": INGRESS, "r2": INGRESS}, 7, 3),
+        ({"egress.spoofed": 7, "r2": 54}, {"r2": INGRESS}, 7, 5),  # r1 is gone
+        ({"egress.spoofed": 2, "r2": 1}, {"r2": INGRESS}, 9, 6),  # somebody deleted the table
+        ({}, {"r2": INGRESS}, 9, 6),
+        ({"egress.spoofed": 1, "r1": 9, "r2": 1}, {"r1": INGRESS, "r2": INGRESS}, 10, 7),  # r1 is there again
+    ]
+    for counters, rules, spoofed, refused in rows:
+        tally.note(counters, rules)
+        assert (tally.packets[SPOOFED], tally.packets[INGRESS], tally.packets[EGRESS]) == (spoofed, refused, 0)
