@@ -32,10 +32,12 @@ from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only
 from sgdataplane.daemon.control import ControlServer
 from sgdataplane.daemon.lastgood import LastGood
 from sgdataplane.daemon.logs import event
+from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.notify import Notifier
 from sgdataplane.daemon.protocol import Request, spell_answer
 from sgdataplane.daemon.reconcile import CycleReport, Reconciler
+from sgdataplane.daemon.scrape import MetricsServer
 from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.errors import ConfigError, SgDataplaneError
 from sgdataplane.host.paths import PathWatch
@@ -60,6 +62,9 @@ class Agent:
         last_good = LastGood(config.state_directory)
         self._reconciler = Reconciler(self._registry, last_good)
         self._status = Status(config.state, config_file, last_good.path)
+        self._metrics = Metrics(self._status)
+        self._metrics_server = MetricsServer(self._metrics.text)
+        stack.callback(self._metrics_server.close)
         self._drifts: list[Drift] = []
         self._errors: dict[str, str] = {}
         self._schedule = Schedule(config.resync, time.monotonic)
@@ -106,6 +111,7 @@ class Agent:
             call()
         except Exception:  # noqa: BLE001  # a bug, or no memory: what was told is lost, so look at everything
             logs.LOGGER.exception("telling-failed")
+            self._metrics.note_error("bug")
             self._schedule.add(Cause.STATE)
 
     def _links_are_told(self) -> None:
@@ -161,6 +167,7 @@ class Agent:
         except Exception as error:  # noqa: BLE001  # a bug, or no memory: the kernel enforces on, and we try again
             self._reconciler.forget()
             self._status.note_bug(error)
+            self._metrics.note_error("bug")
             self._schedule.done(is_whole=False)
             logs.LOGGER.exception("cycle-failed")
             return
@@ -178,6 +185,7 @@ class Agent:
         except ConfigError as error:
             self._status.config_error = str(error)
             event(logging.ERROR, "config-refused", error=error)
+            self._metrics.note_error("config")
             return
         self._status.config_error = ""
         self._status.needs_restart = changed_at_start_only(self._started_with, new)
@@ -186,6 +194,7 @@ class Agent:
 
     def _tell(self, report: CycleReport) -> None:
         new = self._status.note_cycle(report)
+        self._metrics.note_cycle(report)
         words, origin = ",".join(sorted(cause.value for cause in report.causes)), report.policy.origin.value
         level = logging.INFO if report.is_whole else logging.ERROR
         event(level, "cycle", number=self._status.cycles, causes=words, s=report.seconds, policy=origin)
@@ -193,6 +202,7 @@ class Agent:
             "state-refused": report.policy.refusal,
             "cycle-incomplete": report.error,
             "last-good-not-kept": report.last_good_error,
+            "metrics-not-served": self._metrics_server.follow(self._config.metrics),
         }
         for what, error in errors.items():
             if error and error != self._errors.get(what):  # told once, not in each cycle
@@ -215,6 +225,8 @@ class Agent:
             if drifts:
                 told = {"namespace": entry.named, "commits": len(drifts), "repaired": entry.error is None}
                 event(logging.WARNING, "drift", **told, by=drifts[-1].by, changes=drifts[-1].changes)
+                if entry.error is None:
+                    self._metrics.note_repair()
         self._drifts.clear()
 
 

@@ -20,12 +20,14 @@ from sgdataplane.enforce import Settings
 from sgdataplane.errors import ConfigError, Where
 from sgdataplane.host.routing import IFNAME
 from sgdataplane.model.placement import Placement
+from sgdataplane.net.values import Address
 from sgdataplane.statefile.problems import Problems
 
 CONFIG_FILE = Path("/etc/sgdataplane/agent.toml")
 MAX_BYTES = 1 << 20
 LEVELS = ("debug", "info", "warning", "error")
 LINE = re.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
+ENDPOINT = re.compile(r"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:]+)\]):(?P<port>[1-9][0-9]{0,4})")
 # What is taken at start only.
 FIXED = ("bindings", "state_directory", "socket")
 
@@ -38,6 +40,7 @@ class Config:
     resync: seconds between two looks at everything, whether or not anything was heard of.
     fence, prove: as of enforce.Settings.    bindings: where `sgdp attach` keeps what it bound.
     state_directory: where the last good policy is kept.    socket: where `sgdp status` asks.
+    metrics: the address and port where Prometheus asks; "" for none.
     """
 
     state: Path = Path("/etc/sgdataplane/state.yaml")
@@ -52,6 +55,7 @@ class Config:
     state_directory: Path = Path("/var/lib/sgdataplane")
     socket: Path = Path("/run/sgdataplane/agent.sock")
     log_level: str = "info"
+    metrics: str = ""
 
     @property
     def manner(self) -> Manner:
@@ -96,6 +100,19 @@ def _placement(value: object) -> Placement | None:
     return next((placement for placement in Placement if placement.value == value), None)
 
 
+def _endpoint(value: object) -> str | None:
+    found = ENDPOINT.fullmatch(value) if isinstance(value, str) else None
+    if value == "":
+        return ""
+    if found is None or int(found["port"]) > 0xFFFF:
+        return None
+    try:
+        Address.parse(found["v4"] or found["v6"])
+    except ValueError:
+        return None
+    return found[0]
+
+
 PATH = _Kind("an absolute path", _path)
 SWITCH = _Kind("true or false", lambda value: value if isinstance(value, bool) else None)
 KINDS: Mapping[str, _Kind] = {
@@ -111,6 +128,7 @@ KINDS: Mapping[str, _Kind] = {
     "state_directory": PATH,
     "socket": PATH,
     "log_level": _choice(*LEVELS),
+    "metrics": _Kind("an address and a port, as 127.0.0.1:9469 or [::1]:9469, or nothing", _endpoint),
 }
 
 

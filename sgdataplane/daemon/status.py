@@ -63,7 +63,7 @@ class EniStatus:
 
 
 class Status:
-    """Kept up to date by the agent."""
+    """Kept up to date by the agent. What it holds is replaced, never changed in place: other threads may read."""
 
     def __init__(self, state: Path, config: Path, last_good: Path, clock: Callable[[], str] = now) -> None:
         self.state, self.config, self.last_good = state, config, last_good
@@ -111,6 +111,16 @@ class Status:
             yield replace(fresh, since=former.since) if former is not None and is_same else fresh
 
     @property
+    def enis(self) -> tuple[EniStatus, ...]:
+        """All that are attached, by id."""
+        return tuple(self._enis.values())
+
+    @property
+    def is_state_refused(self) -> bool:
+        """Whether another policy holds than the state on disk."""
+        return self._cycle is not None and bool(self._cycle.policy.refusal)
+
+    @property
     def is_healthy(self) -> bool:
         cycle = self._cycle
         if cycle is None or self._bug or self.config_error:
@@ -146,7 +156,7 @@ class Status:
                 "restart": list(self.needs_restart),
             },
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
-            "enis": [eni.as_json() for eni in self._enis.values()],
+            "enis": [eni.as_json() for eni in self.enis],
         }
 
     def _drift_as_json(self) -> dict[str, str] | None:

@@ -48,6 +48,7 @@ FOREIGN = {
     "pyroute2": ("host", "lab"),
     "inotify_simple": ("host.paths",),
     "nftables": ("nft.kernel",),
+    "prometheus_client": ("daemon.metrics",),
     "subprocess": ("lab", "attach.containers"),  # the product runs no other program than the user's container runtime
 }
 

@@ -46,6 +46,7 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         state_directory = "/c"
         socket = "/d"
         log_level = "debug"
+        metrics = "[::1]:9469"
     """
     config = loaded(tmp_path, text)
     assert not any(getattr(config, entry.name) == getattr(Config(), entry.name) for entry in fields(Config))
@@ -77,6 +78,16 @@ BAD_VALUES = [
     'socket = "a\\u0000b"',
     'log_level = "DEBUG"',
     "log_level = {}",
+    "metrics = 9469",
+    'metrics = "9469"',
+    'metrics = "localhost:9469"',
+    'metrics = "127.0.0.1"',
+    'metrics = "127.0.0.256:9469"',
+    'metrics = "127.0.0.1:0"',
+    'metrics = "127.0.0.1:65536"',
+    'metrics = "::1:9469"',
+    'metrics = "[127.0.0.1]:9469"',
+    'metrics = "http://127.0.0.1:9469"',
 ]
 
 
@@ -90,7 +101,7 @@ def test_a_wrong_value_is_refused_with_its_place_and_what_would_be_right(tmp_pat
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
-    found = problems(tmp_path, 'resnyc = 5\nfence = "no"\n[metrics]\nport = 1\n')
+    found = problems(tmp_path, 'resnyc = 5\nfence = "no"\n[prometheus]\nport = 1\n')
     assert [(problem.code, problem.where.line) for problem in found] == [
         ("InvalidConfig.UnknownKey", 1),
         ("InvalidConfig.Value", 2),

@@ -1,0 +1,205 @@
+"""What is measured of the agent and of what it enforces, for Prometheus.
+
+Owns the metrics: names, labels, and how many series there can be. Is told by the agent's thread what happened, and
+asked for the text by another one: all that both use is the library's, which is made for that, or is replaced as a whole
+and never changed. Must not know who asks. DESIGN.md section 10 lists the metrics.
+
+What namespaces have to tell is read when the text is asked for, and not by the agent's thread. A text is kept for ten
+times as long as it took to make, so that making texts takes a tenth of one processor at most, however many ask.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client import Counter as CounterOf
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from sgdataplane import __version__
+from sgdataplane.attach.report import NamespaceReport, Outcome
+from sgdataplane.daemon import logs
+from sgdataplane.daemon.readings import Readings
+from sgdataplane.daemon.reconcile import READING, CycleReport
+from sgdataplane.daemon.status import EniStatus, Status
+from sgdataplane.errors import HostError, KernelError, LimitError, ProofError, SgDataplaneError
+
+PREFIX = "sgdataplane"
+KEPT_S, KEPT_TIMES = 0.1, 10.0
+MAX_OF_EACH = 2000  # ENIs, and namespaces, that have series of their own
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+STEPS = ("staged", "switched", "swept")
+# What one namespace refused.
+KINDS: tuple[tuple[str, type[Exception]], ...] = (
+    ("proof", ProofError),
+    ("kernel", KernelError),
+    ("host", HostError),
+    ("limit", LimitError),
+    ("other", SgDataplaneError),
+)
+# state, config: refused as they were read.    cycle: nothing could be done.    last-good: it could not be kept.
+ERRORS = ("state", "config", "cycle", "last-good", "bug", *(kind for kind, _ in KINDS))
+
+
+class Metrics(Collector):
+    """All that is measured. `note_cycle` and the like are for the agent's thread, `text` for one other."""
+
+    def __init__(
+        self, status: Status, readings: Readings | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`status` is told as it is when the text is made."""
+        self._status, self._clock = status, clock
+        self._readings = readings or Readings()
+        self._namespaces: tuple[NamespaceReport, ...] = ()
+        self._text, self._kept_until = b"", float("-inf")
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # two series for one
+        self._registry = registry = CollectorRegistry()
+        about = Info(f"{PREFIX}_build", "The agent.", registry=registry)
+        about.info({"version": __version__, "python": platform.python_version()})
+        words = "Seconds that one namespace's change took, compile and proof included."
+        self._applies = _histogram("apply", words, registry)
+        self._cycles = _histogram("cycle", "Seconds that one cycle took, whatever it had to do.", registry)
+        words = "Rules, elements and the like that changes added or removed."
+        self._operations = _counts(registry, "operations", words, "step", STEPS)
+        words = "What went wrong; what goes on being wrong counts at each attempt."
+        self._errors = _counts(registry, "errors", words, "kind", ERRORS)
+        words = "Namespaces put right after others had changed our tables."
+        self._repairs = CounterOf(f"{PREFIX}_drift_repairs", words, registry=registry)
+        ProcessCollector(registry=registry)
+        registry.register(self)
+
+    # what happens
+
+    def note_cycle(self, report: CycleReport) -> None:
+        """When the status was told of it."""
+        if report.policy.refusal and READING & report.causes:
+            self.note_error("state")
+        if report.last_good_error:
+            self.note_error("last-good")
+        if report.host is None:
+            self.note_error("cycle")
+        else:
+            self._namespaces = tuple(entry for entry in report.host.namespaces if entry.desired is not None)
+            for entry in report.host.namespaces:
+                self._note_namespace(entry)
+        self._cycles.observe(report.seconds)
+
+    def _note_namespace(self, entry: NamespaceReport) -> None:
+        if entry.error is not None:
+            self.note_error(next(kind for kind, of in KINDS if isinstance(entry.error, of)))
+        if entry.applied is None:
+            return
+        if entry.applied.leftover:
+            self.note_error("kernel")
+        if entry.applied.changed:
+            self._applies.observe(entry.applied.seconds)
+            for step in STEPS:
+                self._operations.labels(step).inc(getattr(entry.applied, step))
+
+    def note_error(self, kind: str) -> None:
+        """One of ERRORS."""
+        self._errors.labels(kind).inc()
+
+    def note_repair(self) -> None:
+        """What others had changed in a namespace is as it was."""
+        self._repairs.inc()
+
+    # what is told
+
+    def text(self) -> tuple[str, bytes] | None:
+        """Its kind, and the metrics in Prometheus' text format, as they are or were a moment ago; None if they can't be
+        told now, and the log says why."""
+        started = self._clock()
+        if started >= self._kept_until:
+            try:
+                self._text = generate_latest(self._registry)
+            except Exception:  # noqa: BLE001  # a bug, or no memory: the next one may have more luck
+                self._text = b""
+                logs.LOGGER.exception("metrics-failed")
+            now = self._clock()
+            self._kept_until = now + max(KEPT_S, KEPT_TIMES * (now - started))
+        return (CONTENT_TYPE_LATEST, self._text) if self._text else None
+
+    def collect(self) -> Iterator[Metric]:
+        """For the library."""
+        status = self._status
+        yield _value("healthy", "1 if nothing is an error, as `sgdp status` says.", status.is_healthy)
+        words = "1 if the state on disk is refused: an older policy holds."
+        yield _value("state_refused", words, status.is_state_refused)
+        yield _value("drift_commits_total", "Commits of others to our tables.", status.drifts)
+        yield from _of_enis(status.enis)
+        yield from self._of_namespaces(self._namespaces[:MAX_OF_EACH])
+
+    def _of_namespaces(self, entries: Sequence[NamespaceReport]) -> Iterator[Metric]:
+        started = self._clock()
+        known, old = self._readings.refresh(entries)
+        yield _value("read_seconds", "Seconds that the last reading of all namespaces took.", self._clock() - started)
+        yield _value("unread_namespaces", "Namespaces with older numbers, or none: no time, or gone.", old)
+        dropped: Counter[tuple[str, ...]] = Counter()
+        sessions: Counter[tuple[str, ...]] = Counter()
+        refused: Counter[tuple[str, ...]] = Counter()
+        for entry in entries:
+            reading = known[entry.key]
+            if reading.use is not None:  # two may have one name, of which one is about to be gone: they are added up
+                dropped.update({(entry.named, *reason): packets for reason, packets in reading.tally.packets.items()})
+                sessions[entry.named,] += reading.use.entries
+                refused[entry.named,] += reading.use.dropped
+        words = "Packets dropped, counted by namespace: its ENIs together."
+        yield _labelled("dropped_packets_total", words, ("namespace", "direction", "cause"), dropped.items())
+        yield _labelled("sessions", "Sessions in the namespace's conntrack table.", ("namespace",), sessions.items())
+        words = "Packets dropped by the kernel without room for their session; no other metric has them."
+        yield _labelled("conntrack_dropped_packets_total", words, ("namespace",), refused.items())
+
+
+def _of_enis(enis: Sequence[EniStatus]) -> Iterator[Metric]:
+    found = Counter({(outcome.value,): 0 for outcome in Outcome if outcome is not Outcome.GONE})
+    found.update((eni.report.outcome.value,) for eni in enis)
+    yield _labelled("enis", "Attached ENIs.", ("outcome",), found.items())
+    names = {(eni.report.binding.eni_id, eni.namespace): eni for eni in enis[:MAX_OF_EACH]}
+    in_force = {name: int(eni.report.outcome is Outcome.IN_FORCE) for name, eni in names.items()}
+    words, labels = "1 if the ENI's interface obeys its policy.", ("eni", "namespace")
+    yield _labelled("eni_in_force", words, labels, in_force.items())
+    epochs = {name: eni.epoch for name, eni in names.items() if eni.epoch is not None}
+    yield _labelled("eni_epoch", "The epoch of the ENI's policy.", labels, epochs.items())
+
+
+def _histogram(name: str, words: str, registry: CollectorRegistry) -> Histogram:
+    return Histogram(f"{PREFIX}_{name}_seconds", words, registry=registry, buckets=BUCKETS)
+
+
+def _counts(registry: CollectorRegistry, name: str, words: str, label: str, values: Sequence[str]) -> CounterOf:
+    """A counter with one label; all its values are told from the start."""
+    found = CounterOf(f"{PREFIX}_{name}", words, (label,), registry=registry)
+    for value in values:
+        found.labels(value)
+    return found
+
+
+def _value(name: str, words: str, value: float) -> Metric:
+    return _labelled(name, words, (), [((), value)])
+
+
+def _labelled(name: str, words: str, labels: Sequence[str], series: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    """A series is the values of the labels, and its own."""
+    kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+    family = kind(f"{PREFIX}_{name}", words, labels=labels)
+    for values, value in series:
+        family.add_metric([_text(part) for part in values], value)
+    return family
+
+
+def _text(value: str) -> str:
+    """Users' words may hold what no text in UTF-8 can."""
+    return value.encode(errors="backslashreplace").decode()

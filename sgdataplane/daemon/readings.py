@@ -1,0 +1,88 @@
+"""The numbers that namespaces have to tell, read when somebody wants them: drops and sessions.
+
+Owns what was read last, and the time that a reading may take. Is given the namespaces of a report. Must not know how it
+is shown. Only who serves metrics calls it, in a thread of its own: no cycle waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sgdataplane.attach.report import Key, NamespaceReport
+from sgdataplane.enforce import Desired
+from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.host import netns
+from sgdataplane.host.identity import found
+from sgdataplane.observe.conntrack import TableUse, read_table_use
+from sgdataplane.observe.drops import Reason, Tally, of_rules, read_counters
+
+MAX_S = 2.0  # what it hasn't come to by then keeps its numbers, and is first the next time
+
+Read = Callable[[NamespaceReport], tuple[Mapping[str, int], TableUse]]
+
+
+@dataclass(slots=True)
+class Reading:
+    """Of one namespace. `use` is None until it was read; `at`: when that was, by the clock."""
+
+    tally: Tally = field(default_factory=Tally)
+    use: TableUse | None = None
+    at: float = float("-inf")
+    _desired: Callable[[], Desired | None] = lambda: None
+    _rules: Mapping[str, Reason] = field(default_factory=dict)
+
+    def note(self, entry: NamespaceReport, counters: Mapping[str, int], use: TableUse, at: float) -> None:
+        if entry.desired is not None and self._desired() is not entry.desired:
+            self._rules = of_rules(entry.desired.state, entry.desired.interfaces)
+            self._desired = weakref.ref(entry.desired)  # it is large, and not ours to keep
+        self.tally.note(counters, self._rules)
+        self.use, self.at = use, at
+
+
+class Readings:
+    """What is known of each namespace."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, read: Read | None = None) -> None:
+        self._clock, self._read = clock, read or read_namespace
+        self._known: dict[Key, Reading] = {}
+
+    def refresh(self, namespaces: Sequence[NamespaceReport]) -> tuple[dict[Key, Reading], int]:
+        """Read these, and forget all others; what is known, and of how many it is not new, as they couldn't be read in
+        time, or at all."""
+        self._known = {entry.key: self._known.get(entry.key) or Reading() for entry in namespaces}
+        until, old = self._clock() + MAX_S, 0
+        for entry in sorted(namespaces, key=lambda entry: self._known[entry.key].at):
+            if self._clock() >= until or not self._has_read(entry):
+                old += 1
+        return self._known, old
+
+    def _has_read(self, entry: NamespaceReport) -> bool:
+        try:
+            counters, use = self._read(entry)
+        except (SgDataplaneError, OSError):  # it has ended; or the kernel refuses, as it refuses the next cycle
+            return False
+        self._known[entry.key].note(entry, counters, use, self._clock())
+        return True
+
+
+def read_namespace(entry: NamespaceReport) -> tuple[Mapping[str, int], TableUse]:
+    """Its counters, and its conntrack table. HostError if it is gone, OSError if the kernel refuses."""
+    with _place(entry) as place:
+        counters = read_counters(place)
+        with netns.inside(place):
+            return counters, read_table_use()
+
+
+@contextmanager
+def _place(entry: NamespaceReport) -> Iterator[str]:
+    if isinstance(entry.key, str):
+        yield entry.key
+        return
+    with found(entry.key, entry.enis[0].binding.path) as place:
+        if place is None:
+            raise HostError(entry.named, "it has ended")
+        yield place

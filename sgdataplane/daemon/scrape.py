@@ -1,0 +1,124 @@
+"""Where metrics are served: HTTP on an address of this host, in a thread of its own.
+
+Owns the listening socket, the thread, and what of HTTP is understood: GET /metrics, an answer, the end. Is given what
+makes the text. Must not know what is in it. Limits on clients, size and time are those of clients.py.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+
+from sgdataplane.daemon import logs
+from sgdataplane.daemon.clients import Clients
+from sgdataplane.daemon.protocol import MAX_CLIENTS, MAX_REQUEST_BYTES
+
+PATH = b"/metrics"
+PLAIN = "text/plain; charset=utf-8"
+
+MakeText = Callable[[], tuple[str, bytes] | None]  # the kind of text, and the text; None: there is none now
+
+
+def reply(asked: bytes, make_text: MakeText) -> bytes | None:
+    """The answer to what a client has said so far; None: that is not all yet."""
+    head, end, _ = asked.partition(b"\r\n\r\n")
+    if not end:
+        return _refusal("431 Request Header Fields Too Large") if len(asked) > MAX_REQUEST_BYTES else None
+    words = head.partition(b"\r\n")[0].split(b" ")
+    if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
+        return _refusal("400 Bad Request")
+    if words[0] != b"GET":
+        return _refusal("405 Method Not Allowed", "Allow: GET")
+    if words[1].partition(b"?")[0] != PATH:
+        return _refusal("404 Not Found")
+    text = make_text()
+    return _refusal("500 Internal Server Error") if text is None else _page(*text)
+
+
+@lru_cache(maxsize=1)
+def _page(kind: str, text: bytes) -> bytes:
+    """Made once for each text: many clients may wait for the same, and it is large."""
+    return _answer("200 OK", kind, text)
+
+
+def _refusal(status: str, *headers: str) -> bytes:
+    return _answer(status, PLAIN, f"{status}; expected GET {PATH.decode()}\n".encode(), *headers)
+
+
+def _answer(status: str, kind: str, body: bytes, *headers: str) -> bytes:
+    lines = (f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", "Connection: close")
+    return "".join(f"{line}\r\n" for line in (*lines, *headers, "")).encode() + body
+
+
+class MetricsServer:
+    """Serves nowhere at first."""
+
+    def __init__(self, make_text: MakeText) -> None:
+        self._make_text = make_text
+        self._at = ""
+        self._door: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._has_ended = threading.Event()
+
+    def follow(self, at: str) -> str:
+        """Serve at this address and port ("": nowhere) from now on, and nowhere else; why that can't be, or "". If it
+        is served there already, nothing is done, so ask often. Never waits."""
+        is_serving = self._thread is not None and self._thread.is_alive()
+        if at == self._at and is_serving == bool(at):
+            return ""
+        self.close()
+        if not at:
+            return ""
+        try:
+            self._door, self._has_ended = _listening(at), threading.Event()
+            arguments = (self._door, self._make_text, self._has_ended)
+            thread = threading.Thread(target=_serve, args=arguments, name="metrics", daemon=True)
+            thread.start()
+        except (OSError, RuntimeError) as error:  # no such address, it is taken, or there may be no more threads
+            return f"{at}: {getattr(error, 'strerror', None) or error}"
+        self._at, self._thread = at, thread
+        return ""
+
+    def close(self) -> None:
+        """The address is free at once; the thread ends by itself, within a client's time at the latest."""
+        self._at, self._thread = "", None
+        self._has_ended.set()
+        if self._door is not None:
+            with suppress(OSError):  # its thread has closed it
+                self._door.shutdown(socket.SHUT_RDWR)
+            self._door = None
+
+
+def _listening(at: str) -> socket.socket:
+    host, _, port = at.rpartition(":")
+    host = host.strip("[]")
+    door = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the agent before may linger
+        door.bind((host, int(port)))
+        door.listen(MAX_CLIENTS)
+        door.setblocking(False)
+    except OSError:
+        door.close()
+        raise
+    return door
+
+
+def _serve(door: socket.socket, make_text: MakeText, has_ended: threading.Event) -> None:
+    """Until it is shut down, or something is wrong: then the next `follow` begins anew."""
+    with door, selectors.DefaultSelector() as selector:
+        clients = Clients(door, selector, lambda _, asked: reply(asked, make_text), time.monotonic)
+        try:
+            while not has_ended.is_set():
+                for key, _ in selector.select(clients.wait_s):
+                    key.data()
+                clients.expire()
+        except Exception:  # noqa: BLE001  # a bug, or no memory: the agent goes on
+            logs.LOGGER.exception("serving-failed")
+        finally:
+            clients.close()

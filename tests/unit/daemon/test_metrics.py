@@ -1,0 +1,174 @@
+"""What is told after which cycles, in words that no parser refuses. Packets: tests/kernel/test_agent_metrics.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.attach.registry import Binding
+from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
+from sgdataplane.daemon.causes import Cause
+from sgdataplane.daemon.metrics import ERRORS, KEPT_S, KEPT_TIMES, Metrics
+from sgdataplane.daemon.readings import Readings
+from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
+from sgdataplane.daemon.status import Status
+from sgdataplane.enforce import ApplyReport, Desired
+from sgdataplane.errors import BindingError, HostError, KernelError, LimitError, Problem, ProofError, Where
+from sgdataplane.host.identity import Identity
+from sgdataplane.model.state import CloudState
+from sgdataplane.observe.conntrack import TableUse
+from tests.support.attachbench import state_of
+from tests.support.scraping import Scrape
+
+APPLIED = ApplyReport(3, staged=5, switched=2, swept=1, seconds=0.03)
+
+
+def namespace(number: int, named: str = "", outcome: Outcome = Outcome.IN_FORCE) -> NamespaceReport:
+    binding = Binding(f"eni-{number}", "eth0", named or f"container {number}", "/", Identity(1, number))
+    desired = Desired(state_of(80), {"eni-a": "eth0"})
+    return NamespaceReport(binding.identity, (EniReport(binding, outcome),), desired, APPLIED)
+
+
+def refused(error: KernelError | ProofError | HostError | LimitError | BindingError) -> NamespaceReport:
+    return replace(namespace(1, outcome=Outcome.REFUSED), applied=None, error=error)
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.now, self.reading_s, self.readings, self.sessions = 0.0, 0.0, 0, 7
+        self.status = Status(Path("/state"), Path("/config"), Path("/last-good"))
+        self.metrics = Metrics(self.status, Readings(lambda: 0.0, self.read), lambda: self.now)
+
+    def read(self, _: NamespaceReport) -> tuple[dict[str, int], TableUse]:
+        self.readings += 1
+        self.now += self.reading_s
+        return {"default.ingress.drop": 10, "rule.sg-a.sgr-80": 99}, TableUse(self.sessions, 100, 2, 0, 0)
+
+    def cycle(self, *entries: NamespaceReport, cause: Cause = Cause.STATE, refusal: str = "") -> None:
+        policy = Policy(CloudState(), Origin.STATE, refusal)
+        self.note(CycleReport(frozenset({cause}), policy, HostReport(entries), "", "", 0.2))
+
+    def note(self, report: CycleReport) -> None:
+        self.status.note_cycle(report)
+        self.metrics.note_cycle(report)
+
+    def scrape(self) -> Scrape:
+        self.now += 1000
+        text = self.metrics.text()
+        assert text is not None
+        return Scrape(text[1].decode())
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_before_the_first_cycle_nothing_is_in_force(bench: Bench) -> None:
+    found = bench.scrape()
+    assert (found.value("healthy"), found.value("state_refused"), found.value("cycle_seconds_count")) == (0, 0, 0)
+    assert found.values("errors_total") == [0] * len(ERRORS)
+    assert len(found.values("build_info")) == 1
+
+
+def test_what_a_cycle_did_is_told(bench: Bench) -> None:
+    bench.cycle(namespace(1), replace(namespace(2), applied=replace(APPLIED, staged=0, switched=0, swept=0)))
+    found = bench.scrape()
+    assert [found.value("operations_total", step=step) for step in ("staged", "switched", "swept")] == [5, 2, 1]
+    assert (found.value("apply_seconds_count"), found.value("cycle_seconds_sum")) == (1, 0.2)
+    assert found.value("eni_epoch", eni="eni-1", namespace="container 1") == 3
+    assert found.value("enis", outcome="in force") == 2
+    assert found.value("healthy") == 1
+    where = {"namespace": "container 2", "direction": "ingress"}
+    assert found.value("dropped_packets_total", cause="default", **where) == 10
+    assert found.value("dropped_packets_total", cause="rule", **where) == 0  # this one accepts
+    assert found.value("sessions", namespace="container 1") == 7
+    assert found.value("conntrack_dropped_packets_total", namespace="container 1") == 2
+
+
+def test_what_is_gone_has_no_series(bench: Bench) -> None:
+    bench.cycle(namespace(1), namespace(2))
+    assert len(bench.scrape().values("eni_in_force")) == 2
+    gone = replace(namespace(2, outcome=Outcome.GONE), desired=None, applied=None)
+    bench.cycle(namespace(1), gone)
+    assert "container 2" not in str(bench.scrape().samples)
+    bench.note(CycleReport(frozenset({Cause.LINK}), Policy(CloudState(), Origin.STATE), None, "locked", "", 0.1))
+    found = bench.scrape()  # what is in force still is
+    assert (len(found.values("eni_in_force")), len(found.values("sessions"))) == (1, 1)
+    assert (found.value("healthy"), found.value("errors_total", kind="cycle")) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ProofError("a packet"), "proof"),
+        (KernelError("refused"), "kernel"),
+        (HostError("eth0", "gone"), "host"),
+        (LimitError("a map", 1, 2), "limit"),
+        (BindingError(Problem(Where(), "A", "b")), "other"),
+    ],
+)
+def test_errors_are_told_by_kind(
+    bench: Bench, error: KernelError | ProofError | HostError | LimitError | BindingError, kind: str
+) -> None:
+    bench.cycle(refused(error))
+    found = bench.scrape()
+    assert found.value("errors_total", kind=kind) == sum(found.values("errors_total")) == 1
+    assert found.value("enis", outcome="refused") == 1
+
+
+def test_a_state_that_is_refused_is_counted_when_it_is_read(bench: Bench) -> None:
+    for cause in (Cause.STATE, Cause.TIMER, Cause.LINK):
+        bench.cycle(namespace(1), cause=cause, refusal="bad")
+    found = bench.scrape()
+    assert (found.value("state_refused"), found.value("healthy")) == (1, 0)
+    assert found.value("errors_total", kind="state") == 1
+
+
+def test_two_namespaces_of_one_name_are_one_series(bench: Bench) -> None:
+    """A scraper refuses all, if a series is there twice."""
+    bench.cycle(namespace(1, "container web"), namespace(2, "container web"))
+    found = bench.scrape()
+    assert found.value("sessions", namespace="container web") == 14
+    assert found.value("dropped_packets_total", direction="ingress", cause="default") == 20
+
+
+@pytest.mark.parametrize("named", ['"quoted" \\ and\nbroken', "n\udcff\ud800"])
+def test_any_name_can_be_told(bench: Bench, named: str) -> None:
+    bench.cycle(namespace(1, named))
+    assert len(bench.scrape().values("sessions")) == 1
+
+
+def test_series_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgdataplane.daemon.metrics.MAX_OF_EACH", 3)
+    bench.cycle(*(namespace(number) for number in range(1, 6)))
+    found = bench.scrape()
+    for name in ("eni_in_force", "eni_epoch", "sessions"):
+        assert len(found.values(name)) == 3
+    assert found.value("enis", outcome="in force") == 5
+
+
+def test_who_asks_often_gets_what_was_told_before(bench: Bench) -> None:
+    bench.cycle(namespace(1))
+    for reading_s, kept_s in ((0.0, KEPT_S), (0.5, 0.5 * KEPT_TIMES)):
+        bench.reading_s = reading_s
+        first = bench.metrics.text()
+        readings, bench.sessions = bench.readings, bench.sessions + 1
+        bench.now += kept_s * 0.99
+        assert bench.metrics.text() == first
+        assert bench.readings == readings
+        bench.now += kept_s * 0.02
+        assert bench.metrics.text() != first
+        bench.now += 1000
+
+
+def test_what_cannot_be_told_is_told_again_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.cycle(namespace(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(bench, "sessions", "many")  # a bug
+        assert bench.metrics.text() is None
+        assert bench.metrics.text() is None
+    assert bench.readings == 1
+    assert bench.scrape().value("sessions") == 7
