@@ -17,7 +17,7 @@ from sgdataplane.attach.router import leave
 from sgdataplane.attach.workload import Workload
 from sgdataplane.enforce import remove
 from sgdataplane.errors import HostError, SgDataplaneError
-from sgdataplane.host.identity import found, held, identity_of, is_own
+from sgdataplane.host.identity import found, held, identity_of, is_own, is_there
 from sgdataplane.host.links import Link, Links
 from sgdataplane.model.state import CloudState, Eni
 
@@ -123,7 +123,8 @@ def _beside(bindings: Collection[Binding], new: Binding) -> tuple[tuple[Binding,
         expected = f"`sgdp detach --eni {same.eni_id}` before"
         refuse(new.named, "InvalidInterface.Bound", "the interface is bound to another ENI", new.ifname, expected)
     for other in bindings:
-        if other.eni_id == new.eni_id and other is not same and _is_there(other):
+        is_other = other.eni_id == new.eni_id and other is not same
+        if is_other and is_there(other.identity, other.path):
             expected = f"`sgdp detach --eni {new.eni_id}` before"
             refuse("--eni", "InvalidEniId.Bound", f"the ENI is bound to {other}", new.eni_id, expected)
     return tuple(other for other in bindings if other.eni_id != new.eni_id), same
@@ -131,11 +132,6 @@ def _beside(bindings: Collection[Binding], new: Binding) -> tuple[tuple[Binding,
 
 def _is_same_interface(one: Binding, other: Binding) -> bool:
     return (one.identity, one.ifname) == (other.identity, other.ifname)
-
-
-def _is_there(binding: Binding) -> bool:
-    with found(binding.identity, binding.path) as place:
-        return place is not None
 
 
 def _fit(binding: Binding, eni: Eni, link: Link, links: Links, *, set_mac: bool) -> tuple[str, ...]:
@@ -161,7 +157,8 @@ def detach(registry: Registry, eni_id: str) -> Detached:
             expected = f"one of {known}" if known else "an ENI that was attached; there is none"
             refuse("--eni", "InvalidEniId.NotFound", "the ENI is not attached", eni_id, expected)
         (binding,) = (other for other in bindings if other.eni_id == eni_id)
-        is_gone, others = not _is_there(binding), sum(_is_enforced_with(binding, other) for other in kept)
+        is_gone = not is_there(binding.identity, binding.path)
+        others = sum(_is_enforced_with(binding, other) for other in kept)
         end_at, left = _release(binding, is_last=not others)
         registry.store(kept)
     return Detached(binding, is_gone, others, end_at, left)

@@ -6,6 +6,7 @@ still there is asked elsewhere. It stands in /run, since no namespace survives a
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import json
 import os
@@ -22,8 +23,17 @@ from sgdataplane.host.identity import Identity
 ATTACHED_DIR = Path("/run/sgdataplane/attached")
 VERSION = 1
 LOCK_S, POLL_S = 30.0, 0.02
-TEXTS, NUMBERS = ("eni", "ifname", "named", "path"), ("inode", "cookie")
+TEXTS, NUMBERS = ("eni", "ifname", "named", "path", "means"), ("inode", "cookie")
 END_TEXTS = ("router", "ifname", "home_ifname", "home_path")
+
+
+class Means(enum.Enum):
+    """What bound an interface: `sgdp attach`, or the agent, since the interface has the ENI's id as its alias, or its
+    MAC."""
+
+    ATTACH = "attach"
+    ALIAS = "alias"
+    MAC = "mac"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,7 @@ class Binding:
     path: str
     identity: Identity
     host_end: HostEnd | None = None
+    means: Means = Means.ATTACH
 
     def __str__(self) -> str:
         return f"{self.ifname} of {self.named}"
@@ -117,7 +128,7 @@ def _wait_lock(lock: int) -> None:
 
 
 def _encoded(binding: Binding) -> dict[str, object]:
-    texts = (binding.eni_id, binding.ifname, binding.named, binding.path)
+    texts = (binding.eni_id, binding.ifname, binding.named, binding.path, binding.means.value)
     end = binding.host_end
     return {
         **dict(zip(TEXTS, texts, strict=True)),
@@ -150,8 +161,11 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
 
 def _binding(entry: object, file: str, pointer: str) -> Binding:
     texts, identity, end = _fields(entry, TEXTS, file, pointer, more=("host_end",))
-    eni_id, ifname, named, path = texts
-    return Binding(eni_id, ifname, named, path, identity, _host_end(end, file, f"{pointer}/host_end"))
+    eni_id, ifname, named, path, word = texts
+    means = next((means for means in Means if means.value == word), None)
+    if means is None:
+        _malformed(file, f"{pointer}/means", repr(word), f"one of {', '.join(known.value for known in Means)}")
+    return Binding(eni_id, ifname, named, path, identity, _host_end(end, file, f"{pointer}/host_end"), means)
 
 
 def _host_end(entry: object, file: str, pointer: str) -> HostEnd | None:

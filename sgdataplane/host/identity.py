@@ -93,6 +93,12 @@ def found(identity: Identity, hint: str) -> Iterator[str | None]:
     yield None
 
 
+def is_there(identity: Identity, hint: str) -> bool:
+    """Whether the namespace is still to be found."""
+    with found(identity, hint) as place:
+        return place is not None
+
+
 def _candidates(inode: int, hint: str) -> Iterator[str]:
     yield from (path for path in _places(hint) if _inode(path) == inode)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.attach import registry as module
-from sgdataplane.attach.registry import Binding, HostEnd, Registry
+from sgdataplane.attach.registry import Binding, HostEnd, Means, Registry
 from sgdataplane.errors import BindingError, HostError
 from sgdataplane.host.identity import Identity
 
 ONE = Binding("eni-a", "eth0", "pid 17", "/proc/17/ns/net", Identity(4026532398, 7))
 END = HostEnd("sgdp-vpc-a", "eni-b", "veth7", "/proc/thread-self/ns/net", Identity(4026531833, 3))
-TWO = Binding("eni-b", "eth1", "container web", "/proc/18/ns/net", Identity(4026532399, 8), END)
+TWO = Binding("eni-b", "eth1", "container web", "/proc/18/ns/net", Identity(4026532399, 8), END, Means.MAC)
 
 
 @pytest.fixture
@@ -50,6 +50,7 @@ def changed(**fields: object) -> dict[str, object]:
         "ifname": "eth0",
         "named": "pid 17",
         "path": "/p",
+        "means": "alias",
         "inode": 5,
         "cookie": 7,
         "host_end": None,
@@ -71,6 +72,7 @@ MALFORMED = [
     pytest.param({"version": 1, "bindings": [changed(more=1)]}, "/bindings/0", id="entry-key-unknown"),
     pytest.param({"version": 1, "bindings": [changed(ifname="")]}, "/bindings/0/ifname", id="text-empty"),
     pytest.param({"version": 1, "bindings": [changed(eni=3)]}, "/bindings/0/eni", id="text-a-number"),
+    pytest.param({"version": 1, "bindings": [changed(means="magic")]}, "/bindings/0/means", id="means-unknown"),
     pytest.param({"version": 1, "bindings": [changed(cookie="7")]}, "/bindings/0/cookie", id="number-a-text"),
     pytest.param({"version": 1, "bindings": [changed(inode=True)]}, "/bindings/0/inode", id="number-a-bool"),
     pytest.param(
