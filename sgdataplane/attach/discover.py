@@ -43,10 +43,13 @@ class Discovery:
     error: str = ""
 
 
+NOT_LOOKED = Discovery()
+
+
 def discover(registry: Registry, state: CloudState, rule: Rule) -> Discovery:
     """Bind what names an ENI clearly. BindingError or HostError if the bindings can't be read or written."""
     if not rule.means:
-        return Discovery()
+        return NOT_LOOKED
     with registry.locked():
         places, errors = look(rule.names)
         claims, bindings = claims_of(state, rule.means, places), registry.load()

@@ -68,9 +68,12 @@ def _print(status: dict[str, Any]) -> None:
     print(f"policy: {state['path']}" if state["origin"] == "state" else f"policy: {state['origin']}")
     if cycle["at"]:
         print(f"last cycle: {cycle['number']}, at {cycle['at']}, for {', '.join(cycle['causes'])}")
-    for part in ("state", "cycle", "last_good", "config"):
+    for part in ("state", "cycle", "last_good", "config", "bind"):
         if status[part]["error"]:
             print(paint("error:", "red", sys.stderr), status[part]["error"], file=sys.stderr)
+    for entry in status["bind"]["refused"]:
+        words = f"{entry['eni']} is not bound: {entry['reason']}: {', '.join(entry['interfaces'])}"
+        print(paint("error:", "red", sys.stderr), words, file=sys.stderr)
     if status["config"]["restart"]:
         warn(f"changed in the configuration, but taken at start only: {', '.join(status['config']['restart'])}")
     if drift["last"]:

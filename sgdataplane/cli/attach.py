@@ -121,6 +121,7 @@ def run_detach(arguments: argparse.Namespace) -> int:
     """Undo a binding, and say what that leaves."""
     registry = _registry(arguments)
     from sgdataplane.attach.manage import detach
+    from sgdataplane.attach.registry import Means
 
     done = detach(registry, arguments.eni)
     rules = "gone" if done.is_gone else "kept" if done.others else "removed"
@@ -129,6 +130,9 @@ def run_detach(arguments: argparse.Namespace) -> int:
         return Exit.DONE
     if done.left:
         warn(done.left)
+    if done.binding.means is not Means.ATTACH and not done.is_gone:
+        word = done.binding.means.value
+        warn(f"an agent that binds by {word} binds it again if {done.binding} still has the ENI's {word}")
     print(f"{arguments.eni}: no longer bound to {done.binding}; {_consequence(done, rules)}")
     return Exit.DONE
 

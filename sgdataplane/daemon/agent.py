@@ -3,7 +3,7 @@
 Owns the wiring, and what ends it. Is given a configuration. Must not know how a policy is put in force.
 
     the state's file or folder, bindings (inotify)   \\
-    links, namespaces, our tables (netlink)           \\
+    links, namespaces and names of them, our tables   \\
     SIGHUP, SIGTERM, SIGINT                            >  causes -> one cycle -> status, log, systemd
     the control socket                                /
     the timer, retries                               /
@@ -40,9 +40,11 @@ from sgdataplane.daemon.reconcile import CycleReport, Reconciler
 from sgdataplane.daemon.scrape import MetricsServer
 from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.errors import ConfigError, SgDataplaneError
+from sgdataplane.host.names import NamesWatch
 from sgdataplane.host.paths import PathWatch
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
+MAX_TOLD = 20  # of what is not bound: who is root in a namespace may have any number of interfaces there
 LEVELS = {Outcome.IN_FORCE: logging.INFO, Outcome.GONE: logging.INFO, Outcome.REFUSED: logging.ERROR}
 
 
@@ -74,11 +76,14 @@ class Agent:
         stack.callback(self._control.close)
         self._namespaces = NamespaceWatch()
         stack.callback(self._namespaces.close)
+        self._names = NamesWatch()
+        stack.callback(self._names.close)
         self._paths = PathWatch()
         stack.callback(self._paths.close)
         self._signals = stack.enter_context(_signals())
         self._register(self._namespaces.links, self._links_are_told)
         self._register(self._namespaces.rules, self._rules_are_told)
+        self._register(self._names, self._names_are_told)
         self._register(self._paths, self._paths_are_told)
         self._register(self._signals, self._signals_are_told)
 
@@ -116,6 +121,10 @@ class Agent:
 
     def _links_are_told(self) -> None:
         if self._namespaces.links_changed():
+            self._schedule.add(Cause.LINK)
+
+    def _names_are_told(self) -> None:
+        if self._names.changed() and self._config.bind:
             self._schedule.add(Cause.LINK)
 
     def _rules_are_told(self) -> None:
@@ -163,7 +172,7 @@ class Agent:
             self._reload()
         self._follow_paths()
         try:
-            report = self._reconciler.run(causes, self._config.state, self._config.manner)
+            report = self._reconciler.run(causes, self._config.state, self._config.manner, self._config.rule)
         except Exception as error:  # noqa: BLE001  # a bug, or no memory: the kernel enforces on, and we try again
             self._reconciler.forget()
             self._status.note_bug(error)
@@ -174,8 +183,11 @@ class Agent:
         # not what is in the file now: who attaches meanwhile is to be enforced, too
         self._bindings = None if report.host is None else report.host.bindings
         self._schedule.done(is_whole=report.is_whole)
-        if report.host is not None and self._namespaces.follow(report.host):
-            self._schedule.add(Cause.LINK)
+        self._namespaces.look_at(report.discovery.numbers)
+        if report.host is not None:
+            is_new = self._namespaces.follow(report.host)
+            if is_new or (report.host.gone and self._config.bind):  # these ENIs may be bound elsewhere now
+                self._schedule.add(Cause.LINK)
         self._tell(report)
 
     def _reload(self) -> None:
@@ -199,6 +211,8 @@ class Agent:
         level = logging.INFO if report.is_whole else logging.ERROR
         event(level, "cycle", number=self._status.cycles, causes=words, s=report.seconds, policy=origin)
         errors = {
+            "not-bound": "; ".join(map(str, report.discovery.refusals[:MAX_TOLD])),
+            "not-looked-at": report.discovery.error,
             "state-refused": report.policy.refusal,
             "cycle-incomplete": report.error,
             "last-good-not-kept": report.last_good_error,
@@ -208,6 +222,10 @@ class Agent:
             if error and error != self._errors.get(what):  # told once, not in each cycle
                 event(logging.ERROR, what, error=error)
         self._errors = errors
+        for binding in report.discovery.bound:
+            event(logging.INFO, "bound", eni=binding.eni_id, at=binding, by=binding.means.value)
+        for namespace in report.discovery.left:
+            event(logging.WARNING, "left-closed", namespace=namespace)
         for eni in new:
             _log_eni(eni)
         if report.host is not None:

@@ -14,7 +14,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from sgdataplane.attach.registry import ATTACHED_DIR
+from sgdataplane.attach.discover import Rule
+from sgdataplane.attach.registry import ATTACHED_DIR, Means
 from sgdataplane.attach.report import Manner
 from sgdataplane.enforce import Settings
 from sgdataplane.errors import ConfigError, Where
@@ -28,6 +29,7 @@ MAX_BYTES = 1 << 20
 LEVELS = ("debug", "info", "warning", "error")
 LINE = re.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 ENDPOINT = re.compile(r"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:]+)\]):(?P<port>[1-9][0-9]{0,4})")
+PATTERN = re.compile(r"[A-Za-z0-9_.:+*?\[\]!-]{1,255}")  # of names as of `ip netns`
 # What is taken at start only.
 FIXED = ("bindings", "state_directory", "socket")
 
@@ -35,6 +37,7 @@ FIXED = ("bindings", "state_directory", "socket")
 @dataclass(frozen=True, slots=True)
 class Config:
     """`state`: the state's file or folder.    placement, uplinks: as of `sgdp apply`.
+    bind: what of an interface binds it to an ENI, beside `sgdp attach`.    bind_in: where: patterns of names.
     on_change: `revoke` judges running sessions again when the policy changes, `keep` lets them be.
     adoption_window: seconds for which what an ENI has running may go on when it is first protected.
     resync: seconds between two looks at everything, whether or not anything was heard of.
@@ -46,6 +49,8 @@ class Config:
     state: Path = Path("/etc/sgdataplane/state.yaml")
     placement: Placement = Placement.INSTANCE
     uplinks: tuple[str, ...] = ()
+    bind: tuple[Means, ...] = ()
+    bind_in: tuple[str, ...] = Rule().names
     on_change: Literal["revoke", "keep"] = "revoke"
     adoption_window: float = 30.0
     resync: float = 300.0
@@ -64,6 +69,11 @@ class Config:
             on_change=self.on_change, adoption_window=self.adoption_window, fence=self.fence, prove=self.prove
         )
         return Manner(settings=settings, placement=self.placement, uplinks=self.uplinks)
+
+    @property
+    def rule(self) -> Rule:
+        """How interfaces are bound without `sgdp attach`."""
+        return Rule(self.bind, self.bind_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +100,19 @@ def _path(value: object) -> Path | None:
     return Path(value) if isinstance(value, str) and value.startswith("/") and "\0" not in value else None
 
 
-def _interfaces(value: object) -> tuple[str, ...] | None:
-    if not isinstance(value, list) or not all(isinstance(name, str) and IFNAME.fullmatch(name) for name in value):
+def _list(of: re.Pattern[str], what: str) -> _Kind:
+    def read(value: object) -> object | None:
+        is_list = isinstance(value, list) and all(isinstance(entry, str) and of.fullmatch(entry) for entry in value)
+        return tuple(value) if is_list else None  # type: ignore[arg-type]
+
+    return _Kind(f"a list of {what}", read)
+
+
+def _means(value: object) -> tuple[Means, ...] | None:
+    known = {means.value: means for means in Means if means is not Means.ATTACH}
+    if not isinstance(value, list) or not all(isinstance(word, str) and word in known for word in value):
         return None
-    return tuple(value)
+    return tuple(known[word] for word in value) if len(set(value)) == len(value) else None
 
 
 def _placement(value: object) -> Placement | None:
@@ -118,7 +137,9 @@ SWITCH = _Kind("true or false", lambda value: value if isinstance(value, bool) e
 KINDS: Mapping[str, _Kind] = {
     "state": PATH,
     "placement": _Kind("one of instance, host", _placement),
-    "uplinks": _Kind("a list of names of interfaces", _interfaces),
+    "uplinks": _list(IFNAME, "names of interfaces"),
+    "bind": _Kind("a list of alias, mac, each at most once", _means),
+    "bind_in": _list(PATTERN, "patterns of names of namespaces"),
     "on_change": _choice("revoke", "keep"),
     "adoption_window": _seconds(0, 3600),
     "resync": _seconds(1, 86400),

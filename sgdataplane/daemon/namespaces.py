@@ -1,5 +1,5 @@
 """What happens in the namespaces that are enforced: links that come, go or change, namespaces that end, and drift,
-which is what others change in our tables.
+which is what others change in our tables. Of those where interfaces to be bound are looked for: links, and their end.
 
 Owns which namespaces are listened to, and which commits were our own. Is given reports. Must not know what is done
 then.
@@ -38,6 +38,7 @@ class NamespaceWatch:
         self._own = own_process()
         self._numbers: dict[Key, int] = {}
         self._named: dict[int, str] = {}
+        self._looked_at: frozenset[int] = frozenset()
 
     def close(self) -> None:
         self.links.close()
@@ -54,6 +55,11 @@ class NamespaceWatch:
         self._named = {number: there[key].named for key, number in self._numbers.items()}
         return bool(new)
 
+    def look_at(self, numbers: frozenset[int]) -> None:
+        """Listen to the links of these as well, and no others. They had their numbers before they were looked at, so
+        that nothing was missed since."""
+        self._looked_at = numbers
+
     def links_changed(self) -> bool:
         """Whether a link of these namespaces is another than before, or one of them has ended."""
         messages, is_lossy = self.links.read()
@@ -61,7 +67,10 @@ class NamespaceWatch:
         for key in [key for key, number in self._numbers.items() if number in ended]:
             self._named.pop(self._numbers.pop(key), None)  # another namespace may get the number
             is_lossy = True
-        return is_lossy or any(message.number in self._named for message in messages)
+        told = {message.number for message in messages}
+        is_lossy |= not ended.isdisjoint(self._looked_at)
+        self._looked_at -= ended
+        return is_lossy or not told.isdisjoint(self._named.keys() | self._looked_at)
 
     def rules_changed(self) -> tuple[list[Drift], bool]:
         """What others have changed in our tables, and whether some of it was lost."""

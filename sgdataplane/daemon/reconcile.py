@@ -1,4 +1,5 @@
-"""One cycle: the state read if it has to be, all attached ENIs made to obey, the last good policy kept.
+"""One cycle: the state read if it has to be, interfaces bound that name ENIs, all attached ENIs made to obey, the last
+good policy kept.
 
 Owns the order of the steps, and which policy holds. Is given causes. Must not wait, and must not know where causes come
 from.
@@ -12,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sgdataplane.attach.discover import NOT_LOOKED, Discovery, Rule, discover
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import HostReport, Key, Manner, Outcome
@@ -53,11 +55,14 @@ class CycleReport:
     error: str
     last_good_error: str
     seconds: float
+    discovery: Discovery = NOT_LOOKED
 
     @property
     def is_whole(self) -> bool:
-        """Whether there is nothing to try again. A bad state is not tried again before it changes."""
-        return self.host is not None and not self.refused and not self.last_good_error
+        """Whether there is nothing to try again. A bad state is not tried again before it changes, nor are interfaces
+        that are not clear."""
+        is_done = self.host is not None and not self.refused
+        return is_done and not self.last_good_error and not self.discovery.error
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -74,20 +79,22 @@ class Reconciler:
         self._policy: Policy | None = None
         self._in_force: Mapping[Key, Desired] = {}
 
-    def run(self, causes: Collection[Cause], path: Path, manner: Manner) -> CycleReport:
+    def run(self, causes: Collection[Cause], path: Path, manner: Manner, rule: Rule) -> CycleReport:
         """One cycle. Nothing of the input's or the kernel's doing is raised."""
         started = time.monotonic()
         # 1 the state: a bad one changes nothing, so the last good policy stays
         if self._policy is None or READING & set(causes):
             self._policy = self._read(path)
-        # 2 every attached ENI obeys: resolve, compile, prove, compare, run, by namespace
+        # 2 what names an ENI is bound to it
+        discovery = self._discover(self._policy.state, rule)
+        # 3 every attached ENI obeys: resolve, compile, prove, compare, run, by namespace
         host, error = self._enforce(self._policy.state, manner, is_resync=Cause.RESYNC in causes)
-        # 3 the last good policy is kept for a start without a state, also where one ENI refused: the others have it
+        # 4 the last good policy is kept for a start without a state, also where one ENI refused: the others have it
         if self._policy.origin is Origin.STATE and host is not None:
             self._last_good.store(self._policy.state)
-        # 4 report
+        # 5 report
         seconds = time.monotonic() - started
-        return CycleReport(frozenset(causes), self._policy, host, error, self._last_good.error, seconds)
+        return CycleReport(frozenset(causes), self._policy, host, error, self._last_good.error, seconds, discovery)
 
     def forget(self) -> None:
         """Something went wrong that shouldn't: believe nothing of what is in force."""
@@ -101,6 +108,13 @@ class Reconciler:
                 return replace(self._policy, refusal=str(error))
             kept = self._last_good.load()
             return Policy(kept or NOTHING, Origin.CLOSED if kept is None else Origin.LAST_GOOD, str(error))
+
+    def _discover(self, state: CloudState, rule: Rule) -> Discovery:
+        """What can't be looked at or written keeps nothing from being enforced that is bound."""
+        try:
+            return discover(self._registry, state, rule)
+        except (SgDataplaneError, OSError) as error:
+            return Discovery(error=str(error))
 
     def _enforce(self, state: CloudState, manner: Manner, *, is_resync: bool) -> tuple[HostReport | None, str]:
         settings = replace(manner.settings, resync=is_resync)

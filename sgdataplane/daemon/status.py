@@ -9,8 +9,11 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     last_good     path, error
     config        path; error: why the file that is on disk now was refused, or null; restart: keys that take a restart
     drift         count: commits of others to our tables since start; last: null or {namespace, by, changes, at}
+    bind          error: why not all namespaces could be looked at for interfaces to be bound, or null; refused: what
+                  was not clear, {eni, reason, interfaces}
     enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
-                  outcome as of `sgdp apply`; since: when outcome, epoch or error became what they are
+                  outcome as of `sgdp apply`; since: when outcome, epoch or error became what they are; bound_by:
+                  "attach" (`sgdp attach`), "alias" or "mac"
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sgdataplane import __version__
+from sgdataplane.attach.discover import NOT_LOOKED
 from sgdataplane.attach.report import EniReport, NamespaceReport, Outcome
 from sgdataplane.daemon.namespaces import Drift
 from sgdataplane.daemon.reconcile import CycleReport
@@ -52,6 +56,7 @@ class EniStatus:
             "eni": binding.eni_id,
             "interface": binding.ifname,
             "namespace": binding.named,
+            "bound_by": binding.means.value,
             "placement": "instance" if binding.host_end is None else "host",
             "enforced_at": binding.enforced_at,
             "outcome": self.report.outcome.value,
@@ -125,7 +130,7 @@ class Status:
         cycle = self._cycle
         if cycle is None or self._bug or self.config_error:
             return False
-        return cycle.is_whole and not cycle.policy.refusal
+        return cycle.is_whole and not cycle.policy.refusal and not cycle.discovery.refusals
 
     def as_json(self) -> dict[str, object]:
         cycle = self._cycle
@@ -155,9 +160,15 @@ class Status:
                 "error": self.config_error or None,
                 "restart": list(self.needs_restart),
             },
+            "bind": self._bind_as_json(),
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
             "enis": [eni.as_json() for eni in self.enis],
         }
+
+    def _bind_as_json(self) -> dict[str, object]:
+        found = self._cycle.discovery if self._cycle else NOT_LOOKED
+        refused = [{"eni": e.eni_id, "reason": e.reason, "interfaces": list(e.interfaces)} for e in found.refusals]
+        return {"error": found.error or None, "refused": refused}
 
     def _drift_as_json(self) -> dict[str, str] | None:
         drift = self._drift

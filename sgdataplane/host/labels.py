@@ -1,7 +1,7 @@
 """What the interfaces of a network namespace are called there, asked from outside.
 
-Owns that one question to rtnetlink, as own netlink: pyroute2 is ten times slower, and who looks at all namespaces of a
-host asks often. Is given the number that a namespace has in ours (host/events.py). Must not know what names mean.
+Owns that one question to rtnetlink, as own netlink: pyroute2 is twenty times slower, and who looks at all namespaces
+of a host asks often. Is given the number that a namespace has in ours (host/events.py). Must not know what names mean.
 """
 
 from __future__ import annotations

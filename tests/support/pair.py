@@ -80,17 +80,27 @@ def wire_up(router: str, ifname: str, node: str, addresses: Iterable[str]) -> No
 
 def join(names: Pair) -> None:
     """Link two namespaces that are there already."""
+    plug(names)
+    switch_on(names)
+
+
+def plug(names: Pair) -> None:
+    """The link alone, both ends down."""
     with Links(names["peer"]) as links:
         links.add_veth("eth0", names["instance"], "eth0", mac_of("eni-a"))
+
+
+def switch_on(names: Pair) -> None:
+    """Addresses, both ends up, and each knows the other."""
     for role, addresses in HERE.items():
         with Links(names[role]) as links:
             for text in addresses:
                 links.add_address(InterfaceAddress("eth0", Address.parse(text), 64 if ":" in text else 24))
             links.set_up("eth0")
-    _introduce(names)
+    introduce(names)
 
 
-def _introduce(names: Pair) -> None:
+def introduce(names: Pair) -> None:
     """Each end knows the other's hardware address, for good: a flood outruns the search for it, and packets that wait
     for its end are dropped."""
     for role, other in (("peer", "instance"), ("instance", "peer")):

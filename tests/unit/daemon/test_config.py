@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.attach.discover import Rule
+from sgdataplane.attach.registry import Means
 from sgdataplane.daemon.config import Config, changed_at_start_only, load_config
 from sgdataplane.errors import ConfigError, Problem
 from sgdataplane.model.placement import Placement
@@ -37,6 +39,8 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         state = "/a"
         placement = "host"
         uplinks = ["up0"]
+        bind = ["mac", "alias"]
+        bind_in = ["w-*", "db[0-9]"]
         on_change = "keep"
         adoption_window = 0
         resync = 1
@@ -52,6 +56,7 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
     assert not any(getattr(config, entry.name) == getattr(Config(), entry.name) for entry in fields(Config))
     manner = config.manner
     assert (manner.placement, manner.uplinks) == (Placement.HOST, ("up0",))
+    assert config.rule == Rule((Means.MAC, Means.ALIAS), ("w-*", "db[0-9]"))
     assert (manner.settings.on_change, manner.settings.adoption_window) == ("keep", 0)
     assert (manner.settings.fence, manner.settings.prove) == (False, False)
 
@@ -65,6 +70,14 @@ BAD_VALUES = [
     'uplinks = "up0"',
     'uplinks = ["a name"]',
     "uplinks = [1]",
+    'bind = "alias"',
+    'bind = ["attach"]',
+    'bind = ["mac", "mac"]',
+    "bind = [[]]",
+    'bind_in = "*"',
+    'bind_in = ["a/b"]',
+    'bind_in = [""]',
+    "bind_in = [1]",
     'on_change = "flush"',
     "on_change = []",
     "adoption_window = -1",

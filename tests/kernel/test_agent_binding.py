@@ -1,0 +1,314 @@
+"""The real agent binds interfaces to the ENIs that they name: from a namespace that appears to packets that don't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgdataplane.cli.main import main
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.daemon.client import ask
+from sgdataplane.daemon.protocol import Request
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from tests.support import attachhost
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import DNS, WEB, Bench, state_of
+from tests.support.attachhost import ENIS, ROUTER, set_up
+from tests.support.builders import mac_of
+from tests.support.flood import wait_until
+from tests.support.nft import listing
+from tests.support.pair import HERE, Pair, Session, introduce, join, plug, switch_on
+
+pytestmark = pytest.mark.daemon
+IN_FORCE = {"eni-a": "in force"}
+
+
+@pytest.fixture
+def new(make_lab_name: Callable[[], str]) -> Iterator[Callable[[], str]]:
+    """Makes named namespaces, and removes them."""
+    made: list[str] = []
+
+    def create() -> str:
+        made.append(make_lab_name())
+        netns.create(made[-1])
+        return made[-1]
+
+    yield create
+    for name in made:
+        netns.remove(name)
+
+
+@pytest.fixture
+def pair(new: Callable[[], str]) -> Pair:
+    """A workload with a name and its peer, with nothing between them yet."""
+    return {"peer": new(), "instance": new()}
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentBench]:
+    """Ready to start; its state lets WEB in, and it binds by alias."""
+    with agent_in(tmp_path) as agent:
+        agent.configure(bind=["alias"])
+        agent.write(state_of(WEB))
+        yield agent
+
+
+def call(place: str, alias: str, ifname: str = "eth0") -> None:
+    with Links(place) as links:
+        links.set_alias(ifname, alias)
+
+
+def come(pair: Pair, alias: str) -> None:
+    """The link comes to the workload with its alias, both ends down: of an alias that it gets there while it is down,
+    the kernel tells nobody. It is made where nobody looks."""
+    with Links(pair["peer"]) as links:
+        links.add_veth("eth0", netns.OWN_NETNS, "new", mac_of("eni-a"))
+    with Links(netns.OWN_NETNS) as links:
+        links.set_alias("new", alias)
+        links.move("new", pair["instance"], "eth0")
+
+
+def is_unplugged(place: str) -> bool:
+    """The far end of a link goes with the namespace that has the near one, somewhat later."""
+    with Links(place) as links:
+        return [link.ifname for link in links.links()] == ["lo"]
+
+
+def let_go(pair: Pair) -> None:
+    call(pair["instance"], "")
+    with Links(pair["instance"]) as links:
+        links.set_up("eth0")  # this is told
+
+
+def only_web_passes(pair: Pair) -> bool:
+    with Session(pair, WEB) as web, Session(pair, DNS) as dns:
+        return not dns.passes(beside=web)
+
+
+def bound(agent: AgentBench) -> dict[str, Any]:
+    """The status of the one ENI."""
+    (eni,) = agent.status()["enis"]
+    return dict(eni)
+
+
+def refused(agent: AgentBench) -> dict[str, list[str]]:
+    """ENI -> interfaces that name it in vain, and those that it is bound to."""
+    return {entry["eni"]: entry["interfaces"] for entry in agent.status()["bind"]["refused"]}
+
+
+def at(place: str, ifname: str = "eth0") -> str:
+    return f"{ifname} of netns {place}"
+
+
+@pytest.mark.parametrize("means", ["alias", "mac"])
+def test_a_namespace_that_appears_is_enforced_before_its_link_is_up(
+    new: Callable[[], str], agent: AgentBench, means: str
+) -> None:
+    agent.configure(bind=[means])
+    agent.start()
+    pair = {"peer": new(), "instance": new()}
+    for _ in range(2):
+        come(pair, "eni-a" if means == "alias" else "")
+        wait_until(lambda: agent.outcomes() == IN_FORCE)
+        assert (bound(agent)["bound_by"], bound(agent)["namespace"]) == (means, f"netns {pair['instance']}")
+        switch_on(pair)
+        assert only_web_passes(pair)
+        netns.remove(pair["instance"])
+        netns.create(pair["instance"])  # at once another one of that name
+        wait_until(lambda: agent.outcomes() == {} and is_unplugged(pair["peer"]))
+    assert agent.status()["healthy"]
+    assert agent.status()["drift"]["count"] == 0
+
+
+def test_what_comes_to_an_enforced_namespace_passes_nothing_until_it_is_enforced(pair: Pair, agent: AgentBench) -> None:
+    with Links(pair["peer"]) as links:
+        links.add_veth("other", pair["instance"], "eth1", "")
+    call(pair["instance"], "eni-b", "eth1")
+    agent.start()
+    assert agent.outcomes() == {"eni-b": "closed"}  # the state hasn't it
+    join(pair)
+    with Session(pair, WEB) as web:
+        sent = web.send()
+        call(pair["instance"], "eni-a")
+        wait_until(lambda: agent.outcomes() == {"eni-b": "closed", **IN_FORCE})
+        web.must_pass()
+        assert sent not in web.read()
+    assert only_web_passes(pair)
+
+
+def test_nothing_is_bound_unless_the_configuration_says_so(pair: Pair, agent: AgentBench) -> None:
+    join(pair)
+    call(pair["instance"], "eni-a")
+    agent.configure()
+    agent.start()
+    assert not only_web_passes(pair)
+    for rule in ({"bind": ["alias"], "bind_in": ["none-*"]}, {"bind": ["alias"], "bind_in": ["none-*", "t*"]}):
+        agent.configure(**rule)
+        cycle = ask(agent.socket, Request.RELOAD)["cycle"]
+        assert isinstance(cycle, int)
+        wait_until(lambda cycle=cycle: agent.cycles >= cycle)  # type: ignore[misc]
+        is_bound = "t*" in rule["bind_in"]
+        assert agent.outcomes() == (IN_FORCE if is_bound else {})
+        assert only_web_passes(pair) is is_bound
+
+
+def test_two_interfaces_for_one_eni_bind_none_until_one_of_them_lets_go(
+    pair: Pair, new: Callable[[], str], agent: AgentBench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twin = {"peer": new(), "instance": new()}
+    for each in (pair, twin):
+        plug(each)
+        call(each["instance"], "eni-a")
+    agent.start()
+    assert agent.outcomes() == {}
+    assert refused(agent) == {"eni-a": [at(pair["instance"]), at(twin["instance"])]}
+    assert not agent.status()["healthy"]
+    assert main(["status", "--config", str(agent.config)]) == 1
+    (logged,) = agent.events("not-bound")
+    for told in (logged, capsys.readouterr().err):
+        assert f"several interfaces name it: {at(pair['instance'])}, {at(twin['instance'])}" in told
+    let_go(twin)
+    wait_until(lambda: agent.outcomes() == IN_FORCE)
+    assert (bound(agent)["namespace"], refused(agent)) == (f"netns {pair['instance']}", {})
+    assert agent.status()["healthy"]
+    switch_on(pair)
+    assert only_web_passes(pair)
+
+
+@pytest.mark.parametrize("way", ["alias", "attach"])
+def test_what_is_bound_stays_enforced_when_another_names_its_eni(
+    pair: Pair, new: Callable[[], str], agent: AgentBench, tmp_path: Path, way: str
+) -> None:
+    join(pair)
+    if way == "alias":
+        call(pair["instance"], "eni-a")
+    else:
+        assert Bench(pair, 0, tmp_path, str).attach("--netns", pair["instance"]) == 0
+    agent.start()
+    assert (agent.outcomes(), bound(agent)["bound_by"]) == (IN_FORCE, way)
+    twin = {"peer": new(), "instance": new()}
+    come(twin, "eni-a")
+    wait_until(lambda: bool(refused(agent)))
+    assert refused(agent)["eni-a"][-1] == at(twin["instance"])
+    assert refused(agent)["eni-a"][0].startswith("eth0 of netns")
+    assert only_web_passes(pair)
+    netns.remove(pair["instance"])
+    wait_until(lambda: [eni["namespace"] for eni in agent.status()["enis"]] == [f"netns {twin['instance']}"])
+    assert (agent.outcomes(), refused(agent)) == (IN_FORCE, {})
+    switch_on(twin)
+    assert only_web_passes(twin)
+
+
+def test_alias_and_mac_that_disagree_bind_nothing(pair: Pair, agent: AgentBench) -> None:
+    agent.configure(bind=["alias", "mac"])
+    plug(pair)
+    call(pair["instance"], "eni-b")
+    agent.start()
+    assert agent.outcomes() == {}
+    assert refused(agent) == {eni: [at(pair["instance"])] for eni in ("eni-a", "eni-b")}
+    let_go(pair)
+    wait_until(lambda: agent.outcomes() == IN_FORCE)
+    assert bound(agent)["bound_by"] == "mac"
+
+
+def test_a_bound_interface_that_says_something_else_stays_bound(
+    pair: Pair, agent: AgentBench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent.configure(bind=["alias", "mac"])
+    join(pair)
+    call(pair["instance"], "eni-a")
+    agent.start()
+    assert only_web_passes(pair)
+    with Links(pair["instance"]) as links:
+        links.set_mac("eth0", mac_of("eni-other"))
+    introduce(pair)
+    call(pair["instance"], "")
+    wait_until(lambda: any("MAC" in line for line in bound(agent)["warnings"]))
+    assert only_web_passes(pair)
+    call(pair["instance"], "eni-b")  # nor is it bound to another
+    wait_until(lambda: refused(agent) == {"eni-b": [at(pair["instance"])]})
+    assert agent.outcomes() == IN_FORCE
+    assert only_web_passes(pair)
+    agent.end()
+    agent.start()  # anew, it knows as much
+    assert (agent.outcomes(), bound(agent)["bound_by"]) == (IN_FORCE, "alias")
+    call(pair["instance"], "")
+    assert Bench(pair, 0, tmp_path, str).sgdp("detach", "--eni", "eni-a") == 0
+    assert "an agent that binds by alias binds it again" in capsys.readouterr().err
+    wait_until(lambda: agent.outcomes() == {})
+    assert not only_web_passes(pair)
+
+
+def test_an_interface_that_is_renamed_is_followed(pair: Pair, agent: AgentBench) -> None:
+    join(pair)
+    call(pair["instance"], "eni-a")
+    agent.start()
+    with Session(pair, WEB) as web, Session(pair, DNS) as dns:
+        assert not dns.passes(beside=web)
+        rename(pair["instance"], "eth0", "eth7")
+        sent = dns.send()
+        wait_until(lambda: bound(agent)["interface"] == "eth7" and agent.outcomes() == IN_FORCE)
+        assert not dns.passes(beside=web)
+        assert sent not in dns.read()
+
+
+def rename(place: str, ifname: str, new_ifname: str) -> None:
+    """As root of the workload does, with its addresses, and up again."""
+    with Links(place) as links:
+        links.set_down(ifname)
+        links.move(ifname, place, new_ifname)
+        links.set_up(new_ifname)
+
+
+def test_an_interface_that_is_moved_is_followed_and_where_it_was_stays_closed(
+    pair: Pair, new: Callable[[], str], agent: AgentBench
+) -> None:
+    join(pair)
+    call(pair["instance"], "eni-a")
+    agent.start()
+    assert only_web_passes(pair)
+    moved = {"peer": pair["peer"], "instance": new()}
+    with Links(pair["instance"]) as links:
+        links.move("eth0", moved["instance"], "eth0")
+    wait_until(lambda: bound(agent)["namespace"] == f"netns {moved['instance']}" and agent.outcomes() == IN_FORCE)
+    switch_on(moved)
+    assert only_web_passes(moved)
+    assert "drop" in listing(pair["instance"], TABLE)
+    assert pair["instance"] in agent.events("left-closed")[0]
+
+
+def test_an_interface_that_is_gone_leaves_its_binding_until_it_is_back(pair: Pair, agent: AgentBench) -> None:
+    join(pair)
+    call(pair["instance"], "eni-a")
+    agent.start()
+    with Links(pair["instance"]) as links:
+        links.delete_link("eth0")
+    wait_until(lambda: agent.outcomes() == {"eni-a": "absent"})
+    join(pair)  # it says nothing of the ENI
+    wait_until(lambda: agent.outcomes() == IN_FORCE)
+    assert only_web_passes(pair)
+
+
+def test_in_host_placement_the_link_of_what_names_an_eni_goes_to_its_router(
+    new: Callable[[], str], agent: AgentBench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, pair = new(), {role: new() for role in ENIS}
+    bench = Bench(pair, 0, tmp_path, lambda: capsys.readouterr().out)
+    agent.configure(bind=["mac"], placement="host")
+    agent.write(attachhost.state_of(WEB))
+    agent.start()
+    for role, eni in ENIS.items():
+        with Links(home) as links:
+            links.add_veth(f"v-{role}", pair[role], "eth0", mac_of(eni))
+        set_up(pair[role], HERE[role])
+    try:
+        wait_until(lambda: agent.outcomes() == dict.fromkeys(ENIS.values(), "in force"))
+        assert [eni["enforced_at"] for eni in agent.status()["enis"]] == [f"{eni} of {ROUTER}" for eni in ENIS.values()]
+        assert only_web_passes(pair)
+    finally:
+        agent.end()
+        bench.sgdp("clear")
