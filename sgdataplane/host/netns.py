@@ -3,6 +3,10 @@
 Owns the files under /run/netns, kept the way `ip netns` keeps them. Is given names; where a namespace is only entered
 or looked at, an absolute path will do, too (of a process' namespace, of one that is held open).
 Must not know labs, clouds or policy. `setns` is per thread: everything here acts on the calling thread only.
+
+A service that systemd protects has a mount namespace of its own, which sees what the machine mounts, not the other way
+round. A name that was bound there would be nobody else's, and its namespace would end with the service. So names are
+made and removed where the machine sees them.
 """
 
 from __future__ import annotations
@@ -10,7 +14,8 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +24,8 @@ from sgdataplane.errors import HostError
 
 RUN_DIR = Path("/run/netns")
 OWN_NETNS = "/proc/thread-self/ns/net"
-CLONE_NEWNS = 0x00020000  # linux/sched.h
+CLONE_FS = 0x00000200  # linux/sched.h
+CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
 MS_BIND, MS_REC, MS_SLAVE, MS_SHARED = 0x1000, 0x4000, 0x80000, 0x100000  # linux/mount.h
 MNT_DETACH = 2
@@ -62,6 +68,10 @@ def is_bound(name: str) -> bool:
 def create(name: str) -> None:
     """Make a namespace with nothing but a downed loopback in it. HostError if the name is taken."""
     path = _place_of(name)
+    _where_all_see_it(lambda: _create(name, path))
+
+
+def _create(name: str, path: Path) -> None:
     _share_run_dir()
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0))
@@ -75,6 +85,10 @@ def create(name: str) -> None:
 def remove(name: str) -> None:
     """Unbind the name and delete it; no error if it is gone. The kernel frees the namespace once nothing uses it."""
     path = _place_of(name)
+    _where_all_see_it(lambda: _remove(name, path))
+
+
+def _remove(name: str, path: Path) -> None:
     if is_bound(name):
         _call("umount2", os.fsencode(path), MNT_DETACH)
     path.unlink(missing_ok=True)
@@ -161,6 +175,41 @@ def _coming_back() -> Iterator[None]:
             _call("setns", home, CLONE_NEWNET)
         finally:
             os.close(home)
+
+
+def _where_all_see_it(work: Callable[[], None]) -> None:
+    """Here; or in the mount namespace of process 1, if what is mounted there comes here, but not the other way round.
+    HostError if we may not go there. By a thread that ends, since there is no way back for a thread."""
+    if not _groups("self", "master") & _groups("1", "shared"):
+        work()
+        return
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_join_machine, work).result()
+
+
+def _join_machine(work: Callable[[], None]) -> None:
+    _call("unshare", CLONE_FS)  # a thread that shares its root with others is refused
+    root = os.open("/proc/1/root", os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open("/proc/1/ns/mnt", "rb") as machine:
+            _call("setns", machine.fileno(), CLONE_NEWNS)
+        if not os.path.samestat(os.stat("/"), os.fstat(root)):  # process 1 is in a chroot
+            os.fchdir(root)
+            os.chroot(".")
+    finally:
+        os.close(root)
+    work()
+
+
+def _groups(process: str, kind: str) -> frozenset[str]:
+    """The peer groups of the mount where that process has RUN_DIR: `shared` with these, or their slave (`master`)."""
+    try:
+        rows = [line.split() for line in Path(f"/proc/{process}/mountinfo").read_text("utf-8", "replace").splitlines()]
+    except OSError:  # process 1 may be hidden from us, and then its namespace is, too
+        return frozenset()
+    held = [row for row in rows if RUN_DIR.is_relative_to(row[4])]  # proc(5): the fifth is where it is mounted
+    topmost = max(held, key=lambda row: (len(row[4]), held.index(row)), default=[])
+    return frozenset(entry.removeprefix(f"{kind}:") for entry in topmost if entry.startswith(f"{kind}:"))
 
 
 def _share_run_dir() -> None:
