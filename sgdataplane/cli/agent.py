@@ -24,6 +24,8 @@ def register(verbs: Subparsers) -> None:
     agent = _add(verbs, "agent", run_agent, "the daemon: keep all attached ENIs enforced, whatever happens")
     help_text = "the configuration (default: /etc/sgdataplane/agent.toml; systemd/agent.toml says what is in it)"
     agent.add_argument("--config", type=Path, metavar="FILE", help=help_text)
+    help_text = "end after one cycle; exit code 3 if some of what is attached could not be made to obey"
+    agent.add_argument("--once", action="store_true", help=help_text)
     status = _add(verbs, "status", run_status, "what the running agent enforces; exit code 1 if not all is well")
     status.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.daemon.status")
     status.add_argument("--config", type=Path, metavar="FILE", help="the configuration that the agent runs with")
@@ -36,13 +38,14 @@ def _add(verbs: Subparsers, verb: str, run: Run, words: str) -> Parser:
 
 
 def run_agent(arguments: argparse.Namespace) -> int:
-    """Until SIGTERM."""
+    """Until SIGTERM, or once."""
     require_root(arguments.verb, "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
     from sgdataplane.daemon import agent, config
 
     file = arguments.config or config.CONFIG_FILE
-    agent.run_agent(config.load_config(file, must_exist=arguments.config is not None), file)
-    return Exit.DONE
+    known = config.load_config(file, must_exist=arguments.config is not None)
+    status = agent.run_agent(known, file, once=arguments.once)
+    return Exit.DONE if status.is_whole or not arguments.once else Exit.KERNEL
 
 
 def run_status(arguments: argparse.Namespace) -> int:

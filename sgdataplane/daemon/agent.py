@@ -21,6 +21,7 @@ import socket
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -90,8 +91,8 @@ class Agent:
     def _register(self, source: _Source, call: Callable[[], None]) -> None:
         self._selector.register(source, selectors.EVENT_READ, call)
 
-    def run(self) -> None:
-        """Until it is told to end."""
+    def run(self, *, once: bool) -> None:
+        """Until it is told to end, or `once`: one cycle."""
         self._schedule.add(Cause.START)
         while not self._is_ending:
             for key, _ in self._selector.select(self._wait_s()):
@@ -101,12 +102,17 @@ class Agent:
             causes = self._schedule.take()
             if causes and not self._is_ending:
                 self._run_cycle(causes)
+                self._is_ending |= once
         self._notifier.tell("STOPPING=1")
         event(logging.INFO, "stopped", removed="nothing")
 
     def _wait_s(self) -> float:
         waits = (self._schedule.wait_s, self._control.wait_s, self._notifier.wait_s)
         return min(wait for wait in waits if wait is not None)
+
+    @property
+    def status(self) -> Status:
+        return self._status
 
     # what is told
 
@@ -272,10 +278,14 @@ def _signals() -> socket.socket:
     return reader
 
 
-def run_agent(config: Config, config_file: Path) -> None:
-    """Run until SIGTERM or SIGINT. HostError if another one runs, or the kernel can't tell what happens."""
+def run_agent(config: Config, config_file: Path, *, once: bool = False) -> Status:
+    """Run until SIGTERM or SIGINT, or `once`: one cycle; how things are then. HostError if another one runs, or the
+    kernel can't tell what happens."""
     logs.set_up(config.log_level)
+    if once:
+        config = replace(config, metrics="")  # there is no time to ask
     with ExitStack() as stack:
         agent = Agent(config, config_file, stack)
         event(logging.INFO, "started", state=config.state, placement=config.placement.value)
-        agent.run()
+        agent.run(once=once)
+        return agent.status

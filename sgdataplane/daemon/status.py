@@ -128,9 +128,14 @@ class Status:
     @property
     def is_healthy(self) -> bool:
         cycle = self._cycle
-        if cycle is None or self._bug or self.config_error:
+        if cycle is None or not self.is_whole or self.config_error:
             return False
-        return cycle.is_whole and not cycle.policy.refusal and not cycle.discovery.refusals
+        return not cycle.policy.refusal and not cycle.discovery.refusals
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last cycle did all that it had to, be it for a policy that isn't the state's on disk."""
+        return self._cycle is not None and not self._bug and self._cycle.is_whole
 
     def as_json(self) -> dict[str, object]:
         cycle = self._cycle

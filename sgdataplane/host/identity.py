@@ -57,7 +57,7 @@ def _open(path: str) -> int:
 def identity_of(path: str) -> Identity:
     """Of a path that is held. HostError if it is no network namespace."""
     try:
-        with netns.inside(path), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        with netns.inside(path), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             cookie = probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
     except HostError as error:  # setns() knows what it is
         raise HostError(path, "it is no network namespace") from error
