@@ -1,6 +1,6 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-debian12 bench bench-quick lint lock clean
+.PHONY: help setup demo install uninstall deb test test-slow test-debian12 bench bench-quick lint lock clean
 
 PYTHON := .venv/bin/python
 # loadscope: the tests of one module stay on one worker, so that one lab can serve them all.
@@ -22,6 +22,15 @@ setup: ## install what is missing: Debian packages, .venv, locked versions
 
 demo: setup ## bring the three-tier example up as a lab, probe every pair with real packets, take it down
 	@$(PYTHON) -m sgdataplane.lab.demo
+
+install: setup ## as files: PREFIX (/usr/local), DESTDIR; the units are not enabled nor started
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' tools/install.sh
+
+uninstall: ## undo it; configuration, policies and rules in force stay
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' tools/install.sh uninstall
+
+deb: setup ## the Debian package, for the release that this runs on, into build/
+	@tools/deb.sh
 
 test: lint ## ruff, mypy and every test that is not slow
 	$(PYTEST) -m 'not slow' $(PYTEST_FLAGS)

@@ -1,0 +1,167 @@
+"""The units, and the product as `make install` puts it there, without a systemd that runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from sgdataplane import __version__
+from sgdataplane.cli.main import main
+from sgdataplane.host.links import Links
+from tests.support.agentbench import agent_in
+from tests.support.attachbench import WEB, living_nowhere, state_of
+from tests.support.builders import mac_of
+
+ROOT = Path(__file__).resolve().parents[2]
+UNITS = ("sgdataplane.service", "sgdataplane-boot.service")
+STATE = ROOT / "netns-lab" / "scenarios" / "20-three-tier" / "state.yaml"
+COMMAND_S = 60
+EXPOSURE = 3.0  # of 10; "OK" is below 5
+
+
+def run(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    line = [*map(str, command)]
+    surroundings = {**os.environ, **environment}
+    return subprocess.run(
+        line, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=COMMAND_S, check=False
+    )
+
+
+TRIED_HERE = {"net_admin", "net_broadcast", "sys_admin", "sys_ptrace"}
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DESTDIR, with PREFIX=/usr."""
+    folder = tmp_path_factory.mktemp("installed")
+    done = run("tools/install.sh", DESTDIR=str(folder), PREFIX="/usr")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def units(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the units, which start what is installed where it is now."""
+    folder = tmp_path_factory.mktemp("units")
+    for unit in UNITS:
+        text = (installed / "usr/lib/systemd/system" / unit).read_text("utf-8")
+        assert "ExecStart=/usr/bin/sgdp agent" in text
+        (folder / unit).write_text(text.replace("/usr/bin/sgdp", str(installed / "usr/bin/sgdp")), "utf-8")
+    return folder
+
+
+def test_what_is_installed_runs_from_there_alone(installed: Path, tmp_path: Path) -> None:
+    sgdp = installed / "usr/bin/sgdp"
+    (tmp_path / "yaml.py").write_text("raise SystemExit('not to be loaded')")
+    surroundings = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    assert run(sgdp, "--version", **surroundings).stdout == f"sgdp {__version__}\n"
+    checked = run(sgdp, "check", STATE, **surroundings)
+    assert checked.returncode == 0, checked.stderr
+    compiled = run(sgdp, "compile", STATE, "--stage", "text", "--eni", "eni-web1", **surroundings)
+    assert "table inet sgdataplane" in compiled.stdout, compiled.stderr
+
+
+def test_packages_are_the_locked_ones_and_no_others(installed: Path) -> None:
+    packages = distributions(path=[str(installed / "usr/lib/sgdataplane")])
+    found = {canonicalize_name(package.name): package.version for package in packages}
+    assert found.keys() == {"inotify-simple", "prometheus-client", "pyroute2", "pyyaml", "scapy"}
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    for name, version in found.items():
+        assert f"\n{name}=={version} " in lock
+
+
+def test_uninstalled_only_configuration_stays(tmp_path: Path) -> None:
+    kept = tmp_path / "etc/sgdataplane/agent.toml"
+    for step in ("install", "install", "uninstall"):
+        assert run("tools/install.sh", step, DESTDIR=str(tmp_path), PREFIX="/opt/sg").returncode == 0
+        kept.write_text("# mine")
+    assert files_below(tmp_path) == ["etc/sgdataplane/agent.toml"]
+
+
+def test_another_prefix_stands_in_the_units(tmp_path: Path) -> None:
+    run("tools/install.sh", DESTDIR=str(tmp_path), PREFIX="/opt/sg")
+    for unit in UNITS:
+        text = (tmp_path / "opt/sg/lib/systemd/system" / unit).read_text("utf-8")
+        assert "ExecStart=/opt/sg/bin/sgdp agent" in text
+        assert "/usr/" not in text
+
+
+def verified(folder: Path, *units: str) -> subprocess.CompletedProcess[str]:
+    """These, in that folder; others are the machine's."""
+    command = ("systemd-analyze", "verify", "--man=no", "--recursive-errors=no")
+    return run(*command, *units, SYSTEMD_UNIT_PATH=f"{folder}:")
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(units: Path) -> None:
+    done = verified(units, *UNITS)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "sgdataplane" in line]) == (0, [])
+
+
+def test_systemd_finds_what_is_wrong_with_a_unit(units: Path, tmp_path: Path) -> None:
+    """The control of the one before."""
+    text = (units / UNITS[0]).read_text("utf-8")
+    (tmp_path / UNITS[0]).write_text(text.replace("RestrictRealtime=yes", "RestrictSurreal=yes"), "utf-8")
+    assert "RestrictSurreal" in verified(tmp_path, UNITS[0]).stderr
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_units_expose_little(units: Path, unit: str) -> None:
+    done = run("systemd-analyze", "security", "--offline=yes", "--no-pager", units / unit)
+    found = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
+    assert found, done.stdout + done.stderr
+    assert float(found[1]) < EXPOSURE
+
+
+def test_both_units_are_protected_alike(units: Path) -> None:
+    """But that the agent has metrics, which are asked for over IP."""
+    first, second = (
+        (units / unit).read_text("utf-8").partition("CapabilityBoundingSet=")[2].partition("[Install]")[0]
+        for unit in UNITS
+    )
+    assert first.replace(" AF_INET AF_INET6", "").replace("IPAddressAllow=localhost\n", "") == second != ""
+
+
+def capabilities() -> set[str]:
+    """As setpriv(1) has them."""
+    text = (ROOT / "systemd" / UNITS[0]).read_text("utf-8")
+    found = re.search(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)
+    assert found
+    return {name.removeprefix("CAP_").lower() for name in found[1].split()}
+
+
+def enforces(workload: int, folder: Path, allowed: set[str]) -> bool:
+    """Whether one cycle by an agent with these capabilities enforces in that process' namespace. It ends by itself."""
+    bounds = ",".join(["-all", *(f"+{name}" for name in sorted(allowed))])
+    command = [sys.executable, "-m", "sgdataplane", "agent", "--once", "--config", folder / "agent.toml"]
+    done = run("setpriv", "--bounding-set", bounds, "--no-new-privs", *command)
+    print(done)
+    tables = run("nsenter", "--target", workload, "--net", "nft", "list", "tables")
+    assert tables.returncode == 0, tables.stderr
+    is_there = "table inet sgdataplane" in tables.stdout
+    assert done.returncode == 0 if is_there else done.returncode == 3 or "outcome=gone" in done.stderr
+    return is_there
+
+
+@pytest.mark.daemon
+@pytest.mark.parametrize("missing", ["none", *sorted(TRIED_HERE)])
+def test_capabilities_are_those_that_it_takes(namespace: str, tmp_path: Path, missing: str) -> None:
+    """The other one, sys_chroot, in test_netns_mounts.py."""
+    assert capabilities() == TRIED_HERE | {"sys_chroot"}
+    with agent_in(tmp_path) as agent, living_nowhere() as workload, Links(namespace) as links:
+        agent.write(state_of(WEB))
+        place = f"/proc/{workload.pid}/ns/net"
+        links.add_veth("peer", place, "eth0", mac_of("eni-a"))
+        where = ["--pid", str(workload.pid), "--ifname", "eth0", "--bindings", str(tmp_path / "attached")]
+        assert main(["attach", "--eni", "eni-a", *where]) == 0
+        assert enforces(workload.pid, tmp_path, capabilities() - {missing}) == (missing == "none")

@@ -1,0 +1,62 @@
+#!/bin/sh
+# Installs this folder's product as files: the locked versions, the command, the units. `make install`, and the Debian package.
+#
+#   DESTDIR=DIR   below which all of it is put        PREFIX=DIR   default /usr/local
+#   UNITDIR=DIR   default PREFIX/lib/systemd/system
+#   tools/install.sh [install | uninstall]
+#
+# Not a virtual environment but a folder of packages, which the command puts on its path: so it is the same in DESTDIR as in
+# place, sees Debian's python3-nftables, and each file is one that a package manager can know.
+set -eu
+cd "$(dirname "$0")/.."
+
+prefix=${PREFIX:-/usr/local}
+units=${UNITDIR:-$prefix/lib/systemd/system}
+root=${DESTDIR:-}
+library=$root$prefix/lib/sgdataplane
+documents=$root$prefix/share/doc/sgdataplane
+python=/usr/bin/python3
+
+install_packages() {
+    rm -rf "$library"
+    .venv/bin/python -I tools/vendor.py "$library"
+    # A package's manager compiles for itself. The agent can't: to it all of this is read-only.
+    [ -n "$root" ] || $python -m compileall -q "$library"
+}
+
+install_command() {
+    install -d "$root$prefix/bin"
+    install -m 755 tools/sgdp "$root$prefix/bin/sgdp"
+}
+
+install_units() {
+    install -d "$root$units" "$root$prefix/lib/tmpfiles.d"
+    for unit in sgdataplane sgdataplane-boot; do
+        sed "s,/usr/bin/sgdp,$prefix/bin/sgdp,; s,/usr/share/doc,$prefix/share/doc," "systemd/$unit.service" \
+            > "$root$units/$unit.service"
+    done
+    install -m 644 systemd/sgdataplane.conf "$root$prefix/lib/tmpfiles.d/sgdataplane.conf"
+    chmod 644 "$root$units"/sgdataplane*.service
+    install -d "$documents" "$root/etc/sgdataplane"
+    install -m 644 systemd/README.md "$documents/README.md"
+    [ -e "$root/etc/sgdataplane/agent.toml" ] || install -m 644 systemd/agent.toml "$root/etc/sgdataplane/agent.toml"
+}
+
+# Configuration, policies and what is in force stay.
+uninstall() {
+    rm -rf "$library" "$documents"
+    rm -f "$root$prefix/bin/sgdp" "$root$prefix/lib/tmpfiles.d/sgdataplane.conf" \
+        "$root$units/sgdataplane.service" "$root$units/sgdataplane-boot.service"
+}
+
+# Where systemd runs, and what is installed is this machine's own.
+reload_systemd() {
+    [ -n "$root" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
+}
+
+case ${1:-install} in
+    install) install_packages; install_command; install_units ;;
+    uninstall) uninstall ;;
+    *) echo "usage: tools/install.sh [install | uninstall]" >&2; exit 2 ;;
+esac
+reload_systemd

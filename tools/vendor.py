@@ -1,0 +1,63 @@
+"""Copies what the product needs at run time into a folder that can be put on a path: itself, and its locked packages.
+
+Owns which files these are. Is given the folder; run by `.venv/bin/python -I`, whose packages are the locked ones, as
+set-up has checked by their hashes. Must not fetch anything.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def needed(requirements: list[str]) -> dict[str, Distribution]:
+    """The packages that these requirements name, and all that those need, by name."""
+    from packaging.requirements import Requirement
+
+    found: dict[str, Distribution] = {}
+    todo = [Requirement(line) for line in requirements]
+    while todo:
+        wanted = todo.pop()
+        if (wanted.marker is None or wanted.marker.evaluate({"extra": ""})) and wanted.name not in found:
+            found[wanted.name] = distribution(wanted.name)
+            todo += [Requirement(line) for line in found[wanted.name].requires or ()]
+    return found
+
+
+def files_of(package: Distribution) -> Iterator[str]:
+    """Relative to its folder of packages; without compiled copies, scripts and what else lies outside."""
+    for file in package.files or ():
+        if file.parts[0] != ".." and file.suffix != ".pyc":
+            yield str(file)
+
+
+def copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    target.chmod(0o644)
+
+
+def main() -> None:
+    """Into a folder that isn't there yet."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for package in needed(project["dependencies"]).values():
+        for name in files_of(package):
+            copy(Path(str(package.locate_file(name))), folder / name)
+    for path in sorted((ROOT / "sgdataplane").rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            copy(path, folder / path.relative_to(ROOT))
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            path.chmod(0o755)
+
+
+if __name__ == "__main__":
+    main()
