@@ -97,6 +97,10 @@ def test_another_prefix_stands_in_the_units(tmp_path: Path) -> None:
         assert "/usr/" not in text
 
 
+def test_the_packages_version_is_the_products() -> None:
+    assert (ROOT / "debian/changelog").read_text("utf-8").startswith(f"sgdataplane ({__version__}) ")
+
+
 def verified(folder: Path, *units: str) -> subprocess.CompletedProcess[str]:
     """These, in that folder; others are the machine's."""
     command = ("systemd-analyze", "verify", "--man=no", "--recursive-errors=no")
