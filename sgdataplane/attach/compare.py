@@ -41,11 +41,15 @@ def warnings_of(link: Link, links: Links, eni: Eni) -> tuple[str, ...]:
     return *((mac,) if mac else ()), *_address_differences(addresses, eni)
 
 
-def look(place: str, state: CloudState, binding: Binding) -> EniReport:
-    """What a workload's interface is like, now that the state is in force for it. `place` leads to its namespace."""
-    with Links(place) as links:
-        link = next((link for link in links.links() if link.ifname == binding.ifname), None)
-        eni = state.eni.get(binding.eni_id)
-        if eni is None or link is None:
-            return EniReport(binding, Outcome.CLOSED if eni is None else Outcome.ABSENT)
-        return EniReport(binding, Outcome.IN_FORCE, warnings_of(link, links, eni))
+def look(links: Links, state: CloudState, binding: Binding) -> EniReport:
+    """What a workload's interface is like, now that the state is in force for it. `links`: of its namespace."""
+    link = next((link for link in links.links() if link.ifname == binding.ifname), None)
+    eni = state.eni.get(binding.eni_id)
+    if eni is None or link is None:
+        return EniReport(binding, Outcome.CLOSED if eni is None else Outcome.ABSENT)
+    return EniReport(binding, Outcome.IN_FORCE, warnings_of(link, links, eni))
+
+
+def interfaces_up(links: Links) -> set[str]:
+    """Their names."""
+    return {link.ifname for link in links.links() if link.is_up}

@@ -6,13 +6,14 @@ or a daemon on every cause.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sgdataplane.attach.closed import with_closed
-from sgdataplane.attach.compare import look
+from sgdataplane.attach.compare import interfaces_up, look
+from sgdataplane.attach.former import Former
 from sgdataplane.attach.hosted import reconcile_hosted
 from sgdataplane.attach.registry import Binding, Registry, refuse
-from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, Key, Manner, NamespaceReport, Outcome
+from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, Manner, NamespaceReport, Outcome
 from sgdataplane.enforce import Desired, enforce
 from sgdataplane.errors import ProofError, SgDataplaneError
 from sgdataplane.host.identity import Identity, found
@@ -22,23 +23,21 @@ from sgdataplane.model.state import CloudState
 
 
 def reconcile(
-    registry: Registry,
-    state: CloudState,
-    manner: Manner = DEFAULT_MANNER,
-    former: Mapping[Key, Desired] | None = None,
+    registry: Registry, state: CloudState, manner: Manner = DEFAULT_MANNER, former: Former | None = None
 ) -> HostReport:
     """Make all that is attached obey the state; one that refuses doesn't keep others from it. Bindings whose namespace
-    is gone are forgotten. `former` is `in_force` of the last report, if the caller has it.
+    is gone are forgotten. `former`: what the caller knows since the last time.
 
     BindingError, and nothing is changed, if some are in host placement and instance placement is asked for.
     """
-    with registry.locked():
+    former = former or Former()
+    with former.doors, registry.locked():
         bindings = registry.load()
         if manner.placement is Placement.HOST:
-            reports = reconcile_hosted(registry, state, bindings, manner, former or {})
+            reports = reconcile_hosted(registry, state, bindings, manner, former.in_force)
         else:
             _require_instance_placement(bindings)
-            reports = _reconcile_workloads(state, bindings, manner, former or {})
+            reports = _reconcile_workloads(state, bindings, manner, former)
         report = HostReport(tuple(reports))
         if report.gone:
             registry.store(binding for binding in registry.load() if binding.eni_id not in report.gone)
@@ -54,29 +53,36 @@ def _require_instance_placement(bindings: Sequence[Binding]) -> None:
 
 
 def _reconcile_workloads(
-    state: CloudState, bindings: Sequence[Binding], manner: Manner, former: Mapping[Key, Desired]
+    state: CloudState, bindings: Sequence[Binding], manner: Manner, former: Former
 ) -> list[NamespaceReport]:
+    """Each namespace that may not be as it has to be."""
     groups: dict[Identity, list[Binding]] = {}
     for binding in bindings:
         groups.setdefault(binding.identity, []).append(binding)
-    return [_reconcile_workload(state, group, manner, former.get(identity)) for identity, group in groups.items()]
+    there = with_closed(state, {binding.eni_id for binding in bindings})
+    return [
+        former.settled(key, group, there) or _reconcile_workload(state, there, group, manner, former)
+        for key, group in groups.items()
+    ]
 
 
 def _reconcile_workload(
-    state: CloudState, bindings: Sequence[Binding], manner: Manner, former: Desired | None
+    state: CloudState, there: CloudState, bindings: Sequence[Binding], manner: Manner, former: Former
 ) -> NamespaceReport:
-    key = bindings[0].identity
+    """`there`: the state, with all ENIs that are attached."""
+    key, before = bindings[0].identity, former.in_force.get(bindings[0].identity)
     with found(key, bindings[0].path) as place:
         if place is None:
             return NamespaceReport(key, tuple(EniReport(binding, Outcome.GONE) for binding in bindings))
         interfaces = {binding.eni_id: binding.ifname for binding in bindings}
-        desired = Desired(with_closed(state, interfaces), interfaces, manner.options)
+        desired = former.desired(key, Desired(there, interfaces, manner.options))
         try:
-            applied = enforce(place, desired, former, manner.settings)
-            enis = tuple(look(place, state, binding) for binding in bindings)
+            former.prepare(key, desired, manner.settings)
+            applied = enforce(place, desired, before, manner.settings, former.doors)
             with Links(place) as links:
-                unbound = {link.ifname for link in links.links() if link.is_up} - {"lo", *interfaces.values()}
+                enis = tuple(look(links, state, binding) for binding in bindings)
+                unbound = interfaces_up(links) - {"lo", *interfaces.values()}
         except (SgDataplaneError, ProofError) as error:
             refused = tuple(EniReport(binding, Outcome.REFUSED) for binding in bindings)
-            return NamespaceReport(key, refused, desired=former, error=error)
+            return NamespaceReport(key, refused, desired=before, error=error)
     return NamespaceReport(key, enis, desired, applied, unbound=tuple(sorted(unbound)))

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -81,6 +82,7 @@ class Registry:
     def __init__(self, folder: Path = ATTACHED_DIR) -> None:
         self._folder = folder
         self.path = folder / "bindings.json"
+        self._read: tuple[str, tuple[Binding, ...]] = "", ()  # a text, and what it says
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -101,7 +103,9 @@ class Registry:
             return ()
         except (OSError, UnicodeDecodeError) as error:
             raise HostError(str(self.path), str(error)) from error
-        return _decode(text, str(self.path))
+        if text != self._read[0]:
+            self._read = text, _decode(text, str(self.path))
+        return self._read[1]
 
     def store(self, bindings: Iterable[Binding]) -> None:
         """Replace all bindings in one step."""
@@ -153,7 +157,7 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
         ("ENI", [binding.eni_id for binding in found]),
         ("interface", [f"{binding.ifname} of namespace {binding.identity.cookie}" for binding in found]),
     ):
-        doubles = sorted({key for key in keys if keys.count(key) > 1})
+        doubles = sorted(key for key, count in Counter(keys).items() if count > 1)
         if doubles:
             _malformed(file, "/bindings", doubles[0], f"each {what} once")
     return found

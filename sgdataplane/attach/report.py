@@ -6,8 +6,9 @@ Owns these records. Must not know how it is done.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
@@ -66,23 +67,34 @@ class NamespaceReport:
     unbound: tuple[str, ...] = ()
 
     @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing left to do, as long as nothing changes."""
+        is_done = all(eni.outcome not in (Outcome.REFUSED, Outcome.GONE) for eni in self.enis)
+        return self.applied is not None and not self.applied.leftover and is_done
+
+    @property
     def named(self) -> str:
         """The namespace, for people."""
         return self.key if isinstance(self.key, str) else self.enis[0].binding.named
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HostReport:
-    """What was done, by namespace. `in_force` is for the next reconcile, which then changes only what differs."""
+    """What was done, or was so already, by namespace. It is for the next reconcile, which then changes only what
+    differs."""
 
     namespaces: tuple[NamespaceReport, ...]
-    in_force: Mapping[Key, Desired] = field(init=False)
 
-    def __post_init__(self) -> None:
-        known = {report.key: report.desired for report in self.namespaces if report.desired is not None}
-        object.__setattr__(self, "in_force", known)
+    @cached_property
+    def in_force(self) -> Mapping[Key, Desired]:
+        """What each obeys."""
+        return {report.key: report.desired for report in self.namespaces if report.desired is not None}
 
-    @property
+    @cached_property
+    def by_key(self) -> Mapping[Key, NamespaceReport]:
+        return {report.key: report for report in self.namespaces}
+
+    @cached_property
     def enis(self) -> tuple[EniReport, ...]:
         found = (eni for namespace in self.namespaces for eni in namespace.enis)
         return tuple(sorted(found, key=lambda eni: eni.binding.eni_id))

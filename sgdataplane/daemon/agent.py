@@ -123,6 +123,7 @@ class Agent:
         except Exception:  # noqa: BLE001  # a bug, or no memory: what was told is lost, so look at everything
             logs.LOGGER.exception("telling-failed")
             self._metrics.note_error("bug")
+            self._namespaces.doubt()
             self._schedule.add(Cause.STATE)
 
     def _links_are_told(self) -> None:
@@ -178,9 +179,11 @@ class Agent:
             self._reload()
         self._follow_paths()
         try:
-            report = self._reconciler.run(causes, self._config.state, self._config.manner, self._config.rule)
+            quiet = self._namespaces.take_quiet()
+            report = self._reconciler.run(causes, self._config.state, self._config.manner, self._config.rule, quiet)
         except Exception as error:  # noqa: BLE001  # a bug, or no memory: the kernel enforces on, and we try again
             self._reconciler.forget()
+            self._namespaces.doubt()
             self._status.note_bug(error)
             self._metrics.note_error("bug")
             self._schedule.done(is_whole=False)
@@ -190,10 +193,10 @@ class Agent:
         self._bindings = None if report.host is None else report.host.bindings
         self._schedule.done(is_whole=report.is_whole)
         self._namespaces.look_at(report.discovery.numbers)
-        if report.host is not None:
-            is_new = self._namespaces.follow(report.host)
-            if is_new or (report.host.gone and self._config.bind):  # these ENIs may be bound elsewhere now
-                self._schedule.add(Cause.LINK)
+        if report.host is None:
+            self._namespaces.doubt()
+        elif self._namespaces.follow(report.host) or (report.host.gone and self._config.bind):
+            self._schedule.add(Cause.LINK)  # of a new one something may have been missed; who is gone, may be elsewhere
         self._tell(report)
 
     def _reload(self) -> None:
@@ -242,7 +245,7 @@ class Agent:
     def _tell_drift(self, host: HostReport) -> None:
         """A line a namespace, however many commits there were. What is no longer enforced was let go, by `sgdp detach`
         or `clear`: that is no drift."""
-        for entry in host.namespaces:
+        for entry in host.namespaces if self._drifts else ():
             drifts = [drift for drift in self._drifts if drift.namespace == entry.named]
             for drift in drifts:
                 self._status.note_drift(drift)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
-COALESCE_S = 0.02  # files of a folder are written one after the other, links come with their addresses
+COALESCE_S = 0.005  # files of a folder are written one after the other, links come with their addresses
 FIRST_RETRY_S = 1.0
 
 

@@ -1,12 +1,13 @@
 """What happens in the namespaces that are enforced: links that come, go or change, namespaces that end, and drift,
 which is what others change in our tables. Of those where interfaces to be bound are looked for: links, and their end.
 
-Owns which namespaces are listened to, and which commits were our own. Is given reports. Must not know what is done
-then.
+Owns which namespaces are listened to, of which nothing was heard, and which commits were our own. Is given reports.
+Must not know what is done then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -39,10 +40,22 @@ class NamespaceWatch:
         self._numbers: dict[Key, int] = {}
         self._named: dict[int, str] = {}
         self._looked_at: frozenset[int] = frozenset()
+        self._loud: set[Key] = set()
 
     def close(self) -> None:
         self.links.close()
         self.rules.close()
+
+    def take_quiet(self) -> AbstractSet[Key]:
+        """The namespaces that were listened to since the last call, and of which nothing was heard: no other link, and
+        no commit of others to our tables. For a cycle that begins now: what is told later is for the next one."""
+        quiet = self._numbers.keys() - self._loud
+        self._loud.clear()
+        return quiet
+
+    def doubt(self) -> None:
+        """Something was lost, or a cycle did not look: any namespace may be another than before."""
+        self._loud.update(self._numbers)
 
     def follow(self, report: HostReport) -> bool:
         """Listen to the namespaces of that report, and no others; whether there is a new one, of which something may
@@ -52,6 +65,7 @@ class NamespaceWatch:
         new = {key: number for key in there.keys() - kept.keys() if (number := _number(there[key])) is not None}
         self._commits.forget(tuple(self._named.keys() - kept.values()))
         self._numbers = kept | new
+        self._loud.update(new)
         self._named = {number: there[key].named for key, number in self._numbers.items()}
         return bool(new)
 
@@ -63,21 +77,30 @@ class NamespaceWatch:
     def links_changed(self) -> bool:
         """Whether a link of these namespaces is another than before, or one of them has ended."""
         messages, is_lossy = self.links.read()
+        if is_lossy:
+            self.doubt()
         ended = {number for message in messages if (number := number_of_ended(message)) is not None}
+        told = {message.number for message in messages} | ended
+        is_heard = self._hear(told) or not told.isdisjoint(self._looked_at)
+        self._looked_at -= ended
         for key in [key for key, number in self._numbers.items() if number in ended]:
             self._named.pop(self._numbers.pop(key), None)  # another namespace may get the number
-            is_lossy = True
-        told = {message.number for message in messages}
-        is_lossy |= not ended.isdisjoint(self._looked_at)
-        self._looked_at -= ended
-        return is_lossy or not told.isdisjoint(self._named.keys() | self._looked_at)
+        return is_lossy or is_heard
+
+    def _hear(self, numbers: AbstractSet[int | None]) -> bool:
+        """Whether one of these is listened to."""
+        heard = [key for key, number in self._numbers.items() if number in numbers]
+        self._loud.update(heard)
+        return bool(heard)
 
     def rules_changed(self) -> tuple[list[Drift], bool]:
         """What others have changed in our tables, and whether some of it was lost."""
         messages, is_lossy = self.rules.read()
         if is_lossy:
             self._commits.forget()
+            self.doubt()
         drifts = []
+        changed = set[int | None]()
         for message in messages:
             if message.number not in self._named or message.number is None:
                 continue
@@ -85,6 +108,8 @@ class NamespaceWatch:
                 if commit.process != self._own:
                     by = f"{commit.program}[{commit.process}]"
                     drifts.append(Drift(self._named[message.number], by, commit.summary))
+                    changed.add(message.number)
+        self._hear(changed)
         return drifts, is_lossy
 
 

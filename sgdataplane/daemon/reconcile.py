@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sgdataplane.attach.discover import NOT_LOOKED, Discovery, Rule, discover
+from sgdataplane.attach.former import Former
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import HostReport, Key, Manner, Outcome
 from sgdataplane.daemon.causes import Cause
 from sgdataplane.daemon.lastgood import LastGood
-from sgdataplane.enforce import Desired
 from sgdataplane.errors import SgDataplaneError
+from sgdataplane.model.sharing import sharing
 from sgdataplane.model.state import CloudState
-from sgdataplane.statefile import load
+from sgdataplane.statefile import Memory, load
 
 READING = frozenset({Cause.START, Cause.STATE, Cause.RELOAD})
+LOOKING = frozenset({Cause.START, Cause.TIMER, Cause.RELOAD, Cause.RESYNC})  # at everything, whatever was heard
 NOTHING = CloudState()
 
 
@@ -72,15 +74,19 @@ class CycleReport:
 
 
 class Reconciler:
-    """Holds what is known between two cycles: the policy, and what is in force by namespace."""
+    """Holds what is known between two cycles: the policy, and what is in force by namespace, and in which manner."""
 
     def __init__(self, registry: Registry, last_good: LastGood) -> None:
         self._registry, self._last_good = registry, last_good
         self._policy: Policy | None = None
-        self._in_force: Mapping[Key, Desired] = {}
+        self._former, self._manner = HostReport(()), Manner()
+        self._memory = Memory()
 
-    def run(self, causes: Collection[Cause], path: Path, manner: Manner, rule: Rule) -> CycleReport:
-        """One cycle. Nothing of the input's or the kernel's doing is raised."""
+    def run(
+        self, causes: Collection[Cause], path: Path, manner: Manner, rule: Rule, quiet: Collection[Key] = frozenset()
+    ) -> CycleReport:
+        """One cycle. Nothing of the input's or the kernel's doing is raised. `quiet`: the namespaces of which nothing
+        was heard since the last one began."""
         started = time.monotonic()
         # 1 the state: a bad one changes nothing, so the last good policy stays
         if self._policy is None or READING & set(causes):
@@ -88,7 +94,8 @@ class Reconciler:
         # 2 what names an ENI is bound to it
         discovery = self._discover(self._policy.state, rule)
         # 3 every attached ENI obeys: resolve, compile, prove, compare, run, by namespace
-        host, error = self._enforce(self._policy.state, manner, is_resync=Cause.RESYNC in causes)
+        former = Former(self._former, frozenset() if LOOKING & set(causes) or manner != self._manner else quiet)
+        host, error = self._enforce(manner, former, is_resync=Cause.RESYNC in causes)
         # 4 the last good policy is kept for a start without a state, also where one ENI refused: the others have it
         if self._policy.origin is Origin.STATE and host is not None:
             self._last_good.store(self._policy.state)
@@ -98,11 +105,12 @@ class Reconciler:
 
     def forget(self) -> None:
         """Something went wrong that shouldn't: believe nothing of what is in force."""
-        self._in_force = {}
+        self._former = HostReport(())
 
     def _read(self, path: Path) -> Policy:
         try:
-            return Policy(load(path).state, Origin.STATE)
+            state = load(path, memory=self._memory).state
+            return Policy(state if self._policy is None else sharing(state, self._policy.state), Origin.STATE)
         except SgDataplaneError as error:
             if self._policy is not None:
                 return replace(self._policy, refusal=str(error))
@@ -116,11 +124,12 @@ class Reconciler:
         except (SgDataplaneError, OSError) as error:
             return Discovery(error=str(error))
 
-    def _enforce(self, state: CloudState, manner: Manner, *, is_resync: bool) -> tuple[HostReport | None, str]:
+    def _enforce(self, manner: Manner, former: Former, *, is_resync: bool) -> tuple[HostReport | None, str]:
+        assert self._policy is not None
         settings = replace(manner.settings, resync=is_resync)
         try:
-            host = reconcile(self._registry, state, replace(manner, settings=settings), self._in_force)
+            host = reconcile(self._registry, self._policy.state, replace(manner, settings=settings), former)
         except (SgDataplaneError, OSError) as error:
             return None, str(error)
-        self._in_force = host.in_force
+        self._former, self._manner = host, manner
         return host, ""

@@ -50,6 +50,10 @@ class EniStatus:
         """What `since` counts from."""
         return self.report.outcome, self.report.binding, self.epoch, self.error
 
+    def is_like(self, former: EniStatus | None) -> bool:
+        """Whether nothing of that is new."""
+        return former is self or (former is not None and former.essence == self.essence)
+
     def as_json(self) -> dict[str, object]:
         binding = self.report.binding
         return {
@@ -90,7 +94,7 @@ class Status:
         if report.host is None:
             return []
         found = {eni.report.binding.eni_id: eni for entry in report.host.namespaces for eni in self._seen(entry)}
-        new = [eni for eni_id, eni in found.items() if self._former(eni_id) != eni.essence]
+        new = [eni for eni_id, eni in found.items() if not eni.is_like(self._enis.get(eni_id))]
         self._enis = {k: eni for k, eni in sorted(found.items()) if eni.report.outcome is not Outcome.GONE}
         return new
 
@@ -103,17 +107,17 @@ class Status:
         self.drifts += 1
         self._drift, self._drift_at = drift, self._clock()
 
-    def _former(self, eni_id: str) -> tuple[object, ...] | None:
-        return self._enis[eni_id].essence if eni_id in self._enis else None
-
     def _seen(self, entry: NamespaceReport) -> Iterator[EniStatus]:
+        error = "" if entry.error is None else str(entry.error)
+        epoch = None if entry.applied is None else entry.applied.epoch
         for eni in entry.enis:
             former = self._enis.get(eni.binding.eni_id)
-            epoch = entry.applied.epoch if entry.applied is not None else former.epoch if former is not None else None
-            error = "" if entry.error is None else str(entry.error)
-            fresh = EniStatus(eni, entry.named, epoch, error, self._cycle_at)
-            is_same = former is not None and former.essence == fresh.essence
-            yield replace(fresh, since=former.since) if former is not None and is_same else fresh
+            if former is not None and (former.report, former.epoch, former.error) == (eni, epoch, error):
+                yield former
+                continue
+            known = former.epoch if epoch is None and former is not None else epoch
+            fresh = EniStatus(eni, entry.named, known, error, self._cycle_at)
+            yield replace(fresh, since=former.since) if former is not None and fresh.is_like(former) else fresh
 
     @property
     def enis(self) -> tuple[EniStatus, ...]:

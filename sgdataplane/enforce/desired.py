@@ -42,9 +42,20 @@ class Desired:
     memo: list[Memo] = field(default_factory=list, init=False, compare=False, repr=False)
     known: list[Known] = field(default_factory=list, init=False, compare=False, repr=False)
     _tables: dict[float, Table] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _proven: set[float] = field(default_factory=set, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "interfaces", dict(self.interfaces))  # whatever the caller does to theirs later
+
+    def on(self, state: CloudState) -> Desired:
+        """The same on another state, which says the same of its ENIs (policy/reach.py): nothing is compiled or proven
+        anew."""
+        if state is self.state:
+            return self
+        other = replace(self, state=state)
+        for name in ("memo", "known", "_tables", "_proven"):
+            object.__setattr__(other, name, getattr(self, name))
+        return other
 
     @property
     def site(self) -> Site:
@@ -66,14 +77,17 @@ class Desired:
         return self._tables[time_scale]
 
     def prove(self, time_scale: float = 1.0, previous: Desired | None = None) -> None:
-        """ProofError unless the table does what the state says, for every packet. `previous`: what is proven of it, and
-        is the same here, isn't proven again."""
+        """ProofError unless the table does what the state says, for every packet: it is compared once. `previous`: what
+        is proven of it, and is the same here, isn't proven again."""
+        if time_scale in self._proven:
+            return
         known = [*self.known, *(previous.known if previous is not None else ())]
         specification = Specification(
             self.state, self.interfaces, self.options, placement=self.placement, uplinks=self.uplinks
         )
         proof = require_proof(specification, self.table(time_scale, previous), next(iter(known), None))
         self.known[:] = [] if proof.known is None else [proof.known]
+        self._proven.add(time_scale)
 
 
 @dataclass(frozen=True, slots=True)

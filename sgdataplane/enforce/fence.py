@@ -72,7 +72,8 @@ def _check_support(kernel: Kernel, steps: Plan, placement: Placement) -> None:
     """UnsupportedError, naming what it takes, if this kernel can't have the fence; nothing is changed."""
     (change,) = steps.changes
     try:
-        kernel.check(replace(change.stage, operations=change.stage.operations + change.switch.operations))
+        whole = replace(change.stage, operations=change.stage.operations + change.switch.operations)
+        kernel.check(whole, f"fence of {placement.value} placement")
     except UnsupportedError as error:
         if error.feature == DRY_RUN_MISSING:
             raise

@@ -10,6 +10,7 @@ import errno
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, Self, TypeVar
 
 from pyroute2 import IPRoute
@@ -17,9 +18,12 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
+from sgdataplane.host.nfnetlink import parse_attributes, text_of
+from sgdataplane.host.rtnetlink import Entry, Rtnetlink
 from sgdataplane.net.values import Address, Family, Prefix
 
 AF = {Family.IPV4: 2, Family.IPV6: 10}
+FAMILIES = {number: family for family, number in AF.items()}
 RTPROT_OURS = 71  # marks routes and rules as ours; unassigned in linux/rtnetlink.h
 RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 RTN_TYPES = {"unicast": 1, "local": 2}
@@ -27,6 +31,10 @@ RT_SCOPE_HOST = 254
 RTNH_F_ONLINK = 4
 IFA_F_NODAD = 2
 IFF_UP = 1
+# IFLA_*, IFA_*, linux/if_link.h and if_addr.h
+LINK_MAC, LINK_NAME, LINK_OPERSTATE, LINK_INFO, LINK_ALIAS, INFO_KIND = 1, 3, 16, 18, 20, 1
+ADDRESS, LOCAL_ADDRESS = 1, 2
+OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")  # IF_OPER_*
 ADDR_GEN_MODE_NONE = 1  # linux/if_link.h
 
 
@@ -88,25 +96,36 @@ T = TypeVar("T")
 
 
 class Links:
-    """rtnetlink in one namespace. Errors are HostError naming the namespace and the object."""
+    """rtnetlink in one namespace. Errors are HostError naming the namespace and the object.
+
+    `name` has to lead there until the first call that changes something, or asks for more than links and addresses.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         with netns.inside(name):
-            self._netlink: Any = IPRoute()  # untyped upstream; the socket stays bound to the namespace
+            self._reader = Rtnetlink()  # the socket stays bound to the namespace
+
+    @cached_property
+    def _netlink(self) -> Any:  # noqa: ANN401  # untyped upstream
+        """Opened when it is needed: that takes longer than to read all links."""
+        with netns.inside(self.name):
+            return IPRoute()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._netlink.close()
+        self._reader.close()
+        if "_netlink" in self.__dict__:
+            self._netlink.close()
 
     # interfaces
 
     def links(self) -> tuple[Link, ...]:
         """All interfaces, loopback included."""
         with self._mapped("list interfaces"):
-            return tuple(_link_of(message) for message in self._netlink.get_links())
+            return tuple(_link_of(entry) for entry in self._reader.links())
 
     def add_veth(self, ifname: str, peer_netns: str, peer_ifname: str, peer_mac: str) -> None:
         """Make a veth pair directly in this namespace and the peer's, both ends down: no packet can pass yet."""
@@ -159,7 +178,8 @@ class Links:
                 return None
             (message,) = self._netlink.get_links(*indices)
             index, number = message.get_attr("IFLA_LINK"), message.get_attr("IFLA_LINK_NETNSID")
-            if _link_of(message).kind != "veth" or number is None:
+            info = message.get_attr("IFLA_LINKINFO")
+            if info is None or info.get_attr("IFLA_INFO_KIND") != "veth" or number is None:
                 return None
             for namespace in namespaces:
                 with netns.open_fd(namespace) as fd:
@@ -192,7 +212,8 @@ class Links:
     def addresses(self) -> frozenset[InterfaceAddress]:
         names = {link.index: link.ifname for link in self.links()}
         with self._mapped("list addresses"):
-            return frozenset(_address_of(message, names) for message in self._netlink.get_addr())
+            entries = (entry for entry in self._reader.addresses() if entry[0][0] in FAMILIES)
+            return frozenset(_address_of(entry, names) for entry in entries)
 
     def add_address(self, entry: InterfaceAddress) -> None:
         """Usable at once: no duplicate address detection."""
@@ -289,6 +310,8 @@ class Links:
         except NetlinkError as error:
             if error.code not in tolerated:
                 raise HostError(f"namespace {self.name}", f"{operation}: {error.args[-1]}") from error
+        except OSError as error:
+            raise HostError(f"namespace {self.name}", f"{operation}: {error.strerror or error}") from error
 
 
 def create_marked(namespace: str, mark: str) -> None:
@@ -310,27 +333,25 @@ def sync(current: Iterable[T], wanted: Iterable[T], add: Callable[[T], None], de
     return len(surplus) + len(missing)
 
 
-def _link_of(message: NetlinkMessage) -> Link:
-    info = message.get_attr("IFLA_LINKINFO")
+def _link_of(entry: Entry) -> Link:
+    """Who is root in a namespace names interfaces there, also by what is no UTF-8: that is escaped."""
+    (_, _, index, flags, _), found = entry
+    state = found.get(LINK_OPERSTATE, b"\0")[0]
     return Link(
-        ifname=_text(message.get_attr("IFLA_IFNAME")),
-        index=message["index"],
-        kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
-        mac=message.get_attr("IFLA_ADDRESS") or "",
-        alias=_text(message.get_attr("IFLA_IFALIAS") or ""),
-        is_up=bool(message["flags"] & IFF_UP),
-        operstate=message.get_attr("IFLA_OPERSTATE") or "",
+        ifname=text_of(found[LINK_NAME]),
+        index=index,
+        kind=text_of(parse_attributes(found.get(LINK_INFO, b"")).get(INFO_KIND, b"")),
+        mac=found.get(LINK_MAC, b"").hex(":"),
+        alias=text_of(found.get(LINK_ALIAS, b"")),
+        is_up=bool(flags & IFF_UP),
+        operstate=OPERSTATES[state] if state < len(OPERSTATES) else "",
     )
 
 
-def _text(value: str | bytes) -> str:
-    """Who is root in a namespace names interfaces there, also by what is no UTF-8: that comes as bytes."""
-    return value if isinstance(value, str) else value.decode(errors="backslashreplace")
-
-
-def _address_of(message: NetlinkMessage, names: dict[int, str]) -> InterfaceAddress:
-    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    return InterfaceAddress(names.get(message["index"], ""), Address.parse(text), message["prefixlen"])
+def _address_of(entry: Entry, names: dict[int, str]) -> InterfaceAddress:
+    (family, length, _, _, index), found = entry
+    value = found.get(LOCAL_ADDRESS) or found[ADDRESS]
+    return InterfaceAddress(names.get(index, ""), Address(FAMILIES[family].bits, int.from_bytes(value, "big")), length)
 
 
 def _route_of(message: NetlinkMessage, names: dict[int, str]) -> Route:

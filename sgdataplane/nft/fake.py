@@ -65,7 +65,7 @@ class FakeKernel:
         self._tables = self._after(transaction)
         self.generation = next_generation(self.generation)
 
-    def check(self, transaction: Transaction) -> None:
+    def check(self, transaction: Transaction, feature: str) -> None:  # noqa: ARG002
         self._after(transaction)
 
     def settle(self) -> None:

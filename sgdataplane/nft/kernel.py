@@ -12,6 +12,7 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Protocol, Self
 
 from sgdataplane.errors import (
@@ -41,8 +42,8 @@ class Kernel(Protocol):
     def run(self, transaction: Transaction) -> None:
         """Make all its changes in one moment, or none. An empty one does nothing."""
 
-    def check(self, transaction: Transaction) -> None:
-        """Have it judged, and change nothing."""
+    def check(self, transaction: Transaction, feature: str) -> None:
+        """Have it judged, and change nothing. What this kernel has shown to have isn't judged again."""
 
     def inventory(self, name: str, family: str = "inet") -> Inventory:
         """The names that a table holds, its stamp, and the namespace's generation."""
@@ -58,27 +59,37 @@ class Kernel(Protocol):
 
 
 class LibnftKernel:
-    """The real kernel through a kept libnftables context, which stays bound to its namespace from any thread.
+    """The real kernel through a kept libnftables context, which stays bound to its namespace from any thread. It is
+    made for the first transaction, which has to come while `namespace` leads there: most who look change nothing.
 
     `capabilities` names what this binding can do: "no-dns" (a malformed address is an error, never a look-up),
     "dry-run" (`check`). Debian 12's binding lacks the first.
     """
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, features: set[str] | None = None) -> None:
+        """`features`: what checks have shown, of any namespace."""
         self.namespace = namespace
+        self._features = set() if features is None else features
         with _entered(namespace):
             self._netlink = Nfnetlink()
-            self._nft = _open_library()
-            self._nft.cmd("list tables")  # the context opens its socket at its first command
-        methods = {NO_DNS: "set_input_flags", DRY_RUN: "set_dry_run"}
-        self.capabilities = frozenset(name for name, method in methods.items() if hasattr(self._nft, method))
-        if NO_DNS in self.capabilities:
-            self._nft.set_input_flags(NO_DNS)
+
+    @cached_property
+    def _nft(self) -> _Library:
+        with _entered(self.namespace):
+            library = _open_library()
+            library.cmd("list tables")  # the context opens its socket at its first command
+        if NO_DNS in _capabilities(library):
+            library.set_input_flags(NO_DNS)
+        return library
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return _capabilities(self._nft)
 
     def close(self) -> None:
         """Whatever it has deleted need not be freed yet: the sockets are let go aside."""
-        doors = [self._netlink, self._nft]  # the binding closes its own when nobody has it any more
-        del self._netlink, self._nft
+        doors = [self._netlink, self.__dict__.pop("_nft", None)]  # the binding closes its own when nobody has it
+        del self._netlink
         call_aside(lambda: _let_go(doors))
 
     def __enter__(self) -> Self:
@@ -96,7 +107,9 @@ class LibnftKernel:
         if code != 0:
             raise _error_of(message, lines)
 
-    def check(self, transaction: Transaction) -> None:
+    def check(self, transaction: Transaction, feature: str) -> None:
+        if feature in self._features:
+            return
         if DRY_RUN not in self.capabilities:
             raise UnsupportedError(DRY_RUN_MISSING, "python3-nftables 1.0.6 or newer")
         self._nft.set_dry_run(True)
@@ -104,6 +117,7 @@ class LibnftKernel:
             self.run(transaction)
         finally:
             self._nft.set_dry_run(False)
+        self._features.add(feature)
 
     def inventory(self, name: str, family: str = "inet") -> Inventory:
         try:
@@ -143,6 +157,11 @@ def _let_go(doors: list[object]) -> None:
         door = doors.pop()
         if isinstance(door, Nfnetlink):
             door.close()
+
+
+def _capabilities(library: _Library) -> frozenset[str]:
+    methods = {NO_DNS: "set_input_flags", DRY_RUN: "set_dry_run"}
+    return frozenset(name for name, method in methods.items() if hasattr(library, method))
 
 
 def _open_library() -> _Library:

@@ -5,5 +5,6 @@ from __future__ import annotations
 from sgdataplane.statefile.dump_ecs import dump_ecs
 from sgdataplane.statefile.dump_native import dump_native
 from sgdataplane.statefile.load import Loaded, load, load_terraform
+from sgdataplane.statefile.memory import Memory
 
-__all__ = ["Loaded", "dump_ecs", "dump_native", "load", "load_terraform"]
+__all__ = ["Loaded", "Memory", "dump_ecs", "dump_native", "load", "load_terraform"]

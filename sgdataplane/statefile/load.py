@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,6 +17,7 @@ from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile.document import Document, parse, with_lines
 from sgdataplane.statefile.ecs import add_ecs
 from sgdataplane.statefile.ecs_answers import is_ecs
+from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.native import add_native
 from sgdataplane.statefile.problems import EnoughProblemsError, Problems
 from sgdataplane.statefile.records import read_drafts, with_macs
@@ -36,9 +38,10 @@ class Loaded:
     findings: tuple[Finding, ...]
 
 
-def load(path: Path, *, profile: str = "seed") -> Loaded:
-    """Load a file or folder of either format of state.md; StateFileError with everything wrong in it."""
-    return load_with(add_documents, path, profile)
+def load(path: Path, *, profile: str = "seed", memory: Memory | None = None) -> Loaded:
+    """Load a file or folder of either format of state.md; StateFileError with everything wrong in it. `memory`: what
+    earlier loads of similar files have left, to be faster."""
+    return load_with(add_documents, path, profile, memory)
 
 
 def load_terraform(path: Path, *, profile: str = "seed") -> Loaded:
@@ -46,23 +49,26 @@ def load_terraform(path: Path, *, profile: str = "seed") -> Loaded:
     return load_with(add_terraform, path, profile)
 
 
-def load_with(add: Add, path: Path, profile: str) -> Loaded:
-    problems = Problems()
+def load_with(add: Add, path: Path, profile: str, memory: Memory | None = None) -> Loaded:
+    problems, memory = Problems(), memory or Memory()
+    memory.begin()
     sources = read_sources(path, problems)
     try:
-        loaded = load_sources(add, sources, profile, problems)
+        loaded = load_sources(add, sources, profile, problems, memory)
     except EnoughProblemsError:
         loaded = None
     if loaded is None or problems.count:
         with_lines(problems, sources)
         raise problems.as_error()
+    memory.accept()
     return loaded
 
 
-def load_sources(add: Add, sources: tuple[Source, ...], profile: str, problems: Problems) -> Loaded:
+def load_sources(add: Add, sources: tuple[Source, ...], profile: str, problems: Problems, memory: Memory) -> Loaded:
     """Every step in order; the result counts only if none has found a problem."""
-    documents = [document for source in sources if (document := parse(source, problems))]
-    sections = Sections(is_complete=not problems.count)
+    parsed = [memory.document(source, partial(parse, source, problems)) for source in sources]
+    documents = [document for document in parsed if document]
+    sections = Sections(is_complete=not problems.count, memory=memory)
     findings = add(documents, sections, problems)
     drafts = read_drafts(sections, problems)
     if sections.is_complete:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import partial
 
 from sgdataplane.errors import Where
 from sgdataplane.statefile.document import Document
@@ -64,7 +65,8 @@ def add_native(document: Document, sections: Sections, problems: Problems) -> No
         problems.add(where, "InvalidDocument.UnsupportedVersion", message, value=value, expected=str(VERSION))
     for section in KEYS:
         objects = children(top, section, problems)
-        getattr(sections, section).extend(as_object(fields, section, problems) for fields in objects)
+        made = [sections.memory.looked_at(fields, partial(as_object, fields, section, problems)) for fields in objects]
+        getattr(sections, section).extend(made)
     sections.unknown_groups.update(texts(top, UNKNOWN_GROUPS, problems))
 
 

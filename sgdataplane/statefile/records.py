@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 from sgdataplane.model.state import (
@@ -57,26 +58,30 @@ def read_drafts(sections: Sections, problems: Problems) -> Drafts:
     """All records; what is wrong in them is noted in `problems`. A record that is wrong only in values of its own
     comes back all the same, with stand-ins for these, so that it can be checked against the others."""
     drafts = Drafts(unknown_groups=frozenset(sections.unknown_groups))
-    for fields in sections.vpcs:
-        keep(drafts.vpcs, read_vpc(Reader(fields, problems)), fields)
-    for fields in sections.prefix_lists:
-        keep(drafts.prefix_lists, read_prefix_list(Reader(fields, problems)), fields)
-    for fields in sections.port_lists:
-        keep(drafts.port_lists, read_port_list(Reader(fields, problems)), fields)
+    memory = sections.memory
+
+    def odd() -> tuple[int, int]:
+        return problems.count, len(drafts.findings)
+
+    def read(some: Iterable[Fields], kind: Callable[[Reader], R | None]) -> list[Draft[R]]:
+        found = [memory.record(fields, partial(_draft, kind, fields, problems), odd) for fields in some]
+        return [draft for draft in found if draft is not None]
+
+    drafts.vpcs = read(sections.vpcs, read_vpc)
+    drafts.prefix_lists = read(sections.prefix_lists, read_prefix_list)
+    drafts.port_lists = read(sections.port_lists, read_port_list)
     for fields in sections.security_groups:
-        group = read_group(Reader(fields, problems), drafts.findings)
+        group = memory.record(fields, partial(read_group, Reader(fields, problems), drafts.findings), odd)
         if group is not None:
             drafts.security_groups.append(group)
-    for fields in sections.instances:
-        keep(drafts.instances, read_instance(Reader(fields, problems)), fields)
-    for fields in sections.network_interfaces:
-        keep(drafts.network_interfaces, read_eni(Reader(fields, problems)), fields)
+    drafts.instances = read(sections.instances, read_instance)
+    drafts.network_interfaces = read(sections.network_interfaces, read_eni)
     return drafts
 
 
-def keep(drafts: list[Draft[R]], record: R | None, fields: Fields) -> None:
-    if record is not None:
-        drafts.append(Draft(record, fields))
+def _draft(kind: Callable[[Reader], R | None], fields: Fields, problems: Problems) -> Draft[R] | None:
+    record = kind(Reader(fields, problems))
+    return None if record is None else Draft(record, fields)
 
 
 def read_vpc(reader: Reader) -> Vpc | None:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from sgdataplane.model.state import Eni, Instance, PortList, PrefixList, SecurityGroup, SecurityGroupRule, Vpc
 from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile.fields import Fields
+from sgdataplane.statefile.memory import Memory
 
 R = TypeVar("R")
 
@@ -18,7 +19,8 @@ R = TypeVar("R")
 @dataclass(slots=True)
 class Sections:
     """Objects by kind, under native names. `unknown_groups` are groups known by id only, as remotes. Where a file or an
-    answer is missing, `is_complete` is false: everything that refers to it would be reported as wrong too."""
+    answer is missing, `is_complete` is false: everything that refers to it would be reported as wrong too.
+    `memory`: what an earlier load left."""
 
     vpcs: list[Fields] = field(default_factory=list)
     prefix_lists: list[Fields] = field(default_factory=list)
@@ -28,6 +30,7 @@ class Sections:
     network_interfaces: list[Fields] = field(default_factory=list)
     unknown_groups: set[str] = field(default_factory=set)
     is_complete: bool = True
+    memory: Memory = field(default_factory=Memory)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 
+from sgdataplane.attach.former import Former
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Binding
 from sgdataplane.compiler.skeleton import TABLE
@@ -184,14 +185,31 @@ def test_of_two_enis_in_a_namespace_one_is_detached(bench: Bench) -> None:
 def test_who_keeps_what_is_in_force_changes_only_what_differs(bench: Bench) -> None:
     bench.attach()
     first = reconcile(bench.registry, state_of(WEB))
-    again = reconcile(bench.registry, state_of(WEB), former=first.in_force)
-    second = reconcile(bench.registry, state_of(WEB, DNS), former=again.in_force)
+    again = reconcile(bench.registry, state_of(WEB), former=Former(first))
+    second = reconcile(bench.registry, state_of(WEB, DNS), former=Former(again))
     done = [report.namespaces[0].applied for report in (first, again, second)]
     assert [one is not None and (one.changed, one.is_refill) for one in done] == [
         (True, False),
         (False, False),
         (True, False),
     ]
+
+
+def test_what_is_settled_and_quiet_is_not_looked_at(bench: Bench) -> None:
+    bench.attach()
+    first = reconcile(bench.registry, state_of(WEB))
+    (key,) = first.in_force
+    nft(bench.place, f"flush table inet {TABLE}")  # it is said to be quiet all the same
+    others = make_state([make_group("sg-x"), *state_of(WEB).security_groups], state_of(WEB).network_interfaces)
+    quiet = reconcile(bench.registry, others, former=Former(first, {key}))
+    assert quiet.namespaces[0].applied is first.namespaces[0].applied
+    assert quiet.in_force[key].state == others
+    assert "drop" not in nft(bench.place, f"list chain inet {TABLE} ingress-refuse")
+    for state, is_heard in ((others, True), (state_of(WEB, DNS), False)):
+        report = reconcile(bench.registry, state, former=Former(quiet, set() if is_heard else {key}))
+        assert report.namespaces[0].applied is not quiet.namespaces[0].applied
+        assert "drop" in nft(bench.place, f"list chain inet {TABLE} ingress-refuse")
+        nft(bench.place, f"flush table inet {TABLE}")
 
 
 def test_clear_removes_what_is_ours_and_nothing_else(bench: Bench) -> None:

@@ -101,7 +101,7 @@ class KernelContract:
 
     def test_check_accepts_what_run_would_and_changes_nothing(self, kernel: Kernel) -> None:
         before = kernel.inventory(NAME)
-        kernel.check(CREATION)
+        kernel.check(CREATION, "creation")
         assert kernel.inventory(NAME) == before
 
     def test_adding_what_is_there_is_no_error(self, loaded: Kernel) -> None:
@@ -215,7 +215,7 @@ class KernelContract:
         before = loaded.inventory(NAME)
         welcome = (Verb.ADD, Kind.CHAIN, Chain("welcome", ()))
         with pytest.raises(expected):
-            loaded.check(transaction(welcome, (verb, kind, subject)))
+            loaded.check(transaction(welcome, (verb, kind, subject)), "all of it")
         with pytest.raises(expected):
             loaded.run(transaction(welcome, (verb, kind, subject)))
         assert loaded.inventory(NAME) == before

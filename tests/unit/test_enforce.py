@@ -278,10 +278,10 @@ def test_same_policy_has_the_same_digest_at_every_epoch() -> None:
 class WithoutEgressHook(FakeKernel):
     """Refuses base chains at the netdev egress hook, as kernels before 5.16 do."""
 
-    def check(self, transaction: Transaction) -> None:
+    def check(self, transaction: Transaction, feature: str) -> None:
         if transaction.family == NETDEV:
             raise UnsupportedError("add chain netdev ...", "a kernel that has it")
-        super().check(transaction)
+        super().check(transaction, feature)
 
 
 def test_kernel_that_can_not_fence_is_told_so_and_nothing_is_changed() -> None:

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "analyse": ("errors", "net", "model", "policy"),
     "config": ("errors", "net", "model"),
     "enforce": ("errors", "net", "model", "policy", "compiler", "proof", "nft", "host"),
-    "attach": ("errors", "net", "model", "host", "enforce"),
+    "attach": ("errors", "net", "model", "policy", "host", "enforce"),
     "daemon": (*PRODUCT, "proof", "enforce", "attach", "__version__"),
     "cli": (*PRODUCT, "proof", "enforce", "attach", "daemon", "__version__"),
     "__main__": ("cli",),

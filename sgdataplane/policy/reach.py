@@ -1,0 +1,84 @@
+"""Which ENIs a change of the state can be about: all others have the policy that they had.
+
+Owns what a policy follows from: the ENI, its groups, what their rules name, and who the members of groups are. Is given
+two states. Must not know what a policy is compiled to, nor where.
+
+It may say too much, never too little: tests/property/test_reach.py holds it to what is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroup
+
+Record = TypeVar("Record")
+
+
+class Reach:
+    """Of the change from one state to another."""
+
+    def __init__(self, before: CloudState, after: CloudState) -> None:
+        self._after = after
+        self._is_nothing = before is after
+        self._is_all = before.vpcs != after.vpcs
+        enis = _different(before.network_interfaces, after.network_interfaces, lambda eni: eni.network_interface_id)
+        self._enis = enis.keys()
+        turned = (eni for pair in enis.values() for eni in pair if eni is not None)
+        self._members = {group_id for eni in turned for group_id in eni.security_group_ids}
+        groups = _different(before.security_groups, after.security_groups, lambda group: group.security_group_id)
+        self._groups = groups.keys()
+        self._moved = {group_id for group_id, (old, new) in groups.items() if _vpc_of(old) != _vpc_of(new)}
+        self._lists = {
+            *_different(before.prefix_lists, after.prefix_lists, lambda entry: entry.prefix_list_id),
+            *_different(before.port_lists, after.port_lists, lambda entry: entry.port_list_id),
+        }
+        self._known: dict[str, bool] = {}
+
+    def touches(self, eni_ids: Iterable[str]) -> bool:
+        """Whether one of these may have another policy, other addresses or another MAC, or is not in both states."""
+        if self._is_nothing:
+            return False
+        return self._is_all or any(self._touches(eni_id) for eni_id in eni_ids)
+
+    def _touches(self, eni_id: str) -> bool:
+        if eni_id in self._enis or eni_id not in self._after.eni:
+            return True
+        return any(self._touches_group(group_id) for group_id in self._after.eni[eni_id].security_group_ids)
+
+    def _touches_group(self, group_id: str) -> bool:
+        if group_id not in self._known:
+            self._known[group_id] = self._is_about(self._after.group[group_id])
+        return self._known[group_id]
+
+    def _is_about(self, group: SecurityGroup) -> bool:
+        """Its own members matter for its inner access policy."""
+        if group.security_group_id in self._groups or group.security_group_id in self._members:
+            return True
+        for rule in group.rules:
+            if rule.port_list_id in self._lists:
+                return True
+            match rule.remote:
+                case GroupRef(other):
+                    if other in self._members or other in self._moved:
+                        return True
+                case PrefixListRef(prefix_list_id):
+                    if prefix_list_id in self._lists:
+                        return True
+        return False
+
+
+def _different(
+    before: Iterable[Record], after: Iterable[Record], id_of: Callable[[Record], str]
+) -> Mapping[str, tuple[Record | None, Record | None]]:
+    """By id, what isn't the same in both."""
+    old, new = ({id_of(record): record for record in some} for some in (before, after))
+    if old.keys() == new.keys():
+        return {key: (old[key], new[key]) for key in new if old[key] is not new[key] and old[key] != new[key]}
+    pairs = {key: (old.get(key), new.get(key)) for key in old.keys() | new.keys()}
+    return {key: (one, other) for key, (one, other) in pairs.items() if one is not other and one != other}
+
+
+def _vpc_of(group: SecurityGroup | None) -> str | None:
+    return None if group is None else group.vpc_id

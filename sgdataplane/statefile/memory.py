@@ -1,0 +1,71 @@
+"""What a load leaves for the next one of the same path: what stands there as it did isn't read again.
+
+Owns what is remembered, of accepted loads only, so that a problem is found each time. Is given objects with their
+places. Must not know how any of it is read: tests/property/test_reload.py holds it to a load from nothing.
+
+What follows from one object alone is taken over if the object stands at the same place and says the same; all checks
+between objects are made anew.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+from sgdataplane.statefile.fields import Fields
+from sgdataplane.statefile.source import Source
+
+D = TypeVar("D")
+R = TypeVar("R")
+Place = tuple[str, str]
+
+
+@dataclass
+class _Kept:
+    documents: dict[Source, object] = field(default_factory=dict)
+    objects: dict[Place, tuple[Mapping[str, object], bytes, Fields]] = field(default_factory=dict)
+    records: dict[int, tuple[Fields, object]] = field(default_factory=dict)  # by the identity of the fields
+
+
+class Memory:
+    """Of one path. `accept` ends a load that found nothing wrong."""
+
+    def __init__(self) -> None:
+        self._old, self._new = _Kept(), _Kept()
+
+    def begin(self) -> None:
+        self._new = _Kept()
+
+    def accept(self) -> None:
+        self._old = self._new
+
+    def document(self, source: Source, parse: Callable[[], D]) -> D:
+        """What the text says."""
+        found = self._old.documents.get(source)
+        document = parse() if found is None else cast(D, found)
+        self._new.documents[source] = document
+        return document
+
+    def looked_at(self, raw: Fields, make: Callable[[], Fields]) -> Fields:
+        """The object whose keys have been looked at."""
+        place = raw.file, raw.pointer
+        old = self._old.objects.get(place)
+        if old is None or old[0] is not raw.values:
+            said = marshal.dumps(dict(raw.values), 0)  # in which, unlike to ==, 1 is neither true nor 1.0
+            old = raw.values, said, old[2] if old is not None and old[1] == said else make()
+        self._new.objects[place] = old
+        return old[2]
+
+    def record(self, fields: Fields, read: Callable[[], R], odd: Callable[[], object]) -> R:
+        """The record. `odd`: what was noted so far; a record of which something is noted is read each time."""
+        old = self._old.records.get(id(fields))
+        if old is not None:
+            self._new.records[id(fields)] = old
+            return cast(R, old[1])
+        before = odd()
+        record = read()
+        if odd() == before:
+            self._new.records[id(fields)] = fields, record
+        return record

@@ -1,0 +1,83 @@
+"""Of which namespaces the agent may believe that nothing has happened there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from sgdataplane.attach.registry import Binding
+from sgdataplane.attach.report import EniReport, HostReport, Key, NamespaceReport, Outcome
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.daemon.namespaces import NamespaceWatch
+from sgdataplane.host import netns
+from sgdataplane.host.identity import held, identity_of
+from sgdataplane.host.links import Links
+from tests.support.flood import wait_until
+from tests.support.nft import nft
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def names(make_lab_name: Callable[[], str]) -> Iterator[tuple[str, str]]:
+    one, two = made = make_lab_name(), make_lab_name()
+    for name in made:
+        netns.create(name)
+    yield one, two
+    for name in made:
+        netns.remove(name)
+
+
+@pytest.fixture
+def watch() -> Iterator[NamespaceWatch]:
+    with closing(NamespaceWatch()) as watch:
+        yield watch
+
+
+def reported(name: str) -> NamespaceReport:
+    path = str(netns.path_of(name))
+    with held(path) as place:
+        binding = Binding(f"eni-{name}", "eth0", f"netns {name}", path, identity_of(place))
+    return NamespaceReport(binding.identity, (EniReport(binding, Outcome.IN_FORCE),))
+
+
+def test_what_is_heard_of_one_namespace_says_nothing_of_the_other(
+    watch: NamespaceWatch, names: tuple[str, str]
+) -> None:
+    reports = [reported(name) for name in names]
+    one, two = keys = [report.key for report in reports]
+
+    def quiet() -> set[Key]:
+        return set(watch.take_quiet())
+
+    assert quiet() == set()
+    assert watch.follow(HostReport(tuple(reports)))
+    assert quiet() == set(), "something may have happened before it was listened to"
+    assert quiet() == set(keys)
+    assert not watch.follow(HostReport(tuple(reports)))
+    nft(names[0], f"add table inet {TABLE}", "add table inet other")
+    wait_until(lambda: watch.rules_changed()[0] != [])
+    assert quiet() == {two}
+    with Links(names[1]) as links:
+        links.set_up("lo")
+    wait_until(watch.links_changed)
+    assert quiet() == {one}
+    nft(names[0], "add chain inet other c")  # isn't ours
+    nft(names[1], f"add table inet {TABLE}")
+    wait_until(lambda: watch.rules_changed()[0] != [])
+    assert quiet() == {one}
+    watch.doubt()
+    assert quiet() == set()
+    assert quiet() == set(keys)
+
+
+def test_a_namespace_that_ends_is_not_believed_to_be_there(watch: NamespaceWatch, names: tuple[str, str]) -> None:
+    reports = [reported(name) for name in names]
+    watch.follow(HostReport(tuple(reports)))
+    watch.take_quiet()
+    netns.remove(names[0])
+    wait_until(watch.links_changed)
+    assert set(watch.take_quiet()) == {reports[1].key}
+    assert set(watch.take_quiet()) == {reports[1].key}
