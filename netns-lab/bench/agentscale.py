@@ -1,0 +1,336 @@
+"""`python -m bench.agentscale`: the real agent with many ENIs, each in a namespace of its own. Prints its figures.
+
+Owns the scene (one namespace an ENI, in network, mount and process namespaces of the run's own) and what is measured.
+Must not know how the agent works: it is asked as anybody asks it, and its commits are heard as the kernel tells them.
+
+    cold start    from its launch until it says that all ENIs are in force, with nothing in the kernel
+    restart       the same, with all of it there already
+    a change      from the rename of the state's file until the last ENI that it is about has another policy
+    look          the timer's look at everything: CPU seconds of the agent
+    resync        the request: all rules written anew
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.errors import BenchError
+from sgdataplane.attach.registry import Binding, Registry
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.daemon.client import ask
+from sgdataplane.daemon.protocol import Request
+from sgdataplane.errors import HostError
+from sgdataplane.host import netns
+from sgdataplane.host.events import Subscription, number_of
+from sgdataplane.host.identity import held, identity_of
+from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
+from sgdataplane.model.state import CloudState, Eni, GroupRef, SecurityGroup, SecurityGroupRule, Vpc
+from sgdataplane.net.values import Address, Direction, PortRange, Prefix, Protocol
+from sgdataplane.nft.commits import EVENT_GROUP, CommitReader
+from sgdataplane.nft.snapshot import STAMP_MAP
+from sgdataplane.statefile import dump_native
+
+ISOLATED = "SGDP_BENCH_ISOLATED"
+ENTER = 'mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && exec "$@"'
+UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", ENTER, "sh")
+RULES, DEADLINE_S, POLL_S = 20, 600.0, 0.005
+VPC = "vpc-scale"
+TCP = Protocol.parse("tcp")
+
+
+def eni_id(number: int) -> str:
+    return f"eni-{number:05}"
+
+
+def state_of(enis: int, per_group: int) -> CloudState:
+    """Each group has RULES rules, one of them for the members of the next group, and `per_group` ENIs."""
+    count = max(1, enis // per_group)
+    groups = tuple(_group(number, count) for number in range(count))
+    made = tuple(_eni(number, number % count) for number in range(enis))
+    return CloudState((Vpc(VPC),), security_groups=groups, network_interfaces=made)
+
+
+def _group(number: int, count: int) -> SecurityGroup:
+    rules = [_rule(n, Prefix.parse(f"192.0.{n}.0/24"), 1000 * (1 + n)) for n in range(RULES - 1)]
+    rules.append(_rule(RULES - 1, GroupRef(f"sg-{(number + 1) % count:05}"), 8080))
+    return SecurityGroup(f"sg-{number:05}", VPC, rules=tuple(rules))
+
+
+def _rule(number: int, remote: Prefix | GroupRef, port: int) -> SecurityGroupRule:
+    return SecurityGroupRule(f"sgr-{number:05}", Direction.INGRESS, TCP, remote, PortRange(port, port + 9))
+
+
+def _eni(number: int, group: int) -> Eni:
+    address = Address.parse(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    mac = f"02:00:00:{number >> 16:02x}:{number >> 8 & 255:02x}:{number & 255:02x}"
+    return Eni(eni_id(number), VPC, mac, (address,), (f"sg-{group:05}",))
+
+
+def with_port(state: CloudState, group: int, port: int) -> CloudState:
+    """The group's first rule is for another port."""
+    old = state.security_groups[group]
+    rules = (replace(old.rules[0], port_range=PortRange(port, port)), *old.rules[1:])
+    groups = list(state.security_groups)
+    groups[group] = replace(old, rules=rules)
+    return replace(state, security_groups=tuple(groups))
+
+
+def with_member(state: CloudState, group: int, number: int) -> CloudState:
+    """One ENI more in that group; on another host."""
+    return replace(state, network_interfaces=(*state.network_interfaces, _eni(number, group)))
+
+
+class Scene:
+    """The namespaces, attached, and the agent's files in a folder."""
+
+    def __init__(self, folder: Path, state: CloudState, *, is_folder: bool) -> None:
+        self.folder, self.enis = folder, state.network_interfaces
+        self._state = folder / ("state" if is_folder else "state.yaml")
+        self._texts: dict[Path, str] = {}
+        for number, eni in enumerate(self.enis):
+            _make_namespace(number, eni)
+        registry = Registry(folder / "attached")
+        with registry.locked():
+            registry.store(_binding(number, eni) for number, eni in enumerate(self.enis))
+        keys = {
+            "state": self._state,
+            "bindings": folder / "attached",
+            "state_directory": folder / "var",
+            "socket": folder / "agent.sock",
+        }
+        self._keys = {key: str(path) for key, path in keys.items()}
+        self.write(state)
+
+    def configure(self, **more: float) -> None:
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in {**self._keys, **more}.items()]
+        (self.folder / "agent.toml").write_text("".join(lines), encoding="utf-8")
+
+    def write(self, state: CloudState) -> float:
+        """When it began to be there. Of a folder, each group and its ENIs are a file, and only those that change are
+        written."""
+        texts = _files(self._state, state) if self._state.suffix == "" else {self._state: dump_native(state)}
+        changed = {path: text for path, text in texts.items() if self._texts.get(path) != text}
+        self._texts = texts
+        for number, (path, text) in enumerate(changed.items()):
+            path.parent.mkdir(exist_ok=True)
+            (self.folder / f"beside-{number}").write_text(text, encoding="utf-8")
+        began = time.monotonic()
+        for number, path in enumerate(changed):
+            (self.folder / f"beside-{number}").replace(path)
+        return began
+
+
+def _files(folder: Path, state: CloudState) -> dict[Path, str]:
+    found = {folder / "vpcs.yaml": dump_native(CloudState(state.vpcs))}
+    for group in state.security_groups:
+        enis = tuple(eni for eni in state.network_interfaces if eni.security_group_ids[0] == group.security_group_id)
+        part = CloudState(security_groups=(group,), network_interfaces=enis)
+        found[folder / f"{group.security_group_id}.yaml"] = dump_native(part)
+    return found
+
+
+def _make_namespace(number: int, eni: Eni) -> None:
+    name = f"w{number}"
+    netns.create(name)
+    add = f"link add v{number} up type veth peer name eth0 address {eni.mac_address} netns {name}"
+    subprocess.run(["ip", *add.split()], check=True)
+    inside = f"address add {eni.addresses[0]}/32 dev eth0\nlink set eth0 up\n"
+    subprocess.run(["ip", "-n", name, "-batch", "-"], input=inside.encode(), check=True)
+
+
+def _binding(number: int, eni: Eni) -> Binding:
+    path = str(netns.path_of(f"w{number}"))
+    with held(path) as place:
+        return Binding(eni.network_interface_id, "eth0", f"netns w{number}", path, identity_of(place))
+
+
+class Ear:
+    """Hears when a namespace's policy becomes another one."""
+
+    def __init__(self, count: int) -> None:
+        self._rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
+        self._commits = CommitReader(TABLE)
+        self._numbers = {number_of(f"w{number}"): number for number in range(count)}
+
+    def wait(self, numbers: Collection[int]) -> float:
+        """When all of these have."""
+        left, deadline = set(numbers), time.monotonic() + DEADLINE_S
+        while left:
+            if not select.select([self._rules], [], [], deadline - time.monotonic())[0]:
+                raise BenchError(f"nothing was heard of {len(left)} namespaces")
+            left -= set(self._told())
+        return time.monotonic()
+
+    def drain(self) -> None:
+        while select.select([self._rules], [], [], 0)[0]:
+            list(self._told())
+
+    def _told(self) -> Iterator[int]:
+        messages, is_lossy = self._rules.read()
+        if is_lossy:
+            raise BenchError("events were lost")
+        for message in messages:
+            if message.number in self._numbers:
+                for commit in self._commits.read(message.number, message.kind, message.payload):
+                    if any(what.endswith(f": {STAMP_MAP}") for what, _ in commit.changes):
+                        yield self._numbers[message.number]
+
+
+class Agent:
+    """The process."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._socket = folder / "agent.sock"
+        command = [*os.environ.get("SGDP_BENCH_PROFILE", "").split(), "-m", "sgdataplane", "agent"]
+        with open(folder / "agent.log", "ab") as log:
+            arguments = [sys.executable, *command, "--config", str(folder / "agent.toml")]
+            self.process = subprocess.Popen(arguments, stdout=log, stderr=log)
+        stack.callback(self.end)
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+    def status(self) -> dict[str, object]:
+        found = ask(self._socket, Request.STATUS)["status"]
+        assert isinstance(found, dict)
+        return found
+
+    def cycle(self) -> dict[str, object]:
+        """The last one; {} while it doesn't answer."""
+        try:
+            found = self.status()["cycle"]
+        except HostError:
+            return {}
+        assert isinstance(found, dict)
+        return found
+
+    def wait(self, condition: Callable[[dict[str, object]], bool]) -> dict[str, object]:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition(found := self.cycle()):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise BenchError("the agent doesn't get there")
+            time.sleep(POLL_S)
+        return found
+
+    def settle(self) -> None:
+        """Until it has nothing more to do."""
+        last = None
+        while (number := self.cycle().get("number")) != last or number is None:
+            last = number
+            time.sleep(0.5)
+
+    def resync(self) -> None:
+        wanted = ask(self._socket, Request.RESYNC)["cycle"]
+        assert isinstance(wanted, int)
+        self.wait(lambda cycle: int(str(cycle.get("number", 0))) >= wanted)
+
+    @property
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_mb(self, word: str = "VmRSS") -> float:
+        text = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
+        return int(text.partition(f"\n{word}:")[2].split()[0]) / 1024
+
+
+def started(scene: Scene, stack: ExitStack) -> tuple[Agent, float]:
+    """The agent, and how long it took until all ENIs were in force."""
+    began = time.monotonic()
+    agent = Agent(scene.folder, stack)
+    agent.wait(lambda cycle: int(str(cycle.get("number", 0))) > 0)
+    took = time.monotonic() - began
+    enis = agent.status()["enis"]
+    assert isinstance(enis, list)
+    if len(enis) != len(scene.enis) or any(eni["outcome"] != "in force" for eni in enis):
+        raise BenchError(f"not all are in force: {[eni for eni in enis if eni['outcome'] != 'in force'][:3]}")
+    agent.settle()
+    return agent, took
+
+
+def changes(scene: Scene, agent: Agent, state: CloudState, count: int) -> dict[str, list[float]]:
+    """Milliseconds of each. A rule's is about the ENIs of its group, a member's about those of the group before, too,
+    which has a rule for it."""
+    ear, found = Ear(len(scene.enis)), {"rule": list[float](), "member": list[float]()}
+    groups = len(state.security_groups)
+    for step in range(count):
+        group, kind = step * 7 % groups, ("rule", "member")[step % 2]
+        affected = {group} if kind == "rule" else {group, (group - 1) % groups}
+        changed = with_port(state, group, 20000) if kind == "rule" else with_member(state, group, 100_000)
+        for wanted in (changed, state):
+            agent.settle()
+            ear.drain()
+            began = scene.write(wanted)
+            numbers = [number for number in range(len(scene.enis)) if number % groups in affected]
+            found[kind].append(1000 * (ear.wait(numbers) - began))
+    return found
+
+
+def measure(options: argparse.Namespace, folder: Path) -> None:
+    state = state_of(options.enis, options.per_group)
+    began = time.monotonic()
+    scene = Scene(folder, state, is_folder=not options.one_file)
+    tell("scene", f"{options.enis} ENIs, {options.per_group} a group, made in {time.monotonic() - began:.1f} s")
+    scene.configure()
+    with ExitStack() as stack:
+        agent, took = started(scene, stack)
+        tell("cold start", f"{took:.2f} s, {agent.cpu_s:.2f} s of CPU, {agent.memory_mb():.0f} MB")
+        before = agent.cpu_s
+        for kind, found in changes(scene, agent, state, options.changes).items():
+            median = statistics.median(found)
+            tell(f"change, {kind}", f"median {median:.0f} ms, most {max(found):.0f} ms of {len(found)}")
+        agent.settle()
+        each = 1000 * (agent.cpu_s - before) / (2 * options.changes)
+        tell("changes", f"{each:.0f} ms of CPU each, last good included")
+        tell("memory", f"{agent.memory_mb():.0f} MB, most {agent.memory_mb('VmHWM'):.0f} MB")
+        before = agent.cpu_s
+        agent.resync()
+        agent.settle()
+        tell("resync", f"{agent.cpu_s - before:.2f} s of CPU")
+    if not options.look:
+        return
+    scene.configure(resync=options.look)
+    with ExitStack() as stack:
+        agent, took = started(scene, stack)
+        tell("restart", f"{took:.2f} s, {agent.cpu_s:.2f} s of CPU, {agent.memory_mb():.0f} MB")
+        before = agent.cpu_s
+        cycle = agent.wait(lambda cycle: cycle.get("causes") == ["timer"])
+        tell("look", f"{agent.cpu_s - before:.2f} s of CPU, cycle of {cycle['seconds']} s")
+
+
+def tell(what: str, figures: str) -> None:
+    print(f"{what:16}{figures}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.agentscale", description=__doc__.partition("\n")[0])
+    parser.add_argument("--enis", type=int, default=1000)
+    parser.add_argument("--per-group", type=int, default=10, help="ENIs with the same group (default 10)")
+    parser.add_argument("--changes", type=int, default=20, help="each of them made and taken back (default 20)")
+    parser.add_argument("--one-file", action="store_true", help="the state is a file, not a folder with one a group")
+    parser.add_argument("--look", type=float, default=30.0, help="the timer looks after these seconds; 0: no restart")
+    options = parser.parse_args()
+    if os.environ.get(ISOLATED) != "yes":
+        environment = {**os.environ, ISOLATED: "yes"}
+        os.execvpe("unshare", (*UNSHARE, sys.executable, "-m", "bench.agentscale", *sys.argv[1:]), environment)
+    with TemporaryDirectory() as folder:
+        measure(options, Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
