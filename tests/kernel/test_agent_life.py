@@ -65,7 +65,7 @@ def changing_state(step: int) -> CloudState:
     return make_state(groups, [make_eni("eni-a", " ".join(HERE["instance"]), "sg-web"), *others])
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [5, pytest.param(500, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_it_leaks_and_loses_nothing(bench: Bench, agent: AgentBench, kills: int) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")

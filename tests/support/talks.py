@@ -1,8 +1,8 @@
 """Real sessions between two namespaces, held by sockets of the test's own process.
 
-    talk.open()                the session is there, and both kernels know it
-    talk.say(Side.CLIENT)      one message from that end; whether it arrives is the question
-    talk.has_arrived(side)     whether the other end got what that end said last (TCP: all of it, in order)
+talk.open()                the session is there, and both kernels know it
+talk.say(Side.CLIENT)      one message from that end; whether it arrives is the question
+talk.has_arrived(side)     whether the other end got what that end said last (TCP: all of it, in order)
 """
 
 from __future__ import annotations
