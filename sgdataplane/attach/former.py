@@ -56,10 +56,11 @@ class Former:
     def prepare(self, key: Key, desired: Desired, settings: Settings) -> None:
         """Compile and prove it: from one with the same groups, if there was one already, since nearly all of both is
         the same; else from what is in force there, or from any. ProofError."""
-        like = self._prepared.get(_groups(desired)) or self.in_force.get(key) or self._prepared.get(None)
+        before = self.in_force.get(key)
+        like = self._prepared.get(_groups(desired)) or before or self._prepared.get(None)
         desired.table(settings.time_scale, like)
         if settings.prove:
-            desired.prove(settings.time_scale, like)
+            desired.prove(settings.time_scale, before, like)
         self._prepared[_groups(desired)] = self._prepared[None] = desired
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.fastpath import accept_name
@@ -79,8 +80,9 @@ class SharedChains:
     checks: Chain
 
 
+@lru_cache(maxsize=16)
 def shared_chains(hook: Direction, options: Options) -> SharedChains:
-    """What needs no address of the ENI's own."""
+    """What needs no address of the ENI's own: the same objects in all tables."""
     if hook is Direction.INGRESS:
         link = [_discovery(hook, shape, shape.sources) for shape in always.DISCOVERY[hook]]
         link += [_dhcp(hook, family, options, None) for family in Family]

@@ -15,6 +15,7 @@ rules of users.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from sgdataplane.compiler.marks import HALF, other_half
 from sgdataplane.compiler.site import Site
@@ -187,6 +188,7 @@ def _is_slot(site: Site, side: Direction, slot: int) -> Match:
     return Match(Field.CT_MARK, (Range.of(site.marks.slot(side, slot)),), mask=site.marks.slot_mask(side))
 
 
+@lru_cache(maxsize=2)
 def refuse_chain(side: Direction) -> Chain:
     """Unmark the session, so that nothing that belongs to it passes as accepted."""
     return Chain(refuse_name(side), (rule(*IS_BEHIND_AH, DROP), rule(SetMark(other_half(side), 0), DROP)))

@@ -76,16 +76,16 @@ class Desired:
             self.memo[:] = [memo]
         return self._tables[time_scale]
 
-    def prove(self, time_scale: float = 1.0, previous: Desired | None = None) -> None:
+    def prove(self, time_scale: float = 1.0, previous: Desired | None = None, like: Desired | None = None) -> None:
         """ProofError unless the table does what the state says, for every packet: it is compared once. `previous`: what
-        is proven of it, and is the same here, isn't proven again."""
+        is proven of it, and is the same here, isn't proven again; nor are profiles of `like`, which is elsewhere."""
         if time_scale in self._proven:
             return
-        known = [*self.known, *(previous.known if previous is not None else ())]
+        known, alike = (next(iter(other.known), None) if other is not None else None for other in (previous, like))
         specification = Specification(
             self.state, self.interfaces, self.options, placement=self.placement, uplinks=self.uplinks
         )
-        proof = require_proof(specification, self.table(time_scale, previous), next(iter(known), None))
+        proof = require_proof(specification, self.table(time_scale, previous), known, alike)
         self.known[:] = [] if proof.known is None else [proof.known]
         self._proven.add(time_scale)
 

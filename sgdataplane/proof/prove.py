@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.compiler.collection import no_collection
@@ -55,24 +56,31 @@ class Proof:
         return "\n".join(str(part) for part in (self.problem, self.counterexample) if part)
 
 
-def prove(specification: Specification, table: Table, known: Known | None = None) -> Proof:
-    """Compare all packets at all interfaces. `known`: of a proof before; what it rests on isn't compared again."""
-    work = _Work(specification, table, known)
+def prove(specification: Specification, table: Table, known: Known | None = None, alike: Known | None = None) -> Proof:
+    """Compare all packets at all interfaces. `known`: of a proof before; what it rests on isn't compared again.
+    `alike`: of another table, from which profiles are taken that both have."""
+    work = _Work(specification, table, known, alike)
     with no_collection():
         return work.proof()
 
 
-def require_proof(specification: Specification, table: Table, known: Known | None = None) -> Proof:
+def require_proof(
+    specification: Specification, table: Table, known: Known | None = None, alike: Known | None = None
+) -> Proof:
     """prove(), for who must not go on without: ProofError, with the packet that differs."""
-    proof = prove(specification, table, known)
+    proof = prove(specification, table, known, alike)
     if not proof.holds:
         raise ProofError(str(proof))
     return proof
 
 
 class _Work:
-    def __init__(self, specification: Specification, table: Table, known: Known | None) -> None:
-        self._table, self._namespace, self._known = table, Namespace.of(specification, table), known
+    def __init__(
+        self, specification: Specification, table: Table, known: Known | None, alike: Known | None = None
+    ) -> None:
+        self._table, self._namespace = table, Namespace.of(specification, table)
+        self._known = known or alike
+        self._alike = None if alike is self._known else alike
         self._checks: list[ProfileCheck] = []
         self._gate: GateCheck | None = None
         self._words: dict[WordsKey, Words] = {}
@@ -87,13 +95,14 @@ class _Work:
         kinships = Kinships.read(wanted.state, known.kinships if known else None)
         try:
             gates = dict(self._gates(structure))
-            profiles = dict(self._profiles(structure, kinships, gates))
+            profiles, kinships_alike = self._profiles_alike(gates)
+            profiles |= dict(self._profiles(structure, kinships, gates, profiles.keys()))
         except GateMismatch as difference:
             return self._account(of_gate(self._table, self._namespace, difference))
         except ProfileMismatch as difference:
             return self._account(self._shown(kinships, difference))
         forms = dict(list(self._gate.forms.items())[-MOST_FORMS:]) if self._gate is not None else {}
-        found = Known(structure, kinships, gates, profiles, forms, self._words_kept(structure))
+        found = Known(structure, kinships_alike or kinships, gates, profiles, forms, self._words_kept(structure))
         return self._account(None, known=found)
 
     def _shown(self, kinships: Kinships, difference: ProfileMismatch) -> Counterexample:
@@ -115,12 +124,30 @@ class _Work:
                 known = self._gate.check(ifname)
             yield ifname, known
 
+    def _profiles_alike(self, gates: Mapping[str, KnownGate]) -> tuple[dict[object, KnownProfile], Kinships | None]:
+        """Those that the other table has, and that are the same here; and the kinships that it shares with this one, if
+        that is all of them."""
+        found: dict[object, KnownProfile] = {}
+        if self._alike is None:
+            return found, None
+        wanted, groups = self._namespace.wanted, self._by_profile()
+        structure = Structure.read(self._table, wanted.site, self._alike.structure)
+        kinships = Kinships.read(wanted.state, self._alike.kinships)
+        for key, carriers in groups.items():
+            known, roots = self._alike.profiles.get(key), _roots(gates[ifname].roots for ifname, _ in carriers)
+            is_known = known is not None and known.basis == profile_basis(wanted.state, wanted.options, carriers[0][1])
+            if known is not None and is_known and _is_same(known, roots, structure, kinships):
+                found[key] = known.without(structure.turned)
+        return found, kinships if found.keys() == groups.keys() else None
+
     def _profiles(
-        self, structure: Structure, kinships: Kinships, gates: Mapping[str, KnownGate]
+        self, structure: Structure, kinships: Kinships, gates: Mapping[str, KnownGate], done: AbstractSet[object]
     ) -> Iterator[tuple[object, KnownProfile]]:
-        """All profiles that interfaces have."""
+        """All others that interfaces have."""
         wanted = self._namespace.wanted
         for key, carriers in self._by_profile().items():
+            if key in done:
+                continue
             eni, roots = carriers[0][1], _roots(gates[ifname].roots for ifname, _ in carriers)
             known = None if self._known is None else self._known.profiles.get(key)
             basis = profile_basis(wanted.state, wanted.options, eni)
@@ -148,7 +175,8 @@ class _Work:
 
     def _words_kept(self, structure: Structure) -> dict[WordsKey, Words]:
         """With those of profiles that weren't compared: they know of which pages they are."""
-        found = {**({} if self._known is None else self._known.words), **self._words}
+        before = [known.words for known in (self._known, self._alike) if known is not None]
+        found = {key: words for some in (*before, self._words) for key, words in some.items()}
         return {key: words for key, words in found.items() if structure.lookups.keys() >= set(key[1])}
 
     def _by_profile(self) -> dict[object, list[tuple[str, Eni]]]:
