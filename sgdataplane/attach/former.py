@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import HostReport, Key, NamespaceReport
-from sgdataplane.enforce import Desired, Doors, Settings
+from sgdataplane.enforce import Desired, Settings
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.reach import Reach
 
@@ -22,7 +22,6 @@ class Former:
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
     quiet: Collection[Key] = frozenset()
-    doors: Doors = field(default_factory=Doors)
     _prepared: dict[object, Desired] = field(default_factory=dict)
     _reaches: dict[int, tuple[CloudState, Reach]] = field(default_factory=dict)
 

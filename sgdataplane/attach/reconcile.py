@@ -31,7 +31,7 @@ def reconcile(
     BindingError, and nothing is changed, if some are in host placement and instance placement is asked for.
     """
     former = former or Former()
-    with former.doors, registry.locked():
+    with registry.locked():
         bindings = registry.load()
         if manner.placement is Placement.HOST:
             reports = reconcile_hosted(registry, state, bindings, manner, former.in_force)
@@ -78,7 +78,7 @@ def _reconcile_workload(
         desired = former.desired(key, Desired(there, interfaces, manner.options))
         try:
             former.prepare(key, desired, manner.settings)
-            applied = enforce(place, desired, before, manner.settings, former.doors)
+            applied = enforce(place, desired, before, manner.settings)
             with Links(place) as links:
                 enis = tuple(look(links, state, binding) for binding in bindings)
                 unbound = interfaces_up(links) - {"lo", *interfaces.values()}

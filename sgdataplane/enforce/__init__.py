@@ -1,7 +1,6 @@
 """One namespace made equal to one state."""
 
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
-from sgdataplane.enforce.doors import Doors
 from sgdataplane.enforce.epochs import Epochs, KernelSessions
 from sgdataplane.enforce.fence import check_fence
 from sgdataplane.enforce.steps import apply, enforce, remove
@@ -10,7 +9,6 @@ __all__ = [
     "DEFAULT_SETTINGS",
     "ApplyReport",
     "Desired",
-    "Doors",
     "Epochs",
     "KernelSessions",
     "Settings",

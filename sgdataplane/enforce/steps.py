@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 
 from sgdataplane.compiler.compile import with_adoption, with_epoch
 from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.skeleton import TABLE, dispatch_name
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
-from sgdataplane.enforce.doors import Doors
 from sgdataplane.enforce.epochs import Epochs, KernelSessions, Sessions
 from sgdataplane.enforce.fence import put_in, wanted_fence
 from sgdataplane.enforce.run import run
@@ -34,19 +32,17 @@ def enforce(
     desired: Desired,
     previous: Desired | None = None,
     settings: Settings = DEFAULT_SETTINGS,
-    doors: Doors | None = None,
 ) -> ApplyReport:
     """Make the namespace of that name obey `desired`. When it returns, it does.
 
     `previous` is what was enforced before, if the caller knows: then only what differs is changed. Without it, or if
-    anybody else has touched nftables there since, all rules are written anew, which loses no packet either. `doors`: of
-    who enforces many.
+    anybody else has touched nftables there since, all rules are written anew, which loses no packet either.
     Applying the same twice changes nothing. KernelError: refused, and the policy is as it was; but the
     fence, which changes first, may be that of `desired` already. UnsupportedError: the kernel has no egress hook for
     the fence, or can't list TCP sockets (tcp_diag). ProofError: the compiled table is wrong.
     """
     started = time.monotonic()
-    with Doors() if doors is None else nullcontext(doors) as used, used.open(namespace) as kernel:
+    with LibnftKernel(namespace) as kernel:
         with netns.inside(namespace):
             untracked = set_timeouts(settings.time_scale)
         report = apply(kernel, KernelSessions(namespace, desired.site.marks), desired, previous, settings)

@@ -34,6 +34,7 @@ from sgdataplane.nft.transaction import Operation, Transaction
 NO_DNS, DRY_RUN = "no-dns", "dry-run"
 DRY_RUN_MISSING = "dry run"
 Line = tuple[str, Operation]
+_SHOWN: set[str] = set()  # features that this kernel has, as checks have shown
 
 
 class Kernel(Protocol):
@@ -66,10 +67,8 @@ class LibnftKernel:
     "dry-run" (`check`). Debian 12's binding lacks the first.
     """
 
-    def __init__(self, namespace: str, features: set[str] | None = None) -> None:
-        """`features`: what checks have shown, of any namespace."""
+    def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        self._features = set() if features is None else features
         with _entered(namespace):
             self._netlink = Nfnetlink()
 
@@ -108,7 +107,7 @@ class LibnftKernel:
             raise _error_of(message, lines)
 
     def check(self, transaction: Transaction, feature: str) -> None:
-        if feature in self._features:
+        if feature in _SHOWN:
             return
         if DRY_RUN not in self.capabilities:
             raise UnsupportedError(DRY_RUN_MISSING, "python3-nftables 1.0.6 or newer")
@@ -117,7 +116,7 @@ class LibnftKernel:
             self.run(transaction)
         finally:
             self._nft.set_dry_run(False)
-        self._features.add(feature)
+        _SHOWN.add(feature)
 
     def inventory(self, name: str, family: str = "inet") -> Inventory:
         try:
