@@ -75,10 +75,13 @@ def apply(
     epoch = epochs.choose(stamp, stamp_of(table).digest, on_change)
     epochs.retire(kernel, sessions, stamp, epoch)
     adopting = _newcomers(inventory, table) if settings.adoption_window else ()
-    wanted = with_epoch(table, epoch, fence.secret)
-    if adopting:
-        wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
-    steps = plan(_held(stamp, table, previous, settings), inventory, wanted)
+    if _is_there(inventory, Stamp(epoch, stamp_of(table).digest, inventory.generation, fence.secret), settings):
+        steps = Plan()
+    else:
+        wanted = with_epoch(table, epoch, fence.secret)
+        if adopting:
+            wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
+        steps = plan(_held(stamp, table, previous, settings), inventory, wanted)
     # Now, since conntrack begins to work with the first rules that ask it, and takes who speaks first for the opener.
     seeded = sessions.seed(_addresses(desired, adopting)) if adopting else 0
     leftover = run(kernel, steps, is_live=inventory.exists)
@@ -141,6 +144,11 @@ def _is_same_links(inventory: Inventory, previous: Desired | None, desired: Desi
     """Whether each slot of the mark still stands for the same ENI: only the one that accepted a session may keep it."""
     is_known = previous is None or previous.interfaces == desired.interfaces
     return is_known and inventory.ifnames == frozenset(desired.interfaces.values())
+
+
+def _is_there(inventory: Inventory, wanted: Stamp, settings: Settings) -> bool:
+    """Whether the kernel certainly holds what is wanted; interfaces that it knows are none to be adopted."""
+    return inventory.stamp == wanted and not settings.resync
 
 
 def _held(stamp: Stamp | None, table: Table, previous: Desired | None, settings: Settings) -> Table | None:
