@@ -6,7 +6,7 @@ policy is put in force.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.attach.registry import Binding
@@ -18,10 +18,12 @@ from sgdataplane.policy.reach import Reach
 
 @dataclass
 class Former:
-    """For one reconcile. `quiet`: namespaces that certainly are as the report says, made in the same manner."""
+    """For one reconcile. `quiet`: namespaces that certainly are as the report says, made in the same manner. `between`:
+    called before each that is looked at."""
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
     quiet: Collection[Key] = frozenset()
+    between: Callable[[], None] = lambda: None
     _prepared: dict[object, Desired] = field(default_factory=dict)
     _reaches: dict[int, tuple[CloudState, Reach]] = field(default_factory=dict)
 

@@ -70,6 +70,7 @@ def _reconcile_workload(
     state: CloudState, there: CloudState, bindings: Sequence[Binding], manner: Manner, former: Former
 ) -> NamespaceReport:
     """`there`: the state, with all ENIs that are attached."""
+    former.between()
     key, before = bindings[0].identity, former.in_force.get(bindings[0].identity)
     with found(key, bindings[0].path) as place:
         if place is None:

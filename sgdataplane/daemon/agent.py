@@ -63,7 +63,8 @@ class Agent:
         self._registry = Registry(config.bindings)
         self._bindings: tuple[Binding, ...] | None = None
         last_good = LastGood(config.state_directory)
-        self._reconciler = Reconciler(self._registry, last_good)
+        self._notifier = Notifier(os.environ)
+        self._reconciler = Reconciler(self._registry, last_good, self._notifier.beat)
         self._status = Status(config.state, config_file, last_good.path)
         self._metrics = Metrics(self._status)
         self._metrics_server = MetricsServer(self._metrics.text)
@@ -71,7 +72,6 @@ class Agent:
         self._drifts: list[Drift] = []
         self._errors: dict[str, str] = {}
         self._schedule = Schedule(config.resync, time.monotonic)
-        self._notifier = Notifier(os.environ)
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._control = ControlServer(config.socket, self._selector, self._answer, time.monotonic)
         stack.callback(self._control.close)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,13 +74,14 @@ class CycleReport:
 
 
 class Reconciler:
-    """Holds what is known between two cycles: the policy, and what is in force by namespace, and in which manner."""
+    """Holds what is known between two cycles: the policy, and what is in force by namespace, and in which manner.
+    `beat`: called in a cycle as it comes on."""
 
-    def __init__(self, registry: Registry, last_good: LastGood) -> None:
+    def __init__(self, registry: Registry, last_good: LastGood, beat: Callable[[], None] = lambda: None) -> None:
         self._registry, self._last_good = registry, last_good
         self._policy: Policy | None = None
         self._former, self._manner = HostReport(()), Manner()
-        self._memory = Memory()
+        self._memory, self._beat = Memory(), beat
 
     def run(
         self, causes: Collection[Cause], path: Path, manner: Manner, rule: Rule, quiet: Collection[Key] = frozenset()
@@ -94,7 +95,8 @@ class Reconciler:
         # 2 what names an ENI is bound to it
         discovery = self._discover(self._policy.state, rule)
         # 3 every attached ENI obeys: resolve, compile, prove, compare, run, by namespace
-        former = Former(self._former, frozenset() if LOOKING & set(causes) or manner != self._manner else quiet)
+        is_look = LOOKING & set(causes) or manner != self._manner
+        former = Former(self._former, frozenset() if is_look else quiet, self._beat)
         host, error = self._enforce(manner, former, is_resync=Cause.RESYNC in causes)
         # 4 the last good policy is kept for a start without a state, also where one ENI refused: the others have it
         if self._policy.origin is Origin.STATE and host is not None:

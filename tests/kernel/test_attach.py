@@ -201,15 +201,18 @@ def test_what_is_settled_and_quiet_is_not_looked_at(bench: Bench) -> None:
     (key,) = first.in_force
     nft(bench.place, f"flush table inet {TABLE}")  # it is said to be quiet all the same
     others = make_state([make_group("sg-x"), *state_of(WEB).security_groups], state_of(WEB).network_interfaces)
-    quiet = reconcile(bench.registry, others, former=Former(first, {key}))
+    beats: list[str] = []
+    quiet = reconcile(bench.registry, others, former=Former(first, {key}, lambda: beats.append("quiet")))
     assert quiet.namespaces[0].applied is first.namespaces[0].applied
     assert quiet.in_force[key].state == others
     assert "drop" not in nft(bench.place, f"list chain inet {TABLE} ingress-refuse")
     for state, is_heard in ((others, True), (state_of(WEB, DNS), False)):
-        report = reconcile(bench.registry, state, former=Former(quiet, set() if is_heard else {key}))
+        former = Former(quiet, set() if is_heard else {key}, lambda: beats.append("look"))
+        report = reconcile(bench.registry, state, former=former)
         assert report.namespaces[0].applied is not quiet.namespaces[0].applied
         assert "drop" in nft(bench.place, f"list chain inet {TABLE} ingress-refuse")
         nft(bench.place, f"flush table inet {TABLE}")
+    assert beats == ["look", "look"]
 
 
 def test_clear_removes_what_is_ours_and_nothing_else(bench: Bench) -> None:
