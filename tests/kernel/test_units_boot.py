@@ -189,6 +189,20 @@ def test_namespace_ends_though_the_agent_has_mounts_of_its_own(host: Booted) -> 
     assert "gone" in host.run("journalctl", "-u", AGENT)
 
 
+def test_interfaces_of_namespaces_that_come_later_are_bound_by_alias(host: Booted) -> None:
+    """Their names are mounts, which come to the agent's own mount namespace, too."""
+    host.run("sgdp", "detach", "--eni", "eni-a")
+    write(host, CONFIG, 'bind = ["alias"]\n')
+    host.run("systemctl", "restart", AGENT)
+    host.run("ip", "netns", "add", "later")
+    host.run("ip", "link", "add", "l0", "type", "veth", "peer", "eth0", "netns", "later", "address", mac_of("eni-a"))
+    host.run("ip", "-n", "later", "link", "set", "eth0", "alias", "eni-a", "up")
+    wait_until(lambda: outcomes(host) == {"eni-a": "in force"})
+    assert "egress" in rules(host, "later")
+    host.run("ip", "netns", "delete", "later")
+    wait_until(lambda: outcomes(host) == {})
+
+
 def test_routers_are_the_machines_and_outlive_the_agent(host: Booted) -> None:
     write(host, CONFIG, 'placement = "host"\n')
     host.run("systemctl", "reload", AGENT)
