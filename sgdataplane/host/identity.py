@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,10 @@ def identity_of(path: str) -> Identity:
 
 def is_own(path: str) -> bool:
     """Whether it is the namespace that we run in, or the machine's own, as far as that can be seen."""
-    return Path(path).stat().st_ino in (_inode(MACHINE), _inode(netns.OWN_NETNS))
+    seen = {_inode(netns.OWN_NETNS)}
+    with suppress(PermissionError):
+        seen.add(_inode(MACHINE))
+    return Path(path).stat().st_ino in seen
 
 
 @contextmanager
@@ -76,7 +79,8 @@ def found(identity: Identity, hint: str) -> Iterator[str | None]:
     """A path to the namespace that is held while the block runs; None if it is gone.
 
     Looked for where it was (`hint`), under /run/netns, and where processes are. A namespace that only an open file or a
-    link elsewhere keeps alive counts as gone: no process is in it.
+    link elsewhere keeps alive counts as gone: no process is in it. HostError if that can't be told, as we may not look
+    everywhere.
     """
     for path in _candidates(identity.inode, hint):
         try:
@@ -100,18 +104,30 @@ def is_there(identity: Identity, hint: str) -> bool:
 
 
 def _candidates(inode: int, hint: str) -> Iterator[str]:
-    yield from (path for path in _places(hint) if _inode(path) == inode)
+    hidden = ""
+    for path in _places(hint):
+        try:
+            if _inode(path) == inode:
+                yield path
+        except PermissionError:
+            hidden = path
+    if hidden:
+        raise HostError(hidden, "we may not look at it (CAP_SYS_PTRACE), so a namespace may be there that seems gone")
 
 
 def _places(hint: str) -> Iterator[str]:
     yield hint
     yield from (str(netns.path_of(name)) for name in netns.list_names() if netns.NAME.fullmatch(name))
-    yield from (f"/proc/{entry}/ns/net" for entry in sorted(os.listdir("/proc")) if entry.isdigit())
+    # process 1 is in the machine's own, which nothing is attached in
+    yield from (f"/proc/{entry}/ns/net" for entry in sorted(os.listdir("/proc")) if entry.isdigit() and entry != "1")
 
 
 def _inode(path: str) -> int:
+    """0 if there is no network namespace. PermissionError if we may not look."""
     try:
         found = os.stat(path)
+    except PermissionError:
+        raise
     except OSError:
         return 0
     return found.st_ino if found.st_dev == os.stat(netns.OWN_NETNS).st_dev else 0
