@@ -18,8 +18,8 @@ from bench.results import Results, read
 from bench.run import Plan, Run
 
 SIZES = (1, 10, 100, 1000)
-FULL = Plan(SIZES, loads=3, change_rounds=9, packet_rounds=150, slice_s=0.004)
-QUICK = Plan(SIZES, loads=1, change_rounds=2, packet_rounds=25, slice_s=0.004)
+FULL = Plan(SIZES, loads=3, change_rounds=9, packet_rounds=150, slice_s=0.004, has_costs=True)
+QUICK = Plan(SIZES, loads=1, change_rounds=2, packet_rounds=25, slice_s=0.004, has_costs=False)
 ISOLATED = "SGDP_BENCH_ISOLATED"
 # /run/netns is ours alone, so that no name is left in the machine's.
 ENTER = 'mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && exec "$@"'

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from bench.compiler import Cost
 from bench.goals import Goal, goals
 from bench.measures import ESTABLISHED, Measure, Spread, differences, ratios, spread
 from bench.results import Results
@@ -26,6 +27,7 @@ def report(results: Results, plots: Sequence[tuple[str, str]]) -> str:
         f"\n## Goals: {sum(goal.is_met for goal in found)} of {len(found)} met\n",
         "Ratios are taken round by round; the median of them, and their quartiles.\n",
         table(("goal", "wanted", "measured", "quartiles", "verdict"), map(_goal_row, found)),
+        *_costs(results.costs),
         *_figures(results),
         *(f"\n## {title}\n\n![{title}]({file})" for title, file in plots),
         "\n## Peers\n",
@@ -42,6 +44,20 @@ def _goal_row(goal: Goal) -> tuple[str, ...]:
     measured, digits = goal.measured, 3 if goal.measured.median < 10 else 0
     quartiles = f"{measured.low:,.{digits}f} to {measured.high:,.{digits}f}"
     return (goal.title, goal.wanted, f"{measured.median:,.{digits}f}", quartiles, goal.verdict)
+
+
+def _costs(found: Sequence[Cost]) -> Iterator[str]:
+    if not found:
+        yield "\n## Compiling and changing: in full runs only"
+        return
+    yield f"\n## Compiling and changing: {sum(cost.is_met for cost in found)} of {len(found)} goals met\n"
+    yield "Ours alone; the median, where there are several samples.\n"
+    yield table(("goal", "at most", "measured", "verdict"), map(_cost_row, found))
+
+
+def _cost_row(cost: Cost) -> tuple[str, ...]:
+    measured = f"{cost.median:,.1f} {cost.unit}" if cost.samples else NONE
+    return cost.title, f"{cost.limit:,.0f} {cost.unit}", measured, cost.verdict
 
 
 def _figures(results: Results) -> Iterator[str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as FilePath
 
+from bench.compiler import costs
 from bench.errors import BenchError
 from bench.measures import Measure
 from bench.path import Ends, Path
@@ -29,13 +30,15 @@ FAILURES = (BenchError, SgDataplaneError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much. `sizes` are numbers of rules; `slice_s` is for one measure of one variant in one round."""
+    """How much. `sizes` are numbers of rules; `slice_s` is for one measure of one variant in one round; `has_costs`:
+    also what compiling costs, which takes some minutes."""
 
     sizes: tuple[int, ...]
     loads: int
     change_rounds: int
     packet_rounds: int
     slice_s: float
+    has_costs: bool
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -76,6 +79,8 @@ class Run:
                     if number % 10 == 1:
                         self._say(f"packets, round {number} of {plan.packet_rounds}")
                     self._packets()
+        if plan.has_costs:
+            self.results.costs = costs(self._say)
         self._say("done")
         self.results.seconds = time.monotonic() - self._started
         return self.results

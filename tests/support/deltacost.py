@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.enforce import Desired, KernelSessions, Settings, apply
@@ -192,6 +193,7 @@ def main() -> None:
     parser.add_argument("-m", "--members", type=int, default=65_536)
     parser.add_argument("-r", "--rules", type=int, default=200)
     parser.add_argument("-n", "--rounds", type=int, default=15)
+    parser.add_argument("--json", action="store_true", help="all samples, in seconds")
     asked = parser.parse_args()
     namespace = f"delta{os.getpid()}"
     netns.create(namespace)
@@ -199,6 +201,9 @@ def main() -> None:
         found = measured(namespace, base_state(asked.members, asked.rules), asked.rounds)
     finally:
         netns.remove(namespace)
+    if asked.json:
+        print(json.dumps({name: asdict(row) for name, row in found.items()}))
+        return
     print(f"{asked.members:,} members, {asked.rules} rules, {asked.rounds} rounds; milliseconds, medians")
     print(f"{'change':>18}{'whole':>10}{'compile':>10}{'kernel':>10}{'proof':>10}{'most':>10}")
     for name, row in found.items():

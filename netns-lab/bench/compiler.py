@@ -1,0 +1,108 @@
+"""What compiling and changing cost beside what was promised, each measured by a command of its own.
+
+Owns the promises and the commands. Must not know how the figures are told. The commands are tests.support's, so that
+each can be run alone.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+MOST_SECONDS = 600
+SEEDS = range(3)
+WORST = ("alternating", "nested_cidrs", "overlapping_ports", "five_tuple", "prefix_lists", "port_lists", "mixture")
+MEMBERS = "of 65,536 members"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One promise: at most `limit`. `samples` are empty where it couldn't be measured, and `why`."""
+
+    title: str
+    unit: str
+    limit: float
+    samples: Sequence[float]
+    why: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.samples)
+
+    @property
+    def is_met(self) -> bool:
+        return bool(self.samples) and self.median <= self.limit
+
+    @property
+    def verdict(self) -> str:
+        """`met`, or by how much it isn't."""
+        if not self.samples:
+            return f"not measured: {self.why}"
+        return "met" if self.is_met else f"short by a factor of {self.median / self.limit:,.1f}"
+
+
+def costs(say: Callable[[str], None]) -> list[Cost]:
+    """All of them: some minutes."""
+    return [*_compiles(say), *_changes(say), *_hosts(say)]
+
+
+def _compiles(say: Callable[[str], None]) -> Iterator[Cost]:
+    say("compiling policies of 1,000 rules")
+    typical, why = _each([["hardpolicies", "typical", "--child", "-s", str(seed)] for seed in SEEDS])
+    yield Cost("typical policy, 1,000 rules: compile", "ms", 100, [_compile_ms(cost) for cost in typical], why)
+    for name in WORST:
+        found, why = _each([["hardpolicies", name, "--child"]])
+        yield Cost(f"{name}, 1,000 rules: compile", "ms", 1000, [_compile_ms(cost) for cost in found], why)
+
+
+def _compile_ms(cost: dict[str, Any]) -> float:
+    return 1000 * float(cost["resolve"] + cost["compile"])
+
+
+def _changes(say: Callable[[str], None]) -> Iterator[Cost]:
+    say("changes where 65,536 addresses are in groups")
+    found, why = _each([["deltacost", "--json"]])
+    kinds: dict[str, dict[str, list[float]]] = found[0] if found else {}
+
+    def of(prefix: str, *parts: str) -> list[float]:
+        rows = [row for kind, row in kinds.items() if kind.startswith(prefix)]
+        return [1000 * sum(values) for row in rows for values in zip(*(row[part] for part in parts), strict=True)]
+
+    alone, whole = ("compile", "kernel"), ("compile", "kernel", "proof")
+    for what, kind, limit in (("a member joins or leaves", "member", 10), ("a rule of 200 comes or goes", "rule", 30)):
+        for parts, words in ((alone, "compile and delta, kernel"), (whole, "the same, and its proof")):
+            yield Cost(f"{what}, {MEMBERS}: {words}", "ms", limit, of(kind, *parts), why)
+
+
+def _hosts(say: Callable[[str], None]) -> Iterator[Cost]:
+    say("a host of 1,000 ENIs")
+    found, why = _each([["hostcost"]])
+    for key, what, unit, limit in (
+        ("compile", "compile", "s", 5),
+        ("program", "program the kernel", "s", 5),
+        ("mb", "memory", "MB", 600),
+    ):
+        title = f"1,000 ENIs in 50 combinations of 1,000 rules, 65,536 addresses in groups: {what}"
+        yield Cost(title, unit, limit, [float(host[key]) for host in found], why)
+
+
+def _each(commands: Sequence[Sequence[str]]) -> tuple[list[dict[str, Any]], str]:
+    """What they print, as JSON; or why one of them doesn't."""
+    found = []
+    for module, *arguments in commands:
+        command = [sys.executable, "-m", f"tests.support.{module}", *arguments]
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=MOST_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            return [], f"it took more than {MOST_SECONDS} s"
+        if done.returncode:
+            return [], (done.stderr.strip().splitlines() or ["it failed"])[-1]
+        found.append(json.loads(done.stdout))
+    return found, ""
