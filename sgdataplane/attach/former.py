@@ -32,14 +32,17 @@ class Former:
         return self.report.in_force
 
     def settled(self, key: Key, bindings: Sequence[Binding], state: CloudState) -> NamespaceReport | None:
-        """The report of a namespace that needs no look, since it is as it has to be."""
+        """The report of a namespace that needs no look, since it is as it has to be: nothing was done there."""
         before = self.report.by_key.get(key)
-        if before is None or key not in self.quiet or not before.is_settled or before.desired is None:
+        if before is None or key not in self.quiet or not before.is_settled:
+            return None
+        if before.desired is None or before.applied is None:
             return None
         if tuple(eni.binding for eni in before.enis) != tuple(bindings) or self.is_touched(before.desired, state):
             return None
-        desired = before.desired.on(state)
-        return before if desired is before.desired else replace(before, desired=desired)
+        desired, applied = before.desired.on(state), before.applied.at_rest
+        is_same = desired is before.desired and applied is before.applied
+        return before if is_same else replace(before, desired=desired, applied=applied)
 
     def is_touched(self, before: Desired, state: CloudState) -> bool:
         """Whether another state can mean another policy there."""

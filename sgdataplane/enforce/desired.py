@@ -137,6 +137,14 @@ class ApplyReport:
     def changed(self) -> bool:
         return bool(self.staged or self.switched or self.swept)
 
+    @property
+    def at_rest(self) -> ApplyReport:
+        """Of an apply that would find all of it there."""
+        if not self.changed:
+            return self
+        nothing = replace(self, staged=0, switched=0, swept=0, seconds=0.0, is_refill=False)
+        return replace(nothing, adopting=(), adoption_window=0.0, seeded=0)
+
 
 DEFAULT_SETTINGS = Settings()
 

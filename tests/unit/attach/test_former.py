@@ -20,7 +20,7 @@ STATE = make_state(
     [make_group("sg-a", ["ingress tcp 22/22 from sg-b"]), make_group("sg-b"), make_group("sg-c")],
     [make_eni(f"eni-{name}", f"10.0.0.{number}", f"sg-{name}") for number, name in enumerate("abc", 1)],
 )
-APPLIED = ApplyReport(1, 1, 1, 1, 0.1)
+APPLIED = ApplyReport(1, 0, 0, 0, 0.1)
 DESIRED = Desired(STATE, {"eni-a": "eth0"})
 REPORT = NamespaceReport(KEY, (EniReport(BINDING, Outcome.IN_FORCE),), DESIRED, APPLIED)
 
@@ -40,6 +40,16 @@ def test_what_is_settled_and_quiet_needs_no_look() -> None:
     assert found == replace(REPORT, desired=replace(DESIRED, state=other))
     assert found is not None
     assert former(found).settled(KEY, [BINDING], other) is found
+
+
+def test_what_was_done_once_is_not_told_again() -> None:
+    done = replace(
+        REPORT, applied=ApplyReport(7, 1, 2, 3, 0.1, adopting=("eth0",), adoption_window=30.0, fenced=("eth0",))
+    )
+    found = former(done).settled(KEY, [BINDING], STATE)
+    assert found is not None
+    assert found.applied == ApplyReport(7, 0, 0, 0, 0.0, fenced=("eth0",))
+    assert former(found).settled(KEY, [BINDING], STATE) is found
 
 
 @pytest.mark.parametrize(
