@@ -41,7 +41,7 @@ test-slow: setup ## the slow tests: scale and soak
 test-debian12: ## the suite, last commit, in a Debian 12 userland (nft 1.0.6, Python 3.11)
 	tools/debian12.sh make test PYTEST_FLAGS='$(PYTEST_FLAGS)'
 
-bench: setup ## the benchmark, ours beside other filters, 5 to 10 minutes; into netns-lab/bench/results
+bench: setup ## the benchmark, ours beside other filters, about 11 minutes; into netns-lab/bench/results
 	@tools/setup-bench.sh $(PEERS)
 	$(BENCH) --out netns-lab/bench/results
 

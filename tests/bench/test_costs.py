@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,13 @@ def test_all_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_fails_says_why() -> None:
     assert compiler._each([["hardpolicies", "none"]])[1].endswith("no such policy: none")
+
+
+def test_of_what_takes_too_long_the_steps_before_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(command: list[str], **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, 1, b'{"compile": 9.5, "mb": 700}\n')
+
+    monkeypatch.setattr(subprocess, "run", slow)
+    compiled, programmed, memory = compiler._hosts(lambda _: None)
+    assert (compiled.samples, memory.samples, programmed.samples) == ([9.5], [700.0], [])
+    assert programmed.verdict == "not measured: it took more than 300 s"

@@ -5,7 +5,8 @@ Owns the measuring. Is given a number of ENIs. Must not know how it is compiled,
     python -m tests.support.hostcost            takes some minutes, and 2.5 GB
     python -m tests.support.hostcost -n 100
 
-Prints JSON: seconds to compile, seconds to program the kernel with it, and the most memory of the process, in MB.
+Prints JSON, a line a step: seconds to compile, and the most memory of the process then, in MB; seconds to program the
+kernel with it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import resource
 import time
+from collections.abc import Iterator
 
 from sgdataplane.enforce import Desired, Settings, enforce
 from sgdataplane.host import netns
@@ -22,17 +24,16 @@ from sgdataplane.model.placement import Placement
 from tests.support.hardpolicies import host, targets
 
 
-def measured(namespace: str, enis: int) -> dict[str, float]:
+def measured(namespace: str, enis: int) -> Iterator[dict[str, float]]:
     state = host(0, enis)
     interfaces = {eni.network_interface_id: f"h{number}" for number, eni in enumerate(targets(state))}
     desired = Desired(state, interfaces, placement=Placement.HOST)
     began = time.perf_counter()
     desired.table()
     compiled = time.perf_counter()
+    yield {"compile": compiled - began, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     enforce(namespace, desired, None, Settings(prove=False, adoption_window=0))
-    ended = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"compile": compiled - began, "program": ended - compiled, "mb": peak}
+    yield {"program": time.perf_counter() - compiled}
 
 
 def main() -> None:
@@ -42,7 +43,8 @@ def main() -> None:
     namespace = f"host{os.getpid()}"
     netns.create(namespace)
     try:
-        print(json.dumps(measured(namespace, asked.enis)))
+        for step in measured(namespace, asked.enis):
+            print(json.dumps(step), flush=True)
     finally:
         netns.remove(namespace)
 
