@@ -78,9 +78,7 @@ def apply(
     if _is_there(inventory, Stamp(epoch, stamp_of(table).digest, inventory.generation, fence.secret), settings):
         steps = Plan()
     else:
-        wanted = with_epoch(table, epoch, fence.secret)
-        if adopting:
-            wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
+        wanted = _wanted(table, epoch, fence.secret, adopting, settings)
         steps = plan(_held(stamp, table, previous, settings), inventory, wanted)
     # Now, since conntrack begins to work with the first rules that ask it, and takes who speaks first for the opener.
     seeded = sessions.seed(_addresses(desired, adopting)) if adopting else 0
@@ -101,6 +99,11 @@ def apply(
         seeded=seeded,
         fenced=fence.ifnames,
     )
+
+
+def _wanted(table: Table, epoch: int, secret: int, adopting: Collection[str], settings: Settings) -> Table:
+    wanted = with_epoch(table, epoch, secret)
+    return with_adoption(wanted, adopting, round(settings.adoption_window * 1000)) if adopting else wanted
 
 
 def _counted(epoch: int, plans: Sequence[Plan], settings: Settings) -> ApplyReport:

@@ -19,7 +19,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import parse_attributes, text_of
-from sgdataplane.host.rtnetlink import Entry, Rtnetlink
+from sgdataplane.host.rtnetlink import LINK_ALIAS, LINK_MAC, LINK_NAME, Entry, Rtnetlink
 from sgdataplane.net.values import Address, Family, Prefix
 
 AF = {Family.IPV4: 2, Family.IPV6: 10}
@@ -32,7 +32,7 @@ RTNH_F_ONLINK = 4
 IFA_F_NODAD = 2
 IFF_UP = 1
 # IFLA_*, IFA_*, linux/if_link.h and if_addr.h
-LINK_MAC, LINK_NAME, LINK_OPERSTATE, LINK_INFO, LINK_ALIAS, INFO_KIND = 1, 3, 16, 18, 20, 1
+LINK_OPERSTATE, LINK_INFO, INFO_KIND = 16, 18, 1
 ADDRESS, LOCAL_ADDRESS = 1, 2
 OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")  # IF_OPER_*
 ADDR_GEN_MODE_NONE = 1  # linux/if_link.h

@@ -30,6 +30,8 @@ GETLINK, GETADDR = 18, 22  # RTM_*
 IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
 IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 EXT_MASK, SKIP_STATISTICS = 29, struct.pack("=I", 1 << 3)  # IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS
+TARGET = 46  # IFLA_TARGET_NETNSID
+LINK_MAC, LINK_NAME, LINK_ALIAS = 1, 3, 20  # IFLA_*
 CODE = struct.Struct("=i")
 Entry = tuple[tuple[int, ...], dict[int, bytes]]  # the fields of its header, and its attributes
 
@@ -51,10 +53,11 @@ class Rtnetlink:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def links(self) -> list[Entry]:
-        """All interfaces."""
+    def links(self, number: int | None = None) -> list[Entry]:
+        """All interfaces; or those of the namespace that has this number here."""
         asked = attribute(EXT_MASK, SKIP_STATISTICS)
-        return self._dump(GETLINK, IFINFOMSG, asked)
+        target = b"" if number is None else attribute(TARGET, struct.pack("=i", number))
+        return self._dump(GETLINK, IFINFOMSG, asked + target)
 
     def addresses(self) -> list[Entry]:
         """All addresses of all families."""
@@ -70,12 +73,14 @@ class Rtnetlink:
             messages = list(self._receive())
             if not any(flags & NLM_F_DUMP_INTR for flags, _ in messages):
                 return [
-                    (fields.unpack_from(payload), parse_attributes(payload[fields.size :])) for _, payload in messages
+                    (fields.unpack_from(payload), parse_attributes(payload[fields.size :]))
+                    for _, payload in messages
+                    if payload
                 ]
         raise InterruptedError(errno.EINTR, f"the list changed during each of {MAX_ATTEMPTS} readings")
 
     def _receive(self) -> Iterator[tuple[int, bytes]]:
-        """Flags and payload of each message of the list."""
+        """Flags and payload of each message of the list; of its end, which may tell that it changed, no payload."""
         while True:
             data, offset = self._socket.recv(RECEIVE_BYTES), 0
             while offset < len(data):
@@ -88,5 +93,6 @@ class Rtnetlink:
                     (code,) = CODE.unpack_from(payload)
                     if code:
                         raise OSError(-code, os.strerror(-code))
+                    yield flags, b""
                     return
                 yield flags, payload

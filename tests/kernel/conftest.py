@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.host import netns
-from tests.support.attachbench import Bench, living_nowhere
-from tests.support.pair import Pair, join, made_pair
+from tests.support.attachbench import DNS, WEB, Bench, living_nowhere
+from tests.support.pair import Pair, Session, join, made_pair
 
 
 @pytest.fixture
@@ -49,3 +49,16 @@ def bench(
     join(pair)
     yield Bench(pair, process.pid, tmp_path, lambda: capsys.readouterr().out)
     netns.remove(peer)
+
+
+@pytest.fixture
+def web(bench: Bench) -> Iterator[Session]:
+    """Of `bench`, to the port that states mostly let in."""
+    with Session(bench.pair, WEB) as web:
+        yield web
+
+
+@pytest.fixture
+def dns(bench: Bench) -> Iterator[Session]:
+    with Session(bench.pair, DNS) as dns:
+        yield dns

@@ -34,18 +34,6 @@ def agent(tmp_path: Path) -> Iterator[AgentBench]:
 
 
 @pytest.fixture
-def web(bench: Bench) -> Iterator[Session]:
-    with Session(bench.pair, WEB) as web:
-        yield web
-
-
-@pytest.fixture
-def dns(bench: Bench) -> Iterator[Session]:
-    with Session(bench.pair, DNS) as dns:
-        yield dns
-
-
-@pytest.fixture
 def sessions(web: Session, dns: Session) -> tuple[Session, Session]:
     """Both."""
     return web, dns

@@ -53,18 +53,6 @@ def agent(tmp_path: Path) -> Iterator[AgentBench]:
         yield agent
 
 
-@pytest.fixture
-def web(bench: Bench) -> Iterator[Session]:
-    with Session(bench.pair, WEB) as web:
-        yield web
-
-
-@pytest.fixture
-def dns(bench: Bench) -> Iterator[Session]:
-    with Session(bench.pair, DNS) as dns:
-        yield dns
-
-
 def value(name: str, **labels: str) -> float:
     return scrape(PORT).value(name, **labels)
 

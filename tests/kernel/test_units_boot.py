@@ -224,7 +224,7 @@ def test_boot_unit_enforces_what_is_attached_by_the_last_good_policy(host: Boote
     write(host, STATE, "no state\n")
     host.run("systemctl", "start", BOOT)
     assert f"rule.sg-a.sgr-{WEB}" in rules(host)
-    assert "policy=\"last good\"" in host.run("journalctl", "-u", BOOT)
+    assert 'policy="last good"' in host.run("journalctl", "-u", BOOT)
     assert host.property(AGENT, "ActiveState") == "inactive"
 
 
