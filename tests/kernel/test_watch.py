@@ -32,7 +32,9 @@ def names(make_lab_name: Callable[[], str]) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def watch() -> Iterator[NamespaceWatch]:
-    with closing(NamespaceWatch()) as watch:
+    """In a namespace of its own, whose numbers nobody else's namespaces get: the kernel tells that a number's namespace
+    has ended after it may have given the number to the next one."""
+    with netns.nowhere(), closing(NamespaceWatch()) as watch:
         yield watch
 
 
