@@ -10,6 +10,7 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.statefile import load
+from tests.support.schemas import assert_conforms
 
 GOOD = """\
 version: 1
@@ -44,7 +45,9 @@ def run(*arguments: object) -> int:
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> Any:  # noqa: ANN401  # whatever the JSON holds
-    return json.loads(capsys.readouterr().out)
+    document = json.loads(capsys.readouterr().out)
+    assert_conforms("check", document)
+    return document
 
 
 def test_check_says_what_a_good_state_holds(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
