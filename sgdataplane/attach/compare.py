@@ -5,15 +5,30 @@ Owns the wording. Must not know what is done about it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Self
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, Outcome
-from sgdataplane.host.links import Link, Links
+from sgdataplane.host.links import InterfaceAddress, Link, Links
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import Address, Prefix
 
 LINK_LOCAL = Prefix.parse("fe80::/10")
+
+
+@dataclass(frozen=True, slots=True)
+class Interfaces:
+    """Those of one namespace with their addresses: read once, for all that is asked of them."""
+
+    links: tuple[Link, ...]
+    addresses: frozenset[InterfaceAddress]
+
+    @classmethod
+    def read(cls, links: Links) -> Self:
+        found = links.links()
+        return cls(found, links.addresses(found))
 
 
 def mac_difference(link: Link, eni: Eni) -> str:
@@ -34,22 +49,22 @@ def _address_differences(addresses: Collection[Address], eni: Eni) -> Iterator[s
             yield f"{address} is the ENI's, but not on the interface"
 
 
-def warnings_of(link: Link, links: Links, eni: Eni) -> tuple[str, ...]:
-    """Why packets may be dropped that no rule drops. `links`: of its namespace."""
-    addresses = [entry.address for entry in links.addresses() if entry.ifname == link.ifname]
+def warnings_of(link: Link, there: Interfaces, eni: Eni) -> tuple[str, ...]:
+    """Why packets may be dropped that no rule drops. `there`: what is in its namespace."""
+    addresses = [entry.address for entry in there.addresses if entry.ifname == link.ifname]
     mac = mac_difference(link, eni)
     return *((mac,) if mac else ()), *_address_differences(addresses, eni)
 
 
-def look(links: Links, state: CloudState, binding: Binding) -> EniReport:
-    """What a workload's interface is like, now that the state is in force for it. `links`: of its namespace."""
-    link = next((link for link in links.links() if link.ifname == binding.ifname), None)
+def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
+    """What a workload's interface is like, now that the state is in force for it. `there`: what is in its namespace."""
+    link = next((link for link in there.links if link.ifname == binding.ifname), None)
     eni = state.eni.get(binding.eni_id)
     if eni is None or link is None:
         return EniReport(binding, Outcome.CLOSED if eni is None else Outcome.ABSENT)
-    return EniReport(binding, Outcome.IN_FORCE, warnings_of(link, links, eni))
+    return EniReport(binding, Outcome.IN_FORCE, warnings_of(link, there, eni))
 
 
-def interfaces_up(links: Links) -> set[str]:
-    """Their names."""
-    return {link.ifname for link in links.links() if link.is_up}
+def names_up(links: Iterable[Link]) -> set[str]:
+    """Of the interfaces that are up."""
+    return {link.ifname for link in links if link.is_up}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sgdataplane.attach import router
 from sgdataplane.attach.closed import with_closed
-from sgdataplane.attach.compare import interfaces_up, look
+from sgdataplane.attach.compare import Interfaces, look, names_up
 from sgdataplane.attach.hostend import Hosted, hosted, move_in, where_is
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import EniReport, Key, Manner, NamespaceReport, Outcome
@@ -143,7 +143,7 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
         applied = enforce(name, group.desired, group.former, manner.settings)
         router.fill(name, {ifname: state.eni[eni] for ifname, eni in known.items() if eni in state.eni})
         with Links(name) as links:
-            unbound = interfaces_up(links)
+            unbound = names_up(links.links())
     except (SgDataplaneError, ProofError) as error:
         refused = tuple(EniReport(entry.binding, Outcome.REFUSED) for entry in group.entries)
         return NamespaceReport(name, refused, desired=group.former, error=error)
@@ -160,7 +160,7 @@ def _finished(state: CloudState, binding: Binding) -> EniReport:
         try:
             remove(place)
             with Links(place) as links:
-                return look(links, state, binding)
+                return look(Interfaces.read(links), state, binding)
         except SgDataplaneError as error:
             outcome = Outcome.IN_FORCE if binding.eni_id in state.eni else Outcome.CLOSED
             return EniReport(binding, outcome, (str(error),))

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from sgdataplane.attach.compare import mac_difference, warnings_of
+from sgdataplane.attach.compare import Interfaces, mac_difference, warnings_of
 from sgdataplane.attach.hostend import move_home
 from sgdataplane.attach.registry import Binding, Registry, refuse
 from sgdataplane.attach.router import leave
@@ -143,7 +143,7 @@ def _fit(binding: Binding, eni: Eni, link: Link, links: Links, *, set_mac: bool)
     if difference:
         links.set_mac(link.ifname, eni.mac_address)
         link = replace(link, mac=eni.mac_address)
-    return tuple(f"{binding}: {line}" for line in warnings_of(link, links, eni))
+    return tuple(f"{binding}: {line}" for line in warnings_of(link, Interfaces.read(links), eni))
 
 
 def detach(registry: Registry, eni_id: str) -> Detached:

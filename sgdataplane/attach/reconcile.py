@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sgdataplane.attach.closed import with_closed
-from sgdataplane.attach.compare import interfaces_up, look
+from sgdataplane.attach.compare import Interfaces, look, names_up
 from sgdataplane.attach.former import Former
 from sgdataplane.attach.hosted import reconcile_hosted
 from sgdataplane.attach.registry import Binding, Registry, refuse
@@ -81,9 +81,10 @@ def _reconcile_workload(
             former.prepare(key, desired, manner.settings)
             applied = enforce(place, desired, before, manner.settings)
             with Links(place) as links:
-                enis = tuple(look(links, state, binding) for binding in bindings)
-                unbound = interfaces_up(links) - {"lo", *interfaces.values()}
+                seen = Interfaces.read(links)
         except (SgDataplaneError, ProofError) as error:
             refused = tuple(EniReport(binding, Outcome.REFUSED) for binding in bindings)
             return NamespaceReport(key, refused, desired=before, error=error)
+    enis = tuple(look(seen, state, binding) for binding in bindings)
+    unbound = names_up(seen.links) - {"lo", *interfaces.values()}
     return NamespaceReport(key, enis, desired, applied, unbound=tuple(sorted(unbound)))

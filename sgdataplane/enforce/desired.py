@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy
+from sgdataplane.compiler.fence import compile_fence
 from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.site import SITES, Site
 from sgdataplane.compiler.skeleton import DEFAULT_WINDOW_MS
@@ -43,6 +44,9 @@ class Desired:
     known: list[Known] = field(default_factory=list, init=False, compare=False, repr=False)
     _tables: dict[float, Table] = field(default_factory=dict, init=False, compare=False, repr=False)
     _proven: set[float] = field(default_factory=set, init=False, compare=False, repr=False)
+    _fences: dict[tuple[tuple[str, ...], int], Table] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "interfaces", dict(self.interfaces))  # whatever the caller does to theirs later
@@ -53,7 +57,7 @@ class Desired:
         if state is self.state:
             return self
         other = replace(self, state=state)
-        for name in ("memo", "known", "_tables", "_proven"):
+        for name in ("memo", "known", "_tables", "_proven", "_fences"):
             object.__setattr__(other, name, getattr(self, name))
         return other
 
@@ -75,6 +79,15 @@ class Desired:
             self._tables[time_scale] = _compiled(self, time_scale, memo)
             self.memo[:] = [memo]
         return self._tables[time_scale]
+
+    def fence(self, ifnames: tuple[str, ...], secret: int) -> Table:
+        """The fence of these interfaces, with the mark of what may pass it. Kept, as the table is."""
+        if (ifnames, secret) not in self._fences:
+            owners = {ifname: self.state.eni[eni] for eni, ifname in self.interfaces.items() if ifname in ifnames}
+            enis = {ifname: owners[ifname] for ifname in ifnames}
+            self._fences.clear()  # there is one at a time
+            self._fences[ifnames, secret] = compile_fence(enis, self.options, secret, self.placement)
+        return self._fences[ifnames, secret]
 
     def prove(self, time_scale: float = 1.0, previous: Desired | None = None, like: Desired | None = None) -> None:
         """ProofError unless the table does what the state says, for every packet: it is compared once. `previous`: what

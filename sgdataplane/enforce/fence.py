@@ -45,13 +45,12 @@ def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings
     there = kernel.inventory(TABLE, NETDEV)
     known = stamp.secret if stamp is not None and stamp.secret else there.stamp.secret if there.stamp else 0
     fenceable = kernel.interfaces() | {hook.device for hook in there.chains.values() if hook is not None}
-    enis = {name: desired.state.eni[eni] for eni, name in sorted(desired.interfaces.items()) if name in fenceable}
-    if not enis:
+    ifnames = tuple(ifname for _, ifname in sorted(desired.interfaces.items()) if ifname in fenceable)
+    if not ifnames:
         return Fence((), known, None)
     is_host = desired.placement is Placement.HOST
     secret = 0 if is_host else known or 1 + secrets.randbelow(0xFFFFFFFF)
-    table = compile_fence(enis, desired.options, secret, desired.placement)
-    fence = Fence(tuple(sorted(enis)), secret, table, settings.resync)
+    fence = Fence(tuple(sorted(ifnames)), secret, desired.fence(ifnames, secret), settings.resync)
     if fence.table is not None and not there.exists:
         _check_support(kernel, plan(None, there, fence.table), desired.placement)
     return fence

@@ -209,8 +209,9 @@ class Links:
 
     # addresses
 
-    def addresses(self) -> frozenset[InterfaceAddress]:
-        names = {link.index: link.ifname for link in self.links()}
+    def addresses(self, links: Iterable[Link] | None = None) -> frozenset[InterfaceAddress]:
+        """All addresses. `links`: the interfaces, if they are read already."""
+        names = {link.index: link.ifname for link in (self.links() if links is None else links)}
         with self._mapped("list addresses"):
             entries = (entry for entry in self._reader.addresses() if entry[0][0] in FAMILIES)
             return frozenset(_address_of(entry, names) for entry in entries)
