@@ -25,6 +25,8 @@ ATTACHED_DIR = Path("/run/sgdataplane/attached")
 VERSION = 1
 LOCK_S, POLL_S = 30.0, 0.02
 TEXTS, NUMBERS = ("eni", "ifname", "named", "path", "means"), ("inode", "cookie")
+# What entries had not that were written before there was such a key; it could not be otherwise then.
+YOUNGER: dict[str, object] = {"host_end": None, "means": "attach"}
 END_TEXTS = ("router", "ifname", "home_ifname", "home_path")
 
 
@@ -96,7 +98,8 @@ class Registry:
             os.close(lock)
 
     def load(self) -> tuple[Binding, ...]:
-        """All bindings, by ENI. BindingError unless the file is exactly what `store` writes."""
+        """All bindings, by ENI. BindingError unless the file is exactly what `store` writes, or wrote in versions
+        before."""
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -164,7 +167,8 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
 
 
 def _binding(entry: object, file: str, pointer: str) -> Binding:
-    texts, identity, end = _fields(entry, TEXTS, file, pointer, more=("host_end",))
+    whole = {**YOUNGER, **entry} if isinstance(entry, dict) else entry
+    texts, identity, end = _fields(whole, TEXTS, file, pointer, more=("host_end",))
     eni_id, ifname, named, path, word = texts
     means = next((means for means in Means if means.value == word), None)
     if means is None:

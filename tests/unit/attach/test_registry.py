@@ -59,6 +59,16 @@ def changed(**fields: object) -> dict[str, object]:
     return {key: value for key, value in entry.items() if value is not ...}
 
 
+@pytest.mark.parametrize("missing", [("means",), ("means", "host_end")])
+def test_what_versions_before_wrote_is_read(registry: Registry, missing: tuple[str, ...]) -> None:
+    """They had neither host placement nor anything that bound but `sgdp attach`."""
+    entry = changed(**dict.fromkeys(missing, ...))
+    with registry.locked():
+        registry.path.write_text(json.dumps({"version": 1, "bindings": [entry]}), encoding="utf-8")
+        (binding,) = registry.load()
+    assert (binding.means, binding.host_end, binding.eni_id) == (Means.ATTACH, None, "eni-a")
+
+
 END_ENTRY = {"router": "r", "ifname": "e", "home_ifname": "v", "home_path": "/h", "inode": 5, "cookie": 7}
 MALFORMED = [
     pytest.param("{", "", id="no-json"),
