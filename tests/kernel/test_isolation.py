@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.support import isolation
 
 pytestmark = pytest.mark.kernel
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def nft(text: str) -> str:
@@ -58,6 +61,24 @@ def test_a_process_that_is_left_running_is_found(worker_id: str) -> None:
         finally:
             process.kill()
     assert isolation.leftovers(run, worker_id) == ()
+
+
+def test_the_sweep_leaves_a_run_in_another_pid_namespace_alone_while_it_runs() -> None:
+    """Its number there is another one here, or none at all."""
+    program = (
+        "import os, subprocess, sys; from tests.support import isolation; isolation.run_of_this_process();"
+        "child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True); sys.stdin.read()"
+    )
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", program]
+    environment = {key: value for key, value in os.environ.items() if key != isolation.RUN_VARIABLE}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as outer:
+        assert outer.stdout
+        assert outer.stdout.readline()
+        marked = [pid for pid, run in isolation._processes_of_runs() if run.startswith("1.")]
+        assert len(marked) >= 1
+        assert not any(f"process {pid}:" in line for pid in marked for line in isolation.sweep())
+        outer.kill()
 
 
 def test_the_sweep_ends_processes_of_dead_runs_and_only_those() -> None:

@@ -109,22 +109,39 @@ def leftovers(run: str, worker: str) -> tuple[str, ...]:
 def sweep() -> tuple[str, ...]:
     """Ends the processes and removes the named namespaces of runs that are dead; returns a line for each."""
     done = []
+    alive: dict[str, bool] = {}
     for pid, run in _processes_of_runs():
-        if not is_alive(run):
+        if run not in alive:
+            alive[run] = is_alive(run)
+        if not alive[run]:
             done.append(f"process {pid}: {_command(pid)}")
             os.kill(pid, signal.SIGKILL)
     for name in _names():
         match = SUITE_NAME.fullmatch(name)
-        if match and not Path(f"/proc/{match['pid']}").exists():
+        if match and not any(_numbered(match["pid"])):
             subprocess.run(["ip", "netns", "delete", name], check=True)
             done.append(f"namespace {name}")
     return tuple(done)
 
 
 def is_alive(run: str) -> bool:
-    """Whether the process that started this run still runs (a later process with the same number isn't it)."""
+    """Whether the process that started this run still runs (a later process with the same number isn't it), here or in
+    a PID namespace of its own: the mark has its number as it is there."""
     pid, _, started = run.partition(".")
-    return _start_time(int(pid)) == started
+    return any(_start_time(other) == started for other in _numbered(pid))
+
+
+def _numbered(number: str) -> Iterator[int]:
+    """The processes, by their numbers here, that have this number in their own PID namespace."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                text = Path(f"/proc/{entry}/status").read_text(errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            numbers = text.partition("\nNSpid:")[2].partition("\n")[0].split()
+            if numbers[-1:] == [number]:
+                yield int(entry)
 
 
 def _start_time(pid: int) -> str:
