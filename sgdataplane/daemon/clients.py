@@ -2,10 +2,14 @@
 
 Owns the connections, none of which can make its server wait. Is given a socket, a selector, and what answers. Must not
 know what is said.
+
+Where all places are taken and another one comes, the one goes that has been there longest of those who are still
+asking, or, if none is, of those who are still reading; but each has SHORTEST_S, so nobody waits longer for slow ones.
 """
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 from collections.abc import Callable
@@ -14,6 +18,9 @@ from dataclasses import dataclass
 from sgdataplane.daemon.protocol import MAX_CLIENTS, MAX_REQUEST_BYTES, MAX_SECONDS
 
 CHUNK = 1 << 16
+SHORTEST_S = 0.2
+NO_ROOM_S = 1.0  # the door stays readable when there is no descriptor left for who knocks
+NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 # The answer to what a client has said so far, which is at most one byte more than it may; None: that is not all yet.
 Reply = Callable[[socket.socket, bytes], bytes | None]
@@ -22,7 +29,7 @@ Reply = Callable[[socket.socket, bytes], bytes | None]
 @dataclass(slots=True)
 class _Client:
     door: socket.socket
-    deadline: float
+    since: float
     asked: bytes = b""
     answer: bytes = b""
     sent: int = 0
@@ -38,51 +45,71 @@ class Clients:
         """`door` is listening, and doesn't block; it stays the caller's."""
         self._door, self._selector, self._reply, self._clock = door, selector, reply, clock
         self._clients: dict[int, _Client] = {}
-        self._is_accepting = False
-        self._accept_if_room()
+        self._opens: float | None = None  # when to accept again
+        selector.register(door, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
         for client in tuple(self._clients.values()):
             self._drop(client)
-        if self._is_accepting:
+        if self._opens is None:
             self._selector.unregister(self._door)
 
     @property
     def wait_s(self) -> float | None:
-        """How long until the first client's time is over; None without clients."""
-        first = min((client.deadline for client in self._clients.values()), default=None)
-        return None if first is None else max(0.0, first - self._clock())
+        """How long until `expire` has something to do; None: nothing as yet."""
+        moments = [client.since + MAX_SECONDS for client in self._clients.values()]
+        if self._opens is not None:
+            moments.append(self._opens)
+        return max(0.0, min(moments) - self._clock()) if moments else None
 
     def expire(self) -> None:
-        """Leave those that have taken too long."""
-        for client in [client for client in self._clients.values() if client.deadline <= self._clock()]:
+        """Leave those that have taken too long; to be called when all that was ready has been served."""
+        now = self._clock()
+        for client in [client for client in self._clients.values() if client.since + MAX_SECONDS <= now]:
             self._drop(client)
+        if self._opens is not None and self._opens <= now:
+            if self._is_full and self._slowest.since + SHORTEST_S <= now:
+                self._drop(self._slowest)
+            self._open()
 
-    def _accept_if_room(self) -> None:
-        """Others wait in the kernel's queue."""
-        has_room = len(self._clients) < MAX_CLIENTS
-        if has_room and not self._is_accepting:
+    @property
+    def _is_full(self) -> bool:
+        return len(self._clients) >= MAX_CLIENTS
+
+    @property
+    def _slowest(self) -> _Client:
+        return min(self._clients.values(), key=lambda client: (bool(client.answer), client.since))
+
+    def _open(self) -> None:
+        if self._opens is not None:
+            self._opens = None
             self._selector.register(self._door, selectors.EVENT_READ, self._accept)
-        elif self._is_accepting and not has_room:
-            self._selector.unregister(self._door)
-        self._is_accepting = has_room
+
+    def _close_until(self, moment: float) -> None:
+        """Others wait in the kernel's queue meanwhile."""
+        self._opens = moment
+        self._selector.unregister(self._door)
 
     def _accept(self) -> None:
+        if self._is_full:
+            self._close_until(self._slowest.since + SHORTEST_S)
+            return
         try:
             door, _ = self._door.accept()
-        except OSError:  # it went away again, or we have no descriptor left
+        except OSError as error:  # it went away again, or we have no room for it
+            if error.errno in NO_ROOM:
+                self._close_until(self._clock() + NO_ROOM_S)
             return
         door.setblocking(False)
-        client = _Client(door, self._clock() + MAX_SECONDS)
+        client = _Client(door, self._clock())
         self._clients[door.fileno()] = client
         self._selector.register(door, selectors.EVENT_READ, lambda: self._read(client))
-        self._accept_if_room()
 
     def _drop(self, client: _Client) -> None:
         del self._clients[client.door.fileno()]
         self._selector.unregister(client.door)
         client.door.close()
-        self._accept_if_room()
+        self._open()
 
     def _read(self, client: _Client) -> None:
         try:

@@ -6,7 +6,8 @@ Owns requests, answers and their limits. Is given bytes. Must not know sockets, 
     agent   {"ok": true, "status": {...}}               the keys: pydoc sgdataplane.daemon.status
             {"ok": true, "cycle": 7}                    reload, resync: will be done by that cycle, or a later one
             {"ok": false, "error": "..."}               and what would be right
-    The agent closes after its answer. It answers root, and who it runs as; 16 at a time, others wait.
+    The agent closes after its answer. It answers root, and who it runs as; 16 at a time: who waits
+    for a place gets that of one who has taken more than 0.2 s.
 
     status      how things are
     reload      read the configuration and the state anew, as on SIGHUP

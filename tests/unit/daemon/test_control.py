@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sgdataplane.daemon import control
+from sgdataplane.daemon.clients import NO_ROOM_S, SHORTEST_S
 from sgdataplane.daemon.control import ControlServer
 from sgdataplane.daemon.protocol import (
     MAX_CLIENTS,
@@ -150,6 +153,76 @@ def test_more_clients_than_places_wait_for_theirs(bench: Bench) -> None:
         client.close()
     bench.serve()
     assert bench.server.wait_s is None
+
+
+def test_who_waits_gets_the_place_of_the_one_that_has_asked_longest(bench: Bench) -> None:
+    reading = bench.connect()
+    reading.send(spell_request(Request.STATUS))
+    bench.serve()
+    bench.now += 0.001
+    slow = [bench.connect() for _ in range(MAX_CLIENTS - 1)]
+    slow[0].send(b'{"request"')
+    bench.serve()
+    late = bench.connect()
+    late.send(spell_request(Request.RESYNC))
+    bench.serve()
+    assert bench.server.wait_s == pytest.approx(SHORTEST_S)  # each has that
+    bench.now += SHORTEST_S
+    bench.server.expire()
+    assert parse_answer(bench.read(late))["cycle"] == 1
+    assert bench.read(slow[0]) == b""
+    assert parse_answer(bench.read(reading))["cycle"] == 1
+    for client in slow[1:]:
+        with pytest.raises(BlockingIOError):
+            client.recv(1)  # it is still served
+    for client in (*slow, late, reading):
+        client.close()
+    bench.serve()
+    assert bench.server.wait_s is None
+
+
+def test_who_is_half_way_through_asking_is_not_left_before_its_time(bench: Bench) -> None:
+    """The one that had asked longest is answered meanwhile."""
+    first = bench.connect()
+    bench.serve()
+    bench.now += SHORTEST_S / 2
+    others = [bench.connect() for _ in range(MAX_CLIENTS)]
+    bench.serve()
+    first.send(spell_request(Request.STATUS))
+    bench.serve()
+    bench.now += SHORTEST_S / 2
+    bench.server.expire()
+    bench.serve()
+    for client in others:
+        with pytest.raises(BlockingIOError):
+            client.recv(1)
+    assert bench.server.wait_s == pytest.approx(SHORTEST_S / 2)
+    for client in (first, *others):
+        client.close()
+
+
+def test_without_descriptors_it_does_not_ask_again_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = list[int]()
+
+    def refuse() -> None:
+        tries.append(1)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with bench.connect() as client:
+        client.send(spell_request(Request.RELOAD))
+        with monkeypatch.context() as patched:
+            door = SimpleNamespace(accept=refuse, fileno=bench.server._listening.fileno, close=lambda: None)
+            patched.setattr(bench.server, "_door", door)
+            bench.serve()
+            bench.serve()
+            assert (len(tries), bench.server.wait_s) == (1, NO_ROOM_S)
+            bench.now += NO_ROOM_S
+            bench.server.expire()
+            bench.serve()
+            assert (len(tries), bench.server.wait_s) == (2, NO_ROOM_S)
+        bench.now += NO_ROOM_S
+        bench.server.expire()
+        assert parse_answer(bench.read(client))["cycle"] == 1
 
 
 def test_others_are_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
