@@ -174,21 +174,24 @@ class Agent:
     # a cycle
 
     def _run_cycle(self, causes: Collection[Cause]) -> None:
-        if Cause.RELOAD in causes:
-            self._notifier.tell("RELOADING=1")
-            self._reload()
-        self._follow_paths()
+        """Nothing that goes wrong in it ends the agent."""
         try:
-            quiet = self._namespaces.take_quiet()
-            report = self._reconciler.run(causes, self._config.state, self._config.manner, self._config.rule, quiet)
+            self._cycle(causes)
         except Exception as error:  # noqa: BLE001  # a bug, or no memory: the kernel enforces on, and we try again
+            self._schedule.failed(causes)
             self._reconciler.forget()
             self._namespaces.doubt()
             self._status.note_bug(error)
             self._metrics.note_error("bug")
-            self._schedule.done(is_whole=False)
             logs.LOGGER.exception("cycle-failed")
-            return
+
+    def _cycle(self, causes: Collection[Cause]) -> None:
+        if Cause.RELOAD in causes:
+            self._notifier.tell("RELOADING=1")
+            self._reload()
+        self._follow_paths()
+        quiet = self._namespaces.take_quiet()
+        report = self._reconciler.run(causes, self._config.state, self._config.manner, self._config.rule, quiet)
         # not what is in the file now: who attaches meanwhile is to be enforced, too
         self._bindings = None if report.host is None else report.host.bindings
         self._schedule.done(is_whole=report.is_whole)

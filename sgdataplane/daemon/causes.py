@@ -6,7 +6,7 @@ Owns coalescing, the timer, and retries. Is given the time by a clock. Must not 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 COALESCE_S = 0.005  # files of a folder are written one after the other, links come with their addresses
 FIRST_RETRY_S = 1.0
@@ -35,6 +35,7 @@ class Schedule:
     def __init__(self, resync_s: float, clock: Callable[[], float]) -> None:
         self.resync_s, self._clock = resync_s, clock
         self._causes: set[Cause] = set()
+        self._owed: frozenset[Cause] = frozenset()
         self._due = self._timer_due = clock() + resync_s
         self._timer = Cause.TIMER
         self._retry_s = FIRST_RETRY_S
@@ -56,9 +57,15 @@ class Schedule:
             return frozenset()
         if self._clock() >= self._timer_due:
             self._causes.add(self._timer)
-        causes = frozenset(self._causes)
+        causes = self._owed.union(self._causes)
         self._causes.clear()
+        self._owed = frozenset()
         return causes
+
+    def failed(self, causes: Iterable[Cause]) -> None:
+        """A cycle for these has ended as none should, nobody knows where: the next one is for them as well."""
+        self._owed = self._owed.union(causes)
+        self.done(is_whole=False)
 
     def done(self, *, is_whole: bool) -> None:
         """A cycle has run; one that could not do all is tried again, later each time."""

@@ -39,6 +39,21 @@ def test_with_nothing_to_do_the_timer_is_the_next_cause() -> None:
     assert schedule.wait_s == RESYNC_S
 
 
+def test_a_cycle_that_fails_is_tried_again_for_its_causes() -> None:
+    schedule, clock = made()
+    schedule.failed({Cause.STATE})
+    assert schedule.wait_s == FIRST_RETRY_S
+    clock.now += FIRST_RETRY_S
+    assert schedule.take() == {Cause.STATE, Cause.RETRY}
+    schedule.failed({Cause.STATE, Cause.RETRY})
+    schedule.add(Cause.LINK)  # another one comes before
+    clock.now += COALESCE_S + 1e-6
+    assert schedule.take() == {Cause.STATE, Cause.RETRY, Cause.LINK}
+    schedule.done(is_whole=True)
+    clock.now += RESYNC_S
+    assert schedule.take() == {Cause.TIMER}
+
+
 def test_a_stream_of_causes_does_not_hold_up_the_timer() -> None:
     schedule, clock = made()
     clock.now += RESYNC_S
