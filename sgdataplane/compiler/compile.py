@@ -59,7 +59,7 @@ def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
         skeleton.TABLE,
         _sorted([*lowering.chains.values(), *fixed.chains]),
         _sorted([*lowering.maps.values(), *fixed.maps]),
-        _sorted([*lowering.counters.values(), *skeleton.fixed_counters()]),
+        _sorted([*lowering.counters.values(), *fixed.counters, *skeleton.fixed_counters()]),
         _sorted({timeout for link in links for timeout in link.timeouts}),
     )
 

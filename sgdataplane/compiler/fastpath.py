@@ -8,14 +8,12 @@ rules of users.
     <hook>-related    names the epoch: ICMP errors of sessions accepted in it
     <side>-accept     marks the session with the epoch and the slot of the packet's ENI, in one step; accepts. Of more
                       than FEW interfaces each has a chain of its own for this
-    <side>-refuse     unmarks it, drops
     egress-pass       marks the packet as approved, for the fence, and accepts it; names the secret, so it moves too
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from sgdataplane.compiler.marks import HALF, other_half
 from sgdataplane.compiler.site import Site
@@ -24,9 +22,9 @@ from sgdataplane.compiler.skeleton import (
     LOOPBACK,
     by_interface,
     dispatch_name,
-    drop,
     entry_name,
     errors_name,
+    fixed_counter,
     is_value,
     related_name,
 )
@@ -36,6 +34,7 @@ from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
     Chain,
+    Count,
     CtDirection,
     CtState,
     Field,
@@ -72,7 +71,7 @@ def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
     return hook if ct_direction is CtDirection.ORIGINAL else hook.other
 
 
-def is_few(slots: Mapping[str, int]) -> bool:
+def is_few(slots: Collection[str]) -> bool:
     """Whether the base chains tell all ENIs' sessions."""
     return len(slots) <= FEW
 
@@ -117,7 +116,8 @@ def _to_session(site: Site, hook: Direction, way: CtDirection, epoch: int) -> Ru
 
 def _base(site: Site, hook: Direction, rules: Sequence[Rule]) -> Chain:
     to_eni = VerdictMap(site.interface(hook), name=dispatch_name(hook))
-    rest = (rule(to_eni), rule(goto(entry_name(hook))), drop(hook, "unknown-interface"))
+    never = rule(Count(fixed_counter(hook, "unknown-interface")), DROP)  # were the chain before it empty
+    rest = (rule(to_eni), rule(goto(entry_name(hook))), never)
     return Chain(hook.value, (rule(*IS_BEHIND_AH, to_eni), *rules, *rest), site.hooks[hook])
 
 
@@ -188,18 +188,8 @@ def _is_slot(site: Site, side: Direction, slot: int) -> Match:
     return Match(Field.CT_MARK, (Range.of(site.marks.slot(side, slot)),), mask=site.marks.slot_mask(side))
 
 
-@lru_cache(maxsize=2)
-def refuse_chain(side: Direction) -> Chain:
-    """Unmark the session, so that nothing that belongs to it passes as accepted."""
-    return Chain(refuse_name(side), (rule(*IS_BEHIND_AH, DROP), rule(SetMark(other_half(side), 0), DROP)))
-
-
 def accept_name(side: Direction) -> str:
     return f"{side.value}-accept"
-
-
-def refuse_name(side: Direction) -> str:
-    return f"{side.value}-refuse"
 
 
 def marks_name(side: Direction) -> str:

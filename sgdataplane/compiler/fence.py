@@ -9,6 +9,7 @@ and one conntrack has the sessions of all ENIs here; so whose packet it is, is a
 
     egress-<ifname>   base chain, names the secret: other-mac; IP that is approved and routed passes
     ingress-<ifname>  base chain, host placement: other-mac
+    fence-drop.<cause>  counts, logs, drops
     fence-<ifname>    instance placement: own ARP and DHCP client pass; arp-claim, tagged, unapproved, other
                       host placement: own ARP and IP pass; dhcp-server, arp-claim, tagged, spoofed, other
 """
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from sgdataplane.compiler.content import content_chain
+from sgdataplane.compiler.drops import logged
 from sgdataplane.compiler.skeleton import DESTINATION, SOURCE, TABLE, applied, is_value, merged
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
@@ -76,12 +78,13 @@ def _table(enis: Mapping[str, Eni], options: Options, secret: int, placement: Pl
     chains = []
     for ifname, eni in enis.items():
         if placement is Placement.HOST:
-            content = _content(ifname, _from_instance(eni), "spoofed", eni)
+            content = _content(ifname, _from_instance(ifname, eni), "spoofed", eni)
             chains += [content, _base("ingress", ifname, eni, (), content)]
         else:
             content = _content(ifname, [_dhcp(_own(eni, Family.IPV4), options)], "unapproved", eni)
             chains += [content, _base("egress", ifname, eni, _approved(secret), content)]
-    counters = tuple(Counter(fence_counter(cause)) for cause in CAUSES)
+    chains += [_drop_chain(cause) for cause in CAUSES]
+    counters = tuple(map(Counter, sorted([*map(fence_counter, CAUSES), *map(eni_counter, enis)])))
     return Table(TABLE, tuple(sorted(chains, key=lambda chain: chain.name)), counters=counters, family=NETDEV)
 
 
@@ -92,17 +95,17 @@ def _approved(secret: int) -> Iterator[Rule]:
     return (rule(is_value(Field.ETHER_TYPE, kind), *approved, ACCEPT) for kind in (IPV4, IPV6))
 
 
-def _from_instance(eni: Eni) -> Iterator[Rule]:
+def _from_instance(ifname: str, eni: Eni) -> Iterator[Rule]:
     """The link of an instance has no DHCP server behind it (later fragments have no ports, and need the first one), and
     no neighbour but the router, who is met by its link-local address: discovery that goes elsewhere would be carried
     on, past all rules. A packet passes from an own address, or from one that speaks as its link: the policy says what
     that may be."""
     for kind, family in TYPES.items():
         client, server, _ = always.DHCP[family]
-        yield _drop("dhcp-server", *_of_type(kind), *_ports(server, client))
+        yield _drop(ifname, "dhcp-server", *_of_type(kind), *_ports(server, client))
     is_discovery = is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES)
     is_far = Match(DESTINATION[Family.IPV6], merged((always.LINK_LOCAL, always.MULTICAST)), negate=True)
-    yield _drop("discovery", *_of_type(IPV6), is_discovery, is_far)
+    yield _drop(ifname, "discovery", *_of_type(IPV6), is_discovery, is_far)
     for kind, family in TYPES.items():
         for sources in _sources(eni, family):
             yield rule(*_of_type(kind), Match(SOURCE[family], merged(sources)), ACCEPT)
@@ -118,10 +121,10 @@ def _sources(eni: Eni, family: Family) -> Iterator[tuple[Prefix, ...]]:
 
 def _base(hook: str, ifname: str, eni: Eni, passing: Iterable[Rule], content: Chain) -> Chain:
     rules = (
-        _drop("other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True)),
+        _drop(ifname, "other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True)),
         *passing,
         rule(goto(content.name)),
-        _drop("other"),
+        rule(Count(fence_counter("other")), DROP),  # were that chain empty
     )
     return Chain(names.identifier(hook, ifname), rules, Hook(hook, PRIORITY, ifname))
 
@@ -131,10 +134,10 @@ def _content(ifname: str, passing: Iterable[Rule], cause: str, eni: Eni) -> Chai
     rules = (
         *passing,
         _arp(eni),
-        _drop("arp-claim", is_value(Field.ETHER_TYPE, ARP)),
-        _drop("tagged", is_value(Field.ETHER_TYPE, *TAGGED)),
-        _drop(cause, is_value(Field.ETHER_TYPE, *TYPES)),
-        _drop("other"),
+        _drop(ifname, "arp-claim", is_value(Field.ETHER_TYPE, ARP)),
+        _drop(ifname, "tagged", is_value(Field.ETHER_TYPE, *TAGGED)),
+        _drop(ifname, cause, is_value(Field.ETHER_TYPE, *TYPES)),
+        _drop(ifname, "other"),
     )
     return content_chain(names.identifier("fence", ifname), rules)
 
@@ -187,8 +190,22 @@ def _mac(eni: Eni) -> int:
     return int(eni.mac_address.replace(":", ""), 16)
 
 
-def _drop(cause: str, *conditions: Statement) -> Rule:
-    return rule(*conditions, Count(fence_counter(cause)), DROP)
+def _drop(ifname: str, cause: str, *conditions: Statement) -> Rule:
+    return rule(*conditions, Count(eni_counter(ifname)), goto(_drop_name(cause)))
+
+
+def _drop_chain(cause: str) -> Chain:
+    counter = fence_counter(cause)
+    return Chain(_drop_name(cause), (rule(Count(counter), logged(counter)), rule(DROP)))
+
+
+def _drop_name(cause: str) -> str:
+    return names.identifier("fence-drop", cause)
+
+
+def eni_counter(ifname: str) -> str:
+    """The counter of all that the fence drops of the ENI at that interface."""
+    return names.identifier("fence-dropped", ifname)
 
 
 def fence_counter(cause: str) -> str:

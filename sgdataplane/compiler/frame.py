@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sgdataplane.compiler import fastpath, skeleton
+from sgdataplane.compiler import drops, fastpath, skeleton
 from sgdataplane.compiler.eni import Link, eni_chain, errors_chain, shared_chains
 from sgdataplane.compiler.site import SITES, Site
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
-from sgdataplane.nft.ir import ACCEPT, Chain, Map, goto
+from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Map, goto
 from sgdataplane.policy.resolve import HostPolicy
 
 
@@ -22,13 +22,13 @@ from sgdataplane.policy.resolve import HostPolicy
 class Frame:
     chains: list[Chain] = field(default_factory=list)
     maps: list[Map] = field(default_factory=list)
+    counters: list[Counter] = field(default_factory=list)
 
     @classmethod
     def of(cls, policy: HostPolicy, links: Sequence[Link], options: Options) -> Frame:
         """`links`: of the policy's ENIs."""
         site, made = SITES[policy.placement], cls()
         slots = site.marks.slots(link.ifname for link in links)
-        made._add((map(fastpath.refuse_chain, Direction), []))
         made._add(([skeleton.midstream_chain(site)], [skeleton.adopting()]))
         arriving = ACCEPT
         if policy.uplinks:
@@ -43,6 +43,7 @@ class Frame:
             passing |= dict.fromkeys(policy.uplinks, uplink)
             made._add(([skeleton.entry_chain(site, hook, passing)], []))
             made._links(site, hook, slots, links, options)
+        made._drops(site, [link.ifname for link in links])
         return made
 
     def _links(
@@ -56,6 +57,14 @@ class Frame:
             self._add(([], [skeleton.errors(hook, errors)]))
         else:
             self._add(fastpath.session_chains(site, hook, slots, enis, errors))
+
+    def _drops(self, site: Site, ifnames: Sequence[str]) -> None:
+        """With the chains of those causes that are there."""
+        self.counters.extend(Counter(drops.eni_counter(side, ifname)) for side in Direction for ifname in ifnames)
+        needed = {name for chain in self.chains for name in chain.ways.chains}
+        for hook in Direction:
+            self._add(([chain for chain in drops.cause_chains(hook) if chain.name in needed], []))
+            self._add(drops.end_chains(site, hook, ifnames))
 
     def _add(self, made: tuple[Iterable[Chain], Iterable[Map]]) -> None:
         self.chains.extend(made[0])

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from sgdataplane.compiler.classes import AddressClasses
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.diagram import MANY_PROTOCOLS, Branch, Dim, Leaf, Node, Steps, bits
+from sgdataplane.compiler.drops import logged
 from sgdataplane.compiler.judge import Judge
 from sgdataplane.compiler.memo import Lowered, Part, SpaceMemo
 from sgdataplane.compiler.skeleton import DESTINATION, SOURCE
@@ -146,7 +147,10 @@ class Lowering:
         self.counters[counter.name] = counter
         end = f"{cause.direction.value}-{'accept' if cause.verdict is Fate.ACCEPT else 'refuse'}"
         prefix = names.identifier("leaf", cause.direction.value, cause.security_group_rule_id or cause.reason)
-        rules = (rule(Count(counter.name), goto(end)),)
+        if cause.verdict is Fate.ACCEPT:
+            rules: tuple[Rule, ...] = (rule(Count(counter.name), goto(end)),)
+        else:
+            rules = (rule(Count(counter.name), logged(counter.name)), rule(goto(end)))
         name = self.content(prefix, rules, names.comment(describe(cause)), describe(cause))
         self.memo.parts[name] = replace(self.memo.parts[name], counter=counter)
         return name

@@ -18,7 +18,6 @@ from sgdataplane.net.values import Direction, Family, Prefix
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     ACCEPT,
-    DROP,
     RETURN,
     Chain,
     Count,
@@ -47,6 +46,7 @@ UPLINK = "uplink"
 ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
 MIDSTREAM = "egress-midstream"
 DEFAULT_WINDOW_MS = 30_000
+PASSING = ("always", "icmp-error")  # what is counted and passes
 CAUSES = (
     "always",
     "foreign",
@@ -148,6 +148,10 @@ def fixed_counter(hook: Direction, cause: str) -> str:
     return names.identifier(hook.value, cause)
 
 
+def drop_name(hook: Direction, cause: str) -> str:
+    return names.identifier(f"{hook.value}-drop", cause)
+
+
 def entry_name(hook: Direction) -> str:
     return f"{hook.value}-entry"
 
@@ -172,5 +176,5 @@ def accept(hook: Direction, cause: str, *conditions: Statement) -> Rule:
 
 
 def drop(hook: Direction, cause: str, *conditions: Statement) -> Rule:
-    """Count and drop what meets the conditions."""
-    return rule(*conditions, Count(fixed_counter(hook, cause)), DROP)
+    """Have what meets the conditions counted, logged and dropped (drops.py)."""
+    return rule(*conditions, goto(drop_name(hook, cause)))

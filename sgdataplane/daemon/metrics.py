@@ -148,16 +148,21 @@ class Metrics(Collector):
         yield _value("read_seconds", "Seconds that the last reading of all namespaces took.", self._clock() - started)
         yield _value("unread_namespaces", "Namespaces with older numbers, or none: no time, or gone.", old)
         dropped: Counter[tuple[str, ...]] = Counter()
+        of_enis: Counter[tuple[str, ...]] = Counter()
         sessions: Counter[tuple[str, ...]] = Counter()
         refused: Counter[tuple[str, ...]] = Counter()
         for entry in entries:
             reading = known[entry.key]
             if reading.use is not None:  # two may have one name, of which one is about to be gone: they are added up
                 dropped.update({(entry.named, *reason): packets for reason, packets in reading.tally.packets.items()})
+                found = reading.tally.of_enis.items()
+                of_enis.update({(of_eni.eni, entry.named, of_eni.direction): packets for of_eni, packets in found})
                 sessions[entry.named,] += reading.use.entries
                 refused[entry.named,] += reading.use.dropped
         words = "Packets dropped, counted by namespace: its ENIs together."
         yield _labelled("dropped_packets_total", words, ("namespace", "direction", "cause"), dropped.items())
+        words, labels = "Packets of an ENI dropped, whatever the cause.", ("eni", "namespace", "direction")
+        yield _labelled("eni_dropped_packets_total", words, labels, list(of_enis.items())[: 2 * MAX_OF_EACH])
         yield _labelled("sessions", "Sessions in the namespace's conntrack table.", ("namespace",), sessions.items())
         words = "Packets dropped by the kernel without room for their session; no other metric has them."
         yield _labelled("conntrack_dropped_packets_total", words, ("namespace",), refused.items())

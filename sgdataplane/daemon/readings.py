@@ -18,7 +18,7 @@ from sgdataplane.errors import HostError, SgDataplaneError
 from sgdataplane.host import netns
 from sgdataplane.host.identity import found
 from sgdataplane.observe.conntrack import TableUse, read_table_use
-from sgdataplane.observe.drops import Reason, Tally, of_rules, read_counters
+from sgdataplane.observe.drops import OfEni, Reason, Tally, of_enis, of_rules, read_counters
 
 MAX_S = 2.0  # what it hasn't come to by then keeps its numbers, and is first the next time
 
@@ -34,12 +34,14 @@ class Reading:
     at: float = float("-inf")
     _desired: Callable[[], Desired | None] = lambda: None
     _rules: Mapping[str, Reason] = field(default_factory=dict)
+    _enis: Mapping[str, OfEni] = field(default_factory=dict)
 
     def note(self, entry: NamespaceReport, counters: Mapping[str, int], use: TableUse, at: float) -> None:
         if entry.desired is not None and self._desired() is not entry.desired:
             self._rules = of_rules(entry.desired.state, entry.desired.interfaces)
+            self._enis = of_enis(entry.desired.interfaces)
             self._desired = weakref.ref(entry.desired)  # it is large, and not ours to keep
-        self.tally.note(counters, self._rules)
+        self.tally.note(counters, self._rules, self._enis)
         self.use, self.at = use, at
 
 

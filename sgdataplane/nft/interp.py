@@ -15,6 +15,7 @@ from sgdataplane.nft.ir import (
     Count,
     Field,
     Key,
+    Log,
     Match,
     Range,
     SetMark,
@@ -34,11 +35,13 @@ _WITH_PORTS = (6, 17)
 
 @dataclass
 class Outcome:
-    """What became of the packet: accept or drop, the counters it hit in order, map look-ups made, marks at the end."""
+    """What became of the packet: accept or drop, the counters it hit in order, those it is logged with, map look-ups
+    made, marks at the end."""
 
     verdict: VerdictKind
     mark: int
     counters: list[str] = field(default_factory=list)
+    logs: list[str] = field(default_factory=list)
     chains: list[str] = field(default_factory=list)
     lookups: int = 0
     timeout: str = ""
@@ -98,15 +101,22 @@ class _Walk:
                         return None
                 case VerdictMap():
                     return self._look_up(statement)
-                case Count(counter):
-                    self._count(counter)
-                case SetMark(keep, value):
-                    self._set_mark(keep, value)
-                case SetPacketMark(value):
-                    self.packet[Field.PACKET_MARK] = self.outcome.packet_mark = value
-                case SetTimeout(timeout):
-                    self.outcome.timeout = timeout
+                case Log(counter):
+                    self._log(counter, is_last=statement is statements[-1])
+                case _:
+                    self._do(statement)
         return None
+
+    def _do(self, effect: Count | SetMark | SetPacketMark | SetTimeout) -> None:
+        match effect:
+            case Count(counter):
+                self._count(counter)
+            case SetMark(keep, value):
+                self._set_mark(keep, value)
+            case SetPacketMark(value):
+                self.packet[Field.PACKET_MARK] = self.outcome.packet_mark = value
+            case SetTimeout(timeout):
+                self.outcome.timeout = timeout
 
     def _read(self, asked: Field) -> Key | None:
         if asked in _PORTS and self.packet.get(Field.L4PROTO) not in _WITH_PORTS:
@@ -145,6 +155,12 @@ class _Walk:
         if counter not in self.table.counter:
             raise InternalError(f"no counter {counter}")
         self.outcome.counters.append(counter)
+
+    def _log(self, counter: str, *, is_last: bool) -> None:
+        """Of each packet it may be told or not, as there may be too many: that must make no difference."""
+        if not is_last:
+            raise InternalError("a log isn't the end of its rule")
+        self.outcome.logs.append(counter)
 
     def _set_mark(self, keep: int, value: int) -> None:
         if Field.CT_MARK in self.packet:

@@ -178,6 +178,16 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """Tell whoever listens to the nflog group of a packet, and which counter has just counted it; of so many packets a
+    second, and no more. Nothing may follow it in its rule, as that would happen to these packets only."""
+
+    counter: str
+    group: int
+    per_second: int
+
+
+@dataclass(frozen=True, slots=True)
 class SetMark:
     """Write the conntrack mark: `(mark & keep) | value`. Does nothing for a packet without a conntrack entry."""
 
@@ -199,7 +209,7 @@ class SetPacketMark:
     value: int
 
 
-Statement = Match | VerdictMap | Count | SetMark | SetPacketMark | SetTimeout | Verdict
+Statement = Match | VerdictMap | Count | Log | SetMark | SetPacketMark | SetTimeout | Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import re
 
 MAX_NAME = 80  # the kernel takes 127 (chains) and 255 (others); short ones read better in `nft list`
 MAX_COMMENT = 120  # NFTNL_UDATA_COMMENT_MAXLEN is 128, with the final zero
+LOG_PREFIX = "sgdp "  # the kernel takes 127 characters with the name after it (NF_LOG_PREFIXLEN)
 _LEGAL = re.compile(r"[A-Za-z0-9_-]+")  # no dot: it separates
 
 
@@ -25,6 +26,16 @@ def identifier(prefix: str, *ids: str) -> str:
         readable = re.sub(r"[^A-Za-z0-9_.-]", "_", body)[: MAX_NAME - len(prefix) - 14]
         body = f"{readable}-{digest(repr(ids))}"
     return f"{prefix}.{body}"
+
+
+def log_prefix(counter: str) -> str:
+    """What a logged packet says of itself: the counter that counted it."""
+    return LOG_PREFIX + counter
+
+
+def logged_counter(prefix: str) -> str | None:
+    """The counter that a logged packet names; None: the rule that logged it isn't ours."""
+    return prefix.removeprefix(LOG_PREFIX) if prefix.startswith(LOG_PREFIX) else None
 
 
 def comment(text: str) -> str:

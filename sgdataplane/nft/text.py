@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from sgdataplane.net.values import format_address
+from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     Chain,
     Count,
@@ -17,6 +18,7 @@ from sgdataplane.nft.ir import (
     Field,
     Key,
     KeyType,
+    Log,
     Map,
     Match,
     Nfproto,
@@ -66,6 +68,7 @@ _FIELDS = {
     Field.ARP_SENDER_IP: "arp saddr ip",
     Field.ND_TARGET: "@th,64,128",  # nft 1.0.6 has no name for it
 }
+LOGGED_BYTES = 256  # of each packet: headers, extension headers of IPv6 included
 _MAP_KEYS = {
     KeyType.IFNAME: "ifname",
     KeyType.IPV4: "ipv4_addr",
@@ -206,6 +209,9 @@ def statement_text(statement: Statement) -> str:
             return f"{_FIELDS[field]} vmap {body}"
         case Count(counter):
             return f'counter name "{counter}"'
+        case Log(counter, group, rate):
+            limit = f"limit rate {rate}/second burst {rate} packets"
+            return f'{limit} log prefix "{names.log_prefix(counter)}" group {group} snaplen {LOGGED_BYTES}'
         case SetMark(keep, value):
             return f"ct mark set ct mark & {keep:#010x} | {value:#010x}"
         case SetPacketMark(value):

@@ -2,8 +2,8 @@
 
 Owns which of the tables' named counters count drops. Is given a state and a namespace. Must not know who asks.
 
-The kernel counts by table, so by namespace: what ENIs of one namespace drop is counted together. In instance placement
-such a namespace mostly has one ENI; in host placement it is the router of a VPC, with all of the VPC's ENIs here.
+By cause it is counted for all ENIs of a namespace together, by ENI and direction for all causes together. So there are
+two sums of the same packets, but for what was dropped at no ENI's interface: that is in the first alone.
 
     cause               direction          what was dropped
     default             ingress, egress    what no rule decides
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sgdataplane.compiler import fence, skeleton
+from sgdataplane.compiler.drops import eni_counter
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
@@ -26,8 +27,6 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.counters import read_packets
 from sgdataplane.policy.resolve import Cause
-
-PASSING = ("always", "icmp-error")  # of skeleton.CAUSES: what is counted and passes
 
 
 class Reason(NamedTuple):
@@ -37,11 +36,18 @@ class Reason(NamedTuple):
     cause: str
 
 
+class OfEni(NamedTuple):
+    """Whose packets were dropped: of which side's, as with Reason."""
+
+    eni: str
+    direction: str
+
+
 def _fixed() -> dict[str, Reason]:
     found = {}
     for hook in Direction:
         for cause in skeleton.CAUSES:
-            if cause not in PASSING:
+            if cause not in skeleton.PASSING:
                 found[skeleton.fixed_counter(hook, cause)] = Reason(hook.value, cause)
         found[counter_name(Cause(hook, Verdict.DROP, "default"))] = Reason(hook.value, "default")
     for cause in fence.CAUSES:
@@ -52,6 +58,7 @@ def _fixed() -> dict[str, Reason]:
 
 FIXED: Mapping[str, Reason] = _fixed()  # counter -> what it counts, whatever the policy
 OF_RULES = {direction: Reason(direction.value, "rule") for direction in Direction}
+NONE: Mapping[str, OfEni] = {}
 REASONS = (*FIXED.values(), *OF_RULES.values())
 
 
@@ -67,6 +74,16 @@ def of_rules(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Reason]:
     return {counter_name(cause): OF_RULES[cause.direction] for cause in causes}
 
 
+def of_enis(interfaces: Mapping[str, str]) -> dict[str, OfEni]:
+    """The counters of all that is dropped of each of these ENIs, at their interfaces; the fence has its own."""
+    found = {}
+    for eni_id, ifname in interfaces.items():
+        for side in Direction:
+            found[eni_counter(side, ifname)] = OfEni(eni_id, side.value)
+        found[fence.eni_counter(ifname)] = OfEni(eni_id, Direction.EGRESS.value)
+    return found
+
+
 def read_counters(namespace: str) -> dict[str, int]:
     """Name -> packets, of all counters in our tables there. HostError if there is no such namespace, OSError if the
     kernel refuses."""
@@ -76,18 +93,25 @@ def read_counters(namespace: str) -> dict[str, int]:
 
 @dataclass(slots=True)
 class Tally:
-    """What one namespace has dropped, by reason: sums that only grow, though counters come and go with their rules, and
-    begin anew when somebody deletes a table."""
+    """What one namespace has dropped, by reason, and by ENI: sums that only grow, though counters come and go with
+    their rules, and begin anew when somebody deletes a table."""
 
     packets: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    of_enis: dict[OfEni, int] = field(default_factory=dict)
     _last: dict[str, int] = field(default_factory=dict)
 
-    def note(self, found: Mapping[str, int], rules: Mapping[str, Reason]) -> None:
-        """Counters as they are now; `rules`: those of rules that refuse. What such a counter has when it is met first
-        doesn't count: its rule may have been one that accepts."""
-        last = {}
+    def note(self, found: Mapping[str, int], rules: Mapping[str, Reason], enis: Mapping[str, OfEni] = NONE) -> None:
+        """Counters as they are now; `rules`: those of rules that refuse, `enis`: those of ENIs, others are forgotten.
+        What a rule's counter has when it is met first doesn't count: its rule may have been one that accepts."""
+        before, self._last = self._last, {}
+        self.of_enis = {of_eni: self.of_enis.get(of_eni, 0) for of_eni in enis.values()}
         for name, reason in (*FIXED.items(), *rules.items()):
-            last[name] = now = found.get(name, 0)
-            before = self._last.get(name, 0 if name in FIXED else now)
-            self.packets[reason] += now - before if now >= before else now
-        self._last = last
+            self.packets[reason] += self._grown(name, found, before.get(name, None if name in rules else 0))
+        for name, of_eni in enis.items():
+            self.of_enis[of_eni] += self._grown(name, found, before.get(name, 0))
+
+    def _grown(self, name: str, found: Mapping[str, int], before: int | None) -> int:
+        self._last[name] = now = found.get(name, 0)
+        if before is None:
+            return 0
+        return now - before if now >= before else now

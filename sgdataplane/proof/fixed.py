@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from sgdataplane.compiler.drops import eni_counter
 from sgdataplane.compiler.marks import other_half
 from sgdataplane.compiler.site import Site
 from sgdataplane.model import always
@@ -54,6 +55,7 @@ class Link:
     site: Site
     hook: Direction
     family: Family
+    ifname: str
     eni: Eni
     slot: int
     epoch: int
@@ -81,7 +83,11 @@ class Link:
         return Clause((effects, Verdict.ACCEPT.value), conditions, f"accept, as {counter}")
 
     def drop(self, counter: str, *conditions: Match) -> Clause:
-        return _dropped(self.hook, counter, *conditions)
+        return _dropped(self.hook, counter, *conditions, then=(self.dropped(self.hook),))
+
+    def dropped(self, side: Direction) -> Count:
+        """Whatever is dropped of the ENI is counted for it, too."""
+        return Count(eni_counter(side, self.ifname))
 
     def among(self, asked: Field, prefixes: Iterable[Prefix]) -> Match:
         """Whether an address lies in one of the prefixes of the family."""
@@ -217,12 +223,12 @@ def end_clauses(link: Link, side: Direction, verdict: Verdict) -> Iterator[Claus
     """How a verdict of that side's rules is carried out at the link: the side's half of the mark, and nothing else,
     says who accepted, or that nobody did. AH over IPv6 has another session's entry and leaves it alone."""
     is_accept = verdict is Verdict.ACCEPT
-    passing = link.passing() if is_accept else ()
+    rest = link.passing() if is_accept else (link.dropped(side),)
     if link.family is Family.IPV6:
-        yield Clause((passing, verdict.value), (one_of(Field.L4PROTO, AH),), f"{verdict.value}, no mark")
+        yield Clause((rest, verdict.value), (one_of(Field.L4PROTO, AH),), f"{verdict.value}, no mark")
     value = link.site.marks.accepted(side, link.epoch, link.slot) if is_accept else 0
     mark = SetMark(other_half(side), value)
-    yield Clause(((mark, *passing), verdict.value), (), f"{verdict.value}, and mark the session so")
+    yield Clause(((mark, *rest), verdict.value), (), f"{verdict.value}, and mark the session so")
 
 
 def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[Clause]:
@@ -241,6 +247,6 @@ def uplink_clauses(family: Family, private: Iterable[Prefix], *, is_leaving: boo
     yield Clause(((), Verdict.ACCEPT.value), (), "accept, as on its way from or to elsewhere")
 
 
-def _dropped(hook: Direction, cause: str, *conditions: Match) -> Clause:
-    effects = (Count(names.identifier(hook.value, cause)),)
+def _dropped(hook: Direction, cause: str, *conditions: Match, then: Effects = ()) -> Clause:
+    effects = (Count(names.identifier(hook.value, cause)), *then)
     return Clause((effects, Verdict.DROP.value), conditions, f"drop, as {cause}")

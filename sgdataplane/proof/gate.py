@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 
+from sgdataplane.compiler.drops import eni_counter
 from sgdataplane.compiler.skeleton import LOOPBACK
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Key, Match
@@ -201,7 +202,8 @@ class _Interface:
     @cached_property
     def _slots(self) -> Slots:
         marks, slot = self.gate.namespace.wanted.site.marks, self.gate.namespace.slots.get(self.ifname, 0)
-        return Slots({marks.slot_mask(side): marks.slot(side, slot) for side in Direction if slot})
+        own = {marks.slot_mask(side): marks.slot(side, slot) for side in Direction if slot}
+        return Slots(own, tuple(eni_counter(side, self.ifname) for side in Direction))
 
 
 def _said(structure: Structure, name: str, key: Key) -> object:

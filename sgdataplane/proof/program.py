@@ -17,6 +17,7 @@ from sgdataplane.nft.ir import (
     Field,
     Key,
     KeyType,
+    Log,
     Match,
     Range,
     SetMark,
@@ -100,13 +101,26 @@ class Program:
         self._note(name, self.steps[name])
 
     def _steps(self, name: str) -> Iterator[Step]:
-        """Down to the first that takes every packet and doesn't bring it back."""
+        """Down to the first that takes every packet and doesn't bring it back. Rules that only do something to it are
+        one with the next, if that asks for nothing."""
+        done: Effects = ()
         for rule in self.table.chain[name].rules:
             step = self._parsed(rule.statements)
-            if step is not None:
-                yield step
-                if step.is_plain and step.verdict is not None and step.verdict.kind is not VerdictKind.JUMP:
-                    return
+            if step is None:
+                continue
+            if step.is_plain:
+                step.effects, done = done + step.effects, ()
+                if step.verdict is None:
+                    done = step.effects
+                    continue
+            elif done:
+                yield Step(effects=done)
+                done = ()
+            yield step
+            if step.is_plain and step.verdict is not None and step.verdict.kind is not VerdictKind.JUMP:
+                return
+        if done:
+            yield Step(effects=done)
 
     def _note(self, chain: str, steps: Sequence[Step]) -> None:
         """What is worth knowing of a chain."""
@@ -165,6 +179,9 @@ class Program:
                 return step
             elif isinstance(statement, VerdictMap):
                 return step if self._look_up(step, statement) else None
+            elif isinstance(statement, Log):
+                step.problem = "a log says nothing of the counter before it"
+                return step
             elif not isinstance(statement, SetTimeout):
                 return self._affect(step, statement, statements[index + 1 :])
             if step.problem:
@@ -181,6 +198,10 @@ class Program:
             step.problem = f"there is no counter {effect.counter}"
             return step
         step.effects = (effect,)
+        if isinstance(effect, Count) and rest and isinstance(rest[0], Log):
+            if rest[0].counter != effect.counter or len(rest) > 1:
+                step.problem = f"a log names {rest[0].counter} after {effect.counter}, or isn't the end of its rule"
+            return step
         then = self._rule(rest)
         if then is not None and then.is_plain:
             step.effects += then.effects

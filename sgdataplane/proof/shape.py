@@ -5,7 +5,8 @@ Must not know chains.
 
 A walk sees chains as places, values as atoms, and effects as things that are equal or not. So two walks with the same
 places, atoms, ends and order go the same way. A slot is written as `own`, also where it is in the clauses: that turns
-what is equal into what is equal, and what differs into what differs, as long as marks are written or kept whole.
+what is equal into what is equal, and what differs into what differs, as long as marks are written or kept whole. So are
+the counters that are the ENI's alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sgdataplane.nft.ir import SetMark, Verdict
+from sgdataplane.nft.ir import Count, SetMark, Verdict
 from sgdataplane.proof.order import Cell
 from sgdataplane.proof.step import Effect, Step
 from sgdataplane.proof.walk import Walk
@@ -23,12 +24,15 @@ Form = Hashable
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Where a mark holds slots, as masks, each with the slot of this interface there."""
+    """Where a mark holds slots, as masks, each with the slot of this interface there; and the counters of its ENI."""
 
     own: Mapping[int, int]
+    counters: tuple[str, ...] = ()
 
     def effect(self, effect: Effect) -> Hashable:
-        """With the word "own" for each slot of this interface."""
+        """With the word "own" for each slot of this interface, and each counter."""
+        if isinstance(effect, Count):
+            return ("own", self.counters.index(effect.counter)) if effect.counter in self.counters else effect
         if not isinstance(effect, SetMark):
             return effect
         value, found = effect.value, list[Hashable]()

@@ -90,7 +90,7 @@ class Namespace:
         if ifname not in self.enis:
             return None
         site, eni = self.wanted.site, self.enis[ifname]
-        return Link(site, hook, family, eni, self.slots[ifname], self.epoch, self.secret, self.wanted.options)
+        return Link(site, hook, family, ifname, eni, self.slots[ifname], self.epoch, self.secret, self.wanted.options)
 
     @cached_property
     def slots(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.compiler.drops import eni_counter
 from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.compiler.skeleton import fixed_counter
 from sgdataplane.model.options import DEFAULTS, Options
@@ -73,7 +74,8 @@ def check_fate(namespace: Namespace, packet: Packet, hook: Direction, fields: di
     decision = decide(namespace.wanted.state, packet, namespace.wanted.options)
     assert fate.verdict == decision.verdict.value, (packet, fate, decision)
     if decision.reason in ("always", "never"):
-        assert set(fate.counters) <= {fixed_counter(hook, cause) for cause in CAUSES}, (packet, fate)
+        own = eni_counter(hook, str(fields[namespace.wanted.site.interface(hook)]))
+        assert set(fate.counters) <= {own, *(fixed_counter(hook, cause) for cause in CAUSES)}, (packet, fate)
     return fate
 
 

@@ -70,12 +70,15 @@ ROWS: list[tuple[str, dict[Field, Key], str]] = [
 ]
 
 
+def expected(cause: str) -> tuple[str, list[str], list[str]]:
+    """Verdict, counters, logs."""
+    return ("drop", ["fence-dropped.eth0", f"fence.{cause}"], [f"fence.{cause}"]) if cause else ("accept", [], [])
+
+
 @pytest.mark.parametrize(("name", "fields", "cause"), ROWS, ids=[row[0] for row in ROWS])
 def test_frame(name: str, fields: dict[Field, Key], cause: str) -> None:
     outcome = run(FENCE, "egress.eth0", fields)
-    assert (outcome.verdict.value, outcome.counters) == (("drop", [f"fence.{cause}"]) if cause else ("accept", [])), (
-        name
-    )
+    assert (outcome.verdict.value, outcome.counters, outcome.logs) == expected(cause), name
 
 
 SERVED: dict[str, Key] = {"l4proto": 17, "th_sport": 67, "th_dport": 68}
@@ -115,8 +118,7 @@ HOST_ROWS: list[tuple[str, dict[Field, Key], str]] = [
 def test_frame_that_comes_to_the_host(name: str, fields: dict[Field, Key], cause: str) -> None:
     fence = compile_fence({"eth0": ENI}, DEFAULTS, 0, Placement.HOST)
     outcome = run(fence, "ingress.eth0", fields)
-    expected = ("drop", [f"fence.{cause}"]) if cause else ("accept", [])
-    assert (outcome.verdict.value, outcome.counters) == expected, name
+    assert (outcome.verdict.value, outcome.counters, outcome.logs) == expected(cause), name
 
 
 def test_every_cause_has_a_row() -> None:

@@ -44,7 +44,8 @@ class Bench:
     def read(self, _: NamespaceReport) -> tuple[dict[str, int], TableUse]:
         self.readings += 1
         self.now += self.reading_s
-        return {"default.ingress.drop": 10, "rule.sg-a.sgr-80": 99}, TableUse(self.sessions, 100, 2, 0, 0)
+        counters = {"default.ingress.drop": 10, "rule.sg-a.sgr-80": 99, "dropped.ingress.eth0": 4}
+        return counters, TableUse(self.sessions, 100, 2, 0, 0)
 
     def cycle(self, *entries: NamespaceReport, cause: Cause = Cause.STATE, refusal: str = "") -> None:
         policy = Policy(CloudState(), Origin.STATE, refusal)
@@ -84,6 +85,8 @@ def test_what_a_cycle_did_is_told(bench: Bench) -> None:
     where = {"namespace": "container 2", "direction": "ingress"}
     assert found.value("dropped_packets_total", cause="default", **where) == 10
     assert found.value("dropped_packets_total", cause="rule", **where) == 0  # this one accepts
+    assert found.value("eni_dropped_packets_total", eni="eni-a", **where) == 4
+    assert sum(found.values("eni_dropped_packets_total")) == 8
     assert found.value("sessions", namespace="container 1") == 7
     assert found.value("conntrack_dropped_packets_total", namespace="container 1") == 2
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.fence import compile_fence
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.placement import Placement
-from sgdataplane.nft.ir import DROP, Count, Table
-from sgdataplane.observe.drops import FIXED, REASONS, Reason, Tally, of_rules
+from sgdataplane.nft.ir import ACCEPT, DROP, Count, Rule, Table, Verdict, VerdictMap, rule
+from sgdataplane.observe.drops import FIXED, REASONS, OfEni, Reason, Tally, of_enis, of_rules
 from sgdataplane.policy.resolve import resolve
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 
@@ -30,15 +32,27 @@ FENCES = [
 ]
 
 
+def drops_all(table: Table, rules: Sequence[Rule]) -> bool:
+    """Whether nothing that comes to these rules passes."""
+    verdicts = [s for rule in rules for s in rule.statements if isinstance(s, Verdict) and s != DROP]
+    elements = [v for rule in rules for s in rule.statements if isinstance(s, VerdictMap) for v in reached(table, s)]
+    return all(v != ACCEPT and drops_all(table, table.chain[v.chain].rules) for v in (*verdicts, *elements))
+
+
+def reached(table: Table, asked: VerdictMap) -> list[Verdict]:
+    return [v for _, v in asked.entries] or [v for _, v in table.map[asked.name].elements if isinstance(v, Verdict)]
+
+
 def counted(table: Table) -> dict[str, set[bool]]:
     """Of each counter, whether what it counts is dropped then."""
     found: dict[str, set[bool]] = {}
     for chain in table.chains:
-        for rule in chain.rules:
-            for at, statement in enumerate(rule.statements):
+        for number, entry in enumerate(chain.rules):
+            for at, statement in enumerate(entry.statements):
                 if isinstance(statement, Count):
-                    end = rule.statements[at + 1]
-                    is_dropped = end == DROP or str(getattr(end, "chain", "")).endswith("-refuse")
+                    rest = [rule(*entry.statements[at + 1 :])]
+                    is_end = isinstance(entry.statements[-1], Verdict)
+                    is_dropped = drops_all(table, rest if is_end else [*rest, *chain.rules[number + 1 :]])
                     found.setdefault(statement.counter, set()).add(is_dropped)
     return found
 
@@ -47,14 +61,14 @@ def counted(table: Table) -> dict[str, set[bool]]:
 def test_what_is_told_as_drops_is_dropped_and_nothing_else_is(table: Table) -> None:
     found = counted(table)
     assert len(found) >= 5
-    told = FIXED.keys() | of_rules(STATE, ["eni-a"]).keys()
+    told = FIXED.keys() | of_rules(STATE, ["eni-a"]).keys() | of_enis({"eni-a": "eth0"}).keys()
     assert {name: outcomes for name, outcomes in found.items() if outcomes != {name in told}} == {}
 
 
 def test_every_counter_of_a_table_that_no_rule_made_is_known() -> None:
     made = {name for table in (POLICY, *FENCES) for name in table.counter if not name.startswith(("rule.", "inner."))}
     passing = {f"{hook}.{cause}" for hook in ("ingress", "egress") for cause in ("always", "icmp-error")}
-    assert made - FIXED.keys() <= passing | {"default.egress.accept"}
+    assert made - FIXED.keys() - of_enis({"eni-a": "eth0"}).keys() <= passing | {"default.egress.accept"}
 
 
 def test_rules_of_groups_that_are_not_its_own_are_not_counted() -> None:
@@ -81,3 +95,15 @@ def test_sums_only_grow() -> None:
     for counters, rules, spoofed, refused in rows:
         tally.note(counters, rules)
         assert (tally.packets[SPOOFED], tally.packets[INGRESS], tally.packets[EGRESS]) == (spoofed, refused, 0)
+
+
+def test_what_is_dropped_of_an_eni_adds_up_over_policy_and_fence_as_long_as_it_is_there() -> None:
+    tally, in_, out = Tally(), OfEni("eni-a", "ingress"), OfEni("eni-a", "egress")
+    counters = {"dropped.ingress.eth0": 3, "dropped.egress.eth0": 4, "fence-dropped.eth0": 5, "dropped.ingress.eth1": 9}
+    tally.note(counters, {}, of_enis({"eni-a": "eth0"}))
+    assert tally.of_enis == {in_: 3, out: 9}  # also what was counted before anybody asked
+    tally.note(counters | {"fence-dropped.eth0": 6}, {}, of_enis({"eni-a": "eth0"}))
+    tally.note({"fence-dropped.eth0": 1}, {}, of_enis({"eni-a": "eth0"}))  # somebody deleted the tables
+    assert tally.of_enis == {in_: 3, out: 11}
+    tally.note({}, {}, of_enis({"b": "eth1"}))
+    assert tally.of_enis == dict.fromkeys((OfEni("b", "ingress"), OfEni("b", "egress")), 0)

@@ -12,7 +12,7 @@ from sgdataplane.compiler.skeleton import MIDSTREAM, dispatch_name
 from sgdataplane.errors import InternalError, ProofError
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.net.values import Direction
-from sgdataplane.nft.ir import DROP, Chain, Count, Field, Key, Match, Range, Rule, Table, VerdictMap, goto
+from sgdataplane.nft.ir import DROP, Chain, Count, Field, Key, Log, Match, Range, Rule, Table, VerdictMap, goto
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import prove, require_proof
 from sgdataplane.proof.specification import Specification
@@ -175,14 +175,15 @@ def test_base_chains_stand_where_they_must() -> None:
     [
         (Match(Field.IP_FRAGMENT, (Range.of(0),)), "reads ip_fragment"),
         (Count("no-such-counter"), "no counter no-such-counter"),
+        (Log("ingress.always", 1, 1), "says nothing of the counter before it"),
         (VerdictMap(Field.L4PROTO, name="no-such-map"), "no map no-such-map"),
         (Match(Field.TH_DPORT, (Range.of(53),)), "a port of a packet without ports"),
         (Match(Field.L4PROTO, (Range(9, 6),)), "out of order"),
         (VerdictMap(Field.L4PROTO, ((Range(6, 9), DROP), (Range(7, 7), DROP))), "out of order"),
     ],
-    ids=["field", "counter", "map", "portless", "backwards", "overlap"],
+    ids=["field", "counter", "log", "map", "portless", "backwards", "overlap"],
 )
-def test_what_the_proof_does_not_know_is_refused(statement: Match | Count | VerdictMap, says: str) -> None:
+def test_what_the_proof_does_not_know_is_refused(statement: Match | Count | Log | VerdictMap, says: str) -> None:
     def first(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
         return (Rule((statement, DROP) if not isinstance(statement, VerdictMap) else (statement,)), *rules)
 
@@ -194,7 +195,11 @@ def test_what_the_proof_does_not_know_is_refused(statement: Match | Count | Verd
 
 def test_a_packet_behind_an_authentication_header_marks_no_session() -> None:
     """Else a rule that lets protocol 51 pass would open every port."""
-    wrong = with_chain(compiled(), "ingress-refuse", lambda rules: rules[1:])
+
+    def always(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        return (Rule(rules[0].statements[1:]), *rules[2:])
+
+    wrong = with_chain(compiled(), "ingress-refuse", always)
     found = prove(specification(), wrong).counterexample
     assert found is not None
     assert found.fields[Field.L4PROTO] == 51

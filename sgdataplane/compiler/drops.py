@@ -1,0 +1,109 @@
+"""Where packets end that are dropped: counted by cause and by ENI, logged, and their session unmarked.
+
+Owns these chains. Is given where the table stands, and the interfaces that carry ENIs. Must not know rules of users.
+
+    leaf                  (lower.py) what rules refuse: counts, logs; goes to <side>-refuse
+    <side>-refuse         unmarks the session, counts for the packet's ENI, drops
+    <hook>-drop.<cause>   what is dropped before any rule is asked: counts, logs; goes to <hook>-dropped
+    <hook>-dropped        counts for the packet's ENI, if its interface carries one, and drops
+    <side>-drops.<if>     of more than FEW interfaces: the last step of both
+
+A log stands in a rule of its own, right after the counter that it names: where too many packets come, the kernel leaves
+that rule, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from sgdataplane.compiler.fastpath import is_few
+from sgdataplane.compiler.marks import other_half
+from sgdataplane.compiler.site import Site
+from sgdataplane.compiler.skeleton import CAUSES, PASSING, by_interface, drop_name, fixed_counter, is_value
+from sgdataplane.net.values import AH, Direction
+from sgdataplane.nft import names
+from sgdataplane.nft.ir import (
+    DROP,
+    Chain,
+    Count,
+    Field,
+    Log,
+    Map,
+    Match,
+    Nfproto,
+    Range,
+    Rule,
+    SetMark,
+    VerdictMap,
+    goto,
+    rule,
+)
+
+LOG_GROUP = 5160  # of nflog; each network namespace has its own
+LOGGED_A_SECOND = 100  # by each rule that refuses, and each other cause
+
+
+def logged(counter: str) -> Log:
+    """Tell of packets that this counter has just counted."""
+    return Log(counter, LOG_GROUP, LOGGED_A_SECOND)
+
+
+@lru_cache(maxsize=2)
+def cause_chains(hook: Direction) -> tuple[Chain, ...]:
+    """One for each cause to drop a packet before any rule is asked."""
+    end = rule(goto(_dropped_name(hook)))
+    counters = {cause: fixed_counter(hook, cause) for cause in CAUSES if cause not in PASSING}
+    return tuple(
+        Chain(drop_name(hook, cause), (rule(Count(name), logged(name)), end)) for cause, name in counters.items()
+    )
+
+
+def end_chains(site: Site, side: Direction, ifnames: Sequence[str]) -> tuple[list[Chain], list[Map]]:
+    """What a hook drops, and what rules of a direction refuse. `ifnames` carry ENIs; a refused packet is that one's
+    which it leaves by, if it has one already, else that one's by which it came. AH over IPv6 has another session's
+    entry, and leaves its mark alone."""
+    unmark = SetMark(other_half(side), 0)
+    is_no_ah = Match(Field.L4PROTO, (Range.of(AH),), negate=True)
+    unmarked = (
+        rule(is_value(Field.NFPROTO, Nfproto.IPV4), unmark),
+        rule(is_value(Field.NFPROTO, Nfproto.IPV6), is_no_ah, unmark),
+    )
+    chains = [
+        Chain(_dropped_name(side), (*_counted(side, (site.interface(side),), ifnames), rule(DROP))),
+        Chain(refuse_name(side), (*unmarked, *_counted(side, (Field.OIFNAME, Field.IIFNAME), ifnames), rule(DROP))),
+    ]
+    if is_few(ifnames):
+        return chains, []
+    ends = {
+        ifname: Chain(names.identifier(_drops_name(side), ifname), (rule(Count(eni_counter(side, ifname)), DROP),))
+        for ifname in ifnames
+    }
+    return [*chains, *ends.values()], [by_interface(_drops_name(side), ends)]
+
+
+def _counted(side: Direction, asked: tuple[Field, ...], ifnames: Sequence[str]) -> Iterator[Rule]:
+    for field in asked:
+        if is_few(ifnames):
+            for ifname in ifnames:
+                yield rule(is_value(field, ifname), Count(eni_counter(side, ifname)), DROP)
+        else:
+            yield rule(VerdictMap(field, name=_drops_name(side)))
+
+
+def eni_counter(side: Direction, ifname: str) -> str:
+    """The counter of all that is dropped of the ENI at that interface: before any rule at that hook, or by that
+    direction's rules. Named after the interface, so that ENIs of equal groups have equal tables."""
+    return names.identifier("dropped", side.value, ifname)
+
+
+def refuse_name(side: Direction) -> str:
+    return f"{side.value}-refuse"
+
+
+def _dropped_name(hook: Direction) -> str:
+    return f"{hook.value}-dropped"
+
+
+def _drops_name(side: Direction) -> str:
+    return f"{side.value}-drops"
