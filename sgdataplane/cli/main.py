@@ -29,9 +29,10 @@ EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
 
 def families() -> tuple[Callable[[Subparsers], None], ...]:
     """The `register` of every family of verbs, in the order of the help; imported only when `sgdp` runs."""
-    from sgdataplane.cli import agent, attach, lab, policy, sessions, state
+    from sgdataplane.cli import agent, attach, lab, log, policy, sessions, state
 
-    return (state.register, policy.register, lab.register, attach.register, agent.register, sessions.register)
+    families = (state, policy, lab, attach, agent, sessions, log)
+    return tuple(family.register for family in families)
 
 
 def build_parser() -> Parser:

@@ -57,6 +57,19 @@ def exists(name: str) -> bool:
     return path_of(name).exists()
 
 
+def inode_of(name: str) -> int:
+    """Of the namespace behind the name; 0 if there is none."""
+    try:
+        return os.stat(path_of(name)).st_ino
+    except OSError:
+        return 0
+
+
+def is_same(name: str, inode: int) -> bool:
+    """Whether the namespace behind the name is still that one."""
+    return inode != 0 and inode_of(name) == inode
+
+
 def is_bound(name: str) -> bool:
     """Whether a namespace stands behind the name. A crash between the two steps of `create` leaves a bare file."""
     try:

@@ -52,9 +52,9 @@ class Nfnetlink:
             return parse_attributes(payload[GENMSG.size :])
         raise ConnectionError("the kernel gave no answer")
 
-    def tell(self, kind: int, family: int, attributes: bytes, flags: int = 0) -> None:
+    def tell(self, kind: int, family: int, attributes: bytes, flags: int = 0, resource: int = 0) -> None:
         """One request that is only acknowledged; `flags` besides those that ask for that."""
-        self._send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, family, attributes)
+        self._send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, family, attributes, resource)
         for answer_kind, _, payload in self._receive():
             _raise_error(answer_kind, payload)
             return
@@ -80,11 +80,11 @@ class Nfnetlink:
             entries.append((payload[0], parse_attributes(payload[GENMSG.size :])))
         raise ConnectionError("the kernel ended a list early")
 
-    def _send(self, kind: int, flags: int, family: int, attributes: bytes) -> None:
+    def _send(self, kind: int, flags: int, family: int, attributes: bytes, resource: int = 0) -> None:
         self._sequence += 1
         length = HEADER.size + GENMSG.size + len(attributes)
         header = HEADER.pack(length, kind, flags, self._sequence, 0)
-        self._socket.send(header + GENMSG.pack(family, 0, 0) + attributes)
+        self._socket.send(header + GENMSG.pack(family, 0, socket.htons(resource)) + attributes)
 
     def _receive(self) -> Iterator[tuple[int, int, bytes]]:
         """Messages that answer the last request: (type, flags, payload)."""

@@ -40,6 +40,7 @@ EXCEPTIONS = {
     ("nft.*", "host.nfnetlink"),  # what libnftables does not say of a namespace is asked by netlink
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
     ("cli.sessions", "lab"),  # a lab's sessions, as those of the running agent
+    ("cli.log", "lab"),  # the same
     ("cli.lab", "lab"),  # and only inside its verbs: test_lab_is_imported_only_inside_verbs
 }
 # Packages of others, and the only places that may import them.

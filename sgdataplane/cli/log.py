@@ -1,0 +1,138 @@
+"""`sgdp log`: denied packets, as they happen.
+
+Owns the arguments, and where is listened to. Must not know what is logged (observe/denied.py) or how it is written
+(logformats.py).
+
+It listens in each namespace itself, and the kernel tells one listener only: a second `sgdp log` of the same namespace
+is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from contextlib import nullcontext, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sgdataplane.cli.command import Exit, Subparsers, require_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sgdataplane.attach.registry import Binding
+    from sgdataplane.lab.manage import Enforced
+    from sgdataplane.model.state import CloudState
+    from sgdataplane.observe.follow import Source, Told
+
+WORDS = "denied packets as they happen: whose, which, and the rule or other cause"
+
+
+def register(verbs: Subparsers) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser("log", help=WORDS, description=WORDS)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--name", default="lab", metavar="N", help="of which lab (default: lab)")
+    where.add_argument("--attached", action="store_true", help="of what is attached on this host")
+    parser.add_argument("--state", type=Path, metavar="STATE", help="with --attached: the state that is in force")
+    parser.add_argument("--eni", metavar="ENI", help="only this ENI's")
+    parser.add_argument("-f", "--follow", action="store_true", help="until Ctrl-C")
+    parser.add_argument("--seconds", type=_seconds, default=5.0, metavar="S", help="without -f: how long (default: 5)")
+    help_text = "text (default), json, or the fields of the vendor's flow log: pydoc sgdataplane.cli.logformats"
+    parser.add_argument("--format", choices=("text", "json", "flowlog"), default="text", help=help_text)
+    help_text = "as --format json: an object a line, schemas/log.schema.json"
+    parser.add_argument("--json", action="store_const", const="json", dest="format", help=help_text)
+    parser.set_defaults(run=run)
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) <= 1e6:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, from above 0 to a million")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print until it is time to end, or until there is nothing left to listen to."""
+    require_root("listening in other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+    from sgdataplane.observe.follow import Follow
+
+    sources = _attached(arguments.state) if arguments.attached else _of_lab(arguments.name)
+    if arguments.eni is not None:
+        sources = [_having(sources, arguments.eni)]
+    with Follow(sources) as follow:
+        print(f"listening in {len(sources)} namespaces", file=sys.stderr, flush=True)
+        with suppress(KeyboardInterrupt):
+            _show(follow.told(None if arguments.follow else time.monotonic() + arguments.seconds), arguments)
+        _show(follow.rest(), arguments)
+    return Exit.DONE
+
+
+def _show(told: Iterable[Told], arguments: argparse.Namespace) -> None:
+    from sgdataplane.cli.logformats import FORMATS
+    from sgdataplane.observe.denied import Denied
+
+    for source, entry in told:
+        if arguments.eni is None or not isinstance(entry, Denied) or entry.eni_id == arguments.eni:
+            line = FORMATS[arguments.format](source.name, source.state, entry)
+            if line is not None:
+                print(line, flush=True)
+
+
+def _having(sources: Iterable[Source], eni_id: str) -> Source:
+    """Where the ENI is. LabError if it is nowhere."""
+    from sgdataplane.errors import LabError
+
+    known = sorted(eni for source in sources for eni in source.interfaces)
+    found = [source for source in sources if eni_id in source.interfaces]
+    if not found:
+        raise LabError(f"ENI {eni_id}", f"it isn't enforced there; these are: {', '.join(known) or 'none'}")
+    return found[0]
+
+
+def _of_lab(name: str) -> list[Source]:
+    from sgdataplane.lab import manage
+
+    return [_of_enforced(entry) for entry in manage.look(name).enforced]
+
+
+def _of_enforced(entry: Enforced) -> Source:
+    from sgdataplane.host import netns
+    from sgdataplane.observe.follow import Source
+
+    desired, there = entry.desired, partial(netns.is_same, entry.netns, netns.inode_of(entry.netns))
+    held = partial(nullcontext, entry.netns)
+    return Source(entry.name, held, there, desired.interfaces, desired.placement, desired.state)
+
+
+def _attached(file: Path | None) -> list[Source]:
+    """By namespace: workloads, and the routers of host placement."""
+    from sgdataplane.attach.registry import Registry
+    from sgdataplane.statefile import load
+
+    state = None if file is None else load(file).state
+    by_place: dict[object, list[Binding]] = {}
+    for binding in Registry().load():
+        by_place.setdefault(binding.host_end.router if binding.host_end else binding.identity, []).append(binding)
+    return [_of_bindings(bindings, state) for bindings in by_place.values()]
+
+
+def _of_bindings(bindings: list[Binding], state: CloudState | None) -> Source:
+    """Of one namespace."""
+    from sgdataplane.host import netns
+    from sgdataplane.host.identity import found, is_there
+    from sgdataplane.model.placement import Placement
+    from sgdataplane.observe.follow import Source
+
+    first = bindings[0]
+    if first.host_end is None:
+        interfaces = {binding.eni_id: binding.ifname for binding in bindings}
+        held, there = (partial(of, first.identity, first.path) for of in (found, is_there))
+        return Source(first.named, held, there, interfaces, Placement.INSTANCE, state)
+    router = first.host_end.router
+    interfaces = {binding.eni_id: binding.host_end.ifname for binding in bindings if binding.host_end}
+    there = partial(netns.is_same, router, netns.inode_of(router))
+    return Source(router, partial(nullcontext, router), there, interfaces, Placement.HOST, state)

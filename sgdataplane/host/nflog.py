@@ -1,0 +1,119 @@
+"""Packets that rules log to an nflog group of a namespace, as they come.
+
+Owns the messages of nfnetlink_log (linux/netfilter/nfnetlink_log.h). Is given a group; hands over what was logged. Must
+not know who logged it, or why.
+
+The kernel tells one listener of each group and namespace, through a socket that was made there. Such a socket keeps its
+namespace alive after its last process: whoever holds one has to look from time to time whether anybody else is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sgdataplane.errors import HostError, UnsupportedError
+from sgdataplane.host.nfnetlink import (
+    GENMSG,
+    HEADER,
+    RECEIVE_BYTES,
+    Nfnetlink,
+    attribute,
+    message_kind,
+    parse_attributes,
+    text_of,
+)
+
+SUBSYSTEM, PACKET, CONFIG = 4, 0, 1  # NFNL_SUBSYS_ULOG, NFULNL_MSG_*
+COMMAND, MODE, THRESHOLD = 1, 2, 5  # NFULA_CFG_*
+BIND, COPY_PACKET = 1, 2  # NFULNL_CFG_CMD_*, NFULNL_COPY_*
+HEADER_OF_PACKET, TIMESTAMP, CAME_BY, LEAVES_BY, PAYLOAD, PREFIX = 1, 3, 4, 5, 9, 10  # NFULA_*
+NETDEV, INGRESS, EGRESS = 5, 0, 1  # NFPROTO_NETDEV, and its hooks
+MAC_HEADER = 14
+COPIED_BYTES = 512
+BUFFER_BYTES, SO_RCVBUFFORCE = 8 << 20, 33
+MAX_READS = 1000  # then others have their turn
+NEEDS = "a kernel with CONFIG_NETFILTER_NETLINK_LOG and CONFIG_NFT_LOG"
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One packet: `prefix` is what its rule says. `is_netdev`: it was logged in a netdev table. `hook` as the kernel
+    numbers them (NF_INET_*, NF_NETDEV_*); interfaces by number, 0: none. `ethertype`, `payload`: of what follows the
+    MAC header. `seconds`: when, None: it doesn't say."""
+
+    prefix: str
+    is_netdev: bool
+    hook: int
+    came_by: int
+    leaves_by: int
+    ethertype: int
+    payload: bytes
+    seconds: float | None
+
+
+class Nflog(Nfnetlink):
+    """Listens to one group in the namespace that the calling thread is in. For a selector; `read` never waits."""
+
+    def __init__(self, group: int) -> None:
+        """UnsupportedError if the kernel has no nflog; HostError if another process listens already."""
+        super().__init__()
+        kind = message_kind(SUBSYSTEM, CONFIG)
+        mode = attribute(MODE, struct.pack("!IBB", COPIED_BYTES, COPY_PACKET, 0))
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+            self.tell(kind, socket.AF_UNSPEC, attribute(COMMAND, bytes([BIND])), resource=group)
+            self.tell(kind, socket.AF_UNSPEC, mode + attribute(THRESHOLD, struct.pack("!I", 1)), resource=group)
+        except OSError as error:
+            self.close()
+            if error.errno == errno.EBUSY:
+                what = "another process listens already, and the kernel tells only one"
+                raise HostError(f"nflog group {group}", what) from error
+            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT):
+                raise UnsupportedError("nflog", NEEDS) from error
+            raise HostError(f"nflog group {group}", error.strerror or str(error)) from error
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def read(self) -> list[Logged]:
+        """What has come so far (of very much the first part: it stays readable). What there was no room for is lost."""
+        found: list[Logged] = []
+        for _ in range(MAX_READS):
+            try:
+                data = self._socket.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise HostError("nflog", error.strerror or str(error)) from error
+                continue
+            found.extend(_messages(data))
+        return found
+
+
+def _messages(data: bytes) -> Iterator[Logged]:
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        length, kind, *_ = HEADER.unpack_from(data, offset)
+        if kind == message_kind(SUBSYSTEM, PACKET):
+            yield parse(data[offset + HEADER.size : offset + length])
+        offset += (max(length, HEADER.size) + 3) & ~3
+
+
+def parse(payload: bytes) -> Logged:
+    """One message, after its netlink header."""
+    found = parse_attributes(payload[GENMSG.size :])
+    is_netdev = payload[0] == NETDEV
+    ethertype, hook = struct.unpack_from("!HB", found.get(HEADER_OF_PACKET, bytes(4)))
+    packet = found.get(PAYLOAD, b"")
+    if is_netdev and hook == EGRESS:  # there the packet still has it in front
+        packet = packet[MAC_HEADER:]
+    seconds, micros = struct.unpack("!QQ", found.get(TIMESTAMP, bytes(16)))
+    numbers = (int.from_bytes(found.get(asked, b""), "big") for asked in (CAME_BY, LEAVES_BY))
+    when = seconds + micros / 1e6 if seconds else None
+    return Logged(text_of(found.get(PREFIX, b"")), is_netdev, hook, *numbers, ethertype, packet, when)

@@ -1,0 +1,102 @@
+"""Listening to what is denied in several namespaces at once, for a while.
+
+Owns the loop. Is given where to listen. Must not know who asks, or how it is shown.
+
+A socket in a namespace keeps it alive after its last process, as does a path that is held. So whether each is still to
+be found without us is asked once a second, and what isn't is let go.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass
+from typing import Self
+
+from sgdataplane.errors import HostError
+from sgdataplane.model.placement import Placement
+from sgdataplane.model.state import CloudState
+from sgdataplane.observe.denied import Denied, Listener, Place, Unlogged
+
+TICK_S = 1.0
+Told = tuple["Source", Denied | Unlogged]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A namespace where policies are enforced; `name` is for people. `held`: a path that leads there while it is held,
+    None: it is gone. `is_there`: whether it is, for others than us. The rest as in Place."""
+
+    name: str
+    held: Callable[[], AbstractContextManager[str | None]]
+    is_there: Callable[[], bool]
+    interfaces: Mapping[str, str]
+    placement: Placement
+    state: CloudState | None = None
+
+
+class Follow:
+    """Listens from the beginning of the block to its end."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._sources = tuple(sources)
+        self._open: dict[Source, tuple[Listener, ExitStack]] = {}
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> Self:
+        """HostError or UnsupportedError where one can't be listened to; one that is gone is left out."""
+        try:
+            for source in self._sources:
+                self._begin(source)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for source in tuple(self._open):
+            self._end(source)
+        self._selector.close()
+
+    def _begin(self, source: Source) -> None:
+        with ExitStack() as stack:
+            path = stack.enter_context(source.held())
+            if path is None:
+                return
+            listener = Listener(Place(path, source.interfaces, source.placement, source.state))
+            stack.callback(listener.close)
+            self._selector.register(listener, selectors.EVENT_READ, source)
+            self._open[source] = listener, stack.pop_all()
+
+    def _end(self, source: Source) -> None:
+        listener, stack = self._open.pop(source)
+        self._selector.unregister(listener)
+        stack.close()
+
+    def told(self, until: float | None) -> Iterator[Told]:
+        """What is denied, up to then (None: for ever, by time.monotonic); or until no namespace is left."""
+        tick = time.monotonic() + TICK_S
+        while self._open and (until is None or time.monotonic() < until):
+            now = time.monotonic()
+            wait = min(tick, tick if until is None else until) - now
+            for key, _ in self._selector.select(max(0.0, wait)):
+                source = key.data
+                yield from ((source, entry) for entry in self._open[source][0].read())
+            if time.monotonic() >= tick:
+                tick = time.monotonic() + TICK_S
+                yield from self._ticked(is_last=False)
+
+    def rest(self) -> Iterator[Told]:
+        """What has come until now, and not been told yet."""
+        for source, (listener, _) in tuple(self._open.items()):
+            yield from ((source, entry) for entry in listener.read())
+        yield from self._ticked(is_last=True)
+
+    def _ticked(self, *, is_last: bool) -> Iterator[Told]:
+        for source, (listener, _) in tuple(self._open.items()):
+            with suppress(HostError, OSError):  # the kernel refuses to tell: the next time it will
+                yield from ((source, entry) for entry in listener.tick(is_last=is_last))
+            if not source.is_there():
+                self._end(source)
