@@ -37,6 +37,7 @@ def register(verbs: Subparsers) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--name", default="lab", metavar="N", help="of which lab (default: lab)")
     where.add_argument("--attached", action="store_true", help="of what is attached on this host")
+    parser.add_argument("--bindings", type=Path, metavar="DIR", help="default: /run/sgdataplane/attached")
     parser.add_argument("--state", type=Path, metavar="STATE", help="with --attached: the state that is in force")
     parser.add_argument("--eni", metavar="ENI", help="only this ENI's")
     parser.add_argument("-f", "--follow", action="store_true", help="until Ctrl-C")
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     require_root("listening in other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
     from sgdataplane.observe.follow import Follow
 
-    sources = _attached(arguments.state) if arguments.attached else _of_lab(arguments.name)
+    sources = _attached(arguments.bindings, arguments.state) if arguments.attached else _of_lab(arguments.name)
     if arguments.eni is not None:
         sources = [_having(sources, arguments.eni)]
     with Follow(sources) as follow:
@@ -108,14 +109,14 @@ def _of_enforced(entry: Enforced) -> Source:
     return Source(entry.name, held, there, desired.interfaces, desired.placement, desired.state)
 
 
-def _attached(file: Path | None) -> list[Source]:
+def _attached(folder: Path | None, file: Path | None) -> list[Source]:
     """By namespace: workloads, and the routers of host placement."""
-    from sgdataplane.attach.registry import Registry
+    from sgdataplane.attach.registry import ATTACHED_DIR, Registry
     from sgdataplane.statefile import load
 
     state = None if file is None else load(file).state
     by_place: dict[object, list[Binding]] = {}
-    for binding in Registry().load():
+    for binding in Registry(folder or ATTACHED_DIR).load():
         by_place.setdefault(binding.host_end.router if binding.host_end else binding.identity, []).append(binding)
     return [_of_bindings(bindings, state) for bindings in by_place.values()]
 
@@ -130,8 +131,8 @@ def _of_bindings(bindings: list[Binding], state: CloudState | None) -> Source:
     first = bindings[0]
     if first.host_end is None:
         interfaces = {binding.eni_id: binding.ifname for binding in bindings}
-        held, there = (partial(of, first.identity, first.path) for of in (found, is_there))
-        return Source(first.named, held, there, interfaces, Placement.INSTANCE, state)
+        held, place = partial(found, first.identity, first.path), partial(is_there, first.identity, first.path)
+        return Source(first.named, held, place, interfaces, Placement.INSTANCE, state)
     router = first.host_end.router
     interfaces = {binding.eni_id: binding.host_end.ifname for binding in bindings if binding.host_end}
     there = partial(netns.is_same, router, netns.inode_of(router))

@@ -4,8 +4,8 @@ Owns the wording and the keys. Is given what was denied. Must not know where it 
 
 `--json`: an object a line, schemas/log.schema.json. `--format flowlog`: an object a line with the fields of Alibaba
 Cloud's VPC flow log, as Log Service keeps them: texts, "-" where there is nothing to say (a state knows neither
-accounts nor vSwitches). An entry is one packet. Packets that were not logged are one with log-status SKIPDATA: how many is all
-that is known of them. Frames that are no IP packets have no entry.
+accounts nor vSwitches). An entry is one packet. Packets that were not logged are one with log-status SKIPDATA: how many
+is all that is known of them. Frames that are no IP packets have no entry.
 """
 
 from __future__ import annotations

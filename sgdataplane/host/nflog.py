@@ -69,7 +69,7 @@ class Nflog(Nfnetlink):
             self.tell(kind, socket.AF_UNSPEC, mode + attribute(THRESHOLD, struct.pack("!I", 1)), resource=group)
         except OSError as error:
             self.close()
-            if error.errno == errno.EBUSY:
+            if error.errno in (errno.EPERM, errno.EBUSY):  # the group is another socket's
                 what = "another process listens already, and the kernel tells only one"
                 raise HostError(f"nflog group {group}", what) from error
             if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT):
@@ -114,6 +114,6 @@ def parse(payload: bytes) -> Logged:
     if is_netdev and hook == EGRESS:  # there the packet still has it in front
         packet = packet[MAC_HEADER:]
     seconds, micros = struct.unpack("!QQ", found.get(TIMESTAMP, bytes(16)))
-    numbers = (int.from_bytes(found.get(asked, b""), "big") for asked in (CAME_BY, LEAVES_BY))
+    came_by, leaves_by = (int.from_bytes(found.get(asked, b""), "big") for asked in (CAME_BY, LEAVES_BY))
     when = seconds + micros / 1e6 if seconds else None
-    return Logged(text_of(found.get(PREFIX, b"")), is_netdev, hook, *numbers, ethertype, packet, when)
+    return Logged(text_of(found.get(PREFIX, b"")), is_netdev, hook, came_by, leaves_by, ethertype, packet, when)

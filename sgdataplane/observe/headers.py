@@ -6,7 +6,7 @@ Owns how they are laid out. Is given the first bytes of a packet. Must not know 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Address, Family
 
@@ -75,11 +75,10 @@ def _ipv6(data: bytes) -> Headers:
 
 def _transport(headers: Headers, data: bytes) -> Headers:
     """With ports, flags or type, as far as they are there."""
-    known = (headers.family, headers.source, headers.destination, headers.protocol)
     if headers.protocol in PORT_PROTOCOLS and len(data) >= 4:
         ports = struct.unpack_from("!HH", data)
         flags = data[13] if headers.protocol == TCP and len(data) >= 14 else None
-        return Headers(*known, *ports, tcp_flags=flags, length=headers.length)
+        return replace(headers, source_port=ports[0], port=ports[1], tcp_flags=flags)
     if headers.protocol in (ICMP, ICMPV6) and data:
-        return Headers(*known, icmp_type=data[0], length=headers.length)
+        return replace(headers, icmp_type=data[0])
     return headers

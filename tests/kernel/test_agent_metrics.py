@@ -76,6 +76,8 @@ def test_they_count_the_packets_that_are_dropped_and_no_others(
     wait_until(lambda: value("dropped_packets_total", **BY_DEFAULT) == 5)
     found = scrape(PORT)
     assert sum(found.values("dropped_packets_total")) == 5
+    assert found.value("eni_dropped_packets_total", direction="ingress", **ENI) == 5
+    assert found.value("eni_dropped_packets_total", direction="egress", **ENI) == 0
     assert found.value("sessions") == 1
     assert found.value("eni_in_force", **ENI) == found.value("eni_epoch", **ENI) == found.value("healthy") == 1
     assert found.value("apply_seconds_count") == 1
@@ -216,5 +218,9 @@ def test_in_host_placement_drops_are_those_of_the_router(
         with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
             assert not dns.passes(beside=web)
         wait_until(lambda: value("dropped_packets_total", namespace=ROUTER, **BY_DEFAULT) == 1)
+        found = scrape(PORT)
+        assert found.value("eni_dropped_packets_total", namespace=ROUTER, direction="ingress", **ENI) == 1
+        assert sum(found.values("eni_dropped_packets_total")) == 1
+        assert len(found.values("eni_dropped_packets_total")) == 4
         assert sorted(scrape(PORT).values("eni_in_force", namespace=ROUTER)) == [1, 1]
         agent.end()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Self
 
 from sgdataplane.enforce import Desired
@@ -162,6 +162,11 @@ class Session:
         content = self.send()
         beside.must_pass()
         return content in self.read()
+
+    def answer(self) -> None:
+        """One packet back, which may be refused."""
+        with suppress(PermissionError):
+            self._server.sendto(b"answer", self._client.getsockname())
 
     def read(self) -> list[bytes]:
         """What has arrived and was not read yet."""
