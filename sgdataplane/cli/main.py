@@ -29,9 +29,9 @@ EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
 
 def families() -> tuple[Callable[[Subparsers], None], ...]:
     """The `register` of every family of verbs, in the order of the help; imported only when `sgdp` runs."""
-    from sgdataplane.cli import agent, attach, lab, log, policy, sessions, state
+    from sgdataplane.cli import agent, attach, counters, lab, log, policy, sessions, state
 
-    families = (state, policy, lab, attach, agent, sessions, log)
+    families = (state, policy, lab, attach, agent, sessions, counters, log)
     return tuple(family.register for family in families)
 
 

@@ -31,12 +31,14 @@ from sgdataplane.daemon import logs
 from sgdataplane.daemon.causes import Cause, Schedule
 from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only, load_config
 from sgdataplane.daemon.control import ControlServer
+from sgdataplane.daemon.counts import Counts, TooMuchError
 from sgdataplane.daemon.lastgood import LastGood
+from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.logs import event
 from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.notify import Notifier
-from sgdataplane.daemon.protocol import Request, spell_answer
+from sgdataplane.daemon.protocol import Question, Request, spell_answer, spell_refusal
 from sgdataplane.daemon.reconcile import CycleReport, Reconciler
 from sgdataplane.daemon.scrape import MetricsServer
 from sgdataplane.daemon.status import EniStatus, Status
@@ -69,6 +71,8 @@ class Agent:
         self._metrics = Metrics(self._status)
         self._metrics_server = MetricsServer(self._metrics.text)
         stack.callback(self._metrics_server.close)
+        self._counts = Counts(LedgerFile(config.state_directory))
+        stack.callback(self._counts.close)
         self._drifts: list[Drift] = []
         self._errors: dict[str, str] = {}
         self._schedule = Schedule(config.resync, time.monotonic)
@@ -99,6 +103,7 @@ class Agent:
                 self._handle(key.data)
             self._control.expire()
             self._notifier.beat()
+            self._counts.store_if_due()
             causes = self._schedule.take()
             if causes and not self._is_ending:
                 self._run_cycle(causes)
@@ -107,7 +112,7 @@ class Agent:
         event(logging.INFO, "stopped", removed="nothing")
 
     def _wait_s(self) -> float:
-        waits = (self._schedule.wait_s, self._control.wait_s, self._notifier.wait_s)
+        waits = (self._schedule.wait_s, self._control.wait_s, self._notifier.wait_s, self._counts.wait_s)
         return min(wait for wait in waits if wait is not None)
 
     @property
@@ -156,10 +161,15 @@ class Agent:
             if signal.SIGHUP in numbers:
                 self._schedule.add(Cause.RELOAD)
 
-    def _answer(self, request: Request) -> bytes:
-        if request is Request.STATUS:
+    def _answer(self, asked: Question) -> bytes:
+        if asked.request is Request.STATUS:
             return spell_answer(status=self._status.as_json())
-        self._schedule.add(Cause.RELOAD if request is Request.RELOAD else Cause.RESYNC)
+        if asked.request is Request.COUNTERS:
+            try:
+                return spell_answer(counters=self._counts.as_json(asked.eni))
+            except TooMuchError as error:
+                return spell_refusal(str(error))
+        self._schedule.add(Cause.RELOAD if asked.request is Request.RELOAD else Cause.RESYNC)
         return spell_answer(cycle=self._status.cycles + 1)
 
     def _follow_paths(self) -> None:
@@ -201,6 +211,7 @@ class Agent:
         elif self._namespaces.follow(report.host) or (report.host.gone and self._config.bind):
             self._schedule.add(Cause.LINK)  # of a new one something may have been missed; who is gone, may be elsewhere
         self._tell(report)
+        self._counts.note_cycle(report)
 
     def _reload(self) -> None:
         """A bad configuration changes nothing."""

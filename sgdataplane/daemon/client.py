@@ -18,8 +18,9 @@ ANSWER_S = 30.0  # an agent in the middle of a cycle answers after it
 TIMEVAL = struct.Struct("@ll")
 
 
-def ask(path: Path, request: Request, seconds: float = ANSWER_S) -> dict[str, object]:
-    """What it answers. HostError if there is no agent, or it refuses, or takes too long."""
+def ask(path: Path, request: Request, seconds: float = ANSWER_S, *, eni: str = "") -> dict[str, object]:
+    """What it answers; `eni`: of this one alone, where that can be asked. HostError if there is no agent, or it
+    refuses, or takes too long."""
     deadline = time.monotonic() + seconds
     data = b""
     try:
@@ -27,7 +28,7 @@ def ask(path: Path, request: Request, seconds: float = ANSWER_S) -> dict[str, ob
             door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(int(seconds), 0))
             door.connect(str(path))  # waits where the queue is full, as it would not with settimeout()
             door.settimeout(seconds)
-            door.sendall(spell_request(request))
+            door.sendall(spell_request(request, eni))
             while not data.endswith(b"\n") and len(data) <= MAX_ANSWER_BYTES:
                 door.settimeout(max(0.001, deadline - time.monotonic()))
                 part = door.recv(1 << 20)

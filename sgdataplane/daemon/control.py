@@ -24,7 +24,7 @@ from sgdataplane.daemon.protocol import (
     MAX_CLIENTS,
     MAX_REQUEST_BYTES,
     ProtocolError,
-    Request,
+    Question,
     parse_request,
     spell_refusal,
 )
@@ -32,7 +32,7 @@ from sgdataplane.errors import HostError
 
 CREDENTIALS = struct.Struct("=iII")  # struct ucred: process, user, group
 
-Answer = Callable[[Request], bytes]
+Answer = Callable[[Question], bytes]
 
 
 class ControlServer(Clients):

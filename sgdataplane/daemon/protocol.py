@@ -3,7 +3,9 @@
 Owns requests, answers and their limits. Is given bytes. Must not know sockets, or what is done.
 
     you     {"request": "status"}                       a line of at most 4,096 bytes, within 5 s
+            {"request": "counters", "eni": "eni-1"}     "eni" may be left out: then of all
     agent   {"ok": true, "status": {...}}               the keys: pydoc sgdataplane.daemon.status
+            {"ok": true, "counters": {...}}             the keys: pydoc sgdataplane.daemon.counts
             {"ok": true, "cycle": 7}                    reload, resync: will be done by that cycle, or a later one
             {"ok": false, "error": "..."}               and what would be right
     The agent closes after its answer. It answers root, and who it runs as; 16 at a time: who waits
@@ -12,6 +14,7 @@ Owns requests, answers and their limits. Is given bytes. Must not know sockets, 
     status      how things are
     reload      read the configuration and the state anew, as on SIGHUP
     resync      write all rules anew, whatever the kernel holds
+    counters    hits per rule, read now
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 MAX_REQUEST_BYTES = 4096
 MAX_SECONDS = 5.0
@@ -32,6 +36,15 @@ class Request(enum.Enum):
     STATUS = "status"
     RELOAD = "reload"
     RESYNC = "resync"
+    COUNTERS = "counters"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`eni`: of this one alone; "": of all. Only counters are asked for by ENI."""
+
+    request: Request
+    eni: str = ""
 
 
 EXPECTED = 'a line {"request": R}, R one of ' + ", ".join(request.value for request in Request)
@@ -41,19 +54,21 @@ class ProtocolError(Exception):
     """What came is no request, or no answer; for the other end to read."""
 
 
-def parse_request(line: bytes) -> Request:
+def parse_request(line: bytes) -> Question:
     """ProtocolError unless it is one."""
     value = _object(line)
-    if value.keys() != {"request"}:
+    keys = {"request", "eni"} if value.get("request") == Request.COUNTERS.value else {"request"}
+    eni = value.get("eni", "")
+    if "request" not in value or not value.keys() <= keys or not isinstance(eni, str):
         raise ProtocolError(f"expected {EXPECTED}")
     found = next((request for request in Request if request.value == value["request"]), None)
     if found is None:
         raise ProtocolError(f"no such request; expected {EXPECTED}")
-    return found
+    return Question(found, eni)
 
 
-def spell_request(request: Request) -> bytes:
-    return _line({"request": request.value})
+def spell_request(request: Request, eni: str = "") -> bytes:
+    return _line({"request": request.value, **({"eni": eni} if eni else {})})
 
 
 def spell_answer(**content: object) -> bytes:

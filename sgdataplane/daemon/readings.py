@@ -73,14 +73,15 @@ class Readings:
 
 def read_namespace(entry: NamespaceReport) -> tuple[Mapping[str, int], TableUse]:
     """Its counters, and its conntrack table. HostError if it is gone, OSError if the kernel refuses."""
-    with _place(entry) as place:
+    with place_of(entry) as place:
         counters = read_counters(place)
         with netns.inside(place):
             return counters, read_table_use()
 
 
 @contextmanager
-def _place(entry: NamespaceReport) -> Iterator[str]:
+def place_of(entry: NamespaceReport) -> Iterator[str]:
+    """Its name, or a path to it that is held while the block runs. HostError if it has ended."""
     if isinstance(entry.key, str):
         yield entry.key
         return

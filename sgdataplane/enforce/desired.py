@@ -18,6 +18,7 @@ from sgdataplane.host.timeouts import scaled
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState, ConnectionTracking
+from sgdataplane.nft.counters import Counted
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.known import Known
@@ -130,7 +131,8 @@ class ApplyReport:
     for. `leftover`: what the kernel refused after the policy was in force, "" if nothing: the next apply tidies up.
     `adopting`: interfaces whose adoption window this apply opened, for `adoption_window` seconds. `seeded`: their
     running TCP sessions of which conntrack was told. `fenced`: interfaces behind the fence; one that isn't there yet
-    can't be. The fence's operations are among the others."""
+    can't be. The fence's operations are among the others. `counted`: what the counters of rules that it removed had
+    counted at last."""
 
     epoch: int
     staged: int
@@ -145,6 +147,7 @@ class ApplyReport:
     adoption_window: float = 0.0
     seeded: int = 0
     fenced: tuple[str, ...] = ()
+    counted: Mapping[str, Counted] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
@@ -156,7 +159,7 @@ class ApplyReport:
         if not self.changed:
             return self
         nothing = replace(self, staged=0, switched=0, swept=0, seconds=0.0, is_refill=False)
-        return replace(nothing, adopting=(), adoption_window=0.0, seeded=0)
+        return replace(nothing, adopting=(), adoption_window=0.0, seeded=0, counted={})
 
 
 DEFAULT_SETTINGS = Settings()

@@ -90,7 +90,7 @@ def put_in(kernel: Kernel, inventory: Inventory, fence: Fence) -> Plan:
         steps = Plan()
     else:
         steps = plan(None, there, fence.table)
-    is_whole = run(kernel, steps, is_live=there.exists) == ""
+    is_whole = run(kernel, steps, is_live=there.exists).leftover == ""
     if is_whole and steps.changes and inventory.is_untouched:
         commits = sum(change.commits for change in steps.changes)
         kernel.run(_restamp(next_generation(inventory.generation, commits + 1)))

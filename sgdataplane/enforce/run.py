@@ -5,28 +5,41 @@ Owns what happens when one is refused. Is given a plan. Must not know what it is
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from sgdataplane.errors import KernelError
+from sgdataplane.nft.counters import Counted
 from sgdataplane.nft.delta import Change, Plan, undo
+from sgdataplane.nft.ir import Counter
 from sgdataplane.nft.kernel import Kernel
-from sgdataplane.nft.transaction import Transaction
+from sgdataplane.nft.transaction import Transaction, Verb
 
 
-def run(kernel: Kernel, steps: Plan, *, is_live: bool) -> str:
-    """Run the changes; what was refused after the policy came into force, or "". Any refusal before that is raised,
-    and the policy is what it was."""
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """`leftover`: what was refused after the policy came into force, or "". `counted`: what counters that are removed
+    had counted when no packet could meet them any more."""
+
+    leftover: str
+    counted: Mapping[str, Counted]
+
+
+def run(kernel: Kernel, steps: Plan, *, is_live: bool) -> Ran:
+    """Run the changes. Any refusal before the policy is in force is raised, and it is what it was."""
+    counted: dict[str, Counted] = {}
     for change in steps.changes:
         try:
             _switch(kernel, change, is_live=is_live)
         except KernelError as error:
             if change is steps.changes[0]:
                 raise
-            return error.detail
-        refusal = _sweep(kernel, change.sweep)
+            return Ran(error.detail, counted)
+        refusal = _sweep(kernel, change.sweep, counted)
         if refusal:
-            return refusal
-    return ""
+            return Ran(refusal, counted)
+    return Ran("", counted)
 
 
 def _switch(kernel: Kernel, change: Change, *, is_live: bool) -> None:
@@ -41,12 +54,24 @@ def _switch(kernel: Kernel, change: Change, *, is_live: bool) -> None:
         raise
 
 
-def _sweep(kernel: Kernel, sweep: Transaction) -> str:
+def _sweep(kernel: Kernel, sweep: Transaction, counted: dict[str, Counted]) -> str:
+    """What was refused, or ""; `counted`: to add to."""
     if not len(sweep):
         return ""
     kernel.settle()
+    going = tuple(_counters(sweep))
+    last = kernel.counted(sweep.name, going) if going else {}
     try:
         kernel.run(sweep)
     except KernelError as error:
         return error.detail
+    counted.update(last)
     return ""
+
+
+def _counters(sweep: Transaction) -> Iterator[str]:
+    """Of the policy's table; those of the fence go with it only."""
+    if sweep.family == "inet":
+        for entry in sweep.operations:
+            if isinstance(entry.subject, Counter) and entry.verb is Verb.DELETE:
+                yield entry.subject.name

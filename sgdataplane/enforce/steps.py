@@ -82,7 +82,7 @@ def apply(
         steps = plan(_held(stamp, table, previous, settings), inventory, wanted)
     # Now, since conntrack begins to work with the first rules that ask it, and takes who speaks first for the opener.
     seeded = sessions.seed(_addresses(desired, adopting)) if adopting else 0
-    leftover = run(kernel, steps, is_live=inventory.exists)
+    ran = run(kernel, steps, is_live=inventory.exists)
     if stamp is None and inventory.exists:
         # Until now the rules have marked sessions with an epoch that nobody knows: it may be this one.
         kernel.settle()
@@ -93,7 +93,8 @@ def apply(
     return replace(
         _counted(epoch, [steps, *plans], settings),
         seconds=time.monotonic() - started,
-        leftover=leftover,
+        leftover=ran.leftover,
+        counted=ran.counted,
         adopting=adopting,
         adoption_window=settings.adoption_window if adopting else 0.0,
         seeded=seeded,
@@ -171,7 +172,7 @@ def remove(namespace: str) -> bool:
         there = {family: kernel.inventory(TABLE, family) for family in (NETDEV, "inet")}
         found = {family: inventory for family, inventory in there.items() if inventory.exists}
         for family, inventory in found.items():
-            leftover = run(kernel, Plan((removal(inventory, TABLE, family),)), is_live=True)
+            leftover = run(kernel, Plan((removal(inventory, TABLE, family),)), is_live=True).leftover
             if leftover:
                 raise KernelError(leftover)
     return bool(found)

@@ -142,6 +142,11 @@ class LabFolder:
         beside.replace(self.path / name)
 
 
+def up_since(name: str, base: Path = LABS_DIR) -> float:
+    """When the lab was built, in seconds since 1970: its lock was made first, and is never written to."""
+    return (base / names.check_lab_name(name) / "lock").stat().st_mtime
+
+
 def lab_names(base: Path = LABS_DIR) -> tuple[str, ...]:
     """The labs that have a record here, sorted."""
     return tuple(sorted(path.parent.name for path in base.glob("*/lab.json")))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from sgdataplane.errors import BusyError, ExistsError, KernelError, NotFoundError
+from sgdataplane.nft.counters import Counted
 from sgdataplane.nft.ir import (
     Chain,
     Count,
@@ -73,6 +74,10 @@ class FakeKernel:
 
     def interfaces(self) -> frozenset[str]:
         return self._interfaces
+
+    def counted(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
+        packets = self._tables["inet", name].packets if ("inet", name) in self._tables else {}
+        return {counter: Counted(packets[counter], 0) for counter in counters if counter in packets}
 
     def trusted(self, table: Table) -> Inventory | None:
         found = self.inventory(table.name, table.family)

@@ -10,8 +10,8 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Protocol, Self
 
@@ -27,6 +27,7 @@ from sgdataplane.errors import (
 from sgdataplane.host import netns, quiet
 from sgdataplane.host.aside import call_aside
 from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.nft.counters import Counted, read_some
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.snapshot import Inventory, read_inventory, read_trusted
 from sgdataplane.nft.transaction import Operation, Transaction
@@ -51,6 +52,9 @@ class Kernel(Protocol):
 
     def trusted(self, table: Table) -> Inventory | None:
         """The inventory, if the table there is certainly this one but for its epoch and secret; else None. Cheap."""
+
+    def counted(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
+        """What these counters of the table have counted, as far as they are there."""
 
     def interfaces(self) -> frozenset[str]:
         """The namespace's interfaces."""
@@ -129,6 +133,12 @@ class LibnftKernel:
             return read_trusted(self._netlink, table)
         except OSError as error:
             raise _error_of(os.strerror(error.errno or 0), ()) from error
+
+    def counted(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
+        found: dict[str, Counted] = {}
+        with suppress(OSError):
+            found.update(read_some(self._netlink, name, counters))
+        return found
 
     def interfaces(self) -> frozenset[str]:
         with netns.inside(self.namespace):

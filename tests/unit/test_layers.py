@@ -41,6 +41,8 @@ EXCEPTIONS = {
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
     ("cli.sessions", "lab"),  # a lab's sessions, as those of the running agent
     ("cli.log", "lab"),  # the same
+    ("cli.counters", "lab"),  # likewise
+    ("cli.asked", "lab"),  # whether there is one to ask
     ("cli.lab", "lab"),  # and only inside its verbs: test_lab_is_imported_only_inside_verbs
 }
 # Packages of others, and the only places that may import them.

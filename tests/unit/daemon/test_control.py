@@ -20,6 +20,7 @@ from sgdataplane.daemon.protocol import (
     MAX_CLIENTS,
     MAX_REQUEST_BYTES,
     MAX_SECONDS,
+    Question,
     Request,
     parse_answer,
     spell_answer,
@@ -37,9 +38,9 @@ class Bench:
         self.selector = selectors.DefaultSelector()
         self.server = ControlServer(path, self.selector, self.answer, lambda: self.now)
 
-    def answer(self, request: Request) -> bytes:
-        self.asked.append(request)
-        return spell_answer(cycle=1, text=LARGE if request is Request.STATUS else "")
+    def answer(self, asked: Question) -> bytes:
+        self.asked.append(asked.request)
+        return spell_answer(cycle=1, text=LARGE if asked.request is Request.STATUS else "")
 
     def connect(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

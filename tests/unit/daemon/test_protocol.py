@@ -4,6 +4,7 @@ import pytest
 
 from sgdataplane.daemon.protocol import (
     ProtocolError,
+    Question,
     Request,
     parse_answer,
     parse_request,
@@ -18,7 +19,11 @@ def test_a_request_is_read_as_it_was_spelt(request_: Request) -> None:
     line = spell_request(request_)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
-    assert parse_request(line) is request_
+    assert parse_request(line) == Question(request_)
+
+
+def test_counters_may_be_asked_for_of_one_eni() -> None:
+    assert parse_request(spell_request(Request.COUNTERS, "eni-a")) == Question(Request.COUNTERS, "eni-a")
 
 
 GARBAGE = [
@@ -32,6 +37,9 @@ GARBAGE = [
     b'{"request": ["status"]}',
     b'{"request": null}',
     b'{"request": "status", "more": 1}',
+    b'{"request": "status", "eni": "eni-a"}',
+    b'{"request": "counters", "eni": ["eni-a"]}',
+    b'{"request": "counters", "more": 1}',
     b'{"Request": "status"}',
     b"[" * 4096,
     b'{"request": ' + b"9" * 4000 + b"}",
@@ -40,7 +48,7 @@ GARBAGE = [
 
 @pytest.mark.parametrize("line", GARBAGE, ids=range(len(GARBAGE)))
 def test_garbage_is_refused_with_what_would_be_right(line: bytes) -> None:
-    with pytest.raises(ProtocolError, match="one of status, reload, resync"):
+    with pytest.raises(ProtocolError, match="one of status, reload, resync, counters"):
         parse_request(line)
 
 

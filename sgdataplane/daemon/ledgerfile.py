@@ -1,0 +1,145 @@
+"""The ledger on disk: counters.json in the state directory.
+
+Owns that file: its form, its limits, and when it is refused. Is given a ledger. Must not know what is counted.
+
+    {"version": 1, "boot": "<boot id>",
+     "scopes": {"<scope>": {"<counter>": [packets, bytes, since, first, last]}},
+     "bases": {"<cookie>": ["<scope>", {"<counter>": ["<made>", packets, bytes]}]}}
+
+What isn't a whole ledger is left aside as a whole, and a new one begun. Counting is a help to people: a full disk or a
+folder that can't be written to keeps nothing from being enforced. Bases are those of one boot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from sgdataplane.nft.counters import Counted
+from sgdataplane.observe.ledger import Base, Ledger, Sum
+
+NAME = "counters.json"
+VERSION = 1
+MAX_BYTES = 64 << 20
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class LedgerFile:
+    """`error` says why the ledger isn't on disk as it should be, or why what was there was refused; "" if it is."""
+
+    def __init__(self, folder: Path, boot: str | None = None) -> None:
+        self.path = folder / NAME
+        self.error = ""
+        self._boot = _boot_id() if boot is None else boot
+
+    def load(self) -> Ledger:
+        """What was kept; a new one, and `error`, if that can't be read."""
+        try:
+            found = self.path.stat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+                raise ValueError(f"it is no file of at most {MAX_BYTES} bytes")
+            return _decoded(json.loads(self.path.read_bytes()), self._boot)
+        except FileNotFoundError:
+            return Ledger()
+        except (OSError, ValueError, TypeError, RecursionError, MemoryError) as error:
+            self.error = f"{self.path}: it holds no counts, so they begin anew ({_words(error)})"
+            return Ledger()
+
+    def store(self, ledger: Ledger) -> None:
+        """Put it there in one step; where that can't be done, what was there stays."""
+        beside = self.path.with_suffix(".new")
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(beside, "w", encoding="ascii", opener=_private) as file:
+                file.write(json.dumps(_encoded(ledger, self._boot), separators=(",", ":")))
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self.path)
+        except OSError as error:
+            self.error = f"{self.path}: {error.strerror or error}"
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+            return
+        self.error = ""
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _boot_id() -> str:
+    try:
+        return BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""  # then no base is believed
+
+
+def _encoded(ledger: Ledger, boot: str) -> dict[str, object]:
+    return {
+        "version": VERSION,
+        "boot": boot,
+        "scopes": {
+            scope: {name: [s.packets, s.bytes, s.since, s.first, s.last] for name, s in sums.items()}
+            for scope, sums in ledger.scopes.items()
+        },
+        "bases": {
+            str(cookie): [base.scope, {n: [c.made, c.packets, c.bytes] for n, c in base.counters.items() if c.packets}]
+            for cookie, base in ledger.bases.items()
+        },
+    }
+
+
+def _decoded(document: object, boot: str) -> Ledger:
+    """ValueError or TypeError unless it is one."""
+    found = _object(document)
+    if found.keys() != {"version", "boot", "scopes", "bases"} or found["version"] != VERSION:
+        raise ValueError("it is of another version, or no counts")
+    scopes = {
+        scope: {name: _sum(*_list(row)) for name, row in _object(sums).items()}
+        for scope, sums in _object(found["scopes"]).items()
+    }
+    bases = {int(cookie): _base(*_list(row)) for cookie, row in _object(found["bases"]).items()}
+    return Ledger(scopes, bases if boot and found["boot"] == boot else {})
+
+
+def _sum(packets: object, size: object, since: object, first: object, last: object) -> Sum:
+    return Sum(_count(packets), _count(size), _text(since), _text(first), _text(last))
+
+
+def _base(scope: object, counters: object) -> Base:
+    return Base(_text(scope), {name: _counted(*_list(row)) for name, row in _object(counters).items()})
+
+
+def _counted(made: object, packets: object, size: object) -> Counted:
+    return Counted(_count(packets), _count(size), _text(made))
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 80:  # a bool is an int, too
+        raise ValueError(f"{value!r:.40} is no count")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r:.40} is no object")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.40} is no list")
+    return value
+
+
+def _words(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"

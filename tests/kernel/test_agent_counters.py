@@ -1,0 +1,186 @@
+"""Hits per rule, as the real agent counts them: exact on known numbers of packets, whatever happens to counters."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgdataplane.cli.main import main
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.host import netns
+from tests.support import attachbench, attachhost
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import DNS, WEB, Bench
+from tests.support.attachhost import attached_pair
+from tests.support.flood import wait_until
+from tests.support.nft import nft
+from tests.support.pair import Session, join
+from tests.support.schemas import assert_conforms
+
+pytestmark = pytest.mark.daemon
+
+
+@dataclass
+class Scene:
+    """The agent enforces at `policy`, as WEB of eni-a is open, at first."""
+
+    bench: Bench
+    agent: AgentBench
+    policy: str
+    placement: str
+
+    def write(self, *ports: int) -> None:
+        """These are open from now on; returns when that is in force."""
+        before = self.agent.cycles
+        of = attachbench if self.placement == "instance" else attachhost
+        self.agent.write(of.state_of(*ports))
+        if before:
+            wait_until(lambda: self.agent.cycles > before)
+
+    def visit(self, port: int, times: int) -> None:
+        """So many new sessions, a packet each, all of which arrive."""
+        for _ in range(times):
+            with Session(self.bench.pair, port) as session:
+                session.must_pass()
+
+    def read(self, *more: str) -> dict[str, Any]:
+        self.bench.read_output()
+        assert main(["counters", "--config", str(self.agent.config), "--json", *more]) == 0
+        document: dict[str, Any] = json.loads(self.bench.read_output())
+        assert_conforms("counters", document)
+        return document
+
+    def row(self, counter: str) -> dict[str, Any]:
+        rows = [row for scope in self.read()["scopes"] for row in scope["counters"]]
+        (found,) = [row for row in rows if row["counter"] == counter]
+        assert isinstance(found, dict)
+        return found
+
+    def wait_until_kept(self, counter: str, packets: int) -> None:
+        """On disk."""
+
+        def is_kept() -> bool:
+            kept = json.loads((self.agent.var / "counters.json").read_bytes())
+            return any(sums[counter][0] >= packets for sums in kept["scopes"].values() if counter in sums)
+
+        wait_until(is_kept)
+
+    def rule(self, port: int) -> dict[str, Any]:
+        return self.row(f"rule.sg-a.sgr-{port}" + ("" if self.placement == "instance" else "-9"))
+
+
+@contextmanager
+def scene_at(
+    placement: str, make_name: Callable[[], str], folder: Path, read_output: Callable[[], str]
+) -> Iterator[Scene]:
+    home = make_name()
+    netns.create(home)
+    with agent_in(folder) as agent:
+        if placement == "host":
+            agent.configure(placement="host")
+            with netns.inside(home), attached_pair(home, folder, read_output) as bench:
+                yield Scene(bench, agent, attachhost.ROUTER, placement)
+                agent.end()
+        else:
+            with attachbench.living_nowhere() as process:
+                pair = {"peer": home, "instance": f"/proc/{process.pid}/ns/net"}
+                join(pair)
+                bench = Bench(pair, process.pid, folder, read_output)
+                bench.attach()
+                yield Scene(bench, agent, pair["instance"], placement)
+    netns.remove(home)
+
+
+@pytest.fixture
+def scene(
+    make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], placement: str
+) -> Iterator[Scene]:
+    with scene_at(placement, make_lab_name, tmp_path, lambda: capsys.readouterr().out) as scene:
+        scene.write(WEB)
+        scene.agent.start()
+        yield scene
+
+
+def test_hits_are_exact_over_recompiles_removed_rules_and_restarts(scene: Scene) -> None:
+    assert scene.rule(WEB)["packets"] == 0
+    scene.visit(WEB, 5)
+    with Session(scene.bench.pair, WEB) as web, Session(scene.bench.pair, DNS) as dns:
+        for _ in range(3):
+            assert not dns.passes(beside=web)
+    first = scene.rule(WEB)
+    assert (first["packets"], first["in_force"], first["reachable"]) == (6, True, True)
+    assert 6 * 28 < first["bytes"] < 6 * 64
+    assert scene.row("default.ingress.drop")["packets"] == 3
+    scene.visit(WEB, 2)
+    scene.write(WEB, DNS)
+    scene.visit(WEB, 2)
+    assert scene.rule(WEB)["packets"] == 10
+    scene.visit(WEB, 1)  # and nobody reads before the rule goes
+    scene.write(DNS)
+    gone = scene.rule(WEB)
+    assert (gone["packets"], gone["in_force"]) == (11, False)
+    scene.write(DNS, WEB)
+    scene.visit(WEB, 1)
+    scene.wait_until_kept(gone["counter"], 11)
+    scene.agent.end(9)
+    scene.visit(WEB, 2)
+    scene.agent.start()
+    again = scene.rule(WEB)
+    assert (again["packets"], again["in_force"]) == (14, True)
+    assert (again["since"], again["first_hit"]) == (first["since"], first["first_hit"])
+    assert first["first_hit"] <= first["last_hit"] < again["last_hit"]
+
+
+def test_what_was_never_hit_is_told_and_since_when(scene: Scene) -> None:
+    scene.write(WEB, DNS)
+    scene.visit(WEB, 1)
+    document = scene.read()
+    unused = {entry["security_group_rule_id"]: entry for entry in document["unused"]}
+    assert set(unused) >= {scene.rule(DNS)["security_group_rule_id"]}
+    assert scene.rule(WEB)["security_group_rule_id"] not in unused
+    entry = unused[scene.rule(DNS)["security_group_rule_id"]]
+    assert "eni-a" in entry["enis"]
+    assert entry["since"] <= document["at"]
+    scene.visit(DNS, 1)
+    assert scene.rule(DNS)["security_group_rule_id"] not in {
+        e["security_group_rule_id"] for e in scene.read()["unused"]
+    }
+    assert {enis for scope in scene.read("--eni", "eni-a")["scopes"] for enis in scope["enis"]} >= {"eni-a"}
+    assert main(["counters", "--config", str(scene.agent.config), "--eni", "eni-none"]) == 1
+
+
+@pytest.mark.placement("instance")
+def test_counts_go_on_where_others_delete_the_table(scene: Scene) -> None:
+    scene.visit(WEB, 2)
+    assert scene.rule(WEB)["packets"] == 2
+    nft(scene.policy, f"delete table inet {TABLE}")
+    scene.agent.wait_for_event("drift", 1)
+    scene.visit(WEB, 3)
+    assert scene.rule(WEB)["packets"] == 5
+
+
+@pytest.mark.placement("instance")
+def test_counts_that_cannot_be_read_begin_anew_and_enforcement_goes_on(scene: Scene) -> None:
+    scene.visit(WEB, 2)
+    scene.agent.end()
+    kept = scene.agent.var / "counters.json"
+    assert json.loads(kept.read_bytes())["version"] == 1
+    kept.write_text("{", "utf-8")
+    scene.agent.start()
+    assert len(scene.agent.events("counts-not-kept")) == 1
+    assert scene.rule(WEB)["packets"] == 2  # which the kernel has still counted
+    assert json.loads(kept.read_bytes())["version"] == 1
+    scene.agent.end()
+    shutil.rmtree(scene.agent.var)
+    scene.agent.var.write_text("no folder", "utf-8")
+    scene.agent.start()
+    scene.visit(WEB, 1)
+    assert scene.rule(WEB)["packets"] == 3
+    assert "counters.json" in scene.read()["error"]
