@@ -7,7 +7,7 @@ Owns the arguments, the wording and the document of `--json`. Must not know how 
 
     scopes      what the kernel counts together; rows: pydoc sgdataplane.observe.hits
     unused      rules in force that decided about nothing at all in these scopes: {security_group_id,
-                security_group_rule_id, direction, verdict, priority, enis, since, reachable}
+                security_group_rule_id, direction, verdict, priority, enis, since}
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
         for entry in lab.enforced:
             enis = entry.desired.interfaces
             if not arguments.eni or arguments.eni in enis:
-                held = read_hits(entry.netns)
-                sums = {counter: Sum(c.packets, c.bytes, since) for counter, c in held.items()}
-                found = list(rows(subjects(lab.state, enis), sums, held.keys()))
+                counted = read_hits(entry.netns)
+                sums = {counter: Sum(c.packets, c.bytes, since) for counter, c in counted.items()}
+                found = list(rows(subjects(lab.state, enis), sums))
                 placement = entry.desired.placement.value
                 named = {"namespace": entry.netns, "placement": placement, "enis": sorted(enis)}
                 scopes.append({**named, "counters": found})
@@ -122,13 +122,7 @@ def unused(scopes: Iterable[Document]) -> Iterator[Document]:
                 **{key: row[key] for key in keys},
                 "enis": sorted({eni for scope, _ in entries for eni in scope["enis"]}),
                 "since": min((row["since"] for _, row in entries if row["since"]), default=None),
-                "reachable": _any([row["reachable"] for _, row in entries]),
             }
-
-
-def _any(found: list[bool | None]) -> bool | None:
-    """True if one is, unknown if none is but one may be."""
-    return True if True in found else None if None in found else False
 
 
 def _print_scopes(scopes: list[Document], *, is_all: bool) -> None:
@@ -175,9 +169,7 @@ def decided_by(row: Document) -> str:
             words = f"fence: {row['cause']}"
         case _:
             words = row["counter"]
-    if not row["in_force"]:
-        return f"{words} (no longer in force)"
-    return f"{words} (can't be hit)" if row["kind"] == "rule" and row["reachable"] is False else words
+    return words if row["in_force"] else f"{words} (no longer in force)"
 
 
 def _print_unused(document: Document) -> None:
@@ -191,7 +183,7 @@ def _print_unused(document: Document) -> None:
             entry["direction"],
             entry["verdict"],
             str(entry["priority"]),
-            "can't be hit" if entry["reachable"] is False else entry["since"] or "-",
+            entry["since"] or "-",
             _enis(entry["enis"]),
         )
         for entry in found

@@ -55,20 +55,20 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument("--eni", metavar="ENI", help="only this ENI's")
     parser.add_argument("--node", "--instance", metavar="NODE", help="only this instance's, by its id or name")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only those opened towards or from the ENI")
-    parser.add_argument("--remote", type=_prefix, metavar="CIDR", help="only those whose other end is in it")
-    parser.add_argument("--protocol", type=_protocol, metavar="P", help="tcp, udp, icmp, icmpv6, gre or a number")
-    parser.add_argument("--port", type=_port, metavar="N", help="only those opened to this port")
+    parser.add_argument("--remote", type=parse_prefix, metavar="CIDR", help="only those whose other end is in it")
+    parser.add_argument("--protocol", type=parse_protocol, metavar="P", help="tcp, udp, icmp, icmpv6, gre or a number")
+    parser.add_argument("--port", type=parse_port, metavar="N", help="only those opened to this port")
     parser.add_argument("--state", type=_state, metavar="STATE", help="e.g. ESTABLISHED, TIME_WAIT, UNREPLIED")
     parser.add_argument("--rule", metavar="ID", help="only those that this rule decides about now")
     parser.add_argument("--all", action="store_true", help="also those of no ENI's: by lo, between its own interfaces")
     parser.add_argument("--sort", type=_order, default="eni", metavar="KEY", help="eni, remote, port, state, ...")
     parser.add_argument("--reverse", action="store_true", help="the last first")
-    parser.add_argument("--limit", type=_limit, metavar="N", help="no more than N")
+    parser.add_argument("--limit", type=parse_limit, metavar="N", help="no more than N")
     parser.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.cli.sessions")
     parser.set_defaults(run=run)
 
 
-def _prefix(text: str) -> Prefix:
+def parse_prefix(text: str) -> Prefix:
     from sgdataplane.net.values import Prefix
 
     try:
@@ -77,7 +77,7 @@ def _prefix(text: str) -> Prefix:
         raise argparse.ArgumentTypeError(f"{text!r} is not an address or CIDR block ({error})") from error
 
 
-def _protocol(text: str) -> Protocol:
+def parse_protocol(text: str) -> Protocol:
     from sgdataplane.net.values import Protocol
 
     try:
@@ -86,7 +86,7 @@ def _protocol(text: str) -> Protocol:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _port(text: str) -> int:
+def parse_port(text: str) -> int:
     from sgdataplane.cli.policy import port
 
     return port(text)
@@ -110,7 +110,7 @@ def _one_of(text: str, choices: Sequence[str]) -> str:
     return text
 
 
-def _limit(text: str) -> int:
+def parse_limit(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
     return int(text)

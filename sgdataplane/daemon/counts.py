@@ -161,13 +161,11 @@ class Counts:
     def _scope(self, scope: str, entry: NamespaceReport) -> dict[str, object]:
         assert entry.desired is not None
         known = subjects(entry.desired.state, entry.desired.interfaces)
-        base = self.ledger.bases.get(self._cookies.get(entry.key, 0))
-        held = None if base is None else base.counters.keys()
         return {
             "namespace": entry.named,
             "placement": entry.desired.placement.value,
             "enis": sorted(entry.desired.interfaces),
-            "counters": list(rows(known, self.ledger.scopes.get(scope, {}), held)),
+            "counters": list(rows(known, self.ledger.scopes.get(scope, {}))),
         }
 
 
@@ -177,7 +175,7 @@ def _ended_scope(scope: str, sums: Mapping[str, Sum]) -> dict[str, object]:
         "namespace": None if enis else scope.removeprefix(ROUTER),
         "placement": "instance" if enis else "host",
         "enis": enis,
-        "counters": list(rows({}, sums, None)),
+        "counters": list(rows({}, sums)),
     }
 
 

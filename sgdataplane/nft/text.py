@@ -105,6 +105,17 @@ def add_table(table: Table) -> str:
     return f"add table {table.family} {table.name}"
 
 
+def tracing(table: Table, limit: int) -> Iterator[str]:
+    """The lines that make a table of base chains whose rules mark packets to be traced, at most so many a second. It is
+    its maker's alone, and goes with him, however he ends (flag `owner`, Linux 5.12)."""
+    yield f"{add_table(table)} {{ flags owner; }}"
+    for chain in table.chains:
+        yield add_chain(table, chain)
+        for entry in chain.rules:
+            mark = f"limit rate {limit}/second burst {limit} packets meta nftrace set 1"
+            yield f"add rule {table.family} {table.name} {chain.name} {rule_text(entry)} {mark}"
+
+
 def delete_table(table: Table) -> str:
     return f"delete table {table.family} {table.name}"
 

@@ -13,15 +13,13 @@ again, and is counted nowhere.
     security_group_id, security_group_rule_id, priority    of a rule; of an inner accept the group
     cause                       of "fixed" and "fence": DESIGN.md sections 3 and 6
     in_force                    false: what it counted is no longer in the policy; then all but the name may be null
-    reachable                   false: no packet can come to it, as stronger rules decide all that it matches, or as it
-                                matches nothing; null: not known
     packets, bytes              that it decided about since `since`
     first_hit, last_hit         null: never, or (of a lab) not known
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sgdataplane.compiler import fence, skeleton
@@ -95,24 +93,20 @@ def read_hits(namespace: str) -> dict[str, Counted]:
         return read_counters(door, skeleton.TABLE) | read_counters(door, skeleton.TABLE, fence.NETDEV)
 
 
-def rows(
-    known: Mapping[str, Subject], sums: Mapping[str, Sum], held: Collection[str] | None
-) -> Iterator[dict[str, object]]:
+def rows(known: Mapping[str, Subject], sums: Mapping[str, Sum]) -> Iterator[dict[str, object]]:
     """A row for each rule in force, counted or not; each other cause that was ever met; and each counter of old that
-    has counted something. `held`: the counters that the kernel has; None: not known."""
+    has counted something."""
     for subject in known.values():
         found = sums.get(subject.counter)
         is_met = found is not None and found.packets
         if is_met or subject.counter not in FIXED_SUBJECTS:
-            yield _row(subject.counter, subject, found, is_reachable=None if held is None else subject.counter in held)
+            yield _row(subject.counter, subject, found)
     for name, found in sums.items():
         if name not in known and found.packets:
-            yield _row(name, FIXED_SUBJECTS.get(name), found, is_reachable=False, is_in_force=False)
+            yield _row(name, FIXED_SUBJECTS.get(name), found, is_in_force=False)
 
 
-def _row(
-    name: str, subject: Subject | None, found: Sum | None, *, is_reachable: bool | None, is_in_force: bool = True
-) -> dict[str, object]:
+def _row(name: str, subject: Subject | None, found: Sum | None, *, is_in_force: bool = True) -> dict[str, object]:
     found = found or Sum(0, 0, "")
     return {
         "counter": name,
@@ -124,7 +118,6 @@ def _row(
         "priority": (subject and subject.priority) or None,
         "cause": (subject and subject.cause) or None,
         "in_force": is_in_force,
-        "reachable": is_reachable,
         "packets": found.packets,
         "bytes": found.bytes,
         "since": found.since or None,

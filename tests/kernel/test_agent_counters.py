@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,7 +117,7 @@ def test_hits_are_exact_over_recompiles_removed_rules_and_restarts(scene: Scene)
         for _ in range(3):
             assert not dns.passes(beside=web)
     first = scene.rule(WEB)
-    assert (first["packets"], first["in_force"], first["reachable"]) == (6, True, True)
+    assert (first["packets"], first["in_force"]) == (6, True)
     assert 6 * 28 < first["bytes"] < 6 * 64
     assert scene.row("default.ingress.drop")["packets"] == 3
     scene.visit(WEB, 2)
@@ -184,3 +186,29 @@ def test_counts_that_cannot_be_read_begin_anew_and_enforcement_goes_on(scene: Sc
     scene.visit(WEB, 1)
     assert scene.rule(WEB)["packets"] == 3
     assert "counters.json" in scene.read()["error"]
+
+
+def test_packets_of_what_is_attached_are_traced_and_the_agent_takes_it_for_no_drift(scene: Scene) -> None:
+    def is_marking() -> bool:
+        return "meta nftrace" in nft(scene.policy, "list ruleset")
+
+    command = [sys.executable, "-m", "sgdataplane", "trace", "--config", str(scene.agent.config), "--eni", "eni-a"]
+    command += ["--direction", "ingress", "--protocol", "udp", "--count", "2", "--seconds", "60", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: is_marking() or process.poll() is not None)
+        with Session(scene.bench.pair, WEB) as web, Session(scene.bench.pair, DNS) as dns:
+            assert not dns.passes(beside=web)
+        out, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    document = json.loads(out)
+    assert_conforms("trace", document)
+    found = {packet["port"]: packet for packet in document["packets"]}
+    gates = {port: next(g for g in p["gates"] if g["direction"] == "ingress") for port, p in found.items()}
+    assert {port: packet["verdict"] for port, packet in found.items()} == {WEB: "accept", DNS: "drop"}
+    assert {port: (gate["eni"], gate["reason"], gate["priority"]) for port, gate in gates.items()} == {
+        WEB: ("eni-a", "rule", 1),
+        DNS: ("eni-a", "default", None),
+    }
+    assert gates[WEB]["security_group_rule_id"] == scene.rule(WEB)["security_group_rule_id"]
+    assert not is_marking()
+    assert scene.agent.status()["drift"]["count"] == 0

@@ -42,6 +42,8 @@ EXCEPTIONS = {
     ("cli.sessions", "lab"),  # a lab's sessions, as those of the running agent
     ("cli.log", "lab"),  # the same
     ("cli.counters", "lab"),  # likewise
+    ("cli.trace", "lab"),  # which can also send a packet there
+    ("cli.places", "lab"),  # where a lab's ENIs are enforced
     ("cli.asked", "lab"),  # whether there is one to ask
     ("cli.lab", "lab"),  # and only inside its verbs: test_lab_is_imported_only_inside_verbs
 }

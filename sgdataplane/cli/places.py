@@ -1,0 +1,129 @@
+"""Where ENIs are enforced, for verbs that look there themselves: in a lab, or at workloads of this host.
+
+Owns finding that. Is given arguments with `name` (a lab's, or None) and `config`. Must not know what is looked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sgdataplane.attach.registry import Binding
+    from sgdataplane.compiler.site import Site
+    from sgdataplane.daemon.config import Config
+    from sgdataplane.lab.manage import Enforced, Lab
+    from sgdataplane.observe.hits import Subject
+
+
+@dataclass(frozen=True)
+class Place:
+    """A namespace where policy is enforced, by name or path; the ENIs there, by interface; what counters count."""
+
+    namespace: str
+    site: Site
+    enis: Mapping[str, str]
+    subjects: Mapping[str, Subject]
+    is_lab: bool = False
+
+    def ifname(self, eni_id: str) -> str:
+        return next(ifname for ifname, found in self.enis.items() if found == eni_id)
+
+
+@contextmanager
+def place_of(arguments: argparse.Namespace, eni_id: str) -> Iterator[Place]:
+    """Of an ENI, as long as the block runs. StateFileError if it is enforced nowhere that was asked about."""
+    from sgdataplane.attach.registry import Registry
+    from sgdataplane.daemon import config
+    from sgdataplane.lab import manage
+    from sgdataplane.lab.record import LabFolder
+
+    known = config.load_config(arguments.config or config.CONFIG_FILE, must_exist=arguments.config is not None)
+    bindings = Registry(known.bindings).load() if arguments.name is None else ()
+    if any(binding.eni_id == eni_id for binding in bindings):
+        with _attached(bindings, eni_id, known) as place:
+            yield place
+        return
+    if arguments.name is None and LabFolder("lab").load() is None:
+        _refuse(eni_id, [binding.eni_id for binding in bindings], "attached")
+    with manage.watch(arguments.name or "lab") as lab:
+        yield in_lab(lab, eni_id)
+
+
+def in_lab(lab: Lab, eni_id: str) -> Place:
+    """StateFileError if the lab's state has no such ENI."""
+    from sgdataplane.cli.policy import known_eni
+
+    known_eni(lab.state, eni_id)
+    return _at(lab, next(entry for entry in lab.enforced if eni_id in entry.desired.interfaces))
+
+
+def _at(lab: Lab, entry: Enforced) -> Place:
+    from sgdataplane.observe.hits import subjects
+
+    carried = entry.desired.interfaces
+    enis = {ifname: eni_id for eni_id, ifname in carried.items()}
+    return Place(entry.netns, entry.desired.site, enis, subjects(lab.state, carried), is_lab=True)
+
+
+@contextmanager
+def _attached(bindings: tuple[Binding, ...], eni_id: str, known: Config) -> Iterator[Place]:
+    from sgdataplane.compiler.site import HOST, INSTANCE
+    from sgdataplane.errors import HostError
+    from sgdataplane.host.identity import found
+
+    binding = next(entry for entry in bindings if entry.eni_id == eni_id)
+    subjects = _asked_subjects(known.socket, eni_id)
+    if binding.host_end is not None:
+        ends = [(entry.host_end, entry.eni_id) for entry in bindings if entry.host_end is not None]
+        enis = {end.ifname: eni for end, eni in ends if end.router == binding.host_end.router}
+        yield Place(binding.host_end.router, HOST, enis, subjects)
+        return
+    enis = {entry.ifname: entry.eni_id for entry in bindings if entry.identity == binding.identity}
+    with found(binding.identity, binding.path) as place:
+        if place is None:
+            raise HostError(binding.named, "its namespace has ended")
+        yield Place(place, INSTANCE, enis, subjects)
+
+
+def _asked_subjects(socket: Path, eni_id: str) -> dict[str, Subject]:
+    """What the agent says of counters; nothing, if none runs: then their names have to do."""
+    from sgdataplane.daemon import client
+    from sgdataplane.daemon.protocol import Request
+    from sgdataplane.errors import HostError
+    from sgdataplane.net.values import Direction, Verdict
+    from sgdataplane.observe.hits import Subject
+
+    try:
+        answer: Any = client.ask(socket, Request.COUNTERS, eni=eni_id)
+    except HostError:
+        return {}
+    rows = (row for scope in answer["counters"]["scopes"] for row in scope["counters"] if row["kind"] is not None)
+    return {
+        row["counter"]: Subject(
+            row["counter"],
+            row["kind"],
+            Direction(row["direction"]),
+            Verdict(row["verdict"]),
+            row["security_group_id"] or "",
+            row["security_group_rule_id"] or "",
+            row["priority"] or 0,
+            row["cause"] or "",
+        )
+        for row in rows
+    }
+
+
+def _refuse(eni_id: str, known: list[str], how: str) -> None:
+    from difflib import get_close_matches
+
+    from sgdataplane.errors import Problem, StateFileError, Where
+
+    near = get_close_matches(eni_id, known, n=1) or sorted(known)[:3]
+    expected = f"an ENI that is {how} here, such as {', '.join(near)}" if near else "--name, of a lab: none is attached"
+    raise StateFileError((Problem(Where(), "InvalidEniId.NotFound", f"it is not {how} here", eni_id, expected),))

@@ -1,0 +1,120 @@
+"""What the kernel tells of a packet that is traced: which rules of which chains it met.
+
+Owns the numbers of these messages (linux/netfilter/nf_tables.h, NFTA_TRACE_*), and the table that has packets traced.
+Is given payloads, and a netlink socket of the namespace. Must not know what chains are for.
+
+A rule is told if all its conditions held, with what it did. The first message of each base chain has the headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sgdataplane.host.nfnetlink import (
+    GENMSG,
+    Nfnetlink,
+    attribute,
+    list_attributes,
+    message_kind,
+    parse_attributes,
+    text_of,
+)
+from sgdataplane.nft import text
+from sgdataplane.nft.ir import Table
+from sgdataplane.nft.snapshot import FAMILIES, SUBSYSTEM
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+
+TRACE_GROUP = 9  # NFNLGRP_NFTRACE
+MESSAGE, GETRULE = 17, 7  # NFT_MSG_*
+TABLE, CHAIN, HANDLE, TYPE, VERDICT, ID = 1, 2, 3, 4, 5, 6
+NETWORK, TRANSPORT, IIF, OIF, NFPROTO, POLICY = 8, 9, 10, 12, 15, 16
+BY_POLICY, BY_RULE = 1, 3  # NFT_TRACETYPE_*: the chain's policy; a rule; 2 is a return to the chain before
+VERDICT_CODE, VERDICT_CHAIN = 1, 2
+CODES = {0: "drop", 1: "accept", -1: "continue", -3: "jump", -4: "goto", -5: "return"}
+RULE_CHAIN, RULE_TABLE, RULE_HANDLE, RULE_EXPRESSIONS = 2, 1, 3, 4
+EXPRESSION_NAME, EXPRESSION_DATA, OBJREF_NAME = 1, 2, 2
+FAMILY_NAMES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*
+
+
+@dataclass(frozen=True)
+class MarkingTable(Transaction):
+    """Makes a table of base chains whose rules mark packets to be traced, `limit` a second at most. `nftrace` is no
+    business of the policy's, so it has no place in its ruleset's types."""
+
+    table: Table = field(default_factory=lambda: Table(""))
+    limit: int = 1
+
+    @classmethod
+    def made_of(cls, table: Table, limit: int) -> MarkingTable:
+        return cls(table.name, family=table.family, table=table, limit=limit)
+
+    def lines(self) -> Iterator[tuple[str, Operation]]:
+        operation = Operation(Verb.ADD, Kind.TABLE, self.table)
+        for line in text.tracing(self.table, self.limit):
+            yield line, operation
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One rule that a packet met, or a chain's policy (`handle` 0). `number` tells packets apart, as long as they are
+    on their way; those that come later may have it again. `verdict`: drop, accept, continue, jump, goto, return;
+    `target`: the chain that it goes to. `iif`, `oif`: numbers of interfaces, 0: none. Headers are empty but in a base
+    chain's first event."""
+
+    number: int
+    family: str
+    table: str
+    chain: str
+    handle: int
+    verdict: str
+    target: str = ""
+    iif: int = 0
+    oif: int = 0
+    network: bytes = field(default=b"", repr=False)
+    transport: bytes = field(default=b"", repr=False)
+
+
+def parse_event(kind: int, payload: bytes) -> Event | None:
+    """The event of a message; None if it is another one."""
+    if kind != message_kind(SUBSYSTEM, MESSAGE):
+        return None
+    found = parse_attributes(payload[GENMSG.size :])
+    how = _number(found.get(TYPE, b""))
+    if how not in (BY_RULE, BY_POLICY):
+        return None
+    verdict = parse_attributes(found.get(VERDICT, b""))
+    code = int.from_bytes(found[POLICY] if how == BY_POLICY else verdict.get(VERDICT_CODE, b""), "big", signed=True)
+    return Event(
+        _number(found[ID]),
+        FAMILY_NAMES.get(payload[0], str(payload[0])),
+        text_of(found[TABLE]),
+        text_of(found[CHAIN]),
+        _number(found.get(HANDLE, b"")),
+        CODES.get(code, str(code)),
+        text_of(verdict.get(VERDICT_CHAIN, b"")),
+        _number(found.get(IIF, b"")),
+        _number(found.get(OIF, b"")),
+        found.get(NETWORK, b""),
+        found.get(TRANSPORT, b""),
+    )
+
+
+def counters_of_rules(netlink: Nfnetlink, family: str, table: str, chain: str) -> Mapping[int, str]:
+    """Of one chain: a rule's handle -> the named counter that it counts in, "" if none. OSError if the kernel refuses,
+    or there is no such chain."""
+    asked = attribute(RULE_TABLE, table.encode() + b"\0") + attribute(RULE_CHAIN, chain.encode() + b"\0")
+    found = {}
+    for _, entry in netlink.dump(message_kind(SUBSYSTEM, GETRULE), FAMILIES[family], asked):
+        handle = _number(entry[RULE_HANDLE])
+        found[handle] = ""
+        for _, part in list_attributes(entry.get(RULE_EXPRESSIONS, b"")):
+            expression = parse_attributes(part)
+            if text_of(expression[EXPRESSION_NAME]) == "objref":
+                name = parse_attributes(expression[EXPRESSION_DATA]).get(OBJREF_NAME)
+                found[handle] = text_of(name or b"")
+    return found
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "big")

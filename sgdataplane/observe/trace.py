@@ -1,0 +1,205 @@
+"""One packet's path through our chains: real packets of an ENI, as the kernel traces them.
+
+Owns which packets are marked to be traced, and which events are one packet's. Is given a namespace and interfaces. Must
+not know what chains mean, or who asks.
+
+They are marked by tables of our own, named sgdataplane-trace-<random>, one priority before the policy and the fence.
+These decide about nothing, and the kernel removes them when this process ends, however it does (flag `owner`).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from sgdataplane.compiler import fence
+from sgdataplane.compiler.site import Site
+from sgdataplane.compiler.skeleton import DESTINATION, SOURCE, is_value, prefix_range
+from sgdataplane.errors import KernelError
+from sgdataplane.host import netns
+from sgdataplane.host.events import Subscription
+from sgdataplane.host.nfnetlink import NETLINK_NETFILTER, Nfnetlink
+from sgdataplane.net.values import Direction, Prefix
+from sgdataplane.nft.ir import Chain, Field, Hook, Match, Rule, Table, rule
+from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.tracing import TRACE_GROUP, Event, MarkingTable, counters_of_rules, parse_event
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.observe.tracewords import is_policy
+
+NAME = "sgdataplane-trace"
+PER_SECOND = 100  # packets traced at most; each is told in some fifteen messages
+QUIET_S = 0.2  # after its last event a packet has left the rules
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which packets: at the interface `ifname`, towards or from its ENI (None: both); of this protocol number, other
+    end and ports as in the header; None: any."""
+
+    ifname: str
+    direction: Direction | None = None
+    protocol: int | None = None
+    remote: Prefix | None = None
+    port: int | None = None
+    source_port: int | None = None
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        return tuple(Direction) if self.direction is None else (self.direction,)
+
+    def conditions(self, direction: Direction) -> tuple[Match, ...]:
+        """Of a header, at either hook."""
+        found = []
+        if self.remote is not None:
+            far = (SOURCE if direction is Direction.INGRESS else DESTINATION)[self.remote.family]
+            found.append(Match(far, (prefix_range(self.remote),)))
+        for asked, value in (
+            (Field.L4PROTO, self.protocol),
+            (Field.TH_DPORT, self.port),
+            (Field.TH_SPORT, self.source_port),
+        ):
+            if value is not None:
+                found.append(is_value(asked, value))
+        return tuple(found)
+
+
+def marking_tables(wanted: tuple[Wanted, ...], site: Site, name: str) -> tuple[Table, Table]:
+    """The tables that mark them, for the policy and for the fence."""
+    policy: dict[Direction, list[Rule]] = {}
+    fences: list[Chain] = []
+    for entry in wanted:
+        for direction in entry.directions:
+            conditions = entry.conditions(direction)
+            at = is_value(site.interface(direction), entry.ifname)
+            policy.setdefault(direction, []).append(rule(at, *conditions))
+            if direction is Direction.EGRESS:
+                hook = Hook("egress" if site.is_leaving(direction) else "ingress", fence.PRIORITY - 1, entry.ifname)
+                fences.append(Chain(f"fence{len(fences)}", (rule(*conditions),), hook))
+    chains = [
+        Chain(direction.value, tuple(rules), Hook(site.hooks[direction].name, site.hooks[direction].priority - 1))
+        for direction, rules in policy.items()
+    ]
+    return Table(name, tuple(chains)), Table(name, tuple(fences), family=fence.NETDEV)
+
+
+@dataclass
+class Path:
+    """The events of one packet, in order, those of the marking left out; `at`: seconds since 1970 of the first."""
+
+    at: float
+    events: list[Event] = field(default_factory=list)
+    marked: set[tuple[str, str]] = field(default_factory=set)
+    last: float = 0.0
+
+    @property
+    def is_dropped(self) -> bool:
+        return bool(self.events) and self.events[-1].verdict == "drop"
+
+
+class Paths:
+    """Puts events together. A packet's number may be the next one's, too, so where a packet is marked again that it was
+    marked already, it is the next one."""
+
+    def __init__(self, own: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._own, self._clock = own, clock
+        self._open: dict[int, Path] = {}
+
+    def note(self, event: Event) -> Iterator[Path]:
+        """The paths that are whole with it."""
+        path = self._open.get(event.number)
+        if event.table == self._own:
+            place = (event.family, event.chain)
+            if event.handle and (path is None or place in path.marked):
+                if path is not None:
+                    yield path
+                path = self._open[event.number] = Path(time.time())
+            if path is not None:
+                path.marked.add(place)
+                path.last = self._clock()
+            return
+        if path is None:  # others trace, too
+            return
+        path.events.append(event)
+        path.last = self._clock()
+        if path.is_dropped:
+            yield self._open.pop(event.number)
+
+    def settled(self) -> Iterator[Path]:
+        """Those of which nothing more came."""
+        for number, path in tuple(self._open.items()):
+            if self._clock() - path.last >= QUIET_S:
+                yield self._open.pop(number)
+
+
+class Tracer:
+    """Marks packets in a namespace while it is open, and hands over their paths. `ifnames`: of the namespace's
+    interfaces, by number."""
+
+    def __init__(self, namespace: str, wanted: tuple[Wanted, ...], site: Site) -> None:
+        self._name = f"{NAME}-{os.urandom(4).hex()}"
+        self._paths = Paths(self._name)
+        self._rules: dict[tuple[str, str], Mapping[int, str]] = {}
+        self._kernel = LibnftKernel(namespace)
+        try:
+            with netns.inside(namespace):
+                self._door = Nfnetlink()
+                self._events = Subscription(NETLINK_NETFILTER, (TRACE_GROUP,))
+                self.ifnames = dict(socket.if_nameindex())
+            self._tables = [table for table in marking_tables(wanted, site, self._name) if table.chains]
+            for table in self._tables:
+                self._kernel.run(MarkingTable.made_of(table, PER_SECOND))
+        except BaseException:
+            self._kernel.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._events.fileno()
+
+    def close(self) -> None:
+        for table in self._tables:
+            with suppress(KernelError):  # it goes with our socket, too
+                self._kernel.run(Transaction.of(table, [Operation(Verb.DELETE, Kind.TABLE, table)]))
+        self._events.close()
+        self._door.close()
+        self._kernel.close()
+
+    def read(self, seconds: float) -> Iterator[Path]:
+        """Paths as they become whole, for at most so long."""
+        until = time.monotonic() + seconds
+        while True:
+            left = until - time.monotonic()
+            select.select([self], [], [], max(0.0, min(left, QUIET_S)))
+            for message in self._events.read()[0]:
+                event = parse_event(message.kind, message.payload) if message.number is None else None
+                if event is not None:
+                    self._learn(event)
+                    yield from self._paths.note(event)
+            yield from (path for path in self._paths.settled() if path.events)
+            if left <= 0:
+                return
+
+    def counter_of(self, event: Event) -> str:
+        """The counter that its rule counts in; "" if none, or if the rule has gone meanwhile."""
+        return self._rules.get((event.family, event.chain), {}).get(event.handle, "")
+
+    def _learn(self, event: Event) -> None:
+        """Which counters the rules of that chain count in, before it may go. Stable chains change in place."""
+        key = (event.family, event.chain)
+        if is_policy(event) and event.handle and event.handle not in self._rules.get(key, {}):
+            with suppress(OSError):
+                self._rules[key] = counters_of_rules(self._door, event.family, event.table, event.chain)
+
+
+@contextmanager
+def tracing(namespace: str, wanted: tuple[Wanted, ...], site: Site) -> Iterator[Tracer]:
+    """KernelError if the kernel refuses, HostError if there is no such namespace."""
+    tracer = Tracer(namespace, wanted, site)
+    try:
+        yield tracer
+    finally:
+        tracer.close()

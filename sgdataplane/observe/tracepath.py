@@ -1,0 +1,183 @@
+"""A traced packet's path in words: what it met at each gate, and what decided there.
+
+Owns the way from events to gates, and from a counter to a decision. Is given events and what stands where. Must not
+know how packets are traced, or who asks.
+
+A gate is a base chain: the policy's (of one ENI and direction), the fence's, or one of somebody else's tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sgdataplane.compiler import fence, skeleton
+from sgdataplane.compiler.site import Site
+from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, Address, Direction, Verdict
+from sgdataplane.nft.tracing import Event
+from sgdataplane.observe.hits import FENCE, FIXED, FIXED_SUBJECTS, RULE, Subject
+from sgdataplane.observe.tracewords import Step, is_policy, step_of
+
+POLICY, OTHER = "policy", "other"
+ALWAYS, NEVER, SESSION, INTERFACE, UNKNOWN = "always", "never", "session", "interface", "unknown"
+COUNTER = re.compile(r"rule\.(?P<group>[A-Za-z0-9_-]+)\.(?P<rule>[A-Za-z0-9_-]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Of the packet as it was at its first gate. `protocol` is the first header's after IPv6's own."""
+
+    source: Address
+    target: Address
+    protocol: int
+    source_port: int | None = None
+    port: int | None = None
+    icmp_type: int | None = None
+
+    @classmethod
+    def parse(cls, network: bytes, transport: bytes) -> Header | None:
+        """None of what is no IP."""
+        version = network[0] >> 4 if network else 0
+        if version == 4 and len(network) >= 20:
+            ends, protocol = (network[12:16], network[16:20]), network[9]
+        elif version == 6 and len(network) >= 40:
+            ends, protocol = (network[8:24], network[24:40]), network[6]
+        else:
+            return None
+        source, target = (Address(8 * len(end), int.from_bytes(end, "big")) for end in ends)
+        if protocol in PORT_PROTOCOLS and len(transport) >= 4:
+            ports = int.from_bytes(transport[:2], "big"), int.from_bytes(transport[2:4], "big")
+            return cls(source, target, protocol, *ports)
+        is_icmp = protocol in (ICMP, ICMPV6) and transport
+        return cls(source, target, protocol, icmp_type=transport[0] if is_icmp else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """`kind`: policy, fence, or other for somebody else's chain, which `name` is. `verdict`: drop or accept, "continue"
+    where there was none. `subject`: what decided, None if nothing that counts did; `reason` as in Decision, or session
+    (the policy in force has accepted the packet's session), interface (no ENI's), unknown."""
+
+    kind: str
+    name: str
+    eni_id: str
+    direction: Direction | None
+    verdict: str
+    reason: str
+    subject: Subject | None
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What stands in the namespace. `enis`: by interface. `ifnames`: by number. `counter_of`: the counter of an event's
+    rule. `subjects`: by counter."""
+
+    site: Site
+    enis: Mapping[str, str]
+    ifnames: Mapping[int, str]
+    counter_of: Callable[[Event], str]
+    subjects: Mapping[str, Subject]
+
+    def subject(self, counter: str) -> Subject | None:
+        if counter in self.subjects or counter in FIXED_SUBJECTS:
+            return self.subjects.get(counter) or FIXED_SUBJECTS[counter]
+        return None
+
+
+def gates(scene: Scene, events: Iterable[Event]) -> tuple[Gate, ...]:
+    """What the packet met, in order."""
+    return tuple(_gate(scene, group) for group in _groups(events))
+
+
+def _groups(events: Iterable[Event]) -> Iterator[list[Event]]:
+    group: list[Event] = []
+    for event in events:
+        is_other = bool(group) and (event.family, event.table) != (group[-1].family, group[-1].table)
+        if group and (event.network or is_other or group[-1].verdict in ("accept", "drop")):
+            yield group
+            group = []
+        group.append(event)
+    if group:
+        yield group
+
+
+def _gate(scene: Scene, events: list[Event]) -> Gate:
+    first, last = events[0], events[-1]
+    verdict = last.verdict if last.verdict in ("accept", "drop") else "continue"
+    if not is_policy(first):
+        name = f"{first.family} {first.table} {first.chain}"
+        return Gate(OTHER, name, "", None, verdict, UNKNOWN, None, ())
+    direction = Direction.EGRESS
+    if first.family == fence.NETDEV:
+        ifname = scene.ifnames.get(first.oif or first.iif, "")
+    else:
+        direction = next((one for one in Direction if first.chain == one.value), direction)
+        ifname = scene.ifnames.get(first.oif if scene.site.is_leaving(direction) else first.iif, "")
+    counted = [(event, scene.counter_of(event)) for event in events]
+    subject = next((found for _, name in reversed(counted) if (found := _subject(scene, name)) is not None), None)
+    steps = tuple(step_of(event, "" if not name else words(_subject(scene, name), name)) for event, name in counted)
+    kind = FENCE if first.family == fence.NETDEV else POLICY
+    reason = _reason(subject, steps, verdict)
+    return Gate(kind, first.chain, scene.enis.get(ifname, ""), direction, verdict, reason, subject, steps)
+
+
+def _subject(scene: Scene, counter: str) -> Subject | None:
+    """What the counter counts; of a rule that is not known, what its name says."""
+    found = scene.subject(counter) if counter else None
+    said = COUNTER.fullmatch(counter)
+    if found is None and said is not None:
+        return Subject(counter, RULE, Direction.INGRESS, Verdict.ACCEPT, said["group"], said["rule"])
+    return found
+
+
+def _reason(subject: Subject | None, steps: tuple[Step, ...], verdict: str) -> str:
+    if subject is not None:
+        if subject.kind not in (FIXED, FENCE):
+            return subject.kind
+        return ALWAYS if subject.verdict is Verdict.ACCEPT else NEVER
+    stations = {step.station for step in steps}
+    if verdict == "accept" and stations <= {"entry", "session", "approved"} and steps:
+        return INTERFACE if steps[-1].chain in _ENTRIES else SESSION
+    return ALWAYS if verdict == "accept" and stations == {"fence"} else UNKNOWN
+
+
+_ENTRIES = tuple(skeleton.entry_name(hook) for hook in Direction)
+
+
+def words(subject: Subject | None, counter: str) -> str:
+    """What decided, for people."""
+    if subject is None:
+        return f"counted as {counter}"
+    match subject.kind:
+        case "rule":
+            priority = f" (priority {subject.priority})" if subject.priority else ""
+            return f"rule {subject.security_group_rule_id} of {subject.security_group_id}{priority} decides"
+        case "inner_accept":
+            return f"both are members of {subject.security_group_id}, whose inner policy is Accept"
+        case "default":
+            return "the default decides, as no rule matches"
+    return CAUSES.get(subject.cause, subject.cause)
+
+
+CAUSES = {
+    "always": "always passes",
+    "icmp-error": "an ICMP error of a session that is accepted: passes",
+    "icmp-error-refused": "an ICMP error of no session that is accepted: dropped",
+    "spoofed": "its source is not who it may be: dropped",
+    "foreign": "it is addressed to none of the ENI's addresses: dropped",
+    "malformed-discovery": "neighbour discovery that is not as it must be: dropped",
+    "invalid": "conntrack takes it for part of no session that there can be: dropped",
+    "untracked": "conntrack doesn't know it: dropped",
+    "midstream": "TCP that opens nothing and belongs to no known session: dropped",
+    "neighbour-claim": "it claims another's address: dropped",
+    "unknown-interface": "at an interface that no policy knows: dropped",
+    "arp-claim": "ARP in another's name: dropped",
+    "dhcp-server": "an answer of a DHCP server: dropped",
+    "discovery": "neighbour discovery beyond its link: dropped",
+    "other": "a frame that is neither IP nor ARP: dropped",
+    "other-mac": "its source MAC is not the ENI's: dropped",
+    "tagged": "a VLAN tag: dropped",
+    "unapproved": "the policy has not approved it (it was sent past it): dropped",
+}
