@@ -3,9 +3,9 @@
 Owns the arguments, the wording and the document of `--json`. Must not know how counters are read or kept.
 
     {"source": "agent" | "lab", "name": of the lab or null, "at": ..., "error": why counts aren't kept or null,
-     "scopes": [{"namespace", "placement", "enis", "counters": [a row each]}], "unused": [...]}
+     "scopes": [{"namespace", "placement", "enis", "at", "counters": [a row each]}], "unused": [...]}
 
-    scopes      what the kernel counts together; rows: pydoc sgdataplane.observe.hits
+    scopes      what the kernel counts together, and when it was read; rows: pydoc sgdataplane.observe.hits
     unused      rules in force that decided about nothing at all in these scopes: {security_group_id,
                 security_group_rule_id, direction, verdict, priority, enis, since}
 """
@@ -89,7 +89,7 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
     with manage.watch(name) as lab:
         if arguments.eni:
             known_eni(lab.state, arguments.eni)
-        since, scopes = _time(up_since(name)), []
+        at, since, scopes = _time(datetime.now(UTC).timestamp()), _time(up_since(name)), []
         for entry in lab.enforced:
             enis = entry.desired.interfaces
             if not arguments.eni or arguments.eni in enis:
@@ -97,9 +97,8 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
                 sums = {counter: Sum(c.packets, c.bytes, since) for counter, c in counted.items()}
                 found = list(rows(subjects(lab.state, enis), sums))
                 placement = entry.desired.placement.value
-                named = {"namespace": entry.netns, "placement": placement, "enis": sorted(enis)}
+                named = {"namespace": entry.netns, "placement": placement, "enis": sorted(enis), "at": at}
                 scopes.append({**named, "counters": found})
-    at = _time(datetime.now(UTC).timestamp())
     return {"source": "lab", "name": name, "at": at, "error": None, "scopes": scopes}
 
 

@@ -72,7 +72,7 @@ class Agent:
         self._metrics_server = MetricsServer(self._metrics.text)
         stack.callback(self._metrics_server.close)
         self._counts = Counts(LedgerFile(config.state_directory))
-        stack.callback(self._counts.close)
+        stack.callback(self._count, self._counts.close)
         self._drifts: list[Drift] = []
         self._errors: dict[str, str] = {}
         self._schedule = Schedule(config.resync, time.monotonic)
@@ -103,7 +103,7 @@ class Agent:
                 self._handle(key.data)
             self._control.expire()
             self._notifier.beat()
-            self._counts.store_if_due()
+            self._count(self._counts.store_if_due)
             causes = self._schedule.take()
             if causes and not self._is_ending:
                 self._run_cycle(causes)
@@ -130,6 +130,14 @@ class Agent:
             self._metrics.note_error("bug")
             self._namespaces.doubt()
             self._schedule.add(Cause.STATE)
+
+    def _count(self, call: Callable[[], None]) -> None:
+        """A bug in counting, or no memory for it, harms nothing else."""
+        try:
+            call()
+        except Exception:  # noqa: BLE001
+            logs.LOGGER.exception("counting-failed")
+            self._metrics.note_error("bug")
 
     def _links_are_told(self) -> None:
         if self._namespaces.links_changed():
@@ -211,7 +219,7 @@ class Agent:
         elif self._namespaces.follow(report.host) or (report.host.gone and self._config.bind):
             self._schedule.add(Cause.LINK)  # of a new one something may have been missed; who is gone, may be elsewhere
         self._tell(report)
-        self._counts.note_cycle(report)
+        self._count(lambda: self._counts.note_cycle(report))
 
     def _reload(self) -> None:
         """A bad configuration changes nothing."""

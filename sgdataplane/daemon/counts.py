@@ -8,10 +8,10 @@ work, or how rows are shown.
     written     after readings of all; after one whose rules changed WRITE_S later, or 20 times what writing took last:
                 who is killed in between has forgotten what rules counted that are gone
 
-    at          when counters were read, as in RFC 3339
+    at          now, as in RFC 3339
     error       why counts aren't kept on disk, or null
-    scopes      one for each that the kernel counts for itself: {namespace, placement, enis, counters}; namespace is
-                null for one that has ended; the rows of counters: pydoc sgdataplane.observe.hits
+    scopes      one for each that the kernel counts for itself: {namespace, placement, enis, at, counters}; at: when it
+                was read; namespace is null for one that has ended; the rows of counters: pydoc sgdataplane.observe.hits
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from sgdataplane.observe.hits import read_hits, rows, subjects
 from sgdataplane.observe.ledger import Ledger, Sum
 
 WRITE_S, WRITE_SHARE = 1.0, 20
-MAX_S = 2.0  # of a reading; what it hasn't come to by then is first the next time
+MAX_S, CHANGED_S = 2.0, 0.1  # of a reading, of one after a change; what it hasn't come to is first the next time
 MAX_ROWS = 200_000  # of an answer
+NEVER = (float("-inf"), "")
 
 Read = Callable[[NamespaceReport], tuple[int, Mapping[str, Counted]]]
 
@@ -46,13 +47,12 @@ class TooMuchError(Exception):
 
 
 class Counts:
-    """Never raises what the kernel or the disk has to say: who counts must not harm who enforces."""
+    """What the kernel or the disk refuses is not raised: who counts must not harm who enforces."""
 
     def __init__(self, file: LedgerFile, clock: Callable[[], float] = time.monotonic, read: Read | None = None) -> None:
         self._file, self._clock, self._read = file, clock, read or read_namespace
         self._ledger: Ledger | None = None
-        self._cookies: dict[Key, int] = {}
-        self._read_at: dict[Key, float] = {}
+        self._read_at: dict[Key, tuple[float, str]] = {}  # by the clock, and for people
         self._namespaces: tuple[NamespaceReport, ...] = ()
         self._write_due: float | None = None
         self._write_took = 0.0
@@ -76,36 +76,40 @@ class Counts:
                 self._note_removed(entry, entry.applied.counted)
         if LOOKING & report.causes:
             self._refresh(self._namespaces)
-            self._forget_ended()
+            self._forget_ended(report.host.namespaces)
             self.store()
             return
         changed = [entry for entry in self._namespaces if entry.applied is not None and entry.applied.changed]
         if changed:
-            self._refresh(changed)
+            self._refresh(changed, CHANGED_S)
             self._touch()
 
     def _note_removed(self, entry: NamespaceReport, counted: Mapping[str, Counted]) -> None:
         with suppress(SgDataplaneError, OSError):
             self.ledger.note_last(cookie_of(entry), scope_of(entry), counted, now())
 
-    def _refresh(self, namespaces: Sequence[NamespaceReport]) -> None:
+    def _refresh(self, namespaces: Sequence[NamespaceReport], seconds: float = MAX_S) -> None:
         """Read these, the longest unread first, as far as there is time."""
-        until = self._clock() + MAX_S
-        for entry in sorted(namespaces, key=lambda entry: self._read_at.get(entry.key, float("-inf"))):
+        until = self._clock() + seconds
+        for entry in sorted(namespaces, key=lambda entry: self._read_at.get(entry.key, NEVER)):
             if self._clock() >= until:
                 return
             try:
                 cookie, counters = self._read(entry)
             except (SgDataplaneError, OSError):  # it has ended; or the kernel refuses, as it refuses the next cycle
                 continue
-            self._cookies[entry.key], self._read_at[entry.key] = cookie, self._clock()
+            self._read_at[entry.key] = self._clock(), now()
             self.ledger.note(cookie, scope_of(entry), counters, now())
 
-    def _forget_ended(self) -> None:
-        there = {entry.key for entry in self._namespaces}
-        self._cookies = {key: cookie for key, cookie in self._cookies.items() if key in there}
+    def _forget_ended(self, namespaces: Iterable[NamespaceReport]) -> None:
+        """`namespaces`: all, read or not."""
+        there = {entry.key: entry for entry in namespaces}
         self._read_at = {key: at for key, at in self._read_at.items() if key in there}
-        self.ledger.keep_only(frozenset(self._cookies.values()))
+        cookies = set()
+        for entry in there.values():
+            with suppress(SgDataplaneError, OSError):
+                cookies.add(cookie_of(entry))
+        self.ledger.keep_only(frozenset(cookies))
 
     # the disk
 
@@ -165,6 +169,7 @@ class Counts:
             "namespace": entry.named,
             "placement": entry.desired.placement.value,
             "enis": sorted(entry.desired.interfaces),
+            "at": self._read_at.get(entry.key, NEVER)[1] or None,
             "counters": list(rows(known, self.ledger.scopes.get(scope, {}))),
         }
 
@@ -175,6 +180,7 @@ def _ended_scope(scope: str, sums: Mapping[str, Sum]) -> dict[str, object]:
         "namespace": None if enis else scope.removeprefix(ROUTER),
         "placement": "instance" if enis else "host",
         "enis": enis,
+        "at": None,
         "counters": list(rows({}, sums)),
     }
 

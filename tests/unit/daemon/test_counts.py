@@ -1,0 +1,129 @@
+"""When counters are read and kept, and what is answered. On real kernels: tests/kernel/test_agent_counters.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.attach.registry import Binding
+from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
+from sgdataplane.daemon import counts
+from sgdataplane.daemon.causes import Cause
+from sgdataplane.daemon.counts import MAX_S, Counts, TooMuchError
+from sgdataplane.daemon.ledgerfile import LedgerFile
+from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
+from sgdataplane.enforce import ApplyReport, Desired
+from sgdataplane.errors import HostError
+from sgdataplane.host.identity import Identity
+from sgdataplane.nft.counters import Counted
+from tests.support.builders import make_eni, make_group, make_rule, make_state
+
+STATE = make_state(
+    [make_group("sg-a", [make_rule("ingress tcp 80/80 from 0.0.0.0/0", "sgr-80")])],
+    [make_eni(f"eni-{number}", f"10.0.0.{number}", "sg-a") for number in range(1, 6)],
+)
+RULE = "rule.sg-a.sgr-80"
+
+
+def namespace(number: int, applied: ApplyReport | None = None) -> NamespaceReport:
+    eni, identity = f"eni-{number}", Identity(number, number)
+    report = EniReport(Binding(eni, "eth0", f"n{number}", "/nowhere", identity), Outcome.IN_FORCE)
+    return NamespaceReport(identity, (report,), Desired(STATE, {eni: "eth0"}), applied)
+
+
+def cycle(cause: Cause, *namespaces: NamespaceReport) -> CycleReport:
+    return CycleReport(frozenset({cause}), Policy(STATE, Origin.STATE), HostReport(namespaces), "", "", 0.0)
+
+
+class Kernel:
+    """Each reading takes a second."""
+
+    def __init__(self) -> None:
+        self.now, self.packets, self.refused = 0.0, 0, False
+
+    def read(self, entry: NamespaceReport) -> tuple[int, Mapping[str, Counted]]:
+        assert isinstance(entry.key, Identity)
+        self.now += 1
+        if self.refused:
+            raise HostError(entry.named, "it has ended")
+        return entry.key.cookie, {RULE: Counted(self.packets, 60 * self.packets, "1.1")}
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    return Kernel()
+
+
+def counts_on(folder: Path, kernel: Kernel) -> Counts:
+    return Counts(LedgerFile(folder, "boot"), lambda: kernel.now, kernel.read)
+
+
+def packets(found: Counts, scope: str) -> int:
+    return found.ledger.scopes[scope][RULE].packets
+
+
+def test_what_there_is_no_time_for_is_read_the_next_time_and_counted_once(tmp_path: Path, kernel: Kernel) -> None:
+    entries = [namespace(number) for number in range(1, 6)]
+    kernel.packets = 3
+    found = counts_on(tmp_path, kernel)
+    for _ in range(3):
+        found.note_cycle(cycle(Cause.TIMER, *entries))
+    assert MAX_S == 2
+    again = counts_on(tmp_path, kernel)  # as after a restart, of which only two are read at once
+    kernel.packets = 4
+    for _ in range(3):
+        again.note_cycle(cycle(Cause.TIMER, *entries))
+    assert [packets(again, f"eni-{number}") for number in range(1, 6)] == [4] * 5
+
+
+def test_what_a_removed_rule_had_counted_is_on_disk_soon(tmp_path: Path, kernel: Kernel) -> None:
+    found = counts_on(tmp_path, kernel)
+    found.note_cycle(cycle(Cause.START, namespace(1)))
+    kernel.refused = True
+    report = ApplyReport(2, staged=0, switched=1, swept=1, seconds=0.0, counted={RULE: Counted(7, 420, "1.1")})
+    found.note_cycle(cycle(Cause.STATE, namespace(1, report)))
+    kernel.now += found.wait_s or 0.0
+    found.store_if_due()
+    assert packets(counts_on(tmp_path, kernel), "eni-1") == 7
+
+
+def test_a_cycle_that_changed_nothing_reads_nothing(tmp_path: Path, kernel: Kernel) -> None:
+    found = counts_on(tmp_path, kernel)
+    found.note_cycle(cycle(Cause.LINK, namespace(1)))
+    assert (kernel.now, found.wait_s) == (0, None)
+
+
+def test_of_one_eni_only_its_namespace_is_read(tmp_path: Path, kernel: Kernel) -> None:
+    found = counts_on(tmp_path, kernel)
+    found.note_cycle(cycle(Cause.LINK, *(namespace(number) for number in range(1, 6))))
+    answer = found.as_json("eni-2")
+    assert kernel.now == 1
+    scopes = answer["scopes"]
+    assert isinstance(scopes, list)
+    (scope,) = scopes
+    assert (scope["enis"], scope["namespace"], scope["placement"]) == (["eni-2"], "n2", "instance")
+    assert [row["counter"] for row in scope["counters"]][:2] == ["inner.ingress.sg-a", RULE]
+    assert found.as_json("eni-none")["scopes"] == []
+
+
+def test_what_has_ended_is_told_as_that(tmp_path: Path, kernel: Kernel) -> None:
+    found = counts_on(tmp_path, kernel)
+    kernel.packets = 3
+    found.note_cycle(cycle(Cause.START, namespace(1)))
+    found.note_cycle(cycle(Cause.BINDINGS))
+    scopes = found.as_json("eni-1")["scopes"]
+    assert isinstance(scopes, list)
+    (scope,) = scopes
+    (row,) = scope["counters"]
+    assert (scope["namespace"], scope["enis"], row["packets"], row["in_force"]) == (None, ["eni-1"], 3, False)
+
+
+def test_an_answer_is_bounded(tmp_path: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = counts_on(tmp_path, kernel)
+    found.note_cycle(cycle(Cause.START, namespace(1), namespace(2)))
+    monkeypatch.setattr(counts, "MAX_ROWS", 1)
+    with pytest.raises(TooMuchError, match="one ENI"):
+        found.as_json()
+    assert found.as_json("eni-1")["scopes"]

@@ -1,0 +1,140 @@
+"""Events to paths, paths to words. Real packets: tests/traffic/test_trace.py."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from sgdataplane.compiler.site import INSTANCE, SITES
+from sgdataplane.model.placement import Placement
+from sgdataplane.net.values import Direction, Prefix
+from sgdataplane.nft.text import tracing
+from sgdataplane.nft.tracing import Event
+from sgdataplane.observe.hits import RULE, subjects
+from sgdataplane.observe.trace import QUIET_S, Paths, Wanted, marking_tables
+from sgdataplane.observe.tracepath import Gate, Header, Scene, gates
+from tests.support.builders import make_eni, make_group, make_rule, make_state
+
+OWN = "sgdataplane-trace-1"
+STATE = make_state(
+    [make_group("sg-a", [make_rule("ingress tcp 80/80 from 0.0.0.0/0 drop 7", "sgr-80")])],
+    [make_eni("eni-a", "10.0.0.1", "sg-a")],
+)
+
+
+def event(chain: str, verdict: str, target: str = "", *, table: str = "sgdataplane", family: str = "inet") -> Event:
+    handle = 0 if table == OWN and verdict == "accept" else 1
+    return Event(5, family, table, chain, handle, verdict, target, iif=2)
+
+
+def marked(chain: str = "ingress", family: str = "inet") -> Event:
+    return event(chain, "continue", table=OWN, family=family)
+
+
+class Told:
+    def __init__(self) -> None:
+        self.now, self.paths = 0.0, Paths(OWN, lambda: self.now)
+
+    def chains(self, *events: Event) -> list[list[str]]:
+        return [[e.chain for e in path.events] for one in events for path in self.paths.note(one)]
+
+    def settled(self) -> list[list[str]]:
+        return [[e.chain for e in path.events] for path in self.paths.settled()]
+
+
+def test_a_packet_is_whole_when_it_is_dropped_or_nothing_more_comes() -> None:
+    told = Told()
+    assert told.chains(marked(), event("a", "goto"), event("b", "drop")) == [["a", "b"]]
+    assert told.chains(marked(), event("a", "accept")) == []
+    assert told.settled() == []
+    told.now += QUIET_S
+    assert told.settled() == [["a"]]
+
+
+def test_the_next_packet_may_have_the_same_number() -> None:
+    told = Told()
+    assert told.chains(marked(), event("a", "accept"), marked(), event("b", "accept")) == [["a"]]
+    told.now += QUIET_S
+    assert told.settled() == [["b"]]
+
+
+def test_both_marks_of_one_packet_are_one_packet() -> None:
+    told = Told()
+    events = (marked("fence0", "netdev"), event("f", "accept", family="netdev"), marked("egress"), event("a", "drop"))
+    assert told.chains(*events) == [["f", "a"]]
+
+
+def test_what_others_have_traced_is_not_ours() -> None:
+    assert Told().chains(event("a", "goto"), event("b", "drop")) == []
+
+
+def gates_of(counters: dict[str, str], *events: Event) -> tuple[Gate, ...]:
+    """`counters`: by chain."""
+    scene = Scene(
+        INSTANCE, {"eth0": "eni-a"}, {2: "eth0"}, lambda e: counters.get(e.chain, ""), subjects(STATE, ["eni-a"])
+    )
+    return gates(scene, events)
+
+
+@pytest.mark.parametrize(
+    ("counters", "events", "expected"),
+    [
+        ({"leaf.x": "rule.sg-a.sgr-80"}, (("ingress", "goto", "e"), ("leaf.x", "goto", "y"), ("y", "drop", "")), RULE),
+        ({"leaf.x": "default.ingress.drop"}, (("ingress", "goto", "e"), ("leaf.x", "drop", "")), "default"),
+        ({"eni-x": "ingress.spoofed"}, (("ingress", "goto", "eni-x"), ("eni-x", "drop", "")), "never"),
+        ({"ingress-link-x": "ingress.always"}, (("ingress", "goto", "e"), ("ingress-link-x", "accept", "")), "always"),
+        ({}, (("ingress", "accept", ""),), "session"),
+        ({}, (("ingress", "goto", "ingress-original.eth0"), ("ingress-original.eth0", "accept", "")), "session"),
+        ({}, (("ingress", "goto", "ingress-entry"), ("ingress-entry", "accept", "")), "interface"),
+        ({}, (("ingress", "goto", "gone"), ("gone", "drop", "")), "unknown"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_the_reason_is_that_of_who_decided(
+    counters: dict[str, str], events: tuple[tuple[str, str, str], ...], expected: str
+) -> None:
+    (gate,) = gates_of(counters, *(event(*words) for words in events))
+    assert (gate.reason, gate.verdict, gate.direction) == (expected, events[-1][1], Direction.INGRESS)
+    assert gate.eni_id == "eni-a"
+
+
+def test_a_rule_that_is_not_known_is_told_by_its_counter() -> None:
+    (gate,) = gates_of({"leaf.x": "rule.sg-z.sgr-9"}, event("leaf.x", "drop"))
+    assert gate.subject is not None
+    assert (gate.subject.security_group_id, gate.subject.security_group_rule_id) == ("sg-z", "sgr-9")
+    assert gate.steps[0].words == "rule sgr-9 of sg-z decides"
+
+
+def test_headers_are_read_and_what_is_no_ip_is_none() -> None:
+    ends = [ip_address(text).packed for text in ("10.0.0.1", "10.0.0.2")]
+    v4 = b"\x45" + bytes(8) + b"\x06" + bytes(2) + b"".join(ends)
+    found = Header.parse(v4, b"\x00\x16\x00\x50")
+    assert found is not None
+    assert (str(found.source), str(found.target), found.source_port, found.port) == ("10.0.0.1", "10.0.0.2", 22, 80)
+    v6 = b"\x60" + bytes(5) + b"\x3a\x40" + bytes(15) + b"\x01" + bytes(15) + b"\x02"
+    echo = Header.parse(v6, b"\x80\x00")
+    assert echo is not None
+    assert (str(echo.target), echo.icmp_type, echo.port) == ("::2", 128, None)
+    assert Header.parse(v4[:12], b"") is Header.parse(b"", b"") is None
+
+
+@pytest.mark.parametrize("where", Placement, ids=lambda where: where.value)
+def test_packets_are_marked_just_before_the_policy_and_the_fence(where: Placement) -> None:
+    wanted = Wanted("eth0", Direction.EGRESS, 6, Prefix.parse("192.0.2.0/24"), 443)
+    policy, fence = marking_tables((wanted,), SITES[where], OWN)
+    lines = [*tracing(policy, 100), *tracing(fence, 100)]
+    hook, asked, netdev = (
+        ("postrouting priority 149", "oifname", "egress") if where is Placement.INSTANCE
+        else ("prerouting priority -151", "iifname", "ingress")
+    )  # fmt: skip
+    conditions = "ip daddr 192.0.2.0-192.0.2.255 meta l4proto 6 th dport 443"
+    limit = "limit rate 100/second burst 100 packets meta nftrace set 1"
+    assert lines == [
+        f"add table inet {OWN} {{ flags owner; }}",
+        f"add chain inet {OWN} egress {{ type filter hook {hook}; }}",
+        f'add rule inet {OWN} egress {asked} "eth0" {conditions} {limit}',
+        f"add table netdev {OWN} {{ flags owner; }}",
+        f'add chain netdev {OWN} fence0 {{ type filter hook {netdev} device "eth0" priority -1; }}',
+        f"add rule netdev {OWN} fence0 {conditions} {limit}",
+    ]
