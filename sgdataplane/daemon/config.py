@@ -42,7 +42,7 @@ class Config:
     adoption_window: seconds for which what an ENI has running may go on when it is first protected.
     resync: seconds between two looks at everything, whether or not anything was heard of.
     fence, prove: as of enforce.Settings.    bindings: where `sgdp attach` keeps what it bound.
-    state_directory: where the last good policy is kept.    socket: where `sgdp status` asks.
+    state_directory: where the last good policy is kept, and hits per rule.    socket: where `sgdp status` asks.
     metrics: the address and port where Prometheus asks; "" for none.
     """
 
