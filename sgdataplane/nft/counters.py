@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sgdataplane.host.nfnetlink import Nfnetlink, attribute, message_kind, parse_attributes, text_of
@@ -46,13 +47,14 @@ def read_packets(netlink: Nfnetlink, table: str, family: str = "inet") -> dict[s
 
 
 def read_some(netlink: Nfnetlink, table: str, names: Iterable[str]) -> Iterator[tuple[str, Counted]]:
-    """Of an inet table, those of these names, one by one: cheaper than all of a large table. OSError if one isn't
-    there."""
+    """Of an inet table, those of these names that are there, one by one: cheaper than all of a large table. OSError if
+    the kernel refuses."""
     number = FAMILIES["inet"]
     handle = _table_handle(netlink, table, number)
     for name in names:
         asked = _asked(table) + attribute(OBJ_NAME, name.encode() + b"\0")
-        yield name, _counted(netlink.ask(message_kind(SUBSYSTEM, GETOBJ), number, asked), handle)
+        with suppress(FileNotFoundError):
+            yield name, _counted(netlink.ask(message_kind(SUBSYSTEM, GETOBJ), number, asked), handle)
 
 
 def _asked(table: str) -> bytes:

@@ -137,6 +137,11 @@ class KernelContract:
         found = loaded.inventory(NAME)
         assert found == Inventory(found.generation)
 
+    def test_counters_that_are_there_say_what_they_have_counted(self, loaded: Kernel) -> None:
+        found = loaded.counted(NAME, ["none", COUNTER.name, "none"])
+        assert {name: (counted.packets, counted.bytes) for name, counted in found.items()} == {COUNTER.name: (0, 0)}
+        assert loaded.counted("none", [COUNTER.name]) == {}
+
     def test_deleted_table_is_gone(self, loaded: Kernel) -> None:
         loaded.run(transaction((Verb.DELETE, Kind.TABLE, TABLE)))
         assert not loaded.inventory(NAME).exists

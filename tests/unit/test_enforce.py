@@ -82,6 +82,17 @@ def test_first_apply_is_the_first_epoch_and_waits_only_before_its_policy_drops()
     assert kernel.table(TABLE) == with_generation(ONE.table(), kernel.generation)
 
 
+@pytest.mark.parametrize("previous", [None, TWO], ids=["unknown", "known"])
+def test_what_the_counters_of_removed_rules_had_counted_is_reported_once(previous: Desired | None) -> None:
+    kernel = FakeKernel()
+    apply(kernel, Sessions(kernel), TWO, None, REVOKE)
+    (removed,) = {counter.name for counter in TWO.table().counters} - {counter.name for counter in ONE.table().counters}
+    kernel.count(TABLE, removed)
+    report = apply(kernel, Sessions(kernel), ONE, previous, REVOKE)
+    assert {name: counted.packets for name, counted in report.counted.items()} == {removed: 1}
+    assert report.at_rest.counted == apply(kernel, Sessions(kernel), ONE, ONE, REVOKE).counted == {}
+
+
 @pytest.mark.parametrize("previous", [None, ONE, TWO], ids=["unknown", "known", "wrong"])
 def test_applying_twice_does_nothing(previous: Desired | None) -> None:
     kernel = FakeKernel()
