@@ -110,12 +110,12 @@ class Paths:
         self._open: dict[int, Path] = {}
 
     def note(self, event: Event) -> Iterator[Path]:
-        """The paths that are whole with it."""
+        """The paths that are whole with it; of a packet that met nothing after its mark, none."""
         path = self._open.get(event.number)
         if event.table == self._own:
             place = (event.family, event.chain)
             if event.handle and (path is None or place in path.marked):
-                if path is not None:
+                if path is not None and path.events:
                     yield path
                 path = self._open[event.number] = Path(time.time())
             if path is not None:
@@ -133,7 +133,9 @@ class Paths:
         """Those of which nothing more came."""
         for number, path in tuple(self._open.items()):
             if self._clock() - path.last >= QUIET_S:
-                yield self._open.pop(number)
+                del self._open[number]
+                if path.events:
+                    yield path
 
 
 class Tracer:
@@ -179,7 +181,7 @@ class Tracer:
                 if event is not None:
                     self._learn(event)
                     yield from self._paths.note(event)
-            yield from (path for path in self._paths.settled() if path.events)
+            yield from self._paths.settled()
             if left <= 0:
                 return
 

@@ -92,7 +92,7 @@ _ENTRIES = tuple(f"{hook}-entry" for hook in ("ingress", "egress"))
 
 def _way(station: str, event: Event) -> str:
     if station == "profile":
-        return "of a member of groups that rules name" if ".kin-" in event.target else "of no member of such groups"
+        return f"the other end is {'a' if '.kin-' in event.target else 'no'} member of groups that rules name"
     if station == "remote":
         return "by the groups of the other end" if ".kin-" in event.chain else ""
     return ""

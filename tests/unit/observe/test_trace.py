@@ -54,7 +54,7 @@ def test_a_packet_is_whole_when_it_is_dropped_or_nothing_more_comes() -> None:
 
 def test_the_next_packet_may_have_the_same_number() -> None:
     told = Told()
-    assert told.chains(marked(), event("a", "accept"), marked(), event("b", "accept")) == [["a"]]
+    assert told.chains(marked(), marked(), event("a", "accept"), marked(), event("b", "accept")) == [["a"]]
     told.now += QUIET_S
     assert told.settled() == [["b"]]
 
