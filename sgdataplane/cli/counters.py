@@ -24,7 +24,7 @@ from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import print_json, render_table, warn
 
 HEADERS = ("DIRECTION", "VERDICT", "PRIORITY", "DECIDED BY", "PACKETS", "BYTES", "LAST HIT")
-UNUSED_HEADERS = ("RULE", "DIRECTION", "VERDICT", "PRIORITY", "NEVER HIT SINCE", "ENIS")
+UNUSED_HEADERS = ("RULE", "DIRECTION", "VERDICT", "PRIORITY", "NEVER HIT SINCE", "COUNTED FOR")
 SHOWN_ENIS = 3
 Document = dict[str, Any]
 

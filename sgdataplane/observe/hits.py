@@ -65,8 +65,9 @@ FIXED_SUBJECTS: Mapping[str, Subject] = {subject.counter: subject for subject in
 
 
 def subjects(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Subject]:
-    """By counter: the rules of these ENIs' groups in the order that decides, inner accepts, defaults, fixed causes.
-    Rules that no packet can come to are among them, though no table has a counter of theirs."""
+    """By counter, by direction: inner accepts and rules of these ENIs' groups in the order that decides, profile by
+    profile, then the default; after both the fixed causes. Rules that no packet can come to are among them, though no
+    table has a counter of theirs."""
     enis = [state.eni[eni_id] for eni_id in eni_ids if eni_id in state.eni]
     found: dict[str, Subject] = {}
     for eni in {(tuple(sorted(eni.security_group_ids)), eni.nic_type): eni for eni in enis}.values():
@@ -77,7 +78,8 @@ def subjects(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Subject]:
         for rule in state.group[group_id].rules:  # those that are of another network interface, or name no group
             ids = (group_id, rule.security_group_rule_id)
             _add(found, Cause(rule.direction, rule.policy, RULE, *ids, rule.priority))
-    return {**found, **FIXED_SUBJECTS}
+    ordered = sorted(found.values(), key=lambda entry: (entry.direction is Direction.EGRESS, entry.kind == DEFAULT))
+    return {entry.counter: entry for entry in (*ordered, *FIXED_SUBJECTS.values())}
 
 
 def _add(found: dict[str, Subject], cause: Cause) -> None:
