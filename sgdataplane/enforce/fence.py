@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from sgdataplane.compiler.fence import NETDEV, compile_fence
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce.desired import Desired, Settings
+from sgdataplane.enforce.logs import fitted
 from sgdataplane.enforce.run import run
 from sgdataplane.errors import UnsupportedError
 from sgdataplane.model.placement import Placement
@@ -52,7 +53,7 @@ def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings
     secret = 0 if is_host else known or 1 + secrets.randbelow(0xFFFFFFFF)
     fence = Fence(tuple(sorted(ifnames)), secret, desired.fence(ifnames, secret), settings.resync)
     if fence.table is not None and not there.exists:
-        _check_support(kernel, plan(None, there, fence.table), desired.placement)
+        _check_support(kernel, plan(None, there, fitted(kernel, fence.table)), desired.placement)
     return fence
 
 
@@ -64,7 +65,7 @@ def check_fence(namespace: str, desired: Desired) -> None:
         there = kernel.inventory(TABLE, NETDEV)
         if not there.exists:
             table = compile_fence({"lo": eni}, desired.options, secret, desired.placement)
-            _check_support(kernel, plan(None, there, table), desired.placement)
+            _check_support(kernel, plan(None, there, fitted(kernel, table)), desired.placement)
 
 
 def _check_support(kernel: Kernel, steps: Plan, placement: Placement) -> None:
@@ -89,7 +90,7 @@ def put_in(kernel: Kernel, inventory: Inventory, fence: Fence) -> Plan:
     elif inventory.is_untouched and not fence.is_anew and _is_fence_there(there, fence.table):
         steps = Plan()
     else:
-        steps = plan(None, there, fence.table)
+        steps = plan(None, there, fitted(kernel, fence.table))
     is_whole = run(kernel, steps, is_live=there.exists).leftover == ""
     if is_whole and steps.changes and inventory.is_untouched:
         commits = sum(change.commits for change in steps.changes)

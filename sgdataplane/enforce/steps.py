@@ -16,6 +16,7 @@ from sgdataplane.compiler.skeleton import TABLE, dispatch_name
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.epochs import Epochs, KernelSessions, Sessions
 from sgdataplane.enforce.fence import put_in, wanted_fence
+from sgdataplane.enforce.logs import fitted
 from sgdataplane.enforce.run import run
 from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
@@ -78,8 +79,9 @@ def apply(
     if _is_there(inventory, Stamp(epoch, stamp_of(table).digest, inventory.generation, fence.secret), settings):
         steps = Plan()
     else:
-        wanted = _wanted(table, epoch, fence.secret, adopting, settings)
-        steps = plan(_held(stamp, table, previous, settings), inventory, wanted)
+        wanted = fitted(kernel, _wanted(table, epoch, fence.secret, adopting, settings))
+        held = _held(stamp, table, previous, settings)
+        steps = plan(None if held is None else fitted(kernel, held), inventory, wanted)
     # Now, since conntrack begins to work with the first rules that ask it, and takes who speaks first for the opener.
     seeded = sessions.seed(_addresses(desired, adopting)) if adopting else 0
     ran = run(kernel, steps, is_live=inventory.exists)
