@@ -59,12 +59,13 @@ def _protocol(entry: Denied) -> str:
 def _cause(why: Why) -> str:
     if why.reason != "rule":
         return why.reason
-    return f"rule {why.group_id}:{why.rule_id}" if why.rule_id else f"rule {why.group_id}"
+    return f"rule {why.group_id}:{why.rule_id}" if why.rule_id else f"a rule that the state hasn't got ({why.counter})"
 
 
 def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
     """Keys: schemas/log.schema.json."""
     why = {
+        "counter": entry.why.counter,
         "reason": entry.why.reason,
         "judged_as": entry.why.side.value if entry.why.side else None,
         "security_group_id": entry.why.group_id,

@@ -38,8 +38,10 @@ PREROUTING = 0  # NF_INET_PRE_ROUTING; the other hook is NF_INET_POST_ROUTING
 
 class Why(NamedTuple):
     """`reason`: "rule", "default", or what drops packets before any rule is asked (DESIGN.md sections 3 and 6). `side`:
-    the direction whose rules or checks denied it; None: of a rule that the state hasn't got (any more)."""
+    the direction whose rules or checks denied it; None: of a rule that the state hasn't got (any more), of which the
+    counter is all that is known."""
 
+    counter: str
     reason: str
     side: Direction | None
     group_id: str | None = None
@@ -139,12 +141,11 @@ class Listener:
 
     def _why(self, counter: str) -> Why:
         if counter in FIXED:
-            return Why(FIXED[counter].cause, Direction(FIXED[counter].direction))
+            return Why(counter, FIXED[counter].cause, Direction(FIXED[counter].direction))
         cause = self._rules.get(counter)
         if cause is not None:
-            return Why("rule", cause.direction, cause.security_group_id, cause.security_group_rule_id)
-        _, group, rule = (*counter.split("."), "", "")[:3]
-        return Why("rule", None, group or counter, rule or None)
+            return Why(counter, "rule", cause.direction, cause.security_group_id, cause.security_group_rule_id)
+        return Why(counter, "rule", None)
 
 
 def _rules_of(state: CloudState, eni_ids: Collection[str]) -> dict[str, Cause]:

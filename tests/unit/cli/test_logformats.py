@@ -1,0 +1,76 @@
+"""How a denied packet is written: each form holds to what is documented of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from sgdataplane.cli.logformats import FLOW_FIELDS, as_flowlog, as_json, as_text
+from sgdataplane.net.values import Address, Direction, Family
+from sgdataplane.observe.denied import Denied, Unlogged, Why
+from sgdataplane.observe.headers import Headers
+from tests.support.builders import VPC_ID, make_eni, make_group, make_state
+from tests.support.schemas import assert_conforms
+
+STATE = make_state([make_group("sg-a")], [make_eni("eni-a", "10.0.0.1", "sg-a", instance_id="i-a")])
+SYN = Headers(Family.IPV4, Address.parse("192.0.2.7"), Address.parse("10.0.0.1"), 6, 4242, 22, tcp_flags=2, length=60)
+BY_RULE = Why("rule.sg-a.sgr-1", "rule", Direction.INGRESS, "sg-a", "sgr-1")
+OTHER = Why("fence.other", "fence.other", Direction.EGRESS)
+DENIED = Denied(1_800_000_000.25, "eni-a", "eth0", Direction.INGRESS, SYN, 0x0800, BY_RULE)
+REPLY = replace(DENIED, direction=Direction.EGRESS, why=Why("default.ingress.drop", "default", Direction.INGRESS))
+FRAME = replace(
+    DENIED,
+    direction=Direction.EGRESS,
+    headers=Headers(length=46),
+    ethertype=0x88CC,
+    why=OTHER,
+)
+STRANGE = replace(DENIED, eni_id=None, ifname=None, why=Why("rule.sg-of-old.sgr-7", "rule", None))
+MORE = Unlogged(1_800_000_001.0, 4321, Why("default.ingress.drop", "default", Direction.INGRESS))
+
+
+@pytest.mark.parametrize("entry", [DENIED, REPLY, FRAME, STRANGE, MORE])
+def test_json_is_as_its_schema_says(entry: Denied | Unlogged) -> None:
+    assert_conforms("log", json.loads(as_json("i-a", STATE, entry)))
+
+
+def test_text() -> None:
+    assert as_text("i-a", STATE, DENIED).endswith(
+        "eni-a  ingress  tcp     192.0.2.7:4242 > 10.0.0.1:22  rule sg-a:sgr-1"
+    )
+    assert as_text("i-a", STATE, REPLY).endswith("default (ingress rules, of a reply)")
+    assert as_text("i-a", STATE, FRAME).endswith("egress   0x88cc  - > -  fence.other")
+    assert "- of i-a" in as_text("i-a", STATE, STRANGE)
+    assert "rule.sg-of-old.sgr-7" in as_text("i-a", STATE, STRANGE)
+    assert as_text("i-a", STATE, MORE).endswith("i-a: 4,321 more denied and not logged: ingress default")
+
+
+def test_flowlog_has_the_vendors_fields() -> None:
+    entry = json.loads(as_flowlog("i-a", STATE, DENIED) or "")
+    assert list(entry) == list(FLOW_FIELDS)
+    assert entry == {
+        "version": "1",
+        "account-id": "-",
+        "eni-id": "eni-a",
+        "vm-id": "i-a",
+        "vswitch-id": "-",
+        "vpc-id": VPC_ID,
+        "srcaddr": "192.0.2.7",
+        "srcport": "4242",
+        "dstaddr": "10.0.0.1",
+        "dstport": "22",
+        "protocol": "6",
+        "direction": "in",
+        "packets": "1",
+        "bytes": "60",
+        "start": "1800000000",
+        "end": "1800000000",
+        "tcp-flags": "2",
+        "action": "REJECT",
+        "log-status": "OK",
+    }
+    assert as_flowlog("i-a", STATE, FRAME) is None
+    skipped = json.loads(as_flowlog("i-a", STATE, MORE) or "")
+    assert (skipped["packets"], skipped["log-status"], skipped["eni-id"]) == ("4321", "SKIPDATA", "-")
