@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sgdataplane.lab import frames
 from sgdataplane.lab.probe import ACCEPT, EGRESS, INGRESS, End, Observation, Probe
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import Decision, decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Direction, Verdict
+from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, Direction, Verdict
 
 UNPROTECTED = Decision(Verdict.ACCEPT, "always")  # two ends without policy; no pair of a matrix has that
 
@@ -74,7 +73,7 @@ def packet_at(end: End, other: End, direction: Direction, probe: Probe, source_p
         protocol=protocol,
         port=probe.service.port if has_ports else None,
         source_port=source_port if has_ports else None,
-        icmp_type=frames.ECHO_REQUEST[probe.family] if protocol in (ICMP, ICMPV6) else None,
+        icmp_type=ECHO_REQUEST[probe.family] if protocol in (ICMP, ICMPV6) else None,
     )
 
 

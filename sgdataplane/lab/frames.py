@@ -13,12 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sgdataplane.net.values import GRE, ICMP, ICMPV6, TCP, UDP, Family
+from sgdataplane.net.values import ECHO_REQUEST, GRE, ICMP, ICMPV6, TCP, UDP, Family
 
 ETH_IPV4, ETH_ARP, ETH_IPV6 = 0x0800, 0x0806, 0x86DD
 ARP_REQUEST, ARP_REPLY = 1, 2
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
-ECHO_REQUEST = {Family.IPV4: 8, Family.IPV6: 128}
 ECHO_REPLY = {Family.IPV4: 0, Family.IPV6: 129}
 IPV6_EXTENSIONS = (0, 43, 60)  # hop-by-hop, routing, destination options: next header, length in 8 octets less one
 IPV6_FRAGMENT = 44

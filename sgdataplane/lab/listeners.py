@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from sgdataplane.lab import frames
 from sgdataplane.lab.frames import ANSWER, Message
-from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Family
+from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, Family
 
 AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 IP_PKTINFO = 8  # linux/in.h; not in the socket module of Python 3.11
@@ -117,7 +117,7 @@ class Listeners:
 
     def _on_echo(self, _: socket.socket, family: Family, arrival: Arrival) -> None:
         """The kernel answers echo requests; count those, and note the answers to ours."""
-        if arrival.icmp_type == frames.ECHO_REQUEST[family]:
+        if arrival.icmp_type == ECHO_REQUEST[family]:
             self._count(arrival.message.token)
         elif arrival.icmp_type == frames.ECHO_REPLY[family]:
             self._note_answer(arrival.message.token)

@@ -191,7 +191,8 @@ def rule_matches(state: CloudState, group: SecurityGroup, rule: SecurityGroupRul
     """Section 2: protocol, ports, remote and narrowing all hold."""
     return (
         rule.ip_protocol.matches(packet.protocol, packet.family)
-        and ports_match(state, rule, packet)
+        and destination_port_matches(state, rule, packet)
+        and source_port_matches(rule, packet)
         and remote_matches(state, group, rule, packet.remote)
         and (rule.narrowing is None or packet.local in rule.narrowing)
     )
@@ -203,14 +204,14 @@ def is_on_interface(state: CloudState, eni: Eni, rule: SecurityGroupRule) -> boo
     return not is_classic or rule.nic_type is eni.nic_type
 
 
-def ports_match(state: CloudState, rule: SecurityGroupRule, packet: Packet) -> bool:
-    """Destination ports (a range or a list), then source ports. Rules without ports match port 0 too."""
+def destination_port_matches(state: CloudState, rule: SecurityGroupRule, packet: Packet) -> bool:
+    """A range or a list. Rules without ports match port 0 too."""
     if rule.port_list_id:
-        entries = state.port_list[rule.port_list_id].entries
-        if not any(packet.port in entry.port_range for entry in entries):
-            return False
-    elif rule.port_range is not None and packet.port not in rule.port_range:
-        return False
+        return any(packet.port in entry.port_range for entry in state.port_list[rule.port_list_id].entries)
+    return rule.port_range is None or packet.port in rule.port_range
+
+
+def source_port_matches(rule: SecurityGroupRule, packet: Packet) -> bool:
     return rule.source_port_range is None or packet.source_port in rule.source_port_range
 
 

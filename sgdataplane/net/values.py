@@ -152,6 +152,7 @@ class PortRange:
 
 ICMP, TCP, UDP, GRE, AH, ICMPV6 = 1, 6, 17, 47, 51, 58
 PORT_PROTOCOLS = (TCP, UDP)
+ECHO_REQUEST = {Family.IPV4: 8, Family.IPV6: 128}  # the ICMP type of a ping
 _NAMES = {"icmp": ICMP, "tcp": TCP, "udp": UDP, "gre": GRE, "icmpv6": ICMPV6}
 _NUMBERS = {number: name for name, number in _NAMES.items()}
 

@@ -29,9 +29,11 @@ from sgdataplane.model.state import (
     SecurityGroupRule,
     Vpc,
 )
+from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Address, Direction, Family, PortRange, Prefix, Protocol, Verdict
 
 VPC_ID = "vpc-test"
+OWN = {4: "10.0.0.1", 6: "2001:db8::1"}  # of the ENI at which packets are, unless said
 
 
 def make_rule(
@@ -135,3 +137,21 @@ def make_prefix_list(prefix_list_id: str, words: str) -> PrefixList:
     cidrs = tuple(Prefix.parse(word) for word in words.split())
     family = cidrs[0].family if cidrs else Family.IPV4
     return PrefixList(prefix_list_id, family, 200, tuple(PrefixListEntry(cidr) for cidr in cidrs))
+
+
+def make_packet(text: str, **fields: object) -> Packet:
+    """`direction protocol[/port] address`, at eni-a; `local` and other fields by name."""
+    direction, what, remote = text.split()
+    name, _, port = what.partition("/")
+    protocol = Protocol.parse(name).number
+    local = str(fields.pop("local", OWN[6 if ":" in remote else 4]))
+    eni_id = str(fields.pop("eni_id", "eni-a"))
+    base: dict[str, object] = {"port": int(port), "source_port": 40000} if port else {}
+    return Packet(
+        eni_id,
+        Direction(direction),
+        Address.parse(remote),
+        Address.parse(local),
+        protocol,
+        **(base | fields),  # type: ignore[arg-type]
+    )

@@ -7,29 +7,8 @@ import pytest
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import Decision, decide, later_candidates
 from sgdataplane.model.state import CloudState, NetworkType, NicType
-from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import Address, Direction, Prefix, Protocol, Verdict
-from tests.support.builders import make_eni, make_group, make_rule, make_state
-
-OWN = {4: "10.0.0.1", 6: "2001:db8::1"}
-
-
-def make_packet(text: str, **fields: object) -> Packet:
-    """`direction protocol[/port] address`, at eni-a; `local` and other fields by name."""
-    direction, what, remote = text.split()
-    name, _, port = what.partition("/")
-    protocol = Protocol.parse(name).number
-    local = str(fields.pop("local", OWN[6 if ":" in remote else 4]))
-    eni_id = str(fields.pop("eni_id", "eni-a"))
-    base: dict[str, object] = {"port": int(port), "source_port": 40000} if port else {}
-    return Packet(
-        eni_id,
-        Direction(direction),
-        Address.parse(remote),
-        Address.parse(local),
-        protocol,
-        **(base | fields),  # type: ignore[arg-type]
-    )
+from sgdataplane.net.values import Prefix, Verdict
+from tests.support.builders import OWN, make_eni, make_group, make_packet, make_rule, make_state
 
 
 def lone(*rules: object, **group: object) -> CloudState:

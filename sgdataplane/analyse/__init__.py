@@ -1,0 +1,1 @@
+"""Questions about states, answered from the states alone."""

@@ -1,0 +1,133 @@
+"""Why one flow passes or not: at one ENI, and at the other end too, where that is an ENI of the state.
+
+Owns what outranks what, which clause decides before any rule is asked, and who is at the other end. Is given a state
+and an opening packet. Must not decide anything itself: that is for `decide()`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sgdataplane.analyse.nearmiss import NearMiss, near_misses
+from sgdataplane.model import always
+from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.semantics import (
+    Decision,
+    decide,
+    is_foreign,
+    is_refused_midstream,
+    is_spoofed,
+    later_candidates,
+)
+from sgdataplane.model.state import CloudState, Eni
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """What would decide if all before it were not there. `outranked_by`: why what stands before it comes first."""
+
+    decision: Decision
+    outranked_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Of a packet at one ENI. `cause`: what decides it before any rule is asked, "" if rules are."""
+
+    packet: Packet
+    decision: Decision
+    cause: str
+    later: tuple[Later, ...]
+    near_misses: tuple[NearMiss, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The end that was asked about, and the other one; None: it is no ENI of the state, so no policy is known there."""
+
+    asked: Explanation
+    other: Explanation | None
+
+    @property
+    def ends(self) -> tuple[Explanation, ...]:
+        return (self.asked,) if self.other is None else (self.asked, self.other)
+
+    @property
+    def passes(self) -> bool:
+        """Whether every end accepts it."""
+        return all(end.decision.verdict is Verdict.ACCEPT for end in self.ends)
+
+
+def explain_flow(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> Flow:
+    """Both ends. KeyError if the state has no such ENI."""
+    there = at_other_end(state, packet)
+    return Flow(explain(state, packet, options), None if there is None else explain(state, there, options))
+
+
+def explain(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> Explanation:
+    """One end. KeyError if the state has no such ENI."""
+    decision = decide(state, packet, options)
+    before, later = decision, []
+    for other in later_candidates(state, packet, decision, options):
+        later.append(Later(other, outranking(before, other)))
+        before = other
+    cause = fixed_cause(state, packet, options)
+    misses = () if cause else tuple(near_misses(state, packet, decision, options))
+    return Explanation(packet, decision, cause, tuple(later), misses)
+
+
+def outranking(stronger: Decision, weaker: Decision) -> str:
+    """Why one comes before the other: `fixed` (no rule is asked), `default_is_last`, `inner_accept_first`,
+    `rules_first` (an option), `priority`, `drop_before_accept`, or `same` (either one gives this verdict)."""
+    if stronger.reason in ("always", "never"):
+        return "fixed"
+    if weaker.reason == "default":
+        return "default_is_last"
+    if stronger.reason != weaker.reason:
+        return "inner_accept_first" if stronger.reason == "inner_accept" else "rules_first"
+    if stronger.priority != weaker.priority:
+        return "priority"
+    return "same" if stronger.verdict is weaker.verdict else "drop_before_accept"
+
+
+def fixed_cause(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> str:
+    """What decides before any rule is asked: "discovery", "dhcp" and "metadata" always pass; "malformed-discovery",
+    "spoofed", "foreign" and "midstream" never do, and are the names under which the kernel counts them. "" if rules
+    are asked. The order is that of `decide()`."""
+    eni = state.eni[packet.eni_id]
+    clauses = (
+        ("discovery", always.is_discovery(eni, packet)),
+        ("dhcp", always.is_dhcp(eni, packet, options)),
+        ("malformed-discovery", always.is_discovery_type(packet)),
+        ("spoofed", is_spoofed(eni, packet)),
+        ("foreign", is_foreign(eni, packet)),
+        ("midstream", is_refused_midstream(packet, options)),
+        ("metadata", always.is_metadata(packet, options)),
+    )
+    return next((name for name, holds in clauses if holds), "")
+
+
+def at_other_end(state: CloudState, packet: Packet) -> Packet | None:
+    """The packet as the ENI that has the remote address sees it; None if no ENI of the same VPC has."""
+    here = state.eni[packet.eni_id]
+    eni = next((eni for eni in state.network_interfaces if eni is not here and _has(eni, here, packet)), None)
+    if eni is None:
+        return None
+    return Packet(
+        eni.network_interface_id,
+        packet.direction.other,
+        remote=packet.local,
+        local=packet.remote,
+        protocol=packet.protocol,
+        port=packet.port,
+        source_port=packet.source_port,
+        icmp_type=packet.icmp_type,
+        hop_limit=packet.hop_limit,
+        is_syn=packet.is_syn,
+    )
+
+
+def _has(eni: Eni, here: Eni, packet: Packet) -> bool:
+    return eni.vpc_id == here.vpc_id and any(packet.remote in own for own in eni.private_prefixes)

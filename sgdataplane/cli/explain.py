@@ -1,0 +1,149 @@
+"""`sgdp explain`: why a packet passes or not, at both ends.
+
+Owns the arguments and the JSON keys (sgdataplane/schemas/explain.schema.json). Is given a state file. Must not decide
+anything itself; how it reads for people is for `explanation.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sgdataplane.cli.command import Exit, Parser, Subparsers
+from sgdataplane.cli.policy import known_eni, port
+
+if TYPE_CHECKING:
+    from sgdataplane.analyse.explain import Explanation, Flow
+    from sgdataplane.model.state import CloudState
+    from sgdataplane.net.packet import Packet
+    from sgdataplane.net.values import Address, Protocol
+
+EPHEMERAL_PORT = 49152  # the first of IANA's dynamic ports (RFC 6335): what a client would send from
+
+
+def register(verbs: Subparsers) -> None:
+    """Add the verb."""
+    words = "say why a packet passes or not"
+    parser = verbs.add_parser("explain", help=words, description=words)
+    parser.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
+    parser.add_argument("--eni", metavar="ENI", required=True, help="the ENI that the packet comes to or leaves from")
+    parser.add_argument("--direction", choices=("ingress", "egress"), required=True, help="towards or from the ENI")
+    parser.add_argument("--protocol", required=True, metavar="P", help="tcp, udp, icmp, icmpv6, gre or a number")
+    parser.add_argument("--remote", required=True, metavar="IP", help="the other end's address")
+    parser.add_argument("--port", type=port, metavar="N", help="destination port (TCP and UDP)")
+    parser.add_argument("--source-port", type=port, metavar="N", help=f"default: {EPHEMERAL_PORT}")
+    parser.add_argument("--local", metavar="IP", help="the ENI's own side (default: its first address)")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the decision at each end, and whether the flow passes."""
+    from sgdataplane.analyse.explain import explain_flow
+    from sgdataplane.cli.explanation import say_flow
+    from sgdataplane.cli.output import print_json
+    from sgdataplane.statefile import load
+
+    state = load(arguments.state).state
+    flow = explain_flow(state, as_packet(state, arguments))
+    if arguments.json:
+        print_json(flow_as_json(flow))
+    else:
+        say_flow(flow)
+    return Exit.DONE
+
+
+def as_packet(state: CloudState, arguments: argparse.Namespace) -> Packet:
+    """The packet that was asked about; a usage error if the arguments can't describe one."""
+    from sgdataplane.net.packet import Packet
+    from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Direction
+
+    parser: Parser = arguments.parser
+    remote = parse_address(parser, "--remote", arguments.remote)
+    protocol = packet_protocol(parser, arguments, remote)
+    eni_id = known_eni(state, arguments.eni)
+    source_port = EPHEMERAL_PORT if arguments.source_port is None else arguments.source_port
+    return Packet(
+        eni_id,
+        Direction(arguments.direction),
+        remote,
+        local_address(state, eni_id, remote, arguments),
+        protocol.number,
+        arguments.port,
+        source_port if protocol.has_ports else None,
+        ECHO_REQUEST[remote.family] if protocol.number in (ICMP, ICMPV6) else None,
+    )
+
+
+def packet_protocol(parser: Parser, arguments: argparse.Namespace, remote: Address) -> Protocol:
+    """`--protocol`; a usage error if a packet of the remote's family can't have it, or ports don't fit it."""
+    from sgdataplane.net.values import Protocol
+
+    try:
+        protocol = Protocol.parse(arguments.protocol)
+    except ValueError as error:
+        parser.error(f"--protocol: {error}")
+    if protocol.is_all or not protocol.exists_in(remote.family):
+        parser.error(f"--protocol {protocol}: a packet to or from {remote} can't have it")
+    if protocol.has_ports != (arguments.port is not None):
+        parser.error(f"--port: {'is needed with' if protocol.has_ports else 'makes no sense with'} {protocol}")
+    if arguments.source_port is not None and not protocol.has_ports:
+        parser.error(f"--source-port: makes no sense with {protocol}")
+    return protocol
+
+
+def local_address(state: CloudState, eni_id: str, remote: Address, arguments: argparse.Namespace) -> Address:
+    """`--local`, or the ENI's first address of the remote's family; a usage error if there is none."""
+    parser: Parser = arguments.parser
+    own = [address for address in state.eni[eni_id].addresses if address.family is remote.family]
+    if arguments.local is None and not own:
+        parser.error(f"--local: {eni_id} has no {remote.family.value} address of its own; give one")
+    local = own[0] if arguments.local is None else parse_address(parser, "--local", arguments.local)
+    if local.family is not remote.family:
+        parser.error(f"--local: {local} is not of the family of {remote}")
+    return local
+
+
+def parse_address(parser: Parser, name: str, text: str) -> Address:
+    from sgdataplane.net.values import Address
+
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        parser.error(f"{name}: {error}")
+
+
+def flow_as_json(flow: Flow) -> dict[str, object]:
+    """The end that was asked about under the keys of cli.md, then the other end and the answer for both."""
+    other = None if flow.other is None else end_as_json(flow.other)
+    return {**end_as_json(flow.asked), "other_end": other, "passes": flow.passes}
+
+
+def end_as_json(end: Explanation) -> dict[str, object]:
+    """One end."""
+    from sgdataplane.net.values import Protocol
+
+    packet = end.packet
+    return {
+        "eni": packet.eni_id,
+        "direction": packet.direction.value,
+        "protocol": str(Protocol(packet.protocol)),
+        "port": packet.port,
+        "source_port": packet.source_port,
+        "remote": str(packet.remote),
+        "local": str(packet.local),
+        **end.decision.as_json(),
+        "cause": end.cause or None,
+        "later": [{**later.decision.as_json(), "outranked_by": later.outranked_by} for later in end.later],
+        "near_misses": [
+            {
+                **miss.decision.as_json(),
+                "field": miss.field,
+                "asks_for": miss.asked,
+                "packet_has": miss.found,
+                "would_decide": miss.would_decide,
+            }
+            for miss in end.near_misses
+        ],
+    }

@@ -1,0 +1,140 @@
+"""How `sgdp explain` reads for people.
+
+Owns the wording and the tables. Is given what `analyse/explain.py` found. Must not decide anything itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from sgdataplane.analyse.explain import Explanation, Flow
+from sgdataplane.analyse.nearmiss import NearMiss
+from sgdataplane.cli.output import paint, render_table
+from sgdataplane.model.semantics import Decision
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import Direction, Protocol, Verdict
+
+SHOWN = 5  # near misses, of each end
+COLOURS = {"accept": "green", "drop": "red"}
+CAUSES = {
+    "discovery": "neighbour discovery and MLD always pass",
+    "dhcp": "DHCP with the gateway always passes",
+    "metadata": "the metadata address can always be reached",
+    "malformed-discovery": "discovery in a shape that it can't have never passes",
+    "midstream": "TCP of no known session that opens none",
+}
+SPOOFED = {
+    Direction.EGRESS: "the source, {local}, is none of {eni}'s own addresses",
+    Direction.INGRESS: "it says that it comes from {remote}, which is {eni}'s own address",
+}
+FOREIGN = "it is for {local}, which is none of {eni}'s own addresses"
+OUTRANKED = {
+    "fixed": "what is asked before any rule",
+    "default_is_last": "",
+    "inner_accept_first": "inner accept, which comes before rules",
+    "rules_first": "rules, which come before inner accept here",
+    "priority": "priority",
+    "drop_before_accept": "a drop of the same priority",
+    "same": "one that is as strong and says the same",
+}
+FIELDS = {
+    "protocol": "protocol",
+    "port": "port",
+    "source_port": "source port",
+    "remote": "remote",
+    "local": "local address",
+}
+
+
+def say_flow(flow: Flow) -> None:
+    """Each end, then the answer for both."""
+    say_end(flow.asked)
+    if flow.other is not None:
+        print("\nThe other end:")
+        say_end(flow.other)
+    print(f"\n{summary(flow)}")
+
+
+def say_end(end: Explanation) -> None:
+    """The verdict and why, what would decide after it, and near misses."""
+    print(f"{subject(end.packet)}: {painted(end.decision.verdict)}")
+    later = [("then", *in_words(entry.decision, end), OUTRANKED[entry.outranked_by]) for entry in end.later]
+    rows = [("decides", *in_words(end.decision, end), ""), *later]
+    print(render_table(("", "VERDICT", "PRIORITY", "BECAUSE OF", "OUTRANKED BY"), rows))
+    if end.near_misses:
+        say_near_misses(end.near_misses)
+
+
+def say_near_misses(misses: Sequence[NearMiss]) -> None:
+    """The strongest of them."""
+    print("Would match but for one thing:")
+    rows = [
+        (
+            miss.decision.verdict.value,
+            str(miss.decision.priority),
+            rule_name(miss.decision),
+            FIELDS[miss.field],
+            miss.asked,
+            miss.found,
+            "yes" if miss.would_decide else "no",
+        )
+        for miss in misses[:SHOWN]
+    ]
+    print(render_table(("VERDICT", "PRIORITY", "RULE", "BUT FOR", "ASKS FOR", "PACKET HAS", "WOULD DECIDE"), rows))
+    if len(misses) > SHOWN:
+        print(f"and {len(misses) - SHOWN} more (--json has them all)")
+
+
+def summary(flow: Flow) -> str:
+    """Whether the flow passes, and who keeps it from that."""
+    droppers = [end.packet.eni_id for end in flow.ends if end.decision.verdict is Verdict.DROP]
+    if droppers:
+        return f"The flow {paint('does not pass', 'red')}: {' and '.join(droppers)} {_verb(droppers, 'drop')} it."
+    if flow.other is None:
+        known = f"{flow.asked.packet.remote} is no ENI of this state, so nothing is known of its end"
+        return f"The flow {paint('passes', 'green')}: {flow.asked.packet.eni_id} accepts it; {known}."
+    return f"The flow {paint('passes', 'green')}: both ends accept it."
+
+
+def _verb(subjects: Sequence[str], verb: str) -> str:
+    return verb if len(subjects) > 1 else f"{verb}s"
+
+
+def subject(packet: Packet) -> str:
+    """The packet in a line."""
+    way = "from" if packet.direction is Direction.INGRESS else "to"
+    ports = "" if packet.port is None else f" port {packet.port}"
+    return f"{packet.eni_id} {packet.direction.value} {Protocol(packet.protocol)}{ports} {way} {packet.remote}"
+
+
+def painted(verdict: Verdict) -> str:
+    return paint(verdict.value, COLOURS[verdict.value], sys.stdout)
+
+
+def in_words(decision: Decision, end: Explanation) -> tuple[str, str, str]:
+    """Verdict, priority and cause, for a row of a table."""
+    priority = "" if decision.priority is None else str(decision.priority)
+    return decision.verdict.value, priority, because_of(decision, end)
+
+
+def because_of(decision: Decision, end: Explanation) -> str:
+    """What makes a decision."""
+    if decision.reason == "rule":
+        return f"rule {rule_name(decision)}"
+    if decision.reason == "inner_accept":
+        return f"both are members of {decision.security_group_id}, whose inner policy is Accept"
+    if decision.reason == "default":
+        return "the default, as no rule matches"
+    return fixed_in_words(end)
+
+
+def fixed_in_words(end: Explanation) -> str:
+    """Why it passes, or never does, before any rule is asked."""
+    packet = end.packet
+    words = {**CAUSES, "spoofed": SPOOFED[packet.direction], "foreign": FOREIGN}
+    return words[end.cause].format(eni=packet.eni_id, local=packet.local, remote=packet.remote)
+
+
+def rule_name(decision: Decision) -> str:
+    return f"{decision.security_group_rule_id} of {decision.security_group_id}"

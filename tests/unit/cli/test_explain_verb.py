@@ -1,0 +1,140 @@
+"""sgdp explain: what it prints of both ends, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgdataplane.cli.main import main
+from tests.support.schemas import assert_conforms
+
+STATE = Path(__file__).resolve().parents[3] / "netns-lab/scenarios/20-three-tier/state.yaml"
+WEB = ("--eni", "eni-web1", "--direction", "ingress", "--protocol", "tcp")
+
+
+def run(*arguments: str, state: Path = STATE) -> int:
+    return main(["explain", str(state), *arguments])
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, state: Path = STATE) -> Any:  # noqa: ANN401
+    """The JSON that it prints."""
+    assert run(*arguments, "--json", state=state) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert_conforms("explain", document)
+    return document
+
+
+def test_the_decider_comes_first_then_what_it_outranks_then_near_misses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*WEB, "--port", "22", "--remote", "192.0.2.66") == 0
+    assert capsys.readouterr().out == (
+        "eni-web1 ingress tcp port 22 from 192.0.2.66: drop\n"
+        "         VERDICT  PRIORITY  BECAUSE OF                        OUTRANKED BY\n"
+        "decides  drop     10        rule sgr-lost-laptop of sg-admin\n"
+        "then     accept   10        rule sgr-office-ssh of sg-admin   a drop of the same priority\n"
+        "then     drop               the default, as no rule matches\n"
+        "Would match but for one thing:\n"
+        "VERDICT  PRIORITY  RULE                         BUT FOR   ASKS FOR  PACKET HAS  WOULD DECIDE\n"
+        "accept         10  sgr-office-ping of sg-admin  protocol  icmp      tcp         no\n"
+        "\n"
+        "The flow does not pass: eni-web1 drops it.\n"
+    )
+
+
+def test_both_ends_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--eni", "eni-db1", "--direction", "ingress", "--protocol", "tcp", "--remote", "10.20.2.11")
+    found = told(capsys, *arguments, "--port", "5432")
+    assert (found["verdict"], found["security_group_rule_id"], found["passes"]) == ("accept", "sgr-from-web", True)
+    other = found["other_end"]
+    assert (other["eni"], other["direction"], other["verdict"]) == ("eni-web1", "egress", "accept")
+    assert other["security_group_rule_id"] == "sgr-to-db"
+    assert run(*arguments, "--port", "5432") == 0
+    assert capsys.readouterr().out.endswith("The flow passes: both ends accept it.\n")
+    assert run(*arguments, "--port", "5433") == 0
+    assert capsys.readouterr().out.endswith("The flow does not pass: eni-db1 and eni-web1 drop it.\n")
+
+
+def test_a_remote_that_is_nobody_here_has_no_end(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--eni", "eni-web1", "--direction", "egress", "--protocol", "icmp", "--remote", "8.8.8.8")
+    assert told(capsys, *arguments)["other_end"] is None
+    assert run(*arguments) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == (
+        "The flow passes: eni-web1 accepts it; 8.8.8.8 is no ENI of this state, so nothing is known of its end."
+    )
+
+
+@pytest.mark.parametrize(
+    ("direction", "remote", "local", "words"),
+    [
+        ("egress", "8.8.8.8", "10.9.9.9", "the source, 10.9.9.9, is none of eni-web1's own addresses"),
+        ("ingress", "8.8.8.8", "10.9.9.9", "it is for 10.9.9.9, which is none of eni-web1's own addresses"),
+        (
+            "ingress",
+            "10.20.2.11",
+            "10.20.2.11",
+            "it says that it comes from 10.20.2.11, which is eni-web1's",
+        ),
+    ],
+)
+def test_what_never_passes_says_why(
+    capsys: pytest.CaptureFixture[str], direction: str, remote: str, local: str, words: str
+) -> None:
+    ends = ("--direction", direction, "--remote", remote, "--local", local)
+    assert run("--eni", "eni-web1", "--protocol", "icmp", *ends) == 0
+    assert words in capsys.readouterr().out
+
+
+def test_many_near_misses_are_cut_in_the_text_only(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rules = "\n".join(
+        f"      - {{type: ingress, ip_protocol: tcp, port_range: {port}/{port}, cidr_ip: 0.0.0.0/0}}"
+        for port in range(1001, 1009)
+    )
+    state = tmp_path / "state.yaml"
+    state.write_text(
+        "version: 1\nvpcs: [{vpc_id: vpc-a}]\nsecurity_groups:\n"
+        f"  - security_group_id: sg-a\n    vpc_id: vpc-a\n    rules:\n{rules}\n"
+        "instances: [{instance_id: i-a}]\nnetwork_interfaces:\n"
+        "  - {network_interface_id: eni-web1, instance_id: i-a, vpc_id: vpc-a, private_ip_addresses: [10.0.0.1],"
+        " security_group_ids: [sg-a]}\n",
+        encoding="utf-8",
+    )
+    asked = (*WEB, "--port", "80", "--remote", "8.8.8.8")
+    misses = told(capsys, *asked, state=state)["near_misses"]
+    assert [miss["asks_for"] for miss in misses] != []
+    assert {(miss["field"], miss["packet_has"], miss["would_decide"]) for miss in misses} == {("port", "80", True)}
+    assert len(misses) == 8
+    assert run(*asked, state=state) == 0
+    assert "and 3 more (--json has them all)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--eni", "eni-web1", "--protocol", "tcp", "--remote", "8.8.8.8"), "--port: is needed with tcp"),
+        (("--eni", "eni-web1", "--protocol", "gre", "--remote", "8.8.8.8", "--port", "1"), "makes no sense with gre"),
+        (
+            ("--eni", "eni-web1", "--protocol", "gre", "--remote", "8.8.8.8", "--source-port", "1"),
+            "--source-port: makes no sense with gre",
+        ),
+        (("--eni", "eni-web1", "--protocol", "icmp", "--remote", "2001:db8::1"), "can't have it"),
+        (("--eni", "eni-web1", "--protocol", "all", "--remote", "8.8.8.8"), "can't have it"),
+        (("--eni", "eni-web1", "--protocol", "gre", "--remote", "8.8.8"), "--remote: "),
+        (("--eni", "eni-web1", "--protocol", "gre", "--remote", "8.8.8.8", "--local", "::1"), "not of the family"),
+    ],
+)
+def test_a_packet_that_can_not_be_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("--direction", "egress", *arguments)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_eni_that_is_not_there_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--eni", "eni-web", "--direction", "egress", "--protocol", "gre", "--remote", "8.8.8.8")
+    assert run(*arguments) == 1
+    assert "such as eni-web" in capsys.readouterr().err
