@@ -7,14 +7,18 @@ anything itself; how it reads for people is for `explanation.py`.
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.command import Exit, Parser, Subparsers
+from sgdataplane.cli.command import Exit, Parser, Subparsers, require_root
 from sgdataplane.cli.policy import known_eni, port
 
 if TYPE_CHECKING:
     from sgdataplane.analyse.explain import Explanation, Flow
+    from sgdataplane.cli.explainlive import Live
     from sgdataplane.model.state import CloudState
     from sgdataplane.net.packet import Packet
     from sgdataplane.net.values import Address, Protocol
@@ -34,24 +38,49 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument("--port", type=port, metavar="N", help="destination port (TCP and UDP)")
     parser.add_argument("--source-port", type=port, metavar="N", help=f"default: {EPHEMERAL_PORT}")
     parser.add_argument("--local", metavar="IP", help="the ENI's own side (default: its first address)")
+    help_text = (
+        "send nothing, but read the table that is in force, and say what it does with the packet; exit 1 if that, "
+    )
+    help_text += "or anything of the table, isn't what the state says"
+    parser.add_argument("--live", action="store_true", help=help_text)
+    parser.add_argument("--name", metavar="N", help="of which lab (default: what is attached on this host)")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="of the agent (default: /etc/sgdataplane/agent.toml)"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the decision at each end, and whether the flow passes."""
+    """Print the decision at each end, and whether the flow passes. Exit 1 if something else is in force (--live)."""
     from sgdataplane.analyse.explain import explain_flow
+    from sgdataplane.cli.explainlive import look, say_live
     from sgdataplane.cli.explanation import say_flow
     from sgdataplane.cli.output import print_json
     from sgdataplane.statefile import load
 
+    check_options(arguments)
     state = load(arguments.state).state
     flow = explain_flow(state, as_packet(state, arguments))
+    lives: Sequence[Live | None] = look(arguments, state, flow) if arguments.live else [None] * len(flow.ends)
     if arguments.json:
-        print_json(flow_as_json(flow))
+        print_json(flow_as_json(flow, lives))
     else:
         say_flow(flow)
-    return Exit.DONE
+    if arguments.live and not arguments.json:
+        say_live(lives, flow)
+    return Exit.DONE if all(one is None or one.is_right for one in lives) else Exit.NO
+
+
+def check_options(arguments: argparse.Namespace) -> None:
+    """A usage error for options that make no sense together; PrivilegeError unless we may look."""
+    parser: Parser = arguments.parser
+    if not arguments.live and (arguments.name is not None or arguments.config is not None):
+        parser.error("--name and --config say where to look, with --live")
+    if arguments.name is not None and arguments.config is not None:
+        parser.error("--config: a lab has no agent")
+    if arguments.live:
+        require_root("reading the rules of other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
 
 
 def as_packet(state: CloudState, arguments: argparse.Namespace) -> Packet:
@@ -114,13 +143,13 @@ def parse_address(parser: Parser, name: str, text: str) -> Address:
         parser.error(f"{name}: {error}")
 
 
-def flow_as_json(flow: Flow) -> dict[str, object]:
+def flow_as_json(flow: Flow, lives: Sequence[Live | None]) -> dict[str, object]:
     """The end that was asked about under the keys of cli.md, then the other end and the answer for both."""
-    other = None if flow.other is None else end_as_json(flow.other)
-    return {**end_as_json(flow.asked), "other_end": other, "passes": flow.passes}
+    asked, *other = (end_as_json(*entry) for entry in zip(flow.ends, lives, strict=True))
+    return {**asked, "other_end": other[0] if other else None, "passes": flow.passes}
 
 
-def end_as_json(end: Explanation) -> dict[str, object]:
+def end_as_json(end: Explanation, live: Live | None) -> dict[str, object]:
     """One end."""
     from sgdataplane.net.values import Protocol
 
@@ -146,4 +175,5 @@ def end_as_json(end: Explanation) -> dict[str, object]:
             }
             for miss in end.near_misses
         ],
+        "live": None if live is None else live.as_json(),
     }

@@ -1,0 +1,197 @@
+"""`sgdp explain --live`: where an ENI is enforced, in a lab or on this host, and what the table there says.
+
+Owns the way from an ENI to its namespace, and the wording. Must not know how a table is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sgdataplane.cli.output import paint, render_table, warn
+from sgdataplane.enforce import Desired
+from sgdataplane.errors import LabError
+from sgdataplane.host.identity import found
+from sgdataplane.model.placement import Placement
+from sgdataplane.model.state import CloudState
+from sgdataplane.observe.live import Answer, ask, counter_of
+
+if TYPE_CHECKING:
+    from sgdataplane.analyse.explain import Explanation, Flow
+    from sgdataplane.attach.registry import Binding
+
+SHOWN = 3  # differences of a table
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A namespace where policy is enforced. `named`: for people. `path`: it, while somebody holds it. `desired`: what
+    it should obey, if the state was applied that was given."""
+
+    named: str
+    path: str
+    desired: Desired
+    time_scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What is in force at one end, beside what the state says. `expected`: the counter that stands for that."""
+
+    end: Explanation
+    place: Place
+    answer: Answer
+    expected: str
+
+    @property
+    def ifname(self) -> str:
+        return self.place.desired.interfaces[self.end.packet.eni_id]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the packet meets the same fate for the same reason."""
+        return self.answer.verdict == self.end.decision.verdict.value and self.answer.counters == (self.expected,)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether all of the table is as the state says, too."""
+        return self.agrees and not self.answer.differences
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "namespace": self.place.named,
+            "interface": self.ifname,
+            "verdict": self.answer.verdict or None,
+            "counters": list(self.answer.counters),
+            "expected_counter": self.expected,
+            "packets": self.answer.packets,
+            "agrees": self.agrees,
+            "problem": self.answer.problem or None,
+            "differences": list(self.answer.differences),
+        }
+
+
+def look(arguments: argparse.Namespace, state: CloudState, flow: Flow) -> list[Live | None]:
+    """Of each end of the flow; None for the other one if it isn't enforced here. LabError or BindingError if the one
+    that was asked about isn't."""
+    places = in_lab(arguments.name, state) if arguments.name is not None else on_this_host(arguments, state)
+    with places as by_eni:
+        asked = flow.asked.packet.eni_id
+        if asked not in by_eni:
+            raise _nowhere(arguments, asked, by_eni)
+        return [None if (eni := end.packet.eni_id) not in by_eni else _live(end, by_eni[eni]) for end in flow.ends]
+
+
+def _live(end: Explanation, place: Place) -> Live:
+    desired, packet = place.desired, end.packet
+    missing = sorted(desired.interfaces.keys() - desired.state.eni.keys())
+    wanted = None if missing else desired.table(place.time_scale)
+    answer = ask(place.path, desired.interfaces[packet.eni_id], desired.site, packet, wanted)
+    if missing:
+        line = f"it is of another state: this one hasn't {', '.join(missing)}"
+        answer = replace(answer, differences=(line, *answer.differences))
+    return Live(end, place, answer, counter_of(end.decision, packet.direction, end.cause))
+
+
+@contextmanager
+def in_lab(name: str, state: CloudState) -> Iterator[Mapping[str, Place]]:
+    """ENI -> where a lab enforces it; it stays as it is meanwhile."""
+    from sgdataplane.lab import manage
+
+    with manage.watch(name) as lab:
+        places = [
+            Place(entry.netns, entry.netns, replace(entry.desired, state=state), lab.record.time_scale)
+            for entry in lab.enforced
+        ]
+        yield {eni: place for place in places for eni in place.desired.interfaces}
+
+
+@contextmanager
+def on_this_host(arguments: argparse.Namespace, state: CloudState) -> Iterator[Mapping[str, Place]]:
+    """ENI -> where it is enforced, of those that are attached; nobody attaches or applies meanwhile."""
+    from contextlib import ExitStack
+
+    from sgdataplane.attach.registry import Registry
+    from sgdataplane.daemon import config
+
+    known = config.load_config(arguments.config or config.CONFIG_FILE, must_exist=arguments.config is not None)
+    registry = Registry(known.bindings)
+    if not registry.path.exists():  # taking the lock would make the folder
+        yield {}
+        return
+    with registry.locked(), ExitStack() as stack:
+        bindings = registry.load()
+        by_eni = {}
+        for binding in bindings:
+            if binding.eni_id in state.eni:
+                desired = _desired(state, binding, bindings, known.uplinks)
+                end = binding.host_end
+                path = end.router if end else stack.enter_context(found(binding.identity, binding.path))
+                if path is not None:
+                    by_eni[binding.eni_id] = Place(end.router if end else binding.named, path, desired)
+        yield by_eni
+
+
+def _desired(state: CloudState, binding: Binding, bindings: tuple[Binding, ...], uplinks: tuple[str, ...]) -> Desired:
+    """What `attach` would put in force where this binding is enforced."""
+    from sgdataplane.attach.closed import with_closed
+
+    end = binding.host_end
+    if end is None:
+        here = {other.eni_id: other.ifname for other in bindings if _is_beside(binding, other)}
+        return Desired(with_closed(state, here), here)
+    ends = {other.eni_id: other.host_end for other in bindings if other.host_end is not None}
+    here = {eni: other.ifname for eni, other in ends.items() if other.router == end.router}
+    return Desired(with_closed(state, here), here, placement=Placement.HOST, uplinks=uplinks)
+
+
+def _is_beside(one: Binding, other: Binding) -> bool:
+    return other.host_end is None and other.identity == one.identity
+
+
+def _nowhere(arguments: argparse.Namespace, eni_id: str, by_eni: Mapping[str, Place]) -> LabError:
+    known = ", ".join(sorted(by_eni)) or "none"
+    if arguments.name is not None:
+        return LabError(f"lab {arguments.name}", f"no node of it has {eni_id}; it has {known}")
+    what = f"no interface of this host is bound to it (bound: {known}); of a lab, say which with --name"
+    return LabError(f"ENI {eni_id}", what)
+
+
+def say_live(lives: Sequence[Live | None], flow: Flow) -> None:
+    """The kernel's answer beside the state's, at each end; then warnings."""
+    print("\nIn force, as the kernel's tables are now:")
+    rows = [_row(live) for live in lives if live is not None]
+    print(render_table(("END", "ENFORCED AT", "STATE SAYS", "KERNEL SAYS", "COUNTED AS", "SO FAR"), rows))
+    for end, live in zip(flow.ends, lives, strict=True):
+        if live is None:
+            print(f"{end.packet.eni_id} is enforced elsewhere, so nothing is known of it")
+        else:
+            _warn(live)
+
+
+def _row(live: Live) -> tuple[str, ...]:
+    packet, answer = live.end.packet, live.answer
+    return (
+        f"{packet.eni_id} {packet.direction.value}",
+        f"{live.ifname} of {live.place.named}",
+        live.end.decision.verdict.value,
+        paint(answer.verdict or "?", "green" if live.agrees else "red"),
+        " ".join(answer.counters) or "-",
+        "-" if answer.packets is None else str(answer.packets),
+    )
+
+
+def _warn(live: Live) -> None:
+    eni, answer = live.end.packet.eni_id, live.answer
+    if answer.problem:
+        warn(f"{eni}: {answer.problem}")
+    elif not live.agrees:
+        warn(f"{eni}: the kernel doesn't do what the state says, which is {live.expected}")
+    if answer.differences:
+        shown = "; ".join(answer.differences[:SHOWN])
+        rest = len(answer.differences) - SHOWN
+        more = f"; and {rest} more (--json has them all)" if rest > 0 else ""
+        warn(f"{eni}: the table in {live.place.named} isn't what the state says: {shown}{more}")

@@ -1,0 +1,341 @@
+"""A rule as the kernel holds it, back to statements: what compiles `nft/text.py`'s words, read the other way.
+
+Owns the numbers of nf_tables' expressions (linux/netfilter/nf_tables.h), and which part of a packet is which field. Is
+given the expressions of one rule, and a way to sets. Must not know tables. What it doesn't know is said, never guessed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from sgdataplane.host.nfnetlink import parse_attributes, text_of
+from sgdataplane.nft.ir import (
+    Count,
+    CtState,
+    Field,
+    Key,
+    KeyType,
+    Match,
+    Nfproto,
+    Range,
+    SetMark,
+    SetPacketMark,
+    SetTimeout,
+    Statement,
+    Verdict,
+    VerdictKind,
+    VerdictMap,
+)
+
+Attributes = Mapping[int, bytes]
+DATA_VALUE, DATA_VERDICT, VERDICT_CODE, VERDICT_CHAIN = 1, 2, 1, 2
+META_DREG, META_KEY, META_SREG = 1, 2, 3
+CT_DREG, CT_KEY, CT_SREG = 1, 2, 4
+PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LENGTH = 1, 2, 3, 4
+CMP_SREG, CMP_OP, CMP_DATA = 1, 2, 3
+RANGE_SREG, RANGE_OP, RANGE_FROM, RANGE_TO = 1, 2, 3, 4
+BITWISE_SREG, BITWISE_DREG, BITWISE_MASK, BITWISE_XOR, BITWISE_OP = 1, 2, 4, 5, 6
+LOOKUP_SET, LOOKUP_SREG, LOOKUP_DREG, LOOKUP_FLAGS = 1, 2, 3, 5
+IMMEDIATE_DREG, IMMEDIATE_DATA = 1, 2
+OBJREF_TYPE, OBJREF_NAME, OBJECT_COUNTER, OBJECT_TIMEOUT = 1, 2, 1, 7
+EQ, NEQ, LT, LTE, GT, GTE = range(6)
+NETWORK, TRANSPORT = 1, 2
+VERDICTS = {
+    0: VerdictKind.DROP,
+    1: VerdictKind.ACCEPT,
+    -3: VerdictKind.JUMP,
+    -4: VerdictKind.GOTO,
+    -5: VerdictKind.RETURN,
+}
+IGNORED = ("counter", "log", "last")  # they judge nothing; but we write none
+
+META = {
+    3: Field.PACKET_MARK,
+    6: Field.IIFNAME,
+    7: Field.OIFNAME,
+    13: Field.ROUTE_REALM,
+    15: Field.NFPROTO,
+    16: Field.L4PROTO,
+}
+CT = {0: Field.CT_STATE, 1: Field.CT_DIRECTION, 3: Field.CT_MARK}
+MARK_KEY = 3  # of both
+# (offset, bytes) -> field, by what the rule has asked before
+HEADERS: Mapping[Key | None, Mapping[tuple[int, int], Field]] = {
+    Nfproto.IPV4: {(6, 2): Field.IP_FRAGMENT, (12, 4): Field.IP_SADDR, (16, 4): Field.IP_DADDR},
+    Nfproto.IPV6: {(7, 1): Field.IP6_HOPLIMIT, (8, 16): Field.IP6_SADDR, (24, 16): Field.IP6_DADDR},
+}
+PORTS = {(0, 2): Field.TH_SPORT, (2, 2): Field.TH_DPORT}
+TRANSPORTS: Mapping[Key | None, Mapping[tuple[int, int], Field]] = {
+    None: PORTS,
+    6: {**PORTS, (13, 1): Field.TCP_FLAGS},
+    17: PORTS,
+    1: {(0, 1): Field.ICMP_TYPE},
+    58: {(0, 1): Field.ICMPV6_TYPE, (8, 16): Field.ND_TARGET},
+}
+HOST_ORDER = (KeyType.MARK, KeyType.CT_STATE)
+
+
+class UnreadableError(Exception):
+    """A rule has something that we never write; `str()` says what."""
+
+
+class Sets(Protocol):
+    """The sets and maps of the table."""
+
+    def ranges(self, name: str, key_type: KeyType) -> tuple[Range, ...]:
+        """The keys of a set, sorted. UnreadableError if they aren't plain ones."""
+
+    def verdicts(self, name: str, key_type: KeyType) -> tuple[tuple[Range, Verdict], ...] | None:
+        """The entries of a map without a name, sorted; None if it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """`statements` up to the first thing that can't be read, and what that is, or "". `ignored`: what was left out, as
+    it judges nothing."""
+
+    statements: tuple[Statement, ...]
+    ignored: tuple[str, ...] = ()
+    unreadable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a register holds: fields, one after the other in the packet, with `mask` and `xor` done to them; or a
+    value. `part`: how many bytes of the only field, where not all of it."""
+
+    fields: tuple[Field, ...] = ()
+    lengths: tuple[int, ...] = ()
+    part: int = 0
+    mask: int | None = None
+    xor: int = 0
+    value: bytes = b""
+
+
+def read_rule(expressions: Iterable[tuple[str, Attributes]], sets: Sets) -> Reading:
+    """The statements of one rule."""
+    reader = _Reader(sets)
+    try:
+        for name, attributes in expressions:
+            reader.take(name, attributes)
+    except UnreadableError as error:
+        return Reading(tuple(reader.statements), tuple(reader.ignored), str(error))
+    return Reading(tuple(reader.statements), tuple(reader.ignored))
+
+
+def key_of(key_type: KeyType, data: bytes) -> Key:
+    """A key as the kernel writes it. An interface name that isn't filled up stands for all that begin so."""
+    if key_type is KeyType.IFNAME:
+        return text_of(data) if b"\0" in data or len(data) == 16 else text_of(data) + "*"
+    return int.from_bytes(data, sys.byteorder if key_type in HOST_ORDER else "big")
+
+
+def verdict_of(data: bytes) -> Verdict:
+    """Of a nested NFTA_DATA_VERDICT."""
+    attributes = parse_attributes(data)
+    code = int.from_bytes(attributes[VERDICT_CODE], "big", signed=True)
+    if code not in VERDICTS:
+        raise UnreadableError(f"verdict {code}")
+    chain = text_of(attributes[VERDICT_CHAIN]) if VERDICT_CHAIN in attributes else ""
+    return Verdict(VERDICTS[code], chain)
+
+
+@dataclass
+class _Reader:
+    sets: Sets
+    statements: list[Statement] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    registers: dict[int, _Held] = field(default_factory=dict)
+    known: dict[Field, Key] = field(default_factory=dict)
+
+    def take(self, name: str, attributes: Attributes) -> None:
+        if name in IGNORED:
+            self.ignored.append(name)
+            return
+        takers: dict[str, Callable[[Attributes], None]] = {
+            "meta": self._meta,
+            "ct": self._ct,
+            "payload": self._payload,
+            "bitwise": self._bitwise,
+            "cmp": self._cmp,
+            "range": self._range,
+            "lookup": self._lookup,
+            "immediate": self._immediate,
+            "objref": self._objref,
+        }
+        if name not in takers:
+            raise UnreadableError(name)
+        takers[name](attributes)
+
+    def _meta(self, attributes: Attributes) -> None:
+        self._load_or_set("meta", META, attributes, (META_KEY, META_DREG, META_SREG))
+
+    def _ct(self, attributes: Attributes) -> None:
+        self._load_or_set("ct", CT, attributes, (CT_KEY, CT_DREG, CT_SREG))
+
+    def _load_or_set(
+        self, what: str, known: Mapping[int, Field], attributes: Attributes, names: tuple[int, int, int]
+    ) -> None:
+        """`names`: of the attributes that say the key, and the register to load into or to set from."""
+        key, (_, into, source) = _number(attributes[names[0]]), names
+        if source in attributes:
+            if key != MARK_KEY:
+                raise UnreadableError(f"{what} set, key {key}")
+            self.statements.append(_mark_set(what, self._held(attributes, source)))
+        elif key in known:
+            self.registers[_number(attributes[into])] = _Held((known[key],), (0,))
+        else:
+            raise UnreadableError(f"{what} key {key}")
+
+    def _payload(self, attributes: Attributes) -> None:
+        if PAYLOAD_DREG not in attributes:
+            raise UnreadableError("payload set")
+        base, offset, length = (_number(attributes[a]) for a in (PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LENGTH))
+        layout = self._layout(base)
+        found, lengths, at = [], [], offset
+        while at < offset + length:
+            entry = next(((size, name) for (start, size), name in layout.items() if start == at), None)
+            if entry is None:
+                raise UnreadableError(f"payload of header {base}, {length} bytes at {offset}")
+            found.append(entry[1])
+            lengths.append(entry[0])
+            at += entry[0]
+        part = length if at > offset + length and len(found) == 1 else 0
+        if at > offset + length and not part:
+            raise UnreadableError(f"payload of header {base}, {length} bytes at {offset}")
+        self.registers[_number(attributes[PAYLOAD_DREG])] = _Held(tuple(found), tuple(lengths), part)
+
+    def _layout(self, base: int) -> Mapping[tuple[int, int], Field]:
+        if base == NETWORK:
+            return HEADERS.get(self.known.get(Field.NFPROTO), {})
+        return TRANSPORTS.get(self.known.get(Field.L4PROTO), {}) if base == TRANSPORT else {}
+
+    def _held(self, attributes: Attributes, name: int) -> _Held:
+        number = _number(attributes[name])
+        if number not in self.registers:
+            raise UnreadableError(f"register {number}, which nothing was loaded into")
+        return self.registers[number]
+
+    def _bitwise(self, attributes: Attributes) -> None:
+        held = self._held(attributes, BITWISE_SREG)
+        if _number(attributes.get(BITWISE_OP, b"")) or len(held.fields) != 1 or held.mask is not None or held.part:
+            raise UnreadableError("bitwise of a kind that we don't write")
+        order = _order(held.fields[0])
+        mask, xor = (int.from_bytes(_value(attributes[name]), order) for name in (BITWISE_MASK, BITWISE_XOR))
+        self.registers[_number(attributes[BITWISE_DREG])] = _Held(held.fields, held.lengths, mask=mask, xor=xor)
+
+    def _cmp(self, attributes: Attributes) -> None:
+        held, op = self._held(attributes, CMP_SREG), _number(attributes[CMP_OP])
+        data = _value(attributes[CMP_DATA])
+        if held.xor or not held.fields:
+            raise UnreadableError("cmp of a value")
+        if len(held.fields) > 1:
+            self._cmp_each(held, op, data)
+        elif held.fields[0] is Field.CT_STATE and held.mask is not None:
+            self._cmp_states(held.mask, op, data)
+        elif held.part:
+            bits = 8 * (held.lengths[0] - held.part)
+            first = int.from_bytes(data, "big") << bits
+            self._match(held, Range(first, first | ((1 << bits) - 1)), op)
+        else:
+            self._match(held, Range.of(key_of(held.fields[0].key_type, data)), op)
+
+    def _cmp_each(self, held: _Held, op: int, data: bytes) -> None:
+        """nft compares fields that lie side by side at once."""
+        if op != EQ or held.mask is not None:
+            raise UnreadableError("cmp of several fields")
+        for name, length in zip(held.fields, held.lengths, strict=True):
+            self._match(_Held((name,), (length,)), Range.of(key_of(name.key_type, data[:length])), EQ)
+            data = data[length:]
+
+    def _cmp_states(self, bits: int, op: int, data: bytes) -> None:
+        if op not in (EQ, NEQ) or any(data):
+            raise UnreadableError("a comparison of conntrack states")
+        states = tuple(Range.of(state) for state in CtState if state & bits)
+        self.statements.append(Match(Field.CT_STATE, states, negate=op == EQ))
+
+    def _match(self, held: _Held, wanted: Range, op: int) -> None:
+        name = held.fields[0]
+        if op in (EQ, NEQ):
+            self.statements.append(Match(name, (wanted,), op == NEQ, held.mask))
+            if op == EQ and held.mask is None and wanted.first == wanted.last:
+                self.known[name] = wanted.first
+            return
+        if isinstance(wanted.first, str) or isinstance(wanted.last, str) or held.mask is not None or held.part:
+            raise UnreadableError("a comparison by size")
+        if _order(name) != "big":
+            raise UnreadableError("a comparison by size")
+        largest = (1 << 128) - 1
+        span = {
+            LT: Range(0, wanted.first - 1),
+            LTE: Range(0, wanted.first),
+            GT: Range(wanted.first + 1, largest),
+            GTE: Range(wanted.first, largest),
+        }[op]
+        last = self.statements[-1] if self.statements else None
+        if isinstance(last, Match) and last.field is name and not last.negate and last.mask is None:
+            (before,) = last.ranges if len(last.ranges) == 1 else (Range(0, largest),)
+            span = Range(max(int(before.first), int(span.first)), min(int(before.last), int(span.last)))
+            self.statements.pop()
+        self.statements.append(Match(name, (span,)))
+
+    def _range(self, attributes: Attributes) -> None:
+        held = self._held(attributes, RANGE_SREG)
+        ends = (_value(attributes[RANGE_FROM]), _value(attributes[RANGE_TO]))
+        if len(held.fields) != 1 or held.mask is not None or held.part or _order(held.fields[0]) != "big":
+            raise UnreadableError("a range of a kind that we don't write")
+        first, last = (key_of(held.fields[0].key_type, end) for end in ends)
+        self._match(held, Range(first, last), _number(attributes[RANGE_OP]))
+
+    def _lookup(self, attributes: Attributes) -> None:
+        held, name = self._held(attributes, LOOKUP_SREG), text_of(attributes[LOOKUP_SET])
+        if len(held.fields) != 1 or held.mask is not None or held.part:
+            raise UnreadableError("a look-up of several fields, or of a part of one")
+        (asked,) = held.fields
+        if LOOKUP_DREG not in attributes:
+            is_negated = bool(_number(attributes.get(LOOKUP_FLAGS, b"")))
+            self.statements.append(Match(asked, self.sets.ranges(name, asked.key_type), is_negated))
+        elif _number(attributes[LOOKUP_DREG]):
+            raise UnreadableError("a look-up of a value")
+        else:
+            entries = self.sets.verdicts(name, asked.key_type)
+            self.statements.append(VerdictMap(asked, name=name) if entries is None else VerdictMap(asked, entries))
+
+    def _immediate(self, attributes: Attributes) -> None:
+        data = parse_attributes(attributes[IMMEDIATE_DATA])
+        if DATA_VERDICT in data:
+            self.statements.append(verdict_of(data[DATA_VERDICT]))
+        else:
+            self.registers[_number(attributes[IMMEDIATE_DREG])] = _Held(value=data[DATA_VALUE])
+
+    def _objref(self, attributes: Attributes) -> None:
+        kind = _number(attributes.get(OBJREF_TYPE, b""))
+        if kind not in (OBJECT_COUNTER, OBJECT_TIMEOUT):
+            raise UnreadableError(f"object of kind {kind}")
+        name = text_of(attributes[OBJREF_NAME])
+        self.statements.append(Count(name) if kind == OBJECT_COUNTER else SetTimeout(name))
+
+
+def _mark_set(what: str, held: _Held) -> Statement:
+    """`meta mark set V`; `ct mark set V`, or `ct mark & KEEP | V` as the kernel has it: bits out, then bits flipped."""
+    if held.value:
+        value = int.from_bytes(held.value, sys.byteorder)
+        return SetPacketMark(value) if what == "meta" else SetMark(0, value)
+    if what == "ct" and held.fields == (Field.CT_MARK,) and held.mask is not None and not held.mask & held.xor:
+        return SetMark(held.mask, held.xor)
+    raise UnreadableError(f"{what} mark set to something computed")
+
+
+def _order(name: Field) -> Literal["little", "big"]:
+    return sys.byteorder if name.key_type in HOST_ORDER else "big"
+
+
+def _value(data: bytes) -> bytes:
+    return parse_attributes(data)[DATA_VALUE]
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "big")

@@ -1,0 +1,114 @@
+"""What the table that a namespace's kernel holds would do with one packet, and whether it is the table it should be.
+
+Owns the packet as the kernel reads it at a hook, and which counter stands for which decision. Is given a namespace, a
+packet and the table that should be there. Must not know who asks, nor what the state's own answer is. Nothing is sent:
+the table is read and run by `nft/interp.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sgdataplane.compiler.compile import FIRST_EPOCH, with_epoch
+from sgdataplane.compiler.lower import counter_name
+from sgdataplane.compiler.site import Site
+from sgdataplane.compiler.skeleton import DESTINATION, SOURCE, TABLE, fixed_counter
+from sgdataplane.errors import InternalError
+from sgdataplane.host import netns
+from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.model import always
+from sgdataplane.model.semantics import Decision
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family
+from sgdataplane.nft.compare import differences
+from sgdataplane.nft.counters import read_packets
+from sgdataplane.nft.interp import run
+from sgdataplane.nft.ir import TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Key, Nfproto, Table
+from sgdataplane.nft.readback import Held, read_table
+from sgdataplane.nft.snapshot import stamp_of
+from sgdataplane.policy.resolve import Cause
+
+NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
+ICMP_FIELDS = {(Family.IPV4, ICMP): Field.ICMP_TYPE, (Family.IPV6, ICMPV6): Field.ICMPV6_TYPE}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`verdict`: accept or drop; "" if it can't be told, and `problem` says why. `counters`: what the packet would be
+    counted as; `packets`: what the first of them has counted so far. `differences`: what of the table isn't as it
+    should be, a line each."""
+
+    verdict: str
+    counters: tuple[str, ...] = ()
+    packets: int | None = None
+    problem: str = ""
+    differences: tuple[str, ...] = ()
+
+
+def ask(namespace: str, ifname: str, site: Site, packet: Packet, wanted: Table | None) -> Answer:
+    """What becomes of an opening packet at the ENI on that interface. `wanted`: the table that should be there, at any
+    epoch; None if that isn't known. HostError if there is no such namespace, OSError if the kernel refuses."""
+    with netns.inside(namespace), Nfnetlink() as door:
+        held = read_table(door, TABLE)
+        counted = read_packets(door, TABLE)
+    if held is None:
+        return Answer("", problem="there is no table of ours, so nothing is judged there")
+    others = tuple(misfits(held, wanted, site)) if wanted is not None else ()
+    hook = packet.direction.value
+    if hook not in held.table.chain or held.inventory.has_flags:
+        return Answer("", problem="the table judges nothing: it is dormant, or lacks a base chain", differences=others)
+    try:
+        outcome = run(held.table, hook, opening(packet, ifname, site))
+    except InternalError as error:  # of a table that others have changed: it is theirs, not a bug of ours
+        return Answer("", problem=f"the packet comes to a rule that can't be read ({error})", differences=others)
+    packets = counted.get(outcome.counters[0]) if outcome.counters else None
+    return Answer(outcome.verdict.value, tuple(outcome.counters), packets, differences=others)
+
+
+def misfits(held: Held, wanted: Table, site: Site) -> list[str]:
+    """What isn't as it should be, a line each; the epoch and the secret are the namespace's own."""
+    stamp = held.inventory.stamp
+    found = list(held.odd)
+    if stamp is None:
+        found.append("the table has no stamp: no apply of ours has finished there")
+    elif stamp.digest != stamp_of(wanted).digest:
+        found.append("the policy that was applied is another one")
+    is_usable = stamp is not None and 1 <= stamp.epoch <= site.marks.last_epoch
+    epoch, secret = (stamp.epoch, stamp.secret) if stamp is not None and is_usable else (FIRST_EPOCH, 0)
+    return [*found, *differences(with_epoch(wanted, epoch, secret), held.table)]
+
+
+def counter_of(decision: Decision, direction: Direction, cause: str) -> str:
+    """What the kernel counts a packet as that is decided so. `cause`: of what is decided before any rule is asked, as
+    `analyse/explain.py` names it."""
+    if decision.reason in ("always", "never"):
+        return fixed_counter(direction, "always" if decision.reason == "always" else cause)
+    group, rule, priority = decision.security_group_id, decision.security_group_rule_id, decision.priority
+    return counter_name(Cause(direction, decision.verdict, decision.reason, group or "", rule or "", priority or 0))
+
+
+def opening(packet: Packet, ifname: str, site: Site) -> dict[Field, Key]:
+    """The packet as the first of its session, at the hook of its direction."""
+    far, near = (SOURCE, DESTINATION) if packet.direction is Direction.INGRESS else (DESTINATION, SOURCE)
+    family = packet.family
+    fields: dict[Field, Key] = {
+        site.interface(packet.direction): ifname,
+        Field.NFPROTO: NFPROTO[family],
+        far[family]: packet.remote.value,
+        near[family]: packet.local.value,
+        Field.L4PROTO: packet.protocol,
+        Field.CT_STATE: CtState.NEW,
+        Field.CT_DIRECTION: CtDirection.ORIGINAL,
+        Field.CT_MARK: 0,
+    }
+    if packet.port is not None and packet.source_port is not None:
+        fields |= {Field.TH_SPORT: packet.source_port, Field.TH_DPORT: packet.port}
+    if packet.protocol == TCP:
+        fields[Field.TCP_FLAGS] = TCP_SYN if packet.is_syn else TCP_ACK
+    fields |= {Field.IP_FRAGMENT: 0} if family is Family.IPV4 else {Field.IP6_HOPLIMIT: packet.hop_limit}
+    if packet.icmp_type is not None and (family, packet.protocol) in ICMP_FIELDS:
+        fields[ICMP_FIELDS[family, packet.protocol]] = packet.icmp_type
+    if always.is_discovery_type(packet):  # which the kernel leaves untracked
+        fields[Field.CT_STATE] = CtState.UNTRACKED
+        del fields[Field.CT_DIRECTION], fields[Field.CT_MARK]
+    return fields
