@@ -94,15 +94,15 @@ def outranking(stronger: Decision, weaker: Decision) -> str:
 
 def fixed_cause(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> str:
     """What decides before any rule is asked: "discovery", "dhcp" and "metadata" always pass; "malformed-discovery",
-    "spoofed", "foreign" and "midstream" never do, and are the names under which the kernel counts them. "" if rules
-    are asked. The order is that of `decide()`."""
+    "spoofed", "foreign" and "midstream" never do, and are the names under which the kernel counts them; of several that
+    hold, the one that it comes to first. "" if rules are asked."""
     eni = state.eni[packet.eni_id]
     clauses = (
         ("discovery", always.is_discovery(eni, packet)),
         ("dhcp", always.is_dhcp(eni, packet, options)),
-        ("malformed-discovery", always.is_discovery_type(packet)),
         ("spoofed", is_spoofed(eni, packet)),
         ("foreign", is_foreign(eni, packet)),
+        ("malformed-discovery", always.is_discovery_type(packet)),
         ("midstream", is_refused_midstream(packet, options)),
         ("metadata", always.is_metadata(packet, options)),
     )

@@ -1,7 +1,7 @@
-"""A rule as the kernel holds it, back to statements: what compiles `nft/text.py`'s words, read the other way.
+"""A rule as the kernel holds it, back to statements: what `nft/text.py` says in words, read the other way.
 
-Owns the numbers of nf_tables' expressions (linux/netfilter/nf_tables.h), and which part of a packet is which field. Is
-given the expressions of one rule, and a way to sets. Must not know tables. What it doesn't know is said, never guessed.
+Owns the numbers of nf_tables' expressions (linux/netfilter/nf_tables.h). Is given the expressions of one rule, and a
+way to sets. Must not know tables. What it doesn't know is said, never guessed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from sgdataplane.host.nfnetlink import parse_attributes, text_of
 from sgdataplane.nft.ir import (
@@ -19,19 +19,18 @@ from sgdataplane.nft.ir import (
     Key,
     KeyType,
     Match,
-    Nfproto,
     Range,
     SetMark,
     SetPacketMark,
     SetTimeout,
     Statement,
     Verdict,
-    VerdictKind,
     VerdictMap,
 )
+from sgdataplane.nft.layout import CT, LONGEST, MARK_KEY, META, UnreadableError, fields_at, key_of, order_of, verdict_of
 
 Attributes = Mapping[int, bytes]
-DATA_VALUE, DATA_VERDICT, VERDICT_CODE, VERDICT_CHAIN = 1, 2, 1, 2
+DATA_VALUE, DATA_VERDICT = 1, 2
 META_DREG, META_KEY, META_SREG = 1, 2, 3
 CT_DREG, CT_KEY, CT_SREG = 1, 2, 4
 PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LENGTH = 1, 2, 3, 4
@@ -42,44 +41,7 @@ LOOKUP_SET, LOOKUP_SREG, LOOKUP_DREG, LOOKUP_FLAGS = 1, 2, 3, 5
 IMMEDIATE_DREG, IMMEDIATE_DATA = 1, 2
 OBJREF_TYPE, OBJREF_NAME, OBJECT_COUNTER, OBJECT_TIMEOUT = 1, 2, 1, 7
 EQ, NEQ, LT, LTE, GT, GTE = range(6)
-NETWORK, TRANSPORT = 1, 2
-VERDICTS = {
-    0: VerdictKind.DROP,
-    1: VerdictKind.ACCEPT,
-    -3: VerdictKind.JUMP,
-    -4: VerdictKind.GOTO,
-    -5: VerdictKind.RETURN,
-}
 IGNORED = ("counter", "log", "last")  # they judge nothing; but we write none
-
-META = {
-    3: Field.PACKET_MARK,
-    6: Field.IIFNAME,
-    7: Field.OIFNAME,
-    13: Field.ROUTE_REALM,
-    15: Field.NFPROTO,
-    16: Field.L4PROTO,
-}
-CT = {0: Field.CT_STATE, 1: Field.CT_DIRECTION, 3: Field.CT_MARK}
-MARK_KEY = 3  # of both
-# (offset, bytes) -> field, by what the rule has asked before
-HEADERS: Mapping[Key | None, Mapping[tuple[int, int], Field]] = {
-    Nfproto.IPV4: {(6, 2): Field.IP_FRAGMENT, (12, 4): Field.IP_SADDR, (16, 4): Field.IP_DADDR},
-    Nfproto.IPV6: {(7, 1): Field.IP6_HOPLIMIT, (8, 16): Field.IP6_SADDR, (24, 16): Field.IP6_DADDR},
-}
-PORTS = {(0, 2): Field.TH_SPORT, (2, 2): Field.TH_DPORT}
-TRANSPORTS: Mapping[Key | None, Mapping[tuple[int, int], Field]] = {
-    None: PORTS,
-    6: {**PORTS, (13, 1): Field.TCP_FLAGS},
-    17: PORTS,
-    1: {(0, 1): Field.ICMP_TYPE},
-    58: {(0, 1): Field.ICMPV6_TYPE, (8, 16): Field.ND_TARGET},
-}
-HOST_ORDER = (KeyType.MARK, KeyType.CT_STATE)
-
-
-class UnreadableError(Exception):
-    """A rule has something that we never write; `str()` says what."""
 
 
 class Sets(Protocol):
@@ -124,23 +86,6 @@ def read_rule(expressions: Iterable[tuple[str, Attributes]], sets: Sets) -> Read
     except UnreadableError as error:
         return Reading(tuple(reader.statements), tuple(reader.ignored), str(error))
     return Reading(tuple(reader.statements), tuple(reader.ignored))
-
-
-def key_of(key_type: KeyType, data: bytes) -> Key:
-    """A key as the kernel writes it. An interface name that isn't filled up stands for all that begin so."""
-    if key_type is KeyType.IFNAME:
-        return text_of(data) if b"\0" in data or len(data) == 16 else text_of(data) + "*"
-    return int.from_bytes(data, sys.byteorder if key_type in HOST_ORDER else "big")
-
-
-def verdict_of(data: bytes) -> Verdict:
-    """Of a nested NFTA_DATA_VERDICT."""
-    attributes = parse_attributes(data)
-    code = int.from_bytes(attributes[VERDICT_CODE], "big", signed=True)
-    if code not in VERDICTS:
-        raise UnreadableError(f"verdict {code}")
-    chain = text_of(attributes[VERDICT_CHAIN]) if VERDICT_CHAIN in attributes else ""
-    return Verdict(VERDICTS[code], chain)
 
 
 @dataclass
@@ -194,24 +139,9 @@ class _Reader:
         if PAYLOAD_DREG not in attributes:
             raise UnreadableError("payload set")
         base, offset, length = (_number(attributes[a]) for a in (PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LENGTH))
-        layout = self._layout(base)
-        found, lengths, at = [], [], offset
-        while at < offset + length:
-            entry = next(((size, name) for (start, size), name in layout.items() if start == at), None)
-            if entry is None:
-                raise UnreadableError(f"payload of header {base}, {length} bytes at {offset}")
-            found.append(entry[1])
-            lengths.append(entry[0])
-            at += entry[0]
-        part = length if at > offset + length and len(found) == 1 else 0
-        if at > offset + length and not part:
-            raise UnreadableError(f"payload of header {base}, {length} bytes at {offset}")
-        self.registers[_number(attributes[PAYLOAD_DREG])] = _Held(tuple(found), tuple(lengths), part)
-
-    def _layout(self, base: int) -> Mapping[tuple[int, int], Field]:
-        if base == NETWORK:
-            return HEADERS.get(self.known.get(Field.NFPROTO), {})
-        return TRANSPORTS.get(self.known.get(Field.L4PROTO), {}) if base == TRANSPORT else {}
+        found, lengths = fields_at(base, offset, length, self.known)
+        part = length if sum(lengths) > length else 0
+        self.registers[_number(attributes[PAYLOAD_DREG])] = _Held(found, lengths, part)
 
     def _held(self, attributes: Attributes, name: int) -> _Held:
         number = _number(attributes[name])
@@ -223,7 +153,7 @@ class _Reader:
         held = self._held(attributes, BITWISE_SREG)
         if _number(attributes.get(BITWISE_OP, b"")) or len(held.fields) != 1 or held.mask is not None or held.part:
             raise UnreadableError("bitwise of a kind that we don't write")
-        order = _order(held.fields[0])
+        order = order_of(held.fields[0])
         mask, xor = (int.from_bytes(_value(attributes[name]), order) for name in (BITWISE_MASK, BITWISE_XOR))
         self.registers[_number(attributes[BITWISE_DREG])] = _Held(held.fields, held.lengths, mask=mask, xor=xor)
 
@@ -264,28 +194,26 @@ class _Reader:
             if op == EQ and held.mask is None and wanted.first == wanted.last:
                 self.known[name] = wanted.first
             return
-        if isinstance(wanted.first, str) or isinstance(wanted.last, str) or held.mask is not None or held.part:
+        if held.mask is not None or held.part or order_of(name) != "big" or isinstance(wanted.first, str):
             raise UnreadableError("a comparison by size")
-        if _order(name) != "big":
-            raise UnreadableError("a comparison by size")
-        largest = (1 << 128) - 1
-        span = {
-            LT: Range(0, wanted.first - 1),
-            LTE: Range(0, wanted.first),
-            GT: Range(wanted.first + 1, largest),
-            GTE: Range(wanted.first, largest),
-        }[op]
-        last = self.statements[-1] if self.statements else None
-        if isinstance(last, Match) and last.field is name and not last.negate and last.mask is None:
-            (before,) = last.ranges if len(last.ranges) == 1 else (Range(0, largest),)
-            span = Range(max(int(before.first), int(span.first)), min(int(before.last), int(span.last)))
+        self._compare(name, wanted.first, op)
+
+    def _compare(self, name: Field, value: int, op: int) -> None:
+        """By size. Two that follow each other are a range (nft 1.0)."""
+        largest = (1 << 8 * LONGEST[name.key_type]) - 1
+        spans = {LT: (0, value - 1), LTE: (0, value), GT: (value + 1, largest), GTE: (value, largest)}
+        first, last = spans[op]
+        before = self.statements[-1] if self.statements else None
+        if isinstance(before, Match) and before == Match(name, before.ranges) and len(before.ranges) == 1:
+            (span,) = before.ranges
+            first, last = max(int(span.first), first), min(int(span.last), last)
             self.statements.pop()
-        self.statements.append(Match(name, (span,)))
+        self.statements.append(Match(name, (Range(first, last),)))
 
     def _range(self, attributes: Attributes) -> None:
         held = self._held(attributes, RANGE_SREG)
         ends = (_value(attributes[RANGE_FROM]), _value(attributes[RANGE_TO]))
-        if len(held.fields) != 1 or held.mask is not None or held.part or _order(held.fields[0]) != "big":
+        if len(held.fields) != 1 or held.mask is not None or held.part or order_of(held.fields[0]) != "big":
             raise UnreadableError("a range of a kind that we don't write")
         first, last = (key_of(held.fields[0].key_type, end) for end in ends)
         self._match(held, Range(first, last), _number(attributes[RANGE_OP]))
@@ -327,10 +255,6 @@ def _mark_set(what: str, held: _Held) -> Statement:
     if what == "ct" and held.fields == (Field.CT_MARK,) and held.mask is not None and not held.mask & held.xor:
         return SetMark(held.mask, held.xor)
     raise UnreadableError(f"{what} mark set to something computed")
-
-
-def _order(name: Field) -> Literal["little", "big"]:
-    return sys.byteorder if name.key_type in HOST_ORDER else "big"
 
 
 def _value(data: bytes) -> bytes:

@@ -19,7 +19,7 @@ from sgdataplane.host.nfnetlink import (
     parse_attributes,
     text_of,
 )
-from sgdataplane.nft.expressions import DATA_VERDICT, UnreadableError, key_of, read_rule, verdict_of
+from sgdataplane.nft.expressions import DATA_VERDICT, read_rule
 from sgdataplane.nft.ir import (
     ACCEPT,
     Chain,
@@ -36,6 +36,7 @@ from sgdataplane.nft.ir import (
     goto,
     rule,
 )
+from sgdataplane.nft.layout import UnreadableError, key_of, verdict_of
 from sgdataplane.nft.snapshot import (
     CHAIN_NAME,
     DATA_VALUE,

@@ -1,0 +1,116 @@
+"""Which part of a packet, and of what the kernel knows of one, is which field; and how its keys are written.
+
+Owns the offsets in headers, the numbers of meta and ct keys, byte orders, and verdicts' codes (linux/netfilter/
+nf_tables.h). Is given numbers and bytes. Must not know rules.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Literal
+
+from sgdataplane.host.nfnetlink import parse_attributes, text_of
+from sgdataplane.nft.ir import Field, Key, KeyType, Nfproto, Verdict, VerdictKind
+
+VERDICT_CODE, VERDICT_CHAIN = 1, 2
+NETWORK, TRANSPORT = 1, 2
+VERDICTS = {
+    0: VerdictKind.DROP,
+    1: VerdictKind.ACCEPT,
+    -3: VerdictKind.JUMP,
+    -4: VerdictKind.GOTO,
+    -5: VerdictKind.RETURN,
+}
+META = {
+    3: Field.PACKET_MARK,
+    6: Field.IIFNAME,
+    7: Field.OIFNAME,
+    13: Field.ROUTE_REALM,
+    15: Field.NFPROTO,
+    16: Field.L4PROTO,
+}
+CT = {0: Field.CT_STATE, 1: Field.CT_DIRECTION, 3: Field.CT_MARK}
+MARK_KEY = 3  # of both
+# (offset, bytes) -> field, by what the rule has asked before
+HEADERS: Mapping[Key | None, Mapping[tuple[int, int], Field]] = {
+    Nfproto.IPV4: {(6, 2): Field.IP_FRAGMENT, (12, 4): Field.IP_SADDR, (16, 4): Field.IP_DADDR},
+    Nfproto.IPV6: {(7, 1): Field.IP6_HOPLIMIT, (8, 16): Field.IP6_SADDR, (24, 16): Field.IP6_DADDR},
+}
+PORTS = {(0, 2): Field.TH_SPORT, (2, 2): Field.TH_DPORT}
+TRANSPORTS: Mapping[Key | None, Mapping[tuple[int, int], Field]] = {
+    None: PORTS,
+    6: {**PORTS, (13, 1): Field.TCP_FLAGS},
+    17: PORTS,
+    1: {(0, 1): Field.ICMP_TYPE},
+    58: {(0, 1): Field.ICMPV6_TYPE, (8, 16): Field.ND_TARGET},
+}
+HOST_ORDER = (KeyType.MARK, KeyType.CT_STATE)
+LONGEST = {  # bytes of a key
+    KeyType.IFNAME: 16,
+    KeyType.IPV4: 4,
+    KeyType.IPV6: 16,
+    KeyType.NUMBER: 2,
+    KeyType.MARK: 4,
+    KeyType.NFPROTO: 1,
+    KeyType.CT_STATE: 4,
+    KeyType.CT_DIRECTION: 1,
+    KeyType.MAC: 6,
+    KeyType.ETHERTYPE: 2,
+    KeyType.BITS128: 16,
+}
+
+
+class UnreadableError(Exception):
+    """A rule has something that we never write; `str()` says what."""
+
+
+def key_of(key_type: KeyType, data: bytes) -> Key:
+    """A key as the kernel writes it. An interface name that isn't filled up stands for all that begin so.
+    UnreadableError if it is longer than such keys are: then it is of several fields."""
+    if len(data) > LONGEST[key_type]:
+        raise UnreadableError("keys of several fields")
+    if key_type is KeyType.IFNAME:
+        return text_of(data) if b"\0" in data or len(data) == LONGEST[key_type] else text_of(data) + "*"
+    return int.from_bytes(data, sys.byteorder if key_type in HOST_ORDER else "big")
+
+
+def verdict_of(data: bytes) -> Verdict:
+    """Of a nested NFTA_DATA_VERDICT."""
+    attributes = parse_attributes(data)
+    code = int.from_bytes(attributes[VERDICT_CODE], "big", signed=True)
+    if code not in VERDICTS:
+        raise UnreadableError(f"verdict {code}")
+    chain = text_of(attributes[VERDICT_CHAIN]) if VERDICT_CHAIN in attributes else ""
+    return Verdict(VERDICTS[code], chain)
+
+
+def order_of(name: Field) -> Literal["little", "big"]:
+    return sys.byteorder if name.key_type in HOST_ORDER else "big"
+
+
+def fields_at(
+    base: int, offset: int, length: int, known: Mapping[Field, Key]
+) -> tuple[tuple[Field, ...], tuple[int, ...]]:
+    """The fields that lie there, one after the other, and the bytes of each; the last may reach further. `known`: what
+    the rule has asked before. UnreadableError where no field of ours begins or where several do, and the last does."""
+    layout = _layout(base, known)
+    found: list[Field] = []
+    lengths: list[int] = []
+    at = offset
+    while at < offset + length:
+        size, name = next(((size, name) for (start, size), name in layout.items() if start == at), (0, None))
+        if name is None:
+            raise UnreadableError(f"payload of header {base}, {length} bytes at {offset}")
+        found.append(name)
+        lengths.append(size)
+        at += size
+    if at > offset + length and len(found) > 1:
+        raise UnreadableError(f"payload of header {base}, {length} bytes at {offset}")
+    return tuple(found), tuple(lengths)
+
+
+def _layout(base: int, known: Mapping[Field, Key]) -> Mapping[tuple[int, int], Field]:
+    if base == NETWORK:
+        return HEADERS.get(known.get(Field.NFPROTO), {})
+    return TRANSPORTS.get(known.get(Field.L4PROTO), {}) if base == TRANSPORT else {}

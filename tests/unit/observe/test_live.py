@@ -1,0 +1,61 @@
+"""The packet as the kernel would read it, and the counter that stands for each decision."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from sgdataplane.analyse.explain import fixed_cause
+from sgdataplane.compiler.site import SITES
+from sgdataplane.model.options import Options
+from sgdataplane.model.placement import Placement
+from sgdataplane.model.semantics import decide
+from sgdataplane.model.state import CloudState
+from sgdataplane.nft.interp import run
+from sgdataplane.nft.ir import Field
+from sgdataplane.observe.live import counter_of, opening
+from tests.property.test_compile_equals_decide import compiled
+from tests.support import gen, wire
+from tests.support.builders import make_packet
+
+
+@pytest.mark.parametrize("where", list(Placement), ids=lambda where: str(where.value))
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        ("ingress tcp/80 8.8.8.8", {}),
+        ("egress tcp/80 2001:db8::9", {"is_syn": False}),
+        ("egress udp/53 8.8.8.8", {}),
+        ("ingress icmp 8.8.8.8", {"icmp_type": 8}),
+        ("ingress icmpv6 fe80::9", {"icmp_type": 135, "hop_limit": 255}),
+        ("egress gre 8.8.8.8", {}),
+    ],
+)
+def test_fields_of_an_opening_packet(where: Placement, text: str, more: dict[str, object]) -> None:
+    packet = make_packet(text, **more)
+    found = opening(packet, "eth0", SITES[where])
+    found.pop(Field.IP_FRAGMENT, None)  # which no rule of the policy's table asks for
+    assert found == wire.opening(packet, "eth0", where)
+
+
+def test_each_decision_is_counted_under_its_own_counter() -> None:
+    """By the compiled table, over generated states."""
+    seen: set[str] = set()
+
+    @seed(730)
+    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(gen.states(), gen.options(), st.integers(0, 1 << 32))
+    def is_counted(state: CloudState, options: Options, packet_seed: int) -> None:
+        tables = compiled(state, options)
+        for packet in gen.packets(state, random.Random(packet_seed), 60):
+            table, ifname = tables[packet.eni_id]
+            decision, cause = decide(state, packet, options), fixed_cause(state, packet, options)
+            outcome = run(table, packet.direction.value, opening(packet, ifname, SITES[Placement.INSTANCE]))
+            assert outcome.counters == [counter_of(decision, packet.direction, cause)], packet
+            seen.add(cause or decision.reason)
+
+    is_counted()
+    assert seen >= {"rule", "default", "inner_accept", "spoofed", "foreign", "midstream", "discovery"}, seen
