@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import (
@@ -42,24 +43,24 @@ def near_misses(state: CloudState, packet: Packet, decision: Decision, options: 
         is_stronger = is_stronger and candidate.decision != decision
         if candidate.group is None or candidate.rule is None:
             continue
-        missed = tuple(missed_fields(state, candidate.group, candidate.rule, packet))
+        missed = tuple(islice(missed_fields(state, candidate.group, candidate.rule, packet), 2))
         if len(missed) == 1 and can_speak_of(state, candidate.rule, packet.family):
             wanted, found = asked(state, candidate.rule, missed[0]), _found(packet, missed[0])
             yield NearMiss(candidate.decision, missed[0], wanted, found, is_stronger)
 
 
 def missed_fields(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, packet: Packet) -> Iterator[str]:
-    """The fields of the packet that the rule doesn't want so; none if it matches."""
+    """The fields of the packet that the rule doesn't want so; none if it matches. What is dear to ask comes last."""
     if not rule.ip_protocol.matches(packet.protocol, packet.family):
         yield PROTOCOL
     if not destination_port_matches(state, rule, packet):
         yield PORT
     if not source_port_matches(rule, packet):
         yield SOURCE_PORT
-    if not remote_matches(state, group, rule, packet.remote):
-        yield REMOTE
     if rule.narrowing is not None and packet.local not in rule.narrowing:
         yield LOCAL
+    if not remote_matches(state, group, rule, packet.remote):
+        yield REMOTE
 
 
 def can_speak_of(state: CloudState, rule: SecurityGroupRule, family: Family) -> bool:

@@ -59,9 +59,11 @@ def say_flow(flow: Flow) -> None:
 def say_end(end: Explanation) -> None:
     """The verdict and why, what would decide after it, and near misses."""
     print(f"{subject(end.packet)}: {painted(end.decision.verdict)}")
-    later = [("then", *in_words(entry.decision, end), OUTRANKED[entry.outranked_by]) for entry in end.later]
-    rows = [("decides", *in_words(end.decision, end), ""), *later]
-    print(render_table(("", "VERDICT", "PRIORITY", "BECAUSE OF", "OUTRANKED BY"), rows))
+    rows = [("decides", *in_words(end.decision, end), "")]
+    rows += [("then", *in_words(entry.decision, end), OUTRANKED[entry.outranked_by]) for entry in end.later]
+    headers = ("", "VERDICT", "PRIORITY", "BECAUSE OF", "OUTRANKED BY")
+    shown = len(headers) if any(row[-1] for row in rows) else -1
+    print(render_table(headers[:shown], [row[:shown] for row in rows]))
     if end.near_misses:
         say_near_misses(end.near_misses)
 
