@@ -54,7 +54,6 @@ def register(verbs: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the decision at each end, and whether the flow passes. Exit 1 if something else is in force (--live)."""
     from sgdataplane.analyse.explain import explain_flow
-    from sgdataplane.cli.explainlive import look, say_live
     from sgdataplane.cli.explanation import say_flow
     from sgdataplane.cli.output import print_json
     from sgdataplane.statefile import load
@@ -62,14 +61,28 @@ def run(arguments: argparse.Namespace) -> int:
     check_options(arguments)
     state = load(arguments.state).state
     flow = explain_flow(state, as_packet(state, arguments))
-    lives: Sequence[Live | None] = look(arguments, state, flow) if arguments.live else [None] * len(flow.ends)
+    if arguments.live:
+        return run_live(arguments, state, flow)
+    if arguments.json:
+        print_json(flow_as_json(flow, [None] * len(flow.ends)))
+    else:
+        say_flow(flow)
+    return Exit.DONE
+
+
+def run_live(arguments: argparse.Namespace, state: CloudState, flow: Flow) -> int:
+    """The same, and what is in force beside it."""
+    from sgdataplane.cli.explainlive import look, say_live
+    from sgdataplane.cli.explanation import say_flow
+    from sgdataplane.cli.output import print_json
+
+    lives = look(arguments, state, flow)
     if arguments.json:
         print_json(flow_as_json(flow, lives))
     else:
         say_flow(flow)
-    if arguments.live and not arguments.json:
         say_live(lives, flow)
-    return Exit.DONE if all(one is None or one.is_right for one in lives) else Exit.NO
+    return Exit.DONE if all(live is None or live.is_right for live in lives) else Exit.NO
 
 
 def check_options(arguments: argparse.Namespace) -> None:

@@ -127,7 +127,7 @@ def because_of(decision: Decision, end: Explanation) -> str:
     if decision.reason == "inner_accept":
         return f"both are members of {decision.security_group_id}, whose inner policy is Accept"
     if decision.reason == "default":
-        return "the default, as no rule matches"
+        return "the default, as no rule matches" if decision == end.decision else "the default"
     return fixed_in_words(end)
 
 

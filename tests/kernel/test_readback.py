@@ -29,7 +29,7 @@ from tests.support.nft import nft
 
 pytestmark = pytest.mark.kernel
 PLAIN = Settings(adoption_window=0, prove=False)
-STATES, PACKETS = 12, 40
+STATES, PACKETS = 8, 40
 
 
 def held_in(namespace: str) -> Held:

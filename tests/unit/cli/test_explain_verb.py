@@ -34,7 +34,7 @@ def test_the_decider_comes_first_then_what_it_outranks_then_near_misses(capsys: 
         "         VERDICT  PRIORITY  BECAUSE OF                        OUTRANKED BY\n"
         "decides  drop     10        rule sgr-lost-laptop of sg-admin\n"
         "then     accept   10        rule sgr-office-ssh of sg-admin   a drop of the same priority\n"
-        "then     drop               the default, as no rule matches\n"
+        "then     drop               the default\n"
         "Would match but for one thing:\n"
         "VERDICT  PRIORITY  RULE                         BUT FOR   ASKS FOR  PACKET HAS  WOULD DECIDE\n"
         "accept         10  sgr-office-ping of sg-admin  protocol  icmp      tcp         no\n"
