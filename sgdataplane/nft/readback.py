@@ -96,7 +96,7 @@ def read_table(netlink: Nfnetlink, name: str, family: str = "inet") -> Held | No
 
 @dataclass
 class _Reader:
-    """Of one reading; the sets that rules name."""
+    """Of one reading. Lists of different moments needn't fit each other: then all is read again."""
 
     netlink: Nfnetlink
     name: str
@@ -115,10 +115,11 @@ class _Reader:
             text_of(e[CHAIN_NAME]): int.from_bytes(e.get(CHAIN_POLICY, b""), "big") for e in self._all(GETCHAIN)
         }
         rules = self._rules(inventory)
-        chains = tuple(self._chain(name, inventory.chains[name], rules[name], policies[name]) for name in sorted(rules))
+        hooks = inventory.chains
+        chains = tuple(self._chain(name, hooks.get(name), rules[name], policies.get(name, 0)) for name in sorted(rules))
         if inventory.has_flags:
             self.odd.append("the table has flags: a dormant one judges nothing")
-        self.odd += [f"set {entry}" for entry in sorted(inventory.sets)]
+        self.odd += [f"set {entry} is not ours" for entry in sorted(inventory.sets)]
         table = Table(
             self.name,
             chains,
@@ -142,7 +143,7 @@ class _Reader:
         found: dict[str, list[Rule]] = {chain: [] for chain in inventory.chains}
         for entry in self._all(GETRULE):
             chain = text_of(entry[RULE_CHAIN])
-            found[chain].append(self._rule(chain, entry))
+            found.setdefault(chain, []).append(self._rule(chain, entry))
         return found
 
     def _rule(self, chain: str, entry: Mapping[int, bytes]) -> Rule:
@@ -197,7 +198,7 @@ class _Reader:
             yield span.first, value if isinstance(value, Verdict) else int(value)
 
     def _spans(self, key_type: KeyType, name: str) -> list[tuple[Range, Element]]:
-        is_interval = bool(self.set_flags[name] & FLAG_INTERVAL)
+        is_interval = bool(self.set_flags.get(name, 0) & FLAG_INTERVAL)
         return _spans(key_type, self._elements(name), is_interval=is_interval)
 
     def _elements(self, name: str) -> Iterator[dict[int, bytes]]:

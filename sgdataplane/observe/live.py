@@ -2,11 +2,12 @@
 
 Owns the packet as the kernel reads it at a hook, and which counter stands for which decision. Is given a namespace, a
 packet and the table that should be there. Must not know who asks, nor what the state's own answer is. Nothing is sent:
-the table is read and run by `nft/interp.py`.
+the table is read and run by `nft/interp.py`. What tables of others do there isn't asked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sgdataplane.compiler.compile import FIRST_EPOCH, with_epoch
@@ -23,7 +24,7 @@ from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family
 from sgdataplane.nft.compare import differences
 from sgdataplane.nft.counters import read_packets
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Key, Nfproto, Table
+from sgdataplane.nft.ir import TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Key, Nfproto, Table, VerdictKind
 from sgdataplane.nft.readback import Held, read_table
 from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.policy.resolve import Cause
@@ -54,15 +55,33 @@ def ask(namespace: str, ifname: str, site: Site, packet: Packet, wanted: Table |
     if held is None:
         return Answer("", problem="there is no table of ours, so nothing is judged there")
     others = tuple(misfits(held, wanted, site)) if wanted is not None else ()
-    hook = packet.direction.value
-    if hook not in held.table.chain or held.inventory.has_flags:
+    if packet.direction.value not in held.table.chain or held.inventory.has_flags:
         return Answer("", problem="the table judges nothing: it is dormant, or lacks a base chain", differences=others)
     try:
-        outcome = run(held.table, hook, opening(packet, ifname, site))
+        verdict, counters = judged(held.table, packet.direction.value, opening(packet, ifname, site))
     except InternalError as error:  # of a table that others have changed: it is theirs, not a bug of ours
-        return Answer("", problem=f"the packet comes to a rule that can't be read ({error})", differences=others)
-    packets = counted.get(outcome.counters[0]) if outcome.counters else None
-    return Answer(outcome.verdict.value, tuple(outcome.counters), packets, differences=others)
+        problem = f"the packet comes to a rule that can't be read ({error})"
+        return Answer("", problem=problem, differences=others)
+    packets = counted.get(counters[0]) if counters else None
+    return Answer(verdict.value, tuple(counters), packets, differences=others)
+
+
+def judged(table: Table, chain: str, packet: Mapping[Field, Key]) -> tuple[VerdictKind, list[str]]:
+    """What becomes of a packet at the hook of that base chain, and its counters: by all base chains there, of which
+    others may have added some. InternalError as of `run`."""
+    hook = table.chain[chain].hook
+    here = [entry for entry in table.chains if entry.hook and hook and entry.hook.name == hook.name]
+    counters: list[str] = []
+    fields = dict(packet)
+    for base in sorted(here, key=lambda entry: entry.hook.priority if entry.hook else 0):
+        outcome = run(table, base.name, fields)
+        counters += outcome.counters
+        if outcome.verdict is VerdictKind.DROP:
+            return VerdictKind.DROP, counters
+        fields[Field.PACKET_MARK] = outcome.packet_mark
+        if Field.CT_MARK in fields:
+            fields[Field.CT_MARK] = outcome.mark
+    return VerdictKind.ACCEPT, counters
 
 
 def misfits(held: Held, wanted: Table, site: Site) -> list[str]:

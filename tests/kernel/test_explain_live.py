@@ -17,6 +17,7 @@ from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.policy import enforce_policy
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState, SecurityGroupRule
+from sgdataplane.net.values import Direction
 from sgdataplane.observe.drops import read_counters
 from sgdataplane.statefile import dump_native
 from tests.support import attachhost, labs
@@ -123,6 +124,15 @@ def test_a_rule_put_before_ours_lets_through_what_the_state_drops(
     assert found["live"]["differences"] == ["chain ingress has other rules"]
     assert "isn't what the state says: chain ingress has other rules" in warnings
     assert "the kernel doesn't" not in warnings, "of this packet it does"
+
+
+def test_a_base_chain_of_others_in_our_table_has_its_say(lab: Lab, place: str, ask: Callable[..., Told]) -> None:
+    hook = lab.enforced[0].desired.site.hooks[Direction.INGRESS]
+    opened = f"add chain {T} other {{ type filter hook {hook.name} priority {hook.priority + 1}; policy accept; }}"
+    nft(place, opened, f"add rule {T} other tcp dport 22 drop")
+    code, found, _ = ask(*TO_A, "--name", lab.record.name, "--port", 22)
+    assert (code, found["verdict"], found["live"]["verdict"]) == (1, "accept", "drop")
+    assert found["live"]["differences"] == ["chain other: its policy is accept", "chain other is not ours"]
 
 
 @pytest.mark.parametrize(

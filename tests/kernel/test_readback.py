@@ -92,7 +92,7 @@ TAMPERED = [
     (f"add counter {T} mine", ["counter mine is not ours"]),
     (f"add map {T} mine {{ type ipv4_addr : verdict; }}", ["map mine is not ours"]),
     (f"add map {T} mine {{ type ipv4_addr : verdict; flags interval; }}", ["map mine, of a kind"]),
-    (f"add set {T} mine {{ type ipv4_addr; }}", ["set mine"]),
+    (f"add set {T} mine {{ type ipv4_addr; }}", ["set mine is not ours"]),
     (f"flush map {T} ingress-enis", ["map ingress-enis has"]),
     (f"delete element {T} applied {{ 0x00000000 }}", ["map applied has"]),
     (f"add chain {T} ingress {{ policy accept; }}", ["chain ingress: its policy", "chain ingress has"]),
