@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -77,12 +77,10 @@ class Live:
 def look(arguments: argparse.Namespace, state: CloudState, flow: Flow) -> list[Live | None]:
     """Of each end of the flow; None for the other one if it isn't enforced here. LabError or BindingError if the one
     that was asked about isn't."""
-    places = in_lab(arguments.name, state) if arguments.name is not None else on_this_host(arguments, state)
-    with places as by_eni:
-        asked = flow.asked.packet.eni_id
-        if asked not in by_eni:
-            raise _nowhere(arguments, asked, by_eni)
-        return [None if (eni := end.packet.eni_id) not in by_eni else _live(end, by_eni[eni]) for end in flow.ends]
+    enis = [end.packet.eni_id for end in flow.ends]
+    is_lab = arguments.name is not None
+    with in_lab(arguments.name, state, enis) if is_lab else on_this_host(arguments, state, enis) as by_eni:
+        return [_live(end, by_eni[eni]) if eni in by_eni else None for eni, end in zip(enis, flow.ends, strict=True)]
 
 
 def _live(end: Explanation, place: Place) -> Live:
@@ -97,8 +95,8 @@ def _live(end: Explanation, place: Place) -> Live:
 
 
 @contextmanager
-def in_lab(name: str, state: CloudState) -> Iterator[Mapping[str, Place]]:
-    """ENI -> where a lab enforces it; it stays as it is meanwhile."""
+def in_lab(name: str, state: CloudState, enis: Sequence[str]) -> Iterator[Mapping[str, Place]]:
+    """ENI -> where a lab enforces it; it stays as it is meanwhile. LabError unless the first of `enis` is there."""
     from sgdataplane.lab import manage
 
     with manage.watch(name) as lab:
@@ -106,33 +104,41 @@ def in_lab(name: str, state: CloudState) -> Iterator[Mapping[str, Place]]:
             Place(entry.netns, entry.netns, replace(entry.desired, state=state), lab.record.time_scale)
             for entry in lab.enforced
         ]
-        yield {eni: place for place in places for eni in place.desired.interfaces}
+        by_eni = {eni: place for place in places for eni in place.desired.interfaces}
+        if enis[0] not in by_eni:
+            raise LabError(f"lab {name}", f"no node of it has {enis[0]}; it has {', '.join(sorted(by_eni)) or 'none'}")
+        yield by_eni
 
 
 @contextmanager
-def on_this_host(arguments: argparse.Namespace, state: CloudState) -> Iterator[Mapping[str, Place]]:
-    """ENI -> where it is enforced, of those that are attached; nobody attaches or applies meanwhile."""
-    from contextlib import ExitStack
-
-    from sgdataplane.attach.registry import Registry
+def on_this_host(
+    arguments: argparse.Namespace, state: CloudState, enis: Sequence[str]
+) -> Iterator[Mapping[str, Place]]:
+    """ENI -> where it is enforced, of those of `enis` that are attached; nobody attaches or applies meanwhile.
+    BindingError unless the first is."""
+    from sgdataplane.attach.registry import Registry, refuse
     from sgdataplane.daemon import config
 
     known = config.load_config(arguments.config or config.CONFIG_FILE, must_exist=arguments.config is not None)
     registry = Registry(known.bindings)
-    if not registry.path.exists():  # taking the lock would make the folder
-        yield {}
-        return
-    with registry.locked(), ExitStack() as stack:
-        bindings = registry.load()
-        by_eni = {}
+    with ExitStack() as stack:
+        if registry.path.exists():  # taking the lock would make the folder
+            stack.enter_context(registry.locked())
+        bindings, by_eni = registry.load(), {}
         for binding in bindings:
-            if binding.eni_id in state.eni:
-                desired = _desired(state, binding, bindings, known.uplinks)
-                end = binding.host_end
-                path = end.router if end else stack.enter_context(found(binding.identity, binding.path))
-                if path is not None:
-                    by_eni[binding.eni_id] = Place(end.router if end else binding.named, path, desired)
+            path = _path(stack, binding) if binding.eni_id in enis else None
+            if path is not None:
+                named = binding.host_end.router if binding.host_end else binding.named
+                by_eni[binding.eni_id] = Place(named, path, _desired(state, binding, bindings, known.uplinks))
+        if enis[0] not in by_eni:
+            expected = "an ENI that was attached, or --name, which says the lab"
+            refuse("--eni", "InvalidEniId.NotFound", "the ENI is not attached on this host", enis[0], expected)
         yield by_eni
+
+
+def _path(stack: ExitStack, binding: Binding) -> str | None:
+    """To the namespace where its policy stands; None if that has ended, and the binding with it."""
+    return binding.host_end.router if binding.host_end else stack.enter_context(found(binding.identity, binding.path))
 
 
 def _desired(state: CloudState, binding: Binding, bindings: tuple[Binding, ...], uplinks: tuple[str, ...]) -> Desired:
@@ -150,14 +156,6 @@ def _desired(state: CloudState, binding: Binding, bindings: tuple[Binding, ...],
 
 def _is_beside(one: Binding, other: Binding) -> bool:
     return other.host_end is None and other.identity == one.identity
-
-
-def _nowhere(arguments: argparse.Namespace, eni_id: str, by_eni: Mapping[str, Place]) -> LabError:
-    known = ", ".join(sorted(by_eni)) or "none"
-    if arguments.name is not None:
-        return LabError(f"lab {arguments.name}", f"no node of it has {eni_id}; it has {known}")
-    what = f"no interface of this host is bound to it (bound: {known}); of a lab, say which with --name"
-    return LabError(f"ENI {eni_id}", what)
 
 
 def say_live(lives: Sequence[Live | None], flow: Flow) -> None:

@@ -203,7 +203,7 @@ def test_what_is_nowhere_is_an_error(lab: Lab, tmp_path: Path, capsys: pytest.Ca
     config = tmp_path / "agent.toml"
     config.write_text(f'bindings = "{tmp_path}/none"\n', encoding="utf-8")
     assert main([*asked, "--config", str(config)]) == 1
-    assert "no interface of this host is bound to it (bound: none)" in capsys.readouterr().err
+    assert "the ENI is not attached on this host" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
