@@ -17,7 +17,7 @@ from sgdataplane.errors import LabError
 from sgdataplane.host.identity import found
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
-from sgdataplane.observe.live import Answer, ask, counter_of
+from sgdataplane.observe.live import Answer, ask, counters_of
 
 if TYPE_CHECKING:
     from sgdataplane.analyse.explain import Explanation, Flow
@@ -39,12 +39,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What is in force at one end, beside what the state says. `expected`: the counter that stands for that."""
+    """What is in force at one end, beside what the state says. `expected`: the counters that stand for that."""
 
     end: Explanation
     place: Place
     answer: Answer
-    expected: str
+    expected: tuple[str, ...]
 
     @property
     def ifname(self) -> str:
@@ -53,7 +53,7 @@ class Live:
     @property
     def agrees(self) -> bool:
         """Whether the packet meets the same fate for the same reason."""
-        return self.answer.verdict == self.end.decision.verdict.value and self.answer.counters == (self.expected,)
+        return self.answer.verdict == self.end.decision.verdict.value and self.answer.counters == self.expected
 
     @property
     def is_right(self) -> bool:
@@ -66,7 +66,7 @@ class Live:
             "interface": self.ifname,
             "verdict": self.answer.verdict or None,
             "counters": list(self.answer.counters),
-            "expected_counter": self.expected,
+            "expected_counters": list(self.expected),
             "packets": self.answer.packets,
             "agrees": self.agrees,
             "problem": self.answer.problem or None,
@@ -85,13 +85,15 @@ def look(arguments: argparse.Namespace, state: CloudState, flow: Flow) -> list[L
 
 def _live(end: Explanation, place: Place) -> Live:
     desired, packet = place.desired, end.packet
+    ifname = desired.interfaces[packet.eni_id]
     missing = sorted(desired.interfaces.keys() - desired.state.eni.keys())
     wanted = None if missing else desired.table(place.time_scale)
-    answer = ask(place.path, desired.interfaces[packet.eni_id], desired.site, packet, wanted)
+    answer = ask(place.path, ifname, desired.site, packet, wanted)
     if missing:
         line = f"it is of another state: this one hasn't {', '.join(missing)}"
         answer = replace(answer, differences=(line, *answer.differences))
-    return Live(end, place, answer, counter_of(end.decision, packet.direction, end.cause))
+    expected = counters_of(end.decision, packet.direction, end.cause, ifname)
+    return Live(end, place, answer, expected)
 
 
 @contextmanager
@@ -177,7 +179,7 @@ def _row(live: Live) -> tuple[str, ...]:
         f"{live.ifname} of {live.place.named}",
         live.end.decision.verdict.value,
         paint(answer.verdict or "?", "green" if live.agrees else "red"),
-        " ".join(answer.counters) or "-",
+        next(iter(answer.counters), "-"),
         "-" if answer.packets is None else str(answer.packets),
     )
 
@@ -187,7 +189,7 @@ def _warn(live: Live) -> None:
     if answer.problem:
         warn(f"{eni}: {answer.problem}")
     elif not live.agrees:
-        warn(f"{eni}: the kernel doesn't do what the state says, which is {live.expected}")
+        warn(f"{eni}: the kernel doesn't do what the state says, which is {live.expected[0]}")
     if answer.differences:
         shown = "; ".join(answer.differences[:SHOWN])
         rest = len(answer.differences) - SHOWN

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sgdataplane.host.nfnetlink import parse_attributes, text_of
+from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     Count,
     CtState,
     Field,
     Key,
     KeyType,
+    Log,
     Match,
     Range,
     SetMark,
@@ -28,6 +30,7 @@ from sgdataplane.nft.ir import (
     VerdictMap,
 )
 from sgdataplane.nft.layout import CT, LONGEST, MARK_KEY, META, UnreadableError, fields_at, key_of, order_of, verdict_of
+from sgdataplane.nft.text import LOGGED_BYTES
 
 Attributes = Mapping[int, bytes]
 DATA_VALUE, DATA_VERDICT = 1, 2
@@ -40,8 +43,10 @@ BITWISE_SREG, BITWISE_DREG, BITWISE_MASK, BITWISE_XOR, BITWISE_OP = 1, 2, 4, 5, 
 LOOKUP_SET, LOOKUP_SREG, LOOKUP_DREG, LOOKUP_FLAGS = 1, 2, 3, 5
 IMMEDIATE_DREG, IMMEDIATE_DATA = 1, 2
 OBJREF_TYPE, OBJREF_NAME, OBJECT_COUNTER, OBJECT_TIMEOUT = 1, 2, 1, 7
+LIMIT_RATE, LIMIT_UNIT, LIMIT_BURST, LIMIT_TYPE, LIMIT_FLAGS = 1, 2, 3, 4, 5
+LOG_GROUP, LOG_PREFIX, LOG_SNAPLEN = 1, 2, 3
 EQ, NEQ, LT, LTE, GT, GTE = range(6)
-IGNORED = ("counter", "log", "last")  # they judge nothing; but we write none
+IGNORED = ("counter", "last")  # they judge nothing; but we write none
 
 
 class Sets(Protocol):
@@ -83,6 +88,7 @@ def read_rule(expressions: Iterable[tuple[str, Attributes]], sets: Sets) -> Read
     try:
         for name, attributes in expressions:
             reader.take(name, attributes)
+        reader.end()
     except UnreadableError as error:
         return Reading(tuple(reader.statements), tuple(reader.ignored), str(error))
     return Reading(tuple(reader.statements), tuple(reader.ignored))
@@ -95,8 +101,11 @@ class _Reader:
     ignored: list[str] = field(default_factory=list)
     registers: dict[int, _Held] = field(default_factory=dict)
     known: dict[Field, Key] = field(default_factory=dict)
+    limit: int | None = None
 
     def take(self, name: str, attributes: Attributes) -> None:
+        if self.limit is not None and name != "log":
+            raise UnreadableError("limit")
         if name in IGNORED:
             self.ignored.append(name)
             return
@@ -110,6 +119,8 @@ class _Reader:
             "lookup": self._lookup,
             "immediate": self._immediate,
             "objref": self._objref,
+            "limit": self._limit,
+            "log": self._log,
         }
         if name not in takers:
             raise UnreadableError(name)
@@ -122,10 +133,10 @@ class _Reader:
         self._load_or_set("ct", CT, attributes, (CT_KEY, CT_DREG, CT_SREG))
 
     def _load_or_set(
-        self, what: str, known: Mapping[int, Field], attributes: Attributes, names: tuple[int, int, int]
+        self, what: str, known: Mapping[int, Field], attributes: Attributes, parts: tuple[int, int, int]
     ) -> None:
-        """`names`: of the attributes that say the key, and the register to load into or to set from."""
-        key, (_, into, source) = _number(attributes[names[0]]), names
+        """`parts`: of the attributes that say the key, and the register to load into or to set from."""
+        key, (_, into, source) = _number(attributes[parts[0]]), parts
         if source in attributes:
             if key != MARK_KEY:
                 raise UnreadableError(f"{what} set, key {key}")
@@ -245,6 +256,30 @@ class _Reader:
             raise UnreadableError(f"object of kind {kind}")
         name = text_of(attributes[OBJREF_NAME])
         self.statements.append(Count(name) if kind == OBJECT_COUNTER else SetTimeout(name))
+
+    def _limit(self, attributes: Attributes) -> None:
+        """Only so many packets are told of: before a log of ours, and nowhere else."""
+        rate, unit, burst = (_number(attributes[name]) for name in (LIMIT_RATE, LIMIT_UNIT, LIMIT_BURST))
+        is_odd = any(_number(attributes.get(name, b"")) for name in (LIMIT_TYPE, LIMIT_FLAGS))
+        if is_odd or (unit, burst) != (1, rate):
+            raise UnreadableError("limit")
+        self.limit = rate
+
+    def _log(self, attributes: Attributes) -> None:
+        """One that isn't ours judges nothing, if it isn't behind a limit."""
+        counter = names.logged_counter(text_of(attributes.get(LOG_PREFIX, b"")))
+        is_ours = counter is not None and _number(attributes.get(LOG_SNAPLEN, b"")) == LOGGED_BYTES
+        if self.limit is None or counter is None or not is_ours:
+            self.end()
+            self.ignored.append("log")
+            return
+        self.statements.append(Log(counter, _number(attributes.get(LOG_GROUP, b"")), self.limit))
+        self.limit = None
+
+    def end(self) -> None:
+        """UnreadableError if what follows would be done to some packets only."""
+        if self.limit is not None:
+            raise UnreadableError("limit")
 
 
 def _mark_set(what: str, held: _Held) -> Statement:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sgdataplane.compiler.compile import FIRST_EPOCH, with_epoch
+from sgdataplane.compiler.drops import eni_counter
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.site import Site
 from sgdataplane.compiler.skeleton import DESTINATION, SOURCE, TABLE, fixed_counter
@@ -20,7 +21,7 @@ from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model import always
 from sgdataplane.model.semantics import Decision
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family
+from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family, Verdict
 from sgdataplane.nft.compare import differences
 from sgdataplane.nft.counters import read_packets
 from sgdataplane.nft.interp import run
@@ -36,8 +37,8 @@ ICMP_FIELDS = {(Family.IPV4, ICMP): Field.ICMP_TYPE, (Family.IPV6, ICMPV6): Fiel
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`verdict`: accept or drop; "" if it can't be told, and `problem` says why. `counters`: what the packet would be
-    counted as; `packets`: what the first of them has counted so far. `differences`: what of the table isn't as it
-    should be, a line each."""
+    counted as, by cause first; `packets`: what the first of them has counted so far. `differences`: what of the table
+    isn't as it should be, a line each."""
 
     verdict: str
     counters: tuple[str, ...] = ()
@@ -97,13 +98,15 @@ def misfits(held: Held, wanted: Table, site: Site) -> list[str]:
     return [*found, *differences(with_epoch(wanted, epoch, secret), held.table)]
 
 
-def counter_of(decision: Decision, direction: Direction, cause: str) -> str:
-    """What the kernel counts a packet as that is decided so. `cause`: of what is decided before any rule is asked, as
-    `analyse/explain.py` names it."""
+def counters_of(decision: Decision, direction: Direction, cause: str, ifname: str) -> tuple[str, ...]:
+    """What the kernel counts a packet as that is decided so, at the ENI of that interface. `cause`: of what is decided
+    before any rule is asked, as `analyse/explain.py` names it."""
+    dropped = (eni_counter(direction, ifname),) if decision.verdict is Verdict.DROP else ()
     if decision.reason in ("always", "never"):
-        return fixed_counter(direction, "always" if decision.reason == "always" else cause)
+        return (fixed_counter(direction, "always" if decision.reason == "always" else cause), *dropped)
     group, rule, priority = decision.security_group_id, decision.security_group_rule_id, decision.priority
-    return counter_name(Cause(direction, decision.verdict, decision.reason, group or "", rule or "", priority or 0))
+    judged_by = Cause(direction, decision.verdict, decision.reason, group or "", rule or "", priority or 0)
+    return (counter_name(judged_by), *dropped)
 
 
 def opening(packet: Packet, ifname: str, site: Site) -> dict[Field, Key]:

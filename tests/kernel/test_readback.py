@@ -116,6 +116,7 @@ def test_what_others_change_is_seen(namespace: str, commands: str, lines: list[s
         assert word in line
 
 
+LOGGED = 'limit rate 9/second burst 9 packets log prefix "sgdp x" group 7 snaplen 256'
 # Another's rule, and how it reads in our words; None: only that it can't be read, and why.
 FOREIGN: list[tuple[str, str | None]] = [
     ("tcp dport 22 accept", "meta l4proto 6 th dport 22 accept"),
@@ -143,6 +144,9 @@ FOREIGN: list[tuple[str, str | None]] = [
     ("ip saddr . tcp dport { 10.0.0.1 . 22 } accept", None),
     ("ip saddr . ip daddr vmap { 10.0.0.1 . 10.0.0.2 : accept }", None),
     ("limit rate 1/second accept", None),
+    ("limit rate 1/second", None),
+    (LOGGED, LOGGED),
+    (LOGGED.replace("sgdp ", ""), None),
     ("tcp dport 22 limit rate 1/second accept", None),
     ("ip ttl 1 drop", None),
     ("@nh,0,8 1 drop", None),

@@ -16,7 +16,7 @@ from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Field
-from sgdataplane.observe.live import counter_of, opening
+from sgdataplane.observe.live import counters_of, opening
 from tests.property.test_compile_equals_decide import compiled
 from tests.support import gen, wire
 from tests.support.builders import make_packet
@@ -41,7 +41,7 @@ def test_fields_of_an_opening_packet(where: Placement, text: str, more: dict[str
     assert found == wire.opening(packet, "eth0", where)
 
 
-def test_each_decision_is_counted_under_its_own_counter() -> None:
+def test_each_decision_is_counted_under_its_own_counters() -> None:
     """By the compiled table, over generated states."""
     seen: set[str] = set()
 
@@ -54,7 +54,7 @@ def test_each_decision_is_counted_under_its_own_counter() -> None:
             table, ifname = tables[packet.eni_id]
             decision, cause = decide(state, packet, options), fixed_cause(state, packet, options)
             outcome = run(table, packet.direction.value, opening(packet, ifname, SITES[Placement.INSTANCE]))
-            assert outcome.counters == [counter_of(decision, packet.direction, cause)], packet
+            assert tuple(outcome.counters) == counters_of(decision, packet.direction, cause, ifname), packet
             seen.add(cause or decision.reason)
 
     is_counted()
