@@ -64,8 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
     sources = _attached(arguments.bindings, arguments.state) if arguments.attached else _of_lab(arguments.name)
     if arguments.eni is not None:
         sources = [_having(sources, arguments.eni)]
+    if not sources:
+        print("nothing is attached on this host", file=sys.stderr)
+        return Exit.NO
     with Follow(sources) as follow:
-        print(f"listening in {len(sources)} namespaces", file=sys.stderr, flush=True)
+        places = "1 namespace" if len(sources) == 1 else f"{len(sources)} namespaces"
+        print(f"listening in {places}", file=sys.stderr, flush=True)
         with suppress(KeyboardInterrupt):
             _show(follow.told(None if arguments.follow else time.monotonic() + arguments.seconds), arguments)
         _show(follow.rest(), arguments)

@@ -12,7 +12,7 @@ from sgdataplane.compiler.skeleton import MIDSTREAM, dispatch_name
 from sgdataplane.errors import InternalError, ProofError
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.net.values import Direction
-from sgdataplane.nft.ir import DROP, Chain, Count, Field, Key, Log, Match, Range, Rule, Table, VerdictMap, goto
+from sgdataplane.nft.ir import DROP, Chain, Count, Field, Key, Log, Match, Range, Rule, Table, Verdict, VerdictMap, goto
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import prove, require_proof
 from sgdataplane.proof.specification import Specification
@@ -191,6 +191,21 @@ def test_what_the_proof_does_not_know_is_refused(statement: Match | Count | Log 
     assert found is not None
     assert says in found.problem
     assert "problem:  chain profile-ingress.sg-0" in str(found)
+
+
+INVALID = Count("ingress.invalid")
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [(INVALID, Log("ingress.spoofed", 1, 1)), (INVALID, Log(INVALID.counter, 1, 1), DROP)],
+    ids=["another-name", "not-the-end"],
+)
+def test_a_log_names_the_counter_before_it_and_decides_nothing(statements: tuple[Count | Log | Verdict, ...]) -> None:
+    wrong = with_chain(compiled(), "ingress-drop.invalid", lambda rules: (Rule(statements), *rules[1:]))
+    found = prove(specification(), wrong).counterexample
+    assert found is not None
+    assert "after ingress.invalid" in found.problem
 
 
 def test_a_packet_behind_an_authentication_header_marks_no_session() -> None:
