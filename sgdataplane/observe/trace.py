@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -89,53 +90,56 @@ def marking_tables(wanted: tuple[Wanted, ...], site: Site, name: str) -> tuple[T
 
 @dataclass
 class Path:
-    """The events of one packet, in order, those of the marking left out; `at`: seconds since 1970 of the first."""
+    """The events of one packet, in order, those of the marking left out; `at`: seconds since 1970 when it was heard of.
+    `marked`: where it was marked. `is_whole`: nothing more will come."""
 
+    number: int
     at: float
     events: list[Event] = field(default_factory=list)
     marked: set[tuple[str, str]] = field(default_factory=set)
     last: float = 0.0
-
-    @property
-    def is_dropped(self) -> bool:
-        return bool(self.events) and self.events[-1].verdict == "drop"
+    is_whole: bool = False
 
 
 class Paths:
-    """Puts events together. A packet's number may be the next one's, too, so where a packet is marked again that it was
-    marked already, it is the next one."""
+    """Puts events together, and hands paths over in the order in which packets came. A packet's number may be the next
+    one's, too, so where a packet is marked again that it was marked already, it is the next one."""
 
     def __init__(self, own: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._own, self._clock = own, clock
         self._open: dict[int, Path] = {}
+        self._waiting: deque[Path] = deque()
 
-    def note(self, event: Event) -> Iterator[Path]:
-        """The paths that are whole with it; of a packet that met nothing after its mark, none."""
+    def note(self, event: Event) -> None:
         path = self._open.get(event.number)
-        if event.table == self._own:
-            place = (event.family, event.chain)
-            if event.handle and (path is None or place in path.marked):
-                if path is not None and path.events:
-                    yield path
-                path = self._open[event.number] = Path(time.time())
+        place = (event.family, event.chain)
+        if event.table == self._own and event.handle and (path is None or place in path.marked):
             if path is not None:
-                path.marked.add(place)
-                path.last = self._clock()
-            return
+                path.is_whole = True
+            path = self._open[event.number] = Path(event.number, time.time())
+            self._waiting.append(path)
         if path is None:  # others trace, too
             return
-        path.events.append(event)
         path.last = self._clock()
-        if path.is_dropped:
-            yield self._open.pop(event.number)
+        if event.table == self._own:
+            path.marked.add(place)
+            return
+        path.events.append(event)
+        if event.verdict == "drop":
+            path.is_whole = True
+            del self._open[event.number]
 
-    def settled(self) -> Iterator[Path]:
-        """Those of which nothing more came."""
-        for number, path in tuple(self._open.items()):
-            if self._clock() - path.last >= QUIET_S:
-                del self._open[number]
-                if path.events:
-                    yield path
+    def ready(self) -> Iterator[Path]:
+        """Those that are whole, or of which nothing more came; of a packet that met nothing after its mark, none."""
+        while self._waiting:
+            path = self._waiting[0]
+            if not path.is_whole and self._clock() - path.last < QUIET_S:
+                return
+            self._waiting.popleft()
+            if self._open.get(path.number) is path:
+                del self._open[path.number]
+            if path.events:
+                yield path
 
 
 class Tracer:
@@ -180,8 +184,8 @@ class Tracer:
                 event = parse_event(message.kind, message.payload) if message.number is None else None
                 if event is not None:
                     self._learn(event)
-                    yield from self._paths.note(event)
-            yield from self._paths.settled()
+                    self._paths.note(event)
+            yield from self._paths.ready()
             if left <= 0:
                 return
 

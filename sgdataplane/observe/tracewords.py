@@ -22,6 +22,8 @@ class Step(NamedTuple):
     words: str
 
 
+SESSION_WORDS = "the policy in force has accepted its session: no rule is asked"
+
 # The first whose prefix fits. Words by what the rule did; "*" whatever it did.
 STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (
@@ -33,10 +35,7 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (
         ("ingress-original", "ingress-reply", "egress-original", "egress-reply"),
         "session",
-        {
-            "accept": "the policy in force has accepted its session: no rule is asked",
-            "goto": "another ENI has accepted its session: it is judged here, too",
-        },
+        {"accept": SESSION_WORDS},
     ),
     (
         ("ingress-accept", "egress-accept", "ingress-marks", "egress-marks"),
@@ -47,7 +46,7 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (("ingress-link", "egress-link"), "link", {"accept": "neighbour discovery, MLD or DHCP: always passes"}),
     (("ingress-checks", "egress-checks"), "checks", {"accept": "neighbour discovery or DHCP: always passes"}),
     (("egress-midstream",), "mid-stream", {"return": "TCP of no known session, while its ENI is adopted: is judged"}),
-    (("egress-pass",), "approved", {"accept": "passes the policy, approved for the fence"}),
+    (("egress-pass",), "approved", {"accept": "passes the policy"}),
     (("uplink",), "uplink", {"accept": "from an uplink: passes"}),
     (("eni-",), "ENI", {"goto": "addresses and session are as they must be: the rules are asked"}),
     (("profile-",), "profile", {"*": ""}),
@@ -79,7 +78,7 @@ def step_of(event: Event, decided: str) -> Step:
 def _entry(event: Event) -> str:
     """Of the base chain."""
     if event.verdict == "accept":
-        return "the policy in force has accepted its session: no rule is asked"
+        return SESSION_WORDS
     if event.target.startswith(("ingress-original", "ingress-reply", "egress-original", "egress-reply")):
         return "of a session that the policy in force has accepted"
     if event.target.startswith("eni-"):
@@ -91,6 +90,9 @@ _ENTRIES = tuple(f"{hook}-entry" for hook in ("ingress", "egress"))
 
 
 def _way(station: str, event: Event) -> str:
+    if station == "session":
+        is_own = event.target.startswith("egress-pass")
+        return SESSION_WORDS if is_own else "another ENI has accepted its session: it is judged here, too"
     if station == "profile":
         return f"the other end is {'a' if '.kin-' in event.target else 'no'} member of groups that rules name"
     if station == "remote":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -37,26 +38,34 @@ class Told:
         self.now, self.paths = 0.0, Paths(OWN, lambda: self.now)
 
     def chains(self, *events: Event) -> list[list[str]]:
-        return [[e.chain for e in path.events] for one in events for path in self.paths.note(one)]
+        """Of the paths that are ready after these."""
+        for one in events:
+            self.paths.note(one)
+        return [[e.chain for e in path.events] for path in self.paths.ready()]
 
-    def settled(self) -> list[list[str]]:
-        return [[e.chain for e in path.events] for path in self.paths.settled()]
+    def later(self) -> list[list[str]]:
+        self.now += QUIET_S
+        return self.chains()
 
 
 def test_a_packet_is_whole_when_it_is_dropped_or_nothing_more_comes() -> None:
     told = Told()
     assert told.chains(marked(), event("a", "goto"), event("b", "drop")) == [["a", "b"]]
     assert told.chains(marked(), event("a", "accept")) == []
-    assert told.settled() == []
-    told.now += QUIET_S
-    assert told.settled() == [["a"]]
+    assert told.later() == [["a"]]
 
 
 def test_the_next_packet_may_have_the_same_number() -> None:
     told = Told()
     assert told.chains(marked(), marked(), event("a", "accept"), marked(), event("b", "accept")) == [["a"]]
-    told.now += QUIET_S
-    assert told.settled() == [["b"]]
+    assert told.later() == [["b"]]
+
+
+def test_packets_are_told_in_the_order_in_which_they_came() -> None:
+    told = Told()
+    first = [replace(one, number=6) for one in (marked(), event("a", "accept"))]
+    assert told.chains(*first, marked(), event("b", "goto"), event("c", "drop")) == []
+    assert told.later() == [["a"], ["b", "c"]]
 
 
 def test_both_marks_of_one_packet_are_one_packet() -> None:
@@ -66,7 +75,8 @@ def test_both_marks_of_one_packet_are_one_packet() -> None:
 
 
 def test_what_others_have_traced_is_not_ours() -> None:
-    assert Told().chains(event("a", "goto"), event("b", "drop")) == []
+    told = Told()
+    assert told.chains(event("a", "goto"), event("b", "drop")) == told.later() == []
 
 
 def gates_of(counters: dict[str, str], *events: Event) -> tuple[Gate, ...]:
@@ -86,6 +96,7 @@ def gates_of(counters: dict[str, str], *events: Event) -> tuple[Gate, ...]:
         ({"ingress-link-x": "ingress.always"}, (("ingress", "goto", "e"), ("ingress-link-x", "accept", "")), "always"),
         ({}, (("ingress", "accept", ""),), "session"),
         ({}, (("ingress", "goto", "ingress-original.eth0"), ("ingress-original.eth0", "accept", "")), "session"),
+        ({}, (("ingress", "goto", "ingress-reply.x"), ("egress-pass", "accept", "")), "session"),
         ({}, (("ingress", "goto", "ingress-entry"), ("ingress-entry", "accept", "")), "interface"),
         ({}, (("ingress", "goto", "gone"), ("gone", "drop", "")), "unknown"),
     ],
