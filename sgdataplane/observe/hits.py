@@ -30,11 +30,12 @@ from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.counters import Counted, read_counters
-from sgdataplane.observe.drops import PASSING
 from sgdataplane.observe.ledger import Sum
 from sgdataplane.policy.resolve import Cause, resolve_profile
 
 RULE, INNER, DEFAULT, FIXED, FENCE = "rule", "inner_accept", "default", "fixed", "fence"
+PASSING = ("always", "icmp-error")  # of skeleton.CAUSES: what is counted and passes
+PREFIXES = ("rule.", "inner.", "default.")  # lower.counter_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ def rows(known: Mapping[str, Subject], sums: Mapping[str, Sum]) -> Iterator[dict
         if is_met or subject.counter not in FIXED_SUBJECTS:
             yield _row(subject.counter, subject, found)
     for name, found in sums.items():
-        if name not in known and found.packets:
+        is_old = name not in known and name.startswith((*PREFIXES, *FIXED_SUBJECTS))
+        if is_old and found.packets:
             yield _row(name, FIXED_SUBJECTS.get(name), found, is_in_force=False)
 
 

@@ -30,7 +30,7 @@ from sgdataplane.nft.ir import Chain, Field, Hook, Match, Rule, Table, rule
 from sgdataplane.nft.kernel import LibnftKernel
 from sgdataplane.nft.tracing import TRACE_GROUP, Event, MarkingTable, counters_of_rules, parse_event
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
-from sgdataplane.observe.tracewords import is_policy
+from sgdataplane.observe.tracewords import DECIDING, is_policy
 
 NAME = "sgdataplane-trace"
 PER_SECOND = 100  # packets traced at most; each is told in some fifteen messages
@@ -190,8 +190,11 @@ class Tracer:
                 return
 
     def counter_of(self, event: Event) -> str:
-        """The counter that its rule counts in; "" if none, or if the rule has gone meanwhile."""
-        return self._rules.get((event.family, event.chain), {}).get(event.handle, "")
+        """The counter that its rule counts in, or a rule before it that isn't told, as it was left at a limit (of log
+        lines); "" if none, or if the rule has gone meanwhile."""
+        rules = self._rules.get((event.family, event.chain), {})
+        found = rules.get(event.handle, "")
+        return found or (next(filter(None, rules.values()), "") if event.chain.startswith(DECIDING) else "")
 
     def _learn(self, event: Event) -> None:
         """Which counters the rules of that chain count in, before it may go. Stable chains change in place."""

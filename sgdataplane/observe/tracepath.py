@@ -117,10 +117,19 @@ def _gate(scene: Scene, events: list[Event]) -> Gate:
         ifname = scene.ifnames.get(first.oif if scene.site.is_leaving(direction) else first.iif, "")
     counted = [(event, scene.counter_of(event)) for event in events]
     subject = next((found for _, name in reversed(counted) if (found := _subject(scene, name)) is not None), None)
-    steps = tuple(step_of(event, "" if not name else words(_subject(scene, name), name)) for event, name in counted)
+    steps = tuple(_steps(scene, counted))
     kind = FENCE if first.family == fence.NETDEV else POLICY
     reason = _reason(subject, steps, verdict)
     return Gate(kind, first.chain, scene.enis.get(ifname, ""), direction, verdict, reason, subject, steps)
+
+
+def _steps(scene: Scene, counted: Iterable[tuple[Event, str]]) -> Iterator[Step]:
+    """What was decided is said once."""
+    said = ""
+    for event, counter in counted:
+        subject = _subject(scene, counter)
+        yield step_of(event, "" if subject is None or counter == said else words(subject))
+        said = counter or said
 
 
 def _subject(scene: Scene, counter: str) -> Subject | None:
@@ -146,10 +155,8 @@ def _reason(subject: Subject | None, steps: tuple[Step, ...], verdict: str) -> s
 _ENTRIES = tuple(skeleton.entry_name(hook) for hook in Direction)
 
 
-def words(subject: Subject | None, counter: str) -> str:
+def words(subject: Subject) -> str:
     """What decided, for people."""
-    if subject is None:
-        return f"counted as {counter}"
     match subject.kind:
         case "rule":
             priority = f" (priority {subject.priority})" if subject.priority else ""

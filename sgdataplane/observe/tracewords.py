@@ -43,6 +43,7 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
         {"continue": "", "goto": "", "accept": "passes; its session is noted as accepted"},
     ),
     (("ingress-refuse", "egress-refuse"), "refused", {"drop": "is dropped; its session is noted as refused"}),
+    (("ingress-drop", "egress-drop"), "dropped", {"drop": "is dropped"}),
     (("ingress-link", "egress-link"), "link", {"accept": "neighbour discovery, MLD or DHCP: always passes"}),
     (("ingress-checks", "egress-checks"), "checks", {"accept": "neighbour discovery or DHCP: always passes"}),
     (("egress-midstream",), "mid-stream", {"return": "TCP of no known session, while its ENI is adopted: is judged"}),
@@ -59,6 +60,8 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (("steps-",), "class", {"goto": "by a few rules, one by one"}),
     (("wide-",), "wide", {"goto": "by the rules for everywhere, as none for this other end alone decides"}),
 )
+
+DECIDING = ("leaf.", "ingress-drop.", "egress-drop.", "fence-drop.")  # chains that count, each in one counter
 
 
 def step_of(event: Event, decided: str) -> Step:

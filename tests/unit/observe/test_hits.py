@@ -34,5 +34,7 @@ def test_rules_have_a_row_at_once_other_causes_when_they_are_met() -> None:
 
 
 def test_what_is_in_force_no_longer_has_a_row_if_it_was_met() -> None:
-    found = list(rows({}, {"rule.sg-x.sgr-x": Sum(2, 9, "t1"), "rule.sg-x.sgr-y": Sum(0, 0, "t1")}))
+    found = list(
+        rows({}, {"rule.sg-x.sgr-x": Sum(2, 9, "t1"), "rule.sg-x.sgr-y": Sum(0, 0, "t1"), "x": Sum(1, 1, "t1")})
+    )
     assert [(row["counter"], row["kind"], row["in_force"]) for row in found] == [("rule.sg-x.sgr-x", None, False)]
