@@ -34,7 +34,6 @@ from sgdataplane.observe.ledger import Sum
 from sgdataplane.policy.resolve import Cause, resolve_profile
 
 RULE, INNER, DEFAULT, FIXED, FENCE = "rule", "inner_accept", "default", "fixed", "fence"
-PASSING = ("always", "icmp-error")  # of skeleton.CAUSES: what is counted and passes
 PREFIXES = ("rule.", "inner.", "default.")  # lower.counter_name
 
 
@@ -56,7 +55,7 @@ class Subject:
 def _fixed() -> Iterator[Subject]:
     for hook in Direction:
         for cause in skeleton.CAUSES:
-            verdict = Verdict.ACCEPT if cause in PASSING else Verdict.DROP
+            verdict = Verdict.ACCEPT if cause in skeleton.PASSING else Verdict.DROP
             yield Subject(skeleton.fixed_counter(hook, cause), FIXED, hook, verdict, cause=cause)
     for cause in fence.CAUSES:
         yield Subject(fence.fence_counter(cause), FENCE, Direction.EGRESS, Verdict.DROP, cause=cause)
