@@ -31,7 +31,7 @@ from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.identity import identity_of
 from sgdataplane.host.netns import path_of
 from sgdataplane.nft.counters import Counted
-from sgdataplane.observe.hits import read_hits, rows, subjects
+from sgdataplane.observe.hits import of_causes, read_hits, rows, subjects
 from sgdataplane.observe.ledger import Ledger, Sum
 
 WRITE_S, WRITE_SHARE = 1.0, 20
@@ -86,7 +86,7 @@ class Counts:
 
     def _note_removed(self, entry: NamespaceReport, counted: Mapping[str, Counted]) -> None:
         with suppress(SgDataplaneError, OSError):
-            self.ledger.note_last(cookie_of(entry), scope_of(entry), counted, now())
+            self.ledger.note_last(cookie_of(entry), scope_of(entry), of_causes(counted), now())
 
     def _refresh(self, namespaces: Sequence[NamespaceReport], seconds: float = MAX_S) -> None:
         """Read these, the longest unread first, as far as there is time."""

@@ -89,10 +89,15 @@ def _add(found: dict[str, Subject], cause: Cause) -> None:
 
 
 def read_hits(namespace: str) -> dict[str, Counted]:
-    """By name, all counters of our tables there. HostError if there is no such namespace, OSError if the kernel
+    """By name, all such counters of our tables there. HostError if there is no such namespace, OSError if the kernel
     refuses."""
     with netns.inside(namespace), Nfnetlink() as door:
-        return read_counters(door, skeleton.TABLE) | read_counters(door, skeleton.TABLE, fence.NETDEV)
+        return of_causes(read_counters(door, skeleton.TABLE) | read_counters(door, skeleton.TABLE, fence.NETDEV))
+
+
+def of_causes(counters: Mapping[str, Counted]) -> dict[str, Counted]:
+    """Those that count what a rule or another cause decided about: what is dropped of each ENI is counted once more."""
+    return {name: counted for name, counted in counters.items() if name in FIXED_SUBJECTS or name.startswith(PREFIXES)}
 
 
 def rows(known: Mapping[str, Subject], sums: Mapping[str, Sum]) -> Iterator[dict[str, object]]:
@@ -104,8 +109,7 @@ def rows(known: Mapping[str, Subject], sums: Mapping[str, Sum]) -> Iterator[dict
         if is_met or subject.counter not in FIXED_SUBJECTS:
             yield _row(subject.counter, subject, found)
     for name, found in sums.items():
-        is_old = name not in known and name.startswith((*PREFIXES, *FIXED_SUBJECTS))
-        if is_old and found.packets:
+        if name not in known and found.packets:
             yield _row(name, FIXED_SUBJECTS.get(name), found, is_in_force=False)
 
 

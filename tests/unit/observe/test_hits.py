@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sgdataplane.enforce import Desired
-from sgdataplane.observe.hits import FIXED_SUBJECTS, rows, subjects
+from sgdataplane.nft.counters import Counted
+from sgdataplane.observe.hits import FIXED_SUBJECTS, of_causes, rows, subjects
 from sgdataplane.observe.ledger import Sum
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 
@@ -19,7 +20,9 @@ STATE = make_state(
 def test_every_counter_of_a_table_stands_for_something_that_is_known() -> None:
     known = subjects(STATE, ["eni-a"])
     table = Desired(STATE, {"eni-a": "eth0"}).table()
-    assert {counter.name for counter in table.counters} <= known.keys()
+    found = of_causes({counter.name: Counted(0, 0) for counter in table.counters})
+    assert found.keys() <= known.keys()
+    assert {name.partition(".")[0] for name in {c.name for c in table.counters} - found.keys()} <= {"dropped"}
     rules = {s.security_group_rule_id: (s.priority, s.verdict.value) for s in known.values() if s.kind == "rule"}
     assert rules == {"sgr-web": (1, "accept"), "sgr-odd id": (5, "drop")}
 
@@ -34,7 +37,5 @@ def test_rules_have_a_row_at_once_other_causes_when_they_are_met() -> None:
 
 
 def test_what_is_in_force_no_longer_has_a_row_if_it_was_met() -> None:
-    found = list(
-        rows({}, {"rule.sg-x.sgr-x": Sum(2, 9, "t1"), "rule.sg-x.sgr-y": Sum(0, 0, "t1"), "x": Sum(1, 1, "t1")})
-    )
+    found = list(rows({}, {"rule.sg-x.sgr-x": Sum(2, 9, "t1"), "rule.sg-x.sgr-y": Sum(0, 0, "t1")}))
     assert [(row["counter"], row["kind"], row["in_force"]) for row in found] == [("rule.sg-x.sgr-x", None, False)]
