@@ -190,11 +190,8 @@ class Tracer:
                 return
 
     def counter_of(self, event: Event) -> str:
-        """The counter that its rule counts in, or a rule before it that isn't told, as it was left at a limit (of log
-        lines); "" if none, or if the rule has gone meanwhile."""
-        rules = self._rules.get((event.family, event.chain), {})
-        found = rules.get(event.handle, "")
-        return found or (next(filter(None, rules.values()), "") if event.chain.startswith(DECIDING) else "")
+        """The counter that its rule counts in; "" if none, or if the rule has gone meanwhile."""
+        return counter_in(self._rules.get((event.family, event.chain), {}), event)
 
     def _learn(self, event: Event) -> None:
         """Which counters the rules of that chain count in, before it may go. Stable chains change in place."""
@@ -202,6 +199,13 @@ class Tracer:
         if is_policy(event) and event.handle and event.handle not in self._rules.get(key, {}):
             with suppress(OSError):
                 self._rules[key] = counters_of_rules(self._door, event.family, event.table, event.chain)
+
+
+def counter_in(rules: Mapping[int, str], event: Event) -> str:
+    """`rules`: of its chain, the counters. A rule that logs is left where its limit is reached, and then not told: so
+    one that comes after it in a chain that decides has the counter of that one."""
+    found = rules.get(event.handle, "")
+    return found or (next(filter(None, rules.values()), "") if event.chain.startswith(DECIDING) else "")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.text import tracing
 from sgdataplane.nft.tracing import Event
 from sgdataplane.observe.hits import RULE, subjects
-from sgdataplane.observe.trace import QUIET_S, Paths, Wanted, marking_tables
+from sgdataplane.observe.trace import QUIET_S, Paths, Wanted, counter_in, marking_tables
 from sgdataplane.observe.tracepath import Gate, Header, Scene, gates
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 
@@ -108,6 +108,12 @@ def test_the_reason_is_that_of_who_decided(
     (gate,) = gates_of(counters, *(event(*words) for words in events))
     assert (gate.reason, gate.verdict, gate.direction) == (expected, events[-1][1], Direction.INGRESS)
     assert gate.eni_id == "eni-a"
+
+
+def test_who_decided_is_known_also_where_the_rule_that_logs_is_not_told() -> None:
+    rules = {1: "", 2: "default.ingress.drop"}
+    assert counter_in(rules, event("leaf.x", "goto")) == "default.ingress.drop"
+    assert counter_in(rules, event("ingress-entry", "accept")) == counter_in({}, event("leaf.x", "goto")) == ""
 
 
 def test_a_rule_that_is_not_known_is_told_by_its_counter() -> None:
