@@ -140,6 +140,7 @@ def test_hits_are_exact_over_recompiles_removed_rules_and_restarts(scene: Scene)
     assert first["first_hit"] <= first["last_hit"] < again["last_hit"]
 
 
+@pytest.mark.placement("instance")
 def test_what_was_never_hit_is_told_and_since_when(scene: Scene) -> None:
     scene.write(WEB, DNS)
     scene.visit(WEB, 1)
