@@ -14,6 +14,7 @@ from sgdataplane.nft.ir import (
     Chain,
     Field,
     Key,
+    Log,
     Map,
     Match,
     Nfproto,
@@ -45,20 +46,24 @@ Value = TypeVar("Value")
 def differences(wanted: Table, held: Table) -> Iterator[str]:
     """A line for each chain, map, counter or timeout that isn't there, is another, or is one too many. Elements that go
     by themselves, comments, and the generation in the stamp are nobody's difference."""
-    yield from _chains(wanted.chain, held.chain)
+    yield from _chains(wanted.chain, held.chain, logs=_has_logs(held))
     yield from _maps(wanted.map, held.map)
     yield from _names("counter", wanted.counter, held.counter)
     names = ({entry.name for entry in table.timeouts} for table in (wanted, held))
     yield from _names("timeout", *names)
 
 
-def _chains(wanted: Mapping[str, Chain], held: Mapping[str, Chain]) -> Iterator[str]:
+def _has_logs(table: Table) -> bool:
+    return any(isinstance(part, Log) for chain in table.chains for rule in chain.rules for part in rule.statements)
+
+
+def _chains(wanted: Mapping[str, Chain], held: Mapping[str, Chain], *, logs: bool) -> Iterator[str]:
     yield from _names("chain", wanted, held)
     for name in sorted(wanted.keys() & held.keys()):
         if wanted[name].hook != held[name].hook:
             yield f"chain {name} stands at another hook"
         if wanted[name].rules != held[name].rules:  # mostly they aren't even equal
-            mine, theirs = ([same(rule) for rule in chain.rules] for chain in (wanted[name], held[name]))
+            mine, theirs = ([same(rule, logs=logs) for rule in chain.rules] for chain in (wanted[name], held[name]))
             if mine != theirs:
                 yield f"chain {name} has other rules"
 
@@ -85,9 +90,11 @@ def _names(what: str, wanted: Collection[str], held: Collection[str]) -> Iterato
     yield from (f"{what} {name} is not ours" for name in sorted(theirs - mine))
 
 
-def same(rule: Rule) -> Same:
-    """Equal for rules that do the same in the same order; conditions that follow each other have none."""
-    parts = groupby(_explicit(rule.statements), key=lambda statement: isinstance(statement, Match))
+def same(rule: Rule, *, logs: bool = True) -> Same:
+    """Equal for rules that do the same in the same order; conditions that follow each other have none. `logs`: whether
+    logs count."""
+    statements = (statement for statement in rule.statements if logs or not isinstance(statement, Log))
+    parts = groupby(_explicit(statements), key=lambda statement: isinstance(statement, Match))
     return tuple(frozenset(group) if is_match else tuple(group) for is_match, group in parts)
 
 

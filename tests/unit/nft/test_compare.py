@@ -16,6 +16,7 @@ from sgdataplane.nft.ir import (
     Field,
     Hook,
     KeyType,
+    Log,
     Map,
     Match,
     Range,
@@ -112,3 +113,14 @@ TABLE = Table("t", (BASE,), (ADOPTING, STAMP, MEMBERS), (Counter("c"),), (Timeou
 )
 def test_differences_are_told_one_a_line(held: Table, lines: list[str]) -> None:
     assert list(differences(TABLE, held)) == lines
+
+
+def test_a_table_without_any_log_is_one_of_a_kernel_that_has_none() -> None:
+    logged = (rule(TCP, Count("c"), Log("c", 7, 100)), rule(DROP))
+    silent = (rule(TCP, Count("c")), rule(DROP))
+    wanted = replace(TABLE, chains=(replace(BASE, rules=logged), Chain("x", logged)))
+    none = replace(TABLE, chains=(replace(BASE, rules=silent), Chain("x", silent)))
+    some = replace(TABLE, chains=(replace(BASE, rules=silent), Chain("x", logged)))
+    assert list(differences(wanted, none)) == []
+    assert list(differences(wanted, some)) == ["chain ingress has other rules"]
+    assert list(differences(none, wanted)) == ["chain ingress has other rules", "chain x has other rules"]
