@@ -76,8 +76,7 @@ def asked(state: CloudState, rule: SecurityGroupRule, field: str) -> str:
     if field == PROTOCOL:
         return str(rule.ip_protocol)
     if field == PORT and rule.port_list_id:
-        entries = ", ".join(_ports(entry.port_range) for entry in state.port_list[rule.port_list_id].entries)
-        return f"{rule.port_list_id} ({entries or 'empty'})"
+        return f"{rule.port_list_id} ({_count(len(state.port_list[rule.port_list_id].entries), 'entry', 'entries')})"
     if field in (PORT, SOURCE_PORT):
         return _ports(rule.port_range if field == PORT else rule.source_port_range)
     return str(rule.narrowing) if field == LOCAL else _remote(state, rule)

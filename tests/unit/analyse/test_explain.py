@@ -131,3 +131,35 @@ def test_fixed_cause_is_there_exactly_when_no_rule_is_asked() -> None:
         made = make_packet(packet, **fields)
         assert bool(fixed_cause(state, made, options)) == (decide(state, made, options).reason in ("always", "never"))
         assert (cause != "") == (reason in ("always", "never"))
+
+
+def test_what_a_near_miss_asks_for_reads_short() -> None:
+    """Of a group or list it says how much it holds: what holds nothing matches nothing."""
+    rules = [
+        make_rule("ingress tcp 80/90 from 0.0.0.0/0", "r-port"),
+        make_rule("ingress tcp from 0.0.0.0/0", "r-ports", port_list_id="prl-x"),
+        make_rule("ingress tcp 22/22 from 0.0.0.0/0", "r-source", source_port_range="7/7"),
+        make_rule("ingress tcp 22/22 from sg-b", "r-group"),
+        make_rule("ingress tcp 22/22 from sg-nowhere", "r-nowhere"),
+        make_rule("ingress tcp 22/22 from pl-x", "r-list"),
+        make_rule("ingress gre from 0.0.0.0/0", "r-protocol"),
+        make_rule("ingress all from 0.0.0.0/0", "r-local", narrowing="10.0.0.7"),
+        make_rule("ingress tcp 22/22 from ::/0", "r-family"),
+    ]
+    state = make_state(
+        [make_group("sg-a", rules), make_group("sg-b")],
+        [make_eni("eni-a", "10.0.0.1", "sg-a"), make_eni("eni-b", "10.0.0.2", "sg-b")],
+        prefix_lists={"pl-x": "192.0.2.0/24"},
+        port_lists={"prl-x": "80/80 90/90"},
+    )
+    misses = explain(state, make_packet("ingress tcp/22 8.8.8.8")).near_misses
+    assert {miss.decision.security_group_rule_id: (miss.field, miss.asked, miss.found) for miss in misses} == {
+        "r-port": ("port", "80-90", "22"),
+        "r-ports": ("port", "prl-x (2 entries)", "22"),
+        "r-source": ("source_port", "7", "40000"),
+        "r-group": ("remote", "sg-b (1 ENI)", "8.8.8.8"),
+        "r-nowhere": ("remote", "sg-nowhere (0 ENIs)", "8.8.8.8"),
+        "r-list": ("remote", "pl-x (1 entry)", "8.8.8.8"),
+        "r-protocol": ("protocol", "gre", "tcp"),
+        "r-local": ("local", "10.0.0.7/32", "10.0.0.1"),
+    }
