@@ -1,0 +1,81 @@
+"""Sets of numbers as ranges: addresses, protocols, ports.
+
+Owns their arithmetic. Is given plain numbers. Must not know what they stand for.
+
+`Ranges` are sorted and disjoint, both ends included, and no range begins where another ends: equal sets are equal
+tuples. Where one set is small and the other large, the cost is that of the small one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+Interval = tuple[int, int]
+Ranges = tuple[Interval, ...]
+
+
+def united(intervals: Iterable[Interval]) -> Ranges:
+    """The set of all numbers in these intervals, which may overlap and come in any order."""
+    found: list[Interval] = []
+    for first, last in sorted(intervals):
+        if found and first <= found[-1][1] + 1:
+            if last > found[-1][1]:
+                found[-1] = (found[-1][0], last)
+        else:
+            found.append((first, last))
+    return tuple(found)
+
+
+def meet(one: Ranges, other: Ranges) -> Ranges:
+    """What is in both."""
+    if one is other:
+        return one
+    small, large = (one, other) if len(one) <= len(other) else (other, one)
+    return tuple((max(first, low), min(last, high)) for first, last in small for low, high in _near(large, first, last))
+
+
+def minus(one: Ranges, other: Ranges) -> Ranges:
+    """What is in the first only."""
+    found: list[Interval] = []
+    for first, last in one:
+        start = first
+        for low, high in _near(other, first, last):
+            if low > start:
+                found.append((start, low - 1))
+            start = high + 1
+        if start <= last:
+            found.append((start, last))
+    return tuple(found)
+
+
+def apart(one: Ranges, other: Ranges) -> Ranges:
+    """What is in one of them only."""
+    if one is other or one == other:
+        return ()
+    return united((*minus(one, other), *minus(other, one)))
+
+
+def holds(ranges: Ranges, number: int) -> bool:
+    """Whether the number is in the set."""
+    return any(True for _ in _near(ranges, number, number))
+
+
+def count(ranges: Ranges) -> int:
+    """How many numbers there are."""
+    return sum(last - first + 1 for first, last in ranges)
+
+
+def _near(ranges: Ranges, first: int, last: int) -> Iterator[Interval]:
+    """The ranges that have a part in an interval, in order."""
+    start = bisect_left(ranges, first, key=_last)
+    for place in range(start, bisect_right(ranges, last, lo=start, key=_first)):
+        yield ranges[place]
+
+
+def _first(interval: Interval) -> int:
+    return interval[0]
+
+
+def _last(interval: Interval) -> int:
+    return interval[1]

@@ -1,0 +1,45 @@
+"""Which traffic of an ENI its rules judge at all: the rest is refused or passes whatever they say.
+
+Owns the addresses that matter. Is given an ENI. Must not know rules. As `decide()` says before it asks any rule; what
+it tells by ports or ICMP types (DHCP, discovery), by MAC or by TCP flags is not left out here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sgdataplane.analyse.ranges import Ranges, minus, united
+from sgdataplane.analyse.regions import PORTS, PROTOCOLS, Block, Region, addresses
+from sgdataplane.model import always
+from sgdataplane.model.options import Options
+from sgdataplane.model.state import Eni
+from sgdataplane.net.values import Direction, Family, Prefix
+
+
+class Scope(NamedTuple):
+    """Traffic with one of these far addresses and one of these local ones."""
+
+    far: Ranges
+    local: Ranges
+
+    @property
+    def region(self) -> Region:
+        block = Block(self.far, PROTOCOLS, self.local, PORTS, PORTS)
+        return (block,) if all(block) else ()
+
+
+NOTHING = Scope((), ())
+
+
+def scope_of(eni: Eni, direction: Direction, family: Family, options: Options) -> Scope:
+    """Ingress: from others, to the ENI or to what it shares with others (multicast). Egress: from the ENI's addresses,
+    to all but the metadata service."""
+    if direction is Direction.INGRESS:
+        local = _ranges((*eni.own_prefixes, *always.SHARED[family]), family)
+        return Scope(minus(addresses(family), _ranges(eni.private_prefixes, family)), local)
+    return Scope(minus(addresses(family), _ranges(options.metadata, family)), _ranges(eni.own_prefixes, family))
+
+
+def _ranges(prefixes: Iterable[Prefix], family: Family) -> Ranges:
+    return united((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
