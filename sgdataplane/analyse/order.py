@@ -98,7 +98,7 @@ class Order:
 
     def classes(self, within: Ranges) -> dict[Mask, Ranges]:
         """Far addresses by the set of entries whose remote they are in."""
-        return overlay(((entry.far, 1 << index) for index, entry in enumerate(self.entries)), within)
+        return overlay(((meet(e.far, within), 1 << index) for index, e in enumerate(self.entries)), within)
 
     @cached_property
     def arrangement(self) -> Arrangement:
@@ -127,9 +127,10 @@ def shape_of(permission: Permission, family: Family) -> Shape:
 
 
 def overlay(sets: Iterable[tuple[Ranges, Mask]], within: Ranges) -> dict[Mask, Ranges]:
-    """Numbers by which of these sets they are in, each set being known by bits of its own."""
+    """Numbers within some by which of these sets they are in, each set being known by bits of its own. (Large sets are
+    best cut to size first.)"""
     turns: dict[int, Mask] = {}
-    for ranges, mask in ((within, 1), *((meet(ranges, within), mask << 1) for ranges, mask in sets)):
+    for ranges, mask in ((within, 1), *((ranges, mask << 1) for ranges, mask in sets)):
         for first, last in ranges:
             turns[first] = turns.get(first, 0) ^ mask
             turns[last + 1] = turns.get(last + 1, 0) ^ mask
