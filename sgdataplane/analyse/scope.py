@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from sgdataplane.analyse.ranges import Ranges, minus, united
 from sgdataplane.analyse.regions import PORTS, PROTOCOLS, Block, Region, addresses
+from sgdataplane.analyse.rows import Row
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
-from sgdataplane.net.values import Direction, Family, Prefix
+from sgdataplane.net.values import UDP, Direction, Family, Prefix
 
 
 class Scope(NamedTuple):
@@ -43,3 +44,13 @@ def scope_of(eni: Eni, direction: Direction, family: Family, options: Options) -
 
 def _ranges(prefixes: Iterable[Prefix], family: Family) -> Ranges:
     return united((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
+
+
+def is_all_dhcp(row: Row, direction: Direction, family: Family, options: Options) -> bool:
+    """Whether all traffic of a row is DHCP, which rules don't judge."""
+    client, server, everyone = always.DHCP[family]
+    is_sent = direction is Direction.EGRESS
+    ports = (client, server) if is_sent else (server, client)
+    known = _ranges((Prefix.of(a) for a in (*options.gateways, *((everyone,) if is_sent else ()))), family)
+    far, protocol, _, *told = row
+    return (protocol, *told) == tuple((n, n) for n in (UDP, *ports)) and not minus((far,), known)

@@ -1,0 +1,61 @@
+"""What opens to the internet: ports that most of the public addresses may reach after a change, and might not before.
+
+Owns what counts as open. Is given the traffic that is accepted before and after. Must not know rules.
+
+Most, not all: a rule for 0.0.0.0/0 with one abuser refused is open, and so are 0.0.0.0/1 and 128.0.0.0/1, in one change
+or in two. What already was open and loses such an exception has not been opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sgdataplane.analyse.order import Mask, bits, overlay
+from sgdataplane.analyse.ranges import Ranges, count, meet, minus, united
+from sgdataplane.analyse.regions import Block, Region, addresses, merged
+from sgdataplane.net.values import Family, Prefix
+
+NOT_PUBLIC = (
+    *(Prefix(32, n << 24, 8) for n in (0, 10, 127)),
+    *map(Prefix.parse, ("100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/3")),
+)
+PUBLIC: dict[Family, Ranges] = {
+    Family.IPV4: minus(addresses(Family.IPV4), united((p.first, p.last) for p in NOT_PUBLIC)),
+    Family.IPV6: ((Prefix.parse("2000::/3").first, Prefix.parse("2000::/3").last),),
+}
+
+
+def opened(before: Region, after: Region, family: Family) -> Region:
+    """The traffic, whatever its far address, that more than half of the public addresses may send after and not before.
+    Given what is accepted then, in disjoint blocks; of what it returns, `far` is all of the family."""
+    public = PUBLIC[family]
+    weights, shapes = [], []
+    for sign, region in ((-1, before), (1, after)):
+        for block in region:
+            weight = count(meet(block.far, public))
+            if weight:
+                weights.append(sign * weight)
+                shapes.append(block[1:])
+    search = _Search(shapes, weights, count(public) // 2)
+    every = (1 << len(weights)) - 1
+    return merged(Block._make((addresses(family), *shape)) for shape in search.open(0, every))
+
+
+class _Search:
+    """Dimension by dimension, cut where a shape begins or ends; left as soon as what remains can't be enough."""
+
+    def __init__(self, shapes: Sequence[tuple[Ranges, ...]], weights: Sequence[int], enough: int) -> None:
+        self._shapes, self._weights, self._enough = shapes, weights, enough
+
+    def open(self, dim: int, holding: Mask) -> Iterator[tuple[Ranges, ...]]:
+        weights = [self._weights[index] for index in bits(holding)]
+        if sum(weight for weight in weights if weight > 0) <= self._enough:
+            return
+        if dim == len(self._shapes[0]):
+            if -sum(weight for weight in weights if weight < 0) <= self._enough:
+                yield ()
+            return
+        sets = ((self._shapes[index][dim], 1 << index) for index in bits(holding))
+        within = united(i for index in bits(holding) for i in self._shapes[index][dim])
+        for parts, ranges in overlay(sets, within).items():
+            yield from ((ranges, *rest) for rest in self.open(dim + 1, parts))

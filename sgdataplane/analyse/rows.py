@@ -1,0 +1,81 @@
+"""Regions as rows for people: one range in each dimension, as few rows as a sweep along each dimension makes.
+
+Owns the rows, and that ranges reach over addresses which no rule is ever asked about. Is given blocks. Must not know
+rules.
+
+An ENI's own address in the midst of everyone else's would cut every rule for everyone in two, though traffic from there
+is refused before any rule is asked. So addresses that are never judged are taken off the axis before rows are made.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, product
+
+from sgdataplane.analyse.ranges import Interval, Ranges, meet, united
+from sgdataplane.analyse.regions import Block
+
+DIMS = range(len(Block._fields))
+FEW = 512  # rows: all orders of merging are tried
+
+Row = tuple[Interval, ...]  # far address, protocol, local address, source port, port
+
+
+class Axis:
+    """Numbers without those that don't matter."""
+
+    def __init__(self, kept: Ranges) -> None:
+        self._kept = kept
+        self._places = (0, *accumulate(last - first + 1 for first, last in kept))  # where each range begins
+
+    @property
+    def whole(self) -> Interval:
+        """From the first number that matters to the last."""
+        return self._kept[0][0], self._kept[-1][1]
+
+    def places(self, ranges: Ranges) -> Ranges:
+        """Where a set lies on the axis; what doesn't matter is left out."""
+        return united(self._shifted(interval) for interval in meet(ranges, self._kept))
+
+    def numbers(self, interval: Interval) -> Interval:
+        """The first and last number of an interval on the axis."""
+        return self._number(interval[0]), self._number(interval[1])
+
+    def _shifted(self, interval: Interval) -> Interval:
+        index = bisect_right(self._kept, interval[0], key=lambda kept: kept[0]) - 1
+        shift = self._places[index] - self._kept[index][0]
+        return interval[0] + shift, interval[1] + shift
+
+    def _number(self, place: int) -> int:
+        index = bisect_right(self._places, place) - 1
+        return self._kept[index][0] + place - self._places[index]
+
+
+def rows(blocks: Iterable[Block], far: Axis, local: Axis) -> list[Row]:
+    """Disjoint blocks as disjoint rows, sorted: together the same traffic, as far as it matters. No two rows make one
+    together; the fewest that there could be are not looked for, which is NP-hard."""
+    placed = [(far.places(b.far), b.protocol, local.places(b.local), b.source_port, b.port) for b in blocks]
+    cells: list[Row] = [row for ranges in placed for row in product(*ranges)]
+    orders = [(*DIMS[start:], *DIMS[:start]) for start in DIMS] if len(cells) <= FEW else [tuple(DIMS)]
+    best = min((_merged(cells, order) for order in orders), key=len)
+    return sorted((far.numbers(row[0]), row[1], local.numbers(row[2]), *row[3:]) for row in best)
+
+
+def _merged(cells: list[Row], order: Iterable[int]) -> list[Row]:
+    """Neighbours along each dimension made one, until there are none."""
+    found = cells
+    while True:
+        before = len(found)
+        for dim in order:
+            found = list(_merged_along(dim, found))
+        if len(found) in (before, 1):
+            return found
+
+
+def _merged_along(dim: int, cells: list[Row]) -> Iterator[Row]:
+    lines: dict[Row, list[Interval]] = {}
+    for cell in cells:
+        lines.setdefault((*cell[:dim], *cell[dim + 1 :]), []).append(cell[dim])
+    for rest, intervals in lines.items():
+        yield from ((*rest[:dim], interval, *rest[dim:]) for interval in united(intervals))

@@ -1,0 +1,226 @@
+"""`sgdp diff`: the traffic whose verdict changes from one state to another; touches nothing.
+
+Owns the arguments, the wording and the JSON keys (schemas/diff.schema.json). Must not compare anything itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sgdataplane.cli.command import Exit, Subparsers
+from sgdataplane.cli.output import Progress, paint, render_table
+from sgdataplane.cli.state import add_profile
+
+if TYPE_CHECKING:
+    from sgdataplane.analyse.diff import Change, EniDiff, Exposure, StateDiff
+    from sgdataplane.analyse.ranges import Interval
+    from sgdataplane.model.semantics import Decision
+    from sgdataplane.model.state import CloudState
+    from sgdataplane.net.values import Family
+
+NAMED = 3  # ENIs whose change is the same, before they are only counted
+
+
+def register(verbs: Subparsers) -> None:
+    """Add the verb."""
+    words = "what traffic changes its verdict from one state to another"
+    parser = verbs.add_parser("diff", help=words, description=words)
+    parser.add_argument("old", metavar="OLD", type=Path, help="a state file or folder")
+    parser.add_argument("new", metavar="NEW", type=Path, help="another one, of either format")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
+    parser.add_argument(
+        "--fail-on-open",
+        action="store_true",
+        help="exit 1 if a port opens to the internet: most public addresses reach it in NEW and didn't in OLD",
+    )
+    add_profile(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from sgdataplane.analyse.diff import StateDiff
+
+    diff = StateDiff(*load_both(arguments))
+    concerned = diff.concerned()
+    with Progress("comparing", len(concerned)) as progress:
+        found = [one for one in compared(diff, concerned, progress) if one.changes]
+    if arguments.json:
+        print_document(diff, found)
+    else:
+        print_text(diff, found)
+    is_open = any(one.exposures for one in found)
+    return Exit.NO if is_open and arguments.fail_on_open else Exit.DONE
+
+
+def load_both(arguments: argparse.Namespace) -> tuple[CloudState, CloudState]:
+    """OLD and NEW; StateFileError with all that is wrong in either."""
+    from sgdataplane.errors import Problem, StateFileError
+    from sgdataplane.statefile import load
+    from sgdataplane.statefile.memory import Memory
+
+    memory = Memory()
+    states: list[CloudState] = []
+    problems: list[Problem] = []
+    with Progress("loading", 2) as progress:
+        for path in (arguments.old, arguments.new):
+            try:
+                states.append(load(path, profile=arguments.profile, memory=memory).state)
+            except StateFileError as error:
+                problems += error.problems
+            progress.advance()
+    if problems:
+        raise StateFileError(tuple(problems))
+    return states[0], states[1]
+
+
+def compared(diff: StateDiff, concerned: Iterable[str], progress: Progress) -> Iterator[EniDiff]:
+    for eni_id in concerned:
+        yield diff.at(eni_id)
+        progress.advance()
+
+
+def print_document(diff: StateDiff, found: Iterable[EniDiff]) -> None:
+    """A change a line: json takes seven times as long for 100,000 of them with indents."""
+    changes = [json.dumps(as_json(change), ensure_ascii=False) for one in found for change in one.changes]
+    print('{"changes": [', ",\n".join(changes), "],", sep="\n")
+    exposures = [exposure_as_json(exposure) for one in found for exposure in one.exposures]
+    rest = {"added": diff.added, "removed": diff.removed, "opened_to_internet": exposures}
+    print(json.dumps(rest, ensure_ascii=False)[1:])
+
+
+def as_json(change: Change) -> dict[str, object]:
+    """With the keys of cli.md, and those of five-tuple rules."""
+    return {
+        "eni": change.eni_id,
+        "direction": change.direction.value,
+        "family": change.family.value,
+        "remote": "-".join(addresses(change.remote, change.family)),
+        "protocol": protocol_name(change.protocol),
+        "ports": _pair(change.ports),
+        "source_ports": _pair(change.source_ports),
+        "local": None if change.local is None else "-".join(addresses(change.local, change.family)),
+        "before": change.before.as_json(),
+        "after": change.after.as_json(),
+    }
+
+
+def exposure_as_json(exposure: Exposure) -> dict[str, object]:
+    return {
+        "eni": exposure.eni_id,
+        "family": exposure.family.value,
+        "protocol": protocol_name(exposure.protocol),
+        "ports": _pair(exposure.ports),
+    }
+
+
+def _pair(interval: Interval | None) -> str | None:
+    return None if interval is None else f"{interval[0]}-{interval[1]}"
+
+
+def addresses(interval: Interval, family: Family) -> tuple[str, str]:
+    """The first and the last one."""
+    from sgdataplane.net.values import format_address
+
+    return format_address(family.bits, interval[0]), format_address(family.bits, interval[1])
+
+
+def protocol_name(interval: Interval) -> str:
+    """`tcp`, `47`, `all`, or a range of numbers."""
+    from sgdataplane.net.values import Protocol
+
+    first, last = interval
+    if first == last:
+        return str(Protocol(first))
+    return "all" if interval == (0, 255) else f"{first}-{last}"
+
+
+def print_text(diff: StateDiff, found: Sequence[EniDiff]) -> None:
+    """By ENI and direction; ENIs whose changes are the same stand together."""
+    from sgdataplane.net.values import Direction
+
+    presence = dict.fromkeys(diff.added, "only in NEW") | dict.fromkeys(diff.removed, "only in OLD")
+    groups: dict[tuple[str, Direction, tuple[tuple[str, ...], ...]], list[str]] = {}
+    for one in found:
+        for direction in Direction:
+            rows = tuple(row_of(change) for change in one.changes if change.direction is direction)
+            if rows:
+                groups.setdefault((presence.get(one.eni_id, ""), direction, rows), []).append(one.eni_id)
+    for (where, direction, rows), enis in groups.items():
+        print(paint(f"{direction.value} of {named(enis)}", "bold") + (f" ({where})" if where else ""))
+        print(indented(render_table(("VERDICT", "PROTOCOL", "PORTS", "REMOTE", "BEFORE", "AFTER"), rows)))
+    if not found:
+        print("no traffic changes its verdict")
+    print_summary(diff, found)
+
+
+def print_summary(diff: StateDiff, found: Sequence[EniDiff]) -> None:
+    exposed: dict[str, list[str]] = {}
+    for exposure in (exposure for one in found for exposure in one.exposures):
+        ports = f" {ports_text(exposure.ports)}" if exposure.ports else ""
+        what = f"{protocol_name(exposure.protocol)}{ports} over {exposure.family.value}"
+        exposed.setdefault(what, []).append(exposure.eni_id)
+    for what, enis in exposed.items():
+        print(paint("opens to the internet:", "red"), f"{what}, at {named(enis)}")
+    for words, enis in (("only in NEW:", diff.added), ("only in OLD:", diff.removed)):
+        if enis:
+            print(words, named(enis))
+    changes = [change for one in found for change in one.changes]
+    if changes:
+        opening = sum(change.is_opening for change in changes)
+        where = f"{counted(len(changes), 'row')} at {counted(len(found), 'ENI')}"
+        print(f"{where}: {opening:,} open, {len(changes) - opening:,} close")
+
+
+def named(enis: Sequence[str]) -> str:
+    more = len(enis) - NAMED
+    return ", ".join(enis[:NAMED]) + (f" and {counted(more, 'other')}" if more > 0 else "")
+
+
+def counted(number: int, name: str) -> str:
+    return f"{number:,} {name}{'s' * (number != 1)}"
+
+
+def indented(table: str) -> str:
+    return "\n".join(f"  {line}" for line in table.splitlines())
+
+
+def row_of(change: Change) -> tuple[str, ...]:
+    verdict = paint("opens", "green") if change.is_opening else paint("closes", "red")
+    source = "" if change.source_ports is None else f" from {ports_text(change.source_ports)}"
+    local = "" if change.local is None else f" at {remote_text(change.local, change.family)}"
+    return (
+        verdict,
+        protocol_name(change.protocol),
+        ("any" if change.ports is None else ports_text(change.ports)) + source,
+        remote_text(change.remote, change.family) + local,
+        cause(change.before),
+        cause(change.after),
+    )
+
+
+def ports_text(interval: Interval) -> str:
+    first, last = interval
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def remote_text(interval: Interval, family: Family) -> str:
+    """As an address or a CIDR block, if it is one."""
+    first, last = addresses(interval, family)
+    size = interval[1] - interval[0] + 1
+    if size == 1:
+        return first
+    is_block = not size & (size - 1) and not interval[0] & (size - 1)
+    return f"{first}/{family.bits + 1 - size.bit_length()}" if is_block else f"{first}-{last}"
+
+
+def cause(decision: Decision) -> str:
+    """What decides. What never passes is traffic of an ENI, or of an address of one, that isn't in that state."""
+    if decision.reason == "rule":
+        return f"{decision.security_group_id}:{decision.security_group_rule_id} (priority {decision.priority})"
+    if decision.reason == "inner_accept":
+        return f"inner accept of {decision.security_group_id}"
+    return {"default": "default", "never": "never passes"}[decision.reason]

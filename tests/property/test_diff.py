@@ -1,0 +1,113 @@
+"""diff against decide() of both states: at the corners of rows, just beyond them, and at packets anywhere."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+from hypothesis import given, seed, settings
+from hypothesis import strategies as st
+
+from sgdataplane.analyse.diff import Change, StateDiff
+from sgdataplane.analyse.ranges import Interval
+from sgdataplane.model.options import Options
+from sgdataplane.model.semantics import NEVER, Decision, decide
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import PORT_PROTOCOLS, Address
+from tests.property.test_reach import edited as moved
+from tests.support import edits, gen, rewrites
+
+STATES_PER_SHARD, SHARDS = 25, 2
+PACKETS, ROWS, CORNERS = 30, 8, 20  # of each pair of states: packets anywhere, rows looked at, packets about each
+BY_RULES = ("rule", "inner_accept", "default")
+
+
+def decisions(states: tuple[CloudState, CloudState], packet: Packet, options: Options) -> tuple[Decision, ...]:
+    """Before and after. An ENI that isn't there passes nothing."""
+    return tuple(decide(state, packet, options) if packet.eni_id in state.eni else NEVER for state in states)
+
+
+def is_judged(both: tuple[Decision, ...]) -> bool:
+    """Whether rules are asked on one side at least: no row speaks of other traffic."""
+    return any(decision.reason in BY_RULES for decision in both)
+
+
+def corners(change: Change, states: tuple[CloudState, CloudState], beyond: int) -> Iterator[Packet]:
+    """At the ends of the row in each dimension and, if `beyond` is 1, just outside, too."""
+
+    def ends(interval: Interval | None, last: int = 65535) -> list[int]:
+        first, end = interval or (0, last)
+        return sorted({max(first - beyond, 0), first, end, min(end + beyond, last)})
+
+    bits, last = change.family.bits, change.family.last
+    local = locals_of(change, states) if change.local is None else ends(change.local, last)
+    numbers = (
+        ends(change.remote, last),
+        local,
+        ends(change.protocol, 255),
+        ends(change.source_ports),
+        ends(change.ports),
+    )
+    for far, near, protocol, source, port in product(*numbers):
+        ports = (port, source) if protocol in PORT_PROTOCOLS else (None, None)
+        yield Packet(change.eni_id, change.direction, Address(bits, far), Address(bits, near), protocol, *ports)
+
+
+def locals_of(change: Change, states: tuple[CloudState, CloudState]) -> list[int]:
+    """Addresses of the ENI, and some that it shares with others."""
+    enis = [state.eni[change.eni_id] for state in states if change.eni_id in state.eni]
+    own = {p.first for eni in enis for p in eni.own_prefixes if p.family is change.family}
+    shared = (Address.parse(text) for text in ("224.0.0.1", "ff02::1", "fe80::77"))
+    return [*own, *(address.value for address in shared if address.family is change.family)]
+
+
+def check_diff(states: tuple[CloudState, CloudState], options: Options, chance: random.Random) -> int:
+    """Returns how many rows there were."""
+    diff = StateDiff(*states, options)
+    found = [change for eni_id in diff.concerned() for change in diff.at(eni_id).changes]
+    packets = [p for state in states for p in gen.packets(state, chance, PACKETS)]
+    for change in chance.sample(found, min(len(found), ROWS)):
+        inside = corners(change, states, 0)
+        assert any(is_judged(decisions(states, packet, options)) for packet in inside), f"a row of nothing: {change}"
+        tried = list(corners(change, states, 1))
+        packets += chance.sample(tried, min(len(tried), CORNERS))
+    for packet in packets:
+        both = decisions(states, packet, options)
+        told = [(row.before, row.after) for row in found if row.has(packet)]
+        if is_judged(both):
+            assert told == ([] if both[0].verdict is both[1].verdict else [both]), packet
+    return len(found)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_rows_are_what_changes_and_nothing_else(shard: int) -> None:
+    counted = {"rows": 0, "empty": 0}
+
+    @seed(shard)
+    @settings(max_examples=STATES_PER_SHARD, database=None, deadline=None)
+    @given(gen.states(), gen.states(), gen.options(), st.integers(0, 1 << 32))
+    def check(before: CloudState, other: CloudState, options: Options, number: int) -> None:
+        chance = random.Random(number)
+        kind = chance.randrange(3)
+        after = other if kind == 0 else (edits.edited if kind == 1 else moved)(before, chance)
+        rows = check_diff((before, after), options, chance)
+        counted["rows"] += rows
+        counted["empty"] += not rows
+
+    check()
+    print(counted)
+    assert counted["rows"] > 2 * STATES_PER_SHARD
+
+
+@seed(0)
+@settings(max_examples=2 * STATES_PER_SHARD, database=None, deadline=None)
+@given(gen.states(), gen.options(), st.integers(0, 1 << 32))
+def test_the_same_policy_written_differently_is_no_change(state: CloudState, options: Options, number: int) -> None:
+    other = rewrites.rewritten(state, random.Random(number))
+    diff = StateDiff(state, other, options)
+    assert [change for eni in state.eni for change in diff.at(eni).changes] == []
+    back = StateDiff(other, state, options)
+    assert [change for eni in state.eni for change in back.at(eni).changes] == []
