@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,7 @@ def add_export(subparsers: Subparsers) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    from sgdataplane.policy.findings import review
+    from sgdataplane.analyse.review import review
     from sgdataplane.statefile import load
 
     try:
@@ -96,6 +97,7 @@ def as_finding(finding: Finding) -> dict[str, object]:
         "code": finding.code,
         "severity": finding.severity.value,
         "message": finding.message,
+        "advice": finding.advice,
         "subject": dict(finding.subject),
     }
 
@@ -112,14 +114,16 @@ def summary(state: CloudState) -> str:
 
 
 def print_findings(findings: tuple[Finding, ...]) -> None:
-    """One line each, the gravest first."""
+    """One line each, the gravest first; after those of one code what to do about them."""
     order = list(COLOURS)
-    rows = sorted(findings, key=lambda finding: order.index(finding.severity.value))
+    rows = sorted(findings, key=lambda finding: (order.index(finding.severity.value), finding.code))
     width = max((len(finding.code) for finding in rows), default=0)
-    for finding in rows:
-        severity = finding.severity.value
-        about = " ".join(value for _, value in finding.subject)
-        print(f"{paint(f'{severity:7}', COLOURS[severity])}  {finding.code:{width}}  {about}: {finding.message}")
+    for (severity, code), alike in groupby(rows, key=lambda finding: (finding.severity.value, finding.code)):
+        for finding in alike:
+            about = " ".join(value for _, value in finding.subject)
+            text = f"{about}: {finding.message}" if about else finding.message
+            print(f"{paint(f'{severity:7}', COLOURS[severity])}  {code:{width}}  {text}")
+        print(f"{'':9}{'':{width}}  {paint(f'-> {finding.advice}', 'dim')}")
 
 
 def import_state(arguments: argparse.Namespace) -> int:

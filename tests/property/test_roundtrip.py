@@ -11,6 +11,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sgdataplane.analyse.review import review
 from sgdataplane.errors import StateFileError
 from sgdataplane.model.state import (
     CloudState,
@@ -24,7 +25,6 @@ from sgdataplane.model.state import (
     SecurityGroup,
     SecurityGroupRule,
 )
-from sgdataplane.policy.findings import review
 from sgdataplane.statefile import dump_ecs, dump_native, load, load_terraform
 from sgdataplane.statefile.native import INNER_KEYS, KEYS, TOP_KEYS
 from sgdataplane.statefile.records import TIMEOUTS

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.analyse.review import review
 from sgdataplane.errors import StateFileError
-from sgdataplane.policy.findings import review
 from sgdataplane.statefile import dump_native, load
 from sgdataplane.statefile.dump_native import sections
 

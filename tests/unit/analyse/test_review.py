@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.analyse.pools import Budget
+from sgdataplane.analyse.review import review
 from sgdataplane.model.state import CloudState
-from sgdataplane.policy.findings import Finding, Severity, review, subject
+from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile import load
 
 TOP = """\
@@ -19,21 +21,29 @@ prefix_lists:
   - {prefix_list_id: pl-empty, address_family: IPv4, max_entries: 3}
   - {prefix_list_id: pl-v4, address_family: IPv4, max_entries: 3, entries: [{cidr: 10.0.0.2}]}
   - {prefix_list_id: pl-v6, address_family: IPv6, max_entries: 3, entries: [{cidr: "2001:db8::/32"}]}
+  - prefix_list_id: pl-halves
+    address_family: IPv4
+    max_entries: 3
+    entries: [{cidr: 0.0.0.0/1}, {cidr: 128.0.0.0/1}]
 port_lists:
   - {port_list_id: prl-empty, max_entries: 3}
   - {port_list_id: prl-ssh, max_entries: 3, entries: [{port_range: 20/25}]}
 """
 ENIS = """\
 network_interfaces:
-  - {network_interface_id: eni-1, vpc_id: vpc-a, private_ip_addresses: [10.0.0.1], security_group_ids: [sg-x]}
+  - {network_interface_id: eni-1, vpc_id: vpc-a, private_ip_addresses: [10.0.0.1], security_group_ids: [sg-x],
+     ipv6_addresses: ["2001:db8:a::1"]}
   - {network_interface_id: eni-2, vpc_id: vpc-a, private_ip_addresses: [10.0.0.2], security_group_ids: [sg-x]}
   - {network_interface_id: eni-3, vpc_id: vpc-a, private_ip_addresses: [10.0.0.3], security_group_ids: [sg-y]}
+  - {network_interface_id: eni-5, vpc_id: vpc-a, private_ip_addresses: [10.0.0.5], security_group_ids: [sg-both],
+     ipv6_addresses: ["2001:db8:a::5"]}
   - {network_interface_id: eni-4, vpc_id: vpc-b, private_ip_addresses: [10.0.0.3], security_group_ids: [sg-b]}
 """
 OTHERS = """\
   - {security_group_id: sg-y, vpc_id: vpc-a}
   - {security_group_id: sg-empty, vpc_id: vpc-a}
   - {security_group_id: sg-b, vpc_id: vpc-b}
+  - {security_group_id: sg-both, vpc_id: vpc-a}
 """
 
 
@@ -46,12 +56,15 @@ def state_of(folder: Path, *rules: str, group: str = "inner_access_policy: Drop"
     return load(path).state
 
 
-def about_rules(state: CloudState) -> list[tuple[str, str, str]]:
-    """(code, severity, message) of all findings but that of sg-empty, which no rule may name."""
-    return [(f.code, f.severity.value, f.message) for f in review(state) if f.code != "UnusedGroup"]
+def about_rules(state: CloudState, *codes: str) -> list[tuple[str, str, str]]:
+    """(code, severity, message) of the findings with these codes; if none are given, of rules that are open, void or
+    match nothing."""
+    wanted = codes or ("WideOpenIngress", "WideOpenEgress", "VoidDrop", NOTHING, NEVER)
+    return [(f.code, f.severity.value, f.message) for f in review(state) if f.code in wanted]
 
 
 IN, OUT = "type: ingress", "type: egress"
+DROP = "policy: drop"
 NOTHING = "RemoteMatchesNothing"
 NEVER = "RuleNeverMatches"
 EMPTY = (
@@ -76,7 +89,16 @@ EMPTY = (
      "the rule can never match: 2001:db8::1/128 is not of the remote's family"),
     ("narrowing of another family than the protocol",
      f'{IN}, ip_protocol: icmp, source_security_group_id: sg-y, ipv6_dest_cidr_ip: "2001:db8::1"', NEVER,
+     "the rule can never match: 2001:db8::1/128 is not of the remote's family"),
+    ("narrowing of another family than a protocol of the remote's",
+     f'{IN}, ip_protocol: icmp, source_security_group_id: sg-both, ipv6_dest_cidr_ip: "2001:db8::1"', NEVER,
      "the rule can never match: icmp with 2001:db8::1/128"),
+    ("a group without members of the protocol's family",
+     f"{IN}, ip_protocol: icmpv6, source_security_group_id: sg-y", NEVER,
+     "the rule can never match: icmpv6 doesn't exist in the remote's family"),
+    ("narrowing to an address that no ENI has",
+     f"{IN}, ip_protocol: all, cidr_ip: 10.0.0.0/8, dest_cidr_ip: 10.0.0.3", NEVER,
+     "the rule can never match: no ENI of the group has an address in 10.0.0.3/32"),
 )  # fmt: skip
 
 
@@ -96,7 +118,7 @@ FINE = (
     f"{IN}, ip_protocol: tcp, port_range: 80/80, cidr_ip: 0.0.0.0/0",
     f"{IN}, ip_protocol: udp, port_range: 1/65535, cidr_ip: 0.0.0.0/0",
     f"{IN}, ip_protocol: icmp, cidr_ip: 0.0.0.0/0",
-    f"{IN}, ip_protocol: tcp, port_range: 22/22, cidr_ip: 0.0.0.0/0, dest_cidr_ip: 10.0.0.1",
+    f"{IN}, ip_protocol: udp, port_range: 9/9, cidr_ip: 10.0.0.0/8, dest_cidr_ip: 224.0.0.1",
     f"{IN}, ip_protocol: tcp, port_range: 22/22, cidr_ip: 0.0.0.0/1",
     f"{IN}, ip_protocol: tcp, port_range: 22/22, cidr_ip: 0.0.0.0/0, policy: drop",
     f"{OUT}, ip_protocol: all, cidr_ip: 0.0.0.0/0",
@@ -111,6 +133,7 @@ def test_a_rule_that_is_fine_is_not_reported(rule: str, tmp_path: Path) -> None:
 
 SSH = f"{IN}, ip_protocol: tcp, port_range: 22/22, cidr_ip: 0.0.0.0/0, priority: 5"
 ALL = f"{IN}, ip_protocol: all, cidr_ip: 0.0.0.0/0, priority: 5"
+DROP_ALL = f"{ALL[:-1]}1, {DROP}"
 OPEN = (
     ("SSH", (SSH,), "open to 0.0.0.0/0: SSH (22)"),
     ("RDP over IPv6", (f'{IN}, ip_protocol: tcp, port_range: 3389/3389, ipv6_cidr_ip: "::/0"',),
@@ -119,6 +142,12 @@ OPEN = (
      "open to 0.0.0.0/0: MySQL (3306), RDP (3389), PostgreSQL (5432), VNC (5900)"),
     ("a port list", (f"{IN}, ip_protocol: tcp, port_list_id: prl-ssh, cidr_ip: 0.0.0.0/0",),
      "open to 0.0.0.0/0: SSH (22), Telnet (23)"),
+    ("one address of the ENIs", (f"{SSH}, dest_cidr_ip: 10.0.0.1",), "open to 0.0.0.0/0: SSH (22)"),
+    ("some source ports", (f"{SSH}, source_port_range: 1000/2000",), "open to 0.0.0.0/0: SSH (22)"),
+    ("a prefix list of halves", (f"{IN}, ip_protocol: tcp, port_range: 22/22, prefix_list_id: pl-halves",),
+     "open to pl-halves: SSH (22)"),
+    ("all of the internet and nothing else",
+     (f'{IN}, ip_protocol: tcp, port_range: 22/22, ipv6_cidr_ip: "2000::/3"',), "open to 2000::/3: SSH (22)"),
     ("everything", (ALL,), "everything from 0.0.0.0/0 is accepted, on every protocol and port"),
     ("a weaker drop hides nothing", (SSH, f"{ALL[:-1]}6, policy: drop"), "open to 0.0.0.0/0: SSH (22)"),
     ("a drop of the other family hides nothing", (SSH, f'{IN}, ip_protocol: all, ipv6_cidr_ip: "::/0", policy: drop'),
@@ -140,12 +169,41 @@ def test_a_door_open_to_everyone_is_reported(rules: tuple[str, ...], message: st
 
 
 @pytest.mark.parametrize(
-    "drop",
-    [f"{SSH}, policy: drop", f"{ALL}, policy: drop", f"{ALL[:-1]}1, policy: drop"],
-    ids=["the same port and priority", "every protocol", "stronger"],
-)
-def test_a_door_that_a_stronger_drop_closes_is_not_reported(drop: str, tmp_path: Path) -> None:
-    assert about_rules(state_of(tmp_path, SSH, drop)) == []
+    "drops",
+    [
+        (f"{SSH}, policy: drop",),
+        (f"{ALL}, policy: drop",),
+        (DROP_ALL,),
+        (DROP_ALL.replace("0.0.0.0/0", "0.0.0.0/1"), DROP_ALL.replace("0.0.0.0/0", "128.0.0.0/1")),
+        (f"{ALL[:-1]}3, policy: drop", SSH.replace("0.0.0.0/0", "8.8.8.8").replace("5", "2")),
+        (f"{DROP_ALL}, dest_cidr_ip: 10.0.0.0/30",),
+    ],
+    ids=[
+        "the same port and priority", "every protocol", "stronger", "two halves", "all but one address",
+        "the addresses of all ENIs",
+    ],
+)  # fmt: skip
+def test_a_door_that_stronger_drops_close_is_not_reported(drops: tuple[str, ...], tmp_path: Path) -> None:
+    assert about_rules(state_of(tmp_path, SSH, *drops)) == []
+
+
+def test_a_door_that_rules_open_together_is_reported_for_each_of_them(tmp_path: Path) -> None:
+    halves = (SSH.replace("0.0.0.0/0", "0.0.0.0/1"), SSH.replace("0.0.0.0/0", "128.0.0.0/1"))
+    one = SSH.replace("0.0.0.0/0", "8.8.8.8")
+    assert about_rules(state_of(tmp_path, *halves, one)) == [
+        ("WideOpenIngress", "high", "open to the internet together with sgr-1 of sg-x: SSH (22)"),
+        ("WideOpenIngress", "high", "open to the internet together with sgr-0 of sg-x: SSH (22)"),
+    ]
+
+
+def test_a_door_is_closed_by_another_group_of_all_its_enis(tmp_path: Path) -> None:
+    shut = f"sg-shut, vpc_id: vpc-a, inner_access_policy: Drop, rules: [{{{DROP_ALL}}}]"
+    others = f"{OTHERS}  - {{security_group_id: {shut}}}\n"
+    state = state_of(tmp_path, SSH, others=others)
+    enis = [replace(eni, security_group_ids=("sg-shut", "sg-x")) for eni in state.network_interfaces[:2]]
+    assert about_rules(replace(state, network_interfaces=(*enis, *state.network_interfaces[2:]))) == []
+    one_open = replace(state, network_interfaces=(enis[0], *state.network_interfaces[1:]))
+    assert about_rules(one_open) == [("WideOpenIngress", "high", "open to 0.0.0.0/0: SSH (22)")]
 
 
 @pytest.mark.parametrize("remote", ["cidr_ip: 0.0.0.0/0", 'ipv6_cidr_ip: "::/0"'])
@@ -167,7 +225,6 @@ def test_a_group_that_nothing_uses_is_worth_knowing(tmp_path: Path) -> None:
 
 
 ACCEPT = "inner_access_policy: Accept"
-DROP = "policy: drop"
 VOID = "the drop has no effect between members of sg-x, whose inner policy is Accept"
 VOID_DROPS = (
     ("a block with a member", f"{IN}, ip_protocol: all, cidr_ip: 10.0.0.0/30, {DROP}", "warning"),
@@ -228,3 +285,78 @@ def test_a_delegated_prefix_of_a_member_is_found_too(tmp_path: Path) -> None:
     text = text.replace("[10.0.0.2], security", "[10.0.0.2, 10.7.0.1], ipv4_prefixes: [10.7.0.0/28], security")
     (tmp_path / "state.yaml").write_text(text, encoding="utf-8")
     assert about_rules(load(tmp_path / "state.yaml").state) == [("VoidDrop", "warning", VOID)]
+
+
+NEEDLESS = ("RedundantRule", "ShadowedRule", "TieDecidedByDrop")
+TEN = f"{IN}, ip_protocol: tcp, port_range: 22/22, cidr_ip: 10.0.0.0/8, priority: 5"
+NARROW = TEN.replace("10.0.0.0/8", "10.7.0.0/16")
+ANYWAY = "what it accepts is accepted without it, too, by"
+NEVER_ACCEPTS = "it decides no packet: what it accepts is dropped before, by sgr-0 of sg-x"
+HIDDEN = (
+    ("the same block twice", (TEN, TEN), ("sgr-1", "RedundantRule", f"{ANYWAY} sgr-0 of sg-x")),
+    ("a stronger, wider one", (TEN, f"{NARROW[:-1]}9"),
+     ("sgr-1", "RedundantRule", f"{ANYWAY} sgr-0 of sg-x")),
+    ("a weaker, wider one", (TEN, f"{NARROW[:-1]}1"),
+     ("sgr-1", "RedundantRule", f"{ANYWAY} sgr-0 of sg-x")),
+    ("two halves", (TEN.replace("0/8", "0/9"), TEN.replace("10.0.0.0/8", "10.128.0.0/9"), f"{TEN[:-1]}9"),
+     ("sgr-2", "RedundantRule", f"{ANYWAY} sgr-0 of sg-x and sgr-1 of sg-x")),
+    ("the default", (f"{OUT}, ip_protocol: all, cidr_ip: 0.0.0.0/0",),
+     ("sgr-0", "RedundantRule", f"{ANYWAY} default")),
+    ("a stronger, wider drop", (f"{TEN}, policy: drop", f"{NARROW[:-1]}9"),
+     ("sgr-1", "ShadowedRule", NEVER_ACCEPTS)),
+    ("a drop of equal priority", (f"{TEN}, policy: drop", NARROW),
+     ("sgr-1", "ShadowedRule", NEVER_ACCEPTS)),
+    ("a drop behind an accept", (TEN, f"{NARROW[:-1]}9, policy: drop"),
+     ("sgr-1", "ShadowedRule", "it decides no packet: what it drops is accepted before, by sgr-0 of sg-x")),
+    ("a tie", (TEN, f"{NARROW}, policy: drop"),
+     ("sgr-0", "TieDecidedByDrop",
+      "what sgr-1 of sg-x matches, too, is dropped: all have priority 5, and a drop wins a tie")),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("rules", "expected"), [row[1:] for row in HIDDEN], ids=[row[0] for row in HIDDEN])
+def test_a_rule_that_others_hide_is_reported(rules: tuple[str, ...], expected: tuple[str, ...], tmp_path: Path) -> None:
+    found = [finding for finding in review(state_of(tmp_path, *rules)) if finding.code in NEEDLESS]
+    hidden = (dict(found[0].subject)["security_group_rule_id"], found[0].code, found[0].message)
+    assert (hidden, [f.message for f in found[1:] if "by default" not in f.message]) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        (TEN, f"{NARROW[:-1]}9, policy: drop", f"{TEN[:-1]}1".replace("22/22", "23/23")),
+        (TEN, f"{NARROW[:-1]}1, policy: drop", f"{NARROW[:-1]}1".replace("10.7.0.0/16", "10.7.7.0/24")),
+    ],
+)
+def test_a_rule_that_decides_something_is_not_called_shadowed(rules: tuple[str, ...], tmp_path: Path) -> None:
+    state = state_of(tmp_path, *rules)
+    assert [f[0] for f in about_rules(state, "RedundantRule")] == []
+
+
+def test_a_rule_is_needed_if_one_of_its_enis_needs_it(tmp_path: Path) -> None:
+    """sg-y accepts what sg-x does, but of the two ENIs in sg-x only one is in it."""
+    others = OTHERS.replace("sg-y, vpc_id: vpc-a}", f"sg-y, vpc_id: vpc-a, rules: [{{{TEN[:-1]}1}}]}}")
+    state = state_of(tmp_path, TEN, others=others)
+    both = ("sg-x", "sg-y")
+    enis = [replace(eni, security_group_ids=both) for eni in state.network_interfaces[:2]]
+    some = replace(state, network_interfaces=(enis[0], *state.network_interfaces[1:]))
+    every = replace(state, network_interfaces=(*enis, *state.network_interfaces[2:]))
+    assert about_rules(some, *NEEDLESS) == []
+    (found,) = about_rules(every, *NEEDLESS)
+    assert found[:2] == ("RedundantRule", "info")
+
+
+def test_a_group_without_enis_is_judged_alone_but_no_rule_of_it_is_called_redundant_for_the_default(
+    tmp_path: Path,
+) -> None:
+    rules = f"rules: [{{{ALL}, policy: drop}}, {{{SSH[:-1]}9}}]"
+    others = OTHERS.replace("sg-empty, vpc_id: vpc-a}", f"sg-empty, vpc_id: vpc-a, {rules}}}")
+    found = [f for f in review(state_of(tmp_path, others=others)) if f.code != "UnusedGroup"]
+    assert [(f.code, dict(f.subject)["security_group_id"]) for f in found] == [("ShadowedRule", "sg-empty")]
+
+
+def test_what_is_too_much_to_look_at_is_left_out_and_said_once(tmp_path: Path) -> None:
+    state = state_of(tmp_path, TEN, TEN, f"{NARROW[:-1]}9, policy: drop")
+    assert [f.code for f in review(state)] == ["UnusedGroup", "RedundantRule", "ShadowedRule"]
+    for budget in (Budget(most_of_view=3), Budget(left=3)):
+        assert [f.code for f in review(state, budget)] == ["NotExamined", "UnusedGroup"]
