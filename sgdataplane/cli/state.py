@@ -66,7 +66,7 @@ def add_export(subparsers: Subparsers) -> None:
 
 def check(arguments: argparse.Namespace) -> int:
     from sgdataplane.analyse.review import review
-    from sgdataplane.statefile import load
+    from sgdataplane.statefile import load, near_quotas
 
     try:
         loaded = load(arguments.state, profile=arguments.profile)
@@ -75,7 +75,7 @@ def check(arguments: argparse.Namespace) -> int:
             raise
         print_json({"ok": False, "errors": [as_error(problem) for problem in error.problems], "findings": []})
         return Exit.NO
-    findings = (*loaded.findings, *review(loaded.state))
+    findings = (*loaded.findings, *review(loaded.state), *near_quotas(loaded.state, arguments.profile))
     if arguments.json:
         print_json({"ok": True, "errors": [], "findings": [as_finding(finding) for finding in findings]})
     else:

@@ -6,5 +6,6 @@ from sgdataplane.statefile.dump_ecs import dump_ecs
 from sgdataplane.statefile.dump_native import dump_native
 from sgdataplane.statefile.load import Loaded, load, load_terraform
 from sgdataplane.statefile.memory import Memory
+from sgdataplane.statefile.near import near_quotas
 
-__all__ = ["Loaded", "Memory", "dump_ecs", "dump_native", "load", "load_terraform"]
+__all__ = ["Loaded", "Memory", "dump_ecs", "dump_native", "load", "load_terraform", "near_quotas"]

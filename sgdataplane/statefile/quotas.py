@@ -7,9 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from sgdataplane.errors import Where
-from sgdataplane.model.state import Eni, GroupRef, GroupType, NicType, PrefixListRef, SecurityGroupRule
+from sgdataplane.model.state import (
+    Eni,
+    GroupRef,
+    GroupType,
+    NicType,
+    PortList,
+    PrefixList,
+    PrefixListRef,
+    SecurityGroupRule,
+)
 from sgdataplane.statefile.index import Index
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.sections import Draft, Drafts, GroupDraft
@@ -29,6 +39,12 @@ class Quotas:
     prefix_lists: int | None = None
     entries_per_list: int | None = None
 
+    def members(self, kind: GroupType, *, is_classic: bool) -> int | None:
+        """Of one group."""
+        if kind is GroupType.ENTERPRISE:
+            return self.members_advanced
+        return self.members_classic if is_classic else self.members_basic
+
 
 SEED = Quotas(
     groups_per_eni=5,
@@ -46,6 +62,16 @@ PROFILES = {
     "2026": replace(SEED, groups_per_eni=10, rules_per_group=None, members_basic=6000),
     "unlimited": Quotas(),
 }
+
+
+class Lists(Protocol):
+    """Where the lists of a state are found by id."""
+
+    @property
+    def prefix_list(self) -> dict[str, PrefixList]: ...
+
+    @property
+    def port_list(self) -> dict[str, PortList]: ...
 
 
 class QuotaCheck:
@@ -79,15 +105,10 @@ class QuotaCheck:
             remotes = sum(isinstance(rule.remote, GroupRef) for rule in group.record.rules)
             what = "rules with a group as remote"
             self.at_most(limits.group_remotes, remotes, where, "AuthorizedGroupRule.LimitExceed", what)
-        limit, code = self.member_limit(group)
+        is_advanced = group.record.security_group_type is GroupType.ENTERPRISE
+        code = "InvalidOperation.EniCountExceeded" if is_advanced else "SecurityGroupInstanceLimitExceed"
+        limit = limits.members(group.record.security_group_type, is_classic=self.index.is_classic(group.record.vpc_id))
         self.at_most(limit, members, group.fields.where(), code, "members in the group")
-
-    def member_limit(self, group: GroupDraft) -> tuple[int | None, str]:
-        if group.record.security_group_type is GroupType.ENTERPRISE:
-            return self.limits.members_advanced, "InvalidOperation.EniCountExceeded"
-        is_classic = self.index.is_classic(group.record.vpc_id)
-        limit = self.limits.members_classic if is_classic else self.limits.members_basic
-        return limit, "SecurityGroupInstanceLimitExceed"
 
     def check_eni(self, draft: Draft[Eni], costs: dict[str, int]) -> None:
         groups, where = draft.record.security_group_ids, draft.fields.where("security_group_ids")
@@ -111,11 +132,11 @@ def check_quotas(drafts: Drafts, index: Index, profile: str, problems: Problems)
         check.check_eni(draft, costs)
 
 
-def group_cost(rules: Iterable[SecurityGroupRule], index: Index) -> int:
+def group_cost(rules: Iterable[SecurityGroupRule], index: Lists) -> int:
     return sum(rule_cost(rule, index) for rule in rules)
 
 
-def rule_cost(rule: SecurityGroupRule, index: Index) -> int:
+def rule_cost(rule: SecurityGroupRule, index: Lists) -> int:
     """A rule counts once for every entry that its lists may come to hold; on both lists, for every pair (CHOSEN)."""
     cost = 1
     if isinstance(rule.remote, PrefixListRef) and rule.remote.prefix_list_id in index.prefix_list:

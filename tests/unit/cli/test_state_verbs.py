@@ -149,6 +149,17 @@ def test_a_missing_file_is_refused_by_every_verb(
     assert "error: InvalidSource.NotFound: no such file or directory" in capsys.readouterr().err
 
 
+def test_check_names_a_quota_that_is_used_up(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    groups = "".join(f"  - {{security_group_id: g{number}, vpc_id: vpc-a}}\n" for number in range(5))
+    text = GOOD.replace("  - {security_group_id: sg-a, vpc_id: vpc-a}\n", groups).replace(
+        "[sg-a]", "[g0, g1, g2, g3, g4]"
+    )
+    state.write_text(text, encoding="utf-8")
+    assert run("check", state) == 0
+    assert "warning  NearQuota  eni-a: 5 of 5 groups (profile seed)" in capsys.readouterr().out
+    assert run("check", state, "--strict", "--profile", "2026") == 0
+
+
 @pytest.mark.parametrize(("profile", "code"), [("seed", 1), ("2026", 0), ("unlimited", 0)])
 def test_quotas_follow_the_profile(profile: str, code: int, state: Path) -> None:
     groups = "".join(f"  - {{security_group_id: g{number}, vpc_id: vpc-a}}\n" for number in range(6))
