@@ -1,0 +1,119 @@
+"""ENIs that no rule tells apart, so that who reaches whom is computed once for all of them, and is exact.
+
+Owns the split of a state's ENIs into kinds. Is given a state. Must not know protocols, ports or verdicts.
+
+Two ENIs are of one kind if they are of one VPC, in the same groups, and each address of either lies in the same CIDR
+blocks and prefix lists as one of the other's, of all that any rule names. Addresses are the private ones and those of
+delegated prefixes, which are cut where a rule's block begins or ends.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sgdataplane.analyse.ranges import Interval, Ranges
+from sgdataplane.model.state import CloudState, Eni, GroupRef, NicType, PrefixListRef, SecurityGroupRule
+from sgdataplane.net.values import Family, Prefix
+
+Block = Prefix | PrefixListRef
+Blocks = frozenset[Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Addresses of one family, which lie in the same blocks of all that any rule names."""
+
+    family: Family
+    blocks: Blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """ENIs that no rule tells apart, at least one."""
+
+    vpc_id: str
+    security_group_ids: tuple[str, ...]
+    nic_type: NicType
+    places: tuple[Place, ...]
+    enis: tuple[Eni, ...]
+
+
+class Segments:
+    """One family's addresses, cut wherever a block begins or ends."""
+
+    def __init__(self, blocks: Iterable[tuple[Block, Interval]], family: Family) -> None:
+        turns: dict[int, list[tuple[int, Block]]] = {0: []}
+        for block, (first, last) in blocks:
+            turns.setdefault(first, []).append((1, block))
+            turns.setdefault(last + 1, []).append((-1, block))
+        self._last = family.last
+        self.starts = sorted(start for start in turns if start <= family.last)
+        known: dict[Blocks, Blocks] = {}
+        active: dict[Block, int] = {}  # a list's entries may overlap
+        self.blocks: list[Blocks] = []
+        for start in self.starts:
+            for step, block in turns[start]:
+                active[block] = active.get(block, 0) + step
+                if not active[block]:
+                    del active[block]
+            found = frozenset(active)
+            self.blocks.append(known.setdefault(found, found))
+
+    def within(self, first: int, last: int) -> Iterator[tuple[Interval, Blocks]]:
+        """The pieces of a range, with the blocks that each lies in."""
+        index = bisect_right(self.starts, first) - 1
+        while index < len(self.starts) and self.starts[index] <= last:
+            end = self.starts[index + 1] - 1 if index + 1 < len(self.starts) else self._last
+            yield (max(first, self.starts[index]), min(last, end)), self.blocks[index]
+            index += 1
+
+    def of(self, spans: Ranges) -> Iterator[tuple[Interval, Blocks]]:
+        return (piece for first, last in spans for piece in self.within(first, last))
+
+
+def segments_of(state: CloudState) -> Mapping[Family, Segments]:
+    """Cut by all blocks that the rules name, as remote or for the ENI's own side."""
+    named = dict.fromkeys(block for group in state.security_groups for rule in group.rules for block in _blocks(rule))
+    return {
+        family: Segments(((block, span) for block in named for span in spans_of(state, block, family)), family)
+        for family in Family
+    }
+
+
+def _blocks(rule: SecurityGroupRule) -> Iterator[Block]:
+    if not isinstance(rule.remote, GroupRef):
+        yield rule.remote
+    if rule.narrowing is not None:
+        yield rule.narrowing
+
+
+def spans_of(state: CloudState, block: Block, family: Family) -> Iterator[Interval]:
+    """A block's ranges in one family; a list's may overlap."""
+    prefixes = (
+        [block] if isinstance(block, Prefix) else [e.cidr for e in state.prefix_list[block.prefix_list_id].entries]
+    )
+    return ((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
+
+
+def kinds_of(state: CloudState, segments: Mapping[Family, Segments]) -> tuple[Kind, ...]:
+    """All ENIs of the state by kind, in the order of each kind's first ENI."""
+    found: dict[tuple[str, tuple[str, ...], NicType, frozenset[Place]], list[Eni]] = {}
+    for eni in state.network_interfaces:
+        groups = tuple(sorted(eni.security_group_ids))
+        found.setdefault((eni.vpc_id, groups, eni.nic_type, frozenset(_places(eni, segments))), []).append(eni)
+    return tuple(
+        Kind(vpc_id, groups, nic_type, tuple(sorted(places, key=_order)), tuple(enis))
+        for (vpc_id, groups, nic_type, places), enis in found.items()
+    )
+
+
+def _places(eni: Eni, segments: Mapping[Family, Segments]) -> Iterator[Place]:
+    for prefix in eni.private_prefixes:
+        for _, blocks in segments[prefix.family].within(prefix.first, prefix.last):
+            yield Place(prefix.family, blocks)
+
+
+def _order(place: Place) -> tuple[str, list[str]]:
+    return place.family.value, sorted(map(str, place.blocks))

@@ -1,0 +1,166 @@
+"""Who reaches whom, exactly, from the state alone: between kinds of ENIs, and to and from everywhere else.
+
+Owns the joining of both ends' policies, and which addresses are outside. Is given a state. Must not know how it is
+shown. tests/property/test_reachable.py holds it to decide().
+
+A session from A to B passes if A's egress and B's ingress both accept it. ENIs of two VPCs don't meet.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sgdataplane.analyse.kinds import Blocks, Kind, Place, kinds_of, segments_of
+from sgdataplane.analyse.passing import OTHER, Passing, Row, normal, passing
+from sgdataplane.analyse.ranges import Interval, Ranges, count, meet, minus, united
+from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.state import CloudState, GroupRef
+from sgdataplane.net.values import Direction, Family
+from sgdataplane.policy.resolve import Permission, Profile, resolve_profile
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What passes in one family. `is_some`: only between some of the addresses of the two ends, as rules tell them
+    apart."""
+
+    family: Family
+    passing: Passing
+    is_some: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """What passes from or to these addresses outside, which are all that it holds for. `is_some`: not for all of the
+    ENI's own addresses."""
+
+    family: Family
+    passing: Passing
+    addresses: Ranges
+    is_some: bool = False
+
+
+class Reach:
+    """Answers about one state. `kinds`: its ENIs, those that no rule tells apart together."""
+
+    def __init__(self, state: CloudState, options: Options = DEFAULTS) -> None:
+        self._state, self._options = state, options
+        self._segments = segments_of(state)
+        self.kinds = kinds_of(state, self._segments)
+        self._profiles: dict[Kind, Profile] = {}
+        self._outside: dict[tuple[str, Family], Ranges] = {}
+
+    def between(self, source: Kind, target: Kind) -> tuple[Way, ...]:
+        """What passes from any ENI of one kind to any (other) of the other one; none where nothing can."""
+        found: dict[tuple[Family, Passing], int] = defaultdict(int)
+        pairs: dict[Family, int] = defaultdict(int)
+        for near in source.places:
+            for far in target.places:
+                if near.family is far.family and source.vpc_id == target.vpc_id:
+                    pairs[near.family] += 1
+                    found[near.family, self._both(source, near, target, far)] += 1
+        return tuple(Way(family, what, number < pairs[family]) for (family, what), number in found.items() if what)
+
+    def _both(self, source: Kind, near: Place, target: Kind, far: Place) -> Passing:
+        leaving = self._steps(source, Direction.EGRESS, near, far.blocks, target)
+        arriving = self._steps(target, Direction.INGRESS, far, near.blocks, source)
+        return passing((leaving, arriving), near.family)
+
+    def _steps(
+        self, kind: Kind, direction: Direction, local: Place, remote: Blocks, other: Kind | None
+    ) -> list[Permission]:
+        """The permissions that hold for these two ends; `other`: the remote's kind, None outside."""
+        groups = other.security_group_ids if other is not None and other.enis[0].is_member else ()
+        return [
+            permission
+            for permission in self._profile(kind).permissions(direction)
+            if (permission.narrowing is None or permission.narrowing in local.blocks)
+            and (
+                permission.remote is None
+                or (
+                    permission.remote.security_group_id in groups
+                    if isinstance(permission.remote, GroupRef)
+                    else permission.remote in remote
+                )
+            )
+        ]
+
+    def _profile(self, kind: Kind) -> Profile:
+        if kind not in self._profiles:
+            self._profiles[kind] = resolve_profile(self._state, kind.enis[0], self._options)
+        return self._profiles[kind]
+
+    def outside(self, vpc_id: str, family: Family) -> Ranges:
+        """All addresses but those of the VPC's blocks, and of its ENIs."""
+        key = (vpc_id, family)
+        if key not in self._outside:
+            inside = [*self._state.vpc[vpc_id].cidr_blocks]
+            inside += [
+                p for eni in self._state.network_interfaces if eni.vpc_id == vpc_id for p in eni.private_prefixes
+            ]
+            taken = united((prefix.first, prefix.last) for prefix in inside if prefix.family is family)
+            self._outside[key] = minus(((0, family.last),), taken)
+        return self._outside[key]
+
+    def far(self, kind: Kind, direction: Direction) -> tuple[Far, ...]:
+        """What passes from (ingress) or to (egress) addresses outside; most addresses first, each session once."""
+        found: dict[tuple[Family, Ranges, Passing], int] = defaultdict(int)
+        places: dict[Family, int] = defaultdict(int)
+        for local in kind.places:
+            places[local.family] += 1
+            for addresses, what in by_addresses(self._far_of(kind, direction, local)):
+                found[local.family, addresses, what] += 1
+        rows = [
+            Far(family, what, addresses, number < places[family]) for (family, addresses, what), number in found.items()
+        ]
+        return tuple(sorted(rows, key=lambda row: (row.family.value, -count(row.addresses), row.passing.rows)))
+
+    def _far_of(self, kind: Kind, direction: Direction, local: Place) -> dict[Passing, Ranges]:
+        """What passes -> the addresses that it holds for: disjoint ones."""
+        known: dict[Blocks, Passing] = {}
+        found: dict[Passing, list[Interval]] = {}
+        for span, blocks in self._segments[local.family].of(self.outside(kind.vpc_id, local.family)):
+            if blocks not in known:
+                known[blocks] = passing((self._steps(kind, direction, local, blocks, None),), local.family)
+            found.setdefault(known[blocks], []).append(span)
+        return {what: united(spans) for what, spans in found.items()}
+
+
+def by_addresses(groups: Mapping[Passing, Ranges]) -> Iterator[tuple[Ranges, Passing]]:
+    """From disjoint addresses with all that passes there, to disjoint sessions with all addresses they pass for."""
+    protocols = {OTHER, *(number for what in groups for number in what.named)}
+    found: dict[Ranges, dict[int, list[Row]]] = {}
+    for protocol in protocols:
+        for row, addresses in _rows_by_addresses(groups, protocol):
+            found.setdefault(addresses, {}).setdefault(protocol, []).append(row)
+    for addresses, rows_of in found.items():
+        yield addresses, normal({number: _joined(number, rows_of.get(number, ())) for number in protocols})
+
+
+def _rows_by_addresses(groups: Mapping[Passing, Ranges], protocol: int) -> Iterator[tuple[Row, Ranges]]:
+    """One protocol's rows, each of ports that aren't told apart, with all addresses that it passes for."""
+    rows = [(row, spans) for what, spans in groups.items() for row in _rows_of(what, protocol)]
+    for sources in dict.fromkeys(row.source_ports for row, _ in rows):
+        of_sources = [(row.ports, spans) for row, spans in rows if row.source_ports == sources]
+        edges = sorted({edge for ports, _ in of_sources for first, last in ports for edge in (first, last + 1)})
+        for first, after in pairwise(edges):
+            piece = ((first, after - 1),)
+            addresses = united(span for ports, spans in of_sources if meet(ports, piece) for span in spans)
+            if addresses:
+                yield Row(protocol, piece, sources), addresses
+
+
+def _rows_of(what: Passing, protocol: int) -> Iterator[Row]:
+    key = protocol if protocol in what.named else OTHER
+    return (Row(protocol, row.ports, row.source_ports) for row in what.rows if row.protocol == key)
+
+
+def _joined(protocol: int, rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows of equal source ports as one."""
+    ports: dict[Ranges, list[Interval]] = {}
+    for row in rows:
+        ports.setdefault(row.source_ports, []).extend(row.ports)
+    return tuple(sorted(Row(protocol, united(spans), sources) for sources, spans in ports.items()))

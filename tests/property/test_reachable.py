@@ -1,0 +1,136 @@
+"""Who reaches whom, by regions, is what decide() says of every packet tried: at both ends, and from outside."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import permutations, product
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgdataplane.analyse.kinds import Kind
+from sgdataplane.analyse.passing import Passing
+from sgdataplane.analyse.ranges import holds
+from sgdataplane.analyse.reachable import Reach
+from sgdataplane.model.options import Options
+from sgdataplane.model.semantics import decide
+from sgdataplane.model.state import CloudState, Eni
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Family, Prefix, Verdict
+from tests.support.gen import describe, options, states
+
+PROTOCOLS = {Family.IPV4: (TCP, UDP, ICMP, 47, 200), Family.IPV6: (TCP, UDP, ICMPV6, 47, 200)}
+EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """As it opens."""
+
+    source: Address
+    target: Address
+    protocol: int
+    source_port: int | None
+    port: int | None
+
+    def passes(self, state: CloudState, eni: Eni, direction: Direction, chosen: Options) -> bool:
+        """What decide() says at one end."""
+        local, remote = (self.source, self.target) if direction is EGRESS else (self.target, self.source)
+        packet = Packet(eni.network_interface_id, direction, remote, local, self.protocol, self.port, self.source_port)
+        return decide(state, packet, chosen).verdict is Verdict.ACCEPT
+
+
+def addresses_of(eni: Eni, chance: random.Random) -> list[Address]:
+    """Its addresses, and some of its delegated prefixes."""
+    delegated = [Address(p.family_bits, chance.randint(p.first, p.last)) for p in eni.delegated_prefixes]
+    return [*eni.addresses, *delegated]
+
+
+def sessions(state: CloudState, source: Address, target: Address, chance: random.Random) -> Iterator[Session]:
+    """Some of every protocol, at ports where rules begin and end."""
+    ranges = [
+        ports
+        for group in state.security_groups
+        for rule in group.rules
+        for ports in (rule.port_range, rule.source_port_range)
+        if ports is not None
+    ]
+    ranges += [entry.port_range for ports in state.port_lists for entry in ports.entries]
+    edges = sorted(
+        {1, 22, 65535, *(e for r in ranges for e in (r.first, r.last, r.first - 1, r.last + 1))} - {0, 65536}
+    )
+    for protocol in PROTOCOLS[source.family]:
+        for _ in range(4 if protocol in PORT_PROTOCOLS else 1):
+            ports = chance.choices(edges, k=2) if protocol in PORT_PROTOCOLS else (None, None)
+            yield Session(source, target, protocol, *ports)
+
+
+def passes(what: Passing, session: Session) -> bool:
+    return what.accepts(session.protocol, session.port, session.source_port)
+
+
+def kinds_of_enis(reach: Reach) -> list[tuple[Kind, Eni]]:
+    return [(kind, eni) for kind in reach.kinds for eni in kind.enis]
+
+
+@given(states(), options(), st.integers(0, 2**32))
+@settings(max_examples=25)
+def test_what_passes_between_two_enis_is_what_both_policies_accept(
+    state: CloudState, chosen: Options, seed: int
+) -> None:
+    chance, reach = random.Random(seed), Reach(state, chosen)
+    for (near_kind, near), (far_kind, far) in permutations(kinds_of_enis(reach), 2):
+        ways = reach.between(near_kind, far_kind)
+        for source, target in product(addresses_of(near, chance), addresses_of(far, chance)):
+            if source.family is not target.family:
+                continue
+            of_family = [way for way in ways if way.family is source.family]
+            for session in sessions(state, source, target, chance):
+                wanted = session.passes(state, near, EGRESS, chosen) and session.passes(state, far, INGRESS, chosen)
+                said = [way for way in of_family if passes(way.passing, session)]
+                about = f"{session}: {wanted}, seed {seed}\n{ways}\n{describe(state)}"
+                assert bool(said) is wanted or (not wanted and all(way.is_some for way in said)), about
+
+
+@given(states(), options(), st.integers(0, 2**32))
+@settings(max_examples=25)
+def test_what_passes_from_and_to_outside_is_what_the_policy_accepts(
+    state: CloudState, chosen: Options, seed: int
+) -> None:
+    chosen = replace(chosen, metadata=())  # where that service is, is no rule's business
+    chance, reach = random.Random(seed), Reach(state, chosen)
+    for kind, eni in kinds_of_enis(reach):
+        for direction in Direction:
+            rows = reach.far(kind, direction)
+            for local in addresses_of(eni, chance):
+                for remote in outsiders(reach, state, local.family, chance):
+                    ends = (local, remote) if direction is EGRESS else (remote, local)
+                    for session in sessions(state, *ends, chance):
+                        wanted = session.passes(state, eni, direction, chosen)
+                        said = [
+                            row
+                            for row in rows
+                            if row.family is local.family
+                            and holds(row.addresses, remote.value)
+                            and passes(row.passing, session)
+                        ]
+                        about = f"{session} {direction}: {wanted}, seed {seed}\n{rows}\n{describe(state)}"
+                        assert bool(said) is wanted or (not wanted and all(row.is_some for row in said)), about
+
+
+def outsiders(reach: Reach, state: CloudState, family: Family, chance: random.Random) -> Iterator[Address]:
+    """Addresses outside, at edges of what rules name among them."""
+    outside = reach.outside(state.vpcs[0].vpc_id, family)
+    named = [
+        edge
+        for group in state.security_groups
+        for rule in group.rules
+        for block in (rule.remote,)
+        if isinstance(block, Prefix) and block.family is family
+        for edge in (block.first, block.last, block.first - 1, block.last + 1)
+    ]
+    edges = [edge for edge in named if holds(outside, edge)] + [chance.randint(*chance.choice(outside))]
+    for value in chance.sample(edges, min(len(edges), 4)):
+        yield Address(family.bits, value)
