@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,8 +18,9 @@ from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import Progress, log_shown, print_json, warn
 
 if TYPE_CHECKING:
+    from sgdataplane.lab.expect import Cell
     from sgdataplane.lab.health import Health
-    from sgdataplane.lab.manage import Enforcer, EnforceRequest
+    from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
 
 T = TypeVar("T")
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
@@ -65,6 +66,8 @@ def _register_questions(actions: Subparsers) -> None:
     probe.add_argument("--source-port", type=int, default=0, metavar="N", help="default: any free one")
     matrix = _add(actions, "matrix", run_matrix, "every pair, real packets, observed beside expected")
     matrix.add_argument("--ports", metavar="LIST", help="e.g. tcp/22,udp/53,icmp,gre (default: what the rules name)")
+    matrix.add_argument("--html", type=Path, metavar="FILE", help="a page for people, which needs no other file")
+    matrix.add_argument("--svg", type=Path, metavar="FILE", help="the picture of who reached whom alone")
     for verb in (status, probe, matrix):
         verb.add_argument("--json", action="store_true", help="for programs")
 
@@ -239,7 +242,7 @@ def run_probe(arguments: argparse.Namespace) -> int:
 
 
 def run_matrix(arguments: argparse.Namespace) -> int:
-    """All probes; exit 1 on any disagreement."""
+    """All probes; exit 1 on any disagreement. Pages are written besides, not instead."""
     _require_root(arguments)
     import asyncio
 
@@ -252,8 +255,20 @@ def run_matrix(arguments: argparse.Namespace) -> int:
         probes = matrix.matrix_probes(lab.topology.nodes, asked or default_services(lab.state))
         with Progress("probing", len(probes)) as progress:
             cells = asyncio.run(matrix.run_probes(lab, probes, lambda _: progress.advance()))
+    _write_pages(arguments, lab, cells)
     if arguments.json:
         print_json(report.matrix_as_json(cells, time.monotonic() - began, lab.record.time_scale))
     else:
         print(report.matrix_as_text(cells, report.scale_note(lab)))
     return Exit.DONE if all(cell.agrees for cell in cells) else Exit.NO
+
+
+def _write_pages(arguments: argparse.Namespace, lab: Lab, cells: Sequence[Cell]) -> None:
+    from sgdataplane.cli.report import write
+    from sgdataplane.lab import pages
+    from sgdataplane.report.render import render_matrix, render_picture
+
+    if arguments.html is not None:
+        write(render_matrix(pages.matrix_page(lab, cells)), arguments.html)
+    if arguments.svg is not None:
+        write(render_picture(pages.matrix_picture(lab, cells)), arguments.svg)

@@ -297,17 +297,17 @@ def _row(session: Session, node_of: Mapping[tuple[str, str], str], *, is_counted
         session.eni_id or "-",
         session.direction.value if session.direction else "-",
         str(Protocol(session.protocol)),
-        _end(session.remote, session.remote_port),
-        _end(session.local, session.local_port),
+        end_text(session.remote, session.remote_port),
+        end_text(session.local, session.local_port),
         session.state,
         str(session.seconds_left),
-        next_packet(session),
+        _painted(next_packet(session)),
         cause(session.decision),
         *counted,
     )
 
 
-def _end(address: Address, port: int | None) -> str:
+def end_text(address: Address, port: int | None) -> str:
     if port is None:
         return str(address)
     return f"{address}:{port}" if address.family_bits == 32 else f"[{address}]:{port}"
@@ -315,14 +315,19 @@ def _end(address: Address, port: int | None) -> str:
 
 def next_packet(session: Session) -> str:
     """What becomes of the next packet, in either direction."""
-    from sgdataplane.cli.output import paint
-
     if session.decision is None:
         return "-"
     is_accepted = session.decision.verdict.value == "accept"
     if session.is_judged:
-        return "passes" if is_accepted else paint("passes (kept)", "yellow")
-    return "to be judged: passes" if is_accepted else paint("to be judged: refused", "red")
+        return "passes" if is_accepted else "passes (kept)"
+    return "to be judged: passes" if is_accepted else "to be judged: refused"
+
+
+def _painted(text: str) -> str:
+    from sgdataplane.cli.output import paint
+
+    colour = {"passes (kept)": "yellow", "to be judged: refused": "red"}.get(text)
+    return text if colour is None else paint(text, colour)
 
 
 def cause(decision: Decision | None) -> str:

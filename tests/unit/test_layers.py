@@ -27,8 +27,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "config": ("errors", "net", "model"),
     "enforce": ("errors", "net", "model", "policy", "compiler", "proof", "nft", "host"),
     "attach": ("errors", "net", "model", "policy", "host", "enforce"),
+    "report": ("errors", "net", "model", "policy", "analyse", "__version__"),
     "daemon": (*PRODUCT, "proof", "enforce", "attach", "__version__"),
-    "cli": (*PRODUCT, "proof", "enforce", "attach", "daemon", "__version__"),
+    "cli": (*PRODUCT, "proof", "enforce", "attach", "daemon", "report", "__version__"),
     "__main__": ("cli",),
     "__init__": (),
 }
@@ -46,6 +47,7 @@ EXCEPTIONS = {
     ("cli.trace", "lab"),  # which can also send a packet there
     ("cli.places", "lab"),  # where a lab's ENIs are enforced
     ("cli.asked", "lab"),  # whether there is one to ask
+    ("cli.observed", "lab"),  # a lab's hits and sessions, as this host's
     ("cli.lab", "lab"),  # and only inside its verbs: test_lab_is_imported_only_inside_verbs
 }
 # Packages of others, and the only places that may import them.
@@ -54,6 +56,7 @@ FOREIGN = {
     "pyroute2": ("host", "lab"),
     "inotify_simple": ("host.paths",),
     "nftables": ("nft.kernel",),
+    "jinja2": ("report.render",),
     "prometheus_client": ("daemon.metrics",),
     "subprocess": ("lab", "attach.containers"),  # the product runs no other program than the user's container runtime
 }

@@ -1,0 +1,127 @@
+"""What the kernel tells of a state's rules and sessions: from a lab, or from the ENIs that are attached on this host.
+
+Owns which namespaces are asked, and what there is to beware of in their answers. Is given a state. Must not know where
+they are shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+
+from sgdataplane.attach.registry import Binding, Registry
+from sgdataplane.cli.sessions import cause, end_text, next_packet
+from sgdataplane.compiler.lower import counter_name
+from sgdataplane.compiler.site import SITES
+from sgdataplane.errors import HostError
+from sgdataplane.host.identity import found
+from sgdataplane.model.options import DEFAULTS
+from sgdataplane.model.placement import Placement
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import Protocol
+from sgdataplane.observe.decisions import Decider
+from sgdataplane.observe.drops import read_counters
+from sgdataplane.observe.sessions import Session, read_sessions
+from sgdataplane.policy.resolve import Cause
+from sgdataplane.report.content import Observed, SessionRow, Unobserved
+from sgdataplane.report.words import counted
+
+MOST_SESSIONS = 200
+
+
+class Reading:
+    """What some namespaces told, added up. `judged_by`: the state that is in force there."""
+
+    def __init__(self, judged_by: CloudState) -> None:
+        self._state, self._decider = judged_by, Decider(judged_by, DEFAULTS)
+        self._packets: Counter[str] = Counter()
+        self._sessions: list[Session] = []
+
+    def add(self, place: str, interfaces: Mapping[str, str], placement: Placement) -> None:
+        """Read a namespace, which has these interfaces (ENI id -> name). HostError if it is gone or can't be read."""
+        try:
+            self._packets.update(read_counters(place))
+        except OSError as error:
+            raise HostError(place, error.strerror or str(error)) from error
+        sessions = read_sessions(place, self._state, interfaces, self._decider, SITES[placement])
+        self._sessions += [one for one in sessions if one.eni_id]
+
+    def observed(self, state: CloudState, where: str) -> Observed:
+        """What was read, for a page about that state."""
+        hits = {
+            (group.security_group_id, rule.security_group_rule_id): self._packets[
+                counter_name(
+                    Cause(
+                        rule.direction,
+                        rule.policy,
+                        "rule",
+                        group.security_group_id,
+                        rule.security_group_rule_id,
+                    )
+                )
+            ]
+            for group in state.security_groups
+            for rule in group.rules
+        }
+        ordered = sorted(self._sessions, key=_order)
+        return Observed(where, hits, tuple(map(_row, ordered[:MOST_SESSIONS])), len(ordered))
+
+
+def of_lab(state: CloudState, name: str) -> Observed:
+    """From a lab, which stays as it is meanwhile. LabError if there is none of that name."""
+    from sgdataplane.lab import manage
+
+    with manage.watch(name) as lab:
+        reading = Reading(lab.state)
+        for entry in lab.enforced:
+            reading.add(entry.netns, entry.desired.interfaces, entry.desired.placement)
+    differs = "" if lab.state == state else " (another state than this one is in force there)"
+    return reading.observed(state, f"in the lab {name} as it is now{differs}")
+
+
+def of_host(state: CloudState) -> Observed | Unobserved:
+    """From this host's attached ENIs that the state has; why not, if there are none."""
+    attached = Registry().load()
+    bindings = [binding for binding in attached if binding.eni_id in state.eni]
+    if not bindings:
+        how = "none of the state's ENIs is attached on this host" if attached else "no ENI is attached on this host"
+        return Unobserved(f"no lab was named with --name, and {how}.")
+    reading, ended = Reading(state), 0
+    for some in _by_namespace(bindings):
+        with ExitStack() as stack:
+            end = some[0].host_end
+            place = end.router if end else stack.enter_context(found(some[0].identity, some[0].path))
+            if place is None:
+                ended += len(some)
+                continue
+            interfaces = {b.eni_id: b.host_end.ifname if b.host_end else b.ifname for b in some}
+            reading.add(place, interfaces, Placement.HOST if end else Placement.INSTANCE)
+    missing = f"; {counted(ended, 'ENI')} more ended" if ended else ""
+    where = f"at {counted(len(bindings) - ended, 'ENI')} of this state that this host has{missing}"
+    return reading.observed(state, where)
+
+
+def _by_namespace(bindings: Iterable[Binding]) -> list[list[Binding]]:
+    places: dict[object, list[Binding]] = {}
+    for binding in bindings:
+        places.setdefault(binding.host_end.router if binding.host_end else binding.identity, []).append(binding)
+    return list(places.values())
+
+
+def _order(session: Session) -> tuple[object, ...]:
+    local_port, remote_port = session.local_port or 0, session.remote_port or 0
+    return session.eni_id, session.protocol, session.local, local_port, session.remote, remote_port
+
+
+def _row(session: Session) -> SessionRow:
+    return SessionRow(
+        session.eni_id,
+        session.direction.value if session.direction else "",
+        str(Protocol(session.protocol)),
+        end_text(session.remote, session.remote_port),
+        end_text(session.local, session.local_port),
+        session.state,
+        next_packet(session),
+        cause(session.decision),
+    )

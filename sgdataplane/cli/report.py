@@ -1,0 +1,75 @@
+"""`sgdp report`: a state on one page, and with it what the kernel has to tell where the state is in force.
+
+Owns the arguments, and that the file is written whole or not at all. Must not know what stands on the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sgdataplane.cli.command import Exit, Subparsers, require_root
+
+if TYPE_CHECKING:
+    from sgdataplane.model.state import CloudState
+    from sgdataplane.report.content import Observed, Unobserved
+
+
+def register(verbs: Subparsers) -> None:
+    """Add the verb."""
+    words = "one page for people: who reaches whom, rules with hits, findings, sessions"
+    parser = verbs.add_parser("report", help=words, description=words)
+    parser.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
+    parser.add_argument("--html", type=Path, metavar="FILE", required=True, help="the page, which needs no other file")
+    lab = "take hits and sessions from this lab (default: from the ENIs that are attached on this host, if any are)"
+    parser.add_argument("--name", metavar="N", help=lab)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the page."""
+    from sgdataplane.policy.findings import review
+    from sgdataplane.report.page import Subject, report_page
+    from sgdataplane.report.render import render_report
+    from sgdataplane.statefile import load
+
+    loaded = load(arguments.state)
+    observed = _observed(loaded.state, arguments.name)
+    findings = (*loaded.findings, *review(loaded.state))
+    page = report_page(Subject(str(arguments.state), loaded.state, findings, observed))
+    write(render_report(page), arguments.html)
+    print(f"{arguments.html}: {', '.join(f'{name} {value}' for name, value in page.facts)}\n{observed.told}")
+    return Exit.DONE
+
+
+def _observed(state: CloudState, name: str | None) -> Observed | Unobserved:
+    if name is not None:
+        require_root("reading the counters and sessions of a lab", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+    from sgdataplane.cli.observed import of_host, of_lab
+    from sgdataplane.report.content import Unobserved
+
+    if name is not None:
+        return of_lab(state, name)
+    if os.geteuid() != 0:
+        return Unobserved("no lab was named with --name, and only root can read what is attached on this host.")
+    return of_host(state)
+
+
+def write(text: str, path: Path) -> None:
+    """Replace the file whole. StateFileError if it can't be written."""
+    from sgdataplane.cli.state import refusal
+
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.exists() and not path.is_file():  # a pipe, /dev/stdout
+            path.write_text(text, encoding="utf-8")
+            return
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise refusal(path, error.strerror or str(error)) from error

@@ -1,0 +1,191 @@
+"""A lab's matrix as a page and as a picture for people.
+
+Owns what is put together in the picture: nodes with the same groups. Is given a lab and the cells of its matrix. Must
+not send anything, nor know HTML.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from sgdataplane import __version__
+from sgdataplane.lab.expect import Cell, explain_cell
+from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.probe import ACCEPT, End
+from sgdataplane.net.values import ICMP, ICMPV6
+from sgdataplane.report import content
+from sgdataplane.report.picture import Edge, Node, draw
+from sgdataplane.report.words import counted, first_of
+
+MOST_ROWS, MOST_WRONG, MOST_BOXES, MOST_ENDS = 400, 100, 14, 16
+MOST_NAMES = 4
+OUTSIDE = "outside"
+Key = tuple[str, ...]  # the groups of a node's ENIs; none outside
+
+
+def service_of(cell: Cell) -> str:
+    """Its column: the echo of each family is one service."""
+    return "icmp" if cell.probe.service.protocol in (ICMP, ICMPV6) else str(cell.probe.service)
+
+
+def matrix_page(lab: Lab, cells: Sequence[Cell]) -> content.MatrixPage:
+    """Everything that `sgdp lab matrix` shows. Its size is bounded; what is left out is said."""
+    rows: dict[tuple[End, End], dict[str, Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.probe.source, cell.probe.target), {})[service_of(cell)] = cell
+    services = tuple(dict.fromkeys(map(service_of, cells)))
+    wrong = [cell for cell in cells if not cell.agrees]
+    ordered = sorted(rows.items(), key=lambda row: all(cell.agrees for cell in row[1].values()))
+    return content.MatrixPage(
+        title=f"Packets of lab {lab.record.name}",
+        source=f"lab {lab.record.name}",
+        version=__version__,
+        facts=tuple(_facts(cells, lab)),
+        services=services,
+        picture=matrix_picture(lab, cells),
+        grid=_grid(rows, services),
+        rows=tuple(_row(ends, found, services) for ends, found in ordered[:MOST_ROWS]),
+        wrong=tuple((_title(cell), explain_cell(cell)) for cell in wrong[:MOST_WRONG]),
+        notes=tuple(_notes(len(rows), len(wrong))),
+    )
+
+
+def _notes(rows: int, wrong: int) -> Iterator[str]:
+    if rows > MOST_ROWS:
+        yield f"{rows:,} pairs are too many for a page: it shows {MOST_ROWS}, those with disagreements first."
+    if wrong > MOST_WRONG:
+        yield f"The first {MOST_WRONG} of {wrong:,} disagreements are explained."
+
+
+def _facts(cells: Sequence[Cell], lab: Lab) -> Iterator[tuple[str, str]]:
+    observed = Counter(cell.observed.verdict for cell in cells)
+    yield "Probes", f"{len(cells):,}"
+    yield "Accepted", f"{observed['accept']:,}"
+    yield "Dropped", f"{observed['drop']:,}"
+    if observed["unknown"]:
+        yield "Unknown", f"{observed['unknown']:,}"
+    yield "Disagree with the policy", f"{sum(not cell.agrees for cell in cells):,}"
+    yield "Placement", lab.record.placement
+    if lab.record.time_scale != 1.0:
+        yield "Timeouts times", f"{lab.record.time_scale:g}"
+
+
+def _title(cell: Cell) -> str:
+    source, target = cell.probe.source, cell.probe.target
+    return f"{source.node} {source.address} to {target.node} {target.address}, {cell.probe.service}"
+
+
+def _head(end: End) -> content.Head:
+    return content.Head(end.node, str(end.address))
+
+
+def _row(ends: tuple[End, End], found: Mapping[str, Cell], services: Sequence[str]) -> content.ProbeRow:
+    return content.ProbeRow(_head(ends[0]), _head(ends[1]), tuple(_cell(found.get(service)) for service in services))
+
+
+def _cell(cell: Cell | None) -> content.ProbeCell | None:
+    return None if cell is None else content.ProbeCell(cell.expected.verdict, cell.observed.verdict, cell.agrees)
+
+
+def _grid(rows: Mapping[tuple[End, End], Mapping[str, Cell]], services: Sequence[str]) -> content.Grid | None:
+    """What packets passed, each end with each; None if they are too many."""
+    ends = tuple(dict.fromkeys(end for pair in rows for end in pair))
+    if len(ends) > MOST_ENDS:
+        return None
+    heads = tuple(map(_head, ends))
+    cells = tuple(tuple(_met(rows.get((source, target)), services) for target in ends) for source in ends)
+    return content.Grid(heads, heads, cells)
+
+
+def _met(found: Mapping[str, Cell] | None, services: Sequence[str]) -> content.Cell:
+    if found is None:
+        return content.Cell(is_same=True)
+    wrong = tuple(service for service, cell in found.items() if not cell.agrees)
+    passed = [service for service, cell in found.items() if cell.agrees and cell.observed.verdict == ACCEPT]
+    lines = [content.Line(tuple(_all_or(passed, services)))] if passed else []
+    if wrong:
+        lines.append(content.Line(wrong, "disagrees"))
+    return content.Cell(tuple(lines), is_wrong=bool(wrong))
+
+
+def _all_or(passed: Sequence[str], services: Sequence[str]) -> Sequence[str]:
+    return ["all probed"] if len(passed) == len(services) > 1 else passed
+
+
+def matrix_picture(lab: Lab, cells: Sequence[Cell]) -> content.Picture:
+    """Boxes are nodes with the same groups, arrows what passed between them."""
+    members = _members(lab)
+    keys = sorted((key for key in members if key), key=lambda key: (-len(members[key]), key))[:MOST_BOXES]
+    names = {key: f"n{number}" for number, key in enumerate(keys)} | {(): OUTSIDE}
+    key_of = {name: key for key, some in members.items() for name in some}
+    edges: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        ends = key_of[cell.probe.source.node], key_of[cell.probe.target.node]
+        if ends[0] in names and ends[1] in names:
+            edges[names[ends[0]], names[ends[1]]].append(cell)
+    made = [edge for ends, some in edges.items() if ends[0] != ends[1] for edge in _edges(ends, some)]
+    nodes = [Node(names[key], *_box(key, members[key], edges, names[key])) for key in keys]
+    if () in members:
+        nodes.insert(0, Node(OUTSIDE, "Outside", (first_of(members[()], 1),), is_outside=True))
+    shown = [edge for edge in made if edge.target != OUTSIDE or edge.is_wrong]
+    left_out = len(members) - len(nodes)
+    title = f"What packets passed in lab {lab.record.name}"
+    if left_out:
+        title += f" ({counted(left_out, 'smaller box')[:-1]}es left out)" if left_out > 1 else " (one box left out)"
+    return content.Picture("picture", title, tuple(_story(nodes, made)), draw(nodes, shown))
+
+
+def _members(lab: Lab) -> dict[Key, list[str]]:
+    found: dict[Key, list[str]] = {}
+    for node in lab.topology.nodes:
+        enis = [lab.state.eni[end.eni_id] for end in node.interfaces if end.eni_id]
+        key = tuple(sorted({group for eni in enis for group in eni.security_group_ids}))
+        found.setdefault(key, []).append(node.name)
+    return found
+
+
+def _box(
+    key: Key, names: Sequence[str], edges: Mapping[tuple[str, str], Sequence[Cell]], name: str
+) -> tuple[str, tuple[str, ...]]:
+    lines = [first_of(list(key), MOST_NAMES)]
+    if (name, name) in edges:
+        lines.append(f"among them: {_passed(edges[name, name])}")
+    if (name, OUTSIDE) in edges:
+        lines.append(f"out: {_passed(edges[name, OUTSIDE])}")
+    return first_of(names, MOST_NAMES), tuple(lines)
+
+
+def _passed(cells: Sequence[Cell]) -> str:
+    return "; ".join(text for edge in _edges(("", ""), cells) for text in edge.texts) or "nothing"
+
+
+def _edges(ends: tuple[str, str], cells: Sequence[Cell]) -> Iterator[Edge]:
+    """What passed between all pairs, what between some, and what wasn't as the policy says."""
+    of_service: dict[str, list[Cell]] = {}
+    for cell in cells:
+        of_service.setdefault(service_of(cell), []).append(cell)
+    right = {name: some for name, some in of_service.items() if all(cell.agrees for cell in some)}
+    accepted = {name: sum(cell.observed.verdict == ACCEPT for cell in some) for name, some in right.items()}
+    whole = [name for name, count in accepted.items() if count == len(right[name])]
+    some = [name for name, count in accepted.items() if 0 < count < len(right[name])]
+    if whole:
+        yield Edge(*ends, (first_of(_texts(whole, len(of_service)), MOST_NAMES),))
+    if some:
+        yield Edge(*ends, (f"between some: {first_of(some, MOST_NAMES)}",), is_some=True)
+    wrong = [name for name in of_service if name not in right]
+    if wrong:
+        yield Edge(*ends, (f"! disagrees: {first_of(wrong, MOST_NAMES)}",), is_wrong=True)
+
+
+def _texts(passed: list[str], probed: int) -> list[str]:
+    return ["all probed"] if len(passed) == probed > 1 else passed
+
+
+def _story(nodes: Sequence[Node], edges: Sequence[Edge]) -> Iterator[str]:
+    titles = {node.key: node.title for node in nodes}
+    for edge in edges:
+        yield f"{titles[edge.source]} to {titles[edge.target]}: {'; '.join(edge.texts)}."
+    for node in nodes:
+        if not node.is_outside:
+            yield f"{node.title}: {', '.join(node.lines)}."

@@ -1,0 +1,232 @@
+"""One VPC on a page: who reaches whom as picture and table, who outside does, and what is put together or left out.
+
+Owns how much of it is shown. Is given who reaches whom. Must not know HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sgdataplane.analyse.kinds import Kind
+from sgdataplane.analyse.ranges import Ranges
+from sgdataplane.analyse.reachable import Far, Reach, Way
+from sgdataplane.model.state import CloudState, Eni
+from sgdataplane.net.values import Direction, Family
+from sgdataplane.report.content import Cell, FarRow, Grid, Head, Line, Network, Picture
+from sgdataplane.report.picture import Edge, Node, draw
+from sgdataplane.report.words import addresses, counted, first_of, is_most, services
+
+MOST_ENIS = 16  # rows of a table that has one for each ENI
+MOST_KINDS = 40  # rows of one that has one for ENIs that no rule tells apart
+MOST_BOXES = 14
+MOST_FAR_ROWS = 150
+MOST_NAMES = 4  # of the ENIs in one box or row
+FAMILY = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
+OUTSIDE = "outside"
+SOME = "some addresses"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A row of the table: one ENI, or all of a kind."""
+
+    kind: Kind
+    head: Head
+    eni: Eni | None = None
+
+
+class NetworkView:
+    """Of one VPC of a state."""
+
+    def __init__(self, state: CloudState, reach: Reach, vpc_id: str) -> None:
+        self._state, self._reach, self._vpc_id = state, reach, vpc_id
+        self._kinds = sorted(
+            (kind for kind in reach.kinds if kind.vpc_id == vpc_id), key=lambda kind: (-len(kind.enis), _first(kind))
+        )
+        self._enis = sum(len(kind.enis) for kind in self._kinds)
+        self._ways: dict[tuple[Kind, Kind], tuple[Line, ...]] = {}
+        self._far: dict[tuple[Kind, Direction], tuple[Far, ...]] = {}
+
+    def network(self, number: int) -> Network:
+        """All that is shown of it; `number` tells it apart on its page."""
+        ends = self._ends()
+        shown = list(dict.fromkeys(end.kind for end in ends))
+        incoming, outgoing = (self._far_rows(ends, direction) for direction in Direction)
+        left_out = max(len(incoming), len(outgoing)) > MOST_FAR_ROWS
+        blocks = ", ".join(map(str, self._state.vpc[self._vpc_id].cidr_blocks[:MOST_NAMES]))
+        return Network(
+            f"vpc-{number}",
+            self._vpc_id,
+            f"{counted(self._enis, 'ENI')}{f', {blocks}' if blocks else ''}",
+            self._picture(shown[:MOST_BOXES], f"picture-{number}") if ends else None,
+            self._grid(ends),
+            incoming[:MOST_FAR_ROWS],
+            outgoing[:MOST_FAR_ROWS],
+            tuple(self._notes(shown, is_far_cut=left_out)),
+        )
+
+    def _ends(self) -> list[End]:
+        if self._enis <= MOST_ENIS:
+            ends = [End(kind, self._head([eni], kind), eni) for kind in self._kinds for eni in kind.enis]
+            return sorted(ends, key=lambda end: end.eni.network_interface_id if end.eni else "")
+        shown = sorted(self._kinds[:MOST_KINDS], key=lambda kind: kind.security_group_ids)
+        return [End(kind, self._head(kind.enis, kind)) for kind in shown]
+
+    def _notes(self, shown: Sequence[Kind], *, is_far_cut: bool) -> Iterator[str]:
+        if self._enis > MOST_ENIS:
+            yield (
+                f"{self._enis:,} ENIs are too many for a row each: those that no rule tells apart share one (the same "
+                f"groups, in the same of the CIDR blocks that rules name), {counted(len(self._kinds), 'row')} in all."
+            )
+        if len(shown) < len(self._kinds):
+            missing = sum(len(kind.enis) for kind in self._kinds[len(shown) :])
+            yield f"Only the {len(shown)} largest of these rows are shown; {counted(missing, 'ENI')} are in the others."
+        if len(shown) > MOST_BOXES:
+            yield f"The picture shows the {MOST_BOXES} largest."
+        if is_far_cut:
+            yield f"Of what passes from and to outside, the first {MOST_FAR_ROWS} rows each are shown."
+
+    def _head(self, enis: Sequence[Eni], kind: Kind) -> Head:
+        return Head(first_of([self._name(eni) for eni in enis], MOST_NAMES), self._groups(kind))
+
+    def _name(self, eni: Eni) -> str:
+        """The instance's name if it has one, and no other ENI."""
+        instance = self._state.instance.get(eni.instance_id)
+        if instance is None or len(self._state.enis_of_instance[eni.instance_id]) > 1:
+            return eni.network_interface_id
+        return instance.instance_name or instance.instance_id
+
+    def _groups(self, kind: Kind) -> str:
+        return first_of(list(kind.security_group_ids), MOST_NAMES)
+
+    def _lines(self, source: Kind, target: Kind) -> tuple[Line, ...]:
+        if (source, target) not in self._ways:
+            families = {place.family for place in source.places} & {place.family for place in target.places}
+            self._ways[source, target] = lines_of(self._reach.between(source, target), families)
+        return self._ways[source, target]
+
+    def _rows_far(self, kind: Kind, direction: Direction) -> tuple[Far, ...]:
+        if (kind, direction) not in self._far:
+            self._far[kind, direction] = self._reach.far(kind, direction)
+        return self._far[kind, direction]
+
+    def _outside(self, family: Family) -> Ranges:
+        return self._reach.outside(self._vpc_id, family)
+
+    def _far_rows(self, ends: Sequence[End], direction: Direction) -> tuple[FarRow, ...]:
+        """What passes for the same addresses outside stands together, and so do ENIs for which the same holds."""
+        passing: dict[tuple[End, str, str], list[str]] = {}
+        for end in ends:
+            for row in self._rows_far(end.kind, direction):
+                who = addresses(row.addresses, self._outside(row.family), row.family)
+                who += " (not at all of the ENI's addresses)" if row.is_some else ""
+                passing.setdefault((end, who, FAMILY[row.family]), []).extend(services(row.passing))
+        names: dict[tuple[tuple[str, ...], str, str], list[str]] = {}
+        for (end, who, family), texts in passing.items():
+            if texts:
+                names.setdefault((tuple(texts), who, family), []).append(end.head.name)
+        return tuple(
+            FarRow(first_of(some, MOST_ENIS), texts, who, family) for (texts, who, family), some in names.items()
+        )
+
+    def _far_lines(self, kind: Kind, direction: Direction, *, most: bool) -> tuple[Line, ...]:
+        """What passes for most (or not most) of the addresses outside, without saying which."""
+        rows = [
+            Way(row.family, row.passing, row.is_some)
+            for row in self._rows_far(kind, direction)
+            if row.passing and is_most(row.addresses, self._outside(row.family)) is most
+        ]
+        return lines_of(rows, {place.family for place in kind.places})
+
+    def _far_cell(self, kind: Kind, direction: Direction) -> Cell:
+        most, few = self._far_lines(kind, direction, most=True), self._few(kind, direction)
+        noted = (Line(line.services, f"{SOME}, {line.note}" if line.note else SOME) for line in few)
+        return Cell((*most, *noted), is_some=not most)
+
+    def _few(self, kind: Kind, direction: Direction) -> tuple[Line, ...]:
+        return self._far_lines(kind, direction, most=False)
+
+    def _grid(self, ends: Sequence[End]) -> Grid:
+        outside = Head("Outside", "not in the VPC")
+        first = (Cell(is_same=True), *(self._far_cell(end.kind, Direction.INGRESS) for end in ends))
+        others = (
+            (self._far_cell(source.kind, Direction.EGRESS), *(self._cell(source, target) for target in ends))
+            for source in ends
+        )
+        heads = (outside, *(end.head for end in ends))
+        return Grid(heads, heads, (first, *others))
+
+    def _cell(self, source: End, target: End) -> Cell:
+        if source is target and len(source.kind.enis if source.eni is None else (source.eni,)) == 1:
+            return Cell(is_same=True)
+        return Cell(self._lines(source.kind, target.kind))
+
+    def _picture(self, kinds: Sequence[Kind], key: str) -> Picture:
+        names = {kind: f"n{number}" for number, kind in enumerate(kinds)}
+        nodes = [Node(OUTSIDE, "Outside", ("every address that is", "not in the VPC"), is_outside=True)]
+        nodes += [Node(names[kind], self._head(kind.enis, kind).name, tuple(self._box_lines(kind))) for kind in kinds]
+        edges = [edge for kind in kinds for edge in self._edges_from_outside(kind, names[kind])]
+        edges += [
+            Edge(names[source], names[target], texts_of(self._lines(source, target)))
+            for source in kinds
+            for target in kinds
+            if source is not target and self._lines(source, target)
+        ]
+        titles = {node.key: node.title for node in nodes}
+        return Picture(
+            key, f"Who reaches whom in {self._vpc_id}", tuple(story(titles, nodes, edges)), draw(nodes, edges)
+        )
+
+    def _box_lines(self, kind: Kind) -> Iterator[str]:
+        yield self._groups(kind)
+        if len(kind.enis) > 1:
+            among = self._lines(kind, kind)
+            yield f"among them: {'; '.join(texts_of(among)) or 'nothing'}"
+        out = self._far_cell(kind, Direction.EGRESS).lines
+        yield f"out: {'; '.join(texts_of(out)) or 'nothing'}"
+
+    def _edges_from_outside(self, kind: Kind, key: str) -> Iterator[Edge]:
+        anyone = self._far_lines(kind, Direction.INGRESS, most=True)
+        if anyone:
+            yield Edge(OUTSIDE, key, texts_of(anyone))
+        few = self._few(kind, Direction.INGRESS)
+        if few:
+            yield Edge(OUTSIDE, key, ("from some addresses:", *texts_of(few)), is_some=True)
+
+
+def _first(kind: Kind) -> str:
+    return kind.enis[0].network_interface_id
+
+
+def lines_of(ways: Iterable[Way], families: Iterable[Family]) -> tuple[Line, ...]:
+    """A line for all that is the same in both families, if both ends have both, and one for what only one has."""
+    known: dict[tuple[str, bool], set[Family]] = {}
+    for way in ways:
+        for text in services(way.passing):
+            known.setdefault((text, way.is_some), set()).add(way.family)
+    all_families = set(families)
+    found: dict[str, list[str]] = {}
+    for (text, is_some), some in known.items():
+        found.setdefault(", ".join(_notes(some, all_families, is_some=is_some)), []).append(text)
+    return tuple(Line(tuple(texts), note) for note, texts in found.items())
+
+
+def _notes(some: set[Family], families: set[Family], *, is_some: bool) -> Iterator[str]:
+    if some != families:
+        yield from sorted(FAMILY[family] for family in some)
+    if is_some:
+        yield "not between all addresses"
+
+
+def texts_of(lines: Iterable[Line]) -> tuple[str, ...]:
+    return tuple(line.text for line in lines)
+
+
+def story(titles: Mapping[str, str], nodes: Iterable[Node], edges: Iterable[Edge]) -> Iterator[str]:
+    """The same in sentences."""
+    for edge in edges:
+        yield f"{titles[edge.source]} to {titles[edge.target]}: {'; '.join(edge.texts)}."
+    for node in nodes:
+        if not node.is_outside:
+            yield f"{node.title}: {', '.join(node.lines)}."

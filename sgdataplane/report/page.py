@@ -1,0 +1,180 @@
+"""The page about a state: everything that `sgdp report` shows, as content.
+
+Owns which sections there are and how much of a large state they hold. Is given a state, findings, and what was
+observed. Must not know HTML, nor where observations come from.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sgdataplane import __version__
+from sgdataplane.analyse.reachable import Reach
+from sgdataplane.model.state import CloudState, GroupRef, GroupType, PrefixListRef, SecurityGroup, SecurityGroupRule
+from sgdataplane.net.values import PortRange
+from sgdataplane.policy.findings import Finding
+from sgdataplane.report import words
+from sgdataplane.report.content import (
+    FindingRow,
+    GroupTable,
+    Network,
+    Observed,
+    ReportPage,
+    RuleRow,
+    Unobserved,
+)
+from sgdataplane.report.network import NetworkView
+
+MOST_NETWORKS = 8
+MOST_RULES = 600
+MOST_FINDINGS = 200
+MOST_TEXT = 200  # characters of a name or description
+SEVERITIES = ("high", "warning", "info")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the page is about. `source`: the state's file in the user's words."""
+
+    source: str
+    state: CloudState
+    findings: Sequence[Finding]
+    observed: Observed | Unobserved
+
+
+def report_page(subject: Subject) -> ReportPage:
+    """The page. Its size is bounded, whatever the state's: what is left out is said where it would stand."""
+    networks = tuple(_networks(subject.state))
+    groups, groups_note = _groups(subject)
+    ordered = sorted(subject.findings, key=lambda finding: SEVERITIES.index(finding.severity.value))
+    return ReportPage(
+        title=f"Security groups: {subject.source}",
+        source=subject.source,
+        version=__version__,
+        facts=tuple(_facts(subject)),
+        networks=networks,
+        groups=groups,
+        groups_note=groups_note,
+        findings=tuple(map(_finding, ordered[:MOST_FINDINGS])),
+        findings_note=_left_out(len(ordered), MOST_FINDINGS, "finding"),
+        observed=subject.observed,
+    )
+
+
+def _left_out(number: int, most: int, noun: str) -> str:
+    return f"{words.counted(number - most, noun)} more: this page shows the first {most}." if number > most else ""
+
+
+def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
+    state = subject.state
+    yield "VPCs", f"{len(state.vpcs):,}"
+    yield "Security groups", f"{len(state.security_groups):,}"
+    yield "Rules", f"{sum(len(group.rules) for group in state.security_groups):,}"
+    yield "Instances", f"{len(state.instances):,}"
+    yield "ENIs", f"{len(state.network_interfaces):,}"
+    severities = Counter(finding.severity.value for finding in subject.findings)
+    counts = [f"{severities[name]} {name}" for name in SEVERITIES if severities[name]]
+    yield "Findings", ", ".join(counts) or "none"
+
+
+def _networks(state: CloudState) -> Iterator[Network]:
+    """Those with the most ENIs; a VPC without any has nothing to show."""
+    enis = Counter(eni.vpc_id for eni in state.network_interfaces)
+    reach = Reach(state)
+    for number, (vpc_id, _) in enumerate(sorted(enis.items(), key=lambda entry: (-entry[1], entry[0])), 1):
+        if number > MOST_NETWORKS:
+            return
+        yield NetworkView(state, reach, vpc_id).network(number)
+
+
+def _groups(subject: Subject) -> tuple[tuple[GroupTable, ...], str]:
+    """The groups with rules, as long as there is room for these; a group is shown whole, or not at all."""
+    hits = subject.observed.hits if isinstance(subject.observed, Observed) else None
+    found, rows, left_out = list[GroupTable](), 0, list[SecurityGroup]()
+    for group in subject.state.security_groups:
+        if rows + len(group.rules) > MOST_RULES or len(found) >= MOST_RULES:
+            left_out.append(group)
+            continue
+        rows += len(group.rules)
+        found.append(_group(subject.state, group, hits))
+    note = ""
+    if left_out:
+        rules = words.counted(sum(len(group.rules) for group in left_out), "rule")
+        note = f"{words.counted(len(left_out), 'group')} with {rules} more: this page shows up to {MOST_RULES} rules."
+    return tuple(found), note
+
+
+def _group(state: CloudState, group: SecurityGroup, hits: object) -> GroupTable:
+    members = words.counted(len(state.enis_of_group[group.security_group_id]), "ENI")
+    kind = "advanced" if group.security_group_type is GroupType.ENTERPRISE else "basic"
+    inner = f"between its members {group.inner_access_policy.value}"
+    detail = f"{kind} group of {group.vpc_id}, {members}, {inner}"
+    return GroupTable(
+        group.security_group_id,
+        _clipped(group.security_group_name or group.description),
+        detail,
+        tuple(_rule(group.security_group_id, rule, hits) for rule in _in_order(group)),
+    )
+
+
+def _in_order(group: SecurityGroup) -> list[SecurityGroupRule]:
+    return sorted(
+        group.rules,
+        key=lambda rule: (
+            rule.direction.value != "ingress", rule.priority, rule.policy.value != "drop", rule.security_group_rule_id
+        ),
+    )  # fmt: skip
+
+
+def _rule(group_id: str, rule: SecurityGroupRule, hits: object) -> RuleRow:
+    known = hits.get((group_id, rule.security_group_rule_id), 0) if isinstance(hits, dict) else None
+    return RuleRow(
+        rule.security_group_rule_id,
+        rule.direction.value,
+        rule.priority,
+        rule.policy.value,
+        str(rule.ip_protocol),
+        _ports(rule),
+        _remote(rule),
+        _clipped(rule.description),
+        known,
+    )
+
+
+def _ports(rule: SecurityGroupRule) -> str:
+    text = rule.port_list_id or _range(rule.port_range)
+    return text if rule.source_port_range is None else f"{text} from source ports {_range(rule.source_port_range)}"
+
+
+def _range(ports: PortRange | None) -> str:
+    return (
+        "all" if ports is None else words.ports(((ports.first, ports.last),)) if ports != PortRange(1, 65535) else "all"
+    )
+
+
+def _remote(rule: SecurityGroupRule) -> str:
+    match rule.remote:
+        case GroupRef(group_id):
+            text = group_id
+        case PrefixListRef(prefix_list_id):
+            text = prefix_list_id
+        case prefix:
+            text = (
+                "anyone (IPv4)"
+                if str(prefix) == "0.0.0.0/0"
+                else "anyone (IPv6)"
+                if str(prefix) == "::/0"
+                else words.block(prefix)
+            )
+    return text if rule.narrowing is None else f"{text}, to or from {words.block(rule.narrowing)} alone"
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _finding(finding: Finding) -> FindingRow:
+    about = " ".join(value for _, value in finding.subject)
+    return FindingRow(finding.severity.value, finding.code, about, finding.message)

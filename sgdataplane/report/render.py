@@ -1,0 +1,42 @@
+"""Pages and pictures as text: the templates, filled.
+
+Owns the template engine, and that nothing of a state can become markup. Is given pages. Must not know states.
+
+A page is one file: style and pictures are in it, it has no script, and refers to nothing elsewhere. Its own policy
+(Content-Security-Policy) says so to the browser.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sgdataplane.report.content import MatrixPage, Picture, ReportPage
+
+
+@cache
+def _environment() -> Environment:
+    """Everything is escaped, whatever the template's name; a name that isn't there is an error."""
+    return Environment(
+        loader=PackageLoader("sgdataplane.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render_report(page: ReportPage) -> str:
+    """The whole HTML document."""
+    return _environment().get_template("report.html.j2").render(page=page)
+
+
+def render_matrix(page: MatrixPage) -> str:
+    """The whole HTML document."""
+    return _environment().get_template("matrix.html.j2").render(page=page)
+
+
+def render_picture(picture: Picture) -> str:
+    """The whole SVG document."""
+    return _environment().get_template("picture.svg.j2").render(picture=picture)

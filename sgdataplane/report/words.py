@@ -1,0 +1,105 @@
+"""Sets of sessions and of addresses in few words.
+
+Owns their wording. Is given them as values. Must not know who reaches whom, nor HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from sgdataplane.analyse.passing import EVERY_PORT, OTHER, Passing, Row
+from sgdataplane.analyse.ranges import Ranges, count, minus
+from sgdataplane.net.values import Family, Prefix, Protocol
+
+MOST_RANGES = 8  # of ports or addresses, named one by one
+MOST_HOLES = 4
+
+
+def services(what: Passing) -> tuple[str, ...]:
+    """What passes, a text for each protocol: ("tcp 80, 443", "icmp"), ("everything",), ("everything but tcp",)."""
+    if not what:
+        return ()
+    named = [row for row in what.rows if row.protocol != OTHER]
+    if len(named) == len(what.rows):
+        return tuple(map(_of_row, named))
+    but = f" but {_listed([str(Protocol(number)) for number in what.named])}" if what.named else ""
+    return (f"everything{but}", *map(_of_row, named))
+
+
+def _of_row(row: Row) -> str:
+    text = str(Protocol(row.protocol))
+    if row.ports != EVERY_PORT:
+        text += f" {ports(row.ports)}"
+    return text if row.source_ports == EVERY_PORT else f"{text} from source ports {ports(row.source_ports)}"
+
+
+def ports(some: Ranges) -> str:
+    """In ascending order; what is left out, if that is shorter."""
+    closed = minus(EVERY_PORT, some)
+    if len(closed) < len(some) and count(some) > count(closed):
+        return f"all but {ports(closed)}"
+    return _listed([str(first) if first == last else f"{first}\N{EN DASH}{last}" for first, last in some])
+
+
+def addresses(some: Ranges, outside: Ranges, family: Family) -> str:
+    """Which of the addresses outside: "anyone", "anyone but ...", or as CIDR blocks."""
+    if some == outside:
+        return "anyone"
+    if is_most(some, outside):
+        return f"anyone but {_listed(_blocks(minus(outside, some), family))}"
+    return _listed(_blocks(some, family))
+
+
+def is_most(some: Ranges, outside: Ranges) -> bool:
+    """Whether it is more than half of them."""
+    return 2 * count(some) > count(outside)
+
+
+def _blocks(some: Ranges, family: Family) -> Iterator[str]:
+    """As few texts as come easily: ranges that are a block with holes are named so ("192.0.2.0/25 but 192.0.2.66")."""
+    place = 0
+    while place < len(some):
+        end = min(len(some), place + MOST_HOLES)
+        while end > place + 1 and len(_cidrs(some[place][0], some[end - 1][1], family)) > 1:
+            end -= 1
+        first, last = some[place][0], some[end - 1][1]
+        if end > place + 1:
+            holes = minus(((first, last),), some[place:end])
+            but = " and ".join(text for hole in holes for text in _cidrs(*hole, family))
+            yield f"{_cidrs(first, last, family)[0]} but {but}"
+        else:
+            yield from _cidrs(first, last, family)
+        place = end
+
+
+def _cidrs(first: int, last: int, family: Family) -> list[str]:
+    """The first few of the blocks that a range consists of."""
+    found: list[str] = []
+    while first <= last and len(found) <= MOST_RANGES:
+        size = min(first & -first or 1 << family.bits, 1 << (last - first + 1).bit_length() - 1)
+        found.append(block(Prefix(family.bits, first, family.bits - size.bit_length() + 1)))
+        first += size
+    return found
+
+
+def block(prefix: Prefix) -> str:
+    """A single address without its length."""
+    text = str(prefix)
+    return text.partition("/")[0] if prefix.first == prefix.last else text
+
+
+def _listed(texts: Iterable[str]) -> str:
+    found = list(texts)
+    more = len(found) - MOST_RANGES
+    return ", ".join(found) if more <= 0 else f"{', '.join(found[:MOST_RANGES])} and {more} more"
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 rule", "2,000 rules"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def first_of(texts: Sequence[str], most: int) -> str:
+    """The first few, and how many more there are."""
+    more = len(texts) - most
+    return ", ".join(texts) if more <= 0 else f"{', '.join(texts[:most])} and {more:,} more"
