@@ -29,9 +29,9 @@ class Place:
     blocks: Blocks
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """ENIs that no rule tells apart, at least one."""
+    """ENIs that no rule tells apart, at least one. Compared by identity."""
 
     vpc_id: str
     security_group_ids: tuple[str, ...]

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from sgdataplane.analyse.ranges import Interval, Ranges, holds, meet, minus, united
+from sgdataplane.analyse.ranges import Interval, Ranges, holds, united
 from sgdataplane.net.values import Family, Protocol, Verdict
 from sgdataplane.policy.resolve import Permission
 
 OTHER = -1  # every protocol that no permission names
 EVERY_PORT: Ranges = ((1, 65535),)
+EVERY_BIT = (1 << 65536) - 2  # the same as a number
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -95,33 +97,59 @@ def _of_protocol(way: Iterable[Permission], number: int, family: Family) -> list
     return [permission for permission in way if permission.protocol.matches(number, family)]
 
 
+def effort(ways: Sequence[Sequence[Permission]]) -> int:
+    """About how many permissions `passing` looks at."""
+    cuts = {span for way in ways for permission in way for span in permission.source_ports or ()}
+    return (1 + len(cuts)) * sum(map(len, ways))
+
+
 def _rows(ways: Sequence[Sequence[Permission]], number: int) -> tuple[Row, ...]:
     """The sessions of one protocol that all ways accept, source ports with equal ports joined."""
     if not Protocol(number).has_ports:
         return (Row(number),) if all(way[0].cause.verdict is Verdict.ACCEPT for way in ways) else ()
-    found: dict[Ranges, list[Interval]] = {}
+    found: dict[int, list[Interval]] = {}
     for source in _cut(span for way in ways for permission in way for span in permission.source_ports or ()):
-        ports = EVERY_PORT
+        ports = EVERY_BIT
         for way in ways:
-            ports = meet(ports, _accepted(way, source))
+            ports &= _accepted(way, source)
         if ports:
             found.setdefault(ports, []).append(source)
-    return tuple(sorted(Row(number, ports, united(sources)) for ports, sources in found.items()))
+    return tuple(sorted(Row(number, _ranges(ports), united(sources)) for ports, sources in found.items()))
 
 
-def _accepted(way: Iterable[Permission], source: Interval) -> Ranges:
-    """The ports that an order accepts from source ports which no permission tells apart."""
-    left, accepted = EVERY_PORT, list[Interval]()
+def _accepted(way: Iterable[Permission], source: Interval) -> int:
+    """The ports that an order accepts from source ports which no permission tells apart, as bits: there can be a
+    thousand permissions, each of which takes its ports from those after it."""
+    left, accepted = EVERY_BIT, 0
     for permission in way:
-        if permission.source_ports is not None and not holds(permission.source_ports, source[0]):
+        sources = permission.source_ports
+        if sources is not None and not any(first <= source[0] <= last for first, last in sources):
             continue
-        ports = EVERY_PORT if permission.ports is None else permission.ports
+        ports = left if permission.ports is None else left & _bits(permission.ports)
         if permission.cause.verdict is Verdict.ACCEPT:
-            accepted += meet(left, ports)
-        left = minus(left, ports)
+            accepted |= ports
+        left ^= ports
         if not left:
             break
-    return united(accepted)
+    return accepted
+
+
+@lru_cache(maxsize=4096)
+def _bits(ports: Ranges) -> int:
+    return sum((1 << last + 1) - (1 << first) for first, last in ports)
+
+
+def _ranges(bits: int) -> Ranges:
+    """The other way round."""
+    found, first = list[Interval](), 0
+    while bits:
+        zeros = (bits & -bits).bit_length() - 1
+        bits >>= zeros
+        ones = (~bits & bits + 1).bit_length() - 1
+        bits >>= ones
+        found.append((first + zeros, first + zeros + ones - 1))
+        first += zeros + ones
+    return tuple(found)
 
 
 def _cut(spans: Iterable[Interval]) -> list[Interval]:

@@ -9,17 +9,19 @@ A session from A to B passes if A's egress and B's ingress both accept it. ENIs 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from sgdataplane.analyse.kinds import Blocks, Kind, Place, kinds_of, segments_of
-from sgdataplane.analyse.passing import OTHER, Passing, Row, normal, passing
-from sgdataplane.analyse.ranges import Interval, Ranges, count, meet, minus, united
+from sgdataplane.analyse.passing import OTHER, Passing, Row, effort, normal, passing
+from sgdataplane.analyse.ranges import Interval, Ranges, count, minus, united
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, GroupRef
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.resolve import Permission, Profile, resolve_profile
+
+EFFORT = 600_000  # some seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,16 @@ class Far:
     is_some: bool = False
 
 
-class Reach:
-    """Answers about one state. `kinds`: its ENIs, those that no rule tells apart together."""
+class TooIntricateError(Exception):
+    """Rules overlap in so many ways that it would take too long to say (raised by Reach alone)."""
 
-    def __init__(self, state: CloudState, options: Options = DEFAULTS) -> None:
+
+class Reach:
+    """Answers about one state. `kinds`: its ENIs, those that no rule tells apart together. All answers together look at
+    no more permissions than `effort` says, TooIntricateError after that."""
+
+    def __init__(self, state: CloudState, options: Options = DEFAULTS, effort: int = EFFORT) -> None:
+        self._effort = effort
         self._state, self._options = state, options
         self._segments = segments_of(state)
         self.kinds = kinds_of(state, self._segments)
@@ -67,7 +75,14 @@ class Reach:
     def _both(self, source: Kind, near: Place, target: Kind, far: Place) -> Passing:
         leaving = self._steps(source, Direction.EGRESS, near, far.blocks, target)
         arriving = self._steps(target, Direction.INGRESS, far, near.blocks, source)
-        return passing((leaving, arriving), near.family)
+        return self._passing((leaving, arriving), near.family)
+
+    def _passing(self, ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
+        needed = effort(ways)
+        if needed > self._effort:
+            raise TooIntricateError
+        self._effort -= needed
+        return passing(ways, family)
 
     def _steps(
         self, kind: Kind, direction: Direction, local: Place, remote: Blocks, other: Kind | None
@@ -124,7 +139,7 @@ class Reach:
         found: dict[Passing, list[Interval]] = {}
         for span, blocks in self._segments[local.family].of(self.outside(kind.vpc_id, local.family)):
             if blocks not in known:
-                known[blocks] = passing((self._steps(kind, direction, local, blocks, None),), local.family)
+                known[blocks] = self._passing((self._steps(kind, direction, local, blocks, None),), local.family)
             found.setdefault(known[blocks], []).append(span)
         return {what: united(spans) for what, spans in found.items()}
 
@@ -142,15 +157,22 @@ def by_addresses(groups: Mapping[Passing, Ranges]) -> Iterator[tuple[Ranges, Pas
 
 def _rows_by_addresses(groups: Mapping[Passing, Ranges], protocol: int) -> Iterator[tuple[Row, Ranges]]:
     """One protocol's rows, each of ports that aren't told apart, with all addresses that it passes for."""
-    rows = [(row, spans) for what, spans in groups.items() for row in _rows_of(what, protocol)]
-    for sources in dict.fromkeys(row.source_ports for row, _ in rows):
-        of_sources = [(row.ports, spans) for row, spans in rows if row.source_ports == sources]
-        edges = sorted({edge for ports, _ in of_sources for first, last in ports for edge in (first, last + 1)})
-        for first, after in pairwise(edges):
-            piece = ((first, after - 1),)
-            addresses = united(span for ports, spans in of_sources if meet(ports, piece) for span in spans)
-            if addresses:
-                yield Row(protocol, piece, sources), addresses
+    turns: dict[Ranges, dict[int, set[Passing]]] = {}  # by source ports: at which ports groups begin and cease to pass
+    for what in groups:
+        for row in _rows_of(what, protocol):
+            of_sources = turns.setdefault(row.source_ports, {})
+            for first, last in row.ports:
+                of_sources.setdefault(first, set()).symmetric_difference_update((what,))
+                of_sources.setdefault(last + 1, set()).symmetric_difference_update((what,))
+    known: dict[frozenset[Passing], Ranges] = {}
+    for sources, of_sources in turns.items():
+        now: frozenset[Passing] = frozenset()
+        for first, after in pairwise(sorted(of_sources)):
+            now ^= of_sources[first]
+            if now not in known:
+                known[now] = united(span for what in now for span in groups[what])
+            if now:
+                yield Row(protocol, ((first, after - 1),), sources), known[now]
 
 
 def _rows_of(what: Passing, protocol: int) -> Iterator[Row]:

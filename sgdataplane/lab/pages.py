@@ -38,7 +38,7 @@ def matrix_page(lab: Lab, cells: Sequence[Cell]) -> content.MatrixPage:
     wrong = [cell for cell in cells if not cell.agrees]
     ordered = sorted(rows.items(), key=lambda row: all(cell.agrees for cell in row[1].values()))
     return content.MatrixPage(
-        title=f"Packets of lab {lab.record.name}",
+        title=f"Who reached whom in lab {lab.record.name}",
         source=f"lab {lab.record.name}",
         version=__version__,
         facts=tuple(_facts(cells, lab)),
@@ -127,7 +127,7 @@ def matrix_picture(lab: Lab, cells: Sequence[Cell]) -> content.Picture:
     made = [edge for ends, some in edges.items() if ends[0] != ends[1] for edge in _edges(ends, some)]
     nodes = [Node(names[key], *_box(key, members[key], edges, names[key])) for key in keys]
     if () in members:
-        nodes.insert(0, Node(OUTSIDE, "Outside", (first_of(members[()], 1),), is_outside=True))
+        nodes.insert(0, Node(OUTSIDE, "Outside", tuple(members[()][:MOST_NAMES]), is_outside=True))
     shown = [edge for edge in made if edge.target != OUTSIDE or edge.is_wrong]
     left_out = len(members) - len(nodes)
     title = f"What packets passed in lab {lab.record.name}"
@@ -157,7 +157,7 @@ def _box(
 
 
 def _passed(cells: Sequence[Cell]) -> str:
-    return "; ".join(text for edge in _edges(("", ""), cells) for text in edge.texts) or "nothing"
+    return "; ".join(" ".join(edge.texts) for edge in _edges(("", ""), cells)) or "nothing"
 
 
 def _edges(ends: tuple[str, str], cells: Sequence[Cell]) -> Iterator[Edge]:
@@ -172,10 +172,10 @@ def _edges(ends: tuple[str, str], cells: Sequence[Cell]) -> Iterator[Edge]:
     if whole:
         yield Edge(*ends, (first_of(_texts(whole, len(of_service)), MOST_NAMES),))
     if some:
-        yield Edge(*ends, (f"between some: {first_of(some, MOST_NAMES)}",), is_some=True)
+        yield Edge(*ends, ("between some:", first_of(some, MOST_NAMES)), is_some=True)
     wrong = [name for name in of_service if name not in right]
     if wrong:
-        yield Edge(*ends, (f"! disagrees: {first_of(wrong, MOST_NAMES)}",), is_wrong=True)
+        yield Edge(*ends, ("! disagrees:", first_of(wrong, MOST_NAMES)), is_wrong=True)
 
 
 def _texts(passed: list[str], probed: int) -> list[str]:
@@ -185,7 +185,7 @@ def _texts(passed: list[str], probed: int) -> list[str]:
 def _story(nodes: Sequence[Node], edges: Sequence[Edge]) -> Iterator[str]:
     titles = {node.key: node.title for node in nodes}
     for edge in edges:
-        yield f"{titles[edge.source]} to {titles[edge.target]}: {'; '.join(edge.texts)}."
+        yield f"{titles[edge.source]} to {titles[edge.target]}: {' '.join(edge.texts)}."
     for node in nodes:
         if not node.is_outside:
             yield f"{node.title}: {', '.join(node.lines)}."

@@ -13,10 +13,12 @@ from sgdataplane.report.picture import Drawing
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What passes, a text for each protocol. `note`: which family or addresses it is about, if not all."""
+    """What passes, a text for each protocol. `note`: which family or addresses it is about, if not all; `is_some`: only
+    some addresses."""
 
     services: tuple[str, ...]
     note: str = ""
+    is_some: bool = False
 
     @property
     def text(self) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from sgdataplane.analyse.kinds import Kind
 from sgdataplane.analyse.ranges import Ranges
-from sgdataplane.analyse.reachable import Far, Reach, Way
+from sgdataplane.analyse.reachable import Far, Reach, TooIntricateError, Way
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.report.content import Cell, FarRow, Grid, Head, Line, Network, Picture
@@ -25,6 +26,8 @@ MOST_NAMES = 4  # of the ENIs in one box or row
 FAMILY = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 OUTSIDE = "outside"
 SOME = "some addresses"
+MOST_TEXTS = 12  # of what passes, in one place
+UNKNOWN = Line(("not worked out",), is_some=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,14 @@ class NetworkView:
         )
         self._enis = sum(len(kind.enis) for kind in self._kinds)
         self._ways: dict[tuple[Kind, Kind], tuple[Line, ...]] = {}
-        self._far: dict[tuple[Kind, Direction], tuple[Far, ...]] = {}
+        self._far: dict[tuple[Kind, Direction], tuple[Far, ...] | None] = {}
 
     def network(self, number: int) -> Network:
         """All that is shown of it; `number` tells it apart on its page."""
         ends = self._ends()
         shown = list(dict.fromkeys(end.kind for end in ends))
+        for pair in product(shown, shown):
+            self._lines(*pair)  # before what is outside, which can be too intricate for all of it to be worked out
         incoming, outgoing = (self._far_rows(ends, direction) for direction in Direction)
         left_out = max(len(incoming), len(outgoing)) > MOST_FAR_ROWS
         blocks = ", ".join(map(str, self._state.vpc[self._vpc_id].cidr_blocks[:MOST_NAMES]))
@@ -74,6 +79,11 @@ class NetworkView:
         return [End(kind, self._head(kind.enis, kind)) for kind in shown]
 
     def _notes(self, shown: Sequence[Kind], *, is_far_cut: bool) -> Iterator[str]:
+        if None in self._far.values() or (UNKNOWN,) in self._ways.values():
+            yield (
+                "Rules overlap in so many ways that not all of it was worked out, where it says so; "
+                "sgdp explain answers for any one packet."
+            )
         if self._enis > MOST_ENIS:
             yield (
                 f"{self._enis:,} ENIs are too many for a row each: those that no rule tells apart share one (the same "
@@ -103,12 +113,19 @@ class NetworkView:
     def _lines(self, source: Kind, target: Kind) -> tuple[Line, ...]:
         if (source, target) not in self._ways:
             families = {place.family for place in source.places} & {place.family for place in target.places}
-            self._ways[source, target] = lines_of(self._reach.between(source, target), families)
+            try:
+                self._ways[source, target] = lines_of(self._reach.between(source, target), families)
+            except TooIntricateError:
+                self._ways[source, target] = (UNKNOWN,)
         return self._ways[source, target]
 
-    def _rows_far(self, kind: Kind, direction: Direction) -> tuple[Far, ...]:
+    def _rows_far(self, kind: Kind, direction: Direction) -> tuple[Far, ...] | None:
+        """None: it is too intricate."""
         if (kind, direction) not in self._far:
-            self._far[kind, direction] = self._reach.far(kind, direction)
+            try:
+                self._far[kind, direction] = self._reach.far(kind, direction)
+            except TooIntricateError:
+                self._far[kind, direction] = None
         return self._far[kind, direction]
 
     def _outside(self, family: Family) -> Ranges:
@@ -118,7 +135,7 @@ class NetworkView:
         """What passes for the same addresses outside stands together, and so do ENIs for which the same holds."""
         passing: dict[tuple[End, str, str], list[str]] = {}
         for end in ends:
-            for row in self._rows_far(end.kind, direction):
+            for row in self._rows_far(end.kind, direction) or ():
                 who = addresses(row.addresses, self._outside(row.family), row.family)
                 who += " (not at all of the ENI's addresses)" if row.is_some else ""
                 passing.setdefault((end, who, FAMILY[row.family]), []).extend(services(row.passing))
@@ -127,21 +144,24 @@ class NetworkView:
             if texts:
                 names.setdefault((tuple(texts), who, family), []).append(end.head.name)
         return tuple(
-            FarRow(first_of(some, MOST_ENIS), texts, who, family) for (texts, who, family), some in names.items()
+            FarRow(first_of(some, MOST_ENIS), few(texts), who, family) for (texts, who, family), some in names.items()
         )
 
     def _far_lines(self, kind: Kind, direction: Direction, *, most: bool) -> tuple[Line, ...]:
         """What passes for most (or not most) of the addresses outside, without saying which."""
+        found = self._rows_far(kind, direction)
+        if found is None:
+            return () if most else (UNKNOWN,)
         rows = [
             Way(row.family, row.passing, row.is_some)
-            for row in self._rows_far(kind, direction)
+            for row in found
             if row.passing and is_most(row.addresses, self._outside(row.family)) is most
         ]
         return lines_of(rows, {place.family for place in kind.places})
 
     def _far_cell(self, kind: Kind, direction: Direction) -> Cell:
-        most, few = self._far_lines(kind, direction, most=True), self._few(kind, direction)
-        noted = (Line(line.services, f"{SOME}, {line.note}" if line.note else SOME) for line in few)
+        most, some = self._far_lines(kind, direction, most=True), self._few(kind, direction)
+        noted = (Line(line.services, f"{SOME}, {line.note}" if line.note else SOME, is_some=True) for line in some)
         return Cell((*most, *noted), is_some=not most)
 
     def _few(self, kind: Kind, direction: Direction) -> tuple[Line, ...]:
@@ -164,7 +184,7 @@ class NetworkView:
 
     def _picture(self, kinds: Sequence[Kind], key: str) -> Picture:
         names = {kind: f"n{number}" for number, kind in enumerate(kinds)}
-        nodes = [Node(OUTSIDE, "Outside", ("every address that is", "not in the VPC"), is_outside=True)]
+        nodes = [Node(OUTSIDE, "Outside", ("all that is", "not in the VPC"), is_outside=True)]
         nodes += [Node(names[kind], self._head(kind.enis, kind).name, tuple(self._box_lines(kind))) for kind in kinds]
         edges = [edge for kind in kinds for edge in self._edges_from_outside(kind, names[kind])]
         edges += [
@@ -190,9 +210,9 @@ class NetworkView:
         anyone = self._far_lines(kind, Direction.INGRESS, most=True)
         if anyone:
             yield Edge(OUTSIDE, key, texts_of(anyone))
-        few = self._few(kind, Direction.INGRESS)
-        if few:
-            yield Edge(OUTSIDE, key, ("from some addresses:", *texts_of(few)), is_some=True)
+        some = self._few(kind, Direction.INGRESS)
+        if some:
+            yield Edge(OUTSIDE, key, ("from some:", *texts_of(some)), is_some=True)
 
 
 def _first(kind: Kind) -> str:
@@ -206,10 +226,16 @@ def lines_of(ways: Iterable[Way], families: Iterable[Family]) -> tuple[Line, ...
         for text in services(way.passing):
             known.setdefault((text, way.is_some), set()).add(way.family)
     all_families = set(families)
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[str, bool], list[str]] = {}
     for (text, is_some), some in known.items():
-        found.setdefault(", ".join(_notes(some, all_families, is_some=is_some)), []).append(text)
-    return tuple(Line(tuple(texts), note) for note, texts in found.items())
+        found.setdefault((", ".join(_notes(some, all_families, is_some=is_some)), is_some), []).append(text)
+    return tuple(Line(few(texts), note, is_some) for (note, is_some), texts in found.items())
+
+
+def few(texts: Sequence[str]) -> tuple[str, ...]:
+    """As many as there is room for."""
+    more = len(texts) - MOST_TEXTS
+    return tuple(texts) if more <= 0 else (*texts[:MOST_TEXTS], f"and {more:,} more")
 
 
 def _notes(some: set[Family], families: set[Family], *, is_some: bool) -> Iterator[str]:

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-BOX_WIDTH, ROW_GAP, MARGIN = 180.0, 26.0, 16.0
+BOX_WIDTH, ROW_GAP, MARGIN = 172.0, 26.0, 12.0
 LINE, TITLE, PADDING = 16.0, 22.0, 12.0
-CHARACTER = 6.4  # of a label, on average
-MOST_CHARACTERS, MOST_IN_BOX, MOST_IN_TITLE = 32, 27, 20
-ROOM, BULGE, TIP = 40.0, 30.0, 14.0  # beside labels; of an arrow within a column; from a label to the box
+CHARACTER = 6.9  # of a label, on average
+MOST_CHARACTERS, MOST_IN_BOX, MOST_IN_TITLE = 30, 24, 18
+ROOM, BULGE, TIP = 34.0, 30.0, 14.0  # beside labels; of an arrow within a column; from a label to the box
 SWEEPS = 6
 
 
