@@ -15,7 +15,7 @@ from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.probe import ACCEPT, End
 from sgdataplane.net.values import ICMP, ICMPV6
 from sgdataplane.report import content
-from sgdataplane.report.picture import Edge, Node, draw
+from sgdataplane.report.picture import Edge, Node, draw, story
 from sgdataplane.report.words import counted, first_of
 
 MOST_ROWS, MOST_WRONG, MOST_BOXES, MOST_ENDS = 400, 100, 14, 16
@@ -133,7 +133,7 @@ def matrix_picture(lab: Lab, cells: Sequence[Cell]) -> content.Picture:
     title = f"What packets passed in lab {lab.record.name}"
     if left_out:
         title += f" ({counted(left_out, 'smaller box')[:-1]}es left out)" if left_out > 1 else " (one box left out)"
-    return content.Picture("picture", title, tuple(_story(nodes, made)), draw(nodes, shown))
+    return content.Picture("picture", title, story(nodes, made), draw(nodes, shown))
 
 
 def _members(lab: Lab) -> dict[Key, list[str]]:
@@ -180,12 +180,3 @@ def _edges(ends: tuple[str, str], cells: Sequence[Cell]) -> Iterator[Edge]:
 
 def _texts(passed: list[str], probed: int) -> list[str]:
     return ["all probed"] if len(passed) == probed > 1 else passed
-
-
-def _story(nodes: Sequence[Node], edges: Sequence[Edge]) -> Iterator[str]:
-    titles = {node.key: node.title for node in nodes}
-    for edge in edges:
-        yield f"{titles[edge.source]} to {titles[edge.target]}: {' '.join(edge.texts)}."
-    for node in nodes:
-        if not node.is_outside:
-            yield f"{node.title}: {', '.join(node.lines)}."

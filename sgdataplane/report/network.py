@@ -5,7 +5,7 @@ Owns how much of it is shown. Is given who reaches whom. Must not know HTML.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -15,7 +15,7 @@ from sgdataplane.analyse.reachable import Far, Reach, TooIntricateError, Way
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.report.content import Cell, FarRow, Grid, Head, Line, Network, Picture
-from sgdataplane.report.picture import Edge, Node, draw
+from sgdataplane.report.picture import Edge, Node, draw, story
 from sgdataplane.report.words import addresses, counted, first_of, is_most, services
 
 MOST_ENIS = 16  # rows of a table that has one for each ENI
@@ -193,10 +193,7 @@ class NetworkView:
             for target in kinds
             if source is not target and self._lines(source, target)
         ]
-        titles = {node.key: node.title for node in nodes}
-        return Picture(
-            key, f"Who reaches whom in {self._vpc_id}", tuple(story(titles, nodes, edges)), draw(nodes, edges)
-        )
+        return Picture(key, f"Who reaches whom in {self._vpc_id}", story(nodes, edges), draw(nodes, edges))
 
     def _box_lines(self, kind: Kind) -> Iterator[str]:
         yield self._groups(kind)
@@ -247,12 +244,3 @@ def _notes(some: set[Family], families: set[Family], *, is_some: bool) -> Iterat
 
 def texts_of(lines: Iterable[Line]) -> tuple[str, ...]:
     return tuple(line.text for line in lines)
-
-
-def story(titles: Mapping[str, str], nodes: Iterable[Node], edges: Iterable[Edge]) -> Iterator[str]:
-    """The same in sentences."""
-    for edge in edges:
-        yield f"{titles[edge.source]} to {titles[edge.target]}: {'; '.join(edge.texts)}."
-    for node in nodes:
-        if not node.is_outside:
-            yield f"{node.title}: {', '.join(node.lines)}."

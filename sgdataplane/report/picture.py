@@ -125,6 +125,14 @@ def merged(edges: Iterable[Edge]) -> tuple[Edge, ...]:
     return tuple(found)
 
 
+def story(nodes: Sequence[Node], edges: Iterable[Edge]) -> tuple[str, ...]:
+    """The picture in sentences."""
+    titles = {node.key: node.title for node in nodes}
+    passing = (f"{titles[e.source]} to {titles[e.target]}: {'; '.join(e.texts).replace(':; ', ': ')}." for e in edges)
+    boxes = (f"{node.title}: {', '.join(node.lines)}." for node in nodes if not node.is_outside)
+    return (*passing, *boxes)
+
+
 def draw(nodes: Sequence[Node], edges: Iterable[Edge]) -> Drawing:
     """Where everything stands. Edges name known nodes, and none leads from a node to itself."""
     arrows = merged(edges)
