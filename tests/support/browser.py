@@ -112,10 +112,10 @@ def browser() -> Iterator[Browser]:
     """A browser that ends with the block."""
     (child_reads, writes), (reads, child_writes) = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as folder:
-        # the protocol's pipes are descriptors 3 and 4
+        # the protocol's pipes are descriptors 3 and 4 (dash can't name those above 9)
         command = f'exec chromium "$@" 3<&{child_reads} 4>&{child_writes}'
         process = subprocess.Popen(
-            ["sh", "-c", command, "sh", *FLAGS, f"--user-data-dir={folder}", "about:blank"],
+            ["bash", "-c", command, "bash", *FLAGS, f"--user-data-dir={folder}", "about:blank"],
             pass_fds=(child_reads, child_writes),
             start_new_session=True,
             stdin=subprocess.DEVNULL,
