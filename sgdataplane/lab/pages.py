@@ -15,7 +15,8 @@ from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.probe import ACCEPT, End
 from sgdataplane.net.values import ICMP, ICMPV6
 from sgdataplane.report import content
-from sgdataplane.report.picture import Edge, Node, draw, story
+from sgdataplane.report.layout import draw
+from sgdataplane.report.picture import Edge, Node, story
 from sgdataplane.report.words import counted, first_of
 
 MOST_ROWS, MOST_WRONG, MOST_BOXES, MOST_ENDS = 400, 100, 14, 16

@@ -15,7 +15,8 @@ from sgdataplane.analyse.reachable import Far, Reach, TooIntricateError, Way
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.report.content import Cell, FarRow, Grid, Head, Line, Network, Picture
-from sgdataplane.report.picture import Edge, Node, draw, story
+from sgdataplane.report.layout import draw
+from sgdataplane.report.picture import Edge, Node, story
 from sgdataplane.report.words import addresses, counted, first_of, is_most, services
 
 MOST_ENIS = 16  # rows of a table that has one for each ENI

@@ -109,7 +109,7 @@ def _groups(subject: Subject) -> tuple[tuple[GroupTable, ...], str]:
 def _group(state: CloudState, group: SecurityGroup, hits: object) -> GroupTable:
     members = words.counted(len(state.enis_of_group[group.security_group_id]), "ENI")
     kind = "advanced" if group.security_group_type is GroupType.ENTERPRISE else "basic"
-    inner = f"between its members {group.inner_access_policy.value}"
+    inner = f"inner access policy {group.inner_access_policy.value}"
     detail = f"{kind} group of {group.vpc_id}, {members}, {inner}"
     return GroupTable(
         group.security_group_id,

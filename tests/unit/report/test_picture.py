@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from sgdataplane.report.picture import Box, Drawing, Edge, Node, draw, merged
+from sgdataplane.report.layout import draw
+from sgdataplane.report.picture import Box, Drawing, Edge, Node, merged
 
 OUTSIDE = Node("out", "Outside", is_outside=True)
 
