@@ -7,10 +7,10 @@ they are shown.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
-from sgdataplane.attach.registry import Binding, Registry
+from sgdataplane.attach.registry import Binding
 from sgdataplane.cli.sessions import cause, end_text, next_packet
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.site import SITES
@@ -80,9 +80,8 @@ def of_lab(state: CloudState, name: str) -> Observed:
     return reading.observed(state, f"in the lab {name} as it is now{differs}")
 
 
-def of_host(state: CloudState) -> Observed | Unobserved:
-    """From this host's attached ENIs that the state has; why not, if there are none."""
-    attached = Registry().load()
+def of_host(state: CloudState, attached: Sequence[Binding]) -> Observed | Unobserved:
+    """From those of this host's attached ENIs that the state has; why not, if there are none."""
     bindings = [binding for binding in attached if binding.eni_id in state.eni]
     if not bindings:
         how = "none of the state's ENIs is attached on this host" if attached else "no ENI is attached on this host"

@@ -27,6 +27,7 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", required=True, help="the page, which needs no other file")
     lab = "take hits and sessions from this lab (default: from the ENIs that are attached on this host, if any are)"
     parser.add_argument("--name", metavar="N", help=lab)
+    parser.add_argument("--bindings", type=Path, metavar="DIR", help="default: /run/sgdataplane/attached")
     parser.set_defaults(run=run)
 
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sgdataplane.statefile import load
 
     loaded = load(arguments.state)
-    observed = _observed(loaded.state, arguments.name)
+    observed = _observed(loaded.state, arguments)
     findings = (*loaded.findings, *review(loaded.state))
     page = report_page(Subject(str(arguments.state), loaded.state, findings, observed))
     write(render_report(page), arguments.html)
@@ -46,17 +47,19 @@ def run(arguments: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _observed(state: CloudState, name: str | None) -> Observed | Unobserved:
-    if name is not None:
-        require_root("reading the counters and sessions of a lab", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
-    from sgdataplane.cli.observed import of_host, of_lab
+def _observed(state: CloudState, arguments: argparse.Namespace) -> Observed | Unobserved:
     from sgdataplane.report.content import Unobserved
 
-    if name is not None:
-        return of_lab(state, name)
-    if os.geteuid() != 0:
+    if arguments.name is not None:
+        require_root("reading the counters and sessions of a lab", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+    elif os.geteuid() != 0:
         return Unobserved("no lab was named with --name, and only root can read what is attached on this host.")
-    return of_host(state)
+    from sgdataplane.attach.registry import ATTACHED_DIR, Registry
+    from sgdataplane.cli.observed import of_host, of_lab
+
+    if arguments.name is not None:
+        return of_lab(state, arguments.name)
+    return of_host(state, Registry(arguments.bindings or ATTACHED_DIR).load())
 
 
 def write(text: str, path: Path) -> None:
