@@ -1,0 +1,207 @@
+"""`sgdp replay`: a capture through a lab, and what became of each flow's packets.
+
+Owns the arguments, the columns and the JSON keys (schemas/replay.schema.json). Must not know how packets are sent, or
+judge any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sgdataplane.cli.command import Exit, Subparsers, require_root
+from sgdataplane.cli.output import Progress, paint, print_json, render_table
+
+if TYPE_CHECKING:
+    from sgdataplane.lab.manage import Lab
+    from sgdataplane.lab.replay.endpoints import Mapping
+    from sgdataplane.lab.replay.flows import Change, Flow, Report
+
+HEADERS = ("PROTOCOL", "FROM", "TO", "PACKETS", "DELIVERED", "EXPECTED", "VERDICT", "DECIDED BY")
+SHOWN = 40  # rows of a table; --json has all
+
+
+def register(verbs: Subparsers) -> None:
+    """Add the verb."""
+    words = "replay a pcap or pcapng through a lab: what became of each flow, and which rule decided"
+    parser = verbs.add_parser("replay", help=words, description=words)
+    parser.add_argument("capture", type=Path, metavar="CAPTURE", help="a pcap or pcapng file")
+    whose = parser.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--state", type=Path, metavar="STATE", help="the policy: a lab is built for the replay")
+    whose.add_argument("--name", metavar="N", help="replay in this lab, which runs already")
+    against = "replay under this state, too, and say which flows' fate is another"
+    parser.add_argument("--against", type=Path, metavar="NEW", help=against)
+    where = "where the lab that is built enforces the policy (default: instance)"
+    parser.add_argument("--placement", choices=("instance", "host"), help=where)
+    which = "an address of the capture, and the node (or its address) that stands for it; repeatable"
+    parser.add_argument("--map", dest="maps", action="append", default=[], metavar="IP=NODE", help=which)
+    parser.add_argument("--real-time", action="store_true", help="as slowly as it was captured: idle timeouts count")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Exit 1 if a packet's fate isn't what the policy says."""
+    if arguments.name is not None and (arguments.against or arguments.placement):
+        arguments.parser.error("--against and --placement are for a lab that is built: give --state, not --name")
+    require_root("replay", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+    reports = list(_replays(arguments))
+    if arguments.json:
+        print_json(_as_json(reports))
+    else:
+        print("\n".join(_as_text(arguments, reports)))
+    return Exit.NO if any(report.disagreements for report in reports) else Exit.DONE
+
+
+def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
+    """One report, or two with --against."""
+    from sgdataplane.lab import manage
+    from sgdataplane.lab.policy import enforce_policy
+    from sgdataplane.lab.replay.capture import Capture
+    from sgdataplane.lab.replay.endpoints import Mapping, parse_maps
+    from sgdataplane.lab.replay.stage import built_lab, own_name
+    from sgdataplane.statefile import load
+
+    maps = parse_maps(arguments.maps)
+    with Capture(arguments.capture):  # what is no capture is refused before anything is built
+        pass
+    if arguments.name is not None:
+        with manage.watch(arguments.name) as lab:
+            yield _replay(arguments, lab, Mapping(maps))
+        return
+    states = [load(path).state for path in (arguments.state, arguments.against) if path]
+    for state in states:
+        with built_lab(own_name(), state, arguments.placement or "instance", enforce_policy) as (lab, everybody):
+            yield _replay(arguments, lab, Mapping(maps, everybody))
+
+
+def _replay(arguments: argparse.Namespace, lab: Lab, mapping: Mapping) -> Report:
+    from sgdataplane.lab.replay.capture import Capture
+    from sgdataplane.lab.replay.run import Replay
+
+    replay = Replay(lab, mapping, is_shared=arguments.name is not None)
+    megabyte, done = 1 << 20, 0
+    total = arguments.capture.stat().st_size // megabyte
+    with Capture(arguments.capture) as capture, Progress("replaying, MB", total) as progress:
+
+        def advance(octets: int) -> None:
+            nonlocal done
+            progress.advance(octets // megabyte - done)
+            done = octets // megabyte
+
+        return replay.run(capture, advance, is_real_time=arguments.real_time)
+
+
+def _as_json(reports: list[Report]) -> dict[str, object]:
+    from sgdataplane.lab.replay.flows import changes
+
+    first, *others = reports
+    found = first.as_json()
+    if others:
+        found["against"] = others[0].as_json()
+        found["changes"] = [change.as_json() for change in changes(first, others[0])]
+        found["disagreements"] = sum(report.disagreements for report in reports)
+    return found
+
+
+def _as_text(arguments: argparse.Namespace, reports: list[Report]) -> Iterator[str]:
+    from sgdataplane.lab.replay.flows import changes
+
+    first, *others = reports
+    yield from _told(first)
+    for other in others:
+        yield f"\nunder {arguments.against}:"
+        yield from _flows(other)
+        found = changes(first, other)
+        yield ""
+        yield from _changes(found)
+
+
+def _told(report: Report) -> Iterator[str]:
+    yield f"{report.read} packets read, {report.sent} sent in {report.seconds:.1f} s"
+    if report.cut:
+        yield paint("note:", "yellow") + f" {report.cut}; what came before it was replayed"
+    if report.filled:
+        yield f"{report.filled} packets were captured in part only, and filled up with zeros"
+    yield from _left_out(report)
+    yield from _mapping(report)
+    yield ""
+    yield from _flows(report)
+
+
+def _left_out(report: Report) -> Iterator[str]:
+    for entry in report.left_out.values():
+        yield f"left out: {entry.packets} (from packet {entry.first} on): {entry.reason}"
+
+
+def _mapping(report: Report) -> Iterator[str]:
+    for address, (node, own) in list(report.mapped.items())[:SHOWN]:
+        yield f"{address} is {node}" + ("" if own == address else f", as {own}")
+    yield from _more(len(report.mapped), "addresses")
+    if report.outside:
+        yield f"{report.outside} other addresses are outside"
+
+
+def _flows(report: Report) -> Iterator[str]:
+    rows = sorted(report.flows.values(), key=lambda flow: (not flow.disagreements, flow.first))
+    yield render_table(HEADERS, (_row(flow) for flow in rows[:SHOWN]))
+    yield from _more(len(rows), "flows")
+    if report.rest:
+        yield f"and of flows beyond these, together: {dict(report.rest)}"
+    for flow in rows[:SHOWN]:
+        if flow.problem:
+            yield paint("disagreement:", "red") + f" {flow.name}: {flow.problem}"
+    count = report.disagreements
+    yield f"{len(rows)} flows, " + (paint(f"{count} disagree with the policy", "red") if count else "all as expected")
+
+
+def _row(flow: Flow) -> tuple[str, ...]:
+    from sgdataplane.lab.expect import rule_text
+
+    invalid = f"; conntrack: {flow.invalid} invalid" if flow.invalid else ""
+    verdict = flow.decision.verdict.value
+    return (
+        flow.protocol,
+        flow.ends[0],
+        flow.ends[1],
+        str(flow.packets),
+        str(flow.delivered),
+        str(flow.expected),
+        paint(verdict, "green" if verdict == "accept" else "yellow"),
+        rule_text(flow.decision) + (f" at {flow.where}" if flow.where else "") + invalid,
+    )
+
+
+def _changes(found: list[Change]) -> Iterator[str]:
+    if not found:
+        yield "no flow's fate changes"
+        return
+    headers = ("PROTOCOL", "FROM", "TO", "PACKETS", "DELIVERED", "THEN", "DECIDED BY", "THEN BY")
+    yield render_table(headers, (_change_row(change) for change in found[:SHOWN]))
+    yield from _more(len(found), "flows")
+    yield f"{len(found)} flows' fate changes"
+
+
+def _change_row(change: Change) -> tuple[str, ...]:
+    from sgdataplane.lab.expect import rule_text
+
+    before, after = change.before, change.after
+    flow = before or after
+    assert flow is not None
+    return (
+        flow.protocol,
+        *flow.ends,
+        str(flow.packets),
+        str(before.delivered) if before else "-",
+        str(after.delivered) if after else "-",
+        rule_text(before.decision) if before else "left out",
+        rule_text(after.decision) if after else "left out",
+    )
+
+
+def _more(count: int, what: str) -> Iterable[str]:
+    return (f"... and {count - SHOWN} more {what} (--json has all)",) if count > SHOWN else ()

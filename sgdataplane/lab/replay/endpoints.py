@@ -1,0 +1,192 @@
+"""Which node of a lab stands for which address of a capture.
+
+Owns the mapping, and the reasons why a pair of addresses has no place in the lab. Is given a lab's topology and what the
+user maps. Must not do I/O.
+
+    --map IP=NODE          the node, by its primary address of that family; or, given an address, by that one
+    an ENI's address       the node that has it, unchanged
+    any other              outside every VPC: the lab's host outside, unchanged (in a lab that was there before: if one
+                           of its hosts outside has that address)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sgdataplane.errors import LabError
+from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.parts import Interface, Node
+from sgdataplane.lab.replay.flows import Report
+from sgdataplane.lab.replay.packets import Unfit
+from sgdataplane.model.always import LINK_LOCAL, MULTICAST, SHARED
+from sgdataplane.net.values import Address, Prefix
+
+LINK_SCOPE = (*(prefix for family in SHARED.values() for prefix in family), MULTICAST, LINK_LOCAL)
+LINK_SCOPE_IPV4 = Prefix.parse("169.254.0.0/16")
+NOWHERE = (Prefix.parse("127.0.0.0/8"), Prefix.parse("::1"), Prefix.parse("0.0.0.0/8"), Prefix.parse("::"))
+MAX_REMEMBERED = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Who is at an address of the capture: `address` is what it has in the lab."""
+
+    node: Node
+    interface: Interface
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """`mapped`: what the user maps. `everybody`: the host that stands for all addresses outside, if there is one."""
+
+    mapped: dict[Address, str]
+    everybody: str = ""
+
+
+class Endpoints:
+    """Finds endpoints; remembers for the report which addresses were whose."""
+
+    def __init__(self, lab: Lab, mapping: Mapping) -> None:
+        self._lab, self._everybody = lab, mapping.everybody
+        self._own = dict(_owned(lab))
+        self._delegated = tuple(_delegated(lab))
+        self._mapped = {address: self._given(address, name) for address, name in mapping.mapped.items()}
+        self._found: dict[Address, Endpoint | str] = {}
+        self._met: dict[Address, Endpoint] = {}
+
+    def pair(self, source: Address, target: Address) -> tuple[Endpoint, Endpoint]:
+        """Both ends of a packet, at interfaces that meet. Unfit if the lab has no way between them."""
+        near, far = self._end(source), self._end(target)
+        if near.node is far.node:
+            raise Unfit(
+                "both ends are one node"
+                if near.node.is_instance
+                else "both ends are outside: no policy between them (--map IP=NODE says who is in the lab)"
+            )
+        if not near.node.is_instance and not far.node.is_instance:
+            raise Unfit("both ends are outside: no policy between them (--map IP=NODE says who is in the lab)")
+        near, far = _at(near, far.interface.vpc_id), _at(far, near.interface.vpc_id)
+        if near.interface.vpc_id != far.interface.vpc_id:
+            raise Unfit("its ends are in two VPCs, which nothing connects")
+        self._remember(source, near)
+        self._remember(target, far)
+        return near, far
+
+    def changed(self, address: Address) -> Address:
+        """What an address of the capture is in the lab, or itself."""
+        try:
+            return self._end(address).address
+        except Unfit:
+            return address
+
+    def tell(self, report: Report) -> None:
+        """Who stood for whom."""
+        for address, end in sorted(self._met.items()):
+            if address in self._mapped or end.node.name != self._everybody:
+                report.mapped[str(address)] = (end.node.name, str(end.address))
+            else:
+                report.outside += 1
+
+    def _remember(self, address: Address, end: Endpoint) -> None:
+        if len(self._met) < MAX_REMEMBERED:
+            self._met[address] = end
+
+    def _end(self, address: Address) -> Endpoint:
+        found = self._found.get(address)
+        if found is None:
+            found = self._find(address)
+            if len(self._found) < MAX_REMEMBERED:
+                self._found[address] = found
+        if isinstance(found, str):
+            raise Unfit(found)
+        return found
+
+    def _find(self, address: Address) -> Endpoint | str:
+        if address in self._mapped:
+            return self._mapped[address]
+        if address in LINK_SCOPE_IPV4 or any(address in prefix for prefix in LINK_SCOPE):
+            return "of its link only: multicast, broadcast or a link-local address"
+        if any(address in prefix for prefix in NOWHERE):
+            return "no address of a host: unspecified or loopback"
+        return self._locate(address)
+
+    def _locate(self, address: Address) -> Endpoint | str:
+        """By the addresses of the lab itself."""
+        owners = self._own.get(address, ()) or tuple(end for prefix, end in self._delegated if address in prefix)
+        if len({end.node.name for end in owners}) > 1:
+            return f"{address} belongs to several nodes: --map {address}=NODE says which"
+        if owners:
+            return Endpoint(owners[0].node, owners[0].interface, address)
+        vpc = next((v for v in self._lab.state.vpcs if any(address in block for block in v.cidr_blocks)), None)
+        if vpc is not None:
+            return f"{address} is in {vpc.vpc_id}, and no instance has it: --map {address}=NODE says who does"
+        if not self._everybody:
+            return "outside, and no node of this lab has the address: --map IP=NODE"
+        node = self._lab.topology.node[self._everybody]
+        return Endpoint(node, node.interfaces[0], address)
+
+    def _given(self, address: Address, name: str) -> Endpoint:
+        """What the user says an address stands for. LabError if that can't be."""
+        option = f"--map {address}={name}"
+        try:
+            wanted = Address.parse(name)
+        except ValueError:
+            node = self._lab.find_node(name)
+            return _primary(option, node, address)
+        if wanted.family is not address.family:
+            raise LabError(option, "the two are of different families")
+        found = self._locate(wanted)
+        if isinstance(found, str):
+            raise LabError(option, found)
+        return found
+
+
+def _primary(option: str, node: Node, address: Address) -> Endpoint:
+    for interface in node.interfaces:
+        primary = interface.primary(address.family)
+        if primary is not None:
+            return Endpoint(node, interface, primary)
+    raise LabError(option, f"{node.name} has no {address.family.value} address")
+
+
+def _at(end: Endpoint, vpc_id: str) -> Endpoint:
+    """A host outside has the same addresses at each VPC."""
+    if end.node.is_instance:
+        return end
+    interface = next((i for i in end.node.interfaces if i.vpc_id == vpc_id), end.interface)
+    return Endpoint(end.node, interface, end.address)
+
+
+def _owned(lab: Lab) -> Iterable[tuple[Address, tuple[Endpoint, ...]]]:
+    found: dict[Address, tuple[Endpoint, ...]] = {}
+    for node in lab.topology.nodes:
+        for interface in node.interfaces if node.is_instance else node.interfaces[:1]:
+            for address in interface.addresses:
+                found[address] = (*found.get(address, ()), Endpoint(node, interface, address))
+    return found.items()
+
+
+def _delegated(lab: Lab) -> Iterable[tuple[Prefix, Endpoint]]:
+    for node in lab.topology.nodes:
+        for interface in node.interfaces:
+            for prefix in interface.prefixes:
+                yield prefix, Endpoint(node, interface, interface.addresses[0])
+
+
+def parse_maps(texts: Iterable[str]) -> dict[Address, str]:
+    """`IP=NODE` as a user writes it. LabError for what isn't that."""
+    found: dict[Address, str] = {}
+    for text in texts:
+        left, equals, name = text.partition("=")
+        try:
+            address = Address.parse(left)
+        except ValueError:
+            raise LabError(f"--map {text}", f"{left!r} is no IP address; IP=NODE is expected") from None
+        if not equals or not name:
+            raise LabError(f"--map {text}", "IP=NODE is expected")
+        if address in found:
+            raise LabError(f"--map {text}", f"{address} is mapped twice, also to {found[address]}")
+        found[address] = name
+    return found

@@ -1,0 +1,199 @@
+"""What a replay has to tell: flows, what was left out and why, who stood for whom.
+
+Owns the records and their bounds: a replay of any length keeps at most MAX_FLOWS flows apart. Must not know how packets
+are sent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sgdataplane.model.semantics import Decision
+from sgdataplane.net.values import PORT_PROTOCOLS, Address, Protocol
+
+MAX_FLOWS = 100_000
+MAX_REASONS = 200
+FlowKey = tuple[int, Address, int, Address, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """One packet's: `expected` and `delivered`; `problem` in words where they, or the place of the drop, differ."""
+
+    expected: bool
+    delivered: bool
+    is_invalid: bool
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class Flow:
+    """Both directions of what two addresses of the capture say to each other by one pair of ports. `decision` is on its
+    first packet that was sent; `where` a drop of it happens."""
+
+    key: FlowKey
+    first: int
+    sender: str
+    receiver: str
+    decision: Decision
+    where: str
+    packets: int = 0
+    delivered: int = 0
+    expected: int = 0
+    invalid: int = 0
+    disagreements: int = 0
+    problem: str = ""
+
+    def add(self, fate: Fate, number: int, packets: int) -> None:
+        self.packets += packets
+        self.delivered += packets * fate.delivered
+        self.expected += packets * fate.expected
+        self.invalid += packets * fate.is_invalid
+        if fate.problem:
+            self.disagreements += packets
+            self.problem = self.problem or f"packet {number}: {fate.problem}"
+
+    @property
+    def protocol(self) -> str:
+        return str(Protocol(self.key[0]))
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Addresses, with ports where there are some."""
+        protocol, source, sport, target, dport = self.key
+        if protocol not in PORT_PROTOCOLS:
+            return str(source), str(target)
+        ends = ((f"[{end}]" if end.family_bits == 128 else f"{end}") for end in (source, target))
+        return next(ends) + f":{sport}", next(ends) + f":{dport}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.protocol} {self.ends[0]} > {self.ends[1]}"
+
+    def as_json(self) -> dict[str, object]:
+        """With the keys of cli.md, and more."""
+        protocol, source, sport, target, dport = self.key
+        has_ports = protocol in PORT_PROTOCOLS
+        return {
+            "protocol": self.protocol,
+            "src": str(source),
+            "sport": sport if has_ports else None,
+            "dst": str(target),
+            "dport": dport if has_ports else None,
+            "packets": self.packets,
+            "delivered": self.delivered,
+            "expected_delivered": self.expected,
+            **self.decision.as_json(),
+            "where": self.where or None,
+            "from": self.sender,
+            "to": self.receiver,
+            "first_packet": self.first,
+            "invalid": self.invalid,
+            "disagreements": self.disagreements,
+            "problem": self.problem or None,
+        }
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Packets that were not sent, for one reason; `first` is the first one's number."""
+
+    reason: str
+    first: int
+    packets: int = 0
+
+
+@dataclass(slots=True)
+class Report:
+    """All of one replay. `rest`: of flows beyond MAX_FLOWS, together; `mapped`: address of the capture -> node and
+    address in the lab, of instances and of what the user mapped; `outside`: how many other addresses the host outside had."""
+
+    flows: dict[FlowKey, Flow] = field(default_factory=dict)
+    rest: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    mapped: dict[str, tuple[str, str]] = field(default_factory=dict)
+    outside: int = 0
+    read: int = 0
+    sent: int = 0
+    filled: int = 0
+    strangers: int = 0
+    cut: str = ""
+    seconds: float = 0.0
+
+    @property
+    def disagreements(self) -> int:
+        """How many flows have one."""
+        return sum(1 for flow in self.flows.values() if flow.disagreements) + self.rest["disagreements"]
+
+    def leave_out(self, reason: str, number: int) -> None:
+        if reason not in self.left_out and len(self.left_out) >= MAX_REASONS:
+            reason = "other reasons"
+        entry = self.left_out.setdefault(reason, LeftOut(reason, number))
+        entry.packets += 1
+
+    def find(self, key: FlowKey) -> Flow | None:
+        """The flow of that packet, in whichever direction it goes."""
+        protocol, source, sport, target, dport = key
+        return self.flows.get(key) or self.flows.get((protocol, target, dport, source, sport))
+
+    def add(self, flow: Flow) -> bool:
+        """Keep one more apart, if there is room."""
+        if len(self.flows) >= MAX_FLOWS:
+            return False
+        self.flows[flow.key] = flow
+        return True
+
+    def add_rest(self, fate: Fate, packets: int) -> None:
+        self.rest["packets"] += packets
+        self.rest["delivered"] += packets * fate.delivered
+        self.rest["expected_delivered"] += packets * fate.expected
+        self.rest["disagreements"] += packets * bool(fate.problem)
+
+    def as_json(self) -> dict[str, object]:
+        """With the keys of cli.md, and more."""
+        return {
+            "flows": [flow.as_json() for flow in self.flows.values()],
+            "disagreements": self.disagreements,
+            "packets": {"read": self.read, "sent": self.sent, "filled": self.filled, "strangers": self.strangers},
+            "left_out": [
+                {"reason": entry.reason, "packets": entry.packets, "first_packet": entry.first}
+                for entry in self.left_out.values()
+            ],
+            "mapped": [{"address": a, "node": node, "as": own} for a, (node, own) in self.mapped.items()],
+            "outside": self.outside,
+            "other_flows": dict(self.rest) or None,
+            "cut_off": self.cut or None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A flow whose fate isn't the same under two policies; None where it was left out."""
+
+    before: Flow | None
+    after: Flow | None
+
+    def as_json(self) -> dict[str, object]:
+        flow = self.before or self.after
+        named = {} if flow is None else {k: v for k, v in flow.as_json().items() if k in NAMING}
+        return {**named, "before": _fate(self.before), "after": _fate(self.after)}
+
+
+NAMING = ("protocol", "src", "sport", "dst", "dport", "packets")
+FATE = ("delivered", "verdict", "reason", "security_group_id", "security_group_rule_id", "priority", "where")
+
+
+def changes(before: Report, after: Report) -> list[Change]:
+    """The flows of which other packets arrive, or whose first one meets another verdict."""
+    keys = dict.fromkeys((*before.flows, *after.flows))
+    pairs = ((before.flows.get(key), after.flows.get(key)) for key in keys)
+    return [Change(old, new) for old, new in pairs if _outcome(old) != _outcome(new)]
+
+
+def _outcome(flow: Flow | None) -> tuple[object, ...]:
+    return () if flow is None else (flow.delivered, flow.decision.verdict)
+
+
+def _fate(flow: Flow | None) -> dict[str, object] | None:
+    return None if flow is None else {key: value for key, value in flow.as_json().items() if key in FATE}

@@ -1,0 +1,173 @@
+"""IP packets as they stand in a capture: found in their frames, and read as far as a replay has to know them.
+
+Owns link layers, IP headers and fragments. Is given octets. Must not do I/O, nor know a lab.
+What can't be replayed raises Unfit, with a reason that is the same for all of its kind, so that they can be counted.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from sgdataplane.lab.frames import ETH_ARP, ETH_IPV4, ETH_IPV6, IPV6_EXTENSIONS, IPV6_FRAGMENT
+from sgdataplane.net.values import Address, Family
+
+ETHERNET, LOOPBACK, SLL, SLL2, BSD_LOOPBACK, PPP = 1, 0, 113, 276, 108, 9  # tcpdump.org/linktypes.html
+RAW_IP = (12, 14, 101, 228, 229)
+VLAN = (0x8100, 0x88A8, 0x9100)
+PPP_IP = (0x0021, 0x0057)
+NAMES = {ETH_ARP: "ARP", 0x86DD: "IPv6", 0x8863: "PPPoE discovery", 0x8864: "PPPoE", 0x8847: "MPLS", 0x88CC: "LLDP"}
+MIN_HEADERS = {6: 20, 17: 8, 1: 8, 58: 8}  # octets without which a filled-up packet says nothing
+
+
+class Unfit(Exception):  # noqa: N818  # no error: it says why a packet is left out
+    """This packet is left out of the replay; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A piece of a datagram: which one, where in it, whether more follow. `start`: where the piece begins in `data`."""
+
+    ident: int
+    offset: int
+    is_last: bool
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class IpPacket:
+    """`data` is the whole packet, nothing else. `protocol` and `upper` are what stands behind all IPv6 extension
+    headers, and where; of a later fragment they say nothing. `is_filled`: the capture cut it off, zeros fill it up."""
+
+    data: bytes
+    source: Address
+    target: Address
+    protocol: int
+    upper: int
+    fragment: Fragment | None = None
+    is_filled: bool = False
+
+    @property
+    def family(self) -> Family:
+        return self.source.family
+
+    @property
+    def has_upper(self) -> bool:
+        """Whether its transport header is here."""
+        return self.fragment is None or self.fragment.offset == 0
+
+
+def find_packet(linktype: int, frame: bytes, length: int) -> IpPacket:
+    """The IP packet in a frame that was `length` octets long on the wire; Unfit if there is none to replay."""
+    try:
+        data = _strip(linktype, frame)
+        if not data:
+            raise Unfit("an empty frame")
+        missing = max(0, length - len(frame))
+        version = data[0] >> 4
+        if version not in (4, 6):
+            raise Unfit(f"IP version {version}")
+        return _ipv4(data, missing) if version == 4 else _ipv6(data, missing)
+    except (struct.error, IndexError):
+        raise Unfit("cut off within its headers") from None
+
+
+# link layers
+
+
+def _strip(linktype: int, frame: bytes) -> bytes:
+    if linktype == ETHERNET:
+        return _of_type(int.from_bytes(frame[12:14], "big"), frame[14:])
+    if linktype in RAW_IP:
+        return frame
+    if linktype == SLL:
+        return _of_type(int.from_bytes(frame[14:16], "big"), frame[16:])
+    if linktype == SLL2:
+        return _of_type(int.from_bytes(frame[0:2], "big"), frame[20:])
+    if linktype in (LOOPBACK, BSD_LOOPBACK):
+        return frame[4:]
+    if linktype == PPP:
+        at = 2 if frame[:2] == b"\xff\x03" else 0
+        protocol = int.from_bytes(frame[at : at + 2], "big")
+        if protocol not in PPP_IP:
+            raise Unfit(f"PPP protocol 0x{protocol:04x}, no IP")
+        return frame[at + 2 :]
+    raise Unfit(f"link type {linktype}, which isn't read here")
+
+
+def _of_type(ethertype: int, data: bytes) -> bytes:
+    if ethertype in (ETH_IPV4, ETH_IPV6):
+        return data
+    if ethertype in VLAN:
+        raise Unfit("802.1Q tag: never passes an ENI")
+    if ethertype < 0x600:
+        raise Unfit("802.3 frame (LLC), no IP")
+    raise Unfit(f"{NAMES.get(ethertype, f'EtherType 0x{ethertype:04x}')}, no IP")
+
+
+# network layers
+
+
+def _ipv4(data: bytes, missing: int) -> IpPacket:
+    header, total = (data[0] & 15) * 4, int.from_bytes(data[2:4], "big")
+    if header < 20 or len(data) < header:
+        raise Unfit("cut off within its headers" if header >= 20 else "IPv4 header length below 20")
+    total = total or min(len(data) + missing, 0xFFFF)  # 0: captured before the network card cut it into segments
+    if total < header:
+        raise Unfit("IPv4 length shorter than its header")
+    if internet_sum(data[:header]) not in (0, 0xFFFF):
+        raise Unfit("wrong IPv4 header checksum: no network carries it")
+    word = int.from_bytes(data[6:8], "big")
+    fragment = None
+    if word & 0x3FFF:
+        ident = int.from_bytes(data[4:6], "big")
+        fragment = Fragment(ident, (word & 0x1FFF) * 8, not word & 0x2000, header)
+    source, target = (Address(32, int.from_bytes(data[at : at + 4], "big")) for at in (12, 16))
+    whole = _fill(data, total, missing, header, data[9] if fragment is None else -1)
+    return IpPacket(whole, source, target, data[9], header, fragment, len(data) < total)
+
+
+def _ipv6(data: bytes, missing: int) -> IpPacket:
+    total = 40 + int.from_bytes(data[4:6], "big")
+    source, target = (Address(128, int.from_bytes(data[at : at + 16], "big")) for at in (8, 24))
+    if len(data) < 40:
+        raise Unfit("cut off within its headers")
+    if total == 40 and data[6] == 0:
+        raise Unfit("IPv6 jumbogram")
+    protocol, at, fragment = data[6], 40, None
+    while protocol in IPV6_EXTENSIONS or protocol == IPV6_FRAGMENT:
+        if protocol == IPV6_FRAGMENT:
+            word = int.from_bytes(data[at + 2 : at + 4], "big")
+            if word & 0xFFF9:
+                ident = int.from_bytes(data[at + 4 : at + 8], "big")
+                fragment = Fragment(ident, word & 0xFFF8, not word & 1, at + 8)
+            protocol, at = data[at], at + 8
+            if fragment and fragment.offset:
+                break
+        else:
+            protocol, at = data[at], at + (data[at + 1] + 1) * 8
+        if at > min(len(data), total):
+            raise Unfit("cut off within its headers")
+    whole = _fill(data, total, missing, at, protocol if fragment is None else -1)
+    return IpPacket(whole, source, target, protocol, at, fragment, len(data) < total)
+
+
+def _fill(data: bytes, total: int, missing: int, upper: int, protocol: int) -> bytes:
+    """As long as it was: without the frame's padding, or with zeros for what the capture did not keep."""
+    if len(data) >= total:
+        return data[:total]
+    if len(data) + missing < total:
+        raise Unfit("IP length longer than the frame")
+    if len(data) < upper + MIN_HEADERS.get(protocol, 1 << 16):
+        raise Unfit("cut off within its headers, or a cut-off fragment or other protocol")
+    return data.ljust(total, b"\0")
+
+
+def internet_sum(data: bytes) -> int:
+    """The ones' complement sum of all 16-bit words (RFC 1071)."""
+    if len(data) % 2:
+        data += b"\0"
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total

@@ -1,0 +1,155 @@
+"""A capture goes through a lab: each packet is sent, its fate seen, and compared with what should become of it.
+
+Owns the order of these steps. Is given an open capture, a lab that is up and who stands for whom in it. Must not know how
+the lab came about, nor print anything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sgdataplane.errors import LabError
+from sgdataplane.host import conntrack, netns
+from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.replay.capture import Capture, Record
+from sgdataplane.lab.replay.endpoints import Endpoint, Endpoints, Mapping
+from sgdataplane.lab.replay.facts import Datagram, Facts, Reassembly
+from sgdataplane.lab.replay.flows import Fate, Flow, FlowKey, Report
+from sgdataplane.lab.replay.packets import IpPacket, Unfit, find_packet
+from sgdataplane.lab.replay.rewrite import readdress
+from sgdataplane.lab.replay.sessions import Outcome, Sessions, Stop
+from sgdataplane.lab.replay.wire import Sighting, Wire
+from sgdataplane.model.placement import Placement
+from sgdataplane.model.semantics import NEVER
+from sgdataplane.net.values import ICMP, ICMPV6, Direction
+
+Ends = tuple[Endpoint, Endpoint]
+EGRESS, INGRESS = Direction.EGRESS.value, Direction.INGRESS.value
+UNTIL = {EGRESS: "left", INGRESS: "arrived"}  # what is to be seen of a packet that is dropped there
+
+
+class Replay:
+    """One capture through one lab. `is_shared`: the lab was there before, so that it may know sessions of its own."""
+
+    def __init__(self, lab: Lab, mapping: Mapping, *, is_shared: bool) -> None:
+        self._lab, self._is_shared = lab, is_shared
+        self._endpoints = Endpoints(lab, mapping)
+        self._sessions = Sessions(lab.state, lab.options, lab.record.time_scale)
+        self._reassembly = Reassembly()
+        self._report = Report()
+
+    def run(self, capture: Capture, progress: Callable[[int], None], *, is_real_time: bool) -> Report:
+        """LabError if the capture is damaged, or the machine lost what was to be seen. `progress` is told octets."""
+        began, first = time.monotonic(), None
+        with Wire(self._lab) as wire:
+            for record in capture.records():
+                if is_real_time and record.time is not None:
+                    first = record.time if first is None else first
+                    time.sleep(max(0.0, began + record.time - first - time.monotonic()))
+                self._take(record, wire)
+                progress(capture.offset)
+            self._reassembly.finish()
+            self._take_given_up()
+            self._report.strangers = wire.strangers
+        self._report.seconds, self._report.cut = time.monotonic() - began, capture.cut
+        self._endpoints.tell(self._report)
+        return self._report
+
+    def _take(self, record: Record, wire: Wire) -> None:
+        self._report.read += 1
+        try:
+            packet = find_packet(record.linktype, record.data, record.length)
+            ends = self._endpoints.pair(packet.source, packet.target)
+            self._send(record.number, packet, ends, wire)
+        except Unfit as reason:
+            self._report.leave_out(str(reason), record.number)
+
+    def _send(self, number: int, packet: IpPacket, ends: Ends, wire: Wire) -> None:
+        """One packet; what it makes whole is judged."""
+        near, far = ends
+        hops = len({self._router_of(near), self._router_of(far)})
+        sent = readdress(packet, near.address, far.address, self._endpoints.changed, hops)
+        datagram = self._reassembly.add(sent)
+        self._take_given_up()
+        wire.prepare(near, far)
+        stops, now = self._stops(ends), time.monotonic()
+        if datagram and self._is_shared:
+            self._forget(datagram.facts, stops, now)
+        refusal = wire.send(sent.data, near, far.address)
+        if refusal:
+            raise Unfit(f"the kernel doesn't send it: {refusal}")
+        self._report.sent += 1
+        self._report.filled += packet.is_filled
+        if datagram is None:
+            wire.settle()
+            return
+        expected = self._sessions.expect(datagram.facts, stops, now)
+        seen = wire.look(datagram, near, far, UNTIL.get(expected.where, "delivered"))
+        if wire.has_lost():
+            raise LabError(f"packet {number}", "the machine is too busy: what was to be seen of it was lost")
+        expected = self._sessions.expect(datagram.facts, stops, now, seen.invalid)
+        self._sessions.commit(datagram.facts, stops, now, seen.invalid)
+        fate = Fate(expected.is_delivered, seen.delivered, bool(seen.invalid), problem_of(expected, seen))
+        self._note(number, datagram, ends, expected, fate)
+
+    def _note(self, number: int, datagram: Datagram, ends: Ends, expected: Outcome, fate: Fate) -> None:
+        key = flow_key(datagram)
+        flow = self._report.find(key)
+        if flow is None:
+            names = (end.node.name for end in ends)
+            flow = Flow(key, number, *names, expected.decision, expected.where)
+            if not self._report.add(flow):
+                self._report.add_rest(fate, len(datagram.packets))
+                return
+        flow.add(fate, number, len(datagram.packets))
+
+    def _take_given_up(self) -> None:
+        """Fragments whose datagram never was whole: nobody can pass or get it."""
+        while self._reassembly.given_up:
+            datagram = self._reassembly.given_up.pop()
+            packet = datagram.packets[0].packet
+            ends = self._endpoints.pair(packet.source, packet.target)
+            self._note(self._report.read, datagram, ends, Outcome(False, NEVER), Fate(False, False, False))
+
+    def _stops(self, ends: Ends) -> tuple[Stop, ...]:
+        """The policies on the way from one end to the other."""
+        return tuple(
+            Stop(end.interface.eni_id, direction, self._table_of(end))
+            for end, direction in zip(ends, (Direction.EGRESS, Direction.INGRESS), strict=True)
+            if end.interface.eni_id
+        )
+
+    def _table_of(self, end: Endpoint) -> str:
+        return self._router_of(end) if self._lab.placement is Placement.HOST else end.node.netns
+
+    def _router_of(self, end: Endpoint) -> str:
+        return self._lab.topology.router_of(end.node, end.interface).netns
+
+    def _forget(self, facts: Facts, stops: tuple[Stop, ...], now: float) -> None:
+        """What opens a session here must open one in a lab that may have seen the same before."""
+        if facts.protocol in (ICMP, ICMPV6):
+            return
+        for name in self._sessions.opened_by(facts, stops, now):
+            with netns.inside(name):
+                conntrack.forget(conntrack.SessionTuple(facts.protocol, facts.source, facts.target, *facts.ports))
+
+
+def problem_of(expected: Outcome, seen: Sighting) -> str:
+    """In words, where a packet did not get as far as it should, or got further."""
+    if seen.delivered:
+        return "" if expected.is_delivered else f"delivered, and should be dropped at {expected.where}"
+    got = "arrived before the receiver's policy" if seen.arrived else "left the sender" if seen.left else "was not seen"
+    if expected.is_delivered:
+        return f"not delivered, and should be: it {got}"
+    if expected.where == INGRESS and not seen.arrived:
+        return f"should be dropped by the receiver's policy, and never came there: it {got}"
+    if expected.where == EGRESS and (seen.arrived or not seen.left):
+        return f"should be dropped by the sender's policy: it {got}"
+    return ""
+
+
+def flow_key(datagram: Datagram) -> FlowKey:
+    """By the addresses of the capture."""
+    packet, facts = datagram.packets[0].packet, datagram.facts
+    return facts.protocol, packet.source, facts.ports[0], packet.target, facts.ports[1]

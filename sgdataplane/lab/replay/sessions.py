@@ -1,0 +1,209 @@
+"""What should become of each packet: `decide()` for what opens a session, and a plain model of sessions for the rest.
+
+Owns the model (semantics.md section 4, as conntrack carries it out). Is given facts of packets, the ends' ENIs, and when
+they were sent. Must not know how policy is compiled, nor what happened to a packet, but for one thing: what conntrack
+calls invalid never passes, and that is conntrack's own to say.
+
+    a packet of a known session     passes where the session's opening packet would
+    any other                       opens one, if each end that tracks it in one table accepts it
+    ICMP errors                     pass with the session they quote
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sgdataplane.host.timeouts import KERNELS_OWN, OTHERS, scaled
+from sgdataplane.lab.replay.facts import FIN, RST, Facts
+from sgdataplane.model.options import Options
+from sgdataplane.model.semantics import ALWAYS, NEVER, Decision, decide
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import AH, ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Verdict
+
+MAX_SESSIONS = 200_000  # of one table; conntrack's own limit is of that size, too
+HALF_OPEN = KERNELS_OWN["nf_conntrack_tcp_timeout_syn_sent"]
+HALF_CLOSED = KERNELS_OWN["nf_conntrack_tcp_timeout_close_wait"]
+QUERIES = {
+    ICMP: ((8, 0), (13, 14), (15, 16), (17, 18)),
+    ICMPV6: ((128, 129), (139, 140)),
+}  # those that conntrack tracks
+INVERSE = {(p, a): b for p, pairs in QUERIES.items() for pair in pairs for a, b in (pair, pair[::-1])}
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A policy on a packet's way: whose, in which direction the packet goes there, and which conntrack table knows."""
+
+    eni_id: str
+    direction: Direction
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Whether a packet should arrive; the decision of the end that decides, and that end's direction if it drops."""
+
+    is_delivered: bool
+    decision: Decision
+    where: str = ""
+
+
+@dataclass(slots=True)
+class Session:
+    """`opening`: its first packet. `fins`: directions that have been closed, True for the opening one's."""
+
+    opening: Facts
+    seen: float
+    is_answered: bool = False
+    is_reset: bool = False
+    fins: set[bool] = field(default_factory=set)
+
+    @property
+    def is_closed(self) -> bool:
+        return self.is_reset or len(self.fins) == 2
+
+    def is_forward(self, facts: Facts) -> bool:
+        return _key(facts) == _key(self.opening)
+
+
+class Sessions:
+    """All conntrack tables on the way of a replay's packets, as they should be."""
+
+    def __init__(self, state: CloudState, options: Options, time_scale: float) -> None:
+        self._state, self._options, self._time_scale = state, options, time_scale
+        self._tables: dict[str, OrderedDict[Key, Session]] = {}
+        self._timeouts = {a: eni.connection_tracking for eni in state.network_interfaces for a in eni.addresses}
+
+    def expect(
+        self, facts: Facts, stops: tuple[Stop, ...], now: float, invalid: frozenset[str] = frozenset()
+    ) -> Outcome:
+        """What should become of a packet now. `invalid`: the tables that call it so. Changes nothing."""
+        outcome = Outcome(True, ALWAYS)
+        for stop in stops:
+            decision = NEVER if stop.table in invalid else self._decide(facts, stop, now)
+            outcome = Outcome(decision.verdict is Verdict.ACCEPT, decision)
+            if not outcome.is_delivered:
+                return Outcome(False, decision, stop.direction.value)
+        return outcome
+
+    def opened_by(self, facts: Facts, stops: tuple[Stop, ...], now: float) -> tuple[str, ...]:
+        """The tables in which the packet is of no known session."""
+        return tuple(name for name in _tables(stops) if self.find(name, facts, now) is None)
+
+    def commit(self, facts: Facts, stops: tuple[Stop, ...], now: float, invalid: frozenset[str] = frozenset()) -> None:
+        """The packet was sent: each table that it came to, and that accepts it, knows its session from now on."""
+        for name in _tables(stops):
+            here = tuple(stop for stop in stops if stop.table == name)
+            session = self.find(name, facts, now)
+            is_accepted = self.expect(facts, here, now, invalid).is_delivered
+            if name not in invalid and _has_session(facts):
+                if session is None and is_accepted:
+                    session = self._open(name, facts, now)
+                if session is not None:
+                    _advance(session, facts, now)
+            if not is_accepted:
+                return
+
+    def find(self, name: str, facts: Facts, now: float) -> Session | None:
+        """The session in that table that a packet belongs to."""
+        table, key = self._tables.get(name, OrderedDict()), _key(facts)
+        session = table.get(key) or table.get(_reversed(key))
+        if session is None or now - session.seen > self._idle(session):
+            return None
+        return None if session.is_closed and facts.protocol == TCP and facts.is_syn else session
+
+    def _decide(self, facts: Facts, stop: Stop, now: float) -> Decision:
+        if facts.is_error:
+            quoted = facts.quoted and self.find(stop.table, facts.quoted, now)
+            return self._decide_opening(quoted, facts, stop) if quoted else NEVER
+        session = self.find(stop.table, facts, now) if _has_session(facts) else None
+        if session is None:
+            return decide(self._state, _packet(facts, stop.eni_id, stop.direction), self._options)
+        direction = stop.direction if session.is_forward(facts) else stop.direction.other
+        return decide(self._state, _packet(session.opening, stop.eni_id, direction), self._options)
+
+    def _decide_opening(self, session: Session, error: Facts, stop: Stop) -> Decision:
+        """Of the session that an ICMP error is about: it goes against the packet that it quotes."""
+        quoted = error.quoted
+        is_forward = quoted is not None and session.is_forward(quoted)
+        direction = stop.direction.other if is_forward else stop.direction
+        return decide(self._state, _packet(session.opening, stop.eni_id, direction), self._options)
+
+    def _open(self, name: str, facts: Facts, now: float) -> Session:
+        table, key = self._tables.setdefault(name, OrderedDict()), _key(facts)
+        table.pop(_reversed(key), None)
+        session = table[key] = Session(facts, now)
+        if len(table) > MAX_SESSIONS:
+            table.popitem(last=False)
+        return session
+
+    def _idle(self, session: Session) -> int:
+        """After how many seconds without a packet it is over."""
+        return scaled(self._idle_unscaled(session), self._time_scale)
+
+    def _idle_unscaled(self, session: Session) -> int:
+        ends = (session.opening.source, session.opening.target)
+        own = [self._timeouts[end] for end in ends if end in self._timeouts]
+        if session.opening.protocol == UDP:
+            return min((tracking.udp_timeout for tracking in own), default=OTHERS)
+        if session.opening.protocol != TCP:
+            return OTHERS
+        if session.is_closed:
+            return min((tracking.tcp_closed_and_time_wait_timeout for tracking in own), default=3)
+        if session.fins:
+            return HALF_CLOSED
+        is_open = session.is_answered or not session.opening.is_syn
+        return min((tracking.tcp_established_timeout for tracking in own), default=910) if is_open else HALF_OPEN
+
+
+Key = tuple[int, int | None, Address, int, Address, int]
+
+
+def _tables(stops: tuple[Stop, ...]) -> Iterator[str]:
+    return iter(dict.fromkeys(stop.table for stop in stops))
+
+
+def _has_session(facts: Facts) -> bool:
+    """Errors carry another's; AH over IPv6 is judged packet by packet."""
+    return not facts.is_error and not (facts.protocol == AH and facts.source.family_bits == 128)
+
+
+def _key(facts: Facts) -> Key:
+    sport, dport = facts.ports
+    return facts.protocol, facts.icmp_type, facts.source, sport, facts.target, dport
+
+
+def _reversed(key: Key) -> Key:
+    protocol, kind, source, sport, target, dport = key
+    return protocol, INVERSE.get((protocol, kind), kind), target, dport, source, sport
+
+
+def _advance(session: Session, facts: Facts, now: float) -> None:
+    is_forward = session.is_forward(facts)
+    session.seen = now
+    session.is_answered |= not is_forward
+    if facts.protocol == TCP:
+        session.is_reset |= bool(facts.tcp_flags & RST)
+        if facts.tcp_flags & FIN:
+            session.fins.add(is_forward)
+
+
+def _packet(facts: Facts, eni_id: str, direction: Direction) -> Packet:
+    """A packet as one end's policy sees it."""
+    is_egress = direction is Direction.EGRESS
+    has_ports = facts.protocol in PORT_PROTOCOLS
+    return Packet(
+        eni_id=eni_id,
+        direction=direction,
+        remote=facts.target if is_egress else facts.source,
+        local=facts.source if is_egress else facts.target,
+        protocol=facts.protocol,
+        port=facts.ports[1] if has_ports else None,
+        source_port=facts.ports[0] if has_ports else None,
+        icmp_type=facts.icmp_type,
+        hop_limit=facts.hop_limit,
+        is_syn=facts.is_syn,
+    )
