@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sgdataplane.lab.replay.endpoints import Mapping
     from sgdataplane.lab.replay.flows import Change, Flow, Report
 
-HEADERS = ("PROTOCOL", "FROM", "TO", "PACKETS", "DELIVERED", "EXPECTED", "VERDICT", "DECIDED BY")
+HEADERS = ("FLOW", "PACKETS", "DELIVERED", "EXPECTED", "VERDICT", "DECIDED BY")
 SHOWN = 40  # rows of a table; --json has all
 
 
@@ -150,11 +150,13 @@ def _flows(report: Report) -> Iterator[str]:
     rows = sorted(report.flows.values(), key=lambda flow: (not flow.disagreements, flow.first))
     yield render_table(HEADERS, (_row(flow) for flow in rows[:SHOWN]))
     yield from _more(len(rows), "flows")
-    if report.rest:
-        yield f"and of flows beyond these, together: {dict(report.rest)}"
+    if report.rest.packets:
+        yield f"flows beyond the first {len(rows)}, together: {report.rest.counts()}"
     for flow in rows[:SHOWN]:
         if flow.problem:
             yield paint("disagreement:", "red") + f" {flow.name}: {flow.problem}"
+    if report.strangers:
+        yield paint("disagreement:", "red") + f" {report.strangers} packets were delivered that were not sent, or late"
     count = report.disagreements
     yield f"{len(rows)} flows, " + (paint(f"{count} disagree with the policy", "red") if count else "all as expected")
 
@@ -162,17 +164,16 @@ def _flows(report: Report) -> Iterator[str]:
 def _row(flow: Flow) -> tuple[str, ...]:
     from sgdataplane.lab.expect import rule_text
 
-    invalid = f"; conntrack: {flow.invalid} invalid" if flow.invalid else ""
+    notes = ((flow.invalid, "invalid to conntrack"), (flow.incomplete, "of datagrams that are never whole"))
+    noted = "".join(f"; {count} {what}" for count, what in notes if count)
     verdict = flow.decision.verdict.value
     return (
-        flow.protocol,
-        flow.ends[0],
-        flow.ends[1],
+        flow.name,
         str(flow.packets),
         str(flow.delivered),
         str(flow.expected),
         paint(verdict, "green" if verdict == "accept" else "yellow"),
-        rule_text(flow.decision) + (f" at {flow.where}" if flow.where else "") + invalid,
+        rule_text(flow.decision) + (f" at {flow.outcome.where}" if flow.outcome.where else "") + noted,
     )
 
 
@@ -180,7 +181,7 @@ def _changes(found: list[Change]) -> Iterator[str]:
     if not found:
         yield "no flow's fate changes"
         return
-    headers = ("PROTOCOL", "FROM", "TO", "PACKETS", "DELIVERED", "THEN", "DECIDED BY", "THEN BY")
+    headers = ("FLOW", "PACKETS", "DELIVERED", "THEN", "DECIDED BY", "THEN BY")
     yield render_table(headers, (_change_row(change) for change in found[:SHOWN]))
     yield from _more(len(found), "flows")
     yield f"{len(found)} flows' fate changes"
@@ -193,8 +194,7 @@ def _change_row(change: Change) -> tuple[str, ...]:
     flow = before or after
     assert flow is not None
     return (
-        flow.protocol,
-        *flow.ends,
+        flow.name,
         str(flow.packets),
         str(before.delivered) if before else "-",
         str(after.delivered) if after else "-",

@@ -125,7 +125,7 @@ class Capture:
         return LabError(f"capture {self.path}", why)
 
     def _linktype_of(self, meta: Any) -> int:  # noqa: ANN401  # untyped upstream
-        return int(getattr(meta, "linktype", None) or getattr(self._reader, "linktype", 0))
+        return int(meta.linktype if hasattr(meta, "linktype") else self._reader.linktype)
 
     def _time_of(self, meta: Any) -> float | None:  # noqa: ANN401  # untyped upstream
         if hasattr(meta, "sec"):

@@ -1,7 +1,7 @@
 """Which node of a lab stands for which address of a capture.
 
-Owns the mapping, and the reasons why a pair of addresses has no place in the lab. Is given a lab's topology and what the
-user maps. Must not do I/O.
+Owns the mapping, and the reasons why a pair of addresses has no place in the lab. Is given a lab and what the user
+maps. Must not do I/O.
 
     --map IP=NODE          the node, by its primary address of that family; or, given an address, by that one
     an ENI's address       the node that has it, unchanged

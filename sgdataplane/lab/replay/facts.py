@@ -68,16 +68,14 @@ def _ports(protocol: int, upper: bytes) -> tuple[int, int]:
 def _quoted(data: bytes) -> Facts | None:
     """As far as it is there: a quotation may end anywhere behind its first eight octets."""
     try:
-        packet = find_packet(RAW_IP, data, 1 << 16)
+        packet: IpPacket | None = find_packet(RAW_IP, data, 1 << 16)
     except Unfit:
         packet = _shortened(data)
     if packet is None or packet.fragment:
         return None
     upper = packet.data[packet.upper :]
-    return None if is_error(packet.protocol, upper[0] if upper else None) else _facts_of_quoted(packet, upper)
-
-
-def _facts_of_quoted(packet: IpPacket, upper: bytes) -> Facts:
+    if is_error(packet.protocol, upper[0] if upper else None):
+        return None
     return facts_of(packet, packet.source, packet.target, upper)
 
 

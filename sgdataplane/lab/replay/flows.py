@@ -6,53 +6,62 @@ are sent.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 
-from sgdataplane.model.semantics import Decision
+from sgdataplane.lab.replay.sessions import Outcome
+from sgdataplane.model.semantics import NEVER, Decision
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Protocol
 
 MAX_FLOWS = 100_000
 MAX_REASONS = 200
 FlowKey = tuple[int, Address, int, Address, int]
+NOBODYS: FlowKey = (0, Address(32, 0), 0, Address(32, 0), 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """One packet's: `expected` and `delivered`; `problem` in words where they, or the place of the drop, differ."""
+    """What was seen of one datagram; `problem` in words where it isn't what was expected, or a drop was elsewhere.
+    `is_invalid`: conntrack said so; `is_incomplete`: fragments of no whole one."""
 
-    expected: bool
     delivered: bool
-    is_invalid: bool
     problem: str = ""
+    is_invalid: bool = False
+    is_incomplete: bool = False
 
 
 @dataclass(slots=True)
 class Flow:
-    """Both directions of what two addresses of the capture say to each other by one pair of ports. `decision` is on its
-    first packet that was sent; `where` a drop of it happens."""
+    """Both directions of what two addresses of the capture say to each other by one pair of ports. `outcome` is that of
+    its first packet that should pass, or of its first."""
 
     key: FlowKey
     first: int
     sender: str
     receiver: str
-    decision: Decision
-    where: str
+    outcome: Outcome
     packets: int = 0
     delivered: int = 0
     expected: int = 0
     invalid: int = 0
+    incomplete: int = 0
     disagreements: int = 0
     problem: str = ""
 
-    def add(self, fate: Fate, number: int, packets: int) -> None:
+    def add(self, outcome: Outcome, fate: Fate, number: int, packets: int) -> None:
+        if outcome.is_delivered and not self.outcome.is_delivered:
+            self.outcome = outcome
         self.packets += packets
         self.delivered += packets * fate.delivered
-        self.expected += packets * fate.expected
+        self.expected += packets * outcome.is_delivered
         self.invalid += packets * fate.is_invalid
+        self.incomplete += packets * fate.is_incomplete
         if fate.problem:
             self.disagreements += packets
             self.problem = self.problem or f"packet {number}: {fate.problem}"
+
+    @property
+    def decision(self) -> Decision:
+        return self.outcome.decision
 
     @property
     def protocol(self) -> str:
@@ -71,6 +80,17 @@ class Flow:
     def name(self) -> str:
         return f"{self.protocol} {self.ends[0]} > {self.ends[1]}"
 
+    def counts(self) -> dict[str, int]:
+        """Of packets."""
+        return {
+            "packets": self.packets,
+            "delivered": self.delivered,
+            "expected_delivered": self.expected,
+            "invalid": self.invalid,
+            "incomplete": self.incomplete,
+            "disagreements": self.disagreements,
+        }
+
     def as_json(self) -> dict[str, object]:
         """With the keys of cli.md, and more."""
         protocol, source, sport, target, dport = self.key
@@ -81,16 +101,12 @@ class Flow:
             "sport": sport if has_ports else None,
             "dst": str(target),
             "dport": dport if has_ports else None,
-            "packets": self.packets,
-            "delivered": self.delivered,
-            "expected_delivered": self.expected,
+            **self.counts(),
             **self.decision.as_json(),
-            "where": self.where or None,
+            "where": self.outcome.where or None,
             "from": self.sender,
             "to": self.receiver,
             "first_packet": self.first,
-            "invalid": self.invalid,
-            "disagreements": self.disagreements,
             "problem": self.problem or None,
         }
 
@@ -106,11 +122,12 @@ class LeftOut:
 
 @dataclass(slots=True)
 class Report:
-    """All of one replay. `rest`: of flows beyond MAX_FLOWS, together; `mapped`: address of the capture -> node and
-    address in the lab, of instances and of what the user mapped; `outside`: how many other addresses the host outside had."""
+    """All of one replay. `rest`: flows beyond MAX_FLOWS, together; `mapped`: address of the capture -> node and address
+    in the lab, of instances and of what the user mapped; `outside`: how many other addresses were outside. `strangers`:
+    packets that were delivered to somebody and not sent."""
 
     flows: dict[FlowKey, Flow] = field(default_factory=dict)
-    rest: Counter[str] = field(default_factory=Counter)
+    rest: Flow = field(default_factory=lambda: Flow(NOBODYS, 0, "", "", Outcome(False, NEVER)))
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     mapped: dict[str, tuple[str, str]] = field(default_factory=dict)
     outside: int = 0
@@ -123,8 +140,9 @@ class Report:
 
     @property
     def disagreements(self) -> int:
-        """How many flows have one."""
-        return sum(1 for flow in self.flows.values() if flow.disagreements) + self.rest["disagreements"]
+        """How many flows have one; with packets of no flow at all."""
+        found = sum(1 for flow in self.flows.values() if flow.disagreements)
+        return found + self.rest.disagreements + self.strangers
 
     def leave_out(self, reason: str, number: int) -> None:
         if reason not in self.left_out and len(self.left_out) >= MAX_REASONS:
@@ -144,12 +162,6 @@ class Report:
         self.flows[flow.key] = flow
         return True
 
-    def add_rest(self, fate: Fate, packets: int) -> None:
-        self.rest["packets"] += packets
-        self.rest["delivered"] += packets * fate.delivered
-        self.rest["expected_delivered"] += packets * fate.expected
-        self.rest["disagreements"] += packets * bool(fate.problem)
-
     def as_json(self) -> dict[str, object]:
         """With the keys of cli.md, and more."""
         return {
@@ -162,7 +174,7 @@ class Report:
             ],
             "mapped": [{"address": a, "node": node, "as": own} for a, (node, own) in self.mapped.items()],
             "outside": self.outside,
-            "other_flows": dict(self.rest) or None,
+            "other_flows": self.rest.counts() if self.rest.packets else None,
             "cut_off": self.cut or None,
         }
 

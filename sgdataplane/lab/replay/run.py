@@ -1,7 +1,7 @@
 """A capture goes through a lab: each packet is sent, its fate seen, and compared with what should become of it.
 
-Owns the order of these steps. Is given an open capture, a lab that is up and who stands for whom in it. Must not know how
-the lab came about, nor print anything.
+Owns the order of these steps. Is given an open capture, a lab that is up and who stands for whom in it. Must not know
+how the lab came about, nor print anything.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Replay:
                 progress(capture.offset)
             self._reassembly.finish()
             self._take_given_up()
-            self._report.strangers = wire.strangers
+            self._report.strangers = 0 if self._is_shared else wire.strangers
         self._report.seconds, self._report.cut = time.monotonic() - began, capture.cut
         self._endpoints.tell(self._report)
         return self._report
@@ -90,19 +90,17 @@ class Replay:
             raise LabError(f"packet {number}", "the machine is too busy: what was to be seen of it was lost")
         expected = self._sessions.expect(datagram.facts, stops, now, seen.invalid)
         self._sessions.commit(datagram.facts, stops, now, seen.invalid)
-        fate = Fate(expected.is_delivered, seen.delivered, bool(seen.invalid), problem_of(expected, seen))
+        fate = Fate(seen.delivered, problem_of(expected, seen), is_invalid=bool(seen.invalid))
         self._note(number, datagram, ends, expected, fate)
 
     def _note(self, number: int, datagram: Datagram, ends: Ends, expected: Outcome, fate: Fate) -> None:
         key = flow_key(datagram)
         flow = self._report.find(key)
         if flow is None:
-            names = (end.node.name for end in ends)
-            flow = Flow(key, number, *names, expected.decision, expected.where)
+            flow = Flow(key, number, ends[0].node.name, ends[1].node.name, expected)
             if not self._report.add(flow):
-                self._report.add_rest(fate, len(datagram.packets))
-                return
-        flow.add(fate, number, len(datagram.packets))
+                flow = self._report.rest
+        flow.add(expected, fate, number, len(datagram.packets))
 
     def _take_given_up(self) -> None:
         """Fragments whose datagram never was whole: nobody can pass or get it."""
@@ -110,7 +108,7 @@ class Replay:
             datagram = self._reassembly.given_up.pop()
             packet = datagram.packets[0].packet
             ends = self._endpoints.pair(packet.source, packet.target)
-            self._note(self._report.read, datagram, ends, Outcome(False, NEVER), Fate(False, False, False))
+            self._note(self._report.read, datagram, ends, Outcome(False, NEVER), Fate(False, is_incomplete=True))
 
     def _stops(self, ends: Ends) -> tuple[Stop, ...]:
         """The policies on the way from one end to the other."""

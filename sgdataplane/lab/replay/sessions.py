@@ -1,8 +1,8 @@
 """What should become of each packet: `decide()` for what opens a session, and a plain model of sessions for the rest.
 
-Owns the model (semantics.md section 4, as conntrack carries it out). Is given facts of packets, the ends' ENIs, and when
-they were sent. Must not know how policy is compiled, nor what happened to a packet, but for one thing: what conntrack
-calls invalid never passes, and that is conntrack's own to say.
+Owns the model (semantics.md section 4, as conntrack carries it out). Is given facts of packets, the ends' ENIs, and
+when they were sent. Must not know how policy is compiled, nor what happened to a packet, but for one thing: what
+conntrack calls invalid never passes, and that is conntrack's own to say.
 
     a packet of a known session     passes where the session's opening packet would
     any other                       opens one, if each end that tracks it in one table accepts it
@@ -40,6 +40,9 @@ class Stop:
     eni_id: str
     direction: Direction
     table: str
+
+
+Stops = tuple[Stop, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,11 @@ class Sessions:
                 return Outcome(False, decision, stop.direction.value)
         return outcome
 
-    def opened_by(self, facts: Facts, stops: tuple[Stop, ...], now: float) -> tuple[str, ...]:
+    def opened_by(self, facts: Facts, stops: Stops, now: float) -> tuple[str, ...]:
         """The tables in which the packet is of no known session."""
         return tuple(name for name in _tables(stops) if self.find(name, facts, now) is None)
 
-    def commit(self, facts: Facts, stops: tuple[Stop, ...], now: float, invalid: frozenset[str] = frozenset()) -> None:
+    def commit(self, facts: Facts, stops: Stops, now: float, invalid: frozenset[str] = frozenset()) -> None:
         """The packet was sent: each table that it came to, and that accepts it, knows its session from now on."""
         for name in _tables(stops):
             here = tuple(stop for stop in stops if stop.table == name)
@@ -162,7 +165,7 @@ class Sessions:
 Key = tuple[int, int | None, Address, int, Address, int]
 
 
-def _tables(stops: tuple[Stop, ...]) -> Iterator[str]:
+def _tables(stops: Stops) -> Iterator[str]:
     return iter(dict.fromkeys(stop.table for stop in stops))
 
 
@@ -178,7 +181,7 @@ def _key(facts: Facts) -> Key:
 
 def _reversed(key: Key) -> Key:
     protocol, kind, source, sport, target, dport = key
-    return protocol, INVERSE.get((protocol, kind), kind), target, dport, source, sport
+    return protocol, kind if kind is None else INVERSE.get((protocol, kind), kind), target, dport, source, sport
 
 
 def _advance(session: Session, facts: Facts, now: float) -> None:

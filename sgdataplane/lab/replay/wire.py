@@ -1,7 +1,7 @@
 """Puts packets into a lab at one node, one at a time, and sees how far each of them gets.
 
-Owns the sockets, the tables that watch and keep the nodes silent, and the neighbours' addresses, while a replay runs. Is
-given datagrams and their ends. Must not know what should become of them.
+Owns the sockets and logs while a replay runs. Is given datagrams and their ends. Must not know what should become of
+them.
 
     node's raw socket -> LEAVING -> [sender's policy] -> router -> ARRIVING -> [receiver's policy] -> DELIVERED (input)
 
@@ -26,27 +26,22 @@ from typing import Self
 
 from pyroute2 import IPRoute
 
-from sgdataplane.errors import LabError
 from sgdataplane.host import netns
-from sgdataplane.host.links import Links
 from sgdataplane.lab.listeners import AF
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.packetlog import LOCAL_IN, PREROUTING, PacketLog
-from sgdataplane.lab.parts import Interface, Node, Router
-from sgdataplane.lab.replay.endpoints import Endpoint
+from sgdataplane.lab.parts import Router
+from sgdataplane.lab.replay.endpoints import LINK_SCOPE_IPV4, Endpoint
 from sgdataplane.lab.replay.facts import Datagram
-from sgdataplane.lab.routers import GATEWAYS
+from sgdataplane.lab.replay.neighbours import Neighbours
+from sgdataplane.lab.replay.tables import COPIED, INVALID, OURS, ReplayTable
+from sgdataplane.model.always import LINK_LOCAL
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Address, Family
-from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import LibnftKernel
-from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
-COPIED = 256
-OURS = 0x53475250  # the priority of sockets by which ours are known; it ends with the namespace
 HOPS = 4
 WAIT_S = 2.0  # for what should arrive; the kernel needs microseconds
-INVALID = b"invalid"
 BATCH = 256
 
 
@@ -58,38 +53,6 @@ class Sighting:
     arrived: bool = False
     delivered: bool = False
     invalid: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class NodeTable(Transaction):
-    """What is in every node: silence, and who is delivered. With `judges`, the looks before both policies."""
-
-    group: int = 0
-    is_node: bool = True
-    judges: bool = False
-
-    def lines(self) -> Iterator[tuple[str, Operation]]:
-        operation = Operation(Verb.ADD, Kind.TABLE, Table(self.name))
-        table, log = f"inet {self.name}", f"group {self.group} snaplen {COPIED} queue-threshold 1"
-        yield f"add table {table} {{ flags owner; }}", operation
-        if self.is_node:
-            yield f"add chain {table} silence {{ type filter hook output priority -450; }}", operation
-            for rule in (
-                f"meta priority {OURS:#x} accept",
-                'oifname "lo" accept',
-                "icmpv6 type 133-137 accept",
-                "drop",
-            ):
-                yield f"add rule {table} silence {rule}", operation
-            yield f"add chain {table} delivered {{ type filter hook input priority 200; }}", operation
-            yield f'add rule {table} delivered iifname != "lo" log {log}', operation
-        for hook, priority, name in (("prerouting", -160, "iifname"), ("postrouting", 140, "oifname")):
-            if self.judges:
-                yield f"add chain {table} {hook} {{ type filter hook {hook} priority {priority}; }}", operation
-                condition = f'{name} != "lo"'
-                said = f'log prefix "{INVALID.decode()}" {log}'
-                yield f"add rule {table} {hook} {condition} ct state invalid {said}", operation
-                yield f"add rule {table} {hook} {condition} ct state != invalid log {log}", operation
 
 
 class Door:
@@ -105,7 +68,7 @@ class Door:
             self._kernel = LibnftKernel(name)  # kept: the table is its socket's
             stack.callback(self._kernel.close)
             table = f"sgdp_replay_{self.log.group}"
-            self._kernel.run(NodeTable(table, group=self.log.group, is_node=is_node, judges=judges))
+            self._kernel.run(ReplayTable(table, group=self.log.group, is_node=is_node, judges=judges))
             self._stack = stack.pop_all()
 
     def close(self) -> None:
@@ -140,10 +103,9 @@ class Wire:
         self._lab = lab
         self._doors: dict[str, Door] = {}
         self._known: set[tuple[str, Address]] = set()
-        self._macs: dict[str, dict[str, str]] = {}
-        self._neighbours: list[tuple[str, str, Address]] = []
+        self._neighbours = Neighbours()
         self._processors = os.sched_getaffinity(0)
-        self.strangers = 0
+        self.strangers = 0  # delivered, and no copy of what was just sent
 
     def __enter__(self) -> Self:
         os.sched_setaffinity(0, {min(self._processors)})
@@ -161,7 +123,7 @@ class Wire:
         for door in self._doors.values():
             door.close()
         self._loop.close()
-        self._forget_neighbours()
+        self._neighbours.forget()
 
     def prepare(self, near: Endpoint, far: Endpoint) -> None:
         """Both nodes and the routers between them."""
@@ -182,8 +144,8 @@ class Wire:
             self._loop.recv(1)
 
     def look(self, datagram: Datagram, near: Endpoint, far: Endpoint, until: str) -> Sighting:
-        """How far it got, once it has settled; or, if the machine is slow, once it has got as far as `until`, which is a
-        field of Sighting."""
+        """How far it got, once it has settled; or, if the machine is slow, once it has got as far as `until`, a field
+        of Sighting."""
         seen = self._read(datagram, near, far, Sighting())
         if not seen.delivered:
             self.settle()
@@ -196,7 +158,7 @@ class Wire:
 
     def has_lost(self) -> bool:
         """Whether any log lost messages since the last time it was asked."""
-        return any([door.log.take_lost() for door in self._doors.values()])
+        return sum(door.log.take_lost() for door in self._doors.values()) > 0
 
     def _doors_between(self, near: Endpoint, far: Endpoint) -> Iterator[Door]:
         names = (near.node.netns, self._router(near).netns, self._router(far).netns, far.node.netns)
@@ -211,7 +173,7 @@ class Wire:
         for door in self._doors_between(near, far):
             for entry in door.log.read(BATCH):
                 if not is_copy(entry.packet, datagram):
-                    self.strangers += 1
+                    self.strangers += entry.hook == LOCAL_IN and not is_routers(entry.packet)
                     continue
                 if entry.prefix == INVALID:
                     invalid.add(door.name)
@@ -234,41 +196,11 @@ class Wire:
         self._open(end.node.netns, is_node=True, judges=end.node.is_instance and not is_host)
         if is_host:
             self._open(router.netns, is_node=False, judges=True)
-        self._introduce(end.node, end.interface, router)
+        self._neighbours.introduce(end.node, end.interface, router)
 
     def _open(self, name: str, *, is_node: bool, judges: bool) -> None:
         if name not in self._doors:
             self._doors[name] = Door(name, is_node=is_node, judges=judges)
-
-    def _introduce(self, node: Node, interface: Interface, router: Router) -> None:
-        """Tell both ends of a link each other's MAC: a packet that waits for its neighbour to answer would be late."""
-        near, far = self._macs_in(node.netns)[interface.ifname], self._macs_in(router.netns)[interface.router_ifname]
-        for address in interface.addresses:
-            self._add_neighbour(router.netns, interface.router_ifname, address, near)
-        for gateway in GATEWAYS.values():
-            self._add_neighbour(node.netns, interface.ifname, gateway, far)
-
-    def _macs_in(self, name: str) -> dict[str, str]:
-        if name not in self._macs:
-            with Links(name) as door:
-                self._macs[name] = {link.ifname: link.mac for link in door.links()}
-        return self._macs[name]
-
-    def _add_neighbour(self, name: str, ifname: str, address: Address, mac: str) -> None:
-        if (name, ifname, address) in self._neighbours:
-            return
-        self._neighbours.append((name, ifname, address))
-        with netns.inside(name), IPRoute() as door:
-            index = door.link_lookup(ifname=ifname)[0]
-            door.neigh("replace", dst=str(address), lladdr=mac, ifindex=index, state="permanent")
-
-    def _forget_neighbours(self) -> None:
-        """In a lab that goes on: what its kernels find out for themselves is as good."""
-        for name, ifname, address in self._neighbours:
-            if netns.is_bound(name):
-                with netns.inside(name), IPRoute() as door:
-                    for index in door.link_lookup(ifname=ifname):
-                        door.neigh("del", dst=str(address), ifindex=index)
 
 
 def is_copy(logged: bytes, datagram: Datagram) -> bool:
@@ -280,20 +212,18 @@ def is_copy(logged: bytes, datagram: Datagram) -> bool:
         ends, behind = logged[12:20], logged[header:]
     else:
         ends, behind = logged[8:40], logged[40:]
-        if len(datagram.packets) > 1:  # the kernel takes the fragment header away
-            return ends == _ends(datagram) and behind[:8] in payload
+        if len(datagram.packets) > 1:  # the kernel takes the fragment header away, and leaves what is before it
+            return ends == _ends(datagram) and payload[:8] in behind
     return ends == _ends(datagram) and payload.startswith(behind)
+
+
+def is_routers(logged: bytes) -> bool:
+    """Whether a router said it itself, or the kernels did for their link: no packet of a capture comes from there."""
+    size, at = (4, 12) if logged[0] >> 4 == 4 else (16, 8)
+    source = Address(size * 8, int.from_bytes(logged[at : at + size], "big"))
+    return source in LINK_LOCAL or source in LINK_SCOPE_IPV4
 
 
 def _ends(datagram: Datagram) -> bytes:
     size = datagram.facts.source.family_bits // 8
     return datagram.facts.source.value.to_bytes(size, "big") + datagram.facts.target.value.to_bytes(size, "big")
-
-
-def check_capable() -> None:
-    """LabError if this kernel can't log packets to us."""
-    with netns.nowhere():
-        try:
-            PacketLog(COPIED).close()
-        except OSError as error:
-            raise LabError("packet log", f"the kernel has none (nfnetlink_log): {error.strerror}") from error
