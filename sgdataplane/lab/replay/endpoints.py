@@ -18,7 +18,7 @@ from sgdataplane.errors import LabError
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.parts import Interface, Node
 from sgdataplane.lab.replay.flows import Report
-from sgdataplane.lab.replay.packets import Unfit
+from sgdataplane.lab.replay.packets import LINK_ONLY, Unfit
 from sgdataplane.model.always import LINK_LOCAL, MULTICAST, SHARED
 from sgdataplane.net.values import Address, Prefix
 
@@ -107,7 +107,7 @@ class Endpoints:
         if address in self._mapped:
             return self._mapped[address]
         if address in LINK_SCOPE_IPV4 or any(address in prefix for prefix in LINK_SCOPE):
-            return "of its link only: multicast, broadcast or a link-local address"
+            return LINK_ONLY
         if any(address in prefix for prefix in NOWHERE):
             return "no address of a host: unspecified or loopback"
         return self._locate(address)

@@ -10,7 +10,8 @@ import struct
 from dataclasses import dataclass
 
 from sgdataplane.lab.frames import ETH_ARP, ETH_IPV4, ETH_IPV6, IPV6_EXTENSIONS, IPV6_FRAGMENT
-from sgdataplane.net.values import Address, Family
+from sgdataplane.model.always import DISCOVERY_TYPES
+from sgdataplane.net.values import ICMPV6, Address, Family
 
 ETHERNET, LOOPBACK, SLL, SLL2, BSD_LOOPBACK, PPP = 1, 0, 113, 276, 108, 9  # tcpdump.org/linktypes.html
 RAW_IP = (12, 14, 101, 228, 229)
@@ -18,6 +19,9 @@ VLAN = (0x8100, 0x88A8, 0x9100)
 PPP_IP = (0x0021, 0x0057)
 NAMES = {ETH_ARP: "ARP", 0x86DD: "IPv6", 0x8863: "PPPoE discovery", 0x8864: "PPPoE", 0x8847: "MPLS", 0x88CC: "LLDP"}
 MIN_HEADERS = {6: 20, 17: 8, 1: 8, 58: 8}  # octets without which a filled-up packet says nothing
+
+
+LINK_ONLY = "of its link only: multicast, broadcast, a link-local address, or neighbour discovery"
 
 
 class Unfit(Exception):  # noqa: N818  # no error: it says why a packet is left out
@@ -67,7 +71,10 @@ def find_packet(linktype: int, frame: bytes, length: int) -> IpPacket:
         version = data[0] >> 4
         if version not in (4, 6):
             raise Unfit(f"IP version {version}")
-        return _ipv4(data, missing) if version == 4 else _ipv6(data, missing)
+        packet = _ipv4(data, missing) if version == 4 else _ipv6(data, missing)
+        if packet.protocol == ICMPV6 and packet.has_upper and packet.data[packet.upper] in DISCOVERY_TYPES:
+            raise Unfit(LINK_ONLY)
+        return packet
     except (struct.error, IndexError):
         raise Unfit("cut off within its headers") from None
 

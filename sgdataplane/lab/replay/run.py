@@ -26,7 +26,6 @@ from sgdataplane.net.values import ICMP, ICMPV6, Direction
 
 Ends = tuple[Endpoint, Endpoint]
 EGRESS, INGRESS = Direction.EGRESS.value, Direction.INGRESS.value
-UNTIL = {EGRESS: "left", INGRESS: "arrived"}  # what is to be seen of a packet that is dropped there
 
 
 class Replay:
@@ -85,10 +84,11 @@ class Replay:
             wire.settle()
             return
         expected = self._sessions.expect(datagram.facts, stops, now)
-        seen = wire.look(datagram, near, far, UNTIL.get(expected.where, "delivered"))
+        seen = wire.look(datagram, near, far, until(expected))
         if wire.has_lost():
             raise LabError(f"packet {number}", "the machine is too busy: what was to be seen of it was lost")
-        expected = self._sessions.expect(datagram.facts, stops, now, seen.invalid)
+        if seen.invalid:
+            expected = self._sessions.expect(datagram.facts, stops, now, seen.invalid)
         self._sessions.commit(datagram.facts, stops, now, seen.invalid)
         fate = Fate(seen.delivered, problem_of(expected, seen), is_invalid=bool(seen.invalid))
         self._note(number, datagram, ends, expected, fate)
@@ -112,8 +112,9 @@ class Replay:
 
     def _stops(self, ends: Ends) -> tuple[Stop, ...]:
         """The policies on the way from one end to the other."""
+        is_host = self._lab.placement is Placement.HOST
         return tuple(
-            Stop(end.interface.eni_id, direction, self._table_of(end))
+            Stop(end.interface.eni_id, direction, self._table_of(end), is_host and direction is Direction.EGRESS)
             for end, direction in zip(ends, (Direction.EGRESS, Direction.INGRESS), strict=True)
             if end.interface.eni_id
         )
@@ -133,11 +134,20 @@ class Replay:
                 conntrack.forget(conntrack.SessionTuple(facts.protocol, facts.source, facts.target, *facts.ports))
 
 
+def until(expected: Outcome) -> str:
+    """Which field of Sighting shows that a packet has got as far as it should."""
+    if expected.is_fenced:
+        return "nothing"
+    return {EGRESS: "left", INGRESS: "arrived"}.get(expected.where, "delivered")
+
+
 def problem_of(expected: Outcome, seen: Sighting) -> str:
     """In words, where a packet did not get as far as it should, or got further."""
     if seen.delivered:
         return "" if expected.is_delivered else f"delivered, and should be dropped at {expected.where}"
     got = "arrived before the receiver's policy" if seen.arrived else "left the sender" if seen.left else "was not seen"
+    if expected.is_fenced:
+        return f"should be dropped by the fence: it {got}" if seen.left else ""
     if expected.is_delivered:
         return f"not delivered, and should be: it {got}"
     if expected.where == INGRESS and not seen.arrived:

@@ -14,16 +14,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from sgdataplane.host.timeouts import KERNELS_OWN, OTHERS, scaled
 from sgdataplane.lab.replay.facts import FIN, RST, Facts
+from sgdataplane.model.always import DHCP
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import ALWAYS, NEVER, Decision, decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import AH, ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Verdict
 
+MAX_DECISIONS = 1 << 16
 MAX_SESSIONS = 200_000  # of one table; conntrack's own limit is of that size, too
+DHCP_ANSWERS = tuple((server, client) for client, server, _ in DHCP.values())
 HALF_OPEN = KERNELS_OWN["nf_conntrack_tcp_timeout_syn_sent"]
 HALF_CLOSED = KERNELS_OWN["nf_conntrack_tcp_timeout_close_wait"]
 QUERIES = {
@@ -35,11 +39,13 @@ INVERSE = {(p, a): b for p, pairs in QUERIES.items() for pair in pairs for a, b 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A policy on a packet's way: whose, in which direction the packet goes there, and which conntrack table knows."""
+    """A policy on a packet's way: whose, in which direction the packet goes there, and which conntrack table knows.
+    `has_host_fence`: before it, the fence of host placement."""
 
     eni_id: str
     direction: Direction
     table: str
+    has_host_fence: bool = False
 
 
 Stops = tuple[Stop, ...]
@@ -47,11 +53,13 @@ Stops = tuple[Stop, ...]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whether a packet should arrive; the decision of the end that decides, and that end's direction if it drops."""
+    """Whether a packet should arrive; the decision of the end that decides, and that end's direction if it drops.
+    `is_fenced`: it should not even come before that policy."""
 
     is_delivered: bool
     decision: Decision
     where: str = ""
+    is_fenced: bool = False
 
 
 @dataclass(slots=True)
@@ -76,7 +84,9 @@ class Sessions:
     """All conntrack tables on the way of a replay's packets, as they should be."""
 
     def __init__(self, state: CloudState, options: Options, time_scale: float) -> None:
-        self._state, self._options, self._time_scale = state, options, time_scale
+        self._time_scale = time_scale
+        # the policy stays as it is while a capture is replayed
+        self._decided = lru_cache(MAX_DECISIONS)(lambda packet: decide(state, packet, options))
         self._tables: dict[str, OrderedDict[Key, Session]] = {}
         self._timeouts = {a: eni.connection_tracking for eni in state.network_interfaces for a in eni.addresses}
 
@@ -86,6 +96,8 @@ class Sessions:
         """What should become of a packet now. `invalid`: the tables that call it so. Changes nothing."""
         outcome = Outcome(True, ALWAYS)
         for stop in stops:
+            if stop.has_host_fence and _is_dhcp_server(facts):
+                return Outcome(False, NEVER, stop.direction.value, is_fenced=True)
             decision = NEVER if stop.table in invalid else self._decide(facts, stop, now)
             outcome = Outcome(decision.verdict is Verdict.ACCEPT, decision)
             if not outcome.is_delivered:
@@ -101,8 +113,9 @@ class Sessions:
         for name in _tables(stops):
             here = tuple(stop for stop in stops if stop.table == name)
             session = self.find(name, facts, now)
-            is_accepted = self.expect(facts, here, now, invalid).is_delivered
-            if name not in invalid and _has_session(facts):
+            outcome = self.expect(facts, here, now, invalid)
+            is_accepted = outcome.is_delivered
+            if name not in invalid and not outcome.is_fenced and _has_session(facts):
                 if session is None and is_accepted:
                     session = self._open(name, facts, now)
                 if session is not None:
@@ -124,16 +137,16 @@ class Sessions:
             return self._decide_opening(quoted, facts, stop) if quoted else NEVER
         session = self.find(stop.table, facts, now) if _has_session(facts) else None
         if session is None:
-            return decide(self._state, _packet(facts, stop.eni_id, stop.direction), self._options)
+            return self._decided(_packet(facts, stop.eni_id, stop.direction))
         direction = stop.direction if session.is_forward(facts) else stop.direction.other
-        return decide(self._state, _packet(session.opening, stop.eni_id, direction), self._options)
+        return self._decided(_packet(session.opening, stop.eni_id, direction))
 
     def _decide_opening(self, session: Session, error: Facts, stop: Stop) -> Decision:
         """Of the session that an ICMP error is about: it goes against the packet that it quotes."""
         quoted = error.quoted
         is_forward = quoted is not None and session.is_forward(quoted)
         direction = stop.direction.other if is_forward else stop.direction
-        return decide(self._state, _packet(session.opening, stop.eni_id, direction), self._options)
+        return self._decided(_packet(session.opening, stop.eni_id, direction))
 
     def _open(self, name: str, facts: Facts, now: float) -> Session:
         table, key = self._tables.setdefault(name, OrderedDict()), _key(facts)
@@ -172,6 +185,11 @@ def _tables(stops: Stops) -> Iterator[str]:
 def _has_session(facts: Facts) -> bool:
     """Errors carry another's; AH over IPv6 is judged packet by packet."""
     return not facts.is_error and not (facts.protocol == AH and facts.source.family_bits == 128)
+
+
+def _is_dhcp_server(facts: Facts) -> bool:
+    """An instance is none (CHOSEN): the link of host placement has no client."""
+    return facts.protocol == UDP and facts.ports in DHCP_ANSWERS
 
 
 def _key(facts: Facts) -> Key:

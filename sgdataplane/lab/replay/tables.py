@@ -36,9 +36,9 @@ class ReplayTable(Transaction):
                 yield f"add rule {table} {chain} {text}", operation
 
     def _node(self, log: str) -> Iterator[tuple[str, str, int, tuple[str, ...]]]:
-        """Silence but for our sockets, and who is delivered. Where no policy is, fragments are sent as they are (what is
-        untracked isn't put together), and conntrack has no say; but that what comes is put together takes a rule that
-        asks it something."""
+        """Silence but for our sockets, and what is delivered. Where no policy is, conntrack has no say, and fragments
+        are sent as they are: what is untracked isn't put together. That what comes is put together takes a rule that
+        asks conntrack something."""
         tracked = "" if self.judges else "notrack "
         ours = f"meta priority {OURS:#x} {tracked}accept"
         yield "silence", "output", -450, (ours, 'oifname "lo" accept', "icmpv6 type 133-137 accept", "drop")

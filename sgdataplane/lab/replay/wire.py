@@ -145,13 +145,18 @@ class Wire:
 
     def look(self, datagram: Datagram, near: Endpoint, far: Endpoint, until: str) -> Sighting:
         """How far it got, once it has settled; or, if the machine is slow, once it has got as far as `until`, a field
-        of Sighting."""
+        of Sighting, or "nothing"."""
         seen = self._read(datagram, near, far, Sighting())
         if not seen.delivered:
             self.settle()
             seen = self._read(datagram, near, far, seen)
         deadline = time.monotonic() + WAIT_S
-        while not getattr(seen, until) and not seen.invalid and (left := deadline - time.monotonic()) > 0:
+        while (
+            until != "nothing"
+            and not getattr(seen, until)
+            and not seen.invalid
+            and (left := deadline - time.monotonic()) > 0
+        ):
             select.select(self._logs(near, far), (), (), left)
             seen = self._read(datagram, near, far, seen)
         return seen
