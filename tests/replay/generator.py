@@ -1,7 +1,8 @@
 """Captures for tests of the replay, made anew from a seed: conversations of many kinds, between a client outside and a
-server of the lab, each once to a port that its policy opens and once to one that it doesn't.
+server of a lab, each once to a port that its policy opens and once to one that it doesn't.
 
-Owns what such conversations look like, and, by hand, how many of their packets pass. Must not know sgdataplane.
+Owns what such conversations look like, the policy that opens that port, and, by hand, how many of the packets pass it.
+Must not know sgdataplane.
 """
 
 from __future__ import annotations
@@ -29,6 +30,28 @@ from scapy.packet import Packet, Raw
 
 SERVER, SERVER6 = "10.77.1.10", "2001:db8:77:1::10"
 OPEN, SHUT = 8080, 9090  # TCP and UDP, to the server, both families; pings pass over IPv4 alone
+
+RANGE = f"{OPEN}/{OPEN}"
+STATE = f"""
+version: 1
+vpcs: [{{vpc_id: vpc-r, cidr_blocks: [10.77.0.0/16, "2001:db8:77::/48"]}}]
+security_groups:
+  - security_group_id: sg-r
+    vpc_id: vpc-r
+    inner_access_policy: Drop
+    rules:
+      - {{type: ingress, ip_protocol: tcp, port_range: {RANGE}, cidr_ip: 0.0.0.0/0, security_group_rule_id: sgr-t4}}
+      - {{type: ingress, ip_protocol: tcp, port_range: {RANGE}, ipv6_cidr_ip: "::/0", security_group_rule_id: sgr-t6}}
+      - {{type: ingress, ip_protocol: udp, port_range: {RANGE}, cidr_ip: 0.0.0.0/0, security_group_rule_id: sgr-u4}}
+      - {{type: ingress, ip_protocol: udp, port_range: {RANGE}, ipv6_cidr_ip: "::/0", security_group_rule_id: sgr-u6}}
+      - {{type: ingress, ip_protocol: icmp, port_range: -1/-1, cidr_ip: 0.0.0.0/0, security_group_rule_id: sgr-ping}}
+instances: [{{instance_id: i-server, instance_name: server}}, {{instance_id: i-other}}]
+network_interfaces:
+  - {{network_interface_id: eni-server, instance_id: i-server, type: primary, vpc_id: vpc-r, security_group_ids: [sg-r],
+     private_ip_addresses: [{SERVER}], ipv6_addresses: ["{SERVER6}"]}}
+  - {{network_interface_id: eni-other, instance_id: i-other, type: primary, vpc_id: vpc-r, security_group_ids: [sg-r],
+     private_ip_addresses: [10.77.1.11], ipv6_addresses: ["2001:db8:77:1::11"]}}
+"""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,135 @@
+"""`sgdp replay` as people and programs use it: JSON keys, exit codes, real processes, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgdataplane.cli.main import main
+from sgdataplane.host import netns
+from sgdataplane.lab import manage
+from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.record import LABS_DIR
+from tests.replay.generator import KINDS, OPEN, SERVER, SHUT, STATE, scenes, write_pcap
+from tests.support.flood import wait_until
+from tests.support.labs import assert_gone, state_of
+from tests.support.schemas import assert_conforms
+
+pytestmark = pytest.mark.replay
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sgdataplane", "replay", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def sgdp(*arguments: object, code: int = 0) -> tuple[str, str]:
+    """What it prints on both streams; the lab that it makes is gone when it has ended."""
+    process = start(*arguments)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == code, out + error
+    assert "Traceback" not in error
+    assert_gone(f"replay-{process.pid}")
+    return out, error
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    path = tmp_path / "state.yaml"
+    path.write_text(STATE)
+    return path
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    packets = [packet for scene in scenes(11) for packet in KINDS["tcp_session"](scene).packets]
+    return write_pcap(tmp_path / "capture.pcap", packets)
+
+
+def ports(flows: list[dict[str, Any]]) -> dict[int, tuple[int, int, str]]:
+    return {flow["dport"]: (flow["packets"], flow["delivered"], flow["verdict"]) for flow in flows}
+
+
+def test_json_is_as_documented_and_lists_both_fates(state: Path, capture: Path) -> None:
+    out, _ = sgdp(capture, "--state", state, "--json")
+    found = json.loads(out)
+    assert_conforms("replay", found)
+    assert ports(found["flows"]) == {OPEN: (8, 8, "accept"), SHUT: (8, 0, "drop")}
+    assert found["disagreements"] == 0
+    assert {entry["node"] for entry in found["mapped"]} == {"i-server"}
+
+
+def test_against_another_state_the_flows_whose_fate_changes_are_told(
+    state: Path, capture: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.yaml"
+    new.write_text(STATE.replace(f"{OPEN}/{OPEN}, cidr_ip", f"{SHUT}/{SHUT}, cidr_ip"))  # over IPv4 alone
+    out, _ = sgdp(capture, "--state", state, "--against", new, "--json")
+    found = json.loads(out)
+    assert_conforms("replay", found)
+    changes = {change["dport"]: (change["before"], change["after"]) for change in found["changes"]}
+    assert set(changes) == {OPEN, SHUT}
+    assert all(":" not in change["dst"] for change in found["changes"])
+    assert [fate["delivered"] for fate in changes[OPEN]] == [8, 0]
+    assert [fate["security_group_rule_id"] for fate in changes[SHUT]] == [None, "sgr-t4"]
+
+
+def test_a_running_lab_is_used_and_left_as_it_was(lab_name: str, capture: Path) -> None:
+    manage.up(manage.default_record(lab_name), state_of(STATE), enforce_policy)
+    try:
+        before = [entry for entry in netns.list_names() if entry.startswith(lab_name)]
+        client = json.loads(sgdp(capture, "--name", lab_name, "--json")[0])["left_out"][0]
+        assert "no node of this lab has the address" in client["reason"]
+        address = scenes(11)[0].client
+        for _ in range(2):  # what the first run left in conntrack changes nothing
+            out, _ = sgdp(capture, "--name", lab_name, "--map", f"{address}=ext-198.51.100.7", "--json")
+            found = json.loads(out)
+            assert_conforms("replay", found)
+            assert ports(found["flows"])[OPEN] == (8, 8, "accept")
+        assert [entry for entry in netns.list_names() if entry.startswith(lab_name)] == before
+    finally:
+        manage.down(lab_name)
+        assert_gone(lab_name)
+
+
+def test_killed_it_leaves_nothing(state: Path, capture: Path) -> None:
+    process = start(capture, "--state", state, "--real-time")
+    name = f"replay-{process.pid}"
+    wait_until(lambda: netns.exists(f"{name}-i-server"))
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    wait_until(lambda: not (LABS_DIR / name).exists())
+    assert_gone(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 2, "one of the arguments --state --name is required"),
+        (("--name", "nolab"), 1, "there is no such lab"),
+        (("--name", "nolab", "--against", "x"), 2, "give --state, not --name"),
+        (("--state", "nosuch.yaml"), 1, "nosuch.yaml"),
+        (("--state", "STATE", "--map", "banana=i-server"), 1, "'banana' is no IP address; IP=NODE is expected"),
+        (("--state", "STATE", "--map", "192.0.2.1"), 1, "IP=NODE is expected"),
+        (("--state", "STATE", "--map", "192.0.2.1=nobody"), 1, "there is no such node"),
+        (("--state", "STATE", "--map", f"{SERVER}=2001:db8::1"), 1, "of different families"),
+        (("--state", "STATE", "--map", f"192.0.2.1={SERVER}", "--map", "192.0.2.1=i-other"), 1, "mapped twice"),
+    ],
+)
+def test_mistakes_are_refused_in_words(  # noqa: PLR0917  # fixtures are arguments
+    state: Path, capture: Path, arguments: tuple[str, ...], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(state) if argument == "STATE" else argument for argument in arguments]
+    try:
+        found = main(["replay", str(capture), *given])
+    except SystemExit as usage:
+        found = int(usage.code or 0)
+    assert (found, words in capsys.readouterr().err) == (code, True)
