@@ -58,16 +58,7 @@ def ports(flows: list[dict[str, Any]]) -> dict[int, tuple[int, int, str]]:
     return {flow["dport"]: (flow["packets"], flow["delivered"], flow["verdict"]) for flow in flows}
 
 
-def test_json_is_as_documented_and_lists_both_fates(state: Path, capture: Path) -> None:
-    out, _ = sgdp(capture, "--state", state, "--json")
-    found = json.loads(out)
-    assert_conforms("replay", found)
-    assert ports(found["flows"]) == {OPEN: (8, 8, "accept"), SHUT: (8, 0, "drop")}
-    assert found["disagreements"] == 0
-    assert {entry["node"] for entry in found["mapped"]} == {"i-server"}
-
-
-def test_against_another_state_the_flows_whose_fate_changes_are_told(
+def test_json_is_as_documented_and_tells_whose_fate_changes_against_another_state(
     state: Path, capture: Path, tmp_path: Path
 ) -> None:
     new = tmp_path / "new.yaml"
@@ -75,6 +66,9 @@ def test_against_another_state_the_flows_whose_fate_changes_are_told(
     out, _ = sgdp(capture, "--state", state, "--against", new, "--json")
     found = json.loads(out)
     assert_conforms("replay", found)
+    assert ports(found["flows"]) == {OPEN: (8, 8, "accept"), SHUT: (8, 0, "drop")}
+    assert found["disagreements"] == 0
+    assert {entry["node"] for entry in found["mapped"]} == {"i-server"}
     changes = {change["dport"]: (change["before"], change["after"]) for change in found["changes"]}
     assert set(changes) == {OPEN, SHUT}
     assert all(":" not in change["dst"] for change in found["changes"])
@@ -82,18 +76,24 @@ def test_against_another_state_the_flows_whose_fate_changes_are_told(
     assert [fate["security_group_rule_id"] for fate in changes[SHUT]] == [None, "sgr-t4"]
 
 
+def test_text_names_flows_rules_and_what_was_left_out(state: Path, capture: Path) -> None:
+    out, _ = sgdp(capture, "--state", state)
+    assert "32 packets read, 32 sent" in out
+    assert "sg-r:sgr-t4 (priority 1)" in out
+    assert "4 flows, all as expected" in out
+
+
 def test_a_running_lab_is_used_and_left_as_it_was(lab_name: str, capture: Path) -> None:
     manage.up(manage.default_record(lab_name), state_of(STATE), enforce_policy)
     try:
         before = [entry for entry in netns.list_names() if entry.startswith(lab_name)]
-        client = json.loads(sgdp(capture, "--name", lab_name, "--json")[0])["left_out"][0]
-        assert "no node of this lab has the address" in client["reason"]
         address = scenes(11)[0].client
         for _ in range(2):  # what the first run left in conntrack changes nothing
             out, _ = sgdp(capture, "--name", lab_name, "--map", f"{address}=ext-198.51.100.7", "--json")
             found = json.loads(out)
             assert_conforms("replay", found)
             assert ports(found["flows"])[OPEN] == (8, 8, "accept")
+            assert "no node of this lab has the address" in found["left_out"][0]["reason"]
         assert [entry for entry in netns.list_names() if entry.startswith(lab_name)] == before
     finally:
         manage.down(lab_name)

@@ -9,6 +9,7 @@ import pytest
 
 from sgdataplane.lab.manage import Enforcer, EnforceRequest
 from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.replay import wire
 from sgdataplane.lab.replay.stage import built_lab
 from sgdataplane.model.state import CloudState, SecurityGroup
 from tests.replay.conftest import Stage
@@ -34,8 +35,15 @@ def without_rules(request: EnforceRequest) -> None:
     ],
 )
 def test_packets_that_do_other_than_the_policy_says_are_told(  # noqa: PLR0917  # fixtures are arguments
-    lab_name: str, tmp_path: Path, placement: str, enforce: Enforcer, wrong_port: int, words: str
+    lab_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    placement: str,
+    enforce: Enforcer,
+    wrong_port: int,
+    words: str,
 ) -> None:
+    monkeypatch.setattr(wire, "WAIT_S", 0.3)
     packets = [KINDS["tcp_session"](scene).packets[0] for scene in scenes(3)]
     with built_lab(lab_name, state_of(STATE), placement, enforce) as (lab, everybody):
         report = Stage(lab, everybody, tmp_path).replay(packets)

@@ -48,6 +48,7 @@ EXCEPTIONS = {
     ("cli.places", "lab"),  # where a lab's ENIs are enforced
     ("cli.asked", "lab"),  # whether there is one to ask
     ("cli.observed", "lab"),  # a lab's hits and sessions, as this host's
+    ("cli.replay", "lab"),  # a capture goes through a lab
     ("cli.lab", "lab"),  # and only inside its verbs: test_lab_is_imported_only_inside_verbs
 }
 # Packages of others, and the only places that may import them.
