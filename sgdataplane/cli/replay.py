@@ -114,19 +114,17 @@ def _as_text(arguments: argparse.Namespace, reports: list[Report]) -> Iterator[s
     first, *others = reports
     yield from _told(first)
     for other in others:
-        yield f"\nunder {arguments.against}:"
-        yield from _flows(other)
-        found = changes(first, other)
-        yield ""
-        yield from _changes(found)
+        yield f"\nUnder {arguments.against}:"
+        yield from _flows(other) if other.disagreements else (_count(other),)
+        yield from _changes(changes(first, other))
 
 
 def _told(report: Report) -> Iterator[str]:
-    yield f"{report.read} packets read, {report.sent} sent in {report.seconds:.1f} s"
+    yield f"{plural(report.read, 'packet')} read, {report.sent} sent in {report.seconds:.1f} s"
     if report.cut:
         yield paint("note:", "yellow") + f" {report.cut}; what came before it was replayed"
     if report.filled:
-        yield f"{report.filled} packets were captured in part only, and filled up with zeros"
+        yield f"captured in part only, and filled up with zeros: {plural(report.filled, 'packet')}"
     yield from _left_out(report)
     yield from _mapping(report)
     yield ""
@@ -143,7 +141,7 @@ def _mapping(report: Report) -> Iterator[str]:
         yield f"{address} is {node}" + ("" if own == address else f", as {own}")
     yield from _more(len(report.mapped), "addresses")
     if report.outside:
-        yield f"{report.outside} other addresses are outside"
+        yield f"outside every VPC, as they are: {plural(report.outside, 'address', 'es')}"
 
 
 def _flows(report: Report) -> Iterator[str]:
@@ -156,9 +154,13 @@ def _flows(report: Report) -> Iterator[str]:
         if flow.problem:
             yield paint("disagreement:", "red") + f" {flow.name}: {flow.problem}"
     if report.strangers:
-        yield paint("disagreement:", "red") + f" {report.strangers} packets were delivered that were not sent, or late"
-    count = report.disagreements
-    yield f"{len(rows)} flows, " + (paint(f"{count} disagree with the policy", "red") if count else "all as expected")
+        yield paint("disagreement:", "red") + f" delivered, and not what was sent: {plural(report.strangers, 'packet')}"
+    yield _count(report)
+
+
+def _count(report: Report) -> str:
+    count, flows = report.disagreements, plural(len(report.flows), "flow")
+    return f"{flows}, " + (paint(f"{count} disagree with the policy", "red") if count else "all as expected")
 
 
 def _row(flow: Flow) -> tuple[str, ...]:
@@ -179,12 +181,12 @@ def _row(flow: Flow) -> tuple[str, ...]:
 
 def _changes(found: list[Change]) -> Iterator[str]:
     if not found:
-        yield "no flow's fate changes"
+        yield "no flow of another fate"
         return
     headers = ("FLOW", "PACKETS", "DELIVERED", "THEN", "DECIDED BY", "THEN BY")
     yield render_table(headers, (_change_row(change) for change in found[:SHOWN]))
     yield from _more(len(found), "flows")
-    yield f"{len(found)} flows' fate changes"
+    yield f"{plural(len(found), 'flow')} of another fate"
 
 
 def _change_row(change: Change) -> tuple[str, ...]:
@@ -201,6 +203,10 @@ def _change_row(change: Change) -> tuple[str, ...]:
         rule_text(before.decision) if before else "left out",
         rule_text(after.decision) if after else "left out",
     )
+
+
+def plural(count: int, what: str, ending: str = "s") -> str:
+    return f"{count} {what}" + ("" if count == 1 else ending)
 
 
 def _more(count: int, what: str) -> Iterable[str]:
