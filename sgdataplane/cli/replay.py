@@ -123,6 +123,8 @@ def _told(report: Report) -> Iterator[str]:
     yield f"{plural(report.read, 'packet')} read, {report.sent} sent in {report.seconds:.1f} s"
     if report.cut:
         yield paint("note:", "yellow") + f" {report.cut}; what came before it was replayed"
+    if report.time_scale != 1.0:
+        yield paint("note:", "yellow") + f" all session timeouts of this lab are multiplied by {report.time_scale:g}"
     if report.filled:
         yield f"captured in part only, and filled up with zeros: {plural(report.filled, 'packet')}"
     yield from _left_out(report)
@@ -149,7 +151,8 @@ def _flows(report: Report) -> Iterator[str]:
     yield render_table(HEADERS, (_row(flow) for flow in rows[:SHOWN]))
     yield from _more(len(rows), "flows")
     if report.rest.packets:
-        yield f"flows beyond the first {len(rows)}, together: {report.rest.counts()}"
+        rest = report.rest
+        yield f"all other flows: {rest.packets} packets, {rest.delivered} delivered, {rest.expected} expected"
     for flow in rows[:SHOWN]:
         if flow.problem:
             yield paint("disagreement:", "red") + f" {flow.name}: {flow.problem}"

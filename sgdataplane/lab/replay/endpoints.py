@@ -59,14 +59,10 @@ class Endpoints:
     def pair(self, source: Address, target: Address) -> tuple[Endpoint, Endpoint]:
         """Both ends of a packet, at interfaces that meet. Unfit if the lab has no way between them."""
         near, far = self._end(source), self._end(target)
-        if near.node is far.node:
-            raise Unfit(
-                "both ends are one node"
-                if near.node.is_instance
-                else "both ends are outside: no policy between them (--map IP=NODE says who is in the lab)"
-            )
         if not near.node.is_instance and not far.node.is_instance:
             raise Unfit("both ends are outside: no policy between them (--map IP=NODE says who is in the lab)")
+        if near.node is far.node:
+            raise Unfit("both ends are one node")
         near, far = _at(near, far.interface.vpc_id), _at(far, near.interface.vpc_id)
         if near.interface.vpc_id != far.interface.vpc_id:
             raise Unfit("its ends are in two VPCs, which nothing connects")

@@ -137,6 +137,7 @@ class Report:
     strangers: int = 0
     cut: str = ""
     seconds: float = 0.0
+    time_scale: float = 1.0
 
     @property
     def disagreements(self) -> int:
@@ -176,6 +177,7 @@ class Report:
             "outside": self.outside,
             "other_flows": self.rest.counts() if self.rest.packets else None,
             "cut_off": self.cut or None,
+            "time_scale": self.time_scale,
         }
 
 

@@ -10,7 +10,7 @@ from pyroute2 import IPRoute
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.lab.parts import Interface, Node, Router
-from sgdataplane.lab.routers import GATEWAYS
+from sgdataplane.lab.routers import GATEWAYS, link_local
 from sgdataplane.net.values import Address
 
 
@@ -24,7 +24,7 @@ class Neighbours:
     def introduce(self, node: Node, interface: Interface, router: Router) -> None:
         """Both ends of an interface's link to each other."""
         near, far = self._macs_in(node.netns)[interface.ifname], self._macs_in(router.netns)[interface.router_ifname]
-        for address in interface.addresses:
+        for address in (*interface.addresses, link_local(near)):
             self._add(router.netns, interface.router_ifname, address, near)
         for gateway in GATEWAYS.values():
             self._add(node.netns, interface.ifname, gateway, far)

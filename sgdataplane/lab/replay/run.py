@@ -36,7 +36,7 @@ class Replay:
         self._endpoints = Endpoints(lab, mapping)
         self._sessions = Sessions(lab.state, lab.options, lab.record.time_scale)
         self._reassembly = Reassembly()
-        self._report = Report()
+        self._report = Report(time_scale=lab.record.time_scale)
 
     def run(self, capture: Capture, progress: Callable[[int], None], *, is_real_time: bool) -> Report:
         """LabError if the capture is damaged, or the machine lost what was to be seen. `progress` is told octets."""
@@ -50,6 +50,7 @@ class Replay:
                 progress(capture.offset)
             self._reassembly.finish()
             self._take_given_up()
+            wire.drain()
             self._report.strangers = 0 if self._is_shared else wire.strangers
         self._report.seconds, self._report.cut = time.monotonic() - began, capture.cut
         self._endpoints.tell(self._report)

@@ -27,9 +27,9 @@ from typing import Self
 from pyroute2 import IPRoute
 
 from sgdataplane.host import netns
-from sgdataplane.lab.listeners import AF
+from sgdataplane.lab.listeners import AF, allow_delegated
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.packetlog import LOCAL_IN, PREROUTING, PacketLog
+from sgdataplane.lab.packetlog import LOCAL_IN, PREROUTING, Logged, PacketLog
 from sgdataplane.lab.parts import Router
 from sgdataplane.lab.replay.endpoints import LINK_SCOPE_IPV4, Endpoint
 from sgdataplane.lab.replay.facts import Datagram
@@ -42,6 +42,7 @@ from sgdataplane.nft.kernel import LibnftKernel
 
 HOPS = 4
 WAIT_S = 2.0  # for what should arrive; the kernel needs microseconds
+PATIENCE = 30  # packets that are waited for in vain: by then it isn't for want of time
 BATCH = 256
 
 
@@ -92,6 +93,9 @@ class Door:
                 found = socket.socket(AF[family], socket.SOCK_RAW, socket.IPPROTO_RAW)
             found.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, OURS)
             found.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, end.interface.ifname.encode())
+            if end.interface.eni_id:  # by its source the interface's routes are chosen
+                allow_delegated(found, family)
+                found.bind((str(end.interface.primary(family) or end.address), 0))
             self._sockets[end.interface.ifname, family] = found
         return found
 
@@ -105,7 +109,8 @@ class Wire:
         self._known: set[tuple[str, Address]] = set()
         self._neighbours = Neighbours()
         self._processors = os.sched_getaffinity(0)
-        self.strangers = 0  # delivered, and no copy of what was just sent
+        self._patience = PATIENCE
+        self.strangers = 0  # delivered, and no copy of what was just sent, or a second one
 
     def __enter__(self) -> Self:
         os.sched_setaffinity(0, {min(self._processors)})
@@ -150,16 +155,25 @@ class Wire:
         if not seen.delivered:
             self.settle()
             seen = self._read(datagram, near, far, seen)
-        deadline = time.monotonic() + WAIT_S
-        while (
-            until != "nothing"
-            and not getattr(seen, until)
-            and not seen.invalid
-            and (left := deadline - time.monotonic()) > 0
-        ):
+        deadline = time.monotonic() + (WAIT_S if self._patience > 0 else 0.0)
+        while until != "nothing" and not getattr(seen, until) and not seen.invalid:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self._patience -= 1
+                break
             select.select(self._logs(near, far), (), (), left)
             seen = self._read(datagram, near, far, seen)
         return seen
+
+    def drain(self) -> None:
+        """After the last packet: what comes now was sent by nobody, or came late."""
+        self.settle()
+        for door in self._doors.values():
+            for entry in door.log.read(BATCH):
+                self._note_stranger(entry)
+
+    def _note_stranger(self, entry: Logged) -> None:
+        self.strangers += entry.hook == LOCAL_IN and not is_routers(entry.packet)
 
     def has_lost(self) -> bool:
         """Whether any log lost messages since the last time it was asked."""
@@ -177,8 +191,8 @@ class Wire:
         left, arrived, delivered, invalid = seen.left, seen.arrived, seen.delivered, set(seen.invalid)
         for door in self._doors_between(near, far):
             for entry in door.log.read(BATCH):
-                if not is_copy(entry.packet, datagram):
-                    self.strangers += entry.hook == LOCAL_IN and not is_routers(entry.packet)
+                if not is_copy(entry.packet, datagram) or (delivered and entry.hook == LOCAL_IN):
+                    self._note_stranger(entry)
                     continue
                 if entry.prefix == INVALID:
                     invalid.add(door.name)
