@@ -29,7 +29,21 @@ EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
 
 def families() -> tuple[Callable[[Subparsers], None], ...]:
     """The `register` of every family of verbs, in the order of the help; imported only when `sgdp` runs."""
-    from sgdataplane.cli import agent, attach, counters, diff, explain, lab, log, policy, replay, report, sessions, state, trace
+    from sgdataplane.cli import (
+        agent,
+        attach,
+        counters,
+        diff,
+        explain,
+        lab,
+        log,
+        policy,
+        replay,
+        report,
+        sessions,
+        state,
+        trace,
+    )
 
     families = (state, policy, explain, diff, lab, replay, report, attach, agent, sessions, counters, log, trace)
     return tuple(family.register for family in families)

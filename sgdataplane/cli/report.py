@@ -33,15 +33,14 @@ def register(verbs: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the page."""
-    from sgdataplane.policy.findings import review
+    from sgdataplane.cli.state import findings_of
     from sgdataplane.report.page import Subject, report_page
     from sgdataplane.report.render import render_report
     from sgdataplane.statefile import load
 
     loaded = load(arguments.state)
     observed = _observed(loaded.state, arguments)
-    findings = (*loaded.findings, *review(loaded.state))
-    page = report_page(Subject(str(arguments.state), loaded.state, findings, observed))
+    page = report_page(Subject(str(arguments.state), loaded.state, findings_of(loaded), observed))
     write(render_report(page), arguments.html)
     print(f"{arguments.html}: {', '.join(f'{name} {value}' for name, value in page.facts)}\n{observed.told}")
     return Exit.DONE

@@ -18,6 +18,7 @@ from sgdataplane.errors import Problem, StateFileError, Where
 if TYPE_CHECKING:
     from sgdataplane.model.state import CloudState
     from sgdataplane.policy.findings import Finding
+    from sgdataplane.statefile import Loaded
 
 PROFILES = ("seed", "2026", "unlimited")
 COLOURS = {"high": "red", "warning": "yellow", "info": "dim"}
@@ -65,8 +66,7 @@ def add_export(subparsers: Subparsers) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    from sgdataplane.analyse.review import review
-    from sgdataplane.statefile import load, near_quotas
+    from sgdataplane.statefile import load
 
     try:
         loaded = load(arguments.state, profile=arguments.profile)
@@ -75,13 +75,21 @@ def check(arguments: argparse.Namespace) -> int:
             raise
         print_json({"ok": False, "errors": [as_error(problem) for problem in error.problems], "findings": []})
         return Exit.NO
-    findings = (*loaded.findings, *review(loaded.state), *near_quotas(loaded.state, arguments.profile))
+    findings = findings_of(loaded, arguments.profile)
     if arguments.json:
         print_json({"ok": True, "errors": [], "findings": [as_finding(finding) for finding in findings]})
     else:
         print(summary(loaded.state))
         print_findings(findings)
     return Exit.NO if findings and arguments.strict else Exit.DONE
+
+
+def findings_of(loaded: Loaded, profile: str = PROFILES[0]) -> tuple[Finding, ...]:
+    """All that is odd about a state: what was seen while it was read, its rules, its quotas."""
+    from sgdataplane.analyse.review import review
+    from sgdataplane.statefile import near_quotas
+
+    return (*loaded.findings, *review(loaded.state), *near_quotas(loaded.state, profile))
 
 
 def as_error(problem: Problem) -> dict[str, object]:

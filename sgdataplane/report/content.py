@@ -116,6 +116,7 @@ class FindingRow:
     code: str
     subject: str
     message: str
+    advice: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,4 +177,4 @@ def _clipped(text: str) -> str:
 
 def _finding(finding: Finding) -> FindingRow:
     about = " ".join(value for _, value in finding.subject)
-    return FindingRow(finding.severity.value, finding.code, about, finding.message)
+    return FindingRow(finding.severity.value, finding.code, about, finding.message, finding.advice)

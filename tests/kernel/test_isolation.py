@@ -71,8 +71,9 @@ def test_the_sweep_leaves_a_run_in_another_pid_namespace_alone_while_it_runs() -
     )
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", program]
     environment = {key: value for key, value in os.environ.items() if key != isolation.RUN_VARIABLE}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as outer:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as outer:
         assert outer.stdout
         assert outer.stdout.readline()
         marked = [pid for pid, run in isolation._processes_of_runs() if run.startswith("1.")]

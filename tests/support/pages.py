@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sgdataplane.analyse.review import review
 from sgdataplane.lab import manage
 from sgdataplane.lab.expect import Cell, expect
 from sgdataplane.lab.manage import Lab
@@ -17,7 +18,7 @@ from sgdataplane.lab.probe import Observation
 from sgdataplane.lab.services import parse_services
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
-from sgdataplane.policy.findings import Finding, Severity, review
+from sgdataplane.policy.findings import Finding, Severity
 from sgdataplane.report.content import Observed, SessionRow, Unobserved
 from sgdataplane.report.page import Subject, report_page
 from sgdataplane.report.render import render_report
@@ -62,7 +63,7 @@ def hostile_state() -> CloudState:
 
 def hostile_page() -> str:
     """Markup wherever a text of a user's or of the kernel's stands."""
-    finding = Finding("Odd", Severity.HIGH, HOSTILE, (("security_group_id", HOSTILE),))
+    finding = Finding("UnusedGroup", Severity.HIGH, HOSTILE, (("security_group_id", HOSTILE),))
     session = SessionRow(*[HOSTILE] * 8)
     return page_of(hostile_state(), HOSTILE, Observed(HOSTILE, {}, (session,), 1), [finding])
 
