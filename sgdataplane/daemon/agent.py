@@ -246,6 +246,7 @@ class Agent:
             "not-looked-at": report.discovery.error,
             "state-refused": report.policy.refusal,
             "cycle-incomplete": report.error,
+            "not-tidied": report.untidy,
             "last-good-not-kept": report.last_good_error,
             "metrics-not-served": self._metrics_server.follow(self._config.metrics),
         }

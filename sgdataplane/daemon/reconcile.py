@@ -63,8 +63,15 @@ class CycleReport:
     def is_whole(self) -> bool:
         """Whether there is nothing to try again. A bad state is not tried again before it changes, nor are interfaces
         that are not clear."""
-        is_done = self.host is not None and not self.refused
+        is_done = self.host is not None and not self.refused and not self.untidy
         return is_done and not self.last_good_error and not self.discovery.error
+
+    @property
+    def untidy(self) -> str:
+        """What the kernel refused to take away once the policy was in force, by namespace; "" if nothing."""
+        reports = () if self.host is None else self.host.namespaces
+        left = ((entry.named, entry.applied.leftover) for entry in reports if entry.applied is not None)
+        return "; ".join(f"{named}: {leftover}" for named, leftover in left if leftover)
 
     @property
     def refused(self) -> tuple[str, ...]:

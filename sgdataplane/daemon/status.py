@@ -158,7 +158,7 @@ class Status:
                 "at": self._cycle_at,
                 "seconds": round(cycle.seconds, 6) if cycle else None,
                 "causes": sorted(cause.value for cause in cycle.causes) if cycle else [],
-                "error": self._bug or (cycle.error if cycle else "") or None,
+                "error": self._bug or (cycle.error or cycle.untidy if cycle else "") or None,
             },
             "last_good": {
                 "path": str(self.last_good),

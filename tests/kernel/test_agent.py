@@ -33,12 +33,6 @@ def agent(tmp_path: Path) -> Iterator[AgentBench]:
         yield agent
 
 
-@pytest.fixture
-def sessions(web: Session, dns: Session) -> tuple[Session, Session]:
-    """Both."""
-    return web, dns
-
-
 def test_it_enforces_from_its_start_and_after_its_end(
     bench: Bench, agent: AgentBench, web: Session, dns: Session
 ) -> None:
@@ -164,37 +158,6 @@ def test_killed_and_started_anew_it_converges_and_sessions_go_on(
     agent.start()
     web.must_pass()
     dns.must_pass()
-
-
-DRIFTS = [
-    pytest.param("flush table inet {table}", "rule deleted", id="flushed"),
-    pytest.param("delete table inet {table}", "table deleted", id="deleted"),
-    pytest.param("delete table netdev {table}", "table deleted", id="fence-deleted"),
-    pytest.param("insert rule inet {table} egress accept", "rule added: egress", id="rule"),
-    pytest.param("flush map inet {table} ingress-enis", "element deleted: ingress-enis", id="elements"),
-]
-
-
-@pytest.mark.parametrize(("change", "told"), DRIFTS)
-def test_what_others_change_in_our_tables_is_repaired_and_told(
-    bench: Bench, agent: AgentBench, sessions: tuple[Session, Session], change: str, told: str
-) -> None:
-    web, dns = sessions
-    nft(bench.place, "add table inet other")
-    bench.attach()
-    agent.start()
-    web.must_pass()
-    before = [listing(bench.place, TABLE), nft(bench.place, f"-s list table netdev {TABLE}")]
-    nft(bench.place, change.format(table=TABLE))
-    wait_until(lambda: agent.status()["drift"]["count"] == 1)
-    wait_until(lambda: len(agent.events("drift")) == 1)
-    assert agent.status()["drift"]["last"]["by"].startswith("nft[")
-    assert told in agent.events("drift")[0]
-    assert not dns.passes(beside=web)
-    assert [entry.count("\n") for entry in before] == [
-        entry.count("\n") for entry in (listing(bench.place, TABLE), nft(bench.place, f"-s list table netdev {TABLE}"))
-    ]
-    assert "table inet other" in nft(bench.place, "list tables")
 
 
 def test_neither_its_own_commits_nor_those_to_other_tables_are_drift(bench: Bench, agent: AgentBench) -> None:

@@ -23,15 +23,18 @@ from sgdataplane.statefile import dump_native
 from tests.support.flood import wait_until
 
 ENDS_IN_S = 10
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class AgentBench:
-    """`state` is the path of the state's file; the bindings are those of tests.support.attachbench in that folder."""
+    """`state` is the path of the state's file; the bindings are those of tests.support.attachbench in that folder.
+    `module` is what is run as `sgdp`: the product, or that with faults in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.state, self.config = folder / "state.yaml", folder / "agent.toml"
         self.var, self.socket, self.log = folder / "var", folder / "agent.sock", folder / "agent.log"
+        self.module = "sgdataplane"
         self.process: subprocess.Popen[bytes] | None = None
         self.configure()
 
@@ -53,9 +56,11 @@ class AgentBench:
 
     def launch(self, **environment: str) -> None:
         """Returns at once."""
-        command = [sys.executable, "-m", "sgdataplane", "agent", "--config", str(self.config)]
+        command = [sys.executable, "-m", self.module, "agent", "--config", str(self.config)]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **environment})
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **environment}
+            )
 
     def start(self) -> None:
         """Returns when its first cycle is done."""

@@ -1,0 +1,126 @@
+"""The real agent where the last good policy can't be kept: a disk that is full, or can't be written, under floods."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.daemon.lastgood import NAME
+from sgdataplane.model.state import CloudState
+from sgdataplane.statefile import load
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import Bench
+from tests.support.flood import wait_until
+from tests.support.ordeal import changing_state, flooded, goes_on, holds
+from tests.support.pair import Pair
+
+pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
+
+
+class Disk:
+    """A tiny file system, in the mount namespace of the tests. `spoil` makes one of it that can't be written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._filling = folder, folder / "filling"
+
+    def spoil(self, how: str) -> None:
+        if how == "read-only":
+            self._remount("ro")
+        else:
+            with suppress(OSError), open(self._filling, "wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(512))
+            with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):  # control
+                (self.folder / "more").write_bytes(bytes(1 << 16))
+            (self.folder / "more").unlink()
+
+    def mend(self, how: str) -> None:
+        if how == "read-only":
+            self._remount("rw")
+        else:
+            self._filling.unlink()
+
+    def _remount(self, option: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{option}", self.folder], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    folder = tmp_path / "var"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "disk", folder], check=True)
+    yield Disk(folder)
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def bench(pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    """Attached already."""
+    bench = Bench(pair, os.getpid(), tmp_path, lambda: capsys.readouterr().out)
+    assert bench.attach("--netns", pair["instance"]) == 0
+    return bench
+
+
+@pytest.fixture
+def agent(bench: Bench, disk: Disk) -> Iterator[AgentBench]:
+    """It runs; what it keeps is on the disk."""
+    with agent_in(bench.folder) as agent:
+        assert agent.var == disk.folder
+        agent.configure(adoption_window=0)  # else what is left of it differs
+        agent.write(changing_state(0))
+        agent.start()
+        yield agent
+
+
+def larger_state(step: int) -> CloudState:
+    """It takes more room than the first one leaves behind."""
+    return changing_state(step, 50)
+
+
+# What is told, and the step of the state that is kept: an older one only where it can't be removed, since it may open
+# what is closed now.
+SPOILT = {"full": (os.strerror(errno.ENOSPC), None), "read-only": (os.strerror(errno.EROFS), 2)}
+
+
+def test_enforcement_and_changes_go_on_and_it_is_told_until_there_is_room(
+    bench: Bench, agent: AgentBench, disk: Disk
+) -> None:
+    with flooded(bench, agent) as flood:
+        for number, how in enumerate(SPOILT):
+            disk.spoil(how)
+            go_on_without(agent, disk, how, 2 * number)
+            goes_on(flood)
+            disk.mend(how)
+            wait_until(lambda: bool(agent.status()["healthy"]))  # by itself
+            assert kept(disk) == larger_state(2 * number + 2)
+    assert [entry.name for entry in disk.folder.iterdir()] == [NAME]
+    assert holds(bench, larger_state(4))
+
+
+def kept(disk: Disk) -> CloudState | None:
+    path = disk.folder / NAME
+    return load(path).state if path.exists() else None
+
+
+def go_on_without(agent: AgentBench, disk: Disk, how: str, done: int) -> None:
+    """Two changes more, and a kill and a start."""
+    error, old = SPOILT[how]
+    told = len(agent.events("last-good-not-kept"))
+    for step in (done + 1, done + 2):
+        agent.write(larger_state(step))
+        wait_until(lambda: agent.epoch() == step + 1)  # noqa: B023  (called here only)
+        assert error in agent.status()["last_good"]["error"]
+        assert (agent.status()["healthy"], agent.outcomes()) == (False, {"eni-a": "in force"})
+    assert len(agent.events("last-good-not-kept")) == told + 1  # not in each cycle
+    assert kept(disk) == (None if old is None else larger_state(old))
+    agent.end(signal.SIGKILL)
+    agent.start()
+    assert (agent.epoch(), agent.outcomes()) == (done + 3, {"eni-a": "in force"})
+    assert error in agent.status()["last_good"]["error"]

@@ -1,0 +1,184 @@
+"""The real agent as it dies, or is refused, at each step of a change of rules, and runs out of memory: under floods."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.daemon.client import ask
+from sgdataplane.daemon.protocol import Request
+from sgdataplane.errors import HostError
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import Bench
+from tests.support.faultyagent import FAULT_VARIABLE, KILLS, REFUSALS, STEPS
+from tests.support.flood import wait_until
+from tests.support.ordeal import changing_state, flooded, goes_on, holds
+from tests.support.pair import Pair
+
+pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
+MANY = 1500  # members: more than is lying about of memory
+ROOM, MOST = 1 << 20, 240 << 20  # bytes
+
+
+@pytest.fixture
+def bench(pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    """Attached already."""
+    bench = Bench(pair, os.getpid(), tmp_path, lambda: capsys.readouterr().out)
+    assert bench.attach("--netns", pair["instance"]) == 0
+    return bench
+
+
+@pytest.fixture
+def agent(bench: Bench) -> Iterator[AgentBench]:
+    """It runs, and may have faults."""
+    with agent_in(bench.folder) as agent:
+        agent.module = "tests.support.faultyagent"
+        agent.configure(adoption_window=0)  # else what is left of it differs
+        agent.write(changing_state(0))
+        start(agent)
+        yield agent
+
+
+def fault_file(agent: AgentBench) -> Path:
+    return agent.folder / "fault"
+
+
+def start(agent: AgentBench) -> None:
+    """Until it has done its first cycle."""
+    agent.launch(**{FAULT_VARIABLE: str(fault_file(agent))})
+    wait_until(lambda: agent.cycles > 0)
+
+
+def change(agent: AgentBench, step: int, place: str, fault: str) -> None:
+    """The state is another one, and the fault begins while it is put in force."""
+    fault_file(agent).write_text(f"{place} {fault}", "ascii")
+    agent.write(changing_state(step))
+    wait_until(lambda: not fault_file(agent).exists())
+
+
+def obeys(agent: AgentBench) -> None:
+    """It does what is on disk now, whatever it was about before."""
+    done = ask(agent.socket, Request.RELOAD)["cycle"]
+    assert isinstance(done, int)
+    wait_until(lambda: agent.cycles >= done and bool(agent.status()["healthy"]))
+
+
+def die_at(bench: Bench, agent: AgentBench, step: int, place: str, fault: str) -> None:
+    """And started anew it does what it has died of."""
+    change(agent, step, place, fault)
+    assert agent.process is not None
+    assert agent.process.wait(20) == -signal.SIGKILL
+    start(agent)
+    assert agent.outcomes() == {"eni-a": "in force"}
+    assert holds(bench, changing_state(step)), (place, fault)
+
+
+def be_refused_at(bench: Bench, agent: AgentBench, step: int, place: str, fault: str) -> None:
+    """It tries again by itself."""
+    change(agent, step, place, fault)
+    wait_until(lambda: bool(agent.status()["healthy"]))
+    assert holds(bench, changing_state(step)), (place, fault)
+    assert agent.status()["drift"]["count"] == 0
+
+
+def test_killed_at_each_step_of_a_change_it_leaks_and_loses_nothing(bench: Bench, agent: AgentBench) -> None:
+    with flooded(bench, agent):
+        for step, place in enumerate(STEPS, 1):
+            die_at(bench, agent, step, place, "killed-before")
+
+
+def test_where_the_kernel_refuses_a_step_it_leaks_and_loses_nothing(bench: Bench, agent: AgentBench) -> None:
+    with flooded(bench, agent):
+        be_refused_at(bench, agent, 1, "switch", "unheard")
+        be_refused_at(bench, agent, 2, "sweep", "refused")
+        assert "No buffer space" in agent.events("not-tidied")[0]
+
+
+@pytest.mark.slow
+def test_whatever_happens_at_whatever_step_it_leaks_and_loses_nothing(bench: Bench, agent: AgentBench) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    every = 3 * list(product(STEPS, (*KILLS, *REFUSALS)))
+    random.Random(seed).shuffle(every)
+    with flooded(bench, agent):
+        for step, (place, fault) in enumerate(every, 1):
+            print(step, place, fault)
+            (die_at if fault in KILLS else be_refused_at)(bench, agent, step, place, fault)
+
+
+@pytest.mark.parametrize("place", ["reading", "telling"])
+def test_a_cycle_that_fails_is_done_again_and_the_agent_goes_on(bench: Bench, agent: AgentBench, place: str) -> None:
+    change(agent, 1, place, "no-memory")
+    wait_until(lambda: len(agent.events("cycle-failed")) == 1 and bool(agent.status()["healthy"]))
+    assert holds(bench, changing_state(1))
+    assert not agent.process_has_ended
+
+
+def limit_memory(agent: AgentBench, room: int) -> None:
+    """To so many bytes more than it has by now (RLIMIT_AS); -1: to nothing."""
+    assert agent.process is not None
+    pages = int(Path(f"/proc/{agent.process.pid}/statm").read_text("ascii").split()[0])
+    limit = resource.RLIM_INFINITY if room < 0 else pages * resource.getpagesize() + room
+    resource.prlimit(agent.process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+def run_out_of_memory(bench: Bench, agent: AgentBench, step: int, room: int) -> str:
+    """A state comes that takes so much, or more. How it ended; and once there is memory again, it does what the state
+    says."""
+    failed, epoch = len(agent.events("cycle-failed")), agent.epoch()
+    limit_memory(agent, room)
+    agent.write(changing_state(step, MANY))
+
+    def outcome() -> str:
+        if agent.process_has_ended:
+            return "died"
+        if len(agent.events("cycle-failed")) > failed:
+            return "cycle failed"
+        with suppress(HostError):
+            return "enough" if agent.epoch() > epoch else ""
+        return ""
+
+    wait_until(lambda: bool(outcome()))
+    ended = outcome()
+    if ended == "died":
+        start(agent)
+    else:
+        limit_memory(agent, -1)
+    wait_until(lambda: bool(agent.status()["healthy"]))
+    assert holds(bench, changing_state(step, MANY)), ended
+    return ended
+
+
+def test_out_of_memory_it_leaks_and_loses_nothing_and_goes_on_when_there_is_some(
+    bench: Bench, agent: AgentBench
+) -> None:
+    with flooded(bench, agent) as flood:
+        assert run_out_of_memory(bench, agent, 1, ROOM) in ("died", "cycle failed")
+        goes_on(flood)
+
+
+@pytest.mark.slow
+def test_wherever_it_runs_out_of_memory_it_leaks_and_loses_nothing(bench: Bench, agent: AgentBench) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chooser = random.Random(seed)
+    ends = Counter[str]()
+    with flooded(bench, agent):
+        for step in range(1, 31, 2):
+            room = chooser.randrange(MOST)
+            end = run_out_of_memory(bench, agent, step, room)
+            print(f"{room >> 20} MB: {end}")
+            ends[end] += 1
+            agent.write(changing_state(step + 1))
+            agent.end(signal.SIGKILL)
+            start(agent)  # with little memory again
+    assert ends["died"] + ends["cycle failed"] > 0
