@@ -34,13 +34,15 @@ def state_of(count: int, step: int) -> CloudState:
 
 @dataclass
 class Plugged:
-    """One workload's interface. `sent`, `received`: by port, since it was there or all was forgotten."""
+    """One workload's interface. `sent`, `received`: by port, since it was there or all was forgotten; but what was
+    denied counts whenever it was sent. `mark`: what packets to it hold."""
 
     number: int
     name: str
     ifname: str
     stack: ExitStack = field(default_factory=ExitStack)
     inboxes: dict[int, socket.socket] = field(default_factory=dict)
+    mark: bytes = b"0"
     sent: dict[int, int] = field(default_factory=lambda: dict.fromkeys(PORTS, 0))
     received: dict[int, int] = field(default_factory=lambda: dict.fromkeys(PORTS, 0))
 
@@ -56,8 +58,8 @@ class Plugged:
         """Count what has come; how much that is by now."""
         for port, inbox in self.inboxes.items():
             try:
-                while inbox.recv(64):
-                    self.received[port] += 1
+                while found := inbox.recv(64):
+                    self.received[port] += port == DENIED or found == self.mark
             except BlockingIOError:
                 pass
         return sum(self.received.values())
@@ -71,7 +73,8 @@ class Plugged:
         return self.received == self.sent
 
     def forget(self) -> None:
-        """Of what was sent so far nothing counts."""
+        """Of what was sent so far nothing counts, even if it is still to come."""
+        self.mark = b"%d" % (int(self.mark) + 1)
         self.sent, self.received = (dict.fromkeys(PORTS, 0) for _ in range(2))
 
 
@@ -91,7 +94,7 @@ class Peer:
         self._outbox.close()
 
     def send(self, to: Plugged, port: int) -> None:
-        self._outbox.sendto(b"plugged", (to.address, port))
+        self._outbox.sendto(to.mark, (to.address, port))
         to.sent[port] += 1
 
     def plug(self, name: str, number: int) -> Plugged:
