@@ -65,11 +65,12 @@ class Epochs:
     def usable(self, stamp: Stamp | None) -> Stamp | None:
         return stamp if stamp is not None and stamp.epoch in self.all else None
 
-    def choose(self, stamp: Stamp | None, digest: str, on_change: str) -> int:
-        """A new epoch for a changed policy, so that every session is judged once more."""
+    def choose(self, stamp: Stamp | None, digest: str, on_change: str, *, is_certain: bool) -> int:
+        """A new epoch for a changed policy, so that every session is judged once more; and for the same one, unless it
+        is certain that nobody else has changed the rules: what these have accepted meanwhile is to be judged, too."""
         if stamp is None:
             return FIRST_EPOCH
-        if stamp.digest == digest or on_change == "keep":
+        if on_change == "keep" or (stamp.digest == digest and is_certain):
             return stamp.epoch
         return FIRST_EPOCH if stamp.epoch == self.last else stamp.epoch + 1
 

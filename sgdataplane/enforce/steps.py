@@ -73,7 +73,7 @@ def apply(
     epochs = Epochs(desired.site.marks.last_epoch)
     stamp = epochs.usable(inventory.stamp)
     on_change = settings.on_change if _is_same_links(inventory, previous, desired) else "revoke"
-    epoch = epochs.choose(stamp, stamp_of(table).digest, on_change)
+    epoch = epochs.choose(stamp, stamp_of(table).digest, on_change, is_certain=inventory.is_untouched)
     epochs.retire(kernel, sessions, stamp, epoch)
     adopting = _newcomers(inventory, table) if settings.adoption_window else ()
     if _is_there(inventory, Stamp(epoch, stamp_of(table).digest, inventory.generation, fence.secret), settings):

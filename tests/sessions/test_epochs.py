@@ -59,7 +59,7 @@ def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[SessionLab
 
 def jump(lab: SessionLab, state: CloudState, epoch: int) -> None:
     """Write the table with that epoch, as if so many changes had been made, and let no session know."""
-    with mock.patch.multiple(Epochs, choose=lambda *_: epoch, retire=lambda *_: None):
+    with mock.patch.multiple(Epochs, choose=lambda *_, **__: epoch, retire=lambda *_: None):
         assert lab.apply(state, Settings(resync=True)).epoch == epoch
 
 

@@ -254,8 +254,18 @@ def test_stranger_goes_in_a_refill_and_not_before() -> None:
         Operation(Verb.ADD, Kind.MAP, Map("their-map", KeyType.IPV4, ())),
     )
     kernel.run(Transaction(TABLE, theirs))
-    apply(kernel, Sessions(kernel), ONE, ONE, REVOKE)
-    assert kernel.table(TABLE) == with_generation(ONE.table(), kernel.generation)
+    assert apply(kernel, Sessions(kernel), ONE, ONE, REVOKE).epoch == 2
+    assert kernel.table(TABLE) == with_generation(with_epoch(ONE.table(), 2), kernel.generation)
+
+
+@pytest.mark.parametrize(("settings", "epoch"), [(REVOKE, 2), (KEEP, 1)], ids=["revoke", "keep"])
+def test_sessions_that_others_may_have_let_in_meanwhile_are_judged_again(settings: Settings, epoch: int) -> None:
+    """Their rules may be gone again by now. Who keeps sessions keeps these."""
+    kernel = at_epoch(1)
+    for verb in (Verb.ADD, Verb.DELETE):
+        kernel.run(Transaction(TABLE, (Operation(verb, Kind.CHAIN, Chain("theirs", ())),)))
+    assert apply(kernel, Sessions(kernel), ONE, ONE, settings).epoch == epoch
+    assert apply(kernel, Sessions(kernel), ONE, ONE, settings).epoch == epoch
 
 
 OWN_TIMEOUTS = ConnectionTracking(300, 10, 100)
