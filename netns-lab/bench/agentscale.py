@@ -59,7 +59,7 @@ def state_of(enis: int, per_group: int) -> CloudState:
     """Each group has RULES rules, one of them for the members of the next group, and `per_group` ENIs."""
     count = max(1, enis // per_group)
     groups = tuple(_group(number, count) for number in range(count))
-    made = tuple(_eni(number, number % count) for number in range(enis))
+    made = tuple(eni_of(number, number % count) for number in range(enis))
     return CloudState((Vpc(VPC),), security_groups=groups, network_interfaces=made)
 
 
@@ -73,7 +73,7 @@ def _rule(number: int, remote: Prefix | GroupRef, port: int) -> SecurityGroupRul
     return SecurityGroupRule(f"sgr-{number:05}", Direction.INGRESS, TCP, remote, PortRange(port, port + 9))
 
 
-def _eni(number: int, group: int) -> Eni:
+def eni_of(number: int, group: int) -> Eni:
     address = Address.parse(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     mac = f"02:00:00:{number >> 16:02x}:{number >> 8 & 255:02x}:{number & 255:02x}"
     return Eni(eni_id(number), VPC, mac, (address,), (f"sg-{group:05}",))
@@ -90,7 +90,7 @@ def with_port(state: CloudState, group: int, port: int) -> CloudState:
 
 def with_member(state: CloudState, group: int, number: int) -> CloudState:
     """One ENI more in that group; on another host."""
-    return replace(state, network_interfaces=(*state.network_interfaces, _eni(number, group)))
+    return replace(state, network_interfaces=(*state.network_interfaces, eni_of(number, group)))
 
 
 class Scene:
@@ -114,7 +114,7 @@ class Scene:
         self._keys = {key: str(path) for key, path in keys.items()}
         self.write(state)
 
-    def configure(self, **more: float) -> None:
+    def configure(self, **more: object) -> None:
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in {**self._keys, **more}.items()]
         (self.folder / "agent.toml").write_text("".join(lines), encoding="utf-8")
 

@@ -1,0 +1,184 @@
+"""`python -m bench.agentevents`: how soon the real agent is done with what happens: drift, and ENIs that come. Prints
+medians and the most.
+
+Owns the events and what is measured, in namespaces of the run's own. The scene and the agent are those of
+bench.agentscale, and so is what must not be known.
+
+    noticed     from another's commit to one of our tables, when the kernel tells of it, until the cycle for it begins
+    repaired    from there until the agent's last commit of it
+    enforced    from an interface's coming to its namespace, its alias an ENI's id, until the agent says: in force
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import select
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+from bench.agentscale import DEADLINE_S, ISOLATED, UNSHARE, Agent, Scene, eni_id, eni_of, started, state_of, tell
+from bench.errors import BenchError
+from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.host import netns
+from sgdataplane.host.events import Subscription, number_of
+from sgdataplane.host.links import Links
+from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
+from sgdataplane.model.state import CloudState
+from sgdataplane.nft.commits import EVENT_GROUP, CommitReader
+
+PER_GROUP = 10
+T = f"inet {TABLE}"
+DRIFTS = {
+    "flushed table": f"flush table {T}",
+    "deleted table": f"delete table {T}",
+    "added rule": f"insert rule {T} egress accept",
+    "added element": f'add element {T} ingress-enis {{ "nobody0" : drop }}',
+    "deleted fence": f"delete table netdev {TABLE}",
+}
+
+
+class Ear:
+    """When commits to our tables ended, in one namespace: wall clock, as the agent's own times are. Heard by a thread,
+    at once."""
+
+    def __init__(self, name: str) -> None:
+        self._rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
+        self._commits = CommitReader(TABLE)
+        self._number = number_of(name)
+        self.times: list[float] = []
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._hear)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self._rules.close()
+
+    def _hear(self) -> None:
+        while not self._is_over.is_set():
+            is_told = select.select([self._rules], [], [], 0.1)[0]
+            now = time.time()
+            for message in self._rules.read()[0] if is_told else ():
+                if message.number == self._number:
+                    found = self._commits.read(self._number, message.kind, message.payload)
+                    self.times.extend(now for _ in found)
+
+
+def drift_times(agent: Agent, name: str, change: str) -> tuple[float, float] | None:
+    """Milliseconds until it was noticed, and repaired; None if the cycle was about something else, too."""
+    agent.settle()
+    count = drifts(agent)
+    with Ear(name) as ear:
+        subprocess.run(["ip", "netns", "exec", name, "nft", change], check=True)
+        deadline = time.monotonic() + DEADLINE_S
+        while drifts(agent) == count:
+            time.sleep(0.01)
+            if time.monotonic() > deadline:
+                raise BenchError("the agent doesn't notice")
+        cycle: dict[str, Any] = agent.cycle()
+    if cycle["causes"] != ["drift"]:
+        return None
+    theirs, last = ear.times[0], ear.times[-1]
+    return 1000 * (datetime.fromisoformat(cycle["at"]).timestamp() - cycle["seconds"] - theirs), 1000 * (last - theirs)
+
+
+def drifts(agent: Agent) -> int:
+    found: Any = agent.status()["drift"]
+    return int(found["count"])
+
+
+def measure_drift(folder: Path, enis: int, times: int) -> None:
+    scene = Scene(folder, state_of(enis, PER_GROUP), is_folder=True)
+    scene.configure()
+    with ExitStack() as stack:
+        agent, _ = started(scene, stack)
+        for what, change in DRIFTS.items():
+            found = [drift_times(agent, f"w{step % enis}", change) for step in range(times)]
+            noticed, repaired = zip(*(pair for pair in found if pair is not None), strict=True)
+            tell(what, f"noticed {figures(noticed)}, repaired {figures(repaired)}")
+
+
+def figures(found: tuple[float, ...]) -> str:
+    return f"median {statistics.median(found):.0f} ms, most {max(found):.0f} of {len(found)}"
+
+
+def measure_plug(folder: Path, enis: int, times: int, placement: str) -> None:
+    few = state_of(enis, PER_GROUP)
+    scene = Scene(folder, few, is_folder=True)
+    scene.write(with_more(few, enis, times))
+    scene.configure(placement=placement, bind=["alias"])
+    with ExitStack() as stack:
+        agent, _ = started(scene, stack)
+        found = tuple(plug(agent, number) for number in range(enis, enis + times))
+        tell(f"plug, {placement}", f"enforced {figures(found)}")
+
+
+def with_more(state: CloudState, first: int, count: int) -> CloudState:
+    groups = len(state.security_groups)
+    more = (eni_of(number, number % groups) for number in range(first, first + count))
+    return replace(state, network_interfaces=(*state.network_interfaces, *more))
+
+
+def plug(agent: Agent, number: int) -> float:
+    """Milliseconds."""
+    name, near, far = f"p{number}", f"t{number}", f"v{number}"
+    netns.create(name)
+    with Links(str(netns.OWN_NETNS)) as links:
+        links.add_veth(far, str(netns.OWN_NETNS), near, eni_of(number, 0).mac_address)
+        links.set_alias(near, eni_id(number))
+        links.set_up(far)
+        agent.settle()
+        began = time.time()
+        links.move(near, name, "eth0")
+    for _ in itertools.count():
+        since = next(in_force_since(agent, eni_id(number)), None)
+        if since is not None:
+            return 1000 * (since - began)
+        if time.time() > began + DEADLINE_S:
+            raise BenchError("the agent doesn't enforce")
+        time.sleep(0.002)
+    raise AssertionError
+
+
+def in_force_since(agent: Agent, wanted: str) -> Iterator[float]:
+    enis: Any = agent.status()["enis"]
+    for eni in enis:
+        if eni["eni"] == wanted and eni["outcome"] == "in force":
+            yield datetime.fromisoformat(eni["since"]).timestamp()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.agentevents", description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=["drift", "instance", "host"], help="drift, or ENIs that come, by placement")
+    parser.add_argument("--enis", type=int, default=20, help="that are there already, 20 or more (default 20)")
+    parser.add_argument("--times", type=int, default=20, help="each event (default 20)")
+    options = parser.parse_args()
+    if os.environ.get(ISOLATED) != "yes":
+        environment = {**os.environ, ISOLATED: "yes"}
+        os.execvpe("unshare", (*UNSHARE, sys.executable, "-m", "bench.agentevents", *sys.argv[1:]), environment)
+    with TemporaryDirectory() as folder:
+        if options.what == "drift":
+            measure_drift(Path(folder), options.enis, options.times)
+        else:
+            measure_plug(Path(folder), options.enis, options.times, options.what)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
