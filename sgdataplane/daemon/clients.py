@@ -29,7 +29,7 @@ Reply = Callable[[socket.socket, bytes], bytes | None]
 @dataclass(slots=True)
 class _Client:
     door: socket.socket
-    since: float
+    since: float  # it came, or was answered
     asked: bytes = b""
     answer: bytes = b""
     sent: int = 0
@@ -121,7 +121,7 @@ class Clients:
         client.asked += data
         answer = self._reply(client.door, client.asked) if data else None
         if answer is not None:
-            client.answer = answer
+            client.answer, client.since = answer, self._clock()  # what came before was our time, too
             self._selector.modify(client.door, selectors.EVENT_WRITE, lambda: self._write(client))
         elif not data:
             self._drop(client)

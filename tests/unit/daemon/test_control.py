@@ -122,6 +122,16 @@ def test_who_says_nothing_or_half_is_left_when_the_time_is_over(bench: Bench) ->
         assert bench.server.wait_s is None
 
 
+def test_who_was_not_heard_for_a_long_cycle_is_answered_all_the_same(bench: Bench) -> None:
+    with bench.connect() as client:
+        bench.serve()
+        bench.now += MAX_SECONDS
+        client.send(spell_request(Request.STATUS))
+        bench.serve()
+        bench.server.expire()
+        assert parse_answer(bench.read(client))["cycle"] == 1
+
+
 def test_who_does_not_read_is_left_when_the_time_is_over(bench: Bench) -> None:
     with bench.connect() as client:
         client.send(spell_request(Request.STATUS))
