@@ -25,7 +25,7 @@ from sgdataplane.model.sharing import sharing
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import Memory, load
 
-READING = frozenset({Cause.START, Cause.STATE, Cause.RELOAD})
+READING = frozenset({Cause.START, Cause.STATE, Cause.RELOAD, Cause.TIMER})  # inotify can't see all there is
 LOOKING = frozenset({Cause.START, Cause.TIMER, Cause.RELOAD, Cause.RESYNC})  # at everything, whatever was heard
 NOTHING = CloudState()
 

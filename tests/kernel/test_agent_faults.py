@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import signal
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.daemon.client import ask
-from sgdataplane.daemon.protocol import Request
+from sgdataplane.daemon.protocol import Request, spell_request
 from sgdataplane.errors import HostError
 from sgdataplane.model.state import CloudState
 from tests.support.agentbench import AgentBench, agent_in
@@ -26,6 +27,7 @@ from tests.support.ordeal import changing_state, flooded, goes_on, holds
 from tests.support.pair import Pair
 
 pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
+MOST_DESCRIPTORS = 1024
 MANY = 1500  # members: more than is lying about of memory
 ROOM, MOST = 1 << 20, 80 << 20  # bytes; the most is about what they take
 
@@ -184,3 +186,25 @@ def test_wherever_it_runs_out_of_memory_it_leaks_and_loses_nothing(bench: Bench,
             agent.end(signal.SIGKILL)
             start(agent)  # with little memory again
     assert ends["died"] + ends["cycle failed"] > 0
+
+
+def test_out_of_descriptors_it_goes_on_enforcing_and_is_there_again_when_there_are_some(
+    bench: Bench, agent: AgentBench
+) -> None:
+    agent.configure(adoption_window=0, resync=1)
+    obeys(agent)
+    assert agent.process is not None
+    with flooded(bench, agent) as flood, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        known = {int(number) for number in os.listdir(f"/proc/{agent.process.pid}/fd")}
+        free = min(set(range(max(known) + 2)) - known)
+        resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (free, MOST_DESCRIPTORS))
+        client.settimeout(20)
+        client.connect(str(agent.socket))
+        client.send(spell_request(Request.STATUS))
+        agent.write(changing_state(1))
+        wait_until(lambda: any("Too many open files" in line for line in agent.log.read_text("utf-8").splitlines()))
+        goes_on(flood)
+        resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (MOST_DESCRIPTORS, MOST_DESCRIPTORS))
+        assert client.recv(64).startswith(b'{"ok":true')
+        wait_until(lambda: agent.epoch() == 2 and bool(agent.status()["healthy"]))
+    assert holds(bench, changing_state(1))

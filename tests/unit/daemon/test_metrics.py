@@ -127,7 +127,7 @@ def test_a_state_that_is_refused_is_counted_when_it_is_read(bench: Bench) -> Non
         bench.cycle(namespace(1), cause=cause, refusal="bad")
     found = bench.scrape()
     assert (found.value("state_refused"), found.value("healthy")) == (1, 0)
-    assert found.value("errors_total", kind="state") == 1
+    assert found.value("errors_total", kind="state") == 2
 
 
 def test_two_namespaces_of_one_name_are_one_series(bench: Bench) -> None:
