@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.agentbench import agent_in
 from tests.support.flood import wait_until
-from tests.support.plugging import ALLOWED, DENIED, peer_in, state_of
+from tests.support.plugging import ALLOWED, DENIED, Peer, peer_in, state_of
 from tests.support.plugscene import PACKETS, Scene, shuffled
 
 pytestmark = pytest.mark.daemon
@@ -23,7 +23,7 @@ MANY = pytest.param(100, marks=pytest.mark.slow)
 
 
 @pytest.fixture
-def scene(make_lab_name: Callable[[], str], tmp_path: Path) -> Iterator[Scene]:
+def scene(make_lab_name: Callable[[], str], tmp_path: Path) -> Iterator[Scene[Peer]]:
     """Its agent runs; nothing is attached."""
     number = random.randrange(1 << 32)
     print(f"seed {number}")
@@ -38,7 +38,7 @@ def scene(make_lab_name: Callable[[], str], tmp_path: Path) -> Iterator[Scene]:
 
 @pytest.mark.parametrize("count", [10, MANY])
 def test_namespaces_that_come_and_go_lose_nothing_and_leak_nothing_once_enforced(
-    scene: Scene, make_lab_name: Callable[[], str], count: int
+    scene: Scene[Peer], make_lab_name: Callable[[], str], count: int
 ) -> None:
     """Before that they are as nobody had attached them: all that is sent to them arrives."""
     scene.change_policy(count)
@@ -64,7 +64,7 @@ def test_namespaces_that_come_and_go_lose_nothing_and_leak_nothing_once_enforced
 
 @pytest.mark.parametrize("count", [10, MANY])
 def test_interfaces_that_come_to_an_enforced_namespace_are_closed_until_they_are_enforced(
-    scene: Scene, make_lab_name: Callable[[], str], count: int
+    scene: Scene[Peer], make_lab_name: Callable[[], str], count: int
 ) -> None:
     each = 25
     scene.change_policy(2 * count)

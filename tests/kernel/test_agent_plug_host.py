@@ -28,7 +28,7 @@ def peer(make_lab_name: Callable[[], str]) -> Iterator[HostPeer]:
 
 
 @pytest.fixture
-def scene(peer: HostPeer, tmp_path: Path) -> Iterator[Scene]:
+def scene(peer: HostPeer, tmp_path: Path) -> Iterator[Scene[HostPeer]]:
     """Its agent runs; the sender is attached, and nobody else."""
     number = random.randrange(1 << 32)
     print(f"seed {number}")
@@ -48,7 +48,7 @@ def scene(peer: HostPeer, tmp_path: Path) -> Iterator[Scene]:
             clear(scene.registry)
 
 
-def come(scene: Scene, peer: HostPeer, make_lab_name: Callable[[], str], numbers: list[int]) -> None:
+def come(scene: Scene[HostPeer], make_lab_name: Callable[[], str], numbers: list[int]) -> None:
     """These are plugged in and attached. Until they are in force both kinds are sent to them, and to all that are."""
     new: list[Plugged] = []
 
@@ -57,7 +57,7 @@ def come(scene: Scene, peer: HostPeer, make_lab_name: Callable[[], str], numbers
             scene.send_both(plugged)
 
     for number in numbers:
-        plugged = peer.plug(make_lab_name(), number)
+        plugged = scene.peer.plug(make_lab_name(), number)
         for _ in range(PACKETS):
             scene.send_both(plugged)
         new.append(plugged)
@@ -73,7 +73,7 @@ def come(scene: Scene, peer: HostPeer, make_lab_name: Callable[[], str], numbers
     scene.check_all()
 
 
-def passes(scene: Scene, plugged: Plugged) -> bool:
+def passes(scene: Scene[HostPeer], plugged: Plugged) -> bool:
     """Whether anything comes that was sent after it was in force: then its neighbours know it, too."""
     before = plugged.drain()
     scene.send_both(plugged)
@@ -82,13 +82,13 @@ def passes(scene: Scene, plugged: Plugged) -> bool:
 
 @pytest.mark.parametrize("count", [8, pytest.param(100, marks=pytest.mark.slow)])
 def test_enis_that_come_and_go_are_closed_until_they_are_in_force_and_lose_nothing_after(
-    scene: Scene, peer: HostPeer, make_lab_name: Callable[[], str], count: int
+    scene: Scene[HostPeer], make_lab_name: Callable[[], str], count: int
 ) -> None:
     away = set(range(count))
     scene.change_policy(count)
     for _ in range(count // 2):
         some = scene.chooser.sample(sorted(away), min(len(away), scene.chooser.randint(1, 4)))
-        come(scene, peer, make_lab_name, some)
+        come(scene, make_lab_name, some)
         if scene.chooser.random() < 0.4:
             scene.change_policy(count)
         scene.unplug_some(scene.chooser.randint(0, 2))

@@ -28,10 +28,12 @@ from sgdataplane.cli.main import main
 from sgdataplane.daemon import reconcile
 from sgdataplane.daemon.status import Status
 from sgdataplane.enforce import steps
+from sgdataplane.enforce.run import run
 from sgdataplane.errors import KernelError
 from sgdataplane.nft.delta import Plan
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.nft.transaction import Transaction
+from sgdataplane.statefile import load
 
 FAULT_VARIABLE = "SGDP_TEST_FAULT"
 STEPS = ("stage", "switch", "sweep")
@@ -93,7 +95,6 @@ class FaultyKernel:
 
 def with_faults() -> None:
     """From here on."""
-    run, load, note_cycle = steps.run, reconcile.load, Status.note_cycle
 
     def faulty_run(kernel: Kernel, plan: Plan, *, is_live: bool) -> str:
         return run(FaultyKernel(kernel, plan), plan, is_live=is_live)  # type: ignore[arg-type]
@@ -109,7 +110,7 @@ def with_faults() -> None:
     for owner, name, call in (
         (steps, "run", faulty_run),
         (reconcile, "load", failing("reading", load)),
-        (Status, "note_cycle", failing("telling", note_cycle)),
+        (Status, "note_cycle", failing("telling", Status.note_cycle)),
     ):
         setattr(owner, name, call)
 

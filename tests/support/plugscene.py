@@ -10,7 +10,7 @@ import random
 import statistics
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from sgdataplane.attach.manage import Request, attach
 from sgdataplane.attach.registry import Registry
@@ -32,12 +32,15 @@ class Sender(Protocol):
     def unplug(self, plugged: Plugged) -> None: ...
 
 
-class Scene:
+AnySender = TypeVar("AnySender", bound=Sender)
+
+
+class Scene(Generic[AnySender]):
     """Workloads that were plugged in: those that are enforced are `there`. `state_of`: the state of so many ENIs at a
     step."""
 
     def __init__(
-        self, agent: AgentBench, peer: Sender, chooser: random.Random, state_of: Callable[[int, int], CloudState]
+        self, agent: AgentBench, peer: AnySender, chooser: random.Random, state_of: Callable[[int, int], CloudState]
     ) -> None:
         self.agent, self.peer, self.chooser, self.state_of = agent, peer, chooser, state_of
         self.registry = Registry(agent.folder / "attached")
@@ -95,7 +98,7 @@ class Scene:
         print(f"enforced after {statistics.median(self.took_ms):.0f} ms (median), most {max(self.took_ms):.0f} ms")
 
 
-def shuffled(scene: Scene, count: int) -> Iterator[list[int]]:
+def shuffled(scene: Scene[AnySender], count: int) -> Iterator[list[int]]:
     """All numbers once, a few at a time."""
     order = scene.chooser.sample(range(count), count)
     while order:
