@@ -10,7 +10,12 @@ import pytest
 
 from sgdataplane.host import netns
 from tests.support.attachbench import DNS, WEB, Bench, living_nowhere
+from tests.support.booted import Booted, booted
+from tests.support.bootedhost import installed
 from tests.support.pair import Pair, Session, join, made_pair
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD_S = 300
 
 
 @pytest.fixture
@@ -62,3 +67,23 @@ def web(bench: Bench) -> Iterator[Session]:
 def dns(bench: Bench) -> Iterator[Session]:
     with Session(bench.pair, DNS) as dns:
         yield dns
+
+
+@pytest.fixture(scope="session")
+def package() -> Path:
+    built = subprocess.run(["tools/deb.sh"], cwd=ROOT, capture_output=True, text=True, timeout=BUILD_S, check=False)
+    assert built.returncode == 0, built.stderr
+    return ROOT / "build" / built.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def systemd_machine(tmp_path_factory: pytest.TempPathFactory, make_lab_name: Callable[[], str]) -> Iterator[Booted]:
+    with booted(tmp_path_factory.mktemp("machine"), make_lab_name()) as machine:
+        yield machine
+
+
+@pytest.fixture
+def host(systemd_machine: Booted, package: Path) -> Iterator[Booted]:
+    """With the package and an attached ENI."""
+    with installed(systemd_machine, package) as host:
+        yield host

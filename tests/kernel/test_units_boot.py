@@ -1,102 +1,21 @@
-"""The Debian package under a real systemd: installed, started, reloaded, hung, killed, booted, upgraded, purged."""
+"""The agent of the Debian package under a real systemd: kept in, reloaded, hung, killed, stopped."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sgdataplane.statefile import dump_native
-from tests.support.attachbench import DNS, WEB, state_of
-from tests.support.booted import Booted, booted
+from tests.support.attachbench import DNS, state_of
+from tests.support.booted import Booted
+from tests.support.bootedhost import AGENT, CONFIG, STATE, outcomes, pid, rules, status, write
 from tests.support.builders import mac_of
 from tests.support.flood import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD_S = 300
-AGENT, BOOT = "sgdataplane.service", "sgdataplane-boot.service"
-STATE, CONFIG, DEB = "/etc/sgdataplane/state.yaml", "/etc/sgdataplane/agent.toml", "/root/sgdataplane.deb"
-RUNTIME = """[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/bin/true
-[Install]
-WantedBy=multi-user.target
-"""
 pytestmark = [pytest.mark.daemon, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def package() -> Path:
-    built = subprocess.run(["tools/deb.sh"], cwd=ROOT, capture_output=True, text=True, timeout=BUILD_S, check=False)
-    assert built.returncode == 0, built.stderr
-    return ROOT / "build" / built.stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory, make_lab_name: Callable[[], str]) -> Iterator[Booted]:
-    with booted(tmp_path_factory.mktemp("machine"), make_lab_name()) as machine:
-        yield machine
-
-
-@pytest.fixture
-def host(machine: Booted, package: Path) -> Iterator[Booted]:
-    """The package is installed, the agent runs, and eni-a is attached: eth0 of the namespace w, at the other end w0."""
-    shutil.copy(package, machine.path(DEB))
-    machine.run("dpkg", "--install", DEB)
-    write(machine, STATE, dump_native(state_of(WEB)))
-    machine.run("ip", "netns", "add", "w")
-    machine.run("ip", "link", "add", "w0", "type", "veth", "peer", "eth0", "netns", "w", "address", mac_of("eni-a"))
-    machine.run("ip", "-n", "w", "link", "set", "eth0", "up")
-    machine.run("sgdp", "attach", "--eni", "eni-a", "--netns", "w", "--ifname", "eth0")
-    wait_until(lambda: outcomes(machine) == {"eni-a": "in force"})
-    yield machine
-    machine.run("dpkg", "--purge", "sgdataplane")
-    machine.run("rm", "-rf", "/etc/sgdataplane", f"/run/systemd/system/{AGENT}.d")
-    machine.run("ip", "netns", "delete", "w", check=False)
-
-
-def write(machine: Booted, path: str, text: str) -> None:
-    machine.path(path).parent.mkdir(parents=True, exist_ok=True)
-    machine.path(path).write_text(text, "utf-8")
-
-
-def status(machine: Booted) -> dict[str, Any]:
-    said = machine.run("sgdp", "status", "--json", check=False)
-    found = json.loads(said) if said.startswith("{") else {"enis": [], "pid": 0}
-    assert isinstance(found, dict)
-    return found
-
-
-def outcomes(machine: Booted) -> dict[str, str]:
-    return {eni["eni"]: eni["outcome"] for eni in status(machine)["enis"]}
-
-
-def rules(machine: Booted, namespace: str = "w") -> str:
-    """All of ours there, without what counts, and what goes by itself (the adoption window)."""
-    listing = machine.run("ip", "netns", "exec", namespace, "nft", "-s", "list", "table", "inet", "sgdataplane")
-    return "\n".join(line for line in listing.splitlines() if "timeout 30s" not in line)
-
-
-def pid(machine: Booted) -> int:
-    return int(machine.property(AGENT, "MainPID"))
-
-
-def test_installed_it_runs_and_starts_at_boot(host: Booted) -> None:
-    for unit, sub in ((AGENT, "running"), (BOOT, "exited")):
-        assert host.run("systemctl", "is-enabled", unit) == "enabled\n"
-        assert (host.property(unit, "ActiveState"), host.property(unit, "SubState")) == ("active", sub)
-    assert host.property(AGENT, "StatusText") == "1 ENIs, healthy"
-    found = status(host)
-    assert (found["healthy"], found["pid"]) == (True, pid(host))
-    assert "egress" in rules(host)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_it_is_kept_in(host: Booted) -> None:
@@ -216,96 +135,3 @@ def test_routers_are_the_machines_and_outlive_the_agent(host: Booted) -> None:
     assert outcomes(host) == {"eni-a": "in force"}
     host.run("sgdp", "clear")
     assert "sgdp-" not in host.run("ip", "netns", "list")
-
-
-def test_boot_unit_enforces_what_is_attached_by_the_last_good_policy(host: Booted) -> None:
-    host.run("systemctl", "stop", AGENT, BOOT)
-    host.run("ip", "netns", "exec", "w", "nft", "flush", "ruleset")
-    write(host, STATE, "no state\n")
-    host.run("systemctl", "start", BOOT)
-    assert f"rule.sg-a.sgr-{WEB}" in rules(host)
-    assert 'policy="last good"' in host.run("journalctl", "-u", BOOT)
-    assert host.property(AGENT, "ActiveState") == "inactive"
-
-
-def test_boot_unit_closes_what_is_attached_where_there_is_no_policy(host: Booted) -> None:
-    host.run("systemctl", "stop", AGENT, BOOT)
-    host.run("ip", "netns", "exec", "w", "nft", "flush", "ruleset")
-    host.path(STATE).unlink()
-    host.path("/var/lib/sgdataplane/last-good.yaml").unlink()
-    host.run("systemctl", "start", BOOT)
-    assert "rule.sg-a" not in rules(host)
-    assert "policy=closed" in host.run("journalctl", "-u", BOOT)
-
-
-def test_at_boot_it_is_there_before_the_network_and_before_containers(host: Booted) -> None:
-    write(host, "/etc/systemd/system/docker.service", RUNTIME)
-    host.run("systemctl", "enable", "docker.service")
-    write(host, STATE, "no state\n")
-    host.end()
-    host.boot()
-
-    def moment(unit: str, name: str) -> int:
-        return int(host.property(unit, f"{name}TimestampMonotonic"))
-
-    assert 0 < moment(BOOT, "ActiveEnter") <= moment("network-pre.target", "ActiveEnter")
-    assert moment(BOOT, "ActiveEnter") <= moment(AGENT, "InactiveExit")
-    assert 0 < moment(AGENT, "ActiveEnter") <= moment("docker.service", "InactiveExit")
-    assert status(host)["state"]["origin"] == "last good"
-    assert status(host)["enis"] == []
-    host.run("systemctl", "disable", "--now", "docker.service")
-
-
-def test_runtime_that_asks_for_the_agent_does_not_start_without_it(host: Booted) -> None:
-    write(host, "/run/systemd/system/containerd.service", RUNTIME)
-    drop_in = "[Unit]\nRequires=sgdataplane.service\nAfter=sgdataplane.service\n"
-    write(host, "/run/systemd/system/containerd.service.d/agent.conf", drop_in)
-    host.run("systemctl", "stop", AGENT)
-    host.run("systemctl", "daemon-reload")
-    write(host, CONFIG, "no configuration\n")
-    assert "dependency" in host.run("systemctl", "start", "containerd.service", check=False)
-    assert host.property("containerd.service", "ActiveState") == "inactive"
-    write(host, CONFIG, "")
-    wait_until(lambda: host.property(AGENT, "ActiveState") == "active")  # it is tried again each second
-    host.run("systemctl", "start", "containerd.service")
-
-
-def test_upgraded_it_is_another_process_and_the_rules_stay(host: Booted, package: Path, tmp_path: Path) -> None:
-    subprocess.run(["dpkg-deb", "--raw-extract", package, tmp_path / "newer"], check=True)
-    control = tmp_path / "newer/DEBIAN/control"
-    text = control.read_text("utf-8")
-    control.write_text(re.sub(r"^Version: .*$", "Version: 99", text, flags=re.MULTILINE), "utf-8")
-    subprocess.run(["dpkg-deb", "--build", tmp_path / "newer", host.path(DEB)], check=True, capture_output=True)
-    before, held = pid(host), rules(host)
-    host.run("dpkg", "--install", DEB)
-    assert pid(host) not in (0, before)
-    assert (outcomes(host), rules(host)) == ({"eni-a": "in force"}, held)
-
-
-def test_make_install_runs_under_systemd_and_is_undone(machine: Booted) -> None:
-    where = {**os.environ, "DESTDIR": str(machine.path("")), "PREFIX": "/usr/local"}
-    subprocess.run(["tools/install.sh"], cwd=ROOT, env=where, check=True)
-    machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "enable", "--now", BOOT, AGENT)
-    assert (machine.property(AGENT, "ActiveState"), machine.property(BOOT, "ActiveState")) == ("active", "active")
-    assert machine.property(AGENT, "FragmentPath").startswith("/usr/local/")
-    assert f"pid {pid(machine)}" in machine.run("/usr/local/bin/sgdp", "status", check=False)
-    machine.run("systemctl", "disable", "--now", BOOT, AGENT)
-    subprocess.run(["tools/install.sh", "uninstall"], cwd=ROOT, env=where, check=True)
-    machine.run("systemctl", "daemon-reload")
-    assert machine.property(AGENT, "LoadState") == "not-found"
-
-
-def test_purged_nothing_is_left_but_the_rules_and_what_users_wrote(host: Booted) -> None:
-    held = rules(host)
-    host.run("dpkg", "--remove", "sgdataplane")
-    assert host.path(CONFIG).exists()
-    assert host.path("/run/sgdataplane/attached/bindings.json").exists()
-    assert host.path("/var/lib/sgdataplane/last-good.yaml").exists()
-    assert host.property(AGENT, "LoadState") in ("not-found", "masked")
-    host.run("dpkg", "--purge", "sgdataplane")
-    places = ("/etc", "/usr/bin", "/usr/lib", "/usr/share", "/var/lib", "/var/cache", "/run")
-    left = host.run("find", *places, "(", "-name", "*sgdataplane*", "-o", "-name", "sgdp", ")", "-print", "-prune")
-    assert left.splitlines() == ["/etc/sgdataplane"]
-    assert sorted(path.name for path in host.path("/etc/sgdataplane").iterdir()) == ["state.yaml"]
-    assert rules(host) == held
