@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from sgdataplane.lab.manage import Lab
     from sgdataplane.lab.probe import End, Probe
     from sgdataplane.net.values import Direction
+    from sgdataplane.observe.headers import Headers
     from sgdataplane.observe.trace import Path, Tracer, Wanted
-    from sgdataplane.observe.tracepath import Gate, Header
+    from sgdataplane.observe.tracepath import Gate
 
 MAX_SECONDS = 3600
 Document = dict[str, Any]
@@ -203,7 +204,7 @@ def _wanted(place: Place, direction: Direction, end: End, other: End, probe: Pro
 
 def packet_of(place: Place, tracer: Tracer, path: Path) -> Document:
     """A packet, as `--json` has it."""
-    from sgdataplane.observe.tracepath import Header, Scene, gates
+    from sgdataplane.observe.tracepath import Scene, gates, headers_of
 
     scene = Scene(place.site, place.enis, tracer.ifnames, tracer.counter_of, place.subjects)
     found = gates(scene, path.events)
@@ -211,23 +212,20 @@ def packet_of(place: Place, tracer: Tracer, path: Path) -> Document:
     at = datetime.fromtimestamp(path.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {
         "at": at,
-        **_header(Header.parse(path.events[0].network, path.events[0].transport)),
+        **_header(headers_of(path.events[0])),
         "verdict": next((v for v in ("drop", "accept") if v in verdicts), "continue"),
         "gates": [_gate(gate) for gate in found],
     }
 
 
-def _header(header: Header | None) -> Document:
+def _header(header: Headers) -> Document:
     from sgdataplane.net.values import Protocol
 
-    if header is None:
-        keys = ("protocol", "source", "source_port", "destination", "port", "icmp_type")
-        return dict.fromkeys(keys)
     return {
-        "protocol": str(Protocol(header.protocol)),
-        "source": str(header.source),
+        "protocol": None if header.protocol is None else str(Protocol(header.protocol)),
+        "source": header.source and str(header.source),
         "source_port": header.source_port,
-        "destination": str(header.target),
+        "destination": header.destination and str(header.destination),
         "port": header.port,
         "icmp_type": header.icmp_type,
     }
@@ -251,7 +249,7 @@ def _gate(gate: Gate) -> Document:
 
 
 def _say(packet: Document) -> None:
-    protocol = packet["protocol"] or "no IP"
+    protocol = packet["protocol"] or "packet"
     ends = [_end(packet, "source", "source_port"), _end(packet, "destination", "port")]
     print(f"{packet['at']} {protocol} {ends[0]} -> {ends[1]}: {_painted(packet['verdict'])}")
     for gate in packet["gates"]:

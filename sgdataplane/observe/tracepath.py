@@ -14,43 +14,29 @@ from dataclasses import dataclass
 
 from sgdataplane.compiler import fence, skeleton
 from sgdataplane.compiler.site import Site
-from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, Address, Direction, Verdict
+from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.tracing import Event
+from sgdataplane.observe.headers import AFTER_IPV6, FRAGMENT, IPV4, IPV6, OPTIONS, ROUTING, Headers, parse_headers
 from sgdataplane.observe.hits import FENCE, FIXED, FIXED_SUBJECTS, RULE, Subject
 from sgdataplane.observe.tracewords import Step, is_policy, step_of
 
 POLICY, OTHER = "policy", "other"
 ALWAYS, NEVER, SESSION, INTERFACE, UNKNOWN = "always", "never", "session", "interface", "unknown"
+EXTENSIONS = tuple(bytes([number]) for number in (*OPTIONS, ROUTING, FRAGMENT))
 COUNTER = re.compile(r"rule\.(?P<group>[A-Za-z0-9_-]+)\.(?P<rule>[A-Za-z0-9_-]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """Of the packet as it was at its first gate. `protocol` is the first header's after IPv6's own."""
-
-    source: Address
-    target: Address
-    protocol: int
-    source_port: int | None = None
-    port: int | None = None
-    icmp_type: int | None = None
-
-    @classmethod
-    def parse(cls, network: bytes, transport: bytes) -> Header | None:
-        """None of what is no IP."""
-        version = network[0] >> 4 if network else 0
-        if version == 4 and len(network) >= 20:
-            ends, protocol = (network[12:16], network[16:20]), network[9]
-        elif version == 6 and len(network) >= 40:
-            ends, protocol = (network[8:24], network[24:40]), network[6]
-        else:
-            return None
-        source, target = (Address(8 * len(end), int.from_bytes(end, "big")) for end in ends)
-        if protocol in PORT_PROTOCOLS and len(transport) >= 4:
-            ports = int.from_bytes(transport[:2], "big"), int.from_bytes(transport[2:4], "big")
-            return cls(source, target, protocol, *ports)
-        is_icmp = protocol in (ICMP, ICMPV6) and transport
-        return cls(source, target, protocol, icmp_type=transport[0] if is_icmp else None)
+def headers_of(event: Event) -> Headers:
+    """Of a base chain's first event. The kernel tells the network's header and, from where it begins, the transport's,
+    not what stands between: of a packet with IPv6 extension headers the first one is the protocol, and that is all."""
+    network = event.network
+    match network[0] >> 4 if network else 0:
+        case 4:
+            return parse_headers(IPV4, network[: 4 * (network[0] & 15)] + event.transport)
+        case 6:
+            is_next = network[6:7] not in EXTENSIONS
+            return parse_headers(IPV6, network[:AFTER_IPV6] + (event.transport if is_next else b""))
+    return Headers()
 
 
 @dataclass(frozen=True, slots=True)

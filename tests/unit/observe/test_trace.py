@@ -12,9 +12,10 @@ from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.text import tracing
 from sgdataplane.nft.tracing import Event
+from sgdataplane.observe.headers import Headers
 from sgdataplane.observe.hits import RULE, subjects
 from sgdataplane.observe.trace import QUIET_S, Paths, Wanted, counter_in, marking_tables
-from sgdataplane.observe.tracepath import Gate, Header, Scene, gates
+from sgdataplane.observe.tracepath import Gate, Scene, gates, headers_of
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 
 OWN = "sgdataplane-trace-1"
@@ -123,17 +124,23 @@ def test_a_rule_that_is_not_known_is_told_by_its_counter() -> None:
     assert gate.steps[0].words == "rule sgr-9 of sg-z decides"
 
 
-def test_headers_are_read_and_what_is_no_ip_is_none() -> None:
+def heard(network: bytes, transport: bytes) -> Headers:
+    return headers_of(replace(event("ingress", "goto"), network=network, transport=transport))
+
+
+def test_headers_are_read_as_far_as_they_are_told() -> None:
     ends = [ip_address(text).packed for text in ("10.0.0.1", "10.0.0.2")]
-    v4 = b"\x45" + bytes(8) + b"\x06" + bytes(2) + b"".join(ends)
-    found = Header.parse(v4, b"\x00\x16\x00\x50")
-    assert found is not None
-    assert (str(found.source), str(found.target), found.source_port, found.port) == ("10.0.0.1", "10.0.0.2", 22, 80)
+    v4 = b"\x45" + bytes(8) + b"\x06" + bytes(2) + b"".join(ends) + bytes(20)  # the kernel tells 40 octets
+    found = heard(v4, b"\x00\x16\x00\x50" + bytes(16))
+    assert (str(found.source), str(found.destination)) == ("10.0.0.1", "10.0.0.2")
+    assert (found.protocol, found.source_port, found.port) == (6, 22, 80)
     v6 = b"\x60" + bytes(5) + b"\x3a\x40" + bytes(15) + b"\x01" + bytes(15) + b"\x02"
-    echo = Header.parse(v6, b"\x80\x00")
-    assert echo is not None
-    assert (str(echo.target), echo.icmp_type, echo.port) == ("::2", 128, None)
-    assert Header.parse(v4[:12], b"") is Header.parse(b"", b"") is None
+    echo = heard(v6, b"\x80" + bytes(7))
+    assert (str(echo.destination), echo.icmp_type, echo.port) == ("::2", 128, None)
+    routed = heard(v6[:6] + b"\x2b" + v6[7:], b"\x80" + bytes(7))
+    assert (str(routed.destination), routed.protocol, routed.icmp_type) == ("::2", 43, None)
+    for nonsense in (v4[:12], v6[:6], b"", b"\xff"):
+        assert heard(nonsense, b"").source is None
 
 
 @pytest.mark.parametrize("where", Placement, ids=lambda where: where.value)
