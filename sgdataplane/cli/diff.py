@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Subparsers
 from sgdataplane.cli.output import Progress, paint, render_table
+from sgdataplane.cli.sessions import cause
 from sgdataplane.cli.state import add_profile
 
 if TYPE_CHECKING:
     from sgdataplane.analyse.diff import Change, EniDiff, Exposure, StateDiff
     from sgdataplane.analyse.ranges import Interval
-    from sgdataplane.model.semantics import Decision
     from sgdataplane.model.state import CloudState
     from sgdataplane.net.values import Family
 
@@ -215,12 +215,3 @@ def remote_text(interval: Interval, family: Family) -> str:
         return first
     is_block = not size & (size - 1) and not interval[0] & (size - 1)
     return f"{first}/{family.bits + 1 - size.bit_length()}" if is_block else f"{first}-{last}"
-
-
-def cause(decision: Decision) -> str:
-    """What decides. What never passes is traffic of an ENI, or of an address of one, that isn't in that state."""
-    if decision.reason == "rule":
-        return f"{decision.security_group_id}:{decision.security_group_rule_id} (priority {decision.priority})"
-    if decision.reason == "inner_accept":
-        return f"inner accept of {decision.security_group_id}"
-    return {"default": "default", "never": "never passes"}[decision.reason]
