@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from sgdataplane.analyse.pairs import Key, Pairs
 from sgdataplane.analyse.ranges import Interval, meet, minus, united
-from sgdataplane.analyse.regions import PORTS, Block, common
+from sgdataplane.analyse.regions import PORTS, Block, addresses, common
 from sgdataplane.analyse.rows import Axis, Row, rows
 from sgdataplane.analyse.scope import NOTHING, Scope, is_all_dhcp, scope_of
 from sgdataplane.model.options import DEFAULTS, Options
@@ -159,10 +159,13 @@ class _View:
         )
 
     def exposures(self, eni_id: str) -> list[Exposure]:
+        """At an address that is the ENI's only after, all that is open opens."""
+        (old, new), (before, after) = self._keys, (scope.local for scope in self._scopes)
+        everyone = addresses(self.family)
         found = [
-            judged
-            for share in self._shares()
-            for judged in common(self.pairs.exposed(share.before, share.after, self.family), share.scope.region)
+            block
+            for local, key in ((meet(before, after), old), (minus(after, before), None))
+            for block in common(self.pairs.exposed(key, new, self.family), Scope(everyone, local).region)
         ]
         told = {(row[1], self._told(row)[2]) for row in self._rows(found)}
         return [Exposure(eni_id, self.family, protocol, ports) for protocol, ports in sorted(told, key=str)]
@@ -209,7 +212,7 @@ class _View:
     def _told(self, row: Row) -> tuple[Interval | None, Interval | None, Interval | None]:
         """Local address, source ports and ports, as far as they are worth telling."""
         _, protocol, local, source, port = row
-        has_ports = all(number in PORT_PROTOCOLS for number in protocol)
+        has_ports = protocol[0] == protocol[1] and protocol[0] in PORT_PROTOCOLS
         return (
             None if local == self._local.whole else local,
             None if (source,) == PORTS else source,

@@ -5,7 +5,7 @@ remotes. Must not know the kernel, nor how the compiler does the same.
 
 Far addresses first: those that the same permissions hold for are one class. Then, for each class, protocol, local
 address, source port and port, cut where a permission begins or ends. Sets of permissions are bit masks, the strongest
-the lowest bit. A set from which the strongest that covers all that is left cuts off the rest is asked about once.
+the lowest bit; what stands behind one that covers all that is left is taken off, and equal sets are asked about once.
 """
 
 from __future__ import annotations

@@ -44,11 +44,6 @@ def addresses(family: Family) -> Ranges:
     return ((0, family.last),)
 
 
-def everything(family: Family) -> Block:
-    """All traffic of a family."""
-    return Block(addresses(family), PROTOCOLS, addresses(family), PORTS, PORTS)
-
-
 def common(one: Region, other: Region) -> Region:
     """The traffic in both."""
     return tuple(both for block in one for rival in other if (both := _both(block, rival)) is not None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sgdataplane.analyse.diff import Change, Exposure, StateDiff
@@ -142,3 +144,23 @@ def test_an_eni_that_goes_closes_what_it_let_in() -> None:
 )
 def test_what_opens_to_the_internet(old: list[str], new: list[str], exposed: list[str]) -> None:
     assert exposures_of(state_of(*old), state_of(*new)) == exposed
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "exposed"),
+    [
+        ("10.0.0.1", "10.0.0.1 10.0.0.9", ["eni-a ipv4 tcp 22-22"]),
+        ("10.0.0.1 10.0.0.9", "10.0.0.1", []),
+    ],
+    ids=["one more", "one less, which may be somebody else's now"],
+)
+def test_an_address_more_is_open_to_the_internet_as_the_others_are(old: str, new: str, exposed: list[str]) -> None:
+    rule = f"{SSH} 0.0.0.0/0"
+    assert exposures_of(state_of(rule, addresses=old), state_of(rule, addresses=new)) == exposed
+
+
+def test_a_new_eni_that_is_open_has_been_opened() -> None:
+    after = state_of(f"{SSH} 0.0.0.0/0")
+    before = replace(after, network_interfaces=(OTHER,))
+    assert exposures_of(before, after) == ["eni-a ipv4 tcp 22-22"]
+    assert exposures_of(after, before) == []
