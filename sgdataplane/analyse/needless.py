@@ -13,7 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from sgdataplane.analyse.order import Mask
-from sgdataplane.analyse.pools import RuleKey, TooMuchError, View
+from sgdataplane.analyse.pools import RuleKey, View
+from sgdataplane.analyse.stacks import TooMuchError
 from sgdataplane.net.values import Verdict
 from sgdataplane.policy.resolve import Cause
 
@@ -44,19 +45,25 @@ class Needs:
     def add(self, view: View) -> None:
         """TooMuchError: nothing will be said of this view's rules."""
         try:
+            view.stacks.budget.begin()
             self._add(view)
         except TooMuchError:
             self._unknown |= view.rules.keys()
             raise
 
     def _add(self, view: View) -> None:
-        deciding = _either(winner for holding in view.classes for _, winner in view.cells(holding))
+        deciding = needed = 0
+        for holding in view.classes:
+            for first, second in view.followed(holding):
+                deciding |= 1 << first
+                needed |= (view.accepting >> first ^ view.accepting >> second) % 2 << first
+        if not view.pool.enis:
+            needed = deciding  # the ENIs that are to come may be in other groups, too
         for key, index in view.rules.items():
             self._places.setdefault(key, []).append((view, index))
             if deciding >> index & 1:
                 self._deciding.add(key)
-                if not view.pool.enis or not is_idle(view, index):  # a group without ENIs may yet meet other groups
-                    self._needed.add(key)
+                self._needed |= {key} if needed >> index & 1 else set()
             elif key not in self._deciding:
                 rivals = _either(before(view, index)) & ~view.alike(index)
                 self._opposed |= {key} if rivals & ~view.inner else set()
@@ -86,8 +93,8 @@ class Needs:
     def _can_leave(self, key: RuleKey, gone: dict[View, Mask]) -> bool:
         """False also where that would be too much to look at."""
         for view, index in self._places[key]:
-            view.stacks.budget.begin()
             try:
+                view.stacks.budget.begin()
                 if not is_idle(view, index, gone[view]):
                     return False
             except TooMuchError:

@@ -1,53 +1,28 @@
 """Which ENIs share one policy, and that policy as one order per direction and family: what exact findings ask.
 
-Owns the sharing, and how much may be asked. Is given a state. Must not know findings.
+Owns the sharing. Is given a state. Must not know findings.
 
 ENIs with the same groups and nic type are one pool. A group without ENIs is judged as if one were in it alone, whatever
-its addresses. Work is counted in pieces that traffic is cut into: where there is too much of it, TooMuchError is
-raised, and nothing may be concluded from what was seen until then.
+its addresses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from sgdataplane.analyse.order import Arrangement, Cell, Entry, FarAddresses, Mask, Order, Shape, bits
+from sgdataplane.analyse.order import Cell, FarAddresses, Mask, Order, bits
 from sgdataplane.analyse.ranges import Ranges, meet, minus, united
 from sgdataplane.analyse.regions import addresses
+from sgdataplane.analyse.stacks import Stack, Stacks
 from sgdataplane.model.options import DEFAULTS, DHCP_BROADCAST, DHCPV6_SERVERS, GATEWAY_IPV4, GATEWAY_IPV6
 from sgdataplane.model.state import CloudState, Eni, NetworkType, NicType, SecurityGroup
 from sgdataplane.net.values import Direction, Family, Prefix, Verdict
 from sgdataplane.policy.resolve import Cause, Permission, Profile, resolve_profile
 
 RuleKey = tuple[str, str]  # the ids of a group and of a rule of it
-MOST_OF_VIEW = 150_000  # pieces of one pool, direction and family
-MOST = 3_000_000  # pieces of all
 DHCP = tuple(Prefix.of(a) for a in (GATEWAY_IPV4, GATEWAY_IPV6, DHCP_BROADCAST, DHCPV6_SERVERS))  # may always pass
-
-
-class TooMuchError(Exception):
-    """There is more to look at than may be (never leaves this package)."""
-
-
-@dataclass
-class Budget:
-    """How many pieces one view may be cut into, and how many are left for all; is changed."""
-
-    most_of_view: int = MOST_OF_VIEW
-    left: int = MOST
-    _of_view: int = 0
-
-    def begin(self) -> None:
-        """Another view."""
-        self._of_view = self.most_of_view
-
-    def spend(self, pieces: int) -> None:
-        self._of_view -= pieces
-        self.left -= pieces
-        if min(self._of_view, self.left) < 0:
-            raise TooMuchError
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,20 +59,32 @@ class View:
 
     @cached_property
     def _kinds(self) -> list[int]:
-        return [self.stacks.kind(entry) for entry in self.order.entries]
+        return [self.stacks.kind(entry.shape, self.accepting >> i & 1) for i, entry in enumerate(self.order.entries)]
+
+    @cached_property
+    def _known(self) -> dict[Mask, list[tuple[Cell, int]]]:
+        return {}
+
+    def _stack(self, holding: Mask) -> tuple[Stack, tuple[int, ...]]:
+        places = tuple(bits(holding))
+        return self.stacks.of(tuple([self._kinds[place] for place in places]), self.order.family), places
 
     def cells(self, holding: Mask) -> list[tuple[Cell, int]]:
         """What decides the traffic of a set: disjoint cells, each with its entry."""
-        places = tuple(bits(holding))
-        stack = self.stacks.of(tuple(self._kinds[place] for place in places), self.order.family)
-        return [(cell, places[cell.winners[0]]) for cell in stack.decided((1 << len(places)) - 1)]
+        if holding not in self._known:
+            stack, places = self._stack(holding)
+            self._known[holding] = [(cell, places[cell.winners[0]]) for cell in stack.decided(stack.every)]
+        return self._known[holding]
+
+    def followed(self, holding: Mask) -> Iterator[tuple[int, int]]:
+        """What decides some traffic of a set, with what would decide it next."""
+        stack, places = self._stack(holding)
+        return ((places[first], places[second]) for first, second in stack.followed())
 
     def is_same(self, holding: Mask, index: int) -> bool:
         """Whether all verdicts of a set stay what they are without one of it."""
-        places = tuple(bits(holding))
-        stack = self.stacks.of(tuple(self._kinds[place] for place in places), self.order.family)
-        every = (1 << len(places)) - 1
-        return not stack.differing(every, every & ~(1 << places.index(index)))
+        stack, places = self._stack(holding)
+        return not stack.differing(stack.every, stack.every & ~(1 << places.index(index)))
 
     def has_part(self, cell: Cell, index: int) -> bool:
         """Whether some of a cell meets an entry's conditions but the remote."""
@@ -135,48 +122,6 @@ class View:
     def alike(self, index: int) -> Mask:
         """The entries with the same verdict as this one."""
         return self.accepting if self.accepting >> index & 1 else ~self.accepting
-
-
-class Stacks:
-    """Sets of entries, to be asked what decides among them: shared by all views, as it follows from the conditions and
-    verdicts of entries, whatever their rules are called and their remotes."""
-
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
-        self._kinds: dict[tuple[Shape, bool], int] = {}
-        self._made: list[tuple[Shape, bool]] = []
-        self._known: dict[tuple[Family, tuple[int, ...]], Arrangement] = {}
-
-    def kind(self, entry: Entry) -> int:
-        """Equal for entries with equal conditions, but for the remote, and the same verdict."""
-        is_accept = entry.permission.cause.verdict is Verdict.ACCEPT
-        known = entry.shape, is_accept
-        if known not in self._kinds:
-            self._kinds[known] = len(self._made)
-            self._made.append(known)
-        return self._kinds[known]
-
-    def of(self, kinds: tuple[int, ...], family: Family) -> Arrangement:
-        """The strongest first; the last holds for everything."""
-        found = self._known.get((family, kinds))
-        if found is None:
-            shapes = [self._made[kind][0] for kind in kinds]
-            accepting = sum(1 << place for place, kind in enumerate(kinds) if self._made[kind][1])
-            found = self._known[family, kinds] = _Bounded(shapes, accepting, family, self.budget)
-        return found
-
-
-class _Bounded(Arrangement):
-    """An arrangement that counts the pieces that it makes."""
-
-    def __init__(self, shapes: Sequence[Shape], accepting: Mask, family: Family, budget: Budget) -> None:
-        super().__init__(shapes, accepting, family)
-        self._budget = budget
-
-    def _pieces(self, dim: int, sides: tuple[Mask, ...]) -> Iterator[tuple[Ranges, tuple[Mask, ...]]]:
-        for piece in super()._pieces(dim, sides):
-            self._budget.spend(1)
-            yield piece
 
 
 def ranges_of(prefixes: Iterable[Prefix], family: Family) -> Ranges:

@@ -16,7 +16,8 @@ from sgdataplane.analyse.contested import ties, void_drops
 from sgdataplane.analyse.exposed import SENSITIVE, internet, openings
 from sgdataplane.analyse.needless import Needs
 from sgdataplane.analyse.order import FarAddresses
-from sgdataplane.analyse.pools import Budget, RuleKey, Stacks, TooMuchError, View, pools_of, views_of
+from sgdataplane.analyse.pools import RuleKey, View, pools_of, views_of
+from sgdataplane.analyse.stacks import Budget, Stacks, TooMuchError
 from sgdataplane.analyse.unmatched import Unmatched, unused_groups
 from sgdataplane.model.state import CloudState, GroupType
 from sgdataplane.net.values import Direction
@@ -55,7 +56,6 @@ class _Seen:
     left_out: list[View] = field(default_factory=list)
 
     def add(self, view: View) -> None:
-        view.stacks.budget.begin()
         try:
             self.needs.add(view)
             self._add_openings(view)

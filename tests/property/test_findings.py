@@ -17,9 +17,9 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.analyse.exposed import GLOBAL, NOT_GLOBAL, SENSITIVE, internet
-from sgdataplane.analyse.pools import Budget
 from sgdataplane.analyse.ranges import holds
 from sgdataplane.analyse.review import review
+from sgdataplane.analyse.stacks import Budget
 from sgdataplane.model.semantics import Decision, candidates, decide, is_on_interface, remote_matches
 from sgdataplane.model.state import CloudState, Eni, GroupType, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.packet import Packet

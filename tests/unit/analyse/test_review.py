@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.analyse.pools import Budget
 from sgdataplane.analyse.review import review
+from sgdataplane.analyse.stacks import Budget
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile import load
