@@ -17,7 +17,7 @@ from sgdataplane.net.values import ICMP, ICMPV6
 from sgdataplane.report import content
 from sgdataplane.report.layout import draw
 from sgdataplane.report.picture import Edge, Node, story
-from sgdataplane.report.words import counted, first_of
+from sgdataplane.report.words import first_of
 
 MOST_ROWS, MOST_WRONG, MOST_BOXES, MOST_ENDS = 400, 100, 14, 16
 MOST_NAMES = 4
@@ -130,10 +130,9 @@ def matrix_picture(lab: Lab, cells: Sequence[Cell]) -> content.Picture:
     if () in members:
         nodes.insert(0, Node(OUTSIDE, "Outside", tuple(members[()][:MOST_NAMES]), is_outside=True))
     shown = [edge for edge in made if edge.target != OUTSIDE or edge.is_wrong]
-    left_out = len(members) - len(nodes)
     title = f"What packets passed in lab {lab.record.name}"
-    if left_out:
-        title += f" ({counted(left_out, 'smaller box')[:-1]}es left out)" if left_out > 1 else " (one box left out)"
+    if len(nodes) < len(members):
+        title += f" (the {len(nodes)} largest of {len(members)} boxes)"
     return content.Picture("picture", title, story(nodes, made), draw(nodes, shown))
 
 

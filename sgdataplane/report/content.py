@@ -166,6 +166,7 @@ class ReportPage:
     version: str
     facts: tuple[tuple[str, str], ...]
     networks: tuple[Network, ...]
+    networks_note: str
     groups: tuple[GroupTable, ...]
     groups_note: str
     findings: tuple[FindingRow, ...]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations, product
 
 from sgdataplane.analyse.kinds import Kind
 from sgdataplane.analyse.ranges import Ranges
@@ -136,7 +136,10 @@ class NetworkView:
         """What passes for the same addresses outside stands together, and so do ENIs for which the same holds."""
         passing: dict[tuple[End, str, str], list[str]] = {}
         for end in ends:
-            for row in self._rows_far(end.kind, direction) or ():
+            found = self._rows_far(end.kind, direction)
+            if found is None:
+                passing[end, "not worked out", ""] = list(UNKNOWN.services)
+            for row in found or ():
                 who = addresses(row.addresses, self._outside(row.family), row.family)
                 who += " (not at all of the ENI's addresses)" if row.is_some else ""
                 passing.setdefault((end, who, FAMILY[row.family]), []).extend(services(row.passing))
@@ -188,12 +191,11 @@ class NetworkView:
         nodes = [Node(OUTSIDE, "Outside", ("all that is", "not in the VPC"), is_outside=True)]
         nodes += [Node(names[kind], self._head(kind.enis, kind).name, tuple(self._box_lines(kind))) for kind in kinds]
         edges = [edge for kind in kinds for edge in self._edges_from_outside(kind, names[kind])]
-        edges += [
-            Edge(names[source], names[target], texts_of(self._lines(source, target)))
-            for source in kinds
-            for target in kinds
-            if source is not target and self._lines(source, target)
-        ]
+        for source, target in permutations(kinds, 2):
+            lines = self._lines(source, target)
+            if lines:
+                is_some = all(line.is_some for line in lines)
+                edges.append(Edge(names[source], names[target], texts_of(lines), is_some))
         return Picture(key, f"Who reaches whom in {self._vpc_id}", story(nodes, edges), draw(nodes, edges))
 
     def _box_lines(self, kind: Kind) -> Iterator[str]:

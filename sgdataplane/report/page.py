@@ -7,7 +7,7 @@ observed. Must not know HTML, nor where observations come from.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sgdataplane import __version__
@@ -25,12 +25,13 @@ from sgdataplane.report.content import (
     RuleRow,
     Unobserved,
 )
-from sgdataplane.report.network import NetworkView
+from sgdataplane.report.network import FAMILY, NetworkView
 
 MOST_NETWORKS = 8
 MOST_RULES = 600
 MOST_FINDINGS = 200
 MOST_TEXT = 200  # characters of a name or description
+EVERY_PORT = PortRange(1, 65535)
 SEVERITIES = ("high", "warning", "info")
 
 
@@ -55,6 +56,7 @@ def report_page(subject: Subject) -> ReportPage:
         version=__version__,
         facts=tuple(_facts(subject)),
         networks=networks,
+        networks_note=_left_out(len({eni.vpc_id for eni in subject.state.network_interfaces}), MOST_NETWORKS, "VPC"),
         groups=groups,
         groups_note=groups_note,
         findings=tuple(map(_finding, ordered[:MOST_FINDINGS])),
@@ -106,7 +108,7 @@ def _groups(subject: Subject) -> tuple[tuple[GroupTable, ...], str]:
     return tuple(found), note
 
 
-def _group(state: CloudState, group: SecurityGroup, hits: object) -> GroupTable:
+def _group(state: CloudState, group: SecurityGroup, hits: Mapping[tuple[str, str], int] | None) -> GroupTable:
     members = words.counted(len(state.enis_of_group[group.security_group_id]), "ENI")
     kind = "advanced" if group.security_group_type is GroupType.ENTERPRISE else "basic"
     inner = f"inner access policy {group.inner_access_policy.value}"
@@ -128,8 +130,7 @@ def _in_order(group: SecurityGroup) -> list[SecurityGroupRule]:
     )  # fmt: skip
 
 
-def _rule(group_id: str, rule: SecurityGroupRule, hits: object) -> RuleRow:
-    known = hits.get((group_id, rule.security_group_rule_id), 0) if isinstance(hits, dict) else None
+def _rule(group_id: str, rule: SecurityGroupRule, hits: Mapping[tuple[str, str], int] | None) -> RuleRow:
     return RuleRow(
         rule.security_group_rule_id,
         rule.direction.value,
@@ -139,7 +140,7 @@ def _rule(group_id: str, rule: SecurityGroupRule, hits: object) -> RuleRow:
         _ports(rule),
         _remote(rule),
         _clipped(rule.description),
-        known,
+        None if hits is None else hits.get((group_id, rule.security_group_rule_id), 0),
     )
 
 
@@ -149,9 +150,7 @@ def _ports(rule: SecurityGroupRule) -> str:
 
 
 def _range(ports: PortRange | None) -> str:
-    return (
-        "all" if ports is None else words.ports(((ports.first, ports.last),)) if ports != PortRange(1, 65535) else "all"
-    )
+    return "all" if ports is None or ports == EVERY_PORT else words.ports(((ports.first, ports.last),))
 
 
 def _remote(rule: SecurityGroupRule) -> str:
@@ -161,13 +160,7 @@ def _remote(rule: SecurityGroupRule) -> str:
         case PrefixListRef(prefix_list_id):
             text = prefix_list_id
         case prefix:
-            text = (
-                "anyone (IPv4)"
-                if str(prefix) == "0.0.0.0/0"
-                else "anyone (IPv6)"
-                if str(prefix) == "::/0"
-                else words.block(prefix)
-            )
+            text = words.block(prefix) if prefix.length else f"anyone ({FAMILY[prefix.family]})"
     return text if rule.narrowing is None else f"{text}, to or from {words.block(rule.narrowing)} alone"
 
 
