@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
     """One report, or two with --against."""
+    from sgdataplane.errors import LabError
     from sgdataplane.lab import manage
     from sgdataplane.lab.policy import enforce_policy
     from sgdataplane.lab.replay.capture import Capture
@@ -66,7 +67,11 @@ def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
     from sgdataplane.lab.replay.stage import built_lab, own_name
     from sgdataplane.statefile import load
 
-    maps = parse_maps(arguments.maps)
+    try:
+        maps = parse_maps(arguments.maps)
+    except LabError as error:
+        arguments.parser.error(str(error))  # exits
+        raise
     with Capture(arguments.capture):  # what is no capture is refused before anything is built
         pass
     if arguments.name is not None:
@@ -163,6 +168,8 @@ def _flows(report: Report) -> Iterator[str]:
 
 def _count(report: Report) -> str:
     count, flows = report.disagreements, plural(len(report.flows), "flow")
+    if not report.sent:
+        return "nothing was replayed"
     return f"{flows}, " + (paint(f"{count} disagree with the policy", "red") if count else "all as expected")
 
 

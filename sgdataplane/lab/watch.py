@@ -1,8 +1,8 @@
 """A watch in a router where policy is enforced: which packets came past their sender's policy, and which are about to
 meet their receiver's.
 
-Owns a table of log rules, which goes when its process does. Is asked in the router's
-namespace, for keys of packets (frames.py). Must not judge what it sees.
+Owns a table of log rules, which goes when its process does. Is asked in the router's namespace, for keys of packets
+(frames.py). Must not judge what it sees.
 
     prerouting   -150 the sender's policy     -140 PASSED
     postrouting   140 COMING                   150 the receiver's policy

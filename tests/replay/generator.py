@@ -259,14 +259,17 @@ def left_out(scene: Scene) -> list[Packet]:
     return [ARP(psrc=scene.client), Dot1Q(vlan=7) / datagram, IP(src="192.0.2.1", dst="192.0.2.2") / UDP(), local]
 
 
-def write_pcap(path: Path, packets: Iterable[Packet | bytes], *, linktype: int = 1, snaplen: int = 262_144) -> Path:
-    """Frames (or, with link type 101, bare packets), a millisecond apart, each kept up to `snaplen` octets."""
+def write_pcap(
+    path: Path, packets: Iterable[Packet | bytes], *, linktype: int = 1, snaplen: int = 262_144, step: float = 0.001
+) -> Path:
+    """Frames (or, with link type 101, bare packets), `step` seconds apart, each kept up to `snaplen` octets."""
     with open(path, "wb") as file:
         file.write(struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, snaplen, linktype))
         for number, packet in enumerate(packets):
             frame = bytes(_frame(packet) if linktype == 1 else packet)
             kept = frame[:snaplen]
-            file.write(struct.pack("<IIII", number // 1000, number % 1000 * 1000, len(kept), len(frame)) + kept)
+            seconds, micros = divmod(round(number * step * 1_000_000), 1_000_000)
+            file.write(struct.pack("<IIII", seconds, micros, len(kept), len(frame)) + kept)
     return path
 
 
