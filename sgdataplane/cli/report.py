@@ -34,7 +34,6 @@ def register(verbs: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the page."""
     from sgdataplane.cli.state import findings_of
-    from sgdataplane.analyse.review import review
     from sgdataplane.report.page import Subject, report_page
     from sgdataplane.report.render import render_report
     from sgdataplane.statefile import load

@@ -28,7 +28,7 @@ from sgdataplane.cli.main import main
 from sgdataplane.daemon import reconcile
 from sgdataplane.daemon.status import Status
 from sgdataplane.enforce import steps
-from sgdataplane.enforce.run import run
+from sgdataplane.enforce.run import Ran, run
 from sgdataplane.errors import KernelError
 from sgdataplane.nft.delta import Plan
 from sgdataplane.nft.kernel import Kernel
@@ -96,7 +96,7 @@ class FaultyKernel:
 def with_faults() -> None:
     """From here on."""
 
-    def faulty_run(kernel: Kernel, plan: Plan, *, is_live: bool) -> str:
+    def faulty_run(kernel: Kernel, plan: Plan, *, is_live: bool) -> Ran:
         return run(FaultyKernel(kernel, plan), plan, is_live=is_live)  # type: ignore[arg-type]
 
     def failing(place: str, call: Callable[..., object]) -> Callable[..., object]:
