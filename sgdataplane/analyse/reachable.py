@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sgdataplane.analyse.kinds import Blocks, Kind, Place, kinds_of, segments_of
+from sgdataplane.analyse.kinds import Block, Blocks, Kind, Place, kinds_of, segments_of
 from sgdataplane.analyse.passing import OTHER, Passing, Row, effort, normal, passing
 from sgdataplane.analyse.ranges import Interval, Ranges, count, minus, united
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, GroupRef
 from sgdataplane.net.values import Direction, Family
-from sgdataplane.policy.resolve import Permission, Profile, resolve_profile
+from sgdataplane.policy.resolve import Permission, resolve_profile
 
 EFFORT = 600_000  # some seconds
 
@@ -45,6 +45,23 @@ class Far:
     is_some: bool = False
 
 
+class _Order:
+    """Permissions, found by the blocks of a remote: there can be a thousand, of which few name any one address."""
+
+    def __init__(self, permissions: Sequence[Permission]) -> None:
+        self._permissions = permissions
+        self._always: list[int] = []  # whatever the blocks: for groups, and for all
+        self._naming: dict[Block, list[int]] = defaultdict(list)
+        for place, permission in enumerate(permissions):
+            remote = permission.remote
+            (self._always if remote is None or isinstance(remote, GroupRef) else self._naming[remote]).append(place)
+
+    def naming(self, blocks: Blocks) -> Iterator[Permission]:
+        """Those for these blocks, for groups and for all, in order."""
+        named = (place for block in blocks for place in self._naming.get(block, ()))
+        return (self._permissions[place] for place in sorted((*self._always, *named)))
+
+
 class TooIntricateError(Exception):
     """Rules overlap in so many ways that it would take too long to say (raised by Reach alone)."""
 
@@ -58,7 +75,7 @@ class Reach:
         self._state, self._options = state, options
         self._segments = segments_of(state)
         self.kinds = kinds_of(state, self._segments)
-        self._profiles: dict[Kind, Profile] = {}
+        self._orders: dict[tuple[Kind, Direction], _Order] = {}
         self._outside: dict[tuple[str, Family], Ranges] = {}
 
     def between(self, source: Kind, target: Kind) -> tuple[Way, ...]:
@@ -91,22 +108,16 @@ class Reach:
         groups = other.security_group_ids if other is not None and other.enis[0].is_member else ()
         return [
             permission
-            for permission in self._profile(kind).permissions(direction)
+            for permission in self._order(kind, direction).naming(remote)
             if (permission.narrowing is None or permission.narrowing in local.blocks)
-            and (
-                permission.remote is None
-                or (
-                    permission.remote.security_group_id in groups
-                    if isinstance(permission.remote, GroupRef)
-                    else permission.remote in remote
-                )
-            )
+            and (not isinstance(permission.remote, GroupRef) or permission.remote.security_group_id in groups)
         ]
 
-    def _profile(self, kind: Kind) -> Profile:
-        if kind not in self._profiles:
-            self._profiles[kind] = resolve_profile(self._state, kind.enis[0], self._options)
-        return self._profiles[kind]
+    def _order(self, kind: Kind, direction: Direction) -> _Order:
+        if (kind, direction) not in self._orders:
+            profile = resolve_profile(self._state, kind.enis[0], self._options)
+            self._orders.update({(kind, side): _Order(profile.permissions(side)) for side in Direction})
+        return self._orders[kind, direction]
 
     def outside(self, vpc_id: str, family: Family) -> Ranges:
         """All addresses but those of the VPC's blocks, and of its ENIs."""
