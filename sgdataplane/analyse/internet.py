@@ -10,25 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from sgdataplane.analyse.exposed import internet
 from sgdataplane.analyse.order import Mask, bits, overlay
-from sgdataplane.analyse.ranges import Ranges, count, meet, minus, united
+from sgdataplane.analyse.ranges import Ranges, count, meet, united
 from sgdataplane.analyse.regions import Block, Region, addresses, merged
-from sgdataplane.net.values import Family, Prefix
-
-NOT_PUBLIC = (
-    *(Prefix(32, n << 24, 8) for n in (0, 10, 127)),
-    *map(Prefix.parse, ("100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/3")),
-)
-PUBLIC: dict[Family, Ranges] = {
-    Family.IPV4: minus(addresses(Family.IPV4), united((p.first, p.last) for p in NOT_PUBLIC)),
-    Family.IPV6: ((Prefix.parse("2000::/3").first, Prefix.parse("2000::/3").last),),
-}
+from sgdataplane.net.values import Family
 
 
 def opened(before: Region, after: Region, family: Family) -> Region:
     """The traffic, whatever its far address, that more than half of the public addresses may send after and not before.
     Given what is accepted then, in disjoint blocks; of what it returns, `far` is all of the family."""
-    public = PUBLIC[family]
+    public = internet(family, ())
     weights, shapes = [], []
     for sign, region in ((-1, before), (1, after)):
         for block in region:
