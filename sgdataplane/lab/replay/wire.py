@@ -189,6 +189,8 @@ class Wire:
     def _read(self, datagram: Datagram, near: Endpoint, far: Endpoint, seen: Sighting) -> Sighting:
         """What the logs on the way have of it, besides what has been seen."""
         left, arrived, delivered, invalid = seen.left, seen.arrived, seen.delivered, set(seen.invalid)
+        sender, receiver = self._judging(near), self._judging(far)
+        is_host = self._lab.placement is Placement.HOST
         for door in self._doors_between(near, far):
             for entry in door.log.read(BATCH):
                 if not is_copy(entry.packet, datagram) or (delivered and entry.hook == LOCAL_IN):
@@ -198,16 +200,20 @@ class Wire:
                     invalid.add(door.name)
                 if entry.hook == LOCAL_IN:
                     delivered = True
-                elif (entry.hook == PREROUTING) is (self._lab.placement is Placement.HOST):
-                    left = True
+                elif (entry.hook == PREROUTING) is is_host:
+                    left |= door.name == sender
                 else:
-                    arrived = True
+                    arrived |= door.name == receiver
         return Sighting(left, arrived, delivered, frozenset(invalid))
 
     # preparing
 
     def _router(self, end: Endpoint) -> Router:
         return self._lab.topology.router_of(end.node, end.interface)
+
+    def _judging(self, end: Endpoint) -> str:
+        """The namespace in which an end's policy is."""
+        return self._router(end).netns if self._lab.placement is Placement.HOST else end.node.netns
 
     def _prepare_end(self, end: Endpoint) -> None:
         is_host = self._lab.placement is Placement.HOST
