@@ -21,7 +21,7 @@ from sgdataplane.model.state import CloudState, GroupRef
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.resolve import Permission, resolve_profile
 
-EFFORT = 600_000  # some seconds
+EFFORT = 1_000_000  # some seconds
 
 
 @dataclass(frozen=True, slots=True)
