@@ -179,7 +179,8 @@ def _crossing(difference: GateMismatch, local: int) -> Iterator[dict[Field, Key]
         for (name, index, atoms), stride in zip(choices, STRIDES, strict=False):
             value = space.axes[index].value(atoms[-1 - number * stride % len(atoms)])
             if index not in space.read:
-                fields[name] = anything.get(name, 0)
+                if name is not Field.IIFNAME:  # it may have come by none; later chains may ask
+                    fields[name] = anything.get(name, 0)
             elif value is not None and name is Field.CT_MARK:
                 fields[name] = int(fields.get(name, 0)) | int(value)
             elif value is not None:
