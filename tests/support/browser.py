@@ -13,7 +13,6 @@ import os
 import select
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,15 +32,12 @@ class Browser:
 
     def __init__(self, questions: int, answers: int) -> None:
         self._questions, self._answers = questions, answers
-        self._numbers, self._rest = itertools.count(1), b""
+        self._numbers, self._rest, self._session = itertools.count(1), b"", ""
         self._events: list[dict[str, Any]] = []
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = ""
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Log"):
             self.ask(f"{domain}.enable")
-
-    _session = ""
 
     def ask(self, method: str, **parameters: object) -> dict[str, Any]:
         """The result of one command. AssertionError if the browser refuses, or says nothing for long."""
@@ -108,29 +104,28 @@ class Browser:
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
-    """A browser that ends with the block."""
+def browser(folder: Path) -> Iterator[Browser]:
+    """A browser that ends with the block, and whose files are in that folder."""
     (child_reads, writes), (reads, child_writes) = os.pipe(), os.pipe()
-    with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as folder:
-        # the protocol's pipes are descriptors 3 and 4 (dash can't name those above 9)
-        command = f'exec chromium "$@" 3<&{child_reads} 4>&{child_writes}'
-        process = subprocess.Popen(
-            ["bash", "-c", command, "bash", *FLAGS, f"--user-data-dir={folder}", "about:blank"],
-            pass_fds=(child_reads, child_writes),
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "HOME": folder, "DBUS_SESSION_BUS_ADDRESS": "disabled:"},
-        )
-        os.close(child_reads)
-        os.close(child_writes)
-        try:
-            yield Browser(writes, reads)
-        finally:
-            os.close(writes)  # which ends it
-            os.close(reads)
-            _end(process)
+    # the protocol's pipes are descriptors 3 and 4 (dash can't name those above 9)
+    command = f'exec chromium "$@" 3<&{child_reads} 4>&{child_writes}'
+    process = subprocess.Popen(
+        ["bash", "-c", command, "bash", *FLAGS, f"--user-data-dir={folder}", "about:blank"],
+        pass_fds=(child_reads, child_writes),
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "HOME": str(folder), "DBUS_SESSION_BUS_ADDRESS": "disabled:"},
+    )
+    os.close(child_reads)
+    os.close(child_writes)
+    try:
+        yield Browser(writes, reads)
+    finally:
+        os.close(writes)  # which ends it; so does the end of this process, however it comes
+        os.close(reads)
+        _end(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
