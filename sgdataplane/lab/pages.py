@@ -106,7 +106,7 @@ def _met(found: Mapping[str, Cell] | None, services: Sequence[str]) -> content.C
     passed = [service for service, cell in found.items() if cell.agrees and cell.observed.verdict == ACCEPT]
     lines = [content.Line(tuple(_all_or(passed, services)))] if passed else []
     if wrong:
-        lines.append(content.Line(wrong, "disagrees"))
+        lines.append(content.Line(wrong, "disagrees", is_some=True))
     return content.Cell(tuple(lines), is_wrong=bool(wrong))
 
 
