@@ -35,10 +35,8 @@ def register(verbs: Subparsers) -> None:
     """Add the verb."""
     parser = verbs.add_parser("log", help=WORDS, description=WORDS)
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--name", default="lab", metavar="N", help="of which lab (default: lab)")
-    where.add_argument("--attached", action="store_true", help="of what is attached on this host")
-    parser.add_argument("--bindings", type=Path, metavar="DIR", help="default: /run/sgdataplane/attached")
-    parser.add_argument("--state", type=Path, metavar="STATE", help="with --attached: the state that is in force")
+    where.add_argument("--name", metavar="N", help="of that lab (default: what is attached here, else the lab lab)")
+    where.add_argument("--config", type=Path, metavar="FILE", help="the agent's (default: /etc/sgdataplane/agent.toml)")
     parser.add_argument("--eni", metavar="ENI", help="only this ENI's")
     parser.add_argument("-f", "--follow", action="store_true", help="until Ctrl-C")
     parser.add_argument("--seconds", type=_seconds, default=5.0, metavar="S", help="without -f: how long (default: 5)")
@@ -61,12 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     require_root("listening in other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
     from sgdataplane.observe.follow import Follow
 
-    sources = _attached(arguments.bindings, arguments.state) if arguments.attached else _of_lab(arguments.name)
+    sources = _of_lab(arguments.name) if arguments.name is not None else _here(arguments.config)
     if arguments.eni is not None:
         sources = [_having(sources, arguments.eni)]
-    if not sources:
-        print("nothing is attached on this host", file=sys.stderr)
-        return Exit.NO
     with Follow(sources) as follow:
         places = "1 namespace" if len(sources) == 1 else f"{len(sources)} namespaces"
         print(f"listening in {places}", file=sys.stderr, flush=True)
@@ -113,16 +108,35 @@ def _of_enforced(entry: Enforced) -> Source:
     return Source(entry.name, held, there, desired.interfaces, desired.placement, desired.state)
 
 
-def _attached(folder: Path | None, file: Path | None) -> list[Source]:
-    """By namespace: workloads, and the routers of host placement."""
-    from sgdataplane.attach.registry import ATTACHED_DIR, Registry
+def _here(file: Path | None) -> list[Source]:
+    """What is attached, by namespace: workloads, and the routers of host placement. If nothing is, the lab `lab`."""
+    from sgdataplane.attach.registry import Registry
+    from sgdataplane.daemon import config
+    from sgdataplane.errors import LabError
+    from sgdataplane.lab.record import LabFolder
+
+    known = config.load_config(file or config.CONFIG_FILE, must_exist=file is not None)
+    by_place: dict[object, list[Binding]] = {}
+    for binding in Registry(known.bindings).load():
+        by_place.setdefault(binding.host_end.router if binding.host_end else binding.identity, []).append(binding)
+    if not by_place and LabFolder("lab").load() is None:
+        raise LabError("nothing to listen to", "nothing is attached here, and there is no lab of the name lab")
+    if not by_place:
+        return _of_lab("lab")
+    state = _state(known.state)
+    return [_of_bindings(bindings, state) for bindings in by_place.values()]
+
+
+def _state(file: Path) -> CloudState | None:
+    """What the agent enforces; None if it can't be read, for which the agent has its own words."""
+    from sgdataplane.errors import StateFileError
     from sgdataplane.statefile import load
 
-    state = None if file is None else load(file).state
-    by_place: dict[object, list[Binding]] = {}
-    for binding in Registry(folder or ATTACHED_DIR).load():
-        by_place.setdefault(binding.host_end.router if binding.host_end else binding.identity, []).append(binding)
-    return [_of_bindings(bindings, state) for bindings in by_place.values()]
+    try:
+        return load(file).state
+    except StateFileError:
+        print(f"{file} can't be read: rules are named as their counters are", file=sys.stderr)
+        return None
 
 
 def _of_bindings(bindings: list[Binding], state: CloudState | None) -> Source:

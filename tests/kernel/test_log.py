@@ -162,8 +162,9 @@ def test_the_command_tells_of_attached_workloads(bench: Bench, web: Session, dns
     bench.attach()
     state = state_of(8080)
     assert bench.apply(state)["exit"] == "0"
-    command = [sys.executable, "-m", "sgdataplane", "log", "--attached", "-f", "--state", str(bench.write(state))]
-    command += ["--bindings", str(bench.folder / "attached")]
+    config = bench.folder / "agent.toml"
+    config.write_text(f'state = "{bench.write(state)}"\nbindings = "{bench.folder / "attached"}"\n', encoding="utf-8")
+    command = [sys.executable, "-m", "sgdataplane", "log", "-f", "--config", str(config)]
     for form in ("json", "flowlog", "text"):
         with subprocess.Popen(
             [*command, "--format", form], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
