@@ -20,6 +20,7 @@ from typing import Any
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000  # linux/sched.h
 MS_REC, MS_PRIVATE = 0x4000, 0x40000  # linux/mount.h
 NAMED = Path("/run/netns")
+RECORDS = Path("/run/sgdataplane")
 THREAD_NETNS = Path("/proc/thread-self/ns/net")
 RUN_VARIABLE = "SGDP_TEST_RUN"  # marks every process that a run starts: "<pid>.<start time>"
 WORKER_VARIABLE = "PYTEST_XDIST_WORKER"
@@ -74,15 +75,17 @@ def difference(before: Mapping[str, frozenset[str]], after: Mapping[str, frozens
 
 
 def isolate() -> None:
-    """Moves the calling thread into a network namespace of its own, where /run/netns is its own and empty, too.
+    """Moves the calling thread into a network namespace of its own, where /run/netns and /run/sgdataplane are its own
+    and empty, too.
 
-    What is named there vanishes with the last process that lives in it, so a killed run leaves no name behind.
+    What is there vanishes with the last process that lives in it, so a killed run leaves no name and no lab behind.
     """
-    NAMED.mkdir(mode=0o755, exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare")
     _check(libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount --make-rprivate /")
-    _check(libc.mount(b"sgdataplane-tests", bytes(NAMED), b"tmpfs", ctypes.c_ulong(0), None), f"mount {NAMED}")
+    for place in (NAMED, RECORDS):
+        place.mkdir(mode=0o755, exist_ok=True)
+        _check(libc.mount(b"sgdataplane-tests", bytes(place), b"tmpfs", ctypes.c_ulong(0), None), f"mount {place}")
 
 
 def _check(code: int, what: str) -> None:
