@@ -215,7 +215,7 @@ def test_exec_passes_output_input_and_exit_code_on(name: str) -> None:
         (("probe", "--from", "i-a", "--to", "i-b", "--protocol", "icmp", "--port", "1"), 2, "other protocols none"),
         (("matrix", "--ports", "tcp/22,quic"), 2, "'quic' is not tcp, udp, icmp, icmpv6, gre, all or a number 0..255"),
         (("matrix", "--ports", ""), 2, "name at least one"),
-        (("matrix", "--html", "x"), 2, "unrecognized arguments"),
+        (("matrix", "--html", "/no/where"), 1, "InvalidTarget.NotWritable"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(name: str, arguments: tuple[str, ...], code: int, words: str) -> None:
