@@ -75,7 +75,8 @@ def test_what_is_installed_runs_from_there_alone(installed: Path, tmp_path: Path
 def test_packages_are_the_locked_ones_and_no_others(installed: Path) -> None:
     packages = distributions(path=[str(installed / "usr/lib/sgdataplane")])
     found = {canonicalize_name(package.name): package.version for package in packages}
-    assert found.keys() == {"inotify-simple", "prometheus-client", "pyroute2", "pyyaml", "scapy"}
+    needed = {"inotify-simple", "jinja2", "markupsafe", "prometheus-client", "pyroute2", "pyyaml", "scapy"}
+    assert found.keys() == needed
     lock = (ROOT / "requirements.lock").read_text("utf-8")
     for name, version in found.items():
         assert f"\n{name}=={version} " in lock

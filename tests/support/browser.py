@@ -1,7 +1,8 @@
 """Debian's chromium without a window, asked over a pipe in its own protocol (DevTools, --remote-debugging-pipe).
 
 Owns the process: it is bounded in time, and ended by its id. Is given files. It runs in the network namespace of the
-test's process, so that no request can leave; what a page asks for is told all the same.
+test's process, so that no request can leave; what a page asks for is told all the same. It has a PID namespace of its
+own, so that what it has started ends with it: its crash handler leaves session and parent.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import itertools
 import json
 import os
 import select
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 PATIENCE = 60.0  # seconds for one answer: the machine may be busy
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
@@ -108,11 +109,10 @@ def browser(folder: Path) -> Iterator[Browser]:
     """A browser that ends with the block, and whose files are in that folder."""
     (child_reads, writes), (reads, child_writes) = os.pipe(), os.pipe()
     # the protocol's pipes are descriptors 3 and 4 (dash can't name those above 9)
-    command = f'exec chromium "$@" 3<&{child_reads} 4>&{child_writes}'
+    command = f'chromium "$@" 3<&{child_reads} 4>&{child_writes}; exit'  # the shell is the namespace's first process
     process = subprocess.Popen(
-        ["bash", "-c", command, "bash", *FLAGS, f"--user-data-dir={folder}", "about:blank"],
+        [*ALONE, "bash", "-c", command, "bash", *FLAGS, f"--user-data-dir={folder}", "about:blank"],
         pass_fds=(child_reads, child_writes),
-        start_new_session=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -131,6 +131,5 @@ def browser(folder: Path) -> Iterator[Browser]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(subprocess.TimeoutExpired):
         process.wait(10)
-    with suppress(ProcessLookupError):  # its own group: what it has started goes with it
-        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait(10)
