@@ -24,6 +24,7 @@ from tests.support.builders import mac_of, make_eni, make_group, make_rule, make
 from tests.support.flood import wait_until
 from tests.support.nft import nft
 from tests.support.pair import HERE, Session
+from tests.support.schemas import assert_conforms
 
 pytestmark = pytest.mark.kernel
 FRAME = bytes.fromhex("ff" * 6 + mac_of("eni-a").replace(":", "") + "0800") + bytes(46)
@@ -215,6 +216,15 @@ def test_what_is_settled_and_quiet_is_not_looked_at(bench: Bench) -> None:
     assert beats == ["look", "look"]
 
 
+def test_what_programs_read_of_attach_and_detach(bench: Bench) -> None:
+    bench.read_output()
+    for verb, where in (("attach", ("--pid", bench.pid, "--ifname", "eth0")), ("detach", ())):
+        assert bench.sgdp(verb, "--eni", "eni-a", *where, "--json") == 0
+        said = json.loads(bench.read_output())
+        assert_conforms(verb, said)
+        assert (said["eni"], said["interface"]) == ("eni-a", "eth0")
+
+
 def test_clear_removes_what_is_ours_and_nothing_else(bench: Bench) -> None:
     nft(bench.place, f"add table ip {TABLE}", "add table inet other")
     with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
@@ -223,7 +233,9 @@ def test_clear_removes_what_is_ours_and_nothing_else(bench: Bench) -> None:
         assert not dns.passes(beside=web)
         bench.read_output()
         assert bench.sgdp("clear", "--json") == 0
-        assert json.loads(bench.read_output()) == {"enis": 1, "left": [], "refused": {}}
+        said = json.loads(bench.read_output())
+        assert_conforms("clear", said)
+        assert said == {"enis": 1, "left": [], "refused": {}}
         assert dns.passes(beside=web)
     assert sorted(tables(bench.place).split("\n")) == ["", "table inet other", f"table ip {TABLE}"]
     assert bench.registry.load() == ()

@@ -21,6 +21,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from tests.support.flood import wait_until
+from tests.support.schemas import assert_conforms
 
 ENDS_IN_S = 10
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +81,7 @@ class AgentBench:
     def status(self) -> dict[str, Any]:
         found = ask(self.socket, Request.STATUS)["status"]
         assert isinstance(found, dict)
+        assert_conforms("status", found)
         return found
 
     @property

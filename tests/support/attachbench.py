@@ -18,6 +18,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.pair import HERE, Pair
+from tests.support.schemas import assert_conforms
 
 WEB, DNS = 8080, 5353
 
@@ -49,7 +50,9 @@ class Bench:
         """ENI -> outcome, and the exit code as `exit`."""
         self.read_output()
         code = self.sgdp("apply", self.write(state), "--json", *more)
-        outcomes = {entry["eni"]: entry["outcome"] for entry in json.loads(self.read_output())["enis"]}
+        said = json.loads(self.read_output())
+        assert_conforms("apply", said)
+        outcomes = {entry["eni"]: entry["outcome"] for entry in said["enis"]}
         return outcomes | {"exit": str(code)}
 
     def write(self, state: CloudState) -> Path:

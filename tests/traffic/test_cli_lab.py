@@ -14,6 +14,7 @@ import pytest
 from sgdataplane.lab import manage
 from tests.support import labs
 from tests.support.nft import nft
+from tests.support.schemas import assert_conforms
 
 pytestmark = pytest.mark.traffic
 
@@ -80,6 +81,7 @@ def enforced_places(status: dict[str, Any]) -> dict[str, Any]:
 
 def test_status_json_has_the_documented_keys(name: str, placement: str) -> None:
     status = json.loads(sgdp("status", "--json", "--name", name).stdout)
+    assert_conforms("lab-status", status)
     places = enforced_places(status)
     assert list(places) == (["i-a", "i-b"] if placement == "instance" else ["vpc-a"])
     for place in places.values():
@@ -137,6 +139,7 @@ def outside(lab: str, node: str, ipv4: list[str], ipv6: list[str]) -> dict[str, 
 def test_probe_json_has_the_documented_keys_and_values(name: str) -> None:
     ask = ("probe", "--json", "--name", name, "--from", "first", "--to", "10.0.0.2", "--protocol", "tcp", "--port")
     cell = json.loads(sgdp(*ask, "80").stdout)
+    assert_conforms("lab-probe", cell)
     assert list(cell)[: len(CELL_KEYS)] == CELL_KEYS
     wanted = ("drop", "rule", "sg-a", "sgr-no-http", 7, "drop", "drop", "i-a", "i-b", "tcp", 80)
     assert tuple(cell[key] for key in CELL_KEYS) == wanted
@@ -163,6 +166,7 @@ def test_matrix_agrees_and_prints_a_table(name: str) -> None:
 @pytest.mark.placement("instance")
 def test_matrix_json_has_the_documented_keys(name: str) -> None:
     document = json.loads(sgdp("matrix", "--name", name, "--json").stdout)
+    assert_conforms("lab-matrix", document)
     assert document["disagreements"] == 0
     assert {tuple(cell)[: len(CELL_KEYS)] for cell in document["cells"]} == {tuple(CELL_KEYS)}
     assert {(cell["protocol"], cell["port"]) for cell in document["cells"]} == {

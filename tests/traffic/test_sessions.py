@@ -20,6 +20,7 @@ from sgdataplane.lab.policy import enforce_policy
 from sgdataplane.model.state import CloudState
 from tests.support import labs
 from tests.support.ends import SECONDS, Ends
+from tests.support.schemas import assert_conforms
 
 pytestmark = pytest.mark.traffic
 
@@ -122,6 +123,7 @@ def said(capsys: pytest.CaptureFixture[str], name: str, *arguments: str, code: i
 
 def sessions(capsys: pytest.CaptureFixture[str], name: str, *arguments: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(said(capsys, name, "--json", *arguments))
+    assert_conforms("sessions", found)
     return found
 
 
