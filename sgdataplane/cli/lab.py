@@ -246,10 +246,13 @@ def run_matrix(arguments: argparse.Namespace) -> int:
     _require_root(arguments)
     import asyncio
 
+    from sgdataplane.cli.report import require_writable
     from sgdataplane.lab import manage, matrix, report
     from sgdataplane.lab.services import default_services, parse_services
 
     asked = _usage(arguments, lambda: parse_services(arguments.ports)) if arguments.ports is not None else None
+    for path in filter(None, (arguments.html, arguments.svg)):
+        require_writable(path)
     began = time.monotonic()
     with manage.watch(arguments.name) as lab:
         probes = matrix.matrix_probes(lab.topology.nodes, asked or default_services(lab.state))

@@ -6,9 +6,12 @@ Owns the arguments, and that the file is written whole or not at all. Must not k
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,13 +68,42 @@ def write(text: str, path: Path) -> None:
     """Replace the file whole. StateFileError if it can't be written."""
     from sgdataplane.cli.state import refusal
 
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        if path.exists() and not path.is_file():  # a pipe, /dev/stdout
+        if _is_special(path):
             path.write_text(text, encoding="utf-8")
             return
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        with _beside(path) as beside:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise refusal(path, error.strerror or str(error)) from error
+
+
+def require_writable(path: Path) -> None:
+    """StateFileError where `write` couldn't; to be asked before what takes long. The file stays as it is."""
+    from sgdataplane.cli.state import refusal
+
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not _is_special(path):
+            with _beside(path) as beside:
+                beside.touch()
+    except OSError as error:
+        raise refusal(path, error.strerror or str(error)) from error
+
+
+def _is_special(path: Path) -> bool:
+    """A pipe, /dev/stdout: what can't be replaced."""
+    return path.exists() and not path.is_file()
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A file in the same folder, which is gone afterwards."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield beside
+    finally:
+        with suppress(OSError):
+            beside.unlink()

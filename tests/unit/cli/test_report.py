@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
+from sgdataplane.cli.report import require_writable
+from sgdataplane.errors import StateFileError
 from tests.support.pages import THREE_TIER
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,6 +32,26 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pytest
     said = capsys.readouterr().err
     assert "InvalidTarget.NotWritable" in said
     assert str(target) in said
+
+
+def test_what_lies_below_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["report", str(THREE_TIER), "--html", str(tmp_path / "file" / "page.html")]) == 1
+    assert "not a directory" in capsys.readouterr().err
+
+
+def test_asking_whether_a_file_can_be_written_leaves_it_as_it_is(tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    require_writable(target)
+    assert list(tmp_path.iterdir()) == []
+    target.write_text("before")
+    require_writable(target)
+    assert target.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [target]
+    require_writable(Path("/dev/stdout"))
+    for place in (tmp_path, tmp_path / "missing" / "page.html", target / "page.html", tmp_path / ("x" * 300)):
+        with pytest.raises(StateFileError, match="NotWritable"):
+            require_writable(place)
 
 
 def test_a_folder_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
