@@ -232,6 +232,11 @@ def test_up_of_a_lab_that_is_there_is_refused(name: str, state: Path) -> None:
     assert "it is there already" in sgdp("up", str(state), "--name", name, code=1).stderr
 
 
+@pytest.mark.parametrize("option", ["--html", "--svg"])
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_probed(lab_name: str, option: str) -> None:
+    assert "NotWritable" in sgdp("matrix", "--name", lab_name, option, "/no/where", code=1).stderr
+
+
 def test_verbs_of_an_unknown_lab_are_refused(lab_name: str, state: Path) -> None:
     for verb in (("status",), ("matrix",), ("apply", str(state)), ("exec", "i-a", "--", "true")):
         assert "there is no such lab" in sgdp(verb[0], "--name", lab_name, *verb[1:], code=1).stderr
