@@ -41,15 +41,18 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument("--map", dest="maps", action="append", default=[], metavar="IP=NODE", help=which)
     parser.add_argument("--real-time", action="store_true", help="as slowly as it was captured: idle timeouts count")
     parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="a page for people, which needs no other file")
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit 1 if a packet's fate isn't what the policy says."""
+    """Exit 1 if a packet's fate isn't what the policy says. The page is written besides, not instead."""
     if arguments.name is not None and (arguments.against or arguments.placement):
         arguments.parser.error("--against and --placement are for a lab that is built: give --state, not --name")
     require_root("replay", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
     reports = list(_replays(arguments))
+    if arguments.html is not None:
+        _write_page(arguments, reports)
     if arguments.json:
         print_json(_as_json(reports))
     else:
@@ -59,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
     """One report, or two with --against."""
+    from sgdataplane.cli.report import require_writable
     from sgdataplane.errors import LabError
     from sgdataplane.lab import manage
     from sgdataplane.lab.policy import enforce_policy
@@ -74,6 +78,8 @@ def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
         raise
     with Capture(arguments.capture):  # what is no capture is refused before anything is built
         pass
+    if arguments.html is not None:
+        require_writable(arguments.html)  # likewise
     if arguments.name is not None:
         with manage.watch(arguments.name) as lab:
             yield _replay(arguments, lab, Mapping(maps))
@@ -99,6 +105,16 @@ def _replay(arguments: argparse.Namespace, lab: Lab, mapping: Mapping) -> Report
             done = octets // megabyte
 
         return replay.run(capture, advance, is_real_time=arguments.real_time)
+
+
+def _write_page(arguments: argparse.Namespace, reports: list[Report]) -> None:
+    from sgdataplane.cli.report import write
+    from sgdataplane.lab.replay.page import replay_page
+    from sgdataplane.report.render import render_replay
+
+    policies = (arguments.state or f"lab {arguments.name}", arguments.against)
+    told = [(str(policy), report) for policy, report in zip(policies, reports, strict=False)]
+    write(render_replay(replay_page(str(arguments.capture), told)), arguments.html)
 
 
 def _as_json(reports: list[Report]) -> dict[str, object]:
@@ -152,7 +168,7 @@ def _mapping(report: Report) -> Iterator[str]:
 
 
 def _flows(report: Report) -> Iterator[str]:
-    rows = sorted(report.flows.values(), key=lambda flow: (not flow.disagreements, flow.first))
+    rows = report.ordered()
     yield render_table(HEADERS, (_row(flow) for flow in rows[:SHOWN]))
     yield from _more(len(rows), "flows")
     if report.rest.packets:
@@ -176,16 +192,15 @@ def _count(report: Report) -> str:
 def _row(flow: Flow) -> tuple[str, ...]:
     from sgdataplane.lab.expect import rule_text
 
-    notes = ((flow.invalid, "invalid to conntrack"), (flow.incomplete, "of datagrams that are never whole"))
-    noted = "".join(f"; {count} {what}" for count, what in notes if count)
     verdict = flow.decision.verdict.value
+    decided = rule_text(flow.decision) + (f" at {flow.outcome.where}" if flow.outcome.where else "")
     return (
         flow.name,
         str(flow.packets),
         str(flow.delivered),
         str(flow.expected),
         paint(verdict, "green" if verdict == "accept" else "yellow"),
-        rule_text(flow.decision) + (f" at {flow.outcome.where}" if flow.outcome.where else "") + noted,
+        "; ".join((decided, *flow.remarks)),
     )
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sgdataplane.report.content import MatrixPage, Picture, ReportPage
+from sgdataplane.report.replayed import ReplayPage
 
 
 @cache
@@ -35,6 +36,11 @@ def render_report(page: ReportPage) -> str:
 def render_matrix(page: MatrixPage) -> str:
     """The whole HTML document."""
     return _environment().get_template("matrix.html.j2").render(page=page)
+
+
+def render_replay(page: ReplayPage) -> str:
+    """The whole HTML document."""
+    return _environment().get_template("replay.html.j2").render(page=page)
 
 
 def render_picture(picture: Picture) -> str:

@@ -15,6 +15,7 @@ from sgdataplane.report.render import render_matrix, render_picture
 from tests.support import pages
 from tests.support.browser import Browser
 from tests.support.hardpolicies import typical
+from tests.support.replays import replay_text, report_of
 
 pytestmark = pytest.mark.kernel  # in a network namespace of its own: nothing that a page asks for could be had
 
@@ -36,6 +37,15 @@ def matrix() -> str:
     return render_matrix(matrix_page(*pages.matrix_of(pages.three_tier(), "wide", "tcp/22,tcp/8080,icmp", wrong=3)))
 
 
+def replay() -> str:
+    return replay_text(report_of(60, wrong=2), report_of(40, verdict="drop"))
+
+
+def hostile_replay() -> str:
+    name = pages.HOSTILE
+    return replay_text(report_of(3, wrong=1, name=name), report_of(3, verdict="drop", name=name), name=name)
+
+
 def large() -> str:
     return pages.page_of(typical(1))
 
@@ -45,6 +55,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "observed": observed,
     "matrix": matrix,
     "large": large,
+    "replay": replay,
+    "replay-hostile": hostile_replay,
     "hostile": pages.hostile_page,
 }
 
@@ -154,7 +166,7 @@ CONTRAST = """(() => {
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("name", ["observed", "matrix"])
+@pytest.mark.parametrize("name", ["observed", "matrix", "replay"])
 def test_every_text_has_contrast_enough(chromium: Browser, tmp_path: Path, name: str, *, dark: bool) -> None:
     """WCAG AA: 4.5 to 1."""
     chromium.open(written(tmp_path, PAGES[name]()), dark=dark)
@@ -207,6 +219,14 @@ def test_a_matrix_shows_each_disagreement_in_words(chromium: Browser, tmp_path: 
     )
     ends = 5 + 2 + 1  # instances, one host outside in two families, and lb1 in the other family
     assert chromium.value("document.querySelectorAll('#who table tbody tr').length") == ends
+
+
+def test_a_replay_shows_each_disagreement_in_words(chromium: Browser, tmp_path: Path) -> None:
+    chromium.open(written(tmp_path, replay()))
+    assert chromium.value("document.querySelectorAll('#run1 td.fault').length") == 2
+    first = "document.querySelector('#run1 tbody tr').lastElementChild.textContent"
+    assert "! disagrees packet 117: not as it should be" in chromium.value(first)
+    assert chromium.value("document.querySelectorAll('#changes tbody tr').length") == 60
 
 
 def test_print_leaves_out_what_paper_has_no_use_for(chromium: Browser, tmp_path: Path) -> None:

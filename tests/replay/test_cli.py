@@ -63,7 +63,8 @@ def test_json_is_as_documented_and_tells_whose_fate_changes_against_another_stat
 ) -> None:
     new = tmp_path / "new.yaml"
     new.write_text(STATE.replace(f"{OPEN}/{OPEN}, cidr_ip", f"{SHUT}/{SHUT}, cidr_ip"))  # over IPv4 alone
-    out, _ = sgdp(capture, "--state", state, "--against", new, "--json")
+    page = tmp_path / "page.html"
+    out, _ = sgdp(capture, "--state", state, "--against", new, "--json", "--html", page)
     found = json.loads(out)
     assert_conforms("replay", found)
     assert ports(found["flows"]) == {OPEN: (8, 8, "accept"), SHUT: (8, 0, "drop")}
@@ -74,6 +75,10 @@ def test_json_is_as_documented_and_tells_whose_fate_changes_against_another_stat
     assert all(":" not in change["dst"] for change in found["changes"])
     assert [fate["delivered"] for fate in changes[OPEN]] == [8, 0]
     assert [fate["security_group_rule_id"] for fate in changes[SHUT]] == [None, "sgr-t4"]
+    shown = page.read_text(encoding="utf-8")
+    assert f"What changes with {new}" in shown
+    assert shown.count("sg-r:sgr-t4 (priority 1)") == 4  # of each state, and of each change
+    assert "! disagrees" not in shown
 
 
 def test_a_running_lab_is_used_and_left_as_it_was(lab_name: str, capture: Path) -> None:
@@ -111,6 +116,7 @@ def test_killed_it_leaves_nothing(state: Path, capture: Path) -> None:
         (("--name", "nolab"), 1, "there is no such lab"),
         (("--name", "nolab", "--against", "x"), 2, "give --state, not --name"),
         (("--state", "nosuch.yaml"), 1, "nosuch.yaml"),
+        (("--state", "STATE", "--html", "/no/where"), 1, "InvalidTarget.NotWritable"),
         (("--state", "STATE", "--map", "banana=i-server"), 2, "'banana' is no IP address; IP=NODE is expected"),
         (("--state", "STATE", "--map", "192.0.2.1"), 2, "IP=NODE is expected"),
         (("--state", "STATE", "--map", "192.0.2.1=nobody"), 1, "there is no such node"),

@@ -80,6 +80,12 @@ class Flow:
     def name(self) -> str:
         return f"{self.protocol} {self.ends[0]} > {self.ends[1]}"
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """On packets that never pass, whatever the rules say."""
+        notes = ((self.invalid, "invalid to conntrack"), (self.incomplete, "of datagrams that are never whole"))
+        return tuple(f"{count} {what}" for count, what in notes if count)
+
     def counts(self) -> dict[str, int]:
         """Of packets."""
         return {
@@ -144,6 +150,10 @@ class Report:
         """How many flows have one; with packets of no flow at all."""
         found = sum(1 for flow in self.flows.values() if flow.disagreements)
         return found + self.rest.disagreements + self.strangers
+
+    def ordered(self) -> list[Flow]:
+        """Those with disagreements first, else as they began."""
+        return sorted(self.flows.values(), key=lambda flow: (not flow.disagreements, flow.first))
 
     def leave_out(self, reason: str, number: int) -> None:
         if reason not in self.left_out and len(self.left_out) >= MAX_REASONS:

@@ -1,0 +1,129 @@
+"""A replay as a page for people.
+
+Owns how many rows it has. Is given reports. Must not send anything, nor know HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+
+from sgdataplane import __version__
+from sgdataplane.lab.expect import rule_text
+from sgdataplane.lab.replay.flows import MAX_FLOWS, Change, Flow, Report, changes
+from sgdataplane.report import replayed
+from sgdataplane.report.content import Head
+from sgdataplane.report.words import counted
+
+MOST_FLOWS, MOST_CHANGES, MOST_ADDRESSES = 500, 500, 200
+
+Told = tuple[str, Report]  # the policy's name for people, and what became of the capture under it
+
+
+def replay_page(capture: str, told: Sequence[Told]) -> replayed.ReplayPage:
+    """`told`: one replay; or two of the same capture, the state it is compared with last. The page's size is bounded;
+    what is left out is said. The same reports give the same page."""
+    (_, first), *others = told
+    found = [change for _, other in others for change in changes(first, other)]
+    return replayed.ReplayPage(
+        title=f"Replay of {PurePath(capture).name}",
+        source=f"{capture}, replayed under {' and '.join(policy for policy, _ in told)}",
+        version=__version__,
+        facts=tuple(_facts(told, found)),
+        changes=_changes(told, found) if others else None,
+        runs=tuple(_run(f"run{number}", *entry) for number, entry in enumerate(told, 1)),
+    )
+
+
+def _facts(told: Sequence[Told], found: Sequence[Change]) -> Iterator[tuple[str, str]]:
+    first = told[0][1]
+    yield "Packets read", f"{first.read:,}"
+    yield "Sent", f"{first.sent:,}"
+    yield "Left out", f"{sum(entry.packets for entry in first.left_out.values()):,}"
+    yield "Flows", f"{len(first.flows):,}"
+    yield "Disagree with the policy", f"{sum(report.disagreements for _, report in told):,}"
+    if len(told) > 1:
+        yield "Flows of another fate", f"{len(found):,}"
+    if first.time_scale != 1.0:
+        yield "Timeouts times", f"{first.time_scale:g}"
+
+
+def _run(key: str, policy: str, report: Report) -> replayed.ReplayRun:
+    return replayed.ReplayRun(
+        key=key,
+        policy=policy,
+        summary=_summary(report),
+        rows=tuple(map(_row, report.ordered()[:MOST_FLOWS])),
+        problems=tuple(_problems(report)),
+        notes=tuple(_notes(report)),
+        left_out=tuple((entry.reason, entry.packets, entry.first) for entry in report.left_out.values()),
+        addresses=tuple((address, *end) for address, end in list(report.mapped.items())[:MOST_ADDRESSES]),
+        addresses_notes=tuple(_addresses_notes(report)),
+    )
+
+
+def _summary(report: Report) -> str:
+    if not report.sent:
+        return "Nothing was replayed."
+    count = report.disagreements
+    found = f"{count:,} disagree with the policy" if count else "all as expected"
+    return f"{counted(len(report.flows), 'flow')}, {found}."
+
+
+def _problems(report: Report) -> Iterator[str]:
+    if report.strangers:
+        yield f"delivered, and not what was sent: {counted(report.strangers, 'packet')}"
+    if report.rest.problem:
+        yield f"{counted(report.rest.disagreements, 'packet')} of flows that are told together: {report.rest.problem}"
+
+
+def _notes(report: Report) -> Iterator[str]:
+    if report.cut:
+        yield f"{report.cut}; what came before it was replayed."
+    if report.filled:
+        yield f"Captured in part only, and filled up with zeros: {counted(report.filled, 'packet')}."
+    if len(report.flows) > MOST_FLOWS:
+        yield f"{len(report.flows):,} flows are too many for a page: it shows {MOST_FLOWS}, those that disagree first."
+    if report.rest.packets:
+        rest = report.rest
+        counts = f"{counted(rest.packets, 'packet')}, {rest.delivered:,} delivered, {rest.expected:,} expected"
+        yield f"The first {MAX_FLOWS:,} flows are kept apart. All others together: {counts}."
+
+
+def _addresses_notes(report: Report) -> Iterator[str]:
+    if len(report.mapped) > MOST_ADDRESSES:
+        yield f"{len(report.mapped):,} addresses are too many for a page: it shows {MOST_ADDRESSES}."
+    if report.outside:
+        yield f"Outside every VPC, as they are: {report.outside:,} more."
+
+
+def _row(flow: Flow) -> replayed.FlowRow:
+    return replayed.FlowRow(_head(flow), flow.packets, flow.expected, _fate(flow), flow.problem)
+
+
+def _head(flow: Flow) -> Head:
+    return Head(flow.name, f"{flow.sender} to {flow.receiver}")
+
+
+def _fate(flow: Flow) -> replayed.Fate:
+    where, decision = flow.outcome.where, flow.decision
+    return replayed.Fate(flow.delivered, decision.verdict.value, where, rule_text(decision), flow.remarks)
+
+
+def _changes(told: Sequence[Told], found: Sequence[Change]) -> replayed.Changes:
+    (before, first), (after, second) = told
+    notes = []
+    if len(found) > MOST_CHANGES:
+        notes.append(f"{len(found):,} flows are too many for a page: it shows {MOST_CHANGES}.")
+    if first.rest.packets or second.rest.packets:
+        notes.append(f"Flows beyond the first {MAX_FLOWS:,} are not compared.")
+    return replayed.Changes(before, after, tuple(_change_rows(found[:MOST_CHANGES])), tuple(notes))
+
+
+def _change_rows(found: Sequence[Change]) -> Iterator[replayed.ChangeRow]:
+    for change in found:
+        before, after = change.before, change.after
+        flow = before or after
+        assert flow is not None
+        fates = [None if side is None else _fate(side) for side in (before, after)]
+        yield replayed.ChangeRow(_head(flow), flow.packets, *fates)
