@@ -68,12 +68,13 @@ def write(text: str, path: Path) -> None:
     """Replace the file whole. StateFileError if it can't be written."""
     from sgdataplane.cli.state import refusal
 
+    octets = text.encode("utf-8", "replace")  # a file's name need not be UTF-8
     try:
         if _is_special(path):
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(octets)
             return
         with _beside(path) as beside:
-            beside.write_text(text, encoding="utf-8")
+            beside.write_bytes(octets)
             beside.replace(path)
     except OSError as error:
         raise refusal(path, error.strerror or str(error)) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.cli.report import require_writable
+from sgdataplane.cli.report import require_writable, write
 from sgdataplane.errors import StateFileError
 from tests.support.pages import THREE_TIER
 
@@ -32,6 +32,11 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pytest
     said = capsys.readouterr().err
     assert "InvalidTarget.NotWritable" in said
     assert str(target) in said
+
+
+def test_a_name_that_is_no_utf_8_is_written_as_far_as_it_can_be(tmp_path: Path) -> None:
+    write("<h1>b\udcff.yaml</h1>", tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == "<h1>b?.yaml</h1>"
 
 
 def test_what_lies_below_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
