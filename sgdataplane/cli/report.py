@@ -75,7 +75,7 @@ def write(text: str, path: Path) -> None:
             return
         with _beside(path) as beside:
             beside.write_bytes(octets)
-            beside.replace(path)
+            beside.replace(os.path.realpath(path))
     except OSError as error:
         raise refusal(path, error.strerror or str(error)) from error
 
@@ -101,8 +101,9 @@ def _is_special(path: Path) -> bool:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A file in the same folder, which is gone afterwards."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """A file in the same folder, which is gone afterwards. A link is followed: /dev/stdout may be one to a file."""
+    target = Path(os.path.realpath(path))
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         yield beside
     finally:

@@ -39,6 +39,18 @@ def test_a_name_that_is_no_utf_8_is_written_as_far_as_it_can_be(tmp_path: Path) 
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == "<h1>b?.yaml</h1>"
 
 
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    """As /dev/stdout is, where the output goes to a file."""
+    folder, link = tmp_path / "folder", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder / "page.html")
+    for text in ("first", "second"):
+        require_writable(link)
+        write(text, link)
+        assert (link.is_symlink(), (folder / "page.html").read_text(encoding="utf-8")) == (True, text)
+    assert sorted(tmp_path.rglob("*")) == [folder, folder / "page.html", link]
+
+
 def test_what_lies_below_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert main(["report", str(THREE_TIER), "--html", str(tmp_path / "file" / "page.html")]) == 1
