@@ -96,3 +96,16 @@ def test_the_sweep_ends_processes_of_dead_runs_and_only_those() -> None:
         for process in (orphan, living):
             process.kill()
             process.wait()
+
+
+def test_the_sweep_removes_records_of_labs_of_dead_runs_and_only_those() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    dead, alive = (isolation.RECORDS / f"t{pid}xgw0-1" for pid in (ended.pid, os.getpid()))
+    for record in (dead, alive):
+        record.mkdir(parents=True)
+    try:
+        assert f"record of lab {dead.name}" in isolation.sweep()
+        assert (dead.exists(), alive.exists()) == (False, True)
+    finally:
+        alive.rmdir()

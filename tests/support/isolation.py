@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from typing import Any
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000  # linux/sched.h
 MS_REC, MS_PRIVATE = 0x4000, 0x40000  # linux/mount.h
 NAMED = Path("/run/netns")
-RECORDS = Path("/run/sgdataplane")
+RECORDS = Path("/run/sgdataplane/labs")
 THREAD_NETNS = Path("/proc/thread-self/ns/net")
 RUN_VARIABLE = "SGDP_TEST_RUN"  # marks every process that a run starts: "<pid>.<start time>"
 WORKER_VARIABLE = "PYTEST_XDIST_WORKER"
@@ -75,17 +76,15 @@ def difference(before: Mapping[str, frozenset[str]], after: Mapping[str, frozens
 
 
 def isolate() -> None:
-    """Moves the calling thread into a network namespace of its own, where /run/netns and /run/sgdataplane are its own
-    and empty, too.
+    """Moves the calling thread into a network namespace of its own, where /run/netns is its own and empty, too.
 
-    What is there vanishes with the last process that lives in it, so a killed run leaves no name and no lab behind.
+    What is named there vanishes with the last process that lives in it, so a killed run leaves no name behind.
     """
+    NAMED.mkdir(mode=0o755, exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare")
     _check(libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount --make-rprivate /")
-    for place in (NAMED, RECORDS):
-        place.mkdir(mode=0o755, exist_ok=True)
-        _check(libc.mount(b"sgdataplane-tests", bytes(place), b"tmpfs", ctypes.c_ulong(0), None), f"mount {place}")
+    _check(libc.mount(b"sgdataplane-tests", bytes(NAMED), b"tmpfs", ctypes.c_ulong(0), None), f"mount {NAMED}")
 
 
 def _check(code: int, what: str) -> None:
@@ -110,7 +109,8 @@ def leftovers(run: str, worker: str) -> tuple[str, ...]:
 
 
 def sweep() -> tuple[str, ...]:
-    """Ends the processes and removes the named namespaces of runs that are dead; returns a line for each."""
+    """Ends the processes and removes the named namespaces and records of labs of runs that are dead; returns a line for
+    each."""
     done = []
     alive: dict[str, bool] = {}
     for pid, run in _processes_of_runs():
@@ -119,12 +119,20 @@ def sweep() -> tuple[str, ...]:
         if not alive[run]:
             done.append(f"process {pid}: {_command(pid)}")
             os.kill(pid, signal.SIGKILL)
-    for name in _names():
-        match = SUITE_NAME.fullmatch(name)
-        if match and not any(_numbered(match["pid"])):
-            subprocess.run(["ip", "netns", "delete", name], check=True)
-            done.append(f"namespace {name}")
+    for name in filter(_is_of_the_dead, _names()):
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+        done.append(f"namespace {name}")
+    for record in RECORDS.iterdir() if RECORDS.exists() else ():
+        if _is_of_the_dead(record.name):
+            shutil.rmtree(record, ignore_errors=True)
+            done.append(f"record of lab {record.name}")
     return tuple(done)
+
+
+def _is_of_the_dead(name: str) -> bool:
+    """Whether a run gave that name which is no more."""
+    match = SUITE_NAME.fullmatch(name)
+    return match is not None and not any(_numbered(match["pid"]))
 
 
 def is_alive(run: str) -> bool:
