@@ -17,7 +17,7 @@ from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, 
 from sgdataplane.enforce.epochs import Epochs, KernelSessions, Sessions
 from sgdataplane.enforce.fence import put_in, wanted_fence
 from sgdataplane.enforce.logs import fitted
-from sgdataplane.enforce.run import run
+from sgdataplane.enforce.run import Ran, run
 from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
 from sgdataplane.host.timeouts import set_timeouts
@@ -93,10 +93,8 @@ def apply(
         kernel.settle()
         plans.append(put_in(kernel, kernel.inventory(TABLE), fence))
     return replace(
-        _counted(epoch, [steps, *plans], settings),
+        _counted(epoch, [steps, *plans], ran, settings),
         seconds=time.monotonic() - started,
-        leftover=ran.leftover,
-        counted=ran.counted,
         adopting=adopting,
         adoption_window=settings.adoption_window if adopting else 0.0,
         seeded=seeded,
@@ -109,8 +107,8 @@ def _wanted(table: Table, epoch: int, secret: int, adopting: Collection[str], se
     return with_adoption(wanted, adopting, round(settings.adoption_window * 1000)) if adopting else wanted
 
 
-def _counted(epoch: int, plans: Sequence[Plan], settings: Settings) -> ApplyReport:
-    """The operations of plans, the policy's first."""
+def _counted(epoch: int, plans: Sequence[Plan], ran: Ran, settings: Settings) -> ApplyReport:
+    """The operations of plans, the policy's first, and what came of that one."""
     changes = [change for steps in plans for change in steps.changes]
     return ApplyReport(
         epoch,
@@ -120,6 +118,8 @@ def _counted(epoch: int, plans: Sequence[Plan], settings: Settings) -> ApplyRepo
         is_refill=plans[0].is_refill,
         time_scale=settings.time_scale,
         seconds=0.0,
+        leftover=ran.leftover,
+        counted=ran.counted,
     )
 
 
