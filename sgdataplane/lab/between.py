@@ -16,10 +16,11 @@ from typing import Protocol
 
 from sgdataplane.lab.fleet import Fleet
 from sgdataplane.lab.parts import Router
+from sgdataplane.lab.patience import patient
 from sgdataplane.lab.probe import DROP, EGRESS, INGRESS, UNKNOWN, End, Observation
 from sgdataplane.lab.watch import COMING, PASSED
 
-ARRIVE_S = 2.0  # from one router to the next
+ARRIVE_S = patient(2.0)  # from one router to the next
 
 
 @dataclass(frozen=True, slots=True)

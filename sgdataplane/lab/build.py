@@ -19,11 +19,12 @@ from sgdataplane.host.routing import FORWARDING, QUIET, ROUTER
 from sgdataplane.lab import names
 from sgdataplane.lab.marks import mark_arrivals
 from sgdataplane.lab.parts import NetnsPlan, Veth
+from sgdataplane.lab.patience import patient
 from sgdataplane.lab.processes import end_processes
 from sgdataplane.lab.topology import Topology
 from sgdataplane.net.values import Prefix
 
-READY_DEADLINE_S = 10.0
+READY_DEADLINE_S = patient(10.0)
 POLL_S = 0.002
 VETH = "veth"
 LINK_GROUP = 71  # of all finished links: the kernel deletes a group as fast as one link

@@ -21,12 +21,13 @@ import sgdataplane
 from sgdataplane.errors import LabError
 from sgdataplane.lab.agent import MAX_LINE
 from sgdataplane.lab.parts import Node, Router
+from sgdataplane.lab.patience import patient
 from sgdataplane.lab.routers import GATEWAYS
 from sgdataplane.net.values import Family
 
-START_S = 20.0
-CALL_S = 30.0
-END_S = 5.0
+START_S = patient(20.0)
+CALL_S = patient(30.0)
+END_S = patient(5.0)
 
 
 class Channel:

@@ -18,14 +18,15 @@ from typing import Any
 
 from sgdataplane.lab.between import Path, judge_between
 from sgdataplane.lab.fleet import Fleet
+from sgdataplane.lab.patience import patient
 from sgdataplane.lab.probe import ACCEPT, DROP, EGRESS, INGRESS, UNKNOWN, Observation, Probe
 from sgdataplane.lab.tap import IN
 from sgdataplane.net.values import TCP
 
-ARRIVE_S = 2.0  # until the receiver's tap has seen what left the sender
-GRACE_S = 0.1  # from one place to the next on a packet's way; the kernel needs microseconds
-COMPLETE_S = 3.0  # for a handshake that has begun
-ALIVE_S = 3.0
+ARRIVE_S = patient(2.0)  # until the receiver's tap has seen what left the sender
+GRACE_S = patient(0.1)  # from one place to the next on a packet's way; the kernel needs microseconds
+COMPLETE_S = patient(3.0)  # for a handshake that has begun
+ALIVE_S = patient(3.0)
 
 
 async def observe(fleet: Fleet, probe: Probe, path: Path | None = None) -> Observation:

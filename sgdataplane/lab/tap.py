@@ -14,6 +14,7 @@ import struct
 from dataclasses import dataclass
 
 from sgdataplane.lab import frames
+from sgdataplane.lab.patience import patient
 from sgdataplane.lab.sightings import Sightings
 
 ETH_P_ALL = 3
@@ -21,7 +22,7 @@ SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/if_packet.h
 SO_RCVBUFFORCE = 33
 BUFFER_BYTES = 16 << 20
 BATCH = 256
-CONTROL_S = 1.0
+CONTROL_S = patient(1.0)
 
 IN, OUT = "in", "out"
 

@@ -29,13 +29,14 @@ from pathlib import Path
 from typing import Self
 
 from sgdataplane.host import netns
+from sgdataplane.lab.patience import patient
 from tests.support.nft import nft
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOW, SOURCES, BURST = 1000, 128, 100
 SENT_ALLOWED, SENT_DENIED, GOT_ALLOWED, GOT_DENIED, READY = range(5)
 SO_RCVBUFFORCE = 33
-DEADLINE = 20.0
+DEADLINE = patient(20.0)
 Target = tuple[str, int]
 
 

@@ -15,6 +15,7 @@ from typing import Self
 from sgdataplane.enforce import Desired
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links, Route
+from sgdataplane.lab.patience import patient
 from sgdataplane.lab.routers import GATEWAYS, LENGTHS
 from sgdataplane.lab.topology import EVERYWHERE
 from sgdataplane.model.placement import Placement
@@ -24,7 +25,7 @@ from tests.support.builders import mac_of
 
 HERE = {"peer": ("10.0.0.1", "2001:db8::1"), "instance": ("10.0.0.2", "2001:db8::2")}
 LINKS = {"peer": "out", "instance": "eni-a"}  # a router's, where there is one
-ARRIVAL = 5.0
+ARRIVAL = patient(5.0)
 Pair = Mapping[str, str]  # role -> namespace
 
 
