@@ -1,6 +1,6 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo install uninstall deb test test-slow test-debian12 bench bench-quick lint lock clean
+.PHONY: help setup demo install uninstall deb test test-slow test-vm test-debian12 bench bench-quick lint lock clean
 
 PYTHON := .venv/bin/python
 # loadscope: the tests of one module stay on one worker, so that one lab can serve them all.
@@ -33,10 +33,13 @@ deb: setup ## the Debian package, for the release that this runs on, into build/
 	@tools/deb.sh
 
 test: lint ## ruff, mypy and every test that is not slow
-	$(PYTEST) -m 'not slow' $(PYTEST_FLAGS)
+	$(PYTEST) -m 'not slow and not vm' $(PYTEST_FLAGS)
 
 test-slow: setup ## the slow tests: scale and soak
-	$(PYTEST) -m slow $(PYTEST_FLAGS)
+	$(PYTEST) -m 'slow and not vm' $(PYTEST_FLAGS)
+
+test-vm: setup ## the product on Debian's kernels, in virtual machines, an hour: VM=6.12-uml TESTS=tests/kernel for a part
+	$(PYTHON) -m tests.vm $(addprefix --machine=,$(VM)) $(TESTS)
 
 test-debian12: ## the suite, last commit, in a Debian 12 userland (nft 1.0.6, Python 3.11)
 	tools/debian12.sh make test PYTEST_FLAGS='$(PYTEST_FLAGS)'

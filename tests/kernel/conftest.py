@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from sgdataplane.host import netns
 from tests.support.attachbench import DNS, WEB, Bench, living_nowhere
-from tests.support.booted import Booted, booted
+from tests.support.booted import IN_A_VM, Booted, ThisMachine, booted
 from tests.support.bootedhost import installed
 from tests.support.pair import Pair, Session, join, made_pair
 
@@ -71,6 +72,8 @@ def dns(bench: Bench) -> Iterator[Session]:
 
 @pytest.fixture(scope="session")
 def package() -> Path:
+    if given := os.environ.get("SGDP_DEB"):
+        return Path(given)
     built = subprocess.run(["tools/deb.sh"], cwd=ROOT, capture_output=True, text=True, timeout=BUILD_S, check=False)
     assert built.returncode == 0, built.stderr
     return ROOT / "build" / built.stdout.strip()
@@ -78,6 +81,9 @@ def package() -> Path:
 
 @pytest.fixture(scope="module")
 def systemd_machine(tmp_path_factory: pytest.TempPathFactory, make_lab_name: Callable[[], str]) -> Iterator[Booted]:
+    if IN_A_VM in os.environ:
+        yield ThisMachine()
+        return
     with booted(tmp_path_factory.mktemp("machine"), make_lab_name()) as machine:
         yield machine
 

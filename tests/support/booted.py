@@ -18,9 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
+from sgdataplane.lab.patience import patient
 from tests.support.flood import wait_until
 
-COMMAND_S = 120
+IN_A_VM = "SGDP_VM"  # in the environment: this machine is a virtual one, made for the tests
+COMMAND_S = patient(120)
 NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 # $1 the tree, $2 the folder for layers, $3 the cgroup. If we are in a chroot, nsenter(1) leaves it: process 1 has to be
 # at its namespace's own root.
@@ -115,6 +119,19 @@ class Booted:
             for folder, _, _ in os.walk(self._cgroup, topdown=False):
                 Path(folder).rmdir()
         return not self._cgroup.exists()
+
+
+class ThisMachine(Booted):
+    """A virtual machine that runs nothing but tests, with systemd as process 1 (tests/vm)."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/"), "")
+        self.pid = 1
+
+    def boot(self) -> None:
+        pytest.skip("a test can't boot the machine that it runs on; tests/vm/test_after_reboot.py runs after a reboot")
+
+    end = boot
 
 
 def cgroup2() -> Path:

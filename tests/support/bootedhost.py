@@ -25,18 +25,28 @@ STATE, CONFIG, DEB = "/etc/sgdataplane/state.yaml", "/etc/sgdataplane/agent.toml
 @contextmanager
 def installed(machine: Booted, package: Path) -> Iterator[Booted]:
     """The package is installed, the agent runs, and eni-a is attached: eth0 of the namespace w, at the other end w0."""
-    shutil.copy(package, machine.path(DEB))
-    machine.run("dpkg", "--install", DEB)
-    write(machine, STATE, dump_native(state_of(WEB)))
+    install(machine, package)
     machine.run("ip", "netns", "add", "w")
     machine.run("ip", "link", "add", "w0", "type", "veth", "peer", "eth0", "netns", "w", "address", mac_of("eni-a"))
     machine.run("ip", "-n", "w", "link", "set", "eth0", "up")
-    machine.run("sgdp", "attach", "--eni", "eni-a", "--netns", "w", "--ifname", "eth0")
-    wait_until(lambda: outcomes(machine) == {"eni-a": "in force"})
+    attach(machine)
     yield machine
     machine.run("dpkg", "--purge", "sgdataplane")
     machine.run("rm", "-rf", "/etc/sgdataplane", f"/run/systemd/system/{AGENT}.d")
     machine.run("ip", "netns", "delete", "w", check=False)
+
+
+def install(machine: Booted, package: Path) -> None:
+    """The package, and a state with eni-a, which is let be asked at WEB."""
+    shutil.copy(package, machine.path(DEB))
+    machine.run("dpkg", "--install", DEB)
+    write(machine, STATE, dump_native(state_of(WEB)))
+
+
+def attach(machine: Booted) -> None:
+    """eth0 of the namespace w obeys."""
+    machine.run("sgdp", "attach", "--eni", "eni-a", "--netns", "w", "--ifname", "eth0")
+    wait_until(lambda: outcomes(machine) == {"eni-a": "in force"})
 
 
 def write(machine: Booted, path: str, text: str) -> None:

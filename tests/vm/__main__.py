@@ -1,0 +1,98 @@
+"""`make test-vm`: makes what is missing, runs the machines, writes the report.
+
+Owns arguments and order. Must not know what runs in a machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.vm import report, suites
+from tests.vm.machines import MACHINES, ROOT, TOOLS, Cache, Machine, cpus, install_packages, run, write_job
+
+CACHE = Path(os.environ.get("SGDP_VM_CACHE", "/var/tmp/sgdataplane-vm"))
+RESULTS = ROOT / "build" / "vm"
+REPORT = ROOT / "docs" / "kernels.md"
+MACHINE_S = 3300.0
+
+
+def main() -> int:
+    """0 if everything passed that ran."""
+    arguments, options = _parser().parse_known_args()
+    tests = [*arguments.tests, *options]
+    if os.geteuid() != 0:
+        print("test-vm needs root (mmdebstrap, chroot). Run: sudo make test-vm", file=sys.stderr)
+        return 4
+    install_packages()
+    chosen = [machine for machine in MACHINES if machine.name in (arguments.machine or _names())]
+    cache = Cache(CACHE)
+    for release in dict.fromkeys(machine.release for machine in chosen):
+        cache.prepare(release)
+    results = _run_all(chosen, cache, tests)
+    text = report.page(results, _commit())
+    is_whole = len(chosen) == len(MACHINES) and not tests
+    target = REPORT if is_whole else RESULTS / "report.md"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, "utf-8")
+    print(f"{text}\nwritten to {target.relative_to(ROOT)}; what each machine said is in {RESULTS.relative_to(ROOT)}")
+    return int(any(result.has_failed for result in results))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make test-vm")
+    parser.add_argument("--machine", action="append", choices=_names(), help="one of them (default: all)")
+    parser.add_argument("tests", nargs="*", help="what pytest gets in user-mode kernels, its options, too")
+    return parser
+
+
+def _names() -> list[str]:
+    return [machine.name for machine in MACHINES]
+
+
+def _run_all(chosen: Sequence[Machine], cache: Cache, tests: Sequence[str]) -> list[report.MachineResult]:
+    """Those that have one processor each run side by side."""
+    found: list[report.MachineResult] = []
+    for group in cpus():
+        together = [machine for machine in group if machine in chosen]
+        with ThreadPoolExecutor() as pool:
+            found += pool.map(lambda machine: _run_one(machine, cache, tests), together)
+    return found
+
+
+def _run_one(machine: Machine, cache: Cache, tests: Sequence[str]) -> report.MachineResult:
+    job = RESULTS / machine.name
+    if machine.kind == "uml":
+        write_job(job, suites.on_any_kernel(tests))
+    else:
+        package = _build_package(cache.of(machine.release, "tree"))
+        write_job(job, suites.on_stock_debian(package.name))
+        package.rename(job / package.name)
+    print(f"{machine.name}: running; its console is in {job.relative_to(ROOT)}", flush=True)
+    outcome = run(machine, cache, job, MACHINE_S)
+    notes = {0: "", None: f"It did not come to its end in {MACHINE_S:g} s."}
+    note = notes.get(outcome.code, f"Its job ended with exit code {outcome.code}.")
+    return report.read(machine.name, outcome.results, note)
+
+
+def _build_package(tree: Path) -> Path:
+    """The Debian package of the last commit, built by the release that it is for."""
+    source = tree / "src"
+    subprocess.run([str(TOOLS / "checkout.sh"), str(tree)], check=True)
+    command = [str(TOOLS / "chroot.sh"), str(tree), "sh", "-c", "cd /src && tools/deb.sh"]
+    built = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+    return source / "build" / built
+
+
+def _commit() -> str:
+    line = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

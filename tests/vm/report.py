@@ -1,0 +1,149 @@
+"""What came of virtual machines, as Markdown for people.
+
+Owns the page. Is given folders of results. Must not know how they came about.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+MARKUP = re.compile(r"([\\`*_{}\[\]<>|])")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A test that did not pass: its name, and the first line of why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """One run of pytest. `seconds` is the guest's clock."""
+
+    name: str
+    passed: int
+    seconds: float
+    failed: tuple[Case, ...] = ()
+    skipped: tuple[Case, ...] = ()
+
+
+@dataclass(frozen=True)
+class MachineResult:
+    """`kernel`: what it calls itself, "" if it never came up. `note`: what is wrong with the run as a whole, or "".
+    `commits`: rows of the table of commits, by their names."""
+
+    machine: str
+    kernel: str
+    note: str = ""
+    suites: tuple[SuiteResult, ...] = ()
+    commits: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def has_failed(self) -> bool:
+        return bool(self.note) or any(suite.failed for suite in self.suites)
+
+
+def read(machine: str, results: Path, note: str) -> MachineResult:
+    """What a job left in its folder."""
+    suites = (read_suite(path) for path in sorted(results.glob("*.xml"), key=lambda path: path.stat().st_mtime))
+    kernel, commits = results / "kernel", results / "commits.json"
+    return MachineResult(
+        machine,
+        kernel.read_text("utf-8").strip() if kernel.exists() else "",
+        note,
+        tuple(suites),
+        json.loads(commits.read_text("utf-8"))["rows"] if commits.exists() else {},
+    )
+
+
+def read_suite(path: Path) -> SuiteResult:
+    """One JUnit file of pytest's."""
+    failed, skipped, passed = [], [], 0
+    root = ET.parse(path).getroot()
+    for case in root.iter("testcase"):
+        name = f"{case.get('classname', '').replace('.', '/')}::{case.get('name', '')}"
+        bad = [child for child in case if child.tag in ("failure", "error")]
+        left = [child for child in case if child.tag == "skipped"]
+        if bad:
+            failed.append(Case(name, _first_line(bad[0])))
+        elif left:
+            skipped.append(Case(name, _first_line(left[0])))
+        else:
+            passed += 1
+    seconds = sum(float(suite.get("time", 0)) for suite in root.iter("testsuite"))
+    return SuiteResult(path.stem, passed, seconds, tuple(failed), tuple(skipped))
+
+
+def _first_line(element: ET.Element) -> str:
+    return (element.get("message") or element.text or "").strip().partition("\n")[0][:200]
+
+
+def page(results: Sequence[MachineResult], commit: str) -> str:
+    """The whole report. What tests said is escaped."""
+    lines = [
+        "# Kernels",
+        "",
+        f"What `make test-vm` found at commit `{commit}`.",
+        "`uml` machines run a kernel built from Debian's source package as a process of the host.",
+        "`cloud` machines run Debian's own binary kernel in qemu, with systemd as process 1, on a stock image.",
+        "",
+        "| machine | kernel | suite | passed | failed | skipped | minutes |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        lines += _rows(result)
+    for result in results:
+        lines += _details(result)
+    lines += _commits([result for result in results if result.commits])
+    return "\n".join(lines) + "\n"
+
+
+def _rows(result: MachineResult) -> Iterator[str]:
+    kernel = result.kernel or "did not come up"
+    for suite in result.suites:
+        counts = f"{suite.passed} | {len(suite.failed)} | {len(suite.skipped)} | {suite.seconds / 60:.1f}"
+        yield f"| {result.machine} | {kernel} | {suite.name} | {counts} |"
+    if not result.suites:
+        yield f"| {result.machine} | {kernel} | - | - | - | - | - |"
+
+
+def _details(result: MachineResult) -> Iterator[str]:
+    failed = [case for suite in result.suites for case in suite.failed]
+    skipped = Counter(case.reason for suite in result.suites for case in suite.skipped)
+    if not (failed or skipped or result.note):
+        return
+    yield from ("", f"## {result.machine}", "")
+    if result.note:
+        yield from (_safe(result.note), "")
+    for case in failed:
+        yield f"- failed: {_safe(case.name)}: {_safe(case.reason)}"
+    for reason, count in skipped.most_common():
+        yield f"- skipped {count}: {_safe(reason)}"
+
+
+def _commits(results: Sequence[MachineResult]) -> Iterator[str]:
+    """Milliseconds, and beside them how many times a plain commit of that kernel."""
+    if not results:
+        return
+    names = list(dict.fromkeys(name for result in results for name in result.commits))
+    yield from ("", "## What a commit costs", "")
+    yield "Medians in milliseconds. In brackets: as a multiple of a plain commit on that kernel, in the same run."
+    heads = (f"{result.machine} ({result.kernel})" for result in results)
+    yield from ("", f"| commit | {' | '.join(heads)} |", "|---" * (len(results) + 1) + "|")
+    for name in names:
+        cells = (result.commits.get(name) for result in results)
+        said = (f"{cell['ms']:.1f} ({cell['ratio']:.0f} x)" if cell else "-" for cell in cells)
+        yield f"| {name} | {' | '.join(said)} |"
+
+
+def _safe(text: str) -> str:
+    """No markup, and nothing that can't be seen: test output is whatever a test printed."""
+    return MARKUP.sub(r"\\\1", text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text)

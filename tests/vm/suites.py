@@ -1,0 +1,75 @@
+"""What runs in the virtual machines, as shell for the guest.
+
+Owns which suites these are and where each leaves its results. Must not know how a machine is made or started.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+BOOT_AGAIN = 75
+SUITE_S = 2400
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """One run of pytest; its results are in <name>.xml."""
+
+    name: str
+    tests: tuple[str, ...]
+    marks: str = "not slow and not vm"
+
+
+# Everything that depends on the kernel: what it does with our tables, sessions, frames and packets.
+ON_ANY_KERNEL = (
+    Suite("scenarios", ("tests/traffic/test_scenarios.py",)),
+    Suite("kernel", ("tests/kernel",)),
+    Suite("sessions", ("tests/sessions",)),
+    Suite("edges", ("tests/edges",)),
+    Suite("fence", ("tests/fence",)),
+    Suite("features", ("tests/features",)),
+)
+STOCK = (
+    Suite("package", ("tests/vm/test_package.py",), "vm"),
+    Suite("after-reboot", ("tests/vm/test_after_reboot.py",), "vm"),
+    Suite("units", ("tests/kernel/test_units_boot.py", "tests/kernel/test_units_package.py"), ""),
+)
+NO_MODULES = """
+lsmod > /job/results/modules-at-boot
+if grep -qE '^(nf_conntrack|nf_tables) ' /job/results/modules-at-boot; then
+    echo "this boot began with modules of netfilter loaded"
+    exit 1
+fi
+"""
+
+
+def on_any_kernel(tests: Sequence[str] = ()) -> str:
+    """The job of a user-mode kernel: the suites, or these tests alone; without choice the table of commits, too."""
+    suites = (Suite("chosen", tuple(tests)),) if tests else ON_ANY_KERNEL
+    lines = ["uname -r > /job/results/kernel", "failed=0", *map(_pytest, suites)]
+    if not tests:
+        sizes = "--members 256 4096 65536 --enis 10 20 50"
+        bench = f"PYTHONPATH=netns-lab timeout {SUITE_S} .venv/bin/python -m bench.commits"
+        lines.append(f"{bench} {sizes} --json /job/results/commits.json || failed=1")
+    return "\n".join([*lines, "exit $failed", ""])
+
+
+def on_stock_debian(package: str) -> str:
+    """The job of Debian's own kernel, over three boots; `package`: the file in /job that holds the product."""
+    variables = f"export SGDP_VM=1 SGDP_DEB=/job/{shlex.quote(package)} SGDP_PATIENCE=10"
+    first = [NO_MODULES, "make demo > /job/results/demo 2>&1 || exit 1", f"exit {BOOT_AGAIN}"]
+    second = [NO_MODULES, _pytest(STOCK[0]), f"[ $failed = 0 ] || exit 1; exit {BOOT_AGAIN}"]
+    third = [*map(_pytest, STOCK[1:]), "exit $failed"]
+    lines = ["uname -r > /job/results/kernel", "failed=0", variables, 'case "$1" in']
+    for number, boot in enumerate((first, second, third), 1):
+        lines += [f"{number})", *boot, ";;"]
+    return "\n".join([*lines, "esac", ""])
+
+
+def _pytest(suite: Suite) -> str:
+    report = f"--junit-xml=/job/results/{suite.name}.xml"
+    marks = ["-m", suite.marks] if suite.marks else []
+    command = [".venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks, report, *suite.tests]
+    return f"timeout {SUITE_S} {shlex.join(command)} || failed=1"

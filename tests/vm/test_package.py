@@ -1,0 +1,37 @@
+"""The Debian package on a stock machine, straight after boot: nobody has loaded a module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.statefile import dump_native
+from tests.support.attachbench import DNS, state_of
+from tests.support.booted import ThisMachine
+from tests.support.bootedhost import AGENT, BOOT, STATE, attach, install, rules, status, write
+from tests.support.flood import wait_until
+from tests.vm.conftest import both_sessions, make_workload, modules
+
+pytestmark = [pytest.mark.daemon, pytest.mark.vm]
+OURS = {"nf_conntrack", "nf_conntrack_netlink", "nf_tables", "nft_ct", "nft_limit", "nft_log"}
+
+
+def test_from_its_sandbox_the_agent_has_the_kernel_load_what_it_needs(machine: ThisMachine, package: Path) -> None:
+    assert modules(machine).isdisjoint(OURS)
+    install(machine, package)
+    make_workload(machine)
+    attach(machine)
+    assert modules(machine) >= OURS
+    assert [machine.property(unit, "ActiveState") for unit in (AGENT, BOOT)] == ["active", "active"]
+    assert status(machine)["healthy"]
+
+
+def test_a_revoked_rule_stops_a_running_session(machine: ThisMachine) -> None:
+    with both_sessions() as (web, dns):
+        web.must_pass()
+        assert not dns.passes(beside=web)
+        write(machine, STATE, dump_native(state_of(DNS)))
+        wait_until(lambda: f"rule.sg-a.sgr-{DNS}" in rules(machine))
+        dns.must_pass()
+        assert not web.passes(beside=dns)
