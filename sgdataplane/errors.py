@@ -126,6 +126,12 @@ class UnsupportedError(KernelError):
         self.feature, self.needs = feature, needs
 
 
+def module_needed(module: str) -> str:
+    """What an UnsupportedError `needs` where the kernel was asked for a module, and did not load it."""
+    for_ever = "for each boot: a line in /etc/modules-load.d, or the package's file, /usr/lib/modules-load.d"
+    return f"the kernel module {module} (now: `modprobe {module}`; {for_ever}/sgdataplane.conf)"
+
+
 class PrivilegeError(KernelError):
     """The caller lacks `capability`; `run` is the command that would have it."""
 

@@ -30,12 +30,13 @@ install_command() {
 }
 
 install_units() {
-    install -d "$root$units" "$root$prefix/lib/tmpfiles.d"
+    install -d "$root$units" "$root$prefix/lib/tmpfiles.d" "$root$prefix/lib/modules-load.d"
     for unit in sgdataplane sgdataplane-boot; do
         sed "s,/usr/bin/sgdp,$prefix/bin/sgdp,; s,/usr/share/doc,$prefix/share/doc," "systemd/$unit.service" \
             > "$root$units/$unit.service"
     done
     install -m 644 systemd/sgdataplane.conf "$root$prefix/lib/tmpfiles.d/sgdataplane.conf"
+    install -m 644 systemd/modules-load.conf "$root$prefix/lib/modules-load.d/sgdataplane.conf"
     chmod 644 "$root$units"/sgdataplane*.service
     install -d "$documents" "$root/etc/sgdataplane"
     install -m 644 systemd/README.md "$documents/README.md"
@@ -45,7 +46,8 @@ install_units() {
 # Configuration, policies and what is in force stay.
 uninstall() {
     rm -rf "$library" "$documents"
-    rm -f "$root$prefix/bin/sgdp" "$root$prefix/lib/tmpfiles.d/sgdataplane.conf" \
+    rm -f "$root$prefix/bin/sgdp" \
+        "$root$prefix/lib/tmpfiles.d/sgdataplane.conf" "$root$prefix/lib/modules-load.d/sgdataplane.conf" \
         "$root$units/sgdataplane.service" "$root$units/sgdataplane-boot.service"
 }
 

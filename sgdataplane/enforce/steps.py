@@ -19,7 +19,7 @@ from sgdataplane.enforce.fence import put_in, wanted_fence
 from sgdataplane.enforce.logs import fitted
 from sgdataplane.enforce.run import Ran, run
 from sgdataplane.errors import KernelError
-from sgdataplane.host import netns
+from sgdataplane.host import modules, netns
 from sgdataplane.host.timeouts import set_timeouts
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.delta import Plan, plan, removal
@@ -39,12 +39,14 @@ def enforce(
     `previous` is what was enforced before, if the caller knows: then only what differs is changed. Without it, or if
     anybody else has touched nftables there since, all rules are written anew, which loses no packet either.
     Applying the same twice changes nothing. KernelError: refused, and the policy is as it was; but the
-    fence, which changes first, may be that of `desired` already. UnsupportedError: the kernel has no egress hook for
-    the fence, or can't list TCP sockets (tcp_diag). ProofError: the compiled table is wrong.
+    fence, which changes first, may be that of `desired` already. UnsupportedError: the kernel can't load nftables or
+    connection tracking, has no egress hook for the fence, or can't list TCP sockets (tcp_diag). ProofError: the
+    compiled table is wrong.
     """
     started = time.monotonic()
     with LibnftKernel(namespace) as kernel:
         with netns.inside(namespace):
+            modules.require(modules.NFTABLES)
             untracked = set_timeouts(settings.time_scale)
         report = apply(kernel, KernelSessions(namespace, desired.site.marks), desired, previous, settings)
     return replace(report, untracked=untracked, seconds=time.monotonic() - started)

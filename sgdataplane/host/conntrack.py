@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sgdataplane.errors import HostError
+from sgdataplane.host.modules import is_tracking
 from sgdataplane.host.nfnetlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -98,8 +99,10 @@ class Tracked:
 
 
 def list_tracked() -> list[Tracked]:
-    """All sessions. HostError if the kernel refuses."""
+    """All sessions; none where the kernel tracks none yet. HostError if it refuses."""
     with Nfnetlink() as door:
+        if not is_tracking(door):
+            return []
         try:
             entries = door.dump(message_kind(CTNETLINK, CT_GET))
         except OSError as error:
@@ -202,6 +205,8 @@ def _established(session: SessionTuple, seconds: int) -> bytes:
 def forget(session: SessionTuple) -> None:
     """Make the kernel forget the session, whichever end began it; no error if it knows none."""
     with Nfnetlink() as door:
+        if not is_tracking(door):
+            return
         for direction in (session, session.reverse):
             message, family = _tuple(direction, CTA_TUPLE_ORIG), AF[direction.source.family]
             try:

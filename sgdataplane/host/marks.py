@@ -12,10 +12,10 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import sysctl
+from sgdataplane.host.modules import COUNT, is_tracking
 from sgdataplane.host.nfnetlink import Nfnetlink, attribute, message_kind, nested
 
 CTNETLINK, CT_NEW, CT_GET = 1, 0, 1
-COUNT = "netfilter/nf_conntrack_count"  # of this namespace
 CTA_TUPLE_ORIG, CTA_MARK, CTA_ZONE, CTA_MARK_MASK = 1, 8, 18, 21
 
 
@@ -27,10 +27,10 @@ def clear_mark_fields(fields: Iterable[int], values: Container[int]) -> int:
 
     Where there is no session none is asked for: the kernel goes through those of all namespaces (10 ms).
     """
-    if sysctl.read(COUNT) == "0":
-        return 0
     masks, cleared = tuple(fields), 0
     with Nfnetlink() as netlink:
+        if not is_tracking(netlink) or sysctl.read(COUNT) == "0":
+            return 0
         try:
             for family, entry in netlink.dump(message_kind(CTNETLINK, CT_GET)):
                 mark = int.from_bytes(entry.get(CTA_MARK, b""), "big")

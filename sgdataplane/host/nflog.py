@@ -36,7 +36,7 @@ MAC_HEADER = 14
 COPIED_BYTES = 512
 BUFFER_BYTES, SO_RCVBUFFORCE = 8 << 20, 33
 MAX_READS = 1000  # then others have their turn
-NEEDS = "a kernel with CONFIG_NETFILTER_NETLINK_LOG and CONFIG_NFT_LOG"
+NEEDS = "the kernel modules nfnetlink_log and nft_log (CONFIG_NETFILTER_NETLINK_LOG, CONFIG_NFT_LOG)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,14 @@ Must not know what they mean.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Self
+
+from sgdataplane.errors import UnsupportedError, module_needed
 
 NETLINK_NETFILTER = 12
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -28,10 +31,16 @@ AF_UNSPEC = 0
 
 
 class Nfnetlink:
-    """A socket in the network namespace that the calling thread is in; it stays there. Errors are OSError."""
+    """A socket in the network namespace that the calling thread is in; it stays there. Errors are OSError, but for a
+    kernel without nfnetlink: UnsupportedError."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+        except OSError as error:
+            if error.errno == errno.EPROTONOSUPPORT:
+                raise UnsupportedError("netfilter", module_needed("nfnetlink")) from error
+            raise
         self._socket.bind((0, 0))
         self._sequence = 0
 

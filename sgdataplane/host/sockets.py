@@ -102,7 +102,7 @@ def _list_sockets() -> list[TcpSocket]:
         return [parse_socket(message) for family in (socket.AF_INET, socket.AF_INET6) for message in _dump(family)]
     except OSError as error:
         if error.errno == errno.ENOENT:
-            needs = "CONFIG_INET_TCP_DIAG (module tcp_diag), or an adoption window of 0 seconds"
+            needs = "the kernel module tcp_diag (CONFIG_INET_TCP_DIAG), or an adoption window of 0 seconds"
             raise UnsupportedError("listing TCP sockets", needs) from error
         raise HostError("TCP sockets", os.strerror(error.errno or 0)) from error
 

@@ -9,6 +9,7 @@ import os
 
 from sgdataplane.errors import UnsupportedError
 from sgdataplane.host import sysctl
+from sgdataplane.host.modules import TRACKING, require
 
 FOLDER = "netfilter"
 TCP_ESTABLISHED, TCP_CLOSED, OTHERS = 910, 3, 30  # seconds
@@ -56,11 +57,13 @@ KERNELS_OWN = {
 def set_timeouts(time_scale: float = 1.0) -> tuple[str, ...]:
     """Set all timeouts, multiplied by `time_scale`; the names of those that this kernel has no tracker for.
 
-    UnsupportedError if the kernel has no conntrack, HostError if it refuses a value.
+    The settings are there once the kernel's module is, so it is asked for first. UnsupportedError if the kernel has no
+    conntrack, HostError if it refuses a value.
     """
+    require(TRACKING)
     present = _present()
     if not set(ALWAYS_THERE) <= present:
-        raise UnsupportedError("connection tracking", "the kernel module nf_conntrack")
+        raise UnsupportedError("setting session timeouts", f"{sysctl.ROOT}/{FOLDER}/nf_conntrack_*")
     wanted = ALWAYS_THERE | IF_TRACKED | (KERNELS_OWN if time_scale != 1.0 else {})
     for name in sorted(wanted.keys() & present):
         value = str(scaled(wanted[name], time_scale))

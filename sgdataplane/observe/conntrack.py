@@ -17,6 +17,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from sgdataplane.errors import HostError
+from sgdataplane.host.modules import is_tracking
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 
 CTNETLINK, CT_GET_STATS_CPU, CT_GET_STATS = 1, 4, 5  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
@@ -101,8 +102,10 @@ class UseLog:
 
 
 def read_table_use() -> TableUse:
-    """Of the calling thread's namespace. HostError if the kernel refuses."""
+    """Of the calling thread's namespace; of no table, where the kernel tracks nothing yet. HostError if it refuses."""
     with Nfnetlink() as door:
+        if not is_tracking(door):
+            return TableUse(entries=0, limit=0, dropped=0, evicted=0, insert_failed=0)
         try:
             size = door.ask(message_kind(CTNETLINK, CT_GET_STATS))
             by_cpu = door.dump(message_kind(CTNETLINK, CT_GET_STATS_CPU))

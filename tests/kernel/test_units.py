@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from sgdataplane import __version__
 from sgdataplane.cli.main import main
 from sgdataplane.host.links import Links
+from sgdataplane.host.modules import NFTABLES, TRACKING
 from tests.support.agentbench import agent_in
 from tests.support.attachbench import WEB, living_nowhere, state_of
 from tests.support.builders import mac_of
@@ -96,6 +97,19 @@ def test_another_prefix_stands_in_the_units(tmp_path: Path) -> None:
         text = (tmp_path / "opt/sg/lib/systemd/system" / unit).read_text("utf-8")
         assert "ExecStart=/opt/sg/bin/sgdp agent" in text
         assert "/usr/" not in text
+
+
+@pytest.mark.parametrize("module", [TRACKING.module, NFTABLES.module, "nfnetlink_log", "tcp_diag"])
+def test_modules_that_errors_name_are_loaded_at_boot(installed: Path, module: str) -> None:
+    text = (installed / "usr/lib/modules-load.d/sgdataplane.conf").read_text("ascii")
+    assert module in [line for line in text.splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_units_wait_for_what_is_loaded_at_boot(installed: Path, unit: str) -> None:
+    text = (installed / "usr/lib/systemd/system" / unit).read_text("utf-8")
+    (after,) = re.findall(r"^After=(.*)$", text, re.MULTILINE)
+    assert "systemd-modules-load.service" in after.split()
 
 
 def test_the_packages_version_is_the_products() -> None:

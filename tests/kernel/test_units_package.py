@@ -33,6 +33,7 @@ def test_installed_it_runs_and_starts_at_boot(host: Booted) -> None:
     found = status(host)
     assert (found["healthy"], found["pid"]) == (True, pid(host))
     assert "egress" in rules(host)
+    assert host.path("/usr/lib/modules-load.d/sgdataplane.conf").exists()
 
 
 def test_boot_unit_enforces_what_is_attached_by_the_last_good_policy(host: Booted) -> None:

@@ -1,0 +1,65 @@
+"""What the kernel may have as modules that nothing loads but a question: netlink subsystems, asked so that they come.
+
+Owns the questions, and the error where one isn't answered. Is asked in a namespace. Must not know what is asked next.
+
+A kernel that is asked something by a subsystem it has not loaded loads it then and there (request_module in
+net/netfilter/nfnetlink.c). It asks for CAP_NET_ADMIN in the namespace, and for no right to load modules: the kernel
+runs modprobe itself, whatever the asker may do and see. So this works from within the units' sandbox, too. What it
+loads is there for all namespaces, with its settings under /proc/sys/net.
+
+nftables' expressions, kinds of links, families of sockets and socket lists come in the same way, when they are used.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgdataplane.errors import HostError, PrivilegeError, UnsupportedError, module_needed
+from sgdataplane.host import sysctl
+from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
+
+
+@dataclass(frozen=True, slots=True)
+class Subsystem:
+    """`question`: a message that changes nothing, and that has one answer in any namespace."""
+
+    feature: str
+    module: str
+    question: int
+
+
+TRACKING = Subsystem("connection tracking", "nf_conntrack_netlink", message_kind(1, 5))  # IPCTNL_MSG_CT_GET_STATS
+NFTABLES = Subsystem("nftables", "nf_tables", message_kind(10, 16))  # NFT_MSG_GETGEN
+COUNT = "netfilter/nf_conntrack_count"  # how many sessions the namespace has
+
+
+def require(subsystem: Subsystem) -> None:
+    """Have the kernel load it, if it has not. UnsupportedError if it can't, PrivilegeError if we may not ask."""
+    with Nfnetlink() as door:
+        _ask(door, subsystem)
+
+
+def is_tracking(door: Nfnetlink) -> bool:
+    """Whether the kernel tracks sessions in the door's namespace, which has to be the calling thread's. If it can't,
+    there are none. UnsupportedError if it does, but can't be asked about them."""
+    try:
+        _ask(door, TRACKING)
+    except UnsupportedError:
+        if Path(f"{sysctl.ROOT}/{COUNT}").exists():
+            raise
+        return False
+    return True
+
+
+def _ask(door: Nfnetlink, subsystem: Subsystem) -> None:
+    try:
+        door.ask(subsystem.question)
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise PrivilegeError("CAP_NET_ADMIN") from error
+        if error.errno == errno.EINVAL:  # there is no such subsystem
+            raise UnsupportedError(subsystem.feature, module_needed(subsystem.module)) from error
+        raise HostError(subsystem.feature, os.strerror(error.errno or 0)) from error
