@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sgdataplane.attach.report import HostReport, Key, NamespaceReport, Outcome
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.errors import HostError
+from sgdataplane.host import modules
 from sgdataplane.host.events import LINK_GROUP, NSID_GROUP, ROUTE, Subscription, number_of, number_of_ended
 from sgdataplane.host.identity import found
 from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
@@ -33,6 +34,8 @@ class NamespaceWatch:
     """`links` and `rules` are for a selector: when one is readable, call the method of the same beginning."""
 
     def __init__(self) -> None:
+        """UnsupportedError if the kernel has no nftables, whose commits are to be heard."""
+        modules.require(modules.NFTABLES)
         self.links = Subscription(ROUTE, (LINK_GROUP, NSID_GROUP))
         self.rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
         self._commits = CommitReader(TABLE)

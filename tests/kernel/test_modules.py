@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
+from sgdataplane.daemon.namespaces import NamespaceWatch
 from sgdataplane.enforce import Desired, enforce
 from sgdataplane.errors import UnsupportedError
 from sgdataplane.host import modules, netns
@@ -73,6 +74,13 @@ def test_without_it_nothing_is_changed(namespace: str, lose: Callable[[Subsystem
     with pytest.raises(UnsupportedError, match=subsystem.module):
         enforce(namespace, desired("ingress tcp 80/80 from 0.0.0.0/0"))
     assert nft(namespace, "-s list ruleset") == before
+
+
+def test_an_agent_does_not_start_without_nftables(lose: Callable[[Subsystem], None]) -> None:
+    NamespaceWatch().close()
+    lose(NFTABLES)
+    with pytest.raises(UnsupportedError, match="`modprobe nf_tables`"):
+        NamespaceWatch()
 
 
 def test_a_lab_says_what_to_load_and_leaves_nothing(
