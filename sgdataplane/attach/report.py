@@ -104,6 +104,12 @@ class HostReport:
         """All that still mean something, as the registry holds them."""
         return tuple(eni.binding for eni in self.enis if eni.outcome is not Outcome.GONE)
 
+    @cached_property
+    def unknown_timeouts(self) -> tuple[str, ...]:
+        """Of the kernel's trackers, those that we know nothing of."""
+        applied = (report.applied for report in self.namespaces)
+        return tuple(sorted({name for report in applied if report is not None for name in report.unknown_timeouts}))
+
     @property
     def gone(self) -> frozenset[str]:
         """ENIs whose binding means nothing any more."""

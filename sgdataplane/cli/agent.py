@@ -65,6 +65,8 @@ def run_status(arguments: argparse.Namespace) -> int:
 
 
 def _print(status: dict[str, Any]) -> None:
+    from sgdataplane.host.timeouts import complaint
+
     health = paint("healthy", "green") if status["healthy"] else paint("not healthy", "red")
     print(f"agent {status['version']}, pid {status['pid']}, since {status['started']}: {health}")
     state, cycle, drift = status["state"], status["cycle"], status["drift"]
@@ -79,6 +81,8 @@ def _print(status: dict[str, Any]) -> None:
         print(paint("error:", "red", sys.stderr), words, file=sys.stderr)
     if status["config"]["restart"]:
         warn(f"changed in the configuration, but taken at start only: {', '.join(status['config']['restart'])}")
+    if status["unknown_timeouts"]:
+        warn(complaint(status["unknown_timeouts"]))
     if drift["last"]:
         last = drift["last"]
         print(f"changed by others, and repaired: {drift['count']} times; last {last['at']} in {last['namespace']}")

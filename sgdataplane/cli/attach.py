@@ -163,7 +163,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     manner = Manner(placement=Placement(arguments.placement), uplinks=tuple(arguments.uplink))
     report = reconcile(registry, load(arguments.state).state, manner)
     if arguments.json:
-        print_json({"enis": _enis_as_json(report)})
+        print_json({"enis": _enis_as_json(report), "unknown_timeouts": report.unknown_timeouts})
     else:
         _print_report(report)
     outcomes = {eni.outcome for eni in report.enis}
@@ -173,6 +173,10 @@ def run_apply(arguments: argparse.Namespace) -> int:
 
 
 def _print_report(report: HostReport) -> None:
+    from sgdataplane.host.timeouts import complaint
+
+    if report.unknown_timeouts:
+        warn(complaint(report.unknown_timeouts))
     for namespace in report.namespaces:
         if namespace.error is not None:
             print(paint("error:", "red", sys.stderr), f"{namespace.named}: {namespace.error}", file=sys.stderr)

@@ -132,6 +132,7 @@ def run_up(arguments: argparse.Namespace) -> int:
     state = load(arguments.state).state
     with Progress("building", len(state.instances)) as progress:
         lab = manage.up(record, state, _counted(enforce_policy, progress))
+    _warn_of_trackers(lab)
     print(report.status_as_text(lab))
     return Exit.DONE
 
@@ -146,6 +147,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     state = load(arguments.state).state
     with Progress("changing", len(state.instances)) as progress:
         lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress))
+    _warn_of_trackers(lab)
     print(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs{report.scale_note(lab)}")
     return Exit.DONE
 
@@ -183,11 +185,23 @@ def run_status(arguments: argparse.Namespace) -> int:
     lab = manage.look(arguments.name)
     health = read_health(lab)
     _complain(health)
+    unknown_timeouts = _warn_of_trackers(lab)
     if arguments.json:
-        print_json(report.status_as_json(lab, health))
+        print_json(report.status_as_json(lab, health, unknown_timeouts))
     else:
         print(report.status_as_text(lab))
     return Exit.DONE
+
+
+def _warn_of_trackers(lab: Lab) -> tuple[str, ...]:
+    """The timeouts that the kernel has and we don't know."""
+    from sgdataplane.host.timeouts import complaint
+    from sgdataplane.lab.health import read_unknown_timeouts
+
+    names = read_unknown_timeouts(lab)
+    if names:
+        warn(complaint(names, lab.record.time_scale))
+    return names
 
 
 def _complain(health: Mapping[str, Health]) -> None:

@@ -45,6 +45,7 @@ from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.errors import ConfigError, SgDataplaneError
 from sgdataplane.host.names import NamesWatch
 from sgdataplane.host.paths import PathWatch
+from sgdataplane.host.timeouts import OTHERS
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 MAX_TOLD = 20  # of what is not bound: who is root in a namespace may have any number of interfaces there
@@ -75,6 +76,7 @@ class Agent:
         stack.callback(self._count, self._counts.close)
         self._drifts: list[Drift] = []
         self._errors: dict[str, str] = {}
+        self._unknown_timeouts: tuple[str, ...] = ()
         self._schedule = Schedule(config.resync, time.monotonic)
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._control = ControlServer(config.socket, self._selector, self._answer, time.monotonic)
@@ -262,6 +264,7 @@ class Agent:
             _log_eni(eni)
         if report.host is not None:
             self._tell_drift(report.host)
+            self._tell_trackers(report.host)
         state = "healthy" if self._status.is_healthy else "not healthy: see `sgdp status`"
         self._notifier.tell("READY=1", f"STATUS={len(report.host.enis) if report.host else 0} ENIs, {state}")
 
@@ -278,6 +281,13 @@ class Agent:
                 if entry.error is None:
                     self._metrics.note_repair()
         self._drifts.clear()
+
+    def _tell_trackers(self, host: HostReport) -> None:
+        """Once: they are the kernel's."""
+        new = set(host.unknown_timeouts) - set(self._unknown_timeouts)
+        if new:
+            event(logging.WARNING, "unknown-timeouts", names=",".join(sorted(new)), at_most_s=OTHERS)
+        self._unknown_timeouts = (*self._unknown_timeouts, *sorted(new))
 
 
 def _log_eni(eni: EniStatus) -> None:

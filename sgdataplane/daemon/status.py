@@ -11,6 +11,7 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     drift         count: commits of others to our tables since start; last: null or {namespace, by, changes, at}
     bind          error: why not all namespaces could be looked at for interfaces to be bound, or null; refused: what
                   was not clear, {eni, reason, interfaces}
+    unknown_timeouts    conntrack timeouts of this kernel that we don't know; they are bounded
     enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
                   outcome as of `sgdp apply`; since: when outcome, epoch or error became what they are; bound_by:
                   "attach" (`sgdp attach`), "alias" or "mac"
@@ -170,6 +171,7 @@ class Status:
                 "restart": list(self.needs_restart),
             },
             "bind": self._bind_as_json(),
+            "unknown_timeouts": list(cycle.host.unknown_timeouts) if cycle and cycle.host else [],
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
             "enis": [eni.as_json() for eni in self.enis],
         }

@@ -127,8 +127,9 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class ApplyReport:
     """What an apply did. Operations count rules and elements one each, by step; `seconds` is all of it, compiling
-    included. `is_refill`: what the kernel held was not trusted. `untracked`: timeouts that this kernel has no tracker
-    for. `leftover`: what the kernel refused after the policy was in force, "" if nothing: the next apply tidies up.
+    included. `is_refill`: what the kernel held was not trusted. `untracked`: protocols that this kernel has no tracker
+    of their own for. `unknown_timeouts`: of trackers of its that we don't know; they are bounded. `leftover`: what the
+    kernel refused after the policy was in force, "" if nothing: the next apply tidies up.
     `adopting`: interfaces whose adoption window this apply opened, for `adoption_window` seconds. `seeded`: their
     running TCP sessions of which conntrack was told. `fenced`: interfaces behind the fence; one that isn't there yet
     can't be. The fence's operations are among the others. `counted`: what the counters of rules that it removed had
@@ -142,6 +143,7 @@ class ApplyReport:
     is_refill: bool = False
     time_scale: float = 1.0
     untracked: tuple[str, ...] = ()
+    unknown_timeouts: tuple[str, ...] = ()
     leftover: str = ""
     adopting: tuple[str, ...] = ()
     adoption_window: float = 0.0

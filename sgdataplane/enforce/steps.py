@@ -47,9 +47,10 @@ def enforce(
     with LibnftKernel(namespace) as kernel:
         with netns.inside(namespace):
             modules.require(modules.NFTABLES)
-            untracked = set_timeouts(settings.time_scale)
+            trackers = set_timeouts(settings.time_scale)
         report = apply(kernel, KernelSessions(namespace, desired.site.marks), desired, previous, settings)
-    return replace(report, untracked=untracked, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return replace(report, untracked=trackers.untracked, unknown_timeouts=trackers.unknown, seconds=seconds)
 
 
 def apply(

@@ -22,7 +22,7 @@ def seed_sessions(own: Collection[Prefix]) -> int:
 
     Looks again for those that began meanwhile: 10,000 take 0.4 s. Errors as in list_tcp_sessions and track_established.
     """
-    seconds = int(sysctl.read(f"{FOLDER}/nf_conntrack_tcp_timeout_established"))
+    seconds = sysctl.read_number(f"{FOLDER}/nf_conntrack_tcp_timeout_established")
     made, known = 0, set()
     for _ in range(MAX_PASSES):
         new = [session for session in list_tcp_sessions(own) if session not in known]

@@ -6,20 +6,34 @@ Must not know labs or policy.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from sgdataplane.errors import HostError
 
 ROOT = "/proc/sys/net"
+MAX_BYTES = 4096  # of a value: the kernel gives a page at most
 
 
 def read(path: str) -> str:
     """The value of e.g. `ipv4/ip_forward`, stripped."""
     try:
-        with open(f"{ROOT}/{path}", encoding="ascii") as file:
-            return file.read().strip()
+        fd = os.open(f"{ROOT}/{path}", os.O_RDONLY | os.O_CLOEXEC)  # open() takes twice as long
+        try:
+            return os.read(fd, MAX_BYTES).decode("ascii").strip()
+        finally:
+            os.close(fd)
     except OSError as error:
         raise HostError(f"sysctl net/{path}", error.strerror or str(error)) from error
+
+
+def read_number(path: str) -> int:
+    """The same of a setting that is a whole number."""
+    text = read(path)
+    try:
+        return int(text)
+    except ValueError as error:
+        raise HostError(f"sysctl net/{path}", f"a whole number is expected, and it is {text!r}") from error
 
 
 def write(path: str, value: str) -> None:

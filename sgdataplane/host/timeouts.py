@@ -1,11 +1,19 @@
 """Idle timeouts of sessions: the conntrack settings of the calling thread's network namespace.
 
 Owns their names and values (semantics.md section 4). Is given a scale. Must not know policy.
+
+    nf_conntrack_<tracker>_timeout[_<state>]    one for each state of each tracker that the kernel has
+
+These names are the one list of its trackers that a kernel gives, so what is there is read from them. Kernels differ:
+Linux 6.1 began with more states of SCTP, DCCP's tracker left in 6.16, and UDP-Lite's has UDP's timeouts.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from sgdataplane.errors import UnsupportedError
 from sgdataplane.host import sysctl
@@ -13,6 +21,7 @@ from sgdataplane.host.modules import TRACKING, require
 
 FOLDER = "netfilter"
 TCP_ESTABLISHED, TCP_CLOSED, OTHERS = 910, 3, 30  # seconds
+NAME = re.compile(r"nf_conntrack_(?!frag6_)(?P<tracker>[a-z0-9_]+?)_timeout(_[a-z0-9_]+)?")  # frag6 tracks no session
 
 # Every kernel with conntrack has these.
 ALWAYS_THERE = {
@@ -25,23 +34,19 @@ ALWAYS_THERE = {
     "nf_conntrack_icmpv6_timeout": OTHERS,
     "nf_conntrack_generic_timeout": OTHERS,
 }
-# A kernel without such a tracker counts the protocol's packets to the generic ones. (DCCP's left in Linux 6.16.)
+# A kernel without such a tracker counts the protocol's packets to the generic ones.
 IF_TRACKED = {
     "nf_conntrack_gre_timeout": OTHERS,
     "nf_conntrack_gre_timeout_stream": OTHERS,
     "nf_conntrack_sctp_timeout_established": OTHERS,
-    "nf_conntrack_sctp_timeout_heartbeat_sent": OTHERS,
-    "nf_conntrack_dccp_timeout_request": OTHERS,
-    "nf_conntrack_dccp_timeout_respond": OTHERS,
+    "nf_conntrack_sctp_timeout_heartbeat_acked": OTHERS,
     "nf_conntrack_dccp_timeout_partopen": OTHERS,
     "nf_conntrack_dccp_timeout_open": OTHERS,
-    "nf_conntrack_dccp_timeout_closereq": OTHERS,
-    "nf_conntrack_dccp_timeout_closing": OTHERS,
-    "nf_conntrack_dccp_timeout_timewait": OTHERS,
 }
-# Opening and closing sessions keep the kernel's own limits, here its defaults (nf_conntrack_proto_tcp.c): written
-# only to scale them. So what a namespace had before it was scaled is not what it gets back by a scale of 1: a lab has
-# one scale for life.
+SPECIFIED = ALWAYS_THERE | IF_TRACKED
+# Opening and closing sessions keep the kernel's own limits, here its defaults (nf_conntrack_proto_*.c), where these are
+# shorter than their protocol's. They are written only to lower or to scale them. So what a namespace had before it was
+# scaled is not what it gets back by a scale of 1: a lab has one scale for life.
 KERNELS_OWN = {
     "nf_conntrack_tcp_timeout_syn_sent": 120,
     "nf_conntrack_tcp_timeout_syn_recv": 60,
@@ -51,25 +56,61 @@ KERNELS_OWN = {
     "nf_conntrack_tcp_timeout_max_retrans": 300,
     "nf_conntrack_tcp_timeout_unacknowledged": 300,
     "nf_conntrack_sctp_timeout_closed": 10,
+    "nf_conntrack_sctp_timeout_cookie_wait": 3,
+    "nf_conntrack_sctp_timeout_cookie_echoed": 3,
+    "nf_conntrack_sctp_timeout_shutdown_sent": 3,
+    "nf_conntrack_sctp_timeout_shutdown_recd": 3,
+    "nf_conntrack_sctp_timeout_shutdown_ack_sent": 3,
+    "nf_conntrack_sctp_timeout_heartbeat_sent": 30,
+    "nf_conntrack_sctp_timeout_data_sent": 30,
+    "nf_conntrack_dccp_timeout_request": 240,
+    "nf_conntrack_dccp_timeout_respond": 480,
+    "nf_conntrack_dccp_timeout_closereq": 64,
+    "nf_conntrack_dccp_timeout_closing": 64,
+    "nf_conntrack_dccp_timeout_timewait": 240,
 }
+KNOWN = SPECIFIED.keys() | KERNELS_OWN.keys()
 
 
-def set_timeouts(time_scale: float = 1.0) -> tuple[str, ...]:
-    """Set all timeouts, multiplied by `time_scale`; the names of those that this kernel has no tracker for.
+@dataclass(frozen=True, slots=True)
+class Trackers:
+    """How a kernel's trackers differ from those that we know. `untracked`: protocols that it has none for, whose
+    packets are the generic one's. `unknown`: timeouts of its that we know nothing of; they are bounded."""
+
+    untracked: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def set_timeouts(time_scale: float = 1.0) -> Trackers:
+    """Set all timeouts, multiplied by `time_scale`.
 
     The settings are there once the kernel's module is, so it is asked for first. UnsupportedError if the kernel has no
     conntrack, HostError if it refuses a value.
     """
     require(TRACKING)
-    present = _present()
-    if not set(ALWAYS_THERE) <= present:
+    found = {name: sysctl.read_number(f"{FOLDER}/{name}") for name in _names()}
+    if not ALWAYS_THERE.keys() <= found.keys():
         raise UnsupportedError("setting session timeouts", f"{sysctl.ROOT}/{FOLDER}/nf_conntrack_*")
-    wanted = ALWAYS_THERE | IF_TRACKED | (KERNELS_OWN if time_scale != 1.0 else {})
-    for name in sorted(wanted.keys() & present):
-        value = str(scaled(wanted[name], time_scale))
-        if sysctl.read(f"{FOLDER}/{name}") != value:
-            sysctl.write(f"{FOLDER}/{name}", value)
-    return tuple(sorted(wanted.keys() - present))
+    for name, seconds in wanted(found, time_scale).items():
+        if seconds != found[name]:
+            sysctl.write(f"{FOLDER}/{name}", str(seconds))
+    untracked = {_tracker(name) for name in KNOWN} - {_tracker(name) for name in found}
+    return Trackers(tuple(sorted(untracked)), unknown(found))
+
+
+def wanted(found: Mapping[str, int], time_scale: float = 1.0) -> dict[str, int]:
+    """What each of a namespace's timeouts has to be, as it is now; the same again, once they are so."""
+    return {name: _wanted(name, seconds, time_scale) for name, seconds in found.items()}
+
+
+def _wanted(name: str, seconds: int, time_scale: float) -> int:
+    if name in SPECIFIED:
+        return scaled(SPECIFIED[name], time_scale)
+    is_tcp = name in KERNELS_OWN and _tracker(name) == "tcp"
+    limit = scaled(TCP_ESTABLISHED if is_tcp else OTHERS, time_scale)
+    if name in KERNELS_OWN and time_scale != 1.0:
+        return min(scaled(KERNELS_OWN[name], time_scale), limit)
+    return min(seconds, limit)
 
 
 def scaled(seconds: int, time_scale: float) -> int:
@@ -77,8 +118,32 @@ def scaled(seconds: int, time_scale: float) -> int:
     return max(1, round(seconds * time_scale))
 
 
-def _present() -> set[str]:
+def unknown(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of them that we know nothing of."""
+    return tuple(sorted(set(names) - KNOWN))
+
+
+def read_unknown() -> tuple[str, ...]:
+    """The timeouts of this namespace that we know nothing of. All namespaces have the same: they are the kernel's."""
+    return unknown(_names())
+
+
+def complaint(names: Iterable[str], time_scale: float = 1.0) -> str:
+    """What people should know of such timeouts, in one line; "" if there are none."""
+    listed = ", ".join(names)
+    seconds = scaled(OTHERS, time_scale)
+    return f"this kernel tracks what sgdp doesn't know, for at most {seconds} s idle: {listed}" if listed else ""
+
+
+def _names() -> list[str]:
+    """All timeouts of trackers that the namespace has."""
     try:
-        return set(os.listdir(f"{sysctl.ROOT}/{FOLDER}"))
+        return [name for name in os.listdir(f"{sysctl.ROOT}/{FOLDER}") if NAME.fullmatch(name)]
     except FileNotFoundError:
-        return set()
+        return []
+
+
+def _tracker(name: str) -> str:
+    match = NAME.fullmatch(name)
+    assert match is not None
+    return match["tracker"]

@@ -1,4 +1,5 @@
-"""What keeps a lab from doing what its policy says: full conntrack tables, others who use the mark.
+"""What keeps a lab from doing what its policy says: full conntrack tables, others who use the mark; and what of the
+kernel's connection tracking we don't know.
 
 Owns the JSON keys. Is given a lab. Must not know how either is read.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from sgdataplane.host import netns
+from sgdataplane.host.timeouts import read_unknown
 from sgdataplane.lab.manage import Lab
 from sgdataplane.observe.conntrack import TableUse, read_table_use
 from sgdataplane.observe.markusers import MarkUser, read_mark_users
@@ -33,3 +35,11 @@ def read_health(lab: Lab) -> dict[str, Health]:
         with netns.inside(entry.netns):
             found[entry.name] = Health(read_table_use(), read_mark_users())
     return found
+
+
+def read_unknown_timeouts(lab: Lab) -> tuple[str, ...]:
+    """The kernel's, as one of its namespaces has them. HostError if that is gone."""
+    for entry in lab.enforced[:1]:
+        with netns.inside(entry.netns):
+            return read_unknown()
+    return ()

@@ -19,12 +19,16 @@ SHORT = {"accept": "A", "drop": "-", "unknown": "?"}
 COLOURS = {"accept": "green", "drop": "dim"}
 
 
-def status_as_json(lab: Lab, health: Mapping[str, Health]) -> dict[str, object]:
-    """The keys of cli.md, and of each instance or router where policy is enforced (name -> health) how it is."""
+def status_as_json(
+    lab: Lab, health: Mapping[str, Health], unknown_timeouts: Sequence[str] = ()
+) -> dict[str, object]:
+    """The keys of cli.md, and of each instance or router where policy is enforced (name -> health) how it is; and what
+    the kernel tracks that we don't know."""
     return {
         "name": lab.record.name,
         "placement": lab.record.placement,
         "time_scale": lab.record.time_scale,
+        "unknown_timeouts": list(unknown_timeouts),
         "nodes": {node.name: _node_as_json(node, health.get(node.name)) for node in lab.topology.nodes},
         "vpcs": {vpc_id: _vpc_as_json(found, health) for vpc_id, found in lab.topology.routers_of_vpc.items()},
     }

@@ -10,8 +10,10 @@ import pytest
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.marks import clear_mark_fields
-from sgdataplane.host.timeouts import ALWAYS_THERE, IF_TRACKED, KERNELS_OWN, set_timeouts
+from sgdataplane.host.modules import TRACKING, require
+from sgdataplane.host.timeouts import KERNELS_OWN, SPECIFIED, set_timeouts
 from tests.support.conntrack import fill, tuple_of
+from tests.support.trackers import LINUX_6_1, LINUX_6_12, LINUX_6_18
 
 pytestmark = pytest.mark.kernel
 HIGH, LOW = 0xFFE00000, 0x0000FFE0  # two fields with bits of somebody else's between them
@@ -51,32 +53,44 @@ def test_namespace_without_sessions_has_no_marks(namespace: str) -> None:
 
 def timeouts(namespace: str) -> dict[str, int]:
     with netns.inside(namespace):
+        require(TRACKING)
         names = [name for name in os.listdir(f"{sysctl.ROOT}/netfilter") if "_timeout" in name]
         return {name: int(sysctl.read(f"netfilter/{name}")) for name in names}
+
+
+def test_this_kernels_trackers_are_among_those_that_we_know(namespace: str) -> None:
+    """The tables that the unit tests imitate kernels by say of this one what it is."""
+    found = timeouts(namespace)
+    known = {name: {seconds} for name, seconds in LINUX_6_18.items()}
+    for name, seconds in (*LINUX_6_12.items(), *LINUX_6_1.items()):
+        known.setdefault(name, set()).add(seconds)
+    assert {name: seconds for name, seconds in found.items() if seconds not in known.get(name, ())} == {}
 
 
 def test_timeouts_are_the_specified_ones_and_the_kernels_own_stay(namespace: str) -> None:
     before = timeouts(namespace)
     with netns.inside(namespace):
-        untracked = set_timeouts()
-    after, specified = timeouts(namespace), ALWAYS_THERE | IF_TRACKED
-    assert {name: after[name] for name in specified if name in after} == {
-        name: seconds for name, seconds in specified.items() if name in after
+        trackers = set_timeouts()
+    after = timeouts(namespace)
+    assert {name: after[name] for name in SPECIFIED if name in after} == {
+        name: seconds for name, seconds in SPECIFIED.items() if name in after
     }
-    assert set(untracked) == specified.keys() - after.keys() <= IF_TRACKED.keys()
-    others = after.keys() - specified.keys()
-    assert {name: after[name] for name in others} == {name: before[name] for name in others}
-    assert max(seconds for name, seconds in after.items()) <= 910
+    others = after.keys() - SPECIFIED.keys()
+    limits = {name: 910 if "_tcp_" in name else 30 for name in others & KERNELS_OWN.keys()}
+    assert {name: after[name] for name in others} == {
+        name: min(before[name], limits.get(name, before[name])) for name in others
+    }
+    assert max(after.values()) <= 910
+    assert (trackers.unknown, set(trackers.untracked) <= {"gre", "sctp", "dccp"}) == ((), True)
 
 
-@pytest.mark.parametrize(("scale", "established", "syn_sent", "close"), [(0.1, 91, 12, 1), (2.0, 1820, 240, 6)])
-def test_all_timeouts_are_scaled(namespace: str, scale: float, established: int, syn_sent: int, close: int) -> None:
+@pytest.mark.parametrize(("scale", "expected"), [(0.1, [91, 12, 1, 3]), (2.0, [1820, 240, 6, 60])])
+def test_all_timeouts_are_scaled(namespace: str, scale: float, expected: list[int]) -> None:
     with netns.inside(namespace):
         set_timeouts(scale)
     found = timeouts(namespace)
-    names = ("established", "syn_sent", "close")
-    assert [found[f"nf_conntrack_tcp_timeout_{name}"] for name in names] == [established, syn_sent, close]
-    assert KERNELS_OWN["nf_conntrack_tcp_timeout_syn_sent"] == 120
+    names = ("tcp_timeout_established", "tcp_timeout_syn_sent", "tcp_timeout_close", "generic_timeout")
+    assert [found[f"nf_conntrack_{name}"] for name in names] == expected
 
 
 def test_refused_value_names_the_setting(namespace: str) -> None:
