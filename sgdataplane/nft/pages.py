@@ -8,6 +8,7 @@ other pages are looked into. To everyone else it is a sequence of elements, sort
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,13 @@ class Page(Generic[K, V]):
     def values(self) -> frozenset[V]:
         """Most values of a large map are one object."""
         return frozenset({id(value): value for _, value in self.elements}.values())
+
+    @cached_property
+    def tally(self) -> tuple[tuple[V, int], ...]:
+        """The values, each with how many elements have it; equal ones that aren't the same object stand apart."""
+        known = {id(value): value for _, value in self.elements}
+        counts = Counter([id(value) for _, value in self.elements])
+        return tuple((known[number], count) for number, count in counts.items())
 
     @cached_property
     def digest(self) -> str:

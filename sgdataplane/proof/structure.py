@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from sgdataplane.compiler.site import Site
 from sgdataplane.net.values import Direction
+from sgdataplane.nft.graph import in_order
 from sgdataplane.nft.ir import Chain, Count, Field, KeyType, Map, Match, Statement, Table, Verdict, VerdictMap
 from sgdataplane.proof.lookups import Lookup
 
@@ -145,7 +146,7 @@ def _depths(targets: Mapping[str, frozenset[str]], known: dict[str, int]) -> dic
     missing = sorted({name for names in new.values() for name in names} - targets.keys())
     if missing:
         raise StructureError(f"there is no chain {missing[0]}")
-    order = _order({name: names & new.keys() for name, names in new.items()})
+    order = in_order({name: names & new.keys() for name, names in new.items()})
     if len(order) < len(new):
         raise StructureError(f"chains go in a circle at {min(new.keys() - set(order))}")
     found = known
@@ -174,19 +175,3 @@ def _interfaces(statements: Sequence[Statement]) -> Iterator[str]:
     for statement in statements:
         if isinstance(statement, Match) and statement.field in INTERFACES:
             yield from (str(item.first) for item in statement.ranges)
-
-
-def _order(targets: Mapping[str, AbstractSet[str]]) -> list[str]:
-    """Each chain after all that it leads to; those in a circle, or that lead to one, are left out."""
-    sources: dict[str, list[str]] = {name: [] for name in targets}
-    for name, others in targets.items():
-        for other in others:
-            sources[other].append(name)
-    left = {name: len(others) for name, others in targets.items()}
-    found = [name for name, count in left.items() if not count]
-    for name in found:
-        for source in sources[name]:
-            left[source] -= 1
-            if not left[source]:
-                found.append(source)
-    return found

@@ -1,0 +1,200 @@
+"""How many chains the kernel goes through to validate a table: what a commit costs, whatever it changes.
+
+Owns the count. Is given tables, and the count of a similar one. Pure. Must not know what chains are for, nor how long a
+visit takes.
+
+What Linux 6.1 does (net/netfilter/nf_tables_api.c):
+
+- A commit that adds a rule of ours, or an element that leads to a chain, validates (`nf_tables_validate`): before Linux
+  6.4 every table of the namespace, since then those that it adds to. A commit that only deletes doesn't.
+- From each base chain (`nft_table_validate`) it goes through all rules: a goto or jump leads to its chain
+  (`nft_immediate_validate`), a look-up in a verdict map to the chain of each element (`nft_lookup_validate`,
+  `nft_setelem_validate`), at once, and as often as it comes by. So it walks every path, not every chain.
+- **A visit** is a chain entered (a call of `nft_chain_validate`), base chains included. Rules, and elements that lead
+  nowhere, are looked at on a visit and are none; in our tables a visit is some two rules and one element.
+- What no base chain leads to, as what is only staged, is not visited.
+- Besides, a rule that leads to a chain has that one walked when it is added, and so has an element of a map that is
+  asked; a rule that asks a verdict map which its chain did not ask before has all walked that the map leads to
+  (`nft_validate_register_store`, `nf_tables_bind_set`; until 6.1.104 `nf_tables_check_loops`). So a base chain whose
+  rules ask another map costs its own visits once more. All else that is walked so is little: rules come in the order of
+  their chains' names, so that what they lead to is mostly empty yet.
+
+Kernels since upstream commit 8e1a1bc4f5a4 (6.12.66) go through the rules of each chain once, and since a67fd55f6a09
+through none when a rule is added. `remembered` is how many chains they enter. (They go through a chain once more for
+another hook, or where it stands deeper than before, which isn't counted.)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+from sgdataplane.nft import pages
+from sgdataplane.nft.delta import Plan
+from sgdataplane.nft.graph import in_order
+from sgdataplane.nft.ir import Chain, Elements, Map, Page, Paged, Table, Verdict, VerdictMap
+from sgdataplane.nft.transaction import Kind, Subject, Transaction, Verb
+
+Exits = Mapping[str, int]  # chain -> how often something leads there
+NOWHERE: Exits = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Visits:
+    """`exits`, `of_maps`: where each chain and each verdict map leads. `by_chain`: how many visits there are from one
+    that enters a chain on; each stands after all that it leads to. What the kernel refuses, a circle or a chain that
+    isn't there, is left out."""
+
+    table: Table
+    exits: Mapping[str, Exits]
+    of_maps: Mapping[str, Exits]
+    by_chain: Mapping[str, int]
+
+    @classmethod
+    def of(cls, table: Table, before: Visits | None = None) -> Visits:
+        """`before`: of a similar table. What is the same object in both is not counted again."""
+        before = before or NOTHING
+        of_maps = {entry.name: _exits_of_map(entry, before) for entry in table.maps if not entry.holds_marks}
+        moved = {name for name, exits in of_maps.items() if exits is not before.of_maps.get(name)}
+        known = before.table.chain
+        anew = [c for c in table.chains if known.get(c.name) is not c or not moved.isdisjoint(c.ways.maps)]
+        exits = {**before.exits, **{chain.name: _exits_of_chain(chain, of_maps) for chain in anew}}
+        gone = known.keys() - table.chain.keys()
+        turned = {chain.name for chain in anew if exits[chain.name] != before.exits.get(chain.name)}
+        for name in gone:
+            del exits[name]
+        return cls(table, exits, of_maps, _counted(exits, before.by_chain, turned | gone))
+
+    @cached_property
+    def every_path(self) -> int:
+        """Of a kernel without memory: what validating the table takes."""
+        return sum(self.by_chain.get(chain.name, 0) for chain in self.table.chains if chain.hook is not None)
+
+    @cached_property
+    def remembered(self) -> int:
+        """Of a kernel that goes through each chain once."""
+        reached = dict.fromkeys(chain.name for chain in self.table.chains if chain.hook is not None)
+        bases = len(reached)
+        ahead = list(reached)
+        for name in ahead:
+            new = (self.exits[name].keys() & self.exits.keys()) - reached.keys()
+            reached.update(dict.fromkeys(new))
+            ahead += new
+        return bases + sum(sum(self.exits[name].values()) for name in reached)
+
+    def of_plan(self, plan: Plan, held: Visits | None) -> int:
+        """Of a kernel without memory: what the plan to this table takes, all its commits together. Tables on the way
+        count as this one, and so does what is there before, unless it is known (`held`)."""
+        now = held or self
+        asked = {} if held is None else {chain.name: chain.ways.maps for chain in held.table.chains}
+        found = 0
+        for change in plan.changes:
+            found += now.every_path * _is_validated(change.stage) + self.every_path * _is_validated(change.switch)
+            now = self
+            for chain in _chains_with_rules(change.switch):
+                if not set(chain.ways.maps) <= set(asked.get(chain.name, ())):
+                    found += self.by_chain.get(chain.name, 0)
+                asked[chain.name] = chain.ways.maps
+        return found
+
+
+NOTHING = Visits(Table(""), {}, {}, {})
+
+
+def validations(plan: Plan) -> int:
+    """How many commits of a plan the kernel validates."""
+    return sum(_is_validated(change.stage) + _is_validated(change.switch) for change in plan.changes)
+
+
+def _is_validated(transaction: Transaction) -> bool:
+    """Whether it adds a rule, or an element that leads to a chain."""
+    added = (entry for entry in transaction.operations if entry.verb is Verb.ADD)
+    return any(entry.kind is Kind.RULES or (entry.kind is Kind.ELEMENTS and _leads(entry.subject)) for entry in added)
+
+
+def _leads(subject: Subject) -> bool:
+    return isinstance(subject, Map) and any(isinstance(value, Verdict) and value.chain for _, value in subject.elements)
+
+
+def _chains_with_rules(transaction: Transaction) -> Iterator[Chain]:
+    for operation in transaction.operations:
+        if isinstance(operation.subject, Chain) and operation.kind is Kind.RULES and operation.verb is Verb.ADD:
+            yield operation.subject
+
+
+def _exits_of_map(entry: Map, before: Visits) -> Exits:
+    """The same object where nothing differs."""
+    old = before.table.map.get(entry.name)
+    if old is None or entry.name not in before.of_maps:
+        return _exits_of_elements(entry.elements)
+    known = before.of_maps[entry.name]
+    if old.elements is entry.elements:
+        return known
+    if isinstance(old.elements, pages.Paged) and isinstance(entry.elements, pages.Paged):
+        found = _adjusted(known, old.elements, entry.elements)
+    else:
+        found = _exits_of_elements(entry.elements)
+    return known if found == known else found
+
+
+def _adjusted(known: Exits, old: Paged, new: Paged) -> Exits:
+    """From what the old pages led to: only pages that aren't in both are looked into."""
+    found = Counter(known)
+    for number in old.pages.keys() | new.pages.keys():
+        gone, come = old.pages.get(number), new.pages.get(number)
+        if gone is not come:
+            found.subtract(_exits_of_page(gone))
+            found.update(_exits_of_page(come))
+    return +found
+
+
+def _exits_of_elements(elements: Elements) -> Exits:
+    if not isinstance(elements, pages.Paged):
+        return Counter([value.chain for _, value in elements if isinstance(value, Verdict) and value.chain])
+    found: Counter[str] = Counter()
+    for page in elements.pages.values():
+        found.update(_exits_of_page(page))
+    return found
+
+
+def _exits_of_page(page: Page | None) -> Exits:
+    found: Counter[str] = Counter()
+    for value, count in page.tally if page is not None else ():
+        if isinstance(value, Verdict) and value.chain:
+            found[value.chain] += count
+    return found
+
+
+def _exits_of_chain(chain: Chain, of_maps: Mapping[str, Exits]) -> Exits:
+    found: dict[str, int] = {}
+    for rule in chain.rules:
+        for statement in rule.statements:
+            if isinstance(statement, Verdict):
+                if statement.chain:
+                    found[statement.chain] = found.get(statement.chain, 0) + 1
+            elif isinstance(statement, VerdictMap):
+                for _, verdict in statement.entries:
+                    if verdict.chain:
+                        found[verdict.chain] = found.get(verdict.chain, 0) + 1
+                for name, count in of_maps.get(statement.name, NOWHERE).items():
+                    found[name] = found.get(name, 0) + count
+    return found
+
+
+def _counted(exits: Mapping[str, Exits], known: Mapping[str, int], turned: AbstractSet[str]) -> Mapping[str, int]:
+    """Of all chains, where that of some is known, with all that they lead to."""
+    anew = set(turned)
+    for name in known if turned else ():
+        if name not in anew and not anew.isdisjoint(exits[name]):
+            anew.add(name)
+    found = {**known}
+    for name in anew & found.keys():
+        del found[name]
+    todo = {name: exits[name] for name in anew & exits.keys()}
+    for name in in_order({name: targets.keys() & todo.keys() for name, targets in todo.items()}):
+        found[name] = 1 + sum([count * found.get(target, 0) for target, count in todo[name].items()])
+    return found

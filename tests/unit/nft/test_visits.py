@@ -1,0 +1,194 @@
+"""How many chains the kernel enters: of small tables, by hand; what is taken over from one table to the next; and which
+commits are validated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sgdataplane.nft import pages
+from sgdataplane.nft.delta import Change, Plan
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    DROP,
+    RETURN,
+    Chain,
+    Field,
+    Hook,
+    KeyType,
+    Map,
+    Match,
+    Page,
+    Paged,
+    Range,
+    Rule,
+    Statement,
+    Table,
+    VerdictMap,
+    goto,
+    jump,
+    rule,
+)
+from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb
+from sgdataplane.nft.visits import NOTHING, Visits, validations
+
+HOOK = Hook("prerouting", 0)
+END = Chain("end", (rule(ACCEPT),))
+TCP = Match(Field.L4PROTO, (Range.of(6),))
+
+
+def base(*rules: Rule, name: str = "base") -> Chain:
+    return Chain(name, rules, HOOK)
+
+
+def asking(*targets: str, name: str = "") -> Statement:
+    """A map without a name that leads there, or the named one."""
+    return VerdictMap(Field.L4PROTO, tuple((Range.of(n), goto(t)) for n, t in enumerate(targets)), name)
+
+
+def named(*values: str) -> Map:
+    """Leads to these chains, and nowhere by its last element."""
+    elements = [(key, goto(value)) for key, value in enumerate(values)]
+    return Map("m", KeyType.NUMBER, (*elements, (len(values), RETURN)))
+
+
+def levels(count: int, ways: int) -> tuple[Chain, ...]:
+    """Each leads so often to the next one."""
+    ahead = [Chain(f"c{n}", tuple(rule(goto(f"c{n + 1}")) for _ in range(ways))) for n in range(count)]
+    return (base(rule(goto("c0"))), *ahead, Chain(f"c{count}", (rule(DROP),)))
+
+
+@pytest.mark.parametrize(
+    ("chains", "maps", "every_path", "remembered"),
+    [
+        ((END,), (), 0, 0),
+        ((base(),), (), 1, 1),
+        ((base(rule(TCP, ACCEPT), rule(DROP)), END), (), 1, 1),
+        ((base(rule(goto("end")), rule(TCP, jump("end"))), END), (), 3, 3),
+        ((base(rule(asking("end", "end"))), END), (), 3, 3),
+        ((base(rule(asking(name="m"))), END), (named("end", "end", "end"),), 4, 4),
+        ((base(rule(asking(name="m")), rule(TCP, asking(name="m"))), END), (named("end"),), 3, 3),
+        ((base(rule(goto("end"))), base(rule(goto("end")), name="other"), END), (), 4, 4),
+        (levels(3, 2), (), 1 + 1 + 2 + 4 + 8, 1 + 1 + 2 + 2 + 2),
+        (levels(12, 3), (), 1 + (3**13 - 1) // 2, 2 + 12 * 3),
+    ],
+    ids=[
+        "no base chain",
+        "no rule",
+        "verdicts",
+        "goto and jump",
+        "map without a name",
+        "named map",
+        "a map asked twice",
+        "two base chains",
+        "lattice",
+        "large lattice",
+    ],
+)
+def test_visits_are_chains_entered(
+    chains: tuple[Chain, ...], maps: tuple[Map, ...], every_path: int, remembered: int
+) -> None:
+    visits = Visits.of(Table("t", chains, maps))
+    assert (visits.every_path, visits.remembered) == (every_path, remembered)
+
+
+def test_what_no_base_chain_leads_to_is_not_visited() -> None:
+    staged = Chain("staged", (rule(goto("end")),))
+    visits = Visits.of(Table("t", (base(rule(goto("end"))), staged, END)))
+    assert (visits.every_path, visits.remembered, visits.by_chain["staged"]) == (2, 2, 2)
+
+
+@pytest.mark.parametrize("target", ["nowhere", "base"], ids=["missing", "circle"])
+def test_table_that_the_kernel_refuses_is_counted_without_what_it_refuses(target: str) -> None:
+    Visits.of(Table("t", (base(rule(goto(target)), rule(goto("end"))), END)))
+
+
+def paged(counts: dict[str, int], known: Paged | None = None) -> Paged:
+    """Five pages. Those that say the same are those of `known`."""
+    elements = [goto(name) for name, count in counts.items() for _ in range(count)]
+    made = {n: Page(tuple((key, v) for key, v in enumerate(elements) if key % 5 == n)) for n in range(5)}
+    old = {} if known is None else known.pages
+    return Paged({n: old[n] if old.get(n) == page else page for n, page in made.items() if page.elements})
+
+
+def crowd(elements: Paged) -> Table:
+    chains = (base(rule(asking(name="m"))), Chain("a", (rule(goto("end")),)), END)
+    return Table("t", chains, (Map("m", KeyType.NUMBER, elements),))
+
+
+def test_of_two_maps_that_differ_little_only_other_pages_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = paged({"a": 40, "end": 7})
+    after = paged({"a": 40, "end": 8}, before)
+    one = Visits.of(crowd(before))
+    new = [page for number, page in after.pages.items() if page is not before.pages[number]]
+    assert len(new) == 1
+    counted: list[object] = []
+
+    def tally(page: Page) -> tuple[tuple[object, int], ...]:
+        counted.append(page)
+        return tuple((value, 1) for _, value in page.elements)
+
+    monkeypatch.setattr(pages.Page, "tally", property(tally))
+    two = Visits.of(crowd(after), one)
+    assert (one.every_path, two.every_path) == (1 + 80 + 7, 1 + 80 + 8)
+    assert sorted(map(id, counted)) == sorted(map(id, [*new, before.pages[2]]))
+
+
+@pytest.mark.parametrize("counts", [{"a": 3}, {"end": 40}, {"a": 60, "end": 7}, {"a": 1, "end": 1}])
+def test_count_that_follows_another_is_that_from_nothing(counts: dict[str, int]) -> None:
+    before = paged({"a": 40, "end": 7})
+    after = crowd(paged(counts, before))
+    assert Visits.of(after, Visits.of(crowd(before))) == Visits.of(after)
+
+
+def test_chain_that_leads_to_a_changed_one_is_counted_anew_and_others_are_not() -> None:
+    table = Table("t", (*levels(3, 2), Chain("beside", (rule(goto("aside")),)), Chain("aside", ())))
+    one = Visits.of(table)
+    changed = tuple(
+        replace(chain, rules=(rule(goto("c2")),)) if chain.name == "c1" else chain
+        for chain in table.chains
+        if chain.name != "aside"
+    )
+    two = Visits.of(Table("t", changed), one)
+    assert dict(two.by_chain) == {"c3": 1, "c2": 3, "c1": 4, "c0": 9, "base": 10, "beside": 1}
+    assert list(two.by_chain)[:2] == ["c3", "c2"], "those that stay as they were come first"
+    assert two.by_chain == Visits.of(Table("t", changed)).by_chain
+
+
+def transaction(verb: Verb, kind: Kind, subject: Subject) -> Transaction:
+    return Transaction("t", (Operation(verb, kind, subject),))
+
+
+ADDED = transaction(Verb.ADD, Kind.RULES, base(rule(ACCEPT)))
+NO_OPERATION = Transaction("t")
+
+
+@pytest.mark.parametrize(
+    ("change", "count"),
+    [
+        (ADDED, 1),
+        (transaction(Verb.ADD, Kind.ELEMENTS, named("end")), 1),
+        (transaction(Verb.ADD, Kind.ELEMENTS, named()), 0),
+        (transaction(Verb.ADD, Kind.ELEMENTS, Map("m", KeyType.MARK, ((1, 2),), holds_marks=True)), 0),
+        (transaction(Verb.DELETE, Kind.ELEMENTS, named("end")), 0),
+        (transaction(Verb.FLUSH, Kind.RULES, base()), 0),
+        (transaction(Verb.ADD, Kind.CHAIN, END), 0),
+        (transaction(Verb.DELETE, Kind.CHAIN, END), 0),
+    ],
+    ids=["rule", "element", "element to nowhere", "number", "element gone", "rules gone", "chain", "chain gone"],
+)
+def test_commit_is_validated_if_it_adds_a_rule_or_an_element_with_a_target(change: Transaction, count: int) -> None:
+    assert validations(Plan((Change(change, NO_OPERATION, change),))) == count
+    assert validations(Plan((Change(change, change, change),) * 2)) == 4 * count
+
+
+def test_plan_takes_each_validated_commit_and_what_base_chains_ask_anew() -> None:
+    table = Table("t", (base(rule(asking(name="m"))), END), (named("end", "end"),))
+    visits, held = Visits.of(table), Visits.of(Table("t", (*levels(3, 2),)))
+    switch = transaction(Verb.ADD, Kind.RULES, table.chains[0])
+    assert visits.of_plan(Plan((Change(NO_OPERATION, switch, NO_OPERATION),)), visits) == 3
+    assert visits.of_plan(Plan((Change(ADDED, switch, NO_OPERATION),)), visits) == 6
+    assert visits.of_plan(Plan((Change(ADDED, switch, NO_OPERATION),)), held) == 16 + 3 + 3
+    assert visits.of_plan(Plan((Change(ADDED, switch, NO_OPERATION),)), NOTHING) == 0 + 3 + 3
+    assert visits.of_plan(Plan((Change(ADDED, switch, NO_OPERATION),)), None) == 3 + 3 + 3
