@@ -26,6 +26,7 @@ from sgdataplane.nft.ir import (
     Verdict,
     VerdictMap,
 )
+from sgdataplane.nft.pace import REMEMBERING, Pace
 from sgdataplane.nft.snapshot import STAMP_MAP, Inventory, MapShape, Stamp, next_generation, stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
@@ -71,6 +72,9 @@ class FakeKernel:
 
     def settle(self) -> None:
         self.settled += 1
+
+    def pace(self) -> Pace:
+        return REMEMBERING
 
     def interfaces(self) -> frozenset[str]:
         return self._interfaces

@@ -1,0 +1,148 @@
+"""A kernel in memory that counts the chains it enters, as Linux 6.1 does: step by step, and nothing is remembered.
+
+Owns when Linux 6.1 walks, and through what (net/netfilter/nf_tables_api.c). Shares nothing with nft/visits.py, which
+counts without walking.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sgdataplane.nft.fake import FakeKernel
+from sgdataplane.nft.ir import Chain, Key, Map, Rule, Table, Verdict, VerdictMap
+from sgdataplane.nft.pace import Pace
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+
+
+@dataclass
+class _Tables:
+    """One table as it will be after the commit. `bindings`: how many rules of a chain ask a map; a rule that is deleted
+    still counts until the commit."""
+
+    rules: dict[str, list[Rule]] = field(default_factory=dict)
+    bases: set[str] = field(default_factory=set)
+    elements: dict[str, dict[Key, Verdict | int]] = field(default_factory=dict)
+    bindings: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def enter(self, chain: str, known: dict[str, int]) -> int:
+        """nft_chain_validate(). `known`: what was found at this moment; it saves time, and nothing else."""
+        if chain not in known:
+            known[chain] = 1 + sum(self.enter(t, known) for rule in self.rules[chain] for t in self.targets(rule))
+        return known[chain]
+
+    def targets(self, rule: Rule) -> Iterator[str]:
+        for statement in rule.statements:
+            if isinstance(statement, Verdict) and statement.chain:
+                yield statement.chain
+            elif isinstance(statement, VerdictMap):
+                yield from _chains(verdict for _, verdict in statement.entries)
+                yield from _chains(iter(self.elements[statement.name].values() if statement.name else ()))
+
+    def validate(self) -> int:
+        """nft_table_validate()."""
+        known: dict[str, int] = {}
+        return sum(self.enter(chain, known) for chain in self.bases)
+
+    def add_rule(self, chain: str, rule: Rule) -> int:
+        """What is walked for it: its own targets, and those of maps that the chain did not ask."""
+        known: dict[str, int] = {}
+        maps = [s.name for s in rule.statements if isinstance(s, VerdictMap) and s.name]
+        found = sum(self.enter(target, known) for target in self.targets(rule))
+        for name in maps:
+            if self.bindings[name, chain]:
+                found -= sum(self.enter(target, known) for target in _chains(iter(self.elements[name].values())))
+            self.bindings[name, chain] += 1
+        self.rules[chain].append(rule)
+        return found
+
+    def add_elements(self, entry: Map) -> int:
+        known: dict[str, int] = {}
+        rules = sum(count for (name, _), count in self.bindings.items() if name == entry.name)
+        self.elements[entry.name].update(entry.elements)
+        return rules * sum(self.enter(target, known) for target in _chains(value for _, value in entry.elements))
+
+    def commit(self) -> None:
+        asked = (
+            (statement.name, chain)
+            for chain, rules in self.rules.items()
+            for rule in rules
+            for statement in rule.statements
+            if isinstance(statement, VerdictMap) and statement.name
+        )
+        self.bindings = Counter(asked)
+
+
+@dataclass
+class _Counted:
+    visits: int = 0
+    is_needed: bool = False
+
+
+class OldKernel(FakeKernel):
+    """`walked`: chains entered since it was made. `told`: the pace that it says it has. All tables are validated, if
+    any is to be: so it is before Linux 6.4."""
+
+    def __init__(self, told: Pace, interfaces: tuple[str, ...] = ()) -> None:
+        super().__init__(interfaces)
+        self.walked, self._told = 0, told
+        self._seen: dict[tuple[str, str], _Tables] = {}
+
+    def pace(self) -> Pace:
+        return self._told
+
+    def run(self, transaction: Transaction) -> None:
+        super().run(transaction)
+        counted = _Counted()
+        for operation in transaction.operations:
+            self._do((transaction.family, transaction.name), operation, counted)
+        if counted.is_needed:
+            counted.visits += sum(table.validate() for table in self._seen.values())
+        for table in self._seen.values():
+            table.commit()
+        self.walked += counted.visits
+
+    def _do(self, name: tuple[str, str], operation: Operation, counted: _Counted) -> None:
+        is_add = operation.verb is Verb.ADD
+        match operation.subject:
+            case Table():
+                self._seen.pop(name, None)
+                if is_add:
+                    self._seen[name] = _Tables()
+            case Chain() as chain:
+                self._do_chain(self._seen[name], operation, chain, counted)
+            case Map() as entry if operation.kind is Kind.MAP and is_add:
+                self._seen[name].elements.setdefault(entry.name, {})
+            case Map() as entry if operation.kind is Kind.MAP:
+                del self._seen[name].elements[entry.name]
+            case Map() as entry if is_add:
+                counted.is_needed |= any(_chains(value for _, value in entry.elements))
+                counted.visits += self._seen[name].add_elements(entry)
+            case Map() as entry if operation.verb is Verb.FLUSH:
+                self._seen[name].elements[entry.name].clear()
+            case Map() as entry:
+                for key, _ in entry.elements:
+                    del self._seen[name].elements[entry.name][key]
+            case _:
+                pass
+
+    def _do_chain(self, table: _Tables, operation: Operation, chain: Chain, counted: _Counted) -> None:
+        match operation.verb, operation.kind:
+            case Verb.ADD, Kind.CHAIN:
+                table.rules.setdefault(chain.name, [])
+                table.bases |= {chain.name} if chain.hook else set()
+            case Verb.ADD, Kind.RULES:
+                counted.is_needed = True
+                counted.visits += sum(table.add_rule(chain.name, rule) for rule in chain.rules)
+            case Verb.FLUSH, _:
+                table.rules[chain.name].clear()
+            case Verb.DELETE, Kind.CHAIN:
+                del table.rules[chain.name]
+                table.bases.discard(chain.name)
+            case _:
+                pass
+
+
+def _chains(values: Iterator[Verdict | int]) -> Iterator[str]:
+    return (value.chain for value in values if isinstance(value, Verdict) and value.chain)
