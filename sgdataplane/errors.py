@@ -7,6 +7,7 @@
       KernelError         the kernel or libnftables refused: nothing was changed          (detail, operation, origin)
         NotFoundError  ExistsError  BusyError
         UnsupportedError  the kernel lacks a feature                                      (feature, needs)
+          HeldError       it would be held too long by its own check of chains            (seconds, most)
         PrivilegeError    not root, or a capability is missing                            (capability)
       HostError           links, namespaces, sysctls, conntrack                           (subject, detail)
       BindingError        an interface can't be bound to an ENI as asked: nothing changed (problem)
@@ -130,6 +131,22 @@ def module_needed(module: str) -> str:
     """What an UnsupportedError `needs` where the kernel was asked for a module, and did not load it."""
     for_ever = "for each boot: a line in /etc/modules-load.d, or the package's file, /usr/lib/modules-load.d"
     return f"the kernel module {module} (now: `modprobe {module}`; {for_ever}/sgdataplane.conf)"
+
+
+class HeldError(UnsupportedError):
+    """A change would hold the kernel for `seconds`, more than `most`; `cause` says by what. It was not begun."""
+
+    def __init__(self, seconds: float, most: float, cause: str, needs: str) -> None:
+        super().__init__(f"a change that holds the kernel for {seconds:,.0f} s", needs)
+        self.seconds, self.most, self.cause = seconds, most, cause
+
+    def __str__(self) -> str:
+        return (
+            f"refused: this change would hold the kernel for about {self.seconds:,.0f} s, the most is {self.most:g} s\n"
+            f"  cause: {self.cause}\n"
+            f"  needs: {self.needs}\n"
+            "  nothing was changed; the previous policy stays in force"
+        )
 
 
 class PrivilegeError(KernelError):

@@ -58,13 +58,14 @@ class Former:
         return before.on(wanted.state)
 
     def prepare(self, key: Key, desired: Desired, settings: Settings) -> None:
-        """Compile and prove it: from one with the same groups, if there was one already, since nearly all of both is
-        the same; else from what is in force there, or from any. ProofError."""
+        """Compile, prove and count it: from one with the same groups, if there was one already, since nearly all of
+        both is the same; else from what is in force there, or from any. ProofError."""
         before = self.in_force.get(key)
         like = self._prepared.get(_groups(desired)) or before or self._prepared.get(None)
         desired.table(settings.time_scale, like)
         if settings.prove:
             desired.prove(settings.time_scale, before, like)
+        desired.visits(settings.time_scale, like)
         self._prepared[_groups(desired)] = self._prepared[None] = desired
 
 

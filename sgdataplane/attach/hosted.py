@@ -16,7 +16,7 @@ from sgdataplane.attach.compare import Interfaces, look, names_up
 from sgdataplane.attach.hostend import Hosted, hosted, move_in, where_is
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import EniReport, Key, Manner, NamespaceReport, Outcome
-from sgdataplane.enforce import Desired, check_fence, enforce, remove
+from sgdataplane.enforce import Desired, check_fence, check_hold, enforce, remove
 from sgdataplane.errors import HostError, ProofError, SgDataplaneError
 from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
@@ -111,16 +111,19 @@ def _groups(
 
 
 def _move_in(group: _Group, manner: Manner) -> None:
-    """What can't be compiled, proven or fenced moves nothing."""
+    """What can't be compiled, proven or fenced, or would hold the kernel too long, moves nothing."""
     settings, desired = manner.settings, group.desired
+    is_move = not all(entry.is_there for entry in group.entries)
     try:
-        if not all(entry.is_there for entry in group.entries):
+        if is_move:
             desired.table(settings.time_scale, group.former)
             if settings.prove:
                 desired.prove(settings.time_scale, group.former)
         router.make(group.router)
-        if settings.fence and not all(entry.is_there for entry in group.entries):
+        if is_move and settings.fence:
             check_fence(group.router, desired)
+        if is_move:
+            check_hold(group.router, desired, group.former, settings)
         for number, entry in enumerate(group.entries):
             group.entries[number] = move_in(entry)
     except (SgDataplaneError, ProofError) as error:

@@ -72,6 +72,11 @@ class NamespaceReport:
         is_done = all(eni.outcome not in (Outcome.REFUSED, Outcome.GONE) for eni in self.enis)
         return self.applied is not None and not self.applied.leftover and is_done
 
+    def warnings_of(self, eni: EniReport) -> tuple[str, ...]:
+        """What is odd about one of its ENIs, and about all of them together."""
+        slow = "" if self.applied is None else self.applied.slow
+        return (*eni.warnings, slow) if slow else eni.warnings
+
     @property
     def named(self) -> str:
         """The namespace, for people."""

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
-from sgdataplane.cli.output import paint, print_json, render_table, warn
+from sgdataplane.cli.output import log_shown, paint, print_json, render_table, warn
 
 if TYPE_CHECKING:
     from sgdataplane.attach.manage import Detached
@@ -161,7 +161,8 @@ def run_apply(arguments: argparse.Namespace) -> int:
     from sgdataplane.statefile import load
 
     manner = Manner(placement=Placement(arguments.placement), uplinks=tuple(arguments.uplink))
-    report = reconcile(registry, load(arguments.state).state, manner)
+    with log_shown():
+        report = reconcile(registry, load(arguments.state).state, manner)
     if arguments.json:
         print_json({"enis": _enis_as_json(report), "unknown_timeouts": report.unknown_timeouts})
     else:
@@ -217,7 +218,7 @@ def _enis_as_json(report: HostReport) -> list[dict[str, object]]:
             "router": None if eni.binding.host_end is None else eni.binding.host_end.router,
             "error": None if namespace.error is None else str(namespace.error),
             "changed": namespace.applied is not None and namespace.applied.changed,
-            "warnings": eni.warnings,
+            "warnings": namespace.warnings_of(eni),
         }
         for namespace in report.namespaces
         for eni in namespace.enis

@@ -130,7 +130,7 @@ def run_up(arguments: argparse.Namespace) -> int:
     if arguments.external:
         record = replace(record, externals=tuple(tuple(host.split(",")) for host in arguments.external))
     state = load(arguments.state).state
-    with Progress("building", len(state.instances)) as progress:
+    with Progress("building", len(state.instances)) as progress, log_shown():
         lab = manage.up(record, state, _counted(enforce_policy, progress))
     _warn_of_trackers(lab)
     print(report.status_as_text(lab))
@@ -145,7 +145,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     from sgdataplane.statefile import load
 
     state = load(arguments.state).state
-    with Progress("changing", len(state.instances)) as progress:
+    with Progress("changing", len(state.instances)) as progress, log_shown():
         lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress))
     _warn_of_trackers(lab)
     print(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs{report.scale_note(lab)}")

@@ -111,7 +111,8 @@ class Status:
     def _seen(self, entry: NamespaceReport) -> Iterator[EniStatus]:
         error = "" if entry.error is None else str(entry.error)
         epoch = None if entry.applied is None else entry.applied.epoch
-        for eni in entry.enis:
+        for found in entry.enis:
+            eni = replace(found, warnings=entry.warnings_of(found))
             former = self._enis.get(eni.binding.eni_id)
             if former is not None and (former.report, former.epoch, former.error) == (eni, epoch, error):
                 yield former

@@ -20,6 +20,7 @@ from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState, ConnectionTracking
 from sgdataplane.nft.counters import Counted
 from sgdataplane.nft.ir import Table
+from sgdataplane.nft.visits import Visits
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.known import Known
 from sgdataplane.proof.prove import require_proof
@@ -34,7 +35,8 @@ class Desired:
     that this host has, and `uplinks` those that lead to other hosts and outside; an interface that is neither passes
     nothing.
 
-    Its table, what the compile left (`memo`) and what is proven of it (`known`) stay with it."""
+    Its table, what the compile left (`memo`), what was counted of it (`visited`) and what is proven of it (`known`)
+    stay with it."""
 
     state: CloudState
     interfaces: Mapping[str, str]
@@ -44,6 +46,7 @@ class Desired:
     memo: list[Memo] = field(default_factory=list, init=False, compare=False, repr=False)
     known: list[Known] = field(default_factory=list, init=False, compare=False, repr=False)
     _tables: dict[float, Table] = field(default_factory=dict, init=False, compare=False, repr=False)
+    visited: dict[float, Visits] = field(default_factory=dict, init=False, compare=False, repr=False)
     _proven: set[float] = field(default_factory=set, init=False, compare=False, repr=False)
     _fences: dict[tuple[tuple[str, ...], int], Table] = field(
         default_factory=dict, init=False, compare=False, repr=False
@@ -58,7 +61,7 @@ class Desired:
         if state is self.state:
             return self
         other = replace(self, state=state)
-        for name in ("memo", "known", "_tables", "_proven", "_fences"):
+        for name in ("memo", "known", "_tables", "visited", "_proven", "_fences"):
             object.__setattr__(other, name, getattr(self, name))
         return other
 
@@ -80,6 +83,13 @@ class Desired:
             self._tables[time_scale] = _compiled(self, time_scale, memo)
             self.memo[:] = [memo]
         return self._tables[time_scale]
+
+    def visits(self, time_scale: float = 1.0, previous: Desired | None = None) -> Visits:
+        """How much of the table the kernel walks at a commit; as `table`, counted once, and only what differs."""
+        if time_scale not in self.visited:
+            before = None if previous is None else previous.visited.get(time_scale)
+            self.visited[time_scale] = Visits.of(self.table(time_scale, previous), before)
+        return self.visited[time_scale]
 
     def fence(self, ifnames: tuple[str, ...], secret: int) -> Table:
         """The fence of these interfaces, with the mark of what may pass it. Kept, as the table is."""
@@ -133,7 +143,7 @@ class ApplyReport:
     `adopting`: interfaces whose adoption window this apply opened, for `adoption_window` seconds. `seeded`: their
     running TCP sessions of which conntrack was told. `fenced`: interfaces behind the fence; one that isn't there yet
     can't be. The fence's operations are among the others. `counted`: what the counters of rules that it removed had
-    counted at last."""
+    counted at last. `slow`: why each change of this policy holds the kernel for more than a second, "" if none does."""
 
     epoch: int
     staged: int
@@ -150,6 +160,7 @@ class ApplyReport:
     seeded: int = 0
     fenced: tuple[str, ...] = ()
     counted: Mapping[str, Counted] = field(default_factory=dict)
+    slow: str = ""
 
     @property
     def changed(self) -> bool:

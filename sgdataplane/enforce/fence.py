@@ -39,6 +39,10 @@ class Fence:
     table: Table | None
     is_anew: bool = False
 
+    def is_first(self, stamp: Stamp | None) -> bool:
+        """Whether it changes before the policy, whose table has that stamp: once that table marks what may pass."""
+        return not self.ifnames or (stamp is not None and stamp.secret == self.secret)
+
 
 def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings: Settings) -> Fence:
     """Of interfaces that are there, or that the fence has already: some kernels keep it while an interface is gone."""
@@ -85,15 +89,20 @@ def _check_support(kernel: Kernel, steps: Plan, placement: Placement) -> None:
         raise UnsupportedError("the netdev egress hook, which fences an instance,", NEEDS_EGRESS) from error
 
 
+def way_to(kernel: Kernel, there: Inventory, inventory: Inventory, fence: Fence) -> Plan:
+    """How to put the fence in force, or take it away; empty if that is done. `there`: what the kernel holds of it,
+    `inventory`: of the policy's table."""
+    if fence.table is None:
+        return Plan((removal(there, TABLE, NETDEV),)) if there.exists else Plan()
+    if inventory.is_untouched and not fence.is_anew and _is_fence_there(there, fence.table):
+        return Plan()
+    return plan(None, there, fitted(kernel, fence.table))
+
+
 def put_in(kernel: Kernel, inventory: Inventory, fence: Fence) -> Plan:
     """Put the fence in force, or take it away; what was done."""
     there = kernel.inventory(TABLE, NETDEV)
-    if fence.table is None:
-        steps = Plan((removal(there, TABLE, NETDEV),)) if there.exists else Plan()
-    elif inventory.is_untouched and not fence.is_anew and _is_fence_there(there, fence.table):
-        steps = Plan()
-    else:
-        steps = plan(None, there, fitted(kernel, fence.table))
+    steps = way_to(kernel, there, inventory, fence)
     is_whole = run(kernel, steps, is_live=there.exists).leftover == ""
     if is_whole and steps.changes and inventory.is_untouched:
         commits = sum(change.commits for change in steps.changes)

@@ -1,0 +1,100 @@
+"""What an apply will do to the policy's table, found out before anything is changed.
+
+Owns the choice of the epoch and of the way there. Is given what the kernel holds, and what is wanted. Must not change
+anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sgdataplane.compiler.compile import with_adoption, with_epoch
+from sgdataplane.compiler.skeleton import TABLE, dispatch_name
+from sgdataplane.enforce.desired import Desired, Settings
+from sgdataplane.enforce.epochs import Epochs
+from sgdataplane.enforce.logs import fitted
+from sgdataplane.net.values import Direction
+from sgdataplane.nft.delta import Plan, plan
+from sgdataplane.nft.ir import Table
+from sgdataplane.nft.kernel import Kernel
+from sgdataplane.nft.snapshot import Inventory, Stamp, stamp_of
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be enforced, what was before (if the caller knows), and how."""
+
+    desired: Desired
+    previous: Desired | None
+    settings: Settings
+
+    @property
+    def table(self) -> Table:
+        """The table for it, at the first epoch."""
+        return self.desired.table(self.settings.time_scale, self.previous)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """`inventory`: what it starts from. `stamp`: of what is in force, if it can be used. `adopting`: the interfaces
+    that no table here has known so far, if their adoption is wanted. `steps`: none if all is there."""
+
+    inventory: Inventory
+    stamp: Stamp | None
+    epoch: int
+    adopting: tuple[str, ...]
+    steps: Plan
+
+
+def look(kernel: Kernel, wish: Wish) -> Inventory:
+    """What the kernel holds: not read, where it certainly is what was applied last, or what is to be."""
+    for known in () if wish.settings.resync else (wish.previous, wish.desired):
+        if known is None or not known.is_whole:
+            continue
+        found = kernel.trusted(known.table(wish.settings.time_scale, wish.previous))
+        if found:
+            return found
+    return kernel.inventory(TABLE)
+
+
+def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int) -> Course:
+    """The course from what the kernel holds. `secret`: the mark of what may pass the fence."""
+    settings, digest = wish.settings, stamp_of(wish.table).digest
+    epochs = Epochs(wish.desired.site.marks.last_epoch)
+    stamp = epochs.usable(inventory.stamp)
+    on_change = settings.on_change if _is_same_links(inventory, wish) else "revoke"
+    epoch = epochs.choose(stamp, digest, on_change, is_certain=inventory.is_untouched)
+    adopting = _newcomers(inventory, wish.table) if settings.adoption_window else ()
+    if inventory.stamp == Stamp(epoch, digest, inventory.generation, secret) and not settings.resync:
+        steps = Plan()  # interfaces that it knows are none to be adopted
+    else:
+        wanted = with_epoch(wish.table, epoch, secret)
+        if adopting:
+            wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
+        held = _held(stamp, wish)
+        steps = plan(None if held is None else fitted(kernel, held), inventory, fitted(kernel, wanted))
+    return Course(inventory, stamp, epoch, adopting, steps)
+
+
+def _newcomers(inventory: Inventory, table: Table) -> tuple[str, ...]:
+    """The interfaces that no table here has known so far."""
+    wanted = (str(ifname) for ifname, _ in table.map[dispatch_name(Direction.EGRESS)].elements)
+    return tuple(sorted(ifname for ifname in wanted if ifname not in inventory.ifnames))
+
+
+def _is_same_links(inventory: Inventory, wish: Wish) -> bool:
+    """Whether each slot of the mark still stands for the same ENI: only the one that accepted a session may keep it."""
+    is_known = wish.previous is None or wish.previous.interfaces == wish.desired.interfaces
+    return is_known and inventory.ifnames == frozenset(wish.desired.interfaces.values())
+
+
+def _held(stamp: Stamp | None, wish: Wish) -> Table | None:
+    """The table that the kernel should hold: the same policy has the same table but for the epoch."""
+    previous = wish.previous
+    if stamp is None or wish.settings.resync:
+        return None
+    if stamp.digest == stamp_of(wish.table).digest:
+        return with_epoch(wish.table, stamp.epoch, stamp.secret)
+    if previous is None or not previous.is_whole:
+        return None
+    return with_epoch(previous.table(wish.settings.time_scale), stamp.epoch, stamp.secret)

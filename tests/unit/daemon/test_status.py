@@ -1,0 +1,43 @@
+"""What the status says of an ENI: its own warnings, and those of all ENIs that are enforced with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sgdataplane.attach.registry import Binding
+from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
+from sgdataplane.daemon.causes import Cause
+from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
+from sgdataplane.daemon.status import Status
+from sgdataplane.enforce import ApplyReport
+from sgdataplane.host.identity import Identity
+from sgdataplane.model.state import CloudState
+
+SLOW = "a change holds the kernel for about 4.0 s"
+APPLIED = ApplyReport(3, staged=5, switched=2, swept=1, seconds=4.1)
+ENIS = tuple(
+    EniReport(Binding(f"eni-{n}", f"eth{n}", "container web", "/", Identity(1, 1)), Outcome.IN_FORCE, warnings)
+    for n, warnings in enumerate([(), ("its MAC is another",)])
+)
+
+
+def told(status: Status, applied: ApplyReport) -> list[dict[str, Any]]:
+    """Of each ENI, after one more cycle."""
+    entry = NamespaceReport(Identity(1, 1), ENIS, applied=applied)
+    policy = Policy(CloudState(), Origin.STATE)
+    status.note_cycle(CycleReport(frozenset({Cause.STATE}), policy, HostReport((entry,)), "", "", 4.2))
+    found = status.as_json()["enis"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_policy_whose_changes_hold_the_kernel_is_told_of_at_each_of_its_enis() -> None:
+    status = Status(Path("/state"), Path("/config"), Path("/last-good"))
+    assert [eni["warnings"] for eni in told(status, APPLIED)] == [[], ["its MAC is another"]]
+    slow = replace(APPLIED, slow=SLOW)
+    assert [eni["warnings"] for eni in told(status, slow)] == [[SLOW], ["its MAC is another", SLOW]]
+    assert [eni["warnings"] for eni in told(status, slow.at_rest)] == [[SLOW], ["its MAC is another", SLOW]]
+    assert [eni["warnings"] for eni in told(status, APPLIED.at_rest)] == [[], ["its MAC is another"]]
+    assert status.is_healthy
