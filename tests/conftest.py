@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import pytest
 from hypothesis import settings
 
-from tests.support import isolation
+from tests.support import isolation, paths
 
 # Kinds of test that need root and namespaces of their own; all must run where `--fail-on-skip` is given.
 PLACEMENTS = ("instance", "host")
@@ -63,6 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background: tests of Ctrl-C need it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "placement(name): the one in which this test of labs makes sense")
+    paths.watch()
     config.stash[SKIPS] = Skips(forbidden=config.getoption("--fail-on-skip"))
     config.pluginmanager.register(config.stash[SKIPS])
     run = isolation.run_of_this_process()
