@@ -152,7 +152,7 @@ def _run_uml(machine: Machine, cache: Cache, job: Path, seconds: float) -> None:
 
 def _run_cloud(machine: Machine, cache: Cache, job: Path, seconds: float) -> None:
     tree = cache.of(machine.release, "tree")
-    disk = job.with_suffix(".disk")
+    disk = job.parent / f"{job.name}.disk"
     _make_disk(job, disk)
     (kernel,) = (tree / "boot").glob("vmlinuz-*")
     (initrd,) = (tree / "boot").glob("initrd.img-*")
