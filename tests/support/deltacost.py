@@ -20,9 +20,10 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 
 from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.enforce import Desired, KernelSessions, Settings, apply
@@ -31,6 +32,7 @@ from sgdataplane.model.state import CloudState, Eni, PrefixListEntry, Remote, Se
 from sgdataplane.net.values import Address, Prefix
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.pace import REMEMBERING, Pace
 from sgdataplane.nft.snapshot import Inventory
 from sgdataplane.nft.transaction import Transaction
 from tests.support.builders import make_eni, make_group, make_prefix_list, make_remote, make_rule, make_state
@@ -44,10 +46,12 @@ Change = Callable[[CloudState], CloudState]
 
 @dataclass
 class TimedKernel(LibnftKernel):
-    """The real door, and how long was spent behind it."""
+    """The real door, and how long was spent behind it; `commits`: in each of the commits alone. What is measured is not
+    judged: it counts as a kernel that remembers what it has validated."""
 
     namespace: str
     seconds: float = field(default=0.0, init=False)
+    commits: list[float] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         super().__init__(self.namespace)
@@ -61,8 +65,14 @@ class TimedKernel(LibnftKernel):
             self.seconds += time.perf_counter() - started
 
     def run(self, transaction: Transaction) -> None:
+        before = self.seconds
         with self._clock():
             super().run(transaction)
+        if transaction.operations:
+            self.commits.append(self.seconds - before)
+
+    def pace(self) -> Pace:
+        return REMEMBERING
 
     def inventory(self, name: str, family: str = "inet") -> Inventory:
         with self._clock():
@@ -153,38 +163,67 @@ def with_entry(state: CloudState) -> CloudState:
     return replace(state, prefix_lists=(more, *rest))
 
 
-def measured(namespace: str, state: CloudState, rounds: int) -> dict[str, Figures]:
-    """Each kind of change, there and back, `rounds` times."""
-    kinds = changes(state)
-    figures = {f"{name} {way}": Figures() for name in kinds for way in ("in", "out")}
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Seconds of one apply. `kind`: the change, and "in" or "out". `commits`: one by one. `proof`: None if there was
+    none. `paths`: through the table then."""
+
+    kind: str
+    compile: float
+    kernel: float
+    commits: tuple[float, ...]
+    proof: float | None
+    paths: int
+
+
+def samples(
+    namespace: str, state: CloudState, rounds: int, *, names: Collection[str] = (), is_proven: bool = True
+) -> Iterator[Sample]:
+    """Each kind of change (of these names, or all), there and back, `rounds` times. Before the first round all are made
+    once: they leave what later ones find."""
+    kinds = {name: kind for name, kind in changes(state).items() if name in (names or (name,))}
     settings = Settings(fence=False, adoption_window=0, prove=False)
     with TimedKernel(namespace) as kernel:
         sessions = KernelSessions(namespace, INSTANCE.marks)
         current = Desired(state, {OWN: "eth0"})
         apply(kernel, sessions, current, None, settings)
-        current.prove()
-        for number in range(rounds + 1):  # the first round makes what later ones find
-            for name, (change, interfaces) in kinds.items():
-                for way in ("in", "out"):
-                    is_in = way == "in"
-                    new = change(state) if is_in else replace(state)
-                    desired = Desired(new, interfaces if is_in else {OWN: "eth0"})
-                    gc.collect(0)
-                    kernel.seconds, started = 0.0, time.perf_counter()
-                    report = apply(kernel, sessions, desired, current, settings)
-                    whole = time.perf_counter() - started
-                    assert report.changed
-                    assert not report.is_refill
-                    assert not report.leftover
-                    gc.collect(0)
-                    started = time.perf_counter()
-                    desired.prove(previous=current)
-                    proof = time.perf_counter() - started
-                    current = desired
-                    if number:
-                        figures[f"{name} {way}"].compile.append(whole - kernel.seconds)
-                        figures[f"{name} {way}"].kernel.append(kernel.seconds)
-                        figures[f"{name} {way}"].proof.append(proof)
+        if is_proven:
+            current.prove()
+        for number in range(rounds + 1):
+            for (name, (change, interfaces)), way in product(kinds.items(), ("in", "out")):
+                is_in = way == "in"
+                new = change(state) if is_in else replace(state)
+                desired = Desired(new, interfaces if is_in else {OWN: "eth0"})
+                gc.collect(0)
+                kernel.seconds, started = 0.0, time.perf_counter()
+                kernel.commits.clear()
+                report = apply(kernel, sessions, desired, current, settings)
+                whole = time.perf_counter() - started
+                assert report.changed
+                assert not report.is_refill
+                assert not report.leftover
+                proof = _proof(desired, current) if is_proven else None
+                current = desired
+                if number:
+                    spent = whole - kernel.seconds, kernel.seconds, tuple(kernel.commits)
+                    yield Sample(f"{name} {way}", *spent, proof, desired.visits().every_path)
+
+
+def _proof(desired: Desired, before: Desired) -> float:
+    gc.collect(0)
+    started = time.perf_counter()
+    desired.prove(previous=before)
+    return time.perf_counter() - started
+
+
+def measured(namespace: str, state: CloudState, rounds: int) -> dict[str, Figures]:
+    """By kind of change, and way."""
+    figures: dict[str, Figures] = {}
+    for sample in samples(namespace, state, rounds):
+        row = figures.setdefault(sample.kind, Figures())
+        row.compile.append(sample.compile)
+        row.kernel.append(sample.kernel)
+        row.proof.append(sample.proof or 0.0)
     return figures
 
 

@@ -1,0 +1,188 @@
+"""`python -m bench.commits`: what commits cost the kernel, by kind of change. Prints a table in Markdown.
+
+Owns the rows and what is measured. Is given sizes. Must not know how a change is found.
+
+Milliseconds are of all commits of a change together, libnftables included. `ratio` is to a plain commit, a rule without
+a target in a table and a namespace of its own, made right after each: so a kernel or a machine that is slow altogether
+shows the same ratios. (A namespace of its own, since before Linux 6.4 a commit to any table validates all of them.)
+
+    a member joins, ...   in instance placement, one ENI: tests.support.deltacost has the states and changes
+    an unrelated goto     beside the table of host placement: a rule of another table, which is to a chain that nothing
+                          else leads to
+
+The first take no part in `sgdp`'s own judgement (enforce/hold.py), so they are measured where `sgdp` would refuse them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bench.agentscale import ISOLATED, UNSHARE
+from bench.facts import facts
+from sgdataplane.enforce import Desired
+from sgdataplane.host import netns
+from sgdataplane.model.placement import Placement
+from sgdataplane.nft.delta import plan
+from sgdataplane.nft.ir import ACCEPT, Chain, Field, Match, Range, Rule, Table, goto, rule
+from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from tests.support.deltacost import base_state, samples
+from tests.support.hardpolicies import host, targets
+
+ROUNDS = 5
+KINDS = {
+    "member in": "a member joins",
+    "rule on CIDR in": "a rule comes",
+    "prefix entry in": "a prefix-list entry comes",
+    "ENI in": "an ENI comes",
+}
+NAMES = ("member", "rule on CIDR", "prefix entry", "ENI")
+HEADER = (
+    "| where | change | commits | ms | times a plain commit | paths |",
+    "|---|---|---|---|---|---|",
+)
+END = Chain("end", (rule(ACCEPT),))
+PLAIN, UNRELATED = rule(Match(Field.L4PROTO, (Range.of(6),)), ACCEPT), rule(goto("end"))
+
+
+@dataclass
+class Row:
+    """Of one kind of change at one place. Seconds, sample by sample; `plain`: of the plain commit after each."""
+
+    where: str
+    change: str
+    commits: int
+    paths: int
+    took: list[float] = field(default_factory=list)
+    plain: list[float] = field(default_factory=list)
+
+    @property
+    def ms(self) -> float:
+        return 1000 * statistics.median(self.took)
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(took / plain for took, plain in zip(self.took, self.plain, strict=True))
+
+    def markdown(self) -> str:
+        return (
+            f"| {self.where} | {self.change} | {self.commits} | {self.ms:,.2f} | {self.ratio:,.1f} | {self.paths:,} |"
+        )
+
+    def as_json(self) -> dict[str, object]:
+        return {**asdict(self), "ms": self.ms, "ratio": self.ratio}
+
+
+class Beside:
+    """A rule in a table that nothing else is in, made anew by each commit."""
+
+    def __init__(self, door: LibnftKernel, entry: Rule) -> None:
+        self._door = door
+        table, chain = Table("beside"), Chain("probe", (entry,))
+        kinds = ((Kind.TABLE, table), (Kind.CHAIN, END), (Kind.CHAIN, chain), (Kind.RULES, chain))
+        door.run(Transaction.of(table, [Operation(Verb.ADD, kind, subject) for kind, subject in kinds]))
+        again = (Operation(Verb.FLUSH, Kind.RULES, chain), Operation(Verb.ADD, Kind.RULES, chain))
+        self._again = Transaction.of(table, again)
+
+    def commit(self) -> float:
+        """Seconds."""
+        began = time.perf_counter()
+        self._door.run(self._again)
+        return time.perf_counter() - began
+
+
+@contextmanager
+def namespace(name: str) -> Iterator[str]:
+    netns.create(name)
+    try:
+        yield name
+    finally:
+        netns.remove(name)
+
+
+def instance_rows(members: int, rules: int, rounds: int, plain: Beside) -> Iterator[Row]:
+    """A row a kind of change."""
+    rows: dict[str, Row] = {}
+    with namespace("instance") as name:
+        where = f"instance placement, {rules:,} rules, {members:,} members"
+        for sample in samples(name, base_state(members, rules), rounds, names=NAMES, is_proven=False):
+            if sample.kind in KINDS:
+                made = Row(where, KINDS[sample.kind], len(sample.commits), sample.paths)
+                row = rows.setdefault(sample.kind, made)
+                row.took.append(sum(sample.commits))
+                row.plain.append(plain.commit())
+    yield from rows.values()
+
+
+def host_row(enis: int, rounds: int, plain: Beside) -> Row:
+    state = host(0, enis)
+    interfaces = {eni.network_interface_id: f"h{number}" for number, eni in enumerate(targets(state))}
+    desired = Desired(state, interfaces, placement=Placement.HOST)
+    row = Row(f"host placement, {enis:,} ENIs", "an unrelated goto", 1, desired.visits().every_path)
+    with namespace("host") as name, LibnftKernel(name) as door:
+        table = desired.table()
+        for change in plan(None, door.inventory(table.name), table).changes:
+            for transaction in (change.stage, change.switch, change.sweep):
+                door.run(transaction)
+        unrelated = Beside(door, UNRELATED)
+        for number in range(rounds + 1):
+            took, beside = unrelated.commit(), plain.commit()
+            if number:  # the first one finds everything cold
+                row.took.append(took)
+                row.plain.append(beside)
+    return row
+
+
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    with namespace("plain") as name, LibnftKernel(name) as door:
+        plain = Beside(door, PLAIN)
+        for members in options.members:
+            yield from instance_rows(members, options.rules, options.rounds, plain)
+        for enis in options.enis:
+            yield host_row(enis, options.rounds, plain)
+
+
+def sizes(text: str) -> list[int]:
+    return [int(word) for word in text.split(",") if word]
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench.commits", description=__doc__.partition("\n")[0])
+    words = "instance placement, by addresses in groups (default %(default)s; '' for none)"
+    parser.add_argument("--members", type=sizes, default="256,4096,65536", metavar="N,N,...", help=words)
+    parser.add_argument("--rules", type=int, default=200, help="of the ENI in instance placement (default 200)")
+    words = "host placement, by ENIs of one VPC (default %(default)s; '' for none)"
+    parser.add_argument("--enis", type=sizes, default="10,20,50", metavar="N,N,...", help=words)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each change (default {ROUNDS})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all samples, in seconds, with what it ran on")
+    return parser.parse_args(argv)
+
+
+def main() -> int:
+    options = arguments(sys.argv[1:])
+    if os.environ.get(ISOLATED) != "yes":
+        environment = {**os.environ, ISOLATED: "yes"}
+        os.execvpe("unshare", (*UNSHARE, sys.executable, "-m", "bench.commits", *sys.argv[1:]), environment)
+    about = facts()
+    print(f"Linux {about['kernel']}, {about['nftables']}\n", *HEADER, sep="\n", flush=True)
+    found = []
+    for row in rows(options):
+        found.append(row)
+        print(row.markdown(), flush=True)
+    if options.json is not None:
+        text = json.dumps({"facts": about, "rows": [row.as_json() for row in found]}, indent=2)
+        options.json.write_text(f"{text}\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What is said of commits' times, and that each kind of change is measured, on the kernel."""
+
+from __future__ import annotations
+
+import pytest
+from bench import commits
+from bench.commits import KINDS, Row, arguments
+
+
+def test_ratio_is_taken_pair_by_pair_and_then_its_median() -> None:
+    row = Row("here", "a rule comes", 3, 1_000_000, took=[0.2, 0.1, 0.9], plain=[0.02, 0.001, 0.09])
+    assert (row.ms, row.ratio) == (200, 10)
+    assert row.markdown() == "| here | a rule comes | 3 | 200.00 | 10.0 | 1,000,000 |"
+    assert row.as_json()["took"] == [0.2, 0.1, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("argv", "members", "enis"),
+    [
+        ([], [256, 4096, 65536], [10, 20, 50]),
+        (["--members", "256", "--enis", ""], [256], []),
+        (["--members", "", "--enis", "10,20"], [], [10, 20]),
+    ],
+    ids=["all", "members alone", "ENIs alone"],
+)
+def test_sizes_can_be_chosen(argv: list[str], members: list[int], enis: list[int]) -> None:
+    options = arguments(argv)
+    assert (options.members, options.enis, options.rules) == (members, enis, 200)
+
+
+@pytest.mark.kernel
+def test_each_kind_of_change_has_a_row(lab_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = commits.namespace
+    monkeypatch.setattr(commits, "namespace", lambda name: made(f"{lab_name}-{name}"))
+    found = list(commits.rows(arguments(["--members", "32", "--enis", "2", "--rules", "20", "--rounds", "2"])))
+    assert [row.change for row in found] == [*KINDS.values(), "an unrelated goto"]
+    for row in found:
+        assert len(row.took) == len(row.plain) == 2
+        assert min(row.took + row.plain) > 0
+        assert row.commits >= 1
+        assert row.paths > 100
