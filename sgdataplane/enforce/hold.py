@@ -23,7 +23,7 @@ from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.nft.visits import NOTHING, Visits, validations
 
 LOGGER = logging.getLogger("sgdataplane.hold")
-USUAL = 2  # commits of a change that are validated: stage and switch
+USUAL = 3  # times the visits of a table are those of a change: stage, switch, base chains that are written anew
 MATTERS = 1_000_000  # visits: fewer take no kernel half a second
 MOST_PLANS = 10  # times the visits of a table, at most, are those of a plan to it
 WARN_S, MOST_S = 1.0, 10.0

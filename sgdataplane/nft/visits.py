@@ -13,11 +13,11 @@ What Linux 6.1 does (net/netfilter/nf_tables_api.c):
 - **A visit** is a chain entered (a call of `nft_chain_validate`), base chains included. Rules, and elements that lead
   nowhere, are looked at on a visit and are none; in our tables a visit is some two rules and one element.
 - What no base chain leads to, as what is only staged, is not visited.
-- Besides, a rule that leads to a chain has that one walked when it is added, and so has an element of a map that is
-  asked; a rule that asks a verdict map which its chain did not ask before has all walked that the map leads to
-  (`nft_validate_register_store`, `nf_tables_bind_set`; until 6.1.104 `nf_tables_check_loops`). So a base chain whose
-  rules ask another map costs its own visits once more. All else that is walked so is little: rules come in the order of
-  their chains' names, so that what they lead to is mostly empty yet.
+- Besides, what a rule leads to is walked as the rule is added (`nft_validate_register_store`, `nf_tables_bind_set`;
+  until 6.1.104 `nf_tables_check_loops`), and so is what an element leads to that is added to a map which a rule asks.
+  So a base chain whose rules are written anew costs its visits once more, whatever differs. (`nf_tables_bind_set` means
+  to leave out a map that the chain asks already, but compares with a field that isn't set yet.) All else that is walked
+  so is little: rules come in the order of their chains' names, so that what they lead to is mostly empty yet.
 
 Kernels since upstream commit 8e1a1bc4f5a4 (6.12.66) go through the rules of each chain once, and since a67fd55f6a09
 through none when a rule is added. `remembered` is how many chains they enter. (They go through a chain once more for
@@ -89,16 +89,11 @@ class Visits:
     def of_plan(self, plan: Plan, held: Visits | None) -> int:
         """Of a kernel without memory: what the plan to this table takes, all its commits together. Tables on the way
         count as this one, and so does what is there before, unless it is known (`held`)."""
-        now = held or self
-        asked = {} if held is None else {chain.name: chain.ways.maps for chain in held.table.chains}
-        found = 0
+        now, found = held or self, 0
         for change in plan.changes:
             found += now.every_path * _is_validated(change.stage) + self.every_path * _is_validated(change.switch)
+            found += sum(self.by_chain.get(name, 0) for name in _chains_with_rules(change.switch))
             now = self
-            for chain in _chains_with_rules(change.switch):
-                if not set(chain.ways.maps) <= set(asked.get(chain.name, ())):
-                    found += self.by_chain.get(chain.name, 0)
-                asked[chain.name] = chain.ways.maps
         return found
 
 
@@ -120,10 +115,9 @@ def _leads(subject: Subject) -> bool:
     return isinstance(subject, Map) and any(isinstance(value, Verdict) and value.chain for _, value in subject.elements)
 
 
-def _chains_with_rules(transaction: Transaction) -> Iterator[Chain]:
-    for operation in transaction.operations:
-        if isinstance(operation.subject, Chain) and operation.kind is Kind.RULES and operation.verb is Verb.ADD:
-            yield operation.subject
+def _chains_with_rules(transaction: Transaction) -> Iterator[str]:
+    added = (entry for entry in transaction.operations if entry.verb is Verb.ADD and entry.kind is Kind.RULES)
+    return (entry.subject.name for entry in added)
 
 
 def _exits_of_map(entry: Map, before: Visits) -> Exits:

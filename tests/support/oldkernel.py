@@ -18,13 +18,13 @@ from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 @dataclass
 class _Tables:
-    """One table as it will be after the commit. `bindings`: how many rules of a chain ask a map; a rule that is deleted
-    still counts until the commit."""
+    """One table as it will be after the commit. `bindings`: how many rules ask a map; one that is deleted still counts
+    until the commit."""
 
     rules: dict[str, list[Rule]] = field(default_factory=dict)
     bases: set[str] = field(default_factory=set)
     elements: dict[str, dict[Key, Verdict | int]] = field(default_factory=dict)
-    bindings: Counter[tuple[str, str]] = field(default_factory=Counter)
+    bindings: Counter[str] = field(default_factory=Counter)
 
     def enter(self, chain: str, known: dict[str, int]) -> int:
         """nft_chain_validate(). `known`: what was found at this moment; it saves time, and nothing else."""
@@ -46,32 +46,21 @@ class _Tables:
         return sum(self.enter(chain, known) for chain in self.bases)
 
     def add_rule(self, chain: str, rule: Rule) -> int:
-        """What is walked for it: its own targets, and those of maps that the chain did not ask."""
+        """nft_validate_register_store() for its own targets, nf_tables_bind_set() for those of maps that it asks."""
         known: dict[str, int] = {}
-        maps = [s.name for s in rule.statements if isinstance(s, VerdictMap) and s.name]
-        found = sum(self.enter(target, known) for target in self.targets(rule))
-        for name in maps:
-            if self.bindings[name, chain]:
-                found -= sum(self.enter(target, known) for target in _chains(iter(self.elements[name].values())))
-            self.bindings[name, chain] += 1
+        self.bindings.update(_maps(rule))
         self.rules[chain].append(rule)
-        return found
+        return sum(self.enter(target, known) for target in self.targets(rule))
 
     def add_elements(self, entry: Map) -> int:
+        """nft_add_set_elem()."""
         known: dict[str, int] = {}
-        rules = sum(count for (name, _), count in self.bindings.items() if name == entry.name)
         self.elements[entry.name].update(entry.elements)
-        return rules * sum(self.enter(target, known) for target in _chains(value for _, value in entry.elements))
+        walked = sum(self.enter(target, known) for target in _chains(value for _, value in entry.elements))
+        return self.bindings[entry.name] * walked
 
     def commit(self) -> None:
-        asked = (
-            (statement.name, chain)
-            for chain, rules in self.rules.items()
-            for rule in rules
-            for statement in rule.statements
-            if isinstance(statement, VerdictMap) and statement.name
-        )
-        self.bindings = Counter(asked)
+        self.bindings = Counter(name for rules in self.rules.values() for rule in rules for name in _maps(rule))
 
 
 @dataclass
@@ -146,3 +135,7 @@ class OldKernel(FakeKernel):
 
 def _chains(values: Iterator[Verdict | int]) -> Iterator[str]:
     return (value.chain for value in values if isinstance(value, Verdict) and value.chain)
+
+
+def _maps(rule: Rule) -> list[str]:
+    return [entry.name for entry in rule.statements if isinstance(entry, VerdictMap) and entry.name]

@@ -183,12 +183,14 @@ def test_commit_is_validated_if_it_adds_a_rule_or_an_element_with_a_target(chang
     assert validations(Plan((Change(change, change, change),) * 2)) == 4 * count
 
 
-def test_plan_takes_each_validated_commit_and_what_base_chains_ask_anew() -> None:
+def test_plan_takes_each_validated_commit_and_what_rules_lead_to_that_are_written_anew() -> None:
     table = Table("t", (base(rule(asking(name="m"))), END), (named("end", "end"),))
-    visits, held = Visits.of(table), Visits.of(Table("t", (*levels(3, 2),)))
-    switch = transaction(Verb.ADD, Kind.RULES, table.chains[0])
-    assert visits.of_plan(Plan((Change(NO_OPERATION, switch, NO_OPERATION),)), visits) == 3
-    assert visits.of_plan(Plan((Change(ADDED, switch, NO_OPERATION),)), visits) == 6
-    assert visits.of_plan(Plan((Change(ADDED, switch, NO_OPERATION),)), held) == 16 + 3 + 3
-    assert visits.of_plan(Plan((Change(ADDED, switch, NO_OPERATION),)), NOTHING) == 0 + 3 + 3
-    assert visits.of_plan(Plan((Change(ADDED, switch, NO_OPERATION),)), None) == 3 + 3 + 3
+    visits, held = Visits.of(table), Visits.of(Table("t", levels(3, 2)))
+    rules = transaction(Verb.ADD, Kind.RULES, table.chains[0])
+    element = transaction(Verb.ADD, Kind.ELEMENTS, named("end"))
+    assert visits.of_plan(Plan((Change(NO_OPERATION, element, NO_OPERATION),)), visits) == 3
+    assert visits.of_plan(Plan((Change(NO_OPERATION, rules, NO_OPERATION),)), visits) == 3 + 3
+    assert visits.of_plan(Plan((Change(ADDED, rules, NO_OPERATION),)), visits) == 3 + 3 + 3
+    assert visits.of_plan(Plan((Change(ADDED, rules, NO_OPERATION),)), held) == 16 + 3 + 3
+    assert visits.of_plan(Plan((Change(ADDED, rules, NO_OPERATION),)), NOTHING) == 0 + 3 + 3
+    assert visits.of_plan(Plan((Change(ADDED, rules, NO_OPERATION),) * 2), None) == 2 * (3 + 3 + 3)
