@@ -4,8 +4,9 @@ Owns that table, the commits that are timed, and the judgement of their times. I
 nothing else is. Must not know what is to be validated later, nor how doors are made.
 
 The same commit is made where a base chain leads into the lattice (`deep`), into another table of that namespace
-(`beside`), and where nothing but one chain is (`flat`). Only ratios of times decide: whatever makes a machine slow does
-it to all three, in turns.
+(`beside`), and where nothing but one chain is (`flat`). Only ratios of times decide whether it remembers: whatever
+makes a machine slow does it to all three, in turns. The shortest times say how long a visit takes: what else the
+machine does only makes them longer.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def judge(times: Sequence[Times], visits: int) -> Pace:
     """What the times say, if the lattice takes so many visits."""
     if statistics.median(entry.deep / entry.flat for entry in times) < SLOW:
         return REMEMBERING
-    longer = statistics.median(entry.deep - entry.flat for entry in times)
+    longer = min(entry.deep for entry in times) - min(entry.flat for entry in times)
     is_wide = statistics.median(entry.beside / entry.flat for entry in times) >= SLOW
     return Pace(remembers=False, ns_per_visit=1e9 * longer / visits, is_wide=is_wide)
 
