@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from sgdataplane.compiler.collection import no_collection
 from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy
 from sgdataplane.compiler.fence import compile_fence
 from sgdataplane.compiler.memo import Memo
@@ -88,7 +89,9 @@ class Desired:
         """How much of the table the kernel walks at a commit; as `table`, counted once, and only what differs."""
         if time_scale not in self.visited:
             before = None if previous is None else previous.visited.get(time_scale)
-            self.visited[time_scale] = Visits.of(self.table(time_scale, previous), before)
+            table = self.table(time_scale, previous)
+            with no_collection():
+                self.visited[time_scale] = Visits.of(table, before)
         return self.visited[time_scale]
 
     def fence(self, ifnames: tuple[str, ...], secret: int) -> Table:
