@@ -188,7 +188,7 @@ def _counted(exits: Mapping[str, Exits], known: Mapping[str, int], turned: Abstr
     found = {**known}
     for name in anew & found.keys():
         del found[name]
-    todo = {name: exits[name] for name in anew & exits.keys()}
+    todo = {name: exits[name] for name in exits.keys() - found.keys()}
     for name in in_order({name: targets.keys() & todo.keys() for name, targets in todo.items()}):
         found[name] = 1 + sum([count * found.get(target, 0) for target, count in todo[name].items()])
     return found

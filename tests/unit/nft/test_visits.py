@@ -104,6 +104,13 @@ def test_table_that_the_kernel_refuses_is_counted_without_what_it_refuses(target
     Visits.of(Table("t", (base(rule(goto(target)), rule(goto("end"))), END)))
 
 
+def test_chain_that_was_in_a_circle_is_counted_once_it_isnt() -> None:
+    circle = Table("t", (base(rule(goto("a"))), Chain("a", (rule(goto("b")),)), Chain("b", (rule(goto("a")),))))
+    straight = Table("t", (*circle.chains[:2], Chain("b", (rule(ACCEPT),))))
+    assert Visits.of(circle).every_path == 0
+    assert Visits.of(straight, Visits.of(circle)).every_path == 3
+
+
 def paged(counts: dict[str, int], known: Paged | None = None) -> Paged:
     """Five pages. Those that say the same are those of `known`."""
     elements = [goto(name) for name, count in counts.items() for _ in range(count)]
