@@ -77,14 +77,14 @@ class Visits:
     @cached_property
     def remembered(self) -> int:
         """Of a kernel that goes through each chain once."""
-        reached = dict.fromkeys(chain.name for chain in self.table.chains if chain.hook is not None)
-        bases = len(reached)
-        ahead = list(reached)
-        for name in ahead:
-            new = (self.exits[name].keys() & self.exits.keys()) - reached.keys()
-            reached.update(dict.fromkeys(new))
+        ahead = [chain.name for chain in self.table.chains if chain.hook is not None]
+        reached, found = set(ahead), len(ahead)
+        for name in ahead:  # grows on the way
+            found += sum(self.exits[name].values())
+            new = [target for target in self.exits[name] if target not in reached and target in self.exits]
+            reached.update(new)
             ahead += new
-        return bases + sum(sum(self.exits[name].values()) for name in reached)
+        return found
 
     def of_plan(self, plan: Plan, held: Visits | None) -> int:
         """Of a kernel without memory: what the plan to this table takes, all its commits together. Tables on the way
