@@ -38,7 +38,7 @@ class SuiteResult:
 @dataclass(frozen=True)
 class MachineResult:
     """`kernel`: what it calls itself, "" if it never came up. `note`: what is wrong with the run as a whole, or "".
-    `commits`: rows of the table of commits, by their names."""
+    `commits`: rows of `bench.commits`, by their names."""
 
     machine: str
     kernel: str
@@ -60,8 +60,14 @@ def read(machine: str, results: Path, note: str) -> MachineResult:
         kernel.read_text("utf-8").strip() if kernel.exists() else "",
         note,
         tuple(suites),
-        json.loads(commits.read_text("utf-8"))["rows"] if commits.exists() else {},
+        read_commits(commits) if commits.exists() else {},
     )
+
+
+def read_commits(path: Path) -> dict[str, dict[str, float]]:
+    """What `bench.commits` wrote: of each row its milliseconds, and how many plain commits they are."""
+    rows = json.loads(path.read_text("utf-8"))["rows"]
+    return {f"{row['where']}: {row['change']}": {key: row[key] for key in ("ms", "ratio")} for row in rows}
 
 
 def read_suite(path: Path) -> SuiteResult:
