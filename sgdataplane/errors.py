@@ -4,7 +4,7 @@
       StateFileError      the input is wrong: refused whole, the previous policy stays    (problems)
         ConfigError       the agent's configuration, likewise
       LimitError          right, but more than we or nftables hold                        (subject, limit, actual)
-      KernelError         the kernel or libnftables refused: nothing was changed          (detail, operation, origin)
+      KernelError         the kernel refused: nothing was changed                         (detail, operation, origin)
         NotFoundError  ExistsError  BusyError
         UnsupportedError  the kernel lacks a feature                                      (feature, needs)
           HeldError       it would be held too long by its own check of chains            (seconds, most)
@@ -88,7 +88,7 @@ class LimitError(SgDataplaneError):
 
 
 class KernelError(SgDataplaneError):
-    """The kernel or libnftables refused an operation; the transaction changed nothing.
+    """The kernel refused an operation; the transaction changed nothing.
 
     `operation` is the nft line that was refused, `origin` the user's rule it came from ("" if it is ours).
     """
@@ -120,7 +120,7 @@ class BusyError(KernelError):
 
 
 class UnsupportedError(KernelError):
-    """The kernel or the userland lacks `feature`; `needs` says what provides it."""
+    """The kernel lacks `feature`; `needs` says what provides it."""
 
     def __init__(self, feature: str, needs: str) -> None:
         super().__init__(f"{feature} is not available here; it needs {needs}")

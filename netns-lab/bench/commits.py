@@ -33,7 +33,7 @@ from sgdataplane.host import netns
 from sgdataplane.model.placement import Placement
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.ir import ACCEPT, Chain, Field, Match, Range, Rule, Table, goto, rule
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.deltacost import base_state, samples
 from tests.support.hardpolicies import host, targets
@@ -85,7 +85,7 @@ class Row:
 class Beside:
     """A rule in a table that nothing else is in, made anew by each commit."""
 
-    def __init__(self, door: LibnftKernel, entry: Rule) -> None:
+    def __init__(self, door: NetlinkKernel, entry: Rule) -> None:
         self._door = door
         table, chain = Table("beside"), Chain("probe", (entry,))
         kinds = ((Kind.TABLE, table), (Kind.CHAIN, END), (Kind.CHAIN, chain), (Kind.RULES, chain))
@@ -128,7 +128,7 @@ def host_row(enis: int, rounds: int, plain: Beside) -> Row:
     interfaces = {eni.network_interface_id: f"h{number}" for number, eni in enumerate(targets(state))}
     desired = Desired(state, interfaces, placement=Placement.HOST)
     row = Row(f"host placement, {enis:,} ENIs", "an unrelated goto", 1, desired.visits().every_path)
-    with namespace("host") as name, LibnftKernel(name) as door:
+    with namespace("host") as name, NetlinkKernel(name) as door:
         table = desired.table()
         for change in plan(None, door.inventory(table.name), table).changes:
             for transaction in (change.stage, change.switch, change.sweep):
@@ -143,7 +143,7 @@ def host_row(enis: int, rounds: int, plain: Beside) -> Row:
 
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:
-    with namespace("plain") as name, LibnftKernel(name) as door:
+    with namespace("plain") as name, NetlinkKernel(name) as door:
         plain = Beside(door, PLAIN)
         for members in options.members:
             yield from instance_rows(members, options.rules, options.rounds, plain)

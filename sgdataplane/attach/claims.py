@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from sgdataplane.attach.registry import Binding, Means
 from sgdataplane.host.identity import Identity
 from sgdataplane.host.labels import Label
-from sgdataplane.host.routing import IFNAME
 from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import IFNAME
 
 CLOUDS_OWN = re.compile(r"eni-[A-Za-z0-9._-]{1,59}")  # an alias that is an ENI's id, whether or not the state has it
 

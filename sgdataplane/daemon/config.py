@@ -19,9 +19,8 @@ from sgdataplane.attach.registry import ATTACHED_DIR, Means
 from sgdataplane.attach.report import Manner
 from sgdataplane.enforce import Settings
 from sgdataplane.errors import ConfigError, Where
-from sgdataplane.host.routing import IFNAME
 from sgdataplane.model.placement import Placement
-from sgdataplane.net.values import Address
+from sgdataplane.net.values import IFNAME, Address
 from sgdataplane.statefile.problems import Problems
 
 CONFIG_FILE = Path("/etc/sgdataplane/agent.toml")

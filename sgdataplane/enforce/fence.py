@@ -21,7 +21,7 @@ from sgdataplane.host import modules, netns
 from sgdataplane.model.placement import Placement
 from sgdataplane.nft.delta import Plan, plan, removal
 from sgdataplane.nft.ir import KeyType, Map, Table
-from sgdataplane.nft.kernel import DRY_RUN_MISSING, Kernel, LibnftKernel
+from sgdataplane.nft.kernel import Kernel, NetlinkKernel
 from sgdataplane.nft.snapshot import GENERATION_KEY, STAMP_MAP, Inventory, Stamp, next_generation, stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
@@ -68,7 +68,7 @@ def check_fence(namespace: str, desired: Desired) -> None:
     secret = int(desired.placement is Placement.INSTANCE)
     with netns.inside(namespace):
         modules.require(modules.NFTABLES)
-    with LibnftKernel(namespace) as kernel:
+    with NetlinkKernel(namespace) as kernel:
         there = kernel.inventory(TABLE, NETDEV)
         if not there.exists:
             table = compile_fence({"lo": eni}, desired.options, secret, desired.placement)
@@ -82,8 +82,6 @@ def _check_support(kernel: Kernel, steps: Plan, placement: Placement) -> None:
         whole = replace(change.stage, operations=change.stage.operations + change.switch.operations)
         kernel.check(whole, f"fence of {placement.value} placement")
     except UnsupportedError as error:
-        if error.feature == DRY_RUN_MISSING:
-            raise
         if placement is Placement.HOST:
             raise UnsupportedError("the netdev ingress hook, which fences an instance,", NEEDS_INGRESS) from error
         raise UnsupportedError("the netdev egress hook, which fences an instance,", NEEDS_EGRESS) from error

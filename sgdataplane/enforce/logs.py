@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from sgdataplane.compiler.drops import LOG_GROUP
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.errors import KernelError, PrivilegeError, UnsupportedError
+from sgdataplane.errors import KernelError, PrivilegeError
 from sgdataplane.host.nflog import NEEDS
 from sgdataplane.nft.ir import Chain, Log, Rule, Table, rule
-from sgdataplane.nft.kernel import DRY_RUN_MISSING, Kernel
+from sgdataplane.nft.kernel import Kernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 FEATURE = "nflog"
@@ -38,8 +38,6 @@ def can_log(kernel: Kernel) -> bool:
     except PrivilegeError:
         raise
     except KernelError as error:
-        if isinstance(error, UnsupportedError) and error.feature == DRY_RUN_MISSING:
-            return True
         LOGGER.warning("denied packets are counted, but not logged: %s; that needs %s", error.detail, NEEDS)
         return False
     return True

@@ -5,16 +5,14 @@ Owns what happens when one is refused. Is given a plan. Must not know what it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from sgdataplane.errors import KernelError
 from sgdataplane.nft.counters import Counted
 from sgdataplane.nft.delta import Change, Plan, undo
-from sgdataplane.nft.ir import Counter
 from sgdataplane.nft.kernel import Kernel
-from sgdataplane.nft.transaction import Transaction, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ def run(kernel: Kernel, steps: Plan, *, is_live: bool) -> Ran:
             if change is steps.changes[0]:
                 raise
             return Ran(error.detail, counted)
-        refusal = _sweep(kernel, change.sweep, counted)
+        refusal = _sweep(kernel, change, counted)
         if refusal:
             return Ran(refusal, counted)
     return Ran("", counted)
@@ -54,24 +52,17 @@ def _switch(kernel: Kernel, change: Change, *, is_live: bool) -> None:
         raise
 
 
-def _sweep(kernel: Kernel, sweep: Transaction, counted: dict[str, Counted]) -> str:
+def _sweep(kernel: Kernel, change: Change, counted: dict[str, Counted]) -> str:
     """What was refused, or ""; `counted`: to add to."""
-    if not len(sweep):
+    if not len(change.sweep):
         return ""
     kernel.settle()
-    going = tuple(_counters(sweep))
-    last = kernel.counted(sweep.name, going) if going else {}
+    # of the policy's table; those of the fence go with it only
+    has_counted = change.ending and change.sweep.family == "inet"
+    last = kernel.counted(change.sweep.name, change.ending) if has_counted else {}
     try:
-        kernel.run(sweep)
+        kernel.run(change.sweep)
     except KernelError as error:
         return error.detail
     counted.update(last)
     return ""
-
-
-def _counters(sweep: Transaction) -> Iterator[str]:
-    """Of the policy's table; those of the fence go with it only."""
-    if sweep.family == "inet":
-        for entry in sweep.operations:
-            if isinstance(entry.subject, Counter) and entry.verb is Verb.DELETE:
-                yield entry.subject.name

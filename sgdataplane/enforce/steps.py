@@ -23,7 +23,7 @@ from sgdataplane.host import modules, netns
 from sgdataplane.host.timeouts import set_timeouts
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import Plan, removal
-from sgdataplane.nft.kernel import Kernel, LibnftKernel
+from sgdataplane.nft.kernel import Kernel, NetlinkKernel
 
 
 def enforce(
@@ -42,7 +42,7 @@ def enforce(
     held too long, and nothing was changed. ProofError: the compiled table is wrong.
     """
     started = time.monotonic()
-    with LibnftKernel(namespace) as kernel:
+    with NetlinkKernel(namespace) as kernel:
         with netns.inside(namespace):
             modules.require(modules.NFTABLES)
             trackers = set_timeouts(settings.time_scale)
@@ -126,7 +126,7 @@ def check_hold(namespace: str, desired: Desired, previous: Desired | None, setti
     if is_light(desired.visits(settings.time_scale, previous)):
         return
     wish = Wish(desired, previous, settings)
-    with LibnftKernel(namespace) as kernel:
+    with NetlinkKernel(namespace) as kernel:
         inventory = look(kernel, wish)
         fence = wanted_fence(kernel, inventory.stamp, desired, settings)
         weigh(kernel, plot(kernel, inventory, wish, fence.secret), wish, fence)
@@ -134,7 +134,7 @@ def check_hold(namespace: str, desired: Desired, previous: Desired | None, setti
 
 def remove(namespace: str) -> bool:
     """Delete our tables there, and nothing else; False if there were none."""
-    with LibnftKernel(namespace) as kernel:
+    with NetlinkKernel(namespace) as kernel:
         there = {family: kernel.inventory(TABLE, family) for family in (NETDEV, "inet")}
         found = {family: inventory for family, inventory in there.items() if inventory.exists}
         for family, inventory in found.items():

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import re
 
-IFNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with the final zero
+from sgdataplane.net.values import IFNAME
+
 TAKEN_IFNAMES = ("lo", "all", "default")
 # Neither side believes what a router elsewhere says, nor waits for duplicate addresses: each link has two ends, ours.
 QUIET = {

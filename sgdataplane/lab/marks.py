@@ -7,41 +7,24 @@ routing rules choose the interface by it (topology.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from sgdataplane.lab.topology import FIRST_MARK
-from sgdataplane.nft.ir import Table
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.ir import Chain, Field, Hook, Match, Range, SetPacketMark, Table, rule
+from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
-TABLE = "sgdp_lab"
-
-
-@dataclass(frozen=True)
-class MarkArrivals(Transaction):
-    """Replaces the table: `meta mark` is no business of the product's, so it has no place in its ruleset's types."""
-
-    ifnames: tuple[str, ...] = ()
-
-    def lines(self) -> Iterator[tuple[str, Operation]]:
-        table = f"inet {self.name}"
-        rules = (
-            f'add rule {table} arrive iifname "{ifname}" meta mark set {FIRST_MARK + index:#x}'
-            for index, ifname in enumerate(self.ifnames)
-        )
-        operation = Operation(Verb.ADD, Kind.TABLE, Table(self.name))
-        for line in (
-            f"add table {table}",
-            f"delete table {table}",
-            f"add table {table}",
-            f"add chain {table} arrive {{ type filter hook prerouting priority -300; }}",
-            *rules,
-        ):
-            yield line, operation
+TABLE = Table("sgdp_lab")
 
 
 def mark_arrivals(netns: str, ifnames: Sequence[str]) -> None:
     """Mark what comes in by the k-th of these interfaces with FIRST_MARK + k. KernelError if refused."""
-    with LibnftKernel(netns) as kernel:
-        kernel.run(MarkArrivals(TABLE, ifnames=tuple(ifnames)))
+    rules = (
+        rule(Match(Field.IIFNAME, (Range.of(ifname),)), SetPacketMark(FIRST_MARK + index))
+        for index, ifname in enumerate(ifnames)
+    )
+    chain = Chain("arrive", tuple(rules), Hook("prerouting", -300))
+    anew = [Operation(verb, Kind.TABLE, TABLE) for verb in (Verb.ADD, Verb.DELETE, Verb.ADD)]
+    filled = [Operation(Verb.ADD, kind, chain) for kind in (Kind.CHAIN, Kind.RULES)]
+    with NetlinkKernel(netns) as kernel:
+        kernel.run(Transaction.of(TABLE, [*anew, *filled]))

@@ -22,8 +22,10 @@ from sgdataplane.lab.packetlog import POSTROUTING, PREROUTING, PacketLog
 from sgdataplane.lab.sightings import Sightings
 from sgdataplane.lab.tap import BATCH, CONTROL_S
 from sgdataplane.net.values import UDP
-from sgdataplane.nft.ir import Table
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft import wire
+from sgdataplane.nft.ir import Chain, Hook, Table, rule
+from sgdataplane.nft.kernel import NetlinkKernel
+from sgdataplane.nft.messages import FLAG_OWNER, Messages, Writer
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 PASSED, COMING = "passed", "coming"
@@ -39,13 +41,13 @@ class WatchTable(Transaction):
 
     group: int = 0
 
-    def lines(self) -> Iterator[tuple[str, Operation]]:
-        operation = Operation(Verb.ADD, Kind.TABLE, Table(self.name))
-        yield f"add table inet {self.name} {{ flags owner; }}", operation
+    def requests(self) -> Iterator[tuple[Messages, Operation]]:
+        table, writer = Table(self.name), Writer()
+        operation = Operation(Verb.ADD, Kind.TABLE, table)
+        yield writer.add_table(table, FLAG_OWNER), operation
         for place, (hook, priority) in HOOKS.items():
-            chain = f"inet {self.name} {place}"
-            yield f"add chain {chain} {{ type filter hook {hook} priority {priority}; }}", operation
-            yield f"add rule {chain} log group {self.group} snaplen {COPIED} queue-threshold 1", operation
+            yield writer.add_chain(table, Chain(place, (), Hook(hook, priority))), operation
+            yield writer.add_rule(table, place, rule(), wire.log(self.group, COPIED, at_once=True)), operation
 
 
 class Watch:
@@ -54,7 +56,7 @@ class Watch:
     def __init__(self, namespace: str) -> None:
         self._seen = Sightings()
         self._log = PacketLog(COPIED)
-        self._kernel = LibnftKernel(namespace)  # kept: the table is its socket's
+        self._kernel = NetlinkKernel(namespace)  # kept: the table is its socket's
         self._kernel.run(WatchTable(f"sgdp_watch_{self._log.group}", group=self._log.group))
         asyncio.get_running_loop().add_reader(self._log, self._read)
 

@@ -11,6 +11,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+# An interface that may carry an ENI, as it is named in rules, files and logs. The kernel takes nearly any bytes.
+IFNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with the final zero
+
 
 class Family(enum.Enum):
     """An address family; what differs between the two is data here, so that no code is written twice."""

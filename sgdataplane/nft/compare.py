@@ -12,12 +12,10 @@ from typing import TypeVar
 
 from sgdataplane.nft.ir import (
     Chain,
-    Field,
     Key,
     Log,
     Map,
     Match,
-    Nfproto,
     Range,
     Rule,
     Statement,
@@ -25,20 +23,9 @@ from sgdataplane.nft.ir import (
     Verdict,
     VerdictMap,
 )
+from sgdataplane.nft.layout import TAKES
 from sgdataplane.nft.snapshot import GENERATION_KEY, STAMP_MAP, MapShape
 
-IPV4, IPV6 = ((Field.NFPROTO, int(family)) for family in (Nfproto.IPV4, Nfproto.IPV6))
-TAKES: Mapping[Field, tuple[tuple[Field, int], ...]] = {
-    Field.IP_SADDR: (IPV4,),
-    Field.IP_DADDR: (IPV4,),
-    Field.IP_FRAGMENT: (IPV4,),
-    Field.IP6_SADDR: (IPV6,),
-    Field.IP6_DADDR: (IPV6,),
-    Field.IP6_HOPLIMIT: (IPV6,),
-    Field.TCP_FLAGS: ((Field.L4PROTO, 6),),
-    Field.ICMP_TYPE: (IPV4, (Field.L4PROTO, 1)),
-    Field.ICMPV6_TYPE: (IPV6, (Field.L4PROTO, 58)),
-}
 Same = tuple[object, ...]
 Value = TypeVar("Value")
 

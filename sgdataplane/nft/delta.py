@@ -12,8 +12,9 @@ of that moment. So a packet that is on its way during a commit goes through the 
 And a set or map of ranges is filled a moment after the commit that makes it: packets in the new rules find it empty.
 Hence three transactions. `stage` adds what is new and nothing refers to yet. `switch` alone changes what packets
 meet; it changes chains in place only if they have no set without a name. `sweep` deletes what nothing refers to any
-more, and has new base chains drop what no rule decides. The kernel keeps two generations of each chain and uses them
-in turn, so before the last two one waits until all packets that were on their way have left (Kernel.settle).
+more, what others have made included, and has new base chains drop what no rule decides. The kernel keeps two
+generations of each chain and uses them in turn, so before the last two one waits until all packets that were on their
+way have left (Kernel.settle).
 Where one switch can't do, there are two changes. If rules and elements change together: to rules that ask other maps
 (detour.py), and on. If what is held isn't known: to a copy of the desired table under other names, where only base
 chains change in place, and on to its own names.
@@ -45,11 +46,13 @@ Objects = Mapping[tuple[Kind, str], Named]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Three transactions, to be run in this order; empty ones are skipped."""
+    """Three transactions, to be run in this order; empty ones are skipped. `ending`: the counters that go with the
+    sweep."""
 
     stage: Transaction
     switch: Transaction
     sweep: Transaction
+    ending: frozenset[str] = frozenset()
 
     @property
     def commits(self) -> int:
@@ -73,11 +76,14 @@ def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
     """
     if not inventory.exists:
         return Plan((_first(inventory.generation, desired),))
-    if _has_misfits(inventory, desired):
+    if inventory.is_crowded or _has_misfits(inventory, desired):
         return Plan((_replacement(inventory.generation, desired),), is_refill=True)
     if held is not None and _is_certain(held, inventory):
         return Plan(_delta(held, inventory.generation, desired))
-    return Plan(_refill(inventory, desired), is_refill=True)
+    copy = without_policy(copied(desired, f".{inventory.generation}"))
+    if _has_misfits(inventory, copy):
+        return Plan((_replacement(inventory.generation, desired),), is_refill=True)
+    return Plan(_refill(inventory, copy, desired), is_refill=True)
 
 
 def undo(stage: Transaction) -> Transaction:
@@ -125,9 +131,8 @@ def _delta(held: Table, generation: int, desired: Table) -> tuple[Change, ...]:
     return _and_on(_difference(held, generation, between), between, generation, desired)
 
 
-def _refill(inventory: Inventory, desired: Table) -> tuple[Change, ...]:
-    """Somebody may have changed anything: all is made anew. Counters stay."""
-    copy = without_policy(copied(desired, f".{inventory.generation}"))
+def _refill(inventory: Inventory, copy: Table, desired: Table) -> tuple[Change, ...]:
+    """Somebody may have changed anything: all is made anew, first under other names. Counters stay."""
     return _and_on(_filled(inventory, copy), copy, inventory.generation, desired)
 
 
@@ -154,15 +159,18 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
         *(Operation(Verb.ADD, Kind.RULES, chain) for chain in chains),
         *(Operation(Verb.ADD, Kind.ELEMENTS, _missing(before.map[entry.name], entry)) for entry in maps),
     ]
-    return Change(stage, Transaction.of(desired, switch), sweep)
+    ending = frozenset(entry.name for entry in gone.values() if isinstance(entry, Counter))
+    return Change(stage, Transaction.of(desired, switch), sweep, ending)
 
 
 def _filled(inventory: Inventory, desired: Table) -> Change:
-    """Whatever is there goes, but for base chains and the stamp, which are filled, and counters and timeouts."""
+    """Whatever is there goes, known to us or not, but for base chains and the stamp, which are filled, and counters and
+    timeouts. It goes in the sweep: what others made is met by packets until then, as it was before."""
     present, wanted = _placeholders(inventory), _objects(desired)
     missing = _without(wanted, present)
     stage = Transaction.of(desired, _creations(entry for entry in missing.values() if not _is_live(entry)))
-    sweep = Transaction.of(desired, [*_deletions(_without(present, wanted).values()), *_closings(desired.chains)])
+    pruned = Operation(Verb.PRUNE, Kind.TABLE, desired)
+    sweep = Transaction.of(desired, [pruned, *_closings(desired.chains)])
     filled = _objects(with_generation(desired, _generation_after(inventory.generation, stage, sweep)))
     kept = [filled[key] for key in wanted if key in present]
     chains, maps = [c for c in kept if isinstance(c, Chain)], [m for m in kept if isinstance(m, Map)]
@@ -174,7 +182,7 @@ def _filled(inventory: Inventory, desired: Table) -> Change:
         *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in maps),
         *(Operation(Verb.ADD, Kind.ELEMENTS, entry) for entry in _unexpired(inventory, maps)),
     ]
-    return Change(stage, Transaction.of(desired, switch), sweep)
+    return Change(stage, Transaction.of(desired, switch), sweep, inventory.counters - desired.counter.keys())
 
 
 def _unexpired(inventory: Inventory, maps: Iterable[Map]) -> Iterator[Map]:
@@ -197,7 +205,8 @@ def _is_certain(held: Table, inventory: Inventory) -> bool:
 
 
 def _has_misfits(inventory: Inventory, desired: Table) -> bool:
-    """Whether there is something else under a name of ours: hooks and types can't be changed; or flags on the table."""
+    """Whether there is something else under a name that we need: hooks and types can't be changed; or flags on the
+    table."""
     hooks, shapes = inventory.chains, inventory.maps
     return (
         inventory.has_flags
@@ -220,7 +229,7 @@ def _objects(table: Table) -> dict[tuple[Kind, str], Named]:
 
 
 def _placeholders(inventory: Inventory) -> dict[tuple[Kind, str], Named]:
-    """Objects of which only the names are known: enough to flush or delete them."""
+    """Objects of which only the names are known: enough to flush them."""
     return _by_key(
         [
             *(Timeout(name, "", "", ()) for name in sorted(inventory.timeouts)),

@@ -14,6 +14,7 @@ from typing import Protocol
 from sgdataplane.host.nfnetlink import parse_attributes, text_of
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
+    LOGGED_BYTES,
     Count,
     CtState,
     Field,
@@ -30,7 +31,6 @@ from sgdataplane.nft.ir import (
     VerdictMap,
 )
 from sgdataplane.nft.layout import CT, LONGEST, MARK_KEY, META, UnreadableError, fields_at, key_of, order_of, verdict_of
-from sgdataplane.nft.text import LOGGED_BYTES
 
 Attributes = Mapping[int, bytes]
 DATA_VALUE, DATA_VERDICT = 1, 2

@@ -155,11 +155,13 @@ class FakeKernel:
 
 
 def _do(tables: dict[TableKey, _Held], name: TableKey, operation: Operation) -> None:
-    if operation.kind is Kind.TABLE:
+    if operation.kind is Kind.TABLE and operation.verb is not Verb.PRUNE:
         _do_table(tables, name, operation.verb)
         return
     held = _found(tables, name)
     match operation.subject:
+        case Table() as table:
+            _prune(held, table)
         case Chain() as chain:
             _do_chain(held, operation, chain)
         case Map() as entry:
@@ -176,6 +178,22 @@ def _do_table(tables: dict[TableKey, _Held], name: TableKey, verb: Verb) -> None
     else:
         _found(tables, name)
         del tables[name]
+
+
+def _prune(held: _Held, table: Table) -> None:
+    """Rules go first, since they refer to all else, then maps."""
+    gone = held.chains.keys() - table.chain.keys()
+    held.chains = {name: chain for name, chain in held.chains.items() if name not in gone}
+    held.dropping &= table.chain.keys()
+    held.maps = {name: entry for name, entry in held.maps.items() if name in table.map}
+    held.elements = {name: elements for name, elements in held.elements.items() if name in table.map}
+    for name in gone:
+        _check_unused(held, (Kind.CHAIN, name))
+    timeouts = {entry.name for entry in table.timeouts}
+    for counter in [entry for entry in held.counters.values() if entry.name not in table.counter]:
+        _do_counter(held, Verb.DELETE, counter)
+    for timeout in [entry for entry in held.timeouts.values() if entry.name not in timeouts]:
+        _do_timeout(held, Verb.DELETE, timeout)
 
 
 def _do_chain(held: _Held, operation: Operation, chain: Chain) -> None:

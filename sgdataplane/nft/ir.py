@@ -97,6 +97,7 @@ class CtDirection(enum.IntEnum):
 TCP_FIN, TCP_SYN, TCP_RST, TCP_ACK = 0x01, 0x02, 0x04, 0x10
 
 Key = int | str
+LOGGED_BYTES = 256  # of each packet that is logged: headers, extension headers of IPv6 included
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,18 +1,22 @@
 """The kernel's door for nftables: runs transactions in one network namespace and says what a table holds.
 
-Owns libnftables (the only file that loads it) and the meaning of its messages. Is given transactions.
-Must not know clouds, or why a transaction is run.
+Owns the socket, and the meaning of the kernel's refusals. Is given transactions. Must not know clouds, or why a
+transaction is run.
+
+It speaks netlink itself, and doesn't load libnftables. That reads, before it does anything, whatever is in the
+namespace, other tables too, and trusts it: an object that root of the namespace has made crashes it (1.1.3: what a set
+notes of its keys' type is an index that isn't checked), and a name that becomes part of its input is a program.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache, cached_property
+from dataclasses import replace
+from functools import cache
 from typing import Protocol, Self
 
 from sgdataplane.errors import (
@@ -26,17 +30,18 @@ from sgdataplane.errors import (
 )
 from sgdataplane.host import netns, quiet
 from sgdataplane.host.aside import call_aside
-from sgdataplane.host.nfnetlink import Nfnetlink
-from sgdataplane.nft.counters import Counted, read_some
-from sgdataplane.nft.ir import Table
+from sgdataplane.host.nfnetlink import MAX_ATTEMPTS, BatchError, Message, Nfnetlink
+from sgdataplane.nft.counters import Counted, read_counters, read_some
+from sgdataplane.nft.encode import map_key_bytes
+from sgdataplane.nft.ir import Map, Table
+from sgdataplane.nft.messages import key_at
 from sgdataplane.nft.pace import Pace, measure
-from sgdataplane.nft.snapshot import Inventory, read_inventory, read_trusted
-from sgdataplane.nft.transaction import Operation, Transaction
+from sgdataplane.nft.snapshot import SUBSYSTEM, CrowdError, Inventory, read_generation, read_inventory, read_trusted
+from sgdataplane.nft.strangers import removals
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
-NO_DNS, DRY_RUN = "no-dns", "dry-run"
-DRY_RUN_MISSING = "dry run"
-Line = tuple[str, Operation]
 _SHOWN: set[str] = set()  # features that this kernel has, as checks have shown
+FEW = 500  # counters that are asked for one by one
 
 
 class Kernel(Protocol):
@@ -67,41 +72,17 @@ class Kernel(Protocol):
         """How fast it validates chains at a commit. KernelError or HostError if that can't be found out."""
 
 
-class LibnftKernel:
-    """The real kernel through a kept libnftables context, which stays bound to its namespace from any thread. It is
-    made for the first transaction, which has to come while `namespace` leads there: most who look change nothing.
-
-    `capabilities` names what this binding can do: "no-dns" (a malformed address is an error, never a look-up),
-    "dry-run" (`check`). Debian 12's binding lacks the first.
-    """
+class NetlinkKernel:
+    """The real kernel, through a socket that stays in its namespace whichever thread uses it."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         with _entered(namespace):
             self._netlink = Nfnetlink()
 
-    @cached_property
-    def _nft(self) -> _Library:
-        with _entered(self.namespace):
-            library = _open_library()
-            library.cmd("list tables")  # the context opens its socket at its first command
-        if NO_DNS in _capabilities(library):
-            library.set_input_flags(NO_DNS)
-        return library
-
-    def open(self) -> None:
-        """Make the context now, while `namespace` leads there."""
-        assert self._nft is not None
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        return _capabilities(self._nft)
-
     def close(self) -> None:
-        """Whatever it has deleted need not be freed yet: the sockets are let go aside."""
-        doors = [self._netlink, self.__dict__.pop("_nft", None)]  # the binding closes its own when nobody has it
-        del self._netlink
-        call_aside(lambda: _let_go(doors))
+        """Whatever it has deleted need not be freed yet: the socket is let go aside."""
+        call_aside(self._netlink.close)
 
     def __enter__(self) -> Self:
         return self
@@ -110,42 +91,77 @@ class LibnftKernel:
         self.close()
 
     def run(self, transaction: Transaction) -> None:
-        lines = list(transaction.lines())
-        if not lines:
-            return
-        with _as_file("".join(f"{line}\n" for line, _ in lines)) as path:
-            code, _, message = self._nft.cmd_from_file(path)
-        if code != 0:
-            raise _error_of(message, lines)
+        if any(operation.verb is Verb.PRUNE for operation in transaction.operations):
+            self._run_pruning(transaction)
+        else:
+            self._commit(transaction)
 
     def check(self, transaction: Transaction, feature: str) -> None:
-        if feature in _SHOWN:
+        if feature not in _SHOWN:
+            self._commit(transaction, is_trial=True)
+            _SHOWN.add(feature)
+
+    def _run_pruning(self, transaction: Transaction) -> None:
+        """What is to go is listed first. Should somebody commit meanwhile, it is listed anew."""
+        for _ in range(MAX_ATTEMPTS):
+            try:
+                self._commit(transaction, read_generation(self._netlink))
+            except BatchError as error:
+                if error.errno != errno.ERESTART:
+                    raise
+            except InterruptedError:
+                continue
+            else:
+                return
+        raise KernelError(f"nftables changed during each of {MAX_ATTEMPTS} attempts")
+
+    def _commit(self, transaction: Transaction, generation: int | None = None, *, is_trial: bool = False) -> None:
+        """`generation`: only if nobody has committed since that one."""
+        lines: list[int] = []
+        messages: list[Message] = []
+        for number, (some, operation) in enumerate(transaction.requests()):
+            found = self._others(operation) if operation.verb is Verb.PRUNE else some
+            messages += found
+            lines += [number] * len(found)
+        if not messages:
             return
-        if DRY_RUN not in self.capabilities:
-            raise UnsupportedError(DRY_RUN_MISSING, "python3-nftables 1.0.6 or newer")
-        self._nft.set_dry_run(True)
         try:
-            self.run(transaction)
-        finally:
-            self._nft.set_dry_run(False)
-        _SHOWN.add(feature)
+            self._netlink.commit(SUBSYSTEM, messages, generation, is_trial=is_trial)
+        except BatchError as error:
+            if error.errno == errno.ERESTART and generation is not None:
+                raise
+            known = 0 <= error.index < len(messages)
+            raise _refusal(error, transaction, lines[error.index] if known else -1, messages) from error
+        except OSError as error:
+            raise _error_of(error) from error
+
+    def _others(self, operation: Operation) -> list[Message]:
+        assert isinstance(operation.subject, Table)
+        try:
+            return removals(self._netlink, operation.subject)
+        except CrowdError:
+            raise KernelError(f"table {operation.subject.name} has too many objects") from None
+        except InterruptedError:
+            raise
+        except OSError as error:
+            raise _error_of(error) from error
 
     def inventory(self, name: str, family: str = "inet") -> Inventory:
-        try:
+        with _mapped():
             return read_inventory(self._netlink, name, family)
-        except OSError as error:
-            raise _error_of(os.strerror(error.errno or 0), ()) from error
 
     def trusted(self, table: Table) -> Inventory | None:
-        try:
+        with _mapped():
             return read_trusted(self._netlink, table)
-        except OSError as error:
-            raise _error_of(os.strerror(error.errno or 0), ()) from error
 
     def counted(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
-        found: dict[str, Counted] = {}
+        wanted, found = frozenset(counters), dict[str, Counted]()
         with suppress(OSError):
-            found.update(read_some(self._netlink, name, counters))
+            if len(wanted) <= FEW:
+                found.update(read_some(self._netlink, name, wanted))
+            else:
+                everything = read_counters(self._netlink, name)
+                found.update({entry: counted for entry, counted in everything.items() if entry in wanted})
         return found
 
     def interfaces(self) -> frozenset[str]:
@@ -161,18 +177,6 @@ class LibnftKernel:
         return _measured_pace()
 
 
-class _Library(Protocol):
-    """What we use of Debian's binding, which has no annotations. Calls give (return code, output, errors)."""
-
-    def cmd(self, cmdline: str) -> tuple[int, str, str]: ...
-
-    def cmd_from_file(self, filename: str) -> tuple[int, str, str]: ...
-
-    def set_input_flags(self, values: str) -> object: ...
-
-    def set_dry_run(self, onoff: bool) -> object: ...
-
-
 @cache
 def _measured_pace() -> Pace:
     with ExitStack() as stack:
@@ -180,37 +184,10 @@ def _measured_pace() -> Pace:
         return measure(deep, flat)
 
 
-def _elsewhere() -> LibnftKernel:
+def _elsewhere() -> NetlinkKernel:
     """A door to a new namespace without a name, which ends with it."""
     with netns.nowhere():
-        door = LibnftKernel(netns.OWN_NETNS)
-        try:
-            door.open()
-        except BaseException:
-            door.close()
-            raise
-        return door
-
-
-def _let_go(doors: list[object]) -> None:
-    while doors:
-        door = doors.pop()
-        if isinstance(door, Nfnetlink):
-            door.close()
-
-
-def _capabilities(library: _Library) -> frozenset[str]:
-    methods = {NO_DNS: "set_input_flags", DRY_RUN: "set_dry_run"}
-    return frozenset(name for name, method in methods.items() if hasattr(library, method))
-
-
-def _open_library() -> _Library:
-    try:
-        import nftables  # noqa: PLC0415  (only who programs the kernel needs it)
-    except ImportError as error:
-        raise UnsupportedError("the nftables binding", "Debian's package python3-nftables") from error
-    library: _Library = nftables.Nftables()
-    return library
+        return NetlinkKernel(netns.OWN_NETNS)
 
 
 @contextmanager
@@ -224,45 +201,48 @@ def _entered(namespace: str) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _as_file(text: str) -> Iterator[str]:
-    """Path of a file in memory. From a file, unlike from a buffer, libnftables' errors name the right line."""
-    fd = os.memfd_create("sgdataplane", os.MFD_CLOEXEC)
-    try:
-        with open(fd, "w", encoding="ascii", closefd=False) as file:
-            file.write(text)
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)
+# the one place where netlink's errors become ours
 
-
-_MESSAGE = re.compile(
-    r"^(?:\S+?:(?P<line>\d+):(?P<first>\d+)-(?P<last>\d+): )?(?:\S+: )?Error: (?P<detail>.*)$", re.MULTILINE
-)
-_CAUSES: tuple[tuple[str, type[KernelError]], ...] = (
-    (os.strerror(errno.ENOENT), NotFoundError),
-    (os.strerror(errno.EEXIST), ExistsError),
-    ("already exists", ExistsError),  # libnftables compares with what it has read
-    (os.strerror(errno.EBUSY), BusyError),
-)
+_CAUSES: dict[int, type[KernelError]] = {
+    errno.ENOENT: NotFoundError,
+    errno.EEXIST: ExistsError,
+    errno.EBUSY: BusyError,
+}
 _LONG = 160
 
 
-def _error_of(message: str, lines: Sequence[Line]) -> KernelError:
-    """The one place where libnftables' and netlink's words become ours: the first error, and the line it is about."""
-    found = _MESSAGE.search(message)
-    detail = found["detail"] if found else message.strip().partition("\n")[0]
-    number = int(found["line"]) if found and found["line"] else 0
-    line, operation = lines[number - 1] if 0 < number <= len(lines) else ("", None)
-    if any(os.strerror(code) in detail for code in (errno.EPERM, errno.EACCES)):
+@contextmanager
+def _mapped() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _error_of(error) from error
+
+
+def _error_of(error: OSError, line: str = "", origin: str = "") -> KernelError:
+    code = error.errno or 0
+    detail = os.strerror(code) if code else str(error)
+    if code in (errno.EPERM, errno.EACCES):
         return PrivilegeError("CAP_NET_ADMIN")
-    if os.strerror(errno.EOPNOTSUPP) in detail or os.strerror(errno.EAFNOSUPPORT) in detail:
+    if code in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
         return UnsupportedError(line or detail, "a kernel that has it")
-    cause = next((kind for words, kind in _CAUSES if words in detail), KernelError)
-    shown = line if len(line) <= _LONG or not found else _cut(line, int(found["first"]), int(found["last"]))
-    return cause(detail, operation=shown, origin=operation.origin if operation else "")
+    return _CAUSES.get(code, KernelError)(detail, operation=line, origin=origin)
 
 
-def _cut(line: str, first: int, last: int) -> str:
-    """The head of a long line and the part of it that the error points at (columns count from 1)."""
-    return f"{line[: _LONG // 2]} ... {line[first - 1 : last][:_LONG]} ..."
+def _refusal(error: BatchError, transaction: Transaction, number: int, messages: Sequence[Message]) -> KernelError:
+    """`number`: of the line of the transaction's text that was refused, -1: all of it was."""
+    found = next((entry for at, entry in enumerate(transaction.lines()) if at == number), None)
+    if found is None:
+        return _error_of(error)
+    line, operation = found
+    if isinstance(operation.subject, Map) and operation.kind is Kind.ELEMENTS and error.offset >= 0:
+        line = _element_line(transaction, operation, operation.subject, key_at(messages[error.index], error.offset))
+    shown = line if len(line) <= _LONG else f"{line[:_LONG]} ..."
+    return _error_of(error, shown, operation.origin)
+
+
+def _element_line(transaction: Transaction, operation: Operation, entry: Map, data: bytes) -> str:
+    """The line of that element alone; of all, if it isn't found."""
+    found = tuple(element for element in entry.elements if map_key_bytes(entry.key_type, element[0]) == data)
+    only = replace(operation, subject=replace(entry, elements=found or entry.elements))
+    return next(line for line, _ in replace(transaction, operations=(only,)).lines())

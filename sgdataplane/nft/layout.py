@@ -14,7 +14,7 @@ from sgdataplane.host.nfnetlink import parse_attributes, text_of
 from sgdataplane.nft.ir import Field, Key, KeyType, Nfproto, Verdict, VerdictKind
 
 VERDICT_CODE, VERDICT_CHAIN = 1, 2
-NETWORK, TRANSPORT = 1, 2
+LINK, NETWORK, TRANSPORT = 0, 1, 2  # NFT_PAYLOAD_*
 VERDICTS = {
     0: VerdictKind.DROP,
     1: VerdictKind.ACCEPT,
@@ -23,6 +23,7 @@ VERDICTS = {
     -5: VerdictKind.RETURN,
 }
 META = {
+    1: Field.PROTOCOL,
     3: Field.PACKET_MARK,
     6: Field.IIFNAME,
     7: Field.OIFNAME,
@@ -32,18 +33,60 @@ META = {
 }
 CT = {0: Field.CT_STATE, 1: Field.CT_DIRECTION, 3: Field.CT_MARK}
 MARK_KEY = 3  # of both
+PLACES: Mapping[Field, tuple[int, int, int]] = {  # header, offset, bytes
+    Field.ETHER_SADDR: (LINK, 6, 6),
+    Field.ETHER_TYPE: (LINK, 12, 2),
+    Field.IP_FRAGMENT: (NETWORK, 6, 2),
+    Field.IP_SADDR: (NETWORK, 12, 4),
+    Field.IP_DADDR: (NETWORK, 16, 4),
+    Field.IP6_HOPLIMIT: (NETWORK, 7, 1),
+    Field.IP6_SADDR: (NETWORK, 8, 16),
+    Field.IP6_DADDR: (NETWORK, 24, 16),
+    Field.ARP_HTYPE: (NETWORK, 0, 2),
+    Field.ARP_PTYPE: (NETWORK, 2, 2),
+    Field.ARP_HLEN: (NETWORK, 4, 1),
+    Field.ARP_PLEN: (NETWORK, 5, 1),
+    Field.ARP_OPERATION: (NETWORK, 6, 2),
+    Field.ARP_SENDER_MAC: (NETWORK, 8, 6),
+    Field.ARP_SENDER_IP: (NETWORK, 14, 4),
+    Field.TH_SPORT: (TRANSPORT, 0, 2),
+    Field.TH_DPORT: (TRANSPORT, 2, 2),
+    Field.TCP_FLAGS: (TRANSPORT, 13, 1),
+    Field.ICMP_TYPE: (TRANSPORT, 0, 1),
+    Field.ICMPV6_TYPE: (TRANSPORT, 0, 1),
+    Field.ND_TARGET: (TRANSPORT, 8, 16),
+}
+
+
+def _at(*fields: Field) -> Mapping[tuple[int, int], Field]:
+    return {PLACES[name][1:]: name for name in fields}
+
+
 # (offset, bytes) -> field, by what the rule has asked before
 HEADERS: Mapping[Key | None, Mapping[tuple[int, int], Field]] = {
-    Nfproto.IPV4: {(6, 2): Field.IP_FRAGMENT, (12, 4): Field.IP_SADDR, (16, 4): Field.IP_DADDR},
-    Nfproto.IPV6: {(7, 1): Field.IP6_HOPLIMIT, (8, 16): Field.IP6_SADDR, (24, 16): Field.IP6_DADDR},
+    Nfproto.IPV4: _at(Field.IP_FRAGMENT, Field.IP_SADDR, Field.IP_DADDR),
+    Nfproto.IPV6: _at(Field.IP6_HOPLIMIT, Field.IP6_SADDR, Field.IP6_DADDR),
 }
-PORTS = {(0, 2): Field.TH_SPORT, (2, 2): Field.TH_DPORT}
+PORTS = _at(Field.TH_SPORT, Field.TH_DPORT)
 TRANSPORTS: Mapping[Key | None, Mapping[tuple[int, int], Field]] = {
     None: PORTS,
-    6: {**PORTS, (13, 1): Field.TCP_FLAGS},
+    6: {**PORTS, **_at(Field.TCP_FLAGS)},
     17: PORTS,
-    1: {(0, 1): Field.ICMP_TYPE},
-    58: {(0, 1): Field.ICMPV6_TYPE, (8, 16): Field.ND_TARGET},
+    1: _at(Field.ICMP_TYPE),
+    58: _at(Field.ICMPV6_TYPE, Field.ND_TARGET),
+}
+# What has to hold before a field may be asked, so that other packets have none.
+IPV4, IPV6 = ((Field.NFPROTO, int(family)) for family in (Nfproto.IPV4, Nfproto.IPV6))
+TAKES: Mapping[Field, tuple[tuple[Field, int], ...]] = {
+    Field.IP_SADDR: (IPV4,),
+    Field.IP_DADDR: (IPV4,),
+    Field.IP_FRAGMENT: (IPV4,),
+    Field.IP6_SADDR: (IPV6,),
+    Field.IP6_DADDR: (IPV6,),
+    Field.IP6_HOPLIMIT: (IPV6,),
+    Field.TCP_FLAGS: ((Field.L4PROTO, 6),),
+    Field.ICMP_TYPE: (IPV4, (Field.L4PROTO, 1)),
+    Field.ICMPV6_TYPE: (IPV6, (Field.L4PROTO, 58)),
 }
 HOST_ORDER = (KeyType.MARK, KeyType.CT_STATE)
 LONGEST = {  # bytes of a key
@@ -86,7 +129,11 @@ def verdict_of(data: bytes) -> Verdict:
 
 
 def order_of(name: Field) -> Literal["little", "big"]:
-    return sys.byteorder if name.key_type in HOST_ORDER else "big"
+    return order_of_key(name.key_type)
+
+
+def order_of_key(key_type: KeyType) -> Literal["little", "big"]:
+    return sys.byteorder if key_type in HOST_ORDER else "big"
 
 
 def fields_at(

@@ -1,4 +1,5 @@
-"""Identifiers and comments: the only place that forms them, so that they are legal, short and recognisable.
+"""Identifiers and comments: the only place that forms them, so that they are legal, short and recognisable; and that
+says of a name whether it could be one of them: of those that we are about to say, and of those that the kernel tells.
 
 Owns the limits nftables puts on them. Is given ids of any text. Must not know what they stand for.
 """
@@ -7,7 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
+from sgdataplane.errors import InternalError
+from sgdataplane.net.values import IFNAME
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,126}")  # the kernel takes 127 for chains
 MAX_NAME = 80  # the kernel takes 127 (chains) and 255 (others); short ones read better in `nft list`
 MAX_COMMENT = 120  # NFTNL_UDATA_COMMENT_MAXLEN is 128, with the final zero
 LOG_PREFIX = "sgdp "  # the kernel takes 127 characters with the name after it (NF_LOG_PREFIXLEN)
@@ -26,6 +32,35 @@ def identifier(prefix: str, *ids: str) -> str:
         readable = re.sub(r"[^A-Za-z0-9_.-]", "_", body)[: MAX_NAME - len(prefix) - 14]
         body = f"{readable}-{digest(repr(ids))}"
     return f"{prefix}.{body}"
+
+
+@lru_cache(maxsize=1 << 17)
+def checked(name: str) -> str:
+    """A name that is about to be said, to people or to the kernel. InternalError if it is none of ours."""
+    if not NAME.fullmatch(name):
+        raise InternalError(f"{name!r} is no name of ours")
+    return name
+
+
+@lru_cache(maxsize=1 << 13)
+def checked_interface(name: str) -> str:
+    """The same, of an interface's; one that ends in * stands for all that begin so."""
+    if not IFNAME.fullmatch(name.removesuffix("*")):
+        raise InternalError(f"{name!r} is no interface that can be named in rules")
+    return name
+
+
+def known(name: bytes) -> str | None:
+    """A name that the kernel tells, if it is one as we make them. None: whoever made it may have meant any harm by it,
+    so nobody gets to see it."""
+    text = name.rstrip(b"\0").decode("ascii", "replace")
+    return text if NAME.fullmatch(text) else None
+
+
+def interface(name: bytes) -> str | None:
+    """The same, of an interface that we bind to an ENI."""
+    text = name.rstrip(b"\0").decode("ascii", "replace")
+    return text if IFNAME.fullmatch(text) else None
 
 
 def log_prefix(counter: str) -> str:

@@ -7,6 +7,7 @@ reads names and the stamp alone (snapshot.py).
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -24,7 +25,6 @@ from sgdataplane.nft.ir import (
     ACCEPT,
     Chain,
     Counter,
-    Hook,
     Key,
     KeyType,
     Map,
@@ -45,17 +45,26 @@ from sgdataplane.nft.snapshot import (
     ELEMENTS,
     ELEMENTS_SET,
     FAMILIES,
+    FLAG_ANONYMOUS,
+    FLAG_MAP,
     GETCHAIN,
+    GETOBJ,
     GETSET,
     GETSETELEM,
     NAME_OF_TABLE,
+    OBJ_COUNTER,
+    OBJ_NAME,
+    OBJ_TIMEOUT,
+    OBJ_TYPE,
     SET_FLAGS,
     SET_NAME,
     SUBSYSTEM,
     Inventory,
     MapShape,
+    hook_of,
     read_generation,
     read_inventory,
+    shape_of,
 )
 
 GETRULE = 7  # NFT_MSG_GETRULE
@@ -63,6 +72,7 @@ RULE_CHAIN, RULE_EXPRESSIONS, EXPRESSION_NAME, EXPRESSION_DATA = 2, 4, 1, 2
 CHAIN_POLICY, POLICY_ACCEPT = 5, 1
 FLAG_INTERVAL = 0x4  # NFT_SET_INTERVAL
 ELEMENT_FLAGS, INTERVAL_END, CATCHALL, ELEMENT_KEY_END = 3, 1, 2, 10
+KINDS = (OBJ_COUNTER, OBJ_TIMEOUT)
 UNREADABLE = "unreadable"  # no chain of ours has that name
 
 
@@ -85,13 +95,13 @@ def read_table(netlink: Nfnetlink, name: str, family: str = "inet") -> Held | No
         generation = read_generation(netlink)
         try:
             held = _Reader(netlink, name, family).read()
-        except FileNotFoundError:  # what was listed has gone since
+        except (FileNotFoundError, InterruptedError):  # what was listed has gone since
             if read_generation(netlink) == generation:
                 raise
             continue
         if read_generation(netlink) == generation:
             return held
-    raise InterruptedError(f"nftables changed during each of {MAX_ATTEMPTS} readings")
+    raise InterruptedError(errno.EINTR, f"nftables changed during each of {MAX_ATTEMPTS} readings")
 
 
 @dataclass
@@ -103,32 +113,31 @@ class _Reader:
     family: str
     odd: list[str] = field(default_factory=list)
     maps: dict[str, MapShape] = field(default_factory=dict)
-    set_flags: dict[str, int] = field(default_factory=dict)
+    sets: dict[str, Element] = field(default_factory=dict)  # maps, and those without a name, among them
 
     def read(self) -> Held | None:
         inventory = read_inventory(self.netlink, self.name, self.family)
         if not inventory.exists:
             return None
-        self.maps = dict(inventory.maps)
-        self.set_flags = {text_of(e[SET_NAME]): int.from_bytes(e.get(SET_FLAGS, b""), "big") for e in self._all(GETSET)}
-        policies = {
-            text_of(e[CHAIN_NAME]): int.from_bytes(e.get(CHAIN_POLICY, b""), "big") for e in self._all(GETCHAIN)
-        }
-        rules = self._rules(inventory)
-        hooks = inventory.chains
-        chains = tuple(self._chain(name, hooks.get(name), rules[name], policies.get(name, 0)) for name in sorted(rules))
+        self.sets = {text_of(entry[SET_NAME]): entry for entry in self._all(GETSET)}
+        named = {name: entry for name, entry in self.sets.items() if not _flags(entry) & FLAG_ANONYMOUS}
+        self.maps = {name: shape_of(entry) for name, entry in named.items() if _flags(entry) & FLAG_MAP}
+        found = {text_of(entry[CHAIN_NAME]): entry for entry in self._all(GETCHAIN)}
+        rules = self._rules(found)
+        chains = tuple(self._chain(name, found.get(name, {}), rules[name]) for name in sorted(rules))
         if inventory.has_flags:
             self.odd.append("the table has flags: a dormant one judges nothing")
-        self.odd += [f"set {entry} is not ours" for entry in sorted(inventory.sets)]
-        table = Table(
-            self.name,
-            chains,
-            tuple(self._named_maps()),
-            tuple(Counter(entry) for entry in sorted(inventory.counters)),
-            tuple(Timeout(entry, "", "", ()) for entry in sorted(inventory.timeouts)),
-            self.family,
-        )
-        return Held(table, inventory, tuple(self.odd))
+        self.odd += [f"set {entry} is not ours" for entry in sorted(named.keys() - self.maps.keys())]
+        counters, timeouts = self._objects()
+        maps = tuple(self._named_maps())
+        return Held(Table(self.name, chains, maps, counters, timeouts, self.family), inventory, tuple(self.odd))
+
+    def _objects(self) -> tuple[tuple[Counter, ...], tuple[Timeout, ...]]:
+        """What is of other kinds does nothing without a rule."""
+        found = sorted((text_of(e[OBJ_NAME]), int.from_bytes(e[OBJ_TYPE], "big")) for e in self._all(GETOBJ))
+        self.odd += [f"object {name}, of a kind that we don't make" for name, kind in found if kind not in KINDS]
+        counters = tuple(Counter(name) for name, kind in found if kind == OBJ_COUNTER)
+        return counters, tuple(Timeout(name, "", "", ()) for name, kind in found if kind == OBJ_TIMEOUT)
 
     def _all(self, message: int) -> Iterator[Element]:
         """All objects of a kind that the table has."""
@@ -138,9 +147,9 @@ class _Reader:
             if of_family == number and text_of(entry[NAME_OF_TABLE]) == self.name:
                 yield entry
 
-    def _rules(self, inventory: Inventory) -> dict[str, list[Rule]]:
+    def _rules(self, chains: Iterable[str]) -> dict[str, list[Rule]]:
         """Of every chain, in order."""
-        found: dict[str, list[Rule]] = {chain: [] for chain in inventory.chains}
+        found: dict[str, list[Rule]] = {chain: [] for chain in chains}
         for entry in self._all(GETRULE):
             chain = text_of(entry[RULE_CHAIN])
             found.setdefault(chain, []).append(self._rule(chain, entry))
@@ -158,9 +167,10 @@ class _Reader:
         self.odd.append(f"chain {chain}: a rule with what can't be read: {reading.unreadable}")
         return rule(*reading.statements, goto(f"{UNREADABLE}: {reading.unreadable}"))
 
-    def _chain(self, name: str, hook: Hook | None, rules: list[Rule], policy: int) -> Chain:
+    def _chain(self, name: str, entry: Element, rules: list[Rule]) -> Chain:
         """A base chain that lets through what falls out of it says so by a rule: ours drop it."""
-        if hook is None or policy != POLICY_ACCEPT:
+        hook, policy = hook_of(entry, FAMILIES[self.family]), entry.get(CHAIN_POLICY, b"")
+        if hook is None or int.from_bytes(policy, "big") != POLICY_ACCEPT:
             return Chain(name, tuple(rules), hook)
         self.odd.append(f"chain {name}: its policy is accept")
         return Chain(name, (*rules, rule(ACCEPT)), hook)
@@ -198,14 +208,19 @@ class _Reader:
             yield span.first, value if isinstance(value, Verdict) else int(value)
 
     def _spans(self, key_type: KeyType, name: str) -> list[tuple[Range, Element]]:
-        is_interval = bool(self.set_flags.get(name, 0) & FLAG_INTERVAL)
+        is_interval = bool(_flags(self.sets.get(name, {})) & FLAG_INTERVAL)
         return _spans(key_type, self._elements(name), is_interval=is_interval)
 
     def _elements(self, name: str) -> Iterator[dict[int, bytes]]:
-        asked = attribute(NAME_OF_TABLE, self.name.encode() + b"\0") + attribute(ELEMENTS_SET, name.encode() + b"\0")
+        raw = self.sets[name][SET_NAME] if name in self.sets else name.encode() + b"\0"
+        asked = attribute(NAME_OF_TABLE, self.name.encode() + b"\0") + attribute(ELEMENTS_SET, raw)
         for _, found in self.netlink.dump(message_kind(SUBSYSTEM, GETSETELEM), FAMILIES[self.family], asked):
             for _, element in list_attributes(found.get(ELEMENTS, b"")):
                 yield parse_attributes(element)
+
+
+def _flags(entry: Element) -> int:
+    return int.from_bytes(entry.get(SET_FLAGS, b""), "big")
 
 
 def _spans(key_type: KeyType, elements: Iterable[Element], *, is_interval: bool) -> list[tuple[Range, Element]]:

@@ -1,14 +1,19 @@
 """What a kernel holds of one table: the names of its objects, and the stamp that says what was applied.
 
 Owns the numbers of nf_tables' netlink messages (linux/netfilter/nf_tables.h). Is given a netlink socket of the
-namespace. Must not know nft syntax or clouds. Read without libnftables: its listings read whole rules and elements
-(seconds for a large table), show no timeout objects (1.1.3), and differ between versions.
+namespace. Must not know nft syntax or clouds.
+
+Who is root in the namespace names objects as they like, and makes as many as they like. So a name is kept only if it is
+one as we make them (names.known): what has another is a stranger, known by nothing but its handle where it is removed
+(strangers.py). And a table with more objects than any of ours has is told as that, and not kept.
 """
 
 from __future__ import annotations
 
+import errno
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.host.nfnetlink import (
@@ -20,7 +25,9 @@ from sgdataplane.host.nfnetlink import (
     parse_attributes,
     text_of,
 )
+from sgdataplane.nft import names
 from sgdataplane.nft.ir import Hook, Key, KeyType, Map, Table, Verdict
+from sgdataplane.nft.layout import LONGEST
 
 STAMP_MAP = "applied"  # mark -> mark: 0 epoch, 1..4 digest (skeleton.applied), 5 generation, 6 secret
 DIGEST_KEYS = (1, 2, 3, 4)
@@ -28,12 +35,13 @@ EPOCH_KEY, GENERATION_KEY, SECRET_KEY = 0, 5, 6
 LAST_GENERATION = 0xFFFFFFFF
 
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
-GETTABLE, GETCHAIN, GETSET, GETSETELEM, GETGEN, GETOBJ = 1, 4, 10, 13, 16, 19  # NFT_MSG_*
+GETTABLE, GETCHAIN, GETSET, GETSETELEM, GETGEN, GETOBJ, GETFLOWTABLE = 1, 4, 10, 13, 16, 19, 23  # NFT_MSG_*
 FAMILIES = {"inet": 1, "netdev": 5}  # NFPROTO_INET, NFPROTO_NETDEV
 NAME_OF_TABLE, TABLE_FLAGS = 1, 2  # every object's first attribute is its table's name
 GEN_ID = 1
 CHAIN_NAME, CHAIN_HOOK, HOOK_NUMBER, HOOK_PRIORITY, HOOK_DEVICES, DEVICE_NAME = 3, 4, 1, 2, 4, 1
-SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_DATA_TYPE = 2, 3, 4, 6
+CHAIN_TYPE, CHAIN_FLAGS, CHAIN_BASE, FILTER = 7, 10, 0x1, "filter"
+SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_KEY_LENGTH, SET_DATA_TYPE, SET_DESCRIPTION = 2, 3, 4, 5, 6, 9
 FLAG_ANONYMOUS, FLAG_MAP, FLAG_TIMEOUT = 0x1, 0x8, 0x10
 OBJ_NAME, OBJ_TYPE, OBJ_COUNTER, OBJ_TIMEOUT = 2, 3, 1, 7
 ELEMENTS_SET, ELEMENTS, ELEMENT_KEY, ELEMENT_DATA, ELEMENT_LEFT, DATA_VALUE = 2, 3, 1, 2, 5, 1
@@ -43,6 +51,9 @@ HOOKS = {  # by family: NF_INET_*, NF_NETDEV_*
 }
 KEY_TYPES = {41: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, 19: KeyType.MARK}  # nft's datatype.h
 DATA_VERDICT, DATA_MARK = 0xFFFFFF00, 19
+FILTERED = (GETSET, GETOBJ, GETFLOWTABLE)  # the kernel lists one table's, if asked for it
+MAX_OBJECTS = 200_000  # of one kind: more than a table of ours has, few enough to be kept and removed one by one
+MAX_INTERFACES = 20_000  # of a map by interface: a namespace has at most some thousand
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +93,12 @@ class MapShape:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The names a table holds, the hook of base chains, the shape of maps, and the stamp.
+    """The names a table holds, the hook of base chains, the shape of maps, and the stamp. Names that we never make are
+    left out, and objects of kinds that we never make.
 
     `generation` is the namespace's: it grows by one with each nftables commit, of anyone. A table that is not there
     (`exists` False) holds nothing. Of what we never make: `sets` are plain ones, `has_flags` says that the table has
-    some (dormant); objects of other kinds do nothing without our rules, and are left out.
+    some (dormant), `is_crowded` that it has more objects than were read.
     Of maps keyed by interface: `ifnames` are the keys of those whose elements stay, `expiring` says for the others by
     name how many milliseconds each key has left.
     """
@@ -100,6 +112,7 @@ class Inventory:
     stamp: Stamp | None = None
     sets: frozenset[str] = frozenset()
     has_flags: bool = False
+    is_crowded: bool = False
     ifnames: frozenset[str] = frozenset()
     expiring: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
@@ -144,6 +157,10 @@ def read_generation(netlink: Nfnetlink) -> int:
     return _number(netlink.ask(_kind(GETGEN))[GEN_ID])
 
 
+class CrowdError(Exception):
+    """There is more of something than we ever make."""
+
+
 def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet") -> Inventory:
     """What the kernel holds of that table. OSError if the kernel refuses.
 
@@ -157,9 +174,11 @@ def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet") -> Inven
             if read_generation(netlink) == generation:
                 raise
             continue
+        except InterruptedError:
+            continue
         if read_generation(netlink) == generation:
             return inventory
-    raise InterruptedError(f"nftables changed during each of {MAX_ATTEMPTS} readings")
+    raise InterruptedError(errno.EINTR, f"nftables changed during each of {MAX_ATTEMPTS} readings")
 
 
 def read_trusted(netlink: Nfnetlink, table: Table) -> Inventory | None:
@@ -174,7 +193,7 @@ def read_trusted(netlink: Nfnetlink, table: Table) -> Inventory | None:
             for entry in table.maps
             if entry.lifetime and entry.key_type is KeyType.IFNAME
         }
-    except (FileNotFoundError, KeyError, struct.error):  # no such map, or somebody's with other types
+    except (FileNotFoundError, InterruptedError, KeyError, struct.error, CrowdError):  # no such map, or another's
         return None
     if stamp is None or (stamp.digest, stamp.generation) != (stamp_of(table).digest, generation):
         return None
@@ -197,60 +216,99 @@ def _inventory_of(table: Table, stamp: Stamp, generation: int, left: Mapping[str
 
 
 def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int) -> Inventory:
-    tables = list(_objects(netlink, GETTABLE, family, name))
+    tables = [parse_attributes(data) for data in objects(netlink, GETTABLE, family, name)]
     if not tables:
         return Inventory(generation, exists=False)
+    has_flags = _number(tables[0].get(TABLE_FLAGS, b"")) != 0
+    try:
+        return _read_objects(netlink, name, family, Inventory(generation, has_flags=has_flags))
+    except CrowdError:
+        return Inventory(generation, has_flags=has_flags, is_crowded=True)
+
+
+def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory) -> Inventory:
     sets = [found for found in _objects(netlink, GETSET, family, name) if not _flags(found) & FLAG_ANONYMOUS]
-    maps = {text_of(found[SET_NAME]): _shape(found) for found in sets if _flags(found) & FLAG_MAP}
-    by_ifname = {
-        entry: list(_elements(netlink, family, name, entry))
-        for entry, shape in maps.items()
+    maps = {known: shape_of(found) for known, found in _named(sets, SET_NAME) if _flags(found) & FLAG_MAP}
+    elements = {
+        known: list(_elements(netlink, family, name, known))
+        for known, shape in maps.items()
         if shape.key_type is KeyType.IFNAME
     }
-    others = [(_number(found[OBJ_TYPE]), text_of(found[OBJ_NAME])) for found in _objects(netlink, GETOBJ, family, name)]
+    others = [
+        (_number(found[OBJ_TYPE]), known) for known, found in _named(_objects(netlink, GETOBJ, family, name), OBJ_NAME)
+    ]
     is_stamped = maps.get(STAMP_MAP) == MapShape(KeyType.MARK, holds_marks=True)
-    return Inventory(
-        generation,
-        chains=dict(_chains(netlink, family, name)),
+    return replace(
+        empty,
+        chains={
+            known: hook_of(found, family)
+            for known, found in _named(_objects(netlink, GETCHAIN, family, name), CHAIN_NAME)
+        },
         maps=maps,
-        counters=frozenset(found for kind, found in others if kind == OBJ_COUNTER),
-        timeouts=frozenset(found for kind, found in others if kind == OBJ_TIMEOUT),
+        counters=frozenset(known for kind, known in others if kind == OBJ_COUNTER),
+        timeouts=frozenset(known for kind, known in others if kind == OBJ_TIMEOUT),
         stamp=Stamp.of(_marks(netlink, family, name)) if is_stamped else None,
-        sets=frozenset(text_of(found[SET_NAME]) for found in sets if not _flags(found) & FLAG_MAP),
-        has_flags=_number(tables[0].get(TABLE_FLAGS, b"")) != 0,
-        ifnames=frozenset(_ifname(e) for m, found in by_ifname.items() if not maps[m].expires for e in found),
-        expiring={m: dict(_left(found)) for m, found in by_ifname.items() if maps[m].expires},
+        sets=frozenset(known for known, found in _named(sets, SET_NAME) if not _flags(found) & FLAG_MAP),
+        ifnames=frozenset(
+            ifname
+            for known, found in elements.items()
+            if not maps[known].expires
+            for element in found
+            if (ifname := _ifname(element)) is not None
+        ),
+        expiring={known: dict(_left(found)) for known, found in elements.items() if maps[known].expires},
     )
 
 
+def objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Generator[bytes, None, None]:
+    """The attributes of all objects of a kind that a table has, unread. Other tables' go by, however many they are."""
+    own = attribute(NAME_OF_TABLE, table.encode() + b"\0")
+    with closing(netlink.entries(_kind(message), family, own if message in FILTERED else b"")) as entries:
+        for found_family, data in entries:
+            if found_family == family and data.startswith(own):  # every object's first attribute is its table's name
+                yield data
+
+
 def _objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Iterator[dict[int, bytes]]:
-    for found_family, found in netlink.dump(_kind(message), family):
-        if found_family == family and text_of(found[NAME_OF_TABLE]) == table:
-            yield found
+    with closing(objects(netlink, message, family, table)) as found:
+        for number, data in enumerate(found):
+            if number >= MAX_OBJECTS:
+                raise CrowdError
+            yield parse_attributes(data)
 
 
-def _chains(netlink: Nfnetlink, family: int, table: str) -> Iterator[tuple[str, Hook | None]]:
-    for found in _objects(netlink, GETCHAIN, family, table):
-        yield text_of(found[CHAIN_NAME]), _hook(found, HOOKS[family])
+def _named(found: Iterable[dict[int, bytes]], attribute_of_name: int) -> Iterator[tuple[str, dict[int, bytes]]]:
+    """Those whose name is one as we make them."""
+    for entry in found:
+        known = names.known(entry[attribute_of_name])
+        if known is not None:
+            yield known, entry
 
 
 def _flags(found: Mapping[int, bytes]) -> int:
     return _number(found.get(SET_FLAGS, b""))
 
 
-def _hook(chain: Mapping[int, bytes], hooks: Sequence[str]) -> Hook | None:
+def hook_of(chain: Mapping[int, bytes], family: int) -> Hook | None:
+    """What is no plain filter is at a hook that no chain of ours is at."""
     if CHAIN_HOOK not in chain:
         return None
-    hook = parse_attributes(chain[CHAIN_HOOK])
+    hook, hooks = parse_attributes(chain[CHAIN_HOOK]), HOOKS[family]
     number, (priority,) = _number(hook[HOOK_NUMBER]), struct.unpack("!i", hook[HOOK_PRIORITY])
     devices = [text_of(name) for kind, name in list_attributes(hook.get(HOOK_DEVICES, b"")) if kind == DEVICE_NAME]
-    return Hook(hooks[number] if number < len(hooks) else str(number), priority, ",".join(devices))
+    kind = text_of(chain.get(CHAIN_TYPE, b""))
+    is_plain = kind == FILTER and not _number(chain.get(CHAIN_FLAGS, b"")) & ~CHAIN_BASE
+    name = hooks[number] if number < len(hooks) else str(number)
+    return Hook(name if is_plain else f"{name} ({kind})", priority, "/".join(devices))  # no device has a / in its name
 
 
-def _shape(found: Mapping[int, bytes]) -> MapShape:
+def shape_of(found: Mapping[int, bytes]) -> MapShape:
     data = _number(found.get(SET_DATA_TYPE, b""))
-    is_ours = _flags(found) & ~FLAG_TIMEOUT == FLAG_MAP and data in (DATA_VERDICT, DATA_MARK)
+    is_sized = any(_number(size) for _, size in list_attributes(found.get(SET_DESCRIPTION, b"")))
+    is_ours = _flags(found) & ~FLAG_TIMEOUT == FLAG_MAP and data in (DATA_VERDICT, DATA_MARK) and not is_sized
     key_type = KEY_TYPES.get(_number(found[SET_KEY_TYPE])) if is_ours else None
+    if key_type is not None and _number(found[SET_KEY_LENGTH]) != LONGEST[key_type]:
+        key_type = None  # what it is called is user space's business, and may be wrong
     return MapShape(key_type, data == DATA_MARK, bool(_flags(found) & FLAG_TIMEOUT))
 
 
@@ -261,20 +319,31 @@ def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[Key, Verdict | i
 
 
 def _elements(netlink: Nfnetlink, family: int, table: str, name: str) -> Iterator[dict[int, bytes]]:
-    """The whole elements of a map."""
+    """The whole elements of a map by interface, or of the stamp."""
     asked = attribute(NAME_OF_TABLE, table.encode() + b"\0") + attribute(ELEMENTS_SET, name.encode() + b"\0")
-    for _, found in netlink.dump(_kind(GETSETELEM), family, asked):
-        elements = (parse_attributes(element) for _, element in list_attributes(found.get(ELEMENTS, b"")))
-        yield from (element for element in elements if ELEMENT_KEY in element and ELEMENT_DATA in element)
+    number = 0
+    with closing(netlink.entries(_kind(GETSETELEM), family, asked)) as parts:
+        for _, data in parts:
+            for _, part in list_attributes(parse_attributes(data).get(ELEMENTS, b"")):
+                number += 1
+                if number > MAX_INTERFACES:
+                    raise CrowdError
+                element = parse_attributes(part)
+                if ELEMENT_KEY in element and ELEMENT_DATA in element:
+                    yield element
 
 
 def _left(elements: Iterable[dict[int, bytes]]) -> Iterator[tuple[str, int]]:
     """Key and milliseconds left of each; one that would stay for ever was not made by us and has none."""
-    return ((_ifname(element), _number(element.get(ELEMENT_LEFT, b""))) for element in elements)
+    for element in elements:
+        ifname = _ifname(element)
+        if ifname is not None:
+            yield ifname, _number(element.get(ELEMENT_LEFT, b""))
 
 
-def _ifname(element: Mapping[int, bytes]) -> str:
-    return text_of(parse_attributes(element[ELEMENT_KEY])[DATA_VALUE])
+def _ifname(element: Mapping[int, bytes]) -> str | None:
+    """None if it is no interface that we would bind."""
+    return names.interface(parse_attributes(element[ELEMENT_KEY])[DATA_VALUE])
 
 
 def _mark(data: bytes) -> int:

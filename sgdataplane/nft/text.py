@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from sgdataplane.net.values import format_address
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
+    LOGGED_BYTES,
     Chain,
     Count,
     Counter,
@@ -68,7 +69,6 @@ _FIELDS = {
     Field.ARP_SENDER_IP: "arp saddr ip",
     Field.ND_TARGET: "@th,64,128",  # nft 1.0.6 has no name for it
 }
-LOGGED_BYTES = 256  # of each packet: headers, extension headers of IPv6 included
 _MAP_KEYS = {
     KeyType.IFNAME: "ifname",
     KeyType.IPV4: "ipv4_addr",
@@ -101,69 +101,69 @@ def creation(table: Table) -> Iterator[str]:
         yield from add_rules(table, chain)
 
 
+def _in(table: Table) -> str:
+    """The table, as each line names it."""
+    return f"{table.family} {names.checked(table.name)}"
+
+
 def add_table(table: Table) -> str:
-    return f"add table {table.family} {table.name}"
-
-
-def tracing(table: Table, limit: int) -> Iterator[str]:
-    """The lines that make a table of base chains whose rules mark packets to be traced, at most so many a second. It is
-    its maker's alone, and goes with him, however he ends (flag `owner`, Linux 5.12)."""
-    yield f"{add_table(table)} {{ flags owner; }}"
-    for chain in table.chains:
-        yield add_chain(table, chain)
-        for entry in chain.rules:
-            mark = f"limit rate {limit}/second burst {limit} packets meta nftrace set 1"
-            yield f"add rule {table.family} {table.name} {chain.name} {rule_text(entry)} {mark}"
+    return f"add table {_in(table)}"
 
 
 def delete_table(table: Table) -> str:
-    return f"delete table {table.family} {table.name}"
+    return f"delete table {_in(table)}"
+
+
+def delete_others(table: Table) -> str:
+    """nft has no word for that."""
+    return f"# what else is in table {_in(table)} goes"
 
 
 def add_chain(table: Table, chain: Chain) -> str:
     hook = chain.hook
-    head = f"add chain {table.family} {table.name} {chain.name}"
+    head = f"add chain {_in(table)} {names.checked(chain.name)}"
     if hook is None:
         return f"{head} {{ {_comment(chain.comment)}; }}" if chain.comment else head
-    device = f' device "{hook.device}"' if hook.device else ""
+    device = f' device "{names.checked_interface(hook.device)}"' if hook.device else ""
     return f"{head} {{ type filter hook {hook.name}{device} priority {hook.priority}; }}"
 
 
 def set_policy(table: Table, name: str, verdict: str) -> str:
-    return f"add chain {table.family} {table.name} {name} {{ policy {verdict}; }}"
+    return f"add chain {_in(table)} {names.checked(name)} {{ policy {verdict}; }}"
 
 
 def add_rules(table: Table, chain: Chain) -> Iterator[str]:
-    head = f"add rule {table.family} {table.name} {chain.name} "
+    head = f"add rule {_in(table)} {names.checked(chain.name)} "
     for text in chain.texts or map(rule_text, chain.rules):
         yield head + text
 
 
 def flush_chain(table: Table, name: str) -> str:
-    return f"flush chain {table.family} {table.name} {name}"
+    return f"flush chain {_in(table)} {names.checked(name)}"
 
 
 def delete_chain(table: Table, name: str) -> str:
-    return f"delete chain {table.family} {table.name} {name}"
+    return f"delete chain {_in(table)} {names.checked(name)}"
 
 
 def add_map(table: Table, entry: Map) -> str:
     data = "mark" if entry.holds_marks else "verdict"
     flags = " flags timeout;" if entry.lifetime else ""
     more = flags + (f" {_comment(entry.comment)};" if entry.comment else "")
-    return f"add map {table.family} {table.name} {entry.name} {{ type {_MAP_KEYS[entry.key_type]} : {data};{more} }}"
+    kind = f"{_MAP_KEYS[entry.key_type]} : {data}"
+    return f"add map {_in(table)} {names.checked(entry.name)} {{ type {kind};{more} }}"
 
 
 def delete_map(table: Table, name: str) -> str:
-    return f"delete map {table.family} {table.name} {name}"
+    return f"delete map {_in(table)} {names.checked(name)}"
 
 
 def flush_map(table: Table, name: str) -> str:
-    return f"flush map {table.family} {table.name} {name}"
+    return f"flush map {_in(table)} {names.checked(name)}"
 
 
 # Elements a line: few enough that a refusal names its neighbourhood, enough that 65,536 members parse fast.
-_BATCH = 500
+BATCH = 500
 
 
 def add_elements(table: Table, entry: Map) -> Iterator[str]:
@@ -177,30 +177,30 @@ def delete_elements(table: Table, name: str, key_type: KeyType, keys: Iterable[K
 
 
 def _element_lines(verb: str, table: Table, name: str, items: list[str]) -> Iterator[str]:
-    for start in range(0, len(items), _BATCH):
-        batch = ", ".join(items[start : start + _BATCH])
-        yield f"{verb} element {table.family} {table.name} {name} {{ {batch} }}"
+    for start in range(0, len(items), BATCH):
+        batch = ", ".join(items[start : start + BATCH])
+        yield f"{verb} element {_in(table)} {names.checked(name)} {{ {batch} }}"
 
 
 def add_counter(table: Table, counter: Counter) -> str:
     comment = f" {{ {_comment(counter.comment)}; }}" if counter.comment else ""
-    return f"add counter {table.family} {table.name} {counter.name}{comment}"
+    return f"add counter {_in(table)} {names.checked(counter.name)}{comment}"
 
 
 def delete_counter(table: Table, name: str) -> str:
-    return f"delete counter {table.family} {table.name} {name}"
+    return f"delete counter {_in(table)} {names.checked(name)}"
 
 
 def add_timeout(table: Table, timeout: Timeout) -> str:
     policy = ", ".join(f"{state} : {seconds}" for state, seconds in timeout.policy)
     return (
-        f"add ct timeout {table.family} {table.name} {timeout.name} "
+        f"add ct timeout {_in(table)} {names.checked(timeout.name)} "
         f"{{ protocol {timeout.protocol}; l3proto {timeout.family}; policy = {{ {policy} }}; }}"
     )
 
 
 def delete_timeout(table: Table, name: str) -> str:
-    return f"delete ct timeout {table.family} {table.name} {name}"
+    return f"delete ct timeout {_in(table)} {names.checked(name)}"
 
 
 def rule_text(rule: Rule) -> str:
@@ -216,26 +216,32 @@ def statement_text(statement: Statement) -> str:
         case Match():
             return _match(statement)
         case VerdictMap(field, entries, name):
-            body = f"@{name}" if name else _braces(f"{range_text(field, r)} : {verdict_text(v)}" for r, v in entries)
+            body = (
+                f"@{names.checked(name)}"
+                if name
+                else _braces(f"{range_text(field, r)} : {verdict_text(v)}" for r, v in entries)
+            )
             return f"{_FIELDS[field]} vmap {body}"
         case Count(counter):
-            return f'counter name "{counter}"'
+            return f'counter name "{names.checked(counter)}"'
         case Log(counter, group, rate):
             limit = f"limit rate {rate}/second burst {rate} packets"
-            return f'{limit} log prefix "{names.log_prefix(counter)}" group {group} snaplen {LOGGED_BYTES}'
+            return (
+                f'{limit} log prefix "{names.log_prefix(names.checked(counter))}" group {group} snaplen {LOGGED_BYTES}'
+            )
         case SetMark(keep, value):
             return f"ct mark set ct mark & {keep:#010x} | {value:#010x}"
         case SetPacketMark(value):
             return f"meta mark set {value:#010x}"
         case SetTimeout(timeout):
-            return f'ct timeout set "{timeout}"'
+            return f'ct timeout set "{names.checked(timeout)}"'
         case Verdict():
             return verdict_text(statement)
 
 
 def verdict_text(verdict: Verdict) -> str:
     if verdict.kind in (VerdictKind.JUMP, VerdictKind.GOTO):
-        return f"{verdict.kind.value} {verdict.chain}"
+        return f"{verdict.kind.value} {names.checked(verdict.chain)}"
     return str(verdict.kind.value)
 
 
@@ -263,7 +269,7 @@ def range_text(field: Field, item: Range) -> str:
 def key(key_type: KeyType, value: Key) -> str:
     """Text of one key of that type."""
     if isinstance(value, str):
-        return f'"{value}"'
+        return f'"{names.checked_interface(value)}"'
     return _KEYS[key_type](value) if key_type in _KEYS else str(value)
 
 
@@ -289,4 +295,5 @@ def _braces(items: Iterable[str]) -> str:
 
 
 def _comment(text: str) -> str:
-    return f'comment "{text}"'
+    """There is no way to say a quote inside of quotes."""
+    return f'comment "{names.comment(text)}"'

@@ -20,13 +20,15 @@ from sgdataplane.host.nfnetlink import (
     parse_attributes,
     text_of,
 )
-from sgdataplane.nft import text
+from sgdataplane.nft import wire
 from sgdataplane.nft.ir import Table
+from sgdataplane.nft.messages import FLAG_OWNER, Messages, Writer
 from sgdataplane.nft.snapshot import FAMILIES, SUBSYSTEM
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 TRACE_GROUP = 9  # NFNLGRP_NFTRACE
 MESSAGE, GETRULE = 17, 7  # NFT_MSG_*
+NFTRACE = 12  # NFT_META_NFTRACE
 TABLE, CHAIN, HANDLE, TYPE, VERDICT, ID = 1, 2, 3, 4, 5, 6
 NETWORK, TRANSPORT, IIF, OIF, NFPROTO, POLICY = 8, 9, 10, 12, 15, 16
 BY_POLICY, BY_RULE = 1, 3  # NFT_TRACETYPE_*: the chain's policy; a rule; 2 is a return to the chain before
@@ -49,10 +51,14 @@ class MarkingTable(Transaction):
     def made_of(cls, table: Table, limit: int) -> MarkingTable:
         return cls(table.name, family=table.family, table=table, limit=limit)
 
-    def lines(self) -> Iterator[tuple[str, Operation]]:
-        operation = Operation(Verb.ADD, Kind.TABLE, self.table)
-        for line in text.tracing(self.table, self.limit):
-            yield line, operation
+    def requests(self) -> Iterator[tuple[Messages, Operation]]:
+        """The table is its maker's alone, and goes with him, however he ends (flag `owner`, Linux 5.12)."""
+        operation, writer = Operation(Verb.ADD, Kind.TABLE, self.table), Writer()
+        yield writer.add_table(self.table, FLAG_OWNER), operation
+        for chain in self.table.chains:
+            yield writer.add_chain(self.table, chain), operation
+            for entry in chain.rules:
+                yield writer.add_rule(self.table, chain.name, entry, marking(self.limit)), operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,11 @@ class Event:
     oif: int = 0
     network: bytes = field(default=b"", repr=False)
     transport: bytes = field(default=b"", repr=False)
+
+
+def marking(limit: int) -> bytes:
+    """So many packets a second are marked to be traced."""
+    return wire.limit(limit) + wire.constant(b"\1") + wire.set_meta(NFTRACE)
 
 
 def parse_event(kind: int, payload: bytes) -> Event | None:

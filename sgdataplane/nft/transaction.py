@@ -1,7 +1,7 @@
 """Transaction: typed operations on one table, in order, that the kernel takes whole or not at all.
 
-Owns which operations exist, and their order. Is given IR objects. Must not know nft syntax (text.py has it),
-nor what the kernel holds.
+Owns which operations exist, and their order. Is given IR objects. Must not know nft syntax (text.py has it), nor the
+kernel's messages (messages.py), nor what the kernel holds.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import text
-from sgdataplane.nft.ir import Chain, Counter, Map, Table, Timeout
+from sgdataplane.nft.ir import Chain, Counter, Key, KeyType, Map, Table, Timeout
+from sgdataplane.nft.messages import Messages, Writer
 
 
 class Verb(enum.Enum):
     ADD = "add"
     FLUSH = "flush"
     DELETE = "delete"
+    PRUNE = "prune"
 
 
 class Kind(enum.Enum):
@@ -54,15 +57,18 @@ _FLUSHABLE = (Kind.RULES, Kind.ELEMENTS)
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One verb and its object. A delete or flush looks at the subject's name only, except DELETE ELEMENTS: its keys."""
+    """One verb and its object. A delete or flush looks at the subject's name only, except DELETE ELEMENTS: its keys.
+    PRUNE TABLE: all objects go that the table has in the kernel and the subject has not, whatever they are."""
 
     verb: Verb
     kind: Kind
     subject: Subject
 
     def __post_init__(self) -> None:
-        is_known = (self.verb is not Verb.FLUSH or self.kind in _FLUSHABLE) and (
-            self.verb is not Verb.DELETE or self.kind is not Kind.RULES
+        is_known = (
+            (self.verb is not Verb.FLUSH or self.kind in _FLUSHABLE)
+            and (self.verb is not Verb.DELETE or self.kind is not Kind.RULES)
+            and (self.verb is not Verb.PRUNE or self.kind is Kind.TABLE)
         )
         if not is_known or not isinstance(self.subject, _SUBJECT[self.kind]):
             raise InternalError(f"no such operation: {self}")
@@ -75,7 +81,7 @@ class Operation:
     @property
     def size(self) -> int:
         """Objects that it adds or takes away: rules and elements count one each."""
-        if self.verb is Verb.FLUSH:
+        if self.verb in (Verb.FLUSH, Verb.PRUNE):
             return 1
         if isinstance(self.subject, Chain) and self.kind is Kind.RULES:
             return len(self.subject.rules)
@@ -103,54 +109,96 @@ class Transaction:
         """The nft text, one operation a line (long lists of elements several), with the operation it came from."""
         table = Table(self.name, family=self.family)
         for entry in self.operations:
-            for line in _lines(table, entry):
+            for line in _said(text, table, entry):
                 yield line, entry
+
+    def requests(self) -> Iterator[tuple[Messages, Operation]]:
+        """What the kernel is asked, in the same parts as the text has lines."""
+        table, writer = Table(self.name, family=self.family), Writer()
+        for entry in self.operations:
+            for messages in _said(writer, table, entry):
+                yield messages, entry
 
     def __str__(self) -> str:
         return "".join(f"{line}\n" for line, _ in self.lines())
 
 
-def _lines(table: Table, entry: Operation) -> Iterable[str]:
-    """The text of one operation."""
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Language(Protocol[T_co]):
+    """Says operations: in text for people, or in messages for the kernel."""
+
+    def add_table(self, table: Table, /) -> T_co: ...
+    def delete_table(self, table: Table, /) -> T_co: ...
+    def delete_others(self, table: Table, /) -> T_co: ...
+    def add_chain(self, table: Table, chain: Chain, /) -> T_co: ...
+    def set_policy(self, table: Table, name: str, verdict: str, /) -> T_co: ...
+    def add_rules(self, table: Table, chain: Chain, /) -> Iterator[T_co]: ...
+    def flush_chain(self, table: Table, name: str, /) -> T_co: ...
+    def delete_chain(self, table: Table, name: str, /) -> T_co: ...
+    def add_map(self, table: Table, entry: Map, /) -> T_co: ...
+    def delete_map(self, table: Table, name: str, /) -> T_co: ...
+    def flush_map(self, table: Table, name: str, /) -> T_co: ...
+    def add_elements(self, table: Table, entry: Map, /) -> Iterator[T_co]: ...
+    def delete_elements(self, table: Table, name: str, key_type: KeyType, keys: Iterable[Key], /) -> Iterator[T_co]: ...
+    def add_counter(self, table: Table, counter: Counter, /) -> T_co: ...
+    def delete_counter(self, table: Table, name: str, /) -> T_co: ...
+    def add_timeout(self, table: Table, timeout: Timeout, /) -> T_co: ...
+    def delete_timeout(self, table: Table, name: str, /) -> T_co: ...
+
+
+def _said(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]:
+    """One operation."""
     match entry.subject:
         case Table():
-            return [text.add_table(table) if entry.verb is Verb.ADD else text.delete_table(table)]
+            return [_table_said(say, table, entry)]
         case Chain():
-            return _chain_lines(table, entry.verb, entry.kind, entry.subject)
+            return _chain_said(say, table, entry, entry.subject)
         case Map():
-            return _map_lines(table, entry.verb, entry.kind, entry.subject)
+            return _map_said(say, table, entry, entry.subject)
         case Counter(name):
             is_add = entry.verb is Verb.ADD
-            return [text.add_counter(table, entry.subject) if is_add else text.delete_counter(table, name)]
+            return [say.add_counter(table, entry.subject) if is_add else say.delete_counter(table, name)]
         case Timeout(name):
             is_add = entry.verb is Verb.ADD
-            return [text.add_timeout(table, entry.subject) if is_add else text.delete_timeout(table, name)]
+            return [say.add_timeout(table, entry.subject) if is_add else say.delete_timeout(table, name)]
 
 
-def _chain_lines(table: Table, verb: Verb, kind: Kind, chain: Chain) -> Iterable[str]:
-    match verb, kind:
+def _table_said(say: Language[T_co], table: Table, entry: Operation) -> T_co:
+    match entry.verb:
+        case Verb.ADD:
+            return say.add_table(table)
+        case Verb.PRUNE:
+            return say.delete_others(table)
+        case _:
+            return say.delete_table(table)
+
+
+def _chain_said(say: Language[T_co], table: Table, entry: Operation, chain: Chain) -> Iterable[T_co]:
+    match entry.verb, entry.kind:
         case Verb.ADD, Kind.RULES:
-            return text.add_rules(table, chain)
+            return say.add_rules(table, chain)
         case _, Kind.POLICY:
-            return [text.set_policy(table, chain.name, "drop" if verb is Verb.ADD else "accept")]
+            return [say.set_policy(table, chain.name, "drop" if entry.verb is Verb.ADD else "accept")]
         case Verb.ADD, _:
-            return [text.add_chain(table, chain)]
+            return [say.add_chain(table, chain)]
         case Verb.FLUSH, _:
-            return [text.flush_chain(table, chain.name)]
+            return [say.flush_chain(table, chain.name)]
         case _:
-            return [text.delete_chain(table, chain.name)]
+            return [say.delete_chain(table, chain.name)]
 
 
-def _map_lines(table: Table, verb: Verb, kind: Kind, entry: Map) -> Iterable[str]:
-    match verb, kind:
+def _map_said(say: Language[T_co], table: Table, entry: Operation, subject: Map) -> Iterable[T_co]:
+    match entry.verb, entry.kind:
         case Verb.ADD, Kind.ELEMENTS:
-            return text.add_elements(table, entry)
+            return say.add_elements(table, subject)
         case Verb.ADD, _:
-            return [text.add_map(table, entry)]
+            return [say.add_map(table, subject)]
         case Verb.FLUSH, _:
-            return [text.flush_map(table, entry.name)]
+            return [say.flush_map(table, subject.name)]
         case Verb.DELETE, Kind.ELEMENTS:
-            keys = (key for key, _ in entry.elements)
-            return text.delete_elements(table, entry.name, entry.key_type, keys)
+            keys = (key for key, _ in subject.elements)
+            return say.delete_elements(table, subject.name, subject.key_type, keys)
         case _:
-            return [text.delete_map(table, entry.name)]
+            return [say.delete_map(table, subject.name)]

@@ -27,7 +27,7 @@ from sgdataplane.host.events import Subscription
 from sgdataplane.host.nfnetlink import NETLINK_NETFILTER, Nfnetlink
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.ir import Chain, Field, Hook, Match, Rule, Table, rule
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.tracing import TRACE_GROUP, Event, MarkingTable, counters_of_rules, parse_event
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.observe.tracewords import DECIDING, is_policy
@@ -150,7 +150,7 @@ class Tracer:
         self._name = f"{NAME}-{os.urandom(4).hex()}"
         self._paths = Paths(self._name)
         self._rules: dict[tuple[str, str], Mapping[int, str]] = {}
-        self._kernel = LibnftKernel(namespace)
+        self._kernel = NetlinkKernel(namespace)
         try:
             with netns.inside(namespace):
                 self._door = Nfnetlink()

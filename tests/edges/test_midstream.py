@@ -16,7 +16,7 @@ from sgdataplane.compiler.skeleton import ADOPTING, TABLE
 from sgdataplane.enforce import Settings, remove
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Family
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.kernel import NetlinkKernel
 from tests.edges.scene import FAMILIES, NO_WINDOW, Scene, drained, grown, until
 from tests.edges.scene import scene as running_scene
 from tests.support.nft import nft
@@ -180,7 +180,7 @@ def test_a_window_ends_by_itself_and_what_was_adopted_stays(scene: Scene) -> Non
 
 def windows(scene: Scene) -> dict[str, int]:
     """Milliseconds left of each window that is open."""
-    with LibnftKernel(scene.enforced) as kernel:
+    with NetlinkKernel(scene.enforced) as kernel:
         return dict(kernel.inventory(TABLE).expiring[ADOPTING])
 
 

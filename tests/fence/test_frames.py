@@ -11,7 +11,7 @@ from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_RA, ICMPv6NDOptDstLLAddr, I
 from scapy.layers.l2 import ARP, LLC, SNAP, Dot1AD, Dot1Q, Dot3, Ether
 from scapy.packet import Packet, Padding, Raw
 
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.kernel import NetlinkKernel
 from tests.fence.bench import (
     EVERYONE,
     GATEWAY,
@@ -156,7 +156,7 @@ def test_mark_does_not_help(fenced: Bench, name: str, is_right: bool) -> None:
 
 def secret_of(fenced: Bench) -> int:
     """As root of the instance can read it."""
-    with LibnftKernel(fenced.instance) as kernel:
+    with NetlinkKernel(fenced.instance) as kernel:
         stamp = kernel.inventory("sgdataplane").stamp
     assert stamp is not None
     assert stamp.secret

@@ -13,7 +13,7 @@ from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce, remove
 from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.kernel import NetlinkKernel
 from tests.support.builders import mac_of, make_eni, make_group, make_state
 from tests.support.flood import Flood, wait_until
 from tests.support.nft import nft
@@ -50,7 +50,7 @@ def tables(pair: Pair) -> set[str]:
 
 def secret_of(pair: Pair) -> tuple[int, int]:
     """As the two tables have it."""
-    with LibnftKernel(pair["instance"]) as kernel:
+    with NetlinkKernel(pair["instance"]) as kernel:
         stamps = [kernel.inventory(TABLE, family).stamp for family in ("inet", NETDEV)]
     assert stamps[0] is not None
     assert stamps[1] is not None
@@ -163,6 +163,6 @@ def test_interface_that_comes_back_is_fenced_by_the_next_apply(pair: Pair) -> No
 def test_interface_that_is_not_there_yet_is_not_fenced_and_said_so(namespace: str) -> None:
     report = enforce(namespace, Desired(ONE, {"eni-a": "eth0"}), settings=QUICK)
     assert report.fenced == ()
-    with LibnftKernel(namespace) as kernel:
+    with NetlinkKernel(namespace) as kernel:
         assert not kernel.inventory(TABLE, NETDEV).exists
         assert kernel.inventory(TABLE).exists

@@ -23,7 +23,7 @@ from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
 from sgdataplane.nft.delta import plan
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.policy.resolve import interfaces_of
 from tests.property.test_hard_policies import SMALL_POLICIES, WHOLE_POLICIES, small
 from tests.support import gen
@@ -59,7 +59,7 @@ def fresh_listing(make_lab_name: Callable[[], str]) -> Iterator[Callable[[Desire
     """What nft lists when this policy is loaded, at this epoch, where nothing was before."""
     name = make_lab_name()
     netns.create(name)
-    kernel = LibnftKernel(name)
+    kernel = NetlinkKernel(name)
 
     def load(desired: Desired, epoch: int) -> str:
         remove(name)
@@ -104,7 +104,7 @@ def test_after_any_changes_the_kernel_lists_what_a_fresh_load_would(
 def test_applying_twice_commits_nothing(namespace: str, settings_: Settings) -> None:
     enforce(namespace, ONE, settings=settings_)
     before = nft(namespace, "-a list ruleset")
-    with LibnftKernel(namespace) as kernel:
+    with NetlinkKernel(namespace) as kernel:
         generation = kernel.inventory(TABLE).generation
         for previous in (None, ONE, TWO):
             assert not enforce(namespace, ONE, previous, settings_).changed
@@ -211,7 +211,7 @@ def test_first_load_lets_all_or_only_the_allowed_pass(pair: Pair, tmp_path: Path
     assert flood.allowed.received == flood.allowed.sent
 
 
-class MeddledKernel(LibnftKernel):
+class MeddledKernel(NetlinkKernel):
     """Somebody commits between the stage and the switch."""
 
     meddling = ""
@@ -240,7 +240,7 @@ def test_refused_stage_names_the_users_rule(namespace: str) -> None:
     """The counter that a staged leaf asks for is deleted by somebody just before."""
     enforce(namespace, ONE, settings=PLAIN)
     desired = policy(SSH, WEB, "ingress tcp 443/443 from 0.0.0.0/0 drop 7")
-    with LibnftKernel(namespace) as kernel:
+    with NetlinkKernel(namespace) as kernel:
         (change,) = plan(ONE.table(), kernel.inventory(TABLE), with_epoch(desired.table(), 2)).changes
         stage = change.stage
         short = replace(stage, operations=tuple(o for o in stage.operations if o.kind.value != "counter"))
@@ -256,7 +256,7 @@ def test_largest_group_loads_and_one_member_more_is_quick(namespace: str) -> Non
     large, larger = policy(SSH, members=65_536), policy(SSH, members=65_537)
     first = enforce(namespace, large)
     started = time.monotonic()
-    with LibnftKernel(namespace) as kernel:
+    with NetlinkKernel(namespace) as kernel:
         held, wanted = large.table(), with_epoch(larger.table(), 2)
         prepared = time.monotonic()
         (change,) = plan(held, kernel.inventory(TABLE), wanted).changes

@@ -14,7 +14,7 @@ from sgdataplane.enforce import Desired, Settings, enforce, hold, remove
 from sgdataplane.errors import HeldError
 from sgdataplane.host import netns
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.kernel import LibnftKernel, _measured_pace
+from sgdataplane.nft.kernel import NetlinkKernel, _measured_pace
 from sgdataplane.nft.pace import PROBE, REMEMBERING, Pace, _created, lattice_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.attachbench import DNS, WEB, Bench, state_of
@@ -35,11 +35,11 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     """From then on visits take long in namespaces whose name or path begins so; elsewhere the kernel remembers."""
     begins: list[str] = []
 
-    def pace(kernel: LibnftKernel) -> Pace:
+    def pace(kernel: NetlinkKernel) -> Pace:
         is_slow = any(kernel.namespace.startswith(begin) for begin in begins)
         return Pace(remembers=False, ns_per_visit=VISIT_S * 1e9) if is_slow else REMEMBERING
 
-    monkeypatch.setattr(LibnftKernel, "pace", pace)
+    monkeypatch.setattr(NetlinkKernel, "pace", pace)
     monkeypatch.setattr(hold, "MATTERS", 0)
     return begins.append
 
@@ -140,7 +140,7 @@ def test_long_change_is_told_on_the_way_and_in_json(
 ) -> None:
     bench.attach()
     visit = Pace(remembers=False, ns_per_visit=1e7)
-    monkeypatch.setattr(LibnftKernel, "pace", lambda _: visit)
+    monkeypatch.setattr(NetlinkKernel, "pace", lambda _: visit)
     monkeypatch.setattr(hold, "MATTERS", 0)
     bench.read_output()
     assert bench.sgdp("apply", bench.write(state_of(WEB)), "--json") == 0
@@ -150,7 +150,7 @@ def test_long_change_is_told_on_the_way_and_in_json(
     assert f"warning: policy of eni-a: {line}\n" in said.err
 
 
-def took(door: LibnftKernel, table: Table) -> float:
+def took(door: NetlinkKernel, table: Table) -> float:
     """Seconds of a commit with a target that nothing leads to."""
     began = time.perf_counter()
     door.run(Transaction.of(table, [Operation(Verb.ADD, Kind.RULES, PROBE)]))
@@ -162,7 +162,7 @@ def test_real_pace_is_that_of_a_larger_lattice(namespace: str, lab_name: str) ->
     beside = f"{lab_name}-beside"
     netns.create(beside)
     try:
-        with LibnftKernel(namespace) as deep, LibnftKernel(beside) as flat:
+        with NetlinkKernel(namespace) as deep, NetlinkKernel(beside) as flat:
             deep.run(_created(large))
             flat.run(_created(small))
             longer = min(took(deep, large) for _ in range(3)) / min(took(flat, small) for _ in range(3))
@@ -174,7 +174,7 @@ def test_real_pace_is_that_of_a_larger_lattice(namespace: str, lab_name: str) ->
 
 
 def test_measuring_leaves_nothing_and_touches_no_namespace_that_anybody_sees(namespace: str) -> None:
-    with LibnftKernel(namespace) as kernel, netns.inside(namespace):
+    with NetlinkKernel(namespace) as kernel, netns.inside(namespace):
         before = netns.list_names(), rules(namespace), kernel.inventory("any").generation
         _measured_pace.cache_clear()
         first = kernel.pace()

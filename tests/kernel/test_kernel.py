@@ -1,4 +1,4 @@
-"""LibnftKernel: the contract, and what only the real kernel and libnftables can show."""
+"""NetlinkKernel: the contract, and what only the real kernel can show."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.errors import ExistsError, HostError, UnsupportedError
+from sgdataplane.errors import ExistsError, HostError
 from sgdataplane.host import netns
 from sgdataplane.nft.ir import DROP, Chain, Hook, KeyType, goto
-from sgdataplane.nft.kernel import DRY_RUN, NO_DNS, LibnftKernel
+from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.snapshot import Inventory, MapShape
-from sgdataplane.nft.transaction import Kind, Transaction, Verb
+from sgdataplane.nft.transaction import Kind, Verb
 from tests.support.kernel_contract import CREATION, LEAF, MEMBERS, NAME, KernelContract, transaction
 from tests.support.nft import nft
 
@@ -24,22 +24,22 @@ pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).parents[2]
 
 
-class TestLibnftKernel(KernelContract):
+class TestNetlinkKernel(KernelContract):
     @pytest.fixture
-    def kernel(self, namespace: str) -> Iterator[LibnftKernel]:
-        with LibnftKernel(namespace) as kernel:
+    def kernel(self, namespace: str) -> Iterator[NetlinkKernel]:
+        with NetlinkKernel(namespace) as kernel:
             yield kernel
 
 
 @pytest.fixture
-def loaded(namespace: str) -> Iterator[LibnftKernel]:
-    with LibnftKernel(namespace) as kernel:
+def loaded(namespace: str) -> Iterator[NetlinkKernel]:
+    with NetlinkKernel(namespace) as kernel:
         kernel.run(CREATION)
         yield kernel
 
 
 def test_context_stays_in_its_namespace_whoever_calls_it(namespace: str) -> None:
-    with LibnftKernel(namespace) as kernel:
+    with NetlinkKernel(namespace) as kernel:
         thread = threading.Thread(target=kernel.run, args=(CREATION,))
         thread.start()
         thread.join()
@@ -50,7 +50,7 @@ def test_context_stays_in_its_namespace_whoever_calls_it(namespace: str) -> None
     assert NAME not in subprocess.check_output(["nft", "list", "tables"], text=True)
 
 
-def test_refused_transaction_leaves_the_listing_byte_for_byte(namespace: str, loaded: LibnftKernel) -> None:
+def test_refused_transaction_leaves_the_listing_byte_for_byte(namespace: str, loaded: NetlinkKernel) -> None:
     nft(namespace, "add table inet other; add chain inet other c; add rule inet other c counter accept")
     before = nft(namespace, "-a list ruleset")
     with pytest.raises(ExistsError):
@@ -66,7 +66,7 @@ def test_refused_transaction_leaves_the_listing_byte_for_byte(namespace: str, lo
     assert nft(namespace, "-a list ruleset") == before
 
 
-def test_refused_element_is_shown_out_of_a_long_line(loaded: LibnftKernel) -> None:
+def test_refused_element_is_shown_out_of_a_long_line(loaded: NetlinkKernel) -> None:
     many = tuple((0x0B000000 + number, goto("leaf-1")) for number in range(400))
     wrong = (*many[:300], (0x0A000001, DROP), *many[300:])
     with pytest.raises(ExistsError) as caught:
@@ -75,7 +75,7 @@ def test_refused_element_is_shown_out_of_a_long_line(loaded: LibnftKernel) -> No
     assert len(caught.value.operation) < 300
 
 
-def test_inventory_tells_strangers_from_ours(namespace: str, loaded: LibnftKernel) -> None:
+def test_inventory_tells_strangers_from_ours(namespace: str, loaded: NetlinkKernel) -> None:
     before = loaded.inventory(NAME)
     nft(
         namespace,
@@ -101,19 +101,19 @@ def test_inventory_tells_strangers_from_ours(namespace: str, loaded: LibnftKerne
     )
 
 
-def test_generation_grows_with_anyones_commit(namespace: str, loaded: LibnftKernel) -> None:
+def test_generation_grows_with_anyones_commit(namespace: str, loaded: NetlinkKernel) -> None:
     before = loaded.inventory(NAME).generation
     nft(namespace, "add table inet other")
     assert loaded.inventory(NAME).generation == before + 1
 
 
-def test_flushed_ruleset_is_an_absent_table(namespace: str, loaded: LibnftKernel) -> None:
+def test_flushed_ruleset_is_an_absent_table(namespace: str, loaded: NetlinkKernel) -> None:
     nft(namespace, "flush ruleset")
     found = loaded.inventory(NAME)
     assert found == Inventory(found.generation, exists=False)
 
 
-def test_map_of_another_type_is_no_stamp(namespace: str, loaded: LibnftKernel) -> None:
+def test_map_of_another_type_is_no_stamp(namespace: str, loaded: NetlinkKernel) -> None:
     nft(namespace, f"delete map inet {NAME} applied", f"add map inet {NAME} applied {{ type ipv4_addr : verdict; }}")
     found = loaded.inventory(NAME)
     assert (found.stamp, found.maps["applied"]) == (None, MapShape(KeyType.IPV4))
@@ -121,18 +121,7 @@ def test_map_of_another_type_is_no_stamp(namespace: str, loaded: LibnftKernel) -
 
 def test_absent_namespace_is_an_error_of_the_host(lab_name: str) -> None:
     with pytest.raises(HostError, match=lab_name):
-        LibnftKernel(lab_name)
-
-
-def test_binding_here_has_all_capabilities_or_says_which_not(namespace: str) -> None:
-    with LibnftKernel(namespace) as kernel:
-        assert {DRY_RUN} <= kernel.capabilities <= {DRY_RUN, NO_DNS}
-
-
-def test_check_without_dry_run_is_refused_by_name(loaded: LibnftKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LibnftKernel, "capabilities", frozenset())
-    with pytest.raises(UnsupportedError, match=r"dry run .* python3-nftables"):
-        loaded.check(Transaction(NAME), "any")
+        NetlinkKernel(lab_name)
 
 
 @pytest.mark.parametrize(
@@ -143,12 +132,12 @@ def test_without_privileges_it_says_so(namespace: str, when: str) -> None:
     program = f"""
 import os
 from sgdataplane.errors import PrivilegeError
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.kernel import NetlinkKernel
 from tests.support.kernel_contract import CREATION
 if {when!r} == "before":
     os.setuid(65534)
 try:
-    kernel = LibnftKernel({namespace!r})
+    kernel = NetlinkKernel({namespace!r})
     os.setuid(65534)
     kernel.run(CREATION)
 except PrivilegeError as error:

@@ -18,7 +18,7 @@ import pytest
 from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.enforce import ApplyReport, KernelSessions, Settings, apply, remove
 from sgdataplane.net.values import Prefix
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Transaction
 from tests.sessions.causes import CAUSES, Way
 from tests.support.crowd import Crowd, CrowdScene, crowd_scene, tracked, with_long_sessions
@@ -35,7 +35,7 @@ def scene(make_lab_name: Callable[[], str], placement: str) -> Iterator[CrowdSce
         yield scene
 
 
-class RecordingKernel(LibnftKernel):
+class RecordingKernel(NetlinkKernel):
     """Notes what it is asked to do."""
 
     def __init__(self, namespace: str) -> None:

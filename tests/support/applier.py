@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.kernel import NetlinkKernel
 from tests.support.sessionlab import Site
 from tests.support.steps import state_at
 
@@ -49,7 +49,7 @@ def restarts(site: Site, first: int, count: int) -> Outcome:
 
 def kills(site: Site, first: int, count: int, seed: int) -> Outcome:
     chance, outcome, longest = random.Random(seed), Outcome(first), 0.1
-    with LibnftKernel(site.netns) as kernel:
+    with NetlinkKernel(site.netns) as kernel:
         for outcome.step in range(first, first + count):
             before = kernel.inventory(TABLE)
             start = chance.randrange(1 << 20)

@@ -31,7 +31,7 @@ from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState, Eni, PrefixListEntry, Remote, SecurityGroupRule
 from sgdataplane.net.values import Address, Prefix
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.pace import REMEMBERING, Pace
 from sgdataplane.nft.snapshot import Inventory
 from sgdataplane.nft.transaction import Transaction
@@ -45,7 +45,7 @@ Change = Callable[[CloudState], CloudState]
 
 
 @dataclass
-class TimedKernel(LibnftKernel):
+class TimedKernel(NetlinkKernel):
     """The real door, and how long was spent behind it; `commits`: in each of the commits alone. What is measured is not
     judged: it counts as a kernel that remembers what it has validated."""
 

@@ -137,6 +137,22 @@ class KernelContract:
         found = loaded.inventory(NAME)
         assert found == Inventory(found.generation)
 
+    def test_pruning_leaves_what_the_table_has_and_nothing_else(self, loaded: Kernel) -> None:
+        kept = Table(NAME, (BASE,), (APPLIED, MEMBERS))
+        emptied = (Verb.FLUSH, Kind.ELEMENTS, MEMBERS)
+        before = loaded.inventory(NAME)
+        loaded.run(transaction(emptied, (Verb.PRUNE, Kind.TABLE, kept), (Verb.ADD, Kind.POLICY, BASE)))
+        found = loaded.inventory(NAME)
+        assert found == Inventory(
+            next_generation(before.generation), chains={"ingress": HOOK}, maps=before.maps, stamp=before.stamp
+        )
+
+    def test_pruning_what_is_still_asked_for_is_refused_and_changes_nothing(self, loaded: Kernel) -> None:
+        before = loaded.inventory(NAME)
+        with pytest.raises(BusyError):
+            loaded.run(transaction((Verb.PRUNE, Kind.TABLE, Table(NAME, (BASE,), (APPLIED, MEMBERS)))))
+        assert loaded.inventory(NAME) == before
+
     def test_counters_that_are_there_say_what_they_have_counted(self, loaded: Kernel) -> None:
         found = loaded.counted(NAME, ["none", COUNTER.name, "none"])
         assert {name: (counted.packets, counted.bytes) for name, counted in found.items()} == {COUNTER.name: (0, 0)}
@@ -209,7 +225,7 @@ class KernelContract:
                 Verb.ADD,
                 Kind.CHAIN,
                 replace(BASE, hook=Hook("postrouting", 150)),
-                KernelError,  # libnftables 1.1.3 says that it exists, the kernel that it can't be changed
+                KernelError,  # the kernel in memory says that it exists, the real one that it can't be changed
                 id="other-hook",
             ),
         ],

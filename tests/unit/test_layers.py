@@ -35,10 +35,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 # Single modules that may import one thing more, with the reason.
 EXCEPTIONS = {
-    ("nft.kernel", "host.netns"),  # a libnftables context belongs to the namespace it was made in
+    ("nft.kernel", "host.netns"),  # a socket belongs to the namespace it was made in
     ("nft.kernel", "host.aside"),  # letting it go takes a grace period
     ("nft.kernel", "host.quiet"),  # waiting until no packet is in the rules
-    ("nft.*", "host.nfnetlink"),  # what libnftables does not say of a namespace is asked by netlink
+    ("nft.*", "host.nfnetlink"),  # the messages of nftables are its
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
     ("cli.explainlive", "lab"),  # what is in force in a lab, as on this host
     ("cli.sessions", "lab"),  # a lab's sessions, as those of the running agent
@@ -56,7 +56,7 @@ FOREIGN = {
     "scapy": ("lab",),
     "pyroute2": ("host", "lab"),
     "inotify_simple": ("host.paths",),
-    "nftables": ("nft.kernel",),
+    "nftables": (),  # libnftables trusts what it finds in a namespace (DESIGN.md section 5)
     "jinja2": ("report.render",),
     "prometheus_client": ("daemon.metrics",),
     "subprocess": ("lab", "attach.containers"),  # the product runs no other program than the user's container runtime

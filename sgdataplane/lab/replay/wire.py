@@ -38,7 +38,7 @@ from sgdataplane.lab.replay.tables import COPIED, INVALID, OURS, ReplayTable
 from sgdataplane.model.always import LINK_LOCAL
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Address, Family
-from sgdataplane.nft.kernel import LibnftKernel
+from sgdataplane.nft.kernel import NetlinkKernel
 
 HOPS = 4
 WAIT_S = 2.0  # for what should arrive; the kernel needs microseconds
@@ -66,7 +66,7 @@ class Door:
             with netns.inside(name):
                 self.log = PacketLog(COPIED)
             stack.callback(self.log.close)
-            self._kernel = LibnftKernel(name)  # kept: the table is its socket's
+            self._kernel = NetlinkKernel(name)  # kept: the table is its socket's
             stack.callback(self._kernel.close)
             table = f"sgdp_replay_{self.log.group}"
             self._kernel.run(ReplayTable(table, group=self.log.group, is_node=is_node, judges=judges))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.host.routing import IFNAME, TAKEN_IFNAMES, router_ifname
+from sgdataplane.host.routing import TAKEN_IFNAMES, router_ifname
+from sgdataplane.net.values import IFNAME
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from sgdataplane.compiler.site import INSTANCE, SITES
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Direction, Prefix
-from sgdataplane.nft.text import tracing
-from sgdataplane.nft.tracing import Event
+from sgdataplane.nft import text
+from sgdataplane.nft.tracing import Event, MarkingTable, marking
 from sgdataplane.observe.headers import Headers
 from sgdataplane.observe.hits import RULE, subjects
 from sgdataplane.observe.trace import QUIET_S, Paths, Wanted, counter_in, marking_tables
@@ -147,18 +147,19 @@ def test_headers_are_read_as_far_as_they_are_told() -> None:
 def test_packets_are_marked_just_before_the_policy_and_the_fence(where: Placement) -> None:
     wanted = Wanted("eth0", Direction.EGRESS, 6, Prefix.parse("192.0.2.0/24"), 443)
     policy, fence = marking_tables((wanted,), SITES[where], OWN)
-    lines = [*tracing(policy, 100), *tracing(fence, 100)]
+    chains = [(table, chain) for table in (policy, fence) for chain in table.chains]
+    lines = [line for table, chain in chains for line in (text.add_chain(table, chain), *text.add_rules(table, chain))]
     hook, asked, netdev = (
         ("postrouting priority 149", "oifname", "egress") if where is Placement.INSTANCE
         else ("prerouting priority -151", "iifname", "ingress")
     )  # fmt: skip
     conditions = "ip daddr 192.0.2.0-192.0.2.255 meta l4proto 6 th dport 443"
-    limit = "limit rate 100/second burst 100 packets meta nftrace set 1"
     assert lines == [
-        f"add table inet {OWN} {{ flags owner; }}",
         f"add chain inet {OWN} egress {{ type filter hook {hook}; }}",
-        f'add rule inet {OWN} egress {asked} "eth0" {conditions} {limit}',
-        f"add table netdev {OWN} {{ flags owner; }}",
+        f'add rule inet {OWN} egress {asked} "eth0" {conditions}',
         f'add chain netdev {OWN} fence0 {{ type filter hook {netdev} device "eth0" priority -1; }}',
-        f"add rule netdev {OWN} fence0 {conditions} {limit}",
+        f"add rule netdev {OWN} fence0 {conditions}",
     ]
+    for table in (policy, fence):
+        *_, (messages, _) = MarkingTable.made_of(table, 100).requests()
+        assert messages[-1].attributes.endswith(marking(100))

@@ -1,0 +1,261 @@
+"""A rule as the kernel's instructions, keys and values as its bytes: what `nft/text.py` says in words for people.
+
+Owns the way from statements to instructions, and what a field takes before it may be asked. Is given IR. Must not know
+messages. `nft/expressions.py` reads the same way back; the tests hold what this makes to what the nft program makes of
+the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from sgdataplane.errors import InternalError
+from sgdataplane.nft import names, wire
+from sgdataplane.nft.ir import (
+    LOGGED_BYTES,
+    Count,
+    Field,
+    Key,
+    KeyType,
+    Log,
+    Match,
+    Range,
+    Rule,
+    SetMark,
+    SetPacketMark,
+    SetTimeout,
+    Statement,
+    Verdict,
+    VerdictMap,
+)
+from sgdataplane.nft.layout import CT, LINK, LONGEST, MARK_KEY, META, PLACES, TAKES, order_of, order_of_key
+
+META_KEYS, CT_KEYS = ({name: key for key, name in known.items()} for known in (META, CT))
+IIFTYPE, ETHERNET = 8, 1  # NFT_META_IIFTYPE, ARPHRD_ETHER
+JOINED_BYTES = 4  # the kernel loads and compares so many fast
+IN_FRAMES: Mapping[Field, Mapping[int, int]] = {Field.NFPROTO: {2: 0x0800, 10: 0x86DD}}  # netdev: by the frame's type
+ARP = (Field.PROTOCOL, 0x0806)
+OF_ARP = frozenset(name for name in Field if name.name.startswith("ARP_"))
+ONE_BYTE = (Field.L4PROTO,)  # numbers that aren't in a header
+Entry = tuple[Range, Verdict | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Nameless:
+    """A set or map that goes with its rule. `number`: by which the rule finds it in the batch that makes both."""
+
+    number: int
+    asked: Field
+    entries: tuple[Entry, ...]
+
+    @property
+    def is_map(self) -> bool:
+        return self.entries[0][1] is not None
+
+    @property
+    def is_interval(self) -> bool:
+        return any(span.first != span.last for span, _ in self.entries)
+
+    @property
+    def template(self) -> str:
+        """Of its name: the kernel puts a number into it."""
+        return "__map%d" if self.is_map else "__set%d"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """`instructions` are one after the other. `sets` are to be made before the rule."""
+
+    instructions: bytes
+    sets: tuple[Nameless, ...]
+
+
+def encode_rule(rule: Rule, family: str, numbers: Iterator[int]) -> Encoded:
+    """`numbers`: unused ones, for its sets without a name."""
+    writer = _Writer(family, numbers)
+    for statements in _joined(rule.statements):
+        writer.write(statements)
+    return Encoded(b"".join(writer.parts), tuple(writer.sets))
+
+
+def _joined(statements: Sequence[Statement]) -> Iterator[tuple[Statement, ...]]:
+    """Each statement; two that compare fields side by side together."""
+    left = list(reversed(statements))
+    while left:
+        first = left.pop()
+        if left and isinstance(first, Match) and isinstance(left[-1], Match) and _are_neighbours(first, left[-1]):
+            yield first, left.pop()
+        else:
+            yield (first,)
+
+
+def _are_neighbours(one: Match, other: Match) -> bool:
+    if not all(_is_plain(entry) and entry.field in PLACES for entry in (one, other)):
+        return False
+    (base, start, size), (other_base, other_start, other_size) = PLACES[one.field], PLACES[other.field]
+    is_next = other_start == start + size or start == other_start + other_size
+    return base == other_base and is_next and size + other_size <= JOINED_BYTES
+
+
+def _is_plain(match: Match) -> bool:
+    """Whether it asks for one value."""
+    is_single = len(match.ranges) == 1 and match.ranges[0].first == match.ranges[0].last
+    return is_single and not match.negate and match.mask is None
+
+
+@dataclass
+class _Writer:
+    """`known`: what certainly holds by now."""
+
+    family: str
+    numbers: Iterator[int]
+    parts: list[bytes] = field(default_factory=list)
+    sets: list[Nameless] = field(default_factory=list)
+    known: dict[Field, Key] = field(default_factory=dict)
+    is_ethernet: bool = False
+
+    def write(self, statements: tuple[Statement, ...]) -> None:
+        match statements:
+            case (Match() as one, Match() as other):
+                self._compare_both(one, other)
+            case (Match() as condition,):
+                self._match(condition)
+            case (VerdictMap() as asked,):
+                self._look_up(asked)
+            case (effect,):
+                self.parts += _effect(effect)
+
+    def _compare_both(self, one: Match, other: Match) -> None:
+        first, second = sorted((one, other), key=lambda entry: PLACES[entry.field][1])
+        for entry in (one, other):
+            self._take(entry.field)
+        (base, start, size), (_, _, other_size) = PLACES[first.field], PLACES[second.field]
+        data = b"".join(key_bytes(entry.field, entry.ranges[0].first) for entry in (first, second))
+        self.parts += (wire.payload(base, start, size + other_size), wire.compare(data))
+
+    def _match(self, match: Match) -> None:
+        self._load(match.field)
+        if match.field is Field.CT_STATE:
+            self.parts += _states(match)
+            return
+        if match.mask is not None:
+            mask = number_bytes(match.field, match.mask)
+            self.parts.append(wire.masked(mask, bytes(len(mask))))
+        if match.is_set:
+            entries: list[Entry] = [(span, None) for span in match.ranges]
+            self.parts.append(self._ask_nameless(match.field, entries, is_other=match.negate))
+            return
+        (span,) = match.ranges
+        first, last = key_bytes(match.field, span.first), key_bytes(match.field, span.last)
+        if first == last:
+            self.parts.append(wire.compare(first, is_other=match.negate))
+        else:
+            _check_ordered(match.field)
+            self.parts.append(wire.within(first, last, is_other=match.negate))
+        if _is_plain(match):
+            self.known[match.field] = span.first
+
+    def _look_up(self, asked: VerdictMap) -> None:
+        self._load(asked.field)
+        if asked.name:
+            self.parts.append(wire.look_up(asked.name))
+        else:
+            self.parts.append(self._ask_nameless(asked.field, list(asked.entries)))
+
+    def _ask_nameless(self, asked: Field, entries: list[Entry], *, is_other: bool = False) -> bytes:
+        made = Nameless(next(self.numbers), asked, tuple(entries))
+        if made.is_interval:
+            _check_ordered(asked)
+        self.sets.append(made)
+        return wire.look_up_nameless(made.template, made.number, is_other=is_other, is_map=made.is_map)
+
+    def _load(self, asked: Field) -> None:
+        self._take(asked)
+        self.parts.append(_loaded(asked))
+
+    def _take(self, asked: Field) -> None:
+        """What a field takes, if that isn't known to hold."""
+        is_framed = self.family == "netdev"
+        taken = (*TAKES.get(asked, ()), *((ARP,) if asked in OF_ARP else ()))
+        for name, value in taken:
+            wanted = (Field.PROTOCOL, IN_FRAMES[name][value]) if is_framed and name in IN_FRAMES else (name, value)
+            if self.known.get(wanted[0]) != wanted[1]:
+                self.parts += (_loaded(wanted[0]), wire.compare(key_bytes(*wanted)))
+                self.known[wanted[0]] = wanted[1]
+        if asked in PLACES and PLACES[asked][0] == LINK and not self.is_ethernet:
+            self.parts += (wire.meta(IIFTYPE), wire.compare(ETHERNET.to_bytes(2, order_of(Field.PACKET_MARK))))
+            self.is_ethernet = True
+
+
+@lru_cache(maxsize=len(Field))
+def _loaded(asked: Field) -> bytes:
+    if asked in META_KEYS:
+        return wire.meta(META_KEYS[asked])
+    return wire.ct(CT_KEYS[asked]) if asked in CT_KEYS else wire.payload(*PLACES[asked])
+
+
+def _states(match: Match) -> Iterator[bytes]:
+    """Conntrack states are bits, any of which may be set."""
+    bits = number_bytes(match.field, sum(int(span.first) for span in match.ranges))
+    yield wire.masked(bits, bytes(len(bits)))
+    yield wire.compare(bytes(len(bits)), is_other=not match.negate)
+
+
+def _effect(statement: Statement) -> tuple[bytes, ...]:
+    match statement:
+        case Verdict():
+            return (wire.decide(statement),)
+        case Count(counter):
+            return (wire.refer(wire.COUNTER, counter),)
+        case SetTimeout(timeout):
+            return (wire.refer(wire.TIMEOUT, timeout),)
+        case Log(counter, group, rate):
+            return wire.limit(rate), wire.log(group, LOGGED_BYTES, names.log_prefix(counter))
+        case SetPacketMark(value):
+            return wire.constant(number_bytes(Field.PACKET_MARK, value)), wire.set_meta(MARK_KEY)
+        case SetMark(keep, value):
+            mask, flipped = (number_bytes(Field.CT_MARK, number) for number in (keep & ~value, value))
+            return wire.ct(MARK_KEY), wire.masked(mask, flipped), wire.set_ct(MARK_KEY)
+        case _:
+            raise InternalError(f"no instruction for {statement}")
+
+
+def _check_ordered(asked: Field) -> None:
+    """The kernel compares bytes from the first one on."""
+    if order_of(asked) != "big" or asked.key_type is KeyType.IFNAME:
+        raise InternalError(f"a range of {asked.name}, whose bytes have another order")
+
+
+# keys
+
+
+def number_bytes(asked: Field, value: int) -> bytes:
+    return value.to_bytes(size_of(asked), order_of(asked))
+
+
+def size_of(asked: Field) -> int:
+    """Bytes of a value of the field."""
+    if asked in PLACES:
+        return PLACES[asked][2]
+    return 1 if asked in ONE_BYTE else LONGEST[asked.key_type]
+
+
+def key_bytes(asked: Field, key: Key) -> bytes:
+    """A name of interfaces that ends in * stands for all that begin so: it isn't filled up then."""
+    if isinstance(key, str):
+        return name_bytes(key)
+    return number_bytes(asked, key)
+
+
+def name_bytes(ifname: str) -> bytes:
+    data = names.checked_interface(ifname).encode()
+    return data[:-1] if data.endswith(b"*") else data.ljust(LONGEST[KeyType.IFNAME], b"\0")
+
+
+def map_key_bytes(key_type: KeyType, key: Key) -> bytes:
+    """Of a map that has a name."""
+    if isinstance(key, str):
+        return name_bytes(key)
+    return key.to_bytes(LONGEST[key_type], order_of_key(key_type))

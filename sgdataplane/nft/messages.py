@@ -1,0 +1,293 @@
+"""nftables objects to the kernel's messages: the calls of `nft/text.py`, which says the same in words for people.
+
+Owns the layout of messages that change something (linux/netfilter/nf_tables.h). Is given IR. Must not know what the
+kernel holds. A name is bytes behind their length: whatever it is, it is a name and nothing else.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from itertools import count
+
+from sgdataplane.host.nfnetlink import (
+    ATTRIBUTE,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    Message,
+    attribute,
+    list_attributes,
+    message_kind,
+    nested,
+    parse_attributes,
+)
+from sgdataplane.nft import names, wire
+from sgdataplane.nft.encode import Nameless, encode_rule, key_bytes, map_key_bytes, size_of
+from sgdataplane.nft.ir import Chain, Counter, Field, Hook, Key, KeyType, Map, Range, Rule, Table, Timeout, Verdict
+from sgdataplane.nft.layout import HOST_ORDER, LONGEST
+from sgdataplane.nft.snapshot import FAMILIES, FLAG_ANONYMOUS, FLAG_MAP, FLAG_TIMEOUT, HOOKS, KEY_TYPES, SUBSYSTEM
+from sgdataplane.nft.text import BATCH
+from sgdataplane.nft.wire import name, text, word
+
+NEWTABLE, DELTABLE, NEWCHAIN, DELCHAIN, NEWRULE, DELRULE = 0, 2, 3, 5, 6, 8  # NFT_MSG_*
+NEWSET, DELSET, NEWSETELEM, DELSETELEM, NEWOBJ, DELOBJ = 9, 11, 12, 14, 18, 20
+TABLE_FLAGS, FLAG_OWNER = 2, 2
+CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE, CHAIN_USERDATA = 3, 4, 5, 7, 12
+HOOK_NUMBER, HOOK_PRIORITY, HOOK_DEVICE = 1, 2, 3
+RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 2, 4, 7
+SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_KEY_LENGTH, SET_DATA_TYPE, SET_DATA_LENGTH, SET_ID = 2, 3, 4, 5, 6, 7, 10
+SET_USERDATA = 13
+FLAG_CONSTANT, FLAG_INTERVAL = 0x2, 0x4
+ELEMENTS_SET, ELEMENTS, ELEMENTS_SET_ID, ELEMENT, ELEMENT_KEY, ELEMENT_DATA, ELEMENT_FLAGS = 2, 3, 4, 1, 1, 2, 3
+ELEMENT_TIMEOUT, INTERVAL_END = 4, 1
+OBJECT_NAME, OBJECT_TYPE, OBJECT_DATA, OBJECT_USERDATA = 2, 3, 4, 8
+TIMEOUT_FAMILY, TIMEOUT_PROTOCOL, TIMEOUT_STATES = 1, 2, 3  # NFTA_CT_TIMEOUT_*
+POLICIES = {"drop": 0, "accept": 1}  # NF_DROP, NF_ACCEPT
+DATA_VERDICT, VERDICT_BYTES = 0xFFFFFF00, 16
+# What user space notes of objects, for who lists them: in each kind the number of its comment; in sets the byte order.
+COMMENT, SET_COMMENT, KEY_ORDER, DATA_ORDER = 0, 7, 0, 1
+HOST_ORDERED, BIG_ENDIAN = 1, 2  # BYTEORDER_*
+TYPES: dict[Field, int] = {  # of a field's keys, as user space numbers them (nft's datatype.h)
+    Field.NFPROTO: 2,
+    Field.IP_SADDR: 7,
+    Field.IP_DADDR: 7,
+    Field.ARP_SENDER_IP: 7,
+    Field.IP6_SADDR: 8,
+    Field.IP6_DADDR: 8,
+    Field.ETHER_SADDR: 9,
+    Field.ARP_SENDER_MAC: 9,
+    Field.ETHER_TYPE: 10,
+    Field.PROTOCOL: 10,
+    Field.ARP_PTYPE: 10,
+    Field.ARP_OPERATION: 11,
+    Field.L4PROTO: 12,
+    Field.TH_SPORT: 13,
+    Field.TH_DPORT: 13,
+    Field.ICMP_TYPE: 14,
+    Field.TCP_FLAGS: 15,
+    Field.CT_MARK: 19,
+    Field.PACKET_MARK: 19,
+    Field.ROUTE_REALM: 22,
+    Field.CT_DIRECTION: 27,
+    Field.ICMPV6_TYPE: 29,
+    Field.IIFNAME: 41,
+    Field.OIFNAME: 41,
+}
+INTEGER = 4
+MAP_TYPES = {key_type: number for number, key_type in KEY_TYPES.items()}
+STATES = {  # CTA_TIMEOUT_TCP_*, CTA_TIMEOUT_UDP_*
+    "tcp": {"established": 3, "time_wait": 7, "close": 8},
+    "udp": {"unreplied": 1, "replied": 2},
+}
+PROTOCOLS, NETWORKS = {"tcp": 6, "udp": 17}, {"ip": 2, "ip6": 10}
+MESSAGE_ELEMENTS = 300  # all of a message's are one attribute, which is 64 KiB at most
+Messages = tuple[Message, ...]
+
+
+class Writer:
+    """Of one batch. Each call gives the messages that the call of the same name in `nft/text.py` has a line for."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+
+    def add_table(self, table: Table, flags: int = 0) -> Messages:
+        return (_message(NEWTABLE, table, word(TABLE_FLAGS, flags) if flags else b"", NLM_F_CREATE),)
+
+    def delete_table(self, table: Table) -> Messages:
+        return (_message(DELTABLE, table),)
+
+    def add_chain(self, table: Table, chain: Chain) -> Messages:
+        hook = b"" if chain.hook is None else _hook(table, chain.hook)
+        comment = _noted(CHAIN_USERDATA, COMMENT, chain.comment) if chain.hook is None else b""
+        return (_message(NEWCHAIN, table, name(CHAIN_NAME, chain.name) + hook + comment, NLM_F_CREATE),)
+
+    def set_policy(self, table: Table, called: str, verdict: str) -> Messages:
+        policy = word(CHAIN_POLICY, POLICIES[verdict])
+        return (_message(NEWCHAIN, table, name(CHAIN_NAME, called) + policy, NLM_F_CREATE),)
+
+    def add_rules(self, table: Table, chain: Chain) -> Iterator[Messages]:
+        return (self.add_rule(table, chain.name, entry) for entry in chain.rules)
+
+    def add_rule(self, table: Table, chain: str, rule: Rule, more: bytes = b"") -> Messages:
+        """At the end of the chain. `more`: instructions behind its own."""
+        encoded = encode_rule(rule, table.family, self._numbers)
+        sets = [message for asked in encoded.sets for message in _nameless(table, asked)]
+        parts = name(RULE_CHAIN, chain) + nested(RULE_EXPRESSIONS, [encoded.instructions, more])
+        noted = _noted(RULE_USERDATA, COMMENT, rule.comment)
+        return (*sets, _message(NEWRULE, table, parts + noted, NLM_F_CREATE | NLM_F_APPEND))
+
+    def flush_chain(self, table: Table, called: str) -> Messages:
+        return (_message(DELRULE, table, name(RULE_CHAIN, called)),)
+
+    def delete_chain(self, table: Table, called: str) -> Messages:
+        return (_message(DELCHAIN, table, name(CHAIN_NAME, called)),)
+
+    def add_map(self, table: Table, entry: Map) -> Messages:
+        flags = FLAG_MAP | (FLAG_TIMEOUT if entry.lifetime else 0)
+        length = LONGEST[entry.key_type]
+        data = (MAP_TYPES[KeyType.MARK], 4) if entry.holds_marks else (DATA_VERDICT, VERDICT_BYTES)
+        ordered = (_note_order(KEY_ORDER, entry.key_type), _note_order(DATA_ORDER, KeyType.MARK))
+        shape = _shape(flags, (MAP_TYPES[entry.key_type], length), data)
+        noted = _set_noted(ordered if entry.holds_marks else ordered[:1], entry.comment)
+        parts = name(SET_NAME, entry.name) + shape + word(SET_ID, next(self._numbers)) + noted
+        return (_message(NEWSET, table, parts, NLM_F_CREATE),)
+
+    def delete_map(self, table: Table, called: str) -> Messages:
+        return (_message(DELSET, table, name(SET_NAME, called)),)
+
+    def flush_map(self, table: Table, called: str) -> Messages:
+        return (_message(DELSETELEM, table, name(ELEMENTS_SET, called)),)
+
+    def add_elements(self, table: Table, entry: Map) -> Iterator[Messages]:
+        lasting = attribute(ELEMENT_TIMEOUT, struct.pack("!Q", entry.lifetime)) if entry.lifetime else b""
+        parts = [_map_element(entry, key, value) + lasting for key, value in entry.elements]
+        return _by_line(NEWSETELEM, table, name(ELEMENTS_SET, entry.name), parts)
+
+    def delete_elements(self, table: Table, called: str, key_type: KeyType, keys: Iterable[Key]) -> Iterator[Messages]:
+        parts = [_key(map_key_bytes(key_type, key)) for key in keys]
+        return _by_line(DELSETELEM, table, name(ELEMENTS_SET, called), parts)
+
+    def add_counter(self, table: Table, counter: Counter) -> Messages:
+        noted = _noted(OBJECT_USERDATA, COMMENT, counter.comment)
+        parts = name(OBJECT_NAME, counter.name) + word(OBJECT_TYPE, wire.COUNTER) + nested(OBJECT_DATA, ()) + noted
+        return (_message(NEWOBJ, table, parts, NLM_F_CREATE),)
+
+    def delete_counter(self, table: Table, called: str) -> Messages:
+        return (_message(DELOBJ, table, name(OBJECT_NAME, called) + word(OBJECT_TYPE, wire.COUNTER)),)
+
+    def add_timeout(self, table: Table, timeout: Timeout) -> Messages:
+        """States that it doesn't name have the namespace's timeouts."""
+        states = [word(STATES[timeout.protocol][state], seconds) for state, seconds in timeout.policy]
+        network = attribute(TIMEOUT_FAMILY, wire.U16.pack(NETWORKS[timeout.family]))
+        protocol = attribute(TIMEOUT_PROTOCOL, bytes([PROTOCOLS[timeout.protocol]]))
+        data = nested(OBJECT_DATA, [protocol, network, nested(TIMEOUT_STATES, states)])
+        parts = name(OBJECT_NAME, timeout.name) + word(OBJECT_TYPE, wire.TIMEOUT) + data
+        return (_message(NEWOBJ, table, parts, NLM_F_CREATE),)
+
+    def delete_timeout(self, table: Table, called: str) -> Messages:
+        return (_message(DELOBJ, table, name(OBJECT_NAME, called) + word(OBJECT_TYPE, wire.TIMEOUT)),)
+
+    def delete_others(self, table: Table) -> Messages:  # noqa: ARG002
+        """Whoever sees what there is says what they are (strangers.py)."""
+        return ()
+
+
+def _message(kind: int, table: Table, parts: bytes = b"", flags: int = 0) -> Message:
+    return Message(message_kind(SUBSYSTEM, kind), FAMILIES[table.family], name(1, table.name) + parts, flags)
+
+
+def _hook(table: Table, hook: Hook) -> bytes:
+    number = HOOKS[FAMILIES[table.family]].index(hook.name)
+    device = text(HOOK_DEVICE, names.checked_interface(hook.device)) if hook.device else b""
+    where = word(HOOK_NUMBER, number) + attribute(HOOK_PRIORITY, struct.pack("!i", hook.priority)) + device
+    return nested(CHAIN_HOOK, [where]) + text(CHAIN_TYPE, "filter")
+
+
+def _noted(kind: int, number: int, comment: str) -> bytes:
+    return attribute(kind, _note(number, names.comment(comment).encode() + b"\0")) if comment else b""
+
+
+def _note(number: int, data: bytes) -> bytes:
+    return bytes([number, len(data)]) + data
+
+
+# sets, maps and their elements
+
+
+def _shape(flags: int, key: tuple[int, int], data: tuple[int, int] | None) -> bytes:
+    """`key`, `data`: type and length."""
+    parts = word(SET_FLAGS, flags) + word(SET_KEY_TYPE, key[0]) + word(SET_KEY_LENGTH, key[1])
+    return parts if data is None else parts + word(SET_DATA_TYPE, data[0]) + word(SET_DATA_LENGTH, data[1])
+
+
+def _set_noted(orders: Iterable[bytes], comment: str = "") -> bytes:
+    note = _note(SET_COMMENT, names.comment(comment).encode() + b"\0") if comment else b""
+    return attribute(SET_USERDATA, b"".join(orders) + note)
+
+
+def _note_order(what: int, key_type: KeyType) -> bytes:
+    is_host = key_type in (*HOST_ORDER, KeyType.IFNAME)
+    return _note(what, struct.pack("=I", HOST_ORDERED if is_host else BIG_ENDIAN))
+
+
+def _nameless(table: Table, made: Nameless) -> Iterator[Message]:
+    flags = FLAG_ANONYMOUS | FLAG_CONSTANT | (FLAG_INTERVAL if made.is_interval else 0)
+    data = (DATA_VERDICT, VERDICT_BYTES) if made.is_map else None
+    key = TYPES.get(made.asked, INTEGER), size_of(made.asked)
+    shape = _shape(flags | (FLAG_MAP if made.is_map else 0), key, data)
+    noted = _set_noted([_note_order(KEY_ORDER, made.asked.key_type)])
+    parts = text(SET_NAME, made.template) + shape + word(SET_ID, made.number) + noted
+    yield _message(NEWSET, table, parts, NLM_F_CREATE)
+    where = text(ELEMENTS_SET, made.template) + word(ELEMENTS_SET_ID, made.number)
+    elements = list(_spans(made) if made.is_interval else _singles(made))
+    yield from _of_elements(NEWSETELEM, table, where, elements)
+
+
+def _singles(made: Nameless) -> Iterator[bytes]:
+    for span, verdict in made.entries:
+        yield _element(key_bytes(made.asked, span.first), verdict)
+
+
+def _spans(made: Nameless) -> Iterator[bytes]:
+    """Where each range begins, and where none does any more. Ranges that touch and say the same are one."""
+    size = size_of(made.asked)
+    joined: list[tuple[Range, Verdict | None]] = []
+    for span, verdict in made.entries:
+        if joined and joined[-1][1] == verdict and int(joined[-1][0].last) + 1 == span.first:
+            joined[-1] = Range(joined[-1][0].first, span.last), verdict
+        else:
+            joined.append((span, verdict))
+    for index, (span, verdict) in enumerate(joined):
+        yield _element(key_bytes(made.asked, span.first), verdict)
+        behind = int(span.last) + 1
+        is_begun = index + 1 < len(joined) and joined[index + 1][0].first == behind
+        if not is_begun and behind < 1 << 8 * size:
+            yield _key(key_bytes(made.asked, behind)) + word(ELEMENT_FLAGS, INTERVAL_END)
+
+
+def _element(key: bytes, verdict: Verdict | None) -> bytes:
+    return _key(key) + (b"" if verdict is None else nested(ELEMENT_DATA, [wire.verdict(verdict)]))
+
+
+def _map_element(entry: Map, key: Key, value: Verdict | int) -> bytes:
+    at = map_key_bytes(entry.key_type, key)
+    if isinstance(value, Verdict):
+        return _element(at, value)
+    return _key(at) + nested(ELEMENT_DATA, [wire.value(map_key_bytes(KeyType.MARK, value))])
+
+
+def _key(data: bytes) -> bytes:
+    return nested(ELEMENT_KEY, [wire.value(data)])
+
+
+def _by_line(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Iterator[Messages]:
+    """As the text has lines."""
+    for start in range(0, len(parts), BATCH):
+        yield tuple(_of_elements(kind, table, where, parts[start : start + BATCH]))
+
+
+def _of_elements(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Iterator[Message]:
+    flags = NLM_F_CREATE if kind == NEWSETELEM else 0
+    for start in range(0, len(parts), MESSAGE_ELEMENTS):
+        some = nested(ELEMENTS, [nested(ELEMENT, [part]) for part in parts[start : start + MESSAGE_ELEMENTS]])
+        yield _message(kind, table, where + some, flags)
+
+
+def key_at(message: Message, offset: int) -> bytes:
+    """The key of the element that stands there in the attributes of a message about elements; b"" if none does."""
+    at = 0
+    for kind, data in list_attributes(message.attributes):
+        if kind == ELEMENTS:
+            return _key_in(data, offset - at - ATTRIBUTE.size)
+        at += ATTRIBUTE.size + (len(data) + 3 & ~3)
+    return b""
+
+
+def _key_in(elements: bytes, offset: int) -> bytes:
+    at = 0
+    for _, data in list_attributes(elements):
+        end = at + ATTRIBUTE.size + (len(data) + 3 & ~3)
+        if at <= offset < end:
+            return parse_attributes(parse_attributes(data)[ELEMENT_KEY])[wire.DATA_VALUE]
+        at = end
+    return b""

@@ -1,0 +1,33 @@
+"""What tests of attacks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from tests.hostile.scene import Canary
+from tests.support.builders import mac_of
+
+
+@pytest.fixture
+def namespace(make_lab_name: Callable[[], str]) -> Iterator[str]:
+    """A workload's, with the interface of its ENI."""
+    name, peer = make_lab_name(), make_lab_name()
+    netns.create(name)
+    netns.create(peer)
+    with Links(peer) as links:
+        links.add_veth("peer", name, "eth0", mac_of("eni-a"))
+    yield name
+    netns.remove(name)
+    netns.remove(peer)
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Iterator[Canary]:
+    found = Canary(tmp_path / "canary")
+    yield found
+    found.close()

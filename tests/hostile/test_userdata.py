@@ -1,0 +1,101 @@
+"""What objects note for user space: the kernel keeps any bytes there. libnftables reads them of every set in the
+namespace before it does anything, and uses numbers in them as indices: it crashes, and who has loaded it, too.
+
+So policy is put in force by a process of its own here, that one may see it end.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.host.nfnetlink import attribute
+from tests.hostile.scene import OURS, must_obey, policy
+from tests.support import rawnft
+from tests.support.nft import nft
+from tests.support.rawnft import In
+
+pytestmark = pytest.mark.kernel
+ROOT = Path(__file__).parents[2]
+USERDATA, KEY_TYPEOF, EXPRESSION, DATA = 13, 3, 0, 1  # NFTA_SET_USERDATA, NFTNL_UDATA_SET_*
+META, SOCKET, HASH, FIB = 9, 10, 22, 25  # nft's numbers of expressions
+FAR = 0x7FFFFFF0
+APPLY = """
+import sys
+from tests.hostile.scene import PLAIN, policy
+from sgdataplane.enforce import enforce
+enforce(sys.argv[1], policy(), None, PLAIN)
+print("done")
+"""
+
+
+def note(number: int, data: bytes) -> bytes:
+    return bytes([number, len(data)]) + data
+
+
+def type_of(kind: int, key: int) -> bytes:
+    """A set's keys are what that expression gives."""
+    said = note(EXPRESSION, struct.pack("=I", kind)) + note(DATA, note(0, struct.pack("=I", key)))
+    return note(KEY_TYPEOF, said)
+
+
+NOTES: Mapping[str, bytes] = {
+    "meta-key": type_of(META, FAR),
+    "socket-key": type_of(SOCKET, FAR),
+    "hash-key": type_of(HASH, FAR),
+    "fib-key": type_of(FIB, FAR),
+    "no-end": b"\3\xff",
+    "no-notes": bytes(range(1, 256)),
+    "nothing": b"\0",
+}
+CRASHING = ("meta-key", "socket-key", "hash-key", "fib-key")
+
+
+def applied(namespace: str) -> str:
+    """What came of it, in a process that knows nothing of before."""
+    command = [sys.executable, "-c", APPLY, namespace]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    return done.stdout.strip() or f"exit code {done.returncode}: {done.stderr[-300:]}"
+
+
+@pytest.mark.parametrize("table", [OURS, b"other"], ids=["in-our-table", "elsewhere"])
+@pytest.mark.parametrize("name", NOTES)
+def test_notes_of_a_set_harm_nothing(namespace: str, name: str, table: bytes) -> None:
+    assert applied(namespace) == "done"
+    more = attribute(USERDATA, NOTES[name])
+    rawnft.must_send(namespace, rawnft.table(table), In(table).set(b"plain", rawnft.KEYS["ifname"], more=more))
+    assert applied(namespace) == "done"
+    must_obey(namespace, policy())
+
+
+@pytest.mark.parametrize("name", CRASHING)
+def test_the_nft_program_is_harmed(namespace: str, name: str) -> None:
+    """Else this module would show nothing. Once it isn't, the rest may still be so with older ones."""
+    more = attribute(USERDATA, NOTES[name])
+    rawnft.must_send(namespace, rawnft.table(b"other"), In(b"other").set(b"a", rawnft.KEYS["ifname"], more=more))
+    nft(namespace, "add table inet mine", "add chain inet mine c")
+    with pytest.raises(AssertionError):
+        nft(namespace, "add rule inet mine c accept")
+
+
+@pytest.mark.parametrize("kind", ["chain", "rule", "counter", "map"])
+def test_notes_of_other_objects_harm_nothing(namespace: str, kind: str) -> None:
+    ours = In(OURS)
+    assert applied(namespace) == "done"
+    notes = NOTES["no-notes"]
+    rawnft.must_send(
+        namespace,
+        {
+            "chain": ours.chain(b"theirs", attribute(12, notes)),
+            "rule": ours.rule(b"ingress", [rawnft.immediate(1)], notes),
+            "counter": ours.object(b"theirs", rawnft.COUNTER, more=attribute(8, notes)),
+            "map": ours.verdict_map(b"theirs", rawnft.KEYS["ipv4"], more=attribute(USERDATA, notes)),
+        }[kind],
+    )
+    assert applied(namespace) == "done"
+    must_obey(namespace, policy())

@@ -1,0 +1,236 @@
+"""What we tell the kernel in its own words is what the nft program would have told it, if it had read our text.
+
+The program is another person's hands: it shares nothing with messages.py and encode.py but the kernel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from sgdataplane.compiler.compile import with_epoch
+from sgdataplane.enforce import Desired
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from sgdataplane.host.nfnetlink import Nfnetlink, list_attributes, message_kind, parse_attributes
+from sgdataplane.model.options import Options
+from sgdataplane.model.placement import Placement
+from sgdataplane.model.state import CloudState
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    DROP,
+    Chain,
+    Counter,
+    CtDirection,
+    CtState,
+    Field,
+    Hook,
+    KeyType,
+    Log,
+    Map,
+    Match,
+    Nfproto,
+    Range,
+    Rule,
+    SetMark,
+    SetPacketMark,
+    SetTimeout,
+    Table,
+    Timeout,
+    VerdictMap,
+    goto,
+    rule,
+)
+from sgdataplane.nft.kernel import NetlinkKernel
+from sgdataplane.nft.snapshot import FAMILIES, SUBSYSTEM
+from sgdataplane.nft.text import render_table
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.statefile import load
+from tests.support import gen
+from tests.support.nft import listing, nft
+
+pytestmark = pytest.mark.kernel
+GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "cases").iterdir())
+GETRULE, GETSET = 7, 10
+Both = Callable[[Table], None]
+
+
+@pytest.fixture
+def both(make_lab_name: Callable[[], str]) -> Iterator[Both]:
+    """Load a table by both ways, each where nothing is; fail if one can tell them apart."""
+    ours, theirs, peer = make_lab_name(), make_lab_name(), make_lab_name()
+    netns.create(peer)
+    for number, name in enumerate((ours, theirs)):
+        netns.create(name)
+        with Links(peer) as links:
+            for ifname in ("eth0", "eth1"):
+                links.add_veth(f"p{number}{ifname}", name, ifname, "")
+
+    def load_both(table: Table) -> None:
+        nft(theirs, *render_table(table).splitlines())
+        load_by_netlink(ours, table)
+        assert listing(ours, table.name, table.family) == listing(theirs, table.name, table.family)
+        assert instructions(ours, table) == instructions(theirs, table)
+        assert shapes(ours, table) == shapes(theirs, table)
+        nft(theirs, f"delete table {table.family} {table.name}")
+        nft(ours, f"delete table {table.family} {table.name}")
+
+    yield load_both
+    for name in (ours, theirs, peer):
+        netns.remove(name)
+
+
+def load_by_netlink(namespace: str, table: Table) -> None:
+    closings = (Operation(Verb.ADD, Kind.POLICY, chain) for chain in table.chains if chain.hook is not None)
+    made = [
+        Operation(Verb.ADD, Kind.TABLE, table),
+        *(Operation(Verb.ADD, Kind.TIMEOUT, entry) for entry in table.timeouts),
+        *(Operation(Verb.ADD, Kind.COUNTER, entry) for entry in table.counters),
+        *(Operation(Verb.ADD, Kind.CHAIN, chain) for chain in table.chains),
+        *closings,
+        *(Operation(Verb.ADD, kind, entry) for entry in table.maps for kind in (Kind.MAP, Kind.ELEMENTS)),
+        *(Operation(Verb.ADD, Kind.RULES, chain) for chain in table.chains),
+    ]
+    with NetlinkKernel(namespace) as kernel:
+        kernel.run(Transaction.of(table, made))
+
+
+def instructions(namespace: str, table: Table) -> dict[bytes, list[list[tuple[bytes, dict[int, bytes]]]]]:
+    """By chain, the rules' expressions; and their comments."""
+    found: dict[bytes, list[list[tuple[bytes, dict[int, bytes]]]]] = {}
+    with netns.inside(namespace), Nfnetlink() as door:
+        for of, entry in door.dump(message_kind(SUBSYSTEM, GETRULE), FAMILIES[table.family]):
+            if of == FAMILIES[table.family]:
+                parts = (parse_attributes(part) for _, part in list_attributes(entry.get(4, b"")))
+                said = [(part[1], parse_attributes(part.get(2, b""))) for part in parts]
+                found.setdefault(entry[2], []).append([*said, (b"comment", {7: entry.get(7, b"")})])
+    return found
+
+
+def shapes(namespace: str, table: Table) -> list[tuple[bytes, ...]]:
+    """Of all sets and maps: name, flags, types and lengths."""
+    with netns.inside(namespace), Nfnetlink() as door:
+        found = door.dump(message_kind(SUBSYSTEM, GETSET), FAMILIES[table.family])
+    return sorted(tuple(entry.get(number, b"") for number in (2, 3, 4, 5, 6, 7)) for _, entry in found)
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
+def test_goldens(both: Both, case: Path) -> None:
+    state = load(next(case.glob("state.*"))).state
+    for eni in state.network_interfaces:
+        desired = Desired(state, {eni.network_interface_id: "eth0"})
+        both(with_epoch(desired.table(), 3, 7))
+        both(desired.fence(("eth0",), 7))
+
+
+def test_generated_states(both: Both, placement: str) -> None:
+    where = Placement(placement)
+    uplinks = ("up*",) if where is Placement.HOST else ()
+
+    @seed(1)
+    @settings(max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(gen.states(), gen.options(), st.integers(1, 9))
+    def is_same(state: CloudState, options: Options, epoch: int) -> None:
+        vpc_id = state.network_interfaces[0].vpc_id
+        enis = [eni.network_interface_id for eni in state.network_interfaces if eni.vpc_id == vpc_id]
+        interfaces = {eni_id: f"eth{number}" for number, eni_id in enumerate(enis)}
+        desired = Desired(state, interfaces, options, where, uplinks)
+        both(with_epoch(desired.table(), epoch, 5))
+        there = tuple(sorted({"eth0", "eth1"} & set(interfaces.values())))
+        both(desired.fence(there, 5 if where is Placement.INSTANCE else 0))
+
+    is_same()
+
+
+V4, V6 = (Range.of(int(family)) for family in (Nfproto.IPV4, Nfproto.IPV6))
+TCP = Match(Field.L4PROTO, (Range.of(6),))
+# Every statement and field, also as the compiler doesn't write them today.
+RULES: dict[str, tuple[Rule, ...]] = {
+    "inet": (
+        rule(Match(Field.IIFNAME, (Range.of("eth0"),)), Match(Field.OIFNAME, (Range.of("up*"),), negate=True), DROP),
+        rule(Match(Field.IIFNAME, (Range.of("eth0"), Range.of("lo"))), DROP),
+        rule(Match(Field.NFPROTO, (V4,)), Match(Field.IP_SADDR, (Range(1 << 24, (2 << 24) - 1),)), DROP),
+        rule(Match(Field.IP_SADDR, (Range(5, 9), Range(11, 19), Range.of((1 << 32) - 1)), negate=True), DROP),
+        rule(Match(Field.IP_DADDR, (Range(5, 9),), negate=True), ACCEPT, comment="a comment, of words"),
+        rule(Match(Field.IP_SADDR, (Range.of(5),)), Match(Field.IP_DADDR, (Range.of(6),)), DROP),
+        rule(Match(Field.IP6_SADDR, (Range(1 << 100, 1 << 101), Range.of(7))), DROP),
+        rule(Match(Field.IP6_DADDR, (Range.of(7),)), Match(Field.IP6_HOPLIMIT, (Range.of(255),)), DROP),
+        rule(Match(Field.IP_FRAGMENT, (Range.of(0),), negate=True, mask=0x3FFF), DROP),
+        rule(TCP, Match(Field.TH_SPORT, (Range.of(5),)), Match(Field.TH_DPORT, (Range.of(6),)), DROP),
+        rule(TCP, Match(Field.TH_DPORT, (Range.of(5),)), Match(Field.TH_SPORT, (Range.of(6),)), DROP),
+        rule(TCP, Match(Field.TH_DPORT, (Range(5, 99),)), Match(Field.TH_SPORT, (Range.of(6),)), DROP),
+        rule(TCP, Match(Field.TH_DPORT, (Range(0, 99), Range(200, 65535))), DROP),
+        rule(TCP, Match(Field.TCP_FLAGS, (Range.of(2),), negate=True, mask=0x17), DROP),
+        rule(Match(Field.TCP_FLAGS, (Range.of(1), Range.of(2)), mask=0x17), DROP),
+        rule(Match(Field.ICMP_TYPE, (Range.of(3), Range(11, 12))), DROP),
+        rule(Match(Field.ICMPV6_TYPE, (Range.of(135),)), Match(Field.ND_TARGET, (Range.of(1), Range.of(2))), DROP),
+        rule(Match(Field.ICMPV6_TYPE, (Range(133, 137),)), DROP),
+        rule(Match(Field.CT_STATE, (Range.of(CtState.NEW), Range.of(CtState.RELATED))), DROP),
+        rule(Match(Field.CT_STATE, (Range.of(CtState.UNTRACKED),)), DROP),
+        rule(Match(Field.CT_DIRECTION, (Range.of(CtDirection.REPLY),)), DROP),
+        rule(Match(Field.CT_MARK, (Range.of(5),), mask=0xFFFF), DROP),
+        rule(Match(Field.CT_MARK, (Range.of(5), Range.of(6))), DROP),
+        rule(Match(Field.PACKET_MARK, (Range.of(5),)), Match(Field.ROUTE_REALM, (Range.of(2),), negate=True), DROP),
+        rule(Match(Field.PROTOCOL, (Range.of(0x0800),)), DROP),
+        rule(VerdictMap(Field.IIFNAME, name="by-name"), goto("next")),
+        rule(VerdictMap(Field.IP_SADDR, ((Range(0, 9), DROP), (Range(10, (1 << 32) - 1), goto("next"))))),
+        rule(TCP, VerdictMap(Field.TH_DPORT, ((Range.of(1), DROP), (Range.of(2), goto("next"))))),
+        rule(SetMark(0xFFFF0000, 5), SetPacketMark(7), SetMark(0, 9), SetTimeout("tcp-ip"), DROP),
+        rule(Log("counted", 5160, 100)),
+    ),
+    "netdev": (
+        rule(Match(Field.ETHER_SADDR, (Range.of(1 << 41),), negate=True), DROP),
+        rule(Match(Field.ETHER_TYPE, (Range.of(0x0800), Range.of(0x86DD))), DROP),
+        rule(Match(Field.IP_SADDR, (Range(1, 9),)), DROP),
+        rule(Match(Field.PROTOCOL, (Range.of(0x0800),)), Match(Field.IP_SADDR, (Range.of(9),), negate=True), DROP),
+        rule(Match(Field.IP6_SADDR, (Range.of(9),)), Match(Field.L4PROTO, (Range.of(17),)), DROP),
+        rule(
+            Match(Field.PROTOCOL, (Range.of(0x0806),)),
+            Match(Field.ARP_HTYPE, (Range.of(1),)),
+            Match(Field.ARP_PTYPE, (Range.of(0x0800),)),
+            Match(Field.ARP_HLEN, (Range.of(6),)),
+            Match(Field.ARP_PLEN, (Range.of(4),)),
+            Match(Field.ARP_OPERATION, (Range.of(1), Range.of(2))),
+            Match(Field.ARP_SENDER_MAC, (Range.of(5),)),
+            Match(Field.ARP_SENDER_IP, (Range.of(5), Range.of(0))),
+            DROP,
+        ),
+        rule(Match(Field.ARP_SENDER_IP, (Range.of(5),)), DROP),
+    ),
+}
+MAPS = (
+    Map("applied", KeyType.MARK, ((0, 7), (1, 0xFFFFFFFF)), "what is in force", holds_marks=True),
+    Map("by-name", KeyType.IFNAME, (("eth0", goto("next")), ("a.b-c_d", DROP))),
+    Map("by-v4", KeyType.IPV4, tuple((number, goto("next")) for number in range(0, 70_000, 67))),
+    Map("by-v6", KeyType.IPV6, ((1, DROP), (1 << 127, goto("next")))),
+)
+
+
+@pytest.mark.parametrize("family", RULES)
+def test_every_statement(both: Both, family: str) -> None:
+    hook = Hook("prerouting", -150) if family == "inet" else Hook("ingress", 0, "eth0")
+    first = Chain("first", (), hook)
+    timeouts = (
+        Timeout("tcp-ip", "tcp", "ip", (("established", 300), ("close", 5), ("time_wait", 5))),
+        Timeout("udp-ip6", "udp", "ip6", (("unreplied", 9), ("replied", 8))),
+    )
+    chains = (first, Chain("next", (rule(DROP),), comment="where all ends"), Chain("rules", RULES[family]))
+    counters = (Counter("counted", "packets that were logged"), Counter("other"))
+    both(Table("t", chains, MAPS, counters, timeouts if family == "inet" else (), family))
+
+
+def test_elements_that_go_by_themselves(both: Both, make_lab_name: Callable[[], str]) -> None:
+    entry = Map("adopting", KeyType.IFNAME, (("eth0", DROP),), lifetime=1500)
+    both(Table("t", maps=(Map("adopting", KeyType.IFNAME, (), lifetime=1500),)))
+    name = make_lab_name()
+    netns.create(name)
+    try:
+        load_by_netlink(name, Table("t", maps=(entry,)))
+        assert re.search(r'"eth0" timeout 1s500ms expires 1s\d+ms : drop', nft(name, "list table inet t"))
+    finally:
+        netns.remove(name)
