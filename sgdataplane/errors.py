@@ -14,6 +14,7 @@
       LabError            the lab, not the product                                        (subject, detail)
     InternalError         an invariant of ours broke; not an SgDataplaneError: never caught but at the top
       ProofError          a compiled table isn't what the specification says: refused, the previous policy stays
+      ContainedError      something unforeseen in one namespace, which ended there
 
 Owns the tree and its wording. Imports nothing of ours.
 """
@@ -196,6 +197,21 @@ class LabError(SgDataplaneError):
 
 class InternalError(Exception):
     """An invariant of ours broke. A bug: exit code 70."""
+
+
+class ContainedError(InternalError):
+    """Whatever happened in one namespace that nobody foresaw: a bug, or what root of that namespace has done to it. It
+    is told as that namespace's, and the others went on."""
+
+    def __init__(self, error: Exception, place: str) -> None:
+        super().__init__(error, place)
+        self.error, self.place = error, place
+
+    def __str__(self) -> str:
+        kind = type(self.error).__name__
+        return (
+            f"not foreseen: {kind}: {self.error} (in {self.place}); a bug of ours, or something odd in this namespace"
+        )
 
 
 class ProofError(InternalError):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from sgdataplane.attach.claims import Claim, Place, Refusal, claims_of, match
+from sgdataplane.attach.contained import told
 from sgdataplane.attach.registry import Binding, Means, Registry
-from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.events import number_of
 from sgdataplane.host.identity import Identity, held, identity_of, is_own, is_there
@@ -74,9 +74,9 @@ def look(patterns: Sequence[str]) -> tuple[tuple[Place, ...], list[str]]:
             continue
         try:
             place = _seen(name) if netns.is_bound(name) else None
-        except (HostError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
             if netns.is_bound(name):  # else it went meanwhile
-                errors.append(f"netns {name}: {error}")
+                errors.append(f"netns {name}: {error if isinstance(error, OSError) else told(error)}")
             continue
         if place is not None:
             places.setdefault(place.identity, place)

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from sgdataplane.attach import router
 from sgdataplane.attach.closed import with_closed
 from sgdataplane.attach.compare import Interfaces, look, names_up
+from sgdataplane.attach.contained import Told, told
 from sgdataplane.attach.hostend import Hosted, hosted, move_in, where_is
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import EniReport, Key, Manner, NamespaceReport, Outcome
 from sgdataplane.enforce import Desired, check_fence, check_hold, enforce, remove
-from sgdataplane.errors import HostError, ProofError, SgDataplaneError
+from sgdataplane.errors import HostError
 from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
 from sgdataplane.model.placement import Placement
@@ -32,7 +33,7 @@ class _Group:
     entries: list[Hosted]
     desired: Desired
     former: Desired | None
-    error: SgDataplaneError | ProofError | None = None
+    error: Told | None = None
 
     @property
     def ends(self) -> set[str]:
@@ -77,22 +78,26 @@ def _routers(bindings: Iterable[Binding]) -> set[str]:
 
 def _placed(state: CloudState, binding: Binding) -> Hosted | NamespaceReport:
     """The binding with its host end, or the report that it can't have one."""
-    with found(binding.identity, binding.path) as place:
-        try:
-            if place is None:
-                if binding.host_end is not None:  # its interface may live on elsewhere
-                    router.take_down(binding.host_end.router, (binding.host_end.ifname,))
-                return NamespaceReport(binding.identity, (EniReport(binding, Outcome.GONE),))
-            where = where_is(binding, place)
-            if where is not None:
-                return hosted(binding, where, router.router_of(state.eni.get(binding.eni_id)))
-            with Links(place) as links:
-                if binding.ifname not in {link.ifname for link in links.links()}:
-                    return NamespaceReport(binding.identity, (EniReport(binding, Outcome.ABSENT),))
-            detail = "host placement needs a veth link whose other end is in our own namespace or one under /run/netns"
-            raise HostError(str(binding), detail)
-        except SgDataplaneError as error:
-            return NamespaceReport(binding.identity, (EniReport(binding, Outcome.REFUSED),), error=error)
+    try:
+        with found(binding.identity, binding.path) as place:
+            return _found(state, binding, place)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
+        return NamespaceReport(binding.identity, (EniReport(binding, Outcome.REFUSED),), error=told(error))
+
+
+def _found(state: CloudState, binding: Binding, place: str | None) -> Hosted | NamespaceReport:
+    if place is None:
+        if binding.host_end is not None:  # its interface may live on elsewhere
+            router.take_down(binding.host_end.router, (binding.host_end.ifname,))
+        return NamespaceReport(binding.identity, (EniReport(binding, Outcome.GONE),))
+    where = where_is(binding, place)
+    if where is not None:
+        return hosted(binding, where, router.router_of(state.eni.get(binding.eni_id)))
+    with Links(place) as links:
+        if binding.ifname not in {link.ifname for link in links.links()}:
+            return NamespaceReport(binding.identity, (EniReport(binding, Outcome.ABSENT),))
+    detail = "host placement needs a veth link whose other end is in our own namespace or one under /run/netns"
+    raise HostError(str(binding), detail)
 
 
 def _groups(
@@ -126,8 +131,8 @@ def _move_in(group: _Group, manner: Manner) -> None:
             check_hold(group.router, desired, group.former, settings)
         for number, entry in enumerate(group.entries):
             group.entries[number] = move_in(entry)
-    except (SgDataplaneError, ProofError) as error:
-        group.error = error
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is this router's
+        group.error = told(error)
 
 
 def _waiting(group: _Group, groups: Iterable[_Group]) -> set[str]:
@@ -147,9 +152,9 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
         router.fill(name, {ifname: state.eni[eni] for ifname, eni in known.items() if eni in state.eni})
         with Links(name) as links:
             unbound = names_up(links.links())
-    except (SgDataplaneError, ProofError) as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is this router's
         refused = tuple(EniReport(entry.binding, Outcome.REFUSED) for entry in group.entries)
-        return NamespaceReport(name, refused, desired=group.former, error=error)
+        return NamespaceReport(name, refused, desired=group.former, error=told(error))
     enis = tuple(_finished(state, entry.binding) for entry in group.entries)
     unbound -= {"lo", *known, *manner.uplinks}
     return NamespaceReport(name, enis, group.desired, applied, unbound=tuple(sorted(unbound)))
@@ -157,13 +162,13 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
 
 def _finished(state: CloudState, binding: Binding) -> EniReport:
     """What of instance placement was in the workload is taken away. Its root may keep us from that: a warning."""
-    with found(binding.identity, binding.path) as place:
-        if place is None:
-            return EniReport(binding, Outcome.GONE)
-        try:
+    try:
+        with found(binding.identity, binding.path) as place:
+            if place is None:
+                return EniReport(binding, Outcome.GONE)
             remove(place)
             with Links(place) as links:
                 return look(Interfaces.read(links), state, binding)
-        except SgDataplaneError as error:
-            outcome = Outcome.IN_FORCE if binding.eni_id in state.eni else Outcome.CLOSED
-            return EniReport(binding, outcome, (str(error),))
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is this workload's
+        outcome = Outcome.IN_FORCE if binding.eni_id in state.eni else Outcome.CLOSED
+        return EniReport(binding, outcome, (str(told(error)),))

@@ -11,12 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from sgdataplane.attach.compare import Interfaces, mac_difference, warnings_of
+from sgdataplane.attach.contained import told
 from sgdataplane.attach.hostend import move_home
-from sgdataplane.attach.registry import Binding, Registry, refuse
+from sgdataplane.attach.registry import Binding, Registry, refuse, unfit_name
 from sgdataplane.attach.router import leave
 from sgdataplane.attach.workload import Workload
 from sgdataplane.enforce import remove
-from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.errors import HostError
 from sgdataplane.host.identity import found, held, identity_of, is_own, is_there
 from sgdataplane.host.links import Link, Links
 from sgdataplane.model.state import CloudState, Eni
@@ -113,6 +114,9 @@ def _link(binding: Binding, links: Collection[Link]) -> Link:
         message = "loopback is no ENI's" if binding.ifname == "lo" else "there is no such interface in the namespace"
         expected = f"one of {', '.join(sorted(fit))}" if fit else "a namespace that has an interface"
         refuse(binding.named, "InvalidInterface.NotFound", message, binding.ifname, expected)
+    unfit = unfit_name(binding)
+    if unfit is not None:
+        raise unfit
     return fit[binding.ifname]
 
 
@@ -198,9 +202,9 @@ def clear(registry: Registry) -> Cleared:
             try:
                 left.append(_release(binding, is_last=is_last)[1])
                 done += 1
-            except SgDataplaneError as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
                 kept.append(binding)
-                refused.append((binding.eni_id, str(error)))
+                refused.append((binding.eni_id, str(told(error))))
         if kept:
             registry.store(kept)
         else:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 from sgdataplane.attach.closed import with_closed
 from sgdataplane.attach.compare import Interfaces, look, names_up
+from sgdataplane.attach.contained import told
 from sgdataplane.attach.former import Former
 from sgdataplane.attach.hosted import reconcile_hosted
-from sgdataplane.attach.registry import Binding, Registry, refuse
+from sgdataplane.attach.registry import Binding, Registry, refuse, unfit_name
 from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, Manner, NamespaceReport, Outcome
 from sgdataplane.enforce import Desired, enforce
-from sgdataplane.errors import ProofError, SgDataplaneError
+from sgdataplane.errors import ContainedError
 from sgdataplane.host.identity import Identity, found
 from sgdataplane.host.links import Links
 from sgdataplane.model.placement import Placement
@@ -71,20 +72,38 @@ def _reconcile_workload(
 ) -> NamespaceReport:
     """`there`: the state, with all ENIs that are attached."""
     former.between()
-    key, before = bindings[0].identity, former.in_force.get(bindings[0].identity)
-    with found(key, bindings[0].path) as place:
-        if place is None:
-            return NamespaceReport(key, tuple(EniReport(binding, Outcome.GONE) for binding in bindings))
-        interfaces = {binding.eni_id: binding.ifname for binding in bindings}
-        desired = former.desired(key, Desired(there, interfaces, manner.options))
-        try:
-            former.prepare(key, desired, manner.settings)
-            applied = enforce(place, desired, before, manner.settings)
-            with Links(place) as links:
-                seen = Interfaces.read(links)
-        except (SgDataplaneError, ProofError) as error:
-            refused = tuple(EniReport(binding, Outcome.REFUSED) for binding in bindings)
-            return NamespaceReport(key, refused, desired=before, error=error)
-    enis = tuple(look(seen, state, binding) for binding in bindings)
+    key = bindings[0].identity
+    try:
+        with found(key, bindings[0].path) as place:
+            if place is None:
+                return NamespaceReport(key, tuple(EniReport(binding, Outcome.GONE) for binding in bindings))
+            return _enforced(place, (state, there), bindings, manner, former)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
+        refusal = told(error)
+        kept = None if isinstance(refusal, ContainedError) else former.in_force.get(key)  # then nothing is believed
+        refused = tuple(EniReport(binding, Outcome.REFUSED) for binding in bindings)
+        return NamespaceReport(key, refused, desired=kept, error=refusal)
+
+
+def _enforced(
+    place: str, states: tuple[CloudState, CloudState], bindings: Sequence[Binding], manner: Manner, former: Former
+) -> NamespaceReport:
+    """`states`: the state, and the same with all ENIs that are attached."""
+    key, (state, there) = bindings[0].identity, states
+    refusals = {binding.eni_id: unfit for binding in bindings if (unfit := unfit_name(binding)) is not None}
+    if len(refusals) == len(bindings):
+        raise refusals[bindings[0].eni_id]
+    interfaces = {binding.eni_id: binding.ifname for binding in bindings if binding.eni_id not in refusals}
+    desired = former.desired(key, Desired(there, interfaces, manner.options))
+    former.prepare(key, desired, manner.settings)
+    applied = enforce(place, desired, former.in_force.get(key), manner.settings)
+    with Links(place) as links:
+        seen = Interfaces.read(links)
+    enis = tuple(
+        EniReport(binding, Outcome.REFUSED, refusal=refusals[binding.eni_id])
+        if binding.eni_id in refusals
+        else look(seen, state, binding)
+        for binding in bindings
+    )
     unbound = names_up(seen.links) - {"lo", *interfaces.values()}
     return NamespaceReport(key, enis, desired, applied, unbound=tuple(sorted(unbound)))

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from sgdataplane.errors import BindingError, HostError, Problem, Where
 from sgdataplane.host.identity import Identity
+from sgdataplane.net.values import IFNAME
 
 ATTACHED_DIR = Path("/run/sgdataplane/attached")
 VERSION = 1
@@ -76,6 +77,15 @@ class Binding:
 def refuse(place: str, code: str, message: str, value: str, expected: str) -> NoReturn:
     """BindingError: what was asked for can't be."""
     raise BindingError(Problem(Where(place), code, message, value, expected))
+
+
+def unfit_name(binding: Binding) -> BindingError | None:
+    """Why its interface can't be enforced by its name: who is root in a namespace gives interfaces nearly any name."""
+    if IFNAME.fullmatch(binding.ifname):
+        return None
+    message, expected = "the interface has a name that can't stand in rules", "1 to 15 letters, digits and any of _ . -"
+    where = Where(binding.named)
+    return BindingError(Problem(where, "InvalidInterface.Name", message, repr(binding.ifname), expected))
 
 
 class Registry:

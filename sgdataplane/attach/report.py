@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
+from sgdataplane.attach.contained import Told
 from sgdataplane.attach.registry import Binding
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
-from sgdataplane.errors import ProofError, SgDataplaneError
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.placement import Placement
@@ -47,11 +47,13 @@ DEFAULT_MANNER = Manner()
 
 @dataclass(frozen=True, slots=True)
 class EniReport:
-    """What became of one binding. `warnings`: why packets may be dropped that no rule drops."""
+    """What became of one binding. `warnings`: why packets may be dropped that no rule drops. `refusal`: why it was
+    refused, where the other ENIs of its namespace were not."""
 
     binding: Binding
     outcome: Outcome
     warnings: tuple[str, ...] = ()
+    refusal: Told | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,13 @@ class NamespaceReport:
     enis: tuple[EniReport, ...]
     desired: Desired | None = None
     applied: ApplyReport | None = None
-    error: SgDataplaneError | ProofError | None = None
+    error: Told | None = None
     unbound: tuple[str, ...] = ()
+
+    def error_of(self, eni: EniReport) -> str:
+        """Why this ENI's policy isn't in force, in words; "" if it is."""
+        error = eni.refusal or self.error
+        return "" if error is None else str(error)
 
     @property
     def is_settled(self) -> bool:

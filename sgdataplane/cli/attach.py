@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import log_shown, paint, print_json, render_table, warn
+from sgdataplane.net.values import IFNAME
 
 if TYPE_CHECKING:
     from sgdataplane.attach.manage import Detached
@@ -50,8 +51,16 @@ def register(verbs: Subparsers) -> None:
     help_text = "enforce in the workload's namespace, or out of its reach, in its VPC's router (default: instance)"
     apply.add_argument("--placement", choices=("instance", "host"), default="instance", help=help_text)
     help_text = "an interface of the router that leads elsewhere (host placement); may be given again"
-    apply.add_argument("--uplink", action="append", default=[], metavar="IF", help=help_text)
+    apply.add_argument("--uplink", action="append", default=[], metavar="IF", type=_uplink, help=help_text)
     _add(verbs, "clear", run_clear, "remove our rules from all attached namespaces, and forget what was attached")
+
+
+def _uplink(text: str) -> str:
+    """One that ends in * stands for all that begin so."""
+    if not IFNAME.fullmatch(text.removesuffix("*")):
+        expected = "a name is 1 to 15 letters, digits and any of _ . -, and may end in *"
+        raise argparse.ArgumentTypeError(f"{text!r} is no interface's name that rules can have: {expected}")
+    return text
 
 
 def _add_attach(verbs: Subparsers) -> None:
@@ -157,6 +166,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     registry = _registry(arguments)
     from sgdataplane.attach.reconcile import reconcile
     from sgdataplane.attach.report import Manner, Outcome
+    from sgdataplane.errors import ContainedError
     from sgdataplane.model.placement import Placement
     from sgdataplane.statefile import load
 
@@ -168,6 +178,8 @@ def run_apply(arguments: argparse.Namespace) -> int:
     else:
         _print_report(report)
     outcomes = {eni.outcome for eni in report.enis}
+    if any(isinstance(namespace.error, ContainedError) for namespace in report.namespaces):
+        return Exit.INTERNAL
     if Outcome.REFUSED in outcomes:
         return Exit.KERNEL
     return Exit.NO if outcomes & {Outcome.CLOSED, Outcome.ABSENT} else Exit.DONE
@@ -181,6 +193,8 @@ def _print_report(report: HostReport) -> None:
     for namespace in report.namespaces:
         if namespace.error is not None:
             print(paint("error:", "red", sys.stderr), f"{namespace.named}: {namespace.error}", file=sys.stderr)
+        for refusal in (eni.refusal for eni in namespace.enis if eni.refusal is not None):
+            print(paint("error:", "red", sys.stderr), refusal, file=sys.stderr)
         for ifname in namespace.unbound:
             warn(f"{ifname} of {namespace.named}: no ENI is bound to it, so it passes nothing")
     for eni in report.enis:
@@ -216,7 +230,7 @@ def _enis_as_json(report: HostReport) -> list[dict[str, object]]:
             **_as_json(eni.binding),
             "outcome": eni.outcome.value,
             "router": None if eni.binding.host_end is None else eni.binding.host_end.router,
-            "error": None if namespace.error is None else str(namespace.error),
+            "error": namespace.error_of(eni) or None,
             "changed": namespace.applied is not None and namespace.applied.changed,
             "warnings": namespace.warnings_of(eni),
         }

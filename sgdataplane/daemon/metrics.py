@@ -34,7 +34,7 @@ from sgdataplane.daemon import logs
 from sgdataplane.daemon.readings import Readings
 from sgdataplane.daemon.reconcile import READING, CycleReport
 from sgdataplane.daemon.status import EniStatus, Status
-from sgdataplane.errors import HostError, KernelError, LimitError, ProofError, SgDataplaneError
+from sgdataplane.errors import HostError, InternalError, KernelError, LimitError, ProofError, SgDataplaneError
 
 PREFIX = "sgdataplane"
 KEPT_S, KEPT_TIMES = 0.1, 10.0
@@ -48,9 +48,10 @@ KINDS: tuple[tuple[str, type[Exception]], ...] = (
     ("host", HostError),
     ("limit", LimitError),
     ("other", SgDataplaneError),
+    ("bug", InternalError),
 )
 # state, config: refused as they were read.    cycle: nothing could be done.    last-good: it could not be kept.
-ERRORS = ("state", "config", "cycle", "last-good", "bug", *(kind for kind, _ in KINDS))
+ERRORS = ("state", "config", "cycle", "last-good", *(kind for kind, _ in KINDS))
 
 
 class Metrics(Collector):
@@ -97,8 +98,9 @@ class Metrics(Collector):
         self._cycles.observe(report.seconds)
 
     def _note_namespace(self, entry: NamespaceReport) -> None:
-        if entry.error is not None:
-            self.note_error(next(kind for kind, of in KINDS if isinstance(entry.error, of)))
+        for error in (entry.error, *(eni.refusal for eni in entry.enis)):
+            if error is not None:
+                self.note_error(next(kind for kind, of in KINDS if isinstance(error, of)))
         if entry.applied is None:
             return
         if entry.applied.leftover:

@@ -11,14 +11,15 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 
+from sgdataplane.attach.contained import told
 from sgdataplane.attach.report import HostReport, Key, NamespaceReport, Outcome
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.errors import HostError
+from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host import modules
-from sgdataplane.host.events import LINK_GROUP, NSID_GROUP, ROUTE, Subscription, number_of, number_of_ended
+from sgdataplane.host.events import LINK_GROUP, NSID_GROUP, ROUTE, Message, Subscription, number_of, number_of_ended
 from sgdataplane.host.identity import found
 from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
-from sgdataplane.nft.commits import EVENT_GROUP, CommitReader, own_process
+from sgdataplane.nft.commits import EVENT_GROUP, Commit, CommitReader, own_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +108,21 @@ class NamespaceWatch:
         for message in messages:
             if message.number not in self._named or message.number is None:
                 continue
-            for commit in self._commits.read(message.number, message.kind, message.payload):
-                if commit.process != self._own:
-                    by = f"{commit.program}[{commit.process}]"
-                    drifts.append(Drift(self._named[message.number], by, commit.summary))
-                    changed.add(message.number)
+            for commit in self._read(message.number, message):
+                by = f"{commit.program}[{commit.process}]"
+                drifts.append(Drift(self._named[message.number], by, commit.summary))
+                changed.add(message.number)
         self._hear(changed)
         return drifts, is_lossy
+
+    def _read(self, number: int, message: Message) -> list[Commit]:
+        """The commit of others that ends with this message. What can't be read means a look at its namespace."""
+        try:
+            found = list(self._commits.read(number, message.kind, message.payload))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
+            told(error)
+            return [Commit(number, 0, "somebody", (("what can't be read", 1),))]
+        return [commit for commit in found if commit.process != self._own]
 
 
 def _is_gone(report: NamespaceReport) -> bool:
@@ -121,7 +130,7 @@ def _is_gone(report: NamespaceReport) -> bool:
 
 
 def _number(report: NamespaceReport) -> int | None:
-    with suppress(HostError):  # it has ended meanwhile, or was never made: the next cycle tries again
+    with suppress(SgDataplaneError, OSError):  # it has ended meanwhile, or was never made: the next cycle tries again
         if isinstance(report.key, str):
             return number_of(report.key)
         with found(report.key, report.enis[0].binding.path) as place:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from sgdataplane.attach.report import Key, NamespaceReport
 from sgdataplane.enforce import Desired
-from sgdataplane.errors import HostError, SgDataplaneError
+from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.identity import found
 from sgdataplane.observe.conntrack import TableUse, read_table_use
@@ -65,7 +65,7 @@ class Readings:
     def _has_read(self, entry: NamespaceReport) -> bool:
         try:
             counters, use = self._read(entry)
-        except (SgDataplaneError, OSError):  # it has ended; or the kernel refuses, as it refuses the next cycle
+        except Exception:  # noqa: BLE001  # it has ended, or the kernel refuses, or says odd things: a cycle tells why
             return False
         self._known[entry.key].note(entry, counters, use, self._clock())
         return True

@@ -109,10 +109,9 @@ class Status:
         self._drift, self._drift_at = drift, self._clock()
 
     def _seen(self, entry: NamespaceReport) -> Iterator[EniStatus]:
-        error = "" if entry.error is None else str(entry.error)
         epoch = None if entry.applied is None else entry.applied.epoch
         for found in entry.enis:
-            eni = replace(found, warnings=entry.warnings_of(found))
+            eni, error = replace(found, warnings=entry.warnings_of(found)), entry.error_of(found)
             former = self._enis.get(eni.binding.eni_id)
             if former is not None and (former.report, former.epoch, former.error) == (eni, epoch, error):
                 yield former

@@ -6,13 +6,24 @@ namespace. Must not know what is counted. Reading holds up neither packets nor c
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from sgdataplane.host.nfnetlink import Nfnetlink, attribute, message_kind, parse_attributes, text_of
-from sgdataplane.nft.snapshot import FAMILIES, GETOBJ, GETTABLE, NAME_OF_TABLE, OBJ_COUNTER, OBJ_NAME, SUBSYSTEM
+from sgdataplane.host.nfnetlink import Nfnetlink, attribute, message_kind, parse_attributes
+from sgdataplane.nft.names import known
+from sgdataplane.nft.snapshot import (
+    FAMILIES,
+    GETOBJ,
+    GETTABLE,
+    MAX_OBJECTS,
+    OBJ_COUNTER,
+    OBJ_NAME,
+    SUBSYSTEM,
+    objects,
+)
 
 OBJ_TABLE, OBJ_TYPE, OBJ_DATA, OBJ_HANDLE = 1, 3, 4, 6  # NFTA_OBJ_*
 COUNTER_BYTES, COUNTER_PACKETS = 1, 2  # NFTA_COUNTER_*
@@ -30,14 +41,19 @@ class Counted:
 
 
 def read_counters(netlink: Nfnetlink, table: str, family: str = "inet") -> dict[str, Counted]:
-    """By name, all counters of that table; none if there is no such table. OSError if the kernel refuses."""
+    """By name, all counters of that table that are named as ours are; none if there is no such table. OSError if the
+    kernel refuses, or there are more than we ever make."""
     number = FAMILIES[family]
     found: dict[str, Counted] = {}
     handle = _table_handle(netlink, table, number)
-    for of_family, entry in netlink.dump(message_kind(SUBSYSTEM, GETOBJ), number, _asked(table)):
-        is_of_table = of_family == number and text_of(entry[OBJ_TABLE]) == table
-        if is_of_table and _number(entry[OBJ_TYPE]) == OBJ_COUNTER:
-            found[text_of(entry[OBJ_NAME])] = _counted(entry, handle)
+    with closing(objects(netlink, GETOBJ, number, table)) as listed:
+        for at, data in enumerate(listed):
+            if at >= MAX_OBJECTS:
+                raise OSError(errno.EMFILE, f"table {table} has too many objects")
+            entry = parse_attributes(data)
+            name = known(entry[OBJ_NAME])
+            if name is not None and _number(entry[OBJ_TYPE]) == OBJ_COUNTER:
+                found[name] = _counted(entry, handle)
     return found
 
 
@@ -63,9 +79,8 @@ def _asked(table: str) -> bytes:
 
 def _table_handle(netlink: Nfnetlink, table: str, number: int) -> int:
     """0 if there is no such table. Listed, as asking for one that isn't there is an error."""
-    tables = netlink.dump(message_kind(SUBSYSTEM, GETTABLE), number)
-    named = (entry for family, entry in tables if family == number and text_of(entry[NAME_OF_TABLE]) == table)
-    return next((_number(entry[TABLE_HANDLE]) for entry in named), 0)
+    with closing(objects(netlink, GETTABLE, number, table)) as found:
+        return next((_number(parse_attributes(data)[TABLE_HANDLE]) for data in found), 0)
 
 
 def _counted(entry: dict[int, bytes], table: int) -> Counted:

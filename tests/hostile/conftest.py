@@ -10,6 +10,8 @@ import pytest
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.hostile.scene import Canary
+from tests.support.attachbench import Bench
+from tests.support.attachhost import attached_pair
 from tests.support.builders import mac_of
 
 
@@ -31,3 +33,13 @@ def canary(tmp_path: Path) -> Iterator[Canary]:
     found = Canary(tmp_path / "canary")
     yield found
     found.close()
+
+
+@pytest.fixture
+def bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
+    """Two workloads, attached; root of `bench.place` is hostile, the other is a neighbour."""
+    home = make_lab_name()
+    netns.create(home)
+    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
+        yield bench
+    netns.remove(home)

@@ -16,6 +16,7 @@ from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.model.placement import Placement
 from sgdataplane.nft.compare import differences
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.readback import Held, read_table
@@ -27,11 +28,11 @@ SSH, WEB = "ingress tcp 22/22 from sg-b", "ingress tcp 80/80 from 0.0.0.0/0"
 PLAIN = Settings(adoption_window=0)
 
 
-def policy(*rules: str) -> Desired:
+def policy(*rules: str, placement: Placement = Placement.INSTANCE) -> Desired:
     """For the ENI at eth0."""
     groups = [make_group("sg-a", rules or (SSH, WEB)), make_group("sg-b")]
     enis = [make_eni("eni-a", "10.0.0.2 2001:db8::2", "sg-a"), make_eni("eni-b", "10.1.0.1", "sg-b")]
-    return Desired(make_state(groups, enis), {"eni-a": "eth0"})
+    return Desired(make_state(groups, enis), {"eni-a": "eth0"}, placement=placement)
 
 
 def must_obey(namespace: str, desired: Desired, settings: Settings = PLAIN) -> ApplyReport:

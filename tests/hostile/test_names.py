@@ -14,12 +14,11 @@ import pytest
 from sgdataplane.compiler.skeleton import ADOPTING, TABLE
 from sgdataplane.enforce import Settings, enforce, remove
 from sgdataplane.errors import SgDataplaneError
-from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import attribute, nested
 from tests.hostile.scene import OURS, PLAIN, Canary, must_obey, policy
 from tests.support import rawnft
 from tests.support.attachbench import Bench
-from tests.support.attachhost import HOST, attached_pair, state_of
+from tests.support.attachhost import HOST, state_of
 from tests.support.nft import nft
 from tests.support.rawnft import INET, NETDEV, In, Message
 
@@ -114,15 +113,6 @@ def test_odd_tables_of_others_stay_and_harm_nothing(namespace: str, canary: Cana
     assert harm(canary, lambda: must_obey(namespace, policy())) == ""
     must_obey(namespace, policy())
     assert rawnft.names_in(namespace, name) == before
-
-
-@pytest.fixture
-def bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    home = make_lab_name()
-    netns.create(home)
-    with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
-        yield bench
-    netns.remove(home)
 
 
 @pytest.mark.parametrize("attack", ["base-chain", "counter", "chain-and-a-rule-to-it"])

@@ -18,6 +18,8 @@ from sgdataplane.enforce import Desired
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink, list_attributes, message_kind, parse_attributes
+from sgdataplane.lab.replay.tables import ReplayTable
+from sgdataplane.lab.watch import WatchTable
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
@@ -49,6 +51,7 @@ from sgdataplane.nft.ir import (
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.snapshot import FAMILIES, SUBSYSTEM
 from sgdataplane.nft.text import render_table
+from sgdataplane.nft.tracing import MarkingTable
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.statefile import load
 from tests.support import gen
@@ -222,6 +225,79 @@ def test_every_statement(both: Both, family: str) -> None:
     chains = (first, Chain("next", (rule(DROP),), comment="where all ends"), Chain("rules", RULES[family]))
     counters = (Counter("counted", "packets that were logged"), Counter("other"))
     both(Table("t", chains, MAPS, counters, timeouts if family == "inet" else (), family))
+
+
+LOG = "group 7 snaplen 256 queue-threshold 1"
+NODE = (
+    "add chain inet t silence { type filter hook output priority -450; }",
+    "add rule inet t silence meta priority 0x53475250 {} accept",
+    'add rule inet t silence oifname "lo" accept',
+    "add rule inet t silence icmpv6 type 133-137 accept",
+    "add rule inet t silence drop",
+)
+BLIND = (
+    "add chain inet t blindness { type filter hook prerouting priority -300; }",
+    "add rule inet t blindness notrack",
+)
+DELIVERED = (
+    "add chain inet t delivered { type filter hook input priority 200; }",
+    "add rule inet t delivered ct state established",
+    f'add rule inet t delivered iifname != "lo" log {LOG}',
+)
+LOOKS = tuple(
+    line
+    for hook, priority, name in (("prerouting", -160, "iifname"), ("postrouting", 140, "oifname"))
+    for line in (
+        f"add chain inet t {hook} {{ type filter hook {hook} priority {priority}; }}",
+        f'add rule inet t {hook} {name} != "lo" ct state invalid log prefix "invalid" {LOG}',
+        f'add rule inet t {hook} {name} != "lo" ct state & invalid == 0 log {LOG}',
+    )
+)
+OTHERS: dict[str, tuple[Transaction, tuple[str, ...]]] = {
+    "trace": (
+        MarkingTable.made_of(Table("t", (Chain("c", (rule(TCP),), Hook("input", 1)),)), 9),
+        (
+            "add chain inet t c { type filter hook input priority 1; }",
+            "add rule inet t c meta l4proto 6 limit rate 9/second burst 9 packets meta nftrace set 1",
+        ),
+    ),
+    "watch": (
+        WatchTable("t", group=7),
+        (
+            "add chain inet t passed { type filter hook prerouting priority -140; }",
+            f"add rule inet t passed log {LOG}",
+            "add chain inet t coming { type filter hook postrouting priority 140; }",
+            f"add rule inet t coming log {LOG}",
+        ),
+    ),
+    "replay-node": (
+        ReplayTable("t", group=7),
+        (*(line.replace("{} accept", "notrack accept") for line in NODE), *BLIND, *DELIVERED),
+    ),
+    "replay-router": (ReplayTable("t", group=7, is_node=False, judges=True), LOOKS),
+    "replay-both": (
+        ReplayTable("t", group=7, judges=True),
+        (*(line.replace("{} accept", "accept") for line in NODE), *DELIVERED, *LOOKS),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_tables_beside_the_policys(make_lab_name: Callable[[], str], what: str) -> None:
+    ours, theirs = make_lab_name(), make_lab_name()
+    for name in (ours, theirs):
+        netns.create(name)
+    made, lines = OTHERS[what]
+    try:
+        nft(theirs, "add table inet t", *lines)
+        with NetlinkKernel(ours) as kernel:
+            kernel.run(made)
+            assert instructions(ours, Table("t")) == instructions(theirs, Table("t"))
+            head = "table inet t {"  # and who its owner is
+            assert listing(ours, "t").partition(f"\n\n{head}")[0] == listing(theirs, "t")
+    finally:
+        for name in (ours, theirs):
+            netns.remove(name)
 
 
 def test_elements_that_go_by_themselves(both: Both, make_lab_name: Callable[[], str]) -> None:

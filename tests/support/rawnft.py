@@ -28,6 +28,7 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE, NLM_F_APPEND = 0x1, 0x4, 0x400, 0x800
 BATCH_BEGIN, BATCH_END, SUBSYSTEM = 0x10, 0x11, 10
 NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, NEWRULE, NEWSET, GETSET = 0, 1, 2, 3, 4, 6, 9, 10
 NEWELEMENT, NEWOBJECT, GETOBJECT, NEWFLOWTABLE, GETFLOWTABLE = 12, 18, 19, 22, 23
+MAX_ATTEMPTS = 50
 SO_SNDBUFFORCE, SO_RCVBUFFORCE, BUFFER_BYTES = 32, 33, 1 << 28
 COUNTER, QUOTA, CT_HELPER, LIMIT, CONNLIMIT, TUNNEL, CT_TIMEOUT, SECMARK, CT_EXPECT, SYNPROXY = range(1, 11)
 ANONYMOUS, INTERVAL, MAP, TIMEOUT, EVAL, OBJECT = 0x1, 0x4, 0x8, 0x10, 0x20, 0x40  # NFT_SET_*
@@ -120,8 +121,9 @@ def lasting(milliseconds: int) -> bytes:
     return attribute(4, struct.pack("!Q", milliseconds))
 
 
-def send(place: str, messages: Sequence[Message]) -> list[int]:
-    """One batch there; the errors, as errno has them; none if it was taken whole."""
+def send(place: str, messages: Sequence[Message]) -> list[tuple[int, int]]:
+    """One batch there; the errors, as errno has them, each with its message's number, counted from 1 (0: the batch as a
+    whole); none if it was taken."""
     begin = _packed(BATCH_BEGIN, NLM_F_REQUEST, Message(0, 0, b""), 0)
     end = _packed(BATCH_END, NLM_F_REQUEST, Message(0, 0, b""), len(messages) + 1)
     body = [
@@ -139,7 +141,19 @@ def send(place: str, messages: Sequence[Message]) -> list[int]:
 
 def must_send(place: str, *messages: Message) -> None:
     found = send(place, messages)
-    assert not found, [errno.errorcode.get(code, code) for code in found]
+    assert not found, [(number, errno.errorcode.get(code, code)) for number, code in found]
+
+
+def send_what_fits(place: str, messages: Sequence[Message]) -> list[Message]:
+    """In one batch those that the kernel takes: what it takes exception to is left out, until it does to nothing."""
+    left = list(messages)
+    for _ in range(MAX_ATTEMPTS):
+        errors = {number for number, _ in send(place, left)}
+        if not errors:
+            return left
+        assert 0 not in errors, "the batch as a whole was refused"
+        left = [entry for number, entry in enumerate(left, 1) if number not in errors]
+    raise AssertionError(f"something was refused {MAX_ATTEMPTS} times")
 
 
 def _packed(kind: int, flags: int, entry: Message, number: int) -> bytes:
@@ -148,7 +162,7 @@ def _packed(kind: int, flags: int, entry: Message, number: int) -> bytes:
     return HEADER.pack(HEADER.size + len(body), kind, flags, number, 0) + body
 
 
-def _errors(door: socket.socket, count: int) -> Iterator[int]:
+def _errors(door: socket.socket, count: int) -> Iterator[tuple[int, int]]:
     answered = 0
     while answered < count:
         data, offset = door.recv(1 << 20), 0
@@ -157,7 +171,7 @@ def _errors(door: socket.socket, count: int) -> Iterator[int]:
             (code,) = struct.unpack_from("=i", data, offset + HEADER.size)
             answered += 1
             if code:
-                yield -code
+                yield number, -code
             if number == 0:  # the batch as a whole
                 return
             offset += (length + 3) & ~3

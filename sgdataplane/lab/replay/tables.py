@@ -30,7 +30,7 @@ from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 COPIED = 256  # octets of a packet: headers, and some of what is behind them
 OURS = 0x53475250  # the priority of sockets by which ours are known; it ends with the namespace
 INVALID = b"invalid"
-PRIORITY = 5  # NFT_META_PRIORITY
+PRIORITY = 2  # NFT_META_PRIORITY
 NEIGHBOURS = Match(Field.ICMPV6_TYPE, (Range(133, 137),))
 Said = tuple[Rule, bytes]  # a rule, and instructions behind its own
 

@@ -1,0 +1,34 @@
+"""Attributes and names that others choose."""
+
+from __future__ import annotations
+
+import pytest
+
+from sgdataplane.host.nfnetlink import attribute, list_attributes, nested, parse_attributes, text_of
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"eth0\0", "eth0"),
+        (b"\xc3\xa9t\xc3\xa9\0", "\u00e9t\u00e9"),
+        (b"\xff\0", "\\xff"),
+        (b"x\ny\0", "x\\ny"),
+        (b"\x1b[2J", "\\x1b[2J"),
+        ("\u202egnp.exe".encode(), "\\u202egnp.exe"),
+    ],
+)
+def test_a_name_is_shown_on_one_line_and_does_nothing_to_a_terminal(name: bytes, shown: str) -> None:
+    assert text_of(name) == shown
+
+
+def test_attributes_are_read_back() -> None:
+    data = attribute(1, b"abc") + nested(2, [attribute(1, b"x")]) + attribute(1, b"")
+    assert list(list_attributes(data)) == [(1, b"abc"), (2, attribute(1, b"x")), (1, b"")]
+    assert parse_attributes(data)[1] == b""
+
+
+@pytest.mark.parametrize("length", range(4))
+def test_what_is_no_attribute_is_refused_and_not_read_for_ever(length: int) -> None:
+    with pytest.raises(OSError, match="an attribute of"):
+        list(list_attributes(bytes([length, 0, 1, 0, 0, 0, 0, 0])))

@@ -1,0 +1,110 @@
+"""What becomes of names and keys in messages. That they do what the text says: tests/kernel/test_messages.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sgdataplane.errors import InternalError
+from sgdataplane.nft import text
+from sgdataplane.nft.ir import (
+    DROP,
+    Chain,
+    Count,
+    Counter,
+    Field,
+    Hook,
+    KeyType,
+    Log,
+    Map,
+    Match,
+    Range,
+    SetTimeout,
+    Statement,
+    Table,
+    Timeout,
+    VerdictMap,
+    goto,
+    rule,
+)
+from sgdataplane.nft.messages import Writer, key_at
+from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb
+
+BAD = 'x\ninclude "/etc/shadow"'
+T = Table("t")
+ODD_STATEMENTS: dict[str, tuple[Statement, ...]] = {
+    "goto": (goto(BAD),),
+    "map": (VerdictMap(Field.IP_SADDR, name=BAD),),
+    "entry": (VerdictMap(Field.IP_SADDR, ((Range.of(1), goto(BAD)),)),),
+    "count": (Count(BAD),),
+    "timeout": (SetTimeout(BAD),),
+    "interface": (Match(Field.IIFNAME, (Range.of('e"'),)),),
+    "interfaces": (Match(Field.IIFNAME, (Range.of("eth0"), Range.of("e;"))),),
+}
+ODD: dict[str, tuple[Verb, Kind, Subject]] = {
+    "chain": (Verb.ADD, Kind.CHAIN, Chain(BAD, ())),
+    "device": (Verb.ADD, Kind.CHAIN, Chain("c", (), Hook("ingress", 0, 'e"'))),
+    "policy": (Verb.ADD, Kind.POLICY, Chain(BAD, ())),
+    "flush": (Verb.FLUSH, Kind.RULES, Chain(BAD, ())),
+    "delete-chain": (Verb.DELETE, Kind.CHAIN, Chain(BAD, ())),
+    "rules-of": (Verb.ADD, Kind.RULES, Chain(BAD, (rule(DROP),))),
+    "map": (Verb.ADD, Kind.MAP, Map(BAD, KeyType.MARK, ())),
+    "delete-map": (Verb.DELETE, Kind.MAP, Map(BAD, KeyType.MARK, ())),
+    "flush-map": (Verb.FLUSH, Kind.ELEMENTS, Map(BAD, KeyType.MARK, ())),
+    "elements": (Verb.ADD, Kind.ELEMENTS, Map(BAD, KeyType.MARK, ((1, DROP),))),
+    "key": (Verb.ADD, Kind.ELEMENTS, Map("m", KeyType.IFNAME, (('e"}', DROP),))),
+    "delete-key": (Verb.DELETE, Kind.ELEMENTS, Map("m", KeyType.IFNAME, (('e"}', DROP),))),
+    "value": (Verb.ADD, Kind.ELEMENTS, Map("m", KeyType.MARK, ((1, goto(BAD)),))),
+    "counter": (Verb.ADD, Kind.COUNTER, Counter(BAD)),
+    "delete-counter": (Verb.DELETE, Kind.COUNTER, Counter(BAD)),
+    "timeout": (Verb.ADD, Kind.TIMEOUT, Timeout(BAD, "tcp", "ip", ())),
+    "delete-timeout": (Verb.DELETE, Kind.TIMEOUT, Timeout(BAD, "tcp", "ip", ())),
+    **{
+        f"rule-{name}": (Verb.ADD, Kind.RULES, Chain("c", (rule(*statements),)))
+        for name, statements in ODD_STATEMENTS.items()
+    },
+}
+
+
+@pytest.mark.parametrize("say", [Transaction.lines, Transaction.requests], ids=["text", "messages"])
+@pytest.mark.parametrize("what", ODD)
+def test_a_name_that_is_none_of_ours_is_not_said(say: Callable[[Transaction], object], what: str) -> None:
+    operation = Operation(*ODD[what])
+    with pytest.raises(InternalError, match=r"no name of ours|no interface"):
+        list(say(Transaction.of(T, [operation])))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("say", [Transaction.lines, Transaction.requests], ids=["text", "messages"])
+def test_nor_is_a_tables(say: Callable[[Transaction], object]) -> None:
+    with pytest.raises(InternalError, match="no name of ours"):
+        list(say(Transaction.of(Table(BAD), [Operation(Verb.ADD, Kind.TABLE, Table(BAD))])))  # type: ignore[call-overload]
+
+
+def test_a_log_names_only_counters_of_ours_in_text() -> None:
+    with pytest.raises(InternalError, match="no name of ours"):
+        text.statement_text(Log(BAD, 1, 1))
+
+
+def test_comments_say_no_quotes() -> None:
+    line = text.add_counter(T, Counter("c", 'a "quoted" word\nand a line'))
+    assert line == 'add counter inet t c { comment "a ?quoted? word?and a line"; }'
+    (message,) = Writer().add_counter(T, Counter("c", 'a "quoted" word'))
+    assert b"a ?quoted? word\0" in message.attributes
+
+
+def test_text_and_messages_have_the_same_parts() -> None:
+    large = Map("m", KeyType.IPV4, tuple((number, DROP) for number in range(1234)))
+    made = Transaction.of(T, [Operation(Verb.ADD, kind, large) for kind in (Kind.MAP, Kind.ELEMENTS)])
+    lines, requests = list(made.lines()), list(made.requests())
+    assert [entry for _, entry in lines] == [entry for _, entry in requests]
+    assert len(lines) == 4
+
+
+def test_an_element_is_found_where_the_kernel_points_at_it() -> None:
+    entry = Map("a-map-of-some-length", KeyType.IPV4, tuple((number, goto("x" * number)) for number in range(1, 9)))
+    ((message,),) = Writer().add_elements(T, entry)
+    found = [key_at(message, offset) for offset in range(len(message.attributes))]
+    keys = list(dict.fromkeys(key for key in found if key))
+    assert keys == [number.to_bytes(4, "big") for number in range(1, 9)]
+    assert key_at(message, -1) == b""
