@@ -54,6 +54,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--update-golden", action="store_true", help="write golden files anew, and print what changed")
     both = "placement of the labs (default: each test in both)"
     group.addoption("--placement", choices=PLACEMENTS, action="append", help=both)
+    words = "each namespace that tests make has tunl0, gre0, sit0 and the like, as where tunnel modules are loaded"
+    group.addoption("--fallback-links", action="store_true", help=words)
     group.addoption(
         "--fail-on-skip", action="store_true", help=f"fail if a {'/'.join(KERNEL_KINDS)} test skips (unless optional)"
     )
@@ -75,6 +77,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SWEPT] = isolation.sweep()
     if not _is_controller(config):
         isolation.isolate()
+    if config.getoption("--fallback-links"):
+        from tests.support.links import imitate_fallback  # noqa: PLC0415  (the guard holds without the product)
+
+        imitate_fallback()
 
 
 def _is_controller(config: pytest.Config) -> bool:

@@ -66,5 +66,6 @@ def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
 
 
 def names_up(links: Iterable[Link]) -> set[str]:
-    """Of the interfaces that are up."""
+    """Of the interfaces that are up. One that is down passes nothing, and may well be nobody's: the kernel gives each
+    namespace tunl0, gre0, sit0 and the like, where it has such modules loaded."""
     return {link.ifname for link in links if link.is_up}

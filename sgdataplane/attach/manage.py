@@ -112,7 +112,8 @@ def _link(binding: Binding, links: Collection[Link]) -> Link:
     fit = {link.ifname: link for link in links if link.ifname != "lo"}
     if binding.ifname not in fit:
         message = "loopback is no ENI's" if binding.ifname == "lo" else "there is no such interface in the namespace"
-        expected = f"one of {', '.join(sorted(fit))}" if fit else "a namespace that has an interface"
+        meant = sorted(name for name, link in fit.items() if link.is_up) or sorted(fit)
+        expected = f"one of {', '.join(meant)}" if meant else "a namespace that has an interface"
         refuse(binding.named, "InvalidInterface.NotFound", message, binding.ifname, expected)
     unfit = unfit_name(binding)
     if unfit is not None:

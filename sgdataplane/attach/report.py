@@ -59,7 +59,7 @@ class EniReport:
 @dataclass(frozen=True, slots=True)
 class NamespaceReport:
     """What was done in one namespace: `applied` is None where nothing could be, and `error` says why. `unbound`: its
-    other interfaces, which pass nothing, too."""
+    other interfaces that are up, which pass nothing, too."""
 
     key: Key
     enis: tuple[EniReport, ...]

@@ -10,7 +10,11 @@ import re
 
 from sgdataplane.net.values import IFNAME
 
-TAKEN_IFNAMES = ("lo", "all", "default")
+# What a namespace may have by itself: the last row where the kernel's tunnel modules are loaded.
+TAKEN_IFNAMES = (
+    *("lo", "all", "default"),
+    *("tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "sit0", "ip6tnl0", "ip6gre0", "ip6_vti0"),
+)
 # Neither side believes what a router elsewhere says, nor waits for duplicate addresses: each link has two ends, ours.
 QUIET = {
     "ipv4/conf/all/rp_filter": "0",

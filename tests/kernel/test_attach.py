@@ -22,6 +22,7 @@ from sgdataplane.host.links import Links
 from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
 from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
 from tests.support.flood import wait_until
+from tests.support.links import add_fallback, veths_in
 from tests.support.nft import nft
 from tests.support.pair import HERE, Session
 from tests.support.schemas import assert_conforms
@@ -111,8 +112,7 @@ def test_a_workload_that_ends_takes_its_namespace_and_its_binding_with_it(
         web.must_pass()
     process.kill()
     process.wait()
-    with Links(bench.pair["peer"]) as links:  # the far end of a link goes with the namespace that has the near one
-        wait_until(lambda: [link.ifname for link in links.links()] == ["lo"])
+    wait_until(lambda: not veths_in(bench.pair["peer"]))  # the link goes with the namespace that has its other end
     assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "0"}
     assert bench.apply(state_of(WEB)) == {"exit": "0"}
     assert bench.registry.load() == ()
@@ -307,6 +307,24 @@ def test_what_differs_from_the_eni_is_said(bench: Bench, capsys: pytest.CaptureF
     assert "10.0.0.2 is on the interface, but not the ENI's" in complaint
     assert "10.0.0.9 is the ENI's, but not on the interface" in complaint
     assert "eth1 of pid" in complaint
+
+
+def test_interfaces_that_a_namespace_has_by_itself_are_named_once_they_are_up(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with netns.inside(bench.place):
+        add_fallback()
+    assert bench.attach("--pid", bench.pid, ifname="eth7") == 1
+    assert "expected: one of eth0\n" in capsys.readouterr().err
+    bench.attach()
+    state = bench.write(state_of(WEB))
+    assert bench.sgdp("apply", state) == 0
+    assert "no ENI is bound to it" not in capsys.readouterr().err
+    with Links(bench.place) as links:
+        links.set_up("gre0")
+    assert bench.sgdp("apply", state) == 0
+    complaints = [line for line in capsys.readouterr().err.splitlines() if "no ENI is bound to it" in line]
+    assert ["gre0 of pid" in line for line in complaints] == [True]
 
 
 def test_an_interface_that_went_is_absent(bench: Bench) -> None:

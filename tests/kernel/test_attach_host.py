@@ -23,9 +23,10 @@ from sgdataplane.host.links import InterfaceAddress, Links, Route
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Address, Prefix
 from tests.support.attachbench import DNS, WEB, Bench
-from tests.support.attachhost import ENIS, HOST, ROUTER, attached_pair, is_up, names_in, state_of, with_second_vpc
+from tests.support.attachhost import ENIS, HOST, ROUTER, attached_pair, state_of, with_second_vpc
 from tests.support.builders import make_group, make_rule
 from tests.support.flood import wait_until
+from tests.support.links import add_fallback, veths_in
 from tests.support.nft import nft
 from tests.support.pair import HERE, Session
 
@@ -50,8 +51,8 @@ def bench(home: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iter
 
 def test_workloads_obey_out_of_their_reach(bench: Bench, home: str) -> None:
     assert bench.apply(state_of(WEB), *HOST) == {"eni-a": "in force", "eni-b": "in force", "exit": "0"}
-    assert names_in(home) == set()
-    assert names_in(ROUTER) == {"eni-a", "eni-b"}
+    assert veths_in(home) == {}
+    assert veths_in(ROUTER).keys() == {"eni-a", "eni-b"}
     with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
         assert not dns.passes(beside=web)
         assert bench.apply(state_of(DNS), *HOST)["exit"] == "0"
@@ -84,7 +85,7 @@ def test_ipv6_takes_the_same_way(bench: Bench) -> None:
 
 def test_an_eni_that_the_state_has_not_passes_nothing(bench: Bench) -> None:
     assert bench.apply(state_of(WEB, without="eni-b"), *HOST) == {"eni-a": "in force", "eni-b": "closed", "exit": "1"}
-    assert names_in("sgdp-+none") == {"eni-b"}  # nobody knows its VPC
+    assert veths_in("sgdp-+none").keys() == {"eni-b"}  # nobody knows its VPC
     assert bench.apply(state_of(WEB), *HOST)["exit"] == "0"
     assert not netns.exists("sgdp-+none")
     with Session(bench.pair, WEB) as web:
@@ -106,9 +107,9 @@ def test_from_instance_placement_and_back_home(bench: Bench, home: str, capsys: 
     assert bench.attach() == 0  # is bound already, and stays where it is
     assert bench.sgdp("detach", "--eni", "eni-b") == 0
     assert "its host end is v-peer again" in capsys.readouterr().out
-    assert (names_in(home), names_in(ROUTER)) == ({"v-peer"}, {"eni-a"})
+    assert (set(veths_in(home)), set(veths_in(ROUTER))) == ({"v-peer"}, {"eni-a"})
     assert bench.sgdp("clear") == 0
-    assert names_in(home) == {"v-peer", "v-instance"}
+    assert veths_in(home).keys() == {"v-peer", "v-instance"}
     assert not netns.exists(ROUTER)
     with Links(home) as links:
         assert not any(link.is_up for link in links.links())
@@ -145,11 +146,31 @@ def test_outside_is_reached_by_uplinks_and_by_nothing_else(
         netns.remove(outside)
 
 
+def test_interfaces_that_a_router_has_by_itself_are_named_once_they_are_up(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = bench.write(state_of(WEB))
+    assert bench.sgdp("apply", state, *HOST) == 0
+    with netns.inside(ROUTER):
+        add_fallback()
+    assert bench.sgdp("apply", state, *HOST) == 0
+    assert "no ENI is bound to it" not in capsys.readouterr().err
+    with Links(ROUTER) as links:
+        links.set_up("sit0")
+    assert bench.sgdp("apply", state, *HOST) == 0
+    complaints = [line for line in capsys.readouterr().err.splitlines() if "no ENI is bound to it" in line]
+    assert [f"sit0 of {ROUTER}" in line for line in complaints] == [True]
+    with Links(ROUTER) as links:
+        links.set_down("sit0")
+    assert bench.sgdp("clear") == 0
+    assert not netns.exists(ROUTER)  # they keep no router
+
+
 def test_workloads_that_end_take_their_router_with_them(bench: Bench) -> None:
     bench.apply(state_of(WEB), *HOST)
     for place in bench.pair.values():
         os.kill(int(place.split("/")[2]), signal.SIGKILL)
-    wait_until(lambda: names_in(ROUTER) == set())
+    wait_until(lambda: veths_in(ROUTER) == {})
     assert bench.apply(state_of(WEB), *HOST) == {"eni-a": "gone", "eni-b": "gone", "exit": "0"}
     assert not netns.exists(ROUTER)
     assert bench.registry.load() == ()
@@ -159,7 +180,7 @@ def test_who_is_attached_anew_leaves_no_empty_router(bench: Bench) -> None:
     assert bench.sgdp("detach", "--eni", "eni-b") == 0
     bench.apply(state_of(WEB), *HOST)
     os.kill(bench.pid, signal.SIGKILL)
-    wait_until(lambda: names_in(ROUTER) == set())
+    wait_until(lambda: veths_in(ROUTER) == {})
     assert bench.attach("--netns", bench.pair["peer"]) == 0
     assert not netns.exists(ROUTER)
 
@@ -180,7 +201,7 @@ def test_a_namespace_of_that_name_that_is_not_ours_is_left_alone(
     try:
         assert bench.sgdp("apply", bench.write(state_of(WEB)), *HOST) == 3
         assert "sgdp did not make it" in capsys.readouterr().err
-        assert names_in(home) == {"v-peer", "v-instance"}
+        assert veths_in(home).keys() == {"v-peer", "v-instance"}
         assert bench.sgdp("clear") == 0
         assert netns.exists(ROUTER)
     finally:
@@ -194,7 +215,7 @@ def test_an_end_whose_home_is_gone_stays_down_in_the_router(
     netns.remove(home)
     assert bench.sgdp("clear") == 0
     assert f"namespace {ROUTER} stays" in capsys.readouterr().err
-    assert is_up(ROUTER) == {"eni-a": False, "eni-b": False}
+    assert veths_in(ROUTER) == {"eni-a": False, "eni-b": False}
     netns.remove(ROUTER)
 
 
@@ -205,7 +226,7 @@ def test_an_eni_that_changes_its_vpc_changes_its_router(bench: Bench, home: str)
     with Session(bench.pair, WEB) as web:
         web.must_pass()
     assert bench.sgdp("clear") == 0
-    assert names_in(home) == {"v-peer", "v-instance"}
+    assert veths_in(home).keys() == {"v-peer", "v-instance"}
 
 
 def test_what_was_interrupted_is_gone_on_with(bench: Bench, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +245,7 @@ def test_what_was_interrupted_is_gone_on_with(bench: Bench, home: str, monkeypat
                 assert not dns.passes(beside=web)
             assert sent not in dns.read()
         assert bench.sgdp("clear") == 0
-        assert names_in(home) == {"v-peer", "v-instance"}
+        assert veths_in(home).keys() == {"v-peer", "v-instance"}
         bench.attach()
         bench.attach("--netns", bench.pair["peer"], eni="eni-b")
 

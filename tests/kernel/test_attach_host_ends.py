@@ -33,13 +33,12 @@ from tests.support.attachhost import (
     ROUTER_TWO,
     VPC_TWO,
     attached_pair,
-    is_up,
-    names_in,
     state_of,
     with_second_vpc,
 )
 from tests.support.builders import mac_of
 from tests.support.flood import wait_until
+from tests.support.links import veths_in
 from tests.support.nft import nft
 from tests.support.pair import HERE, Session
 
@@ -101,7 +100,7 @@ def ends_in_registry(bench: Bench) -> dict[str, str]:
 def test_where_the_new_router_refuses_the_old_one_keeps_its_policy(bench: Bench) -> None:
     moved = with_second_vpc(state_of(WEB, DNS), "eni-a", "eni-b")
     assert bench.apply(moved, *HOST) == {"eni-a": "refused", "eni-b": "refused", "exit": "3"}
-    assert (is_up(ROUTER), ends_in_registry(bench)) == (UP, {"eni-a": ROUTER, "eni-b": ROUTER})
+    assert (veths_in(ROUTER), ends_in_registry(bench)) == (UP, {"eni-a": ROUTER, "eni-b": ROUTER})
     with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
         assert not dns.passes(beside=web)
         netns.remove(ROUTER_TWO)
@@ -115,10 +114,10 @@ def test_where_the_new_router_refuses_the_old_one_keeps_its_policy(bench: Bench)
 def test_an_end_that_waits_in_the_old_router_is_down_where_that_goes_on(bench: Bench) -> None:
     moved = with_second_vpc(state_of(WEB), "eni-b")
     assert bench.apply(moved, *HOST) == {"eni-a": "in force", "eni-b": "refused", "exit": "3"}
-    assert is_up(ROUTER) == {"eni-a": True, "eni-b": False}
+    assert veths_in(ROUTER) == {"eni-a": True, "eni-b": False}
     netns.remove(ROUTER_TWO)
     assert bench.apply(moved, *HOST) == IN_FORCE
-    assert (is_up(ROUTER), is_up(ROUTER_TWO)) == ({"eni-a": True}, {"eni-b": True})
+    assert (veths_in(ROUTER), veths_in(ROUTER_TWO)) == ({"eni-a": True}, {"eni-b": True})
     assert bench.apply(state_of(WEB), *HOST) == IN_FORCE
     assert not netns.exists(ROUTER_TWO)
 
@@ -130,7 +129,7 @@ def test_who_dies_between_move_and_memory_is_gone_on_with(bench: Bench, monkeypa
         with pytest.raises(Died):
             reconcile(bench.registry, moved, Manner(placement=Placement.HOST))
     assert ends_in_registry(bench) == {"eni-a": ROUTER, "eni-b": ROUTER}
-    assert len(names_in(ROUTER)) == 1
+    assert len(veths_in(ROUTER)) == 1
     assert bench.apply(state_of(WEB), *HOST) == IN_FORCE
     assert not netns.exists(ROUTER_TWO)
     with Session(bench.pair, WEB) as web, Session(bench.pair, DNS) as dns:
@@ -147,9 +146,9 @@ def interrupted(*_: object, **__: object) -> None:
 
 @pytest.mark.usefixtures("bench")
 def test_a_router_without_our_rules_has_none_of_our_ends_up() -> None:
-    assert is_up(ROUTER) == UP
+    assert veths_in(ROUTER) == UP
     router.leave(ROUTER, UP)
-    assert is_up(ROUTER) == {"eni-a": False, "eni-b": False}
+    assert veths_in(ROUTER) == {"eni-a": False, "eni-b": False}
     assert nft(ROUTER, "list tables") == ""
 
 
@@ -183,10 +182,10 @@ def is_fenced(bench: Bench, ifname: str) -> bool:
 def test_a_renamed_interface_stays_fenced(bench: Bench, commands: tuple[str, ...], outcome: str) -> None:
     assert is_fenced(bench, "eth0")
     become(bench, *commands)
-    wait_until(lambda: is_up(bench.pair["peer"])["eth9"])
+    wait_until(lambda: veths_in(bench.pair["peer"])["eth9"])
     for _ in range(2):
         assert bench.apply(state_of(WEB), *HOST)["eni-b"] == outcome
-        assert is_up(ROUTER) == UP
+        assert veths_in(ROUTER) == UP
         assert is_fenced(bench, "eth9")
 
 
@@ -195,10 +194,10 @@ def test_an_interface_that_outlives_its_workload_is_down(bench: Bench, make_netn
     with Links(bench.pair["peer"]) as links:
         links.move("eth0", elsewhere, "eth0")
     assert bench.apply(state_of(WEB), *HOST)["eni-b"] == "absent"
-    assert is_up(ROUTER) == UP
+    assert veths_in(ROUTER) == UP
     os.kill(int(bench.pair["peer"].split("/")[2]), signal.SIGKILL)
     wait_until(lambda: bench.apply(state_of(WEB), *HOST).get("eni-b") != "absent")
-    assert is_up(ROUTER) == {"eni-a": True, "eni-b": False}
+    assert veths_in(ROUTER) == {"eni-a": True, "eni-b": False}
 
 
 @pytest.mark.parametrize("is_gone", [False, True])
@@ -207,7 +206,7 @@ def test_detach_needs_nothing_of_the_workload(bench: Bench, home: str, is_gone: 
     if is_gone:
         become(bench, "ip link delete eth9")
     assert bench.sgdp("detach", "--eni", "eni-b") == 0
-    assert (names_in(home), names_in(ROUTER)) == (set() if is_gone else {"v-peer"}, {"eni-a"})
+    assert (set(veths_in(home)), set(veths_in(ROUTER))) == (set() if is_gone else {"v-peer"}, {"eni-a"})
     assert bench.sgdp("clear") == 0
     assert not netns.exists(ROUTER)
 
@@ -225,10 +224,10 @@ def test_clear_goes_on_past_what_refuses(
         patched.setattr("sgdataplane.attach.manage.move_home", refuse_one)
         assert bench.sgdp("clear") == 3
     assert "eni-a stays attached: eni-a: refused" in capsys.readouterr().err
-    assert (names_in(home), ends_in_registry(bench)) == ({"v-peer"}, {"eni-a": ROUTER})
+    assert (set(veths_in(home)), ends_in_registry(bench)) == ({"v-peer"}, {"eni-a": ROUTER})
     assert f"table inet {TABLE}" in nft(ROUTER, "list tables")
     assert bench.sgdp("clear") == 0
-    assert names_in(home) == {"v-peer", "v-instance"}
+    assert veths_in(home).keys() == {"v-peer", "v-instance"}
 
 
 # names that are taken
@@ -241,8 +240,8 @@ def test_an_end_whose_name_at_home_is_taken_stays_down_in_the_router(
         links.add_veth("v-peer", home, "other", "")
     assert bench.sgdp("detach", "--eni", "eni-b") == 0
     assert f"stays, down, as eni-b of {ROUTER}" in capsys.readouterr().out
-    assert is_up(ROUTER) == {"eni-a": True, "eni-b": False}
-    assert names_in(home) == {"v-peer", "other"}
+    assert veths_in(ROUTER) == {"eni-a": True, "eni-b": False}
+    assert veths_in(home).keys() == {"v-peer", "other"}
     assert bench.attach("--netns", bench.pair["peer"], eni="eni-b") == 0  # and is found there
     assert bench.apply(state_of(WEB), *HOST) == IN_FORCE
 
@@ -254,7 +253,7 @@ def test_an_end_whose_name_in_the_router_is_taken_stays_where_it_is(bench: Bench
     assert bench.attach("--netns", bench.pair["peer"], eni="eni-b") == 0
     for _ in range(2):
         assert bench.apply(state_of(WEB), *HOST) == {"eni-a": "in force", "eni-b": "refused", "exit": "3"}
-        assert names_in(home) == {"v-peer", "other"}
+        assert veths_in(home).keys() == {"v-peer", "other"}
     with Links(home) as links:
         links.delete_link("other")
     assert bench.apply(state_of(WEB), *HOST) == IN_FORCE
@@ -276,7 +275,7 @@ def test_what_is_refused_before_ends_move_leaves_instance_placement_in_force(
 
     monkeypatch.setattr(step, refuse)
     assert bench.apply(state_of(WEB), *HOST) == {"eni-a": "refused", "exit": "3"}
-    assert names_in(home) == {"v-peer", "v-instance"}
+    assert veths_in(home).keys() == {"v-peer", "v-instance"}
     assert f"table inet {TABLE}" in nft(bench.place, "list tables")
 
 

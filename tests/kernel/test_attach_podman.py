@@ -20,6 +20,7 @@ from sgdataplane.host.links import Links
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.builders import VPC_ID
 from tests.support.flood import wait_until
+from tests.support.links import veths_in
 from tests.support.pair import Session, join
 
 BUSYBOX = Path("/bin/busybox")
@@ -97,8 +98,7 @@ def test_a_container_obeys_until_it_ends(bench: Bench, container: str, capsys: p
         assert bench.apply(state_of(WEB, DNS)) == {"eni-a": "in force", "exit": "0"}
         assert dns.passes(beside=web)
     podman("stop", "--time", "0", container)
-    with Links(bench.pair["peer"]) as links:  # nothing keeps the namespace, so that its link goes, too
-        wait_until(lambda: [link.ifname for link in links.links()] == ["lo"])
+    wait_until(lambda: not veths_in(bench.pair["peer"]))  # nothing keeps the namespace, so that its link goes, too
     assert bench.attach("--container", container) == 1
     assert "InvalidContainer.NotRunning" in capsys.readouterr().err
     assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "0"}

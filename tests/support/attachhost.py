@@ -80,14 +80,3 @@ def set_up(place: str, addresses: tuple[str, ...]) -> None:
         links.set_up("eth0")
         links.add_route(Route("eth0", Prefix.parse("::/0"), GATEWAY_IPV6))
         links.add_route(Route("eth0", Prefix.parse("0.0.0.0/0"), Address.parse("169.254.1.1")))
-
-
-def names_in(place: str) -> set[str]:
-    with Links(place) as links:
-        return {link.ifname for link in links.links() if link.kind == "veth"}
-
-
-def is_up(place: str) -> dict[str, bool]:
-    """By interface, loopback and such aside."""
-    with Links(place) as links:
-        return {link.ifname: link.is_up for link in links.links() if link.kind}

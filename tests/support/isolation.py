@@ -25,6 +25,8 @@ RECORDS = Path("/run/sgdataplane/labs")
 THREAD_NETNS = Path("/proc/thread-self/ns/net")
 RUN_VARIABLE = "SGDP_TEST_RUN"  # marks every process that a run starts: "<pid>.<start time>"
 WORKER_VARIABLE = "PYTEST_XDIST_WORKER"
+# Interfaces that the kernel gives namespaces by itself, down, once a tunnel module is loaded: whoever had it loaded.
+BY_ITSELF = ("tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "sit0", "ip6tnl0", "ip6gre0", "ip6_vti0")
 SUITE_NAME = re.compile(r"t(?P<pid>\d+)x\w+-\d+.*")
 
 
@@ -39,7 +41,7 @@ class Machine:
         ruleset = json.loads(self.run("nft", "-j", "-s", "list", "ruleset"))["nftables"]
         return {
             "nftables": frozenset(json.dumps(item, sort_keys=True) for item in ruleset),
-            "links": frozenset(link["ifname"] for link in self._json("ip", "-j", "link", "show")),
+            "links": frozenset(_made(self._json("ip", "-j", "link", "show"))),
             "addresses": frozenset(_addresses(self._json("ip", "-j", "address", "show"))),
             "routes": frozenset(
                 _route(route)
@@ -61,6 +63,11 @@ class Machine:
     def is_here(self) -> bool:
         """Whether the calling thread is still in the machine's own network namespace."""
         return os.fstat(self.fd).st_ino == THREAD_NETNS.stat().st_ino
+
+
+def _made(links: list[dict[str, Any]]) -> Iterator[str]:
+    """The names of those that somebody made, or uses."""
+    return (link["ifname"] for link in links if link["ifname"] not in BY_ITSELF or "UP" in link["flags"])
 
 
 def find_machine() -> Machine:

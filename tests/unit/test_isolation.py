@@ -27,6 +27,16 @@ def test_what_came_and_what_went_is_named(after: dict[str, frozenset[str]], line
     assert isolation.difference(QUIET, after) == lines
 
 
+def test_what_the_kernel_makes_by_itself_is_no_change_until_somebody_uses_it() -> None:
+    links = [
+        {"ifname": "lo", "flags": ["LOOPBACK"]},
+        {"ifname": "tunl0", "flags": ["NOARP"]},
+        {"ifname": "sit0", "flags": ["NOARP", "UP", "LOWER_UP"]},
+        {"ifname": "veth0", "flags": ["BROADCAST"]},
+    ]
+    assert set(isolation._made(links)) == {"lo", "sit0", "veth0"}
+
+
 def test_a_run_is_alive_only_with_its_own_start_time() -> None:
     run = isolation.run_of_this_process()
     assert isolation.is_alive(run)

@@ -31,10 +31,16 @@ ON_ANY_KERNEL = (
     Suite("fence", ("tests/fence",)),
     Suite("features", ("tests/features",)),
 )
+# Of the tests of the units those that need a real process 1 most: each installs the package, which emulation makes slow.
+UNITS = (
+    "tests/kernel/test_units_boot.py::test_it_is_kept_in",
+    "tests/kernel/test_units_boot.py::test_killed_or_hung_it_is_started_anew_and_the_rules_stay",
+    "tests/kernel/test_units_package.py::test_boot_unit_enforces_what_is_attached_by_the_last_good_policy",
+)
 STOCK = (
     Suite("package", ("tests/vm/test_package.py",), "vm"),
     Suite("after-reboot", ("tests/vm/test_after_reboot.py",), "vm"),
-    Suite("units", ("tests/kernel/test_units_boot.py", "tests/kernel/test_units_package.py"), ""),
+    Suite("units", UNITS, ""),
 )
 NO_MODULES = """
 lsmod > /job/results/modules-at-boot

@@ -16,6 +16,7 @@ from sgdataplane.net.values import IFNAME
         ("eni-bp14v2sdd3v8htln", None),
         ("lo", None),
         ("all", None),
+        ("sit0", None),
         ("eni:1", None),
         ("-x", None),
     ],
