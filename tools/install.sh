@@ -6,7 +6,7 @@
 #   tools/install.sh [install | uninstall]
 #
 # Not a virtual environment but a folder of packages, which the command puts on its path: so it is the same in DESTDIR as in
-# place, sees Debian's python3-nftables, and each file is one that a package manager can know.
+# place, and each file is one that a package manager can know.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -18,9 +18,10 @@ from sgdataplane.nft.kernel import NetlinkKernel, _measured_pace
 from sgdataplane.nft.pace import PROBE, REMEMBERING, Pace, _created, lattice_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.attachbench import DNS, WEB, Bench, state_of
-from tests.support.attachhost import HOST, ROUTER, ROUTER_TWO, attached_pair, names_in, with_second_vpc
+from tests.support.attachhost import HOST, ROUTER, ROUTER_TWO, attached_pair, with_second_vpc
 from tests.support.attachhost import state_of as state_of_two
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.links import veths_in
 from tests.support.nft import nft
 from tests.support.pair import Session
 
@@ -115,11 +116,11 @@ def two(home: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterat
 
 def test_router_that_refuses_moves_nothing_in_and_others_go_on(two: Bench, home: str, slow: Slow) -> None:
     slow(ROUTER)
-    assert names_in(home) == {"v-instance", "v-peer"}
+    assert veths_in(home).keys() == {"v-instance", "v-peer"}
     said = two.apply(with_second_vpc(state_of_two(WEB), "eni-b"), *HOST)
     assert said == {"eni-a": "refused", "eni-b": "in force", "exit": "3"}
-    assert names_in(home) == {"v-instance"}
-    assert (names_in(ROUTER), names_in(ROUTER_TWO)) == (set(), {"eni-b"})
+    assert veths_in(home).keys() == {"v-instance"}
+    assert (set(veths_in(ROUTER)), set(veths_in(ROUTER_TWO))) == (set(), {"eni-b"})
     assert rules(ROUTER) == ""
 
 

@@ -1,6 +1,7 @@
-"""What we tell the kernel in its own words is what the nft program would have told it, if it had read our text.
+"""What we tell the kernel in its own words is what libnftables would have told it, if it had read our text.
 
-The program is another person's hands: it shares nothing with messages.py and encode.py but the kernel.
+That library, by its official Python binding, is the reference: it shares nothing with messages.py and encode.py but the
+kernel.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ from sgdataplane.nft.tracing import MarkingTable
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.statefile import load
 from tests.support import gen
-from tests.support.nft import listing, nft
+from tests.support.nft import listing, load_text, nft
 
 pytestmark = pytest.mark.kernel
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "cases").iterdir())
@@ -75,7 +76,7 @@ def both(make_lab_name: Callable[[], str]) -> Iterator[Both]:
                 links.add_veth(f"p{number}{ifname}", name, ifname, "")
 
     def load_both(table: Table) -> None:
-        nft(theirs, *render_table(table).splitlines())
+        load_text(theirs, render_table(table))
         load_by_netlink(ours, table)
         assert listing(ours, table.name, table.family) == listing(theirs, table.name, table.family)
         assert instructions(ours, table) == instructions(theirs, table)

@@ -1,9 +1,11 @@
-"""The `nft` program in a test's namespace: another person's hands and eyes."""
+"""The `nft` program and libnftables' own binding in a test's namespace: another person's hands and eyes."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+
+import nftables
 
 from sgdataplane.host import netns
 
@@ -18,6 +20,13 @@ def nft(namespace: str, *lines: str) -> str:
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def load_text(namespace: str, text: str) -> None:
+    """Load it there as people's own programs would: by the official Python binding."""
+    with netns.inside(namespace):
+        code, _, errors = nftables.Nftables().cmd(text)
+    assert code == 0, errors
 
 
 def listing(namespace: str, table: str, family: str = "inet") -> str:

@@ -31,7 +31,7 @@ ON_ANY_KERNEL = (
     Suite("fence", ("tests/fence",)),
     Suite("features", ("tests/features",)),
 )
-# Of the tests of the units those that need a real process 1 most: each installs the package, which emulation makes slow.
+# Of the tests of the units those that need a real process 1 most. Each installs the package, which is slow here.
 UNITS = (
     "tests/kernel/test_units_boot.py::test_it_is_kept_in",
     "tests/kernel/test_units_boot.py::test_killed_or_hung_it_is_started_anew_and_the_rules_stay",
