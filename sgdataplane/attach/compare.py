@@ -52,8 +52,17 @@ def _address_differences(addresses: Collection[Address], eni: Eni) -> Iterator[s
 def warnings_of(link: Link, there: Interfaces, eni: Eni) -> tuple[str, ...]:
     """Why packets may be dropped that no rule drops. `there`: what is in its namespace."""
     addresses = [entry.address for entry in there.addresses if entry.ifname == link.ifname]
-    mac = mac_difference(link, eni)
-    return *((mac,) if mac else ()), *_address_differences(addresses, eni)
+    found = (mac_difference(link, eni), _whose_part(link, there), *_address_differences(addresses, eni))
+    return tuple(line for line in found if line)
+
+
+def _whose_part(link: Link, there: Interfaces) -> str:
+    """In words; "" if it is its own."""
+    master = next((other for other in there.links if other.index == link.master), None)
+    if master is None:
+        return ""
+    words = f"it is a part of {master.ifname} ({master.kind}), which no ENI is bound to and which takes what comes in"
+    return f"{words}: that passes nothing, but what a bridge hands on to other ports isn't judged"
 
 
 def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:

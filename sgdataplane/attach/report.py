@@ -89,6 +89,14 @@ class NamespaceReport:
         """The namespace, for people."""
         return self.key if isinstance(self.key, str) else self.enis[0].binding.named
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Who carries sessions past the policy there, in a line each."""
+        if self.desired is None or self.applied is None:
+            return ()
+        placement = self.desired.placement
+        return tuple(f"{self.named}: {found.complaint(placement)}" for found in self.applied.flowtables)
+
 
 @dataclass(frozen=True)
 class HostReport:
@@ -110,6 +118,11 @@ class HostReport:
     def enis(self) -> tuple[EniReport, ...]:
         found = (eni for namespace in self.namespaces for eni in namespace.enis)
         return tuple(sorted(found, key=lambda eni: eni.binding.eni_id))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Of all namespaces."""
+        return tuple(line for namespace in self.namespaces for line in namespace.warnings)
 
     @property
     def bindings(self) -> tuple[Binding, ...]:

@@ -41,13 +41,17 @@ def make(router: str) -> None:
 
 
 def fill(router: str, enis: Mapping[str, Eni]) -> None:
-    """Take these ENIs (by the names of their host ends) up, and forward: to be called when the policy is in force."""
+    """Take these ENIs (by the names of their host ends) up, and forward: to be called when the policy is in force. An
+    end that is a part of another interface, as a bridge's port is, would hand over frames before the policy sees them:
+    none is any more."""
     with Links(router) as links:
         there = {link.ifname: link for link in links.links()}
         ends = {ifname: eni for ifname, eni in enis.items() if ifname in there}
         addresses = {InterfaceAddress(ifname, *gateway) for ifname in ends for gateway in GATEWAYS}
         sync(links.addresses() & addresses, addresses, links.add_address, links.delete_address)
         for ifname in ends:
+            if there[ifname].master:
+                links.release(ifname)
             if not there[ifname].is_up:
                 links.set_up(ifname)
         wanted = [route for ifname, eni in ends.items() for route in _routes(ifname, eni)]

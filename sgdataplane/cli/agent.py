@@ -87,6 +87,8 @@ def _print(status: dict[str, Any]) -> None:
         last = drift["last"]
         print(f"changed by others, and repaired: {drift['count']} times; last {last['at']} in {last['namespace']}")
         print(f"  by {last['by']}: {last['changes']}")
+    for line in status["warnings"]:
+        warn(line)
     _print_enis(status["enis"])
 
 

@@ -14,6 +14,7 @@ Owns the arguments, the wording and the JSON keys. Must not know how namespaces 
     apply               outcome: "in force" | "closed" | "absent" | "refused" | "gone", as sgdataplane.attach.report
                         says what each means; router: the namespace that has its host end, null in instance placement;
                         error: why it could not be done, or null; changed; warnings
+                        beside `enis`, warnings: who carries sessions past the policy, by namespace
     clear               {"enis": how many were detached, "left": what of ours stays, in words, "refused": by ENI, why
                         it is still attached}
 """
@@ -174,7 +175,8 @@ def run_apply(arguments: argparse.Namespace) -> int:
     with log_shown():
         report = reconcile(registry, load(arguments.state).state, manner)
     if arguments.json:
-        print_json({"enis": _enis_as_json(report), "unknown_timeouts": report.unknown_timeouts})
+        more = {"unknown_timeouts": report.unknown_timeouts, "warnings": report.warnings}
+        print_json({"enis": _enis_as_json(report), **more})
     else:
         _print_report(report)
     outcomes = {eni.outcome for eni in report.enis}
@@ -186,6 +188,20 @@ def run_apply(arguments: argparse.Namespace) -> int:
 
 
 def _print_report(report: HostReport) -> None:
+    _complain(report)
+    if not report.enis:
+        print("no ENI is attached: `sgdp attach` binds an interface to one")
+        return
+    rows = []
+    for eni in report.enis:
+        outcome = paint(eni.outcome.value, COLOURS[eni.outcome.value])
+        rows.append((eni.binding.eni_id, str(eni.binding), eni.binding.enforced_at, outcome))
+    print(render_table(HEADERS, rows))
+    _explain({eni.outcome.value for eni in report.enis})
+
+
+def _complain(report: HostReport) -> None:
+    """Everything that isn't as it should be, to standard error."""
     from sgdataplane.host.timeouts import complaint
 
     if report.unknown_timeouts:
@@ -197,18 +213,11 @@ def _print_report(report: HostReport) -> None:
             print(paint("error:", "red", sys.stderr), refusal, file=sys.stderr)
         for ifname in namespace.unbound:
             warn(f"{ifname} of {namespace.named}: no ENI is bound to it, so it passes nothing")
+    for line in report.warnings:
+        warn(line)
     for eni in report.enis:
         for line in eni.warnings:
             warn(f"{eni.binding}: {line}")
-    if not report.enis:
-        print("no ENI is attached: `sgdp attach` binds an interface to one")
-        return
-    rows = []
-    for eni in report.enis:
-        outcome = paint(eni.outcome.value, COLOURS[eni.outcome.value])
-        rows.append((eni.binding.eni_id, str(eni.binding), eni.binding.enforced_at, outcome))
-    print(render_table(HEADERS, rows))
-    _explain({eni.outcome.value for eni in report.enis})
 
 
 def _explain(outcomes: set[str]) -> None:

@@ -184,7 +184,7 @@ def run_status(arguments: argparse.Namespace) -> int:
 
     lab = manage.look(arguments.name)
     health = read_health(lab)
-    _complain(health)
+    _complain(health, lab.record.placement)
     unknown_timeouts = _warn_of_trackers(lab)
     if arguments.json:
         print_json(report.status_as_json(lab, health, unknown_timeouts))
@@ -204,15 +204,16 @@ def _warn_of_trackers(lab: Lab) -> tuple[str, ...]:
     return names
 
 
-def _complain(health: Mapping[str, Health]) -> None:
+def _complain(health: Mapping[str, Health], placement: str) -> None:
+    from sgdataplane.model.placement import Placement
     from sgdataplane.observe.conntrack import UseLog
 
     log = UseLog()
     with log_shown():
         for name, found in health.items():
             log.note(name, found.use)
-            for user in found.mark_users:
-                warn(f"{name}: {user.complaint}")
+            for complaint in found.complaints(Placement(placement)):
+                warn(f"{name}: {complaint}")
 
 
 def run_exec(arguments: argparse.Namespace) -> int:

@@ -150,9 +150,9 @@ class Agent:
             self._schedule.add(Cause.LINK)
 
     def _rules_are_told(self) -> None:
-        drifts, is_lossy = self._namespaces.rules_changed()
+        drifts, is_due = self._namespaces.rules_changed()
         self._drifts.extend(drifts)
-        if drifts or is_lossy:
+        if drifts or is_due:
             self._schedule.add(Cause.DRIFT)
 
     def _paths_are_told(self) -> None:
@@ -248,6 +248,7 @@ class Agent:
             "not-looked-at": report.discovery.error,
             "state-refused": report.policy.refusal,
             "cycle-incomplete": report.error,
+            "carried-past": "" if report.host is None else "; ".join(report.host.warnings),
             "not-tidied": report.untidy,
             "last-good-not-kept": report.last_good_error,
             "metrics-not-served": self._metrics_server.follow(self._config.metrics),

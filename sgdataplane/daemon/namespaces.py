@@ -19,7 +19,7 @@ from sgdataplane.host import modules
 from sgdataplane.host.events import LINK_GROUP, NSID_GROUP, ROUTE, Message, Subscription, number_of, number_of_ended
 from sgdataplane.host.identity import found
 from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
-from sgdataplane.nft.commits import EVENT_GROUP, Commit, CommitReader, own_process
+from sgdataplane.nft.commits import EVENT_GROUP, NEW_FLOWTABLE, Commit, CommitReader, own_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +98,25 @@ class NamespaceWatch:
         return bool(heard)
 
     def rules_changed(self) -> tuple[list[Drift], bool]:
-        """What others have changed in our tables, and whether some of it was lost."""
+        """What others have changed in our tables; and whether it takes another look: some of it was lost, or somebody
+        has made a flowtable."""
         messages, is_lossy = self.rules.read()
         if is_lossy:
             self._commits.forget()
             self.doubt()
         drifts = []
-        changed = set[int | None]()
+        changed, carrying = set[int | None](), set[int | None]()
         for message in messages:
             if message.number not in self._named or message.number is None:
                 continue
+            if message.kind == NEW_FLOWTABLE:
+                carrying.add(message.number)
             for commit in self._read(message.number, message):
                 by = f"{commit.program}[{commit.process}]"
                 drifts.append(Drift(self._named[message.number], by, commit.summary))
                 changed.add(message.number)
-        self._hear(changed)
-        return drifts, is_lossy
+        self._hear(changed | carrying)
+        return drifts, is_lossy or bool(carrying)
 
     def _read(self, number: int, message: Message) -> list[Commit]:
         """The commit of others that ends with this message. What can't be read means a look at its namespace."""

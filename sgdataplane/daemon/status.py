@@ -12,6 +12,7 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     bind          error: why not all namespaces could be looked at for interfaces to be bound, or null; refused: what
                   was not clear, {eni, reason, interfaces}
     unknown_timeouts    conntrack timeouts of this kernel that we don't know; they are bounded
+    warnings      who else carries sessions past the policy, a line for each, with the namespace
     enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
                   outcome as of `sgdp apply`; since: when outcome, epoch or error became what they are; bound_by:
                   "attach" (`sgdp attach`), "alias" or "mac"
@@ -173,6 +174,7 @@ class Status:
             "bind": self._bind_as_json(),
             "unknown_timeouts": list(cycle.host.unknown_timeouts) if cycle and cycle.host else [],
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
+            "warnings": list(cycle.host.warnings) if cycle and cycle.host else [],
             "enis": [eni.as_json() for eni in self.enis],
         }
 

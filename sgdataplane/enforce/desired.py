@@ -22,6 +22,7 @@ from sgdataplane.model.state import CloudState, ConnectionTracking
 from sgdataplane.nft.counters import Counted
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.visits import Visits
+from sgdataplane.observe.flowtables import Flowtable
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.known import Known
 from sgdataplane.proof.prove import require_proof
@@ -146,7 +147,8 @@ class ApplyReport:
     `adopting`: interfaces whose adoption window this apply opened, for `adoption_window` seconds. `seeded`: their
     running TCP sessions of which conntrack was told. `fenced`: interfaces behind the fence; one that isn't there yet
     can't be. The fence's operations are among the others. `counted`: what the counters of rules that it removed had
-    counted at last. `slow`: why each change of this policy holds the kernel for more than a second, "" if none does."""
+    counted at last. `slow`: why each change of this policy holds the kernel for more than a second, "" if none does.
+    `flowtables`: those of others there, which carry sessions past the policy."""
 
     epoch: int
     staged: int
@@ -164,6 +166,7 @@ class ApplyReport:
     fenced: tuple[str, ...] = ()
     counted: Mapping[str, Counted] = field(default_factory=dict)
     slow: str = ""
+    flowtables: tuple[Flowtable, ...] = ()
 
     @property
     def changed(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.enforce.carried import end_refused
 from sgdataplane.enforce.course import Wish, look, plot
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.epochs import Epochs, KernelSessions, Sessions
@@ -47,8 +48,10 @@ def enforce(
             modules.require(modules.NFTABLES)
             trackers = set_timeouts(settings.time_scale)
         report = apply(kernel, KernelSessions(namespace, desired.site.marks), desired, previous, settings)
-    seconds = time.monotonic() - started
-    return replace(report, untracked=trackers.untracked, unknown_timeouts=trackers.unknown, seconds=seconds)
+        is_revoking = settings.on_change == "revoke"
+        flowtables = end_refused(kernel, namespace, desired, report.epoch, is_asked=is_revoking)
+    found = replace(report, untracked=trackers.untracked, unknown_timeouts=trackers.unknown, flowtables=flowtables)
+    return replace(found, seconds=time.monotonic() - started)
 
 
 def apply(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,7 +31,7 @@ from sgdataplane.net.values import PORT_PROTOCOLS, Address, Family
 CTNETLINK, CT_NEW, CT_GET, CT_DELETE = 1, 0, 1, 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
 # linux/netfilter/nfnetlink_conntrack.h
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_PROTOINFO, CTA_TIMEOUT, CTA_MARK = 1, 2, 3, 4, 7, 8
-CTA_COUNTERS_ORIG, CTA_COUNTERS_REPLY = 9, 10
+CTA_COUNTERS_ORIG, CTA_COUNTERS_REPLY, CTA_ID, CTA_ZONE = 9, 10, 12, 18
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP = {Family.IPV4: (1, 2), Family.IPV6: (3, 4)}
 CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT, CTA_PROTO_ICMP_TYPE, CTA_PROTO_ICMPV6_TYPE = 1, 2, 3, 5, 8
@@ -40,7 +40,8 @@ CTA_PROTOINFO_TCP_FLAGS = (4, 5)  # of the original direction, and of the reply
 CTA_COUNTERS_PACKETS, CTA_COUNTERS_BYTES = 1, 2
 AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 FAMILIES = {int(number): family for family, number in AF.items()}
-SEEN_REPLY, ASSURED, CONFIRMED = 1 << 1, 1 << 2, 1 << 3  # IPS_*, linux/netfilter/nf_conntrack_common.h
+# IPS_*, linux/netfilter/nf_conntrack_common.h
+SEEN_REPLY, ASSURED, CONFIRMED, OFFLOAD = 1 << 1, 1 << 2, 1 << 3, 1 << 14
 SACK_PERM, BE_LIBERAL = 0x02, 0x08  # IP_CT_TCP_FLAG_*, linux/netfilter/nf_conntrack_tcp.h
 # enum tcp_conntrack, linux/netfilter/nf_conntrack_tcp.h
 TCP_STATES = (
@@ -86,7 +87,8 @@ class Tracked:
     """One session as the kernel keeps it. `reply` is what answers look like, which differs from the original's reverse
     by what NAT does. `state` is a TCP state, or how much of an exchange was seen (OTHER_STATES); it ends in
     `seconds_left` if nothing more comes. `icmp_type` is the opening packet's. `sent` and `answered` are None unless
-    the kernel counts (sysctl net.netfilter.nf_conntrack_acct)."""
+    the kernel counts (sysctl net.netfilter.nf_conntrack_acct). `is_carried`: by a flowtable, past all hooks; then the
+    kernel doesn't say how long it has left, and `seconds_left` is 0."""
 
     original: SessionTuple
     reply: SessionTuple
@@ -96,18 +98,43 @@ class Tracked:
     icmp_type: int | None = None
     sent: Traffic | None = None
     answered: Traffic | None = None
+    is_carried: bool = False
 
 
 def list_tracked() -> list[Tracked]:
     """All sessions; none where the kernel tracks none yet. HostError if it refuses."""
     with Nfnetlink() as door:
-        if not is_tracking(door):
-            return []
-        try:
-            entries = door.dump(message_kind(CTNETLINK, CT_GET))
-        except OSError as error:
-            raise HostError("conntrack table", os.strerror(error.errno or 0)) from error
-    return [parse_tracked(FAMILIES[number], entry) for number, entry in entries if number in FAMILIES]
+        return [parse_tracked(FAMILIES[number], entry) for number, entry in _entries(door)]
+
+
+def end_tracked(is_over: Callable[[Tracked], bool]) -> int:
+    """Make the kernel forget the sessions of which that holds; how many there were. The next packet of one begins
+    another session, or none. HostError if the kernel refuses."""
+    with Nfnetlink() as door:
+        over = ((n, entry) for n, entry in _entries(door) if is_over(parse_tracked(FAMILIES[n], entry)))
+        return sum(_end(door, number, entry) for number, entry in over)
+
+
+def _entries(door: Nfnetlink) -> list[tuple[int, dict[int, bytes]]]:
+    if not is_tracking(door):
+        return []
+    try:
+        return [entry for entry in door.dump(message_kind(CTNETLINK, CT_GET)) if entry[0] in FAMILIES]
+    except OSError as error:
+        raise HostError("conntrack table", os.strerror(error.errno or 0)) from error
+
+
+def _end(door: Nfnetlink, family: int, entry: Mapping[int, bytes]) -> bool:
+    """False if it has ended; a later one with the same addresses and ports is another one."""
+    asked = nested(CTA_TUPLE_ORIG, [entry[CTA_TUPLE_ORIG]])
+    asked += b"".join(attribute(kind, entry[kind]) for kind in (CTA_ID, CTA_ZONE) if kind in entry)
+    try:
+        door.tell(message_kind(CTNETLINK, CT_DELETE), family, asked)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise HostError("conntrack entry", os.strerror(error.errno or 0)) from error
+    return True
 
 
 def parse_tracked(family: Family, entry: Mapping[int, bytes]) -> Tracked:
@@ -123,6 +150,7 @@ def parse_tracked(family: Family, entry: Mapping[int, bytes]) -> Tracked:
         icmp_type,
         _traffic(entry.get(CTA_COUNTERS_ORIG)),
         _traffic(entry.get(CTA_COUNTERS_REPLY)),
+        bool(_number(entry.get(CTA_STATUS, b"")) & OFFLOAD),
     )
 
 

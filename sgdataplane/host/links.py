@@ -7,6 +7,7 @@ Must not know labs, clouds or policy.
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ RTNH_F_ONLINK = 4
 IFA_F_NODAD = 2
 IFF_UP = 1
 # IFLA_*, IFA_*, linux/if_link.h and if_addr.h
-LINK_OPERSTATE, LINK_INFO, INFO_KIND = 16, 18, 1
+LINK_MASTER, LINK_OPERSTATE, LINK_INFO, INFO_KIND = 10, 16, 18, 1
 ADDRESS, LOCAL_ADDRESS = 1, 2
 OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")  # IF_OPER_*
 ADDR_GEN_MODE_NONE = 1  # linux/if_link.h
@@ -40,7 +41,8 @@ ADDR_GEN_MODE_NONE = 1  # linux/if_link.h
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One interface. `kind` is e.g. veth, empty for loopback; `operstate` is the kernel's word, e.g. UP."""
+    """One interface. `kind` is e.g. veth, empty for loopback; `operstate` is the kernel's word, e.g. UP. `master`: the
+    index of the one that it is a part of, as a port of a bridge is; 0 if of none."""
 
     ifname: str
     index: int
@@ -49,6 +51,7 @@ class Link:
     alias: str
     is_up: bool
     operstate: str
+    master: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,11 @@ class Links:
     def set_up(self, ifname: str) -> None:
         with self._mapped(f"set {ifname} up"):
             self._netlink.link("set", index=self.index_of(ifname), state="up")
+
+    def release(self, ifname: str) -> None:
+        """Make it a part of no other interface."""
+        with self._mapped(f"release {ifname}"):
+            self._netlink.link("set", index=self.index_of(ifname), master=0)
 
     def set_down(self, ifname: str) -> None:
         with self._mapped(f"set {ifname} down"):
@@ -346,6 +354,7 @@ def _link_of(entry: Entry) -> Link:
         alias=text_of(found.get(LINK_ALIAS, b"")),
         is_up=bool(flags & IFF_UP),
         operstate=OPERSTATES[state] if state < len(OPERSTATES) else "",
+        master=int.from_bytes(found.get(LINK_MASTER, b""), sys.byteorder),
     )
 
 

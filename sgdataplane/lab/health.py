@@ -1,5 +1,5 @@
-"""What keeps a lab from doing what its policy says: full conntrack tables, others who use the mark; and what of the
-kernel's connection tracking we don't know.
+"""What keeps a lab from doing what its policy says: full conntrack tables, others who use the mark or have flowtables;
+and what of the kernel's connection tracking we don't know.
 
 Owns the JSON keys. Is given a lab. Must not know how either is read.
 """
@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass
 from sgdataplane.host import netns
 from sgdataplane.host.timeouts import read_unknown
 from sgdataplane.lab.manage import Lab
+from sgdataplane.model.placement import Placement
 from sgdataplane.observe.conntrack import TableUse, read_table_use
+from sgdataplane.observe.flowtables import Flowtable, read_flowtables
 from sgdataplane.observe.markusers import MarkUser, read_mark_users
 
 
@@ -21,10 +23,20 @@ class Health:
 
     use: TableUse
     mark_users: tuple[MarkUser, ...] = ()
+    flowtables: tuple[Flowtable, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """Keys of an instance, or of a router, in `lab status --json`."""
-        return {"conntrack": self.use.as_json(), "mark_users": [asdict(user) for user in self.mark_users]}
+        return {
+            "conntrack": self.use.as_json(),
+            "mark_users": [asdict(user) for user in self.mark_users],
+            "flowtables": [asdict(flowtable) for flowtable in self.flowtables],
+        }
+
+    def complaints(self, placement: Placement) -> tuple[str, ...]:
+        """What somebody should know of others there, a line each."""
+        users = (user.complaint for user in self.mark_users)
+        return *users, *(flowtable.complaint(placement) for flowtable in self.flowtables)
 
 
 def read_health(lab: Lab) -> dict[str, Health]:
@@ -33,7 +45,7 @@ def read_health(lab: Lab) -> dict[str, Health]:
     found = {}
     for entry in lab.enforced:
         with netns.inside(entry.netns):
-            found[entry.name] = Health(read_table_use(), read_mark_users())
+            found[entry.name] = Health(read_table_use(), read_mark_users(), read_flowtables())
     return found
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink, message_kind, parse_attributes, text_of
 from sgdataplane.nft.snapshot import FAMILIES, GETGEN, SUBSYSTEM
 
+NEW_FLOWTABLE = SUBSYSTEM << 8 | 22  # NFT_MSG_NEWFLOWTABLE, as a message's type
 EVENT_GROUP = 7  # NFNLGRP_NFTABLES
 NEWGEN, GEN_PROCESS, GEN_PROGRAM = 15, 2, 3
 TABLE_NAME = 1  # every object's first attribute is its table's name

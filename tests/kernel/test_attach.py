@@ -22,6 +22,7 @@ from sgdataplane.host.links import Links
 from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
 from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
 from tests.support.flood import wait_until
+from tests.support.labs import run_in
 from tests.support.links import add_fallback, veths_in
 from tests.support.nft import nft
 from tests.support.pair import HERE, Session
@@ -301,8 +302,11 @@ def test_what_differs_from_the_eni_is_said(bench: Bench, capsys: pytest.CaptureF
         links.add_veth("far1", bench.place, "eth1", "")
     with Links(bench.place) as links:
         links.set_up("eth1")
+    for command in ("link add br0 type bridge", "link set eth0 master br0"):
+        run_in(bench.place, "ip", *command.split())
     assert bench.sgdp("apply", bench.write(replace(state, network_interfaces=(eni,)))) == 0
     complaint = capsys.readouterr().err
+    assert "it is a part of br0 (bridge), which no ENI is bound to" in complaint
     assert "the fence drops what it sends" in complaint
     assert "10.0.0.2 is on the interface, but not the ENI's" in complaint
     assert "10.0.0.9 is the ENI's, but not on the interface" in complaint

@@ -9,6 +9,7 @@ import pytest
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
+from sgdataplane.host.conntrack import end_tracked, list_tracked
 from sgdataplane.host.marks import clear_mark_fields
 from sgdataplane.host.modules import TRACKING, require
 from sgdataplane.host.timeouts import KERNELS_OWN, SPECIFIED, set_timeouts
@@ -49,6 +50,16 @@ def test_fields_of_marks_are_cleared_one_by_one(
 def test_namespace_without_sessions_has_no_marks(namespace: str) -> None:
     with netns.inside(namespace):
         assert clear_mark_fields((HIGH, LOW), range(1, 2048)) == 0
+
+
+def test_sessions_are_ended_by_what_they_are(namespace: str) -> None:
+    near = [tuple_of("10.0.0.1/1000 10.0.0.2/80"), tuple_of("2001:db8::1/1000 2001:db8::2/80")]
+    kept = [tuple_of("10.0.0.1/1001 10.0.0.2/81"), tuple_of("10.0.0.2/80 10.0.0.1/1002")]
+    fill(namespace, near + kept)
+    with netns.inside(namespace):
+        assert end_tracked(lambda entry: entry.original.port == 80) == 2
+        assert {entry.original for entry in list_tracked()} == set(kept)
+        assert end_tracked(lambda entry: entry.original.port == 80) == 0
 
 
 def timeouts(namespace: str) -> dict[str, int]:

@@ -85,6 +85,11 @@ class Talk:
         self._receive(side.other)
         return self._heard[side.other] == self._said[side]
 
+    def heard(self, side: Side) -> bytes:
+        """What that end has got: the last message, or (TCP) all."""
+        self._receive(side)
+        return self._heard[side]
+
     def _receive(self, side: Side) -> None:
         with suppress(BlockingIOError):
             while data := self.sockets[side].recv(4096):

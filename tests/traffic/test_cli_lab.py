@@ -88,7 +88,7 @@ def test_status_json_has_the_documented_keys(name: str, placement: str) -> None:
         use = place.pop("conntrack")
         assert list(use) == ["entries", "limit", "dropped", "evicted", "insert_failed"]
         assert 0 <= use["entries"] < use["limit"]
-        assert place.pop("mark_users") == []
+        assert place.pop("mark_users") == place.pop("flowtables") == []
     assert status == {
         "name": name,
         "placement": placement,
@@ -285,7 +285,7 @@ def test_hosts_are_shown(lab_name: str, state: Path) -> None:
         }  # fmt: skip
         routers = status["vpcs"]["vpc-a"]
         assert (routers["netns"], routers["hosts"]["2"]["netns"]) == (f"{lab_name}-vpc-a", f"{lab_name}-vpc-a.host2")
-        assert {"conntrack", "mark_users"} <= routers.keys() & routers["hosts"]["2"].keys()
+        assert {"conntrack", "mark_users", "flowtables"} <= routers.keys() & routers["hosts"]["2"].keys()
     finally:
         assert "removed 5 namespaces" in sgdp("down", "--name", lab_name).stdout
     labs.assert_gone(lab_name)

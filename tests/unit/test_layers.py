@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "observe": ("errors", "net", "model", "policy", "compiler", "nft", "host"),
     "analyse": ("errors", "net", "model", "policy"),
     "config": ("errors", "net", "model"),
-    "enforce": ("errors", "net", "model", "policy", "compiler", "proof", "nft", "host"),
+    "enforce": ("errors", "net", "model", "policy", "compiler", "proof", "nft", "host", "observe"),
     "attach": ("errors", "net", "model", "policy", "host", "enforce"),
     "report": ("errors", "net", "model", "policy", "analyse", "__version__"),
     "daemon": (*PRODUCT, "proof", "enforce", "attach", "__version__"),

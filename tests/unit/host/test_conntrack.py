@@ -11,6 +11,8 @@ from sgdataplane.host.conntrack import (
     CTA_COUNTERS_PACKETS,
     CTA_COUNTERS_REPLY,
     CTA_STATUS,
+    CTA_TIMEOUT,
+    OFFLOAD,
     SEEN_REPLY,
     SessionTuple,
     Traffic,
@@ -51,6 +53,14 @@ def test_counters_are_read_where_the_kernel_counts() -> None:
     )
     found = parse_tracked(Family.IPV4, parse_attributes(message(tuple_of(V4)) + counted))
     assert (found.sent, found.answered) == (Traffic(3, 1 << 33), Traffic(2, 1 << 33))
+
+
+def test_a_session_that_a_flowtable_carries_has_no_timeout_to_tell() -> None:
+    entry = parse_attributes(message(tuple_of(V4)))
+    assert not parse_tracked(Family.IPV4, entry).is_carried
+    del entry[CTA_TIMEOUT]
+    found = parse_tracked(Family.IPV4, {**entry, CTA_STATUS: (OFFLOAD | ASSURED).to_bytes(4, "big")})
+    assert (found.is_carried, found.seconds_left) == (True, 0)
 
 
 @pytest.mark.parametrize(
