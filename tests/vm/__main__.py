@@ -35,12 +35,12 @@ def main() -> int:
     for release in dict.fromkeys(machine.release for machine in chosen):
         cache.prepare(release)
     results = _run_all(chosen, cache, tests)
-    text = report.page(results, _commit())
-    is_whole = len(chosen) == len(MACHINES) and not tests
-    target = REPORT if is_whole else RESULTS / "report.md"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, "utf-8")
-    print(f"{text}\nwritten to {target.relative_to(ROOT)}; what each machine said is in {RESULTS.relative_to(ROOT)}")
+    text = report.page(results)
+    if not tests:
+        earlier = [report.read(name, RESULTS / name / "results") for name in _names() if (RESULTS / name).is_dir()]
+        REPORT.parent.mkdir(parents=True, exist_ok=True)
+        REPORT.write_text(report.page(earlier), "utf-8")
+    print(f"{text}\nWhat each machine said is in {RESULTS.relative_to(ROOT)}.")
     return int(any(result.has_failed for result in results))
 
 
@@ -66,7 +66,7 @@ def _run_all(chosen: Sequence[Machine], cache: Cache, tests: Sequence[str]) -> l
 
 
 def _run_one(machine: Machine, cache: Cache, tests: Sequence[str]) -> report.MachineResult:
-    job = RESULTS / machine.name
+    job = RESULTS / "some" / machine.name if tests else RESULTS / machine.name
     if machine.kind == "uml":
         write_job(job, suites.on_any_kernel(tests))
     else:
@@ -77,7 +77,8 @@ def _run_one(machine: Machine, cache: Cache, tests: Sequence[str]) -> report.Mac
     outcome = run(machine, cache, job, MACHINE_S)
     notes = {0: "", None: f"It did not come to its end in {MACHINE_S:g} s."}
     note = notes.get(outcome.code, f"Its job ended with exit code {outcome.code}.")
-    return report.read(machine.name, outcome.results, note)
+    report.add(outcome.results, _commit(), note)
+    return report.read(machine.name, outcome.results)
 
 
 def _build_package(tree: Path) -> Path:

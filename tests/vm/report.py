@@ -37,11 +37,12 @@ class SuiteResult:
 
 @dataclass(frozen=True)
 class MachineResult:
-    """`kernel`: what it calls itself, "" if it never came up. `note`: what is wrong with the run as a whole, or "".
-    `commits`: rows of `bench.commits`, by their names."""
+    """`kernel`: what it calls itself, "" if it never came up. `commit`: of this repository. `note`: what is wrong with
+    the run as a whole, or "". `commits`: rows of `bench.commits`, by their names."""
 
     machine: str
     kernel: str
+    commit: str = ""
     note: str = ""
     suites: tuple[SuiteResult, ...] = ()
     commits: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -51,17 +52,23 @@ class MachineResult:
         return bool(self.note) or any(suite.failed for suite in self.suites)
 
 
-def read(machine: str, results: Path, note: str) -> MachineResult:
-    """What a job left in its folder."""
+def add(results: Path, commit: str, note: str) -> None:
+    """To what a job left in its folder."""
+    (results / "commit").write_text(commit, "utf-8")
+    (results / "note").write_text(note, "utf-8")
+
+
+def read(machine: str, results: Path) -> MachineResult:
+    """What a job left in its folder, and what was added."""
     suites = (read_suite(path) for path in sorted(results.glob("*.xml"), key=lambda path: path.stat().st_mtime))
-    kernel, commits = results / "kernel", results / "commits.json"
-    return MachineResult(
-        machine,
-        kernel.read_text("utf-8").strip() if kernel.exists() else "",
-        note,
-        tuple(suites),
-        read_commits(commits) if commits.exists() else {},
-    )
+    commits = results / "commits.json"
+    rows = read_commits(commits) if commits.exists() else {}
+    kernel, commit, note = (_said(results / name) for name in ("kernel", "commit", "note"))
+    return MachineResult(machine, kernel, commit, note, tuple(suites), rows)
+
+
+def _said(path: Path) -> str:
+    return path.read_text("utf-8").strip() if path.exists() else ""
 
 
 def read_commits(path: Path) -> dict[str, dict[str, float]]:
@@ -92,17 +99,17 @@ def _first_line(element: ET.Element) -> str:
     return (element.get("message") or element.text or "").strip().partition("\n")[0][:200]
 
 
-def page(results: Sequence[MachineResult], commit: str) -> str:
+def page(results: Sequence[MachineResult]) -> str:
     """The whole report. What tests said is escaped."""
     lines = [
         "# Kernels",
         "",
-        f"What `make test-vm` found at commit `{commit}`.",
+        "What `make test-vm` found, machine by machine.",
         "`uml` machines run a kernel built from Debian's source package as a process of the host.",
         "`cloud` machines run Debian's own binary kernel in qemu, with systemd as process 1, on a stock image.",
         "",
-        "| machine | kernel | suite | passed | failed | skipped | minutes |",
-        "|---|---|---|---|---|---|---|",
+        "| machine | kernel | commit | suite | passed | failed | skipped | minutes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         lines += _rows(result)
@@ -113,12 +120,12 @@ def page(results: Sequence[MachineResult], commit: str) -> str:
 
 
 def _rows(result: MachineResult) -> Iterator[str]:
-    kernel = result.kernel or "did not come up"
+    begins = f"| {result.machine} | {result.kernel or 'did not come up'} | {result.commit} |"
     for suite in result.suites:
         counts = f"{suite.passed} | {len(suite.failed)} | {len(suite.skipped)} | {suite.seconds / 60:.1f}"
-        yield f"| {result.machine} | {kernel} | {suite.name} | {counts} |"
+        yield f"{begins} {suite.name} | {counts} |"
     if not result.suites:
-        yield f"| {result.machine} | {kernel} | - | - | - | - | - |"
+        yield f"{begins} - | - | - | - | - |"
 
 
 def _details(result: MachineResult) -> Iterator[str]:

@@ -23,7 +23,7 @@ def test_a_scenario_passes_on_debians_kernel_in_both_placements(tmp_path: Path) 
     write_job(job, suites.on_any_kernel(SCENARIO))
     outcome = run(machine, cache, job, SMOKE_S)
     print((outcome.results / LOG).read_text("utf-8"))
-    found = report.read(machine.name, outcome.results, "")
+    found = report.read(machine.name, outcome.results)
     assert outcome.code == 0
     assert found.kernel.startswith("6.12.")
     assert [(suite.passed > 1, suite.failed, suite.skipped) for suite in found.suites] == [(True, (), ())]

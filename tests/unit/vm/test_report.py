@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.vm.report import Case, MachineResult, SuiteResult, page, read, read_suite
+from tests.vm.report import Case, MachineResult, SuiteResult, add, page, read, read_suite
 
 JUNIT = """<testsuites><testsuite name="pytest" time="61.5">
 <testcase classname="tests.kernel.test_a" name="test_passes"/>
@@ -34,24 +34,26 @@ def test_what_a_job_left_is_read(tmp_path: Path) -> None:
     (tmp_path / "kernel").write_text("6.1.0-1\n", "utf-8")
     row = {"where": "256 members", "change": "a member joins", "ms": 3.25, "ratio": 12.4, "took": [0.003]}
     (tmp_path / "commits.json").write_text(json.dumps({"rows": [row]}), "utf-8")
-    found = read("6.1-uml", tmp_path, "")
+    add(tmp_path, "abc", "")
+    found = read("6.1-uml", tmp_path)
     assert found.commits == {"256 members: a member joins": {"ms": 3.25, "ratio": 12.4}}
-    assert (found.kernel, len(found.suites), found.has_failed) == ("6.1.0-1", 1, True)
+    assert (found.kernel, found.commit, len(found.suites), found.has_failed) == ("6.1.0-1", "abc", 1, True)
 
 
 def test_machine_that_never_came_up_has_failed_and_stands_on_the_page(tmp_path: Path) -> None:
-    found = read("6.1-uml", tmp_path, "Its job ended with exit code 1.")
+    add(tmp_path, "abc", "Its job ended with exit code 1.")
+    found = read("6.1-uml", tmp_path)
     assert found.has_failed
-    text = page([found], "abc")
-    assert "| 6.1-uml | did not come up | - | - | - | - | - |" in text
+    text = page([found])
+    assert "| 6.1-uml | did not come up | abc | - | - | - | - | - |" in text
     assert "Its job ended with exit code 1." in text
 
 
 def test_the_page_has_counts_failures_and_skips_by_reason() -> None:
     skips = (Case("a", "no vlan"), Case("b", "no vlan"), Case("c", "no bridge"))
     suite = SuiteResult("edges", 7, 90.0, (Case("tests/x::test_y", "boom"),), skips)
-    text = page([MachineResult("m", "6.1", suites=(suite,))], "abc")
-    assert "| m | 6.1 | edges | 7 | 1 | 3 | 1.5 |" in text
+    text = page([MachineResult("m", "6.1", "abc", suites=(suite,))])
+    assert "| m | 6.1 | abc | edges | 7 | 1 | 3 | 1.5 |" in text
     assert "- failed: tests/x::test\\_y: boom" in text
     assert "- skipped 2: no vlan" in text
     assert "- skipped 1: no bridge" in text
@@ -61,14 +63,14 @@ def test_commits_stand_beside_each_other() -> None:
     here = MachineResult("m1", "6.1", commits={"a rule comes": {"ms": 9.0, "ratio": 30.0}})
     more = {"a rule comes": {"ms": 3.0, "ratio": 10.0}, "an ENI comes": {"ms": 1.0, "ratio": 3.0}}
     there = MachineResult("m2", "6.12", commits=more)
-    text = page([here, there], "abc")
+    text = page([here, there])
     assert "| a rule comes | 9.0 (30 x) | 3.0 (10 x) |" in text
     assert "| an ENI comes | - | 1.0 (3 x) |" in text
 
 
 def test_what_tests_print_becomes_no_markup_and_no_control_character() -> None:
     suite = SuiteResult("s", 0, 0.0, (Case("t", "<img src=x> `a` [b](c) \x1b[2J |"),))
-    text = page([MachineResult("m", "k", suites=(suite,))], "abc")
+    text = page([MachineResult("m", "k", suites=(suite,))])
     assert "\x1b" not in text
     assert " <img" not in text
     assert "\\<img src=x\\>" in text
