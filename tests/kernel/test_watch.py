@@ -12,8 +12,10 @@ from sgdataplane.attach.report import EniReport, HostReport, Key, NamespaceRepor
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.daemon.namespaces import NamespaceWatch
 from sgdataplane.host import netns
+from sgdataplane.host.events import Message, number_of
 from sgdataplane.host.identity import held, identity_of
 from sgdataplane.host.links import Links
+from sgdataplane.nft.commits import NEW_FLOWTABLE
 from tests.support.flood import wait_until
 from tests.support.nft import nft
 
@@ -73,6 +75,18 @@ def test_what_is_heard_of_one_namespace_says_nothing_of_the_other(
     watch.doubt()
     assert quiet() == set()
     assert quiet() == set(keys)
+
+
+def test_a_flowtable_of_others_takes_another_look(
+    watch: NamespaceWatch, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = [reported(name) for name in names]
+    watch.follow(HostReport(tuple(reports)))
+    watch.take_quiet()
+    message = Message(number_of(names[0]), NEW_FLOWTABLE, bytes(4))
+    monkeypatch.setattr(watch.rules, "read", lambda: ([message], False))
+    assert watch.rules_changed() == ([], True)
+    assert set(watch.take_quiet()) == {reports[1].key}
 
 
 def test_a_namespace_that_ends_is_not_believed_to_be_there(watch: NamespaceWatch, names: tuple[str, str]) -> None:
