@@ -17,7 +17,7 @@ from sgdataplane.attach.contained import Told, told
 from sgdataplane.attach.hostend import Hosted, hosted, move_in, where_is
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import EniReport, Key, Manner, NamespaceReport, Outcome
-from sgdataplane.enforce import Desired, check_fence, check_hold, enforce, remove
+from sgdataplane.enforce import Desired, check_fence, check_hold, check_kernel, enforce, remove
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
@@ -116,7 +116,8 @@ def _groups(
 
 
 def _move_in(group: _Group, manner: Manner) -> None:
-    """What can't be compiled, proven or fenced, or would hold the kernel too long, moves nothing."""
+    """What can't be compiled, proven or fenced, or would hold the kernel too long, moves nothing, nor does a kernel that
+    can't enforce."""
     settings, desired = manner.settings, group.desired
     is_move = not all(entry.is_there for entry in group.entries)
     try:
@@ -125,6 +126,7 @@ def _move_in(group: _Group, manner: Manner) -> None:
             if settings.prove:
                 desired.prove(settings.time_scale, group.former)
         router.make(group.router)
+        check_kernel(group.router)
         if is_move and settings.fence:
             check_fence(group.router, desired)
         if is_move:

@@ -3,7 +3,7 @@
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.epochs import Epochs, KernelSessions
 from sgdataplane.enforce.fence import check_fence
-from sgdataplane.enforce.steps import apply, check_hold, enforce, remove
+from sgdataplane.enforce.steps import apply, check_hold, check_kernel, enforce, remove
 
 __all__ = [
     "DEFAULT_SETTINGS",
@@ -15,6 +15,7 @@ __all__ = [
     "apply",
     "check_fence",
     "check_hold",
+    "check_kernel",
     "enforce",
     "remove",
 ]

@@ -17,7 +17,6 @@ from sgdataplane.enforce.desired import Desired, Settings
 from sgdataplane.enforce.logs import fitted
 from sgdataplane.enforce.run import run
 from sgdataplane.errors import UnsupportedError
-from sgdataplane.host import modules, netns
 from sgdataplane.model.placement import Placement
 from sgdataplane.nft.delta import Plan, plan, removal
 from sgdataplane.nft.ir import KeyType, Map, Table
@@ -66,8 +65,6 @@ def check_fence(namespace: str, desired: Desired) -> None:
     """UnsupportedError if the kernel can't fence ENIs there, whose interfaces are still to come. Changes nothing."""
     eni = desired.state.eni[min(desired.interfaces)]
     secret = int(desired.placement is Placement.INSTANCE)
-    with netns.inside(namespace):
-        modules.require(modules.NFTABLES)
     with NetlinkKernel(namespace) as kernel:
         there = kernel.inventory(TABLE, NETDEV)
         if not there.exists:

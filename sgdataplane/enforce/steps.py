@@ -54,6 +54,13 @@ def enforce(
     return replace(found, seconds=time.monotonic() - started)
 
 
+def check_kernel(namespace: str) -> None:
+    """UnsupportedError if the kernel has not, and can't load, what enforce() asks it for first. Changes nothing."""
+    with netns.inside(namespace):
+        modules.require(modules.NFTABLES)
+        modules.require(modules.TRACKING)
+
+
 def apply(
     kernel: Kernel, sessions: Sessions, desired: Desired, previous: Desired | None, settings: Settings
 ) -> ApplyReport:

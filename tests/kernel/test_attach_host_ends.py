@@ -262,7 +262,14 @@ def test_an_end_whose_name_in_the_router_is_taken_stays_where_it_is(bench: Bench
 # what moves nothing
 
 
-@pytest.mark.parametrize("step", ["sgdataplane.enforce.Desired.prove", "sgdataplane.attach.hosted.check_fence"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "sgdataplane.enforce.Desired.prove",
+        "sgdataplane.attach.hosted.check_kernel",
+        "sgdataplane.attach.hosted.check_fence",
+    ],
+)
 def test_what_is_refused_before_ends_move_leaves_instance_placement_in_force(
     bench: Bench, home: str, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
