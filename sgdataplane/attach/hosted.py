@@ -116,7 +116,7 @@ def _groups(
 
 
 def _move_in(group: _Group, manner: Manner) -> None:
-    """What can't be compiled, proven or fenced, or would hold the kernel too long, moves nothing, nor does a kernel that
+    """Nothing is moved that can't be compiled, proven or fenced, or would hold the kernel too long, nor where the kernel
     can't enforce."""
     settings, desired = manner.settings, group.desired
     is_move = not all(entry.is_there for entry in group.entries)

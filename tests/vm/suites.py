@@ -24,12 +24,13 @@ class Suite:
 
 # Everything that depends on the kernel: what it does with our tables, sessions, frames and packets.
 ON_ANY_KERNEL = (
-    Suite("scenarios", ("tests/traffic/test_scenarios.py",)),
-    Suite("kernel", ("tests/kernel",)),
-    Suite("sessions", ("tests/sessions",)),
-    Suite("edges", ("tests/edges",)),
-    Suite("fence", ("tests/fence",)),
     Suite("features", ("tests/features",)),
+    Suite("hostile", ("tests/hostile",)),
+    Suite("fence", ("tests/fence",)),
+    Suite("kernel", ("tests/kernel",)),
+    Suite("scenarios", ("tests/traffic/test_scenarios.py",)),
+    Suite("edges", ("tests/edges",)),
+    Suite("sessions", ("tests/sessions",)),
 )
 # Of the tests of the units those that need a real process 1 most. Each installs the package, which is slow here.
 UNITS = (

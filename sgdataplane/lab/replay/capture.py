@@ -78,7 +78,7 @@ class Capture:
             if magic != PCAPNG:
                 return RawPcapReader(self._file)
             reader = _PcapNg(self._file)
-        except (Scapy_Exception, struct.error, EOFError) as error:
+        except (Scapy_Exception, struct.error, EOFError, ValueError, LookupError) as error:
             raise self._refusal(f"its header, octets 0 to {self._file.offset}, is damaged or cut off") from error
         for kind in (SECRETS, PROCESSES):
             reader.blocktypes.pop(kind, None)
