@@ -116,7 +116,7 @@ def _groups(
 
 
 def _move_in(group: _Group, manner: Manner) -> None:
-    """Nothing is moved that can't be compiled, proven or fenced, or would hold the kernel too long, nor where the kernel
+    """Nothing is moved that can't be compiled, proven or fenced, or would hold the kernel too long. Nor if the kernel
     can't enforce."""
     settings, desired = manner.settings, group.desired
     is_move = not all(entry.is_there for entry in group.entries)
