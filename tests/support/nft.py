@@ -32,7 +32,7 @@ def load_text(namespace: str, text: str) -> None:
 def listing(namespace: str, table: str, family: str = "inet") -> str:
     """The table as nft prints it, without what differs between two that do the same: counts and the generation.
 
-    Elements are sorted: nft prints hash maps in the order of their buckets. Numbers are decimal: which base it takes for
+    Elements are sorted: nft prints hash maps in the order of their buckets. Numbers are decimal: which base it has for
     those of a field that it has no name for depends on its version, and on its own notes on a set.
     """
     text = nft(namespace, f"-s list table {family} {table}")
