@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from sgdataplane.enforce import enforce
 from sgdataplane.host import netns
@@ -23,6 +24,7 @@ from tests.features.passage import QUICK
 from tests.fence.bench import OF_ENIS
 from tests.fence.hostbench import mac_in
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.flood import wait_until
 from tests.support.labs import run_in
 from tests.support.nft import nft
 from tests.support.pair import ARRIVAL, HERE, LINKS, Pair, desired_at, made_pair
@@ -132,6 +134,7 @@ class Scene:
                 nodad = ["nodad"] if ":" in address else []
                 run_in(namespace, "ip", "address", "add", f"{address}/{length}", "dev", ifname, *nodad)
             run_in(namespace, "ip", "link", "set", ifname, "up")
+        carried(own, other)
         for (namespace, ifname), far, addresses in ((own, other, OTHER), (other, own, OWN)):
             mac = mac_in(*far)
             for address in addresses:
@@ -165,9 +168,22 @@ def made_scene(make_name: Callable[[], str], placement: str) -> Iterator[Scene]:
         scene = Scene(pair, (pair["instance"], "eth0"), other, stack, placement)
         instance, peer = ((pair[role], HERE[role][0]) for role in ("instance", "peer"))
         scene.plain = {"in": Line(stack, peer, instance, PLAIN), "out": Line(stack, instance, peer, PLAIN)}
+        carried(scene.own, scene.other, (pair["peer"], "eth0"))
         for line in scene.plain.values():
             line.must_pass()
         yield scene
+
+
+def carried(*ends: Spot) -> None:
+    """Return when these devices send what they are given: the kernel takes a link into use a moment after it came up,
+    and drops what is sent meanwhile."""
+
+    def is_in_use(end: Spot) -> bool:
+        shown = json.loads(run_in(end[0], "ip", "-json", "link", "show", "dev", end[1]))
+        return shown[0]["operstate"] in ("UP", "UNKNOWN")
+
+    for end in ends:
+        wait_until(partial(is_in_use, end))
 
 
 def put_under(scene: Scene, ifname: str, *kind: str) -> None:
@@ -181,6 +197,7 @@ def put_under(scene: Scene, ifname: str, *kind: str) -> None:
     run_in(namespace, "ip", "link", "set", lower, "master", ifname)
     for device in (lower, ifname):
         run_in(namespace, "ip", "link", "set", device, "up")
+    carried((namespace, lower), (namespace, ifname))
     run_in(namespace, "ip", "address", "flush", "dev", lower, "scope", "global")
     gateways = [str(gateway) for gateway in GATEWAYS.values()]
     for address, near, gateway in zip(addresses, HERE["peer"], gateways, strict=True):

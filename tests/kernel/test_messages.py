@@ -61,6 +61,7 @@ from tests.support.nft import listing, load_text, nft
 pytestmark = pytest.mark.kernel
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "cases").iterdir())
 GETRULE, GETSET = 7, 10
+AT_MOST, AT_LEAST = (number.to_bytes(4, "big") for number in (3, 5))  # NFT_CMP_LTE, NFT_CMP_GTE
 Both = Callable[[Table], None]
 
 
@@ -112,7 +113,7 @@ def instructions(namespace: str, table: Table) -> dict[bytes, list[list[tuple[by
             if of == FAMILIES[table.family]:
                 parts = (parse_attributes(part) for _, part in list_attributes(entry.get(4, b"")))
                 said = [(part[1], _unnumbered(parse_attributes(part.get(2, b"")))) for part in parts]
-                found.setdefault(entry[2], []).append([*said, (b"comment", {7: entry.get(7, b"")})])
+                found.setdefault(entry[2], []).append([*_within(said), (b"comment", {7: entry.get(7, b"")})])
     return found
 
 
@@ -122,6 +123,18 @@ def shapes(namespace: str, table: Table) -> list[tuple[bytes, ...]]:
         found = door.dump(message_kind(SUBSYSTEM, GETSET), FAMILIES[table.family])
     entries = (_unnumbered(entry) for _, entry in found)
     return sorted(tuple(entry.get(number, b"") for number in (2, 3, 4, 5, 6, 7)) for entry in entries)
+
+
+def _within(said: list[tuple[bytes, dict[int, bytes]]]) -> list[tuple[bytes, dict[int, bytes]]]:
+    """libnftables before 1.1 has a range as two comparisons, which is the same."""
+    found: list[tuple[bytes, dict[int, bytes]]] = []
+    for kind, parts in said:
+        is_end = kind == b"cmp\0" and parts.get(2) == AT_MOST and found and found[-1][0] == b"cmp\0"
+        if is_end and found[-1][1].get(2) == AT_LEAST and found[-1][1][1] == parts[1]:
+            found[-1] = (b"range\0", {1: parts[1], 2: bytes(4), 3: found[-1][1][3], 4: parts[3]})
+        else:
+            found.append((kind, parts))
+    return found
 
 
 def _unnumbered(attributes: dict[int, bytes]) -> dict[int, bytes]:

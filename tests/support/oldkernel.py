@@ -59,6 +59,12 @@ class _Tables:
         walked = sum(self.enter(target, known) for target in _chains(value for _, value in entry.elements))
         return self.bindings[entry.name] * walked
 
+    def prune(self, wanted: Table) -> None:
+        """What the table hasn't goes."""
+        self.rules = {chain: rules for chain, rules in self.rules.items() if chain in wanted.chain}
+        self.bases &= wanted.chain.keys()
+        self.elements = {name: elements for name, elements in self.elements.items() if name in wanted.map}
+
     def commit(self) -> None:
         self.bindings = Counter(name for rules in self.rules.values() for rule in rules for name in _maps(rule))
 
@@ -95,6 +101,8 @@ class OldKernel(FakeKernel):
     def _do(self, name: tuple[str, str], operation: Operation, counted: _Counted) -> None:
         is_add = operation.verb is Verb.ADD
         match operation.subject:
+            case Table() as table if operation.verb is Verb.PRUNE:
+                self._seen[name].prune(table)
             case Table():
                 self._seen.pop(name, None)
                 if is_add:
