@@ -109,20 +109,25 @@ class OldKernel(FakeKernel):
                     self._seen[name] = _Tables()
             case Chain() as chain:
                 self._do_chain(self._seen[name], operation, chain, counted)
-            case Map() as entry if operation.kind is Kind.MAP and is_add:
-                self._seen[name].elements.setdefault(entry.name, {})
-            case Map() as entry if operation.kind is Kind.MAP:
-                del self._seen[name].elements[entry.name]
-            case Map() as entry if is_add:
-                counted.is_needed |= any(_chains(value for _, value in entry.elements))
-                counted.visits += self._seen[name].add_elements(entry)
-            case Map() as entry if operation.verb is Verb.FLUSH:
-                self._seen[name].elements[entry.name].clear()
             case Map() as entry:
-                for key, _ in entry.elements:
-                    del self._seen[name].elements[entry.name][key]
+                self._do_map(self._seen[name], operation, entry, counted)
             case _:
                 pass
+
+    def _do_map(self, table: _Tables, operation: Operation, entry: Map, counted: _Counted) -> None:
+        match operation.verb, operation.kind:
+            case Verb.ADD, Kind.MAP:
+                table.elements.setdefault(entry.name, {})
+            case _, Kind.MAP:
+                del table.elements[entry.name]
+            case Verb.ADD, _:
+                counted.is_needed |= any(_chains(value for _, value in entry.elements))
+                counted.visits += table.add_elements(entry)
+            case Verb.FLUSH, _:
+                table.elements[entry.name].clear()
+            case _:
+                for key, _ in entry.elements:
+                    del table.elements[entry.name][key]
 
     def _do_chain(self, table: _Tables, operation: Operation, chain: Chain, counted: _Counted) -> None:
         match operation.verb, operation.kind:
