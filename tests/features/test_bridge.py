@@ -155,7 +155,7 @@ def test_what_comes_to_another_port_of_a_bridge(
     cause = "ingress.unknown-interface" if placement == "instance" else "ingress.foreign"
     before = bridging.drops()
     sent = line.send()
-    assert bridging.drops()[cause] == before[cause] + 1
+    assert bridging.drops()[cause] > before[cause]  # by more, if a kernel speaks of itself meanwhile
     assert remove(bridging.pair["policy"])
     assert sent not in line.must_pass()
 

@@ -69,7 +69,7 @@ def test_what_comes_to_a_device_in_another_namespace(
         return
     before = scene.drops()
     sent = line.send()
-    assert scene.drops()["ingress.foreign"] == before["ingress.foreign"] + 1
+    assert scene.drops()["ingress.foreign"] > before["ingress.foreign"]
     assert remove(scene.pair["policy"])
     assert sent not in line.must_pass()
 
