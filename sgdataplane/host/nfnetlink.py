@@ -7,6 +7,7 @@ Must not know what they mean. Nothing here is ever text: a name is bytes with a 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from sgdataplane.errors import UnsupportedError, module_needed
+from sgdataplane.host import netns
 
 NETLINK_NETFILTER = 12
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -29,6 +31,7 @@ BATCH_BEGIN, BATCH_END, BATCH_GENERATION = 0x10, 0x11, 1  # NFNL_MSG_BATCH_*, NF
 SOL_NETLINK, CAP_ACK, EXT_ACK = 270, 10, 11  # errors quote no request, and say what in it was wrong
 CODE_BYTES, ERROR_OFFSET = 4, 2  # NLMSGERR_ATTR_OFFS
 SO_SNDBUFFORCE = 32
+SIOCGSKNS = 0x894C  # linux/sockios.h: a descriptor of a socket's network namespace
 NLA_F_NESTED = 0x8000
 NLA_TYPE_MASK = 0x3FFF
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
@@ -63,17 +66,21 @@ class Nfnetlink:
     kernel without nfnetlink: UnsupportedError."""
 
     def __init__(self) -> None:
-        try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-        except OSError as error:
-            if error.errno == errno.EPROTONOSUPPORT:
-                raise UnsupportedError("netfilter", module_needed("nfnetlink")) from error
-            raise
-        for option in (CAP_ACK, EXT_ACK):
-            self._socket.setsockopt(SOL_NETLINK, option, 1)
-        self._socket.bind((0, 0))
+        self._socket = _opened()
         self._sequence = 0
         self._room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+
+    def _renew(self) -> None:
+        """Another socket in the namespace of this one."""
+        fd = fcntl.ioctl(self._socket, SIOCGSKNS)
+        try:
+            with netns.inside(f"/proc/self/fd/{fd}"):
+                renewed = _opened()
+        finally:
+            os.close(fd)
+        self._socket.close()
+        self._socket = renewed
+        self._room = renewed.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
 
     def close(self) -> None:
         self._socket.close()
@@ -113,7 +120,7 @@ class Nfnetlink:
     ) -> Generator[tuple[int, bytes], None, None]:
         """The entries of a list as they come, each as its family and its attributes, unread: who makes a list long has
         others read it, but not keep it. InterruptedError at its end, if it changed meanwhile. Who has enough closes the
-        iterator; the rest is let go by."""
+        iterator, and the socket is another one then: the kernel answers no other question before the end of a list."""
         self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, family, attributes)
         was_interrupted = False
         with closing(self._listed()) as messages:
@@ -125,11 +132,10 @@ class Nfnetlink:
             raise InterruptedError(errno.EINTR, "the list changed while it was being read")
 
     def _listed(self) -> Generator[tuple[int, bytes], None, None]:
-        """Flags and payload of each message of a list; of its end no payload. Whoever leaves it early doesn't leave the
-        kernel in the middle: it takes no other question for a list until then."""
-        messages, is_over = self._receive(), False
+        """Flags and payload of each message of a list; of its end no payload."""
+        is_over = False
         try:
-            for kind, flags, payload in messages:
+            for kind, flags, payload in self._receive():
                 is_over = kind in (NLMSG_DONE, NLMSG_ERROR)
                 if is_over:
                     _raise_error(NLMSG_ERROR, payload)
@@ -137,8 +143,8 @@ class Nfnetlink:
                     return
                 yield flags, payload
         finally:
-            while not is_over:
-                is_over = next(messages, (NLMSG_DONE,))[0] in (NLMSG_DONE, NLMSG_ERROR)
+            if not is_over:
+                self._renew()
 
     def commit(
         self, subsystem: int, messages: Sequence[Message], generation: int | None = None, *, is_trial: bool = False
@@ -179,13 +185,25 @@ class Nfnetlink:
                 worst = BatchError(-code, number - 1, _offset_in(payload) if flags & NLM_F_ACK_TLVS else -1)
             if number == last or (code and number == 0):
                 break
+        else:
+            worst = worst or BatchError(errno.ENOBUFS, -1)
         if worst is not None:
             raise worst
 
     def _answers(self) -> Iterator[tuple[int, int, bytes]]:
-        """Sequence number, flags and payload of all errors and acknowledgements that come."""
+        """Sequence number, flags and payload of all errors and acknowledgements that come. If there is no room for all
+        of them, the first."""
+        flags_of_call = 0
         while True:
-            data, offset = self._socket.recv(RECEIVE_BYTES), 0
+            try:
+                data, offset = self._socket.recv(RECEIVE_BYTES, flags_of_call), 0
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                flags_of_call = socket.MSG_DONTWAIT
+                continue
             while offset < len(data):
                 length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
                 if kind == NLMSG_ERROR:
@@ -207,6 +225,19 @@ class Nfnetlink:
                 if sequence == self._sequence:
                     yield kind, flags, data[offset + HEADER.size : offset + length]
                 offset += _aligned(length)
+
+
+def _opened() -> socket.socket:
+    try:
+        door = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+    except OSError as error:
+        if error.errno == errno.EPROTONOSUPPORT:
+            raise UnsupportedError("netfilter", module_needed("nfnetlink")) from error
+        raise
+    for option in (CAP_ACK, EXT_ACK):
+        door.setsockopt(SOL_NETLINK, option, 1)
+    door.bind((0, 0))
+    return door
 
 
 def _packed(message: Message, sequence: int, resource: int = 0, *, acknowledged: bool = False) -> bytes:

@@ -17,12 +17,12 @@ from sgdataplane.nft.names import known
 from sgdataplane.nft.snapshot import (
     FAMILIES,
     GETOBJ,
-    GETTABLE,
     MAX_OBJECTS,
     OBJ_COUNTER,
     OBJ_NAME,
     SUBSYSTEM,
     objects,
+    read_own_table,
 )
 
 OBJ_TABLE, OBJ_TYPE, OBJ_DATA, OBJ_HANDLE = 1, 3, 4, 6  # NFTA_OBJ_*
@@ -78,9 +78,8 @@ def _asked(table: str) -> bytes:
 
 
 def _table_handle(netlink: Nfnetlink, table: str, number: int) -> int:
-    """0 if there is no such table. Listed, as asking for one that isn't there is an error."""
-    with closing(objects(netlink, GETTABLE, number, table)) as found:
-        return next((_number(parse_attributes(data)[TABLE_HANDLE]) for data in found), 0)
+    """0 if there is no such table."""
+    return _number(read_own_table(netlink, table, number).get(TABLE_HANDLE, b""))
 
 
 def _counted(entry: dict[int, bytes], table: int) -> Counted:

@@ -30,6 +30,7 @@ from sgdataplane.nft.detour import detour
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied
 from sgdataplane.nft.ir import RETURN, Chain, Counter, KeyType, Map, Table, Timeout
 from sgdataplane.nft.snapshot import (
+    MAX_STRANGERS,
     STAMP_MAP,
     Inventory,
     MapShape,
@@ -76,12 +77,12 @@ def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
     """
     if not inventory.exists:
         return Plan((_first(inventory.generation, desired),))
-    if inventory.is_crowded or _has_misfits(inventory, desired):
+    if _has_misfits(inventory, desired):
         return Plan((_replacement(inventory.generation, desired),), is_refill=True)
     if held is not None and _is_certain(held, inventory):
         return Plan(_delta(held, inventory.generation, desired))
     copy = without_policy(copied(desired, f".{inventory.generation}"))
-    if _has_misfits(inventory, copy):
+    if _is_crowded(inventory, desired) or _has_misfits(inventory, copy):
         return Plan((_replacement(inventory.generation, desired),), is_refill=True)
     return Plan(_refill(inventory, copy, desired), is_refill=True)
 
@@ -105,8 +106,9 @@ def _first(generation: int, desired: Table) -> Change:
 
 
 def _replacement(generation: int, desired: Table) -> Change:
-    """The table can't become ours by changes. Whoever made it so took the policy out of force already: a new table,
-    at once. It lets nothing through that its base chains don't, but packets on their way may be lost."""
+    """The table can't become ours by changes, or not soon. Whoever made it so took the policy out of force already, or
+    wants us to be busy: a new table, at once. It lets nothing through that its base chains don't, but packets on their
+    way may be lost."""
     table = with_generation(desired, next_generation(generation, 2))
     operations = [Operation(verb, Kind.TABLE, table) for verb in (Verb.DELETE, Verb.ADD)]
     switch = Transaction.of(desired, [*operations, *_creations(_objects(table).values())])
@@ -202,6 +204,12 @@ def _is_certain(held: Table, inventory: Inventory) -> bool:
     ours, theirs = stamp_of(held), inventory.stamp
     is_same = theirs is not None and (ours.epoch, ours.digest) == (theirs.epoch, theirs.digest)
     return is_same and inventory.is_untouched
+
+
+def _is_crowded(inventory: Inventory, desired: Table) -> bool:
+    """Whether there is more to take away than should be taken away one by one."""
+    present = _placeholders(inventory).keys() - _objects(desired).keys()
+    return inventory.is_crowded or inventory.odd + len(inventory.sets) + len(present) > MAX_STRANGERS
 
 
 def _has_misfits(inventory: Inventory, desired: Table) -> bool:

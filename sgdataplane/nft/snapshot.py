@@ -52,7 +52,9 @@ HOOKS = {  # by family: NF_INET_*, NF_NETDEV_*
 KEY_TYPES = {41: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, 19: KeyType.MARK}  # nft's datatype.h
 DATA_VERDICT, DATA_MARK = 0xFFFFFF00, 19
 FILTERED = (GETSET, GETOBJ, GETFLOWTABLE)  # the kernel lists one table's, if asked for it
-MAX_OBJECTS = 200_000  # of one kind: more than a table of ours has, few enough to be kept and removed one by one
+MAX_OBJECTS = 200_000  # of one kind: more than a table of ours has, few enough to be kept
+MAX_STRANGERS = 20_000  # to be taken away one by one, which takes some 0.3 s of one processor
+MAX_PASSED = 50_000  # chains of other tables, which the kernel lists with ours; it takes ever longer for each
 MAX_INTERFACES = 20_000  # of a map by interface: a namespace has at most some thousand
 
 
@@ -93,8 +95,8 @@ class MapShape:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The names a table holds, the hook of base chains, the shape of maps, and the stamp. Names that we never make are
-    left out, and objects of kinds that we never make.
+    """The names a table holds, the hook of base chains, the shape of maps, and the stamp. Objects with names that we
+    never make, or of kinds that we never make, are only counted (`odd`).
 
     `generation` is the namespace's: it grows by one with each nftables commit, of anyone. A table that is not there
     (`exists` False) holds nothing. Of what we never make: `sets` are plain ones, `has_flags` says that the table has
@@ -113,6 +115,7 @@ class Inventory:
     sets: frozenset[str] = frozenset()
     has_flags: bool = False
     is_crowded: bool = False
+    odd: int = 0
     ifnames: frozenset[str] = frozenset()
     expiring: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
@@ -158,7 +161,7 @@ def read_generation(netlink: Nfnetlink) -> int:
 
 
 class CrowdError(Exception):
-    """There is more of something than we ever make."""
+    """There is more of something than we ever make, or read past."""
 
 
 def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet") -> Inventory:
@@ -216,39 +219,41 @@ def _inventory_of(table: Table, stamp: Stamp, generation: int, left: Mapping[str
 
 
 def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int) -> Inventory:
-    tables = [parse_attributes(data) for data in objects(netlink, GETTABLE, family, name)]
-    if not tables:
+    table = read_own_table(netlink, name, family)
+    if not table:
         return Inventory(generation, exists=False)
-    has_flags = _number(tables[0].get(TABLE_FLAGS, b"")) != 0
+    has_flags = _number(table.get(TABLE_FLAGS, b"")) != 0
     try:
         return _read_objects(netlink, name, family, Inventory(generation, has_flags=has_flags))
     except CrowdError:
-        return Inventory(generation, has_flags=has_flags, is_crowded=True)
+        stamp = _read_stamp(netlink, name, family)
+        return Inventory(generation, has_flags=has_flags, is_crowded=True, stamp=stamp)
 
 
 def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory) -> Inventory:
-    sets = [found for found in _objects(netlink, GETSET, family, name) if not _flags(found) & FLAG_ANONYMOUS]
-    maps = {known: shape_of(found) for known, found in _named(sets, SET_NAME) if _flags(found) & FLAG_MAP}
+    chains, odd_chains = _named(_objects(netlink, GETCHAIN, family, name), CHAIN_NAME)
+    listed = _objects(netlink, GETSET, family, name)
+    sets, odd_sets = _named((found for found in listed if not _flags(found) & FLAG_ANONYMOUS), SET_NAME)
+    others, odd_others = _named(_objects(netlink, GETOBJ, family, name), OBJ_NAME)
+    maps = {known: shape_of(found) for known, found in sets if _flags(found) & FLAG_MAP}
     elements = {
         known: list(_elements(netlink, family, name, known))
         for known, shape in maps.items()
         if shape.key_type is KeyType.IFNAME
     }
-    others = [
-        (_number(found[OBJ_TYPE]), known) for known, found in _named(_objects(netlink, GETOBJ, family, name), OBJ_NAME)
-    ]
-    is_stamped = maps.get(STAMP_MAP) == MapShape(KeyType.MARK, holds_marks=True)
+    by_kind = {
+        kind: frozenset(known for known, found in others if _number(found[OBJ_TYPE]) == kind)
+        for kind in (OBJ_COUNTER, OBJ_TIMEOUT)
+    }
     return replace(
         empty,
-        chains={
-            known: hook_of(found, family)
-            for known, found in _named(_objects(netlink, GETCHAIN, family, name), CHAIN_NAME)
-        },
+        chains={known: hook_of(found, family) for known, found in chains},
         maps=maps,
-        counters=frozenset(known for kind, known in others if kind == OBJ_COUNTER),
-        timeouts=frozenset(known for kind, known in others if kind == OBJ_TIMEOUT),
-        stamp=Stamp.of(_marks(netlink, family, name)) if is_stamped else None,
-        sets=frozenset(known for known, found in _named(sets, SET_NAME) if not _flags(found) & FLAG_MAP),
+        counters=by_kind[OBJ_COUNTER],
+        timeouts=by_kind[OBJ_TIMEOUT],
+        stamp=_read_stamp(netlink, name, family),
+        sets=frozenset(known for known, found in sets if not _flags(found) & FLAG_MAP),
+        odd=odd_chains + odd_sets + odd_others + len(others) - sum(map(len, by_kind.values())),
         ifnames=frozenset(
             ifname
             for known, found in elements.items()
@@ -260,13 +265,25 @@ def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory) 
     )
 
 
+def read_own_table(netlink: Nfnetlink, name: str, family: int) -> dict[int, bytes]:
+    """What the kernel says of the table itself; nothing if there is none."""
+    try:
+        return netlink.ask(_kind(GETTABLE), family, attribute(NAME_OF_TABLE, name.encode() + b"\0"))
+    except FileNotFoundError:
+        return {}
+
+
 def objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Generator[bytes, None, None]:
-    """The attributes of all objects of a kind that a table has, unread. Other tables' go by, however many they are."""
-    own = attribute(NAME_OF_TABLE, table.encode() + b"\0")
+    """The attributes of all objects of a kind that a table has, unread. Other tables' go by, up to CrowdError."""
+    own, passed = attribute(NAME_OF_TABLE, table.encode() + b"\0"), 0
     with closing(netlink.entries(_kind(message), family, own if message in FILTERED else b"")) as entries:
         for found_family, data in entries:
             if found_family == family and data.startswith(own):  # every object's first attribute is its table's name
                 yield data
+                continue
+            passed += 1
+            if passed > MAX_PASSED:
+                raise CrowdError
 
 
 def _objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Iterator[dict[int, bytes]]:
@@ -277,12 +294,19 @@ def _objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Itera
             yield parse_attributes(data)
 
 
-def _named(found: Iterable[dict[int, bytes]], attribute_of_name: int) -> Iterator[tuple[str, dict[int, bytes]]]:
-    """Those whose name is one as we make them."""
+def _named(found: Iterable[dict[int, bytes]], attribute_of_name: int) -> tuple[list[tuple[str, dict[int, bytes]]], int]:
+    """Those whose name is one as we make them, and how many others there are."""
+    kept: list[tuple[str, dict[int, bytes]]] = []
+    odd = 0
     for entry in found:
         known = names.known(entry[attribute_of_name])
-        if known is not None:
-            yield known, entry
+        if known is None:
+            odd += 1
+            if odd > MAX_STRANGERS:
+                raise CrowdError
+        else:
+            kept.append((known, entry))
+    return kept, odd
 
 
 def _flags(found: Mapping[int, bytes]) -> int:
@@ -310,6 +334,16 @@ def shape_of(found: Mapping[int, bytes]) -> MapShape:
     if key_type is not None and _number(found[SET_KEY_LENGTH]) != LONGEST[key_type]:
         key_type = None  # what it is called is user space's business, and may be wrong
     return MapShape(key_type, data == DATA_MARK, bool(_flags(found) & FLAG_TIMEOUT))
+
+
+def _read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
+    asked = attribute(NAME_OF_TABLE, name.encode() + b"\0") + attribute(SET_NAME, STAMP_MAP.encode() + b"\0")
+    try:
+        shape = shape_of(netlink.ask(_kind(GETSET), family, asked))
+        is_stamped = shape == MapShape(KeyType.MARK, holds_marks=True)
+        return Stamp.of(_marks(netlink, family, name)) if is_stamped else None
+    except (FileNotFoundError, CrowdError):
+        return None
 
 
 def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[Key, Verdict | int]:

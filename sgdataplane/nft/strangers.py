@@ -2,9 +2,10 @@
 
 Owns that search. Is given a netlink socket of the namespace and the table as it should be. Must not know why.
 
-Others made these objects, whose names may be any bytes. They are removed by the handles that the kernel gave them.
-Rules have to go first, as they refer to all else, and can only be asked to go by their chain's name: that is copied
-from one message to the other, as bytes, and is never text.
+Others made these objects, whose names may be any bytes. Sets are removed by the handles that the kernel gave them. It
+looks for a handle by going through all objects of a kind, so chains and counters, of which there may be very many, are
+removed by name: what it said is copied from one message to the other, as bytes, and is never text. (Of 20,000 counters
+3.2 s of one processor by handle, 0.3 s by name.)
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from sgdataplane.nft.snapshot import (
 )
 
 DELFLOWTABLE = 24
-CHAIN_HANDLE, SET_HANDLE, OBJ_HANDLE, FLOWTABLE_NAME, FLOWTABLE_HANDLE = 2, 16, 6, 2, 5
+SET_HANDLE, FLOWTABLE_NAME, FLOWTABLE_HANDLE = 16, 2, 5
 CHAIN_FLAGS, CHAIN_BINDING = 10, 0x4  # of a chain that goes with its rule
 Entry = dict[int, bytes]
 
@@ -55,9 +56,9 @@ def removals(netlink: Nfnetlink, table: Table) -> list[Message]:
     # what refers to others first: rules, then maps with their elements, then the rest
     found = [delete(DELRULE, attribute(RULE_CHAIN, entry[CHAIN_NAME])) for entry in chains]
     found += [delete(DELSET, attribute(SET_HANDLE, entry[SET_HANDLE])) for entry in sets]
-    found += [delete(DELCHAIN, attribute(CHAIN_HANDLE, entry[CHAIN_HANDLE])) for entry in chains]
+    found += [delete(DELCHAIN, attribute(CHAIN_NAME, entry[CHAIN_NAME])) for entry in chains]
     found += [
-        delete(DELOBJ, attribute(OBJ_TYPE, entry[OBJ_TYPE]) + attribute(OBJ_HANDLE, entry[OBJ_HANDLE]))
+        delete(DELOBJ, attribute(OBJ_TYPE, entry[OBJ_TYPE]) + attribute(OBJ_NAME, entry[OBJ_NAME]))
         for entry in _objects(netlink, table)
     ]
     found += [delete(DELFLOWTABLE, attribute(FLOWTABLE_HANDLE, entry[FLOWTABLE_HANDLE])) for entry in flowtables]

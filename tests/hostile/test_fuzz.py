@@ -33,11 +33,11 @@ from tests.support.rawnft import INET, NETDEV, In
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).parents[2]
 SEED = int(os.environ.get("SGDP_TEST_SEED", "20260801"))
-DELRULE, CHAIN = 8, 2  # a chain's rules are asked to go by its name: it is copied
+COPIED = {(8, 2), (5, 3), (20, 2)}  # the names in DELRULE, DELCHAIN, DELOBJ: what goes by name goes by what was told
 
 
 class Spy:
-    """All that is asked of nftables; what of it names are."""
+    """All that is asked of nftables, but for the names of what is to go."""
 
     def __init__(self) -> None:
         self.names: set[bytes] = set()
@@ -62,7 +62,7 @@ class Spy:
 
 def _texts(message: Sent) -> Iterator[bytes]:
     for kind, value in list_attributes(message.attributes):
-        if (message.kind & 0xFF, kind) != (DELRULE, CHAIN):
+        if (message.kind & 0xFF, kind) not in COPIED:
             yield value.rstrip(b"\0")
 
 
@@ -168,8 +168,21 @@ def test_a_table_with_too_much_in_it_is_made_anew(namespace: str, monkeypatch: p
     monkeypatch.setattr(strangers, "MAX_OBJECTS", 300)
     crowd(namespace, 400)
     report = enforce(namespace, policy(), policy(), PLAIN)
-    assert (report.is_refill, report.staged, report.leftover) == (True, 0, "")
+    assert (report.is_refill, report.leftover) == (True, "")
     assert list(surplus(namespace, policy())) == []
+
+
+def test_beside_a_crowd_in_anothers_table_ours_is_made_anew(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    enforce(namespace, policy(), settings=PLAIN)
+    monkeypatch.setattr(snapshot, "MAX_PASSED", 50)
+    there = In(b"other")
+    rawnft.must_send(namespace, rawnft.table(b"other"), *(there.chain(b"x;%d" % number) for number in range(60)))
+    rawnft.must_send(namespace, In(OURS).chain(b"x\ny"))
+    assert not any("missing" in line for line in surplus(namespace, policy()))
+    report = enforce(namespace, policy(), policy(), PLAIN)
+    assert (report.is_refill, report.leftover) == (True, "")
+    assert list(surplus(namespace, policy())) == []
+    assert not enforce(namespace, policy(), None, PLAIN).changed
 
 
 def test_a_crowd_among_elements_is_too_much_as_well(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:

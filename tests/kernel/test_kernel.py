@@ -98,6 +98,7 @@ def test_inventory_tells_strangers_from_ours(namespace: str, loaded: NetlinkKern
         maps={**before.maps, "intervals": MapShape(None), "services": MapShape(None)},
         sets=frozenset({"plain"}),
         has_flags=True,
+        odd=1,  # the quota
     )
 
 

@@ -10,7 +10,7 @@ from sgdataplane.errors import KernelError
 from sgdataplane.nft.delta import Plan, plan, removal, undo
 from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Count, Counter, Hook, KeyType, Map, Table, goto, rule
-from sgdataplane.nft.snapshot import Inventory, MapShape, with_generation
+from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.kernel_contract import HOOK, LEAF, MEMBERS, NAME, TABLE
 
@@ -196,6 +196,12 @@ def test_whatever_somebody_changed_is_put_right(meddling: list[Operation], desir
         pytest.param({"maps": {"members": MapShape(KeyType.IPV6)}}, id="other-type"),
         pytest.param({"sets": frozenset({"members"})}, id="a-set-of-that-name"),
         pytest.param({"has_flags": True}, id="dormant"),
+        pytest.param({"stamp": None, "is_crowded": True}, id="more-than-was-read"),
+        pytest.param({"stamp": None, "odd": MAX_STRANGERS + 1}, id="too-many-to-be-removed-one-by-one"),
+        pytest.param(
+            {"stamp": None, "counters": frozenset(f"c{number}" for number in range(MAX_STRANGERS + 9))},
+            id="too-many-named-as-ours-are",
+        ),
     ],
 )
 def test_what_can_not_be_changed_is_replaced_whole(odd: dict[str, object]) -> None:
@@ -212,8 +218,28 @@ def test_what_can_not_be_changed_is_replaced_whole(odd: dict[str, object]) -> No
 
 
 def test_strangers_that_do_nothing_are_no_misfits() -> None:
-    found = Inventory(3, chains={"ingress": HOOK}, sets=frozenset({"theirs"}))
+    found = Inventory(3, chains={"ingress": HOOK}, sets=frozenset({"theirs"}), odd=MAX_STRANGERS // 2)
     assert len(plan(None, found, FIRST).changes) == 2
+
+
+def test_what_stands_where_the_copy_has_to_has_the_table_replaced() -> None:
+    found = replace(loaded().inventory(NAME), generation=9, stamp=None)
+    taken = replace(found, sets=frozenset({"members.9"}))
+    assert [len(plan(None, entry, FIRST).changes) for entry in (found, taken)] == [2, 1]
+
+
+def test_beside_a_crowd_that_was_there_a_known_table_is_changed_as_ever() -> None:
+    found = replace(loaded().inventory(NAME), is_crowded=True)
+    assert plan(FIRST, found, FIRST) == Plan()
+
+
+def test_a_refill_prunes_and_names_the_counters_that_end() -> None:
+    found = replace(loaded().inventory(NAME), stamp=None, counters=frozenset({*FIRST.counter, "old"}))
+    first, second = plan(None, found, FIRST).changes
+    pruned, *closed = first.sweep.operations
+    assert (pruned.verb, pruned.kind) == (Verb.PRUNE, Kind.TABLE)
+    assert {entry.kind for entry in closed} == {Kind.POLICY}
+    assert (first.ending, second.ending) == (frozenset({"old"}), frozenset())
 
 
 @pytest.mark.parametrize("held", [FIRST, None], ids=["difference", "refill"])
