@@ -89,6 +89,24 @@ class Chance:
             found += self.random.choice(makers)(In(OURS, family))
         return found
 
+    def idle(self, count: int) -> list[Message]:
+        """For so many objects that no packet is the worse or the better for."""
+        found: list[Message] = []
+        for _ in range(count):
+            there, own, target = In(OURS), self.name(), self.name()
+            hook, priority = self.random.choice(HOOKS[INET][:5]), self.random.choice((-500, -151, 0, 151, 1000))
+            goto = there.rule(own, [rawnft.immediate(-4, target)])
+            found += self.random.choice(
+                (
+                    [there.chain(own)],
+                    [there.base_chain(own, hook, priority)],
+                    [there.object(own, rawnft.COUNTER)],
+                    [there.verdict_map(own, rawnft.KEYS["ipv4"])],
+                    [there.chain(own), there.chain(target), goto],
+                )
+            )
+        return found
+
     # one kind each
 
     def _chain(self, there: In) -> Iterator[Message]:
