@@ -130,8 +130,9 @@ class NetlinkKernel:
         except BatchError as error:
             if error.errno == errno.ERESTART and generation is not None:
                 raise
-            known = 0 <= error.index < len(messages)
-            raise _refusal(error, transaction, lines[error.index] if known else -1, messages) from error
+            if error.index < 0:
+                raise _error_of(error) from error
+            raise _refusal(error, transaction, lines[error.index], messages) from error
         except OSError as error:
             raise _error_of(error) from error
 
@@ -230,9 +231,13 @@ def _error_of(error: OSError, line: str = "", origin: str = "") -> KernelError:
 
 
 def _refusal(error: BatchError, transaction: Transaction, number: int, messages: Sequence[Message]) -> KernelError:
-    """`number`: of the line of the transaction's text that was refused, -1: all of it was."""
+    """`number`: of the line of the transaction's text that was refused."""
+    if error.errno == errno.EPERM:  # who may do nothing there is refused the batch as a whole
+        return KernelError(
+            f"table {transaction.name} belongs to a process there, which alone may change it (flag owner)"
+        )
     found = next((entry for at, entry in enumerate(transaction.lines()) if at == number), None)
-    if found is None:
+    if found is None:  # it has no text
         return _error_of(error)
     line, operation = found
     if isinstance(operation.subject, Map) and operation.kind is Kind.ELEMENTS and error.offset >= 0:

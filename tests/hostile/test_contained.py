@@ -30,6 +30,9 @@ from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.placement import Placement
 from sgdataplane.nft import commits, kernel
+from sgdataplane.nft.ir import Table
+from sgdataplane.nft.messages import FLAG_OWNER, Writer
+from sgdataplane.nft.snapshot import SUBSYSTEM
 from tests.support.attachbench import DNS, WEB, Bench
 from tests.support.attachhost import HOST, state_of
 from tests.support.nft import listing, nft
@@ -180,6 +183,30 @@ def test_a_commit_that_cannot_be_read_means_a_look_at_its_namespace(
 
 def _raise(_: bytes) -> dict[int, bytes]:
     raise KeyError(2)
+
+
+def test_a_table_that_somebody_else_owns_is_told_as_that(bench: Bench) -> None:
+    """Nobody else may change it, until its process has ended; the agent tries again."""
+    path = bench.write(state_of(WEB))
+    found = reconciler(bench)
+    with owned_table(bench.place):
+        report = found.run({Cause.START}, path, DEFAULT_MANNER, discover.Rule())
+        assert report.refused == ("eni-a",)
+        assert report.host is not None
+        (error,) = (entry.error for entry in report.host.namespaces if entry.error is not None)
+        assert "belongs to a process there" in str(error)
+    assert found.run({Cause.RETRY}, path, DEFAULT_MANNER, discover.Rule()).is_whole
+
+
+@contextmanager
+def owned_table(place: str) -> Iterator[None]:
+    with netns.inside(place):
+        door = Nfnetlink()
+    try:
+        door.commit(SUBSYSTEM, Writer().add_table(Table(TABLE), FLAG_OWNER))
+        yield
+    finally:
+        door.close()
 
 
 @pytest.mark.parametrize("name", ['a"b', "a;b", "$a", "a*", "a\\", "#", "\u00e9"])

@@ -6,8 +6,8 @@ Owns the measuring. Is given sizes. Must not know how a change is found, nor how
     python -m tests.support.deltacost -m 4096 -r 1000 -n 50
 
 A change is made and taken back, in turns over all kinds, so that none has the machine to itself. Milliseconds are from
-`apply(new state)` until it is in force: `compile` is all that is not the kernel's door, `kernel` all that is, text and
-libnftables with it, and without the fence; `proof`, which isn't in `whole`, is what the proof before it takes, less the
+`apply(new state)` until it is in force: `compile` is all that is not the kernel's door, `kernel` all that is, messages
+with it, and without the fence; `proof`, which isn't in `whole`, is what the proof before it takes, less the
 compile. The state is made before the clock runs, and shares with the one before
 what did not change.
 """
