@@ -32,14 +32,12 @@ def load_text(namespace: str, text: str) -> None:
 def listing(namespace: str, table: str, family: str = "inet") -> str:
     """The table as nft prints it, without what differs between two that do the same: counts and the generation.
 
-    Elements are sorted: nft prints hash maps in the order of their buckets. Numbers are decimal: which base it has for
-    those of a field that it has no name for depends on its version, and on its own notes on a set.
+    Elements are sorted: nft prints hash maps in the order of their buckets.
     """
     text = nft(namespace, f"-s list table {family} {table}")
     text = re.sub(r"elements = \{([^}]*)\}", _sorted_elements, text)
     blocks = re.split(r"\n\n", text.removeprefix(f"table {family} {table} {{\n").removesuffix("}\n"))
-    found = "\n\n".join(sorted(block.strip("\n") for block in blocks))
-    return re.sub(r"\b0x[0-9a-f]+", lambda number: str(int(number[0], 16)), found)
+    return "\n\n".join(sorted(block.strip("\n") for block in blocks))
 
 
 def _sorted_elements(found: re.Match[str]) -> str:
