@@ -2,7 +2,7 @@
 
 Owns the rows and what is measured. Is given sizes. Must not know how a change is found.
 
-Milliseconds are of all commits of a change together, libnftables included. `ratio` is to a plain commit, a rule without
+Milliseconds are of all commits of a change together, encoding included. `ratio` is to a plain commit, a rule without
 a target in a table and a namespace of its own, made right after each: so a kernel or a machine that is slow altogether
 shows the same ratios. (A namespace of its own, since before Linux 6.4 a commit to any table validates all of them.)
 

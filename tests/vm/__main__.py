@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.vm import report, suites
-from tests.vm.machines import MACHINES, ROOT, TOOLS, Cache, Machine, cpus, install_packages, run, write_job
+from tests.vm.machines import MACHINES, ROOT, TOOLS, Cache, Machine, groups, install_packages, run, write_job
 
 CACHE = Path(os.environ.get("SGDP_VM_CACHE", "/var/tmp/sgdataplane-vm"))
 RESULTS = ROOT / "build" / "vm"
@@ -56,9 +56,8 @@ def _names() -> list[str]:
 
 
 def _run_all(chosen: Sequence[Machine], cache: Cache, tests: Sequence[str]) -> list[report.MachineResult]:
-    """Those that have one processor each run side by side."""
     found: list[report.MachineResult] = []
-    for group in cpus():
+    for group in groups():
         together = [machine for machine in group if machine in chosen]
         with ThreadPoolExecutor() as pool:
             found += pool.map(lambda machine: _run_one(machine, cache, tests), together)
