@@ -94,8 +94,8 @@ def outranking(stronger: Decision, weaker: Decision) -> str:
 
 def fixed_cause(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> str:
     """What decides before any rule is asked: "discovery", "dhcp" and "metadata" always pass; "malformed-discovery",
-    "spoofed", "foreign" and "midstream" never do, and are the names under which the kernel counts them; of several that
-    hold, the one that it comes to first. "" if rules are asked."""
+    "spoofed", "foreign", "dhcp-server" and "midstream" never do, and are the names under which the kernel counts them.
+    If several hold, it is the first that the packet meets. "" if rules are asked."""
     eni = state.eni[packet.eni_id]
     clauses = (
         ("discovery", always.is_discovery(eni, packet)),
@@ -103,6 +103,7 @@ def fixed_cause(state: CloudState, packet: Packet, options: Options = DEFAULTS) 
         ("spoofed", is_spoofed(eni, packet)),
         ("foreign", is_foreign(eni, packet)),
         ("malformed-discovery", always.is_discovery_type(packet)),
+        ("dhcp-server", always.is_dhcp_server(packet)),
         ("midstream", is_refused_midstream(packet, options)),
         ("metadata", always.is_metadata(packet, options)),
     )

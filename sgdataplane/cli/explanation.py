@@ -22,6 +22,7 @@ CAUSES = {
     "dhcp": "DHCP with the gateway always passes",
     "metadata": "the metadata address can always be reached",
     "malformed-discovery": "discovery in a shape that it can't have never passes",
+    "dhcp-server": "only the gateway may offer addresses by DHCP",
     "midstream": "TCP of no known session that opens none",
 }
 SPOOFED = {

@@ -102,6 +102,8 @@ def _refused(hook: Direction) -> Iterator[Rule]:
     """What no rule may be asked about. An ICMP error that comes here belongs to no session that is accepted now, and
     carries that session's entry: a rule that accepts ICMP would mark it, a revoked one too, as accepted."""
     yield drop(hook, "malformed-discovery", _icmpv6(always.DISCOVERY_TYPES))
+    if hook is Direction.EGRESS:
+        yield from (_dhcp_server(family) for family in Family)
     yield drop(hook, "invalid", is_value(Field.CT_STATE, CtState.INVALID))
     is_icmp = is_value(Field.L4PROTO, ICMP, ICMPV6)
     yield drop(hook, "icmp-error-refused", is_value(Field.CT_STATE, CtState.RELATED), is_icmp)
@@ -132,6 +134,20 @@ def _dhcp(hook: Direction, family: Family, options: Options, source: Prefix | No
         is_value(Field.L4PROTO, UDP),
         is_value(Field.TH_SPORT, client if is_egress else server),
         is_value(Field.TH_DPORT, server if is_egress else client),
+    )
+
+
+def _dhcp_server(family: Family) -> Rule:
+    """An offer of addresses that answers nobody (`always.is_dhcp_server`)."""
+    client, server, _ = always.DHCP[family]
+    return drop(
+        Direction.EGRESS,
+        "dhcp-server",
+        is_value(Field.NFPROTO, NFPROTO[family]),
+        is_value(Field.CT_DIRECTION, CtDirection.ORIGINAL),
+        is_value(Field.L4PROTO, UDP),
+        is_value(Field.TH_SPORT, server),
+        is_value(Field.TH_DPORT, client),
     )
 
 

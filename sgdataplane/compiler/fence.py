@@ -11,7 +11,7 @@ and one conntrack has the sessions of all ENIs here; so whose packet it is, is a
     ingress-<ifname>  base chain, host placement: other-mac
     fence-drop.<cause>  counts, logs, drops
     fence-<ifname>    instance placement: own ARP and DHCP client pass; arp-claim, tagged, unapproved, other
-                      host placement: own ARP and IP pass; dhcp-server, arp-claim, tagged, spoofed, other
+                      host placement: own ARP and IP pass; discovery, arp-claim, tagged, spoofed, other
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from sgdataplane.nft.text import render_table
 NETDEV = "netdev"
 PRIORITY = 0
 PLACEHOLDER = 0x5EC2E700  # in printed rulesets, which are the same for the same state; a namespace's own is random
-CAUSES = ("arp-claim", "dhcp-server", "discovery", "other", "other-mac", "spoofed", "tagged", "unapproved")
+CAUSES = ("arp-claim", "discovery", "other", "other-mac", "spoofed", "tagged", "unapproved")
 EPOCH = 1  # a fence has none, but every stamp does
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD  # IEEE 802 EtherTypes
 TYPES = {IPV4: Family.IPV4, IPV6: Family.IPV6}
@@ -96,13 +96,9 @@ def _approved(secret: int) -> Iterator[Rule]:
 
 
 def _from_instance(ifname: str, eni: Eni) -> Iterator[Rule]:
-    """The link of an instance has no DHCP server behind it (later fragments have no ports, and need the first one), and
-    no neighbour but the router, who is met by its link-local address: discovery that goes elsewhere would be carried
-    on, past all rules. A packet passes from an own address, or from one that speaks as its link: the policy says what
-    that may be."""
-    for kind, family in TYPES.items():
-        client, server, _ = always.DHCP[family]
-        yield _drop(ifname, "dhcp-server", *_of_type(kind), *_ports(server, client))
+    """The link of an instance has no neighbour but the router, which is met by its link-local address: discovery that
+    goes elsewhere would be carried on, past all rules. A packet passes from an own address, or from one that speaks as
+    its link: the policy says what that may be."""
     is_discovery = is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES)
     is_far = Match(DESTINATION[Family.IPV6], merged((always.LINK_LOCAL, always.MULTICAST)), negate=True)
     yield _drop(ifname, "discovery", *_of_type(IPV6), is_discovery, is_far)

@@ -49,6 +49,7 @@ DEFAULT_WINDOW_MS = 30_000
 PASSING = ("always", "icmp-error")  # what is counted and passes
 CAUSES = (
     "always",
+    "dhcp-server",
     "foreign",
     "icmp-error",
     "icmp-error-refused",

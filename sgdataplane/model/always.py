@@ -85,5 +85,13 @@ def is_dhcp(eni: Eni, packet: Packet, options: Options) -> bool:
     return is_to_server and is_from_here and packet.remote in (*options.gateways, everyone)
 
 
+def is_dhcp_server(packet: Packet) -> bool:
+    """Whether an ENI offers addresses to others: only the gateway does (CHOSEN; a client takes any server's word). An
+    ENI may still answer whoever asked it by unicast, as that is a reply."""
+    client, server, _ = DHCP[packet.family]
+    is_answer = packet.protocol == UDP and (packet.source_port, packet.port) == (server, client)
+    return packet.direction is Direction.EGRESS and is_answer
+
+
 def is_metadata(packet: Packet, options: Options) -> bool:
     return packet.direction is Direction.EGRESS and any(packet.remote in prefix for prefix in options.metadata)

@@ -69,7 +69,7 @@ def decide(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> De
         return ALWAYS
     if always.is_discovery_type(packet) or is_spoofed(eni, packet) or is_foreign(eni, packet):
         return NEVER
-    if is_refused_midstream(packet, options):
+    if always.is_dhcp_server(packet) or is_refused_midstream(packet, options):
         return NEVER
     if always.is_metadata(packet, options):
         return ALWAYS

@@ -204,6 +204,11 @@ def _unjudged(link: Link) -> Iterator[Clause]:
     """Other discovery, and what conntrack has no session of its own for."""
     if link.family is Family.IPV6:
         yield link.drop("malformed-discovery", one_of(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES))
+    if link.is_egress:
+        client, server, _ = always.DHCP[link.family]
+        is_opening = one_of(Field.CT_DIRECTION, CtDirection.ORIGINAL)
+        ports = one_of(Field.TH_SPORT, server), one_of(Field.TH_DPORT, client)
+        yield link.drop("dhcp-server", is_opening, one_of(Field.L4PROTO, UDP), *ports)
     yield link.drop("invalid", one_of(Field.CT_STATE, CtState.INVALID))
     is_icmp = one_of(Field.L4PROTO, ICMP, ICMPV6)
     yield link.drop("icmp-error-refused", one_of(Field.CT_STATE, CtState.RELATED), is_icmp)

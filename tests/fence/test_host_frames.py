@@ -72,10 +72,10 @@ def test_what_an_own_address_needs_passes_the_fence(routed: Bench, name: str) ->
 
 @pytest.mark.parametrize("build", [dhcp(OWN, "255.255.255.255", sport=67, dport=68), dhcp(OWN, HOST, 67, 68)])
 def test_an_instance_is_no_dhcp_server(routed: Bench, build: Build) -> None:
-    before = routed.counted()
+    before = routed.counted("inet")
     assert routed.leaves(build)
-    wait_until(lambda: growth(routed, "netdev", before) == {"fence.dhcp-server": 1}, must=False)
-    assert growth(routed, "netdev", before) == {"fence.dhcp-server": 1}
+    wait_until(lambda: growth(routed, "inet", before) == {"egress.dhcp-server": 1}, must=False)
+    assert growth(routed, "inet", before) == {"egress.dhcp-server": 1}
 
 
 def test_a_claim_by_arp_does_not_change_whom_the_router_sends_to(routed: Bench) -> None:

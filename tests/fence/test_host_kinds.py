@@ -160,22 +160,22 @@ STOPPED: dict[str, Kind] = {
         "egress.spoofed",
         is_routed=False,
     ),
-    "dhcp-server": Kind(lambda end: own(end) / UDP(sport=67, dport=68), "fence.dhcp-server"),
+    "dhcp-server": Kind(lambda end: own(end) / UDP(sport=67, dport=68), "egress.dhcp-server"),
     "dhcp-server-to-all": Kind(
         lambda _: IP(src=OWN, dst="255.255.255.255") / UDP(sport=67, dport=68),
-        "fence.dhcp-server",
+        "egress.dhcp-server",
         is_routed=False,
         dst=EVERYONE,
     ),
     "dhcp-server-as-gateway": Kind(
-        lambda end: IP(src=GATEWAY, dst=end.v4) / UDP(sport=67, dport=68), "fence.dhcp-server", is_routed=False
+        lambda end: IP(src=GATEWAY, dst=end.v4) / UDP(sport=67, dport=68), "fence.spoofed", is_routed=False
     ),
-    "dhcp-server6": Kind(lambda end: own6(end) / UDP(sport=547, dport=546), "fence.dhcp-server"),
+    "dhcp-server6": Kind(lambda end: own6(end) / UDP(sport=547, dport=546), "egress.dhcp-server"),
     "dhcp-server6-to-all": Kind(
-        lambda _: IPv6(src=LINK, dst=ALL_NODES) / UDP(sport=547, dport=546), "fence.dhcp-server", is_routed=False
+        lambda _: IPv6(src=LINK, dst=ALL_NODES) / UDP(sport=547, dport=546), "egress.spoofed", is_routed=False
     ),
     "dhcp-server6-behind-options": Kind(
-        lambda end: own6(end) / IPv6ExtHdrDestOpt() / UDP(sport=547, dport=546), "fence.dhcp-server"
+        lambda end: own6(end) / IPv6ExtHdrDestOpt() / UDP(sport=547, dport=546), "egress.dhcp-server"
     ),
     "other-port": Kind(lambda end: own(end) / REFUSED, DEFAULT),
     "other-protocol": Kind(lambda end: own(end) / TCP(dport=53), DEFAULT),
@@ -262,7 +262,7 @@ def test_ports_out_of_the_first_fragment_help_nobody(
         for start, octets in pieces
     ]
     fate = hosted.fate_of_all(known, [(hosted.instance.wire.send, hosted.instance.ether() / each) for each in frames])
-    cause = "egress.invalid" if split == 16 else "fence.dhcp-server" if dport == 546 else ""
+    cause = "egress.invalid" if split == 16 else "egress.dhcp-server" if dport == 546 else ""
     assert (end.name in fate.seen_by, fate.drops) == ((False, {cause: 1}) if cause else (True, {}))
 
 

@@ -29,7 +29,7 @@ from tests.support import gen, hardpolicies, wire
 
 EPOCH, SECRET = 7, 0x12345678
 SHARDS, STATES, PACKETS = 4, 40, 100
-CAUSES = ("always", "spoofed", "foreign", "midstream", "malformed-discovery", "invalid", "icmp-error")
+CAUSES = ("always", "spoofed", "foreign", "midstream", "malformed-discovery", "dhcp-server", "invalid", "icmp-error")
 
 
 def namespaces(state: CloudState, options: Options) -> dict[str, Specification]:

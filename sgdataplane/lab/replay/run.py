@@ -113,9 +113,8 @@ class Replay:
 
     def _stops(self, ends: Ends) -> tuple[Stop, ...]:
         """The policies on the way from one end to the other."""
-        is_host = self._lab.placement is Placement.HOST
         return tuple(
-            Stop(end.interface.eni_id, direction, self._table_of(end), is_host and direction is Direction.EGRESS)
+            Stop(end.interface.eni_id, direction, self._table_of(end))
             for end, direction in zip(ends, (Direction.EGRESS, Direction.INGRESS), strict=True)
             if end.interface.eni_id
         )
@@ -137,8 +136,6 @@ class Replay:
 
 def until(expected: Outcome) -> str:
     """Which field of Sighting shows that a packet has got as far as it should."""
-    if expected.is_fenced:
-        return "nothing"
     return {EGRESS: "left", INGRESS: "arrived"}.get(expected.where, "delivered")
 
 
@@ -147,8 +144,6 @@ def problem_of(expected: Outcome, seen: Sighting) -> str:
     if seen.delivered:
         return "" if expected.is_delivered else f"delivered, and should be dropped at {expected.where}"
     got = "arrived before the receiver's policy" if seen.arrived else "left the sender" if seen.left else "was not seen"
-    if expected.is_fenced:
-        return f"should be dropped by the fence: it {got}" if seen.left else ""
     if expected.is_delivered:
         return f"not delivered, and should be: it {got}"
     if expected.where == INGRESS and not seen.arrived:

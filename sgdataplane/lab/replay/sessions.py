@@ -18,7 +18,6 @@ from functools import lru_cache
 
 from sgdataplane.host.timeouts import KERNELS_OWN, OTHERS, scaled
 from sgdataplane.lab.replay.facts import FIN, RST, Facts
-from sgdataplane.model.always import DHCP
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import ALWAYS, NEVER, Decision, decide
 from sgdataplane.model.state import CloudState
@@ -27,7 +26,6 @@ from sgdataplane.net.values import AH, ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, A
 
 MAX_DECISIONS = 1 << 16
 MAX_SESSIONS = 200_000  # of one table; conntrack's own limit is of that size, too
-DHCP_ANSWERS = tuple((server, client) for client, server, _ in DHCP.values())
 HALF_OPEN = KERNELS_OWN["nf_conntrack_tcp_timeout_syn_sent"]
 HALF_CLOSED = KERNELS_OWN["nf_conntrack_tcp_timeout_close_wait"]
 QUERIES = {
@@ -39,13 +37,11 @@ INVERSE = {(p, a): b for p, pairs in QUERIES.items() for pair in pairs for a, b 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A policy on a packet's way: whose, in which direction the packet goes there, and which conntrack table knows.
-    `has_host_fence`: before it, the fence of host placement."""
+    """A policy on a packet's way: whose, in which direction the packet goes there, and which conntrack table knows."""
 
     eni_id: str
     direction: Direction
     table: str
-    has_host_fence: bool = False
 
 
 Stops = tuple[Stop, ...]
@@ -53,13 +49,11 @@ Stops = tuple[Stop, ...]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whether a packet should arrive; the decision of the end that decides, and that end's direction if it drops.
-    `is_fenced`: it should not even come before that policy."""
+    """Whether a packet should arrive; the decision of the end that decides, and that end's direction if it drops."""
 
     is_delivered: bool
     decision: Decision
     where: str = ""
-    is_fenced: bool = False
 
 
 @dataclass(slots=True)
@@ -96,8 +90,6 @@ class Sessions:
         """What should become of a packet now. `invalid`: the tables that call it so. Changes nothing."""
         outcome = Outcome(True, ALWAYS)
         for stop in stops:
-            if stop.has_host_fence and _is_dhcp_server(facts):
-                return Outcome(False, NEVER, stop.direction.value, is_fenced=True)
             decision = NEVER if stop.table in invalid else self._decide(facts, stop, now)
             outcome = Outcome(decision.verdict is Verdict.ACCEPT, decision)
             if not outcome.is_delivered:
@@ -115,7 +107,7 @@ class Sessions:
             session = self.find(name, facts, now)
             outcome = self.expect(facts, here, now, invalid)
             is_accepted = outcome.is_delivered
-            if name not in invalid and not outcome.is_fenced and _has_session(facts):
+            if name not in invalid and _has_session(facts):
                 if session is None and is_accepted:
                     session = self._open(name, facts, now)
                 if session is not None:
@@ -185,11 +177,6 @@ def _tables(stops: Stops) -> Iterator[str]:
 def _has_session(facts: Facts) -> bool:
     """Errors carry another's; AH over IPv6 is judged packet by packet."""
     return not facts.is_error and not (facts.protocol == AH and facts.source.family_bits == 128)
-
-
-def _is_dhcp_server(facts: Facts) -> bool:
-    """An instance is none (CHOSEN): the link of host placement has no client."""
-    return facts.protocol == UDP and facts.ports in DHCP_ANSWERS
 
 
 def _key(facts: Facts) -> Key:

@@ -58,6 +58,7 @@ def test_inner_accept_and_rules_outrank_each_other_by_option() -> None:
 # What is asked before any rule: packet, fields, options, cause, reason.
 CAUSES: list[tuple[str, dict[str, object], Options, str, str]] = [
     ("ingress icmpv6 fe80::9", {"icmp_type": 135, "hop_limit": 255}, Options(), "discovery", "always"),
+    ("egress udp/68 8.8.8.8", {"source_port": 67}, Options(), "dhcp-server", "never"),
     ("ingress icmpv6 fe80::9", {"icmp_type": 135, "hop_limit": 64}, Options(), "malformed-discovery", "never"),
     ("egress udp/67 255.255.255.255", {"source_port": 68}, Options(), "dhcp", "always"),
     ("egress tcp/80 100.100.100.200", {}, METADATA, "metadata", "always"),

@@ -197,6 +197,14 @@ ROWS += [
         0,
     ),
     (
+        "a DHCP server's offer is refused",
+        OUT,
+        "eth0",
+        {"l4proto": UDP, "th_sport": 67, "th_dport": 68, "ct_state": CtState.NEW},
+        "drop",
+        None,
+    ),
+    (
         "DHCP from any other port is judged",
         OUT,
         "eth0",
