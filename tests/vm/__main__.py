@@ -74,9 +74,9 @@ def _run_one(machine: Machine, cache: Cache, tests: Sequence[str]) -> report.Mac
         package.rename(job / package.name)
     print(f"{machine.name}: running; its console is in {job.relative_to(ROOT)}", flush=True)
     outcome = run(machine, cache, job, MACHINE_S)
-    notes = {0: "", None: f"It did not come to its end in {MACHINE_S:g} s."}
+    notes = {0: "", None: f"Its job did not come to its end; after {outcome.seconds:.0f} s the machine was gone."}
     note = notes.get(outcome.code, f"Its job ended with exit code {outcome.code}.")
-    report.add(outcome.results, _commit(), note)
+    report.add(outcome.results, _commit(), note, outcome.seconds)
     return report.read(machine.name, outcome.results)
 
 

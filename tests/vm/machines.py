@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,10 +117,11 @@ def _is_installed(package: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`code`: the job's exit code, None if it didn't come to its end in time."""
+    """`code`: the job's exit code, None if it didn't come to its end. `seconds`: what the machine took."""
 
     code: int | None
     results: Path
+    seconds: float
 
 
 def write_job(folder: Path, script: str) -> None:
@@ -134,9 +136,11 @@ def write_job(folder: Path, script: str) -> None:
 def run(machine: Machine, cache: Cache, job: Path, seconds: float) -> Outcome:
     """Boot it with that job, and wait until it has turned itself off, or for so long. What it says is in CONSOLE."""
     runs = {"uml": _run_uml, "cloud": _run_cloud}
+    begin = time.monotonic()
     runs[machine.kind](machine, cache, job, seconds)
     found = job / "results" / EXIT
-    return Outcome(int(found.read_text("ascii")) if found.exists() else None, job / "results")
+    code = int(found.read_text("ascii")) if found.exists() else None
+    return Outcome(code, job / "results", time.monotonic() - begin)
 
 
 def _run_uml(machine: Machine, cache: Cache, job: Path, seconds: float) -> None:

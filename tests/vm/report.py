@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+DEMO = re.compile(r"^\d+ probes: .*$", re.MULTILINE)
 MARKUP = re.compile(r"([\\`*_{}\[\]<>|])")
 
 
@@ -38,12 +39,15 @@ class SuiteResult:
 @dataclass(frozen=True)
 class MachineResult:
     """`kernel`: what it calls itself, "" if it never came up. `commit`: of this repository. `note`: what is wrong with
-    the run as a whole, or "". `commits`: rows of `bench.commits`, by their names."""
+    the run as a whole, or "". `demo`: what `make demo` found straight after boot, "" where it didn't run. `seconds`:
+    from start to end, this machine's clock. `commits`: rows of `bench.commits`, by their names."""
 
     machine: str
     kernel: str
     commit: str = ""
     note: str = ""
+    demo: str = ""
+    seconds: float = 0.0
     suites: tuple[SuiteResult, ...] = ()
     commits: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -52,10 +56,10 @@ class MachineResult:
         return bool(self.note) or any(suite.failed for suite in self.suites)
 
 
-def add(results: Path, commit: str, note: str) -> None:
+def add(results: Path, commit: str, note: str, seconds: float) -> None:
     """To what a job left in its folder."""
-    (results / "commit").write_text(commit, "utf-8")
-    (results / "note").write_text(note, "utf-8")
+    for name, text in (("commit", commit), ("note", note), ("seconds", f"{seconds:.0f}")):
+        (results / name).write_text(text, "utf-8")
 
 
 def read(machine: str, results: Path) -> MachineResult:
@@ -64,7 +68,9 @@ def read(machine: str, results: Path) -> MachineResult:
     commits = results / "commits.json"
     rows = read_commits(commits) if commits.exists() else {}
     kernel, commit, note = (_said(results / name) for name in ("kernel", "commit", "note"))
-    return MachineResult(machine, kernel, commit, note, tuple(suites), rows)
+    demo = DEMO.search(_said(results / "demo"))
+    seconds = float(_said(results / "seconds") or 0)
+    return MachineResult(machine, kernel, commit, note, demo[0] if demo else "", seconds, tuple(suites), rows)
 
 
 def _said(path: Path) -> str:
@@ -104,7 +110,7 @@ def page(results: Sequence[MachineResult]) -> str:
     lines = [
         "# Kernels",
         "",
-        "What `make test-vm` found, machine by machine.",
+        "What `make test-vm` found, machine by machine, once the kernels and images were made.",
         "`uml` machines run a kernel built from Debian's source package as a process of the host.",
         "`cloud` machines run Debian's own binary kernel in qemu, with systemd as process 1, on a stock image.",
         "",
@@ -131,11 +137,13 @@ def _rows(result: MachineResult) -> Iterator[str]:
 def _details(result: MachineResult) -> Iterator[str]:
     failed = [case for suite in result.suites for case in suite.failed]
     skipped = Counter(case.reason for suite in result.suites for case in suite.skipped)
-    if not (failed or skipped or result.note):
-        return
     yield from ("", f"## {result.machine}", "")
+    if result.seconds:
+        yield f"- {result.seconds / 60:.0f} minutes from its start to its end"
+    if result.demo:
+        yield f"- `make demo`, straight after boot: {_safe(result.demo)}"
     if result.note:
-        yield from (_safe(result.note), "")
+        yield f"- {_safe(result.note)}"
     for case in failed:
         yield f"- failed: {_safe(case.name)}: {_safe(case.reason)}"
     for reason, count in skipped.most_common():

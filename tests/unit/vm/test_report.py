@@ -34,14 +34,17 @@ def test_what_a_job_left_is_read(tmp_path: Path) -> None:
     (tmp_path / "kernel").write_text("6.1.0-1\n", "utf-8")
     row = {"where": "256 members", "change": "a member joins", "ms": 3.25, "ratio": 12.4, "took": [0.003]}
     (tmp_path / "commits.json").write_text(json.dumps({"rows": [row]}), "utf-8")
-    add(tmp_path, "abc", "")
+    (tmp_path / "demo").write_text("...\n434 probes: 434 accepted, 0 disagree with the policy\n...\n", "utf-8")
+    add(tmp_path, "abc", "", 90.4)
     found = read("6.1-uml", tmp_path)
     assert found.commits == {"256 members: a member joins": {"ms": 3.25, "ratio": 12.4}}
     assert (found.kernel, found.commit, len(found.suites), found.has_failed) == ("6.1.0-1", "abc", 1, True)
+    assert (found.demo, found.seconds) == ("434 probes: 434 accepted, 0 disagree with the policy", 90.0)
+    assert "- 2 minutes from its start to its end\n- `make demo`, straight after boot: 434 probes" in page([found])
 
 
 def test_machine_that_never_came_up_has_failed_and_stands_on_the_page(tmp_path: Path) -> None:
-    add(tmp_path, "abc", "Its job ended with exit code 1.")
+    add(tmp_path, "abc", "Its job ended with exit code 1.", 3)
     found = read("6.1-uml", tmp_path)
     assert found.has_failed
     text = page([found])
