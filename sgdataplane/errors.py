@@ -16,12 +16,14 @@
       ProofError          a compiled table isn't what the specification says: refused, the previous policy stays
       ContainedError      something unforeseen in one namespace, which ended there
 
-Owns the tree and its wording. Imports nothing of ours.
+Owns the tree and its wording: lines of ours, in which what others wrote is visible (visible.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from sgdataplane.visible import visible, visible_block, visible_lines
 
 
 class SgDataplaneError(Exception):
@@ -59,7 +61,7 @@ class Problem:
             lines.append(f"  value:    {self.value}")
         if self.expected:
             lines.append(f"  expected: {self.expected}")
-        return "\n".join(lines)
+        return visible_lines(*lines)
 
 
 class StateFileError(SgDataplaneError):
@@ -85,7 +87,7 @@ class LimitError(SgDataplaneError):
         self.subject, self.limit, self.actual = subject, limit, actual
 
     def __str__(self) -> str:
-        return f"too large: {self.subject} has {self.actual}, the limit is {self.limit}"
+        return visible(f"too large: {self.subject} has {self.actual}, the limit is {self.limit}")
 
 
 class KernelError(SgDataplaneError):
@@ -105,7 +107,7 @@ class KernelError(SgDataplaneError):
         if self.origin:
             lines.append(f"  from rule: {self.origin}")
         lines.append("  nothing was changed; the previous policy stays in force")
-        return "\n".join(lines)
+        return visible_lines(*lines)
 
 
 class NotFoundError(KernelError):
@@ -142,11 +144,11 @@ class HeldError(UnsupportedError):
         self.seconds, self.most, self.cause = seconds, most, cause
 
     def __str__(self) -> str:
-        return (
-            f"refused: this change would hold the kernel for about {self.seconds:,.0f} s, the most is {self.most:g} s\n"
-            f"  cause: {self.cause}\n"
-            f"  needs: {self.needs}\n"
-            "  nothing was changed; the previous policy stays in force"
+        return visible_lines(
+            f"refused: this change would hold the kernel for about {self.seconds:,.0f} s, the most is {self.most:g} s",
+            f"  cause: {self.cause}",
+            f"  needs: {self.needs}",
+            "  nothing was changed; the previous policy stays in force",
         )
 
 
@@ -158,8 +160,8 @@ class PrivilegeError(KernelError):
         self.capability, self.run = capability, run
 
     def __str__(self) -> str:
-        hint = f"\n  run: {self.run}" if self.run else "\n  run it as root"
-        return f"not permitted: this needs {self.capability}{hint}"
+        hint = f"  run: {self.run}" if self.run else "  run it as root"
+        return visible_lines(f"not permitted: this needs {self.capability}", hint)
 
 
 class HostError(SgDataplaneError):
@@ -170,7 +172,7 @@ class HostError(SgDataplaneError):
         self.subject, self.detail = subject, detail
 
     def __str__(self) -> str:
-        return f"{self.subject}: {self.detail}"
+        return visible(f"{self.subject}: {self.detail}")
 
 
 class BindingError(SgDataplaneError):
@@ -192,7 +194,7 @@ class LabError(SgDataplaneError):
         self.subject, self.detail = subject, detail
 
     def __str__(self) -> str:
-        return f"{self.subject}: {self.detail}"
+        return visible(f"{self.subject}: {self.detail}")
 
 
 class InternalError(Exception):
@@ -209,7 +211,7 @@ class ContainedError(InternalError):
 
     def __str__(self) -> str:
         kind = type(self.error).__name__
-        return (
+        return visible(
             f"not foreseen: {kind}: {self.error} (in {self.place}); a bug of ours, or something odd in this namespace"
         )
 
@@ -223,4 +225,4 @@ class ProofError(InternalError):
         self.difference = difference
 
     def __str__(self) -> str:
-        return f"the compiled ruleset is wrong, and was refused\n{self.difference}"
+        return f"the compiled ruleset is wrong, and was refused\n{visible_block(self.difference)}"

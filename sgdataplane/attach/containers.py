@@ -39,7 +39,9 @@ def _ask(runtime: str, container: str) -> tuple[int, str]:
     """Exit code, and what it said: the answer, or the last line of its complaint."""
     command = [runtime, "container", "inspect", "--format", "{{.State.Pid}}", "--", container]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="surrogateescape", timeout=ANSWER_S, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise HostError(runtime, f"it gave no answer in {ANSWER_S:g} s") from error
     except OSError as error:

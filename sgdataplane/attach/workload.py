@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sgdataplane.attach import containers
 from sgdataplane.host import netns
+from sgdataplane.visible import visible
 
 
 class Naming(Enum):
@@ -29,8 +30,8 @@ class Workload:
     value: str
 
     def __str__(self) -> str:
-        """For people; of a path that is no UTF-8, what isn't is escaped."""
-        return f"{self.naming.value} {self.value.encode(errors='backslashreplace').decode()}"
+        """For people."""
+        return visible(f"{self.naming.value} {self.value}")
 
     def locate(self) -> str:
         """The path of its namespace, if there is one. BindingError if no such container runs."""

@@ -6,7 +6,6 @@ Owns the arguments, the wording and the JSON keys (schemas/diff.schema.json). Mu
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from sgdataplane.cli.command import Exit, Subparsers
 from sgdataplane.cli.output import Progress, paint, render_table
 from sgdataplane.cli.sessions import cause
 from sgdataplane.cli.state import add_profile
+from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:
     from sgdataplane.analyse.diff import Change, EniDiff, Exposure, StateDiff
@@ -85,11 +85,11 @@ def compared(diff: StateDiff, concerned: Iterable[str], progress: Progress) -> I
 
 def print_document(diff: StateDiff, found: Iterable[EniDiff]) -> None:
     """A change a line: json takes seven times as long for 100,000 of them with indents."""
-    changes = [json.dumps(as_json(change), ensure_ascii=False) for one in found for change in one.changes]
+    changes = [json_text(as_json(change)) for one in found for change in one.changes]
     print('{"changes": [', ",\n".join(changes), "],", sep="\n")
     exposures = [exposure_as_json(exposure) for one in found for exposure in one.exposures]
     rest = {"added": diff.added, "removed": diff.removed, "opened_to_internet": exposures}
-    print(json.dumps(rest, ensure_ascii=False)[1:])
+    print(json_text(rest)[1:])
 
 
 def as_json(change: Change) -> dict[str, object]:

@@ -10,7 +10,6 @@ is all that is known of them. Frames that are no IP packets have no entry.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -18,6 +17,7 @@ from sgdataplane.cli.output import paint
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Direction, Protocol
 from sgdataplane.observe.denied import Denied, Unlogged, Why
+from sgdataplane.visible import json_text
 
 Entry = Denied | Unlogged
 Format = Callable[[str, CloudState | None, Entry], str | None]  # place and its state -> a line, None: nothing to say
@@ -73,7 +73,7 @@ def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
     }
     at = datetime.fromtimestamp(entry.seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     if isinstance(entry, Unlogged):
-        return json.dumps({"event": "unlogged", "time": at, "namespace": place, "packets": entry.packets, **why})
+        return json_text({"event": "unlogged", "time": at, "namespace": place, "packets": entry.packets, **why})
     headers = entry.headers
     packet = {
         "family": headers.family.value if headers.family else None,
@@ -87,7 +87,7 @@ def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
         "bytes": headers.length,
     }
     whose = {"eni": entry.eni_id, "interface": entry.ifname, "direction": entry.direction.value}
-    return json.dumps({"event": "denied", "time": at, "namespace": place, **whose, **packet, **why})
+    return json_text({"event": "denied", "time": at, "namespace": place, **whose, **packet, **why})
 
 
 def as_flowlog(_place: str, state: CloudState | None, entry: Entry) -> str | None:
@@ -131,7 +131,7 @@ FLOW_FIELDS = (
 
 def _flow(known: dict[str, str]) -> str:
     values = {"version": "1", **known}
-    return json.dumps({name: values.get(name, NOTHING) for name in FLOW_FIELDS})
+    return json_text({name: values.get(name, NOTHING) for name in FLOW_FIELDS})
 
 
 FORMATS: dict[str, Format] = {"text": as_text, "json": as_json, "flowlog": as_flowlog}

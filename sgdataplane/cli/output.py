@@ -5,7 +5,6 @@ Owns the form of the output; is given plain values. Must not know what they mean
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -16,6 +15,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TextIO
 
+from sgdataplane.visible import json_text
+
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _NUMBER = re.compile(r"-?\d[\d.,]*%?")
@@ -25,7 +26,7 @@ REDRAW_SECONDS = 0.1
 
 def print_json(value: object) -> None:
     """Prints one JSON document on stdout, keys in the order given."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(json_text(value, indent=2))
 
 
 def use_colour(stream: TextIO) -> bool:

@@ -27,13 +27,13 @@ policies), with these keys (null where there is nothing to say):
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Subparsers, require_root
+from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:
     from sgdataplane.host.conntrack import Traffic
@@ -232,7 +232,7 @@ def print_objects(objects: Iterator[dict[str, object]]) -> None:
     """A JSON list, an object a line. (json writes 100,000 of them with indents in 7 s, so in 1 s.)"""
     separator = "["
     for item in objects:
-        sys.stdout.write(f"{separator}\n{json.dumps(item, ensure_ascii=False)}")
+        sys.stdout.write(f"{separator}\n{json_text(item)}")
         separator = ","
     print("[]" if separator == "[" else "\n]")
 

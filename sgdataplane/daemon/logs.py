@@ -5,11 +5,12 @@ Owns the form. Must not know events.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 from collections.abc import Mapping
+
+from sgdataplane.visible import json_text, visible
 
 LOGGER = logging.getLogger("sgdataplane.agent")
 PLAIN = re.compile(r"[^\s\"=]+")
@@ -26,6 +27,7 @@ class _Formatter(logging.Formatter):
         text = record.getMessage()
         if record.exc_info:
             text += f" traceback={spelt(self.formatException(record.exc_info))}"
+        text = visible(text)
         if self._is_journal:
             return f"<{PRIORITIES.get(record.levelno, 6)}>{text}"
         return f"{record.levelname.lower()} {text}"
@@ -52,4 +54,4 @@ def event(level: int, word: str, **fields: object) -> None:
 
 def spelt(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return text if PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if PLAIN.fullmatch(text) and visible(text) == text else json_text(text)

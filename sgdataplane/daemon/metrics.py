@@ -35,6 +35,7 @@ from sgdataplane.daemon.readings import Readings
 from sgdataplane.daemon.reconcile import READING, CycleReport
 from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.errors import HostError, InternalError, KernelError, LimitError, ProofError, SgDataplaneError
+from sgdataplane.visible import visible
 
 PREFIX = "sgdataplane"
 KEPT_S, KEPT_TIMES = 0.1, 10.0
@@ -203,10 +204,5 @@ def _labelled(name: str, words: str, labels: Sequence[str], series: Iterable[tup
     kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
     family = kind(f"{PREFIX}_{name}", words, labels=labels)
     for values, value in series:
-        family.add_metric([_text(part) for part in values], value)
+        family.add_metric([visible(part) for part in values], value)
     return family
-
-
-def _text(value: str) -> str:
-    """Users' words may hold what no text in UTF-8 can."""
-    return value.encode(errors="backslashreplace").decode()

@@ -24,6 +24,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sgdataplane.visible import json_text
+
 MAX_REQUEST_BYTES = 4096
 MAX_SECONDS = 5.0
 MAX_CLIENTS = 16
@@ -98,4 +100,4 @@ def _object(line: bytes) -> dict[str, object]:
 
 
 def _line(value: Mapping[str, object]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace") + b"\n"
+    return json_text(value, separators=(",", ":")).encode() + b"\n"

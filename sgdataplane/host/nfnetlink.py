@@ -19,6 +19,7 @@ from typing import Self
 
 from sgdataplane.errors import UnsupportedError, module_needed
 from sgdataplane.host import netns
+from sgdataplane.visible import visible
 
 NETLINK_NETFILTER = 12
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -283,11 +284,8 @@ def nested(kind: int, parts: Iterable[bytes]) -> bytes:
 
 
 def text_of(value: bytes) -> str:
-    """A name, which others choose, to be shown or compared: what is no UTF-8 in it, or can't be printed, is escaped."""
-    text = value.rstrip(b"\0").decode(errors="backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    """A name, which others choose, to be shown or compared."""
+    return visible(value.rstrip(b"\0").decode(errors="surrogateescape"))
 
 
 def _aligned(length: int) -> int:

@@ -6,7 +6,6 @@ state: what the cloud's answers have no place for is written under keys that beg
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 
 from sgdataplane.model.state import (
@@ -37,6 +36,7 @@ from sgdataplane.statefile.ecs_names import (
     TRACKING_NAMES,
 )
 from sgdataplane.statefile.rules import NARROWING, NO_PORTS
+from sgdataplane.visible import json_text
 
 PAGE_SIZE = 500  # the cloud's largest page of ENIs; it keeps each file of a large state small enough to look at
 REQUEST = {"RequestId": "00000000-0000-0000-0000-000000000000"}
@@ -54,7 +54,7 @@ PERMISSION = (
 
 def dump_ecs(state: CloudState) -> dict[str, str]:
     """File name -> text of every answer."""
-    return {f"{name}.json": json.dumps(answer, indent=1, ensure_ascii=False) + "\n" for name, answer in answers(state)}
+    return {f"{name}.json": json_text(answer, indent=1) + "\n" for name, answer in answers(state)}
 
 
 def answers(state: CloudState) -> Iterator[tuple[str, object]]:

@@ -6,6 +6,7 @@ Owns Problems and its cap. Is given places and wording. Must not know formats or
 from __future__ import annotations
 
 from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.visible import visible
 
 # What a person can use, and where counting stops: nonsense makes millions.
 MAX_PROBLEMS = 100
@@ -61,7 +62,7 @@ class Problems:
 def show(value: object) -> str:
     """A value as a person reads it: one line of printable characters, at most MAX_VALUE of them."""
     text = value if isinstance(value, str) else spell(value)
-    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: MAX_VALUE + 1])
+    text = visible(text[: MAX_VALUE + 1])
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 3] + "..."
 
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from sgdataplane.visible import visible
+
 Plain: TypeAlias = "str | int | bool | Sequence[Plain] | Mapping[str, Plain] | None"
 
 # Text that no YAML reader takes for anything else, of version 1.1 either: words, IPv4 addresses and blocks, ports.
@@ -29,16 +31,9 @@ def scalar(value: str | int | bool | None) -> str:
 
 
 def quoted(text: str) -> str:
-    return '"' + "".join(escaped(char) for char in text) + '"'
-
-
-def escaped(char: str) -> str:
-    if char in '"\\':
-        return "\\" + char
-    if char.isprintable():
-        return char
-    code = ord(char)
-    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+    """What isn't plain is spelt alike for people and in YAML."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{visible(escaped)}"'
 
 
 def flow(value: Plain) -> str:

@@ -1,0 +1,93 @@
+r"""Text that others wrote, made safe to show on a terminal, in a log, in JSON.
+
+Owns which characters are shown as they are, and how all others are spelt. Imports nothing of ours. Must not know where
+a text comes from, or where it goes.
+
+Others choose the names of processes, interfaces, rules and instances. A terminal obeys control characters in them, and
+reorders a line that has marks for bidirectional text; so these are spelt, as `\x1b`, `\n` or `\u202e`. The same holds
+for whatever nobody sees: other format characters, blanks that are no space, lone surrogates, what Unicode has not
+assigned. Bytes that are no UTF-8 arrive as surrogates (`surrogateescape`) and are spelt as the bytes that they were.
+Letters of all scripts stay, and a few marks on each of them.
+
+What is spelt consists of plain characters, so to make it visible once more changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from functools import lru_cache
+
+MAX_MARKS = 8  # on one letter; languages need up to five, a pile of them covers the lines above
+_ODD = re.compile(r"[^\x20-\x7e]+")
+_ODD_IN_BLOCK = re.compile(r"[^\x20-\x7e\n\t]+")
+# Printable by category, and yet nobody sees them: Default_Ignorable_Code_Point, and a pattern of Braille without dots.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+
+
+def visible(text: str) -> str:
+    """The text on one line."""
+    return text if text.isascii() and text.isprintable() else _ODD.sub(_spelt, text)
+
+
+def visible_block(text: str) -> str:
+    """A text of ours of several lines: line breaks and tabs stay."""
+    return _ODD_IN_BLOCK.sub(_spelt, text)
+
+
+def visible_lines(*lines: str) -> str:
+    """These lines, one below the other, and no more than these."""
+    return "\n".join(map(visible, lines))
+
+
+def json_text(value: object, *, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
+    """JSON with the same data, in which letters are themselves and the rest is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
+    return _ODD_IN_BLOCK.sub(_spelt_in_json, text)
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal a visible text takes."""
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def _spelt(found: re.Match[str]) -> str:
+    return "".join([char if is_plain else _spell(char) for char, is_plain in _judged(found[0])])
+
+
+def _spelt_in_json(found: re.Match[str]) -> str:
+    return "".join([char if is_plain else json.dumps(char)[1:-1] for char, is_plain in _judged(found[0])])
+
+
+def _judged(run: str) -> list[tuple[str, bool]]:
+    """Each character, and whether it may be shown as it is."""
+    found, marks = [], 0
+    for char in run:
+        marks = marks + 1 if _is_mark(char) else 0
+        found.append((char, marks <= MAX_MARKS and _is_plain(char)))
+    return found
+
+
+@lru_cache(maxsize=1 << 12)
+def _is_plain(char: str) -> bool:
+    return char.isprintable() and not _UNSEEN.match(char)
+
+
+@lru_cache(maxsize=1 << 12)
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char).startswith("M")
+
+
+def _spell(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def _width(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
