@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
-from sgdataplane.cli.output import paint, print_json, render_table, warn
+from sgdataplane.cli.output import complain, paint, print_json, render_table, say, say_block, warn
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME", "EPOCH", "SINCE")
 COLOURS = {"in force": "green", "refused": "red"}
@@ -60,33 +60,33 @@ def run_status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(status)
     else:
-        _print(status)
+        _say_status(status)
     return Exit.DONE if status["healthy"] else Exit.NO
 
 
-def _print(status: dict[str, Any]) -> None:
+def _say_status(status: dict[str, Any]) -> None:
     from sgdataplane.host.timeouts import complaint
 
     health = paint("healthy", "green") if status["healthy"] else paint("not healthy", "red")
-    print(f"agent {status['version']}, pid {status['pid']}, since {status['started']}: {health}")
+    say(f"agent {status['version']}, pid {status['pid']}, since {status['started']}: {health}")
     state, cycle, drift = status["state"], status["cycle"], status["drift"]
-    print(f"policy: {state['path']}" if state["origin"] == "state" else f"policy: {state['origin']}")
+    say(f"policy: {state['path']}" if state["origin"] == "state" else f"policy: {state['origin']}")
     if cycle["at"]:
-        print(f"last cycle: {cycle['number']}, at {cycle['at']}, for {', '.join(cycle['causes'])}")
+        say(f"last cycle: {cycle['number']}, at {cycle['at']}, for {', '.join(cycle['causes'])}")
     for part in ("state", "cycle", "last_good", "config", "bind"):
         if status[part]["error"]:
-            print(paint("error:", "red", sys.stderr), status[part]["error"], file=sys.stderr)
+            complain(status[part]["error"])
     for entry in status["bind"]["refused"]:
         words = f"{entry['eni']} is not bound: {entry['reason']}: {', '.join(entry['interfaces'])}"
-        print(paint("error:", "red", sys.stderr), words, file=sys.stderr)
+        complain(words)
     if status["config"]["restart"]:
         warn(f"changed in the configuration, but taken at start only: {', '.join(status['config']['restart'])}")
     if status["unknown_timeouts"]:
         warn(complaint(status["unknown_timeouts"]))
     if drift["last"]:
         last = drift["last"]
-        print(f"changed by others, and repaired: {drift['count']} times; last {last['at']} in {last['namespace']}")
-        print(f"  by {last['by']}: {last['changes']}")
+        say(f"changed by others, and repaired: {drift['count']} times; last {last['at']} in {last['namespace']}")
+        say(f"  by {last['by']}: {last['changes']}")
     for line in status["warnings"]:
         warn(line)
     _print_enis(status["enis"])
@@ -97,9 +97,9 @@ def _print_enis(enis: list[dict[str, Any]]) -> None:
         for line in eni["warnings"]:
             warn(f"{eni['interface']} of {eni['namespace']}: {line}")
         if eni["error"]:
-            print(paint("error:", "red", sys.stderr), f"{eni['eni']}: {eni['error']}", file=sys.stderr)
+            complain(f"{eni['eni']}: {eni['error']}")
     if not enis:
-        print("no ENI is attached: `sgdp attach` binds an interface to one")
+        say("no ENI is attached: `sgdp attach` binds an interface to one")
         return
     rows = [
         (
@@ -112,4 +112,4 @@ def _print_enis(enis: list[dict[str, Any]]) -> None:
         )
         for eni in enis
     ]
-    print(render_table(HEADERS, rows))
+    say_block(render_table(HEADERS, rows))

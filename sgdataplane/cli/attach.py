@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
-from sgdataplane.cli.output import log_shown, paint, print_json, render_table, warn
+from sgdataplane.cli.output import complain, log_shown, paint, print_json, render_table, say, say_block, warn
 from sgdataplane.net.values import IFNAME
 
 if TYPE_CHECKING:
@@ -113,9 +113,9 @@ def run_attach(arguments: argparse.Namespace) -> int:
         return Exit.DONE
     for line in done.warnings:
         warn(line)
-    print(f"{done.binding.eni_id}: {'bound' if done.is_new else 'already bound'} to {done.binding}")
+    say(f"{done.binding.eni_id}: {'bound' if done.is_new else 'already bound'} to {done.binding}")
     if done.is_new:
-        print("Not enforced yet: `sgdp apply STATE` does that, or at once the agent, if it runs.")
+        say("Not enforced yet: `sgdp apply STATE` does that, or at once the agent, if it runs.")
     return Exit.DONE
 
 
@@ -143,7 +143,7 @@ def run_detach(arguments: argparse.Namespace) -> int:
     if done.binding.means is not Means.ATTACH and not done.is_gone:
         word = done.binding.means.value
         warn(f"an agent that binds by {word} binds it again if {done.binding} still has the ENI's {word}")
-    print(f"{arguments.eni}: no longer bound to {done.binding}; {_consequence(done, rules)}")
+    say(f"{arguments.eni}: no longer bound to {done.binding}; {_consequence(done, rules)}")
     return Exit.DONE
 
 
@@ -190,13 +190,13 @@ def run_apply(arguments: argparse.Namespace) -> int:
 def _print_report(report: HostReport) -> None:
     _complain(report)
     if not report.enis:
-        print("no ENI is attached: `sgdp attach` binds an interface to one")
+        say("no ENI is attached: `sgdp attach` binds an interface to one")
         return
     rows = []
     for eni in report.enis:
         outcome = paint(eni.outcome.value, COLOURS[eni.outcome.value])
         rows.append((eni.binding.eni_id, str(eni.binding), eni.binding.enforced_at, outcome))
-    print(render_table(HEADERS, rows))
+    say_block(render_table(HEADERS, rows))
     _explain({eni.outcome.value for eni in report.enis})
 
 
@@ -208,9 +208,9 @@ def _complain(report: HostReport) -> None:
         warn(complaint(report.unknown_timeouts))
     for namespace in report.namespaces:
         if namespace.error is not None:
-            print(paint("error:", "red", sys.stderr), f"{namespace.named}: {namespace.error}", file=sys.stderr)
+            complain(f"{namespace.named}: {namespace.error}")
         for refusal in (eni.refusal for eni in namespace.enis if eni.refusal is not None):
-            print(paint("error:", "red", sys.stderr), refusal, file=sys.stderr)
+            complain(refusal)
         for ifname in namespace.unbound:
             warn(f"{ifname} of {namespace.named}: no ENI is bound to it, so it passes nothing")
     for line in report.warnings:
@@ -230,7 +230,7 @@ def _explain(outcomes: set[str]) -> None:
     }
     for outcome, meaning in words.items():
         if outcome in outcomes:
-            print(f"{outcome}: {meaning}")
+            say(f"{outcome}: {meaning}")
 
 
 def _enis_as_json(report: HostReport) -> list[dict[str, object]]:
@@ -268,10 +268,10 @@ def run_clear(arguments: argparse.Namespace) -> int:
         print_json({"enis": done.bindings, "left": done.left, "refused": dict(done.refused)})
     else:
         for eni, error in done.refused:
-            print(paint("error:", "red", sys.stderr), f"{eni} stays attached: {error}", file=sys.stderr)
+            complain(f"{eni} stays attached: {error}")
         for line in done.left:
             warn(line)
-        print(f"detached {_count(done.bindings, 'ENI')}; our rules are removed where they were attached")
+        say(f"detached {_count(done.bindings, 'ENI')}; our rules are removed where they were attached")
     return Exit.KERNEL if done.refused else Exit.DONE
 
 

@@ -32,6 +32,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *, add_help: bool = True, **kwargs: object) -> None:
         super().__init__(add_help=add_help, allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
+        self.color = False  # from Python 3.14 on; these wouldn't be our colours (output.py)
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdataplane.cli.command import Exit, Subparsers, require_root
-from sgdataplane.cli.output import print_json, render_table, warn
+from sgdataplane.cli.output import print_json, render_table, say, say_block, warn
 
 HEADERS = ("DIRECTION", "VERDICT", "PRIORITY", "DECIDED BY", "PACKETS", "BYTES", "LAST HIT")
 UNUSED_HEADERS = ("RULE", "DIRECTION", "VERDICT", "PRIORITY", "NEVER HIT SINCE", "COUNTED FOR")
@@ -127,13 +127,15 @@ def unused(scopes: Iterable[Document]) -> Iterator[Document]:
 def _print_scopes(scopes: list[Document], *, is_all: bool) -> None:
     shown = [scope for scope in scopes if is_all or any(row["in_force"] for row in scope["counters"])]
     if not shown:
-        print("nothing is counted: no ENI is enforced")
+        say("nothing is counted: no ENI is enforced")
     for number, scope in enumerate(shown):
-        print(("\n" if number else "") + _title(scope))
+        if number:
+            say()
+        say(_title(scope))
         rows = [row for row in scope["counters"] if is_all or row["in_force"]]
         is_timed = any(row["last_hit"] for row in rows)
         table = [cells if is_timed else cells[:-1] for cells in map(_cells, rows)]
-        print(render_table(HEADERS if is_timed else HEADERS[:-1], table))
+        say_block(render_table(HEADERS if is_timed else HEADERS[:-1], table))
 
 
 def _title(scope: Document) -> str:
@@ -174,7 +176,7 @@ def decided_by(row: Document) -> str:
 def _print_unused(document: Document) -> None:
     found = document["unused"]
     if not found:
-        print("every rule has decided about some packet")
+        say("every rule has decided about some packet")
         return
     rows = [
         (
@@ -187,8 +189,8 @@ def _print_unused(document: Document) -> None:
         )
         for entry in found
     ]
-    print(render_table(UNUSED_HEADERS, rows))
-    print(f"{len(found)} of {_total(document['scopes'])} rules")
+    say_block(render_table(UNUSED_HEADERS, rows))
+    say(f"{len(found)} of {_total(document['scopes'])} rules")
 
 
 def _total(scopes: Iterable[Document]) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Subparsers
-from sgdataplane.cli.output import Progress, paint, render_table
+from sgdataplane.cli.output import Progress, paint, render_table, say, say_block
 from sgdataplane.cli.sessions import cause
 from sgdataplane.cli.state import add_profile
 from sgdataplane.visible import json_text
@@ -86,10 +86,10 @@ def compared(diff: StateDiff, concerned: Iterable[str], progress: Progress) -> I
 def print_document(diff: StateDiff, found: Iterable[EniDiff]) -> None:
     """A change a line: json takes seven times as long for 100,000 of them with indents."""
     changes = [json_text(as_json(change)) for one in found for change in one.changes]
-    print('{"changes": [', ",\n".join(changes), "],", sep="\n")
+    say_block("\n".join(('{"changes": [', ",\n".join(changes), "],")))
     exposures = [exposure_as_json(exposure) for one in found for exposure in one.exposures]
     rest = {"added": diff.added, "removed": diff.removed, "opened_to_internet": exposures}
-    print(json_text(rest)[1:])
+    say(json_text(rest)[1:])
 
 
 def as_json(change: Change) -> dict[str, object]:
@@ -150,10 +150,10 @@ def print_text(diff: StateDiff, found: Sequence[EniDiff]) -> None:
             if rows:
                 groups.setdefault((presence.get(one.eni_id, ""), direction, rows), []).append(one.eni_id)
     for (where, direction, rows), enis in groups.items():
-        print(paint(f"{direction.value} of {named(enis)}", "bold") + (f" ({where})" if where else ""))
-        print(indented(render_table(("VERDICT", "PROTOCOL", "PORTS", "REMOTE", "BEFORE", "AFTER"), rows)))
+        say(paint(f"{direction.value} of {named(enis)}", "bold") + (f" ({where})" if where else ""))
+        say_block(indented(render_table(("VERDICT", "PROTOCOL", "PORTS", "REMOTE", "BEFORE", "AFTER"), rows)))
     if not found:
-        print("no traffic changes its verdict")
+        say("no traffic changes its verdict")
     print_summary(diff, found)
 
 
@@ -164,15 +164,15 @@ def print_summary(diff: StateDiff, found: Sequence[EniDiff]) -> None:
         what = f"{protocol_name(exposure.protocol)}{ports} over {exposure.family.value}"
         exposed.setdefault(what, []).append(exposure.eni_id)
     for what, enis in exposed.items():
-        print(paint("opens to the internet:", "red"), f"{what}, at {named(enis)}")
+        say(f"{paint('opens to the internet:', 'red')} {what}, at {named(enis)}")
     for words, enis in (("only in NEW:", diff.added), ("only in OLD:", diff.removed)):
         if enis:
-            print(words, named(enis))
+            say(f"{words} {named(enis)}")
     changes = [change for one in found for change in one.changes]
     if changes:
         opening = sum(change.is_opening for change in changes)
         where = f"{counted(len(changes), 'row')} at {counted(len(found), 'ENI')}"
-        print(f"{where}: {opening:,} open, {len(changes) - opening:,} close")
+        say(f"{where}: {opening:,} open, {len(changes) - opening:,} close")
 
 
 def named(enis: Sequence[str]) -> str:

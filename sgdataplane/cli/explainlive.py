@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.output import paint, render_table, warn
+from sgdataplane.cli.output import paint, render_table, say, say_block, warn
 from sgdataplane.enforce import Desired
 from sgdataplane.errors import LabError
 from sgdataplane.host.identity import found
@@ -162,12 +162,13 @@ def _is_beside(one: Binding, other: Binding) -> bool:
 
 def say_live(lives: Sequence[Live | None], flow: Flow) -> None:
     """The kernel's answer beside the state's, at each end; then warnings."""
-    print("\nIn force, as the kernel's tables are now:")
+    say()
+    say("In force, as the kernel's tables are now:")
     rows = [_row(live) for live in lives if live is not None]
-    print(render_table(("END", "ENFORCED AT", "STATE SAYS", "KERNEL SAYS", "COUNTED AS", "SO FAR"), rows))
+    say_block(render_table(("END", "ENFORCED AT", "STATE SAYS", "KERNEL SAYS", "COUNTED AS", "SO FAR"), rows))
     for end, live in zip(flow.ends, lives, strict=True):
         if live is None:
-            print(f"{end.packet.eni_id} is enforced elsewhere, so nothing is known of it")
+            say(f"{end.packet.eni_id} is enforced elsewhere, so nothing is known of it")
         else:
             _warn(live)
 

@@ -5,12 +5,11 @@ Owns the wording and the tables. Is given what `analyse/explain.py` found. Must 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from sgdataplane.analyse.explain import Explanation, Flow
 from sgdataplane.analyse.nearmiss import NearMiss
-from sgdataplane.cli.output import paint, render_table
+from sgdataplane.cli.output import paint, render_table, say, say_block
 from sgdataplane.model.semantics import Decision
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Protocol, Verdict
@@ -52,26 +51,28 @@ def say_flow(flow: Flow) -> None:
     """Each end, then the answer for both."""
     say_end(flow.asked)
     if flow.other is not None:
-        print("\nThe other end:")
+        say()
+        say("The other end:")
         say_end(flow.other)
-    print(f"\n{summary(flow)}")
+    say()
+    say(summary(flow))
 
 
 def say_end(end: Explanation) -> None:
     """The verdict and why, what would decide after it, and near misses."""
-    print(f"{subject(end.packet)}: {painted(end.decision.verdict)}")
+    say(f"{subject(end.packet)}: {painted(end.decision.verdict)}")
     rows = [("decides", *in_words(end.decision, end), "")]
     rows += [("then", *in_words(entry.decision, end), OUTRANKED[entry.outranked_by]) for entry in end.later]
     headers = ("", "VERDICT", "PRIORITY", "BECAUSE OF", "OUTRANKED BY")
     shown = len(headers) if any(row[-1] for row in rows) else -1
-    print(render_table(headers[:shown], [row[:shown] for row in rows]))
+    say_block(render_table(headers[:shown], [row[:shown] for row in rows]))
     if end.near_misses:
         say_near_misses(end.near_misses)
 
 
 def say_near_misses(misses: Sequence[NearMiss]) -> None:
     """The strongest of them."""
-    print("Would match but for one thing:")
+    say("Would match but for one thing:")
     rows = [
         (
             miss.decision.verdict.value,
@@ -84,9 +85,9 @@ def say_near_misses(misses: Sequence[NearMiss]) -> None:
         )
         for miss in misses[:SHOWN]
     ]
-    print(render_table(("VERDICT", "PRIORITY", "RULE", "BUT FOR", "ASKS FOR", "PACKET HAS", "WOULD DECIDE"), rows))
+    say_block(render_table(("VERDICT", "PRIORITY", "RULE", "BUT FOR", "ASKS FOR", "PACKET HAS", "WOULD DECIDE"), rows))
     if len(misses) > SHOWN:
-        print(f"and {len(misses) - SHOWN} more (--json has them all)")
+        say(f"and {len(misses) - SHOWN} more (--json has them all)")
 
 
 def summary(flow: Flow) -> str:
@@ -112,7 +113,7 @@ def subject(packet: Packet) -> str:
 
 
 def painted(verdict: Verdict) -> str:
-    return paint(verdict.value, COLOURS[verdict.value], sys.stdout)
+    return paint(verdict.value, COLOURS[verdict.value])
 
 
 def in_words(decision: Decision, end: Explanation) -> tuple[str, str, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
-from sgdataplane.cli.output import Progress, log_shown, print_json, warn
+from sgdataplane.cli.output import Progress, complain, log_shown, print_json, say, say_block, warn
 
 if TYPE_CHECKING:
     from sgdataplane.lab.expect import Cell
@@ -133,7 +133,7 @@ def run_up(arguments: argparse.Namespace) -> int:
     with Progress("building", len(state.instances)) as progress, log_shown():
         lab = manage.up(record, state, _counted(enforce_policy, progress))
     _warn_of_trackers(lab)
-    print(report.status_as_text(lab))
+    say_block(report.status_as_text(lab))
     return Exit.DONE
 
 
@@ -148,7 +148,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     with Progress("changing", len(state.instances)) as progress, log_shown():
         lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress))
     _warn_of_trackers(lab)
-    print(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs{report.scale_note(lab)}")
+    say(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs{report.scale_note(lab)}")
     return Exit.DONE
 
 
@@ -170,9 +170,9 @@ def run_down(arguments: argparse.Namespace) -> int:
 
     removed = manage.down(arguments.name)
     if removed:
-        print(f"lab {arguments.name}: removed {len(removed)} namespaces and their links")
+        say(f"lab {arguments.name}: removed {len(removed)} namespaces and their links")
     else:
-        print(f"lab {arguments.name}: there was nothing to remove")
+        say(f"lab {arguments.name}: there was nothing to remove")
     return Exit.DONE
 
 
@@ -189,7 +189,7 @@ def run_status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report.status_as_json(lab, health, unknown_timeouts))
     else:
-        print(report.status_as_text(lab))
+        say_block(report.status_as_text(lab))
     return Exit.DONE
 
 
@@ -228,10 +228,10 @@ def run_exec(arguments: argparse.Namespace) -> int:
     try:
         os.execvp(arguments.argv[0], arguments.argv)
     except FileNotFoundError:
-        print(f"error: {arguments.argv[0]}: no such command", file=sys.stderr)
+        complain(f"{arguments.argv[0]}: no such command")
         return NOT_FOUND
     except OSError as error:
-        print(f"error: {arguments.argv[0]}: {error.strerror}", file=sys.stderr)
+        complain(f"{arguments.argv[0]}: {error.strerror}")
         return NOT_EXECUTABLE
 
 
@@ -252,7 +252,7 @@ def run_probe(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({**cell_as_json(cell), "time_scale": lab.record.time_scale})
     else:
-        print(report.probe_as_text(cell, report.scale_note(lab)))
+        say_block(report.probe_as_text(cell, report.scale_note(lab)))
     return Exit.DONE if cell.agrees else Exit.NO
 
 
@@ -277,7 +277,7 @@ def run_matrix(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report.matrix_as_json(cells, time.monotonic() - began, lab.record.time_scale))
     else:
-        print(report.matrix_as_text(cells, report.scale_note(lab)))
+        say_block(report.matrix_as_text(cells, report.scale_note(lab)))
     return Exit.DONE if all(cell.agrees for cell in cells) else Exit.NO
 
 

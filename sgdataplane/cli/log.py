@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Subparsers, require_root
+from sgdataplane.cli.output import say, say_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         sources = [_having(sources, arguments.eni)]
     with Follow(sources) as follow:
         places = "1 namespace" if len(sources) == 1 else f"{len(sources)} namespaces"
-        print(f"listening in {places}", file=sys.stderr, flush=True)
+        say_aside(f"listening in {places}")
         with suppress(KeyboardInterrupt):
             _show(follow.told(None if arguments.follow else time.monotonic() + arguments.seconds), arguments)
         _show(follow.rest(), arguments)
@@ -79,7 +80,7 @@ def _show(told: Iterable[Told], arguments: argparse.Namespace) -> None:
         if arguments.eni is None or not isinstance(entry, Denied) or entry.eni_id == arguments.eni:
             line = FORMATS[arguments.format](source.name, source.state, entry)
             if line is not None:
-                print(line, flush=True)
+                say(line, flush=True)
 
 
 def _having(sources: Iterable[Source], eni_id: str) -> Source:
@@ -135,7 +136,7 @@ def _state(file: Path) -> CloudState | None:
     try:
         return load(file).state
     except StateFileError:
-        print(f"{file} can't be read: rules are named as their counters are", file=sys.stderr)
+        say_aside(f"{file} can't be read: rules are named as their counters are")
         return None
 
 

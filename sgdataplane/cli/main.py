@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sgdataplane import __version__
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers
-from sgdataplane.cli.output import paint
+from sgdataplane.cli.output import complain, guarded
 from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError, StateFileError
 
 # From the special to the general: the first that fits decides. What is not here but is ours is a "no".
@@ -61,8 +61,9 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `argv` (the process's own if None) and returns the exit code; on a usage error argparse exits at once."""
-    arguments = build_parser().parse_args(argv)
-    return run_verb(arguments.run, arguments)
+    with guarded():
+        arguments = build_parser().parse_args(argv)
+        return run_verb(arguments.run, arguments)
 
 
 def run_verb(run: Run, arguments: argparse.Namespace) -> int:
@@ -86,9 +87,9 @@ def report(error: Exception, *, debug: bool) -> int:
         traceback.print_exception(error)
     if isinstance(error, SgDataplaneError):
         for block in error.problems if isinstance(error, StateFileError) else (error,):
-            print(paint("error:", "red", sys.stderr), block, file=sys.stderr)
+            complain(block)
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
-    print(paint("internal error:", "red", sys.stderr), bug_report(error), file=sys.stderr)
+    complain(bug_report(error), "internal error:")
     return Exit.INTERNAL
 
 

@@ -1,6 +1,12 @@
-"""How the command line prints: JSON, aligned tables, colour, warnings and progress.
+"""How the command line prints: lines, JSON, aligned tables, colour, errors, warnings and progress.
 
-Owns the form of the output; is given plain values. Must not know what they mean.
+Owns the form of the output, and that nothing in it is obeyed by a terminal but our own colours. Is given plain values.
+Must not know what they mean.
+
+Everything that is said goes through here: `say` for a line, whatever is in it, `say_block` for several lines of ours.
+Behind that stands the Guard, which main() puts before both streams: what comes by another way (argparse, a traceback, a
+forgotten place) is made visible there. A colour is written as a mark that only this process knows, and that the Guard
+turns into the terminal's; so text of others can't have one.
 """
 
 from __future__ import annotations
@@ -11,17 +17,79 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO, cast
 
-from sgdataplane.visible import json_text
+from sgdataplane.visible import json_text, visible, visible_block, width
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+_INK = f"\x1b{os.urandom(8).hex()}"
+_INKED = re.compile(rf"({_INK}\[[0-9]+m)")  # in a group, so that a split keeps it, at odd places
 _NUMBER = re.compile(r"-?\d[\d.,]*%?")
+_CLEAR_LINE = "\r\x1b[K"
 QUIET_SECONDS = 1.0  # nothing shorter than this shows progress
 REDRAW_SECONDS = 0.1
+
+
+class Guard:
+    """A stream that passes on lines and our colours; everything else that a terminal obeys is made visible. What it
+    doesn't know of streams it leaves to the one behind it, `unguarded`."""
+
+    def __init__(self, unguarded: TextIO) -> None:
+        self.unguarded = unguarded
+
+    def write(self, text: str) -> int:
+        parts = _INKED.split(text)
+        parts[::2] = map(visible_block, parts[::2])
+        parts[1::2] = [f"\x1b{ink.removeprefix(_INK)}" for ink in parts[1::2]]
+        self.unguarded.write("".join(parts))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        self.write("".join(lines))
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # of a stream
+        return getattr(self.unguarded, name)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Both streams have a Guard meanwhile."""
+    with redirect_stdout(cast("TextIO", Guard(sys.stdout))), redirect_stderr(cast("TextIO", Guard(sys.stderr))):
+        yield
+
+
+def say(text: str = "", *, flush: bool = False) -> None:
+    """Prints one line: a line break in it doesn't break it."""
+    print(one_line(text), flush=flush)
+
+
+def say_block(text: str, end: str = "\n") -> None:
+    """Prints lines of ours, in which what others wrote stands on one line already."""
+    print(_apart(visible_block, text), end=end)
+
+
+def say_aside(text: str) -> None:
+    """Prints one line on stderr."""
+    print(one_line(text), file=sys.stderr, flush=True)
+
+
+def complain(error: object, word: str = "error:") -> None:
+    """Prints an error on stderr. Its further lines stand further in, so none can be taken for another error."""
+    _say_hanging(paint(word, "red", sys.stderr), str(error))
+
+
+def warn(text: str) -> None:
+    """Prints a warning on stderr, likewise."""
+    _say_hanging(paint("warning:", "yellow", sys.stderr), text)
+
+
+def _say_hanging(word: str, text: str) -> None:
+    first, *rest = text.split("\n")
+    say_aside(f"{word} {first}")
+    for line in rest:
+        say_aside(line if line.startswith("  ") else f"  {line}")
 
 
 def print_json(value: object) -> None:
@@ -29,21 +97,28 @@ def print_json(value: object) -> None:
     print(json_text(value, indent=2))
 
 
+def one_line(text: str) -> str:
+    """The text on one line, its colours kept."""
+    return _apart(visible, text)
+
+
+def _apart(made_visible: Callable[[str], str], text: str) -> str:
+    parts = _INKED.split(text)
+    parts[::2] = map(made_visible, parts[::2])
+    return "".join(parts)
+
+
 def use_colour(stream: TextIO) -> bool:
     """True on a terminal, unless the environment asks for none (NO_COLOR, https://no-color.org, or TERM=dumb)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    is_terminal = isinstance(stream, Guard) and stream.isatty()
+    return is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     """`text` in red, green, yellow, bold or dim where `stream` (stdout if None) can show it."""
     if not use_colour(stream or sys.stdout):
         return text
-    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
-
-
-def warn(text: str) -> None:
-    """Prints a warning on stderr."""
-    print(paint("warning:", "yellow", sys.stderr), text, file=sys.stderr)
+    return f"{_INK}[{_COLOURS[colour]}m{text}{_INK}[0m"
 
 
 class _Warnings(logging.Handler):
@@ -65,24 +140,26 @@ def log_shown() -> Iterator[None]:
 
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, two spaces between, numbers to the right; no line ends in spaces."""
-    body = [tuple(row) for row in rows]
-    columns = list(zip(headers, *body, strict=True))
+    """Columns as wide as their widest cell, two spaces between, numbers to the right; no line ends in spaces. A cell is
+    one line, whatever is in it."""
+    body = [tuple(map(one_line, row)) for row in rows]
+    head = tuple(map(one_line, headers))
+    columns = list(zip(head, *body, strict=True))
     widths = [max(map(_width, column)) for column in columns]
-    right = [bool(body) and all(_NUMBER.fullmatch(_ESCAPES.sub("", cell)) for cell in column[1:]) for column in columns]
-    return "\n".join(_line(row, widths, right) for row in (tuple(headers), *body))
+    right = [bool(body) and all(_NUMBER.fullmatch(_INKED.sub("", cell)) for cell in column[1:]) for column in columns]
+    return "\n".join(_line(row, widths, right) for row in (head, *body))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
     padded = []
-    for cell, width, to_right in zip(cells, widths, right, strict=True):
-        space = " " * (width - _width(cell))
+    for cell, columns, to_right in zip(cells, widths, right, strict=True):
+        space = " " * (columns - _width(cell))
         padded.append(space + cell if to_right else cell + space)
     return "  ".join(padded).rstrip()
 
 
 def _width(cell: str) -> int:
-    return len(_ESCAPES.sub("", cell))
+    return width(_INKED.sub("", cell))
 
 
 class Progress:
@@ -94,8 +171,9 @@ class Progress:
     def __init__(
         self, label: str, total: int, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._label, self._total, self._clock = label, total, clock
-        self._stream = stream or sys.stderr
+        self._label, self._total, self._clock = visible(label), total, clock
+        shown_on = stream or sys.stderr
+        self._stream = getattr(shown_on, "unguarded", shown_on)  # what is drawn is ours
         self._visible = self._stream.isatty()
         self._done = 0
         self._next_draw = clock() + QUIET_SECONDS
@@ -112,7 +190,7 @@ class Progress:
         if self._visible and now >= self._next_draw:
             self._next_draw = now + REDRAW_SECONDS
             self._drawn = True
-            self._write(f"\r\x1b[K{self._label} {self._done}/{self._total}")
+            self._write(f"{_CLEAR_LINE}{self._label} {self._done}/{self._total}")
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
@@ -125,4 +203,4 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._drawn:
-            self._write("\r\x1b[K")
+            self._write(_CLEAR_LINE)

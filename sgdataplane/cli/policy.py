@@ -6,12 +6,12 @@ Owns the arguments and the wording. Is given a state file. Must not decide anyth
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Subparsers
+from sgdataplane.cli.output import say, say_aside, say_block
 
 if TYPE_CHECKING:
     from sgdataplane.model.state import CloudState
@@ -46,9 +46,9 @@ def run_compile(arguments: argparse.Namespace) -> int:
     render = STAGES[arguments.stage]
     for title, interfaces in namespaces(state, arguments.eni):
         if arguments.prove:
-            print(f"{title}: {proven(state, interfaces)}", file=sys.stderr)
-        print(f"# {title}")
-        print(render(state, interfaces), end="")
+            say_aside(f"{title}: {proven(state, interfaces)}")
+        say(f"# {title}")
+        say_block(render(state, interfaces), end="")
     return Exit.DONE
 
 

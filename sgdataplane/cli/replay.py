@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Subparsers, require_root
-from sgdataplane.cli.output import Progress, paint, print_json, render_table
+from sgdataplane.cli.output import Progress, paint, print_json, render_table, say
 
 if TYPE_CHECKING:
     from sgdataplane.lab.manage import Lab
@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(_as_json(reports))
     else:
-        print("\n".join(_as_text(arguments, reports)))
+        for line in _as_text(arguments, reports):
+            say(line)
     return Exit.NO if any(report.disagreements for report in reports) else Exit.DONE
 
 
@@ -135,7 +136,7 @@ def _as_text(arguments: argparse.Namespace, reports: list[Report]) -> Iterator[s
     first, *others = reports
     yield from _told(first)
     for other in others:
-        yield f"\nUnder {arguments.against}:"
+        yield from ("", f"Under {arguments.against}:")
         yield from _flows(other) if other.disagreements else (_count(other),)
         yield from _changes(changes(first, other))
 
@@ -169,7 +170,7 @@ def _mapping(report: Report) -> Iterator[str]:
 
 def _flows(report: Report) -> Iterator[str]:
     rows = report.ordered()
-    yield render_table(HEADERS, (_row(flow) for flow in rows[:SHOWN]))
+    yield from render_table(HEADERS, (_row(flow) for flow in rows[:SHOWN])).split("\n")
     yield from _more(len(rows), "flows")
     if report.rest.packets:
         rest = report.rest
@@ -209,7 +210,7 @@ def _changes(found: list[Change]) -> Iterator[str]:
         yield "no flow of another fate"
         return
     headers = ("FLOW", "PACKETS", "DELIVERED", "THEN", "DECIDED BY", "THEN BY")
-    yield render_table(headers, (_change_row(change) for change in found[:SHOWN]))
+    yield from render_table(headers, (_change_row(change) for change in found[:SHOWN])).split("\n")
     yield from _more(len(found), "flows")
     yield f"{plural(len(found), 'flow')} of another fate"
 

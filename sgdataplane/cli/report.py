@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Subparsers, require_root
+from sgdataplane.cli.output import say
 
 if TYPE_CHECKING:
     from sgdataplane.model.state import CloudState
@@ -45,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     observed = _observed(loaded.state, arguments)
     page = report_page(Subject(str(arguments.state), loaded.state, findings_of(loaded), observed))
     write(render_report(page), arguments.html)
-    print(f"{arguments.html}: {', '.join(f'{name} {value}' for name, value in page.facts)}\n{observed.told}")
+    say(f"{arguments.html}: {', '.join(f'{name} {value}' for name, value in page.facts)}")
+    say(observed.told)
     return Exit.DONE
 
 

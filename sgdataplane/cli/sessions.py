@@ -33,6 +33,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Subparsers, require_root
+from sgdataplane.cli.output import say, say_block
 from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_objects(as_json(session, node_of[place_of(session)], lab.record.time_scale) for session in shown)
     else:
         print_table(shown, node_of, lab.record.time_scale)
-        print(_total(len(shown), len(ordered)))
+        say(_total(len(shown), len(ordered)))
     return Exit.DONE
 
 
@@ -232,9 +233,9 @@ def print_objects(objects: Iterator[dict[str, object]]) -> None:
     """A JSON list, an object a line. (json writes 100,000 of them with indents in 7 s, so in 1 s.)"""
     separator = "["
     for item in objects:
-        sys.stdout.write(f"{separator}\n{json_text(item)}")
+        say_block(f"{separator}\n{json_text(item)}", end="")
         separator = ","
-    print("[]" if separator == "[" else "\n]")
+    say_block("[]" if separator == "[" else "\n]")
 
 
 def as_json(session: Session, node: str, time_scale: float) -> dict[str, object]:
@@ -282,10 +283,10 @@ def print_table(sessions: Sequence[Session], node_of: Mapping[tuple[str, str], s
     from sgdataplane.cli.output import render_table
 
     if time_scale != 1.0:
-        print(f"timeouts times {time_scale:g}")
+        say(f"timeouts times {time_scale:g}")
     is_counted = any(session.ingress for session in sessions)
     headers = (*HEADERS, "BYTES IN", "BYTES OUT") if is_counted else HEADERS
-    print(render_table(headers, (_row(session, node_of, is_counted=is_counted) for session in sessions)))
+    say_block(render_table(headers, (_row(session, node_of, is_counted=is_counted) for session in sessions)))
 
 
 def _row(session: Session, node_of: Mapping[tuple[str, str], str], *, is_counted: bool) -> tuple[str, ...]:

@@ -6,13 +6,12 @@ Is given arguments; asks statefile and policy, and prints. Must not judge or con
 from __future__ import annotations
 
 import argparse
-import sys
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Subparsers
-from sgdataplane.cli.output import paint, print_json
+from sgdataplane.cli.output import paint, print_json, say, say_aside, say_block
 from sgdataplane.errors import Problem, StateFileError, Where
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"ok": True, "errors": [], "findings": [as_finding(finding) for finding in findings]})
     else:
-        print(summary(loaded.state))
+        say(summary(loaded.state))
         print_findings(findings)
     return Exit.NO if findings and arguments.strict else Exit.DONE
 
@@ -130,8 +129,8 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
         for finding in alike:
             about = " ".join(value for _, value in finding.subject)
             text = f"{about}: {finding.message}" if about else finding.message
-            print(f"{paint(f'{severity:7}', COLOURS[severity])}  {code:{width}}  {text}")
-        print(f"{'':9}{'':{width}}  {paint(f'-> {finding.advice}', 'dim')}")
+            say(f"{paint(f'{severity:7}', COLOURS[severity])}  {code:{width}}  {text}")
+        say(f"{'':9}{'':{width}}  {paint(f'-> {finding.advice}', 'dim')}")
 
 
 def import_state(arguments: argparse.Namespace) -> int:
@@ -141,7 +140,7 @@ def import_state(arguments: argparse.Namespace) -> int:
     read = load_terraform if is_terraform else load
     loaded = read(arguments.source, profile=arguments.profile)
     for finding in loaded.findings:
-        print(f"note: {finding.message}", file=sys.stderr)
+        say_aside(f"note: {finding.message}")
     put(dump_native(loaded.state), arguments.output)
     return Exit.DONE
 
@@ -162,7 +161,7 @@ def export_state(arguments: argparse.Namespace) -> int:
 def put(text: str, output: Path | None) -> None:
     """To the file, or to stdout."""
     if output is None:
-        print(text, end="")
+        say_block(text, end="")
         return
     try:
         output.write_text(text, encoding="utf-8")

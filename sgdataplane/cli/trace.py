@@ -26,7 +26,7 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.command import Exit, Subparsers, require_root
-from sgdataplane.cli.output import paint, print_json
+from sgdataplane.cli.output import paint, print_json, say, say_block
 from sgdataplane.cli.sessions import parse_limit, parse_port, parse_prefix, parse_protocol
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _follow(arguments: argparse.Namespace) -> int:
         name = (arguments.name or "lab") if source == "lab" else None
         print_json({"source": source, "name": name, "packets": packets, "probe": None})
     elif not packets:
-        print(f"no such packet came in {arguments.seconds:g} s")
+        say(f"no such packet came in {arguments.seconds:g} s")
     return Exit.DONE if packets else Exit.NO
 
 
@@ -156,7 +156,7 @@ def _run_probe(arguments: argparse.Namespace) -> int:
     else:
         for packet in packets:
             _say(packet)
-        print(report.probe_as_text(cell, report.scale_note(lab)))
+        say_block(report.probe_as_text(cell, report.scale_note(lab)))
     return Exit.DONE if packets else Exit.NO
 
 
@@ -251,17 +251,17 @@ def _gate(gate: Gate) -> Document:
 def _say(packet: Document) -> None:
     protocol = packet["protocol"] or "packet"
     ends = [_end(packet, "source", "source_port"), _end(packet, "destination", "port")]
-    print(f"{packet['at']} {protocol} {ends[0]} -> {ends[1]}: {_painted(packet['verdict'])}")
+    say(f"{packet['at']} {protocol} {ends[0]} -> {ends[1]}: {_painted(packet['verdict'])}")
     for gate in packet["gates"]:
         if gate["kind"] == "other":
             if gate["verdict"] == "drop":
-                print(f"  {gate['name']}, which is not ours: {_painted(gate['verdict'])}")
+                say(f"  {gate['name']}, which is not ours: {_painted(gate['verdict'])}")
             continue
         subject = f"{gate['eni'] or 'no ENI'} {gate['direction']}"
-        print(f"  {subject}{', fence' if gate['kind'] == 'fence' else ''}: {_painted(gate['verdict'])}")
+        say(f"  {subject}{', fence' if gate['kind'] == 'fence' else ''}: {_painted(gate['verdict'])}")
         for step in gate["steps"]:
             if step["words"]:
-                print(f"    {step['station']:<10}  {step['words']}")
+                say(f"    {step['station']:<10}  {step['words']}")
     sys.stdout.flush()
 
 

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import sgdataplane
-from sgdataplane.cli.output import paint
+from sgdataplane.cli.output import complain, guarded, paint, say, say_aside, say_block
 from sgdataplane.errors import PrivilegeError, SgDataplaneError
 from sgdataplane.lab import report
 from sgdataplane.lab.manage import default_record
@@ -34,22 +34,27 @@ def main() -> int:
 
 def show(folder: Path, record: LabRecord) -> int:
     """Run a scenario and print each step: who is where, what packets showed beside what policy says. The exit code."""
+    with guarded():
+        return _ended(folder, record)
+
+
+def _ended(folder: Path, record: LabRecord) -> int:
     try:
         if os.geteuid() != 0:
             raise PrivilegeError("root (it makes network namespaces)", f"sudo {sys.executable} -m sgdataplane.lab.demo")
         with _terminated_like_interrupted():
             return _show(folder, record)
     except SgDataplaneError as error:
-        print(paint("error:", "red", sys.stderr), error, file=sys.stderr)
+        complain(error)
         return NOT_ROOT if isinstance(error, PrivilegeError) else NO
     except KeyboardInterrupt:
-        print("interrupted; the lab is down", file=sys.stderr)
+        say_aside("interrupted; the lab is down")
         return INTERRUPTED
 
 
 def _show(folder: Path, record: LabRecord) -> int:
     scenario = load_scenario(folder)
-    print(paint(scenario.title, "bold"))
+    say(paint(scenario.title, "bold"))
     mistakes, began = 0, time.monotonic()
     with closing(run_scenario(scenario, record, enforce_policy)) as results:
         for number, result in enumerate(results, 1):
@@ -57,20 +62,22 @@ def _show(folder: Path, record: LabRecord) -> int:
             mistakes += len(result.mistakes)
     took = f"{time.monotonic() - began:.1f} s, the lab is down again"
     if mistakes:
-        print(paint(f"{mistakes} things were not as they should be; {took}", "red"))
+        say(paint(f"{mistakes} things were not as they should be; {took}", "red"))
         return NO
-    print(paint(f"every packet did what the policy says; {took}", "green"))
+    say(paint(f"every packet did what the policy says; {took}", "green"))
     return DONE
 
 
 def _print_step(number: int, result: StepResult) -> None:
-    print(f"\nStep {number}: {result.step.title}\n")
-    print(report.status_as_text(result.lab), end="\n\n")
-    print(report.matrix_as_text(result.matrix, report.scale_note(result.lab)))
+    say()
+    say(f"Step {number}: {result.step.title}")
+    say()
+    say_block(report.status_as_text(result.lab), end="\n\n")
+    say_block(report.matrix_as_text(result.matrix, report.scale_note(result.lab)))
     rows = len(result.step.rows)
-    print(f"{rows} expectations of the scenario, {'some not met:' if result.mistakes else 'all met'}")
+    say(f"{rows} expectations of the scenario, {'some not met:' if result.mistakes else 'all met'}")
     for mistake in result.mistakes:
-        print(paint(f"! {mistake}", "red"))
+        say(paint(f"! {mistake}", "red"))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sgdataplane.cli.output import paint, render_table
+from sgdataplane.cli.output import one_line, paint, render_table
 from sgdataplane.lab.expect import Cell, cell_as_json, explain_cell, rule_text
 from sgdataplane.lab.health import Health
 from sgdataplane.lab.manage import Lab
@@ -73,7 +73,7 @@ def status_as_text(lab: Lab) -> str:
 
 def _router_line(router: Router) -> str:
     where = f" on host {router.host}" if router.host > 1 else ""
-    return f"router of {router.vpc_id}{where}: {router.netns}"
+    return one_line(f"router of {router.vpc_id}{where}: {router.netns}")
 
 
 def scale_note(lab: Lab) -> str:
@@ -101,7 +101,7 @@ def probe_as_text(cell: Cell, note: str = "") -> str:
         f"  expected: {_outcome(expected.verdict, expected.where)} by {rule_text(expected.decision)}",
         f"  observed: {_outcome(observed.verdict, observed.where)} ({'; '.join(observed.evidence)})",
     )
-    return "\n".join(lines if cell.agrees else (*lines, paint("  these disagree", "red")))
+    return "\n".join(map(one_line, lines if cell.agrees else (*lines, paint("  these disagree", "red"))))
 
 
 def _outcome(verdict: str, where: str) -> str:
@@ -135,7 +135,7 @@ def matrix_as_text(cells: Sequence[Cell], note: str = "") -> str:
     parts = [
         f"expected/observed: A accept, - drop, ? unknown; ! marks a disagreement{note}",
         render_table(("FROM", "TO", *services), rows),
-        *(f"{paint('!', 'red')} {_title(cell)}: {explain_cell(cell)}" for cell in wrong),
+        *(one_line(f"{paint('!', 'red')} {_title(cell)}: {explain_cell(cell)}") for cell in wrong),
         summary(cells),
     ]
     return "\n".join(parts)

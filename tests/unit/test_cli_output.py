@@ -1,17 +1,47 @@
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import pytest
 
-from sgdataplane.cli.output import Progress, log_shown, paint, print_json, render_table
+from sgdataplane.cli import main
+from sgdataplane.cli.command import Exit
+from sgdataplane.cli.output import (
+    Guard,
+    Progress,
+    complain,
+    guarded,
+    log_shown,
+    paint,
+    print_json,
+    render_table,
+    say,
+    say_block,
+    warn,
+)
+from sgdataplane.visible import visible_block
+
+HOSTILE = "x\r\x1b[2K\x1b]52;c;aGk=\x07\x9b31m\u202e"
+SHOWN = "x\\r\\x1b[2K\\x1b]52;c;aGk=\\x07\\x9b31m\\u202e"
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+@contextmanager
+def at_a_terminal() -> Iterator[Terminal]:
+    """Where both streams of a command go meanwhile."""
+    terminal = Terminal()
+    with redirect_stdout(terminal), redirect_stderr(terminal), guarded():
+        yield terminal
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +56,23 @@ def test_a_table_is_aligned_and_numbers_stand_to_the_right() -> None:
 
 
 def test_colour_in_a_cell_takes_no_width() -> None:
-    red = paint("drop", "red", Terminal())
-    assert render_table(("verdict", "x"), [(red, "a"), ("accept", "b")]).splitlines() == [
+    with at_a_terminal() as terminal:
+        say_block(render_table(("verdict", "x"), [(paint("drop", "red"), "a"), ("accept", "b")]))
+    assert terminal.getvalue().splitlines() == [
         "verdict  x",
-        f"{red}     a",
+        "\x1b[31mdrop\x1b[0m     a",
         "accept   b",
     ]
+
+
+def test_wide_letters_and_marks_are_aligned() -> None:
+    assert render_table(("a", "b"), [("東京", "x"), ("e\u0301", "y")]) == "a     b\n東京  x\ne\u0301     y"
+
+
+def test_a_cell_is_one_line_and_harmless() -> None:
+    table = render_table(("name", "port"), [(HOSTILE, "1"), ("a\nb", "2")])
+    space = " " * (len(SHOWN) - 4)
+    assert table.splitlines() == [f"name{space}  port", f"{SHOWN}     1", f"a\\nb{space}     2"]
 
 
 def test_a_table_without_rows_is_its_header() -> None:
@@ -39,14 +80,60 @@ def test_a_table_without_rows_is_its_header() -> None:
 
 
 def test_colour_is_for_terminals() -> None:
-    assert paint("x", "green", Terminal()) == "\x1b[32mx\x1b[0m"
-    assert paint("x", "green", io.StringIO()) == "x"
+    with at_a_terminal() as terminal:
+        say(f"{paint('x', 'green')} {paint('y', 'green', io.StringIO())}")
+    assert terminal.getvalue() == "\x1b[32mx\x1b[0m y\n"
+    assert paint("x", "green", Terminal()) == "x"  # nobody would turn it into a colour
+
+
+def test_nobody_else_has_our_colours() -> None:
+    with at_a_terminal() as terminal:
+        say(f"{paint(HOSTILE, 'red')} \x1b[32mhealthy\x1b[0m")
+    assert terminal.getvalue() == f"\x1b[31m{SHOWN}\x1b[0m \\x1b[32mhealthy\\x1b[0m\n"
+
+
+def test_a_line_is_one_line() -> None:
+    with at_a_terminal() as terminal:
+        say(f"not healthy\nhealthy\t{HOSTILE}")
+    assert terminal.getvalue() == f"not healthy\\nhealthy\\t{SHOWN}\n"
+
+
+def test_no_line_of_an_error_looks_like_another_error() -> None:
+    with at_a_terminal() as terminal:
+        complain(f"{HOSTILE}\nerror: forged\n  at: x")
+        warn("a\nb")
+    red, yellow = "\x1b[31merror:\x1b[0m", "\x1b[33mwarning:\x1b[0m"
+    assert terminal.getvalue() == f"{red} {SHOWN}\n  error: forged\n  at: x\n{yellow} a\n  b\n"
+
+
+def test_what_comes_by_another_way_is_made_visible() -> None:
+    with at_a_terminal() as terminal:
+        sys.stderr.write(HOSTILE)
+        sys.stdout.writelines(["\n", "\ta\n", HOSTILE])
+    assert terminal.getvalue() == f"{SHOWN}\n\ta\n{SHOWN}"
+
+
+def test_main_guards_both_streams(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(_: argparse.Namespace) -> int:
+        assert isinstance(sys.stdout, Guard)
+        assert isinstance(sys.stderr, Guard)
+        raise LookupError(HOSTILE)
+
+    monkeypatch.setattr(main, "families", lambda: (lambda verbs: verbs.add_parser("x").set_defaults(run=run),))
+    assert main.main(["--debug", "x"]) == Exit.INTERNAL
+    shown = capsys.readouterr().err
+    assert f"LookupError: {SHOWN}\n" in shown
+    with pytest.raises(SystemExit):
+        main.main([HOSTILE])
+    assert visible_block(shown := shown + capsys.readouterr().err) == shown
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_colour_can_be_switched_off(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
-    assert paint("x", "green", Terminal()) == "x"
+    with at_a_terminal() as terminal:
+        say(paint("x", "green"))
+    assert terminal.getvalue() == "x\n"
 
 
 def test_json_keeps_the_order_of_keys_and_all_letters(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +159,13 @@ def test_progress_shows_nothing_for_work_under_a_second() -> None:
 
 def test_progress_shows_after_a_second_not_too_often_and_clears_its_line() -> None:
     assert progress_text(Terminal(), [0.0, 0.5, 1.0, 1.01, 1.2]) == ("\r\x1b[Kprobing 2/4\r\x1b[Kprobing 4/4\r\x1b[K")
+
+
+def test_a_label_is_harmless() -> None:
+    clock = iter([0.0, 2.0])
+    with at_a_terminal() as terminal, Progress(HOSTILE, 1, clock=lambda: next(clock)) as progress:
+        progress.advance()
+    assert terminal.getvalue() == f"\r\x1b[K{SHOWN} 1/1\r\x1b[K"
 
 
 def test_progress_shows_nothing_where_no_terminal_is() -> None:
