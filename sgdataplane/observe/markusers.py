@@ -61,19 +61,20 @@ def read_mark_users() -> tuple[MarkUser, ...]:
     """In the calling thread's namespace, in the order of tables, chains and rules. HostError if the kernel refuses."""
     with Nfnetlink() as door:
         try:
-            tables = [(family, text_of(found[TABLE_NAME])) for family, found in door.dump(_kind(GETTABLE))]
+            tables = [(family, found[TABLE_NAME]) for family, found in door.dump(_kind(GETTABLE))]
             return tuple(
                 user
                 for family, table in tables
-                if (FAMILIES.get(family), table) not in OURS
+                if (FAMILIES.get(family), text_of(table)) not in OURS
                 for user in _users(door, family, table)
             )
         except OSError as error:
             raise HostError("nftables rules", os.strerror(error.errno or 0)) from error
 
 
-def _users(door: Nfnetlink, family: int, table: str) -> Iterator[MarkUser]:
-    asked = attribute(RULE_TABLE, table.encode() + b"\0")
+def _users(door: Nfnetlink, family: int, table: bytes) -> Iterator[MarkUser]:
+    """`table` as the kernel tells its name, which may be no text."""
+    asked = attribute(RULE_TABLE, table)
     for _, found in door.dump(_kind(GETRULE), family, asked):
         user = parse_rule(family, found)
         if user is not None:

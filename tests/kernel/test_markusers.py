@@ -6,9 +6,12 @@ import pytest
 
 from sgdataplane.enforce import Desired, enforce
 from sgdataplane.host import netns
+from sgdataplane.host.nfnetlink import attribute, nested
 from sgdataplane.observe.markusers import MarkUser, read_mark_users
+from tests.support import rawnft
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.nft import nft
+from tests.support.rawnft import In
 
 pytestmark = pytest.mark.kernel
 
@@ -67,3 +70,12 @@ def test_rules_of_another_namespace_are_its_own(namespace: str) -> None:
     nft(namespace, "add table ip other", "add chain ip other c", "add rule ip other c ct mark set 1")
     assert len(found(namespace)) == 1
     assert read_mark_users() == ()
+
+
+@pytest.mark.parametrize("name", [b"\x1b[2J", b"\xff", "\u202e".encode()], ids=ascii)
+def test_no_table_hides_behind_its_name(namespace: str, name: bytes) -> None:
+    theirs, value = In(name), rawnft.word(1, 8) + nested(2, [attribute(1, bytes(4))])
+    marks = [rawnft.expression(b"immediate", value), rawnft.expression(b"ct", rawnft.word(2, 3) + rawnft.word(4, 8))]
+    rawnft.must_send(namespace, rawnft.table(name), theirs.chain(b"in"), theirs.rule(b"in", marks))
+    (user,) = found(namespace)
+    assert (user.chain, user.sets, user.table.isprintable()) == ("in", True, True)
