@@ -21,12 +21,14 @@ from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import (
     HEADER,
+    KERNEL,
     NLM_F_ACK,
     NLM_F_REQUEST,
     NLMSG_ERROR,
     RECEIVE_BYTES,
     attribute,
     parse_attributes,
+    said_by_kernel,
 )
 
 SOL_NETLINK, ADD_MEMBERSHIP, LISTEN_ALL_NSID = 270, 1, 8  # linux/socket.h, linux/netlink.h
@@ -88,7 +90,7 @@ class Subscription:
                     raise HostError("netlink events", error.strerror or str(error)) from error
                 is_lossy = True
                 continue
-            if sender[0] == 0:  # the kernel; else a process that pretends
+            if sender[0] == KERNEL:  # else a process that pretends
                 messages.extend(_messages(data, _number(ancillary)))
         return messages, is_lossy
 
@@ -140,7 +142,7 @@ def _tell(door: socket.socket, kind: int, fd: int, more: bytes = b"") -> bytes:
     body = FAMILY + attribute(NETNSA_FD, NUMBER.pack(fd)) + more
     flags = NLM_F_REQUEST | (NLM_F_ACK if kind == NEWNSID else 0)
     door.send(HEADER.pack(HEADER.size + len(body), kind, flags, 0, 0) + body)
-    data = door.recv(RECEIVE_BYTES)
+    data = said_by_kernel(door)
     payload = data[HEADER.size :]
     if HEADER.unpack_from(data)[1] == NLMSG_ERROR:
         code = -NUMBER.unpack_from(payload)[0]

@@ -19,6 +19,7 @@ from sgdataplane.errors import HostError, UnsupportedError
 from sgdataplane.host.nfnetlink import (
     GENMSG,
     HEADER,
+    KERNEL,
     RECEIVE_BYTES,
     Nfnetlink,
     attribute,
@@ -85,14 +86,15 @@ class Nflog(Nfnetlink):
         found: list[Logged] = []
         for _ in range(MAX_READS):
             try:
-                data = self._socket.recv(RECEIVE_BYTES)
+                data, (sender, _) = self._socket.recvfrom(RECEIVE_BYTES)
             except BlockingIOError:
                 break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise HostError("nflog", error.strerror or str(error)) from error
                 continue
-            found.extend(_messages(data))
+            if sender == KERNEL:  # else a process that pretends
+                found.extend(_messages(data))
         return found
 
 

@@ -22,6 +22,7 @@ from sgdataplane.host import netns
 from sgdataplane.visible import visible
 
 NETLINK_NETFILTER = 12
+KERNEL = 0  # whose port that is
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
@@ -197,7 +198,7 @@ class Nfnetlink:
         flags_of_call = 0
         while True:
             try:
-                data, offset = self._socket.recv(RECEIVE_BYTES, flags_of_call), 0
+                data, offset = said_by_kernel(self._socket, flags_of_call), 0
             except BlockingIOError:
                 return
             except OSError as error:
@@ -220,12 +221,21 @@ class Nfnetlink:
     def _receive(self) -> Iterator[tuple[int, int, bytes]]:
         """Messages that answer the last request: (type, flags, payload)."""
         while True:
-            data, offset = self._socket.recv(RECEIVE_BYTES), 0
+            data, offset = said_by_kernel(self._socket), 0
             while offset < len(data):
                 length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
                 if sequence == self._sequence:
                     yield kind, flags, data[offset + HEADER.size : offset + length]
                 offset += _aligned(length)
+
+
+def said_by_kernel(door: socket.socket, flags: int = 0) -> bytes:
+    """The next that the kernel says. Whoever is root in a namespace can write to all netlink sockets there, ours
+    included, and may pretend to be the kernel; but not as its number."""
+    while True:
+        data, (sender, _) = door.recvfrom(RECEIVE_BYTES, flags)
+        if sender == KERNEL:
+            return data
 
 
 def _opened() -> socket.socket:

@@ -21,9 +21,9 @@ from sgdataplane.host.nfnetlink import (
     NLM_F_REQUEST,
     NLMSG_DONE,
     NLMSG_ERROR,
-    RECEIVE_BYTES,
     attribute,
     parse_attributes,
+    said_by_kernel,
 )
 
 GETLINK, GETADDR = 18, 22  # RTM_*
@@ -82,7 +82,7 @@ class Rtnetlink:
     def _receive(self) -> Iterator[tuple[int, bytes]]:
         """Flags and payload of each message of the list; of its end, which may tell that it changed, no payload."""
         while True:
-            data, offset = self._socket.recv(RECEIVE_BYTES), 0
+            data, offset = said_by_kernel(self._socket), 0
             while offset < len(data):
                 length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
                 payload = data[offset + HEADER.size : offset + length]

@@ -26,8 +26,8 @@ from sgdataplane.host.nfnetlink import (
     NLM_F_REQUEST,
     NLMSG_DONE,
     NLMSG_ERROR,
-    RECEIVE_BYTES,
     parse_attributes,
+    said_by_kernel,
 )
 from sgdataplane.net.values import TCP, Address, Family, PortRange, Prefix
 
@@ -114,7 +114,7 @@ def _dump(family: int) -> Iterator[bytes]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG) as door:
         door.send(header + REQUEST.pack(family, TCP, 0, STATES))
         while True:
-            data, offset = door.recv(RECEIVE_BYTES), 0
+            data, offset = said_by_kernel(door), 0
             while offset < len(data):
                 length, kind, *_ = HEADER.unpack_from(data, offset)
                 payload = data[offset + HEADER.size : offset + length]

@@ -1,0 +1,81 @@
+"""Root of a namespace writes to netlink sockets that root of the machine has there, in the kernel's words: it isn't
+believed. Before, such an answer was taken for the kernel's.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from sgdataplane.host import netns, nflog
+from sgdataplane.host.links import Links
+from sgdataplane.host.nflog import Nflog
+from sgdataplane.host.nfnetlink import GENMSG, HEADER, NETLINK_NETFILTER, Nfnetlink, attribute, message_kind
+from sgdataplane.host.rtnetlink import Rtnetlink
+from sgdataplane.nft.snapshot import GETGEN, SUBSYSTEM
+from tests.support.flood import wait_until
+from tests.support.nft import nft
+
+pytestmark = pytest.mark.kernel
+NEWGEN, GEN_ID, NEWLINK, DONE, MULTI = 15, 1, 16, 3, 2
+GROUP = 4711
+
+
+def pretend(namespace: str, protocol: int, port: int, *messages: tuple[int, bytes]) -> None:
+    """As the answer to the first question that is asked through the socket with that port."""
+    data = b"".join(HEADER.pack(HEADER.size + len(body), kind, MULTI, 1, 0) + body for kind, body in messages)
+    with netns.inside(namespace), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as door:
+        door.sendto(data, (port, 0))
+
+
+def opened(namespace: str, make: Callable[[], Nfnetlink | Rtnetlink]) -> tuple[Nfnetlink | Rtnetlink, int]:
+    """And its port."""
+    with netns.inside(namespace):
+        door = make()
+    return door, door._socket.getsockname()[0]  # as /proc/net/netlink tells it to everybody there
+
+
+def test_an_answer(namespace: str) -> None:
+    door, port = opened(namespace, Nfnetlink)
+    with door:
+        assert isinstance(door, Nfnetlink)
+        forged = GENMSG.pack(0, 0, 0) + attribute(GEN_ID, struct.pack("!I", 4711))
+        pretend(namespace, NETLINK_NETFILTER, port, (message_kind(SUBSYSTEM, NEWGEN), forged))
+        told = door.ask(message_kind(SUBSYSTEM, GETGEN))
+    with netns.inside(namespace), Nfnetlink() as other:
+        assert told[GEN_ID] == other.ask(message_kind(SUBSYSTEM, GETGEN))[GEN_ID]
+
+
+def test_a_list(namespace: str) -> None:
+    door, port = opened(namespace, Rtnetlink)
+    with door:
+        assert isinstance(door, Rtnetlink)
+        forged = struct.pack("=BxHiII", 0, 1, 4711, 0, 0) + attribute(3, b"forged\0")
+        pretend(namespace, socket.NETLINK_ROUTE, port, (NEWLINK, forged), (DONE, bytes(4)))
+        assert b"lo\0" in [found[3] for _, found in door.links()]
+
+
+def test_a_logged_packet(namespace: str) -> None:
+    """Beside one that the kernel has logged."""
+    door, port = opened(namespace, lambda: Nflog(GROUP))
+    with door:
+        assert isinstance(door, Nflog)
+        forged = GENMSG.pack(2, 0, 0) + attribute(nflog.PREFIX, b"forged\0")
+        pretend(namespace, NETLINK_NETFILTER, port, (message_kind(nflog.SUBSYSTEM, nflog.PACKET), forged))
+        chain = "add chain inet t out { type filter hook output priority 0; }"
+        nft(namespace, "add table inet t", chain, f'add rule inet t out log prefix "real" group {GROUP}')
+        with Links(namespace) as links:
+            links.set_up("lo")
+        with netns.inside(namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"x", ("127.0.0.1", 9))
+        said: list[str] = []
+
+        def is_heard() -> bool:
+            said.extend(entry.prefix for entry in door.read())
+            return "real" in said
+
+        wait_until(is_heard)
+        assert set(said) == {"real"}
