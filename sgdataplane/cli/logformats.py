@@ -5,7 +5,7 @@ Owns the wording and the keys. Is given what was denied. Must not know where it 
 `--json`: an object a line, schemas/log.schema.json. `--format flowlog`: an object a line with the fields of Alibaba
 Cloud's VPC flow log, as Log Service keeps them: texts, "-" where there is nothing to say (a state knows neither
 accounts nor vSwitches). An entry is one packet. Packets that were not logged are one with log-status SKIPDATA: how many
-is all that is known of them. Frames that are no IP packets have no entry.
+is all that is known of them. Frames that are no IP packets have no entry, and neither has what others have forged.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from sgdataplane.cli.output import paint
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Direction, Protocol
-from sgdataplane.observe.denied import Denied, Unlogged, Why
+from sgdataplane.observe.denied import Denied, Forged, Unlogged, Why
 from sgdataplane.visible import json_text
 
-Entry = Denied | Unlogged
+Entry = Denied | Unlogged | Forged
 Format = Callable[[str, CloudState | None, Entry], str | None]  # place and its state -> a line, None: nothing to say
 NAMES = {0x0806: "arp", 0x8100: "802.1q", 0x88A8: "802.1ad", 0x888E: "eapol"}
 NOTHING = "-"
@@ -29,6 +29,9 @@ WAYS = {Direction.INGRESS: "in", Direction.EGRESS: "out"}
 def as_text(place: str, _state: CloudState | None, entry: Entry) -> str:
     """A line for people."""
     at = datetime.fromtimestamp(entry.seconds, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    if isinstance(entry, Forged):
+        what = "logged in the name of our rules by others, and not believed"
+        return paint(f"{at}  {place}: {entry.packets:,} {what}", "yellow")
     if isinstance(entry, Unlogged):
         side = f"{entry.why.side.value} " if entry.why.side else ""
         text = f"{at}  {place}: {entry.packets:,} more denied and not logged: {side}{_cause(entry.why)}"
@@ -64,6 +67,9 @@ def _cause(why: Why) -> str:
 
 def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
     """Keys: schemas/log.schema.json."""
+    at = datetime.fromtimestamp(entry.seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if isinstance(entry, Forged):
+        return json_text({"event": "forged", "time": at, "namespace": place, "packets": entry.packets})
     why = {
         "counter": entry.why.counter,
         "reason": entry.why.reason,
@@ -71,7 +77,6 @@ def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
         "security_group_id": entry.why.group_id,
         "security_group_rule_id": entry.why.rule_id,
     }
-    at = datetime.fromtimestamp(entry.seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     if isinstance(entry, Unlogged):
         return json_text({"event": "unlogged", "time": at, "namespace": place, "packets": entry.packets, **why})
     headers = entry.headers
@@ -92,6 +97,8 @@ def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
 
 def as_flowlog(_place: str, state: CloudState | None, entry: Entry) -> str | None:
     """Fields in the order of the vendor's documentation."""
+    if isinstance(entry, Forged):
+        return None
     second = str(int(entry.seconds))
     window = {"start": second, "end": second}
     if isinstance(entry, Unlogged):

@@ -1,4 +1,4 @@
-"""What the named counters of a table have counted.
+"""What the named counters of a table have counted, and which of them its rules log.
 
 Owns the numbers of counters in nf_tables' messages (linux/netfilter/nf_tables.h). Is given a netlink socket of the
 namespace. Must not know what is counted. Reading holds up neither packets nor commits.
@@ -12,11 +12,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from sgdataplane.host.nfnetlink import Nfnetlink, attribute, message_kind, parse_attributes
-from sgdataplane.nft.names import known
+from sgdataplane.host.nfnetlink import (
+    MAX_ATTEMPTS,
+    Nfnetlink,
+    attribute,
+    list_attributes,
+    message_kind,
+    parse_attributes,
+    text_of,
+)
+from sgdataplane.nft.names import known, logged_counter
 from sgdataplane.nft.snapshot import (
     FAMILIES,
     GETOBJ,
+    GETRULE,
     MAX_OBJECTS,
     OBJ_COUNTER,
     OBJ_NAME,
@@ -28,6 +37,8 @@ from sgdataplane.nft.snapshot import (
 OBJ_TABLE, OBJ_TYPE, OBJ_DATA, OBJ_HANDLE = 1, 3, 4, 6  # NFTA_OBJ_*
 COUNTER_BYTES, COUNTER_PACKETS = 1, 2  # NFTA_COUNTER_*
 TABLE_HANDLE = 4  # NFTA_TABLE_HANDLE
+RULE_EXPRESSIONS, EXPRESSION_NAME, EXPRESSION_DATA, OBJREF_NAME, LOG_PREFIX = 4, 1, 2, 2, 2  # NFTA_RULE_*, NFTA_*_*
+COUNTS, LOGS = b"objref\0", b"log\0"  # kinds of expressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +73,38 @@ def read_packets(netlink: Nfnetlink, table: str, family: str = "inet") -> dict[s
     return {name: counted.packets for name, counted in read_counters(netlink, table, family).items()}
 
 
-def read_some(netlink: Nfnetlink, table: str, names: Iterable[str]) -> Iterator[tuple[str, Counted]]:
-    """Of an inet table, those of these names that are there, one by one: cheaper than all of a large table. OSError if
-    the kernel refuses."""
-    number = FAMILIES["inet"]
+def read_some(
+    netlink: Nfnetlink, table: str, names: Iterable[str], family: str = "inet"
+) -> Iterator[tuple[str, Counted]]:
+    """Those of these names that are there, one by one: cheaper than all of a large table. OSError if the kernel
+    refuses."""
+    number = FAMILIES[family]
     handle = _table_handle(netlink, table, number)
     for name in names:
         asked = _asked(table) + attribute(OBJ_NAME, name.encode() + b"\0")
         with suppress(FileNotFoundError):
             yield name, _counted(netlink.ask(message_kind(SUBSYSTEM, GETOBJ), number, asked), handle)
+
+
+def read_logged(netlink: Nfnetlink, table: str, family: str = "inet") -> frozenset[str]:
+    """The counters that the table's rules log, each by a rule that counts with it; none if there is no such table.
+    OSError as above."""
+    for _ in range(MAX_ATTEMPTS):
+        with suppress(InterruptedError), closing(objects(netlink, GETRULE, FAMILIES[family], table)) as listed:
+            rules = [data for data, _ in zip(listed, range(MAX_OBJECTS), strict=False) if LOGS in data]
+            return frozenset(name for data in rules for name in _logged_by(data))
+    raise InterruptedError(errno.EINTR, f"rules changed during each of {MAX_ATTEMPTS} readings")
+
+
+def _logged_by(rule: bytes) -> Iterator[str]:
+    counted: set[str | None] = set()
+    for _, one in list_attributes(parse_attributes(rule).get(RULE_EXPRESSIONS, b"")):
+        expression = parse_attributes(one)
+        kind, data = expression[EXPRESSION_NAME], parse_attributes(expression.get(EXPRESSION_DATA, b""))
+        if kind == COUNTS:
+            counted.add(known(data.get(OBJREF_NAME, b"")))
+        elif kind == LOGS and (name := logged_counter(text_of(data.get(LOG_PREFIX, b"")))) in counted:
+            yield str(name)
 
 
 def _asked(table: str) -> bytes:

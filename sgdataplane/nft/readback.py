@@ -49,6 +49,7 @@ from sgdataplane.nft.snapshot import (
     FLAG_MAP,
     GETCHAIN,
     GETOBJ,
+    GETRULE,
     GETSET,
     GETSETELEM,
     NAME_OF_TABLE,
@@ -67,7 +68,6 @@ from sgdataplane.nft.snapshot import (
     shape_of,
 )
 
-GETRULE = 7  # NFT_MSG_GETRULE
 RULE_CHAIN, RULE_EXPRESSIONS, EXPRESSION_NAME, EXPRESSION_DATA = 2, 4, 1, 2
 CHAIN_POLICY, POLICY_ACCEPT = 5, 1
 FLAG_INTERVAL = 0x4  # NFT_SET_INTERVAL

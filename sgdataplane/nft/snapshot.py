@@ -35,7 +35,7 @@ EPOCH_KEY, GENERATION_KEY, SECRET_KEY = 0, 5, 6
 LAST_GENERATION = 0xFFFFFFFF
 
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
-GETTABLE, GETCHAIN, GETSET, GETSETELEM, GETGEN, GETOBJ, GETFLOWTABLE = 1, 4, 10, 13, 16, 19, 23  # NFT_MSG_*
+GETTABLE, GETCHAIN, GETRULE, GETSET, GETSETELEM, GETGEN, GETOBJ, GETFLOWTABLE = 1, 4, 7, 10, 13, 16, 19, 23  # NFT_MSG_*
 FAMILIES = {"inet": 1, "netdev": 5}  # NFPROTO_INET, NFPROTO_NETDEV
 NAME_OF_TABLE, TABLE_FLAGS = 1, 2  # every object's first attribute is its table's name
 GEN_ID = 1
@@ -51,7 +51,7 @@ HOOKS = {  # by family: NF_INET_*, NF_NETDEV_*
 }
 KEY_TYPES = {41: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, 19: KeyType.MARK}  # nft's datatype.h
 DATA_VERDICT, DATA_MARK = 0xFFFFFF00, 19
-FILTERED = (GETSET, GETOBJ, GETFLOWTABLE)  # the kernel lists one table's, if asked for it
+FILTERED = (GETRULE, GETSET, GETOBJ, GETFLOWTABLE)  # the kernel lists one table's, if asked for it
 MAX_OBJECTS = 200_000  # of one kind: more than a table of ours has, few enough to be kept
 MAX_STRANGERS = 20_000  # to be taken away one by one, which takes some 0.3 s of one processor
 MAX_PASSED = 50_000  # chains of other tables, which the kernel lists with ours; it takes ever longer for each

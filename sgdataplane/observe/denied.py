@@ -6,30 +6,27 @@ who asks, or how it is shown.
 What denied a packet stands in the kernel's own words, the name of the counter that counted it just before: it can't be
 another one, whatever becomes of the policy meanwhile. A state is asked only what such a name means.
 
-A rule logs so many packets a second and no more (`compiler/drops.py`); its counter has all. So once a second counters
-are read, and what they have more than was logged is told as a number. They are compared with what had been logged a
-second later, when all of it has arrived.
+Any rule in the namespace may log in that name. What is believed of it is known to belief.py, which also has what was
+denied and not logged: a rule logs so many packets a second and no more (`compiler/drops.py`), its counter has all.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from sgdataplane.compiler.drops import LOG_GROUP
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.site import ARRIVING, SITES
 from sgdataplane.host import netns
-from sgdataplane.host.nflog import Logged, Nflog
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
-from sgdataplane.net.values import Direction
-from sgdataplane.nft.names import logged_counter
-from sgdataplane.observe.drops import FIXED, read_counters
+from sgdataplane.net.values import Direction, Verdict
+from sgdataplane.observe.belief import Belief, Named
+from sgdataplane.observe.drops import FIXED
 from sgdataplane.observe.headers import Headers, parse_headers
 from sgdataplane.policy.resolve import Cause
 
@@ -72,6 +69,14 @@ class Unlogged:
 
 
 @dataclass(frozen=True, slots=True)
+class Forged:
+    """Packets that were logged in the name of our rules, and that these didn't log: so many at least."""
+
+    seconds: float
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """A namespace where policies are enforced: a name or path. `interfaces`: ENI -> interface. `state`: what it obeys,
     as far as it is known."""
@@ -86,41 +91,38 @@ class Listener:
     """Listens to what is denied in one place. For a selector: `read` when it is readable, `tick` once a second."""
 
     def __init__(self, place: Place) -> None:
-        """As Nflog; HostError if there is no such namespace, too."""
+        """As Nflog; HostError if there is no such namespace, OSError if the kernel refuses to tell what was counted."""
         self._place, self._site = place, SITES[place.placement]
         self._enis = {ifname: eni_id for eni_id, ifname in place.interfaces.items()}
         self._rules = {} if place.state is None else _rules_of(place.state, place.interfaces)
         self._names: dict[int, str] = {}
+        drops = {name for name, cause in self._rules.items() if cause.verdict is Verdict.DROP}
         with netns.inside(place.path):
-            self._door = Nflog(LOG_GROUP)
-        self._tally = _Tally({name for name, cause in self._rules.items() if cause.verdict.value == "drop"})
-        try:
-            self._tally.begin(read_counters(place.path))
-        except BaseException:
-            self._door.close()
-            raise
+            self._belief = Belief(LOG_GROUP, {*FIXED, *drops})
 
     def fileno(self) -> int:
-        return self._door.fileno()
+        return self._belief.fileno()
 
     def close(self) -> None:
-        self._door.close()
+        self._belief.close()
 
     def read(self) -> Iterator[Denied]:
-        """What has come."""
-        for logged in self._door.read():
-            counter = logged_counter(logged.prefix)
-            if counter is not None:  # others may log there, too
-                self._tally.logged[counter] += 1
-                yield self._denied(logged, self._why(counter))
+        """What has come. OSError if the kernel refuses to tell what was counted."""
+        return map(self._denied, self._belief.read())
 
-    def tick(self, *, is_last: bool = False) -> Iterator[Unlogged]:
-        """What has not been logged up to the last tick; if it is the last one, up to now. OSError if the kernel refuses
-        to tell."""
-        missing = self._tally.missing(read_counters(self._place.path), is_last=is_last)
-        return (Unlogged(time.time(), packets, self._why(counter)) for counter, packets in missing)
+    def tick(self) -> Iterator[Denied | Unlogged | Forged]:
+        """What has come, also of rules that are new; what was denied and not logged; what was forged. OSError as
+        above."""
+        believed, missing = self._belief.tick()
+        yield from map(self._denied, believed)
+        for counter, packets in missing:
+            yield Unlogged(time.time(), packets, self._why(counter))
+        forged = self._belief.forged()
+        if forged:
+            yield Forged(time.time(), forged)
 
-    def _denied(self, logged: Logged, why: Why) -> Denied:
+    def _denied(self, named: Named) -> Denied:
+        logged, why = named.packet, self._why(named.counter)
         if logged.is_netdev:
             direction, is_arriving = Direction.EGRESS, self._place.placement is Placement.HOST
         else:
@@ -157,33 +159,3 @@ def _rules_of(state: CloudState, eni_ids: Collection[str]) -> dict[str, Cause]:
         for rule in state.group[group].rules
     )
     return {counter_name(cause): cause for cause in causes}
-
-
-@dataclass
-class _Tally:
-    """What was counted, and what of it was logged or told since. `rules`: counters that count denied packets besides
-    the fixed ones; one that has logged is one, too."""
-
-    rules: Collection[str]
-    logged: Counter[str] = field(default_factory=Counter)
-    _base: Mapping[str, int] = field(default_factory=dict)
-    _last: Mapping[str, int] = field(default_factory=dict)
-    _told: Counter[str] = field(default_factory=Counter)
-
-    def begin(self, counters: Mapping[str, int]) -> None:
-        self._base = self._last = counters
-
-    def missing(self, counters: Mapping[str, int], *, is_last: bool) -> list[tuple[str, int]]:
-        found = []
-        for name in sorted({*FIXED, *self.rules, *self.logged}):
-            seen = counters if is_last else self._last
-            if counters.get(name, 0) < self._last.get(name, 0):  # somebody deleted the table: it begins anew
-                self._base = {**self._base, name: 0}
-                self.logged[name] = self._told[name] = 0
-                continue
-            packets = seen.get(name, 0) - self._base.get(name, 0) - self.logged[name] - self._told[name]
-            if packets > 0:
-                self._told[name] += packets
-                found.append((name, packets))
-        self._last = counters
-        return found

@@ -18,10 +18,10 @@ from typing import Self
 from sgdataplane.errors import HostError
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
-from sgdataplane.observe.denied import Denied, Listener, Place, Unlogged
+from sgdataplane.observe.denied import Denied, Forged, Listener, Place, Unlogged
 
 TICK_S = 1.0
-Told = tuple["Source", Denied | Unlogged]
+Told = tuple["Source", Denied | Unlogged | Forged]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,21 +82,22 @@ class Follow:
             now = time.monotonic()
             wait = min(tick, tick if until is None else until) - now
             for key, _ in self._selector.select(max(0.0, wait)):
-                source = key.data
-                yield from ((source, entry) for entry in self._open[source][0].read())
+                yield from self._heard(key.data)
             if time.monotonic() >= tick:
                 tick = time.monotonic() + TICK_S
-                yield from self._ticked(is_last=False)
+                yield from self._ticked()
 
     def rest(self) -> Iterator[Told]:
         """What has come until now, and not been told yet."""
-        for source, (listener, _) in tuple(self._open.items()):
-            yield from ((source, entry) for entry in listener.read())
-        yield from self._ticked(is_last=True)
+        yield from self._ticked()
 
-    def _ticked(self, *, is_last: bool) -> Iterator[Told]:
+    def _heard(self, source: Source) -> Iterator[Told]:
+        with suppress(HostError, OSError):  # the kernel refuses to tell: the next time it will
+            yield from ((source, entry) for entry in self._open[source][0].read())
+
+    def _ticked(self) -> Iterator[Told]:
         for source, (listener, _) in tuple(self._open.items()):
-            with suppress(HostError, OSError):  # the kernel refuses to tell: the next time it will
-                yield from ((source, entry) for entry in listener.tick(is_last=is_last))
+            with suppress(HostError, OSError):  # likewise
+                yield from ((source, entry) for entry in listener.tick())
             if not source.is_there():
                 self._end(source)

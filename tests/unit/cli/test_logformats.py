@@ -9,7 +9,7 @@ import pytest
 
 from sgdataplane.cli.logformats import FLOW_FIELDS, as_flowlog, as_json, as_text
 from sgdataplane.net.values import Address, Direction, Family
-from sgdataplane.observe.denied import Denied, Unlogged, Why
+from sgdataplane.observe.denied import Denied, Forged, Unlogged, Why
 from sgdataplane.observe.headers import Headers
 from tests.support.builders import VPC_ID, make_eni, make_group, make_state
 from tests.support.schemas import assert_conforms
@@ -29,10 +29,11 @@ FRAME = replace(
 )
 STRANGE = replace(DENIED, eni_id=None, ifname=None, why=Why("rule.sg-of-old.sgr-7", "rule", None))
 MORE = Unlogged(1_800_000_001.0, 4321, Why("default.ingress.drop", "default", Direction.INGRESS))
+FORGED = Forged(1_800_000_001.0, 4321)
 
 
-@pytest.mark.parametrize("entry", [DENIED, REPLY, FRAME, STRANGE, MORE])
-def test_json_is_as_its_schema_says(entry: Denied | Unlogged) -> None:
+@pytest.mark.parametrize("entry", [DENIED, REPLY, FRAME, STRANGE, MORE, FORGED])
+def test_json_is_as_its_schema_says(entry: Denied | Unlogged | Forged) -> None:
     assert_conforms("log", json.loads(as_json("i-a", STATE, entry)))
 
 
@@ -45,6 +46,7 @@ def test_text() -> None:
     assert "- of i-a" in as_text("i-a", STATE, STRANGE)
     assert "rule.sg-of-old.sgr-7" in as_text("i-a", STATE, STRANGE)
     assert as_text("i-a", STATE, MORE).endswith("i-a: 4,321 more denied and not logged: ingress default")
+    assert as_text("i-a", STATE, FORGED).endswith("4,321 logged in the name of our rules by others, and not believed")
 
 
 def test_flowlog_has_the_vendors_fields() -> None:
@@ -72,5 +74,6 @@ def test_flowlog_has_the_vendors_fields() -> None:
         "log-status": "OK",
     }
     assert as_flowlog("i-a", STATE, FRAME) is None
+    assert as_flowlog("i-a", STATE, FORGED) is None
     skipped = json.loads(as_flowlog("i-a", STATE, MORE) or "")
     assert (skipped["packets"], skipped["log-status"], skipped["eni-id"]) == ("4321", "SKIPDATA", "-")
