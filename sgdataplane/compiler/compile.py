@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from sgdataplane.compiler import fastpath, skeleton
 from sgdataplane.compiler.collection import no_collection
-from sgdataplane.compiler.eni import Link, timeouts
+from sgdataplane.compiler.eni import Link
 from sgdataplane.compiler.frame import Frame
 from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.profiles import Profiles
 from sgdataplane.compiler.site import SITES, Site, site_of
+from sgdataplane.compiler.timeouts import IdleTimeouts
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
@@ -50,17 +51,17 @@ def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
     memo.follow(policy.members)
     lowering = Profiles(policy.remotes, policy.members, memo)
     roots = [lowering.profile(profile) for profile in policy.profiles]
+    idle, site = IdleTimeouts.of(policy), SITES[policy.placement]
     links = [
-        Link(eni.ifname, eni.private, eni.own, roots[eni.profile], timeouts(eni.connection_tracking))
-        for eni in policy.enis
+        Link(eni.ifname, eni.private, eni.own, roots[eni.profile], idle.rules(site, eni.ifname)) for eni in policy.enis
     ]
     fixed = Frame.of(policy, links, options)
     return Table(
         skeleton.TABLE,
-        _sorted([*lowering.chains.values(), *fixed.chains]),
-        _sorted([*lowering.maps.values(), *fixed.maps]),
+        _sorted([*lowering.chains.values(), *fixed.chains, *idle.chains.values()]),
+        _sorted([*lowering.maps.values(), *fixed.maps, *idle.maps.values()]),
         _sorted([*lowering.counters.values(), *fixed.counters, *skeleton.fixed_counters()]),
-        _sorted({timeout for link in links for timeout in link.timeouts}),
+        _sorted(idle.objects),
     )
 
 

@@ -1,6 +1,6 @@
 """One ENI at one hook: what always and what never passes, its timeouts, and then its profile.
 
-Owns the order of these checks. Is given the ENI's own addresses and the roots of its profile.
+Owns the order of these checks. Is given the ENI's own addresses, its timeouts' rules, and the roots of its profile.
 Must not know rules of users, or the epoch.
 
     eni chain    neighbour-claim       egress: an advertisement that claims another's address
@@ -33,7 +33,6 @@ from sgdataplane.compiler.skeleton import (
 )
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
-from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Direction, Family, Prefix
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
@@ -51,8 +50,6 @@ from sgdataplane.nft.ir import (
     Nfproto,
     Range,
     Rule,
-    SetTimeout,
-    Timeout,
     goto,
     jump,
     rule,
@@ -63,13 +60,14 @@ NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One ENI's interface; its own addresses, and with them all it may send from; its profile's roots; its timeouts."""
+    """One ENI's interface; its own addresses, and with them all it may send from; its profile's roots; the rules that
+    set timeouts."""
 
     ifname: str
     own: tuple[Prefix, ...]
     sources: tuple[Prefix, ...]
     roots: dict[Direction, str]
-    timeouts: tuple[Timeout, ...] = ()
+    timeouts: dict[Direction, tuple[Rule, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +156,7 @@ def eni_chain(hook: Direction, link: Link, shared: SharedChains, options: Option
         rule(jump(shared.link.name)),
         *_addresses(hook, link),
         rule(jump(shared.checks.name)),
-        *(_timeout(entry) for entry in link.timeouts),
+        *link.timeouts[hook],
         *_midstream(hook, options),
         *(_metadata(hook, prefix) for prefix in options.metadata),
         rule(goto(link.roots[hook])),
@@ -225,40 +223,4 @@ def _metadata(hook: Direction, prefix: Prefix) -> Rule:
         is_value(Field.CT_DIRECTION, ct_direction),
         Count(fixed_counter(hook, "always")),
         goto(accept_name(Direction.EGRESS)),
-    )
-
-
-def timeouts(tracking: ConnectionTracking) -> tuple[Timeout, ...]:
-    """The timeouts of an ENI that has its own; the others' are the namespace's. Their names say all there is to say,
-    since the kernel can't change one that is in use."""
-    if tracking == ConnectionTracking():
-        return ()
-    established, closed, udp = (
-        tracking.tcp_established_timeout,
-        tracking.tcp_closed_and_time_wait_timeout,
-        tracking.udp_timeout,
-    )
-    of_tcp = (("established", established), ("close", closed), ("time_wait", closed))
-    of_udp = (("unreplied", udp), ("replied", udp))
-    return tuple(
-        entry
-        for family in _L3PROTO
-        for entry in (
-            Timeout(f"tcp-{_L3PROTO[family]}-{established}-{closed}", "tcp", _L3PROTO[family], of_tcp),
-            Timeout(f"udp-{_L3PROTO[family]}-{udp}", "udp", _L3PROTO[family], of_udp),
-        )
-    )
-
-
-_L3PROTO = {Family.IPV4: "ip", Family.IPV6: "ip6"}
-_L4PROTO = {"tcp": TCP, "udp": UDP}
-
-
-def _timeout(timeout: Timeout) -> Rule:
-    """The kernel heeds it at a session's first packet only, and doesn't compare protocols itself."""
-    family = next(family for family, name in _L3PROTO.items() if name == timeout.family)
-    return rule(
-        is_value(Field.NFPROTO, NFPROTO[family]),
-        is_value(Field.L4PROTO, _L4PROTO[timeout.protocol]),
-        SetTimeout(timeout.name),
     )

@@ -15,10 +15,9 @@ from sgdataplane.compiler.fence import compile_fence
 from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.site import SITES, Site
 from sgdataplane.compiler.skeleton import DEFAULT_WINDOW_MS
-from sgdataplane.host.timeouts import scaled
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.placement import Placement
-from sgdataplane.model.state import CloudState, ConnectionTracking
+from sgdataplane.model.state import CloudState
 from sgdataplane.nft.counters import Counted
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.visits import Visits
@@ -111,7 +110,12 @@ class Desired:
             return
         known, alike = (next(iter(other.known), None) if other is not None else None for other in (previous, like))
         specification = Specification(
-            self.state, self.interfaces, self.options, placement=self.placement, uplinks=self.uplinks
+            self.state,
+            self.interfaces,
+            self.options,
+            placement=self.placement,
+            uplinks=self.uplinks,
+            time_scale=time_scale,
         )
         proof = require_proof(specification, self.table(time_scale, previous), known, alike)
         self.known[:] = [] if proof.known is None else [proof.known]
@@ -186,17 +190,7 @@ DEFAULT_SETTINGS = Settings()
 
 def _compiled(desired: Desired, time_scale: float, memo: Memo) -> Table:
     policy = resolve(desired.state, desired.interfaces, desired.options)
-    enis = tuple(replace(e, connection_tracking=_scaled(e.connection_tracking, time_scale)) for e in policy.enis)
-    standing = replace(policy, enis=enis, placement=desired.placement, uplinks=desired.uplinks)
+    enis = tuple(replace(e, connection_tracking=e.connection_tracking.scaled(time_scale)) for e in policy.enis)
+    idle = policy.idle.scaled(time_scale)
+    standing = replace(policy, enis=enis, placement=desired.placement, uplinks=desired.uplinks, idle=idle)
     return compile_policy(standing, desired.options, FIRST_EPOCH, memo=memo)
-
-
-def _scaled(timeouts: ConnectionTracking, time_scale: float) -> ConnectionTracking:
-    """The default ones are the namespace's, which are scaled already."""
-    if timeouts == ConnectionTracking():
-        return timeouts
-    return ConnectionTracking(
-        scaled(timeouts.tcp_established_timeout, time_scale),
-        scaled(timeouts.tcp_closed_and_time_wait_timeout, time_scale),
-        scaled(timeouts.udp_timeout, time_scale),
-    )

@@ -19,9 +19,7 @@ SHORT = {"accept": "A", "drop": "-", "unknown": "?"}
 COLOURS = {"accept": "green", "drop": "dim"}
 
 
-def status_as_json(
-    lab: Lab, health: Mapping[str, Health], unknown_timeouts: Sequence[str] = ()
-) -> dict[str, object]:
+def status_as_json(lab: Lab, health: Mapping[str, Health], unknown_timeouts: Sequence[str] = ()) -> dict[str, object]:
     """The keys of cli.md, and of each instance or router where policy is enforced (name -> health) how it is; and what
     the kernel tracks that we don't know."""
     return {

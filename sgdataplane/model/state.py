@@ -143,6 +143,11 @@ class ConnectionTracking:
     tcp_closed_and_time_wait_timeout: int = 3
     udp_timeout: int = 30
 
+    def scaled(self, time_scale: float) -> ConnectionTracking:
+        """Multiplied, each at least a second, as the kernel counts in whole ones (`host.timeouts` does the same)."""
+        seconds = (self.tcp_established_timeout, self.tcp_closed_and_time_wait_timeout, self.udp_timeout)
+        return ConnectionTracking(*(max(1, round(number * time_scale)) for number in seconds))
+
 
 @dataclass(frozen=True, slots=True)
 class Eni:

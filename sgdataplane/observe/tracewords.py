@@ -49,6 +49,7 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (("egress-midstream",), "mid-stream", {"return": "TCP of no known session, while its ENI is adopted: is judged"}),
     (("egress-pass",), "approved", {"accept": "passes the policy"}),
     (("uplink",), "uplink", {"accept": "from an uplink: passes"}),
+    (("timeouts-",), "timeouts", {"*": ""}),
     (("eni-",), "ENI", {"goto": "addresses and session are as they must be: the rules are asked"}),
     (("profile-",), "profile", {"*": ""}),
     (("far-",), "remote", {"*": ""}),

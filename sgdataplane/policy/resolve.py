@@ -94,7 +94,7 @@ class EniPolicy:
 class HostPolicy:
     """All that one namespace enforces. `remotes` holds every remote of every permission, in both families; `members`
     the addresses of all groups. `internal`, `uplinks`: interfaces that carry no ENI and pass (the instance's own; to
-    elsewhere)."""
+    elsewhere). `idle`: the idle timeouts that the namespace has by itself."""
 
     enis: tuple[EniPolicy, ...]
     profiles: tuple[Profile, ...]
@@ -103,6 +103,7 @@ class HostPolicy:
     placement: Placement = Placement.INSTANCE
     uplinks: tuple[str, ...] = ()
     members: Members = field(default_factory=lambda: Members(()), compare=False, repr=False)
+    idle: ConnectionTracking = field(default_factory=ConnectionTracking)
 
 
 def interfaces_of(state: CloudState, eni: Eni) -> dict[str, str]:

@@ -24,6 +24,7 @@ from sgdataplane.proof.known import Known, WordsKey, profile_basis, spoken_of
 from sgdataplane.proof.profile import ProfileCheck, ProfileMismatch, WordsOf
 from sgdataplane.proof.specification import Namespace, Specification
 from sgdataplane.proof.structure import Structure, StructureError
+from sgdataplane.proof.timeouts import wrong_timeouts
 from sgdataplane.proof.witness import Counterexample, of_gate, of_profile
 
 MOST_FORMS = 1000  # of walks that are remembered, the latest ones; one interface has 22
@@ -92,6 +93,9 @@ class _Work:
             structure = Structure.read(self._table, wanted.site, known.structure if known else None)
         except StructureError as error:
             return self._account(None, str(error))
+        wrong = wrong_timeouts(self._namespace, self._table)
+        if wrong:
+            return self._account(None, wrong)
         kinships = Kinships.read(wanted.state, known.kinships if known else None)
         try:
             gates = dict(self._gates(structure))

@@ -15,7 +15,7 @@ from sgdataplane.compiler.skeleton import APPLIED, LOOPBACK, SECRET_KEY
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.semantics import Decision, candidates
-from sgdataplane.model.state import CloudState, Eni
+from sgdataplane.model.state import CloudState, ConnectionTracking, Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Family, Verdict
 from sgdataplane.nft.ir import Count, CtDirection, Field, Key, SetMark, Table
@@ -32,7 +32,7 @@ ENDS = {end_chain(side, verdict): (side, verdict) for side in Direction for verd
 @dataclass(frozen=True, slots=True)
 class Specification:
     """What a table must do: what a state says for these interfaces (ENI id -> name) of one namespace. `internal`: its
-    own interfaces, as given to `resolve`; `placement`, `uplinks`: as in HostPolicy."""
+    own interfaces, as given to `resolve`; `placement`, `uplinks`: as in HostPolicy. `time_scale`: of all timeouts."""
 
     state: CloudState
     interfaces: Mapping[str, str]
@@ -40,6 +40,7 @@ class Specification:
     internal: tuple[str, ...] = ()
     placement: Placement = Placement.INSTANCE
     uplinks: tuple[str, ...] = ()
+    time_scale: float = 1.0
 
     @property
     def site(self) -> Site:
@@ -84,6 +85,17 @@ class Namespace:
         """By interface."""
         state = self.wanted.state
         return {ifname: state.eni[eni_id] for eni_id, ifname in sorted(self.wanted.interfaces.items())}
+
+    @cached_property
+    def timeouts(self) -> dict[str, ConnectionTracking]:
+        """Of each ENI's sessions, by interface."""
+        scale = self.wanted.time_scale
+        return {ifname: eni.connection_tracking.scaled(scale) for ifname, eni in self.enis.items()}
+
+    @property
+    def unset_timeouts(self) -> ConnectionTracking:
+        """What the namespace has by itself."""
+        return ConnectionTracking().scaled(self.wanted.time_scale)
 
     def link(self, hook: Direction, family: Family, ifname: str) -> Link | None:
         """None: it carries no ENI."""

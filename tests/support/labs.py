@@ -52,9 +52,10 @@ def running(
     *,
     placement: str = "instance",
     hosts: int = 1,
+    time_scale: float = 1.0,
 ) -> Iterator[Lab]:
     """A lab, up while the block runs; nothing of it is left afterwards."""
-    record = record_of(name, placement, hosts)
+    record = replace(record_of(name, placement, hosts), time_scale=time_scale)
     lab = manage.up(record if externals is None else replace(record, externals=externals), state, enforce)
     try:
         yield lab

@@ -278,7 +278,7 @@ OWN_TIMEOUTS = ConnectionTracking(300, 10, 100)
         pytest.param(ConnectionTracking(), 0.1, set(), id="default-scaled-too"),
         pytest.param(OWN_TIMEOUTS, 1.0, {300, 10, 100}, id="own"),
         pytest.param(OWN_TIMEOUTS, 0.1, {30, 1, 10}, id="own-scaled"),
-        pytest.param(OWN_TIMEOUTS, 0.001, {1}, id="at-least-a-second"),
+        pytest.param(OWN_TIMEOUTS, 0.003, {1}, id="at-least-a-second"),
     ],
 )
 def test_timeouts_of_an_eni_are_scaled_with_the_rest(

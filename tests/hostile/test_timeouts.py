@@ -1,0 +1,204 @@
+"""One ENI's idle timeouts against another's: of two that meet, the shorter ones hold, state by state.
+
+On one host in host placement both ENIs' policies set the timeouts of one conntrack entry; elsewhere each end has one
+of its own, and drops after its own timeouts.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import permutations
+
+import pytest
+
+from sgdataplane.host import netns
+from sgdataplane.host.conntrack import Tracked, list_tracked
+from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.model.state import ConnectionTracking
+from sgdataplane.net.values import TCP, UDP, Address, Family
+from tests.edges.scene import AF, drained, until
+from tests.support import labs
+from tests.support.builders import make_eni, make_group, make_state
+
+pytestmark = pytest.mark.traffic
+
+DEADLINE_S = 10.0
+ESTABLISHED, CLOSED, UDP_VALUES = (30, 60, 80, 100, 200, 300, 500, 700, 910), (15, 11, 7, 3), (100, 80, 60, 30, 20, 10)
+FAMILIES = (Family.IPV4, Family.IPV6)
+SERVER, CLIENT = 7000, 7001
+# Each of TCP's values and each of UDP's meets each, itself included; the last ENI has none of its own.
+OWN = [ConnectionTracking(e, CLOSED[n % 4], UDP_VALUES[n % 6]) for n, e in enumerate(ESTABLISHED)]
+OWN += [ConnectionTracking(60, 3, 60), ConnectionTracking(910, 15, 20), ConnectionTracking(910, 3, 10)]
+OWN += [ConnectionTracking()]
+FEW = OWN[::4] + OWN[-1:]
+SITES = [  # placement, hosts
+    pytest.param(("instance", 1), id="instance"),
+    pytest.param(("host", 1), id="one-host"),
+    pytest.param(("host", 2), id="two-hosts"),
+]
+RULES = [
+    f"{way} {protocol} {SERVER}/{SERVER} {remote}"
+    for protocol in ("tcp", "udp")
+    for way, remote in (
+        ("ingress", "from 10.0.0.0/24"),
+        ("egress", "to 10.0.0.0/24"),
+        ("ingress", "from 2001:db8::/64"),
+        ("egress", "to 2001:db8::/64"),
+    )
+]
+Socket = socket.socket
+Entries = dict[tuple[str, str], Tracked]  # by who opened the session and who answers
+
+
+@dataclass
+class Crowd:
+    """Instances that let each other in, each with timeouts of its own."""
+
+    lab: Lab
+    trackings: dict[str, ConnectionTracking]
+    opened: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return list(permutations(self.trackings, 2))
+
+    def address(self, name: str, family: Family) -> Address:
+        return next(own for own in self.lab.state.eni[f"eni-{name}"].addresses if own.family is family)
+
+    def socket(self, name: str, family: Family, kind: int, port: int = 0) -> Socket:
+        with netns.inside(self.lab.topology.node[f"i-{name}"].netns):
+            made = self.opened.enter_context(Socket(AF[family], kind))
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.settimeout(DEADLINE_S)
+        made.bind((str(self.address(name, family)), port))
+        return made
+
+    def places(self) -> dict[str, set[str]]:
+        """The ENIs that are enforced in each namespace."""
+        names = {e.netns: {eni.removeprefix("eni-") for eni in e.desired.interfaces} for e in self.lab.enforced}
+        return {place: found for place, found in names.items() if found}
+
+    def entries(self, place: str, protocol: int, family: Family) -> Entries:
+        """Of sessions with the servers' port."""
+        owners = {self.address(name, family): name for name in self.trackings}
+        with netns.inside(place):
+            found = [e for e in list_tracked() if e.original.protocol == protocol and e.original.port == SERVER]
+        ends = {(e.original.source, e.original.target): e for e in found if e.original.source.family is family}
+        return {(owners[source], owners[target]): entry for (source, target), entry in ends.items()}
+
+    def off(self, protocol: int, family: Family, state: str, limit: Callable[[ConnectionTracking], int]) -> list[str]:
+        """A line for each session that has other timeouts than the shorter ones of its ends that are enforced in its
+        namespace. What is left of one is less than it, and more than the next shorter one that any ENI has."""
+        values = sorted({limit(tracking) for tracking in self.trackings.values()})
+        found, seen = [], set()
+        for place, here in self.places().items():
+            for ends, entry in self.entries(place, protocol, family).items():
+                expected = min(limit(self.trackings[name]) for name in ends if name in here)
+                is_right = expected == next((value for value in values if value >= entry.seconds_left), None)
+                if entry.state != state or not is_right:
+                    found.append(f"{ends} at {place}: {entry.state} {entry.seconds_left}, not {expected}")
+                seen.add(ends)
+        assert seen == set(self.pairs)
+        return found
+
+
+@contextmanager
+def crowd(name: str, trackings: Iterable[ConnectionTracking], site: tuple[str, int], scale: float) -> Iterator[Crowd]:
+    own = {chr(ord("a") + number): tracking for number, tracking in enumerate(trackings)}
+    enis = [
+        make_eni(f"eni-{letter}", f"10.0.0.{number} 2001:db8::{number:x}", "sg-all", connection_tracking=tracking)
+        for number, (letter, tracking) in enumerate(own.items(), 1)
+    ]
+    state = make_state([make_group("sg-all", RULES, advanced=True)], enis)
+    placement, hosts = site
+    with (
+        labs.running(name, state, enforce_policy, (), placement=placement, hosts=hosts, time_scale=scale) as lab,
+        ExitStack() as opened,
+    ):
+        yield Crowd(lab, own, opened)
+
+
+@pytest.fixture(scope="module", params=SITES)
+def everyone(request: pytest.FixtureRequest, make_lab_name: Callable[[], str]) -> Iterator[Crowd]:
+    own = OWN if request.param == ("host", 1) else FEW  # elsewhere the longest lab would show no more
+    with crowd(make_lab_name(), own, request.param, 1.0) as found:
+        yield found
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=["ipv4", "ipv6"])
+def test_every_udp_timeout_beside_every_other_one(everyone: Crowd, family: Family) -> None:
+    crowd = everyone
+    servers = {name: crowd.socket(name, family, socket.SOCK_DGRAM, SERVER) for name in crowd.trackings}
+    clients = {name: crowd.socket(name, family, socket.SOCK_DGRAM, CLIENT) for name in crowd.trackings}
+    for opener, answerer in crowd.pairs:
+        clients[opener].sendto(b"?", servers[answerer].getsockname()[:2])
+    askers = [(server, server.recvfrom(1)[1]) for server in servers.values() for _ in range(len(servers) - 1)]
+    assert crowd.off(UDP, family, "UNREPLIED", lambda own: own.udp_timeout) == []
+    for server, asker in askers:
+        server.sendto(b"!", asker)
+    assert all(client.recv(1) == b"!" for client in clients.values() for _ in range(len(servers) - 1))
+    assert crowd.off(UDP, family, "REPLIED", lambda own: own.udp_timeout) == []
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=["ipv4", "ipv6"])
+def test_every_tcp_timeout_beside_every_other_one(everyone: Crowd, family: Family) -> None:
+    """Established, and then closed by both ends."""
+    crowd = everyone
+    listeners = {name: crowd.socket(name, family, socket.SOCK_STREAM, SERVER) for name in crowd.trackings}
+    for listener in listeners.values():
+        listener.listen(len(listeners))
+    clients = [crowd.socket(opener, family, socket.SOCK_STREAM) for opener, _ in crowd.pairs]
+    for client, (_, server) in zip(clients, crowd.pairs, strict=True):
+        client.connect(listeners[server].getsockname()[:2])
+        client.send(b"?")
+    accepted = [
+        crowd.opened.enter_context(listener.accept()[0])
+        for listener in listeners.values()
+        for _ in range(len(listeners) - 1)
+    ]
+    assert all(one.recv(1) == b"?" for one in accepted)
+    assert crowd.off(TCP, family, "ESTABLISHED", lambda own: own.tcp_established_timeout) == []
+    for side in (clients, accepted):
+        for one in side:
+            one.shutdown(socket.SHUT_WR)
+    assert all(one.recv(1) == b"" for one in (*clients, *accepted))
+    until(lambda: has_closed(crowd, family), "the last acknowledgement")
+    assert crowd.off(TCP, family, "TIME_WAIT", lambda own: own.tcp_closed_and_time_wait_timeout) == []
+
+
+def has_closed(crowd: Crowd, family: Family) -> bool:
+    entries = (entry for place in crowd.places() for entry in crowd.entries(place, TCP, family).values())
+    return all(entry.state == "TIME_WAIT" for entry in entries)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_an_answer_after_the_shorter_one_reaches_nobody(
+    make_lab_name: Callable[[], str], site: tuple[str, int]
+) -> None:
+    """Timeouts of 1 and 10 s, of who opens and of who answers. A session of two ENIs with 1 s, which is opened later,
+    shows when the others' second is over."""
+    short, long = ConnectionTracking(udp_timeout=10), ConnectionTracking(udp_timeout=100)
+    with crowd(make_lab_name(), (short, long, short, short), site, 0.1) as scene:
+        clients = {name: scene.socket(name, Family.IPV4, socket.SOCK_DGRAM, CLIENT) for name in "abc"}
+        servers = {name: scene.socket(name, Family.IPV4, socket.SOCK_DGRAM, SERVER) for name in "abd"}
+        pairs = [(clients[client], servers[server]) for client, server in ("ab", "ba", "cd")]
+        for pair in pairs:
+            exchange(*pair)
+        until(lambda: not any(("c", "d") in scene.entries(place, UDP, Family.IPV4) for place in scene.places()))
+        for client, server in pairs:
+            with suppress(PermissionError):  # who is refused in its own namespace is told so
+                server.sendto(b"too late", client.getsockname())
+            assert drained(client) == []
+        for pair in pairs:
+            exchange(*pair)
+
+
+def exchange(client: Socket, server: Socket) -> None:
+    client.sendto(b"?", server.getsockname())
+    assert server.recv(1) == b"?"
+    server.sendto(b"!", client.getsockname())
+    assert client.recv(1) == b"!"

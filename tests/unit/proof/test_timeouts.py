@@ -1,0 +1,255 @@
+"""Idle timeouts as compiled: what the interpreter says of each pair of legal values, and that the proof sees each wrong
+one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from itertools import permutations, product
+
+import pytest
+
+from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.compiler.timeouts import PREFIX
+from sgdataplane.model.options import DEFAULTS
+from sgdataplane.model.placement import Placement
+from sgdataplane.model.state import CloudState, ConnectionTracking
+from sgdataplane.net.values import TCP, UDP, Address, Direction, Family
+from sgdataplane.nft import interp
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    DROP,
+    RETURN,
+    TCP_SYN,
+    CtDirection,
+    CtState,
+    Field,
+    Key,
+    Map,
+    Nfproto,
+    Range,
+    Rule,
+    SetTimeout,
+    Table,
+    VerdictMap,
+    goto,
+)
+from sgdataplane.policy.resolve import resolve
+from sgdataplane.proof.program import TIMEOUTS
+from sgdataplane.proof.prove import prove
+from sgdataplane.proof.specification import Specification
+from tests.support.builders import make_eni, make_group, make_state
+
+ESTABLISHED, CLOSED, UDP_VALUES = (30, 60, 80, 100, 200, 300, 500, 700, 910), (3, 9, 15), (10, 20, 30, 60, 80, 100)
+FEW = [
+    ConnectionTracking(),
+    ConnectionTracking(100, 9, 60),
+    ConnectionTracking(300, 3, 20),
+    ConnectionTracking(60, 15, 30),
+]
+ALL = [ConnectionTracking(e, c, UDP_VALUES[n % 6]) for n, (e, c) in enumerate(product(ESTABLISHED, CLOSED))]
+UNSET = {TCP: {"established": 910, "close": 3, "time_wait": 3}, UDP: {"unreplied": 30, "replied": 30}}
+FIELDS = {
+    Family.IPV4: (Nfproto.IPV4, Field.IP_SADDR, Field.IP_DADDR, "10.0.0."),
+    Family.IPV6: (Nfproto.IPV6, Field.IP6_SADDR, Field.IP6_DADDR, "2001:db8::"),
+}
+
+
+def state_of(trackings: list[ConnectionTracking]) -> CloudState:
+    """ENIs 1, 2, ... that let everybody in."""
+    enis = [
+        make_eni(f"eni-{n}", f"10.0.0.{n} 2001:db8::{n}", "sg-all", connection_tracking=tracking)
+        for n, tracking in enumerate(trackings, 1)
+    ]
+    return make_state([make_group("sg-all", ["ingress all from 0.0.0.0/0", "ingress all from ::/0"])], enis)
+
+
+def specification_of(trackings: list[ConnectionTracking], placement: Placement, scale: float = 1.0) -> Specification:
+    state = state_of(trackings)
+    interfaces = {f"eni-{n}": f"eth{n}" for n, _ in enumerate(trackings, 1)}
+    return Specification(state, interfaces, DEFAULTS, placement=placement, uplinks=("up",), time_scale=scale)
+
+
+def compiled(wanted: Specification) -> Table:
+    policy = resolve(wanted.state, wanted.interfaces, DEFAULTS)
+    scale = wanted.time_scale
+    enis = tuple(replace(eni, connection_tracking=eni.connection_tracking.scaled(scale)) for eni in policy.enis)
+    standing = replace(policy, enis=enis, idle=policy.idle.scaled(scale))
+    return compile_policy(replace(standing, placement=wanted.placement, uplinks=wanted.uplinks), DEFAULTS)
+
+
+def packet(family: Family, protocol: int, source: int, target: int) -> dict[Field, Key]:
+    """An opening one between the ENIs of these numbers."""
+    nfproto, saddr, daddr, start = FIELDS[family]
+    return {
+        Field.NFPROTO: nfproto,
+        saddr: Address.parse(f"{start}{source}").value,
+        daddr: Address.parse(f"{start}{target}").value,
+        Field.L4PROTO: protocol,
+        Field.TH_SPORT: 40000,
+        Field.TH_DPORT: 53,
+        **({Field.TCP_FLAGS: TCP_SYN} if protocol == TCP else {}),
+        Field.CT_STATE: CtState.NEW,
+        Field.CT_DIRECTION: CtDirection.ORIGINAL,
+        Field.CT_MARK: 0,
+    }
+
+
+def heeded(table: Table, sent: dict[Field, Key], came_by: str, leaves_by: str) -> dict[str, int]:
+    """The policy of the last timeout that is set; the namespace's if none is."""
+    arriving = next(s.value for s in Direction if table.chain[s.value].hook.name == "prerouting")  # type: ignore[union-attr]
+    leaving = Direction(arriving).other.value
+    first = interp.run(table, arriving, {**sent, Field.IIFNAME: came_by})
+    then = interp.run(table, leaving, {**sent, Field.IIFNAME: came_by, Field.OIFNAME: leaves_by})
+    assert (first.verdict, then.verdict) == (ACCEPT.kind, ACCEPT.kind)
+    policies = {timeout.name: dict(timeout.policy) for timeout in table.timeouts}
+    return policies.get(then.timeout or first.timeout, UNSET[int(sent[Field.L4PROTO])])
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.name.lower())
+def test_of_two_enis_the_shorter_timeouts_hold(family: Family) -> None:
+    table = compiled(specification_of(ALL, Placement.HOST))
+    for (one, of_one), (other, of_other) in product(enumerate(ALL, 1), repeat=2):
+        if one != other:
+            ends = f"eth{one}", f"eth{other}"
+            udp = min(of_one.udp_timeout, of_other.udp_timeout)
+            closed = min(of_one.tcp_closed_and_time_wait_timeout, of_other.tcp_closed_and_time_wait_timeout)
+            established = min(of_one.tcp_established_timeout, of_other.tcp_established_timeout)
+            of_tcp = {"established": established, "close": closed, "time_wait": closed}
+            assert heeded(table, packet(family, UDP, one, other), *ends) == {"unreplied": udp, "replied": udp}
+            assert heeded(table, packet(family, TCP, one, other), *ends) == of_tcp
+
+
+@pytest.mark.parametrize("where", Placement)
+@pytest.mark.parametrize("scale", [1.0, 0.1, 0.001])
+def test_whatever_they_have_is_proven(where: Placement, scale: float) -> None:
+    for trackings in (ALL, FEW, FEW[1:2] * 3, FEW[:1] * 3, [ConnectionTracking(udp_timeout=10), *FEW[:1] * 2]):
+        wanted = specification_of(trackings, where, scale)
+        assert str(prove(wanted, compiled(wanted))).startswith("proven")
+
+
+def test_enis_without_timeouts_of_their_own_have_nothing_of_this() -> None:
+    table = compiled(specification_of(FEW[:1] * 3, Placement.HOST))
+    assert table.timeouts == ()
+    assert not any(PREFIX in name for name in (*table.chain, *table.map))
+
+
+def test_one_map_for_each_timeouts_of_some_and_one_element_for_each_eni_with_shorter_ones() -> None:
+    table = compiled(specification_of(FEW * 5, Placement.HOST))
+    sizes = {name: len(entry.elements) for name, entry in table.map.items() if name.startswith(PREFIX)}
+    assert sizes == {
+        "timeouts-tcp-910-3": 15,
+        "timeouts-tcp-100-9": 15,
+        "timeouts-tcp-300-3": 10,
+        "timeouts-tcp-60-15": 15,
+        "timeouts-udp-30": 5,
+        "timeouts-udp-60": 15,
+    }
+
+
+# wrong ones
+
+
+@cache
+def right() -> tuple[Specification, Table]:
+    wanted = specification_of(FEW, Placement.HOST)
+    return wanted, compiled(wanted)
+
+
+def is_right(table: Table) -> bool:
+    """Tried out: each ENI beside each other one, and beside somebody elsewhere."""
+    _, wanted = right()
+    kinds = list(product(Family, (TCP, UDP)))
+    for source, target in permutations((*range(1, len(FEW) + 1), 99), 2):
+        ends = tuple("up" if number == 99 else f"eth{number}" for number in (source, target))
+        sent = [packet(family, protocol, source, target) for family, protocol in kinds]
+        if any(heeded(table, one, *ends) != heeded(wanted, one, *ends) for one in sent):
+            return False
+    return True
+
+
+def judge(wrong: Table) -> bool:
+    """Whether the proof refuses it, as it must if packets show the difference, and else must not."""
+    specification, _ = right()
+    holds = prove(specification, wrong).holds
+    assert holds == is_right(wrong)
+    return not holds
+
+
+Change = Callable[[tuple[Rule, ...]], tuple[Rule, ...]]
+
+
+def with_rules(table: Table, name: str, change: Change) -> Table:
+    chains = tuple(replace(c, rules=change(c.rules)) if c.name == name else c for c in table.chains)
+    return replace(table, chains=chains)
+
+
+def setting(table: Table) -> list[tuple[str, int]]:
+    """Where timeouts are set, or such chains are gone to."""
+
+    def is_it(rule: Rule) -> bool:
+        return any(isinstance(s, SetTimeout) or "timeouts-" in str(s) for s in rule.statements)
+
+    return [(chain.name, n) for chain in table.chains for n, entry in enumerate(chain.rules) if is_it(entry)]
+
+
+def other_timeout(entry: Rule, table: Table) -> Rule:
+    """With the next one that says something else."""
+    policies = {timeout.name: timeout.policy for timeout in table.timeouts}
+
+    def other(name: str) -> str:
+        names = [other for other, policy in policies.items() if other == name or policy != policies[name]]
+        return names[(names.index(name) + 1) % len(names)]
+
+    return Rule(tuple(SetTimeout(other(s.timeout)) if isinstance(s, SetTimeout) else s for s in entry.statements))
+
+
+def test_the_proof_refuses_every_table_that_lacks_a_rule_it_needs() -> None:
+    _, table = right()
+    places, refused = setting(table), 0
+    for name, n in places:
+        lacking = with_rules(table, name, lambda rules, n=n: rules[:n] + rules[n + 1 :])  # type: ignore[misc]
+        refused += judge(lacking)
+    assert refused > len(places) // 2
+
+
+def test_the_proof_refuses_every_table_that_has_another_timeout_somewhere() -> None:
+    _, table = right()
+    refused = 0
+    places = [
+        p for p in setting(table) if any(isinstance(s, SetTimeout) for s in table.chain[p[0]].rules[p[1]].statements)
+    ]
+    for name, n in places:
+        change: Change = lambda rules, n=n: (*rules[:n], other_timeout(rules[n], table), *rules[n + 1 :])  # type: ignore[misc] # noqa: E731
+        refused += judge(with_rules(table, name, change))
+    assert refused > len(places) // 2
+
+
+def test_the_proof_refuses_a_map_that_lacks_or_leads_elsewhere() -> None:
+    _, table = right()
+    refused = 0
+    ends = [c.name for c in table.chains if c.name.startswith(TIMEOUTS) and not c.ways.maps]
+    for entry in (entry for entry in table.maps if entry.name.startswith(TIMEOUTS)):
+        for n, (key, value) in enumerate(entry.elements):
+            elsewhere = next(goto(chain) for chain in ends if goto(chain) != value and chain[:12] == entry.name[:12])
+            for new in ((), ((key, elsewhere),), ((key, RETURN),)):
+                wrong = replace(entry, elements=(*entry.elements[:n], *new, *entry.elements[n + 1 :]))
+                refused += judge(with_map(table, wrong))
+    assert refused > 10
+
+
+def with_map(table: Table, changed: Map) -> Table:
+    return replace(table, maps=tuple(changed if entry.name == changed.name else entry for entry in table.maps))
+
+
+@pytest.mark.parametrize(
+    "statement", [ACCEPT, DROP, goto("ingress-accept"), VerdictMap(Field.IIFNAME, ((Range.of("eth1"), DROP),))]
+)
+def test_such_a_chain_may_do_nothing_else(statement: VerdictMap) -> None:
+    """Also where all that leads to it is proven already."""
+    wanted, table = right()
+    known = prove(wanted, table).known
+    for name in (name for name in table.chain if name.startswith(TIMEOUTS)):
+        wrong = with_rules(table, name, lambda rules: (*rules, Rule((statement,))))
+        assert "does more" in prove(wanted, wrong, known).problem
