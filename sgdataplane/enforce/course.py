@@ -36,12 +36,14 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """`inventory`: what it starts from. `stamp`: of what is in force, if it can be used. `adopting`: the interfaces
-    that no table here has known so far, if their adoption is wanted. `steps`: none if all is there."""
+    """`inventory`: what it starts from. `stamp`: of what is in force, if it can be used. `newcomers`: the interfaces
+    that no table here has known so far; `adopting`: the same, if their adoption is wanted. `steps`: none if all is
+    there."""
 
     inventory: Inventory
     stamp: Stamp | None
     epoch: int
+    newcomers: tuple[str, ...]
     adopting: tuple[str, ...]
     steps: Plan
 
@@ -64,7 +66,8 @@ def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int) -> Cours
     stamp = epochs.usable(inventory.stamp)
     on_change = settings.on_change if _is_same_links(inventory, wish) else "revoke"
     epoch = epochs.choose(stamp, digest, on_change, is_certain=inventory.is_untouched)
-    adopting = _newcomers(inventory, wish.table) if settings.adoption_window else ()
+    newcomers = _newcomers(inventory, wish.table)
+    adopting = newcomers if settings.adoption_window else ()
     if inventory.stamp == Stamp(epoch, digest, inventory.generation, secret) and not settings.resync:
         steps = Plan()  # interfaces that it knows are none to be adopted
     else:
@@ -73,7 +76,7 @@ def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int) -> Cours
             wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
         held = _held(stamp, wish)
         steps = plan(None if held is None else fitted(kernel, held), inventory, fitted(kernel, wanted))
-    return Course(inventory, stamp, epoch, adopting, steps)
+    return Course(inventory, stamp, epoch, newcomers, adopting, steps)
 
 
 def _newcomers(inventory: Inventory, table: Table) -> tuple[str, ...]:

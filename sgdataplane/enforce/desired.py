@@ -149,9 +149,10 @@ class ApplyReport:
     of their own for. `unknown_timeouts`: of trackers of its that we don't know; they are bounded. `leftover`: what the
     kernel refused after the policy was in force, "" if nothing: the next apply tidies up.
     `adopting`: interfaces whose adoption window this apply opened, for `adoption_window` seconds. `seeded`: their
-    running TCP sessions of which conntrack was told. `fenced`: interfaces behind the fence; one that isn't there yet
-    can't be. The fence's operations are among the others. `counted`: what the counters of rules that it removed had
-    counted at last. `slow`: why each change of this policy holds the kernel for more than a second, "" if none does.
+    running TCP sessions of which conntrack was told. `shortened`: sessions of ENIs that are new here, which had longer
+    left than they may have. `fenced`: interfaces behind the fence; one that isn't there yet can't be. The fence's
+    operations are among the others. `counted`: what the counters of rules that it removed had counted at last. `slow`:
+    why each change of this policy holds the kernel for more than a second, "" if none does.
     `flowtables`: those of others there, which carry sessions past the policy."""
 
     epoch: int
@@ -167,6 +168,7 @@ class ApplyReport:
     adopting: tuple[str, ...] = ()
     adoption_window: float = 0.0
     seeded: int = 0
+    shortened: int = 0
     fenced: tuple[str, ...] = ()
     counted: Mapping[str, Counted] = field(default_factory=dict)
     slow: str = ""
@@ -182,7 +184,7 @@ class ApplyReport:
         if not self.changed:
             return self
         nothing = replace(self, staged=0, switched=0, swept=0, seconds=0.0, is_refill=False)
-        return replace(nothing, adopting=(), adoption_window=0.0, seeded=0, counted={})
+        return replace(nothing, adopting=(), adoption_window=0.0, seeded=0, shortened=0, counted={})
 
 
 DEFAULT_SETTINGS = Settings()

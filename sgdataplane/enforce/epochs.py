@@ -14,6 +14,7 @@ from typing import Protocol
 from sgdataplane.compiler.compile import FIRST_EPOCH
 from sgdataplane.compiler.marks import MarkLayout
 from sgdataplane.host import netns
+from sgdataplane.host.conntrack import Bound, shorten_tracked
 from sgdataplane.host.marks import clear_mark_fields
 from sgdataplane.host.seed import seed_sessions
 from sgdataplane.net.values import Prefix
@@ -30,6 +31,9 @@ class Sessions(Protocol):
     def seed(self, own: Collection[Prefix]) -> int:
         """Have those tracked that sockets with these addresses have running already; how many were not yet."""
 
+    def shorten(self, longest: Bound) -> int:
+        """Leave each no more seconds than that (None: as many as it has); how many had more."""
+
 
 @dataclass(frozen=True, slots=True)
 class KernelSessions:
@@ -45,6 +49,10 @@ class KernelSessions:
     def seed(self, own: Collection[Prefix]) -> int:
         with netns.inside(self.namespace):
             return seed_sessions(own)
+
+    def shorten(self, longest: Bound) -> int:
+        with netns.inside(self.namespace):
+            return shorten_tracked(longest)
 
 
 @dataclass(frozen=True, slots=True)

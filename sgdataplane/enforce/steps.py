@@ -13,15 +13,17 @@ from dataclasses import replace
 from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce.carried import end_refused
-from sgdataplane.enforce.course import Wish, look, plot
+from sgdataplane.enforce.course import Course, Wish, look, plot
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.epochs import Epochs, KernelSessions, Sessions
 from sgdataplane.enforce.fence import put_in, wanted_fence
 from sgdataplane.enforce.hold import is_light, weigh
+from sgdataplane.enforce.idle import Longest, has_shorter
 from sgdataplane.enforce.run import Ran, run
 from sgdataplane.errors import KernelError
 from sgdataplane.host import modules, netns
 from sgdataplane.host.timeouts import set_timeouts
+from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import Plan, removal
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
@@ -67,8 +69,8 @@ def apply(
     """enforce() on given doors; the namespace's timeouts are not its business.
 
     1 what the kernel holds   2 compile, and prove   3 choose the epoch, and plan   4 weigh what that takes the kernel
-    5 take the epoch off sessions that carry it from long ago   6 run, waiting between the steps until no packet is on
-    its way
+    5 take the epoch off sessions that carry it from long ago   6 of ENIs that are new here: tell conntrack of sessions
+    that run, and leave none more time than it may have   7 run, waiting between the steps until no packet is on its way
     The fence goes up after the table that marks what may pass it, and once that is there, changes before it: what
     comes to an interface that is new passes neither.
     """
@@ -90,6 +92,8 @@ def apply(
     epochs.retire(kernel, sessions, course.stamp, course.epoch)
     # Now, since conntrack begins to work with the first rules that ask it, and takes who speaks first for the opener.
     seeded = sessions.seed(_addresses(desired, course.adopting)) if course.adopting else 0
+    late = _late(desired, course)
+    shortened = sessions.shorten(_longest(desired, late, settings)) if late else 0
     ran = run(kernel, course.steps, is_live=inventory.exists)
     if course.stamp is None and inventory.exists:
         # Until now the rules have marked sessions with an epoch that nobody knows: it may be this one.
@@ -104,6 +108,7 @@ def apply(
         adopting=course.adopting,
         adoption_window=settings.adoption_window if course.adopting else 0.0,
         seeded=seeded,
+        shortened=shortened,
         fenced=fence.ifnames,
         slow=slow,
     )
@@ -125,10 +130,25 @@ def _counted(epoch: int, plans: Sequence[Plan], ran: Ran, settings: Settings) ->
     )
 
 
+def _enis(desired: Desired, ifnames: Collection[str]) -> list[Eni]:
+    return [desired.state.eni[eni] for eni, ifname in desired.interfaces.items() if ifname in ifnames]
+
+
 def _addresses(desired: Desired, ifnames: Collection[str]) -> tuple[Prefix, ...]:
     """All that the ENIs on these interfaces may send from."""
-    enis = (desired.state.eni[eni] for eni, ifname in desired.interfaces.items() if ifname in ifnames)
-    return tuple(prefix for eni in enis for prefix in eni.own_prefixes)
+    return tuple(prefix for eni in _enis(desired, ifnames) for prefix in eni.own_prefixes)
+
+
+def _late(desired: Desired, course: Course) -> list[str]:
+    """The interfaces of ENIs whose sessions may have longer left than they may: of those that are new here all, where
+    the namespace's timeouts are new, too, and else those with shorter ones."""
+    own = {ifname: desired.state.eni[eni].connection_tracking for eni, ifname in desired.interfaces.items()}
+    return [name for name in course.newcomers if not course.inventory.exists or has_shorter(own[name])]
+
+
+def _longest(desired: Desired, late: Collection[str], settings: Settings) -> Longest:
+    others = set(desired.interfaces.values()).difference(late)
+    return Longest.of(_enis(desired, late), _enis(desired, others), settings.time_scale)
 
 
 def check_hold(namespace: str, desired: Desired, previous: Desired | None, settings: Settings) -> None:

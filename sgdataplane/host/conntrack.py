@@ -1,4 +1,5 @@
-"""Sessions that the kernel tracks in the calling thread's network namespace: listing all, making some, forgetting one.
+"""Sessions that the kernel tracks in the calling thread's network namespace: listing all, making some, forgetting one,
+leaving some less time.
 
 Owns the shape of these ctnetlink messages. Is given addresses and ports. Must not know policy.
 
@@ -56,6 +57,7 @@ TCP_STATES = (
     "CLOSE",
     "SYN_SENT2",
 )
+MAX_PASSES = 3  # of shortening
 OTHER_STATES = ("UNREPLIED", "REPLIED", "ASSURED")  # of protocols without states of their own
 
 
@@ -101,6 +103,9 @@ class Tracked:
     is_carried: bool = False
 
 
+Bound = Callable[[Tracked], int | None]  # the seconds that a session may have left; None: any
+
+
 def list_tracked() -> list[Tracked]:
     """All sessions; none where the kernel tracks none yet. HostError if it refuses."""
     with Nfnetlink() as door:
@@ -132,6 +137,40 @@ def _end(door: Nfnetlink, family: int, entry: Mapping[int, bytes]) -> bool:
         door.tell(message_kind(CTNETLINK, CT_DELETE), family, asked)
     except OSError as error:
         if error.errno == errno.ENOENT:
+            return False
+        raise HostError("conntrack entry", os.strerror(error.errno or 0)) from error
+    return True
+
+
+def shorten_tracked(longest: Bound) -> int:
+    """Bring down how long sessions have left, if nothing more comes, to what `longest` says of each (None: it may have
+    any time); how many had more. It is never raised. HostError if the kernel refuses.
+
+    A session may go on to a state with less time after it was read, and get that of the one before: so all are read
+    again until none has more. A session whose time somebody else has fixed keeps it, and ends then whatever comes.
+    """
+    shortened = 0
+    with Nfnetlink() as door:
+        for _ in range(MAX_PASSES):
+            cut = sum(_shorten(door, number, entry, longest) for number, entry in _entries(door))
+            shortened += cut
+            if not cut:
+                break
+    return shortened
+
+
+def _shorten(door: Nfnetlink, family: int, entry: Mapping[int, bytes], longest: Bound) -> bool:
+    found = parse_tracked(FAMILIES[family], entry)
+    seconds = longest(found)
+    if seconds is None or found.seconds_left <= seconds:
+        return False
+    asked = [nested(CTA_TUPLE_ORIG, [entry[CTA_TUPLE_ORIG]]), attribute(CTA_TIMEOUT, seconds.to_bytes(4, "big"))]
+    if CTA_ZONE in entry:
+        asked.append(attribute(CTA_ZONE, entry[CTA_ZONE]))
+    try:
+        door.tell(message_kind(CTNETLINK, CT_NEW), family, b"".join(asked))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ETIME, errno.EPERM):  # gone, going, or fixed (nf_conntrack_core.c)
             return False
         raise HostError("conntrack entry", os.strerror(error.errno or 0)) from error
     return True

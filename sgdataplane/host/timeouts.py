@@ -118,6 +118,12 @@ def scaled(seconds: int, time_scale: float) -> int:
     return max(1, round(seconds * time_scale))
 
 
+def longest_of_tcp(state: str, time_scale: float = 1.0) -> int:
+    """How long a TCP session that is in that state (as conntrack.Tracked has it) may have left."""
+    name = f"nf_conntrack_tcp_timeout_{state.lower().removesuffix('2')}"
+    return scaled((SPECIFIED | KERNELS_OWN).get(name, TCP_ESTABLISHED), time_scale)
+
+
 def unknown(names: Iterable[str]) -> tuple[str, ...]:
     """Those of them that we know nothing of."""
     return tuple(sorted(set(names) - KNOWN))

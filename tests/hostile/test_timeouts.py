@@ -9,20 +9,24 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 import pytest
 
-from sgdataplane.host import netns
-from sgdataplane.host.conntrack import Tracked, list_tracked
+from sgdataplane.enforce import Settings
+from sgdataplane.host import netns, sysctl
+from sgdataplane.host.conntrack import SessionTuple, Tracked, list_tracked, track_established
+from sgdataplane.host.timeouts import FOLDER
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.policy import enforce_policy
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import TCP, UDP, Address, Family
-from tests.edges.scene import AF, drained, until
+from tests.edges.scene import AF, Scene, drained, until
+from tests.edges.scene import scene as running_scene
 from tests.support import labs
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.nft import nft
 
 pytestmark = pytest.mark.traffic
 
@@ -202,3 +206,75 @@ def exchange(client: Socket, server: Socket) -> None:
     assert server.recv(1) == b"?"
     server.sendto(b"!", client.getsockname())
     assert client.recv(1) == b"!"
+
+
+# sessions from before an ENI's first policy
+
+BEFORE = (
+    "add table inet before",
+    "add chain inet before seen { type filter hook prerouting priority 0; }",
+    "add rule inet before seen ct state new counter",
+)
+TIMES = {TCP: 432_000, UDP: 180}  # what a kernel gives by itself; of UDP answered for a while, 120 by its latest word
+
+
+@pytest.fixture
+def unprotected(make_lab_name: Callable[[], str], placement: str) -> Iterator[Scene]:
+    """Its conntrack is at work, with the kernel's own timeouts."""
+    with running_scene(make_lab_name(), placement) as scene, ExitStack() as stack:
+        with netns.inside(scene.enforced):
+            sysctl.write(f"{FOLDER}/nf_conntrack_tcp_timeout_established", str(TIMES[TCP]))
+            sysctl.write(f"{FOLDER}/nf_conntrack_udp_timeout", str(TIMES[UDP]))
+        nft(scene.enforced, *BEFORE)
+        yield replace(scene, stack=stack)
+
+
+@pytest.mark.parametrize(
+    ("own", "window"),
+    [
+        pytest.param(ConnectionTracking(), 30.0, id="adopted"),
+        pytest.param(ConnectionTracking(60, 9, 20), 0.0, id="own-and-no-window"),
+    ],
+)
+def test_a_session_from_before_the_first_policy_has_no_longer_than_the_others(
+    unprotected: Scene, own: ConnectionTracking, window: float
+) -> None:
+    scene = unprotected
+    for family in FAMILIES:
+        client, server = scene.connect(scene.outside, scene.near, family, 443)
+        client.send(b"?")
+        assert server.recv(1) == b"?"
+        scene.udp(scene.outside, family).sendto(b"?", (scene.near.address(family), 53))
+    with netns.inside(scene.enforced):
+        made = track_established([OF_OTHERS, *MANY], TIMES[TCP])
+    assert made == len(MANY) + 1
+    before = left(scene)
+    assert all(seconds > LONGEST for seconds in before.values() if seconds > TIMES[UDP])
+    assert len([seconds for seconds in before.values() if seconds > LONGEST]) == len(MANY) + 1 + len(FAMILIES)
+    report = scene.enforce("ingress all from any", tracking=own, settings=Settings(adoption_window=window))
+    after = left(scene)
+    limits = {TCP: own.tcp_established_timeout, UDP: own.udp_timeout}
+    ours = {ends: seconds for ends, seconds in after.items() if ends != OF_OTHERS}
+    assert {ends: seconds for ends, seconds in ours.items() if seconds > limits[ends.protocol]} == {}
+    assert min(seconds for ends, seconds in ours.items() if ends.protocol == TCP) > limits[TCP] - 10
+    assert (report.shortened, after[OF_OTHERS] > LONGEST) == (len(ours), True)
+    assert scene.enforce("ingress all from any", tracking=own).shortened == 0
+
+
+def left(scene: Scene) -> dict[SessionTuple, int]:
+    """Seconds of each session of TCP and UDP."""
+    found = {entry.original: entry.seconds_left for entry in scene.tracked()}
+    return {ends: seconds for ends, seconds in found.items() if ends.protocol in TIMES}
+
+
+def session(source: str, target: str, port: int) -> SessionTuple:
+    return SessionTuple(TCP, Address.parse(source), Address.parse(target), port, 443)
+
+
+LONGEST = 910
+OF_OTHERS = session("10.0.0.2", "198.51.100.7", 40000)  # `far`'s, which has no policy here
+MANY = [
+    session(*ends, port)
+    for port in range(20_000, 20_500)
+    for ends in (("10.0.0.1", "192.0.2.1"), ("192.0.2.1", "10.0.0.1"))
+]

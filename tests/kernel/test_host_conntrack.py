@@ -9,7 +9,7 @@ import pytest
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
-from sgdataplane.host.conntrack import end_tracked, list_tracked
+from sgdataplane.host.conntrack import end_tracked, list_tracked, shorten_tracked
 from sgdataplane.host.marks import clear_mark_fields
 from sgdataplane.host.modules import TRACKING, require
 from sgdataplane.host.timeouts import KERNELS_OWN, SPECIFIED, set_timeouts
@@ -17,6 +17,7 @@ from tests.support.conntrack import fill, tuple_of
 from tests.support.trackers import LINUX_6_1, LINUX_6_12, LINUX_6_18
 
 pytestmark = pytest.mark.kernel
+ENDS = (("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::2"))
 HIGH, LOW = 0xFFE00000, 0x0000FFE0  # two fields with bits of somebody else's between them
 
 
@@ -60,6 +61,21 @@ def test_sessions_are_ended_by_what_they_are(namespace: str) -> None:
         assert end_tracked(lambda entry: entry.original.port == 80) == 2
         assert {entry.original for entry in list_tracked()} == set(kept)
         assert end_tracked(lambda entry: entry.original.port == 80) == 0
+
+
+def test_sessions_are_left_less_time_and_never_more(namespace: str) -> None:
+    """All have 900 s. Of one less is allowed when it is read again, as after its state has changed meanwhile."""
+    sessions = [tuple_of(f"{near}/{port} {far}/80") for near, far in ENDS for port in (1000, 1001, 1002)]
+    fill(namespace, sessions)
+    longest = {1000: 60, 1001: None, 1002: 9000}
+    with netns.inside(namespace):
+        assert shorten_tracked(lambda entry: longest[entry.original.source_port]) == 2
+        left = {entry.original: entry.seconds_left for entry in list_tracked()}
+        assert all((seconds <= 60) == (ends.source_port == 1000) for ends, seconds in left.items())
+        assert (len(left), max(left.values()) <= 900) == (6, True)
+        asked = iter([100, *[30] * 99])
+        assert shorten_tracked(lambda entry: next(asked) if entry.original == sessions[1] else None) == 2
+        assert next(e.seconds_left for e in list_tracked() if e.original == sessions[1]) <= 30
 
 
 def timeouts(namespace: str) -> dict[str, int]:

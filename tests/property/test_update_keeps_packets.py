@@ -13,6 +13,7 @@ from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.compiler.skeleton import APPLIED, TABLE
 from sgdataplane.enforce import Desired, Settings, apply
+from sgdataplane.host.conntrack import Bound
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.interp import run
@@ -32,6 +33,9 @@ class NoSessions:
 
     def seed(self, own: Collection[Prefix]) -> int:
         return 0 * len(own)
+
+    def shorten(self, longest: Bound) -> int:
+        return 0 * bool(longest)
 
 
 def desired_of(state: CloudState) -> Desired:

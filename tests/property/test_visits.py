@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.enforce import Desired, Settings, apply, hold
+from sgdataplane.host.conntrack import Bound
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Prefix
@@ -144,6 +145,9 @@ class NoSessions:
 
     def seed(self, own: Collection[Prefix]) -> int:
         return 0 * len(own)
+
+    def shorten(self, longest: Bound) -> int:
+        return 0 * bool(longest)
 
 
 STATE = hardpolicies.host(0, 10)

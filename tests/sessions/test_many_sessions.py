@@ -17,6 +17,7 @@ import pytest
 
 from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.enforce import ApplyReport, KernelSessions, Settings, apply, remove
+from sgdataplane.host.conntrack import Bound
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Transaction
@@ -69,6 +70,10 @@ class Untouched:
 
     def seed(self, own: Collection[Prefix]) -> int:
         self.asked.append(own)
+        return 0
+
+    def shorten(self, longest: Bound) -> int:
+        self.asked.append(longest)
         return 0
 
 

@@ -10,7 +10,9 @@ import pytest
 from sgdataplane.compiler.compile import with_adoption, with_epoch
 from sgdataplane.compiler.skeleton import ADOPTING, TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings, apply
+from sgdataplane.host.conntrack import Bound, SessionTuple, Tracked
 from sgdataplane.model.options import Options
+from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import TCP, Address, Prefix
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.fake import FakeKernel
@@ -26,6 +28,13 @@ STATE = make_state(
 )
 BOTH = Desired(STATE, {"eni-0": "eth0", "eni-1": "eth1"})
 ONE = replace(BOTH, interfaces={"eni-0": "eth0"})
+SHORT = ConnectionTracking(tcp_established_timeout=60)
+TIMED = replace(
+    BOTH,
+    state=make_state(
+        STATE.security_groups, [STATE.eni["eni-0"], replace(STATE.eni["eni-1"], connection_tracking=SHORT)]
+    ),
+)
 
 
 class Sessions:
@@ -33,6 +42,7 @@ class Sessions:
 
     def __init__(self, kernel: FakeKernel | None = None) -> None:
         self.kernel, self.seeded = kernel or FakeKernel(), list[tuple[set[str], bool]]()
+        self.longest: list[Bound] = []
 
     def forget_epochs(self, epochs: range) -> int:
         return 0 * len(epochs)
@@ -40,6 +50,10 @@ class Sessions:
     def seed(self, own: Collection[Prefix]) -> int:
         self.seeded.append((set(map(str, own)), self.kernel.inventory(TABLE).exists))
         return len(own)
+
+    def shorten(self, longest: Bound) -> int:
+        self.longest.append(longest)
+        return len(self.longest)
 
 
 def put(kernel: FakeKernel, desired: Desired, previous: Desired | None = None, **settings: object) -> ApplyReport:
@@ -94,6 +108,28 @@ def test_without_a_window_to_open_nothing_is_seeded(first: Desired | None, windo
     sessions = Sessions(kernel)
     assert put_with(sessions, kernel, ONE, first, adoption_window=window).seeded == 0
     assert sessions.seeded == []
+
+
+@pytest.mark.parametrize("window", [0.0, 30.0])
+def test_only_sessions_of_new_interfaces_are_left_less_time(window: float) -> None:
+    kernel, sessions = FakeKernel(), Sessions()
+    reports = [put_with(sessions, kernel, desired, adoption_window=window) for desired in (ONE, ONE, TIMED, TIMED)]
+    assert [report.shortened for report in reports] == [1, 0, 2, 0]
+    to_first, to_second, to_pair = (established("192.0.2.1", own) for own in ("10.0.0.1", "10.0.0.2", "10.0.9.9"))
+    between = established("10.0.0.1", "10.0.0.2")
+    first, second = sessions.longest
+    assert [first(entry) for entry in (to_first, to_second, to_pair, between)] == [910, None, None, 910]
+    assert [second(entry) for entry in (to_first, to_second, to_pair, between)] == [None, 60, 60, 60]
+
+
+def test_a_new_interface_whose_namespace_has_its_timeouts_already_needs_nothing() -> None:
+    kernel, sessions = FakeKernel(), Sessions()
+    assert [put_with(sessions, kernel, desired).shortened for desired in (ONE, BOTH)] == [1, 0]
+
+
+def established(source: str, target: str) -> Tracked:
+    seen = SessionTuple(TCP, Address.parse(source), Address.parse(target), 40000, 443)
+    return Tracked(seen, seen.reverse, "ESTABLISHED", 432_000, 0)
 
 
 @pytest.mark.parametrize("resync", [False, True], ids=["same", "refill"])

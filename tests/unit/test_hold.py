@@ -14,6 +14,7 @@ from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings, apply, hold
 from sgdataplane.enforce.hold import MOST_S, WARN_S, Burden, judge
 from sgdataplane.errors import HeldError, HostError
+from sgdataplane.host.conntrack import Bound
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.fake import FakeKernel
@@ -89,6 +90,10 @@ class Sessions:
 
     def seed(self, own: Collection[Prefix]) -> int:
         self.asked.append(own)
+        return 0
+
+    def shorten(self, longest: Bound) -> int:
+        self.asked.append(longest)
         return 0
 
 
