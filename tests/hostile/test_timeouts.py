@@ -7,7 +7,7 @@ of its own, and drops after its own timeouts.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import permutations
@@ -16,16 +16,17 @@ import pytest
 
 from sgdataplane.enforce import Settings
 from sgdataplane.host import netns, sysctl
-from sgdataplane.host.conntrack import SessionTuple, Tracked, list_tracked, track_established
+from sgdataplane.host.conntrack import SessionTuple, Tracked, end_tracked, list_tracked, track_established
 from sgdataplane.host.timeouts import FOLDER
+from sgdataplane.lab import manage
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.policy import enforce_policy
-from sgdataplane.model.state import ConnectionTracking
+from sgdataplane.model.state import CloudState, ConnectionTracking
 from sgdataplane.net.values import TCP, UDP, Address, Family
 from tests.edges.scene import AF, Scene, drained, until
 from tests.edges.scene import scene as running_scene
 from tests.support import labs
-from tests.support.builders import make_eni, make_group, make_state
+from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.nft import nft
 
 pytestmark = pytest.mark.traffic
@@ -45,14 +46,10 @@ SITES = [  # placement, hosts
     pytest.param(("host", 2), id="two-hosts"),
 ]
 RULES = [
-    f"{way} {protocol} {SERVER}/{SERVER} {remote}"
+    make_rule(f"{way} {protocol} {SERVER}/{SERVER} {word} {everybody}", f"{way}-{protocol}-{family}")
     for protocol in ("tcp", "udp")
-    for way, remote in (
-        ("ingress", "from 10.0.0.0/24"),
-        ("egress", "to 10.0.0.0/24"),
-        ("ingress", "from 2001:db8::/64"),
-        ("egress", "to 2001:db8::/64"),
-    )
+    for way, word in (("ingress", "from"), ("egress", "to"))
+    for family, everybody in (("ipv4", "10.0.0.0/24"), ("ipv6", "2001:db8::/64"))
 ]
 Socket = socket.socket
 Entries = dict[tuple[str, str], Tracked]  # by who opened the session and who answers
@@ -110,15 +107,18 @@ class Crowd:
         return found
 
 
-@contextmanager
-def crowd(name: str, trackings: Iterable[ConnectionTracking], site: tuple[str, int], scale: float) -> Iterator[Crowd]:
-    own = {chr(ord("a") + number): tracking for number, tracking in enumerate(trackings)}
+def state_of(own: Mapping[str, ConnectionTracking]) -> CloudState:
     enis = [
         make_eni(f"eni-{letter}", f"10.0.0.{number} 2001:db8::{number:x}", "sg-all", connection_tracking=tracking)
         for number, (letter, tracking) in enumerate(own.items(), 1)
     ]
-    state = make_state([make_group("sg-all", RULES, advanced=True)], enis)
-    placement, hosts = site
+    return make_state([make_group("sg-all", RULES, advanced=True)], enis)
+
+
+@contextmanager
+def crowd(name: str, trackings: Iterable[ConnectionTracking], site: tuple[str, int], scale: float) -> Iterator[Crowd]:
+    own = {chr(ord("a") + number): tracking for number, tracking in enumerate(trackings)}
+    (placement, hosts), state = site, state_of(own)
     with (
         labs.running(name, state, enforce_policy, (), placement=placement, hosts=hosts, time_scale=scale) as lab,
         ExitStack() as opened,
@@ -199,6 +199,26 @@ def test_an_answer_after_the_shorter_one_reaches_nobody(
             assert drained(client) == []
         for pair in pairs:
             exchange(*pair)
+
+
+def test_timeouts_that_change_hold_for_sessions_that_begin_then(make_lab_name: Callable[[], str]) -> None:
+    with crowd(make_lab_name(), FEW, ("host", 1), 1.0) as scene:
+        for own in (
+            FEW[1:] + FEW[:1],
+            [*FEW[:1] * (len(FEW) - 1), ConnectionTracking()],
+            [ConnectionTracking()] * len(FEW),
+        ):
+            scene.trackings = dict(zip(scene.trackings, own, strict=True))
+            scene.lab = manage.apply(scene.lab.record.name, state_of(scene.trackings), enforce_policy)
+            with scene.opened:
+                servers = {name: scene.socket(name, Family.IPV4, socket.SOCK_DGRAM, SERVER) for name in scene.trackings}
+                clients = {name: scene.socket(name, Family.IPV4, socket.SOCK_DGRAM, CLIENT) for name in scene.trackings}
+                (place,) = scene.places()
+                with netns.inside(place):
+                    end_tracked(lambda _: True)
+                for client, server in scene.pairs:
+                    exchange(clients[client], servers[server])
+                assert scene.off(UDP, Family.IPV4, "REPLIED", lambda tracking: tracking.udp_timeout) == []
 
 
 def exchange(client: Socket, server: Socket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import Desired, Epochs, Settings, apply
 from sgdataplane.errors import KernelError, NotFoundError, ProofError, UnsupportedError
 from sgdataplane.host.conntrack import Bound
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import plan
@@ -392,3 +394,29 @@ def test_kernel_that_can_not_log_enforces_without_and_says_so(caplog: pytest.Log
     assert apply(kernel, Sessions(kernel), other, ONE, REVOKE).changed
     (change,) = plan(None, FakeKernel().inventory(TABLE), ONE.table()).changes
     assert " log " in str(change.stage)
+
+
+def test_enis_that_come_go_and_change_their_timeouts_leave_what_the_last_state_says() -> None:
+    """Each apply knows the one before."""
+    chance, kernel, previous = random.Random(4), FakeKernel(), None
+    sessions = Sessions(kernel)
+    for _ in range(12):
+        desired = timed(chance)
+        report = apply(kernel, sessions, desired, previous, Settings(fence=False))
+        expected = with_epoch(desired.table(), report.epoch)
+        assert kernel.table(TABLE) == with_generation(expected, kernel.generation)
+        previous = desired
+
+
+def timed(chance: random.Random) -> Desired:
+    """Some ENIs of one host, each with timeouts of its own, or none."""
+    enis = [
+        make_eni(f"eni-{n}", f"10.0.0.{n}", "sg-a", connection_tracking=chance.choice(TRACKINGS))
+        for n in chance.sample(range(1, 7), chance.randint(1, 5))
+    ]
+    state = make_state([make_group("sg-a", ["ingress tcp 22/22 from 0.0.0.0/0"])], enis)
+    interfaces = {eni.network_interface_id: eni.network_interface_id for eni in enis}
+    return Desired(state, interfaces, placement=Placement.HOST)
+
+
+TRACKINGS = [ConnectionTracking(), OWN_TIMEOUTS, ConnectionTracking(60, 15, 20), ConnectionTracking(udp_timeout=10)]
