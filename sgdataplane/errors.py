@@ -11,7 +11,7 @@
         PrivilegeError    not root, or a capability is missing                            (capability)
       HostError           links, namespaces, sysctls, conntrack                           (subject, detail)
       BindingError        an interface can't be bound to an ENI as asked: nothing changed (problem)
-      LabError            the lab, not the product                                        (subject, detail)
+      LabError            what a lab or a replay was given can't be used                  (subject, detail)
     InternalError         an invariant of ours broke; not an SgDataplaneError: never caught but at the top
       ProofError          a compiled table isn't what the specification says: refused, the previous policy stays
       ContainedError      something unforeseen in one namespace, which ended there
@@ -187,7 +187,7 @@ class BindingError(SgDataplaneError):
 
 
 class LabError(SgDataplaneError):
-    """The lab can't do what was asked: no such lab or node, or a probe that could not run."""
+    """A lab or a replay can't use what it was given: no such lab or node, no probe that could run, no capture."""
 
     def __init__(self, subject: str, detail: str) -> None:
         super().__init__(subject, detail)

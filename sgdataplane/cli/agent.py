@@ -24,7 +24,7 @@ def register(verbs: Subparsers) -> None:
     agent = _add(verbs, "agent", run_agent, "the daemon: keep all attached ENIs enforced, whatever happens")
     help_text = "the configuration (default: /etc/sgdataplane/agent.toml; systemd/agent.toml says what is in it)"
     agent.add_argument("--config", type=Path, metavar="FILE", help=help_text)
-    help_text = "end after one cycle; exit code 3 if some of what is attached could not be made to obey"
+    help_text = "end after one cycle; exit code 3 if some of what is attached does not obey, 5 if the state is refused"
     agent.add_argument("--once", action="store_true", help=help_text)
     status = _add(verbs, "status", run_status, "what the running agent enforces; exit code 1 if not all is well")
     status.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.daemon.status")
@@ -45,7 +45,9 @@ def run_agent(arguments: argparse.Namespace) -> int:
     file = arguments.config or config.CONFIG_FILE
     known = config.load_config(file, must_exist=arguments.config is not None)
     status = agent.run_agent(known, file, once=arguments.once)
-    return Exit.DONE if status.is_whole or not arguments.once else Exit.KERNEL
+    if not arguments.once:
+        return Exit.DONE
+    return Exit.KERNEL if not status.is_whole else Exit.INPUT if status.is_state_refused else Exit.DONE
 
 
 def run_status(arguments: argparse.Namespace) -> int:

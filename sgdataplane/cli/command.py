@@ -18,10 +18,11 @@ class Exit(enum.IntEnum):
     """The exit codes that other programs rely on."""
 
     DONE = 0
-    NO = 1  # the answer is no: a disagreement, refused input, findings under --strict
+    NO = 1  # the answer is no: a disagreement, a state that `check` refuses, findings under --strict
     USAGE = 2
     KERNEL = 3  # the kernel refused or can't
     NOT_ROOT = 4
+    INPUT = 5  # the input can't be used: not found, refused, nothing in it to do
     INTERNAL = 70  # a bug of ours (EX_SOFTWARE of sysexits.h)
     INTERRUPTED = 130  # 128 + SIGINT, as shells say it
     BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away

@@ -16,14 +16,14 @@ from pathlib import Path
 from sgdataplane import __version__
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers
 from sgdataplane.cli.output import complain, guarded
-from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError, StateFileError
+from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError
 
-# From the special to the general: the first that fits decides. What is not here but is ours is a "no".
+# From the special to the general: the first that fits decides. Whatever else is ours speaks of the input.
 EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
     (PrivilegeError, Exit.NOT_ROOT),
     (KernelError, Exit.KERNEL),
     (HostError, Exit.KERNEL),
-    (SgDataplaneError, Exit.NO),  # StateFileError, LimitError; LabError: what was asked names no lab or node
+    (SgDataplaneError, Exit.INPUT),  # StateFileError, LimitError, BindingError; LabError: e.g. no such lab or node
 )
 
 
@@ -86,8 +86,7 @@ def report(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     if isinstance(error, SgDataplaneError):
-        for block in error.problems if isinstance(error, StateFileError) else (error,):
-            complain(block)
+        complain(error)
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
     complain(bug_report(error), "internal error:")
     return Exit.INTERNAL

@@ -23,6 +23,8 @@ from typing import Any, Self, TextIO, cast
 
 from sgdataplane.visible import json_text, visible, visible_block, width
 
+from sgdataplane.errors import StateFileError
+
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 _INK = f"\x1b{os.urandom(8).hex()}"
 _INKED = re.compile(rf"({_INK}\[[0-9]+m)")  # in a group, so that a split keeps it, at odd places
@@ -76,8 +78,10 @@ def say_aside(text: str) -> None:
 
 
 def complain(error: object, word: str = "error:") -> None:
-    """Prints an error on stderr. Its further lines stand further in, so none can be taken for another error."""
-    _say_hanging(paint(word, "red", sys.stderr), str(error))
+    """Prints an error on stderr, a block for each problem of the input. Its further lines stand further in, so none can
+    be taken for another error."""
+    for block in error.problems if isinstance(error, StateFileError) else (error,):
+        _say_hanging(paint(word, "red", sys.stderr), str(block))
 
 
 def warn(text: str) -> None:

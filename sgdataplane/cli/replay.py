@@ -46,7 +46,8 @@ def register(verbs: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit 1 if a packet's fate isn't what the policy says. The page is written besides, not instead."""
+    """Exit 1 if a packet's fate isn't what the policy says, 5 if none was sent. The page is written besides, not
+    instead."""
     if arguments.name is not None and (arguments.against or arguments.placement):
         arguments.parser.error("--against and --placement are for a lab that is built: give --state, not --name")
     require_root("replay", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
@@ -58,7 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for line in _as_text(arguments, reports):
             say(line)
-    return Exit.NO if any(report.disagreements for report in reports) else Exit.DONE
+    if any(report.disagreements for report in reports):
+        return Exit.NO
+    return Exit.DONE if any(report.sent for report in reports) else Exit.INPUT
 
 
 def _replays(arguments: argparse.Namespace) -> Iterator[Report]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.command import Exit, Subparsers
-from sgdataplane.cli.output import paint, print_json, say, say_aside, say_block
+from sgdataplane.cli.output import complain, paint, print_json, say, say_aside, say_block
 from sgdataplane.errors import Problem, StateFileError, Where
 
 if TYPE_CHECKING:
@@ -70,10 +70,11 @@ def check(arguments: argparse.Namespace) -> int:
     try:
         loaded = load(arguments.state, profile=arguments.profile)
     except StateFileError as error:
-        if not arguments.json:
-            raise
-        print_json({"ok": False, "errors": [as_error(problem) for problem in error.problems], "findings": []})
-        return Exit.NO
+        if arguments.json:
+            print_json({"ok": False, "errors": [as_error(problem) for problem in error.problems], "findings": []})
+        else:
+            complain(error)
+        return Exit.NO  # to other verbs such a state can't be used; whether it can is what this one was asked
     findings = findings_of(loaded, arguments.profile)
     if arguments.json:
         print_json({"ok": True, "errors": [], "findings": [as_finding(finding) for finding in findings]})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from sgdataplane.errors import LabError
+from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Link, Links, create_marked, sync
 from sgdataplane.host.routing import FORWARDING, QUIET, ROUTER
@@ -183,7 +183,7 @@ def _wait_ready(doors: Iterable[Links]) -> None:
     for door in doors:
         while waiting := [link.ifname for link in door.links() if _is_marked(link) and link.operstate != "UP"]:
             if time.monotonic() > deadline:
-                raise LabError(
+                raise HostError(
                     f"namespace {door.name}", f"{', '.join(waiting)} did not come up in {READY_DEADLINE_S:g} s"
                 )
             time.sleep(POLL_S)

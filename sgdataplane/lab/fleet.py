@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import sgdataplane
-from sgdataplane.errors import LabError
+from sgdataplane.errors import HostError
 from sgdataplane.lab.agent import MAX_LINE
 from sgdataplane.lab.parts import Node, Router
 from sgdataplane.lab.patience import patient
@@ -44,7 +44,7 @@ class Channel:
         await self._result(0, START_S)
 
     async def call(self, op: str, **arguments: object) -> dict[str, Any]:
-        """One request and its answer. LabError if the process failed or ended."""
+        """One request and its answer. HostError if the process failed or ended."""
         number = next(self._numbers)
         self._pending[number] = asyncio.get_running_loop().create_future()
         self._writer.write(json.dumps({"id": number, "op": op, "arguments": arguments}).encode() + b"\n")
@@ -55,11 +55,11 @@ class Channel:
             async with asyncio.timeout(seconds):
                 answer = await self._pending[number]
         except TimeoutError:
-            raise LabError(f"node {self._node}", f"its process did not answer within {seconds:g} s") from None
+            raise HostError(f"node {self._node}", f"its process did not answer within {seconds:g} s") from None
         finally:
             del self._pending[number]
         if "failure" in answer:
-            raise LabError(f"node {self._node}", answer["failure"])
+            raise HostError(f"node {self._node}", answer["failure"])
         result: dict[str, Any] = answer["result"]
         return result
 

@@ -30,7 +30,7 @@ ALIVE_S = patient(3.0)
 
 
 async def observe(fleet: Fleet, probe: Probe, path: Path | None = None) -> Observation:
-    """Try one exchange. `path`: the routers that enforce policy on its way; None if nodes do. LabError if a process
+    """Try one exchange. `path`: the routers that enforce policy on its way; None if nodes do. HostError if a process
     fails."""
     source, target, service = probe.source, probe.target, probe.service
     listening = await fleet.call(

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sgdataplane.errors import LabError
+from sgdataplane.errors import HostError
 from sgdataplane.host.nfnetlink import (
     ATTRIBUTE,
     GENMSG,
@@ -90,7 +90,7 @@ class PacketLog:
             if not refusal:
                 self._configure(group, attribute(CFG_MODE, struct.pack("!IBB", copied, COPY_PACKET, 0)))
                 return group
-        raise LabError("packet log", f"the kernel gives no group of messages (nfnetlink_log): {os.strerror(refusal)}")
+        raise HostError("packet log", f"the kernel gives no group of messages (nfnetlink_log): {os.strerror(refusal)}")
 
     def _configure(self, group: int, attributes: bytes) -> int:
         """The error number of the answer, 0 for none."""

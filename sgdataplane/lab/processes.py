@@ -12,20 +12,20 @@ import signal
 import time
 from collections.abc import Iterable
 
-from sgdataplane.errors import LabError
+from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 
 TERM_S, KILL_S = 2.0, 5.0
 
 
 def end_processes(names: Iterable[str]) -> int:
-    """End all processes in these namespaces: asked first, then killed. The number; LabError if one won't go."""
+    """End all processes in these namespaces: asked first, then killed. The number; HostError if one won't go."""
     handles = _open_all(tuple(names))
     try:
         left = _signal_and_wait(handles, signal.SIGTERM, TERM_S)
         left = _signal_and_wait(left, signal.SIGKILL, KILL_S)
         if left:
-            raise LabError("processes", f"{len(left)} in the lab's namespaces did not end when killed")
+            raise HostError("processes", f"{len(left)} in the lab's namespaces did not end when killed")
     finally:
         for handle in handles:
             os.close(handle)

@@ -216,7 +216,7 @@ def test_an_interface_that_cannot_be_named_is_refused_at_once(
     with Links(bench.place) as links:
         links._netlink.link("set", index=links.index_of("eth0"), ifname=name, state="down")
     bench.sgdp("clear")
-    assert bench.attach(ifname=name) == Exit.NO
+    assert bench.attach(ifname=name) == Exit.INPUT
     assert "InvalidInterface.Name" in capsys.readouterr().err
     with Links(bench.place) as links:
         links._netlink.link("set", index=links.index_of(name), ifname="eth0")

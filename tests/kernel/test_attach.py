@@ -124,7 +124,7 @@ def test_an_eni_whose_namespace_has_ended_can_be_bound_anew(bench: Bench) -> Non
         with Links(bench.pair["peer"]) as links:
             links.add_veth("far", f"/proc/{other.pid}/ns/net", "eth0", mac_of("eni-a"))
         assert bench.attach("--pid", other.pid) == 0
-        assert bench.attach() == 1  # it is bound, and its namespace is there
+        assert bench.attach() == 5  # it is bound, and its namespace is there
     assert bench.attach() == 0
     assert [binding.named for binding in bench.registry.load()] == [f"pid {bench.pid}"]
 
@@ -248,7 +248,7 @@ def test_the_mac_is_given_to_the_interface_on_request(bench: Bench, capsys: pyte
     other = replace(state.network_interfaces[0], mac_address="02:00:00:00:00:07")
     path = bench.write(replace(state, network_interfaces=(other,)))
     where = ("--pid", bench.pid, "--state", path)
-    assert bench.attach(*where) == 1
+    assert bench.attach(*where) == 5
     assert "InvalidMacAddress.Differs" in capsys.readouterr().err
     assert bench.registry.load() == ()
     assert bench.attach(*where, "--set-mac") == 0
@@ -274,7 +274,7 @@ REFUSALS = [
 def test_what_cannot_be_attached_is_refused_and_changes_nothing(
     bench: Bench, capsys: pytest.CaptureFixture[str], where: str, ifname: str, code: str
 ) -> None:
-    assert bench.attach(*where.format(pid=bench.pid).split(), ifname=ifname) == 1
+    assert bench.attach(*where.format(pid=bench.pid).split(), ifname=ifname) == 5
     complaint = capsys.readouterr().err
     assert code in complaint
     assert "expected:" in complaint
@@ -286,11 +286,11 @@ def test_one_interface_has_one_eni(bench: Bench, capsys: pytest.CaptureFixture[s
     assert bench.attach() == 0
     assert bench.attach() == 0
     assert "already bound" in capsys.readouterr().out
-    assert bench.attach("--pid", bench.pid, eni="eni-b") == 1
+    assert bench.attach("--pid", bench.pid, eni="eni-b") == 5
     assert "`sgdp detach --eni eni-a` before" in capsys.readouterr().err
-    assert bench.attach("--pid", bench.pid, "--state", bench.write(state_of()), eni="eni-c") == 1
+    assert bench.attach("--pid", bench.pid, "--state", bench.write(state_of()), eni="eni-c") == 5
     assert "one of eni-a" in capsys.readouterr().err
-    assert bench.sgdp("detach", "--eni", "eni-c") == 1
+    assert bench.sgdp("detach", "--eni", "eni-c") == 5
     assert [binding.eni_id for binding in bench.registry.load()] == ["eni-a"]
 
 
@@ -318,7 +318,7 @@ def test_interfaces_that_a_namespace_has_by_itself_are_named_once_they_are_up(
 ) -> None:
     with netns.inside(bench.place):
         add_fallback()
-    assert bench.attach("--pid", bench.pid, ifname="eth7") == 1
+    assert bench.attach("--pid", bench.pid, ifname="eth7") == 5
     assert "expected: one of eth0\n" in capsys.readouterr().err
     bench.attach()
     state = bench.write(state_of(WEB))

@@ -102,7 +102,7 @@ def test_from_instance_placement_and_back_home(bench: Bench, home: str, capsys: 
     assert "sgdataplane" in nft(bench.place, "list tables")
     assert bench.apply(state_of(WEB), *HOST)["exit"] == "0"
     assert nft(bench.place, "list tables") == ""
-    assert bench.sgdp("apply", bench.write(state_of(WEB))) == 1
+    assert bench.sgdp("apply", bench.write(state_of(WEB))) == 5
     assert "InvalidPlacement.Differs" in capsys.readouterr().err
     assert bench.attach() == 0  # is bound already, and stays where it is
     assert bench.sgdp("detach", "--eni", "eni-b") == 0

@@ -99,10 +99,10 @@ def test_a_container_obeys_until_it_ends(bench: Bench, container: str, capsys: p
         assert dns.passes(beside=web)
     podman("stop", "--time", "0", container)
     wait_until(lambda: not veths_in(bench.pair["peer"]))  # nothing keeps the namespace, so that its link goes, too
-    assert bench.attach("--container", container) == 1
+    assert bench.attach("--container", container) == 5
     assert "InvalidContainer.NotRunning" in capsys.readouterr().err
     assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "0"}
-    assert bench.attach("--container", "no-such-container") == 1
+    assert bench.attach("--container", "no-such-container") == 5
     assert "InvalidContainer.NotFound" in capsys.readouterr().err
 
 

@@ -196,13 +196,13 @@ def test_what_is_nowhere_is_an_error(lab: Lab, tmp_path: Path, capsys: pytest.Ca
         "8.8.8.8",
     ]
     asked += ["--eni", "eni-x", "--live"]
-    assert main([*asked, "--name", lab.record.name]) == 1
+    assert main([*asked, "--name", lab.record.name]) == 5
     assert "no node of it has eni-x; it has eni-a, eni-b" in capsys.readouterr().err
-    assert main([*asked, "--name", "nosuchlab"]) == 1
+    assert main([*asked, "--name", "nosuchlab"]) == 5
     assert "there is no such lab" in capsys.readouterr().err
     config = tmp_path / "agent.toml"
     config.write_text(f'bindings = "{tmp_path}/none"\n', encoding="utf-8")
-    assert main([*asked, "--config", str(config)]) == 1
+    assert main([*asked, "--config", str(config)]) == 5
     assert "the ENI is not attached on this host" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 

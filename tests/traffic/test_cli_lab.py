@@ -210,17 +210,17 @@ def test_exec_passes_output_input_and_exit_code_on(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("exec", "i-z", "--", "true"), 1, "node 'i-z': there is no such node; this lab has i-a, i-b, ext-192.0.2.1"),
-        (("probe", "--from", "i-a", "--to", "10.0.0.9", "--protocol", "icmp"), 1, "no node of this lab has it"),
-        (("probe", "--from", "i-a", "--to", "i-a", "--protocol", "icmp"), 1, "nothing would go over a wire"),
-        (("probe", "--from", "ext-192.0.2.1", "--to", "ext-192.0.2.2", "--protocol", "icmp"), 1, "nothing would go"),
-        (("probe", "--from", "2001:db8:a::1", "--to", "i-b", "--protocol", "icmp"), 1, "nothing would go over a wire"),
+        (("exec", "i-z", "--", "true"), 5, "node 'i-z': there is no such node; this lab has i-a, i-b, ext-192.0.2.1"),
+        (("probe", "--from", "i-a", "--to", "10.0.0.9", "--protocol", "icmp"), 5, "no node of this lab has it"),
+        (("probe", "--from", "i-a", "--to", "i-a", "--protocol", "icmp"), 5, "nothing would go over a wire"),
+        (("probe", "--from", "ext-192.0.2.1", "--to", "ext-192.0.2.2", "--protocol", "icmp"), 5, "nothing would go"),
+        (("probe", "--from", "2001:db8:a::1", "--to", "i-b", "--protocol", "icmp"), 5, "nothing would go over a wire"),
         (("probe", "--from", "i-a", "--to", "i-b", "--protocol", "tcp"), 2, "tcp and udp take a port"),
         (("probe", "--from", "i-a", "--to", "i-b", "--protocol", "tcp", "--port", "0"), 2, "the port must be 1..65535"),
         (("probe", "--from", "i-a", "--to", "i-b", "--protocol", "icmp", "--port", "1"), 2, "other protocols none"),
         (("matrix", "--ports", "tcp/22,quic"), 2, "'quic' is not tcp, udp, icmp, icmpv6, gre, all or a number 0..255"),
         (("matrix", "--ports", ""), 2, "name at least one"),
-        (("matrix", "--html", "/no/where"), 1, "InvalidTarget.NotWritable"),
+        (("matrix", "--html", "/no/where"), 5, "InvalidTarget.NotWritable"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(name: str, arguments: tuple[str, ...], code: int, words: str) -> None:
@@ -230,17 +230,17 @@ def test_what_cannot_be_is_refused(name: str, arguments: tuple[str, ...], code: 
 
 @pytest.mark.placement("instance")
 def test_up_of_a_lab_that_is_there_is_refused(name: str, state: Path) -> None:
-    assert "it is there already" in sgdp("up", str(state), "--name", name, code=1).stderr
+    assert "it is there already" in sgdp("up", str(state), "--name", name, code=5).stderr
 
 
 @pytest.mark.parametrize("option", ["--html", "--svg"])
 def test_a_page_that_cannot_be_written_is_refused_before_anything_is_probed(lab_name: str, option: str) -> None:
-    assert "NotWritable" in sgdp("matrix", "--name", lab_name, option, "/no/where", code=1).stderr
+    assert "NotWritable" in sgdp("matrix", "--name", lab_name, option, "/no/where", code=5).stderr
 
 
 def test_verbs_of_an_unknown_lab_are_refused(lab_name: str, state: Path) -> None:
     for verb in (("status",), ("matrix",), ("apply", str(state)), ("exec", "i-a", "--", "true")):
-        assert "there is no such lab" in sgdp(verb[0], "--name", lab_name, *verb[1:], code=1).stderr
+        assert "there is no such lab" in sgdp(verb[0], "--name", lab_name, *verb[1:], code=5).stderr
     assert "nothing to remove" in sgdp("down", "--name", lab_name).stdout
     labs.assert_gone(lab_name)
 
@@ -248,9 +248,9 @@ def test_verbs_of_an_unknown_lab_are_refused(lab_name: str, state: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--external", "10.0.0.9"), 1, "it belongs to vpc-a; choose an address outside every VPC"),
-        (("--external", "nonsense"), 1, "an IPv4 or IPv6 address is expected"),
-        (("--external", "192.0.2.1", "192.0.2.1"), 1, "two things of this lab would get this name"),
+        (("--external", "10.0.0.9"), 5, "it belongs to vpc-a; choose an address outside every VPC"),
+        (("--external", "nonsense"), 5, "an IPv4 or IPv6 address is expected"),
+        (("--external", "192.0.2.1", "192.0.2.1"), 5, "two things of this lab would get this name"),
         (("--time-scale", "0"), 2, "is not a number above 0"),
         (("--placement", "moon"), 2, "invalid choice"),
         (("--hosts", "0"), 2, "is not a number from 1 to 16"),
@@ -266,12 +266,12 @@ def test_lab_that_cannot_be_is_refused_before_anything_is_made(
 
 def test_lab_names_are_checked(state: Path) -> None:
     for name in ("", "a/b", "../x", "UPPER", "x" * 33):
-        assert "use 1 to 32 of a-z" in sgdp("up", str(state), "--name", name, code=1).stderr
+        assert "use 1 to 32 of a-z" in sgdp("up", str(state), "--name", name, code=5).stderr
 
 
 def test_refused_state_makes_no_lab(lab_name: str, tmp_path: Path) -> None:
     (tmp_path / "state.yaml").write_text("version: 1\nvpcs: nonsense\n")
-    sgdp("up", str(tmp_path / "state.yaml"), "--name", lab_name, code=1)
+    sgdp("up", str(tmp_path / "state.yaml"), "--name", lab_name, code=5)
     labs.assert_gone(lab_name)
 
 

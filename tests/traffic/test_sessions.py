@@ -280,10 +280,10 @@ def test_text_is_a_table(lab: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--eni", "eni-z"), 1, "an ENI of the state, such as eni-"),
-        (("--node", "i-z"), 1, "there is no such node; this lab has i-a, i-b"),
-        (("--node", "ext-198.51.100.7"), 1, "no policy is applied to it"),
-        (("--rule", "sgr-z"), 1, "no rule in force has that id; near: sgr-"),
+        (("--eni", "eni-z"), 5, "an ENI of the state, such as eni-"),
+        (("--node", "i-z"), 5, "there is no such node; this lab has i-a, i-b"),
+        (("--node", "ext-198.51.100.7"), 5, "no policy is applied to it"),
+        (("--rule", "sgr-z"), 5, "no rule in force has that id; near: sgr-"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -294,7 +294,7 @@ def test_what_is_not_there_is_refused(
 
 
 def test_an_unknown_lab_is_refused(lab_name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no such lab" in said(capsys, lab_name, code=1)
+    assert "there is no such lab" in said(capsys, lab_name, code=5)
 
 
 @pytest.mark.parametrize("hosts", [1, 2])

@@ -177,7 +177,7 @@ def test_where_no_packet_comes_the_answer_is_no(capsys: pytest.CaptureFixture[st
 
 def test_an_eni_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str], lab: manage.Lab) -> None:
     for verb in ("trace", "counters"):
-        assert main([verb, "--name", lab.record.name, "--eni", "eni-c"]) == 1
+        assert main([verb, "--name", lab.record.name, "--eni", "eni-c"]) == 5
         assert "eni-c" in capsys.readouterr().err
 
 

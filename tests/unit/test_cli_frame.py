@@ -49,8 +49,8 @@ def failing(error: BaseException) -> Callable[[argparse.Namespace], int]:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (LimitError("group sg-1", 200, 201), 1),
-        (LabError("lab x", "there is none"), 1),
+        (LimitError("group sg-1", 200, 201), 5),
+        (LabError("lab x", "there is none"), 5),
         (KernelError("no"), 3),
         (BusyError("in use"), 3),
         (UnsupportedError("ct timeout", "CONFIG_NF_CT_NETLINK_TIMEOUT"), 3),
@@ -80,7 +80,7 @@ def test_every_error_of_the_tree_has_an_exit_code() -> None:
 
 
 def test_each_problem_of_a_refused_state_is_a_block_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.run_verb(failing(StateFileError(PROBLEMS)), argparse.Namespace()) == 1
+    assert main.run_verb(failing(StateFileError(PROBLEMS)), argparse.Namespace()) == 5
     assert capsys.readouterr().err == (
         "error: InvalidPortRange.Malformed: not a range\n"
         "  at:       a.yaml:3 /rules/0/port_range\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sgdataplane.errors import LabError
+from sgdataplane.errors import HostError
 from sgdataplane.host import conntrack, netns
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.replay.capture import Capture, Record
@@ -39,7 +39,8 @@ class Replay:
         self._report = Report(time_scale=lab.record.time_scale)
 
     def run(self, capture: Capture, progress: Callable[[int], None], *, is_real_time: bool) -> Report:
-        """LabError if the capture is damaged, or the machine lost what was to be seen. `progress` is told octets."""
+        """LabError if the capture is damaged, HostError if the machine lost what was to be seen. `progress` is given
+        octets."""
         began, first = time.monotonic(), None
         with Wire(self._lab) as wire:
             for record in capture.records():
@@ -87,7 +88,7 @@ class Replay:
         expected = self._sessions.expect(datagram.facts, stops, now)
         seen = wire.look(datagram, near, far, until(expected))
         if wire.has_lost():
-            raise LabError(f"packet {number}", "the machine is too busy: what was to be seen of it was lost")
+            raise HostError(f"packet {number}", "the machine is too busy: what was to be seen of it was lost")
         if seen.invalid:
             expected = self._sessions.expect(datagram.facts, stops, now, seen.invalid)
         self._sessions.commit(datagram.facts, stops, now, seen.invalid)

@@ -61,5 +61,5 @@ def test_that_nothing_is_attached_is_no_error(
     assert "no ENI is attached" in capsys.readouterr().out
     assert main(["clear", *folder]) == 0
     assert "detached 0 ENIs" in capsys.readouterr().out
-    assert main(["detach", "--eni", "eni-a", *folder]) == 1
+    assert main(["detach", "--eni", "eni-a", *folder]) == 5
     assert "the ENI is not attached" in capsys.readouterr().err

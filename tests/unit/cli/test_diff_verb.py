@@ -120,7 +120,7 @@ def test_all_that_is_wrong_in_either_state_is_told(
 ) -> None:
     for path in paths:
         path.write_text(OLD.replace("22/22", "0/22"), encoding="utf-8")
-    assert run(*paths) == 1
+    assert run(*paths) == 5
     captured = capsys.readouterr()
     assert captured.out == ""
     assert [path.name in captured.err for path in paths] == [True, True]

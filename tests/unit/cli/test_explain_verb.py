@@ -136,5 +136,5 @@ def test_a_packet_that_can_not_be_is_a_usage_error(
 
 def test_an_eni_that_is_not_there_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--eni", "eni-web", "--direction", "egress", "--protocol", "gre", "--remote", "8.8.8.8")
-    assert run(*arguments) == 1
+    assert run(*arguments) == 5
     assert "such as eni-web" in capsys.readouterr().err

@@ -28,7 +28,7 @@ def test_the_page_is_written_and_told_of(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "missing" / "page.html"
-    assert main(["report", str(THREE_TIER), "--html", str(target)]) == 1
+    assert main(["report", str(THREE_TIER), "--html", str(target)]) == 5
     said = capsys.readouterr().err
     assert "InvalidTarget.NotWritable" in said
     assert str(target) in said
@@ -53,7 +53,7 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
 
 def test_what_lies_below_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    assert main(["report", str(THREE_TIER), "--html", str(tmp_path / "file" / "page.html")]) == 1
+    assert main(["report", str(THREE_TIER), "--html", str(tmp_path / "file" / "page.html")]) == 5
     assert "not a directory" in capsys.readouterr().err
 
 
@@ -72,7 +72,7 @@ def test_asking_whether_a_file_can_be_written_leaves_it_as_it_is(tmp_path: Path)
 
 
 def test_a_folder_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(THREE_TIER), "--html", str(tmp_path)]) == 1
+    assert main(["report", str(THREE_TIER), "--html", str(tmp_path)]) == 5
     assert "InvalidTarget.NotWritable" in capsys.readouterr().err
 
 
@@ -80,7 +80,7 @@ def test_a_bad_state_leaves_the_page_that_was_there(tmp_path: Path, capsys: pyte
     target, state = tmp_path / "page.html", tmp_path / "state.yaml"
     target.write_text("before")
     state.write_text("version: 1\nvpcs: 7\n")
-    assert main(["report", str(state), "--html", str(target)]) == 1
+    assert main(["report", str(state), "--html", str(target)]) == 5
     assert "error:" in capsys.readouterr().err
     assert target.read_text() == "before"
 

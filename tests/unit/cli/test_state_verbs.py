@@ -141,14 +141,6 @@ def test_a_refused_state_is_one_block_a_problem_on_stderr(state: Path, capsys: p
     ]
 
 
-@pytest.mark.parametrize("verb", [["check"], ["import"], ["export", "--to", "native"]], ids=lambda verb: verb[0])
-def test_a_missing_file_is_refused_by_every_verb(
-    verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(*verb, tmp_path / "none") == 1
-    assert "error: InvalidSource.NotFound: no such file or directory" in capsys.readouterr().err
-
-
 def test_check_names_a_quota_that_is_used_up(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     groups = "".join(f"  - {{security_group_id: g{number}, vpc_id: vpc-a}}\n" for number in range(5))
     text = GOOD.replace("  - {security_group_id: sg-a, vpc_id: vpc-a}\n", groups).replace(
@@ -229,7 +221,7 @@ def test_answers_are_not_written_among_other_files(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state.write_text(GOOD, encoding="utf-8")
-    assert run("export", state, "--to", "ecs", "-o", tmp_path) == 1
+    assert run("export", state, "--to", "ecs", "-o", tmp_path) == 5
     assert "error: InvalidTarget.NotWritable: the folder isn't empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["state.yaml"]
 
@@ -237,5 +229,5 @@ def test_answers_are_not_written_among_other_files(
 @pytest.mark.parametrize("kind", ["ecs", "native"])
 def test_a_place_that_can_not_be_written_is_refused(kind: str, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state.write_text(GOOD, encoding="utf-8")
-    assert run("export", state, "--to", kind, "-o", state / "inside") == 1
+    assert run("export", state, "--to", kind, "-o", state / "inside") == 5
     assert "error: InvalidTarget.NotWritable: not a directory" in capsys.readouterr().err
