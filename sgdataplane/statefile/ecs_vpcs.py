@@ -17,11 +17,7 @@ def add_vpcs(translation: Translation) -> None:
         blocks = [(key, value) for key in SINGLE if (value := item.get(key)) is not None]
         for lists in LISTS:
             blocks += item.elements(*lists, translation.problems)
-        first: dict[object, str] = {}
-        for path, value in blocks:
-            first.setdefault(value if isinstance(value, str) else path, path)
-        places = tuple(first.values())
-        values = {**translated(item, NAMES), "cidr_blocks": [value for path, value in blocks if path in places]}
-        names: dict[str, Place] = {**NAMES, "cidr_blocks": places}
+        values = {**translated(item, NAMES), "cidr_blocks": [value for _, value in blocks]}
+        names: dict[str, Place] = {**NAMES, "cidr_blocks": tuple(path for path, _ in blocks)}
         translation.sections.vpcs.append(Fields(item.file, item.pointer, values, names))
         translation.vpcs.known.add(item.text("VpcId"))

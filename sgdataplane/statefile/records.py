@@ -85,11 +85,12 @@ def _draft(kind: Callable[[Reader], R | None], fields: Fields, problems: Problem
 
 
 def read_vpc(reader: Reader) -> Vpc | None:
+    """Its blocks are a set: the cloud's answer names the first IPv6 block twice."""
     vpc_id = reader.identifier("vpc_id", required=True)
     network_type = reader.choice("network_type", NetworkType.VPC, "InvalidNetworkType.ValueNotSupported")
     expected = "an IPv4 or IPv6 CIDR block without host bits"
     blocks = reader.listed("cidr_blocks", parse_strict, "InvalidCidrBlock.Malformed", expected)
-    return Vpc(vpc_id, tuple(sorted(blocks)), network_type) if reader.is_clean else None
+    return Vpc(vpc_id, tuple(sorted(set(blocks))), network_type) if reader.is_clean else None
 
 
 def parse_strict(text: str) -> Prefix:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,9 @@ from sgdataplane.model.state import (
     SecurityGroup,
     SecurityGroupRule,
 )
+from sgdataplane.net.values import Prefix
 from sgdataplane.statefile import dump_ecs, dump_native, load, load_terraform
+from sgdataplane.statefile.dump_native import sections
 from sgdataplane.statefile.native import INNER_KEYS, KEYS, TOP_KEYS
 from sgdataplane.statefile.records import TIMEOUTS
 from tests.support.gen import states
@@ -61,12 +64,26 @@ def loadable(draw: st.DrawFn) -> CloudState:
     )
     return replace(
         state,
+        vpcs=tuple(replace(vpc, cidr_blocks=draw(vpc_blocks())) for vpc in state.vpcs),
         security_groups=named,
         prefix_lists=tuple(replace(entry, prefix_list_name=draw(TEXT)) for entry in state.prefix_lists),
         port_lists=tuple(replace(entry, description=draw(TEXT)) for entry in state.port_lists),
         instances=tuple(replace(entry, instance_name=draw(TEXT)) for entry in state.instances),
         network_interfaces=tuple(replace(eni, connection_tracking=tracking) for eni in enis),
     )
+
+
+@st.composite
+def vpc_blocks(draw: st.DrawFn) -> tuple[Prefix, ...]:
+    """Blocks around all generated addresses and others beside them, in each family or not."""
+    found: set[Prefix] = set()
+    for first, *others in (
+        ("10.9.0.0/16", "10.0.0.0/8", "192.168.0.0/16"),
+        ("2001:db8:9::/48", "2001:db8::/32", "fd00::/8"),
+    ):
+        if draw(st.booleans()):
+            found |= {Prefix.parse(block) for block in (first, *draw(st.lists(st.sampled_from(others))))}
+    return tuple(sorted(found))
 
 
 def as_valid_group(group: SecurityGroup, is_classic: bool) -> SecurityGroup:
@@ -118,6 +135,30 @@ def test_a_state_written_as_answers_is_read_back_equal(state: CloudState) -> Non
 def test_native_to_answers_to_native_is_the_same_text(state: CloudState) -> None:
     text = dump_native(state)
     assert dump_native(read(dump_ecs(read({"state.yaml": text})))) == text
+
+
+@settings(max_examples=ROUNDS)
+@given(loadable(), st.data())
+def test_what_people_write_twice_survives_the_way_to_answers_and_back(state: CloudState, data: st.DataObject) -> None:
+    """A value of some list again, at any place in it: refused, or the same state by either format."""
+    document: dict[str, list[dict[str, Any]]] = dict(sections(state))
+    lists: dict[str, list[dict[str, Any]]] = {}
+    for entry in (entry for objects in document.values() for entry in objects):
+        for name in filter(lambda name: is_texts(entry[name]), entry):
+            lists.setdefault(name, []).append(entry)
+    name = data.draw(st.sampled_from(sorted(lists)))
+    entry = data.draw(st.sampled_from(lists[name]))
+    values = entry[name]
+    entry[name] = data.draw(st.permutations([*values, data.draw(st.sampled_from(values))]))
+    try:
+        found = read({"state.json": json.dumps({"version": 1, **document})})
+    except StateFileError:
+        return
+    assert read(dump_ecs(found)) == found
+
+
+def is_texts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(element, str) for element in value)
 
 
 @settings(max_examples=ROUNDS // 3)
