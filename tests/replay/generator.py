@@ -221,6 +221,49 @@ def extension_headers(scene: Scene) -> Talk:
     return Talk((scene.ip() / options / plain.payload, plain), 2 * scene.is_open)
 
 
+def atomic_fragments(scene: Scene) -> Talk:
+    """Datagrams in one piece behind fragment headers, of which the kernel takes away one, or one after the other: both
+    ways, nested, behind options, and within a datagram that is in pieces (IPv4 has none of these)."""
+    plain = _datagram(scene, 60)
+    if IP in plain:
+        return Talk((plain,), 1 * scene.is_open)
+    options = IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)])
+    forth = [_behind(packet, scene, count) for count in (1, 2, 3) for packet in (plain, _datagram(scene, 200))]
+    forth += [_behind(plain, scene, count, options) for count in (1, 2)]
+    forth += fragment6(_behind(_datagram(scene, 2500), scene, 2), 1280)
+    back = [_behind(_datagram(scene, 60, back=True), scene, count) for count in (1, 2)]
+    return Talk((*forth, *back), len(forth) * scene.is_open + len(back))
+
+
+def _behind(packet: Packet, scene: Scene, count: int, before: Packet | None = None) -> Packet:
+    """The packet behind so many fragment headers, with `before` before the first."""
+    head = IPv6(src=packet.src, dst=packet.dst)
+    if before is not None:
+        head /= before
+    for _ in range(count):
+        head /= IPv6ExtHdrFragment(id=scene.random.getrandbits(32))
+    return head / packet.payload.copy()
+
+
+def header_chains(scene: Scene) -> Talk:
+    """Drawn from the seed: options, and fragment headers of datagrams in one piece, in any order."""
+    plain = _datagram(scene, 60)
+    if IP in plain:
+        return Talk((plain,), 1 * scene.is_open)
+    packets = tuple(_chain(scene, plain) for _ in range(12))
+    return Talk(packets, len(packets) * scene.is_open)
+
+
+def _chain(scene: Scene, packet: Packet) -> Packet:
+    head, pad = IPv6(src=packet.src, dst=packet.dst), [PadN(optdata=b"\0" * 4)]
+    if scene.random.random() < 0.3:  # first, or not at all
+        head /= IPv6ExtHdrHopByHop(options=pad)
+    for _ in range(scene.random.randrange(4)):
+        ident = scene.random.getrandbits(32)
+        head /= scene.random.choice((IPv6ExtHdrDestOpt(options=pad), IPv6ExtHdrFragment(id=ident)))
+    return head / packet.payload.copy()
+
+
 KINDS: dict[str, Callable[[Scene], Talk]] = {
     kind.__name__: kind
     for kind in (
@@ -237,6 +280,8 @@ KINDS: dict[str, Callable[[Scene], Talk]] = {
         ping,
         gre,
         extension_headers,
+        atomic_fragments,
+        header_chains,
     )
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from sgdataplane.lab.replay.packets import IpPacket, Unfit, find_packet
+from sgdataplane.lab.replay.packets import IpPacket, Unfit, find_packet, without_fragment_header
 from sgdataplane.lab.replay.rewrite import Readdressed, is_error
 from sgdataplane.net.values import GRE, ICMP, ICMPV6, TCP, UDP, Address
 
@@ -95,11 +95,12 @@ def _shortened(data: bytes) -> IpPacket | None:
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """What a receiver gets in one piece: its packets, and all behind the (unfragmentable part of the) IP header."""
+    """What a receiver gets in one piece: its packets, and what stands behind its IP header wherever it is seen: of IPv6
+    with a fragment header less behind each kernel that puts datagrams together, as long as it has one."""
 
     packets: tuple[Readdressed, ...]
     facts: Facts
-    payload: bytes
+    forms: tuple[bytes, ...]
 
 
 @dataclass(slots=True)
@@ -125,8 +126,7 @@ class Reassembly:
         packet, piece = sent.packet, sent.packet.fragment
         if piece is None:
             upper = sent.data[packet.upper :]
-            header = (sent.data[0] & 15) * 4 if sent.source.family_bits == 32 else 40
-            return Datagram((sent,), facts_of(packet, sent.source, sent.target, upper), sent.data[header:])
+            return Datagram((sent,), facts_of(packet, sent.source, sent.target, upper), _forms(sent.data))
         # the protocol is part of IPv4's key alone (RFC 791, RFC 8200)
         key = (sent.source, sent.target, piece.ident, sent.data[9] if sent.source.family_bits == 32 else 0)
         pending = self._pending.setdefault(key, _Pending())
@@ -138,7 +138,10 @@ class Reassembly:
                 self._give_up(*self._pending.popitem(last=False))
             return None
         del self._pending[key]
-        return self._datagram(pending, whole)
+        first = _first(pending)
+        forms = _forms(first.data[: _start(first)] + whole)
+        forms = forms[1:] or forms  # nobody sees it whole with its own header
+        return Datagram(tuple(pending.packets), _facts(pending, whole), forms)
 
     def finish(self) -> None:
         """What is incomplete now stays so: it goes to `given_up`."""
@@ -146,19 +149,35 @@ class Reassembly:
             self._give_up(*self._pending.popitem(last=False))
 
     def _give_up(self, key: Key, pending: _Pending) -> None:
-        first = next((sent for sent in pending.packets if sent.packet.has_upper), None)
-        if first is not None:
-            self.given_up.append(self._datagram(pending, b"".join(pending.pieces.values())))
-            return
-        facts = Facts(key[0], key[1], pending.packets[0].packet.protocol)
-        self.given_up.append(Datagram(tuple(pending.packets), facts, b""))
+        if any(sent.packet.has_upper for sent in pending.packets):
+            facts = _facts(pending, b"".join(octets for _, octets in sorted(pending.pieces.items())))
+        else:
+            facts = Facts(key[0], key[1], pending.packets[0].packet.protocol)
+        self.given_up.append(Datagram(tuple(pending.packets), facts, ()))
 
-    @staticmethod
-    def _datagram(pending: _Pending, payload: bytes) -> Datagram:
-        first = next(sent for sent in pending.packets if sent.packet.has_upper)
-        start = first.packet.fragment.start if first.packet.fragment else 0
-        facts = facts_of(first.packet, first.source, first.target, payload[first.packet.upper - start :])
-        return Datagram(tuple(pending.packets), facts, payload)
+
+def _first(pending: _Pending) -> Readdressed:
+    """The piece that has the transport header."""
+    return next(sent for sent in pending.packets if sent.packet.has_upper)
+
+
+def _start(sent: Readdressed) -> int:
+    return sent.packet.fragment.start if sent.packet.fragment else 0
+
+
+def _facts(pending: _Pending, payload: bytes) -> Facts:
+    first = _first(pending)
+    return facts_of(first.packet, first.source, first.target, payload[first.packet.upper - _start(first) :])
+
+
+def _forms(data: bytes) -> tuple[bytes, ...]:
+    if data[0] >> 4 == 4:
+        return (data[(data[0] & 15) * 4 :],)
+    found = [data[40:]]
+    while (shorter := without_fragment_header(data)) is not None:
+        data = shorter
+        found.append(data[40:])
+    return tuple(found)
 
 
 def _insert(pending: _Pending, offset: int, octets: bytes, *, is_last: bool) -> None:

@@ -141,14 +141,16 @@ def _ipv6(data: bytes, missing: int) -> IpPacket:
         raise Unfit("cut off within its headers")
     if total == 40 and data[6] == 0:
         raise Unfit("IPv6 jumbogram")
-    protocol, at, fragment = data[6], 40, None
+    protocol, at, fragment, is_nested = data[6], 40, None, False
     while protocol in IPV6_EXTENSIONS or protocol == IPV6_FRAGMENT:
         if protocol == IPV6_FRAGMENT:
             word = int.from_bytes(data[at + 2 : at + 4], "big")
-            if word & 0xFFF9:
+            if word & 0xFFF9:  # else it is all of its datagram (RFC 6946)
+                if is_nested:
+                    raise Unfit("a fragment within a fragment")
                 ident = int.from_bytes(data[at + 4 : at + 8], "big")
                 fragment = Fragment(ident, word & 0xFFF8, not word & 1, at + 8)
-            protocol, at = data[at], at + 8
+            protocol, at, is_nested = data[at], at + 8, True
             if fragment and fragment.offset:
                 break
         else:
@@ -168,6 +170,17 @@ def _fill(data: bytes, total: int, missing: int, upper: int, protocol: int) -> b
     if len(data) < upper + MIN_HEADERS.get(protocol, 1 << 16):
         raise Unfit("cut off within its headers, or a cut-off fragment or other protocol")
     return data.ljust(total, b"\0")
+
+
+def without_fragment_header(data: bytes) -> bytes | None:
+    """An IPv6 packet as a kernel that puts datagrams together hands it on: its first fragment header taken away, also
+    where it is in one piece. None if it has none."""
+    names, at = 6, 40  # where the header at `at` is named
+    while data[names] in IPV6_EXTENSIONS:
+        names, at = at, at + (data[at + 1] + 1) * 8
+    if data[names] != IPV6_FRAGMENT:
+        return None
+    return data[:names] + data[at : at + 1] + data[names + 1 : at] + data[at + 8 :]
 
 
 def internet_sum(data: bytes) -> int:

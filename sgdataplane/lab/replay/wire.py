@@ -231,15 +231,12 @@ class Wire:
 def is_copy(logged: bytes, datagram: Datagram) -> bool:
     """Whether a log's copy, which may be the beginning only, is of this datagram: same ends, same octets behind them.
     (Routers count the hop limit down; the kernel numbers, and writes checksums of, IPv4 headers.)"""
-    facts, payload = datagram.facts, datagram.payload
-    if facts.source.family_bits == 32:
+    if datagram.facts.source.family_bits == 32:
         header = (logged[0] & 15) * 4 if logged else 0
         ends, behind = logged[12:20], logged[header:]
     else:
         ends, behind = logged[8:40], logged[40:]
-        if len(datagram.packets) > 1:  # the kernel takes the fragment header away, and leaves what is before it
-            return ends == _ends(datagram) and payload[:8] in behind
-    return ends == _ends(datagram) and payload.startswith(behind)
+    return ends == _ends(datagram) and any(form.startswith(behind) for form in datagram.forms)
 
 
 def is_routers(logged: bytes) -> bool:

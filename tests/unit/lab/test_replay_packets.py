@@ -5,12 +5,21 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    PadN,
+)
 from scapy.packet import Packet, Raw
 
 from sgdataplane.lab.replay.facts import Reassembly
-from sgdataplane.lab.replay.packets import find_packet
+from sgdataplane.lab.replay.packets import Unfit, find_packet
 from sgdataplane.lab.replay.rewrite import Readdressed, readdress
 from sgdataplane.net.values import Address
 
@@ -104,7 +113,42 @@ def test_fragments_in_any_order_become_one_datagram_with_its_ports() -> None:
         *early, last = [reassembly.add(sent(IP(bytes(piece)))) for piece in order]
         assert early == [None] * (len(order) - 1)
         assert last is not None
-        assert (last.facts.ports, len(last.payload), len(last.packets)) == ((5, 6), 3008, len(order)), f"seed {seed}"
+        sizes = [len(form) for form in last.forms]
+        assert (last.facts.ports, sizes, len(last.packets)) == ((5, 6), [3008], len(order)), f"seed {seed}"
+
+
+HEADERS = {
+    "options": lambda: IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)]),
+    "hop-by-hop": lambda: IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 4)]),
+    "fragment": lambda: IPv6ExtHdrFragment(id=7),
+}
+
+
+def chained(names: list[str]) -> Packet:
+    head = IPv6(src="2001:db8::1", dst="2001:db8::2")
+    for name in names:
+        head /= HEADERS[name]()
+    return head / UDP(sport=5, dport=6) / Raw(b"z" * 40)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from(sorted(HEADERS)), max_size=5))
+def test_a_datagram_is_known_with_and_without_each_of_its_fragment_headers(names: list[str]) -> None:
+    """As each kernel on its way takes one off; what is left is what would be there had it never been."""
+    datagram = Reassembly().add(sent(chained(names)))
+    assert datagram is not None
+    assert (datagram.facts.protocol, datagram.facts.ports) == (17, (5, 6))
+    left = [names]
+    while "fragment" in left[-1]:
+        at = left[-1].index("fragment")
+        left.append(left[-1][:at] + left[-1][at + 1 :])
+    assert datagram.forms == tuple(sent(chained(fewer)).data[40:] for fewer in left)
+
+
+def test_a_fragment_within_a_fragment_is_left_out() -> None:
+    packet = IPv6(src="::1:1", dst="::1:2") / IPv6ExtHdrFragment(id=7) / IPv6ExtHdrFragment(id=8, m=1) / UDP()
+    with pytest.raises(Unfit, match="a fragment within a fragment"):
+        find_packet(101, bytes(packet), len(bytes(packet)))
 
 
 def test_a_duplicate_fragment_changes_nothing_and_an_overlapping_one_spoils_the_datagram() -> None:
