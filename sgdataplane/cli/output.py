@@ -21,9 +21,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
-from sgdataplane.visible import json_text, visible, visible_block, width
-
 from sgdataplane.errors import StateFileError
+from sgdataplane.visible import json_text, visible, visible_block, width
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 _INK = f"\x1b{os.urandom(8).hex()}"
@@ -167,7 +166,8 @@ def _width(cell: str) -> int:
 
 
 class Progress:
-    """Shows "label 12/380" on one line of a terminal while work goes on for over a second; elsewhere nothing.
+    """Shows "label 12/380" on one line of a terminal while work goes on for over a second; elsewhere nothing. A `total`
+    of 0 isn't known.
 
     with Progress("probing", total=380) as progress: ... progress.advance()
     """
@@ -194,7 +194,8 @@ class Progress:
         if self._visible and now >= self._next_draw:
             self._next_draw = now + REDRAW_SECONDS
             self._drawn = True
-            self._write(f"{_CLEAR_LINE}{self._label} {self._done}/{self._total}")
+            total = f"/{self._total}" if self._total else ""
+            self._write(f"{_CLEAR_LINE}{self._label} {self._done}{total}")
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

@@ -18,6 +18,7 @@ from sgdataplane.cli.output import Progress, paint, print_json, render_table, sa
 
 if TYPE_CHECKING:
     from sgdataplane.lab.manage import Lab
+    from sgdataplane.lab.replay.capture import Capture
     from sgdataplane.lab.replay.endpoints import Mapping
     from sgdataplane.lab.replay.flows import Change, Flow, Report
 
@@ -29,7 +30,8 @@ def register(verbs: Subparsers) -> None:
     """Add the verb."""
     words = "replay a pcap or pcapng through a lab: what became of each flow, and which rule decided"
     parser = verbs.add_parser("replay", help=words, description=words)
-    parser.add_argument("capture", type=Path, metavar="CAPTURE", help="a pcap or pcapng file")
+    what = "a pcap or pcapng, in gzip or not: a file, a pipe, or - for standard input"
+    parser.add_argument("capture", type=Path, metavar="CAPTURE", help=what)
     whose = parser.add_mutually_exclusive_group(required=True)
     whose.add_argument("--state", type=Path, metavar="STATE", help="the policy: a lab is built for the replay")
     whose.add_argument("--name", metavar="N", help="replay in this lab, which runs already")
@@ -80,28 +82,25 @@ def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
     except LabError as error:
         arguments.parser.error(str(error))  # exits
         raise
-    with Capture(arguments.capture):  # what is no capture is refused before anything is built
-        pass
     if arguments.html is not None:
-        require_writable(arguments.html)  # likewise
-    if arguments.name is not None:
-        with manage.watch(arguments.name) as lab:
-            yield _replay(arguments, lab, Mapping(maps))
-        return
-    states = [load(path).state for path in (arguments.state, arguments.against) if path]
-    for state in states:
-        with built_lab(own_name(), state, arguments.placement or "instance", enforce_policy) as (lab, everybody):
-            yield _replay(arguments, lab, Mapping(maps, everybody))
+        require_writable(arguments.html)  # before anything is built
+    with Capture(arguments.capture, again=arguments.against is not None) as capture:  # likewise
+        if arguments.name is not None:
+            with manage.watch(arguments.name) as lab:
+                yield _replay(arguments, capture, lab, Mapping(maps))
+            return
+        states = [load(path).state for path in (arguments.state, arguments.against) if path]
+        for state in states:
+            with built_lab(own_name(), state, arguments.placement or "instance", enforce_policy) as (lab, everybody):
+                yield _replay(arguments, capture, lab, Mapping(maps, everybody))
 
 
-def _replay(arguments: argparse.Namespace, lab: Lab, mapping: Mapping) -> Report:
-    from sgdataplane.lab.replay.capture import Capture
+def _replay(arguments: argparse.Namespace, capture: Capture, lab: Lab, mapping: Mapping) -> Report:
     from sgdataplane.lab.replay.run import Replay
 
     replay = Replay(lab, mapping, is_shared=arguments.name is not None)
     megabyte, done = 1 << 20, 0
-    total = arguments.capture.stat().st_size // megabyte
-    with Capture(arguments.capture) as capture, Progress("replaying, MB", total) as progress:
+    with Progress("replaying, MB", capture.size // megabyte) as progress:
 
         def advance(octets: int) -> None:
             nonlocal done
@@ -113,12 +112,13 @@ def _replay(arguments: argparse.Namespace, lab: Lab, mapping: Mapping) -> Report
 
 def _write_page(arguments: argparse.Namespace, reports: list[Report]) -> None:
     from sgdataplane.cli.report import write
+    from sgdataplane.lab.replay.octets import name_of
     from sgdataplane.lab.replay.page import replay_page
     from sgdataplane.report.render import render_replay
 
     policies = (arguments.state or f"lab {arguments.name}", arguments.against)
     told = [(str(policy), report) for policy, report in zip(policies, reports, strict=False)]
-    write(render_replay(replay_page(str(arguments.capture), told)), arguments.html)
+    write(render_replay(replay_page(name_of(arguments.capture), told)), arguments.html)
 
 
 def _as_json(reports: list[Report]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 import subprocess
@@ -26,15 +27,16 @@ pytestmark = pytest.mark.replay
 ROOT = Path(__file__).parents[2]
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
+def start(*arguments: object) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "sgdataplane", "replay", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
-def sgdp(*arguments: object, code: int = 0) -> tuple[str, str]:
+def sgdp(*arguments: object, code: int = 0, stdin: bytes = b"") -> tuple[str, str]:
     """What it prints on both streams; the lab that it makes is gone when it has ended."""
     process = start(*arguments)
-    out, error = process.communicate(timeout=120)
+    out, error = (text.decode() for text in process.communicate(stdin, timeout=120))
     assert process.returncode == code, out + error
     assert "Traceback" not in error
     assert_gone(f"replay-{process.pid}")
@@ -79,6 +81,28 @@ def test_json_is_as_documented_and_tells_whose_fate_changes_against_another_stat
     assert f"What changes with {new}" in shown
     assert shown.count("sg-r:sgr-t4 (priority 1)") == 4  # of each state, and of each change
     assert "! disagrees" not in shown
+
+
+def test_a_capture_comes_through_a_pipe_in_gzip_and_is_replayed_twice(
+    state: Path, capture: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.yaml"
+    new.write_text(STATE.replace(f"{OPEN}/{OPEN}, cidr_ip", f"{SHUT}/{SHUT}, cidr_ip"))
+    piped = gzip.compress(capture.read_bytes())
+    found = json.loads(sgdp("/dev/stdin", "--state", state, "--against", new, "--json", stdin=piped)[0])
+    assert ports(found["flows"]) == {OPEN: (8, 8, "accept"), SHUT: (8, 0, "drop")}
+    assert ports(found["against"]["flows"])[SHUT][1] in (0, 8)
+    assert (found["disagreements"], len(found["changes"])) == (0, 2)
+
+
+def test_a_capture_that_cannot_be_used_ends_with_5(state: Path, capture: Path) -> None:
+    octets = capture.read_bytes()
+    empty, error = sgdp("-", "--state", state, stdin=octets[:24], code=5)
+    assert ("nothing was replayed" in empty, error) == (True, "")
+    cut = gzip.compress(octets)[:-9]
+    assert "capture standard input: packet 33, at octet 6093: the gzip stream is cut off" in sgdp(
+        "-", "--state", state, stdin=cut, code=5
+    )[1]
 
 
 def test_a_running_lab_is_used_and_left_as_it_was(lab_name: str, capture: Path) -> None:

@@ -1,36 +1,45 @@
-"""A capture file as a stream of records: pcap and pcapng, one record in memory at a time.
+"""A capture as a stream of records: pcap and pcapng, one record in memory at a time.
 
-Owns what can be wrong with such a file, and where. Is given a path. Must not know what is in a frame.
+Owns both formats (draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng), what can be wrong with such a file, and where. Is
+given a path. Must not know what is in a frame.
 A file that ends in the middle of a record was cut off: what came before it is whole, and counts. Whatever else isn't as
-the formats have it is refused, with its place.
+the formats have it is refused, with its place. (scapy's reader passes over packets of unknown interfaces, takes
+interfaces of one section for the next one's, and can't read a pipe.)
 """
 
 from __future__ import annotations
 
-import logging
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
-
-from scapy.error import Scapy_Exception
-from scapy.utils import RawPcapNgReader, RawPcapReader
+from typing import Protocol, Self
 
 from sgdataplane.errors import LabError
+from sgdataplane.lab.replay.octets import CutOffError, DamageError, Octets, name_of
 
 PCAPNG = b"\x0a\x0d\x0d\x0a"
-PCAP = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1")
+PCAP = {  # byte order, fractions of a second
+    b"\xa1\xb2\xc3\xd4": (">", 10**6),
+    b"\xd4\xc3\xb2\xa1": ("<", 10**6),
+    b"\xa1\xb2\x3c\x4d": (">", 10**9),
+    b"\x4d\x3c\xb2\xa1": ("<", 10**9),
+}
+ORDERS = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
+LINKTYPE, HAS_FCS = (
+    0xFFFF,
+    1 << 26,
+)  # in a pcap's last word; if it has, the uppermost four bits count 16-bit words of it
+INTERFACE, OBSOLETE_PACKET, SIMPLE_PACKET, PACKET = 1, 2, 3, 6  # blocks of pcapng that matter here
+RESOLUTION, FCS_LENGTH, TIME_OFFSET = 9, 13, 14  # options of an interface
 MAX_RECORD = 262_144  # tcpdump's own limit of what one record holds
 MAX_BLOCK = 16 << 20
-SECRETS, PROCESSES = 10, 0x80000001  # blocks that scapy would read more into than we want
-
-logging.getLogger("scapy.runtime").setLevel(logging.CRITICAL)  # what it warns of, we refuse in our own words
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One frame. `number` counts from 1; `time` in seconds, None if the file doesn't say; `length` on the wire."""
+    """One frame, without its check sequence where the file says that it has one. `number` counts from 1; `time` in
+    seconds, None if the file doesn't say; `length` on the wire."""
 
     number: int
     time: float | None
@@ -39,23 +48,31 @@ class Record:
     length: int
 
 
-class Capture:
-    """An open capture. LabError if it is none; `cut` says, after the last record, where it ended too early."""
+Frame = tuple[float | None, int, bytes, int]  # a record but for its number
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.cut = path, ""
+
+class _Format(Protocol):
+    def record(self) -> Frame: ...
+
+
+class Capture:
+    """An open capture. LabError if it is none; `cut` says, after the last record, where it ended too early. `again`: it
+    is to be read more than once, be it a pipe."""
+
+    def __init__(self, path: Path, *, again: bool = False) -> None:
+        self.name, self.cut = name_of(path), ""
         try:
-            self._file = _Counted(open(path, "rb"))  # noqa: SIM115  # closed with the capture
+            self._octets = Octets(path, is_kept=again)
         except OSError as error:
             raise self._refusal(error.strerror or str(error)) from error
         try:
-            self._reader = self._open()
+            self._format: _Format | None = self._open()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        self._file.close()
+        self._octets.close()
 
     def __enter__(self) -> Self:
         return self
@@ -65,108 +82,190 @@ class Capture:
 
     @property
     def offset(self) -> int:
-        """How many octets have been read."""
-        return self._file.offset
+        """How many octets of the file have been read."""
+        return self._octets.taken
 
-    def _open(self) -> Any:  # noqa: ANN401  # untyped upstream
-        magic = self._file.read(4)
-        self._file.rewind()
-        if magic != PCAPNG and magic not in PCAP:
-            found = f"it begins with {magic.hex(' ')}" if magic else "it is empty"
-            raise self._refusal(f"{found}; a pcap or pcapng file is expected, as `tcpdump -w` writes it")
+    @property
+    def size(self) -> int:
+        """How many there are; 0 if that isn't known."""
+        return self._octets.size
+
+    def _open(self) -> _Format:
+        magic = b""
         try:
-            if magic != PCAPNG:
-                return RawPcapReader(self._file)
-            reader = _PcapNg(self._file)
-        except (Scapy_Exception, struct.error, EOFError, ValueError, LookupError) as error:
-            raise self._refusal(f"its header, octets 0 to {self._file.offset}, is damaged or cut off") from error
-        for kind in (SECRETS, PROCESSES):
-            reader.blocktypes.pop(kind, None)
-        return reader
+            magic = self._octets.read(4)
+            if magic == PCAPNG:
+                return _PcapNg(self._octets)
+            if magic in PCAP:
+                return _Pcap(self._octets, *PCAP[magic])
+        except CutOffError:
+            if magic or self._octets.offset:
+                raise self._refusal(f"its header, octets 0 to {self._octets.offset}, is cut off") from None
+        except DamageError as error:
+            raise self._refusal(f"its header, octets 0 to {self._octets.offset}: {error}") from error
+        found = f"it begins with {magic.hex(' ')}" if magic else "it is empty"
+        raise self._refusal(
+            f"{found}; a pcap or pcapng file is expected, as `tcpdump -w` writes it, or one of these in gzip"
+        )
 
     def records(self) -> Iterator[Record]:
-        """All whole records. LabError, with the place, where what follows isn't a record."""
-        number = 0
-        while (found := self._next(number + 1)) is not None:
+        """All whole records, each time from the beginning. LabError, with the place, where what follows isn't one."""
+        if self._format is None:
+            self._octets.rewind()
+            self._format, self.cut = self._open(), ""
+        found, self._format = self._format, None
+        number = 1
+        while (record := self._next(found, number)) is not None:
+            yield record
             number += 1
-            data, meta = found
-            yield Record(number, self._time_of(meta), self._linktype_of(meta), data, meta.wirelen)
 
-    def _next(self, number: int) -> tuple[bytes, Any] | None:
-        self._file.begin()
+    def _next(self, found: _Format, number: int) -> Record | None:
+        octets = self._octets
+        octets.begin()
         try:
-            data, meta = next(self._reader)
-        except StopIteration:
-            self._judge_end(number)
+            record = Record(number, *found.record())
+            if len(record.data) <= MAX_RECORD:
+                return record
+            raise DamageError(too_large(len(record.data)))
+        except CutOffError:
+            if not octets.is_between:
+                self.cut = f"the file is cut off within packet {number}, which begins at octet {octets.start}"
             return None
-        except (Scapy_Exception, struct.error, ValueError, LookupError, OSError) as error:
-            raise self._damage(number, str(error)) from error
-        held = getattr(meta, "caplen", len(data))
-        if held > MAX_RECORD:
-            raise self._damage(number, f"a record of {held} octets; no tool writes more than {MAX_RECORD}")
-        if self._file.is_short:
-            self._judge_end(number)
-            return None
-        return data, meta
-
-    def _judge_end(self, number: int) -> None:
-        """The file's end between two records, within one, or no end at all."""
-        start = self._file.start
-        if self._file.offset == start:
-            return
-        if not self._file.is_short:
-            raise self._damage(number, "what stands there is no block of a pcapng file")
-        self.cut = f"the file is cut off within packet {number}, which begins at octet {start}"
-
-    def _damage(self, number: int, why: str) -> LabError:
-        return self._refusal(f"packet {number}, at octet {self._file.start}: {why}")
+        except DamageError as error:
+            raise self._refusal(f"packet {number}, at octet {octets.start}: {error}") from error
 
     def _refusal(self, why: str) -> LabError:
-        return LabError(f"capture {self.path}", why)
-
-    def _linktype_of(self, meta: Any) -> int:  # noqa: ANN401  # untyped upstream
-        return int(meta.linktype if hasattr(meta, "linktype") else self._reader.linktype)
-
-    def _time_of(self, meta: Any) -> float | None:  # noqa: ANN401  # untyped upstream
-        if hasattr(meta, "sec"):
-            return float(meta.sec + meta.usec / (1e9 if self._reader.nano else 1e6))
-        if meta.tshigh is None or not meta.tsresol:
-            return None
-        return float(((meta.tshigh << 32) + meta.tslow) / meta.tsresol)
+        return LabError(f"capture {self.name}", why)
 
 
-class _Counted:
-    """A file that knows how far it has been read, and whether it ended too early since the last `begin`."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.name = str(getattr(file, "name", ""))
-        self.offset = self.start = 0
-        self.is_short = False
-
-    def read(self, size: int) -> bytes:
-        if size > MAX_BLOCK:
-            raise ValueError(f"a block of {size} octets; at most {MAX_BLOCK} are expected")
-        data = self._file.read(size)
-        self.offset += len(data)
-        self.is_short |= len(data) < size
-        return data
-
-    def begin(self) -> None:
-        self.start, self.is_short = self.offset, False
-
-    def rewind(self) -> None:
-        self._file.seek(0)
-        self.offset = 0
-        self.begin()
-
-    def close(self) -> None:
-        self._file.close()
+def too_large(size: int) -> str:
+    return f"a record of {size} octets; no tool writes more than {MAX_RECORD}"
 
 
-class _PcapNg(RawPcapNgReader):  # type: ignore[misc]  # untyped upstream
-    """Says where each block begins: several may come before a packet's."""
+def framed(data: bytes, length: int, fcs: int) -> tuple[bytes, int]:
+    """The frame and its length without a check sequence of so many octets."""
+    length = max(0, length - fcs)
+    return (data[:length] if fcs else data), length
 
-    def _read_block(self, size: int = MAX_RECORD) -> Any:  # noqa: ANN401  # untyped upstream
-        self.f.begin()
-        return super()._read_block(size)
+
+class _Pcap:
+    """A header, then record after record. Behind its magic number."""
+
+    def __init__(self, octets: Octets, order: str, fractions: int) -> None:
+        self._octets, self._fractions = octets, fractions
+        self._head = struct.Struct(f"{order}IIII")
+        (word,) = struct.unpack(f"{order}I", octets.read(20)[16:])
+        self._linktype = word & LINKTYPE
+        self._fcs = 2 * (word >> 28) if word & HAS_FCS else 0
+
+    def record(self) -> Frame:
+        seconds, fraction, kept, length = self._head.unpack(self._octets.read(self._head.size))
+        if kept > MAX_RECORD:
+            raise DamageError(too_large(kept))
+        frame = framed(self._octets.read(kept), length, self._fcs)
+        return (seconds + fraction / self._fractions, self._linktype, *frame)
+
+
+@dataclass(frozen=True, slots=True)
+class _Interface:
+    """`ticks`: of a second; `offset`: seconds to be added; `fcs`: octets."""
+
+    linktype: int
+    snap_length: int
+    ticks: int = 10**6
+    offset: int = 0
+    fcs: int = 0
+
+
+class _PcapNg:
+    """Blocks, in sections that have a byte order and interfaces of their own. Behind the first one's magic number."""
+
+    def __init__(self, octets: Octets) -> None:
+        self._octets, self._order = octets, "<"
+        self._interfaces: list[_Interface] = []
+        self._begin_section()
+
+    def record(self) -> Frame:
+        while True:
+            self._octets.begin()
+            kind = self._octets.read(4)
+            if kind == PCAPNG:
+                self._begin_section()
+                continue
+            (code,) = self._unpack("I", kind)
+            (size,) = self._unpack("I", self._octets.read(4))
+            body = self._body(size, 12)
+            if code == INTERFACE:
+                self._interfaces.append(self._described(body))
+            elif code in (PACKET, OBSOLETE_PACKET):
+                return self._packet("IIIII" if code == PACKET else "HxxIIII", body)
+            elif code == SIMPLE_PACKET:
+                return self._simple(body)
+
+    def _begin_section(self) -> None:
+        size, order = self._octets.read(4), self._octets.read(4)
+        if order not in ORDERS:
+            raise DamageError(f"a section of byte order {order.hex(' ')}")
+        self._order = ORDERS[order]
+        (whole,) = self._unpack("I", size)
+        body = self._body(whole, 16)
+        (major,) = self._unpack("H", body)
+        if major != 1:
+            raise DamageError(f"a section of version {major}; 1 is read here")
+        self._interfaces.clear()
+
+    def _body(self, size: int, around: int) -> bytes:
+        """The rest of a block but for its size, which stands there once more. `around`: octets of it that aren't."""
+        if size > MAX_BLOCK or size % 4 or size < around:
+            raise DamageError(f"a block of {size} octets; a multiple of 4, {around} to {MAX_BLOCK}, is expected")
+        body = self._octets.read(size - around)
+        (again,) = self._unpack("I", self._octets.read(4))
+        if again != size:
+            raise DamageError(f"a block that begins as one of {size} octets and ends as one of {again}")
+        return body
+
+    def _unpack(self, fields: str, octets: bytes) -> tuple[int, ...]:
+        """What stands at their beginning."""
+        try:
+            return struct.unpack_from(self._order + fields, octets)
+        except struct.error:
+            raise DamageError(f"a block too short for what it says it is: {len(octets)} octets") from None
+
+    def _described(self, body: bytes) -> _Interface:
+        linktype, snap_length = self._unpack("HxxI", body)
+        options = dict(self._options(body[8:]))
+        (resolution,) = options.get(RESOLUTION, b"\6")[:1] or b"\6"
+        ticks = (2 if resolution & 0x80 else 10) ** (resolution & 0x7F)
+        (offset,) = self._unpack("q", options.get(TIME_OFFSET, bytes(8)))
+        return _Interface(linktype, snap_length, ticks, offset, *options.get(FCS_LENGTH, b"")[:1])
+
+    def _options(self, octets: bytes) -> Iterator[tuple[int, bytes]]:
+        at = 0
+        while at + 4 <= len(octets):
+            code, size = self._unpack("HH", octets[at:])
+            if code == 0:
+                return
+            yield code, octets[at + 4 : at + 4 + size]
+            at += 4 + size + -size % 4
+
+    def _interface(self, number: int) -> _Interface:
+        if number >= len(self._interfaces):
+            raise DamageError(f"it is of interface {number}, and its section describes {len(self._interfaces)}")
+        return self._interfaces[number]
+
+    def _packet(self, fields: str, body: bytes) -> Frame:
+        number, high, low, kept, length = self._unpack(fields, body)
+        interface = self._interface(number)
+        time = (high << 32 | low) / interface.ticks + interface.offset
+        return self._record(time, interface, body[20:], kept, length)
+
+    def _simple(self, body: bytes) -> Frame:
+        (length,) = self._unpack("I", body)
+        interface = self._interface(0)
+        return self._record(None, interface, body[4:], min(length, interface.snap_length or length), length)
+
+    @staticmethod
+    def _record(time: float | None, interface: _Interface, data: bytes, kept: int, length: int) -> Frame:
+        if kept > len(data):
+            raise DamageError(f"a packet of {kept} octets in a block that holds {len(data)}")
+        return (time, interface.linktype, *framed(data[:kept], length, interface.fcs))

@@ -25,6 +25,7 @@ from sgdataplane.model.semantics import NEVER
 from sgdataplane.net.values import ICMP, ICMPV6, Direction
 
 Ends = tuple[Endpoint, Endpoint]
+LONGEST_WAIT_S = float(1 << 31)  # a capture may say that its next packet came in 500 million years
 EGRESS, INGRESS = Direction.EGRESS.value, Direction.INGRESS.value
 
 
@@ -46,7 +47,7 @@ class Replay:
             for record in capture.records():
                 if is_real_time and record.time is not None:
                     first = record.time if first is None else first
-                    time.sleep(max(0.0, began + record.time - first - time.monotonic()))
+                    time.sleep(min(max(0.0, began + record.time - first - time.monotonic()), LONGEST_WAIT_S))
                 self._take(record, wire)
                 progress(capture.offset)
             self._reassembly.finish()

@@ -1,0 +1,124 @@
+"""The octets of a capture: of a file, a pipe or standard input, compressed by gzip or not.
+
+Owns where they come from, and how far they have been read: never more than was asked for is in memory. Is given a path.
+Must not know what captures look like.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import stat
+import zlib
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+STDIN = Path("-")
+GZIP = b"\x1f\x8b"
+BUFFER = 1 << 18
+
+
+def name_of(path: Path) -> str:
+    """For people."""
+    return "standard input" if path == STDIN else str(path)
+
+
+class CutOffError(Exception):
+    """The octets ended before those that were asked for."""
+
+
+class DamageError(Exception):
+    """What stands there can't be read; the text says why."""
+
+
+class Octets:
+    """Open octets. OSError if they can't be opened. `is_kept`: a pipe's are copied to a file without a name, so that
+    they can be read once more."""
+
+    def __init__(self, path: Path, *, is_kept: bool) -> None:
+        self._raw = _Raw(path, is_kept=is_kept)
+        self.size = self._raw.size
+        self.rewind()
+
+    def rewind(self) -> None:
+        """To the beginning again."""
+        self._raw.rewind()
+        magic = self._raw.peek(len(GZIP))
+        self._file = gzip.GzipFile(fileobj=self._raw) if magic == GZIP else self._raw  # type: ignore[call-overload]  # it only reads
+        self.offset = self.start = 0
+
+    def close(self) -> None:
+        self._raw.close()
+
+    @property
+    def taken(self) -> int:
+        """How many octets of the file have been read, compressed as they are."""
+        return self._raw.taken
+
+    def begin(self) -> None:
+        """Something begins here: its place is told as `start`."""
+        self.start = self.offset
+
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing has been read since the last `begin`."""
+        return self.offset == self.start
+
+    def read(self, size: int) -> bytes:
+        """Exactly so many. CutOffError if there are fewer, DamageError if what is compressed isn't whole."""
+        try:
+            data: bytes = self._file.read(size)
+        except EOFError:
+            raise DamageError("the gzip stream is cut off") from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise DamageError(f"the gzip stream is damaged: {error}") from None
+        except OSError as error:
+            raise DamageError(error.strerror or str(error)) from error
+        self.offset += len(data)
+        if len(data) < size:
+            raise CutOffError
+        return data
+
+
+class _Raw:
+    """The file as it is. A pipe has no place to go back to, so what was looked at is kept for the next `read`."""
+
+    def __init__(self, path: Path, *, is_kept: bool) -> None:
+        self._file: IO[bytes] = (
+            open(0, "rb", BUFFER, closefd=False) if path == STDIN else open(path, "rb", BUFFER)  # noqa: SIM115
+        )
+        status = os.fstat(self._file.fileno())
+        self.size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+        self._is_rewindable = self._file.seekable()
+        self._copy: IO[bytes] | None = TemporaryFile() if is_kept and not self._is_rewindable else None  # noqa: SIM115
+        self._ahead = b""
+        self.taken = 0
+
+    def rewind(self) -> None:
+        if self.taken and self._copy is not None:
+            self._file.close()
+            self._file, self._copy, self._is_rewindable = self._copy, None, True
+        if self._is_rewindable:
+            self._file.seek(0)
+        self._ahead, self.taken = b"", 0
+
+    def peek(self, size: int) -> bytes:
+        self._ahead = self._fresh(size)
+        return self._ahead
+
+    def read(self, size: int) -> bytes:
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        return data + self._fresh(size - len(data)) if len(data) < size else data
+
+    def _fresh(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self.taken += len(data)
+        if self._copy is not None:
+            self._copy.write(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+        if self._copy is not None:
+            self._copy.close()
