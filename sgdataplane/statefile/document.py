@@ -6,16 +6,21 @@ Must not know what documents mean.
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import cast
 
 from sgdataplane.errors import Problem, Where
-from sgdataplane.statefile.jsontext import json_lines, parse_json
+from sgdataplane.statefile.jsontext import parse_json, walk_json
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.source import Source
 from sgdataplane.statefile.syntax import SyntaxFaultError
-from sgdataplane.statefile.yamltext import parse_yaml, yaml_lines
+from sgdataplane.statefile.yamltext import parse_yaml, walk_yaml
+
+# What is read at all: of the cloud's answers for 65,536 ENIs and 200,000 rules, some 7 million.
+MAX_VALUES = 8_000_000
+LOOK_UP = 1024  # steps of a walk between two looks at whether it is still worth while
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,24 @@ def is_json(source: Source) -> bool:
     if source.file.endswith((".yaml", ".yml")):
         return False
     return source.file.endswith(".json") or source.text.lstrip().startswith("{")
+
+
+def values_in(source: Source) -> int:
+    """How many values a text has at most, by what separates them: characters in strings count, too, and are few."""
+    marks = (",", "[", "{") if is_json(source) else (",", "[", "{", "\n", "- ")
+    return sum(map(source.text.count, marks))
+
+
+def are_too_many(sources: tuple[Source, ...], problems: Problems) -> bool:
+    """Whether the texts have more values than a state has; a problem if so, before any takes memory."""
+    found = 0
+    for source in sources:
+        found += values_in(source)
+        if found > MAX_VALUES:
+            where, expected = Where(source.file), f"at most {MAX_VALUES} values, in all files together"
+            problems.add(where, "InvalidSource.TooLarge", "too much for a state", value=found, expected=expected)
+            return True
+    return False
 
 
 def parse(source: Source, problems: Problems) -> Document | None:
@@ -60,10 +83,29 @@ def with_lines(problems: Problems, sources: tuple[Source, ...]) -> None:
         pointers = [problem.where.pointer for problem in unplaced]
         wanted = {ancestor for pointer in pointers for ancestor in accumulate(pointer.split("/"), "{}/{}".format)}
         if wanted:
-            lines = json_lines(source.text, wanted) if is_json(source) else yaml_lines(source.text, wanted)
+            lines = lines_of((walk_json if is_json(source) else walk_yaml)(source.text), wanted)
             problems.kept = [placed(problem, source.file, lines) for problem in problems.kept]
     order = {source.file: position for position, source in enumerate(sources)}
     problems.kept.sort(key=lambda problem: (order.get(problem.where.file, -1), problem.where.line))
+
+
+def lines_of(walked: Iterable[tuple[str, int]], wanted: set[str]) -> dict[str, int]:
+    """The line of each wanted place. With each place those around it are wanted, too: once the walk has left the
+    nearest one that is there, the others aren't."""
+    found: dict[str, int] = {}
+    for number, (pointer, line) in enumerate(walked, 1):
+        if pointer in wanted:
+            found[pointer] = line
+        if number % LOOK_UP == 0 and not any(may_come(place, pointer, found) for place in wanted - found.keys()):
+            break
+    return found
+
+
+def may_come(place: str, pointer: str, found: Container[str]) -> bool:
+    """Whether a place that wasn't met so far can still be, when the walk is at `pointer`."""
+    while place and place not in found:
+        place = place.rpartition("/")[0]
+    return f"{pointer}/".startswith(f"{place}/")
 
 
 def placed(problem: Problem, file: str, lines: dict[str, int]) -> Problem:

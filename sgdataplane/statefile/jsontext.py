@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from sgdataplane.statefile.fields import escape
 from sgdataplane.statefile.syntax import MAX_DEPTH, SyntaxFaultError, duplicate_key, malformed, too_deep
@@ -86,13 +86,8 @@ def find_duplicates(walked: Iterable[tuple[str, int]]) -> Iterator[SyntaxFaultEr
         seen.add(pointer)
 
 
-def json_lines(text: str, wanted: Collection[str]) -> dict[str, int]:
-    """The 1-based line at which each wanted pointer's key or value begins."""
-    return {pointer: line for pointer, line in walk_json(text) if pointer in wanted}
-
-
 def walk_json(text: str) -> Iterator[tuple[str, int]]:
-    """(pointer, line) of every value, those of mappings at their key, in the order of the text.
+    """(pointer, 1-based line) of every value, those of mappings at their key, in the order of the text.
 
     The text must be JSON; the walk ends early where it is deeper than a state ever is.
     """

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from sgdataplane.errors import Where
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.findings import Finding
-from sgdataplane.statefile.document import Document, parse, with_lines
+from sgdataplane.statefile.document import Document, are_too_many, parse, with_lines
 from sgdataplane.statefile.ecs import add_ecs
 from sgdataplane.statefile.ecs_answers import is_ecs
 from sgdataplane.statefile.memory import Memory
@@ -66,6 +66,8 @@ def load_with(add: Add, path: Path, profile: str, memory: Memory | None = None) 
 
 def load_sources(add: Add, sources: tuple[Source, ...], profile: str, problems: Problems, memory: Memory) -> Loaded:
     """Every step in order; the result counts only if none has found a problem."""
+    if are_too_many(sources, problems):
+        raise EnoughProblemsError
     parsed = [memory.document(source, partial(parse, source, problems)) for source in sources]
     documents = [document for document in parsed if document]
     sections = Sections(is_complete=not problems.count, memory=memory)

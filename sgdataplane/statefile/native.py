@@ -6,12 +6,13 @@ Owns its keys and nesting. Is given parsed documents. Must not know what values 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from sgdataplane.errors import Where
 from sgdataplane.statefile.document import Document
 from sgdataplane.statefile.fields import Fields, escape
+from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.sections import Sections
 
@@ -64,10 +65,13 @@ def add_native(document: Document, sections: Sections, problems: Problems) -> No
         message = "an unknown version of the format"
         problems.add(where, "InvalidDocument.UnsupportedVersion", message, value=value, expected=str(VERSION))
     for section in KEYS:
-        objects = children(top, section, problems)
-        made = [sections.memory.looked_at(fields, partial(as_object, fields, section, problems)) for fields in objects]
-        getattr(sections, section).extend(made)
+        sections.expect(section, looked_at(children(top, section, problems), section, sections.memory, problems))
     sections.unknown_groups.update(texts(top, UNKNOWN_GROUPS, problems))
+
+
+def looked_at(found: Iterable[Fields], section: str, memory: Memory, problems: Problems) -> Iterator[Fields]:
+    for fields in found:
+        yield memory.looked_at(fields, partial(as_object, fields, section, problems))
 
 
 def as_object(fields: Fields, section: str, problems: Problems) -> Fields:
@@ -125,7 +129,7 @@ def check_keys(fields: Fields, known: tuple[str, ...], problems: Problems) -> No
     """Refuse every key that isn't known, with the nearest one that is."""
     for key in fields.values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1) if problems.has_room else []
+            near = difflib.get_close_matches(key, known, n=1)
             expected = f"{near[0]}, which is the nearest known key" if near else "one of " + ", ".join(known)
             where = fields.where(escape(key))
             problems.add(where, "InvalidDocument.UnknownKey", "an unknown key", value=key, expected=expected)

@@ -5,14 +5,15 @@ Owns Problems and its cap. Is given places and wording. Must not know formats or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.visible import visible
 
-# What a person can use, and where counting stops: nonsense makes millions.
+# What a person can use. Reading stops there: nonsense makes millions.
 MAX_PROBLEMS = 100
-MAX_COUNTED = 10_000
 MAX_VALUE = 80
-# In one list. The largest legal state has 65,536 ENIs and 200,000 rules.
+# Of one kind, and in one list. The largest legal state has 65,536 ENIs and 200,000 rules.
 MAX_OBJECTS = 1_000_000
 
 
@@ -21,7 +22,7 @@ class EnoughProblemsError(Exception):
 
 
 class Problems:
-    """A list of Problem that keeps the first MAX_PROBLEMS and counts the rest, up to MAX_COUNTED."""
+    """A list of the first MAX_PROBLEMS; one more ends the reading."""
 
     def __init__(self) -> None:
         self.kept: list[Problem] = []
@@ -30,17 +31,11 @@ class Problems:
     def add(self, where: Where, code: str, message: str, *, value: object = "", expected: str = "") -> None:
         """Note one problem; `value` is what the input says, `expected` what would be right."""
         self.count += 1
-        if self.has_room:
-            self.kept.append(Problem(where, code, message, show(value), expected))
-        if self.count == MAX_COUNTED:
+        if self.count > MAX_PROBLEMS:
             raise EnoughProblemsError
+        self.kept.append(Problem(where, code, message, show(value), expected))
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the next problem will be kept; if not, no work on its wording is worth while."""
-        return len(self.kept) < MAX_PROBLEMS
-
-    def takes(self, values: list[object], where: Where) -> bool:
+    def takes(self, values: Sequence[object], where: Where) -> bool:
         """Whether a list is short enough to be read at all; a problem if it isn't."""
         if len(values) > MAX_OBJECTS:
             expected = f"at most {MAX_OBJECTS} elements"
@@ -49,14 +44,11 @@ class Problems:
         return True
 
     def as_error(self) -> StateFileError:
-        """The error to raise: what was kept and, if any were not, how many more there are."""
-        more = self.count - len(self.kept)
-        if not more:
+        """The error to raise: what was kept and, if there was one more, that reading stopped there."""
+        if self.count <= MAX_PROBLEMS:
             return StateFileError(tuple(self.kept))
-        at_least = "at least " if self.count == MAX_COUNTED else ""
-        message = f"and {at_least}{more} more problems, not shown"
-        last = Problem(Where(), "InvalidDocument.TooManyProblems", message)
-        return StateFileError((*self.kept, last))
+        message = f"there are more problems than these {MAX_PROBLEMS}: reading stopped here"
+        return StateFileError((*self.kept, Problem(Where(), "InvalidDocument.TooManyProblems", message)))
 
 
 def show(value: object) -> str:

@@ -63,19 +63,20 @@ def read_drafts(sections: Sections, problems: Problems) -> Drafts:
     def odd() -> tuple[int, int]:
         return problems.count, len(drafts.findings)
 
-    def read(some: Iterable[Fields], kind: Callable[[Reader], R | None]) -> list[Draft[R]]:
-        found = [memory.record(fields, partial(_draft, kind, fields, problems), odd) for fields in some]
+    def read(kind: str, make: Callable[[Reader], R | None]) -> list[Draft[R]]:
+        objects = sections.objects(kind, problems)
+        found = [memory.record(fields, partial(_draft, make, fields, problems), odd) for fields in objects]
         return [draft for draft in found if draft is not None]
 
-    drafts.vpcs = read(sections.vpcs, read_vpc)
-    drafts.prefix_lists = read(sections.prefix_lists, read_prefix_list)
-    drafts.port_lists = read(sections.port_lists, read_port_list)
-    for fields in sections.security_groups:
+    drafts.vpcs = read("vpcs", read_vpc)
+    drafts.prefix_lists = read("prefix_lists", read_prefix_list)
+    drafts.port_lists = read("port_lists", read_port_list)
+    for fields in sections.objects("security_groups", problems):
         group = memory.record(fields, partial(read_group, Reader(fields, problems), drafts.findings), odd)
         if group is not None:
             drafts.security_groups.append(group)
-    drafts.instances = read(sections.instances, read_instance)
-    drafts.network_interfaces = read(sections.network_interfaces, read_eni)
+    drafts.instances = read("instances", read_instance)
+    drafts.network_interfaces = read("network_interfaces", read_eni)
     return drafts
 
 

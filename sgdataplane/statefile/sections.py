@@ -5,13 +5,16 @@ Owns Sections (before reading) and Drafts (after it). Must not know formats or r
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Generic, TypeVar
 
 from sgdataplane.model.state import Eni, Instance, PortList, PrefixList, SecurityGroup, SecurityGroupRule, Vpc
 from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.memory import Memory
+from sgdataplane.statefile.problems import Problems
 
 R = TypeVar("R")
 
@@ -31,6 +34,22 @@ class Sections:
     unknown_groups: set[str] = field(default_factory=set)
     is_complete: bool = True
     memory: Memory = field(default_factory=Memory)
+    coming: dict[str, list[Iterable[Fields]]] = field(default_factory=dict)
+
+    def expect(self, kind: str, objects: Iterable[Fields]) -> None:
+        """More objects of a kind, not looked at before they are asked for: of a document that is wrong all over, most
+        never are."""
+        self.coming.setdefault(kind, []).append(objects)
+
+    def objects(self, kind: str, problems: Problems) -> Iterator[Fields]:
+        """All objects of a kind; afterwards they are in its list. A problem if they are too many to be a state's."""
+        known: list[Fields] = getattr(self, kind)
+        yield from known
+        for fields in chain.from_iterable(self.coming.pop(kind, ())):
+            known.append(fields)
+            if not problems.takes(known, fields.where()):
+                return
+            yield fields
 
 
 @dataclass(frozen=True, slots=True)

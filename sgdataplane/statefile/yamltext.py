@@ -9,7 +9,7 @@ and guess types, and its guesses are YAML 1.1's: 22:22 a number, no a boolean. S
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from yaml import MarkedYAMLError, YAMLError
@@ -52,13 +52,8 @@ def parse_yaml(text: str) -> object:
         raise next(find_duplicates(walk_yaml(text)), too_deep()) from error
 
 
-def yaml_lines(text: str, wanted: Container[str]) -> dict[str, int]:
-    """The 1-based line at which each wanted pointer's key or value begins."""
-    return {pointer: line for pointer, line in walk_yaml(text) if pointer in wanted}
-
-
 def walk_yaml(text: str) -> Iterator[tuple[str, int]]:
-    """(pointer, line) of every value, those of mappings at their key, in the order of the text, which must be YAML."""
+    """(pointer, 1-based line) of every value, those of mappings at their key, in the order of a text that is YAML."""
     path: list[_Open] = []
     current = ""
     for event in _events(text):

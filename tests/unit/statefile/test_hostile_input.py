@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sgdataplane.errors import Problem, StateFileError, Where
-from sgdataplane.statefile import load, problems, source
+from sgdataplane.statefile import document, load, native, problems, source
 from sgdataplane.statefile.problems import Problems
 from tests.unit.statefile.documents import load_text, refusals
 
@@ -191,19 +192,63 @@ def test_a_list_of_too_many_objects_is_refused(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("count", "last"),
-    [(100, "a value of the wrong type"), (101, "and 1 more problems, not shown"), (9999, "and 9899 more problems")],
+    [(100, "a value of the wrong type"), (101, "more problems than these 100"), (9999, "reading stopped here")],
 )
-def test_the_first_hundred_problems_are_kept_and_the_rest_counted(count: int, last: str, tmp_path: Path) -> None:
+def test_the_first_hundred_problems_are_kept_and_more_are_mentioned(count: int, last: str, tmp_path: Path) -> None:
     found = refusals(tmp_path, "vpcs:\n" + "- x\n" * count)
     assert len(found) == min(count, 101)
     assert last in found[-1].message
     assert found[99].where == Where(str(tmp_path / "state.yaml"), 101, "/vpcs/99")
 
 
-def test_counting_stops_where_everything_is_wrong(tmp_path: Path) -> None:
-    found = refusals(tmp_path, "vpcs:\n" + "- x\n" * 50_000)
-    assert found[-1].code == "InvalidDocument.TooManyProblems"
-    assert found[-1].message == "and at least 9900 more problems, not shown"
+WRONG = ("0", "{}", '{"a":0}', '{"vpc_id":""}')
+
+
+@pytest.mark.parametrize("name", ["s.json", "s.yaml"])
+@pytest.mark.parametrize("section", ["vpcs", "security_groups", "network_interfaces"])
+@pytest.mark.parametrize("element", WRONG)
+def test_reading_stops_after_a_hundred_problems(
+    element: str, section: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 50,000 wrong elements, at most a few more are looked at, and a few thousand walked through for their lines."""
+    looked, walked = Counter[str](), Counter[str]()
+    monkeypatch.setattr(native, "check_keys", counting(looked, native.check_keys))
+    for walk in ("walk_json", "walk_yaml"):
+        monkeypatch.setattr(document, walk, counting_steps(walked, getattr(document, walk)))
+    found = refusals(tmp_path, f'{{"{section}": [' + ",\n".join([element] * 50_000) + "]}", name=name)
+    assert (len(found), found[-1].code) == (101, "InvalidDocument.TooManyProblems")
+    assert [problem.where.line for problem in found[:100]] == sorted(problem.where.line for problem in found[:100])
+    assert found[99].where.line > 20
+    assert (looked.total() <= 102, walked.total() <= 2 * document.LOOK_UP) == (True, True)
+
+
+def counting(counter: Counter[str], call: Callable[..., None]) -> Callable[..., None]:
+    def counted(*arguments: object) -> None:
+        counter["calls"] += 1
+        call(*arguments)
+
+    return counted
+
+
+def counting_steps(
+    counter: Counter[str], walk: Callable[[str], Iterator[tuple[str, int]]]
+) -> Callable[[str], Iterator[tuple[str, int]]]:
+    def counted(text: str) -> Iterator[tuple[str, int]]:
+        for step in walk(text):
+            counter["steps"] += 1
+            yield step
+
+    return counted
+
+
+@pytest.mark.parametrize(("name", "text"), [("s.json", '{"vpcs": [0, 0]}'), ("s.yaml", "vpcs:\n- - 0\n  - 0\n")])
+def test_a_text_of_too_many_values_is_refused_before_it_is_parsed(
+    name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(document, "MAX_VALUES", 2)
+    (problem,) = refusals(tmp_path, text, name=name)
+    assert (problem.code, problem.where) == ("InvalidSource.TooLarge", Where(str(tmp_path / name)))
+    assert problem.expected == "at most 2 values, in all files together"
 
 
 def test_a_long_or_unprintable_value_is_shown_on_one_short_line(tmp_path: Path) -> None:
