@@ -35,6 +35,7 @@ from sgdataplane.daemon.counts import Counts, TooMuchError
 from sgdataplane.daemon.lastgood import LastGood
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.logs import event
+from sgdataplane.daemon.meanwhile import Meanwhile
 from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.notify import Notifier
@@ -62,12 +63,14 @@ class Agent:
     def __init__(self, config: Config, config_file: Path, stack: ExitStack) -> None:
         self._config, self._config_file = config, config_file
         self._started_with = config
-        self._is_ending = False
+        self._is_ending = self._is_in_cycle = False
         self._registry = Registry(config.bindings)
         self._bindings: tuple[Binding, ...] | None = None
         last_good = LastGood(config.state_directory)
         self._notifier = Notifier(os.environ)
-        self._reconciler = Reconciler(self._registry, last_good, self._notifier.beat)
+        self._meanwhile = Meanwhile(lambda: self._handle(self._serve))
+        stack.callback(self._meanwhile.close)
+        self._reconciler = Reconciler(self._registry, last_good, self._notifier.beat, self._meanwhile.run)
         self._status = Status(config.state, config_file, last_good.path)
         self._metrics = Metrics(self._status)
         self._metrics_server = MetricsServer(self._metrics.text)
@@ -79,7 +82,8 @@ class Agent:
         self._unknown_timeouts: tuple[str, ...] = ()
         self._schedule = Schedule(config.resync, time.monotonic)
         self._selector = stack.enter_context(selectors.DefaultSelector())
-        self._control = ControlServer(config.socket, self._selector, self._answer, time.monotonic)
+        self._asking = stack.enter_context(selectors.EpollSelector())  # who is served in a cycle, too
+        self._control = ControlServer(config.socket, self._asking, self._answer, time.monotonic)
         stack.callback(self._control.close)
         self._namespaces = NamespaceWatch()
         stack.callback(self._namespaces.close)
@@ -88,6 +92,7 @@ class Agent:
         self._paths = PathWatch()
         stack.callback(self._paths.close)
         self._signals = stack.enter_context(_signals())
+        self._register(self._asking, lambda: None)  # each round serves them
         self._register(self._namespaces.links, self._links_are_told)
         self._register(self._namespaces.rules, self._rules_are_told)
         self._register(self._names, self._names_are_told)
@@ -103,8 +108,7 @@ class Agent:
         while not self._is_ending:
             for key, _ in self._selector.select(self._wait_s()):
                 self._handle(key.data)
-            self._control.expire()
-            self._notifier.beat()
+            self._handle(self._serve)
             self._count(self._counts.store_if_due)
             causes = self._schedule.take()
             if causes and not self._is_ending:
@@ -132,6 +136,13 @@ class Agent:
             self._metrics.note_error("bug")
             self._namespaces.doubt()
             self._schedule.add(Cause.STATE)
+
+    def _serve(self) -> None:
+        """Those who ask, as far as they are ready; and systemd is told that we live."""
+        for key, _ in self._asking.select(0):
+            key.data()
+        self._control.expire()
+        self._notifier.beat()
 
     def _count(self, call: Callable[[], None]) -> None:
         """A bug in counting, or no memory for it, harms nothing else."""
@@ -180,7 +191,7 @@ class Agent:
             except TooMuchError as error:
                 return spell_refusal(str(error))
         self._schedule.add(Cause.RELOAD if asked.request is Request.RELOAD else Cause.RESYNC)
-        return spell_answer(cycle=self._status.cycles + 1)
+        return spell_answer(cycle=self._status.cycles + 1 + self._is_in_cycle)  # one that runs may not know of it
 
     def _follow_paths(self) -> None:
         self._paths.follow((self._config.state, self._registry.path))
@@ -195,6 +206,7 @@ class Agent:
 
     def _run_cycle(self, causes: Collection[Cause]) -> None:
         """Nothing that goes wrong in it ends the agent."""
+        self._is_in_cycle = True
         try:
             self._cycle(causes)
         except Exception as error:  # noqa: BLE001  # a bug, or no memory: the kernel enforces on, and we try again
@@ -204,6 +216,8 @@ class Agent:
             self._status.note_bug(error)
             self._metrics.note_error("bug")
             logs.LOGGER.exception("cycle-failed")
+        finally:
+            self._is_in_cycle = False
 
     def _cycle(self, causes: Collection[Cause]) -> None:
         if Cause.RELOAD in causes:

@@ -11,6 +11,7 @@ import enum
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from sgdataplane.attach.discover import NOT_LOOKED, Discovery, Rule, discover
@@ -18,6 +19,7 @@ from sgdataplane.attach.former import Former
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import HostReport, Key, Manner, Outcome
+from sgdataplane.compiler.collection import no_collection
 from sgdataplane.daemon.causes import Cause
 from sgdataplane.daemon.lastgood import LastGood
 from sgdataplane.errors import SgDataplaneError
@@ -28,6 +30,8 @@ from sgdataplane.statefile import Memory, load
 READING = frozenset({Cause.START, Cause.STATE, Cause.RELOAD, Cause.TIMER})  # inotify can't see all there is
 LOOKING = frozenset({Cause.START, Cause.TIMER, Cause.RELOAD, Cause.RESYNC})  # at everything, whatever was heard
 NOTHING = CloudState()
+
+Aside = Callable[[Callable[[], None]], None]
 
 
 class Origin(enum.Enum):
@@ -82,13 +86,19 @@ class CycleReport:
 
 class Reconciler:
     """Holds what is known between two cycles: the policy, and what is in force by namespace, and in which manner.
-    `beat`: called in a cycle as it comes on."""
+    `beat`: called in a cycle as it comes on. `aside`: calls what takes long with a large state, and returns then."""
 
-    def __init__(self, registry: Registry, last_good: LastGood, beat: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        last_good: LastGood,
+        beat: Callable[[], None] = lambda: None,
+        aside: Aside = lambda work: work(),
+    ) -> None:
         self._registry, self._last_good = registry, last_good
         self._policy: Policy | None = None
         self._former, self._manner = HostReport(()), Manner()
-        self._memory, self._beat = Memory(), beat
+        self._memory, self._beat, self._aside = Memory(), beat, aside
 
     def run(
         self, causes: Collection[Cause], path: Path, manner: Manner, rule: Rule, quiet: Collection[Key] = frozenset()
@@ -98,7 +108,8 @@ class Reconciler:
         started = time.monotonic()
         # 1 the state: a bad one changes nothing, so the last good policy stays
         if self._policy is None or READING & set(causes):
-            self._policy = self._read(path)
+            self._aside(partial(self._read, path))
+        assert self._policy is not None
         # 2 what names an ENI is bound to it
         discovery = self._discover(self._policy.state, rule)
         # 3 every attached ENI obeys: resolve, compile, prove, compare, run, by namespace
@@ -107,7 +118,7 @@ class Reconciler:
         host, error = self._enforce(manner, former, is_resync=Cause.RESYNC in causes)
         # 4 the last good policy is kept for a start without a state, also where one ENI refused: the others have it
         if self._policy.origin is Origin.STATE and host is not None:
-            self._last_good.store(self._policy.state)
+            self._aside(partial(self._last_good.store, self._policy.state))
         # 5 report
         seconds = time.monotonic() - started
         return CycleReport(frozenset(causes), self._policy, host, error, self._last_good.error, seconds, discovery)
@@ -116,7 +127,11 @@ class Reconciler:
         """Something went wrong that shouldn't: believe nothing of what is in force."""
         self._former = HostReport(())
 
-    def _read(self, path: Path) -> Policy:
+    def _read(self, path: Path) -> None:
+        with no_collection():  # each search would keep the caller from its serving, too
+            self._policy = self._found(path)
+
+    def _found(self, path: Path) -> Policy:
         try:
             state = load(path, memory=self._memory).state
             return Policy(state if self._policy is None else sharing(state, self._policy.state), Origin.STATE)

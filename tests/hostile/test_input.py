@@ -4,12 +4,40 @@ from __future__ import annotations
 
 import gzip
 import struct
+import time
 import tracemalloc
 from pathlib import Path
 
+import pytest
+
 from sgdataplane.lab.replay.capture import MAX_RECORD, Capture
+from sgdataplane.model.state import CloudState
+from tests.support.agentbench import agent_in
 
 MEGABYTE = 1 << 20
+INSTANCES = 40_000
+
+
+@pytest.mark.daemon
+def test_the_agent_answers_while_it_reads_a_huge_state_that_is_bad(tmp_path: Path) -> None:
+    """Right but for its last line, so that all of it is read: some seconds, in which it was silent before."""
+    lines = "".join(f"- {{instance_id: i-{number}, instance_name: node}}\n" for number in range(INSTANCES))
+    with agent_in(tmp_path) as agent:
+        agent.write(CloudState())
+        agent.start()
+        beside = tmp_path / "beside.yaml"
+        beside.write_text(f"version: 1\ninstances:\n{lines}- {{instance_id: '?'}}\n", "utf-8")
+        beside.replace(agent.state)
+        began, waits, error = time.monotonic(), [0.0], ""
+        while not error:
+            asked = time.monotonic()
+            error = agent.status()["state"]["error"]
+            waits.append(time.monotonic() - asked)
+        took = time.monotonic() - began
+        print(f"{len(waits)} answers in {took:.1f} s, the slowest after {max(waits):.2f} s")
+        assert f":{INSTANCES + 3} /instances/{INSTANCES}/instance_id" in error
+        assert max(waits) < took / 3
+        assert agent.cycles == 2  # the first one, and this
 
 
 def test_a_gzip_bomb_is_streamed(tmp_path: Path) -> None:
