@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sgdataplane.cli.arguments import add_flow, flow_of, read_address
 from sgdataplane.cli.command import Exit, Parser, Subparsers, require_root
-from sgdataplane.cli.policy import known_eni, port
+from sgdataplane.cli.policy import known_eni
 
 if TYPE_CHECKING:
     from sgdataplane.analyse.explain import Explanation, Flow
@@ -33,11 +34,11 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
     parser.add_argument("--eni", metavar="ENI", required=True, help="the ENI that the packet comes to or leaves from")
     parser.add_argument("--direction", choices=("ingress", "egress"), required=True, help="towards or from the ENI")
-    parser.add_argument("--protocol", required=True, metavar="P", help="tcp, udp, icmp, icmpv6, gre or a number")
-    parser.add_argument("--remote", required=True, metavar="IP", help="the other end's address")
-    parser.add_argument("--port", type=port, metavar="N", help="destination port (TCP and UDP)")
-    parser.add_argument("--source-port", type=port, metavar="N", help=f"default: {EPHEMERAL_PORT}")
-    parser.add_argument("--local", metavar="IP", help="the ENI's own side (default: its first address)")
+    parser.add_argument("--remote", required=True, type=read_address, metavar="IP", help="the other end's address")
+    add_flow(parser, source_port=f"default: {EPHEMERAL_PORT}")
+    parser.add_argument(
+        "--local", type=read_address, metavar="IP", help="the ENI's own side (default: its first address)"
+    )
     help_text = (
         "send nothing, but read the table that is in force, and say what it does with the packet; exit 1 if that, "
     )
@@ -102,7 +103,7 @@ def as_packet(state: CloudState, arguments: argparse.Namespace) -> Packet:
     from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Direction
 
     parser: Parser = arguments.parser
-    remote = parse_address(parser, "--remote", arguments.remote)
+    remote: Address = arguments.remote
     protocol = packet_protocol(parser, arguments, remote)
     eni_id = known_eni(state, arguments.eni)
     source_port = EPHEMERAL_PORT if arguments.source_port is None else arguments.source_port
@@ -120,18 +121,9 @@ def as_packet(state: CloudState, arguments: argparse.Namespace) -> Packet:
 
 def packet_protocol(parser: Parser, arguments: argparse.Namespace, remote: Address) -> Protocol:
     """`--protocol`; a usage error if a packet of the remote's family can't have it, or ports don't fit it."""
-    from sgdataplane.net.values import Protocol
-
-    try:
-        protocol = Protocol.parse(arguments.protocol)
-    except ValueError as error:
-        parser.error(f"--protocol: {error}")
-    if protocol.is_all or not protocol.exists_in(remote.family):
+    protocol = flow_of(parser, arguments).protocol
+    if not protocol.exists_in(remote.family):
         parser.error(f"--protocol {protocol}: a packet to or from {remote} can't have it")
-    if protocol.has_ports != (arguments.port is not None):
-        parser.error(f"--port: {'is needed with' if protocol.has_ports else 'makes no sense with'} {protocol}")
-    if arguments.source_port is not None and not protocol.has_ports:
-        parser.error(f"--source-port: makes no sense with {protocol}")
     return protocol
 
 
@@ -141,19 +133,10 @@ def local_address(state: CloudState, eni_id: str, remote: Address, arguments: ar
     own = [address for address in state.eni[eni_id].addresses if address.family is remote.family]
     if arguments.local is None and not own:
         parser.error(f"--local: {eni_id} has no {remote.family.value} address of its own; give one")
-    local = own[0] if arguments.local is None else parse_address(parser, "--local", arguments.local)
+    local: Address = own[0] if arguments.local is None else arguments.local
     if local.family is not remote.family:
         parser.error(f"--local: {local} is not of the family of {remote}")
     return local
-
-
-def parse_address(parser: Parser, name: str, text: str) -> Address:
-    from sgdataplane.net.values import Address
-
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        parser.error(f"{name}: {error}")
 
 
 def flow_as_json(flow: Flow, lives: Sequence[Live | None]) -> dict[str, object]:

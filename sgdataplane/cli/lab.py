@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from sgdataplane.cli.arguments import add_flow, flow_of, read_factor
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import Progress, complain, log_shown, print_json, say, say_block, warn
 
@@ -47,7 +48,9 @@ def _register_changes(actions: Subparsers) -> None:
         metavar="IP",
         help="hosts outside every VPC; IP,IP is one host with both (default: 198.51.100.7,2001:db8:ffff::7)",
     )
-    up.add_argument("--time-scale", type=_positive, default=1.0, metavar="X", help="multiply all session timeouts by X")
+    up.add_argument(
+        "--time-scale", type=read_factor, default=1.0, metavar="X", help="multiply all session timeouts by X"
+    )
     apply = _add(actions, "apply", run_apply, "change a running lab to another state; returns when that is in force")
     apply.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
     _add(actions, "down", run_down, "remove a lab, however it was left")
@@ -61,11 +64,11 @@ def _register_questions(actions: Subparsers) -> None:
     probe = _add(actions, "probe", run_probe, "one real exchange, observed beside expected")
     probe.add_argument("--from", dest="sender", required=True, metavar="NODE", help="a node, or an address of one")
     probe.add_argument("--to", dest="receiver", required=True, metavar="NODE|IP", help="a node, or an address of one")
-    probe.add_argument("--protocol", required=True, metavar="P", help="tcp, udp, icmp, icmpv6, gre or a number")
-    probe.add_argument("--port", type=int, metavar="N", help="destination port (TCP and UDP)")
-    probe.add_argument("--source-port", type=int, default=0, metavar="N", help="default: any free one")
+    add_flow(probe, source_port="default: any free one")
     matrix = _add(actions, "matrix", run_matrix, "every pair, real packets, observed beside expected")
-    matrix.add_argument("--ports", metavar="LIST", help="e.g. tcp/22,udp/53,icmp,gre (default: what the rules name)")
+    matrix.add_argument(
+        "--ports", metavar="LIST", help="e.g. tcp/22,tcp/8000-8010,udp/53,icmp,proto/132 (default: what the rules name)"
+    )
     matrix.add_argument("--html", type=Path, metavar="FILE", help="a page for people, which needs no other file")
     matrix.add_argument("--svg", type=Path, metavar="FILE", help="the picture of who reached whom alone")
     for verb in (status, probe, matrix):
@@ -77,16 +80,6 @@ def _add(actions: Subparsers, verb: str, run: Run, words: str) -> Parser:
     parser.add_argument("--name", default="lab", metavar="N", help="which lab (default: lab)")
     parser.set_defaults(run=run, parser=parser, lab_verb=verb)
     return parser
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
 
 
 def _hosts(text: str) -> int:
@@ -103,7 +96,7 @@ def _usage(arguments: argparse.Namespace, parse: Callable[[], T]) -> T:
 
     try:
         return parse()
-    except LabError as error:
+    except (LabError, ValueError) as error:
         arguments.parser.error(str(error))  # exits
         raise
 
@@ -242,11 +235,11 @@ def run_probe(arguments: argparse.Namespace) -> int:
 
     from sgdataplane.lab import ends, manage, matrix, report
     from sgdataplane.lab.expect import cell_as_json
-    from sgdataplane.lab.services import parse_service
+    from sgdataplane.lab.services import services_of
 
-    port = "" if arguments.port is None else f"/{arguments.port}"
-    service = _usage(arguments, lambda: parse_service(f"{arguments.protocol}{port}"))
-    asked = ends.Asked(arguments.sender, arguments.receiver, service, arguments.source_port)
+    flow = flow_of(arguments.parser, arguments)
+    (service,) = _usage(arguments, lambda: services_of(flow))
+    asked = ends.Asked(arguments.sender, arguments.receiver, service, arguments.source_port or 0)
     with manage.watch(arguments.name) as lab:
         (cell,) = asyncio.run(matrix.run_probes(lab, ends.find_probes(lab, asked)[:1]))
     if arguments.json:

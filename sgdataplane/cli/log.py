@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sgdataplane.cli.arguments import read_seconds
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import say, say_aside
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sgdataplane.model.state import CloudState
     from sgdataplane.observe.follow import Source, Told
 
+MAX_SECONDS = 1e6
 WORDS = "denied packets as they happen: whose, which, and the rule or other cause"
 
 
@@ -40,19 +42,14 @@ def register(verbs: Subparsers) -> None:
     where.add_argument("--config", type=Path, metavar="FILE", help="the agent's (default: /etc/sgdataplane/agent.toml)")
     parser.add_argument("--eni", metavar="ENI", help="only this ENI's")
     parser.add_argument("-f", "--follow", action="store_true", help="until Ctrl-C")
-    parser.add_argument("--seconds", type=_seconds, default=5.0, metavar="S", help="without -f: how long (default: 5)")
+    parser.add_argument(
+        "--seconds", type=read_seconds(MAX_SECONDS), default=5.0, metavar="S", help="without -f: how long (default: 5)"
+    )
     help_text = "text (default), json, or the fields of the vendor's flow log: pydoc sgdataplane.cli.logformats"
     parser.add_argument("--format", choices=("text", "json", "flowlog"), default="text", help=help_text)
     help_text = "as --format json: an object a line, schemas/log.schema.json"
     parser.add_argument("--json", action="store_const", const="json", dest="format", help=help_text)
     parser.set_defaults(run=run)
-
-
-def _seconds(text: str) -> float:
-    with suppress(ValueError):
-        if 0 < float(text) <= 1e6:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, from above 0 to a million")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -30,13 +30,6 @@ def register(verbs: Subparsers) -> None:
     compile_.set_defaults(run=run_compile)
 
 
-def port(text: str) -> int:
-    """A port number 0..65535 of a packet (rules have 1..65535)."""
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port 0..65535")
-    return int(text)
-
-
 def run_compile(arguments: argparse.Namespace) -> int:
     """Print each namespace's ruleset at the stage asked for; with --prove, only if it is proven right, which is said on
     stderr: what is printed stays the same for the same state, and loads as it is."""

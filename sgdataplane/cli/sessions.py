@@ -32,6 +32,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from sgdataplane.cli.arguments import read_limit, read_port, read_prefix, read_protocol
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import say, say_block
 from sgdataplane.visible import json_text
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from sgdataplane.lab.manage import Enforced, Lab
     from sgdataplane.lab.parts import Node
     from sgdataplane.model.semantics import Decision
-    from sgdataplane.net.values import Address, Prefix, Protocol
+    from sgdataplane.net.values import Address
     from sgdataplane.observe.selection import Selection
     from sgdataplane.observe.sessions import Session
 
@@ -56,41 +57,17 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument("--eni", metavar="ENI", help="only this ENI's")
     parser.add_argument("--node", "--instance", metavar="NODE", help="only this instance's, by its id or name")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only those opened towards or from the ENI")
-    parser.add_argument("--remote", type=parse_prefix, metavar="CIDR", help="only those whose other end is in it")
-    parser.add_argument("--protocol", type=parse_protocol, metavar="P", help="tcp, udp, icmp, icmpv6, gre or a number")
-    parser.add_argument("--port", type=parse_port, metavar="N", help="only those opened to this port")
+    parser.add_argument("--remote", type=read_prefix, metavar="CIDR", help="only those whose other end is in it")
+    parser.add_argument("--protocol", type=read_protocol, metavar="P", help="tcp, udp, icmp, icmpv6, gre or a number")
+    parser.add_argument("--port", type=read_port, metavar="N", help="only those opened to this port")
     parser.add_argument("--state", type=_state, metavar="STATE", help="e.g. ESTABLISHED, TIME_WAIT, UNREPLIED")
     parser.add_argument("--rule", metavar="ID", help="only those that this rule decides about now")
     parser.add_argument("--all", action="store_true", help="also those of no ENI's: by lo, between its own interfaces")
     parser.add_argument("--sort", type=_order, default="eni", metavar="KEY", help="eni, remote, port, state, ...")
     parser.add_argument("--reverse", action="store_true", help="the last first")
-    parser.add_argument("--limit", type=parse_limit, metavar="N", help="no more than N")
+    parser.add_argument("--limit", type=read_limit, metavar="N", help="no more than N")
     parser.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.cli.sessions")
     parser.set_defaults(run=run)
-
-
-def parse_prefix(text: str) -> Prefix:
-    from sgdataplane.net.values import Prefix
-
-    try:
-        return Prefix.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address or CIDR block ({error})") from error
-
-
-def parse_protocol(text: str) -> Protocol:
-    from sgdataplane.net.values import Protocol
-
-    try:
-        return Protocol.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def parse_port(text: str) -> int:
-    from sgdataplane.cli.policy import port
-
-    return port(text)
 
 
 def _state(text: str) -> str:
@@ -109,12 +86,6 @@ def _one_of(text: str, choices: Sequence[str]) -> str:
     if text not in choices:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
     return text
-
-
-def parse_limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
-    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -25,9 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
+from sgdataplane.cli.arguments import read_limit, read_port, read_prefix, read_protocol, read_seconds
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import paint, print_json, say, say_block
-from sgdataplane.cli.sessions import parse_limit, parse_port, parse_prefix, parse_protocol
 
 if TYPE_CHECKING:
     from sgdataplane.cli.places import Place
@@ -52,26 +52,18 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument("--config", type=FilePath, metavar="FILE", help="the configuration that the agent runs with")
     parser.add_argument("--eni", metavar="ENI", help="whose packets; those that come are followed")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only packets towards or from the ENI")
-    parser.add_argument("--protocol", type=parse_protocol, metavar="P", help="tcp, udp, icmp, icmpv6, gre or a number")
-    parser.add_argument("--remote", type=parse_prefix, metavar="CIDR", help="only packets whose other end is in it")
-    parser.add_argument("--port", type=parse_port, metavar="N", help="only packets to this port (TCP and UDP)")
-    parser.add_argument("--source-port", type=parse_port, metavar="N", help="only packets from this port")
-    parser.add_argument("--count", type=parse_limit, default=10, metavar="N", help="end after N packets (default: 10)")
-    parser.add_argument("--seconds", type=_seconds, default=30.0, metavar="S", help="end after S seconds (default: 30)")
+    parser.add_argument("--protocol", type=read_protocol, metavar="P", help="tcp, udp, icmp, icmpv6, gre or a number")
+    parser.add_argument("--remote", type=read_prefix, metavar="CIDR", help="only packets whose other end is in it")
+    parser.add_argument("--port", type=read_port, metavar="N", help="only packets to this port (TCP and UDP)")
+    parser.add_argument("--source-port", type=read_port, metavar="N", help="only packets from this port")
+    parser.add_argument("--count", type=read_limit, default=10, metavar="N", help="end after N packets (default: 10)")
+    parser.add_argument(
+        "--seconds", type=read_seconds(MAX_SECONDS), default=30.0, metavar="S", help="end after S seconds (default: 30)"
+    )
     parser.add_argument("--from", dest="sender", metavar="NODE", help="in a lab: send one packet from there")
     parser.add_argument("--to", dest="receiver", metavar="NODE|IP", help="and to there")
     parser.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.cli.trace")
     parser.set_defaults(run=run, parser=parser)
-
-
-def _seconds(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0 < found <= MAX_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to {MAX_SECONDS}")
-    return found
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import Decision, decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, Direction, Verdict
+from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, Direction, Protocol, Verdict
 
 UNPROTECTED = Decision(Verdict.ACCEPT, "always")  # two ends without policy; no pair of a matrix has that
 
@@ -101,14 +101,13 @@ def rule_text(decision: Decision) -> str:
 def cell_as_json(cell: Cell) -> dict[str, object]:
     """A cell with the keys of cli.md, then the addresses and evidence that tell cells of one pair apart."""
     probe, observed = cell.probe, cell.observed
-    name, _, _ = str(probe.service).partition("/")
     return {
         **cell.expected.decision.as_json(),
         "expected": cell.expected.verdict,
         "observed": observed.verdict,
         "from": probe.source.node,
         "to": probe.target.node,
-        "protocol": name,
+        "protocol": str(Protocol(probe.service.protocol)),
         "port": probe.service.port or None,
         "from_address": str(probe.source.address),
         "to_address": str(probe.target.address),

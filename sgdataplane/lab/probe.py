@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sgdataplane.lab import frames
-from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Family, Protocol
+from sgdataplane.net.ports import Traffic
+from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Family, PortRange, Protocol
 
 ACCEPT, DROP, UNKNOWN = "accept", "drop", "unknown"
 EGRESS, INGRESS = "egress", "ingress"
@@ -34,8 +35,7 @@ class Service:
     port: int = 0
 
     def __str__(self) -> str:
-        name = str(Protocol(self.protocol))
-        return f"{name}/{self.port}" if self.port else name
+        return str(Traffic(Protocol(self.protocol), PortRange(self.port, self.port) if self.port else None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,18 @@
-"""What probes ask for, as text: `tcp/22,udp/53,icmp,gre`.
+"""What probes ask for: from text (`tcp/22,udp/53,icmp,gre`, in the words of net/ports.py), or from a state.
 
-Owns this small grammar, and what is asked for where nothing is said. Must not do I/O.
+Owns what the lab can send, and what is asked for where nothing is said. Must not do I/O.
 """
 
 from __future__ import annotations
 
-import re
-
 from sgdataplane.errors import LabError
 from sgdataplane.lab.probe import Service
 from sgdataplane.model.state import CloudState
-from sgdataplane.net.values import ICMP, TCP, UDP, PortRange, Protocol
+from sgdataplane.net.ports import FORMS, Traffic, parse_traffic
+from sgdataplane.net.values import ICMP, TCP, UDP, PortRange
 
 EVERY_PORT = PortRange(1, 65535)
+MOST_SERVICES = 1000  # of a matrix: each is tried between all pairs
 MOST_PORTS = 12  # of those that the rules name, for a matrix that wasn't told which
 EXTENSION_HEADERS = (0, 43, 44, 51, 60)  # not the protocol of a packet but of what comes before it (RFC 8200)
 # conntrack reads their headers and refuses what isn't one; the lab doesn't build them
@@ -20,34 +20,47 @@ UNBUILT = {33: "DCCP", 136: "UDP-Lite"}
 
 
 def parse_services(text: str) -> tuple[Service, ...]:
-    """Services from e.g. `tcp/22,udp/53,icmp,gre`; `icmp` is an echo of each pair's family. LabError if malformed."""
-    services = tuple(dict.fromkeys(parse_service(part.strip()) for part in text.split(",") if part.strip()))
+    """Services from e.g. `tcp/22,udp/53,icmp,gre`; `icmp` is an echo of each pair's family. LabError if malformed, with
+    all that is wrong."""
+    services: dict[Service, None] = {}
+    problems: list[str] = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        try:
+            services |= dict.fromkeys(services_of(parse_traffic(part)))
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise LabError(f"services {text!r}", "; ".join(problems))
     if not services:
         raise LabError(f"services {text!r}", "name at least one, e.g. tcp/22,udp/53,icmp")
-    return services
+    if len(services) > MOST_SERVICES:
+        raise LabError(f"services {text!r}", f"these are {len(services)}; a matrix tries at most {MOST_SERVICES}")
+    return tuple(services)
 
 
 def parse_service(text: str) -> Service:
-    """One of them."""
-    name, slash, port = text.partition("/")
+    """One of them, of one port. LabError if malformed."""
     try:
-        protocol = Protocol.parse(name)
+        first, *others = services_of(parse_traffic(text))
     except ValueError as error:
         raise LabError(f"service {text!r}", str(error)) from error
-    if protocol.is_all or protocol.number in EXTENSION_HEADERS:
-        raise LabError(f"service {text!r}", "a probe is of one transport protocol, e.g. tcp/22, udp/53, icmp, gre, 132")
-    if protocol.number in UNBUILT:
-        raise LabError(f"service {text!r}", f"the lab can't send {UNBUILT[protocol.number]}")
-    if protocol.has_ports != bool(slash):
-        raise LabError(f"service {text!r}", "tcp and udp take a port (tcp/22), other protocols none")
-    return Service(protocol.number, parse_port(port, text) if slash else 0)
+    if others:
+        raise LabError(f"service {text!r}", "a probe is of one port")
+    return first
 
 
-def parse_port(port: str, text: str) -> int:
-    """A port that can be listened on."""
-    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise LabError(f"service {text!r}", "the port must be 1..65535")
-    return int(port)
+def services_of(asked: Traffic) -> tuple[Service, ...]:
+    """One for each port of a range. ValueError for what the lab can't send."""
+    number = asked.protocol.number
+    if asked.protocol.is_all or number in EXTENSION_HEADERS:
+        raise ValueError(f"'{asked}': a probe is of one transport protocol, e.g. {FORMS}")
+    if number in UNBUILT:
+        raise ValueError(f"'{asked}': the lab can't send {UNBUILT[number]}")
+    if asked.ports is not None and not asked.ports.first:
+        raise ValueError(f"'{asked}': the port must be 1..65535")
+    if asked.ports is None:
+        return (Service(number),)
+    return tuple(Service(number, port) for port in range(asked.ports.first, asked.ports.last + 1))
 
 
 def default_services(state: CloudState) -> tuple[Service, ...]:

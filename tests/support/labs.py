@@ -28,7 +28,7 @@ from sgdataplane.net.values import Verdict
 from sgdataplane.statefile import load
 
 DROP = Verdict.DROP
-EVERYTHING = "tcp/22,udp/53,icmp,gre,253"
+EVERYTHING = "tcp/22,udp/53,icmp,gre,proto/253"
 
 
 def state_of(text: str) -> CloudState:

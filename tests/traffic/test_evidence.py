@@ -24,7 +24,7 @@ network_interfaces:
   - {network_interface_id: eni-b, instance_id: i-b, type: primary, vpc_id: vpc-a, security_group_ids: [sg-a],
      private_ip_addresses: [10.0.0.2], ipv6_addresses: ["2001:db8:a::2"]}
 """
-SERVICES = ["tcp/22", "udp/53", "icmp", "gre", "253", "132"]
+SERVICES = ["tcp/22", "udp/53", "icmp", "gre", "proto/253", "proto/132"]
 ENDS = [pytest.param(("10.0.0.1", "10.0.0.2"), id="ipv4"), pytest.param(("2001:db8:a::1", "2001:db8:a::2"), id="ipv6")]
 Rules = Callable[[str, str], None]
 GRE = 47  # not every machine knows its name
@@ -51,7 +51,7 @@ def place(placement: str, node: str, side: str) -> tuple[str, str]:
 def drops(where: str, service: str) -> str:
     """Rules that drop the service's packets; `where` begins a chain, perhaps up to an interface."""
     head, _, interface = where.partition(";")
-    protocol = service.partition("/")[0]
+    protocol = service.removeprefix("proto/").partition("/")[0]
     matches = ECHO if service == "icmp" else (f"meta l4proto {GRE if protocol == 'gre' else protocol}",)
     return f"{head}; " + " ".join(f"{interface} {match} drop;" for match in matches)
 
@@ -206,7 +206,7 @@ def test_wire_that_is_cut_proves_no_drop_at_egress(lab: Lab, rules: Rules, place
     assert "the gateway did not answer on eth0" in observed.evidence[1]
 
 
-@pytest.mark.parametrize("service", ["gre", "253"])
+@pytest.mark.parametrize("service", ["gre", "proto/253"])
 def test_session_of_an_earlier_probe_lets_none_of_the_other_direction_in(
     lab: Lab, rules: Rules, placement: str, service: str
 ) -> None:

@@ -15,7 +15,7 @@ from sgdataplane.cli.main import main
         (("--remote", "10.0.0.0/33"), "argument --remote: '10.0.0.0/33' is not an address or CIDR block"),
         (("--remote", "eni-a"), "argument --remote: 'eni-a' is not an address or CIDR block"),
         (("--protocol", "quic"), "'quic' is not tcp, udp, icmp, icmpv6, gre, all or a number 0..255"),
-        (("--port", "65536"), "'65536' is not a port 0..65535"),
+        (("--port", "65536"), "'65536' is neither a port 0..65535 nor a service"),
         (("--state", "open"), "'OPEN' is none of NONE, SYN_SENT, SYN_RECV, ESTABLISHED"),
         (("--sort", "age"), "'age' is none of eni, remote, port"),
         (("--limit", "0"), "'0' is not a number from 1 up"),

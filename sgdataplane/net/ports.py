@@ -1,0 +1,118 @@
+"""Ports and services as people write them: `22`, `ssh`; `tcp/22`, `tcp/ssh`, `tcp/8000-8100`, `icmp`, `proto/132`.
+
+Owns this grammar and its printing. Is given text. Must not know who asks, nor what can be sent.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+from typing import NoReturn
+
+from sgdataplane.net.values import TCP, UDP, PortRange, Protocol
+
+NUMBER = re.compile(r"[0-9]{1,5}")
+SERVICE_NAME = re.compile(r"(?=.*[a-z])[a-z0-9][a-z0-9+._-]{0,63}", re.IGNORECASE)
+FORMS = "tcp/22, udp/53, tcp/8000-8100, tcp/ssh, icmp or proto/132"
+OF_PORTS = {"tcp": TCP, "udp": UDP}
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """A protocol, with the destination ports of TCP and UDP."""
+
+    protocol: Protocol
+    ports: PortRange | None = None
+
+    def __str__(self) -> str:
+        if self.ports is None:
+            name = str(self.protocol)
+            return f"proto/{name}" if name.isdigit() else name
+        first, last = self.ports.first, self.ports.last
+        return f"{self.protocol}/{first}" if first == last else f"{self.protocol}/{first}-{last}"
+
+
+def parse_port(text: str) -> int:
+    """A packet's port, by number (0..65535; rules have 1..65535) or by its service. ValueError otherwise."""
+    if NUMBER.fullmatch(text) and int(text) <= 0xFFFF:
+        return int(text)
+    found = _of_service(text, "tcp") or _of_service(text, "udp")
+    if found is None:
+        raise ValueError(f"{text!r} is neither a port 0..65535 nor a service of /etc/services")
+    return found
+
+
+def parse_traffic(text: str) -> Traffic:
+    """ValueError for what is none of FORMS. A bare number could be a port or a protocol, so it is refused."""
+    name, slash, what = text.strip().partition("/")
+    name = name.lower()
+    if not slash:
+        return _named(name)
+    if name == "proto":
+        return _numbered(what)
+    if name not in OF_PORTS:
+        raise ValueError(f"{text!r}: tcp and udp take a port (tcp/22), other protocols none (icmp, proto/132)")
+    return Traffic(Protocol(OF_PORTS[name]), _ports(name, what))
+
+
+def _named(name: str) -> Traffic:
+    if NUMBER.fullmatch(name):
+        refuse_bare(name)
+    if name in OF_PORTS:
+        raise ValueError(f"{name!r}: tcp and udp take a port, e.g. {name}/22")
+    try:
+        return Traffic(Protocol.parse(name))
+    except ValueError:
+        return _of_name(name)
+
+
+def refuse_bare(number: str) -> NoReturn:
+    """ValueError with both things that a number alone could mean."""
+    port = f"a port (tcp/{number} or udp/{number})" if int(number) <= 0xFFFF else ""
+    protocol = f"a protocol (proto/{number})" if int(number) <= 0xFF else ""
+    could = " or ".join(filter(None, (port, protocol)))
+    if not could:
+        raise ValueError(f"{number!r} is neither a port nor a protocol; write {FORMS}")
+    raise ValueError(f"{number!r} alone could be {could}: write which")
+
+
+def _of_name(name: str) -> Traffic:
+    """A service's own protocol; of one that has both, neither is meant more."""
+    found = {protocol: port for protocol in OF_PORTS if (port := _of_service(name, protocol)) is not None}
+    if len(found) > 1:
+        raise ValueError(
+            f"{name!r} alone could be {' or '.join(f'{protocol}/{name}' for protocol in found)}: write which"
+        )
+    for protocol, port in found.items():
+        return Traffic(Protocol(OF_PORTS[protocol]), PortRange(port, port))
+    raise ValueError(f"{name!r} is neither a protocol nor a service of /etc/services; write {FORMS}")
+
+
+def _numbered(text: str) -> Traffic:
+    if not NUMBER.fullmatch(text) or int(text) > 0xFF:
+        raise ValueError(f"'proto/{text}': a protocol's number is 0..255")
+    protocol = Protocol(int(text))
+    if protocol.has_ports:
+        raise ValueError(f"'proto/{text}' is {protocol}, which takes a port, e.g. {protocol}/22")
+    return Traffic(protocol)
+
+
+def _ports(protocol: str, text: str) -> PortRange:
+    first, dash, last = text.partition("-")
+    if dash and NUMBER.fullmatch(first) and NUMBER.fullmatch(last) and 1 <= int(first) <= int(last) <= 0xFFFF:
+        return PortRange(int(first), int(last))
+    port = int(text) if NUMBER.fullmatch(text) else _of_service(text, protocol)
+    if port is None or not 1 <= port <= 0xFFFF:
+        expected = "the port must be 1..65535, a range of these (8000-8100) or a service of /etc/services"
+        raise ValueError(f"'{protocol}/{text}': {expected}")
+    return PortRange(port, port)
+
+
+def _of_service(name: str, protocol: str) -> int | None:
+    if not SERVICE_NAME.fullmatch(name):
+        return None
+    try:
+        return socket.getservbyname(name.lower(), protocol)
+    except OSError:
+        return None
