@@ -46,6 +46,7 @@ def void_drops(view: View) -> Iterator[tuple[int, int]]:
             continue
         for cell, winner in view.cells(holding & ~inner):
             is_drop = view.cause(winner).reason == "rule" and not view.accepting >> winner & 1
-            if is_drop and winner not in found and view.is_met(far, cell.shape[1]):
+            is_outranked = winner > next(bits(inner))  # at egress it may be the other way round (options)
+            if is_drop and is_outranked and winner not in found and view.is_met(far, cell.shape[1]):
                 found[winner] = next(bits(inner))
     return iter(sorted(found.items()))

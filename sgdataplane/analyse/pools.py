@@ -16,29 +16,31 @@ from sgdataplane.analyse.order import Cell, FarAddresses, Mask, Order, bits
 from sgdataplane.analyse.ranges import Ranges, meet, minus, united
 from sgdataplane.analyse.regions import addresses
 from sgdataplane.analyse.stacks import Stack, Stacks
-from sgdataplane.model.options import DEFAULTS, DHCP_BROADCAST, DHCPV6_SERVERS, GATEWAY_IPV4, GATEWAY_IPV6
+from sgdataplane.model.options import DHCP_BROADCAST, DHCPV6_SERVERS, Options
 from sgdataplane.model.state import CloudState, Eni, NetworkType, NicType, SecurityGroup
 from sgdataplane.net.values import Direction, Family, Prefix, Verdict
 from sgdataplane.policy.resolve import Cause, Permission, Profile, resolve_profile
 
 RuleKey = tuple[str, str]  # the ids of a group and of a rule of it
-DHCP = tuple(Prefix.of(a) for a in (GATEWAY_IPV4, GATEWAY_IPV6, DHCP_BROADCAST, DHCPV6_SERVERS))  # may always pass
+DHCP = (Prefix.of(DHCP_BROADCAST), Prefix.of(DHCPV6_SERVERS))
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """ENIs that share a profile; none of them: any ENI that were in its group alone."""
+    """ENIs that share a profile; none of them: any ENI that were in its group alone. `passing`: far addresses, traffic
+    with which may pass whatever the rules say (DHCP's, metadata)."""
 
     profile: Profile
     enis: tuple[Eni, ...]
+    passing: tuple[Prefix, ...]
 
     def is_met(self, far: Ranges, local: Ranges, family: Family) -> bool:
         """Whether some traffic between these gets to the rules of an ENI: not from or to itself, and not to what it
-        shares with others. (Traffic with the addresses of DHCP is left out, as some of it passes always.)"""
+        shares with others. (Traffic with what may always pass is left out.)"""
         if not self.enis:
             return bool(far and local)
         reached = (eni for eni in self.enis if meet(ranges_of(eni.own_prefixes, family), local))
-        return any(minus(far, ranges_of((*eni.private_prefixes, *DHCP), family)) for eni in reached)
+        return any(minus(far, ranges_of((*eni.private_prefixes, *self.passing), family)) for eni in reached)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,17 +130,18 @@ def ranges_of(prefixes: Iterable[Prefix], family: Family) -> Ranges:
     return united((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
 
 
-def pools_of(state: CloudState) -> Iterator[Pool]:
+def pools_of(state: CloudState, options: Options) -> Iterator[Pool]:
     """Every pool of a state, and one for each group without ENIs."""
+    passing = (*map(Prefix.of, options.gateways), *DHCP, *options.metadata)
     found: dict[tuple[tuple[str, ...], NicType], list[Eni]] = {}
     for eni in state.network_interfaces:
         found.setdefault((tuple(sorted(eni.security_group_ids)), eni.nic_type), []).append(eni)
     for enis in found.values():
-        yield Pool(resolve_profile(state, enis[0], DEFAULTS), tuple(enis))
+        yield Pool(resolve_profile(state, enis[0], options), tuple(enis), passing)
     for group in state.security_groups:
         if not state.enis_of_group[group.security_group_id]:
             for eni in _imagined(state, group):
-                yield Pool(resolve_profile(state, eni, DEFAULTS), ())
+                yield Pool(resolve_profile(state, eni, options), (), passing)
 
 
 def _imagined(state: CloudState, group: SecurityGroup) -> Iterator[Eni]:

@@ -19,19 +19,20 @@ from sgdataplane.analyse.order import FarAddresses
 from sgdataplane.analyse.pools import RuleKey, View, pools_of, views_of
 from sgdataplane.analyse.stacks import Budget, Stacks, TooMuchError
 from sgdataplane.analyse.unmatched import Unmatched, unused_groups
+from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, GroupType
 from sgdataplane.net.values import Direction
 from sgdataplane.policy.findings import Finding
 from sgdataplane.policy.resolve import Permission
 
 
-def review(state: CloudState, budget: Budget | None = None) -> tuple[Finding, ...]:
+def review(state: CloudState, budget: Budget | None = None, options: Options = DEFAULTS) -> tuple[Finding, ...]:
     """All findings, by group and rule. `budget`: how much may be looked at."""
     far, stacks = FarAddresses(state), Stacks(budget or Budget())
     unmatched = Unmatched(state, far)
     nothing = [finding for group in state.security_groups for finding in unmatched.of_group(group)]
     seen = _Seen(state, {_key(finding) for finding in nothing})
-    for pool in pools_of(state):
+    for pool in pools_of(state, options):
         for view in views_of(pool, far, stacks):
             seen.add(view)
     found = [*unused_groups(state), *nothing, *seen.findings()]

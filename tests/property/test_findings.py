@@ -20,6 +20,7 @@ from sgdataplane.analyse.exposed import GLOBAL, NOT_GLOBAL, SENSITIVE, internet
 from sgdataplane.analyse.ranges import holds
 from sgdataplane.analyse.review import review
 from sgdataplane.analyse.stacks import Budget
+from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.semantics import Decision, candidates, decide, is_on_interface, remote_matches
 from sgdataplane.model.state import CloudState, Eni, GroupType, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.packet import Packet
@@ -42,10 +43,10 @@ def key(decision: Decision) -> Key:
     return decision.security_group_id or "", decision.security_group_rule_id or ""
 
 
-def reported(state: CloudState, budget: Budget | None = None) -> dict[str, dict[Key, str]]:
+def reported(state: CloudState, budget: Budget | None = None, options: Options = DEFAULTS) -> dict[str, dict[Key, str]]:
     """Code -> rule -> message."""
     found: dict[str, dict[Key, str]] = {}
-    for finding in review(state, budget):
+    for finding in review(state, budget, options):
         ids = dict(finding.subject)
         rule = ids.get("security_group_id", ""), ids.get("security_group_rule_id", "")
         found.setdefault(finding.code, {})[rule] = finding.message
@@ -66,6 +67,7 @@ class Truth:
     """What trying every packet at every ENI shows. Sets of rules."""
 
     state: CloudState
+    options: Options = DEFAULTS
     matching: set[Key] = field(default_factory=set)
     deciding: set[Key] = field(default_factory=set)
     needed: set[Key] = field(default_factory=set)
@@ -78,7 +80,7 @@ class Truth:
         for eni in self.state.network_interfaces:
             for direction in Direction:
                 for packet in every_packet(self.state, eni, direction):
-                    self._look(eni, packet, list(candidates(self.state, eni, packet)))
+                    self._look(eni, packet, list(candidates(self.state, eni, packet, self.options)))
         return self
 
     def _look(self, eni: Eni, packet: Packet, found: list[Decision]) -> None:
@@ -91,7 +93,7 @@ class Truth:
             self.deciding.add(key(first))
             if others[0].verdict is not first.verdict or eni.network_interface_id.startswith("lone-"):
                 self.needed.add(key(first))
-        if is_from_elsewhere(eni, packet) and decide(self.state, packet) == first:
+        if is_from_elsewhere(eni, packet) and decide(self.state, packet, self.options) == first:
             self._look_closer(first, others)
 
     def _look_closer(self, first: Decision, others: list[Decision]) -> None:
@@ -113,12 +115,13 @@ def is_from_elsewhere(eni: Eni, packet: Packet) -> bool:
     return is_own and not any(packet.remote in prefix for prefix in eni.private_prefixes)
 
 
+@pytest.mark.parametrize("options", [DEFAULTS, Options(inner_accept_egress="custom_first")], ids=["", "custom first"])
 @pytest.mark.parametrize("seeds", SEEDS)
-def test_of_small_states_all_that_is_true_of_rules_is_said_and_nothing_else(seeds: range) -> None:
+def test_of_small_states_all_that_is_true_of_rules_is_said_and_nothing_else(seeds: range, options: Options) -> None:
     counts: dict[str, int] = {}
     for number in seeds:
         state = small_state(number)
-        found, truth = reported(state), Truth(with_lone_enis(state)).look()
+        found, truth = reported(state, options=options), Truth(with_lone_enis(state), options).look()
         nothing = set(found.get("RemoteMatchesNothing", ())) | set(found.get("RuleNeverMatches", ()))
         assert set(found.get("ShadowedRule", ())) == truth.shadowed - nothing, number
         assert set(found.get("TieDecidedByDrop", ())) == truth.tied - truth.shadowed, number
@@ -133,16 +136,17 @@ def test_of_small_states_all_that_is_true_of_rules_is_said_and_nothing_else(seed
 def check_redundant(found: set[Key], truth: Truth, nothing: set[Key], number: int) -> None:
     """All that are reported can go, each and together; of others none can go with them, or it is reported otherwise."""
     assert found <= truth.matching - truth.needed, number
-    assert is_like(truth.state, without(truth.state, found)), number  # each alone: `needed` says so
+    assert is_like(truth, without(truth.state, found)), number  # each alone: `needed` says so
     hidden = truth.matching - truth.deciding
     for rule in truth.matching - truth.needed - found - nothing - (hidden & (truth.opposed | truth.voided)):
-        assert not is_like(truth.state, without(truth.state, {*found, rule})), (number, rule)
+        assert not is_like(truth, without(truth.state, {*found, rule})), (number, rule)
 
 
-def is_like(state: CloudState, other: CloudState) -> bool:
+def is_like(truth: Truth, other: CloudState) -> bool:
     """Whether every packet has the same verdict in both, spoofed ones included."""
+    state, options = truth.state, truth.options
     return all(
-        next(candidates(state, eni, packet)).verdict is next(candidates(other, eni, packet)).verdict
+        next(candidates(state, eni, packet, options)).verdict is next(candidates(other, eni, packet, options)).verdict
         for eni in state.network_interfaces
         for direction in Direction
         for packet in every_packet(state, eni, direction)
@@ -274,5 +278,5 @@ def test_what_is_not_looked_at_makes_nothing_false(seeds: range) -> None:
         for code in ("ShadowedRule", "VoidDrop", "WideOpenIngress", "WideOpenEgress"):
             assert found.get(code, {}).keys() <= every.get(code, {}).keys(), (number, code)
         all_gone = without(state, found.get("RedundantRule", ()))
-        assert is_like(with_lone_enis(state), with_lone_enis(all_gone)), number
+        assert is_like(Truth(with_lone_enis(state)), with_lone_enis(all_gone)), number
     assert len(seeds) / 5 < cut_short < len(seeds)
