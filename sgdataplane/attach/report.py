@@ -14,7 +14,8 @@ from sgdataplane.attach.contained import Told
 from sgdataplane.attach.registry import Binding
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.host.identity import Identity
-from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.choices import ON_HOSTS
+from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 
 Key = Identity | str  # of a namespace: of a workload's the identity, of a router of ours the name
@@ -34,12 +35,14 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How states are read and put in force. `uplinks`: interfaces of routers that lead elsewhere (host placement)."""
+    """How states are read and put in force. `uplinks`: interfaces of routers that lead elsewhere (host placement).
+    `profile`: the quotas that states are read by."""
 
-    options: Options = DEFAULTS
+    options: Options = ON_HOSTS.options
     settings: Settings = DEFAULT_SETTINGS
     placement: Placement = Placement.INSTANCE
     uplinks: tuple[str, ...] = ()
+    profile: str = ON_HOSTS.profile
 
 
 DEFAULT_MANNER = Manner()

@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sgdataplane.cli.arguments import add_choices, chosen
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import complain, paint, print_json, render_table, say, say_block, warn
+from sgdataplane.model.choices import CHOICES
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME", "EPOCH", "SINCE")
 COLOURS = {"in force": "green", "refused": "red"}
@@ -26,6 +28,7 @@ def register(verbs: Subparsers) -> None:
     agent.add_argument("--config", type=Path, metavar="FILE", help=help_text)
     help_text = "end after one cycle; exit code 3 if some of what is attached does not obey, 5 if the state is refused"
     agent.add_argument("--once", action="store_true", help=help_text)
+    add_choices(agent, CHOICES, None)
     status = _add(verbs, "status", run_status, "what the running agent enforces; exit code 1 if not all is well")
     status.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.daemon.status")
     status.add_argument("--config", type=Path, metavar="FILE", help="the configuration that the agent runs with")
@@ -43,8 +46,9 @@ def run_agent(arguments: argparse.Namespace) -> int:
     from sgdataplane.daemon import agent, config
 
     file = arguments.config or config.CONFIG_FILE
-    known = config.load_config(file, must_exist=arguments.config is not None)
-    status = agent.run_agent(known, file, once=arguments.once)
+    choices = chosen(arguments)
+    known = config.load_config(file, must_exist=arguments.config is not None, chosen=choices)
+    status = agent.run_agent(known, file, choices, once=arguments.once)
     if not arguments.once:
         return Exit.DONE
     return Exit.KERNEL if not status.is_whole else Exit.INPUT if status.is_state_refused else Exit.DONE

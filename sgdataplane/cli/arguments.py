@@ -6,14 +6,18 @@ Owns these. Is given texts and parsers. Must not know any verb.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, OneOf, Several, Switch
+from sgdataplane.model.placement import Placement
 from sgdataplane.net.ports import Traffic, parse_port
-from sgdataplane.net.values import Address, PortRange, Prefix, Protocol
+from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
 
 if TYPE_CHECKING:
     from sgdataplane.cli.command import Parser
+    from sgdataplane.statefile import Loaded, Memory
 
 T = TypeVar("T")
 
@@ -102,3 +106,89 @@ def flow_of(parser: Parser, arguments: argparse.Namespace) -> Traffic:
     if arguments.source_port is not None and not asked.has_ports:
         parser.error(f"--source-port: makes no sense with {asked}")
     return Traffic(asked, None if arguments.port is None else PortRange(arguments.port, arguments.port))
+
+
+# a state, and the policy's choices
+
+STATE_HELP = "a file or a folder, native or the cloud's answers"
+
+
+def add_state(
+    parser: argparse._ActionsContainer, name: str = "state", words: str = STATE_HELP, **kwargs: object
+) -> None:
+    """A state's place: `name` as of add_argument."""
+    metavar = kwargs.pop("metavar", "STATE")
+    parser.add_argument(name, type=Path, metavar=metavar, help=words, **kwargs)  # type: ignore[arg-type]
+
+
+def load_state(path: Path, profile: str, memory: Memory | None = None) -> Loaded:
+    """The state there. StateFileError with all that is wrong with it."""
+    from sgdataplane.statefile import load
+
+    return load(path, profile=profile, memory=memory)
+
+
+def add_choices(parser: Parser, names: Iterable[str], base: Choices | None = ON_HOSTS) -> None:
+    """An option for each of these choices. `base`: what holds for those that aren't given, as `choices_of` has it then;
+    None: it depends, and the verb's own words say on what."""
+    group = parser.add_argument_group("the policy's choices", "each is a key of agent.toml, too, with _ for -")
+    for name in names:
+        choice = CHOICES[name]
+        default = "" if base is None else f" (default: {choice.text(base.value(name))})"
+        option, words = f"--{name.replace('_', '-')}", f"{choice.meaning}{default}"
+        match choice:
+            case OneOf():
+                group.add_argument(option, choices=choice.words, help=words)
+            case Switch():
+                group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=words)
+            case Several():
+                group.add_argument(option, type=_several(choice), metavar="LIST", help=f"{words}; `none`, or A,B,...")
+
+
+def add_uplinks(parser: Parser) -> None:
+    """`--uplink`, which host placement alone has."""
+    words = "an interface of the router that leads elsewhere (host placement); may be given again"
+    parser.add_argument("--uplink", action="append", default=[], metavar="IF", type=_uplink, help=words)
+
+
+def uplinks_of(parser: Parser, arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Those that were given; a usage error if there is no router that could have them."""
+    if arguments.uplink and choices_of(arguments).placement is not Placement.HOST:
+        parser.error("--uplink needs --placement host: without it there is no router")
+    return tuple(arguments.uplink)
+
+
+def _uplink(text: str) -> str:
+    """One that ends in * stands for all that begin so."""
+    if not IFNAME.fullmatch(text.removesuffix("*")):
+        expected = "a name is 1 to 15 letters, digits and any of _ . -, and may end in *"
+        raise argparse.ArgumentTypeError(f"{text!r} is no interface's name that rules can have: {expected}")
+    return text
+
+
+def _several(choice: Several) -> Callable[[str], list[str]]:
+    def read(text: str) -> list[str]:
+        entries = [] if text == "none" else text.split(",")
+        if choice.read(entries) is None:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {choice.expected}, with commas between, or `none`")
+        return entries
+
+    return read
+
+
+def chosen(arguments: argparse.Namespace) -> dict[str, object]:
+    """The choices that were given, by name."""
+    given = {name: getattr(arguments, name, None) for name in CHOICES}
+    return {name: CHOICES[name].read(value) for name, value in given.items() if value is not None}
+
+
+def choices_of(arguments: argparse.Namespace, base: Choices = ON_HOSTS) -> Choices:
+    """All choices: those that were given, and for the others what holds without."""
+    return base.over(chosen(arguments))
+
+
+def say_choices(choices: Choices, base: Choices = ON_HOSTS) -> None:
+    """A line for people that says how a state was judged, if not as usual: else nothing."""
+    unlike = tuple(choices.unlike(base))
+    if unlike:
+        print(f"chosen: {', '.join(unlike)}")

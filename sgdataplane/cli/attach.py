@@ -28,9 +28,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sgdataplane.cli.arguments import add_choices, add_state, add_uplinks, choices_of, load_state, uplinks_of
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import complain, log_shown, paint, print_json, render_table, say, say_block, warn
-from sgdataplane.net.values import IFNAME
+from sgdataplane.model.choices import CHOICES
 
 if TYPE_CHECKING:
     from sgdataplane.attach.manage import Detached
@@ -48,20 +49,10 @@ def register(verbs: Subparsers) -> None:
     detach = _add(verbs, "detach", run_detach, "undo `attach`; the last of a namespace takes our rules there with it")
     detach.add_argument("--eni", required=True, metavar="ENI", help="the ENI")
     apply = _add(verbs, "apply", run_apply, "make all attached ENIs obey a state, once; returns when they do")
-    apply.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
-    help_text = "enforce in the workload's namespace, or out of its reach, in its VPC's router (default: instance)"
-    apply.add_argument("--placement", choices=("instance", "host"), default="instance", help=help_text)
-    help_text = "an interface of the router that leads elsewhere (host placement); may be given again"
-    apply.add_argument("--uplink", action="append", default=[], metavar="IF", type=_uplink, help=help_text)
+    add_state(apply)
+    add_uplinks(apply)
+    add_choices(apply, CHOICES)
     _add(verbs, "clear", run_clear, "remove our rules from all attached namespaces, and forget what was attached")
-
-
-def _uplink(text: str) -> str:
-    """One that ends in * stands for all that begin so."""
-    if not IFNAME.fullmatch(text.removesuffix("*")):
-        expected = "a name is 1 to 15 letters, digits and any of _ . -, and may end in *"
-        raise argparse.ArgumentTypeError(f"{text!r} is no interface's name that rules can have: {expected}")
-    return text
 
 
 def _add_attach(verbs: Subparsers) -> None:
@@ -72,8 +63,9 @@ def _add_attach(verbs: Subparsers) -> None:
     where.add_argument("--pid", type=_pid, metavar="PID", help="a process in it")
     where.add_argument("--container", metavar="NAME", help="a running container of podman or docker, by name or id")
     parser.add_argument("--ifname", required=True, metavar="IF", help="the interface in there")
-    parser.add_argument("--state", type=Path, metavar="STATE", help="check the ENI and its MAC against this state")
+    add_state(parser, "--state", "check the ENI and its MAC against this state")
     parser.add_argument("--set-mac", action="store_true", help="give the interface the MAC that the ENI has in STATE")
+    add_choices(parser, ("profile",))
 
 
 def _add(verbs: Subparsers, verb: str, run: Run, words: str) -> Parser:
@@ -103,9 +95,9 @@ def run_attach(arguments: argparse.Namespace) -> int:
         arguments.parser.error("--set-mac needs --state, which says what MAC the ENI has")
     registry = _registry(arguments)
     from sgdataplane.attach.manage import Request, attach
-    from sgdataplane.statefile import load
 
-    state = None if arguments.state is None else load(arguments.state).state
+    profile = choices_of(arguments).profile
+    state = None if arguments.state is None else load_state(arguments.state, profile).state
     workload = _workload(arguments)
     done = attach(registry, Request(arguments.eni, workload, arguments.ifname, state, arguments.set_mac))
     if arguments.json:
@@ -162,18 +154,16 @@ def _consequence(done: Detached, rules: str) -> str:
 
 def run_apply(arguments: argparse.Namespace) -> int:
     """One reconcile. Exit 3 if the kernel refused anywhere, 1 if an ENI's policy isn't in force where it is bound."""
-    if arguments.uplink and arguments.placement != "host":
-        arguments.parser.error("--uplink needs --placement host: without it there is no router")
+    choices, uplinks = choices_of(arguments), uplinks_of(arguments.parser, arguments)
     registry = _registry(arguments)
     from sgdataplane.attach.reconcile import reconcile
     from sgdataplane.attach.report import Manner, Outcome
+    from sgdataplane.enforce import Settings
     from sgdataplane.errors import ContainedError
-    from sgdataplane.model.placement import Placement
-    from sgdataplane.statefile import load
 
-    manner = Manner(placement=Placement(arguments.placement), uplinks=tuple(arguments.uplink))
+    manner = Manner(choices.options, Settings(on_change=choices.on_change), choices.placement, uplinks)
     with log_shown():
-        report = reconcile(registry, load(arguments.state).state, manner)
+        report = reconcile(registry, load_state(arguments.state, choices.profile).state, manner)
     if arguments.json:
         more = {"unknown_timeouts": report.unknown_timeouts, "warnings": report.warnings}
         print_json({"enis": _enis_as_json(report), **more})

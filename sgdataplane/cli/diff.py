@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sgdataplane.cli.arguments import add_choices, add_state, choices_of, load_state, say_choices
 from sgdataplane.cli.command import Exit, Subparsers
 from sgdataplane.cli.output import Progress, paint, render_table, say, say_block
 from sgdataplane.cli.sessions import cause
-from sgdataplane.cli.state import add_profile
+from sgdataplane.model.choices import JUDGING
 from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:
     from sgdataplane.analyse.diff import Change, EniDiff, Exposure, StateDiff
     from sgdataplane.analyse.ranges import Interval
+    from sgdataplane.model.choices import Choices
     from sgdataplane.model.state import CloudState
     from sgdataplane.net.values import Family
 
@@ -29,37 +30,38 @@ def register(verbs: Subparsers) -> None:
     """Add the verb."""
     words = "what traffic changes its verdict from one state to another"
     parser = verbs.add_parser("diff", help=words, description=words)
-    parser.add_argument("old", metavar="OLD", type=Path, help="a state file or folder")
-    parser.add_argument("new", metavar="NEW", type=Path, help="another one, of either format")
+    add_state(parser, "old", metavar="OLD")
+    add_state(parser, "new", "another one, of either format", metavar="NEW")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
     parser.add_argument(
         "--fail-on-open",
         action="store_true",
         help="exit 1 if a port opens to the internet: most public addresses reach it in NEW and didn't in OLD",
     )
-    add_profile(parser)
+    add_choices(parser, JUDGING)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from sgdataplane.analyse.diff import StateDiff
 
-    diff = StateDiff(*load_both(arguments))
+    choices = choices_of(arguments)
+    diff = StateDiff(*load_both(arguments, choices.profile), choices.options)
     concerned = diff.concerned()
     with Progress("comparing", len(concerned)) as progress:
         found = [one for one in compared(diff, concerned, progress) if one.changes]
     if arguments.json:
-        print_document(diff, found)
+        print_document(diff, found, choices)
     else:
+        say_choices(choices)
         print_text(diff, found)
     is_open = any(one.exposures for one in found)
     return Exit.NO if is_open and arguments.fail_on_open else Exit.DONE
 
 
-def load_both(arguments: argparse.Namespace) -> tuple[CloudState, CloudState]:
+def load_both(arguments: argparse.Namespace, profile: str) -> tuple[CloudState, CloudState]:
     """OLD and NEW; StateFileError with all that is wrong in either."""
     from sgdataplane.errors import Problem, StateFileError
-    from sgdataplane.statefile import load
     from sgdataplane.statefile.memory import Memory
 
     memory = Memory()
@@ -68,7 +70,7 @@ def load_both(arguments: argparse.Namespace) -> tuple[CloudState, CloudState]:
     with Progress("loading", 2) as progress:
         for path in (arguments.old, arguments.new):
             try:
-                states.append(load(path, profile=arguments.profile, memory=memory).state)
+                states.append(load_state(path, profile, memory).state)
             except StateFileError as error:
                 problems += error.problems
             progress.advance()
@@ -83,12 +85,13 @@ def compared(diff: StateDiff, concerned: Iterable[str], progress: Progress) -> I
         progress.advance()
 
 
-def print_document(diff: StateDiff, found: Iterable[EniDiff]) -> None:
+def print_document(diff: StateDiff, found: Iterable[EniDiff], choices: Choices) -> None:
     """A change a line: json takes seven times as long for 100,000 of them with indents."""
     changes = [json_text(as_json(change)) for one in found for change in one.changes]
     say_block("\n".join(('{"changes": [', ",\n".join(changes), "],")))
     exposures = [exposure_as_json(exposure) for one in found for exposure in one.exposures]
     rest = {"added": diff.added, "removed": diff.removed, "opened_to_internet": exposures}
+    rest |= {"choices": choices.of_judging()}
     say(json_text(rest)[1:])
 
 

@@ -13,9 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import add_flow, flow_of, read_address
+from sgdataplane.cli.arguments import (
+    add_choices,
+    add_flow,
+    add_state,
+    choices_of,
+    flow_of,
+    load_state,
+    read_address,
+    say_choices,
+)
 from sgdataplane.cli.command import Exit, Parser, Subparsers, require_root
 from sgdataplane.cli.policy import known_eni
+from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
 
 if TYPE_CHECKING:
     from sgdataplane.analyse.explain import Explanation, Flow
@@ -31,7 +41,7 @@ def register(verbs: Subparsers) -> None:
     """Add the verb."""
     words = "say why a packet passes or not"
     parser = verbs.add_parser("explain", help=words, description=words)
-    parser.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
+    add_state(parser)
     parser.add_argument("--eni", metavar="ENI", required=True, help="the ENI that the packet comes to or leaves from")
     parser.add_argument("--direction", choices=("ingress", "egress"), required=True, help="towards or from the ENI")
     parser.add_argument("--remote", required=True, type=read_address, metavar="IP", help="the other end's address")
@@ -49,6 +59,7 @@ def register(verbs: Subparsers) -> None:
         "--config", type=Path, metavar="FILE", help="of the agent (default: /etc/sgdataplane/agent.toml)"
     )
     parser.add_argument("--json", action="store_true", help="for programs")
+    add_choices(parser, JUDGING)
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -57,30 +68,38 @@ def run(arguments: argparse.Namespace) -> int:
     from sgdataplane.analyse.explain import explain_flow
     from sgdataplane.cli.explanation import say_flow
     from sgdataplane.cli.output import print_json
-    from sgdataplane.statefile import load
 
     check_options(arguments)
-    state = load(arguments.state).state
-    flow = explain_flow(state, as_packet(state, arguments))
+    choices = choices_of(arguments, _in_force(arguments) if arguments.live else ON_HOSTS)
+    state = load_state(arguments.state, choices.profile).state
+    flow = explain_flow(state, as_packet(state, arguments), choices.options)
     if arguments.live:
-        return run_live(arguments, state, flow)
+        return run_live(arguments, state, flow, choices)
     if arguments.json:
-        print_json(flow_as_json(flow, [None] * len(flow.ends)))
+        print_json(flow_as_json(flow, [None] * len(flow.ends), choices))
     else:
+        say_choices(choices)
         say_flow(flow)
     return Exit.DONE
 
 
-def run_live(arguments: argparse.Namespace, state: CloudState, flow: Flow) -> int:
+def _in_force(arguments: argparse.Namespace) -> Choices:
+    from sgdataplane.cli.explainlive import choices_there
+
+    return choices_there(arguments)
+
+
+def run_live(arguments: argparse.Namespace, state: CloudState, flow: Flow, choices: Choices) -> int:
     """The same, and what is in force beside it."""
     from sgdataplane.cli.explainlive import look, say_live
     from sgdataplane.cli.explanation import say_flow
     from sgdataplane.cli.output import print_json
 
-    lives = look(arguments, state, flow)
+    lives = look(arguments, state, flow, choices.options)
     if arguments.json:
-        print_json(flow_as_json(flow, lives))
+        print_json(flow_as_json(flow, lives, choices))
     else:
+        say_choices(choices)
         say_flow(flow)
         say_live(lives, flow)
     return Exit.DONE if all(live is None or live.is_right for live in lives) else Exit.NO
@@ -139,10 +158,11 @@ def local_address(state: CloudState, eni_id: str, remote: Address, arguments: ar
     return local
 
 
-def flow_as_json(flow: Flow, lives: Sequence[Live | None]) -> dict[str, object]:
-    """The end that was asked about under the keys of cli.md, then the other end and the answer for both."""
+def flow_as_json(flow: Flow, lives: Sequence[Live | None], choices: Choices) -> dict[str, object]:
+    """The end that was asked about under the keys of cli.md, then the other end, the answer for both, and how it was
+    judged."""
     asked, *other = (end_as_json(*entry) for entry in zip(flow.ends, lives, strict=True))
-    return {**asked, "other_end": other[0] if other else None, "passes": flow.passes}
+    return {**asked, "other_end": other[0] if other else None, "passes": flow.passes, "choices": choices.of_judging()}
 
 
 def end_as_json(end: Explanation, live: Live | None) -> dict[str, object]:

@@ -15,6 +15,8 @@ from sgdataplane.cli.output import paint, render_table, say, say_block, warn
 from sgdataplane.enforce import Desired
 from sgdataplane.errors import LabError
 from sgdataplane.host.identity import found
+from sgdataplane.model.choices import Choices
+from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.observe.live import Answer, ask, counters_of
@@ -74,12 +76,24 @@ class Live:
         }
 
 
-def look(arguments: argparse.Namespace, state: CloudState, flow: Flow) -> list[Live | None]:
+def choices_there(arguments: argparse.Namespace) -> Choices:
+    """How a lab judges, or this host's agent. LabError or ConfigError if that can't be told."""
+    from sgdataplane.daemon import config
+    from sgdataplane.lab import manage
+
+    if arguments.name is not None:
+        return manage.record_of(arguments.name).choices
+    return config.load_config(arguments.config or config.CONFIG_FILE, must_exist=arguments.config is not None).choices
+
+
+def look(arguments: argparse.Namespace, state: CloudState, flow: Flow, options: Options) -> list[Live | None]:
     """Of each end of the flow; None for the other one if it isn't enforced here. LabError or BindingError if the one
     that was asked about isn't."""
     enis = [end.packet.eni_id for end in flow.ends]
     is_lab = arguments.name is not None
-    with in_lab(arguments.name, state, enis) if is_lab else on_this_host(arguments, state, enis) as by_eni:
+    there = in_lab(arguments.name, state, enis) if is_lab else on_this_host(arguments, state, enis)
+    with there as found:
+        by_eni = {eni: replace(place, desired=replace(place.desired, options=options)) for eni, place in found.items()}
         return [_live(end, by_eni[eni]) if eni in by_eni else None for eni, end in zip(enis, flow.ends, strict=True)]
 
 

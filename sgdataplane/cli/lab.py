@@ -14,14 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sgdataplane.cli.arguments import add_flow, flow_of, read_factor
+from sgdataplane.cli.arguments import add_choices, add_flow, add_state, choices_of, flow_of, load_state, read_factor
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import Progress, complain, log_shown, print_json, say, say_block, warn
+from sgdataplane.model.choices import CHOICES, IN_LAB
 
 if TYPE_CHECKING:
     from sgdataplane.lab.expect import Cell
     from sgdataplane.lab.health import Health
     from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
+    from sgdataplane.model.placement import Placement
 
 T = TypeVar("T")
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
@@ -37,9 +39,8 @@ def register(verbs: Subparsers) -> None:
 
 def _register_changes(actions: Subparsers) -> None:
     up = _add(actions, "up", run_up, "build a lab from a state, with its policy in force")
-    up.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
-    where = "where the policy is enforced: in the instances' namespaces, or in their VPC's router's"
-    up.add_argument("--placement", choices=("instance", "host"), default="instance", help=where)
+    add_state(up)
+    add_choices(up, CHOICES, IN_LAB)
     up.add_argument("--hosts", type=_hosts, default=1, metavar="N", help="spread each VPC over N hosts (default: 1)")
     up.add_argument(
         "--external",
@@ -51,8 +52,11 @@ def _register_changes(actions: Subparsers) -> None:
     up.add_argument(
         "--time-scale", type=read_factor, default=1.0, metavar="X", help="multiply all session timeouts by X"
     )
-    apply = _add(actions, "apply", run_apply, "change a running lab to another state; returns when that is in force")
-    apply.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
+    words = "change a running lab to another state; returns when that is in force"
+    more = "It goes on judging as it does, as chosen at `lab up` or since, but for what is chosen here."
+    apply = _add(actions, "apply", run_apply, words, more)
+    add_state(apply)
+    add_choices(apply, (name for name in CHOICES if name != "placement"), None)
     _add(actions, "down", run_down, "remove a lab, however it was left")
 
 
@@ -75,8 +79,8 @@ def _register_questions(actions: Subparsers) -> None:
         verb.add_argument("--json", action="store_true", help="for programs")
 
 
-def _add(actions: Subparsers, verb: str, run: Run, words: str) -> Parser:
-    parser = actions.add_parser(verb, help=words, description=words)
+def _add(actions: Subparsers, verb: str, run: Run, words: str, more: str = "") -> Parser:
+    parser = actions.add_parser(verb, help=words, description=f"{words}. {more}" if more else words)
     parser.add_argument("--name", default="lab", metavar="N", help="which lab (default: lab)")
     parser.set_defaults(run=run, parser=parser, lab_verb=verb)
     return parser
@@ -112,17 +116,16 @@ def run_up(arguments: argparse.Namespace) -> int:
 
     from sgdataplane.lab import manage, report
     from sgdataplane.lab.policy import enforce_policy
-    from sgdataplane.statefile import load
 
     record = replace(
         manage.default_record(arguments.name),
-        placement=arguments.placement,
+        choices=choices_of(arguments, IN_LAB),
         time_scale=arguments.time_scale,
         hosts=arguments.hosts,
     )
     if arguments.external:
         record = replace(record, externals=tuple(tuple(host.split(",")) for host in arguments.external))
-    state = load(arguments.state).state
+    state = load_state(arguments.state, record.choices.profile).state
     with Progress("building", len(state.instances)) as progress, log_shown():
         lab = manage.up(record, state, _counted(enforce_policy, progress))
     _warn_of_trackers(lab)
@@ -135,13 +138,13 @@ def run_apply(arguments: argparse.Namespace) -> int:
     _require_root(arguments)
     from sgdataplane.lab import manage, report
     from sgdataplane.lab.policy import enforce_policy
-    from sgdataplane.statefile import load
 
-    state = load(arguments.state).state
+    choices = choices_of(arguments, manage.record_of(arguments.name).choices)
+    state = load_state(arguments.state, choices.profile).state
     with Progress("changing", len(state.instances)) as progress, log_shown():
-        lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress))
+        lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress), choices)
     _warn_of_trackers(lab)
-    say(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs{report.scale_note(lab)}")
+    say(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs{report.notes(lab)}")
     return Exit.DONE
 
 
@@ -177,7 +180,7 @@ def run_status(arguments: argparse.Namespace) -> int:
 
     lab = manage.look(arguments.name)
     health = read_health(lab)
-    _complain(health, lab.record.placement)
+    _complain(health, lab.placement)
     unknown_timeouts = _warn_of_trackers(lab)
     if arguments.json:
         print_json(report.status_as_json(lab, health, unknown_timeouts))
@@ -197,15 +200,14 @@ def _warn_of_trackers(lab: Lab) -> tuple[str, ...]:
     return names
 
 
-def _complain(health: Mapping[str, Health], placement: str) -> None:
-    from sgdataplane.model.placement import Placement
+def _complain(health: Mapping[str, Health], placement: Placement) -> None:
     from sgdataplane.observe.conntrack import UseLog
 
     log = UseLog()
     with log_shown():
         for name, found in health.items():
             log.note(name, found.use)
-            for complaint in found.complaints(Placement(placement)):
+            for complaint in found.complaints(placement):
                 warn(f"{name}: {complaint}")
 
 
@@ -245,7 +247,7 @@ def run_probe(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({**cell_as_json(cell), "time_scale": lab.record.time_scale})
     else:
-        say_block(report.probe_as_text(cell, report.scale_note(lab)))
+        say_block(report.probe_as_text(cell, report.notes(lab)))
     return Exit.DONE if cell.agrees else Exit.NO
 
 
@@ -270,7 +272,7 @@ def run_matrix(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report.matrix_as_json(cells, time.monotonic() - began, lab.record.time_scale))
     else:
-        say_block(report.matrix_as_text(cells, report.scale_note(lab)))
+        say_block(report.matrix_as_text(cells, report.notes(lab)))
     return Exit.DONE if all(cell.agrees for cell in cells) else Exit.NO
 
 

@@ -16,7 +16,8 @@ from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.site import SITES
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import found
-from sgdataplane.model.options import DEFAULTS
+from sgdataplane.model.choices import Choices
+from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Protocol
@@ -31,10 +32,10 @@ MOST_SESSIONS = 200
 
 
 class Reading:
-    """What some namespaces told, added up. `judged_by`: the state that is in force there."""
+    """What some namespaces told, added up. `judged_by`: the state that is in force there. `options`: how it is read."""
 
-    def __init__(self, judged_by: CloudState) -> None:
-        self._state, self._decider = judged_by, Decider(judged_by, DEFAULTS)
+    def __init__(self, judged_by: CloudState, options: Options) -> None:
+        self._state, self._decider = judged_by, Decider(judged_by, options)
         self._packets: Counter[str] = Counter()
         self._sessions: list[Session] = []
 
@@ -68,25 +69,32 @@ class Reading:
         return Observed(where, hits, tuple(map(_row, ordered[:MOST_SESSIONS])), len(ordered))
 
 
+def choices_of_lab(name: str) -> Choices:
+    """How a lab judges. LabError if there is none of that name."""
+    from sgdataplane.lab import manage
+
+    return manage.record_of(name).choices
+
+
 def of_lab(state: CloudState, name: str) -> Observed:
     """From a lab, which stays as it is meanwhile. LabError if there is none of that name."""
     from sgdataplane.lab import manage
 
     with manage.watch(name) as lab:
-        reading = Reading(lab.state)
+        reading = Reading(lab.state, lab.options)
         for entry in lab.enforced:
             reading.add(entry.netns, entry.desired.interfaces, entry.desired.placement)
     differs = "" if lab.state == state else " (another state than this one is in force there)"
     return reading.observed(state, f"in the lab {name} as it is now{differs}")
 
 
-def of_host(state: CloudState, attached: Sequence[Binding]) -> Observed | Unobserved:
+def of_host(state: CloudState, attached: Sequence[Binding], options: Options) -> Observed | Unobserved:
     """From those of this host's attached ENIs that the state has; why not, if there are none."""
     bindings = [binding for binding in attached if binding.eni_id in state.eni]
     if not bindings:
         how = "none of the state's ENIs is attached on this host" if attached else "no ENI is attached on this host"
         return Unobserved(f"no lab was named with --name, and {how}.")
-    reading, ended = Reading(state), 0
+    reading, ended = Reading(state, options), 0
     for some in _by_namespace(bindings):
         with ExitStack() as stack:
             end = some[0].host_end

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sgdataplane.cli.arguments import add_choices, add_state, choices_of, chosen, load_state
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import Progress, paint, print_json, render_table, say
+from sgdataplane.model.choices import IN_LAB, JUDGING
 
 if TYPE_CHECKING:
     from sgdataplane.lab.manage import Lab
@@ -33,25 +35,25 @@ def register(verbs: Subparsers) -> None:
     what = "a pcap or pcapng, in gzip or not: a file, a pipe, or - for standard input"
     parser.add_argument("capture", type=Path, metavar="CAPTURE", help=what)
     whose = parser.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--state", type=Path, metavar="STATE", help="the policy: a lab is built for the replay")
+    add_state(whose, "--state", "the policy: a lab is built for the replay")
     whose.add_argument("--name", metavar="N", help="replay in this lab, which runs already")
     against = "replay under this state, too, and say which flows' fate is another"
-    parser.add_argument("--against", type=Path, metavar="NEW", help=against)
-    where = "where the lab that is built enforces the policy (default: instance)"
-    parser.add_argument("--placement", choices=("instance", "host"), help=where)
+    add_state(parser, "--against", against, metavar="NEW")
     which = "an address of the capture, and the node (or its address) that stands for it; repeatable"
     parser.add_argument("--map", dest="maps", action="append", default=[], metavar="IP=NODE", help=which)
     parser.add_argument("--real-time", action="store_true", help="as slowly as it was captured: idle timeouts count")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a page for people, which needs no other file")
+    add_choices(parser, ("placement", *JUDGING), IN_LAB)
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit 1 if a packet's fate isn't what the policy says, 5 if none was sent. The page is written besides, not
     instead."""
-    if arguments.name is not None and (arguments.against or arguments.placement):
-        arguments.parser.error("--against and --placement are for a lab that is built: give --state, not --name")
+    if arguments.name is not None and (arguments.against or chosen(arguments)):
+        names = ", ".join(("--against", *(f"--{name.replace('_', '-')}" for name in chosen(arguments))))
+        arguments.parser.error(f"{names}: for a lab that is built: give --state, not --name")
     require_root("replay", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
     reports = list(_replays(arguments))
     if arguments.html is not None:
@@ -75,7 +77,6 @@ def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
     from sgdataplane.lab.replay.capture import Capture
     from sgdataplane.lab.replay.endpoints import Mapping, parse_maps
     from sgdataplane.lab.replay.stage import built_lab, own_name
-    from sgdataplane.statefile import load
 
     try:
         maps = parse_maps(arguments.maps)
@@ -89,9 +90,10 @@ def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
             with manage.watch(arguments.name) as lab:
                 yield _replay(arguments, capture, lab, Mapping(maps))
             return
-        states = [load(path).state for path in (arguments.state, arguments.against) if path]
+        choices = choices_of(arguments, IN_LAB)
+        states = [load_state(path, choices.profile).state for path in (arguments.state, arguments.against) if path]
         for state in states:
-            with built_lab(own_name(), state, arguments.placement or "instance", enforce_policy) as (lab, everybody):
+            with built_lab(own_name(), state, choices, enforce_policy) as (lab, everybody):
                 yield _replay(arguments, capture, lab, Mapping(maps, everybody))
 
 

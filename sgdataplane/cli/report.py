@@ -15,10 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sgdataplane.cli.arguments import add_choices, add_state, choices_of, load_state
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import say
+from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
 
 if TYPE_CHECKING:
+    from sgdataplane.model.options import Options
     from sgdataplane.model.state import CloudState
     from sgdataplane.report.content import Observed, Unobserved
 
@@ -27,11 +30,12 @@ def register(verbs: Subparsers) -> None:
     """Add the verb."""
     words = "one page for people: who reaches whom, rules with hits, findings, sessions"
     parser = verbs.add_parser("report", help=words, description=words)
-    parser.add_argument("state", type=Path, metavar="STATE", help="a state file or folder")
+    add_state(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", required=True, help="the page, which needs no other file")
     lab = "take hits and sessions from this lab (default: from the ENIs that are attached on this host, if any are)"
     parser.add_argument("--name", metavar="N", help=lab)
     parser.add_argument("--bindings", type=Path, metavar="DIR", help="default: /run/sgdataplane/attached")
+    add_choices(parser, JUDGING)
     parser.set_defaults(run=run)
 
 
@@ -40,30 +44,38 @@ def run(arguments: argparse.Namespace) -> int:
     from sgdataplane.cli.state import findings_of
     from sgdataplane.report.page import Subject, report_page
     from sgdataplane.report.render import render_report
-    from sgdataplane.statefile import load
 
-    loaded = load(arguments.state)
-    observed = _observed(loaded.state, arguments)
-    page = report_page(Subject(str(arguments.state), loaded.state, findings_of(loaded), observed))
+    choices = choices_of(arguments, _base(arguments))
+    loaded = load_state(arguments.state, choices.profile)
+    observed = _observed(loaded.state, arguments, choices.options)
+    page = report_page(Subject(str(arguments.state), loaded.state, findings_of(loaded, choices), observed, choices))
     write(render_report(page), arguments.html)
     say(f"{arguments.html}: {', '.join(f'{name} {value}' for name, value in page.facts)}")
     say(observed.told)
     return Exit.DONE
 
 
-def _observed(state: CloudState, arguments: argparse.Namespace) -> Observed | Unobserved:
+def _base(arguments: argparse.Namespace) -> Choices:
+    """What holds unless it is chosen here: of a lab that was named, what holds there."""
+    if arguments.name is None:
+        return ON_HOSTS
+    require_root("reading the counters and sessions of a lab", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+    from sgdataplane.cli.observed import choices_of_lab
+
+    return choices_of_lab(arguments.name)
+
+
+def _observed(state: CloudState, arguments: argparse.Namespace, options: Options) -> Observed | Unobserved:
     from sgdataplane.report.content import Unobserved
 
-    if arguments.name is not None:
-        require_root("reading the counters and sessions of a lab", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
-    elif os.geteuid() != 0:
+    if arguments.name is None and os.geteuid() != 0:
         return Unobserved("no lab was named with --name, and only root can read what is attached on this host.")
     from sgdataplane.attach.registry import ATTACHED_DIR, Registry
     from sgdataplane.cli.observed import of_host, of_lab
 
     if arguments.name is not None:
         return of_lab(state, arguments.name)
-    return of_host(state, Registry(arguments.bindings or ATTACHED_DIR).load())
+    return of_host(state, Registry(arguments.bindings or ATTACHED_DIR).load(), options)
 
 
 def write(text: str, path: Path) -> None:

@@ -10,16 +10,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sgdataplane.cli.arguments import add_choices, add_state, choices_of, load_state, say_choices
 from sgdataplane.cli.command import Exit, Subparsers
 from sgdataplane.cli.output import complain, paint, print_json, say, say_aside, say_block
 from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.model.choices import JUDGING
 
 if TYPE_CHECKING:
+    from sgdataplane.model.choices import Choices
     from sgdataplane.model.state import CloudState
     from sgdataplane.policy.findings import Finding
     from sgdataplane.statefile import Loaded
 
-PROFILES = ("seed", "2026", "unlimited")
 COLOURS = {"high": "red", "warning": "yellow", "info": "dim"}
 
 
@@ -33,15 +35,11 @@ def register(subparsers: Subparsers) -> None:
 def add_check(subparsers: Subparsers) -> None:
     help_text = "load a state, validate it, and say what is odd about it; touches nothing"
     parser = subparsers.add_parser("check", help=help_text, description=help_text)
-    parser.add_argument("state", metavar="STATE", type=Path, help="file or folder: native, or the cloud's answers")
+    add_state(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
     parser.add_argument("--strict", action="store_true", help="exit 1 if there are findings")
-    add_profile(parser)
+    add_choices(parser, JUDGING)
     parser.set_defaults(run=check)
-
-
-def add_profile(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", choices=PROFILES, default="seed", help="the quotas that hold (default: seed)")
 
 
 def add_import(subparsers: Subparsers) -> None:
@@ -50,46 +48,50 @@ def add_import(subparsers: Subparsers) -> None:
     parser.add_argument("source", metavar="SOURCE", type=Path, help="folder of the cloud's answers, or *.tfstate")
     parser.add_argument("-o", dest="output", metavar="FILE", type=Path, help="write there instead of to stdout")
     parser.add_argument("--from", dest="kind", choices=("auto", "ecs", "terraform"), default="auto")
-    add_profile(parser)
+    add_choices(parser, ("profile",))
     parser.set_defaults(run=import_state)
 
 
 def add_export(subparsers: Subparsers) -> None:
     help_text = "write a state as the cloud's answers, or as a native state"
     parser = subparsers.add_parser("export", help=help_text, description=help_text)
-    parser.add_argument("state", metavar="STATE", type=Path, help="file or folder: native, or the cloud's answers")
+    add_state(parser)
     parser.add_argument("--to", dest="kind", choices=("ecs", "native"), required=True)
     parser.add_argument("-o", dest="output", metavar="PATH", type=Path, help="folder (ecs) or file (native)")
-    add_profile(parser)
+    add_choices(parser, ("profile",))
     parser.set_defaults(run=export_state, parser=parser)
 
 
 def check(arguments: argparse.Namespace) -> int:
-    from sgdataplane.statefile import load
-
+    choices = choices_of(arguments)
     try:
-        loaded = load(arguments.state, profile=arguments.profile)
+        loaded = load_state(arguments.state, choices.profile)
     except StateFileError as error:
         if arguments.json:
             print_json({"ok": False, "errors": [as_error(problem) for problem in error.problems], "findings": []})
         else:
             complain(error)
         return Exit.NO  # to other verbs such a state can't be used; whether it can is what this one was asked
-    findings = findings_of(loaded, arguments.profile)
+    findings = findings_of(loaded, choices)
     if arguments.json:
         print_json({"ok": True, "errors": [], "findings": [as_finding(finding) for finding in findings]})
     else:
         say(summary(loaded.state))
+        say_choices(choices)
         print_findings(findings)
     return Exit.NO if findings and arguments.strict else Exit.DONE
 
 
-def findings_of(loaded: Loaded, profile: str = PROFILES[0]) -> tuple[Finding, ...]:
+def findings_of(loaded: Loaded, choices: Choices) -> tuple[Finding, ...]:
     """All that is odd about a state: what was seen while it was read, its rules, its quotas."""
     from sgdataplane.analyse.review import review
     from sgdataplane.statefile import near_quotas
 
-    return (*loaded.findings, *review(loaded.state), *near_quotas(loaded.state, profile))
+    return (
+        *loaded.findings,
+        *review(loaded.state, options=choices.options),
+        *near_quotas(loaded.state, choices.profile),
+    )
 
 
 def as_error(problem: Problem) -> dict[str, object]:
@@ -135,11 +137,11 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
 
 
 def import_state(arguments: argparse.Namespace) -> int:
-    from sgdataplane.statefile import dump_native, load, load_terraform
+    from sgdataplane.statefile import dump_native, load_terraform
 
+    profile = choices_of(arguments).profile
     is_terraform = arguments.kind == "terraform" or (arguments.kind == "auto" and arguments.source.suffix == ".tfstate")
-    read = load_terraform if is_terraform else load
-    loaded = read(arguments.source, profile=arguments.profile)
+    loaded = (load_terraform if is_terraform else load_state)(arguments.source, profile=profile)
     for finding in loaded.findings:
         say_aside(f"note: {finding.message}")
     put(dump_native(loaded.state), arguments.output)
@@ -147,11 +149,11 @@ def import_state(arguments: argparse.Namespace) -> int:
 
 
 def export_state(arguments: argparse.Namespace) -> int:
-    from sgdataplane.statefile import dump_ecs, dump_native, load
+    from sgdataplane.statefile import dump_ecs, dump_native
 
     if arguments.kind == "ecs" and arguments.output is None:
         arguments.parser.error("--to ecs writes a folder of files: say which with -o")
-    state = load(arguments.state, profile=arguments.profile).state
+    state = load_state(arguments.state, choices_of(arguments).profile).state
     if arguments.kind == "native":
         put(dump_native(state), arguments.output)
     else:

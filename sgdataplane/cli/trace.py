@@ -148,7 +148,7 @@ def _run_probe(arguments: argparse.Namespace) -> int:
     else:
         for packet in packets:
             _say(packet)
-        say_block(report.probe_as_text(cell, report.scale_note(lab)))
+        say_block(report.probe_as_text(cell, report.notes(lab)))
     return Exit.DONE if packets else Exit.NO
 
 

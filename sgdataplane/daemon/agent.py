@@ -19,7 +19,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +47,7 @@ from sgdataplane.errors import ConfigError, SgDataplaneError
 from sgdataplane.host.names import NamesWatch
 from sgdataplane.host.paths import PathWatch
 from sgdataplane.host.timeouts import OTHERS
+from sgdataplane.model.choices import ON_HOSTS
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 MAX_TOLD = 20  # of what is not bound: who is root in a namespace may have any number of interfaces there
@@ -60,8 +61,8 @@ class _Source(Protocol):
 class Agent:
     """Made and run by `run_agent`. `config_file`: where the configuration comes from, for a reload."""
 
-    def __init__(self, config: Config, config_file: Path, stack: ExitStack) -> None:
-        self._config, self._config_file = config, config_file
+    def __init__(self, config: Config, config_file: Path, chosen: Mapping[str, object], stack: ExitStack) -> None:
+        self._config, self._config_file, self._chosen = config, config_file, chosen
         self._started_with = config
         self._is_ending = self._is_in_cycle = False
         self._registry = Registry(config.bindings)
@@ -240,7 +241,8 @@ class Agent:
     def _reload(self) -> None:
         """A bad configuration changes nothing."""
         try:
-            new = load_config(self._config_file, must_exist=self._config_file != CONFIG_FILE)
+            must_exist = self._config_file != CONFIG_FILE
+            new = load_config(self._config_file, must_exist=must_exist, chosen=self._chosen)
         except ConfigError as error:
             self._status.config_error = str(error)
             event(logging.ERROR, "config-refused", error=error)
@@ -329,14 +331,15 @@ def _signals() -> socket.socket:
     return reader
 
 
-def run_agent(config: Config, config_file: Path, *, once: bool = False) -> Status:
+def run_agent(config: Config, config_file: Path, chosen: Mapping[str, object], *, once: bool = False) -> Status:
     """Run until SIGTERM or SIGINT, or `once`: one cycle; how things are then. HostError if another one runs, or the
-    kernel can't tell what happens."""
+    kernel can't tell what happens. `chosen`: whatever the configuration says, also when it is read anew."""
     logs.set_up(config.log_level)
     if once:
         config = replace(config, metrics="")  # there is no time to ask
     with ExitStack() as stack:
-        agent = Agent(config, config_file, stack)
-        event(logging.INFO, "started", state=config.state, placement=config.placement.value)
+        agent = Agent(config, config_file, chosen, stack)
+        unusual = "; ".join(config.choices.unlike(ON_HOSTS)) or "nothing"
+        event(logging.INFO, "started", state=config.state, placement=config.choices.placement.value, chosen=unusual)
         agent.run(once=once)
         return agent.status

@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
 
 from sgdataplane.attach.discover import Rule
 from sgdataplane.attach.registry import ATTACHED_DIR, Means
 from sgdataplane.attach.report import Manner
 from sgdataplane.enforce import Settings
 from sgdataplane.errors import ConfigError, Where
+from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choice, Choices
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import IFNAME, Address
 from sgdataplane.statefile.problems import Problems
@@ -35,9 +36,9 @@ FIXED = ("bindings", "state_directory", "socket")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """`state`: the state's file or folder.    placement, uplinks: as of `sgdp apply`.
+    """`state`: the state's file or folder.    choices: a key each (model/choices.py).
+    uplinks: as of `sgdp apply`.
     bind: what of an interface binds it to an ENI, beside `sgdp attach`.    bind_in: where: patterns of names.
-    on_change: `revoke` judges running sessions again when the policy changes, `keep` lets them be.
     adoption_window: seconds for which what an ENI has running may go on when it is first protected.
     resync: seconds between two looks at everything, whether or not anything was heard of.
     fence, prove: as of enforce.Settings.    bindings: where `sgdp attach` keeps what it bound.
@@ -46,11 +47,10 @@ class Config:
     """
 
     state: Path = Path("/etc/sgdataplane/state.yaml")
-    placement: Placement = Placement.INSTANCE
+    choices: Choices = ON_HOSTS
     uplinks: tuple[str, ...] = ()
     bind: tuple[Means, ...] = ()
     bind_in: tuple[str, ...] = Rule().names
-    on_change: Literal["revoke", "keep"] = "revoke"
     adoption_window: float = 30.0
     resync: float = 300.0
     fence: bool = True
@@ -64,10 +64,11 @@ class Config:
     @property
     def manner(self) -> Manner:
         """How the state is put in force."""
+        chosen = self.choices
         settings = Settings(
-            on_change=self.on_change, adoption_window=self.adoption_window, fence=self.fence, prove=self.prove
+            on_change=chosen.on_change, adoption_window=self.adoption_window, fence=self.fence, prove=self.prove
         )
-        return Manner(settings=settings, placement=self.placement, uplinks=self.uplinks)
+        return Manner(chosen.options, settings, chosen.placement, self.uplinks, chosen.profile)
 
     @property
     def rule(self) -> Rule:
@@ -114,10 +115,6 @@ def _means(value: object) -> tuple[Means, ...] | None:
     return tuple(known[word] for word in value) if len(set(value)) == len(value) else None
 
 
-def _placement(value: object) -> Placement | None:
-    return next((placement for placement in Placement if placement.value == value), None)
-
-
 def _endpoint(value: object) -> str | None:
     found = ENDPOINT.fullmatch(value) if isinstance(value, str) else None
     if value == "":
@@ -133,13 +130,12 @@ def _endpoint(value: object) -> str | None:
 
 PATH = _Kind("an absolute path", _path)
 SWITCH = _Kind("true or false", lambda value: value if isinstance(value, bool) else None)
-KINDS: Mapping[str, _Kind] = {
+KINDS: Mapping[str, _Kind | Choice] = {
     "state": PATH,
-    "placement": _Kind("one of instance, host", _placement),
+    **CHOICES,
     "uplinks": _list(IFNAME, "names of interfaces"),
     "bind": _Kind("a list of alias, mac, each at most once", _means),
     "bind_in": _list(PATTERN, "patterns of names of namespaces"),
-    "on_change": _choice("revoke", "keep"),
     "adoption_window": _seconds(0, 3600),
     "resync": _seconds(1, 86400),
     "fence": SWITCH,
@@ -152,19 +148,21 @@ KINDS: Mapping[str, _Kind] = {
 }
 
 
-def load_config(path: Path, *, must_exist: bool) -> Config:
-    """ConfigError with everything that is wrong with the file. `must_exist`: else the defaults stand for it."""
+def load_config(path: Path, *, must_exist: bool, chosen: Mapping[str, object] = MappingProxyType({})) -> Config:
+    """ConfigError with everything that is wrong with the file. `must_exist`: else the defaults stand for it. `chosen`:
+    what was chosen elsewhere, whatever the file says."""
     problems = Problems()
     text = _text(path, problems, must_exist=must_exist)
     values = _parsed(path, text, problems)
     read = _read(path, text, values, problems)
-    if read.get("uplinks") and read.get("placement", Placement.INSTANCE) is not Placement.HOST:
+    choices = ON_HOSTS.over({name: read.pop(name) for name in CHOICES if name in read}).over(chosen)
+    if read.get("uplinks") and choices.placement is not Placement.HOST:
         where = Where(str(path), _line(text, "uplinks"), "/uplinks")
         message, expected = "without host placement there is no router", 'placement = "host", or no uplinks'
         problems.add(where, "InvalidConfig.Contradiction", message, value=values["uplinks"], expected=expected)
     if problems.count:
         raise ConfigError(problems.as_error().problems)
-    return Config(**read)  # type: ignore[arg-type]  # each was read by its kind
+    return Config(choices=choices, **read)  # type: ignore[arg-type]  # each was read by its kind
 
 
 def _text(path: Path, problems: Problems, *, must_exist: bool) -> str:

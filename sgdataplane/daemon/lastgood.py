@@ -32,7 +32,7 @@ class LastGood:
         if not self.path.exists():
             return None
         try:
-            self._stored = load(self.path).state
+            self._stored = load(self.path, profile="unlimited").state
         except SgDataplaneError as error:
             self.error = str(error)
         return self._stored

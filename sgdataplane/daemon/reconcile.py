@@ -108,7 +108,7 @@ class Reconciler:
         started = time.monotonic()
         # 1 the state: a bad one changes nothing, so the last good policy stays
         if self._policy is None or READING & set(causes):
-            self._aside(partial(self._read, path))
+            self._aside(partial(self._read, path, manner.profile))
         assert self._policy is not None
         # 2 what names an ENI is bound to it
         discovery = self._discover(self._policy.state, rule)
@@ -127,13 +127,13 @@ class Reconciler:
         """Something went wrong that shouldn't: believe nothing of what is in force."""
         self._former = HostReport(())
 
-    def _read(self, path: Path) -> None:
+    def _read(self, path: Path, profile: str) -> None:
         with no_collection():  # each search would keep the caller from its serving, too
-            self._policy = self._found(path)
+            self._policy = self._found(path, profile)
 
-    def _found(self, path: Path) -> Policy:
+    def _found(self, path: Path, profile: str) -> Policy:
         try:
-            state = load(path, memory=self._memory).state
+            state = load(path, profile=profile, memory=self._memory).state
             return Policy(state if self._policy is None else sharing(state, self._policy.state), Origin.STATE)
         except SgDataplaneError as error:
             if self._policy is not None:

@@ -26,7 +26,8 @@ def main() -> int:
     run.add_argument("--hosts", type=int, choices=range(1, MAX_HOSTS + 1), default=1, metavar="N")
     arguments = parser.parse_args()
     record = default_record(f"demo{os.getpid()}")
-    return show(arguments.folder, replace(record, placement=arguments.placement, hosts=arguments.hosts))
+    choices = replace(record.choices, placement=Placement(arguments.placement))
+    return show(arguments.folder, replace(record, choices=choices, hosts=arguments.hosts))
 
 
 if __name__ == "__main__":

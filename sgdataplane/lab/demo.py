@@ -73,7 +73,7 @@ def _print_step(number: int, result: StepResult) -> None:
     say(f"Step {number}: {result.step.title}")
     say()
     say_block(report.status_as_text(result.lab), end="\n\n")
-    say_block(report.matrix_as_text(result.matrix, report.scale_note(result.lab)))
+    say_block(report.matrix_as_text(result.matrix, report.notes(result.lab)))
     rows = len(result.step.rows)
     say(f"{rows} expectations of the scenario, {'some not met:' if result.mistakes else 'all met'}")
     for mistake in result.mistakes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from sgdataplane.enforce import Desired
 from sgdataplane.errors import LabError, SgDataplaneError
@@ -18,7 +19,8 @@ from sgdataplane.lab.interrupts import interrupts_held
 from sgdataplane.lab.parts import Node, Router
 from sgdataplane.lab.record import CHANGING, LabFolder, LabRecord, lab_names
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Topology, plan
-from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.choices import IN_LAB, Choices
+from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
@@ -34,6 +36,7 @@ class EnforceRequest:
     former: Desired | None
     time_scale: float
     total: int = 1
+    on_change: Literal["revoke", "keep"] = "revoke"
 
 
 Enforcer = Callable[[EnforceRequest], None]
@@ -55,11 +58,19 @@ class Lab:
     record: LabRecord
     state: CloudState
     topology: Topology
-    options: Options = DEFAULTS
 
     @property
     def placement(self) -> Placement:
-        return Placement(self.record.placement)
+        return self.record.choices.placement
+
+    @property
+    def options(self) -> Options:
+        return self.record.choices.options
+
+    @property
+    def unusual(self) -> tuple[str, ...]:
+        """In words, what it judges otherwise than labs do by default."""
+        return tuple(self.record.choices.unlike(replace(IN_LAB, placement=self.placement)))
 
     @property
     def enforced(self) -> tuple[Enforced, ...]:
@@ -120,25 +131,29 @@ def refuse_existing(name: str) -> None:
         raise LabError(f"lab {name}", "it is there already; `sgdp lab apply` changes it, `down` removes it")
 
 
-def apply(name: str, state: CloudState, enforce: Enforcer) -> Lab:
-    """Change a running lab to another state; returns when that is in force. On failure the former state is put back,
-    and a Ctrl-C waits until the change is whole."""
+def apply(name: str, state: CloudState, enforce: Enforcer, choices: Choices | None = None) -> Lab:
+    """Change a running lab to another state; returns when that is in force. `choices`: how it judges from then on;
+    None: as it does. On failure the former state is put back, and a Ctrl-C waits until the change is whole."""
     folder = LabFolder(name)
     with folder.locked():
         record, former_state = _load(folder)
-        former, wanted = make_lab(record, former_state), make_lab(record, state)
+        asked = replace(record, choices=choices or record.choices)
+        if asked.choices.placement is not record.choices.placement:
+            raise LabError(f"lab {name}", "a lab stays in its placement; `sgdp lab up` builds another one")
+        former, wanted = make_lab(record, former_state), make_lab(asked, state)
         added = tuple(n for n in wanted.topology.netns_names if n not in record.namespaces)
         _refuse_taken(added)
         changing = replace(record, phase=CHANGING, namespaces=record.namespaces + added)
         with interrupts_held():
             folder.store(changing)
             try:
-                _build(changing, wanted, former, enforce)
+                _build(replace(changing, choices=asked.choices), wanted, former, enforce)
             except SgDataplaneError:
                 _build(changing, former, None, enforce)  # how far the change came isn't known, so all is compared
                 folder.store(record)
                 raise
-            record = folder.store_applied(replace(changing, namespaces=wanted.topology.netns_names), state)
+            done = replace(asked, namespaces=wanted.topology.netns_names)
+            record = folder.store_applied(done, state)
     return replace(wanted, record=record)
 
 
@@ -179,6 +194,14 @@ def look(name: str) -> Lab:
     """The lab as it is at this moment; errors as `watch`."""
     with watch(name) as lab:
         return lab
+
+
+def record_of(name: str) -> LabRecord:
+    """What a lab remembers of itself, in whatever condition it is. LabError if there is none of that name."""
+    record = LabFolder(name).load()
+    if record is None:
+        raise _no_such_lab(name)
+    return record
 
 
 def make_lab(record: LabRecord, state: CloudState) -> Lab:
@@ -235,6 +258,7 @@ def _build(record: LabRecord, wanted: Lab, former: Lab | None, enforce: Enforcer
         asked = wanted.desired
         for netns_name, desired in asked.items():
             former_one = earlier.get(netns_name)
-            enforce(EnforceRequest(netns_name, desired, former_one, record.time_scale, len(asked)))
+            on_change = record.choices.on_change
+            enforce(EnforceRequest(netns_name, desired, former_one, record.time_scale, len(asked), on_change))
 
     build.reconcile(wanted.topology, record.namespaces, put_policy_in_force)

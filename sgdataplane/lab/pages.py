@@ -67,9 +67,10 @@ def _facts(cells: Sequence[Cell], lab: Lab) -> Iterator[tuple[str, str]]:
     if observed["unknown"]:
         yield "Unknown", f"{observed['unknown']:,}"
     yield "Disagree with the policy", f"{sum(not cell.agrees for cell in cells):,}"
-    yield "Placement", lab.record.placement
+    yield "Placement", lab.placement.value
     if lab.record.time_scale != 1.0:
         yield "Timeouts times", f"{lab.record.time_scale:g}"
+    yield from (("Chosen", words) for words in lab.unusual)
 
 
 def _title(cell: Cell) -> str:

@@ -14,5 +14,5 @@ def enforce_policy(request: EnforceRequest) -> None:
 
     There is nothing to adopt: an ENI of a lab has its policy before it has a link (build.reconcile).
     """
-    settings = Settings(time_scale=request.time_scale, adoption_window=0.0)
+    settings = Settings(on_change=request.on_change, time_scale=request.time_scale, adoption_window=0.0)
     enforce(request.netns, request.wanted, request.former, settings)

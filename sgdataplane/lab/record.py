@@ -13,13 +13,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO
 
 from sgdataplane.errors import LabError
 from sgdataplane.lab import names
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.choices import CHOICES, IN_LAB, Choices, read_choices
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native, load
 
@@ -34,16 +34,16 @@ CHANGING, UP = "changing", "up"
 class LabRecord:
     """`phase` is `changing` while a verb works, and stays so if it dies. `namespaces`: all that may exist by now.
     `state_file` is the name of the applied state's file, empty before the first was in force. `hosts`: over how many
-    of them each VPC is spread."""
+    of them each VPC is spread. `choices`: how the lab judges, which every verb that asks it then goes by."""
 
     name: str
     externals: tuple[tuple[str, ...], ...]
     namespaces: tuple[str, ...]
     phase: str = CHANGING
     state_file: str = ""
-    placement: str = Placement.INSTANCE.value
     time_scale: float = 1.0
     hosts: int = 1
+    choices: Choices = IN_LAB
 
     @property
     def is_up(self) -> bool:
@@ -99,7 +99,10 @@ class LabFolder:
             if value.pop("version") != VERSION:
                 raise LabError(f"lab {self.name}", "its record is of another version; take it down with that version")
             externals = tuple(tuple(addresses) for addresses in value.pop("externals"))
-            return LabRecord(externals=externals, namespaces=tuple(value.pop("namespaces")), **value)
+            namespaces = tuple(value.pop("namespaces"))
+            chosen = {name: value.pop(name) for name in CHOICES if name in value}
+            choices = IN_LAB.over(read_choices(chosen))
+            return LabRecord(externals=externals, namespaces=namespaces, choices=choices, **value)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -107,7 +110,8 @@ class LabFolder:
 
     def store(self, record: LabRecord) -> None:
         """Replace the record in one step."""
-        text = json.dumps({"version": VERSION, **asdict(record)}, indent=1)
+        values = {entry.name: getattr(record, entry.name) for entry in fields(record) if entry.name != "choices"}
+        text = json.dumps({"version": VERSION, **values, **record.choices.plain()}, indent=1)
         self._write("lab.json", text + "\n")
 
     def store_applied(self, record: LabRecord, state: CloudState) -> LabRecord:

@@ -24,7 +24,8 @@ def status_as_json(lab: Lab, health: Mapping[str, Health], unknown_timeouts: Seq
     the kernel tracks that we don't know."""
     return {
         "name": lab.record.name,
-        "placement": lab.record.placement,
+        "placement": lab.placement.value,
+        "choices": lab.record.choices.plain(),
         "time_scale": lab.record.time_scale,
         "unknown_timeouts": list(unknown_timeouts),
         "nodes": {node.name: _node_as_json(node, health.get(node.name)) for node in lab.topology.nodes},
@@ -65,7 +66,7 @@ def status_as_text(lab: Lab) -> str:
     rows = [row for node in lab.topology.nodes for row in _status_rows(lab, node)]
     nodes = render_table(("NODE", "NAMESPACE", "INTERFACE", "ENI", "GROUPS", "ADDRESSES"), rows)
     routers = "\n".join(_router_line(router) for router in lab.topology.routers)
-    head = f"lab {lab.record.name}: policy enforced in placement {lab.record.placement}{scale_note(lab)}"
+    head = f"lab {lab.record.name}: policy enforced in placement {lab.placement.value}{notes(lab)}"
     return "\n".join(part for part in (head, nodes, routers) if part)
 
 
@@ -74,9 +75,10 @@ def _router_line(router: Router) -> str:
     return one_line(f"router of {router.vpc_id}{where}: {router.netns}")
 
 
-def scale_note(lab: Lab) -> str:
-    """What every report of a lab says if its timeouts aren't the real ones."""
-    return f", timeouts times {lab.record.time_scale:g}" if lab.record.time_scale != 1.0 else ""
+def notes(lab: Lab) -> str:
+    """What every report of a lab says if its timeouts aren't the real ones, or it judges otherwise than by default."""
+    scale = [f"timeouts times {lab.record.time_scale:g}"] if lab.record.time_scale != 1.0 else []
+    return "".join(f", {note}" for note in (*scale, *lab.unusual))
 
 
 def _status_rows(lab: Lab, node: Node) -> Iterator[tuple[str, ...]]:
@@ -92,7 +94,7 @@ def _status_rows(lab: Lab, node: Node) -> Iterator[tuple[str, ...]]:
 
 
 def probe_as_text(cell: Cell, note: str = "") -> str:
-    """One probe: who, what, expected beside observed, and why. `note`: see scale_note."""
+    """One probe: who, what, expected beside observed, and why. `note`: see notes."""
     expected, observed = cell.expected, cell.observed
     lines = (
         f"{_end(cell.probe.source)} -> {_end(cell.probe.target)} {cell.probe.service}{note}",
@@ -123,7 +125,7 @@ def matrix_as_json(cells: Sequence[Cell], seconds: float, time_scale: float = 1.
 
 def matrix_as_text(cells: Sequence[Cell], note: str = "") -> str:
     """A truth table, a line per pair of ends and a column per service, then every disagreement with its evidence.
-    `note`: see scale_note."""
+    `note`: see notes."""
     services = tuple(dict.fromkeys(_column(cell) for cell in cells))
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for cell in cells:

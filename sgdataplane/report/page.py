@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from sgdataplane import __version__
 from sgdataplane.analyse.reachable import Reach
+from sgdataplane.model.choices import ON_HOSTS, Choices
+from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, GroupRef, GroupType, PrefixListRef, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import PortRange
 from sgdataplane.policy.findings import Finding
@@ -37,17 +39,18 @@ SEVERITIES = ("high", "warning", "info")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the page is about. `source`: the state's file in the user's words."""
+    """What the page is about. `source`: the state's file in the user's words. `choices`: how the state is judged."""
 
     source: str
     state: CloudState
     findings: Sequence[Finding]
     observed: Observed | Unobserved
+    choices: Choices = ON_HOSTS
 
 
 def report_page(subject: Subject) -> ReportPage:
     """The page. Its size is bounded, whatever the state's: what is left out is said where it would stand."""
-    networks = tuple(_networks(subject.state))
+    networks = tuple(_networks(subject.state, subject.choices.options))
     groups, groups_note = _groups(subject)
     ordered = sorted(subject.findings, key=lambda finding: SEVERITIES.index(finding.severity.value))
     return ReportPage(
@@ -79,12 +82,13 @@ def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
     severities = Counter(finding.severity.value for finding in subject.findings)
     counts = [f"{severities[name]} {name}" for name in SEVERITIES if severities[name]]
     yield "Findings", ", ".join(counts) or "none"
+    yield from (("Chosen", words) for words in subject.choices.unlike(ON_HOSTS))
 
 
-def _networks(state: CloudState) -> Iterator[Network]:
+def _networks(state: CloudState, options: Options) -> Iterator[Network]:
     """Those with the most ENIs; a VPC without any has nothing to show."""
     enis = Counter(eni.vpc_id for eni in state.network_interfaces)
-    reach = Reach(state)
+    reach = Reach(state, options)
     for number, (vpc_id, _) in enumerate(sorted(enis.items(), key=lambda entry: (-entry[1], entry[0])), 1):
         if number > MOST_NETWORKS:
             return

@@ -14,7 +14,7 @@ from sgdataplane.lab.replay.stage import built_lab
 from sgdataplane.model.state import CloudState, SecurityGroup
 from tests.replay.conftest import Stage
 from tests.replay.generator import KINDS, OPEN, SHUT, STATE, scenes
-from tests.support.labs import assert_gone, no_policy, state_of
+from tests.support.labs import assert_gone, choices_at, no_policy, state_of
 
 pytestmark = pytest.mark.replay
 
@@ -45,7 +45,7 @@ def test_packets_that_do_other_than_the_policy_says_are_told(  # noqa: PLR0917  
 ) -> None:
     monkeypatch.setattr(wire, "WAIT_S", 0.3)
     packets = [KINDS["tcp_session"](scene).packets[0] for scene in scenes(3)]
-    with built_lab(lab_name, state_of(STATE), placement, enforce) as (lab, everybody):
+    with built_lab(lab_name, state_of(STATE), choices_at(placement), enforce) as (lab, everybody):
         report = Stage(lab, everybody, tmp_path).replay(packets)
     assert_gone(lab_name)
     problems = {flow.key: flow.problem for flow in report.flows.values()}

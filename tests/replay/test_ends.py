@@ -12,7 +12,7 @@ from scapy.packet import Packet
 from sgdataplane.lab.policy import enforce_policy
 from sgdataplane.lab.replay.stage import built_lab
 from tests.replay.conftest import Stage
-from tests.support.labs import assert_gone, state_of
+from tests.support.labs import assert_gone, choices_at, state_of
 
 pytestmark = pytest.mark.replay
 
@@ -44,7 +44,7 @@ def stage(
     make_lab_name: Callable[[], str], placement: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
     name = make_lab_name()
-    with built_lab(name, state_of(STATE), placement, enforce_policy) as (lab, everybody):
+    with built_lab(name, state_of(STATE), choices_at(placement), enforce_policy) as (lab, everybody):
         yield Stage(lab, everybody, tmp_path_factory.mktemp("captures"))
     assert_gone(name)
 

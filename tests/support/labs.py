@@ -23,6 +23,8 @@ from sgdataplane.lab.matrix import matrix_probes, run_probes
 from sgdataplane.lab.probe import Observation
 from sgdataplane.lab.record import LABS_DIR, LabRecord
 from sgdataplane.lab.services import parse_service, parse_services
+from sgdataplane.model.choices import IN_LAB, Choices
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Verdict
 from sgdataplane.statefile import load
@@ -65,7 +67,11 @@ def running(
 
 
 def record_of(name: str, placement: str = "instance", hosts: int = 1) -> LabRecord:
-    return replace(manage.default_record(name), placement=placement, hosts=hosts)
+    return replace(manage.default_record(name), choices=choices_at(placement), hosts=hosts)
+
+
+def choices_at(placement: str) -> Choices:
+    return replace(IN_LAB, placement=Placement(placement))
 
 
 def assert_gone(name: str) -> None:

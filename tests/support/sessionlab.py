@@ -107,7 +107,7 @@ def site_of(lab: Lab) -> Site:
     carried = dict(entry.desired.interfaces)
     own = carried.pop("eni-a")
     uplinks = (*entry.desired.uplinks, *carried.values())
-    return Site(lab.record.placement, entry.netns, own, uplinks)
+    return Site(lab.placement.value, entry.netns, own, uplinks)
 
 
 def _place(node: Node) -> Place:

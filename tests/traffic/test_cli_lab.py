@@ -90,6 +90,7 @@ def test_status_json_has_the_documented_keys(name: str, placement: str) -> None:
         assert 0 <= use["entries"] < use["limit"]
         assert place.pop("mark_users") == place.pop("flowtables") == []
     assert status.pop("unknown_timeouts") == []
+    assert status.pop("choices") == labs.choices_at(placement).plain()
     assert status == {
         "name": name,
         "placement": placement,

@@ -24,6 +24,7 @@ from sgdataplane.lab import manage
 from sgdataplane.lab.manage import Enforcer, Lab
 from sgdataplane.lab.replay.undertaker import DONE
 from sgdataplane.lab.topology import EVERYWHERE
+from sgdataplane.model.choices import Choices
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Family, Prefix
 
@@ -37,10 +38,10 @@ OUTSIDE = {
 
 
 @contextmanager
-def built_lab(name: str, state: CloudState, placement: str, enforce: Enforcer) -> Iterator[tuple[Lab, str]]:
+def built_lab(name: str, state: CloudState, choices: Choices, enforce: Enforcer) -> Iterator[tuple[Lab, str]]:
     """The lab, and the node in it that stands for every host outside."""
     outside = tuple(_free_address(state, family) for family in Family)
-    record = replace(manage.default_record(name), placement=placement, externals=(tuple(map(str, outside)),))
+    record = replace(manage.default_record(name), choices=choices, externals=(tuple(map(str, outside)),))
     with _taken_down(name):
         lab = manage.up(record, state, enforce)
         everybody = next(node for node in lab.topology.nodes if not node.is_instance)

@@ -8,8 +8,9 @@ import pytest
 
 from sgdataplane.attach.discover import Rule
 from sgdataplane.attach.registry import Means
-from sgdataplane.daemon.config import Config, changed_at_start_only, load_config
+from sgdataplane.daemon.config import KINDS, Config, changed_at_start_only, load_config
 from sgdataplane.errors import ConfigError, Problem
+from sgdataplane.model.choices import CHOICES, ON_HOSTS
 from sgdataplane.model.placement import Placement
 
 SAMPLE = Path(__file__).resolve().parents[3] / "systemd" / "agent.toml"
@@ -30,14 +31,22 @@ def problems(folder: Path, text: str) -> tuple[Problem, ...]:
 def test_the_sample_documents_every_key_with_its_default(tmp_path: Path) -> None:
     text = re.sub(r"^#(?=\w+ = )", "", SAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     keys = re.findall(r"^(\w+) = ", text, re.MULTILINE)
-    assert keys == [entry.name for entry in fields(Config)]
+    assert keys == list(KINDS)
+    fixed = {entry.name for entry in fields(Config)} - {"choices"}
+    assert set(keys) == fixed | set(CHOICES)
     assert loaded(tmp_path, text) == loaded(tmp_path, SAMPLE.read_text(encoding="utf-8")) == Config()
 
 
 def test_every_key_is_taken(tmp_path: Path) -> None:
     text = """
         state = "/a"
+        profile = "2026"
         placement = "host"
+        inner_accept_egress = "custom_first"
+        midstream_egress = "judge"
+        strict_syn = true
+        metadata = ["192.0.2.1", "2001:db8::/64"]
+        gateways = ["10.0.0.1"]
         uplinks = ["up0"]
         bind = ["mac", "alias"]
         bind_in = ["w-*", "db[0-9]"]
@@ -54,7 +63,9 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
     """
     config = loaded(tmp_path, text)
     assert not any(getattr(config, entry.name) == getattr(Config(), entry.name) for entry in fields(Config))
+    assert not any(config.choices.value(name) == ON_HOSTS.value(name) for name in CHOICES)
     manner = config.manner
+    assert (manner.profile, manner.options) == ("2026", config.choices.options)
     assert (manner.placement, manner.uplinks) == (Placement.HOST, ("up0",))
     assert config.rule == Rule((Means.MAC, Means.ALIAS), ("w-*", "db[0-9]"))
     assert (manner.settings.on_change, manner.settings.adoption_window) == ("keep", 0)
@@ -65,6 +76,16 @@ BAD_VALUES = [
     'state = "relative"',
     "state = 1",
     'state = ["/a"]',
+    "profile = 2026",
+    'profile = "2025"',
+    'inner_accept_egress = "last"',
+    'midstream_egress = "accept"',
+    'strict_syn = "yes"',
+    'metadata = "100.100.100.200"',
+    'metadata = ["100.100.100.200/33"]',
+    "metadata = [1]",
+    'gateways = ["10.0.0.0/24"]',
+    'gateways = ["eth0"]',
     'placement = "router"',
     "placement = true",
     'uplinks = "up0"',
@@ -155,3 +176,13 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
 def test_what_is_taken_at_start_only_is_told() -> None:
     new = replace(Config(), socket=Path("/x"), resync=5.0)
     assert changed_at_start_only(Config(), new) == ("socket",)
+
+
+def test_what_was_chosen_on_the_command_line_holds_whatever_the_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text('placement = "host"\nuplinks = ["up0"]\nstrict_syn = true\n', encoding="utf-8")
+    config = load_config(path, must_exist=True, chosen={"on_change": "keep", "strict_syn": False})
+    assert (config.choices.placement, config.choices.on_change) == (Placement.HOST, "keep")
+    assert not config.choices.options.strict_syn
+    with pytest.raises(ConfigError, match="without host placement"):
+        load_config(path, must_exist=True, chosen={"placement": Placement.INSTANCE})

@@ -1,0 +1,156 @@
+"""What a user may choose, each choice once: its name, the values that it may have, and what it means.
+
+Owns Choices and their table. An option of a verb, a key of agent.toml and what a lab remembers of itself are made from
+that table, so that a new choice is an entry here (and a field of Options, if it is about judging). Must not know
+command lines or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from sgdataplane.model.options import CLOUD_METADATA, DEFAULTS, Options
+from sgdataplane.model.placement import Placement
+from sgdataplane.net.values import Address, Prefix
+
+OF_OPTIONS = tuple(entry.name for entry in fields(Options))
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """profile: the quotas that hold.    placement: where the policy is enforced.    on_change: `revoke` judges running
+    sessions again when the policy changes, `keep` lets them be.    options: how the policy is read."""
+
+    profile: str = "seed"
+    placement: Placement = Placement.INSTANCE
+    on_change: Literal["revoke", "keep"] = "revoke"
+    options: Options = DEFAULTS
+
+    def over(self, chosen: Mapping[str, object]) -> Choices:
+        """The same but for what was chosen, by name."""
+        options = {name: value for name, value in chosen.items() if name in OF_OPTIONS}
+        others = {name: value for name, value in chosen.items() if name not in OF_OPTIONS}
+        return replace(self, options=replace(self.options, **options), **others)  # type: ignore[arg-type]
+
+    def value(self, name: str) -> object:
+        """Of one choice."""
+        return getattr(self.options if name in OF_OPTIONS else self, name)
+
+    def plain(self) -> dict[str, object]:
+        """All of them as TOML and JSON have them; `read` reads them again."""
+        return {name: choice.plain(self.value(name)) for name, choice in CHOICES.items()}
+
+    def of_judging(self) -> dict[str, object]:
+        """Those that the answer about a state depends on, plain."""
+        return {name: CHOICES[name].plain(self.value(name)) for name in JUDGING}
+
+    def unlike(self, others: Choices) -> Iterator[str]:
+        """In words, each that isn't as in `others`."""
+        for name, choice in CHOICES.items():
+            if self.value(name) != others.value(name):
+                yield f"{name} {choice.text(self.value(name))}"
+
+
+IN_LAB = Choices()
+ON_HOSTS = Choices(options=replace(DEFAULTS, metadata=(CLOUD_METADATA,)))  # and of every verb that asks a state alone
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A choice among words. `make`: a word's value."""
+
+    meaning: str
+    words: tuple[str, ...]
+    make: Callable[[str], object] = str
+
+    @property
+    def expected(self) -> str:
+        return f"one of {', '.join(self.words)}"
+
+    def read(self, plain: object) -> object | None:
+        return self.make(plain) if isinstance(plain, str) and plain in self.words else None
+
+    def plain(self, value: object) -> object:
+        return next(word for word in self.words if self.make(word) == value)
+
+    def text(self, value: object) -> str:
+        return str(self.plain(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Yes or no."""
+
+    meaning: str
+    expected: str = "true or false"
+
+    def read(self, plain: object) -> object | None:
+        return plain if isinstance(plain, bool) else None
+
+    def plain(self, value: object) -> object:
+        return value
+
+    def text(self, value: object) -> str:
+        return "on" if value else "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Any number of values. `parse`: one of them; ValueError if it is none."""
+
+    meaning: str
+    what: str
+    parse: Callable[[str], object]
+
+    @property
+    def expected(self) -> str:
+        return f"a list of {self.what}"
+
+    def read(self, plain: object) -> object | None:
+        if not isinstance(plain, list) or not all(isinstance(entry, str) for entry in plain):
+            return None
+        try:
+            return tuple(dict.fromkeys(self.parse(entry) for entry in plain))
+        except ValueError:
+            return None
+
+    def plain(self, value: object) -> object:
+        return [str(entry) for entry in value]  # type: ignore[attr-defined]  # what `read` has made
+
+    def text(self, value: object) -> str:
+        return ",".join(map(str, value)) or "none"  # type: ignore[call-overload]  # likewise
+
+
+Choice = OneOf | Switch | Several
+CHOICES: Mapping[str, Choice] = {
+    "profile": OneOf("the quotas that hold", ("seed", "2026", "unlimited")),
+    "placement": OneOf(
+        "enforce in the instances' namespaces, or out of their reach, in their VPC's router",
+        tuple(placement.value for placement in Placement),
+        Placement,
+    ),
+    "inner_accept_egress": OneOf(
+        "at egress, inner accept comes before custom rules, or after them", ("first", "custom_first")
+    ),
+    "midstream_egress": OneOf(
+        "at egress, TCP of no known session that isn't a bare SYN is dropped, or judged by the rules", ("drop", "judge")
+    ),
+    "strict_syn": Switch("drop such TCP at ingress, too, instead of judging it"),
+    "metadata": Several("destinations that can always be reached", "addresses or CIDR blocks", Prefix.parse),
+    "gateways": Several("the ENIs' gateways, with which DHCP always passes", "addresses", Address.parse),
+    "on_change": OneOf(
+        "when the policy changes, running sessions are judged again, or go on until they expire", ("revoke", "keep")
+    ),
+}
+JUDGING = ("profile", *OF_OPTIONS)  # what the answer about a state depends on
+
+
+def read_choices(plain: Mapping[str, object]) -> dict[str, object]:
+    """The values of what `Choices.plain` gave. ValueError for what isn't one."""
+    read = {name: CHOICES[name].read(value) for name, value in plain.items()}
+    for name, value in read.items():
+        if value is None:
+            raise ValueError(f"{name}: {plain[name]!r} is not {CHOICES[name].expected}")
+    return read
