@@ -110,7 +110,13 @@ def flow_of(parser: Parser, arguments: argparse.Namespace) -> Traffic:
 
 # a state, and the policy's choices
 
-STATE_HELP = "a file or a folder, native or the cloud's answers"
+STATE_HELP = "a file, a folder, a pipe or - (standard input), native or the cloud's answers"
+
+
+def _place(text: str) -> Path:
+    from sgdataplane.statefile.source import STDIN
+
+    return STDIN if text == "-" else Path(text)
 
 
 def add_state(
@@ -118,14 +124,22 @@ def add_state(
 ) -> None:
     """A state's place: `name` as of add_argument."""
     metavar = kwargs.pop("metavar", "STATE")
-    parser.add_argument(name, type=Path, metavar=metavar, help=words, **kwargs)  # type: ignore[arg-type]
+    parser.add_argument(name, type=_place, metavar=metavar, help=words, **kwargs)  # type: ignore[arg-type]
 
 
 def load_state(path: Path, profile: str, memory: Memory | None = None) -> Loaded:
-    """The state there. StateFileError with all that is wrong with it."""
+    """The state there; a pipe's writer is waited for. StateFileError with all that is wrong with it."""
     from sgdataplane.statefile import load
 
-    return load(path, profile=profile, memory=memory)
+    return load(path, profile=profile, memory=memory, waits=True)
+
+
+def refuse_twice(parser: Parser, *paths: Path | None) -> None:
+    """A usage error if standard input stands for several of them: it can be read once."""
+    from sgdataplane.statefile.source import STDIN
+
+    if paths.count(STDIN) > 1:
+        parser.error("- (standard input) can be read once: give one of them as a file")
 
 
 def add_choices(parser: Parser, names: Iterable[str], base: Choices | None = ON_HOSTS) -> None:

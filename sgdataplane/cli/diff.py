@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import add_choices, add_state, choices_of, load_state, say_choices
+from sgdataplane.cli.arguments import add_choices, add_state, choices_of, load_state, refuse_twice, say_choices
 from sgdataplane.cli.command import Exit, Subparsers
 from sgdataplane.cli.output import Progress, paint, render_table, say, say_block
 from sgdataplane.cli.sessions import cause
@@ -39,12 +39,13 @@ def register(verbs: Subparsers) -> None:
         help="exit 1 if a port opens to the internet: most public addresses reach it in NEW and didn't in OLD",
     )
     add_choices(parser, JUDGING)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from sgdataplane.analyse.diff import StateDiff
 
+    refuse_twice(arguments.parser, arguments.old, arguments.new)
     choices = choices_of(arguments)
     diff = StateDiff(*load_both(arguments, choices.profile), choices.options)
     concerned = diff.concerned()

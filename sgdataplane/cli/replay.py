@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import add_choices, add_state, choices_of, chosen, load_state
+from sgdataplane.cli.arguments import add_choices, add_state, choices_of, chosen, load_state, refuse_twice
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import Progress, paint, print_json, render_table, say
 from sgdataplane.model.choices import IN_LAB, JUDGING
@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name is not None and (arguments.against or chosen(arguments)):
         names = ", ".join(("--against", *(f"--{name.replace('_', '-')}" for name in chosen(arguments))))
         arguments.parser.error(f"{names}: for a lab that is built: give --state, not --name")
+    refuse_twice(arguments.parser, arguments.state, arguments.against)
     require_root("replay", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
     reports = list(_replays(arguments))
     if arguments.html is not None:

@@ -45,7 +45,8 @@ def add_check(subparsers: Subparsers) -> None:
 def add_import(subparsers: Subparsers) -> None:
     help_text = "turn the cloud's answers or a Terraform state into a native state"
     parser = subparsers.add_parser("import", help=help_text, description=help_text)
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="folder of the cloud's answers, or *.tfstate")
+    words = "a folder of the cloud's answers, *.tfstate, a pipe or - (standard input)"
+    add_state(parser, "source", words, metavar="SOURCE")
     parser.add_argument("-o", dest="output", metavar="FILE", type=Path, help="write there instead of to stdout")
     parser.add_argument("--from", dest="kind", choices=("auto", "ecs", "terraform"), default="auto")
     add_choices(parser, ("profile",))
@@ -141,7 +142,10 @@ def import_state(arguments: argparse.Namespace) -> int:
 
     profile = choices_of(arguments).profile
     is_terraform = arguments.kind == "terraform" or (arguments.kind == "auto" and arguments.source.suffix == ".tfstate")
-    loaded = (load_terraform if is_terraform else load_state)(arguments.source, profile=profile)
+    if is_terraform:
+        loaded = load_terraform(arguments.source, profile=profile, waits=True)
+    else:
+        loaded = load_state(arguments.source, profile)
     for finding in loaded.findings:
         say_aside(f"note: {finding.message}")
     put(dump_native(loaded.state), arguments.output)

@@ -38,21 +38,21 @@ class Loaded:
     findings: tuple[Finding, ...]
 
 
-def load(path: Path, *, profile: str = "seed", memory: Memory | None = None) -> Loaded:
+def load(path: Path, *, profile: str = "seed", memory: Memory | None = None, waits: bool = False) -> Loaded:
     """Load a file or folder of either format of state.md; StateFileError with everything wrong in it. `memory`: what
-    earlier loads of similar files have left, to be faster."""
-    return load_with(add_documents, path, profile, memory)
+    earlier loads of similar files have left, to be faster. `waits`: for a pipe's writer, if the path is a pipe."""
+    return load_with(add_documents, path, profile, memory, waits=waits)
 
 
-def load_terraform(path: Path, *, profile: str = "seed") -> Loaded:
+def load_terraform(path: Path, *, profile: str = "seed", waits: bool = False) -> Loaded:
     """Load a Terraform state (terraform.tfstate, version 4); StateFileError with everything wrong in it."""
-    return load_with(add_terraform, path, profile)
+    return load_with(add_terraform, path, profile, waits=waits)
 
 
-def load_with(add: Add, path: Path, profile: str, memory: Memory | None = None) -> Loaded:
+def load_with(add: Add, path: Path, profile: str, memory: Memory | None = None, *, waits: bool = False) -> Loaded:
     problems, memory = Problems(), memory or Memory()
     memory.begin()
-    sources = read_sources(path, problems)
+    sources = read_sources(path, problems, waits=waits)
     try:
         loaded = load_sources(add, sources, profile, problems, memory)
     except EnoughProblemsError:

@@ -9,6 +9,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from sgdataplane.errors import Where
 from sgdataplane.statefile.problems import Problems
@@ -19,6 +20,7 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_BYTES = 256 * 1024 * 1024
 MAX_FILES = 100_000
 SUFFIXES = (".yaml", ".yml", ".json")
+STDIN = Path("/dev/stdin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,14 @@ class Source:
         return Path(self.file).stem
 
 
-def read_sources(path: Path, problems: Problems) -> tuple[Source, ...]:
-    """The file, or every *.yaml, *.yml and *.json directly in the folder, by name; hidden ones are left out."""
+def read_sources(path: Path, problems: Problems, *, waits: bool = False) -> tuple[Source, ...]:
+    """The file, or every *.yaml, *.yml and *.json directly in the folder, by name; hidden ones are left out. `waits`:
+    the path may also be a pipe, STDIN among them, whose writer is waited for."""
     files = [path] if not path.is_dir() else files_of_folder(path, problems)
     sources: list[Source] = []
     left = MAX_BYTES
     for file in files:
-        data = read_bytes(file, min(left, MAX_FILE_BYTES), problems)
+        data = read_bytes(file, min(left, MAX_FILE_BYTES), problems, waits=waits and file is path)
         if data is None:
             continue
         left -= len(data)
@@ -66,31 +69,37 @@ def files_of_folder(path: Path, problems: Problems) -> list[Path]:
     return [path / name for name in names]
 
 
-def read_bytes(file: Path, limit: int, problems: Problems) -> bytes | None:
-    """The file's bytes; a problem instead of a wait if it is a pipe or a device."""
+def read_bytes(file: Path, limit: int, problems: Problems, *, waits: bool) -> bytes | None:
+    """The file's bytes; a problem instead of a wait if it is a pipe or a device, unless `waits`."""
     try:
-        with open(file, "rb", opener=open_without_waiting) as stream:
-            is_good = is_readable(file, os.fstat(stream.fileno()), limit, problems)
-            return stream.read(limit) if is_good else None
+        with open_stream(file, waits=waits) as stream:
+            status = os.fstat(stream.fileno())
+            if not waits and not stat.S_ISREG(status.st_mode):
+                message = "a pipe or device isn't a state"
+                problems.add(Where(str(file)), "InvalidSource.NotAFile", message, expected="a regular file")
+                return None
+            size = status.st_size
+            data = stream.read(limit + 1) if size <= limit else b""
     except OSError as error:
         refuse_os_error(file, error, problems)
         return None
+    if max(size, len(data)) > limit:
+        expected = f"at most {MAX_FILE_BYTES} bytes in a file, {MAX_BYTES} in all files together"
+        message, value = "too large for a state", max(size, len(data))
+        problems.add(Where(str(file)), "InvalidSource.TooLarge", message, value=value, expected=expected)
+        return None
+    return data
+
+
+def open_stream(file: Path, *, waits: bool) -> BinaryIO:
+    """STDIN is what we were given, which can't be opened again where it is a socket, or another user's."""
+    if not waits:
+        return open(file, "rb", opener=open_without_waiting)
+    return open(0, "rb", closefd=False) if file == STDIN else open(file, "rb")
 
 
 def open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-def is_readable(file: Path, status: os.stat_result, limit: int, problems: Problems) -> bool:
-    where = Where(str(file))
-    if not stat.S_ISREG(status.st_mode):
-        problems.add(where, "InvalidSource.NotAFile", "a pipe or device isn't a state", expected="a regular file")
-        return False
-    if status.st_size > limit:
-        expected = f"at most {MAX_FILE_BYTES} bytes in a file, {MAX_BYTES} in all files together"
-        problems.add(where, "InvalidSource.TooLarge", "too large for a state", value=status.st_size, expected=expected)
-        return False
-    return True
 
 
 def refuse_os_error(file: Path, error: OSError, problems: Problems) -> None:

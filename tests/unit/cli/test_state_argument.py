@@ -1,0 +1,100 @@
+"""STATE: a file, a folder, a pipe or standard input, for every verb that takes a state."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.cli.main import build_parser, main
+from sgdataplane.statefile import source
+from sgdataplane.statefile.source import STDIN
+from tests.unit.cli.test_choices import STATE
+
+ROOT = Path(__file__).parents[3]
+EVERY_VERB = [
+    ["check", "-"],
+    ["compile", "-"],
+    ["explain", "-", "--eni", "e", "--direction", "egress", "--protocol", "icmp", "--remote", "10.0.0.1"],
+    ["diff", "-", "S"],
+    ["diff", "S", "-"],
+    ["report", "-", "--html", "F"],
+    ["lab", "up", "-"],
+    ["lab", "apply", "-"],
+    ["replay", "C", "--state", "-"],
+    ["replay", "C", "--state", "S", "--against", "-"],
+    ["apply", "-"],
+    ["attach", "--eni", "e", "--netns", "n", "--ifname", "i", "--state", "-"],
+    ["import", "-"],
+    ["export", "-", "--to", "native"],
+]
+
+
+def paths(arguments: argparse.Namespace) -> Iterator[Path]:
+    return (value for value in vars(arguments).values() if isinstance(value, Path))
+
+
+@pytest.mark.parametrize("verb", EVERY_VERB, ids=" ".join)
+def test_every_verb_takes_standard_input_for_a_state(verb: list[str]) -> None:
+    assert STDIN in paths(build_parser().parse_args(verb))
+
+
+def test_a_file_of_that_name_can_still_be_named() -> None:
+    assert list(paths(build_parser().parse_args(["check", "./-"]))) == [Path("./-")]
+
+
+@pytest.mark.parametrize("text", [STATE, "version: 1\nvpcs: 1\n"], ids=["good", "bad"])
+def test_standard_input_is_read_as_a_file_is(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_text(text, encoding="utf-8")
+    found = []
+    for place, given in ((path, ""), ("-", text)):
+        command = [sys.executable, "-m", "sgdataplane", "check", str(place)]
+        done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True, check=False, timeout=60)
+        found.append((done.returncode, done.stdout, done.stderr.replace(str(path), str(STDIN))))
+    assert found[0] == found[1]
+    assert found[0][1] or "/vpcs" in found[0][2]
+
+
+def test_a_named_pipe_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(STATE,))
+    writer.start()
+    try:
+        assert main(["check", str(pipe)]) == 0
+    finally:
+        writer.join()
+    assert "1 security group, 1 rule" in capsys.readouterr().out
+
+
+def test_what_has_no_end_is_read_up_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(source, "MAX_FILE_BYTES", 1000)
+    endless = tmp_path / "endless.yaml"
+    endless.symlink_to("/dev/zero")
+    assert main(["check", str(endless)]) == 1
+    said = capsys.readouterr().err
+    assert "InvalidSource.TooLarge" in said
+    assert "1001" in said
+
+
+def test_a_pipe_in_a_folder_is_no_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text(STATE, encoding="utf-8")
+    os.mkfifo(tmp_path / "b.yaml")
+    assert main(["check", str(tmp_path)]) == 1
+    assert "a pipe or device isn't a state" in capsys.readouterr().err
+
+
+def test_standard_input_can_be_read_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["diff", "-", "-"])
+    assert ended.value.code == 2
+    assert "can be read once" in capsys.readouterr().err
