@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sgdataplane.cli.arguments import eni_of
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import print_json, render_table, say, say_block, warn
 
@@ -79,7 +80,6 @@ def _refuse_eni(eni_id: str) -> None:
 
 def _of_lab(arguments: argparse.Namespace) -> Document:
     """What the kernel has counted; nobody has kept times of hits."""
-    from sgdataplane.cli.policy import known_eni
     from sgdataplane.lab import manage
     from sgdataplane.lab.record import up_since
     from sgdataplane.observe.hits import read_hits, rows, subjects
@@ -87,12 +87,11 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
 
     name = arguments.name or "lab"
     with manage.watch(name) as lab:
-        if arguments.eni:
-            known_eni(lab.state, arguments.eni)
+        eni = eni_of(lab.state, arguments.eni) if arguments.eni else ""
         at, since, scopes = _time(datetime.now(UTC).timestamp()), _time(up_since(name)), []
         for entry in lab.enforced:
             enis = entry.desired.interfaces
-            if not arguments.eni or arguments.eni in enis:
+            if not eni or eni in enis:
                 counted = read_hits(entry.netns)
                 sums = {counter: Sum(c.packets, c.bytes, since) for counter, c in counted.items()}
                 found = list(rows(subjects(lab.state, enis), sums))

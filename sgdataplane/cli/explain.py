@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import (
+    ENI_HELP,
     add_choices,
     add_flow,
     add_state,
     choices_of,
+    eni_of,
     flow_of,
     load_state,
     read_address,
     say_choices,
 )
 from sgdataplane.cli.command import Exit, Parser, Subparsers, require_root
-from sgdataplane.cli.policy import known_eni
 from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def register(verbs: Subparsers) -> None:
     words = "say why a packet passes or not"
     parser = verbs.add_parser("explain", help=words, description=words)
     add_state(parser)
-    parser.add_argument("--eni", metavar="ENI", required=True, help="the ENI that the packet comes to or leaves from")
+    parser.add_argument(
+        "--eni", metavar="ENI", required=True, help=f"where the packet comes to or leaves from: {ENI_HELP}"
+    )
     parser.add_argument("--direction", choices=("ingress", "egress"), required=True, help="towards or from the ENI")
     parser.add_argument("--remote", required=True, type=read_address, metavar="IP", help="the other end's address")
     add_flow(parser, source_port=f"default: {EPHEMERAL_PORT}")
@@ -124,7 +127,7 @@ def as_packet(state: CloudState, arguments: argparse.Namespace) -> Packet:
     parser: Parser = arguments.parser
     remote: Address = arguments.remote
     protocol = packet_protocol(parser, arguments, remote)
-    eni_id = known_eni(state, arguments.eni)
+    eni_id = eni_of(state, arguments.eni)
     source_port = EPHEMERAL_PORT if arguments.source_port is None else arguments.source_port
     return Packet(
         eni_id,

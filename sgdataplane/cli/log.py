@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import read_seconds
+from sgdataplane.cli.arguments import eni_of, read_seconds
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import say, say_aside
 
@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     sources = _of_lab(arguments.name) if arguments.name is not None else _here(arguments.config)
     if arguments.eni is not None:
+        arguments.eni = _meant(sources, arguments.eni)
         sources = [_having(sources, arguments.eni)]
     with Follow(sources) as follow:
         places = "1 namespace" if len(sources) == 1 else f"{len(sources)} namespaces"
@@ -78,6 +79,17 @@ def _show(told: Iterable[Told], arguments: argparse.Namespace) -> None:
             line = FORMATS[arguments.format](source.name, source.state, entry)
             if line is not None:
                 say(line, flush=True)
+
+
+def _meant(sources: Iterable[Source], name: str) -> str:
+    """An ENI's id; the name itself, if no state that is in force there has it."""
+    from sgdataplane.errors import StateFileError
+
+    for source in sources:
+        with suppress(StateFileError):
+            if source.state is not None:
+                return eni_of(source.state, name)
+    return name
 
 
 def _having(sources: Iterable[Source], eni_id: str) -> Source:
@@ -131,7 +143,7 @@ def _state(file: Path) -> CloudState | None:
     from sgdataplane.statefile import load
 
     try:
-        return load(file).state
+        return load(file, profile="unlimited").state  # its quotas are for the agent to judge
     except StateFileError:
         say_aside(f"{file} can't be read: rules are named as their counters are")
         return None

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sgdataplane.cli.arguments import eni_of
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -23,12 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """A namespace where policy is enforced, by name or path; the ENIs there, by interface; what counters count."""
+    """A namespace where policy is enforced, by name or path; the ENIs there, by interface; what counters count.
+    `eni_id`: the ENI that was asked for."""
 
     namespace: str
     site: Site
     enis: Mapping[str, str]
     subjects: Mapping[str, Subject]
+    eni_id: str
     is_lab: bool = False
 
     def ifname(self, eni_id: str) -> str:
@@ -55,20 +59,18 @@ def place_of(arguments: argparse.Namespace, eni_id: str) -> Iterator[Place]:
         yield in_lab(lab, eni_id)
 
 
-def in_lab(lab: Lab, eni_id: str) -> Place:
+def in_lab(lab: Lab, eni: str) -> Place:
     """StateFileError if the lab's state has no such ENI."""
-    from sgdataplane.cli.policy import known_eni
-
-    known_eni(lab.state, eni_id)
-    return _at(lab, next(entry for entry in lab.enforced if eni_id in entry.desired.interfaces))
+    eni_id = eni_of(lab.state, eni)
+    return _at(lab, next(entry for entry in lab.enforced if eni_id in entry.desired.interfaces), eni_id)
 
 
-def _at(lab: Lab, entry: Enforced) -> Place:
+def _at(lab: Lab, entry: Enforced, eni_id: str) -> Place:
     from sgdataplane.observe.hits import subjects
 
     carried = entry.desired.interfaces
     enis = {ifname: eni_id for eni_id, ifname in carried.items()}
-    return Place(entry.netns, entry.desired.site, enis, subjects(lab.state, carried), is_lab=True)
+    return Place(entry.netns, entry.desired.site, enis, subjects(lab.state, carried), eni_id, is_lab=True)
 
 
 @contextmanager
@@ -82,13 +84,13 @@ def _attached(bindings: tuple[Binding, ...], eni_id: str, known: Config) -> Iter
     if binding.host_end is not None:
         ends = [(entry.host_end, entry.eni_id) for entry in bindings if entry.host_end is not None]
         enis = {end.ifname: eni for end, eni in ends if end.router == binding.host_end.router}
-        yield Place(binding.host_end.router, HOST, enis, subjects)
+        yield Place(binding.host_end.router, HOST, enis, subjects, eni_id)
         return
     enis = {entry.ifname: entry.eni_id for entry in bindings if entry.identity == binding.identity}
     with found(binding.identity, binding.path) as place:
         if place is None:
             raise HostError(binding.named, "its namespace has ended")
-        yield Place(place, INSTANCE, enis, subjects)
+        yield Place(place, INSTANCE, enis, subjects, eni_id)
 
 
 def _asked_subjects(socket: Path, eni_id: str) -> dict[str, Subject]:

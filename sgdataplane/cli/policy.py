@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import (
+    ENI_HELP,
     add_choices,
     add_state,
     add_uplinks,
     choices_of,
+    eni_of,
     load_state,
     uplinks_of,
 )
@@ -36,7 +38,9 @@ def register(verbs: Subparsers) -> None:
     words = "print what would be programmed"
     compile_ = verbs.add_parser("compile", help=words, description=words)
     add_state(compile_)
-    compile_.add_argument("--eni", metavar="ENI", help="only the namespace that holds this ENI (default: every one)")
+    compile_.add_argument(
+        "--eni", metavar="ENI", help=f"only the namespace that holds it (default: every one): {ENI_HELP}"
+    )
     compile_.add_argument("--stage", choices=tuple(STAGES), default="text", help="how far to compile (default: text)")
     compile_.add_argument("--prove", action="store_true", help="refuse it unless it does what the state says, always")
     add_uplinks(compile_)
@@ -101,10 +105,10 @@ def proven(site: Site) -> Proof:
     return require_proof(wanted, site.tables[0])
 
 
-def namespaces(state: CloudState, eni_id: str | None, placement: Placement) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Per namespace a title and which interface carries which ENI; only that of `eni_id` if given. In host placement
+def namespaces(state: CloudState, eni: str | None, placement: Placement) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Per namespace a title and which interface carries which ENI; only that of `eni` if given. In host placement
     they are routers, of a host that has all of the state's ENIs."""
-    owners = state.network_interfaces if eni_id is None else (state.eni[known_eni(state, eni_id)],)
+    owners = state.network_interfaces if eni is None else (state.eni[eni_of(state, eni)],)
     around = _around_instance if placement is Placement.INSTANCE else _around_router
     done: set[str] = set()
     for owner in owners:
@@ -126,19 +130,6 @@ def _around_router(state: CloudState, eni: Eni) -> tuple[str, Mapping[str, str]]
 
     ids = [other.network_interface_id for other in state.network_interfaces if other.vpc_id == eni.vpc_id]
     return f"router of {eni.vpc_id}", {eni_id: router_ifname(eni_id) for eni_id in ids}
-
-
-def known_eni(state: CloudState, eni_id: str) -> str:
-    """The id itself; StateFileError with the nearest known one if the state has no such ENI."""
-    from difflib import get_close_matches
-
-    from sgdataplane.errors import Problem, StateFileError, Where
-
-    if eni_id in state.eni:
-        return eni_id
-    near = get_close_matches(eni_id, state.eni, n=1) or sorted(state.eni)[:3]
-    expected = f"an ENI of the state, such as {', '.join(near)}" if near else "a state with ENIs"
-    raise StateFileError((Problem(Where(), "InvalidEniId.NotFound", "no such ENI in the state", eni_id, expected),))
 
 
 def policy_stage(site: Site) -> str:

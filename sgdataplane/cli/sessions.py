@@ -32,7 +32,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import read_limit, read_port, read_prefix, read_protocol
+from sgdataplane.cli.arguments import eni_of, read_limit, read_port, read_prefix, read_protocol
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import say, say_block
 from sgdataplane.visible import json_text
@@ -170,7 +170,8 @@ def asked_nodes(lab: Lab, arguments: argparse.Namespace) -> list[Node]:
         if not nodes[0].is_instance:
             raise LabError(f"node {arguments.node}", "it is outside: no policy is applied to it, so none let it in")
     if arguments.eni is not None:
-        nodes = [node for node in nodes if any(end.eni_id == arguments.eni for end in node.interfaces)]
+        eni = eni_of(lab.state, arguments.eni)
+        nodes = [node for node in nodes if any(end.eni_id == eni for end in node.interfaces)]
     return nodes
 
 
@@ -178,7 +179,6 @@ def selection(lab: Lab, arguments: argparse.Namespace) -> Selection:
     """The conditions. StateFileError or LabError for an ENI or rule that the state in force doesn't have."""
     from difflib import get_close_matches
 
-    from sgdataplane.cli.policy import known_eni
     from sgdataplane.errors import LabError
     from sgdataplane.net.values import Direction
     from sgdataplane.observe.selection import Selection
@@ -189,7 +189,7 @@ def selection(lab: Lab, arguments: argparse.Namespace) -> Selection:
         hint = f"; near: {', '.join(near)}" if near else "; `sgdp compile STATE --stage policy` lists them"
         raise LabError(f"rule {arguments.rule}", f"no rule in force has that id{hint}")
     return Selection(
-        eni_id=None if arguments.eni is None else known_eni(lab.state, arguments.eni),
+        eni_id=None if arguments.eni is None else eni_of(lab.state, arguments.eni),
         direction=None if arguments.direction is None else Direction(arguments.direction),
         remote=arguments.remote,
         protocol=arguments.protocol,

@@ -105,7 +105,7 @@ def _follow(arguments: argparse.Namespace) -> int:
     packets = []
     with place_of(arguments, arguments.eni) as place:
         wanted = Wanted(
-            place.ifname(arguments.eni),
+            place.ifname(place.eni_id),
             None if arguments.direction is None else Direction(arguments.direction),
             None if arguments.protocol is None else arguments.protocol.number,
             arguments.remote,

@@ -91,3 +91,15 @@ def test_a_lab_goes_on_judging_as_was_chosen_until_it_is_chosen_anew(lab: Asked,
     lab.run(*live, "--inner-accept-egress", "first", code=1)  # that isn't what is in force
     lab.apply("--inner-accept-egress", "first")
     assert lab.observed("i-b") == "accept"
+
+
+@pytest.mark.placement("instance")
+def test_verbs_that_look_into_a_lab_take_an_instances_name_for_its_eni(lab: Asked) -> None:
+    assert lab.observed("i-b") == "accept"
+    (scope,) = json.loads(lab.run("counters", "--eni", "first", "--json"))["scopes"]
+    assert scope["enis"] == ["eni-a"]
+    sessions = json.loads(lab.run("sessions", "--eni", "second", "--json"))
+    assert {session["eni"] for session in sessions} == {"eni-b"}
+    lab.run("trace", "--eni", "first", "--seconds", "0.1", code=1)  # no packet came
+    lab.run("log", "--eni", "first", "--seconds", "0.1")
+    lab.run("log", "--eni", "third", "--seconds", "0.1", code=1)
