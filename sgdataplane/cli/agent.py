@@ -24,7 +24,7 @@ COLOURS = {"in force": "green", "refused": "red"}
 def register(verbs: Subparsers) -> None:
     """Add the two verbs."""
     agent = _add(verbs, "agent", run_agent, "the daemon: keep all attached ENIs enforced, whatever happens")
-    help_text = "the configuration (default: /etc/sgdataplane/agent.toml; systemd/agent.toml says what is in it)"
+    help_text = "the configuration (default: /etc/sgdataplane/agent.toml, which as installed says what each key means)"
     agent.add_argument("--config", type=Path, metavar="FILE", help=help_text)
     help_text = "end after one cycle; exit code 3 if some of what is attached does not obey, 5 if the state is refused"
     agent.add_argument("--once", action="store_true", help=help_text)

@@ -47,7 +47,7 @@ def register(verbs: Subparsers) -> None:
     )
     help_text = "text (default), json, or the fields of the vendor's flow log: pydoc sgdataplane.cli.logformats"
     parser.add_argument("--format", choices=("text", "json", "flowlog"), default="text", help=help_text)
-    help_text = "as --format json: an object a line, schemas/log.schema.json"
+    help_text = "as --format json: an object a line, by sgdataplane/schemas/log.schema.json"
     parser.add_argument("--json", action="store_const", const="json", dest="format", help=help_text)
     parser.set_defaults(run=run)
 

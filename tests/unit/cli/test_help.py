@@ -1,0 +1,43 @@
+"""What help texts name is there, in what is installed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.cli.main import build_parser
+
+PACKAGE = Path(__file__).parents[3] / "sgdataplane"
+INSTALLED = {"/etc/sgdataplane/agent.toml", "agent.toml"}  # tools/install.sh; tests/vm looks at the package itself
+FILE = re.compile(r"[\w./-]+\.(?:json|toml|md|yaml|yml|py|txt)\b")
+MODULE = re.compile(r"pydoc (sgdataplane[\w.]*\w)")
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:  # argparse has no other way to its verbs
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                yield from parsers(verb)
+
+
+HELP = {parser.prog: " ".join(parser.format_help().split()) for parser in parsers(build_parser())}
+
+
+@pytest.mark.parametrize("verb", HELP)
+def test_files_and_modules_that_help_names_are_installed(verb: str) -> None:
+    for name in FILE.findall(HELP[verb]):
+        assert name in INSTALLED or (name.startswith("sgdataplane/") and (PACKAGE.parent / name).is_file()), name
+    for name in MODULE.findall(HELP[verb]):
+        assert importlib.import_module(name).__doc__
+
+
+def test_every_verb_has_a_description() -> None:
+    assert len(HELP) > 20
+    for parser in parsers(build_parser()):
+        assert parser.description or parser.prog == "sgdp lab", parser.prog
