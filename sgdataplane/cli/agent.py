@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sgdataplane.cli.arguments import add_choices, chosen
+from sgdataplane.cli.arguments import add_choices, chosen, say_choices
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import complain, paint, print_json, render_table, say, say_block, warn
-from sgdataplane.model.choices import CHOICES
+from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME", "EPOCH", "SINCE")
 COLOURS = {"in force": "green", "refused": "red"}
@@ -77,6 +77,7 @@ def _say_status(status: dict[str, Any]) -> None:
     say(f"agent {status['version']}, pid {status['pid']}, since {status['started']}: {health}")
     state, cycle, drift = status["state"], status["cycle"], status["drift"]
     say(f"policy: {state['path']}" if state["origin"] == "state" else f"policy: {state['origin']}")
+    say_choices(ON_HOSTS.over(read_choices(status["config"].get("choices", {}))))
     if cycle["at"]:
         say(f"last cycle: {cycle['number']}, at {cycle['at']}, for {', '.join(cycle['causes'])}")
     for part in ("state", "cycle", "last_good", "config", "bind"):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from sgdataplane.cli.output import say
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, OneOf, Several, Switch
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.ports import Traffic, parse_port
@@ -239,4 +240,4 @@ def say_choices(choices: Choices, base: Choices = ON_HOSTS) -> None:
     """A line for people that says how a state was judged, if not as usual: else nothing."""
     unlike = tuple(choices.unlike(base))
     if unlike:
-        print(f"chosen: {', '.join(unlike)}")
+        say(f"chosen: {', '.join(unlike)}")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import add_choices, add_state, choices_of, chosen, load_state, refuse_twice
+from sgdataplane.cli.arguments import add_choices, add_state, choices_of, chosen, load_state, refuse_twice, say_choices
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import Progress, paint, print_json, render_table, say
 from sgdataplane.model.choices import IN_LAB, JUDGING
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(_as_json(reports))
     else:
+        say_choices(choices_of(arguments, IN_LAB), IN_LAB)
         for line in _as_text(arguments, reports):
             say(line)
     if any(report.disagreements for report in reports):

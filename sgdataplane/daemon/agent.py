@@ -73,6 +73,7 @@ class Agent:
         stack.callback(self._meanwhile.close)
         self._reconciler = Reconciler(self._registry, last_good, self._notifier.beat, self._meanwhile.run)
         self._status = Status(config.state, config_file, last_good.path)
+        self._status.choices = config.choices
         self._metrics = Metrics(self._status)
         self._metrics_server = MetricsServer(self._metrics.text)
         stack.callback(self._metrics_server.close)
@@ -251,6 +252,7 @@ class Agent:
         self._status.config_error = ""
         self._status.needs_restart = changed_at_start_only(self._started_with, new)
         self._config, self._status.state, self._schedule.resync_s = new, new.state, new.resync
+        self._status.choices = new.choices
         logs.set_level(new.log_level)
 
     def _tell(self, report: CycleReport) -> None:

@@ -7,7 +7,8 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     state         path; origin: "state", "last good" or "closed"; error: why the state on disk is refused, or null
     cycle         of the last one: number, at, seconds, causes, error
     last_good     path, error
-    config        path; error: why the file that is on disk now was refused, or null; restart: keys that take a restart
+    config        path; error: why the file that is on disk now was refused, or null; restart: keys that take a restart;
+                  choices: how states are judged and put in force (model/choices.py)
     drift         count: commits of others to our tables since start; last: null or {namespace, by, changes, at}
     bind          error: why not all namespaces could be looked at for interfaces to be bound, or null; refused: what
                   was not clear, {eni, reason, interfaces}
@@ -31,6 +32,7 @@ from sgdataplane.attach.discover import NOT_LOOKED
 from sgdataplane.attach.report import EniReport, NamespaceReport, Outcome
 from sgdataplane.daemon.namespaces import Drift
 from sgdataplane.daemon.reconcile import CycleReport
+from sgdataplane.model.choices import ON_HOSTS
 
 
 def now() -> str:
@@ -78,7 +80,7 @@ class Status:
 
     def __init__(self, state: Path, config: Path, last_good: Path, clock: Callable[[], str] = now) -> None:
         self.state, self.config, self.last_good = state, config, last_good
-        self.config_error = ""
+        self.config_error, self.choices = "", ON_HOSTS
         self.needs_restart: tuple[str, ...] = ()
         self.cycles = self.drifts = 0
         self._clock = clock
@@ -169,6 +171,7 @@ class Status:
             "config": {
                 "path": str(self.config),
                 "error": self.config_error or None,
+                "choices": self.choices.plain(),
                 "restart": list(self.needs_restart),
             },
             "bind": self._bind_as_json(),

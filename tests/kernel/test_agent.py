@@ -223,6 +223,22 @@ def test_a_reload_takes_a_good_configuration_and_refuses_a_bad_one(
     assert not dns.passes(beside=web)
 
 
+def test_a_choice_is_in_force_after_a_reload_and_status_says_it(bench: Bench, agent: AgentBench, web: Session) -> None:
+    bench.attach()
+    agent.start()
+    web.must_pass()
+    assert "100.100.100.200" in listing(bench.place, TABLE)  # the metadata address, by default
+    agent.configure(metadata=["192.0.2.9"], on_change="keep")
+    cycle = ask(agent.socket, Request.RELOAD)["cycle"]
+    assert isinstance(cycle, int)
+    wait_until(lambda: agent.cycles >= cycle)
+    rules = listing(bench.place, TABLE)
+    assert ("192.0.2.9" in rules, "100.100.100.200" in rules) == (True, False)
+    choices = agent.status()["config"]["choices"]
+    assert (choices["metadata"], choices["on_change"]) == (["192.0.2.9/32"], "keep")
+    web.must_pass()
+
+
 def test_a_resync_writes_all_anew_and_loses_nothing(bench: Bench, agent: AgentBench, web: Session) -> None:
     bench.attach()
     agent.configure(adoption_window=0)  # else what is left of it differs
