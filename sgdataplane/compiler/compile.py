@@ -53,7 +53,8 @@ def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
     roots = [lowering.profile(profile) for profile in policy.profiles]
     idle, site = IdleTimeouts.of(policy), SITES[policy.placement]
     links = [
-        Link(eni.ifname, eni.private, eni.own, roots[eni.profile], idle.rules(site, eni.ifname)) for eni in policy.enis
+        Link(eni.ifname, eni.private, eni.own, eni.link, roots[eni.profile], idle.rules(site, eni.ifname))
+        for eni in policy.enis
     ]
     fixed = Frame.of(policy, links, options)
     return Table(

@@ -3,7 +3,8 @@
 Owns the order of these checks. Is given the ENI's own addresses, its timeouts' rules, and the roots of its profile.
 Must not know rules of users, or the epoch.
 
-    eni chain    neighbour-claim       egress: an advertisement that claims another's address
+    eni chain    neighbour-claim       egress: an advertisement of another's address, or a probe for it from ::
+                 spoofed               egress: it speaks as another's link, the gateway's for example
                  jump <hook>-link      discovery, MLD and DHCP that carry no address of the ENI's
                  foreign, spoofed      egress: a source that isn't the ENI's own; ingress: a source that is, or a
                                        destination that isn't
@@ -60,12 +61,13 @@ NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One ENI's interface; its own addresses, and with them all it may send from; its profile's roots; the rules that
-    set timeouts."""
+    """One ENI's interface; its own addresses, and with them all it may send from; what it is called on its link; its
+    profile's roots; the rules that set timeouts."""
 
     ifname: str
     own: tuple[Prefix, ...]
     sources: tuple[Prefix, ...]
+    link_sources: tuple[Prefix, ...]
     roots: dict[Direction, str]
     timeouts: dict[Direction, tuple[Rule, ...]]
 
@@ -165,10 +167,20 @@ def eni_chain(hook: Direction, link: Link, shared: SharedChains, options: Option
 
 
 def _claims(link: Link) -> Iterator[Rule]:
-    """Neighbour advertisements may claim the ENI's own addresses only, and link-local ones, as its ARP may."""
-    own = merged(prefix for prefix in (*link.sources, always.LINK_LOCAL) if prefix.family is Family.IPV6)
-    is_other = Match(Field.ND_TARGET, own, negate=True)
-    yield drop(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), is_other)
+    """Neighbours take over what advertisements say, and what solicitations say of their senders; and who gets a probe
+    for the address that it is about to take gives it up (RFC 4862, 5.4.3). All of it may be of the ENI's own addresses
+    only, the one of its link included, as its ARP may."""
+    own = merged(prefix for prefix in (*link.sources, *link.link_sources) if prefix.family is Family.IPV6)
+    is_other = _none_of(Field.ND_TARGET, own)
+    yield drop(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), *is_other)
+    is_probe = Match(Field.IP6_SADDR, merged((always.UNSPECIFIED,)))
+    yield drop(Direction.EGRESS, "neighbour-claim", _icmpv6((always.SOLICIT,)), is_probe, *is_other)
+    is_of_a_link = Match(Field.IP6_SADDR, merged((always.LINK_LOCAL,)))
+    yield drop(Direction.EGRESS, "spoofed", is_of_a_link, *_none_of(Field.IP6_SADDR, own))
+
+
+def _none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:
+    return (Match(asked, ranges, negate=True),) if ranges else ()
 
 
 def errors_chain(hook: Direction, link: Link) -> Chain:

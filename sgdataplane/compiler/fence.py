@@ -59,7 +59,6 @@ FRAGMENTED = 0x3FFF  # more fragments, or an offset
 ETHERNET, MAC_BYTES, IPV4_BYTES = 1, 6, 4
 REQUEST, REPLY = 1, 2
 UNNUMBERED = Prefix.parse("0.0.0.0")
-LINK_SOURCES = {Family.IPV4: (UNNUMBERED,), Family.IPV6: always.UNNUMBERED}
 
 
 def compile_fence(
@@ -112,7 +111,8 @@ def _sources(eni: Eni, family: Family) -> Iterator[tuple[Prefix, ...]]:
     own = _own(eni, family)
     singles = tuple(prefix for prefix in own if prefix.first == prefix.last)
     blocks = tuple(prefix for prefix in own if prefix.first != prefix.last)
-    return filter(None, (singles, blocks, LINK_SOURCES[family]))
+    as_its_link = always.discovery_sources(eni) if family is Family.IPV6 else (UNNUMBERED,)
+    return filter(None, (singles, blocks, as_its_link))
 
 
 def _base(hook: str, ifname: str, eni: Eni, passing: Iterable[Rule], content: Chain) -> Chain:
@@ -129,7 +129,7 @@ def _content(ifname: str, passing: Iterable[Rule], cause: str, eni: Eni) -> Chai
     """`passing`: what passes of IP, `cause` why the rest of it doesn't."""
     rules = (
         *passing,
-        _arp(eni),
+        *_arp(ifname, eni),
         _drop(ifname, "arp-claim", is_value(Field.ETHER_TYPE, ARP)),
         _drop(ifname, "tagged", is_value(Field.ETHER_TYPE, *TAGGED)),
         _drop(ifname, cause, is_value(Field.ETHER_TYPE, *TYPES)),
@@ -162,9 +162,14 @@ def _ports(source: int, destination: int) -> tuple[Statement, ...]:
     return is_value(Field.L4PROTO, UDP), is_value(Field.TH_SPORT, source), is_value(Field.TH_DPORT, destination)
 
 
-def _arp(eni: Eni) -> Rule:
-    """Who has (from 0.0.0.0 it is a probe, RFC 5227), and I have: what the sender says of itself has to be true."""
-    return rule(
+def _arp(ifname: str, eni: Eni) -> Iterator[Rule]:
+    """Who has, and I have: what the sender says of itself has to be true. From 0.0.0.0 it is a probe, and who is about
+    to take the address that it asks for gives it up (RFC 5227, 2.1.1): so that has to be an own one."""
+    own = _own(eni, Family.IPV4)
+    is_probe = Match(Field.ARP_SENDER_IP, merged((UNNUMBERED,)))
+    is_of_another = (Match(Field.ARP_TARGET_IP, merged(own), negate=True),) if own else ()
+    yield _drop(ifname, "arp-claim", *_of_type(ARP), is_probe, *is_of_another)
+    yield rule(
         *_of_type(ARP),
         is_value(Field.ARP_HTYPE, ETHERNET),
         is_value(Field.ARP_PTYPE, IPV4),
@@ -172,7 +177,7 @@ def _arp(eni: Eni) -> Rule:
         is_value(Field.ARP_PLEN, IPV4_BYTES),
         is_value(Field.ARP_OPERATION, REQUEST, REPLY),
         is_value(Field.ARP_SENDER_MAC, _mac(eni)),
-        Match(Field.ARP_SENDER_IP, merged((*_own(eni, Family.IPV4), UNNUMBERED))),
+        Match(Field.ARP_SENDER_IP, merged((*own, UNNUMBERED))),
         ACCEPT,
     )
 

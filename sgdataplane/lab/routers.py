@@ -10,14 +10,13 @@ links. Must not do I/O.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv6Address
 from itertools import combinations
 
 from sgdataplane.host.links import InterfaceAddress, Route
 from sgdataplane.lab import names
 from sgdataplane.lab.parts import Interface, NetnsPlan, Node, Router, Veth
 from sgdataplane.model.options import GATEWAY_IPV4, GATEWAY_IPV6
-from sgdataplane.net.values import Address, Family, Prefix
+from sgdataplane.net.values import Address, Family, Prefix, link_local
 
 GATEWAYS = {Family.IPV4: GATEWAY_IPV4, Family.IPV6: GATEWAY_IPV6}
 LENGTHS = {Family.IPV4: 32, Family.IPV6: 64}
@@ -81,10 +80,3 @@ def _routes_to_node(end: Interface) -> Iterator[Route]:
 def _routes_to_host(host: int, end: Interface) -> Iterator[Route]:
     for prefix in end.answers_to:
         yield Route(names.uplink_ifname(host), prefix, host_addresses(host)[prefix.family])
-
-
-def link_local(mac: str) -> Address:
-    """The address that an interface of that MAC gives itself (RFC 4291, appendix A)."""
-    octets = bytes(int(part, 16) for part in mac.split(":"))
-    host = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
-    return Address.parse(str(IPv6Address(b"\xfe\x80" + bytes(6) + host)))

@@ -13,7 +13,8 @@ from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMPV6, UDP, Direction, Family, Prefix
 
 LINK_LOCAL, MULTICAST = Prefix.parse("fe80::/10"), Prefix.parse("ff00::/8")
-UNNUMBERED = (Prefix.parse("::"), LINK_LOCAL)  # sources of an IPv6 node that speaks as its link, not as an address
+UNSPECIFIED = Prefix.parse("::")
+UNNUMBERED = (UNSPECIFIED, LINK_LOCAL)  # sources of IPv6 nodes that speak as their link, not as an address
 DHCP_UNNUMBERED = {Family.IPV4: Prefix.parse("0.0.0.0"), Family.IPV6: LINK_LOCAL}
 # Destinations that an ENI shares with others; all else that it receives must be addressed to itself.
 SHARED = {
@@ -54,6 +55,17 @@ DISCOVERY = {
 }
 
 
+def discovery_sources(eni: Eni) -> tuple[Prefix, ...]:
+    """What the ENI sends discovery from where it speaks as its link: nothing yet (RFC 4862, 5.4), or its own address
+    there. Whoever speaks as another's link takes that one's traffic over, the gateway's too."""
+    return (UNSPECIFIED, *eni.link_prefixes)
+
+
+def dhcp_sources(eni: Eni, family: Family) -> tuple[Prefix, ...]:
+    """What a client sends from that has no address yet."""
+    return eni.link_prefixes if family is Family.IPV6 else (DHCP_UNNUMBERED[family],)
+
+
 def is_discovery_type(packet: Packet) -> bool:
     """Whether it is neighbour discovery or MLD at all; such a packet passes by its shape or never."""
     return packet.family is Family.IPV6 and packet.protocol == ICMPV6 and packet.icmp_type in DISCOVERY_TYPES
@@ -62,7 +74,7 @@ def is_discovery_type(packet: Packet) -> bool:
 def is_discovery(eni: Eni, packet: Packet) -> bool:
     """Whether it is so in the right shape. What an ENI sends is from its link or from an address of its own."""
     source = packet.remote if packet.direction is Direction.INGRESS else packet.local
-    is_from_here = any(source in prefix for prefix in (*UNNUMBERED, *eni.own_prefixes))
+    is_from_here = any(source in prefix for prefix in (*discovery_sources(eni), *eni.own_prefixes))
     if not is_discovery_type(packet) or (packet.direction is Direction.EGRESS and not is_from_here):
         return False
     return any(
@@ -81,7 +93,7 @@ def is_dhcp(eni: Eni, packet: Packet, options: Options) -> bool:
     if packet.direction is Direction.INGRESS:
         return (packet.source_port, packet.port) == (server, client) and packet.remote in options.gateways
     is_to_server = (packet.source_port, packet.port) == (client, server)
-    is_from_here = any(packet.local in prefix for prefix in (DHCP_UNNUMBERED[packet.family], *eni.own_prefixes))
+    is_from_here = any(packet.local in prefix for prefix in (*dhcp_sources(eni, packet.family), *eni.own_prefixes))
     return is_to_server and is_from_here and packet.remote in (*options.gateways, everyone)
 
 

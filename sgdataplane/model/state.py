@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sgdataplane.model.members import Members
-from sgdataplane.net.values import Address, Direction, Family, PortRange, Prefix, Protocol, Verdict
+from sgdataplane.net.values import Address, Direction, Family, PortRange, Prefix, Protocol, Verdict, link_local
 
 
 class GroupType(enum.Enum):
@@ -189,6 +189,12 @@ class Eni:
     def own_prefixes(self) -> tuple[Prefix, ...]:
         """What it may send from and be addressed by: the private ones and the allowed pairs, which may be shared."""
         return self.private_prefixes + self.allowed_address_pairs
+
+    @property
+    def link_prefixes(self) -> tuple[Prefix, ...]:
+        """What it is called on its link, in IPv6: the address that follows from its MAC. Any other link-local address
+        takes an allowed pair."""
+        return (Prefix.of(link_local(self.mac_address)),) if self.mac_address else ()
 
 
 class EniById(Mapping[str, Eni]):

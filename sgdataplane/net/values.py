@@ -82,6 +82,13 @@ def format_address(bits: int, value: int) -> str:
     return str(ipaddress.IPv4Address(value) if bits == 32 else ipaddress.IPv6Address(value))
 
 
+def link_local(mac: str) -> Address:
+    """The address that an interface of that MAC gives itself (RFC 4291, appendix A)."""
+    octets = bytes(int(part, 16) for part in mac.split(":"))
+    host = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return Address(128, int.from_bytes(b"\xfe\x80" + bytes(6) + host))
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Prefix:
     """A CIDR block with its host bits masked; a single address is a prefix of full length."""

@@ -66,6 +66,7 @@ class Field(enum.Enum):
     ARP_OPERATION = ("arp_operation", KeyType.NUMBER)
     ARP_SENDER_MAC = ("arp_sender_mac", KeyType.MAC)
     ARP_SENDER_IP = ("arp_sender_ip", KeyType.IPV4)
+    ARP_TARGET_IP = ("arp_target_ip", KeyType.IPV4)
     ND_TARGET = ("nd_target", KeyType.BITS128)
 
     @property

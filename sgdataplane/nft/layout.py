@@ -49,6 +49,7 @@ PLACES: Mapping[Field, tuple[int, int, int]] = {  # header, offset, bytes
     Field.ARP_OPERATION: (NETWORK, 6, 2),
     Field.ARP_SENDER_MAC: (NETWORK, 8, 6),
     Field.ARP_SENDER_IP: (NETWORK, 14, 4),
+    Field.ARP_TARGET_IP: (NETWORK, 24, 4),
     Field.TH_SPORT: (TRANSPORT, 0, 2),
     Field.TH_DPORT: (TRANSPORT, 2, 2),
     Field.TCP_FLAGS: (TRANSPORT, 13, 1),

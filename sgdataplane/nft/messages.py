@@ -52,6 +52,7 @@ TYPES: dict[Field, int] = {  # of a field's keys, as user space numbers them (nf
     Field.IP_SADDR: 7,
     Field.IP_DADDR: 7,
     Field.ARP_SENDER_IP: 7,
+    Field.ARP_TARGET_IP: 7,
     Field.IP6_SADDR: 8,
     Field.IP6_DADDR: 8,
     Field.ETHER_SADDR: 9,

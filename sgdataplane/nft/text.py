@@ -67,6 +67,7 @@ _FIELDS = {
     Field.ARP_OPERATION: "arp operation",
     Field.ARP_SENDER_MAC: "arp saddr ether",
     Field.ARP_SENDER_IP: "arp saddr ip",
+    Field.ARP_TARGET_IP: "arp daddr ip",
     Field.ND_TARGET: "@th,64,128",  # nft 1.0.6 has no name for it
 }
 _MAP_KEYS = {

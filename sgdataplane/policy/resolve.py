@@ -80,12 +80,13 @@ class Profile:
 @dataclass(frozen=True, slots=True)
 class EniPolicy:
     """One ENI on this host: the interface that carries it, its private addresses, with the allowed pairs all that it
-    may send from, and its profile's index."""
+    may send from, what it is called on its link, and its profile's index."""
 
     eni_id: str
     ifname: str
     private: tuple[Prefix, ...]
     own: tuple[Prefix, ...]
+    link: tuple[Prefix, ...]
     profile: int
     connection_tracking: ConnectionTracking
 
@@ -136,9 +137,8 @@ def resolve(
 
 
 def _eni_policy(eni: Eni, ifname: str, profile: int) -> EniPolicy:
-    return EniPolicy(
-        eni.network_interface_id, ifname, eni.private_prefixes, eni.own_prefixes, profile, eni.connection_tracking
-    )
+    own = eni.private_prefixes, eni.own_prefixes, eni.link_prefixes
+    return EniPolicy(eni.network_interface_id, ifname, *own, profile, eni.connection_tracking)
 
 
 def resolve_profile(state: CloudState, eni: Eni, options: Options) -> Profile:

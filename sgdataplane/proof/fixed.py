@@ -148,14 +148,24 @@ def _accepted(link: Link, way: CtDirection) -> tuple[Match, Match, Match]:
 
 
 def _unconditional(link: Link) -> Iterator[Clause]:
-    """What needs no address of the ENI's own: claims of others' addresses, discovery, MLD, DHCP."""
+    """Claims of others' addresses; then discovery, MLD and DHCP that the ENI sends as its link."""
     if link.is_egress and link.family is Family.IPV6:
-        own = none_of(link.among(Field.ND_TARGET, (*link.eni.own_prefixes, always.LINK_LOCAL)))
-        yield link.drop("neighbour-claim", one_of(Field.ICMPV6_TYPE, always.ADVERTISE), own)
+        yield from _claims(link)
     for shape in always.DISCOVERY[link.hook]:
         sources = always.UNNUMBERED if link.is_egress else shape.sources
         yield from _discovery(link, shape, sources)
     yield from _dhcp(link, (always.DHCP_UNNUMBERED[link.family],) if link.is_egress else None)
+
+
+def _claims(link: Link) -> Iterator[Clause]:
+    """What neighbours would take over: whose address is advertised or probed for, and whose link it speaks as."""
+    own = (*link.eni.own_prefixes, *link.eni.link_prefixes)
+    of_another = none_of(link.among(Field.ND_TARGET, own))
+    yield link.drop("neighbour-claim", one_of(Field.ICMPV6_TYPE, always.ADVERTISE), of_another)
+    is_probe = one_of(Field.ICMPV6_TYPE, always.SOLICIT), link.among(Field.IP6_SADDR, (always.UNSPECIFIED,))
+    yield link.drop("neighbour-claim", *is_probe, of_another)
+    as_a_link, as_another = link.among(link.local, (always.LINK_LOCAL,)), none_of(link.among(link.local, own))
+    yield link.drop("spoofed", as_a_link, as_another)
 
 
 def _own_link(link: Link) -> Iterator[Clause]:

@@ -16,7 +16,7 @@ from tests.support.labs import run_in
 
 pytestmark = pytest.mark.traffic
 
-SPOOFED = ("another's-address", "another's-address6", "dhcp-from-another")
+SPOOFED = ("another's-address", "another's-address6", "dhcp-from-another", "router-advertisement")
 AT_FENCE = {name: cause for name, (_, cause) in STOPPED.items() if cause != "unapproved"}
 AT_FENCE |= dict.fromkeys(SPOOFED, "spoofed")
 JUDGED = {
@@ -24,7 +24,6 @@ JUDGED = {
     "udp6-that-the-policy-allows": "rule.",
     "tcp": "default.egress.drop",
     "ping": "default.egress.drop",
-    "router-advertisement": "egress.",
     "neighbour-claim": "egress.neighbour-claim",
     "dhcp-to-elsewhere": "egress.spoofed",
 }

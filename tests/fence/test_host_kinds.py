@@ -133,6 +133,20 @@ STOPPED: dict[str, Kind] = {
     "advertisement-of-another-to-the-gateway": Kind(
         discovery(LINK, *claim(OUTSIDE.v6), to=GATEWAY6), "egress.neighbour-claim", is_routed=False
     ),
+    "advertisement-of-the-gateway": Kind(
+        discovery(OWN6, *claim(GATEWAY6), to=ALL_NODES), "egress.neighbour-claim", is_routed=False
+    ),
+    "probe-for-the-gateway": Kind(
+        discovery("::", ICMPv6ND_NS(tgt=GATEWAY6), to="ff02::1:ff00:1"), "egress.neighbour-claim", is_routed=False
+    ),
+    "solicitation-as-the-gateway": Kind(
+        discovery(GATEWAY6, ICMPv6ND_NS(tgt=NEIGHBOUR.v6), ICMPv6NDOptSrcLLAddr(lladdr=MAC), to=ALL_NODES),
+        "fence.spoofed",
+        is_routed=False,
+    ),
+    "arp-probe-for-another's": Kind(
+        lambda end: arp(end, psrc="0.0.0.0", pdst=end.v4), "fence.arp-claim", is_routed=False, dst=EVERYONE
+    ),
     "solicitation-as-another": Kind(
         discovery(NOBODY6, ICMPv6ND_NS(tgt=GATEWAY6), ICMPv6NDOptSrcLLAddr(lladdr=MAC), to="ff02::1:ff00:1"),
         "fence.spoofed",
@@ -147,7 +161,7 @@ STOPPED: dict[str, Kind] = {
         lambda end: own6(end, hlim=255) / IPv6ExtHdrDestOpt() / ICMPv6ND_NS(tgt=end.v6), "fence.discovery"
     ),
     "router-advertisement": Kind(
-        discovery(GATEWAY6, ICMPv6ND_RA(), to=ALL_NODES), "egress.spoofed", is_routed=False, dst="33:33:00:00:00:01"
+        discovery(GATEWAY6, ICMPv6ND_RA(), to=ALL_NODES), "fence.spoofed", is_routed=False, dst="33:33:00:00:00:01"
     ),
     "router-advertisement-of-its-link": Kind(
         discovery(LINK, ICMPv6ND_RA(), to=ALL_NODES), "egress.spoofed", is_routed=False
@@ -157,7 +171,7 @@ STOPPED: dict[str, Kind] = {
     ),
     "redirect": Kind(
         discovery(GATEWAY6, ICMPv6ND_Redirect(tgt="fe80::2", dst=NOBODY6), to=ALL_NODES),
-        "egress.spoofed",
+        "fence.spoofed",
         is_routed=False,
     ),
     "dhcp-server": Kind(lambda end: own(end) / UDP(sport=67, dport=68), "egress.dhcp-server"),

@@ -52,9 +52,9 @@ OTHERS = {
     "mapped-own": Other(f"::ffff:{OWN}"),
     "loopback6": Other("::1", is_routed=False),
     "multicast6": Other("ff02::1", is_routed=False),
-    "gateway6": Other("fe80::1", POLICY, is_routed=False),
+    "gateway6": Other("fe80::1", FENCE, is_routed=False),
     "own-link-local": Other("fe80::216:3eff:fe00:a", POLICY, is_routed=False),
-    "neighbour's-link-local": Other("fe80::216:3eff:fe00:b", POLICY, is_routed=False),
+    "neighbour's-link-local": Other("fe80::216:3eff:fe00:b", FENCE, is_routed=False),
     "unspecified6": Other("::", POLICY, is_routed=False),
 }
 ROWS = [

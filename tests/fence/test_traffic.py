@@ -96,6 +96,8 @@ def advertiser(fenced: Bench) -> socket.socket:
 ADVERTISED = {
     "own": (OWN6, True),
     "link-local": ("fe80::216:3eff:fe00:a", True),
+    "the-gateway's": ("fe80::1", False),
+    "another-link's": ("fe80::216:3eff:fe00:b", False),
     "another's": (OTHER6, False),
     "the-host's": (HOST6, False),
     "mapped": (f"::ffff:{OTHER}", False),

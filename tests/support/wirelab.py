@@ -190,7 +190,8 @@ def payload(packet: Packet) -> Any:  # noqa: ANN401  # scapy's layers are built 
         case n if n == ICMPV6 and packet.icmp_type == 128:
             return ICMPv6EchoRequest(id=7)
         case n if n == ICMPV6 and packet.icmp_type == 136:
-            return ICMPv6ND_NA(tgt="fe80::1")  # which claims nobody's address: decide() doesn't look at it
+            # of an own address, if the ENI sends it: decide() doesn't look at it
+            return ICMPv6ND_NA(tgt=str(packet.local))
         case n if n == ICMPV6:
             return ICMPv6Unknown(type=packet.icmp_type, msgbody=bytes(20))
         case _:

@@ -10,8 +10,8 @@ from pyroute2 import IPRoute
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.lab.parts import Interface, Node, Router
-from sgdataplane.lab.routers import GATEWAYS, link_local
-from sgdataplane.net.values import Address
+from sgdataplane.lab.routers import GATEWAYS
+from sgdataplane.net.values import Address, link_local
 
 
 class Neighbours:

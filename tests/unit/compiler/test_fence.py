@@ -11,7 +11,7 @@ from sgdataplane.compiler.fence import CAUSES, PLACEHOLDER, compile_fence
 from sgdataplane.compiler.skeleton import EGRESS_PASS, applied
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.placement import Placement
-from sgdataplane.net.values import Address
+from sgdataplane.net.values import Address, link_local
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import CtDirection, CtState, Field, Hook, Key, Table
 from sgdataplane.nft.snapshot import stamp_of
@@ -24,6 +24,7 @@ IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
 ENI = make_eni("eni-a", "10.0.0.1 10.0.16.0/28 2001:db8::1", "sg-a", mac_address="00:16:3e:00:00:01")
 POLICY = resolve(make_state([make_group("sg-a")], [ENI]), {"eni-a": "eth0"}, DEFAULTS, ("docker0",))
 FENCE = compile_fence({"eth0": ENI}, DEFAULTS, SECRET)
+LINK = str(link_local(ENI.mac_address))
 
 
 def ip(text: str) -> int:
@@ -36,8 +37,10 @@ def frame(kind: int, **fields: Key) -> dict[Field, Key]:
 
 
 def arp(**fields: Key) -> dict[Field, Key]:
+    own = ip("10.0.0.1")
+    sender: dict[str, Key] = {"arp_sender_mac": MAC, "arp_sender_ip": own, "arp_target_ip": own}
     shape: dict[str, Key] = {"arp_htype": 1, "arp_ptype": IPV4, "arp_hlen": 6, "arp_plen": 4, "arp_operation": 1}
-    return frame(ARP, **(shape | {"arp_sender_mac": MAC, "arp_sender_ip": ip("10.0.0.1")} | fields))
+    return frame(ARP, **(shape | sender | fields))
 
 
 def dhcp(**fields: Key) -> dict[Field, Key]:
@@ -57,6 +60,7 @@ ROWS: list[tuple[str, dict[Field, Key], str]] = [
     ("own-arp", arp(), ""),
     ("arp-of-a-delegated-prefix", arp(arp_sender_ip=ip("10.0.16.3")), ""),
     ("arp-probe", arp(arp_sender_ip=0), ""),
+    ("arp-probe-for-another's", arp(arp_sender_ip=0, arp_target_ip=ip("10.0.0.2")), "arp-claim"),
     ("arp-of-another", arp(arp_sender_ip=ip("10.0.0.2")), "arp-claim"),
     ("arp-with-another's-mac", arp(arp_sender_mac=MAC + 1), "arp-claim"),
     ("arp-read-as-ip", arp(protocol=IPV4), "arp-claim"),
@@ -89,7 +93,7 @@ HOST_ROWS: list[tuple[str, dict[Field, Key], str]] = [
     ("ip-beside-it", frame(IPV4, ip_saddr=ip("10.0.16.16")), "spoofed"),
     ("ip-of-another", frame(IPV4, ip_saddr=ip("10.0.0.2")), "spoofed"),
     ("ip6", frame(IPV6, ip6_saddr=ip("2001:db8::1"), l4proto=58), ""),
-    ("discovery", frame(IPV6, ip6_saddr=ip("fe80::1"), icmpv6_type=135, ip6_daddr=ip("ff02::1:ff00:1")), ""),
+    ("discovery", frame(IPV6, ip6_saddr=ip(LINK), icmpv6_type=135, ip6_daddr=ip("ff02::1:ff00:1")), ""),
     ("discovery-of-its-own", frame(IPV6, ip6_saddr=ip("2001:db8::1"), icmpv6_type=136, ip6_daddr=ip("fe80::1")), ""),
     (
         "discovery-to-elsewhere",
@@ -97,7 +101,8 @@ HOST_ROWS: list[tuple[str, dict[Field, Key], str]] = [
         "discovery",
     ),
     ("echo-to-elsewhere", frame(IPV6, ip6_saddr=ip("2001:db8::1"), icmpv6_type=128, ip6_daddr=ip("2001:db8::2")), ""),
-    ("ip6-of-its-link", frame(IPV6, ip6_saddr=ip("fe80::1")), ""),
+    ("ip6-of-its-link", frame(IPV6, ip6_saddr=ip(LINK)), ""),
+    ("ip6-of-the-gateway's-link", frame(IPV6, ip6_saddr=ip("fe80::1")), "spoofed"),
     ("ip6-of-nobody", frame(IPV6, ip6_saddr=0), ""),
     ("ip6-of-another", frame(IPV6, ip6_saddr=ip("2001:db8::2")), "spoofed"),
     ("ip-with-another's-mac", frame(IPV4, ether_saddr=MAC + 1), "other-mac"),

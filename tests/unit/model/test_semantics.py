@@ -7,8 +7,8 @@ import pytest
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import Decision, decide, later_candidates
 from sgdataplane.model.state import CloudState, NetworkType, NicType
-from sgdataplane.net.values import Prefix, Verdict
-from tests.support.builders import OWN, make_eni, make_group, make_packet, make_rule, make_state
+from sgdataplane.net.values import Prefix, Verdict, link_local
+from tests.support.builders import OWN, mac_of, make_eni, make_group, make_packet, make_rule, make_state
 
 
 def lone(*rules: object, **group: object) -> CloudState:
@@ -198,6 +198,7 @@ def test_classic_rules_are_judged_on_the_interface_of_their_nic_type() -> None:
 
 
 ALWAYS, NEVER = Decision(Verdict.ACCEPT, "always"), Decision(Verdict.DROP, "never")
+LINK = str(link_local(mac_of("eni-a")))
 
 
 def nd(icmp_type: int, hop_limit: int, local: str = OWN[6]) -> dict[str, object]:
@@ -208,7 +209,9 @@ def nd(icmp_type: int, hop_limit: int, local: str = OWN[6]) -> dict[str, object]
 @pytest.mark.parametrize(
     ("packet", "fields", "decision"),
     [
-        pytest.param("egress icmpv6 ff02::1:ff00:2", nd(135, 255, "fe80::5"), ALWAYS, id="solicitation"),
+        pytest.param("egress icmpv6 ff02::1:ff00:2", nd(135, 255, LINK), ALWAYS, id="solicitation"),
+        pytest.param("egress icmpv6 ff02::1:ff00:2", nd(135, 255, "fe80::1"), NEVER, id="solicitation_as_the_gateway"),
+        pytest.param("egress icmpv6 ff02::2", nd(133, 255, "fe80::5"), NEVER, id="router_solicitation_as_another"),
         pytest.param("egress icmpv6 ff02::1:ff00:2", nd(135, 255, "::"), ALWAYS, id="duplicate_address_detection"),
         pytest.param("egress icmpv6 ff02::1:ff00:2", nd(135, 255), ALWAYS, id="solicitation_from_own_address"),
         pytest.param("egress icmpv6 ff02::1:ff00:2", nd(135, 255, "2001:db8::9"), NEVER, id="solicitation_spoofed"),
@@ -217,11 +220,11 @@ def nd(icmp_type: int, hop_limit: int, local: str = OWN[6]) -> dict[str, object]
         pytest.param("ingress icmpv6 2001:db8:f::f", nd(134, 255), NEVER, id="router_from_afar"),
         pytest.param("ingress icmpv6 2001:db8:f::f", nd(137, 255), NEVER, id="redirect_from_afar"),
         pytest.param("ingress icmpv6 fe80::1", nd(135, 254), NEVER, id="solicitation_that_was_routed"),
-        pytest.param("egress icmpv6 ff02::16", nd(143, 1, "fe80::5"), ALWAYS, id="mld"),
-        pytest.param("egress icmpv6 2001:db8:f::1", nd(143, 64, "fe80::5"), NEVER, id="mld_as_a_tunnel"),
+        pytest.param("egress icmpv6 ff02::16", nd(143, 1, LINK), ALWAYS, id="mld"),
+        pytest.param("egress icmpv6 2001:db8:f::1", nd(143, 64, LINK), NEVER, id="mld_as_a_tunnel"),
         pytest.param("egress icmpv6 ff02::16", nd(143, 1), NEVER, id="mld_from_no_link_scope"),
-        pytest.param("egress icmpv6 ff02::1", nd(134, 255, "fe80::5"), NEVER, id="rogue_router"),
-        pytest.param("egress icmpv6 fe80::9", nd(137, 255, "fe80::5"), NEVER, id="rogue_redirect"),
+        pytest.param("egress icmpv6 ff02::1", nd(134, 255, LINK), NEVER, id="rogue_router"),
+        pytest.param("egress icmpv6 fe80::9", nd(137, 255, LINK), NEVER, id="rogue_redirect"),
         pytest.param(
             "egress udp/67 255.255.255.255", {"source_port": 68, "local": "0.0.0.0"}, ALWAYS, id="dhcp_discover"
         ),
@@ -230,7 +233,10 @@ def nd(icmp_type: int, hop_limit: int, local: str = OWN[6]) -> dict[str, object]
         pytest.param("egress udp/67 8.8.8.8", {"source_port": 68}, OPEN, id="dhcp_to_another_is_judged"),
         pytest.param("ingress udp/68 169.254.1.1", {"source_port": 67}, ALWAYS, id="dhcp_offer_of_the_gateway"),
         pytest.param("ingress udp/68 10.0.0.9", {"source_port": 67}, DROPPED, id="dhcp_offer_of_another"),
-        pytest.param("egress udp/547 ff02::1:2", {"source_port": 546, "local": "fe80::5"}, ALWAYS, id="dhcpv6"),
+        pytest.param("egress udp/547 ff02::1:2", {"source_port": 546, "local": LINK}, ALWAYS, id="dhcpv6"),
+        pytest.param(
+            "egress udp/547 ff02::1:2", {"source_port": 546, "local": "fe80::1"}, NEVER, id="dhcpv6_as_the_gateway"
+        ),
         pytest.param("egress tcp/80 8.8.8.8", {"local": "10.0.0.99"}, NEVER, id="spoofed_source"),
         pytest.param("ingress tcp/80 10.0.0.1", {}, NEVER, id="own_address_from_outside"),
         pytest.param("ingress tcp/80 8.8.8.8", {"local": "10.0.0.99"}, NEVER, id="addressed_to_somebody_else"),
