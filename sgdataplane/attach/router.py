@@ -2,7 +2,7 @@
 
 Owns what is in it besides rules. Is given ENIs and the names of their host ends. Must not know how ends got there.
 
-    sgdp-<vpc>    169.254.1.1 and fe80::1, the gateway, on every host end; a route per address of its ENI
+    sgdp-<vpc>    169.254.1.1 and fe80::1, the gateway, on every host end; a route per address of its ENI, and its MAC
                   what the user put there, uplinks for example, and its addresses and routes, is left alone
 """
 
@@ -14,10 +14,11 @@ from sgdataplane.enforce import remove
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Link, Links, Route, create_marked, sync
+from sgdataplane.host.neighbours import Neighbour, introduce
 from sgdataplane.host.routing import FORWARDING, ROUTER
 from sgdataplane.model.options import GATEWAY_IPV4, GATEWAY_IPV6
 from sgdataplane.model.state import Eni
-from sgdataplane.net.values import Address, Family, Prefix
+from sgdataplane.net.values import Address, Family, Prefix, link_local
 
 PREFIX = "sgdp-"
 MARK = "sgdataplane router"  # the loopback's alias, where we made the namespace
@@ -54,6 +55,7 @@ def fill(router: str, enis: Mapping[str, Eni]) -> None:
                 links.release(ifname)
             if not there[ifname].is_up:
                 links.set_up(ifname)
+        introduce(router, [entry for ifname, eni in ends.items() for entry in _neighbours(ifname, eni)])
         wanted = [route for ifname, eni in ends.items() for route in _routes(ifname, eni)]
         sync(links.routes(), wanted, links.add_route, links.delete_route)
     with netns.inside(router):
@@ -61,15 +63,23 @@ def fill(router: str, enis: Mapping[str, Eni]) -> None:
 
 
 def _routes(ifname: str, eni: Eni) -> Iterator[Route]:
-    """Addresses are on the link and answer ARP or ND; delegated prefixes are behind the interface."""
+    """Addresses are on the link; delegated prefixes are behind the interface."""
     for address in eni.addresses:
         yield Route(ifname, Prefix.of(address))
     for prefix in eni.delegated_prefixes:
         yield Route(ifname, prefix, _next_hop(eni, prefix.family))
 
 
-def _next_hop(eni: Eni, family: Family) -> Address | None:
-    return next((address for address in eni.addresses if address.family is family), None)
+def _neighbours(ifname: str, eni: Eni) -> Iterator[Neighbour]:
+    """The fence lets nothing of another MAC in, so nobody has to be asked: what others do to the machine's tables of
+    neighbours changes nothing here, and these entries have no part in them."""
+    for address in (*eni.addresses, link_local(eni.mac_address)):
+        yield Neighbour(ifname, address, eni.mac_address)
+
+
+def _next_hop(eni: Eni, family: Family) -> Address:
+    """An address of which the router knows the MAC, so that it asks for none of a delegated prefix."""
+    return next((a for a in eni.addresses if a.family is family), link_local(eni.mac_address))
 
 
 def veths(router: str) -> frozenset[str]:

@@ -1,7 +1,7 @@
-"""Lists of rtnetlink, read without pyroute2, which takes ten times as long: links and addresses of one namespace.
+"""rtnetlink without pyroute2, which takes ten times as long: lists of links, addresses and neighbours of one namespace.
 
-Owns the layout of the two messages (linux/rtnetlink.h, linux/if_link.h). Hands over their fields. Must not know what is
-done with them.
+Owns the layout of their messages (linux/rtnetlink.h, linux/if_link.h, linux/neighbour.h). Hands over their fields. Must
+not know what is done with them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Self
 from sgdataplane.host.nfnetlink import (
     HEADER,
     MAX_ATTEMPTS,
+    NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
     NLM_F_REQUEST,
@@ -26,9 +27,11 @@ from sgdataplane.host.nfnetlink import (
     said_by_kernel,
 )
 
-GETLINK, GETADDR = 18, 22  # RTM_*
+GETLINK, GETADDR, GETNEIGH, GETNEIGHTBL = 18, 22, 30, 66  # RTM_*
 IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
 IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+NDMSG = struct.Struct("=BxxxiHBB")  # family, interface, state, flags, type
+NDTMSG = struct.Struct("=Bxxx")  # family
 EXT_MASK, SKIP_STATISTICS = 29, struct.pack("=I", 1 << 3)  # IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS
 TARGET = 46  # IFLA_TARGET_NETNSID
 LINK_MAC, LINK_NAME, LINK_ALIAS = 1, 3, 20  # IFLA_*
@@ -63,13 +66,22 @@ class Rtnetlink:
         """All addresses of all families."""
         return self._dump(GETADDR, IFADDRMSG)
 
+    def neighbours(self) -> list[Entry]:
+        """All neighbour entries of all families."""
+        return self._dump(GETNEIGH, NDMSG)
+
+    def neighbour_tables(self) -> list[Entry]:
+        """The machine's tables, by family, with the settings of each interface here."""
+        return self._dump(GETNEIGHTBL, NDTMSG)
+
+    def change(self, kind: int, flags: int, body: bytes) -> None:
+        """Ask for one change, and wait for the kernel's word."""
+        self._send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, body)
+        list(self._receive())
+
     def _dump(self, kind: int, fields: struct.Struct, attributes: bytes = b"") -> list[Entry]:
         for _ in range(MAX_ATTEMPTS):
-            self._sequence += 1
-            body = bytes(fields.size) + attributes
-            self._socket.send(
-                HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, self._sequence, 0) + body
-            )
+            self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, bytes(fields.size) + attributes)
             messages = list(self._receive())
             if not any(flags & NLM_F_DUMP_INTR for flags, _ in messages):
                 return [
@@ -78,6 +90,10 @@ class Rtnetlink:
                     if payload
                 ]
         raise InterruptedError(errno.EINTR, f"the list changed during each of {MAX_ATTEMPTS} readings")
+
+    def _send(self, kind: int, flags: int, body: bytes) -> None:
+        self._sequence += 1
+        self._socket.send(HEADER.pack(HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
 
     def _receive(self) -> Iterator[tuple[int, bytes]]:
         """Flags and payload of each message of the list; of its end, which may tell that it changed, no payload."""

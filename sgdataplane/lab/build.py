@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Link, Links, create_marked, sync
+from sgdataplane.host.neighbours import Neighbour, introduce
 from sgdataplane.host.routing import FORWARDING, QUIET, ROUTER
 from sgdataplane.lab import names
 from sgdataplane.lab.marks import mark_arrivals
@@ -22,7 +23,7 @@ from sgdataplane.lab.parts import NetnsPlan, Veth
 from sgdataplane.lab.patience import patient
 from sgdataplane.lab.processes import end_processes
 from sgdataplane.lab.topology import Topology
-from sgdataplane.net.values import Prefix
+from sgdataplane.net.values import Address, Prefix, link_local
 
 READY_DEADLINE_S = patient(10.0)
 POLL_S = 0.002
@@ -70,6 +71,7 @@ def reconcile(topology: Topology, former: Iterable[str], put_policy_in_force: Ca
         put_policy_in_force()
         entries += sum(_fill(plan, door[plan.netns]) for plan in topology.plans)
         _wait_ready(door.values())
+        entries += _introduce(topology, door)
         entries += sum(_add_routes(plan, door[plan.netns]) for plan in reversed(topology.plans))
     return BuildReport(len(surplus) + len(created), removed + len(missing), entries)
 
@@ -155,6 +157,22 @@ def _add_routes(plan: NetnsPlan, door: Links) -> int:
     sent by a link without one asks for its neighbour in vain, and again only after a second."""
     count = sync(door.routes() & plan.routes, plan.routes, door.add_route, door.delete_route)
     return count + sync(door.rules() & plan.rules, plan.rules, door.add_rule, door.delete_rule)
+
+
+def _introduce(topology: Topology, door: dict[str, Links]) -> int:
+    """Tell both ends of each link the other one's addresses, so that nobody asks: the kernel's tables of neighbours are
+    the machine's, and a few labs would fill them."""
+    macs = {(name, link.ifname): link.mac for name, links in door.items() for link in links.links()}
+    addresses: dict[tuple[str, str], list[Address]] = {}
+    for plan in topology.plans:
+        for entry in plan.addresses:
+            addresses.setdefault((plan.netns, entry.ifname), []).append(entry.address)
+    wanted: dict[str, list[Neighbour]] = {name: [] for name in door}
+    for veth in topology.veths:
+        for (name, ifname), far in (veth.ends, veth.ends[::-1]):
+            known = (*addresses.get(far, ()), link_local(macs[far]))
+            wanted[name] += [Neighbour(ifname, address, macs[far]) for address in known]
+    return sum(introduce(name, found) for name, found in wanted.items())
 
 
 def _ours(plan: NetnsPlan, door: Links) -> frozenset[InterfaceAddress]:

@@ -33,7 +33,6 @@ from sgdataplane.lab.packetlog import LOCAL_IN, PREROUTING, Logged, PacketLog
 from sgdataplane.lab.parts import Router
 from sgdataplane.lab.replay.endpoints import LINK_SCOPE_IPV4, Endpoint
 from sgdataplane.lab.replay.facts import Datagram
-from sgdataplane.lab.replay.neighbours import Neighbours
 from sgdataplane.lab.replay.tables import COPIED, INVALID, OURS, ReplayTable
 from sgdataplane.model.always import LINK_LOCAL
 from sgdataplane.model.placement import Placement
@@ -107,7 +106,6 @@ class Wire:
         self._lab = lab
         self._doors: dict[str, Door] = {}
         self._known: set[tuple[str, Address]] = set()
-        self._neighbours = Neighbours()
         self._processors = os.sched_getaffinity(0)
         self._patience = PATIENCE
         self.strangers = 0  # delivered, and no copy of what was just sent, or a second one
@@ -128,7 +126,6 @@ class Wire:
         for door in self._doors.values():
             door.close()
         self._loop.close()
-        self._neighbours.forget()
 
     def prepare(self, near: Endpoint, far: Endpoint) -> None:
         """Both nodes and the routers between them."""
@@ -221,7 +218,6 @@ class Wire:
         self._open(end.node.netns, is_node=True, judges=end.node.is_instance and not is_host)
         if is_host:
             self._open(router.netns, is_node=False, judges=True)
-        self._neighbours.introduce(end.node, end.interface, router)
 
     def _open(self, name: str, *, is_node: bool, judges: bool) -> None:
         if name not in self._doors:

@@ -1,0 +1,79 @@
+"""Which MAC an address has on a link, told to the kernel rather than asked for: permanent entries of one namespace.
+
+Owns these messages (linux/neighbour.h). Is given a namespace's name and plain values. Must not know labs or policy.
+
+The kernel counts what it finds out by itself, in all namespaces together, and refuses new entries once it has so many
+(`gc_thresh3`); nobody can make it do without a permanent one, and these aren't counted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sgdataplane.errors import HostError
+from sgdataplane.host import netns
+from sgdataplane.host.links import AF, FAMILIES, RTPROT_OURS
+from sgdataplane.host.nfnetlink import attribute, text_of
+from sgdataplane.host.rtnetlink import LINK_NAME, NDMSG, Rtnetlink
+from sgdataplane.net.values import Address
+
+NEWNEIGH, DELNEIGH = 28, 29  # RTM_*
+NLM_F_REPLACE, NLM_F_CREATE = 0x100, 0x400
+PERMANENT = 0x80  # NUD_PERMANENT
+TARGET, MAC, PROTOCOL = 1, 2, 12  # NDA_*
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Neighbour:
+    """At an interface: an address, and the MAC that it has there."""
+
+    ifname: str
+    address: Address
+    mac: str
+
+
+def introduce(namespace: str, wanted: Iterable[Neighbour]) -> int:
+    """Have the namespace's permanent entries, those of ours, be these; the number of changes made. Entries of
+    interfaces that aren't there, or are down, can't be. HostError if the kernel refuses."""
+    with netns.inside(namespace), Rtnetlink() as door:
+        try:
+            return _introduce(door, set(wanted))
+        except OSError as error:
+            detail = f"neighbour entries: {os.strerror(error.errno or 0)}"
+            raise HostError(f"namespace {namespace}", detail) from error
+
+
+def _introduce(door: Rtnetlink, wanted: set[Neighbour]) -> int:
+    index = {text_of(found[LINK_NAME]): fields[2] for fields, found in door.links()}
+    known = set(_ours(door, {number: name for name, number in index.items()}))
+    kept = {(entry.ifname, entry.address) for entry in wanted}
+    surplus = [entry for entry in known - wanted if (entry.ifname, entry.address) not in kept]
+    missing = [entry for entry in wanted - known if entry.ifname in index]
+    for entry in sorted(surplus):
+        _change(door, DELNEIGH, 0, entry, index[entry.ifname])
+    for entry in sorted(missing):
+        _change(door, NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, entry, index[entry.ifname])
+    return len(surplus) + len(missing)
+
+
+def _ours(door: Rtnetlink, names: dict[int, str]) -> Iterator[Neighbour]:
+    for (family, number, state, _, _), found in door.neighbours():
+        is_ours = state & PERMANENT and found.get(PROTOCOL) == bytes([RTPROT_OURS])
+        if is_ours and family in FAMILIES and number in names:
+            address = Address(FAMILIES[family].bits, int.from_bytes(found[TARGET]))
+            yield Neighbour(names[number], address, found.get(MAC, b"").hex(":"))
+
+
+def _change(door: Rtnetlink, kind: int, flags: int, entry: Neighbour, index: int) -> None:
+    """No error if what is to go is gone."""
+    address, mac = entry.address, bytes.fromhex(entry.mac.replace(":", ""))
+    header = NDMSG.pack(AF[address.family], index, PERMANENT, 0, 0)
+    said = attribute(TARGET, address.value.to_bytes(address.family_bits // 8)) + attribute(MAC, mac)
+    try:
+        door.change(kind, flags, header + said + attribute(PROTOCOL, bytes([RTPROT_OURS])))
+    except OSError as error:
+        if kind != DELNEIGH or error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise

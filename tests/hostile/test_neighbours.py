@@ -1,0 +1,79 @@
+"""The machine has one table of neighbours a family, for all namespaces: what an instance adds to it by asking, and that
+its router and its neighbours do without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
+from scapy.packet import Packet, Raw
+
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from sgdataplane.host.neighbours import Neighbour, introduce
+from sgdataplane.host.rtnetlink import Rtnetlink
+from sgdataplane.net.values import Address
+from tests.fence.hostbench import MAC, NEIGHBOUR, OUTSIDE, OWN6, PORT, End, HostBench, host_bench
+from tests.support.labs import run_in
+
+pytestmark = pytest.mark.traffic
+
+UNCOUNTED = 0xC0  # NUD_PERMANENT; and NUD_NOARP, multicast, which the kernel gives up first
+
+
+@pytest.fixture(scope="module")
+def hosted(make_lab_name: Callable[[], str]) -> Iterator[HostBench]:
+    with host_bench(make_lab_name()) as made:
+        yield made
+
+
+def found_out(namespace: str) -> int:
+    """The entries there that have a part in the machine's limit."""
+    with netns.inside(namespace), Rtnetlink() as door:
+        return sum(not fields[2] & UNCOUNTED for fields, _ in door.neighbours())
+
+
+def test_nobody_in_a_lab_has_to_find_out_a_mac(hosted: HostBench) -> None:
+    """What goes from an instance to a neighbour and outside, and back, takes no entry that the machine's limit is for."""
+    for end in (NEIGHBOUR, OUTSIDE):
+        for address in (end.v4, end.v6):
+            version = ("-6",) if ":" in address else ()
+            run_in(hosted.instance.netns, "ip", *version, "route", "get", address)
+        list(hosted.frames_until_barrier(end))
+    places = [hosted.router, hosted.instance.netns, *(party.netns for party in hosted.parties.values())]
+    assert [found_out(place) for place in places] == [0] * len(places)
+
+
+def test_what_is_told_stays_and_goes_with_its_address(namespace: str) -> None:
+    """Also while the link has no carrier, as long as its own end is up. The control is what the kernel finds out."""
+    address = Address.parse("10.9.0.1")
+    entries = {Neighbour("eth0", address, "02:00:00:00:00:01"), Neighbour("eth0", Address.parse("fe80::9"), MAC)}
+    with Links(namespace) as links:
+        links.set_up("eth0")
+    assert introduce(namespace, entries) == 2
+    assert introduce(namespace, entries) == 0
+    other = {Neighbour("eth0", address, "02:00:00:00:00:02")}
+    assert introduce(namespace, other) == 2
+    run_in(namespace, "ip", "neigh", "add", "10.9.0.2", "lladdr", MAC, "dev", "eth0", "nud", "permanent")
+    assert introduce(namespace, ()) == 1
+    assert run_in(namespace, "ip", "neigh", "show").split()[0] == "10.9.0.2", "another's is left alone"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [NEIGHBOUR, OUTSIDE], ids=lambda end: end.name)
+def test_full_table_of_the_machine_stops_no_lab(namespace: str, hosted: HostBench, end: End) -> None:
+    """The control: it is full, for whoever has to find out. What is told is no part of it."""
+    with Links(namespace) as links:
+        links.set_up("eth0")
+    lines = [f"neigh add 2001:db8:f::{number:x} lladdr {MAC} dev eth0 nud reachable" for number in range(1, 3000)]
+    with pytest.raises(AssertionError, match=r"table overflow|No buffer space"):
+        run_in(namespace, "ip", "-batch", "-", text="\n".join(lines))
+    for _ in range(8):
+        fate = hosted.fate(lambda known: datagram(hosted, end, known))
+        assert end.name in fate.seen_by
+
+
+def datagram(bench: HostBench, end: End, known: bytes) -> Packet:
+    return bench.instance.ether() / IPv6(src=OWN6, dst=end.v6) / UDP(sport=PORT, dport=PORT) / Raw(known)
