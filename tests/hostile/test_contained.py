@@ -214,7 +214,8 @@ def test_an_interface_that_cannot_be_named_is_refused_at_once(
     bench: Bench, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Links(bench.place) as links:
-        links._netlink.link("set", index=links.index_of("eth0"), ifname=name, state="down")
+        links._netlink.link("set", index=links.index_of("eth0"), state="down")  # before Linux 6.2 none that is up
+        links._netlink.link("set", index=links.index_of("eth0"), ifname=name)
     bench.sgdp("clear")
     assert bench.attach(ifname=name) == Exit.INPUT
     assert "InvalidInterface.Name" in capsys.readouterr().err
