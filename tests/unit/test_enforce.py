@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -15,8 +14,6 @@ from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import Desired, Epochs, Settings, apply
 from sgdataplane.errors import KernelError, NotFoundError, ProofError, UnsupportedError
 from sgdataplane.host.conntrack import Bound
-from sgdataplane.model.placement import Placement
-from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.fake import FakeKernel
@@ -274,26 +271,6 @@ def test_sessions_that_others_may_have_let_in_meanwhile_are_judged_again(setting
     assert apply(kernel, Sessions(kernel), ONE, ONE, settings).epoch == epoch
 
 
-OWN_TIMEOUTS = ConnectionTracking(300, 10, 100)
-
-
-@pytest.mark.parametrize(
-    ("tracking", "scale", "expected"),
-    [
-        pytest.param(ConnectionTracking(), 1.0, set(), id="default-is-the-namespaces"),
-        pytest.param(ConnectionTracking(), 0.1, set(), id="default-scaled-too"),
-        pytest.param(OWN_TIMEOUTS, 1.0, {300, 10, 100}, id="own"),
-        pytest.param(OWN_TIMEOUTS, 0.1, {30, 1, 10}, id="own-scaled"),
-        pytest.param(OWN_TIMEOUTS, 0.003, {1}, id="at-least-a-second"),
-    ],
-)
-def test_timeouts_of_an_eni_are_scaled_with_the_rest(
-    tracking: ConnectionTracking, scale: float, expected: set[int]
-) -> None:
-    table = policy(connection_tracking=tracking).table(scale)
-    assert {seconds for timeout in table.timeouts for _, seconds in timeout.policy} == expected
-
-
 def test_same_policy_has_the_same_digest_at_every_epoch() -> None:
     digests = {stamp_of(with_epoch(ONE.table(), epoch)).digest for epoch in (1, 2, LAST)}
     assert len(digests) == 1
@@ -394,29 +371,3 @@ def test_kernel_that_can_not_log_enforces_without_and_says_so(caplog: pytest.Log
     assert apply(kernel, Sessions(kernel), other, ONE, REVOKE).changed
     (change,) = plan(None, FakeKernel().inventory(TABLE), ONE.table()).changes
     assert " log " in str(change.stage)
-
-
-def test_enis_that_come_go_and_change_their_timeouts_leave_what_the_last_state_says() -> None:
-    """Each apply knows the one before."""
-    chance, kernel, previous = random.Random(4), FakeKernel(), None
-    sessions = Sessions(kernel)
-    for _ in range(12):
-        desired = timed(chance)
-        report = apply(kernel, sessions, desired, previous, Settings(fence=False))
-        expected = with_epoch(desired.table(), report.epoch)
-        assert kernel.table(TABLE) == with_generation(expected, kernel.generation)
-        previous = desired
-
-
-def timed(chance: random.Random) -> Desired:
-    """Some ENIs of one host, each with timeouts of its own, or none."""
-    enis = [
-        make_eni(f"eni-{n}", f"10.0.0.{n}", "sg-a", connection_tracking=chance.choice(TRACKINGS))
-        for n in chance.sample(range(1, 7), chance.randint(1, 5))
-    ]
-    state = make_state([make_group("sg-a", ["ingress tcp 22/22 from 0.0.0.0/0"])], enis)
-    interfaces = {eni.network_interface_id: eni.network_interface_id for eni in enis}
-    return Desired(state, interfaces, placement=Placement.HOST)
-
-
-TRACKINGS = [ConnectionTracking(), OWN_TIMEOUTS, ConnectionTracking(60, 15, 20), ConnectionTracking(udp_timeout=10)]
