@@ -16,6 +16,7 @@ from sgdataplane.nft import names, wire
 from sgdataplane.nft.ir import (
     LOGGED_BYTES,
     Count,
+    Exceeds,
     Field,
     Key,
     KeyType,
@@ -30,7 +31,18 @@ from sgdataplane.nft.ir import (
     Verdict,
     VerdictMap,
 )
-from sgdataplane.nft.layout import CT, LINK, LONGEST, MARK_KEY, META, PLACES, TAKES, order_of, order_of_key
+from sgdataplane.nft.layout import (
+    CT,
+    FRAGMENT_HEADER,
+    LINK,
+    LONGEST,
+    MARK_KEY,
+    META,
+    PLACES,
+    TAKES,
+    order_of,
+    order_of_key,
+)
 
 META_KEYS, CT_KEYS = ({name: key for key, name in known.items()} for known in (META, CT))
 IIFTYPE, ETHERNET = 8, 1  # NFT_META_IIFTYPE, ARPHRD_ETHER
@@ -38,7 +50,7 @@ JOINED_BYTES = 4  # the kernel loads and compares so many fast
 IN_FRAMES: Mapping[Field, Mapping[int, int]] = {Field.NFPROTO: {2: 0x0800, 10: 0x86DD}}  # netdev: by the frame's type
 ARP = (Field.PROTOCOL, 0x0806)
 OF_ARP = frozenset(name for name in Field if name.name.startswith("ARP_"))
-ONE_BYTE = (Field.L4PROTO,)  # numbers that aren't in a header
+ONE_BYTE = (Field.L4PROTO, Field.IP6_FRAGMENT)  # numbers that aren't in a header
 Entry = tuple[Range, Verdict | None]
 
 
@@ -122,6 +134,8 @@ class _Writer:
                 self._compare_both(one, other)
             case (Match() as condition,):
                 self._match(condition)
+            case (Exceeds(rate, burst, is_bytes),):
+                self.parts.append(wire.limit(rate, burst, is_bytes=is_bytes, is_above=True))
             case (VerdictMap() as asked,):
                 self._look_up(asked)
             case (effect,):
@@ -191,6 +205,8 @@ class _Writer:
 
 @lru_cache(maxsize=len(Field))
 def _loaded(asked: Field) -> bytes:
+    if asked is Field.IP6_FRAGMENT:
+        return wire.has_header(FRAGMENT_HEADER)
     if asked in META_KEYS:
         return wire.meta(META_KEYS[asked])
     return wire.ct(CT_KEYS[asked]) if asked in CT_KEYS else wire.payload(*PLACES[asked])
@@ -212,7 +228,7 @@ def _effect(statement: Statement) -> tuple[bytes, ...]:
         case SetTimeout(timeout):
             return (wire.refer(wire.TIMEOUT, timeout),)
         case Log(counter, group, rate):
-            return wire.limit(rate), wire.log(group, LOGGED_BYTES, names.log_prefix(counter))
+            return wire.limit(rate, rate), wire.log(group, LOGGED_BYTES, names.log_prefix(counter))
         case SetPacketMark(value):
             return wire.constant(number_bytes(Field.PACKET_MARK, value)), wire.set_meta(MARK_KEY)
         case SetMark(keep, value):

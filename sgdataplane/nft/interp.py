@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from sgdataplane.errors import InternalError
 from sgdataplane.nft.ir import (
     Count,
+    Exceeds,
     Field,
     Key,
     Log,
@@ -48,14 +49,15 @@ class Outcome:
     packet_mark: int = 0
 
 
-def run(table: Table, hook_chain: str, packet: Mapping[Field, Key]) -> Outcome:
-    """Walk a base chain. A packet lacks the fields that are not in the mapping.
+def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood: bool | None = None) -> Outcome:
+    """Walk a base chain. A packet lacks the fields that are not in the mapping. `is_flood`: whether it comes after
+    so many that all limits are exceeded, or none is.
 
     InternalError if the table is not one that the kernel would take, or reads what such a packet doesn't have.
     """
     fields = {Field.PACKET_MARK: 0, **packet}  # each packet has one
     outcome = Outcome(VerdictKind.DROP, int(fields.get(Field.CT_MARK, 0)), packet_mark=int(fields[Field.PACKET_MARK]))
-    walk = _Walk(table, fields, outcome)
+    walk = _Walk(table, fields, outcome, is_flood)
     base = table.chain[hook_chain]
     if base.hook is None:
         raise InternalError(f"{hook_chain} is not a base chain")
@@ -69,6 +71,7 @@ class _Walk:
     table: Table
     packet: dict[Field, Key]
     outcome: Outcome
+    is_flood: bool | None = None
 
     def chain(self, name: str, depth: int) -> VerdictKind | None:
         """Accept or drop, or None when the chain ends (or returns) without either."""
@@ -99,6 +102,9 @@ class _Walk:
                 case Match():
                     if not self._holds(statement):
                         return None
+                case Exceeds():
+                    if not self._is_exceeded():
+                        return None
                 case VerdictMap():
                     return self._look_up(statement)
                 case Log(counter):
@@ -106,6 +112,11 @@ class _Walk:
                 case _:
                     self._do(statement)
         return None
+
+    def _is_exceeded(self) -> bool:
+        if self.is_flood is None:
+            raise InternalError("how many packets came before decides")
+        return self.is_flood
 
     def _do(self, effect: Count | SetMark | SetPacketMark | SetTimeout) -> None:
         match effect:

@@ -49,6 +49,7 @@ class Field(enum.Enum):
     TH_DPORT = ("th_dport", KeyType.NUMBER)
     TCP_FLAGS = ("tcp_flags", KeyType.NUMBER)
     IP6_HOPLIMIT = ("ip6_hoplimit", KeyType.NUMBER)
+    IP6_FRAGMENT = ("ip6_fragment", KeyType.NUMBER)  # 1: it has a fragment header, wherever; else 0
     ICMP_TYPE = ("icmp_type", KeyType.NUMBER)
     ICMPV6_TYPE = ("icmpv6_type", KeyType.NUMBER)
     CT_STATE = ("ct_state", KeyType.CT_STATE)
@@ -190,6 +191,16 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Exceeds:
+    """Holds for what comes faster than this to its rule: packets a second, or bytes; so many at once are none too many.
+    The kernel keeps the count with the rule."""
+
+    per_second: int
+    burst: int
+    is_bytes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SetMark:
     """Write the conntrack mark: `(mark & keep) | value`. Does nothing for a packet without a conntrack entry."""
 
@@ -211,7 +222,7 @@ class SetPacketMark:
     value: int
 
 
-Statement = Match | VerdictMap | Count | Log | SetMark | SetPacketMark | SetTimeout | Verdict
+Statement = Match | Exceeds | VerdictMap | Count | Log | SetMark | SetPacketMark | SetTimeout | Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ META = {
     15: Field.NFPROTO,
     16: Field.L4PROTO,
 }
+FRAGMENT_HEADER = 44  # IPPROTO_FRAGMENT
 CT = {0: Field.CT_STATE, 1: Field.CT_DIRECTION, 3: Field.CT_MARK}
 MARK_KEY = 3  # of both
 PLACES: Mapping[Field, tuple[int, int, int]] = {  # header, offset, bytes
@@ -85,6 +86,7 @@ TAKES: Mapping[Field, tuple[tuple[Field, int], ...]] = {
     Field.IP6_SADDR: (IPV6,),
     Field.IP6_DADDR: (IPV6,),
     Field.IP6_HOPLIMIT: (IPV6,),
+    Field.IP6_FRAGMENT: (IPV6,),
     Field.TCP_FLAGS: ((Field.L4PROTO, 6),),
     Field.ICMP_TYPE: (IPV4, (Field.L4PROTO, 1)),
     Field.ICMPV6_TYPE: (IPV6, (Field.L4PROTO, 58)),

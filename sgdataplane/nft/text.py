@@ -16,6 +16,7 @@ from sgdataplane.nft.ir import (
     Counter,
     CtDirection,
     CtState,
+    Exceeds,
     Field,
     Key,
     KeyType,
@@ -50,6 +51,7 @@ _FIELDS = {
     Field.TH_DPORT: "th dport",
     Field.TCP_FLAGS: "tcp flags",
     Field.IP6_HOPLIMIT: "ip6 hoplimit",
+    Field.IP6_FRAGMENT: "exthdr frag",
     Field.ICMP_TYPE: "icmp type",
     Field.ICMPV6_TYPE: "icmpv6 type",
     Field.CT_STATE: "ct state",
@@ -216,6 +218,9 @@ def statement_text(statement: Statement) -> str:
     match statement:
         case Match():
             return _match(statement)
+        case Exceeds(rate, burst, is_bytes):
+            what = "bytes" if is_bytes else "packets"
+            return f"limit rate over {rate}{' bytes' if is_bytes else ''}/second burst {burst} {what}"
         case VerdictMap(field, entries, name):
             body = (
                 f"@{names.checked(name)}"

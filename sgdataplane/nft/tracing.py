@@ -83,7 +83,7 @@ class Event:
 
 def marking(limit: int) -> bytes:
     """So many packets a second are marked to be traced."""
-    return wire.limit(limit) + wire.constant(b"\1") + wire.set_meta(NFTRACE)
+    return wire.limit(limit, limit) + wire.constant(b"\1") + wire.set_meta(NFTRACE)
 
 
 def parse_event(kind: int, payload: bytes) -> Event | None:

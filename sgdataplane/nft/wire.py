@@ -102,9 +102,17 @@ def look_up_nameless(template: str, number: int, *, is_other: bool = False, is_m
     return _expression("lookup", text(1, template), attribute(2, REGISTER), word(4, number), more)
 
 
-def limit(per_second: int) -> bytes:
+def limit(per_second: int, burst: int, *, is_bytes: bool = False, is_above: bool = False) -> bytes:
+    """Goes on with what is not more than that, or (`is_above`) with what is."""
     rate, unit = attribute(1, U64.pack(per_second)), attribute(2, U64.pack(1))
-    return _expression("limit", rate, unit, word(3, per_second), word(4, 0), word(5, 0))
+    return _expression("limit", rate, unit, word(3, burst), word(4, int(is_bytes)), word(5, int(is_above)))
+
+
+def has_header(number: int) -> bytes:
+    """Whether an IPv6 packet has this extension header."""
+    return _expression(
+        "exthdr", attribute(1, REGISTER), attribute(2, bytes([number])), word(3, 0), word(4, 1), word(5, 1)
+    )
 
 
 # what is done

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from sgdataplane.nft.ir import (
     RETURN,
     Count,
+    Exceeds,
     Field,
     Key,
     KeyType,
@@ -182,6 +183,9 @@ class Program:
                 return step
             elif isinstance(statement, VerdictMap):
                 return step if self._look_up(step, statement) else None
+            elif isinstance(statement, Exceeds):
+                step.problem = "how many packets came before decides"
+                return step
             elif isinstance(statement, Log):
                 step.problem = "a log says nothing of the counter before it"
                 return step

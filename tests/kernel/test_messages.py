@@ -31,6 +31,7 @@ from sgdataplane.nft.ir import (
     Counter,
     CtDirection,
     CtState,
+    Exceeds,
     Field,
     Hook,
     KeyType,
@@ -230,6 +231,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
             DROP,
         ),
         rule(Match(Field.ARP_SENDER_IP, (Range.of(5),)), DROP),
+        rule(Match(Field.ARP_TARGET_IP, (Range(5, 9), Range.of(11)), negate=True), DROP),
+        rule(Match(Field.IP6_FRAGMENT, (Range.of(1),)), Exceeds(1000, 500), DROP),
+        rule(Match(Field.PROTOCOL, (Range.of(0x86DD),)), Match(Field.IP6_FRAGMENT, (Range.of(1),)), DROP),
+        rule(Match(Field.IP_FRAGMENT, (Range.of(0),), negate=True, mask=0x3FFF), Exceeds(1_500_000, 9000, True), DROP),
     ),
 }
 MAPS = (
