@@ -11,7 +11,9 @@ and one conntrack has the sessions of all ENIs here; so whose packet it is, is a
     ingress-<ifname>  base chain, host placement: other-mac
     fence-drop.<cause>  counts, logs, drops
     fence-<ifname>    instance placement: own ARP and DHCP client pass; arp-claim, tagged, unapproved, other
-                      host placement: own ARP and IP pass; discovery, arp-claim, tagged, spoofed, other
+                      host placement: own ARP and IP pass; fragments, discovery, discovery-limit, arp-claim, tagged,
+                      spoofed, other
+    fragments-<ifname>  host placement: drops what is too much, and lets the rest go on
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Counter,
+    Exceeds,
     Field,
     Hook,
     Match,
@@ -42,6 +45,7 @@ from sgdataplane.nft.ir import (
     Statement,
     Table,
     goto,
+    jump,
     rule,
 )
 from sgdataplane.nft.text import render_table
@@ -49,7 +53,17 @@ from sgdataplane.nft.text import render_table
 NETDEV = "netdev"
 PRIORITY = 0
 PLACEHOLDER = 0x5EC2E700  # in printed rulesets, which are the same for the same state; a namespace's own is random
-CAUSES = ("arp-claim", "discovery", "other", "other-mac", "spoofed", "tagged", "unapproved")
+CAUSES = (
+    "arp-claim",
+    "discovery",
+    "discovery-limit",
+    "fragments",
+    "other",
+    "other-mac",
+    "spoofed",
+    "tagged",
+    "unapproved",
+)
 EPOCH = 1  # a fence has none, but every stamp does
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD  # IEEE 802 EtherTypes
 TYPES = {IPV4: Family.IPV4, IPV6: Family.IPV6}
@@ -58,6 +72,11 @@ NO_REALM = 0xFFFFFFFF  # no route has it; the kernel's realms are 16 bits twice,
 FRAGMENTED = 0x3FFF  # more fragments, or an offset
 ETHERNET, MAC_BYTES, IPV4_BYTES = 1, 6, 4
 REQUEST, REPLY = 1, 2
+# How much an ENI may have of what all of its router share (DESIGN.md section 6 says why so much). A router knows the
+# MAC of an address; each address of a block that asks is a new neighbour to it.
+QUESTIONS, QUESTIONS_OF_BLOCKS = Exceeds(500, burst=1000), Exceeds(5, burst=20)
+FRAGMENTS, FRAGMENT_BYTES = Exceeds(4000, burst=2000), Exceeds(6_000_000, burst=3_000_000, is_bytes=True)
+PACKET_BYTES, BYTES_OF_BYTE = 1024, 2  # of the kernel's memory, at most: for a packet, and for each byte of it
 UNNUMBERED = Prefix.parse("0.0.0.0")
 
 
@@ -77,8 +96,10 @@ def _table(enis: Mapping[str, Eni], options: Options, secret: int, placement: Pl
     chains = []
     for ifname, eni in enis.items():
         if placement is Placement.HOST:
-            content = _content(ifname, _from_instance(ifname, eni), "spoofed", eni)
-            chains += [content, _base("ingress", ifname, eni, (), content)]
+            fragments = _fragments(ifname)
+            passing = (*_limits(ifname, eni, fragments), *_from_instance(ifname, eni))
+            content = _content(ifname, passing, "spoofed", eni)
+            chains += [fragments, content, _base("ingress", ifname, eni, (), content)]
         else:
             content = _content(ifname, [_dhcp(_own(eni, Family.IPV4), options)], "unapproved", eni)
             chains += [content, _base("egress", ifname, eni, _approved(secret), content)]
@@ -92,6 +113,36 @@ def _approved(secret: int) -> Iterator[Rule]:
     of what the policy has seen (`encap mpls`)."""
     approved = is_value(Field.PACKET_MARK, secret), Match(Field.ROUTE_REALM, (Range.of(NO_REALM),), negate=True)
     return (rule(is_value(Field.ETHER_TYPE, kind), *approved, ACCEPT) for kind in (IPV4, IPV6))
+
+
+def _fragments(ifname: str) -> Chain:
+    """Incomplete datagrams take memory that all of a router share, in which a few thousand fragments fit: before any
+    policy, and for as long as they may be late."""
+    limits = (_drop(ifname, "fragments", limit) for limit in (FRAGMENTS, FRAGMENT_BYTES))
+    return content_chain(names.identifier("fragments", ifname), tuple(limits))
+
+
+def held_fragments(seconds: int) -> int:
+    """Bytes of memory that fragments of one ENI take at most, if they are kept so long."""
+    packets, size = (limit.per_second * seconds + limit.burst for limit in (FRAGMENTS, FRAGMENT_BYTES))
+    return packets * PACKET_BYTES + size * BYTES_OF_BYTE
+
+
+def _limits(ifname: str, eni: Eni, fragments: Chain) -> Iterator[Rule]:
+    """Of both families together, but for what asks."""
+    is_part = Match(Field.IP_FRAGMENT, (Range.of(0),), negate=True, mask=FRAGMENTED)
+    yield rule(*_of_type(IPV4), is_part, jump(fragments.name))
+    yield rule(*_of_type(IPV6), is_value(Field.IP6_FRAGMENT, 1), jump(fragments.name))
+    is_discovery = is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES)
+    asking = (
+        (_of_type(ARP), Field.ARP_SENDER_IP, Family.IPV4),
+        ((*_of_type(IPV6), is_discovery), Field.IP6_SADDR, Family.IPV6),
+    )
+    for conditions, asker, family in asking:
+        blocks = _blocks(_own(eni, family))
+        if blocks:
+            yield _drop(ifname, "discovery-limit", *conditions, Match(asker, merged(blocks)), QUESTIONS_OF_BLOCKS)
+        yield _drop(ifname, "discovery-limit", *conditions, QUESTIONS)
 
 
 def _from_instance(ifname: str, eni: Eni) -> Iterator[Rule]:
@@ -110,7 +161,7 @@ def _sources(eni: Eni, family: Family) -> Iterator[tuple[Prefix, ...]]:
     """In the order in which they are asked for: a set that has no ranges costs less, and one address least."""
     own = _own(eni, family)
     singles = tuple(prefix for prefix in own if prefix.first == prefix.last)
-    blocks = tuple(prefix for prefix in own if prefix.first != prefix.last)
+    blocks = _blocks(own)
     as_its_link = always.discovery_sources(eni) if family is Family.IPV6 else (UNNUMBERED,)
     return filter(None, (singles, blocks, as_its_link))
 
@@ -136,6 +187,10 @@ def _content(ifname: str, passing: Iterable[Rule], cause: str, eni: Eni) -> Chai
         _drop(ifname, "other"),
     )
     return content_chain(names.identifier("fence", ifname), rules)
+
+
+def _blocks(own: Iterable[Prefix]) -> tuple[Prefix, ...]:
+    return tuple(prefix for prefix in own if prefix.first != prefix.last)
 
 
 def _own(eni: Eni, family: Family) -> tuple[Prefix, ...]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from sgdataplane.compiler.fence import NETDEV
+from sgdataplane.compiler.fence import NETDEV, held_fragments
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce.carried import end_refused
 from sgdataplane.enforce.course import Course, Wish, look, plot
@@ -21,8 +21,9 @@ from sgdataplane.enforce.hold import is_light, weigh
 from sgdataplane.enforce.idle import Longest, has_shorter
 from sgdataplane.enforce.run import Ran, run
 from sgdataplane.errors import KernelError
-from sgdataplane.host import modules, netns
+from sgdataplane.host import fragments, modules, netns
 from sgdataplane.host.timeouts import set_timeouts
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import Plan, removal
@@ -49,6 +50,8 @@ def enforce(
         with netns.inside(namespace):
             modules.require(modules.NFTABLES)
             trackers = set_timeouts(settings.time_scale)
+            if desired.placement is Placement.HOST:
+                fragments.make_room(len(desired.interfaces), held_fragments(fragments.WAIT_S))
         report = apply(kernel, KernelSessions(namespace, desired.site.marks), desired, previous, settings)
         is_revoking = settings.on_change == "revoke"
         flowtables = end_refused(kernel, namespace, desired, report.epoch, is_asked=is_revoking)

@@ -169,6 +169,8 @@ CAUSES = {
     "arp-claim": "ARP in another's name: dropped",
     "dhcp-server": "an answer of a DHCP server: dropped",
     "discovery": "neighbour discovery beyond its link: dropped",
+    "discovery-limit": "more ARP or neighbour discovery than one ENI may send: dropped",
+    "fragments": "more fragments than one ENI may send: dropped",
     "other": "a frame that is neither IP nor ARP: dropped",
     "other-mac": "its source MAC is not the ENI's: dropped",
     "tagged": "a VLAN tag: dropped",

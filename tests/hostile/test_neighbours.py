@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from scapy.layers.inet import UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
+from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
 from sgdataplane.host import netns
@@ -15,17 +16,27 @@ from sgdataplane.host.links import Links
 from sgdataplane.host.neighbours import Neighbour, introduce
 from sgdataplane.host.rtnetlink import Rtnetlink
 from sgdataplane.net.values import Address
-from tests.fence.hostbench import MAC, NEIGHBOUR, OUTSIDE, OWN6, PORT, End, HostBench, host_bench
+from tests.fence.bench import EVERYONE
+from tests.fence.hostbench import GATEWAY, MAC, NEIGHBOUR, OUTSIDE, OWN6, PORT, End, HostBench, host_bench
+from tests.support import labs
 from tests.support.labs import run_in
 
 pytestmark = pytest.mark.traffic
 
+QUESTIONS = 200  # of a flood: as many entries as may stay for a minute where others test, too
 UNCOUNTED = 0xC0  # NUD_PERMANENT; and NUD_NOARP, multicast, which the kernel gives up first
 
 
 @pytest.fixture(scope="module")
 def hosted(make_lab_name: Callable[[], str]) -> Iterator[HostBench]:
     with host_bench(make_lab_name()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def open_host(make_lab_name: Callable[[], str]) -> Iterator[HostBench]:
+    """Without policy and fence: the control."""
+    with host_bench(make_lab_name(), labs.no_policy) as made:
         yield made
 
 
@@ -36,7 +47,7 @@ def found_out(namespace: str) -> int:
 
 
 def test_nobody_in_a_lab_has_to_find_out_a_mac(hosted: HostBench) -> None:
-    """What goes from an instance to a neighbour and outside, and back, takes no entry that the machine's limit is for."""
+    """What goes from an instance to a neighbour and outside takes no entry that the machine's limit is for."""
     for end in (NEIGHBOUR, OUTSIDE):
         for address in (end.v4, end.v6):
             version = ("-6",) if ":" in address else ()
@@ -59,6 +70,56 @@ def test_what_is_told_stays_and_goes_with_its_address(namespace: str) -> None:
     run_in(namespace, "ip", "neigh", "add", "10.9.0.2", "lladdr", MAC, "dev", "eth0", "nud", "permanent")
     assert introduce(namespace, ()) == 1
     assert run_in(namespace, "ip", "neigh", "show").split()[0] == "10.9.0.2", "another's is left alone"
+
+
+def solicitation(source: str) -> Packet:
+    question = ICMPv6ND_NS(tgt="fe80::1") / ICMPv6NDOptSrcLLAddr(lladdr=MAC)
+    return Ether(src=MAC, dst="33:33:ff:00:00:01") / IPv6(src=source, dst="ff02::1:ff00:1", hlim=255) / question
+
+
+# The instance has 10.0.16.0/28 and 2001:db8:a:1::/80, and its link is fe80::216:3eff:fe00:a.
+FLOODS: dict[str, Callable[[int], Packet]] = {
+    "links": lambda number: solicitation(f"fe80::{number + 0x1000:x}"),
+    "its-own-link": lambda _: solicitation("fe80::216:3eff:fe00:a"),
+    "delegated-prefix": lambda number: solicitation(f"2001:db8:a:1::{number + 0x1000:x}"),
+    "arp-of-a-delegated-prefix": lambda number: (
+        Ether(src=MAC, dst=EVERYONE) / ARP(hwsrc=MAC, psrc=f"10.0.16.{number % 16}", pdst=GATEWAY)
+    ),
+}
+
+
+def added_by(bench: HostBench, name: str) -> int:
+    """The entries that come into the router of so many questions."""
+    run_in(bench.router, "ip", "neigh", "flush", "all")
+    frames = [(bench.instance.wire.send, FLOODS[name](number)) for number in range(QUESTIONS)]
+    bench.fate_of_all(b"no token", frames)
+    return found_out(bench.router)
+
+
+@pytest.mark.parametrize(("name", "without", "most"), [("links", QUESTIONS, 0), ("delegated-prefix", QUESTIONS, 50)])
+def test_an_instance_adds_few_neighbours_however_many_it_is(
+    hosted: HostBench, open_host: HostBench, name: str, without: int, most: int
+) -> None:
+    assert added_by(open_host, name) >= without
+    before = hosted.drops()
+    added = added_by(hosted, name)
+    assert (added > 0) == (most > 0), "some of its own may ask"
+    assert added <= most
+    after, cause = hosted.drops(), "fence.discovery-limit" if most else "fence.spoofed"
+    assert after[cause] - before[cause] >= QUESTIONS - most
+
+
+@pytest.mark.parametrize("name", ["its-own-link", "arp-of-a-delegated-prefix"])
+def test_questions_are_limited(hosted: HostBench, name: str) -> None:
+    """Of the ENI's own addresses more, as no entry comes of them; the neighbour's are its own."""
+    before = hosted.drops().get("fence.discovery-limit", 0)
+    count = 10 * QUESTIONS if name == "its-own-link" else QUESTIONS
+    frame = bytes(FLOODS[name](1))
+    for _ in range(count):
+        hosted.instance.wire.send(frame)
+    list(hosted.frames_until_barrier(OUTSIDE))
+    assert hosted.drops()["fence.discovery-limit"] > before
+    assert hosted.fate(lambda known: datagram(hosted, OUTSIDE, known)).seen_by == {OUTSIDE.name}
 
 
 @pytest.mark.slow

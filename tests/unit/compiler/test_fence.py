@@ -122,12 +122,32 @@ HOST_ROWS: list[tuple[str, dict[Field, Key], str]] = [
 @pytest.mark.parametrize(("name", "fields", "cause"), HOST_ROWS, ids=[row[0] for row in HOST_ROWS])
 def test_frame_that_comes_to_the_host(name: str, fields: dict[Field, Key], cause: str) -> None:
     fence = compile_fence({"eth0": ENI}, DEFAULTS, 0, Placement.HOST)
-    outcome = run(fence, "ingress.eth0", fields)
+    outcome = run(fence, "ingress.eth0", fields, is_flood=False)
+    assert (outcome.verdict.value, outcome.counters, outcome.logs) == expected(cause), name
+
+
+FLOOD_ROWS: list[tuple[str, dict[Field, Key], str]] = [
+    ("ip", frame(IPV4, ip_saddr=ip("10.0.0.1"), ip_fragment=0x4000), ""),
+    ("first-fragment", frame(IPV4, ip_saddr=ip("10.0.0.1"), ip_fragment=0x2000), "fragments"),
+    ("later-fragment", frame(IPV4, ip_saddr=ip("10.0.0.1"), ip_fragment=1), "fragments"),
+    ("ip6", frame(IPV6, ip6_saddr=ip("2001:db8::1"), ip6_fragment=0), ""),
+    ("fragment6", frame(IPV6, ip6_saddr=ip("2001:db8::1"), ip6_fragment=1), "fragments"),
+    ("discovery", frame(IPV6, ip6_saddr=ip(LINK), icmpv6_type=135, ip6_daddr=ip("ff02::1")), "discovery-limit"),
+    ("echo", frame(IPV6, ip6_saddr=ip("2001:db8::1"), icmpv6_type=128), ""),
+    ("arp", arp(), "discovery-limit"),
+    ("arp-of-a-delegated-prefix", arp(arp_sender_ip=ip("10.0.16.3")), "discovery-limit"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "cause"), FLOOD_ROWS, ids=[row[0] for row in FLOOD_ROWS])
+def test_one_frame_of_too_many_that_come_to_the_host(name: str, fields: dict[Field, Key], cause: str) -> None:
+    fence = compile_fence({"eth0": ENI}, DEFAULTS, 0, Placement.HOST)
+    outcome = run(fence, "ingress.eth0", fields, is_flood=True)
     assert (outcome.verdict.value, outcome.counters, outcome.logs) == expected(cause), name
 
 
 def test_every_cause_has_a_row() -> None:
-    assert {row[2] for row in (*ROWS, *HOST_ROWS)} == {"", *CAUSES}
+    assert {row[2] for row in (*ROWS, *HOST_ROWS, *FLOOD_ROWS)} == {"", *CAUSES}
 
 
 def test_only_base_chains_and_the_stamp_know_the_secret() -> None:
