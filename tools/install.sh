@@ -30,13 +30,15 @@ install_command() {
 }
 
 install_units() {
-    install -d "$root$units" "$root$prefix/lib/tmpfiles.d" "$root$prefix/lib/modules-load.d"
+    install -d "$root$units" "$root$prefix/lib/tmpfiles.d" "$root$prefix/lib/modules-load.d" \
+        "$root$prefix/lib/sysctl.d"
     for unit in sgdataplane sgdataplane-boot; do
         sed "s,/usr/bin/sgdp,$prefix/bin/sgdp,; s,/usr/share/doc,$prefix/share/doc," "systemd/$unit.service" \
             > "$root$units/$unit.service"
     done
     install -m 644 systemd/sgdataplane.conf "$root$prefix/lib/tmpfiles.d/sgdataplane.conf"
     install -m 644 systemd/modules-load.conf "$root$prefix/lib/modules-load.d/sgdataplane.conf"
+    install -m 644 systemd/sysctl.conf "$root$prefix/lib/sysctl.d/sgdataplane.conf"
     chmod 644 "$root$units"/sgdataplane*.service
     install -d "$documents" "$root/etc/sgdataplane"
     install -m 644 systemd/README.md "$documents/README.md"
@@ -48,6 +50,7 @@ uninstall() {
     rm -rf "$library" "$documents"
     rm -f "$root$prefix/bin/sgdp" \
         "$root$prefix/lib/tmpfiles.d/sgdataplane.conf" "$root$prefix/lib/modules-load.d/sgdataplane.conf" \
+        "$root$prefix/lib/sysctl.d/sgdataplane.conf" \
         "$root$units/sgdataplane.service" "$root$units/sgdataplane-boot.service"
 }
 

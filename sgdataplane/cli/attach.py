@@ -25,6 +25,7 @@ import argparse
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,15 +161,17 @@ def run_apply(arguments: argparse.Namespace) -> int:
     from sgdataplane.attach.report import Manner, Outcome
     from sgdataplane.enforce import Settings
     from sgdataplane.errors import ContainedError
+    from sgdataplane.observe.neighbours import read_complaints
 
     manner = Manner(choices.options, Settings(on_change=choices.on_change), choices.placement, uplinks)
     with log_shown():
         report = reconcile(registry, load_state(arguments.state, choices.profile).state, manner)
+    warnings = (*report.warnings, *read_complaints())
     if arguments.json:
-        more = {"unknown_timeouts": report.unknown_timeouts, "warnings": report.warnings}
+        more = {"unknown_timeouts": report.unknown_timeouts, "warnings": warnings}
         print_json({"enis": _enis_as_json(report), **more})
     else:
-        _print_report(report)
+        _print_report(report, warnings)
     outcomes = {eni.outcome for eni in report.enis}
     if any(isinstance(namespace.error, ContainedError) for namespace in report.namespaces):
         return Exit.INTERNAL
@@ -177,8 +180,8 @@ def run_apply(arguments: argparse.Namespace) -> int:
     return Exit.NO if outcomes & {Outcome.CLOSED, Outcome.ABSENT} else Exit.DONE
 
 
-def _print_report(report: HostReport) -> None:
-    _complain(report)
+def _print_report(report: HostReport, warnings: Sequence[str]) -> None:
+    _complain(report, warnings)
     if not report.enis:
         say("no ENI is attached: `sgdp attach` binds an interface to one")
         return
@@ -190,7 +193,7 @@ def _print_report(report: HostReport) -> None:
     _explain({eni.outcome.value for eni in report.enis})
 
 
-def _complain(report: HostReport) -> None:
+def _complain(report: HostReport, warnings: Sequence[str]) -> None:
     """Everything that isn't as it should be, to standard error."""
     from sgdataplane.host.timeouts import complaint
 
@@ -203,7 +206,7 @@ def _complain(report: HostReport) -> None:
             complain(refusal)
         for ifname in namespace.unbound:
             warn(f"{ifname} of {namespace.named}: no ENI is bound to it, so it passes nothing")
-    for line in report.warnings:
+    for line in warnings:
         warn(line)
     for eni in report.enis:
         for line in eni.warnings:

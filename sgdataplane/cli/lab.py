@@ -129,6 +129,7 @@ def run_up(arguments: argparse.Namespace) -> int:
     with Progress("building", len(state.instances)) as progress, log_shown():
         lab = manage.up(record, state, _counted(enforce_policy, progress))
     _warn_of_trackers(lab)
+    _warn_of_neighbours()
     say_block(report.status_as_text(lab))
     return Exit.DONE
 
@@ -181,6 +182,7 @@ def run_status(arguments: argparse.Namespace) -> int:
     lab = manage.look(arguments.name)
     health = read_health(lab)
     _complain(health, lab.placement)
+    _warn_of_neighbours()
     unknown_timeouts = _warn_of_trackers(lab)
     if arguments.json:
         print_json(report.status_as_json(lab, health, unknown_timeouts))
@@ -198,6 +200,14 @@ def _warn_of_trackers(lab: Lab) -> tuple[str, ...]:
     if names:
         warn(complaint(names, lab.record.time_scale))
     return names
+
+
+def _warn_of_neighbours() -> None:
+    """Of the machine, on which others may fill them."""
+    from sgdataplane.observe.neighbours import read_complaints
+
+    for complaint in read_complaints():
+        warn(complaint)
 
 
 def _complain(health: Mapping[str, Health], placement: Placement) -> None:

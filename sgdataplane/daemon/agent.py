@@ -48,6 +48,7 @@ from sgdataplane.host.names import NamesWatch
 from sgdataplane.host.paths import PathWatch
 from sgdataplane.host.timeouts import OTHERS
 from sgdataplane.model.choices import ON_HOSTS
+from sgdataplane.observe.neighbours import read_complaints
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 MAX_TOLD = 20  # of what is not bound: who is root in a namespace may have any number of interfaces there
@@ -257,6 +258,7 @@ class Agent:
 
     def _tell(self, report: CycleReport) -> None:
         new = self._status.note_cycle(report)
+        self._status.neighbours = read_complaints()
         self._metrics.note_cycle(report)
         words, origin = ",".join(sorted(cause.value for cause in report.causes)), report.policy.origin.value
         level = logging.INFO if report.is_whole else logging.ERROR
@@ -267,6 +269,7 @@ class Agent:
             "state-refused": report.policy.refusal,
             "cycle-incomplete": report.error,
             "carried-past": "" if report.host is None else "; ".join(report.host.warnings),
+            "neighbours-nearly-full": "; ".join(self._status.neighbours),
             "not-tidied": report.untidy,
             "last-good-not-kept": report.last_good_error,
             "metrics-not-served": self._metrics_server.follow(self._config.metrics),

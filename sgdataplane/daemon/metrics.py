@@ -35,6 +35,7 @@ from sgdataplane.daemon.readings import Readings
 from sgdataplane.daemon.reconcile import READING, CycleReport
 from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.errors import HostError, InternalError, KernelError, LimitError, ProofError, SgDataplaneError
+from sgdataplane.observe.neighbours import read_neighbour_uses
 from sgdataplane.visible import visible
 
 PREFIX = "sgdataplane"
@@ -143,6 +144,7 @@ class Metrics(Collector):
         yield _value("state_refused", words, status.is_state_refused)
         yield _value("drift_commits_total", "Commits of others to our tables.", status.drifts)
         yield from _of_enis(status.enis)
+        yield from _of_neighbours()
         yield from self._of_namespaces(self._namespaces[:MAX_OF_EACH])
 
     def _of_namespaces(self, entries: Sequence[NamespaceReport]) -> Iterator[Metric]:
@@ -169,6 +171,22 @@ class Metrics(Collector):
         yield _labelled("sessions", "Sessions in the namespace's conntrack table.", ("namespace",), sessions.items())
         words = "Packets dropped by the kernel without room for their session; no other metric has them."
         yield _labelled("conntrack_dropped_packets_total", words, ("namespace",), refused.items())
+
+
+def _of_neighbours() -> Iterator[Metric]:
+    """Of the machine, and none where the kernel refuses."""
+    try:
+        uses = read_neighbour_uses()
+    except HostError:
+        return
+    words = "Entries of the machine's table of neighbours, for all namespaces."
+    yield _labelled("neighbour_entries", words, ("family",), {(use.family,): use.entries for use in uses}.items())
+    words = "How many there can be (gc_thresh3); new ones are refused then."
+    yield _labelled("neighbour_limit", words, ("family",), {(use.family,): use.limit for use in uses}.items())
+    words = "New neighbours that found the table full."
+    yield _labelled(
+        "neighbours_refused_total", words, ("family",), {(use.family,): use.refused for use in uses}.items()
+    )
 
 
 def _of_enis(enis: Sequence[EniStatus]) -> Iterator[Metric]:

@@ -13,7 +13,8 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     bind          error: why not all namespaces could be looked at for interfaces to be bound, or null; refused: what
                   was not clear, {eni, reason, interfaces}
     unknown_timeouts    conntrack timeouts of this kernel that we don't know; they are bounded
-    warnings      who else carries sessions past the policy, a line for each, with the namespace
+    warnings      who else carries sessions past the policy, a line for each, with the namespace; and if the machine's
+                  tables of neighbours are nearly full
     enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
                   outcome as of `sgdp apply`; since: when outcome, epoch or error became what they are; bound_by:
                   "attach" (`sgdp attach`), "alias" or "mac"
@@ -82,6 +83,7 @@ class Status:
         self.state, self.config, self.last_good = state, config, last_good
         self.config_error, self.choices = "", ON_HOSTS
         self.needs_restart: tuple[str, ...] = ()
+        self.neighbours: tuple[str, ...] = ()  # what is to be said of the machine's tables
         self.cycles = self.drifts = 0
         self._clock = clock
         self._started = clock()
@@ -177,7 +179,7 @@ class Status:
             "bind": self._bind_as_json(),
             "unknown_timeouts": list(cycle.host.unknown_timeouts) if cycle and cycle.host else [],
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
-            "warnings": list(cycle.host.warnings) if cycle and cycle.host else [],
+            "warnings": [*(cycle.host.warnings if cycle and cycle.host else ()), *self.neighbours],
             "enis": [eni.as_json() for eni in self.enis],
         }
 

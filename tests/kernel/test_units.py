@@ -99,6 +99,12 @@ def test_another_prefix_stands_in_the_units(tmp_path: Path) -> None:
         assert "/usr/" not in text
 
 
+def test_limit_of_neighbours_is_raised_at_boot(installed: Path) -> None:
+    text = (installed / "usr/lib/sysctl.d/sgdataplane.conf").read_text("ascii")
+    limits = [line.split(" = ") for line in text.splitlines() if ".gc_thresh3" in line]
+    assert [(name.split(".")[1], int(value) > 4096) for name, value in limits] == [("ipv4", True), ("ipv6", True)]
+
+
 @pytest.mark.parametrize("module", [TRACKING.module, NFTABLES.module, "nfnetlink_log", "tcp_diag"])
 def test_modules_that_errors_name_are_loaded_at_boot(installed: Path, module: str) -> None:
     text = (installed / "usr/lib/modules-load.d/sgdataplane.conf").read_text("ascii")
