@@ -19,6 +19,8 @@ from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.nft.snapshot import Inventory, Stamp, stamp_of
 
+SOME = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -32,6 +34,15 @@ class Wish:
     def table(self) -> Table:
         """The table for it, at the first epoch."""
         return self.desired.table(self.settings.time_scale, self.previous)
+
+    @property
+    def most(self) -> int | None:
+        """How many objects of a kind our table may hold, a copy of it and SOME of others' included; None if it isn't
+        known what it should hold now. Who makes more has it replaced, which takes no longer than to read ours."""
+        if self.previous is None or not self.previous.is_whole:
+            return None
+        tables = self.table, self.previous.table(self.settings.time_scale)
+        return SOME + 2 * max(len(kind) for t in tables for kind in (t.chains, t.maps, t.counters, t.timeouts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,7 @@ def look(kernel: Kernel, wish: Wish) -> Inventory:
         found = kernel.trusted(known.table(wish.settings.time_scale, wish.previous))
         if found:
             return found
-    return kernel.inventory(TABLE)
+    return kernel.inventory(TABLE, most=wish.most)
 
 
 def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int) -> Course:

@@ -25,6 +25,7 @@ from sgdataplane.nft.snapshot import GENERATION_KEY, STAMP_MAP, Inventory, Stamp
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 NEEDS_EGRESS = "Linux 5.16 or newer with CONFIG_NETFILTER_EGRESS and CONFIG_IP_ROUTE_CLASSID"
+MOST = 5000  # objects of a kind: a fence has two counters and a chain for each of at most 1,500 ENIs
 NEEDS_INGRESS = "a kernel with CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NETDEV"
 
 
@@ -47,7 +48,7 @@ def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings
     """Of interfaces that are there, or that the fence has already: some kernels keep it while an interface is gone."""
     if not settings.fence:
         return Fence((), 0, None)
-    there = kernel.inventory(TABLE, NETDEV)
+    there = kernel.inventory(TABLE, NETDEV, MOST)
     known = stamp.secret if stamp is not None and stamp.secret else there.stamp.secret if there.stamp else 0
     fenceable = kernel.interfaces() | {hook.device for hook in there.chains.values() if hook is not None}
     ifnames = tuple(ifname for _, ifname in sorted(desired.interfaces.items()) if ifname in fenceable)
@@ -96,7 +97,7 @@ def way_to(kernel: Kernel, there: Inventory, inventory: Inventory, fence: Fence)
 
 def put_in(kernel: Kernel, inventory: Inventory, fence: Fence) -> Plan:
     """Put the fence in force, or take it away; what was done."""
-    there = kernel.inventory(TABLE, NETDEV)
+    there = kernel.inventory(TABLE, NETDEV, MOST)
     steps = way_to(kernel, there, inventory, fence)
     is_whole = run(kernel, steps, is_live=there.exists).leftover == ""
     if is_whole and steps.changes and inventory.is_untouched:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce.course import Course, Wish
-from sgdataplane.enforce.fence import Fence, way_to
+from sgdataplane.enforce.fence import MOST, Fence, way_to
 from sgdataplane.errors import HeldError, HostError, KernelError
 from sgdataplane.model.placement import Placement
 from sgdataplane.nft.kernel import Kernel
@@ -72,7 +72,7 @@ def weigh(kernel: Kernel, course: Course, wish: Wish, fence: Fence) -> str:
         return ""
     pace = _pace(kernel)
     if pace.is_wide:  # so the fence's commits have the policy's table validated
-        steps = way_to(kernel, kernel.inventory(TABLE, NETDEV), course.inventory, fence)
+        steps = way_to(kernel, kernel.inventory(TABLE, NETDEV, MOST), course.inventory, fence)
         meanwhile = before or visits if fence.is_first(course.inventory.stamp) else visits
         walked += validations(steps) * meanwhile.every_path
     is_repair = course.stamp is not None and course.stamp.digest == stamp_of(wish.table).digest

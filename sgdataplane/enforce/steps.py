@@ -89,7 +89,7 @@ def apply(
     is_fence_first = fence.is_first(inventory.stamp)
     plans = [put_in(kernel, inventory, fence)] if is_fence_first else []
     if any(steps.changes for steps in plans):
-        inventory = kernel.inventory(TABLE)
+        inventory = kernel.inventory(TABLE, most=wish.most)
         course = plot(kernel, inventory, wish, fence.secret)
     epochs = Epochs(desired.site.marks.last_epoch)
     epochs.retire(kernel, sessions, course.stamp, course.epoch)
@@ -104,7 +104,7 @@ def apply(
         sessions.forget_epochs(epochs.all)
     if not is_fence_first:
         kernel.settle()
-        plans.append(put_in(kernel, kernel.inventory(TABLE), fence))
+        plans.append(put_in(kernel, kernel.inventory(TABLE, most=wish.most), fence))
     return replace(
         _counted(course.epoch, [course.steps, *plans], ran, settings),
         seconds=time.monotonic() - started,

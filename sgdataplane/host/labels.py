@@ -13,6 +13,7 @@ from sgdataplane.host.nfnetlink import text_of
 from sgdataplane.host.rtnetlink import LINK_ALIAS, LINK_MAC, LINK_NAME, Entry, Rtnetlink
 
 IFF_LOOPBACK = 8
+MOST = 2000  # interfaces of a namespace: who makes more keeps us from looking at theirs, and no others
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,10 @@ class Label:
 
 
 def labels_of(number: int) -> tuple[Label, ...]:
-    """Of all interfaces of that namespace, up or down. HostError if there is none of that number."""
+    """Of all interfaces of that namespace, up or down. HostError if there is none of that number, or too many in it."""
     try:
         with Rtnetlink() as netlink:
-            return tuple(_label(entry) for entry in netlink.links(number))
+            return tuple(_label(entry) for entry in netlink.links(number, MOST))
     except OSError as error:
         raise HostError(f"namespace of number {number}", error.strerror or str(error)) from error
 

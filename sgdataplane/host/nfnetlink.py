@@ -19,6 +19,7 @@ from typing import Self
 
 from sgdataplane.errors import UnsupportedError, module_needed
 from sgdataplane.host import netns
+from sgdataplane.host.aside import call_aside
 from sgdataplane.visible import visible
 
 NETLINK_NETFILTER = 12
@@ -80,7 +81,7 @@ class Nfnetlink:
                 renewed = _opened()
         finally:
             os.close(fd)
-        self._socket.close()
+        call_aside(self._socket.close)  # as in __exit__
         self._socket = renewed
         self._room = renewed.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
 
@@ -91,7 +92,8 @@ class Nfnetlink:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        """Aside: it waits until the kernel has freed what was deleted there, be it by others, and much."""
+        call_aside(self.close)
 
     def ask(self, kind: int, family: int = AF_UNSPEC, attributes: bytes = b"") -> dict[int, bytes]:
         """One request with one answer; the answer's attributes."""

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Self
 
 from sgdataplane.host.nfnetlink import (
@@ -56,11 +57,12 @@ class Rtnetlink:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def links(self, number: int | None = None) -> list[Entry]:
-        """All interfaces; or those of the namespace that has this number here."""
+    def links(self, number: int | None = None, most: int | None = None) -> list[Entry]:
+        """All interfaces; or those of the namespace that has this number here. If there are more than `most`, that is
+        an error, after which nothing else can be asked."""
         asked = attribute(EXT_MASK, SKIP_STATISTICS)
         target = b"" if number is None else attribute(TARGET, struct.pack("=i", number))
-        return self._dump(GETLINK, IFINFOMSG, asked + target)
+        return self._dump(GETLINK, IFINFOMSG, asked + target, most)
 
     def addresses(self) -> list[Entry]:
         """All addresses of all families."""
@@ -79,10 +81,12 @@ class Rtnetlink:
         self._send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, body)
         list(self._receive())
 
-    def _dump(self, kind: int, fields: struct.Struct, attributes: bytes = b"") -> list[Entry]:
+    def _dump(self, kind: int, fields: struct.Struct, attributes: bytes = b"", most: int | None = None) -> list[Entry]:
         for _ in range(MAX_ATTEMPTS):
             self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, bytes(fields.size) + attributes)
-            messages = list(self._receive())
+            messages = list(islice(self._receive(), None if most is None else most + 2))  # its end is one, too
+            if most is not None and len(messages) > most + 1:
+                raise OSError(errno.EMFILE, f"more than {most} interfaces")
             if not any(flags & NLM_F_DUMP_INTR for flags, _ in messages):
                 return [
                     (fields.unpack_from(payload), parse_attributes(payload[fields.size :]))

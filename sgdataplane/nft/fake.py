@@ -88,7 +88,7 @@ class FakeKernel:
         is_same = found.stamp is not None and found.stamp.digest == stamp_of(table).digest
         return found if is_same and found.is_untouched else None
 
-    def inventory(self, name: str, family: str = "inet") -> Inventory:
+    def inventory(self, name: str, family: str = "inet", most: int | None = None) -> Inventory:  # noqa: ARG002
         if (family, name) not in self._tables:
             return Inventory(self.generation, exists=False)
         held = self._tables[family, name]

@@ -53,8 +53,9 @@ class Kernel(Protocol):
     def check(self, transaction: Transaction, feature: str) -> None:
         """Have it judged, and change nothing. What this kernel has shown to have isn't judged again."""
 
-    def inventory(self, name: str, family: str = "inet") -> Inventory:
-        """The names that a table holds, its stamp, and the namespace's generation."""
+    def inventory(self, name: str, family: str = "inet", most: int | None = None) -> Inventory:
+        """The names that a table holds, its stamp, and the namespace's generation. `most`: of one kind, if there should
+        not be more; then it is crowded."""
 
     def trusted(self, table: Table) -> Inventory | None:
         """The inventory, if the table there is certainly this one but for its epoch and secret; else None. Cheap."""
@@ -147,9 +148,9 @@ class NetlinkKernel:
         except OSError as error:
             raise _error_of(error) from error
 
-    def inventory(self, name: str, family: str = "inet") -> Inventory:
+    def inventory(self, name: str, family: str = "inet", most: int | None = None) -> Inventory:
         with _mapped():
-            return read_inventory(self._netlink, name, family)
+            return read_inventory(self._netlink, name, family, most)
 
     def trusted(self, table: Table) -> Inventory | None:
         with _mapped():

@@ -55,6 +55,7 @@ FILTERED = (GETRULE, GETSET, GETOBJ, GETFLOWTABLE)  # the kernel lists one table
 MAX_OBJECTS = 200_000  # of one kind: more than a table of ours has, few enough to be kept
 MAX_STRANGERS = 20_000  # to be taken away one by one, which takes some 0.3 s of one processor
 MAX_PASSED = 50_000  # chains of other tables, which the kernel lists with ours; it takes ever longer for each
+MAX_STAMP = 100  # elements of the stamp, which has seven
 MAX_INTERFACES = 20_000  # of a map by interface: a namespace has at most some thousand
 
 
@@ -164,15 +165,15 @@ class CrowdError(Exception):
     """There is more of something than we ever make, or read past."""
 
 
-def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet") -> Inventory:
-    """What the kernel holds of that table. OSError if the kernel refuses.
+def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet", most: int | None = None) -> Inventory:
+    """What the kernel holds of that table, read up to `most` of a kind and of a map's elements. OSError if it refuses.
 
     Read again if somebody committed meanwhile, so that it is of one moment.
     """
     for _ in range(MAX_ATTEMPTS):
         generation = read_generation(netlink)
         try:
-            inventory = _read_once(netlink, name, FAMILIES[family], generation)
+            inventory = _read_once(netlink, name, FAMILIES[family], generation, most)
         except FileNotFoundError:  # what was listed has gone since
             if read_generation(netlink) == generation:
                 raise
@@ -218,26 +219,28 @@ def _inventory_of(table: Table, stamp: Stamp, generation: int, left: Mapping[str
     )
 
 
-def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int) -> Inventory:
+def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int, most: int | None = None) -> Inventory:
     table = read_own_table(netlink, name, family)
     if not table:
         return Inventory(generation, exists=False)
     has_flags = _number(table.get(TABLE_FLAGS, b"")) != 0
     try:
-        return _read_objects(netlink, name, family, Inventory(generation, has_flags=has_flags))
+        return _read_objects(netlink, name, family, Inventory(generation, has_flags=has_flags), most)
     except CrowdError:
         stamp = _read_stamp(netlink, name, family)
         return Inventory(generation, has_flags=has_flags, is_crowded=True, stamp=stamp)
 
 
-def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory) -> Inventory:
-    chains, odd_chains = _named(_objects(netlink, GETCHAIN, family, name), CHAIN_NAME)
-    listed = _objects(netlink, GETSET, family, name)
-    sets, odd_sets = _named((found for found in listed if not _flags(found) & FLAG_ANONYMOUS), SET_NAME)
-    others, odd_others = _named(_objects(netlink, GETOBJ, family, name), OBJ_NAME)
+def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, most: int | None) -> Inventory:
+    def listed(kind: int) -> Iterator[dict[int, bytes]]:
+        return _objects(netlink, kind, family, name, most)
+
+    chains, odd_chains = _named(listed(GETCHAIN), CHAIN_NAME)
+    sets, odd_sets = _named((found for found in listed(GETSET) if not _flags(found) & FLAG_ANONYMOUS), SET_NAME)
+    others, odd_others = _named(listed(GETOBJ), OBJ_NAME)
     maps = {known: shape_of(found) for known, found in sets if _flags(found) & FLAG_MAP}
     elements = {
-        known: list(_elements(netlink, family, name, known))
+        known: list(_elements(netlink, family, name, known, most))
         for known, shape in maps.items()
         if shape.key_type is KeyType.IFNAME
     }
@@ -286,10 +289,11 @@ def objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Genera
                 raise CrowdError
 
 
-def _objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Iterator[dict[int, bytes]]:
+def _objects(netlink: Nfnetlink, message: int, family: int, table: str, most: int | None) -> Iterator[dict[int, bytes]]:
+    most = MAX_OBJECTS if most is None else min(most, MAX_OBJECTS)
     with closing(objects(netlink, message, family, table)) as found:
         for number, data in enumerate(found):
-            if number >= MAX_OBJECTS:
+            if number >= most:
                 raise CrowdError
             yield parse_attributes(data)
 
@@ -348,19 +352,22 @@ def _read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
 
 def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[Key, Verdict | int]:
     """The stamp's elements: marks are in the machine's byte order."""
-    elements = _elements(netlink, family, table, STAMP_MAP)
+    elements = _elements(netlink, family, table, STAMP_MAP, MAX_STAMP)
     return {_mark(element[ELEMENT_KEY]): _mark(element[ELEMENT_DATA]) for element in elements}
 
 
-def _elements(netlink: Nfnetlink, family: int, table: str, name: str) -> Iterator[dict[int, bytes]]:
+def _elements(
+    netlink: Nfnetlink, family: int, table: str, name: str, most: int | None = None
+) -> Iterator[dict[int, bytes]]:
     """The whole elements of a map by interface, or of the stamp."""
+    most = MAX_INTERFACES if most is None else min(most, MAX_INTERFACES)
     asked = attribute(NAME_OF_TABLE, table.encode() + b"\0") + attribute(ELEMENTS_SET, name.encode() + b"\0")
     number = 0
     with closing(netlink.entries(_kind(GETSETELEM), family, asked)) as parts:
         for _, data in parts:
             for _, part in list_attributes(parse_attributes(data).get(ELEMENTS, b"")):
                 number += 1
-                if number > MAX_INTERFACES:
+                if number > most:
                     raise CrowdError
                 element = parse_attributes(part)
                 if ELEMENT_KEY in element and ELEMENT_DATA in element:

@@ -22,6 +22,7 @@ from sgdataplane.observe.markusers import FAMILIES, SUBSYSTEM
 GETFLOWTABLE = 23  # NFT_MSG_*
 TABLE, NAME, HOOK, FLAGS = 1, 2, 3, 7  # NFTA_FLOWTABLE_*
 DEVICES = 3  # NFTA_FLOWTABLE_HOOK_DEVS
+MOST = 100  # who makes more is complained of often enough
 IN_HARDWARE = 1  # NFT_FLOWTABLE_HW_OFFLOAD
 CONSEQUENCES = {
     Placement.INSTANCE: "the fence drops what it sends out of an ENI, so that sessions which it takes over stall",
@@ -48,10 +49,11 @@ class Flowtable:
 
 
 def read_flowtables() -> tuple[Flowtable, ...]:
-    """In the calling thread's namespace, in the order of tables. HostError if the kernel refuses."""
+    """In the calling thread's namespace, in the order of tables, up to MOST. HostError if the kernel refuses."""
     with Nfnetlink() as door:
         try:
-            return tuple(parse_flowtable(*found) for found in door.dump(message_kind(SUBSYSTEM, GETFLOWTABLE)))
+            found = door.dump(message_kind(SUBSYSTEM, GETFLOWTABLE))
+            return tuple(parse_flowtable(*entry) for entry in found[:MOST])
         except OSError as error:
             raise HostError("nftables flowtables", os.strerror(error.errno or 0)) from error
 

@@ -37,6 +37,10 @@ from sgdataplane.proof.step import Effects, Step, Test, grouped, in_order
 
 TIMEOUTS = "timeouts-"  # what the chains are called that only set timeouts (`timeouts.py` sees to that)
 PORTS = (Field.TH_SPORT, Field.TH_DPORT)
+UNPROVABLE = {
+    Exceeds: "how many packets came before decides",
+    Log: "a log says nothing of the counter before it",
+}
 NOTHING: frozenset[str] = frozenset()
 
 
@@ -183,11 +187,8 @@ class Program:
                 return step
             elif isinstance(statement, VerdictMap):
                 return step if self._look_up(step, statement) else None
-            elif isinstance(statement, Exceeds):
-                step.problem = "how many packets came before decides"
-                return step
-            elif isinstance(statement, Log):
-                step.problem = "a log says nothing of the counter before it"
+            elif isinstance(statement, Exceeds | Log):
+                step.problem = UNPROVABLE[type(statement)]
                 return step
             elif not isinstance(statement, SetTimeout):
                 return self._affect(step, statement, statements[index + 1 :])

@@ -74,9 +74,9 @@ class TimedKernel(NetlinkKernel):
     def pace(self) -> Pace:
         return REMEMBERING
 
-    def inventory(self, name: str, family: str = "inet") -> Inventory:
+    def inventory(self, name: str, family: str = "inet", most: int | None = None) -> Inventory:
         with self._clock():
-            return super().inventory(name, family)
+            return super().inventory(name, family, most)
 
     def trusted(self, table: Table) -> Inventory | None:
         with self._clock():

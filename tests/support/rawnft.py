@@ -121,20 +121,25 @@ def lasting(milliseconds: int) -> bytes:
     return attribute(4, struct.pack("!Q", milliseconds))
 
 
-def send(place: str, messages: Sequence[Message]) -> list[tuple[int, int]]:
-    """One batch there; the errors, as errno has them, each with its message's number, counted from 1 (0: the batch as a
-    whole); none if it was taken."""
+def batch(messages: Sequence[Message], flags: int = 0) -> bytes:
+    """What one send() takes. `flags` besides those of each message."""
     begin = _packed(BATCH_BEGIN, NLM_F_REQUEST, Message(0, 0, b""), 0)
     end = _packed(BATCH_END, NLM_F_REQUEST, Message(0, 0, b""), len(messages) + 1)
     body = [
-        _packed(SUBSYSTEM << 8 | entry.kind, NLM_F_REQUEST | NLM_F_ACK | entry.flags, entry, number)
+        _packed(SUBSYSTEM << 8 | entry.kind, NLM_F_REQUEST | flags | entry.flags, entry, number)
         for number, entry in enumerate(messages, 1)
     ]
+    return begin + b"".join(body) + end
+
+
+def send(place: str, messages: Sequence[Message]) -> list[tuple[int, int]]:
+    """One batch there; the errors, as errno has them, each with its message's number, counted from 1 (0: the batch as a
+    whole); none if it was taken."""
     with netns.inside(place), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as door:
         door.bind((0, 0))
         for option in (SO_SNDBUFFORCE, SO_RCVBUFFORCE):
             door.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-        door.send(begin + b"".join(body) + end)
+        door.send(batch(messages, NLM_F_ACK))
         door.settimeout(30)
         return list(_errors(door, len(messages)))
 
