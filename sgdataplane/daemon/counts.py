@@ -3,6 +3,7 @@
 Owns the times of reading and writing, and the keys of the answer. Is given reports of cycles. Must not know how cycles
 work, or how rows are shown.
 
+    kept        counters that our tables have by themselves, and no others, whatever they are called
     read        all namespaces at a start, by the timer, at a reload and a resync, at the end; one whose rules changed,
                 then; those that somebody asks about. What a rule's counter had when it was removed, its removal tells.
     written     after readings of all; after one whose rules changed WRITE_S later, or 20 times what writing took last:
@@ -24,14 +25,14 @@ from contextlib import suppress
 from sgdataplane.attach.report import Key, NamespaceReport
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.logs import event
-from sgdataplane.daemon.readings import place_of
+from sgdataplane.daemon.readings import own_counters, place_of
 from sgdataplane.daemon.reconcile import LOOKING, CycleReport
 from sgdataplane.daemon.status import now
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.identity import identity_of
 from sgdataplane.host.netns import path_of
 from sgdataplane.nft.counters import Counted
-from sgdataplane.observe.hits import of_causes, read_hits, rows, subjects
+from sgdataplane.observe.hits import of_causes, read_own, rows, subjects
 from sgdataplane.observe.ledger import Ledger, Sum
 
 WRITE_S, WRITE_SHARE = 1.0, 20
@@ -70,10 +71,11 @@ class Counts:
         """Read what has to be read after it."""
         if report.host is None:
             return
+        before = {entry.key: entry for entry in self._namespaces}
         self._namespaces = tuple(entry for entry in report.host.namespaces if entry.desired is not None)
         for entry in self._namespaces:
             if entry.applied is not None and entry.applied.counted:
-                self._note_removed(entry, entry.applied.counted)
+                self._note_removed(entry, entry.applied.counted, before.get(entry.key))
         if LOOKING & report.causes:
             self._refresh(self._namespaces)
             self._forget_ended(report.host.namespaces)
@@ -84,9 +86,14 @@ class Counts:
             self._refresh(changed, CHANGED_S)
             self._touch()
 
-    def _note_removed(self, entry: NamespaceReport, counted: Mapping[str, Counted]) -> None:
+    def _note_removed(
+        self, entry: NamespaceReport, counted: Mapping[str, Counted], before: NamespaceReport | None
+    ) -> None:
+        """Of those that were ours, as what is known of them says, or the policy before: others make some, too."""
+        known = self.ledger.scopes.get(scope_of(entry), {}).keys() | (own_counters(before) if before else frozenset())
+        ours = {name: last for name, last in of_causes(counted).items() if name in known}
         with suppress(SgDataplaneError, OSError):
-            self.ledger.note_last(cookie_of(entry), scope_of(entry), of_causes(counted), now())
+            self.ledger.note_last(cookie_of(entry), scope_of(entry), ours, now())
 
     def _refresh(self, namespaces: Sequence[NamespaceReport], seconds: float = MAX_S) -> None:
         """Read these, the longest unread first, as far as there is time."""
@@ -210,4 +217,4 @@ def cookie_of(entry: NamespaceReport) -> int:
 def read_namespace(entry: NamespaceReport) -> tuple[int, Mapping[str, Counted]]:
     """Its cookie and counters. HostError if it is gone, OSError if the kernel refuses."""
     with place_of(entry) as place:
-        return cookie_of(entry), read_hits(place)
+        return cookie_of(entry), of_causes(read_own(place, own_counters(entry)))

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sgdataplane.attach.report import Key, NamespaceReport
+from sgdataplane.compiler import fence
 from sgdataplane.enforce import Desired
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.identity import found
 from sgdataplane.observe.conntrack import TableUse, read_table_use
-from sgdataplane.observe.drops import OfEni, Reason, Tally, of_enis, of_rules, read_counters
+from sgdataplane.observe.drops import OfEni, Reason, Tally, of_enis, of_rules
+from sgdataplane.observe.hits import FIXED_SUBJECTS, read_own
 
 MAX_S = 2.0  # what it hasn't come to by then keeps its numbers, and is first the next time
 
@@ -74,9 +76,18 @@ class Readings:
 def read_namespace(entry: NamespaceReport) -> tuple[Mapping[str, int], TableUse]:
     """Its counters, and its conntrack table. HostError if it is gone, OSError if the kernel refuses."""
     with place_of(entry) as place:
-        counters = read_counters(place)
+        counters = {name: counted.packets for name, counted in read_own(place, own_counters(entry)).items()}
         with netns.inside(place):
             return counters, read_table_use()
+
+
+def own_counters(entry: NamespaceReport) -> frozenset[str]:
+    """The names of all counters that our tables there have."""
+    if entry.desired is None:
+        return frozenset()
+    table = entry.desired.table(1.0 if entry.applied is None else entry.applied.time_scale)
+    fenced = (fence.eni_counter(ifname) for ifname in entry.desired.interfaces.values())
+    return frozenset((*table.counter, *FIXED_SUBJECTS, *fenced))
 
 
 @contextmanager

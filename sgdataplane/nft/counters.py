@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
@@ -30,6 +30,7 @@ from sgdataplane.nft.snapshot import (
     OBJ_COUNTER,
     OBJ_NAME,
     SUBSYSTEM,
+    CrowdError,
     objects,
     read_own_table,
 )
@@ -39,6 +40,7 @@ COUNTER_BYTES, COUNTER_PACKETS = 1, 2  # NFTA_COUNTER_*
 TABLE_HANDLE = 4  # NFTA_TABLE_HANDLE
 RULE_EXPRESSIONS, EXPRESSION_NAME, EXPRESSION_DATA, OBJREF_NAME, LOG_PREFIX = 4, 1, 2, 2, 2  # NFTA_RULE_*, NFTA_*_*
 COUNTS, LOGS = b"objref\0", b"log\0"  # kinds of expressions
+SOME = 1000  # counters of others that are read past
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +53,34 @@ class Counted:
     made: str = ""
 
 
+def read_wanted(netlink: Nfnetlink, table: str, family: str, wanted: Collection[str]) -> dict[str, Counted]:
+    """Of these names those that are there; whatever others a table has, that takes no longer than if there were a few.
+    OSError if the kernel refuses."""
+    try:
+        found = _read_counters(netlink, table, family, SOME + 2 * len(wanted))
+    except CrowdError:
+        return dict(read_some(netlink, table, wanted, family))
+    return {name: counted for name, counted in found.items() if name in wanted}
+
+
 def read_counters(netlink: Nfnetlink, table: str, family: str = "inet") -> dict[str, Counted]:
     """By name, all counters of that table that are named as ours are; none if there is no such table. OSError if the
     kernel refuses, or there are more than we ever make."""
+    try:
+        return _read_counters(netlink, table, family, MAX_OBJECTS)
+    except CrowdError:
+        raise OSError(errno.EMFILE, f"table {table} has too many objects") from None
+
+
+def _read_counters(netlink: Nfnetlink, table: str, family: str, most: int) -> dict[str, Counted]:
+    """CrowdError if it has more objects than that."""
     number = FAMILIES[family]
     found: dict[str, Counted] = {}
     handle = _table_handle(netlink, table, number)
     with closing(objects(netlink, GETOBJ, number, table)) as listed:
         for at, data in enumerate(listed):
-            if at >= MAX_OBJECTS:
-                raise OSError(errno.EMFILE, f"table {table} has too many objects")
+            if at >= most:
+                raise CrowdError
             entry = parse_attributes(data)
             name = known(entry[OBJ_NAME])
             if name is not None and _number(entry[OBJ_TYPE]) == OBJ_COUNTER:

@@ -19,7 +19,7 @@ again, and is counted nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sgdataplane.compiler import fence, skeleton
@@ -29,7 +29,7 @@ from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Verdict
-from sgdataplane.nft.counters import Counted, read_counters
+from sgdataplane.nft.counters import Counted, read_counters, read_wanted
 from sgdataplane.observe.ledger import Sum
 from sgdataplane.policy.resolve import Cause, resolve_profile
 
@@ -93,6 +93,14 @@ def read_hits(namespace: str) -> dict[str, Counted]:
     refuses."""
     with netns.inside(namespace), Nfnetlink() as door:
         return of_causes(read_counters(door, skeleton.TABLE) | read_counters(door, skeleton.TABLE, fence.NETDEV))
+
+
+def read_own(namespace: str, wanted: Collection[str]) -> dict[str, Counted]:
+    """Of these names those that our tables there have, and nothing else: who is root there makes others, named as ours
+    are. Errors as in read_hits."""
+    with netns.inside(namespace), Nfnetlink() as door:
+        found = read_wanted(door, skeleton.TABLE, "inet", wanted)
+        return found | read_wanted(door, skeleton.TABLE, fence.NETDEV, wanted)
 
 
 def of_causes(counters: Mapping[str, Counted]) -> dict[str, Counted]:

@@ -1,16 +1,26 @@
-"""One namespace can't starve the others: what is read of it is bounded."""
+"""One namespace can't starve the others: what is read of it is bounded, and none of its counters is kept."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from sgdataplane.enforce import enforce
+from sgdataplane.attach.registry import Binding
+from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
+from sgdataplane.daemon.causes import Cause
+from sgdataplane.daemon.counts import Counts, scope_of
+from sgdataplane.daemon.ledgerfile import LedgerFile
+from sgdataplane.daemon.readings import read_namespace
+from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
+from sgdataplane.enforce import ApplyReport, Desired, enforce
 from sgdataplane.errors import HostError
-from sgdataplane.host import labels
+from sgdataplane.host import labels, netns
 from sgdataplane.host.events import number_of
+from sgdataplane.host.identity import held, identity_of
 from sgdataplane.host.labels import labels_of
 from sgdataplane.host.nfnetlink import Nfnetlink
 from tests.hostile.scene import PLAIN, SSH, WEB, must_obey, policy
@@ -60,6 +70,45 @@ def test_a_table_that_is_not_ours_any_more_is_replaced_and_not_read(namespace: s
     assert (report.is_refill, report.leftover) == (True, "")
     assert 0 < meter.read < READ_MOST
     assert not must_obey(namespace, after).changed
+
+
+def report_of(namespace: str, desired: Desired, applied: ApplyReport) -> NamespaceReport:
+    path = str(netns.path_of(namespace))
+    with held(path) as place:
+        binding = Binding("eni-a", "eth0", f"netns {namespace}", path, identity_of(place))
+    return NamespaceReport(binding.identity, (EniReport(binding, Outcome.IN_FORCE),), desired, applied)
+
+
+def cycle(cause: Cause, entry: NamespaceReport) -> CycleReport:
+    assert entry.desired is not None
+    policy_that_holds = Policy(entry.desired.state, Origin.STATE)
+    return CycleReport(frozenset({cause}), policy_that_holds, HostReport((entry,)), "", "", 0.0)
+
+
+def test_counters_that_we_did_not_make_are_not_kept(namespace: str, tmp_path: Path) -> None:
+    """Not read, and not when a repair takes them away, though they are called as ours are."""
+    desired = policy(SSH)
+    entry = report_of(namespace, desired, enforce(namespace, desired, None, PLAIN))
+    found = Counts(LedgerFile(tmp_path))
+    found.note_cycle(cycle(Cause.START, entry))
+    ours = set(found.ledger.scopes[scope_of(entry)])
+    assert any(name.startswith("rule.sg-a") for name in ours), ours
+    repaired = entry.applied
+    for count in (CROWD, 300):  # so many that the table is replaced, so few that they go one by one
+        rawnft.must_send(namespace, *assault.counters(count))
+        with metered() as meter:
+            found.note_cycle(cycle(Cause.TIMER, entry))
+            packets, _ = read_namespace(entry)
+        assert set(found.ledger.scopes[scope_of(entry)]) == ours <= set(packets)
+        assert 0 < meter.read < READ_MOST
+        repaired = enforce(namespace, desired, desired, PLAIN)
+        assert repaired.is_refill
+        found.note_cycle(cycle(Cause.DRIFT, report_of(namespace, desired, repaired)))
+        assert set(found.ledger.scopes[scope_of(entry)]) == ours
+    assert repaired is not None
+    assert len(repaired.counted) == 300  # they were told
+    kept = json.loads((tmp_path / "counters.json").read_text("utf-8"))
+    assert set(kept["scopes"]["eni-a"]) == ours
 
 
 def test_a_namespace_with_very_many_interfaces_is_not_looked_at(
