@@ -1,29 +1,53 @@
-"""What the last reconcile of this host has left: which namespaces need no look, and what the others start from.
+"""What the last reconcile of this host has left: which namespaces need no look now, and what the others start from.
 
-Owns that judgement. Is given the last report, and which namespaces nothing was heard of since. Must not know how a
-policy is put in force.
+Owns that judgement. Is given the last report, which namespaces nothing was heard of since, and whose turn it is among
+the others. Must not know how a policy is put in force.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import HostReport, Key, NamespaceReport
+from sgdataplane.attach.report import HostReport, Key, NamespaceReport, Outcome
 from sgdataplane.enforce import Desired, Settings
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.reach import Reach
+
+SLICE_S = 0.025  # of one reconcile, for namespaces of which something was heard; then others have their turn
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was heard since the last reconcile. `quiet`: the namespaces of which certainly nothing was. `order`: those
+    of which something was come in this order, after all others, and as far as there is time. `waiting`: those of them
+    whose turn hasn't come. `disturbed`: those that were repaired already, and so may be other than they should."""
+
+    quiet: Collection[Key] = frozenset()
+    order: Sequence[Key] = ()
+    waiting: Collection[Key] = frozenset()
+    disturbed: Collection[Key] = frozenset()
+
+
+NOTHING_HEARD = Heard()
 
 
 @dataclass
 class Former:
     """For one reconcile. `quiet`: namespaces that certainly are as the report says, made in the same manner. `between`:
-    called before each that is looked at."""
+    called before each that is looked at. It notes of those in `heard` which it `looked` at, with the seconds that this
+    took, and which it `left`, to be looked at another time; `owed`: those of them that get another policy, so soon."""
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
     quiet: Collection[Key] = frozenset()
     between: Callable[[], None] = lambda: None
+    heard: Heard = NOTHING_HEARD
+    clock: Callable[[], float] = time.monotonic
+    looked: dict[Key, float] = field(default_factory=dict)
+    left: set[Key] = field(default_factory=set)
+    owed: set[Key] = field(default_factory=set)
     _prepared: dict[object, Desired] = field(default_factory=dict)
     _reaches: dict[int, tuple[CloudState, Reach]] = field(default_factory=dict)
 
@@ -31,18 +55,47 @@ class Former:
     def in_force(self) -> Mapping[Key, Desired]:
         return self.report.in_force
 
+    def ordered(self, keys: Iterable[Key], state: CloudState) -> list[Key]:
+        """Those that are heard of last, but for those that are to be changed and weren't disturbed."""
+        places = {key: number for number, key in enumerate(self.heard.order, 1)}
+        return sorted(keys, key=lambda key: 0 if self._comes_first(key, state) else places.get(key, 0))
+
+    def _comes_first(self, key: Key, state: CloudState) -> bool:
+        before = self.in_force.get(key)
+        return key not in self.heard.disturbed and before is not None and self.is_touched(before, state)
+
     def settled(self, key: Key, bindings: Sequence[Binding], state: CloudState) -> NamespaceReport | None:
-        """The report of a namespace that needs no look, since it is as it has to be: nothing was done there."""
+        """The report of a namespace that needs no look, since it is as it has to be: nothing was done there. Or of one
+        that has to wait for its look."""
         before = self.report.by_key.get(key)
-        if before is None or key not in self.quiet or not before.is_settled:
+        if before is None or tuple(eni.binding for eni in before.enis) != tuple(bindings):
             return None
-        if before.desired is None or before.applied is None:
+        is_touched = before.desired is not None and self.is_touched(before.desired, state)
+        if key in self.heard.order and not self._comes_first(key, state):
+            return self._waiting(before, is_touched=is_touched)
+        if key not in self.quiet or not before.is_settled or before.desired is None or is_touched:
             return None
-        if tuple(eni.binding for eni in before.enis) != tuple(bindings) or self.is_touched(before.desired, state):
+        return _at_rest(before, state)
+
+    def _waiting(self, before: NamespaceReport, *, is_touched: bool) -> NamespaceReport | None:
+        """Its report, if it has to wait. For what is to change there it does so only until others had their turn."""
+        is_over = sum(self.looked.values()) >= SLICE_S
+        if not is_over and (is_touched or before.key not in self.heard.waiting):
             return None
-        desired, applied = before.desired.on(state), before.applied.at_rest
-        is_same = desired is before.desired and applied is before.applied
-        return before if is_same else replace(before, desired=desired, applied=applied)
+        self.left.add(before.key)
+        if is_touched:
+            self.owed.add(before.key)
+        rested = _at_rest(before)
+        return _disturbed(rested) if before.key in self.heard.disturbed else rested
+
+    def look(self, key: Key, call: Callable[[], NamespaceReport]) -> NamespaceReport:
+        """Its report, made now."""
+        self.between()
+        started = self.clock()
+        report = call()
+        if key in self.heard.order:
+            self.looked[key] = self.clock() - started
+        return report
 
     def is_touched(self, before: Desired, state: CloudState) -> bool:
         """Whether another state can mean another policy there."""
@@ -67,6 +120,20 @@ class Former:
             desired.prove(settings.time_scale, before, like)
         desired.visits(settings.time_scale, like)
         self._prepared[_groups(desired)] = self._prepared[None] = desired
+
+
+def _at_rest(report: NamespaceReport, state: CloudState | None = None) -> NamespaceReport:
+    """Nothing was done, and the state says the same there."""
+    desired = report.desired if report.desired is None or state is None else report.desired.on(state)
+    applied = report.applied and report.applied.at_rest
+    is_same = desired is report.desired and applied is report.applied
+    return report if is_same else replace(report, desired=desired, applied=applied)
+
+
+def _disturbed(report: NamespaceReport) -> NamespaceReport:
+    """What was in force there need not be any more."""
+    enis = (replace(e, outcome=Outcome.DISTURBED) if e.outcome is Outcome.IN_FORCE else e for e in report.enis)
+    return replace(report, enis=tuple(enis))
 
 
 def _groups(desired: Desired) -> object:

@@ -7,6 +7,7 @@ or a daemon on every cause.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from sgdataplane.attach.closed import with_closed
 from sgdataplane.attach.compare import Interfaces, look, names_up
@@ -14,10 +15,10 @@ from sgdataplane.attach.contained import told
 from sgdataplane.attach.former import Former
 from sgdataplane.attach.hosted import reconcile_hosted
 from sgdataplane.attach.registry import Binding, Registry, refuse, unfit_name
-from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, Manner, NamespaceReport, Outcome
+from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, Key, Manner, NamespaceReport, Outcome
 from sgdataplane.enforce import Desired, enforce
 from sgdataplane.errors import ContainedError
-from sgdataplane.host.identity import Identity, found
+from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
@@ -39,7 +40,7 @@ def reconcile(
         else:
             _require_instance_placement(bindings)
             reports = _reconcile_workloads(state, bindings, manner, former)
-        report = HostReport(tuple(reports))
+        report = HostReport(tuple(reports), frozenset(former.left), frozenset(former.owed))
         if report.gone:
             registry.store(binding for binding in registry.load() if binding.eni_id not in report.gone)
     return report
@@ -56,22 +57,23 @@ def _require_instance_placement(bindings: Sequence[Binding]) -> None:
 def _reconcile_workloads(
     state: CloudState, bindings: Sequence[Binding], manner: Manner, former: Former
 ) -> list[NamespaceReport]:
-    """Each namespace that may not be as it has to be."""
-    groups: dict[Identity, list[Binding]] = {}
+    """Each namespace that may not be as it has to be, as far as its turn has come."""
+    groups: dict[Key, list[Binding]] = {}
     for binding in bindings:
         groups.setdefault(binding.identity, []).append(binding)
     there = with_closed(state, {binding.eni_id for binding in bindings})
-    return [
-        former.settled(key, group, there) or _reconcile_workload(state, there, group, manner, former)
-        for key, group in groups.items()
-    ]
+    reports = {
+        key: former.settled(key, groups[key], there)
+        or former.look(key, partial(_reconcile_workload, state, there, groups[key], manner, former))
+        for key in former.ordered(groups, there)
+    }
+    return [reports[key] for key in groups]
 
 
 def _reconcile_workload(
     state: CloudState, there: CloudState, bindings: Sequence[Binding], manner: Manner, former: Former
 ) -> NamespaceReport:
     """`there`: the state, with all ENIs that are attached."""
-    former.between()
     key = bindings[0].identity
     try:
         with found(key, bindings[0].path) as place:

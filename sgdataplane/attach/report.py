@@ -24,13 +24,15 @@ Key = Identity | str  # of a namespace: of a workload's the identity, of a route
 class Outcome(Enum):
     """IN_FORCE: the interface obeys the ENI's policy. CLOSED: the state has no such ENI, so nothing passes. ABSENT: the
     interface isn't there; when it comes, it needs another reconcile. REFUSED: it could not be done; what was in force
-    still is, or the host end is down. GONE: the namespace has ended, and never comes again."""
+    still is, or the host end is down. GONE: the namespace has ended, and never comes again. DISTURBED: others change
+    our rules there again and again; what is in force is theirs until its next turn (daemon/turns.py)."""
 
     IN_FORCE = "in force"
     CLOSED = "closed"
     ABSENT = "absent"
     REFUSED = "refused"
     GONE = "gone"
+    DISTURBED = "disturbed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +106,12 @@ class NamespaceReport:
 @dataclass(frozen=True)
 class HostReport:
     """What was done, or was so already, by namespace. It is for the next reconcile, which then changes only what
-    differs."""
+    differs. `left`: namespaces that have to be looked at yet, and wait for their turn; their reports are older. `owed`:
+    those of them that get another policy."""
 
     namespaces: tuple[NamespaceReport, ...]
+    left: frozenset[Key] = frozenset()
+    owed: frozenset[Key] = frozenset()
 
     @cached_property
     def in_force(self) -> Mapping[Key, Desired]:

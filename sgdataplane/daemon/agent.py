@@ -19,14 +19,15 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from sgdataplane.attach.former import Heard
 from sgdataplane.attach.registry import Binding, Registry
-from sgdataplane.attach.report import HostReport, Outcome
+from sgdataplane.attach.report import HostReport, Key, Outcome
 from sgdataplane.daemon import logs
 from sgdataplane.daemon.causes import Cause, Schedule
 from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only, load_config
@@ -40,9 +41,10 @@ from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.notify import Notifier
 from sgdataplane.daemon.protocol import Question, Request, spell_answer, spell_refusal
-from sgdataplane.daemon.reconcile import CycleReport, Reconciler
+from sgdataplane.daemon.reconcile import ASKED, CycleReport, Reconciler
 from sgdataplane.daemon.scrape import MetricsServer
 from sgdataplane.daemon.status import EniStatus, Status
+from sgdataplane.daemon.turns import Turns
 from sgdataplane.errors import ConfigError, SgDataplaneError
 from sgdataplane.host.names import NamesWatch
 from sgdataplane.host.paths import PathWatch
@@ -80,7 +82,8 @@ class Agent:
         stack.callback(self._metrics_server.close)
         self._counts = Counts(LedgerFile(config.state_directory))
         stack.callback(self._count, self._counts.close)
-        self._drifts: list[Drift] = []
+        self._drifts: dict[Key, list[Drift]] = {}
+        self._put_off: dict[Key, list[Drift]] = {}  # told, but not repaired yet
         self._errors: dict[str, str] = {}
         self._unknown_timeouts: tuple[str, ...] = ()
         self._schedule = Schedule(config.resync, time.monotonic)
@@ -88,6 +91,7 @@ class Agent:
         self._asking = stack.enter_context(selectors.EpollSelector())  # who is served in a cycle, too
         self._control = ControlServer(config.socket, self._asking, self._answer, time.monotonic)
         stack.callback(self._control.close)
+        self._turns = Turns(time.monotonic)
         self._namespaces = NamespaceWatch()
         stack.callback(self._namespaces.close)
         self._names = NamesWatch()
@@ -113,6 +117,8 @@ class Agent:
                 self._handle(key.data)
             self._handle(self._serve)
             self._count(self._counts.store_if_due)
+            if self._turns.wait_s == 0.0:
+                self._schedule.add(Cause.TURN)
             causes = self._schedule.take()
             if causes and not self._is_ending:
                 self._run_cycle(causes)
@@ -122,7 +128,7 @@ class Agent:
 
     def _wait_s(self) -> float:
         waits = (self._schedule.wait_s, self._control.wait_s, self._notifier.wait_s, self._counts.wait_s)
-        return min(wait for wait in waits if wait is not None)
+        return min(self._turns.wait_s, *(wait for wait in waits if wait is not None))
 
     @property
     def status(self) -> Status:
@@ -165,7 +171,8 @@ class Agent:
 
     def _rules_are_told(self) -> None:
         drifts, is_due = self._namespaces.rules_changed()
-        self._drifts.extend(drifts)
+        for drift in drifts:
+            self._drifts.setdefault(drift.key, []).append(drift)
         if drifts or is_due:
             self._schedule.add(Cause.DRIFT)
 
@@ -216,6 +223,7 @@ class Agent:
             self._schedule.failed(causes)
             self._reconciler.forget()
             self._namespaces.doubt()
+            self._turns.left, self._turns.is_owed = frozenset(), False
             self._status.note_bug(error)
             self._metrics.note_error("bug")
             logs.LOGGER.exception("cycle-failed")
@@ -227,8 +235,8 @@ class Agent:
             self._notifier.tell("RELOADING=1")
             self._reload()
         self._follow_paths()
-        quiet = self._namespaces.take_quiet()
-        report = self._reconciler.run(causes, self._config.state, self._config.manner, self._config.rule, quiet)
+        heard = self._heard()
+        report = self._reconciler.run(causes, self._config.state, self._config.manner, self._config.rule, heard)
         # not what is in the file now: who attaches meanwhile is to be enforced, too
         self._bindings = None if report.host is None else report.host.bindings
         self._schedule.done(is_whole=report.is_whole)
@@ -237,8 +245,26 @@ class Agent:
             self._namespaces.doubt()
         elif self._namespaces.follow(report.host) or (report.host.gone and self._config.bind):
             self._schedule.add(Cause.LINK)  # of a new one something may have been missed; who is gone, may be elsewhere
+        self._take_turns(report, report.host or HostReport(()))
         self._tell(report)
         self._count(lambda: self._counts.note_cycle(report))
+
+    def _heard(self) -> Heard:
+        """What was heard since the last cycle; and whose turn it is, of namespaces that were heard of or where
+        something was left undone."""
+        self._turns.forget_calm()
+        keys = self._turns.ordered(self._namespaces.heard | self._reconciler.undone)
+        quiet = self._namespaces.take_quiet()
+        return Heard(quiet, keys, self._turns.waiting(keys), self._turns.disturbed)
+
+    def _take_turns(self, report: CycleReport, host: HostReport) -> None:
+        """Where nothing could be done, there is nothing to wait for; nor when somebody has asked for all."""
+        if ASKED & report.causes:
+            self._turns.forget()
+        for key, is_repair in report.repaired.items():
+            self._turns.note(key, report.looked[key], is_repair=is_repair)
+        self._turns.left, self._turns.is_owed = host.left, bool(host.owed)
+        self._namespaces.leave(host.left)
 
     def _reload(self) -> None:
         """A bad configuration changes nothing."""
@@ -261,7 +287,8 @@ class Agent:
         self._status.neighbours = read_complaints()
         self._metrics.note_cycle(report)
         words, origin = ",".join(sorted(cause.value for cause in report.causes)), report.policy.origin.value
-        level = logging.INFO if report.is_whole else logging.ERROR
+        level = logging.INFO if report.causes != {Cause.TURN} else logging.DEBUG
+        level = level if report.is_whole else logging.ERROR
         event(level, "cycle", number=self._status.cycles, causes=words, s=report.seconds, policy=origin)
         errors = {
             "not-bound": "; ".join(map(str, report.discovery.refusals[:MAX_TOLD])),
@@ -292,17 +319,24 @@ class Agent:
 
     def _tell_drift(self, host: HostReport) -> None:
         """A line a namespace, however many commits there were. What is no longer enforced was let go, by `sgdp detach`
-        or `clear`: that is no drift."""
-        for entry in host.namespaces if self._drifts else ():
-            drifts = [drift for drift in self._drifts if drift.namespace == entry.named]
-            for drift in drifts:
-                self._status.note_drift(drift)
-            if drifts:
-                told = {"namespace": entry.named, "commits": len(drifts), "repaired": entry.error is None}
-                event(logging.WARNING, "drift", **told, by=drifts[-1].by, changes=drifts[-1].changes)
-                if entry.error is None:
-                    self._metrics.note_repair()
-        self._drifts.clear()
+        or `clear`: that is no drift. While a namespace waits, nothing more is heard of it."""
+        new, self._drifts = self._drifts, {}
+        for drift in (drift for key, drifts in new.items() if key in host.by_key for drift in drifts):
+            self._status.note_drift(drift)
+        for key in new.keys() & host.left & self._turns.disturbed:
+            self._tell_delay(new[key])
+        known = {key: self._put_off.get(key, []) + new.get(key, []) for key in self._put_off.keys() | new.keys()}
+        self._put_off = {key: drifts for key, drifts in known.items() if key in host.left}
+        for key in known.keys() & (host.by_key.keys() - host.left):
+            is_repaired = host.by_key[key].error is None
+            _log_drift("drift", known[key], repaired=is_repaired)
+            if is_repaired:
+                self._metrics.note_repair()
+
+    def _tell_delay(self, drifts: Sequence[Drift]) -> None:
+        key = drifts[-1].key
+        _log_drift("disturbed", drifts, repairs=self._turns.of(key).repairs, again_in_s=self._turns.wait_s_of(key))
+        self._metrics.note_delay()
 
     def _tell_trackers(self, host: HostReport) -> None:
         """Once: they are the kernel's."""
@@ -310,6 +344,12 @@ class Agent:
         if new:
             event(logging.WARNING, "unknown-timeouts", names=",".join(sorted(new)), at_most_s=OTHERS)
         self._unknown_timeouts = (*self._unknown_timeouts, *sorted(new))
+
+
+def _log_drift(word: str, drifts: Sequence[Drift], **more: object) -> None:
+    """Of one namespace. Who did it gives itself any name."""
+    last, told = drifts[-1], {"namespace": drifts[-1].namespace, "commits": len(drifts)}
+    event(logging.WARNING, word, **told, **more, by=last.by, changes=last.changes)
 
 
 def _log_eni(eni: EniStatus) -> None:

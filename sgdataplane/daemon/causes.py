@@ -16,7 +16,8 @@ class Cause(enum.Enum):
     """START: the agent has come up. STATE: the state's file or folder changed. BINDINGS: an ENI was attached or
     detached. LINK: an interface or namespace came, went or changed. DRIFT: others changed our rules, or may have.
     TIMER: it is time to look at everything. RETRY: the last cycle could not do all. RELOAD: somebody asked for the
-    configuration and the state to be read anew. RESYNC: somebody asked for all rules to be written anew."""
+    configuration and the state to be read anew. RESYNC: somebody asked for all rules to be written anew. TURN: it is
+    the turn of a namespace that had to wait (daemon/turns.py)."""
 
     START = "start"
     STATE = "state"
@@ -27,6 +28,7 @@ class Cause(enum.Enum):
     RETRY = "retry"
     RELOAD = "reload"
     RESYNC = "resync"
+    TURN = "turn"
 
 
 class Schedule:

@@ -80,6 +80,8 @@ class Metrics(Collector):
         self._errors = _counts(registry, "errors", words, "kind", ERRORS)
         words = "Namespaces put right after others had changed our tables."
         self._repairs = CounterOf(f"{PREFIX}_drift_repairs", words, registry=registry)
+        words = "Repairs put off, as others go on changing our tables there."
+        self._delays = CounterOf(f"{PREFIX}_drift_delays", words, registry=registry)
         ProcessCollector(registry=registry)
         registry.register(self)
 
@@ -96,7 +98,8 @@ class Metrics(Collector):
         else:
             self._namespaces = tuple(entry for entry in report.host.namespaces if entry.desired is not None)
             for entry in report.host.namespaces:
-                self._note_namespace(entry)
+                if entry.key not in report.host.left:
+                    self._note_namespace(entry)
         self._cycles.observe(report.seconds)
 
     def _note_namespace(self, entry: NamespaceReport) -> None:
@@ -119,6 +122,10 @@ class Metrics(Collector):
     def note_repair(self) -> None:
         """What others had changed in a namespace is as it was."""
         self._repairs.inc()
+
+    def note_delay(self) -> None:
+        """What others have changed in a namespace has to wait for its turn."""
+        self._delays.inc()
 
     # what is told
 

@@ -26,6 +26,7 @@ from sgdataplane.nft.commits import EVENT_GROUP, NEW_FLOWTABLE, Commit, CommitRe
 class Drift:
     """One commit of others to our tables, in words; `by` is a program and its process."""
 
+    key: Key
     namespace: str
     by: str
     changes: str
@@ -45,10 +46,16 @@ class NamespaceWatch:
         self._named: dict[int, str] = {}
         self._looked_at: frozenset[int] = frozenset()
         self._loud: set[Key] = set()
+        self._deaf_to: AbstractSet[int | None] = frozenset()
 
     def close(self) -> None:
         self.links.close()
         self.rules.close()
+
+    @property
+    def heard(self) -> AbstractSet[Key]:
+        """The others of those that are listened to."""
+        return self._loud & self._numbers.keys()
 
     def take_quiet(self) -> AbstractSet[Key]:
         """The namespaces that were listened to since the last call, and of which nothing was heard: no other link, and
@@ -56,6 +63,11 @@ class NamespaceWatch:
         quiet = self._numbers.keys() - self._loud
         self._loud.clear()
         return quiet
+
+    def leave(self, keys: AbstractSet[Key]) -> None:
+        """These were heard, and could not be looked at yet. Until then there is nothing new to be heard of them."""
+        self._loud.update(keys)
+        self._deaf_to = {number for key, number in self._numbers.items() if key in keys}
 
     def doubt(self) -> None:
         """Something was lost, or a cycle did not look: any namespace may be another than before."""
@@ -80,7 +92,7 @@ class NamespaceWatch:
 
     def links_changed(self) -> bool:
         """Whether a link of these namespaces is another than before, or one of them has ended."""
-        messages, is_lossy = self.links.read()
+        messages, is_lossy = self.links.read(self._deaf_to)
         if is_lossy:
             self.doubt()
         ended = {number for message in messages if (number := number_of_ended(message)) is not None}
@@ -100,11 +112,11 @@ class NamespaceWatch:
     def rules_changed(self) -> tuple[list[Drift], bool]:
         """What others have changed in our tables; and whether it takes another look: some of it was lost, or somebody
         has made a flowtable."""
-        messages, is_lossy = self.rules.read()
+        messages, is_lossy = self.rules.read(self._deaf_to)
         if is_lossy:
             self._commits.forget()
             self.doubt()
-        drifts = []
+        drifts, keys = [], {number: key for key, number in self._numbers.items()}
         changed, carrying = set[int | None](), set[int | None]()
         for message in messages:
             if message.number not in self._named or message.number is None:
@@ -113,7 +125,7 @@ class NamespaceWatch:
                 carrying.add(message.number)
             for commit in self._read(message.number, message):
                 by = f"{commit.program}[{commit.process}]"
-                drifts.append(Drift(self._named[message.number], by, commit.summary))
+                drifts.append(Drift(keys[message.number], self._named[message.number], by, commit.summary))
                 changed.add(message.number)
         self._hear(changed | carrying)
         return drifts, is_lossy or bool(carrying)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from sgdataplane.attach.discover import NOT_LOOKED, Discovery, Rule, discover
-from sgdataplane.attach.former import Former
+from sgdataplane.attach.former import NOTHING_HEARD, Former, Heard
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import HostReport, Key, Manner, Outcome
@@ -28,7 +28,8 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import Memory, load
 
 READING = frozenset({Cause.START, Cause.STATE, Cause.RELOAD, Cause.TIMER})  # inotify can't see all there is
-LOOKING = frozenset({Cause.START, Cause.TIMER, Cause.RELOAD, Cause.RESYNC})  # at everything, whatever was heard
+ASKED = frozenset({Cause.START, Cause.RELOAD, Cause.RESYNC})  # to look at everything, whatever was heard
+LOOKING = ASKED | {Cause.TIMER}  # who has to wait for its turn, still has
 NOTHING = CloudState()
 
 Aside = Callable[[Callable[[], None]], None]
@@ -53,7 +54,8 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class CycleReport:
-    """What a cycle did. `host` is None if nothing could be done at all, and `error` says why."""
+    """What a cycle did. `host` is None if nothing could be done at all, and `error` says why. `looked`: the seconds
+    that namespaces took of which something was heard."""
 
     causes: frozenset[Cause]
     policy: Policy
@@ -62,6 +64,7 @@ class CycleReport:
     last_good_error: str
     seconds: float
     discovery: Discovery = NOT_LOOKED
+    looked: Mapping[Key, float] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
@@ -83,6 +86,14 @@ class CycleReport:
         enis = () if self.host is None else self.host.enis
         return tuple(eni.binding.eni_id for eni in enis if eni.outcome is Outcome.REFUSED)
 
+    @property
+    def repaired(self) -> Mapping[Key, bool]:
+        """Of the namespaces of which something was heard and that were looked at: whether they weren't as they should,
+        or still aren't."""
+        reports = {} if self.host is None else self.host.by_key
+        applied = {key: reports[key].applied for key in self.looked if key in reports}
+        return {key: found is None or found.is_refill for key, found in applied.items()}
+
 
 class Reconciler:
     """Holds what is known between two cycles: the policy, and what is in force by namespace, and in which manner.
@@ -101,10 +112,10 @@ class Reconciler:
         self._memory, self._beat, self._aside = Memory(), beat, aside
 
     def run(
-        self, causes: Collection[Cause], path: Path, manner: Manner, rule: Rule, quiet: Collection[Key] = frozenset()
+        self, causes: Collection[Cause], path: Path, manner: Manner, rule: Rule, heard: Heard = NOTHING_HEARD
     ) -> CycleReport:
-        """One cycle. Nothing of the input's or the kernel's doing is raised. `quiet`: the namespaces of which nothing
-        was heard since the last one began."""
+        """One cycle. Nothing of the input's or the kernel's doing is raised. `heard`: of which namespaces since the
+        last one began; it says nothing to a cycle that was asked to look at all."""
         started = time.monotonic()
         # 1 the state: a bad one changes nothing, so the last good policy stays
         if self._policy is None or READING & set(causes):
@@ -113,15 +124,23 @@ class Reconciler:
         # 2 what names an ENI is bound to it
         discovery = self._discover(self._policy.state, rule)
         # 3 every attached ENI obeys: resolve, compile, prove, compare, run, by namespace
-        is_look = LOOKING & set(causes) or manner != self._manner
-        former = Former(self._former, frozenset() if is_look else quiet, self._beat)
+        if ASKED & set(causes) or manner != self._manner:
+            heard = NOTHING_HEARD
+        quiet = frozenset[Key]() if Cause.TIMER in causes else heard.quiet
+        former = Former(self._former, quiet, self._beat, heard)
         host, error = self._enforce(manner, former, is_resync=Cause.RESYNC in causes)
         # 4 the last good policy is kept for a start without a state, also where one ENI refused: the others have it
         if self._policy.origin is Origin.STATE and host is not None:
             self._aside(partial(self._last_good.store, self._policy.state))
         # 5 report
         seconds = time.monotonic() - started
-        return CycleReport(frozenset(causes), self._policy, host, error, self._last_good.error, seconds, discovery)
+        last_good_error, looked = self._last_good.error, former.looked
+        return CycleReport(frozenset(causes), self._policy, host, error, last_good_error, seconds, discovery, looked)
+
+    @property
+    def undone(self) -> frozenset[Key]:
+        """The namespaces where the last cycle could not do all."""
+        return frozenset(entry.key for entry in self._former.namespaces if not entry.is_settled)
 
     def forget(self) -> None:
         """Something went wrong that shouldn't: believe nothing of what is in force."""

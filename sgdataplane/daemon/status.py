@@ -16,8 +16,9 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     warnings      who else carries sessions past the policy, a line for each, with the namespace; and if the machine's
                   tables of neighbours are nearly full
     enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
-                  outcome as of `sgdp apply`; since: when outcome, epoch or error became what they are; bound_by:
-                  "attach" (`sgdp attach`), "alias" or "mac"
+                  outcome as of `sgdp apply`, or "disturbed": others change our rules there again and again, so that
+                  what is in force is theirs until its next turn, and a warning says who does it; since: when outcome,
+                  epoch or error became what they are; bound_by: "attach" (`sgdp attach`), "alias" or "mac"
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pathlib import Path
 
 from sgdataplane import __version__
 from sgdataplane.attach.discover import NOT_LOOKED
-from sgdataplane.attach.report import EniReport, NamespaceReport, Outcome
+from sgdataplane.attach.report import EniReport, Key, NamespaceReport, Outcome
 from sgdataplane.daemon.namespaces import Drift
 from sgdataplane.daemon.reconcile import CycleReport
 from sgdataplane.model.choices import ON_HOSTS
@@ -92,6 +93,7 @@ class Status:
         self._bug = ""
         self._drift: Drift | None = None
         self._enis: dict[str, EniStatus] = {}
+        self._disturbers: dict[Key, str] = {}
 
     def note_cycle(self, report: CycleReport) -> list[EniStatus]:
         """The ENIs of which something is new."""
@@ -99,6 +101,7 @@ class Status:
         self._cycle, self._cycle_at, self._bug = report, self._clock(), ""
         if report.host is None:
             return []
+        self._disturbers = {key: by for key, by in self._disturbers.items() if key in report.host.by_key}
         found = {eni.report.binding.eni_id: eni for entry in report.host.namespaces for eni in self._seen(entry)}
         new = [eni for eni_id, eni in found.items() if not eni.is_like(self._enis.get(eni_id))]
         self._enis = {k: eni for k, eni in sorted(found.items()) if eni.report.outcome is not Outcome.GONE}
@@ -112,6 +115,7 @@ class Status:
     def note_drift(self, drift: Drift) -> None:
         self.drifts += 1
         self._drift, self._drift_at = drift, self._clock()
+        self._disturbers[drift.key] = f"others go on changing our rules there, as {drift.by} did: {drift.changes}"
 
     def _seen(self, entry: NamespaceReport) -> Iterator[EniStatus]:
         epoch = None if entry.applied is None else entry.applied.epoch
@@ -140,7 +144,12 @@ class Status:
         cycle = self._cycle
         if cycle is None or not self.is_whole or self.config_error:
             return False
-        return not cycle.policy.refusal and not cycle.discovery.refusals
+        return not cycle.policy.refusal and not cycle.discovery.refusals and not self.is_disturbed
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether others change our rules somewhere again and again, so that what is in force there is theirs."""
+        return any(eni.report.outcome is Outcome.DISTURBED for eni in self._enis.values())
 
     @property
     def is_whole(self) -> bool:
@@ -180,8 +189,14 @@ class Status:
             "unknown_timeouts": list(cycle.host.unknown_timeouts) if cycle and cycle.host else [],
             "drift": {"count": self.drifts, "last": self._drift_as_json()},
             "warnings": [*(cycle.host.warnings if cycle and cycle.host else ()), *self.neighbours],
-            "enis": [eni.as_json() for eni in self.enis],
+            "enis": [self._eni_as_json(eni) for eni in self.enis],
         }
+
+    def _eni_as_json(self, eni: EniStatus) -> dict[str, object]:
+        """Of a disturbed one with who does it, if that was heard."""
+        told, by = eni.as_json(), self._disturbers.get(eni.report.binding.identity)
+        is_told = by is not None and eni.report.outcome is Outcome.DISTURBED
+        return {**told, "warnings": [*eni.report.warnings, by]} if is_told else told
 
     def _bind_as_json(self) -> dict[str, object]:
         found = self._cycle.discovery if self._cycle else NOT_LOOKED

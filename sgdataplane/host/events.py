@@ -14,7 +14,8 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from sgdataplane.errors import HostError
@@ -34,7 +35,7 @@ from sgdataplane.host.nfnetlink import (
 SOL_NETLINK, ADD_MEMBERSHIP, LISTEN_ALL_NSID = 270, 1, 8  # linux/socket.h, linux/netlink.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 BUFFER_BYTES = 8 << 20
-MAX_READS = 1000  # then others have their turn
+READ_S = 0.005  # then others have their turn
 ROUTE = socket.NETLINK_ROUTE
 LINK_GROUP, NSID_GROUP = 1, 28  # RTNLGRP_*, linux/rtnetlink.h
 NEWLINK, DELLINK, NEWNSID, DELNSID, GETNSID = 16, 17, 88, 89, 90  # RTM_*
@@ -75,12 +76,12 @@ class Subscription:
     def close(self) -> None:
         self._socket.close()
 
-    def read(self) -> tuple[list[Message], bool]:
+    def read(self, unheard: Container[int | None] = ()) -> tuple[list[Message], bool]:
         """What has come so far (of very much the first part: it stays readable), and whether some was lost since there
-        was no room for it."""
+        was no room for it. `unheard`: numbers of namespaces whose messages are passed over."""
         messages: list[Message] = []
-        is_lossy = False
-        for _ in range(MAX_READS):
+        is_lossy, until = False, time.monotonic() + READ_S
+        while time.monotonic() < until:
             try:
                 data, ancillary, _, sender = self._socket.recvmsg(RECEIVE_BYTES, socket.CMSG_SPACE(NUMBER.size))
             except BlockingIOError:
@@ -90,8 +91,9 @@ class Subscription:
                     raise HostError("netlink events", error.strerror or str(error)) from error
                 is_lossy = True
                 continue
-            if sender[0] == KERNEL:  # else a process that pretends
-                messages.extend(_messages(data, _number(ancillary)))
+            number = _number(ancillary)
+            if sender[0] == KERNEL and number not in unheard:  # else a process that pretends
+                messages.extend(_messages(data, number))
         return messages, is_lossy
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.attach import discover
+from sgdataplane.attach.former import Heard
 from sgdataplane.attach.registry import Means
 from sgdataplane.attach.report import DEFAULT_MANNER, Manner
 from sgdataplane.cli.command import Exit
@@ -91,7 +92,7 @@ def test_one_namespace_that_cannot_be_read_is_refused_alone(bench: Bench, error:
     status.note_cycle(report)
     assert {eni.report.binding.eni_id: bool(eni.error) for eni in status.enis} == {"eni-a": True, "eni-b": False}
     assert not status.is_healthy
-    again = found.run({Cause.RETRY}, path, DEFAULT_MANNER, discover.Rule(), frozenset(report.host.by_key))
+    again = found.run({Cause.RETRY}, path, DEFAULT_MANNER, discover.Rule(), Heard(frozenset(report.host.by_key)))
     assert again.is_whole
     assert "sgr-8080" in listing(bench.place, TABLE)
 

@@ -96,6 +96,7 @@ class Scene:
         return found
 
     def suffer(self, drift: Drift) -> None:
+        self.agent.reload()  # else its repair would wait for its turn, each a longer time
         before = {way: stream.arrive() for way, stream in self.streams.items()}
         nft(self.place, drift.change)
         self._drifts += 1

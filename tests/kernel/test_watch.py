@@ -10,7 +10,7 @@ import pytest
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, HostReport, Key, NamespaceReport, Outcome
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.daemon.namespaces import NamespaceWatch
+from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.host import netns
 from sgdataplane.host.events import Message, number_of
 from sgdataplane.host.identity import held, identity_of
@@ -84,7 +84,7 @@ def test_a_flowtable_of_others_takes_another_look(
     watch.follow(HostReport(tuple(reports)))
     watch.take_quiet()
     message = Message(number_of(names[0]), NEW_FLOWTABLE, bytes(4))
-    monkeypatch.setattr(watch.rules, "read", lambda: ([message], False))
+    monkeypatch.setattr(watch.rules, "read", lambda _: ([message], False))
     assert watch.rules_changed() == ([], True)
     assert set(watch.take_quiet()) == {reports[1].key}
 
@@ -97,3 +97,29 @@ def test_a_namespace_that_ends_is_not_believed_to_be_there(watch: NamespaceWatch
     wait_until(watch.links_changed)
     assert set(watch.take_quiet()) == {reports[1].key}
     assert set(watch.take_quiet()) == {reports[1].key}
+
+
+def test_of_one_that_was_left_nothing_more_is_heard_until_it_was_looked_at(
+    watch: NamespaceWatch, names: tuple[str, str]
+) -> None:
+    reports = [reported(name) for name in names]
+    one, two = (report.key for report in reports)
+    watch.follow(HostReport(tuple(reports)))
+    watch.take_quiet()
+    watch.leave(frozenset({one}))
+    for name in names:
+        nft(name, f"add table inet {TABLE}")
+    told: list[Drift] = []
+
+    def has_told(count: int) -> bool:
+        told.extend(watch.rules_changed()[0])
+        return len(told) >= count
+
+    wait_until(lambda: has_told(1))
+    assert [drift.key for drift in told] == [two]
+    assert watch.heard == {one, two}
+    assert set(watch.take_quiet()) == set()
+    watch.leave(frozenset())
+    nft(names[0], f"add chain inet {TABLE} mine")
+    wait_until(lambda: has_told(2))
+    assert [drift.key for drift in told] == [two, one]

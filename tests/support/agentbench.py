@@ -92,6 +92,12 @@ class AgentBench:
         except HostError:
             return 0
 
+    def reload(self) -> None:
+        """Returns when the cycle for it is done, which looks at everything."""
+        number = ask(self.socket, Request.RELOAD)["cycle"]
+        assert isinstance(number, int)
+        wait_until(lambda: self.cycles >= number)
+
     def epoch(self) -> int:
         (eni,) = self.status()["enis"]
         return int(eni["epoch"])

@@ -31,7 +31,7 @@ OURS = In(TABLE.encode())
 MAP = dispatch_name(Direction.INGRESS).encode()
 ELEMENTS, NAMES, IN_A_MESSAGE = 150_000, 50_000, 800
 COMMITS_A_SECOND = 70
-SPARE = "spare"
+SPARE, BEGUN = "spare", "begun\n"
 NEWLINK, LINK_NAME, LINK_ALIAS = 16, 3, 20  # RTM_*, IFLA_*
 LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 Acts = tuple[float, Iterator[bytes]]  # seconds between two, and what is sent
@@ -117,17 +117,19 @@ class Attacker:
                 self._door.recv(1 << 16, socket.MSG_DONTWAIT)
 
 
-def run(attack: str, seconds: float, places: Sequence[str]) -> int:
-    """How often each has acted."""
+def run(attack: str, seconds: float, places: Sequence[str]) -> None:
+    """Says when each has acted once."""
     attackers = [Attacker(place, attack) for place in places]
+    for attacker in attackers:
+        attacker.act()
+    print(BEGUN, end="", flush=True)
     began, rounds = time.monotonic(), 0
     while time.monotonic() < began + seconds:
         for attacker in attackers:
             attacker.act()
         rounds += 1
         time.sleep(max(0.0, began + rounds * attackers[0].every_s - time.monotonic()))
-    return rounds
 
 
 if __name__ == "__main__":
-    print(run(sys.argv[1], float(sys.argv[2]), sys.argv[3:]))
+    run(sys.argv[1], float(sys.argv[2]), sys.argv[3:])

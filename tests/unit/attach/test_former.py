@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.attach.former import Former
+from sgdataplane.attach import former as module
+from sgdataplane.attach.former import Former, Heard
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
 from sgdataplane.enforce import ApplyReport, Desired
@@ -85,3 +86,59 @@ def test_what_is_in_force_for_another_reason_is_not_compiled_again() -> None:
     assert former(is_quiet=False).desired(KEY, wanted).table() is table
     moved = Desired(other, {"eni-a": "eth1"})
     assert former(is_quiet=False).desired(KEY, moved) is moved
+
+
+OTHER = Identity(1, 3)
+CHANGED = replace(STATE, network_interfaces=without("eni-b"))
+
+
+def hearing(heard: Heard, report: NamespaceReport = REPORT) -> Former:
+    """A clock that goes a second at each look."""
+    times = iter(range(1000))
+    return Former(HostReport((report,)), heard=heard, clock=lambda: next(times))
+
+
+def test_what_is_heard_of_waits_for_its_turn() -> None:
+    found = hearing(Heard(order=[KEY], waiting={KEY}, disturbed={KEY}))
+    report = found.settled(KEY, [BINDING], STATE)
+    assert report is not None
+    assert [eni.outcome for eni in report.enis] == [Outcome.DISTURBED]
+    assert (report.desired, found.left, found.owed) == (DESIRED, {KEY}, set())
+
+
+def test_what_is_heard_of_and_has_its_turn_is_looked_at() -> None:
+    found = hearing(Heard(order=[KEY], disturbed={KEY}))
+    assert found.settled(KEY, [BINDING], STATE) is None
+    assert found.look(KEY, lambda: REPORT) is REPORT
+    assert (found.looked, found.left) == ({KEY: 1}, set())
+
+
+def test_in_one_reconcile_there_is_so_much_time_for_what_is_heard_of() -> None:
+    found = hearing(Heard(order=[OTHER, KEY]))
+    found.look(OTHER, lambda: REPORT)
+    assert module.SLICE_S < 1
+    assert found.settled(KEY, [BINDING], STATE) == REPORT
+    assert found.left == {KEY}
+
+
+def test_another_policy_comes_before_all_that_is_heard_of() -> None:
+    found = hearing(Heard(order=[OTHER, KEY], waiting={KEY}))
+    assert found.ordered([OTHER, KEY], CHANGED) == [KEY, OTHER]
+    found.look(OTHER, lambda: REPORT)
+    assert found.settled(KEY, [BINDING], CHANGED) is None
+
+
+def test_in_a_disturbed_namespace_another_policy_comes_last_but_does_not_wait_for_its_turn() -> None:
+    found = hearing(Heard(order=[KEY], waiting={KEY}, disturbed={KEY}))
+    assert found.ordered([KEY, OTHER], CHANGED) == [OTHER, KEY]
+    assert found.settled(KEY, [BINDING], CHANGED) is None
+    found.looked[OTHER] = 1
+    report = found.settled(KEY, [BINDING], CHANGED)
+    assert report is not None
+    assert (report.desired, found.left, found.owed) == (DESIRED, {KEY}, {KEY})
+
+
+def test_a_refused_one_that_is_heard_of_waits_as_well() -> None:
+    refused = replace(REPORT, enis=(EniReport(BINDING, Outcome.REFUSED),), applied=None, desired=None)
+    found = hearing(Heard(order=[KEY], waiting={KEY}, disturbed={KEY}), refused)
+    assert found.settled(KEY, [BINDING], STATE) == refused

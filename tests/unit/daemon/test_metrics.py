@@ -178,3 +178,14 @@ def test_what_cannot_be_told_is_told_again_later(bench: Bench, monkeypatch: pyte
         assert bench.metrics.text() is None
     assert bench.readings == 1
     assert bench.scrape().value("sessions") == 7
+
+
+def test_what_waits_for_its_turn_was_not_tried(bench: Bench) -> None:
+    waiting = refused(KernelError("busy"))
+    policy = Policy(CloudState(), Origin.STATE)
+    host = HostReport((waiting, namespace(2)), frozenset({waiting.key}))
+    bench.note(CycleReport(frozenset({Cause.TURN}), policy, host, "", "", 0.2))
+    bench.metrics.note_delay()
+    found = bench.scrape()
+    assert (found.value("errors_total", kind="kernel"), found.value("apply_seconds_count")) == (0, 1)
+    assert found.value("drift_delays_total") == 1

@@ -9,6 +9,7 @@ from typing import Any
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
 from sgdataplane.daemon.causes import Cause
+from sgdataplane.daemon.namespaces import Drift
 from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
 from sgdataplane.daemon.status import Status
 from sgdataplane.enforce import ApplyReport
@@ -40,4 +41,23 @@ def test_policy_whose_changes_hold_the_kernel_is_told_of_at_each_of_its_enis() -
     assert [eni["warnings"] for eni in told(status, slow)] == [[SLOW], ["its MAC is another", SLOW]]
     assert [eni["warnings"] for eni in told(status, slow.at_rest)] == [[SLOW], ["its MAC is another", SLOW]]
     assert [eni["warnings"] for eni in told(status, APPLIED.at_rest)] == [[], ["its MAC is another"]]
+    assert status.is_healthy
+
+
+def test_a_disturbed_eni_is_told_with_who_does_it() -> None:
+    status = Status(Path("/state"), Path("/config"), Path("/last-good"))
+    told(status, APPLIED)
+    status.note_drift(Drift(Identity(1, 1), "container web", "nft[4711]", "rule deleted: ingress"))
+    assert [eni["warnings"] for eni in told(status, APPLIED)] == [[], ["its MAC is another"]]
+    disturbed = tuple(replace(eni, outcome=Outcome.DISTURBED) for eni in ENIS)
+    entry = NamespaceReport(Identity(1, 1), disturbed, applied=APPLIED)
+    policy = Policy(CloudState(), Origin.STATE)
+    status.note_cycle(CycleReport(frozenset({Cause.DRIFT}), policy, HostReport((entry,)), "", "", 0.1))
+    found = status.as_json()["enis"]
+    assert isinstance(found, list)
+    by = "others go on changing our rules there, as nft[4711] did: rule deleted: ingress"
+    assert [eni["warnings"] for eni in found] == [[by], ["its MAC is another", by]]
+    assert {eni["outcome"] for eni in found} == {"disturbed"}
+    assert not status.is_healthy
+    told(status, APPLIED)
     assert status.is_healthy

@@ -1,0 +1,113 @@
+"""Whose turn it is: the first repair at once, the next ones ever later, and none of it remembered after a while."""
+
+from __future__ import annotations
+
+import math
+
+from sgdataplane.attach.report import Key
+from sgdataplane.daemon.turns import ALL_SHARE, CALM_S, FREE_LOOKS, LONGEST_WAIT_S, OWN_SHARE, Turns
+from sgdataplane.host.identity import Identity
+from tests.unit.daemon.test_causes import Time
+
+ONE, TWO, THREE = (Identity(1, number) for number in range(3))
+TOOK_S = 0.01
+
+
+def made() -> tuple[Turns, Time]:
+    clock = Time()
+    return Turns(clock), clock
+
+
+def repaired(turns: Turns, clock: Time, key: Key, took: float = TOOK_S) -> float:
+    """When its turn has come; then how long until the next one."""
+    clock.now += turns.wait_s_of(key)
+    turns.note(key, took, is_repair=True)
+    return turns.wait_s_of(key)
+
+
+def test_repairs_of_one_are_ever_further_apart() -> None:
+    turns, clock = made()
+    assert turns.waiting([ONE]) == frozenset()
+    waits = [repaired(turns, clock, ONE) for _ in range(9)]
+    assert [round(wait, 6) for wait in waits] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert turns.waiting([ONE, TWO]) == turns.disturbed == frozenset({ONE})
+
+
+def test_a_minute_has_few_repairs_however_many_commits_there_are() -> None:
+    turns, clock = made()
+    began = clock.now
+    times = [began]
+    while times[-1] < began + 60:
+        wait = repaired(turns, clock, ONE)
+        times.append(clock.now + wait)
+    assert [round(at - began, 6) for at in times] == [0, 1, 3, 7, 15, 31, 63]
+
+
+def test_who_is_quiet_for_a_while_is_repaired_at_once_again() -> None:
+    turns, clock = made()
+    wait = [repaired(turns, clock, ONE) for _ in range(3)][-1]
+    clock.now += wait + CALM_S - 1
+    turns.forget_calm()
+    assert turns.of(ONE).repairs == 3
+    clock.now += 2
+    turns.forget_calm()
+    assert (turns.of(ONE).repairs, turns.wait_s_of(ONE)) == (0, 0)
+    assert repaired(turns, clock, ONE) == 1
+
+
+def test_what_takes_long_has_its_turn_later() -> None:
+    turns, clock = made()
+    assert repaired(turns, clock, ONE, 2.0) == 2.0 * OWN_SHARE
+    assert repaired(turns, clock, TWO, 900.0) == 900.0 * OWN_SHARE > LONGEST_WAIT_S
+
+
+def test_a_crowd_has_a_share_of_our_time_and_no_more() -> None:
+    turns, clock = made()
+    crowd: list[Key] = [Identity(2, number) for number in range(100)]
+    for key in crowd:
+        turns.note(key, TOOK_S, is_repair=True)
+    began, worked = clock.now, 0.0
+    while clock.now < began + 100:
+        turns.left = frozenset(crowd)
+        clock.now += turns.wait_s
+        key = next(key for key in turns.ordered(crowd) if key not in turns.waiting(crowd))
+        turns.note(key, TOOK_S, is_repair=True)
+        clock.now += TOOK_S
+        worked += TOOK_S
+    assert worked <= 100 / ALL_SHARE + TOOK_S
+
+
+def test_looks_for_nothing_are_free_until_there_are_too_many() -> None:
+    turns, _ = made()
+    for _ in range(FREE_LOOKS):
+        assert turns.waiting([ONE]) == frozenset()
+        turns.note(ONE, TOOK_S, is_repair=False)
+    assert turns.waiting([ONE]) == frozenset()
+    turns.note(ONE, TOOK_S, is_repair=False)
+    assert turns.waiting([ONE]) == frozenset({ONE})
+    assert turns.disturbed == frozenset()
+
+
+def test_who_disturbs_least_is_first_and_of_equals_whoever_waits_longest() -> None:
+    turns, clock = made()
+    for key in (ONE, ONE, THREE, TWO):
+        clock.now += 1
+        turns.note(key, TOOK_S, is_repair=True)
+    assert turns.ordered([ONE, TWO, THREE, Identity(1, 4)]) == (Identity(1, 4), THREE, TWO, ONE)
+
+
+def test_the_next_turn_is_that_of_one_that_was_left() -> None:
+    turns, clock = made()
+    repaired(turns, clock, ONE)
+    assert turns.wait_s == math.inf
+    turns.left = frozenset({ONE})
+    assert turns.wait_s == 1
+    turns.is_owed = True
+    assert turns.wait_s == 0
+
+
+def test_when_all_is_forgotten_nobody_waits() -> None:
+    turns, clock = made()
+    assert repaired(turns, clock, ONE) > 0
+    turns.forget()
+    assert turns.wait_s_of(ONE) == 0
