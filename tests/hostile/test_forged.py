@@ -73,7 +73,7 @@ class Heard:
 
 def forge(pair: Pair, *names: bytes) -> None:
     """What comes to the port FORGING is logged as if these counters had counted it; it passes."""
-    theirs, rules = In(b"theirs"), "add rule inet theirs in udp dport {} log prefix \"{}\" group {}"
+    theirs, rules = In(b"theirs"), 'add rule inet theirs in udp dport {} log prefix "{}" group {}'
     hooked = theirs.base_chain(b"in", 1, 0)  # input, behind the policy
     rawnft.must_send(pair["policy"], rawnft.table(b"theirs"), hooked)
     nft(pair["policy"], *(rules.format(FORGING, f"sgdp {name.decode()}", LOG_GROUP) for name in names))

@@ -100,9 +100,10 @@ def test_a_capture_that_cannot_be_used_ends_with_5(state: Path, capture: Path) -
     empty, error = sgdp("-", "--state", state, stdin=octets[:24], code=5)
     assert ("nothing was replayed" in empty, error) == (True, "")
     cut = gzip.compress(octets)[:-9]
-    assert "capture standard input: packet 33, at octet 6093: the gzip stream is cut off" in sgdp(
-        "-", "--state", state, stdin=cut, code=5
-    )[1]
+    assert (
+        "capture standard input: packet 33, at octet 6093: the gzip stream is cut off"
+        in sgdp("-", "--state", state, stdin=cut, code=5)[1]
+    )
 
 
 def test_a_running_lab_is_used_and_left_as_it_was(lab_name: str, capture: Path) -> None:
