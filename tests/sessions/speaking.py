@@ -23,9 +23,10 @@ def opened(lab: SessionLab, way: Way, first_port: int) -> dict[Key, Talk]:
 
 
 def each_speaks(talks: Mapping[Key, Talk]) -> None:
-    """All ends of all sessions are heard."""
+    """All ends of all sessions are heard, and nothing is on its way any more."""
     for turn in (0, 1):
         all_arrive((talks[key], speakers_of(key)[turn]) for key in KEYS if len(speakers_of(key)) > turn)
+    wait_until(lambda: all(talk.is_still() for talk in talks.values()))
 
 
 def control_routes(lab: SessionLab) -> list[Route]:

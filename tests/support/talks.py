@@ -8,8 +8,10 @@ talk.has_arrived(side)     whether the other end got what that end said last (TC
 from __future__ import annotations
 
 import enum
+import fcntl
 import socket
 import struct
+import termios
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -85,6 +87,10 @@ class Talk:
         self._receive(side.other)
         return self._heard[side.other] == self._said[side]
 
+    def is_still(self) -> bool:
+        """Whether nothing follows what has arrived."""
+        return True
+
     def heard(self, side: Side) -> bytes:
         """What that end has got: the last message, or (TCP) all."""
         self._receive(side)
@@ -150,9 +156,18 @@ class TcpTalk(Talk):
         super().say(side)
         self._said[side] = before + self._said[side]
 
+    def is_still(self) -> bool:
+        """An acknowledgement may come 40 ms after what it is of."""
+        return not any(map(_unacknowledged, self.sockets.values()))
+
     def _take(self, side: Side, data: bytes) -> None:
         self._heard[side] += data
         assert self._said[side.other].startswith(self._heard[side]), "bytes were lost, changed or reordered"
+
+
+def _unacknowledged(stream: socket.socket) -> int:
+    """Octets."""
+    return int(struct.unpack("=i", fcntl.ioctl(stream, termios.TIOCOUTQ, bytes(4)))[0])
 
 
 class UdpTalk(Talk):
