@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import isolation
+from tests.support.flood import wait_until
 
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +58,8 @@ def test_a_process_that_is_left_running_is_found(worker_id: str) -> None:
     environment = {**os.environ, isolation.WORKER_VARIABLE: worker_id}
     with subprocess.Popen(["sleep", "60"], env=environment) as process:
         try:
-            assert isolation.leftovers(run, worker_id) == (f"process {process.pid}: sleep 60",)
+            # a process can be seen a moment before its environment can
+            wait_until(lambda: isolation.leftovers(run, worker_id) == (f"process {process.pid}: sleep 60",))
         finally:
             process.kill()
     assert isolation.leftovers(run, worker_id) == ()
@@ -76,10 +78,15 @@ def test_the_sweep_leaves_a_run_in_another_pid_namespace_alone_while_it_runs() -
     ) as outer:
         assert outer.stdout
         assert outer.stdout.readline()
-        marked = [pid for pid, run in isolation._processes_of_runs() if run.startswith("1.")]
-        assert len(marked) >= 1
+        wait_until(lambda: len(inner_processes()) > 0)
+        marked = inner_processes()
         assert not any(f"process {pid}:" in line for pid in marked for line in isolation.sweep())
         outer.kill()
+
+
+def inner_processes() -> list[int]:
+    """Of a run whose number is 1 where it runs."""
+    return [pid for pid, run in isolation._processes_of_runs() if run.startswith("1.")]
 
 
 def test_the_sweep_ends_processes_of_dead_runs_and_only_those() -> None:
