@@ -38,8 +38,8 @@ test: lint ## ruff, mypy and every test that is not slow
 test-slow: setup ## the slow tests: scale and soak
 	$(PYTEST) -m 'slow and not vm' $(PYTEST_FLAGS)
 
-test-vm: setup ## the product on Debian's kernels, in virtual machines, an hour: VM=6.12-uml TESTS=tests/kernel for a part
-	$(PYTHON) -m tests.vm $(addprefix --machine=,$(VM)) $(TESTS)
+test-vm: setup ## the product on Debian's kernels, in virtual machines, an hour: VM=6.12-uml TESTS=tests/kernel or SUITES=edges for a part
+	$(PYTHON) -m tests.vm $(addprefix --machine=,$(VM)) $(addprefix --suite=,$(SUITES)) $(TESTS)
 
 test-debian12: ## the suite, last commit, in a Debian 12 userland (nft 1.0.6, Python 3.11)
 	tools/debian12.sh make test PYTEST_FLAGS='$(PYTEST_FLAGS)'

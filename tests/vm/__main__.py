@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm import report, suites
@@ -22,10 +23,23 @@ REPORT = ROOT / "docs" / "kernels.md"
 MACHINE_S = 3300.0
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a user-mode kernel's job is asked for: these tests, or these suites; nothing: all of it."""
+
+    tests: tuple[str, ...]
+    suites: tuple[str, ...]
+
+    @property
+    def is_any(self) -> bool:
+        return bool(self.tests or self.suites)
+
+
 def main() -> int:
     """0 if everything passed that ran."""
     arguments, options = _parser().parse_known_args()
     tests = [*arguments.tests, *options]
+    part = Part(tuple(tests), tuple(arguments.suite or ()))
     if os.geteuid() != 0:
         print("test-vm needs root (mmdebstrap, chroot). Run: sudo make test-vm", file=sys.stderr)
         return 4
@@ -34,9 +48,9 @@ def main() -> int:
     cache = Cache(CACHE)
     for release in dict.fromkeys(machine.release for machine in chosen):
         cache.prepare(release)
-    results = _run_all(chosen, cache, tests)
+    results = _run_all(chosen, cache, part)
     text = report.page(results)
-    if not tests:
+    if not part.tests:
         earlier = [report.read(name, RESULTS / name / "results") for name in _names() if (RESULTS / name).is_dir()]
         REPORT.parent.mkdir(parents=True, exist_ok=True)
         REPORT.write_text(report.page(earlier), "utf-8")
@@ -47,6 +61,8 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make test-vm")
     parser.add_argument("--machine", action="append", choices=_names(), help="one of them (default: all)")
+    what = "in user-mode kernels this suite alone; its results take the place of those on the page"
+    parser.add_argument("--suite", action="append", choices=suites.SUITES, help=what)
     parser.add_argument("tests", nargs="*", help="what pytest gets in user-mode kernels, its options, too")
     return parser
 
@@ -55,19 +71,20 @@ def _names() -> list[str]:
     return [machine.name for machine in MACHINES]
 
 
-def _run_all(chosen: Sequence[Machine], cache: Cache, tests: Sequence[str]) -> list[report.MachineResult]:
+def _run_all(chosen: Sequence[Machine], cache: Cache, part: Part) -> list[report.MachineResult]:
     found: list[report.MachineResult] = []
     for group in groups():
         together = [machine for machine in group if machine in chosen]
         with ThreadPoolExecutor() as pool:
-            found += pool.map(lambda machine: _run_one(machine, cache, tests), together)
+            found += pool.map(lambda machine: _run_one(machine, cache, part), together)
     return found
 
 
-def _run_one(machine: Machine, cache: Cache, tests: Sequence[str]) -> report.MachineResult:
-    job = RESULTS / "some" / machine.name if tests else RESULTS / machine.name
+def _run_one(machine: Machine, cache: Cache, part: Part) -> report.MachineResult:
+    whole = RESULTS / machine.name
+    job = RESULTS / "some" / machine.name if part.is_any else whole
     if machine.kind == "uml":
-        write_job(job, suites.on_any_kernel(tests))
+        write_job(job, suites.of_chosen(part.tests) if part.tests else suites.on_any_kernel(part.suites))
     else:
         package = _build_package(cache.of(machine.release, "tree"))
         write_job(job, suites.on_stock_debian(package.name))
@@ -77,6 +94,8 @@ def _run_one(machine: Machine, cache: Cache, tests: Sequence[str]) -> report.Mac
     notes = {0: "", None: f"Its job did not come to its end; after {outcome.seconds:.0f} s the machine was gone."}
     note = notes.get(outcome.code, f"Its job ended with exit code {outcome.code}.")
     report.add(outcome.results, _commit(), note, outcome.seconds)
+    if part.suites and not part.tests:
+        report.take_over(outcome.results, whole / "results")
     return report.read(machine.name, outcome.results)
 
 

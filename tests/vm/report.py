@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,13 +28,14 @@ class Case:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """One run of pytest. `seconds` is the guest's clock."""
+    """One run of pytest. `seconds` is the guest's clock. `commit`: of this repository, "" if it is the machine's."""
 
     name: str
     passed: int
     seconds: float
     failed: tuple[Case, ...] = ()
     skipped: tuple[Case, ...] = ()
+    commit: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,14 @@ def add(results: Path, commit: str, note: str, seconds: float) -> None:
     """To what a job left in its folder."""
     for name, text in (("commit", commit), ("note", note), ("seconds", f"{seconds:.0f}")):
         (results / name).write_text(text, "utf-8")
+
+
+def take_over(some: Path, results: Path) -> None:
+    """Of a machine that ran a part: that part's results take the place of those of before."""
+    for path in (*some.glob("*.xml"), *some.glob("commits.json")):
+        shutil.copy(path, results)
+        shutil.copy(some / "commit", results / f"{path.stem}.commit")
+    shutil.copy(some / "note", results)
 
 
 def read(machine: str, results: Path) -> MachineResult:
@@ -98,7 +108,8 @@ def read_suite(path: Path) -> SuiteResult:
         else:
             passed += 1
     seconds = sum(float(suite.get("time", 0)) for suite in root.iter("testsuite"))
-    return SuiteResult(path.stem, passed, seconds, tuple(failed), tuple(skipped))
+    commit = _said(path.with_suffix(".commit"))
+    return SuiteResult(path.stem, passed, seconds, tuple(failed), tuple(skipped), commit)
 
 
 def _first_line(element: ET.Element) -> str:
@@ -126,12 +137,12 @@ def page(results: Sequence[MachineResult]) -> str:
 
 
 def _rows(result: MachineResult) -> Iterator[str]:
-    begins = f"| {result.machine} | {result.kernel or 'did not come up'} | {result.commit} |"
+    begins = f"| {result.machine} | {result.kernel or 'did not come up'} |"
     for suite in result.suites:
         counts = f"{suite.passed} | {len(suite.failed)} | {len(suite.skipped)} | {suite.seconds / 60:.1f}"
-        yield f"{begins} {suite.name} | {counts} |"
+        yield f"{begins} {suite.commit or result.commit} | {suite.name} | {counts} |"
     if not result.suites:
-        yield f"{begins} - | - | - | - | - |"
+        yield f"{begins} {result.commit} | - | - | - | - | - |"
 
 
 def _details(result: MachineResult) -> Iterator[str]:

@@ -6,7 +6,7 @@ Owns which suites these are and where each leaves its results. Must not know how
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 BOOT_AGAIN = 75
@@ -34,6 +34,8 @@ ON_ANY_KERNEL = (
 )
 # Once more with a module that changes how all bridges of a machine work, so that no test loads it.
 WITH_BRIDGE_NETFILTER = Suite("bridges-netfilter", ("tests/features/test_bridge.py",))
+COMMITS = "commits"  # the table of bench.commits
+SUITES = (*(suite.name for suite in ON_ANY_KERNEL), WITH_BRIDGE_NETFILTER.name, COMMITS)
 # Of the tests of the units those that need a real process 1 most. Each installs the package, which is slow here.
 UNITS = (
     "tests/kernel/test_units_boot.py::test_it_is_kept_in",
@@ -54,15 +56,22 @@ fi
 """
 
 
-def on_any_kernel(tests: Sequence[str] = ()) -> str:
-    """The job of a user-mode kernel: the suites, or these tests alone; without choice the table of commits, too."""
-    suites = (Suite("chosen", tuple(tests)),) if tests else ON_ANY_KERNEL
-    lines = ["uname -r > /job/results/kernel", "failed=0", *map(_pytest, suites)]
-    if not tests:
-        lines += ["modprobe br_netfilter || failed=1", _pytest(WITH_BRIDGE_NETFILTER)]
-        bench = f"PYTHONPATH=netns-lab timeout {SUITE_S} .venv/bin/python -m bench.commits"
-        lines.append(f"{bench} --json /job/results/commits.json || failed=1")
-    return "\n".join([*lines, "exit $failed", ""])
+def on_any_kernel(names: Collection[str] = ()) -> str:
+    """The job of a user-mode kernel: all suites and the table of commits, or those of these names."""
+    parts = {suite.name: _pytest(suite) for suite in ON_ANY_KERNEL}
+    parts |= {WITH_BRIDGE_NETFILTER.name: f"modprobe br_netfilter || failed=1\n{_pytest(WITH_BRIDGE_NETFILTER)}"}
+    bench = f"PYTHONPATH=netns-lab timeout {SUITE_S} .venv/bin/python -m bench.commits"
+    parts |= {COMMITS: f"{bench} --json /job/results/commits.json || failed=1"}
+    return _job(part for name, part in parts.items() if not names or name in names)
+
+
+def of_chosen(tests: Sequence[str]) -> str:
+    """The job of a user-mode kernel that is asked for these tests alone."""
+    return _job([_pytest(Suite("chosen", tuple(tests)))])
+
+
+def _job(parts: Iterable[str]) -> str:
+    return "\n".join(["uname -r > /job/results/kernel", "failed=0", *parts, "exit $failed", ""])
 
 
 def on_stock_debian(package: str) -> str:

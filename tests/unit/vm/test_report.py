@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.vm.report import Case, MachineResult, SuiteResult, add, page, read, read_suite
+from tests.vm.report import Case, MachineResult, SuiteResult, add, page, read, read_suite, take_over
 
 JUNIT = """<testsuites><testsuite name="pytest" time="61.5">
 <testcase classname="tests.kernel.test_a" name="test_passes"/>
@@ -77,3 +77,19 @@ def test_what_tests_print_becomes_no_markup_and_no_control_character() -> None:
     assert "\x1b" not in text
     assert " <img" not in text
     assert "\\<img src=x\\>" in text
+
+
+def test_a_part_takes_the_place_of_what_was_there_and_says_of_which_commit(tmp_path: Path) -> None:
+    whole, some = tmp_path / "whole", tmp_path / "some"
+    for folder, commit, text in ((whole, "abc", JUNIT), (some, "def", "<testsuite><testcase name='t'/></testsuite>")):
+        folder.mkdir()
+        (folder / "edges.xml").write_text(text, "utf-8")
+        add(folder, commit, "Its job ended with exit code 1." if commit == "abc" else "", 60)
+    (whole / "fence.xml").write_text(JUNIT, "utf-8")
+    take_over(some, whole)
+    found = read("m", whole)
+    assert {suite.name: (suite.commit, suite.passed) for suite in found.suites} == {
+        "edges": ("def", 1),
+        "fence": ("", 1),
+    }
+    assert (found.note, found.commit, found.seconds) == ("", "abc", 60.0)
