@@ -4,7 +4,7 @@ Owns what is ambiguous, and so refused. Is given values only: what was seen, and
 
     one interface, one ENI, neither bound                       bound
     bound so before, and the interface is still there           stays, whatever it says now, and whatever others say
-    bound so before, and it isn't: one other says the same      bound there (it was renamed, or moved)
+    bound so before, and it isn't: one other says the same      bound there (it was renamed, or moved, or came back)
     anything else                                               refused, with all places; what is bound stays bound
 
 What is refused binds nothing, and ends nothing.
@@ -115,8 +115,7 @@ def _said(place: Place, label: Label, alias: set[str], mac: set[str]) -> Iterato
 def match(
     claims: Sequence[Claim], places: Sequence[Place], bindings: Sequence[Binding], ended: Collection[str]
 ) -> Matched:
-    """What follows. `places`: all that were looked at. `ended`: ENIs whose binding's namespace is gone; they are bound
-    anew once that is forgotten, which is not done here."""
+    """What follows. `places`: all that were looked at. `ended`: ENIs whose binding's namespace is gone."""
     by_eni: dict[str, list[Claim]] = {}
     for claim in claims:
         by_eni.setdefault(claim.eni_id, []).append(claim)
@@ -125,9 +124,8 @@ def match(
     there = {(place.identity, label.ifname) for place in places for label in place.labels}
     seen = {place.identity for place in places}
     results = [
-        _judged(mine, bound.get(eni_id), owners, is_gone=_is_gone(bound.get(eni_id), seen, there))
+        _judged(mine, bound.get(eni_id), owners, is_gone=eni_id in ended or _is_gone(bound.get(eni_id), seen, there))
         for eni_id, mine in sorted(by_eni.items())
-        if eni_id not in ended
     ]
     made = tuple(result for result in results if isinstance(result, Binding))
     return Matched(made, tuple(result for result in results if isinstance(result, Refusal)))

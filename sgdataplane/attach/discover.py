@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from sgdataplane.attach.again import let_go
 from sgdataplane.attach.claims import Claim, Place, Refusal, claims_of, match
 from sgdataplane.attach.contained import told
 from sgdataplane.attach.registry import Binding, Means, Registry
@@ -53,13 +54,17 @@ def discover(registry: Registry, state: CloudState, rule: Rule) -> Discovery:
     with registry.locked():
         places, errors = look(rule.names)
         claims, bindings = claims_of(state, rule.means, places), registry.load()
-        matched = match(claims, places, bindings, _ended(claims, places, bindings))
+        ended = _ended(claims, places, bindings)
+        matched = match(claims, places, bindings, ended)
         again = {binding.eni_id for binding in matched.bindings}
         now = (*(binding for binding in bindings if binding.eni_id not in again), *matched.bindings)
+        for binding in bindings:
+            if binding.eni_id in again & ended:
+                let_go(binding)
         if again:
             registry.store(now)
     there = {binding.identity for binding in now}
-    left = {binding.named for binding in bindings if binding.identity not in there}
+    left = {binding.named for binding in bindings if binding.identity not in there and binding.eni_id not in ended}
     numbers = frozenset(place.number for place in places)
     return Discovery(matched.bindings, tuple(sorted(left)), matched.refusals, numbers, "; ".join(errors))
 

@@ -70,6 +70,8 @@ class Former:
         before = self.report.by_key.get(key)
         if before is None or tuple(eni.binding for eni in before.enis) != tuple(bindings):
             return None
+        if before.is_gone:
+            return before if key in self.quiet else None
         is_touched = before.desired is not None and self.is_touched(before.desired, state)
         if key in self.heard.order and not self._comes_first(key, state):
             return self._waiting(before, is_touched=is_touched)
@@ -96,6 +98,15 @@ class Former:
         if key in self.heard.order:
             self.looked[key] = self.clock() - started
         return report
+
+    def is_known_gone(self, binding: Binding) -> bool:
+        """Whether its namespace had ended, so that it needs no search."""
+        before = self.report.by_key.get(binding.identity)
+        return binding.identity in self.quiet and before is not None and before.is_gone
+
+    def is_quiet(self, binding: Binding) -> bool:
+        """Whether its namespace is certainly as it was."""
+        return binding.identity in self.quiet
 
     def is_touched(self, before: Desired, state: CloudState) -> bool:
         """Whether another state can mean another policy there."""

@@ -8,12 +8,14 @@ is enforced there, whatever its workload does with the interface.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sgdataplane.attach import router
+from sgdataplane.attach.again import give_mac, let_go
 from sgdataplane.attach.closed import with_closed
 from sgdataplane.attach.compare import Interfaces, look, names_up
 from sgdataplane.attach.contained import Told, told
+from sgdataplane.attach.former import Former
 from sgdataplane.attach.hostend import Hosted, hosted, move_in, where_is
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import EniReport, Key, Manner, NamespaceReport, Outcome
@@ -41,13 +43,13 @@ class _Group:
 
 
 def reconcile_hosted(
-    registry: Registry, state: CloudState, bindings: Sequence[Binding], manner: Manner, former: Mapping[Key, Desired]
+    registry: Registry, state: CloudState, bindings: Sequence[Binding], manner: Manner, former: Former
 ) -> list[NamespaceReport]:
     """1 find the host ends, and remember where they are   2 move them in, and remember that   3 by router: enforce, and
     take them up   4 leave the routers that have none any more. The caller holds the registry's lock."""
-    placed = [_placed(state, binding) for binding in bindings]
+    placed = [_ended(binding) if former.is_known_gone(binding) else _placed(state, binding) for binding in bindings]
     reports = [entry for entry in placed if isinstance(entry, NamespaceReport)]
-    groups = _groups(state, [entry for entry in placed if isinstance(entry, Hosted)], manner, former)
+    groups = _groups(state, [entry for entry in placed if isinstance(entry, Hosted)], manner, former.in_force)
     before = _remember(registry, bindings, groups, reports)
     for group in groups:
         _move_in(group, manner)
@@ -63,9 +65,8 @@ def _remember(
     registry: Registry, known: Sequence[Binding], groups: Iterable[_Group], reports: Iterable[NamespaceReport]
 ) -> tuple[Binding, ...]:
     """The bindings with their host ends where they are now; those whose namespace is gone have none any more."""
-    others = (eni for report in reports for eni in report.enis)
     there = [entry.binding for group in groups for entry in group.entries]
-    there += [eni.binding for eni in others if eni.outcome is not Outcome.GONE]
+    there += [eni.binding for report in reports for eni in report.enis]
     now = tuple(sorted(there, key=lambda binding: binding.eni_id))
     if now != tuple(known):
         registry.store(now)
@@ -87,9 +88,8 @@ def _placed(state: CloudState, binding: Binding) -> Hosted | NamespaceReport:
 
 def _found(state: CloudState, binding: Binding, place: str | None) -> Hosted | NamespaceReport:
     if place is None:
-        if binding.host_end is not None:  # its interface may live on elsewhere
-            router.take_down(binding.host_end.router, (binding.host_end.ifname,))
-        return NamespaceReport(binding.identity, (EniReport(binding, Outcome.GONE),))
+        let_go(binding)
+        return _ended(binding)
     where = where_is(binding, place)
     if where is not None:
         return hosted(binding, where, router.router_of(state.eni.get(binding.eni_id)))
@@ -98,6 +98,10 @@ def _found(state: CloudState, binding: Binding, place: str | None) -> Hosted | N
             return NamespaceReport(binding.identity, (EniReport(binding, Outcome.ABSENT),))
     detail = "host placement needs a veth link whose other end is in our own namespace or one under /run/netns"
     raise HostError(str(binding), detail)
+
+
+def _ended(binding: Binding) -> NamespaceReport:
+    return NamespaceReport(binding.identity, (EniReport(replace(binding, host_end=None), Outcome.GONE),))
 
 
 def _groups(
@@ -170,6 +174,7 @@ def _finished(state: CloudState, binding: Binding) -> EniReport:
                 return EniReport(binding, Outcome.GONE)
             remove(place)
             with Links(place) as links:
+                give_mac(links, binding, state)
                 return look(Interfaces.read(links), state, binding)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is this workload's
         outcome = Outcome.IN_FORCE if binding.eni_id in state.eni else Outcome.CLOSED

@@ -73,6 +73,7 @@ def attach(registry: Registry, request: Request) -> Attached:
     with registry.locked(), ExitStack() as stack:
         place = _held(stack, request.workload, path)
         binding = Binding(request.eni_id, request.ifname, str(request.workload), path, identity_of(place))
+        binding = replace(binding, set_mac=request.set_mac)
         links = stack.enter_context(Links(place))
         link = _link(binding, links.links())
         bindings = registry.load()

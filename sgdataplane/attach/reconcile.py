@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from sgdataplane.attach.again import Locate, bound_again, give_mac
 from sgdataplane.attach.closed import with_closed
 from sgdataplane.attach.compare import Interfaces, look, names_up
 from sgdataplane.attach.contained import told
@@ -16,6 +17,7 @@ from sgdataplane.attach.former import Former
 from sgdataplane.attach.hosted import reconcile_hosted
 from sgdataplane.attach.registry import Binding, Registry, refuse, unfit_name
 from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, Key, Manner, NamespaceReport, Outcome
+from sgdataplane.attach.workload import Workload
 from sgdataplane.enforce import Desired, enforce
 from sgdataplane.errors import ContainedError
 from sgdataplane.host.identity import found
@@ -25,25 +27,30 @@ from sgdataplane.model.state import CloudState
 
 
 def reconcile(
-    registry: Registry, state: CloudState, manner: Manner = DEFAULT_MANNER, former: Former | None = None
+    registry: Registry,
+    state: CloudState,
+    manner: Manner = DEFAULT_MANNER,
+    former: Former | None = None,
+    locate: Locate = Workload.locate,
 ) -> HostReport:
-    """Make all that is attached obey the state; one that refuses doesn't keep others from it. Bindings whose namespace
-    is gone are forgotten. `former`: what the caller knows since the last time.
+    """Make all that is attached obey the state; one that refuses doesn't keep others from it. Whose namespace has ended
+    is bound again if its workload is back (`locate`), or stays and is told. `former`: what the caller knows since the
+    last time.
 
     BindingError, and nothing is changed, if some are in host placement and instance placement is asked for.
     """
     former = former or Former()
     with registry.locked():
-        bindings = registry.load()
+        before = registry.load()
+        bindings = bound_again(before, former, locate)
+        if bindings != before:
+            registry.store(bindings)
         if manner.placement is Placement.HOST:
-            reports = reconcile_hosted(registry, state, bindings, manner, former.in_force)
+            reports = reconcile_hosted(registry, state, bindings, manner, former)
         else:
             _require_instance_placement(bindings)
             reports = _reconcile_workloads(state, bindings, manner, former)
-        report = HostReport(tuple(reports), frozenset(former.left), frozenset(former.owed))
-        if report.gone:
-            registry.store(binding for binding in registry.load() if binding.eni_id not in report.gone)
-    return report
+    return HostReport(tuple(reports), frozenset(former.left), frozenset(former.owed))
 
 
 def _require_instance_placement(bindings: Sequence[Binding]) -> None:
@@ -100,6 +107,8 @@ def _enforced(
     former.prepare(key, desired, manner.settings)
     applied = enforce(place, desired, former.in_force.get(key), manner.settings)
     with Links(place) as links:
+        for binding in bindings:
+            give_mac(links, binding, state)
         seen = Interfaces.read(links)
     enis = tuple(
         EniReport(binding, Outcome.REFUSED, refusal=refusals[binding.eni_id])

@@ -27,7 +27,7 @@ VERSION = 1
 LOCK_S, POLL_S = 30.0, 0.02
 TEXTS, NUMBERS = ("eni", "ifname", "named", "path", "means"), ("inode", "cookie")
 # What entries had not that were written before there was such a key; it could not be otherwise then.
-YOUNGER: dict[str, object] = {"host_end": None, "means": "attach"}
+YOUNGER: dict[str, object] = {"host_end": None, "means": "attach", "set_mac": False}
 END_TEXTS = ("router", "ifname", "home_ifname", "home_path")
 
 
@@ -55,7 +55,8 @@ class HostEnd:
 @dataclass(frozen=True, slots=True)
 class Binding:
     """`named` is the namespace in the user's words ("container web"), `path` where it was found then. Without
-    `host_end` the ENI is in instance placement."""
+    `host_end` the ENI is in instance placement. `set_mac`: the interface is to be given the ENI's MAC. One whose
+    namespace has ended stays, without a host end, until it is detached or bound again."""
 
     eni_id: str
     ifname: str
@@ -64,6 +65,7 @@ class Binding:
     identity: Identity
     host_end: HostEnd | None = None
     means: Means = Means.ATTACH
+    set_mac: bool = False
 
     def __str__(self) -> str:
         return f"{self.ifname} of {self.named}"
@@ -150,6 +152,7 @@ def _encoded(binding: Binding) -> dict[str, object]:
     return {
         **dict(zip(TEXTS, texts, strict=True)),
         **asdict(binding.identity),
+        "set_mac": binding.set_mac,
         "host_end": None if end is None else {**{key: getattr(end, key) for key in END_TEXTS}, **asdict(end.home)},
     }
 
@@ -178,12 +181,14 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
 
 def _binding(entry: object, file: str, pointer: str) -> Binding:
     whole = {**YOUNGER, **entry} if isinstance(entry, dict) else entry
-    texts, identity, end = _fields(whole, TEXTS, file, pointer, more=("host_end",))
+    texts, identity, (end, set_mac) = _fields(whole, TEXTS, file, pointer, more=("host_end", "set_mac"))
     eni_id, ifname, named, path, word = texts
     means = next((means for means in Means if means.value == word), None)
     if means is None:
         _malformed(file, f"{pointer}/means", repr(word), f"one of {', '.join(known.value for known in Means)}")
-    return Binding(eni_id, ifname, named, path, identity, _host_end(end, file, f"{pointer}/host_end"), means)
+    if not isinstance(set_mac, bool):
+        _malformed(file, f"{pointer}/set_mac", repr(set_mac), "true or false")
+    return Binding(eni_id, ifname, named, path, identity, _host_end(end, file, f"{pointer}/host_end"), means, set_mac)
 
 
 def _host_end(entry: object, file: str, pointer: str) -> HostEnd | None:
@@ -196,8 +201,8 @@ def _host_end(entry: object, file: str, pointer: str) -> HostEnd | None:
 
 def _fields(
     entry: object, texts: Sequence[str], file: str, pointer: str, more: Sequence[str] = ()
-) -> tuple[list[str], Identity, object]:
-    """The values of these texts, the identity that stands beside them, and that of the key that is neither."""
+) -> tuple[list[str], Identity, list[object]]:
+    """The values of these texts, the identity that stands beside them, and those of the keys that are neither."""
     keys = (*texts, *NUMBERS, *more)
     if not isinstance(entry, dict) or entry.keys() != set(keys):
         _malformed(file, pointer, str(entry), f"an object with {', '.join(keys)}")
@@ -208,7 +213,7 @@ def _fields(
         if type(entry[key]) is not int or entry[key] < 1:  # a bool is an int, too
             _malformed(file, f"{pointer}/{key}", repr(entry[key]), "a number from 1 up")
     found = Identity(entry["inode"], entry["cookie"])
-    return [entry[key] for key in texts], found, next((entry[key] for key in more), None)
+    return [entry[key] for key in texts], found, [entry[key] for key in more]
 
 
 def _malformed(file: str, pointer: str, value: str, expected: str) -> NoReturn:

@@ -24,8 +24,9 @@ Key = Identity | str  # of a namespace: of a workload's the identity, of a route
 class Outcome(Enum):
     """IN_FORCE: the interface obeys the ENI's policy. CLOSED: the state has no such ENI, so nothing passes. ABSENT: the
     interface isn't there; when it comes, it needs another reconcile. REFUSED: it could not be done; what was in force
-    still is, or the host end is down. GONE: the namespace has ended, and never comes again. DISTURBED: others change
-    our rules there again and again; what is in force is theirs until its next turn (daemon/turns.py)."""
+    still is, or the host end is down. GONE: the namespace has ended, and never comes again; its workload may, and is
+    open then until it is bound again. DISTURBED: others change our rules there again and again; what is in force is
+    theirs until its next turn (daemon/turns.py)."""
 
     IN_FORCE = "in force"
     CLOSED = "closed"
@@ -79,8 +80,15 @@ class NamespaceReport:
         return "" if error is None else str(error)
 
     @property
+    def is_gone(self) -> bool:
+        """Whether it has ended."""
+        return bool(self.enis) and all(eni.outcome is Outcome.GONE for eni in self.enis)
+
+    @property
     def is_settled(self) -> bool:
         """Whether there is nothing left to do, as long as nothing changes."""
+        if self.is_gone:
+            return True
         is_done = all(eni.outcome not in (Outcome.REFUSED, Outcome.GONE) for eni in self.enis)
         return self.applied is not None and not self.applied.leftover and is_done
 
@@ -134,8 +142,8 @@ class HostReport:
 
     @property
     def bindings(self) -> tuple[Binding, ...]:
-        """All that still mean something, as the registry holds them."""
-        return tuple(eni.binding for eni in self.enis if eni.outcome is not Outcome.GONE)
+        """As the registry holds them."""
+        return tuple(eni.binding for eni in self.enis)
 
     @cached_property
     def unknown_timeouts(self) -> tuple[str, ...]:
@@ -145,5 +153,5 @@ class HostReport:
 
     @property
     def gone(self) -> frozenset[str]:
-        """ENIs whose binding means nothing any more."""
+        """ENIs whose namespace has ended."""
         return frozenset(eni.binding.eni_id for eni in self.enis if eni.outcome is Outcome.GONE)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Self
 
 from sgdataplane.attach import containers
+from sgdataplane.attach.registry import Binding
 from sgdataplane.host import netns
 from sgdataplane.visible import visible
 
@@ -28,6 +30,16 @@ class Workload:
 
     naming: Naming
     value: str
+
+    @classmethod
+    def of(cls, binding: Binding) -> Self | None:
+        """The workload that was attached; None if what is kept of its name isn't all of it."""
+        word, _, value = binding.named.partition(" ")
+        naming = next((naming for naming in Naming if naming.value == word), None)
+        if naming is Naming.NETNS:
+            return cls(naming, binding.path)  # what stands there may be short for it
+        found = None if naming is None or not value or "\\" in value else cls(naming, value)
+        return found if found is not None and str(found) == binding.named else None
 
     def __str__(self) -> str:
         """For people."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sgdataplane.attach.workload import Workload
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME")
-COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "dim", "refused": "red"}
+COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "red", "refused": "red"}
 
 
 def register(verbs: Subparsers) -> None:
@@ -177,7 +177,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
         return Exit.INTERNAL
     if Outcome.REFUSED in outcomes:
         return Exit.KERNEL
-    return Exit.NO if outcomes & {Outcome.CLOSED, Outcome.ABSENT} else Exit.DONE
+    return Exit.NO if outcomes & {Outcome.CLOSED, Outcome.ABSENT, Outcome.GONE} else Exit.DONE
 
 
 def _print_report(report: HostReport, warnings: Sequence[str]) -> None:
@@ -219,7 +219,7 @@ def _explain(outcomes: set[str]) -> None:
         "closed": "the state has no such ENI, so its interface passes nothing",
         "absent": "there is no such interface now; if it comes, `sgdp apply` again, which fences it",
         "refused": "what was in force there before still is, or its host end is down",
-        "gone": "the namespace has ended; the binding is forgotten",
+        "gone": "the namespace has ended; if its workload runs again, it is open; `sgdp attach` or `sgdp detach`",
     }
     for outcome, meaning in words.items():
         if outcome in outcomes:

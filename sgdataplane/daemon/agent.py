@@ -54,7 +54,7 @@ from sgdataplane.observe.neighbours import read_complaints
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 MAX_TOLD = 20  # of what is not bound: who is root in a namespace may have any number of interfaces there
-LEVELS = {Outcome.IN_FORCE: logging.INFO, Outcome.GONE: logging.INFO, Outcome.REFUSED: logging.ERROR}
+LEVELS = {Outcome.IN_FORCE: logging.INFO, Outcome.GONE: logging.WARNING, Outcome.REFUSED: logging.ERROR}
 
 
 class _Source(Protocol):
@@ -166,7 +166,7 @@ class Agent:
             self._schedule.add(Cause.LINK)
 
     def _names_are_told(self) -> None:
-        if self._names.changed() and self._config.bind:
+        if self._names.changed() and (self._config.bind or self._status.gone):
             self._schedule.add(Cause.LINK)
 
     def _rules_are_told(self) -> None:
@@ -243,8 +243,8 @@ class Agent:
         self._namespaces.look_at(report.discovery.numbers)
         if report.host is None:
             self._namespaces.doubt()
-        elif self._namespaces.follow(report.host) or (report.host.gone and self._config.bind):
-            self._schedule.add(Cause.LINK)  # of a new one something may have been missed; who is gone, may be elsewhere
+        elif self._namespaces.follow(report.host) or report.host.gone - self._status.gone:
+            self._schedule.add(Cause.LINK)  # of a new one something may have been missed; who has gone, may be back
         self._take_turns(report, report.host or HostReport(()))
         self._tell(report)
         self._count(lambda: self._counts.note_cycle(report))

@@ -197,7 +197,7 @@ def _of_neighbours() -> Iterator[Metric]:
 
 
 def _of_enis(enis: Sequence[EniStatus]) -> Iterator[Metric]:
-    found = Counter({(outcome.value,): 0 for outcome in Outcome if outcome is not Outcome.GONE})
+    found = Counter({(outcome.value,): 0 for outcome in Outcome})
     found.update((eni.report.outcome.value,) for eni in enis)
     yield _labelled("enis", "Attached ENIs.", ("outcome",), found.items())
     names = {(eni.report.binding.eni_id, eni.namespace): eni for eni in enis[:MAX_OF_EACH]}

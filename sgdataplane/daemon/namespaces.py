@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sgdataplane.attach.contained import told
-from sgdataplane.attach.report import HostReport, Key, NamespaceReport, Outcome
+from sgdataplane.attach.report import HostReport, Key, NamespaceReport
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host import modules
@@ -45,6 +45,7 @@ class NamespaceWatch:
         self._numbers: dict[Key, int] = {}
         self._named: dict[int, str] = {}
         self._looked_at: frozenset[int] = frozenset()
+        self._gone: frozenset[Key] = frozenset()
         self._loud: set[Key] = set()
         self._deaf_to: AbstractSet[int | None] = frozenset()
 
@@ -60,7 +61,7 @@ class NamespaceWatch:
     def take_quiet(self) -> AbstractSet[Key]:
         """The namespaces that were listened to since the last call, and of which nothing was heard: no other link, and
         no commit of others to our tables. For a cycle that begins now: what is told later is for the next one."""
-        quiet = self._numbers.keys() - self._loud
+        quiet = (self._numbers.keys() | self._gone) - self._loud
         self._loud.clear()
         return quiet
 
@@ -71,12 +72,13 @@ class NamespaceWatch:
 
     def doubt(self) -> None:
         """Something was lost, or a cycle did not look: any namespace may be another than before."""
-        self._loud.update(self._numbers)
+        self._loud.update(self._numbers, self._gone)
 
     def follow(self, report: HostReport) -> bool:
         """Listen to the namespaces of that report, and no others; whether there is a new one, of which something may
         have been missed."""
-        there = {entry.key: entry for entry in report.namespaces if not _is_gone(entry)}
+        there = {entry.key: entry for entry in report.namespaces if not entry.is_gone}
+        self._gone = frozenset(entry.key for entry in report.namespaces if entry.is_gone)  # they never come again
         kept = {key: number for key, number in self._numbers.items() if key in there}
         new = {key: number for key in there.keys() - kept.keys() if (number := _number(there[key])) is not None}
         self._commits.forget(tuple(self._named.keys() - kept.values()))
@@ -138,10 +140,6 @@ class NamespaceWatch:
             told(error)
             return [Commit(number, 0, "somebody", (("what can't be read", 1),))]
         return [commit for commit in found if commit.process != self._own]
-
-
-def _is_gone(report: NamespaceReport) -> bool:
-    return bool(report.enis) and all(eni.outcome is Outcome.GONE for eni in report.enis)
 
 
 def _number(report: NamespaceReport) -> int | None:

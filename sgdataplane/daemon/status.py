@@ -104,7 +104,7 @@ class Status:
         self._disturbers = {key: by for key, by in self._disturbers.items() if key in report.host.by_key}
         found = {eni.report.binding.eni_id: eni for entry in report.host.namespaces for eni in self._seen(entry)}
         new = [eni for eni_id, eni in found.items() if not eni.is_like(self._enis.get(eni_id))]
-        self._enis = {k: eni for k, eni in sorted(found.items()) if eni.report.outcome is not Outcome.GONE}
+        self._enis = dict(sorted(found.items()))
         return new
 
     def note_bug(self, error: Exception) -> None:
@@ -144,7 +144,13 @@ class Status:
         cycle = self._cycle
         if cycle is None or not self.is_whole or self.config_error:
             return False
-        return not cycle.policy.refusal and not cycle.discovery.refusals and not self.is_disturbed
+        is_refused = bool(cycle.policy.refusal or cycle.discovery.refusals)
+        return not is_refused and not self.is_disturbed and not self.gone
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """ENIs whose namespace has ended. Their workloads may run again, open."""
+        return frozenset(eni_id for eni_id, eni in self._enis.items() if eni.report.outcome is Outcome.GONE)
 
     @property
     def is_disturbed(self) -> bool:

@@ -186,7 +186,7 @@ def test_an_interface_that_comes_back_is_enforced(bench: Bench, agent: AgentBenc
         assert not dns.passes(beside=web)
 
 
-def test_a_namespace_that_ends_is_forgotten_and_not_kept_alive(
+def test_a_namespace_that_ends_is_listed_and_not_kept_alive(
     bench: Bench, agent: AgentBench, process: subprocess.Popen[bytes]
 ) -> None:
     bench.attach()
@@ -194,8 +194,10 @@ def test_a_namespace_that_ends_is_forgotten_and_not_kept_alive(
     process.kill()
     process.wait()
     wait_until(lambda: not veths_in(bench.pair["peer"]))  # the link goes with the namespace that has its other end
-    wait_until(lambda: agent.outcomes() == {})
-    assert bench.registry.load() == ()
+    wait_until(lambda: agent.outcomes() == {"eni-a": "gone"})
+    assert not agent.status()["healthy"]
+    assert bench.sgdp("detach", "--eni", "eni-a") == 0
+    wait_until(lambda: agent.outcomes() == {} and agent.status()["healthy"])
 
 
 def test_a_reload_takes_a_good_configuration_and_refuses_a_bad_one(

@@ -119,8 +119,8 @@ def test_a_namespace_that_appears_is_enforced_before_its_link_is_up(
         assert only_web_passes(pair)
         netns.remove(pair["instance"])
         netns.create(pair["instance"])  # at once another one of that name
-        wait_until(lambda: agent.outcomes() == {} and is_unplugged(pair["peer"]))
-    assert agent.status()["healthy"]
+        wait_until(lambda: agent.outcomes() == {"eni-a": "gone"} and is_unplugged(pair["peer"]))
+    assert not agent.status()["healthy"]
     assert agent.status()["drift"]["count"] == 0
 
 

@@ -104,7 +104,7 @@ def test_an_eni_that_the_state_has_not_passes_nothing(bench: Bench) -> None:
         assert sent not in web.read()
 
 
-def test_a_workload_that_ends_takes_its_namespace_and_its_binding_with_it(
+def test_a_workload_that_ends_takes_its_namespace_with_it_and_stays_listed(
     bench: Bench, process: subprocess.Popen[bytes]
 ) -> None:
     with Session(bench.pair, WEB) as web:
@@ -114,9 +114,10 @@ def test_a_workload_that_ends_takes_its_namespace_and_its_binding_with_it(
     process.kill()
     process.wait()
     wait_until(lambda: not veths_in(bench.pair["peer"]))  # the link goes with the namespace that has its other end
-    assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "0"}
+    for _ in range(2):
+        assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "1"}
+    assert bench.sgdp("detach", "--eni", "eni-a") == 0
     assert bench.apply(state_of(WEB)) == {"exit": "0"}
-    assert bench.registry.load() == ()
 
 
 def test_an_eni_whose_namespace_has_ended_can_be_bound_anew(bench: Bench) -> None:
@@ -153,7 +154,7 @@ def test_another_namespace_at_the_same_path_and_inode_is_left_alone(bench: Bench
     later = Identity(identity.inode, identity.cookie + 1)
     with bench.registry.locked():
         bench.registry.store([Binding("eni-a", "eth0", "pid 1", bench.place, later)])
-    assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "0"}
+    assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "1"}
     assert tables(bench.place) == ""
 
 

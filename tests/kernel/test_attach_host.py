@@ -171,9 +171,9 @@ def test_workloads_that_end_take_their_router_with_them(bench: Bench) -> None:
     for place in bench.pair.values():
         os.kill(int(place.split("/")[2]), signal.SIGKILL)
     wait_until(lambda: veths_in(ROUTER) == {})
-    assert bench.apply(state_of(WEB), *HOST) == {"eni-a": "gone", "eni-b": "gone", "exit": "0"}
+    assert bench.apply(state_of(WEB), *HOST) == {"eni-a": "gone", "eni-b": "gone", "exit": "1"}
     assert not netns.exists(ROUTER)
-    assert bench.registry.load() == ()
+    assert [binding.host_end for binding in bench.registry.load()] == [None, None]
 
 
 def test_who_is_attached_anew_leaves_no_empty_router(bench: Bench) -> None:

@@ -101,7 +101,7 @@ def test_a_container_obeys_until_it_ends(bench: Bench, container: str, capsys: p
     wait_until(lambda: not veths_in(bench.pair["peer"]))  # nothing keeps the namespace, so that its link goes, too
     assert bench.attach("--container", container) == 5
     assert "InvalidContainer.NotRunning" in capsys.readouterr().err
-    assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "0"}
+    assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "1"}
     assert bench.attach("--container", "no-such-container") == 5
     assert "InvalidContainer.NotFound" in capsys.readouterr().err
 

@@ -104,7 +104,7 @@ def test_stopped_the_rules_and_what_is_attached_stay(host: Booted) -> None:
 
 def test_namespace_ends_though_the_agent_has_mounts_of_its_own(host: Booted) -> None:
     host.run("ip", "netns", "delete", "w")
-    wait_until(lambda: outcomes(host) == {})
+    wait_until(lambda: outcomes(host) == {"eni-a": "gone"})
     assert "gone" in host.run("journalctl", "-u", AGENT)
 
 

@@ -165,9 +165,12 @@ def test_only_what_the_rule_names_counts() -> None:
     assert matched(scene, means=(Means.MAC,)) == (["eni-b mac p eth0"], {})
 
 
-def test_an_eni_whose_namespace_has_ended_waits_until_that_is_forgotten() -> None:
-    assert matched(["p: eth0 eni-a -"], ["eni-a alias q eth0"], ended=("eni-a",)) == ([], {})
-    assert matched(["p: eth0 eni-a -"]) == (["eni-a alias p eth0"], {})
+def test_an_eni_whose_namespace_has_ended_is_bound_where_one_other_names_it() -> None:
+    bound = ["eni-a attach q eth0"]
+    assert matched(["p: eth0 eni-a -"], bound, ended=("eni-a",)) == (["eni-a alias p eth0"], {})
+    assert matched(["p: eth0 - -"], bound, ended=("eni-a",)) == ([], {})
+    twice = matched(["p: eth0 eni-a -, eth1 eni-a -"], bound, ended=("eni-a",))
+    assert twice == ([], {"eni-a": "several interfaces name it: eth0 of netns p, eth1 of netns p"})
 
 
 def test_an_interface_with_its_end_in_a_router_is_followed_nowhere() -> None:

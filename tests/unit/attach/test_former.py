@@ -57,7 +57,6 @@ def test_what_was_done_once_is_not_told_again() -> None:
     "changed",
     [
         {"enis": (EniReport(BINDING, Outcome.REFUSED),), "applied": None},
-        {"enis": (EniReport(BINDING, Outcome.GONE),)},
         {"applied": replace(APPLIED, leftover="busy")},
         {"desired": None},
     ],
@@ -65,6 +64,15 @@ def test_what_was_done_once_is_not_told_again() -> None:
 def test_what_was_not_done_is_looked_at(changed: dict[str, object]) -> None:
     report = replace(REPORT, **changed)  # type: ignore[arg-type]
     assert former(report).settled(KEY, [BINDING], STATE) is None
+
+
+def test_what_has_ended_needs_no_search() -> None:
+    gone = replace(REPORT, enis=(EniReport(BINDING, Outcome.GONE),), applied=None, desired=None)
+    assert former(gone).settled(KEY, [BINDING], STATE) is gone
+    assert former(gone).is_known_gone(BINDING)
+    assert former(gone, is_quiet=False).settled(KEY, [BINDING], STATE) is None
+    assert not former(gone, is_quiet=False).is_known_gone(BINDING)
+    assert former(gone).settled(KEY, [replace(BINDING, named="container a")], STATE) is None
 
 
 def test_what_was_heard_of_or_is_bound_otherwise_is_looked_at() -> None:

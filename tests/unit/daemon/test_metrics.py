@@ -94,15 +94,18 @@ def test_what_a_cycle_did_is_told(bench: Bench) -> None:
         assert found.value("neighbours_refused_total", family=family) >= 0
 
 
-def test_what_is_gone_has_no_series(bench: Bench) -> None:
+def test_what_is_gone_is_told_and_its_namespace_has_no_series(bench: Bench) -> None:
     bench.cycle(namespace(1), namespace(2))
     assert len(bench.scrape().values("eni_in_force")) == 2
     gone = replace(namespace(2, outcome=Outcome.GONE), desired=None, applied=None)
     bench.cycle(namespace(1), gone)
-    assert "container 2" not in str(bench.scrape().samples)
+    found = bench.scrape()
+    assert (found.value("enis", outcome="gone"), found.value("healthy")) == (1, 0)
+    assert found.value("eni_in_force", eni="eni-2", namespace="container 2") == 0
+    assert not [where for where in found.samples if "container 2" in str(where) and "eni_" not in str(where)]
     bench.note(CycleReport(frozenset({Cause.LINK}), Policy(CloudState(), Origin.STATE), None, "locked", "", 0.1))
     found = bench.scrape()  # what is in force still is
-    assert (len(found.values("eni_in_force")), len(found.values("sessions"))) == (1, 1)
+    assert (len(found.values("eni_in_force")), len(found.values("sessions"))) == (2, 1)
     assert (found.value("healthy"), found.value("errors_total", kind="cycle")) == (0, 1)
 
 

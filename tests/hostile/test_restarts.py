@@ -1,0 +1,161 @@
+"""A workload that is started anew is never open while `sgdp status` says healthy: it is listed as gone until it is
+bound again, by itself where its name leads to one place, or until it is detached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.host import netns
+from sgdataplane.host.links import Links
+from tests.support import attachhost
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
+from tests.support.attachhost import ENIS
+from tests.support.builders import mac_of
+from tests.support.flood import wait_until
+from tests.support.links import veths_in
+from tests.support.pair import HERE, Pair, Session, join, made_pair, plug, switch_on
+from tests.support.restarts import Arrivals, end, open_for, streaming, wait_for
+
+pytestmark = [pytest.mark.daemon, pytest.mark.optional]
+IN_FORCE, GONE = {"eni-a": "in force"}, {"eni-a": "gone"}
+
+
+@pytest.fixture
+def pair(make_lab_name: Callable[[], str]) -> Iterator[Pair]:
+    with made_pair(make_lab_name) as names:
+        yield names
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentBench]:
+    with agent_in(tmp_path) as agent:
+        agent.write(state_of(WEB))
+        yield agent
+
+
+@pytest.fixture
+def bench(pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    return Bench(pair, 0, tmp_path, lambda: capsys.readouterr().out)
+
+
+def health(agent: AgentBench) -> tuple[bool, dict[str, str]]:
+    return agent.status()["healthy"], agent.outcomes()
+
+
+def test_a_name_that_is_made_anew_is_bound_again_and_unhealthy_until_then(
+    pair: Pair, bench: Bench, agent: AgentBench
+) -> None:
+    assert bench.attach("--netns", pair["instance"]) == 0
+    agent.start()
+    assert health(agent) == (True, IN_FORCE)
+    with streaming(pair["peer"]) as stream:
+        end(pair)
+        wait_until(lambda: health(agent) == (False, GONE))
+        netns.create(pair["instance"])
+        with Arrivals(pair["instance"]) as arrivals:  # its link comes at once: open until the agent is there
+            join(pair)
+            wait_until(lambda: health(agent) == (True, IN_FORCE))
+            opened = open_for(stream, arrivals)
+            wait_for(len(arrivals.got[WEB]) + 100, arrivals, WEB)
+            assert len(arrivals.got[DNS]) == opened, "closed for good"
+        print(f"a link that comes with its namespace: {opened} packets, one a ms, until in force")
+        end(pair)
+        wait_until(lambda: health(agent) == (False, GONE))
+        netns.create(pair["instance"])
+        wait_until(lambda: agent.outcomes() == {"eni-a": "absent"})
+        with Arrivals(pair["instance"]) as arrivals:  # its link comes later: closed from its first packet
+            join(pair)
+            wait_for(100, arrivals, WEB)
+            assert arrivals.got[DNS] == []
+        wait_until(lambda: health(agent) == (True, IN_FORCE))
+
+
+def test_what_is_not_clear_is_not_bound_again(
+    pair: Pair, bench: Bench, agent: AgentBench, make_lab_name: Callable[[], str]
+) -> None:
+    """A process' number, and a link to one, lead to whoever has it next; another's interface stays the other's."""
+    link = netns.path_of(make_lab_name())
+    with living_nowhere() as first, living_nowhere() as second, ExitStack() as stack:
+        for process in (first, second):
+            place = f"/proc/{process.pid}/ns/net"
+            with Links(pair["peer"]) as links:
+                links.add_veth(f"p{process.pid}", place, "eth0", "")
+        link.symlink_to(f"/proc/{second.pid}/ns/net")
+        stack.callback(link.unlink)
+        assert bench.attach("--pid", first.pid, eni="eni-b") == 0
+        assert bench.attach("--netns", link, eni="eni-c") == 0
+        assert bench.attach("--netns", pair["instance"]) == 0
+        agent.start()
+        assert health(agent) == (True, {**IN_FORCE, "eni-b": "closed", "eni-c": "closed"})
+        for process in (first, second):
+            process.kill()
+            process.wait()
+        wait_until(lambda: agent.outcomes() == {**IN_FORCE, "eni-b": "gone", "eni-c": "gone"})
+        link.unlink()
+        link.symlink_to(netns.path_of(pair["instance"]))
+        agent.end()
+        agent.start()  # anew, it knows as much
+        assert health(agent) == (False, {**IN_FORCE, "eni-b": "gone", "eni-c": "gone"})
+        for eni in ("eni-b", "eni-c"):
+            assert bench.sgdp("detach", "--eni", eni) == 0
+        wait_until(lambda: health(agent) == (True, IN_FORCE))
+
+
+@pytest.mark.parametrize("is_set", [True, False])
+def test_the_mac_is_given_again_if_it_was_given(pair: Pair, bench: Bench, agent: AgentBench, is_set: bool) -> None:
+    state = bench.write(state_of(WEB))
+    assert bench.attach("--netns", pair["instance"], "--state", state, *(["--set-mac"] if is_set else [])) == 0
+    agent.start()
+    end(pair)
+    netns.create(pair["instance"])
+    plug(pair)
+    with Links(pair["instance"]) as links:
+        links.set_mac("eth0", mac_of("eni-other"))
+    switch_on(pair)
+    wait_until(lambda: agent.outcomes() == IN_FORCE)
+    wait_until(lambda: is_set is not any("MAC" in line for line in agent.status()["enis"][0]["warnings"]))
+    with Links(pair["instance"]) as links:
+        (mac,) = [link.mac for link in links.links() if link.ifname == "eth0"]
+    assert mac == mac_of("eni-a" if is_set else "eni-other")
+
+
+def test_in_host_placement_a_name_that_is_made_anew_goes_to_its_router_again(
+    make_lab_name: Callable[[], str], agent: AgentBench, tmp_path: Path
+) -> None:
+    names = [make_lab_name() for _ in range(3)]
+    home, pair = names[0], dict(zip(ENIS, names[1:], strict=True))
+    bench = Bench(pair, 0, tmp_path, str)
+    agent.configure(placement="host")
+    agent.write(attachhost.state_of(WEB))
+    with ExitStack() as stack:
+        for name in names:
+            netns.create(name)
+            stack.callback(netns.remove, name)
+        stack.callback(bench.sgdp, "clear")
+        stack.callback(agent.end)
+        for role, eni in ENIS.items():
+            connect(home, pair, role)
+            assert bench.attach("--netns", pair[role], eni=eni) == 0
+        agent.start()
+        everything = dict.fromkeys(ENIS.values(), "in force")
+        assert health(agent) == (True, everything)
+        netns.remove(pair["instance"])
+        wait_until(lambda: health(agent) == (False, {**everything, "eni-a": "gone"}))
+        wait_until(lambda: "eni-a" not in veths_in(attachhost.ROUTER))
+        netns.create(pair["instance"])
+        connect(home, pair, "instance")
+        wait_until(lambda: health(agent) == (True, everything))
+        with Session(pair, WEB) as web, Session(pair, DNS) as dns:
+            assert not dns.passes(beside=web)
+
+
+def connect(home: str, pair: Pair, role: str) -> None:
+    """The host end of its link is in `home`."""
+    with Links(home) as links:
+        links.add_veth(f"v-{role}", pair[role], "eth0", mac_of(ENIS[role]))
+    attachhost.set_up(pair[role], HERE[role])
