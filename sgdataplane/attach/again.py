@@ -14,7 +14,7 @@ It need not have the interface yet: a namespace that is enforced before its link
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from sgdataplane.attach import router
@@ -38,6 +38,12 @@ def bound_again(bindings: Sequence[Binding], former: Former, locate: Locate) -> 
         if found is not None and not any(_is_same_interface(found, other) for other in now.values()):
             now[binding.eni_id] = found
     return tuple(now.values())
+
+
+def containers_of(bindings: Iterable[Binding]) -> frozenset[str]:
+    """The containers that were attached by name or id."""
+    found = (Workload.of(binding) for binding in bindings if binding.means is Means.ATTACH)
+    return frozenset(each.value for each in found if each is not None and each.naming is Naming.CONTAINER)
 
 
 def _is_gone(binding: Binding, former: Former) -> bool:

@@ -23,12 +23,14 @@ SLICE_S = 0.025  # of one reconcile, for namespaces of which something was heard
 class Heard:
     """What was heard since the last reconcile. `quiet`: the namespaces of which certainly nothing was. `order`: those
     of which something was come in this order, after all others, and as far as there is time. `waiting`: those of them
-    whose turn hasn't come. `disturbed`: those that were repaired already, and so may be other than they should."""
+    whose turn hasn't come. `disturbed`: those that were repaired already, and so may be other than they should. `pids`:
+    processes of containers that have started."""
 
     quiet: Collection[Key] = frozenset()
     order: Sequence[Key] = ()
     waiting: Collection[Key] = frozenset()
     disturbed: Collection[Key] = frozenset()
+    pids: Mapping[str, int] = field(default_factory=dict)
 
 
 NOTHING_HEARD = Heard()

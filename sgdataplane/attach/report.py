@@ -145,6 +145,11 @@ class HostReport:
         """As the registry holds them."""
         return tuple(eni.binding for eni in self.enis)
 
+    @property
+    def lost(self) -> tuple[Binding, ...]:
+        """Those whose namespace has ended."""
+        return tuple(eni.binding for eni in self.enis if eni.outcome is Outcome.GONE)
+
     @cached_property
     def unknown_timeouts(self) -> tuple[str, ...]:
         """Of the kernel's trackers, those that we know nothing of."""
@@ -154,4 +159,4 @@ class HostReport:
     @property
     def gone(self) -> frozenset[str]:
         """ENIs whose namespace has ended."""
-        return frozenset(eni.binding.eni_id for eni in self.enis if eni.outcome is Outcome.GONE)
+        return frozenset(binding.eni_id for binding in self.lost)

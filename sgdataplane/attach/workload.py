@@ -5,13 +5,14 @@ Owns the three ways to name one. Must not know ENIs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Self
 
 from sgdataplane.attach import containers
-from sgdataplane.attach.registry import Binding
+from sgdataplane.attach.registry import Binding, refuse
 from sgdataplane.host import netns
 from sgdataplane.visible import visible
 
@@ -51,6 +52,14 @@ class Workload:
             return str(Path(self.value).absolute()) if "/" in self.value else str(netns.path_of(self.value))
         pid = containers.pid_of(self.value) if self.naming is Naming.CONTAINER else int(self.value)
         return f"/proc/{pid}/ns/net"
+
+    def locate_by(self, pids: Mapping[str, int]) -> str:
+        """The same, of containers by what is known of these alone: no runtime is asked. BindingError if nothing is."""
+        if self.naming is not Naming.CONTAINER:
+            return self.locate()
+        if self.value not in pids:
+            refuse(str(self), "InvalidContainer.NotFound", "it has not been found", self.value, self.wanted)
+        return f"/proc/{pids[self.value]}/ns/net"
 
     @property
     def wanted(self) -> str:

@@ -25,12 +25,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from sgdataplane.attach.again import containers_of
 from sgdataplane.attach.former import Heard
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import HostReport, Key, Outcome
 from sgdataplane.daemon import logs
 from sgdataplane.daemon.causes import Cause, Schedule
 from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only, load_config
+from sgdataplane.daemon.containers import ContainerWatch
 from sgdataplane.daemon.control import ControlServer
 from sgdataplane.daemon.counts import Counts, TooMuchError
 from sgdataplane.daemon.lastgood import LastGood
@@ -41,7 +43,7 @@ from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.notify import Notifier
 from sgdataplane.daemon.protocol import Question, Request, spell_answer, spell_refusal
-from sgdataplane.daemon.reconcile import ASKED, CycleReport, Reconciler
+from sgdataplane.daemon.reconcile import ASKED, LOOKING, CycleReport, Reconciler
 from sgdataplane.daemon.scrape import MetricsServer
 from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.daemon.turns import Turns
@@ -93,11 +95,10 @@ class Agent:
         stack.callback(self._control.close)
         self._turns = Turns(time.monotonic)
         self._namespaces = NamespaceWatch()
-        stack.callback(self._namespaces.close)
-        self._names = NamesWatch()
-        stack.callback(self._names.close)
+        self._names, self._containers = NamesWatch(), ContainerWatch()
         self._paths = PathWatch()
-        stack.callback(self._paths.close)
+        for each in (self._namespaces, self._names, self._containers, self._paths):
+            stack.callback(each.close)
         self._signals = stack.enter_context(_signals())
         self._register(self._asking, lambda: None)  # each round serves them
         self._register(self._namespaces.links, self._links_are_told)
@@ -105,6 +106,7 @@ class Agent:
         self._register(self._names, self._names_are_told)
         self._register(self._paths, self._paths_are_told)
         self._register(self._signals, self._signals_are_told)
+        self._register(self._containers, self._containers_are_told)
 
     def _register(self, source: _Source, call: Callable[[], None]) -> None:
         self._selector.register(source, selectors.EVENT_READ, call)
@@ -168,6 +170,10 @@ class Agent:
     def _names_are_told(self) -> None:
         if self._names.changed() and (self._config.bind or self._status.gone):
             self._schedule.add(Cause.LINK)
+
+    def _containers_are_told(self) -> None:
+        self._containers.read()
+        self._schedule.add(Cause.LINK)
 
     def _rules_are_told(self) -> None:
         drifts, is_due = self._namespaces.rules_changed()
@@ -245,6 +251,9 @@ class Agent:
             self._namespaces.doubt()
         elif self._namespaces.follow(report.host) or report.host.gone - self._status.gone:
             self._schedule.add(Cause.LINK)  # of a new one something may have been missed; who has gone, may be back
+        if report.host is not None:
+            running, lost = containers_of(report.host.bindings), containers_of(report.host.lost)
+            self._containers.follow(running, lost, is_look=bool(LOOKING & report.causes))
         self._take_turns(report, report.host or HostReport(()))
         self._tell(report)
         self._count(lambda: self._counts.note_cycle(report))
@@ -255,7 +264,7 @@ class Agent:
         self._turns.forget_calm()
         keys = self._turns.ordered(self._namespaces.heard | self._reconciler.undone)
         quiet = self._namespaces.take_quiet()
-        return Heard(quiet, keys, self._turns.waiting(keys), self._turns.disturbed)
+        return Heard(quiet, keys, self._turns.waiting(keys), self._turns.disturbed, self._containers.take())
 
     def _take_turns(self, report: CycleReport, host: HostReport) -> None:
         """Where nothing could be done, there is nothing to wait for; nor when somebody has asked for all."""

@@ -125,7 +125,7 @@ class Reconciler:
         discovery = self._discover(self._policy.state, rule)
         # 3 every attached ENI obeys: resolve, compile, prove, compare, run, by namespace
         if ASKED & set(causes) or manner != self._manner:
-            heard = NOTHING_HEARD
+            heard = Heard(pids=heard.pids)
         quiet = frozenset[Key]() if Cause.TIMER in causes else heard.quiet
         former = Former(self._former, quiet, self._beat, heard)
         host, error = self._enforce(manner, former, is_resync=Cause.RESYNC in causes)
@@ -169,9 +169,11 @@ class Reconciler:
 
     def _enforce(self, manner: Manner, former: Former, *, is_resync: bool) -> tuple[HostReport | None, str]:
         assert self._policy is not None
+        pids = former.heard.pids
         settings = replace(manner.settings, resync=is_resync)
         try:
-            host = reconcile(self._registry, self._policy.state, replace(manner, settings=settings), former)
+            wanted = replace(manner, settings=settings)
+            host = reconcile(self._registry, self._policy.state, wanted, former, lambda found: found.locate_by(pids))
         except (SgDataplaneError, OSError) as error:
             return None, str(error)
         self._former, self._manner = host, manner

@@ -11,17 +11,21 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
+from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.builders import VPC_ID
 from tests.support.flood import wait_until
 from tests.support.links import veths_in
+from tests.support.nft import nft
 from tests.support.pair import Session, join
+from tests.support.restarts import Arrivals, open_for, streaming, wait_for
 
 BUSYBOX = Path("/bin/busybox")
 HAS_ALL = shutil.which("podman") is not None and BUSYBOX.exists()
@@ -32,6 +36,7 @@ pytestmark = [
 ]
 # crun starts no container where cgroups are of both versions; here it sees the second one alone.
 OF_ONE_KIND = 'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec podman "$@"'
+IN_A_PLACE = ("unshare", "--mount", "sh", "-c", OF_ONE_KIND, "podman")
 
 
 def podman(*arguments: str, prefix: Sequence[str] = ()) -> str:
@@ -62,11 +67,10 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def container(storage: Path, lab_name: str) -> Iterator[str]:
     """A running container without a network."""
-    prefix = ("unshare", "--mount", "sh", "-c", OF_ONE_KIND, "podman")
     options = ("--name", lab_name, "--network", "none", "--cgroups", "disabled")
     conmon = storage / "conmon.pid"
     pids = ("--conmon-pidfile", str(conmon))
-    podman("run", "-d", *options, *pids, "tiny", "/bin/busybox", "sleep", "600", prefix=prefix)
+    podman("run", "-d", *options, *pids, "tiny", "/bin/busybox", "sleep", "600", prefix=IN_A_PLACE)
     yield lab_name
     podman("rm", "--force", "--time", "0", "--ignore", lab_name)
     number = conmon.read_text().strip()
@@ -104,6 +108,46 @@ def test_a_container_obeys_until_it_ends(bench: Bench, container: str, capsys: p
     assert bench.apply(state_of(WEB)) == {"eni-a": "gone", "exit": "1"}
     assert bench.attach("--container", "no-such-container") == 5
     assert "InvalidContainer.NotFound" in capsys.readouterr().err
+
+
+@pytest.mark.daemon
+def test_a_container_that_is_started_anew_is_bound_again(bench: Bench, container: str, tmp_path: Path) -> None:
+    """Under a stream of packets. Its link comes as soon as it has a process, so it is open for a while."""
+    peer = bench.pair["peer"]
+    assert bench.attach("--container", container) == 0
+    with agent_in(tmp_path) as agent, streaming(peer) as stream:
+        agent.write(state_of(WEB))
+        agent.start()
+        pid_file = Path(podman("container", "inspect", "--format", "{{.PidFile}}", container))
+        with restarting(container):
+            wait_until(lambda: pid_file.read_text().strip() not in {"", str(bench.pid)})
+            pair = {"peer": peer, "instance": f"/proc/{int(pid_file.read_text())}/ns/net"}
+            with Arrivals(pair["instance"]) as arrivals:
+                join(pair)
+                wait_until(lambda: is_enforced_at(agent, pair["instance"]))
+                opened = open_for(stream, arrivals)
+                wait_for(len(arrivals.got[WEB]) + 100, arrivals, WEB)
+                assert len(arrivals.got[DNS]) == opened
+        print(f"{opened} packets to the denied port, one a ms, until it was in force")
+        assert (agent.status()["healthy"], agent.outcomes()) == (True, {"eni-a": "in force"})
+        podman("stop", "--time", "0", container)
+        wait_until(lambda: (agent.status()["healthy"], agent.outcomes()) == (False, {"eni-a": "gone"}))
+
+
+@contextmanager
+def restarting(container: str) -> Iterator[None]:
+    command = [*IN_A_PLACE, "restart", "--time", "0", container]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        yield
+    assert process.returncode == 0
+
+
+def is_enforced_at(agent: AgentBench, place: str) -> bool:
+    return agent.outcomes() == {"eni-a": "in force"} and bool(tables(place))
+
+
+def tables(place: str) -> str:
+    return nft(place, "list tables")
 
 
 def test_a_containers_host_end_moves_to_its_router_and_back(bench: Bench, container: str) -> None:

@@ -68,3 +68,37 @@ def test_a_runtime_that_cannot_be_run_is_an_error_of_the_machine(runtimes: Path)
     (runtimes / "podman").chmod(0o755)
     with pytest.raises(HostError, match="podman"):
         containers.pid_of("web")
+
+
+def test_a_name_that_two_runtimes_run_is_refused(runtimes: Path) -> None:
+    install(runtimes, "podman", "echo 12")
+    install(runtimes, "docker", "echo 12")  # the same container, by another name of the program
+    assert containers.pid_of("web") == 12
+    install(runtimes, "docker", "echo 13")
+    with pytest.raises(BindingError, match="podman and docker run one of that name each"):
+        containers.pid_of("web")
+    install(runtimes, "docker", "echo 0")
+    assert containers.pid_of("web") == 12
+
+
+ID = "0123456789abcdef" * 4
+
+
+def test_only_exact_lines_tell_of_a_container(runtimes: Path) -> None:
+    lines = f"web {ID}", f"-web {ID}", f"web {ID[1:]}", f" web {ID}", "x" * 3000, f"other {ID}", f"cut {ID[:9]}"
+    install(runtimes, "podman", "\n".join(f"echo '{line}'" for line in lines))
+    events = containers.Events("podman", 17.9)
+    found = list(events)
+    events.close()
+    assert [started.name for started in found] == ["web", "other"]
+    asked = (runtimes / "podman.asked").read_text()
+    filters = "--filter type=container --filter event=init --filter event=start"
+    assert asked.startswith(f"events --since 17 {filters} --format")
+
+
+@pytest.mark.parametrize(
+    ("container", "is_it"),
+    [("web", True), (ID, True), (ID[:12], True), (ID[:11], False), ("we", False), ("", False)],
+)
+def test_a_container_is_called_by_its_name_or_the_beginning_of_its_id(container: str, is_it: bool) -> None:
+    assert containers.Started("web", ID).is_called(container) is is_it
