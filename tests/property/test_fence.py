@@ -39,7 +39,7 @@ def frame(eni: Eni, fields: dict[Field, Key], family: Family) -> dict[Field, Key
 
 def passes_at_the_host(table: Table, fence: Table, fields: dict[Field, Key], framed: dict[Field, Key]) -> bool:
     """First the fence, then the policy."""
-    is_let_in = run(fence, f"ingress.{IFNAME}", framed).verdict is VerdictKind.ACCEPT
+    is_let_in = run(fence, f"ingress.{IFNAME}", framed, is_flood=False).verdict is VerdictKind.ACCEPT
     return is_let_in and run(table, "egress", fields).verdict is VerdictKind.ACCEPT
 
 

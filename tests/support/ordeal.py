@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import Desired, enforce
+from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.state import CloudState
 from tests.support.agentbench import AgentBench
 from tests.support.attachbench import Bench
@@ -60,5 +61,5 @@ def goes_on(flood: Flood) -> None:
 def holds(bench: Bench, state: CloudState) -> bool:
     """Whether the kernel holds what the state says, and nothing of anything else: to enforce it changes nothing."""
     held = listing(bench.place, TABLE)
-    is_there = not enforce(bench.place, Desired(state, {"eni-a": "eth0"})).changed
+    is_there = not enforce(bench.place, Desired(state, {"eni-a": "eth0"}, ON_HOSTS.options)).changed
     return is_there and listing(bench.place, TABLE) == held

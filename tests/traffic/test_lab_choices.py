@@ -102,4 +102,4 @@ def test_verbs_that_look_into_a_lab_take_an_instances_name_for_its_eni(lab: Aske
     assert {session["eni"] for session in sessions} == {"eni-b"}
     lab.run("trace", "--eni", "first", "--seconds", "0.1", code=1)  # no packet came
     lab.run("log", "--eni", "first", "--seconds", "0.1")
-    lab.run("log", "--eni", "third", "--seconds", "0.1", code=1)
+    lab.run("log", "--eni", "third", "--seconds", "0.1", code=5)
