@@ -164,7 +164,7 @@ def test_repairs_of_one_namespace_come_ever_later_and_others_change_meanwhile(sc
     assert 1 <= len(told) <= repairs + 1
     assert all("by=python" in line and "repairs=" in line for line in told)
     wait_until(lambda: bool(scene.agent.status()["healthy"]))
-    assert rawnft.names_in(scene.hostile[0], OURS)["object"].isdisjoint({b"1:odd0", b"1:odd1"})
+    wait_until(lambda: rawnft.names_in(scene.hostile[0], OURS)["object"].isdisjoint({b"1:odd0", b"1:odd1"}))
 
 
 @pytest.mark.slow

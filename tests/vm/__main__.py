@@ -50,7 +50,7 @@ def main() -> int:
         cache.prepare(release)
     results = _run_all(chosen, cache, part)
     text = report.page(results)
-    if not part.tests:
+    if any((RESULTS / name).is_dir() for name in _names()):
         earlier = [report.read(name, RESULTS / name / "results") for name in _names() if (RESULTS / name).is_dir()]
         REPORT.parent.mkdir(parents=True, exist_ok=True)
         REPORT.write_text(report.page(earlier), "utf-8")
@@ -91,10 +91,13 @@ def _run_one(machine: Machine, cache: Cache, part: Part) -> report.MachineResult
         package.rename(job / package.name)
     print(f"{machine.name}: running; its console is in {job.relative_to(ROOT)}", flush=True)
     outcome = run(machine, cache, job, MACHINE_S)
-    notes = {0: "", None: f"Its job did not come to its end; after {outcome.seconds:.0f} s the machine was gone."}
+    gone = f"Its job did not come to its end; after {outcome.seconds:.0f} s the machine was gone."
+    notes = {0: "", 1: "", None: gone}
     note = notes.get(outcome.code, f"Its job ended with exit code {outcome.code}.")
     report.add(outcome.results, _commit(), note, outcome.seconds)
-    if part.suites and not part.tests:
+    if part.tests and whole.is_dir():
+        report.take_over_cases(outcome.results, whole / "results")
+    elif part.suites:
         report.take_over(outcome.results, whole / "results")
     return report.read(machine.name, outcome.results)
 

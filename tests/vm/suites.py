@@ -59,9 +59,11 @@ fi
 def on_any_kernel(names: Collection[str] = ()) -> str:
     """The job of a user-mode kernel: all suites and the table of commits, or those of these names."""
     parts = {suite.name: _pytest(suite) for suite in ON_ANY_KERNEL}
-    parts |= {WITH_BRIDGE_NETFILTER.name: f"modprobe br_netfilter || failed=1\n{_pytest(WITH_BRIDGE_NETFILTER)}"}
+    parts |= {
+        WITH_BRIDGE_NETFILTER.name: f"modprobe br_netfilter || failed=$((failed | 2))\n{_pytest(WITH_BRIDGE_NETFILTER)}"
+    }
     bench = f"PYTHONPATH=netns-lab timeout {SUITE_S} .venv/bin/python -m bench.commits"
-    parts |= {COMMITS: f"{bench} --json /job/results/commits.json || failed=1"}
+    parts |= {COMMITS: f"{bench} --json /job/results/commits.json || failed=$((failed | 2))"}
     return _job(part for name, part in parts.items() if not names or name in names)
 
 
@@ -71,14 +73,15 @@ def of_chosen(tests: Sequence[str]) -> str:
 
 
 def _job(parts: Iterable[str]) -> str:
+    """It ends with 1 if tests failed, which their results tell, with more if anything else went wrong."""
     return "\n".join(["uname -r > /job/results/kernel", "failed=0", *parts, "exit $failed", ""])
 
 
 def on_stock_debian(package: str) -> str:
     """The job of Debian's own kernel, over three boots; `package`: the file in /job that holds the product."""
     variables = f"export SGDP_VM=1 SGDP_DEB=/job/{shlex.quote(package)} SGDP_PATIENCE=10"
-    first = [NO_MODULES, "make demo > /job/results/demo 2>&1 || exit 1", f"exit {BOOT_AGAIN}"]
-    second = [NO_MODULES, _pytest(STOCK[0]), f"[ $failed = 0 ] || exit 1; exit {BOOT_AGAIN}"]
+    first = [NO_MODULES, "make demo > /job/results/demo 2>&1 || exit 2", f"exit {BOOT_AGAIN}"]
+    second = [NO_MODULES, _pytest(STOCK[0]), f"[ $failed = 0 ] || exit $failed; exit {BOOT_AGAIN}"]
     third = [*map(_pytest, STOCK[1:]), "exit $failed"]
     lines = ["uname -r > /job/results/kernel", "failed=0", variables, 'case "$1" in']
     for number, boot in enumerate((first, second, third), 1):
@@ -90,4 +93,4 @@ def _pytest(suite: Suite) -> str:
     report = f"--junit-xml=/job/results/{suite.name}.xml"
     marks = ["-m", suite.marks] if suite.marks else []
     command = [".venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks, report, *suite.tests]
-    return f"timeout {SUITE_S} {shlex.join(command)} || failed=1"
+    return f"timeout {SUITE_S} {shlex.join(command)} || failed=$((failed | ($? == 1 ? 1 : 2)))"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.vm.report import Case, MachineResult, SuiteResult, add, page, read, read_suite, take_over
+from tests.vm.report import Case, MachineResult, SuiteResult, add, page, read, read_suite, take_over, take_over_cases
 
 JUNIT = """<testsuites><testsuite name="pytest" time="61.5">
 <testcase classname="tests.kernel.test_a" name="test_passes"/>
@@ -93,3 +93,19 @@ def test_a_part_takes_the_place_of_what_was_there_and_says_of_which_commit(tmp_p
         "fence": ("", 1),
     }
     assert (found.note, found.commit, found.seconds) == ("", "abc", 60.0)
+
+
+def test_a_test_that_is_run_again_takes_its_own_place(tmp_path: Path) -> None:
+    whole, some = tmp_path / "whole", tmp_path / "some"
+    again = "<testsuite><testcase classname='tests.kernel.test_a' name='test_fails'/></testsuite>"
+    for folder, name, text, commit in ((whole, "kernel", JUNIT, "abc"), (some, "chosen", again, "def")):
+        folder.mkdir()
+        (folder / f"{name}.xml").write_text(text, "utf-8")
+        add(folder, commit, "", 60)
+    take_over_cases(some, whole)
+    (suite,) = read("m", whole).suites
+    assert (suite.passed, [case.name for case in suite.failed], suite.commit) == (
+        2,
+        ["tests/kernel/test_a::test_breaks"],
+        "abc, 1 of them def",
+    )
