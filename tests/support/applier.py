@@ -2,7 +2,8 @@
 
     restarts SITE FIRST COUNT           each step by a new process, which ends
     kills SITE FIRST COUNT SEED         processes that apply one step after the other are killed (SIGKILL) at random
-                                        moments; after each, one apply has to put things right
+                                        moments; after each, one apply has to put things right. COUNT of them, and more
+                                        while no kill has met the middle of an apply, up to MOST times COUNT
 
 SITE is the JSON of a sessionlab.Site. All are forked from this process, which has loaded everything, but keep nothing
 of each other. Prints what happened, as JSON.
@@ -27,6 +28,7 @@ from sgdataplane.nft.kernel import NetlinkKernel
 from tests.support.sessionlab import Site
 from tests.support.steps import state_at
 
+MOST = 10
 QUICK = Settings(time_scale=0.03, adoption_window=0)  # sessions of UDP, and those that are closed, end after a second
 
 
@@ -50,7 +52,10 @@ def restarts(site: Site, first: int, count: int) -> Outcome:
 def kills(site: Site, first: int, count: int, seed: int) -> Outcome:
     chance, outcome, longest = random.Random(seed), Outcome(first), 0.1
     with NetlinkKernel(site.netns) as kernel:
-        for outcome.step in range(first, first + count):
+        for step in range(first, first + MOST * count):
+            if outcome.processes >= count and outcome.in_the_middle:
+                break
+            outcome.step = step
             before = kernel.inventory(TABLE)
             start = chance.randrange(1 << 20)
             pid = _forked(lambda: apply_without_end(site, start))  # noqa: B023  (run before the next turn)
