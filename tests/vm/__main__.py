@@ -90,11 +90,12 @@ def _run_one(machine: Machine, cache: Cache, part: Part) -> report.MachineResult
         write_job(job, suites.on_stock_debian(package.name))
         package.rename(job / package.name)
     print(f"{machine.name}: running; its console is in {job.relative_to(ROOT)}", flush=True)
+    commit = _commit()  # there may be another one by the end
     outcome = run(machine, cache, job, MACHINE_S)
     gone = f"Its job did not come to its end; after {outcome.seconds:.0f} s the machine was gone."
     notes = {0: "", 1: "", None: gone}
     note = notes.get(outcome.code, f"Its job ended with exit code {outcome.code}.")
-    report.add(outcome.results, _commit(), note, outcome.seconds)
+    report.add(outcome.results, commit, note, outcome.seconds)
     if part.tests and whole.is_dir():
         report.take_over_cases(outcome.results, whole / "results")
     elif part.suites:
