@@ -8,7 +8,8 @@ Must not know rules of users, or the epoch.
                  jump <hook>-link      discovery, MLD and DHCP that carry no address of the ENI's
                  foreign, spoofed      egress: a source that isn't the ENI's own; ingress: a source that is, or a
                                        destination that isn't
-                 jump <hook>-checks    discovery and DHCP of the ENI's own; what conntrack has no session for
+                 jump <hook>-checks    discovery and DHCP of the ENI's own; offers of DHCP; what conntrack has no
+                                       session for
                  timeouts, mid-stream TCP, metadata
                  goto profile
 """

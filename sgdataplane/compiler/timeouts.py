@@ -7,8 +7,9 @@ itself. Must not know what else happens to a packet.
     leaving      the ENI's own, or, of the ENI by whose interface the packet came, whichever are shorter:
                  jump timeouts-<own>, where the interface it came by leads to timeouts-<of both>, if it matters
 
-The kernel heeds the last ones that are set before a session's first packet has passed, and none later. So what is set
-when a packet leaves says all there is to say of both ENIs: it makes no use of what was set when it came.
+Linux 6.18 heeds the last ones that are set before a session's first packet has passed, and none later. So what is set
+when a packet leaves says all there is to say of both ENIs: it makes no use of what was set when it came. (Debian's 6.12
+and 6.1 heed the first ones: where both ENIs are on one host, what was set when it came.)
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Owns the comparison, and that the chains which set timeouts do nothing else, so that whoever follows packets may pass by
 them (`program.py`). Is given the table. Must not know rules, nor how the compiler gets there.
 
-The kernel heeds what was set last before a session's first packet has passed: where it left by an ENI's interface what
-was set there, else what was set where it came, else its namespace's settings.
+This speaks of Linux 6.18, which heeds what was set last before a session's first packet has passed: where it left by an
+ENI's interface what was set there, else what was set where it came, else its namespace's settings.
 """
 
 from __future__ import annotations
