@@ -49,9 +49,10 @@ def compile_policy(
 def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
     """All but what names the epoch."""
     memo.follow(policy.members)
-    lowering = Profiles(policy.remotes, policy.members, memo)
+    site = SITES[policy.placement]
+    lowering = Profiles(policy.remotes, policy.members, site, memo)
     roots = [lowering.profile(profile) for profile in policy.profiles]
-    idle, site = IdleTimeouts.of(policy), SITES[policy.placement]
+    idle = IdleTimeouts.of(policy)
     links = [
         Link(eni.ifname, eni.private, eni.own, eni.link, roots[eni.profile], idle.rules(site, eni.ifname))
         for eni in policy.enis

@@ -15,18 +15,20 @@ that rule, and the next one goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from sgdataplane.compiler.fastpath import is_few
 from sgdataplane.compiler.marks import other_half
 from sgdataplane.compiler.site import Site
-from sgdataplane.compiler.skeleton import CAUSES, PASSING, by_interface, drop_name, fixed_counter, is_value
+from sgdataplane.compiler.skeleton import CAUSES, OF_ERRORS, PASSING, by_interface, drop_name, fixed_counter, is_value
 from sgdataplane.net.values import AH, Direction
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     DROP,
     Chain,
     Count,
+    CtState,
     Field,
     Log,
     Map,
@@ -62,13 +64,12 @@ def cause_chains(hook: Direction) -> tuple[Chain, ...]:
 def end_chains(site: Site, side: Direction, ifnames: Sequence[str]) -> tuple[list[Chain], list[Map]]:
     """What a hook drops, and what rules of a direction refuse. `ifnames` carry ENIs; a refused packet is that one's
     which it leaves by, if it has one already, else that one's by which it came. AH over IPv6 has another session's
-    entry, and leaves its mark alone."""
+    entry, and leaves its mark alone; so do ICMP errors, whose session its own packets speak for."""
     unmark = SetMark(other_half(side), 0)
-    is_no_ah = Match(Field.L4PROTO, (Range.of(AH),), negate=True)
-    unmarked = (
-        rule(is_value(Field.NFPROTO, Nfproto.IPV4), unmark),
-        rule(is_value(Field.NFPROTO, Nfproto.IPV6), is_no_ah, unmark),
-    )
+    is_related, are_no_errors = is_value(Field.CT_STATE, CtState.RELATED), [_is_no(protocol) for protocol in OF_ERRORS]
+    kinds = ((replace(is_related, negate=True),), (is_related, *are_no_errors))
+    families = ((is_value(Field.NFPROTO, Nfproto.IPV4),), (is_value(Field.NFPROTO, Nfproto.IPV6), _is_no(AH)))
+    unmarked = [rule(*family, *kind, unmark) for family in families for kind in kinds]
     chains = [
         Chain(_dropped_name(side), (*_counted(side, (site.interface(side),), ifnames), rule(DROP))),
         Chain(refuse_name(side), (*unmarked, *_counted(side, (Field.OIFNAME, Field.IIFNAME), ifnames), rule(DROP))),
@@ -80,6 +81,10 @@ def end_chains(site: Site, side: Direction, ifnames: Sequence[str]) -> tuple[lis
         for ifname in ifnames
     }
     return [*chains, *ends.values()], [by_interface(_drops_name(side), ends)]
+
+
+def _is_no(protocol: int) -> Match:
+    return Match(Field.L4PROTO, (Range.of(protocol),), negate=True)
 
 
 def _counted(side: Direction, asked: tuple[Field, ...], ifnames: Sequence[str]) -> Iterator[Rule]:

@@ -11,7 +11,7 @@ Must not know rules of users, or the epoch.
                  jump <hook>-checks    discovery and DHCP of the ENI's own; offers of DHCP; what conntrack has no
                                        session for
                  timeouts, mid-stream TCP, metadata
-                 goto profile
+                 goto profile          of the side that its session answers to
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from functools import lru_cache
 
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.fastpath import accept_name
+from sgdataplane.compiler.site import Site
 from sgdataplane.compiler.skeleton import (
     DESTINATION,
     MIDSTREAM,
+    OF_ERRORS,
     SOURCE,
     accept,
     drop,
@@ -35,7 +37,7 @@ from sgdataplane.compiler.skeleton import (
 )
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
-from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Direction, Family, Prefix
+from sgdataplane.net.values import TCP, UDP, Direction, Family, Prefix
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     RETURN,
@@ -100,21 +102,28 @@ def shared_chains(hook: Direction, options: Options) -> SharedChains:
 
 
 def _refused(hook: Direction) -> Iterator[Rule]:
-    """What no rule may be asked about. An ICMP error that comes here belongs to no session that is accepted now, and
-    carries that session's entry: a rule that accepts ICMP would mark it, a revoked one too, as accepted."""
+    """What no rule may be asked about. An ICMP error is judged as its session, whose entry it carries; other ICMP that
+    is `related` says nothing about one (a redirect)."""
     yield drop(hook, "malformed-discovery", _icmpv6(always.DISCOVERY_TYPES))
     if hook is Direction.EGRESS:
         yield from (_dhcp_server(family) for family in Family)
     yield drop(hook, "invalid", is_value(Field.CT_STATE, CtState.INVALID))
-    is_icmp = is_value(Field.L4PROTO, ICMP, ICMPV6)
-    yield drop(hook, "icmp-error-refused", is_value(Field.CT_STATE, CtState.RELATED), is_icmp)
     yield drop(hook, "untracked", is_value(Field.CT_STATE, CtState.UNTRACKED))
+    is_related = is_value(Field.CT_STATE, CtState.RELATED)
+    yield rule(is_related, _icmp(always.ICMP_ERRORS), RETURN)
+    yield rule(is_related, _icmpv6(always.ICMPV6_ERRORS), RETURN)
+    for protocol in OF_ERRORS:
+        yield drop(hook, "icmp-error-refused", is_related, is_value(Field.L4PROTO, protocol))
 
 
 def _discovery(hook: Direction, shape: always.DiscoveryShape, sources: tuple[Prefix, ...] | None) -> Rule:
     """IPv6 neighbour discovery and MLD (`always.is_discovery`), from these sources; None: from any."""
     source = [] if sources is None else [Match(Field.IP6_SADDR, merged(sources))]
     return accept(hook, "always", _icmpv6(shape.types), is_value(Field.IP6_HOPLIMIT, shape.hop_limit), *source)
+
+
+def _icmp(types: Iterable[int]) -> Match:
+    return Match(Field.ICMP_TYPE, tuple(Range.of(number) for number in sorted(types)))
 
 
 def _icmpv6(types: Iterable[int]) -> Match:
@@ -152,7 +161,7 @@ def _dhcp_server(family: Family) -> Rule:
     )
 
 
-def eni_chain(hook: Direction, link: Link, shared: SharedChains, options: Options) -> Chain:
+def eni_chain(site: Site, hook: Direction, link: Link, shared: SharedChains, options: Options) -> Chain:
     """All that happens to an opening packet, or to one whose session has to be judged again."""
     rules = [
         *(_claims(link) if hook is Direction.EGRESS else ()),
@@ -161,7 +170,8 @@ def eni_chain(hook: Direction, link: Link, shared: SharedChains, options: Option
         rule(jump(shared.checks.name)),
         *link.timeouts[hook],
         *_midstream(hook, options),
-        *(_metadata(hook, prefix) for prefix in options.metadata),
+        *(_metadata(site, hook, prefix) for prefix in options.metadata),
+        rule(is_value(Field.CT_DIRECTION, CtDirection.REPLY), goto(link.roots[hook.other])),
         rule(goto(link.roots[hook])),
     ]
     return content_chain(names.identifier(f"eni-{hook.value}", link.ifname), tuple(rules))
@@ -189,7 +199,7 @@ def errors_chain(hook: Direction, link: Link) -> Chain:
     goes back to be judged like any opening packet."""
     rules = [
         *(_addresses(hook, link) if hook is Direction.EGRESS else ()),
-        accept(hook, "icmp-error", Match(Field.ICMP_TYPE, tuple(Range.of(t) for t in always.ICMP_ERRORS))),
+        accept(hook, "icmp-error", _icmp(always.ICMP_ERRORS)),
         accept(hook, "icmp-error", _icmpv6(always.ICMPV6_ERRORS)),
         rule(RETURN),
     ]
@@ -227,12 +237,11 @@ def _midstream(hook: Direction, options: Options) -> Iterator[Rule]:
         yield rule(*opens_nothing, jump(MIDSTREAM)) if is_egress else drop(hook, "midstream", *opens_nothing)
 
 
-def _metadata(hook: Direction, prefix: Prefix) -> Rule:
-    """The metadata address is always reachable outbound; the answer is told by its being a reply."""
-    far = (SOURCE if hook is Direction.INGRESS else DESTINATION)[prefix.family]
+def _metadata(site: Site, hook: Direction, prefix: Prefix) -> Rule:
+    """The metadata address is always reachable outbound: so all packets of such a session pass."""
     ct_direction = CtDirection.REPLY if hook is Direction.INGRESS else CtDirection.ORIGINAL
     return rule(
-        Match(far, (prefix_range(prefix),)),
+        Match(site.far(Direction.EGRESS, prefix.family), (prefix_range(prefix),)),
         is_value(Field.CT_DIRECTION, ct_direction),
         Count(fixed_counter(hook, "always")),
         goto(accept_name(Direction.EGRESS)),

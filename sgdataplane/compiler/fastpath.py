@@ -7,7 +7,8 @@ rules of users.
                       chain of its ENI. Of more than FEW interfaces each has chains of its own for sessions
     <hook>-related    names the epoch: ICMP errors of sessions accepted in it
     <side>-accept     marks the session with the epoch and the slot of the packet's ENI, in one step; accepts. Of more
-                      than FEW interfaces each has a chain of its own for this
+                      than FEW interfaces each has a chain of its own for this. AH over IPv6 and ICMP errors it only
+                      accepts
     egress-pass       marks the packet as approved, for the fence, and accepts it; names the secret, so it moves too
 """
 
@@ -20,6 +21,7 @@ from sgdataplane.compiler.site import Site
 from sgdataplane.compiler.skeleton import (
     EGRESS_PASS,
     LOOPBACK,
+    OF_ERRORS,
     by_interface,
     dispatch_name,
     entry_name,
@@ -60,7 +62,8 @@ FEW = 2  # interfaces whose sessions are told one by one; a look-up costs about 
 IS_BEHIND_AH = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV6))
 
 # `new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries its
-# session's entry, and what a helper expects inherits the mark; neither was accepted itself.
+# session's entry, and what a helper expects inherits the mark; neither was accepted itself. An error marks no session
+# either: that its own addresses are right says nothing of its session's.
 IS_OWN = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
 IS_RELATED = is_value(Field.CT_STATE, CtState.RELATED)
 Statements = tuple[Statement, ...]
@@ -130,13 +133,14 @@ def _accept(side: Direction, marks: Mapping[str, int], approve: Statements) -> I
     """
     ends = ((Field.OIFNAME, approve), (Field.IIFNAME, (ACCEPT,)))
     written = {ifname: SetMark(other_half(side), mark) for ifname, mark in marks.items()}
-    behind_ah = [rule(*IS_BEHIND_AH, *leaves) for leaves in _approving(approve)]
+    are_errors = [(IS_RELATED, is_value(Field.L4PROTO, protocol)) for protocol in OF_ERRORS]
+    unmarked = [rule(*them, *leaves) for them in (IS_BEHIND_AH, *are_errors) for leaves in _approving(approve)]
     if is_few(marks):
         rules = [rule(is_value(asked, ifname), mark, *end) for asked, end in ends for ifname, mark in written.items()]
-        yield Chain(accept_name(side), (*behind_ah, *rules, rule(DROP)))
+        yield Chain(accept_name(side), (*unmarked, *rules, rule(DROP)))
         return
     rules = [rule(VerdictMap(asked, name=marks_name(side))) for asked, _ in ends]
-    yield Chain(accept_name(side), (*behind_ah, *rules, rule(DROP)))
+    yield Chain(accept_name(side), (*unmarked, *rules, rule(DROP)))
     for ifname, mark in written.items():
         yield Chain(_mark_name(side, ifname), (rule(mark), *(rule(*leaves) for leaves in _approving(approve))))
 

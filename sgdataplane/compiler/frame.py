@@ -50,7 +50,7 @@ class Frame:
         self, site: Site, hook: Direction, slots: Mapping[str, int], links: Sequence[Link], options: Options
     ) -> None:
         shared = shared_chains(hook, options)
-        enis = {link.ifname: eni_chain(hook, link, shared, options) for link in links}
+        enis = {link.ifname: eni_chain(site, hook, link, shared, options) for link in links}
         errors = {link.ifname: errors_chain(hook, link) for link in links}
         self._add(([shared.link, shared.checks, *enis.values(), *errors.values()], [skeleton.dispatch(hook, enis)]))
         if fastpath.is_few(slots):

@@ -17,7 +17,7 @@ from operator import or_
 
 from sgdataplane.compiler import coarse
 from sgdataplane.compiler.diagram import DIMS, EVERYTHING, Box, Boxes, Intervals, Leaf, Node, bits
-from sgdataplane.compiler.memo import SpaceMemo
+from sgdataplane.compiler.memo import PacketKind, SpaceMemo
 from sgdataplane.model.state import Remote
 from sgdataplane.net.values import Family, Prefix
 from sgdataplane.policy.resolve import Permission
@@ -30,10 +30,17 @@ ELSEWHERE = Box(None, EVERYTHING)
 class Judge:
     """`wide`: the diagram of all permissions for everywhere; `of` others, what these change in it."""
 
-    def __init__(self, permissions: Sequence[Permission], family: Family, classes: int, memo: SpaceMemo) -> None:
+    def __init__(
+        self,
+        permissions: Sequence[Permission],
+        family: Family,
+        classes: int,
+        memo: SpaceMemo,
+        protocol: int | None = None,
+    ) -> None:
         """`classes`: how many there will be; each gets its share of the cells, so that diagrams don't depend on the
-        order in which they are asked for."""
-        boxes = [(p, box) for p in permissions if (box := _box(p, family, memo)) is not None]
+        order in which they are asked for. `protocol`: the one that all packets have, which then nobody asks for."""
+        boxes = [(p, box) for p in permissions if (box := _box(p, (family, protocol), memo)) is not None]
         self._everywhere = Prefix(family.bits, 0, 0)
         self._own: dict[Remote, int] = {}
         wide = 0
@@ -126,21 +133,23 @@ class _Overlaps:
         return found
 
 
-def _box(permission: Permission, family: Family, memo: SpaceMemo) -> Box | None:
-    """The permission as a region of one family; None if it can't match there."""
-    is_known, box = memo.box(permission, family)
+def _box(permission: Permission, kind: PacketKind, memo: SpaceMemo) -> Box | None:
+    """The permission as a region of such packets; None if it can't match any."""
+    is_known, box = memo.box(permission, kind)
     if not is_known:
-        box = memo.boxes[permission, family] = _made(permission, family)
+        box = memo.boxes[permission, kind] = _made(permission, *kind)
     return box
 
 
-def _made(permission: Permission, family: Family) -> Box | None:
-    narrowing = permission.narrowing
+def _made(permission: Permission, family: Family, protocol: int | None) -> Box | None:
+    narrowing, number = permission.narrowing, permission.protocol.number
     if narrowing is not None and narrowing.family is not family:
         return None
     if not permission.protocol.exists_in(family):
         return None
-    number = permission.protocol.number
-    protocol = None if permission.protocol.is_all else ((number, number),)
+    is_any = permission.protocol.is_all or number == protocol
+    if protocol is not None and not is_any:
+        return None
     local = None if narrowing is None else ((narrowing.first, narrowing.last),)
-    return Box(permission.cause, (protocol, local, permission.source_ports, permission.ports))
+    asked = None if is_any else ((number, number),)
+    return Box(permission.cause, (asked, local, permission.source_ports, permission.ports))

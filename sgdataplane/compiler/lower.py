@@ -10,7 +10,7 @@ nobody asks for. Far, kin and wide chains have stable names and change in place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.compiler.classes import AddressClasses
@@ -19,11 +19,12 @@ from sgdataplane.compiler.diagram import MANY_PROTOCOLS, Branch, Dim, Leaf, Node
 from sgdataplane.compiler.drops import logged
 from sgdataplane.compiler.judge import Judge
 from sgdataplane.compiler.memo import Lowered, Part, SpaceMemo
-from sgdataplane.compiler.skeleton import DESTINATION, SOURCE
+from sgdataplane.compiler.site import Site
+from sgdataplane.compiler.skeleton import is_value
 from sgdataplane.compiler.spread import RemoteSet, Segments
 from sgdataplane.errors import InternalError
 from sgdataplane.model.state import GroupRef
-from sgdataplane.net.values import Direction, Family
+from sgdataplane.net.values import AH, Direction, Family
 from sgdataplane.net.values import Verdict as Fate
 from sgdataplane.nft import names
 from sgdataplane.nft.inflight import has_nameless_set
@@ -31,7 +32,6 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Counter,
-    CtDirection,
     Field,
     Match,
     Range,
@@ -46,41 +46,40 @@ from sgdataplane.policy.resolve import Cause, Profile
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where the header of a packet at one hook keeps what a diagram asks about.
+    """Packets whose sessions one side judges, and where they have what a diagram asks about.
 
-    The far address is the source at the ingress hook and the destination at the egress hook. A reply shows the ports
-    of its session's opening packet the other way round.
+    That is in their session's entry: so an opening packet, its replies and ICMP errors about it are judged alike. Only
+    AH over IPv6 has its protocol in its own header, as its entry is of what is behind it (fastpath.py).
     """
 
-    hook: Direction
+    site: Site
+    side: Direction
     family: Family
-    is_reply: bool
-
-    @property
-    def direction(self) -> Direction:
-        """Whose permissions judge what it sees."""
-        return self.hook.other if self.is_reply else self.hook
+    is_behind_ah: bool
 
     @property
     def far(self) -> Field:
-        return (SOURCE if self.hook is Direction.INGRESS else DESTINATION)[self.family]
+        return self.site.far(self.side, self.family)
+
+    @property
+    def protocol(self) -> int | None:
+        """The one that all of them have, if that is known."""
+        return AH if self.is_behind_ah else None
 
     def field(self, dim: Dim) -> Field:
-        if dim is Dim.PROTOCOL:
-            return Field.L4PROTO
+        ends = self.site.ends(self.side)
         if dim is Dim.LOCAL:
-            return (DESTINATION if self.hook is Direction.INGRESS else SOURCE)[self.family]
-        return Field.TH_DPORT if (dim is Dim.PORT) != self.is_reply else Field.TH_SPORT
+            return (ends.destination if self.side is Direction.INGRESS else ends.source)[self.family]
+        return {Dim.PROTOCOL: Field.CT_PROTOCOL, Dim.SOURCE_PORT: ends.source_port, Dim.PORT: ends.port}[dim]
 
 
-def lowered(profile: Profile, family: Family, classes: AddressClasses, memo: SpaceMemo) -> Lowered:
+def lowered(profile: Profile, family: Family, classes: AddressClasses, memo: SpaceMemo, site: Site) -> Lowered:
     """What becomes of one profile's far addresses in one family."""
     number = len({holding for segments in (classes.segments, *classes.kin.values()) for _, holding in segments})
-    judges = {side: Judge(profile.permissions(side), family, number, memo) for side in Direction}
-    space, lowering = _Space(profile, family, classes, judges), Lowering(memo)
-    hooks = {hook: _Far(lowering, space, hook) for hook in Direction}
-    kin = {hook: far.kin_chains() for hook, far in hooks.items()}
-    everyone = {hook: far.chain() for hook, far in hooks.items()}
+    space, lowering = _Space(profile, family, classes, number), Lowering(memo)
+    sides = {side: _Far(lowering, space, site, side) for side in Direction}
+    kin = {side: far.kin_chains() for side, far in sides.items()}
+    everyone = {side: far.chain() for side, far in sides.items()}
     return Lowered(lowering.needed(), lowering.counters, everyone, kin)
 
 
@@ -158,27 +157,28 @@ class Lowering:
 
 @dataclass(frozen=True, slots=True)
 class _Space:
-    """One profile's far addresses in one family, and what is decided of each class in each direction."""
+    """One profile's far addresses in one family. `number`: of classes."""
 
     profile: Profile
     family: Family
     classes: AddressClasses
-    judges: Mapping[Direction, Judge]
+    number: int
 
 
 class _Far:
-    """A space as it is seen at one hook."""
+    """A space as one side judges it."""
 
-    def __init__(self, lowering: Lowering, space: _Space, hook: Direction) -> None:
+    def __init__(self, lowering: Lowering, space: _Space, site: Site, side: Direction) -> None:
         self._lowering, self._classes = lowering, space.classes
-        self._name = names.identifier(f"far-{hook.value}-{space.family.value}", profile_name(space.profile))
-        views = [View(hook, space.family, is_reply) for is_reply in (False, True)]
-        self._opening, self._reply = (_Seen(lowering, space, view) for view in views)
-        self._field = views[0].far
+        self._name = names.identifier(f"far-{side.value}-{space.family.value}", profile_name(space.profile))
+        self._seen = _Seen(lowering, space, View(site, side, space.family, is_behind_ah=False))
+        is_ipv6 = space.family is Family.IPV6
+        self._behind_ah = _Seen(lowering, space, View(site, side, space.family, is_behind_ah=True)) if is_ipv6 else None
+        self._field = site.far(side, space.family)
 
     def chain(self) -> str:
         """Whoever is no member, by the CIDR blocks around him."""
-        return self._lowering.keep(Chain(self._name, self._by_direction(self._classes.segments)))
+        return self._lowering.keep(Chain(self._name, self._by_protocol(self._classes.segments)))
 
     def kin_chains(self) -> dict[RemoteSet, Verdict]:
         """By the groups that members are in."""
@@ -188,14 +188,15 @@ class _Far:
         groups = [r.security_group_id for r in self._classes.named(kin) if isinstance(r, GroupRef)]
         name = f"{self._name}.kin-{names.digest(repr(groups))}"
         comment = names.comment(f"members of {', '.join(groups)}")
-        return self._lowering.keep(Chain(name, self._by_direction(segments), comment=comment))
+        return self._lowering.keep(Chain(name, self._by_protocol(segments), comment=comment))
 
-    def _by_direction(self, segments: Segments) -> tuple[Rule, ...]:
-        """Opening packets meet this hook's permissions, replies the other's."""
-        opening, reply = (self._segments(seen, segments) for seen in (self._opening, self._reply))
-        if opening == reply:
-            return (rule(goto(opening)),)
-        return rule(Match(Field.CT_DIRECTION, (Range.of(CtDirection.REPLY),)), goto(reply)), rule(goto(opening))
+    def _by_protocol(self, segments: Segments) -> tuple[Rule, ...]:
+        """AH over IPv6 is judged by its own header's protocol, all else by its session's."""
+        found = self._segments(self._seen, segments)
+        behind_ah = found if self._behind_ah is None else self._segments(self._behind_ah, segments)
+        if behind_ah == found:
+            return (rule(goto(found)),)
+        return rule(is_value(Field.L4PROTO, AH), goto(behind_ah)), rule(goto(found))
 
     def _segments(self, seen: _Seen, segments: Segments) -> str:
         targets = [(Range(*interval), seen.target(holding)) for interval, holding in segments]
@@ -209,12 +210,14 @@ class _Seen:
     """
 
     def __init__(self, lowering: Lowering, space: _Space, view: View) -> None:
-        self._lowering, self._view, self._judge = lowering, view, space.judges[view.direction]
+        self._lowering, self._view = lowering, view
+        permissions = space.profile.permissions(view.side)
+        self._judge = Judge(permissions, space.family, space.number, lowering.memo, view.protocol)
         self._own = self._judge.own(space.classes.places)
         self._names: dict[Node, str] = {}
         self._targets: dict[RemoteSet, str] = {}
-        kind = "reply" if view.is_reply else "opening"
-        self._wide = names.identifier(f"wide-{view.hook.value}-{view.family.value}-{kind}", profile_name(space.profile))
+        kind = f"{view.side.value}-{view.family.value}{'-ah' if view.is_behind_ah else ''}"
+        self._wide = names.identifier(f"wide-{kind}", profile_name(space.profile))
         wide = self._known(self._judge.wide_key(), self._judge.wide)
         lowering.keep(Chain(self._wide, lowering.inline(wide)))
 
@@ -304,9 +307,9 @@ def profile_name(profile: Profile) -> str:
     return f"{ids[0][:24]}-{names.digest(repr((ids, profile.nic_type.value)))}"
 
 
-def members_name(hook: Direction, family: Family, profile: Profile) -> str:
-    """Of the map of members that packets of one family meet at a hook."""
-    return names.identifier(f"members-{hook.value}-{family.value}", profile_name(profile))
+def members_name(side: Direction, family: Family, profile: Profile) -> str:
+    """Of the map of members that one side asks for far addresses of one family."""
+    return names.identifier(f"members-{side.value}-{family.value}", profile_name(profile))
 
 
 def counter_name(cause: Cause) -> str:

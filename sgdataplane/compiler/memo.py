@@ -31,7 +31,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A space as chains. By hook, `kin` are those that packets of members of groups come to, `far` all others."""
+    """A space as chains. By side, `kin` are those that packets of members of groups come to, `far` all others."""
 
     chains: Mapping[str, Chain]
     counters: Mapping[str, Counter]
@@ -52,11 +52,14 @@ class Known:
         return self.classes.is_like(classes) and (self.profile is profile or self.profile == profile)
 
 
+PacketKind = tuple[Family, int | None]  # and their protocol, where all have one
+
+
 @dataclass
 class SpaceMemo:
     """Of the last two compiles of one space."""
 
-    boxes: dict[tuple[Permission, Family], Box | None] = field(default_factory=dict)
+    boxes: dict[tuple[Permission, PacketKind], Box | None] = field(default_factory=dict)
     silent: dict[Box, Box] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
     targets: dict[Hashable, str] = field(default_factory=dict)
@@ -76,9 +79,9 @@ class SpaceMemo:
         """For a compile in which the space is what it was."""
         return self if self._older is None else replace(self._older, known=known)
 
-    def box(self, permission: Permission, family: Family) -> tuple[bool, Box | None]:
+    def box(self, permission: Permission, kind: PacketKind) -> tuple[bool, Box | None]:
         """Whether it is known, and the box."""
-        key = (permission, family)
+        key = (permission, kind)
         if key in self.boxes:
             return True, self.boxes[key]
         if self._older is not None and key in self._older.boxes:

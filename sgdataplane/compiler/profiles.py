@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sgdataplane.compiler.classes import AddressClasses, classify
-from sgdataplane.compiler.lower import View, lowered, members_name, profile_name
+from sgdataplane.compiler.lower import lowered, members_name, profile_name
 from sgdataplane.compiler.memo import Known, Lowered, MembersMap, Memo
+from sgdataplane.compiler.site import Site
 from sgdataplane.errors import InternalError
 from sgdataplane.model.members import Kin, Members
 from sgdataplane.model.state import Remote
@@ -46,32 +47,33 @@ class Profiles:
 
     remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
     members: Members
+    site: Site
     memo: Memo = field(default_factory=Memo)
     chains: dict[str, Chain] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
 
     def profile(self, profile: Profile) -> dict[Direction, str]:
-        """The root chains that judge, at each hook, the packets of every ENI with this profile."""
+        """The root chains that judge, for each side, the sessions of every ENI with this profile."""
         spaces = {family: self._space(profile, family) for family in Family}
-        return {hook: self._root(profile, hook, spaces) for hook in Direction}
+        return {side: self._root(profile, side, spaces) for side in Direction}
 
-    def _root(self, profile: Profile, hook: Direction, spaces: Mapping[Family, Lowered]) -> str:
+    def _root(self, profile: Profile, side: Direction, spaces: Mapping[Family, Lowered]) -> str:
         """Members first, by their kinship; everyone else by the CIDR blocks around them. These stand in chains of their
         own: the kernel goes through all of a map when a rule that asks it is made, so that rule had better stay."""
         rules: list[Rule] = []
         for family, is_it in ((Family.IPV6, (IS_IPV6,)), (Family.IPV4, ())):
-            if spaces[family].kin[hook]:
-                asked = View(hook, family, is_reply=False).far
-                rules.append(rule(VerdictMap(asked, name=members_name(hook, family, profile))))
-            rules.append(rule(*is_it, goto(spaces[family].far[hook])))
-        name = names.identifier(f"profile-{hook.value}", profile_name(profile))
+            if spaces[family].kin[side]:
+                asked = self.site.far(side, family)
+                rules.append(rule(VerdictMap(asked, name=members_name(side, family, profile))))
+            rules.append(rule(*is_it, goto(spaces[family].far[side])))
+        name = names.identifier(f"profile-{side.value}", profile_name(profile))
         comment = names.comment(f"groups {', '.join(profile.security_group_ids)}")
         self._keep({name: Chain(name, tuple(rules), comment=comment)})
         return name
 
     def _space(self, profile: Profile, family: Family) -> Lowered:
-        key = (profile.security_group_ids, profile.nic_type, family)
+        key = (profile.security_group_ids, profile.nic_type, family, self.site.placement)
         memo = self.memo.space(key)
         before = memo.before
         remotes = [p.remote for p in (*profile.ingress, *profile.egress) if p.remote is not None]
@@ -79,7 +81,7 @@ class Profiles:
         if before is not None and before.is_for(profile, classes):
             memo = memo.again(Known(before.profile, classes, before.lowered))
         else:
-            memo.known = Known(profile, classes, lowered(profile, family, classes, memo))
+            memo.known = Known(profile, classes, lowered(profile, family, classes, memo, self.site))
         self.memo.spaces[key] = memo
         assert memo.known is not None
         self._take(profile, family, classes, memo.known.lowered)
@@ -88,9 +90,9 @@ class Profiles:
     def _take(self, profile: Profile, family: Family, classes: AddressClasses, space: Lowered) -> None:
         self._keep(space.chains)
         self.counters.update(space.counters)
-        for hook, chains in space.kin.items():
+        for side, chains in space.kin.items():
             if chains:
-                name = members_name(hook, family, profile)
+                name = members_name(side, family, profile)
                 verdicts = {kin: chains[mask] for kin, mask in classes.masks.items() if mask in chains}
                 self.maps[name] = Map(name, ADDRESS_TYPE[family], self._elements(name, classes, verdicts))
 

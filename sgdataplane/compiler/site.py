@@ -19,11 +19,37 @@ from dataclasses import dataclass
 
 from sgdataplane.compiler.marks import MarkLayout
 from sgdataplane.model.placement import Placement
-from sgdataplane.net.values import Direction
+from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Field, Hook, Table
 
 ARRIVING, LEAVING = Hook("prerouting", -150), Hook("postrouting", 150)
 FIELDS = {ARRIVING: Field.IIFNAME, LEAVING: Field.OIFNAME}
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where a session's entry keeps the ends of its opening packet: of the one that sent it, and of the other."""
+
+    source: Mapping[Family, Field]
+    destination: Mapping[Family, Field]
+    source_port: Field
+    port: Field
+
+
+# As it was before the namespace translated any address: as it came by.
+AS_IT_CAME = Ends(
+    {Family.IPV4: Field.CT_ORIGINAL_IP_SADDR, Family.IPV6: Field.CT_ORIGINAL_IP6_SADDR},
+    {Family.IPV4: Field.CT_ORIGINAL_IP_DADDR, Family.IPV6: Field.CT_ORIGINAL_IP6_DADDR},
+    Field.CT_ORIGINAL_SPORT,
+    Field.CT_ORIGINAL_DPORT,
+)
+# And after: as it left, which is what its reply is expected to be, turned round.
+AS_IT_LEFT = Ends(
+    {Family.IPV4: Field.CT_REPLY_IP_DADDR, Family.IPV6: Field.CT_REPLY_IP6_DADDR},
+    {Family.IPV4: Field.CT_REPLY_IP_SADDR, Family.IPV6: Field.CT_REPLY_IP6_SADDR},
+    Field.CT_REPLY_DPORT,
+    Field.CT_REPLY_SPORT,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +63,15 @@ class Site:
     def interface(self, side: Direction) -> Field:
         """The field that tells whose packet it is, at that side's hook."""
         return FIELDS[self.hooks[side]]
+
+    def ends(self, side: Direction) -> Ends:
+        """Of sessions that this side judges, as its hook sees their opening packets: that is what is on the wire."""
+        return AS_IT_LEFT if self.is_leaving(side) else AS_IT_CAME
+
+    def far(self, side: Direction, family: Family) -> Field:
+        """The address of such a session that isn't the ENI's."""
+        ends = self.ends(side)
+        return (ends.source if side is Direction.INGRESS else ends.destination)[family]
 
     def is_leaving(self, side: Direction) -> bool:
         """Whether that side's hook knows by which interface a packet leaves (and by which it came, if it did)."""

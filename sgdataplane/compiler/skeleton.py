@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.site import Site
-from sgdataplane.net.values import Direction, Family, Prefix
+from sgdataplane.net.values import ICMP, ICMPV6, Direction, Family, Prefix
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     ACCEPT,
@@ -61,6 +61,10 @@ CAUSES = (
     "unknown-interface",
     "untracked",
 )
+
+
+# An ICMP error. It carries the entry of the session that it is about.
+OF_ERRORS = (ICMP, ICMPV6)
 
 
 def is_value(asked: Field, *values: int | str) -> Match:

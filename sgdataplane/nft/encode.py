@@ -44,13 +44,14 @@ from sgdataplane.nft.layout import (
     order_of_key,
 )
 
-META_KEYS, CT_KEYS = ({name: key for key, name in known.items()} for known in (META, CT))
+META_KEYS = {name: key for key, name in META.items()}
+CT_KEYS = {name: key for key, name in CT.items()}
 IIFTYPE, ETHERNET = 8, 1  # NFT_META_IIFTYPE, ARPHRD_ETHER
 JOINED_BYTES = 4  # the kernel loads and compares so many fast
 IN_FRAMES: Mapping[Field, Mapping[int, int]] = {Field.NFPROTO: {2: 0x0800, 10: 0x86DD}}  # netdev: by the frame's type
 ARP = (Field.PROTOCOL, 0x0806)
 OF_ARP = frozenset(name for name in Field if name.name.startswith("ARP_"))
-ONE_BYTE = (Field.L4PROTO, Field.IP6_FRAGMENT)  # numbers that aren't in a header
+ONE_BYTE = (Field.L4PROTO, Field.CT_PROTOCOL, Field.IP6_FRAGMENT)  # numbers that aren't in a header
 Entry = tuple[Range, Verdict | None]
 
 
@@ -209,7 +210,7 @@ def _loaded(asked: Field) -> bytes:
         return wire.has_header(FRAGMENT_HEADER)
     if asked in META_KEYS:
         return wire.meta(META_KEYS[asked])
-    return wire.ct(CT_KEYS[asked]) if asked in CT_KEYS else wire.payload(*PLACES[asked])
+    return wire.ct(*CT_KEYS[asked]) if asked in CT_KEYS else wire.payload(*PLACES[asked])
 
 
 def _states(match: Match) -> Iterator[bytes]:

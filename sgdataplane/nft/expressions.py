@@ -35,7 +35,7 @@ from sgdataplane.nft.layout import CT, LONGEST, MARK_KEY, META, UnreadableError,
 Attributes = Mapping[int, bytes]
 DATA_VALUE, DATA_VERDICT = 1, 2
 META_DREG, META_KEY, META_SREG = 1, 2, 3
-CT_DREG, CT_KEY, CT_SREG = 1, 2, 4
+CT_DREG, CT_KEY, CT_DIRECTION, CT_SREG = 1, 2, 3, 4
 PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LENGTH = 1, 2, 3, 4
 CMP_SREG, CMP_OP, CMP_DATA = 1, 2, 3
 RANGE_SREG, RANGE_OP, RANGE_FROM, RANGE_TO = 1, 2, 3, 4
@@ -127,22 +127,25 @@ class _Reader:
         takers[name](attributes)
 
     def _meta(self, attributes: Attributes) -> None:
-        self._load_or_set("meta", META, attributes, (META_KEY, META_DREG, META_SREG))
+        key = _number(attributes[META_KEY])
+        self._load_or_set("meta", key, META.get(key), attributes, (META_DREG, META_SREG))
 
     def _ct(self, attributes: Attributes) -> None:
-        self._load_or_set("ct", CT, attributes, (CT_KEY, CT_DREG, CT_SREG))
+        key = _number(attributes[CT_KEY])
+        direction = _number(attributes[CT_DIRECTION]) if CT_DIRECTION in attributes else None
+        self._load_or_set("ct", key, CT.get((key, direction)), attributes, (CT_DREG, CT_SREG))
 
     def _load_or_set(
-        self, what: str, known: Mapping[int, Field], attributes: Attributes, parts: tuple[int, int, int]
+        self, what: str, key: int, loaded: Field | None, attributes: Attributes, parts: tuple[int, int]
     ) -> None:
-        """`parts`: of the attributes that say the key, and the register to load into or to set from."""
-        key, (_, into, source) = _number(attributes[parts[0]]), parts
+        """`loaded`: which field that is. `parts`: the attributes that say the register to load into or to set from."""
+        into, source = parts
         if source in attributes:
             if key != MARK_KEY:
                 raise UnreadableError(f"{what} set, key {key}")
             self.statements.append(_mark_set(what, self._held(attributes, source)))
-        elif key in known:
-            self.registers[_number(attributes[into])] = _Held((known[key],), (0,))
+        elif loaded is not None:
+            self.registers[_number(attributes[into])] = _Held((loaded,), (0,))
         else:
             raise UnreadableError(f"{what} key {key}")
 

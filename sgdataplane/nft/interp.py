@@ -12,7 +12,11 @@ from dataclasses import dataclass, field
 
 from sgdataplane.errors import InternalError
 from sgdataplane.nft.ir import (
+    PORTS,
+    SESSION_PORTS,
     Count,
+    CtDirection,
+    CtState,
     Exceeds,
     Field,
     Key,
@@ -30,8 +34,28 @@ from sgdataplane.nft.ir import (
 )
 
 _MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE
-_PORTS = (Field.TH_SPORT, Field.TH_DPORT)
 _WITH_PORTS = (6, 17)
+_PROTOCOLS = {**dict.fromkeys(PORTS, Field.L4PROTO), **dict.fromkeys(SESSION_PORTS, Field.CT_PROTOCOL)}
+_AH, _ICMP, _IPV6 = 51, (1, 58), 10
+# The ends of a session: in its opening packets, in its replies, and in both tuples of its entry.
+_OPENING = (Field.IP_SADDR, Field.IP_DADDR, Field.IP6_SADDR, Field.IP6_DADDR, Field.TH_SPORT, Field.TH_DPORT)
+_ANSWER = (Field.IP_DADDR, Field.IP_SADDR, Field.IP6_DADDR, Field.IP6_SADDR, Field.TH_DPORT, Field.TH_SPORT)
+_ORIGINAL = (
+    Field.CT_ORIGINAL_IP_SADDR,
+    Field.CT_ORIGINAL_IP_DADDR,
+    Field.CT_ORIGINAL_IP6_SADDR,
+    Field.CT_ORIGINAL_IP6_DADDR,
+    Field.CT_ORIGINAL_SPORT,
+    Field.CT_ORIGINAL_DPORT,
+)
+_REPLY = (
+    Field.CT_REPLY_IP_DADDR,
+    Field.CT_REPLY_IP_SADDR,
+    Field.CT_REPLY_IP6_DADDR,
+    Field.CT_REPLY_IP6_SADDR,
+    Field.CT_REPLY_DPORT,
+    Field.CT_REPLY_SPORT,
+)
 
 
 @dataclass
@@ -49,13 +73,30 @@ class Outcome:
     packet_mark: int = 0
 
 
+def tracked(packet: Mapping[Field, Key]) -> dict[Field, Key]:
+    """The packet with what its session's entry says, where nobody translates addresses, unless it says so itself.
+
+    Of an ICMP error nothing follows from its own header: it is about another packet. Of AH over IPv6 the protocol and
+    the ports don't, as the entry is of what is behind it (fastpath.py).
+    """
+    way, protocol = packet.get(Field.CT_DIRECTION), packet.get(Field.L4PROTO)
+    is_error = packet.get(Field.CT_STATE) == CtState.RELATED and protocol in _ICMP
+    if way is None or is_error:
+        return dict(packet)
+    ends = [packet.get(name) for name in (_ANSWER if way == CtDirection.REPLY else _OPENING)]
+    pairs = [*zip(_ORIGINAL, ends, strict=True), *zip(_REPLY, ends, strict=True)]
+    if not (protocol == _AH and packet.get(Field.NFPROTO) == _IPV6):
+        pairs.append((Field.CT_PROTOCOL, protocol))
+    return {**{name: end for name, end in pairs if end is not None}, **packet}
+
+
 def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood: bool | None = None) -> Outcome:
-    """Walk a base chain. A packet lacks the fields that are not in the mapping. `is_flood`: whether it comes after
-    so many that all limits are exceeded, or none is.
+    """Walk a base chain. A packet lacks the fields that are not in the mapping, but for those of its session
+    (`tracked`). `is_flood`: whether it comes after so many that all limits are exceeded, or none is.
 
     InternalError if the table is not one that the kernel would take, or reads what such a packet doesn't have.
     """
-    fields = {Field.PACKET_MARK: 0, **packet}  # each packet has one
+    fields = {Field.PACKET_MARK: 0, **tracked(packet)}  # each packet has one
     outcome = Outcome(VerdictKind.DROP, int(fields.get(Field.CT_MARK, 0)), packet_mark=int(fields[Field.PACKET_MARK]))
     walk = _Walk(table, fields, outcome, is_flood)
     base = table.chain[hook_chain]
@@ -130,8 +171,9 @@ class _Walk:
                 self.outcome.timeout = timeout
 
     def _read(self, asked: Field) -> Key | None:
-        if asked in _PORTS and self.packet.get(Field.L4PROTO) not in _WITH_PORTS:
-            raise InternalError(f"{asked.name} is read for protocol {self.packet.get(Field.L4PROTO)}")
+        protocol = self.packet.get(_PROTOCOLS[asked]) if asked in _PROTOCOLS else _WITH_PORTS[0]
+        if protocol not in _WITH_PORTS:
+            raise InternalError(f"{asked.name} is read for protocol {protocol}")
         return self.packet.get(asked)
 
     def _holds(self, match: Match) -> bool:

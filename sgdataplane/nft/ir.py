@@ -55,6 +55,19 @@ class Field(enum.Enum):
     CT_STATE = ("ct_state", KeyType.CT_STATE)
     CT_DIRECTION = ("ct_direction", KeyType.CT_DIRECTION)
     CT_MARK = ("ct_mark", KeyType.MARK)
+    CT_PROTOCOL = ("ct_protocol", KeyType.NUMBER)  # this and what follows: of the packet's session, whoever sent it
+    CT_ORIGINAL_IP_SADDR = ("ct_original_ip_saddr", KeyType.IPV4)
+    CT_ORIGINAL_IP_DADDR = ("ct_original_ip_daddr", KeyType.IPV4)
+    CT_ORIGINAL_IP6_SADDR = ("ct_original_ip6_saddr", KeyType.IPV6)
+    CT_ORIGINAL_IP6_DADDR = ("ct_original_ip6_daddr", KeyType.IPV6)
+    CT_ORIGINAL_SPORT = ("ct_original_sport", KeyType.NUMBER)
+    CT_ORIGINAL_DPORT = ("ct_original_dport", KeyType.NUMBER)
+    CT_REPLY_IP_SADDR = ("ct_reply_ip_saddr", KeyType.IPV4)
+    CT_REPLY_IP_DADDR = ("ct_reply_ip_daddr", KeyType.IPV4)
+    CT_REPLY_IP6_SADDR = ("ct_reply_ip6_saddr", KeyType.IPV6)
+    CT_REPLY_IP6_DADDR = ("ct_reply_ip6_daddr", KeyType.IPV6)
+    CT_REPLY_SPORT = ("ct_reply_sport", KeyType.NUMBER)
+    CT_REPLY_DPORT = ("ct_reply_dport", KeyType.NUMBER)
     PACKET_MARK = ("packet_mark", KeyType.MARK)
     ROUTE_REALM = ("route_realm", KeyType.MARK)  # lacking where no route was asked: a frame from a packet socket
     ETHER_SADDR = ("ether_saddr", KeyType.MAC)
@@ -94,6 +107,16 @@ class CtState(enum.IntEnum):
 class CtDirection(enum.IntEnum):
     ORIGINAL = 0
     REPLY = 1
+
+
+# The ports of packets, and of sessions: only TCP and UDP have any, other protocols have other bytes there.
+PORTS = (Field.TH_SPORT, Field.TH_DPORT)
+SESSION_PORTS = (
+    Field.CT_ORIGINAL_SPORT,
+    Field.CT_ORIGINAL_DPORT,
+    Field.CT_REPLY_SPORT,
+    Field.CT_REPLY_DPORT,
+)
 
 
 TCP_FIN, TCP_SYN, TCP_RST, TCP_ACK = 0x01, 0x02, 0x04, 0x10

@@ -32,7 +32,25 @@ META = {
     16: Field.L4PROTO,
 }
 FRAGMENT_HEADER = 44  # IPPROTO_FRAGMENT
-CT = {0: Field.CT_STATE, 1: Field.CT_DIRECTION, 3: Field.CT_MARK}
+ORIGINAL, REPLY = 0, 1  # IP_CT_DIR_*
+CT: Mapping[tuple[int, int | None], Field] = {  # key, and of which tuple
+    (0, None): Field.CT_STATE,
+    (1, None): Field.CT_DIRECTION,
+    (3, None): Field.CT_MARK,
+    (10, None): Field.CT_PROTOCOL,
+    (11, ORIGINAL): Field.CT_ORIGINAL_SPORT,
+    (12, ORIGINAL): Field.CT_ORIGINAL_DPORT,
+    (11, REPLY): Field.CT_REPLY_SPORT,
+    (12, REPLY): Field.CT_REPLY_DPORT,
+    (19, ORIGINAL): Field.CT_ORIGINAL_IP_SADDR,
+    (20, ORIGINAL): Field.CT_ORIGINAL_IP_DADDR,
+    (19, REPLY): Field.CT_REPLY_IP_SADDR,
+    (20, REPLY): Field.CT_REPLY_IP_DADDR,
+    (21, ORIGINAL): Field.CT_ORIGINAL_IP6_SADDR,
+    (22, ORIGINAL): Field.CT_ORIGINAL_IP6_DADDR,
+    (21, REPLY): Field.CT_REPLY_IP6_SADDR,
+    (22, REPLY): Field.CT_REPLY_IP6_DADDR,
+}
 MARK_KEY = 3  # of both
 PLACES: Mapping[Field, tuple[int, int, int]] = {  # header, offset, bytes
     Field.ETHER_SADDR: (LINK, 6, 6),

@@ -23,7 +23,21 @@ from sgdataplane.host.nfnetlink import (
 )
 from sgdataplane.nft import names, wire
 from sgdataplane.nft.encode import Nameless, encode_rule, key_bytes, map_key_bytes, size_of
-from sgdataplane.nft.ir import Chain, Counter, Field, Hook, Key, KeyType, Map, Range, Rule, Table, Timeout, Verdict
+from sgdataplane.nft.ir import (
+    SESSION_PORTS,
+    Chain,
+    Counter,
+    Field,
+    Hook,
+    Key,
+    KeyType,
+    Map,
+    Range,
+    Rule,
+    Table,
+    Timeout,
+    Verdict,
+)
 from sgdataplane.nft.layout import HOST_ORDER, LONGEST
 from sgdataplane.nft.snapshot import FAMILIES, FLAG_ANONYMOUS, FLAG_MAP, FLAG_TIMEOUT, HOOKS, KEY_TYPES, SUBSYSTEM
 from sgdataplane.nft.text import BATCH
@@ -64,6 +78,16 @@ TYPES: dict[Field, int] = {  # of a field's keys, as user space numbers them (nf
     Field.L4PROTO: 12,
     Field.TH_SPORT: 13,
     Field.TH_DPORT: 13,
+    Field.CT_PROTOCOL: 12,
+    **dict.fromkeys(SESSION_PORTS, 13),
+    Field.CT_ORIGINAL_IP_SADDR: 7,
+    Field.CT_ORIGINAL_IP_DADDR: 7,
+    Field.CT_REPLY_IP_SADDR: 7,
+    Field.CT_REPLY_IP_DADDR: 7,
+    Field.CT_ORIGINAL_IP6_SADDR: 8,
+    Field.CT_ORIGINAL_IP6_DADDR: 8,
+    Field.CT_REPLY_IP6_SADDR: 8,
+    Field.CT_REPLY_IP6_DADDR: 8,
     Field.ICMP_TYPE: 14,
     Field.TCP_FLAGS: 15,
     Field.CT_MARK: 19,

@@ -59,8 +59,10 @@ def meta(key: int) -> bytes:
     return _expression("meta", word(2, key), attribute(1, REGISTER))
 
 
-def ct(key: int) -> bytes:
-    return _expression("ct", word(2, key), attribute(1, REGISTER))
+def ct(key: int, direction: int | None = None) -> bytes:
+    """`direction`: of the tuple that has it; None: no tuple has."""
+    of_tuple = () if direction is None else (attribute(3, bytes([direction])),)
+    return _expression("ct", word(2, key), attribute(1, REGISTER), *of_tuple)
 
 
 def payload(base: int, offset: int, length: int) -> bytes:

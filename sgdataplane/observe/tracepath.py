@@ -157,7 +157,7 @@ def words(subject: Subject) -> str:
 CAUSES = {
     "always": "always passes",
     "icmp-error": "an ICMP error of a session that is accepted: passes",
-    "icmp-error-refused": "an ICMP error of no session that is accepted: dropped",
+    "icmp-error-refused": "related ICMP that is no error, a redirect for example: dropped",
     "spoofed": "its source is not who it may be: dropped",
     "foreign": "it is addressed to none of the ENI's addresses: dropped",
     "malformed-discovery": "neighbour discovery that is not as it must be: dropped",

@@ -32,12 +32,38 @@ from sgdataplane.proof.reading import Asked
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
 DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
+# Of a session's opening packet, where its entry has them: source, destination, source port, port.
+SessionEnds = tuple[Field, Field, Field, Field]
+OPENED: Mapping[Family, SessionEnds] = {
+    Family.IPV4: (
+        Field.CT_ORIGINAL_IP_SADDR,
+        Field.CT_ORIGINAL_IP_DADDR,
+        Field.CT_ORIGINAL_SPORT,
+        Field.CT_ORIGINAL_DPORT,
+    ),
+    Family.IPV6: (
+        Field.CT_ORIGINAL_IP6_SADDR,
+        Field.CT_ORIGINAL_IP6_DADDR,
+        Field.CT_ORIGINAL_SPORT,
+        Field.CT_ORIGINAL_DPORT,
+    ),
+}
+ANSWERED: Mapping[Family, SessionEnds] = {  # in the tuple of its reply
+    Family.IPV4: (Field.CT_REPLY_IP_DADDR, Field.CT_REPLY_IP_SADDR, Field.CT_REPLY_DPORT, Field.CT_REPLY_SPORT),
+    Family.IPV6: (Field.CT_REPLY_IP6_DADDR, Field.CT_REPLY_IP6_SADDR, Field.CT_REPLY_DPORT, Field.CT_REPLY_SPORT),
+}
 ICMP_TYPE = {Family.IPV4: Field.ICMP_TYPE, Family.IPV6: Field.ICMPV6_TYPE}
+
 BYTE, LAST_PROTOCOL, LAST_PORT, LAST_TARGET = 255, 255, 65_535, (1 << 128) - 1
 SYN_FLAGS = TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK
 OPENING: Asked = (Field.TCP_FLAGS, SYN_FLAGS)  # the flags that tell whether a segment opens a session
 TRACKED = (CtState.NEW, CtState.ESTABLISHED, CtState.RELATED)
 UNTRACKED = (CtState.INVALID, CtState.UNTRACKED)  # neither has an entry
+
+
+def reached(family: Family, *, is_arriving: bool) -> Field:
+    """The address that a session is opened to."""
+    return (OPENED if is_arriving else ANSWERED)[family][1]
 
 
 class Presence(enum.Enum):
@@ -68,12 +94,15 @@ class Crossing:
     def is_leaving(self) -> bool:
         return self.site.is_leaving(self.hook)
 
+    def _reached(self, family: Family) -> Field:
+        return reached(family, is_arriving=not self.site.is_leaving(Direction.EGRESS))
+
     def known(self) -> dict[Field, Key | None]:
         """A packet that leaves may have come by an interface; one that comes in doesn't know where it will leave."""
         other = other_family(self.family)
         known: dict[Field, Key | None] = {
             Field.NFPROTO: NFPROTO[self.family],
-            **dict.fromkeys((SOURCE[other], DESTINATION[other], ICMP_TYPE[other]), LACKING),
+            **dict.fromkeys((SOURCE[other], DESTINATION[other], ICMP_TYPE[other], self._reached(other)), LACKING),
         }
         if self.is_leaving:
             known[Field.OIFNAME] = self.ifname
@@ -83,10 +112,14 @@ class Crossing:
             known |= {Field.IP6_HOPLIMIT: LACKING, Field.ND_TARGET: LACKING}
         return known
 
+    def of_session(self) -> tuple[Field, ...]:
+        """What a packet has if conntrack has a session for it; but for the mark."""
+        return Field.CT_DIRECTION, self._reached(self.family)
+
     def asked(self) -> tuple[Asked, ...]:
         """What axes there are, in order; protocols come first."""
         fields = [Field.L4PROTO, SOURCE[self.family], DESTINATION[self.family], Field.TH_SPORT, Field.TH_DPORT]
-        fields += [ICMP_TYPE[self.family], Field.CT_STATE, Field.CT_DIRECTION]
+        fields += [ICMP_TYPE[self.family], Field.CT_STATE, *self.of_session()]
         fields += [Field.IP6_HOPLIMIT, Field.ND_TARGET] if self.family is Family.IPV6 else []
         fields += [Field.IIFNAME] if self.is_leaving else []
         marks = self.site.marks
@@ -138,7 +171,7 @@ class Space:
     def _kinds(self) -> Iterator[Cell]:
         tracked: Kind = {Field.CT_STATE: self._states(TRACKED)}
         lacks = Presence.LACKS
-        of_none: Kind = {Field.CT_DIRECTION: lacks, Field.CT_MARK: lacks}
+        of_none: Kind = {**dict.fromkeys(self.crossing.of_session(), lacks), Field.CT_MARK: lacks}
         untracked: Kind = {**of_none, Field.CT_STATE: self._states(UNTRACKED)}
         for fields in self._of_protocols():
             for session in (tracked, untracked):
@@ -203,7 +236,7 @@ def _axis(crossing: Crossing, asked: Asked, ranges: Sequence[Range]) -> Axis:
         Field.IP6_HOPLIMIT: BYTE,
         Field.ND_TARGET: LAST_TARGET,
     }
-    may_lack = name in (ICMP_TYPE[crossing.family], Field.ND_TARGET)
+    may_lack = name in (ICMP_TYPE[crossing.family], Field.ND_TARGET, *crossing.of_session())
     return Span(numbers.get(name, crossing.family.last), Span.cuts_of(ranges), may_lack=may_lack)
 
 

@@ -87,10 +87,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class FarClass:
-    """An address, and for each side the claims that hold for it."""
+    """An address, and the claims that hold for it."""
 
     address: int
-    holding: tuple[Boxes, ...]
+    holding: Boxes
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -167,27 +167,24 @@ class Words:
             begin = end
 
 
-def far_classes(words: Words, sides: Sequence[Side], cuts: Iterable[int]) -> list[FarClass]:
-    """Of all addresses of a family. `sides`: the claims of one or more directions; `words`: of the maps that the table
-    asks of far addresses; `cuts`: where its ranges begin, and after their ends."""
-    last = sides[0].family.last
-    every = {0, *cuts, *(cut for side in sides for cut in side.cuts())}
-    starts = sorted(start for start in every if start <= last)
-    at_blocks = [side.at_blocks(starts) for side in sides]
-    of_kinships = [side.of_kinships({kin for kin, _ in words.addresses}) for side in sides]
-    spoken = {kin for kin in of_kinships[0] if any(of_kin[kin] for of_kin in of_kinships)}
-    special = [word for word in words.addresses if word[0] in spoken or word[1] != words.nothing[1]]
+def far_classes(words: Words, side: Side, cuts: Iterable[int]) -> list[FarClass]:
+    """Of all addresses of a family. `words`: of the maps that the table asks of far addresses; `cuts`: where its ranges
+    begin, and after their ends."""
+    last = side.family.last
+    starts = sorted(start for start in {0, *cuts, *side.cuts()} if start <= last)
+    blocks = side.at_blocks(starts)
+    kins = side.of_kinships({kin for kin, _ in words.addresses})
+    special = [word for word in words.addresses if kins[word[0]] or word[1] != words.nothing[1]]
     found, taken = [], [0] * len(starts)
     for word in special:
         for block, number, address in words.in_blocks(word, starts):
-            pairs = zip(at_blocks, of_kinships, strict=True)
-            found.append(FarClass(address, tuple(blocks[block] | kins[word[0]] for blocks, kins in pairs)))
+            found.append(FarClass(address, blocks[block] | kins[word[0]]))
             taken[block] += number
     is_special = set(special)
     for block, (start, end) in enumerate(zip(starts, [*starts[1:], last + 1], strict=True)):
         if taken[block] < end - start:
             address = start if words.of(start) not in is_special else _first_gap(words, special, start, end)
-            found.append(FarClass(address, tuple(blocks[block] for blocks in at_blocks)))
+            found.append(FarClass(address, blocks[block]))
     return found
 
 

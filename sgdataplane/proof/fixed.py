@@ -30,11 +30,11 @@ from sgdataplane.nft.ir import (
     SetPacketMark,
 )
 from sgdataplane.proof.claims import end_chain, united
-from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, SOURCE, SYN_FLAGS
+from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, SOURCE, SYN_FLAGS, reached
 from sgdataplane.proof.step import Effects
 from sgdataplane.proof.walk import Outcome
 
-JUDGE = "judge"  # the rules of the profile decide
+JUDGE = {side: f"judge-{side.value}" for side in Direction}  # that side's rules decide
 ERRORS = {Family.IPV4: always.ICMP_ERRORS, Family.IPV6: always.ICMPV6_ERRORS}
 
 
@@ -71,6 +71,11 @@ class Link:
         return (DESTINATION if self.hook is Direction.INGRESS else SOURCE)[self.family]
 
     @property
+    def reached(self) -> Field:
+        """The far address of sessions that the ENI opens."""
+        return reached(self.family, is_arriving=not self.site.is_leaving(Direction.EGRESS))
+
+    @property
     def is_egress(self) -> bool:
         return self.hook is Direction.EGRESS
 
@@ -102,6 +107,9 @@ def none_of(match: Match) -> Match:
     return Match(match.field, match.ranges, negate=True, mask=match.mask)
 
 
+IS_RELATED, IS_ICMP = one_of(Field.CT_STATE, CtState.RELATED), one_of(Field.L4PROTO, ICMP, ICMPV6)
+
+
 def clauses(link: Link, *, is_adopting: bool) -> Iterator[Clause]:
     """All that happens to packets at an ENI's interface, strongest first; the last holds for every packet. TCP that
     opens nothing is refused, but not while the ENI is being adopted."""
@@ -110,15 +118,10 @@ def clauses(link: Link, *, is_adopting: bool) -> Iterator[Clause]:
     yield from _addresses(link)
     yield from _own_link(link)
     yield from _unjudged(link)
+    yield from _errors(link)
     if not (link.is_egress and is_adopting):
         yield from _midstream(link)
-    for prefix in link.options.metadata:
-        way = CtDirection.ORIGINAL if link.is_egress else CtDirection.REPLY
-        conditions = (link.among(link.far, (prefix,)), one_of(Field.CT_DIRECTION, way))
-        effects = (Count(names.identifier(link.hook.value, "always")),)
-        outcome = (effects, end_chain(Direction.EGRESS, Verdict.ACCEPT))
-        yield Clause(outcome, conditions, "accept, as the metadata address")
-    yield Clause(((), JUDGE), (), "what the rules say")
+    yield from _judged(link)
 
 
 def _sessions(link: Link) -> Iterator[Clause]:
@@ -220,9 +223,28 @@ def _unjudged(link: Link) -> Iterator[Clause]:
         ports = one_of(Field.TH_SPORT, server), one_of(Field.TH_DPORT, client)
         yield link.drop("dhcp-server", is_opening, one_of(Field.L4PROTO, UDP), *ports)
     yield link.drop("invalid", one_of(Field.CT_STATE, CtState.INVALID))
-    is_icmp = one_of(Field.L4PROTO, ICMP, ICMPV6)
-    yield link.drop("icmp-error-refused", one_of(Field.CT_STATE, CtState.RELATED), is_icmp)
     yield link.drop("untracked", one_of(Field.CT_STATE, CtState.UNTRACKED))
+
+
+def _errors(link: Link) -> Iterator[Clause]:
+    """ICMP errors of other sessions than those that this ENI accepts now: judged as the session that they are about.
+    What else is related to one says nothing about it."""
+    yield from _judged(link, IS_RELATED, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
+    yield link.drop("icmp-error-refused", IS_RELATED, IS_ICMP)
+
+
+def _judged(link: Link, *conditions: Match) -> Iterator[Clause]:
+    """What the rules of one direction say: that in which the session was opened. The metadata address is no matter of
+    rules."""
+    for prefix in link.options.metadata:
+        way = CtDirection.ORIGINAL if link.is_egress else CtDirection.REPLY
+        effects = (Count(names.identifier(link.hook.value, "always")),)
+        outcome = (effects, end_chain(Direction.EGRESS, Verdict.ACCEPT))
+        is_metadata = link.among(link.reached, (prefix,)), one_of(Field.CT_DIRECTION, way)
+        yield Clause(outcome, (*conditions, *is_metadata), "accept, as the metadata address")
+    is_reply = one_of(Field.CT_DIRECTION, CtDirection.REPLY)
+    yield Clause(((), JUDGE[link.hook.other]), (*conditions, is_reply), "what the rules say")
+    yield Clause(((), JUDGE[link.hook]), conditions, "what the rules say")
 
 
 def _midstream(link: Link) -> Iterator[Clause]:
@@ -236,11 +258,13 @@ def _midstream(link: Link) -> Iterator[Clause]:
 
 def end_clauses(link: Link, side: Direction, verdict: Verdict) -> Iterator[Clause]:
     """How a verdict of that side's rules is carried out at the link: the side's half of the mark, and nothing else,
-    says who accepted, or that nobody did. AH over IPv6 has another session's entry and leaves it alone."""
+    says who accepted, or that nobody did. AH over IPv6 has another session's entry and leaves it alone; so does an ICMP
+    error, whose own addresses aren't its session's."""
     is_accept = verdict is Verdict.ACCEPT
     rest = link.passing() if is_accept else (link.dropped(side),)
     if link.family is Family.IPV6:
         yield Clause((rest, verdict.value), (one_of(Field.L4PROTO, AH),), f"{verdict.value}, no mark")
+    yield Clause((rest, verdict.value), (IS_RELATED, IS_ICMP), f"{verdict.value}, no mark")
     value = link.site.marks.accepted(side, link.epoch, link.slot) if is_accept else 0
     mark = SetMark(other_half(side), value)
     yield Clause(((mark, *rest), verdict.value), (), f"{verdict.value}, and mark the session so")

@@ -28,7 +28,7 @@ from sgdataplane.proof.structure import Structure
 from sgdataplane.proof.walk import Mismatch, Walk
 
 RULES = "profile-"  # what the chains are called where the rules of an ENI begin
-Roots = Mapping[tuple[Direction, Family], AbstractSet[str]]  # where the rules of an ENI begin
+Roots = Mapping[tuple[Direction, Family], AbstractSet[str]]  # where the rules of an ENI begin, for either direction
 
 
 class GateMismatch(Exception):  # noqa: N818  # carries a difference up, as Mismatch does
@@ -105,10 +105,7 @@ class GateCheck:
     ends: dict[tuple[Direction, Family, str], KnownEnd] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        beginnings = [name for name in self.structure.table.chain if name.startswith(RULES)]
-        self._beginnings = {
-            hook: {name: JUDGE for name in beginnings if name.startswith(f"{RULES}{hook.value}.")} for hook in Direction
-        }
+        self._beginnings = {name: JUDGE[side] for name in self.structure.table.chain if (side := _judging(name))}
 
     def names(self) -> list[str]:
         """All interfaces that are spoken of, one more for each name that stands for many, and one that nobody named."""
@@ -127,9 +124,9 @@ class GateCheck:
         basis = self.namespace.basis(ifname)
         return KnownGate(basis, frozenset(one.chains), frozenset(one.maps), keys, one.roots)
 
-    def stops(self, beginning: Beginning, hook: Direction) -> dict[str, str]:
+    def stops(self, beginning: Beginning) -> dict[str, str]:
         """Where verdicts are carried out, and where the rules of an ENI begin."""
-        stops = {**{name: name for name in ENDS}, **self._beginnings[hook]}
+        stops = {**{name: name for name in ENDS}, **self._beginnings}
         stops.pop(beginning.chain, None)
         return stops
 
@@ -154,7 +151,9 @@ class _Interface:
             made = namespace.clauses(*place, is_adopting=is_adopting)
             reached |= self._compare(crossing, Beginning(crossing.hook.value, made, is_adopting))[0]
         if link is not None:
-            self.roots[crossing.hook, crossing.family] = reached - ENDS.keys()
+            for side in Direction:
+                roots = {name for name in reached if _judging(name) is side}
+                self.roots[side, crossing.family] = roots | self.roots.get((side, crossing.family), set())
             for name, (side, verdict) in ENDS.items():
                 self._end(crossing, Beginning(name, list(end_clauses(link, side, verdict))))
 
@@ -179,7 +178,7 @@ class _Interface:
         structure = self.gate.structure
         passing = (self.ifname,) if beginning.is_adopting else ()
         axes = {asked: index for index, asked in enumerate(crossing.asked())}
-        stops = self.gate.stops(beginning, crossing.hook)
+        stops = self.gate.stops(beginning)
         program = Program(structure.table, Reading(crossing.known(), axes, passing=passing), stops, structure.lookups)
         program.add(beginning.chain)
         space = Space(crossing, _conditions(beginning), program.cuts)
@@ -204,6 +203,11 @@ class _Interface:
         marks, slot = self.gate.namespace.wanted.site.marks, self.gate.namespace.slots.get(self.ifname, 0)
         own = {marks.slot_mask(side): marks.slot(side, slot) for side in Direction if slot}
         return Slots(own, tuple(eni_counter(side, self.ifname) for side in Direction))
+
+
+def _judging(chain: str) -> Direction | None:
+    """Whose rules begin there."""
+    return next((side for side in Direction if chain.startswith(f"{RULES}{side.value}.")), None)
 
 
 def _said(structure: Structure, name: str, key: Key) -> object:

@@ -12,9 +12,10 @@ from functools import reduce
 from operator import and_
 from typing import NamedTuple
 
+from sgdataplane.compiler.site import Site
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, Eni
-from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Family, Verdict
+from sgdataplane.net.values import AH, PORT_PROTOCOLS, Direction, Family, Verdict
 from sgdataplane.nft.ir import Range
 from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.carried import Class, KnownProfile, KnownView, Renumbering
@@ -29,7 +30,7 @@ from sgdataplane.proof.view import View
 from sgdataplane.proof.walk import Mismatch, Walk
 
 AXES = ("protocol", "local", "source port", "port")
-LOCAL = AXES.index("local")
+PROTOCOL, LOCAL = AXES.index("protocol"), AXES.index("local")
 STOPS = {name: name for name in (end_chain(direction, verdict) for direction in Direction for verdict in Verdict)}
 WordsOf = Callable[[Family, Sequence[str]], Words]  # of a family, and of the maps of these names
 
@@ -66,6 +67,7 @@ class ProfileCheck:
 
     state: CloudState
     options: Options
+    site: Site
     structure: Structure
     carriers: Sequence[tuple[str, Eni]]
     roots: Mapping[tuple[Direction, Family], Collection[str]]
@@ -86,34 +88,25 @@ class ProfileCheck:
                 before = known.get((direction, family))
                 made = before.claims if before else list(claims(self.state, eni, direction, family, self.options))
                 self.sides[direction, family] = Side.of(self.state, kinships, made, family, before)
-            self._family(family, words_of)
+                self._direction(direction, family, words_of)
 
-    def _family(self, family: Family, words_of: WordsOf) -> None:
-        views = [View(hook, family, is_reply) for hook in Direction for is_reply in (False, True)]
+    def _direction(self, direction: Direction, family: Family, words_of: WordsOf) -> None:
+        is_arriving = not self.site.is_leaving(direction)
+        behind_ah = (False, True) if family is Family.IPV6 else (False,)
+        views = [View(direction, family, is_arriving, is_behind_ah) for is_behind_ah in behind_ah]
         programs = {view: self._program(view) for view in views}
-        todo: dict[View, list[Todo]] = {}
-        for hook in Direction:
-            seen = [view for view in views if view.hook is hook]
-            found = self._classes(seen, [programs[view] for view in seen], words_of)
-            for index, view in enumerate(seen):
-                pairs = [(item.address, item.holding[index]) for item in found]
-                todo[view] = self._todo(view, programs[view], pairs)
-            self.classes += len(found) if any(todo[view] for view in seen) else 0
-        for direction in Direction:
-            both = {view: programs[view] for view in views if view.direction is direction and todo[view]}
-            walks = _walks(both, self.sides[direction, family]) if both else {}
-            for view, walk in walks.items():
-                self._compare(view, walk, todo[view])
+        side = self.sides[direction, family]
+        found = self._classes(side, list(programs.values()), words_of)
+        todo = {view: self._todo(view, program, found) for view, program in programs.items()}
+        asked = {view: program for view, program in programs.items() if todo[view]}
+        self.classes += len(found) if asked else 0
+        for view, walk in (_walks(asked, side) if asked else {}).items():
+            self._compare(view, walk, todo[view])
 
-    def _classes(self, views: Sequence[View], programs: Sequence[Program], words_of: WordsOf) -> list[FarClass]:
-        """Of far addresses at one hook; with each, what holds for the rules of each view."""
+    def _classes(self, side: Side, programs: Sequence[Program], words_of: WordsOf) -> list[FarClass]:
         cuts = [cut for program in programs for cut in program.far_cuts]
         maps = {name for program in programs for name in program.far_maps}
-        sides = [self.sides[view.direction, view.family] for view in views]
-        found = far_classes(words_of(views[0].family, sorted(maps)), sides, cuts)
-        if self.is_strict:
-            return found
-        return [item for item in found if not self._is_everyones(views[0], item.address)]
+        return far_classes(words_of(side.family, sorted(maps)), side, cuts)
 
     def _program(self, view: View) -> Program:
         """Where it begins, and all that asks for the far address."""
@@ -123,20 +116,20 @@ class ProfileCheck:
         return program
 
     def _roots(self, view: View) -> Collection[str]:
-        return self.roots.get((view.hook, view.family), ())
+        return self.roots.get((view.direction, view.family), ())
 
     def _known(self, view: View) -> KnownView:
         known = KnownView() if self.known is None else self.known.views.get(view, KnownView())
         return known.without(self.structure.turned)
 
-    def _todo(self, view: View, program: Program, found: Sequence[tuple[int, Boxes]]) -> list[Todo]:
+    def _todo(self, view: View, program: Program, found: Sequence[FarClass]) -> list[Todo]:
         """The classes that aren't proven; one only of those that come to the same chain with the same claims, but all
         of those at a chain that asks for the far address once more."""
         known, now = self._known(view), self.sides[view.direction, view.family].claims
         before = now if self.known is None else self.known.sides[view.direction, view.family].claims
         renumbering, proven, todo = Renumbering(before, now), set[Class](), list[Todo]()
         for root in self._roots(view):
-            for address, holding in found:
+            for address, holding in ((item.address, item.holding) for item in found):
                 chain = program.follow(root, address)
                 if chain in program.far_chains:
                     todo.append(Todo(root, chain, holding, address))
@@ -151,9 +144,12 @@ class ProfileCheck:
 
     def _compare(self, view: View, walk: Walk, todo: Sequence[Todo]) -> None:
         walk.common = reduce(and_, (item.holding for item in todo))
-        cell = walk.order.full
+        protocols, local, *ports = walk.order.full
+        if view.is_behind_ah:
+            protocols = walk.axes[PROTOCOL].single(AH)
         if not self.is_strict:
-            cell = (cell[0], self._own_atoms(view, walk.axes[LOCAL]), *cell[2:])
+            local = self._own_atoms(view, walk.axes[LOCAL])
+        cell = (protocols, local, *ports)
         for item in todo:
             try:
                 walk.check(item.chain, cell, item.holding, item.address)
@@ -167,15 +163,9 @@ class ProfileCheck:
         own = [p for _, eni in self.carriers for p in view.own(eni)]
         return axis.overlapping((p.first, p.last) for p in own) if isinstance(axis, Span) else axis.full
 
-    def _is_everyones(self, view: View, address: int) -> bool:
-        """Whether a far address is each carrier's own, and so refused as spoofed on its way in."""
-        far = Address(view.family.bits, address)
-        is_ingress = view.hook is Direction.INGRESS
-        return is_ingress and all(any(far in p for p in eni.private_prefixes) for _, eni in self.carriers)
-
 
 def _walks(programs: Mapping[View, Program], side: Side) -> dict[View, Walk]:
-    """Of views of one direction, over axes cut where its claims or any of the programs cut them."""
+    """Of one direction's views, over axes cut where its claims or any of the programs cut them."""
     cuts: list[set[int]] = [set() for _ in AXES]
     for claim in side.claims:
         for axis, ranges in enumerate(claim.ranges()):
@@ -183,11 +173,11 @@ def _walks(programs: Mapping[View, Program], side: Side) -> dict[View, Walk]:
     for program in programs.values():
         for axis, asked in program.cuts.items():
             cuts[axis].update(Span.cuts_of(asked))
-    cuts[0].update(cut for protocol in PORT_PROTOCOLS for cut in (protocol, protocol + 1))
+    cuts[PROTOCOL].update(cut for protocol in (*PORT_PROTOCOLS, AH) for cut in (protocol, protocol + 1))
     lasts = (LAST_PROTOCOL, side.family.last, LAST_PORT, LAST_PORT)
     axes = tuple(Span(last, cut) for last, cut in zip(lasts, cuts, strict=True))
     order = _order(side.claims, axes)
-    with_ports = axes[0].select([Range.of(protocol) for protocol in PORT_PROTOCOLS])
+    with_ports = axes[PROTOCOL].select([Range.of(protocol) for protocol in PORT_PROTOCOLS])
     return {view: Walk(program, axes, order, with_ports) for view, program in programs.items()}
 
 

@@ -12,7 +12,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from sgdataplane.nft.ir import (
+    PORTS,
     RETURN,
+    SESSION_PORTS,
     Count,
     Exceeds,
     Field,
@@ -36,7 +38,7 @@ from sgdataplane.proof.reading import Reading
 from sgdataplane.proof.step import Effects, Step, Test, grouped, in_order
 
 TIMEOUTS = "timeouts-"  # what the chains are called that only set timeouts (`timeouts.py` sees to that)
-PORTS = (Field.TH_SPORT, Field.TH_DPORT)
+OF_PORTS = (*PORTS, *SESSION_PORTS)
 UNPROVABLE = {
     Exceeds: "how many packets came before decides",
     Log: "a log says nothing of the counter before it",
@@ -225,7 +227,7 @@ class Program:
             axis = self.reading.axis(match.field, match.mask)
         if axis is not None:
             self.cuts.setdefault(axis, []).extend(match.ranges)
-            step.tests += (Test(axis, match.ranges, match.negate, match.mask, match.field in PORTS),)
+            step.tests += (Test(axis, match.ranges, match.negate, match.mask, match.field in OF_PORTS),)
             return True
         if match.field is self.reading.far and match.mask is None:
             step.distant += (self._distant(match),)
@@ -234,6 +236,8 @@ class Program:
             if match.field.key_type is KeyType.IFNAME:
                 self.names.add(match)
             return holds(match, self.reading.known[match.field])
+        if match in self.reading.answers:
+            return self.reading.answers[match]
         step.problem = f"it reads {match.field.name.lower()}"
         return True
 
@@ -266,7 +270,7 @@ class Program:
             step.problem = f"it looks {vmap.field.name.lower()} up"
         else:
             step.groups, step.axis = grouped(self._entries(vmap)), axis
-            step.reads_port |= vmap.field in PORTS
+            step.reads_port |= vmap.field in OF_PORTS
             self._targets.update(verdict.chain for verdict, _ in step.groups if verdict.chain)
             self.cuts.setdefault(axis, []).extend(item for _, ranges in step.groups for item in ranges)
         return True

@@ -159,7 +159,7 @@ class _Work:
             if known is not None and has_known_claims and _is_same(known, roots, structure, kinships):
                 yield key, known.without(structure.turned)
                 continue
-            check = ProfileCheck(wanted.state, wanted.options, structure, carriers, roots, known)
+            check = ProfileCheck(wanted.state, wanted.options, wanted.site, structure, carriers, roots, known)
             self._checks.append(check)
             check.check(kinships, self._words_of(structure, kinships), has_known_claims=has_known_claims)
             yield key, KnownProfile(basis, spoken_of(wanted.state, eni), roots, check.sides, check.views)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sgdataplane.nft.ir import Field, Key, Match, Range
 
@@ -17,12 +18,14 @@ Asked = tuple[Field, int | None]  # a field, under a mask where it is split by m
 class Reading:
     """How one kind of packet's fields are read: `known` (LACKING: it has none), `far` (known once an address is
     chosen), or on an axis; `axes` maps a field, or a field under one mask, to its index. Nothing else may be read.
-    `passing`: keys that are there, at the moment, in maps whose elements go by themselves."""
+    `passing`: keys that are there, at the moment, in maps whose elements go by themselves. `answers`: whether these
+    matches hold, where nothing else is known of their fields."""
 
     known: Mapping[Field, Key | None]
     axes: Mapping[Asked, int]
     far: Field | None = None
     passing: tuple[Key, ...] = ()
+    answers: Mapping[Match, bool] = MappingProxyType({})
 
     def parts(self, match: Match) -> list[Match]:
         """The same as several matches, each under the mask of one axis, if it isn't on one itself."""

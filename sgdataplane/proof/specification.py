@@ -17,11 +17,12 @@ from sgdataplane.model.placement import Placement
 from sgdataplane.model.semantics import Decision, candidates
 from sgdataplane.model.state import CloudState, ConnectionTracking, Eni
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Family, Verdict
-from sgdataplane.nft.ir import Count, CtDirection, Field, Key, SetMark, Table
+from sgdataplane.net.values import AH, PORT_PROTOCOLS, Address, Direction, Family, Verdict
+from sgdataplane.nft.interp import tracked
+from sgdataplane.nft.ir import Count, Field, Key, SetMark, Table
 from sgdataplane.proof.axes import holds, is_name
 from sgdataplane.proof.claims import end_chain, expected
-from sgdataplane.proof.crossing import DESTINATION, NFPROTO, SOURCE
+from sgdataplane.proof.crossing import ANSWERED, NFPROTO, OPENED
 from sgdataplane.proof.fixed import JUDGE, Clause, Link, clauses, end_clauses, other_clauses, uplink_clauses
 from sgdataplane.proof.walk import Outcome
 
@@ -137,18 +138,20 @@ class Namespace:
         return list(other_clauses(hook, is_internal=self._is_internal(ifname)))
 
     def fate(self, hook: Direction, fields: Fields, end: str = "", *, is_adopting: bool = False) -> Fate:
-        """What must become of a packet that the hook sees with these fields. `end`: of one whose verdict was found, and
+        """What must become of a packet that the hook sees with these fields (of its session all that `interp.tracked`
+        doesn't know). `end`: of one whose verdict was found, and
         is to be carried out by that chain. `is_adopting`: while its ENI is being adopted."""
         family = Family.IPV6 if fields[Field.NFPROTO] == NFPROTO[Family.IPV6] else Family.IPV4
         ifname = str(fields[self.wanted.site.interface(hook)])
-        link = self.link(hook, family, ifname)
+        link, fields = self.link(hook, family, ifname), tracked(fields)
         done, says = _Done(fields), ""
         if not end:
             clause = _first(self._known_clauses(hook, family, ifname, is_adopting), fields)
             end, says = done.do(clause.outcome), clause.says
-        if link is not None and end == JUDGE:
-            decision = self._decision(link, fields)
-            end, says = done.do(expected(_direction(hook, fields), decision)), in_words(decision)
+        direction = next((side for side in Direction if end == JUDGE[side]), None)
+        if link is not None and direction is not None:
+            decision = self._decision(link, direction, fields)
+            end, says = done.do(expected(direction, decision)), in_words(decision)
         if link is not None and end in ENDS:
             clause = _first(end_clauses(link, *ENDS[end]), fields)
             end, says = done.do(clause.outcome), says or clause.says
@@ -159,30 +162,24 @@ class Namespace:
             self._clauses[place] = self.clauses(*place[:3], is_adopting=place[3])
         return self._clauses[place]
 
-    def _decision(self, link: Link, fields: Fields) -> Decision:
-        """Of the rules, about the opening packet of the packet's session."""
-        state = self.wanted.state
-        packet = opening_of(link.eni.network_interface_id, link.hook, fields)
-        return next(candidates(state, link.eni, packet, self.wanted.options))
+    def _decision(self, link: Link, direction: Direction, fields: Fields) -> Decision:
+        """Of a direction's rules, about the opening packet of the packet's session."""
+        packet = opening_of(link.eni.network_interface_id, link.site, direction, fields)
+        return next(candidates(self.wanted.state, link.eni, packet, self.wanted.options))
 
 
-def opening_of(eni_id: str, hook: Direction, fields: Fields) -> Packet:
-    """The opening packet of the session that a packet at a hook belongs to, as the rules see it."""
+def opening_of(eni_id: str, site: Site, direction: Direction, fields: Fields) -> Packet:
+    """The opening packet of the session that a packet belongs to, or that an ICMP error is about, as that direction's
+    rules see it: on the wire. AH over IPv6 is opening in itself, whatever it carries."""
     family = Family.IPV6 if fields[Field.NFPROTO] == NFPROTO[Family.IPV6] else Family.IPV4
-    far, local = (SOURCE, DESTINATION) if hook is Direction.INGRESS else (DESTINATION, SOURCE)
-    remote, own = (Address(family.bits, int(fields[names[family]])) for names in (far, local))
-    protocol = int(fields[Field.L4PROTO])
-    ports: list[int | None] = [None, None]
-    if protocol in PORT_PROTOCOLS:
-        ports = [int(fields[name]) for name in (Field.TH_DPORT, Field.TH_SPORT)]
-    direction = _direction(hook, fields)
-    port, source_port = ports if direction is hook else reversed(ports)
+    is_behind_ah = family is Family.IPV6 and fields[Field.L4PROTO] == AH
+    source, destination, *of_ports = (ANSWERED if site.is_leaving(direction) else OPENED)[family]
+    far, local = (source, destination) if direction is Direction.INGRESS else (destination, source)
+    remote, own = (Address(family.bits, int(fields[name])) for name in (far, local))
+    protocol = AH if is_behind_ah else int(fields[Field.CT_PROTOCOL])
+    has_ports = protocol in PORT_PROTOCOLS
+    source_port, port = (int(fields[name]) if has_ports else None for name in of_ports)
     return Packet(eni_id, direction, remote, own, protocol, port, source_port)
-
-
-def _direction(hook: Direction, fields: Fields) -> Direction:
-    """Whose rules a packet answers to."""
-    return hook.other if fields.get(Field.CT_DIRECTION) == CtDirection.REPLY else hook
 
 
 def _first(made: Iterable[Clause], fields: Fields) -> Clause:

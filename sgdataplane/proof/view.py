@@ -1,6 +1,6 @@
-"""One kind of packet that a profile judges: at which hook, in which family, opening a session or answering in one.
+"""One kind of packet that a profile judges: whose rules it answers to, in which family, and whether behind AH.
 
-Owns where such packets have what a rule speaks of. Must not know tables.
+Owns where the sessions of such packets have what a rule speaks of. Must not know tables.
 """
 
 from __future__ import annotations
@@ -9,48 +9,54 @@ from dataclasses import dataclass
 
 from sgdataplane.model import always
 from sgdataplane.model.state import Eni
-from sgdataplane.net.values import Direction, Family, Prefix
-from sgdataplane.nft.ir import CtDirection, Field, Key
+from sgdataplane.net.values import AH, Direction, Family, Prefix
+from sgdataplane.nft.ir import Field, Key, Match, Range
 from sgdataplane.proof.axes import LACKING
-from sgdataplane.proof.crossing import DESTINATION, NFPROTO, SOURCE, other_family
+from sgdataplane.proof.crossing import ANSWERED, NFPROTO, OPENED, SessionEnds, other_family
 from sgdataplane.proof.reading import Asked, Reading
+
+IS_AH = Match(Field.L4PROTO, (Range.of(AH),))
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Opening packets, or replies, at one hook: where their headers have what a rule speaks of. A reply answers to the
-    other direction's rules, and has the ports of its opening packet the other way round."""
+    """All packets whose session one direction's rules judge: the opening one, replies, ICMP errors. They are judged by
+    their session's opening packet as it is on the wire, which conntrack keeps: in the original tuple if it meets its
+    hook on its way in (`is_arriving`), else, as addresses may have been translated by then, in the tuple that its
+    reply is expected to have. AH over IPv6 carries the entry of what is behind it: its protocol is its header's."""
 
-    hook: Direction
+    direction: Direction
     family: Family
-    is_reply: bool
-
-    @property
-    def direction(self) -> Direction:
-        return self.hook.other if self.is_reply else self.hook
+    is_arriving: bool
+    is_behind_ah: bool = False
 
     @property
     def fields(self) -> tuple[Field, Field, Field, Field, Field]:
         """Of the far address, and of each axis."""
-        is_ingress = self.hook is Direction.INGRESS
-        far, local = (SOURCE, DESTINATION) if is_ingress else (DESTINATION, SOURCE)
-        ports = (Field.TH_SPORT, Field.TH_DPORT)
-        source, port = reversed(ports) if self.is_reply else ports
-        return far[self.family], Field.L4PROTO, local[self.family], source, port
+        return self._fields(self.family)
+
+    def _fields(self, family: Family) -> tuple[Field, Field, Field, Field, Field]:
+        ends: SessionEnds = (OPENED if self.is_arriving else ANSWERED)[family]
+        is_ingress = self.direction is Direction.INGRESS
+        far, local = ends[:2] if is_ingress else (ends[1], ends[0])
+        return far, Field.CT_PROTOCOL, local, ends[2], ends[3]
 
     def own(self, eni: Eni) -> list[Prefix]:
         """What can be on the ENI's own side: its addresses, and where it is the destination, those that many have."""
-        shared = always.SHARED[self.family] if self.hook is Direction.INGRESS else ()
+        shared = always.SHARED[self.family] if self.direction is Direction.INGRESS else ()
         return [p for p in (*eni.own_prefixes, *shared) if p.family is self.family]
 
     def reading(self) -> Reading:
+        """Nothing is asked of the entry's protocol or ports where the packet is behind AH."""
         far, *axes = self.fields
-        other = other_family(self.family)
+        other_far, _, other_local, *_ = self._fields(other_family(self.family))
         known: dict[Field, Key | None] = {
             Field.NFPROTO: NFPROTO[self.family],
-            Field.CT_DIRECTION: CtDirection.REPLY if self.is_reply else CtDirection.ORIGINAL,
-            SOURCE[other]: LACKING,
-            DESTINATION[other]: LACKING,
+            other_far: LACKING,
+            other_local: LACKING,
         }
         asked: dict[Asked, int] = {(name, None): index for index, name in enumerate(axes)}
-        return Reading(known, asked, far)
+        if self.is_behind_ah:
+            asked = {(axes[1], None): 1}
+        answers = {IS_AH: self.is_behind_ah} if self.family is Family.IPV6 else {}
+        return Reading(known, asked, far, answers=answers)

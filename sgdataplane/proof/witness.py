@@ -12,6 +12,7 @@ from itertools import islice, product
 from typing import NamedTuple
 
 from sgdataplane.compiler import skeleton
+from sgdataplane.compiler.site import Site
 from sgdataplane.compiler.skeleton import dispatch_name
 from sgdataplane.errors import InternalError
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Address, Direction, Family, Protocol
@@ -27,7 +28,8 @@ from sgdataplane.proof.view import View
 
 TRIES = 4096  # packets of a difference, until one is found whose fate is another
 START = "proof-start"
-STRIDES = (1, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)  # so that no two axes go through their values in step
+# So that no two axes go through their values in step; there are as many as a packet has axes.
+STRIDES = (1, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +98,16 @@ def of_gate(table: Table, namespace: Namespace, difference: GateMismatch) -> Cou
 
 
 def of_profile(table: Table, namespace: Namespace, difference: ProfileMismatch) -> Counterexample:
-    """Of rules."""
-    hook, claim = difference.view.hook, difference.claim
-    interface = namespace.wanted.site.interface(hook)
-    shown = _shown(table, namespace, _Place(hook, hook.value), _judged(difference, interface))
-    says = in_words(claim.decision) if claim else ""
-    found = shown or _hidden(table, _Place(hook, difference.root), next(_judged(difference, interface)), says)
-    return replace(found, problem=difference.mismatch.problem)
+    """Of rules: by an opening packet, or by a reply, which another hook sees."""
+    site, claim = namespace.wanted.site, difference.claim
+    shown: Counterexample | None = None
+    for hook in (difference.view.direction, difference.view.direction.other):
+        shown = shown or _shown(table, namespace, _Place(hook, hook.value), _judged(difference, site, hook))
+    if shown is None:
+        hook = difference.view.direction
+        says = in_words(claim.decision) if claim else ""
+        shown = _hidden(table, _Place(hook, difference.root), next(_judged(difference, site, hook)), says)
+    return replace(shown, problem=difference.mismatch.problem)
 
 
 class _Place(NamedTuple):
@@ -176,7 +181,7 @@ def _crossing(difference: GateMismatch, local: int) -> Iterator[dict[Field, Key]
     choices = [(name, index, list(indices(cell[index]))) for (name, _), index in space.index.items()]
     for number in range(TRIES):
         fields = {name: value for name, value in crossing.known().items() if value is not None}
-        for (name, index, atoms), stride in zip(choices, STRIDES, strict=False):
+        for (name, index, atoms), stride in zip(choices, STRIDES[: len(choices)], strict=True):
             value = space.axes[index].value(atoms[-1 - number * stride % len(atoms)])
             if index not in space.read:
                 if name is not Field.IIFNAME:  # it may have come by none; later chains may ask
@@ -194,7 +199,7 @@ def _without_ports(fields: dict[Field, Key]) -> dict[Field, Key]:
     return {name: value for name, value in fields.items() if name not in (Field.TH_SPORT, Field.TH_DPORT)}
 
 
-def _judged(difference: ProfileMismatch, interface: Field) -> Iterator[dict[Field, Key]]:
+def _judged(difference: ProfileMismatch, site: Site, hook: Direction) -> Iterator[dict[Field, Key]]:
     """Packets of the difference, at each ENI that has the profile, with addresses of its own if there are any."""
     cell, axes = difference.mismatch.cell, difference.walk.axes
     for ifname, eni in difference.carriers:
@@ -203,7 +208,8 @@ def _judged(difference: ProfileMismatch, interface: Field) -> Iterator[dict[Fiel
         local = here or _some(axes[1], cell[1])[:1]
         choices = (_some(axes[0], cell[0]), local, _some(axes[2], cell[2]), _some(axes[3], cell[3]))
         for chosen in product(*choices):
-            yield {interface: ifname, **_fields(difference.view, (difference.mismatch.far, *chosen))}
+            fields = _fields(difference.view, hook, (difference.mismatch.far, *chosen))
+            yield {site.interface(hook): ifname, **fields}
 
 
 def _some(axis: Axis, atoms: Atoms) -> list[int]:
@@ -222,23 +228,28 @@ def _reachable(axis: Axis, atoms: Atoms, blocks: Iterable[tuple[int, int]]) -> I
             yield from (max(low, first) for first, last in wanted if first <= high and last >= low)
 
 
-def _fields(view: View, values: Sequence[int]) -> dict[Field, Key]:
-    """The packet as the kernel reads it at the hook; of a session that nobody has accepted yet."""
-    far, *names = view.fields
-    protocol = values[1]
+def _fields(view: View, hook: Direction, values: Sequence[int]) -> dict[Field, Key]:
+    """The packet as the kernel reads it at the hook; of a session that nobody has accepted yet. At its own direction's
+    hook it opens the session, at the other it answers."""
+    far, protocol, local, source_port, port = values
+    family, is_reply = view.family, hook is not view.direction
+    source, destination = (far, local) if hook is Direction.INGRESS else (local, far)
     fields: dict[Field, Key] = {
-        Field.NFPROTO: NFPROTO[view.family],
-        Field.CT_STATE: CtState.ESTABLISHED if view.is_reply else CtState.NEW,
-        Field.CT_DIRECTION: CtDirection.REPLY if view.is_reply else CtDirection.ORIGINAL,
+        Field.NFPROTO: NFPROTO[family],
+        Field.CT_STATE: CtState.ESTABLISHED if is_reply else CtState.NEW,
+        Field.CT_DIRECTION: CtDirection.REPLY if is_reply else CtDirection.ORIGINAL,
         Field.CT_MARK: 0,
-        far: values[0],
-        **dict(zip(names, values[1:], strict=True)),
+        Field.L4PROTO: protocol,
+        SOURCE[family]: source,
+        DESTINATION[family]: destination,
+        Field.TH_SPORT: port if is_reply else source_port,
+        Field.TH_DPORT: source_port if is_reply else port,
     }
     if protocol == TCP:
-        fields[Field.TCP_FLAGS] = TCP_ACK if view.is_reply else TCP_SYN
-    if protocol == (ICMP if view.family is Family.IPV4 else ICMPV6):
-        request, answer = (8, 0) if view.family is Family.IPV4 else (128, 129)
-        fields[ICMP_TYPE[view.family]] = answer if view.is_reply else request
-    if view.family is Family.IPV6:
+        fields[Field.TCP_FLAGS] = TCP_ACK if is_reply else TCP_SYN
+    if protocol == (ICMP if family is Family.IPV4 else ICMPV6):
+        request, answer = (8, 0) if family is Family.IPV4 else (128, 129)
+        fields[ICMP_TYPE[family]] = answer if is_reply else request
+    if family is Family.IPV6:
         fields[Field.IP6_HOPLIMIT] = 64
     return _without_ports(fields)

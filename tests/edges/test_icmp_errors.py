@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
@@ -194,10 +195,93 @@ def test_only_errors_about_an_accepted_session_pass(scene: Scene, family: Family
     assert fate(scene, family, make() / Raw(unrelated)) == {"ingress.invalid": 1}
     assert fate(scene, family, make() / Raw(real)) == {"ingress.icmp-error": 1}
     scene.enforce(icmp)
-    assert fate(scene, family, make() / Raw(real)) == {"ingress.icmp-error-refused": 1}
+    assert fate(scene, family, make() / Raw(real)) == {"default.egress.drop": 1}
     client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # what the error that passed has told it
     assert scene.refuses(lambda: client.send(b"?"))
-    assert fate(scene, family, make() / Raw(real)) == {"ingress.icmp-error-refused": 1}
+    assert fate(scene, family, make() / Raw(real)) == {"default.egress.drop": 1}
+
+
+# after a change, before the session's next packet
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Of UDP: a socket at `near`, and one outside."""
+
+    near: socket.socket
+    outside: socket.socket
+
+    @classmethod
+    def opened(cls, scene: Scene, family: Family, opener: str, port: int) -> Session:
+        server, client = (scene.outside, scene.near) if opener == "near" else (scene.near, scene.outside)
+        listening, asking = scene.udp(server, family, port), scene.udp(client, family)
+        asking.connect(listening.getsockname()[:2])
+        asking.send(b"?")
+        listening.connect(listening.recvfrom(1)[1][:2])
+        session = cls(asking, listening) if opener == "near" else cls(listening, asking)
+        for end in (session.near, session.outside):
+            set_option(end, (IP_MTU_DISCOVER, IP_PMTUDISC_DO), (IPV6_MTU_DISCOVER, IP_PMTUDISC_DO))
+        return session
+
+    def hearing(self, way: str) -> socket.socket:
+        """Whose packet an error is about that comes in, or goes out."""
+        return self.near if way == "in" else self.outside
+
+    def is_told(self, way: str, error: int) -> bool:
+        return self.hearing(way).getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == error
+
+    def send_error(self, scene: Scene, family: Family, way: str, kind: str) -> None:
+        """From the router to `near`, or from `near` outside."""
+        sender = self.hearing(way)
+        (source, source_port), (target, port) = sender.getsockname()[:2], sender.getpeername()[:2]
+        quoted_ends = {"src": source, "dst": target}
+        quoted_ip = IP(**quoted_ends) if family is Family.IPV4 else IPv6(**quoted_ends)
+        told_by = "169.254.1.1" if way == "in" and family is Family.IPV4 else target
+        ends = {"src": told_by, "dst": source}
+        header = IP(**ends) if family is Family.IPV4 else IPv6(**ends)
+        place = Place(scene.router, scene.near.addresses) if way == "in" else scene.near
+        about = bytes(quoted_ip / UDP(sport=source_port, dport=port) / Raw(b"?"))
+        scene.send(place, header / KINDS[family, kind]() / Raw(about))
+
+
+KINDS: dict[tuple[Family, str], Callable[[], Packet]] = {
+    (Family.IPV4, "unreachable"): lambda: ICMP(type=3, code=3),
+    (Family.IPV4, "too-big"): lambda: ICMP(type=3, code=4, nexthopmtu=1200),
+    (Family.IPV6, "unreachable"): lambda: ICMPv6DestUnreach(code=4),
+    (Family.IPV6, "too-big"): lambda: ICMPv6PacketTooBig(mtu=1280),
+}
+
+
+@pytest.fixture
+def forgotten_paths(scene: Scene) -> Iterator[None]:
+    """What errors have said of the ways' widths, the next test isn't to know."""
+    yield
+    scene.set_mtu(1500)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=IDS)
+@pytest.mark.parametrize("kind", ["unreachable", "too-big"])
+@pytest.mark.parametrize("way", ["in", "out"])
+@pytest.mark.parametrize("opener", ["near", "outside"])
+@pytest.mark.usefixtures("forgotten_paths")
+def test_after_a_change_an_error_is_judged_as_its_session(
+    scene: Scene, family: Family, opener: str, way: str, kind: str
+) -> None:
+    """Of two sessions one stays: before either has sent a packet more, errors about that one pass, and no other."""
+    rule = "egress udp {0}/{0} to any" if opener == "near" else "ingress udp {0}/{0} from any"
+    scene.enforce(rule.format(53), rule.format(54))
+    kept, revoked = (Session.opened(scene, family, opener, port) for port in (53, 54))
+    scene.enforce(rule.format(53))
+    before = scene.counts()
+    for session in (revoked, kept):
+        session.send_error(scene, family, way, kind)
+    error = errno.ECONNREFUSED if kind == "unreachable" else errno.EMSGSIZE
+    until(lambda: kept.is_told(way, error), "the error about the session that stays")
+    assert revoked.is_told(way, 0)
+    side = "egress" if opener == "near" else "ingress"
+    rises = {name: rise for name, rise in grown(before, scene.counts()).items() if not name.endswith("always")}
+    assert rises.pop(f"default.{side}.drop") == 1
+    assert [(name.split(".")[:2], rise) for name, rise in rises.items()] == [(["rule", "sg-near"], 1)]
 
 
 def fate(scene: Scene, family: Family, error: Packet) -> dict[str, int]:

@@ -22,8 +22,6 @@ from itertools import product
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import interp
 from sgdataplane.nft.ir import (
-    ACCEPT,
-    DROP,
     RETURN,
     CtDirection,
     CtState,
@@ -34,20 +32,21 @@ from sgdataplane.nft.ir import (
     Nfproto,
     Range,
     Table,
-    Verdict,
     VerdictKind,
     VerdictMap,
 )
+from tests.support.leads import asking, closed, leading_to, maps_of, next_chains, reached, read_from
 from tests.support.mutate import last_of
 
 HOOKS = {"ingress": Field.IIFNAME, "egress": Field.OIFNAME}
 RULES = "profile-"  # what the chains are called where rules begin
+IPV4, IPV6 = (tuple(name for name in Field if name.key_type is kind) for kind in (KeyType.IPV4, KeyType.IPV6))
 OF_FAMILY = {
-    Nfproto.IPV4: (Field.IP_SADDR, Field.IP_DADDR, Field.ICMP_TYPE),
-    Nfproto.IPV6: (Field.IP6_SADDR, Field.IP6_DADDR, Field.ICMPV6_TYPE, Field.IP6_HOPLIMIT, Field.ND_TARGET),
+    Nfproto.IPV4: (*IPV4, Field.ICMP_TYPE),
+    Nfproto.IPV6: (*IPV6, Field.ICMPV6_TYPE, Field.IP6_HOPLIMIT, Field.ND_TARGET),
 }
 OF_PROTOCOL = {Field.ICMP_TYPE: 1, Field.ICMPV6_TYPE: 58, Field.ND_TARGET: 58, Field.TCP_FLAGS: 6}
-SESSION = (Field.CT_STATE, Field.CT_DIRECTION, Field.CT_MARK)
+SESSION = tuple(name for name in Field if name.name.startswith("CT_"))
 TRACKED = (CtState.NEW, CtState.ESTABLISHED, CtState.RELATED)
 HALVES = (0xFFFF0000, 0x0000FFFF)
 FRESH_MARK = 0x12340567
@@ -126,13 +125,13 @@ class _Walk(interp._Walk):
 
 def difference(one: Table, other: Table, touched: str) -> Mapping[Field, Key | None] | None:
     """A packet with which they do different things; None if there is none. `touched`: the chain or map that differs."""
-    changed = frozenset(c for c in one.chain if c == touched or touched in _maps(one, c))
+    changed = frozenset(c for c in one.chain if c == touched or touched in maps_of(one, c))
     starts = _starts(one, other, changed)
     packet = _difference(one, other, changed, starts)
     if packet is not None and starts != list(HOOKS):
         packet = _difference(one, other, changed, list(HOOKS))
     if packet is None and not changed.isdisjoint(
-        _leading_to(one, [c for c in one.chain if _maps(one, c) & _passing(one)])
+        leading_to(one, [c for c in one.chain if maps_of(one, c) & _passing(one)])
     ):
         packet = _difference(_filled(one), _filled(other), changed, starts)
     return packet
@@ -154,7 +153,7 @@ def _difference(
     one: Table, other: Table, changed: frozenset[str], starts: Sequence[str]
 ) -> Mapping[Field, Key | None] | None:
     """Of packets that are put in at these chains."""
-    leads = _leading_to(one, changed) | _leading_to(other, changed)
+    leads = leading_to(one, changed) | leading_to(other, changed)
     try:
         return _Search(one, other, changed, leads).found(starts)
     except Arrived:
@@ -164,7 +163,7 @@ def _difference(
 def _starts(one: Table, other: Table, changed: Collection[str]) -> list[str]:
     """The base chains; or, if the change is only behind them, the chains where rules begin."""
     roots = [name for name in one.chain if name.startswith(RULES)]
-    before = _reached(one, HOOKS, but=roots) | _reached(other, HOOKS, but=roots)
+    before = reached(one, HOOKS, but=roots) | reached(other, HOOKS, but=roots)
     return roots if before.isdisjoint(changed) else list(HOOKS)
 
 
@@ -194,14 +193,16 @@ class _Search:
 
     def __post_init__(self) -> None:
         tables = (self.one, self.other)
-        self.closed = _closed(self.one) & _closed(self.other)
-        self.reads = _read_from(*tables)
-        asked = [(s, table) for table in tables for chain in self._asked(table) for s in _asking(table, chain)]
+        self.closed = closed(self.one) & closed(self.other)
+        self.reads = read_from(*tables)
+        asked = [(s, table) for table in tables for chain in self._asked(table) for s in asking(table, chain)]
         ranges: dict[Field, list[Range]] = {name: [] for name in Field}
         for statement, table in asked:
             ranges[statement.field] += _ranges(statement, table)
         self.points = {name: list(_points(name, found)) for name, found in ranges.items()}
-        self.points[Field.L4PROTO] = sorted({*self.points[Field.L4PROTO], 1, 6, 17, 47, 58})
+        for name in (Field.L4PROTO, Field.CT_PROTOCOL):
+            self.points[name] = sorted({*self.points[name], 1, 6, 17, 47, 58})
+        self.points[Field.CT_DIRECTION] = [*map(int, CtDirection)]
         masks = {s.mask for s, _ in asked if isinstance(s, Match) and s.field is Field.TCP_FLAGS}
         assert masks <= {SYN_FLAGS}, "values of flags are told apart under one mask only"
         self.points[Field.TCP_FLAGS] = [v for v in self.points[Field.TCP_FLAGS] if not int(v) & ~SYN_FLAGS]
@@ -213,8 +214,8 @@ class _Search:
         """The chains that are walked: those that lead to the change, and what they jump to."""
         if self.leads is None:
             return table.chain.keys()
-        jumps = {target for name in self.leads for target in _next(table, name, VerdictKind.JUMP)}
-        return {*self.leads, *_reached(table, jumps, but=self.closed - self.leads)}
+        jumps = {target for name in self.leads for target in next_chains(table, name, VerdictKind.JUMP)}
+        return {*self.leads, *reached(table, jumps, but=self.closed - self.leads)}
 
     def found(self, starts: Iterable[str]) -> Mapping[Field, Key | None] | None:
         """The first packet that shows a difference, put in at one of these chains."""
@@ -282,7 +283,11 @@ class _Search:
             for state in (CtState.INVALID, CtState.UNTRACKED):
                 yield {**packet, **dict.fromkeys(SESSION), Field.CT_STATE: int(state)}
             return
-        for value in self.marks if name is Field.CT_MARK else list(map(int, CtDirection)):
+        listed: dict[Field, Sequence[Key]] = {
+            Field.CT_MARK: self.marks,
+            Field.CT_DIRECTION: list(map(int, CtDirection)),
+        }
+        for value in listed.get(name, self.points[name]):
             yield {**packet, name: value}
 
 
@@ -295,11 +300,6 @@ def _start(hook: str, family: Nfproto, name: Key) -> Fields:
     others = OF_FAMILY[Nfproto.IPV4 if family is Nfproto.IPV6 else Nfproto.IPV6]
     packet: Fields = {Field.NFPROTO: int(family), Field.PACKET_MARK: 0, HOOKS[hook]: name, **dict.fromkeys(others)}
     return packet if hook == "egress" else {**packet, Field.OIFNAME: None}
-
-
-def _asking(table: Table, chain: str) -> Iterator[Match | VerdictMap]:
-    for rule in table.chain[chain].rules:
-        yield from (s for s in rule.statements if isinstance(s, Match | VerdictMap))
 
 
 def _ranges(statement: Match | VerdictMap, table: Table) -> Iterable[Range]:
@@ -318,83 +318,3 @@ def _points(name: Field, ranges: Iterable[Range]) -> Iterator[Key]:
     last = last_of(name)
     cuts = {0, *(cut for item in ranges for cut in (int(item.first), int(item.last) + 1))}
     yield from sorted(cut for cut in cuts if cut <= last)
-
-
-def _maps(table: Table, chain: str) -> set[str]:
-    return {s.name for s in _asking(table, chain) if isinstance(s, VerdictMap) and s.name}
-
-
-def _next(table: Table, chain: str, kind: VerdictKind | None = None) -> set[str]:
-    """Where its rules can go; by that kind of verdict, if one is given."""
-    found: set[Verdict] = set()
-    for rule in table.chain[chain].rules:
-        for statement in rule.statements:
-            if isinstance(statement, Verdict):
-                found.add(statement)
-            elif isinstance(statement, VerdictMap) and statement.name:
-                found |= {v for v in table.elements_of(statement.name).values() if isinstance(v, Verdict)}
-            elif isinstance(statement, VerdictMap):
-                found |= {verdict for _, verdict in statement.entries}
-    return {verdict.chain for verdict in found if verdict.chain in table.chain and kind in (None, verdict.kind)}
-
-
-def _reached(table: Table, starts: Iterable[str], but: Collection[str] = ()) -> set[str]:
-    """The chains that can be come to from these, themselves included; without entering some."""
-    found: set[str] = set()
-    waiting = list(starts)
-    while waiting:
-        name = waiting.pop()
-        if name not in found and name not in but:
-            found.add(name)
-            waiting.extend(_next(table, name))
-    return found
-
-
-def _leading_to(table: Table, wanted: Collection[str]) -> frozenset[str]:
-    """The chains from which one of these can be come to, themselves included."""
-    following = {name: _next(table, name) for name in table.chain}
-    found, more = set(wanted), set(wanted)
-    while more:
-        more = {name for name, targets in following.items() if name not in found and not found.isdisjoint(targets)}
-        found |= more
-    return frozenset(found)
-
-
-def _closed(table: Table) -> frozenset[str]:
-    """Chains that end in a verdict for every packet: by their last rule, and nothing on the way returns."""
-    returning = _leading_to(table, [name for name in table.chain if _returns(table, name)])
-    found: set[str] = set()
-    more = {name for name in table.chain if name not in returning}
-    while more != found:
-        found, more = more, {name for name in more if _ends(table, name, more)}
-    return frozenset(found)
-
-
-def _returns(table: Table, chain: str) -> bool:
-    rules = table.chain[chain].rules
-    maps = [table.elements_of(name) for name in _maps(table, chain)]
-    return any(RETURN in rule.statements for rule in rules) or any(RETURN in found.values() for found in maps)
-
-
-def _ends(table: Table, chain: str, closed: Collection[str]) -> bool:
-    rules = table.chain[chain].rules
-    if not rules or any(isinstance(s, Match | VerdictMap) for s in rules[-1].statements):
-        return False
-    last = rules[-1].statements[-1]
-    return last in (ACCEPT, DROP) or (
-        isinstance(last, Verdict) and last.kind is VerdictKind.GOTO and last.chain in closed
-    )
-
-
-def _read_from(*tables: Table) -> dict[str, frozenset[Field]]:
-    """The fields that can be asked for from each chain on, in any of the tables; and protocols, which others need."""
-    reads: dict[str, set[Field]] = {}
-    for table in tables:
-        for name in table.chain:
-            reads.setdefault(name, {Field.L4PROTO}).update(s.field for s in _asking(table, name))
-    following = [(name, _next(table, name)) for table in tables for name in table.chain]
-    before = -1
-    while before != (before := sum(map(len, reads.values()))):
-        for name, targets in following:
-            reads[name].update(*(reads[target] for target in targets))
-    return {name: frozenset(asked) for name, asked in reads.items()}

@@ -16,7 +16,9 @@ from itertools import cycle, islice, pairwise
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
+    PORTS,
     RETURN,
+    SESSION_PORTS,
     Chain,
     Count,
     Field,
@@ -36,15 +38,19 @@ from sgdataplane.nft.ir import (
 )
 
 LAST = {KeyType.IPV4: (1 << 32) - 1, KeyType.IPV6: (1 << 128) - 1, KeyType.BITS128: (1 << 128) - 1}
-LAST_NUMBER = {Field.TH_SPORT: 65_535, Field.TH_DPORT: 65_535}
-SWAPPED = {
-    Field.TH_SPORT: Field.TH_DPORT,
-    Field.TH_DPORT: Field.TH_SPORT,
-    Field.IP_SADDR: Field.IP_DADDR,
-    Field.IP_DADDR: Field.IP_SADDR,
-    Field.IP6_SADDR: Field.IP6_DADDR,
-    Field.IP6_DADDR: Field.IP6_SADDR,
-}
+LAST_NUMBER = dict.fromkeys((*PORTS, *SESSION_PORTS), 65_535)
+ENDS = (
+    (Field.TH_SPORT, Field.TH_DPORT),
+    (Field.IP_SADDR, Field.IP_DADDR),
+    (Field.IP6_SADDR, Field.IP6_DADDR),
+    (Field.CT_ORIGINAL_SPORT, Field.CT_ORIGINAL_DPORT),
+    (Field.CT_ORIGINAL_IP_SADDR, Field.CT_ORIGINAL_IP_DADDR),
+    (Field.CT_ORIGINAL_IP6_SADDR, Field.CT_ORIGINAL_IP6_DADDR),
+    (Field.CT_REPLY_SPORT, Field.CT_REPLY_DPORT),
+    (Field.CT_REPLY_IP_SADDR, Field.CT_REPLY_IP_DADDR),
+    (Field.CT_REPLY_IP6_SADDR, Field.CT_REPLY_IP6_DADDR),
+)
+SWAPPED = {one: other for ends in ENDS for one, other in (ends, ends[::-1])}
 MOST_TRIES = 10  # for a mutant, on average
 RANGED = (KeyType.IPV4, KeyType.IPV6, KeyType.NUMBER, KeyType.BITS128)
 

@@ -41,6 +41,8 @@ NEEDS: dict[Field, tuple[Field, Values]] = {
     Field.IP6_SADDR: IPV6,
     Field.IP6_DADDR: IPV6,
     Field.IP6_HOPLIMIT: IPV6,
+    **dict.fromkeys((name for name in Field if name.name.startswith(("CT_ORIGINAL_IP_", "CT_REPLY_IP_"))), IPV4),
+    **dict.fromkeys((name for name in Field if name.name.startswith(("CT_ORIGINAL_IP6_", "CT_REPLY_IP6_"))), IPV6),
     Field.TH_SPORT: (Field.L4PROTO, bits([6, 17])),
     Field.TH_DPORT: (Field.L4PROTO, bits([6, 17])),
     Field.TCP_FLAGS: (Field.L4PROTO, bits([6])),

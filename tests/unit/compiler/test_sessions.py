@@ -68,6 +68,21 @@ def packet(hook: Direction, ifname: str, **fields: Key) -> dict[Field, Key]:
     return base | {Field[name.upper()]: value for name, value in fields.items()}
 
 
+def session(port: int) -> dict[str, Key]:
+    """The entry of a TCP session from FAR to that port of OWN0, as an ICMP error about it carries it."""
+    return {
+        "ct_protocol": TCP,
+        "ct_original_ip_saddr": FAR,
+        "ct_original_ip_daddr": OWN0,
+        "ct_original_sport": 40000,
+        "ct_original_dport": port,
+        "ct_reply_ip_saddr": OWN0,
+        "ct_reply_ip_daddr": FAR,
+        "ct_reply_sport": port,
+        "ct_reply_dport": 40000,
+    }
+
+
 def fate(hook: Direction, fields: dict[Field, Key]) -> tuple[str, int]:
     few, many = (run(table(besides), hook.value, fields) for besides in (0, FEW))
     assert (few.verdict, few.mark, few.counters) == (many.verdict, many.mark, many.counters)
@@ -164,6 +179,10 @@ ROWS += [
     ("AH over IPv4 is a session of its own", OUT, "eth1", AH_OVER_IPV4, "accept", mark(OUT, slot=2)),
 ]
 ICMP_ERROR: dict[str, Key] = {"ct_state": CtState.RELATED, "l4proto": ICMP, "icmp_type": 3}
+# Errors that eth0 sends about packets from outside to its ports 81 and 80; and one that comes in about an answer.
+REVOKED = {**ICMP_ERROR, "ct_direction": REPLY, **session(81)}
+STAYING = {**ICMP_ERROR, "ct_direction": REPLY, **session(80)}
+ABOUT_ANSWER = {**ICMP_ERROR, "ct_direction": ORIGINAL, **session(80)}
 ICMP6_ERROR: dict[str, Key] = {
     "ct_state": CtState.RELATED,
     "l4proto": ICMPV6,
@@ -176,9 +195,20 @@ ROWS += [
     ("ICMP error of an accepted session", IN, "eth0", {**ICMP_ERROR, "ct_mark": mark(IN)}, "accept", None),
     ("IPv6 packet too big of one", IN, "eth0", {**ICMP6_ERROR, "ct_mark": mark(IN)}, "accept", None),
     ("ICMP error sent of one", OUT, "eth0", {**ICMP_ERROR, "ct_mark": mark(OUT)}, "accept", None),
-    ("ICMP error of a revoked session", IN, "eth0", {**ICMP_ERROR, "ct_mark": mark(IN, EPOCH - 1)}, "drop", None),
-    ("ICMP error of a session nobody accepted", IN, "eth0", ICMP_ERROR, "drop", None),
-    ("ICMP error of another ENI's session", IN, "eth0", {**ICMP_ERROR, "ct_mark": mark(IN, slot=2)}, "drop", None),
+    ("ICMP error of a revoked session", OUT, "eth0", {**REVOKED, "ct_mark": mark(IN, EPOCH - 1)}, "drop", None),
+    ("ICMP error of a session nobody accepted", OUT, "eth0", REVOKED, "drop", None),
+    ("ICMP error of one that stays", OUT, "eth0", {**STAYING, "ct_mark": mark(IN, EPOCH - 1)}, "accept", None),
+    ("ICMP error about its answer", IN, "eth0", ABOUT_ANSWER, "accept", None),
+    ("ICMP error of another ENI's session", OUT, "eth0", {**REVOKED, "ct_mark": mark(IN, slot=2)}, "drop", None),
+    (
+        "ICMP error from a foreign source, of one that stays",
+        OUT,
+        "eth0",
+        {**STAYING, "ip_saddr": FAR},
+        "drop",
+        None,
+    ),
+    ("ICMP redirect of one that stays", OUT, "eth0", {**STAYING, "icmp_type": 5}, "drop", None),
     (
         "ICMP error from a foreign source",
         OUT,

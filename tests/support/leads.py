@@ -1,0 +1,95 @@
+"""Where a table's chains lead, and what can be asked of a packet on the way.
+
+Owns walks of the graph of chains, for those that try out whole tables. Must not know packets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from sgdataplane.nft.ir import ACCEPT, DROP, RETURN, Field, Match, Table, Verdict, VerdictKind, VerdictMap
+
+
+def asking(table: Table, chain: str) -> Iterator[Match | VerdictMap]:
+    for rule in table.chain[chain].rules:
+        yield from (s for s in rule.statements if isinstance(s, Match | VerdictMap))
+
+
+def maps_of(table: Table, chain: str) -> set[str]:
+    return {s.name for s in asking(table, chain) if isinstance(s, VerdictMap) and s.name}
+
+
+def next_chains(table: Table, chain: str, kind: VerdictKind | None = None) -> set[str]:
+    """Where its rules can go; by that kind of verdict, if one is given."""
+    found: set[Verdict] = set()
+    for rule in table.chain[chain].rules:
+        for statement in rule.statements:
+            if isinstance(statement, Verdict):
+                found.add(statement)
+            elif isinstance(statement, VerdictMap) and statement.name:
+                found |= {v for v in table.elements_of(statement.name).values() if isinstance(v, Verdict)}
+            elif isinstance(statement, VerdictMap):
+                found |= {verdict for _, verdict in statement.entries}
+    return {verdict.chain for verdict in found if verdict.chain in table.chain and kind in (None, verdict.kind)}
+
+
+def reached(table: Table, starts: Iterable[str], but: Collection[str] = ()) -> set[str]:
+    """The chains that can be come to from these, themselves included; without entering some."""
+    found: set[str] = set()
+    waiting = list(starts)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name not in but:
+            found.add(name)
+            waiting.extend(next_chains(table, name))
+    return found
+
+
+def leading_to(table: Table, wanted: Collection[str]) -> frozenset[str]:
+    """The chains from which one of these can be come to, themselves included."""
+    following = {name: next_chains(table, name) for name in table.chain}
+    found, more = set(wanted), set(wanted)
+    while more:
+        more = {name for name, targets in following.items() if name not in found and not found.isdisjoint(targets)}
+        found |= more
+    return frozenset(found)
+
+
+def closed(table: Table) -> frozenset[str]:
+    """Chains that end in a verdict for every packet: by their last rule, and nothing on the way returns."""
+    returning = leading_to(table, [name for name in table.chain if returns(table, name)])
+    found: set[str] = set()
+    more = {name for name in table.chain if name not in returning}
+    while more != found:
+        found, more = more, {name for name in more if ends(table, name, more)}
+    return frozenset(found)
+
+
+def returns(table: Table, chain: str) -> bool:
+    rules = table.chain[chain].rules
+    maps = [table.elements_of(name) for name in maps_of(table, chain)]
+    return any(RETURN in rule.statements for rule in rules) or any(RETURN in found.values() for found in maps)
+
+
+def ends(table: Table, chain: str, closed: Collection[str]) -> bool:
+    rules = table.chain[chain].rules
+    if not rules or any(isinstance(s, Match | VerdictMap) for s in rules[-1].statements):
+        return False
+    last = rules[-1].statements[-1]
+    return last in (ACCEPT, DROP) or (
+        isinstance(last, Verdict) and last.kind is VerdictKind.GOTO and last.chain in closed
+    )
+
+
+def read_from(*tables: Table) -> dict[str, frozenset[Field]]:
+    """The fields that can be asked for from each chain on, in any of the tables; and protocols, which others need."""
+    reads: dict[str, set[Field]] = {}
+    for table in tables:
+        for name in table.chain:
+            reads.setdefault(name, {Field.L4PROTO}).update(s.field for s in asking(table, name))
+    following = [(name, next_chains(table, name)) for table in tables for name in table.chain]
+    before = -1
+    while before != (before := sum(map(len, reads.values()))):
+        for name, targets in following:
+            reads[name].update(*(reads[target] for target in targets))
+    return {name: frozenset(asked) for name, asked in reads.items()}
