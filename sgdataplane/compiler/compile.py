@@ -54,10 +54,10 @@ def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
     roots = [lowering.profile(profile) for profile in policy.profiles]
     idle = IdleTimeouts.of(policy)
     links = [
-        Link(eni.ifname, eni.private, eni.own, eni.link, roots[eni.profile], idle.rules(site, eni.ifname))
+        Link(eni.ifname, eni.private, eni.own, eni.link, roots[eni.profile], idle.rules(eni.ifname))
         for eni in policy.enis
     ]
-    fixed = Frame.of(policy, links, options)
+    fixed = Frame.of(policy, links, options, idle.elsewhere())
     return Table(
         skeleton.TABLE,
         _sorted([*lowering.chains.values(), *fixed.chains, *idle.chains.values()]),

@@ -14,7 +14,7 @@ from sgdataplane.compiler.eni import Link, eni_chain, errors_chain, shared_chain
 from sgdataplane.compiler.site import SITES, Site
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
-from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Map, goto
+from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Map, Rule, goto
 from sgdataplane.policy.resolve import HostPolicy
 
 
@@ -25,8 +25,9 @@ class Frame:
     counters: list[Counter] = field(default_factory=list)
 
     @classmethod
-    def of(cls, policy: HostPolicy, links: Sequence[Link], options: Options) -> Frame:
-        """`links`: of the policy's ENIs."""
+    def of(cls, policy: HostPolicy, links: Sequence[Link], options: Options, elsewhere: Sequence[Rule] = ()) -> Frame:
+        """`links`: of the policy's ENIs. `elsewhere`: the rules that set timeouts where packets leave by no ENI's
+        interface."""
         site, made = SITES[policy.placement], cls()
         slots = site.marks.slots(link.ifname for link in links)
         made._add(([skeleton.midstream_chain(site)], [skeleton.adopting()]))
@@ -38,10 +39,10 @@ class Frame:
         if not fastpath.is_few(slots):
             made._add(([], fastpath.mark_maps(slots)))
         for hook in Direction:
-            uplink = ACCEPT if site.is_leaving(hook) else arriving
+            uplink, timeouts = (ACCEPT, elsewhere) if site.is_leaving(hook) else (arriving, ())
             passing = dict.fromkeys((skeleton.LOOPBACK, *policy.internal), ACCEPT)
             passing |= dict.fromkeys(policy.uplinks, uplink)
-            made._add(([skeleton.entry_chain(site, hook, passing)], []))
+            made._add(([skeleton.entry_chain(site, hook, timeouts, passing)], []))
             made._links(site, hook, slots, links, options)
         made._drops(site, [link.ifname for link in links])
         return made

@@ -7,6 +7,7 @@ Owns what the two placements differ in, as data. Must not know chains.
                 egress    postrouting      150    leaves by             after SNAT (100), as on the wire
     host        egress    prerouting      -150    came by               what the instance sent, as it sent it
                 ingress   postrouting      150    leaves by             what the instance is about to get
+                          input            150    came by               what the router itself gets (timeouts.py)
 
 In host placement, too, prerouting and postrouting, and not forward: so what the router itself gets from an instance or
 sends to it is judged on the same chains as what it forwards.
@@ -22,7 +23,7 @@ from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Field, Hook, Table
 
-ARRIVING, LEAVING = Hook("prerouting", -150), Hook("postrouting", 150)
+ARRIVING, LEAVING, DELIVERY = Hook("prerouting", -150), Hook("postrouting", 150), Hook("input", 150)
 FIELDS = {ARRIVING: Field.IIFNAME, LEAVING: Field.OIFNAME}
 
 
@@ -54,11 +55,13 @@ AS_IT_LEFT = Ends(
 
 @dataclass(frozen=True)
 class Site:
-    """`marks`: the largest instance types of the cloud take 32 ENIs; a host may have a thousand of one VPC."""
+    """`marks`: the largest instance types of the cloud take 32 ENIs; a host may have a thousand of one VPC. `delivery`:
+    where sessions with the namespace itself are given timeouts, if not where they come in."""
 
     placement: Placement
     hooks: Mapping[Direction, Hook]
     marks: MarkLayout
+    delivery: Hook | None = None
 
     def interface(self, side: Direction) -> Field:
         """The field that tells whose packet it is, at that side's hook."""
@@ -85,6 +88,7 @@ HOST = Site(
     Placement.HOST,
     {Direction.EGRESS: ARRIVING, Direction.INGRESS: LEAVING},
     MarkLayout(11, max_links=1500, is_spread=True),
+    DELIVERY,
 )
 SITES = {site.placement: site for site in (INSTANCE, HOST)}
 

@@ -45,6 +45,7 @@ EGRESS_PASS = "egress-pass"
 UPLINK = "uplink"
 ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
 MIDSTREAM = "egress-midstream"
+DELIVERED = "timeouts-delivered"  # the base chain of what the namespace itself gets, where there is one
 DEFAULT_WINDOW_MS = 30_000
 PASSING = ("always", "icmp-error")  # what is counted and passes
 CAUSES = (
@@ -85,11 +86,11 @@ def prefix_range(prefix: Prefix) -> Range:
     return Range(prefix.first, prefix.last)
 
 
-def entry_chain(site: Site, hook: Direction, passing: Mapping[str, Verdict]) -> Chain:
+def entry_chain(site: Site, hook: Direction, timeouts: Iterable[Rule], passing: Mapping[str, Verdict]) -> Chain:
     """What is at no ENI's interface. `passing`: what becomes of packets at others that we know; one that ends in *
-    stands for many."""
+    stands for many. `timeouts`: rules that set them."""
     rules = (rule(is_value(site.interface(hook), ifname), verdict) for ifname, verdict in passing.items())
-    return Chain(entry_name(hook), (*rules, drop(hook, "unknown-interface")))
+    return Chain(entry_name(hook), (*timeouts, *rules, drop(hook, "unknown-interface")))
 
 
 def uplink_chains(private: Sequence[Prefix]) -> tuple[list[Chain], list[Map]]:

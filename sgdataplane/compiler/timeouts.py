@@ -1,15 +1,18 @@
 """Idle timeouts that ENIs have of their own, and where two ENIs meet on one conntrack entry, the shorter ones.
 
-Owns the rules that have a session heed them. Is given every interface's timeouts, and those that the namespace has by
-itself. Must not know what else happens to a packet.
+Owns the rules that have a session heed them. Is given where the table stands, every interface's timeouts, and those
+that the namespace has by itself. Must not know what else happens to a packet.
 
-    arriving     the ENI's own
     leaving      the ENI's own, or, of the ENI by whose interface the packet came, whichever are shorter:
                  jump timeouts-<own>, where the interface it came by leads to timeouts-<of both>, if it matters
+    elsewhere    host placement: of a packet that leaves by no ENI's interface, or that the router itself gets, those of
+                 the ENI by whose interface it came: jump timeouts-elsewhere, for new sessions
+    arriving     instance placement: the ENI's own
 
-Linux 6.18 heeds the last ones that are set before a session's first packet has passed, and none later. So what is set
-when a packet leaves says all there is to say of both ENIs: it makes no use of what was set when it came. (Debian's 6.12
-and 6.1 heed the first ones: where both ENIs are on one host, what was set when it came.)
+A session's first packet sets its timeouts. If it sets several, Linux 6.18 heeds the last ones, and Debian's 6.12 and
+6.1 the first. So in host placement it sets them once, where it leaves the router: there both ENIs are known. (Most
+sessions of an instance end in it, and would pay for one more hook at each packet. So there they are set where packets
+come in, and once more where the instance forwards them to another of its ENIs.)
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.site import Site
-from sgdataplane.compiler.skeleton import by_interface, is_value
+from sgdataplane.compiler.site import SITES, Site
+from sgdataplane.compiler.skeleton import DELIVERED, by_interface, is_value
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import TCP, UDP, Direction, Family
 from sgdataplane.nft.ir import (
+    ACCEPT,
     Chain,
+    CtState,
     Field,
     Map,
     Nfproto,
@@ -76,23 +81,27 @@ def shorter(one: Limits, other: Limits) -> Limits:
 class IdleTimeouts:
     """Of all ENIs of a namespace, by interface. `unset`: what holds there where nothing is set."""
 
+    site: Site
     own: Mapping[str, ConnectionTracking]
     unset: ConnectionTracking
     chains: dict[str, Chain] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
     objects: set[Timeout] = field(default_factory=set)
-    _rules: dict[tuple[str, Limits], tuple[Rule, ...]] = field(default_factory=dict)
+    _rules: dict[tuple[str, Limits | None], tuple[Rule, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: HostPolicy) -> IdleTimeouts:
-        return cls({eni.ifname: eni.connection_tracking for eni in policy.enis}, policy.idle)
+        own = {eni.ifname: eni.connection_tracking for eni in policy.enis}
+        return cls(SITES[policy.placement], own, policy.idle)
 
-    def rules(self, site: Site, ifname: str) -> dict[Direction, tuple[Rule, ...]]:
+    def rules(self, ifname: str) -> dict[Direction, tuple[Rule, ...]]:
         """At each hook, of the ENI on that interface."""
-        return {hook: (self.leaving if site.is_leaving(hook) else self.arriving)(ifname) for hook in Direction}
+        return {hook: (self.leaving if self.site.is_leaving(hook) else self.arriving)(ifname) for hook in Direction}
 
     def arriving(self, ifname: str) -> tuple[Rule, ...]:
         """For packets that come by this interface."""
+        if self.site.delivery is not None:
+            return ()
         limits = [(timed, timed.limits(self.own[ifname])) for timed in TIMED]
         own = [(timed, found) for timed, found in limits if found != timed.limits(self.unset)]
         return tuple(entry for timed, found in own for entry in self._set(timed, found))
@@ -101,26 +110,42 @@ class IdleTimeouts:
         """For packets that leave by this interface. They are the same for all ENIs with the same timeouts."""
         return tuple(entry for timed in TIMED for entry in self._leaving(timed, timed.limits(self.own[ifname])))
 
-    def _leaving(self, timed: Timed, limits: Limits) -> tuple[Rule, ...]:
+    def elsewhere(self) -> tuple[Rule, ...]:
+        """For packets that leave by no ENI's interface. Makes the base chain of those that the router itself gets."""
+        if self.site.delivery is None:
+            return ()
+        rules = tuple(entry for timed in TIMED for entry in self._leaving(timed, None))
+        if not rules:
+            return ()
+        chain = self._kept(content_chain(f"{PREFIX}elsewhere", rules))
+        is_opening = is_value(Field.CT_STATE, CtState.NEW, CtState.RELATED)
+        opening = rule(is_opening, jump(chain.name))
+        self._kept(Chain(DELIVERED, (opening, rule(ACCEPT)), self.site.delivery))
+        return (opening,)
+
+    def _leaving(self, timed: Timed, limits: Limits | None) -> tuple[Rule, ...]:
+        """Towards an ENI with these limits; None: towards none."""
         place = (timed.name, limits)
         if place not in self._rules:
             self._rules[place] = tuple(self._meeting(timed, limits))
         return self._rules[place]
 
-    def _meeting(self, timed: Timed, limits: Limits) -> Iterator[Rule]:
+    def _meeting(self, timed: Timed, limits: Limits | None) -> Iterator[Rule]:
         others = {ifname: timed.limits(tracking) for ifname, tracking in self.own.items()}
-        if {timed.limits(self.unset), *others.values()} == {limits}:
+        unset = timed.limits(self.unset)
+        if set(others.values()) <= {unset}:
             return
-        both = {ifname: shorter(limits, other) for ifname, other in others.items()}
-        lower = {ifname: found for ifname, found in both.items() if found != limits}
-        if not lower:
-            yield from self._set(timed, limits)
+        alone = unset if limits is None else limits
+        both = {ifname: other if limits is None else shorter(limits, other) for ifname, other in others.items()}
+        apart = {ifname: found for ifname, found in both.items() if found != alone}
+        if not apart:
+            yield from self._set(timed, alone)
             return
-        name = PREFIX + "-".join([timed.name, *map(str, limits)])
-        limited = {found: self._chain(timed, found) for found in sorted(set(lower.values()))}
-        self.maps[name] = by_interface(name, {ifname: limited[found] for ifname, found in lower.items()})
+        name = PREFIX + "-".join([timed.name, *(["elsewhere"] if limits is None else map(str, limits))])
+        limited = {found: self._chain(timed, found) for found in sorted(set(apart.values()))}
+        self.maps[name] = by_interface(name, {ifname: limited[found] for ifname, found in apart.items()})
         came_by = rule(VerdictMap(Field.IIFNAME, name=name))
-        chain = self._kept(content_chain(name, (came_by, *self._set(timed, limits))))
+        chain = self._kept(content_chain(name, (came_by, *self._set(timed, alone))))
         yield rule(is_value(Field.L4PROTO, timed.number), jump(chain.name))
 
     def _chain(self, timed: Timed, limits: Limits) -> Chain:

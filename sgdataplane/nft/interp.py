@@ -61,7 +61,7 @@ _REPLY = (
 @dataclass
 class Outcome:
     """What became of the packet: accept or drop, the counters it hit in order, those it is logged with, map look-ups
-    made, marks at the end."""
+    made, timeouts set for its session in order, marks at the end."""
 
     verdict: VerdictKind
     mark: int
@@ -69,7 +69,7 @@ class Outcome:
     logs: list[str] = field(default_factory=list)
     chains: list[str] = field(default_factory=list)
     lookups: int = 0
-    timeout: str = ""
+    timeouts: list[str] = field(default_factory=list)
     packet_mark: int = 0
 
 
@@ -168,7 +168,7 @@ class _Walk:
             case SetPacketMark(value):
                 self.packet[Field.PACKET_MARK] = self.outcome.packet_mark = value
             case SetTimeout(timeout):
-                self.outcome.timeout = timeout
+                self.outcome.timeouts.append(timeout)
 
     def _read(self, asked: Field) -> Key | None:
         protocol = self.packet.get(_PROTOCOLS[asked]) if asked in _PROTOCOLS else _WITH_PORTS[0]

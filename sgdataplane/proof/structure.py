@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from sgdataplane.compiler.site import Site
+from sgdataplane.compiler.skeleton import DELIVERED
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.graph import in_order
 from sgdataplane.nft.ir import Chain, Count, Field, KeyType, Map, Match, Statement, Table, Verdict, VerdictMap
@@ -108,6 +109,8 @@ class Structure:
 def _check_hooks(table: Table, site: Site) -> None:
     wanted = {side.value: site.hooks[side] for side in Direction}
     found = {chain.name: chain.hook for chain in table.chains if chain.hook is not None}
+    if site.delivery is not None and DELIVERED in found:
+        wanted[DELIVERED] = site.delivery
     if found != wanted:
         raise StructureError(f"base chains stand at {found}, not at {wanted}")
 

@@ -3,20 +3,25 @@
 Owns the comparison, and that the chains which set timeouts do nothing else, so that whoever follows packets may pass by
 them (`program.py`). Is given the table. Must not know rules, nor how the compiler gets there.
 
-This speaks of Linux 6.18, which heeds what was set last before a session's first packet has passed: where it left by an
-ENI's interface what was set there, else what was set where it came, else its namespace's settings.
+A packet that opens a session is followed from where it comes in to where it leaves, or stays: from each base chain on,
+whatever isn't known of it, until it is accepted or the rules of an ENI begin (`openings.py`). On all ways it passes the
+same rules that set timeouts. What these set is worked out for each pair of interfaces, no interface included. In host
+placement that is one at most, as kernels differ in which of several they heed; in an instance that forwards the last
+one is what Linux 6.18 heeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 
-from sgdataplane.compiler.skeleton import dispatch_name
+from sgdataplane.compiler.skeleton import DELIVERED, LOOPBACK
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import TCP, UDP, Direction, Family
 from sgdataplane.nft.ir import (
+    ACCEPT,
+    CtState,
     Field,
     Key,
     Match,
@@ -28,19 +33,17 @@ from sgdataplane.nft.ir import (
     Verdict,
     VerdictKind,
     VerdictMap,
+    rule,
 )
-from sgdataplane.proof.axes import holds
+from sgdataplane.proof.axes import holds, representatives
 from sgdataplane.proof.crossing import NFPROTO
+from sgdataplane.proof.openings import Openings, Passed, WrongTimeoutsError, is_harmless
 from sgdataplane.proof.program import TIMEOUTS
 from sgdataplane.proof.specification import Namespace
 
-ASKED = (Field.NFPROTO, Field.L4PROTO, Field.IIFNAME)
 KINDS = tuple(product(Family, (TCP, UDP)))
+OPENING_STATES = (CtState.NEW, CtState.RELATED)  # of a session's first packet
 States = Mapping[str, int]  # seconds of each of the kernel's states
-
-
-class WrongTimeoutsError(Exception):
-    """What is wrong with a table's timeouts."""
 
 
 def wrong_timeouts(namespace: Namespace, table: Table) -> str:
@@ -59,9 +62,14 @@ def wrong_timeouts(namespace: Namespace, table: Table) -> str:
 
 
 def _check_alone(table: Table, name: str) -> None:
-    """Such a chain sets timeouts, and comes back."""
-    for statement in (statement for rule in table.chain[name].rules for statement in rule.statements):
-        if not isinstance(statement, SetTimeout) and not all(_is_harmless(part) for part in _parts(table, statement)):
+    """Such a chain sets timeouts, and comes back; the base chain among them accepts."""
+    rules = table.chain[name].rules
+    if name == DELIVERED:
+        rules, end = rules[:-1], rules[-1:]
+        if end != (rule(ACCEPT),):
+            raise WrongTimeoutsError(f"chain {name} does more than set timeouts and accept, or less")
+    for statement in (statement for entry in rules for statement in entry.statements):
+        if not all(map(is_harmless, _parts(table, statement))):
             raise WrongTimeoutsError(f"chain {name} does more than set timeouts")
 
 
@@ -72,12 +80,6 @@ def _parts(table: Table, statement: Statement) -> Iterator[object]:
         yield from (Match(statement.field, ()), *{value for _, value in table.map[statement.name].elements})
     else:
         yield None
-
-
-def _is_harmless(part: object) -> bool:
-    if isinstance(part, Verdict):
-        return part.kind is VerdictKind.RETURN or part.chain.startswith(TIMEOUTS)
-    return isinstance(part, Match) and part.field in ASKED
 
 
 def states_of(tracking: ConnectionTracking, protocol: int) -> States:
@@ -94,29 +96,24 @@ def shortest(all_states: Sequence[States]) -> States:
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """The rules of an ENI's chain that set timeouts."""
+    """Rules that set timeouts, one after the other."""
 
     table: Table
-    rules: tuple[Rule, ...]
+    rules: Passed
 
-    @classmethod
-    def of(cls, table: Table, hook: Direction, ifname: str) -> _Setting:
-        to_eni = table.elements_of(dispatch_name(hook)).get(ifname)
-        if not isinstance(to_eni, Verdict) or to_eni.chain not in table.chain:
-            raise WrongTimeoutsError(f"{hook.value} has no chain for {ifname}")
-        return cls(table, tuple(rule for rule in table.chain[to_eni.chain].rules if _is_setting(rule)))
-
-    def states(self, family: Family, protocol: int, came_by: str | None) -> States | None:
-        """What is set for such a packet; None: nothing."""
-        fields: dict[Field, Key | None] = {Field.NFPROTO: NFPROTO[family], Field.L4PROTO: protocol}
-        name = self._walked(self.rules, {**fields, Field.IIFNAME: came_by}, "")
-        if not name:
-            return None
+    def all(self, family: Family, protocol: int, came_by: str | None) -> list[States]:
+        """What is set for a session's first packet, in order."""
+        fields: dict[Field, Key | None] = {
+            Field.NFPROTO: NFPROTO[family],
+            Field.L4PROTO: protocol,
+            Field.IIFNAME: came_by,
+        }
         wanted = ("tcp" if protocol == TCP else "udp", "ip" if family is Family.IPV4 else "ip6")
-        found = self._timeout(name)
-        if (found.protocol, found.family) != wanted:
-            raise WrongTimeoutsError(f"timeout {name} isn't one of {' '.join(wanted)}")
-        return dict(found.policy)
+        found = [self._timeout(name) for name in self._walked(self.rules, fields)]
+        for timeout in found:
+            if (timeout.protocol, timeout.family) != wanted:
+                raise WrongTimeoutsError(f"timeout {timeout.name} isn't one of {' '.join(wanted)}")
+        return [dict(timeout.policy) for timeout in found]
 
     def _timeout(self, name: str) -> Timeout:
         for timeout in self.table.timeouts:
@@ -124,22 +121,20 @@ class _Setting:
                 return timeout
         raise WrongTimeoutsError(f"there is no timeout {name}")
 
-    def _walked(self, rules: Sequence[Rule], fields: Mapping[Field, Key | None], name: str) -> str:
-        """The name of the last one that is set."""
-        for rule in rules:
-            for statement in rule.statements:
-                if isinstance(statement, Match) and not holds(statement, fields.get(statement.field)):
+    def _walked(self, rules: Sequence[Rule], fields: Mapping[Field, Key | None]) -> Iterator[str]:
+        for entry in rules:
+            for statement in entry.statements:
+                if isinstance(statement, Match) and not _is_met(statement, fields):
                     break
                 if isinstance(statement, SetTimeout):
-                    name = statement.timeout
+                    yield statement.timeout
                 verdict = self._verdict(statement, fields)
                 if verdict is None:
                     continue
                 if verdict.chain:
-                    name = self._walked(self.table.chain[verdict.chain].rules, fields, name)
+                    yield from self._walked(self.table.chain[verdict.chain].rules, fields)
                 if verdict.kind is not VerdictKind.JUMP:
-                    return name
-        return name
+                    return
 
     def _verdict(self, statement: Statement, fields: Mapping[Field, Key | None]) -> Verdict | None:
         if isinstance(statement, VerdictMap):
@@ -149,47 +144,75 @@ class _Setting:
         return statement if isinstance(statement, Verdict) else None
 
 
-def _is_setting(rule: Rule) -> bool:
-    """Whether a rule sets timeouts, of whatever it is asked about; WrongTimeoutsError if that is too much."""
-    is_one = any(
-        isinstance(entry, SetTimeout) or (isinstance(entry, Verdict) and entry.chain.startswith(TIMEOUTS))
-        for entry in rule.statements
-    )
-    if is_one and any(isinstance(entry, Match) and entry.field not in ASKED for entry in rule.statements):
-        raise WrongTimeoutsError("timeouts are set for some packets only")
-    return is_one
+def _is_met(match: Match, fields: Mapping[Field, Key | None]) -> bool:
+    if match.field is not Field.CT_STATE:
+        return holds(match, fields.get(match.field))
+    found = {holds(match, int(state)) for state in OPENING_STATES}
+    if len(found) > 1:
+        raise WrongTimeoutsError("timeouts are set for some new sessions only")
+    return found.pop()
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where packets leave, or stay: `ifname`, None for the namespace itself. `own`: what the ENI there has."""
+
+    ifname: str | None
+    own: ConnectionTracking | None
+    setting: _Setting
 
 
 class _Meetings:
-    """Every ENI alone, and with each other one."""
+    """Every interface with each other one, and with the namespace itself."""
 
     def __init__(self, table: Table, namespace: Namespace) -> None:
-        self._own, self._unset = namespace.timeouts, namespace.unset_timeouts
-        site = namespace.wanted.site
-        (arriving,) = (hook for hook in Direction if not site.is_leaving(hook))
-        self._arriving = {ifname: _Setting.of(table, arriving, ifname) for ifname in self._own}
-        self._leaving = {ifname: _Setting.of(table, arriving.other, ifname) for ifname in self._own}
+        self._table, self._namespace, self._own = table, namespace, namespace.timeouts
+        self._is_once = namespace.wanted.site.delivery is not None
+        self._unset = namespace.unset_timeouts
+        self._openings = Openings(table)
 
     def check(self) -> None:
-        """ENIs with equal timeouts and equal rules are one, where packets leave."""
-        first = {(self._own[ifname], setting.rules): ifname for ifname, setting in self._leaving.items()}
-        for family, protocol in KINDS:
-            came = {
-                ifname: setting.states(family, protocol, ifname) or states_of(self._unset, protocol)
-                for ifname, setting in self._arriving.items()
-            }
-            for ifname, states in came.items():
-                self._compare((ifname,), protocol, states)
-            for (_, rules), leaves_by in first.items():
-                setting = _Setting(self._leaving[leaves_by].table, rules)
-                alone = setting.states(family, protocol, None) or states_of(self._unset, protocol)
-                self._compare((leaves_by,), protocol, alone)
-                for came_by, states in came.items():
-                    both = setting.states(family, protocol, came_by) or states
-                    self._compare((came_by, leaves_by), protocol, both)
+        """Ends with equal timeouts and equal rules are one."""
+        names = self._names()
+        (arriving,) = (hook for hook in Direction if not self._namespace.wanted.site.is_leaving(hook))
+        came_by: dict[str | None, Passed] = {None: ()}
+        for ifname in names:
+            rules = self._openings.passed(arriving.value, Field.IIFNAME, ifname)
+            if rules is not None:
+                came_by[ifname] = rules
+        ends = {(end.own, end.setting.rules): end for end in self._ends(arriving.other.value, names)}
+        self._openings.check_others()
+        for kind in KINDS:
+            before = {ifname: _Setting(self._table, rules).all(*kind, ifname) for ifname, rules in came_by.items()}
+            for end, (came, found) in product(ends.values(), before.items()):
+                self._compare(end, came, kind[1], [*found, *end.setting.all(*kind, came)])
 
-    def _compare(self, ifnames: tuple[str, ...], protocol: int, found: States) -> None:
-        wanted = shortest([states_of(self._own[ifname], protocol) for ifname in ifnames])
-        if found != wanted:
-            ends = " and ".join(ifnames)
-            raise WrongTimeoutsError(f"a session of protocol {protocol} at {ends} has {found}, not {wanted}")
+    def _names(self) -> list[str]:
+        """All interfaces that matter, one more for each name that stands for many, and one that nobody named."""
+        wanted, table = self._namespace.wanted, self._table
+        maps = (table.elements_of(name) for name in table.map if name.startswith(TIMEOUTS))
+        rules = (entry for name, found in table.chain.items() if name.startswith(TIMEOUTS) for entry in found.rules)
+        asked = (s for entry in rules for s in entry.statements if isinstance(s, Match) and s.field is Field.IIFNAME)
+        mentioned = (str(item.first) for match in asked for item in match.ranges)
+        found = {*map(str, chain.from_iterable(maps)), *mentioned, *self._own}
+        return representatives(found | {LOOPBACK, *wanted.internal, *wanted.uplinks})
+
+    def _ends(self, leaving: str, names: Sequence[str]) -> Iterator[_End]:
+        for ifname in names:
+            rules = self._openings.passed(leaving, Field.OIFNAME, ifname)
+            if rules is not None:
+                yield _End(ifname, self._own.get(ifname), _Setting(self._table, rules))
+        is_delivered = DELIVERED in self._table.chain
+        stays = self._openings.passed(DELIVERED, Field.IIFNAME, None) if is_delivered else None
+        yield _End(None, None, _Setting(self._table, stays or ()))
+
+    def _compare(self, end: _End, came_by: str | None, protocol: int, found: Sequence[States]) -> None:
+        known = None if came_by is None else self._own.get(came_by)
+        concerned = [tracking for tracking in (known, end.own) if tracking is not None] or [self._unset]
+        wanted = shortest([states_of(tracking, protocol) for tracking in concerned])
+        ways = f"a session of protocol {protocol} from {came_by or 'here'} to {end.ifname or 'here'}"
+        if len(found) > 1 and self._is_once:
+            raise WrongTimeoutsError(f"{ways} is given timeouts {len(found)} times")
+        has = found[-1] if found else states_of(self._unset, protocol)
+        if has != wanted:
+            raise WrongTimeoutsError(f"{ways} has {has}, not {wanted}")

@@ -10,14 +10,13 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import permutations
+from itertools import permutations, product
 
 import pytest
 
 from sgdataplane.enforce import Settings
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.conntrack import SessionTuple, Tracked, end_tracked, list_tracked, track_established
-from sgdataplane.host.links import Links
 from sgdataplane.host.timeouts import FOLDER
 from sgdataplane.lab import manage
 from sgdataplane.lab.manage import Lab
@@ -28,7 +27,8 @@ from tests.edges.scene import AF, Scene, drained, until
 from tests.edges.scene import scene as running_scene
 from tests.support import labs
 from tests.support.builders import make_eni, make_group, make_rule, make_state
-from tests.support.nft import load_text, nft
+from tests.support.nft import nft
+from tests.support.sessionlab import Place
 
 pytestmark = pytest.mark.traffic
 
@@ -127,43 +127,6 @@ def crowd(name: str, trackings: Iterable[ConnectionTracking], site: tuple[str, i
         yield Crowd(lab, own, opened)
 
 
-TWICE = """
-table inet probe {
-  ct timeout longer {
-    protocol udp
-    l3proto ip
-    policy = { unreplied : 90, replied : 90 }
-  }
-  ct timeout shorter {
-    protocol udp
-    l3proto ip
-    policy = { unreplied : 30, replied : 30 }
-  }
-  chain before {
-    type filter hook output priority 0;
-    meta nfproto ipv4 meta l4proto udp ct timeout set "longer"
-  }
-  chain behind {
-    type filter hook output priority 1;
-    meta nfproto ipv4 meta l4proto udp ct timeout set "shorter"
-  }
-}
-"""
-
-
-@pytest.fixture
-def last_one_counts(namespace: str) -> None:
-    """Of two timeouts that are set for one session. Debian's 6.12 and 6.1 heed the first, so that the sender's hold."""
-    load_text(namespace, TWICE)
-    with Links(namespace) as links:
-        links.set_up("lo")
-    with netns.inside(namespace), Socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.sendto(b"?", ("127.0.0.1", SERVER))
-        (entry,) = list_tracked()
-    if entry.seconds_left > 30:
-        pytest.skip("this kernel heeds the first timeout that is set for a session (DESIGN.md, section 4)")
-
-
 @pytest.fixture(scope="module", params=SITES)
 def everyone(request: pytest.FixtureRequest, make_lab_name: Callable[[], str]) -> Iterator[Crowd]:
     own = OWN if request.param == ("host", 1) else FEW  # elsewhere the longest lab would show no more
@@ -171,7 +134,6 @@ def everyone(request: pytest.FixtureRequest, make_lab_name: Callable[[], str]) -
         yield found
 
 
-@pytest.mark.usefixtures("last_one_counts")
 @pytest.mark.parametrize("family", FAMILIES, ids=["ipv4", "ipv6"])
 def test_every_udp_timeout_beside_every_other_one(everyone: Crowd, family: Family) -> None:
     crowd = everyone
@@ -187,7 +149,6 @@ def test_every_udp_timeout_beside_every_other_one(everyone: Crowd, family: Famil
     assert crowd.off(UDP, family, "REPLIED", lambda own: own.udp_timeout) == []
 
 
-@pytest.mark.usefixtures("last_one_counts")
 @pytest.mark.parametrize("family", FAMILIES, ids=["ipv4", "ipv6"])
 def test_every_tcp_timeout_beside_every_other_one(everyone: Crowd, family: Family) -> None:
     """Established, and then closed by both ends."""
@@ -219,7 +180,6 @@ def has_closed(crowd: Crowd, family: Family) -> bool:
     return all(entry.state == "TIME_WAIT" for entry in entries)
 
 
-@pytest.mark.usefixtures("last_one_counts")
 @pytest.mark.parametrize("site", SITES)
 def test_an_answer_after_the_shorter_one_reaches_nobody(
     make_lab_name: Callable[[], str], site: tuple[str, int]
@@ -242,7 +202,6 @@ def test_an_answer_after_the_shorter_one_reaches_nobody(
             exchange(*pair)
 
 
-@pytest.mark.usefixtures("last_one_counts")
 def test_timeouts_that_change_hold_for_sessions_that_begin_then(make_lab_name: Callable[[], str]) -> None:
     with crowd(make_lab_name(), FEW, ("host", 1), 1.0) as scene:
         for own in (
@@ -264,11 +223,42 @@ def test_timeouts_that_change_hold_for_sessions_that_begin_then(make_lab_name: C
 
 
 def exchange(client: Socket, server: Socket) -> None:
-    client.sendto(b"?", server.getsockname())
+    client.sendto(b"?", server.getsockname()[:2])
     assert server.recv(1) == b"?"
-    server.sendto(b"!", client.getsockname())
+    server.sendto(b"!", client.getsockname()[:2])
     assert client.recv(1) == b"!"
 
+
+# sessions with who has no timeouts of its own
+
+
+@pytest.fixture
+def routed(make_lab_name: Callable[[], str]) -> Iterator[Scene]:
+    """In host placement; the router has an address of its own in each family."""
+    with running_scene(make_lab_name(), "host") as scene, ExitStack() as stack:
+        for address in OF_THE_ROUTER:
+            labs.run_in(scene.router, "ip", "address", "add", address, "dev", "lo")
+        yield replace(scene, stack=stack)
+
+
+@pytest.mark.parametrize("seconds", [10, 100], ids=["shorter-than-the-routers", "longer"])
+def test_with_the_router_and_beyond_it_an_enis_own_timeouts_hold(routed: Scene, seconds: int) -> None:
+    """Whoever opens the session."""
+    scene, opened = routed, set()
+    router = Place(scene.router, OF_THE_ROUTER)
+    scene.enforce("ingress all from any", "egress all to any", tracking=ConnectionTracking(udp_timeout=seconds))
+    for family, place in product(FAMILIES, (router, scene.outside)):
+        for client, server in ((scene.near, place), (place, scene.near)):
+            exchange(scene.udp(client, family, CLIENT), scene.udp(server, family, SERVER))
+            opened.add((client.address(family), server.address(family)))
+            scene.stack.close()
+    tracked = {ends: seconds_left for ends, seconds_left in left(scene).items() if ends.port == SERVER}
+    found = {(str(ends.source), str(ends.target)): seconds_left for ends, seconds_left in tracked.items()}
+    assert [ends for ends, seconds_left in found.items() if not seconds - 8 < seconds_left <= seconds] == []
+    assert found.keys() == opened
+
+
+OF_THE_ROUTER = ("198.18.0.1", "2001:db8:ff::1")
 
 # sessions from before an ENI's first policy
 

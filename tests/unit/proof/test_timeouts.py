@@ -10,7 +10,9 @@ from itertools import permutations, product
 
 import pytest
 
-from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy
+from sgdataplane.compiler.site import ARRIVING, HOST
+from sgdataplane.compiler.skeleton import DELIVERED
 from sgdataplane.compiler.timeouts import PREFIX
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.placement import Placement
@@ -96,29 +98,62 @@ def packet(family: Family, protocol: int, source: int, target: int) -> dict[Fiel
     }
 
 
+def policies_set(table: Table, sent: dict[Field, Key], came_by: str, leaves_by: str) -> list[dict[str, int]]:
+    """The policies of all timeouts that its session is given, from where it comes in to where it leaves or stays. ""
+    is the namespace itself."""
+    arriving, leaving = ("ingress", "egress") if table.chain["ingress"].hook == ARRIVING else ("egress", "ingress")
+    at = {Field.IIFNAME: came_by} if came_by else {}
+    passed = [interp.run(table, arriving, {**sent, **at})] if came_by else []
+    if leaves_by:
+        passed += [interp.run(table, leaving, {**sent, **at, Field.OIFNAME: leaves_by})]
+    elif DELIVERED in table.chain:
+        passed += [interp.run(table, DELIVERED, {**sent, **at})]
+    assert {outcome.verdict for outcome in passed} == {ACCEPT.kind}
+    policies = {timeout.name: dict(timeout.policy) for timeout in table.timeouts}
+    return [policies[name] for outcome in passed for name in outcome.timeouts]
+
+
 def heeded(table: Table, sent: dict[Field, Key], came_by: str, leaves_by: str) -> dict[str, int]:
     """The policy of the last timeout that is set; the namespace's if none is."""
-    arriving = next(s.value for s in Direction if table.chain[s.value].hook.name == "prerouting")  # type: ignore[union-attr]
-    leaving = Direction(arriving).other.value
-    first = interp.run(table, arriving, {**sent, Field.IIFNAME: came_by})
-    then = interp.run(table, leaving, {**sent, Field.IIFNAME: came_by, Field.OIFNAME: leaves_by})
-    assert (first.verdict, then.verdict) == (ACCEPT.kind, ACCEPT.kind)
-    policies = {timeout.name: dict(timeout.policy) for timeout in table.timeouts}
-    return policies.get(then.timeout or first.timeout, UNSET[int(sent[Field.L4PROTO])])
+    return [UNSET[int(sent[Field.L4PROTO])], *policies_set(table, sent, came_by, leaves_by)][-1]
+
+
+def shorter(protocol: int, *ends: ConnectionTracking) -> dict[str, int]:
+    if protocol == UDP:
+        return dict.fromkeys(("unreplied", "replied"), min(end.udp_timeout for end in ends))
+    closed = min(end.tcp_closed_and_time_wait_timeout for end in ends)
+    established = min(end.tcp_established_timeout for end in ends)
+    return {"established": established, "close": closed, "time_wait": closed}
+
+
+ENDS: dict[int, tuple[str, ConnectionTracking | None]] = {
+    **{number: (f"eth{number}", tracking) for number, tracking in enumerate(ALL, 1)},
+    98: ("", None),
+    99: ("up", None),
+}
 
 
 @pytest.mark.parametrize("family", Family, ids=lambda family: family.name.lower())
-def test_of_two_enis_the_shorter_timeouts_hold(family: Family) -> None:
+def test_a_new_session_is_given_the_shorter_timeouts_and_no_others(family: Family) -> None:
+    """From each ENI, an uplink and the router itself to each: kernels differ in which of several they heed."""
     table = compiled(specification_of(ALL, Placement.HOST))
-    for (one, of_one), (other, of_other) in product(enumerate(ALL, 1), repeat=2):
-        if one != other:
-            ends = f"eth{one}", f"eth{other}"
-            udp = min(of_one.udp_timeout, of_other.udp_timeout)
-            closed = min(of_one.tcp_closed_and_time_wait_timeout, of_other.tcp_closed_and_time_wait_timeout)
-            established = min(of_one.tcp_established_timeout, of_other.tcp_established_timeout)
-            of_tcp = {"established": established, "close": closed, "time_wait": closed}
-            assert heeded(table, packet(family, UDP, one, other), *ends) == {"unreplied": udp, "replied": udp}
-            assert heeded(table, packet(family, TCP, one, other), *ends) == of_tcp
+    for (one, (came_by, of_one)), (other, (leaves_by, of_other)) in permutations(ENDS.items(), 2):
+        concerned = [end for end in (of_one, of_other) if end is not None]
+        for protocol in (TCP, UDP) if concerned else ():
+            found = policies_set(table, packet(family, protocol, one, other), came_by, leaves_by)
+            assert found == [shorter(protocol, *concerned)]
+
+
+ACCEPTED_BY = ((Direction.EGRESS, "eth4"), (Direction.INGRESS, "eth2"))
+
+
+@pytest.mark.parametrize("leaves_by", ["eth2", "up", ""])
+def test_a_packet_of_an_established_session_passes_none(leaves_by: str) -> None:
+    table, marks = compiled(specification_of(FEW, Placement.HOST)), HOST.marks
+    slots = marks.slots(f"eth{number}" for number, _ in enumerate(FEW, 1))
+    sent_by, got_by = (marks.accepted(side, FIRST_EPOCH, slots[ifname]) for side, ifname in ACCEPTED_BY)
+    sent = {**packet(Family.IPV4, UDP, 4, 2), Field.CT_STATE: CtState.ESTABLISHED, Field.CT_MARK: sent_by | got_by}
+    assert policies_set(table, sent, "eth4", leaves_by) == []
 
 
 @pytest.mark.parametrize("where", Placement)
@@ -145,6 +180,8 @@ def test_one_map_for_each_timeouts_of_some_and_one_element_for_each_eni_with_sho
         "timeouts-tcp-60-15": 15,
         "timeouts-udp-30": 5,
         "timeouts-udp-60": 15,
+        "timeouts-tcp-elsewhere": 15,
+        "timeouts-udp-elsewhere": 10,
     }
 
 
@@ -158,14 +195,15 @@ def right() -> tuple[Specification, Table]:
 
 
 def is_right(table: Table) -> bool:
-    """Tried out: each ENI beside each other one, and beside somebody elsewhere."""
+    """Tried out: each ENI beside each other one, beside somebody elsewhere, and beside the router."""
     _, wanted = right()
     kinds = list(product(Family, (TCP, UDP)))
-    for source, target in permutations((*range(1, len(FEW) + 1), 99), 2):
-        ends = tuple("up" if number == 99 else f"eth{number}" for number in (source, target))
-        sent = [packet(family, protocol, source, target) for family, protocol in kinds]
-        if any(heeded(table, one, *ends) != heeded(wanted, one, *ends) for one in sent):
-            return False
+    for source, target in permutations((*range(1, len(FEW) + 1), 98, 99), 2):
+        ends = ENDS[source][0], ENDS[target][0]
+        for sent in (packet(family, protocol, source, target) for family, protocol in kinds):
+            is_once = len(policies_set(table, sent, *ends)) <= 1
+            if not is_once or heeded(table, sent, *ends) != heeded(wanted, sent, *ends):
+                return False
     return True
 
 
