@@ -73,8 +73,13 @@ class Scene:
 
 
 def gates(scene: Scene, events: Iterable[Event]) -> tuple[Gate, ...]:
-    """What the packet met, in order."""
-    return tuple(_gate(scene, group) for group in _groups(events))
+    """What the packet met, in order; but for the chain that gives the router's sessions their timeouts, and decides
+    nothing."""
+    return tuple(_gate(scene, group) for group in _groups(events) if not _is_for_timeouts(group[0]))
+
+
+def _is_for_timeouts(first: Event) -> bool:
+    return is_policy(first) and first.chain == skeleton.DELIVERED
 
 
 def _groups(events: Iterable[Event]) -> Iterator[list[Event]]:
@@ -132,7 +137,7 @@ def _reason(subject: Subject | None, steps: tuple[Step, ...], verdict: str) -> s
         if subject.kind not in (FIXED, FENCE):
             return subject.kind
         return ALWAYS if subject.verdict is Verdict.ACCEPT else NEVER
-    stations = {step.station for step in steps}
+    stations = {step.station for step in steps} - {"timeouts"}
     if verdict == "accept" and stations <= {"entry", "session", "approved"} and steps:
         return INTERFACE if steps[-1].chain in _ENTRIES else SESSION
     return ALWAYS if verdict == "accept" and stations == {"fence"} else UNKNOWN

@@ -99,6 +99,7 @@ def gates_of(counters: dict[str, str], *events: Event) -> tuple[Gate, ...]:
         ({}, (("ingress", "goto", "ingress-original.eth0"), ("ingress-original.eth0", "accept", "")), "session"),
         ({}, (("ingress", "goto", "ingress-reply.x"), ("egress-pass", "accept", "")), "session"),
         ({}, (("ingress", "goto", "ingress-entry"), ("ingress-entry", "accept", "")), "interface"),
+        ({}, (("ingress", "goto", "x"), ("timeouts-x", "return", ""), ("ingress-entry", "accept", "")), "interface"),
         ({}, (("ingress", "goto", "gone"), ("gone", "drop", "")), "unknown"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -109,6 +110,12 @@ def test_the_reason_is_that_of_who_decided(
     (gate,) = gates_of(counters, *(event(*words) for words in events))
     assert (gate.reason, gate.verdict, gate.direction) == (expected, events[-1][1], Direction.INGRESS)
     assert gate.eni_id == "eni-a"
+
+
+def test_a_chain_that_gives_timeouts_and_decides_nothing_is_not_told() -> None:
+    own = (event("timeouts-delivered", "jump", "timeouts-x"), event("timeouts-delivered", "accept"))
+    assert [gate.name for gate in gates_of({}, event("egress", "accept"), *own)] == ["egress"]
+    assert [gate.kind for gate in gates_of({}, event("timeouts-delivered", "accept", table="others"))] == ["other"]
 
 
 def test_who_decided_is_known_also_where_the_rule_that_logs_is_not_told() -> None:
