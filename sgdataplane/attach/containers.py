@@ -1,45 +1,51 @@
-"""The process of a container, and which containers start, as their runtime says.
+"""Which process a running container has, and which containers start: asked of their engines, podman and docker.
 
-Owns the questions to podman and docker, the one place where the product runs another program: it is the user's own tool
-that knows their containers. What it says is the word of others. Must not know namespaces.
+Owns the two questions. Both engines answer them alike, over HTTP at a socket of theirs (Docker's Engine API). What they
+say is the word of others. Must not know namespaces.
 """
 
 from __future__ import annotations
 
+import http.client
+import json
+import os
 import re
-import shutil
-import subprocess
+import socket
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from typing import Self
+from urllib.parse import quote, urlencode
 
 from sgdataplane.attach.registry import refuse
 from sgdataplane.errors import HostError
 
-RUNTIMES = ("podman", "docker")
-ANSWER_S = 30.0
-WANTED = ("type=container", "event=init", "event=start")  # podman tells of the first one before anything runs in it
-FORMATS = {"podman": "{{.Name}} {{.ID}}", "docker": "{{.Actor.Attributes.name}} {{.ID}}"}
-STARTED = re.compile(rb"([A-Za-z0-9][A-Za-z0-9_.-]{0,254}) ([0-9a-f]{64})\n")
-MAX_LINE = 1024
-MIN_ID = 12  # of an id's digits, as runtimes show it
+ENGINES = ("podman", "docker")
+# Where each listens, and the variable by which its own client is told another place.
+SOCKETS = {"podman": "/run/podman/podman.sock", "docker": "/run/docker.sock"}
+VARIABLES = {"podman": "CONTAINER_HOST", "docker": "DOCKER_HOST"}
+UNIX = "unix://"
+ANSWER_S = 10.0
+MAX_ANSWER, MAX_LINE = 1 << 24, 1 << 20  # bytes; both have all labels of a container
+WANTED = ("init", "start", "rename")  # podman tells of the first one before anything runs in it
+NAME, ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}"), re.compile(r"[0-9a-f]{64}")
+MIN_ID = 12  # of an id's digits, as engines show it
 
 
 def pid_of(container: str) -> int:
-    """The first process of a running container. BindingError if no runtime knows it, or several run one, or none
+    """The first process of a running container. BindingError if no engine knows it, or several run one, or none
     does."""
-    where = f"container {container}"
-    runtimes = [name for name in RUNTIMES if is_installed(name)]
-    if not runtimes:
-        code, message = "InvalidContainer.NoRuntime", "there is no container runtime that could be asked"
-        refuse(where, code, message, container, f"{' or '.join(RUNTIMES)} on PATH; or use --pid")
-    answers = {name: _ask(name, container) for name in runtimes}
-    pids = {int(text) for code, text in answers.values() if code == 0 and text.isascii() and text.isdigit()}
+    where, answers = f"container {container}", {engine: _ask(engine, container) for engine in ENGINES}
+    pids = {answer.pid for answer in answers.values() if answer.pid is not None}
     if not pids:
-        words = "; ".join(f"{name} says: {text or 'nothing'}" for name, (_, text) in answers.items())
-        refuse(where, "InvalidContainer.NotFound", words, container, "the name or id of a running container")
+        is_known = any(answer.is_there for answer in answers.values())
+        words = "; ".join(f"{engine}: {answer.words}" for engine, answer in answers.items())
+        expected = "the name or id of a running container; `systemctl enable --now podman.socket` has podman listen"
+        code = "InvalidContainer.NotFound" if is_known else "InvalidContainer.NoEngine"
+        refuse(where, code, words, container, f"{expected}; or --pid")
     running = pids - {0}
     if len(running) > 1:
-        message = f"{' and '.join(runtimes)} run one of that name each"
+        message = f"{' and '.join(ENGINES)} run one of that name each"
         refuse(where, "InvalidContainer.Ambiguous", message, container, "an id, or --pid")
     if not running:
         message = "the container is not running, so it has no namespace"
@@ -47,16 +53,31 @@ def pid_of(container: str) -> int:
     return running.pop()
 
 
-def is_installed(runtime: str) -> bool:
-    return shutil.which(runtime) is not None
+def socket_of(engine: str) -> str:
+    """The path of its socket. OSError if its client is told to ask another machine, whose processes aren't here."""
+    told = os.environ.get(VARIABLES[engine]) or UNIX + SOCKETS[engine]
+    if not told.startswith(UNIX):
+        raise OSError(f"{VARIABLES[engine]} is {told}, which is no socket of this machine")
+    return told.removeprefix(UNIX)
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A container that has started, or is about to."""
+    """A container that has started, or is about to, or has that name now."""
 
     name: str
     identifier: str
+
+    @classmethod
+    def read(cls, line: bytes) -> Self | None:
+        """None if that isn't clear."""
+        try:
+            actor = json.loads(line)["Actor"]
+            name, identifier = actor["Attributes"]["name"], actor["ID"]
+            is_clear = NAME.fullmatch(name) is not None and ID.fullmatch(identifier) is not None
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return None
+        return cls(name, identifier) if is_clear else None
 
     def is_called(self, container: str) -> bool:
         """Whether that is its name or id, or the id's beginning."""
@@ -64,43 +85,90 @@ class Started:
 
 
 class Events:
-    """The containers that start from `since` on (seconds of the clock), until the runtime ends. OSError."""
+    """The containers that start from `since` on (seconds of the clock), until the engine ends, or somebody ends it.
+    OSError if it isn't there."""
 
-    def __init__(self, runtime: str, since: float) -> None:
-        filters = [part for wanted in WANTED for part in ("--filter", wanted)]
-        command = [runtime, "events", "--since", str(int(since)), *filters, "--format", FORMATS[runtime]]
-        null = subprocess.DEVNULL
-        self._process = subprocess.Popen(command, stdin=null, stdout=subprocess.PIPE, stderr=null)
+    def __init__(self, engine: str, since: float) -> None:
+        filters = json.dumps({"type": ["container"], "event": WANTED})
+        self._request = "/events?" + urlencode({"since": int(since), "filters": filters})
+        self._connection = _Connection(socket_of(engine))
+        self._connection.connect()
+        self._socket = self._connection.socket
+        self._socket.settimeout(None)  # podman says nothing at all before there is something to tell
 
-    def __iter__(self) -> Iterator[Started]:
-        """What is no such line is left out."""
-        assert self._process.stdout is not None
-        while line := self._process.stdout.readline(MAX_LINE):
-            match = STARTED.fullmatch(line)
-            if match is not None:
-                yield Started(*(part.decode("ascii") for part in match.groups()))
+    def __iter__(self) -> Iterator[Started | None]:
+        """None for one that isn't clear."""
+        try:
+            self._connection.request("GET", self._request)
+            answer = self._connection.getresponse()
+            while answer.status == http.client.OK and (line := answer.readline(MAX_LINE)):
+                if line.endswith(b"\n"):
+                    yield Started.read(line)
+                else:
+                    yield None
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from error
 
-    def kill(self) -> None:
-        self._process.kill()
+    def end(self) -> None:
+        """From another thread, too."""
+        with suppress(OSError):  # it has ended
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Once nobody reads any more."""
-        self._process.kill()
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._connection.close()
 
 
-def _ask(runtime: str, container: str) -> tuple[int, str]:
-    """Exit code, and what it said: the answer, or the last line of its complaint."""
-    command = [runtime, "container", "inspect", "--format", "{{.State.Pid}}", "--", container]
+class _Connection(http.client.HTTPConnection):
+    """To a socket of this machine."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=ANSWER_S)
+        self._path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def connect(self) -> None:
+        self.socket.settimeout(ANSWER_S)
+        try:
+            self.socket.connect(self._path)
+        except OSError as error:
+            self.socket.close()
+            raise OSError(error.errno, error.strerror, self._path) from error
+        self.sock = self.socket
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The process of the container, 0 if it doesn't run; None, and what was said instead, if there is none."""
+
+    pid: int | None = None
+    words: str = ""
+    is_there: bool = True
+
+
+def _ask(engine: str, container: str) -> _Answer:
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="surrogateescape", timeout=ANSWER_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise HostError(runtime, f"it gave no answer in {ANSWER_S:g} s") from error
-    except OSError as error:
-        raise HostError(runtime, error.strerror or str(error)) from error
-    said = done.stdout if done.returncode == 0 else done.stderr
-    return done.returncode, (said.strip().splitlines() or [""])[-1]
+        with closing(_Connection(socket_of(engine))) as connection:
+            connection.request("GET", f"/containers/{quote(container, safe='')}/json")
+            answer = connection.getresponse()
+            text = answer.read(MAX_ANSWER)
+    except TimeoutError as error:
+        raise HostError(engine, f"it gave no answer in {ANSWER_S:g} s") from error
+    except (OSError, http.client.HTTPException) as error:
+        return _Answer(words=f"nobody answers: {error}", is_there=False)
+    return _found(text) if answer.status == http.client.OK else _Answer(words=_complaint(answer.status, text))
+
+
+def _found(text: bytes) -> _Answer:
+    try:
+        pid = json.loads(text)["State"]["Pid"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return _Answer(words="its answer has no process")
+    return _Answer(pid) if type(pid) is int and pid >= 0 else _Answer(words=f"its process is {pid!r}")
+
+
+def _complaint(status: int, text: bytes) -> str:
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return f"HTTP status {status}"

@@ -1,6 +1,6 @@
-"""Attached containers that start, as their runtimes tell it, and the process that each has then.
+"""Attached containers that start, as their engines tell it, and the process that each has then.
 
-Owns the threads that wait for runtimes, so that one that is slow, dies or isn't there keeps nobody else waiting. Is
+Owns the threads that wait for engines, so that one that is slow, dies or isn't there keeps nobody else waiting. Is
 given names. Must not know bindings, nor what is done with a process.
 """
 
@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
-from sgdataplane.attach.containers import RUNTIMES, Events, Started, is_installed, pid_of
+from sgdataplane.attach.containers import ENGINES, Events, Started, pid_of
 from sgdataplane.errors import SgDataplaneError
 
-FIRST_WAIT_S, LAST_WAIT_S = 1.0, 60.0  # between two attempts to follow a runtime
+FIRST_WAIT_S, LAST_WAIT_S = 1.0, 60.0  # between two attempts to follow an engine
 
 
 class ContainerWatch:
@@ -51,7 +51,7 @@ class ContainerWatch:
         if not names:
             self._stop()
         elif not self._followers:
-            self._followers = mine = tuple(_Follower(runtime, self._is_told) for runtime in RUNTIMES)
+            self._followers = mine = tuple(_Follower(engine, self._is_told) for engine in ENGINES)
             asker = threading.Thread(target=self._ask, args=(mine,), name="containers", daemon=True)
             for thread in (*mine, asker):
                 thread.start()
@@ -78,8 +78,8 @@ class ContainerWatch:
             self._unasked.clear()
             self._changed.notify_all()
 
-    def _is_told(self, started: Started) -> None:
-        self._is_to_ask({name for name in self._wanted if started.is_called(name)})
+    def _is_told(self, started: Started | None) -> None:
+        self._is_to_ask({name for name in self._wanted if started is None or started.is_called(name)})
 
     def _is_to_ask(self, names: Collection[str]) -> None:
         with self._changed:
@@ -94,7 +94,7 @@ class ContainerWatch:
                 if self._followers is not mine:
                     return
                 name = self._unasked.pop()
-            with suppress(SgDataplaneError, OSError):  # it doesn't run, or its runtime doesn't: it may be told again
+            with suppress(SgDataplaneError, OSError):  # it doesn't run, or its engine doesn't: it may be told again
                 self._note(name, pid_of(name))
 
     def _note(self, name: str, pid: int) -> None:
@@ -107,11 +107,11 @@ class ContainerWatch:
 
 
 class _Follower(threading.Thread):
-    """Of one runtime: follows what it tells, and again where that ends. It need not be installed yet."""
+    """Of one engine: follows what it tells, and again where that ends. It need not be there yet."""
 
-    def __init__(self, runtime: str, tell: Callable[[Started], None]) -> None:
-        super().__init__(name=runtime, daemon=True)
-        self._runtime, self._tell = runtime, tell
+    def __init__(self, engine: str, tell: Callable[[Started | None], None]) -> None:
+        super().__init__(name=engine, daemon=True)
+        self._engine, self._tell = engine, tell
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._events: Events | None = None
@@ -120,9 +120,8 @@ class _Follower(threading.Thread):
         wait, since = FIRST_WAIT_S, time.time()
         while not self._is_over.is_set():
             began = time.time()
-            if is_installed(self._runtime):
-                with suppress(OSError):
-                    self._follow(since)
+            with suppress(OSError):
+                self._follow(since)
                 since = time.time()  # what starts in between is told then
             wait = FIRST_WAIT_S if time.time() - began > LAST_WAIT_S else min(2 * wait, LAST_WAIT_S)
             self._is_over.wait(wait)
@@ -131,7 +130,7 @@ class _Follower(threading.Thread):
         with self._lock:
             if self._is_over.is_set():
                 return
-            self._events = Events(self._runtime, since)
+            self._events = Events(self._engine, since)
         try:
             for started in self._events:
                 self._tell(started)
@@ -143,4 +142,4 @@ class _Follower(threading.Thread):
         with self._lock:
             self._is_over.set()
             if self._events is not None:
-                self._events.kill()
+                self._events.end()

@@ -3,8 +3,6 @@ bound again, by itself where its name leads to one place, or until it is detache
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +16,7 @@ from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
 from tests.support.attachhost import ENIS
 from tests.support.builders import mac_of
+from tests.support.engine import Engine, engine_at, line_of, only
 from tests.support.flood import wait_until
 from tests.support.links import veths_in
 from tests.support.pair import HERE, Pair, Session, join, made_pair, plug, switch_on
@@ -25,12 +24,7 @@ from tests.support.restarts import Arrivals, end, open_for, streaming, wait_for
 
 pytestmark = [pytest.mark.daemon, pytest.mark.optional]
 IN_FORCE, GONE = {"eni-a": "in force"}, {"eni-a": "gone"}
-CONTAINER, ID = "web", "0123456789abcdef" * 4
-# A runtime as small as it gets: its events are lines that the test writes, its answer is a file.
-RUNTIME = """#!/bin/sh
-if [ "$1" = events ]; then echo $$ >> {folder}/followers; exec cat {folder}/events; fi
-cat {folder}/pid
-"""
+CONTAINER = "web"
 
 
 @pytest.fixture
@@ -132,46 +126,16 @@ def test_the_mac_is_given_again_if_it_was_given(pair: Pair, bench: Bench, agent:
     assert mac == mac_of("eni-a" if is_set else "eni-other")
 
 
-class Runtime:
-    """In the place of a container runtime."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        program = folder / "podman"
-        program.write_text(RUNTIME.format(folder=folder))
-        program.chmod(0o755)
-        os.mkfifo(folder / "events")
-        self._events = os.open(folder / "events", os.O_RDWR)  # `cat` never sees its end
-
-    @property
-    def followers(self) -> list[int]:
-        path = self.folder / "followers"
-        return [int(line) for line in path.read_text().split()] if path.exists() else []
-
-    def answer(self, pid: int) -> None:
-        beside = self.folder / "pid.new"
-        beside.write_text(f"{pid}\n")
-        beside.replace(self.folder / "pid")
-
-    def tell(self, text: str) -> None:
-        os.write(self._events, text.encode("latin-1"))
-
-    def close(self) -> None:
-        os.close(self._events)
-
-
 @pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
-    folder = tmp_path / "runtime"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    found = Runtime(folder)
-    yield found
-    found.close()
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    path = tmp_path / "podman.sock"
+    only(monkeypatch, tmp_path, podman=path)
+    with engine_at(path) as engine:
+        yield engine
 
 
-def test_a_container_of_the_same_name_is_bound_again_whatever_its_runtime_says(
-    make_lab_name: Callable[[], str], runtime: Runtime, agent: AgentBench, tmp_path: Path
+def test_a_container_of_the_same_name_is_bound_again_whatever_its_engine_says(
+    make_lab_name: Callable[[], str], engine: Engine, agent: AgentBench, tmp_path: Path
 ) -> None:
     peer = make_lab_name()
     netns.create(peer)
@@ -179,25 +143,24 @@ def test_a_container_of_the_same_name_is_bound_again_whatever_its_runtime_says(
         with living_nowhere() as first:
             pair = {"peer": peer, "instance": f"/proc/{first.pid}/ns/net"}
             join(pair)
-            runtime.answer(first.pid)
+            engine.answer(first.pid)
             assert Bench(pair, 0, tmp_path, str).attach("--container", CONTAINER) == 0
             agent.start()
             assert health(agent) == (True, IN_FORCE)
-            wait_until(lambda: len(runtime.followers) == 1)
-            runtime.answer(0)
+            wait_until(lambda: engine.follows == 1)
+            engine.answer(0)
         wait_until(lambda: health(agent) == (False, GONE) and not veths_in(peer))
-        os.kill(runtime.followers[0], signal.SIGKILL)  # it dies, and is followed again
-        wait_until(lambda: len(runtime.followers) == 2)
-        for nonsense in ("\n", "web\n", f"../web {ID}\n", f"web {ID} x\n", "\xff" * 5000 + "\n", f"other {ID}\n"):
-            runtime.tell(nonsense)
+        engine.drop()  # it dies, and is followed again
+        wait_until(lambda: engine.follows == 2)
+        engine.tell(b"\n", b"web\n", line_of("../web"), b"[" * 5000 + b"\n", b"\xff" * 5000 + b"\n", line_of("other"))
         with living_nowhere() as second:
             pair["instance"] = f"/proc/{second.pid}/ns/net"
             join(pair)
             with Session(pair, WEB) as web, Session(pair, DNS) as dns:
                 assert dns.passes(beside=web), "open until it is told"
                 assert health(agent) == (False, GONE)
-                runtime.answer(second.pid)
-                runtime.tell(f"{CONTAINER} {ID}\n")
+                engine.answer(second.pid)
+                engine.tell(line_of(CONTAINER))
                 wait_until(lambda: health(agent) == (True, IN_FORCE))
                 assert not dns.passes(beside=web)
             assert agent.end() == 0

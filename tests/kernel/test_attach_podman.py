@@ -1,6 +1,6 @@
 """A real container's interface bound to an ENI: `sgdp attach --container`, with podman where there is one.
 
-The image is busybox and nothing else, made here; storage and network are the test's own.
+The image is busybox and nothing else, made here; storage, network and the engine's socket are the test's own.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.attach.containers import VARIABLES
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.builders import VPC_ID
+from tests.support.engine import only
 from tests.support.flood import wait_until
 from tests.support.links import veths_in
 from tests.support.nft import nft
 from tests.support.pair import Session, join
 from tests.support.restarts import Arrivals, open_for, streaming, wait_for
+from tests.support.sandbox import kept_in
 
 BUSYBOX = Path("/bin/busybox")
 HAS_ALL = shutil.which("podman") is not None and BUSYBOX.exists()
@@ -35,19 +38,20 @@ pytestmark = [
     pytest.mark.skipif(not HAS_ALL, reason="needs podman, and busybox-static for an image"),
 ]
 # crun starts no container where cgroups are of both versions; here it sees the second one alone.
-OF_ONE_KIND = 'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec podman "$@"'
-IN_A_PLACE = ("unshare", "--mount", "sh", "-c", OF_ONE_KIND, "podman")
+OF_ONE_KIND = 'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
+LOCALLY = ("env", "--unset", VARIABLES["podman"], "podman")  # not by its socket
+IN_A_PLACE = ("unshare", "--mount", "sh", "-c", OF_ONE_KIND, "podman", *LOCALLY)
 
 
-def podman(*arguments: str, prefix: Sequence[str] = ()) -> str:
-    command = [*prefix, *(() if prefix else ("podman",)), *arguments]
+def podman(*arguments: str, prefix: Sequence[str] = LOCALLY) -> str:
+    command = [*prefix, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout.strip()
 
 
 @pytest.fixture
-def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Containers and images of the test's own, and an image named `tiny` among them."""
     folders = {"driver": "vfs", "graphroot": str(tmp_path / "graph"), "runroot": str(tmp_path / "run")}
     lines = ["[storage]", *(f"{key} = {json.dumps(value)}" for key, value in folders.items())]
@@ -61,7 +65,12 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(entry)
     podman("import", str(tmp_path / "tiny.tar"), "tiny")
-    return tmp_path
+    listen = tmp_path / "podman.sock"
+    only(monkeypatch, tmp_path, podman=listen)
+    with subprocess.Popen([*LOCALLY, "system", "service", "--time=0", f"unix://{listen}"]) as service:
+        wait_until(listen.exists)
+        yield tmp_path
+        service.kill()
 
 
 @pytest.fixture
@@ -112,10 +121,12 @@ def test_a_container_obeys_until_it_ends(bench: Bench, container: str, capsys: p
 
 @pytest.mark.daemon
 def test_a_container_that_is_started_anew_is_bound_again(bench: Bench, container: str, tmp_path: Path) -> None:
-    """Under a stream of packets. Its link comes as soon as it has a process, so it is open for a while."""
+    """Under a stream of packets, by an agent that may do no more than the shipped unit. The container's link comes as
+    soon as it has a process, so it is open for a while."""
     peer = bench.pair["peer"]
     assert bench.attach("--container", container) == 0
     with agent_in(tmp_path) as agent, streaming(peer) as stream:
+        agent.prefix = kept_in(tmp_path)
         agent.write(state_of(WEB))
         agent.start()
         pid_file = Path(podman("container", "inspect", "--format", "{{.PidFile}}", container))

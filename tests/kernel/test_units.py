@@ -19,6 +19,7 @@ from sgdataplane.host.modules import NFTABLES, TRACKING
 from tests.support.agentbench import agent_in
 from tests.support.attachbench import WEB, living_nowhere, state_of
 from tests.support.builders import mac_of
+from tests.support.sandbox import bounds_of, capabilities
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = ("sgdataplane.service", "sgdataplane-boot.service")
@@ -157,19 +158,10 @@ def test_both_units_are_protected_alike(units: Path) -> None:
     assert first.replace(" AF_INET AF_INET6", "").replace("IPAddressAllow=localhost\n", "") == second != ""
 
 
-def capabilities() -> set[str]:
-    """As setpriv(1) has them."""
-    text = (ROOT / "systemd" / UNITS[0]).read_text("utf-8")
-    found = re.search(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)
-    assert found
-    return {name.removeprefix("CAP_").lower() for name in found[1].split()}
-
-
 def enforces(workload: int, folder: Path, allowed: set[str]) -> bool:
     """Whether one cycle by an agent with these capabilities enforces in that process' namespace. It ends by itself."""
-    bounds = ",".join(["-all", *(f"+{name}" for name in sorted(allowed))])
     command = [sys.executable, "-m", "sgdataplane", "agent", "--once", "--config", folder / "agent.toml"]
-    done = run("setpriv", "--bounding-set", bounds, "--no-new-privs", *command)
+    done = run("setpriv", "--bounding-set", bounds_of(allowed), "--no-new-privs", *command)
     print(done)
     tables = run("nsenter", "--target", workload, "--net", "nft", "list", "tables")
     assert tables.returncode == 0, tables.stderr

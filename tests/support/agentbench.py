@@ -29,13 +29,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 class AgentBench:
     """`state` is the path of the state's file; the bindings are those of tests.support.attachbench in that folder.
-    `module` is what is run as `sgdp`: the product, or that with faults in it."""
+    `module` is what is run as `sgdp`: the product, or that with faults in it; `prefix` is what runs it, if not we."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.state, self.config = folder / "state.yaml", folder / "agent.toml"
         self.var, self.socket, self.log = folder / "var", folder / "agent.sock", folder / "agent.log"
-        self.module = "sgdataplane"
+        self.module, self.prefix = "sgdataplane", tuple[str, ...]()
         self.process: subprocess.Popen[bytes] | None = None
         self.configure()
 
@@ -57,7 +57,7 @@ class AgentBench:
 
     def launch(self, **environment: str) -> None:
         """Returns at once."""
-        command = [sys.executable, "-m", self.module, "agent", "--config", str(self.config)]
+        command = [*self.prefix, sys.executable, "-m", self.module, "agent", "--config", str(self.config)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **environment}

@@ -1,55 +1,73 @@
-"""The question to container runtimes, with programs in their place that answer as these do."""
+"""The questions to container engines, with one in their place that answers as these do, and otherwise."""
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from sgdataplane.attach import containers
 from sgdataplane.errors import BindingError, HostError
+from tests.support.engine import ID, Engine, engine_at, line_of, only, running
 
-UNKNOWN = 'echo "Error: no such container" >&2; exit 125'
+DEEP = "[" * 100_000
 
 
 @pytest.fixture
-def runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder on PATH."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    return tmp_path
+def podman(engines: tuple[Engine, Engine]) -> Engine:
+    return engines[0]
 
 
-def install(folder: Path, name: str, script: str) -> None:
-    program = folder / name
-    program.write_text(f'#!/bin/sh\necho "$@" > {folder}/{name}.asked\n{script}\n')
-    program.chmod(0o755)
+@pytest.fixture
+def docker(engines: tuple[Engine, Engine]) -> Engine:
+    return engines[1]
 
 
-def test_the_pid_is_what_podman_says(runtimes: Path) -> None:
-    install(runtimes, "podman", "echo warning >&2; echo 4711")
-    assert containers.pid_of("-web") == 4711
-    asked = (runtimes / "podman.asked").read_text()
-    assert asked == "container inspect --format {{.State.Pid}} -- -web\n"
+@pytest.fixture
+def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Engine, Engine]]:
+    paths = {name: tmp_path / f"{name}.sock" for name in containers.ENGINES}
+    only(monkeypatch, tmp_path, **paths)
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(engine_at(path)) for path in paths.values())
+        yield first, second
 
 
-def test_the_next_runtime_is_asked_where_one_knows_nothing(runtimes: Path) -> None:
-    install(runtimes, "podman", UNKNOWN)
-    install(runtimes, "docker", "echo 12")
+@pytest.mark.parametrize("name", ["web", "../info?a=b#c", "wéb", "%2e"])
+def test_the_pid_is_what_the_engine_says(podman: Engine, name: str) -> None:
+    podman.answer(4711, name)
+    assert containers.pid_of(name) == 4711
+    (path,) = podman.asked
+    assert path.count("/") == 3
+    assert "?" not in path
+
+
+def test_the_next_engine_is_asked_where_one_knows_nothing(docker: Engine) -> None:
+    docker.answer(12)
     assert containers.pid_of("web") == 12
 
 
 @pytest.mark.parametrize(
-    ("script", "code", "words"),
+    ("status", "text", "code", "words"),
     [
-        pytest.param("echo 0", "InvalidContainer.NotRunning", "not running", id="stopped"),
-        pytest.param(UNKNOWN, "InvalidContainer.NotFound", "podman says: Error: no such container", id="unknown"),
-        pytest.param("echo '<no value>'", "InvalidContainer.NotFound", "<no value>", id="no-number"),
-        pytest.param("exit 1", "InvalidContainer.NotFound", "podman says: nothing", id="silent"),
-        pytest.param("", "InvalidContainer.NotFound", "podman says: nothing", id="empty"),
+        pytest.param(200, running(0), "InvalidContainer.NotRunning", "not running", id="stopped"),
+        pytest.param(
+            404, '{"message":"No such container"}', "InvalidContainer.NotFound", "podman: No such", id="unknown"
+        ),
+        pytest.param(200, running("12"), "InvalidContainer.NotFound", "its process is '12'", id="text"),
+        pytest.param(200, running(True), "InvalidContainer.NotFound", "its process is True", id="bool"),
+        pytest.param(200, running(-1), "InvalidContainer.NotFound", "its process is -1", id="negative"),
+        pytest.param(200, "[]", "InvalidContainer.NotFound", "no process", id="list"),
+        pytest.param(200, "", "InvalidContainer.NotFound", "no process", id="empty"),
+        pytest.param(200, DEEP, "InvalidContainer.NotFound", "no process", id="deep"),
+        pytest.param(500, DEEP, "InvalidContainer.NotFound", "HTTP status 500", id="broken"),
     ],
 )
-def test_what_is_no_running_container_is_refused(runtimes: Path, script: str, code: str, words: str) -> None:
-    install(runtimes, "podman", script)
+def test_what_is_no_running_container_is_refused(podman: Engine, status: int, text: str, code: str, words: str) -> None:
+    podman.answers["web"] = status, text
     with pytest.raises(BindingError) as caught:
         containers.pid_of("web")
     assert caught.value.problem.code == code
@@ -57,43 +75,69 @@ def test_what_is_no_running_container_is_refused(runtimes: Path, script: str, co
     assert caught.value.problem.value == "web"
 
 
-@pytest.mark.usefixtures("runtimes")
-def test_without_a_runtime_it_says_what_would_do() -> None:
-    with pytest.raises(BindingError, match="podman or docker on PATH; or use --pid"):
+def test_without_an_engine_it_says_what_would_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    only(monkeypatch, tmp_path)
+    with pytest.raises(BindingError, match=r"(?s)nobody answers: .*nowhere\.sock.*podman\.socket.*or --pid"):
         containers.pid_of("web")
 
 
-def test_a_runtime_that_cannot_be_run_is_an_error_of_the_machine(runtimes: Path) -> None:
-    (runtimes / "podman").write_text("no program")
-    (runtimes / "podman").chmod(0o755)
-    with pytest.raises(HostError, match="podman"):
-        containers.pid_of("web")
-
-
-def test_a_name_that_two_runtimes_run_is_refused(runtimes: Path) -> None:
-    install(runtimes, "podman", "echo 12")
-    install(runtimes, "docker", "echo 12")  # the same container, by another name of the program
+def test_an_engine_of_another_machine_is_not_asked(monkeypatch: pytest.MonkeyPatch, podman: Engine) -> None:
+    podman.answer(12)
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1:2375")
     assert containers.pid_of("web") == 12
-    install(runtimes, "docker", "echo 13")
+    with pytest.raises(BindingError, match=r"tcp://192\.0\.2\.1:2375, which is no socket of this machine"):
+        containers.pid_of("db")
+
+
+def test_an_engine_that_says_nothing_is_an_error_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(containers, "ANSWER_S", 0.05)
+    only(monkeypatch, tmp_path, podman=tmp_path / "mute.sock")
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "mute.sock"))
+        mute.listen()
+        with pytest.raises(HostError, match="podman"):
+            containers.pid_of("web")
+
+
+def test_a_name_that_two_engines_run_is_refused(podman: Engine, docker: Engine) -> None:
+    podman.answer(12)
+    docker.answer(12)  # the same container: one socket leads to the other
+    assert containers.pid_of("web") == 12
+    docker.answer(13)
     with pytest.raises(BindingError, match="podman and docker run one of that name each"):
         containers.pid_of("web")
-    install(runtimes, "docker", "echo 0")
+    docker.answer(0)
     assert containers.pid_of("web") == 12
 
 
-ID = "0123456789abcdef" * 4
-
-
-def test_only_exact_lines_tell_of_a_container(runtimes: Path) -> None:
-    lines = f"web {ID}", f"-web {ID}", f"web {ID[1:]}", f" web {ID}", "x" * 3000, f"other {ID}", f"cut {ID[:9]}"
-    install(runtimes, "podman", "\n".join(f"echo '{line}'" for line in lines))
+def test_of_what_starts_name_and_id_are_read_or_it_is_not_clear(podman: Engine) -> None:
+    bad = b"\n", b"{}\n", b"[1]\n", DEEP.encode() + b"\n", b"\xff\n", line_of(7), line_of("-web"), line_of("a", ID[1:])
+    too_long = b"x" * (containers.MAX_LINE + 10_000) + b"\n"  # in several pieces
+    podman.tell(line_of("web"), *bad, line_of("big" * 85), too_long, line_of("db"))
     events = containers.Events("podman", 17.9)
-    found = list(events)
+    found = iter(events)
+    told = list(iter(found.__next__, containers.Started("db", ID)))
+    big = told.index(containers.Started("big" * 85, ID))
+    assert told[:big] == [containers.Started("web", ID), *[None] * len(bad)]
+    assert set(told[big + 1 :]) == {None}
+    events.end()
+    assert list(found) == []
     events.close()
-    assert [started.name for started in found] == ["web", "other"]
-    asked = (runtimes / "podman.asked").read_text()
-    filters = "--filter type=container --filter event=init --filter event=start"
-    assert asked.startswith(f"events --since 17 {filters} --format")
+    (path,) = podman.asked
+    asked = parse_qs(urlsplit(path).query)
+    assert asked["since"] == ["17"]
+    assert asked["filters"] == ['{"type": ["container"], "event": ["init", "start", "rename"]}']
+
+
+def test_who_follows_is_ended_from_outside_before_anything_is_told(podman: Engine) -> None:
+    events = containers.Events("podman", 0)
+    events.end()
+    with pytest.raises(OSError, match="Broken pipe"):
+        list(events)
+    events.close()
+    assert podman.told == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Containers that start, from runtimes that die, hang or aren't there."""
+"""Containers that start, from engines that die, hang or aren't there."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import pytest
 
 from sgdataplane.daemon import containers
 from sgdataplane.daemon.containers import ContainerWatch
+from tests.support.engine import engine_at, line_of, only
 from tests.support.flood import wait_until
-
-ID = "0123456789abcdef" * 4
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only one on PATH."""
-    monkeypatch.setenv("PATH", str(tmp_path))
+def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where it listens, if it does. There is no other one."""
+    path = tmp_path / "podman.sock"
+    only(monkeypatch, tmp_path, podman=path)
     monkeypatch.setattr(containers, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(containers, "LAST_WAIT_S", 0.02)
-    return tmp_path
+    return path
 
 
 @pytest.fixture
@@ -30,43 +30,64 @@ def watch() -> Iterator[ContainerWatch]:
     found.close()
 
 
-def install(folder: Path, name: str, events: str, answer: str) -> None:
-    beside = folder / f"{name}.new"
-    beside.write_text(f'#!/bin/sh\nif [ "$1" = events ]; then {events}; else {answer}; fi\n')
-    beside.chmod(0o755)
-    beside.replace(folder / name)
-
-
-def found(watch: ContainerWatch) -> Mapping[str, int]:
+def found(watch: ContainerWatch, kind: type = int) -> Mapping[str, int]:
+    """The next processes, or why there is none."""
     taken: list[Mapping[str, int]] = [{}]
 
     def is_found() -> bool:
-        taken[0] = watch.take()
+        taken[0] = {name: each for name, each in watch.take().items() if isinstance(each, kind)}
         return bool(taken[0])
 
     wait_until(is_found)
     return taken[0]
 
 
-def test_a_runtime_that_dies_or_comes_later_is_followed_again(folder: Path, watch: ContainerWatch) -> None:
+def test_an_engine_that_dies_or_comes_later_is_followed_again(podman: Path, watch: ContainerWatch) -> None:
     watch.follow({"web"}, ())
-    install(folder, "podman", f"echo 'other {ID}'; echo 'web {ID}'", "echo 12")
-    assert found(watch) == {"web": 12}
-    install(folder, "podman", f"echo 'web {ID}'", "echo 13")
-    wait_until(lambda: watch.take() == {"web": 13})
+    with engine_at(podman) as engine:
+        engine.answer(12)
+        engine.tell(line_of("other"), line_of("web"))
+        assert found(watch) == {"web": 12}
+    with engine_at(podman) as engine:
+        engine.answer(13)
+        wait_until(lambda: engine.follows > 0)
+        engine.tell(line_of("web"))
+        assert found(watch) == {"web": 13}
+        engine.drop()
+        wait_until(lambda: engine.follows > 1)
 
 
-def test_who_has_gone_is_asked_for_at_once(folder: Path, watch: ContainerWatch) -> None:
-    install(folder, "docker", "exec /bin/sleep 600", "echo 12")
-    watch.follow({"web", "db"}, {"web"})
-    assert found(watch) == {"web": 12}
+def test_who_has_gone_is_asked_for_at_once(podman: Path, watch: ContainerWatch) -> None:
+    with engine_at(podman) as engine:
+        engine.answer(12)
+        watch.follow({"web", "db"}, {"web"})
+        assert found(watch) == {"web": 12}
 
 
-def test_what_is_not_running_or_not_wanted_is_not_found(folder: Path, watch: ContainerWatch) -> None:
-    install(folder, "podman", f"echo 'web {ID}'; echo 'db {ID}'", "echo 7")
-    watch.follow({"db"}, ())
-    assert found(watch) == {"db": 7}
-    install(folder, "podman", f"echo 'db {ID}'", "echo 0")
-    watch.follow({"db", "web"}, {"web"})
-    install(folder, "podman", f"echo 'web {ID}'", "echo 9")
-    wait_until(lambda: watch.take() == {"web": 9})
+def test_what_is_not_running_or_not_wanted_is_not_found(podman: Path, watch: ContainerWatch) -> None:
+    with engine_at(podman) as engine:
+        engine.answer(7, "db")
+        engine.tell(line_of("web"), line_of("db"))
+        watch.follow({"db"}, ())
+        assert found(watch) == {"db": 7}
+        engine.answer(0, "db")
+        watch.follow({"db", "web"}, {"web"})
+        engine.answer(9)
+        engine.tell(line_of("db"), line_of("web"))
+        wait_until(lambda: watch.take() == {"web": 9})
+
+
+def test_what_is_not_clear_has_all_of_them_asked_for(podman: Path, watch: ContainerWatch) -> None:
+    with engine_at(podman) as engine:
+        watch.follow({"db", "web"}, ())
+        wait_until(lambda: engine.follows > 0)
+        engine.answer(7, "db")
+        engine.answer(9)
+        engine.tell(b"nonsense\n")
+        heard: dict[str, int] = {}
+
+        def is_heard() -> bool:
+            heard.update(watch.take())
+            return heard == {"db": 7, "web": 9}
+
+        wait_until(is_heard)
