@@ -1,4 +1,4 @@
-"""Workloads that came back: bindings whose namespace has ended, bound again where their name leads now.
+"""Workloads that came back: bindings bound again where their name leads now.
 
 Owns what is clear enough for that. Is given bindings, and how to find a workload. Must not know who asks, nor what is
 enforced: the reconcile after it does that, as of any binding.
@@ -9,41 +9,77 @@ enforced: the reconcile after it does that, as of any binding.
     an alias or a MAC                       attach/discover.py, by what the interface says
 
 It need not have the interface yet: a namespace that is enforced before its link comes is closed from its first packet.
+The namespace before may have ended, or live on: then it is superseded, and enforced as well. Where it lives on, and the
+name leads to what can't be bound, that is refused: somebody has to know.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sgdataplane.attach import router
 from sgdataplane.attach.contained import told
 from sgdataplane.attach.former import Former
-from sgdataplane.attach.registry import Binding, Means
+from sgdataplane.attach.hostend import move_home
+from sgdataplane.attach.registry import Binding, Means, current
+from sgdataplane.attach.report import Refusal
 from sgdataplane.attach.workload import Naming, Workload
-from sgdataplane.errors import SgDataplaneError
-from sgdataplane.host.identity import held, identity_of, is_own, is_there
+from sgdataplane.errors import BindingError, SgDataplaneError
+from sgdataplane.host.identity import found, held, identity_of, is_own, is_there
 from sgdataplane.host.links import Links
 from sgdataplane.model.state import CloudState
 
-Locate = Callable[[Workload], str]
+Locate = Callable[[Workload], str | None]  # None: nobody knows now
+NOWHERE = {"InvalidContainer.NotFound", "InvalidContainer.NotRunning"}
 
 
-def bound_again(bindings: Sequence[Binding], former: Former, locate: Locate) -> tuple[Binding, ...]:
-    """All bindings, some of them where their workload is now."""
-    now = {binding.eni_id: binding for binding in bindings}
-    for binding in bindings:
-        found = _again(binding, locate) if _is_gone(binding, former) else None
-        if found is not None and not any(_is_same_interface(found, other) for other in now.values()):
-            now[binding.eni_id] = found
-    return tuple(now.values())
+@dataclass(frozen=True, slots=True)
+class Again:
+    """All bindings, some of them where their workload is now, and why others are not."""
+
+    bindings: tuple[Binding, ...]
+    refusals: tuple[Refusal, ...]
+
+
+def bound_again(bindings: Sequence[Binding], former: Former, locate: Locate) -> Again:
+    """What is gone and isn't found stays as it is."""
+    now = {binding.eni_id: binding for binding in current(bindings)}
+    before = [binding for binding in bindings if binding.superseded and not _is_gone(binding, former)]
+    refusals = []
+    for binding in current(bindings):
+        is_gone = _is_gone(binding, former)
+        led = _led(binding, locate, None if is_gone else former)
+        if isinstance(led, Binding):
+            led = _unowned(led, (*now.values(), *before))
+        if isinstance(led, Binding):
+            before = [other for other in before if not _is_same_interface(led, other)]
+            before += [] if is_gone else _superseded(binding)
+            now[binding.eni_id] = led
+            if is_gone:
+                let_go(binding)
+        elif led is not None and not is_gone:
+            refusals.append(led)
+    return Again((*now.values(), *before), tuple(refusals))
 
 
 def containers_of(bindings: Iterable[Binding]) -> frozenset[str]:
     """The containers that were attached by name or id."""
-    found = (Workload.of(binding) for binding in bindings if binding.means is Means.ATTACH)
-    return frozenset(each.value for each in found if each is not None and each.naming is Naming.CONTAINER)
+    workloads = (_named(binding) for binding in bindings)
+    return frozenset(each.value for each in workloads if each is not None and each.naming is Naming.CONTAINER)
+
+
+def follows_names(bindings: Iterable[Binding]) -> bool:
+    """Whether one of these was attached by the name of a namespace."""
+    workloads = (_named(binding) for binding in bindings)
+    return any(each is not None and each.naming is Naming.NETNS for each in workloads)
+
+
+def _named(binding: Binding) -> Workload | None:
+    """What it was attached by, if that can lead elsewhere."""
+    workload = Workload.of(binding) if binding.means is Means.ATTACH else None
+    return None if workload is None or workload.naming is Naming.PID else workload
 
 
 def _is_gone(binding: Binding, former: Former) -> bool:
@@ -59,26 +95,61 @@ def _is_same_interface(one: Binding, other: Binding) -> bool:
     return (one.identity, one.ifname) == (other.identity, other.ifname)
 
 
-def _again(binding: Binding, locate: Locate) -> Binding | None:
-    """None if it isn't clear where it is, or it is nowhere."""
-    workload = Workload.of(binding) if binding.means is Means.ATTACH else None
-    if workload is None or workload.naming is Naming.PID:
+def _led(binding: Binding, locate: Locate, former: Former | None) -> Binding | Refusal | None:
+    """Where its name leads now; why it can't be bound there; or None: there is nothing, or it is bound there. `former`:
+    None if the namespace where it is bound has ended."""
+    workload = _named(binding)
+    if workload is None:
         return None
     try:
         path = locate(workload)
-        if workload.naming is Naming.NETNS and os.path.realpath(path).startswith("/proc/"):
+        if path is None:
+            return None if former is None else _as_before(binding, former)
+        if former is not None and os.stat(path).st_ino == binding.identity.inode:  # of those that live each has its own
             return None
-        with held(path) as place:
-            if is_own(place):
-                return None
-            found = replace(binding, path=path, identity=identity_of(place), host_end=None)
-        let_go(binding)
-    except (SgDataplaneError, OSError):
+        return _at(path, binding, workload)
+    except BindingError as error:
+        return None if error.problem.code in NOWHERE else _refusal(binding, error.problem.message)
+    except (SgDataplaneError, OSError):  # there is nothing now
         return None
     except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
-        told(error)
-        return None
-    return found
+        return _refusal(binding, str(told(error)))
+
+
+def _at(path: str, binding: Binding, workload: Workload) -> Binding | Refusal | None:
+    """The same of a path."""
+    with held(path) as place:
+        led = replace(binding, path=path, identity=identity_of(place), host_end=None)
+        if led.identity == binding.identity:
+            return None
+        if workload.naming is Naming.NETNS and os.path.realpath(path).startswith("/proc/"):
+            return _refusal(binding, "its name leads to a process, whose number is used again")
+        if is_own(place):
+            return _refusal(binding, "its name leads to the machine's own namespace, or the one that sgdp runs in")
+    return led
+
+
+def _unowned(led: Binding, bindings: Iterable[Binding]) -> Binding | Refusal:
+    owners = (other.eni_id for other in bindings if _is_same_interface(led, other) and other.eni_id != led.eni_id)
+    owner = next(owners, None)
+    return led if owner is None else _refusal(led, f"its name leads to an interface that is bound to {owner}")
+
+
+def _as_before(binding: Binding, former: Former) -> Refusal | None:
+    """What was said of it, if it is bound as it was then."""
+    kept = (refusal for refusal in former.report.refusals if binding in former.report.bindings)
+    return next((refusal for refusal in kept if refusal.eni_id == binding.eni_id), None)
+
+
+def _refusal(binding: Binding, reason: str) -> Refusal:
+    return Refusal(binding.eni_id, f"it stays bound where it is: {reason}", (str(binding),))
+
+
+def _superseded(binding: Binding) -> list[Binding]:
+    """It is enforced in its own namespace from now on: in host placement its end makes room for the next one's."""
+    with found(binding.identity, binding.path) as place:
+        move_home(binding, place)
+    return [replace(binding, host_end=None, superseded=True)]
 
 
 def let_go(binding: Binding) -> None:

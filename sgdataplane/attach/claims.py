@@ -16,7 +16,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sgdataplane.attach.registry import Binding, Means
+from sgdataplane.attach.registry import Binding, Means, current
+from sgdataplane.attach.report import Refusal
 from sgdataplane.host.identity import Identity
 from sgdataplane.host.labels import Label
 from sgdataplane.model.state import CloudState
@@ -60,18 +61,6 @@ class Claim:
     def binding(self) -> Binding:
         place = self.place
         return Binding(self.eni_id, self.ifname, str(place), place.path, place.identity, means=self.means)
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why nothing was bound by what these interfaces say. The interfaces are in words, bound ones among them."""
-
-    eni_id: str
-    reason: str
-    interfaces: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.eni_id}: {self.reason}: {', '.join(self.interfaces)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +108,7 @@ def match(
     by_eni: dict[str, list[Claim]] = {}
     for claim in claims:
         by_eni.setdefault(claim.eni_id, []).append(claim)
-    bound = {binding.eni_id: binding for binding in bindings}
+    bound = {binding.eni_id: binding for binding in current(bindings)}
     owners = {(binding.identity, binding.ifname): binding.eni_id for binding in bindings}
     there = {(place.identity, label.ifname) for place in places for label in place.labels}
     seen = {place.identity for place in places}

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from sgdataplane.attach.again import let_go
-from sgdataplane.attach.claims import Claim, Place, Refusal, claims_of, match
+from sgdataplane.attach.claims import Claim, Place, claims_of, match
 from sgdataplane.attach.contained import told
-from sgdataplane.attach.registry import Binding, Means, Registry
+from sgdataplane.attach.registry import Binding, Means, Registry, current
+from sgdataplane.attach.report import Refusal
 from sgdataplane.host import netns
 from sgdataplane.host.events import number_of
 from sgdataplane.host.identity import Identity, held, identity_of, is_own, is_there
@@ -57,8 +58,9 @@ def discover(registry: Registry, state: CloudState, rule: Rule) -> Discovery:
         ended = _ended(claims, places, bindings)
         matched = match(claims, places, bindings, ended)
         again = {binding.eni_id for binding in matched.bindings}
-        now = (*(binding for binding in bindings if binding.eni_id not in again), *matched.bindings)
-        for binding in bindings:
+        kept = (binding for binding in bindings if binding.superseded or binding.eni_id not in again)
+        now = (*kept, *matched.bindings)
+        for binding in current(bindings):
             if binding.eni_id in again & ended:
                 let_go(binding)
         if again:
@@ -104,5 +106,5 @@ def _seen(name: str) -> Place | None:
 def _ended(claims: Sequence[Claim], places: Sequence[Place], bindings: Sequence[Binding]) -> frozenset[str]:
     """Of the ENIs that are named, those whose binding's namespace is gone: only of those, as it means a search."""
     named, seen = {claim.eni_id for claim in claims}, {place.identity for place in places}
-    asked = (binding for binding in bindings if binding.eni_id in named and binding.identity not in seen)
+    asked = (binding for binding in current(bindings) if binding.eni_id in named and binding.identity not in seen)
     return frozenset(binding.eni_id for binding in asked if not is_there(binding.identity, binding.path))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import HostReport, Key, NamespaceReport, Outcome
 from sgdataplane.enforce import Desired, Settings
+from sgdataplane.errors import BindingError
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.reach import Reach
 
@@ -24,13 +25,13 @@ class Heard:
     """What was heard since the last reconcile. `quiet`: the namespaces of which certainly nothing was. `order`: those
     of which something was come in this order, after all others, and as far as there is time. `waiting`: those of them
     whose turn hasn't come. `disturbed`: those that were repaired already, and so may be other than they should. `pids`:
-    processes of containers that have started."""
+    processes of containers that have started, or why there is none."""
 
     quiet: Collection[Key] = frozenset()
     order: Sequence[Key] = ()
     waiting: Collection[Key] = frozenset()
     disturbed: Collection[Key] = frozenset()
-    pids: Mapping[str, int] = field(default_factory=dict)
+    pids: Mapping[str, int | BindingError] = field(default_factory=dict)
 
 
 NOTHING_HEARD = Heard()

@@ -17,7 +17,7 @@ from sgdataplane.attach.compare import Interfaces, look, names_up
 from sgdataplane.attach.contained import Told, told
 from sgdataplane.attach.former import Former
 from sgdataplane.attach.hostend import Hosted, hosted, move_in, where_is
-from sgdataplane.attach.registry import Binding, Registry
+from sgdataplane.attach.registry import Binding, Registry, current, in_order
 from sgdataplane.attach.report import EniReport, Key, Manner, NamespaceReport, Outcome
 from sgdataplane.enforce import Desired, check_fence, check_hold, check_kernel, enforce, remove
 from sgdataplane.errors import HostError
@@ -46,8 +46,9 @@ def reconcile_hosted(
     registry: Registry, state: CloudState, bindings: Sequence[Binding], manner: Manner, former: Former
 ) -> list[NamespaceReport]:
     """1 find the host ends, and remember where they are   2 move them in, and remember that   3 by router: enforce, and
-    take them up   4 leave the routers that have none any more. The caller holds the registry's lock."""
-    placed = [_ended(binding) if former.is_known_gone(binding) else _placed(state, binding) for binding in bindings]
+    take them up   4 leave the routers that have none any more. The caller holds the registry's lock. What is superseded
+    is only remembered."""
+    placed = [_ended(each) if former.is_known_gone(each) else _placed(state, each) for each in current(bindings)]
     reports = [entry for entry in placed if isinstance(entry, NamespaceReport)]
     groups = _groups(state, [entry for entry in placed if isinstance(entry, Hosted)], manner, former.in_force)
     before = _remember(registry, bindings, groups, reports)
@@ -67,7 +68,7 @@ def _remember(
     """The bindings with their host ends where they are now; those whose namespace is gone have none any more."""
     there = [entry.binding for group in groups for entry in group.entries]
     there += [eni.binding for report in reports for eni in report.enis]
-    now = tuple(sorted(there, key=lambda binding: binding.eni_id))
+    now = in_order((*there, *(binding for binding in known if binding.superseded)))
     if now != tuple(known):
         registry.store(now)
     return now

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from sgdataplane.attach.compare import Interfaces, mac_difference, warnings_of
 from sgdataplane.attach.contained import told
 from sgdataplane.attach.hostend import move_home
-from sgdataplane.attach.registry import Binding, Registry, refuse, unfit_name
+from sgdataplane.attach.registry import Binding, Registry, current, refuse, unfit_name
 from sgdataplane.attach.router import leave
 from sgdataplane.attach.workload import Workload
 from sgdataplane.enforce import remove
@@ -153,16 +153,18 @@ def _fit(binding: Binding, eni: Eni, link: Link, links: Links, *, set_mac: bool)
 
 
 def detach(registry: Registry, eni_id: str) -> Detached:
-    """Undo a binding. The last one of a namespace takes our rules with it: nothing is judged there any more. In host
-    placement the host end of the link is moved back to where it was, and is down there."""
+    """Undo a binding, and what it superseded. The last one of a namespace takes our rules with it: nothing is judged
+    there any more. In host placement the host end of the link is moved back to where it was, and is down there."""
     with registry.locked():
         bindings = registry.load()
         kept = tuple(other for other in bindings if other.eni_id != eni_id)
         if len(kept) == len(bindings):
-            known = ", ".join(binding.eni_id for binding in bindings)
+            known = ", ".join(binding.eni_id for binding in current(bindings))
             expected = f"one of {known}" if known else "an ENI that was attached; there is none"
             refuse("--eni", "InvalidEniId.NotFound", "the ENI is not attached", eni_id, expected)
-        (binding,) = (other for other in bindings if other.eni_id == eni_id)
+        for superseded in set(bindings) - {*kept, *current(bindings)}:
+            _release(superseded, is_last=not any(_is_enforced_with(superseded, other) for other in kept))
+        (binding,) = (other for other in current(bindings) if other.eni_id == eni_id)
         is_gone = not is_there(binding.identity, binding.path)
         others = sum(_is_enforced_with(binding, other) for other in kept)
         end_at, left = _release(binding, is_last=not others)
@@ -203,7 +205,7 @@ def clear(registry: Registry) -> Cleared:
             is_last = not any(_is_enforced_with(binding, other) for other in (*kept, *todo))
             try:
                 left.append(_release(binding, is_last=is_last)[1])
-                done += 1
+                done += not binding.superseded
             except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
                 kept.append(binding)
                 refused.append((binding.eni_id, str(told(error))))

@@ -7,6 +7,7 @@ or a daemon on every cause.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from sgdataplane.attach.again import Locate, bound_again, give_mac
@@ -15,7 +16,7 @@ from sgdataplane.attach.compare import Interfaces, look, names_up
 from sgdataplane.attach.contained import told
 from sgdataplane.attach.former import Former
 from sgdataplane.attach.hosted import reconcile_hosted
-from sgdataplane.attach.registry import Binding, Registry, refuse, unfit_name
+from sgdataplane.attach.registry import Binding, Registry, in_order, refuse, unfit_name
 from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, Key, Manner, NamespaceReport, Outcome
 from sgdataplane.attach.workload import Workload
 from sgdataplane.enforce import Desired, enforce
@@ -33,24 +34,27 @@ def reconcile(
     former: Former | None = None,
     locate: Locate = Workload.locate,
 ) -> HostReport:
-    """Make all that is attached obey the state; one that refuses doesn't keep others from it. Whose namespace has ended
-    is bound again if its workload is back (`locate`), or stays and is told. `former`: what the caller knows since the
-    last time.
+    """Make all that is attached obey the state; one that refuses doesn't keep others from it. What was attached by a
+    name is bound where that leads now (`locate`), or stays and is told. `former`: what the caller knows since the last
+    time.
 
     BindingError, and nothing is changed, if some are in host placement and instance placement is asked for.
     """
     former = former or Former()
     with registry.locked():
         before = registry.load()
-        bindings = bound_again(before, former, locate)
+        again = bound_again(before, former, locate)
+        bindings = in_order(again.bindings)
         if bindings != before:
             registry.store(bindings)
         if manner.placement is Placement.HOST:
+            superseded = [binding for binding in bindings if binding.superseded]
             reports = reconcile_hosted(registry, state, bindings, manner, former)
+            reports += _reconcile_workloads(state, superseded, replace(manner, placement=Placement.INSTANCE), former)
         else:
             _require_instance_placement(bindings)
             reports = _reconcile_workloads(state, bindings, manner, former)
-    return HostReport(tuple(reports), frozenset(former.left), frozenset(former.owed))
+    return HostReport(tuple(reports), frozenset(former.left), frozenset(former.owed), again.refusals)
 
 
 def _require_instance_placement(bindings: Sequence[Binding]) -> None:

@@ -26,8 +26,9 @@ ATTACHED_DIR = Path("/run/sgdataplane/attached")
 VERSION = 1
 LOCK_S, POLL_S = 30.0, 0.02
 TEXTS, NUMBERS = ("eni", "ifname", "named", "path", "means"), ("inode", "cookie")
+FLAGS = ("set_mac", "superseded")
 # What entries had not that were written before there was such a key; it could not be otherwise then.
-YOUNGER: dict[str, object] = {"host_end": None, "means": "attach", "set_mac": False}
+YOUNGER: dict[str, object] = {"host_end": None, "means": "attach", "set_mac": False, "superseded": False}
 END_TEXTS = ("router", "ifname", "home_ifname", "home_path")
 
 
@@ -56,7 +57,8 @@ class HostEnd:
 class Binding:
     """`named` is the namespace in the user's words ("container web"), `path` where it was found then. Without
     `host_end` the ENI is in instance placement. `set_mac`: the interface is to be given the ENI's MAC. One whose
-    namespace has ended stays, without a host end, until it is detached or bound again."""
+    namespace has ended stays, without a host end, until it is detached or bound again. `superseded`: its name leads
+    elsewhere, where the ENI is bound now; here it is enforced on, until the namespace ends, or the ENI is detached."""
 
     eni_id: str
     ifname: str
@@ -66,6 +68,7 @@ class Binding:
     host_end: HostEnd | None = None
     means: Means = Means.ATTACH
     set_mac: bool = False
+    superseded: bool = False
 
     def __str__(self) -> str:
         return f"{self.ifname} of {self.named}"
@@ -74,6 +77,16 @@ class Binding:
     def enforced_at(self) -> str:
         """The interface where its policy stands."""
         return str(self) if self.host_end is None else f"{self.host_end.ifname} of {self.host_end.router}"
+
+
+def current(bindings: Iterable[Binding]) -> tuple[Binding, ...]:
+    """Where ENIs are bound now, each in one place."""
+    return tuple(binding for binding in bindings if not binding.superseded)
+
+
+def in_order(bindings: Iterable[Binding]) -> tuple[Binding, ...]:
+    """As the registry keeps them."""
+    return tuple(sorted(bindings, key=lambda b: (b.eni_id, b.superseded, b.identity.cookie, b.ifname)))
 
 
 def refuse(place: str, code: str, message: str, value: str, expected: str) -> NoReturn:
@@ -124,7 +137,7 @@ class Registry:
 
     def store(self, bindings: Iterable[Binding]) -> None:
         """Replace all bindings in one step."""
-        entries = [_encoded(binding) for binding in sorted(bindings, key=lambda b: b.eni_id)]
+        entries = [_encoded(binding) for binding in in_order(bindings)]
         beside = self.path.with_suffix(".new")
         beside.write_text(json.dumps({"version": VERSION, "bindings": entries}, indent=1) + "\n", encoding="utf-8")
         beside.replace(self.path)
@@ -153,6 +166,7 @@ def _encoded(binding: Binding) -> dict[str, object]:
         **dict(zip(TEXTS, texts, strict=True)),
         **asdict(binding.identity),
         "set_mac": binding.set_mac,
+        "superseded": binding.superseded,
         "host_end": None if end is None else {**{key: getattr(end, key) for key in END_TEXTS}, **asdict(end.home)},
     }
 
@@ -170,7 +184,7 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
         _malformed(file, "/bindings", repr(value["bindings"]), "a list")
     found = tuple(_binding(entry, file, f"/bindings/{i}") for i, entry in enumerate(value["bindings"]))
     for what, keys in (
-        ("ENI", [binding.eni_id for binding in found]),
+        ("ENI", [binding.eni_id for binding in current(found)]),
         ("interface", [f"{binding.ifname} of namespace {binding.identity.cookie}" for binding in found]),
     ):
         doubles = sorted(key for key, count in Counter(keys).items() if count > 1)
@@ -181,14 +195,16 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
 
 def _binding(entry: object, file: str, pointer: str) -> Binding:
     whole = {**YOUNGER, **entry} if isinstance(entry, dict) else entry
-    texts, identity, (end, set_mac) = _fields(whole, TEXTS, file, pointer, more=("host_end", "set_mac"))
+    texts, identity, (end, *flags) = _fields(whole, TEXTS, file, pointer, more=("host_end", *FLAGS))
     eni_id, ifname, named, path, word = texts
     means = next((means for means in Means if means.value == word), None)
     if means is None:
         _malformed(file, f"{pointer}/means", repr(word), f"one of {', '.join(known.value for known in Means)}")
-    if not isinstance(set_mac, bool):
-        _malformed(file, f"{pointer}/set_mac", repr(set_mac), "true or false")
-    return Binding(eni_id, ifname, named, path, identity, _host_end(end, file, f"{pointer}/host_end"), means, set_mac)
+    for key, flag in zip(FLAGS, flags, strict=True):
+        if not isinstance(flag, bool):
+            _malformed(file, f"{pointer}/{key}", repr(flag), "true or false")
+    host_end = _host_end(end, file, f"{pointer}/host_end")
+    return Binding(eni_id, ifname, named, path, identity, host_end, means, *map(bool, flags))
 
 
 def _host_end(entry: object, file: str, pointer: str) -> HostEnd | None:

@@ -11,13 +11,14 @@ from enum import Enum
 from functools import cached_property
 
 from sgdataplane.attach.contained import Told
-from sgdataplane.attach.registry import Binding
+from sgdataplane.attach.registry import Binding, in_order
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 
+SUPERSEDED = "and is enforced on beside the one that its name leads to now"
 Key = Identity | str  # of a namespace: of a workload's the identity, of a router of ours the name
 
 
@@ -49,6 +50,19 @@ class Manner:
 
 
 DEFAULT_MANNER = Manner()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why nothing was bound by what these interfaces say, or where a name leads now. The interfaces are in words, bound
+    ones among them."""
+
+    eni_id: str
+    reason: str
+    interfaces: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.eni_id}: {self.reason}: {', '.join(self.interfaces)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +129,12 @@ class NamespaceReport:
 class HostReport:
     """What was done, or was so already, by namespace. It is for the next reconcile, which then changes only what
     differs. `left`: namespaces that have to be looked at yet, and wait for their turn; their reports are older. `owed`:
-    those of them that get another policy."""
+    those of them that get another policy. `refusals`: names that lead elsewhere than their ENIs are bound."""
 
     namespaces: tuple[NamespaceReport, ...]
     left: frozenset[Key] = frozenset()
     owed: frozenset[Key] = frozenset()
+    refusals: tuple[Refusal, ...] = ()
 
     @cached_property
     def in_force(self) -> Mapping[Key, Desired]:
@@ -131,19 +146,27 @@ class HostReport:
         return {report.key: report for report in self.namespaces}
 
     @cached_property
+    def everywhere(self) -> tuple[EniReport, ...]:
+        """Of each binding, also where an ENI was bound before."""
+        return tuple(eni for namespace in self.namespaces for eni in namespace.enis)
+
+    @cached_property
     def enis(self) -> tuple[EniReport, ...]:
-        found = (eni for namespace in self.namespaces for eni in namespace.enis)
+        """Where they are bound now."""
+        found = (eni for eni in self.everywhere if not eni.binding.superseded)
         return tuple(sorted(found, key=lambda eni: eni.binding.eni_id))
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Of all namespaces."""
-        return tuple(line for namespace in self.namespaces for line in namespace.warnings)
+        superseded = (eni.binding for eni in self.everywhere if eni.binding.superseded)
+        lines = (line for namespace in self.namespaces for line in namespace.warnings)
+        return (*lines, *(f"{binding.eni_id}: {binding} lives on, {SUPERSEDED}" for binding in superseded))
 
-    @property
+    @cached_property
     def bindings(self) -> tuple[Binding, ...]:
         """As the registry holds them."""
-        return tuple(eni.binding for eni in self.enis)
+        return in_order(eni.binding for eni in self.everywhere)
 
     @property
     def lost(self) -> tuple[Binding, ...]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Self
 
 from sgdataplane.attach import containers
-from sgdataplane.attach.registry import Binding, refuse
+from sgdataplane.attach.registry import Binding
+from sgdataplane.errors import BindingError
 from sgdataplane.host import netns
 from sgdataplane.visible import visible
 
@@ -48,18 +49,21 @@ class Workload:
 
     def locate(self) -> str:
         """The path of its namespace, if there is one. BindingError if no such container runs."""
+        if self.naming is Naming.NETNS and self.value.startswith("/"):  # quickly: it is asked for in each cycle
+            return self.value
         if self.naming is Naming.NETNS:
             return str(Path(self.value).absolute()) if "/" in self.value else str(netns.path_of(self.value))
         pid = containers.pid_of(self.value) if self.naming is Naming.CONTAINER else int(self.value)
         return f"/proc/{pid}/ns/net"
 
-    def locate_by(self, pids: Mapping[str, int]) -> str:
-        """The same, of containers by what is known of these alone: no runtime is asked. BindingError if nothing is."""
+    def locate_by(self, found: Mapping[str, int | BindingError]) -> str | None:
+        """The same, of containers by what is known of these alone: no engine is asked. None if nothing is."""
         if self.naming is not Naming.CONTAINER:
             return self.locate()
-        if self.value not in pids:
-            refuse(str(self), "InvalidContainer.NotFound", "it has not been found", self.value, self.wanted)
-        return f"/proc/{pids[self.value]}/ns/net"
+        known = found.get(self.value)
+        if isinstance(known, BindingError):
+            raise known
+        return None if known is None else f"/proc/{known}/ns/net"
 
     @property
     def wanted(self) -> str:

@@ -14,7 +14,8 @@ Owns the arguments, the wording and the JSON keys. Must not know how namespaces 
     apply               outcome: "in force" | "closed" | "absent" | "refused" | "gone", as sgdataplane.attach.report
                         says what each means; router: the namespace that has its host end, null in instance placement;
                         error: why it could not be done, or null; changed; warnings
-                        beside `enis`, warnings: who carries sessions past the policy, by namespace
+                        beside `enis`, warnings: who carries sessions past the policy, by namespace; which names lead
+                        elsewhere now, and aren't followed
     clear               {"enis": how many were detached, "left": what of ours stays, in words, "refused": by ENI, why
                         it is still attached}
 """
@@ -166,7 +167,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     manner = Manner(choices.options, Settings(on_change=choices.on_change), choices.placement, uplinks)
     with log_shown():
         report = reconcile(registry, load_state(arguments.state, choices.profile).state, manner)
-    warnings = (*report.warnings, *read_complaints())
+    warnings = (*map(str, report.refusals), *report.warnings, *read_complaints())
     if arguments.json:
         more = {"unknown_timeouts": report.unknown_timeouts, "warnings": warnings}
         print_json({"enis": _enis_as_json(report), **more})
@@ -175,9 +176,10 @@ def run_apply(arguments: argparse.Namespace) -> int:
     outcomes = {eni.outcome for eni in report.enis}
     if any(isinstance(namespace.error, ContainedError) for namespace in report.namespaces):
         return Exit.INTERNAL
-    if Outcome.REFUSED in outcomes:
+    if any(eni.outcome is Outcome.REFUSED for eni in report.everywhere):
         return Exit.KERNEL
-    return Exit.NO if outcomes & {Outcome.CLOSED, Outcome.ABSENT, Outcome.GONE} else Exit.DONE
+    is_open = report.refusals or outcomes & {Outcome.CLOSED, Outcome.ABSENT, Outcome.GONE}
+    return Exit.NO if is_open else Exit.DONE
 
 
 def _print_report(report: HostReport, warnings: Sequence[str]) -> None:
@@ -238,6 +240,7 @@ def _enis_as_json(report: HostReport) -> list[dict[str, object]]:
         }
         for namespace in report.namespaces
         for eni in namespace.enis
+        if not eni.binding.superseded
     ]
 
 

@@ -132,7 +132,7 @@ def on_this_host(
 ) -> Iterator[Mapping[str, Place]]:
     """ENI -> where it is enforced, of those of `enis` that are attached; nobody attaches or applies meanwhile.
     BindingError unless the first is."""
-    from sgdataplane.attach.registry import Registry, refuse
+    from sgdataplane.attach.registry import Registry, current, refuse
     from sgdataplane.daemon import config
 
     known = config.load_config(arguments.config or config.CONFIG_FILE, must_exist=arguments.config is not None)
@@ -141,7 +141,7 @@ def on_this_host(
         if registry.path.exists():  # taking the lock would make the folder
             stack.enter_context(registry.locked())
         bindings, by_eni = registry.load(), {}
-        for binding in bindings:
+        for binding in current(bindings):
             path = _path(stack, binding) if binding.eni_id in enis else None
             if path is not None:
                 named = binding.host_end.router if binding.host_end else binding.named

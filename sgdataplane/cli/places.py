@@ -75,11 +75,12 @@ def _at(lab: Lab, entry: Enforced, eni_id: str) -> Place:
 
 @contextmanager
 def _attached(bindings: tuple[Binding, ...], eni_id: str, known: Config) -> Iterator[Place]:
+    from sgdataplane.attach.registry import current
     from sgdataplane.compiler.site import HOST, INSTANCE
     from sgdataplane.errors import HostError
     from sgdataplane.host.identity import found
 
-    binding = next(entry for entry in bindings if entry.eni_id == eni_id)
+    binding = next(entry for entry in current(bindings) if entry.eni_id == eni_id)
     subjects = _asked_subjects(known.socket, eni_id)
     if binding.host_end is not None:
         ends = [(entry.host_end, entry.eni_id) for entry in bindings if entry.host_end is not None]

@@ -70,12 +70,12 @@ def _observed(state: CloudState, arguments: argparse.Namespace, options: Options
 
     if arguments.name is None and os.geteuid() != 0:
         return Unobserved("no lab was named with --name, and only root can read what is attached on this host.")
-    from sgdataplane.attach.registry import ATTACHED_DIR, Registry
+    from sgdataplane.attach.registry import ATTACHED_DIR, Registry, current
     from sgdataplane.cli.observed import of_host, of_lab
 
     if arguments.name is not None:
         return of_lab(state, arguments.name)
-    return of_host(state, Registry(arguments.bindings or ATTACHED_DIR).load(), options)
+    return of_host(state, current(Registry(arguments.bindings or ATTACHED_DIR).load()), options)
 
 
 def write(text: str, path: Path) -> None:

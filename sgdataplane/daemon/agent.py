@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from sgdataplane.attach.again import containers_of
+from sgdataplane.attach.again import containers_of, follows_names
 from sgdataplane.attach.former import Heard
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import HostReport, Key, Outcome
@@ -168,7 +168,7 @@ class Agent:
             self._schedule.add(Cause.LINK)
 
     def _names_are_told(self) -> None:
-        if self._names.changed() and (self._config.bind or self._status.gone):
+        if self._names.changed() and (self._config.bind or self._status.gone or follows_names(self._bindings or ())):
             self._schedule.add(Cause.LINK)
 
     def _containers_are_told(self) -> None:
@@ -300,7 +300,7 @@ class Agent:
         level = level if report.is_whole else logging.ERROR
         event(level, "cycle", number=self._status.cycles, causes=words, s=report.seconds, policy=origin)
         errors = {
-            "not-bound": "; ".join(map(str, report.discovery.refusals[:MAX_TOLD])),
+            "not-bound": "; ".join(map(str, report.unclear[:MAX_TOLD])),
             "not-looked-at": report.discovery.error,
             "state-refused": report.policy.refusal,
             "cycle-incomplete": report.error,

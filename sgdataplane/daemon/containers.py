@@ -13,9 +13,10 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
 from sgdataplane.attach.containers import ENGINES, Events, Started, pid_of
-from sgdataplane.errors import SgDataplaneError
+from sgdataplane.errors import BindingError, SgDataplaneError
 
-FIRST_WAIT_S, LAST_WAIT_S = 1.0, 60.0  # between two attempts to follow an engine
+FIRST_WAIT_S, LAST_WAIT_S = 1.0, 60.0  # between two attempts to follow an engine, or to find who is lost
+KNOWN = {"InvalidContainer.NotFound", "InvalidContainer.NotRunning", "InvalidContainer.Ambiguous"}  # an engine said so
 
 
 class ContainerWatch:
@@ -30,7 +31,7 @@ class ContainerWatch:
         self._wanted: frozenset[str] = frozenset()
         self._lost: frozenset[str] = frozenset()
         self._unasked: set[str] = set()
-        self._found: dict[str, int] = {}
+        self._found: dict[str, int | BindingError] = {}
         self._followers: tuple[_Follower, ...] = ()
 
     def fileno(self) -> int:
@@ -45,9 +46,11 @@ class ContainerWatch:
         self._writer.close()
 
     def follow(self, names: Collection[str], lost: Collection[str], *, is_look: bool = False) -> None:
-        """These containers, by name or id, from now on, and no others. `lost`: those of them that have ended, to be
-        asked for as soon as they have, and at a look."""
-        self._wanted = frozenset(names)
+        """These containers, by name or id, from now on, and no others: they are asked for now if they are new, and at a
+        look. `lost`: those of them that have ended, to be asked for as soon as they have, and ever more seldom."""
+        with self._changed:
+            new = set(names) - (set() if is_look else self._wanted - (set(lost) - self._lost))
+            self._wanted, self._lost = frozenset(names), frozenset(lost)
         if not names:
             self._stop()
         elif not self._followers:
@@ -55,17 +58,16 @@ class ContainerWatch:
             asker = threading.Thread(target=self._ask, args=(mine,), name="containers", daemon=True)
             for thread in (*mine, asker):
                 thread.start()
-        self._is_to_ask(set(lost) - (set() if is_look else self._lost))
-        self._lost = frozenset(lost)
+        self._is_to_ask(new)
 
     def read(self) -> None:
         """What made it readable."""
         with suppress(BlockingIOError):
             self._reader.recv(4096)
 
-    def take(self) -> Mapping[str, int]:
-        """The processes of those that were found since the last call. They are numbers, which are used again: what is
-        not used at once is to be asked for again."""
+    def take(self) -> Mapping[str, int | BindingError]:
+        """The processes of those that were found since the last call, or why there is none. They are numbers, which are
+        used again: what is not used at once is to be asked for again."""
         with self._changed:
             found, self._found = self._found, {}
         return found
@@ -87,21 +89,35 @@ class ContainerWatch:
             self._changed.notify_all()
 
     def _ask(self, mine: tuple[_Follower, ...]) -> None:
-        """The thread that asks, one at a time, while these follow."""
+        """The thread that asks, one at a time, while these follow. Who is lost may be back though nobody told so."""
+        lost, wait = frozenset[str](), FIRST_WAIT_S
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._unasked or self._followers is not mine)
+                if self._lost != lost:
+                    lost, wait = self._lost, FIRST_WAIT_S
+                until = wait if lost else None
+                if not self._changed.wait_for(lambda: self._unasked or self._followers is not mine, until):
+                    self._unasked, wait = set(lost), min(2 * wait, LAST_WAIT_S)
+                    continue
                 if self._followers is not mine:
                     return
                 name = self._unasked.pop()
-            with suppress(SgDataplaneError, OSError):  # it doesn't run, or its engine doesn't: it may be told again
-                self._note(name, pid_of(name))
+            self._ask_for(name)
 
-    def _note(self, name: str, pid: int) -> None:
+    def _ask_for(self, name: str) -> None:
+        try:
+            self._note(name, pid_of(name))
+        except BindingError as error:
+            if name not in self._lost and error.problem.code in KNOWN:
+                self._note(name, error)
+        except (SgDataplaneError, OSError):  # its engine doesn't answer: it may be told again
+            return
+
+    def _note(self, name: str, found: int | BindingError) -> None:
         with self._changed:
             if self._is_ended:
                 return
-            self._found[name] = pid
+            self._found[name] = found
         with suppress(OSError):  # full: it is readable
             self._writer.send(b"\0")
 

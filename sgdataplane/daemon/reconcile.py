@@ -18,7 +18,7 @@ from sgdataplane.attach.discover import NOT_LOOKED, Discovery, Rule, discover
 from sgdataplane.attach.former import NOTHING_HEARD, Former, Heard
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
-from sgdataplane.attach.report import HostReport, Key, Manner, Outcome
+from sgdataplane.attach.report import HostReport, Key, Manner, Outcome, Refusal
 from sgdataplane.compiler.collection import no_collection
 from sgdataplane.daemon.causes import Cause
 from sgdataplane.daemon.lastgood import LastGood
@@ -83,8 +83,13 @@ class CycleReport:
     @property
     def refused(self) -> tuple[str, ...]:
         """ENIs whose policy could not be put in force."""
-        enis = () if self.host is None else self.host.enis
+        enis = () if self.host is None else self.host.everywhere
         return tuple(eni.binding.eni_id for eni in enis if eni.outcome is Outcome.REFUSED)
+
+    @property
+    def unclear(self) -> tuple[Refusal, ...]:
+        """What was not bound, as interfaces or names aren't clear."""
+        return (*self.discovery.refusals, *(() if self.host is None else self.host.refusals))
 
     @property
     def repaired(self) -> Mapping[Key, bool]:

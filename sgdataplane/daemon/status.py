@@ -11,10 +11,10 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
                   choices: how states are judged and put in force (model/choices.py)
     drift         count: commits of others to our tables since start; last: null or {namespace, by, changes, at}
     bind          error: why not all namespaces could be looked at for interfaces to be bound, or null; refused: what
-                  was not clear, {eni, reason, interfaces}
+                  was not clear, {eni, reason, interfaces}, be it what interfaces say or where a name leads now
     unknown_timeouts    conntrack timeouts of this kernel that we don't know; they are bounded
-    warnings      who else carries sessions past the policy, a line for each, with the namespace; and if the machine's
-                  tables of neighbours are nearly full
+    warnings      who else carries sessions past the policy, a line for each, with the namespace; where an ENI was bound
+                  before its name led elsewhere; and if the machine's tables of neighbours are nearly full
     enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
                   outcome as of `sgdp apply`, or "disturbed": others change our rules there again and again, so that
                   what is in force is theirs until its next turn, and a warning says who does it; since: when outcome,
@@ -93,6 +93,7 @@ class Status:
         self._bug = ""
         self._drift: Drift | None = None
         self._enis: dict[str, EniStatus] = {}
+        self._outcomes: frozenset[Outcome] = frozenset()
         self._disturbers: dict[Key, str] = {}
 
     def note_cycle(self, report: CycleReport) -> list[EniStatus]:
@@ -102,6 +103,7 @@ class Status:
         if report.host is None:
             return []
         self._disturbers = {key: by for key, by in self._disturbers.items() if key in report.host.by_key}
+        self._outcomes = frozenset(eni.outcome for eni in report.host.everywhere)
         found = {eni.report.binding.eni_id: eni for entry in report.host.namespaces for eni in self._seen(entry)}
         new = [eni for eni_id, eni in found.items() if not eni.is_like(self._enis.get(eni_id))]
         self._enis = dict(sorted(found.items()))
@@ -119,7 +121,7 @@ class Status:
 
     def _seen(self, entry: NamespaceReport) -> Iterator[EniStatus]:
         epoch = None if entry.applied is None else entry.applied.epoch
-        for found in entry.enis:
+        for found in (found for found in entry.enis if not found.binding.superseded):
             eni, error = replace(found, warnings=entry.warnings_of(found)), entry.error_of(found)
             former = self._enis.get(eni.binding.eni_id)
             if former is not None and (former.report, former.epoch, former.error) == (eni, epoch, error):
@@ -144,7 +146,7 @@ class Status:
         cycle = self._cycle
         if cycle is None or not self.is_whole or self.config_error:
             return False
-        is_refused = bool(cycle.policy.refusal or cycle.discovery.refusals)
+        is_refused = bool(cycle.policy.refusal or cycle.unclear)
         return not is_refused and not self.is_disturbed and not self.gone
 
     @property
@@ -155,7 +157,7 @@ class Status:
     @property
     def is_disturbed(self) -> bool:
         """Whether others change our rules somewhere again and again, so that what is in force there is theirs."""
-        return any(eni.report.outcome is Outcome.DISTURBED for eni in self._enis.values())
+        return Outcome.DISTURBED in self._outcomes
 
     @property
     def is_whole(self) -> bool:
@@ -206,7 +208,8 @@ class Status:
 
     def _bind_as_json(self) -> dict[str, object]:
         found = self._cycle.discovery if self._cycle else NOT_LOOKED
-        refused = [{"eni": e.eni_id, "reason": e.reason, "interfaces": list(e.interfaces)} for e in found.refusals]
+        unclear = self._cycle.unclear if self._cycle else ()
+        refused = [{"eni": e.eni_id, "reason": e.reason, "interfaces": list(e.interfaces)} for e in unclear]
         return {"error": found.error or None, "refused": refused}
 
     def _drift_as_json(self) -> dict[str, str] | None:

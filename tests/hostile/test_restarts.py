@@ -3,8 +3,10 @@ bound again, by itself where its name leads to one place, or until it is detache
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tests.support.builders import mac_of
 from tests.support.engine import Engine, engine_at, line_of, only
 from tests.support.flood import wait_until
 from tests.support.links import veths_in
+from tests.support.nft import nft
 from tests.support.pair import HERE, Pair, Session, join, made_pair, plug, switch_on
 from tests.support.restarts import Arrivals, end, open_for, streaming, wait_for
 
@@ -168,6 +171,104 @@ def test_a_container_of_the_same_name_is_bound_again_whatever_its_engine_says(
         netns.remove(peer)
 
 
+def test_a_name_that_leads_elsewhere_is_followed_though_the_namespace_before_lives_on(
+    pair: Pair, bench: Bench, agent: AgentBench, make_lab_name: Callable[[], str]
+) -> None:
+    """Both are enforced then, by every policy, until the one before ends or the ENI is detached."""
+    with remade(pair, bench, agent, make_lab_name()) as (before, after):
+        wait_until(lambda: "inet sgdataplane" in nft(after["instance"], "list tables"))
+        with ExitStack() as stack:
+            sessions = [[stack.enter_context(Session(each, port)) for port in (WEB, DNS)] for each in (before, after)]
+            assert (health(agent), "lives on" in told(agent)) == ((True, IN_FORCE), True)
+            for web, dns in sessions:
+                assert not dns.passes(beside=web)
+            agent.write(state_of(WEB, DNS))
+            agent.reload()
+            for web, dns in sessions:
+                assert dns.passes(beside=web)
+    wait_until(lambda: "lives on" not in told(agent))
+    assert agent.status()["healthy"]
+    assert len(bench.registry.load()) == 1
+
+
+def test_what_lives_on_is_detached_with_its_eni(
+    pair: Pair, bench: Bench, agent: AgentBench, make_lab_name: Callable[[], str]
+) -> None:
+    with remade(pair, bench, agent, make_lab_name()) as (before, after):
+        wait_until(lambda: len(bench.registry.load()) == 2)
+        agent.end()
+        agent.start()  # anew, it knows as much
+        assert (health(agent), "lives on" in told(agent)) == ((True, IN_FORCE), True)
+        assert "inet sgdataplane" in nft(before["instance"], "list tables")
+        assert bench.sgdp("detach", "--eni", "eni-a") == 0
+        for each in (before, after):
+            assert nft(each["instance"], "list tables") == ""
+        assert bench.registry.load() == ()
+
+
+@contextmanager
+def remade(pair: Pair, bench: Bench, agent: AgentBench, peer: str) -> Iterator[tuple[Pair, Pair]]:
+    """The name of the workload's namespace leads to another one, with a link to `peer`, while a process is in the one
+    before: both."""
+    assert bench.attach("--netns", pair["instance"]) == 0
+    agent.start()
+    assert health(agent) == (True, IN_FORCE)
+    after = {"peer": peer, "instance": pair["instance"]}
+    with staying_in(pair["instance"]) as before, ExitStack() as stack:
+        netns.create(peer)
+        stack.callback(netns.remove, peer)
+        netns.remove(pair["instance"])
+        netns.create(pair["instance"])
+        join(after)
+        yield {**pair, "instance": before}, after
+
+
+@contextmanager
+def staying_in(place: str) -> Iterator[str]:
+    """A process that keeps the namespace, and its path."""
+    with netns.inside(place):
+        process = subprocess.Popen(["sleep", "600"])
+    try:
+        yield f"/proc/{process.pid}/ns/net"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def told(agent: AgentBench) -> str:
+    return " ".join(agent.status()["warnings"])
+
+
+def test_a_container_that_leads_to_what_cannot_be_bound_is_told_until_it_leads_elsewhere(
+    pair: Pair, engine: Engine, agent: AgentBench, tmp_path: Path
+) -> None:
+    """The one before lives on, so that all seems well."""
+    with living_nowhere() as first, living_nowhere() as second:
+        for process in (first, second):
+            with Links(pair["peer"]) as links:
+                links.add_veth(f"p{process.pid}", f"/proc/{process.pid}/ns/net", "eth0", "")
+        engine.answer(first.pid)
+        assert Bench(pair, 0, tmp_path, str).attach("--container", CONTAINER) == 0
+        agent.start()
+        assert health(agent) == (True, IN_FORCE)
+        wait_until(lambda: engine.follows == 1)
+        engine.answer(os.getpid())  # as with the network of the host
+        engine.tell(line_of(CONTAINER))
+        wait_until(lambda: health(agent) == (False, IN_FORCE))
+        (refused,) = agent.status()["bind"]["refused"]
+        assert (refused["eni"], "own namespace" in refused["reason"]) == ("eni-a", True)
+        agent.write(state_of(DNS))
+        wait_until(lambda: f"sgr-{DNS}" in nft(f"/proc/{first.pid}/ns/net", "list table inet sgdataplane"))
+        assert health(agent) == (False, IN_FORCE)
+        engine.answer(0)
+        agent.reload()
+        wait_until(lambda: health(agent) == (True, IN_FORCE))
+        engine.answer(second.pid)
+        engine.tell(line_of(CONTAINER))
+        wait_until(lambda: "inet sgdataplane" in nft(f"/proc/{second.pid}/ns/net", "list tables"))
+        assert health(agent) == (True, IN_FORCE)
+
+
 def test_in_host_placement_a_name_that_is_made_anew_goes_to_its_router_again(
     make_lab_name: Callable[[], str], agent: AgentBench, tmp_path: Path
 ) -> None:
@@ -196,6 +297,20 @@ def test_in_host_placement_a_name_that_is_made_anew_goes_to_its_router_again(
         wait_until(lambda: health(agent) == (True, everything))
         with Session(pair, WEB) as web, Session(pair, DNS) as dns:
             assert not dns.passes(beside=web)
+        with staying_in(pair["instance"]) as before:  # its end goes home, down, for the next one's
+            netns.remove(pair["instance"])
+            netns.create(pair["instance"])
+            with Links(home) as links:
+                links.add_veth("v-next", pair["instance"], "eth0", mac_of("eni-a"))
+            attachhost.set_up(pair["instance"], HERE["instance"])
+            wait_until(lambda: "lives on" in told(agent) and health(agent) == (True, everything))
+            with Links(home) as links:
+                assert {link.ifname: link.is_up for link in links.links() if link.kind == "veth"} == {
+                    "v-instance": False
+                }
+            assert "inet sgdataplane" in nft(before, "list tables")
+            with Session(pair, WEB) as web, Session(pair, DNS) as dns:
+                assert not dns.passes(beside=web)
 
 
 def connect(home: str, pair: Pair, role: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sgdataplane.attach import registry as module
-from sgdataplane.attach.registry import Binding, HostEnd, Means, Registry
+from sgdataplane.attach.registry import Binding, HostEnd, Means, Registry, current
 from sgdataplane.errors import BindingError, HostError
 from sgdataplane.host.identity import Identity
 
@@ -33,6 +34,18 @@ def test_what_is_stored_is_loaded_by_eni(registry: Registry) -> None:
         registry.forget()
         registry.forget()
         assert registry.load() == ()
+
+
+def test_one_eni_is_bound_once_beside_where_it_was_before(registry: Registry) -> None:
+    before = replace(ONE, identity=Identity(4026532400, 9), superseded=True)
+    earlier = replace(ONE, identity=Identity(4026532401, 8), superseded=True)
+    with registry.locked():
+        registry.store((before, TWO, earlier, ONE))
+        assert registry.load() == (ONE, earlier, before, TWO)
+        assert current(registry.load()) == (ONE, TWO)
+        registry.store((ONE, replace(before, superseded=False)))
+        with pytest.raises(BindingError, match="each ENI once"):
+            registry.load()
 
 
 def test_a_write_that_was_cut_short_leaves_the_record(registry: Registry) -> None:

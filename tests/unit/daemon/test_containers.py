@@ -9,6 +9,7 @@ import pytest
 
 from sgdataplane.daemon import containers
 from sgdataplane.daemon.containers import ContainerWatch
+from sgdataplane.errors import BindingError
 from tests.support.engine import engine_at, line_of, only
 from tests.support.flood import wait_until
 
@@ -30,9 +31,9 @@ def watch() -> Iterator[ContainerWatch]:
     found.close()
 
 
-def found(watch: ContainerWatch, kind: type = int) -> Mapping[str, int]:
+def found(watch: ContainerWatch, kind: type = int) -> Mapping[str, int | BindingError]:
     """The next processes, or why there is none."""
-    taken: list[Mapping[str, int]] = [{}]
+    taken: list[Mapping[str, int | BindingError]] = [{}]
 
     def is_found() -> bool:
         taken[0] = {name: each for name, each in watch.take().items() if isinstance(each, kind)}
@@ -57,11 +58,25 @@ def test_an_engine_that_dies_or_comes_later_is_followed_again(podman: Path, watc
         wait_until(lambda: engine.follows > 1)
 
 
-def test_who_has_gone_is_asked_for_at_once(podman: Path, watch: ContainerWatch) -> None:
+def test_who_has_gone_is_asked_for_until_it_is_found_though_nobody_tells_of_it(
+    podman: Path, watch: ContainerWatch
+) -> None:
     with engine_at(podman) as engine:
+        engine.answer(0)
+        watch.follow({"web"}, {"web"})
+        wait_until(lambda: engine.asked.count("/containers/web/json") > 1)
         engine.answer(12)
-        watch.follow({"web", "db"}, {"web"})
         assert found(watch) == {"web": 12}
+
+
+def test_who_has_not_gone_is_told_where_its_name_leads_nowhere(podman: Path, watch: ContainerWatch) -> None:
+    watch.follow({"web"}, ())  # nobody answers: that says nothing
+    with engine_at(podman) as engine:
+        watch.follow({"web"}, (), is_look=True)
+        (told,) = found(watch, BindingError).values()
+        assert isinstance(told, BindingError)
+        assert told.problem.code == "InvalidContainer.NotFound"
+        assert engine.told == []
 
 
 def test_what_is_not_running_or_not_wanted_is_not_found(podman: Path, watch: ContainerWatch) -> None:
@@ -84,7 +99,7 @@ def test_what_is_not_clear_has_all_of_them_asked_for(podman: Path, watch: Contai
         engine.answer(7, "db")
         engine.answer(9)
         engine.tell(b"nonsense\n")
-        heard: dict[str, int] = {}
+        heard: dict[str, int | BindingError] = {}
 
         def is_heard() -> bool:
             heard.update(watch.take())
