@@ -4,7 +4,6 @@ bound again, by itself where its name leads to one place, or until it is detache
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.host import netns
-from sgdataplane.host.links import Links
+from sgdataplane.host.links import InterfaceAddress, Links, Route
+from sgdataplane.host.neighbours import Neighbour, introduce
+from sgdataplane.net.values import Address, Prefix
 from tests.support import attachhost
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench, living_nowhere, state_of
@@ -23,10 +24,11 @@ from tests.support.flood import wait_until
 from tests.support.links import veths_in
 from tests.support.nft import nft
 from tests.support.pair import HERE, Pair, Session, join, made_pair, plug, switch_on
-from tests.support.restarts import Arrivals, end, open_for, streaming, wait_for
+from tests.support.restarts import Arrivals, end, open_for, staying_in, streaming, wait_for
 
 pytestmark = [pytest.mark.daemon, pytest.mark.optional]
 IN_FORCE, GONE = {"eni-a": "in force"}, {"eni-a": "gone"}
+EVERYTHING = dict.fromkeys(ENIS.values(), "in force")
 CONTAINER = "web"
 
 
@@ -223,18 +225,6 @@ def remade(pair: Pair, bench: Bench, agent: AgentBench, peer: str) -> Iterator[t
         yield {**pair, "instance": before}, after
 
 
-@contextmanager
-def staying_in(place: str) -> Iterator[str]:
-    """A process that keeps the namespace, and its path."""
-    with netns.inside(place):
-        process = subprocess.Popen(["sleep", "600"])
-    try:
-        yield f"/proc/{process.pid}/ns/net"
-    finally:
-        process.kill()
-        process.wait()
-
-
 def told(agent: AgentBench) -> str:
     return " ".join(agent.status()["warnings"])
 
@@ -269,52 +259,82 @@ def test_a_container_that_leads_to_what_cannot_be_bound_is_told_until_it_leads_e
         assert health(agent) == (True, IN_FORCE)
 
 
-def test_in_host_placement_a_name_that_is_made_anew_goes_to_its_router_again(
-    make_lab_name: Callable[[], str], agent: AgentBench, tmp_path: Path
-) -> None:
-    names = [make_lab_name() for _ in range(3)]
-    home, pair = names[0], dict(zip(ENIS, names[1:], strict=True))
+@pytest.fixture
+def hosted(make_lab_name: Callable[[], str], agent: AgentBench, tmp_path: Path) -> Iterator[tuple[str, Pair]]:
+    """Where host ends come first, and two workloads whose ends are in their router."""
+    home, *names = [make_lab_name() for _ in range(3)]
+    pair = dict(zip(ENIS, names, strict=True))
     bench = Bench(pair, 0, tmp_path, str)
     agent.configure(placement="host")
     agent.write(attachhost.state_of(WEB))
     with ExitStack() as stack:
-        for name in names:
+        for name in (home, *names):
             netns.create(name)
             stack.callback(netns.remove, name)
         stack.callback(bench.sgdp, "clear")
         stack.callback(agent.end)
         for role, eni in ENIS.items():
-            connect(home, pair, role)
+            connect(home, f"v-{role}", pair, role)
             assert bench.attach("--netns", pair[role], eni=eni) == 0
         agent.start()
-        everything = dict.fromkeys(ENIS.values(), "in force")
-        assert health(agent) == (True, everything)
+        assert health(agent) == (True, EVERYTHING)
+        yield home, pair
+
+
+def test_in_host_placement_a_name_that_is_made_anew_goes_to_its_router_again(
+    hosted: tuple[str, Pair], agent: AgentBench
+) -> None:
+    home, pair = hosted
+    netns.remove(pair["instance"])
+    wait_until(lambda: health(agent) == (False, {**EVERYTHING, "eni-a": "gone"}))
+    wait_until(lambda: "eni-a" not in veths_in(attachhost.ROUTER))
+    netns.create(pair["instance"])
+    with streaming(home) as stream, Arrivals(pair["instance"]) as arrivals:
+        connect_in_the_open(home, pair["instance"])
+        wait_until(lambda: health(agent) == (True, EVERYTHING))
+        opened, last = len(arrivals.read()[DNS]), stream.last
+        assert last >= 0
+        wait_until(lambda: stream.tried > last + 100)
+        assert (len(arrivals.read()[DNS]), stream.last) == (opened, last), "there is no way any more"
+    print(f"a host end that comes with its namespace: {opened} packets, one a ms, until it was in its router")
+    with Session(pair, WEB) as web, Session(pair, DNS) as dns:
+        assert not dns.passes(beside=web)
+
+
+def test_in_host_placement_the_end_of_a_namespace_that_lives_on_goes_home(
+    hosted: tuple[str, Pair], agent: AgentBench
+) -> None:
+    """Down, for the next one's, which has its name and routes in the router."""
+    home, pair = hosted
+    with staying_in(pair["instance"]) as before:
         netns.remove(pair["instance"])
-        wait_until(lambda: health(agent) == (False, {**everything, "eni-a": "gone"}))
-        wait_until(lambda: "eni-a" not in veths_in(attachhost.ROUTER))
         netns.create(pair["instance"])
-        connect(home, pair, "instance")
-        wait_until(lambda: health(agent) == (True, everything))
+        connect(home, "v-next", pair, "instance")
+        wait_until(lambda: "lives on" in told(agent) and health(agent) == (True, EVERYTHING))
+        with Links(home) as links:
+            ends = {link.ifname: link.is_up for link in links.links() if link.kind == "veth"}
+        assert ends == {"v-instance": False}
+        assert "inet sgdataplane" in nft(before, "list tables")
         with Session(pair, WEB) as web, Session(pair, DNS) as dns:
             assert not dns.passes(beside=web)
-        with staying_in(pair["instance"]) as before:  # its end goes home, down, for the next one's
-            netns.remove(pair["instance"])
-            netns.create(pair["instance"])
-            with Links(home) as links:
-                links.add_veth("v-next", pair["instance"], "eth0", mac_of("eni-a"))
-            attachhost.set_up(pair["instance"], HERE["instance"])
-            wait_until(lambda: "lives on" in told(agent) and health(agent) == (True, everything))
-            with Links(home) as links:
-                assert {link.ifname: link.is_up for link in links.links() if link.kind == "veth"} == {
-                    "v-instance": False
-                }
-            assert "inet sgdataplane" in nft(before, "list tables")
-            with Session(pair, WEB) as web, Session(pair, DNS) as dns:
-                assert not dns.passes(beside=web)
 
 
-def connect(home: str, pair: Pair, role: str) -> None:
+def connect_in_the_open(home: str, place: str) -> None:
+    """As `connect`; and there is a way from where the runtime puts the host end, before the link has come."""
+    there = Address.parse(HERE["instance"][0])
+    with Links(home) as links:
+        links.add_veth("v-instance", home, "v-other", mac_of("eni-a"))
+        links.add_address(InterfaceAddress("v-instance", Address.parse("10.0.0.254"), 32))
+        for ifname in ("v-instance", "v-other"):  # the first has a carrier then
+            links.set_up(ifname)
+        links.add_route(Route("v-instance", Prefix.of(there)))
+        introduce(home, [Neighbour("v-instance", there, mac_of("eni-a"))])
+        links.move("v-other", place, "eth0")
+    attachhost.set_up(place, HERE["instance"])
+
+
+def connect(home: str, ifname: str, pair: Pair, role: str) -> None:
     """The host end of its link is in `home`."""
     with Links(home) as links:
-        links.add_veth(f"v-{role}", pair[role], "eth0", mac_of(ENIS[role]))
+        links.add_veth(ifname, pair[role], "eth0", mac_of(ENIS[role]))
     attachhost.set_up(pair[role], HERE[role])

@@ -6,6 +6,7 @@ Owns the stream and what arrives of it. Must not know what is expected.
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -58,6 +59,7 @@ class Stream(threading.Thread):
     def __init__(self, place: str) -> None:
         super().__init__(daemon=True)
         self.sent: dict[int, list[int]] = {port: [] for port in PORTS}
+        self.tried = 0
         self._is_over = threading.Event()
         with netns.inside(place):
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -69,6 +71,7 @@ class Stream(threading.Thread):
                     with suppress(OSError):
                         self._socket.sendto(str(number).encode(), (HERE["instance"][0], port))
                         self.sent[port].append(number)
+                self.tried = number
                 if self._is_over.wait(STEP_S):
                     return
 
@@ -111,3 +114,15 @@ def wait_for(count: int, arrivals: Arrivals, port: int) -> None:
     while len(arrivals.read()[port]) < count and time.monotonic() < deadline:
         time.sleep(STEP_S)
     assert len(arrivals.got[port]) >= count
+
+
+@contextmanager
+def staying_in(place: str) -> Iterator[str]:
+    """A process that keeps the namespace, and its path."""
+    with netns.inside(place):
+        process = subprocess.Popen(["sleep", "600"])
+    try:
+        yield f"/proc/{process.pid}/ns/net"
+    finally:
+        process.kill()
+        process.wait()
