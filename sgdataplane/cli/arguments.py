@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sgdataplane.cli.output import say
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, OneOf, Several, Switch
 from sgdataplane.model.placement import Placement
-from sgdataplane.net.ports import Traffic, parse_port
+from sgdataplane.net.ports import Port, Traffic, parse_port
 from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
 
 if TYPE_CHECKING:
@@ -87,27 +87,44 @@ def _number(text: str) -> float:
 
 # arguments that belong together
 
-PORT_HELP = "destination port (TCP and UDP), by number or by service, e.g. ssh"
+PORT_HELP = "destination port (TCP and UDP), by number or service: 22, ssh, or tcp/22, which says the protocol, too"
+PROTOCOL_HELP = "tcp, udp, icmp, icmpv6, gre or a number"
 
 
 def add_flow(parser: Parser, *, source_port: str) -> None:
     """`--protocol`, `--port` and `--source-port` of one flow. `source_port`: the last one's help."""
-    words = "tcp, udp, icmp, icmpv6, gre or a number"
-    parser.add_argument("--protocol", required=True, type=read_protocol, metavar="P", help=words)
+    parser.add_argument("--protocol", type=read_protocol, metavar="P", help=PROTOCOL_HELP)
     parser.add_argument("--port", type=read_port, metavar="N", help=PORT_HELP)
     parser.add_argument("--source-port", type=read_port, metavar="N", help=source_port)
 
 
 def flow_of(parser: Parser, arguments: argparse.Namespace) -> Traffic:
     """What `add_flow` asked for; a usage error if ports don't fit the protocol."""
-    asked: Protocol = arguments.protocol
-    if asked.is_all:
+    if arguments.protocol is not None and arguments.protocol.is_all:
         parser.error("--protocol all: a packet can't have it; name one protocol")
-    if asked.has_ports != (arguments.port is not None):
-        parser.error(f"--port: {'is needed with' if asked.has_ports else 'makes no sense with'} {asked}")
-    if arguments.source_port is not None and not asked.has_ports:
-        parser.error(f"--source-port: makes no sense with {asked}")
+    settle_ports(parser, arguments)
+    asked: Protocol | None = arguments.protocol
+    if asked is None:
+        parser.error("--protocol: is needed, unless --port says it: --port tcp/22")
+    if asked.has_ports and arguments.port is None:
+        parser.error(f"--port: is needed with {asked}")
     return Traffic(asked, None if arguments.port is None else PortRange(arguments.port, arguments.port))
+
+
+def settle_ports(parser: Parser, arguments: argparse.Namespace) -> None:
+    """Turn `--port` and `--source-port`, as far as a verb has them, into numbers. The protocol that one is named with
+    is asked for, too; a usage error where `--protocol` says another one, or one without ports."""
+    for option, key in (("--port", "port"), ("--source-port", "source_port")):
+        port: Port | None = getattr(arguments, key, None)
+        if port is None:
+            continue
+        protocol: Protocol | None = arguments.protocol or port.protocol
+        if protocol is not None and not protocol.has_ports:
+            parser.error(f"{option}: makes no sense with {protocol}")
+        if port.protocol not in (None, protocol):
+            parser.error(f"{option} {port}: that is {port.protocol}, but {protocol} is asked for, too; leave one out")
+        arguments.protocol = protocol
+        setattr(arguments, key, port.number)
 
 
 # names

@@ -32,7 +32,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import eni_of, read_limit, read_port, read_prefix, read_protocol
+from sgdataplane.cli.arguments import (
+    PROTOCOL_HELP,
+    eni_of,
+    read_limit,
+    read_port,
+    read_prefix,
+    read_protocol,
+    settle_ports,
+)
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import say, say_block
 from sgdataplane.visible import json_text
@@ -58,8 +66,8 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument("--node", "--instance", metavar="NODE", help="only this instance's, by its id or name")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only those opened towards or from the ENI")
     parser.add_argument("--remote", type=read_prefix, metavar="CIDR", help="only those whose other end is in it")
-    parser.add_argument("--protocol", type=read_protocol, metavar="P", help="tcp, udp, icmp, icmpv6, gre or a number")
-    parser.add_argument("--port", type=read_port, metavar="N", help="only those opened to this port")
+    parser.add_argument("--protocol", type=read_protocol, metavar="P", help=PROTOCOL_HELP)
+    parser.add_argument("--port", type=read_port, metavar="N", help="only those opened to it: 22, ssh, tcp/22")
     parser.add_argument("--state", type=_state, metavar="STATE", help="e.g. ESTABLISHED, TIME_WAIT, UNREPLIED")
     parser.add_argument("--rule", metavar="ID", help="only those that this rule decides about now")
     parser.add_argument("--all", action="store_true", help="also those of no ENI's: by lo, between its own interfaces")
@@ -67,7 +75,7 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument("--reverse", action="store_true", help="the last first")
     parser.add_argument("--limit", type=read_limit, metavar="N", help="no more than N")
     parser.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.cli.sessions")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
 
 
 def _state(text: str) -> str:
@@ -90,6 +98,7 @@ def _one_of(text: str, choices: Sequence[str]) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the sessions asked for."""
+    settle_ports(arguments.parser, arguments)
     require_root("reading the sessions of other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
     from sgdataplane.lab import manage
     from sgdataplane.observe.selection import in_order

@@ -25,7 +25,15 @@ from datetime import UTC, datetime
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from sgdataplane.cli.arguments import read_limit, read_port, read_prefix, read_protocol, read_seconds
+from sgdataplane.cli.arguments import (
+    PROTOCOL_HELP,
+    read_limit,
+    read_port,
+    read_prefix,
+    read_protocol,
+    read_seconds,
+    settle_ports,
+)
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import paint, print_json, say, say_block
 
@@ -52,9 +60,9 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument("--config", type=FilePath, metavar="FILE", help="the configuration that the agent runs with")
     parser.add_argument("--eni", metavar="ENI", help="whose packets; those that come are followed")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only packets towards or from the ENI")
-    parser.add_argument("--protocol", type=read_protocol, metavar="P", help="tcp, udp, icmp, icmpv6, gre or a number")
+    parser.add_argument("--protocol", type=read_protocol, metavar="P", help=PROTOCOL_HELP)
     parser.add_argument("--remote", type=read_prefix, metavar="CIDR", help="only packets whose other end is in it")
-    parser.add_argument("--port", type=read_port, metavar="N", help="only packets to this port (TCP and UDP)")
+    parser.add_argument("--port", type=read_port, metavar="N", help="only packets to it: 53, domain or udp/53")
     parser.add_argument("--source-port", type=read_port, metavar="N", help="only packets from this port")
     parser.add_argument("--count", type=read_limit, default=10, metavar="N", help="end after N packets (default: 10)")
     parser.add_argument(
@@ -76,11 +84,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _is_probe(arguments: argparse.Namespace) -> bool:
     """Whether it is to send the packet itself; a usage error if the arguments say both, or neither."""
     error = arguments.parser.error
-    protocol = arguments.protocol
-    if protocol is not None and protocol.is_all:
+    if arguments.protocol is not None and arguments.protocol.is_all:
         error("--protocol all: leave it out")
+    settle_ports(arguments.parser, arguments)
+    protocol = arguments.protocol
     if (arguments.port is not None or arguments.source_port is not None) and not (protocol and protocol.has_ports):
-        error("--port and --source-port need --protocol tcp or udp")
+        error("--port and --source-port need --protocol tcp or udp, or the form tcp/22")
     if arguments.sender is None and arguments.receiver is None:
         if arguments.eni is None:
             error("--eni says whose packets to follow; or --from and --to what to send in a lab")

@@ -1,4 +1,4 @@
-"""Ports and services as people write them: `22`, `ssh`; `tcp/22`, `tcp/ssh`, `tcp/8000-8100`, `icmp`, `proto/132`.
+"""Ports and traffic as people write them: `22`, `ssh`, `tcp/22`; and `tcp/ssh`, `tcp/8000-8100`, `icmp`, `proto/132`.
 
 Owns this grammar and its printing. Is given text. Must not know who asks, nor what can be sent.
 """
@@ -33,14 +33,35 @@ class Traffic:
         return f"{self.protocol}/{first}" if first == last else f"{self.protocol}/{first}-{last}"
 
 
-def parse_port(text: str) -> int:
-    """A packet's port, by number (0..65535; rules have 1..65535) or by its service. ValueError otherwise."""
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A packet's port, with its protocol if it was named with that."""
+
+    number: int
+    protocol: Protocol | None = None
+
+    def __str__(self) -> str:
+        return str(self.number) if self.protocol is None else f"{self.protocol}/{self.number}"
+
+
+def parse_port(text: str) -> Port:
+    """By number (0..65535; rules have 1..65535), by its service, or as tcp/22. ValueError otherwise."""
+    if "/" in text:
+        return _port_of(parse_traffic(text))
     if NUMBER.fullmatch(text) and int(text) <= 0xFFFF:
-        return int(text)
+        return Port(int(text))
     found = _of_service(text, "tcp") or _of_service(text, "udp")
     if found is None:
-        raise ValueError(f"{text!r} is neither a port 0..65535 nor a service of /etc/services")
-    return found
+        raise ValueError(f"{text!r} is neither a port 0..65535 nor a service of /etc/services, nor of the form tcp/22")
+    return Port(found)
+
+
+def _port_of(traffic: Traffic) -> Port:
+    """ValueError unless that is one port."""
+    ports = traffic.ports
+    if ports is None or ports.first != ports.last:
+        raise ValueError(f"'{traffic}' is not one port, such as 22, ssh or tcp/22")
+    return Port(ports.first, traffic.protocol)
 
 
 def parse_traffic(text: str) -> Traffic:

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from sgdataplane.net.ports import Traffic, parse_port, parse_traffic
+from sgdataplane.net.ports import Port, Traffic, parse_port, parse_traffic
 from sgdataplane.net.values import GRE, ICMP, TCP, UDP, PortRange, Protocol
 
 SERVICES = {("ssh", "tcp"): 22, ("domain", "tcp"): 53, ("domain", "udp"): 53, ("ntp", "udp"): 123}
@@ -79,7 +79,17 @@ def test_what_is_no_traffic_is_refused(text: str, words: str) -> None:
 
 
 def test_a_port_is_a_number_or_a_service() -> None:
-    assert [parse_port(text) for text in ("0", "22", "ssh", "ntp", "65535")] == [0, 22, 22, 123, 65535]
-    for text in ("65536", "-1", "٣", "", "quic", "tcp/22"):
+    assert [parse_port(text).number for text in ("0", "22", "ssh", "ntp", "65535")] == [0, 22, 22, 123, 65535]
+    for text in ("65536", "-1", "٣", "", "quic"):
         with pytest.raises(ValueError, match=r"neither a port 0\.\.65535 nor a service"):
             parse_port(text)
+
+
+def test_a_port_may_say_its_protocol() -> None:
+    assert parse_port("tcp/22") == parse_port("TCP/ssh") == Port(22, Protocol(TCP))
+    assert [str(parse_port(text)) for text in ("22", "udp/domain")] == ["22", "udp/53"]
+    for text in ("tcp/8000-8100", "proto/132"):
+        with pytest.raises(ValueError, match="is not one port"):
+            parse_port(text)
+    with pytest.raises(ValueError, match="other protocols none"):
+        parse_port("icmp/8")

@@ -1,0 +1,98 @@
+"""A port is asked for by number, by service or with its protocol, by every verb that asks for one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.cli.main import main
+
+STATE = """
+version: 1
+vpcs: [{vpc_id: v, cidr_blocks: [10.0.0.0/8]}]
+security_groups: [{security_group_id: sg, vpc_id: v, security_group_type: normal}]
+instances: [{instance_id: i-a, instance_name: web}]
+network_interfaces:
+  - {network_interface_id: eni-a, instance_id: i-a, type: primary, vpc_id: v, security_group_ids: [sg],
+     private_ip_addresses: [10.0.0.1]}
+"""
+NOWHERE = ("--name", "nosuchlab")  # what the words say is read before that is found out: exit code 5
+VERBS = {
+    "explain": ("explain", "STATE", "--eni", "web", "--direction", "egress", "--remote", "192.0.2.1"),
+    "probe": ("lab", "probe", *NOWHERE, "--from", "a", "--to", "b"),
+    "trace": ("trace", *NOWHERE, "--eni", "web"),
+    "trace-probe": ("trace", *NOWHERE, "--from", "a", "--to", "b"),
+    "sessions": ("sessions", *NOWHERE),
+}
+ACCEPTED = [
+    ("--protocol", "tcp", "--port", "22"),
+    ("--protocol", "tcp", "--port", "ssh"),
+    ("--protocol", "tcp", "--port", "tcp/22"),
+    ("--protocol", "TCP", "--port", "tcp/ssh"),
+    ("--protocol", "6", "--port", "tcp/22"),
+    ("--port", "tcp/22"),
+    ("--port", "udp/domain"),
+    ("--port", "tcp/22", "--protocol", "tcp"),
+]
+REFUSED = [
+    (("--protocol", "udp", "--port", "tcp/22"), "--port tcp/22: that is tcp, but udp is asked for, too"),
+    (("--protocol", "icmp", "--port", "22"), "--port: makes no sense with icmp"),
+    (("--protocol", "icmp", "--port", "tcp/22"), "--port: makes no sense with icmp"),
+    (("--protocol", "tcp", "--port", "tcp/8000-8100"), "is not one port"),
+    (("--protocol", "tcp", "--port", "proto/132"), "is not one port"),
+    (("--protocol", "tcp", "--port", "icmp/8"), "other protocols none"),
+    (("--protocol", "tcp", "--port", "tcp/70000"), "the port must be 1..65535"),
+    (("--protocol", "tcp", "--port", "shh"), "neither a port 0..65535 nor a service"),
+]
+NEED_ONE = ("explain", "probe", "trace-probe")
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    path = tmp_path / "state.yaml"
+    path.write_text(STATE, encoding="utf-8")
+    return path
+
+
+def words_of(verb: str, state: Path, *more: str) -> list[str]:
+    return [str(state) if word == "STATE" else word for word in (*VERBS[verb], *more)]
+
+
+@pytest.mark.parametrize("asked", ACCEPTED, ids=" ".join)
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_way_to_say_it_is_read(
+    verb: str, asked: tuple[str, ...], state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(words_of(verb, state, *asked))
+    out, err = capsys.readouterr()
+    assert (code, "there is no such lab" in err) == ((0, False) if verb == "explain" else (5, True)), out + err
+
+
+@pytest.mark.parametrize(("asked", "words"), REFUSED, ids=lambda value: " ".join(value) if value[0] == "--" else "")
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_contradicts_itself_or_is_no_port_is_a_usage_error(
+    verb: str, asked: tuple[str, ...], words: str, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words_of(verb, state, *asked))
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "sessions"])
+def test_a_source_port_is_of_the_same_protocol(verb: str, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words_of(verb, state, "--port", "tcp/22", "--source-port", "udp/53"))
+    assert ended.value.code == 2
+    assert "--source-port udp/53: that is udp, but tcp is asked for, too" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", NEED_ONE)
+def test_a_port_alone_says_no_protocol(verb: str, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words_of(verb, state, "--port", "22"))
+    assert ended.value.code == 2
+    assert "tcp/22" in capsys.readouterr().err
