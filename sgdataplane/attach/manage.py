@@ -68,7 +68,7 @@ class Cleared:
 
 def attach(registry: Registry, request: Request) -> Attached:
     """Bind as asked, or raise BindingError and change nothing. What is bound so already stays bound."""
-    eni = _eni(request)
+    eni = None if request.state is None else request.state.eni[request.eni_id]
     path = request.workload.locate()
     with registry.locked(), ExitStack() as stack:
         place = _held(stack, request.workload, path)
@@ -85,15 +85,6 @@ def attach(registry: Registry, request: Request) -> Attached:
         for ended in set(bindings) - {*kept, former}:
             _release(ended, is_last=not any(_is_enforced_with(ended, other) for other in kept))
     return Attached(binding, former is None, warnings)
-
-
-def _eni(request: Request) -> Eni | None:
-    if request.state is None:
-        return None
-    if request.eni_id not in request.state.eni:
-        known = ", ".join(sorted(request.state.eni)[:10]) or "a state with ENIs"
-        refuse("--eni", "InvalidEniId.NotFound", "the state has no such ENI", request.eni_id, f"one of {known}")
-    return request.state.eni[request.eni_id]
 
 
 def _held(stack: ExitStack, workload: Workload, path: str) -> str:

@@ -18,7 +18,7 @@ from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
 
 if TYPE_CHECKING:
     from sgdataplane.cli.command import Parser
-    from sgdataplane.model.state import CloudState, Instance
+    from sgdataplane.model.state import CloudState
     from sgdataplane.statefile import Loaded, Memory
 
 T = TypeVar("T")
@@ -130,34 +130,15 @@ def settle_ports(parser: Parser, arguments: argparse.Namespace) -> None:
 # names
 
 ENI_HELP = "an ENI by its id, or by the id or name of its instance, if that has no other"
+NODE_HELP = "a node by its id or its instance's name, or one of its ENIs or addresses"
 
 
 def eni_of(state: CloudState, name: str) -> str:
     """The id of the ENI that is meant: by its own id, or by its instance's id or name if there is only that one.
-    StateFileError with those that it could be, or the nearest known one."""
-    from sgdataplane.errors import Problem, StateFileError, Where
+    StateFileError with those that it could be, or the nearest known ones."""
+    from sgdataplane.model.naming import look_up, names_of_enis
 
-    if name in state.eni:
-        return name
-    instances = [entry.instance_id for entry in state.instances if name in _names(entry)]
-    found = [eni.network_interface_id for owner in instances for eni in state.enis_of_instance.get(owner, ())]
-    if len(found) == 1:
-        return found[0]
-    message = "several ENIs could be meant" if found else "no such ENI in the state"
-    expected = f"one of {', '.join(found)}" if found else _nearest_eni(state, name)
-    raise StateFileError((Problem(Where(), "InvalidEniId.NotFound", message, name, expected),))
-
-
-def _names(instance: Instance) -> tuple[str, ...]:
-    return tuple(filter(None, (instance.instance_id, instance.instance_name)))
-
-
-def _nearest_eni(state: CloudState, name: str) -> str:
-    from difflib import get_close_matches
-
-    known = (*state.eni, *(known for instance in state.instances for known in _names(instance)))
-    near = get_close_matches(name, known, n=1) or sorted(state.eni)[:3]
-    return f"an ENI of the state, such as {', '.join(near)}" if near else "a state with ENIs"
+    return look_up(name, names_of_enis(state)).the_eni("no such ENI in the state", "an ENI of the state")
 
 
 # a state, and the policy's choices

@@ -13,8 +13,10 @@ from sgdataplane.daemon.protocol import Request
 from sgdataplane.errors import HostError
 
 
-def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str = "") -> dict[str, object] | None:
-    """The agent's answer; None if it is a lab that is asked. HostError if there is neither."""
+def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | None = None) -> dict[str, object] | None:
+    """The agent's answer; None if it is a lab that is asked. `eni`: of the ENI of that name alone. HostError if there
+    is neither, StateFileError if the name isn't one ENI's."""
+    from sgdataplane.cli.named import eni_here
     from sgdataplane.daemon import client, config
 
     if arguments.name is not None:
@@ -25,7 +27,7 @@ def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str = "")
             return None
         hint = "no agent is running there, and there is no lab of the name lab; --name says which one"
         raise HostError(str(known.socket), hint)
-    return client.ask(known.socket, request, eni=eni)
+    return client.ask(known.socket, request, eni="" if eni is None else eni_here(known, eni))
 
 
 def _has_lab() -> bool:

@@ -30,7 +30,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import add_choices, add_state, add_uplinks, choices_of, load_state, uplinks_of
+from sgdataplane.cli.arguments import (
+    ENI_HELP,
+    add_choices,
+    add_state,
+    add_uplinks,
+    choices_of,
+    eni_of,
+    load_state,
+    uplinks_of,
+)
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import complain, log_shown, paint, print_json, render_table, say, say_block, warn
 from sgdataplane.model.choices import CHOICES
@@ -40,6 +49,7 @@ if TYPE_CHECKING:
     from sgdataplane.attach.registry import Binding, Registry
     from sgdataplane.attach.report import HostReport
     from sgdataplane.attach.workload import Workload
+    from sgdataplane.daemon.config import Config
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME")
 COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "red", "refused": "red"}
@@ -49,7 +59,7 @@ def register(verbs: Subparsers) -> None:
     """Add the four verbs."""
     _add_attach(verbs)
     detach = _add(verbs, "detach", run_detach, "undo `attach`; the last of a namespace takes our rules there with it")
-    detach.add_argument("--eni", required=True, metavar="ENI", help="the ENI")
+    _add_eni(detach)
     apply = _add(verbs, "apply", run_apply, "make all attached ENIs obey a state, once; returns when they do")
     add_state(apply)
     add_uplinks(apply)
@@ -59,7 +69,7 @@ def register(verbs: Subparsers) -> None:
 
 def _add_attach(verbs: Subparsers) -> None:
     parser = _add(verbs, "attach", run_attach, "bind an existing interface, a container's for example, to an ENI")
-    parser.add_argument("--eni", required=True, metavar="ENI", help="the ENI")
+    _add_eni(parser)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--netns", metavar="PATH", help="its network namespace, or a name as of `ip netns`")
     where.add_argument("--pid", type=_pid, metavar="PID", help="a process in it")
@@ -68,6 +78,11 @@ def _add_attach(verbs: Subparsers) -> None:
     add_state(parser, "--state", "check the ENI and its MAC against this state")
     parser.add_argument("--set-mac", action="store_true", help="give the interface the MAC that the ENI has in STATE")
     add_choices(parser, ("profile",))
+
+
+def _add_eni(parser: Parser) -> None:
+    parser.add_argument("--eni", required=True, metavar="ENI", help=ENI_HELP)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="of the agent, which knows ENIs by their names")
 
 
 def _add(verbs: Subparsers, verb: str, run: Run, words: str) -> Parser:
@@ -101,16 +116,51 @@ def run_attach(arguments: argparse.Namespace) -> int:
     profile = choices_of(arguments).profile
     state = None if arguments.state is None else load_state(arguments.state, profile).state
     workload = _workload(arguments)
-    done = attach(registry, Request(arguments.eni, workload, arguments.ifname, state, arguments.set_mac))
+    eni, doubts = (eni_of(state, arguments.eni), ()) if state is not None else _meant(arguments, registry)
+    done = attach(registry, Request(eni, workload, arguments.ifname, state, arguments.set_mac))
+    warnings = (*doubts, *done.warnings)
     if arguments.json:
-        print_json({**_as_json(done.binding), "new": done.is_new, "warnings": done.warnings})
+        print_json({**_as_json(done.binding), "new": done.is_new, "warnings": warnings})
         return Exit.DONE
-    for line in done.warnings:
+    for line in warnings:
         warn(line)
     say(f"{done.binding.eni_id}: {'bound' if done.is_new else 'already bound'} to {done.binding}")
     if done.is_new:
         say("Not enforced yet: `sgdp apply STATE` does that, or at once the agent, if it runs.")
     return Exit.DONE
+
+
+def _meant(arguments: argparse.Namespace, registry: Registry) -> tuple[str, tuple[str, ...]]:
+    """The ENI's id, where no state was given; a warning if nobody here knows it. An ENI may be attached before the
+    state has it, and passes nothing until then; so what is no name of one is an id."""
+    from sgdataplane.attach.claims import CLOUDS_OWN
+    from sgdataplane.cli.named import UNKNOWN, named_here
+
+    name = arguments.eni
+    if CLOUDS_OWN.fullmatch(name):
+        return name, ()
+    named = named_here(_config(arguments), name, _enis(registry))
+    if named.ids:
+        return named.the_eni(*UNKNOWN), ()
+    near = f" (near: {', '.join(named.near)})" if named.near else ""
+    return name, (f"{name}: no ENI or instance that is known here{near}; it passes nothing before the state has it",)
+
+
+def _enis(registry: Registry) -> frozenset[str]:
+    return frozenset(binding.eni_id for binding in registry.load())
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    """The agent's. A bad one that nobody named keeps no ENI from being attached or detached."""
+    from sgdataplane.daemon.config import CONFIG_FILE, Config, load_config
+    from sgdataplane.errors import ConfigError
+
+    if arguments.config is not None:
+        return load_config(arguments.config, must_exist=True)
+    try:
+        return load_config(CONFIG_FILE, must_exist=False)
+    except ConfigError:
+        return Config()
 
 
 def _workload(arguments: argparse.Namespace) -> Workload:
@@ -127,7 +177,7 @@ def run_detach(arguments: argparse.Namespace) -> int:
     from sgdataplane.attach.manage import detach
     from sgdataplane.attach.registry import Means
 
-    done = detach(registry, arguments.eni)
+    done = detach(registry, _attached(arguments, registry))
     rules = "gone" if done.is_gone else "kept" if done.others else "removed"
     if arguments.json:
         print_json({**_as_json(done.binding), "rules": rules, "host_end": done.end_at or None})
@@ -137,8 +187,15 @@ def run_detach(arguments: argparse.Namespace) -> int:
     if done.binding.means is not Means.ATTACH and not done.is_gone:
         word = done.binding.means.value
         warn(f"an agent that binds by {word} binds it again if {done.binding} still has the ENI's {word}")
-    say(f"{arguments.eni}: no longer bound to {done.binding}; {_consequence(done, rules)}")
+    say(f"{done.binding.eni_id}: no longer bound to {done.binding}; {_consequence(done, rules)}")
     return Exit.DONE
+
+
+def _attached(arguments: argparse.Namespace, registry: Registry) -> str:
+    """The id of an ENI that is attached, or was when it was looked up."""
+    from sgdataplane.cli.named import attached_eni
+
+    return attached_eni(_config(arguments), arguments.eni, _enis(registry))
 
 
 def _consequence(done: Detached, rules: str) -> str:

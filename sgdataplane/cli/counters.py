@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sgdataplane.cli.arguments import eni_of
+from sgdataplane.cli.arguments import ENI_HELP, eni_of
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import print_json, render_table, say, say_block, warn
 
@@ -36,7 +36,7 @@ def register(verbs: Subparsers) -> None:
     parser = verbs.add_parser("counters", help=words, description=words)
     parser.add_argument("--name", metavar="N", help="of this lab (default: of the agent, if one runs, else of lab)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration that the agent runs with")
-    parser.add_argument("--eni", metavar="ENI", help="only where this ENI is counted")
+    parser.add_argument("--eni", metavar="ENI", help=f"only where it is counted: {ENI_HELP}")
     parser.add_argument("--unused", action="store_true", help="the rules that never decided about any packet")
     parser.add_argument("--all", action="store_true", help="also what is in force no longer")
     parser.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.cli.counters")
@@ -64,9 +64,9 @@ def read(arguments: argparse.Namespace) -> Document:
     from sgdataplane.cli.asked import ask_agent
     from sgdataplane.daemon.protocol import Request
 
-    answer: Document | None = ask_agent(arguments, Request.COUNTERS, eni=arguments.eni or "")
+    answer: Document | None = ask_agent(arguments, Request.COUNTERS, eni=arguments.eni)
     found = _of_lab(arguments) if answer is None else {"source": "agent", "name": None, **answer["counters"]}
-    if arguments.eni and not found["scopes"]:
+    if arguments.eni is not None and not found["scopes"]:
         _refuse_eni(arguments.eni)
     return {**found, "unused": list(unused(found["scopes"]))}
 
@@ -87,7 +87,7 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
 
     name = arguments.name or "lab"
     with manage.watch(name) as lab:
-        eni = eni_of(lab.state, arguments.eni) if arguments.eni else ""
+        eni = "" if arguments.eni is None else eni_of(lab.state, arguments.eni)
         at, since, scopes = _time(datetime.now(UTC).timestamp()), _time(up_since(name)), []
         for entry in lab.enforced:
             enis = entry.desired.interfaces

@@ -14,7 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sgdataplane.cli.arguments import add_choices, add_flow, add_state, choices_of, flow_of, load_state, read_factor
+from sgdataplane.cli.arguments import (
+    NODE_HELP,
+    add_choices,
+    add_flow,
+    add_state,
+    choices_of,
+    flow_of,
+    load_state,
+    read_factor,
+)
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import Progress, complain, log_shown, print_json, say, say_block, warn
 from sgdataplane.model.choices import CHOICES, IN_LAB
@@ -63,11 +72,11 @@ def _register_changes(actions: Subparsers) -> None:
 def _register_questions(actions: Subparsers) -> None:
     status = _add(actions, "status", run_status, "say where things are")
     exec_ = _add(actions, "exec", run_exec, "run a command in a node")
-    exec_.add_argument("node", metavar="NODE")
+    exec_.add_argument("node", metavar="NODE", help="by its id or its instance's name")
     exec_.add_argument("argv", nargs="+", metavar="CMD", help="after --, so that its options are its own")
     probe = _add(actions, "probe", run_probe, "one real exchange, observed beside expected")
-    probe.add_argument("--from", dest="sender", required=True, metavar="NODE", help="a node, or an address of one")
-    probe.add_argument("--to", dest="receiver", required=True, metavar="NODE|IP", help="a node, or an address of one")
+    probe.add_argument("--from", dest="sender", required=True, metavar="NODE", help=NODE_HELP)
+    probe.add_argument("--to", dest="receiver", required=True, metavar="NODE|IP", help=NODE_HELP)
     add_flow(probe, source_port="default: any free one")
     matrix = _add(actions, "matrix", run_matrix, "every pair, real packets, observed beside expected")
     matrix.add_argument(

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import eni_of, read_seconds
+from sgdataplane.cli.arguments import ENI_HELP, eni_of, read_seconds
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import say, say_aside
 
@@ -40,7 +40,7 @@ def register(verbs: Subparsers) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--name", metavar="N", help="of that lab (default: what is attached here, else the lab lab)")
     where.add_argument("--config", type=Path, metavar="FILE", help="the agent's (default: /etc/sgdataplane/agent.toml)")
-    parser.add_argument("--eni", metavar="ENI", help="only this ENI's")
+    parser.add_argument("--eni", metavar="ENI", help=f"only this ENI's: {ENI_HELP}")
     parser.add_argument("-f", "--follow", action="store_true", help="until Ctrl-C")
     parser.add_argument(
         "--seconds", type=read_seconds(MAX_SECONDS), default=5.0, metavar="S", help="without -f: how long (default: 5)"
@@ -57,9 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     require_root("listening in other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
     from sgdataplane.observe.follow import Follow
 
-    sources = _of_lab(arguments.name) if arguments.name is not None else _here(arguments.config)
+    sources = _of_lab(arguments, arguments.name) if arguments.name is not None else _here(arguments)
     if arguments.eni is not None:
-        arguments.eni = _meant(sources, arguments.eni)
         sources = [_having(sources, arguments.eni)]
     with Follow(sources) as follow:
         places = "1 namespace" if len(sources) == 1 else f"{len(sources)} namespaces"
@@ -81,17 +80,6 @@ def _show(told: Iterable[Told], arguments: argparse.Namespace) -> None:
                 say(line, flush=True)
 
 
-def _meant(sources: Iterable[Source], name: str) -> str:
-    """An ENI's id; the name itself, if no state that is in force there has it."""
-    from sgdataplane.errors import StateFileError
-
-    for source in sources:
-        with suppress(StateFileError):
-            if source.state is not None:
-                return eni_of(source.state, name)
-    return name
-
-
 def _having(sources: Iterable[Source], eni_id: str) -> Source:
     """Where the ENI is. LabError if it is nowhere."""
     from sgdataplane.errors import LabError
@@ -103,10 +91,14 @@ def _having(sources: Iterable[Source], eni_id: str) -> Source:
     return found[0]
 
 
-def _of_lab(name: str) -> list[Source]:
+def _of_lab(arguments: argparse.Namespace, name: str) -> list[Source]:
+    """Of a lab. The name of an ENI becomes its id."""
     from sgdataplane.lab import manage
 
-    return [_of_enforced(entry) for entry in manage.look(name).enforced]
+    lab = manage.look(name)
+    if arguments.eni is not None:
+        arguments.eni = eni_of(lab.state, arguments.eni)
+    return [_of_enforced(entry) for entry in lab.enforced]
 
 
 def _of_enforced(entry: Enforced) -> Source:
@@ -118,23 +110,29 @@ def _of_enforced(entry: Enforced) -> Source:
     return Source(entry.name, held, there, desired.interfaces, desired.placement, desired.state)
 
 
-def _here(file: Path | None) -> list[Source]:
-    """What is attached, by namespace: workloads, and the routers of host placement. If nothing is, the lab `lab`."""
+def _here(arguments: argparse.Namespace) -> list[Source]:
+    """What is attached, by namespace: workloads, and the routers of host placement. If nothing is, the lab `lab`. The
+    name of an ENI becomes its id."""
     from sgdataplane.attach.registry import Registry
+    from sgdataplane.cli.named import attached_eni
     from sgdataplane.daemon import config
     from sgdataplane.errors import LabError
     from sgdataplane.lab.record import LabFolder
 
+    file = arguments.config
     known = config.load_config(file or config.CONFIG_FILE, must_exist=file is not None)
+    bindings = Registry(known.bindings).load()
     by_place: dict[object, list[Binding]] = {}
-    for binding in Registry(known.bindings).load():
+    for binding in bindings:
         by_place.setdefault(binding.host_end.router if binding.host_end else binding.identity, []).append(binding)
     if not by_place and LabFolder("lab").load() is None:
         raise LabError("nothing to listen to", "nothing is attached here, and there is no lab of the name lab")
     if not by_place:
-        return _of_lab("lab")
+        return _of_lab(arguments, "lab")
+    if arguments.eni is not None:
+        arguments.eni = attached_eni(known, arguments.eni, {binding.eni_id for binding in bindings})
     state = _state(known.state)
-    return [_of_bindings(bindings, state) for bindings in by_place.values()]
+    return [_of_bindings(some, state) for some in by_place.values()]
 
 
 def _state(file: Path) -> CloudState | None:

@@ -40,23 +40,24 @@ class Place:
 
 
 @contextmanager
-def place_of(arguments: argparse.Namespace, eni_id: str) -> Iterator[Place]:
-    """Of an ENI, as long as the block runs. StateFileError if it is enforced nowhere that was asked about."""
+def place_of(arguments: argparse.Namespace, eni: str) -> Iterator[Place]:
+    """Of an ENI, by its name, as long as the block runs. StateFileError if it is enforced nowhere that was asked about,
+    or could be several ones."""
     from sgdataplane.attach.registry import Registry
+    from sgdataplane.cli.named import UNKNOWN, attached_named
     from sgdataplane.daemon import config
     from sgdataplane.lab import manage
     from sgdataplane.lab.record import LabFolder
 
     known = config.load_config(arguments.config or config.CONFIG_FILE, must_exist=arguments.config is not None)
     bindings = Registry(known.bindings).load() if arguments.name is None else ()
-    if any(binding.eni_id == eni_id for binding in bindings):
-        with _attached(bindings, eni_id, known) as place:
+    named = attached_named(known, eni, {binding.eni_id for binding in bindings})
+    if named.ids or (arguments.name is None and LabFolder("lab").load() is None):
+        with _attached(bindings, named.the_eni(*UNKNOWN), known) as place:
             yield place
         return
-    if arguments.name is None and LabFolder("lab").load() is None:
-        _refuse(eni_id, [binding.eni_id for binding in bindings], "attached")
     with manage.watch(arguments.name or "lab") as lab:
-        yield in_lab(lab, eni_id)
+        yield in_lab(lab, eni)
 
 
 def in_lab(lab: Lab, eni: str) -> Place:
@@ -120,13 +121,3 @@ def _asked_subjects(socket: Path, eni_id: str) -> dict[str, Subject]:
         )
         for row in rows
     }
-
-
-def _refuse(eni_id: str, known: list[str], how: str) -> None:
-    from difflib import get_close_matches
-
-    from sgdataplane.errors import Problem, StateFileError, Where
-
-    near = get_close_matches(eni_id, known, n=1) or sorted(known)[:3]
-    expected = f"an ENI that is {how} here, such as {', '.join(near)}" if near else "--name, of a lab: none is attached"
-    raise StateFileError((Problem(Where(), "InvalidEniId.NotFound", f"it is not {how} here", eni_id, expected),))

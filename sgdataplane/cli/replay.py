@@ -13,7 +13,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import add_choices, add_state, choices_of, chosen, load_state, refuse_twice, say_choices
+from sgdataplane.cli.arguments import (
+    NODE_HELP,
+    add_choices,
+    add_state,
+    choices_of,
+    chosen,
+    load_state,
+    refuse_twice,
+    say_choices,
+)
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import Progress, paint, print_json, render_table, say
 from sgdataplane.model.choices import IN_LAB, JUDGING
@@ -39,7 +48,7 @@ def register(verbs: Subparsers) -> None:
     whose.add_argument("--name", metavar="N", help="replay in this lab, which runs already")
     against = "replay under this state, too, and say which flows' fate is another"
     add_state(parser, "--against", against, metavar="NEW")
-    which = "an address of the capture, and the node (or its address) that stands for it; repeatable"
+    which = f"an address of the capture, and what stands for it: {NODE_HELP}; repeatable"
     parser.add_argument("--map", dest="maps", action="append", default=[], metavar="IP=NODE", help=which)
     parser.add_argument("--real-time", action="store_true", help="as slowly as it was captured: idle timeouts count")
     parser.add_argument("--json", action="store_true", help="for programs")

@@ -33,6 +33,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import (
+    ENI_HELP,
     PROTOCOL_HELP,
     eni_of,
     read_limit,
@@ -62,7 +63,7 @@ def register(verbs: Subparsers) -> None:
     words = "live sessions, and the rule that lets each one in"
     parser = verbs.add_parser("sessions", help=words, description=words)
     parser.add_argument("--name", default="lab", metavar="N", help="which lab (default: lab)")
-    parser.add_argument("--eni", metavar="ENI", help="only this ENI's")
+    parser.add_argument("--eni", metavar="ENI", help=f"only this ENI's: {ENI_HELP}")
     parser.add_argument("--node", "--instance", metavar="NODE", help="only this instance's, by its id or name")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only those opened towards or from the ENI")
     parser.add_argument("--remote", type=read_prefix, metavar="CIDR", help="only those whose other end is in it")
@@ -186,16 +187,15 @@ def asked_nodes(lab: Lab, arguments: argparse.Namespace) -> list[Node]:
 
 def selection(lab: Lab, arguments: argparse.Namespace) -> Selection:
     """The conditions. StateFileError or LabError for an ENI or rule that the state in force doesn't have."""
-    from difflib import get_close_matches
-
     from sgdataplane.errors import LabError
+    from sgdataplane.model.naming import look_up
     from sgdataplane.net.values import Direction
     from sgdataplane.observe.selection import Selection
 
     rules = {rule.security_group_rule_id for group in lab.state.security_groups for rule in group.rules}
     if arguments.rule is not None and arguments.rule not in rules:
-        near = get_close_matches(arguments.rule, rules, n=3)
-        hint = f"; near: {', '.join(near)}" if near else "; `sgdp compile STATE --stage policy` lists them"
+        near = look_up(arguments.rule, dict.fromkeys(rules, ())).near
+        hint = f"; near: {', '.join(near)}" if near else "; there is none"
         raise LabError(f"rule {arguments.rule}", f"no rule in force has that id{hint}")
     return Selection(
         eni_id=None if arguments.eni is None else eni_of(lab.state, arguments.eni),

@@ -26,6 +26,8 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.arguments import (
+    ENI_HELP,
+    NODE_HELP,
     PROTOCOL_HELP,
     read_limit,
     read_port,
@@ -58,7 +60,7 @@ def register(verbs: Subparsers) -> None:
     parser = verbs.add_parser("trace", help=words, description=words)
     parser.add_argument("--name", metavar="N", help="of this lab (default: of what is attached here, else of lab)")
     parser.add_argument("--config", type=FilePath, metavar="FILE", help="the configuration that the agent runs with")
-    parser.add_argument("--eni", metavar="ENI", help="whose packets; those that come are followed")
+    parser.add_argument("--eni", metavar="ENI", help=f"whose packets are followed: {ENI_HELP}")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only packets towards or from the ENI")
     parser.add_argument("--protocol", type=read_protocol, metavar="P", help=PROTOCOL_HELP)
     parser.add_argument("--remote", type=read_prefix, metavar="CIDR", help="only packets whose other end is in it")
@@ -68,8 +70,8 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument(
         "--seconds", type=read_seconds(MAX_SECONDS), default=30.0, metavar="S", help="end after S seconds (default: 30)"
     )
-    parser.add_argument("--from", dest="sender", metavar="NODE", help="in a lab: send one packet from there")
-    parser.add_argument("--to", dest="receiver", metavar="NODE|IP", help="and to there")
+    parser.add_argument("--from", dest="sender", metavar="NODE", help=f"in a lab, send one packet from: {NODE_HELP}")
+    parser.add_argument("--to", dest="receiver", metavar="NODE|IP", help="and to: the same")
     parser.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.cli.trace")
     parser.set_defaults(run=run, parser=parser)
 

@@ -30,11 +30,12 @@ from sgdataplane.attach.former import Heard
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import HostReport, Key, Outcome
 from sgdataplane.daemon import logs
+from sgdataplane.daemon.answers import Answers
 from sgdataplane.daemon.causes import Cause, Schedule
 from sgdataplane.daemon.config import CONFIG_FILE, Config, changed_at_start_only, load_config
 from sgdataplane.daemon.containers import ContainerWatch
 from sgdataplane.daemon.control import ControlServer
-from sgdataplane.daemon.counts import Counts, TooMuchError
+from sgdataplane.daemon.counts import Counts
 from sgdataplane.daemon.lastgood import LastGood
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.logs import event
@@ -42,7 +43,7 @@ from sgdataplane.daemon.meanwhile import Meanwhile
 from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.daemon.notify import Notifier
-from sgdataplane.daemon.protocol import Question, Request, spell_answer, spell_refusal
+from sgdataplane.daemon.protocol import Question, Request, spell_answer
 from sgdataplane.daemon.reconcile import ASKED, LOOKING, CycleReport, Reconciler
 from sgdataplane.daemon.scrape import MetricsServer
 from sgdataplane.daemon.status import EniStatus, Status
@@ -84,6 +85,7 @@ class Agent:
         stack.callback(self._metrics_server.close)
         self._counts = Counts(LedgerFile(config.state_directory))
         stack.callback(self._count, self._counts.close)
+        self._answers = Answers(self._status, self._counts, self._reconciler)
         self._drifts: dict[Key, list[Drift]] = {}
         self._put_off: dict[Key, list[Drift]] = {}  # told, but not repaired yet
         self._errors: dict[str, str] = {}
@@ -199,13 +201,9 @@ class Agent:
                 self._schedule.add(Cause.RELOAD)
 
     def _answer(self, asked: Question) -> bytes:
-        if asked.request is Request.STATUS:
-            return spell_answer(status=self._status.as_json())
-        if asked.request is Request.COUNTERS:
-            try:
-                return spell_answer(counters=self._counts.as_json(asked.eni))
-            except TooMuchError as error:
-                return spell_refusal(str(error))
+        answer = self._answers.to(asked)
+        if answer is not None:
+            return answer
         self._schedule.add(Cause.RELOAD if asked.request is Request.RELOAD else Cause.RESYNC)
         return spell_answer(cycle=self._status.cycles + 1 + self._is_in_cycle)  # one that runs may not know of it
 

@@ -153,6 +153,12 @@ class Counts:
 
     # the answer
 
+    @property
+    def enis(self) -> frozenset[str]:
+        """All whose hits are known, attached still or not."""
+        here = (eni for entry in self._namespaces for eni in _enis(entry))
+        return frozenset((*here, *(eni for scope in self.ledger.scopes for eni in enis_of(scope))))
+
     def as_json(self, eni_id: str = "") -> dict[str, object]:
         """Of all scopes, or of those with this ENI, read now. TooMuchError if that is too much for one answer."""
         asked = [entry for entry in self._namespaces if not eni_id or eni_id in _enis(entry)]

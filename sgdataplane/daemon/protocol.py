@@ -4,8 +4,10 @@ Owns requests, answers and their limits. Is given bytes. Must not know sockets, 
 
     you     {"request": "status"}                       a line of at most 4,096 bytes, within 5 s
             {"request": "counters", "eni": "eni-1"}     "eni" may be left out: then of all
+            {"request": "find", "eni": "web1"}          an ENI's id, or its instance's id or name
     agent   {"ok": true, "status": {...}}               the keys: pydoc sgdataplane.daemon.status
             {"ok": true, "counters": {...}}             the keys: pydoc sgdataplane.daemon.counts
+            {"ok": true, "ids": [...], "near": [...]}   ENIs that the name could stand for; if none, names like it
             {"ok": true, "cycle": 7}                    reload, resync: will be done by that cycle, or a later one
             {"ok": false, "error": "..."}               and what would be right
     The agent closes after its answer. It answers root, and who it runs as; 16 at a time: who waits
@@ -14,7 +16,8 @@ Owns requests, answers and their limits. Is given bytes. Must not know sockets, 
     status      how things are
     reload      read the configuration and the state anew, as on SIGHUP
     resync      write all rules anew, whatever the kernel holds
-    counters    hits per rule, read now
+    counters    hits per rule, read now; "eni" is an id
+    find        which ENI a name stands for, in the policy in force, or where hits are still known
 """
 
 from __future__ import annotations
@@ -39,11 +42,15 @@ class Request(enum.Enum):
     RELOAD = "reload"
     RESYNC = "resync"
     COUNTERS = "counters"
+    FIND = "find"
+
+
+NAMING = (Request.COUNTERS, Request.FIND)  # which name an ENI
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`eni`: of this one alone; "": of all. Only counters are asked for by ENI."""
+    """`eni`: of this one alone; "": of all."""
 
     request: Request
     eni: str = ""
@@ -59,12 +66,11 @@ class ProtocolError(Exception):
 def parse_request(line: bytes) -> Question:
     """ProtocolError unless it is one."""
     value = _object(line)
-    keys = {"request", "eni"} if value.get("request") == Request.COUNTERS.value else {"request"}
     eni = value.get("eni", "")
-    if "request" not in value or not value.keys() <= keys or not isinstance(eni, str):
+    if "request" not in value or not value.keys() <= {"request", "eni"} or not isinstance(eni, str):
         raise ProtocolError(f"expected {EXPECTED}")
     found = next((request for request in Request if request.value == value["request"]), None)
-    if found is None:
+    if found is None or (eni and found not in NAMING):
         raise ProtocolError(f"no such request; expected {EXPECTED}")
     return Question(found, eni)
 

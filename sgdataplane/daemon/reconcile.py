@@ -143,6 +143,11 @@ class Reconciler:
         return CycleReport(frozenset(causes), self._policy, host, error, last_good_error, seconds, discovery, looked)
 
     @property
+    def state(self) -> CloudState:
+        """What is to be obeyed; nothing before the first cycle."""
+        return NOTHING if self._policy is None else self._policy.state
+
+    @property
     def undone(self) -> frozenset[Key]:
         """The namespaces where the last cycle could not do all."""
         return frozenset(entry.key for entry in self._former.namespaces if not entry.is_settled)

@@ -20,6 +20,7 @@ from sgdataplane.lab.parts import Node, Router
 from sgdataplane.lab.record import CHANGING, LabFolder, LabRecord, lab_names
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Topology, plan
 from sgdataplane.model.choices import IN_LAB, Choices
+from sgdataplane.model.naming import MOST_LISTED, listed, look_up
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
@@ -94,14 +95,17 @@ class Lab:
         return {entry.netns: entry.desired for entry in self.enforced}
 
     def find_node(self, name: str) -> Node:
-        """A node by its name or its instance's name. LabError if there is none, with those there are."""
-        if name in self.topology.node:
-            return self.topology.node[name]
-        named = [node for node in self.topology.nodes if node.alias == name]
-        if len(named) == 1:
-            return named[0]
-        what = "several nodes have that name" if named else "there is no such node"
-        raise LabError(f"node {name!r}", f"{what}; this lab has {', '.join(self.topology.node)}")
+        """A node by its name or its instance's name. LabError if there is none or several, with what there is."""
+        named = look_up(name, {node.name: (node.alias,) for node in self.topology.nodes})
+        if len(named.ids) == 1:
+            return self.topology.node[named.ids[0]]
+        if named.ids:
+            raise LabError(f"node {name!r}", f"several nodes have that name: {listed(named.ids)}")
+        raise LabError(f"node {name!r}", f"there is no such node; {self._nodes_like(named.near)}")
+
+    def _nodes_like(self, near: tuple[str, ...]) -> str:
+        known = tuple(self.topology.node)
+        return f"this lab has {listed(known)}" if len(known) <= MOST_LISTED else f"near: {', '.join(near)}"
 
 
 def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:

@@ -81,6 +81,12 @@ def test_of_two_vpcs_with_the_same_address_the_user_says_which(stage: Stage, nod
     assert [flow.delivered for flow in report.flows.values() if flow.receiver == node] == [port == 53, port == 54]
 
 
+def test_a_secondary_eni_is_mapped_to_by_its_id(stage: Stage) -> None:
+    report = stage.replay(asked_and_answered("203.0.113.1", 8000, 53), {"203.0.113.1": "eni-a2"})
+    assert report.disagreements == 0
+    assert report.mapped["203.0.113.1"] == ("i-a", "10.0.0.2")
+
+
 def test_between_two_vpcs_nothing_is_sent(stage: Stage) -> None:
     report = stage.replay([IP(src="10.0.0.9", dst="10.0.0.2") / UDP(dport=53)])
     assert list(report.left_out) == ["its ends are in two VPCs, which nothing connects"]

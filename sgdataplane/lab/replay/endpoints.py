@@ -3,7 +3,7 @@
 Owns the mapping, and the reasons why a pair of addresses has no place in the lab. Is given a lab and what the user
 maps. Must not do I/O.
 
-    --map IP=NODE          the node, by its primary address of that family; or, given an address, by that one
+    --map IP=NODE          the node or ENI, by its primary address of that family; or, given an address, by that one
     an ENI's address       the node that has it, unchanged
     any other              outside every VPC: the lab's host outside, unchanged (in a lab that was there before: if one
                            of its hosts outside has that address)
@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sgdataplane.errors import LabError
+from sgdataplane.lab.ends import find_ends
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.parts import Interface, Node
 from sgdataplane.lab.replay.flows import Report
@@ -129,8 +130,7 @@ class Endpoints:
         try:
             wanted = Address.parse(name)
         except ValueError:
-            node = self._lab.find_node(name)
-            return _primary(option, node, address)
+            return self._named(option, name, address)
         if wanted.family is not address.family:
             raise LabError(option, "the two are of different families")
         found = self._locate(wanted)
@@ -138,13 +138,11 @@ class Endpoints:
             raise LabError(option, found)
         return found
 
-
-def _primary(option: str, node: Node, address: Address) -> Endpoint:
-    for interface in node.interfaces:
-        primary = interface.primary(address.family)
-        if primary is not None:
-            return Endpoint(node, interface, primary)
-    raise LabError(option, f"{node.name} has no {address.family.value} address")
+    def _named(self, option: str, name: str, address: Address) -> Endpoint:
+        for interface, end in find_ends(self._lab, name):
+            if end.address.family is address.family:
+                return Endpoint(self._lab.topology.node[end.node], interface, end.address)
+        raise LabError(option, f"{name} has no {address.family.value} address")
 
 
 def _at(end: Endpoint, vpc_id: str) -> Endpoint:

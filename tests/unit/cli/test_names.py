@@ -53,7 +53,7 @@ def test_an_eni_is_named_by_its_id_or_its_instance(name: str, path: Path, capsys
 @pytest.mark.parametrize(
     ("name", "message", "expected"),
     [
-        ("two", "several ENIs could be meant", "one of eni-two, eni-2nd"),
+        ("two", "several ENIs could be meant", "one of eni-2nd, eni-two"),
         ("batch", "several ENIs could be meant", "one of eni-b1, eni-b2"),
         ("i-none", "no such ENI", "an ENI of the state"),
         ("wep", "no such ENI", "an ENI of the state, such as web"),

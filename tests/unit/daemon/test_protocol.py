@@ -22,8 +22,9 @@ def test_a_request_is_read_as_it_was_spelt(request_: Request) -> None:
     assert parse_request(line) == Question(request_)
 
 
-def test_counters_may_be_asked_for_of_one_eni() -> None:
-    assert parse_request(spell_request(Request.COUNTERS, "eni-a")) == Question(Request.COUNTERS, "eni-a")
+@pytest.mark.parametrize("request_", [Request.COUNTERS, Request.FIND])
+def test_what_may_be_asked_of_one_eni(request_: Request) -> None:
+    assert parse_request(spell_request(request_, "w\u202eb\n")) == Question(request_, "w\u202eb\n")
 
 
 GARBAGE = [
