@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sgdataplane.analyse.nearmiss import NearMiss, near_misses
 from sgdataplane.model import always
 from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.semantics import (
     Decision,
     decide,
@@ -60,20 +61,24 @@ class Flow:
         return all(end.decision.verdict is Verdict.ACCEPT for end in self.ends)
 
 
-def explain_flow(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> Flow:
+def explain_flow(
+    state: CloudState, packet: Packet, options: Options = DEFAULTS, placement: Placement = Placement.INSTANCE
+) -> Flow:
     """Both ends. KeyError if the state has no such ENI."""
-    there = at_other_end(state, packet)
-    return Flow(explain(state, packet, options), None if there is None else explain(state, there, options))
+    here, there = explain(state, packet, options, placement), at_other_end(state, packet)
+    return Flow(here, None if there is None else explain(state, there, options, placement))
 
 
-def explain(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> Explanation:
+def explain(
+    state: CloudState, packet: Packet, options: Options = DEFAULTS, placement: Placement = Placement.INSTANCE
+) -> Explanation:
     """One end. KeyError if the state has no such ENI."""
-    decision = decide(state, packet, options)
+    decision = decide(state, packet, options, placement)
     before, later = decision, []
     for other in later_candidates(state, packet, decision, options):
         later.append(Later(other, outranking(before, other)))
         before = other
-    cause = fixed_cause(state, packet, options)
+    cause = fixed_cause(state, packet, options, placement)
     misses = () if cause else tuple(near_misses(state, packet, decision, options))
     return Explanation(packet, decision, cause, tuple(later), misses)
 
@@ -92,12 +97,15 @@ def outranking(stronger: Decision, weaker: Decision) -> str:
     return "same" if stronger.verdict is weaker.verdict else "drop_before_accept"
 
 
-def fixed_cause(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> str:
-    """What decides before any rule is asked: "discovery", "dhcp" and "metadata" always pass; "malformed-discovery",
-    "spoofed", "foreign", "dhcp-server" and "midstream" never do, and are the names under which the kernel counts them.
-    If several hold, it is the first that the packet meets. "" if rules are asked."""
+def fixed_cause(
+    state: CloudState, packet: Packet, options: Options = DEFAULTS, placement: Placement = Placement.INSTANCE
+) -> str:
+    """What decides before any rule is asked: "discovery", "dhcp" and "metadata" always pass; "far-discovery",
+    "malformed-discovery", "spoofed", "foreign", "dhcp-server" and "midstream" never do, and are the names under which
+    the kernel counts them. If several hold, it is the first that the packet meets. "" if rules are asked."""
     eni = state.eni[packet.eni_id]
     clauses = (
+        ("far-discovery", always.is_far_discovery(eni, packet, options, placement)),
         ("discovery", always.is_discovery(eni, packet)),
         ("dhcp", always.is_dhcp(eni, packet, options)),
         ("spoofed", is_spoofed(eni, packet)),

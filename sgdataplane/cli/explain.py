@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_options(arguments)
     choices = choices_of(arguments, _in_force(arguments) if arguments.live else ON_HOSTS)
     state = load_state(arguments.state, choices.profile).state
-    flow = explain_flow(state, as_packet(state, arguments), choices.options)
+    flow = explain_flow(state, as_packet(state, arguments), choices.options, choices.placement)
     if arguments.live:
         return run_live(arguments, state, flow, choices)
     if arguments.json:

@@ -20,6 +20,7 @@ CAUSES = {
     "discovery": "neighbour discovery and MLD always pass",
     "dhcp": "DHCP with the gateway always passes",
     "metadata": "the metadata address can always be reached",
+    "far-discovery": "discovery goes no further than the link",
     "malformed-discovery": "discovery in a shape that it can't have never passes",
     "dhcp-server": "only the gateway may offer addresses by DHCP",
     "midstream": "TCP of no known session that opens none",

@@ -18,6 +18,7 @@ from sgdataplane.compiler.profiles import Profiles
 from sgdataplane.compiler.site import SITES, Site, site_of
 from sgdataplane.compiler.timeouts import IdleTimeouts
 from sgdataplane.errors import InternalError, LimitError
+from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
 from sgdataplane.nft import names, pages
@@ -52,11 +53,11 @@ def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
     site = SITES[policy.placement]
     lowering = Profiles(policy.remotes, policy.members, site, memo)
     roots = [lowering.profile(profile) for profile in policy.profiles]
-    idle = IdleTimeouts.of(policy)
-    links = [
-        Link(eni.ifname, eni.private, eni.own, eni.link, roots[eni.profile], idle.rules(eni.ifname))
-        for eni in policy.enis
-    ]
+    idle, links = IdleTimeouts.of(policy), []
+    for eni in policy.enis:
+        on_link = always.on_link(eni.own, options, policy.placement)
+        ends = (roots[eni.profile], idle.rules(eni.ifname))
+        links.append(Link(eni.ifname, eni.private, eni.own, eni.link, on_link, *ends))
     fixed = Frame.of(policy, links, options, idle.elsewhere())
     return Table(
         skeleton.TABLE,

@@ -3,7 +3,8 @@
 Owns the order of these checks. Is given the ENI's own addresses, its timeouts' rules, and the roots of its profile.
 Must not know rules of users, or the epoch.
 
-    eni chain    neighbour-claim       egress: an advertisement of another's address, or a probe for it from ::
+    eni chain    far-discovery         egress: discovery or MLD to nobody who may be on the link
+                 neighbour-claim       egress: an advertisement of another's address, or a probe for it from ::
                  spoofed               egress: it speaks as another's link, the gateway's for example
                  jump <hook>-link      discovery, MLD and DHCP that carry no address of the ENI's
                  foreign, spoofed      egress: a source that isn't the ENI's own; ingress: a source that is, or a
@@ -64,13 +65,14 @@ NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One ENI's interface; its own addresses, and with them all it may send from; what it is called on its link; its
-    profile's roots; the rules that set timeouts."""
+    """One ENI's interface; its own addresses, and with them all it may send from; what it is called on its link; who
+    may be there; its profile's roots; the rules that set timeouts."""
 
     ifname: str
     own: tuple[Prefix, ...]
     sources: tuple[Prefix, ...]
     link_sources: tuple[Prefix, ...]
+    on_link: tuple[Prefix, ...]
     roots: dict[Direction, str]
     timeouts: dict[Direction, tuple[Rule, ...]]
 
@@ -164,7 +166,7 @@ def _dhcp_server(family: Family) -> Rule:
 def eni_chain(site: Site, hook: Direction, link: Link, shared: SharedChains, options: Options) -> Chain:
     """All that happens to an opening packet, or to one whose session has to be judged again."""
     rules = [
-        *(_claims(link) if hook is Direction.EGRESS else ()),
+        *((_far_discovery(link), *_claims(link)) if hook is Direction.EGRESS else ()),
         rule(jump(shared.link.name)),
         *_addresses(hook, link),
         rule(jump(shared.checks.name)),
@@ -175,6 +177,12 @@ def eni_chain(site: Site, hook: Direction, link: Link, shared: SharedChains, opt
         rule(goto(link.roots[hook])),
     ]
     return content_chain(names.identifier(f"eni-{hook.value}", link.ifname), tuple(rules))
+
+
+def _far_discovery(link: Link) -> Rule:
+    """What would be carried on, past all rules (`always.is_far_discovery`)."""
+    is_far = _none_of(Field.IP6_DADDR, merged(link.on_link))
+    return drop(Direction.EGRESS, "far-discovery", _icmpv6(always.DISCOVERY_TYPES), *is_far)
 
 
 def _claims(link: Link) -> Iterator[Rule]:

@@ -97,7 +97,7 @@ def _table(enis: Mapping[str, Eni], options: Options, secret: int, placement: Pl
     for ifname, eni in enis.items():
         if placement is Placement.HOST:
             fragments = _fragments(ifname)
-            passing = (*_limits(ifname, eni, fragments), *_from_instance(ifname, eni))
+            passing = (*_limits(ifname, eni, fragments), *_from_instance(ifname, eni, options))
             content = _content(ifname, passing, "spoofed", eni)
             chains += [fragments, content, _base("ingress", ifname, eni, (), content)]
         else:
@@ -145,12 +145,12 @@ def _limits(ifname: str, eni: Eni, fragments: Chain) -> Iterator[Rule]:
         yield _drop(ifname, "discovery-limit", *conditions, QUESTIONS)
 
 
-def _from_instance(ifname: str, eni: Eni) -> Iterator[Rule]:
-    """The link of an instance has no neighbour but the router, which is met by its link-local address: discovery that
-    goes elsewhere would be carried on, past all rules. A packet passes from an own address, or from one that speaks as
-    its link: the policy says what that may be."""
+def _from_instance(ifname: str, eni: Eni, options: Options) -> Iterator[Rule]:
+    """Discovery that goes beyond the link comes no further than here (`always.is_far_discovery`). A packet passes from
+    an own address, or from one that speaks as its link: the policy says what that may be."""
     is_discovery = is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES)
-    is_far = Match(DESTINATION[Family.IPV6], merged((always.LINK_LOCAL, always.MULTICAST)), negate=True)
+    on_link = always.on_link(eni.own_prefixes, options, Placement.HOST)
+    is_far = Match(DESTINATION[Family.IPV6], merged(on_link), negate=True)
     yield _drop(ifname, "discovery", *_of_type(IPV6), is_discovery, is_far)
     for kind, family in TYPES.items():
         for sources in _sources(eni, family):

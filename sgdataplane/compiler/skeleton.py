@@ -51,6 +51,7 @@ PASSING = ("always", "icmp-error")  # what is counted and passes
 CAUSES = (
     "always",
     "dhcp-server",
+    "far-discovery",
     "foreign",
     "icmp-error",
     "icmp-error-refused",

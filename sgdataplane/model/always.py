@@ -5,9 +5,11 @@ Owns the shapes of neighbour discovery, MLD and DHCP. Must not know rules or nft
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sgdataplane.model.options import DHCP_BROADCAST, DHCPV6_SERVERS, Options
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMPV6, UDP, Direction, Family, Prefix
@@ -27,6 +29,7 @@ DISCOVERY_TYPES = (*MLD, *range(133, 138))
 # Errors, and only errors: an IPv4 redirect (5) would move the ENI's traffic elsewhere (RFC 792, RFC 4443).
 ICMP_ERRORS = (3, 11, 12)
 ICMPV6_ERRORS = (1, 2, 3, 4)
+SUBNET_BITS = 64  # of an address, what its neighbours have in common (RFC 4291, 2.5.4); so are the cloud's subnets
 # (family) -> (client port, server port, where a client that knows no server sends)
 DHCP = {Family.IPV4: (68, 67, DHCP_BROADCAST), Family.IPV6: (546, 547, DHCPV6_SERVERS)}
 
@@ -61,6 +64,21 @@ def discovery_sources(eni: Eni) -> tuple[Prefix, ...]:
     return (UNSPECIFIED, *eni.link_prefixes)
 
 
+def on_link(own: Iterable[Prefix], options: Options, placement: Placement) -> tuple[Prefix, ...]:
+    """Who may be on the link of an ENI with these addresses, in IPv6 (CHOSEN): whoever is met by an address of the link
+    alone, and the gateways. In instance placement the link may have more ends, a bridge's for example, and neighbours
+    there solicit each other by their own addresses: so the ENI's own subnets, too. In host placement it is routed."""
+    gateways = (Prefix.of(address) for address in options.gateways if address.family is Family.IPV6)
+    subnets = (_subnet_of(prefix) for prefix in own if prefix.family is Family.IPV6)
+    return (LINK_LOCAL, MULTICAST, *gateways, *(subnets if placement is Placement.INSTANCE else ()))
+
+
+def _subnet_of(prefix: Prefix) -> Prefix:
+    """That of an IPv6 address or block; a larger block is its own."""
+    host_bits = prefix.family_bits - SUBNET_BITS
+    return Prefix(prefix.family_bits, prefix.first >> host_bits << host_bits, min(prefix.length, SUBNET_BITS))
+
+
 def dhcp_sources(eni: Eni, family: Family) -> tuple[Prefix, ...]:
     """What a client sends from that has no address yet."""
     return eni.link_prefixes if family is Family.IPV6 else (DHCP_UNNUMBERED[family],)
@@ -83,6 +101,14 @@ def is_discovery(eni: Eni, packet: Packet) -> bool:
         and (shape.sources is None or any(source in prefix for prefix in shape.sources))
         for shape in DISCOVERY[packet.direction]
     )
+
+
+def is_far_discovery(eni: Eni, packet: Packet, options: Options, placement: Placement) -> bool:
+    """Whether an ENI sends discovery beyond its link: nobody there may heed it (RFC 4861, 7.1), and on its way there it
+    would pass all rules."""
+    if packet.direction is Direction.INGRESS or not is_discovery_type(packet):
+        return False
+    return not any(packet.remote in prefix for prefix in on_link(eni.own_prefixes, options, placement))
 
 
 def is_dhcp(eni: Eni, packet: Packet, options: Options) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sgdataplane.model import always
 from sgdataplane.model.options import DEFAULTS, Options
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import (
     CloudState,
     Eni,
@@ -62,9 +63,14 @@ class Candidate:
     rule: SecurityGroupRule | None = None
 
 
-def decide(state: CloudState, packet: Packet, options: Options = DEFAULTS) -> Decision:
-    """What becomes of the opening packet of a session at one ENI. KeyError if the state has no such ENI."""
+def decide(
+    state: CloudState, packet: Packet, options: Options = DEFAULTS, placement: Placement = Placement.INSTANCE
+) -> Decision:
+    """What becomes of the opening packet of a session at one ENI. Its placement says who may be on its link, and
+    nothing else. KeyError if the state has no such ENI."""
     eni = state.eni[packet.eni_id]
+    if always.is_far_discovery(eni, packet, options, placement):
+        return NEVER
     if always.is_discovery(eni, packet) or always.is_dhcp(eni, packet, options):
         return ALWAYS
     if always.is_discovery_type(packet) or is_spoofed(eni, packet) or is_foreign(eni, packet):

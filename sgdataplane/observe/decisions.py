@@ -18,6 +18,7 @@ from sgdataplane.compiler.classes import classify
 from sgdataplane.compiler.spread import RemoteSet
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.semantics import Decision, decide
 from sgdataplane.model.state import CloudState, Eni, Remote
 from sgdataplane.net.packet import Packet
@@ -113,6 +114,7 @@ def _fixed_places(eni: Eni, options: Options) -> Iterator[Prefix]:
     yield from (prefix for shared in always.SHARED.values() for prefix in shared)
     yield from (Prefix.of(everyone) for _, _, everyone in always.DHCP.values())
     yield from (Prefix.of(gateway) for gateway in options.gateways)
+    yield from always.on_link(eni.own_prefixes, options, Placement.INSTANCE)
 
 
 def _starts(ranges: Iterable[tuple[Interval, ...] | None]) -> tuple[int, ...]:

@@ -165,6 +165,7 @@ CAUSES = {
     "icmp-error-refused": "related ICMP that is no error, a redirect for example: dropped",
     "spoofed": "its source is not who it may be: dropped",
     "foreign": "it is addressed to none of the ENI's addresses: dropped",
+    "far-discovery": "neighbour discovery beyond its link: dropped",
     "malformed-discovery": "neighbour discovery that is not as it must be: dropped",
     "invalid": "conntrack takes it for part of no session that there can be: dropped",
     "untracked": "conntrack doesn't know it: dropped",

@@ -151,13 +151,19 @@ def _accepted(link: Link, way: CtDirection) -> tuple[Match, Match, Match]:
 
 
 def _unconditional(link: Link) -> Iterator[Clause]:
-    """Claims of others' addresses; then discovery, MLD and DHCP that the ENI sends as its link."""
+    """Discovery beyond the link, and claims of others' addresses; then discovery, MLD and DHCP that the ENI sends as
+    its link."""
     if link.is_egress and link.family is Family.IPV6:
+        yield link.drop("far-discovery", one_of(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES), _beyond_the_link(link))
         yield from _claims(link)
     for shape in always.DISCOVERY[link.hook]:
         sources = always.UNNUMBERED if link.is_egress else shape.sources
         yield from _discovery(link, shape, sources)
     yield from _dhcp(link, (always.DHCP_UNNUMBERED[link.family],) if link.is_egress else None)
+
+
+def _beyond_the_link(link: Link) -> Match:
+    return none_of(link.among(link.far, always.on_link(link.eni.own_prefixes, link.options, link.site.placement)))
 
 
 def _claims(link: Link) -> Iterator[Clause]:

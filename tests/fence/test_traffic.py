@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 from scapy.layers.inet6 import (
@@ -14,12 +16,16 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 
+from sgdataplane.enforce import enforce
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links
+from sgdataplane.lab.patience import patient
 from sgdataplane.net.values import Address
 from tests.fence.bench import HOST, HOST6, MAC, OTHER, OTHER6, OWN, OWN6, Bench, set_mark, token
+from tests.support.builders import make_eni, make_group, make_state
 from tests.support.flood import wait_until
 from tests.support.labs import run_in
+from tests.support.pair import HERE, Pair, desired_at
 
 pytestmark = pytest.mark.traffic
 
@@ -152,3 +158,74 @@ def test_report_of_a_joined_multicast_group_passes(fenced: Bench) -> None:
     member.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
     reports = (Ether(frame) for frame in fenced.frames())
     assert any(ICMPv6MLReport2 in packet and packet[IPv6].dst == MLD_ROUTERS for packet in reports)
+
+
+@pytest.fixture
+def solicitor(fenced: Bench) -> socket.socket:
+    """A raw socket for discovery to single addresses, with the hop limit that it has on its link."""
+    raw = fenced.open(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 255)
+    return raw
+
+
+MESSAGES = {"solicitation": ICMPv6ND_NS, "advertisement": ICMPv6ND_NA}
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_discovery_reaches_neighbours_and_carries_nothing_beyond_the_link(
+    fenced: Bench, solicitor: socket.socket, kind: str
+) -> None:
+    """A router would carry it on, with whatever is in it."""
+    outside = fenced.open(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6, outside=True)
+
+    def message() -> bytes:
+        return bytes(IPv6(src=OWN6, dst=HOST6) / MESSAGES[kind](tgt=OWN6))[40:] + token()
+
+    before = fenced.counted("inet")["egress.far-discovery"]
+    known = message()
+    for neighbour in ("fe80::1", OTHER6):
+        solicitor.sendto(known, (neighbour, 0, 0, link_of(fenced)))
+        assert any(known[8:] in frame for frame in fenced.seen_until_barrier())
+    with pytest.raises(PermissionError):
+        solicitor.sendto(known := message(), (HOST6, 0))
+    assert fenced.counted("inet")["egress.far-discovery"] == before + 1
+    (server,) = servers(fenced, socket.AF_INET6, 53)
+    client = fenced.open(socket.AF_INET6, socket.SOCK_DGRAM)
+    client.sendto(barrier := token(), (HOST6, 53))
+    assert server.recv(100) == barrier  # the way there is open
+    assert not any(known[8:] in packet for packet in waiting(outside))
+
+
+def waiting(raw: socket.socket) -> Iterator[bytes]:
+    """What has come so far."""
+    raw.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            yield raw.recv(1500)
+
+
+def link_of(fenced: Bench) -> int:
+    with netns.inside(fenced.instance):
+        return socket.if_nametoindex("eth0")
+
+
+def test_neighbours_on_one_link_find_each_other_by_their_own_addresses(pair: Pair) -> None:
+    """As on a bridge: there no router is in between, and each answers to the other's own address."""
+    group = make_group("sg-a", ["ingress udp 53/53 from ::/0"])
+    state = make_state([group], [make_eni("eni-a", " ".join(HERE["instance"]), "sg-a")])
+    enforce(pair["policy"], desired_at(pair, state))
+    for role in HERE:
+        run_in(pair[role], "ip", "-6", "neigh", "flush", "dev", "eth0", "nud", "permanent")
+    with ExitStack() as stack:
+        ends = []
+        for role, port in (("instance", 53), ("peer", 0)):
+            with netns.inside(pair[role]):
+                ends.append(stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)))
+            ends[-1].settimeout(patient(5.0))
+            ends[-1].bind((HERE[role][1], port))
+        server, client = ends
+        client.sendto(asked := token(), server.getsockname()[:2])
+        content, peer = server.recvfrom(100)
+        assert content == asked
+        server.sendto(content, peer)
+        assert client.recv(100) == asked

@@ -27,7 +27,7 @@ from tests.support import gen, wire
 
 EPOCH, SECRET = 7, 0x12345678
 JUDGED = {f"{direction.value}-{end}" for direction in Direction for end in ("accept", "refuse")}
-NEVER = ("spoofed", "foreign", "midstream", "malformed-discovery", "dhcp-server")
+NEVER = ("spoofed", "foreign", "midstream", "far-discovery", "malformed-discovery", "dhcp-server")
 STATES_PER_SHARD, PACKETS = 250, 200
 SHARDS = 8  # 8 x 250 states x 200 packets
 

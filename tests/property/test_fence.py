@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -26,7 +27,7 @@ from sgdataplane.policy.resolve import resolve
 from tests.support import gen, wire
 
 IFNAME, SECRET = "eth0", 0x12345678
-SHARDS, STATES, PACKETS = 2, 15, 80
+SHARDS, STATES, PACKETS, DISCOVERY = 2, 15, 60, 40
 TYPE = {Family.IPV4: IPV4, Family.IPV6: IPV6}
 
 
@@ -58,20 +59,18 @@ def made(state: CloudState, eni: Eni, options: Options, placement: Placement) ->
     return compile_policy(policy, options, secret=secret), compile_fence({IFNAME: eni}, options, secret, placement)
 
 
-def sent(state: CloudState, chance: random.Random) -> list[Packet]:
-    return [replace(packet, direction=Direction.EGRESS) for packet in gen.packets(state, chance, PACKETS)]
-
-
-def is_far_discovery(packet: Packet) -> bool:
-    """The host's fence knows that the ENI's link has no neighbour but the router; decide() knows no links."""
-    near = (always.LINK_LOCAL, always.MULTICAST)
-    return always.is_discovery_type(packet) and not any(packet.remote in prefix for prefix in near)
+def sent(state: CloudState, chance: random.Random) -> Iterator[Packet]:
+    """By everybody: whatever rules and addresses lead to, and discovery to and from all kinds of addresses."""
+    yield from (replace(packet, direction=Direction.EGRESS) for packet in gen.packets(state, chance, PACKETS))
+    for _ in range(DISCOVERY):
+        yield gen.discovery(state, chance)
 
 
 @pytest.mark.parametrize("at", Placement)
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_fence_and_policy_are_what_decide_says(shard: int, at: Placement) -> None:
     seen: Counter[tuple[str, str]] = Counter()
+    near: Counter[bool] = Counter()
 
     @seed(20270 + shard)
     @settings(max_examples=STATES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -79,16 +78,18 @@ def test_fence_and_policy_are_what_decide_says(shard: int, at: Placement) -> Non
     def agrees(state: CloudState, options: Options, packet_seed: int) -> None:
         tables: dict[str, tuple[Table, Table]] = {}
         for packet in sent(state, random.Random(packet_seed)):
-            if at is Placement.HOST and is_far_discovery(packet):
-                continue
             eni = state.eni[packet.eni_id]
             table, fence = tables.setdefault(packet.eni_id, made(state, eni, options, at))
             fields = wire.opening(packet, IFNAME, at)
             framed = frame(eni, fields, packet.family)
             passes = passes_at_the_host if at is Placement.HOST else passes_when_routed
-            decision = decide(state, packet, options)
+            decision = decide(state, packet, options, at)
             assert passes(table, fence, fields, framed) == (decision.verdict is Verdict.ACCEPT), (packet, decision)
             seen[decision.verdict.value, decision.reason] += 1
+            if always.is_discovery_type(packet) and decision.verdict is Verdict.ACCEPT:
+                near[packet.remote in always.LINK_LOCAL or packet.remote in always.MULTICAST] += 1
 
     agrees()
+    assert near[True] > 20
+    assert near[False] > 20 if at is Placement.INSTANCE else not near[False]
     assert {("accept", "rule"), ("drop", "never"), ("accept", "always")} <= seen.keys()

@@ -66,7 +66,7 @@ def vpcs(state: CloudState, options: Options) -> Iterator[Vpc]:
 
 def check_opening(vpc: Vpc, packet: Packet, mark: int = 0) -> int:
     """At the ENI's hook; the session's mark then."""
-    decision = decide(vpc.state, packet, vpc.options)
+    decision = decide(vpc.state, packet, vpc.options, Placement.HOST)
     fields = wire.opening(packet, vpc.ifname(packet.eni_id), Placement.HOST)
     if Field.CT_MARK in fields:
         fields[Field.CT_MARK] = mark

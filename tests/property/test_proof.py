@@ -28,8 +28,18 @@ from sgdataplane.proof.specification import Fate, Namespace, Specification
 from tests.support import gen, hardpolicies, wire
 
 EPOCH, SECRET = 7, 0x12345678
-SHARDS, STATES, PACKETS = 4, 40, 100
-CAUSES = ("always", "spoofed", "foreign", "midstream", "malformed-discovery", "dhcp-server", "invalid", "icmp-error")
+SHARDS, STATES, PACKETS, DISCOVERY = 4, 40, 100, 20
+CAUSES = (
+    "always",
+    "spoofed",
+    "foreign",
+    "midstream",
+    "far-discovery",
+    "malformed-discovery",
+    "dhcp-server",
+    "invalid",
+    "icmp-error",
+)
 
 
 def namespaces(state: CloudState, options: Options) -> dict[str, Specification]:
@@ -108,7 +118,9 @@ def test_the_specification_is_decide(shard: int) -> None:
         for eni_id, wanted in namespaces(state, options).items():
             table = compile_policy(resolve(state, wanted.interfaces, options), options, EPOCH, SECRET)
             tables[eni_id] = (table, Namespace.of(wanted, table))
-        for packet in gen.packets(state, random.Random(packet_seed), PACKETS):
+        chance = random.Random(packet_seed)
+        discovery = (gen.discovery(state, chance) for _ in range(DISCOVERY))
+        for packet in (*gen.packets(state, chance, PACKETS), *discovery):
             check_claims(state, packet, options, kinships)
             table, namespace = tables[packet.eni_id]
             ifname = namespace.wanted.interfaces[packet.eni_id]

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from sgdataplane.model.always import ADVERTISE, DISCOVERY_TYPES, SOLICIT
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import is_basic
 from sgdataplane.model.state import (
@@ -257,6 +258,22 @@ def _packet(
         chance.choice((1, 64, 255, 255)),
         protocol != TCP or chance.random() < 0.8,
     )
+
+
+def discovery(state: CloudState, chance: random.Random) -> Packet:
+    """What an ENI sends of it: to the edges of its subnets, its gateway, its own and its neighbours' addresses, and to
+    others far and near; from its own address, its link's, another one or none."""
+    eni = chance.choice(state.network_interfaces)
+    own = [prefix.first for prefix in eni.own_prefixes if prefix.family is Family.IPV6]
+    around = [value >> 64 << 64 for value in own]
+    edges = [edge for first in around for edge in (first - 1, first, first + (1 << 64) - 1, first + (1 << 64))]
+    known = [text.value for text in map(Address.parse, ("fe80::1", "fe80::77", "ff02::1", "fec0::1", "2001:db8:f::1"))]
+    remote = chance.choice([*known, *edges, *own, *(value ^ 1 for value in own)])
+    local = chance.choice([*own, *own, *(prefix.first for prefix in eni.link_prefixes), 0, known[1], known[-1]])
+    kind = chance.choice((*DISCOVERY_TYPES, *4 * (SOLICIT, ADVERTISE)))
+    hops = chance.choice((255, 255, 255, 1, 64))
+    ends = Address(128, remote), Address(128, local)
+    return Packet(eni.network_interface_id, Direction.EGRESS, *ends, ICMPV6, icmp_type=kind, hop_limit=hops)
 
 
 def _port_at(ranges: list[PortRange], chance: random.Random) -> int:

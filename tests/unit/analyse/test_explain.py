@@ -60,6 +60,7 @@ CAUSES: list[tuple[str, dict[str, object], Options, str, str]] = [
     ("ingress icmpv6 fe80::9", {"icmp_type": 135, "hop_limit": 255}, Options(), "discovery", "always"),
     ("egress udp/68 8.8.8.8", {"source_port": 67}, Options(), "dhcp-server", "never"),
     ("ingress icmpv6 fe80::9", {"icmp_type": 135, "hop_limit": 64}, Options(), "malformed-discovery", "never"),
+    ("egress icmpv6 2001:db8:f::1", {"icmp_type": 135, "hop_limit": 255}, Options(), "far-discovery", "never"),
     ("egress udp/67 255.255.255.255", {"source_port": 68}, Options(), "dhcp", "always"),
     ("egress tcp/80 100.100.100.200", {}, METADATA, "metadata", "always"),
     ("egress tcp/80 8.8.8.8", {"local": Address.parse("10.9.9.9")}, Options(), "spoofed", "never"),

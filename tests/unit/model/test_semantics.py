@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sgdataplane.model.options import Options
+from sgdataplane.model.placement import Placement
 from sgdataplane.model.semantics import Decision, decide, later_candidates
 from sgdataplane.model.state import CloudState, NetworkType, NicType
-from sgdataplane.net.values import Prefix, Verdict, link_local
+from sgdataplane.net.values import Address, Prefix, Verdict, link_local
 from tests.support.builders import OWN, mac_of, make_eni, make_group, make_packet, make_rule, make_state
 
 
@@ -216,6 +217,12 @@ def nd(icmp_type: int, hop_limit: int, local: str = OWN[6]) -> dict[str, object]
         pytest.param("egress icmpv6 ff02::1:ff00:2", nd(135, 255), ALWAYS, id="solicitation_from_own_address"),
         pytest.param("egress icmpv6 ff02::1:ff00:2", nd(135, 255, "2001:db8::9"), NEVER, id="solicitation_spoofed"),
         pytest.param("egress icmpv6 2001:db8:f::1", nd(136, 64), NEVER, id="advertisement_that_leaves_the_link"),
+        pytest.param("egress icmpv6 2001:db8:f::1", nd(136, 255), NEVER, id="advertisement_beyond_the_link"),
+        pytest.param("egress icmpv6 2001:db8:f::1", nd(135, 255), NEVER, id="solicitation_beyond_the_link"),
+        pytest.param("egress icmpv6 2001:db8:0:1::", nd(135, 255), NEVER, id="solicitation_beside_the_subnet"),
+        pytest.param("egress icmpv6 2001:db8::ffff:0:0:1", nd(135, 255), ALWAYS, id="solicitation_of_a_neighbour"),
+        pytest.param("egress icmpv6 2001:db8::9", nd(136, 255), ALWAYS, id="advertisement_to_a_neighbour"),
+        pytest.param("egress icmpv6 fe80::1", nd(136, 255), ALWAYS, id="advertisement_to_the_gateway"),
         pytest.param("ingress icmpv6 fe80::1", nd(134, 255), ALWAYS, id="router_from_link_scope"),
         pytest.param("ingress icmpv6 2001:db8:f::f", nd(134, 255), NEVER, id="router_from_afar"),
         pytest.param("ingress icmpv6 2001:db8:f::f", nd(137, 255), NEVER, id="redirect_from_afar"),
@@ -248,6 +255,25 @@ def nd(icmp_type: int, hop_limit: int, local: str = OWN[6]) -> dict[str, object]
 )
 def test_what_always_and_never_passes(packet: str, fields: dict[str, object], decision: Decision) -> None:
     assert decide(lone(), make_packet(packet, **fields)) == decision
+
+
+def test_in_host_placement_nobody_is_on_the_link_but_the_router() -> None:
+    """Unless a gateway has another address."""
+    to_a_neighbour, to_the_gateway = (
+        make_packet(f"egress icmpv6 {remote}", **nd(135, 255)) for remote in ("2001:db8::9", "fe80::1")
+    )
+    assert decide(lone(), to_the_gateway, placement=Placement.HOST) == ALWAYS
+    assert decide(lone(), to_a_neighbour) == ALWAYS
+    assert decide(lone(), to_a_neighbour, placement=Placement.HOST) == NEVER
+    its_gateway = Options(gateways=(Address.parse("2001:db8::9"),))
+    assert decide(lone(), to_a_neighbour, its_gateway, Placement.HOST) == ALWAYS
+
+
+def test_an_allowed_block_that_is_larger_than_a_subnet_is_its_own() -> None:
+    pair = Prefix.parse("2001:db8:f::/48")
+    state = make_state([make_group("sg-a")], [make_eni("eni-a", OWN[6], "sg-a", allowed_address_pairs=(pair,))])
+    for remote, decision in (("2001:db8:f:7::1", ALWAYS), ("2001:db8:10::1", NEVER)):
+        assert decide(state, make_packet(f"egress icmpv6 {remote}", **nd(135, 255))) == decision
 
 
 def test_allowed_pairs_and_delegated_prefixes_are_own_addresses() -> None:

@@ -38,6 +38,7 @@ STATE = make_state(
 IN = Packet("eni-a", Direction.INGRESS, Address.parse("198.51.100.7"), Address.parse("10.0.0.1"), TCP, 22, 40000)
 OUT = replace(IN, direction=Direction.EGRESS)
 OUT6 = replace(OUT, remote=Address.parse("2001:db8::7"), local=Address.parse("2001:db8:a::1"), protocol=ICMPV6)
+ASKS = replace(OUT6, remote=Address.parse("fe80::1"), icmp_type=135, hop_limit=255)
 
 
 def at(packet: Packet, **changes: object) -> Packet:
@@ -92,8 +93,11 @@ def at(packet: Packet, **changes: object) -> Packet:
             at(OUT6, local="::3", remote="ff02::16", icmp_type=143, hop_limit=1),
             id="unnumbered",
         ),
-        pytest.param(at(OUT6, icmp_type=135, hop_limit=255), at(OUT6, icmp_type=128, hop_limit=255), id="ICMP type"),
-        pytest.param(at(OUT6, icmp_type=135, hop_limit=255), at(OUT6, icmp_type=135, hop_limit=64), id="hop limit"),
+        pytest.param(at(ASKS, icmp_type=135), at(ASKS, icmp_type=128), id="ICMP type"),
+        pytest.param(at(ASKS, hop_limit=255), at(ASKS, hop_limit=64), id="hop limit"),
+        pytest.param(
+            at(ASKS, remote="2001:db8:a:0:ffff:ffff:ffff:ffff"), at(ASKS, remote="2001:db8:a:1::"), id="neighbour"
+        ),
         pytest.param(at(OUT, remote="192.0.2.1"), at(OUT, remote="192.0.2.1", is_syn=False), id="mid-stream"),
     ],
 )

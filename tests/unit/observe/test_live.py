@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.analyse.explain import fixed_cause
+from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.site import SITES
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import Field
+from sgdataplane.nft.ir import Field, Table
 from sgdataplane.observe.live import counters_of, opening
+from sgdataplane.policy.resolve import resolve
 from tests.property.test_compile_equals_decide import compiled
 from tests.support import gen, wire
 from tests.support.builders import make_packet
@@ -41,21 +44,33 @@ def test_fields_of_an_opening_packet(where: Placement, text: str, more: dict[str
     assert found == wire.opening(packet, "eth0", where)
 
 
-def test_each_decision_is_counted_under_its_own_counters() -> None:
+def tables_at(where: Placement, state: CloudState, options: Options) -> dict[str, tuple[Table, str]]:
+    """By ENI its table, and its interface there; in host placement each ENI is alone."""
+    if where is Placement.INSTANCE:
+        return compiled(state, options)
+    alone = ((eni.network_interface_id, {eni.network_interface_id: "eth0"}) for eni in state.network_interfaces)
+    policies = {eni_id: replace(resolve(state, here, options), placement=where) for eni_id, here in alone}
+    return {eni_id: (compile_policy(policy, options), "eth0") for eni_id, policy in policies.items()}
+
+
+@pytest.mark.parametrize("where", list(Placement), ids=lambda where: str(where.value))
+def test_each_decision_is_counted_under_its_own_counters(where: Placement) -> None:
     """By the compiled table, over generated states."""
     seen: set[str] = set()
 
     @seed(730)
-    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(gen.states(), gen.options(), st.integers(0, 1 << 32))
     def is_counted(state: CloudState, options: Options, packet_seed: int) -> None:
-        tables = compiled(state, options)
-        for packet in gen.packets(state, random.Random(packet_seed), 60):
+        tables, chance = tables_at(where, state, options), random.Random(packet_seed)
+        for packet in (*gen.packets(state, chance, 60), *(gen.discovery(state, chance) for _ in range(20))):
             table, ifname = tables[packet.eni_id]
-            decision, cause = decide(state, packet, options), fixed_cause(state, packet, options)
-            outcome = run(table, packet.direction.value, opening(packet, ifname, SITES[Placement.INSTANCE]))
+            asked = (state, packet, options, where)
+            decision, cause = decide(*asked), fixed_cause(*asked)
+            outcome = run(table, packet.direction.value, opening(packet, ifname, SITES[where]))
             assert tuple(outcome.counters) == counters_of(decision, packet.direction, cause, ifname), packet
             seen.add(cause or decision.reason)
 
     is_counted()
     assert seen >= {"rule", "default", "inner_accept", "spoofed", "foreign", "midstream", "discovery"}, seen
+    assert "far-discovery" in seen
