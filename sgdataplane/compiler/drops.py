@@ -15,7 +15,6 @@ that rule, and the next one goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 from sgdataplane.compiler.fastpath import is_few
@@ -66,8 +65,9 @@ def end_chains(site: Site, side: Direction, ifnames: Sequence[str]) -> tuple[lis
     which it leaves by, if it has one already, else that one's by which it came. AH over IPv6 has another session's
     entry, and leaves its mark alone; so do ICMP errors, whose session its own packets speak for."""
     unmark = SetMark(other_half(side), 0)
-    is_related, are_no_errors = is_value(Field.CT_STATE, CtState.RELATED), [_is_no(protocol) for protocol in OF_ERRORS]
-    kinds = ((replace(is_related, negate=True),), (is_related, *are_no_errors))
+    is_other = is_value(Field.CT_STATE, *(state for state in CtState if state is not CtState.RELATED))
+    are_no_errors = (is_value(Field.CT_STATE, CtState.RELATED), *map(_is_no, OF_ERRORS))
+    kinds = ((is_other,), are_no_errors)
     families = ((is_value(Field.NFPROTO, Nfproto.IPV4),), (is_value(Field.NFPROTO, Nfproto.IPV6), _is_no(AH)))
     unmarked = [rule(*family, *kind, unmark) for family in families for kind in kinds]
     chains = [

@@ -15,8 +15,8 @@ from sgdataplane.compiler import skeleton
 from sgdataplane.compiler.site import Site
 from sgdataplane.compiler.skeleton import dispatch_name
 from sgdataplane.errors import InternalError
-from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Address, Direction, Family, Protocol
-from sgdataplane.nft.interp import run
+from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Family, Protocol
+from sgdataplane.nft.interp import run, tracked
 from sgdataplane.nft.ir import TCP_ACK, TCP_SYN, Chain, CtDirection, CtState, Field, Hook, Key, Table, goto, rule
 from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, NFPROTO, SOURCE
@@ -190,7 +190,15 @@ def _crossing(difference: GateMismatch, local: int) -> Iterator[dict[Field, Key]
                 fields[name] = int(fields.get(name, 0)) | int(value)
             elif value is not None:
                 fields[name] = value
-        yield _without_ports(fields)
+        yield _about_a_session(_without_ports(fields))
+
+
+def _about_a_session(fields: dict[Field, Key]) -> dict[Field, Key]:
+    """An ICMP error is about a packet of UDP between the same ends; any other packet is of its own session."""
+    if fields.get(Field.CT_STATE) != CtState.RELATED or fields[Field.L4PROTO] not in (ICMP, ICMPV6):
+        return fields
+    of_udp = {Field.L4PROTO: UDP, Field.TH_SPORT: 1, Field.TH_DPORT: 1}
+    return tracked({**fields, **of_udp}) | fields
 
 
 def _without_ports(fields: dict[Field, Key]) -> dict[Field, Key]:
