@@ -6,8 +6,7 @@ Owns which is which. Must not know chains.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 from sgdataplane.nft.ir import Field, Key, Match, Range
 
@@ -25,7 +24,7 @@ class Reading:
     axes: Mapping[Asked, int]
     far: Field | None = None
     passing: tuple[Key, ...] = ()
-    answers: Mapping[Match, bool] = MappingProxyType({})
+    answers: Mapping[Match, bool] = field(default_factory=dict)
 
     def parts(self, match: Match) -> list[Match]:
         """The same as several matches, each under the mask of one axis, if it isn't on one itself."""
