@@ -8,6 +8,7 @@ Owns the attacks. Is given namespaces, each with our tables and an interface `sp
     chains      50,000 in our table, once a second
     links       the spare interface gets another alias, as fast as it goes
     renames     and another name
+    processor   nothing but to keep a processor busy: what an attack costs others beside its commits
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ ATTACKS: dict[str, Callable[[], Acts]] = {
     "chains": lambda: (1.0, _ever(_made(chains))),
     "links": lambda: (0.0, _links(LINK_ALIAS, (b"one\0", b"two\0"))),
     "renames": lambda: (0.0, _links(LINK_NAME, (b"spare1\0", b"spare\0"))),
+    "processor": lambda: (0.0, _ever(b"")),
 }
 
 

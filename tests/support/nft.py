@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+from functools import cache
 
 import nftables
+import pytest
 
 from sgdataplane.host import netns
 
@@ -22,8 +24,23 @@ def nft(namespace: str, *lines: str) -> str:
     return done.stdout
 
 
+@cache
+def _knows_ports_of_sessions() -> bool:
+    """Nft 1.0.6 prints them and can't read them: to it they have no type."""
+    text = "table inet t { chain c { ct reply proto-dst 22 accept; }; }\n"
+    done = subprocess.run(["unshare", "--net", "nft", "-c", "-f", "-"], input=text, text=True, check=False)
+    return done.returncode == 0
+
+
+def skip_unless_read(text: str) -> None:
+    """Skip the test if this nft can't read text of ours."""
+    if "proto-" in text and not _knows_ports_of_sessions():
+        pytest.skip("this nft can't read the ports of a session")
+
+
 def load_text(namespace: str, text: str) -> None:
     """Load it there as people's own programs would: by the official Python binding."""
+    skip_unless_read(text)
     with netns.inside(namespace):
         code, _, errors = nftables.Nftables().cmd(text)
     assert code == 0, errors
