@@ -121,10 +121,12 @@ def test_what_is_refused_stays_refused(passage: Passage, family: Family) -> None
 def test_revoked_datagrams_stop_at_the_next_one(passage: Passage, family: Family) -> None:
     """Whatever is on its way to the policy then, late, early or twice. Answers, too; another session goes on."""
     passage.apply(*ALL)
-    harm(passage)
     revoked, kept = (line_to(passage, family, port) for port in (OPEN, KEPT))
-    for line in (revoked, kept):
+    for line in (revoked, kept):  # both ways, so that nobody has to ask for a neighbour later, which may be lost
         wait_until(lambda: bool(line.send() and line.read()))  # noqa: B023  (called here only)
+        line.answer()
+        wait_until(lambda: answers(line) > 0)  # noqa: B023
+    harm(passage)
     for _ in range(TIMES):
         revoked.send()
     passage.apply(*WITHOUT)
