@@ -65,7 +65,7 @@ CAUSES = (
 )
 
 
-# An ICMP error. It carries the entry of the session that it is about.
+# The protocols of ICMP errors, which carry the entry of the session that they are about.
 OF_ERRORS = (ICMP, ICMPV6)
 
 

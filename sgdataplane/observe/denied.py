@@ -47,8 +47,8 @@ class Why(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """One packet. `direction`: towards the ENI or from it. A reply is denied by the rules that would have let its
-    session in: those of the other direction. `eni_id` None: its interface, if there is one, carries none."""
+    """One packet. `direction`: towards the ENI or from it. A reply, and an ICMP error about a session, is denied by the
+    rules that would have let the session in. `eni_id` None: its interface, if there is one, carries none."""
 
     seconds: float
     eni_id: str | None

@@ -5,6 +5,7 @@ Each row is sent by both ends in turn; a packet of an accepted session follows i
 
 from __future__ import annotations
 
+import itertools
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -39,6 +40,7 @@ RULES = tuple(
 BODY = bytes(range(256)) * 5 + bytes(24)
 IP_NODEFRAG = 22  # linux/in.h
 WAYS = ["ingress", "egress"]
+NUMBERS = itertools.count(1000)
 Ends = dict[str, str]
 Build = Callable[[Ends, int], Sequence[Packet]]
 
@@ -70,11 +72,12 @@ def piece6(ends: Ends, data: bytes, start: int, end: int, number: int = 77) -> P
 
 
 def cut(whole: Callable[[Ends, int], bytes], piece: Callable[..., Packet], *ranges: tuple[int, int]) -> Build:
-    """A datagram cut so; an end of 0 is that of the datagram."""
+    """A datagram cut so; an end of 0 is that of the datagram. Each has a number of its own: what waits for the rest of
+    one before must not be completed by it."""
 
     def build(ends: Ends, port: int) -> list[Packet]:
-        data = whole(ends, port)
-        return [piece(ends, data, start, end or len(data)) for start, end in ranges]
+        data, number = whole(ends, port), next(NUMBERS)
+        return [piece(ends, data, start, end or len(data), number) for start, end in ranges]
 
     return build
 
