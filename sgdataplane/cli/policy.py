@@ -93,7 +93,8 @@ class Site:
         secret = PLACEHOLDER if self.placement is Placement.INSTANCE else 0  # a router's fence needs none
         enis = {ifname: self.state.eni[eni_id] for eni_id, ifname in self.interfaces.items()}
         policy = compile_policy(self.policy, self.options, FIRST_EPOCH, secret)
-        return policy, compile_fence(enis, self.options, secret, self.placement)
+        named = [uplink for uplink in self.uplinks if not uplink.endswith("*")]  # what others are there is not known
+        return policy, compile_fence(enis, self.options, secret, self.placement, named)
 
 
 def proven(site: Site) -> Proof:

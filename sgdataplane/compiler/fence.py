@@ -1,11 +1,13 @@
 """compile_fence(): the table at the netdev hook of each ENI's interface, which every frame of the ENI passes.
 
-Owns what an ENI may send besides what the policy judges. Is given the ENIs. Must not know rules.
+Owns what an ENI may send besides what the policy judges, and how much an uplink may. Is given the ENIs. Must not know
+rules.
 
 Instance placement, on the way out: a frame sent through a packet socket meets neither the policy's hooks nor conntrack,
 but it meets this hook. What the policy approved carries the secret mark and, unlike such a frame, was routed.
 Host placement, on the way in: IP is judged by the policy later, whoever sent it. But conntrack sees it before that,
-and one conntrack has the sessions of all ENIs here; so whose packet it is, is asked already at this hook.
+and one conntrack has the sessions of all ENIs here; so whose packet it is, is asked already at this hook. So it is at
+an uplink: nobody out there is an ENI that is here.
 
     egress-<ifname>   base chain, names the secret: other-mac; IP that is approved and routed passes
     ingress-<ifname>  base chain, host placement: other-mac
@@ -13,12 +15,13 @@ and one conntrack has the sessions of all ENIs here; so whose packet it is, is a
     fence-<ifname>    instance placement: own ARP and DHCP client pass; arp-claim, tagged, unapproved, other
                       host placement: own ARP and IP pass; fragments, discovery, discovery-limit, arp-claim, tagged,
                       spoofed, other
+                    an uplink: fragments, discovery-limit, spoofed; the rest passes
     fragments-<ifname>  host placement: drops what is too much, and lets the rest go on
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from sgdataplane.compiler.content import content_chain
@@ -72,40 +75,79 @@ NO_REALM = 0xFFFFFFFF  # no route has it; the kernel's realms are 16 bits twice,
 FRAGMENTED = 0x3FFF  # more fragments, or an offset
 ETHERNET, MAC_BYTES, IPV4_BYTES = 1, 6, 4
 REQUEST, REPLY = 1, 2
+SOLICITATION = 135  # RFC 4861, 4.3
 # How much an ENI may have of what all of its router share (DESIGN.md section 6 says why so much). A router knows the
 # MAC of an address; each address of a block that asks is a new neighbour to it.
 QUESTIONS, QUESTIONS_OF_BLOCKS = Exceeds(500, burst=1000), Exceeds(5, burst=20)
 FRAGMENTS, FRAGMENT_BYTES = Exceeds(4000, burst=2000), Exceeds(6_000_000, burst=3_000_000, is_bytes=True)
+QUESTIONS_ELSEWHERE = Exceeds(1000, burst=1000)  # of each family; each asker may be a new neighbour
+ENIS_OF_UPLINK = 4  # as many as that may send as many fragments as an uplink may carry
 PACKET_BYTES, BYTES_OF_BYTE = 1024, 2  # of the kernel's memory, at most: for a packet, and for each byte of it
 UNNUMBERED = Prefix.parse("0.0.0.0")
 
 
 def compile_fence(
-    enis: Mapping[str, Eni], options: Options, secret: int, placement: Placement = Placement.INSTANCE
+    enis: Mapping[str, Eni],
+    options: Options,
+    secret: int,
+    placement: Placement = Placement.INSTANCE,
+    uplinks: Collection[str] = (),
 ) -> Table:
-    """The fence of these interfaces (name -> ENI that it carries). `secret` is the mark of approved packets: not 0 in
-    instance placement, and 0 in host placement, which needs none.
+    """The fence of these interfaces (name -> ENI that it carries), and of uplinks by name. `secret` is the mark of
+    approved packets: not 0 in instance placement, and 0 in host placement, which needs none and alone has uplinks.
 
     The stamp's digest is of everything but the secret.
     """
-    digest = names.digest(render_table(_table(enis, options, secret and PLACEHOLDER, placement)), 32)
-    return replace(_table(enis, options, secret, placement), maps=(applied(EPOCH, digest, secret),))
+    printed = _table(enis, options, secret and PLACEHOLDER, placement, uplinks)
+    stamp = applied(EPOCH, names.digest(render_table(printed), 32), secret)
+    return replace(_table(enis, options, secret, placement, uplinks), maps=(stamp,))
 
 
-def _table(enis: Mapping[str, Eni], options: Options, secret: int, placement: Placement) -> Table:
+def _table(
+    enis: Mapping[str, Eni], options: Options, secret: int, placement: Placement, uplinks: Collection[str]
+) -> Table:
     chains = []
     for ifname, eni in enis.items():
         if placement is Placement.HOST:
-            fragments = _fragments(ifname)
+            fragments = _fragments(ifname, FRAGMENTS, FRAGMENT_BYTES)
             passing = (*_limits(ifname, eni, fragments), *_from_instance(ifname, eni, options))
             content = _content(ifname, passing, "spoofed", eni)
-            chains += [fragments, content, _base("ingress", ifname, eni, (), content)]
+            chains += [fragments, content, _base("ingress", ifname, (_other_mac(ifname, eni),), content)]
         else:
             content = _content(ifname, [_dhcp(_own(eni, Family.IPV4), options)], "unapproved", eni)
-            chains += [content, _base("egress", ifname, eni, _approved(secret), content)]
+            rules = (_other_mac(ifname, eni), *_approved(secret))
+            chains += [content, _base("egress", ifname, rules, content)]
+    private = [prefix for eni in enis.values() for prefix in eni.private_prefixes]
+    for ifname in uplinks:
+        chains += _uplink(ifname, private)
     chains += [_drop_chain(cause) for cause in CAUSES]
-    counters = tuple(map(Counter, sorted([*map(fence_counter, CAUSES), *map(eni_counter, enis)])))
+    counters = tuple(map(Counter, sorted([*map(fence_counter, CAUSES), *map(eni_counter, (*enis, *uplinks))])))
     return Table(TABLE, tuple(sorted(chains, key=lambda chain: chain.name)), counters=counters, family=NETDEV)
+
+
+def _uplink(ifname: str, private: Iterable[Prefix]) -> Iterator[Chain]:
+    """Nothing may speak as an ENI that is here (ingress filtering, RFC 2827): the policy says so, too, but of whole
+    datagrams only. What asks for the router's MAC may be many, and so may fragments, but not all that there can be."""
+    few = (
+        replace(limit, per_second=limit.per_second * ENIS_OF_UPLINK, burst=limit.burst * ENIS_OF_UPLINK)
+        for limit in (FRAGMENTS, FRAGMENT_BYTES)
+    )
+    fragments = _fragments(ifname, *few)
+    kinds = {kind: is_value(Field.PROTOCOL, kind) for kind in (IPV4, ARP, IPV6)}
+    own = {family: tuple(prefix for prefix in private if prefix.family is family) for family in Family}
+    rules = (
+        *(
+            _drop(ifname, "spoofed", kinds[kind], Match(SOURCE[family], merged(own[family])))
+            for kind, family in TYPES.items()
+            if own[family]
+        ),
+        *_parts(fragments, {kind: (found,) for kind, found in kinds.items()}),
+        _drop(ifname, "discovery-limit", kinds[ARP], is_value(Field.ARP_OPERATION, REQUEST), QUESTIONS_ELSEWHERE),
+        _drop(ifname, "discovery-limit", kinds[IPV6], is_value(Field.ICMPV6_TYPE, SOLICITATION), QUESTIONS_ELSEWHERE),
+        rule(ACCEPT),
+    )
+    content = content_chain(names.identifier("fence", ifname), rules)
+    yield from (fragments, content, _base("ingress", ifname, (), content))
 
 
 def _approved(secret: int) -> Iterator[Rule]:
@@ -115,24 +157,29 @@ def _approved(secret: int) -> Iterator[Rule]:
     return (rule(is_value(Field.ETHER_TYPE, kind), *approved, ACCEPT) for kind in (IPV4, IPV6))
 
 
-def _fragments(ifname: str) -> Chain:
+def _fragments(ifname: str, *limits: Exceeds) -> Chain:
     """Incomplete datagrams take memory that all of a router share, in which a few thousand fragments fit: before any
     policy, and for as long as they may be late."""
-    limits = (_drop(ifname, "fragments", limit) for limit in (FRAGMENTS, FRAGMENT_BYTES))
-    return content_chain(names.identifier("fragments", ifname), tuple(limits))
+    rules = tuple(_drop(ifname, "fragments", limit) for limit in limits)
+    return content_chain(names.identifier("fragments", ifname), rules)
 
 
-def held_fragments(seconds: int) -> int:
-    """Bytes of memory that fragments of one ENI take at most, if they are kept so long."""
+def held_fragments(seconds: int, enis: int, uplinks: int) -> int:
+    """Bytes of memory that fragments of so many interfaces take at most, if they are kept so long."""
     packets, size = (limit.per_second * seconds + limit.burst for limit in (FRAGMENTS, FRAGMENT_BYTES))
-    return packets * PACKET_BYTES + size * BYTES_OF_BYTE
+    return (packets * PACKET_BYTES + size * BYTES_OF_BYTE) * (enis + uplinks * ENIS_OF_UPLINK)
+
+
+def _parts(fragments: Chain, kinds: Mapping[int, tuple[Statement, ...]]) -> Iterator[Rule]:
+    """The way to their limits, for what has these EtherTypes."""
+    is_part = Match(Field.IP_FRAGMENT, (Range.of(0),), negate=True, mask=FRAGMENTED)
+    yield rule(*kinds[IPV4], is_part, jump(fragments.name))
+    yield rule(*kinds[IPV6], is_value(Field.IP6_FRAGMENT, 1), jump(fragments.name))
 
 
 def _limits(ifname: str, eni: Eni, fragments: Chain) -> Iterator[Rule]:
     """Of both families together, but for what asks."""
-    is_part = Match(Field.IP_FRAGMENT, (Range.of(0),), negate=True, mask=FRAGMENTED)
-    yield rule(*_of_type(IPV4), is_part, jump(fragments.name))
-    yield rule(*_of_type(IPV6), is_value(Field.IP6_FRAGMENT, 1), jump(fragments.name))
+    yield from _parts(fragments, {kind: _of_type(kind) for kind in TYPES})
     is_discovery = is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES)
     asking = (
         (_of_type(ARP), Field.ARP_SENDER_IP, Family.IPV4),
@@ -166,10 +213,13 @@ def _sources(eni: Eni, family: Family) -> Iterator[tuple[Prefix, ...]]:
     return filter(None, (singles, blocks, as_its_link))
 
 
-def _base(hook: str, ifname: str, eni: Eni, passing: Iterable[Rule], content: Chain) -> Chain:
+def _other_mac(ifname: str, eni: Eni) -> Rule:
+    return _drop(ifname, "other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True))
+
+
+def _base(hook: str, ifname: str, first: Iterable[Rule], content: Chain) -> Chain:
     rules = (
-        _drop(ifname, "other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True)),
-        *passing,
+        *first,
         rule(goto(content.name)),
         rule(Count(fence_counter("other")), DROP),  # were that chain empty
     )
@@ -260,7 +310,7 @@ def _drop_name(cause: str) -> str:
 
 
 def eni_counter(ifname: str) -> str:
-    """The counter of all that the fence drops of the ENI at that interface."""
+    """The counter of all that the fence drops of what comes from the ENI, or by the uplink, at that interface."""
     return names.identifier("fence-dropped", ifname)
 
 

@@ -49,7 +49,7 @@ class Desired:
     _tables: dict[float, Table] = field(default_factory=dict, init=False, compare=False, repr=False)
     visited: dict[float, Visits] = field(default_factory=dict, init=False, compare=False, repr=False)
     _proven: set[float] = field(default_factory=set, init=False, compare=False, repr=False)
-    _fences: dict[tuple[tuple[str, ...], int], Table] = field(
+    _fences: dict[tuple[tuple[str, ...], int, tuple[str, ...]], Table] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
 
@@ -94,14 +94,15 @@ class Desired:
                 self.visited[time_scale] = Visits.of(table, before)
         return self.visited[time_scale]
 
-    def fence(self, ifnames: tuple[str, ...], secret: int) -> Table:
+    def fence(self, ifnames: tuple[str, ...], secret: int, uplinks: tuple[str, ...] = ()) -> Table:
         """The fence of these interfaces, with the mark of what may pass it. Kept, as the table is."""
-        if (ifnames, secret) not in self._fences:
+        key = ifnames, secret, uplinks
+        if key not in self._fences:
             owners = {ifname: self.state.eni[eni] for eni, ifname in self.interfaces.items() if ifname in ifnames}
             enis = {ifname: owners[ifname] for ifname in ifnames}
             self._fences.clear()  # there is one at a time
-            self._fences[ifnames, secret] = compile_fence(enis, self.options, secret, self.placement)
-        return self._fences[ifnames, secret]
+            self._fences[key] = compile_fence(enis, self.options, secret, self.placement, uplinks)
+        return self._fences[key]
 
     def prove(self, time_scale: float = 1.0, previous: Desired | None = None, like: Desired | None = None) -> None:
         """ProofError unless the table does what the state says, for every packet: it is compared once. `previous`: what

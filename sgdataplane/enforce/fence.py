@@ -9,7 +9,9 @@ trusted: it then speaks for both.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from sgdataplane.compiler.fence import NETDEV, compile_fence
 from sgdataplane.compiler.skeleton import TABLE
@@ -18,6 +20,7 @@ from sgdataplane.enforce.logs import fitted
 from sgdataplane.enforce.run import run
 from sgdataplane.errors import UnsupportedError
 from sgdataplane.model.placement import Placement
+from sgdataplane.net.values import IFNAME
 from sgdataplane.nft.delta import Plan, plan, removal
 from sgdataplane.nft.ir import KeyType, Map, Table
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
@@ -56,10 +59,17 @@ def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings
         return Fence((), known, None)
     is_host = desired.placement is Placement.HOST
     secret = 0 if is_host else known or 1 + secrets.randbelow(0xFFFFFFFF)
-    fence = Fence(tuple(sorted(ifnames)), secret, desired.fence(ifnames, secret), settings.resync)
+    table = desired.fence(ifnames, secret, _uplinks(fenceable - {*ifnames}, desired))
+    fence = Fence(tuple(sorted(ifnames)), secret, table, settings.resync)
     if fence.table is not None and not there.exists:
         _check_support(kernel, plan(None, there, fitted(kernel, fence.table)), desired.placement)
     return fence
+
+
+def _uplinks(there: Iterable[str], desired: Desired) -> tuple[str, ...]:
+    """Those of the interfaces that are there: a chain at the netdev hook takes one device, no pattern."""
+    nameable = [name for name in sorted(there) if IFNAME.fullmatch(name)]
+    return tuple(name for name in nameable if any(fnmatchcase(name, uplink) for uplink in desired.uplinks))
 
 
 def check_fence(namespace: str, desired: Desired) -> None:

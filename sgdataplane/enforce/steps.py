@@ -51,7 +51,8 @@ def enforce(
             modules.require(modules.NFTABLES)
             trackers = set_timeouts(settings.time_scale)
             if desired.placement is Placement.HOST:
-                fragments.make_room(len(desired.interfaces), held_fragments(fragments.WAIT_S))
+                held = held_fragments(fragments.WAIT_S, len(desired.interfaces), len(desired.uplinks))
+                fragments.make_room(held)
         report = apply(kernel, KernelSessions(namespace, desired.site.marks), desired, previous, settings)
         is_revoking = settings.on_change == "revoke"
         flowtables = end_refused(kernel, namespace, desired, report.epoch, is_asked=is_revoking)

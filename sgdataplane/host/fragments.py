@@ -1,7 +1,7 @@
 """How long the calling thread's network namespace waits for the rest of a datagram, and in how much memory.
 
-Owns these settings of reassembly, which conntrack does. Is given how many senders there are, and what each may take.
-Must not know who limits them.
+Owns these settings of reassembly, which conntrack does. Is given how much senders with a limit may take. Must not know
+who limits them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ SETTINGS = {  # of each family: how long, how many bytes
 }
 
 
-def make_room(senders: int, share: int) -> None:
-    """For so many, who can't have more than a share of so many bytes each, and for all others as ever."""
+def make_room(limited: int) -> None:
+    """For senders that can't have more than so many bytes between them, and for all others as ever."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    room = max(KERNELS_OWN, min(KERNELS_OWN + senders * share, memory // PART_OF_MEMORY))
+    room = max(KERNELS_OWN, min(KERNELS_OWN + limited, memory // PART_OF_MEMORY))
     for timeout, limit in SETTINGS.items():
         sysctl.write(timeout, str(WAIT_S))
         sysctl.write(limit, str(room))

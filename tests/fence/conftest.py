@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.host import netns
-from tests.fence.bench import Bench, bench
+from tests.fence.bench import Bench, bench, unfenced
 from tests.fence.hostbench import HostBench, host_bench
 from tests.support import labs
 from tests.support.pair import Pair, made_pair
@@ -38,6 +38,13 @@ def hosted(make_lab_name: Callable[[], str]) -> Iterator[HostBench]:
 def open_host(make_lab_name: Callable[[], str]) -> Iterator[HostBench]:
     """The same without either: the control, in which only the kernel stops a packet."""
     with host_bench(make_lab_name(), labs.no_policy) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def unfenced_host(make_lab_name: Callable[[], str]) -> Iterator[HostBench]:
+    """The policy alone: the control for what only the fence stops."""
+    with host_bench(make_lab_name(), unfenced) as made:
         yield made
 
 

@@ -4,7 +4,6 @@ neither, though both come before the policy."""
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
 
 import pytest
 from scapy.layers.inet import IP, UDP, fragment
@@ -12,20 +11,13 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.packet import Packet, Raw
 
 from sgdataplane.host import conntrack, netns
-from tests.fence.bench import token, unfenced
-from tests.fence.hostbench import NEIGHBOUR, OUTSIDE, PORT, HostBench, Party, host_bench
+from tests.fence.bench import token
+from tests.fence.hostbench import NEIGHBOUR, OUTSIDE, PORT, HostBench, Party
 
 pytestmark = pytest.mark.traffic
 
 CUT = 48  # octets of the first fragment, a multiple of 8
 LOCAL_PORT = 7777
-
-
-@pytest.fixture(scope="module")
-def unfenced_host(make_lab_name: Callable[[], str]) -> Iterator[HostBench]:
-    """The policy alone: the control."""
-    with host_bench(make_lab_name(), unfenced) as made:
-        yield made
 
 
 def halves(known: bytes, family: int, number: int) -> tuple[Packet, Packet]:
@@ -62,9 +54,10 @@ def test_nobody_completes_a_neighbour_s_datagram(hosted: HostBench, unfenced_hos
 
 
 @by_family
-def test_host_outside_completes_an_eni_s_datagram(hosted: HostBench, family: int) -> None:
-    """A limit: an uplink has no fence, and its check comes after reassembly."""
-    assert is_completed(hosted, family, hosted.parties[OUTSIDE.name])
+def test_no_host_outside_completes_an_eni_s_datagram(hosted: HostBench, unfenced_host: HostBench, family: int) -> None:
+    """The uplink has a fence, too: its check by the policy comes after reassembly."""
+    assert is_completed(unfenced_host, family, unfenced_host.parties[OUTSIDE.name])
+    assert not is_completed(hosted, family, hosted.parties[OUTSIDE.name])
 
 
 def is_answered(bench: HostBench) -> str:

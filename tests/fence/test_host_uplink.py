@@ -1,4 +1,4 @@
-"""A host outside that claims to be an ENI of this host: the uplink's check drops what it sends."""
+"""A host outside that claims to be an ENI of this host: the uplink's fence drops what it sends."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def test_source_of_an_eni_of_this_host_is_stopped(
 ) -> None:
     assert NEIGHBOUR.name in from_outside(open_host, source, *tags).seen_by
     fate = from_outside(hosted, source, *tags)
+    assert (fate.seen_by, fate.drops) == (frozenset(), {"fence.spoofed": 1})
+
+
+@pytest.mark.parametrize("source", LOCAL.values(), ids=LOCAL)
+def test_source_of_an_eni_is_stopped_without_a_fence(unfenced_host: HostBench, source: str) -> None:
+    """By the policy."""
+    fate = from_outside(unfenced_host, source)
     assert (fate.seen_by, fate.drops) == (frozenset(), {"egress.spoofed": 1})
 
 

@@ -1,5 +1,5 @@
-"""An instance that begins datagrams and never ends them: the ENIs of a router share the memory in which it waits for
-the rest, before any policy. A neighbour's datagrams are put together as ever."""
+"""Who begins datagrams and never ends them, an instance or a host outside: all that a router carries shares the memory
+in which it waits for the rest, before any policy. A neighbour's datagrams are put together as ever."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.packet import Packet, Raw
 
+from sgdataplane.compiler.fence import ENIS_OF_UPLINK
 from sgdataplane.host import netns, sysctl
 from tests.fence.bench import token, unfenced
-from tests.fence.hostbench import NEIGHBOUR, OUTSIDE, OWN, OWN6, PORT, HostBench, Party, host_bench
+from tests.fence.hostbench import NEIGHBOUR, OUTSIDE, OWN, OWN6, PORT, End, HostBench, Party, host_bench
 
 pytestmark = pytest.mark.traffic
 
@@ -23,6 +24,7 @@ KERNELS_OWN = {  # how it is without us
     "netfilter/nf_conntrack_frag6_timeout": "60",
     "netfilter/nf_conntrack_frag6_high_thresh": "4194304",
 }
+INSTANCE = End("instance", OWN, OWN6)
 FLOOD = 2500
 CUT = 1400  # octets of a first fragment, a multiple of 8
 ATTEMPTS = 3
@@ -35,39 +37,42 @@ def hosted(make_lab_name: Callable[[], str]) -> Iterator[HostBench]:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def unlimited(make_lab_name: Callable[[], str]) -> Iterator[HostBench]:
-    """The policy alone, and reassembly as the kernel has it: the control."""
+    """The policy alone, and reassembly as the kernel has it: the control. A flood fills it for a minute."""
     with host_bench(make_lab_name(), unfenced) as made:
         with netns.inside(made.router):
             sysctl.write_all(KERNELS_OWN)
         yield made
 
 
-def fragments(family: int, source: str, known: bytes, number: int) -> tuple[Packet, Packet]:
-    """Both halves of a datagram to the host outside; the second one carries the token."""
-    content = bytes(CUT - 8) + known
+def fragments(family: int, ends: tuple[str, str], known: bytes, number: int) -> tuple[Packet, Packet]:
+    """Both halves of a datagram between these; the second one carries the token."""
+    content, (source, to) = bytes(CUT - 8) + known, ends
     if family == socket.AF_INET:
-        whole = bytes(IP(src=source, dst=OUTSIDE.v4) / UDP(sport=PORT, dport=PORT) / Raw(content))[20:]
-        head = {"src": source, "dst": OUTSIDE.v4, "id": number, "proto": 17}
+        whole = bytes(IP(src=source, dst=to) / UDP(sport=PORT, dport=PORT) / Raw(content))[20:]
+        head = {"src": source, "dst": to, "id": number, "proto": 17}
         return IP(**head, flags="MF") / Raw(whole[:CUT]), IP(**head, frag=CUT // 8) / Raw(whole[CUT:])
-    head6 = IPv6(src=source, dst=OUTSIDE.v6)
+    head6 = IPv6(src=source, dst=to)
     whole = bytes(head6 / UDP(sport=PORT, dport=PORT) / Raw(content))[40:]
     first = head6 / IPv6ExtHdrFragment(nh=17, offset=0, m=1, id=number) / Raw(whole[:CUT])
     return first, head6 / IPv6ExtHdrFragment(nh=17, offset=CUT // 8, m=0, id=number) / Raw(whole[CUT:])
 
 
-def flood(bench: HostBench, family: int, count: int) -> None:
-    """First fragments from the instance's own address, as fast as they go."""
-    source = OWN if family == socket.AF_INET else OWN6
-    first, _ = fragments(family, source, token(), 1)
-    frame = bytearray(bytes(bench.instance.ether() / first))
+def ends_of(family: int, one: End, other: End) -> tuple[str, str]:
+    return (one.v4, other.v4) if family == socket.AF_INET else (one.v6, other.v6)
+
+
+def flood(family: int, sender: Party, ends: tuple[str, str], count: int) -> None:
+    """First fragments from its own address, as fast as they go."""
+    first, _ = fragments(family, ends, token(), 1)
+    frame = bytearray(bytes(sender.ether() / first))
     place, size = (18, 2) if family == socket.AF_INET else (58, 4)
     for number in range(count):
-        frame[place : place + size] = number.to_bytes(size)
+        frame[place : place + size] = (number & 0xFFFF).to_bytes(size)
         if family == socket.AF_INET:
             _correct(frame)
-        bench.instance.wire.send(frame)
+        sender.wire.send(frame)
 
 
 def _correct(frame: bytearray) -> None:
@@ -85,19 +90,25 @@ def completed(bench: HostBench, family: int) -> int:
 
 
 def _is_completed(bench: HostBench, family: int, neighbour: Party, number: int) -> bool:
-    known = token()
-    source = NEIGHBOUR.v4 if family == socket.AF_INET else NEIGHBOUR.v6
-    frames = [(neighbour.wire.send, neighbour.ether() / part) for part in fragments(family, source, known, number)]
+    known, ends = token(), ends_of(family, NEIGHBOUR, OUTSIDE)
+    frames = [(neighbour.wire.send, neighbour.ether() / part) for part in fragments(family, ends, known, number)]
     return OUTSIDE.name in bench.fate_of_all(known, frames).seen_by
 
 
+@pytest.mark.parametrize("who", ["instance", "outside"])
 @by_family
-def test_flood_of_fragments_leaves_the_neighbours_theirs(hosted: HostBench, unlimited: HostBench, family: int) -> None:
+def test_flood_of_fragments_leaves_the_neighbours_theirs(
+    hosted: HostBench, unlimited: HostBench, family: int, who: str
+) -> None:
+    """As many as an ENI may begin, or an uplink, and more."""
+    count = FLOOD if who == "instance" else ENIS_OF_UPLINK * FLOOD
+    ends = ends_of(family, INSTANCE if who == "instance" else OUTSIDE, OUTSIDE if who == "instance" else NEIGHBOUR)
+    senders = [bench.instance if who == "instance" else bench.parties[who] for bench in (unlimited, hosted)]
     assert completed(unlimited, family) == completed(hosted, family) == ATTEMPTS
-    flood(unlimited, family, FLOOD)
+    flood(family, senders[0], ends, FLOOD)
     assert completed(unlimited, family) == 0  # the harm
     before = hosted.drops().get("fence.fragments", 0)
-    flood(hosted, family, 8 * FLOOD)
+    flood(family, senders[1], ends, 8 * count)
     assert completed(hosted, family) == ATTEMPTS
     assert hosted.drops()["fence.fragments"] > before
 

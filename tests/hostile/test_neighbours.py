@@ -11,6 +11,7 @@ from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
+from sgdataplane.compiler.fence import QUESTIONS_ELSEWHERE
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.neighbours import Neighbour, introduce
@@ -24,6 +25,7 @@ from tests.support.labs import run_in
 pytestmark = pytest.mark.traffic
 
 QUESTIONS = 200  # of a flood: as many entries as may stay for a minute where others test, too
+AT_ONCE = 100  # whose answers a socket has room for
 UNCOUNTED = 0xC0  # NUD_PERMANENT; and NUD_NOARP, multicast, which the kernel gives up first
 
 
@@ -118,6 +120,20 @@ def test_questions_are_limited(hosted: HostBench, name: str) -> None:
     for _ in range(count):
         hosted.instance.wire.send(frame)
     list(hosted.frames_until_barrier(OUTSIDE))
+    assert hosted.drops()["fence.discovery-limit"] > before
+    assert hosted.fate(lambda known: datagram(hosted, OUTSIDE, known)).seen_by == {OUTSIDE.name}
+
+
+def test_questions_by_an_uplink_are_limited(hosted: HostBench) -> None:
+    """Of one asker here, as each other one would be an entry of the machine's."""
+    outside = hosted.parties[OUTSIDE.name]
+    question = Ether(src=outside.mac, dst=outside.gateway_mac) / ARP(hwsrc=outside.mac, psrc=OUTSIDE.v4, pdst=GATEWAY)
+    before = hosted.drops().get("fence.discovery-limit", 0)
+    frame = bytes(question)
+    for _ in range(4 * QUESTIONS_ELSEWHERE.burst // AT_ONCE):
+        for _ in range(AT_ONCE):
+            outside.wire.send(frame)
+        list(hosted.frames_until_barrier(OUTSIDE))
     assert hosted.drops()["fence.discovery-limit"] > before
     assert hosted.fate(lambda known: datagram(hosted, OUTSIDE, known)).seen_by == {OUTSIDE.name}
 

@@ -146,6 +146,35 @@ def test_one_frame_of_too_many_that_come_to_the_host(name: str, fields: dict[Fie
     assert (outcome.verdict.value, outcome.counters, outcome.logs) == expected(cause), name
 
 
+FROM_ELSEWHERE = frame(IPV4, ip_saddr=ip("198.51.100.1"), ip_fragment=0)
+UPLINK_ROWS: list[tuple[str, dict[Field, Key], str, str]] = [  # what drops one, and what one of too many
+    ("ip", FROM_ELSEWHERE, "", ""),
+    ("ip-with-a-tag", FROM_ELSEWHERE | {Field.ETHER_TYPE: 0x8100}, "", ""),
+    ("fragment", FROM_ELSEWHERE | {Field.IP_FRAGMENT: 1}, "", "fragments"),
+    ("fragment6", frame(IPV6, ip6_saddr=ip("2001:db8:f::1"), ip6_fragment=1), "", "fragments"),
+    ("an-eni's", frame(IPV4, ip_saddr=ip("10.0.0.1"), ip_fragment=0), "spoofed", "spoofed"),
+    ("an-eni's-with-a-tag", frame(IPV4, ip_saddr=ip("10.0.16.3"), ether_type=0x8100), "spoofed", "spoofed"),
+    ("an-eni's-fragment", frame(IPV6, ip6_saddr=ip("2001:db8::1"), ip6_fragment=1), "spoofed", "spoofed"),
+    ("question", frame(ARP, arp_operation=1), "", "discovery-limit"),
+    ("answer", frame(ARP, arp_operation=2), "", ""),
+    ("question6", frame(IPV6, ip6_saddr=ip("fe80::1"), icmpv6_type=135), "", "discovery-limit"),
+    ("answer6", frame(IPV6, ip6_saddr=ip("fe80::1"), icmpv6_type=136), "", ""),
+    ("lldp", frame(0x88CC), "", ""),
+]
+
+
+@pytest.mark.parametrize("is_flood", [False, True], ids=["one", "of-too-many"])
+@pytest.mark.parametrize(("name", "fields", "one", "many"), UPLINK_ROWS, ids=[row[0] for row in UPLINK_ROWS])
+def test_frame_that_comes_by_an_uplink(
+    name: str, fields: dict[Field, Key], one: str, many: str, *, is_flood: bool
+) -> None:
+    fence = compile_fence({"eth0": ENI}, DEFAULTS, 0, Placement.HOST, ("up0",))
+    outcome = run(fence, "ingress.up0", fields, is_flood=is_flood)
+    verdict, counters, logs = expected(many if is_flood else one)
+    of_uplink = [counter.replace("eth0", "up0") for counter in counters]
+    assert (outcome.verdict.value, outcome.counters, outcome.logs) == (verdict, of_uplink, logs), name
+
+
 def test_every_cause_has_a_row() -> None:
     assert {row[2] for row in (*ROWS, *HOST_ROWS, *FLOOD_ROWS)} == {"", *CAUSES}
 
