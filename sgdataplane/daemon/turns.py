@@ -3,10 +3,12 @@
 Owns when each may be looked at next, and in which order. Is given the time by a clock, and what looks took. Must not
 know what a look is, or what was heard.
 
-    the first repair           at once, but after everything else
+    the first repair           at once, but after everything else; of several, as far as the share of all allows it
     the next ones              1, 2, 4, ... 60 s later, and not before nine times what the last one took
     a look that found nothing  at once; from the ninth on a second later, and not before nine times what it took
-    all that had to wait       a fifth of our time together, however many namespaces take part
+    all repairs, and all that had to wait
+                               a tenth of our time together, however many namespaces take part: the kernel takes as long
+                               again to free what was deleted, on the same processors
     after 60 s of quiet        nothing of that is remembered; nor when somebody asks to have everything looked at
 """
 
@@ -20,7 +22,7 @@ from sgdataplane.attach.report import Key
 
 FIRST_WAIT_S, LONGEST_WAIT_S, CALM_S = 1.0, 60.0, 60.0
 FREE_LOOKS = 8  # an interface that comes is told in several messages
-OWN_SHARE, ALL_SHARE = 9, 4  # times as long as it took
+OWN_SHARE, ALL_SHARE = 9, 9  # times as long as it took
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,14 @@ class Turns:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._turns: dict[Key, Turn] = {}
-        self._restless_due = -math.inf
+        self._suspects = set[Key]()
+        self._shared_due = -math.inf
         self.left: frozenset[Key] = frozenset()
         self.is_owed = False
+
+    def suspect(self, keys: Iterable[Key]) -> None:
+        """Others have changed our tables there, so that it takes a repair."""
+        self._suspects.update(keys)
 
     def of(self, key: Key) -> Turn:
         return self._turns.get(key, NEW)
@@ -81,7 +88,8 @@ class Turns:
 
     def wait_s_of(self, key: Key) -> float:
         turn = self.of(key)
-        due = max(turn.due, self._restless_due) if turn.is_restless else turn.due
+        is_shared = turn.is_restless or key in self._suspects
+        due = max(turn.due, self._shared_due) if is_shared else turn.due
         return max(0.0, due - self._clock())
 
     @property
@@ -93,14 +101,16 @@ class Turns:
         """It was looked at since something was heard."""
         now, turn = self._clock(), self.of(key)
         turn = NEW if turn.is_calm(now) else turn
-        if turn.is_restless:
-            self._restless_due = max(self._restless_due, now) + ALL_SHARE * took
+        if turn.is_restless or is_repair:
+            self._shared_due = max(self._shared_due, now) + ALL_SHARE * took
+        self._suspects.discard(key)
         self._turns[key] = turn.after(now, took, is_repair=is_repair)
 
     def forget(self) -> None:
         """Nobody waits any more."""
         self._turns.clear()
-        self._restless_due = -math.inf
+        self._suspects.clear()
+        self._shared_due = -math.inf
 
     def forget_calm(self) -> None:
         now = self._clock()

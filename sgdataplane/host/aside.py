@@ -18,8 +18,7 @@ from functools import cache
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 
-MOST_THREADS = 8
-MOST_PENDING = 32  # each holds two descriptors
+MOST_PENDING = 64  # each holds two descriptors and a thread: where commits of others are large, it waits for long
 
 _ROOM = threading.BoundedSemaphore(MOST_PENDING)
 
@@ -36,7 +35,7 @@ def call_aside(call: Callable[[], object]) -> None:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MOST_THREADS, "aside", initializer=_leave)
+    return ThreadPoolExecutor(MOST_PENDING, "aside", initializer=_leave)
 
 
 def _leave() -> None:

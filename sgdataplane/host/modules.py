@@ -36,10 +36,16 @@ NFTABLES = Subsystem("nftables", "nf_tables", message_kind(10, 16))  # NFT_MSG_G
 COUNT = "netfilter/nf_conntrack_count"  # how many sessions the namespace has
 
 
+_ANSWERED = set[Subsystem]()  # this process was: what is there for one namespace is there for all
+
+
 def require(subsystem: Subsystem) -> None:
     """Have the kernel load it, if it has not. UnsupportedError if it can't, PrivilegeError if we may not ask."""
+    if subsystem in _ANSWERED:
+        return
     with Nfnetlink() as door:
         _ask(door, subsystem)
+    _ANSWERED.add(subsystem)
 
 
 def is_tracking(door: Nfnetlink) -> bool:

@@ -72,6 +72,15 @@ def _ever(data: bytes) -> Iterator[bytes]:
         yield data
 
 
+def _busy() -> Iterator[bytes]:
+    """One processor, with work of no kernel's."""
+    while True:
+        until = time.monotonic() + 0.01
+        while time.monotonic() < until:
+            pass
+        yield b""
+
+
 def _commits() -> Iterator[bytes]:
     both = [rawnft.batch(commit(number)) for number in range(2)]
     while True:
@@ -94,7 +103,7 @@ ATTACKS: dict[str, Callable[[], Acts]] = {
     "chains": lambda: (1.0, _ever(_made(chains))),
     "links": lambda: (0.0, _links(LINK_ALIAS, (b"one\0", b"two\0"))),
     "renames": lambda: (0.0, _links(LINK_NAME, (b"spare1\0", b"spare\0"))),
-    "processor": lambda: (0.0, _ever(b"")),
+    "processor": lambda: (0.0, _busy()),
 }
 
 

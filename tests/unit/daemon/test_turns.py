@@ -58,6 +58,7 @@ def test_who_is_quiet_for_a_while_is_repaired_at_once_again() -> None:
 def test_what_takes_long_has_its_turn_later() -> None:
     turns, clock = made()
     assert repaired(turns, clock, ONE, 2.0) == 2.0 * OWN_SHARE
+    turns.forget()
     assert repaired(turns, clock, TWO, 900.0) == 900.0 * OWN_SHARE > LONGEST_WAIT_S
 
 
@@ -75,6 +76,21 @@ def test_a_crowd_has_a_share_of_our_time_and_no_more() -> None:
         clock.now += TOOK_S
         worked += TOOK_S
     assert worked <= 100 / ALL_SHARE + TOOK_S
+
+
+def test_many_first_repairs_have_their_share_and_who_only_comes_has_no_part_in_it() -> None:
+    """An interface that comes is no repair: who says that others have changed our tables there, is told so."""
+    turns, clock = made()
+    turns.suspect([ONE, TWO])
+    assert turns.waiting([ONE, TWO, THREE]) == frozenset()
+    turns.note(ONE, TOOK_S, is_repair=True)
+    assert turns.waiting([TWO, THREE]) == {TWO}
+    assert round(turns.wait_s_of(TWO), 6) == ALL_SHARE * TOOK_S
+    clock.now += turns.wait_s_of(TWO)
+    assert turns.waiting([TWO]) == frozenset()
+    turns.note(TWO, TOOK_S, is_repair=False)
+    turns.note(ONE, TOOK_S, is_repair=True)
+    assert turns.waiting([TWO]) == frozenset(), "it was looked at since"
 
 
 def test_looks_for_nothing_are_free_until_there_are_too_many() -> None:

@@ -47,6 +47,12 @@ class ModularKernel:
         return {}
 
 
+@pytest.fixture(autouse=True)
+def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was asked before."""
+    monkeypatch.setattr(modules, "_ANSWERED", set())
+
+
 @pytest.fixture
 def make_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], ModularKernel]:
     """With no module loaded, and its settings nowhere."""
