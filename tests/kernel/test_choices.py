@@ -73,7 +73,7 @@ def test_what_compile_prints_loads_as_it_is(
     path.write_text(dump_native(shut("eni-b")), encoding="utf-8")
     assert main(["compile", str(path), "--eni", "eni-a", *options]) == 0
     text = capsys.readouterr().out
-    ifnames = ("eni-a", "eni-b") if options else ("eth0",)
+    ifnames = ("eni-a", "eni-b", "up0") if options else ("eth0",)
     for ifname in ifnames:  # a fence stands on an interface, which has to be there
         run_in(namespace, "ip", "link", "add", ifname, "type", "veth", "peer", "name", f"{ifname}-far")
     with netns.inside(namespace):

@@ -13,12 +13,13 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.daemon.namespaces import NamespaceWatch
-from sgdataplane.enforce import Desired, enforce
+from sgdataplane.enforce import Desired
 from sgdataplane.errors import UnsupportedError
 from sgdataplane.host import modules, netns
 from sgdataplane.host.modules import NFTABLES, TRACKING, Subsystem
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import enforce
 from tests.support.nft import nft
 
 pytestmark = pytest.mark.kernel
@@ -44,6 +45,7 @@ def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[Subsystem], None]:
             return ask(door, kind, *more)  # type: ignore[arg-type]
 
         monkeypatch.setattr(Nfnetlink, "ask", asked)
+        monkeypatch.setattr(modules, "_ANSWERED", set())
 
     return lose_it
 
