@@ -35,6 +35,7 @@ from sgdataplane.nft.delta import plan
 from sgdataplane.nft.ir import ACCEPT, Chain, Field, Match, Range, Rule, Table, goto, rule
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from tests.support.building import table_of, visits_of
 from tests.support.deltacost import base_state, samples
 from tests.support.hardpolicies import host, targets
 
@@ -127,9 +128,9 @@ def host_row(enis: int, rounds: int, plain: Beside) -> Row:
     state = host(0, enis)
     interfaces = {eni.network_interface_id: f"h{number}" for number, eni in enumerate(targets(state))}
     desired = Desired(state, interfaces, placement=Placement.HOST)
-    row = Row(f"host placement, {enis:,} ENIs", "an unrelated goto", 1, desired.visits().every_path)
+    row = Row(f"host placement, {enis:,} ENIs", "an unrelated goto", 1, visits_of(desired).every_path)
     with namespace("host") as name, NetlinkKernel(name) as door:
-        table = desired.table()
+        table = table_of(desired)
         for change in plan(None, door.inventory(table.name), table).changes:
             for transaction in (change.stage, change.switch, change.sweep):
                 door.run(transaction)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.policy import CHANGE, RECEIVER, Rule
 from sgdataplane import enforce as product
-from sgdataplane.enforce import Desired, Settings, enforce
+from sgdataplane.enforce import Desired, Proven, Settings, build, enforce
 from sgdataplane.model.state import CloudState, Eni, Instance, SecurityGroup, SecurityGroupRule, Vpc
 from sgdataplane.net.values import Address, Direction, PortRange, Prefix, Protocol
 
@@ -29,18 +29,25 @@ class Ours:
         self._settings = Settings(fence=is_fenced)
         self._base = _desired(mac, rules, enis)
         self._wider = _desired(mac, (*rules, CHANGE), enis)
+        self._in_force: Proven | None = None
 
     def load(self) -> None:
-        enforce(self._namespace, self._base, settings=self._settings)
+        self._enforce(self._base)
 
     def unload(self) -> None:
         product.remove(self._namespace)
+        self._in_force = None
 
     def add(self) -> None:
-        enforce(self._namespace, self._wider, self._base, self._settings)
+        self._enforce(self._wider)
 
     def remove(self) -> None:
-        enforce(self._namespace, self._base, self._wider, self._settings)
+        self._enforce(self._base)
+
+    def _enforce(self, desired: Desired) -> None:
+        proven = build(desired, self._settings, self._in_force)
+        enforce(self._namespace, proven, self._in_force, self._settings)
+        self._in_force = proven
 
     def close(self) -> None:
         """Nothing runs on."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import HostReport, Key, NamespaceReport, Outcome
-from sgdataplane.enforce import Desired, Settings
+from sgdataplane.enforce import Cache, Desired, Proven, Settings
 from sgdataplane.errors import BindingError
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.reach import Reach
@@ -51,11 +51,11 @@ class Former:
     looked: dict[Key, float] = field(default_factory=dict)
     left: set[Key] = field(default_factory=set)
     owed: set[Key] = field(default_factory=set)
-    _prepared: dict[object, Desired] = field(default_factory=dict)
+    _cache: Cache = field(default_factory=Cache)
     _reaches: dict[int, tuple[CloudState, Reach]] = field(default_factory=dict)
 
     @property
-    def in_force(self) -> Mapping[Key, Desired]:
+    def in_force(self) -> Mapping[Key, Proven]:
         return self.report.in_force
 
     def ordered(self, keys: Iterable[Key], state: CloudState) -> list[Key]:
@@ -75,10 +75,10 @@ class Former:
             return None
         if before.is_gone:
             return before if key in self.quiet else None
-        is_touched = before.desired is not None and self.is_touched(before.desired, state)
+        is_touched = before.proven is not None and self.is_touched(before.proven, state)
         if key in self.heard.order and not self._comes_first(key, state):
             return self._waiting(before, is_touched=is_touched)
-        if key not in self.quiet or not before.is_settled or before.desired is None or is_touched:
+        if key not in self.quiet or not before.is_settled or before.proven is None or is_touched:
             return None
         return _at_rest(before, state)
 
@@ -111,46 +111,30 @@ class Former:
         """Whether its namespace is certainly as it was."""
         return binding.identity in self.quiet
 
-    def is_touched(self, before: Desired, state: CloudState) -> bool:
+    def is_touched(self, before: Proven, state: CloudState) -> bool:
         """Whether another state can mean another policy there."""
-        if id(before.state) not in self._reaches:
-            self._reaches[id(before.state)] = before.state, Reach(before.state, state)
-        return self._reaches[id(before.state)][1].touches(before.interfaces)
+        known = before.desired.state
+        if id(known) not in self._reaches:
+            self._reaches[id(known)] = known, Reach(known, state)
+        return self._reaches[id(known)][1].touches(before.desired.interfaces)
 
-    def desired(self, key: Key, wanted: Desired) -> Desired:
-        """`wanted`; if it is what is in force there but for what others have, with what is known of it."""
+    def built(self, key: Key, desired: Desired, settings: Settings) -> Proven:
+        """What is in force there, if `desired` is that but for what others have; else built now. ProofError."""
         before = self.in_force.get(key)
-        if before is None or replace(before, state=wanted.state) != wanted or self.is_touched(before, wanted.state):
-            return wanted
-        return before.on(wanted.state)
-
-    def prepare(self, key: Key, desired: Desired, settings: Settings) -> None:
-        """Compile, prove and count it: from one with the same groups, if there was one already, since nearly all of
-        both is the same; else from what is in force there, or from any. ProofError."""
-        before = self.in_force.get(key)
-        like = self._prepared.get(_groups(desired)) or before or self._prepared.get(None)
-        desired.table(settings.time_scale, like)
-        if settings.prove:
-            desired.prove(settings.time_scale, before, like)
-        desired.visits(settings.time_scale, like)
-        self._prepared[_groups(desired)] = self._prepared[None] = desired
+        if before is None or not before.is_of(desired, settings) or self.is_touched(before, desired.state):
+            return self._cache.build(desired, settings, before)
+        return before.on(desired.state)
 
 
 def _at_rest(report: NamespaceReport, state: CloudState | None = None) -> NamespaceReport:
     """Nothing was done, and the state says the same there."""
-    desired = report.desired if report.desired is None or state is None else report.desired.on(state)
+    proven = report.proven if report.proven is None or state is None else report.proven.on(state)
     applied = report.applied and report.applied.at_rest
-    is_same = desired is report.desired and applied is report.applied
-    return report if is_same else replace(report, desired=desired, applied=applied)
+    is_same = proven is report.proven and applied is report.applied
+    return report if is_same else replace(report, proven=proven, applied=applied)
 
 
 def _disturbed(report: NamespaceReport) -> NamespaceReport:
     """What was in force there need not be any more."""
     enis = (replace(e, outcome=Outcome.DISTURBED) if e.outcome is Outcome.IN_FORCE else e for e in report.enis)
     return replace(report, enis=tuple(enis))
-
-
-def _groups(desired: Desired) -> object:
-    """What makes profiles the same."""
-    enis = (desired.state.eni[eni_id] for eni_id in desired.interfaces)
-    return frozenset((tuple(sorted(eni.security_group_ids)), eni.nic_type) for eni in enis)

@@ -19,7 +19,7 @@ from sgdataplane.attach.former import Former
 from sgdataplane.attach.hostend import Hosted, hosted, move_in, where_is
 from sgdataplane.attach.registry import Binding, Registry, current, in_order
 from sgdataplane.attach.report import EniReport, Key, Manner, NamespaceReport, Outcome
-from sgdataplane.enforce import Desired, check_fence, check_hold, check_kernel, enforce, remove
+from sgdataplane.enforce import Desired, Proven, check_fence, check_hold, check_kernel, enforce, remove
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
@@ -29,12 +29,14 @@ from sgdataplane.model.state import CloudState
 
 @dataclass(slots=True)
 class _Group:
-    """The ENIs that have to be in a router, as far as they have come. `error`: why they can't all be."""
+    """The ENIs that have to be in a router, as far as they have come; `proven`: what it is to obey, once it is built.
+    `error`: why they can't all be there."""
 
     router: str
     entries: list[Hosted]
     desired: Desired
-    former: Desired | None
+    before: Proven | None
+    proven: Proven | None = None
     error: Told | None = None
 
     @property
@@ -53,7 +55,7 @@ def reconcile_hosted(
     groups = _groups(state, [entry for entry in placed if isinstance(entry, Hosted)], manner, former.in_force)
     before = _remember(registry, bindings, groups, reports)
     for group in groups:
-        _move_in(group, manner)
+        _move_in(group, manner, former)
     after = _remember(registry, before, groups, reports)
     reports += [_enforced(group, _waiting(group, groups), state, manner) for group in groups]
     ends = {binding.host_end.ifname for binding in (*bindings, *before) if binding.host_end is not None}
@@ -105,9 +107,7 @@ def _ended(binding: Binding) -> NamespaceReport:
     return NamespaceReport(binding.identity, (EniReport(replace(binding, host_end=None), Outcome.GONE),))
 
 
-def _groups(
-    state: CloudState, entries: Iterable[Hosted], manner: Manner, former: Mapping[Key, Desired]
-) -> list[_Group]:
+def _groups(state: CloudState, entries: Iterable[Hosted], manner: Manner, before: Mapping[Key, Proven]) -> list[_Group]:
     by_router: dict[str, list[Hosted]] = {}
     for entry in entries:
         by_router.setdefault(entry.wanted, []).append(entry)
@@ -116,26 +116,23 @@ def _groups(
         interfaces = {entry.binding.eni_id: entry.end.ifname for entry in group}
         there = with_closed(state, interfaces)
         desired = Desired(there, interfaces, manner.options, Placement.HOST, manner.uplinks)
-        groups.append(_Group(name, group, desired, former.get(name)))
+        groups.append(_Group(name, group, desired, before.get(name)))
     return groups
 
 
-def _move_in(group: _Group, manner: Manner) -> None:
+def _move_in(group: _Group, manner: Manner, former: Former) -> None:
     """Nothing is moved that can't be compiled, proven or fenced, or would hold the kernel too long. Nor if the kernel
     can't enforce."""
     settings, desired = manner.settings, group.desired
     is_move = not all(entry.is_there for entry in group.entries)
     try:
-        if is_move:
-            desired.table(settings.time_scale, group.former)
-            if settings.prove:
-                desired.prove(settings.time_scale, group.former)
+        group.proven = former.built(group.router, desired, settings)
         router.make(group.router)
         check_kernel(group.router)
         if is_move and settings.fence:
             check_fence(group.router, desired)
         if is_move:
-            check_hold(group.router, desired, group.former, settings)
+            check_hold(group.router, group.proven, group.before, settings)
         for number, entry in enumerate(group.entries):
             group.entries[number] = move_in(entry)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is this router's
@@ -154,17 +151,18 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
     try:
         if group.error is not None:
             raise group.error
+        assert group.proven is not None
         router.take_down(name, waiting)
-        applied = enforce(name, group.desired, group.former, manner.settings)
+        applied = enforce(name, group.proven, group.before, manner.settings)
         router.fill(name, {ifname: state.eni[eni] for ifname, eni in known.items() if eni in state.eni})
         with Links(name) as links:
             unbound = names_up(links.links())
     except Exception as error:  # noqa: BLE001  # whatever it is, it is this router's
         refused = tuple(EniReport(entry.binding, Outcome.REFUSED) for entry in group.entries)
-        return NamespaceReport(name, refused, desired=group.former, error=told(error))
+        return NamespaceReport(name, refused, proven=group.before, error=told(error))
     enis = tuple(_finished(state, entry.binding) for entry in group.entries)
     unbound -= {"lo", *known, *manner.uplinks}
-    return NamespaceReport(name, enis, group.desired, applied, unbound=tuple(sorted(unbound)))
+    return NamespaceReport(name, enis, group.proven, applied, unbound=tuple(sorted(unbound)))
 
 
 def _finished(state: CloudState, binding: Binding) -> EniReport:

@@ -95,7 +95,7 @@ def _reconcile_workload(
         refusal = told(error)
         kept = None if isinstance(refusal, ContainedError) else former.in_force.get(key)  # then nothing is believed
         refused = tuple(EniReport(binding, Outcome.REFUSED) for binding in bindings)
-        return NamespaceReport(key, refused, desired=kept, error=refusal)
+        return NamespaceReport(key, refused, proven=kept, error=refusal)
 
 
 def _enforced(
@@ -107,9 +107,8 @@ def _enforced(
     if len(refusals) == len(bindings):
         raise refusals[bindings[0].eni_id]
     interfaces = {binding.eni_id: binding.ifname for binding in bindings if binding.eni_id not in refusals}
-    desired = former.desired(key, Desired(there, interfaces, manner.options))
-    former.prepare(key, desired, manner.settings)
-    applied = enforce(place, desired, former.in_force.get(key), manner.settings)
+    proven = former.built(key, Desired(there, interfaces, manner.options), manner.settings)
+    applied = enforce(place, proven, former.in_force.get(key), manner.settings)
     with Links(place) as links:
         for binding in bindings:
             give_mac(links, binding, state)
@@ -121,4 +120,4 @@ def _enforced(
         for binding in bindings
     )
     unbound = names_up(seen.links) - {"lo", *interfaces.values()}
-    return NamespaceReport(key, enis, desired, applied, unbound=tuple(sorted(unbound)))
+    return NamespaceReport(key, enis, proven, applied, unbound=tuple(sorted(unbound)))

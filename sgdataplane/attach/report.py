@@ -12,7 +12,7 @@ from functools import cached_property
 
 from sgdataplane.attach.contained import Told
 from sgdataplane.attach.registry import Binding, in_order
-from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
+from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Proven, Settings
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.options import Options
@@ -78,15 +78,20 @@ class EniReport:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceReport:
-    """What was done in one namespace: `applied` is None where nothing could be, and `error` says why. `unbound`: its
-    other interfaces that are up, which pass nothing, too."""
+    """What was done in one namespace: `proven` is what it obeys; `applied` is None where nothing could be done, and
+    `error` says why. `unbound`: its other interfaces that are up, which pass nothing, too."""
 
     key: Key
     enis: tuple[EniReport, ...]
-    desired: Desired | None = None
+    proven: Proven | None = None
     applied: ApplyReport | None = None
     error: Told | None = None
     unbound: tuple[str, ...] = ()
+
+    @property
+    def desired(self) -> Desired | None:
+        """What it obeys."""
+        return None if self.proven is None else self.proven.desired
 
     def error_of(self, eni: EniReport) -> str:
         """Why this ENI's policy isn't in force, in words; "" if it is."""
@@ -137,9 +142,9 @@ class HostReport:
     refusals: tuple[Refusal, ...] = ()
 
     @cached_property
-    def in_force(self) -> Mapping[Key, Desired]:
+    def in_force(self) -> Mapping[Key, Proven]:
         """What each obeys."""
-        return {report.key: report.desired for report in self.namespaces if report.desired is not None}
+        return {report.key: report.proven for report in self.namespaces if report.proven is not None}
 
     @cached_property
     def by_key(self) -> Mapping[Key, NamespaceReport]:

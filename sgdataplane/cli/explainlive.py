@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.output import paint, render_table, say, say_block, warn
-from sgdataplane.enforce import Desired
+from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.errors import LabError
 from sgdataplane.host.identity import found
 from sgdataplane.model.choices import Choices
@@ -101,7 +101,7 @@ def _live(end: Explanation, place: Place) -> Live:
     desired, packet = place.desired, end.packet
     ifname = desired.interfaces[packet.eni_id]
     missing = sorted(desired.interfaces.keys() - desired.state.eni.keys())
-    wanted = None if missing else desired.table(place.time_scale)
+    wanted = None if missing else build(desired, Settings(time_scale=place.time_scale, prove=False)).table
     answer = ask(place.path, ifname, desired.site, packet, wanted)
     if missing:
         line = f"it is of another state: this one hasn't {', '.join(missing)}"

@@ -6,8 +6,8 @@ Owns the arguments and the wording. Is given a state. Must not decide anything i
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import (
@@ -23,14 +23,12 @@ from sgdataplane.cli.arguments import (
 from sgdataplane.cli.command import Exit, Subparsers
 from sgdataplane.cli.output import say, say_aside, say_block
 from sgdataplane.model.choices import JUDGING, ON_HOSTS
-from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 
 if TYPE_CHECKING:
+    from sgdataplane.enforce import Desired, Proven
     from sgdataplane.model.state import CloudState, Eni
     from sgdataplane.nft.ir import Table
-    from sgdataplane.policy.resolve import HostPolicy
-    from sgdataplane.proof.prove import Proof
 
 
 def register(verbs: Subparsers) -> None:
@@ -41,7 +39,7 @@ def register(verbs: Subparsers) -> None:
     compile_.add_argument(
         "--eni", metavar="ENI", help=f"only the namespace that holds it (default: every one): {ENI_HELP}"
     )
-    compile_.add_argument("--stage", choices=tuple(STAGES), default="text", help="how far to compile (default: text)")
+    compile_.add_argument("--stage", choices=STAGES, default="text", help="how far to compile (default: text)")
     compile_.add_argument("--prove", action="store_true", help="refuse it unless it does what the state says, always")
     add_uplinks(compile_)
     add_choices(compile_, ("placement", *JUDGING))
@@ -51,59 +49,36 @@ def register(verbs: Subparsers) -> None:
 def run_compile(arguments: argparse.Namespace) -> int:
     """Print each namespace's ruleset at the stage asked for; with --prove, only if it is proven right, which is said on
     stderr: what is printed stays the same for the same state, and loads as it is."""
+    from sgdataplane.enforce import Desired, Settings, build
+
     choices, uplinks = choices_of(arguments), uplinks_of(arguments.parser, arguments)
     state = load_state(arguments.state, choices.profile).state
-    render = STAGES[arguments.stage]
     unlike = ", ".join(choices.unlike(replace(ON_HOSTS, placement=choices.placement)))
     for title, interfaces in namespaces(state, arguments.eni, choices.placement):
-        site = Site(title, state, interfaces, choices.options, choices.placement, uplinks)
-        if arguments.prove:
-            say_aside(f"{title}: {proven(site)}")
+        desired = Desired(state, interfaces, choices.options, choices.placement, uplinks)
+        text = permissions(desired) if arguments.stage == "policy" else ""
+        if arguments.prove or not text:
+            proven = build(desired, Settings(prove=arguments.prove))
+            if proven.proof is not None:
+                say_aside(f"{title}: {proven.proof}")
+            text = text or TABLES[arguments.stage](tables(proven))
         say(f"# {title}" + (f"; chosen: {unlike}" if unlike else ""))
-        say_block(render(site), end="")
+        say_block(text, end="")
     return Exit.DONE
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A namespace to compile for; `interfaces`: ENI id -> the name of the interface there that carries it."""
+def tables(proven: Proven) -> tuple[Table, Table]:
+    """Policy and fence. The secret mark, which is random where a policy is put in force, is a fixed one here, so that
+    the same state gives the same bytes."""
+    from sgdataplane.compiler.compile import FIRST_EPOCH, with_epoch
+    from sgdataplane.compiler.fence import PLACEHOLDER
+    from sgdataplane.enforce.fence import fence_of
 
-    title: str
-    state: CloudState
-    interfaces: Mapping[str, str]
-    options: Options
-    placement: Placement
-    uplinks: tuple[str, ...]
-
-    @property
-    def policy(self) -> HostPolicy:
-        """What is enforced there."""
-        from sgdataplane.policy.resolve import resolve
-
-        policy = resolve(self.state, self.interfaces, self.options)
-        return replace(policy, placement=self.placement, uplinks=self.uplinks)
-
-    @property
-    def tables(self) -> tuple[Table, Table]:
-        """Policy and fence. The secret mark, which is random where a policy is put in force, is a fixed one here, so
-        that the same state gives the same bytes."""
-        from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy
-        from sgdataplane.compiler.fence import PLACEHOLDER, compile_fence
-
-        secret = PLACEHOLDER if self.placement is Placement.INSTANCE else 0  # a router's fence needs none
-        enis = {ifname: self.state.eni[eni_id] for eni_id, ifname in self.interfaces.items()}
-        policy = compile_policy(self.policy, self.options, FIRST_EPOCH, secret)
-        named = [uplink for uplink in self.uplinks if not uplink.endswith("*")]  # what others are there is not known
-        return policy, compile_fence(enis, self.options, secret, self.placement, named)
-
-
-def proven(site: Site) -> Proof:
-    """The proof of a namespace's table; ProofError if there is none."""
-    from sgdataplane.proof.prove import require_proof
-    from sgdataplane.proof.specification import Specification
-
-    wanted = Specification(site.state, site.interfaces, site.options, placement=site.placement, uplinks=site.uplinks)
-    return require_proof(wanted, site.tables[0])
+    desired = proven.desired
+    secret = PLACEHOLDER if desired.placement is Placement.INSTANCE else 0  # a router's fence needs none
+    named = [uplink for uplink in desired.uplinks if not uplink.endswith("*")]  # what others are there is not known
+    fence = fence_of(desired, tuple(desired.interfaces.values()), secret, named)
+    return with_epoch(proven.table, FIRST_EPOCH, secret), fence
 
 
 def namespaces(state: CloudState, eni: str | None, placement: Placement) -> Iterator[tuple[str, Mapping[str, str]]]:
@@ -133,27 +108,29 @@ def _around_router(state: CloudState, eni: Eni) -> tuple[str, Mapping[str, str]]
     return f"router of {eni.vpc_id}", {eni_id: router_ifname(eni_id) for eni_id in ids}
 
 
-def policy_stage(site: Site) -> str:
+def permissions(desired: Desired) -> str:
     """The permissions of each ENI in the order that decides, with how many addresses each remote has."""
     from sgdataplane.cli.output import render_table
     from sgdataplane.cli.permissions import permission_rows
+    from sgdataplane.policy.resolve import resolve
 
-    rows = list(permission_rows(site.policy))
+    rows = list(permission_rows(resolve(desired.state, desired.interfaces, desired.options)))
     return render_table(("ENI", "DIRECTION", "PRIORITY", "VERDICT", "PROTOCOL", "PORTS", "REMOTE", "RULE"), rows) + "\n"
 
 
-def ir_stage(site: Site) -> str:
-    """The tables as the compiler's values."""
+def as_values(tables: Iterable[Table]) -> str:
+    """As the compiler's."""
     from pprint import pformat
 
-    return "".join(pformat(table, width=120) + "\n" for table in site.tables)
+    return "".join(pformat(table, width=120) + "\n" for table in tables)
 
 
-def text_stage(site: Site) -> str:
+def as_text(tables: Iterable[Table]) -> str:
     """What `nft -f` takes."""
     from sgdataplane.nft.text import render_table
 
-    return "".join(render_table(table) for table in site.tables)
+    return "".join(render_table(table) for table in tables)
 
 
-STAGES = {"policy": policy_stage, "ir": ir_stage, "text": text_stage}
+TABLES = {"ir": as_values, "text": as_text}
+STAGES = ("policy", *TABLES)

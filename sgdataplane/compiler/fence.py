@@ -22,7 +22,8 @@ an uplink: nobody out there is an ENI that is here.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.drops import logged
@@ -82,8 +83,27 @@ QUESTIONS, QUESTIONS_OF_BLOCKS = Exceeds(500, burst=1000), Exceeds(5, burst=20)
 FRAGMENTS, FRAGMENT_BYTES = Exceeds(4000, burst=2000), Exceeds(6_000_000, burst=3_000_000, is_bytes=True)
 QUESTIONS_ELSEWHERE = Exceeds(1000, burst=1000)  # of each family; each asker may be a new neighbour
 ENIS_OF_UPLINK = 4  # as many as that may send as many fragments as an uplink may carry
+FRAGMENTS_ELSEWHERE = tuple(limit.times(ENIS_OF_UPLINK) for limit in (FRAGMENTS, FRAGMENT_BYTES))
 PACKET_BYTES, BYTES_OF_BYTE = 1024, 2  # of the kernel's memory, at most: for a packet, and for each byte of it
+MOST_PARTS, MOST_UPLINKS = 4096, 16  # that are remembered
 UNNUMBERED = Prefix.parse("0.0.0.0")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What stands for one interface, but for the secret. `base`: the chain at its hook. `digest`: of all of it."""
+
+    base: Chain
+    chains: tuple[Chain, ...]
+    digest: str
+
+    @classmethod
+    def of(cls, base: Chain, *chains: Chain) -> Part:
+        return cls(base, chains, _digest(base, *chains))
+
+
+def _digest(*chains: Chain) -> str:
+    return names.digest(render_table(Table(TABLE, chains, family=NETDEV)), 32)
 
 
 def compile_fence(
@@ -98,56 +118,68 @@ def compile_fence(
 
     The stamp's digest is of everything but the secret.
     """
-    printed = _table(enis, options, secret and PLACEHOLDER, placement, uplinks)
-    stamp = applied(EPOCH, names.digest(render_table(printed), 32), secret)
-    return replace(_table(enis, options, secret, placement, uplinks), maps=(stamp,))
+    private = tuple(prefix for eni in enis.values() for prefix in eni.private_prefixes)
+    parts = [_part(ifname, eni, options, placement) for ifname, eni in enis.items()]
+    parts += [_uplink(ifname, private) for ifname in uplinks]
+    bases = [_marked(part.base, secret) if secret else part.base for part in parts]
+    drops = tuple(map(_drop_chain, CAUSES))
+    chains = [*bases, *(chain for part in parts for chain in part.chains), *drops]
+    counters = map(Counter, sorted([*map(fence_counter, CAUSES), *map(eni_counter, (*enis, *uplinks))]))
+    digest = names.digest("\n".join([_digest(*drops), *sorted(part.digest for part in parts)]), 32)
+    return Table(
+        TABLE,
+        tuple(sorted(chains, key=lambda chain: chain.name)),
+        (applied(EPOCH, digest, secret),),
+        tuple(counters),
+        family=NETDEV,
+    )
 
 
-def _table(
-    enis: Mapping[str, Eni], options: Options, secret: int, placement: Placement, uplinks: Collection[str]
-) -> Table:
-    chains = []
-    for ifname, eni in enis.items():
-        if placement is Placement.HOST:
-            fragments = _fragments(ifname, FRAGMENTS, FRAGMENT_BYTES)
-            passing = (*_limits(ifname, eni, fragments), *_from_instance(ifname, eni, options))
-            content = _content(ifname, passing, "spoofed", eni)
-            chains += [fragments, content, _base("ingress", ifname, (_other_mac(ifname, eni),), content)]
-        else:
-            content = _content(ifname, [_dhcp(_own(eni, Family.IPV4), options)], "unapproved", eni)
-            rules = (_other_mac(ifname, eni), *_approved(secret))
-            chains += [content, _base("egress", ifname, rules, content)]
-    private = [prefix for eni in enis.values() for prefix in eni.private_prefixes]
-    for ifname in uplinks:
-        chains += _uplink(ifname, private)
-    chains += [_drop_chain(cause) for cause in CAUSES]
-    counters = tuple(map(Counter, sorted([*map(fence_counter, CAUSES), *map(eni_counter, (*enis, *uplinks))])))
-    return Table(TABLE, tuple(sorted(chains, key=lambda chain: chain.name)), counters=counters, family=NETDEV)
+@lru_cache(maxsize=MOST_PARTS)
+def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> Part:
+    other_mac = _drop(ifname, "other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True))
+    if placement is Placement.HOST:
+        fragments = _fragments(ifname, FRAGMENTS, FRAGMENT_BYTES)
+        passing = (*_limits(ifname, eni, fragments), *_from_instance(ifname, eni, options))
+        content = _content(ifname, passing, "spoofed", eni)
+        return Part.of(_base("ingress", ifname, (other_mac,), content), fragments, content)
+    content = _content(ifname, [_dhcp(_own(eni, Family.IPV4), options)], "unapproved", eni)
+    return Part.of(_base("egress", ifname, (other_mac, *_approved(PLACEHOLDER)), content), content)
 
 
-def _uplink(ifname: str, private: Iterable[Prefix]) -> Iterator[Chain]:
+@lru_cache(maxsize=MOST_UPLINKS)
+def _uplink(ifname: str, private: tuple[Prefix, ...]) -> Part:
     """Nothing may speak as an ENI that is here (ingress filtering, RFC 2827): the policy says so, too, but of whole
     datagrams only. What asks for the router's MAC may be many, and so may fragments, but not all that there can be."""
-    few = (
-        replace(limit, per_second=limit.per_second * ENIS_OF_UPLINK, burst=limit.burst * ENIS_OF_UPLINK)
-        for limit in (FRAGMENTS, FRAGMENT_BYTES)
-    )
-    fragments = _fragments(ifname, *few)
+    fragments = _fragments(ifname, *FRAGMENTS_ELSEWHERE)
     kinds = {kind: is_value(Field.PROTOCOL, kind) for kind in (IPV4, ARP, IPV6)}
-    own = {family: tuple(prefix for prefix in private if prefix.family is family) for family in Family}
+    questions = (
+        (kinds[ARP], is_value(Field.ARP_OPERATION, REQUEST)),
+        (kinds[IPV6], is_value(Field.ICMPV6_TYPE, SOLICITATION)),
+    )
     rules = (
-        *(
-            _drop(ifname, "spoofed", kinds[kind], Match(SOURCE[family], merged(own[family])))
-            for kind, family in TYPES.items()
-            if own[family]
-        ),
+        *_spoofed(ifname, private, kinds),
         *_parts(fragments, {kind: (found,) for kind, found in kinds.items()}),
-        _drop(ifname, "discovery-limit", kinds[ARP], is_value(Field.ARP_OPERATION, REQUEST), QUESTIONS_ELSEWHERE),
-        _drop(ifname, "discovery-limit", kinds[IPV6], is_value(Field.ICMPV6_TYPE, SOLICITATION), QUESTIONS_ELSEWHERE),
+        *(_drop(ifname, "discovery-limit", *question, QUESTIONS_ELSEWHERE) for question in questions),
         rule(ACCEPT),
     )
     content = content_chain(names.identifier("fence", ifname), rules)
-    yield from (fragments, content, _base("ingress", ifname, (), content))
+    return Part.of(_base("ingress", ifname, (), content), fragments, content)
+
+
+def _spoofed(ifname: str, private: Iterable[Prefix], kinds: Mapping[int, Match]) -> Iterator[Rule]:
+    for kind, family in TYPES.items():
+        own = [prefix for prefix in private if prefix.family is family]
+        if own:
+            yield _drop(ifname, "spoofed", kinds[kind], Match(SOURCE[family], merged(own)))
+
+
+def _marked(base: Chain, secret: int) -> Chain:
+    """The base chain of an ENI, with this mark in place of the one that stands for it."""
+    if secret == PLACEHOLDER:
+        return base
+    known = dict(zip(_approved(PLACEHOLDER), _approved(secret), strict=True))
+    return replace(base, rules=tuple(known.get(each, each) for each in base.rules))
 
 
 def _approved(secret: int) -> Iterator[Rule]:
@@ -211,10 +243,6 @@ def _sources(eni: Eni, family: Family) -> Iterator[tuple[Prefix, ...]]:
     blocks = _blocks(own)
     as_its_link = always.discovery_sources(eni) if family is Family.IPV6 else (UNNUMBERED,)
     return filter(None, (singles, blocks, as_its_link))
-
-
-def _other_mac(ifname: str, eni: Eni) -> Rule:
-    return _drop(ifname, "other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True))
 
 
 def _base(hook: str, ifname: str, first: Iterable[Rule], content: Chain) -> Chain:

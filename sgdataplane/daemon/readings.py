@@ -83,11 +83,10 @@ def read_namespace(entry: NamespaceReport) -> tuple[Mapping[str, int], TableUse]
 
 def own_counters(entry: NamespaceReport) -> frozenset[str]:
     """The names of all counters that our tables there have."""
-    if entry.desired is None:
+    if entry.proven is None:
         return frozenset()
-    table = entry.desired.table(1.0 if entry.applied is None else entry.applied.time_scale)
-    fenced = (fence.eni_counter(ifname) for ifname in entry.desired.interfaces.values())
-    return frozenset((*table.counter, *FIXED_SUBJECTS, *fenced))
+    fenced = (fence.eni_counter(ifname) for ifname in entry.proven.desired.interfaces.values())
+    return frozenset((*entry.proven.table.counter, *FIXED_SUBJECTS, *fenced))
 
 
 @contextmanager

@@ -3,16 +3,20 @@
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.epochs import Epochs, KernelSessions
 from sgdataplane.enforce.fence import check_fence
+from sgdataplane.enforce.proven import Cache, Proven, build
 from sgdataplane.enforce.steps import apply, check_hold, check_kernel, enforce, remove
 
 __all__ = [
     "DEFAULT_SETTINGS",
     "ApplyReport",
+    "Cache",
     "Desired",
     "Epochs",
     "KernelSessions",
+    "Proven",
     "Settings",
     "apply",
+    "build",
     "check_fence",
     "check_hold",
     "check_kernel",

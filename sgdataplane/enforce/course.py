@@ -13,6 +13,7 @@ from sgdataplane.compiler.skeleton import TABLE, dispatch_name
 from sgdataplane.enforce.desired import Desired, Settings
 from sgdataplane.enforce.epochs import Epochs
 from sgdataplane.enforce.logs import fitted
+from sgdataplane.enforce.proven import Proven
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.delta import Plan, plan
 from sgdataplane.nft.ir import Table
@@ -26,22 +27,26 @@ SOME = 1000
 class Wish:
     """What is to be enforced, what was before (if the caller knows), and how."""
 
-    desired: Desired
-    previous: Desired | None
+    proven: Proven
+    previous: Proven | None
     settings: Settings
+
+    @property
+    def desired(self) -> Desired:
+        return self.proven.desired
 
     @property
     def table(self) -> Table:
         """The table for it, at the first epoch."""
-        return self.desired.table(self.settings.time_scale, self.previous)
+        return self.proven.table
 
     @property
     def most(self) -> int | None:
         """How many objects of a kind our table may hold, a copy of it and SOME of others' included; None if it isn't
         known what it should hold now. Who makes more has it replaced, which takes no longer than to read ours."""
-        if self.previous is None or not self.previous.is_whole:
+        if self.previous is None:
             return None
-        tables = self.table, self.previous.table(self.settings.time_scale)
+        tables = self.table, self.previous.table
         return SOME + 2 * max(len(kind) for t in tables for kind in (t.chains, t.maps, t.counters, t.timeouts))
 
 
@@ -61,10 +66,8 @@ class Course:
 
 def look(kernel: Kernel, wish: Wish) -> Inventory:
     """What the kernel holds: not read, where it certainly is what was applied last, or what is to be."""
-    for known in () if wish.settings.resync else (wish.previous, wish.desired):
-        if known is None or not known.is_whole:
-            continue
-        found = kernel.trusted(known.table(wish.settings.time_scale, wish.previous))
+    for known in () if wish.settings.resync else (wish.previous, wish.proven):
+        found = None if known is None else kernel.trusted(known.table)
         if found:
             return found
     return kernel.inventory(TABLE, most=wish.most)
@@ -98,17 +101,14 @@ def _newcomers(inventory: Inventory, table: Table) -> tuple[str, ...]:
 
 def _is_same_links(inventory: Inventory, wish: Wish) -> bool:
     """Whether each slot of the mark still stands for the same ENI: only the one that accepted a session may keep it."""
-    is_known = wish.previous is None or wish.previous.interfaces == wish.desired.interfaces
+    is_known = wish.previous is None or wish.previous.desired.interfaces == wish.desired.interfaces
     return is_known and inventory.ifnames == frozenset(wish.desired.interfaces.values())
 
 
 def _held(stamp: Stamp | None, wish: Wish) -> Table | None:
     """The table that the kernel should hold: the same policy has the same table but for the epoch."""
-    previous = wish.previous
     if stamp is None or wish.settings.resync:
         return None
     if stamp.digest == stamp_of(wish.table).digest:
         return with_epoch(wish.table, stamp.epoch, stamp.secret)
-    if previous is None or not previous.is_whole:
-        return None
-    return with_epoch(previous.table(wish.settings.time_scale), stamp.epoch, stamp.secret)
+    return None if wish.previous is None else with_epoch(wish.previous.table, stamp.epoch, stamp.secret)

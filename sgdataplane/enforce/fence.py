@@ -9,7 +9,7 @@ trusted: it then speaks for both.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -59,11 +59,18 @@ def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings
         return Fence((), known, None)
     is_host = desired.placement is Placement.HOST
     secret = 0 if is_host else known or 1 + secrets.randbelow(0xFFFFFFFF)
-    table = desired.fence(ifnames, secret, _uplinks(fenceable - {*ifnames}, desired))
+    table = fence_of(desired, ifnames, secret, _uplinks(fenceable - {*ifnames}, desired))
     fence = Fence(tuple(sorted(ifnames)), secret, table, settings.resync)
     if fence.table is not None and not there.exists:
         _check_support(kernel, plan(None, there, fitted(kernel, fence.table)), desired.placement)
     return fence
+
+
+def fence_of(desired: Desired, ifnames: Collection[str], secret: int, uplinks: Collection[str] = ()) -> Table:
+    """The table that fences these interfaces and uplinks, with the mark of what may pass it."""
+    owners = {ifname: desired.state.eni[eni] for eni, ifname in desired.interfaces.items()}
+    enis = {ifname: owners[ifname] for ifname in ifnames}
+    return compile_fence(enis, desired.options, secret, desired.placement, uplinks)
 
 
 def _uplinks(there: Iterable[str], desired: Desired) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ def weigh(kernel: Kernel, course: Course, wish: Wish, fence: Fence) -> str:
 
     Never refused is what repairs a policy that is in force and that others have changed, and what makes the table
     cheaper than the one that is in force."""
-    visits = wish.desired.visits(wish.settings.time_scale, wish.previous)
+    visits = wish.proven.visits
     before = _before(course, wish, visits)
     is_change = bool(course.steps.changes)
     walked = visits.of_plan(course.steps, before) if is_change else USUAL * visits.every_path
@@ -102,7 +102,7 @@ def _before(course: Course, wish: Wish, visits: Visits) -> Visits | None:
         return None
     if wish.previous is None or course.stamp.digest == stamp_of(wish.table).digest:
         return visits
-    return wish.previous.visits(wish.settings.time_scale)
+    return wish.previous.visits
 
 
 def _pace(kernel: Kernel) -> Pace:

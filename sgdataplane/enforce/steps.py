@@ -19,6 +19,7 @@ from sgdataplane.enforce.epochs import Epochs, KernelSessions, Sessions
 from sgdataplane.enforce.fence import put_in, wanted_fence
 from sgdataplane.enforce.hold import is_light, weigh
 from sgdataplane.enforce.idle import Longest, has_shorter
+from sgdataplane.enforce.proven import Proven
 from sgdataplane.enforce.run import Ran, run
 from sgdataplane.errors import KernelError
 from sgdataplane.host import fragments, modules, netns
@@ -32,32 +33,35 @@ from sgdataplane.nft.kernel import Kernel, NetlinkKernel
 
 def enforce(
     namespace: str,
-    desired: Desired,
-    previous: Desired | None = None,
+    proven: Proven,
+    previous: Proven | None = None,
     settings: Settings = DEFAULT_SETTINGS,
 ) -> ApplyReport:
-    """Make the namespace of that name obey `desired`. When it returns, it does.
+    """Make the namespace of that name obey what is `proven`. When it returns, it does.
 
     `previous` is what was enforced before, if the caller knows: then only what differs is changed. Without it, or if
     anybody else has touched nftables there since, all rules are written anew, which loses no packet either.
     Applying the same twice changes nothing. KernelError: refused, and the policy is as it was; but the
-    fence, which changes first, may be that of `desired` already. UnsupportedError: the kernel can't load nftables or
+    fence, which changes first, may be the new one already. UnsupportedError: the kernel can't load nftables or
     connection tracking, has no egress hook for the fence, or can't list TCP sockets (tcp_diag). HeldError: it would be
-    held too long, and nothing was changed. ProofError: the compiled table is wrong.
+    held too long, and nothing was changed.
     """
     started = time.monotonic()
     with NetlinkKernel(namespace) as kernel:
         with netns.inside(namespace):
             modules.require(modules.NFTABLES)
             trackers = set_timeouts(settings.time_scale)
-            if desired.placement is Placement.HOST:
-                held = held_fragments(fragments.WAIT_S, len(desired.interfaces), len(desired.uplinks))
-                fragments.make_room(held)
-        report = apply(kernel, KernelSessions(namespace, desired.site.marks), desired, previous, settings)
+            if proven.desired.placement is Placement.HOST:
+                fragments.make_room(_held_fragments(proven.desired))
+        report = apply(kernel, KernelSessions(namespace, proven.desired.site.marks), proven, previous, settings)
         is_revoking = settings.on_change == "revoke"
-        flowtables = end_refused(kernel, namespace, desired, report.epoch, is_asked=is_revoking)
+        flowtables = end_refused(kernel, namespace, proven.desired, report.epoch, is_asked=is_revoking)
     found = replace(report, untracked=trackers.untracked, unknown_timeouts=trackers.unknown, flowtables=flowtables)
-    return replace(found, seconds=time.monotonic() - started)
+    return replace(found, seconds=proven.seconds + time.monotonic() - started)
+
+
+def _held_fragments(desired: Desired) -> int:
+    return held_fragments(fragments.WAIT_S, len(desired.interfaces), len(desired.uplinks))
 
 
 def check_kernel(namespace: str) -> None:
@@ -68,22 +72,19 @@ def check_kernel(namespace: str) -> None:
 
 
 def apply(
-    kernel: Kernel, sessions: Sessions, desired: Desired, previous: Desired | None, settings: Settings
+    kernel: Kernel, sessions: Sessions, proven: Proven, previous: Proven | None, settings: Settings
 ) -> ApplyReport:
     """enforce() on given doors; the namespace's timeouts are not its business.
 
-    1 what the kernel holds   2 compile, and prove   3 choose the epoch, and plan   4 weigh what that takes the kernel
-    5 take the epoch off sessions that carry it from long ago   6 of ENIs that are new here: tell conntrack of sessions
-    that run, and leave none more time than it may have   7 run, waiting between the steps until no packet is on its way
+    1 what the kernel holds   2 choose the epoch, and plan   3 weigh what that takes the kernel   4 take the epoch off
+    sessions that carry it from long ago   5 of ENIs that are new here: tell conntrack of sessions that run, and leave
+    none more time than it may have   6 run, waiting between the steps until no packet is on its way
     The fence goes up after the table that marks what may pass it, and once that is there, changes before it: what
     comes to an interface that is new passes neither.
     """
     started = time.monotonic()
-    wish = Wish(desired, previous, settings)
+    desired, wish = proven.desired, Wish(proven, previous, settings)
     inventory = look(kernel, wish)
-    desired.table(settings.time_scale, previous)
-    if settings.prove:
-        desired.prove(settings.time_scale, previous)
     fence = wanted_fence(kernel, inventory.stamp, desired, settings)
     course = plot(kernel, inventory, wish, fence.secret)
     slow = weigh(kernel, course, wish, fence)
@@ -155,14 +156,14 @@ def _longest(desired: Desired, late: Collection[str], settings: Settings) -> Lon
     return Longest.of(_enis(desired, late), _enis(desired, others), settings.time_scale)
 
 
-def check_hold(namespace: str, desired: Desired, previous: Desired | None, settings: Settings) -> None:
+def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings: Settings) -> None:
     """HeldError if enforce() would refuse this as too long. Changes nothing."""
-    if is_light(desired.visits(settings.time_scale, previous)):
+    if is_light(proven.visits):
         return
-    wish = Wish(desired, previous, settings)
+    wish = Wish(proven, previous, settings)
     with NetlinkKernel(namespace) as kernel:
         inventory = look(kernel, wish)
-        fence = wanted_fence(kernel, inventory.stamp, desired, settings)
+        fence = wanted_fence(kernel, inventory.stamp, proven.desired, settings)
         weigh(kernel, plot(kernel, inventory, wish, fence.secret), wish, fence)
 
 

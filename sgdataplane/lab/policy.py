@@ -5,7 +5,9 @@ Owns the way from the lab's request to it. Must not know how policy is compiled.
 
 from __future__ import annotations
 
-from sgdataplane.enforce import Settings, enforce
+from dataclasses import replace
+
+from sgdataplane.enforce import Settings, build, enforce
 from sgdataplane.lab.manage import EnforceRequest
 
 
@@ -15,4 +17,5 @@ def enforce_policy(request: EnforceRequest) -> None:
     There is nothing to adopt: an ENI of a lab has its policy before it has a link (build.reconcile).
     """
     settings = Settings(on_change=request.on_change, time_scale=request.time_scale, adoption_window=0.0)
-    enforce(request.netns, request.wanted, request.former, settings)
+    before = None if request.former is None else build(request.former, replace(settings, prove=False))
+    enforce(request.netns, build(request.wanted, settings, before), before, settings)

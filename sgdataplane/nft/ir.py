@@ -222,6 +222,9 @@ class Exceeds:
     burst: int
     is_bytes: bool = False
 
+    def times(self, factor: int) -> Exceeds:
+        return Exceeds(self.per_second * factor, self.burst * factor, self.is_bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class SetMark:

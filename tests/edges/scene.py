@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from scapy.packet import Packet
 
-from sgdataplane.enforce import ApplyReport, Settings, enforce
+from sgdataplane.enforce import ApplyReport, Settings
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import Tracked, list_tracked
 from sgdataplane.host.links import RTPROT_OURS
@@ -29,6 +29,7 @@ from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import Address, Family
 from tests.support import labs
 from tests.support.builders import VPC_ID, make_eni, make_group, make_state
+from tests.support.building import enforce
 from tests.support.nft import nft
 from tests.support.sessionlab import IFNAME, NEAR, Place, SessionLab, session_lab
 

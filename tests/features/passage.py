@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
-from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
+from sgdataplane.enforce import ApplyReport, Desired, Settings
 from sgdataplane.host import netns, sysctl
 from sgdataplane.lab.routers import GATEWAYS, LENGTHS
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Family, Prefix
 from tests.support.builders import mac_of, make_eni, make_group, make_state
+from tests.support.building import enforce
 from tests.support.flood import wait_until
 from tests.support.labs import run_in
 from tests.support.nft import nft

@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from sgdataplane.enforce import enforce
 from sgdataplane.host import netns
 from sgdataplane.lab.routers import GATEWAYS
 from sgdataplane.net.values import Family
@@ -24,6 +23,7 @@ from tests.features.passage import QUICK
 from tests.fence.bench import OF_ENIS
 from tests.fence.hostbench import mac_in
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import enforce
 from tests.support.flood import wait_until
 from tests.support.labs import run_in
 from tests.support.nft import nft

@@ -20,11 +20,12 @@ from dataclasses import dataclass, field
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Padding
 
-from sgdataplane.enforce import Settings, enforce
+from sgdataplane.enforce import Settings
 from sgdataplane.host import netns
 from sgdataplane.lab.manage import Enforcer, EnforceRequest
 from sgdataplane.lab.policy import enforce_policy
 from tests.support import labs
+from tests.support.building import enforce
 from tests.support.nft import nft
 
 # i-a may send UDP 53 to the hosts outside, and owns an allowed pair and a delegated prefix.

@@ -9,12 +9,13 @@ import pytest
 
 from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce, remove
+from sgdataplane.enforce import ApplyReport, Desired, Settings, remove
 from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
 from sgdataplane.nft.kernel import NetlinkKernel
 from tests.support.builders import mac_of, make_eni, make_group, make_state
+from tests.support.building import enforce
 from tests.support.flood import Flood, wait_until
 from tests.support.nft import nft
 from tests.support.pair import HERE, Pair, desired_at

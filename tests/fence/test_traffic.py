@@ -16,13 +16,13 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 
-from sgdataplane.enforce import enforce
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.lab.patience import patient
 from sgdataplane.net.values import Address
 from tests.fence.bench import HOST, HOST6, MAC, OTHER, OTHER6, OWN, OWN6, Bench, set_mark, token
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import enforce
 from tests.support.flood import wait_until
 from tests.support.labs import run_in
 from tests.support.pair import HERE, Pair, desired_at

@@ -12,7 +12,8 @@ from inotify_simple import INotify, flags
 
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
+from sgdataplane.enforce import ApplyReport, Desired, Settings
+from sgdataplane.enforce.fence import fence_of
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
@@ -22,6 +23,7 @@ from sgdataplane.nft.ir import Table
 from sgdataplane.nft.readback import Held, read_table
 from tests.support import rawnft
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import enforce, table_of
 
 OURS = TABLE.encode()
 SSH, WEB = "ingress tcp 22/22 from sg-b", "ingress tcp 80/80 from 0.0.0.0/0"
@@ -52,12 +54,12 @@ def surplus(namespace: str, desired: Desired) -> Iterator[str]:
     if stamp is None:
         yield "there is no stamp"
         return
-    table = with_epoch(desired.table(), stamp.epoch, stamp.secret)
+    table = with_epoch(table_of(desired), stamp.epoch, stamp.secret)
     yield from held.odd
     yield from differences(table, held.table)
     yield from _names(namespace, table, rawnft.INET)
     if "eth0" in _interfaces(namespace):
-        yield from _names(namespace, desired.fence(("eth0",), stamp.secret), rawnft.NETDEV)
+        yield from _names(namespace, fence_of(desired, ("eth0",), stamp.secret), rawnft.NETDEV)
 
 
 def held_in(namespace: str) -> Held | None:

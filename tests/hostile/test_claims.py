@@ -19,12 +19,12 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
-from sgdataplane.enforce import enforce
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.net.values import Address, link_local
 from tests.hostile.scene import PLAIN, policy
 from tests.support.builders import mac_of
+from tests.support.building import enforce
 from tests.support.flood import wait_until
 from tests.support.labs import run_in
 from tests.support.nft import nft

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.enforce import Desired, Settings, enforce
+from sgdataplane.enforce import Desired, Settings
 from sgdataplane.nft import delta
 from tests.hostile.chance import Chance
 from tests.support import rawnft
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import enforce, table_of
 from tests.support.flood import DenseFlood, wait_until
 from tests.support.pair import HERE, Pair, desired_at, made_pair
 
@@ -38,7 +39,7 @@ def desired_in(pair: Pair) -> Desired:
 def flooded(pair: Pair, folder: Path) -> DenseFlood:
     """What is sent while strangers come, which an apply removes each time."""
     desired = desired_in(pair)
-    names = tuple(chain.name.encode() for chain in desired.table().chains)
+    names = tuple(chain.name.encode() for chain in table_of(desired).chains)
     chance = Chance(SEED, names)
     print(f"seed {SEED}")
     enforce(pair["policy"], desired, settings=PLAIN)

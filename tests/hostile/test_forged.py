@@ -12,10 +12,11 @@ from contextlib import suppress
 import pytest
 
 from sgdataplane.compiler.drops import LOG_GROUP
-from sgdataplane.enforce import enforce, remove
+from sgdataplane.enforce import remove
 from sgdataplane.observe.denied import Denied, Forged, Listener, Place, Unlogged
 from tests.support import rawnft
 from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.building import enforce
 from tests.support.flood import wait_until
 from tests.support.nft import nft
 from tests.support.pair import HERE, Pair, Session, bound, desired_at, made_pair

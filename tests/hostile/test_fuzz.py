@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import Desired, Settings, enforce, remove
+from sgdataplane.enforce import Desired, Settings, remove
+from sgdataplane.enforce.fence import fence_of
 from sgdataplane.host.nfnetlink import Message as Sent
 from sgdataplane.host.nfnetlink import Nfnetlink, list_attributes
 from sgdataplane.model.placement import Placement
@@ -27,6 +28,7 @@ from tests.hostile.scene import OURS, PLAIN, must_obey, policy, surplus
 from tests.support import rawnft
 from tests.support.attachbench import Bench
 from tests.support.attachhost import HOST, state_of
+from tests.support.building import enforce, table_of
 from tests.support.nft import nft
 from tests.support.rawnft import INET, NETDEV, In
 
@@ -74,7 +76,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
 
 
 def names_of(desired: Desired) -> tuple[bytes, ...]:
-    table, fence = desired.table(), desired.fence(("eth0",), 1)
+    table, fence = table_of(desired), fence_of(desired, ("eth0",), 1)
     names = {
         name
         for one in (table, fence)
@@ -141,8 +143,8 @@ def test_libnftables_is_not_even_loaded(namespace: str) -> None:
     program = """
 import sys
 from pathlib import Path
-from sgdataplane.enforce import enforce
 from tests.hostile.scene import PLAIN, policy
+from tests.support.building import enforce
 enforce(sys.argv[1], policy(), None, PLAIN)
 print("libnftables" in Path("/proc/self/maps").read_text("ascii", "replace"), "nftables" in sys.modules)
 """

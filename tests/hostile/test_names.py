@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.compiler.skeleton import ADOPTING, TABLE
-from sgdataplane.enforce import Settings, enforce, remove
+from sgdataplane.enforce import Settings, remove
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.nfnetlink import attribute, nested
 from tests.hostile.scene import OURS, PLAIN, Canary, must_obey, policy
 from tests.support import rawnft
 from tests.support.attachbench import Bench
 from tests.support.attachhost import HOST, state_of
+from tests.support.building import enforce
 from tests.support.nft import nft
 from tests.support.rawnft import INET, NETDEV, In, Message
 

@@ -22,7 +22,7 @@ from sgdataplane.daemon.counts import Counts, scope_of
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.readings import read_namespace
 from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
-from sgdataplane.enforce import ApplyReport, Desired, enforce
+from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import HostError
 from sgdataplane.host import labels, netns
 from sgdataplane.host.events import number_of
@@ -32,6 +32,7 @@ from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.lab.patience import patient
 from tests.hostile.scene import OURS, PLAIN, SSH, WEB, must_obey, policy
 from tests.support import assault, rawnft
+from tests.support.building import enforce
 from tests.support.flood import wait_until
 from tests.support.starving import Starving, starving
 
@@ -86,7 +87,7 @@ def report_of(namespace: str, desired: Desired, applied: ApplyReport) -> Namespa
     path = str(netns.path_of(namespace))
     with held(path) as place:
         binding = Binding("eni-a", "eth0", f"netns {namespace}", path, identity_of(place))
-    return NamespaceReport(binding.identity, (EniReport(binding, Outcome.IN_FORCE),), desired, applied)
+    return NamespaceReport(binding.identity, (EniReport(binding, Outcome.IN_FORCE),), build(desired), applied)
 
 
 def cycle(cause: Cause, entry: NamespaceReport) -> CycleReport:

@@ -28,7 +28,7 @@ FAR = 0x7FFFFFF0
 APPLY = """
 import sys
 from tests.hostile.scene import PLAIN, policy
-from sgdataplane.enforce import enforce
+from tests.support.building import enforce
 enforce(sys.argv[1], policy(), None, PLAIN)
 print("done")
 """

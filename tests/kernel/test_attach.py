@@ -208,7 +208,7 @@ def test_what_is_settled_and_quiet_is_not_looked_at(bench: Bench) -> None:
     quiet = reconcile(bench.registry, others, former=Former(first, {key}, lambda: beats.append("quiet")))
     assert (first.namespaces[0].applied, quiet.namespaces[0].applied) != (None, None)
     assert [report.namespaces[0].applied.changed for report in (first, quiet)] == [True, False]  # type: ignore[union-attr]
-    assert quiet.in_force[key].state == others
+    assert quiet.in_force[key].desired.state == others
     assert "drop" not in nft(bench.place, f"list chain inet {TABLE} ingress-refuse")
     for state, is_heard in ((others, True), (state_of(WEB, DNS), False)):
         former = Former(quiet, set() if is_heard else {key}, lambda: beats.append("look"))

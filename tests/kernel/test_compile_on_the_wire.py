@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import Desired, Settings, enforce
+from sgdataplane.enforce import Desired, Settings
 from sgdataplane.model.options import DHCP_BROADCAST, Options
 from sgdataplane.model.semantics import Decision, decide
 from sgdataplane.model.state import CloudState
@@ -25,6 +25,7 @@ from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMP, ICMPV6, Direction, Family, Verdict
 from sgdataplane.policy.resolve import Cause, interfaces_of
 from tests.support import gen
+from tests.support.building import enforce
 from tests.support.wirelab import WAY, WireLab
 
 pytestmark = pytest.mark.kernel

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import DEFAULT_SETTINGS, Desired, KernelSessions, Settings, apply, enforce, remove
+from sgdataplane.enforce import DEFAULT_SETTINGS, Desired, KernelSessions, Settings, remove
 from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState
@@ -28,6 +28,7 @@ from sgdataplane.policy.resolve import interfaces_of
 from tests.property.test_hard_policies import SMALL_POLICIES, WHOLE_POLICIES, small
 from tests.support import gen
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import apply, enforce, table_of
 from tests.support.edits import edited
 from tests.support.flood import DenseFlood, wait_until
 from tests.support.hardpolicies import targets
@@ -63,7 +64,7 @@ def fresh_listing(make_lab_name: Callable[[], str]) -> Iterator[Callable[[Desire
 
     def load(desired: Desired, epoch: int) -> str:
         remove(name)
-        (change,) = plan(None, kernel.inventory(TABLE), with_epoch(desired.table(), epoch)).changes
+        (change,) = plan(None, kernel.inventory(TABLE), with_epoch(table_of(desired), epoch)).changes
         kernel.run(change.stage)
         kernel.run(change.switch)
         kernel.run(change.sweep)
@@ -241,7 +242,7 @@ def test_refused_stage_names_the_users_rule(namespace: str) -> None:
     enforce(namespace, ONE, settings=PLAIN)
     desired = policy(SSH, WEB, "ingress tcp 443/443 from 0.0.0.0/0 drop 7")
     with NetlinkKernel(namespace) as kernel:
-        (change,) = plan(ONE.table(), kernel.inventory(TABLE), with_epoch(desired.table(), 2)).changes
+        (change,) = plan(table_of(ONE), kernel.inventory(TABLE), with_epoch(table_of(desired), 2)).changes
         stage = change.stage
         short = replace(stage, operations=tuple(o for o in stage.operations if o.kind.value != "counter"))
         with pytest.raises(KernelError) as caught:
@@ -257,7 +258,7 @@ def test_largest_group_loads_and_one_member_more_is_quick(namespace: str) -> Non
     first = enforce(namespace, large)
     started = time.monotonic()
     with NetlinkKernel(namespace) as kernel:
-        held, wanted = large.table(), with_epoch(larger.table(), 2)
+        held, wanted = table_of(large), with_epoch(table_of(larger), 2)
         prepared = time.monotonic()
         (change,) = plan(held, kernel.inventory(TABLE), wanted).changes
         for step in (change.stage, change.switch, change.sweep):
@@ -272,9 +273,9 @@ def test_largest_group_loads_and_one_member_more_is_quick(namespace: str) -> Non
 def test_without_root_it_says_so_and_how(namespace: str) -> None:
     program = f"""
 import os
-from sgdataplane.enforce import enforce
 from sgdataplane.errors import PrivilegeError
 from tests.kernel.test_enforce import ONE
+from tests.support.building import enforce
 os.setuid(65534)
 try:
     enforce({namespace!r}, ONE)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.enforce import Settings, enforce
+from sgdataplane.enforce import Settings
 from sgdataplane.model.state import CloudState
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import enforce
 from tests.support.flood import DenseFlood, Flood, Target, wait_until
 from tests.support.pair import HERE, Pair, desired_at
 

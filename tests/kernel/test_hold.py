@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.enforce import Desired, Settings, enforce, hold, remove
+from sgdataplane.enforce import Desired, Settings, hold, remove
 from sgdataplane.errors import HeldError
 from sgdataplane.host import netns
 from sgdataplane.nft.ir import Table
@@ -21,6 +21,7 @@ from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.attachhost import HOST, ROUTER, ROUTER_TWO, attached_pair, with_second_vpc
 from tests.support.attachhost import state_of as state_of_two
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import enforce
 from tests.support.links import veths_in
 from tests.support.nft import nft
 from tests.support.pair import Session

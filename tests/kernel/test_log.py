@@ -14,7 +14,6 @@ from contextlib import nullcontext, suppress
 import pytest
 
 from sgdataplane.cli.logformats import FLOW_FIELDS
-from sgdataplane.enforce import enforce
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.links import InterfaceAddress, Links
@@ -23,6 +22,7 @@ from sgdataplane.observe.denied import Denied, Listener, Place, Unlogged
 from sgdataplane.observe.follow import Follow, Source
 from tests.support.attachbench import Bench, state_of
 from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.building import enforce
 from tests.support.flood import wait_until
 from tests.support.pair import HERE, Pair, Session, bound, desired_at
 from tests.support.schemas import assert_conforms

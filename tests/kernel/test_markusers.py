@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.enforce import Desired, enforce
+from sgdataplane.enforce import Desired
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import attribute, nested
 from sgdataplane.observe.markusers import MarkUser, read_mark_users
 from tests.support import rawnft
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import enforce
 from tests.support.nft import nft
 from tests.support.rawnft import In
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import Desired, Settings, enforce, remove
+from sgdataplane.enforce import Desired, Settings, remove
 from sgdataplane.errors import InternalError
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
@@ -25,6 +25,7 @@ from sgdataplane.nft.readback import Held, read_table
 from sgdataplane.nft.text import rule_text
 from tests.support import gen, wire
 from tests.support.builders import make_eni, make_group, make_packet, make_state
+from tests.support.building import enforce, table_of
 from tests.support.nft import nft
 
 pytestmark = pytest.mark.kernel
@@ -42,7 +43,7 @@ def held_in(namespace: str) -> Held:
 def wanted(desired: Desired, held: Held) -> Table:
     stamp = held.inventory.stamp
     assert stamp is not None
-    return with_epoch(desired.table(), stamp.epoch, stamp.secret)
+    return with_epoch(table_of(desired), stamp.epoch, stamp.secret)
 
 
 def test_what_was_loaded_is_read_back(namespace: str, placement: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.site import HOST
 from sgdataplane.compiler.skeleton import fixed_counter
-from sgdataplane.enforce import Desired
+from sgdataplane.enforce import Desired, build
 from sgdataplane.model.always import is_dhcp, is_discovery_type
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
@@ -27,6 +27,7 @@ from sgdataplane.nft.ir import CtState, Field, Key, Table
 from tests.property.test_compile_equals_decide import JUDGED, check_told, is_answerable
 from tests.support import gen, wire
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import table_of
 
 EPOCH = 7
 SHARDS, STATES, PACKETS = 4, 40, 100
@@ -61,7 +62,7 @@ def vpcs(state: CloudState, options: Options) -> Iterator[Vpc]:
         enis = [eni.network_interface_id for eni in state.network_interfaces if eni.vpc_id == vpc.vpc_id]
         interfaces = {eni_id: f"h{number}" for number, eni_id in enumerate(enis)}
         desired = Desired(state, interfaces, options, Placement.HOST, (UPLINK,))
-        yield Vpc(desired, with_epoch(desired.table(), EPOCH))
+        yield Vpc(desired, with_epoch(table_of(desired), EPOCH))
 
 
 def check_opening(vpc: Vpc, packet: Packet, mark: int = 0) -> int:
@@ -126,7 +127,7 @@ def test_each_vpc_is_proven_and_says_what_decide_says(shard: int) -> None:
         event(gen.describe(state))
         tables: dict[str, Vpc] = {}
         for vpc in vpcs(state, options):
-            vpc.desired.prove()
+            build(vpc.desired)
             tables |= dict.fromkeys(vpc.desired.interfaces, vpc)
         for packet in gen.packets(state, random.Random(packet_seed), PACKETS):
             vpc = tables[packet.eni_id]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.compiler.memo import SpaceMemo
-from sgdataplane.enforce import Desired
+from sgdataplane.enforce import Desired, Proven, build
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.text import render_table
@@ -17,6 +17,7 @@ from sgdataplane.policy.resolve import interfaces_of
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.specification import Specification
 from tests.support import hardpolicies
+from tests.support.building import UNPROVEN, table_of
 from tests.support.edits import edited
 
 STEPS = 12
@@ -54,19 +55,17 @@ def desired_of(state: CloudState) -> Desired:
 
 def from_nothing(state: CloudState) -> str:
     """The table's text, of a state that nobody has looked into yet."""
-    return render_table(desired_of(replace(state)).table())
+    return render_table(table_of(desired_of(replace(state))))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_table_is_the_same_whatever_was_compiled_before(policy: str, seed: int) -> None:
     chance = random.Random(f"{policy} {seed}")
-    previous: Desired | None = None
+    previous: Proven | None = None
     for state in history(getattr(hardpolicies, policy)(seed, 100), chance):
-        desired = desired_of(state)
-        assert render_table(desired.table(previous=previous)) == from_nothing(state)
-        desired.prove(previous=previous)
-        previous = desired
+        previous = build(desired_of(state), before=previous)
+        assert render_table(previous.table) == from_nothing(state)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -74,26 +73,24 @@ def test_table_is_the_same_whatever_was_compiled_before(policy: str, seed: int) 
 def test_member_and_interface_come_and_go_without_a_trace(policy: str, seed: int) -> None:
     """Several hundred members; some states are skipped, as when changes come faster than they are applied."""
     chance = random.Random(f"{policy} {seed}")
-    previous: Desired | None = None
+    previous: Proven | None = None
     for state in history(getattr(hardpolicies, policy)(seed, 60), chance, 2 * STEPS):
-        desired = desired_of(state)
-        assert render_table(desired.table(previous=previous)) == from_nothing(state)
+        found = build(desired_of(state), UNPROVEN, previous)
+        assert render_table(found.table) == from_nothing(state)
         if chance.random() < 0.7:
-            previous = desired
+            previous = found
 
 
 def test_what_one_rule_leaves_alone_is_not_made_again() -> None:
     state = hardpolicies.typical(0, 200)
-    first = desired_of(state)
-    first.table()
+    first = build(desired_of(state), UNPROVEN)
     group = next(group for group in state.security_groups if len(group.rules) > 1)
     fewer = replace(group, rules=group.rules[1:])
     groups = tuple(fewer if entry is group else entry for entry in state.security_groups)
-    second = desired_of(replace(state, security_groups=groups))
-    second.table(previous=first)
+    second = build(desired_of(replace(state, security_groups=groups)), UNPROVEN, first)
     before, after = (
-        {name: part for space in memo.spaces.values() for name, part in space.parts.items()}
-        for (memo,) in (first.memo, second.memo)
+        {name: part for space in made.memo.spaces.values() for name, part in space.parts.items()}
+        for made in (first, second)
     )
     made = [name for name, part in after.items() if before.get(name) is not part]
     assert 0 < len(made) < len(after) / 4
@@ -105,7 +102,8 @@ def test_what_one_rule_leaves_alone_is_not_proven_again() -> None:
     fewer = replace(group, rules=group.rules[1:])
     groups = tuple(fewer if entry is group else entry for entry in state.security_groups)
     first, second = desired_of(state), desired_of(replace(state, security_groups=groups))
-    tables = first.table(), second.table(previous=first)
+    made = build(first, UNPROVEN)
+    tables = made.table, build(second, UNPROVEN, made).table
     before, after = (Specification(item.state, item.interfaces, DEFAULTS) for item in (first, second))
     whole = prove(before, tables[0])
     part = prove(after, tables[1], whole.known)
@@ -128,20 +126,14 @@ def test_memory_is_of_the_last_two_compiles() -> None:
 def test_memory_does_not_grow_with_the_number_of_compiles() -> None:
     chance = random.Random(0)
     state = hardpolicies.typical(0, 60)
-    previous = desired_of(state)
-    previous.table()
+    previous = build(desired_of(state), UNPROVEN)
     for _ in range(2):
         for eni in state.network_interfaces[:2]:
             moved = replace(eni, security_group_ids=(chance.choice(state.security_groups).security_group_id,))
             enis = tuple(moved if entry is eni else entry for entry in state.network_interfaces)
             for changed in (replace(state, network_interfaces=enis), state):
-                desired = desired_of(replace(changed))
-                desired.table(previous=previous)
-                previous = desired
-    (memo,) = previous.memo
-    fresh = desired_of(replace(state))
-    fresh.table()
-    (wanted,) = fresh.memo
+                previous = build(desired_of(replace(changed)), UNPROVEN, previous)
+    memo, wanted = previous.memo, build(desired_of(replace(state)), UNPROVEN).memo
     assert {key: space.parts.keys() for key, space in memo.spaces.items()} == {
         key: space.parts.keys() for key, space in wanted.spaces.items()
     }

@@ -22,6 +22,7 @@ from sgdataplane.nft.visits import Visits
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.statefile import load
 from tests.golden.test_golden import CASES
+from tests.support.building import visits_of
 from tests.support.hardpolicies import POLICIES, host, targets
 from tests.support.paths import check_paths
 
@@ -47,7 +48,7 @@ INSTANCE = {  # at 100 rules (kinships, host: 30), the greater of two seeds
 def of_host(enis: int) -> Visits:
     state = host(0, enis)
     interfaces = {eni.network_interface_id: f"h{number}" for number, eni in enumerate(targets(state))}
-    return Desired(state, interfaces, placement=Placement.HOST).visits()
+    return visits_of(Desired(state, interfaces, placement=Placement.HOST))
 
 
 @pytest.mark.parametrize("enis", [*HOST, pytest.param(1_000, marks=pytest.mark.slow)])
@@ -62,7 +63,7 @@ def test_host_placement(enis: int) -> None:
 def of_instances(state: CloudState) -> Iterator[Visits]:
     """Of each instance's namespace."""
     for interfaces in {tuple(sorted(interfaces_of(state, eni).items())) for eni in state.network_interfaces}:
-        yield Desired(state, dict(interfaces)).visits()
+        yield visits_of(Desired(state, dict(interfaces)))
 
 
 @pytest.mark.parametrize("path", STATES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -74,7 +75,7 @@ def test_instance_placement_of_small_states(path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_instance_placement_of_hard_policies(name: str, seed: int) -> None:
     state = POLICIES[name](seed, 30 if name in ("kinships", "host") else 100)
-    assert Desired(state, interfaces_of(state, targets(state)[0])).visits().every_path <= INSTANCE[name]
+    assert visits_of(Desired(state, interfaces_of(state, targets(state)[0]))).every_path <= INSTANCE[name]
 
 
 def test_table_with_far_more_paths_than_chains_fails_wherever_it_is_compiled() -> None:

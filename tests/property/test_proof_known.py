@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.enforce import Desired
+from sgdataplane.enforce import Desired, Proven, build
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
@@ -54,10 +54,10 @@ def specification_of(desired: Desired) -> Specification:
     return Specification(desired.state, desired.interfaces, DEFAULTS, placement=desired.placement)
 
 
-def proven(desired: Desired, previous: Desired | None = None) -> Known:
-    desired.prove(previous=previous)
-    (known,) = desired.known
-    return known
+def known_of(made: Proven) -> Known:
+    assert made.proof is not None
+    assert made.proof.known is not None
+    return made.proof.known
 
 
 def holds(desired: Desired, table: Table, known: Known, what: object) -> bool:
@@ -88,9 +88,10 @@ def test_state_that_changes_without_its_table_is_refused(edit: Edit, where: Plac
             new = desired_of(changed(state, edit, chance), where)
             if new.interfaces.keys() != old.interfaces.keys():
                 continue
-            before, after = proven(old), proven(new, old)
-            verdicts[holds(new, old.table(), before, what)] += 1
-            verdicts[holds(old, new.table(), after, what)] += 1
+            before = build(old)
+            after = build(new, before=before)
+            verdicts[holds(new, before.table, known_of(before), what)] += 1
+            verdicts[holds(old, after.table, known_of(after), what)] += 1
     print(edit.__name__, dict(verdicts))
     assert verdicts[False], "no change of that kind made any difference: this proves nothing"
 
@@ -101,16 +102,15 @@ def test_wrong_compile_after_a_change_is_refused_just_the_same(policy: str, wher
     """Whichever state before is known."""
     what = f"{policy}, {where.value}"
     chance = random.Random(what)
-    steps = [desired_of(getattr(hardpolicies, policy)(0, RULES), where)]
-    known = [proven(steps[0])]
+    steps = [build(desired_of(getattr(hardpolicies, policy)(0, RULES), where))]
     verdicts: Counter[bool] = Counter()
     for number in range(STEPS):
-        steps.append(desired_of(edited(steps[-1].state, chance), where))
-        known.append(proven(steps[-1], steps[-2]))
-        for mutant in mutants(steps[-1].table(), chance, MUTANTS):
-            before = chance.choice(known)
-            verdicts[holds(steps[-1], mutant.table, before, f"{what}, step {number}: {mutant.what}")] += 1
-        assert holds(steps[-1], steps[-1].table(), known[0], f"{what}, step {number}")
+        desired = desired_of(edited(steps[-1].desired.state, chance), where)
+        steps.append(build(desired, before=steps[-1]))
+        for mutant in mutants(steps[-1].table, chance, MUTANTS):
+            known = known_of(chance.choice(steps))
+            verdicts[holds(desired, mutant.table, known, f"{what}, step {number}: {mutant.what}")] += 1
+        assert holds(desired, steps[-1].table, known_of(steps[0]), f"{what}, step {number}")
     assert verdicts[False] > verdicts[True]
 
 

@@ -17,6 +17,7 @@ from sgdataplane.net.values import Verdict
 from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.policy.reach import Reach
 from tests.support import gen
+from tests.support.building import table_of
 
 STATES_PER_SHARD, SHARDS = 100, 2
 Edit = Callable[[CloudState, random.Random], CloudState]
@@ -72,7 +73,7 @@ def edited(state: CloudState, chance: random.Random) -> CloudState:
 
 
 def digest_of(state: CloudState, eni_id: str) -> str:
-    return stamp_of(Desired(replace(state), {eni_id: "eth0"}).table()).digest
+    return stamp_of(table_of(Desired(replace(state), {eni_id: "eth0"}))).digest
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.compiler.skeleton import APPLIED, TABLE
-from sgdataplane.enforce import Desired, Settings, apply
+from sgdataplane.enforce import Desired, Settings
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Prefix
@@ -21,6 +21,7 @@ from sgdataplane.nft.ir import Field, Key, Table, VerdictKind
 from sgdataplane.nft.snapshot import stamp_of, with_generation
 from sgdataplane.policy.resolve import interfaces_of
 from tests.support import gen, wire
+from tests.support.building import apply, table_of
 from tests.support.edits import edited
 from tests.support.inflight import Commit, RecordingKernel
 
@@ -97,7 +98,7 @@ def test_packets_on_their_way_are_judged_by_one_policy(shard: int, resync: bool)
             judged = [check_commit(commit, packets, chance) for commit in kernel.commits]
             assert sum(count > 0 for count in judged) <= 1, "a policy came into force in two steps"
             judged_anew.append(sum(judged))
-            wanted = with_generation(with_epoch(desired.table(), report.epoch), kernel.generation)
+            wanted = with_generation(with_epoch(table_of(desired), report.epoch), kernel.generation)
             assert kernel.table(TABLE) == wanted
             assert not apply(kernel, NoSessions(), desired, None, Settings()).changed
             previous = desired

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.enforce import Desired, Settings, apply, hold
+from sgdataplane.enforce import Desired, Proven, Settings, build, hold
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
@@ -36,6 +36,7 @@ from sgdataplane.nft.pace import Pace
 from sgdataplane.nft.visits import Visits
 from tests.property.test_incremental import desired_of, history
 from tests.support import hardpolicies
+from tests.support.building import apply
 from tests.support.oldkernel import OldKernel
 
 SHARDS, TABLES = 4, 150
@@ -128,14 +129,13 @@ def test_count_is_that_of_a_walk_that_remembers_nothing(shard: int) -> None:
 
 @pytest.mark.parametrize("name", ["typical", "prefix_lists"])
 def test_count_that_follows_others_is_that_from_nothing(name: str) -> None:
-    chance, before = random.Random(f"visits-{name}"), None
+    chance = random.Random(f"visits-{name}")
+    before: Proven | None = None
     counts = set()
     for state in history(hardpolicies.POLICIES[name](0, 60), chance, 6):
-        after = desired_of(state)
-        after.table(previous=before)
-        assert after.visits(previous=before) == Visits.of(after.table())
-        counts.add(after.visits().every_path)
-        before = after
+        before = build(desired_of(state), PLAIN, before)
+        assert before.visits == Visits.of(before.table)
+        counts.add(before.visits.every_path)
     assert len(counts) > 2, "hardly anything changed"
 
 

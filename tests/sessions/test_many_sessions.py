@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from sgdataplane.compiler.site import INSTANCE
-from sgdataplane.enforce import ApplyReport, KernelSessions, Settings, apply, remove
+from sgdataplane.enforce import ApplyReport, KernelSessions, Settings, remove
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Transaction
 from tests.sessions.causes import CAUSES, Way
+from tests.support.building import apply
 from tests.support.crowd import Crowd, CrowdScene, crowd_scene, tracked, with_long_sessions
 
 pytestmark = pytest.mark.traffic

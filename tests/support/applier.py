@@ -23,8 +23,9 @@ from dataclasses import asdict, dataclass
 from typing import NoReturn
 
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
+from sgdataplane.enforce import ApplyReport, Desired, Settings
 from sgdataplane.nft.kernel import NetlinkKernel
+from tests.support.building import enforce
 from tests.support.sessionlab import Site
 from tests.support.steps import state_at
 

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 
 from sgdataplane.compiler.site import INSTANCE
-from sgdataplane.enforce import Desired, KernelSessions, Settings, apply
+from sgdataplane.enforce import Desired, KernelSessions, Settings, apply, build
 from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState, Eni, PrefixListEntry, Remote, SecurityGroupRule
 from sgdataplane.net.values import Address, Prefix
@@ -185,10 +185,8 @@ def samples(
     settings = Settings(fence=False, adoption_window=0, prove=False)
     with TimedKernel(namespace) as kernel:
         sessions = KernelSessions(namespace, INSTANCE.marks)
-        current = Desired(state, {OWN: "eth0"})
+        current = build(Desired(state, {OWN: "eth0"}), Settings(prove=is_proven))
         apply(kernel, sessions, current, None, settings)
-        if is_proven:
-            current.prove()
         for number in range(rounds + 1):
             for (name, (change, interfaces)), way in product(kinds.items(), ("in", "out")):
                 is_in = way == "in"
@@ -197,23 +195,17 @@ def samples(
                 gc.collect(0)
                 kernel.seconds, started = 0.0, time.perf_counter()
                 kernel.commits.clear()
-                report = apply(kernel, sessions, desired, current, settings)
+                proven = build(desired, Settings(prove=is_proven), current)
+                report = apply(kernel, sessions, proven, current, settings)
                 whole = time.perf_counter() - started
                 assert report.changed
                 assert not report.is_refill
                 assert not report.leftover
-                proof = _proof(desired, current) if is_proven else None
-                current = desired
+                proof = None if proven.proof is None else proven.proof.seconds
+                current = proven
                 if number:
-                    spent = whole - kernel.seconds, kernel.seconds, tuple(kernel.commits)
-                    yield Sample(f"{name} {way}", *spent, proof, desired.visits().every_path)
-
-
-def _proof(desired: Desired, before: Desired) -> float:
-    gc.collect(0)
-    started = time.perf_counter()
-    desired.prove(previous=before)
-    return time.perf_counter() - started
+                    spent = whole - kernel.seconds - (proof or 0.0), kernel.seconds, tuple(kernel.commits)
+                    yield Sample(f"{name} {way}", *spent, proof, proven.visits.every_path)
 
 
 def measured(namespace: str, state: CloudState, rounds: int) -> dict[str, Figures]:

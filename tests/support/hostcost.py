@@ -18,9 +18,10 @@ import resource
 import time
 from collections.abc import Iterator
 
-from sgdataplane.enforce import Desired, Settings, enforce
+from sgdataplane.enforce import Desired, Settings
 from sgdataplane.host import netns
 from sgdataplane.model.placement import Placement
+from tests.support.building import enforce, table_of
 from tests.support.hardpolicies import host, targets
 
 
@@ -29,7 +30,7 @@ def measured(namespace: str, enis: int) -> Iterator[dict[str, float]]:
     interfaces = {eni.network_interface_id: f"h{number}" for number, eni in enumerate(targets(state))}
     desired = Desired(state, interfaces, placement=Placement.HOST)
     began = time.perf_counter()
-    desired.table()
+    table_of(desired)
     compiled = time.perf_counter()
     yield {"compile": compiled - began, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     enforce(namespace, desired, None, Settings(prove=False, adoption_window=0))

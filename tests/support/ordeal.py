@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import Desired, enforce
+from sgdataplane.enforce import Desired
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.state import CloudState
 from tests.support.agentbench import AgentBench
 from tests.support.attachbench import Bench
 from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.building import enforce
 from tests.support.flood import Flood, wait_until
 from tests.support.nft import listing
 from tests.support.pair import HERE

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sgdataplane.compiler.site import SITES
-from sgdataplane.enforce import ApplyReport, Desired, Settings, enforce
+from sgdataplane.enforce import ApplyReport, Desired, Settings
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.parts import Node
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS
@@ -21,6 +21,7 @@ from sgdataplane.model.state import CloudState, Eni, SecurityGroup
 from sgdataplane.net.values import Family
 from tests.support import labs
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import enforce
 from tests.support.witness import PROTECTED, Watch, Witness
 
 NEAR, FAR = "10.0.0.1 2001:db8::1", "10.0.0.2 2001:db8::2"

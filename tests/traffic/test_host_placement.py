@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.enforce import enforce
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.lab import manage
@@ -19,6 +18,7 @@ from sgdataplane.lab.policy import enforce_policy
 from sgdataplane.lab.routers import GATEWAYS
 from sgdataplane.net.values import Family
 from tests.support import labs
+from tests.support.building import enforce
 from tests.support.early import EarlySender, Receiver
 from tests.support.flood import wait_until
 from tests.support.pair import wire_up

@@ -9,7 +9,7 @@ import pytest
 
 from sgdataplane.compiler.compile import with_adoption, with_epoch
 from sgdataplane.compiler.skeleton import ADOPTING, TABLE
-from sgdataplane.enforce import ApplyReport, Desired, Settings, apply
+from sgdataplane.enforce import ApplyReport, Desired, Settings
 from sgdataplane.host.conntrack import Bound, SessionTuple, Tracked
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import ConnectionTracking
@@ -20,6 +20,7 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import TCP_ACK, CtDirection, CtState, Field, Key
 from sgdataplane.nft.snapshot import stamp_of
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import apply, table_of
 
 PAIRS = (Prefix.parse("10.0.9.0/24"),)
 STATE = make_state(
@@ -147,7 +148,7 @@ def test_a_refill_keeps_what_is_left_of_a_window_and_no_more_than_the_default() 
     put(kernel, BOTH)
     inventory = kernel.inventory(TABLE)
     left = {"eth0": 1200, "eth1": 0, "eth2": 10**9}
-    steps = plan(None, replace(inventory, expiring={ADOPTING: left}), with_epoch(BOTH.table(), 2))
+    steps = plan(None, replace(inventory, expiring={ADOPTING: left}), with_epoch(table_of(BOTH), 2))
     lines = [line for line in str(steps.changes[0].switch).splitlines() if f"{TABLE} {ADOPTING}" in line]
     assert lines == [
         f"flush map inet {TABLE} {ADOPTING}",
@@ -159,7 +160,7 @@ def test_a_refill_keeps_what_is_left_of_a_window_and_no_more_than_the_default() 
 
 
 def test_windows_change_neither_digest_nor_what_is_known() -> None:
-    table = BOTH.table()
+    table = table_of(BOTH)
     assert stamp_of(with_adoption(table, ("eth0",), 5000)) == stamp_of(table)
 
 
@@ -191,7 +192,7 @@ OUTSIDE: dict[Field, Key] = {
 def test_midstream_egress_is_judged_while_the_window_is_open(
     open_for: tuple[str, ...], strict: bool, port: int, verdict: str
 ) -> None:
-    table = with_adoption(replace(BOTH, options=Options(strict_syn=strict)).table(), open_for, 30_000)
+    table = with_adoption(table_of(replace(BOTH, options=Options(strict_syn=strict))), open_for, 30_000)
     outcome = run(table, "egress", {**OUTSIDE, Field.TH_DPORT: port})
     assert outcome.verdict.value == verdict
     assert ("egress.midstream" in outcome.counters) == (not open_for or open_for == ("eth1",))

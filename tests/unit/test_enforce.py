@@ -11,7 +11,7 @@ from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.site import INSTANCE
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import Desired, Epochs, Settings, apply
+from sgdataplane.enforce import Desired, Epochs, Settings
 from sgdataplane.errors import KernelError, NotFoundError, ProofError, UnsupportedError
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.net.values import Prefix
@@ -21,6 +21,7 @@ from sgdataplane.nft.ir import Chain, KeyType, Map, rule
 from sgdataplane.nft.snapshot import STAMP_MAP, stamp_of, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import apply, table_of
 
 LAST = INSTANCE.marks.last_epoch
 ALL_EPOCHS, SECOND_HALF = Epochs(LAST).all, Epochs(LAST).second_half
@@ -72,7 +73,7 @@ def at_epoch(epoch: int, desired: Desired = ONE) -> FakeKernel:
     """A kernel that holds `desired` at that epoch."""
     kernel = FakeKernel()
     apply(kernel, Sessions(kernel), desired, None, REVOKE)
-    table = desired.table()
+    table = table_of(desired)
     for change in plan(table, kernel.inventory(TABLE), with_epoch(table, epoch)).changes:
         kernel.run(change.switch)
     return kernel
@@ -82,14 +83,15 @@ def test_first_apply_is_the_first_epoch_and_waits_only_before_its_policy_drops()
     kernel = FakeKernel()
     report = apply(kernel, Sessions(kernel), ONE, None, REVOKE)
     assert (report.epoch, report.swept, report.is_refill, kernel.settled) == (1, 2, False, 1)
-    assert kernel.table(TABLE) == with_generation(ONE.table(), kernel.generation)
+    assert kernel.table(TABLE) == with_generation(table_of(ONE), kernel.generation)
 
 
 @pytest.mark.parametrize("previous", [None, TWO], ids=["unknown", "known"])
 def test_what_the_counters_of_removed_rules_had_counted_is_reported_once(previous: Desired | None) -> None:
     kernel = FakeKernel()
     apply(kernel, Sessions(kernel), TWO, None, REVOKE)
-    (removed,) = {counter.name for counter in TWO.table().counters} - {counter.name for counter in ONE.table().counters}
+    two, one = ({counter.name for counter in table_of(desired).counters} for desired in (TWO, ONE))
+    (removed,) = two - one
     kernel.count(TABLE, removed)
     report = apply(kernel, Sessions(kernel), ONE, previous, REVOKE)
     assert {name: counted.packets for name, counted in report.counted.items()} == {removed: 1}
@@ -108,7 +110,8 @@ def test_applying_twice_does_nothing(previous: Desired | None) -> None:
 @pytest.mark.parametrize("previous_id", ["eni-a", "eni-b"], ids=["same_eni", "another_eni_on_the_interface"])
 def test_only_the_eni_that_accepted_a_session_keeps_it(previous_id: str) -> None:
     kernel = at_epoch(5)
-    before = Desired(ONE.state, {previous_id: "eth0"})
+    enis = tuple(replace(eni, network_interface_id=previous_id) for eni in ONE.state.network_interfaces)
+    before = Desired(replace(ONE.state, network_interfaces=enis), {previous_id: "eth0"})
     assert apply(kernel, Sessions(kernel), TWO, before, KEEP).epoch == (5 if previous_id == "eni-a" else 6)
 
 
@@ -135,7 +138,7 @@ def test_epoch_moves_when_the_policy_changes_unless_kept(settings: Settings, des
     report = apply(kernel, sessions, desired, ONE, settings)
     assert report.epoch == epoch
     assert sessions.asked == []
-    assert kernel.table(TABLE) == with_generation(with_epoch(desired.table(), epoch), kernel.generation)
+    assert kernel.table(TABLE) == with_generation(with_epoch(table_of(desired), epoch), kernel.generation)
 
 
 @pytest.mark.parametrize(
@@ -188,12 +191,6 @@ def test_unusable_stamp_is_like_none(epoch: int) -> None:
     assert sessions.asked[-1][1] == kernel.settled
 
 
-def test_previous_that_names_an_unknown_eni_is_not_believed() -> None:
-    kernel = at_epoch(3)
-    previous = replace(ONE, interfaces={"eni-a": "eth0", "eni-gone": "eth1"})
-    assert apply(kernel, Sessions(kernel), TWO, previous, REVOKE).is_refill
-
-
 def test_somebodys_commit_makes_the_next_apply_a_refill_and_then_all_is_well() -> None:
     kernel = at_epoch(3)
     kernel.run(Transaction("other", (Operation(Verb.ADD, Kind.TABLE, kernel.table(TABLE)),)))
@@ -212,16 +209,17 @@ def test_refused_before_it_is_in_force_leaves_everything_as_it_was(step: str, pr
         apply(kernel, Sessions(kernel), TWO, previous, REVOKE)
     assert kernel.table(TABLE) == before
     assert apply(kernel, Sessions(kernel), TWO, previous, REVOKE).changed
-    assert kernel.table(TABLE).chains == with_epoch(TWO.table(), 2).chains
+    assert kernel.table(TABLE).chains == with_epoch(table_of(TWO), 2).chains
 
 
 @pytest.mark.parametrize("previous", [ONE, None], ids=["known", "unknown"])
-def test_wrong_compile_is_refused_with_the_packet_and_nothing_is_changed(previous: Desired | None) -> None:
-    wrong = policy("ingress tcp 24/24 from 0.0.0.0/0")
-    wrong._tables[1.0] = TWO.table()
-    kernel = FakeKernel()
+def test_wrong_compile_is_refused_with_the_packet_and_nothing_is_changed(
+    monkeypatch: pytest.MonkeyPatch, previous: Desired | None
+) -> None:
+    wrong, table, kernel = policy("ingress tcp 24/24 from 0.0.0.0/0"), table_of(TWO), FakeKernel()
     apply(kernel, Sessions(kernel), ONE, None, REVOKE)
     before, generation = kernel.table(TABLE), kernel.generation
+    monkeypatch.setattr("sgdataplane.enforce.proven.compile_policy", lambda *_, **__: table)
     with pytest.raises(ProofError) as caught:
         apply(kernel, Sessions(kernel), wrong, previous, REVOKE)
     assert "ingress at eth0: protocol tcp" in caught.value.difference
@@ -238,7 +236,7 @@ def test_refused_after_it_is_in_force_is_reported_and_tidied_up_later(turn: int)
     assert report.leftover == "made up"
     again = apply(kernel, Sessions(kernel), TWO, None, REVOKE)
     assert (again.is_refill, again.leftover) == (True, "")
-    expected = with_epoch(TWO.table(), again.epoch)
+    expected = with_epoch(table_of(TWO), again.epoch)
     assert kernel.table(TABLE) == with_generation(expected, kernel.generation)
 
 
@@ -258,7 +256,7 @@ def test_stranger_goes_in_a_refill_and_not_before() -> None:
     )
     kernel.run(Transaction(TABLE, theirs))
     assert apply(kernel, Sessions(kernel), ONE, ONE, REVOKE).epoch == 2
-    assert kernel.table(TABLE) == with_generation(with_epoch(ONE.table(), 2), kernel.generation)
+    assert kernel.table(TABLE) == with_generation(with_epoch(table_of(ONE), 2), kernel.generation)
 
 
 @pytest.mark.parametrize(("settings", "epoch"), [(REVOKE, 2), (KEEP, 1)], ids=["revoke", "keep"])
@@ -272,7 +270,7 @@ def test_sessions_that_others_may_have_let_in_meanwhile_are_judged_again(setting
 
 
 def test_same_policy_has_the_same_digest_at_every_epoch() -> None:
-    digests = {stamp_of(with_epoch(ONE.table(), epoch)).digest for epoch in (1, 2, LAST)}
+    digests = {stamp_of(with_epoch(table_of(ONE), epoch)).digest for epoch in (1, 2, LAST)}
     assert len(digests) == 1
 
 
@@ -369,5 +367,5 @@ def test_kernel_that_can_not_log_enforces_without_and_says_so(caplog: pytest.Log
     assert not apply(kernel, Sessions(kernel), ONE, ONE, REVOKE).changed
     other = policy("ingress tcp 81/81 from 0.0.0.0/0")
     assert apply(kernel, Sessions(kernel), other, ONE, REVOKE).changed
-    (change,) = plan(None, FakeKernel().inventory(TABLE), ONE.table()).changes
+    (change,) = plan(None, FakeKernel().inventory(TABLE), table_of(ONE)).changes
     assert " log " in str(change.stage)

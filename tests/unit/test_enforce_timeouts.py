@@ -8,12 +8,13 @@ import pytest
 
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import Desired, Settings, apply
+from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.snapshot import with_generation
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import apply, table_of
 from tests.unit.test_enforce import Sessions, policy
 
 OWN_TIMEOUTS = ConnectionTracking(300, 10, 100)
@@ -32,7 +33,7 @@ OWN_TIMEOUTS = ConnectionTracking(300, 10, 100)
 def test_timeouts_of_an_eni_are_scaled_with_the_rest(
     tracking: ConnectionTracking, scale: float, expected: set[int]
 ) -> None:
-    table = policy(connection_tracking=tracking).table(scale)
+    table = build(policy(connection_tracking=tracking), Settings(time_scale=scale, prove=False)).table
     assert {seconds for timeout in table.timeouts for _, seconds in timeout.policy} == expected
 
 
@@ -43,7 +44,7 @@ def test_enis_that_come_go_and_change_their_timeouts_leave_what_the_last_state_s
     for _ in range(12):
         desired = timed(chance)
         report = apply(kernel, sessions, desired, previous, Settings(fence=False))
-        expected = with_epoch(desired.table(), report.epoch)
+        expected = with_epoch(table_of(desired), report.epoch)
         assert kernel.table(TABLE) == with_generation(expected, kernel.generation)
         previous = desired
 

@@ -11,7 +11,7 @@ import pytest
 from sgdataplane.cli.main import EXIT_CODES
 from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.skeleton import TABLE
-from sgdataplane.enforce import ApplyReport, Desired, Settings, apply, hold
+from sgdataplane.enforce import ApplyReport, Desired, Settings, hold
 from sgdataplane.enforce.hold import MOST_S, WARN_S, Burden, judge
 from sgdataplane.errors import HeldError, HostError
 from sgdataplane.host.conntrack import Bound
@@ -22,6 +22,7 @@ from sgdataplane.nft.ir import DROP, Chain, rule
 from sgdataplane.nft.pace import REMEMBERING, Pace
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import apply, visits_of
 
 OLD = Pace(remembers=False, ns_per_visit=50)
 PATHS = 1_000_000
@@ -116,7 +117,7 @@ PLAIN = Settings(prove=False)
 
 def pace_of(desired: Desired, seconds: float, *, is_wide: bool = False) -> Pace:
     """One that makes a commit of this policy take so long."""
-    return Pace(remembers=False, ns_per_visit=seconds * 1e9 / desired.visits().every_path, is_wide=is_wide)
+    return Pace(remembers=False, ns_per_visit=seconds * 1e9 / visits_of(desired).every_path, is_wide=is_wide)
 
 
 @pytest.fixture(autouse=True)

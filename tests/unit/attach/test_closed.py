@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgdataplane.attach.closed import with_closed
-from sgdataplane.enforce import Desired
+from sgdataplane.enforce import Desired, build
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import GroupRef
 from sgdataplane.net.packet import Packet
@@ -30,8 +30,8 @@ def test_the_table_with_stand_ins_is_proven_and_the_state_stays_in_order() -> No
         for group in state.security_groups
         for rule in group.rules
     )
-    Desired(state, {"eni-a": "eth0", "eni-b": "eth1"}).prove()
-    Desired(state, {"eni-c": "eth0"}).prove()
+    build(Desired(state, {"eni-a": "eth0", "eni-b": "eth1"}))
+    build(Desired(state, {"eni-c": "eth0"}))
 
 
 def test_nothing_of_a_stand_in_passes() -> None:

@@ -10,8 +10,9 @@ from sgdataplane.attach import former as module
 from sgdataplane.attach.former import Former, Heard
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
-from sgdataplane.enforce import ApplyReport, Desired
+from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Settings, build
 from sgdataplane.host.identity import Identity
+from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
 from tests.support.builders import make_eni, make_group, make_state
 
@@ -23,7 +24,8 @@ STATE = make_state(
 )
 APPLIED = ApplyReport(1, 0, 0, 0, 0.1)
 DESIRED = Desired(STATE, {"eni-a": "eth0"})
-REPORT = NamespaceReport(KEY, (EniReport(BINDING, Outcome.IN_FORCE),), DESIRED, APPLIED)
+PROVEN = build(DESIRED)
+REPORT = NamespaceReport(KEY, (EniReport(BINDING, Outcome.IN_FORCE),), PROVEN, APPLIED)
 
 
 def former(report: NamespaceReport = REPORT, *, is_quiet: bool = True) -> Former:
@@ -34,11 +36,14 @@ def without(eni_id: str) -> tuple[Eni, ...]:
     return tuple(eni for eni in STATE.network_interfaces if eni.network_interface_id != eni_id)
 
 
+CHANGED = replace(STATE, network_interfaces=without("eni-b"))
+
+
 def test_what_is_settled_and_quiet_needs_no_look() -> None:
     assert former().settled(KEY, [BINDING], STATE) is REPORT
     other = replace(STATE, network_interfaces=without("eni-c"))
     found = former().settled(KEY, [BINDING], other)
-    assert found == replace(REPORT, desired=replace(DESIRED, state=other))
+    assert found == replace(REPORT, proven=PROVEN.on(other))
     assert found is not None
     assert former(found).settled(KEY, [BINDING], other) is found
 
@@ -58,7 +63,7 @@ def test_what_was_done_once_is_not_told_again() -> None:
     [
         {"enis": (EniReport(BINDING, Outcome.REFUSED),), "applied": None},
         {"applied": replace(APPLIED, leftover="busy")},
-        {"desired": None},
+        {"proven": None},
     ],
 )
 def test_what_was_not_done_is_looked_at(changed: dict[str, object]) -> None:
@@ -67,7 +72,7 @@ def test_what_was_not_done_is_looked_at(changed: dict[str, object]) -> None:
 
 
 def test_what_has_ended_needs_no_search() -> None:
-    gone = replace(REPORT, enis=(EniReport(BINDING, Outcome.GONE),), applied=None, desired=None)
+    gone = replace(REPORT, enis=(EniReport(BINDING, Outcome.GONE),), applied=None, proven=None)
     assert former(gone).settled(KEY, [BINDING], STATE) is gone
     assert former(gone).is_known_gone(BINDING)
     assert former(gone, is_quiet=False).settled(KEY, [BINDING], STATE) is None
@@ -88,16 +93,33 @@ def test_what_a_change_is_about_is_looked_at() -> None:
 
 
 def test_what_is_in_force_for_another_reason_is_not_compiled_again() -> None:
-    table = DESIRED.table()
     other = replace(STATE, network_interfaces=without("eni-c"))
     wanted = Desired(other, {"eni-a": "eth0"})
-    assert former(is_quiet=False).desired(KEY, wanted).table() is table
-    moved = Desired(other, {"eni-a": "eth1"})
-    assert former(is_quiet=False).desired(KEY, moved) is moved
+    found = former(is_quiet=False).built(KEY, wanted, DEFAULT_SETTINGS)
+    assert (found.desired, found.table is PROVEN.table) == (wanted, True)
+
+
+@pytest.mark.parametrize(
+    ("desired", "settings"),
+    [
+        pytest.param(Desired(STATE, {"eni-a": "eth1"}), DEFAULT_SETTINGS, id="interface"),
+        pytest.param(replace(DESIRED, options=Options(strict_syn=True)), DEFAULT_SETTINGS, id="options"),
+        pytest.param(DESIRED, Settings(time_scale=0.5), id="timeouts"),
+        pytest.param(Desired(CHANGED, {"eni-a": "eth0"}), DEFAULT_SETTINGS, id="members"),
+    ],
+)
+def test_what_is_otherwise_is_built_anew(desired: Desired, settings: Settings) -> None:
+    found = former(is_quiet=False).built(KEY, desired, settings)
+    assert found == build(desired, settings)
+    assert found.table is not PROVEN.table
+
+
+def test_what_is_not_proven_yet_is_not_taken_for_proven() -> None:
+    unproven = replace(REPORT, proven=build(DESIRED, Settings(prove=False)))
+    assert former(unproven, is_quiet=False).built(KEY, DESIRED, DEFAULT_SETTINGS).proof is not None
 
 
 OTHER = Identity(1, 3)
-CHANGED = replace(STATE, network_interfaces=without("eni-b"))
 
 
 def hearing(heard: Heard, report: NamespaceReport = REPORT) -> Former:
@@ -147,6 +169,6 @@ def test_in_a_disturbed_namespace_another_policy_comes_last_but_does_not_wait_fo
 
 
 def test_a_refused_one_that_is_heard_of_waits_as_well() -> None:
-    refused = replace(REPORT, enis=(EniReport(BINDING, Outcome.REFUSED),), applied=None, desired=None)
+    refused = replace(REPORT, enis=(EniReport(BINDING, Outcome.REFUSED),), applied=None, proven=None)
     found = hearing(Heard(order=[KEY], waiting={KEY}, disturbed={KEY}), refused)
     assert found.settled(KEY, [BINDING], STATE) == refused

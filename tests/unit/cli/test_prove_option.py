@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.compiler import compile as compiler
+from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.enforce import proven as pipeline
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import HostPolicy
 
 STATE = Path(__file__).resolve().parents[2] / "golden/cases/20-groups-and-prefix-lists/state.yaml"
-compile_policy = compiler.compile_policy
 
 
 def test_ruleset_is_the_same_and_the_proof_stands_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,12 +34,12 @@ def test_ruleset_is_the_same_and_the_proof_stands_beside_it(capsys: pytest.Captu
 def test_a_wrong_ruleset_is_refused_with_the_packet(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(policy: HostPolicy, *rest: object) -> Table:
-        table = compile_policy(policy, *rest)  # type: ignore[arg-type]
+    def wrong(policy: HostPolicy, *rest: object, **named: object) -> Table:
+        table = compile_policy(policy, *rest, **named)  # type: ignore[arg-type]
         maps = tuple(replace(m, elements=m.elements[1:]) if "members" in m.name else m for m in table.maps)
         return replace(table, maps=maps)
 
-    monkeypatch.setattr(compiler, "compile_policy", wrong)
+    monkeypatch.setattr(pipeline, "compile_policy", wrong)
     assert main(["compile", str(STATE), "--prove"]) == 70
     said = capsys.readouterr()
     assert said.out.count("# instance") == said.err.count(": proven: "), "what isn't proven isn't printed"

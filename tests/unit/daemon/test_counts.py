@@ -14,7 +14,7 @@ from sgdataplane.daemon.causes import Cause
 from sgdataplane.daemon.counts import MAX_S, Counts, TooMuchError
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
-from sgdataplane.enforce import ApplyReport, Desired
+from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import Identity
 from sgdataplane.nft.counters import Counted
@@ -30,7 +30,7 @@ RULE = "rule.sg-a.sgr-80"
 def namespace(number: int, applied: ApplyReport | None = None) -> NamespaceReport:
     eni, identity = f"eni-{number}", Identity(number, number)
     report = EniReport(Binding(eni, "eth0", f"n{number}", "/nowhere", identity), Outcome.IN_FORCE)
-    return NamespaceReport(identity, (report,), Desired(STATE, {eni: "eth0"}), applied)
+    return NamespaceReport(identity, (report,), build(Desired(STATE, {eni: "eth0"})), applied)
 
 
 def cycle(cause: Cause, *namespaces: NamespaceReport) -> CycleReport:

@@ -14,7 +14,7 @@ from sgdataplane.daemon.metrics import ERRORS, KEPT_S, KEPT_TIMES, Metrics
 from sgdataplane.daemon.readings import Readings
 from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
 from sgdataplane.daemon.status import Status
-from sgdataplane.enforce import ApplyReport, Desired
+from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import BindingError, HostError, KernelError, LimitError, Problem, ProofError, Where
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.state import CloudState
@@ -27,8 +27,8 @@ APPLIED = ApplyReport(3, staged=5, switched=2, swept=1, seconds=0.03)
 
 def namespace(number: int, named: str = "", outcome: Outcome = Outcome.IN_FORCE) -> NamespaceReport:
     binding = Binding(f"eni-{number}", "eth0", named or f"container {number}", "/", Identity(1, number))
-    desired = Desired(state_of(80), {"eni-a": "eth0"})
-    return NamespaceReport(binding.identity, (EniReport(binding, outcome),), desired, APPLIED)
+    proven = build(Desired(state_of(80), {"eni-a": "eth0"}))
+    return NamespaceReport(binding.identity, (EniReport(binding, outcome),), proven, APPLIED)
 
 
 def refused(error: KernelError | ProofError | HostError | LimitError | BindingError) -> NamespaceReport:
@@ -97,7 +97,7 @@ def test_what_a_cycle_did_is_told(bench: Bench) -> None:
 def test_what_is_gone_is_told_and_its_namespace_has_no_series(bench: Bench) -> None:
     bench.cycle(namespace(1), namespace(2))
     assert len(bench.scrape().values("eni_in_force")) == 2
-    gone = replace(namespace(2, outcome=Outcome.GONE), desired=None, applied=None)
+    gone = replace(namespace(2, outcome=Outcome.GONE), proven=None, applied=None)
     bench.cycle(namespace(1), gone)
     found = bench.scrape()
     assert (found.value("enis", outcome="gone"), found.value("healthy")) == (1, 0)

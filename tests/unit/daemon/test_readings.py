@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, NamespaceReport, Outcome
 from sgdataplane.daemon.readings import MAX_S, Readings
-from sgdataplane.enforce import Desired
+from sgdataplane.enforce import Desired, build
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import Identity
 from sgdataplane.observe.conntrack import TableUse
@@ -22,7 +22,8 @@ DEFAULT = Reason("ingress", "default")
 
 def namespace(key: str) -> NamespaceReport:
     binding = Binding("eni-a", "eth0", key, f"/run/netns/{key}", Identity(1, 2))
-    return NamespaceReport(key, (EniReport(binding, Outcome.IN_FORCE),), Desired(state_of(80), {"eni-a": "eth0"}))
+    proven = build(Desired(state_of(80), {"eni-a": "eth0"}))
+    return NamespaceReport(key, (EniReport(binding, Outcome.IN_FORCE),), proven)
 
 
 class Kernel:

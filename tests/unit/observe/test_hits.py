@@ -7,6 +7,7 @@ from sgdataplane.nft.counters import Counted
 from sgdataplane.observe.hits import FIXED_SUBJECTS, of_causes, rows, subjects
 from sgdataplane.observe.ledger import Sum
 from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.building import table_of
 
 RULES = [
     make_rule("ingress tcp 80/80 from sg-a", "sgr-web"),
@@ -19,7 +20,7 @@ STATE = make_state(
 
 def test_every_counter_of_a_table_stands_for_something_that_is_known() -> None:
     known = subjects(STATE, ["eni-a"])
-    table = Desired(STATE, {"eni-a": "eth0"}).table()
+    table = table_of(Desired(STATE, {"eni-a": "eth0"}))
     found = of_causes({counter.name: Counted(0, 0) for counter in table.counters})
     assert found.keys() <= known.keys()
     assert {name.partition(".")[0] for name in {c.name for c in table.counters} - found.keys()} <= {"dropped"}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.enforce import Desired
+from sgdataplane.enforce import Desired, build
 from sgdataplane.errors import ProofError
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
@@ -15,6 +15,7 @@ from sgdataplane.proof.known import Known
 from sgdataplane.proof.prove import Proof, prove
 from sgdataplane.proof.specification import Specification
 from tests.support.builders import make_eni, make_group, make_state
+from tests.support.building import table_of
 
 ENIS = [make_eni(f"eni-{n}", f"10.0.0.{n + 1}", group) for n, group in enumerate(["sg-0", "sg-0", "sg-1"])]
 
@@ -26,12 +27,12 @@ def state_of(*rules: str) -> CloudState:
 OLD, NEW = state_of("ingress tcp 1/1000 from 192.0.2.0/24 drop"), state_of("ingress tcp 1/1001 from 192.0.2.0/24 drop")
 
 
-def table_of(state: CloudState, eni: str) -> Table:
-    return Desired(replace(state), {eni: "eth0"}).table()
+def compiled(state: CloudState, eni: str) -> Table:
+    return table_of(Desired(replace(state), {eni: "eth0"}))
 
 
 def proven(state: CloudState, eni: str, known: Known | None = None, alike: Known | None = None) -> Proof:
-    return prove(Specification(state, {eni: "eth0"}, DEFAULTS), table_of(state, eni), known, alike)
+    return prove(Specification(state, {eni: "eth0"}, DEFAULTS), compiled(state, eni), known, alike)
 
 
 def known_of(proof: Proof) -> Known:
@@ -63,18 +64,21 @@ def test_another_profile_is_proven_all_the_same() -> None:
 @pytest.mark.parametrize("is_known", [False, True])
 def test_a_wrong_table_is_refused_whatever_is_alike(alike_of: CloudState, is_known: bool) -> None:
     alike, known = known_of(proven(alike_of, "eni-0")), known_of(proven(OLD, "eni-1")) if is_known else None
-    assert prove(Specification(NEW, {"eni-1": "eth0"}, DEFAULTS), table_of(NEW, "eni-1"), known, alike).holds
-    for table in (table_of(OLD, "eni-1"), table_of(NEW, "eni-0"), table_of(NEW, "eni-2")):
+    assert prove(Specification(NEW, {"eni-1": "eth0"}, DEFAULTS), compiled(NEW, "eni-1"), known, alike).holds
+    for table in (compiled(OLD, "eni-1"), compiled(NEW, "eni-0"), compiled(NEW, "eni-2")):
         assert not prove(Specification(NEW, {"eni-1": "eth0"}, DEFAULTS), table, known, alike).holds
 
 
-def test_what_stands_elsewhere_with_the_same_groups_is_compiled_and_proven_from_it() -> None:
+def test_what_stands_elsewhere_with_the_same_groups_is_compiled_and_proven_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     first, second = Desired(NEW, {"eni-0": "eth0"}), Desired(NEW, {"eni-1": "eth0"})
-    first.prove()
-    second.table(previous=first)
-    second.prove(like=first)
-    assert second.table() == table_of(NEW, "eni-1")
-    wrong = Desired(NEW, {"eni-1": "eth0"})
-    wrong._tables[1.0] = table_of(OLD, "eni-1")
+    like = build(first)
+    found = build(second, like=like)
+    assert found.table == compiled(NEW, "eni-1")
+    assert found.proof is not None
+    assert found.proof.profiles == 0
+    wrong = compiled(OLD, "eni-1")
+    monkeypatch.setattr("sgdataplane.enforce.proven.compile_policy", lambda *_, **__: wrong)
     with pytest.raises(ProofError):
-        wrong.prove(like=first)
+        build(second, like=like)
