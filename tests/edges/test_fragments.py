@@ -24,7 +24,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.ipsec import AH, ESP
 from scapy.packet import Packet, Raw
 
-from sgdataplane.host import netns
+from sgdataplane.host import fragments, netns, sysctl
 from sgdataplane.net.values import Family
 from tests.edges.scene import Scene, drained, grown, is_refused
 from tests.support.sessionlab import Place
@@ -212,6 +212,13 @@ class Road:
         return head if head in ("rule", "default") else rest[0]
 
 
+def enforce_and_hold(scene: Scene) -> None:
+    """What never gets whole stays until the end: its sender would be told of it (time exceeded), in whichever test."""
+    scene.enforce(*RULES)
+    with netns.inside(scene.enforced):
+        sysctl.write_all(dict.fromkeys(fragments.SETTINGS, "600"))
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("family", "build", "outcome"),
@@ -220,7 +227,7 @@ class Road:
 def test_ports_are_judged_wherever_they_stand(
     scene: Scene, way: str, family: Family, build: Build, outcome: tuple[str, str, bool]
 ) -> None:
-    scene.enforce(*RULES)
+    enforce_and_hold(scene)
     opened, closed, delivered = outcome
     road = Road(scene, way, family)
     for port, cause in ((CLOSED, closed), (OPEN, opened)):
@@ -250,7 +257,7 @@ def test_what_a_rule_lets_pass_behind_ah_opens_nothing_for_what_is_in_it(scene: 
 def test_a_sender_that_avoids_reassembly_gains_nothing(scene: Scene, first_port: int) -> None:
     """IPv4 fragments from a raw socket that asks its kernel not to reassemble them: the tail belongs to no session. A
     router asks nobody, and puts them together."""
-    scene.enforce(*RULES)
+    enforce_and_hold(scene)
     road = Road(scene, "egress", Family.IPV4)
     data = whole4(road.ends, first_port)
     before = scene.counts()
