@@ -199,12 +199,18 @@ class Road:
         for packet in packets:
             self.scene.send(self.sender, packet)
         self.check()
-        counted = {self.cause(name): n for name, n in grown(before, self.scene.counts()).items()}
+        counted = self.counted(before)
         others = {OPEN: CLOSED, CLOSED: OPEN}
         assert drained(self.receivers[others.get(port, OPEN)]) == []
         got = drained(self.receivers[port]) if port in self.receivers else []
         assert [data for data in got if data != BODY] == []
-        return {cause: n for cause, n in counted.items() if cause not in ("always", "icmp-error")}, len(got)
+        return counted, len(got)
+
+    def counted(self, before: dict[str, int]) -> dict[str, int]:
+        """Since then, but for what kernels tell each other at any time."""
+        since = grown(before, self.scene.counts())
+        counted = {self.cause(name): number for name, number in since.items()}
+        return {cause: number for cause, number in counted.items() if cause not in ("always", "icmp-error")}
 
     @staticmethod
     def cause(name: str) -> str:
@@ -267,7 +273,7 @@ def test_a_sender_that_avoids_reassembly_gains_nothing(scene: Scene, first_port:
             packet = bytes(piece4(road.ends, data, start, end or len(data)))
             is_refused(partial(door.sendto, packet, (road.ends["dst"], 0)))
     road.check()
-    counted = {road.cause(name): n for name, n in grown(before, scene.counts()).items()}
+    counted = road.counted(before)
     if scene.is_host:
         assert counted == {"rule" if first_port == OPEN else "default": 1}
     else:
