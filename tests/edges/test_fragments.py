@@ -60,13 +60,13 @@ def whole6(ends: Ends, port: int) -> bytes:
     return bytes(IPv6(bytes(IPv6(**ends) / datagram(port)))[UDP])
 
 
-def piece4(ends: Ends, data: bytes, start: int, end: int, number: int = 77) -> Packet:
+def piece4(ends: Ends, data: bytes, start: int, end: int, number: int) -> Packet:
     """Bytes start..end of the transport part as a fragment of IPv4."""
     more = "MF" if end < len(data) else 0
     return IP(**ends, id=number, proto=17, frag=start // 8, flags=more) / Raw(data[start:end])
 
 
-def piece6(ends: Ends, data: bytes, start: int, end: int, number: int = 77) -> Packet:
+def piece6(ends: Ends, data: bytes, start: int, end: int, number: int) -> Packet:
     more = int(end < len(data))
     return IPv6(**ends) / IPv6ExtHdrFragment(nh=17, offset=start // 8, m=more, id=number) / Raw(data[start:end])
 
@@ -86,8 +86,9 @@ def swapped(whole: Callable[[Ends, int], bytes], piece: Callable[..., Packet]) -
     """The same first fragment twice, towards the other port and then this one; then the tail."""
 
     def build(ends: Ends, port: int) -> list[Packet]:
-        data, other = whole(ends, port), whole(ends, OPEN + CLOSED - port)
-        return [piece(ends, other, 0, 512), piece(ends, data, 0, 520), piece(ends, data, 520, len(data))]
+        data, other, number = whole(ends, port), whole(ends, OPEN + CLOSED - port), next(NUMBERS)
+        parts = (other, 0, 512), (data, 0, 520), (data, 520, len(data))
+        return [piece(ends, *part, number) for part in parts]
 
     return build
 
@@ -116,15 +117,15 @@ def authenticated6(ends: Ends, port: int) -> list[Packet]:
 def ports_in_the_second(ends: Ends, port: int) -> list[Packet]:
     """The first fragment ends before the transport header begins (RFC 7112 forbids it)."""
     options = bytes(IPv6ExtHdrDestOpt(nh=17, options=[PadN(optdata=bytes(4))]))
-    data = options + whole6(ends, port)
-    head, tail = piece6(ends, data, 0, 8), piece6(ends, data, 8, len(data))
+    data, number = options + whole6(ends, port), next(NUMBERS)
+    head, tail = piece6(ends, data, 0, 8, number), piece6(ends, data, 8, len(data), number)
     for part in (head, tail):
         part[IPv6ExtHdrFragment].nh = 60
     return [head, tail]
 
 
 def fragment_behind_options(ends: Ends, port: int) -> Sequence[Packet]:
-    packet = IPv6(**ends) / IPv6ExtHdrHopByHop() / IPv6ExtHdrFragment(id=78) / datagram(port)
+    packet = IPv6(**ends) / IPv6ExtHdrHopByHop() / IPv6ExtHdrFragment(id=next(NUMBERS)) / datagram(port)
     found: Sequence[Packet] = fragment6(packet, 1280)
     return found
 
@@ -265,12 +266,12 @@ def test_a_sender_that_avoids_reassembly_gains_nothing(scene: Scene, first_port:
     router asks nobody, and puts them together."""
     enforce_and_hold(scene)
     road = Road(scene, "egress", Family.IPV4)
-    data = whole4(road.ends, first_port)
+    data, number = whole4(road.ends, first_port), next(NUMBERS)
     before = scene.counts()
     with netns.inside(scene.near.netns), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as door:
         door.setsockopt(socket.IPPROTO_IP, IP_NODEFRAG, 1)
         for start, end in HALVES:
-            packet = bytes(piece4(road.ends, data, start, end or len(data)))
+            packet = bytes(piece4(road.ends, data, start, end or len(data), number))
             is_refused(partial(door.sendto, packet, (road.ends["dst"], 0)))
     road.check()
     counted = road.counted(before)
