@@ -20,9 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sgdataplane.cli.arguments import ENI_HELP, eni_of
+from sgdataplane.cli.arguments import ENI_HELP
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import print_json, render_table, say, say_block, warn
+from sgdataplane.cli.scopes import USUAL, of_lab
 
 HEADERS = ("DIRECTION", "VERDICT", "PRIORITY", "DECIDED BY", "PACKETS", "BYTES", "LAST HIT")
 UNUSED_HEADERS = ("RULE", "DIRECTION", "VERDICT", "PRIORITY", "NEVER HIT SINCE", "COUNTED FOR")
@@ -85,18 +86,19 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
     from sgdataplane.observe.hits import read_hits, rows, subjects
     from sgdataplane.observe.ledger import Sum
 
-    name = arguments.name or "lab"
+    name = arguments.name or USUAL
     with manage.watch(name) as lab:
-        eni = "" if arguments.eni is None else eni_of(lab.state, arguments.eni)
+        there = of_lab(lab)
+        eni = "" if arguments.eni is None else there.eni(arguments.eni)
         at, since, scopes = _time(datetime.now(UTC).timestamp()), _time(up_since(name)), []
-        for entry in lab.enforced:
-            enis = entry.desired.interfaces
+        for scope in there.all:
+            enis = scope.interfaces
             if not eni or eni in enis:
-                counted = read_hits(entry.netns)
+                counted = read_hits(scope.namespace)
                 sums = {counter: Sum(c.packets, c.bytes, since) for counter, c in counted.items()}
                 found = list(rows(subjects(lab.state, enis), sums))
-                placement = entry.desired.placement.value
-                named = {"namespace": entry.netns, "placement": placement, "enis": sorted(enis), "at": at}
+                placement = scope.placement.value
+                named = {"namespace": scope.namespace, "placement": placement, "enis": sorted(enis), "at": at}
                 scopes.append({**named, "counters": found})
     return {"source": "lab", "name": name, "at": at, "error": None, "scopes": scopes}
 

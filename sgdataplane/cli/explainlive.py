@@ -12,18 +12,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.output import paint, render_table, say, say_block, warn
+from sgdataplane.cli.scopes import of_bindings, of_lab
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.errors import LabError
-from sgdataplane.host.identity import found
 from sgdataplane.model.choices import Choices
 from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.observe.live import Answer, ask, counters_of
 
 if TYPE_CHECKING:
     from sgdataplane.analyse.explain import Explanation, Flow
-    from sgdataplane.attach.registry import Binding
 
 SHOWN = 3  # differences of a table
 
@@ -117,8 +115,9 @@ def in_lab(name: str, state: CloudState, enis: Sequence[str]) -> Iterator[Mappin
 
     with manage.watch(name) as lab:
         places = [
-            Place(entry.netns, entry.netns, replace(entry.desired, state=state), lab.record.time_scale)
-            for entry in lab.enforced
+            Place(scope.namespace, scope.namespace, replace(scope.desired, state=state), lab.record.time_scale)
+            for scope in of_lab(lab).all
+            if scope.desired is not None
         ]
         by_eni = {eni: place for place in places for eni in place.desired.interfaces}
         if enis[0] not in by_eni:
@@ -140,38 +139,17 @@ def on_this_host(
     with ExitStack() as stack:
         if registry.path.exists():  # taking the lock would make the folder
             stack.enter_context(registry.locked())
-        bindings, by_eni = registry.load(), {}
-        for binding in current(bindings):
-            path = _path(stack, binding) if binding.eni_id in enis else None
-            if path is not None:
-                named = binding.host_end.router if binding.host_end else binding.named
-                by_eni[binding.eni_id] = Place(named, path, _desired(state, binding, bindings, known.uplinks))
+        here = of_bindings(current(registry.load()), state, known.choices.options, known.uplinks)
+        by_eni: dict[str, Place] = {}
+        for scope in here.all:
+            asked = [eni for eni in enis if eni in scope.interfaces]
+            path = stack.enter_context(scope.held()) if asked else None
+            if path is not None and scope.desired is not None:
+                by_eni |= dict.fromkeys(asked, Place(scope.name, path, scope.desired))
         if enis[0] not in by_eni:
             expected = "an ENI that was attached, or --name, which says the lab"
             refuse("--eni", "InvalidEniId.NotFound", "the ENI is not attached on this host", enis[0], expected)
         yield by_eni
-
-
-def _path(stack: ExitStack, binding: Binding) -> str | None:
-    """To the namespace where its policy stands; None if that has ended, and the binding with it."""
-    return binding.host_end.router if binding.host_end else stack.enter_context(found(binding.identity, binding.path))
-
-
-def _desired(state: CloudState, binding: Binding, bindings: tuple[Binding, ...], uplinks: tuple[str, ...]) -> Desired:
-    """What `attach` would put in force where this binding is enforced."""
-    from sgdataplane.attach.closed import with_closed
-
-    end = binding.host_end
-    if end is None:
-        here = {other.eni_id: other.ifname for other in bindings if _is_beside(binding, other)}
-        return Desired(with_closed(state, here), here)
-    ends = {other.eni_id: other.host_end for other in bindings if other.host_end is not None}
-    here = {eni: other.ifname for eni, other in ends.items() if other.router == end.router}
-    return Desired(with_closed(state, here), here, placement=Placement.HOST, uplinks=uplinks)
-
-
-def _is_beside(one: Binding, other: Binding) -> bool:
-    return other.host_end is None and other.identity == one.identity
 
 
 def say_live(lives: Sequence[Live | None], flow: Flow) -> None:

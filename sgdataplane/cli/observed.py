@@ -7,15 +7,14 @@ they are shown.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 
 from sgdataplane.attach.registry import Binding
+from sgdataplane.cli import scopes
 from sgdataplane.cli.sessions import cause, end_text, next_packet
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.site import SITES
 from sgdataplane.errors import HostError
-from sgdataplane.host.identity import found
 from sgdataplane.model.choices import Choices
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
@@ -82,8 +81,8 @@ def of_lab(state: CloudState, name: str) -> Observed:
 
     with manage.watch(name) as lab:
         reading = Reading(lab.state, lab.options)
-        for entry in lab.enforced:
-            reading.add(entry.netns, entry.desired.interfaces, entry.desired.placement)
+        for scope in scopes.of_lab(lab).all:
+            reading.add(scope.namespace, scope.interfaces, scope.placement)
     differs = "" if lab.state == state else " (another state than this one is in force there)"
     return reading.observed(state, f"in the lab {name} as it is now{differs}")
 
@@ -95,25 +94,15 @@ def of_host(state: CloudState, attached: Sequence[Binding], options: Options) ->
         how = "none of the state's ENIs is attached on this host" if attached else "no ENI is attached on this host"
         return Unobserved(f"no lab was named with --name, and {how}.")
     reading, ended = Reading(state, options), 0
-    for some in _by_namespace(bindings):
-        with ExitStack() as stack:
-            end = some[0].host_end
-            place = end.router if end else stack.enter_context(found(some[0].identity, some[0].path))
-            if place is None:
-                ended += len(some)
-                continue
-            interfaces = {b.eni_id: b.host_end.ifname if b.host_end else b.ifname for b in some}
-            reading.add(place, interfaces, Placement.HOST if end else Placement.INSTANCE)
+    for scope in scopes.of_bindings(bindings, state, options).all:
+        with scope.held() as path:
+            if path is None:
+                ended += len(scope.interfaces)
+            else:
+                reading.add(path, scope.interfaces, scope.placement)
     missing = f"; {counted(ended, 'ENI')} more ended" if ended else ""
     where = f"at {counted(len(bindings) - ended, 'ENI')} of this state that this host has{missing}"
     return reading.observed(state, where)
-
-
-def _by_namespace(bindings: Iterable[Binding]) -> list[list[Binding]]:
-    places: dict[object, list[Binding]] = {}
-    for binding in bindings:
-        places.setdefault(binding.host_end.router if binding.host_end else binding.identity, []).append(binding)
-    return list(places.values())
 
 
 def _order(session: Session) -> tuple[object, ...]:

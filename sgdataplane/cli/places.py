@@ -1,6 +1,6 @@
-"""Where ENIs are enforced, for verbs that look there themselves: in a lab, or at workloads of this host.
+"""One ENI's namespace and what its counters count, for whoever follows its packets.
 
-Owns finding that. Is given arguments with `name` (a lab's, or None) and `config`. Must not know what is looked for.
+Owns putting that together. Is given arguments as scopes() takes them. Must not know what is looked for.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sgdataplane.cli.arguments import eni_of
+from sgdataplane.cli.scopes import of_lab, scopes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sgdataplane.attach.registry import Binding
+    from sgdataplane.cli.scopes import Scope, Scopes
     from sgdataplane.compiler.site import Site
-    from sgdataplane.daemon.config import Config
-    from sgdataplane.lab.manage import Enforced, Lab
+    from sgdataplane.lab.manage import Lab
     from sgdataplane.observe.hits import Subject
 
 
@@ -42,57 +41,35 @@ class Place:
 @contextmanager
 def place_of(arguments: argparse.Namespace, eni: str) -> Iterator[Place]:
     """Of an ENI, by its name, as long as the block runs. StateFileError if it is enforced nowhere that was asked about,
-    or could be several ones."""
-    from sgdataplane.attach.registry import Registry
-    from sgdataplane.cli.named import UNKNOWN, attached_named
-    from sgdataplane.daemon import config
-    from sgdataplane.lab import manage
-    from sgdataplane.lab.record import LabFolder
+    or could be several ones; HostError if its namespace has ended."""
+    from sgdataplane.errors import HostError
 
-    known = config.load_config(arguments.config or config.CONFIG_FILE, must_exist=arguments.config is not None)
-    bindings = Registry(known.bindings).load() if arguments.name is None else ()
-    named = attached_named(known, eni, {binding.eni_id for binding in bindings})
-    if named.ids or (arguments.name is None and LabFolder("lab").load() is None):
-        with _attached(bindings, named.the_eni(*UNKNOWN), known) as place:
-            yield place
-        return
-    with manage.watch(arguments.name or "lab") as lab:
-        yield in_lab(lab, eni)
+    with scopes(arguments) as there:
+        eni_id = there.eni(eni)
+        scope = there.having(eni_id)
+        with scope.held() as path:
+            if path is None:
+                raise HostError(scope.name, "its namespace has ended")
+            yield _at(there, scope, eni_id, path)
 
 
 def in_lab(lab: Lab, eni: str) -> Place:
     """StateFileError if the lab's state has no such ENI."""
-    eni_id = eni_of(lab.state, eni)
-    return _at(lab, next(entry for entry in lab.enforced if eni_id in entry.desired.interfaces), eni_id)
+    there = of_lab(lab)
+    eni_id = there.eni(eni)
+    scope = there.having(eni_id)
+    return _at(there, scope, eni_id, scope.namespace)
 
 
-def _at(lab: Lab, entry: Enforced, eni_id: str) -> Place:
+def _at(there: Scopes, scope: Scope, eni_id: str, path: str) -> Place:
+    from sgdataplane.compiler.site import SITES
     from sgdataplane.observe.hits import subjects
 
-    carried = entry.desired.interfaces
-    enis = {ifname: eni_id for eni_id, ifname in carried.items()}
-    return Place(entry.netns, entry.desired.site, enis, subjects(lab.state, carried), eni_id, is_lab=True)
-
-
-@contextmanager
-def _attached(bindings: tuple[Binding, ...], eni_id: str, known: Config) -> Iterator[Place]:
-    from sgdataplane.attach.registry import current
-    from sgdataplane.compiler.site import HOST, INSTANCE
-    from sgdataplane.errors import HostError
-    from sgdataplane.host.identity import found
-
-    binding = next(entry for entry in current(bindings) if entry.eni_id == eni_id)
-    subjects = _asked_subjects(known.socket, eni_id)
-    if binding.host_end is not None:
-        ends = [(entry.host_end, entry.eni_id) for entry in bindings if entry.host_end is not None]
-        enis = {end.ifname: eni for end, eni in ends if end.router == binding.host_end.router}
-        yield Place(binding.host_end.router, HOST, enis, subjects, eni_id)
-        return
-    enis = {entry.ifname: entry.eni_id for entry in bindings if entry.identity == binding.identity}
-    with found(binding.identity, binding.path) as place:
-        if place is None:
-            raise HostError(binding.named, "its namespace has ended")
-        yield Place(place, INSTANCE, enis, subjects, eni_id)
+    enis = {ifname: eni for eni, ifname in scope.interfaces.items()}
+    counted = _asked_subjects(there.known.socket, eni_id) if there.known is not None else {}
+    if there.lab is not None:
+        counted = subjects(there.lab.state, scope.interfaces)
+    return Place(path, SITES[scope.placement], enis, counted, eni_id, is_lab=there.lab is not None)
 
 
 def _asked_subjects(socket: Path, eni_id: str) -> dict[str, Subject]:

@@ -15,7 +15,7 @@ policies), with these keys (null where there is nothing to say):
     state                               TCP: SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, LAST_ACK,
                                         TIME_WAIT, CLOSE, SYN_SENT2; other protocols: UNREPLIED, REPLIED, ASSURED
     seconds_left                        until it ends, if no packet comes
-    time_scale                          what the timeouts of this lab are multiplied by
+    time_scale                          what the timeouts are multiplied by: in a lab, or 1
     ingress_packets, ingress_bytes      towards the ENI, and from it; null unless the kernel counts
     egress_packets, egress_bytes            (sysctl net.netfilter.nf_conntrack_acct)
     judged                              true: the policy in force has accepted it, its packets pass;
@@ -30,12 +30,13 @@ import argparse
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import (
     ENI_HELP,
     PROTOCOL_HELP,
-    eni_of,
     read_limit,
     read_port,
     read_prefix,
@@ -44,14 +45,17 @@ from sgdataplane.cli.arguments import (
 )
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import say, say_block
+from sgdataplane.cli.scopes import scopes
 from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:
+    from sgdataplane.cli.scopes import Scope, Scopes
     from sgdataplane.host.conntrack import Traffic
-    from sgdataplane.lab.manage import Enforced, Lab
-    from sgdataplane.lab.parts import Node
     from sgdataplane.model.semantics import Decision
+    from sgdataplane.model.state import CloudState
     from sgdataplane.net.values import Address
+    from sgdataplane.observe.conntrack import UseLog
+    from sgdataplane.observe.decisions import Decider
     from sgdataplane.observe.selection import Selection
     from sgdataplane.observe.sessions import Session
 
@@ -62,7 +66,9 @@ def register(verbs: Subparsers) -> None:
     """Add the verb."""
     words = "live sessions, and the rule that lets each one in"
     parser = verbs.add_parser("sessions", help=words, description=words)
-    parser.add_argument("--name", default="lab", metavar="N", help="which lab (default: lab)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--name", metavar="N", help="of that lab (default: what is attached here, else the lab lab)")
+    where.add_argument("--config", type=Path, metavar="FILE", help="the agent's (default: /etc/sgdataplane/agent.toml)")
     parser.add_argument("--eni", metavar="ENI", help=f"only this ENI's: {ENI_HELP}")
     parser.add_argument("--node", "--instance", metavar="NODE", help="only this instance's, by its id or name")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only those opened towards or from the ENI")
@@ -101,29 +107,27 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the sessions asked for."""
     settle_ports(arguments.parser, arguments)
     require_root("reading the sessions of other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
-    from sgdataplane.lab import manage
     from sgdataplane.observe.selection import in_order
 
-    with manage.watch(arguments.name) as lab:
-        found = read(lab, arguments)
+    with scopes(arguments) as there:
+        found = read(there, arguments)
     ordered = in_order(found, arguments.sort, descending=arguments.reverse)
     shown = ordered[: arguments.limit]
-    node_of = names_of_places(lab)
+    node_of = names_of_places(there)
     if arguments.json:
-        print_objects(as_json(session, node_of[place_of(session)], lab.record.time_scale) for session in shown)
+        print_objects(as_json(session, node_of[place_of(session)], there.time_scale) for session in shown)
     else:
-        print_table(shown, node_of, lab.record.time_scale)
+        print_table(shown, node_of, there.time_scale)
         say(_total(len(shown), len(ordered)))
     return Exit.DONE
 
 
-def names_of_places(lab: Lab) -> dict[tuple[str, str], str]:
+def names_of_places(there: Scopes) -> dict[tuple[str, str], str]:
     """Namespace and ENI of a session -> the node of that ENI, or for none's ("") the instance or router."""
-    node_of = {end.eni_id: node.name for node in lab.topology.nodes for end in node.interfaces}
     return {
-        (entry.netns, eni_id): node_of[eni_id] if eni_id else entry.name
-        for entry in lab.enforced
-        for eni_id in ("", *entry.desired.interfaces)
+        (scope.namespace, eni_id): there.nodes[eni_id] if eni_id else scope.name
+        for scope in there.all
+        for eni_id in ("", *scope.interfaces)
     }
 
 
@@ -131,74 +135,75 @@ def place_of(session: Session) -> tuple[str, str]:
     return session.namespace, session.eni_id
 
 
-def read(lab: Lab, arguments: argparse.Namespace) -> list[Session]:
-    """The sessions that were asked for, of a lab that stays as it is meanwhile; a warning where there is no room."""
+def read(there: Scopes, arguments: argparse.Namespace) -> list[Session]:
+    """The sessions that were asked for; a warning where there is no room for more. HostError if nobody knows what is in
+    force."""
     from sgdataplane.cli.output import Progress, log_shown
-    from sgdataplane.compiler.site import SITES
-    from sgdataplane.host import netns
-    from sgdataplane.observe.conntrack import UseLog, read_table_use
+    from sgdataplane.errors import HostError
+    from sgdataplane.observe.conntrack import UseLog
     from sgdataplane.observe.decisions import Decider
-    from sgdataplane.observe.sessions import read_sessions
 
-    wanted, decider, log = selection(lab, arguments), Decider(lab.state, lab.options), UseLog()
-    asked, found = asked_places(lab, arguments), []
+    if there.state is None:
+        raise HostError("the sessions' rules", "the state that the agent enforces can't be read: see `sgdp status`")
+    wanted, log, found = selection(there, there.state, arguments), UseLog(), []
+    asked, deciders = asked_scopes(there, arguments), dict[int, Decider]()
     with Progress("reading", len(asked)) as progress, log_shown():
-        for entry, enis in asked:
-            with netns.inside(entry.netns):
-                log.note(entry.name, read_table_use())
-            sessions = read_sessions(
-                entry.netns, lab.state, entry.desired.interfaces, decider, SITES[entry.desired.placement]
-            )
-            found += [one for one in sessions if one.eni_id in enis and wanted.holds(one)]
+        for scope, enis in asked:
+            assert scope.desired is not None
+            state = scope.desired.state  # most have the same one
+            decider = deciders.setdefault(id(state), Decider(state, there.options))
+            found += [one for one in _sessions_of(scope, decider, log) if one.eni_id in enis and wanted.holds(one)]
             progress.advance()
     return found
 
 
-def asked_places(lab: Lab, arguments: argparse.Namespace) -> list[tuple[Enforced, frozenset[str]]]:
-    """The namespaces to look into, and whose sessions there are asked for: ENIs, and "" for none's. LabError as
-    asked_nodes."""
-    nodes = asked_nodes(lab, arguments)
-    names, enis = {node.name for node in nodes}, {end.eni_id for node in nodes for end in node.interfaces}
-    is_all = arguments.node is None and arguments.eni is None
+def _sessions_of(scope: Scope, decider: Decider, log: UseLog) -> list[Session]:
+    """None, if the namespace has ended."""
+    from sgdataplane.host import netns
+    from sgdataplane.observe.conntrack import read_table_use
+    from sgdataplane.observe.sessions import read_sessions
+
+    desired = scope.desired
+    with scope.held() as path:
+        if path is None or desired is None:
+            return []
+        with netns.inside(path):
+            log.note(scope.name, read_table_use())
+        found = read_sessions(path, desired.state, desired.interfaces, decider, desired.site)
+        return [replace(one, namespace=scope.namespace) for one in found]
+
+
+def asked_scopes(there: Scopes, arguments: argparse.Namespace) -> list[tuple[Scope, frozenset[str]]]:
+    """The namespaces to look into, and whose sessions there are asked for: ENIs, and "" for none's. Errors as of
+    Scopes.node and Scopes.eni."""
+    if arguments.node is None and arguments.eni is None:
+        return [(scope, frozenset({"", *scope.interfaces})) for scope in there.all]
+    node = None if arguments.node is None else there.node(arguments.node)
+    eni = None if arguments.eni is None else there.eni(arguments.eni)
+    enis = {e for e, n in there.nodes.items() if node in (None, n) and (eni is None or e == eni)}
     found = []
-    for entry in lab.enforced:
-        here = enis & entry.desired.interfaces.keys()
-        if is_all or entry.name in names:
-            found.append((entry, frozenset({"", *here})))
-        elif here:
-            found.append((entry, frozenset(here)))
+    for scope in there.all:
+        here = enis & scope.interfaces.keys()
+        owner = {there.nodes[entry] for entry in here} == {scope.name}  # then all that it has is that node's
+        if here:
+            found.append((scope, frozenset({"", *here} if owner else here)))
     return found
 
 
-def asked_nodes(lab: Lab, arguments: argparse.Namespace) -> list[Node]:
-    """The instances to look into. LabError for a node that isn't there, or that no policy is applied to."""
-    from sgdataplane.errors import LabError
-
-    nodes = [node for node in lab.topology.nodes if node.is_instance]
-    if arguments.node is not None:
-        nodes = [lab.find_node(arguments.node)]
-        if not nodes[0].is_instance:
-            raise LabError(f"node {arguments.node}", "it is outside: no policy is applied to it, so none let it in")
-    if arguments.eni is not None:
-        eni = eni_of(lab.state, arguments.eni)
-        nodes = [node for node in nodes if any(end.eni_id == eni for end in node.interfaces)]
-    return nodes
-
-
-def selection(lab: Lab, arguments: argparse.Namespace) -> Selection:
+def selection(there: Scopes, state: CloudState, arguments: argparse.Namespace) -> Selection:
     """The conditions. StateFileError or LabError for an ENI or rule that the state in force doesn't have."""
     from sgdataplane.errors import LabError
     from sgdataplane.model.naming import look_up
     from sgdataplane.net.values import Direction
     from sgdataplane.observe.selection import Selection
 
-    rules = {rule.security_group_rule_id for group in lab.state.security_groups for rule in group.rules}
+    rules = {rule.security_group_rule_id for group in state.security_groups for rule in group.rules}
     if arguments.rule is not None and arguments.rule not in rules:
         near = look_up(arguments.rule, dict.fromkeys(rules, ())).near
         hint = f"; near: {', '.join(near)}" if near else "; there is none"
         raise LabError(f"rule {arguments.rule}", f"no rule in force has that id{hint}")
     return Selection(
-        eni_id=None if arguments.eni is None else eni_of(lab.state, arguments.eni),
+        eni_id=None if arguments.eni is None else there.eni(arguments.eni),
         direction=None if arguments.direction is None else Direction(arguments.direction),
         remote=arguments.remote,
         protocol=arguments.protocol,

@@ -337,3 +337,28 @@ def test_an_interface_that_went_is_absent(bench: Bench) -> None:
     with Links(bench.place) as links, suppress(OSError):
         links.delete_link("eth0")
     assert bench.apply(state_of(WEB)) == {"eni-a": "absent", "exit": "1"}
+
+
+def test_sessions_of_what_is_attached_have_the_rule_that_lets_them_in(bench: Bench) -> None:
+    assert bench.attach() == 0
+    assert bench.apply(state_of(WEB))["exit"] == "0"
+    with Session(bench.pair, WEB) as web:
+        web.must_pass()
+        (found,) = bench.sessions("instance")
+        keys = ("eni", "node", "direction", "local_port", "judged", "verdict", "security_group_rule_id")
+        assert [found[key] for key in keys] == ["eni-a", "i-a", "ingress", WEB, True, "accept", f"sgr-{WEB}"]
+        assert bench.sessions("instance", "--port", f"udp/{DNS}") == []
+        assert bench.apply(state_of(DNS))["exit"] == "0"
+        (refused,) = bench.sessions("instance")
+        assert [refused[key] for key in ("judged", "verdict", "reason")] == [False, "drop", "default"]
+
+
+def test_sessions_of_an_eni_or_instance_that_is_not_here_are_refused(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.attach() == 0
+    assert bench.apply(state_of(WEB))["exit"] == "0"
+    assert len(bench.sessions("instance")) == 0
+    for option in ("--eni", "--node"):
+        assert bench.run("sessions", "--config", bench.folder / "agent.toml", option, "nobody") == 5
+        assert "nobody" in capsys.readouterr().err

@@ -288,3 +288,18 @@ def test_a_connection_that_runs_goes_on_when_its_link_moves(bench: Bench, home: 
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.recv(64)
+
+
+def test_sessions_of_what_is_attached_have_the_rule_that_lets_them_in(bench: Bench) -> None:
+    """At the ends of both ENIs, which one router enforces."""
+    assert bench.apply(state_of(WEB), *HOST)["exit"] == "0"
+    with Session(bench.pair, WEB) as web:
+        web.must_pass()
+        found = bench.sessions("host")
+        keys = ("eni", "node", "direction", "local_port", "judged", "reason", "security_group_rule_id")
+        assert {tuple(entry[key] for key in keys) for entry in found} == {
+            ("eni-a", "i-a", "ingress", WEB, True, "rule", f"sgr-{WEB}-9"),
+            ("eni-b", "i-b", "egress", found[-1]["local_port"], True, "default", None),
+        }
+        assert bench.sessions("host", "--node", "i-a") == [found[0]]
+        assert bench.sessions("host", "--eni", "eni-b") == [found[1]]

@@ -41,7 +41,11 @@ class Bench:
         return self.pair["instance"]
 
     def sgdp(self, verb: str, *arguments: object) -> int:
-        return main([verb, *map(str, arguments), "--bindings", str(self.folder / "attached")])
+        return self.run(verb, *arguments, "--bindings", self.folder / "attached")
+
+    def run(self, verb: str, *arguments: object) -> int:
+        """One that knows by its configuration where the bindings are."""
+        return main([verb, *map(str, arguments)])
 
     def attach(self, *where: object, eni: str = "eni-a", ifname: str = "eth0") -> int:
         return self.sgdp("attach", "--eni", eni, "--ifname", ifname, *(where or ("--pid", self.pid)))
@@ -54,6 +58,16 @@ class Bench:
         assert_conforms("apply", said)
         outcomes = {entry["eni"]: entry["outcome"] for entry in said["enis"]}
         return outcomes | {"exit": str(code)}
+
+    def sessions(self, placement: str, *more: str) -> list[dict[str, object]]:
+        """What `sgdp sessions` says of UDP, by a configuration of the agent's with the state that was applied."""
+        config = self.folder / "agent.toml"
+        keys = {"state": self.folder / "state.yaml", "bindings": self.folder / "attached", "placement": placement}
+        config.write_text("".join(f"{key} = {json.dumps(str(value))}\n" for key, value in keys.items()), "utf-8")
+        self.read_output()
+        assert self.run("sessions", "--config", config, "--json", "--protocol", "udp", *more) == 0
+        found: list[dict[str, object]] = json.loads(self.read_output())
+        return found
 
     def write(self, state: CloudState) -> Path:
         path = self.folder / "state.yaml"

@@ -43,9 +43,8 @@ EXCEPTIONS = {
     ("nft.*", "host.nfnetlink"),  # the messages of nftables are its
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
     ("cli.explainlive", "lab"),  # what is in force in a lab, as on this host
-    ("cli.sessions", "lab"),  # a lab's sessions, as those of the running agent
-    ("cli.log", "lab"),  # the same
-    ("cli.counters", "lab"),  # likewise
+    ("cli.scopes", "lab"),  # where a lab's policies are enforced, as those of what is attached
+    ("cli.counters", "lab"),  # what the kernel has counted there
     ("cli.trace", "lab"),  # which can also send a packet there
     ("cli.places", "lab"),  # where a lab's ENIs are enforced
     ("cli.asked", "lab"),  # whether there is one to ask
