@@ -13,14 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from sgdataplane.net.headers import ENDS, ETH_ARP, ETH_IPV4, ETH_IPV6, family_of, find_upper
 from sgdataplane.net.values import ECHO_REQUEST, GRE, ICMP, ICMPV6, TCP, UDP, Family
 
-ETH_IPV4, ETH_ARP, ETH_IPV6 = 0x0800, 0x0806, 0x86DD
 ARP_REQUEST, ARP_REPLY = 1, 2
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
 ECHO_REPLY = {Family.IPV4: 0, Family.IPV6: 129}
-IPV6_EXTENSIONS = (0, 43, 60)  # hop-by-hop, routing, destination options: next header, length in 8 octets less one
-IPV6_FRAGMENT = 44
 GRE_HEADER = struct.pack("!HH", 0, 0x88B5)  # version 0, no options; the local experimental EtherType (IEEE 802)
 SCTP, SCTP_INIT, SCTP_INIT_ACK = 132, 1, 2
 SCTP_SKIPPED_PARAMETER = 0xBFFF  # the two highest bits say: skip it and go on, report nothing
@@ -69,42 +67,36 @@ def key_of_frame(frame: bytes) -> str | None:
 
     `arp? T N`, `nd? T N`: a request for address T with our nonce N; `arp! S`, `nd! S`: the answer of S.
     """
-    ethertype = int.from_bytes(frame[12:14], "big")
-    reader = _READERS.get(ethertype)
-    try:
-        return reader(frame[14:]) if reader else None
-    except (struct.error, IndexError, ValueError):  # a truncated or odd frame names nothing
-        return None
+    reader = _READERS.get(int.from_bytes(frame[12:14], "big"))
+    return _key(reader, frame[14:]) if reader else None
 
 
 def key_of_packet(packet: bytes) -> str | None:
     """The same of an IP packet without a frame around it."""
-    ethertype = {4: ETH_IPV4, 6: ETH_IPV6}.get(packet[0] >> 4 if packet else 0, 0)
-    return key_of_frame(bytes(12) + ethertype.to_bytes(2, "big") + packet)
+    return _key(_read_ip, packet)
+
+
+def _key(reader: Callable[[bytes], str | None], packet: bytes) -> str | None:
+    try:
+        return reader(packet)
+    except (struct.error, IndexError, ValueError):  # a truncated or odd packet names nothing
+        return None
 
 
 def _read_arp(packet: bytes) -> str | None:
     operation = int.from_bytes(packet[6:8], "big")
     if operation == ARP_REQUEST:
-        return f"arp? {_ipv4(packet[24:28])} {packet[28:36].hex()}"
-    return f"arp! {_ipv4(packet[14:18])}" if operation == ARP_REPLY else None
+        return f"arp? {_text(packet[24:28])} {packet[28:36].hex()}"
+    return f"arp! {_text(packet[14:18])}" if operation == ARP_REPLY else None
 
 
-def _read_ipv4(packet: bytes) -> str | None:
-    header = (packet[0] & 15) * 4
-    if int.from_bytes(packet[6:8], "big") & 0x1FFF:  # a later fragment has no transport header
+def _read_ip(packet: bytes) -> str | None:
+    family = family_of(packet)
+    if family is None or not (upper := find_upper(packet)).is_here:
         return None
-    return _read_transport(packet[9], (_ipv4(packet[12:16]), _ipv4(packet[16:20])), packet[header:])
-
-
-def _read_ipv6(packet: bytes) -> str | None:
-    protocol, rest = packet[6], packet[40:]
-    while protocol in IPV6_EXTENSIONS or protocol == IPV6_FRAGMENT:
-        if protocol == IPV6_FRAGMENT and int.from_bytes(rest[2:4], "big") & 0xFFF8:
-            return None
-        size = 8 if protocol == IPV6_FRAGMENT else (rest[1] + 1) * 8
-        protocol, rest = rest[0], rest[size:]
-    return _read_transport(protocol, (_ipv6(packet[8:24]), _ipv6(packet[24:40])), rest)
+    ends = packet[ENDS[family]]
+    half = len(ends) // 2
+    return _read_transport(upper.protocol, (_text(ends[:half]), _text(ends[half:])), packet[upper.at :])
 
 
 def _read_transport(protocol: int, ends: tuple[str, str], rest: bytes) -> str | None:
@@ -125,25 +117,16 @@ def _read_icmp(ends: tuple[str, str], rest: bytes) -> str | None:
     if rest[0] in ECHO_REQUEST.values():
         return echo_key(source, target, int.from_bytes(rest[4:6], "big"))
     if rest[0] == NEIGHBOUR_SOLICITATION:
-        return f"nd? {_ipv6(rest[8:24])} {rest[34:42].hex()}"
-    return f"nd! {_ipv6(rest[8:24])}" if rest[0] == NEIGHBOUR_ADVERTISEMENT else None
+        return f"nd? {_text(rest[8:24])} {rest[34:42].hex()}"
+    return f"nd! {_text(rest[8:24])}" if rest[0] == NEIGHBOUR_ADVERTISEMENT else None
 
 
-@lru_cache(maxsize=4096)
-def _ipv4(octets: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET, octets)
+@lru_cache(maxsize=8192)
+def _text(address: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
-@lru_cache(maxsize=4096)
-def _ipv6(octets: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET6, octets)
-
-
-_READERS: dict[int, Callable[[bytes], str | None]] = {
-    ETH_ARP: _read_arp,
-    ETH_IPV4: _read_ipv4,
-    ETH_IPV6: _read_ipv6,
-}
+_READERS: dict[int, Callable[[bytes], str | None]] = {ETH_ARP: _read_arp, ETH_IPV4: _read_ip, ETH_IPV6: _read_ip}
 
 
 # building

@@ -8,13 +8,14 @@ from __future__ import annotations
 from sgdataplane.errors import LabError
 from sgdataplane.lab.probe import Service
 from sgdataplane.model.state import CloudState
+from sgdataplane.net.headers import EXTENSIONS
 from sgdataplane.net.ports import FORMS, Traffic, parse_traffic
-from sgdataplane.net.values import ICMP, TCP, UDP, PortRange
+from sgdataplane.net.values import AH, ICMP, TCP, UDP, PortRange
 
 EVERY_PORT = PortRange(1, 65535)
 MOST_SERVICES = 1000  # of a matrix: each is tried between all pairs
 MOST_PORTS = 12  # of those that the rules name, for a matrix that wasn't told which
-EXTENSION_HEADERS = (0, 43, 44, 51, 60)  # not the protocol of a packet but of what comes before it (RFC 8200)
+IN_BETWEEN = EXTENSIONS | {AH}  # not the protocol of a packet but of what comes before it (RFC 8200)
 # conntrack reads their headers and refuses what isn't one; the lab doesn't build them
 UNBUILT = {33: "DCCP", 136: "UDP-Lite"}
 
@@ -52,7 +53,7 @@ def parse_service(text: str) -> Service:
 def services_of(asked: Traffic) -> tuple[Service, ...]:
     """One for each port of a range. ValueError for what the lab can't send."""
     number = asked.protocol.number
-    if asked.protocol.is_all or number in EXTENSION_HEADERS:
+    if asked.protocol.is_all or number in IN_BETWEEN:
         raise ValueError(f"'{asked}': a probe is of one transport protocol, e.g. {FORMS}")
     if number in UNBUILT:
         raise ValueError(f"'{asked}': the lab can't send {UNBUILT[number]}")

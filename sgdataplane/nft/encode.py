@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from sgdataplane.errors import InternalError
+from sgdataplane.net.headers import FRAGMENT
 from sgdataplane.nft import names, wire
 from sgdataplane.nft.ir import (
     LOGGED_BYTES,
@@ -33,7 +34,6 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.layout import (
     CT,
-    FRAGMENT_HEADER,
     LINK,
     LONGEST,
     MARK_KEY,
@@ -207,7 +207,7 @@ class _Writer:
 @lru_cache(maxsize=len(Field))
 def _loaded(asked: Field) -> bytes:
     if asked is Field.IP6_FRAGMENT:
-        return wire.has_header(FRAGMENT_HEADER)
+        return wire.has_header(FRAGMENT)
     if asked in META_KEYS:
         return wire.meta(META_KEYS[asked])
     return wire.ct(*CT_KEYS[asked]) if asked in CT_KEYS else wire.payload(*PLACES[asked])

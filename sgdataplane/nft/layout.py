@@ -31,7 +31,6 @@ META = {
     15: Field.NFPROTO,
     16: Field.L4PROTO,
 }
-FRAGMENT_HEADER = 44  # IPPROTO_FRAGMENT
 ORIGINAL, REPLY = 0, 1  # IP_CT_DIR_*
 CT: Mapping[tuple[int, int | None], Field] = {  # key, and of which tuple
     (0, None): Field.CT_STATE,

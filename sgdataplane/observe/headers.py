@@ -1,6 +1,6 @@
 """The addresses and ports in a packet's own headers.
 
-Owns how they are laid out. Is given the first bytes of a packet. Must not know where it was seen.
+Owns what is told of them. Is given the first bytes of a packet. Must not know where it was seen.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 
+from sgdataplane.net.headers import ETH_ARP, ETH_IPV4, ETH_IPV6, IPV6_HEADER, ends_of, family_of, find_upper
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Address, Family
 
-IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
-AFTER_IPV6 = 40
-OPTIONS, ROUTING, FRAGMENT = (0, 60, 135, 139, 140), 43, 44  # extension headers; 51 (AH) is a protocol to rules
-OFFSET = 0x1FFF
+FAMILIES = {ETH_IPV4: Family.IPV4, ETH_IPV6: Family.IPV6}
+ARP_BYTES = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,43 +33,20 @@ class Headers:
 
 def parse_headers(ethertype: int, data: bytes) -> Headers:
     """Never fails: of what makes no sense, all is None."""
-    try:
-        if ethertype == IPV4:
-            return _ipv4(data)
-        if ethertype == IPV6:
-            return _ipv6(data)
-        if ethertype == ARP:
-            return Headers(source=_address(data[14:18]), destination=_address(data[24:28]), length=len(data))
-    except (struct.error, IndexError, ValueError):
-        pass
+    if ethertype in FAMILIES and family_of(data) is FAMILIES[ethertype]:
+        return _ip(FAMILIES[ethertype], data)
+    if ethertype == ETH_ARP and len(data) >= ARP_BYTES:
+        sender, asked = (Address(32, int.from_bytes(data[at : at + 4])) for at in (14, 24))
+        return Headers(source=sender, destination=asked, length=len(data))
     return Headers(length=len(data))
 
 
-def _address(data: bytes) -> Address:
-    if len(data) not in (4, 16):
-        raise ValueError("cut short")
-    return Address(8 * len(data), int.from_bytes(data, "big"))
-
-
-def _ipv4(data: bytes) -> Headers:
-    length, offset = struct.unpack_from("!2xH2xH", data)
-    ends = _address(data[12:16]), _address(data[16:20])
-    rest = b"" if offset & OFFSET else data[4 * (data[0] & 15) :]
-    return _transport(Headers(Family.IPV4, *ends, data[9], length=length), rest)
-
-
-def _ipv6(data: bytes) -> Headers:
-    (length,) = struct.unpack_from("!4xH", data)
-    ends, protocol, at = (_address(data[8:24]), _address(data[24:40])), data[6], AFTER_IPV6
-    is_later = False
-    while protocol in (*OPTIONS, ROUTING, FRAGMENT) and at + 8 <= len(data):
-        if protocol == FRAGMENT:
-            is_later, step = int.from_bytes(data[at + 2 : at + 4], "big") >> 3 > 0, 8
-        else:
-            step = 8 * (data[at + 1] + 1)
-        protocol, at = data[at], at + step
-    headers = Headers(Family.IPV6, *ends, protocol, length=length + AFTER_IPV6)
-    return _transport(headers, b"" if is_later else data[at:])
+def _ip(family: Family, data: bytes) -> Headers:
+    upper = find_upper(data)
+    is_four = family is Family.IPV4
+    length = int.from_bytes(data[2:4]) if is_four else IPV6_HEADER + int.from_bytes(data[4:6])
+    headers = Headers(family, *ends_of(data), upper.protocol, length=length)
+    return _transport(headers, data[upper.at :] if upper.is_here else b"")
 
 
 def _transport(headers: Headers, data: bytes) -> Headers:

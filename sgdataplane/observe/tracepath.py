@@ -14,15 +14,15 @@ from dataclasses import dataclass
 
 from sgdataplane.compiler import fence, skeleton
 from sgdataplane.compiler.site import Site
-from sgdataplane.net.values import Direction, Verdict
+from sgdataplane.net.headers import ETH_IPV4, ETH_IPV6, EXTENSIONS, IPV6_HEADER, NEXT_HEADER, family_of
+from sgdataplane.net.values import Direction, Family, Verdict
 from sgdataplane.nft.tracing import Event
-from sgdataplane.observe.headers import AFTER_IPV6, FRAGMENT, IPV4, IPV6, OPTIONS, ROUTING, Headers, parse_headers
+from sgdataplane.observe.headers import Headers, parse_headers
 from sgdataplane.observe.hits import FENCE, FIXED, FIXED_SUBJECTS, RULE, Subject
 from sgdataplane.observe.tracewords import Step, is_policy, step_of
 
 POLICY, OTHER = "policy", "other"
 ALWAYS, NEVER, SESSION, INTERFACE, UNKNOWN = "always", "never", "session", "interface", "unknown"
-EXTENSIONS = tuple(bytes([number]) for number in (*OPTIONS, ROUTING, FRAGMENT))
 COUNTER = re.compile(r"rule\.(?P<group>[A-Za-z0-9_-]+)\.(?P<rule>[A-Za-z0-9_-]+)")
 
 
@@ -30,12 +30,12 @@ def headers_of(event: Event) -> Headers:
     """Of a base chain's first event. The kernel tells the network's header and, from where it begins, the transport's,
     not what stands between: of a packet with IPv6 extension headers the first one is the protocol, and that is all."""
     network = event.network
-    match network[0] >> 4 if network else 0:
-        case 4:
-            return parse_headers(IPV4, network[: 4 * (network[0] & 15)] + event.transport)
-        case 6:
-            is_next = network[6:7] not in EXTENSIONS
-            return parse_headers(IPV6, network[:AFTER_IPV6] + (event.transport if is_next else b""))
+    match family_of(network):
+        case Family.IPV4:
+            return parse_headers(ETH_IPV4, network[: 4 * (network[0] & 15)] + event.transport)
+        case Family.IPV6:
+            is_next = network[NEXT_HEADER] not in EXTENSIONS
+            return parse_headers(ETH_IPV6, network[:IPV6_HEADER] + (event.transport if is_next else b""))
     return Headers()
 
 

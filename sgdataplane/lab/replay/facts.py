@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sgdataplane.lab.replay.packets import IpPacket, Unfit, find_packet, without_fragment_header
 from sgdataplane.lab.replay.rewrite import Readdressed, is_error
+from sgdataplane.net.headers import ends_of, family_of, find_upper
 from sgdataplane.net.values import GRE, ICMP, ICMPV6, TCP, UDP, Address
 
 SCTP = 132
@@ -81,16 +82,12 @@ def _quoted(data: bytes) -> Facts | None:
 
 def _shortened(data: bytes) -> IpPacket | None:
     """A quotation with its length corrected to what is there."""
-    if len(data) < 28:
+    if family_of(data) is None:
         return None
-    if data[0] >> 4 == 4:
-        header = (data[0] & 15) * 4
-        source, target = (Address(32, int.from_bytes(data[at : at + 4], "big")) for at in (12, 16))
-        return IpPacket(data, source, target, data[9], header) if len(data) >= header + 8 else None
-    if data[0] >> 4 != 6 or len(data) < 48:
+    upper = find_upper(data)
+    if not upper.is_here or len(data) < upper.at + 8:
         return None
-    source, target = (Address(128, int.from_bytes(data[at : at + 16], "big")) for at in (8, 24))
-    return IpPacket(data, source, target, data[6], 40)
+    return IpPacket(data, *ends_of(data), upper.protocol, upper.at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """IP packets as they stand in a capture: found in their frames, and read as far as a replay has to know them.
 
-Owns link layers, IP headers and fragments. Is given octets. Must not do I/O, nor know a lab.
+Owns link layers, and which packets are whole. Is given octets. Must not do I/O, nor know a lab.
 What can't be replayed raises Unfit, with a reason that is the same for all of its kind, so that they can be counted.
 """
 
@@ -9,8 +9,20 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from sgdataplane.lab.frames import ETH_ARP, ETH_IPV4, ETH_IPV6, IPV6_EXTENSIONS, IPV6_FRAGMENT
 from sgdataplane.model.always import DISCOVERY_TYPES
+from sgdataplane.net.headers import (
+    ETH_ARP,
+    ETH_IPV4,
+    ETH_IPV6,
+    EXTENSIONS,
+    HOP_BY_HOP,
+    IPV6_HEADER,
+    NEXT_HEADER,
+    UNIT,
+    Fragment,
+    ends_of,
+    find_upper,
+)
 from sgdataplane.net.values import ICMPV6, Address, Family
 
 ETHERNET, LOOPBACK, SLL, SLL2, BSD_LOOPBACK, PPP = 1, 0, 113, 276, 108, 9  # tcpdump.org/linktypes.html
@@ -26,16 +38,6 @@ LINK_ONLY = "of its link only: multicast, broadcast, a link-local address, or ne
 
 class Unfit(Exception):  # noqa: N818  # no error: it says why a packet is left out
     """This packet is left out of the replay; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fragment:
-    """A piece of a datagram: which one, where in it, whether more follow. `start`: where the piece begins in `data`."""
-
-    ident: int
-    offset: int
-    is_last: bool
-    start: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,41 +126,27 @@ def _ipv4(data: bytes, missing: int) -> IpPacket:
         raise Unfit("IPv4 length shorter than its header")
     if internet_sum(data[:header]) not in (0, 0xFFFF):
         raise Unfit("wrong IPv4 header checksum: no network carries it")
-    word = int.from_bytes(data[6:8], "big")
-    fragment = None
-    if word & 0x3FFF:
-        ident = int.from_bytes(data[4:6], "big")
-        fragment = Fragment(ident, (word & 0x1FFF) * 8, not word & 0x2000, header)
-    source, target = (Address(32, int.from_bytes(data[at : at + 4], "big")) for at in (12, 16))
-    whole = _fill(data, total, missing, header, data[9] if fragment is None else -1)
-    return IpPacket(whole, source, target, data[9], header, fragment, len(data) < total)
+    upper = find_upper(data)
+    fragment = upper.fragments[0] if upper.fragments else None
+    whole = _fill(data, total, missing, header, upper.protocol if fragment is None else -1)
+    return IpPacket(whole, *ends_of(data), upper.protocol, header, fragment, len(data) < total)
 
 
 def _ipv6(data: bytes, missing: int) -> IpPacket:
-    total = 40 + int.from_bytes(data[4:6], "big")
-    source, target = (Address(128, int.from_bytes(data[at : at + 16], "big")) for at in (8, 24))
-    if len(data) < 40:
+    total = IPV6_HEADER + int.from_bytes(data[4:6], "big")
+    if len(data) < IPV6_HEADER:
         raise Unfit("cut off within its headers")
-    if total == 40 and data[6] == 0:
+    if total == IPV6_HEADER and data[NEXT_HEADER] == HOP_BY_HOP:
         raise Unfit("IPv6 jumbogram")
-    protocol, at, fragment, is_nested = data[6], 40, None, False
-    while protocol in IPV6_EXTENSIONS or protocol == IPV6_FRAGMENT:
-        if protocol == IPV6_FRAGMENT:
-            word = int.from_bytes(data[at + 2 : at + 4], "big")
-            if word & 0xFFF9:  # else it is all of its datagram (RFC 6946)
-                if is_nested:
-                    raise Unfit("a fragment within a fragment")
-                ident = int.from_bytes(data[at + 4 : at + 8], "big")
-                fragment = Fragment(ident, word & 0xFFF8, not word & 1, at + 8)
-            protocol, at, is_nested = data[at], at + 8, True
-            if fragment and fragment.offset:
-                break
-        else:
-            protocol, at = data[at], at + (data[at + 1] + 1) * 8
-        if at > min(len(data), total):
-            raise Unfit("cut off within its headers")
-    whole = _fill(data, total, missing, at, protocol if fragment is None else -1)
-    return IpPacket(whole, source, target, protocol, at, fragment, len(data) < total)
+    upper = find_upper(data[:total])
+    pieces = [fragment for fragment in upper.fragments if not fragment.is_all]
+    if pieces and pieces != [upper.fragments[0]]:
+        raise Unfit("a fragment within a fragment")
+    if (upper.is_here and upper.protocol in EXTENSIONS) or upper.at > min(len(data), total):
+        raise Unfit("cut off within its headers")
+    fragment = pieces[0] if pieces else None
+    whole = _fill(data, total, missing, upper.at, upper.protocol if fragment is None else -1)
+    return IpPacket(whole, *ends_of(data), upper.protocol, upper.at, fragment, len(data) < total)
 
 
 def _fill(data: bytes, total: int, missing: int, upper: int, protocol: int) -> bytes:
@@ -175,12 +163,12 @@ def _fill(data: bytes, total: int, missing: int, upper: int, protocol: int) -> b
 def without_fragment_header(data: bytes) -> bytes | None:
     """An IPv6 packet as a kernel that puts datagrams together hands it on: its first fragment header taken away, also
     where it is in one piece. None if it has none."""
-    names, at = 6, 40  # where the header at `at` is named
-    while data[names] in IPV6_EXTENSIONS:
-        names, at = at, at + (data[at + 1] + 1) * 8
-    if data[names] != IPV6_FRAGMENT:
+    fragments = find_upper(data).fragments
+    if not fragments:
         return None
-    return data[:names] + data[at : at + 1] + data[names + 1 : at] + data[at + 8 :]
+    named, start = fragments[0].named, fragments[0].start
+    at = start - UNIT
+    return data[:named] + data[at : at + 1] + data[named + 1 : at] + data[start:]
 
 
 def internet_sum(data: bytes) -> int:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from sgdataplane.lab.frames import checksum
 from sgdataplane.lab.replay.packets import IpPacket, internet_sum
 from sgdataplane.model.always import ICMP_ERRORS, ICMPV6_ERRORS
+from sgdataplane.net.headers import ENDS, ends_of, family_of, find_upper
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Family
 
 DCCP, UDPLITE = 33, 136
 WITH_ADDRESSES = {TCP: 16, UDP: 6, ICMPV6: 2, DCCP: 6, UDPLITE: 6}  # where the checksum is that covers a pseudo-header
-ADDRESSES = {Family.IPV4: slice(12, 20), Family.IPV6: slice(8, 40)}
 Changed = Callable[[Address], Address]
 
 
@@ -37,8 +37,8 @@ def readdress(packet: IpPacket, source: Address, target: Address, changed: Chang
     data = bytearray(packet.data)
     if packet.is_filled:
         _make_right(data, packet)
-    old, new = bytes(data[ADDRESSES[packet.family]]), _octets(source) + _octets(target)
-    data[ADDRESSES[packet.family]] = new
+    old, new = bytes(data[ENDS[packet.family]]), _octets(source) + _octets(target)
+    data[ENDS[packet.family]] = new
     if packet.has_upper:
         _adjust_upper(data, packet.upper, packet.protocol, old, new)
         if is_error(packet.protocol, data[packet.upper] if len(data) > packet.upper else None):
@@ -85,20 +85,15 @@ def _readdress_quoted(data: bytearray, packet: IpPacket, changed: Changed) -> No
     """The packet that an ICMP error quotes, as far as it is there, and the error's own checksum."""
     at = packet.upper + 8
     before, quoted = bytes(data[at:]), bytearray(data[at:])
-    is_ipv4 = packet.family is Family.IPV4
-    if len(quoted) < (20 if is_ipv4 else 40) or quoted[0] >> 4 != (4 if is_ipv4 else 6):
+    if family_of(before) is not packet.family:
         return
-    place, size = ADDRESSES[packet.family], 4 if is_ipv4 else 16
-    old = bytes(quoted[place])
-    ends = (Address(size * 8, int.from_bytes(old[i : i + size], "big")) for i in (0, size))
-    new = b"".join(_octets(changed(end)) for end in ends)
+    place, upper = ENDS[packet.family], find_upper(before)
+    old, new = before[place], b"".join(_octets(changed(end)) for end in ends_of(before))
     quoted[place] = new
-    if is_ipv4:
+    if packet.family is Family.IPV4:
         _adjust_at(quoted, 10, old, new)
-    upper, protocol = ((quoted[0] & 15) * 4, quoted[9]) if is_ipv4 else (40, quoted[6])
-    is_later = is_ipv4 and int.from_bytes(quoted[6:8], "big") & 0x1FFF
-    if not is_later:
-        _adjust_upper(quoted, upper, protocol, old, new)
+    if upper.is_here:
+        _adjust_upper(quoted, upper.at, upper.protocol, old, new)
     data[at:] = quoted
     _adjust_at(data, packet.upper + 2, before, bytes(quoted))
 
@@ -113,5 +108,5 @@ def _make_right(data: bytearray, packet: IpPacket) -> None:
     pseudo = b""
     if protocol != ICMP:
         size = len(data) - upper
-        pseudo = bytes(data[ADDRESSES[packet.family]]) + size.to_bytes(4, "big") + protocol.to_bytes(4, "big")
+        pseudo = bytes(data[ENDS[packet.family]]) + size.to_bytes(4, "big") + protocol.to_bytes(4, "big")
     data[at : at + 2] = (checksum(pseudo + bytes(data[upper:])) or 0xFFFF).to_bytes(2, "big")

@@ -36,6 +36,7 @@ from sgdataplane.lab.replay.facts import Datagram
 from sgdataplane.lab.replay.tables import COPIED, INVALID, OURS, ReplayTable
 from sgdataplane.model.always import LINK_LOCAL
 from sgdataplane.model.placement import Placement
+from sgdataplane.net.headers import ends_of
 from sgdataplane.net.values import Address, Family
 from sgdataplane.nft.kernel import NetlinkKernel
 
@@ -237,8 +238,7 @@ def is_copy(logged: bytes, datagram: Datagram) -> bool:
 
 def is_routers(logged: bytes) -> bool:
     """Whether a router said it itself, or the kernels did for their link: no packet of a capture comes from there."""
-    size, at = (4, 12) if logged[0] >> 4 == 4 else (16, 8)
-    source = Address(size * 8, int.from_bytes(logged[at : at + size], "big"))
+    source, _ = ends_of(logged)
     return source in LINK_LOCAL or source in LINK_SCOPE_IPV4
 
 

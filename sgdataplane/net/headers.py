@@ -1,0 +1,110 @@
+"""Where the headers of an IP packet stand, and which of IPv6's only stand in between.
+
+Owns both: there is no other list, and no other walk. Is given octets. Must not know where they were seen, or rules.
+
+Skipped is what the kernel skips (ipv6_find_hdr, as nftables asks it for `meta l4proto`). So whoever reads a packet here
+reads what the rules have judged:
+
+    0, 43, 44, 60    hop-by-hop options, routing, fragment, destination options (RFC 8200, section 4): skipped
+    51               AH: in between for RFC 8200 and conntrack, but a protocol to rules (DESIGN.md, section 4)
+    50, 59           ESP, behind which all is encrypted; no next header: nothing follows that can be read
+    135, 139, 140    mobility, HIP, Shim6: IANA lists them, too (RFC 7045), and they look alike; but no kernel skips
+    253, 254         them, nor the two for experiments. Rules judge them as protocols: they have no ports
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sgdataplane.net.values import Address, Family
+
+ETH_IPV4, ETH_ARP, ETH_IPV6 = 0x0800, 0x0806, 0x86DD
+IPV6_HEADER = 40
+HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS = 0, 43, 44, 60
+EXTENSIONS = frozenset((HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS))
+UNIT = 8  # octets: a header has at least so many, and tells its length in them
+NEXT_HEADER = 6  # where IPv6's own header names the next one
+ENDS = {Family.IPV4: slice(12, 20), Family.IPV6: slice(8, 40)}  # where both addresses are
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A piece of a datagram: which one, where in it, whether it is the last. `start`: where it begins in the packet.
+    `named`: where IPv6, which has a header for it, names that header."""
+
+    ident: int
+    offset: int
+    is_last: bool
+    start: int
+    named: int = 0
+
+    @property
+    def is_all(self) -> bool:
+        """All of its datagram, though it has a header (RFC 6946)."""
+        return not self.offset and self.is_last
+
+
+@dataclass(frozen=True, slots=True)
+class Upper:
+    """What follows IP: its protocol, and where it begins. `fragments`: of all fragment headers that come before. Of a
+    later fragment the rest says nothing. Cut short within extension headers: the first that isn't whole, and where."""
+
+    protocol: int
+    at: int
+    fragments: tuple[Fragment, ...] = ()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the packet has the beginning of what follows, which no later fragment has."""
+        return not (self.fragments and self.fragments[-1].offset)
+
+
+def family_of(packet: bytes) -> Family | None:
+    """None: it isn't IP, or IP's own header isn't whole. All below is of packets that have a family."""
+    match packet[0] >> 4 if packet else 0:
+        case 4 if 20 <= 4 * (packet[0] & 15) <= len(packet):
+            return Family.IPV4
+        case 6 if len(packet) >= IPV6_HEADER:
+            return Family.IPV6
+    return None
+
+
+def ends_of(packet: bytes) -> tuple[Address, Address]:
+    """Source and destination."""
+    octets = packet[ENDS[Family.IPV4 if packet[0] >> 4 == 4 else Family.IPV6]]
+    size = len(octets) // 2
+    return Address(8 * size, int.from_bytes(octets[:size])), Address(8 * size, int.from_bytes(octets[size:]))
+
+
+def find_upper(packet: bytes) -> Upper:
+    """What follows IP."""
+    return _behind_ipv4(packet) if packet[0] >> 4 == 4 else _behind_ipv6(packet)
+
+
+def _behind_ipv4(packet: bytes) -> Upper:
+    start, word = 4 * (packet[0] & 15), int.from_bytes(packet[6:8])
+    if not word & 0x3FFF:
+        return Upper(packet[9], start)
+    piece = Fragment(int.from_bytes(packet[4:6]), 8 * (word & 0x1FFF), not word & 0x2000, start)
+    return Upper(packet[9], start, (piece,))
+
+
+def _behind_ipv6(packet: bytes) -> Upper:
+    """The header at `at` is named at `named`."""
+    named, at = NEXT_HEADER, IPV6_HEADER
+    fragments: tuple[Fragment, ...] = ()
+    while packet[named] in EXTENSIONS and at + UNIT <= len(packet):
+        size = UNIT
+        if packet[named] == FRAGMENT:
+            fragments = (*fragments, _fragment(packet, named, at))
+        else:
+            size += UNIT * packet[at + 1]
+        named, at = at, at + size
+        if fragments and fragments[-1].offset:
+            break
+    return Upper(packet[named], at, fragments)
+
+
+def _fragment(packet: bytes, named: int, at: int) -> Fragment:
+    word = int.from_bytes(packet[at + 2 : at + 4])
+    return Fragment(int.from_bytes(packet[at + 4 : at + 8]), word & 0xFFF8, not word & 1, at + UNIT, named)
