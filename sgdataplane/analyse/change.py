@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sgdataplane.analyse.order import Arrangement, Mask, Order, Shape, bits, overlay
-from sgdataplane.analyse.ranges import Ranges, apart, meet, united
 from sgdataplane.analyse.regions import Block, Region, common, merged, without
 from sgdataplane.model.options import Options
+from sgdataplane.net.ranges import Ranges, apart, meet, united
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.policy.resolve import Cause
 

@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 from sgdataplane.analyse.pairs import Key, Pairs
-from sgdataplane.analyse.ranges import Interval, meet, minus, united
 from sgdataplane.analyse.regions import PORTS, Block, addresses, common
 from sgdataplane.analyse.rows import Axis, Row, rows
 from sgdataplane.analyse.scope import NOTHING, Scope, is_all_dhcp, scope_of
@@ -24,6 +23,7 @@ from sgdataplane.model.semantics import Decision
 from sgdataplane.model.sharing import sharing
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet
+from sgdataplane.net.ranges import Interval, meet, minus, united
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, Verdict
 from sgdataplane.policy.reach import Reach
 from sgdataplane.policy.resolve import Cause

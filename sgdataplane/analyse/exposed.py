@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from sgdataplane.analyse.order import Cell, Mask, bits, overlay
 from sgdataplane.analyse.pools import View, ranges_of
-from sgdataplane.analyse.ranges import Ranges, count, holds, minus
 from sgdataplane.analyse.regions import addresses
+from sgdataplane.net.ranges import Ranges, count, holds, minus
 from sgdataplane.net.values import TCP, Family, Prefix
 
 # TCP ports that nobody means to open to everyone: remote control and data stores.

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 from sgdataplane.analyse.exposed import internet
 from sgdataplane.analyse.order import Mask, bits, overlay
-from sgdataplane.analyse.ranges import Ranges, count, meet, united
 from sgdataplane.analyse.regions import Block, Region, addresses, merged
+from sgdataplane.net.ranges import Ranges, count, meet, united
 from sgdataplane.net.values import Family
 
 

@@ -13,8 +13,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sgdataplane.analyse.ranges import Interval, Ranges
 from sgdataplane.model.state import CloudState, Eni, GroupRef, NicType, PrefixListRef, SecurityGroupRule
+from sgdataplane.net.ranges import Interval, Ranges
 from sgdataplane.net.values import Family, Prefix
 
 Block = Prefix | PrefixListRef

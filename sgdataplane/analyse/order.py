@@ -16,9 +16,9 @@ from functools import cached_property, reduce
 from operator import or_
 from typing import NamedTuple
 
-from sgdataplane.analyse.ranges import Interval, Ranges, meet, united
 from sgdataplane.analyse.regions import PORTS, PROTOCOLS, Block, Region, addresses, merged
 from sgdataplane.model.state import CloudState, Remote
+from sgdataplane.net.ranges import Interval, Ranges, meet, united
 from sgdataplane.net.values import Family, Verdict
 from sgdataplane.policy.resolve import Permission, resolve_remote
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sgdataplane.analyse.ranges import Interval, Ranges, holds, united
+from sgdataplane.net.ranges import Interval, Ranges, holds, united
 from sgdataplane.net.values import Family, Protocol, Verdict
 from sgdataplane.policy.resolve import Permission
 

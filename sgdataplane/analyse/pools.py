@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sgdataplane.analyse.order import Cell, FarAddresses, Mask, Order, bits
-from sgdataplane.analyse.ranges import Ranges, meet, minus, united
 from sgdataplane.analyse.regions import addresses
 from sgdataplane.analyse.stacks import Stack, Stacks
 from sgdataplane.model.options import DHCP_BROADCAST, DHCPV6_SERVERS, Options
 from sgdataplane.model.state import CloudState, Eni, NetworkType, NicType, SecurityGroup
+from sgdataplane.net.ranges import Ranges, meet, minus, united
 from sgdataplane.net.values import Direction, Family, Prefix, Verdict
 from sgdataplane.policy.resolve import Cause, Permission, Profile, resolve_profile
 

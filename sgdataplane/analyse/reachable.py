@@ -15,9 +15,9 @@ from itertools import pairwise
 
 from sgdataplane.analyse.kinds import Block, Blocks, Kind, Place, kinds_of, segments_of
 from sgdataplane.analyse.passing import OTHER, Passing, Row, effort, normal, passing
-from sgdataplane.analyse.ranges import Interval, Ranges, count, minus, united
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, GroupRef
+from sgdataplane.net.ranges import Interval, Ranges, count, minus, united
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.resolve import Permission, resolve_profile
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from sgdataplane.analyse.ranges import Ranges, holds, meet, minus, united
 from sgdataplane.net.packet import Packet
+from sgdataplane.net.ranges import Ranges, holds, meet, minus, united
 from sgdataplane.net.values import Family
 
 PROTOCOLS: Ranges = ((0, 255),)

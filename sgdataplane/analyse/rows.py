@@ -13,8 +13,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, product
 
-from sgdataplane.analyse.ranges import Interval, Ranges, meet, united
 from sgdataplane.analyse.regions import Block
+from sgdataplane.net.ranges import Interval, Ranges, meet, united
 
 DIMS = range(len(Block._fields))
 FEW = 512  # rows: all orders of merging are tried

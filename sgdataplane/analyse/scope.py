@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sgdataplane.analyse.ranges import Ranges, minus, united
 from sgdataplane.analyse.regions import PORTS, PROTOCOLS, Block, Region, addresses
 from sgdataplane.analyse.rows import Row
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
+from sgdataplane.net.ranges import Ranges, minus, united
 from sgdataplane.net.values import UDP, Direction, Family, Prefix
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sgdataplane.analyse.order import Arrangement, Mask, Shape
-from sgdataplane.analyse.ranges import Ranges
+from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Family
 
 MOST_OF_VIEW = 200_000  # pieces of one pool, direction and family: two seconds

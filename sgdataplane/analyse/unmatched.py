@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from sgdataplane.analyse.order import FarAddresses, shape_of
 from sgdataplane.analyse.pools import ranges_of
-from sgdataplane.analyse.ranges import meet
 from sgdataplane.model.always import SHARED
 from sgdataplane.model.semantics import is_on_interface
 from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroup, SecurityGroupRule
+from sgdataplane.net.ranges import meet
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.findings import Finding, Severity, about, subject
 from sgdataplane.policy.resolve import resolve_rule

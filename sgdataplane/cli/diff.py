@@ -18,9 +18,9 @@ from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:
     from sgdataplane.analyse.diff import Change, EniDiff, Exposure, StateDiff
-    from sgdataplane.analyse.ranges import Interval
     from sgdataplane.model.choices import Choices
     from sgdataplane.model.state import CloudState
+    from sgdataplane.net.ranges import Interval
     from sgdataplane.net.values import Family
 
 NAMED = 3  # ENIs whose change is the same, before they are only counted

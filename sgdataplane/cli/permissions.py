@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sgdataplane.model.state import GroupRef, PrefixListRef
+from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Direction
-from sgdataplane.policy.resolve import HostPolicy, Interval, Permission
+from sgdataplane.policy.resolve import HostPolicy, Permission
 
 Row = tuple[str, str, str, str, str, str, str, str]
 
@@ -39,7 +40,7 @@ def _ports(permission: Permission) -> str:
     return text if permission.source_ports is None else f"{text} from {_ranges(permission.source_ports)}"
 
 
-def _ranges(ranges: tuple[Interval, ...] | None) -> str:
+def _ranges(ranges: Ranges | None) -> str:
     if ranges is None:
         return "any"
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges) or "none"

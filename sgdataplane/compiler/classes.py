@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from sgdataplane.compiler.spread import RemoteSet, Segments, Spread, spread
 from sgdataplane.model.members import Kin, Members, Pages
 from sgdataplane.model.state import GroupRef, PrefixListRef, Remote
+from sgdataplane.net.ranges import Interval, united
 from sgdataplane.net.values import Family, Prefix
-from sgdataplane.policy.resolve import Interval, RemoteAddresses
+from sgdataplane.policy.resolve import RemoteAddresses
 
 SPARE = 256  # remotes that are remembered though nothing names them any more
 
@@ -102,7 +103,7 @@ def _segments(ranges: Mapping[int, Sequence[Interval]], family: Family) -> Segme
     """Cut the address space at every end of every range; neighbours with equal remotes are joined."""
     turns: dict[int, RemoteSet] = {0: 0}
     for place, intervals in ranges.items():
-        for first, end in _united(intervals):
+        for first, end in united(intervals):
             turns[first] = turns.get(first, 0) ^ 1 << place
             turns[end + 1] = turns.get(end + 1, 0) ^ 1 << place
     turns.pop(family.last + 1, None)
@@ -114,19 +115,6 @@ def _segments(ranges: Mapping[int, Sequence[Interval]], family: Family) -> Segme
             found.append((first, holding))
     ends = [first - 1 for first, _ in found[1:]] + [family.last]
     return tuple(((first, end), holding) for (first, holding), end in zip(found, ends, strict=True))
-
-
-def _united(intervals: Sequence[Interval]) -> Sequence[Interval]:
-    """Disjoint, sorted, none beginning where another ends."""
-    if len(intervals) < 2:
-        return intervals
-    united: list[Interval] = []
-    for first, end in sorted(intervals):
-        if united and first <= united[-1][1] + 1:
-            united[-1] = (united[-1][0], max(united[-1][1], end))
-        else:
-            united.append((first, end))
-    return united
 
 
 def _kin_segments(found: Spread, masks: Mapping[Kin, RemoteSet], family: Family) -> dict[RemoteSet, Segments]:

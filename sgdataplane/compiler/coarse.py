@@ -28,7 +28,7 @@ from sgdataplane.compiler.diagram import (
     TooManyCellsError,
     bits,
 )
-from sgdataplane.policy.resolve import Interval
+from sgdataplane.net.ranges import Interval
 
 
 def diagram(boxes: Boxes, subset: int) -> Node:

@@ -18,7 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from sgdataplane.policy.resolve import Cause, Interval
+from sgdataplane.net.ranges import Interval
+from sgdataplane.policy.resolve import Cause
 
 MAX_DEPTH = 2  # look-ups on a path of any diagram that is used
 MAX_STEPS = 8  # boxes asked one by one: some 15 ns each, a look-up takes 120

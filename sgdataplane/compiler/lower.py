@@ -10,7 +10,7 @@ nobody asks for. Far, kin and wide chains have stable names and change in place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.compiler.classes import AddressClasses
@@ -41,6 +41,7 @@ from sgdataplane.nft.ir import (
     goto,
     rule,
 )
+from sgdataplane.nft.spans import joined
 from sgdataplane.policy.resolve import Cause, Profile
 
 
@@ -286,19 +287,7 @@ def _parted(targets: list[tuple[Range, str]]) -> tuple[list[tuple[Range, str]], 
     for _, target in targets:
         counts[target] = counts.get(target, 0) + 1
     rest = max(counts, key=lambda target: (counts[target], target))
-    return [(item, target) for item, target in _joined(targets) if target != rest], rest
-
-
-def _joined(targets: Iterable[tuple[Range, str]]) -> list[tuple[Range, str]]:
-    """Join neighbours with the same target."""
-    joined: list[tuple[Range, str]] = []
-    for item, target in targets:
-        before = joined[-1] if joined else None
-        if before and before[1] == target and int(before[0].last) + 1 == item.first:
-            joined[-1] = (Range(before[0].first, item.last), target)
-        else:
-            joined.append((item, target))
-    return joined
+    return [(item, target) for item, target in joined(targets) if target != rest], rest
 
 
 def profile_name(profile: Profile) -> str:

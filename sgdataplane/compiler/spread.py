@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from sgdataplane.model.members import Kin, MemberPage, Pages
-from sgdataplane.policy.resolve import Interval
+from sgdataplane.net.ranges import Interval
 
 RemoteSet = int  # a bit mask of remotes
 Segments = tuple[tuple[Interval, RemoteSet], ...]

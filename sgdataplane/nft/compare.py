@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import groupby
-from typing import TypeVar
 
 from sgdataplane.nft.ir import (
     Chain,
@@ -25,9 +24,9 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.layout import TAKES
 from sgdataplane.nft.snapshot import GENERATION_KEY, STAMP_MAP, MapShape
+from sgdataplane.nft.spans import joined
 
 Same = tuple[object, ...]
-Value = TypeVar("Value")
 
 
 def differences(wanted: Table, held: Table) -> Iterator[str]:
@@ -96,23 +95,8 @@ def _explicit(statements: Iterable[Statement]) -> Iterator[Statement]:
 
 def _plain(statement: Statement) -> Statement:
     if isinstance(statement, Match):
-        together = tuple(span for span, _ in _together([(span, None) for span in statement.ranges]))
+        together = tuple(span for span, _ in joined((span, None) for span in statement.ranges))
         return Match(statement.field, together, statement.negate, statement.mask)
     if isinstance(statement, VerdictMap) and not statement.name:
-        return VerdictMap(statement.field, tuple(_together(statement.entries)))
+        return VerdictMap(statement.field, tuple(joined(statement.entries)))
     return statement
-
-
-def _together(entries: Iterable[tuple[Range, Value]]) -> list[tuple[Range, Value]]:
-    """Neighbouring ranges with the same value as one."""
-    found: list[tuple[Range, Value]] = []
-    for span, value in entries:
-        if found and found[-1][1] == value and _is_next(found[-1][0], span):
-            found[-1] = Range(found[-1][0].first, span.last), value
-        else:
-            found.append((span, value))
-    return found
-
-
-def _is_next(before: Range, span: Range) -> bool:
-    return not isinstance(span.first, str) and int(before.last) + 1 == span.first

@@ -32,7 +32,6 @@ from sgdataplane.nft.ir import (
     Key,
     KeyType,
     Map,
-    Range,
     Rule,
     Table,
     Timeout,
@@ -40,6 +39,7 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.layout import HOST_ORDER, LONGEST
 from sgdataplane.nft.snapshot import FAMILIES, FLAG_ANONYMOUS, FLAG_MAP, FLAG_TIMEOUT, HOOKS, KEY_TYPES, SUBSYSTEM
+from sgdataplane.nft.spans import joined
 from sgdataplane.nft.text import BATCH
 from sgdataplane.nft.wire import name, text, word
 
@@ -256,16 +256,11 @@ def _singles(made: Nameless) -> Iterator[bytes]:
 def _spans(made: Nameless) -> Iterator[bytes]:
     """Where each range begins, and where none does any more. Ranges that touch and say the same are one."""
     size = size_of(made.asked)
-    joined: list[tuple[Range, Verdict | None]] = []
-    for span, verdict in made.entries:
-        if joined and joined[-1][1] == verdict and int(joined[-1][0].last) + 1 == span.first:
-            joined[-1] = Range(joined[-1][0].first, span.last), verdict
-        else:
-            joined.append((span, verdict))
-    for index, (span, verdict) in enumerate(joined):
+    spans = joined(made.entries)
+    for index, (span, verdict) in enumerate(spans):
         yield _element(key_bytes(made.asked, span.first), verdict)
         behind = int(span.last) + 1
-        is_begun = index + 1 < len(joined) and joined[index + 1][0].first == behind
+        is_begun = index + 1 < len(spans) and spans[index + 1][0].first == behind
         if not is_begun and behind < 1 << 8 * size:
             yield _key(key_bytes(made.asked, behind)) + word(ELEMENT_FLAGS, INTERVAL_END)
 

@@ -22,8 +22,9 @@ from sgdataplane.model.placement import Placement
 from sgdataplane.model.semantics import Decision, decide
 from sgdataplane.model.state import CloudState, Eni, Remote
 from sgdataplane.net.packet import Packet
+from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Address, Family, Prefix
-from sgdataplane.policy.resolve import Interval, Permission, resolve_profile, resolve_remote
+from sgdataplane.policy.resolve import Permission, resolve_profile, resolve_remote
 
 Key = tuple[object, ...]
 
@@ -117,7 +118,7 @@ def _fixed_places(eni: Eni, options: Options) -> Iterator[Prefix]:
     yield from always.on_link(eni.own_prefixes, options, Placement.INSTANCE)
 
 
-def _starts(ranges: Iterable[tuple[Interval, ...] | None]) -> tuple[int, ...]:
+def _starts(ranges: Iterable[Ranges | None]) -> tuple[int, ...]:
     """Where the ports change their meaning, DHCP's included."""
     dhcp = tuple((port, port) for client, server, _ in always.DHCP.values() for port in (client, server))
     intervals = [interval for some in (*ranges, dhcp) for interval in some or ()]

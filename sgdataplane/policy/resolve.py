@@ -24,9 +24,8 @@ from sgdataplane.model.state import (
     SecurityGroup,
     SecurityGroupRule,
 )
-from sgdataplane.net.values import ALL, Direction, Family, PortRange, Prefix, Protocol, Verdict
-
-Interval = tuple[int, int]
+from sgdataplane.net.ranges import Interval, Ranges, united
+from sgdataplane.net.values import ALL, Direction, Family, Prefix, Protocol, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +42,13 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One step of a direction's order, strongest first. None means any: remote, ports, source ports, narrowing.
-
-    Port ranges are disjoint and sorted.
-    """
+    """One step of a direction's order, strongest first. None means any: remote, ports, source ports, narrowing."""
 
     cause: Cause
     protocol: Protocol = ALL
     remote: Remote | None = None
-    ports: tuple[Interval, ...] | None = None
-    source_ports: tuple[Interval, ...] | None = None
+    ports: Ranges | None = None
+    source_ports: Ranges | None = None
     narrowing: Prefix | None = None
 
 
@@ -197,21 +193,11 @@ def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule
     return other is not None and other.vpc_id == group.vpc_id
 
 
-def _ports(state: CloudState, rule: SecurityGroupRule) -> tuple[Interval, ...] | None:
+def _ports(state: CloudState, rule: SecurityGroupRule) -> Ranges | None:
     if rule.port_list_id:
-        return _merged(entry.port_range for entry in state.port_list[rule.port_list_id].entries)
+        entries = state.port_list[rule.port_list_id].entries
+        return united((entry.port_range.first, entry.port_range.last) for entry in entries)
     return None if rule.port_range is None else ((rule.port_range.first, rule.port_range.last),)
-
-
-def _merged(ranges: Iterable[PortRange]) -> tuple[Interval, ...]:
-    """Disjoint and sorted, adjacent ones joined."""
-    merged: list[Interval] = []
-    for item in sorted(ranges):
-        if merged and item.first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], item.last))
-        else:
-            merged.append((item.first, item.last))
-    return tuple(merged)
 
 
 class RemotesOf(Mapping[Remote, Mapping[Family, RemoteAddresses]]):

@@ -21,6 +21,7 @@ from sgdataplane.model.state import (
     SecurityGroup,
     SecurityGroupRule,
 )
+from sgdataplane.net import ranges
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, PortRange, Prefix, Verdict
 from sgdataplane.nft.ir import Count, Range
 from sgdataplane.policy.resolve import Cause
@@ -116,13 +117,7 @@ def _merged(ranges: Iterable[PortRange] | None) -> Ranges | None:
 
 def united(intervals: Iterable[tuple[int, int]]) -> Ranges:
     """Disjoint, sorted, and none beginning where another ends."""
-    found: list[tuple[int, int]] = []
-    for first, last in sorted(intervals):
-        if found and first <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(found[-1][1], last))
-        else:
-            found.append((first, last))
-    return tuple(Range(first, last) for first, last in found)
+    return tuple(Range(first, last) for first, last in ranges.united(intervals))
 
 
 def remote_ranges(state: CloudState, kinships: Kinships, remote: Remote, family: Family) -> Ranges:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import permutations, product
 
 from sgdataplane.analyse.kinds import Kind
-from sgdataplane.analyse.ranges import Ranges
 from sgdataplane.analyse.reachable import Far, Reach, TooIntricateError, Way
 from sgdataplane.model.state import CloudState, Eni
+from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.report.content import Cell, FarRow, Grid, Head, Line, Network, Picture
 from sgdataplane.report.layout import draw

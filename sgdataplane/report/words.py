@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from sgdataplane.analyse.passing import EVERY_PORT, OTHER, Passing, Row
-from sgdataplane.analyse.ranges import Ranges, count, minus
+from sgdataplane.net.ranges import Ranges, count, minus
 from sgdataplane.net.values import Family, Prefix, Protocol
 
 MOST_RANGES = 8  # of ports or addresses, named one by one

@@ -11,11 +11,11 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.analyse.diff import Change, StateDiff
-from sgdataplane.analyse.ranges import Interval
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import NEVER, Decision, decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
+from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import PORT_PROTOCOLS, Address
 from tests.property.test_reach import edited as moved
 from tests.support import edits, gen, rewrites

@@ -17,13 +17,13 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.analyse.exposed import GLOBAL, NOT_GLOBAL, SENSITIVE, internet
-from sgdataplane.analyse.ranges import holds
 from sgdataplane.analyse.review import review
 from sgdataplane.analyse.stacks import Budget
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.semantics import Decision, candidates, decide, is_on_interface, remote_matches
 from sgdataplane.model.state import CloudState, Eni, GroupType, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.packet import Packet
+from sgdataplane.net.ranges import holds
 from sgdataplane.net.values import GRE, TCP, UDP, Address, Direction, Family, Prefix, Verdict
 from tests.support import gen
 from tests.support.smallstates import FAR, every_packet, local_points, points, small_state, with_lone_enis

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from sgdataplane.analyse.kinds import Kind
 from sgdataplane.analyse.passing import Passing
-from sgdataplane.analyse.ranges import holds
 from sgdataplane.analyse.reachable import Reach
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet
+from sgdataplane.net.ranges import holds
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Family, Prefix, Verdict
 from tests.support.gen import describe, options, states
 

@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 
-from sgdataplane.analyse.ranges import Ranges, united
 from sgdataplane.analyse.regions import Block, Region, common, covers, joined, merged, without
 from sgdataplane.analyse.rows import Axis, rows
+from sgdataplane.net.ranges import Ranges, united
 
 LAST = 3
 ALL: Ranges = ((0, LAST),)

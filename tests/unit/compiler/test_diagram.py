@@ -20,8 +20,9 @@ from sgdataplane.compiler.diagram import (
     Steps,
     TooManyCellsError,
 )
+from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import Direction, Verdict
-from sgdataplane.policy.resolve import Cause, Interval
+from sgdataplane.policy.resolve import Cause
 
 DEFAULT = Cause(Direction.INGRESS, Verdict.DROP, "default")
 

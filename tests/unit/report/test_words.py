@@ -7,7 +7,7 @@ import ipaddress
 import pytest
 
 from sgdataplane.analyse.passing import NOTHING, OTHER, Passing, Row
-from sgdataplane.analyse.ranges import Ranges, minus, united
+from sgdataplane.net.ranges import Ranges, minus, united
 from sgdataplane.net.values import Family
 from sgdataplane.report import words
 

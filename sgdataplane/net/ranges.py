@@ -17,9 +17,10 @@ Ranges = tuple[Interval, ...]
 
 def united(intervals: Iterable[Interval]) -> Ranges:
     """The set of all numbers in these intervals, which may overlap and come in any order."""
-    found: list[Interval] = []
-    for first, last in sorted(intervals):
-        if found and first <= found[-1][1] + 1:
+    ordered = sorted(intervals)
+    found = ordered[:1]
+    for first, last in ordered[1:]:
+        if first <= found[-1][1] + 1:
             if last > found[-1][1]:
                 found[-1] = (found[-1][0], last)
         else:
