@@ -18,15 +18,14 @@ from functools import lru_cache
 
 from sgdataplane.errors import HostError
 from sgdataplane.host.modules import is_tracking
-from sgdataplane.host.nfnetlink import (
+from sgdataplane.host.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
-    Nfnetlink,
     attribute,
-    message_kind,
     nested,
     parse_attributes,
 )
+from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Family
 
 CTNETLINK, CT_NEW, CT_GET, CT_DELETE = 1, 0, 1, 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*

@@ -10,30 +10,30 @@ A socket inside of a namespace would keep it after its last process. One here th
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import struct
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
-from sgdataplane.host.nfnetlink import (
-    HEADER,
-    KERNEL,
+from sgdataplane.host.netlink import (
+    ADD_MEMBERSHIP,
+    LISTEN_ALL_NSID,
     NLM_F_ACK,
-    NLM_F_REQUEST,
-    NLMSG_ERROR,
-    RECEIVE_BYTES,
+    SO_RCVBUFFORCE,
+    SOL_NETLINK,
+    answer,
     attribute,
+    heard,
+    messages,
+    opened,
     parse_attributes,
-    said_by_kernel,
+    request,
 )
 
-SOL_NETLINK, ADD_MEMBERSHIP, LISTEN_ALL_NSID = 270, 1, 8  # linux/socket.h, linux/netlink.h
-SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 BUFFER_BYTES = 8 << 20
 READ_S = 0.005  # then others have their turn
 ROUTE = socket.NETLINK_ROUTE
@@ -58,10 +58,9 @@ class Subscription:
     """The messages of some groups, of all numbered namespaces. For a selector; never waits."""
 
     def __init__(self, protocol: int, groups: Iterable[int]) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket = opened(protocol)
         try:
             self._socket.setblocking(False)
-            self._socket.bind((0, 0))
             self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
             self._socket.setsockopt(SOL_NETLINK, LISTEN_ALL_NSID, 1)
             for group in groups:
@@ -79,35 +78,18 @@ class Subscription:
     def read(self, unheard: Container[int | None] = ()) -> tuple[list[Message], bool]:
         """What has come so far (of very much the first part: it stays readable), and whether some was lost since there
         was no room for it. `unheard`: numbers of namespaces whose messages are passed over."""
-        messages: list[Message] = []
+        found: list[Message] = []
         is_lossy, until = False, time.monotonic() + READ_S
-        while time.monotonic() < until:
-            try:
-                data, ancillary, _, sender = self._socket.recvmsg(RECEIVE_BYTES, socket.CMSG_SPACE(NUMBER.size))
-            except BlockingIOError:
-                return messages, is_lossy
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise HostError("netlink events", error.strerror or str(error)) from error
-                is_lossy = True
-                continue
-            number = _number(ancillary)
-            if sender[0] == KERNEL and number not in unheard:  # else a process that pretends
-                messages.extend(_messages(data, number))
-        return messages, is_lossy
-
-
-def _number(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:
-    found = (value for level, kind, value in ancillary if (level, kind) == (SOL_NETLINK, LISTEN_ALL_NSID))
-    return next((int(NUMBER.unpack(value)[0]) for value in found), None)
-
-
-def _messages(data: bytes, number: int | None) -> Iterator[Message]:
-    offset = 0
-    while offset + HEADER.size <= len(data):
-        length, kind, *_ = HEADER.unpack_from(data, offset)
-        yield Message(number, kind, data[offset + HEADER.size : offset + length])
-        offset += (length + 3) & ~3
+        try:
+            for part in heard(self._socket):
+                is_lossy |= part.is_lossy
+                if part.number not in unheard:
+                    found.extend(Message(part.number, kind, payload) for kind, _, _, payload in messages(part.data))
+                if time.monotonic() > until:
+                    break
+        except OSError as error:
+            raise HostError("netlink events", error.strerror or str(error)) from error
+        return found, is_lossy
 
 
 def number_of_ended(message: Message) -> int | None:
@@ -121,10 +103,7 @@ def number_of(name: str) -> int:
     """The number that stands for that namespace (a name or path) in ours; it is given one if it has none. It keeps it
     for life. HostError if there is no such namespace."""
     try:
-        with (
-            netns.open_fd(name) as fd,
-            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, ROUTE) as door,
-        ):
+        with netns.open_fd(name) as fd, opened(ROUTE) as door:
             number = _ask(door, fd)
             if number == NOT_ASSIGNED:
                 _tell(door, NEWNSID, fd, attribute(NETNSA_NSID, NUMBER.pack(NOT_ASSIGNED)))
@@ -140,14 +119,11 @@ def _ask(door: socket.socket, fd: int) -> int:
 
 
 def _tell(door: socket.socket, kind: int, fd: int, more: bytes = b"") -> bytes:
-    """The payload of the answer. That somebody else has numbered it meanwhile (EEXIST) is as good."""
+    """The answer. That somebody else has numbered it meanwhile (EEXIST) is as good."""
     body = FAMILY + attribute(NETNSA_FD, NUMBER.pack(fd)) + more
-    flags = NLM_F_REQUEST | (NLM_F_ACK if kind == NEWNSID else 0)
-    door.send(HEADER.pack(HEADER.size + len(body), kind, flags, 0, 0) + body)
-    data = said_by_kernel(door)
-    payload = data[HEADER.size :]
-    if HEADER.unpack_from(data)[1] == NLMSG_ERROR:
-        code = -NUMBER.unpack_from(payload)[0]
-        if code not in (0, errno.EEXIST):
-            raise OSError(code, os.strerror(code))
-    return payload
+    flags = NLM_F_ACK if kind == NEWNSID else 0
+    door.send(request(kind, flags, body))
+    try:
+        return answer(door)
+    except FileExistsError:
+        return b""

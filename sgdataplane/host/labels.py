@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgdataplane.errors import HostError
-from sgdataplane.host.nfnetlink import text_of
+from sgdataplane.host.netlink import text_of
 from sgdataplane.host.rtnetlink import LINK_ALIAS, LINK_MAC, LINK_NAME, Entry, Rtnetlink
 
 IFF_LOOPBACK = 8

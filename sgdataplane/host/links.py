@@ -19,7 +19,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
-from sgdataplane.host.nfnetlink import parse_attributes, text_of
+from sgdataplane.host.netlink import parse_attributes, text_of
 from sgdataplane.host.rtnetlink import LINK_ALIAS, LINK_MAC, LINK_NAME, Entry, Rtnetlink
 from sgdataplane.net.values import Address, Family, Prefix
 

@@ -13,7 +13,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from sgdataplane.errors import HostError
 from sgdataplane.host import sysctl
 from sgdataplane.host.modules import COUNT, is_tracking
-from sgdataplane.host.nfnetlink import Nfnetlink, attribute, message_kind, nested
+from sgdataplane.host.netlink import attribute, nested
+from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 
 CTNETLINK, CT_NEW, CT_GET = 1, 0, 1
 CTA_TUPLE_ORIG, CTA_MARK, CTA_ZONE, CTA_MARK_MASK = 1, 8, 18, 21

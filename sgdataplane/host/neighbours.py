@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.links import AF, FAMILIES, RTPROT_OURS
-from sgdataplane.host.nfnetlink import attribute, text_of
+from sgdataplane.host.netlink import attribute, text_of
 from sgdataplane.host.rtnetlink import LINK_NAME, NDMSG, Rtnetlink
 from sgdataplane.net.values import Address
 

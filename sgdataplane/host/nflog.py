@@ -12,21 +12,12 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from sgdataplane.errors import HostError, UnsupportedError
-from sgdataplane.host.nfnetlink import (
-    GENMSG,
-    HEADER,
-    KERNEL,
-    RECEIVE_BYTES,
-    Nfnetlink,
-    attribute,
-    message_kind,
-    parse_attributes,
-    text_of,
-)
+from sgdataplane.host.netlink import SO_RCVBUFFORCE, attribute, heard, messages, parse_attributes, text_of
+from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink, message_kind
 
 SUBSYSTEM, PACKET, CONFIG = 4, 0, 1  # NFNL_SUBSYS_ULOG, NFULNL_MSG_*
 COMMAND, MODE, THRESHOLD = 1, 2, 5  # NFULA_CFG_*
@@ -35,7 +26,7 @@ HEADER_OF_PACKET, TIMESTAMP, CAME_BY, LEAVES_BY, PAYLOAD, PREFIX = 1, 3, 4, 5, 9
 NETDEV, INGRESS, EGRESS = 5, 0, 1  # NFPROTO_NETDEV, and its hooks
 MAC_HEADER = 14
 COPIED_BYTES = 512
-BUFFER_BYTES, SO_RCVBUFFORCE = 8 << 20, 33
+BUFFER_BYTES = 8 << 20
 MAX_READS = 1000  # then others have their turn
 NEEDS = "the kernel modules nfnetlink_log and nft_log (CONFIG_NETFILTER_NETLINK_LOG, CONFIG_NFT_LOG)"
 
@@ -83,28 +74,12 @@ class Nflog(Nfnetlink):
 
     def read(self) -> list[Logged]:
         """What has come so far (of very much the first part: it stays readable). What there was no room for is lost."""
-        found: list[Logged] = []
-        for _ in range(MAX_READS):
-            try:
-                data, (sender, _) = self._socket.recvfrom(RECEIVE_BYTES)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise HostError("nflog", error.strerror or str(error)) from error
-                continue
-            if sender == KERNEL:  # else a process that pretends
-                found.extend(_messages(data))
-        return found
-
-
-def _messages(data: bytes) -> Iterator[Logged]:
-    offset = 0
-    while offset + HEADER.size <= len(data):
-        length, kind, *_ = HEADER.unpack_from(data, offset)
-        if kind == message_kind(SUBSYSTEM, PACKET):
-            yield parse(data[offset + HEADER.size : offset + length])
-        offset += (max(length, HEADER.size) + 3) & ~3
+        try:
+            data = [part.data for part in islice(heard(self._socket), MAX_READS)]
+        except OSError as error:
+            raise HostError("nflog", error.strerror or str(error)) from error
+        packet = message_kind(SUBSYSTEM, PACKET)
+        return [parse(payload) for part in data for kind, _, _, payload in messages(part) if kind == packet]
 
 
 def parse(payload: bytes) -> Logged:

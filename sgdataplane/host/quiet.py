@@ -21,12 +21,12 @@ from contextlib import suppress
 
 from sgdataplane.errors import HostError, PrivilegeError
 from sgdataplane.host import netns
+from sgdataplane.host.netlink import NLM_F_ACK, NLM_F_CREATE, answer, attribute, opened, request
 
-NLMSG_ERROR, REQUEST_ACK, CREATE = 2, 0x5, 0x400  # linux/netlink.h
 RTM_NEWLINK, RTM_NEWQDISC = 16, 36  # linux/rtnetlink.h
 LOOPBACK, IFF_UP = 1, 1
 TC_H_ROOT, TCA_KIND = 0xFFFFFFFF, 1
-HEADER, LINK, QDISC = struct.Struct("=IHHII"), struct.Struct("=BxHiII"), struct.Struct("=BxxxiIII")
+LINK, QDISC = struct.Struct("=BxHiII"), struct.Struct("=BxxxiIII")
 
 
 class _Switch:
@@ -66,11 +66,10 @@ class _Switch:
     def _make(self) -> None:
         self._close()
         with netns.nowhere():
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+            self._socket = opened(socket.NETLINK_ROUTE)
         try:
-            kind = b"pfifo\0\0\0"
-            body = QDISC.pack(socket.AF_UNSPEC, LOOPBACK, 0, TC_H_ROOT, 0) + struct.pack("=HH", 10, TCA_KIND) + kind
-            self._tell(RTM_NEWQDISC, CREATE, body)
+            body = QDISC.pack(socket.AF_UNSPEC, LOOPBACK, 0, TC_H_ROOT, 0) + attribute(TCA_KIND, b"pfifo\0")
+            self._tell(RTM_NEWQDISC, NLM_F_CREATE, body)
         except BaseException:
             self._close()
             raise
@@ -80,11 +79,8 @@ class _Switch:
 
     def _tell(self, message: int, flags: int, body: bytes) -> None:
         assert self._socket is not None
-        self._socket.send(HEADER.pack(HEADER.size + len(body), message, REQUEST_ACK | flags, 1, 0) + body)
-        answer = self._socket.recv(1 << 16)
-        kind, (error,) = HEADER.unpack_from(answer)[1], struct.unpack_from("=i", answer, HEADER.size)
-        if kind != NLMSG_ERROR or error:
-            raise OSError(-error, os.strerror(-error))
+        self._socket.send(request(message, NLM_F_ACK | flags, body))
+        answer(self._socket)
 
 
 _SWITCH = _Switch()

@@ -7,25 +7,21 @@ not know what is done with them.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
-from collections.abc import Iterator
 from itertools import islice
 from typing import Self
 
-from sgdataplane.host.nfnetlink import (
-    HEADER,
-    MAX_ATTEMPTS,
+from sgdataplane.host.netlink import (
     NLM_F_ACK,
     NLM_F_DUMP,
-    NLM_F_DUMP_INTR,
-    NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
+    answer,
     attribute,
+    listed,
+    opened,
     parse_attributes,
-    said_by_kernel,
+    request,
+    settled,
 )
 
 GETLINK, GETADDR, GETNEIGH, GETNEIGHTBL = 18, 22, 30, 66  # RTM_*
@@ -36,7 +32,6 @@ NDTMSG = struct.Struct("=Bxxx")  # family
 EXT_MASK, SKIP_STATISTICS = 29, struct.pack("=I", 1 << 3)  # IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS
 TARGET = 46  # IFLA_TARGET_NETNSID
 LINK_MAC, LINK_NAME, LINK_ALIAS = 1, 3, 20  # IFLA_*
-CODE = struct.Struct("=i")
 Entry = tuple[tuple[int, ...], dict[int, bytes]]  # the fields of its header, and its attributes
 
 
@@ -44,8 +39,7 @@ class Rtnetlink:
     """A socket in the network namespace that the calling thread is in; it stays there. Errors are OSError."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        self._socket.bind((0, 0))
+        self._socket = opened(socket.NETLINK_ROUTE)
         self._sequence = 0
 
     def close(self) -> None:
@@ -78,41 +72,19 @@ class Rtnetlink:
 
     def change(self, kind: int, flags: int, body: bytes) -> None:
         """Ask for one change, and wait for the kernel's word."""
-        self._send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, body)
-        list(self._receive())
+        self._send(kind, NLM_F_ACK | flags, body)
+        answer(self._socket, self._sequence)
 
     def _dump(self, kind: int, fields: struct.Struct, attributes: bytes = b"", most: int | None = None) -> list[Entry]:
-        for _ in range(MAX_ATTEMPTS):
-            self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, bytes(fields.size) + attributes)
-            messages = list(islice(self._receive(), None if most is None else most + 2))  # its end is one, too
-            if most is not None and len(messages) > most + 1:
-                raise OSError(errno.EMFILE, f"more than {most} interfaces")
-            if not any(flags & NLM_F_DUMP_INTR for flags, _ in messages):
-                return [
-                    (fields.unpack_from(payload), parse_attributes(payload[fields.size :]))
-                    for _, payload in messages
-                    if payload
-                ]
-        raise InterruptedError(errno.EINTR, f"the list changed during each of {MAX_ATTEMPTS} readings")
+        return settled(lambda: self._list(kind, fields, attributes, most))
+
+    def _list(self, kind: int, fields: struct.Struct, attributes: bytes, most: int | None) -> list[Entry]:
+        self._send(kind, NLM_F_DUMP, bytes(fields.size) + attributes)
+        *payloads, _ = islice(listed(self._socket, self._sequence), None if most is None else most + 2)
+        if most is not None and len(payloads) > most:
+            raise OSError(errno.EMFILE, f"more than {most} interfaces")
+        return [(fields.unpack_from(payload), parse_attributes(payload[fields.size :])) for payload in payloads]
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
-        self._socket.send(HEADER.pack(HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
-
-    def _receive(self) -> Iterator[tuple[int, bytes]]:
-        """Flags and payload of each message of the list; of its end, which may tell that it changed, no payload."""
-        while True:
-            data, offset = said_by_kernel(self._socket), 0
-            while offset < len(data):
-                length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
-                payload = data[offset + HEADER.size : offset + length]
-                offset += (length + 3) & ~3
-                if sequence != self._sequence:
-                    continue
-                if kind in (NLMSG_DONE, NLMSG_ERROR):
-                    (code,) = CODE.unpack_from(payload)
-                    if code:
-                        raise OSError(-code, os.strerror(-code))
-                    yield flags, b""
-                    return
-                yield flags, payload
+        self._socket.send(request(kind, flags, body, self._sequence))

@@ -20,15 +20,7 @@ from dataclasses import dataclass
 from sgdataplane.errors import HostError, UnsupportedError
 from sgdataplane.host import sysctl
 from sgdataplane.host.conntrack import SessionTuple
-from sgdataplane.host.nfnetlink import (
-    HEADER,
-    NLM_F_DUMP,
-    NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    parse_attributes,
-    said_by_kernel,
-)
+from sgdataplane.host.netlink import NLM_F_DUMP, listed, opened, parse_attributes, request
 from sgdataplane.net.values import TCP, Address, Family, PortRange, Prefix
 
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
@@ -109,27 +101,9 @@ def _list_sockets() -> list[TcpSocket]:
 
 def _dump(family: int) -> Iterator[bytes]:
     """One message for each socket of the family."""
-    length = HEADER.size + REQUEST.size
-    header = HEADER.pack(length, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 0, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG) as door:
-        door.send(header + REQUEST.pack(family, TCP, 0, STATES))
-        while True:
-            data, offset = said_by_kernel(door), 0
-            while offset < len(data):
-                length, kind, *_ = HEADER.unpack_from(data, offset)
-                payload = data[offset + HEADER.size : offset + length]
-                if kind in (NLMSG_DONE, NLMSG_ERROR):
-                    _raise_error(payload)
-                    return
-                yield payload
-                offset += length + 3 & ~3
-
-
-def _raise_error(payload: bytes) -> None:
-    """The end of a list, as an error, carries a negative errno, or zero."""
-    (code,) = struct.unpack_from("=i", payload)
-    if code < 0:
-        raise OSError(-code, os.strerror(-code))
+    with opened(NETLINK_SOCK_DIAG) as door:
+        door.send(request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, REQUEST.pack(family, TCP, 0, STATES)))
+        yield from filter(None, listed(door))
 
 
 def parse_socket(message: bytes) -> TcpSocket:

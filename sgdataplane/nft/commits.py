@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink, message_kind, parse_attributes, text_of
+from sgdataplane.host.netlink import parse_attributes, text_of
+from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink, message_kind
 from sgdataplane.nft.snapshot import FAMILIES, GETGEN, SUBSYSTEM
 
 NEW_FLOWTABLE = SUBSYSTEM << 8 | 22  # NFT_MSG_NEWFLOWTABLE, as a message's type

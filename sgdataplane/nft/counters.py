@@ -12,15 +12,14 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from sgdataplane.host.nfnetlink import (
+from sgdataplane.host.netlink import (
     MAX_ATTEMPTS,
-    Nfnetlink,
     attribute,
     list_attributes,
-    message_kind,
     parse_attributes,
     text_of,
 )
+from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.nft.names import known, logged_counter
 from sgdataplane.nft.snapshot import (
     FAMILIES,

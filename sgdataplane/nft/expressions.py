@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sgdataplane.host.nfnetlink import parse_attributes, text_of
+from sgdataplane.host.netlink import parse_attributes, text_of
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     LOGGED_BYTES,

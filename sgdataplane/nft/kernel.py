@@ -30,7 +30,8 @@ from sgdataplane.errors import (
 )
 from sgdataplane.host import netns, quiet
 from sgdataplane.host.aside import call_aside
-from sgdataplane.host.nfnetlink import MAX_ATTEMPTS, BatchError, Message, Nfnetlink
+from sgdataplane.host.netlink import MAX_ATTEMPTS
+from sgdataplane.host.nfnetlink import BatchError, Message, Nfnetlink
 from sgdataplane.nft.counters import Counted, read_counters, read_some
 from sgdataplane.nft.encode import map_key_bytes
 from sgdataplane.nft.ir import Map, Table

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Literal
 
-from sgdataplane.host.nfnetlink import parse_attributes, text_of
+from sgdataplane.host.netlink import parse_attributes, text_of
 from sgdataplane.nft.ir import Field, Key, KeyType, Nfproto, Verdict, VerdictKind
 
 VERDICT_CODE, VERDICT_CHAIN = 1, 2

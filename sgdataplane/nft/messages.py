@@ -10,17 +10,17 @@ import struct
 from collections.abc import Iterable, Iterator
 from itertools import count
 
-from sgdataplane.host.nfnetlink import (
+from sgdataplane.host.netlink import (
     ATTRIBUTE,
     NLM_F_APPEND,
     NLM_F_CREATE,
-    Message,
+    aligned,
     attribute,
     list_attributes,
-    message_kind,
     nested,
     parse_attributes,
 )
+from sgdataplane.host.nfnetlink import Message, message_kind
 from sgdataplane.nft import names, wire
 from sgdataplane.nft.encode import Nameless, encode_rule, key_bytes, map_key_bytes, size_of
 from sgdataplane.nft.ir import (
@@ -299,14 +299,14 @@ def key_at(message: Message, offset: int) -> bytes:
     for kind, data in list_attributes(message.attributes):
         if kind == ELEMENTS:
             return _key_in(data, offset - at - ATTRIBUTE.size)
-        at += ATTRIBUTE.size + (len(data) + 3 & ~3)
+        at += ATTRIBUTE.size + aligned(len(data))
     return b""
 
 
 def _key_in(elements: bytes, offset: int) -> bytes:
     at = 0
     for _, data in list_attributes(elements):
-        end = at + ATTRIBUTE.size + (len(data) + 3 & ~3)
+        end = at + ATTRIBUTE.size + aligned(len(data))
         if at <= offset < end:
             return parse_attributes(parse_attributes(data)[ELEMENT_KEY])[wire.DATA_VALUE]
         at = end

@@ -11,15 +11,14 @@ import errno
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from sgdataplane.host.nfnetlink import (
+from sgdataplane.host.netlink import (
     MAX_ATTEMPTS,
-    Nfnetlink,
     attribute,
     list_attributes,
-    message_kind,
     parse_attributes,
     text_of,
 )
+from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.nft.expressions import DATA_VERDICT, read_rule
 from sgdataplane.nft.ir import (
     ACCEPT,

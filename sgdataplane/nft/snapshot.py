@@ -16,15 +16,14 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-from sgdataplane.host.nfnetlink import (
+from sgdataplane.host.netlink import (
     MAX_ATTEMPTS,
-    Nfnetlink,
     attribute,
     list_attributes,
-    message_kind,
     parse_attributes,
     text_of,
 )
+from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.nft import names
 from sgdataplane.nft.ir import Hook, Key, KeyType, Map, Table, Verdict
 from sgdataplane.nft.layout import LONGEST

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 
-from sgdataplane.host.nfnetlink import Message, Nfnetlink, attribute, message_kind, parse_attributes
+from sgdataplane.host.netlink import attribute, parse_attributes
+from sgdataplane.host.nfnetlink import Message, Nfnetlink, message_kind
 from sgdataplane.nft import wire
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.messages import DELCHAIN, DELOBJ, DELRULE, DELSET, RULE_CHAIN

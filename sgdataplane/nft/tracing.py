@@ -11,15 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from sgdataplane.host.nfnetlink import (
-    GENMSG,
-    Nfnetlink,
-    attribute,
-    list_attributes,
-    message_kind,
-    parse_attributes,
-    text_of,
-)
+from sgdataplane.host.netlink import attribute, list_attributes, parse_attributes, text_of
+from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink, message_kind
 from sgdataplane.nft import wire
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.messages import FLAG_OWNER, Messages, Writer

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sgdataplane.errors import HostError
-from sgdataplane.host.nfnetlink import Nfnetlink, list_attributes, message_kind, parse_attributes, text_of
+from sgdataplane.host.netlink import list_attributes, parse_attributes, text_of
+from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.model.placement import Placement
 from sgdataplane.observe.markusers import FAMILIES, SUBSYSTEM
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from sgdataplane.compiler.fence import NETDEV
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.errors import HostError
-from sgdataplane.host.nfnetlink import Nfnetlink, attribute, list_attributes, message_kind, parse_attributes, text_of
+from sgdataplane.host.netlink import attribute, list_attributes, parse_attributes, text_of
+from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 
 SUBSYSTEM, GETTABLE, GETRULE = 10, 1, 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_*
 FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*

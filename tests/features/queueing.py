@@ -15,18 +15,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from sgdataplane.host import netns
-from sgdataplane.host.nfnetlink import (
-    AF_UNSPEC,
-    GENMSG,
+from sgdataplane.host.netlink import (
     HEADER,
-    NETLINK_NETFILTER,
     NLM_F_ACK,
     NLM_F_REQUEST,
     NLMSG_ERROR,
     attribute,
-    message_kind,
     parse_attributes,
 )
+from sgdataplane.host.nfnetlink import AF_UNSPEC, GENMSG, NETLINK_NETFILTER, message_kind
 
 SUBSYSTEM, PACKET, VERDICT, CONFIG = 3, 0, 1, 2  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_*
 COMMAND, PARAMETERS, BIND, COPY_PACKET = 1, 2, 1, 2  # NFQA_CFG_*, NFQNL_*

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from sgdataplane.host.nfnetlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nested
 from tests.hostile.scene import OURS
 from tests.support import rawnft
 from tests.support.rawnft import INET, NETDEV, In, Message, word

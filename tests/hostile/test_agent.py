@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sgdataplane.host.nfnetlink import attribute
+from sgdataplane.host.netlink import attribute
 from tests.hostile.scene import OURS, Canary
 from tests.hostile.test_names import ATTACKS, BREAKS
 from tests.hostile.test_userdata import CRASHING, NOTES, USERDATA

@@ -18,8 +18,9 @@ import pytest
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import Desired, Settings, remove
 from sgdataplane.enforce.fence import fence_of
+from sgdataplane.host.netlink import list_attributes
 from sgdataplane.host.nfnetlink import Message as Sent
-from sgdataplane.host.nfnetlink import Nfnetlink, list_attributes
+from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.placement import Placement
 from sgdataplane.nft import snapshot, strangers
 from sgdataplane.nft.names import known

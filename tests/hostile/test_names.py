@@ -14,7 +14,7 @@ import pytest
 from sgdataplane.compiler.skeleton import ADOPTING, TABLE
 from sgdataplane.enforce import Settings, remove
 from sgdataplane.errors import SgDataplaneError
-from sgdataplane.host.nfnetlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nested
 from tests.hostile.scene import OURS, PLAIN, Canary, must_obey, policy
 from tests.support import rawnft
 from tests.support.attachbench import Bench

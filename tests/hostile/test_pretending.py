@@ -12,9 +12,11 @@ import pytest
 
 from sgdataplane.host import netns, nflog
 from sgdataplane.host.links import Links
+from sgdataplane.host.netlink import HEADER, attribute
 from sgdataplane.host.nflog import Nflog
-from sgdataplane.host.nfnetlink import GENMSG, HEADER, NETLINK_NETFILTER, Nfnetlink, attribute, message_kind
+from sgdataplane.host.nfnetlink import GENMSG, NETLINK_NETFILTER, Nfnetlink, message_kind
 from sgdataplane.host.rtnetlink import Rtnetlink
+from sgdataplane.lab.packetlog import PacketLog
 from sgdataplane.nft.snapshot import GETGEN, SUBSYSTEM
 from tests.support.flood import wait_until
 from tests.support.nft import nft
@@ -63,19 +65,35 @@ def test_a_logged_packet(namespace: str) -> None:
     door, port = opened(namespace, lambda: Nflog(GROUP))
     with door:
         assert isinstance(door, Nflog)
-        forged = GENMSG.pack(2, 0, 0) + attribute(nflog.PREFIX, b"forged\0")
-        pretend(namespace, NETLINK_NETFILTER, port, (message_kind(nflog.SUBSYSTEM, nflog.PACKET), forged))
-        chain = "add chain inet t out { type filter hook output priority 0; }"
-        nft(namespace, "add table inet t", chain, f'add rule inet t out log prefix "real" group {GROUP}')
-        with Links(namespace) as links:
-            links.set_up("lo")
-        with netns.inside(namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.sendto(b"x", ("127.0.0.1", 9))
-        said: list[str] = []
+        listener = door
+        assert prefixes_of(namespace, port, GROUP, lambda: [entry.prefix for entry in listener.read()]) == {"real"}
 
-        def is_heard() -> bool:
-            said.extend(entry.prefix for entry in door.read())
-            return "real" in said
 
-        wait_until(is_heard)
-        assert set(said) == {"real"}
+def test_a_packet_of_a_replay(namespace: str) -> None:
+    door, port = opened(namespace, lambda: PacketLog(256))
+    with door:
+        assert isinstance(door, PacketLog)
+        listener = door
+        told = prefixes_of(namespace, port, door.group, lambda: [entry.prefix.decode() for entry in listener.read(100)])
+    assert told == {"real"}
+
+
+def prefixes_of(namespace: str, port: int, group: int, read: Callable[[], list[str]]) -> set[str]:
+    """What is heard when somebody pretends that a packet was logged, and then the kernel logs one."""
+    head = attribute(nflog.HEADER_OF_PACKET, bytes(4))
+    forged = GENMSG.pack(2, 0, 0) + head + attribute(nflog.PREFIX, b"forged\0")
+    pretend(namespace, NETLINK_NETFILTER, port, (message_kind(nflog.SUBSYSTEM, nflog.PACKET), forged))
+    chain = "add chain inet t out { type filter hook output priority 0; }"
+    nft(namespace, "add table inet t", chain, f'add rule inet t out log prefix "real" group {group}')
+    with Links(namespace) as links:
+        links.set_up("lo")
+    with netns.inside(namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x", ("127.0.0.1", 9))
+    said: list[str] = []
+
+    def is_heard() -> bool:
+        said.extend(read())
+        return "real" in said
+
+    wait_until(is_heard)
+    return set(said)

@@ -24,11 +24,10 @@ from sgdataplane.daemon.readings import read_namespace
 from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
 from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import HostError
-from sgdataplane.host import labels, netns
+from sgdataplane.host import labels, netlink, netns
 from sgdataplane.host.events import number_of
 from sgdataplane.host.identity import held, identity_of
 from sgdataplane.host.labels import labels_of
-from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.lab.patience import patient
 from tests.hostile.scene import OURS, PLAIN, SSH, WEB, must_obey, policy
 from tests.support import assault, rawnft
@@ -43,7 +42,7 @@ SECONDS = 2.5
 
 
 class Meter:
-    """Bytes that the kernel has told over nfnetlink."""
+    """Bytes that the kernel has told over netlink, in answers and lists."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -51,15 +50,15 @@ class Meter:
 
 @contextmanager
 def metered() -> Iterator[Meter]:
-    meter, receive = Meter(), Nfnetlink._receive
+    meter, read = Meter(), netlink.messages
 
-    def counting(door: Nfnetlink) -> Iterator[tuple[int, int, bytes]]:
-        for kind, flags, payload in receive(door):
-            meter.read += len(payload)
-            yield kind, flags, payload
+    def counting(data: bytes) -> list[tuple[int, int, int, bytes]]:
+        found = read(data)
+        meter.read += sum(len(payload) for *_, payload in found)
+        return found
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Nfnetlink, "_receive", counting)
+        patched.setattr(netlink, "messages", counting)
         yield meter
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.host.links import Links
-from sgdataplane.host.nfnetlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nested
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from tests.hostile.scene import OURS

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.host.nfnetlink import attribute
+from sgdataplane.host.netlink import attribute
 from tests.hostile.scene import OURS, must_obey, policy
 from tests.support import rawnft
 from tests.support.nft import nft

@@ -6,7 +6,7 @@ import pytest
 
 from sgdataplane.enforce import Desired
 from sgdataplane.host import netns
-from sgdataplane.host.nfnetlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nested
 from sgdataplane.observe.markusers import MarkUser, read_mark_users
 from tests.support import rawnft
 from tests.support.builders import make_eni, make_group, make_state

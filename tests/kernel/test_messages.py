@@ -19,7 +19,8 @@ from sgdataplane.enforce import Desired
 from sgdataplane.enforce.fence import fence_of
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from sgdataplane.host.nfnetlink import Nfnetlink, list_attributes, message_kind, parse_attributes
+from sgdataplane.host.netlink import list_attributes, parse_attributes
+from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.lab.replay.tables import ReplayTable
 from sgdataplane.lab.watch import WatchTable
 from sgdataplane.model.options import Options

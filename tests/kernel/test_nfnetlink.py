@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from sgdataplane.host import netns
-from sgdataplane.host.nfnetlink import BatchError, Message, Nfnetlink, attribute, message_kind, text_of
+from sgdataplane.host.netlink import attribute, text_of
+from sgdataplane.host.nfnetlink import BatchError, Message, Nfnetlink, message_kind
 from sgdataplane.nft.ir import Counter, Table
 from sgdataplane.nft.messages import Writer
 from sgdataplane.nft.snapshot import GETCHAIN, GETGEN, SUBSYSTEM

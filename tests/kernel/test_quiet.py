@@ -111,7 +111,7 @@ def test_an_answer_that_nobody_read_is_not_taken_for_the_next() -> None:
     switch = _Switch()
     switch.flip()
     assert switch._socket is not None
-    switch._socket = mock.Mock(wraps=switch._socket, **{"recv.side_effect": KeyboardInterrupt})
+    switch._socket = mock.Mock(wraps=switch._socket, **{"recvfrom.side_effect": KeyboardInterrupt})
     with pytest.raises(KeyboardInterrupt):
         switch.flip()
     switch.flip()

@@ -29,18 +29,11 @@ from sgdataplane.host.conntrack import (
     Tracked,
     Traffic,
 )
-from sgdataplane.host.nfnetlink import (
-    NLM_F_ACK,
-    NLM_F_REQUEST,
-    Nfnetlink,
-    _raise_error,
-    attribute,
-    message_kind,
-    nested,
-)
+from sgdataplane.host.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, nested
+from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.net.values import TCP, Address, Family
 
-CT_NEW, CREATE = 0, 0x600  # NLM_F_CREATE | NLM_F_EXCL
+CT_NEW, CREATE = 0, NLM_F_CREATE | NLM_F_EXCL
 CONFIRMED_ASSURED = 0xE  # IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED
 ESTABLISHED = 3
 ICMP_TYPES = {Family.IPV4: CTA_PROTO_ICMP_TYPE, Family.IPV6: CTA_PROTO_ICMPV6_TYPE}
@@ -74,10 +67,7 @@ def fill(namespace: str, sessions: Iterable[SessionTuple], mark: int = 0) -> Non
     with netns.inside(namespace), Nfnetlink() as door:
         for session in sessions:
             kind, family = message_kind(CTNETLINK, CT_NEW), AF[session.source.family]
-            door._send(kind, NLM_F_REQUEST | NLM_F_ACK | CREATE, family, message(session, mark=mark))
-            for answer, _, payload in door._receive():
-                _raise_error(answer, payload)
-                break
+            door.tell(kind, family, message(session, mark=mark), CREATE)
 
 
 def message(

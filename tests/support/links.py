@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from sgdataplane.host.nfnetlink import HEADER, attribute, nested
+from sgdataplane.host.netlink import HEADER, attribute, nested
 from sgdataplane.host.rtnetlink import LINK_NAME
 from tests.support.isolation import BY_ITSELF
 

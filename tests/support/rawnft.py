@@ -12,16 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sgdataplane.host import netns
-from sgdataplane.host.nfnetlink import (
-    GENMSG,
+from sgdataplane.host.netlink import (
     HEADER,
-    NETLINK_NETFILTER,
-    Nfnetlink,
     attribute,
     list_attributes,
     nested,
     parse_attributes,
 )
+from sgdataplane.host.nfnetlink import GENMSG, NETLINK_NETFILTER, Nfnetlink
 
 INET, NETDEV = 1, 5  # NFPROTO_*
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE, NLM_F_APPEND = 0x1, 0x4, 0x400, 0x800

@@ -40,7 +40,8 @@ EXCEPTIONS = {
     ("nft.kernel", "host.netns"),  # a socket belongs to the namespace it was made in
     ("nft.kernel", "host.aside"),  # letting it go takes a grace period
     ("nft.kernel", "host.quiet"),  # waiting until no packet is in the rules
-    ("nft.*", "host.nfnetlink"),  # the messages of nftables are its
+    ("nft.*", "host.netlink"),  # the messages of nftables are made of its attributes
+    ("nft.*", "host.nfnetlink"),  # and are its
     ("statefile.*", "policy.findings"),  # what is odd in a document is a finding, too
     ("cli.explainlive", "lab"),  # what is in force in a lab, as on this host
     ("cli.scopes", "lab"),  # where a lab's policies are enforced, as those of what is attached

@@ -18,7 +18,7 @@ from sgdataplane.host.conntrack import (
     Traffic,
     parse_tracked,
 )
-from sgdataplane.host.nfnetlink import attribute, nested, parse_attributes
+from sgdataplane.host.netlink import attribute, nested, parse_attributes
 from sgdataplane.net.values import GRE, ICMP, ICMPV6, TCP, UDP, Address, Family
 from tests.support.conntrack import message, tuple_of
 

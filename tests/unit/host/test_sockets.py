@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from sgdataplane.host.conntrack import SessionTuple
-from sgdataplane.host.nfnetlink import attribute
+from sgdataplane.host.netlink import attribute
 from sgdataplane.host.sockets import INET_DIAG_SKV6ONLY, LISTEN, RUNNING, SOCKET, TcpSocket, find_sessions, parse_socket
 from sgdataplane.net.values import TCP, Address, PortRange, Prefix
 from tests.support.conntrack import tuple_of

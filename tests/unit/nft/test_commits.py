@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import struct
 
-from sgdataplane.host.nfnetlink import GENMSG, attribute
+from sgdataplane.host.netlink import attribute
+from sgdataplane.host.nfnetlink import GENMSG
 from sgdataplane.nft.commits import MAX_KINDS, Commit, CommitReader
 
 INET, NETDEV, IP = 1, 5, 2

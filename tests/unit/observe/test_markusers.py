@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.host.nfnetlink import attribute, nested
+from sgdataplane.host.netlink import attribute, nested
 from sgdataplane.observe.markusers import (
     EXPRESSION_DATA,
     EXPRESSION_NAME,

@@ -1,10 +1,18 @@
-"""Attributes and names that others choose."""
+"""Messages, attributes, and names that others choose."""
 
 from __future__ import annotations
 
 import pytest
 
-from sgdataplane.host.nfnetlink import attribute, list_attributes, nested, parse_attributes, text_of
+from sgdataplane.host.netlink import (
+    attribute,
+    list_attributes,
+    messages,
+    nested,
+    parse_attributes,
+    request,
+    text_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,3 +40,15 @@ def test_attributes_are_read_back() -> None:
 def test_what_is_no_attribute_is_refused_and_not_read_for_ever(length: int) -> None:
     with pytest.raises(OSError, match="an attribute of"):
         list(list_attributes(bytes([length, 0, 1, 0, 0, 0, 0, 0])))
+
+
+def test_messages_are_read_back() -> None:
+    two = request(20, 4, b"abcdefgh", 7) + request(21, 0, b"", 8)
+    assert messages(two) == [(20, 5, 7, b"abcdefgh"), (21, 1, 8, b"")]
+    assert messages(two[:-1]) == [(20, 5, 7, b"abcdefgh")]  # the kernel sends whole ones
+
+
+@pytest.mark.parametrize("length", [0, 15])
+def test_what_is_no_message_is_refused_and_not_read_for_ever(length: int) -> None:
+    with pytest.raises(OSError, match="a message of"):
+        messages(bytes([length]) + bytes(31))

@@ -1,0 +1,189 @@
+"""netlink: messages and their attributes, answers, lists, and what the kernel tells unasked.
+
+Owns their layout (linux/netlink.h), the loops that read them, and who is believed. Is given sockets, numbers and bytes.
+Must not know what they mean. Nothing here is ever text: a name is bytes with a length before them.
+
+Only the kernel is believed: whoever is root in a namespace can write to all netlink sockets there, ours included, and
+may pretend to be the kernel; but not as its number.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
+
+from sgdataplane.visible import visible
+
+KERNEL = 0  # whose port that is
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
+NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x200, 0x400, 0x800
+NLM_F_DUMP_INTR = 0x10  # the kernel changed the list while it was being read
+SOL_NETLINK, ADD_MEMBERSHIP, LISTEN_ALL_NSID = 270, 1, 8  # linux/socket.h, linux/netlink.h
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
+HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+ATTRIBUTE = struct.Struct("=HH")  # length, type
+CODE = struct.Struct("=i")
+RECEIVE_BYTES = 1 << 17  # a dump comes in parts of at most 32 KiB; there is room to spare
+NUMBER_SPACE = socket.CMSG_SPACE(CODE.size)
+MAX_ATTEMPTS = 20
+T = TypeVar("T")
+
+
+def opened(protocol: int) -> socket.socket:
+    """A socket in the network namespace that the calling thread is in; it stays there."""
+    door = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    door.bind((0, 0))
+    return door
+
+
+# messages
+
+
+def request(kind: int, flags: int, body: bytes, sequence: int = 0) -> bytes:
+    """One message to the kernel. `flags` besides the one that every request has."""
+    return HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, sequence, 0) + body
+
+
+def messages(data: bytes) -> list[tuple[int, int, int, bytes]]:
+    """Type, flags, sequence number and payload of each. OSError if they aren't messages."""
+    found, offset = [], 0
+    while offset + HEADER.size <= len(data):
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
+        if length < HEADER.size:
+            raise OSError(errno.EBADMSG, f"a message of {length} bytes")
+        found.append((kind, flags, sequence, data[offset + HEADER.size : offset + length]))
+        offset += aligned(length)
+    return found
+
+
+def said_by_kernel(door: socket.socket, flags: int = 0) -> bytes:
+    """The next that the kernel says."""
+    while True:
+        data, (sender, _) = door.recvfrom(RECEIVE_BYTES, flags)
+        if sender == KERNEL:
+            return data
+
+
+def answer(door: socket.socket, sequence: int = 0) -> bytes:
+    """The payload of what answers a request; of an acknowledgement nothing. OSError if it is an error."""
+    while True:
+        for kind, _, number, payload in messages(said_by_kernel(door)):
+            if number == sequence and kind == NLMSG_ERROR:
+                _raise_told(payload)
+                return b""
+            if number == sequence:
+                return payload
+
+
+def listed(door: socket.socket, sequence: int = 0) -> Iterator[bytes]:
+    """The payload of each message of a list as it comes, and nothing (b"") for its end; after that, OSError if the end
+    is an error, InterruptedError if the list changed meanwhile."""
+    changed = 0
+    while True:
+        for kind, flags, number, payload in messages(said_by_kernel(door)):
+            if number != sequence:
+                continue
+            changed |= flags & NLM_F_DUMP_INTR
+            if kind not in (NLMSG_DONE, NLMSG_ERROR):
+                yield payload
+                continue
+            yield b""
+            _raise_told(payload)
+            if changed:
+                raise InterruptedError(errno.EINTR, "the list changed while it was being read")
+            return
+
+
+def settled(read: Callable[[], T]) -> T:
+    """A whole list, consistent: read again if it changed meanwhile."""
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            return read()
+        except InterruptedError:
+            continue
+    raise InterruptedError(errno.EINTR, f"the list changed during each of {MAX_ATTEMPTS} readings")
+
+
+def _raise_told(payload: bytes) -> None:
+    """An error, or the end of a list, carries a negative errno; or zero."""
+    (code,) = CODE.unpack_from(payload)
+    if code < 0:
+        raise OSError(-code, os.strerror(-code))
+
+
+# what is told unasked
+
+
+class Heard(NamedTuple):
+    """`data`: messages, nothing from whoever pretends to be the kernel. `number`: of the namespace that they are about,
+    None: ours. `is_lossy`: there was no room, so that some were lost."""
+
+    data: bytes
+    number: int | None = None
+    is_lossy: bool = False
+
+
+def heard(door: socket.socket) -> Iterator[Heard]:
+    """What has come so far, on a socket that never waits. It may be very much: who reads it says when to stop, and what
+    isn't read stays."""
+    while True:
+        try:
+            data, ancillary, _, (sender, _) = door.recvmsg(RECEIVE_BYTES, NUMBER_SPACE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            yield Heard(b"", is_lossy=True)
+            continue
+        yield Heard(data if sender == KERNEL else b"", _number(ancillary))
+
+
+def _number(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:
+    for level, kind, value in ancillary:
+        if (level, kind) == (SOL_NETLINK, LISTEN_ALL_NSID):
+            return int(CODE.unpack(value)[0])
+    return None
+
+
+# attributes
+
+
+def parse_attributes(data: bytes) -> dict[int, bytes]:
+    """Attribute type -> value; of equal types the last."""
+    return dict(list_attributes(data))
+
+
+def list_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """OSError if they aren't attributes."""
+    offset = 0
+    while offset + ATTRIBUTE.size <= len(data):
+        length, kind = ATTRIBUTE.unpack_from(data, offset)
+        if length < ATTRIBUTE.size:
+            raise OSError(errno.EBADMSG, f"an attribute of {length} bytes")
+        yield kind & NLA_TYPE_MASK, data[offset + ATTRIBUTE.size : offset + length]
+        offset += aligned(length)
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    length = ATTRIBUTE.size + len(value)
+    return ATTRIBUTE.pack(length, kind) + value + bytes(aligned(length) - length)
+
+
+def nested(kind: int, parts: Iterable[bytes]) -> bytes:
+    return attribute(kind | NLA_F_NESTED, b"".join(parts))
+
+
+def text_of(value: bytes) -> str:
+    """A name, which others choose, to be shown or compared."""
+    return visible(value.rstrip(b"\0").decode(errors="surrogateescape"))
+
+
+def aligned(length: int) -> int:
+    return (length + 3) & ~3
