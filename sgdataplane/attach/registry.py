@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sgdataplane.errors import BindingError, HostError, Problem, Where
+from sgdataplane.host.files import Survives, replace_file
 from sgdataplane.host.identity import Identity
 from sgdataplane.net.values import IFNAME
 
@@ -136,11 +137,10 @@ class Registry:
         return self._read[1]
 
     def store(self, bindings: Iterable[Binding]) -> None:
-        """Replace all bindings in one step."""
+        """Replace all bindings in one step. They don't outlive the machine, nor do the interfaces they are of."""
         entries = [_encoded(binding) for binding in in_order(bindings)]
-        beside = self.path.with_suffix(".new")
-        beside.write_text(json.dumps({"version": VERSION, "bindings": entries}, indent=1) + "\n", encoding="utf-8")
-        beside.replace(self.path)
+        text = json.dumps({"version": VERSION, "bindings": entries}, indent=1) + "\n"
+        replace_file(self.path, text.encode(), Survives.THE_WRITER)
 
     def forget(self) -> None:
         """There are no bindings any more."""

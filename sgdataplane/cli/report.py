@@ -10,14 +10,13 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import add_choices, add_state, choices_of, load_state
 from sgdataplane.cli.command import Exit, Subparsers, require_root
 from sgdataplane.cli.output import say
+from sgdataplane.host.files import Survives, replace_file, require_replaceable
 from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
 
 if TYPE_CHECKING:
@@ -86,10 +85,8 @@ def write(text: str, path: Path) -> None:
     try:
         if _is_special(path):
             path.write_bytes(octets)
-            return
-        with _beside(path) as beside:
-            beside.write_bytes(octets)
-            beside.replace(os.path.realpath(path))
+        else:  # who loses power makes the page again
+            replace_file(_aim(path), octets, Survives.THE_WRITER, writer=str(os.getpid()))
     except OSError as error:
         raise refusal(path, error.strerror or str(error)) from error
 
@@ -102,8 +99,7 @@ def require_writable(path: Path) -> None:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not _is_special(path):
-            with _beside(path) as beside:
-                beside.touch()
+            require_replaceable(_aim(path), writer=str(os.getpid()))
     except OSError as error:
         raise refusal(path, error.strerror or str(error)) from error
 
@@ -113,13 +109,6 @@ def _is_special(path: Path) -> bool:
     return path.exists() and not path.is_file()
 
 
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A file in the same folder, which is gone afterwards. A link is followed: /dev/stdout may be one to a file."""
-    target = Path(os.path.realpath(path))
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        yield beside
-    finally:
-        with suppress(OSError):
-            beside.unlink()
+def _aim(path: Path) -> Path:
+    """A link is followed: /dev/stdout may be one to a file."""
+    return Path(os.path.realpath(path))

@@ -8,11 +8,11 @@ is removed, and a start without a readable state is closed then.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
 from sgdataplane.errors import SgDataplaneError
+from sgdataplane.host.files import Survives, replace_file
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native, load
 
@@ -38,11 +38,13 @@ class LastGood:
         return self._stored
 
     def store(self, state: CloudState) -> None:
-        """Put it on disk in one step, unless it is there."""
+        """Put it on disk in one step, unless it is there. After a loss of power it has to be this one, as an older one
+        may be more open."""
         if state == self._stored:
             return
         try:
-            self._write(dump_native(state))
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace_file(self.path, dump_native(state).encode(), Survives.AS_NEW, mode=0o600)
         except OSError as error:
             self.error = f"{self.path}: {error.strerror or error}"
             self._stored = None
@@ -50,27 +52,3 @@ class LastGood:
                 self.path.unlink(missing_ok=True)
             return
         self._stored, self.error = state, ""
-
-    def _write(self, text: str) -> None:
-        """It is whole after a crash at any moment: on disk before it has the name, and the name on disk, too."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".new")
-        try:
-            with open(beside, "w", encoding="utf-8", opener=_private) as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
-        except OSError:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
-            raise
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)

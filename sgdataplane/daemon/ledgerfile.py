@@ -13,11 +13,10 @@ folder that can't be written to keeps nothing from being enforced. Bases are tho
 from __future__ import annotations
 
 import json
-import os
 import stat
-from contextlib import suppress
 from pathlib import Path
 
+from sgdataplane.host.files import Survives, replace_file
 from sgdataplane.nft.counters import Counted
 from sgdataplane.observe.ledger import Base, Ledger, Sum
 
@@ -49,25 +48,16 @@ class LedgerFile:
             return Ledger()
 
     def store(self, ledger: Ledger) -> None:
-        """Put it there in one step; where that can't be done, what was there stays."""
-        beside = self.path.with_suffix(".new")
+        """Put it there in one step; where that can't be done, what was there stays. After a loss of power an older one
+        does as well, but none would lose all counts."""
+        text = json.dumps(_encoded(ledger, self._boot), separators=(",", ":"))
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(beside, "w", encoding="ascii", opener=_private) as file:
-                file.write(json.dumps(_encoded(ledger, self._boot), separators=(",", ":")))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
+            replace_file(self.path, text.encode("ascii"), Survives.THE_MACHINE, mode=0o600)
         except OSError as error:
             self.error = f"{self.path}: {error.strerror or error}"
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
             return
         self.error = ""
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _boot_id() -> str:

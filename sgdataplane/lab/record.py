@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from sgdataplane.errors import LabError
+from sgdataplane.host.files import Survives, replace_file
 from sgdataplane.lab import names
 from sgdataplane.model.choices import CHOICES, IN_LAB, Choices, read_choices
 from sgdataplane.model.state import CloudState
@@ -137,13 +138,8 @@ class LabFolder:
             self.path.parent.parent.rmdir()
 
     def _write(self, name: str, text: str) -> None:
-        """Whole or not at all, also if we die: a file beside, then a rename."""
-        beside = self.path / f".{name}.new"
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self.path / name)
+        """Whole or not at all, also if we die. A lab doesn't outlive its machine."""
+        replace_file(self.path / name, text.encode(), Survives.THE_WRITER)
 
 
 def up_since(name: str, base: Path = LABS_DIR) -> float:

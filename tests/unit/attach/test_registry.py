@@ -12,6 +12,7 @@ import pytest
 from sgdataplane.attach import registry as module
 from sgdataplane.attach.registry import Binding, HostEnd, Means, Registry, current
 from sgdataplane.errors import BindingError, HostError
+from sgdataplane.host.files import beside_of
 from sgdataplane.host.identity import Identity
 
 ONE = Binding("eni-a", "eth0", "pid 17", "/proc/17/ns/net", Identity(4026532398, 7))
@@ -51,7 +52,7 @@ def test_one_eni_is_bound_once_beside_where_it_was_before(registry: Registry) ->
 def test_a_write_that_was_cut_short_leaves_the_record(registry: Registry) -> None:
     with registry.locked():
         registry.store((ONE,))
-        registry.path.with_suffix(".new").write_text('{"version": 1, "bind')
+        beside_of(registry.path).write_text('{"version": 1, "bind')
         assert registry.load() == (ONE,)
         registry.store((TWO,))
         assert registry.load() == (TWO,)

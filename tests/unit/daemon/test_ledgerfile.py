@@ -10,6 +10,7 @@ import pytest
 
 from sgdataplane.daemon import ledgerfile
 from sgdataplane.daemon.ledgerfile import LedgerFile
+from sgdataplane.host.files import beside_of
 from sgdataplane.nft.counters import Counted
 from sgdataplane.observe.ledger import Base, Ledger, Sum
 
@@ -77,7 +78,7 @@ def test_what_is_no_file_or_too_large_is_refused(tmp_path: Path, monkeypatch: py
 def test_where_it_cannot_be_written_what_was_there_stays(tmp_path: Path) -> None:
     file = LedgerFile(tmp_path, "boot")
     file.store(a_ledger())
-    (tmp_path / "counters.new").mkdir()  # root may write to any folder
+    beside_of(file.path).mkdir()  # root may write to any folder
     ledger = a_ledger()
     ledger.note(7, "eni-a", {"hit": Counted(9, 180, "1.1")}, "t2")
     file.store(ledger)
