@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sgdataplane.cli.output import say
+from sgdataplane.errors import LabError
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, OneOf, Several, Switch
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.ports import Port, Traffic, parse_port
@@ -36,10 +37,18 @@ def reading(parse: Callable[[str], T]) -> Callable[[str], T]:
     return read
 
 
+def read_for(parser: Parser, parse: Callable[[], T]) -> T:
+    """What `parse` returns; what it refuses is a usage error."""
+    try:
+        return parse()
+    except (LabError, ValueError) as error:
+        parser.error(str(error))
+
+
 # types of arguments
 
-read_port = reading(parse_port)
-read_protocol = reading(Protocol.parse)
+_read_port = reading(parse_port)
+_read_protocol = reading(Protocol.parse)
 read_address = reading(Address.parse)
 
 
@@ -51,10 +60,10 @@ def read_prefix(text: str) -> Prefix:
         raise argparse.ArgumentTypeError(f"{text!r} is not an address or CIDR block ({error})") from error
 
 
-def read_limit(text: str) -> int:
-    """How many at most."""
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+def read_limit(text: str, most: int | None = None) -> int:
+    """How many; at least one."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= (most or int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 {f'to {most}' if most else 'up'}")
     return int(text)
 
 
@@ -91,11 +100,13 @@ PORT_HELP = "destination port (TCP and UDP), by number or service: 22, ssh, or t
 PROTOCOL_HELP = "tcp, udp, icmp, icmpv6, gre or a number"
 
 
-def add_flow(parser: Parser, *, source_port: str) -> None:
-    """`--protocol`, `--port` and `--source-port` of one flow. `source_port`: the last one's help."""
-    parser.add_argument("--protocol", type=read_protocol, metavar="P", help=PROTOCOL_HELP)
-    parser.add_argument("--port", type=read_port, metavar="N", help=PORT_HELP)
-    parser.add_argument("--source-port", type=read_port, metavar="N", help=source_port)
+def add_flow(parser: Parser, *, port: str = PORT_HELP, source_port: str = "") -> None:
+    """`--protocol`, `--port` and, if it is to be asked for, `--source-port`, of one flow or of all that are meant.
+    `port`, `source_port`: their help."""
+    parser.add_argument("--protocol", type=_read_protocol, metavar="P", help=PROTOCOL_HELP)
+    parser.add_argument("--port", type=_read_port, metavar="N", help=port)
+    if source_port:
+        parser.add_argument("--source-port", type=_read_port, metavar="N", help=source_port)
 
 
 def flow_of(parser: Parser, arguments: argparse.Namespace) -> Traffic:

@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +23,8 @@ from sgdataplane.cli.arguments import (
     flow_of,
     load_state,
     read_factor,
+    read_for,
+    read_limit,
 )
 from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
 from sgdataplane.cli.output import Progress, complain, log_shown, print_json, say, say_block, warn
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from sgdataplane.lab.expect import Cell
     from sgdataplane.lab.health import Health
     from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
+    from sgdataplane.lab.probe import Service
     from sgdataplane.model.placement import Placement
 
 T = TypeVar("T")
@@ -98,20 +101,7 @@ def _add(actions: Subparsers, verb: str, run: Run, words: str, more: str = "") -
 def _hosts(text: str) -> int:
     from sgdataplane.lab.routers import MAX_HOSTS
 
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_HOSTS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_HOSTS}")
-    return int(text)
-
-
-def _usage(arguments: argparse.Namespace, parse: Callable[[], T]) -> T:
-    """What `parse` returns; what it refuses is a mistake in the command line."""
-    from sgdataplane.errors import LabError
-
-    try:
-        return parse()
-    except (LabError, ValueError) as error:
-        arguments.parser.error(str(error))  # exits
-        raise
+    return read_limit(text, MAX_HOSTS)
 
 
 def _require_root(arguments: argparse.Namespace) -> None:
@@ -259,7 +249,7 @@ def run_probe(arguments: argparse.Namespace) -> int:
     from sgdataplane.lab.services import services_of
 
     flow = flow_of(arguments.parser, arguments)
-    (service,) = _usage(arguments, lambda: services_of(flow))
+    (service,) = read_for(arguments.parser, lambda: services_of(flow))
     asked = ends.Asked(arguments.sender, arguments.receiver, service, arguments.source_port or 0)
     with manage.watch(arguments.name) as lab:
         (cell,) = asyncio.run(matrix.run_probes(lab, ends.find_probes(lab, asked)[:1]))
@@ -279,7 +269,9 @@ def run_matrix(arguments: argparse.Namespace) -> int:
     from sgdataplane.lab import manage, matrix, report
     from sgdataplane.lab.services import default_services, parse_services
 
-    asked = _usage(arguments, lambda: parse_services(arguments.ports)) if arguments.ports is not None else None
+    asked: tuple[Service, ...] = ()
+    if arguments.ports is not None:
+        asked = read_for(arguments.parser, lambda: parse_services(arguments.ports))
     for path in filter(None, (arguments.html, arguments.svg)):
         require_writable(path)
     began = time.monotonic()

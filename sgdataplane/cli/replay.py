@@ -20,6 +20,7 @@ from sgdataplane.cli.arguments import (
     choices_of,
     chosen,
     load_state,
+    read_for,
     refuse_twice,
     say_choices,
 )
@@ -82,18 +83,13 @@ def run(arguments: argparse.Namespace) -> int:
 def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
     """One report, or two with --against."""
     from sgdataplane.cli.report import require_writable
-    from sgdataplane.errors import LabError
     from sgdataplane.lab import manage
     from sgdataplane.lab.policy import enforce_policy
     from sgdataplane.lab.replay.capture import Capture
     from sgdataplane.lab.replay.endpoints import Mapping, parse_maps
     from sgdataplane.lab.replay.stage import built_lab, own_name
 
-    try:
-        maps = parse_maps(arguments.maps)
-    except LabError as error:
-        arguments.parser.error(str(error))  # exits
-        raise
+    maps = read_for(arguments.parser, lambda: parse_maps(arguments.maps))
     if arguments.html is not None:
         require_writable(arguments.html)  # before anything is built
     with Capture(arguments.capture, again=arguments.against is not None) as capture:  # likewise

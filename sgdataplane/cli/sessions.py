@@ -36,11 +36,9 @@ from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import (
     ENI_HELP,
-    PROTOCOL_HELP,
+    add_flow,
     read_limit,
-    read_port,
     read_prefix,
-    read_protocol,
     settle_ports,
 )
 from sgdataplane.cli.command import Exit, Subparsers, require_root
@@ -73,8 +71,7 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument("--node", "--instance", metavar="NODE", help="only this instance's, by its id or name")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only those opened towards or from the ENI")
     parser.add_argument("--remote", type=read_prefix, metavar="CIDR", help="only those whose other end is in it")
-    parser.add_argument("--protocol", type=read_protocol, metavar="P", help=PROTOCOL_HELP)
-    parser.add_argument("--port", type=read_port, metavar="N", help="only those opened to it: 22, ssh, tcp/22")
+    add_flow(parser, port="only those opened to it: 22, ssh, tcp/22")
     parser.add_argument("--state", type=_state, metavar="STATE", help="e.g. ESTABLISHED, TIME_WAIT, UNREPLIED")
     parser.add_argument("--rule", metavar="ID", help="only those that this rule decides about now")
     parser.add_argument("--all", action="store_true", help="also those of no ENI's: by lo, between its own interfaces")

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any
 from sgdataplane.cli.arguments import (
     ENI_HELP,
     NODE_HELP,
-    PROTOCOL_HELP,
+    add_flow,
+    flow_of,
+    read_for,
     read_limit,
-    read_port,
     read_prefix,
-    read_protocol,
     read_seconds,
     settle_ports,
 )
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from sgdataplane.cli.places import Place
     from sgdataplane.lab.expect import Cell
     from sgdataplane.lab.manage import Lab
-    from sgdataplane.lab.probe import End, Probe
+    from sgdataplane.lab.probe import End, Probe, Service
     from sgdataplane.net.values import Direction
     from sgdataplane.observe.headers import Headers
     from sgdataplane.observe.trace import Path, Tracer, Wanted
@@ -62,10 +62,8 @@ def register(verbs: Subparsers) -> None:
     parser.add_argument("--config", type=FilePath, metavar="FILE", help="the configuration that the agent runs with")
     parser.add_argument("--eni", metavar="ENI", help=f"whose packets are followed: {ENI_HELP}")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only packets towards or from the ENI")
-    parser.add_argument("--protocol", type=read_protocol, metavar="P", help=PROTOCOL_HELP)
     parser.add_argument("--remote", type=read_prefix, metavar="CIDR", help="only packets whose other end is in it")
-    parser.add_argument("--port", type=read_port, metavar="N", help="only packets to it: 53, domain or udp/53")
-    parser.add_argument("--source-port", type=read_port, metavar="N", help="only packets from this port")
+    add_flow(parser, port="only packets to it: 53, domain or udp/53", source_port="only packets from this port")
     parser.add_argument("--count", type=read_limit, default=10, metavar="N", help="end after N packets (default: 10)")
     parser.add_argument(
         "--seconds", type=read_seconds(MAX_SECONDS), default=30.0, metavar="S", help="end after S seconds (default: 30)"
@@ -78,31 +76,37 @@ def register(verbs: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit 0 if a packet was traced, 1 if none came."""
-    is_probe = _is_probe(arguments)
+    service = _service(arguments)
     require_root("tracing packets in other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
-    return _run_probe(arguments) if is_probe else _follow(arguments)
+    return _follow(arguments) if service is None else _run_probe(arguments, service)
 
 
-def _is_probe(arguments: argparse.Namespace) -> bool:
-    """Whether it is to send the packet itself; a usage error if the arguments say both, or neither."""
+def _service(arguments: argparse.Namespace) -> Service | None:
+    """What it is to send itself, None if it is to follow what comes; a usage error if the arguments say both, or
+    neither."""
     error = arguments.parser.error
-    if arguments.protocol is not None and arguments.protocol.is_all:
-        error("--protocol all: leave it out")
-    settle_ports(arguments.parser, arguments)
-    protocol = arguments.protocol
-    if (arguments.port is not None or arguments.source_port is not None) and not (protocol and protocol.has_ports):
-        error("--port and --source-port need --protocol tcp or udp, or the form tcp/22")
     if arguments.sender is None and arguments.receiver is None:
         if arguments.eni is None:
             error("--eni says whose packets to follow; or --from and --to what to send in a lab")
-        return False
-    if arguments.sender is None or arguments.receiver is None or protocol is None:
-        error("--from, --to and --protocol are needed together")
-    if protocol.has_ports and arguments.port is None:
-        error(f"--port: is needed with {protocol}")
+        _settle_wanted(arguments)
+        return None
+    if arguments.sender is None or arguments.receiver is None:
+        error("--from and --to are needed together")
     if arguments.eni or arguments.direction or arguments.remote:
         error("--eni, --direction and --remote don't go with --from and --to, which say all of that")
-    return True
+    from sgdataplane.lab.services import services_of
+
+    flow = flow_of(arguments.parser, arguments)
+    return read_for(arguments.parser, lambda: services_of(flow))[0]
+
+
+def _settle_wanted(arguments: argparse.Namespace) -> None:
+    """The protocol and ports of what is followed, each of which may be any."""
+    if arguments.protocol is not None and arguments.protocol.is_all:
+        arguments.parser.error("--protocol all: leave it out")
+    settle_ports(arguments.parser, arguments)
+    if arguments.protocol is None and (arguments.port, arguments.source_port) != (None, None):
+        arguments.parser.error("--port and --source-port need --protocol tcp or udp, or the form tcp/22")
 
 
 # packets that come
@@ -142,14 +146,12 @@ def _follow(arguments: argparse.Namespace) -> int:
 # one packet of our own
 
 
-def _run_probe(arguments: argparse.Namespace) -> int:
+def _run_probe(arguments: argparse.Namespace, service: Service) -> int:
     from sgdataplane.lab import manage, report
     from sgdataplane.lab.ends import Asked, find_probes
     from sgdataplane.lab.expect import cell_as_json
-    from sgdataplane.lab.probe import Service
 
     name = arguments.name or "lab"
-    service = Service(arguments.protocol.number, arguments.port or 0)
     with manage.watch(name) as lab:
         asked = Asked(arguments.sender, arguments.receiver, service, arguments.source_port or 0)
         probe = find_probes(lab, asked)[0]

@@ -14,6 +14,7 @@ from sgdataplane.cli.main import main
         (["--eni", "eni-a", "--port", "22"], "need --protocol tcp or udp"),
         (["--eni", "eni-a", "--source-port", "22", "--protocol", "icmp"], "--source-port: makes no sense with icmp"),
         (["--eni", "eni-a", "--protocol", "all"], "leave it out"),
+        (["--from", "i-a", "--to", "i-b", "--protocol", "33"], "the lab can't send DCCP"),
         (["--eni", "eni-a", "--seconds", "0"], "'0' is not a number of seconds, above 0 and up to 3,600"),
         (["--eni", "eni-a", "--seconds", "nan"], "'nan' is not a number of seconds"),
         (["--eni", "eni-a", "--count", "-1"], "not a number from 1 up"),
