@@ -15,21 +15,21 @@ from typing import NamedTuple
 
 from sgdataplane.analyse.order import Arrangement, Mask, Order, Shape, bits, overlay
 from sgdataplane.analyse.regions import Block, Region, common, merged, without
+from sgdataplane.model.decision import INNER_ACCEPT, RULE, Decision
 from sgdataplane.model.options import Options
 from sgdataplane.net.ranges import Ranges, apart, meet, united
 from sgdataplane.net.values import Direction, Verdict
-from sgdataplane.policy.resolve import Cause
 
 Strength = tuple[int, int, bool]  # stage, priority, whether it accepts: the smallest decides
 Candidate = tuple[Strength, Shape]
 
 
 class Part(NamedTuple):
-    """Traffic of one cause before and one after, whose verdicts differ."""
+    """Traffic of one decision before and one after, whose verdicts differ."""
 
     block: Block
-    before: Cause
-    after: Cause
+    before: Decision
+    after: Decision
 
 
 def differing(before: Order, after: Order, options: Options) -> tuple[Part, ...]:
@@ -37,17 +37,17 @@ def differing(before: Order, after: Order, options: Options) -> tuple[Part, ...]
     sides = _Side.of(before, options), _Side.of(after, options)
     every = sorted({*sides[0].far, *sides[1].far})
     turned = united(i for one in every for i in apart(*(side.far.get(one, ()) for side in sides)))
-    found: dict[tuple[Cause, Cause], list[Block]] = {}
+    found: dict[tuple[Decision, Decision], list[Block]] = {}
     for part in _parts(sides, every, turned) if turned else ():
         found.setdefault((part.before, part.after), []).append(part.block)
     return tuple(Part(block, *causes) for causes, blocks in found.items() for block in merged(blocks))
 
 
-def strength(cause: Cause, options: Options) -> Strength:
-    """Causes of equal strength have equal verdicts."""
-    is_custom_first = options.inner_accept_egress == "custom_first" and cause.direction is Direction.EGRESS
-    stages = {"inner_accept": 2 if is_custom_first else 0, "rule": 1}
-    return stages.get(cause.reason, 3), cause.priority, cause.verdict is Verdict.ACCEPT
+def strength(decision: Decision, options: Options) -> Strength:
+    """Decisions of equal strength have equal verdicts."""
+    is_custom_first = options.inner_accept_egress == "custom_first" and decision.direction is Direction.EGRESS
+    stages = {INNER_ACCEPT: 2 if is_custom_first else 0, RULE: 1}
+    return stages.get(decision.cause, 3), decision.priority, decision.verdict is Verdict.ACCEPT
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class _Side:
 
     @classmethod
     def of(cls, order: Order, options: Options) -> _Side:
-        candidates = tuple((strength(entry.permission.cause, options), entry.shape) for entry in order.entries)
+        candidates = tuple((strength(entry.permission.decision, options), entry.shape) for entry in order.entries)
         sets: dict[Candidate, list[Ranges]] = {}
         for candidate, entry in zip(candidates, order.entries, strict=True):
             sets.setdefault(candidate, []).append(entry.far)
         far = {one: some[0] if len(some) == 1 else united(i for r in some for i in r) for one, some in sets.items()}
         return cls(order, candidates, far)
 
-    def causes(self, holding: Mask, strongest: Strength, region: Region) -> Iterator[tuple[Block, Cause]]:
+    def decisions(self, holding: Mask, strongest: Strength, region: Region) -> Iterator[tuple[Block, Decision]]:
         """What decides each part of a region where these entries hold and none is stronger than that: the first of the
         equally strong ones, as `decide()` names it."""
         for index in bits(holding):
@@ -75,7 +75,7 @@ class _Side:
             if self.candidates[index][0] == strongest:
                 mine = (Block(region[0].far, *entry.shape),)
                 for block in common(region, mine):
-                    yield block, entry.permission.cause
+                    yield block, entry.permission.decision
                 region = without(region, mine)
                 if not region:
                     return
@@ -94,8 +94,8 @@ def _parts(sides: tuple[_Side, _Side], every: list[Candidate], turned: Ranges) -
         masks = (_candidates(side, half, number) for side, half in ((before, old), (after, new)))
         for shape, winners in arrangement.differing(*masks):
             was, becomes = (every[winner][0] for winner in winners)
-            for block, cause in before.causes(old, was, (Block(far, *shape),)):
-                yield from (Part(b, cause, other) for b, other in after.causes(new, becomes, (block,)))
+            for block, decision in before.decisions(old, was, (Block(far, *shape),)):
+                yield from (Part(b, decision, other) for b, other in after.decisions(new, becomes, (block,)))
 
 
 def _candidates(side: _Side, holding: Mask, number: dict[Candidate, Mask]) -> Mask:

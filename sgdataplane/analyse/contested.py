@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from sgdataplane.analyse.order import Mask, bits
 from sgdataplane.analyse.pools import View
+from sgdataplane.model.decision import RULE
 
 
 def ties(view: View) -> Iterator[tuple[int, int]]:
@@ -18,8 +19,8 @@ def ties(view: View) -> Iterator[tuple[int, int]]:
     accepts = _accepts_by_priority(view)
     for holding, far in view.classes.items():
         for cell, winner in view.cells(holding):
-            cause = view.cause(winner)
-            tied = holding & accepts.get(cause.priority, 0) if cause.reason == "rule" else 0
+            decision = view.decision(winner)
+            tied = holding & accepts.get(decision.priority, 0) if decision.cause == RULE else 0
             for index in bits(tied & ~view.alike(winner)):
                 pair = index, winner
                 if pair not in found and view.has_part(cell, index) and view.is_met(far, view.local(cell, index)):
@@ -31,7 +32,7 @@ def _accepts_by_priority(view: View) -> dict[int, Mask]:
     found: dict[int, Mask] = {}
     for index in view.rules.values():
         if view.accepting >> index & 1:
-            priority = view.cause(index).priority
+            priority = view.decision(index).priority
             found[priority] = found.get(priority, 0) | 1 << index
     return found
 
@@ -45,7 +46,7 @@ def void_drops(view: View) -> Iterator[tuple[int, int]]:
         if not inner:
             continue
         for cell, winner in view.cells(holding & ~inner):
-            is_drop = view.cause(winner).reason == "rule" and not view.accepting >> winner & 1
+            is_drop = view.decision(winner).cause == RULE and not view.accepting >> winner & 1
             is_outranked = winner > next(bits(inner))  # at egress it may be the other way round (options)
             if is_drop and is_outranked and winner not in found and view.is_met(far, cell.shape[1]):
                 found[winner] = next(bits(inner))

@@ -18,15 +18,14 @@ from sgdataplane.analyse.pairs import Key, Pairs
 from sgdataplane.analyse.regions import PORTS, Block, addresses, common
 from sgdataplane.analyse.rows import Axis, Row, rows
 from sgdataplane.analyse.scope import NOTHING, Scope, is_all_dhcp, scope_of
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS, Options
-from sgdataplane.model.semantics import Decision
 from sgdataplane.model.sharing import sharing
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import Interval, meet, minus, united
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, Verdict
 from sgdataplane.policy.reach import Reach
-from sgdataplane.policy.resolve import Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +143,15 @@ class _View:
         return self.before == self.after and not self.pairs.parts(*self._keys, self.direction, self.family)
 
     def changes(self, eni_id: str) -> list[Change]:
-        found: dict[tuple[Cause, Cause], list[Block]] = {}
+        found: dict[tuple[Decision, Decision], list[Block]] = {}
         for share in self._shares():
-            for block, *causes in self.pairs.parts(share.before, share.after, self.direction, self.family):
+            for block, *decisions in self.pairs.parts(share.before, share.after, self.direction, self.family):
                 for judged in common((block,), share.scope.region):
-                    found.setdefault((causes[0], causes[1]), []).append(judged)
+                    found.setdefault((decisions[0], decisions[1]), []).append(judged)
         return sorted(
             (
-                Change(eni_id, self.direction, self.family, row[0], row[1], *self._told(row), *map(_decision, causes))
-                for causes, blocks in found.items()
+                Change(eni_id, self.direction, self.family, row[0], row[1], *self._told(row), *decisions)
+                for decisions, blocks in found.items()
                 for row in self._rows(blocks)
             ),
             key=_place,
@@ -218,12 +217,6 @@ class _View:
             None if (source,) == PORTS else source,
             None if (port,) == PORTS and not has_ports else port,
         )
-
-
-def _decision(cause: Cause) -> Decision:
-    """As `decide()` says it."""
-    ids = cause.security_group_id or None, cause.security_group_rule_id or None
-    return Decision(cause.verdict, cause.reason, *ids, cause.priority or None)
 
 
 def _place(change: Change) -> tuple[object, ...]:

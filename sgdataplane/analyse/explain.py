@@ -1,6 +1,6 @@
 """Why one flow passes or not: at one ENI, and at the other end too, where that is an ENI of the state.
 
-Owns what outranks what, which clause decides before any rule is asked, and who is at the other end. Is given a state
+Owns what outranks what, and who is at the other end. Is given a state
 and an opening packet. Must not decide anything itself: that is for `decide()`.
 """
 
@@ -9,17 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgdataplane.analyse.nearmiss import NearMiss, near_misses
-from sgdataplane.model import always
+from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, Decision
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.placement import Placement
-from sgdataplane.model.semantics import (
-    Decision,
-    decide,
-    is_foreign,
-    is_refused_midstream,
-    is_spoofed,
-    later_candidates,
-)
+from sgdataplane.model.semantics import decide, later_candidates
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Verdict
@@ -35,11 +28,10 @@ class Later:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Of a packet at one ENI. `cause`: what decides it before any rule is asked, "" if rules are."""
+    """Of a packet at one ENI. There are no near misses where no rule is asked."""
 
     packet: Packet
     decision: Decision
-    cause: str
     later: tuple[Later, ...]
     near_misses: tuple[NearMiss, ...]
 
@@ -78,44 +70,22 @@ def explain(
     for other in later_candidates(state, packet, decision, options):
         later.append(Later(other, outranking(before, other)))
         before = other
-    cause = fixed_cause(state, packet, options, placement)
-    misses = () if cause else tuple(near_misses(state, packet, decision, options))
-    return Explanation(packet, decision, cause, tuple(later), misses)
+    misses = () if decision.is_fixed else tuple(near_misses(state, packet, decision, options))
+    return Explanation(packet, decision, tuple(later), misses)
 
 
 def outranking(stronger: Decision, weaker: Decision) -> str:
     """Why one comes before the other: `fixed` (no rule is asked), `default_is_last`, `inner_accept_first`,
     `rules_first` (an option), `priority`, `drop_before_accept`, or `same` (either one gives this verdict)."""
-    if stronger.reason in ("always", "never"):
+    if stronger.is_fixed:
         return "fixed"
-    if weaker.reason == "default":
+    if weaker.cause == DEFAULT:
         return "default_is_last"
-    if stronger.reason != weaker.reason:
-        return "inner_accept_first" if stronger.reason == "inner_accept" else "rules_first"
+    if stronger.cause != weaker.cause:
+        return "inner_accept_first" if stronger.cause == INNER_ACCEPT else "rules_first"
     if stronger.priority != weaker.priority:
         return "priority"
     return "same" if stronger.verdict is weaker.verdict else "drop_before_accept"
-
-
-def fixed_cause(
-    state: CloudState, packet: Packet, options: Options = DEFAULTS, placement: Placement = Placement.INSTANCE
-) -> str:
-    """What decides before any rule is asked: "discovery", "dhcp" and "metadata" always pass; "far-discovery",
-    "malformed-discovery", "spoofed", "foreign", "dhcp-server" and "midstream" never do, and are the names under which
-    the kernel counts them. If several hold, it is the first that the packet meets. "" if rules are asked."""
-    eni = state.eni[packet.eni_id]
-    clauses = (
-        ("far-discovery", always.is_far_discovery(eni, packet, options, placement)),
-        ("discovery", always.is_discovery(eni, packet)),
-        ("dhcp", always.is_dhcp(eni, packet, options)),
-        ("spoofed", is_spoofed(eni, packet)),
-        ("foreign", is_foreign(eni, packet)),
-        ("malformed-discovery", always.is_discovery_type(packet)),
-        ("dhcp-server", always.is_dhcp_server(packet)),
-        ("midstream", is_refused_midstream(packet, options)),
-        ("metadata", always.is_metadata(packet, options)),
-    )
-    return next((name for name, holds in clauses if holds), "")
 
 
 def at_other_end(state: CloudState, packet: Packet) -> Packet | None:

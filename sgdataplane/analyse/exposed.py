@@ -17,6 +17,7 @@ from typing import NamedTuple
 from sgdataplane.analyse.order import Cell, Mask, bits, overlay
 from sgdataplane.analyse.pools import View, ranges_of
 from sgdataplane.analyse.regions import addresses
+from sgdataplane.model.decision import RULE
 from sgdataplane.net.ranges import Ranges, count, holds, minus
 from sgdataplane.net.values import TCP, Family, Prefix
 
@@ -81,7 +82,7 @@ class _Part(NamedTuple):
 def _accepted(view: View, classes: Mapping[Mask, Ranges]) -> Iterator[_Part]:
     for holding, far in classes.items():
         for cell, winner in view.cells(holding):
-            if view.cause(winner).reason == "rule" and view.accepting >> winner & 1:
+            if view.decision(winner).cause == RULE and view.accepting >> winner & 1:
                 yield _Part(far, cell, winner)
 
 

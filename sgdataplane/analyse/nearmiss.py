@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import (
-    Decision,
     destination_port_matches,
     ordered_candidates,
     remote_matches,

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from sgdataplane.analyse.order import Mask
 from sgdataplane.analyse.pools import RuleKey, View
 from sgdataplane.analyse.stacks import TooMuchError
+from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Verdict
-from sgdataplane.policy.resolve import Cause
 
 Places = list[tuple[View, int]]  # the views that have a rule, and where
 
@@ -25,9 +25,9 @@ Places = list[tuple[View, int]]  # the views that have a rule, and where
 class Needless:
     """A rule, and what decides in its place: all that hides it, or all that would do the same."""
 
-    rule: Cause
+    rule: Decision
     is_shadowed: bool
-    instead: tuple[Cause, ...]
+    instead: tuple[Decision, ...]
 
 
 @dataclass
@@ -103,22 +103,22 @@ class Needs:
         return True
 
     def _made(self, key: RuleKey, gone: dict[View, Mask], *, is_shadowed: bool) -> Needless:
-        instead: dict[Cause, None] = {}
+        instead: dict[Decision, None] = {}
         with suppress(TooMuchError):  # then some are not named
             for view, index in self._places[key]:
                 view.stacks.budget.begin()
                 found = before(view, index) if is_shadowed else before(view, index, gone[view] | 1 << index)
                 others = ~view.alike(index) if is_shadowed else view.alike(index)
-                instead |= {view.cause(winner): None for winner in found if others >> winner & 1}
-        return Needless(self._cause(key), is_shadowed, tuple(instead))
+                instead |= {view.decision(winner): None for winner in found if others >> winner & 1}
+        return Needless(self._decision(key), is_shadowed, tuple(instead))
 
-    def _cause(self, key: RuleKey) -> Cause:
+    def _decision(self, key: RuleKey) -> Decision:
         view, index = self._places[key][0]
-        return view.cause(index)
+        return view.decision(index)
 
     def _strength(self, key: RuleKey) -> tuple[int, bool, RuleKey]:
-        cause = self._cause(key)
-        return cause.priority, cause.verdict is Verdict.ACCEPT, key
+        decision = self._decision(key)
+        return decision.priority, decision.verdict is Verdict.ACCEPT, key
 
 
 def is_idle(view: View, index: int, gone: Mask = 0) -> bool:

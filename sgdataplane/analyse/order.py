@@ -102,7 +102,7 @@ class Order:
 
     @cached_property
     def arrangement(self) -> Arrangement:
-        accepting = sum(1 << i for i, e in enumerate(self.entries) if e.permission.cause.verdict is Verdict.ACCEPT)
+        accepting = sum(1 << i for i, e in enumerate(self.entries) if e.permission.decision.verdict is Verdict.ACCEPT)
         return Arrangement([entry.shape for entry in self.entries], accepting, self.family)
 
 

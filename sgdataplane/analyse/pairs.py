@@ -12,10 +12,11 @@ from sgdataplane.analyse.change import Part, differing
 from sgdataplane.analyse.internet import opened
 from sgdataplane.analyse.order import FarAddresses, Order
 from sgdataplane.analyse.regions import Region
+from sgdataplane.model.decision import ABSENT, Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, Eni, NicType
 from sgdataplane.net.values import Direction, Family, Verdict
-from sgdataplane.policy.resolve import Cause, Permission, Profile, resolve_profile
+from sgdataplane.policy.resolve import Permission, Profile, resolve_profile
 
 Key = tuple[str, tuple[str, ...], NicType]  # VPC, groups, nic type: all that a policy follows from, in one state
 
@@ -41,7 +42,7 @@ class Policies:
 
     def _make_order(self, key: Key | None, direction: Direction, family: Family) -> Order:
         if key is None:
-            return Order.of((Permission(Cause(direction, Verdict.DROP, "never")),), family, self._far)
+            return Order.of((Permission(Decision(direction, Verdict.DROP, ABSENT)),), family, self._far)
         return Order.of(self._profile(key).permissions(direction), family, self._far)
 
 

@@ -106,7 +106,7 @@ def effort(ways: Sequence[Sequence[Permission]]) -> int:
 def _rows(ways: Sequence[Sequence[Permission]], number: int) -> tuple[Row, ...]:
     """The sessions of one protocol that all ways accept, source ports with equal ports joined."""
     if not Protocol(number).has_ports:
-        return (Row(number),) if all(way[0].cause.verdict is Verdict.ACCEPT for way in ways) else ()
+        return (Row(number),) if all(way[0].decision.verdict is Verdict.ACCEPT for way in ways) else ()
     found: dict[int, list[Interval]] = {}
     for source in _cut(span for way in ways for permission in way for span in permission.source_ports or ()):
         ports = EVERY_BIT
@@ -126,7 +126,7 @@ def _accepted(way: Iterable[Permission], source: Interval) -> int:
         if sources is not None and not any(first <= source[0] <= last for first, last in sources):
             continue
         ports = left if permission.ports is None else left & _bits(permission.ports)
-        if permission.cause.verdict is Verdict.ACCEPT:
+        if permission.decision.verdict is Verdict.ACCEPT:
             accepted |= ports
         left ^= ports
         if not left:

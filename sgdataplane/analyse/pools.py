@@ -15,11 +15,12 @@ from functools import cached_property
 from sgdataplane.analyse.order import Cell, FarAddresses, Mask, Order, bits
 from sgdataplane.analyse.regions import addresses
 from sgdataplane.analyse.stacks import Stack, Stacks
+from sgdataplane.model.decision import INNER_ACCEPT, RULE, Decision
 from sgdataplane.model.options import DHCP_BROADCAST, DHCPV6_SERVERS, Options
 from sgdataplane.model.state import CloudState, Eni, NetworkType, NicType, SecurityGroup
 from sgdataplane.net.ranges import Ranges, meet, minus, united
 from sgdataplane.net.values import Direction, Family, Prefix, Verdict
-from sgdataplane.policy.resolve import Cause, Permission, Profile, resolve_profile
+from sgdataplane.policy.resolve import Permission, Profile, resolve_profile
 
 RuleKey = tuple[str, str]  # the ids of a group and of a rule of it
 DHCP = (Prefix.of(DHCP_BROADCAST), Prefix.of(DHCPV6_SERVERS))
@@ -102,24 +103,24 @@ class View:
     @cached_property
     def rules(self) -> dict[RuleKey, int]:
         """The place of each rule that can match at all."""
-        causes = ((self.cause(index), index) for index, entry in enumerate(self.order.entries) if entry.region)
-        return {(c.security_group_id, c.security_group_rule_id): i for c, i in causes if c.reason == "rule"}
+        decisions = ((self.decision(index), index) for index, entry in enumerate(self.order.entries) if entry.region)
+        return {(d.security_group_id, d.security_group_rule_id): i for d, i in decisions if d.cause == RULE}
 
     def permission(self, index: int) -> Permission:
         return self.order.entries[index].permission
 
-    def cause(self, index: int) -> Cause:
-        return self.permission(index).cause
+    def decision(self, index: int) -> Decision:
+        return self.permission(index).decision
 
     @cached_property
     def inner(self) -> Mask:
         """The inner accepts."""
-        return sum(1 << i for i, _ in enumerate(self.order.entries) if self.cause(i).reason == "inner_accept")
+        return sum(1 << i for i, _ in enumerate(self.order.entries) if self.decision(i).cause == INNER_ACCEPT)
 
     @cached_property
     def accepting(self) -> Mask:
         """The entries whose verdict is accept."""
-        return sum(1 << i for i, _ in enumerate(self.order.entries) if self.cause(i).verdict is Verdict.ACCEPT)
+        return sum(1 << i for i, _ in enumerate(self.order.entries) if self.decision(i).verdict is Verdict.ACCEPT)
 
     def alike(self, index: int) -> Mask:
         """The entries with the same verdict as this one."""
@@ -155,7 +156,7 @@ def views_of(pool: Pool, far: FarAddresses, stacks: Stacks) -> Iterator[View]:
     """Those in which a rule can match."""
     for direction in Direction:
         permissions = pool.profile.permissions(direction)
-        if not any(permission.cause.reason == "rule" for permission in permissions):
+        if not any(permission.decision.cause == RULE for permission in permissions):
             continue
         for family in Family:
             view = View(pool, direction, Order.of(permissions, family, far), stacks)

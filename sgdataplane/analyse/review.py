@@ -79,7 +79,7 @@ class _Seen:
         for accept, drop in ties(view):
             self.tied.setdefault(view.permission(accept), set()).add(view.permission(drop))
         for drop, inner in void_drops(view):
-            self.void.setdefault(view.permission(drop), set()).add(view.cause(inner).security_group_id)
+            self.void.setdefault(view.permission(drop), set()).add(view.decision(inner).security_group_id)
 
     def findings(self) -> Iterator[Finding]:
         shadowed = set()
@@ -88,7 +88,7 @@ class _Seen:
             if wording.key(needless.rule) not in self.nothing:
                 yield wording.shadowed(needless) if needless.is_shadowed else wording.redundant(needless)
         yield from (wording.opened(rule, found) for rule, found in self.opened.items())
-        yield from (wording.tied(rule, drops) for rule, drops in self.tied.items() if rule.cause not in shadowed)
+        yield from (wording.tied(rule, drops) for rule, drops in self.tied.items() if rule.decision not in shadowed)
         yield from (wording.void(rule, groups) for rule, groups in self.void.items())
         left_out = [*self.left_out, *self.needs.left_out]
         if left_out:

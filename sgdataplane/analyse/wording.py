@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from sgdataplane.analyse.exposed import SENSITIVE
 from sgdataplane.analyse.needless import Needless
 from sgdataplane.analyse.pools import RuleKey, View
+from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, Decision
 from sgdataplane.model.state import GroupRef, PrefixListRef
 from sgdataplane.net.values import Direction, Prefix, Verdict
 from sgdataplane.policy.findings import Finding, Severity, subject
-from sgdataplane.policy.resolve import Cause, Permission
+from sgdataplane.policy.resolve import Permission
 
 NAMED = 3  # as many are named in a message; of the others their number
 PAST = {Verdict.ACCEPT: "accepted", Verdict.DROP: "dropped"}
@@ -29,7 +30,7 @@ class Opened:
     others: set[Permission] = field(default_factory=set)
 
 
-def key(rule: Cause) -> RuleKey:
+def key(rule: Decision) -> RuleKey:
     return rule.security_group_id, rule.security_group_rule_id
 
 
@@ -46,29 +47,31 @@ def redundant(needless: Needless) -> Finding:
 
 
 def opened(rule: Permission, found: Opened) -> Finding:
-    together = f" together with {_names(other.cause for other in found.others)}" if found.others else ""
-    if rule.cause.direction is Direction.EGRESS:
+    together = f" together with {_names(other.decision for other in found.others)}" if found.others else ""
+    if rule.decision.direction is Direction.EGRESS:
         message = "the group may send anything to everywhere" + (f",{together}" if together else "")
-        return _finding("WideOpenEgress", Severity.INFO, message, rule.cause)
+        return _finding("WideOpenEgress", Severity.INFO, message, rule.decision)
     if rule.protocol.is_all and len(found.ports) == len(SENSITIVE) and not together:
         message = f"everything from {_remote(rule)} is accepted, on every protocol and port"
     else:
         to_whom = f"the internet{together}" if together else _remote(rule)
         message = f"open to {to_whom}: " + ", ".join(f"{SENSITIVE[port]} ({port})" for port in sorted(found.ports))
-    return _finding("WideOpenIngress", Severity.HIGH, message, rule.cause)
+    return _finding("WideOpenIngress", Severity.HIGH, message, rule.decision)
 
 
 def tied(rule: Permission, drops: Iterable[Permission]) -> Finding:
-    names = _names(drop.cause for drop in drops)
-    message = f"what {names} matches, too, is dropped: all have priority {rule.cause.priority}, and a drop wins a tie"
-    return _finding("TieDecidedByDrop", Severity.INFO, message, rule.cause)
+    names = _names(drop.decision for drop in drops)
+    message = (
+        f"what {names} matches, too, is dropped: all have priority {rule.decision.priority}, and a drop wins a tie"
+    )
+    return _finding("TieDecidedByDrop", Severity.INFO, message, rule.decision)
 
 
 def void(rule: Permission, groups: Collection[str]) -> Finding:
     is_everyone = isinstance(rule.remote, Prefix) and rule.remote.length == 0
     names = _listed(sorted(groups))
     message = f"the drop has no effect between members of {names}, whose inner policy is Accept"
-    return _finding("VoidDrop", Severity.INFO if is_everyone else Severity.WARNING, message, rule.cause)
+    return _finding("VoidDrop", Severity.INFO if is_everyone else Severity.WARNING, message, rule.decision)
 
 
 def left_out(views: Collection[View]) -> Finding:
@@ -87,7 +90,7 @@ def _by(needless: Needless) -> str:
     return f", by {_names(needless.instead)}" if needless.instead else ""
 
 
-def _finding(code: str, severity: Severity, message: str, rule: Cause) -> Finding:
+def _finding(code: str, severity: Severity, message: str, rule: Decision) -> Finding:
     group_id, rule_id = key(rule)
     return Finding(code, severity, message, subject(security_group_id=group_id, security_group_rule_id=rule_id))
 
@@ -100,18 +103,18 @@ def _remote(rule: Permission) -> str:
             return str(prefix)
 
 
-def _names(causes: Iterable[Cause]) -> str:
+def _names(decisions: Iterable[Decision]) -> str:
     """Those of rules with their group, the strongest first."""
-    ordered = sorted(causes, key=lambda c: (c.reason == "default", c.priority, c.verdict is Verdict.ACCEPT, key(c)))
-    return _listed([_name(cause) for cause in ordered])
+    ordered = sorted(decisions, key=lambda d: (d.cause == DEFAULT, d.priority, d.verdict is Verdict.ACCEPT, key(d)))
+    return _listed([_name(decision) for decision in ordered])
 
 
-def _name(cause: Cause) -> str:
-    if cause.reason == "default":
+def _name(decision: Decision) -> str:
+    if decision.cause == DEFAULT:
         return "default"
-    if cause.reason == "inner_accept":
-        return f"the inner policy of {cause.security_group_id}"
-    return f"{cause.security_group_rule_id} of {cause.security_group_id}"
+    if decision.cause == INNER_ACCEPT:
+        return f"the inner policy of {decision.security_group_id}"
+    return f"{decision.security_group_rule_id} of {decision.security_group_id}"
 
 
 def _listed(names: Collection[str]) -> str:

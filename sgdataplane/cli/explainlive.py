@@ -104,7 +104,7 @@ def _live(end: Explanation, place: Place) -> Live:
     if missing:
         line = f"it is of another state: this one hasn't {', '.join(missing)}"
         answer = replace(answer, differences=(line, *answer.differences))
-    expected = counters_of(end.decision, packet.direction, end.cause, ifname)
+    expected = counters_of(end.decision, ifname)
     return Live(end, place, answer, expected)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sgdataplane.analyse.explain import Explanation, Flow
 from sgdataplane.analyse.nearmiss import NearMiss
 from sgdataplane.cli.output import paint, render_table, say, say_block
-from sgdataplane.model.semantics import Decision
+from sgdataplane.model.decision import Decision
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Protocol, Verdict
 
@@ -119,7 +119,7 @@ def painted(verdict: Verdict) -> str:
 
 def in_words(decision: Decision, end: Explanation) -> tuple[str, str, str]:
     """Verdict, priority and cause, for a row of a table."""
-    priority = "" if decision.priority is None else str(decision.priority)
+    priority = str(decision.priority) if decision.priority else ""
     return decision.verdict.value, priority, because_of(decision, end)
 
 
@@ -138,7 +138,7 @@ def fixed_in_words(end: Explanation) -> str:
     """Why it passes, or never does, before any rule is asked."""
     packet = end.packet
     words = {**CAUSES, "spoofed": SPOOFED[packet.direction], "foreign": FOREIGN}
-    return words[end.cause].format(eni=packet.eni_id, local=packet.local, remote=packet.remote)
+    return words[end.decision.cause].format(eni=packet.eni_id, local=packet.local, remote=packet.remote)
 
 
 def rule_name(decision: Decision) -> str:

@@ -16,6 +16,7 @@ from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.site import SITES
 from sgdataplane.errors import HostError
 from sgdataplane.model.choices import Choices
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
@@ -23,7 +24,6 @@ from sgdataplane.net.values import Protocol
 from sgdataplane.observe.decisions import Decider
 from sgdataplane.observe.drops import read_counters
 from sgdataplane.observe.sessions import Session, read_sessions
-from sgdataplane.policy.resolve import Cause
 from sgdataplane.report.content import Observed, SessionRow, Unobserved
 from sgdataplane.report.words import counted
 
@@ -52,7 +52,7 @@ class Reading:
         hits = {
             (group.security_group_id, rule.security_group_rule_id): self._packets[
                 counter_name(
-                    Cause(
+                    Decision(
                         rule.direction,
                         rule.policy,
                         "rule",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sgdataplane.model.decision import RULE
 from sgdataplane.model.state import GroupRef, PrefixListRef
 from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Direction
@@ -24,14 +25,14 @@ def permission_rows(policy: HostPolicy) -> Iterator[Row]:
 
 
 def _cells(policy: HostPolicy, permission: Permission) -> tuple[str, str, str, str, str, str]:
-    cause = permission.cause
+    decision = permission.decision
     return (
-        str(cause.priority) if cause.reason == "rule" else "",
-        cause.verdict.value,
+        str(decision.priority) if decision.cause == RULE else "",
+        decision.verdict.value,
         str(permission.protocol),
         _ports(permission),
         _remote(policy, permission),
-        f"{cause.security_group_id} {cause.security_group_rule_id}" if cause.reason == "rule" else cause.reason,
+        f"{decision.security_group_id} {decision.security_group_rule_id}" if decision.cause == RULE else decision.cause,
     )
 
 

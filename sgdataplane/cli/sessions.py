@@ -49,7 +49,7 @@ from sgdataplane.visible import json_text
 if TYPE_CHECKING:
     from sgdataplane.cli.scopes import Scope, Scopes
     from sgdataplane.host.conntrack import Traffic
-    from sgdataplane.model.semantics import Decision
+    from sgdataplane.model.decision import Decision
     from sgdataplane.model.state import CloudState
     from sgdataplane.net.values import Address
     from sgdataplane.observe.conntrack import UseLog

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
+from sgdataplane.model.decision import Decision
 from sgdataplane.net.ranges import Interval
-from sgdataplane.policy.resolve import Cause
 
 MAX_DEPTH = 2  # look-ups on a path of any diagram that is used
 MAX_STEPS = 8  # boxes asked one by one: some 15 ns each, a look-up takes 120
@@ -44,10 +44,10 @@ class Box:
     """A permission as a region: per dimension the disjoint sorted intervals it covers, or None for all of it.
 
     Only TCP and UDP permissions have ports (state validation refuses others), so a path never asks another protocol
-    for a port. `cause` None: what is asked after this diagram decides. Compared by identity.
+    for a port. `decision` None: what is asked after this diagram decides. Compared by identity.
     """
 
-    cause: Cause | None
+    decision: Decision | None
     intervals: tuple[Intervals | None, ...]
 
 
@@ -58,7 +58,7 @@ EVERYTHING: tuple[Intervals | None, ...] = (None,) * len(Dim)
 class Leaf:
     """`cells` and `depth` of a node: the entries below it, and the most look-ups on a path."""
 
-    cause: Cause | None
+    decision: Decision | None
     cells: int = 0
     depth: int = 0
 
@@ -68,7 +68,7 @@ class Step:
     """Decides what meets all its conditions."""
 
     conditions: tuple[tuple[Dim, Interval], ...]
-    cause: Cause | None
+    decision: Decision | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,14 +129,14 @@ class Boxes:
 
     def __post_init__(self) -> None:
         self.last = (255, self.last_local, 65535, 65535)
-        leaves: dict[Cause | None, Leaf] = {}
-        self._leaves = [leaves.setdefault(box.cause, Leaf(box.cause)) for box in self.boxes]
+        leaves: dict[Decision | None, Leaf] = {}
+        self._leaves = [leaves.setdefault(box.decision, Leaf(box.decision)) for box in self.boxes]
         self._bounded = [0] * len(DIMS)  # per dimension the boxes that don't cover all of it
         self._free = [0] * (len(DIMS) + 1)  # per dimension the boxes that cover all of it and of all later ones
-        self._deciding = 0  # the boxes with a cause
+        self._deciding = 0  # the boxes that decide
         self._steps = [[0] * len(self.boxes) for _ in (*DIMS, None)]  # how many steps a box needs from there on
         for index, box in enumerate(self.boxes):
-            self._deciding |= (box.cause is not None) << index
+            self._deciding |= (box.decision is not None) << index
             self._free[-1] |= 1 << index
             self._steps[-1][index] = 1
             is_free = True
@@ -152,7 +152,7 @@ class Boxes:
         return self._node(0, subset)
 
     def relevant(self, dim: int, subset: int) -> int:
-        """Without what can't decide: boxes behind one that covers all that is left, or weaker than all with a cause."""
+        """Without what can't decide: boxes behind one that covers all that is left, or weaker than all that decide."""
         certain = subset & self._free[dim]
         subset &= (certain & -certain) * 2 - 1
         deciding = subset & self._deciding
@@ -190,10 +190,10 @@ class Boxes:
         made: list[Step] = []
         for index, conditions in asked:
             dims = [dim for dim, _ in conditions]
-            cause = self.boxes[index].cause
+            decision = self.boxes[index].decision
             every = product(*(covered for _, covered in conditions))
-            made.extend(Step(tuple(zip(dims, chosen, strict=True)), cause) for chosen in every)
-        while len(made) > 1 and made[-2].cause == made[-1].cause:
+            made.extend(Step(tuple(zip(dims, chosen, strict=True)), decision) for chosen in every)
+        while len(made) > 1 and made[-2].decision == made[-1].decision:
             del made[-2]
         return Steps(tuple(made)) if len(made) > 1 else self._leaves[asked[-1][0]]
 

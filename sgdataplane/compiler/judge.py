@@ -4,7 +4,7 @@ Owns what is decided per class, and what once for all. Is given permissions in o
 
 Most addresses differ from others in few permissions. So permissions for everywhere (no remote, or all of the family)
 have one diagram, `wide`; a class's own diagram decides only where one of its own permissions is the strongest, and
-leaves all else to `wide` (Leaf.cause is None). That is right at every point: if the strongest of all is one for
+leaves all else to `wide` (Leaf.decision is None). That is right at every point: if the strongest of all is one for
 everywhere, it is the strongest of those.
 """
 
@@ -152,4 +152,4 @@ def _made(permission: Permission, family: Family, protocol: int | None) -> Box |
         return None
     local = None if narrowing is None else ((narrowing.first, narrowing.last),)
     asked = None if is_any else ((number, number),)
-    return Box(permission.cause, (asked, local, permission.source_ports, permission.ports))
+    return Box(permission.decision, (asked, local, permission.source_ports, permission.ports))

@@ -20,9 +20,10 @@ from sgdataplane.compiler.drops import logged
 from sgdataplane.compiler.judge import Judge
 from sgdataplane.compiler.memo import Lowered, Part, SpaceMemo
 from sgdataplane.compiler.site import Site
-from sgdataplane.compiler.skeleton import is_value
+from sgdataplane.compiler.skeleton import fixed_counter, is_value
 from sgdataplane.compiler.spread import RemoteSet, Segments
 from sgdataplane.errors import InternalError
+from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, RULE, Decision
 from sgdataplane.model.state import GroupRef
 from sgdataplane.net.values import AH, Direction, Family
 from sgdataplane.net.values import Verdict as Fate
@@ -42,7 +43,7 @@ from sgdataplane.nft.ir import (
     rule,
 )
 from sgdataplane.nft.spans import joined
-from sgdataplane.policy.resolve import Cause, Profile
+from sgdataplane.policy.resolve import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Lowering:
     memo: SpaceMemo
     chains: dict[str, Chain] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
-    _leaves: dict[Cause, str] = field(default_factory=dict)
+    _leaves: dict[Decision, str] = field(default_factory=dict)
     _inlined: set[str] = field(default_factory=set)
 
     def content(self, prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> str:
@@ -136,22 +137,22 @@ class Lowering:
         used = {name for chain in self.chains.values() for name in self._inlined.intersection(chain.ways.chains)}
         return {name: chain for name, chain in self.chains.items() if name not in self._inlined or name in used}
 
-    def leaf(self, cause: Cause) -> str:
+    def leaf(self, decision: Decision) -> str:
         """The chain that a verdict's packets end in: counted by name, then accepted or refused for that direction."""
-        if cause not in self._leaves:
-            self._leaves[cause] = self._made_leaf(cause)
-        return self._leaves[cause]
+        if decision not in self._leaves:
+            self._leaves[decision] = self._made_leaf(decision)
+        return self._leaves[decision]
 
-    def _made_leaf(self, cause: Cause) -> str:
-        counter = Counter(counter_name(cause), names.comment(_counted(cause)))
+    def _made_leaf(self, decision: Decision) -> str:
+        counter = Counter(counter_name(decision), names.comment(_counted(decision)))
         self.counters[counter.name] = counter
-        end = f"{cause.direction.value}-{'accept' if cause.verdict is Fate.ACCEPT else 'refuse'}"
-        prefix = names.identifier("leaf", cause.direction.value, cause.security_group_rule_id or cause.reason)
-        if cause.verdict is Fate.ACCEPT:
+        end = f"{decision.direction.value}-{'accept' if decision.verdict is Fate.ACCEPT else 'refuse'}"
+        prefix = names.identifier("leaf", decision.direction.value, decision.security_group_rule_id or decision.cause)
+        if decision.verdict is Fate.ACCEPT:
             rules: tuple[Rule, ...] = (rule(Count(counter.name), goto(end)),)
         else:
             rules = (rule(Count(counter.name), logged(counter.name)), rule(goto(end)))
-        name = self.content(prefix, rules, names.comment(describe(cause)), describe(cause))
+        name = self.content(prefix, rules, names.comment(describe(decision)), describe(decision))
         self.memo.parts[name] = replace(self.memo.parts[name], counter=counter)
         return name
 
@@ -244,19 +245,19 @@ class _Seen:
 
     def _lower(self, node: Node) -> str:
         if isinstance(node, Leaf):
-            return self._decided(node.cause)
+            return self._decided(node.decision)
         if node not in self._names:
             self._names[node] = self._steps(node) if isinstance(node, Steps) else self._branch(node)
         return self._names[node]
 
-    def _decided(self, cause: Cause | None) -> str:
-        return self._wide if cause is None else self._lowering.leaf(cause)
+    def _decided(self, decision: Decision | None) -> str:
+        return self._wide if decision is None else self._lowering.leaf(decision)
 
     def _steps(self, node: Steps) -> str:
         rules = tuple(
             rule(
                 *(Match(self._view.field(dim), (Range(*interval),)) for dim, interval in step.conditions),
-                goto(self._decided(step.cause)),
+                goto(self._decided(step.decision)),
             )
             for step in node.steps
         )
@@ -301,26 +302,28 @@ def members_name(side: Direction, family: Family, profile: Profile) -> str:
     return names.identifier(f"members-{side.value}-{family.value}", profile_name(profile))
 
 
-def counter_name(cause: Cause) -> str:
-    """Named after the rule, or after the direction and what else decided: stable over recompiles."""
-    if cause.reason == "rule":
-        return names.identifier("rule", cause.security_group_id, cause.security_group_rule_id)
-    if cause.reason == "inner_accept":
-        return names.identifier("inner", cause.direction.value, cause.security_group_id)
-    return names.identifier(cause.reason, cause.direction.value, cause.verdict.value)
+def counter_name(decision: Decision) -> str:
+    """Named after the rule, or after the direction and what else decided: stable over recompiles. (Not the fence's.)"""
+    if decision.cause == RULE:
+        return names.identifier("rule", decision.security_group_id, decision.security_group_rule_id)
+    if decision.cause == INNER_ACCEPT:
+        return names.identifier("inner", decision.direction.value, decision.security_group_id)
+    if decision.cause == DEFAULT:
+        return names.identifier("default", decision.direction.value, decision.verdict.value)
+    return fixed_counter(decision.direction, decision.cause)
 
 
-def describe(cause: Cause) -> str:
+def describe(decision: Decision) -> str:
     """One line for people: which rule, or what else."""
-    if cause.reason == "rule":
-        ids = f"{cause.security_group_id} {cause.security_group_rule_id}"
-        return f"{ids} {cause.direction.value} priority {cause.priority} {cause.verdict.value}"
-    subject = f" {cause.security_group_id}" if cause.security_group_id else ""
-    return f"{cause.reason}{subject} {cause.direction.value} {cause.verdict.value}"
+    if decision.cause == RULE:
+        ids = f"{decision.security_group_id} {decision.security_group_rule_id}"
+        return f"{ids} {decision.direction.value} priority {decision.priority} {decision.verdict.value}"
+    subject = f" {decision.security_group_id}" if decision.security_group_id else ""
+    return f"{decision.cause}{subject} {decision.direction.value} {decision.verdict.value}"
 
 
-def _counted(cause: Cause) -> str:
+def _counted(decision: Decision) -> str:
     """What a counter is for, as far as its name says it: nft can't change the comment of a counter that stays."""
-    if cause.reason == "rule":
-        return f"{cause.security_group_id} {cause.security_group_rule_id}"
-    return describe(cause)
+    if decision.cause == RULE:
+        return f"{decision.security_group_id} {decision.security_group_rule_id}"
+    return describe(decision)

@@ -48,6 +48,7 @@ MIDSTREAM = "egress-midstream"
 DELIVERED = "timeouts-delivered"  # the base chain of what the namespace itself gets, where there is one
 DEFAULT_WINDOW_MS = 30_000
 PASSING = ("always", "icmp-error")  # what is counted and passes
+ALWAYS = ("discovery", "dhcp", "metadata")  # is counted together
 CAUSES = (
     "always",
     "dhcp-server",
@@ -152,7 +153,7 @@ def fixed_counters() -> tuple[Counter, ...]:
 
 
 def fixed_counter(hook: Direction, cause: str) -> str:
-    return names.identifier(hook.value, cause)
+    return names.identifier(hook.value, "always" if cause in ALWAYS else cause)
 
 
 def drop_name(hook: Direction, cause: str) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgdataplane.lab.probe import ACCEPT, EGRESS, INGRESS, End, Observation, Probe
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
-from sgdataplane.model.semantics import Decision, decide
+from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, Direction, Protocol, Verdict
 
-UNPROTECTED = Decision(Verdict.ACCEPT, "always")  # two ends without policy; no pair of a matrix has that
+# Of two ends without policy; no pair of a matrix has that.
+UNPROTECTED = Decision(Direction.INGRESS, Verdict.ACCEPT, "unprotected")
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,9 +91,11 @@ def is_discovery_type(packet: Packet) -> bool:
 
 def is_discovery(eni: Eni, packet: Packet) -> bool:
     """Whether it is so in the right shape. What an ENI sends is from its link or from an address of its own."""
+    if not is_discovery_type(packet):
+        return False
     source = packet.remote if packet.direction is Direction.INGRESS else packet.local
     is_from_here = any(source in prefix for prefix in (*discovery_sources(eni), *eni.own_prefixes))
-    if not is_discovery_type(packet) or (packet.direction is Direction.EGRESS and not is_from_here):
+    if packet.direction is Direction.EGRESS and not is_from_here:
         return False
     return any(
         packet.icmp_type in shape.types

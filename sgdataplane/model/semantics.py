@@ -6,10 +6,11 @@ the compiler must agree with it, and is tested against it, but shares none of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sgdataplane.model import always
+from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, RULE, Decision
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import (
@@ -28,32 +29,6 @@ from sgdataplane.net.values import TCP, Address, Direction, Prefix, Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """A verdict and why: `rule` (the ids and the priority say which), `inner_accept` (the group), `default`,
-    `always` and `never` (semantics.md section 3, last paragraphs)."""
-
-    verdict: Verdict
-    reason: str
-    security_group_id: str | None = None
-    security_group_rule_id: str | None = None
-    priority: int | None = None
-
-    def as_json(self) -> dict[str, str | int | None]:
-        """With the keys of cli.md."""
-        return {
-            "verdict": self.verdict.value,
-            "reason": self.reason,
-            "security_group_id": self.security_group_id,
-            "security_group_rule_id": self.security_group_rule_id,
-            "priority": self.priority,
-        }
-
-
-ALWAYS = Decision(Verdict.ACCEPT, "always")
-NEVER = Decision(Verdict.DROP, "never")
-
-
-@dataclass(frozen=True, slots=True)
 class Candidate:
     """What can decide packets of one ENI and direction: a rule of a group, a group's inner accept (no rule), or the
     default (neither). Which packets it holds for says `holds`."""
@@ -63,22 +38,41 @@ class Candidate:
     rule: SecurityGroupRule | None = None
 
 
+Holds = Callable[[Eni, Packet, Options, Placement], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """What is decided before any rule is asked: `cause` is its name, `holds` says of which packets."""
+
+    cause: str
+    verdict: Verdict
+    holds: Holds
+
+
+# The first that holds decides; if none does, rules are asked.
+CLAUSES = (
+    Clause("far-discovery", Verdict.DROP, always.is_far_discovery),
+    Clause("discovery", Verdict.ACCEPT, lambda eni, packet, _o, _p: always.is_discovery(eni, packet)),
+    Clause("dhcp", Verdict.ACCEPT, lambda eni, packet, options, _p: always.is_dhcp(eni, packet, options)),
+    Clause("spoofed", Verdict.DROP, lambda eni, packet, _o, _p: is_spoofed(eni, packet)),
+    Clause("foreign", Verdict.DROP, lambda eni, packet, _o, _p: is_foreign(eni, packet)),
+    Clause("malformed-discovery", Verdict.DROP, lambda _e, packet, _o, _p: always.is_discovery_type(packet)),
+    Clause("dhcp-server", Verdict.DROP, lambda _e, packet, _o, _p: always.is_dhcp_server(packet)),
+    Clause("midstream", Verdict.DROP, lambda _e, packet, options, _p: is_refused_midstream(packet, options)),
+    Clause("metadata", Verdict.ACCEPT, lambda _e, packet, options, _p: always.is_metadata(packet, options)),
+)
+
+
 def decide(
     state: CloudState, packet: Packet, options: Options = DEFAULTS, placement: Placement = Placement.INSTANCE
 ) -> Decision:
     """What becomes of the opening packet of a session at one ENI. Its placement says who may be on its link, and
     nothing else. KeyError if the state has no such ENI."""
     eni = state.eni[packet.eni_id]
-    if always.is_far_discovery(eni, packet, options, placement):
-        return NEVER
-    if always.is_discovery(eni, packet) or always.is_dhcp(eni, packet, options):
-        return ALWAYS
-    if always.is_discovery_type(packet) or is_spoofed(eni, packet) or is_foreign(eni, packet):
-        return NEVER
-    if always.is_dhcp_server(packet) or is_refused_midstream(packet, options):
-        return NEVER
-    if always.is_metadata(packet, options):
-        return ALWAYS
+    for clause in CLAUSES:
+        if clause.holds(eni, packet, options, placement):
+            return Decision(packet.direction, clause.verdict, clause.cause)
     return next(candidates(state, eni, packet, options))
 
 
@@ -96,7 +90,7 @@ def ordered_candidates(
     The order is inner accept, then (priority, drop before accept), then the default. Rules that tie in both
     have the same verdict, so their order by id changes no packet and only names one of them.
     """
-    inner, custom = inner_candidates(state, eni), rule_candidates(state, eni, direction)
+    inner, custom = inner_candidates(state, eni, direction), rule_candidates(state, eni, direction)
     if direction is Direction.EGRESS and options.inner_accept_egress == "custom_first":
         yield from custom
         yield from inner
@@ -145,10 +139,10 @@ def is_basic(state: CloudState, eni: Eni) -> bool:
 def default_decision(state: CloudState, eni: Eni, direction: Direction) -> Decision:
     """What happens when nothing matched: only the egress of basic groups is open."""
     is_open = direction is Direction.EGRESS and is_basic(state, eni)
-    return Decision(Verdict.ACCEPT if is_open else Verdict.DROP, "default")
+    return Decision(direction, Verdict.ACCEPT if is_open else Verdict.DROP, DEFAULT)
 
 
-def inner_candidates(state: CloudState, eni: Eni) -> Iterator[Candidate]:
+def inner_candidates(state: CloudState, eni: Eni, direction: Direction) -> Iterator[Candidate]:
     """The groups that let a remote in because this ENI and the remote are both members and the inner policy is
     Accept. It speaks of the internal network, so the internet interface of a classic instance has none (CHOSEN)."""
     if eni.nic_type is NicType.INTERNET:
@@ -156,7 +150,7 @@ def inner_candidates(state: CloudState, eni: Eni) -> Iterator[Candidate]:
     for group_id in sorted(eni.security_group_ids):
         group = state.group[group_id]
         if has_inner_accept(group):
-            yield Candidate(Decision(Verdict.ACCEPT, "inner_accept", group_id), group)
+            yield Candidate(Decision(direction, Verdict.ACCEPT, INNER_ACCEPT, group_id), group)
 
 
 def has_inner_accept(group: SecurityGroup) -> bool:
@@ -173,7 +167,7 @@ def rule_candidates(state: CloudState, eni: Eni, direction: Direction) -> Iterat
         if rule.direction is direction and is_on_interface(state, eni, rule)
     ]
     for group, rule in sorted(pooled, key=strength):
-        yield Candidate(as_decision(group, rule), group, rule)
+        yield Candidate(of_rule(group.security_group_id, rule), group, rule)
 
 
 def strength(entry: tuple[SecurityGroup, SecurityGroupRule]) -> tuple[int, bool, str, str]:
@@ -245,5 +239,6 @@ def is_member(state: CloudState, group: SecurityGroup, address: Address) -> bool
     )
 
 
-def as_decision(group: SecurityGroup, rule: SecurityGroupRule) -> Decision:
-    return Decision(rule.policy, "rule", group.security_group_id, rule.security_group_rule_id, rule.priority)
+def of_rule(group_id: str, rule: SecurityGroupRule) -> Decision:
+    """What a rule of that group decides where it does."""
+    return Decision(rule.direction, rule.policy, RULE, group_id, rule.security_group_rule_id, rule.priority)

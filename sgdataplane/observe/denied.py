@@ -22,13 +22,13 @@ from sgdataplane.compiler.drops import LOG_GROUP
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.site import ARRIVING, SITES
 from sgdataplane.host import netns
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.observe.belief import Belief, Named
 from sgdataplane.observe.drops import FIXED
 from sgdataplane.observe.headers import Headers, parse_headers
-from sgdataplane.policy.resolve import Cause
 
 PREROUTING = 0  # NF_INET_PRE_ROUTING; the other hook is NF_INET_POST_ROUTING
 
@@ -150,11 +150,11 @@ class Listener:
         return Why(counter, "rule", None)
 
 
-def _rules_of(state: CloudState, eni_ids: Collection[str]) -> dict[str, Cause]:
+def _rules_of(state: CloudState, eni_ids: Collection[str]) -> dict[str, Decision]:
     """What the counters of the rules of these ENIs' groups count."""
     groups = {group for eni_id in eni_ids if eni_id in state.eni for group in state.eni[eni_id].security_group_ids}
     causes = (
-        Cause(rule.direction, rule.policy, "rule", group, rule.security_group_rule_id, rule.priority)
+        Decision(rule.direction, rule.policy, "rule", group, rule.security_group_rule_id, rule.priority)
         for group in sorted(groups)
         for rule in state.group[group].rules
     )

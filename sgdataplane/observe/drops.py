@@ -23,10 +23,10 @@ from sgdataplane.compiler.drops import eni_counter
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.counters import read_packets
-from sgdataplane.policy.resolve import Cause
 
 
 class Reason(NamedTuple):
@@ -49,7 +49,7 @@ def _fixed() -> dict[str, Reason]:
         for cause in skeleton.CAUSES:
             if cause not in skeleton.PASSING:
                 found[skeleton.fixed_counter(hook, cause)] = Reason(hook.value, cause)
-        found[counter_name(Cause(hook, Verdict.DROP, "default"))] = Reason(hook.value, "default")
+        found[counter_name(Decision(hook, Verdict.DROP, "default"))] = Reason(hook.value, "default")
     for cause in fence.CAUSES:
         name = fence.fence_counter(cause)
         found[name] = Reason(Direction.EGRESS.value, name)
@@ -66,7 +66,7 @@ def of_rules(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Reason]:
     """The counters of the rules that refuse, of the groups of these ENIs."""
     groups = {group for eni_id in eni_ids if eni_id in state.eni for group in state.eni[eni_id].security_group_ids}
     causes = (
-        Cause(rule.direction, rule.policy, "rule", group, rule.security_group_rule_id)
+        Decision(rule.direction, rule.policy, "rule", group, rule.security_group_rule_id)
         for group in groups
         for rule in state.group[group].rules
         if rule.policy is Verdict.DROP

@@ -26,12 +26,13 @@ from sgdataplane.compiler import fence, skeleton
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.counters import Counted, read_counters, read_wanted
 from sgdataplane.observe.ledger import Sum
-from sgdataplane.policy.resolve import Cause, resolve_profile
+from sgdataplane.policy.resolve import resolve_profile
 
 RULE, INNER, DEFAULT, FIXED, FENCE = "rule", "inner_accept", "default", "fixed", "fence"
 PREFIXES = ("rule.", "inner.", "default.")  # lower.counter_name
@@ -73,19 +74,19 @@ def subjects(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Subject]:
     for eni in {(tuple(sorted(eni.security_group_ids)), eni.nic_type): eni for eni in enis}.values():
         profile = resolve_profile(state, eni, DEFAULTS)
         for permission in (*profile.ingress, *profile.egress):
-            _add(found, permission.cause)
+            _add(found, permission.decision)
     for group_id in sorted({group_id for eni in enis for group_id in eni.security_group_ids}):
         for rule in state.group[group_id].rules:  # those that are of another network interface, or name no group
             ids = (group_id, rule.security_group_rule_id)
-            _add(found, Cause(rule.direction, rule.policy, RULE, *ids, rule.priority))
+            _add(found, Decision(rule.direction, rule.policy, RULE, *ids, rule.priority))
     ordered = sorted(found.values(), key=lambda entry: (entry.direction is Direction.EGRESS, entry.kind == DEFAULT))
     return {entry.counter: entry for entry in (*ordered, *FIXED_SUBJECTS.values())}
 
 
-def _add(found: dict[str, Subject], cause: Cause) -> None:
-    ids = (cause.security_group_id, cause.security_group_rule_id, cause.priority)
-    name = counter_name(cause)
-    found.setdefault(name, Subject(name, cause.reason, cause.direction, cause.verdict, *ids))
+def _add(found: dict[str, Subject], decision: Decision) -> None:
+    ids = (decision.security_group_id, decision.security_group_rule_id, decision.priority)
+    name = counter_name(decision)
+    found.setdefault(name, Subject(name, decision.cause, decision.direction, decision.verdict, *ids))
 
 
 def read_hits(namespace: str) -> dict[str, Counted]:

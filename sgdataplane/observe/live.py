@@ -14,12 +14,12 @@ from sgdataplane.compiler.compile import FIRST_EPOCH, with_epoch
 from sgdataplane.compiler.drops import eni_counter
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.site import Site
-from sgdataplane.compiler.skeleton import DESTINATION, SOURCE, TABLE, fixed_counter
+from sgdataplane.compiler.skeleton import DESTINATION, SOURCE, TABLE
 from sgdataplane.errors import InternalError
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model import always
-from sgdataplane.model.semantics import Decision
+from sgdataplane.model.decision import Decision
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family, Verdict
 from sgdataplane.nft.compare import differences
@@ -28,7 +28,6 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Key, Nfproto, Table, VerdictKind
 from sgdataplane.nft.readback import Held, read_table
 from sgdataplane.nft.snapshot import stamp_of
-from sgdataplane.policy.resolve import Cause
 
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 ICMP_FIELDS = {(Family.IPV4, ICMP): Field.ICMP_TYPE, (Family.IPV6, ICMPV6): Field.ICMPV6_TYPE}
@@ -98,15 +97,10 @@ def misfits(held: Held, wanted: Table, site: Site) -> list[str]:
     return [*found, *differences(with_epoch(wanted, epoch, secret), held.table)]
 
 
-def counters_of(decision: Decision, direction: Direction, cause: str, ifname: str) -> tuple[str, ...]:
-    """What the kernel counts a packet as that is decided so, at the ENI of that interface. `cause`: of what is decided
-    before any rule is asked, as `analyse/explain.py` names it."""
-    dropped = (eni_counter(direction, ifname),) if decision.verdict is Verdict.DROP else ()
-    if decision.reason in ("always", "never"):
-        return (fixed_counter(direction, "always" if decision.reason == "always" else cause), *dropped)
-    group, rule, priority = decision.security_group_id, decision.security_group_rule_id, decision.priority
-    judged_by = Cause(direction, decision.verdict, decision.reason, group or "", rule or "", priority or 0)
-    return (counter_name(judged_by), *dropped)
+def counters_of(decision: Decision, ifname: str) -> tuple[str, ...]:
+    """What the kernel counts a packet as that is decided so, at the ENI of that interface."""
+    dropped = (eni_counter(decision.direction, ifname),) if decision.verdict is Verdict.DROP else ()
+    return (counter_name(decision), *dropped)
 
 
 def opening(packet: Packet, ifname: str, site: Site) -> dict[Field, Key]:

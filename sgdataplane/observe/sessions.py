@@ -25,8 +25,8 @@ from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import SessionTuple, Tracked, Traffic, list_tracked
 from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.placement import Placement
-from sgdataplane.model.semantics import Decision
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Family, Prefix

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from sgdataplane.model.decision import INNER_ACCEPT, Decision
 from sgdataplane.model.members import Members
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
-from sgdataplane.model.semantics import default_decision, has_inner_accept, is_on_interface, strength
+from sgdataplane.model.semantics import default_decision, has_inner_accept, is_on_interface, of_rule, strength
 from sgdataplane.model.state import (
     CloudState,
     ConnectionTracking,
@@ -29,22 +30,10 @@ from sgdataplane.net.values import ALL, Direction, Family, Prefix, Protocol, Ver
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
-    """What a verdict is due to: `reason` as in Decision, with the group and rule where there are any."""
-
-    direction: Direction
-    verdict: Verdict
-    reason: str
-    security_group_id: str = ""
-    security_group_rule_id: str = ""
-    priority: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Permission:
     """One step of a direction's order, strongest first. None means any: remote, ports, source ports, narrowing."""
 
-    cause: Cause
+    decision: Decision
     protocol: Protocol = ALL
     remote: Remote | None = None
     ports: Ranges | None = None
@@ -149,8 +138,7 @@ def resolve_profile(state: CloudState, eni: Eni, options: Options) -> Profile:
         custom = [resolve_rule(state, g, rule) for g, rule in usable if rule.direction is direction]
         inner = list(inner_permissions(groups, eni, direction))
         is_custom_first = direction is Direction.EGRESS and options.inner_accept_egress == "custom_first"
-        default = default_decision(state, eni, direction)
-        last = Permission(Cause(direction, default.verdict, "default"))
+        last = Permission(default_decision(state, eni, direction))
         return (*(custom + inner if is_custom_first else inner + custom), last)
 
     return Profile(
@@ -168,15 +156,15 @@ def inner_permissions(groups: Iterable[SecurityGroup], eni: Eni, direction: Dire
     for group in groups:
         if has_inner_accept(group):
             group_id = group.security_group_id
-            yield Permission(Cause(direction, Verdict.ACCEPT, "inner_accept", group_id), remote=GroupRef(group_id))
+            decision = Decision(direction, Verdict.ACCEPT, INNER_ACCEPT, group_id)
+            yield Permission(decision, remote=GroupRef(group_id))
 
 
 def resolve_rule(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule) -> Permission:
     """One rule with its port list followed."""
-    ids = (group.security_group_id, rule.security_group_rule_id)
     source = rule.source_port_range
     return Permission(
-        Cause(rule.direction, rule.policy, "rule", *ids, rule.priority),
+        of_rule(group.security_group_id, rule),
         rule.ip_protocol,
         rule.remote,
         _ports(state, rule),

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sgdataplane.compiler.lower import counter_name
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
-from sgdataplane.model.semantics import Candidate, Decision, ordered_candidates
+from sgdataplane.model.semantics import Candidate, ordered_candidates
 from sgdataplane.model.state import (
     CloudState,
     Eni,
@@ -24,7 +25,6 @@ from sgdataplane.model.state import (
 from sgdataplane.net import ranges
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, PortRange, Prefix, Verdict
 from sgdataplane.nft.ir import Count, Range
-from sgdataplane.policy.resolve import Cause
 from sgdataplane.proof.kinships import Kinships
 from sgdataplane.proof.walk import Outcome
 
@@ -56,14 +56,14 @@ def end_chain(direction: Direction, verdict: Verdict) -> str:
 def claims(state: CloudState, eni: Eni, direction: Direction, family: Family, options: Options) -> Iterator[Claim]:
     """The candidates that can hold in a family, strongest first. The last one holds for everything."""
     for candidate in ordered_candidates(state, eni, direction, options):
-        claim = _claim(state, candidate, direction, family)
+        claim = _claim(state, candidate, family)
         if claim is not None:
             yield claim
 
 
-def _claim(state: CloudState, candidate: Candidate, direction: Direction, family: Family) -> Claim | None:
+def _claim(state: CloudState, candidate: Candidate, family: Family) -> Claim | None:
     decision, group, rule = candidate.decision, candidate.group, candidate.rule
-    outcome = expected(direction, decision)
+    outcome = expected(decision)
     if group is None:
         return Claim(decision, outcome)
     if rule is None:
@@ -80,11 +80,9 @@ def _claim(state: CloudState, candidate: Candidate, direction: Direction, family
     return Claim(decision, outcome, rule.remote, protocols, local, source_ports, ports)
 
 
-def expected(direction: Direction, decision: Decision) -> Outcome:
-    """What the table has to do: count by the cause's name, and go where the verdict is carried out."""
-    group, rule, priority = decision.security_group_id, decision.security_group_rule_id, decision.priority
-    cause = Cause(direction, decision.verdict, decision.reason, group or "", rule or "", priority or 0)
-    return (Count(counter_name(cause)),), end_chain(direction, decision.verdict)
+def expected(decision: Decision) -> Outcome:
+    """What the table has to do: count by the decision's name, and go where the verdict is carried out."""
+    return (Count(counter_name(decision)),), end_chain(decision.direction, decision.verdict)
 
 
 def _is_possible(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, family: Family) -> bool:

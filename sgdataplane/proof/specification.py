@@ -12,9 +12,10 @@ from functools import cached_property
 
 from sgdataplane.compiler.site import SITES, Site
 from sgdataplane.compiler.skeleton import APPLIED, LOOPBACK, SECRET_KEY
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
-from sgdataplane.model.semantics import Decision, candidates
+from sgdataplane.model.semantics import candidates
 from sgdataplane.model.state import CloudState, ConnectionTracking, Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import AH, PORT_PROTOCOLS, Address, Direction, Family, Verdict
@@ -151,7 +152,7 @@ class Namespace:
         direction = next((side for side in Direction if end == JUDGE[side]), None)
         if link is not None and direction is not None:
             decision = self._decision(link, direction, fields)
-            end, says = done.do(expected(direction, decision)), in_words(decision)
+            end, says = done.do(expected(decision)), in_words(decision)
         if link is not None and end in ENDS:
             clause = _first(end_clauses(link, *ENDS[end]), fields)
             end, says = done.do(clause.outcome), says or clause.says

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import Desired, Settings
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DHCP_BROADCAST, Options
-from sgdataplane.model.semantics import Decision, decide
+from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMP, ICMPV6, Direction, Family, Verdict
-from sgdataplane.policy.resolve import Cause, interfaces_of
+from sgdataplane.policy.resolve import interfaces_of
 from tests.support import gen
 from tests.support.building import enforce
 from tests.support.wirelab import WAY, WireLab
@@ -33,7 +34,6 @@ pytestmark = pytest.mark.kernel
 STATES, PACKETS = 100, 200
 MACS = ("00:16:3e:00:00:00", "00:16:3e:00:00:01")
 ECHO = {Family.IPV4: (ICMP, 8), Family.IPV6: (ICMPV6, 128)}
-JUDGED = ("rule", "inner_accept", "default")
 COUNTED = ("rule", "inner", "default")
 
 
@@ -58,14 +58,9 @@ def is_sendable(packet: Packet) -> bool:
     return packet.protocol not in (0, 132)  # hop-by-hop options; SCTP, whose first chunk conntrack checks
 
 
-def judged_counter(packet: Packet, decision: Decision) -> str:
+def judged_counter(decision: Decision) -> str:
     """The counter of the rule, inner accept or default that decides; "" where something else does."""
-    if decision.reason not in JUDGED:
-        return ""
-    group, rule, priority = decision.security_group_id, decision.security_group_rule_id, decision.priority
-    return counter_name(
-        Cause(packet.direction, decision.verdict, decision.reason, group or "", rule or "", priority or 0)
-    )
+    return "" if decision.is_fixed else counter_name(decision)
 
 
 def is_judged_twice(packet: Packet, verdict: Verdict) -> bool:
@@ -124,7 +119,7 @@ def check(lab: WireLab, decided: list[tuple[Packet, Decision]], before: dict[str
         verdict = decision.verdict
         assert (number in noted[f"{way}_after", packet.family]) == (verdict is Verdict.ACCEPT), (packet, decision)
         tally.proven[packet.direction, packet.family, verdict] += 1
-        hits[judged_counter(packet, decision)] += 2 if is_judged_twice(packet, verdict) else 1
+        hits[judged_counter(decision)] += 2 if is_judged_twice(packet, verdict) else 1
     del hits[""]
     after = lab.counters(TABLE)
     rises = {name: count - before.get(name, 0) for name, count in after.items() if name.split(".")[0] in COUNTED}

@@ -13,21 +13,20 @@ from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.drops import eni_counter
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.site import INSTANCE
-from sgdataplane.compiler.skeleton import fixed_counter
 from sgdataplane.model.always import is_dhcp, is_discovery_type
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
-from sgdataplane.model.semantics import Decision, decide, is_foreign, is_spoofed
+from sgdataplane.model.semantics import decide, is_foreign, is_spoofed
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.interp import Outcome, run
 from sgdataplane.nft.ir import Table, VerdictKind
-from sgdataplane.policy.resolve import Cause, resolve
+from sgdataplane.policy.resolve import resolve
 from tests.support import gen, wire
 
 EPOCH, SECRET = 7, 0x12345678
 JUDGED = {f"{direction.value}-{end}" for direction in Direction for end in ("accept", "refuse")}
-NEVER = ("spoofed", "foreign", "midstream", "far-discovery", "malformed-discovery", "dhcp-server")
 STATES_PER_SHARD, PACKETS = 250, 200
 SHARDS = 8  # 8 x 250 states x 200 packets
 
@@ -42,24 +41,13 @@ def compiled(state: CloudState, options: Options) -> dict[str, tuple[Table, str]
     return tables
 
 
-def expected_counters(packet: Packet, decision: Decision) -> set[str]:
-    """The counters that may have counted the packet for this reason."""
-    hook = packet.direction
-    if decision.reason == "always":
-        return {fixed_counter(hook, "always")}
-    if decision.reason == "never":
-        return {fixed_counter(hook, cause) for cause in NEVER if (hook, cause) != (Direction.INGRESS, "dhcp-server")}
-    group, rule, priority = decision.security_group_id, decision.security_group_rule_id, decision.priority
-    return {counter_name(Cause(hook, decision.verdict, decision.reason, group or "", rule or "", priority or 0))}
-
-
 def check_told(outcome: Outcome, packet: Packet, decision: Decision, ifname: str) -> None:
     """Counted by cause; what is dropped by ENI, too, and told to whoever listens."""
-    cause, *others = outcome.counters
-    assert cause in expected_counters(packet, decision), (packet, decision, outcome)
+    counter, *others = outcome.counters
+    assert counter == counter_name(decision), (packet, decision, outcome)
     is_dropped = decision.verdict is Verdict.DROP
     assert others == ([eni_counter(packet.direction, ifname)] if is_dropped else []), (packet, decision, outcome)
-    assert outcome.logs == ([cause] if is_dropped else []), (packet, decision, outcome)
+    assert outcome.logs == ([counter] if is_dropped else []), (packet, decision, outcome)
 
 
 def check_opening(table: Table, ifname: str, packet: Packet, decision: Decision) -> Outcome:

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from sgdataplane.analyse.exposed import GLOBAL, NOT_GLOBAL, SENSITIVE, internet
 from sgdataplane.analyse.review import review
 from sgdataplane.analyse.stacks import Budget
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS, Options
-from sgdataplane.model.semantics import Decision, candidates, decide, is_on_interface, remote_matches
+from sgdataplane.model.semantics import candidates, decide, is_on_interface, remote_matches
 from sgdataplane.model.state import CloudState, Eni, GroupType, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import holds

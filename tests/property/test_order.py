@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sgdataplane.analyse.order import FarAddresses, Order
 from sgdataplane.analyse.regions import Region
 from sgdataplane.model.options import Options
-from sgdataplane.model.semantics import Decision, candidates
+from sgdataplane.model.semantics import candidates
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Family
-from sgdataplane.policy.resolve import Cause, resolve_profile
+from sgdataplane.policy.resolve import resolve_profile
 from tests.support import gen
 
 STATES, PACKETS = 40, 30
@@ -23,12 +23,6 @@ STATES, PACKETS = 40, 30
 
 def has(region: Region, packet: Packet) -> bool:
     return any(block.has(packet) for block in region)
-
-
-def is_of(decision: Decision, cause: Cause) -> bool:
-    ids = decision.security_group_id or "", decision.security_group_rule_id or "", decision.priority or 0
-    mine = cause.security_group_id, cause.security_group_rule_id, cause.priority
-    return (decision.verdict, decision.reason, ids) == (cause.verdict, cause.reason, mine)
 
 
 @pytest.mark.parametrize("direction", list(Direction), ids=lambda direction: direction.value)
@@ -53,7 +47,7 @@ def test_regions_are_what_decide_says(direction: Direction) -> None:
             order, decided, effects = orders[packet.eni_id, packet.family]
             first, *others = candidates(state, state.eni[packet.eni_id], packet, options)
             (winner,) = [index for index, region in enumerate(decided) if has(region, packet)]
-            assert is_of(first, order.entries[winner].permission.cause), packet
+            assert first == order.entries[winner].permission.decision, packet
             would_change = {index for index, region in enumerate(effects) if has(region, packet)}
             is_turned = bool(others) and others[0].verdict is not first.verdict
             assert would_change == ({winner} if is_turned else set()), packet

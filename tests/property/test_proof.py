@@ -10,16 +10,16 @@ from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.compiler.drops import eni_counter
 from sgdataplane.compiler.site import INSTANCE
-from sgdataplane.compiler.skeleton import fixed_counter
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS, Options
-from sgdataplane.model.semantics import Decision, decide
+from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Field, Key, Range
+from sgdataplane.observe.live import counters_of
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.proof.claims import Claim, claims, remote_ranges
 from sgdataplane.proof.kinships import Kinships
@@ -74,7 +74,7 @@ def claimed(state: CloudState, packet: Packet, options: Options, kinships: Kinsh
 def check_claims(state: CloudState, packet: Packet, options: Options, kinships: Kinships) -> None:
     """Wherever rules decide, the strongest claim is what decide() says."""
     decision = decide(state, packet, options)
-    if decision.reason not in ("always", "never"):
+    if not decision.is_fixed:
         assert claimed(state, packet, options, kinships) == decision, packet
 
 
@@ -83,9 +83,9 @@ def check_fate(namespace: Namespace, packet: Packet, hook: Direction, fields: di
     fate = namespace.fate(hook, fields)
     decision = decide(namespace.wanted.state, packet, namespace.wanted.options)
     assert fate.verdict == decision.verdict.value, (packet, fate, decision)
-    if decision.reason in ("always", "never"):
-        own = eni_counter(hook, str(fields[namespace.wanted.site.interface(hook)]))
-        assert set(fate.counters) <= {own, *(fixed_counter(hook, cause) for cause in CAUSES)}, (packet, fate)
+    if decision.is_fixed:
+        ifname = str(fields[namespace.wanted.site.interface(hook)])
+        assert fate.counters == counters_of(decision, ifname), (packet, fate, decision)
     return fate
 
 

@@ -62,7 +62,7 @@ def test_the_rule_that_lets_a_flow_in_is_named(told: Told) -> None:
         (flow.key[4], flow.key[1].family_bits): (flow.decision.security_group_rule_id, flow.outcome.where)
         for flow in told.flows_of("tcp_session")
     }
-    shut = (None, "ingress")
+    shut = ("", "ingress")
     assert found == {(OPEN, 32): ("sgr-t4", ""), (OPEN, 128): ("sgr-t6", ""), (9090, 32): shut, (9090, 128): shut}
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from sgdataplane.lab.replay.flows import Fate, Flow, Report
 from sgdataplane.lab.replay.page import replay_page
 from sgdataplane.lab.replay.sessions import Outcome
-from sgdataplane.model.semantics import Decision
-from sgdataplane.net.values import TCP, Address, Verdict
+from sgdataplane.model.decision import Decision
+from sgdataplane.net.values import TCP, Address, Direction, Verdict
 from sgdataplane.report.render import render_replay
 
 
@@ -18,7 +18,7 @@ def report_of(flows: int, *, wrong: int = 0, verdict: str = "accept", name: str 
     report = Report(read=2 * flows + 3, sent=2 * flows, outside=3, seconds=flows / 7)
     passes = verdict == "accept"
     where = "" if passes else "ingress"
-    outcome = Outcome(passes, Decision(Verdict(verdict), "rule", name, name, 1), where)
+    outcome = Outcome(passes, Decision(Direction.INGRESS, Verdict(verdict), "rule", name, name, 1), where)
     server = Address.parse("10.0.0.11")
     for number in range(flows):
         client = Address.parse(f"198.51.{number // 250}.{number % 250}")

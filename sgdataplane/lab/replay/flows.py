@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sgdataplane.lab.replay.sessions import Outcome
-from sgdataplane.model.semantics import NEVER, Decision
+from sgdataplane.lab.replay.sessions import UNPROTECTED_WAY, Outcome
+from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Protocol
 
 MAX_FLOWS = 100_000
@@ -133,7 +133,7 @@ class Report:
     packets that were delivered to somebody and not sent."""
 
     flows: dict[FlowKey, Flow] = field(default_factory=dict)
-    rest: Flow = field(default_factory=lambda: Flow(NOBODYS, 0, "", "", Outcome(False, NEVER)))
+    rest: Flow = field(default_factory=lambda: Flow(NOBODYS, 0, "", "", UNPROTECTED_WAY))
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     mapped: dict[str, tuple[str, str]] = field(default_factory=dict)
     outside: int = 0

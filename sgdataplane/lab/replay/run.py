@@ -20,13 +20,14 @@ from sgdataplane.lab.replay.packets import IpPacket, Unfit, find_packet
 from sgdataplane.lab.replay.rewrite import readdress
 from sgdataplane.lab.replay.sessions import Outcome, Sessions, Stop
 from sgdataplane.lab.replay.wire import Sighting, Wire
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.placement import Placement
-from sgdataplane.model.semantics import NEVER
-from sgdataplane.net.values import ICMP, ICMPV6, Direction
+from sgdataplane.net.values import ICMP, ICMPV6, Direction, Verdict
 
 Ends = tuple[Endpoint, Endpoint]
 LONGEST_WAIT_S = float(1 << 31)  # a capture may say that its next packet came in 500 million years
 EGRESS, INGRESS = Direction.EGRESS.value, Direction.INGRESS.value
+INCOMPLETE = Outcome(False, Decision(Direction.EGRESS, Verdict.DROP, "incomplete"))  # a datagram that is never whole
 
 
 class Replay:
@@ -111,7 +112,7 @@ class Replay:
             datagram = self._reassembly.given_up.pop()
             packet = datagram.packets[0].packet
             ends = self._endpoints.pair(packet.source, packet.target)
-            self._note(self._report.read, datagram, ends, Outcome(False, NEVER), Fate(False, is_incomplete=True))
+            self._note(self._report.read, datagram, ends, INCOMPLETE, Fate(False, is_incomplete=True))
 
     def _stops(self, ends: Ends) -> tuple[Stop, ...]:
         """The policies on the way from one end to the other."""

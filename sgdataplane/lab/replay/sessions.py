@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from sgdataplane.host.timeouts import KERNELS_OWN, OTHERS, scaled
+from sgdataplane.lab.expect import UNPROTECTED
 from sgdataplane.lab.replay.facts import FIN, RST, Facts
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
-from sgdataplane.model.semantics import ALWAYS, NEVER, Decision, decide
+from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import AH, ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Verdict
@@ -56,6 +58,9 @@ class Outcome:
     where: str = ""
 
 
+UNPROTECTED_WAY = Outcome(True, UNPROTECTED)
+
+
 @dataclass(slots=True)
 class Session:
     """`opening`: its first packet. `fins`: directions that have been closed, True for the opening one's."""
@@ -88,9 +93,9 @@ class Sessions:
         self, facts: Facts, stops: tuple[Stop, ...], now: float, invalid: frozenset[str] = frozenset()
     ) -> Outcome:
         """What should become of a packet now. `invalid`: the tables that call it so. Changes nothing."""
-        outcome = Outcome(True, ALWAYS)
+        outcome = UNPROTECTED_WAY
         for stop in stops:
-            decision = NEVER if stop.table in invalid else self._decide(facts, stop, now)
+            decision = _invalid(stop) if stop.table in invalid else self._decide(facts, stop, now)
             outcome = Outcome(decision.verdict is Verdict.ACCEPT, decision)
             if not outcome.is_delivered:
                 return Outcome(False, decision, stop.direction.value)
@@ -126,7 +131,7 @@ class Sessions:
     def _decide(self, facts: Facts, stop: Stop, now: float) -> Decision:
         if facts.is_error:
             quoted = facts.quoted and self.find(stop.table, facts.quoted, now)
-            return self._decide_opening(quoted, facts, stop) if quoted else NEVER
+            return self._decide_opening(quoted, facts, stop) if quoted else _invalid(stop)
         session = self.find(stop.table, facts, now) if _has_session(facts) else None
         if session is None:
             return self._decided(_packet(facts, stop.eni_id, stop.direction))
@@ -168,6 +173,11 @@ class Sessions:
 
 
 Key = tuple[int, int | None, Address, int, Address, int]
+
+
+def _invalid(stop: Stop) -> Decision:
+    """What conntrack takes for part of no session that there can be."""
+    return Decision(stop.direction, Verdict.DROP, "invalid")
 
 
 def _tables(stops: Stops) -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.analyse.explain import at_other_end, explain, explain_flow, fixed_cause
+from sgdataplane.analyse.explain import at_other_end, explain, explain_flow
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
@@ -33,7 +33,7 @@ def pair(*rules: str, others: tuple[str, ...] = (), inner: Verdict = Verdict.DRO
 def ranks(state: CloudState, packet: str, options: Options = DEFAULTS) -> list[tuple[str, str]]:
     """Who would decide after the decider, and why not before."""
     found = explain(state, make_packet(packet), options).later
-    return [(later.decision.security_group_rule_id or later.decision.reason, later.outranked_by) for later in found]
+    return [(later.decision.security_group_rule_id or later.decision.cause, later.outranked_by) for later in found]
 
 
 def test_what_outranks_what() -> None:
@@ -68,7 +68,7 @@ CAUSES: list[tuple[str, dict[str, object], Options, str, str]] = [
     ("ingress tcp/80 8.8.8.8", {"local": Address.parse("10.9.9.9")}, Options(), "foreign", "never"),
     ("egress tcp/80 8.8.8.8", {"is_syn": False}, Options(), "midstream", "never"),
     ("ingress tcp/80 8.8.8.8", {"is_syn": False}, Options(strict_syn=True), "midstream", "never"),
-    ("egress tcp/80 8.8.8.8", {}, Options(), "", "default"),
+    ("egress tcp/80 8.8.8.8", {}, Options(), "default", "default"),
 ]
 
 
@@ -78,9 +78,9 @@ def test_cause_before_any_rule(
 ) -> None:
     made = make_packet(packet, **fields)
     found = explain(pair("ingress all from 0.0.0.0/0"), made, options)
-    assert (found.cause, found.decision.reason) == (cause, reason)
-    assert not (cause and found.near_misses), "no rule has a say"
-    if cause:
+    assert (found.decision.cause, found.decision.reason) == (cause, reason)
+    assert not (found.decision.is_fixed and found.near_misses), "no rule has a say"
+    if found.decision.is_fixed:
         assert found.later[0].outranked_by == "fixed"
 
 
@@ -125,14 +125,6 @@ def test_a_flow_passes_if_both_ends_accept_it(rules: tuple[str, ...], others: tu
 def test_a_flow_to_nobody_of_the_state_is_up_to_one_end() -> None:
     flow = explain_flow(pair(), make_packet("egress tcp/80 8.8.8.8"))
     assert (flow.other, flow.passes, len(flow.ends)) == (None, True, 1)
-
-
-def test_fixed_cause_is_there_exactly_when_no_rule_is_asked() -> None:
-    state = pair("ingress all from 0.0.0.0/0")
-    for packet, fields, options, cause, reason in CAUSES:
-        made = make_packet(packet, **fields)
-        assert bool(fixed_cause(state, made, options)) == (decide(state, made, options).reason in ("always", "never"))
-        assert (cause != "") == (reason in ("always", "never"))
 
 
 def test_what_a_near_miss_asks_for_reads_short() -> None:

@@ -123,7 +123,7 @@ def test_group_of_another_vpc_is_nobody() -> None:
     )
     assert "rule.sg-a.r" not in compiled(state).counter
     assert all(
-        permission.cause.reason != "rule"
+        permission.decision.reason != "rule"
         for permission in resolve(state, {"eni-a": "eth0"}, DEFAULTS).profiles[0].ingress
     )
 

@@ -20,20 +20,20 @@ from sgdataplane.compiler.diagram import (
     Steps,
     TooManyCellsError,
 )
+from sgdataplane.model.decision import Decision
 from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import Direction, Verdict
-from sgdataplane.policy.resolve import Cause
 
-DEFAULT = Cause(Direction.INGRESS, Verdict.DROP, "default")
+DEFAULT = Decision(Direction.INGRESS, Verdict.DROP, "default")
 
 
-def make_cause(name: str) -> Cause:
-    return Cause(Direction.INGRESS, Verdict.ACCEPT, "rule", "sg", name, 1)
+def make_decision(name: str) -> Decision:
+    return Decision(Direction.INGRESS, Verdict.ACCEPT, "rule", "sg", name, 1)
 
 
 def make_box(name: str, **covered: tuple[Interval, ...]) -> Box:
     """Dimensions by their lower-case name; those not named are covered whole."""
-    return Box(make_cause(name), tuple(covered.get(dim.name.lower()) for dim in Dim))
+    return Box(make_decision(name), tuple(covered.get(dim.name.lower()) for dim in Dim))
 
 
 def boxes_of(*boxes: Box, max_cells: int = 10_000) -> Boxes:
@@ -59,9 +59,9 @@ def cell(node: Node, **point: int) -> str:
         value = point[node.dim.name.lower()]
         node = next(child for (first, last), child in node.segments if first <= value <= last)
     if isinstance(node, Steps):
-        node = Leaf(next(step.cause for step in node.steps if holds(step.conditions, point)))
-    assert node.cause is not None
-    return node.cause.security_group_rule_id or node.cause.reason
+        node = Leaf(next(step.decision for step in node.steps if holds(step.conditions, point)))
+    assert node.decision is not None
+    return node.decision.security_group_rule_id or node.decision.cause
 
 
 def holds(conditions: tuple[tuple[Dim, Interval], ...], point: dict[str, int]) -> bool:
@@ -94,7 +94,7 @@ def test_segments_are_disjoint_sorted_and_cover_everything() -> None:
 
 
 def test_box_behind_one_that_covers_everything_is_gone() -> None:
-    assert build(make_box("a"), make_box("b", port=((1, 2),))) == Leaf(make_cause("a"))
+    assert build(make_box("a"), make_box("b", port=((1, 2),))) == Leaf(make_decision("a"))
 
 
 def test_dimension_that_no_box_cuts_is_not_asked() -> None:
@@ -122,7 +122,7 @@ def test_box_without_a_cause_leaves_what_is_behind_it_to_others() -> None:
     made = Boxes([make_box("a", port=((80, 90),)), Box(None, EVERYTHING)], 2**32 - 1, 100)
     node = made.exact(0b11)
     assert isinstance(node, Steps)
-    assert [step.cause for step in node.steps] == [make_cause("a"), None]
+    assert [step.decision for step in node.steps] == [make_decision("a"), None]
 
 
 def hostile(seed: int, number: int) -> list[Box]:
@@ -168,8 +168,8 @@ def test_coarse_diagram_stays_within_its_bounds_and_means_the_same(max_cells: in
             "port": chosen.randrange(65536),
         }
         strongest = next((b for b in boxes if holds_all(b, point)), None)
-        cause = DEFAULT if strongest is None or strongest.cause is None else strongest.cause
-        expected = cause.security_group_rule_id or cause.reason
+        decision = DEFAULT if strongest is None or strongest.decision is None else strongest.decision
+        expected = decision.security_group_rule_id or decision.cause
         assert cell(node, **point) == expected
         found.add(expected)
     assert len(found) > 10

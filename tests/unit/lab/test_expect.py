@@ -4,9 +4,9 @@ import pytest
 
 from sgdataplane.lab.expect import Cell, Expectation, cell_as_json, expect, explain_cell
 from sgdataplane.lab.probe import End, Observation, Probe, Service
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS
-from sgdataplane.model.semantics import Decision
-from sgdataplane.net.values import Address, Verdict
+from sgdataplane.net.values import Address, Direction, Verdict
 from tests.support.labs import state_of
 
 STATE = state_of("""
@@ -46,17 +46,17 @@ OUTSIDE = End("ext-192.0.2.1", "eth0", Address.parse("192.0.2.1"))
             Probe(A, B, Service(6, 25)), "drop", "egress", "sgr-no-mail", id="the sender's egress comes first"
         ),
         pytest.param(Probe(A, B, Service(6, 22)), "accept", "", "sgr-low", id="both accept: the receiver's rule"),
-        pytest.param(Probe(A, B, Service(6, 8080)), "drop", "ingress", None, id="the receiver's default"),
+        pytest.param(Probe(A, B, Service(6, 8080)), "drop", "ingress", "", id="the receiver's default"),
         pytest.param(
-            Probe(B, OUTSIDE, Service(6, 25)), "accept", "", None, id="outside has no policy: the sender's default"
+            Probe(B, OUTSIDE, Service(6, 25)), "accept", "", "", id="outside has no policy: the sender's default"
         ),
         pytest.param(
             Probe(OUTSIDE, B, Service(6, 22)), "accept", "", "sgr-low", id="from outside: the receiver's rule"
         ),
-        pytest.param(Probe(OUTSIDE, A, Service(1)), "drop", "ingress", None, id="from outside: the receiver's default"),
+        pytest.param(Probe(OUTSIDE, A, Service(1)), "drop", "ingress", "", id="from outside: the receiver's default"),
     ],
 )
-def test_the_deciding_end_is_named(probe: Probe, verdict: str, where: str, by: str | None) -> None:
+def test_the_deciding_end_is_named(probe: Probe, verdict: str, where: str, by: str) -> None:
     found = expect(STATE, probe, 40000, DEFAULTS)
     assert (found.verdict, found.where, found.decision.security_group_rule_id) == (verdict, where, by)
 
@@ -67,8 +67,8 @@ def test_source_port_is_the_one_that_was_sent() -> None:
     assert expect(STATE, probe, 5001, DEFAULTS).verdict == "drop"
 
 
-DROP = Expectation(Decision(Verdict.DROP, "default"), "ingress")
-ACCEPT = Expectation(Decision(Verdict.ACCEPT, "rule", "sg-b", "sgr-low", 1))
+DROP = Expectation(Decision(Direction.INGRESS, Verdict.DROP, "default"), "ingress")
+ACCEPT = Expectation(Decision(Direction.INGRESS, Verdict.ACCEPT, "rule", "sg-b", "sgr-low", 1))
 
 
 @pytest.mark.parametrize(

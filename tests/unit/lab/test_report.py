@@ -3,15 +3,15 @@ from __future__ import annotations
 from sgdataplane.lab import report
 from sgdataplane.lab.expect import Cell, Expectation
 from sgdataplane.lab.probe import End, Observation, Probe, Service
-from sgdataplane.model.semantics import Decision
-from sgdataplane.net.values import Address, Verdict
+from sgdataplane.model.decision import Decision
+from sgdataplane.net.values import Address, Direction, Verdict
 
 A = End("i-a", "eth0", Address.parse("10.0.0.1"), "eni-a")
 B = End("i-b", "eth0", Address.parse("10.0.0.2"), "eni-b")
 B6 = End("i-b", "eth0", Address.parse("2001:db8::2"), "eni-b")
 A6 = End("i-a", "eth0", Address.parse("2001:db8::1"), "eni-a")
-ACCEPT = Expectation(Decision(Verdict.ACCEPT, "inner_accept", "sg-x"))
-DROP = Expectation(Decision(Verdict.DROP, "default"), "ingress")
+ACCEPT = Expectation(Decision(Direction.INGRESS, Verdict.ACCEPT, "inner_accept", "sg-x"))
+DROP = Expectation(Decision(Direction.INGRESS, Verdict.DROP, "default"), "ingress")
 CELLS = (
     Cell(Probe(A, B, Service(6, 22)), ACCEPT, Observation("accept")),
     Cell(Probe(A, B, Service(1)), DROP, Observation("accept", "", ("it came through",))),

@@ -8,8 +8,8 @@ from sgdataplane.errors import LabError
 from sgdataplane.lab.expect import Cell, Expectation
 from sgdataplane.lab.probe import End, Observation, Probe, Service
 from sgdataplane.lab.scenario import Row, load_scenario, row_mistakes
-from sgdataplane.model.semantics import Decision
-from sgdataplane.net.values import Address, Verdict
+from sgdataplane.model.decision import Decision
+from sgdataplane.net.values import Address, Direction, Verdict
 
 GOOD = """
 title = "A title"
@@ -63,8 +63,8 @@ def test_folder_without_a_scenario_is_told(tmp_path: Path) -> None:
 PROBE = Probe(
     End("a", "eth0", Address.parse("10.0.0.1"), "eni-a"), End("b", "eth0", Address.parse("10.0.0.2")), Service(6, 22)
 )
-BY_RULE = Expectation(Decision(Verdict.ACCEPT, "rule", "sg", "sgr-1", 1))
-BY_DEFAULT = Expectation(Decision(Verdict.ACCEPT, "default"))
+BY_RULE = Expectation(Decision(Direction.INGRESS, Verdict.ACCEPT, "rule", "sg", "sgr-1", 1))
+BY_DEFAULT = Expectation(Decision(Direction.INGRESS, Verdict.ACCEPT, "default"))
 
 
 @pytest.mark.parametrize(

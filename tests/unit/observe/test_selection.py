@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.host.conntrack import Traffic
-from sgdataplane.model.semantics import Decision
+from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import ICMP, TCP, UDP, Address, Direction, Prefix, Protocol, Verdict
 from sgdataplane.observe.selection import ORDERS, Selection, in_order
 from sgdataplane.observe.sessions import Session
@@ -29,7 +29,7 @@ SSH = Session(
     ingress=None,
     egress=None,
     is_judged=True,
-    decision=Decision(Verdict.ACCEPT, "rule", "sg-a", "sgr-ssh", 1),
+    decision=Decision(Direction.INGRESS, Verdict.ACCEPT, "rule", "sg-a", "sgr-ssh", 1),
 )
 WEB = replace(SSH, direction=Direction.EGRESS, remote_port=443, local_port=40001, state="TIME_WAIT", seconds_left=2)
 DNS = replace(WEB, protocol=UDP, remote=Address.parse("192.0.2.53"), remote_port=53, decision=None)
