@@ -83,7 +83,7 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
     """What the kernel has counted; nobody has kept times of hits."""
     from sgdataplane.lab import manage
     from sgdataplane.lab.record import up_since
-    from sgdataplane.observe.hits import read_hits, rows, subjects
+    from sgdataplane.observe.hits import decisions, read_hits, rows
     from sgdataplane.observe.ledger import Sum
 
     name = arguments.name or USUAL
@@ -96,7 +96,7 @@ def _of_lab(arguments: argparse.Namespace) -> Document:
             if not eni or eni in enis:
                 counted = read_hits(scope.namespace)
                 sums = {counter: Sum(c.packets, c.bytes, since) for counter, c in counted.items()}
-                found = list(rows(subjects(lab.state, enis), sums))
+                found = list(rows(decisions(lab.state, enis), sums))
                 placement = scope.placement.value
                 named = {"namespace": scope.namespace, "placement": placement, "enis": sorted(enis), "at": at}
                 scopes.append({**named, "counters": found})

@@ -182,7 +182,7 @@ def end_as_json(end: Explanation, live: Live | None) -> dict[str, object]:
         "remote": str(packet.remote),
         "local": str(packet.local),
         **end.decision.as_json(),
-        "cause": end.decision.cause if end.decision.is_fixed else None,
+        "cause": end.decision.clause or None,
         "later": [{**later.decision.as_json(), "outranked_by": later.outranked_by} for later in end.later],
         "near_misses": [
             {

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sgdataplane.cli.output import paint
+from sgdataplane.model.decision import RULE
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Direction, Protocol
-from sgdataplane.observe.denied import Denied, Forged, Unlogged, Why
+from sgdataplane.observe.denied import Denied, Forged, Unlogged
 from sgdataplane.visible import json_text
 
 Entry = Denied | Unlogged | Forged
@@ -33,16 +34,16 @@ def as_text(place: str, _state: CloudState | None, entry: Entry) -> str:
         what = "logged in the name of our rules by others, and not believed"
         return paint(f"{at}  {place}: {entry.packets:,} {what}", "yellow")
     if isinstance(entry, Unlogged):
-        side = f"{entry.why.side.value} " if entry.why.side else ""
-        text = f"{at}  {place}: {entry.packets:,} more denied and not logged: {side}{_cause(entry.why)}"
+        side = f"{entry.decision.direction.value} " if entry.decision else ""
+        text = f"{at}  {place}: {entry.packets:,} more denied and not logged: {side}{_cause(entry)}"
         return paint(text, "yellow")
     headers = entry.headers
     ends = [_end(headers.source, headers.source_port), _end(headers.destination, headers.port)]
     who = entry.eni_id or f"{entry.ifname or NOTHING} of {place}"
-    is_reply = entry.why.side not in (None, entry.direction)
-    rules = f" ({entry.why.side.value} rules, of a reply)" if is_reply and entry.why.side else ""
+    judged_as = entry.decision.direction if entry.decision else entry.direction
+    rules = f" ({judged_as.value} rules, of a reply)" if judged_as is not entry.direction else ""
     way = f"{entry.direction.value:7}  {_protocol(entry):6}  {ends[0]} > {ends[1]}"
-    return f"{at}  {who}  {way}  {_cause(entry.why)}{rules}"
+    return f"{at}  {who}  {way}  {_cause(entry)}{rules}"
 
 
 def _end(address: Address | None, port: int | None) -> str:
@@ -59,10 +60,13 @@ def _protocol(entry: Denied) -> str:
     return NAMES.get(entry.ethertype, f"{entry.ethertype:#06x}")
 
 
-def _cause(why: Why) -> str:
-    if why.reason != "rule":
-        return why.reason
-    return f"rule {why.group_id}:{why.rule_id}" if why.rule_id else f"a rule that the state hasn't got ({why.counter})"
+def _cause(entry: Denied | Unlogged) -> str:
+    decision = entry.decision
+    if decision is None:
+        return f"a rule that the state hasn't got ({entry.counter})"
+    if decision.cause != RULE:
+        return decision.cause
+    return f"rule {decision.security_group_id}:{decision.security_group_rule_id}"
 
 
 def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
@@ -70,12 +74,13 @@ def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
     at = datetime.fromtimestamp(entry.seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     if isinstance(entry, Forged):
         return json_text({"event": "forged", "time": at, "namespace": place, "packets": entry.packets})
+    decision = entry.decision
     why = {
-        "counter": entry.why.counter,
-        "reason": entry.why.reason,
-        "judged_as": entry.why.side.value if entry.why.side else None,
-        "security_group_id": entry.why.group_id,
-        "security_group_rule_id": entry.why.rule_id,
+        "counter": entry.counter,
+        "reason": decision.cause if decision else RULE,
+        "judged_as": decision and decision.direction.value,
+        "security_group_id": (decision and decision.security_group_id) or None,
+        "security_group_rule_id": (decision and decision.security_group_rule_id) or None,
     }
     if isinstance(entry, Unlogged):
         return json_text({"event": "unlogged", "time": at, "namespace": place, "packets": entry.packets, **why})
@@ -102,7 +107,7 @@ def as_flowlog(_place: str, state: CloudState | None, entry: Entry) -> str | Non
     second = str(int(entry.seconds))
     window = {"start": second, "end": second}
     if isinstance(entry, Unlogged):
-        way = WAYS[entry.why.side] if entry.why.side else NOTHING
+        way = WAYS[entry.decision.direction] if entry.decision else NOTHING
         skipped = {"direction": way, "action": "REJECT", "packets": str(entry.packets), "bytes": NOTHING}
         return _flow({**skipped, **window, "log-status": "SKIPDATA"})
     headers = entry.headers

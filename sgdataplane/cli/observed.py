@@ -16,9 +16,9 @@ from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.site import SITES
 from sgdataplane.errors import HostError
 from sgdataplane.model.choices import Choices
-from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
+from sgdataplane.model.semantics import of_rule
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Protocol
 from sgdataplane.observe.decisions import Decider
@@ -49,21 +49,12 @@ class Reading:
 
     def observed(self, state: CloudState, where: str) -> Observed:
         """What was read, for a page about that state."""
-        hits = {
-            (group.security_group_id, rule.security_group_rule_id): self._packets[
-                counter_name(
-                    Decision(
-                        rule.direction,
-                        rule.policy,
-                        "rule",
-                        group.security_group_id,
-                        rule.security_group_rule_id,
-                    )
-                )
-            ]
+        counters = {
+            (group.security_group_id, rule.security_group_rule_id): counter_name(of_rule(group.security_group_id, rule))
             for group in state.security_groups
             for rule in group.rules
         }
+        hits = {ids: self._packets[counter] for ids, counter in counters.items()}
         ordered = sorted(self._sessions, key=_order)
         return Observed(where, hits, tuple(map(_row, ordered[:MOST_SESSIONS])), len(ordered))
 

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from sgdataplane.cli.scopes import Scope, Scopes
     from sgdataplane.compiler.site import Site
     from sgdataplane.lab.manage import Lab
-    from sgdataplane.observe.hits import Subject
+    from sgdataplane.model.decision import Decision
 
 
 @dataclass(frozen=True)
 class Place:
-    """A namespace where policy is enforced, by name or path; the ENIs there, by interface; what counters count.
-    `eni_id`: the ENI that was asked for."""
+    """A namespace where policy is enforced, by name or path; the ENIs there, by interface. `decisions`: what each
+    counter counts. `eni_id`: the ENI that was asked for."""
 
     namespace: str
     site: Site
     enis: Mapping[str, str]
-    subjects: Mapping[str, Subject]
+    decisions: Mapping[str, Decision]
     eni_id: str
     is_lab: bool = False
 
@@ -63,38 +63,25 @@ def in_lab(lab: Lab, eni: str) -> Place:
 
 def _at(there: Scopes, scope: Scope, eni_id: str, path: str) -> Place:
     from sgdataplane.compiler.site import SITES
-    from sgdataplane.observe.hits import subjects
+    from sgdataplane.observe.hits import decisions
 
     enis = {ifname: eni for eni, ifname in scope.interfaces.items()}
-    counted = _asked_subjects(there.known.socket, eni_id) if there.known is not None else {}
+    counted = _asked_decisions(there.known.socket, eni_id) if there.known is not None else {}
     if there.lab is not None:
-        counted = subjects(there.lab.state, scope.interfaces)
+        counted = decisions(there.lab.state, scope.interfaces)
     return Place(path, SITES[scope.placement], enis, counted, eni_id, is_lab=there.lab is not None)
 
 
-def _asked_subjects(socket: Path, eni_id: str) -> dict[str, Subject]:
-    """What the agent says of counters; nothing, if none runs: then their names have to do."""
+def _asked_decisions(socket: Path, eni_id: str) -> dict[str, Decision]:
+    """What the agent says that its counters count; nothing, if none runs: then their names have to do."""
     from sgdataplane.daemon import client
     from sgdataplane.daemon.protocol import Request
     from sgdataplane.errors import HostError
-    from sgdataplane.net.values import Direction, Verdict
-    from sgdataplane.observe.hits import Subject
+    from sgdataplane.observe.hits import decision_of
 
     try:
         answer: Any = client.ask(socket, Request.COUNTERS, eni=eni_id)
     except HostError:
         return {}
-    rows = (row for scope in answer["counters"]["scopes"] for row in scope["counters"] if row["kind"] is not None)
-    return {
-        row["counter"]: Subject(
-            row["counter"],
-            row["kind"],
-            Direction(row["direction"]),
-            Verdict(row["verdict"]),
-            row["security_group_id"] or "",
-            row["security_group_rule_id"] or "",
-            row["priority"] or 0,
-            row["cause"] or "",
-        )
-        for row in rows
-    }
+    rows = (row for scope in answer["counters"]["scopes"] for row in scope["counters"])
+    return {row["counter"]: decision for row in rows if (decision := decision_of(row)) is not None}

@@ -211,7 +211,7 @@ def packet_of(place: Place, tracer: Tracer, path: Path) -> Document:
     """A packet, as `--json` has it."""
     from sgdataplane.observe.tracepath import Scene, gates, headers_of
 
-    scene = Scene(place.site, place.enis, tracer.ifnames, tracer.counter_of, place.subjects)
+    scene = Scene(place.site, place.enis, tracer.ifnames, tracer.counter_of, place.decisions)
     found = gates(scene, path.events)
     verdicts = {gate.verdict for gate in found}
     at = datetime.fromtimestamp(path.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -237,7 +237,7 @@ def _header(header: Headers) -> Document:
 
 
 def _gate(gate: Gate) -> Document:
-    subject = gate.subject
+    decision = gate.decision
     return {
         "kind": gate.kind,
         "name": gate.name,
@@ -245,10 +245,10 @@ def _gate(gate: Gate) -> Document:
         "direction": gate.direction and gate.direction.value,
         "verdict": gate.verdict,
         "reason": gate.reason,
-        "security_group_id": (subject and subject.security_group_id) or None,
-        "security_group_rule_id": (subject and subject.security_group_rule_id) or None,
-        "priority": (subject and subject.priority) or None,
-        "cause": (subject and subject.cause) or None,
+        "security_group_id": (decision and decision.security_group_id) or None,
+        "security_group_rule_id": (decision and decision.security_group_rule_id) or None,
+        "priority": (decision and decision.priority) or None,
+        "cause": (decision and decision.clause) or None,
         "steps": [step._asdict() for step in gate.steps],
     }
 

@@ -17,13 +17,14 @@ from sgdataplane.compiler.classes import AddressClasses
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.diagram import MANY_PROTOCOLS, Branch, Dim, Leaf, Node, Steps, bits
 from sgdataplane.compiler.drops import logged
+from sgdataplane.compiler.fence import fence_counter
 from sgdataplane.compiler.judge import Judge
 from sgdataplane.compiler.memo import Lowered, Part, SpaceMemo
 from sgdataplane.compiler.site import Site
 from sgdataplane.compiler.skeleton import fixed_counter, is_value
 from sgdataplane.compiler.spread import RemoteSet, Segments
 from sgdataplane.errors import InternalError
-from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, RULE, Decision
+from sgdataplane.model.decision import DEFAULT, FENCE, INNER_ACCEPT, RULE, Decision
 from sgdataplane.model.state import GroupRef
 from sgdataplane.net.values import AH, Direction, Family
 from sgdataplane.net.values import Verdict as Fate
@@ -303,13 +304,15 @@ def members_name(side: Direction, family: Family, profile: Profile) -> str:
 
 
 def counter_name(decision: Decision) -> str:
-    """Named after the rule, or after the direction and what else decided: stable over recompiles. (Not the fence's.)"""
+    """Named after the rule, or after the direction and what else decided: stable over recompiles."""
     if decision.cause == RULE:
         return names.identifier("rule", decision.security_group_id, decision.security_group_rule_id)
     if decision.cause == INNER_ACCEPT:
         return names.identifier("inner", decision.direction.value, decision.security_group_id)
     if decision.cause == DEFAULT:
         return names.identifier("default", decision.direction.value, decision.verdict.value)
+    if decision.cause.startswith(FENCE):
+        return fence_counter(decision.clause)
     return fixed_counter(decision.direction, decision.cause)
 
 

@@ -32,7 +32,7 @@ from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.identity import identity_of
 from sgdataplane.host.netns import path_of
 from sgdataplane.nft.counters import Counted
-from sgdataplane.observe.hits import of_causes, read_own, rows, subjects
+from sgdataplane.observe.hits import decisions, of_causes, read_own, rows
 from sgdataplane.observe.ledger import Ledger, Sum
 
 WRITE_S, WRITE_SHARE = 1.0, 20
@@ -177,7 +177,7 @@ class Counts:
 
     def _scope(self, scope: str, entry: NamespaceReport) -> dict[str, object]:
         assert entry.desired is not None
-        known = subjects(entry.desired.state, entry.desired.interfaces)
+        known = decisions(entry.desired.state, entry.desired.interfaces)
         return {
             "namespace": entry.named,
             "placement": entry.desired.placement.value,

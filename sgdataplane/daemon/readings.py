@@ -20,7 +20,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.identity import found
 from sgdataplane.observe.conntrack import TableUse, read_table_use
 from sgdataplane.observe.drops import OfEni, Reason, Tally, of_enis, of_rules
-from sgdataplane.observe.hits import FIXED_SUBJECTS, read_own
+from sgdataplane.observe.hits import FIXED, read_own
 
 MAX_S = 2.0  # what it hasn't come to by then keeps its numbers, and is first the next time
 
@@ -86,7 +86,7 @@ def own_counters(entry: NamespaceReport) -> frozenset[str]:
     if entry.proven is None:
         return frozenset()
     fenced = (fence.eni_counter(ifname) for ifname in entry.proven.desired.interfaces.values())
-    return frozenset((*entry.proven.table.counter, *FIXED_SUBJECTS, *fenced))
+    return frozenset((*entry.proven.table.counter, *FIXED, *fenced))
 
 
 @contextmanager

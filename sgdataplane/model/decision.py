@@ -45,6 +45,11 @@ class Decision:
             return self.cause
         return "always" if self.verdict is Verdict.ACCEPT else "never"
 
+    @property
+    def clause(self) -> str:
+        """The cause of what is fixed, as documents have it beside the reason; "" if rules were asked."""
+        return self.cause.removeprefix(FENCE) if self.is_fixed else ""
+
     def as_json(self) -> dict[str, str | int | None]:
         """With the keys of cli.md."""
         return {

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from sgdataplane.compiler.drops import LOG_GROUP
-from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.site import ARRIVING, SITES
 from sgdataplane.host import netns
 from sgdataplane.model.decision import Decision
@@ -29,26 +27,16 @@ from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.observe.belief import Belief, Named
 from sgdataplane.observe.drops import FIXED
 from sgdataplane.observe.headers import Headers, parse_headers
+from sgdataplane.observe.hits import rules
 
 PREROUTING = 0  # NF_INET_PRE_ROUTING; the other hook is NF_INET_POST_ROUTING
-
-
-class Why(NamedTuple):
-    """`reason`: "rule", "default", or what drops packets before any rule is asked (DESIGN.md sections 3 and 6). `side`:
-    the direction whose rules or checks denied it; None: of a rule that the state hasn't got (any more), of which the
-    counter is all that is known."""
-
-    counter: str
-    reason: str
-    side: Direction | None
-    group_id: str | None = None
-    rule_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
     """One packet. `direction`: towards the ENI or from it. A reply, and an ICMP error about a session, is denied by the
-    rules that would have let the session in. `eni_id` None: its interface, if there is one, carries none."""
+    rules that would have let the session in. `eni_id` None: its interface, if there is one, carries none. `decision`
+    None: of a rule that the state hasn't got (any more), of which the counter is all that is known."""
 
     seconds: float
     eni_id: str | None
@@ -56,16 +44,18 @@ class Denied:
     direction: Direction
     headers: Headers
     ethertype: int
-    why: Why
+    counter: str
+    decision: Decision | None
 
 
 @dataclass(frozen=True, slots=True)
 class Unlogged:
-    """Packets that were denied and not logged, as too many came."""
+    """Packets that were denied and not logged, as too many came. `decision`: as of Denied."""
 
     seconds: float
     packets: int
-    why: Why
+    counter: str
+    decision: Decision | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +84,12 @@ class Listener:
         """As Nflog; HostError if there is no such namespace, OSError if the kernel refuses to tell what was counted."""
         self._place, self._site = place, SITES[place.placement]
         self._enis = {ifname: eni_id for eni_id, ifname in place.interfaces.items()}
-        self._rules = {} if place.state is None else _rules_of(place.state, place.interfaces)
+        known = {} if place.state is None else rules(place.state, place.interfaces)
+        self._decisions = {**FIXED, **known}
         self._names: dict[int, str] = {}
-        drops = {name for name, cause in self._rules.items() if cause.verdict is Verdict.DROP}
+        drops = {name for name, decision in self._decisions.items() if decision.verdict is Verdict.DROP}
         with netns.inside(place.path):
-            self._belief = Belief(LOG_GROUP, {*FIXED, *drops})
+            self._belief = Belief(LOG_GROUP, drops)
 
     def fileno(self) -> int:
         return self._belief.fileno()
@@ -116,13 +107,13 @@ class Listener:
         believed, missing = self._belief.tick()
         yield from map(self._denied, believed)
         for counter, packets in missing:
-            yield Unlogged(time.time(), packets, self._why(counter))
+            yield Unlogged(time.time(), packets, counter, self._decisions.get(counter))
         forged = self._belief.forged()
         if forged:
             yield Forged(time.time(), forged)
 
     def _denied(self, named: Named) -> Denied:
-        logged, why = named.packet, self._why(named.counter)
+        logged = named.packet
         if logged.is_netdev:
             direction, is_arriving = Direction.EGRESS, self._place.placement is Placement.HOST
         else:
@@ -132,7 +123,8 @@ class Listener:
         eni_id = None if ifname is None else self._enis.get(ifname)
         headers = parse_headers(logged.ethertype, logged.payload)
         seconds = time.time() if logged.seconds is None else logged.seconds
-        return Denied(seconds, eni_id, ifname, direction, headers, logged.ethertype, why)
+        decision = self._decisions.get(named.counter)
+        return Denied(seconds, eni_id, ifname, direction, headers, logged.ethertype, named.counter, decision)
 
     def _name(self, number: int) -> str | None:
         """Of an interface. Numbers aren't used again as long as the namespace is there."""
@@ -140,22 +132,3 @@ class Listener:
             with netns.inside(self._place.path):
                 self._names |= dict(socket.if_nameindex())
         return self._names.get(number)
-
-    def _why(self, counter: str) -> Why:
-        if counter in FIXED:
-            return Why(counter, FIXED[counter].cause, Direction(FIXED[counter].direction))
-        cause = self._rules.get(counter)
-        if cause is not None:
-            return Why(counter, "rule", cause.direction, cause.security_group_id, cause.security_group_rule_id)
-        return Why(counter, "rule", None)
-
-
-def _rules_of(state: CloudState, eni_ids: Collection[str]) -> dict[str, Decision]:
-    """What the counters of the rules of these ENIs' groups count."""
-    groups = {group for eni_id in eni_ids if eni_id in state.eni for group in state.eni[eni_id].security_group_ids}
-    causes = (
-        Decision(rule.direction, rule.policy, "rule", group, rule.security_group_rule_id, rule.priority)
-        for group in sorted(groups)
-        for rule in state.group[group].rules
-    )
-    return {counter_name(cause): cause for cause in causes}

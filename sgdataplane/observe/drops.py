@@ -23,10 +23,11 @@ from sgdataplane.compiler.drops import eni_counter
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
-from sgdataplane.model.decision import Decision
+from sgdataplane.model.decision import DEFAULT, RULE, Decision
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.counters import read_packets
+from sgdataplane.observe import hits
 
 
 class Reason(NamedTuple):
@@ -34,6 +35,10 @@ class Reason(NamedTuple):
 
     direction: str
     cause: str
+
+    @classmethod
+    def of(cls, decision: Decision) -> Reason:
+        return cls(decision.direction.value, decision.cause)
 
 
 class OfEni(NamedTuple):
@@ -43,35 +48,18 @@ class OfEni(NamedTuple):
     direction: str
 
 
-def _fixed() -> dict[str, Reason]:
-    found = {}
-    for hook in Direction:
-        for cause in skeleton.CAUSES:
-            if cause not in skeleton.PASSING:
-                found[skeleton.fixed_counter(hook, cause)] = Reason(hook.value, cause)
-        found[counter_name(Decision(hook, Verdict.DROP, "default"))] = Reason(hook.value, "default")
-    for cause in fence.CAUSES:
-        name = fence.fence_counter(cause)
-        found[name] = Reason(Direction.EGRESS.value, name)
-    return found
-
-
-FIXED: Mapping[str, Reason] = _fixed()  # counter -> what it counts, whatever the policy
-OF_RULES = {direction: Reason(direction.value, "rule") for direction in Direction}
+FIXED: Mapping[str, Decision] = {  # counter -> what it counts, whatever the policy
+    **{name: decision for name, decision in hits.FIXED.items() if decision.verdict is Verdict.DROP},
+    **{counter_name(last): last for last in (Decision(side, Verdict.DROP, DEFAULT) for side in Direction)},
+}
 NONE: Mapping[str, OfEni] = {}
-REASONS = (*FIXED.values(), *OF_RULES.values())
+REASONS = (*map(Reason.of, FIXED.values()), *(Reason(direction.value, RULE) for direction in Direction))
 
 
 def of_rules(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Reason]:
     """The counters of the rules that refuse, of the groups of these ENIs."""
-    groups = {group for eni_id in eni_ids if eni_id in state.eni for group in state.eni[eni_id].security_group_ids}
-    causes = (
-        Decision(rule.direction, rule.policy, "rule", group, rule.security_group_rule_id)
-        for group in groups
-        for rule in state.group[group].rules
-        if rule.policy is Verdict.DROP
-    )
-    return {counter_name(cause): OF_RULES[cause.direction] for cause in causes}
+    found = hits.rules(state, eni_ids).items()
+    return {name: Reason.of(decision) for name, decision in found if decision.verdict is Verdict.DROP}
 
 
 def of_enis(interfaces: Mapping[str, str]) -> dict[str, OfEni]:
@@ -105,7 +93,8 @@ class Tally:
         What a rule's counter has when it is met first doesn't count: its rule may have been one that accepts."""
         before, self._last = self._last, {}
         self.of_enis = {of_eni: self.of_enis.get(of_eni, 0) for of_eni in enis.values()}
-        for name, reason in (*FIXED.items(), *rules.items()):
+        fixed = ((name, Reason.of(decision)) for name, decision in FIXED.items())
+        for name, reason in (*fixed, *rules.items()):
             self.packets[reason] += self._grown(name, found, before.get(name, None if name in rules else 0))
         for name, of_eni in enis.items():
             self.of_enis[of_eni] += self._grown(name, found, before.get(name, 0))

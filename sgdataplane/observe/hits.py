@@ -20,73 +20,56 @@ again, and is counted nowhere.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import Any
 
 from sgdataplane.compiler import fence, skeleton
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
-from sgdataplane.model.decision import Decision
+from sgdataplane.model.decision import DEFAULT, FENCE, Decision
 from sgdataplane.model.options import DEFAULTS
+from sgdataplane.model.semantics import of_rule
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.counters import Counted, read_counters, read_wanted
 from sgdataplane.observe.ledger import Sum
 from sgdataplane.policy.resolve import resolve_profile
 
-RULE, INNER, DEFAULT, FIXED, FENCE = "rule", "inner_accept", "default", "fixed", "fence"
 PREFIXES = ("rule.", "inner.", "default.")  # lower.counter_name
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What one counter counts. `kind`: "rule"; "inner_accept" of a group; "default"; "fixed": before any rule is asked,
-    as `cause` says; "fence": at the fence. `priority` 0: none."""
-
-    counter: str
-    kind: str
-    direction: Direction
-    verdict: Verdict
-    security_group_id: str = ""
-    security_group_rule_id: str = ""
-    priority: int = 0
-    cause: str = ""
-
-
-def _fixed() -> Iterator[Subject]:
+def _fixed() -> Iterator[Decision]:
     for hook in Direction:
         for cause in skeleton.CAUSES:
-            verdict = Verdict.ACCEPT if cause in skeleton.PASSING else Verdict.DROP
-            yield Subject(skeleton.fixed_counter(hook, cause), FIXED, hook, verdict, cause=cause)
+            yield Decision(hook, Verdict.ACCEPT if cause in skeleton.PASSING else Verdict.DROP, cause)
     for cause in fence.CAUSES:
-        yield Subject(fence.fence_counter(cause), FENCE, Direction.EGRESS, Verdict.DROP, cause=cause)
+        yield Decision(Direction.EGRESS, Verdict.DROP, FENCE + cause)
 
 
-FIXED_SUBJECTS: Mapping[str, Subject] = {subject.counter: subject for subject in _fixed()}
+FIXED: Mapping[str, Decision] = {counter_name(decision): decision for decision in _fixed()}
 
 
-def subjects(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Subject]:
+def decisions(state: CloudState, eni_ids: Collection[str]) -> dict[str, Decision]:
     """By counter, by direction: inner accepts and rules of these ENIs' groups in the order that decides, profile by
     profile, then the default; after both the fixed causes. Rules that no packet can come to are among them, though no
     table has a counter of theirs."""
     enis = [state.eni[eni_id] for eni_id in eni_ids if eni_id in state.eni]
-    found: dict[str, Subject] = {}
+    found: dict[str, Decision] = {}
     for eni in {(tuple(sorted(eni.security_group_ids)), eni.nic_type): eni for eni in enis}.values():
         profile = resolve_profile(state, eni, DEFAULTS)
         for permission in (*profile.ingress, *profile.egress):
-            _add(found, permission.decision)
-    for group_id in sorted({group_id for eni in enis for group_id in eni.security_group_ids}):
-        for rule in state.group[group_id].rules:  # those that are of another network interface, or name no group
-            ids = (group_id, rule.security_group_rule_id)
-            _add(found, Decision(rule.direction, rule.policy, RULE, *ids, rule.priority))
-    ordered = sorted(found.values(), key=lambda entry: (entry.direction is Direction.EGRESS, entry.kind == DEFAULT))
-    return {entry.counter: entry for entry in (*ordered, *FIXED_SUBJECTS.values())}
+            found.setdefault(counter_name(permission.decision), permission.decision)
+    found = found | {name: rule for name, rule in rules(state, eni_ids).items() if name not in found}
+    last = sorted(found.items(), key=lambda item: (item[1].direction is Direction.EGRESS, item[1].cause == DEFAULT))
+    return {**dict(last), **FIXED}
 
 
-def _add(found: dict[str, Subject], decision: Decision) -> None:
-    ids = (decision.security_group_id, decision.security_group_rule_id, decision.priority)
-    name = counter_name(decision)
-    found.setdefault(name, Subject(name, decision.cause, decision.direction, decision.verdict, *ids))
+def rules(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Decision]:
+    """By counter, all rules of these ENIs' groups: also those of another network interface, or of an unknown group."""
+    enis = (state.eni[eni_id] for eni_id in eni_ids if eni_id in state.eni)
+    groups = sorted({group_id for eni in enis for group_id in eni.security_group_ids})
+    found = (of_rule(group_id, rule) for group_id in groups for rule in state.group[group_id].rules)
+    return {counter_name(decision): decision for decision in found}
 
 
 def read_hits(namespace: str) -> dict[str, Counted]:
@@ -106,33 +89,33 @@ def read_own(namespace: str, wanted: Collection[str]) -> dict[str, Counted]:
 
 def of_causes(counters: Mapping[str, Counted]) -> dict[str, Counted]:
     """Those that count what a rule or another cause decided about: what is dropped of each ENI is counted once more."""
-    return {name: counted for name, counted in counters.items() if name in FIXED_SUBJECTS or name.startswith(PREFIXES)}
+    return {name: counted for name, counted in counters.items() if name in FIXED or name.startswith(PREFIXES)}
 
 
-def rows(known: Mapping[str, Subject], sums: Mapping[str, Sum]) -> Iterator[dict[str, object]]:
+def rows(known: Mapping[str, Decision], sums: Mapping[str, Sum]) -> Iterator[dict[str, object]]:
     """A row for each rule in force, counted or not; each other cause that was ever met; and each counter of old that
     has counted something."""
-    for subject in known.values():
-        found = sums.get(subject.counter)
+    for name, decision in known.items():
+        found = sums.get(name)
         is_met = found is not None and found.packets
-        if is_met or subject.counter not in FIXED_SUBJECTS:
-            yield _row(subject.counter, subject, found)
+        if is_met or name not in FIXED:
+            yield _row(name, decision, found)
     for name, found in sums.items():
         if name not in known and found.packets:
-            yield _row(name, FIXED_SUBJECTS.get(name), found, is_in_force=False)
+            yield _row(name, FIXED.get(name), found, is_in_force=False)
 
 
-def _row(name: str, subject: Subject | None, found: Sum | None, *, is_in_force: bool = True) -> dict[str, object]:
+def _row(name: str, decision: Decision | None, found: Sum | None, *, is_in_force: bool = True) -> dict[str, object]:
     found = found or Sum(0, 0, "")
     return {
         "counter": name,
-        "kind": subject and subject.kind,
-        "direction": subject and subject.direction.value,
-        "verdict": subject and subject.verdict.value,
-        "security_group_id": (subject and subject.security_group_id) or None,
-        "security_group_rule_id": (subject and subject.security_group_rule_id) or None,
-        "priority": (subject and subject.priority) or None,
-        "cause": (subject and subject.cause) or None,
+        "kind": decision and _kind(decision),
+        "direction": decision and decision.direction.value,
+        "verdict": decision and decision.verdict.value,
+        "security_group_id": (decision and decision.security_group_id) or None,
+        "security_group_rule_id": (decision and decision.security_group_rule_id) or None,
+        "priority": (decision and decision.priority) or None,
+        "cause": (decision and decision.clause) or None,
         "in_force": is_in_force,
         "packets": found.packets,
         "bytes": found.bytes,
@@ -140,3 +123,19 @@ def _row(name: str, subject: Subject | None, found: Sum | None, *, is_in_force: 
         "first_hit": found.first or None,
         "last_hit": found.last or None,
     }
+
+
+def _kind(decision: Decision) -> str:
+    if not decision.is_fixed:
+        return decision.cause
+    return "fence" if decision.cause.startswith(FENCE) else "fixed"
+
+
+def decision_of(row: Mapping[str, Any]) -> Decision | None:
+    """What a row is about; None if that isn't known."""
+    causes = {"fixed": row["cause"], "fence": f"{FENCE}{row['cause']}", None: None}
+    cause = causes.get(row["kind"], row["kind"])
+    if cause is None:
+        return None
+    ids = row["security_group_id"] or "", row["security_group_rule_id"] or ""
+    return Decision(Direction(row["direction"]), Verdict(row["verdict"]), cause, *ids, row["priority"] or 0)

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 
 from sgdataplane.compiler import fence, skeleton
 from sgdataplane.compiler.site import Site
+from sgdataplane.model.decision import RULE, Decision
 from sgdataplane.net.headers import ETH_IPV4, ETH_IPV6, EXTENSIONS, IPV6_HEADER, NEXT_HEADER, family_of
 from sgdataplane.net.values import Direction, Family, Verdict
 from sgdataplane.nft.tracing import Event
 from sgdataplane.observe.headers import Headers, parse_headers
-from sgdataplane.observe.hits import FENCE, FIXED, FIXED_SUBJECTS, RULE, Subject
+from sgdataplane.observe.hits import FIXED
 from sgdataplane.observe.tracewords import Step, is_policy, step_of
 
-POLICY, OTHER = "policy", "other"
-ALWAYS, NEVER, SESSION, INTERFACE, UNKNOWN = "always", "never", "session", "interface", "unknown"
+POLICY, AT_FENCE, OTHER = "policy", "fence", "other"
+ALWAYS, SESSION, INTERFACE, UNKNOWN = "always", "session", "interface", "unknown"
 COUNTER = re.compile(r"rule\.(?P<group>[A-Za-z0-9_-]+)\.(?P<rule>[A-Za-z0-9_-]+)")
 
 
@@ -42,7 +43,7 @@ def headers_of(event: Event) -> Headers:
 @dataclass(frozen=True, slots=True)
 class Gate:
     """`kind`: policy, fence, or other for somebody else's chain, which `name` is. `verdict`: drop or accept, "continue"
-    where there was none. `subject`: what decided, None if nothing that counts did; `reason` as in Decision, or session
+    where there was none. `decision`: None if nothing that counts decided; `reason` as of Decision, or session
     (the policy in force has accepted the packet's session), interface (no ENI's), unknown."""
 
     kind: str
@@ -51,25 +52,28 @@ class Gate:
     direction: Direction | None
     verdict: str
     reason: str
-    subject: Subject | None
+    decision: Decision | None
     steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True)
 class Scene:
     """What stands in the namespace. `enis`: by interface. `ifnames`: by number. `counter_of`: the counter of an event's
-    rule. `subjects`: by counter."""
+    rule. `decisions`: by counter."""
 
     site: Site
     enis: Mapping[str, str]
     ifnames: Mapping[int, str]
     counter_of: Callable[[Event], str]
-    subjects: Mapping[str, Subject]
+    decisions: Mapping[str, Decision]
 
-    def subject(self, counter: str) -> Subject | None:
-        if counter in self.subjects or counter in FIXED_SUBJECTS:
-            return self.subjects.get(counter) or FIXED_SUBJECTS[counter]
-        return None
+    def decision(self, counter: str) -> Decision | None:
+        """What the counter counts; of a rule that is not known, what its name says."""
+        found = self.decisions.get(counter) or FIXED.get(counter)
+        said = COUNTER.fullmatch(counter)
+        if found is None and said is not None:
+            return Decision(Direction.INGRESS, Verdict.ACCEPT, RULE, said["group"], said["rule"])
+        return found
 
 
 def gates(scene: Scene, events: Iterable[Event]) -> tuple[Gate, ...]:
@@ -107,36 +111,26 @@ def _gate(scene: Scene, events: list[Event]) -> Gate:
         direction = next((one for one in Direction if first.chain == one.value), direction)
         ifname = scene.ifnames.get(first.oif if scene.site.is_leaving(direction) else first.iif, "")
     counted = [(event, scene.counter_of(event)) for event in events]
-    subject = next((found for _, name in reversed(counted) if (found := _subject(scene, name)) is not None), None)
+    found = (scene.decision(name) for _, name in reversed(counted))
+    decision = next((entry for entry in found if entry is not None), None)
     steps = tuple(_steps(scene, counted))
-    kind = FENCE if first.family == fence.NETDEV else POLICY
-    reason = _reason(subject, steps, verdict)
-    return Gate(kind, first.chain, scene.enis.get(ifname, ""), direction, verdict, reason, subject, steps)
+    kind = AT_FENCE if first.family == fence.NETDEV else POLICY
+    reason = _reason(decision, steps, verdict)
+    return Gate(kind, first.chain, scene.enis.get(ifname, ""), direction, verdict, reason, decision, steps)
 
 
 def _steps(scene: Scene, counted: Iterable[tuple[Event, str]]) -> Iterator[Step]:
     """What was decided is said once."""
     said = ""
     for event, counter in counted:
-        subject = _subject(scene, counter)
-        yield step_of(event, "" if subject is None or counter == said else words(subject))
+        decision = scene.decision(counter)
+        yield step_of(event, "" if decision is None or counter == said else words(decision))
         said = counter or said
 
 
-def _subject(scene: Scene, counter: str) -> Subject | None:
-    """What the counter counts; of a rule that is not known, what its name says."""
-    found = scene.subject(counter) if counter else None
-    said = COUNTER.fullmatch(counter)
-    if found is None and said is not None:
-        return Subject(counter, RULE, Direction.INGRESS, Verdict.ACCEPT, said["group"], said["rule"])
-    return found
-
-
-def _reason(subject: Subject | None, steps: tuple[Step, ...], verdict: str) -> str:
-    if subject is not None:
-        if subject.kind not in (FIXED, FENCE):
-            return subject.kind
-        return ALWAYS if subject.verdict is Verdict.ACCEPT else NEVER
+def _reason(decision: Decision | None, steps: tuple[Step, ...], verdict: str) -> str:
+    if decision is not None:
+        return decision.reason
     stations = {step.station for step in steps} - {"timeouts"}
     if verdict == "accept" and stations <= {"entry", "session", "approved"} and steps:
         return INTERFACE if steps[-1].chain in _ENTRIES else SESSION
@@ -146,17 +140,17 @@ def _reason(subject: Subject | None, steps: tuple[Step, ...], verdict: str) -> s
 _ENTRIES = tuple(skeleton.entry_name(hook) for hook in Direction)
 
 
-def words(subject: Subject) -> str:
+def words(decision: Decision) -> str:
     """What decided, for people."""
-    match subject.kind:
+    match decision.cause:
         case "rule":
-            priority = f" (priority {subject.priority})" if subject.priority else ""
-            return f"rule {subject.security_group_rule_id} of {subject.security_group_id}{priority} decides"
+            priority = f" (priority {decision.priority})" if decision.priority else ""
+            return f"rule {decision.security_group_rule_id} of {decision.security_group_id}{priority} decides"
         case "inner_accept":
-            return f"both are members of {subject.security_group_id}, whose inner policy is Accept"
+            return f"both are members of {decision.security_group_id}, whose inner policy is Accept"
         case "default":
             return "the default decides, as no rule matches"
-    return CAUSES.get(subject.cause, subject.cause)
+    return CAUSES.get(decision.clause, decision.clause)
 
 
 CAUSES = {

@@ -17,7 +17,8 @@ from sgdataplane.cli.logformats import FLOW_FIELDS
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.links import InterfaceAddress, Links
-from sgdataplane.net.values import Address, Direction
+from sgdataplane.model.decision import Decision
+from sgdataplane.net.values import Address, Direction, Verdict
 from sgdataplane.observe.denied import Denied, Listener, Place, Unlogged
 from sgdataplane.observe.follow import Follow, Source
 from tests.support.attachbench import Bench, state_of
@@ -73,8 +74,14 @@ def read(listener: Listener, count: int) -> list[Denied]:
     return found
 
 
-def why(entry: Denied) -> tuple[str, str, str | None, int | None]:
-    return entry.direction.value, entry.why.reason, entry.why.rule_id, entry.headers.port
+def decision_of(entry: Denied | Unlogged) -> Decision:
+    assert entry.decision is not None
+    return entry.decision
+
+
+def why(entry: Denied) -> tuple[str, str, str, int | None]:
+    decision = decision_of(entry)
+    return entry.direction.value, decision.cause, decision.security_group_rule_id, entry.headers.port
 
 
 def test_each_denied_packet_is_told_once_and_no_other(pair: Pair, listener: Listener) -> None:
@@ -88,13 +95,13 @@ def test_each_denied_packet_is_told_once_and_no_other(pair: Pair, listener: List
     assert list(listener.read()) == []
     assert Counter(map(why, found)) == {
         ("ingress", "rule", "sgr-no", REFUSED): 3,
-        ("ingress", "default", None, BY_DEFAULT): 3,
+        ("ingress", "default", "", BY_DEFAULT): 3,
         ("egress", "rule", "sgr.odd id", NOT_OUT): 2,
     }
     assert {entry.eni_id for entry in found} == {"eni-a"}
     first = found[0]
     assert (str(first.headers.source), str(first.headers.destination)) == (HERE["peer"][0], HERE["instance"][0])
-    assert (first.headers.protocol, first.headers.length, first.why.group_id) == (17, 29, "sg-a")
+    assert (first.headers.protocol, first.headers.length, decision_of(first).security_group_id) == (17, 29, "sg-a")
 
 
 def test_a_reply_is_told_with_the_rules_that_deny_its_session(pair: Pair, listener: Listener) -> None:
@@ -104,7 +111,8 @@ def test_a_reply_is_told_with_the_rules_that_deny_its_session(pair: Pair, listen
         enforce(pair["policy"], desired_at(pair, closed), desired_at(pair, STATE))
         session.answer()
     (entry,) = read(listener, 1)
-    assert (entry.direction, entry.why.reason, entry.why.side) == (Direction.EGRESS, "default", Direction.INGRESS)
+    assert entry.direction is Direction.EGRESS
+    assert entry.decision == Decision(Direction.INGRESS, Verdict.DROP, "default")
 
 
 def test_what_never_meets_a_rule_is_told_too(pair: Pair, placement: str, listener: Listener) -> None:
@@ -120,8 +128,8 @@ def test_what_never_meets_a_rule_is_told_too(pair: Pair, placement: str, listene
         door.send(bytes(6) + b"\x02\0\0\0\0\1" + b"\x08\0" + b"E" + bytes(39))
     found = read(listener, 2)
     spoofed = "spoofed" if placement == "instance" else "fence.spoofed"
-    assert sorted(entry.why.reason for entry in found) == sorted([spoofed, "fence.other-mac"])
-    entry = next(entry for entry in found if entry.why.reason == spoofed)
+    assert sorted(decision_of(entry).cause for entry in found) == sorted([spoofed, "fence.other-mac"])
+    entry = next(entry for entry in found if decision_of(entry).cause == spoofed)
     assert (str(entry.headers.source), entry.headers.port) == ("10.0.0.77", OPEN)
     assert {(entry.direction, entry.eni_id) for entry in found} == {(Direction.EGRESS, "eni-a")}
 
@@ -139,8 +147,8 @@ def test_of_a_flood_some_are_told_and_of_the_rest_how_many(pair: Pair, listener:
 
     wait_until(are_all_told)
     assert len(told) + sum(entry.packets for entry in unlogged) == FLOOD + 1
-    assert {entry.why.reason for entry in unlogged} == {"default"}
-    assert sum(entry.why.reason == "rule" for entry in told) == 1
+    assert {decision_of(entry).cause for entry in unlogged} == {"default"}
+    assert sum(decision_of(entry).cause == "rule" for entry in told) == 1
     assert list(listener.tick()) == []
 
 

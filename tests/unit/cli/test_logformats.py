@@ -8,27 +8,30 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.cli.logformats import FLOW_FIELDS, as_flowlog, as_json, as_text
-from sgdataplane.net.values import Address, Direction, Family
-from sgdataplane.observe.denied import Denied, Forged, Unlogged, Why
+from sgdataplane.model.decision import Decision
+from sgdataplane.net.values import Address, Direction, Family, Verdict
+from sgdataplane.observe.denied import Denied, Forged, Unlogged
 from sgdataplane.observe.headers import Headers
 from tests.support.builders import VPC_ID, make_eni, make_group, make_state
 from tests.support.schemas import assert_conforms
 
 STATE = make_state([make_group("sg-a")], [make_eni("eni-a", "10.0.0.1", "sg-a", instance_id="i-a")])
 SYN = Headers(Family.IPV4, Address.parse("192.0.2.7"), Address.parse("10.0.0.1"), 6, 4242, 22, tcp_flags=2, length=60)
-BY_RULE = Why("rule.sg-a.sgr-1", "rule", Direction.INGRESS, "sg-a", "sgr-1")
-OTHER = Why("fence.other", "fence.other", Direction.EGRESS)
-DENIED = Denied(1_800_000_000.25, "eni-a", "eth0", Direction.INGRESS, SYN, 0x0800, BY_RULE)
-REPLY = replace(DENIED, direction=Direction.EGRESS, why=Why("default.ingress.drop", "default", Direction.INGRESS))
+BY_RULE = Decision(Direction.INGRESS, Verdict.DROP, "rule", "sg-a", "sgr-1", 1)
+BY_DEFAULT = Decision(Direction.INGRESS, Verdict.DROP, "default")
+OTHER = Decision(Direction.EGRESS, Verdict.DROP, "fence.other")
+DENIED = Denied(1_800_000_000.25, "eni-a", "eth0", Direction.INGRESS, SYN, 0x0800, "rule.sg-a.sgr-1", BY_RULE)
+REPLY = replace(DENIED, direction=Direction.EGRESS, counter="default.ingress.drop", decision=BY_DEFAULT)
 FRAME = replace(
     DENIED,
     direction=Direction.EGRESS,
     headers=Headers(length=46),
     ethertype=0x88CC,
-    why=OTHER,
+    counter="fence.other",
+    decision=OTHER,
 )
-STRANGE = replace(DENIED, eni_id=None, ifname=None, why=Why("rule.sg-of-old.sgr-7", "rule", None))
-MORE = Unlogged(1_800_000_001.0, 4321, Why("default.ingress.drop", "default", Direction.INGRESS))
+STRANGE = replace(DENIED, eni_id=None, ifname=None, counter="rule.sg-of-old.sgr-7", decision=None)
+MORE = Unlogged(1_800_000_001.0, 4321, "default.ingress.drop", BY_DEFAULT)
 FORGED = Forged(1_800_000_001.0, 4321)
 
 

@@ -8,12 +8,13 @@ from ipaddress import ip_address
 import pytest
 
 from sgdataplane.compiler.site import INSTANCE, SITES
+from sgdataplane.model.decision import RULE
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft import text
 from sgdataplane.nft.tracing import Event, MarkingTable, marking
 from sgdataplane.observe.headers import Headers
-from sgdataplane.observe.hits import RULE, subjects
+from sgdataplane.observe.hits import decisions
 from sgdataplane.observe.trace import QUIET_S, Paths, Wanted, counter_in, marking_tables
 from sgdataplane.observe.tracepath import Gate, Scene, gates, headers_of
 from tests.support.builders import make_eni, make_group, make_rule, make_state
@@ -83,7 +84,7 @@ def test_what_others_have_traced_is_not_ours() -> None:
 def gates_of(counters: dict[str, str], *events: Event) -> tuple[Gate, ...]:
     """`counters`: by chain."""
     scene = Scene(
-        INSTANCE, {"eth0": "eni-a"}, {2: "eth0"}, lambda e: counters.get(e.chain, ""), subjects(STATE, ["eni-a"])
+        INSTANCE, {"eth0": "eni-a"}, {2: "eth0"}, lambda e: counters.get(e.chain, ""), decisions(STATE, ["eni-a"])
     )
     return gates(scene, events)
 
@@ -126,8 +127,8 @@ def test_who_decided_is_known_also_where_the_rule_that_logs_is_not_told() -> Non
 
 def test_a_rule_that_is_not_known_is_told_by_its_counter() -> None:
     (gate,) = gates_of({"leaf.x": "rule.sg-z.sgr-9"}, event("leaf.x", "drop"))
-    assert gate.subject is not None
-    assert (gate.subject.security_group_id, gate.subject.security_group_rule_id) == ("sg-z", "sgr-9")
+    assert gate.decision is not None
+    assert (gate.decision.security_group_id, gate.decision.security_group_rule_id) == ("sg-z", "sgr-9")
     assert gate.steps[0].words == "rule sgr-9 of sg-z decides"
 
 
