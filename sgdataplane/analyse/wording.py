@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from sgdataplane.analyse.exposed import SENSITIVE
 from sgdataplane.analyse.needless import Needless
 from sgdataplane.analyse.pools import RuleKey, View
-from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, Decision
+from sgdataplane.model import words
+from sgdataplane.model.decision import DEFAULT, Decision
 from sgdataplane.model.state import GroupRef, PrefixListRef
 from sgdataplane.net.values import Direction, Prefix, Verdict
 from sgdataplane.policy.findings import Finding, Severity, subject
@@ -106,15 +107,7 @@ def _remote(rule: Permission) -> str:
 def _names(decisions: Iterable[Decision]) -> str:
     """Those of rules with their group, the strongest first."""
     ordered = sorted(decisions, key=lambda d: (d.cause == DEFAULT, d.priority, d.verdict is Verdict.ACCEPT, key(d)))
-    return _listed([_name(decision) for decision in ordered])
-
-
-def _name(decision: Decision) -> str:
-    if decision.cause == DEFAULT:
-        return "default"
-    if decision.cause == INNER_ACCEPT:
-        return f"the inner policy of {decision.security_group_id}"
-    return f"{decision.security_group_rule_id} of {decision.security_group_id}"
+    return _listed(list(map(words.name, ordered)))
 
 
 def _listed(names: Collection[str]) -> str:

@@ -157,31 +157,24 @@ def _cells(row: Document) -> tuple[str, ...]:
 
 def decided_by(row: Document) -> str:
     """What counts, in few words."""
-    group, rule = row["security_group_id"], row["security_group_rule_id"]
-    match row["kind"]:
-        case "rule":
-            words = f"{group}:{rule}"
-        case "inner_accept":
-            words = f"inner accept of {group}"
-        case "default":
-            words = "default"
-        case "fixed":
-            words = f"before any rule: {row['cause']}"
-        case "fence":
-            words = f"fence: {row['cause']}"
-        case _:
-            words = row["counter"]
-    return words if row["in_force"] else f"{words} (no longer in force)"
+    from sgdataplane.model import words
+    from sgdataplane.observe.hits import decision_of
+
+    decision = decision_of(row)
+    named = row["counter"] if decision is None else words.name(decision)
+    return named if row["in_force"] else f"{named} (no longer in force)"
 
 
 def _print_unused(document: Document) -> None:
+    from sgdataplane.model import words
+
     found = document["unused"]
     if not found:
         say("every rule has decided about some packet")
         return
     rows = [
         (
-            f"{entry['security_group_id']}:{entry['security_group_rule_id']}",
+            words.rule_name(entry["security_group_id"], entry["security_group_rule_id"]),
             entry["direction"],
             entry["verdict"],
             str(entry["priority"]),

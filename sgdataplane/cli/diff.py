@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from sgdataplane.cli.arguments import add_choices, add_state, choices_of, load_state, refuse_twice, say_choices
 from sgdataplane.cli.command import Exit, Subparsers
 from sgdataplane.cli.output import Progress, paint, render_table, say, say_block
-from sgdataplane.cli.sessions import cause
 from sgdataplane.model.choices import JUDGING
 from sgdataplane.visible import json_text
 
@@ -193,6 +192,8 @@ def indented(table: str) -> str:
 
 
 def row_of(change: Change) -> tuple[str, ...]:
+    from sgdataplane.model import words
+
     verdict = paint("opens", "green") if change.is_opening else paint("closes", "red")
     source = "" if change.source_ports is None else f" from {ports_text(change.source_ports)}"
     local = "" if change.local is None else f" at {remote_text(change.local, change.family)}"
@@ -201,8 +202,8 @@ def row_of(change: Change) -> tuple[str, ...]:
         protocol_name(change.protocol),
         ("any" if change.ports is None else ports_text(change.ports)) + source,
         remote_text(change.remote, change.family) + local,
-        cause(change.before),
-        cause(change.after),
+        words.ranked(change.before),
+        words.ranked(change.after),
     )
 
 

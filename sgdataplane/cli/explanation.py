@@ -1,6 +1,7 @@
 """How `sgdp explain` reads for people.
 
-Owns the wording and the tables. Is given what `analyse/explain.py` found. Must not decide anything itself.
+Owns the tables, and the wording but for what decides (model/words.py). Is given what `analyse/explain.py` found. Must
+not decide anything itself.
 """
 
 from __future__ import annotations
@@ -10,26 +11,13 @@ from collections.abc import Sequence
 from sgdataplane.analyse.explain import Explanation, Flow
 from sgdataplane.analyse.nearmiss import NearMiss
 from sgdataplane.cli.output import paint, render_table, say, say_block
+from sgdataplane.model import words
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Protocol, Verdict
 
 SHOWN = 5  # near misses, of each end
 COLOURS = {"accept": "green", "drop": "red"}
-CAUSES = {
-    "discovery": "neighbour discovery and MLD always pass",
-    "dhcp": "DHCP with the gateway always passes",
-    "metadata": "the metadata address can always be reached",
-    "far-discovery": "discovery goes no further than the link",
-    "malformed-discovery": "discovery in a shape that it can't have never passes",
-    "dhcp-server": "only the gateway may offer addresses by DHCP",
-    "midstream": "TCP of no known session that opens none",
-}
-SPOOFED = {
-    Direction.EGRESS: "the source, {local}, is none of {eni}'s own addresses",
-    Direction.INGRESS: "it says that it comes from {remote}, which is {eni}'s own address",
-}
-FOREIGN = "it is for {local}, which is none of {eni}'s own addresses"
 OUTRANKED = {
     "fixed": "what is asked before any rule",
     "default_is_last": "",
@@ -62,8 +50,8 @@ def say_flow(flow: Flow) -> None:
 def say_end(end: Explanation) -> None:
     """The verdict and why, what would decide after it, and near misses."""
     say(f"{subject(end.packet)}: {painted(end.decision.verdict)}")
-    rows = [("decides", *in_words(end.decision, end), "")]
-    rows += [("then", *in_words(entry.decision, end), OUTRANKED[entry.outranked_by]) for entry in end.later]
+    rows = [("decides", *in_words(end.decision, end.packet), "")]
+    rows += [("then", *in_words(entry.decision, end.packet), OUTRANKED[entry.outranked_by]) for entry in end.later]
     headers = ("", "VERDICT", "PRIORITY", "BECAUSE OF", "OUTRANKED BY")
     shown = len(headers) if any(row[-1] for row in rows) else -1
     say_block(render_table(headers[:shown], [row[:shown] for row in rows]))
@@ -78,7 +66,7 @@ def say_near_misses(misses: Sequence[NearMiss]) -> None:
         (
             miss.decision.verdict.value,
             str(miss.decision.priority),
-            rule_name(miss.decision),
+            words.name(miss.decision),
             FIELDS[miss.field],
             miss.asked,
             miss.found,
@@ -117,29 +105,6 @@ def painted(verdict: Verdict) -> str:
     return paint(verdict.value, COLOURS[verdict.value])
 
 
-def in_words(decision: Decision, end: Explanation) -> tuple[str, str, str]:
-    """Verdict, priority and cause, for a row of a table."""
-    priority = str(decision.priority) if decision.priority else ""
-    return decision.verdict.value, priority, because_of(decision, end)
-
-
-def because_of(decision: Decision, end: Explanation) -> str:
-    """What makes a decision."""
-    if decision.reason == "rule":
-        return f"rule {rule_name(decision)}"
-    if decision.reason == "inner_accept":
-        return f"both are members of {decision.security_group_id}, whose inner policy is Accept"
-    if decision.reason == "default":
-        return "the default, as no rule matches" if decision == end.decision else "the default"
-    return fixed_in_words(end)
-
-
-def fixed_in_words(end: Explanation) -> str:
-    """Why it passes, or never does, before any rule is asked."""
-    packet = end.packet
-    words = {**CAUSES, "spoofed": SPOOFED[packet.direction], "foreign": FOREIGN}
-    return words[end.decision.cause].format(eni=packet.eni_id, local=packet.local, remote=packet.remote)
-
-
-def rule_name(decision: Decision) -> str:
-    return f"{decision.security_group_rule_id} of {decision.security_group_id}"
+def in_words(decision: Decision, packet: Packet) -> tuple[str, str, str]:
+    """Verdict, priority and why, for a row of a table."""
+    return decision.verdict.value, str(decision.priority or ""), words.because(decision, packet)

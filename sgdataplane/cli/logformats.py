@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sgdataplane.cli.output import paint
+from sgdataplane.model import words
 from sgdataplane.model.decision import RULE
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Direction, Protocol
@@ -61,12 +62,9 @@ def _protocol(entry: Denied) -> str:
 
 
 def _cause(entry: Denied | Unlogged) -> str:
-    decision = entry.decision
-    if decision is None:
+    if entry.decision is None:
         return f"a rule that the state hasn't got ({entry.counter})"
-    if decision.cause != RULE:
-        return decision.cause
-    return f"rule {decision.security_group_id}:{decision.security_group_rule_id}"
+    return words.name(entry.decision)
 
 
 def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:

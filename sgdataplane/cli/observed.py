@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.cli import scopes
-from sgdataplane.cli.sessions import cause, end_text, next_packet
+from sgdataplane.cli.sessions import decided_by, end_text, next_packet
 from sgdataplane.compiler.lower import counter_name
 from sgdataplane.compiler.site import SITES
 from sgdataplane.errors import HostError
@@ -110,5 +110,5 @@ def _row(session: Session) -> SessionRow:
         end_text(session.local, session.local_port),
         session.state,
         next_packet(session),
-        cause(session.decision),
+        decided_by(session),
     )

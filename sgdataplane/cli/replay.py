@@ -203,10 +203,10 @@ def _count(report: Report) -> str:
 
 
 def _row(flow: Flow) -> tuple[str, ...]:
-    from sgdataplane.lab.expect import rule_text
+    from sgdataplane.model import words
 
     verdict = flow.decision.verdict.value
-    decided = rule_text(flow.decision) + (f" at {flow.outcome.where}" if flow.outcome.where else "")
+    decided = words.ranked(flow.decision) + (f" at {flow.outcome.where}" if flow.outcome.where else "")
     return (
         flow.name,
         str(flow.packets),
@@ -228,7 +228,7 @@ def _changes(found: list[Change]) -> Iterator[str]:
 
 
 def _change_row(change: Change) -> tuple[str, ...]:
-    from sgdataplane.lab.expect import rule_text
+    from sgdataplane.model import words
 
     before, after = change.before, change.after
     flow = before or after
@@ -238,8 +238,8 @@ def _change_row(change: Change) -> tuple[str, ...]:
         str(flow.packets),
         str(before.delivered) if before else "-",
         str(after.delivered) if after else "-",
-        rule_text(before.decision) if before else "left out",
-        rule_text(after.decision) if after else "left out",
+        words.ranked(before.decision) if before else "left out",
+        words.ranked(after.decision) if after else "left out",
     )
 
 

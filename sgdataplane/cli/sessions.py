@@ -285,7 +285,7 @@ def _row(session: Session, node_of: Mapping[tuple[str, str], str], *, is_counted
         session.state,
         str(session.seconds_left),
         _painted(next_packet(session)),
-        cause(session.decision),
+        decided_by(session),
         *counted,
     )
 
@@ -313,15 +313,11 @@ def _painted(text: str) -> str:
     return text if colour is None else paint(text, colour)
 
 
-def cause(decision: Decision | None) -> str:
+def decided_by(session: Session) -> str:
     """What decides about the opening packet now, in few words."""
-    if decision is None:
-        return "-"
-    if decision.reason == "rule":
-        return f"{decision.security_group_id}:{decision.security_group_rule_id} (priority {decision.priority})"
-    if decision.reason == "inner_accept":
-        return f"inner accept of {decision.security_group_id}"
-    return {"default": "default", "always": "what always passes", "never": "what never passes"}[decision.reason]
+    from sgdataplane.model import words
+
+    return "-" if session.decision is None else words.ranked(session.decision)
 
 
 def _total(shown: int, found: int) -> str:

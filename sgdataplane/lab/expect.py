@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgdataplane.lab.probe import ACCEPT, EGRESS, INGRESS, End, Observation, Probe
+from sgdataplane.model import words
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide
@@ -86,18 +87,9 @@ def explain_cell(cell: Cell) -> str:
     seen_at = f" at {observed.where}" if observed.where else ""
     evidence = "; ".join(observed.evidence)
     return (
-        f"expected {expected.verdict}{at} by {rule_text(expected.decision)}, "
+        f"expected {expected.verdict}{at} by {words.ranked(expected.decision)}, "
         f"observed {observed.verdict}{seen_at}: {evidence}"
     )
-
-
-def rule_text(decision: Decision) -> str:
-    """Which rule decided, in few words."""
-    if decision.reason == "rule":
-        return f"{decision.security_group_id}:{decision.security_group_rule_id} (priority {decision.priority})"
-    if decision.reason == "inner_accept":
-        return f"inner accept of {decision.security_group_id}"
-    return {"default": "default", "always": "what always passes", "never": "what never passes"}[decision.reason]
 
 
 def cell_as_json(cell: Cell) -> dict[str, object]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sgdataplane.cli.output import one_line, paint, render_table
-from sgdataplane.lab.expect import Cell, cell_as_json, explain_cell, rule_text
+from sgdataplane.lab.expect import Cell, cell_as_json, explain_cell
 from sgdataplane.lab.health import Health
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.parts import Interface, Node, Router
 from sgdataplane.lab.probe import End
+from sgdataplane.model import words
 from sgdataplane.net.values import ICMP, ICMPV6, Family
 
 SHORT = {"accept": "A", "drop": "-", "unknown": "?"}
@@ -98,7 +99,7 @@ def probe_as_text(cell: Cell, note: str = "") -> str:
     expected, observed = cell.expected, cell.observed
     lines = (
         f"{_end(cell.probe.source)} -> {_end(cell.probe.target)} {cell.probe.service}{note}",
-        f"  expected: {_outcome(expected.verdict, expected.where)} by {rule_text(expected.decision)}",
+        f"  expected: {_outcome(expected.verdict, expected.where)} by {words.ranked(expected.decision)}",
         f"  observed: {_outcome(observed.verdict, observed.where)} ({'; '.join(observed.evidence)})",
     )
     return "\n".join(map(one_line, lines if cell.agrees else (*lines, paint("  these disagree", "red"))))

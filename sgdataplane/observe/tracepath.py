@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from sgdataplane.compiler import fence, skeleton
 from sgdataplane.compiler.site import Site
+from sgdataplane.model import words
 from sgdataplane.model.decision import RULE, Decision
 from sgdataplane.net.headers import ETH_IPV4, ETH_IPV6, EXTENSIONS, IPV6_HEADER, NEXT_HEADER, family_of
 from sgdataplane.net.values import Direction, Family, Verdict
@@ -124,7 +125,7 @@ def _steps(scene: Scene, counted: Iterable[tuple[Event, str]]) -> Iterator[Step]
     said = ""
     for event, counter in counted:
         decision = scene.decision(counter)
-        yield step_of(event, "" if decision is None or counter == said else words(decision))
+        yield step_of(event, "" if decision is None or counter == said else words.sentence(decision))
         said = counter or said
 
 
@@ -138,41 +139,3 @@ def _reason(decision: Decision | None, steps: tuple[Step, ...], verdict: str) ->
 
 
 _ENTRIES = tuple(skeleton.entry_name(hook) for hook in Direction)
-
-
-def words(decision: Decision) -> str:
-    """What decided, for people."""
-    match decision.cause:
-        case "rule":
-            priority = f" (priority {decision.priority})" if decision.priority else ""
-            return f"rule {decision.security_group_rule_id} of {decision.security_group_id}{priority} decides"
-        case "inner_accept":
-            return f"both are members of {decision.security_group_id}, whose inner policy is Accept"
-        case "default":
-            return "the default decides, as no rule matches"
-    return CAUSES.get(decision.clause, decision.clause)
-
-
-CAUSES = {
-    "always": "always passes",
-    "icmp-error": "an ICMP error of a session that is accepted: passes",
-    "icmp-error-refused": "related ICMP that is no error, a redirect for example: dropped",
-    "spoofed": "its source is not who it may be: dropped",
-    "foreign": "it is addressed to none of the ENI's addresses: dropped",
-    "far-discovery": "neighbour discovery beyond its link: dropped",
-    "malformed-discovery": "neighbour discovery that is not as it must be: dropped",
-    "invalid": "conntrack takes it for part of no session that there can be: dropped",
-    "untracked": "conntrack doesn't know it: dropped",
-    "midstream": "TCP that opens nothing and belongs to no known session: dropped",
-    "neighbour-claim": "it claims another's address: dropped",
-    "unknown-interface": "at an interface that no policy knows: dropped",
-    "arp-claim": "ARP in another's name: dropped",
-    "dhcp-server": "an answer of a DHCP server: dropped",
-    "discovery": "neighbour discovery beyond its link: dropped",
-    "discovery-limit": "more ARP or neighbour discovery than one ENI may send: dropped",
-    "fragments": "more fragments than one ENI may send: dropped",
-    "other": "a frame that is neither IP nor ARP: dropped",
-    "other-mac": "its source MAC is not the ENI's: dropped",
-    "tagged": "a VLAN tag: dropped",
-    "unapproved": "the policy has not approved it (it was sent past it): dropped",
-}

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from sgdataplane.compiler.site import SITES, Site
 from sgdataplane.compiler.skeleton import APPLIED, LOOPBACK, SECRET_KEY
+from sgdataplane.model import words
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
@@ -209,8 +210,4 @@ class _Done:
 
 def in_words(decision: Decision) -> str:
     """A decision and why."""
-    if decision.reason == "rule":
-        cause = f"rule {decision.security_group_rule_id} of {decision.security_group_id}, priority {decision.priority}"
-    else:
-        cause = decision.reason + (f" of {decision.security_group_id}" if decision.security_group_id else "")
-    return f"{decision.verdict.value}: {cause}"
+    return f"{decision.verdict.value}: {words.ranked(decision)}"

@@ -79,7 +79,7 @@ def test_json_is_as_documented_and_tells_whose_fate_changes_against_another_stat
     assert [fate["security_group_rule_id"] for fate in changes[SHUT]] == [None, "sgr-t4"]
     shown = page.read_text(encoding="utf-8")
     assert f"What changes with {new}" in shown
-    assert shown.count("sg-r:sgr-t4 (priority 1)") == 4  # of each state, and of each change
+    assert shown.count("sgr-t4 of sg-r (priority 1)") == 4  # of each state, and of each change
     assert "! disagrees" not in shown
 
 
@@ -116,7 +116,7 @@ def test_a_running_lab_is_used_and_left_as_it_was(lab_name: str, capture: Path) 
         assert ports(found["flows"])[OPEN] == (8, 8, "accept")
         assert "no node of this lab has the address" in found["left_out"][0]["reason"]
         text, _ = sgdp(capture, *mapped)  # what the first run left in conntrack changes nothing
-        assert "sg-r:sgr-t4 (priority 1)" in text
+        assert "sgr-t4 of sg-r (priority 1)" in text
         assert "all as expected" in text
         assert [entry for entry in netns.list_names() if entry.startswith(lab_name)] == before
     finally:

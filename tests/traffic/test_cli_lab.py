@@ -190,7 +190,7 @@ def test_disagreement_is_exit_1_and_explained(name: str, placement: str) -> None
         labs.run_in(f"{name}-i-b", "nft", "delete", "table", "inet", "saboteur")
     short, observed = {"instance": ("A/-!", "drop at ingress"), "host": ("A/?!", "unknown")}[placement]
     assert short in printed
-    title = "! i-a 10.0.0.1 -> i-b 10.0.0.2 tcp/22: expected accept by sg-a:sgr-ssh (priority 1), observed"
+    title = "! i-a 10.0.0.1 -> i-b 10.0.0.2 tcp/22: expected accept by sgr-ssh of sg-a (priority 1), observed"
     assert f"{title} {observed}" in printed
     assert "these disagree" in probe.stdout
 

@@ -273,7 +273,7 @@ def test_text_is_a_table(lab: str, capsys: pytest.CaptureFixture[str]) -> None:
     (session,) = sessions(capsys, lab, "--rule", "sgr-ssh6")
     assert cells[:6] == ["i-a", "eni-a", "ingress", "tcp", f"[{EXT6}]:{session['remote_port']}", f"[{A6}]:22"]
     assert cells[6] == "ESTABLISHED"
-    assert cells[8:10] == ["passes", "sg-a:sgr-ssh6 (priority 1)"]
+    assert cells[8:10] == ["passes", "sgr-ssh6 of sg-a (priority 1)"]
     assert total == "1 session"
 
 

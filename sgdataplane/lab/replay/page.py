@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from sgdataplane import __version__
-from sgdataplane.lab.expect import rule_text
 from sgdataplane.lab.replay.flows import MAX_FLOWS, Change, Flow, Report, changes
+from sgdataplane.model import words
 from sgdataplane.report import replayed
 from sgdataplane.report.content import Head
 from sgdataplane.report.words import counted
@@ -107,7 +107,7 @@ def _head(flow: Flow) -> Head:
 
 def _fate(flow: Flow) -> replayed.Fate:
     where, decision = flow.outcome.where, flow.decision
-    return replayed.Fate(flow.delivered, decision.verdict.value, where, rule_text(decision), flow.remarks)
+    return replayed.Fate(flow.delivered, decision.verdict.value, where, words.ranked(decision), flow.remarks)
 
 
 def _changes(told: Sequence[Told], found: Sequence[Change]) -> replayed.Changes:

@@ -54,8 +54,8 @@ def test_enis_with_the_same_changes_stand_together(
     assert run(*paths, "--fail-on-open") == 0
     assert capsys.readouterr().out.splitlines() == [
         "ingress of eni-a, eni-b",
-        "  VERDICT  PROTOCOL  PORTS  REMOTE         BEFORE                     AFTER",
-        "  closes   tcp          22  10.9.128.0/17  sg-a:sgr-ssh (priority 1)  default",
+        "  VERDICT  PROTOCOL  PORTS  REMOTE         BEFORE                        AFTER",
+        "  closes   tcp          22  10.9.128.0/17  sgr-ssh of sg-a (priority 1)  default",
         "2 rows at 2 ENIs: 0 open, 2 close",
     ]
 

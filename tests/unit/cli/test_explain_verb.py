@@ -69,13 +69,23 @@ def test_a_remote_that_is_nobody_here_has_no_end(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("direction", "remote", "local", "words"),
     [
-        ("egress", "8.8.8.8", "10.9.9.9", "the source, 10.9.9.9, is none of eni-web1's own addresses"),
-        ("ingress", "8.8.8.8", "10.9.9.9", "it is for 10.9.9.9, which is none of eni-web1's own addresses"),
+        (
+            "egress",
+            "8.8.8.8",
+            "10.9.9.9",
+            "its source is not who it may be: 10.9.9.9 is none of eni-web1's own addresses",
+        ),
+        (
+            "ingress",
+            "8.8.8.8",
+            "10.9.9.9",
+            "it is addressed to none of the ENI's addresses: 10.9.9.9 is not eni-web1's",
+        ),
         (
             "ingress",
             "10.20.2.11",
             "10.20.2.11",
-            "it says that it comes from 10.20.2.11, which is eni-web1's",
+            "its source is not who it may be: 10.20.2.11 is eni-web1's own address",
         ),
     ],
 )

@@ -41,9 +41,7 @@ def test_json_is_as_its_schema_says(entry: Denied | Unlogged | Forged) -> None:
 
 
 def test_text() -> None:
-    assert as_text("i-a", STATE, DENIED).endswith(
-        "eni-a  ingress  tcp     192.0.2.7:4242 > 10.0.0.1:22  rule sg-a:sgr-1"
-    )
+    assert as_text("i-a", STATE, DENIED).endswith("eni-a  ingress  tcp     192.0.2.7:4242 > 10.0.0.1:22  sgr-1 of sg-a")
     assert as_text("i-a", STATE, REPLY).endswith("default (ingress rules, of a reply)")
     assert as_text("i-a", STATE, FRAME).endswith("egress   0x88cc  - > -  fence.other")
     assert "- of i-a" in as_text("i-a", STATE, STRANGE)

@@ -110,5 +110,5 @@ def test_json_has_the_keys_of_the_command_line_first() -> None:
 def test_explanation_has_both_sides_and_the_evidence() -> None:
     cell = Cell(Probe(A, B, Service(6, 22)), ACCEPT, Observation("drop", "ingress", ("seen", "and not counted")))
     assert explain_cell(cell) == (
-        "expected accept by sg-b:sgr-low (priority 1), observed drop at ingress: seen; and not counted"
+        "expected accept by sgr-low of sg-b (priority 1), observed drop at ingress: seen; and not counted"
     )

@@ -27,7 +27,10 @@ def test_matrix_is_a_truth_table_with_its_disagreements_explained() -> None:
         "i-a 10.0.0.1     i-b 10.0.0.2     A/A     -/A!",
         "i-a 2001:db8::1  i-b 2001:db8::2  -/-     A/?!",
         "! i-a 10.0.0.1 -> i-b 10.0.0.2 icmp: expected drop at ingress by default, observed accept: it came through",
-        "! i-a 2001:db8::1 -> i-b 2001:db8::2 icmpv6: expected accept by inner accept of sg-x, observed unknown: none",
+        (
+            "! i-a 2001:db8::1 -> i-b 2001:db8::2 icmpv6: "
+            "expected accept by the inner policy of sg-x, observed unknown: none"
+        ),
         "4 probes: 2 accepted, 1 dropped, 2 disagree with the policy",
     ]
 

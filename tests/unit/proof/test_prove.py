@@ -88,7 +88,7 @@ def test_a_wrong_verdict_is_shown_by_a_packet_that_meets_it() -> None:
     assert found.is_shown
     assert (found.hook, found.fields[Field.L4PROTO]) == (Direction.INGRESS, 6)
     text = str(found)
-    assert "expected: drop: rule ingress_tcp_1/1000_from_203.0.113.0/28_drop of sg-0, priority 1" in text
+    assert "expected: drop: ingress_tcp_1/1000_from_203.0.113.0/28_drop of sg-0 (priority 1)" in text
     assert "ruleset:  accept (counted as rule.sg-0." in text
     assert f"chains:   {Direction.INGRESS.value} > eni-ingress" in text
 
@@ -268,4 +268,4 @@ def test_a_member_that_is_missing_is_found() -> None:
     found = prove(Specification(state, {"eni-a": "eth0"}, DEFAULTS), replace(table, maps=maps)).counterexample
     assert found is not None
     assert "10.0.0.10" in str(found)
-    assert "expected: accept: rule ingress_all_from_sg-1 of sg-0" in str(found)
+    assert "expected: accept: ingress_all_from_sg-1 of sg-0" in str(found)
