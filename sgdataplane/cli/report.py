@@ -105,8 +105,8 @@ def require_writable(path: Path) -> None:
 
 
 def _is_special(path: Path) -> bool:
-    """A pipe, /dev/stdout: what can't be replaced."""
-    return path.exists() and not path.is_file()
+    """A pipe, /dev/stdout (also where that leads to a file): what can't be replaced."""
+    return path.exists() and (not path.is_file() or path.is_relative_to("/dev"))
 
 
 def _aim(path: Path) -> Path:
