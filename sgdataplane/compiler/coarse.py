@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from math import isqrt, prod
 
 from sgdataplane.compiler.diagram import (
+    BY_PROTOCOL,
     DIMS,
     MANY_PROTOCOLS,
     MAX_DEPTH,
@@ -96,7 +97,7 @@ class _Cutter:
         return self._memo[key]
 
     def _made(self, region: _Region, look_ups: int) -> Node:
-        if region.open[Dim.PROTOCOL]:
+        if region.open[BY_PROTOCOL]:
             return self._by_protocol(region, look_ups)
         asked = [(index, self._conditions(region, index)) for index in bits(region.subset)]
         steps = sum(_product(conditions) for _, conditions in asked)
@@ -118,9 +119,9 @@ class _Cutter:
 
     def _by_protocol(self, region: _Region, look_ups: int) -> Node:
         """Protocols are few and are always told apart, so that no port is asked of one that has none."""
-        pieces = self.boxes.pieces(Dim.PROTOCOL, region.subset)
+        pieces = self.boxes.pieces(BY_PROTOCOL, region.subset)
         left = look_ups - (len(pieces) > MANY_PROTOCOLS)
-        return self._parts(Dim.PROTOCOL, region, [_Piece(interval, some, some) for interval, some in pieces], left)
+        return self._parts(BY_PROTOCOL, region, [_Piece(interval, some, some) for interval, some in pieces], left)
 
     def _cut(self, region: _Region, dim: Dim, look_ups: int) -> Node:
         """Cut one dimension into pieces with few enough boxes; what later cuts can't take off has to go now.

@@ -1,4 +1,4 @@
-"""The heart: permissions in order -> a decision diagram over protocol, local side and ports.
+"""The heart: permissions in order -> a decision diagram over CONDITIONS (policy/dimensions.py).
 
 Owns the order "first match wins" and turns it into disjoint cells; where few boxes are left, they are asked one by one
 (`Steps`), in that order, which costs less than a look-up.
@@ -13,29 +13,24 @@ Subsets are bit masks, bit i for box i, so that the strongest box of a subset is
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import TypeAlias
 
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.ranges import Interval
+from sgdataplane.net.values import Family
+from sgdataplane.policy.dimensions import CONDITIONS, PROTOCOL
 
 MAX_DEPTH = 2  # look-ups on a path of any diagram that is used
 MAX_STEPS = 8  # boxes asked one by one: some 15 ns each, a look-up takes 120
 MANY_PROTOCOLS = 8  # more of them are looked up
 
 
-class Dim(enum.IntEnum):
-    """What a diagram asks about, in this order."""
-
-    PROTOCOL = 0
-    LOCAL = 1
-    SOURCE_PORT = 2
-    PORT = 3
-
-
-DIMS = tuple(Dim)
+Dim: TypeAlias = int  # what a diagram asks about, by its place in CONDITIONS
+DIMS = range(len(CONDITIONS))
+BY_PROTOCOL: Dim = CONDITIONS.index(PROTOCOL)
 Intervals = tuple[Interval, ...]
 
 
@@ -51,7 +46,7 @@ class Box:
     intervals: tuple[Intervals | None, ...]
 
 
-EVERYTHING: tuple[Intervals | None, ...] = (None,) * len(Dim)
+EVERYTHING: tuple[Intervals | None, ...] = (None,) * len(DIMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +89,7 @@ class Branch:
 
     @classmethod
     def of(cls, dim: Dim, segments: Sequence[tuple[Interval, Node]]) -> Branch:
-        is_looked_up = dim is not Dim.PROTOCOL or len(segments) > MANY_PROTOCOLS
+        is_looked_up = dim != BY_PROTOCOL or len(segments) > MANY_PROTOCOLS
         cells = len(segments) + sum(node.cells for _, node in segments)
         return cls(dim, tuple(segments), cells, is_looked_up + max(node.depth for _, node in segments))
 
@@ -118,17 +113,17 @@ def bits(mask: int) -> Iterator[int]:
 class Boxes:
     """Boxes in order of strength, the last of which covers everything, and the diagrams of their subsets.
 
-    `last_local`: the family's highest address. `max_cells`: what a diagram may have before it is made coarser.
+    `max_cells`: what a diagram may have before it is made coarser.
     """
 
     boxes: Sequence[Box]
-    last_local: int
+    family: Family
     max_cells: int
     _memo: dict[tuple[int, int], Node] = field(default_factory=dict)
     _shared: dict[tuple[Dim, tuple[tuple[Interval, int], ...]], Branch] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.last = (255, self.last_local, 65535, 65535)
+        self.last = tuple(each.domain.last(self.family) for each in CONDITIONS)
         leaves: dict[Decision | None, Leaf] = {}
         self._leaves = [leaves.setdefault(box.decision, Leaf(box.decision)) for box in self.boxes]
         self._bounded = [0] * len(DIMS)  # per dimension the boxes that don't cover all of it
@@ -179,7 +174,7 @@ class Boxes:
             needed = [(index, self._steps[dim][index]) for index in bits(subset)]
             if sum(number for _, number in needed) <= MAX_STEPS:
                 return self.steps([(index, self._conditions(dim, index)) for index, _ in needed])
-        return self._branch(Dim(dim), subset)
+        return self._branch(dim, subset)
 
     def _conditions(self, dim: int, index: int) -> list[tuple[Dim, Intervals]]:
         intervals = self.boxes[index].intervals

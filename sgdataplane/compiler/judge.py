@@ -16,10 +16,11 @@ from itertools import accumulate
 from operator import or_
 
 from sgdataplane.compiler import coarse
-from sgdataplane.compiler.diagram import DIMS, EVERYTHING, Box, Boxes, Intervals, Leaf, Node, bits
+from sgdataplane.compiler.diagram import BY_PROTOCOL, DIMS, EVERYTHING, Box, Boxes, Intervals, Leaf, Node, bits
 from sgdataplane.compiler.memo import PacketKind, SpaceMemo
 from sgdataplane.model.state import Remote
 from sgdataplane.net.values import Family, Prefix
+from sgdataplane.policy.dimensions import conditions
 from sgdataplane.policy.resolve import Permission
 
 MAX_CELLS = 1 << 16  # of all diagrams of one judge together, as long as each has MIN_CELLS
@@ -53,7 +54,7 @@ class Judge:
         self._family = family
         silent = [memo.silenced(box) if wide >> index & 1 else box for index, (_, box) in enumerate(boxes)]
         self._share = max(MIN_CELLS, 1 << max(MAX_CELLS // max(classes, 1), 1).bit_length() - 1)
-        self._boxes = Boxes([*silent, ELSEWHERE], family.last, self._share)
+        self._boxes = Boxes([*silent, ELSEWHERE], family, self._share)
         self._overlaps = [_Overlaps(dim, silent, wide) for dim in DIMS]
         self._rivals: dict[int, int] = {}
         self._keys: dict[int, Hashable] = {}
@@ -61,7 +62,7 @@ class Judge:
 
     def wide(self) -> Node:
         """The diagram of all permissions for everywhere."""
-        boxes = Boxes(self._wide, self._family.last, MAX_CELLS)
+        boxes = Boxes(self._wide, self._family, MAX_CELLS)
         return coarse.diagram(boxes, (1 << len(self._wide)) - 1)
 
     def wide_key(self) -> Hashable:
@@ -142,14 +143,12 @@ def _box(permission: Permission, kind: PacketKind, memo: SpaceMemo) -> Box | Non
 
 
 def _made(permission: Permission, family: Family, protocol: int | None) -> Box | None:
-    narrowing, number = permission.narrowing, permission.protocol.number
-    if narrowing is not None and narrowing.family is not family:
+    """`protocol`: the one that all of the packets have, so that nobody has to ask for it."""
+    asked = conditions(permission, family)
+    if () in asked:
         return None
-    if not permission.protocol.exists_in(family):
-        return None
-    is_any = permission.protocol.is_all or number == protocol
-    if protocol is not None and not is_any:
-        return None
-    local = None if narrowing is None else ((narrowing.first, narrowing.last),)
-    asked = None if is_any else ((number, number),)
-    return Box(permission.decision, (asked, local, permission.source_ports, permission.ports))
+    if protocol is not None:
+        if asked[BY_PROTOCOL] not in (None, ((protocol, protocol),)):
+            return None
+        asked = (*asked[:BY_PROTOCOL], None, *asked[BY_PROTOCOL + 1 :])
+    return Box(permission.decision, asked)

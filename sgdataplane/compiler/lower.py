@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from sgdataplane.compiler.classes import AddressClasses
 from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.diagram import MANY_PROTOCOLS, Branch, Dim, Leaf, Node, Steps, bits
+from sgdataplane.compiler.diagram import BY_PROTOCOL, MANY_PROTOCOLS, Branch, Dim, Leaf, Node, Steps, bits
 from sgdataplane.compiler.drops import logged
 from sgdataplane.compiler.fence import fence_counter
 from sgdataplane.compiler.judge import Judge
@@ -44,6 +45,7 @@ from sgdataplane.nft.ir import (
     rule,
 )
 from sgdataplane.nft.spans import joined
+from sgdataplane.policy.dimensions import CONDITIONS
 from sgdataplane.policy.resolve import Profile
 
 
@@ -70,10 +72,7 @@ class View:
         return AH if self.is_behind_ah else None
 
     def field(self, dim: Dim) -> Field:
-        ends = self.site.ends(self.side)
-        if dim is Dim.LOCAL:
-            return (ends.destination if self.side is Direction.INGRESS else ends.source)[self.family]
-        return {Dim.PROTOCOL: Field.CT_PROTOCOL, Dim.SOURCE_PORT: ends.source_port, Dim.PORT: ends.port}[dim]
+        return self.site.field(CONDITIONS[dim], self.side, self.family)
 
 
 def lowered(profile: Profile, family: Family, classes: AddressClasses, memo: SpaceMemo, site: Site) -> Lowered:
@@ -213,10 +212,11 @@ class _Seen:
     """
 
     def __init__(self, lowering: Lowering, space: _Space, view: View) -> None:
-        self._lowering, self._view = lowering, view
+        self._lowering = lowering
         permissions = space.profile.permissions(view.side)
         self._judge = Judge(permissions, space.family, space.number, lowering.memo, view.protocol)
         self._own = self._judge.own(space.classes.places)
+        self._field = cache(view.field)
         self._names: dict[Node, str] = {}
         self._targets: dict[RemoteSet, str] = {}
         kind = f"{view.side.value}-{view.family.value}{'-ah' if view.is_behind_ah else ''}"
@@ -257,7 +257,7 @@ class _Seen:
     def _steps(self, node: Steps) -> str:
         rules = tuple(
             rule(
-                *(Match(self._view.field(dim), (Range(*interval),)) for dim, interval in step.conditions),
+                *(Match(self._field(dim), (Range(*interval),)) for dim, interval in step.conditions),
                 goto(self._decided(step.decision)),
             )
             for step in node.steps
@@ -266,10 +266,10 @@ class _Seen:
 
     def _branch(self, node: Branch) -> str:
         targets = [(Range(*interval), self._lower(child)) for interval, child in node.segments]
-        asked = self._view.field(node.dim)
-        if node.dim is Dim.PROTOCOL and len(targets) <= MANY_PROTOCOLS:
+        asked = self._field(node.dim)
+        if node.dim == BY_PROTOCOL and len(targets) <= MANY_PROTOCOLS:
             return self._lowering.content("protocol", _one_by_one(asked, targets))
-        return self._lowering.look_up(node.dim.name.lower().replace("_", "-"), asked, targets)
+        return self._lowering.look_up(CONDITIONS[node.dim].name.replace("_", "-"), asked, targets)
 
 
 def _one_by_one(asked: Field, targets: list[tuple[Range, str]]) -> tuple[Rule, ...]:

@@ -22,6 +22,7 @@ from sgdataplane.compiler.marks import MarkLayout
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Field, Hook, Table
+from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT, Dimension
 
 ARRIVING, LEAVING, DELIVERY = Hook("prerouting", -150), Hook("postrouting", 150), Hook("input", 150)
 FIELDS = {ARRIVING: Field.IIFNAME, LEAVING: Field.OIFNAME}
@@ -29,27 +30,38 @@ FIELDS = {ARRIVING: Field.IIFNAME, LEAVING: Field.OIFNAME}
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Where a session's entry keeps the ends of its opening packet: of the one that sent it, and of the other."""
+    """Where a session's entry keeps the ends of its opening packet: of the one that sent it, and of the other; and what
+    rules ask for besides these addresses."""
 
     source: Mapping[Family, Field]
     destination: Mapping[Family, Field]
-    source_port: Field
-    port: Field
+    others: Mapping[Dimension, Mapping[Family, Field]]
+
+
+def _both(field: Field) -> Mapping[Family, Field]:
+    """The same in both families."""
+    return dict.fromkeys(Family, field)
 
 
 # As it was before the namespace translated any address: as it came by.
 AS_IT_CAME = Ends(
     {Family.IPV4: Field.CT_ORIGINAL_IP_SADDR, Family.IPV6: Field.CT_ORIGINAL_IP6_SADDR},
     {Family.IPV4: Field.CT_ORIGINAL_IP_DADDR, Family.IPV6: Field.CT_ORIGINAL_IP6_DADDR},
-    Field.CT_ORIGINAL_SPORT,
-    Field.CT_ORIGINAL_DPORT,
+    {
+        PROTOCOL: _both(Field.CT_PROTOCOL),
+        SOURCE_PORT: _both(Field.CT_ORIGINAL_SPORT),
+        PORT: _both(Field.CT_ORIGINAL_DPORT),
+    },
 )
 # And after: as it left, which is what its reply is expected to be, turned round.
 AS_IT_LEFT = Ends(
     {Family.IPV4: Field.CT_REPLY_IP_DADDR, Family.IPV6: Field.CT_REPLY_IP6_DADDR},
     {Family.IPV4: Field.CT_REPLY_IP_SADDR, Family.IPV6: Field.CT_REPLY_IP6_SADDR},
-    Field.CT_REPLY_DPORT,
-    Field.CT_REPLY_SPORT,
+    {
+        PROTOCOL: _both(Field.CT_PROTOCOL),
+        SOURCE_PORT: _both(Field.CT_REPLY_DPORT),
+        PORT: _both(Field.CT_REPLY_SPORT),
+    },
 )
 
 
@@ -73,8 +85,15 @@ class Site:
 
     def far(self, side: Direction, family: Family) -> Field:
         """The address of such a session that isn't the ENI's."""
+        return self.field(REMOTE, side, family)
+
+    def field(self, dimension: Dimension, side: Direction, family: Family) -> Field:
+        """Where such a session has what a rule asks for."""
         ends = self.ends(side)
-        return (ends.source if side is Direction.INGRESS else ends.destination)[family]
+        if dimension in (REMOTE, LOCAL):
+            is_source = (dimension is REMOTE) is (side is Direction.INGRESS)
+            return (ends.source if is_source else ends.destination)[family]
+        return ends.others[dimension][family]
 
     def is_leaving(self, side: Direction) -> bool:
         """Whether that side's hook knows by which interface a packet leaves (and by which it came, if it did)."""

@@ -9,12 +9,12 @@ import pytest
 
 from sgdataplane.compiler import coarse
 from sgdataplane.compiler.diagram import (
+    DIMS,
     EVERYTHING,
     MAX_DEPTH,
     Box,
     Boxes,
     Branch,
-    Dim,
     Leaf,
     Node,
     Steps,
@@ -22,8 +22,11 @@ from sgdataplane.compiler.diagram import (
 )
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.ranges import Interval
-from sgdataplane.net.values import Direction, Verdict
+from sgdataplane.net.values import Direction, Family, Verdict
+from sgdataplane.policy.dimensions import CONDITIONS, PORT
 
+NAMES = [each.name for each in CONDITIONS]
+BY_PORT = CONDITIONS.index(PORT)
 DEFAULT = Decision(Direction.INGRESS, Verdict.DROP, "default")
 
 
@@ -32,12 +35,12 @@ def make_decision(name: str) -> Decision:
 
 
 def make_box(name: str, **covered: tuple[Interval, ...]) -> Box:
-    """Dimensions by their lower-case name; those not named are covered whole."""
-    return Box(make_decision(name), tuple(covered.get(dim.name.lower()) for dim in Dim))
+    """Dimensions by their name; those not named are covered whole."""
+    return Box(make_decision(name), tuple(covered.get(name) for name in NAMES))
 
 
 def boxes_of(*boxes: Box, max_cells: int = 10_000) -> Boxes:
-    return Boxes([*boxes, Box(DEFAULT, EVERYTHING)], 2**32 - 1, max_cells)
+    return Boxes([*boxes, Box(DEFAULT, EVERYTHING)], Family.IPV4, max_cells)
 
 
 def build(*boxes: Box) -> Node:
@@ -56,7 +59,7 @@ def cut(*boxes: Box) -> Branch:
 def cell(node: Node, **point: int) -> str:
     """The name of what decides at a point; every dimension that is asked must be given."""
     while isinstance(node, Branch):
-        value = point[node.dim.name.lower()]
+        value = point[NAMES[node.dim]]
         node = next(child for (first, last), child in node.segments if first <= value <= last)
     if isinstance(node, Steps):
         node = Leaf(next(step.decision for step in node.steps if holds(step.conditions, point)))
@@ -64,8 +67,8 @@ def cell(node: Node, **point: int) -> str:
     return node.decision.security_group_rule_id or node.decision.cause
 
 
-def holds(conditions: tuple[tuple[Dim, Interval], ...], point: dict[str, int]) -> bool:
-    return all(first <= point[dim.name.lower()] <= last for dim, (first, last) in conditions)
+def holds(conditions: tuple[tuple[int, Interval], ...], point: dict[str, int]) -> bool:
+    return all(first <= point[NAMES[dim]] <= last for dim, (first, last) in conditions)
 
 
 def test_stronger_box_wins_where_both_cover() -> None:
@@ -78,9 +81,9 @@ def test_few_boxes_are_asked_one_by_one() -> None:
     node = build(make_box("a", port=((80, 90),)), make_box("b", port=((1, 2), (5, 6))))
     assert isinstance(node, Steps)
     assert [step.conditions for step in node.steps] == [
-        ((Dim.PORT, (80, 90)),),
-        ((Dim.PORT, (1, 2)),),
-        ((Dim.PORT, (5, 6)),),
+        ((BY_PORT, (80, 90)),),
+        ((BY_PORT, (1, 2)),),
+        ((BY_PORT, (5, 6)),),
         (),
     ]
 
@@ -98,7 +101,7 @@ def test_box_behind_one_that_covers_everything_is_gone() -> None:
 
 
 def test_dimension_that_no_box_cuts_is_not_asked() -> None:
-    assert cut(make_box("a", port=((1, 5),))).dim is Dim.PORT
+    assert cut(make_box("a", port=((1, 5),))).dim == BY_PORT
 
 
 def test_neighbours_with_the_same_outcome_are_joined() -> None:
@@ -119,7 +122,7 @@ def test_box_without_any_port_covers_nothing() -> None:
 
 
 def test_box_without_a_cause_leaves_what_is_behind_it_to_others() -> None:
-    made = Boxes([make_box("a", port=((80, 90),)), Box(None, EVERYTHING)], 2**32 - 1, 100)
+    made = Boxes([make_box("a", port=((80, 90),)), Box(None, EVERYTHING)], Family.IPV4, 100)
     node = made.exact(0b11)
     assert isinstance(node, Steps)
     assert [step.decision for step in node.steps] == [make_decision("a"), None]
@@ -177,6 +180,6 @@ def test_coarse_diagram_stays_within_its_bounds_and_means_the_same(max_cells: in
 
 def holds_all(box: Box, point: dict[str, int]) -> bool:
     return all(
-        covered is None or any(first <= point[dim.name.lower()] <= last for first, last in covered)
-        for dim, covered in zip(Dim, box.intervals, strict=True)
+        covered is None or any(first <= point[NAMES[dim]] <= last for first, last in covered)
+        for dim, covered in zip(DIMS, box.intervals, strict=True)
     )

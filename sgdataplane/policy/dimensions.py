@@ -1,0 +1,185 @@
+"""What a rule can ask of a packet, one value each: the only list of it, in the order in which it is asked.
+
+Owns each dimension's name, its numbers, where a rule and a packet have it, and how it reads. Is given resolved rules
+and packets. Must not know nftables (where the kernel has each says compiler/site.py), nor what sets of numbers are for.
+
+`decide()` and the proof don't read this list: it is held to them (tests/property/test_dimensions.py).
+docs/cookbook.md says what else a new field of rules takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sgdataplane.model.semantics import destination_port_matches, remote_matches, source_port_matches
+from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroup, SecurityGroupRule
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.ranges import Interval, Ranges
+from sgdataplane.net.values import Family, PortRange, Protocol, format_address
+from sgdataplane.policy.resolve import Permission
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Domain:
+    """Numbers from 0 on, and how a range of them reads: `exact` for programs, `short` for people."""
+
+    last: Callable[[Family], int]
+    exact: Callable[[Interval, Family], str]
+    short: Callable[[Interval, Family], str]
+
+
+def _ends(interval: Interval, _: Family) -> str:
+    return f"{interval[0]}-{interval[1]}"
+
+
+def _numbers(interval: Interval, _: Family) -> str:
+    first, last = interval
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _addresses(interval: Interval, family: Family) -> str:
+    return "-".join(format_address(family.bits, end) for end in interval)
+
+
+def _block(interval: Interval, family: Family) -> str:
+    """An address or a CIDR block, if it is one."""
+    first, size = interval[0], interval[1] - interval[0] + 1
+    if size == 1:
+        return format_address(family.bits, first)
+    is_block = not size & (size - 1) and not first & (size - 1)
+    length = family.bits + 1 - size.bit_length()
+    return f"{format_address(family.bits, first)}/{length}" if is_block else _addresses(interval, family)
+
+
+def _protocols(interval: Interval, family: Family) -> str:
+    first, last = interval
+    if first == last:
+        return str(Protocol(first))
+    return "all" if interval == (0, 255) else _ends(interval, family)
+
+
+ADDRESSES = Domain(lambda family: family.last, _addresses, _block)
+PROTOCOLS = Domain(lambda _: 255, _protocols, _protocols)
+PORTS = Domain(lambda _: 65535, _ends, _numbers)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dimension:
+    """`title`, `key`: its name for people, and in JSON that of a range of it. `phrase`: how such a range is said behind
+    another one.
+
+    `of_packet`: None: it has none. `matches`: as `decide()` asks it. `asked`: what a rule wants, in words.
+    """
+
+    name: str
+    title: str
+    key: str
+    phrase: str
+    domain: Domain
+    of_packet: Callable[[Packet], int | None]
+    matches: Callable[[CloudState, SecurityGroup, SecurityGroupRule, Packet], bool]
+    asked: Callable[[CloudState, SecurityGroupRule], str]
+
+    def whole(self, family: Family) -> Ranges:
+        """All its numbers."""
+        return ((0, self.domain.last(family)),)
+
+    def found(self, packet: Packet) -> str:
+        """What a packet has, in words."""
+        value = self.of_packet(packet)
+        return "none" if value is None else self.domain.short((value, value), packet.family)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Condition(Dimension):
+    """One whose numbers stand in the rule. `of_rule`: those that it wants in a family; None: any, (): none there."""
+
+    of_rule: Callable[[Permission, Family], Ranges | None]
+
+
+def _of_protocol(rule: Permission, family: Family) -> Ranges | None:
+    if rule.protocol.is_all:
+        return None
+    number = rule.protocol.number
+    return ((number, number),) if rule.protocol.exists_in(family) else ()
+
+
+def _of_narrowing(rule: Permission, family: Family) -> Ranges | None:
+    if rule.narrowing is None:
+        return None
+    return ((rule.narrowing.first, rule.narrowing.last),) if rule.narrowing.family is family else ()
+
+
+def _asked_ports(state: CloudState, rule: SecurityGroupRule) -> str:
+    if not rule.port_list_id:
+        return _range(rule.port_range)
+    return f"{rule.port_list_id} ({_count(len(state.port_list[rule.port_list_id].entries), 'entry', 'entries')})"
+
+
+def _range(ports: PortRange | None) -> str:
+    return "any" if ports is None else _numbers((ports.first, ports.last), Family.IPV4)
+
+
+def _asked_remote(state: CloudState, rule: SecurityGroupRule) -> str:
+    """A prefix list or group is named with how much it holds: what holds nothing matches nothing."""
+    match rule.remote:
+        case GroupRef(group_id):
+            members = [eni for eni in state.enis_of_group.get(group_id, ()) if eni.is_member]
+            return f"{group_id} ({_count(len(members), 'ENI')})"
+        case PrefixListRef(prefix_list_id):
+            return f"{prefix_list_id} ({_count(len(state.prefix_list[prefix_list_id].entries), 'entry', 'entries')})"
+        case prefix:
+            return str(prefix)
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    return f"{number} {one if number == 1 else more or one + 's'}"
+
+
+PROTOCOL = Condition(
+    "protocol", "protocol", "protocol", "{}", PROTOCOLS,
+    of_rule=_of_protocol,
+    of_packet=lambda packet: packet.protocol,
+    matches=lambda _, __, rule, packet: rule.ip_protocol.matches(packet.protocol, packet.family),
+    asked=lambda _, rule: str(rule.ip_protocol),
+)  # fmt: skip
+LOCAL = Condition(
+    "local", "local address", "local", "at {}", ADDRESSES,
+    of_rule=_of_narrowing,
+    of_packet=lambda packet: packet.local.value,
+    matches=lambda _, __, rule, packet: rule.narrowing is None or packet.local in rule.narrowing,
+    asked=lambda _, rule: str(rule.narrowing),
+)  # fmt: skip
+SOURCE_PORT = Condition(
+    "source_port", "source port", "source_ports", "from {}", PORTS,
+    of_rule=lambda rule, _: rule.source_ports,
+    of_packet=lambda packet: packet.source_port,
+    matches=lambda _, __, rule, packet: source_port_matches(rule, packet),
+    asked=lambda _, rule: _range(rule.source_port_range),
+)  # fmt: skip
+PORT = Condition(
+    "port", "port", "ports", "{}", PORTS,
+    of_rule=lambda rule, _: rule.ports,
+    of_packet=lambda packet: packet.port,
+    matches=lambda state, _, rule, packet: destination_port_matches(state, rule, packet),
+    asked=_asked_ports,
+)  # fmt: skip
+# Its numbers are those of members and lists, so they take a state: analyse/order.py, compiler/classes.py.
+REMOTE = Dimension(
+    "remote", "remote", "remote", "{}", ADDRESSES,
+    of_packet=lambda packet: packet.remote.value,
+    matches=lambda state, group, rule, packet: remote_matches(state, group, rule, packet.remote),
+    asked=_asked_remote,
+)  # fmt: skip
+
+# All but the remote. Protocols come first, so that nobody asks a packet for a port who doesn't know that it has one.
+CONDITIONS = (PROTOCOL, LOCAL, SOURCE_PORT, PORT)
+DIMENSIONS = (REMOTE, *CONDITIONS)
+FURTHER = tuple(each for each in CONDITIONS if each not in (PROTOCOL, LOCAL, PORT))  # what few rules ask for
+Conditions = tuple[Ranges | None, ...]  # of one rule in one family, in the order of CONDITIONS
+
+
+def conditions(rule: Permission, family: Family) -> Conditions:
+    """What a rule asks for besides its remote; one of them is empty if it can't match there."""
+    return tuple([each.of_rule(rule, family) for each in CONDITIONS])
