@@ -73,7 +73,7 @@ class _Side:
         for index in bits(holding):
             entry = self.order.entries[index]
             if self.candidates[index][0] == strongest:
-                mine = (Block(region[0].far, *entry.shape),)
+                mine = (Block((region[0].far, *entry.shape)),)
                 for block in common(region, mine):
                     yield block, entry.permission.decision
                 region = without(region, mine)
@@ -94,7 +94,7 @@ def _parts(sides: tuple[_Side, _Side], every: list[Candidate], turned: Ranges) -
         masks = (_candidates(side, half, number) for side, half in ((before, old), (after, new)))
         for shape, winners in arrangement.differing(*masks):
             was, becomes = (every[winner][0] for winner in winners)
-            for block, decision in before.decisions(old, was, (Block(far, *shape),)):
+            for block, decision in before.decisions(old, was, (Block((far, *shape)),)):
                 yield from (Part(b, decision, other) for b, other in after.decisions(new, becomes, (block,)))
 
 

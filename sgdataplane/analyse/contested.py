@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sgdataplane.analyse.order import Mask, bits
+from sgdataplane.analyse.order import LOCAL_AT, Mask, bits
 from sgdataplane.analyse.pools import View
 from sgdataplane.model.decision import RULE
 
@@ -48,6 +48,6 @@ def void_drops(view: View) -> Iterator[tuple[int, int]]:
         for cell, winner in view.cells(holding & ~inner):
             is_drop = view.decision(winner).cause == RULE and not view.accepting >> winner & 1
             is_outranked = winner > next(bits(inner))  # at egress it may be the other way round (options)
-            if is_drop and is_outranked and winner not in found and view.is_met(far, cell.shape[1]):
+            if is_drop and is_outranked and winner not in found and view.is_met(far, cell.shape[LOCAL_AT]):
                 found[winner] = next(bits(inner))
     return iter(sorted(found.items()))

@@ -9,14 +9,14 @@ row may reach over it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 from sgdataplane.analyse.pairs import Key, Pairs
-from sgdataplane.analyse.regions import PORTS, Block, addresses, common
-from sgdataplane.analyse.rows import Axis, Row, rows
+from sgdataplane.analyse.regions import Block, addresses, common
+from sgdataplane.analyse.rows import PLACES, Axis, Row, at, rows
 from sgdataplane.analyse.scope import NOTHING, Scope, is_all_dhcp, scope_of
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS, Options
@@ -25,22 +25,19 @@ from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import Interval, meet, minus, united
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, Verdict
+from sgdataplane.policy.dimensions import DIMENSIONS, FURTHER, LOCAL, PORT, PROTOCOL, REMOTE, Dimension
 from sgdataplane.policy.reach import Reach
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Traffic of an ENI whose verdict changes; ranges with both ends. None: any of the ENI's addresses; any port,
-    or a protocol without ports."""
+    """Traffic of an ENI whose verdict changes. `ranges`: with both ends, in the order of DIMENSIONS; None: any that
+    there is, of ports also none at all."""
 
     eni_id: str
     direction: Direction
     family: Family
-    remote: Interval
-    protocol: Interval
-    local: Interval | None
-    source_ports: Interval | None
-    ports: Interval | None
+    ranges: tuple[Interval | None, ...]
     before: Decision
     after: Decision
 
@@ -48,15 +45,12 @@ class Change:
     def is_opening(self) -> bool:
         return self.after.verdict is Verdict.ACCEPT
 
+    def of(self, dimension: Dimension) -> Interval | None:
+        return self.ranges[PLACES[dimension]]
+
     def has(self, packet: Packet) -> bool:
         """Whether a packet is among the traffic."""
-        values = (
-            (packet.remote.value, self.remote),
-            (packet.protocol, self.protocol),
-            (packet.local.value, self.local),
-            (packet.source_port, self.source_ports),
-            (packet.port, self.ports),
-        )
+        values = zip((each.of_packet(packet) for each in DIMENSIONS), self.ranges, strict=True)
         place = packet.eni_id, packet.direction, packet.family
         return place == (self.eni_id, self.direction, self.family) and all(
             number is None or interval is None or interval[0] <= number <= interval[1] for number, interval in values
@@ -146,11 +140,11 @@ class _View:
         found: dict[tuple[Decision, Decision], list[Block]] = {}
         for share in self._shares():
             for block, *decisions in self.pairs.parts(share.before, share.after, self.direction, self.family):
-                for judged in common((block,), share.scope.region):
+                for judged in common((block,), share.scope.region(self.family)):
                     found.setdefault((decisions[0], decisions[1]), []).append(judged)
         return sorted(
             (
-                Change(eni_id, self.direction, self.family, row[0], row[1], *self._told(row), *decisions)
+                Change(eni_id, self.direction, self.family, self._told(row), *decisions)
                 for decisions, blocks in found.items()
                 for row in self._rows(blocks)
             ),
@@ -164,9 +158,9 @@ class _View:
         found = [
             block
             for local, key in ((meet(before, after), old), (minus(after, before), None))
-            for block in common(self.pairs.exposed(key, new, self.family), Scope(everyone, local).region)
+            for block in common(self.pairs.exposed(key, new, self.family), Scope(everyone, local).region(self.family))
         ]
-        told = {(row[1], self._told(row)[2]) for row in self._rows(found)}
+        told = {(at(row, PROTOCOL), self._told(row)[PLACES[PORT]]) for row in self._rows(found)}
         return [Exposure(eni_id, self.family, protocol, ports) for protocol, ports in sorted(told, key=str)]
 
     @cached_property
@@ -208,25 +202,22 @@ class _View:
     def _local(self) -> Axis:
         return Axis(united(i for scope in self._scopes for i in scope.local))
 
-    def _told(self, row: Row) -> tuple[Interval | None, Interval | None, Interval | None]:
-        """Local address, source ports and ports, as far as they are worth telling."""
-        _, protocol, local, source, port = row
-        has_ports = protocol[0] == protocol[1] and protocol[0] in PORT_PROTOCOLS
-        return (
-            None if local == self._local.whole else local,
-            None if (source,) == PORTS else source,
-            None if (port,) == PORTS and not has_ports else port,
-        )
+    def _told(self, row: Row) -> tuple[Interval | None, ...]:
+        """Remote and protocol always, ports of what has any; of the rest only what isn't all that there is."""
+        first, last = at(row, PROTOCOL)
+        has_ports = first == last and first in PORT_PROTOCOLS
+        told = {REMOTE, PROTOCOL, PORT} if has_ports else {REMOTE, PROTOCOL}
+        parts = zip(DIMENSIONS, row, strict=True)
+        return tuple(None if each not in told and part == self._whole[each] else part for each, part in parts)
+
+    @cached_property
+    def _whole(self) -> Mapping[Dimension, Interval]:
+        """Of each dimension all that there is here."""
+        whole = {each: each.whole(self.family)[0] for each in DIMENSIONS}
+        return {**whole, LOCAL: self._local.whole}
 
 
 def _place(change: Change) -> tuple[object, ...]:
-    """Sort key: what opens first, then by protocol, ports and far address."""
+    """Sort key: what opens first, then by protocol and ports, addresses last."""
     none = -1, -1
-    return (
-        not change.is_opening,
-        change.protocol,
-        change.ports or none,
-        change.source_ports or none,
-        change.remote,
-        change.local or none,
-    )
+    return not change.is_opening, *(change.of(each) or none for each in (PROTOCOL, PORT, *FURTHER, REMOTE, LOCAL))

@@ -14,7 +14,7 @@ from functools import reduce
 from operator import and_
 from typing import NamedTuple
 
-from sgdataplane.analyse.order import Cell, Mask, bits, overlay
+from sgdataplane.analyse.order import LOCAL_AT, PORT_AT, PROTOCOL_AT, Cell, Mask, bits, overlay
 from sgdataplane.analyse.pools import View, ranges_of
 from sgdataplane.analyse.regions import addresses
 from sgdataplane.model.decision import RULE
@@ -62,7 +62,7 @@ def openings(view: View, outside: Ranges, ports: Iterable[int | None]) -> Iterat
     accepted = list(_accepted(view, classes))
     for port in ports:
         found = [part for part in accepted if _has_port(view, part, port)]
-        locals_ = ((part.cell.shape[1], 1 << number) for number, part in enumerate(found))
+        locals_ = ((part.cell.shape[LOCAL_AT], 1 << number) for number, part in enumerate(found))
         for some, local in overlay(locals_, addresses(view.order.family)).items():
             accepting = 0
             for part in (found[number] for number in bits(some)):
@@ -89,7 +89,7 @@ def _accepted(view: View, classes: Mapping[Mask, Ranges]) -> Iterator[_Part]:
 def _has_port(view: View, part: _Part, port: int | None) -> bool:
     if port is None:
         return view.permission(part.winner).protocol.is_all
-    return holds(part.cell.shape[0], TCP) and holds(part.cell.shape[3], port)
+    return holds(part.cell.shape[PROTOCOL_AT], TCP) and holds(part.cell.shape[PORT_AT], port)
 
 
 def _covering(accepting: Mask, classes: Iterable[Mask]) -> Iterator[tuple[int, tuple[int, ...]]]:

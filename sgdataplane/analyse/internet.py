@@ -30,7 +30,7 @@ def opened(before: Region, after: Region, family: Family) -> Region:
                 shapes.append(block[1:])
     search = _Search(shapes, weights, count(public) // 2)
     every = (1 << len(weights)) - 1
-    return merged(Block._make((addresses(family), *shape)) for shape in search.open(0, every))
+    return merged(Block((addresses(family), *shape)) for shape in search.open(0, every))
 
 
 class _Search:

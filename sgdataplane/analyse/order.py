@@ -3,9 +3,10 @@
 Owns "the first that matches decides", turned into disjoint regions. Is given permissions and the addresses behind their
 remotes. Must not know the kernel, nor how the compiler does the same.
 
-Far addresses first: those that the same permissions hold for are one class. Then, for each class, protocol, local
-address, source port and port, cut where a permission begins or ends. Sets of permissions are bit masks, the strongest
-the lowest bit; what stands behind one that covers all that is left is taken off, and equal sets are asked about once.
+Far addresses first: those that the same permissions hold for are one class. Then, for each class, one of CONDITIONS
+(policy/dimensions.py) after the other, cut where a permission begins or ends. Sets of permissions are bit masks, the
+strongest the lowest bit; what stands behind one that covers all that is left is taken off, and equal sets are asked
+about once.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ from functools import cached_property, reduce
 from operator import or_
 from typing import NamedTuple
 
-from sgdataplane.analyse.regions import PORTS, PROTOCOLS, Block, Region, addresses, merged
+from sgdataplane.analyse.regions import WHOLE, Block, Region, addresses, merged
 from sgdataplane.model.state import CloudState, Remote
 from sgdataplane.net.ranges import Interval, Ranges, meet, united
 from sgdataplane.net.values import Family, Verdict
+from sgdataplane.policy.dimensions import CONDITIONS, LOCAL, PORT, PROTOCOL, conditions
 from sgdataplane.policy.resolve import Permission, resolve_remote
 
-Shape = tuple[Ranges, Ranges, Ranges, Ranges]  # protocol, local address, source port, port
+Shape = tuple[Ranges, ...]  # in the order of CONDITIONS
+PROTOCOL_AT, LOCAL_AT, PORT_AT = map(CONDITIONS.index, (PROTOCOL, LOCAL, PORT))  # their places in a shape
 Mask = int
-DIMS = 4
+DIMS = len(CONDITIONS)
 
 
 class Cell(NamedTuple):
     """A part of a class's traffic, and for each of the sets that were asked about what decides there."""
 
-    shape: tuple[Ranges, ...]
+    shape: Shape
     winners: tuple[int, ...]
 
 
@@ -64,7 +67,7 @@ class Entry:
     @property
     def region(self) -> Region:
         """Empty if it can match nothing."""
-        block = Block(self.far, *self.shape)
+        block = Block((self.far, *self.shape))
         return (block,) if all(block) else ()
 
 
@@ -85,7 +88,7 @@ class Order:
         found: list[list[Block]] = [[] for _ in self.entries]
         for holding, far in self.classes(addresses(self.family)).items():
             for shape, (winner,) in self.arrangement.decided(holding):
-                found[winner].append(Block(far, *shape))
+                found[winner].append(Block((far, *shape)))
         return tuple(merged(blocks) for blocks in found)
 
     def effect(self, index: int) -> Region:
@@ -93,7 +96,7 @@ class Order:
         found = []
         for holding, far in self.classes(self.entries[index].far).items():
             for shape, _ in self.arrangement.differing(holding, holding & ~(1 << index)):
-                found.append(Block(far, *shape))
+                found.append(Block((far, *shape)))
         return merged(found)
 
     def classes(self, within: Ranges) -> dict[Mask, Ranges]:
@@ -113,17 +116,8 @@ def _entry(permission: Permission, family: Family, far: FarAddresses) -> Entry:
 
 def shape_of(permission: Permission, family: Family) -> Shape:
     """Its conditions but the remote; one of them is empty if it can't match in that family."""
-    number, narrowing = permission.protocol.number, permission.narrowing
-    protocol: Ranges = PROTOCOLS if permission.protocol.is_all else ((number, number),)
-    local = addresses(family)
-    if narrowing is not None:
-        local = ((narrowing.first, narrowing.last),) if narrowing.family is family else ()
-    return (
-        protocol if permission.protocol.exists_in(family) else (),
-        local,
-        PORTS if permission.source_ports is None else permission.source_ports,
-        PORTS if permission.ports is None else permission.ports,
-    )
+    pairs = zip(conditions(permission, family), WHOLE[family], strict=True)
+    return tuple([whole if ranges is None else ranges for ranges, whole in pairs])
 
 
 def overlay(sets: Iterable[tuple[Ranges, Mask]], within: Ranges) -> dict[Mask, Ranges]:
@@ -148,7 +142,7 @@ class Arrangement:
     whose verdict is accept."""
 
     def __init__(self, shapes: Sequence[Shape], accepting: Mask, family: Family) -> None:
-        self._all: Shape = (PROTOCOLS, addresses(family), PORTS, PORTS)
+        self._all = WHOLE[family]
         self._shapes, self._accepting = shapes, accepting
         self._free = [0] * DIMS + [(1 << len(shapes)) - 1]  # per dimension those that cover all from there on
         for index, shape in enumerate(shapes):

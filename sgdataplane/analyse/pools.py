@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from sgdataplane.analyse.order import Cell, FarAddresses, Mask, Order, bits
+from sgdataplane.analyse.order import LOCAL_AT, Cell, FarAddresses, Mask, Order, bits
 from sgdataplane.analyse.regions import addresses
 from sgdataplane.analyse.stacks import Stack, Stacks
 from sgdataplane.model.decision import INNER_ACCEPT, RULE, Decision
@@ -95,7 +95,7 @@ class View:
 
     def local(self, cell: Cell, index: int) -> Ranges:
         """The local addresses of that part."""
-        return meet(cell.shape[1], self.order.entries[index].shape[1])
+        return meet(cell.shape[LOCAL_AT], self.order.entries[index].shape[LOCAL_AT])
 
     def is_met(self, far: Ranges, local: Ranges) -> bool:
         return self.pool.is_met(far, local, self.order.family)

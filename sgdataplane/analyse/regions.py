@@ -1,38 +1,41 @@
-"""Regions of traffic, exactly: far address x protocol x local address x source port x port, of one ENI or profile, in
+"""Regions of traffic, exactly: a set of numbers in each of DIMENSIONS (policy/dimensions.py), of one ENI or profile, in
 one direction and family.
 
 Owns their arithmetic. Is given ranges of numbers. Must not know rules.
 
-A block is a product of sets, so that a rule is one block, however many members its remote has. Traffic without ports
-(all but TCP and UDP) is in a block if the block has its protocol: no rule for such a protocol names ports, so that its
-blocks have all of them. A region is any number of disjoint blocks.
+A block is a product of sets, so that a rule is one block, however many members its remote has. Traffic that has no
+number in a dimension (no ports: all but TCP and UDP) is in a block if the rest of it is: no rule for such a protocol
+names ports, so that its blocks have all of them. A region is any number of disjoint blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
 
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import Ranges, holds, meet, minus, united
 from sgdataplane.net.values import Family
+from sgdataplane.policy.dimensions import CONDITIONS, DIMENSIONS
 
-PROTOCOLS: Ranges = ((0, 255),)
-PORTS: Ranges = ((0, 65535),)
+DIMS = range(len(DIMENSIONS))
+# Everything but the far address, by family.
+WHOLE: Mapping[Family, tuple[Ranges, ...]] = {
+    family: tuple(each.whole(family) for each in CONDITIONS) for family in Family
+}
 
 
-class Block(NamedTuple):
-    """All traffic that has each of its values in these sets, none of which is empty."""
+class Block(tuple[Ranges, ...]):
+    """All traffic that has each of its values in these sets, none of which is empty. The first is the far address's."""
 
-    far: Ranges
-    protocol: Ranges
-    local: Ranges
-    source_port: Ranges
-    port: Ranges
+    __slots__ = ()
+
+    @property
+    def far(self) -> Ranges:
+        return self[0]
 
     def has(self, packet: Packet) -> bool:
         """Whether a packet (of the block's ENI, direction and family) is in it."""
-        values = packet.remote.value, packet.protocol, packet.local.value, packet.source_port, packet.port
+        values = (each.of_packet(packet) for each in DIMENSIONS)
         return all(value is None or holds(ranges, value) for ranges, value in zip(self, values, strict=True))
 
 
@@ -73,7 +76,7 @@ def merged(blocks: Iterable[Block]) -> Region:
     found = tuple(blocks)
     while True:
         before = len(found)
-        for dim in range(len(Block._fields)):
+        for dim in DIMS:
             found = _merged_along(dim, found)
         if len(found) in (before, 1):
             return found
@@ -84,7 +87,7 @@ def _merged_along(dim: int, blocks: Iterable[Block]) -> Region:
     for block in blocks:
         found.setdefault((*block[:dim], *block[dim + 1 :]), []).append(block[dim])
     return tuple(
-        Block._make((*rest[:dim], united(interval for ranges in some for interval in ranges), *rest[dim:]))
+        Block((*rest[:dim], united(interval for ranges in some for interval in ranges), *rest[dim:]))
         for rest, some in found.items()
     )
 
@@ -96,16 +99,16 @@ def _both(one: Block, other: Block) -> Block | None:
         if not both:
             return None
         found.append(both)
-    return Block._make(found)
+    return Block(found)
 
 
 def _outside(block: Block, other: Block) -> Iterator[Block]:
-    """What is left of a block, in at most five parts: dimension by dimension, what is outside the other there."""
+    """What is left of a block, one part a dimension at most: what is outside of the other there."""
     both = _both(block, other)
     if both is None:
         yield block
         return
-    for dim in range(len(Block._fields)):
+    for dim in DIMS:
         outside = minus(block[dim], both[dim])
         if outside:
-            yield Block._make((*both[:dim], outside, *block[dim + 1 :]))
+            yield Block((*both[:dim], outside, *block[dim + 1 :]))

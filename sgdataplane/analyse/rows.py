@@ -10,16 +10,22 @@ is refused before any rule is asked. So addresses that are never judged are take
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, product
 
-from sgdataplane.analyse.regions import Block
+from sgdataplane.analyse.regions import DIMS, Block
 from sgdataplane.net.ranges import Interval, Ranges, meet, united
+from sgdataplane.policy.dimensions import DIMENSIONS, LOCAL, REMOTE, Dimension
 
-DIMS = range(len(Block._fields))
 FEW = 512  # rows: all orders of merging are tried
+PLACES = {dimension: place for place, dimension in enumerate(DIMENSIONS)}
 
-Row = tuple[Interval, ...]  # far address, protocol, local address, source port, port
+Row = tuple[Interval, ...]  # in the order of DIMENSIONS
+
+
+def at(row: Row, dimension: Dimension) -> Interval:
+    """A row's range in one dimension."""
+    return row[PLACES[dimension]]
 
 
 class Axis:
@@ -55,11 +61,15 @@ class Axis:
 def rows(blocks: Iterable[Block], far: Axis, local: Axis) -> list[Row]:
     """Disjoint blocks as disjoint rows, sorted: together the same traffic, as far as it matters. No two rows make one
     together; the fewest that there could be are not looked for, which is NP-hard."""
-    placed = [(far.places(b.far), b.protocol, local.places(b.local), b.source_port, b.port) for b in blocks]
-    cells: list[Row] = [row for ranges in placed for row in product(*ranges)]
+    axes = {PLACES[REMOTE]: far, PLACES[LOCAL]: local}
+    cells: list[Row] = [row for block in blocks for row in product(*_placed(block, axes))]
     orders = [(*DIMS[start:], *DIMS[:start]) for start in DIMS] if len(cells) <= FEW else [tuple(DIMS)]
     best = min((_merged(cells, order) for order in orders), key=len)
-    return sorted((far.numbers(row[0]), row[1], local.numbers(row[2]), *row[3:]) for row in best)
+    return sorted(tuple(axes[i].numbers(part) if i in axes else part for i, part in enumerate(row)) for row in best)
+
+
+def _placed(block: Block, axes: Mapping[int, Axis]) -> Iterator[Ranges]:
+    return (axes[i].places(ranges) if i in axes else ranges for i, ranges in enumerate(block))
 
 
 def _merged(cells: list[Row], order: Iterable[int]) -> list[Row]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sgdataplane.analyse.regions import PORTS, PROTOCOLS, Block, Region, addresses
-from sgdataplane.analyse.rows import Row
+from sgdataplane.analyse.order import LOCAL_AT
+from sgdataplane.analyse.regions import WHOLE, Block, Region, addresses
+from sgdataplane.analyse.rows import Row, at
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
 from sgdataplane.net.ranges import Ranges, minus, united
 from sgdataplane.net.values import UDP, Direction, Family, Prefix
+from sgdataplane.policy.dimensions import PORT, PROTOCOL, REMOTE, SOURCE_PORT
 
 
 class Scope(NamedTuple):
@@ -24,10 +26,10 @@ class Scope(NamedTuple):
     far: Ranges
     local: Ranges
 
-    @property
-    def region(self) -> Region:
-        block = Block(self.far, PROTOCOLS, self.local, PORTS, PORTS)
-        return (block,) if all(block) else ()
+    def region(self, family: Family) -> Region:
+        shape = list(WHOLE[family])
+        shape[LOCAL_AT] = self.local
+        return (Block((self.far, *shape)),) if self.far and self.local else ()
 
 
 NOTHING = Scope((), ())
@@ -50,7 +52,8 @@ def is_all_dhcp(row: Row, direction: Direction, family: Family, options: Options
     """Whether all traffic of a row is DHCP, which rules don't judge."""
     client, server, everyone = always.DHCP[family]
     is_sent = direction is Direction.EGRESS
-    ports = (client, server) if is_sent else (server, client)
+    source_port, port = (client, server) if is_sent else (server, client)
     known = _ranges((Prefix.of(a) for a in (*options.gateways, *((everyone,) if is_sent else ()))), family)
-    far, protocol, _, *told = row
-    return (protocol, *told) == tuple((n, n) for n in (UDP, *ports)) and not minus((far,), known)
+    wanted = {PROTOCOL: UDP, SOURCE_PORT: source_port, PORT: port}
+    is_dhcp = all(at(row, dimension) == (number, number) for dimension, number in wanted.items())
+    return is_dhcp and not minus((at(row, REMOTE),), known)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sgdataplane.model.state import CloudState
     from sgdataplane.net.ranges import Interval
     from sgdataplane.net.values import Family
+    from sgdataplane.policy.dimensions import Dimension, Domain
 
 NAMED = 3  # ENIs whose change is the same, before they are only counted
 
@@ -97,48 +98,32 @@ def print_document(diff: StateDiff, found: Iterable[EniDiff], choices: Choices) 
 
 def as_json(change: Change) -> dict[str, object]:
     """With the keys of cli.md, and those of five-tuple rules."""
+    from sgdataplane.policy.dimensions import FURTHER, LOCAL, PORT, PROTOCOL, REMOTE
+
+    dimensions = (REMOTE, PROTOCOL, PORT, *FURTHER, LOCAL)
     return {
         "eni": change.eni_id,
         "direction": change.direction.value,
         "family": change.family.value,
-        "remote": "-".join(addresses(change.remote, change.family)),
-        "protocol": protocol_name(change.protocol),
-        "ports": _pair(change.ports),
-        "source_ports": _pair(change.source_ports),
-        "local": None if change.local is None else "-".join(addresses(change.local, change.family)),
+        **{each.key: exactly(each.domain, change.of(each), change.family) for each in dimensions},
         "before": change.before.as_json(),
         "after": change.after.as_json(),
     }
 
 
 def exposure_as_json(exposure: Exposure) -> dict[str, object]:
+    from sgdataplane.policy.dimensions import PORTS, PROTOCOLS
+
     return {
         "eni": exposure.eni_id,
         "family": exposure.family.value,
-        "protocol": protocol_name(exposure.protocol),
-        "ports": _pair(exposure.ports),
+        "protocol": exactly(PROTOCOLS, exposure.protocol, exposure.family),
+        "ports": exactly(PORTS, exposure.ports, exposure.family),
     }
 
 
-def _pair(interval: Interval | None) -> str | None:
-    return None if interval is None else f"{interval[0]}-{interval[1]}"
-
-
-def addresses(interval: Interval, family: Family) -> tuple[str, str]:
-    """The first and the last one."""
-    from sgdataplane.net.values import format_address
-
-    return format_address(family.bits, interval[0]), format_address(family.bits, interval[1])
-
-
-def protocol_name(interval: Interval) -> str:
-    """`tcp`, `47`, `all`, or a range of numbers."""
-    from sgdataplane.net.values import Protocol
-
-    first, last = interval
-    if first == last:
-        return str(Protocol(first))
-    return "all" if interval == (0, 255) else f"{first}-{last}"
+def exactly(domain: Domain, interval: Interval | None, family: Family) -> str | None:
+    return None if interval is None else domain.exact(interval, family)
 
 
 def print_text(diff: StateDiff, found: Sequence[EniDiff]) -> None:
@@ -163,9 +148,7 @@ def print_text(diff: StateDiff, found: Sequence[EniDiff]) -> None:
 def print_summary(diff: StateDiff, found: Sequence[EniDiff]) -> None:
     exposed: dict[str, list[str]] = {}
     for exposure in (exposure for one in found for exposure in one.exposures):
-        ports = f" {ports_text(exposure.ports)}" if exposure.ports else ""
-        what = f"{protocol_name(exposure.protocol)}{ports} over {exposure.family.value}"
-        exposed.setdefault(what, []).append(exposure.eni_id)
+        exposed.setdefault(exposed_text(exposure), []).append(exposure.eni_id)
     for what, enis in exposed.items():
         say(f"{paint('opens to the internet:', 'red')} {what}, at {named(enis)}")
     for words, enis in (("only in NEW:", diff.added), ("only in OLD:", diff.removed)):
@@ -176,6 +159,14 @@ def print_summary(diff: StateDiff, found: Sequence[EniDiff]) -> None:
         opening = sum(change.is_opening for change in changes)
         where = f"{counted(len(changes), 'row')} at {counted(len(found), 'ENI')}"
         say(f"{where}: {opening:,} open, {len(changes) - opening:,} close")
+
+
+def exposed_text(exposure: Exposure) -> str:
+    from sgdataplane.policy.dimensions import PORTS, PROTOCOLS
+
+    family = exposure.family
+    ports = f" {PORTS.short(exposure.ports, family)}" if exposure.ports else ""
+    return f"{PROTOCOLS.short(exposure.protocol, family)}{ports} over {family.value}"
 
 
 def named(enis: Sequence[str]) -> str:
@@ -193,30 +184,24 @@ def indented(table: str) -> str:
 
 def row_of(change: Change) -> tuple[str, ...]:
     from sgdataplane.model import words
+    from sgdataplane.policy.dimensions import FURTHER, LOCAL, PORT, PROTOCOL, REMOTE
 
-    verdict = paint("opens", "green") if change.is_opening else paint("closes", "red")
-    source = "" if change.source_ports is None else f" from {ports_text(change.source_ports)}"
-    local = "" if change.local is None else f" at {remote_text(change.local, change.family)}"
     return (
-        verdict,
-        protocol_name(change.protocol),
-        ("any" if change.ports is None else ports_text(change.ports)) + source,
-        remote_text(change.remote, change.family) + local,
+        paint("opens", "green") if change.is_opening else paint("closes", "red"),
+        cell(change, PROTOCOL),
+        cell(change, PORT, *FURTHER),
+        cell(change, REMOTE, LOCAL),
         words.ranked(change.before),
         words.ranked(change.after),
     )
 
 
-def ports_text(interval: Interval) -> str:
-    first, last = interval
-    return str(first) if first == last else f"{first}-{last}"
+def cell(change: Change, first: Dimension, *others: Dimension) -> str:
+    """The range in one dimension and, behind it, those of others that aren't all there is."""
+    behind = (each.phrase.format(text_of(change, each)) for each in others if change.of(each) is not None)
+    return " ".join((text_of(change, first), *behind))
 
 
-def remote_text(interval: Interval, family: Family) -> str:
-    """As an address or a CIDR block, if it is one."""
-    first, last = addresses(interval, family)
-    size = interval[1] - interval[0] + 1
-    if size == 1:
-        return first
-    is_block = not size & (size - 1) and not interval[0] & (size - 1)
-    return f"{first}/{family.bits + 1 - size.bit_length()}" if is_block else f"{first}-{last}"
+def text_of(change: Change, dimension: Dimension) -> str:
+    interval = change.of(dimension)
+    return "any" if interval is None else dimension.domain.short(interval, change.family)

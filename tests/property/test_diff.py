@@ -18,6 +18,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Verdict
+from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT
 from tests.property.test_reach import edited as moved
 from tests.support import edits, gen, rewrites
 
@@ -49,17 +50,17 @@ def corners(change: Change, states: tuple[CloudState, CloudState], beyond: int) 
         return sorted({max(first - beyond, 0), first, end, min(end + beyond, last)})
 
     bits, last = change.family.bits, change.family.last
-    local = locals_of(change, states) if change.local is None else ends(change.local, last)
+    near = change.of(LOCAL)
     numbers = (
-        ends(change.remote, last),
-        local,
-        ends(change.protocol, 255),
-        ends(change.source_ports),
-        ends(change.ports),
+        ends(change.of(REMOTE), last),
+        locals_of(change, states) if near is None else ends(near, last),
+        ends(change.of(PROTOCOL), 255),
+        ends(change.of(SOURCE_PORT)),
+        ends(change.of(PORT)),
     )
-    for far, near, protocol, source, port in product(*numbers):
+    for far, own, protocol, source, port in product(*numbers):
         ports = (port, source) if protocol in PORT_PROTOCOLS else (None, None)
-        yield Packet(change.eni_id, change.direction, Address(bits, far), Address(bits, near), protocol, *ports)
+        yield Packet(change.eni_id, change.direction, Address(bits, far), Address(bits, own), protocol, *ports)
 
 
 def locals_of(change: Change, states: tuple[CloudState, CloudState]) -> list[int]:

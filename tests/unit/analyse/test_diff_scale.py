@@ -10,6 +10,7 @@ import pytest
 from sgdataplane.analyse.diff import StateDiff
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Verdict
+from sgdataplane.policy.dimensions import REMOTE
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 
 RULES = [f"ingress tcp {n}/{n} from 192.{n}.0.0/16 {n}" for n in range(1, 21)]
@@ -62,4 +63,4 @@ def test_a_member_that_goes_is_told_where_its_group_is_named(members: int, group
     naming = {eni.network_interface_id for eni in before.enis_of_group["sg-0000"]}
     assert told.keys() == naming | {gone.network_interface_id}
     for eni_id in naming - {gone.network_interface_id}:
-        assert [change.remote for change in told[eni_id]] == [(gone.private_ip_addresses[0].value,) * 2]
+        assert [change.of(REMOTE) for change in told[eni_id]] == [(gone.private_ip_addresses[0].value,) * 2]

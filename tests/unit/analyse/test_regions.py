@@ -31,7 +31,7 @@ def any_block(chance: random.Random) -> Block:
     def some() -> Ranges:
         return united((n, n) for n in chance.sample(range(LAST + 1), chance.randint(1, LAST + 1)))
 
-    return Block(some(), some(), some(), ALL, some())
+    return Block((some(), some(), some(), ALL, some()))
 
 
 def any_region(chance: random.Random) -> Region:
@@ -59,7 +59,7 @@ def test_rows_are_the_same_points_and_no_two_make_one(seed: int) -> None:
     chance = random.Random(seed)
     region = any_region(chance)
     found = rows(region, Axis(ALL), Axis(ALL))
-    assert points(tuple(Block._make((interval,) for interval in row) for row in found)) == points(region)
+    assert points(tuple(Block((interval,) for interval in row) for row in found)) == points(region)
     for one in found:
         for other in found:
             unlike = [dim for dim in range(5) if one[dim] != other[dim]]
@@ -68,8 +68,8 @@ def test_rows_are_the_same_points_and_no_two_make_one(seed: int) -> None:
 
 def test_rows_reach_over_what_does_not_matter() -> None:
     kept: Ranges = ((0, 4), (6, 9), (20, 29))
-    some = Block(((0, 4), (6, 7)), ((6, 6),), ((3, 3),), ALL, ALL)
-    more = Block(((8, 24),), ((6, 6),), ((3, 3),), ALL, ALL)
+    some = Block((((0, 4), (6, 7)), ((6, 6),), ((3, 3),), ALL, ALL))
+    more = Block((((8, 24),), ((6, 6),), ((3, 3),), ALL, ALL))
     assert rows([some], Axis(kept), Axis(ALL)) == [((0, 7), (6, 6), (3, 3), (0, LAST), (0, LAST))]
     assert rows([some, more], Axis(kept), Axis(ALL)) == [((0, 24), (6, 6), (3, 3), (0, LAST), (0, LAST))]
     assert Axis(kept).whole == (0, 29)
