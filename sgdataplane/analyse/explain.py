@@ -6,7 +6,7 @@ and an opening packet. Must not decide anything itself: that is for `decide()`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sgdataplane.analyse.nearmiss import NearMiss, near_misses
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, Decision
@@ -94,18 +94,8 @@ def at_other_end(state: CloudState, packet: Packet) -> Packet | None:
     eni = next((eni for eni in state.network_interfaces if eni is not here and _has(eni, here, packet)), None)
     if eni is None:
         return None
-    return Packet(
-        eni.network_interface_id,
-        packet.direction.other,
-        remote=packet.local,
-        local=packet.remote,
-        protocol=packet.protocol,
-        port=packet.port,
-        source_port=packet.source_port,
-        icmp_type=packet.icmp_type,
-        hop_limit=packet.hop_limit,
-        is_syn=packet.is_syn,
-    )
+    eni_id, way = eni.network_interface_id, packet.direction.other
+    return replace(packet, eni_id=eni_id, direction=way, remote=packet.local, local=packet.remote)
 
 
 def _has(eni: Eni, here: Eni, packet: Packet) -> bool:

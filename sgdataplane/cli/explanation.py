@@ -27,13 +27,6 @@ OUTRANKED = {
     "drop_before_accept": "a drop of the same priority",
     "same": "one that is as strong and says the same",
 }
-FIELDS = {
-    "protocol": "protocol",
-    "port": "port",
-    "source_port": "source port",
-    "remote": "remote",
-    "local": "local address",
-}
 
 
 def say_flow(flow: Flow) -> None:
@@ -67,7 +60,7 @@ def say_near_misses(misses: Sequence[NearMiss]) -> None:
             miss.decision.verdict.value,
             str(miss.decision.priority),
             words.name(miss.decision),
-            FIELDS[miss.field],
+            miss.dimension.title,
             miss.asked,
             miss.found,
             "yes" if miss.would_decide else "no",

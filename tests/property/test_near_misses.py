@@ -12,14 +12,16 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.analyse.explain import explain
-from sgdataplane.analyse.nearmiss import FIELDS, LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT, NearMiss
+from sgdataplane.analyse.nearmiss import NearMiss
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide, rule_candidates, rule_matches
 from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ALL, Address, PortRange, Prefix
+from sgdataplane.policy.dimensions import DIMENSIONS
 from tests.support import gen
 
+PROTOCOL, PORT, SOURCE_PORT, REMOTE, LOCAL = ("protocol", "port", "source_port", "remote", "local")
 STATES, PACKETS = 60, 60
 
 
@@ -121,4 +123,4 @@ def test_a_near_miss_matches_once_its_field_is_another() -> None:
                 seen.update(check(state, packet, options))
 
     holds()
-    assert seen.keys() == set(FIELDS), seen
+    assert seen.keys() == {each.name for each in DIMENSIONS}, seen
