@@ -23,11 +23,12 @@ from sgdataplane.model.placement import Placement
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, Eni, Remote
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Address, Family, Prefix
+from sgdataplane.policy.dimensions import CONDITIONS, LOCAL, PROTOCOL, Condition
 from sgdataplane.policy.resolve import Permission, resolve_profile, resolve_remote
 
 Key = tuple[object, ...]
+CUT = tuple(each for each in CONDITIONS if each not in (PROTOCOL, LOCAL))  # but for these two, which fixed clauses name
 
 
 class Decider:
@@ -62,11 +63,11 @@ class _Pieces:
 
 @dataclass(frozen=True, slots=True)
 class _Eye:
-    """What one ENI's rules, and what passes or never passes whatever they say, can tell apart."""
+    """What one ENI's rules, and what passes or never passes whatever they say, can tell apart. `starts`: where each of
+    CUT changes its meaning."""
 
     addresses: dict[Family, _Pieces]
-    ports: tuple[int, ...]
-    source_ports: tuple[int, ...]
+    starts: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of(cls, state: CloudState, eni: Eni, options: Options) -> _Eye:
@@ -79,8 +80,7 @@ class _Eye:
             classes = classify(places, resolved, state.members, family)
             starts, holding = zip(*((first, held) for (first, _), held in classes.segments), strict=True)
             pieces[family] = _Pieces(classes.kinships(), starts, holding)
-        ports = _starts(p.ports for p in permissions)
-        return cls(pieces, ports, _starts(p.source_ports for p in permissions))
+        return cls(pieces, tuple(_starts(permissions, each) for each in CUT))
 
     def key(self, packet: Packet) -> Key:
         pieces = self.addresses[packet.family]
@@ -91,12 +91,15 @@ class _Eye:
             pieces.of(packet.remote),
             pieces.of(packet.local),
             packet.protocol,
-            None if packet.port is None else bisect_right(self.ports, packet.port),
-            None if packet.source_port is None else bisect_right(self.source_ports, packet.source_port),
+            *map(_piece, self.starts, [each.of_packet(packet) for each in CUT]),
             packet.icmp_type,
             packet.hop_limit,
             packet.is_syn,
         )
+
+
+def _piece(starts: tuple[int, ...], value: int | None) -> int | None:
+    return None if value is None else bisect_right(starts, value)
 
 
 def _named_places(permissions: Iterable[Permission]) -> Iterator[Remote]:
@@ -119,8 +122,9 @@ def _fixed_places(eni: Eni, options: Options) -> Iterator[Prefix]:
     yield from always.on_link(eni.own_prefixes, options, Placement.INSTANCE)
 
 
-def _starts(ranges: Iterable[Ranges | None]) -> tuple[int, ...]:
-    """Where the ports change their meaning, DHCP's included."""
+def _starts(permissions: Iterable[Permission], condition: Condition) -> tuple[int, ...]:
+    """Where its numbers change their meaning; DHCP's ports, too."""
     dhcp = tuple((port, port) for client, server, _ in always.DHCP.values() for port in (client, server))
-    intervals = [interval for some in (*ranges, dhcp) for interval in some or ()]
+    asked = (condition.of_rule(permission, family) for permission in permissions for family in Family)
+    intervals = [interval for some in (*asked, dhcp) for interval in some or ()]
     return tuple(sorted({edge for first, last in intervals for edge in (first, last + 1)}))
