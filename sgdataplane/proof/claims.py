@@ -1,12 +1,13 @@
 """What the specification says of one ENI and direction, in one family: the candidates of `decide()` as sets of packets.
 
-Owns the way from a candidate to where it holds. Is given the state. Must not know the table, nor how it was compiled,
-but for the name of each rule's counter.
+Owns the way from a candidate to where it holds, and the list of what a rule can ask for, which the compiler's must
+equal (tests/property/test_dimensions.py). Is given the state. Must not know the table, nor how it was compiled, but for
+the name of each rule's counter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from sgdataplane.compiler.lower import counter_name
@@ -31,21 +32,25 @@ from sgdataplane.proof.walk import Outcome
 Ranges = tuple[Range, ...]  # disjoint and sorted
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RuleAxis:
+    """Something that a rule can ask for besides the far address: its last number in a family, and what a rule wants of
+    it there. None: any, (): nothing, so that no packet matches."""
+
+    name: str
+    last: Callable[[Family], int]
+    of_rule: Callable[[CloudState, SecurityGroupRule, Family], Ranges | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One candidate: what it says, and of which packets. None: any. `remote` None: any far address."""
+    """One candidate: what it says, and of which packets. None: any; `remote` None: any far address. `ranges`: in the
+    order of AXES."""
 
     decision: Decision
     outcome: Outcome
-    remote: Remote | None = None
-    protocols: Ranges | None = None
-    local: Ranges | None = None
-    source_ports: Ranges | None = None
-    ports: Ranges | None = None
-
-    def ranges(self) -> tuple[Ranges | None, ...]:
-        """In the order of the axes of a profile's walk."""
-        return self.protocols, self.local, self.source_ports, self.ports
+    remote: Remote | None
+    ranges: tuple[Ranges | None, ...]
 
 
 def end_chain(direction: Direction, verdict: Verdict) -> str:
@@ -65,19 +70,13 @@ def _claim(state: CloudState, candidate: Candidate, family: Family) -> Claim | N
     decision, group, rule = candidate.decision, candidate.group, candidate.rule
     outcome = expected(decision)
     if group is None:
-        return Claim(decision, outcome)
+        return Claim(decision, outcome, None, ANYTHING)
     if rule is None:
-        return Claim(decision, outcome, GroupRef(group.security_group_id))
-    if not _is_possible(state, group, rule, family):
+        return Claim(decision, outcome, GroupRef(group.security_group_id), ANYTHING)
+    if not _has_remote(state, group, rule, family):
         return None
-    ports, source_ports = _ports(state, rule), _merged([rule.source_port_range] if rule.source_port_range else None)
-    if ports == () or not rule.ip_protocol.exists_in(family):
-        return None
-    protocols: Ranges | None = None if rule.ip_protocol.is_all else (Range.of(rule.ip_protocol.number),)
-    if ports is not None or source_ports is not None:  # which other protocols don't have
-        protocols = _with_ports(protocols)
-    local = None if rule.narrowing is None else (Range(rule.narrowing.first, rule.narrowing.last),)
-    return Claim(decision, outcome, rule.remote, protocols, local, source_ports, ports)
+    ranges = tuple([axis.of_rule(state, rule, family) for axis in AXES])
+    return None if () in ranges else Claim(decision, outcome, rule.remote, ranges)
 
 
 def expected(decision: Decision) -> Outcome:
@@ -85,10 +84,8 @@ def expected(decision: Decision) -> Outcome:
     return (Count(counter_name(decision)),), end_chain(decision.direction, decision.verdict)
 
 
-def _is_possible(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, family: Family) -> bool:
-    """Whether its remote and its narrowing have addresses of that family at all."""
-    if rule.narrowing is not None and rule.narrowing.family is not family:
-        return False
+def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, family: Family) -> bool:
+    """Whether its remote can have addresses of that family at all."""
     match rule.remote:
         case Prefix():
             return rule.remote.family is family
@@ -99,14 +96,39 @@ def _is_possible(state: CloudState, group: SecurityGroup, rule: SecurityGroupRul
             return True
 
 
-def _with_ports(protocols: Ranges | None) -> Ranges:
-    return tuple(Range.of(p) for p in PORT_PROTOCOLS if protocols is None or Range.of(p) in protocols)
+def _protocols(_: CloudState, rule: SecurityGroupRule, family: Family) -> Ranges | None:
+    """Of a rule for ports only those that have any."""
+    protocol, is_for_ports = rule.ip_protocol, rule.port_list_id or rule.port_range or rule.source_port_range
+    if protocol.is_all:
+        return tuple(map(Range.of, PORT_PROTOCOLS)) if is_for_ports else None
+    is_possible = protocol.exists_in(family) and (protocol.number in PORT_PROTOCOLS or not is_for_ports)
+    return (Range.of(protocol.number),) if is_possible else ()
 
 
-def _ports(state: CloudState, rule: SecurityGroupRule) -> Ranges | None:
+def _local(_: CloudState, rule: SecurityGroupRule, family: Family) -> Ranges | None:
+    if rule.narrowing is None:
+        return None
+    return (Range(rule.narrowing.first, rule.narrowing.last),) if rule.narrowing.family is family else ()
+
+
+def _source_ports(_: CloudState, rule: SecurityGroupRule, __: Family) -> Ranges | None:
+    return _merged(None if rule.source_port_range is None else [rule.source_port_range])
+
+
+def _ports(state: CloudState, rule: SecurityGroupRule, _: Family) -> Ranges | None:
     if rule.port_list_id:
         return _merged(entry.port_range for entry in state.port_list[rule.port_list_id].entries)
     return _merged(None if rule.port_range is None else [rule.port_range])
+
+
+# Protocols come first (walk.py). The last numbers are the headers' own.
+AXES = (
+    RuleAxis("protocol", lambda _: 0xFF, _protocols),
+    RuleAxis("local", lambda family: family.last, _local),
+    RuleAxis("source_port", lambda _: 0xFFFF, _source_ports),
+    RuleAxis("port", lambda _: 0xFFFF, _ports),
+)
+ANYTHING: tuple[Ranges | None, ...] = (None,) * len(AXES)
 
 
 def _merged(ranges: Iterable[PortRange] | None) -> Ranges | None:

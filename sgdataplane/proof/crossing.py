@@ -32,25 +32,25 @@ from sgdataplane.proof.reading import Asked
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
 DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
-# Of a session's opening packet, where its entry has them: source, destination, source port, port.
-SessionEnds = tuple[Field, Field, Field, Field]
-OPENED: Mapping[Family, SessionEnds] = {
-    Family.IPV4: (
-        Field.CT_ORIGINAL_IP_SADDR,
-        Field.CT_ORIGINAL_IP_DADDR,
-        Field.CT_ORIGINAL_SPORT,
-        Field.CT_ORIGINAL_DPORT,
-    ),
-    Family.IPV6: (
-        Field.CT_ORIGINAL_IP6_SADDR,
-        Field.CT_ORIGINAL_IP6_DADDR,
-        Field.CT_ORIGINAL_SPORT,
-        Field.CT_ORIGINAL_DPORT,
-    ),
+# Of a session's opening packet, where its entry has source, destination and what else rules ask for (claims.py: AXES).
+SessionEnds = Mapping[str, Field]
+OPENED_REST = {
+    "protocol": Field.CT_PROTOCOL,
+    "source_port": Field.CT_ORIGINAL_SPORT,
+    "port": Field.CT_ORIGINAL_DPORT,
 }
-ANSWERED: Mapping[Family, SessionEnds] = {  # in the tuple of its reply
-    Family.IPV4: (Field.CT_REPLY_IP_DADDR, Field.CT_REPLY_IP_SADDR, Field.CT_REPLY_DPORT, Field.CT_REPLY_SPORT),
-    Family.IPV6: (Field.CT_REPLY_IP6_DADDR, Field.CT_REPLY_IP6_SADDR, Field.CT_REPLY_DPORT, Field.CT_REPLY_SPORT),
+OPENED: Mapping[Family, SessionEnds] = {
+    Family.IPV4: {"source": Field.CT_ORIGINAL_IP_SADDR, "destination": Field.CT_ORIGINAL_IP_DADDR, **OPENED_REST},
+    Family.IPV6: {"source": Field.CT_ORIGINAL_IP6_SADDR, "destination": Field.CT_ORIGINAL_IP6_DADDR, **OPENED_REST},
+}
+ANSWERED_REST = {  # in the tuple of its reply
+    "protocol": Field.CT_PROTOCOL,
+    "source_port": Field.CT_REPLY_DPORT,
+    "port": Field.CT_REPLY_SPORT,
+}
+ANSWERED: Mapping[Family, SessionEnds] = {
+    Family.IPV4: {"source": Field.CT_REPLY_IP_DADDR, "destination": Field.CT_REPLY_IP_SADDR, **ANSWERED_REST},
+    Family.IPV6: {"source": Field.CT_REPLY_IP6_DADDR, "destination": Field.CT_REPLY_IP6_SADDR, **ANSWERED_REST},
 }
 ICMP_TYPE = {Family.IPV4: Field.ICMP_TYPE, Family.IPV6: Field.ICMPV6_TYPE}
 
@@ -63,7 +63,7 @@ UNTRACKED = (CtState.INVALID, CtState.UNTRACKED)  # neither has an entry
 
 def reached(family: Family, *, is_arriving: bool) -> Field:
     """The address that a session is opened to."""
-    return (OPENED if is_arriving else ANSWERED)[family][1]
+    return (OPENED if is_arriving else ANSWERED)[family]["destination"]
 
 
 class Presence(enum.Enum):

@@ -19,8 +19,7 @@ from sgdataplane.net.values import AH, PORT_PROTOCOLS, Direction, Family, Verdic
 from sgdataplane.nft.ir import Range
 from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.carried import Class, KnownProfile, KnownView, Renumbering
-from sgdataplane.proof.claims import Claim, claims, end_chain
-from sgdataplane.proof.crossing import LAST_PORT, LAST_PROTOCOL
+from sgdataplane.proof.claims import AXES, Claim, claims, end_chain
 from sgdataplane.proof.far import FarClass, Side, Words, far_classes
 from sgdataplane.proof.kinships import Kinships
 from sgdataplane.proof.order import Boxes, Order
@@ -29,8 +28,7 @@ from sgdataplane.proof.structure import Structure
 from sgdataplane.proof.view import View
 from sgdataplane.proof.walk import Mismatch, Walk
 
-AXES = ("protocol", "local", "source port", "port")
-PROTOCOL, LOCAL = AXES.index("protocol"), AXES.index("local")
+PROTOCOL, LOCAL = map([axis.name for axis in AXES].index, ("protocol", "local"))
 STOPS = {name: name for name in (end_chain(direction, verdict) for direction in Direction for verdict in Verdict)}
 WordsOf = Callable[[Family, Sequence[str]], Words]  # of a family, and of the maps of these names
 
@@ -144,15 +142,14 @@ class ProfileCheck:
 
     def _compare(self, view: View, walk: Walk, todo: Sequence[Todo]) -> None:
         walk.common = reduce(and_, (item.holding for item in todo))
-        protocols, local, *ports = walk.order.full
+        cell = list(walk.order.full)
         if view.is_behind_ah:
-            protocols = walk.axes[PROTOCOL].single(AH)
+            cell[PROTOCOL] = walk.axes[PROTOCOL].single(AH)
         if not self.is_strict:
-            local = self._own_atoms(view, walk.axes[LOCAL])
-        cell = (protocols, local, *ports)
+            cell[LOCAL] = self._own_atoms(view, walk.axes[LOCAL])
         for item in todo:
             try:
-                walk.check(item.chain, cell, item.holding, item.address)
+                walk.check(item.chain, tuple(cell), item.holding, item.address)
             except Mismatch as mismatch:
                 raise ProfileMismatch(self, view, item.root, walk, mismatch) from mismatch
         self.chains.update(walk.program.steps)
@@ -168,14 +165,13 @@ def _walks(programs: Mapping[View, Program], side: Side) -> dict[View, Walk]:
     """Of one direction's views, over axes cut where its claims or any of the programs cut them."""
     cuts: list[set[int]] = [set() for _ in AXES]
     for claim in side.claims:
-        for axis, ranges in enumerate(claim.ranges()):
+        for axis, ranges in enumerate(claim.ranges):
             cuts[axis].update(Span.cuts_of(ranges or ()))
     for program in programs.values():
         for axis, asked in program.cuts.items():
             cuts[axis].update(Span.cuts_of(asked))
     cuts[PROTOCOL].update(cut for protocol in (*PORT_PROTOCOLS, AH) for cut in (protocol, protocol + 1))
-    lasts = (LAST_PROTOCOL, side.family.last, LAST_PORT, LAST_PORT)
-    axes = tuple(Span(last, cut) for last, cut in zip(lasts, cuts, strict=True))
+    axes = tuple(Span(axis.last(side.family), cut) for axis, cut in zip(AXES, cuts, strict=True))
     order = _order(side.claims, axes)
     with_ports = axes[PROTOCOL].select([Range.of(protocol) for protocol in PORT_PROTOCOLS])
     return {view: Walk(program, axes, order, with_ports) for view, program in programs.items()}
@@ -184,7 +180,7 @@ def _walks(programs: Mapping[View, Program], side: Side) -> dict[View, Walk]:
 def _order(made: Sequence[Claim], axes: tuple[Span, ...]) -> Order:
     full = tuple(axis.full for axis in axes)
     regions = [
-        tuple(axis.full if r is None else axis.select(r) for axis, r in zip(axes, claim.ranges(), strict=True))
+        tuple(axis.full if r is None else axis.select(r) for axis, r in zip(axes, claim.ranges, strict=True))
         for claim in made
     ]
     return Order(full, regions, [claim.outcome for claim in made])

@@ -175,12 +175,12 @@ def opening_of(eni_id: str, site: Site, direction: Direction, fields: Fields) ->
     rules see it: on the wire. AH over IPv6 is opening in itself, whatever it carries."""
     family = Family.IPV6 if fields[Field.NFPROTO] == NFPROTO[Family.IPV6] else Family.IPV4
     is_behind_ah = family is Family.IPV6 and fields[Field.L4PROTO] == AH
-    source, destination, *of_ports = (ANSWERED if site.is_leaving(direction) else OPENED)[family]
-    far, local = (source, destination) if direction is Direction.INGRESS else (destination, source)
-    remote, own = (Address(family.bits, int(fields[name])) for name in (far, local))
-    protocol = AH if is_behind_ah else int(fields[Field.CT_PROTOCOL])
+    ends = (ANSWERED if site.is_leaving(direction) else OPENED)[family]
+    source, destination = (Address(family.bits, int(fields[ends[name]])) for name in ("source", "destination"))
+    remote, own = (source, destination) if direction is Direction.INGRESS else (destination, source)
+    protocol = AH if is_behind_ah else int(fields[ends["protocol"]])
     has_ports = protocol in PORT_PROTOCOLS
-    source_port, port = (int(fields[name]) if has_ports else None for name in of_ports)
+    source_port, port = (int(fields[ends[name]]) if has_ports else None for name in ("source_port", "port"))
     return Packet(eni_id, direction, remote, own, protocol, port, source_port)
 
 

@@ -5,6 +5,7 @@ Owns where the sessions of such packets have what a rule speaks of. Must not kno
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sgdataplane.model import always
@@ -12,9 +13,11 @@ from sgdataplane.model.state import Eni
 from sgdataplane.net.values import AH, Direction, Family, Prefix
 from sgdataplane.nft.ir import Field, Key, Match, Range
 from sgdataplane.proof.axes import LACKING
-from sgdataplane.proof.crossing import ANSWERED, NFPROTO, OPENED, SessionEnds, other_family
+from sgdataplane.proof.claims import AXES
+from sgdataplane.proof.crossing import ANSWERED, NFPROTO, OPENED, other_family
 from sgdataplane.proof.reading import Asked, Reading
 
+BEHIND_AH = ("protocol", "source_port", "port")  # what the entry has of another packet there
 IS_AH = Match(Field.L4PROTO, (Range.of(AH),))
 
 
@@ -31,15 +34,16 @@ class View:
     is_behind_ah: bool = False
 
     @property
-    def fields(self) -> tuple[Field, Field, Field, Field, Field]:
-        """Of the far address, and of each axis."""
+    def fields(self) -> Mapping[str, Field]:
+        """Of the far address ("far"), and of each axis that packets of the family have, in their order."""
         return self._fields(self.family)
 
-    def _fields(self, family: Family) -> tuple[Field, Field, Field, Field, Field]:
-        ends: SessionEnds = (OPENED if self.is_arriving else ANSWERED)[family]
+    def _fields(self, family: Family) -> Mapping[str, Field]:
+        ends = (OPENED if self.is_arriving else ANSWERED)[family]
         is_ingress = self.direction is Direction.INGRESS
-        far, local = ends[:2] if is_ingress else (ends[1], ends[0])
-        return far, Field.CT_PROTOCOL, local, ends[2], ends[3]
+        far, local = ("source", "destination") if is_ingress else ("destination", "source")
+        found = {**ends, "local": ends[local]}
+        return {"far": ends[far], **{axis.name: found[axis.name] for axis in AXES if axis.name in found}}
 
     def own(self, eni: Eni) -> list[Prefix]:
         """What can be on the ENI's own side: its addresses, and where it is the destination, those that many have."""
@@ -48,15 +52,17 @@ class View:
 
     def reading(self) -> Reading:
         """Nothing is asked of the entry's protocol or ports where the packet is behind AH."""
-        far, *axes = self.fields
-        other_far, _, other_local, *_ = self._fields(other_family(self.family))
+        mine, others = self.fields, self._fields(other_family(self.family))
         known: dict[Field, Key | None] = {
             Field.NFPROTO: NFPROTO[self.family],
-            other_far: LACKING,
-            other_local: LACKING,
+            others["far"]: LACKING,
+            others["local"]: LACKING,
         }
-        asked: dict[Asked, int] = {(name, None): index for index, name in enumerate(axes)}
-        if self.is_behind_ah:
-            asked = {(axes[1], None): 1}
+        unasked = BEHIND_AH if self.is_behind_ah else ()
+        asked: dict[Asked, int] = {
+            (mine[axis.name], None): index
+            for index, axis in enumerate(AXES)
+            if axis.name in mine and axis.name not in unasked
+        }
         answers = {IS_AH: self.is_behind_ah} if self.family is Family.IPV6 else {}
-        return Reading(known, asked, far, answers=answers)
+        return Reading(known, asked, mine["far"], answers=answers)

@@ -6,7 +6,7 @@ what it says of the table is what `nft/interp.py` does with that packet, and not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import NamedTuple
@@ -19,15 +19,17 @@ from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Addre
 from sgdataplane.nft.interp import run, tracked
 from sgdataplane.nft.ir import TCP_ACK, TCP_SYN, Chain, CtDirection, CtState, Field, Hook, Key, Table, goto, rule
 from sgdataplane.proof.axes import Atoms, Axis, Span
+from sgdataplane.proof.claims import AXES
 from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, NFPROTO, SOURCE
 from sgdataplane.proof.gate import GateMismatch
 from sgdataplane.proof.order import indices
-from sgdataplane.proof.profile import ProfileMismatch
+from sgdataplane.proof.profile import LOCAL, ProfileMismatch
 from sgdataplane.proof.specification import ENDS, Fate, Namespace, in_words
 from sgdataplane.proof.view import View
 
 TRIES = 4096  # packets of a difference, until one is found whose fate is another
 START = "proof-start"
+HEADER = ("protocol", "local", "source_port", "port")  # what of a packet's fields is put together here
 # So that no two axes go through their values in step; there are as many as a packet has axes.
 STRIDES = (1, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59)
 
@@ -212,11 +214,12 @@ def _judged(difference: ProfileMismatch, site: Site, hook: Direction) -> Iterato
     cell, axes = difference.mismatch.cell, difference.walk.axes
     for ifname, eni in difference.carriers:
         own = [(p.first, p.last) for p in difference.view.own(eni)]
-        here = list(islice(_reachable(axes[1], cell[1], own), 8))
-        local = here or _some(axes[1], cell[1])[:1]
-        choices = (_some(axes[0], cell[0]), local, _some(axes[2], cell[2]), _some(axes[3], cell[3]))
+        choices = [_some(axis, atoms) for axis, atoms in zip(axes, cell, strict=True)]
+        here = list(islice(_reachable(axes[LOCAL], cell[LOCAL], own), 8))
+        choices[LOCAL] = here or choices[LOCAL][:1]
         for chosen in product(*choices):
-            fields = _fields(difference.view, hook, (difference.mismatch.far, *chosen))
+            values = zip(AXES, chosen, strict=True)
+            fields = _fields(difference.view, hook, difference.mismatch.far, {axis.name: v for axis, v in values})
             yield {site.interface(hook): ifname, **fields}
 
 
@@ -236,10 +239,10 @@ def _reachable(axis: Axis, atoms: Atoms, blocks: Iterable[tuple[int, int]]) -> I
             yield from (max(low, first) for first, last in wanted if first <= high and last >= low)
 
 
-def _fields(view: View, hook: Direction, values: Sequence[int]) -> dict[Field, Key]:
+def _fields(view: View, hook: Direction, far: int, values: Mapping[str, int]) -> dict[Field, Key]:
     """The packet as the kernel reads it at the hook; of a session that nobody has accepted yet. At its own direction's
     hook it opens the session, at the other it answers."""
-    far, protocol, local, source_port, port = values
+    protocol, local, source_port, port = (values[name] for name in HEADER)
     family, is_reply = view.family, hook is not view.direction
     source, destination = (far, local) if hook is Direction.INGRESS else (local, far)
     fields: dict[Field, Key] = {
@@ -260,4 +263,5 @@ def _fields(view: View, hook: Direction, values: Sequence[int]) -> dict[Field, K
         fields[ICMP_TYPE[family]] = answer if is_reply else request
     if family is Family.IPV6:
         fields[Field.IP6_HOPLIMIT] = 64
+    fields |= {asked: values[name] for name, asked in view.fields.items() if name in values and name not in HEADER}
     return _without_ports(fields)

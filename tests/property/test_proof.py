@@ -67,7 +67,7 @@ def claimed(state: CloudState, packet: Packet, options: Options, kinships: Kinsh
     return next(
         claim.decision
         for claim in claims(state, eni, packet.direction, packet.family, options)
-        if all(map(is_in, values, claim.ranges())) and is_remote(state, claim, packet, kinships)
+        if all(map(is_in, values, claim.ranges)) and is_remote(state, claim, packet, kinships)
     )
 
 
