@@ -18,12 +18,11 @@ from sgdataplane.model.state import (
     NicType,
     PortList,
     PrefixList,
-    PrefixListRef,
     SecurityGroup,
     SecurityGroupRule,
     Vpc,
 )
-from sgdataplane.net.values import Direction, Family
+from sgdataplane.net.values import Family
 from sgdataplane.statefile import ecs_answers as ecs
 from sgdataplane.statefile.ecs_names import (
     ALLOWED_PAIRS,
@@ -31,25 +30,17 @@ from sgdataplane.statefile.ecs_names import (
     ENI_LISTS,
     NETWORK_TYPE,
     NIC_TYPE,
+    PERMISSION,
     RULE_NAMES,
     TRACKING,
     TRACKING_NAMES,
 )
-from sgdataplane.statefile.rules import NARROWING, NO_PORTS
+from sgdataplane.statefile.rules import written
 from sgdataplane.visible import json_text
 
 PAGE_SIZE = 500  # the cloud's largest page of ENIs; it keeps each file of a large state small enough to look at
 REQUEST = {"RequestId": "00000000-0000-0000-0000-000000000000"}
 FAMILY_NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
-CIDR_FIELDS = {Family.IPV4: "cidr_ip", Family.IPV6: "ipv6_cidr_ip"}
-# Every string of a permission, empty unless it says something, as the cloud gives them.
-PERMISSION = (
-    "SecurityGroupRuleId", "Direction", "Policy", "Priority", "IpProtocol", "PortRange", "PortRangeListId",
-    "PortRangeListName", "SourcePortRange", "NicType", "SourceCidrIp", "Ipv6SourceCidrIp", "SourceGroupId",
-    "SourceGroupName", "SourceGroupOwnerAccount", "SourcePrefixListId", "SourcePrefixListName", "DestCidrIp",
-    "Ipv6DestCidrIp", "DestGroupId", "DestGroupName", "DestGroupOwnerAccount", "DestPrefixListId",
-    "DestPrefixListName", "Description", "CreateTime",
-)  # fmt: skip
 
 
 def dump_ecs(state: CloudState) -> dict[str, str]:
@@ -138,7 +129,7 @@ def group_answer(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
 def permission(rule: SecurityGroupRule) -> dict[str, object]:
     names = RULE_NAMES[rule.direction]
     said: dict[str, object] = {names[name]: value for name, value in rule_values(rule)}
-    return {key: said.get(key, "") for key in PERMISSION}
+    return dict.fromkeys(PERMISSION, "") | said
 
 
 def rule_values(rule: SecurityGroupRule) -> Iterator[tuple[str, object]]:
@@ -147,23 +138,10 @@ def rule_values(rule: SecurityGroupRule) -> Iterator[tuple[str, object]]:
     yield "type", rule.direction.value
     yield "policy", rule.policy.value.capitalize()
     yield "priority", rule.priority
-    yield "ip_protocol", str(rule.ip_protocol).upper()
-    yield "port_range", "" if rule.port_list_id else str(rule.port_range or NO_PORTS)
-    yield "port_list_id", rule.port_list_id
-    yield "source_port_range", str(rule.source_port_range or "")
     yield "nic_type", rule.nic_type.value
     yield "description", rule.description
-    if isinstance(rule.remote, GroupRef):
-        is_ingress = rule.direction is Direction.INGRESS
-        name = "source_security_group_id" if is_ingress else "dest_security_group_id"
-        yield name, rule.remote.security_group_id
-    elif isinstance(rule.remote, PrefixListRef):
-        yield "prefix_list_id", rule.remote.prefix_list_id
-    else:
-        yield CIDR_FIELDS[rule.remote.family], str(rule.remote)
-    for field in NARROWING[rule.direction]:
-        if rule.narrowing is not None and rule.narrowing.family is field.family:
-            yield field.name, str(rule.narrowing)
+    for name, text in written(rule):
+        yield name, text.upper() if name == "ip_protocol" else text
 
 
 def eni_item(eni: Eni, classic: set[str]) -> dict[str, object]:

@@ -6,7 +6,7 @@ same bytes, and reading them gives an equal state. Must not know the cloud's for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from sgdataplane.model.state import (
     CloudState,
@@ -17,19 +17,16 @@ from sgdataplane.model.state import (
     NicType,
     PortList,
     PrefixList,
-    PrefixListRef,
     SecurityGroup,
     SecurityGroupRule,
     Vpc,
 )
-from sgdataplane.net.values import Direction, Family, Verdict
+from sgdataplane.net.values import Family, Verdict
 from sgdataplane.statefile.native import UNKNOWN_GROUPS, VERSION
-from sgdataplane.statefile.rules import NARROWING, NO_PORTS, made_rule_id
+from sgdataplane.statefile.rules import made_rule_id, written
 from sgdataplane.statefile.yamlout import Plain, block_lines, flow
 
 FAMILY_NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
-CIDR_NAMES = {Family.IPV4: "cidr_ip", Family.IPV6: "ipv6_cidr_ip"}
-GROUP_NAMES = {Direction.INGRESS: "source_security_group_id", Direction.EGRESS: "dest_security_group_id"}
 # Sections whose objects fit on one line.
 ONE_LINE = ("vpcs", "instances")
 
@@ -132,14 +129,9 @@ def group_fields(group: SecurityGroup) -> dict[str, Plain]:
 def rule_fields(group_id: str, rule: SecurityGroupRule) -> dict[str, Plain]:
     """An id that would be made again from the same words is left out."""
     is_made = rule.security_group_rule_id == made_rule_id(group_id, rule)
-    ports = "" if rule.port_list_id else str(rule.port_range or NO_PORTS)
     fields: dict[str, Plain] = {
         "type": rule.direction.value,
-        "ip_protocol": str(rule.ip_protocol),
-        "port_range": ports,
-        "port_list_id": rule.port_list_id,
-        "source_port_range": str(rule.source_port_range or ""),
-        **dict(remote_fields(rule)),
+        **dict(written(rule)),
         "policy": "" if rule.policy is Verdict.ACCEPT else rule.policy.value,
         "priority": rule.priority if rule.priority != 1 else None,
         "nic_type": "" if rule.nic_type is NicType.INTRANET else rule.nic_type.value,
@@ -147,19 +139,6 @@ def rule_fields(group_id: str, rule: SecurityGroupRule) -> dict[str, Plain]:
         "security_group_rule_id": "" if is_made else rule.security_group_rule_id,
     }
     return given(fields)
-
-
-def remote_fields(rule: SecurityGroupRule) -> Iterator[tuple[str, Plain]]:
-    """The remote, and the narrowing address if there is one."""
-    if isinstance(rule.remote, GroupRef):
-        yield GROUP_NAMES[rule.direction], rule.remote.security_group_id
-    elif isinstance(rule.remote, PrefixListRef):
-        yield "prefix_list_id", rule.remote.prefix_list_id
-    else:
-        yield CIDR_NAMES[rule.remote.family], str(rule.remote)
-    for field in NARROWING[rule.direction]:
-        if rule.narrowing is not None and rule.narrowing.family is field.family:
-            yield field.name, str(rule.narrowing)
 
 
 def eni_fields(eni: Eni) -> dict[str, Plain]:

@@ -41,6 +41,14 @@ RULE_NAMES = {
         (Direction.EGRESS, "Dest", "Source", "dest_security_group_id", "source_cidr_ip"),
     )
 }
+# Every string of a permission, empty unless it says something, as the cloud gives them.
+PERMISSION = (
+    "SecurityGroupRuleId", "Direction", "Policy", "Priority", "IpProtocol", "PortRange", "PortRangeListId",
+    "PortRangeListName", "SourcePortRange", "NicType", "SourceCidrIp", "Ipv6SourceCidrIp", "SourceGroupId",
+    "SourceGroupName", "SourceGroupOwnerAccount", "SourcePrefixListId", "SourcePrefixListName", "DestCidrIp",
+    "Ipv6DestCidrIp", "DestGroupId", "DestGroupName", "DestGroupOwnerAccount", "DestPrefixListId",
+    "DestPrefixListName", "Description", "CreateTime",
+)  # fmt: skip
 # What a permission has no use for on the ENI's own side; present and empty in every answer.
 MISPLACED = {
     Direction.INGRESS: ("DestGroupId", "DestPrefixListId"),

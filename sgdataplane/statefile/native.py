@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from sgdataplane.errors import Where
+from sgdataplane.statefile import rules
 from sgdataplane.statefile.document import Document
 from sgdataplane.statefile.fields import Fields, escape
 from sgdataplane.statefile.memory import Memory
@@ -38,12 +39,7 @@ KEYS = {
 INNER_KEYS = {
     ("prefix_lists", "entries"): ("cidr", "description"),
     ("port_lists", "entries"): ("port_range", "description"),
-    ("security_groups", "rules"): (
-        "security_group_rule_id", "type", "policy", "priority", "ip_protocol", "port_range", "source_port_range",
-        "port_list_id", "cidr_ip", "ipv6_cidr_ip", "source_security_group_id", "dest_security_group_id",
-        "prefix_list_id", "dest_cidr_ip", "source_cidr_ip", "ipv6_dest_cidr_ip", "ipv6_source_cidr_ip", "nic_type",
-        "description",
-    ),
+    ("security_groups", "rules"): rules.KEYS,
     ("network_interfaces", "connection_tracking"): (
         "tcp_established_timeout", "tcp_closed_and_time_wait_timeout", "udp_timeout",
     ),

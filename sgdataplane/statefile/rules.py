@@ -1,7 +1,7 @@
-"""One rule of a group: Fields -> SecurityGroupRule, with all that can be checked in the rule alone.
+"""One rule of a group: Fields -> SecurityGroupRule, with all that can be checked in the rule alone; and back.
 
-Owns the grammar of rules (semantics.md section 2) and the ids of rules that have none. Is given native names.
-Must not know formats, nor other records: references are `validate`'s business.
+Owns the grammar of rules (semantics.md section 2), their native names, and the ids of rules that have none. Is given
+native names. Must not know formats, nor other records: references are `validate`'s business.
 """
 
 from __future__ import annotations
@@ -16,6 +16,12 @@ from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.fields import Fields, Reader
 from sgdataplane.statefile.problems import Problems
 
+KEYS = (
+    "security_group_rule_id", "type", "policy", "priority", "ip_protocol", "port_range", "source_port_range",
+    "port_list_id", "cidr_ip", "ipv6_cidr_ip", "source_security_group_id", "dest_security_group_id",
+    "prefix_list_id", "dest_cidr_ip", "source_cidr_ip", "ipv6_dest_cidr_ip", "ipv6_source_cidr_ip", "nic_type",
+    "description",
+)  # fmt: skip
 NO_PORTS = "-1/-1"
 PORTS_EXPECTED = "from/to with 1 <= from <= to <= 65535"
 # Default groups made before 27 May 2020 carry it (semantics.md section 6); no other rule can.
@@ -43,6 +49,8 @@ NARROWING = {
         CidrField("ipv6_source_cidr_ip", Family.IPV6, "InvalidParam.Ipv6SourceCidrIp"),
     ),
 }
+CIDR_NAMES = {Family.IPV4: "cidr_ip", Family.IPV6: "ipv6_cidr_ip"}
+GROUP_NAMES = {Direction.INGRESS: "source_security_group_id", Direction.EGRESS: "dest_security_group_id"}
 REMOTE_SIDE = {Direction.INGRESS: "Source", Direction.EGRESS: "Dest"}
 OWN_SIDE = {Direction.INGRESS: "Dest", Direction.EGRESS: "Source"}
 
@@ -262,6 +270,28 @@ def made_rule_id(group_id: str, rule: SecurityGroupRule) -> str:
     )  # fmt: skip
     digest = hashlib.sha256("|".join(str(part) for part in said).encode()).hexdigest()
     return f"sgr-{digest[:16]}"
+
+
+def written(rule: SecurityGroupRule) -> Iterator[tuple[str, str]]:
+    """What a rule asks for, under native names and as it is read; "" where it asks for nothing."""
+    yield "ip_protocol", str(rule.ip_protocol)
+    yield "port_range", "" if rule.port_list_id else str(rule.port_range or NO_PORTS)
+    yield "port_list_id", rule.port_list_id
+    yield "source_port_range", str(rule.source_port_range or "")
+    yield remote_name(rule), remote_text(rule.remote)
+    for field in NARROWING[rule.direction]:
+        if rule.narrowing is not None and rule.narrowing.family is field.family:
+            yield field.name, str(rule.narrowing)
+
+
+def remote_name(rule: SecurityGroupRule) -> str:
+    match rule.remote:
+        case GroupRef():
+            return GROUP_NAMES[rule.direction]
+        case PrefixListRef():
+            return "prefix_list_id"
+        case prefix:
+            return CIDR_NAMES[prefix.family]
 
 
 def remote_text(remote: Remote) -> str:
