@@ -1,4 +1,5 @@
-"""What passes between two places, by protocol and port, exactly: ordered permissions -> the sets that they accept.
+"""What passes between two places, by protocol, port and what few rules ask for besides, exactly: ordered permissions ->
+the sets that they accept.
 
 Owns these sets and their algebra. Is given permissions that are known to hold for the two addresses. Must not know
 addresses, groups or how a set is shown.
@@ -10,29 +11,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from math import prod
+from operator import and_
 
 from sgdataplane.net.ranges import Interval, Ranges, holds, united
-from sgdataplane.net.values import Family, Protocol, Verdict
+from sgdataplane.net.values import Family, Verdict
+from sgdataplane.policy.dimensions import FURTHER, PORTS, Condition
 from sgdataplane.policy.resolve import Permission
 
 OTHER = -1  # every protocol that no permission names
 EVERY_PORT: Ranges = ((1, 65535),)
+EVERY = tuple(EVERY_PORT if each.domain is PORTS else each.whole(Family.IPV4) for each in FURTHER)
+Accepted = tuple[tuple[tuple[Ranges, ...], int], ...]  # numbers in each of FURTHER, and the ports there, as bits
 EVERY_BIT = (1 << 65536) - 2  # the same as a number
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Row:
-    """Sessions of one protocol that pass: to these ports, from these source ports; both all for other protocols than
-    TCP and UDP. `protocol` OTHER: every protocol that has no row of its own and isn't in `Passing.named`."""
+    """Sessions of one protocol that pass: to these ports, all for other protocols than TCP and UDP, and with these
+    numbers in each of FURTHER. `protocol` OTHER: every protocol that has no row of its own and isn't in
+    `Passing.named`."""
 
     protocol: int
     ports: Ranges = EVERY_PORT
-    source_ports: Ranges = EVERY_PORT
-
-    @property
-    def is_whole(self) -> bool:
-        return self.ports == EVERY_PORT and self.source_ports == EVERY_PORT
+    further: tuple[Ranges, ...] = EVERY
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +53,19 @@ class Passing:
     def is_everything(self) -> bool:
         return self.rows == (Row(OTHER),) and not self.named
 
-    def accepts(self, protocol: int, port: int | None = None, source_port: int | None = None) -> bool:
-        """Whether a session passes; ports are None where the protocol has none."""
+    def accepts(self, protocol: int, port: int | None = None, *further: int | None) -> bool:
+        """Whether a session passes; numbers are None where the protocol has none."""
         key = protocol if protocol in self.named else OTHER
         return any(
-            row.protocol == key and (port is None or source_port is None or _is_in(row, port, source_port))
-            for row in self.rows
+            row.protocol == key and all(map(_is_in, (row.ports, *row.further), (port, *further))) for row in self.rows
         )
 
 
 NOTHING = Passing()
 
 
-def _is_in(row: Row, port: int, source_port: int) -> bool:
-    return holds(row.ports, port) and holds(row.source_ports, source_port)
+def _is_in(ranges: Ranges, value: int | None) -> bool:
+    return value is None or holds(ranges, value)
 
 
 def passing(ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
@@ -74,18 +76,16 @@ def passing(ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
         for permission in way
         if not permission.protocol.is_all and permission.protocol.exists_in(family)
     }
-    rows_of = {number: _rows([_of_protocol(way, number, family) for way in ways], number) for number in named}
-    rows_of[OTHER] = _rows([_of_protocol(way, OTHER, family) for way in ways], OTHER)
-    return normal(rows_of)
+    return normal({number: _rows(ways, number, family) for number in (*named, OTHER)})
 
 
 def normal(rows_of: dict[int, tuple[Row, ...]]) -> Passing:
     """From the rows of each protocol, OTHER among them."""
-    usual = [(row.ports, row.source_ports) for row in rows_of[OTHER]]
+    usual = [(row.ports, row.further) for row in rows_of[OTHER]]
     differing = sorted(
         number
         for number, rows in rows_of.items()
-        if number != OTHER and [(row.ports, row.source_ports) for row in rows] != usual
+        if number != OTHER and [(row.ports, row.further) for row in rows] != usual
     )
     kept = (OTHER, *differing)
     return Passing(tuple(row for number in kept for row in rows_of[number]), tuple(differing))
@@ -97,34 +97,37 @@ def _of_protocol(way: Iterable[Permission], number: int, family: Family) -> list
     return [permission for permission in way if permission.protocol.matches(number, family)]
 
 
-def effort(ways: Sequence[Sequence[Permission]]) -> int:
+def effort(ways: Sequence[Sequence[Permission]], family: Family) -> int:
     """About how many permissions `passing` looks at; what it does besides costs as much as twenty."""
-    cuts = {span for way in ways for permission in way for span in permission.source_ports or ()}
-    return 20 + (1 + len(cuts)) * sum(map(len, ways))
+    cuts = [{span for way in ways for p in way for span in each.of_rule(p, family) or ()} for each in FURTHER]
+    return 20 + prod(1 + len(spans) for spans in cuts) * sum(map(len, ways))
 
 
-def _rows(ways: Sequence[Sequence[Permission]], number: int) -> tuple[Row, ...]:
-    """The sessions of one protocol that all ways accept, source ports with equal ports joined."""
-    if not Protocol(number).has_ports:
-        return (Row(number),) if all(way[0].decision.verdict is Verdict.ACCEPT for way in ways) else ()
-    found: dict[int, list[Interval]] = {}
-    for source in _cut(span for way in ways for permission in way for span in permission.source_ports or ()):
-        ports = EVERY_BIT
-        for way in ways:
-            ports &= _accepted(way, source)
-        if ports:
-            found.setdefault(ports, []).append(source)
-    return tuple(sorted(Row(number, _ranges(ports), united(sources)) for ports, sources in found.items()))
+def _rows(ways: Iterable[Iterable[Permission]], number: int, family: Family) -> tuple[Row, ...]:
+    """The sessions of one protocol that all ways accept."""
+    found = _accepted_by([_of_protocol(way, number, family) for way in ways], FURTHER, family)
+    return tuple(sorted(Row(number, _ranges(ports), further) for further, ports in found))
 
 
-def _accepted(way: Iterable[Permission], source: Interval) -> int:
-    """The ports that an order accepts from source ports which no permission tells apart, as bits: there can be a
-    thousand permissions, each of which takes its ports from those after it."""
+def _accepted_by(ways: Sequence[Sequence[Permission]], left: Sequence[Condition], family: Family) -> Accepted:
+    """What all ways accept, in the one form that equal sets have: in each dimension that is left, numbers that lead to
+    the same are joined."""
+    if not left:
+        ports = reduce(and_, map(_accepted, ways))
+        return (((), ports),) if ports else ()
+    found: dict[Accepted, list[Interval]] = {}
+    asked = [[(p, left[0].of_rule(p, family)) for p in way] for way in ways]
+    for piece in _cut(left[0], [span for way in asked for _, ranges in way for span in ranges or ()]):
+        held = [[p for p, ranges in way if ranges is None or holds(ranges, piece[0])] for way in asked]
+        found.setdefault(_accepted_by(held, left[1:], family), []).append(piece)
+    return tuple(((united(spans), *rest), ports) for inner, spans in found.items() for rest, ports in inner)
+
+
+def _accepted(way: Iterable[Permission]) -> int:
+    """The ports that an order accepts, as bits: there can be a thousand permissions, each of which takes its ports from
+    those after it."""
     left, accepted = EVERY_BIT, 0
     for permission in way:
-        sources = permission.source_ports
-        if sources is not None and not any(first <= source[0] <= last for first, last in sources):
-            continue
         ports = left if permission.ports is None else left & _bits(permission.ports)
         if permission.decision.verdict is Verdict.ACCEPT:
             accepted |= ports
@@ -152,7 +155,8 @@ def _ranges(bits: int) -> Ranges:
     return tuple(found)
 
 
-def _cut(spans: Iterable[Interval]) -> list[Interval]:
-    """All ports, cut wherever one of the spans begins or ends."""
-    starts = sorted({1, *(edge for first, last in spans for edge in (first, last + 1) if edge <= 65535)})
-    return list(zip(starts, [start - 1 for start in starts[1:]] + [65535], strict=True))
+def _cut(condition: Condition, spans: Iterable[Interval]) -> list[Interval]:
+    """All its numbers, cut wherever one of the spans begins or ends."""
+    ((first, last),) = EVERY[FURTHER.index(condition)]
+    starts = sorted({first, *(edge for span in spans for edge in (span[0], span[1] + 1) if edge <= last)})
+    return list(zip(starts, [start - 1 for start in starts[1:]] + [last], strict=True))

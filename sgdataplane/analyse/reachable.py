@@ -21,6 +21,7 @@ from sgdataplane.net.ranges import Interval, Ranges, count, minus, united
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.resolve import Permission, resolve_profile
 
+Further = tuple[Ranges, ...]  # a row's
 EFFORT = 1_000_000  # some seconds
 
 
@@ -95,7 +96,7 @@ class Reach:
         return self._passing((leaving, arriving), near.family)
 
     def _passing(self, ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
-        needed = effort(ways)
+        needed = effort(ways, family)
         if needed > self._effort:
             raise TooIntricateError
         self._effort -= needed
@@ -168,32 +169,32 @@ def by_addresses(groups: Mapping[Passing, Ranges]) -> Iterator[tuple[Ranges, Pas
 
 def _rows_by_addresses(groups: Mapping[Passing, Ranges], protocol: int) -> Iterator[tuple[Row, Ranges]]:
     """One protocol's rows, each of ports that aren't told apart, with all addresses that it passes for."""
-    turns: dict[Ranges, dict[int, set[Passing]]] = {}  # by source ports: at which ports groups begin and cease to pass
+    turns: dict[Further, dict[int, set[Passing]]] = {}  # at which ports groups begin and cease to pass
     for what in groups:
         for row in _rows_of(what, protocol):
-            of_sources = turns.setdefault(row.source_ports, {})
+            of_these = turns.setdefault(row.further, {})
             for first, last in row.ports:
-                of_sources.setdefault(first, set()).symmetric_difference_update((what,))
-                of_sources.setdefault(last + 1, set()).symmetric_difference_update((what,))
+                of_these.setdefault(first, set()).symmetric_difference_update((what,))
+                of_these.setdefault(last + 1, set()).symmetric_difference_update((what,))
     known: dict[frozenset[Passing], Ranges] = {}
-    for sources, of_sources in turns.items():
+    for further, of_these in turns.items():
         now: frozenset[Passing] = frozenset()
-        for first, after in pairwise(sorted(of_sources)):
-            now ^= of_sources[first]
+        for first, after in pairwise(sorted(of_these)):
+            now ^= of_these[first]
             if now not in known:
                 known[now] = united(span for what in now for span in groups[what])
             if now:
-                yield Row(protocol, ((first, after - 1),), sources), known[now]
+                yield Row(protocol, ((first, after - 1),), further), known[now]
 
 
 def _rows_of(what: Passing, protocol: int) -> Iterator[Row]:
     key = protocol if protocol in what.named else OTHER
-    return (Row(protocol, row.ports, row.source_ports) for row in what.rows if row.protocol == key)
+    return (Row(protocol, row.ports, row.further) for row in what.rows if row.protocol == key)
 
 
 def _joined(protocol: int, rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Rows of equal source ports as one."""
-    ports: dict[Ranges, list[Interval]] = {}
+    """Rows that differ in their ports only, as one."""
+    ports: dict[Further, list[Interval]] = {}
     for row in rows:
-        ports.setdefault(row.source_ports, []).extend(row.ports)
-    return tuple(sorted(Row(protocol, united(spans), sources) for sources, spans in ports.items()))
+        ports.setdefault(row.further, []).extend(row.ports)
+    return tuple(sorted(Row(protocol, united(spans), further) for further, spans in ports.items()))

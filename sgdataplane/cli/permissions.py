@@ -11,6 +11,7 @@ from sgdataplane.model.decision import RULE
 from sgdataplane.model.state import GroupRef, PrefixListRef
 from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Direction
+from sgdataplane.policy.dimensions import FURTHER
 from sgdataplane.policy.resolve import HostPolicy, Permission
 
 Row = tuple[str, str, str, str, str, str, str, str]
@@ -37,8 +38,10 @@ def _cells(policy: HostPolicy, permission: Permission) -> tuple[str, str, str, s
 
 
 def _ports(permission: Permission) -> str:
-    text = _ranges(permission.ports)
-    return text if permission.source_ports is None else f"{text} from {_ranges(permission.source_ports)}"
+    """With what few rules ask for besides."""
+    asked = ((each, each.of_either(permission)) for each in FURTHER)
+    further = (each.phrase.format(_ranges(ranges)) for each, ranges in asked if ranges is not None)
+    return " ".join((_ranges(permission.ports), *further))
 
 
 def _ranges(ranges: Ranges | None) -> str:

@@ -66,8 +66,8 @@ PORTS = Domain(lambda _: 65535, _ends, _numbers)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dimension:
-    """`title`, `key`: its name for people, and in JSON that of a range of it. `phrase`: how such a range is said behind
-    another one.
+    """`title`, `key`: its name for people, and in JSON that of a range of it. `phrase`, `clause`: how such a range is
+    said behind another one, in short and in full.
 
     `of_packet`: None: it has none. `matches`: as `decide()` asks it. `asked`: what a rule wants, in words.
     """
@@ -76,6 +76,7 @@ class Dimension:
     title: str
     key: str
     phrase: str
+    clause: str
     domain: Domain
     of_packet: Callable[[Packet], int | None]
     matches: Callable[[CloudState, SecurityGroup, SecurityGroupRule, Packet], bool]
@@ -96,6 +97,10 @@ class Condition(Dimension):
     """One whose numbers stand in the rule. `of_rule`: those that it wants in a family; None: any, (): none there."""
 
     of_rule: Callable[[Permission, Family], Ranges | None]
+
+    def of_either(self, rule: Permission) -> Ranges | None:
+        """In one of the families that the rule speaks of: numbers that aren't addresses are the same in both."""
+        return self.of_rule(rule, Family.IPV4) or self.of_rule(rule, Family.IPV6)
 
 
 def _of_protocol(rule: Permission, family: Family) -> Ranges | None:
@@ -138,28 +143,28 @@ def _count(number: int, one: str, more: str = "") -> str:
 
 
 PROTOCOL = Condition(
-    "protocol", "protocol", "protocol", "{}", PROTOCOLS,
+    "protocol", "protocol", "protocol", "{}", "{}", PROTOCOLS,
     of_rule=_of_protocol,
     of_packet=lambda packet: packet.protocol,
     matches=lambda _, __, rule, packet: rule.ip_protocol.matches(packet.protocol, packet.family),
     asked=lambda _, rule: str(rule.ip_protocol),
 )  # fmt: skip
 LOCAL = Condition(
-    "local", "local address", "local", "at {}", ADDRESSES,
+    "local", "local address", "local", "at {}", "at {}", ADDRESSES,
     of_rule=_of_narrowing,
     of_packet=lambda packet: packet.local.value,
     matches=lambda _, __, rule, packet: rule.narrowing is None or packet.local in rule.narrowing,
     asked=lambda _, rule: str(rule.narrowing),
 )  # fmt: skip
 SOURCE_PORT = Condition(
-    "source_port", "source port", "source_ports", "from {}", PORTS,
+    "source_port", "source port", "source_ports", "from {}", "from source ports {}", PORTS,
     of_rule=lambda rule, _: rule.source_ports,
     of_packet=lambda packet: packet.source_port,
     matches=lambda _, __, rule, packet: source_port_matches(rule, packet),
     asked=lambda _, rule: _range(rule.source_port_range),
 )  # fmt: skip
 PORT = Condition(
-    "port", "port", "ports", "{}", PORTS,
+    "port", "port", "ports", "{}", "{}", PORTS,
     of_rule=lambda rule, _: rule.ports,
     of_packet=lambda packet: packet.port,
     matches=lambda state, _, rule, packet: destination_port_matches(state, rule, packet),
@@ -167,7 +172,7 @@ PORT = Condition(
 )  # fmt: skip
 # Its numbers are those of members and lists, so they take a state: analyse/order.py, compiler/classes.py.
 REMOTE = Dimension(
-    "remote", "remote", "remote", "{}", ADDRESSES,
+    "remote", "remote", "remote", "{}", "{}", ADDRESSES,
     of_packet=lambda packet: packet.remote.value,
     matches=lambda state, group, rule, packet: remote_matches(state, group, rule, packet.remote),
     asked=_asked_remote,

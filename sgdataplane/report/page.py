@@ -16,7 +16,9 @@ from sgdataplane.model.choices import ON_HOSTS, Choices
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, GroupRef, GroupType, PrefixListRef, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import PortRange
+from sgdataplane.policy.dimensions import FURTHER
 from sgdataplane.policy.findings import Finding
+from sgdataplane.policy.resolve import Permission, resolve_rule
 from sgdataplane.report import words
 from sgdataplane.report.content import (
     FindingRow,
@@ -121,7 +123,7 @@ def _group(state: CloudState, group: SecurityGroup, hits: Mapping[tuple[str, str
         group.security_group_id,
         _clipped(group.security_group_name or group.description),
         detail,
-        tuple(_rule(group.security_group_id, rule, hits) for rule in _in_order(group)),
+        tuple(_rule(state, group, rule, hits) for rule in _in_order(group)),
     )
 
 
@@ -134,23 +136,26 @@ def _in_order(group: SecurityGroup) -> list[SecurityGroupRule]:
     )  # fmt: skip
 
 
-def _rule(group_id: str, rule: SecurityGroupRule, hits: Mapping[tuple[str, str], int] | None) -> RuleRow:
+def _rule(
+    state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, hits: Mapping[tuple[str, str], int] | None
+) -> RuleRow:
     return RuleRow(
         rule.security_group_rule_id,
         rule.direction.value,
         rule.priority,
         rule.policy.value,
         str(rule.ip_protocol),
-        _ports(rule),
+        _ports(rule, resolve_rule(state, group, rule)),
         _remote(rule),
         _clipped(rule.description),
-        None if hits is None else hits.get((group_id, rule.security_group_rule_id), 0),
+        None if hits is None else hits.get((group.security_group_id, rule.security_group_rule_id), 0),
     )
 
 
-def _ports(rule: SecurityGroupRule) -> str:
-    text = rule.port_list_id or _range(rule.port_range)
-    return text if rule.source_port_range is None else f"{text} from source ports {_range(rule.source_port_range)}"
+def _ports(rule: SecurityGroupRule, permission: Permission) -> str:
+    """With what few rules ask for besides."""
+    further = words.further(each.of_either(permission) for each in FURTHER)
+    return " ".join((rule.port_list_id or _range(rule.port_range), *further))
 
 
 def _range(ports: PortRange | None) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from sgdataplane.analyse.passing import EVERY_PORT, OTHER, Passing, Row
+from sgdataplane.analyse.passing import EVERY, EVERY_PORT, OTHER, Passing, Row
 from sgdataplane.net.ranges import Ranges, count, minus
 from sgdataplane.net.values import Family, Prefix, Protocol
+from sgdataplane.policy.dimensions import FURTHER
 
 MOST_RANGES = 8  # of ports or addresses, named one by one
 MOST_HOLES = 4
@@ -30,14 +31,25 @@ def _of_row(row: Row) -> str:
     text = str(Protocol(row.protocol))
     if row.ports != EVERY_PORT:
         text += f" {ports(row.ports)}"
-    return text if row.source_ports == EVERY_PORT else f"{text} from source ports {ports(row.source_ports)}"
+    return " ".join((text, *further(row.further)))
+
+
+def further(some: Iterable[Ranges | None]) -> Iterator[str]:
+    """What few rules ask for (FURTHER), where it isn't all there is."""
+    for each, ranges, every in zip(FURTHER, some, EVERY, strict=True):
+        if ranges is not None and ranges != every:
+            yield each.clause.format(numbers(ranges, every))
 
 
 def ports(some: Ranges) -> str:
+    return numbers(some, EVERY_PORT)
+
+
+def numbers(some: Ranges, every: Ranges) -> str:
     """In ascending order; what is left out, if that is shorter."""
-    closed = minus(EVERY_PORT, some)
+    closed = minus(every, some)
     if len(closed) < len(some) and count(some) > count(closed):
-        return f"all but {ports(closed)}"
+        return f"all but {numbers(closed, every)}"
     return _listed([str(first) if first == last else f"{first}\N{EN DASH}{last}" for first, last in some])
 
 

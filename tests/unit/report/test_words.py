@@ -36,7 +36,7 @@ def spans(text: str) -> Ranges:
         ),
         pytest.param(Passing((Row(6, ((1, 21), (23, 65535))),), (6,)), ("tcp all but 22",), id="all-ports-but-one"),
         pytest.param(
-            Passing((Row(17, ((53, 53),), ((1, 1023),)),), (17,)),
+            Passing((Row(17, ((53, 53),), (((1, 1023),),)),), (17,)),
             ("udp 53 from source ports 1\N{EN DASH}1023",),
             id="source-ports",
         ),
