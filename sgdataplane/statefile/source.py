@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,11 +41,34 @@ class Source:
 def read_sources(path: Path, problems: Problems, *, waits: bool = False) -> tuple[Source, ...]:
     """The file, or every *.yaml, *.yml and *.json directly in the folder, by name; hidden ones are left out. `waits`:
     the path may also be a pipe, STDIN among them, whose writer is waited for."""
-    files = [path] if not path.is_dir() else files_of_folder(path, problems)
+    try:
+        with held_folder(path) as folder:
+            files = [path] if folder is None else files_of_folder(path, folder, problems)
+            return read_files(files, folder, problems, waits=waits)
+    except OSError as error:
+        refuse_os_error(path, error, problems)
+        return ()
+
+
+@contextmanager
+def held_folder(path: Path) -> Iterator[int | None]:
+    """The folder, open; None for a file. If it is a link that is turned to another folder meanwhile, what is read is
+    still all of the one that it led to."""
+    if not path.is_dir():
+        yield None
+        return
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def read_files(files: Iterable[Path], folder: int | None, problems: Problems, *, waits: bool) -> tuple[Source, ...]:
     sources: list[Source] = []
     left = MAX_BYTES
     for file in files:
-        data = read_bytes(file, min(left, MAX_FILE_BYTES), problems, waits=waits and file is path)
+        data = read_bytes(file, folder, min(left, MAX_FILE_BYTES), problems, waits=waits and folder is None)
         if data is None:
             continue
         left -= len(data)
@@ -52,13 +78,9 @@ def read_sources(path: Path, problems: Problems, *, waits: bool = False) -> tupl
     return tuple(sources)
 
 
-def files_of_folder(path: Path, problems: Problems) -> list[Path]:
+def files_of_folder(path: Path, folder: int, problems: Problems) -> list[Path]:
     where = Where(str(path))
-    try:
-        names = sorted(name for name in os.listdir(path) if name.endswith(SUFFIXES) and not name.startswith("."))
-    except OSError as error:
-        refuse_os_error(path, error, problems)
-        return []
+    names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIXES) and not name.startswith("."))
     if not names:
         expected = "*.yaml, *.yml or *.json"
         problems.add(where, "InvalidSource.EmptyFolder", "the folder holds no state", expected=expected)
@@ -69,10 +91,10 @@ def files_of_folder(path: Path, problems: Problems) -> list[Path]:
     return [path / name for name in names]
 
 
-def read_bytes(file: Path, limit: int, problems: Problems, *, waits: bool) -> bytes | None:
+def read_bytes(file: Path, folder: int | None, limit: int, problems: Problems, *, waits: bool) -> bytes | None:
     """The file's bytes; a problem instead of a wait if it is a pipe or a device, unless `waits`."""
     try:
-        with open_stream(file, waits=waits) as stream:
+        with open_stream(file, folder, waits=waits) as stream:
             status = os.fstat(stream.fileno())
             if not waits and not stat.S_ISREG(status.st_mode):
                 message = "a pipe or device isn't a state"
@@ -91,15 +113,16 @@ def read_bytes(file: Path, limit: int, problems: Problems, *, waits: bool) -> by
     return data
 
 
-def open_stream(file: Path, *, waits: bool) -> BinaryIO:
+def open_stream(file: Path, folder: int | None, *, waits: bool) -> BinaryIO:
     """STDIN is what we were given, which can't be opened again where it is a socket, or another user's."""
     if not waits:
-        return open(file, "rb", opener=open_without_waiting)
+        return open(file, "rb", opener=partial(open_without_waiting, folder))
     return open(0, "rb", closefd=False) if file == STDIN else open(file, "rb")
 
 
-def open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
+def open_without_waiting(folder: int | None, path: str, flags: int) -> int:
+    """`folder`: where the file of that name is, wherever the path leads by now."""
+    return os.open(path if folder is None else Path(path).name, flags | os.O_NONBLOCK, dir_fd=folder)
 
 
 def refuse_os_error(file: Path, error: OSError, problems: Problems) -> None:
