@@ -46,6 +46,7 @@ from sgdataplane.daemon.notify import Notifier
 from sgdataplane.daemon.protocol import Question, Request, spell_answer
 from sgdataplane.daemon.reconcile import ASKED, LOOKING, CycleReport, Reconciler
 from sgdataplane.daemon.scrape import MetricsServer
+from sgdataplane.daemon.source import WatchedFiles
 from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.daemon.turns import Turns
 from sgdataplane.errors import ConfigError, SgDataplaneError
@@ -96,17 +97,17 @@ class Agent:
         self._control = ControlServer(config.socket, self._asking, self._answer, time.monotonic)
         stack.callback(self._control.close)
         self._turns = Turns(time.monotonic)
-        self._namespaces = NamespaceWatch()
-        self._names, self._containers = NamesWatch(), ContainerWatch()
-        self._paths = PathWatch()
-        for each in (self._namespaces, self._names, self._containers, self._paths):
+        self._namespaces, self._names, self._containers = NamespaceWatch(), NamesWatch(), ContainerWatch()
+        self._paths, self._source = PathWatch(), WatchedFiles(config.state)
+        for each in (self._namespaces, self._names, self._containers, self._paths, self._source):
             stack.callback(each.close)
         self._signals = stack.enter_context(_signals())
         self._register(self._asking, lambda: None)  # each round serves them
         self._register(self._namespaces.links, self._links_are_told)
         self._register(self._namespaces.rules, self._rules_are_told)
         self._register(self._names, self._names_are_told)
-        self._register(self._paths, self._paths_are_told)
+        self._register(self._source, self._state_is_told)
+        self._register(self._paths, self._bindings_are_told)
         self._register(self._signals, self._signals_are_told)
         self._register(self._containers, self._containers_are_told)
 
@@ -184,14 +185,15 @@ class Agent:
         if drifts or is_due:
             self._schedule.add(Cause.DRIFT)
 
-    def _paths_are_told(self) -> None:
-        changed = self._paths.read()
-        if self._config.state in changed:
+    def _state_is_told(self) -> None:
+        if self._source.changed():
             self._schedule.add(Cause.STATE)
-        if self._registry.path in changed and self._read_bindings() != self._bindings:
-            self._schedule.add(Cause.BINDINGS)  # a cycle of ours writes them, too
-        if changed:
-            self._follow_paths()
+
+    def _bindings_are_told(self) -> None:
+        if self._paths.read():
+            if self._read_bindings() != self._bindings:
+                self._schedule.add(Cause.BINDINGS)  # a cycle of ours writes them, too
+            self._paths.follow((self._registry.path,))
 
     def _signals_are_told(self) -> None:
         with suppress(BlockingIOError):
@@ -206,9 +208,6 @@ class Agent:
             return answer
         self._schedule.add(Cause.RELOAD if asked.request is Request.RELOAD else Cause.RESYNC)
         return spell_answer(cycle=self._status.cycles + 1 + self._is_in_cycle)  # one that runs may not know of it
-
-    def _follow_paths(self) -> None:
-        self._paths.follow((self._config.state, self._registry.path))
 
     def _read_bindings(self) -> tuple[Binding, ...] | None:
         """None if they can't be read; the next cycle says why."""
@@ -238,9 +237,9 @@ class Agent:
         if Cause.RELOAD in causes:
             self._notifier.tell("RELOADING=1")
             self._reload()
-        self._follow_paths()
+        self._paths.follow((self._registry.path,))
         heard = self._heard()
-        report = self._reconciler.run(causes, self._config.state, self._config.manner, self._config.rule, heard)
+        report = self._reconciler.run(causes, self._source, self._config.manner, self._config.rule, heard)
         # not what is in the file now: who attaches meanwhile is to be enforced, too
         self._bindings = None if report.host is None else report.host.bindings
         self._schedule.done(is_whole=report.is_whole)
@@ -286,8 +285,8 @@ class Agent:
             return
         self._status.config_error = ""
         self._status.needs_restart = changed_at_start_only(self._started_with, new)
-        self._config, self._status.state, self._schedule.resync_s = new, new.state, new.resync
-        self._status.choices = new.choices
+        self._config, self._source.path, self._schedule.resync_s = new, new.state, new.resync
+        self._status.state, self._status.choices = new.state, new.choices
         logs.set_level(new.log_level)
 
     def _tell(self, report: CycleReport) -> None:

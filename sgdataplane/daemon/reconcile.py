@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 from sgdataplane.attach.discover import NOT_LOOKED, Discovery, Rule, discover
 from sgdataplane.attach.former import NOTHING_HEARD, Former, Heard
@@ -22,10 +21,10 @@ from sgdataplane.attach.report import HostReport, Key, Manner, Outcome, Refusal
 from sgdataplane.compiler.collection import no_collection
 from sgdataplane.daemon.causes import Cause
 from sgdataplane.daemon.lastgood import LastGood
+from sgdataplane.daemon.source import Readable
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.model.sharing import sharing
 from sgdataplane.model.state import CloudState
-from sgdataplane.statefile import Memory, load
 
 READING = frozenset({Cause.START, Cause.STATE, Cause.RELOAD, Cause.TIMER})  # inotify can't see all there is
 ASKED = frozenset({Cause.START, Cause.RELOAD, Cause.RESYNC})  # to look at everything, whatever was heard
@@ -114,17 +113,17 @@ class Reconciler:
         self._registry, self._last_good = registry, last_good
         self._policy: Policy | None = None
         self._former, self._manner = HostReport(()), Manner()
-        self._memory, self._beat, self._aside = Memory(), beat, aside
+        self._beat, self._aside = beat, aside
 
     def run(
-        self, causes: Collection[Cause], path: Path, manner: Manner, rule: Rule, heard: Heard = NOTHING_HEARD
+        self, causes: Collection[Cause], source: Readable, manner: Manner, rule: Rule, heard: Heard = NOTHING_HEARD
     ) -> CycleReport:
         """One cycle. Nothing of the input's or the kernel's doing is raised. `heard`: of which namespaces since the
         last one began; it says nothing to a cycle that was asked to look at all."""
         started = time.monotonic()
         # 1 the state: a bad one changes nothing, so the last good policy stays
         if self._policy is None or READING & set(causes):
-            self._aside(partial(self._read, path, manner.profile))
+            self._aside(partial(self._read, source, manner.profile))
         assert self._policy is not None
         # 2 what names an ENI is bound to it
         discovery = self._discover(self._policy.state, rule)
@@ -156,13 +155,13 @@ class Reconciler:
         """Something went wrong that shouldn't: believe nothing of what is in force."""
         self._former = HostReport(())
 
-    def _read(self, path: Path, profile: str) -> None:
+    def _read(self, source: Readable, profile: str) -> None:
         with no_collection():  # each search would keep the caller from its serving, too
-            self._policy = self._found(path, profile)
+            self._policy = self._found(source, profile)
 
-    def _found(self, path: Path, profile: str) -> Policy:
+    def _found(self, source: Readable, profile: str) -> Policy:
         try:
-            state = load(path, profile=profile, memory=self._memory).state
+            state = source.read(profile)
             return Policy(state if self._policy is None else sharing(state, self._policy.state), Origin.STATE)
         except SgDataplaneError as error:
             if self._policy is not None:

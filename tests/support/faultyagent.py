@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sgdataplane.cli.main import main
-from sgdataplane.daemon import reconcile
+from sgdataplane.daemon import source
 from sgdataplane.daemon.status import Status
 from sgdataplane.enforce import steps
 from sgdataplane.enforce.run import Ran, run
@@ -109,7 +109,7 @@ def with_faults() -> None:
 
     for owner, name, call in (
         (steps, "run", faulty_run),
-        (reconcile, "load", failing("reading", load)),
+        (source, "load", failing("reading", load)),
         (Status, "note_cycle", failing("telling", Status.note_cycle)),
     ):
         setattr(owner, name, call)

@@ -12,6 +12,7 @@ from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, Nam
 from sgdataplane.daemon.causes import Cause
 from sgdataplane.daemon.lastgood import LastGood
 from sgdataplane.daemon.reconcile import Origin, Reconciler
+from sgdataplane.daemon.source import StateFiles
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.state import CloudState
@@ -30,7 +31,7 @@ def run(tmp_path: Path, path: Path, state: CloudState | None) -> Reconciler:
     """A new agent's first cycle, with this on disk."""
     path.write_text("{" if state is None else dump_native(state), "utf-8")
     reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
-    report = reconciler.run({Cause.START}, path, DEFAULT_MANNER, Rule())
+    report = reconciler.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, Rule())
     assert report.policy.state == (state or NEW)
     assert report.policy.origin is (Origin.LAST_GOOD if state is None else Origin.STATE)
     return reconciler
