@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import ordered_candidates
-from sgdataplane.model.state import CloudState, PrefixListRef, SecurityGroup, SecurityGroupRule
+from sgdataplane.model.state import CloudState, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import Family, Prefix
-from sgdataplane.policy.dimensions import FURTHER, LOCAL, PORT, PROTOCOL, REMOTE, Dimension, conditions
-from sgdataplane.policy.resolve import resolve_rule
+from sgdataplane.net.values import Family
+from sgdataplane.policy.dimensions import DIMENSIONS, FURTHER, LOCAL, PORT, PROTOCOL, REMOTE, Dimension
 
 ASKED = (PROTOCOL, PORT, *FURTHER, LOCAL, REMOTE)  # what is dear to ask comes last
 
@@ -45,7 +44,7 @@ def near_misses(state: CloudState, packet: Packet, decision: Decision, options: 
         if group is None or rule is None:
             continue
         missed = missed_alone(state, group, rule, packet)
-        if missed is not None and can_speak_of(state, group, rule, packet.family):
+        if missed is not None and can_speak_of(state, rule, packet.family):
             asked, found = missed.asked(state, rule), missed.found(packet)
             yield NearMiss(candidate.decision, missed, asked, found, is_stronger)
 
@@ -61,21 +60,6 @@ def missed_alone(state: CloudState, group: SecurityGroup, rule: SecurityGroupRul
     return missed
 
 
-def can_speak_of(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, family: Family) -> bool:
-    """Whether the rule could match any packet of the family. (If not, more than one field would have to be another. An
-    empty list isn't of one family: that is what is missing.)"""
-    permission = resolve_rule(state, group, rule)
-    here, there = (conditions(permission, each) for each in sorted(Family, key=lambda each: each is not family))
-    is_here = all(mine != () or theirs == () for mine, theirs in zip(here, there, strict=True))
-    return is_here and remote_family(state, rule) in (family, None)
-
-
-def remote_family(state: CloudState, rule: SecurityGroupRule) -> Family | None:
-    """None: a group's members may have addresses of either."""
-    match rule.remote:
-        case Prefix():
-            return rule.remote.family
-        case PrefixListRef(prefix_list_id):
-            return state.prefix_list[prefix_list_id].address_family
-        case _:
-            return None
+def can_speak_of(state: CloudState, rule: SecurityGroupRule, family: Family) -> bool:
+    """Whether the rule could match any packet of the family. (If not, more than one field would have to be another.)"""
+    return all(each.is_of(state, rule, family) for each in DIMENSIONS)

@@ -10,7 +10,7 @@ docs/cookbook.md says what else a new field of rules takes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sgdataplane.model.semantics import destination_port_matches, remote_matches, source_port_matches
 from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroup, SecurityGroupRule
@@ -59,6 +59,10 @@ def _protocols(interval: Interval, family: Family) -> str:
     return "all" if interval == (0, 255) else _ends(interval, family)
 
 
+def _is_of_both(_: CloudState, __: SecurityGroupRule, ___: Family) -> bool:
+    return True
+
+
 ADDRESSES = Domain(lambda family: family.last, _addresses, _block)
 PROTOCOLS = Domain(lambda _: 255, _protocols, _protocols)
 PORTS = Domain(lambda _: 65535, _ends, _numbers)
@@ -69,7 +73,8 @@ class Dimension:
     """`title`, `key`: its name for people, and in JSON that of a range of it. `phrase`, `clause`: how such a range is
     said behind another one, in short and in full.
 
-    `of_packet`: None: it has none. `matches`: as `decide()` asks it. `asked`: what a rule wants, in words.
+    `of_packet`: None: it has none. `matches`: as `decide()` asks it. `asked`: what a rule wants, in words. `is_of`:
+    whether what a rule wants exists in a family (an empty list is of every one).
     """
 
     name: str
@@ -81,6 +86,7 @@ class Dimension:
     of_packet: Callable[[Packet], int | None]
     matches: Callable[[CloudState, SecurityGroup, SecurityGroupRule, Packet], bool]
     asked: Callable[[CloudState, SecurityGroupRule], str]
+    is_of: Callable[[CloudState, SecurityGroupRule, Family], bool] = field(kw_only=True, default=_is_of_both)
 
     def whole(self, family: Family) -> Ranges:
         """All its numbers."""
@@ -138,6 +144,16 @@ def _asked_remote(state: CloudState, rule: SecurityGroupRule) -> str:
             return str(prefix)
 
 
+def _is_remote_of(state: CloudState, rule: SecurityGroupRule, family: Family) -> bool:
+    match rule.remote:
+        case GroupRef():
+            return True
+        case PrefixListRef(prefix_list_id):
+            return state.prefix_list[prefix_list_id].address_family is family
+        case prefix:
+            return prefix.family is family
+
+
 def _count(number: int, one: str, more: str = "") -> str:
     return f"{number} {one if number == 1 else more or one + 's'}"
 
@@ -148,6 +164,7 @@ PROTOCOL = Condition(
     of_packet=lambda packet: packet.protocol,
     matches=lambda _, __, rule, packet: rule.ip_protocol.matches(packet.protocol, packet.family),
     asked=lambda _, rule: str(rule.ip_protocol),
+    is_of=lambda _, rule, family: rule.ip_protocol.exists_in(family),
 )  # fmt: skip
 LOCAL = Condition(
     "local", "local address", "local", "at {}", "at {}", ADDRESSES,
@@ -155,6 +172,7 @@ LOCAL = Condition(
     of_packet=lambda packet: packet.local.value,
     matches=lambda _, __, rule, packet: rule.narrowing is None or packet.local in rule.narrowing,
     asked=lambda _, rule: str(rule.narrowing),
+    is_of=lambda _, rule, family: rule.narrowing is None or rule.narrowing.family is family,
 )  # fmt: skip
 SOURCE_PORT = Condition(
     "source_port", "source port", "source_ports", "from {}", "from source ports {}", PORTS,
@@ -176,6 +194,7 @@ REMOTE = Dimension(
     of_packet=lambda packet: packet.remote.value,
     matches=lambda state, group, rule, packet: remote_matches(state, group, rule, packet.remote),
     asked=_asked_remote,
+    is_of=_is_remote_of,
 )  # fmt: skip
 
 # All but the remote. Protocols come first, so that nobody asks a packet for a port who doesn't know that it has one.
