@@ -265,7 +265,7 @@ def test_an_end_whose_name_in_the_router_is_taken_stays_where_it_is(bench: Bench
 @pytest.mark.parametrize(
     "step",
     [
-        "sgdataplane.enforce.Desired.prove",
+        "sgdataplane.enforce.proven.require_proof",
         "sgdataplane.attach.hosted.check_kernel",
         "sgdataplane.attach.hosted.check_fence",
     ],
