@@ -119,7 +119,7 @@ def test_interfaces_of_namespaces_that_come_later_are_bound_by_alias(host: Boote
     wait_until(lambda: outcomes(host) == {"eni-a": "in force"})
     assert "egress" in rules(host, "later")
     host.run("ip", "netns", "delete", "later")
-    wait_until(lambda: outcomes(host) == {})
+    wait_until(lambda: outcomes(host) == {"eni-a": "gone"})
 
 
 def test_routers_are_the_machines_and_outlive_the_agent(host: Booted) -> None:
