@@ -259,7 +259,7 @@ class Agent:
         """What was heard since the last cycle; and whose turn it is, of namespaces that were heard of or where
         something was left undone."""
         self._turns.forget_calm()
-        self._turns.suspect(self._drifts)
+        self._turns.suspect(self._drifts.keys() | self._put_off.keys())
         keys = self._turns.ordered(self._namespaces.heard | self._reconciler.undone)
         quiet = self._namespaces.take_quiet()
         return Heard(quiet, keys, self._turns.waiting(keys), self._turns.disturbed, self._containers.take())

@@ -67,8 +67,8 @@ class Turns:
         self.is_owed = False
 
     def suspect(self, keys: Iterable[Key]) -> None:
-        """Others have changed our tables there, so that it takes a repair."""
-        self._suspects.update(keys)
+        """These, and no others: others have changed our tables there since they were looked at."""
+        self._suspects = set(keys)
 
     def of(self, key: Key) -> Turn:
         return self._turns.get(key, NEW)

@@ -91,6 +91,10 @@ def test_many_first_repairs_have_their_share_and_who_only_comes_has_no_part_in_i
     turns.note(TWO, TOOK_S, is_repair=False)
     turns.note(ONE, TOOK_S, is_repair=True)
     assert turns.waiting([TWO]) == frozenset(), "it was looked at since"
+    turns.suspect([TWO])
+    assert turns.waiting([TWO]) == {TWO}
+    turns.suspect([THREE])
+    assert turns.waiting([TWO]) == frozenset(), "who is suspect no more is forgotten"
 
 
 def test_looks_for_nothing_are_free_until_there_are_too_many() -> None:
