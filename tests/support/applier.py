@@ -1,9 +1,9 @@
 """Processes that apply states to a namespace, knowing nothing of what was there: python -m tests.support.applier
 
     restarts SITE FIRST COUNT           each step by a new process, which ends
-    kills SITE FIRST COUNT SEED         processes that apply one step after the other are killed (SIGKILL) at random
-                                        moments; after each, one apply has to put things right. COUNT of them, and more
-                                        while no kill has met the middle of an apply, up to MOST times COUNT
+    kills SITE FIRST COUNT SEED         processes that apply one step after the other are killed (SIGKILL): some after a
+                                        random time, most just after a random number of their commits. One apply has to
+                                        put things right each time
 
 SITE is the JSON of a sessionlab.Site. All are forked from this process, which has loaded everything, but keep nothing
 of each other. Prints what happened, as JSON.
@@ -24,12 +24,16 @@ from typing import NoReturn
 
 from sgdataplane.compiler.skeleton import TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings
+from sgdataplane.host import netns
+from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft.kernel import NetlinkKernel
+from sgdataplane.nft.snapshot import read_generation
 from tests.support.building import enforce
 from tests.support.sessionlab import Site
 from tests.support.steps import state_at
 
-MOST = 10
+COMMITS = 8  # of a process are seen at most; an apply makes two or more
+STUCK_S = 120.0  # a process has made its commits long before
 QUICK = Settings(time_scale=0.03, adoption_window=0)  # sessions of UDP, and those that are closed, end after a second
 
 
@@ -51,16 +55,16 @@ def restarts(site: Site, first: int, count: int) -> Outcome:
 
 
 def kills(site: Site, first: int, count: int, seed: int) -> Outcome:
-    chance, outcome, longest = random.Random(seed), Outcome(first), 0.1
-    with NetlinkKernel(site.netns) as kernel:
-        for step in range(first, first + MOST * count):
-            if outcome.processes >= count and outcome.in_the_middle:
-                break
+    chance, outcome = random.Random(seed), Outcome(first)
+    with NetlinkKernel(site.netns) as kernel, _door(site.netns) as door:
+        for step in range(first, first + count):
             outcome.step = step
             before = kernel.inventory(TABLE)
-            start = chance.randrange(1 << 20)
+            start, commits = chance.randrange(1 << 20), chance.randrange(COMMITS)
             pid = _forked(lambda: apply_without_end(site, start))  # noqa: B023  (run before the next turn)
-            time.sleep(chance.uniform(0, longest))  # the random moment
+            _wait_for_commits(door, before.generation, commits)
+            if not commits:
+                time.sleep(chance.uniform(0, 0.1))  # the random moment
             os.kill(pid, signal.SIGKILL)
             _check_killed(pid)
             after = kernel.inventory(TABLE)
@@ -69,8 +73,19 @@ def kills(site: Site, first: int, count: int, seed: int) -> Outcome:
             outcome.in_the_middle += not after.is_untouched
             report = _put_right(site, outcome.step)
             outcome.refills += report.is_refill
-            longest = 2 * report.seconds  # most kills meet the first apply of their process, or the second
     return outcome
+
+
+def _door(namespace: str) -> Nfnetlink:
+    with netns.inside(namespace):
+        return Nfnetlink()
+
+
+def _wait_for_commits(door: Nfnetlink, generation: int, commits: int) -> None:
+    """Until the namespace has seen that many since then. They come within milliseconds: this looks without a pause."""
+    deadline = time.monotonic() + STUCK_S
+    while read_generation(door) < generation + commits:
+        assert time.monotonic() < deadline, "a process doesn't go on applying"
 
 
 def _put_right(site: Site, step: int) -> ApplyReport:
