@@ -30,7 +30,7 @@ from typing import Any, Self
 
 from bench.agentscale import DEADLINE_S, ISOLATED, UNSHARE, Agent, Scene, eni_id, eni_of, started, state_of, tell
 from bench.errors import BenchError
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.events import Subscription, number_of
 from sgdataplane.host.links import Links

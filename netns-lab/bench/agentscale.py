@@ -29,7 +29,8 @@ from tempfile import TemporaryDirectory
 
 from bench.errors import BenchError
 from sgdataplane.attach.registry import Binding, Registry
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.stamp import STAMP_MAP
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.client import ask
 from sgdataplane.daemon.protocol import Request
 from sgdataplane.errors import HostError
@@ -40,7 +41,6 @@ from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
 from sgdataplane.model.state import CloudState, Eni, GroupRef, SecurityGroup, SecurityGroupRule, Vpc
 from sgdataplane.net.values import Address, Direction, PortRange, Prefix, Protocol
 from sgdataplane.nft.commits import EVENT_GROUP, CommitReader
-from sgdataplane.nft.snapshot import STAMP_MAP
 from sgdataplane.statefile import dump_native
 
 ISOLATED = "SGDP_BENCH_ISOLATED"

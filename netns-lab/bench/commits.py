@@ -28,11 +28,12 @@ from pathlib import Path
 
 from bench.agentscale import ISOLATED, UNSHARE
 from bench.facts import facts
+from sgdataplane.contract.fields import Field
 from sgdataplane.enforce import Desired
 from sgdataplane.host import netns
 from sgdataplane.model.placement import Placement
 from sgdataplane.nft.delta import plan
-from sgdataplane.nft.ir import ACCEPT, Chain, Field, Match, Range, Rule, Table, goto, rule
+from sgdataplane.nft.ir import ACCEPT, Chain, Match, Range, Rule, Table, goto, rule
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.building import table_of, visits_of

@@ -17,7 +17,7 @@ from bench.path import Path
 from bench.peers import PEERS, Peer
 from bench.policy import policy
 from bench.shell import Shell
-from sgdataplane.compiler.site import INSTANCE
+from sgdataplane.contract.sites import INSTANCE
 
 # Rules of the ENI on the path where the namespace has as many ENIs as it can.
 RULES_AMONG_ENIS = 100

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from sgdataplane.attach.registry import Binding
 from sgdataplane.cli import scopes
 from sgdataplane.cli.sessions import decided_by, end_text, next_packet
-from sgdataplane.compiler.lower import counter_name
-from sgdataplane.compiler.site import SITES
+from sgdataplane.contract.counters import counter_name
+from sgdataplane.contract.sites import SITES
 from sgdataplane.errors import HostError
 from sgdataplane.model.choices import Choices
 from sgdataplane.model.options import Options

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sgdataplane.cli.scopes import Scope, Scopes
-    from sgdataplane.compiler.site import Site
+    from sgdataplane.contract.sites import Site
     from sgdataplane.lab.manage import Lab
     from sgdataplane.model.decision import Decision
 
@@ -62,7 +62,7 @@ def in_lab(lab: Lab, eni: str) -> Place:
 
 
 def _at(there: Scopes, scope: Scope, eni_id: str, path: str) -> Place:
-    from sgdataplane.compiler.site import SITES
+    from sgdataplane.contract.sites import SITES
     from sgdataplane.observe.hits import decisions
 
     enis = {ifname: eni for eni, ifname in scope.interfaces.items()}

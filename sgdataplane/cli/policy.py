@@ -70,8 +70,9 @@ def run_compile(arguments: argparse.Namespace) -> int:
 def tables(proven: Proven) -> tuple[Table, Table]:
     """Policy and fence. The secret mark, which is random where a policy is put in force, is a fixed one here, so that
     the same state gives the same bytes."""
-    from sgdataplane.compiler.compile import FIRST_EPOCH, with_epoch
+    from sgdataplane.compiler.compile import with_epoch
     from sgdataplane.compiler.fence import PLACEHOLDER
+    from sgdataplane.contract.marks import FIRST_EPOCH
     from sgdataplane.enforce.fence import fence_of
 
     desired = proven.desired

@@ -9,25 +9,28 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
 
+from sgdataplane.collection import no_collection
 from sgdataplane.compiler import fastpath, skeleton
-from sgdataplane.compiler.collection import no_collection
 from sgdataplane.compiler.eni import Link
 from sgdataplane.compiler.frame import Frame
 from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.profiles import Profiles
-from sgdataplane.compiler.site import SITES, Site, site_of
 from sgdataplane.compiler.timeouts import IdleTimeouts
+from sgdataplane.contract import names
+from sgdataplane.contract.marks import FIRST_EPOCH
+from sgdataplane.contract.sites import SITES, Site
+from sgdataplane.contract.stamp import STAMP_MAP
+from sgdataplane.contract.tables import TABLE, dispatch_name
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
-from sgdataplane.nft import names, pages
+from sgdataplane.nft import pages
 from sgdataplane.nft.ir import Chain, Counter, Map, Table, Timeout
 from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import HostPolicy
 
-FIRST_EPOCH = 1
 Named = TypeVar("Named", Chain, Map, Counter, Timeout)
 
 
@@ -60,7 +63,7 @@ def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
         links.append(Link(eni.ifname, eni.private, eni.own, eni.link, on_link, *ends))
     fixed = Frame.of(policy, links, options, idle.elsewhere())
     return Table(
-        skeleton.TABLE,
+        TABLE,
         _sorted([*lowering.chains.values(), *fixed.chains, *idle.chains.values()]),
         _sorted([*lowering.maps.values(), *fixed.maps, *idle.maps.values()]),
         _sorted([*lowering.counters.values(), *fixed.counters, *skeleton.fixed_counters()]),
@@ -73,17 +76,17 @@ def with_epoch(table: Table, epoch: int, secret: int = 0) -> Table:
 
     The stamp's digest is of everything else, so that it is equal for equal policies.
     """
-    return _stamped(table, site_of(table), epoch, secret)
+    return _stamped(table, _site_of(table), epoch, secret)
 
 
 def _stamped(table: Table, site: Site, epoch: int, secret: int) -> Table:
     last = site.marks.last_epoch
     if not 1 <= epoch <= last:
         raise InternalError(f"epoch {epoch} is outside 1..{last}")
-    ifnames = (str(ifname) for ifname, _ in table.map[skeleton.dispatch_name(Direction.INGRESS)].elements)
+    ifnames = (str(ifname) for ifname, _ in table.map[dispatch_name(Direction.INGRESS)].elements)
     moving = {chain.name: chain for chain in fastpath.epoch_chains(site, site.marks.slots(ifnames), epoch, secret)}
     chains = [chain for chain in table.chains if chain.name not in moving]
-    maps = [entry for entry in table.maps if entry.name != skeleton.APPLIED]
+    maps = [entry for entry in table.maps if entry.name != STAMP_MAP]
     is_stamped = len(maps) < len(table.maps)
     digest = stamp_of(table).digest if is_stamped else _digest(replace(table, chains=tuple(chains), maps=tuple(maps)))
     return replace(
@@ -119,3 +122,9 @@ def with_adoption(table: Table, ifnames: Iterable[str], milliseconds: int) -> Ta
 
 def _sorted(items: Iterable[Named]) -> tuple[Named, ...]:
     return tuple(sorted(items, key=lambda item: item.name))
+
+
+def _site_of(table: Table) -> Site:
+    """Where a compiled table stands, by its base chains."""
+    hooks = {side: table.chain[side.value].hook for side in Direction}
+    return next(site for site in SITES.values() if site.hooks == hooks)

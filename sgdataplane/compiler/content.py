@@ -11,7 +11,7 @@ changed: a new one is made before anything leads to it, and the old one goes whe
 
 from __future__ import annotations
 
-from sgdataplane.nft import names
+from sgdataplane.contract import names
 from sgdataplane.nft.ir import Chain, Rule
 from sgdataplane.nft.text import rule_text
 

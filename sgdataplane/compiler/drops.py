@@ -18,30 +18,30 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from sgdataplane.compiler.fastpath import is_few
-from sgdataplane.compiler.marks import other_half
-from sgdataplane.compiler.site import Site
-from sgdataplane.compiler.skeleton import CAUSES, OF_ERRORS, PASSING, by_interface, drop_name, fixed_counter, is_value
+from sgdataplane.compiler.skeleton import OF_ERRORS, by_interface
+from sgdataplane.contract import names
+from sgdataplane.contract.counters import CAUSES, LOG_GROUP, PASSING, eni_counter, fixed_counter
+from sgdataplane.contract.fields import CtState, Field, Nfproto
+from sgdataplane.contract.marks import other_half
+from sgdataplane.contract.sites import Site
+from sgdataplane.contract.tables import drop_name, refuse_name
 from sgdataplane.net.values import AH, Direction
-from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     DROP,
     Chain,
     Count,
-    CtState,
-    Field,
     Log,
     Map,
     Match,
-    Nfproto,
     Range,
     Rule,
     SetMark,
     VerdictMap,
     goto,
+    is_value,
     rule,
 )
 
-LOG_GROUP = 5160  # of nflog; each network namespace has its own
 LOGGED_A_SECOND = 100  # by each rule that refuses, and each other cause
 
 
@@ -94,16 +94,6 @@ def _counted(side: Direction, asked: tuple[Field, ...], ifnames: Sequence[str]) 
                 yield rule(is_value(field, ifname), Count(eni_counter(side, ifname)), DROP)
         else:
             yield rule(VerdictMap(field, name=_drops_name(side)))
-
-
-def eni_counter(side: Direction, ifname: str) -> str:
-    """The counter of all that is dropped of the ENI at that interface: before any rule at that hook, or by that
-    direction's rules. Named after the interface, so that ENIs of equal groups have equal tables."""
-    return names.identifier("dropped", side.value, ifname)
-
-
-def refuse_name(side: Direction) -> str:
-    return f"{side.value}-refuse"
 
 
 def _dropped_name(hook: Direction) -> str:

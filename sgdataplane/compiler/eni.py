@@ -23,42 +23,27 @@ from functools import lru_cache
 
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.fastpath import accept_name
-from sgdataplane.compiler.site import Site
-from sgdataplane.compiler.skeleton import (
+from sgdataplane.compiler.skeleton import OF_ERRORS, accept, drop, merged
+from sgdataplane.contract import names
+from sgdataplane.contract.counters import fixed_counter
+from sgdataplane.contract.fields import (
     DESTINATION,
-    MIDSTREAM,
-    OF_ERRORS,
     SOURCE,
-    accept,
-    drop,
-    fixed_counter,
-    is_value,
-    merged,
-    prefix_range,
-)
-from sgdataplane.model import always
-from sgdataplane.model.options import Options
-from sgdataplane.net.values import TCP, UDP, Direction, Family, Prefix
-from sgdataplane.nft import names
-from sgdataplane.nft.ir import (
-    RETURN,
     TCP_ACK,
     TCP_FIN,
     TCP_RST,
     TCP_SYN,
-    Chain,
-    Count,
     CtDirection,
     CtState,
     Field,
-    Match,
     Nfproto,
-    Range,
-    Rule,
-    goto,
-    jump,
-    rule,
 )
+from sgdataplane.contract.sites import Site
+from sgdataplane.contract.tables import MIDSTREAM
+from sgdataplane.model import always
+from sgdataplane.model.options import Options
+from sgdataplane.net.values import TCP, UDP, Direction, Family, Prefix
+from sgdataplane.nft.ir import RETURN, Chain, Count, Match, Range, Rule, goto, is_value, jump, prefix_range, rule
 
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 

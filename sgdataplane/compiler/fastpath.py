@@ -16,34 +16,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from sgdataplane.compiler.marks import HALF, other_half
-from sgdataplane.compiler.site import Site
-from sgdataplane.compiler.skeleton import (
-    EGRESS_PASS,
-    LOOPBACK,
-    OF_ERRORS,
-    by_interface,
-    dispatch_name,
-    entry_name,
-    errors_name,
-    fixed_counter,
-    is_value,
-    related_name,
-)
+from sgdataplane.compiler.skeleton import OF_ERRORS, by_interface
+from sgdataplane.contract import names
+from sgdataplane.contract.counters import fixed_counter
+from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
+from sgdataplane.contract.marks import HALF, other_half
+from sgdataplane.contract.sites import Site
+from sgdataplane.contract.tables import EGRESS_PASS, LOOPBACK, dispatch_name, entry_name, errors_name, related_name
 from sgdataplane.net.values import AH, Direction
-from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
     Chain,
     Count,
-    CtDirection,
-    CtState,
-    Field,
-    KeyType,
     Map,
     Match,
-    Nfproto,
     Range,
     Rule,
     SetMark,
@@ -51,6 +38,7 @@ from sgdataplane.nft.ir import (
     Statement,
     VerdictMap,
     goto,
+    is_value,
     jump,
     rule,
 )

@@ -27,13 +27,17 @@ from functools import lru_cache
 
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.drops import logged
-from sgdataplane.compiler.skeleton import DESTINATION, SOURCE, TABLE, applied, is_value, merged
+from sgdataplane.compiler.skeleton import applied, merged
+from sgdataplane.contract import names
+from sgdataplane.contract.counters import FENCE_CAUSES, fence_counter, fenced_counter
+from sgdataplane.contract.fields import DESTINATION, SOURCE, Field, Hook
+from sgdataplane.contract.sites import FENCE_PRIORITY
+from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import UDP, Family, Prefix
-from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
@@ -41,33 +45,19 @@ from sgdataplane.nft.ir import (
     Count,
     Counter,
     Exceeds,
-    Field,
-    Hook,
     Match,
     Range,
     Rule,
     Statement,
     Table,
     goto,
+    is_value,
     jump,
     rule,
 )
 from sgdataplane.nft.text import render_table
 
-NETDEV = "netdev"
-PRIORITY = 0
 PLACEHOLDER = 0x5EC2E700  # in printed rulesets, which are the same for the same state; a namespace's own is random
-CAUSES = (
-    "arp-claim",
-    "discovery",
-    "discovery-limit",
-    "fragments",
-    "other",
-    "other-mac",
-    "spoofed",
-    "tagged",
-    "unapproved",
-)
 EPOCH = 1  # a fence has none, but every stamp does
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD  # IEEE 802 EtherTypes
 TYPES = {IPV4: Family.IPV4, IPV6: Family.IPV6}
@@ -122,9 +112,9 @@ def compile_fence(
     parts = [_part(ifname, eni, options, placement) for ifname, eni in enis.items()]
     parts += [_uplink(ifname, private) for ifname in uplinks]
     bases = [_marked(part.base, secret) if secret else part.base for part in parts]
-    drops = tuple(map(_drop_chain, CAUSES))
+    drops = tuple(map(_drop_chain, FENCE_CAUSES))
     chains = [*bases, *(chain for part in parts for chain in part.chains), *drops]
-    counters = map(Counter, sorted([*map(fence_counter, CAUSES), *map(eni_counter, (*enis, *uplinks))]))
+    counters = map(Counter, sorted([*map(fence_counter, FENCE_CAUSES), *map(fenced_counter, (*enis, *uplinks))]))
     digest = names.digest("\n".join([_digest(*drops), *sorted(part.digest for part in parts)]), 32)
     return Table(
         TABLE,
@@ -251,7 +241,7 @@ def _base(hook: str, ifname: str, first: Iterable[Rule], content: Chain) -> Chai
         rule(goto(content.name)),
         rule(Count(fence_counter("other")), DROP),  # were that chain empty
     )
-    return Chain(names.identifier(hook, ifname), rules, Hook(hook, PRIORITY, ifname))
+    return Chain(names.identifier(hook, ifname), rules, Hook(hook, FENCE_PRIORITY, ifname))
 
 
 def _content(ifname: str, passing: Iterable[Rule], cause: str, eni: Eni) -> Chain:
@@ -325,7 +315,7 @@ def _mac(eni: Eni) -> int:
 
 
 def _drop(ifname: str, cause: str, *conditions: Statement) -> Rule:
-    return rule(*conditions, Count(eni_counter(ifname)), goto(_drop_name(cause)))
+    return rule(*conditions, Count(fenced_counter(ifname)), goto(_drop_name(cause)))
 
 
 def _drop_chain(cause: str) -> Chain:
@@ -335,12 +325,3 @@ def _drop_chain(cause: str) -> Chain:
 
 def _drop_name(cause: str) -> str:
     return names.identifier("fence-drop", cause)
-
-
-def eni_counter(ifname: str) -> str:
-    """The counter of all that the fence drops of what comes from the ENI, or by the uplink, at that interface."""
-    return names.identifier("fence-dropped", ifname)
-
-
-def fence_counter(cause: str) -> str:
-    return names.identifier("fence", cause)

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from sgdataplane.compiler import drops, fastpath, skeleton
 from sgdataplane.compiler.eni import Link, eni_chain, errors_chain, shared_chains
-from sgdataplane.compiler.site import SITES, Site
+from sgdataplane.contract.counters import eni_counter
+from sgdataplane.contract.sites import SITES, Site
+from sgdataplane.contract.tables import LOOPBACK
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Map, Rule, goto
@@ -40,7 +42,7 @@ class Frame:
             made._add(([], fastpath.mark_maps(slots)))
         for hook in Direction:
             uplink, timeouts = (ACCEPT, elsewhere) if site.is_leaving(hook) else (arriving, ())
-            passing = dict.fromkeys((skeleton.LOOPBACK, *policy.internal), ACCEPT)
+            passing = dict.fromkeys((LOOPBACK, *policy.internal), ACCEPT)
             passing |= dict.fromkeys(policy.uplinks, uplink)
             made._add(([skeleton.entry_chain(site, hook, timeouts, passing)], []))
             made._links(site, hook, slots, links, options)
@@ -61,7 +63,7 @@ class Frame:
 
     def _drops(self, site: Site, ifnames: Sequence[str]) -> None:
         """With the chains of those causes that are there."""
-        self.counters.extend(Counter(drops.eni_counter(side, ifname)) for side in Direction for ifname in ifnames)
+        self.counters.extend(Counter(eni_counter(side, ifname)) for side in Direction for ifname in ifnames)
         needed = {name for chain in self.chains for name in chain.ways.chains}
         for hook in Direction:
             self._add(([chain for chain in drops.cause_chains(hook) if chain.name in needed], []))

@@ -18,32 +18,20 @@ from sgdataplane.compiler.classes import AddressClasses
 from sgdataplane.compiler.content import content_chain
 from sgdataplane.compiler.diagram import BY_PROTOCOL, MANY_PROTOCOLS, Branch, Dim, Leaf, Node, Steps, bits
 from sgdataplane.compiler.drops import logged
-from sgdataplane.compiler.fence import fence_counter
 from sgdataplane.compiler.judge import Judge
 from sgdataplane.compiler.memo import Lowered, Part, SpaceMemo
-from sgdataplane.compiler.site import Site
-from sgdataplane.compiler.skeleton import fixed_counter, is_value
 from sgdataplane.compiler.spread import RemoteSet, Segments
+from sgdataplane.contract import names
+from sgdataplane.contract.counters import counter_name
+from sgdataplane.contract.fields import Field
+from sgdataplane.contract.sites import Site
 from sgdataplane.errors import InternalError
-from sgdataplane.model.decision import DEFAULT, FENCE, INNER_ACCEPT, RULE, Decision
+from sgdataplane.model.decision import RULE, Decision
 from sgdataplane.model.state import GroupRef
 from sgdataplane.net.values import AH, Direction, Family
 from sgdataplane.net.values import Verdict as Fate
-from sgdataplane.nft import names
 from sgdataplane.nft.inflight import has_nameless_set
-from sgdataplane.nft.ir import (
-    Chain,
-    Count,
-    Counter,
-    Field,
-    Match,
-    Range,
-    Rule,
-    Verdict,
-    VerdictMap,
-    goto,
-    rule,
-)
+from sgdataplane.nft.ir import Chain, Count, Counter, Match, Range, Rule, Verdict, VerdictMap, goto, is_value, rule
 from sgdataplane.nft.spans import joined
 from sgdataplane.policy.dimensions import CONDITIONS
 from sgdataplane.policy.resolve import Profile
@@ -301,19 +289,6 @@ def profile_name(profile: Profile) -> str:
 def members_name(side: Direction, family: Family, profile: Profile) -> str:
     """Of the map of members that one side asks for far addresses of one family."""
     return names.identifier(f"members-{side.value}-{family.value}", profile_name(profile))
-
-
-def counter_name(decision: Decision) -> str:
-    """Named after the rule, or after the direction and what else decided: stable over recompiles."""
-    if decision.cause == RULE:
-        return names.identifier("rule", decision.security_group_id, decision.security_group_rule_id)
-    if decision.cause == INNER_ACCEPT:
-        return names.identifier("inner", decision.direction.value, decision.security_group_id)
-    if decision.cause == DEFAULT:
-        return names.identifier("default", decision.direction.value, decision.verdict.value)
-    if decision.cause.startswith(FENCE):
-        return fence_counter(decision.clause)
-    return fixed_counter(decision.direction, decision.cause)
 
 
 def describe(decision: Decision) -> str:

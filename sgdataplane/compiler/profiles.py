@@ -12,29 +12,14 @@ from dataclasses import dataclass, field
 from sgdataplane.compiler.classes import AddressClasses, classify
 from sgdataplane.compiler.lower import lowered, members_name, profile_name
 from sgdataplane.compiler.memo import Known, Lowered, MembersMap, Memo
-from sgdataplane.compiler.site import Site
+from sgdataplane.contract import names
+from sgdataplane.contract.fields import Field, KeyType, Nfproto
+from sgdataplane.contract.sites import Site
 from sgdataplane.errors import InternalError
 from sgdataplane.model.members import Kin, Members
 from sgdataplane.model.state import Remote
 from sgdataplane.net.values import Direction, Family
-from sgdataplane.nft import names
-from sgdataplane.nft.ir import (
-    Chain,
-    Counter,
-    Field,
-    KeyType,
-    Map,
-    Match,
-    Nfproto,
-    Page,
-    Paged,
-    Range,
-    Rule,
-    Verdict,
-    VerdictMap,
-    goto,
-    rule,
-)
+from sgdataplane.nft.ir import Chain, Counter, Map, Match, Page, Paged, Range, Rule, Verdict, VerdictMap, goto, rule
 from sgdataplane.policy.resolve import Profile, RemoteAddresses
 
 IS_IPV6 = Match(Field.NFPROTO, (Range.of(Nfproto.IPV6),))

@@ -13,17 +13,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.site import Site
+from sgdataplane.contract.counters import CAUSES, fixed_counter
+from sgdataplane.contract.fields import SOURCE, KeyType
+from sgdataplane.contract.sites import Site
+from sgdataplane.contract.stamp import SECRET_KEY, STAMP_MAP
+from sgdataplane.contract.tables import (
+    ADOPTING,
+    DEFAULT_WINDOW_MS,
+    EGRESS_PASS,
+    MIDSTREAM,
+    UPLINK,
+    dispatch_name,
+    drop_name,
+    entry_name,
+    errors_name,
+)
 from sgdataplane.net.values import ICMP, ICMPV6, Direction, Family, Prefix
-from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     ACCEPT,
     RETURN,
     Chain,
     Count,
     Counter,
-    Field,
-    KeyType,
     Map,
     Match,
     Range,
@@ -32,46 +43,13 @@ from sgdataplane.nft.ir import (
     Verdict,
     VerdictMap,
     goto,
+    is_value,
+    prefix_range,
     rule,
 )
 
-TABLE = "sgdataplane"
-SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
-DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
-LOOPBACK = "lo"
-APPLIED = "applied"  # the map that says what was applied: 0 -> epoch, 1..4 -> digest of the table, 6 -> secret
-SECRET_KEY = 6
-EGRESS_PASS = "egress-pass"
-UPLINK = "uplink"
-ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
-MIDSTREAM = "egress-midstream"
-DELIVERED = "timeouts-delivered"  # the base chain of what the namespace itself gets, where there is one
-DEFAULT_WINDOW_MS = 30_000
-PASSING = ("always", "icmp-error")  # what is counted and passes
-ALWAYS = ("discovery", "dhcp", "metadata")  # is counted together
-CAUSES = (
-    "always",
-    "dhcp-server",
-    "far-discovery",
-    "foreign",
-    "icmp-error",
-    "icmp-error-refused",
-    "invalid",
-    "malformed-discovery",
-    "midstream",
-    "neighbour-claim",
-    "spoofed",
-    "unknown-interface",
-    "untracked",
-)
-
-
 # The protocols of ICMP errors, which carry the entry of the session that they are about.
 OF_ERRORS = (ICMP, ICMPV6)
-
-
-def is_value(asked: Field, *values: int | str) -> Match:
-    return Match(asked, tuple(Range.of(value) for value in sorted(values)))
 
 
 def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
@@ -81,11 +59,6 @@ def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
         if not found or prefix.first > int(found[-1].last):
             found.append(prefix_range(prefix))
     return tuple(found)
-
-
-def prefix_range(prefix: Prefix) -> Range:
-    """Its first and last address."""
-    return Range(prefix.first, prefix.last)
 
 
 def entry_chain(site: Site, hook: Direction, timeouts: Iterable[Rule], passing: Mapping[str, Verdict]) -> Chain:
@@ -144,37 +117,12 @@ def applied(epoch: int, digest: str, secret: int) -> Map:
     elements = ((0, epoch), *((index, word) for index, word in enumerate(words, start=1)))
     if secret:
         elements = (*elements, (SECRET_KEY, secret))
-    return Map(APPLIED, KeyType.MARK, elements, holds_marks=True)
+    return Map(STAMP_MAP, KeyType.MARK, elements, holds_marks=True)
 
 
 def fixed_counters() -> tuple[Counter, ...]:
     """The counters of what passes or drops before any rule is asked."""
     return tuple(Counter(fixed_counter(hook, cause)) for hook in Direction for cause in CAUSES)
-
-
-def fixed_counter(hook: Direction, cause: str) -> str:
-    return names.identifier(hook.value, "always" if cause in ALWAYS else cause)
-
-
-def drop_name(hook: Direction, cause: str) -> str:
-    return names.identifier(f"{hook.value}-drop", cause)
-
-
-def entry_name(hook: Direction) -> str:
-    return f"{hook.value}-entry"
-
-
-def related_name(hook: Direction) -> str:
-    """Of the chain that ICMP errors of accepted sessions go to."""
-    return f"{hook.value}-related"
-
-
-def dispatch_name(hook: Direction) -> str:
-    return f"{hook.value}-enis"
-
-
-def errors_name(hook: Direction) -> str:
-    return f"{hook.value}-errors"
 
 
 def accept(hook: Direction, cause: str, *conditions: Statement) -> Rule:

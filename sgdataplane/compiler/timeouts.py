@@ -21,24 +21,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.site import SITES, Site
-from sgdataplane.compiler.skeleton import DELIVERED, by_interface, is_value
+from sgdataplane.compiler.skeleton import by_interface
+from sgdataplane.contract.fields import CtState, Field, Nfproto
+from sgdataplane.contract.sites import SITES, Site
+from sgdataplane.contract.tables import DELIVERED
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import TCP, UDP, Direction, Family
-from sgdataplane.nft.ir import (
-    ACCEPT,
-    Chain,
-    CtState,
-    Field,
-    Map,
-    Nfproto,
-    Rule,
-    SetTimeout,
-    Timeout,
-    VerdictMap,
-    jump,
-    rule,
-)
+from sgdataplane.nft.ir import ACCEPT, Chain, Map, Rule, SetTimeout, Timeout, VerdictMap, is_value, jump, rule
 from sgdataplane.policy.resolve import HostPolicy
 
 PREFIX = "timeouts-"  # of chains that do nothing but this

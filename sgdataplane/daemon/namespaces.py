@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sgdataplane.attach.contained import told
 from sgdataplane.attach.report import HostReport, Key, NamespaceReport
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host import modules
 from sgdataplane.host.events import LINK_GROUP, NSID_GROUP, ROUTE, Message, Subscription, number_of, number_of_ended

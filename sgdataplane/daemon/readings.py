@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sgdataplane.attach.report import Key, NamespaceReport
-from sgdataplane.compiler import fence
+from sgdataplane.contract.counters import fenced_counter
 from sgdataplane.enforce import Desired
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
@@ -85,7 +85,7 @@ def own_counters(entry: NamespaceReport) -> frozenset[str]:
     """The names of all counters that our tables there have."""
     if entry.proven is None:
         return frozenset()
-    fenced = (fence.eni_counter(ifname) for ifname in entry.proven.desired.interfaces.values())
+    fenced = (fenced_counter(ifname) for ifname in entry.proven.desired.interfaces.values())
     return frozenset((*entry.proven.table.counter, *FIXED, *fenced))
 
 

@@ -18,7 +18,7 @@ from sgdataplane.attach.former import NOTHING_HEARD, Former, Heard
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import HostReport, Key, Manner, Outcome, Refusal
-from sgdataplane.compiler.collection import no_collection
+from sgdataplane.collection import no_collection
 from sgdataplane.daemon.causes import Cause
 from sgdataplane.daemon.lastgood import LastGood
 from sgdataplane.daemon.source import Readable

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgdataplane.compiler.compile import with_adoption, with_epoch
-from sgdataplane.compiler.skeleton import TABLE, dispatch_name
+from sgdataplane.contract.stamp import Stamp
+from sgdataplane.contract.tables import TABLE, dispatch_name
 from sgdataplane.enforce.desired import Desired, Settings
 from sgdataplane.enforce.epochs import Epochs
 from sgdataplane.enforce.logs import fitted
@@ -18,7 +19,7 @@ from sgdataplane.net.values import Direction
 from sgdataplane.nft.delta import Plan, plan
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel
-from sgdataplane.nft.snapshot import Inventory, Stamp, stamp_of
+from sgdataplane.nft.snapshot import Inventory, stamp_of
 
 SOME = 1000
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from sgdataplane.compiler.site import SITES, Site
-from sgdataplane.compiler.skeleton import DEFAULT_WINDOW_MS
+from sgdataplane.contract.sites import SITES, Site
+from sgdataplane.contract.tables import DEFAULT_WINDOW_MS
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState

@@ -11,15 +11,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from sgdataplane.compiler.compile import FIRST_EPOCH
-from sgdataplane.compiler.marks import MarkLayout
+from sgdataplane.contract.marks import FIRST_EPOCH, MarkLayout
+from sgdataplane.contract.stamp import Stamp
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import Bound, shorten_tracked
 from sgdataplane.host.marks import clear_mark_fields
 from sgdataplane.host.seed import seed_sessions
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.kernel import Kernel
-from sgdataplane.nft.snapshot import Stamp
 
 
 class Sessions(Protocol):

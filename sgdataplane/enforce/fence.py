@@ -13,8 +13,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from sgdataplane.compiler.fence import NETDEV, compile_fence
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.compiler.fence import compile_fence
+from sgdataplane.contract.fields import KeyType
+from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, Stamp, next_generation
+from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce.desired import Desired, Settings
 from sgdataplane.enforce.logs import fitted
 from sgdataplane.enforce.run import run
@@ -22,9 +24,9 @@ from sgdataplane.errors import UnsupportedError
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import IFNAME
 from sgdataplane.nft.delta import Plan, plan, removal
-from sgdataplane.nft.ir import KeyType, Map, Table
+from sgdataplane.nft.ir import Map, Table
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
-from sgdataplane.nft.snapshot import GENERATION_KEY, STAMP_MAP, Inventory, Stamp, next_generation, stamp_of
+from sgdataplane.nft.snapshot import Inventory, stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 NEEDS_EGRESS = "Linux 5.16 or newer with CONFIG_NETFILTER_EGRESS and CONFIG_IP_ROUTE_CLASSID"

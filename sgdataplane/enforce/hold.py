@@ -11,8 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sgdataplane.compiler.fence import NETDEV
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce.course import Course, Wish
 from sgdataplane.enforce.fence import MOST, Fence, way_to
 from sgdataplane.errors import HeldError, HostError, KernelError

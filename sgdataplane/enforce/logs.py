@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from sgdataplane.compiler.drops import LOG_GROUP
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.counters import LOG_GROUP
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import KernelError, PrivilegeError
 from sgdataplane.host.nflog import NEEDS
 from sgdataplane.nft.ir import Chain, Log, Rule, Table, rule

@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 
-from sgdataplane.compiler.collection import no_collection
-from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy
+from sgdataplane.collection import no_collection
+from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.memo import Memo
+from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, Desired, Settings
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Table

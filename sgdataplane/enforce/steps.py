@@ -10,8 +10,8 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from sgdataplane.compiler.fence import NETDEV, held_fragments
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.compiler.fence import held_fragments
+from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce.carried import end_refused
 from sgdataplane.enforce.course import Course, Wish, look, plot
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sgdataplane.contract.fields import Field, Hook
 from sgdataplane.lab.topology import FIRST_MARK
-from sgdataplane.nft.ir import Chain, Field, Hook, Match, Range, SetPacketMark, Table, rule
+from sgdataplane.nft.ir import Chain, Match, Range, SetPacketMark, Table, rule
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 

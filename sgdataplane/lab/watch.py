@@ -17,13 +17,14 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sgdataplane.contract.fields import Hook
 from sgdataplane.lab import frames
 from sgdataplane.lab.packetlog import POSTROUTING, PREROUTING, PacketLog
 from sgdataplane.lab.sightings import Sightings
 from sgdataplane.lab.tap import BATCH, CONTROL_S
 from sgdataplane.net.values import UDP
 from sgdataplane.nft import wire
-from sgdataplane.nft.ir import Chain, Hook, Table, rule
+from sgdataplane.nft.ir import Chain, Table, rule
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.messages import FLAG_OWNER, Messages, Writer
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import groupby
 
+from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP
 from sgdataplane.nft.ir import (
     Chain,
     Key,
@@ -23,7 +24,7 @@ from sgdataplane.nft.ir import (
     VerdictMap,
 )
 from sgdataplane.nft.layout import TAKES
-from sgdataplane.nft.snapshot import GENERATION_KEY, STAMP_MAP, MapShape
+from sgdataplane.nft.snapshot import MapShape
 from sgdataplane.nft.spans import joined
 
 Same = tuple[object, ...]

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
+from sgdataplane.contract.names import known, logged_counter
 from sgdataplane.host.netlink import (
     MAX_ATTEMPTS,
     attribute,
@@ -20,7 +21,6 @@ from sgdataplane.host.netlink import (
     text_of,
 )
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
-from sgdataplane.nft.names import known, logged_counter
 from sgdataplane.nft.snapshot import (
     FAMILIES,
     GETOBJ,

@@ -15,23 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from sgdataplane.contract.fields import Field, Nfproto
 from sgdataplane.nft import pages
 from sgdataplane.nft.inflight import is_moved
-from sgdataplane.nft.ir import (
-    Chain,
-    Counter,
-    Field,
-    Map,
-    Match,
-    Nfproto,
-    Range,
-    Rule,
-    Table,
-    Timeout,
-    Verdict,
-    VerdictMap,
-    rule,
-)
+from sgdataplane.nft.ir import Chain, Counter, Map, Match, Range, Rule, Table, Timeout, Verdict, VerdictMap, rule
 
 # What holds for every packet that has the field.
 _FAMILIES: Mapping[Field, Match] = {

@@ -11,16 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from sgdataplane.contract import names
+from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.net.headers import FRAGMENT
-from sgdataplane.nft import names, wire
+from sgdataplane.nft import wire
 from sgdataplane.nft.ir import (
     LOGGED_BYTES,
     Count,
     Exceeds,
-    Field,
     Key,
-    KeyType,
     Log,
     Match,
     Range,

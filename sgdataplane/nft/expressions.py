@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sgdataplane.contract import names
+from sgdataplane.contract.fields import CtState, Field, KeyType
 from sgdataplane.host.netlink import parse_attributes, text_of
-from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     LOGGED_BYTES,
     Count,
-    CtState,
-    Field,
     Key,
-    KeyType,
     Log,
     Match,
     Range,

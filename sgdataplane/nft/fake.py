@@ -10,24 +10,13 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from sgdataplane.contract.fields import KeyType
+from sgdataplane.contract.stamp import STAMP_MAP, Stamp, next_generation
 from sgdataplane.errors import BusyError, ExistsError, KernelError, NotFoundError
 from sgdataplane.nft.counters import Counted
-from sgdataplane.nft.ir import (
-    Chain,
-    Count,
-    Counter,
-    Key,
-    KeyType,
-    Map,
-    Rule,
-    SetTimeout,
-    Table,
-    Timeout,
-    Verdict,
-    VerdictMap,
-)
+from sgdataplane.nft.ir import Chain, Count, Counter, Key, Map, Rule, SetTimeout, Table, Timeout, Verdict, VerdictMap
 from sgdataplane.nft.pace import REMEMBERING, Pace
-from sgdataplane.nft.snapshot import STAMP_MAP, Inventory, MapShape, Stamp, next_generation, stamp_of
+from sgdataplane.nft.snapshot import Inventory, MapShape, stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 Elements = dict[Key, Verdict | int]

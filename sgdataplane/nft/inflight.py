@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from sgdataplane.contract.fields import Field
+from sgdataplane.contract.stamp import STAMP_MAP
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import pages
-from sgdataplane.nft.ir import Chain, Field, Map, Match, Rule, SetMark, Statement, Table, Verdict, VerdictMap
-from sgdataplane.nft.snapshot import STAMP_MAP
+from sgdataplane.nft.ir import Chain, Map, Match, Rule, SetMark, Statement, Table, Verdict, VerdictMap
 
 
 def can_switch_at_once(held: Table, desired: Table) -> bool:

@@ -10,15 +10,11 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sgdataplane.contract.fields import PORTS, SESSION_PORTS, CtDirection, CtState, Field
 from sgdataplane.errors import InternalError
 from sgdataplane.nft.ir import (
-    PORTS,
-    SESSION_PORTS,
     Count,
-    CtDirection,
-    CtState,
     Exceeds,
-    Field,
     Key,
     Log,
     Match,

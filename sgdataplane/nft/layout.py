@@ -10,8 +10,9 @@ import sys
 from collections.abc import Mapping
 from typing import Literal
 
+from sgdataplane.contract.fields import Field, KeyType, Nfproto
 from sgdataplane.host.netlink import parse_attributes, text_of
-from sgdataplane.nft.ir import Field, Key, KeyType, Nfproto, Verdict, VerdictKind
+from sgdataplane.nft.ir import Key, Verdict, VerdictKind
 
 VERDICT_CODE, VERDICT_CHAIN = 1, 2
 LINK, NETWORK, TRANSPORT = 0, 1, 2  # NFT_PAYLOAD_*

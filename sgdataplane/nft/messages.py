@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from itertools import count
 
+from sgdataplane.contract import names
+from sgdataplane.contract.fields import SESSION_PORTS, Field, Hook, KeyType
 from sgdataplane.host.netlink import (
     ATTRIBUTE,
     NLM_F_APPEND,
@@ -21,22 +23,9 @@ from sgdataplane.host.netlink import (
     parse_attributes,
 )
 from sgdataplane.host.nfnetlink import Message, message_kind
-from sgdataplane.nft import names, wire
+from sgdataplane.nft import wire
 from sgdataplane.nft.encode import Nameless, encode_rule, key_bytes, map_key_bytes, size_of
-from sgdataplane.nft.ir import (
-    SESSION_PORTS,
-    Chain,
-    Counter,
-    Field,
-    Hook,
-    Key,
-    KeyType,
-    Map,
-    Rule,
-    Table,
-    Timeout,
-    Verdict,
-)
+from sgdataplane.nft.ir import Chain, Counter, Key, Map, Rule, Table, Timeout, Verdict
 from sgdataplane.nft.layout import HOST_ORDER, LONGEST
 from sgdataplane.nft.snapshot import FAMILIES, FLAG_ANONYMOUS, FLAG_MAP, FLAG_TIMEOUT, HOOKS, KEY_TYPES, SUBSYSTEM
 from sgdataplane.nft.spans import joined

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sgdataplane.nft.ir import ACCEPT, Chain, Field, Hook, Match, Range, Table, VerdictMap, goto, rule
+from sgdataplane.contract.fields import Field, Hook
+from sgdataplane.nft.ir import ACCEPT, Chain, Match, Range, Table, VerdictMap, goto, rule
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.visits import Visits
 

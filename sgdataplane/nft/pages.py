@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, SupportsIndex, TypeVar, overload
 
-from sgdataplane.nft import names
+from sgdataplane.contract import names
 
 K = TypeVar("K", bound="int | str")
 V = TypeVar("V")

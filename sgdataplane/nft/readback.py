@@ -11,6 +11,7 @@ import errno
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from sgdataplane.contract.fields import KeyType
 from sgdataplane.host.netlink import (
     MAX_ATTEMPTS,
     attribute,
@@ -20,21 +21,7 @@ from sgdataplane.host.netlink import (
 )
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.nft.expressions import DATA_VERDICT, read_rule
-from sgdataplane.nft.ir import (
-    ACCEPT,
-    Chain,
-    Counter,
-    Key,
-    KeyType,
-    Map,
-    Range,
-    Rule,
-    Table,
-    Timeout,
-    Verdict,
-    goto,
-    rule,
-)
+from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Key, Map, Range, Rule, Table, Timeout, Verdict, goto, rule
 from sgdataplane.nft.layout import UnreadableError, key_of, verdict_of
 from sgdataplane.nft.snapshot import (
     CHAIN_NAME,

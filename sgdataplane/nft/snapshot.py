@@ -16,6 +16,9 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
+from sgdataplane.contract import names
+from sgdataplane.contract.fields import Hook, KeyType
+from sgdataplane.contract.stamp import DIGEST_KEYS, GENERATION_KEY, STAMP_MAP, Stamp
 from sgdataplane.host.netlink import (
     MAX_ATTEMPTS,
     attribute,
@@ -24,14 +27,8 @@ from sgdataplane.host.netlink import (
     text_of,
 )
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
-from sgdataplane.nft import names
-from sgdataplane.nft.ir import Hook, Key, KeyType, Map, Table, Verdict
+from sgdataplane.nft.ir import Key, Map, Table, Verdict
 from sgdataplane.nft.layout import LONGEST
-
-STAMP_MAP = "applied"  # mark -> mark: 0 epoch, 1..4 digest (skeleton.applied), 5 generation, 6 secret
-DIGEST_KEYS = (1, 2, 3, 4)
-EPOCH_KEY, GENERATION_KEY, SECRET_KEY = 0, 5, 6
-LAST_GENERATION = 0xFFFFFFFF
 
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 GETTABLE, GETCHAIN, GETRULE, GETSET, GETSETELEM, GETGEN, GETOBJ, GETFLOWTABLE = 1, 4, 7, 10, 13, 16, 19, 23  # NFT_MSG_*
@@ -56,27 +53,6 @@ MAX_STRANGERS = 20_000  # to be taken away one by one, which takes some 0.3 s of
 MAX_PASSED = 50_000  # chains of other tables, which the kernel lists with ours; it takes ever longer for each
 MAX_STAMP = 100  # elements of the stamp, which has seven
 MAX_INTERFACES = 20_000  # of a map by interface: a namespace has at most some thousand
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What the last apply wrote about itself: its epoch, the digest of its table, and the generation that its commit
-    made. As long as the namespace's generation is that one, nobody has changed any nftables object since.
-    `secret` is the packet mark of approved packets, 0 if they get none."""
-
-    epoch: int
-    digest: str
-    generation: int | None = None
-    secret: int = 0
-
-    @classmethod
-    def of(cls, elements: Mapping[Key, Verdict | int]) -> Stamp | None:
-        """None if the elements are no whole stamp."""
-        words = {key: value for key, value in elements.items() if isinstance(value, int)}
-        if not all(key in words for key in (EPOCH_KEY, *DIGEST_KEYS)):
-            return None
-        digest = "".join(f"{words[key]:08x}" for key in DIGEST_KEYS)
-        return cls(words[EPOCH_KEY], digest, words.get(GENERATION_KEY), words.get(SECRET_KEY, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +99,6 @@ class Inventory:
     def is_untouched(self) -> bool:
         """Whether the table certainly is as its last apply left it."""
         return self.stamp is not None and self.stamp.generation == self.generation
-
-
-def next_generation(generation: int, commits: int = 1) -> int:
-    """The generation after that many commits; 0 is never one (nft_base_seq_inc)."""
-    return (generation + commits - 1) % LAST_GENERATION + 1
 
 
 def with_generation(table: Table, generation: int) -> Table:

@@ -7,23 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from sgdataplane.contract import names
+from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.net.values import format_address
-from sgdataplane.nft import names
 from sgdataplane.nft.ir import (
     LOGGED_BYTES,
     Chain,
     Count,
     Counter,
-    CtDirection,
-    CtState,
     Exceeds,
-    Field,
     Key,
-    KeyType,
     Log,
     Map,
     Match,
-    Nfproto,
     Range,
     Rule,
     SetMark,

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from sgdataplane.contract.fields import KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import text
-from sgdataplane.nft.ir import Chain, Counter, Key, KeyType, Map, Table, Timeout
+from sgdataplane.nft.ir import Chain, Counter, Key, Map, Table, Timeout
 from sgdataplane.nft.messages import Messages, Writer
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
+from sgdataplane.contract import names
 from sgdataplane.host.netlink import attribute, nested
-from sgdataplane.nft import names
 from sgdataplane.nft.ir import Verdict, VerdictKind
 from sgdataplane.nft.layout import VERDICTS
 

@@ -25,15 +25,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sgdataplane.compiler import fence, skeleton
+from sgdataplane.contract.names import logged_counter
+from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.host import quiet
 from sgdataplane.host.nflog import Logged, Nflog
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft.counters import Counted, read_counters, read_logged, read_some
-from sgdataplane.nft.names import logged_counter
 from sgdataplane.nft.snapshot import read_generation
 
-FAMILIES = ("inet", fence.NETDEV)  # of our tables
+FAMILIES = ("inet", NETDEV)  # of our tables
 ROUNDS = 10  # of waiting for what is on its way; what goes on coming is judged later
 MAX_HELD = 10_000  # packets that are still to be judged; of more, what was counted is told
 
@@ -144,23 +144,19 @@ class Belief:
 
     def _read_all(self) -> dict[str, Counted]:
         return {
-            name: counted
-            for family in FAMILIES
-            for name, counted in read_counters(self._asked, skeleton.TABLE, family).items()
+            name: counted for family in FAMILIES for name, counted in read_counters(self._asked, TABLE, family).items()
         }
 
     def _read_of(self, counters: Collection[str]) -> dict[str, Counted]:
         return {
-            name: counted
-            for family in FAMILIES
-            for name, counted in read_some(self._asked, skeleton.TABLE, counters, family)
+            name: counted for family in FAMILIES for name, counted in read_some(self._asked, TABLE, counters, family)
         }
 
     def _read_ours(self) -> None:
         """What our rules log, and did: of that some may be on its way."""
         generation = read_generation(self._asked)
         if generation != self._generation:
-            self._ours = self._ours.union(*(read_logged(self._asked, skeleton.TABLE, family) for family in FAMILIES))
+            self._ours = self._ours.union(*(read_logged(self._asked, TABLE, family) for family in FAMILIES))
             self._generation = generation
 
 

@@ -17,8 +17,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from sgdataplane.compiler.drops import LOG_GROUP
-from sgdataplane.compiler.site import ARRIVING, SITES
+from sgdataplane.contract.counters import LOG_GROUP
+from sgdataplane.contract.sites import ARRIVING, SITES
 from sgdataplane.host import netns
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.placement import Placement

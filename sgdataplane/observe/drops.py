@@ -18,9 +18,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sgdataplane.compiler import fence, skeleton
-from sgdataplane.compiler.drops import eni_counter
-from sgdataplane.compiler.lower import counter_name
+from sgdataplane.contract.counters import counter_name, eni_counter, fenced_counter
+from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.decision import DEFAULT, RULE, Decision
@@ -68,7 +67,7 @@ def of_enis(interfaces: Mapping[str, str]) -> dict[str, OfEni]:
     for eni_id, ifname in interfaces.items():
         for side in Direction:
             found[eni_counter(side, ifname)] = OfEni(eni_id, side.value)
-        found[fence.eni_counter(ifname)] = OfEni(eni_id, Direction.EGRESS.value)
+        found[fenced_counter(ifname)] = OfEni(eni_id, Direction.EGRESS.value)
     return found
 
 
@@ -76,7 +75,7 @@ def read_counters(namespace: str) -> dict[str, int]:
     """Name -> packets, of all counters in our tables there. HostError if there is no such namespace, OSError if the
     kernel refuses."""
     with netns.inside(namespace), Nfnetlink() as door:
-        return read_packets(door, skeleton.TABLE) | read_packets(door, skeleton.TABLE, fence.NETDEV)
+        return read_packets(door, TABLE) | read_packets(door, TABLE, NETDEV)
 
 
 @dataclass(slots=True)

@@ -22,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from sgdataplane.compiler import fence, skeleton
-from sgdataplane.compiler.lower import counter_name
+from sgdataplane.contract.counters import CAUSES, FENCE_CAUSES, PASSING, counter_name
+from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.decision import DEFAULT, FENCE, Decision
@@ -40,9 +40,9 @@ PREFIXES = ("rule.", "inner.", "default.")  # lower.counter_name
 
 def _fixed() -> Iterator[Decision]:
     for hook in Direction:
-        for cause in skeleton.CAUSES:
-            yield Decision(hook, Verdict.ACCEPT if cause in skeleton.PASSING else Verdict.DROP, cause)
-    for cause in fence.CAUSES:
+        for cause in CAUSES:
+            yield Decision(hook, Verdict.ACCEPT if cause in PASSING else Verdict.DROP, cause)
+    for cause in FENCE_CAUSES:
         yield Decision(Direction.EGRESS, Verdict.DROP, FENCE + cause)
 
 
@@ -76,15 +76,15 @@ def read_hits(namespace: str) -> dict[str, Counted]:
     """By name, all such counters of our tables there. HostError if there is no such namespace, OSError if the kernel
     refuses."""
     with netns.inside(namespace), Nfnetlink() as door:
-        return of_causes(read_counters(door, skeleton.TABLE) | read_counters(door, skeleton.TABLE, fence.NETDEV))
+        return of_causes(read_counters(door, TABLE) | read_counters(door, TABLE, NETDEV))
 
 
 def read_own(namespace: str, wanted: Collection[str]) -> dict[str, Counted]:
     """Of these names those that our tables there have, and nothing else: who is root there makes others, named as ours
     are. Errors as in read_hits."""
     with netns.inside(namespace), Nfnetlink() as door:
-        found = read_wanted(door, skeleton.TABLE, "inet", wanted)
-        return found | read_wanted(door, skeleton.TABLE, fence.NETDEV, wanted)
+        found = read_wanted(door, TABLE, "inet", wanted)
+        return found | read_wanted(door, TABLE, NETDEV, wanted)
 
 
 def of_causes(counters: Mapping[str, Counted]) -> dict[str, Counted]:

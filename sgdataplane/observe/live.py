@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sgdataplane.compiler.compile import FIRST_EPOCH, with_epoch
-from sgdataplane.compiler.drops import eni_counter
-from sgdataplane.compiler.lower import counter_name
-from sgdataplane.compiler.site import Site
-from sgdataplane.compiler.skeleton import DESTINATION, SOURCE, TABLE
+from sgdataplane.compiler.compile import with_epoch
+from sgdataplane.contract.counters import counter_name, eni_counter
+from sgdataplane.contract.fields import DESTINATION, SOURCE, TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Nfproto
+from sgdataplane.contract.marks import FIRST_EPOCH
+from sgdataplane.contract.sites import Site
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import InternalError
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
@@ -25,7 +26,7 @@ from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family, Verdict
 from sgdataplane.nft.compare import differences
 from sgdataplane.nft.counters import read_packets
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Key, Nfproto, Table, VerdictKind
+from sgdataplane.nft.ir import Key, Table, VerdictKind
 from sgdataplane.nft.readback import Held, read_table
 from sgdataplane.nft.snapshot import stamp_of
 

@@ -3,7 +3,7 @@
 Owns the numbers of these messages (linux/netfilter/nf_tables.h, xt_connmark.h). Is asked in a namespace. Must not know
 policy, or who asks.
 
-The mark holds what the policy has accepted (compiler/marks.py). Rules of iptables-nft are rules of nftables, and seen.
+The mark holds what the policy has accepted (contract/marks.py). Rules of iptables-nft are rules of nftables, and seen.
 Not seen: iptables-legacy, actions of tc (ct, connmark, ctinfo), BPF programs, Open vSwitch, and programs that write
 marks through ctnetlink.
 """
@@ -14,8 +14,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from sgdataplane.compiler.fence import NETDEV
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.errors import HostError
 from sgdataplane.host.netlink import attribute, list_attributes, parse_attributes, text_of
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind

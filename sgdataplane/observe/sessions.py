@@ -9,7 +9,7 @@ a decider. Must not know who asks, or how sessions are printed.
 
 So ingress is the original tuple where instances are enforced, and the reply's where routers are; egress the other one.
 
-The mark says which ENI accepted a session (compiler/marks.py). A session that none has accepted since the last change,
+The mark says which ENI accepted a session (contract/marks.py). A session that none has accepted since the last change,
 or that was refused, is told by its addresses.
 """
 
@@ -19,8 +19,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sgdataplane.compiler.site import INSTANCE, Site
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.sites import INSTANCE, Site
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import SessionTuple, Tracked, Traffic, list_tracked

@@ -18,15 +18,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from sgdataplane.compiler import fence
-from sgdataplane.compiler.site import Site
-from sgdataplane.compiler.skeleton import DESTINATION, SOURCE, is_value, prefix_range
+from sgdataplane.contract.fields import DESTINATION, SOURCE, Field, Hook
+from sgdataplane.contract.sites import FENCE_PRIORITY, Site
+from sgdataplane.contract.tables import NETDEV
 from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
 from sgdataplane.host.events import Subscription
 from sgdataplane.host.nfnetlink import NETLINK_NETFILTER, Nfnetlink
 from sgdataplane.net.values import Direction, Prefix
-from sgdataplane.nft.ir import Chain, Field, Hook, Match, Rule, Table, rule
+from sgdataplane.nft.ir import Chain, Match, Rule, Table, is_value, prefix_range, rule
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.tracing import TRACE_GROUP, Event, MarkingTable, counters_of_rules, parse_event
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
@@ -79,13 +79,13 @@ def marking_tables(wanted: tuple[Wanted, ...], site: Site, name: str) -> tuple[T
             at = is_value(site.interface(direction), entry.ifname)
             policy.setdefault(direction, []).append(rule(at, *conditions))
             if direction is Direction.EGRESS:
-                hook = Hook("egress" if site.is_leaving(direction) else "ingress", fence.PRIORITY - 1, entry.ifname)
+                hook = Hook("egress" if site.is_leaving(direction) else "ingress", FENCE_PRIORITY - 1, entry.ifname)
                 fences.append(Chain(f"fence{len(fences)}", (rule(*conditions),), hook))
     chains = [
         Chain(direction.value, tuple(rules), Hook(site.hooks[direction].name, site.hooks[direction].priority - 1))
         for direction, rules in policy.items()
     ]
-    return Table(name, tuple(chains)), Table(name, tuple(fences), family=fence.NETDEV)
+    return Table(name, tuple(chains)), Table(name, tuple(fences), family=NETDEV)
 
 
 @dataclass

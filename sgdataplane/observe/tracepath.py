@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sgdataplane.compiler import fence, skeleton
-from sgdataplane.compiler.site import Site
+from sgdataplane.contract.sites import Site
+from sgdataplane.contract.tables import DELIVERED, NETDEV, entry_name
 from sgdataplane.model import words
 from sgdataplane.model.decision import RULE, Decision
 from sgdataplane.net.headers import ETH_IPV4, ETH_IPV6, EXTENSIONS, IPV6_HEADER, NEXT_HEADER, family_of
@@ -84,7 +84,7 @@ def gates(scene: Scene, events: Iterable[Event]) -> tuple[Gate, ...]:
 
 
 def _is_for_timeouts(first: Event) -> bool:
-    return is_policy(first) and first.chain == skeleton.DELIVERED
+    return is_policy(first) and first.chain == DELIVERED
 
 
 def _groups(events: Iterable[Event]) -> Iterator[list[Event]]:
@@ -106,7 +106,7 @@ def _gate(scene: Scene, events: list[Event]) -> Gate:
         name = f"{first.family} {first.table} {first.chain}"
         return Gate(OTHER, name, "", None, verdict, UNKNOWN, None, ())
     direction = Direction.EGRESS
-    if first.family == fence.NETDEV:
+    if first.family == NETDEV:
         ifname = scene.ifnames.get(first.oif or first.iif, "")
     else:
         direction = next((one for one in Direction if first.chain == one.value), direction)
@@ -115,7 +115,7 @@ def _gate(scene: Scene, events: list[Event]) -> Gate:
     found = (scene.decision(name) for _, name in reversed(counted))
     decision = next((entry for entry in found if entry is not None), None)
     steps = tuple(_steps(scene, counted))
-    kind = AT_FENCE if first.family == fence.NETDEV else POLICY
+    kind = AT_FENCE if first.family == NETDEV else POLICY
     reason = _reason(decision, steps, verdict)
     return Gate(kind, first.chain, scene.enis.get(ifname, ""), direction, verdict, reason, decision, steps)
 
@@ -138,4 +138,4 @@ def _reason(decision: Decision | None, steps: tuple[Step, ...], verdict: str) ->
     return ALWAYS if verdict == "accept" and stations == {"fence"} else UNKNOWN
 
 
-_ENTRIES = tuple(skeleton.entry_name(hook) for hook in Direction)
+_ENTRIES = tuple(entry_name(hook) for hook in Direction)

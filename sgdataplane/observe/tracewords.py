@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sgdataplane.compiler import skeleton
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.nft.tracing import Event
 
 
@@ -106,4 +106,4 @@ def _way(station: str, event: Event) -> str:
 
 def is_policy(event: Event) -> bool:
     """Of our tables."""
-    return event.table == skeleton.TABLE and event.family in ("inet", "netdev")
+    return event.table == TABLE and event.family in ("inet", "netdev")

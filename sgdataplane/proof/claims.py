@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from sgdataplane.compiler.lower import counter_name
+from sgdataplane.contract.counters import counter_name
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import Candidate, ordered_candidates

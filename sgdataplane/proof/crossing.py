@@ -9,22 +9,11 @@ import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sgdataplane.compiler.site import Site
+from sgdataplane.contract.fields import TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, CtDirection, CtState, Field, Nfproto
+from sgdataplane.contract.sites import Site
 from sgdataplane.model import always
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Direction, Family
-from sgdataplane.nft.ir import (
-    TCP_ACK,
-    TCP_FIN,
-    TCP_RST,
-    TCP_SYN,
-    CtDirection,
-    CtState,
-    Field,
-    Key,
-    Match,
-    Nfproto,
-    Range,
-)
+from sgdataplane.nft.ir import Key, Match, Range
 from sgdataplane.proof.axes import LACKING, Atoms, Axis, MalformedError, Names, Span, representatives
 from sgdataplane.proof.order import Cell
 from sgdataplane.proof.reading import Asked

@@ -10,25 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sgdataplane.compiler.drops import eni_counter
-from sgdataplane.compiler.marks import other_half
-from sgdataplane.compiler.site import Site
+from sgdataplane.contract import names
+from sgdataplane.contract.counters import eni_counter
+from sgdataplane.contract.fields import TCP_SYN, CtDirection, CtState, Field
+from sgdataplane.contract.marks import other_half
+from sgdataplane.contract.sites import Site
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Direction, Family, Prefix, Verdict
-from sgdataplane.nft import names
-from sgdataplane.nft.ir import (
-    TCP_SYN,
-    Count,
-    CtDirection,
-    CtState,
-    Field,
-    Match,
-    Range,
-    SetMark,
-    SetPacketMark,
-)
+from sgdataplane.nft.ir import Count, Match, Range, SetMark, SetPacketMark
 from sgdataplane.proof.claims import end_chain, united
 from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, SOURCE, SYN_FLAGS, reached
 from sgdataplane.proof.step import Effects

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 
-from sgdataplane.compiler.drops import eni_counter
-from sgdataplane.compiler.skeleton import LOOPBACK
+from sgdataplane.contract.counters import eni_counter
+from sgdataplane.contract.tables import LOOPBACK
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Key, Match
 from sgdataplane.proof.axes import holds, representatives

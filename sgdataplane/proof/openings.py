@@ -9,16 +9,15 @@ from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from sgdataplane.compiler.skeleton import EGRESS_PASS, fixed_counter
+from sgdataplane.contract.counters import fixed_counter
+from sgdataplane.contract.fields import CtDirection, CtState, Field
+from sgdataplane.contract.tables import EGRESS_PASS
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.ir import (
     ACCEPT,
     RETURN,
     Count,
-    CtDirection,
-    CtState,
     Exceeds,
-    Field,
     Key,
     Match,
     Rule,

@@ -12,7 +12,7 @@ from functools import reduce
 from operator import and_
 from typing import NamedTuple
 
-from sgdataplane.compiler.site import Site
+from sgdataplane.contract.sites import Site
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import AH, PORT_PROTOCOLS, Direction, Family, Verdict

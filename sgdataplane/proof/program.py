@@ -11,15 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+from sgdataplane.contract.fields import PORTS, SESSION_PORTS, Field, KeyType
 from sgdataplane.nft.ir import (
-    PORTS,
     RETURN,
-    SESSION_PORTS,
     Count,
     Exceeds,
-    Field,
     Key,
-    KeyType,
     Log,
     Match,
     Range,

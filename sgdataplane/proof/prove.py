@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
-from sgdataplane.compiler.collection import no_collection
+from sgdataplane.collection import no_collection
 from sgdataplane.errors import ProofError
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Direction, Family

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sgdataplane.nft.ir import Field, Key, Match, Range
+from sgdataplane.contract.fields import Field
+from sgdataplane.nft.ir import Key, Match, Range
 
 Asked = tuple[Field, int | None]  # a field, under a mask where it is split by masks
 

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sgdataplane.compiler.site import SITES, Site
-from sgdataplane.compiler.skeleton import APPLIED, LOOPBACK, SECRET_KEY
+from sgdataplane.contract.fields import Field
+from sgdataplane.contract.sites import SITES, Site
+from sgdataplane.contract.stamp import SECRET_KEY, STAMP_MAP
+from sgdataplane.contract.tables import LOOPBACK
 from sgdataplane.model import words
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
@@ -21,7 +23,7 @@ from sgdataplane.model.state import CloudState, ConnectionTracking, Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import AH, PORT_PROTOCOLS, Address, Direction, Family, Verdict
 from sgdataplane.nft.interp import tracked
-from sgdataplane.nft.ir import Count, Field, Key, SetMark, Table
+from sgdataplane.nft.ir import Count, Key, SetMark, Table
 from sgdataplane.proof.axes import holds, is_name
 from sgdataplane.proof.claims import end_chain, expected
 from sgdataplane.proof.crossing import ANSWERED, NFPROTO, OPENED
@@ -77,10 +79,10 @@ class Namespace:
 
     @classmethod
     def of(cls, wanted: Specification, table: Table) -> Namespace:
-        applied = table.elements_of(APPLIED)
+        applied = table.elements_of(STAMP_MAP)
         epoch, secret = applied.get(0, 0), applied.get(SECRET_KEY, 0)
         if not isinstance(epoch, int) or not isinstance(secret, int):
-            raise TypeError(f"map {APPLIED} holds verdicts")
+            raise TypeError(f"map {STAMP_MAP} holds verdicts")
         return cls(wanted, epoch, secret)
 
     @cached_property

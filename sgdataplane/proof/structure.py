@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from sgdataplane.compiler.site import Site
-from sgdataplane.compiler.skeleton import DELIVERED
+from sgdataplane.contract.fields import Field, KeyType
+from sgdataplane.contract.sites import Site
+from sgdataplane.contract.tables import DELIVERED
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.graph import in_order
-from sgdataplane.nft.ir import Chain, Count, Field, KeyType, Map, Match, Statement, Table, Verdict, VerdictMap
+from sgdataplane.nft.ir import Chain, Count, Map, Match, Statement, Table, Verdict, VerdictMap
 from sgdataplane.proof.lookups import Lookup
 
 MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE: of chains, gotos counted (nft_chain_validate)

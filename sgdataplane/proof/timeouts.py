@@ -16,13 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 
-from sgdataplane.compiler.skeleton import DELIVERED, LOOPBACK
+from sgdataplane.contract.fields import CtState, Field
+from sgdataplane.contract.tables import DELIVERED, LOOPBACK
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import TCP, UDP, Direction, Family
 from sgdataplane.nft.ir import (
     ACCEPT,
-    CtState,
-    Field,
     Key,
     Match,
     Rule,

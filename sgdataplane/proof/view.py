@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sgdataplane.contract.fields import Field
 from sgdataplane.model import always
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import AH, Direction, Family, Prefix
-from sgdataplane.nft.ir import Field, Key, Match, Range
+from sgdataplane.nft.ir import Key, Match, Range
 from sgdataplane.proof.axes import LACKING
 from sgdataplane.proof.claims import AXES
 from sgdataplane.proof.crossing import ANSWERED, NFPROTO, OPENED, other_family

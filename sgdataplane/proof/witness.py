@@ -12,12 +12,13 @@ from itertools import islice, product
 from typing import NamedTuple
 
 from sgdataplane.compiler import skeleton
-from sgdataplane.compiler.site import Site
-from sgdataplane.compiler.skeleton import dispatch_name
+from sgdataplane.contract.fields import TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Hook
+from sgdataplane.contract.sites import Site
+from sgdataplane.contract.tables import dispatch_name
 from sgdataplane.errors import InternalError
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Family, Protocol
 from sgdataplane.nft.interp import run, tracked
-from sgdataplane.nft.ir import TCP_ACK, TCP_SYN, Chain, CtDirection, CtState, Field, Hook, Key, Table, goto, rule
+from sgdataplane.nft.ir import Chain, Key, Table, goto, rule
 from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.claims import AXES
 from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, NFPROTO, SOURCE

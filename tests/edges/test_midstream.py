@@ -12,7 +12,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
-from sgdataplane.compiler.skeleton import ADOPTING, TABLE
+from sgdataplane.contract.tables import ADOPTING, TABLE
 from sgdataplane.enforce import Settings, remove
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Family

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.compiler.fence import NETDEV
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings, remove
 from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.model.state import CloudState

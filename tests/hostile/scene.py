@@ -11,7 +11,7 @@ from pathlib import Path
 from inotify_simple import INotify, flags
 
 from sgdataplane.compiler.compile import with_epoch
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings
 from sgdataplane.enforce.fence import fence_of
 from sgdataplane.host import netns

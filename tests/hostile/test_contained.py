@@ -15,7 +15,7 @@ from sgdataplane.attach.former import Heard
 from sgdataplane.attach.registry import Means
 from sgdataplane.attach.report import DEFAULT_MANNER, Manner
 from sgdataplane.cli.command import Exit
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.causes import Cause
 from sgdataplane.daemon.lastgood import LastGood
 from sgdataplane.daemon.metrics import KINDS

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from sgdataplane.compiler.drops import LOG_GROUP
+from sgdataplane.contract.counters import LOG_GROUP
 from sgdataplane.enforce import remove
 from sgdataplane.observe.denied import Denied, Forged, Listener, Place, Unlogged
 from tests.support import rawnft

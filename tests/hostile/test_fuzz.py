@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.names import known
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired, Settings, remove
 from sgdataplane.enforce.fence import fence_of
 from sgdataplane.host.netlink import list_attributes
@@ -23,7 +24,6 @@ from sgdataplane.host.nfnetlink import Message as Sent
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.placement import Placement
 from sgdataplane.nft import snapshot, strangers
-from sgdataplane.nft.names import known
 from tests.hostile.chance import Chance
 from tests.hostile.scene import OURS, PLAIN, must_obey, policy, surplus
 from tests.support import rawnft

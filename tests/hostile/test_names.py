@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.compiler.skeleton import ADOPTING, TABLE
+from sgdataplane.contract.tables import ADOPTING, TABLE
 from sgdataplane.enforce import Settings, remove
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.netlink import attribute, nested

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.client import ask
 from sgdataplane.daemon.protocol import Request
 from sgdataplane.host import netns

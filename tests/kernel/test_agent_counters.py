@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from tests.support import attachbench, attachhost
 from tests.support.agentbench import AgentBench, agent_in

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState
 from tests.support.agentbench import AgentBench, agent_in

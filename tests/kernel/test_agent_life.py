@@ -16,7 +16,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.client import ask
 from sgdataplane.daemon.protocol import MAX_CLIENTS, Request
 from sgdataplane.host import netns

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.client import ask
 from sgdataplane.daemon.protocol import MAX_CLIENTS, Request
 from sgdataplane.host import netns

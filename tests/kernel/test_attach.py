@@ -15,7 +15,7 @@ import pytest
 from sgdataplane.attach.former import Former
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Binding
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.identity import Identity, held, identity_of
 from sgdataplane.host.links import Links

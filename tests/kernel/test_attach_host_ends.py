@@ -20,7 +20,7 @@ from sgdataplane.attach.hostend import move_home
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import Manner
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import HostError, UnsupportedError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import Links

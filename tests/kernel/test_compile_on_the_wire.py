@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from sgdataplane.compiler.lower import counter_name
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.counters import counter_name
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired, Settings
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DHCP_BROADCAST, Options

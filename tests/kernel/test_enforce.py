@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import with_epoch
-from sgdataplane.compiler.site import INSTANCE
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.sites import INSTANCE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import DEFAULT_SETTINGS, Desired, KernelSessions, Settings, remove
 from sgdataplane.errors import KernelError
 from sgdataplane.host import netns

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from sgdataplane.lab import manage
 from sgdataplane.lab.manage import Lab

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.contract.fields import Hook, KeyType
 from sgdataplane.errors import ExistsError, HostError
 from sgdataplane.host import netns
-from sgdataplane.nft.ir import DROP, Chain, Hook, KeyType, goto
+from sgdataplane.nft.ir import DROP, Chain, goto
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.snapshot import Inventory, MapShape
 from sgdataplane.nft.transaction import Kind, Verb

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import with_epoch
+from sgdataplane.contract.fields import CtDirection, CtState, Field, Hook, KeyType, Nfproto
 from sgdataplane.enforce import Desired
 from sgdataplane.enforce.fence import fence_of
 from sgdataplane.host import netns
@@ -31,16 +32,10 @@ from sgdataplane.nft.ir import (
     DROP,
     Chain,
     Counter,
-    CtDirection,
-    CtState,
     Exceeds,
-    Field,
-    Hook,
-    KeyType,
     Log,
     Map,
     Match,
-    Nfproto,
     Range,
     Rule,
     SetMark,

@@ -9,7 +9,7 @@ import pytest
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, HostReport, Key, NamespaceReport, Outcome
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.host import netns
 from sgdataplane.host.events import Message, number_of

@@ -10,9 +10,8 @@ from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.compiler.drops import eni_counter
-from sgdataplane.compiler.lower import counter_name
-from sgdataplane.compiler.site import INSTANCE
+from sgdataplane.contract.counters import counter_name, eni_counter
+from sgdataplane.contract.sites import INSTANCE
 from sgdataplane.model.always import is_dhcp, is_discovery_type
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options

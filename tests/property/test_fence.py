@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.fence import IPV4, IPV6, NO_REALM, compile_fence
+from sgdataplane.contract.fields import Field
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
@@ -22,7 +23,7 @@ from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Family, Verdict
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import Field, Key, Table, VerdictKind
+from sgdataplane.nft.ir import Key, Table, VerdictKind
 from sgdataplane.policy.resolve import resolve
 from tests.support import gen, wire
 

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import with_epoch
-from sgdataplane.compiler.site import HOST
-from sgdataplane.compiler.skeleton import fixed_counter
+from sgdataplane.contract.counters import fixed_counter
+from sgdataplane.contract.fields import CtState, Field
+from sgdataplane.contract.sites import HOST
 from sgdataplane.enforce import Desired, build
 from sgdataplane.model.always import is_dhcp, is_discovery_type
 from sgdataplane.model.options import Options
@@ -23,7 +24,7 @@ from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import CtState, Field, Key, Table
+from sgdataplane.nft.ir import Key, Table
 from tests.property.test_compile_equals_decide import JUDGED, check_told, is_answerable
 from tests.support import gen, wire
 from tests.support.builders import make_eni, make_group, make_state

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.compiler.site import INSTANCE
+from sgdataplane.contract.fields import Field
+from sgdataplane.contract.sites import INSTANCE
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.semantics import decide
@@ -18,7 +19,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import Field, Key, Range
+from sgdataplane.nft.ir import Key, Range
 from sgdataplane.observe.live import counters_of
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.proof.claims import Claim, claims, remote_ranges

@@ -13,6 +13,7 @@ from itertools import product
 
 import pytest
 
+from sgdataplane.contract.fields import CtDirection, Field, Hook, KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import interp, ir
 from sgdataplane.nft.ir import (
@@ -21,11 +22,7 @@ from sgdataplane.nft.ir import (
     RETURN,
     Chain,
     Count,
-    CtDirection,
-    Field,
-    Hook,
     Key,
-    KeyType,
     Map,
     Match,
     Range,

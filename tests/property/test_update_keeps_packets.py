@@ -10,14 +10,16 @@ from hypothesis import HealthCheck, event, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import with_epoch
-from sgdataplane.compiler.site import INSTANCE
-from sgdataplane.compiler.skeleton import APPLIED, TABLE
+from sgdataplane.contract.fields import Field
+from sgdataplane.contract.sites import INSTANCE
+from sgdataplane.contract.stamp import STAMP_MAP
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired, Settings
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import Field, Key, Table, VerdictKind
+from sgdataplane.nft.ir import Key, Table, VerdictKind
 from sgdataplane.nft.snapshot import stamp_of, with_generation
 from sgdataplane.policy.resolve import interfaces_of
 from tests.support import gen, wire
@@ -60,7 +62,7 @@ def probes(states: Sequence[CloudState], chance: random.Random) -> list[tuple[st
 def check_commit(commit: Commit, packets: Sequence[tuple[str, dict[Field, Key]]], chance: random.Random) -> int:
     """How many packets the commit judges anew. Their sessions are new, or marked before it with its epoch or an older
     one."""
-    epoch = stamp_of(commit.before).epoch if APPLIED in commit.before.map else 0
+    epoch = stamp_of(commit.before).epoch if STAMP_MAP in commit.before.map else 0
     changed = 0
     for hook, unmarked in packets:
         marks = (INSTANCE.marks.accepted(side, chance.choice((0, max(epoch - 1, 0), epoch)), 1) for side in Direction)

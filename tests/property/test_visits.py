@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.enforce import Desired, Proven, Settings, build, hold
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.model.placement import Placement
@@ -18,9 +19,6 @@ from sgdataplane.nft.ir import (
     ACCEPT,
     RETURN,
     Chain,
-    Field,
-    Hook,
-    KeyType,
     Map,
     Match,
     Range,

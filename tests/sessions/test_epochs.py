@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 
-from sgdataplane.compiler.compile import FIRST_EPOCH
+from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.enforce import Epochs, Settings, remove
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Family

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.net.values import Family
 from tests.support.applier import QUICK, Outcome
 from tests.support.flood import ROOT, Flood, Target, wait_until

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sgdataplane.compiler.site import INSTANCE
+from sgdataplane.contract.sites import INSTANCE
 from sgdataplane.enforce import ApplyReport, KernelSessions, Settings, remove
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.net.values import Prefix

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NoReturn
 
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink

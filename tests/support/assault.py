@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 
-from sgdataplane.compiler.skeleton import TABLE, dispatch_name
+from sgdataplane.contract.tables import TABLE, dispatch_name
 from sgdataplane.host import netns
 from sgdataplane.host.netlink import HEADER, NLM_F_REQUEST, attribute
 from sgdataplane.host.nfnetlink import NETLINK_NETFILTER

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 
-from sgdataplane.compiler.site import INSTANCE
+from sgdataplane.contract.sites import INSTANCE
 from sgdataplane.enforce import Desired, KernelSessions, Settings, apply, build
 from sgdataplane.host import netns
 from sgdataplane.model.state import CloudState, Eni, PrefixListEntry, Remote, SecurityGroupRule

@@ -19,22 +19,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
+from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import interp
-from sgdataplane.nft.ir import (
-    RETURN,
-    CtDirection,
-    CtState,
-    Field,
-    Key,
-    KeyType,
-    Match,
-    Nfproto,
-    Range,
-    Table,
-    VerdictKind,
-    VerdictMap,
-)
+from sgdataplane.nft.ir import RETURN, Key, Match, Range, Table, VerdictKind, VerdictMap
 from tests.support.leads import asking, closed, leading_to, maps_of, next_chains, reached, read_from
 from tests.support.mutate import last_of
 

@@ -9,8 +9,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from sgdataplane.contract.fields import Field
 from sgdataplane.nft.fake import FakeKernel
-from sgdataplane.nft.ir import Chain, Field, Map, Match, Rule, Statement, Table, VerdictMap
+from sgdataplane.nft.ir import Chain, Map, Match, Rule, Statement, Table, VerdictMap
 from sgdataplane.nft.transaction import Kind, Transaction, Verb
 
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from sgdataplane.contract.fields import Field, Hook, KeyType
+from sgdataplane.contract.stamp import Stamp, next_generation
 from sgdataplane.errors import BusyError, ExistsError, KernelError, NotFoundError
 from sgdataplane.nft.ir import (
     ACCEPT,
@@ -16,9 +18,6 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Counter,
-    Field,
-    Hook,
-    KeyType,
     Map,
     Match,
     Range,
@@ -30,7 +29,7 @@ from sgdataplane.nft.ir import (
     rule,
 )
 from sgdataplane.nft.kernel import Kernel
-from sgdataplane.nft.snapshot import Inventory, MapShape, Stamp, next_generation
+from sgdataplane.nft.snapshot import Inventory, MapShape
 from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb
 
 NAME = "sgdataplane"
@@ -41,9 +40,9 @@ TCP_ONLY = Match(Field.L4PROTO, (Range.of(6),))
 BASE = Chain("ingress", (rule(VerdictMap(Field.IP_SADDR, name="members")), rule(DROP)), HOOK)
 TIMED = Chain("timed", (rule(TCP_ONLY, SetTimeout(TIMEOUT.name)), rule(goto(LEAF.name))))
 MEMBERS = Map("members", KeyType.IPV4, ((0x0A000001, goto("leaf-1")), (0x0A000002, goto("timed"))))
-APPLIED = Map("applied", KeyType.MARK, ((0, 7), *((word, word << 28) for word in range(1, 5))), holds_marks=True)
+STAMP_MAP = Map("applied", KeyType.MARK, ((0, 7), *((word, word << 28) for word in range(1, 5))), holds_marks=True)
 COUNTER = Counter("rule.sg-a.sgr-1")
-TABLE = Table(NAME, (BASE, LEAF, TIMED), (APPLIED, MEMBERS), (COUNTER,), (TIMEOUT,))
+TABLE = Table(NAME, (BASE, LEAF, TIMED), (STAMP_MAP, MEMBERS), (COUNTER,), (TIMEOUT,))
 
 
 def transaction(*operations: tuple[Verb, Kind, Subject]) -> Transaction:
@@ -120,7 +119,7 @@ class KernelContract:
         assert replace(loaded.inventory(NAME), generation=names.generation) == names
 
     def test_value_of_a_key_changes_by_delete_and_add_at_once(self, loaded: Kernel) -> None:
-        old, new = replace(APPLIED, elements=((0, 7),)), replace(APPLIED, elements=((0, 8),))
+        old, new = replace(STAMP_MAP, elements=((0, 7),)), replace(STAMP_MAP, elements=((0, 8),))
         loaded.run(transaction((Verb.DELETE, Kind.ELEMENTS, old), (Verb.ADD, Kind.ELEMENTS, new)))
         assert loaded.inventory(NAME).stamp == Stamp(8, "10000000200000003000000040000000")
 
@@ -138,7 +137,7 @@ class KernelContract:
         assert found == Inventory(found.generation)
 
     def test_pruning_leaves_what_the_table_has_and_nothing_else(self, loaded: Kernel) -> None:
-        kept = Table(NAME, (BASE,), (APPLIED, MEMBERS))
+        kept = Table(NAME, (BASE,), (STAMP_MAP, MEMBERS))
         emptied = (Verb.FLUSH, Kind.ELEMENTS, MEMBERS)
         before = loaded.inventory(NAME)
         loaded.run(transaction(emptied, (Verb.PRUNE, Kind.TABLE, kept), (Verb.ADD, Kind.POLICY, BASE)))
@@ -150,7 +149,7 @@ class KernelContract:
     def test_pruning_what_is_still_asked_for_is_refused_and_changes_nothing(self, loaded: Kernel) -> None:
         before = loaded.inventory(NAME)
         with pytest.raises(BusyError):
-            loaded.run(transaction((Verb.PRUNE, Kind.TABLE, Table(NAME, (BASE,), (APPLIED, MEMBERS)))))
+            loaded.run(transaction((Verb.PRUNE, Kind.TABLE, Table(NAME, (BASE,), (STAMP_MAP, MEMBERS)))))
         assert loaded.inventory(NAME) == before
 
     def test_counters_that_are_there_say_what_they_have_counted(self, loaded: Kernel) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from sgdataplane.nft.ir import ACCEPT, DROP, RETURN, Field, Match, Table, Verdict, VerdictKind, VerdictMap
+from sgdataplane.contract.fields import Field
+from sgdataplane.nft.ir import ACCEPT, DROP, RETURN, Match, Table, Verdict, VerdictKind, VerdictMap
 
 
 def asking(table: Table, chain: str) -> Iterator[Match | VerdictMap]:

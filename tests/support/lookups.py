@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import or_
 
-from sgdataplane.nft.ir import RETURN, Field, Match, Range, Statement, Table, Verdict, VerdictKind, VerdictMap
+from sgdataplane.contract.fields import Field
+from sgdataplane.nft.ir import RETURN, Match, Range, Statement, Table, Verdict, VerdictKind, VerdictMap
 from tests.support.packetspace import INDEX, TRACKED, Packets, Space, read_by, readers
 
 Place = tuple[str, int]  # a chain, and the rule in it that is next

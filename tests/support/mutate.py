@@ -13,16 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice, pairwise
 
+from sgdataplane.contract.fields import PORTS, SESSION_PORTS, Field, KeyType
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
-    PORTS,
     RETURN,
-    SESSION_PORTS,
     Chain,
     Count,
-    Field,
-    KeyType,
     Map,
     Match,
     Range,

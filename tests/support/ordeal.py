@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.state import CloudState

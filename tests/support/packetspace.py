@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from sgdataplane.nft.ir import CtDirection, CtState, Field, Key, KeyType, Match, Nfproto, Range, Table, VerdictMap
+from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
+from sgdataplane.nft.ir import Key, Match, Range, Table, VerdictMap
 
 Values = int  # a bit for each value
 Packets = tuple[Values, ...]  # what they may have in each tracked field

@@ -8,8 +8,8 @@ from __future__ import annotations
 from functools import wraps
 
 from sgdataplane.compiler import compile as compiler
-from sgdataplane.compiler.compile import FIRST_EPOCH
 from sgdataplane.compiler.memo import Memo
+from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.enforce import desired
 from sgdataplane.model.options import Options
 from sgdataplane.nft.ir import Table

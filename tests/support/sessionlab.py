@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sgdataplane.compiler.site import SITES
+from sgdataplane.contract.sites import SITES
 from sgdataplane.enforce import ApplyReport, Desired, Settings
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.parts import Node

@@ -25,7 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sgdataplane.attach.registry import Binding, Registry
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.identity import held, identity_of
 from sgdataplane.host.links import Links

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
+from sgdataplane.contract.fields import TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Nfproto
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family
-from sgdataplane.nft.ir import (
-    TCP_ACK,
-    TCP_SYN,
-    CtDirection,
-    CtState,
-    Field,
-    Key,
-    Nfproto,
-)
+from sgdataplane.nft.ir import Key
 
 # Written here once more on purpose: a field swapped in the compiler must not be swapped here too.
 SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}

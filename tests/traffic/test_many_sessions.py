@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from sgdataplane.compiler.site import SITES
+from sgdataplane.contract.sites import SITES
 from sgdataplane.host.conntrack import SessionTuple
 from sgdataplane.lab import manage
 from sgdataplane.lab.policy import enforce_policy

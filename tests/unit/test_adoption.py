@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.compiler.compile import with_adoption, with_epoch
-from sgdataplane.compiler.skeleton import ADOPTING, TABLE
+from sgdataplane.contract.fields import TCP_ACK, CtDirection, CtState, Field
+from sgdataplane.contract.tables import ADOPTING, TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings
 from sgdataplane.host.conntrack import Bound, SessionTuple, Tracked
 from sgdataplane.model.options import Options
@@ -17,7 +18,7 @@ from sgdataplane.net.values import TCP, Address, Prefix
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import TCP_ACK, CtDirection, CtState, Field, Key
+from sgdataplane.nft.ir import Key
 from sgdataplane.nft.snapshot import stamp_of
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply, table_of

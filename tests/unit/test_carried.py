@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.compiler.site import HOST, INSTANCE
+from sgdataplane.contract.sites import HOST, INSTANCE
 from sgdataplane.enforce import Desired
 from sgdataplane.enforce.carried import _refused
 from sgdataplane.host.conntrack import Tracked

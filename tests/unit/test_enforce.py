@@ -8,17 +8,18 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.compiler.compile import with_epoch
-from sgdataplane.compiler.fence import NETDEV
-from sgdataplane.compiler.site import INSTANCE
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.fields import KeyType
+from sgdataplane.contract.sites import INSTANCE
+from sgdataplane.contract.stamp import STAMP_MAP
+from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce import Desired, Epochs, Settings
 from sgdataplane.errors import KernelError, NotFoundError, ProofError, UnsupportedError
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.fake import FakeKernel
-from sgdataplane.nft.ir import Chain, KeyType, Map, rule
-from sgdataplane.nft.snapshot import STAMP_MAP, stamp_of, with_generation
+from sgdataplane.nft.ir import Chain, Map, rule
+from sgdataplane.nft.snapshot import stamp_of, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply, table_of

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from sgdataplane.compiler.compile import with_epoch
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import ConnectionTracking

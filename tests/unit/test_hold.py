@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.cli.main import EXIT_CODES
-from sgdataplane.compiler.fence import NETDEV
-from sgdataplane.compiler.skeleton import TABLE
+from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings, hold
 from sgdataplane.enforce.hold import MOST_S, WARN_S, Burden, judge
 from sgdataplane.errors import HeldError, HostError

@@ -6,26 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.nft.ir import (
-    ACCEPT,
-    DROP,
-    RETURN,
-    Chain,
-    CtState,
-    Field,
-    Hook,
-    KeyType,
-    Map,
-    Match,
-    Nfproto,
-    Range,
-    Rule,
-    Table,
-    VerdictMap,
-    goto,
-    jump,
-    rule,
-)
+from sgdataplane.contract.fields import CtState, Field, Hook, KeyType, Nfproto
+from sgdataplane.nft.ir import ACCEPT, DROP, RETURN, Chain, Map, Match, Range, Rule, Table, VerdictMap, goto, jump, rule
 from tests.support.lookups import most_lookups
 
 MEMBERS = Map("members", KeyType.IPV4, ((1, goto("port")), (2, goto("proto"))))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Field, KeyType, Map, Range, Table, VerdictMap, goto, rule
+from sgdataplane.contract.fields import Field, KeyType
+from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Map, Range, Table, VerdictMap, goto, rule
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.classbench_seeds import SEEDS
 from tests.support.hardpolicies import POLICIES, TARGET

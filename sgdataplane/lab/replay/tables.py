@@ -10,20 +10,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sgdataplane.contract.fields import CtState, Field, Hook
 from sgdataplane.nft import wire
-from sgdataplane.nft.ir import (
-    ACCEPT,
-    DROP,
-    Chain,
-    CtState,
-    Field,
-    Hook,
-    Match,
-    Range,
-    Rule,
-    Table,
-    rule,
-)
+from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Match, Range, Rule, Table, rule
 from sgdataplane.nft.messages import FLAG_OWNER, Messages, Writer
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 

@@ -22,10 +22,10 @@ STATE = make_state(
     [make_group("sg-a", ["ingress tcp 22/22 from sg-b"]), make_group("sg-b"), make_group("sg-c")],
     [make_eni(f"eni-{name}", f"10.0.0.{number}", f"sg-{name}") for number, name in enumerate("abc", 1)],
 )
-APPLIED = ApplyReport(1, 0, 0, 0, 0.1)
+STAMP_MAP = ApplyReport(1, 0, 0, 0, 0.1)
 DESIRED = Desired(STATE, {"eni-a": "eth0"})
 PROVEN = build(DESIRED)
-REPORT = NamespaceReport(KEY, (EniReport(BINDING, Outcome.IN_FORCE),), PROVEN, APPLIED)
+REPORT = NamespaceReport(KEY, (EniReport(BINDING, Outcome.IN_FORCE),), PROVEN, STAMP_MAP)
 
 
 def former(report: NamespaceReport = REPORT, *, is_quiet: bool = True) -> Former:
@@ -62,7 +62,7 @@ def test_what_was_done_once_is_not_told_again() -> None:
     "changed",
     [
         {"enis": (EniReport(BINDING, Outcome.REFUSED),), "applied": None},
-        {"applied": replace(APPLIED, leftover="busy")},
+        {"applied": replace(STAMP_MAP, leftover="busy")},
         {"proven": None},
     ],
 )

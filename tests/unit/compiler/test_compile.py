@@ -8,16 +8,17 @@ import re
 
 import pytest
 
-from sgdataplane.compiler import skeleton
 from sgdataplane.compiler.compile import compile_policy, with_epoch
 from sgdataplane.compiler.lower import profile_name
-from sgdataplane.compiler.site import INSTANCE
+from sgdataplane.contract.fields import Field
+from sgdataplane.contract.sites import INSTANCE
+from sgdataplane.contract.stamp import STAMP_MAP
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState, NicType, SecurityGroupRule
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import Field, Table, VerdictKind, VerdictMap
+from sgdataplane.nft.ir import Table, VerdictKind, VerdictMap
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import Profile, resolve
 from tests.support import gen, wire
@@ -77,7 +78,7 @@ def test_epoch_moves_only_the_chains_that_name_it() -> None:
 
 def test_stamp_tells_the_epoch_and_equal_policies() -> None:
     one, same, other = compiled(example(), 1), compiled(example(), 9), compiled(example("ingress gre from ::/0"), 1)
-    stamps = [dict(table.map[skeleton.APPLIED].elements) for table in (one, same, other)]
+    stamps = [dict(table.map[STAMP_MAP].elements) for table in (one, same, other)]
     assert [stamp.pop(0) for stamp in stamps] == [1, 9, 1]
     assert stamps[0] == stamps[1] != stamps[2]
 

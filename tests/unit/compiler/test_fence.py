@@ -7,13 +7,16 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy, with_epoch
-from sgdataplane.compiler.fence import CAUSES, PLACEHOLDER, compile_fence
-from sgdataplane.compiler.skeleton import EGRESS_PASS, applied
+from sgdataplane.compiler.fence import PLACEHOLDER, compile_fence
+from sgdataplane.compiler.skeleton import applied
+from sgdataplane.contract.counters import FENCE_CAUSES
+from sgdataplane.contract.fields import CtDirection, CtState, Field, Hook
+from sgdataplane.contract.tables import EGRESS_PASS
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Address, link_local
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import CtDirection, CtState, Field, Hook, Key, Table
+from sgdataplane.nft.ir import Key, Table
 from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.nft.text import add_chain, render_table
 from sgdataplane.policy.resolve import resolve
@@ -176,7 +179,7 @@ def test_frame_that_comes_by_an_uplink(
 
 
 def test_every_cause_has_a_row() -> None:
-    assert {row[2] for row in (*ROWS, *HOST_ROWS, *FLOOD_ROWS)} == {"", *CAUSES}
+    assert {row[2] for row in (*ROWS, *HOST_ROWS, *FLOOD_ROWS)} == {"", *FENCE_CAUSES}
 
 
 def test_only_base_chains_and_the_stamp_know_the_secret() -> None:

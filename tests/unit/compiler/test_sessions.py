@@ -12,12 +12,13 @@ import pytest
 
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.fastpath import FEW
-from sgdataplane.compiler.marks import HALF
-from sgdataplane.compiler.site import INSTANCE
+from sgdataplane.contract.fields import CtDirection, CtState, Field
+from sgdataplane.contract.marks import HALF
+from sgdataplane.contract.sites import INSTANCE
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Address, Direction
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import CtDirection, CtState, Field, Key, SetMark, Table
+from sgdataplane.nft.ir import Key, SetMark, Table
 from sgdataplane.policy.resolve import resolve
 from tests.support.builders import make_eni, make_group, make_state
 

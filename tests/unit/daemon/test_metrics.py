@@ -22,13 +22,13 @@ from sgdataplane.observe.conntrack import TableUse
 from tests.support.attachbench import state_of
 from tests.support.scraping import Scrape
 
-APPLIED = ApplyReport(3, staged=5, switched=2, swept=1, seconds=0.03)
+STAMP_MAP = ApplyReport(3, staged=5, switched=2, swept=1, seconds=0.03)
 
 
 def namespace(number: int, named: str = "", outcome: Outcome = Outcome.IN_FORCE) -> NamespaceReport:
     binding = Binding(f"eni-{number}", "eth0", named or f"container {number}", "/", Identity(1, number))
     proven = build(Desired(state_of(80), {"eni-a": "eth0"}))
-    return NamespaceReport(binding.identity, (EniReport(binding, outcome),), proven, APPLIED)
+    return NamespaceReport(binding.identity, (EniReport(binding, outcome),), proven, STAMP_MAP)
 
 
 def refused(error: KernelError | ProofError | HostError | LimitError | BindingError) -> NamespaceReport:
@@ -75,7 +75,7 @@ def test_before_the_first_cycle_nothing_is_in_force(bench: Bench) -> None:
 
 
 def test_what_a_cycle_did_is_told(bench: Bench) -> None:
-    bench.cycle(namespace(1), replace(namespace(2), applied=replace(APPLIED, staged=0, switched=0, swept=0)))
+    bench.cycle(namespace(1), replace(namespace(2), applied=replace(STAMP_MAP, staged=0, switched=0, swept=0)))
     found = bench.scrape()
     assert [found.value("operations_total", step=step) for step in ("staged", "switched", "swept")] == [5, 2, 1]
     assert (found.value("apply_seconds_count"), found.value("cycle_seconds_sum")) == (1, 0.2)

@@ -17,7 +17,7 @@ from sgdataplane.host.identity import Identity
 from sgdataplane.model.state import CloudState
 
 SLOW = "a change holds the kernel for about 4.0 s"
-APPLIED = ApplyReport(3, staged=5, switched=2, swept=1, seconds=4.1)
+STAMP_MAP = ApplyReport(3, staged=5, switched=2, swept=1, seconds=4.1)
 ENIS = tuple(
     EniReport(Binding(f"eni-{n}", f"eth{n}", "container web", "/", Identity(1, 1)), Outcome.IN_FORCE, warnings)
     for n, warnings in enumerate([(), ("its MAC is another",)])
@@ -36,21 +36,21 @@ def told(status: Status, applied: ApplyReport) -> list[dict[str, Any]]:
 
 def test_policy_whose_changes_hold_the_kernel_is_told_of_at_each_of_its_enis() -> None:
     status = Status(Path("/state"), Path("/config"), Path("/last-good"))
-    assert [eni["warnings"] for eni in told(status, APPLIED)] == [[], ["its MAC is another"]]
-    slow = replace(APPLIED, slow=SLOW)
+    assert [eni["warnings"] for eni in told(status, STAMP_MAP)] == [[], ["its MAC is another"]]
+    slow = replace(STAMP_MAP, slow=SLOW)
     assert [eni["warnings"] for eni in told(status, slow)] == [[SLOW], ["its MAC is another", SLOW]]
     assert [eni["warnings"] for eni in told(status, slow.at_rest)] == [[SLOW], ["its MAC is another", SLOW]]
-    assert [eni["warnings"] for eni in told(status, APPLIED.at_rest)] == [[], ["its MAC is another"]]
+    assert [eni["warnings"] for eni in told(status, STAMP_MAP.at_rest)] == [[], ["its MAC is another"]]
     assert status.is_healthy
 
 
 def test_a_disturbed_eni_is_told_with_who_does_it() -> None:
     status = Status(Path("/state"), Path("/config"), Path("/last-good"))
-    told(status, APPLIED)
+    told(status, STAMP_MAP)
     status.note_drift(Drift(Identity(1, 1), "container web", "nft[4711]", "rule deleted: ingress"))
-    assert [eni["warnings"] for eni in told(status, APPLIED)] == [[], ["its MAC is another"]]
+    assert [eni["warnings"] for eni in told(status, STAMP_MAP)] == [[], ["its MAC is another"]]
     disturbed = tuple(replace(eni, outcome=Outcome.DISTURBED) for eni in ENIS)
-    entry = NamespaceReport(Identity(1, 1), disturbed, applied=APPLIED)
+    entry = NamespaceReport(Identity(1, 1), disturbed, applied=STAMP_MAP)
     policy = Policy(CloudState(), Origin.STATE)
     status.note_cycle(CycleReport(frozenset({Cause.DRIFT}), policy, HostReport((entry,)), "", "", 0.1))
     found = status.as_json()["enis"]
@@ -59,5 +59,5 @@ def test_a_disturbed_eni_is_told_with_who_does_it() -> None:
     assert [eni["warnings"] for eni in found] == [[by], ["its MAC is another", by]]
     assert {eni["outcome"] for eni in found} == {"disturbed"}
     assert not status.is_healthy
-    told(status, APPLIED)
+    told(status, STAMP_MAP)
     assert status.is_healthy

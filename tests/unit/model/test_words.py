@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.compiler import fence, skeleton
+from sgdataplane.contract import counters
 from sgdataplane.model.decision import FENCE, Decision
 from sgdataplane.model.semantics import CLAUSES
 from sgdataplane.model.words import CAUSES, DETAILS, because, name, ranked, sentence
@@ -17,8 +17,8 @@ ELSEWHERE = {"absent", "incomplete", "unprotected"}  # diff; replay; lab
 
 
 def test_each_cause_has_words_and_no_other() -> None:
-    of_fence = {FENCE + cause for cause in fence.CAUSES}
-    assert CAUSES.keys() == {clause.cause for clause in CLAUSES} | {*skeleton.CAUSES} | of_fence | ELSEWHERE
+    of_fence = {FENCE + cause for cause in counters.FENCE_CAUSES}
+    assert CAUSES.keys() == {clause.cause for clause in CLAUSES} | {*counters.CAUSES} | of_fence | ELSEWHERE
 
 
 def test_details_are_of_clauses() -> None:

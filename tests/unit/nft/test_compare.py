@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.nft.compare import differences, same
 from sgdataplane.nft.ir import (
     ACCEPT,
@@ -13,9 +14,6 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Counter,
-    Field,
-    Hook,
-    KeyType,
     Log,
     Map,
     Match,

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from sgdataplane.contract.fields import Field, Hook, KeyType, Nfproto
 from sgdataplane.nft.detour import detour
 from sgdataplane.nft.inflight import can_switch_at_once
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import (
-    ACCEPT,
-    DROP,
-    Chain,
-    Field,
-    Hook,
-    Key,
-    KeyType,
-    Map,
-    Match,
-    Nfproto,
-    Range,
-    Rule,
-    Table,
-    Verdict,
-    VerdictMap,
-    goto,
-    rule,
-)
+from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Key, Map, Match, Range, Rule, Table, Verdict, VerdictMap, goto, rule
 
 OLD: tuple[tuple[Key, Verdict], ...] = tuple((key, goto("kin")) for key in range(1, 9))
 NEW: tuple[tuple[Key, Verdict], ...] = ((1, goto("other")), *OLD[2:], (20, goto("kin")))  # 1 turned, 2 gone, 20 new

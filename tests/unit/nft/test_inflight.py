@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
     Chain,
-    Field,
-    Hook,
     Key,
-    KeyType,
     Map,
     Match,
     Range,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import (
@@ -12,10 +13,7 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Counter,
-    Field,
-    Hook,
     Key,
-    KeyType,
     Map,
     Match,
     Range,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import text
 from sgdataplane.nft.ir import (
@@ -13,9 +14,6 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Counter,
-    Field,
-    Hook,
-    KeyType,
     Log,
     Map,
     Match,

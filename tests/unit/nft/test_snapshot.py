@@ -6,17 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from sgdataplane.contract.stamp import STAMP_MAP, Stamp, next_generation
 from sgdataplane.nft import snapshot
 from sgdataplane.nft.ir import DROP, Key, Verdict
-from sgdataplane.nft.snapshot import (
-    STAMP_MAP,
-    Inventory,
-    Stamp,
-    next_generation,
-    stamp_of,
-    with_generation,
-    without_policy,
-)
+from sgdataplane.nft.snapshot import Inventory, stamp_of, with_generation, without_policy
 from tests.support.kernel_contract import TABLE
 
 WHOLE: dict[Key, Verdict | int] = {0: 3, 1: 0xDEADBEEF, 2: 0, 3: 1, 4: 0xFFFFFFFF}

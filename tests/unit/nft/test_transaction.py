@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from sgdataplane.contract.fields import KeyType
 from sgdataplane.errors import InternalError
-from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Counter, KeyType, Map, Table, goto, rule
+from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Counter, Map, Table, goto, rule
 from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb
 from tests.support.kernel_contract import CREATION, TABLE
 

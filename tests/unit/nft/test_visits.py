@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.nft import pages
 from sgdataplane.nft.delta import Change, Plan
 from sgdataplane.nft.ir import (
@@ -14,9 +15,6 @@ from sgdataplane.nft.ir import (
     DROP,
     RETURN,
     Chain,
-    Field,
-    Hook,
-    KeyType,
     Map,
     Match,
     Page,

@@ -10,13 +10,14 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.compiler.site import SITES
+from sgdataplane.contract.fields import Field
+from sgdataplane.contract.sites import SITES
 from sgdataplane.model.options import Options
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.interp import run
-from sgdataplane.nft.ir import Field, Table
+from sgdataplane.nft.ir import Table
 from sgdataplane.observe.live import counters_of, opening
 from sgdataplane.policy.resolve import resolve
 from tests.property.test_compile_equals_decide import compiled

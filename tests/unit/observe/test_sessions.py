@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.compiler.site import HOST, INSTANCE, Site
+from sgdataplane.contract.sites import HOST, INSTANCE, Site
 from sgdataplane.host.conntrack import Tracked
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.packet import Packet

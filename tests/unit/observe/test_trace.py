@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from sgdataplane.compiler.site import INSTANCE, SITES
+from sgdataplane.contract.sites import INSTANCE, SITES
 from sgdataplane.model.decision import RULE
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Direction, Prefix

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.contract.fields import KeyType
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import Address, Direction, Family
-from sgdataplane.nft.ir import Chain, Key, KeyType, Map, Page, Paged, SetMark, Table, goto
+from sgdataplane.nft.ir import Chain, Key, Map, Page, Paged, SetMark, Table, goto
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.axes import MalformedError, is_name, representatives
 from sgdataplane.proof.carried import Renumbering

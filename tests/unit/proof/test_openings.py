@@ -8,25 +8,11 @@ from functools import cache
 
 import pytest
 
-from sgdataplane.compiler.skeleton import DELIVERED, dispatch_name, entry_name
+from sgdataplane.contract.fields import CtState, Field, Hook
+from sgdataplane.contract.tables import DELIVERED, dispatch_name, entry_name
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import TCP, UDP, Direction
-from sgdataplane.nft.ir import (
-    ACCEPT,
-    Chain,
-    CtState,
-    Field,
-    Hook,
-    Match,
-    Range,
-    Rule,
-    SetTimeout,
-    Table,
-    Verdict,
-    VerdictKind,
-    goto,
-    rule,
-)
+from sgdataplane.nft.ir import ACCEPT, Chain, Match, Range, Rule, SetTimeout, Table, Verdict, VerdictKind, goto, rule
 from sgdataplane.proof.openings import Openings, sets_timeouts
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.specification import Namespace, Specification

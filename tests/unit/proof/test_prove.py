@@ -8,26 +8,12 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.compiler.skeleton import MIDSTREAM, dispatch_name
+from sgdataplane.contract.fields import CtState, Field
+from sgdataplane.contract.tables import MIDSTREAM, dispatch_name
 from sgdataplane.errors import InternalError, ProofError
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.net.values import Direction
-from sgdataplane.nft.ir import (
-    DROP,
-    Chain,
-    Count,
-    CtState,
-    Field,
-    Key,
-    Log,
-    Match,
-    Range,
-    Rule,
-    Table,
-    Verdict,
-    VerdictMap,
-    goto,
-)
+from sgdataplane.nft.ir import DROP, Chain, Count, Key, Log, Match, Range, Rule, Table, Verdict, VerdictMap, goto
 from sgdataplane.nft.text import rule_text
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import prove, require_proof

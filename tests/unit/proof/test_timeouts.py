@@ -10,33 +10,18 @@ from itertools import permutations, product
 
 import pytest
 
-from sgdataplane.compiler.compile import FIRST_EPOCH, compile_policy
-from sgdataplane.compiler.site import ARRIVING, HOST
-from sgdataplane.compiler.skeleton import DELIVERED
+from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.timeouts import PREFIX
+from sgdataplane.contract.fields import TCP_SYN, CtDirection, CtState, Field, Nfproto
+from sgdataplane.contract.marks import FIRST_EPOCH
+from sgdataplane.contract.sites import ARRIVING, HOST
+from sgdataplane.contract.tables import DELIVERED
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.placement import Placement
 from sgdataplane.model.state import CloudState, ConnectionTracking
 from sgdataplane.net.values import TCP, UDP, Address, Direction, Family
 from sgdataplane.nft import interp
-from sgdataplane.nft.ir import (
-    ACCEPT,
-    DROP,
-    RETURN,
-    TCP_SYN,
-    CtDirection,
-    CtState,
-    Field,
-    Key,
-    Map,
-    Nfproto,
-    Range,
-    Rule,
-    SetTimeout,
-    Table,
-    VerdictMap,
-    goto,
-)
+from sgdataplane.nft.ir import ACCEPT, DROP, RETURN, Key, Map, Range, Rule, SetTimeout, Table, VerdictMap, goto
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.program import TIMEOUTS
 from sgdataplane.proof.prove import prove

@@ -18,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sgdataplane.compiler.marks import MarkLayout
+from sgdataplane.contract.fields import Field, Hook
+from sgdataplane.contract.marks import MarkLayout
 from sgdataplane.model.placement import Placement
 from sgdataplane.net.values import Direction, Family
-from sgdataplane.nft.ir import Field, Hook, Table
 from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT, Dimension
 
 ARRIVING, LEAVING, DELIVERY = Hook("prerouting", -150), Hook("postrouting", 150), Hook("input", 150)
+FENCE_PRIORITY = 0  # of its hooks, which are of the netdev family
 FIELDS = {ARRIVING: Field.IIFNAME, LEAVING: Field.OIFNAME}
 
 
@@ -112,7 +113,3 @@ HOST = Site(
 SITES = {site.placement: site for site in (INSTANCE, HOST)}
 
 
-def site_of(table: Table) -> Site:
-    """Where a compiled table stands, by its base chains."""
-    hooks = {side: table.chain[side.value].hook for side in Direction}
-    return next(site for site in SITES.values() if site.hooks == hooks)

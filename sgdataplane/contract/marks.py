@@ -22,6 +22,7 @@ from sgdataplane.net.values import Direction
 SHIFT = {Direction.INGRESS: 16, Direction.EGRESS: 0}
 HALF = {side: 0xFFFF << shift for side, shift in SHIFT.items()}
 HALF_BITS = 16
+FIRST_EPOCH = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sgdataplane.contract import names
 from sgdataplane.errors import InternalError
-from sgdataplane.nft import names
 
 OURS = ["ingress", "rule.sg-a.sgr_1", "eni-ingress.eth0-6c59fb066358", "members.4294967295", "_x", "a" * 127]
 THEIRS = ["", "x\ny", "x;y", 'x"', "x y", "x*", "$x", "@x", "#x", "1x", "-x", "x\\", "x{", "\u00e9", "a" * 128, "x\0y"]

@@ -1,0 +1,1 @@
+"""What compiler, proof, enforce and observe agree on about our tables: fields, names, marks, stamp."""

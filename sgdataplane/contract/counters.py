@@ -1,0 +1,76 @@
+"""The counters of our tables: what each is called, and which causes are counted.
+
+Owns the names, and the group that logged packets go to. Must not know where a table counts.
+"""
+
+from __future__ import annotations
+
+from sgdataplane.contract import names
+from sgdataplane.model.decision import DEFAULT, FENCE, INNER_ACCEPT, RULE, Decision
+from sgdataplane.net.values import Direction
+
+LOG_GROUP = 5160  # of nflog; each network namespace has its own
+# Why a packet passes or is dropped before any rule is asked.
+CAUSES = (
+    "always",
+    "dhcp-server",
+    "far-discovery",
+    "foreign",
+    "icmp-error",
+    "icmp-error-refused",
+    "invalid",
+    "malformed-discovery",
+    "midstream",
+    "neighbour-claim",
+    "spoofed",
+    "unknown-interface",
+    "untracked",
+)
+PASSING = ("always", "icmp-error")  # those of CAUSES that let packets pass
+ALWAYS = ("discovery", "dhcp", "metadata")  # share the counter of "always"
+# Why the fence drops a frame.
+FENCE_CAUSES = (
+    "arp-claim",
+    "discovery",
+    "discovery-limit",
+    "fragments",
+    "other",
+    "other-mac",
+    "spoofed",
+    "tagged",
+    "unapproved",
+)
+
+
+def counter_name(decision: Decision) -> str:
+    """Named after the rule, or after the direction and what else decided: stable over recompiles."""
+    if decision.cause == RULE:
+        return names.identifier("rule", decision.security_group_id, decision.security_group_rule_id)
+    if decision.cause == INNER_ACCEPT:
+        return names.identifier("inner", decision.direction.value, decision.security_group_id)
+    if decision.cause == DEFAULT:
+        return names.identifier("default", decision.direction.value, decision.verdict.value)
+    if decision.cause.startswith(FENCE):
+        return fence_counter(decision.clause)
+    return fixed_counter(decision.direction, decision.cause)
+
+
+def fixed_counter(hook: Direction, cause: str) -> str:
+    """The counter of a cause from CAUSES or ALWAYS."""
+    return names.identifier(hook.value, "always" if cause in ALWAYS else cause)
+
+
+def fence_counter(cause: str) -> str:
+    """The counter of a cause from FENCE_CAUSES."""
+    return names.identifier("fence", cause)
+
+
+def eni_counter(side: Direction, ifname: str) -> str:
+    """The counter of all that is dropped of the ENI at that interface: before any rule at that hook, or by that
+    direction's rules. Named after the interface, so that ENIs of equal groups have equal tables."""
+    return names.identifier("dropped", side.value, ifname)
+
+
+def fenced_counter(ifname: str) -> str:
+    """The counter of all that the fence drops of what comes from the ENI, or by the uplink, at that interface."""
+    return names.identifier("fence-dropped", ifname)

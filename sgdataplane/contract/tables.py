@@ -1,0 +1,50 @@
+"""What our tables, their chains and their maps are called.
+
+Owns the names by which compiler, proof, enforce and observe know parts of a table that every policy has. Must not know
+what stands in them.
+"""
+
+from __future__ import annotations
+
+from sgdataplane.contract import names
+from sgdataplane.net.values import Direction
+
+TABLE = "sgdataplane"
+NETDEV = "netdev"  # the family of the fence's table; the policy's is inet
+LOOPBACK = "lo"
+UPLINK = "uplink"  # the chain of what comes from elsewhere
+EGRESS_PASS = "egress-pass"
+MIDSTREAM = "egress-midstream"
+ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
+DELIVERED = "timeouts-delivered"  # the base chain of what the namespace itself gets, where there is one
+DEFAULT_WINDOW_MS = 30_000  # of adoption
+
+
+def entry_name(hook: Direction) -> str:
+    """The chain of packets at no ENI's interface."""
+    return f"{hook.value}-entry"
+
+
+def related_name(hook: Direction) -> str:
+    """The chain of ICMP errors that belong to accepted sessions."""
+    return f"{hook.value}-related"
+
+
+def dispatch_name(hook: Direction) -> str:
+    """The map from an interface to the chain of its ENI."""
+    return f"{hook.value}-enis"
+
+
+def errors_name(hook: Direction) -> str:
+    """The map from an interface to the chain of its ENI's ICMP errors."""
+    return f"{hook.value}-errors"
+
+
+def drop_name(hook: Direction, cause: str) -> str:
+    """The chain that drops packets for this cause."""
+    return names.identifier(f"{hook.value}-drop", cause)
+
+
+def refuse_name(side: Direction) -> str:
+    """The chain of packets that rules of this direction refuse."""
+    return f"{side.value}-refuse"
