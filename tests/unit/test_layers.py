@@ -12,26 +12,30 @@ ROOT = Path(__file__).resolve().parents[2] / "sgdataplane"
 
 GROUND = ("visible", "collection")  # import nothing of ours; anybody may import them
 # A layer may import itself and what stands here; `lab` may import anything.
-PRODUCT = ("errors", "net", "model", "statefile", "policy", "contract", "nft", "compiler", "host", "observe", "analyse", "config")
+STATE = ("errors", "net", "model")
+POLICY = (*STATE, "policy")
+TABLES = (*POLICY, "contract", "nft", "compiler")
+ENFORCING = (*TABLES, "proof", "host", "observe", "enforce", "attach")
+RUNNING = (*ENFORCING, "statefile", "analyse", "config", "__version__")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "net": ("errors",),
-    "model": ("errors", "net"),
-    "statefile": ("errors", "net", "model"),
-    "policy": ("errors", "net", "model"),
-    "contract": ("errors", "net", "model", "policy"),
-    "nft": ("errors", "net", "contract"),
-    "compiler": ("errors", "net", "model", "policy", "contract", "nft"),
-    "proof": ("errors", "net", "model", "policy", "contract", "nft", "compiler"),
     "host": ("errors", "net"),
-    "observe": ("errors", "net", "model", "policy", "contract", "compiler", "nft", "host"),
-    "analyse": ("errors", "net", "model", "policy"),
-    "config": ("errors", "net", "model"),
-    "enforce": ("errors", "net", "model", "policy", "contract", "compiler", "proof", "nft", "host", "observe"),
-    "attach": ("errors", "net", "model", "policy", "host", "enforce"),
-    "report": ("errors", "net", "model", "policy", "analyse", "__version__"),
-    "daemon": (*PRODUCT, "proof", "enforce", "attach", "__version__"),
-    "cli": (*PRODUCT, "proof", "enforce", "attach", "daemon", "report", "__version__"),
+    "model": ("errors", "net"),
+    "statefile": STATE,
+    "config": STATE,
+    "policy": STATE,
+    "analyse": POLICY,
+    "report": (*POLICY, "analyse", "__version__"),
+    "contract": POLICY,
+    "nft": ("errors", "net", "contract"),
+    "compiler": TABLES,
+    "proof": TABLES,
+    "observe": (*TABLES, "host"),
+    "enforce": ENFORCING[: ENFORCING.index("attach")],
+    "attach": (*POLICY, "host", "enforce"),
+    "daemon": RUNNING,
+    "cli": (*RUNNING, "daemon", "report"),
     "__main__": ("cli",),
     "__init__": (),
 }
