@@ -1,7 +1,7 @@
 """What a rule can ask of a packet, one value each: the only list of it, in the order in which it is asked.
 
 Owns each dimension's name, its numbers, where a rule and a packet have it, and how it reads. Is given resolved rules
-and packets. Must not know nftables (where the kernel has each says contract/sites.py), nor what sets of numbers are for.
+and packets. Must not know where the kernel has each (contract/sites.py), nor what sets of numbers are for.
 
 `decide()` and the proof don't read this list: it is held to them (tests/property/test_dimensions.py).
 docs/cookbook.md says what else a new field of rules takes.
