@@ -31,7 +31,7 @@ from bench.facts import facts
 from sgdataplane.contract.fields import Field
 from sgdataplane.enforce import Desired
 from sgdataplane.host import netns
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.ir import ACCEPT, Chain, Match, Range, Rule, Table, goto, rule
 from sgdataplane.nft.kernel import NetlinkKernel

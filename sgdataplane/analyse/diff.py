@@ -20,8 +20,7 @@ from sgdataplane.analyse.rows import PLACES, Axis, Row, at, rows
 from sgdataplane.analyse.scope import NOTHING, Scope, is_all_dhcp, scope_of
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS, Options
-from sgdataplane.model.sharing import sharing
-from sgdataplane.model.state import CloudState, Eni
+from sgdataplane.model.state import CloudState, Eni, sharing
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import Interval, meet, minus, united
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, Verdict

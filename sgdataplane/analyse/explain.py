@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 from sgdataplane.analyse.nearmiss import NearMiss, near_misses
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, Decision
-from sgdataplane.model.options import DEFAULTS, Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.semantics import decide, later_candidates
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet

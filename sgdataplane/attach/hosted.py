@@ -23,7 +23,7 @@ from sgdataplane.enforce import Desired, Proven, check_fence, check_hold, check_
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 
 

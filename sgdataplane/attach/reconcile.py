@@ -23,7 +23,7 @@ from sgdataplane.enforce import Desired, enforce
 from sgdataplane.errors import ContainedError
 from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 
 

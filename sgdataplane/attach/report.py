@@ -15,8 +15,7 @@ from sgdataplane.attach.registry import Binding, in_order
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Proven, Settings
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.choices import ON_HOSTS
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 
 SUPERSEDED = "and is enforced on beside the one that its name leads to now"
 Key = Identity | str  # of a namespace: of a workload's the identity, of a router of ours the name

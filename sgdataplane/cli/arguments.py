@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sgdataplane.cli.output import say
 from sgdataplane.errors import LabError
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, OneOf, Several, Switch
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.ports import Port, Traffic, parse_port
 from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sgdataplane.lab.health import Health
     from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
     from sgdataplane.lab.probe import Service
-    from sgdataplane.model.placement import Placement
+    from sgdataplane.model.options import Placement
 
 T = TypeVar("T")
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it

@@ -16,8 +16,7 @@ from sgdataplane.contract.counters import counter_name
 from sgdataplane.contract.sites import SITES
 from sgdataplane.errors import HostError
 from sgdataplane.model.choices import Choices
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import of_rule
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Protocol

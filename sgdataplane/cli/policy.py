@@ -23,7 +23,7 @@ from sgdataplane.cli.arguments import (
 from sgdataplane.cli.command import Exit, Subparsers
 from sgdataplane.cli.output import say, say_aside, say_block
 from sgdataplane.model.choices import JUDGING, ON_HOSTS
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 
 if TYPE_CHECKING:
     from sgdataplane.enforce import Desired, Proven

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from sgdataplane.daemon.config import Config
     from sgdataplane.enforce import Desired
     from sgdataplane.lab.manage import Enforced, Lab
-    from sgdataplane.model.options import Options
-    from sgdataplane.model.placement import Placement
+    from sgdataplane.model.options import Options, Placement
     from sgdataplane.model.state import CloudState
     from sgdataplane.observe.follow import Source
 
@@ -197,7 +196,7 @@ def _bound(bindings: Sequence[Binding], wanted: Callable[[Mapping[str, str], Pla
     """One namespace."""
     from sgdataplane.host import netns
     from sgdataplane.host.identity import found, is_there
-    from sgdataplane.model.placement import Placement
+    from sgdataplane.model.options import Placement
 
     first = bindings[0]
     if first.host_end is None:
@@ -221,7 +220,7 @@ def _desired(
 ) -> Desired | None:
     from sgdataplane.attach.closed import with_closed
     from sgdataplane.enforce import Desired
-    from sgdataplane.model.placement import Placement as Placements
+    from sgdataplane.model.options import Placement as Placements
 
     if state is None:
         return None

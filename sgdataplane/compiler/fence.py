@@ -34,8 +34,7 @@ from sgdataplane.contract.fields import DESTINATION, SOURCE, Field, Hook
 from sgdataplane.contract.sites import FENCE_PRIORITY
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.model import always
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import UDP, Family, Prefix
 from sgdataplane.nft.ir import (

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from sgdataplane.contract.fields import Field, Hook
 from sgdataplane.contract.marks import MarkLayout
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT, Dimension
 
@@ -111,5 +111,3 @@ HOST = Site(
     DELIVERY,
 )
 SITES = {site.placement: site for site in (INSTANCE, HOST)}
-
-

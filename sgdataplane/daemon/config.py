@@ -20,7 +20,7 @@ from sgdataplane.attach.report import Manner
 from sgdataplane.enforce import Settings
 from sgdataplane.errors import ConfigError, Where
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choice, Choices
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.values import IFNAME, Address
 from sgdataplane.statefile.problems import Problems
 

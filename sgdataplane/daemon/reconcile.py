@@ -23,8 +23,7 @@ from sgdataplane.daemon.causes import Cause
 from sgdataplane.daemon.lastgood import LastGood
 from sgdataplane.daemon.source import Readable
 from sgdataplane.errors import SgDataplaneError
-from sgdataplane.model.sharing import sharing
-from sgdataplane.model.state import CloudState
+from sgdataplane.model.state import CloudState, sharing
 
 READING = frozenset({Cause.START, Cause.STATE, Cause.RELOAD, Cause.TIMER})  # inotify can't see all there is
 ASKED = frozenset({Cause.START, Cause.RELOAD, Cause.RESYNC})  # to look at everything, whatever was heard

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from sgdataplane.enforce.desired import Desired
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import Tracked, end_tracked
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.values import GRE, TCP, UDP, Verdict
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.observe.decisions import Decider

@@ -11,8 +11,7 @@ from typing import Literal
 
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.tables import DEFAULT_WINDOW_MS
-from sgdataplane.model.options import DEFAULTS, Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.counters import Counted
 from sgdataplane.observe.flowtables import Flowtable

@@ -21,7 +21,7 @@ from sgdataplane.enforce.desired import Desired, Settings
 from sgdataplane.enforce.logs import fitted
 from sgdataplane.enforce.run import run
 from sgdataplane.errors import UnsupportedError
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.values import IFNAME
 from sgdataplane.nft.delta import Plan, plan, removal
 from sgdataplane.nft.ir import Map, Table

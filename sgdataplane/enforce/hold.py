@@ -15,7 +15,7 @@ from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce.course import Course, Wish
 from sgdataplane.enforce.fence import MOST, Fence, way_to
 from sgdataplane.errors import HeldError, HostError, KernelError
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.nft.pace import REMEMBERING, Pace
 from sgdataplane.nft.snapshot import stamp_of

@@ -24,7 +24,7 @@ from sgdataplane.enforce.run import Ran, run
 from sgdataplane.errors import KernelError
 from sgdataplane.host import fragments, modules, netns
 from sgdataplane.host.timeouts import set_timeouts
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import Plan, removal

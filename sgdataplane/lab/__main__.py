@@ -14,7 +14,7 @@ from pathlib import Path
 from sgdataplane.lab.demo import show
 from sgdataplane.lab.manage import default_record
 from sgdataplane.lab.routers import MAX_HOSTS
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ from sgdataplane.lab.between import Path
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.parts import Interface, Node, Router
 from sgdataplane.lab.probe import End, Probe, Service
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.values import ICMP, ICMPV6, Address, Family
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from sgdataplane.host import netns
 from sgdataplane.host.timeouts import read_unknown
 from sgdataplane.lab.manage import Lab
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.observe.conntrack import TableUse, read_table_use
 from sgdataplane.observe.flowtables import Flowtable, read_flowtables
 from sgdataplane.observe.markusers import MarkUser, read_mark_users

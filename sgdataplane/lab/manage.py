@@ -21,8 +21,7 @@ from sgdataplane.lab.record import CHANGING, LabFolder, LabRecord, lab_names
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Topology, plan
 from sgdataplane.model.choices import IN_LAB, Choices
 from sgdataplane.model.naming import MOST_LISTED, listed, look_up
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sgdataplane.model.options import DHCP_BROADCAST, DHCPV6_SERVERS, Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import DHCP_BROADCAST, DHCPV6_SERVERS, Options, Placement
 from sgdataplane.model.state import Eni
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMPV6, UDP, Direction, Family, Prefix

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-from sgdataplane.model.options import CLOUD_METADATA, DEFAULTS, Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import CLOUD_METADATA, DEFAULTS, Options, Placement
 from sgdataplane.net.values import Address, Prefix
 
 OF_OPTIONS = tuple(entry.name for entry in fields(Options))

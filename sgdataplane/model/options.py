@@ -1,16 +1,18 @@
-"""The choices that semantics.md leaves open, as one value that is passed, never read from a global.
+"""What `decide()` needs to know besides the state: the choices that semantics.md leaves open, and the placement.
 
-Owns Options and the constants behind it. Must not know files, hosts or nftables.
+Both are passed as values and never read from a global. Owns Options, Placement and the constants behind them. Must not
+know files, hosts, hooks or nftables.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Literal
 
 from sgdataplane.net.values import Address, Prefix
 
-# CHOSEN: every ENI's link is a point-to-point one to its VPC's router, at these link-local addresses.
+# CHOSEN: every ENI has a point-to-point link to its VPC's router, which has these link-local addresses.
 GATEWAY_IPV4 = Address.parse("169.254.1.1")
 GATEWAY_IPV6 = Address.parse("fe80::1")
 DHCP_BROADCAST = Address.parse("255.255.255.255")
@@ -18,13 +20,25 @@ DHCPV6_SERVERS = Address.parse("ff02::1:2")  # RFC 8415, 7.1
 CLOUD_METADATA = Prefix.parse("100.100.100.200")
 
 
+class Placement(Enum):
+    """Where a policy is enforced, as seen from the instances that it protects. INSTANCE: in the instance's own
+    namespace, on its ENIs' own interfaces. HOST: out of the instance's reach, in the namespace of its VPC's router, on
+    the host ends of the ENIs' links."""
+
+    INSTANCE = "instance"
+    HOST = "host"
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to read what semantics.md marks CHOSEN.
 
-    inner_accept_egress: `first` puts the implicit accept between members before custom egress rules,
-        `custom_first` after them.    midstream_egress: what becomes of an egress TCP packet of no known session that
-    is not a bare SYN.    strict_syn: refuse those on ingress too.    metadata: destinations always reachable outbound.
+    inner_accept_egress    `first` puts the implicit accept between members before the custom egress rules,
+                           `custom_first` puts it after them
+    midstream_egress       what happens at egress to a TCP packet that belongs to no known session and isn't a bare SYN
+    strict_syn             whether such packets are dropped at ingress, too
+    metadata               destinations that an ENI can always reach
+    gateways               addresses of the ENIs' gateways, with which DHCP always passes
     """
 
     inner_accept_egress: Literal["first", "custom_first"] = "first"

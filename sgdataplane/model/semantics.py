@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from sgdataplane.model import always
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, RULE, Decision
-from sgdataplane.model.options import DEFAULTS, Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.state import (
     CloudState,
     Eni,

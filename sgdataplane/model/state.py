@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import TypeVar
 
 from sgdataplane.model.members import Members
 from sgdataplane.net.values import Address, Direction, Family, PortRange, Prefix, Protocol, Verdict, link_local
@@ -283,3 +284,34 @@ class CloudState:
             for group_id in eni.security_group_ids:
                 found[group_id].append(eni)
         return {group: tuple(enis) for group, enis in found.items()}
+
+
+Record = TypeVar("Record", bound=Hashable)
+
+
+def sharing(state: CloudState, before: CloudState) -> CloudState:
+    """An equal state that uses the records of `before` wherever these are equal; `before` itself if all are.
+
+    Equal records are then the same objects: comparing them takes no time, and memory holds them once.
+    """
+    ours = {each.name: getattr(state, each.name) for each in fields(CloudState)}
+    shared = {name: _shared(records, getattr(before, name)) for name, records in ours.items()}
+    if all(shared[name] is getattr(before, name) for name in shared):
+        return before
+    return replace(state, **shared)
+
+
+def _shared(records: tuple[Record, ...], before: tuple[Record, ...]) -> tuple[Record, ...]:
+    earlier = {_id_of(record): record for record in before}
+    found = tuple(_either(record, earlier.get(_id_of(record))) for record in records)
+    is_same = len(found) == len(before) and all(one is other for one, other in zip(found, before, strict=True))
+    return before if is_same else found
+
+
+def _either(record: Record, earlier: Record | None) -> Record:
+    return earlier if earlier is not None and earlier == record else record
+
+
+def _id_of(record: object) -> object:
+    """The id of any record of a state: its first field."""
+    return getattr(record, fields(record)[0].name)  # type: ignore[arg-type]

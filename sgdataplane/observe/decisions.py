@@ -18,8 +18,7 @@ from sgdataplane.compiler.classes import classify
 from sgdataplane.compiler.spread import RemoteSet
 from sgdataplane.model import always
 from sgdataplane.model.decision import Decision
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, Eni, Remote
 from sgdataplane.net.packet import Packet

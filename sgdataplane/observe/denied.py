@@ -21,7 +21,7 @@ from sgdataplane.contract.counters import LOG_GROUP
 from sgdataplane.contract.sites import ARRIVING, SITES
 from sgdataplane.host import netns
 from sgdataplane.model.decision import Decision
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Verdict
 from sgdataplane.observe.belief import Belief, Named

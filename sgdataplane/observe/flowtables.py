@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from sgdataplane.errors import HostError
 from sgdataplane.host.netlink import list_attributes, parse_attributes, text_of
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.observe.markusers import FAMILIES, SUBSYSTEM
 
 GETFLOWTABLE = 23  # NFT_MSG_*

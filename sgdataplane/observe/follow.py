@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from sgdataplane.errors import HostError
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.observe.denied import Denied, Forged, Listener, Place, Unlogged
 

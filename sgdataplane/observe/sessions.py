@@ -26,7 +26,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.conntrack import SessionTuple, Tracked, Traffic, list_tracked
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.decision import Decision
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Family, Prefix

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from sgdataplane.model.decision import INNER_ACCEPT, Decision
 from sgdataplane.model.members import Members
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import default_decision, has_inner_accept, is_on_interface, of_rule, strength
 from sgdataplane.model.state import (
     CloudState,

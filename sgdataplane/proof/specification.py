@@ -16,8 +16,7 @@ from sgdataplane.contract.stamp import SECRET_KEY, STAMP_MAP
 from sgdataplane.contract.tables import LOOPBACK
 from sgdataplane.model import words
 from sgdataplane.model.decision import Decision
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import candidates
 from sgdataplane.model.state import CloudState, ConnectionTracking, Eni
 from sgdataplane.net.packet import Packet

@@ -11,7 +11,7 @@ import pytest
 from sgdataplane.host import netns
 from sgdataplane.lab.health import read_health
 from sgdataplane.lab.policy import enforce_policy
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from tests.features.flows import TABLE, carried, carry
 from tests.features.probes import FLOWTABLES, require
 from tests.support import labs

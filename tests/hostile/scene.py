@@ -17,7 +17,7 @@ from sgdataplane.enforce.fence import fence_of
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.nft.compare import differences
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.readback import Held, read_table

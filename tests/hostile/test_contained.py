@@ -30,7 +30,7 @@ from sgdataplane.host.identity import SO_NETNS_COOKIE, identity_of
 from sgdataplane.host.labels import Label, labels_of
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.nft import commits, kernel
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.messages import FLAG_OWNER, Writer

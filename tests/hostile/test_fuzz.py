@@ -22,7 +22,7 @@ from sgdataplane.enforce.fence import fence_of
 from sgdataplane.host.netlink import list_attributes
 from sgdataplane.host.nfnetlink import Message as Sent
 from sgdataplane.host.nfnetlink import Nfnetlink
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.nft import snapshot, strangers
 from tests.hostile.chance import Chance
 from tests.hostile.scene import OURS, PLAIN, must_obey, policy, surplus

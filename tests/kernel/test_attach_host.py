@@ -20,7 +20,7 @@ from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.report import Manner
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links, Route
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.values import Address, Prefix
 from tests.support.attachbench import DNS, WEB, Bench
 from tests.support.attachhost import ENIS, HOST, ROUTER, attached_pair, state_of, with_second_vpc

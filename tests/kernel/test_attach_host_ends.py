@@ -25,7 +25,7 @@ from sgdataplane.errors import HostError, UnsupportedError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import Links
 from sgdataplane.host.routing import ROUTER as SETTINGS
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from tests.support.attachbench import DNS, WEB, Bench
 from tests.support.attachhost import (
     HOST,

@@ -15,7 +15,7 @@ from sgdataplane.host import netns
 from sgdataplane.lab import manage
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.policy import enforce_policy
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState, SecurityGroupRule
 from sgdataplane.net.values import Direction
 from sgdataplane.observe.drops import read_counters

@@ -24,8 +24,7 @@ from sgdataplane.host.netlink import list_attributes, parse_attributes
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.lab.replay.tables import ReplayTable
 from sgdataplane.lab.watch import WatchTable
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import (
     ACCEPT,

@@ -15,8 +15,7 @@ from sgdataplane.enforce import Desired, Settings, remove
 from sgdataplane.errors import InternalError
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState, ConnectionTracking
 from sgdataplane.nft.compare import differences
 from sgdataplane.nft.interp import run

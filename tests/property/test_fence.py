@@ -16,8 +16,7 @@ from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.fence import IPV4, IPV6, NO_REALM, compile_fence
 from sgdataplane.contract.fields import Field
 from sgdataplane.model import always
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet

@@ -17,8 +17,7 @@ from sgdataplane.contract.fields import CtState, Field
 from sgdataplane.contract.sites import HOST
 from sgdataplane.enforce import Desired, build
 from sgdataplane.model.always import is_dhcp, is_discovery_type
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.packet import Packet

@@ -15,8 +15,7 @@ import pytest
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.contract.fields import Hook
 from sgdataplane.enforce import Desired
-from sgdataplane.model.options import DEFAULTS
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Chain, Table, goto, rule
 from sgdataplane.nft.visits import Visits

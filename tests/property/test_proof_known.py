@@ -11,8 +11,7 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.enforce import Desired, Proven, build
-from sgdataplane.model.options import DEFAULTS
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Family
 from sgdataplane.nft.ir import Table

@@ -11,8 +11,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from sgdataplane.enforce import Desired
-from sgdataplane.model.sharing import sharing
-from sgdataplane.model.state import CloudState, Eni, SecurityGroup, Vpc
+from sgdataplane.model.state import CloudState, Eni, SecurityGroup, Vpc, sharing
 from sgdataplane.net.values import Verdict
 from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.policy.reach import Reach

@@ -12,7 +12,7 @@ import pytest
 from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.enforce import Desired, Proven, Settings, build, hold
 from sgdataplane.host.conntrack import Bound
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.ir import (

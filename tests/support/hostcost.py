@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from sgdataplane.enforce import Desired, Settings
 from sgdataplane.host import netns
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from tests.support.building import enforce, table_of
 from tests.support.hardpolicies import host, targets
 

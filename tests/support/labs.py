@@ -24,7 +24,7 @@ from sgdataplane.lab.probe import Observation
 from sgdataplane.lab.record import LABS_DIR, LabRecord
 from sgdataplane.lab.services import parse_service, parse_services
 from sgdataplane.model.choices import IN_LAB, Choices
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Verdict
 from sgdataplane.statefile import load

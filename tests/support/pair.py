@@ -18,7 +18,7 @@ from sgdataplane.host.links import InterfaceAddress, Links, Route
 from sgdataplane.lab.patience import patient
 from sgdataplane.lab.routers import GATEWAYS, LENGTHS
 from sgdataplane.lab.topology import EVERYWHERE
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Prefix
 from tests.support.builders import mac_of

@@ -15,8 +15,7 @@ from sgdataplane.enforce import ApplyReport, Desired, Settings
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.parts import Node
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS
-from sgdataplane.model.options import DEFAULTS, Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.state import CloudState, Eni, SecurityGroup
 from sgdataplane.net.values import Family
 from tests.support import labs

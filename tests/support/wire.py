@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgdataplane.contract.fields import TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Nfproto
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family
 from sgdataplane.nft.ir import Key

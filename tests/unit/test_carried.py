@@ -10,7 +10,7 @@ from sgdataplane.contract.sites import HOST, INSTANCE
 from sgdataplane.enforce import Desired
 from sgdataplane.enforce.carried import _refused
 from sgdataplane.host.conntrack import Tracked
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.values import GRE, ICMP, TCP, UDP, Direction
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.conntrack import tracked

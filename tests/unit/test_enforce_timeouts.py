@@ -9,7 +9,7 @@ import pytest
 from sgdataplane.compiler.compile import with_epoch
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired, Settings, build
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.snapshot import with_generation

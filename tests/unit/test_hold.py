@@ -14,7 +14,7 @@ from sgdataplane.enforce import ApplyReport, Desired, Settings, hold
 from sgdataplane.enforce.hold import MOST_S, WARN_S, Burden, judge
 from sgdataplane.errors import HeldError, HostError
 from sgdataplane.host.conntrack import Bound
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.ir import DROP, Chain, rule

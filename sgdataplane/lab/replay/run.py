@@ -21,7 +21,7 @@ from sgdataplane.lab.replay.rewrite import readdress
 from sgdataplane.lab.replay.sessions import Outcome, Sessions, Stop
 from sgdataplane.lab.replay.wire import Sighting, Wire
 from sgdataplane.model.decision import Decision
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.values import ICMP, ICMPV6, Direction, Verdict
 
 Ends = tuple[Endpoint, Endpoint]

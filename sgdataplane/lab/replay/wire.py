@@ -35,7 +35,7 @@ from sgdataplane.lab.replay.endpoints import LINK_SCOPE_IPV4, Endpoint
 from sgdataplane.lab.replay.facts import Datagram
 from sgdataplane.lab.replay.tables import COPIED, INVALID, OURS, ReplayTable
 from sgdataplane.model.always import LINK_LOCAL
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.headers import ends_of
 from sgdataplane.net.values import Address, Family
 from sgdataplane.nft.kernel import NetlinkKernel

@@ -12,8 +12,7 @@ from sgdataplane.compiler.skeleton import applied
 from sgdataplane.contract.counters import FENCE_CAUSES
 from sgdataplane.contract.fields import CtDirection, CtState, Field, Hook
 from sgdataplane.contract.tables import EGRESS_PASS
-from sgdataplane.model.options import DEFAULTS
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.net.values import Address, link_local
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table

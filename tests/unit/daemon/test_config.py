@@ -11,7 +11,7 @@ from sgdataplane.attach.registry import Means
 from sgdataplane.daemon.config import KINDS, Config, changed_at_start_only, load_config
 from sgdataplane.errors import ConfigError, Problem
 from sgdataplane.model.choices import CHOICES, ON_HOSTS
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 
 SAMPLE = Path(__file__).resolve().parents[3] / "systemd" / "agent.toml"
 

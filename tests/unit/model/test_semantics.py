@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sgdataplane.model.decision import Decision
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import decide, later_candidates
 from sgdataplane.model.state import CloudState, NetworkType, NicType
 from sgdataplane.net.values import Address, Direction, Prefix, Verdict, link_local

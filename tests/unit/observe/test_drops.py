@@ -8,8 +8,7 @@ import pytest
 
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.compiler.fence import compile_fence
-from sgdataplane.model.options import DEFAULTS
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.nft.ir import ACCEPT, DROP, Count, Rule, Table, Verdict, VerdictMap, rule
 from sgdataplane.observe.drops import FIXED, REASONS, OfEni, Reason, Tally, of_enis, of_rules
 from sgdataplane.policy.resolve import resolve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.observe.flowtables import FLAGS, HOOK, Flowtable, parse_flowtable
 
 TWO_DEVICES = "080001000000000008000200000000001400030008000100696e3000070001006c6f0000"

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.contract.fields import Field
 from sgdataplane.contract.sites import SITES
-from sgdataplane.model.options import Options
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.interp import run

@@ -9,7 +9,7 @@ import pytest
 
 from sgdataplane.contract.sites import INSTANCE, SITES
 from sgdataplane.model.decision import RULE
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft import text
 from sgdataplane.nft.tracing import Event, MarkingTable, marking

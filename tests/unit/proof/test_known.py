@@ -9,8 +9,7 @@ import pytest
 
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.contract.fields import KeyType
-from sgdataplane.model.options import DEFAULTS
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import Address, Direction, Family
 from sgdataplane.nft.ir import Chain, Key, Map, Page, Paged, SetMark, Table, goto

@@ -10,7 +10,7 @@ import pytest
 
 from sgdataplane.contract.fields import CtState, Field, Hook
 from sgdataplane.contract.tables import DELIVERED, dispatch_name, entry_name
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import Placement
 from sgdataplane.net.values import TCP, UDP, Direction
 from sgdataplane.nft.ir import ACCEPT, Chain, Match, Range, Rule, SetTimeout, Table, Verdict, VerdictKind, goto, rule
 from sgdataplane.proof.openings import Openings, sets_timeouts

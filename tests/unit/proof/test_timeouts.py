@@ -16,8 +16,7 @@ from sgdataplane.contract.fields import TCP_SYN, CtDirection, CtState, Field, Nf
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import ARRIVING, HOST
 from sgdataplane.contract.tables import DELIVERED
-from sgdataplane.model.options import DEFAULTS
-from sgdataplane.model.placement import Placement
+from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.model.state import CloudState, ConnectionTracking
 from sgdataplane.net.values import TCP, UDP, Address, Direction, Family
 from sgdataplane.nft import interp
