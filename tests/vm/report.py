@@ -146,9 +146,10 @@ def page(results: Sequence[MachineResult]) -> str:
     lines = [
         "# Kernels",
         "",
-        "What `make test-vm` found, machine by machine, once the kernels and images were made.",
-        "`uml` machines run a kernel built from Debian's source package as a process of the host.",
+        "`make test-vm` runs the tests in virtual machines with Debian's kernels, and writes this page.",
+        "`uml` machines run a kernel that was built from Debian's source package, as a process of the host.",
         "`cloud` machines run Debian's own binary kernel in qemu, with systemd as process 1, on a stock image.",
+        "The column \"minutes\" is the time of the tests alone, by the machine's own clock.",
         "",
         "| machine | kernel | commit | suite | passed | failed | skipped | minutes |",
         "|---|---|---|---|---|---|---|---|",
@@ -192,7 +193,8 @@ def _commits(results: Sequence[MachineResult]) -> Iterator[str]:
         return
     names = list(dict.fromkeys(name for result in results for name in result.commits))
     yield from ("", "## What a commit costs", "")
-    yield "Medians in milliseconds. In brackets: as a multiple of a plain commit on that kernel, in the same run."
+    yield "Medians in milliseconds. The number in brackets says how many times as long as a plain commit that is,"
+    yield "on the same kernel and in the same run."
     heads = (f"{result.machine} ({result.kernel})" for result in results)
     yield from ("", f"| commit | {' | '.join(heads)} |", "|---" * (len(results) + 1) + "|")
     for name in names:
