@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import enum
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from sgdataplane.errors import PrivilegeError
@@ -18,14 +18,28 @@ class Exit(enum.IntEnum):
     """The exit codes that other programs rely on."""
 
     DONE = 0
-    NO = 1  # the answer is no: a disagreement, a state that `check` refuses, findings under --strict
+    NO = 1
     USAGE = 2
-    KERNEL = 3  # the kernel refused or can't
+    KERNEL = 3
     NOT_ROOT = 4
-    INPUT = 5  # the input can't be used: not found, refused, nothing in it to do
-    INTERNAL = 70  # a bug of ours (EX_SOFTWARE of sysexits.h)
+    INPUT = 5
+    INTERNAL = 70  # EX_SOFTWARE of sysexits.h
     INTERRUPTED = 130  # 128 + SIGINT, as shells say it
-    BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away
+    BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+# `make docs` writes docs/reference/exit-codes.md from this.
+EXIT_MEANINGS: Mapping[Exit, str] = {
+    Exit.DONE: "done",
+    Exit.NO: "the answer is no: a disagreement, a state that `check` refuses, findings under `--strict`",
+    Exit.USAGE: "wrong usage of the command line",
+    Exit.KERNEL: "the kernel refused, or can't do it",
+    Exit.NOT_ROOT: "this needs root",
+    Exit.INPUT: "the input can't be used: not found, refused, nothing in it to do",
+    Exit.INTERNAL: "a bug of ours",
+    Exit.INTERRUPTED: "interrupted (Ctrl-C)",
+    Exit.BROKEN_PIPE: "the reader of our output went away",
+}
 
 
 class Parser(argparse.ArgumentParser):

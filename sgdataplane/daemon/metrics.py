@@ -2,7 +2,8 @@
 
 Owns the metrics: names, labels, and how many series there can be. Is told by the agent's thread what happened, and
 asked for the text by another one: all that both use is the library's, which is made for that, or is replaced as a whole
-and never changed. Must not know who asks. DESIGN.md section 10 lists the metrics.
+and never changed. Must not know who asks.
+docs/reference/metrics.md lists the metrics: `make docs` writes it from METRICS.
 
 What namespaces have to tell is read when the text is asked for, and not by the agent's thread. A text is kept for ten
 times as long as it took to make, so that making texts takes a tenth of one processor at most, however many ask.
@@ -13,7 +14,8 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -56,6 +58,47 @@ KINDS: tuple[tuple[str, type[Exception]], ...] = (
 ERRORS = ("state", "config", "cycle", "last-good", *(kind for kind, _ in KINDS))
 
 
+class Kind(NamedTuple):
+    """What a metric says, its labels, and the values of its only label, if these are known beforehand."""
+
+    words: str
+    labels: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+
+
+# All metrics, without our prefix. The library has some more of this process: process_*.
+METRICS: Mapping[str, Kind] = {
+    "healthy": Kind("1 if nothing is an error, as `sgdp status` says."),
+    "state_refused": Kind("1 if the state on disk is refused: an older policy holds."),
+    "cycle_seconds": Kind("Seconds that one cycle took, whatever it had to do."),
+    "apply_seconds": Kind("Seconds that one namespace's change took, compile and proof included."),
+    "operations_total": Kind("Rules, elements and the like that changes added or removed.", ("step",), STEPS),
+    "errors_total": Kind("What went wrong; what goes on being wrong counts at each attempt.", ("kind",), ERRORS),
+    "drift_commits_total": Kind("Commits of others to our tables."),
+    "drift_repairs_total": Kind("Namespaces put right after others had changed our tables."),
+    "drift_delays_total": Kind("Repairs put off, as others go on changing our tables there."),
+    "enis": Kind("Attached ENIs.", ("outcome",), tuple(outcome.value for outcome in Outcome)),
+    "eni_in_force": Kind("1 if the ENI's interface obeys its policy.", ("eni", "namespace")),
+    "eni_epoch": Kind("The epoch of the ENI's policy.", ("eni", "namespace")),
+    "eni_dropped_packets_total": Kind(
+        "Packets of an ENI dropped, whatever the cause.", ("eni", "namespace", "direction")
+    ),
+    "dropped_packets_total": Kind(
+        "Packets dropped, counted by namespace: its ENIs together.", ("namespace", "direction", "cause")
+    ),
+    "sessions": Kind("Sessions in the namespace's conntrack table.", ("namespace",)),
+    "conntrack_dropped_packets_total": Kind(
+        "Packets dropped by the kernel without room for their session; no other metric has them.", ("namespace",)
+    ),
+    "neighbour_entries": Kind("Entries of the machine's table of neighbours, for all namespaces.", ("family",)),
+    "neighbour_limit": Kind("How many there can be (gc_thresh3); new ones are refused then.", ("family",)),
+    "neighbours_refused_total": Kind("New neighbours that found the table full.", ("family",)),
+    "read_seconds": Kind("Seconds that the last reading of all namespaces took."),
+    "unread_namespaces": Kind("Namespaces with older numbers, or none: no time, or gone."),
+    "build_info": Kind("The agent.", ("version", "python")),
+}
+
+
 class Metrics(Collector):
     """All that is measured. `note_cycle` and the like are for the agent's thread, `text` for one other."""
 
@@ -69,19 +112,14 @@ class Metrics(Collector):
         self._text, self._kept_until = b"", float("-inf")
         disable_created_metrics()  # type: ignore[no-untyped-call]  # two series for one
         self._registry = registry = CollectorRegistry()
-        about = Info(f"{PREFIX}_build", "The agent.", registry=registry)
+        about = Info(f"{PREFIX}_build", METRICS["build_info"].words, registry=registry)
         about.info({"version": __version__, "python": platform.python_version()})
-        words = "Seconds that one namespace's change took, compile and proof included."
-        self._applies = _histogram("apply", words, registry)
-        self._cycles = _histogram("cycle", "Seconds that one cycle took, whatever it had to do.", registry)
-        words = "Rules, elements and the like that changes added or removed."
-        self._operations = _counts(registry, "operations", words, "step", STEPS)
-        words = "What went wrong; what goes on being wrong counts at each attempt."
-        self._errors = _counts(registry, "errors", words, "kind", ERRORS)
-        words = "Namespaces put right after others had changed our tables."
-        self._repairs = CounterOf(f"{PREFIX}_drift_repairs", words, registry=registry)
-        words = "Repairs put off, as others go on changing our tables there."
-        self._delays = CounterOf(f"{PREFIX}_drift_delays", words, registry=registry)
+        self._applies = _histogram(registry, "apply_seconds")
+        self._cycles = _histogram(registry, "cycle_seconds")
+        self._operations = _counts(registry, "operations_total")
+        self._errors = _counts(registry, "errors_total")
+        self._repairs = _counts(registry, "drift_repairs_total")
+        self._delays = _counts(registry, "drift_delays_total")
         ProcessCollector(registry=registry)
         registry.register(self)
 
@@ -146,10 +184,9 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """For the library."""
         status = self._status
-        yield _value("healthy", "1 if nothing is an error, as `sgdp status` says.", status.is_healthy)
-        words = "1 if the state on disk is refused: an older policy holds."
-        yield _value("state_refused", words, status.is_state_refused)
-        yield _value("drift_commits_total", "Commits of others to our tables.", status.drifts)
+        yield _value("healthy", status.is_healthy)
+        yield _value("state_refused", status.is_state_refused)
+        yield _value("drift_commits_total", status.drifts)
         yield from _of_enis(status.enis)
         yield from _of_neighbours()
         yield from self._of_namespaces(self._namespaces[:MAX_OF_EACH])
@@ -157,8 +194,8 @@ class Metrics(Collector):
     def _of_namespaces(self, entries: Sequence[NamespaceReport]) -> Iterator[Metric]:
         started = self._clock()
         known, old = self._readings.refresh(entries)
-        yield _value("read_seconds", "Seconds that the last reading of all namespaces took.", self._clock() - started)
-        yield _value("unread_namespaces", "Namespaces with older numbers, or none: no time, or gone.", old)
+        yield _value("read_seconds", self._clock() - started)
+        yield _value("unread_namespaces", old)
         dropped: Counter[tuple[str, ...]] = Counter()
         of_enis: Counter[tuple[str, ...]] = Counter()
         sessions: Counter[tuple[str, ...]] = Counter()
@@ -171,13 +208,10 @@ class Metrics(Collector):
                 of_enis.update({(of_eni.eni, entry.named, of_eni.direction): packets for of_eni, packets in found})
                 sessions[entry.named,] += reading.use.entries
                 refused[entry.named,] += reading.use.dropped
-        words = "Packets dropped, counted by namespace: its ENIs together."
-        yield _labelled("dropped_packets_total", words, ("namespace", "direction", "cause"), dropped.items())
-        words, labels = "Packets of an ENI dropped, whatever the cause.", ("eni", "namespace", "direction")
-        yield _labelled("eni_dropped_packets_total", words, labels, list(of_enis.items())[: 2 * MAX_OF_EACH])
-        yield _labelled("sessions", "Sessions in the namespace's conntrack table.", ("namespace",), sessions.items())
-        words = "Packets dropped by the kernel without room for their session; no other metric has them."
-        yield _labelled("conntrack_dropped_packets_total", words, ("namespace",), refused.items())
+        yield _labelled("dropped_packets_total", dropped.items())
+        yield _labelled("eni_dropped_packets_total", list(of_enis.items())[: 2 * MAX_OF_EACH])
+        yield _labelled("sessions", sessions.items())
+        yield _labelled("conntrack_dropped_packets_total", refused.items())
 
 
 def _of_neighbours() -> Iterator[Metric]:
@@ -186,48 +220,43 @@ def _of_neighbours() -> Iterator[Metric]:
         uses = read_neighbour_uses()
     except HostError:
         return
-    words = "Entries of the machine's table of neighbours, for all namespaces."
-    yield _labelled("neighbour_entries", words, ("family",), {(use.family,): use.entries for use in uses}.items())
-    words = "How many there can be (gc_thresh3); new ones are refused then."
-    yield _labelled("neighbour_limit", words, ("family",), {(use.family,): use.limit for use in uses}.items())
-    words = "New neighbours that found the table full."
-    yield _labelled(
-        "neighbours_refused_total", words, ("family",), {(use.family,): use.refused for use in uses}.items()
-    )
+    yield _labelled("neighbour_entries", {(use.family,): use.entries for use in uses}.items())
+    yield _labelled("neighbour_limit", {(use.family,): use.limit for use in uses}.items())
+    yield _labelled("neighbours_refused_total", {(use.family,): use.refused for use in uses}.items())
 
 
 def _of_enis(enis: Sequence[EniStatus]) -> Iterator[Metric]:
     found = Counter({(outcome.value,): 0 for outcome in Outcome})
     found.update((eni.report.outcome.value,) for eni in enis)
-    yield _labelled("enis", "Attached ENIs.", ("outcome",), found.items())
+    yield _labelled("enis", found.items())
     names = {(eni.report.binding.eni_id, eni.namespace): eni for eni in enis[:MAX_OF_EACH]}
     in_force = {name: int(eni.report.outcome is Outcome.IN_FORCE) for name, eni in names.items()}
-    words, labels = "1 if the ENI's interface obeys its policy.", ("eni", "namespace")
-    yield _labelled("eni_in_force", words, labels, in_force.items())
+    yield _labelled("eni_in_force", in_force.items())
     epochs = {name: eni.epoch for name, eni in names.items() if eni.epoch is not None}
-    yield _labelled("eni_epoch", "The epoch of the ENI's policy.", labels, epochs.items())
+    yield _labelled("eni_epoch", epochs.items())
 
 
-def _histogram(name: str, words: str, registry: CollectorRegistry) -> Histogram:
-    return Histogram(f"{PREFIX}_{name}_seconds", words, registry=registry, buckets=BUCKETS)
+def _histogram(registry: CollectorRegistry, name: str) -> Histogram:
+    return Histogram(f"{PREFIX}_{name}", METRICS[name].words, registry=registry, buckets=BUCKETS)
 
 
-def _counts(registry: CollectorRegistry, name: str, words: str, label: str, values: Sequence[str]) -> CounterOf:
-    """A counter with one label; all its values are told from the start."""
-    found = CounterOf(f"{PREFIX}_{name}", words, (label,), registry=registry)
+def _counts(registry: CollectorRegistry, name: str) -> CounterOf:
+    """A counter; all values of its label are told from the start."""
+    words, labels, values = METRICS[name]
+    found = CounterOf(f"{PREFIX}_{name}", words, labels, registry=registry)
     for value in values:
         found.labels(value)
     return found
 
 
-def _value(name: str, words: str, value: float) -> Metric:
-    return _labelled(name, words, (), [((), value)])
+def _value(name: str, value: float) -> Metric:
+    return _labelled(name, [((), value)])
 
 
-def _labelled(name: str, words: str, labels: Sequence[str], series: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+def _labelled(name: str, series: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
     """A series is the values of the labels, and its own."""
     kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-    family = kind(f"{PREFIX}_{name}", words, labels=labels)
+    family = kind(f"{PREFIX}_{name}", METRICS[name].words, labels=METRICS[name].labels)
     for values, value in series:
         family.add_metric([visible(part) for part in values], value)
     return family

@@ -1,11 +1,12 @@
 """What a finding is: something odd about a state that isn't wrong; it never makes anything accept more.
 
-Owns Finding, and the code of every finding with what to do about it. Must not know how one is found.
+Owns Finding, and the code of every finding with its meaning and what to do about it. Must not know how one is found.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sgdataplane.model.state import SecurityGroup, SecurityGroupRule
@@ -19,35 +20,112 @@ class Severity(enum.Enum):
     HIGH = "high"
 
 
-# Every code, and what to do about a finding that has it.
-ADVICE = {
-    "WideOpenIngress": "accept only the addresses that need it, or a group or prefix list, or drop the port by a rule"
-    " that is stronger",
-    "WideOpenEgress": "accept only the protocols, ports and destinations that the instances need",
-    "ShadowedRule": "remove it; or, if it is meant to decide, give it a stronger priority than the rules that hide it",
-    "VoidDrop": "set the group's inner_access_policy to Drop and accept by rules what its members need of each other;"
-    " or take the ENI that is to be kept out of the group",
-    "RemoteMatchesNothing": "remove the rule, or fill or correct its remote",
-    "RuleNeverMatches": "remove the rule, or correct what contradicts itself",
-    "TieDecidedByDrop": "give both rules different priorities, so that the order is written down; a drop wins a tie",
-    "RedundantRule": "remove it, or keep it for its readers: no packet's fate changes, also if all that are reported so"
-    " are removed together",
-    "UnusedGroup": "remove the group, or put ENIs into it",
-    "NearQuota": "split the group, or remove rules, members or lists that nothing needs: more than a quota is refused",
-    "NotExamined": "split the rules over fewer combinations of ports and addresses; nothing else is wrong with them",
-    "MaskedHostBits": "write the block as it is read, or the single address that was meant",
-    "IgnoredRemote": "remove the ignored remote, or make a rule of its own of it",
-    "IgnoredRules": "import the group, too, or remove the rules",
-    "IgnoredAnswer": "leave the file out, or fetch the answer again",
-    "AssumedMaxEntries": "add the answer of DescribePortRangeLists, which tells the size",
-    "DuplicateRule": "remove one of the two",
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a code stands for. Where there are two severities, the meaning says when which holds."""
+
+    severities: tuple[Severity, ...]
+    meaning: str
+    advice: str
+
+
+# Every code. `make docs` writes docs/reference/findings.md from this.
+KINDS: Mapping[str, Kind] = {
+    "WideOpenIngress": Kind(
+        (Severity.HIGH,),
+        "a sensitive TCP port is open to the internet",
+        "accept only the addresses that need it, or a group or prefix list, or drop the port by a rule"
+        " that is stronger",
+    ),
+    "WideOpenEgress": Kind(
+        (Severity.INFO,),
+        "an advanced group may send anything to all of the internet",
+        "accept only the protocols, ports and destinations that the instances need",
+    ),
+    "ShadowedRule": Kind(
+        (Severity.WARNING,),
+        "the rule decides nothing: the opposite action comes first",
+        "remove it; or, if it is meant to decide, give it a stronger priority than the rules that hide it",
+    ),
+    "VoidDrop": Kind(
+        (Severity.WARNING, Severity.INFO),
+        "inner accept comes before a drop, between members (info: the drop is for everyone)",
+        "set the group's inner_access_policy to Drop and accept by rules what its members need of each other;"
+        " or take the ENI that is to be kept out of the group",
+    ),
+    "RemoteMatchesNothing": Kind(
+        (Severity.WARNING,),
+        "the remote has no address: an empty list, or a group that is without members, unknown or of another VPC",
+        "remove the rule, or fill or correct its remote",
+    ),
+    "RuleNeverMatches": Kind(
+        (Severity.WARNING,),
+        "the rule contradicts itself, or is narrowed to an address that none of the group's ENIs has",
+        "remove the rule, or correct what contradicts itself",
+    ),
+    "TieDecidedByDrop": Kind(
+        (Severity.INFO,),
+        "an accept and a drop of equal priority match one packet, and the drop decides",
+        "give both rules different priorities, so that the order is written down; a drop wins a tie",
+    ),
+    "RedundantRule": Kind(
+        (Severity.INFO,),
+        "no verdict changes without the rule",
+        "remove it, or keep it for its readers: no packet's fate changes, also if all that are reported so"
+        " are removed together",
+    ),
+    "UnusedGroup": Kind(
+        (Severity.INFO,),
+        "no ENI is in the group, and no rule names it",
+        "remove the group, or put ENIs into it",
+    ),
+    "NearQuota": Kind(
+        (Severity.INFO, Severity.WARNING),
+        "at least nine tenths of a quota are used (warning: all of it)",
+        "split the group, or remove rules, members or lists that nothing needs: more than a quota is refused",
+    ),
+    "NotExamined": Kind(
+        (Severity.INFO,),
+        "this was too much to look at, and so isn't judged",
+        "split the rules over fewer combinations of ports and addresses; nothing else is wrong with them",
+    ),
+    "MaskedHostBits": Kind(
+        (Severity.WARNING,),
+        "a CIDR block has host bits, which are read as 0",
+        "write the block as it is read, or the single address that was meant",
+    ),
+    "IgnoredRemote": Kind(
+        (Severity.WARNING,),
+        "a rule gives several remotes, and another one wins",
+        "remove the ignored remote, or make a rule of its own of it",
+    ),
+    "IgnoredRules": Kind(
+        (Severity.WARNING,),
+        "rules belong to a group that the Terraform state doesn't have",
+        "import the group, too, or remove the rules",
+    ),
+    "IgnoredAnswer": Kind(
+        (Severity.INFO,),
+        "a file answers no call that a state is made of",
+        "leave the file out, or fetch the answer again",
+    ),
+    "AssumedMaxEntries": Kind(
+        (Severity.INFO,),
+        "the answers don't say how large a port list may become",
+        "add the answer of DescribePortRangeLists, which tells the size",
+    ),
+    "DuplicateRule": Kind(
+        (Severity.INFO,),
+        "a group has the same rule twice, without ids",
+        "remove one of the two",
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """`subject` names the objects concerned: sorted (field, id) pairs such as ("security_group_id", "sg-web"). `code`
-    is one of ADVICE."""
+    is one of KINDS."""
 
     code: str
     severity: Severity
@@ -57,7 +135,7 @@ class Finding:
     @property
     def advice(self) -> str:
         """What to do about it."""
-        return ADVICE[self.code]
+        return KINDS[self.code].advice
 
 
 def subject(**ids: str) -> tuple[tuple[str, str], ...]:

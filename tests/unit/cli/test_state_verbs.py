@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.policy.findings import ADVICE
+from sgdataplane.policy.findings import KINDS
 from sgdataplane.statefile import load
 from tests.support.schemas import assert_conforms
 
@@ -62,9 +62,9 @@ def test_check_lists_findings_the_gravest_first_in_columns(state: Path, capsys: 
     assert run("check", state) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
         "high     WideOpenIngress  sg-a sgr-1: open to 0.0.0.0/0: SSH (22)",
-        f"                          -> {ADVICE['WideOpenIngress']}",
+        f"                          -> {KINDS['WideOpenIngress'].advice}",
         "warning  MaskedHostBits   sg-a sgr-2: cidr_ip 10.1.0.0/8 has host bits set; read as 10.0.0.0/8",
-        f"                          -> {ADVICE['MaskedHostBits']}",
+        f"                          -> {KINDS['MaskedHostBits'].advice}",
     ]
 
 
@@ -87,14 +87,14 @@ def test_check_json_of_a_good_state(state: Path, capsys: pytest.CaptureFixture[s
                 "code": "MaskedHostBits",
                 "severity": "warning",
                 "message": "cidr_ip 10.1.0.0/8 has host bits set; read as 10.0.0.0/8",
-                "advice": ADVICE["MaskedHostBits"],
+                "advice": KINDS["MaskedHostBits"].advice,
                 "subject": {**ids, "security_group_rule_id": "sgr-2"},
             },
             {
                 "code": "WideOpenIngress",
                 "severity": "high",
                 "message": "open to 0.0.0.0/0: SSH (22)",
-                "advice": ADVICE["WideOpenIngress"],
+                "advice": KINDS["WideOpenIngress"].advice,
                 "subject": {**ids, "security_group_rule_id": "sgr-1"},
             },
         ],

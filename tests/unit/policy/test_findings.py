@@ -1,32 +1,36 @@
-"""Every code of a finding has its advice, and its line in DESIGN.md."""
+"""Every code of a finding has its kind, and the severities that it is said to have."""
 
 from __future__ import annotations
 
 import ast
-import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from sgdataplane.policy.findings import ADVICE
+from sgdataplane.policy.findings import KINDS, Severity
 
 ROOT = Path(__file__).resolve().parents[3] / "sgdataplane"
 MAKERS = ("Finding", "_finding", "note")
 
 
-def codes_used() -> Iterator[str]:
-    """The first argument of whatever makes a finding."""
+def makers() -> Iterator[tuple[str, set[Severity]]]:
+    """The code that makes a finding, and the severities that stand beside it."""
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 if name in MAKERS and isinstance(node.args[0].value, str):
-                    yield node.args[0].value
+                    yield node.args[0].value, set(severities(node.args[1]))
 
 
-def test_every_code_has_its_advice_and_no_advice_is_without_a_code() -> None:
-    assert set(codes_used()) == set(ADVICE)
+def severities(tree: ast.AST) -> Iterator[Severity]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in Severity.__members__:
+            yield Severity[node.attr]
 
 
-def test_every_code_is_documented() -> None:
-    text = (ROOT / "DESIGN.md").read_text(encoding="utf-8").partition("Findings\n")[2]
-    assert sorted(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)[: len(ADVICE)]) == sorted(ADVICE)
+def test_every_code_has_its_kind_with_its_severities_and_no_kind_is_without_a_code() -> None:
+    used: dict[str, set[Severity]] = defaultdict(set)
+    for code, found in makers():
+        used[code] |= found
+    assert used == {code: set(kind.severities) for code, kind in KINDS.items()}
