@@ -1,6 +1,6 @@
 # Everything a developer runs. Each target that needs it does the set-up first (tools/setup.sh: only what is missing).
 .DEFAULT_GOAL := help
-.PHONY: help setup demo install uninstall deb test test-slow test-vm test-debian12 bench bench-quick lint lock clean
+.PHONY: help setup demo install uninstall deb test test-slow test-vm test-debian12 bench bench-quick lint docs lock clean
 
 PYTHON := .venv/bin/python
 # loadscope: the tests of one module stay on one worker, so that one lab can serve them all.
@@ -55,6 +55,9 @@ bench-quick: setup ## fewer rounds of it, about 2 minutes; into build/bench-quic
 lint: setup ## ruff and mypy, both strict
 	$(PYTHON) -m ruff check --quiet
 	$(PYTHON) -m mypy
+
+docs: setup ## write the pages of docs that are made from the code
+	$(PYTHON) -m tools.reference
 
 lock: setup ## take the newest versions that pyproject.toml allows into requirements.lock
 	$(PYTHON) -m venv .venv-lock

@@ -1,0 +1,171 @@
+"""Writes the pages of docs that are made from the code: `make docs`.
+
+Owns which pages these are, and how each is laid out. Is given nothing: it reads the product's own tables, and the heads
+of the decisions. Must not know what a table means. tests/unit/test_reference.py holds the pages to what is made here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from sgdataplane.cli.command import EXIT_MEANINGS, Exit
+from sgdataplane.cli.main import EXIT_CODES
+from sgdataplane.contract.counters import counter_name, eni_counter, fenced_counter
+from sgdataplane.daemon.metrics import METRICS, PREFIX
+from sgdataplane.errors import SgDataplaneError
+from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, RULE, Decision
+from sgdataplane.model.words import CAUSES
+from sgdataplane.net.values import Direction, Verdict
+from sgdataplane.observe.hits import FIXED
+from sgdataplane.policy.findings import KINDS
+
+ROOT = Path(__file__).resolve().parent.parent
+MADE = "<!-- `make docs` writes this page. Don't edit it here. -->"
+INGRESS, EGRESS, ACCEPT, DROP = Direction.INGRESS, Direction.EGRESS, Verdict.ACCEPT, Verdict.DROP
+# Counters whose names depend on the state. Capitals stand for its names.
+OF_STATES: tuple[tuple[str, str, str, str], ...] = (
+    (counter_name(Decision(INGRESS, ACCEPT, RULE, "GROUP", "RULE")), "its rule's", f"`{RULE}`", "this rule decided"),
+    *(
+        (
+            counter_name(Decision(side, ACCEPT, INNER_ACCEPT, "GROUP")),
+            "accept",
+            f"`{INNER_ACCEPT}`",
+            "both ends are members",
+        )
+        for side in Direction
+    ),
+    *(
+        (counter_name(Decision(side, verdict, DEFAULT)), verdict.value, f"`{DEFAULT}`", "no rule matched")
+        for side in Direction
+        for verdict in Verdict
+    ),
+    (eni_counter(INGRESS, "INTERFACE"), DROP.value, "any", "the sum of all that was dropped on the ENI's way in"),
+    (eni_counter(EGRESS, "INTERFACE"), DROP.value, "any", "the sum of all that was dropped on the ENI's way out"),
+    (
+        fenced_counter("INTERFACE"),
+        DROP.value,
+        "any `fence.`",
+        "the sum of all that the fence dropped at that interface",
+    ),
+)
+
+
+def causes() -> str:
+    fixed = (
+        (f"`{counter}`", decision.verdict.value, f"`{decision.cause}`", CAUSES[decision.cause])
+        for counter, decision in sorted(FIXED.items())
+    )
+    others = ((f"`{counter}`", *rest) for counter, *rest in OF_STATES)
+    uncounted = ((f"`{cause}`", words) for cause, words in CAUSES.items() if cause not in _counted())
+    return _page(
+        "Causes and counters",
+        "The policy counts each packet once by its cause, unless its session was accepted before. The fence counts"
+        " what it drops. Capitals stand for names of the state, or for an interface.",
+        _table(("counter", "verdict", "cause", "means"), (*others, *fixed)),
+        "## Causes without a counter of their own",
+        "`discovery`, `dhcp` and `metadata` are counted together, as `always`. The others come from comparisons and"
+        " replays.",
+        _table(("cause", "means"), uncounted),
+    )
+
+
+def _counted() -> set[str]:
+    return {decision.cause for decision in FIXED.values()}
+
+
+def metrics() -> str:
+    rows = (
+        (f"`{PREFIX}_{name}`", ", ".join(f"`{label}`" for label in kind.labels), _words(kind.words, kind.values))
+        for name, kind in METRICS.items()
+    )
+    return _page(
+        "Metrics",
+        "The agent serves these to Prometheus if its configuration has `metrics`. `cycle_seconds` and"
+        " `apply_seconds` are histograms. The library adds `process_...`: memory, CPU and descriptors.",
+        _table(("metric", "labels", "means"), rows),
+    )
+
+
+def _words(words: str, values: Iterable[str]) -> str:
+    listed = ", ".join(f"`{value}`" for value in values)
+    return f"{words} Values: {listed}." if listed else words
+
+
+def findings() -> str:
+    rows = (
+        (f"`{code}`", ", ".join(severity.value for severity in kind.severities), kind.meaning, kind.advice)
+        for code, kind in KINDS.items()
+    )
+    return _page(
+        "Findings",
+        "`sgdp check` reports what is odd about a state that isn't wrong.",
+        _table(("code", "severity", "means", "what to do"), rows),
+    )
+
+
+def exit_codes() -> str:
+    raised = {code: [kind.__name__ for kind, of in EXIT_CODES if of is code] for code in Exit}
+    rows = ((str(int(code)), EXIT_MEANINGS[code], ", ".join(f"`{name}`" for name in raised[code])) for code in Exit)
+    base = SgDataplaneError.__name__
+    return _page(
+        "Exit codes",
+        f"`{base}` stands for every error that no line above it names. `pydoc sgdataplane.errors` has the whole tree.",
+        _table(("code", "means", "errors"), rows),
+    )
+
+
+def decisions() -> str:
+    rows = (
+        (name[:3], f"[{title}]({name})", when)
+        for name, title, when in map(_head, sorted(_decisions_folder().glob("[0-9]*")))
+    )
+    return _page(
+        "Decisions",
+        "Each page says what was chosen, what else was tried or considered, and what was measured. Figures are as of"
+        " the day of their commit; `netns-lab/bench/results` has the benchmark's last ones.",
+        _table(("no.", "decision", "date"), rows),
+    )
+
+
+def _decisions_folder() -> Path:
+    return ROOT / "docs" / "decisions"
+
+
+def _head(path: Path) -> tuple[str, str, str]:
+    title, _, rest = path.read_text(encoding="utf-8").partition("\n")
+    found = re.search(r"\d{4}-\d\d-\d\d", rest)
+    return path.name, title.removeprefix(f"# {path.name[:3]} "), found[0] if found else ""
+
+
+def _page(title: str, *parts: str) -> str:
+    return "\n\n".join((f"# {title}", MADE, *parts)) + "\n"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = tuple(head)
+    return "\n".join(_lines((head, ("---",) * len(head), *rows)))
+
+
+def _lines(rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "docs/reference/causes.md": causes,
+    "docs/reference/metrics.md": metrics,
+    "docs/reference/findings.md": findings,
+    "docs/reference/exit-codes.md": exit_codes,
+    "docs/decisions/README.md": decisions,
+}
+
+
+def main() -> None:
+    for name, made in PAGES.items():
+        (ROOT / name).write_text(made(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
