@@ -159,7 +159,7 @@ def detach(registry: Registry, eni_id: str) -> Detached:
         is_gone = not is_there(binding.identity, binding.path)
         others = sum(_is_enforced_with(binding, other) for other in kept)
         end_at, left = _release(binding, is_last=not others)
-        registry.store(kept)
+        registry.store(kept)  # last: after a crash before this, the binding still leads to the rules
     return Detached(binding, is_gone, others, end_at, left)
 
 

@@ -66,7 +66,7 @@ FRAGMENTED = 0x3FFF  # more fragments, or an offset
 ETHERNET, MAC_BYTES, IPV4_BYTES = 1, 6, 4
 REQUEST, REPLY = 1, 2
 SOLICITATION = 135  # RFC 4861, 4.3
-# How much an ENI may have of what all of its router share (DESIGN.md section 6 says why so much). A router knows the
+# How much an ENI may have of what all of its router share (docs/design/router.md says why so much). A router knows the
 # MAC of an address; each address of a block that asks is a new neighbour to it.
 QUESTIONS, QUESTIONS_OF_BLOCKS = Exceeds(500, burst=1000), Exceeds(5, burst=20)
 FRAGMENTS, FRAGMENT_BYTES = Exceeds(4000, burst=2000), Exceeds(6_000_000, burst=3_000_000, is_bytes=True)

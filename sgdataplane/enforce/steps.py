@@ -50,6 +50,7 @@ def enforce(
     with NetlinkKernel(namespace) as kernel:
         with netns.inside(namespace):
             modules.require(modules.NFTABLES)
+            # Before the first rule, with which conntrack begins to track: its sessions have these from their start.
             trackers = set_timeouts(settings.time_scale)
             if proven.desired.placement is Placement.HOST:
                 fragments.make_room(_held_fragments(proven.desired))

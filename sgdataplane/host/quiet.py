@@ -6,8 +6,8 @@ A process can't ask for a grace period as such. membarrier(2), and closing a pac
 But what waits by synchronize_net() while RTNL is held gets an expedited one, and taking a device down does that
 (dev_deactivate_many). From Linux 6.14 on only a device whose queueing discipline has a queue does; a loopback as it is
 made has none, so ours is given a pfifo. RCU is one for the whole machine, so the loopback of a namespace of our own,
-where nothing else is, does as well as any device. Up and down together take 0.1 ms, a packet socket 16 (DESIGN.md,
-section 5). Only tests/kernel/test_quiet.py tells whether it waits: floods may well not.
+where nothing else is, does as well as any device. Up and down together take 0.1 ms, a packet socket 16
+(docs/design/update.md). Only tests/kernel/test_quiet.py tells whether it waits: floods may well not.
 """
 
 from __future__ import annotations

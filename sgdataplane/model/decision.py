@@ -5,8 +5,8 @@ Owns the record, and the names of causes that rules know of. Must not know how a
     cause                                direction's rules      who knows of it
     rule, inner_accept, default          were asked             everybody
     spoofed, discovery, midstream, ...   were not asked         `decide()`: semantics.CLAUSES
-    always, invalid, icmp-error, ...     were not asked         the kernel alone: DESIGN.md section 3
-    fence.tagged, fence.other, ...       were not asked         the fence: DESIGN.md section 6
+    always, invalid, icmp-error, ...     were not asked         the kernel alone: docs/reference/causes.md
+    fence.tagged, fence.other, ...       were not asked         the fence: the same page
     absent                               there are none         a comparison with a state that hasn't got the ENI
 """
 

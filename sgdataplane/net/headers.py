@@ -6,7 +6,7 @@ Skipped is what the kernel skips (ipv6_find_hdr, as nftables asks it for `meta l
 reads what the rules have judged:
 
     0, 43, 44, 60    hop-by-hop options, routing, fragment, destination options (RFC 8200, section 4): skipped
-    51               AH: in between for RFC 8200 and conntrack, but a protocol to rules (DESIGN.md, section 4)
+    51               AH: in between for RFC 8200 and conntrack, but a protocol to rules (docs/design/sessions.md)
     50, 59           ESP, behind which all is encrypted; no next header: nothing follows that can be read
     135, 139, 140    mobility, HIP, Shim6: IANA lists them, too (RFC 7045), and they look alike; but no kernel skips
     253, 254         them, nor the two for experiments. Rules judge them as protocols: they have no ports

@@ -8,8 +8,8 @@ two sums of the same packets, but for what was dropped at no ENI's interface: th
     cause               direction          what was dropped
     default             ingress, egress    what no rule decides
     rule                ingress, egress    what a rule refuses, all such rules together
-    spoofed, ...        ingress, egress    before any rule is asked: DESIGN.md section 3
-    fence.tagged, ...   egress             at the fence: DESIGN.md section 6
+    spoofed, ...        ingress, egress    before any rule is asked: docs/reference/causes.md
+    fence.tagged, ...   egress             at the fence: the same page
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ again, and is counted nowhere.
     kind                        "rule", "inner_accept", "default"; "fixed": before any rule is asked; "fence"
     direction, verdict          ingress | egress, accept | drop
     security_group_id, security_group_rule_id, priority    of a rule; of an inner accept the group
-    cause                       of "fixed" and "fence": DESIGN.md sections 3 and 6
+    cause                       of "fixed" and "fence": docs/reference/causes.md
     in_force                    false: what it counted is no longer in the policy; then all but the name may be null
     packets, bytes              that it decided about since `since`
     first_hit, last_hit         null: never, or (of a lab) not known

@@ -1,6 +1,7 @@
 """What it means that a packet met a rule of one of our chains, in words.
 
-Owns these words. Is given events in order. Must not know where they come from. The chains: DESIGN.md sections 3 and 6.
+Owns these words. Is given events in order. Must not know where they come from. The chains:
+docs/design/ruleset.md and fence.md.
 """
 
 from __future__ import annotations

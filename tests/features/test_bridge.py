@@ -143,7 +143,7 @@ def test_what_a_bridge_takes_from_another_port_does_not_leave(
 def test_what_comes_to_another_port_of_a_bridge(
     bridging: Scene, elsewhere: str, placement: str, mode: str, family: Family
 ) -> None:
-    """A limit in an instance (DESIGN.md section 6): a bridge takes a frame before the policy sees it, unless IP in
+    """A limit in an instance (docs/design/fence.md): a bridge takes a frame before the policy sees it, unless IP in
     bridges meets the hooks of IP. A router judges what it sends, whatever is behind the link."""
     inner = behind_a_bridge(bridging, elsewhere)
     line = bridging.lines(inner[0], bridging.other[0], family)["in"]

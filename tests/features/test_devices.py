@@ -59,7 +59,7 @@ def test_what_a_device_in_another_namespace_sends_does_not_leave(
 def test_what_comes_to_a_device_in_another_namespace(
     scene: Scene, elsewhere: str, placement: str, name: str, family: Family
 ) -> None:
-    """A limit in an instance (DESIGN.md section 6): the policy is where the interface is. A router judges all."""
+    """A limit in an instance (docs/design/fence.md): the policy is where the interface is. A router judges all."""
     made = on_top(scene, name, elsewhere)
     line = scene.lines(made[0], scene.other[0], family)["in"]
     line.must_pass()

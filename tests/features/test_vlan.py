@@ -107,7 +107,7 @@ def test_priority_tags_change_no_verdict_on_the_way_in(scene: Scene, tag: type[P
 def test_device_that_root_moves_out_of_the_instance_gets_what_comes_unjudged_and_sends_nothing(
     scene: Scene, elsewhere: str, family: Family
 ) -> None:
-    """A limit (DESIGN.md section 6): the policy is where the interface is."""
+    """A limit (docs/design/fence.md): the policy is where the interface is."""
     own, other = tagged(scene, scene.own, "802.1q", elsewhere), tagged(scene, scene.other, "802.1q")
     scene.number(own, other)
     lines = scene.lines(own[0], other[0], family)

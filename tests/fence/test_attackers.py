@@ -1,4 +1,4 @@
-"""What a placement does not stop, as DESIGN.md section 6 says of each attacker: nobody may rely on it."""
+"""What a placement does not stop, as docs/design/hostile.md says of each attacker: nobody may rely on it."""
 
 from __future__ import annotations
 

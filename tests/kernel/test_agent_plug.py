@@ -1,6 +1,6 @@
 """The real agent while ENIs appear and vanish in random order and the policy changes: counters at both ends of each.
 
-What "closed until enforced" can mean (DESIGN.md section 9): an interface that comes into a namespace which is enforced
+What "closed until enforced" can mean (docs/design/agent.md): an interface that comes into a namespace which is enforced
 already passes nothing before it is attached and enforced. A namespace that nobody has attached anything of is open
 until then, as `attach` changes no packet's fate.
 """

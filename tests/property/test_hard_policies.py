@@ -30,7 +30,7 @@ from tests.support.classbench_seeds import SEEDS
 from tests.support.hardpolicies import POLICIES, QUOTA, targets
 from tests.support.lookups import most_lookups
 
-MOST_LOOKUPS = 8  # DESIGN.md section 1
+MOST_LOOKUPS = 8  # sgdataplane/DESIGN.md, Invariants
 MOST_SETS = 7  # two of them are asked by discovery alone
 MOST_STEPS = 32  # of 100 rules
 SMALL, TINY = 100, 30

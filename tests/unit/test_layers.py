@@ -62,7 +62,7 @@ FOREIGN = {
     "scapy": ("lab",),
     "pyroute2": ("host", "lab"),
     "inotify_simple": ("host.paths",),
-    "nftables": (),  # libnftables trusts what it finds in a namespace (DESIGN.md section 5)
+    "nftables": (),  # libnftables trusts what it finds in a namespace (docs/design/update.md)
     "jinja2": ("report.render",),
     "prometheus_client": ("daemon.metrics",),
     "subprocess": ("lab",),  # the product runs no other program
