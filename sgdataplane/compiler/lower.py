@@ -31,8 +31,20 @@ from sgdataplane.model.state import GroupRef
 from sgdataplane.net.values import AH, Direction, Family
 from sgdataplane.net.values import Verdict as Fate
 from sgdataplane.nft.inflight import has_nameless_set
-from sgdataplane.nft.ir import Chain, Count, Counter, Match, Range, Rule, Verdict, VerdictMap, goto, is_value, rule
-from sgdataplane.nft.spans import joined
+from sgdataplane.nft.ir import (
+    Chain,
+    Count,
+    Counter,
+    Match,
+    Range,
+    Rule,
+    Verdict,
+    VerdictMap,
+    goto,
+    is_value,
+    joined,
+    rule,
+)
 from sgdataplane.policy.dimensions import CONDITIONS
 from sgdataplane.policy.resolve import Profile
 

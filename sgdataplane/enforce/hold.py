@@ -17,9 +17,8 @@ from sgdataplane.enforce.fence import MOST, Fence, way_to
 from sgdataplane.errors import HeldError, HostError, KernelError
 from sgdataplane.model.options import Placement
 from sgdataplane.nft.kernel import Kernel
-from sgdataplane.nft.pace import REMEMBERING, Pace
 from sgdataplane.nft.snapshot import stamp_of
-from sgdataplane.nft.visits import NOTHING, Visits, validations
+from sgdataplane.nft.validation import NOTHING, REMEMBERING, Pace, Visits, validations
 
 LOGGER = logging.getLogger("sgdataplane.hold")
 USUAL = 3  # times the visits of a table are those of a change: stage, switch, base chains that are written anew

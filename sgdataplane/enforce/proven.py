@@ -16,7 +16,7 @@ from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, Desired, Settings
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.visits import Visits
+from sgdataplane.nft.validation import Visits
 from sgdataplane.policy.resolve import HostPolicy, resolve
 from sgdataplane.proof.prove import Proof, require_proof
 from sgdataplane.proof.specification import Specification

@@ -26,8 +26,9 @@ from sgdataplane.net.values import UDP
 from sgdataplane.nft import wire
 from sgdataplane.nft.ir import Chain, Table, rule
 from sgdataplane.nft.kernel import NetlinkKernel
-from sgdataplane.nft.messages import FLAG_OWNER, Messages, Writer
+from sgdataplane.nft.messages import Messages, Writer
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.nft.uapi import TABLE_OWNER
 
 PASSED, COMING = "passed", "coming"
 HOOKS = {PASSED: ("prerouting", -140), COMING: ("postrouting", 140)}
@@ -45,7 +46,7 @@ class WatchTable(Transaction):
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
         table, writer = Table(self.name), Writer()
         operation = Operation(Verb.ADD, Kind.TABLE, table)
-        yield writer.add_table(table, FLAG_OWNER), operation
+        yield writer.add_table(table, TABLE_OWNER), operation
         for place, (hook, priority) in HOOKS.items():
             yield writer.add_chain(table, Chain(place, (), Hook(hook, priority))), operation
             yield writer.add_rule(table, place, rule(), wire.log(self.group, COPIED, at_once=True)), operation

@@ -15,30 +15,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sgdataplane.host.netlink import parse_attributes, text_of
-from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink, message_kind
-from sgdataplane.nft.snapshot import FAMILIES, GETGEN, SUBSYSTEM
+from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink
+from sgdataplane.nft import uapi
 
-NEW_FLOWTABLE = SUBSYSTEM << 8 | 22  # NFT_MSG_NEWFLOWTABLE, as a message's type
+NEW_FLOWTABLE = uapi.kind_of(uapi.NEWFLOWTABLE)
 EVENT_GROUP = 7  # NFNLGRP_NFTABLES
-NEWGEN, GEN_PROCESS, GEN_PROGRAM = 15, 2, 3
-TABLE_NAME = 1  # every object's first attribute is its table's name
 # NFT_MSG_* -> words, and the attribute that names what was changed or holds it (0: nothing but the table)
 TABLE_DELETED = "table deleted"
 MEANINGS: dict[int, tuple[str, int]] = {
-    0: ("table added", 0),
-    2: (TABLE_DELETED, 0),
-    3: ("chain added", 3),
-    5: ("chain deleted", 3),
-    6: ("rule added", 2),
-    8: ("rule deleted", 2),
-    9: ("set added", 2),
-    11: ("set deleted", 2),
-    12: ("element added", 2),
-    14: ("element deleted", 2),
-    18: ("object added", 2),
-    20: ("object deleted", 2),
-    22: ("flowtable added", 2),
-    24: ("flowtable deleted", 2),
+    uapi.NEWTABLE: ("table added", 0),
+    uapi.DELTABLE: (TABLE_DELETED, 0),
+    uapi.NEWCHAIN: ("chain added", 3),
+    uapi.DELCHAIN: ("chain deleted", 3),
+    uapi.NEWRULE: ("rule added", 2),
+    uapi.DELRULE: ("rule deleted", 2),
+    uapi.NEWSET: ("set added", 2),
+    uapi.DELSET: ("set deleted", 2),
+    uapi.NEWSETELEM: ("element added", 2),
+    uapi.DELSETELEM: ("element deleted", 2),
+    uapi.NEWOBJ: ("object added", 2),
+    uapi.DELOBJ: ("object deleted", 2),
+    uapi.NEWFLOWTABLE: ("flowtable added", 2),
+    uapi.DELFLOWTABLE: ("flowtable deleted", 2),
 }
 MAX_KINDS = 200  # of changes kept of one commit
 SHOWN_KINDS = 6
@@ -73,16 +71,20 @@ class CommitReader:
 
     def read(self, number: int, kind: int, payload: bytes) -> Iterator[Commit]:
         """The next message of that namespace; the commit, if it is the end of one that changed such a table."""
-        if kind >> 8 != SUBSYSTEM:
+        if kind >> 8 != uapi.SUBSYSTEM:
             return
         found = parse_attributes(payload[GENMSG.size :])
         message = kind & 0xFF
-        if message == NEWGEN:
+        if message == uapi.NEWGEN:
             changes = self._open.pop(number, None)
             if changes:
-                (process,) = struct.unpack("!I", found[GEN_PROCESS])
-                yield Commit(number, process, text_of(found[GEN_PROGRAM]), tuple(changes.items()))
-        elif message in MEANINGS and payload[0] in FAMILIES.values() and text_of(found[TABLE_NAME]) == self._table:
+                (process,) = struct.unpack("!I", found[uapi.GEN_PROCESS])
+                yield Commit(number, process, text_of(found[uapi.GEN_PROGRAM]), tuple(changes.items()))
+        elif (
+            message in MEANINGS
+            and payload[0] in uapi.FAMILIES.values()
+            and text_of(found[uapi.TABLE_NAME]) == self._table
+        ):
             changes = self._open.setdefault(number, Counter())
             words = _words(message, found)
             if words in changes or len(changes) < MAX_KINDS or words == TABLE_DELETED:
@@ -103,5 +105,5 @@ def _words(message: int, found: dict[int, bytes]) -> str:
 def own_process() -> int:
     """What the kernel calls the calling thread in commits: its number outside of all PID namespaces. OSError."""
     with Nfnetlink() as door:
-        (process,) = struct.unpack("!I", door.ask(message_kind(SUBSYSTEM, GETGEN))[GEN_PROCESS])
+        (process,) = struct.unpack("!I", door.ask(uapi.kind_of(uapi.GETGEN))[uapi.GEN_PROCESS])
         return int(process)

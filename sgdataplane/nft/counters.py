@@ -20,24 +20,11 @@ from sgdataplane.host.netlink import (
     parse_attributes,
     text_of,
 )
-from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
-from sgdataplane.nft.snapshot import (
-    FAMILIES,
-    GETOBJ,
-    GETRULE,
-    MAX_OBJECTS,
-    OBJ_COUNTER,
-    OBJ_NAME,
-    SUBSYSTEM,
-    CrowdError,
-    objects,
-    read_own_table,
-)
+from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.nft import uapi
+from sgdataplane.nft.snapshot import MAX_OBJECTS, CrowdError, objects, read_own_table
+from sgdataplane.nft.uapi import number_of
 
-OBJ_TABLE, OBJ_TYPE, OBJ_DATA, OBJ_HANDLE = 1, 3, 4, 6  # NFTA_OBJ_*
-COUNTER_BYTES, COUNTER_PACKETS = 1, 2  # NFTA_COUNTER_*
-TABLE_HANDLE = 4  # NFTA_TABLE_HANDLE
-RULE_EXPRESSIONS, EXPRESSION_NAME, EXPRESSION_DATA, OBJREF_NAME, LOG_PREFIX = 4, 1, 2, 2, 2  # NFTA_RULE_*, NFTA_*_*
 COUNTS, LOGS = b"objref\0", b"log\0"  # kinds of expressions
 SOME = 1000  # counters of others that are read past
 
@@ -73,16 +60,16 @@ def read_counters(netlink: Nfnetlink, table: str, family: str = "inet") -> dict[
 
 def _read_counters(netlink: Nfnetlink, table: str, family: str, most: int) -> dict[str, Counted]:
     """CrowdError if it has more objects than that."""
-    number = FAMILIES[family]
+    number = uapi.FAMILIES[family]
     found: dict[str, Counted] = {}
     handle = _table_handle(netlink, table, number)
-    with closing(objects(netlink, GETOBJ, number, table)) as listed:
+    with closing(objects(netlink, uapi.GETOBJ, number, table)) as listed:
         for at, data in enumerate(listed):
             if at >= most:
                 raise CrowdError
             entry = parse_attributes(data)
-            name = known(entry[OBJ_NAME])
-            if name is not None and _number(entry[OBJ_TYPE]) == OBJ_COUNTER:
+            name = known(entry[uapi.OBJ_NAME])
+            if name is not None and number_of(entry[uapi.OBJ_TYPE]) == uapi.OBJ_COUNTER:
                 found[name] = _counted(entry, handle)
     return found
 
@@ -97,19 +84,22 @@ def read_some(
 ) -> Iterator[tuple[str, Counted]]:
     """Those of these names that are there, one by one: cheaper than all of a large table. OSError if the kernel
     refuses."""
-    number = FAMILIES[family]
+    number = uapi.FAMILIES[family]
     handle = _table_handle(netlink, table, number)
     for name in names:
-        asked = _asked(table) + attribute(OBJ_NAME, name.encode() + b"\0")
+        asked = _asked(table) + attribute(uapi.OBJ_NAME, name.encode() + b"\0")
         with suppress(FileNotFoundError):
-            yield name, _counted(netlink.ask(message_kind(SUBSYSTEM, GETOBJ), number, asked), handle)
+            yield name, _counted(netlink.ask(uapi.kind_of(uapi.GETOBJ), number, asked), handle)
 
 
 def read_logged(netlink: Nfnetlink, table: str, family: str = "inet") -> frozenset[str]:
     """The counters that the table's rules log, each by a rule that counts with it; none if there is no such table.
     OSError as above."""
     for _ in range(MAX_ATTEMPTS):
-        with suppress(InterruptedError), closing(objects(netlink, GETRULE, FAMILIES[family], table)) as listed:
+        with (
+            suppress(InterruptedError),
+            closing(objects(netlink, uapi.GETRULE, uapi.FAMILIES[family], table)) as listed,
+        ):
             rules = [data for data, _ in zip(listed, range(MAX_OBJECTS), strict=False) if LOGS in data]
             return frozenset(name for data in rules for name in _logged_by(data))
     raise InterruptedError(errno.EINTR, f"rules changed during each of {MAX_ATTEMPTS} readings")
@@ -117,29 +107,27 @@ def read_logged(netlink: Nfnetlink, table: str, family: str = "inet") -> frozens
 
 def _logged_by(rule: bytes) -> Iterator[str]:
     counted: set[str | None] = set()
-    for _, one in list_attributes(parse_attributes(rule).get(RULE_EXPRESSIONS, b"")):
+    for _, one in list_attributes(parse_attributes(rule).get(uapi.RULE_EXPRESSIONS, b"")):
         expression = parse_attributes(one)
-        kind, data = expression[EXPRESSION_NAME], parse_attributes(expression.get(EXPRESSION_DATA, b""))
+        kind, data = expression[uapi.EXPRESSION_NAME], parse_attributes(expression.get(uapi.EXPRESSION_DATA, b""))
         if kind == COUNTS:
-            counted.add(known(data.get(OBJREF_NAME, b"")))
-        elif kind == LOGS and (name := logged_counter(text_of(data.get(LOG_PREFIX, b"")))) in counted:
+            counted.add(known(data.get(uapi.OBJREF_NAME, b"")))
+        elif kind == LOGS and (name := logged_counter(text_of(data.get(uapi.LOG_PREFIX, b"")))) in counted:
             yield str(name)
 
 
 def _asked(table: str) -> bytes:
-    return attribute(OBJ_TABLE, table.encode() + b"\0") + attribute(OBJ_TYPE, struct.pack("!I", OBJ_COUNTER))
+    return attribute(uapi.TABLE_NAME, table.encode() + b"\0") + attribute(
+        uapi.OBJ_TYPE, struct.pack("!I", uapi.OBJ_COUNTER)
+    )
 
 
 def _table_handle(netlink: Nfnetlink, table: str, number: int) -> int:
     """0 if there is no such table."""
-    return _number(read_own_table(netlink, table, number).get(TABLE_HANDLE, b""))
+    return number_of(read_own_table(netlink, table, number).get(uapi.TABLE_HANDLE, b""))
 
 
 def _counted(entry: dict[int, bytes], table: int) -> Counted:
-    data = parse_attributes(entry[OBJ_DATA])
-    made = f"{table}.{_number(entry[OBJ_HANDLE])}"
-    return Counted(_number(data[COUNTER_PACKETS]), _number(data[COUNTER_BYTES]), made)
-
-
-def _number(data: bytes) -> int:
-    return int.from_bytes(data, "big")
+    data = parse_attributes(entry[uapi.OBJ_DATA])
+    made = f"{table}.{number_of(entry[uapi.OBJ_HANDLE])}"
+    return Counted(number_of(data[uapi.COUNTER_PACKETS]), number_of(data[uapi.COUNTER_BYTES]), made)

@@ -28,8 +28,7 @@ from dataclasses import dataclass, replace
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import STAMP_MAP, next_generation
 from sgdataplane.nft import pages
-from sgdataplane.nft.detour import detour
-from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied
+from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied, detour
 from sgdataplane.nft.ir import RETURN, Chain, Counter, Map, Table, Timeout
 from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, stamp_of, with_generation, without_policy
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb

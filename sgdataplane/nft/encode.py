@@ -15,7 +15,7 @@ from sgdataplane.contract import names
 from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.errors import InternalError
 from sgdataplane.net.headers import FRAGMENT
-from sgdataplane.nft import wire
+from sgdataplane.nft import uapi, wire
 from sgdataplane.nft.ir import (
     LOGGED_BYTES,
     Count,
@@ -225,9 +225,9 @@ def _effect(statement: Statement) -> tuple[bytes, ...]:
         case Verdict():
             return (wire.decide(statement),)
         case Count(counter):
-            return (wire.refer(wire.COUNTER, counter),)
+            return (wire.refer(uapi.OBJ_COUNTER, counter),)
         case SetTimeout(timeout):
-            return (wire.refer(wire.TIMEOUT, timeout),)
+            return (wire.refer(uapi.OBJ_TIMEOUT, timeout),)
         case Log(counter, group, rate):
             return wire.limit(rate, rate), wire.log(group, LOGGED_BYTES, names.log_prefix(counter))
         case SetPacketMark(value):

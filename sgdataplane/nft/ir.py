@@ -1,14 +1,17 @@
-"""nftables objects as frozen values: what a table should hold, before any text.
+"""nftables objects as frozen values: what a table holds, before any text or message.
 
-Owns the types that compiler, text, delta and interpreter share. Is given nothing. Must not know clouds, nor nft syntax.
-Keys are integers (addresses, ports, protocol numbers, marks) or interface names; ranges have both ends included.
+Owns these types, and what follows from them alone: ranges that can be joined, the order in which chains lead on. Must
+not know clouds, nft syntax or the kernel. Keys are integers (addresses, ports, protocol numbers, marks) or interface
+names; both ends of a range are part of it.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import TypeVar
 
 from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.net.values import Prefix
@@ -277,3 +280,35 @@ class Table:
         if name not in self._elements:
             self._elements[name] = dict(self.map[name].elements)
         return self._elements[name]
+
+
+Value = TypeVar("Value")
+
+
+def joined(entries: Iterable[tuple[Range, Value]]) -> list[tuple[Range, Value]]:
+    """Those that touch and have the same value as one. (Names don't touch.)"""
+    found: list[tuple[Range, Value]] = []
+    for span, value in entries:
+        before, said = found[-1] if found else (None, None)
+        if before and said == value and not isinstance(before.last, str) and before.last + 1 == span.first:
+            found[-1] = Range(before.first, span.last), value
+        else:
+            found.append((span, value))
+    return found
+
+
+def targets_first(targets: Mapping[str, Collection[str]]) -> list[str]:
+    """Each name after all that it leads to, all of which are names, too. Left out are those in a circle, and those that
+    lead to one."""
+    sources: dict[str, list[str]] = {name: [] for name in targets}
+    for name, others in targets.items():
+        for other in others:
+            sources[other].append(name)
+    left = {name: len(others) for name, others in targets.items()}
+    found = [name for name, count in left.items() if not count]
+    for name in found:
+        for source in sources[name]:
+            left[source] -= 1
+            if not left[source]:
+                found.append(source)
+    return found

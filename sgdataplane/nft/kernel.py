@@ -1,11 +1,11 @@
 """The kernel's door for nftables: runs transactions in one network namespace and says what a table holds.
 
-Owns the socket, and the meaning of the kernel's refusals. Is given transactions. Must not know clouds, or why a
-transaction is run.
+Owns the socket, the meaning of the kernel's refusals, and the search for objects that a table should not hold. Is given
+transactions. Must not know clouds, or why a transaction is run.
 
-It speaks netlink itself, and doesn't load libnftables. That reads, before it does anything, whatever is in the
-namespace, other tables too, and trusts it: an object that root of the namespace has made crashes it (1.1.3: what a set
-notes of its keys' type is an index that isn't checked), and a name that becomes part of its input is a program.
+It speaks netlink itself, and doesn't load libnftables. Before that library does anything, it reads and trusts whatever
+is in the namespace, other tables too. An object that root of the namespace has made can crash it (1.1.3: a set notes
+the type of its keys as an index that isn't checked), and a name that becomes part of its input is a program.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from typing import Protocol, Self
@@ -30,16 +30,90 @@ from sgdataplane.errors import (
 )
 from sgdataplane.host import netns, quiet
 from sgdataplane.host.aside import call_aside
-from sgdataplane.host.netlink import MAX_ATTEMPTS
+from sgdataplane.host.netlink import MAX_ATTEMPTS, attribute, parse_attributes
 from sgdataplane.host.nfnetlink import BatchError, Message, Nfnetlink
+from sgdataplane.nft import uapi
 from sgdataplane.nft.counters import Counted, read_counters, read_some
 from sgdataplane.nft.encode import map_key_bytes
 from sgdataplane.nft.ir import Map, Table
 from sgdataplane.nft.messages import key_at
-from sgdataplane.nft.pace import Pace, measure
-from sgdataplane.nft.snapshot import SUBSYSTEM, CrowdError, Inventory, read_generation, read_inventory, read_trusted
-from sgdataplane.nft.strangers import removals
+from sgdataplane.nft.snapshot import (
+    MAX_OBJECTS,
+    CrowdError,
+    Inventory,
+    objects,
+    read_generation,
+    read_inventory,
+    read_trusted,
+)
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.nft.uapi import number_of
+from sgdataplane.nft.validation import Pace, measure
+
+Entry = dict[int, bytes]
+
+
+def removals(netlink: Nfnetlink, table: Table) -> list[Message]:
+    """For one batch. OSError if the kernel refuses to list, CrowdError if there is too much."""
+    own = attribute(uapi.TABLE_NAME, table.name.encode() + b"\0")
+    family = uapi.FAMILIES[table.family]
+
+    def delete(kind: int, parts: bytes) -> Message:
+        return Message(uapi.kind_of(kind), family, own + parts)
+
+    chains = list(
+        _strangers(netlink, table, uapi.GETCHAIN, uapi.CHAIN_NAME, _bytes(chain.name for chain in table.chains))
+    )
+    sets = _strangers(netlink, table, uapi.GETSET, uapi.SET_NAME, _bytes(entry.name for entry in table.maps))
+    flowtables = _strangers(netlink, table, uapi.GETFLOWTABLE, uapi.FLOWTABLE_NAME, ())
+    # what refers to others first: rules, then maps with their elements, then the rest
+    found = [delete(uapi.DELRULE, attribute(uapi.RULE_CHAIN, entry[uapi.CHAIN_NAME])) for entry in chains]
+    found += [delete(uapi.DELSET, attribute(uapi.SET_HANDLE, entry[uapi.SET_HANDLE])) for entry in sets]
+    found += [delete(uapi.DELCHAIN, attribute(uapi.CHAIN_NAME, entry[uapi.CHAIN_NAME])) for entry in chains]
+    found += [
+        delete(
+            uapi.DELOBJ, attribute(uapi.OBJ_TYPE, entry[uapi.OBJ_TYPE]) + attribute(uapi.OBJ_NAME, entry[uapi.OBJ_NAME])
+        )
+        for entry in _objects(netlink, table)
+    ]
+    found += [
+        delete(uapi.DELFLOWTABLE, attribute(uapi.FLOWTABLE_HANDLE, entry[uapi.FLOWTABLE_HANDLE]))
+        for entry in flowtables
+    ]
+    return found
+
+
+def _bytes(names: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(name.encode() for name in names)
+
+
+def _strangers(netlink: Nfnetlink, table: Table, message: int, name: int, known: Collection[bytes]) -> Iterator[Entry]:
+    """Of one kind of objects those with other names, but for what goes with its rule."""
+    for entry in _listed(netlink, table, message):
+        is_bound = number_of(entry.get(uapi.SET_FLAGS, b"")) & uapi.SET_ANONYMOUS if message == uapi.GETSET else 0
+        is_bound |= number_of(entry.get(uapi.CHAIN_FLAGS, b"")) & uapi.CHAIN_BINDING if message == uapi.GETCHAIN else 0
+        if not is_bound and entry[name].rstrip(b"\0") not in known:
+            yield entry
+
+
+def _objects(netlink: Nfnetlink, table: Table) -> Iterator[Entry]:
+    """Counters, timeouts and the like; of different kinds two may have one name."""
+    known = {
+        uapi.OBJ_COUNTER: _bytes(entry.name for entry in table.counters),
+        uapi.OBJ_TIMEOUT: _bytes(entry.name for entry in table.timeouts),
+    }
+    for entry in _listed(netlink, table, uapi.GETOBJ):
+        if entry[uapi.OBJ_NAME].rstrip(b"\0") not in known.get(number_of(entry[uapi.OBJ_TYPE]), ()):
+            yield entry
+
+
+def _listed(netlink: Nfnetlink, table: Table, message: int) -> Iterator[Entry]:
+    with closing(objects(netlink, message, uapi.FAMILIES[table.family], table.name)) as found:
+        for number, data in enumerate(found):
+            if number >= MAX_OBJECTS:
+                raise CrowdError
+            yield parse_attributes(data)
+
 
 _SHOWN: set[str] = set()  # features that this kernel has, as checks have shown
 FEW = 500  # counters that are asked for one by one
@@ -128,7 +202,7 @@ class NetlinkKernel:
         if not messages:
             return
         try:
-            self._netlink.commit(SUBSYSTEM, messages, generation, is_trial=is_trial)
+            self._netlink.commit(uapi.SUBSYSTEM, messages, generation, is_trial=is_trial)
         except BatchError as error:
             if error.errno == errno.ERESTART and generation is not None:
                 raise

@@ -12,9 +12,9 @@ from typing import Literal
 
 from sgdataplane.contract.fields import Field, KeyType, Nfproto
 from sgdataplane.host.netlink import parse_attributes, text_of
+from sgdataplane.nft import uapi
 from sgdataplane.nft.ir import Key, Verdict, VerdictKind
 
-VERDICT_CODE, VERDICT_CHAIN = 1, 2
 LINK, NETWORK, TRANSPORT = 0, 1, 2  # NFT_PAYLOAD_*
 VERDICTS = {
     0: VerdictKind.DROP,
@@ -142,10 +142,10 @@ def key_of(key_type: KeyType, data: bytes) -> Key:
 def verdict_of(data: bytes) -> Verdict:
     """Of a nested NFTA_DATA_VERDICT."""
     attributes = parse_attributes(data)
-    code = int.from_bytes(attributes[VERDICT_CODE], "big", signed=True)
+    code = int.from_bytes(attributes[uapi.VERDICT_CODE], "big", signed=True)
     if code not in VERDICTS:
         raise UnreadableError(f"verdict {code}")
-    chain = text_of(attributes[VERDICT_CHAIN]) if VERDICT_CHAIN in attributes else ""
+    chain = text_of(attributes[uapi.VERDICT_CHAIN]) if uapi.VERDICT_CHAIN in attributes else ""
     return Verdict(VERDICTS[code], chain)
 
 

@@ -22,31 +22,15 @@ from sgdataplane.host.netlink import (
     nested,
     parse_attributes,
 )
-from sgdataplane.host.nfnetlink import Message, message_kind
-from sgdataplane.nft import wire
+from sgdataplane.host.nfnetlink import Message
+from sgdataplane.nft import uapi, wire
 from sgdataplane.nft.encode import Nameless, encode_rule, key_bytes, map_key_bytes, size_of
-from sgdataplane.nft.ir import Chain, Counter, Key, Map, Rule, Table, Timeout, Verdict
+from sgdataplane.nft.ir import Chain, Counter, Key, Map, Rule, Table, Timeout, Verdict, joined
 from sgdataplane.nft.layout import HOST_ORDER, LONGEST
-from sgdataplane.nft.snapshot import FAMILIES, FLAG_ANONYMOUS, FLAG_MAP, FLAG_TIMEOUT, HOOKS, KEY_TYPES, SUBSYSTEM
-from sgdataplane.nft.spans import joined
+from sgdataplane.nft.snapshot import KEY_TYPES
 from sgdataplane.nft.text import BATCH
 from sgdataplane.nft.wire import name, text, word
 
-NEWTABLE, DELTABLE, NEWCHAIN, DELCHAIN, NEWRULE, DELRULE = 0, 2, 3, 5, 6, 8  # NFT_MSG_*
-NEWSET, DELSET, NEWSETELEM, DELSETELEM, NEWOBJ, DELOBJ = 9, 11, 12, 14, 18, 20
-TABLE_FLAGS, FLAG_OWNER = 2, 2
-CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE, CHAIN_USERDATA = 3, 4, 5, 7, 12
-HOOK_NUMBER, HOOK_PRIORITY, HOOK_DEVICE = 1, 2, 3
-RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 2, 4, 7
-SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_KEY_LENGTH, SET_DATA_TYPE, SET_DATA_LENGTH, SET_ID = 2, 3, 4, 5, 6, 7, 10
-SET_USERDATA = 13
-FLAG_CONSTANT, FLAG_INTERVAL = 0x2, 0x4
-ELEMENTS_SET, ELEMENTS, ELEMENTS_SET_ID, ELEMENT, ELEMENT_KEY, ELEMENT_DATA, ELEMENT_FLAGS = 2, 3, 4, 1, 1, 2, 3
-ELEMENT_TIMEOUT, INTERVAL_END = 4, 1
-OBJECT_NAME, OBJECT_TYPE, OBJECT_DATA, OBJECT_USERDATA = 2, 3, 4, 8
-TIMEOUT_FAMILY, TIMEOUT_PROTOCOL, TIMEOUT_STATES = 1, 2, 3  # NFTA_CT_TIMEOUT_*
-POLICIES = {"drop": 0, "accept": 1}  # NF_DROP, NF_ACCEPT
-DATA_VERDICT, VERDICT_BYTES = 0xFFFFFF00, 16
 # What user space notes of objects, for who lists them: in each kind the number of its comment; in sets the byte order.
 COMMENT, SET_COMMENT, KEY_ORDER, DATA_ORDER = 0, 7, 0, 1
 HOST_ORDERED, BIG_ENDIAN = 1, 2  # BYTEORDER_*
@@ -105,19 +89,19 @@ class Writer:
         self._numbers = count(1)
 
     def add_table(self, table: Table, flags: int = 0) -> Messages:
-        return (_message(NEWTABLE, table, word(TABLE_FLAGS, flags) if flags else b"", NLM_F_CREATE),)
+        return (_message(uapi.NEWTABLE, table, word(uapi.TABLE_FLAGS, flags) if flags else b"", NLM_F_CREATE),)
 
     def delete_table(self, table: Table) -> Messages:
-        return (_message(DELTABLE, table),)
+        return (_message(uapi.DELTABLE, table),)
 
     def add_chain(self, table: Table, chain: Chain) -> Messages:
         hook = b"" if chain.hook is None else _hook(table, chain.hook)
-        comment = _noted(CHAIN_USERDATA, COMMENT, chain.comment) if chain.hook is None else b""
-        return (_message(NEWCHAIN, table, name(CHAIN_NAME, chain.name) + hook + comment, NLM_F_CREATE),)
+        comment = _noted(uapi.CHAIN_USERDATA, COMMENT, chain.comment) if chain.hook is None else b""
+        return (_message(uapi.NEWCHAIN, table, name(uapi.CHAIN_NAME, chain.name) + hook + comment, NLM_F_CREATE),)
 
     def set_policy(self, table: Table, called: str, verdict: str) -> Messages:
-        policy = word(CHAIN_POLICY, POLICIES[verdict])
-        return (_message(NEWCHAIN, table, name(CHAIN_NAME, called) + policy, NLM_F_CREATE),)
+        policy = word(uapi.CHAIN_POLICY, uapi.POLICIES[verdict])
+        return (_message(uapi.NEWCHAIN, table, name(uapi.CHAIN_NAME, called) + policy, NLM_F_CREATE),)
 
     def add_rules(self, table: Table, chain: Chain) -> Iterator[Messages]:
         return (self.add_rule(table, chain.name, entry) for entry in chain.rules)
@@ -126,60 +110,65 @@ class Writer:
         """At the end of the chain. `more`: instructions behind its own."""
         encoded = encode_rule(rule, table.family, self._numbers)
         sets = [message for asked in encoded.sets for message in _nameless(table, asked)]
-        parts = name(RULE_CHAIN, chain) + nested(RULE_EXPRESSIONS, [encoded.instructions, more])
-        noted = _noted(RULE_USERDATA, COMMENT, rule.comment)
-        return (*sets, _message(NEWRULE, table, parts + noted, NLM_F_CREATE | NLM_F_APPEND))
+        parts = name(uapi.RULE_CHAIN, chain) + nested(uapi.RULE_EXPRESSIONS, [encoded.instructions, more])
+        noted = _noted(uapi.RULE_USERDATA, COMMENT, rule.comment)
+        return (*sets, _message(uapi.NEWRULE, table, parts + noted, NLM_F_CREATE | NLM_F_APPEND))
 
     def flush_chain(self, table: Table, called: str) -> Messages:
-        return (_message(DELRULE, table, name(RULE_CHAIN, called)),)
+        return (_message(uapi.DELRULE, table, name(uapi.RULE_CHAIN, called)),)
 
     def delete_chain(self, table: Table, called: str) -> Messages:
-        return (_message(DELCHAIN, table, name(CHAIN_NAME, called)),)
+        return (_message(uapi.DELCHAIN, table, name(uapi.CHAIN_NAME, called)),)
 
     def add_map(self, table: Table, entry: Map) -> Messages:
-        flags = FLAG_MAP | (FLAG_TIMEOUT if entry.lifetime else 0)
+        flags = uapi.SET_MAP | (uapi.SET_TIMEOUT if entry.lifetime else 0)
         length = LONGEST[entry.key_type]
-        data = (MAP_TYPES[KeyType.MARK], 4) if entry.holds_marks else (DATA_VERDICT, VERDICT_BYTES)
+        data = (MAP_TYPES[KeyType.MARK], 4) if entry.holds_marks else (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES)
         ordered = (_note_order(KEY_ORDER, entry.key_type), _note_order(DATA_ORDER, KeyType.MARK))
         shape = _shape(flags, (MAP_TYPES[entry.key_type], length), data)
         noted = _set_noted(ordered if entry.holds_marks else ordered[:1], entry.comment)
-        parts = name(SET_NAME, entry.name) + shape + word(SET_ID, next(self._numbers)) + noted
-        return (_message(NEWSET, table, parts, NLM_F_CREATE),)
+        parts = name(uapi.SET_NAME, entry.name) + shape + word(uapi.SET_ID, next(self._numbers)) + noted
+        return (_message(uapi.NEWSET, table, parts, NLM_F_CREATE),)
 
     def delete_map(self, table: Table, called: str) -> Messages:
-        return (_message(DELSET, table, name(SET_NAME, called)),)
+        return (_message(uapi.DELSET, table, name(uapi.SET_NAME, called)),)
 
     def flush_map(self, table: Table, called: str) -> Messages:
-        return (_message(DELSETELEM, table, name(ELEMENTS_SET, called)),)
+        return (_message(uapi.DELSETELEM, table, name(uapi.ELEMENTS_SET, called)),)
 
     def add_elements(self, table: Table, entry: Map) -> Iterator[Messages]:
-        lasting = attribute(ELEMENT_TIMEOUT, struct.pack("!Q", entry.lifetime)) if entry.lifetime else b""
+        lasting = attribute(uapi.ELEMENT_TIMEOUT, struct.pack("!Q", entry.lifetime)) if entry.lifetime else b""
         parts = [_map_element(entry, key, value) + lasting for key, value in entry.elements]
-        return _by_line(NEWSETELEM, table, name(ELEMENTS_SET, entry.name), parts)
+        return _by_line(uapi.NEWSETELEM, table, name(uapi.ELEMENTS_SET, entry.name), parts)
 
     def delete_elements(self, table: Table, called: str, key_type: KeyType, keys: Iterable[Key]) -> Iterator[Messages]:
         parts = [_key(map_key_bytes(key_type, key)) for key in keys]
-        return _by_line(DELSETELEM, table, name(ELEMENTS_SET, called), parts)
+        return _by_line(uapi.DELSETELEM, table, name(uapi.ELEMENTS_SET, called), parts)
 
     def add_counter(self, table: Table, counter: Counter) -> Messages:
-        noted = _noted(OBJECT_USERDATA, COMMENT, counter.comment)
-        parts = name(OBJECT_NAME, counter.name) + word(OBJECT_TYPE, wire.COUNTER) + nested(OBJECT_DATA, ()) + noted
-        return (_message(NEWOBJ, table, parts, NLM_F_CREATE),)
+        noted = _noted(uapi.OBJ_USERDATA, COMMENT, counter.comment)
+        parts = (
+            name(uapi.OBJ_NAME, counter.name)
+            + word(uapi.OBJ_TYPE, uapi.OBJ_COUNTER)
+            + nested(uapi.OBJ_DATA, ())
+            + noted
+        )
+        return (_message(uapi.NEWOBJ, table, parts, NLM_F_CREATE),)
 
     def delete_counter(self, table: Table, called: str) -> Messages:
-        return (_message(DELOBJ, table, name(OBJECT_NAME, called) + word(OBJECT_TYPE, wire.COUNTER)),)
+        return (_message(uapi.DELOBJ, table, name(uapi.OBJ_NAME, called) + word(uapi.OBJ_TYPE, uapi.OBJ_COUNTER)),)
 
     def add_timeout(self, table: Table, timeout: Timeout) -> Messages:
         """States that it doesn't name have the namespace's timeouts."""
         states = [word(STATES[timeout.protocol][state], seconds) for state, seconds in timeout.policy]
-        network = attribute(TIMEOUT_FAMILY, wire.U16.pack(NETWORKS[timeout.family]))
-        protocol = attribute(TIMEOUT_PROTOCOL, bytes([PROTOCOLS[timeout.protocol]]))
-        data = nested(OBJECT_DATA, [protocol, network, nested(TIMEOUT_STATES, states)])
-        parts = name(OBJECT_NAME, timeout.name) + word(OBJECT_TYPE, wire.TIMEOUT) + data
-        return (_message(NEWOBJ, table, parts, NLM_F_CREATE),)
+        network = attribute(uapi.TIMEOUT_FAMILY, wire.U16.pack(NETWORKS[timeout.family]))
+        protocol = attribute(uapi.TIMEOUT_PROTOCOL, bytes([PROTOCOLS[timeout.protocol]]))
+        data = nested(uapi.OBJ_DATA, [protocol, network, nested(uapi.TIMEOUT_STATES, states)])
+        parts = name(uapi.OBJ_NAME, timeout.name) + word(uapi.OBJ_TYPE, uapi.OBJ_TIMEOUT) + data
+        return (_message(uapi.NEWOBJ, table, parts, NLM_F_CREATE),)
 
     def delete_timeout(self, table: Table, called: str) -> Messages:
-        return (_message(DELOBJ, table, name(OBJECT_NAME, called) + word(OBJECT_TYPE, wire.TIMEOUT)),)
+        return (_message(uapi.DELOBJ, table, name(uapi.OBJ_NAME, called) + word(uapi.OBJ_TYPE, uapi.OBJ_TIMEOUT)),)
 
     def delete_others(self, table: Table) -> Messages:  # noqa: ARG002
         """Whoever sees what there is says what they are (strangers.py)."""
@@ -187,14 +176,14 @@ class Writer:
 
 
 def _message(kind: int, table: Table, parts: bytes = b"", flags: int = 0) -> Message:
-    return Message(message_kind(SUBSYSTEM, kind), FAMILIES[table.family], name(1, table.name) + parts, flags)
+    return Message(uapi.kind_of(kind), uapi.FAMILIES[table.family], name(1, table.name) + parts, flags)
 
 
 def _hook(table: Table, hook: Hook) -> bytes:
-    number = HOOKS[FAMILIES[table.family]].index(hook.name)
-    device = text(HOOK_DEVICE, names.checked_interface(hook.device)) if hook.device else b""
-    where = word(HOOK_NUMBER, number) + attribute(HOOK_PRIORITY, struct.pack("!i", hook.priority)) + device
-    return nested(CHAIN_HOOK, [where]) + text(CHAIN_TYPE, "filter")
+    number = uapi.HOOKS[uapi.FAMILIES[table.family]].index(hook.name)
+    device = text(uapi.HOOK_DEVICE, names.checked_interface(hook.device)) if hook.device else b""
+    where = word(uapi.HOOK_NUMBER, number) + attribute(uapi.HOOK_PRIORITY, struct.pack("!i", hook.priority)) + device
+    return nested(uapi.CHAIN_HOOK, [where]) + text(uapi.CHAIN_TYPE, "filter")
 
 
 def _noted(kind: int, number: int, comment: str) -> bytes:
@@ -210,13 +199,13 @@ def _note(number: int, data: bytes) -> bytes:
 
 def _shape(flags: int, key: tuple[int, int], data: tuple[int, int] | None) -> bytes:
     """`key`, `data`: type and length."""
-    parts = word(SET_FLAGS, flags) + word(SET_KEY_TYPE, key[0]) + word(SET_KEY_LENGTH, key[1])
-    return parts if data is None else parts + word(SET_DATA_TYPE, data[0]) + word(SET_DATA_LENGTH, data[1])
+    parts = word(uapi.SET_FLAGS, flags) + word(uapi.SET_KEY_TYPE, key[0]) + word(uapi.SET_KEY_LENGTH, key[1])
+    return parts if data is None else parts + word(uapi.SET_DATA_TYPE, data[0]) + word(uapi.SET_DATA_LENGTH, data[1])
 
 
 def _set_noted(orders: Iterable[bytes], comment: str = "") -> bytes:
     note = _note(SET_COMMENT, names.comment(comment).encode() + b"\0") if comment else b""
-    return attribute(SET_USERDATA, b"".join(orders) + note)
+    return attribute(uapi.SET_USERDATA, b"".join(orders) + note)
 
 
 def _note_order(what: int, key_type: KeyType) -> bytes:
@@ -225,16 +214,16 @@ def _note_order(what: int, key_type: KeyType) -> bytes:
 
 
 def _nameless(table: Table, made: Nameless) -> Iterator[Message]:
-    flags = FLAG_ANONYMOUS | FLAG_CONSTANT | (FLAG_INTERVAL if made.is_interval else 0)
-    data = (DATA_VERDICT, VERDICT_BYTES) if made.is_map else None
+    flags = uapi.SET_ANONYMOUS | uapi.SET_CONSTANT | (uapi.SET_INTERVAL if made.is_interval else 0)
+    data = (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES) if made.is_map else None
     key = TYPES.get(made.asked, INTEGER), size_of(made.asked)
-    shape = _shape(flags | (FLAG_MAP if made.is_map else 0), key, data)
+    shape = _shape(flags | (uapi.SET_MAP if made.is_map else 0), key, data)
     noted = _set_noted([_note_order(KEY_ORDER, made.asked.key_type)])
-    parts = text(SET_NAME, made.template) + shape + word(SET_ID, made.number) + noted
-    yield _message(NEWSET, table, parts, NLM_F_CREATE)
-    where = text(ELEMENTS_SET, made.template) + word(ELEMENTS_SET_ID, made.number)
+    parts = text(uapi.SET_NAME, made.template) + shape + word(uapi.SET_ID, made.number) + noted
+    yield _message(uapi.NEWSET, table, parts, NLM_F_CREATE)
+    where = text(uapi.ELEMENTS_SET, made.template) + word(uapi.ELEMENTS_SET_ID, made.number)
     elements = list(_spans(made) if made.is_interval else _singles(made))
-    yield from _of_elements(NEWSETELEM, table, where, elements)
+    yield from _of_elements(uapi.NEWSETELEM, table, where, elements)
 
 
 def _singles(made: Nameless) -> Iterator[bytes]:
@@ -251,22 +240,22 @@ def _spans(made: Nameless) -> Iterator[bytes]:
         behind = int(span.last) + 1
         is_begun = index + 1 < len(spans) and spans[index + 1][0].first == behind
         if not is_begun and behind < 1 << 8 * size:
-            yield _key(key_bytes(made.asked, behind)) + word(ELEMENT_FLAGS, INTERVAL_END)
+            yield _key(key_bytes(made.asked, behind)) + word(uapi.ELEMENT_FLAGS, uapi.ELEMENT_INTERVAL_END)
 
 
 def _element(key: bytes, verdict: Verdict | None) -> bytes:
-    return _key(key) + (b"" if verdict is None else nested(ELEMENT_DATA, [wire.verdict(verdict)]))
+    return _key(key) + (b"" if verdict is None else nested(uapi.ELEMENT_DATA, [wire.verdict(verdict)]))
 
 
 def _map_element(entry: Map, key: Key, value: Verdict | int) -> bytes:
     at = map_key_bytes(entry.key_type, key)
     if isinstance(value, Verdict):
         return _element(at, value)
-    return _key(at) + nested(ELEMENT_DATA, [wire.value(map_key_bytes(KeyType.MARK, value))])
+    return _key(at) + nested(uapi.ELEMENT_DATA, [wire.value(map_key_bytes(KeyType.MARK, value))])
 
 
 def _key(data: bytes) -> bytes:
-    return nested(ELEMENT_KEY, [wire.value(data)])
+    return nested(uapi.ELEMENT_KEY, [wire.value(data)])
 
 
 def _by_line(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Iterator[Messages]:
@@ -276,9 +265,11 @@ def _by_line(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Itera
 
 
 def _of_elements(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Iterator[Message]:
-    flags = NLM_F_CREATE if kind == NEWSETELEM else 0
+    flags = NLM_F_CREATE if kind == uapi.NEWSETELEM else 0
     for start in range(0, len(parts), MESSAGE_ELEMENTS):
-        some = nested(ELEMENTS, [nested(ELEMENT, [part]) for part in parts[start : start + MESSAGE_ELEMENTS]])
+        some = nested(
+            uapi.ELEMENTS, [nested(uapi.LIST_ELEMENT, [part]) for part in parts[start : start + MESSAGE_ELEMENTS]]
+        )
         yield _message(kind, table, where + some, flags)
 
 
@@ -286,7 +277,7 @@ def key_at(message: Message, offset: int) -> bytes:
     """The key of the element that stands there in the attributes of a message about elements; b"" if none does."""
     at = 0
     for kind, data in list_attributes(message.attributes):
-        if kind == ELEMENTS:
+        if kind == uapi.ELEMENTS:
             return _key_in(data, offset - at - ATTRIBUTE.size)
         at += ATTRIBUTE.size + aligned(len(data))
     return b""
@@ -297,6 +288,6 @@ def _key_in(elements: bytes, offset: int) -> bytes:
     for _, data in list_attributes(elements):
         end = at + ATTRIBUTE.size + aligned(len(data))
         if at <= offset < end:
-            return parse_attributes(parse_attributes(data)[ELEMENT_KEY])[wire.DATA_VALUE]
+            return parse_attributes(parse_attributes(data)[uapi.ELEMENT_KEY])[uapi.DATA_VALUE]
         at = end
     return b""

@@ -1,64 +1,48 @@
-"""A whole table as the kernel holds it, as a value: for whoever asks what the kernel would do, or who changed what.
+"""A whole table as the kernel holds it, as a value; and how it differs from the table that should be there.
 
-Owns the numbers of rules and elements in nf_tables' messages (linux/netfilter/nf_tables.h). Is given a netlink socket
-of the namespace. Must not know clouds. For a look by people: a large table takes seconds. What keeps policies in force
-reads names and the stamp alone (snapshot.py).
+Owns reading rules and elements from nf_tables' messages, and when two rules are the same. nft adds what a field takes
+(`ip saddr` asks for IPv4 first), puts neighbouring ranges together, and leaves conditions in any order. Is given a
+netlink socket of the namespace. Must not know clouds. Reading a large table takes seconds, so this is for people who
+look. What keeps policies in force reads names and the stamp alone (snapshot.py).
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from sgdataplane.contract.fields import KeyType
-from sgdataplane.host.netlink import (
-    MAX_ATTEMPTS,
-    attribute,
-    list_attributes,
-    parse_attributes,
-    text_of,
+from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP
+from sgdataplane.host.netlink import MAX_ATTEMPTS, attribute, list_attributes, parse_attributes, text_of
+from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.nft import uapi
+from sgdataplane.nft.decode import read_rule
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    Chain,
+    Counter,
+    Key,
+    Log,
+    Map,
+    Match,
+    Range,
+    Rule,
+    Statement,
+    Table,
+    Timeout,
+    Verdict,
+    VerdictMap,
+    goto,
+    joined,
+    rule,
 )
-from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
-from sgdataplane.nft.expressions import DATA_VERDICT, read_rule
-from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Key, Map, Range, Rule, Table, Timeout, Verdict, goto, rule
-from sgdataplane.nft.layout import UnreadableError, key_of, verdict_of
-from sgdataplane.nft.snapshot import (
-    CHAIN_NAME,
-    DATA_VALUE,
-    ELEMENT_DATA,
-    ELEMENT_KEY,
-    ELEMENTS,
-    ELEMENTS_SET,
-    FAMILIES,
-    FLAG_ANONYMOUS,
-    FLAG_MAP,
-    GETCHAIN,
-    GETOBJ,
-    GETRULE,
-    GETSET,
-    GETSETELEM,
-    NAME_OF_TABLE,
-    OBJ_COUNTER,
-    OBJ_NAME,
-    OBJ_TIMEOUT,
-    OBJ_TYPE,
-    SET_FLAGS,
-    SET_NAME,
-    SUBSYSTEM,
-    Inventory,
-    MapShape,
-    hook_of,
-    read_generation,
-    read_inventory,
-    shape_of,
-)
+from sgdataplane.nft.layout import TAKES, UnreadableError, key_of, verdict_of
+from sgdataplane.nft.snapshot import Inventory, MapShape, hook_of, read_generation, read_inventory, shape_of
+from sgdataplane.nft.uapi import number_of
 
-RULE_CHAIN, RULE_EXPRESSIONS, EXPRESSION_NAME, EXPRESSION_DATA = 2, 4, 1, 2
-CHAIN_POLICY, POLICY_ACCEPT = 5, 1
-FLAG_INTERVAL = 0x4  # NFT_SET_INTERVAL
-ELEMENT_FLAGS, INTERVAL_END, CATCHALL, ELEMENT_KEY_END = 3, 1, 2, 10
-KINDS = (OBJ_COUNTER, OBJ_TIMEOUT)
+KINDS = (uapi.OBJ_COUNTER, uapi.OBJ_TIMEOUT)
 UNREADABLE = "unreadable"  # no chain of ours has that name
 
 
@@ -105,10 +89,10 @@ class _Reader:
         inventory = read_inventory(self.netlink, self.name, self.family)
         if not inventory.exists:
             return None
-        self.sets = {text_of(entry[SET_NAME]): entry for entry in self._all(GETSET)}
-        named = {name: entry for name, entry in self.sets.items() if not _flags(entry) & FLAG_ANONYMOUS}
-        self.maps = {name: shape_of(entry) for name, entry in named.items() if _flags(entry) & FLAG_MAP}
-        found = {text_of(entry[CHAIN_NAME]): entry for entry in self._all(GETCHAIN)}
+        self.sets = {text_of(entry[uapi.SET_NAME]): entry for entry in self._all(uapi.GETSET)}
+        named = {name: entry for name, entry in self.sets.items() if not _flags(entry) & uapi.SET_ANONYMOUS}
+        self.maps = {name: shape_of(entry) for name, entry in named.items() if _flags(entry) & uapi.SET_MAP}
+        found = {text_of(entry[uapi.CHAIN_NAME]): entry for entry in self._all(uapi.GETCHAIN)}
         rules = self._rules(found)
         chains = tuple(self._chain(name, found.get(name, {}), rules[name]) for name in sorted(rules))
         if inventory.has_flags:
@@ -120,31 +104,31 @@ class _Reader:
 
     def _objects(self) -> tuple[tuple[Counter, ...], tuple[Timeout, ...]]:
         """What is of other kinds does nothing without a rule."""
-        found = sorted((text_of(e[OBJ_NAME]), int.from_bytes(e[OBJ_TYPE], "big")) for e in self._all(GETOBJ))
+        found = sorted((text_of(e[uapi.OBJ_NAME]), number_of(e[uapi.OBJ_TYPE])) for e in self._all(uapi.GETOBJ))
         self.odd += [f"object {name}, of a kind that we don't make" for name, kind in found if kind not in KINDS]
-        counters = tuple(Counter(name) for name, kind in found if kind == OBJ_COUNTER)
-        return counters, tuple(Timeout(name, "", "", ()) for name, kind in found if kind == OBJ_TIMEOUT)
+        counters = tuple(Counter(name) for name, kind in found if kind == uapi.OBJ_COUNTER)
+        return counters, tuple(Timeout(name, "", "", ()) for name, kind in found if kind == uapi.OBJ_TIMEOUT)
 
     def _all(self, message: int) -> Iterator[Element]:
         """All objects of a kind that the table has."""
-        number = FAMILIES[self.family]
-        asked = attribute(NAME_OF_TABLE, self.name.encode() + b"\0")
-        for of_family, entry in self.netlink.dump(message_kind(SUBSYSTEM, message), number, asked):
-            if of_family == number and text_of(entry[NAME_OF_TABLE]) == self.name:
+        number = uapi.FAMILIES[self.family]
+        asked = attribute(uapi.TABLE_NAME, self.name.encode() + b"\0")
+        for of_family, entry in self.netlink.dump(uapi.kind_of(message), number, asked):
+            if of_family == number and text_of(entry[uapi.TABLE_NAME]) == self.name:
                 yield entry
 
     def _rules(self, chains: Iterable[str]) -> dict[str, list[Rule]]:
         """Of every chain, in order."""
         found: dict[str, list[Rule]] = {chain: [] for chain in chains}
-        for entry in self._all(GETRULE):
-            chain = text_of(entry[RULE_CHAIN])
+        for entry in self._all(uapi.GETRULE):
+            chain = text_of(entry[uapi.RULE_CHAIN])
             found.setdefault(chain, []).append(self._rule(chain, entry))
         return found
 
     def _rule(self, chain: str, entry: Mapping[int, bytes]) -> Rule:
-        parsed = (parse_attributes(one) for _, one in list_attributes(entry.get(RULE_EXPRESSIONS, b"")))
+        parsed = (parse_attributes(one) for _, one in list_attributes(entry.get(uapi.RULE_EXPRESSIONS, b"")))
         expressions = (
-            (text_of(one[EXPRESSION_NAME]), parse_attributes(one.get(EXPRESSION_DATA, b""))) for one in parsed
+            (text_of(one[uapi.EXPRESSION_NAME]), parse_attributes(one.get(uapi.EXPRESSION_DATA, b""))) for one in parsed
         )
         reading = read_rule(expressions, self)
         self.odd += [f"chain {chain}: a rule with `{name}`" for name in reading.ignored]
@@ -155,8 +139,8 @@ class _Reader:
 
     def _chain(self, name: str, entry: Element, rules: list[Rule]) -> Chain:
         """A base chain that lets through what falls out of it says so by a rule: ours drop it."""
-        hook, policy = hook_of(entry, FAMILIES[self.family]), entry.get(CHAIN_POLICY, b"")
-        if hook is None or int.from_bytes(policy, "big") != POLICY_ACCEPT:
+        hook, policy = hook_of(entry, uapi.FAMILIES[self.family]), entry.get(uapi.CHAIN_POLICY, b"")
+        if hook is None or number_of(policy) != uapi.POLICIES["accept"]:
             return Chain(name, tuple(rules), hook)
         self.odd.append(f"chain {name}: its policy is accept")
         return Chain(name, (*rules, rule(ACCEPT)), hook)
@@ -171,7 +155,8 @@ class _Reader:
             return None
         found = self._spans(key_type, name)
         return tuple(
-            (span, verdict_of(parse_attributes(element[ELEMENT_DATA])[DATA_VERDICT])) for span, element in found
+            (span, verdict_of(parse_attributes(element[uapi.ELEMENT_DATA])[uapi.DATA_VERDICT]))
+            for span, element in found
         )
 
     def _named_maps(self) -> Iterator[Map]:
@@ -189,24 +174,24 @@ class _Reader:
 
     def _entries(self, name: str, key_type: KeyType, *, holds_marks: bool) -> Iterator[tuple[Key, Verdict | int]]:
         for span, element in self._spans(key_type, name):
-            data = parse_attributes(element[ELEMENT_DATA])
-            value = key_of(KeyType.MARK, data[DATA_VALUE]) if holds_marks else verdict_of(data[DATA_VERDICT])
+            data = parse_attributes(element[uapi.ELEMENT_DATA])
+            value = key_of(KeyType.MARK, data[uapi.DATA_VALUE]) if holds_marks else verdict_of(data[uapi.DATA_VERDICT])
             yield span.first, value if isinstance(value, Verdict) else int(value)
 
     def _spans(self, key_type: KeyType, name: str) -> list[tuple[Range, Element]]:
-        is_interval = bool(_flags(self.sets.get(name, {})) & FLAG_INTERVAL)
+        is_interval = bool(_flags(self.sets.get(name, {})) & uapi.SET_INTERVAL)
         return _spans(key_type, self._elements(name), is_interval=is_interval)
 
     def _elements(self, name: str) -> Iterator[dict[int, bytes]]:
-        raw = self.sets[name][SET_NAME] if name in self.sets else name.encode() + b"\0"
-        asked = attribute(NAME_OF_TABLE, self.name.encode() + b"\0") + attribute(ELEMENTS_SET, raw)
-        for _, found in self.netlink.dump(message_kind(SUBSYSTEM, GETSETELEM), FAMILIES[self.family], asked):
-            for _, element in list_attributes(found.get(ELEMENTS, b"")):
+        raw = self.sets[name][uapi.SET_NAME] if name in self.sets else name.encode() + b"\0"
+        asked = attribute(uapi.TABLE_NAME, self.name.encode() + b"\0") + attribute(uapi.ELEMENTS_SET, raw)
+        for _, found in self.netlink.dump(uapi.kind_of(uapi.GETSETELEM), uapi.FAMILIES[self.family], asked):
+            for _, element in list_attributes(found.get(uapi.ELEMENTS, b"")):
                 yield parse_attributes(element)
 
 
 def _flags(entry: Element) -> int:
-    return int.from_bytes(entry.get(SET_FLAGS, b""), "big")
+    return number_of(entry.get(uapi.SET_FLAGS, b""))
 
 
 def _spans(key_type: KeyType, elements: Iterable[Element], *, is_interval: bool) -> list[tuple[Range, Element]]:
@@ -216,13 +201,13 @@ def _spans(key_type: KeyType, elements: Iterable[Element], *, is_interval: bool)
     ends: set[Key] = set()
     last = 0
     for element in elements:
-        flags = int.from_bytes(element.get(ELEMENT_FLAGS, b""), "big")
-        if flags & CATCHALL or ELEMENT_KEY_END in element:
+        flags = number_of(element.get(uapi.ELEMENT_FLAGS, b""))
+        if flags & uapi.ELEMENT_CATCHALL or uapi.ELEMENT_KEY_END in element:
             raise UnreadableError("elements of a kind that we don't make")
-        data = parse_attributes(element[ELEMENT_KEY])[DATA_VALUE]
+        data = parse_attributes(element[uapi.ELEMENT_KEY])[uapi.DATA_VALUE]
         last = (1 << 8 * len(data)) - 1
         key = key_of(key_type, data)
-        if flags & INTERVAL_END:
+        if flags & uapi.ELEMENT_INTERVAL_END:
             ends.add(key)
         else:
             found[key] = element
@@ -232,3 +217,79 @@ def _spans(key_type: KeyType, elements: Iterable[Element], *, is_interval: bool)
     edges = sorted({int(key) for key in (*begins, *ends)})
     following = dict(zip(edges, (*(edge - 1 for edge in edges[1:]), last), strict=True))
     return [(Range(key, following[int(key)]), found[key]) for key in begins]
+
+
+Same = tuple[object, ...]
+
+
+def differences(wanted: Table, held: Table) -> Iterator[str]:
+    """A line for each chain, map, counter or timeout that isn't there, is another, or is one too many. Elements that go
+    by themselves, comments, and the generation in the stamp are nobody's difference."""
+    yield from _chains(wanted.chain, held.chain, logs=_has_logs(held))
+    yield from _maps(wanted.map, held.map)
+    yield from _names("counter", wanted.counter, held.counter)
+    names = ({entry.name for entry in table.timeouts} for table in (wanted, held))
+    yield from _names("timeout", *names)
+
+
+def _has_logs(table: Table) -> bool:
+    return any(isinstance(part, Log) for chain in table.chains for rule in chain.rules for part in rule.statements)
+
+
+def _chains(wanted: Mapping[str, Chain], held: Mapping[str, Chain], *, logs: bool) -> Iterator[str]:
+    yield from _names("chain", wanted, held)
+    for name in sorted(wanted.keys() & held.keys()):
+        if wanted[name].hook != held[name].hook:
+            yield f"chain {name} stands at another hook"
+        if wanted[name].rules != held[name].rules:  # mostly they aren't even equal
+            mine, theirs = ([same(rule, logs=logs) for rule in chain.rules] for chain in (wanted[name], held[name]))
+            if mine != theirs:
+                yield f"chain {name} has other rules"
+
+
+def _maps(wanted: Mapping[str, Map], held: Mapping[str, Map]) -> Iterator[str]:
+    yield from _names("map", wanted, held)
+    for name in sorted(wanted.keys() & held.keys()):
+        mine, theirs = wanted[name], held[name]
+        if MapShape.of(mine) != MapShape.of(theirs):
+            yield f"map {name} is of another kind"
+        elif not mine.lifetime and set(_elements(mine)) != set(_elements(theirs)):
+            yield f"map {name} has other elements"
+
+
+def _elements(entry: Map) -> Iterable[tuple[Key, Verdict | int]]:
+    if entry.name != STAMP_MAP:
+        return entry.elements
+    return (element for element in entry.elements if element[0] != GENERATION_KEY)
+
+
+def _names(what: str, wanted: Collection[str], held: Collection[str]) -> Iterator[str]:
+    mine, theirs = set(wanted), set(held)
+    yield from (f"{what} {name} is missing" for name in sorted(mine - theirs))
+    yield from (f"{what} {name} is not ours" for name in sorted(theirs - mine))
+
+
+def same(rule: Rule, *, logs: bool = True) -> Same:
+    """Equal for rules that do the same in the same order; conditions that follow each other have none. `logs`: whether
+    logs count."""
+    statements = (statement for statement in rule.statements if logs or not isinstance(statement, Log))
+    parts = groupby(_explicit(statements), key=lambda statement: isinstance(statement, Match))
+    return tuple(frozenset(group) if is_match else tuple(group) for is_match, group in parts)
+
+
+def _explicit(statements: Iterable[Statement]) -> Iterator[Statement]:
+    """With what each field takes, in front of it."""
+    for statement in statements:
+        if isinstance(statement, (Match, VerdictMap)):
+            for asked, value in TAKES.get(statement.field, ()):
+                yield Match(asked, (Range.of(value),))
+        yield _plain(statement)
+
+
+def _plain(statement: Statement) -> Statement:
+    if isinstance(statement, Match):
+        together = tuple(span for span, _ in joined((span, None) for span in statement.ranges))
+        return Match(statement.field, together, statement.negate, statement.mask)
+    if isinstance(statement, VerdictMap) and not statement.name:
+        return VerdictMap(statement.field, tuple(joined(statement.entries)))
+    return statement

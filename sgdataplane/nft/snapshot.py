@@ -26,28 +26,15 @@ from sgdataplane.host.netlink import (
     parse_attributes,
     text_of,
 )
-from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
+from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.nft import uapi
 from sgdataplane.nft.ir import Key, Map, Table, Verdict
 from sgdataplane.nft.layout import LONGEST
+from sgdataplane.nft.uapi import number_of
 
-SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
-GETTABLE, GETCHAIN, GETRULE, GETSET, GETSETELEM, GETGEN, GETOBJ, GETFLOWTABLE = 1, 4, 7, 10, 13, 16, 19, 23  # NFT_MSG_*
-FAMILIES = {"inet": 1, "netdev": 5}  # NFPROTO_INET, NFPROTO_NETDEV
-NAME_OF_TABLE, TABLE_FLAGS = 1, 2  # every object's first attribute is its table's name
-GEN_ID = 1
-CHAIN_NAME, CHAIN_HOOK, HOOK_NUMBER, HOOK_PRIORITY, HOOK_DEVICES, DEVICE_NAME = 3, 4, 1, 2, 4, 1
-CHAIN_TYPE, CHAIN_FLAGS, CHAIN_BASE, FILTER = 7, 10, 0x1, "filter"
-SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_KEY_LENGTH, SET_DATA_TYPE, SET_DESCRIPTION = 2, 3, 4, 5, 6, 9
-FLAG_ANONYMOUS, FLAG_MAP, FLAG_TIMEOUT = 0x1, 0x8, 0x10
-OBJ_NAME, OBJ_TYPE, OBJ_COUNTER, OBJ_TIMEOUT = 2, 3, 1, 7
-ELEMENTS_SET, ELEMENTS, ELEMENT_KEY, ELEMENT_DATA, ELEMENT_LEFT, DATA_VALUE = 2, 3, 1, 2, 5, 1
-HOOKS = {  # by family: NF_INET_*, NF_NETDEV_*
-    1: ("prerouting", "input", "forward", "output", "postrouting", "ingress"),
-    5: ("ingress", "egress"),
-}
+FILTER = "filter"
 KEY_TYPES = {41: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, 19: KeyType.MARK}  # nft's datatype.h
-DATA_VERDICT, DATA_MARK = 0xFFFFFF00, 19
-FILTERED = (GETRULE, GETSET, GETOBJ, GETFLOWTABLE)  # the kernel lists one table's, if asked for it
+FILTERED = (uapi.GETRULE, uapi.GETSET, uapi.GETOBJ, uapi.GETFLOWTABLE)  # the kernel lists one table's, if asked for it
 MAX_OBJECTS = 200_000  # of one kind: more than a table of ours has, few enough to be kept
 MAX_STRANGERS = 20_000  # to be taken away one by one, which takes some 0.3 s of one processor
 MAX_PASSED = 50_000  # chains of other tables, which the kernel lists with ours; it takes ever longer for each
@@ -128,7 +115,7 @@ def stamp_of(table: Table) -> Stamp:
 
 def read_generation(netlink: Nfnetlink) -> int:
     """The namespace's nftables generation."""
-    return _number(netlink.ask(_kind(GETGEN))[GEN_ID])
+    return number_of(netlink.ask(uapi.kind_of(uapi.GETGEN))[uapi.GEN_ID])
 
 
 class CrowdError(Exception):
@@ -143,7 +130,7 @@ def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet", most: in
     for _ in range(MAX_ATTEMPTS):
         generation = read_generation(netlink)
         try:
-            inventory = _read_once(netlink, name, FAMILIES[family], generation, most)
+            inventory = _read_once(netlink, name, uapi.FAMILIES[family], generation, most)
         except FileNotFoundError:  # what was listed has gone since
             if read_generation(netlink) == generation:
                 raise
@@ -159,7 +146,7 @@ def read_trusted(netlink: Nfnetlink, table: Table) -> Inventory | None:
     """The inventory of a table that is `table` but for its epoch and secret, as its own stamp says and nobody has
     changed since; None if that isn't certain. Costs the same whatever it holds. OSError if the kernel refuses."""
     generation = read_generation(netlink)
-    family = FAMILIES[table.family]
+    family = uapi.FAMILIES[table.family]
     try:
         stamp = Stamp.of(_marks(netlink, family, table.name))
         left = {
@@ -193,7 +180,7 @@ def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int, most
     table = read_own_table(netlink, name, family)
     if not table:
         return Inventory(generation, exists=False)
-    has_flags = _number(table.get(TABLE_FLAGS, b"")) != 0
+    has_flags = number_of(table.get(uapi.TABLE_FLAGS, b"")) != 0
     try:
         return _read_objects(netlink, name, family, Inventory(generation, has_flags=has_flags), most)
     except CrowdError:
@@ -205,27 +192,29 @@ def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, 
     def listed(kind: int) -> Iterator[dict[int, bytes]]:
         return _objects(netlink, kind, family, name, most)
 
-    chains, odd_chains = _named(listed(GETCHAIN), CHAIN_NAME)
-    sets, odd_sets = _named((found for found in listed(GETSET) if not _flags(found) & FLAG_ANONYMOUS), SET_NAME)
-    others, odd_others = _named(listed(GETOBJ), OBJ_NAME)
-    maps = {known: shape_of(found) for known, found in sets if _flags(found) & FLAG_MAP}
+    chains, odd_chains = _named(listed(uapi.GETCHAIN), uapi.CHAIN_NAME)
+    sets, odd_sets = _named(
+        (found for found in listed(uapi.GETSET) if not _flags(found) & uapi.SET_ANONYMOUS), uapi.SET_NAME
+    )
+    others, odd_others = _named(listed(uapi.GETOBJ), uapi.OBJ_NAME)
+    maps = {known: shape_of(found) for known, found in sets if _flags(found) & uapi.SET_MAP}
     elements = {
         known: list(_elements(netlink, family, name, known, most))
         for known, shape in maps.items()
         if shape.key_type is KeyType.IFNAME
     }
     by_kind = {
-        kind: frozenset(known for known, found in others if _number(found[OBJ_TYPE]) == kind)
-        for kind in (OBJ_COUNTER, OBJ_TIMEOUT)
+        kind: frozenset(known for known, found in others if number_of(found[uapi.OBJ_TYPE]) == kind)
+        for kind in (uapi.OBJ_COUNTER, uapi.OBJ_TIMEOUT)
     }
     return replace(
         empty,
         chains={known: hook_of(found, family) for known, found in chains},
         maps=maps,
-        counters=by_kind[OBJ_COUNTER],
-        timeouts=by_kind[OBJ_TIMEOUT],
+        counters=by_kind[uapi.OBJ_COUNTER],
+        timeouts=by_kind[uapi.OBJ_TIMEOUT],
         stamp=_read_stamp(netlink, name, family),
-        sets=frozenset(known for known, found in sets if not _flags(found) & FLAG_MAP),
+        sets=frozenset(known for known, found in sets if not _flags(found) & uapi.SET_MAP),
         odd=odd_chains + odd_sets + odd_others + len(others) - sum(map(len, by_kind.values())),
         ifnames=frozenset(
             ifname
@@ -241,15 +230,15 @@ def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, 
 def read_own_table(netlink: Nfnetlink, name: str, family: int) -> dict[int, bytes]:
     """What the kernel says of the table itself; nothing if there is none."""
     try:
-        return netlink.ask(_kind(GETTABLE), family, attribute(NAME_OF_TABLE, name.encode() + b"\0"))
+        return netlink.ask(uapi.kind_of(uapi.GETTABLE), family, attribute(uapi.TABLE_NAME, name.encode() + b"\0"))
     except FileNotFoundError:
         return {}
 
 
 def objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Generator[bytes, None, None]:
     """The attributes of all objects of a kind that a table has, unread. Other tables' go by, up to CrowdError."""
-    own, passed = attribute(NAME_OF_TABLE, table.encode() + b"\0"), 0
-    with closing(netlink.entries(_kind(message), family, own if message in FILTERED else b"")) as entries:
+    own, passed = attribute(uapi.TABLE_NAME, table.encode() + b"\0"), 0
+    with closing(netlink.entries(uapi.kind_of(message), family, own if message in FILTERED else b"")) as entries:
         for found_family, data in entries:
             if found_family == family and data.startswith(own):  # every object's first attribute is its table's name
                 yield data
@@ -284,36 +273,42 @@ def _named(found: Iterable[dict[int, bytes]], attribute_of_name: int) -> tuple[l
 
 
 def _flags(found: Mapping[int, bytes]) -> int:
-    return _number(found.get(SET_FLAGS, b""))
+    return number_of(found.get(uapi.SET_FLAGS, b""))
 
 
 def hook_of(chain: Mapping[int, bytes], family: int) -> Hook | None:
     """What is no plain filter is at a hook that no chain of ours is at."""
-    if CHAIN_HOOK not in chain:
+    if uapi.CHAIN_HOOK not in chain:
         return None
-    hook, hooks = parse_attributes(chain[CHAIN_HOOK]), HOOKS[family]
-    number, (priority,) = _number(hook[HOOK_NUMBER]), struct.unpack("!i", hook[HOOK_PRIORITY])
-    devices = [text_of(name) for kind, name in list_attributes(hook.get(HOOK_DEVICES, b"")) if kind == DEVICE_NAME]
-    kind = text_of(chain.get(CHAIN_TYPE, b""))
-    is_plain = kind == FILTER and not _number(chain.get(CHAIN_FLAGS, b"")) & ~CHAIN_BASE
+    hook, hooks = parse_attributes(chain[uapi.CHAIN_HOOK]), uapi.HOOKS[family]
+    number, (priority,) = number_of(hook[uapi.HOOK_NUMBER]), struct.unpack("!i", hook[uapi.HOOK_PRIORITY])
+    devices = [
+        text_of(name) for kind, name in list_attributes(hook.get(uapi.HOOK_DEVICES, b"")) if kind == uapi.DEVICE_NAME
+    ]
+    kind = text_of(chain.get(uapi.CHAIN_TYPE, b""))
+    is_plain = kind == FILTER and not number_of(chain.get(uapi.CHAIN_FLAGS, b"")) & ~uapi.CHAIN_BASE
     name = hooks[number] if number < len(hooks) else str(number)
     return Hook(name if is_plain else f"{name} ({kind})", priority, "/".join(devices))  # no device has a / in its name
 
 
 def shape_of(found: Mapping[int, bytes]) -> MapShape:
-    data = _number(found.get(SET_DATA_TYPE, b""))
-    is_sized = any(_number(size) for _, size in list_attributes(found.get(SET_DESCRIPTION, b"")))
-    is_ours = _flags(found) & ~FLAG_TIMEOUT == FLAG_MAP and data in (DATA_VERDICT, DATA_MARK) and not is_sized
-    key_type = KEY_TYPES.get(_number(found[SET_KEY_TYPE])) if is_ours else None
-    if key_type is not None and _number(found[SET_KEY_LENGTH]) != LONGEST[key_type]:
+    data = number_of(found.get(uapi.SET_DATA_TYPE, b""))
+    is_sized = any(number_of(size) for _, size in list_attributes(found.get(uapi.SET_DESCRIPTION, b"")))
+    is_ours = (
+        _flags(found) & ~uapi.SET_TIMEOUT == uapi.SET_MAP
+        and data in (uapi.TYPE_VERDICT, uapi.TYPE_MARK)
+        and not is_sized
+    )
+    key_type = KEY_TYPES.get(number_of(found[uapi.SET_KEY_TYPE])) if is_ours else None
+    if key_type is not None and number_of(found[uapi.SET_KEY_LENGTH]) != LONGEST[key_type]:
         key_type = None  # what it is called is user space's business, and may be wrong
-    return MapShape(key_type, data == DATA_MARK, bool(_flags(found) & FLAG_TIMEOUT))
+    return MapShape(key_type, data == uapi.TYPE_MARK, bool(_flags(found) & uapi.SET_TIMEOUT))
 
 
 def _read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
-    asked = attribute(NAME_OF_TABLE, name.encode() + b"\0") + attribute(SET_NAME, STAMP_MAP.encode() + b"\0")
+    asked = attribute(uapi.TABLE_NAME, name.encode() + b"\0") + attribute(uapi.SET_NAME, STAMP_MAP.encode() + b"\0")
     try:
-        shape = shape_of(netlink.ask(_kind(GETSET), family, asked))
+        shape = shape_of(netlink.ask(uapi.kind_of(uapi.GETSET), family, asked))
         is_stamped = shape == MapShape(KeyType.MARK, holds_marks=True)
         return Stamp.of(_marks(netlink, family, name)) if is_stamped else None
     except (FileNotFoundError, CrowdError):
@@ -323,7 +318,7 @@ def _read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
 def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[Key, Verdict | int]:
     """The stamp's elements: marks are in the machine's byte order."""
     elements = _elements(netlink, family, table, STAMP_MAP, MAX_STAMP)
-    return {_mark(element[ELEMENT_KEY]): _mark(element[ELEMENT_DATA]) for element in elements}
+    return {_mark(element[uapi.ELEMENT_KEY]): _mark(element[uapi.ELEMENT_DATA]) for element in elements}
 
 
 def _elements(
@@ -331,16 +326,16 @@ def _elements(
 ) -> Iterator[dict[int, bytes]]:
     """The whole elements of a map by interface, or of the stamp."""
     most = MAX_INTERFACES if most is None else min(most, MAX_INTERFACES)
-    asked = attribute(NAME_OF_TABLE, table.encode() + b"\0") + attribute(ELEMENTS_SET, name.encode() + b"\0")
+    asked = attribute(uapi.TABLE_NAME, table.encode() + b"\0") + attribute(uapi.ELEMENTS_SET, name.encode() + b"\0")
     number = 0
-    with closing(netlink.entries(_kind(GETSETELEM), family, asked)) as parts:
+    with closing(netlink.entries(uapi.kind_of(uapi.GETSETELEM), family, asked)) as parts:
         for _, data in parts:
-            for _, part in list_attributes(parse_attributes(data).get(ELEMENTS, b"")):
+            for _, part in list_attributes(parse_attributes(data).get(uapi.ELEMENTS, b"")):
                 number += 1
                 if number > most:
                     raise CrowdError
                 element = parse_attributes(part)
-                if ELEMENT_KEY in element and ELEMENT_DATA in element:
+                if uapi.ELEMENT_KEY in element and uapi.ELEMENT_DATA in element:
                     yield element
 
 
@@ -349,22 +344,14 @@ def _left(elements: Iterable[dict[int, bytes]]) -> Iterator[tuple[str, int]]:
     for element in elements:
         ifname = _ifname(element)
         if ifname is not None:
-            yield ifname, _number(element.get(ELEMENT_LEFT, b""))
+            yield ifname, number_of(element.get(uapi.ELEMENT_LEFT, b""))
 
 
 def _ifname(element: Mapping[int, bytes]) -> str | None:
     """None if it is no interface that we would bind."""
-    return names.interface(parse_attributes(element[ELEMENT_KEY])[DATA_VALUE])
+    return names.interface(parse_attributes(element[uapi.ELEMENT_KEY])[uapi.DATA_VALUE])
 
 
 def _mark(data: bytes) -> int:
-    (value,) = struct.unpack("=I", parse_attributes(data)[DATA_VALUE])
+    (value,) = struct.unpack("=I", parse_attributes(data)[uapi.DATA_VALUE])
     return int(value)
-
-
-def _number(data: bytes) -> int:
-    return int.from_bytes(data, "big")
-
-
-def _kind(message: int) -> int:
-    return message_kind(SUBSYSTEM, message)

@@ -12,23 +12,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sgdataplane.host.netlink import attribute, list_attributes, parse_attributes, text_of
-from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink, message_kind
-from sgdataplane.nft import wire
+from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink
+from sgdataplane.nft import uapi, wire
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.messages import FLAG_OWNER, Messages, Writer
-from sgdataplane.nft.snapshot import FAMILIES, SUBSYSTEM
+from sgdataplane.nft.messages import Messages, Writer
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.nft.uapi import number_of
 
 TRACE_GROUP = 9  # NFNLGRP_NFTRACE
-MESSAGE, GETRULE = 17, 7  # NFT_MSG_*
+MESSAGE = 17  # NFT_MSG_TRACE
 NFTRACE = 12  # NFT_META_NFTRACE
 TABLE, CHAIN, HANDLE, TYPE, VERDICT, ID = 1, 2, 3, 4, 5, 6
 NETWORK, TRANSPORT, IIF, OIF, NFPROTO, POLICY = 8, 9, 10, 12, 15, 16
 BY_POLICY, BY_RULE = 1, 3  # NFT_TRACETYPE_*: the chain's policy; a rule; 2 is a return to the chain before
-VERDICT_CODE, VERDICT_CHAIN = 1, 2
 CODES = {0: "drop", 1: "accept", -1: "continue", -3: "jump", -4: "goto", -5: "return"}
-RULE_CHAIN, RULE_TABLE, RULE_HANDLE, RULE_EXPRESSIONS = 2, 1, 3, 4
-EXPRESSION_NAME, EXPRESSION_DATA, OBJREF_NAME = 1, 2, 2
 FAMILY_NAMES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*
 
 
@@ -47,7 +44,7 @@ class MarkingTable(Transaction):
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
         """The table is its maker's alone, and goes with him, however he ends (flag `owner`, Linux 5.12)."""
         operation, writer = Operation(Verb.ADD, Kind.TABLE, self.table), Writer()
-        yield writer.add_table(self.table, FLAG_OWNER), operation
+        yield writer.add_table(self.table, uapi.TABLE_OWNER), operation
         for chain in self.table.chains:
             yield writer.add_chain(self.table, chain), operation
             for entry in chain.rules:
@@ -81,24 +78,26 @@ def marking(limit: int) -> bytes:
 
 def parse_event(kind: int, payload: bytes) -> Event | None:
     """The event of a message; None if it is another one."""
-    if kind != message_kind(SUBSYSTEM, MESSAGE):
+    if kind != uapi.kind_of(MESSAGE):
         return None
     found = parse_attributes(payload[GENMSG.size :])
-    how = _number(found.get(TYPE, b""))
+    how = number_of(found.get(TYPE, b""))
     if how not in (BY_RULE, BY_POLICY):
         return None
     verdict = parse_attributes(found.get(VERDICT, b""))
-    code = int.from_bytes(found[POLICY] if how == BY_POLICY else verdict.get(VERDICT_CODE, b""), "big", signed=True)
+    code = int.from_bytes(
+        found[POLICY] if how == BY_POLICY else verdict.get(uapi.VERDICT_CODE, b""), "big", signed=True
+    )
     return Event(
-        _number(found[ID]),
+        number_of(found[ID]),
         FAMILY_NAMES.get(payload[0], str(payload[0])),
         text_of(found[TABLE]),
         text_of(found[CHAIN]),
-        _number(found.get(HANDLE, b"")),
+        number_of(found.get(HANDLE, b"")),
         CODES.get(code, str(code)),
-        text_of(verdict.get(VERDICT_CHAIN, b"")),
-        _number(found.get(IIF, b"")),
-        _number(found.get(OIF, b"")),
+        text_of(verdict.get(uapi.VERDICT_CHAIN, b"")),
+        number_of(found.get(IIF, b"")),
+        number_of(found.get(OIF, b"")),
         found.get(NETWORK, b""),
         found.get(TRANSPORT, b""),
     )
@@ -107,18 +106,14 @@ def parse_event(kind: int, payload: bytes) -> Event | None:
 def counters_of_rules(netlink: Nfnetlink, family: str, table: str, chain: str) -> Mapping[int, str]:
     """Of one chain: a rule's handle -> the named counter that it counts in, "" if none. OSError if the kernel refuses,
     or there is no such chain."""
-    asked = attribute(RULE_TABLE, table.encode() + b"\0") + attribute(RULE_CHAIN, chain.encode() + b"\0")
+    asked = attribute(uapi.TABLE_NAME, table.encode() + b"\0") + attribute(uapi.RULE_CHAIN, chain.encode() + b"\0")
     found = {}
-    for _, entry in netlink.dump(message_kind(SUBSYSTEM, GETRULE), FAMILIES[family], asked):
-        handle = _number(entry[RULE_HANDLE])
+    for _, entry in netlink.dump(uapi.kind_of(uapi.GETRULE), uapi.FAMILIES[family], asked):
+        handle = number_of(entry[uapi.RULE_HANDLE])
         found[handle] = ""
-        for _, part in list_attributes(entry.get(RULE_EXPRESSIONS, b"")):
+        for _, part in list_attributes(entry.get(uapi.RULE_EXPRESSIONS, b"")):
             expression = parse_attributes(part)
-            if text_of(expression[EXPRESSION_NAME]) == "objref":
-                name = parse_attributes(expression[EXPRESSION_DATA]).get(OBJREF_NAME)
+            if text_of(expression[uapi.EXPRESSION_NAME]) == "objref":
+                name = parse_attributes(expression[uapi.EXPRESSION_DATA]).get(uapi.OBJREF_NAME)
                 found[handle] = text_of(name or b"")
     return found
-
-
-def _number(data: bytes) -> int:
-    return int.from_bytes(data, "big")

@@ -1,7 +1,7 @@
 """The expressions of nf_tables' rules as bytes: the kernel's own instructions.
 
-Owns how each is written (linux/netfilter/nf_tables.h). Is given numbers, bytes and names. Must not know what a rule is
-for, or which order makes sense. All work on one register; a verdict has its own.
+Owns how each is written. Is given numbers, bytes and names. Must not know what a rule is for, or which order makes
+sense. All work on one register; a verdict has its own.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from functools import lru_cache
 
 from sgdataplane.contract import names
 from sgdataplane.host.netlink import attribute, nested
+from sgdataplane.nft import uapi
 from sgdataplane.nft.ir import Verdict, VerdictKind
 from sgdataplane.nft.layout import VERDICTS
 
 U16, U32, U64, CODE = struct.Struct("!H"), struct.Struct("!I"), struct.Struct("!Q"), struct.Struct("!i")
 VERDICT_REGISTER, REGISTER = U32.pack(0), U32.pack(1)
-EQUAL, OTHER = U32.pack(0), U32.pack(1)  # NFT_CMP_EQ and NEQ, NFT_RANGE_EQ and NEQ; of a look-up, NFT_LOOKUP_F_INV
-LIST_ELEMENT, EXPRESSION_NAME, EXPRESSION_DATA = 1, 1, 2  # NFTA_LIST_ELEM, NFTA_EXPR_*
-DATA_VALUE, DATA_VERDICT, VERDICT_CODE, VERDICT_CHAIN = 1, 2, 1, 2
-COUNTER, TIMEOUT = 1, 7  # NFT_OBJECT_*
 CODES = {kind: code for code, kind in VERDICTS.items()}
 
 
@@ -38,110 +35,123 @@ def word(kind: int, value: int) -> bytes:
 
 def value(data: bytes) -> bytes:
     """What is in an attribute for data."""
-    return attribute(DATA_VALUE, data)
+    return attribute(uapi.DATA_VALUE, data)
 
 
 @lru_cache(maxsize=1 << 16)
 def verdict(said: Verdict) -> bytes:
     """The same, a verdict."""
-    chain = name(VERDICT_CHAIN, said.chain) if said.kind in (VerdictKind.JUMP, VerdictKind.GOTO) else b""
-    return nested(DATA_VERDICT, [attribute(VERDICT_CODE, CODE.pack(CODES[said.kind])), chain])
+    chain = name(uapi.VERDICT_CHAIN, said.chain) if said.kind in (VerdictKind.JUMP, VerdictKind.GOTO) else b""
+    return nested(uapi.DATA_VERDICT, [attribute(uapi.VERDICT_CODE, CODE.pack(CODES[said.kind])), chain])
 
 
 def _expression(kind: str, *parts: bytes) -> bytes:
-    return nested(LIST_ELEMENT, [text(EXPRESSION_NAME, kind), nested(EXPRESSION_DATA, parts)])
+    return nested(uapi.LIST_ELEMENT, [text(uapi.EXPRESSION_NAME, kind), nested(uapi.EXPRESSION_DATA, parts)])
 
 
 # loads
 
 
 def meta(key: int) -> bytes:
-    return _expression("meta", word(2, key), attribute(1, REGISTER))
+    return _expression("meta", word(uapi.META_KEY, key), attribute(uapi.META_DREG, REGISTER))
 
 
 def ct(key: int, direction: int | None = None) -> bytes:
     """`direction`: of the tuple that has it; None: no tuple has."""
-    of_tuple = () if direction is None else (attribute(3, bytes([direction])),)
-    return _expression("ct", word(2, key), attribute(1, REGISTER), *of_tuple)
+    of_tuple = () if direction is None else (attribute(uapi.CT_DIRECTION, bytes([direction])),)
+    return _expression("ct", word(uapi.CT_KEY, key), attribute(uapi.CT_DREG, REGISTER), *of_tuple)
 
 
 def payload(base: int, offset: int, length: int) -> bytes:
     """`base`: 0 link, 1 network, 2 transport."""
-    return _expression("payload", attribute(1, REGISTER), word(2, base), word(3, offset), word(4, length))
+    place = word(uapi.PAYLOAD_BASE, base), word(uapi.PAYLOAD_OFFSET, offset), word(uapi.PAYLOAD_LENGTH, length)
+    return _expression("payload", attribute(uapi.PAYLOAD_DREG, REGISTER), *place)
 
 
 def constant(data: bytes) -> bytes:
-    return _expression("immediate", attribute(1, REGISTER), nested(2, [value(data)]))
+    return _expression("immediate", attribute(uapi.IMMEDIATE_DREG, REGISTER), _data(uapi.IMMEDIATE_DATA, data))
 
 
 def masked(mask: bytes, flipped: bytes) -> bytes:
     """`(register & mask) ^ flipped`."""
-    size, register = word(3, len(mask)), attribute(1, REGISTER) + attribute(2, REGISTER)
-    return _expression("bitwise", register, size, nested(4, [value(mask)]), nested(5, [value(flipped)]))
+    registers = attribute(uapi.BITWISE_SREG, REGISTER), attribute(uapi.BITWISE_DREG, REGISTER)
+    parts = _data(uapi.BITWISE_MASK, mask), _data(uapi.BITWISE_XOR, flipped)
+    return _expression("bitwise", *registers, word(uapi.BITWISE_LENGTH, len(mask)), *parts)
 
 
-# conditions
+# conditions: `is_other` holds for everything else
 
 
 def compare(data: bytes, *, is_other: bool = False) -> bytes:
-    operator = attribute(2, OTHER if is_other else EQUAL)
-    return _expression("cmp", attribute(1, REGISTER), operator, nested(3, [value(data)]))
+    operator = word(uapi.CMP_OP, uapi.NEQ if is_other else uapi.EQ)
+    return _expression("cmp", attribute(uapi.CMP_SREG, REGISTER), operator, _data(uapi.CMP_DATA, data))
 
 
 def within(first: bytes, last: bytes, *, is_other: bool = False) -> bytes:
-    operator, ends = attribute(2, OTHER if is_other else EQUAL), nested(3, [value(first)]) + nested(4, [value(last)])
-    return _expression("range", attribute(1, REGISTER), operator, ends)
+    operator = word(uapi.RANGE_OP, uapi.NEQ if is_other else uapi.EQ)
+    ends = _data(uapi.RANGE_FROM, first), _data(uapi.RANGE_TO, last)
+    return _expression("range", attribute(uapi.RANGE_SREG, REGISTER), operator, *ends)
 
 
 def look_up(asked: str) -> bytes:
     """The verdict of a map that has a name."""
-    return _expression("lookup", name(1, asked), attribute(2, REGISTER), attribute(3, VERDICT_REGISTER))
+    registers = attribute(uapi.LOOKUP_SREG, REGISTER), attribute(uapi.LOOKUP_DREG, VERDICT_REGISTER)
+    return _expression("lookup", name(uapi.LOOKUP_SET, asked), *registers)
 
 
 def look_up_nameless(template: str, number: int, *, is_other: bool = False, is_map: bool = False) -> bytes:
     """`number`: of a set that the same batch makes; its name is a template."""
-    more = attribute(3, VERDICT_REGISTER) if is_map else attribute(5, OTHER if is_other else EQUAL)
-    return _expression("lookup", text(1, template), attribute(2, REGISTER), word(4, number), more)
+    flags = word(uapi.LOOKUP_FLAGS, uapi.LOOKUP_INVERTED if is_other else 0)
+    more = attribute(uapi.LOOKUP_DREG, VERDICT_REGISTER) if is_map else flags
+    asked = text(uapi.LOOKUP_SET, template), attribute(uapi.LOOKUP_SREG, REGISTER), word(uapi.LOOKUP_SET_ID, number)
+    return _expression("lookup", *asked, more)
 
 
 def limit(per_second: int, burst: int, *, is_bytes: bool = False, is_above: bool = False) -> bytes:
     """Goes on with what is not more than that, or (`is_above`) with what is."""
-    rate, unit = attribute(1, U64.pack(per_second)), attribute(2, U64.pack(1))
-    return _expression("limit", rate, unit, word(3, burst), word(4, int(is_bytes)), word(5, int(is_above)))
+    rate, unit = attribute(uapi.LIMIT_RATE, U64.pack(per_second)), attribute(uapi.LIMIT_UNIT, U64.pack(1))
+    kind = word(uapi.LIMIT_TYPE, int(is_bytes)), word(uapi.LIMIT_FLAGS, int(is_above))
+    return _expression("limit", rate, unit, word(uapi.LIMIT_BURST, burst), *kind)
 
 
 def has_header(number: int) -> bytes:
     """Whether an IPv6 packet has this extension header."""
-    return _expression(
-        "exthdr", attribute(1, REGISTER), attribute(2, bytes([number])), word(3, 0), word(4, 1), word(5, 1)
-    )
+    header = attribute(uapi.EXTHDR_TYPE, bytes([number])), word(uapi.EXTHDR_OFFSET, 0), word(uapi.EXTHDR_LENGTH, 1)
+    flags = word(uapi.EXTHDR_FLAGS, uapi.EXTHDR_PRESENT)
+    return _expression("exthdr", attribute(uapi.EXTHDR_DREG, REGISTER), *header, flags)
 
 
 # what is done
 
 
 def decide(said: Verdict) -> bytes:
-    return _expression("immediate", attribute(1, VERDICT_REGISTER), nested(2, [verdict(said)]))
+    register = attribute(uapi.IMMEDIATE_DREG, VERDICT_REGISTER)
+    return _expression("immediate", register, nested(uapi.IMMEDIATE_DATA, [verdict(said)]))
 
 
 def set_meta(key: int) -> bytes:
-    return _expression("meta", word(2, key), attribute(3, REGISTER))
+    return _expression("meta", word(uapi.META_KEY, key), attribute(uapi.META_SREG, REGISTER))
 
 
 def set_ct(key: int) -> bytes:
-    return _expression("ct", word(2, key), attribute(4, REGISTER))
+    return _expression("ct", word(uapi.CT_KEY, key), attribute(uapi.CT_SREG, REGISTER))
 
 
 def refer(kind: int, referred: str) -> bytes:
     """To a counter or timeout."""
-    return _expression("objref", word(1, kind), name(2, referred))
+    return _expression("objref", word(uapi.OBJREF_TYPE, kind), name(uapi.OBJREF_NAME, referred))
 
 
 def log(group: int, copied: int, prefix: str = "", *, at_once: bool = False) -> bytes:
     """`copied`: octets of each packet. `at_once`: none is kept back for more to come."""
-    parts = attribute(1, U16.pack(group)) + (text(2, prefix) if prefix else b"") + word(3, copied)
-    return _expression("log", parts, attribute(4, U16.pack(1)) if at_once else b"")
+    to = attribute(uapi.LOG_GROUP, U16.pack(group)) + (text(uapi.LOG_PREFIX, prefix) if prefix else b"")
+    threshold = attribute(uapi.LOG_THRESHOLD, U16.pack(1)) if at_once else b""
+    return _expression("log", to, word(uapi.LOG_SNAPLEN, copied), threshold)
 
 
 def untracked() -> bytes:
     return _expression("notrack")
+
+
+def _data(kind: int, data: bytes) -> bytes:
+    return nested(kind, [value(data)])

@@ -23,11 +23,10 @@ from sgdataplane.model import always
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family, Verdict
-from sgdataplane.nft.compare import differences
 from sgdataplane.nft.counters import read_packets
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table, VerdictKind
-from sgdataplane.nft.readback import Held, read_table
+from sgdataplane.nft.readback import Held, differences, read_table
 from sgdataplane.nft.snapshot import stamp_of
 
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}

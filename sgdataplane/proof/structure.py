@@ -17,8 +17,7 @@ from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import DELIVERED
 from sgdataplane.net.values import Direction
-from sgdataplane.nft.graph import in_order
-from sgdataplane.nft.ir import Chain, Count, Map, Match, Statement, Table, Verdict, VerdictMap
+from sgdataplane.nft.ir import Chain, Count, Map, Match, Statement, Table, Verdict, VerdictMap, targets_first
 from sgdataplane.proof.lookups import Lookup
 
 MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE: of chains, gotos counted (nft_chain_validate)
@@ -150,7 +149,7 @@ def _depths(targets: Mapping[str, frozenset[str]], known: dict[str, int]) -> dic
     missing = sorted({name for names in new.values() for name in names} - targets.keys())
     if missing:
         raise StructureError(f"there is no chain {missing[0]}")
-    order = in_order({name: names & new.keys() for name, names in new.items()})
+    order = targets_first({name: names & new.keys() for name, names in new.items()})
     if len(order) < len(new):
         raise StructureError(f"chains go in a circle at {min(new.keys() - set(order))}")
     found = known

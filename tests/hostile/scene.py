@@ -18,9 +18,8 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.options import Placement
-from sgdataplane.nft.compare import differences
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.readback import Held, read_table
+from sgdataplane.nft.readback import Held, differences, read_table
 from tests.support import rawnft
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import enforce, table_of

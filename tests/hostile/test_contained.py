@@ -33,8 +33,8 @@ from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.options import Placement
 from sgdataplane.nft import commits, kernel
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.messages import FLAG_OWNER, Writer
-from sgdataplane.nft.snapshot import SUBSYSTEM
+from sgdataplane.nft.messages import Writer
+from sgdataplane.nft.uapi import SUBSYSTEM, TABLE_OWNER
 from tests.support.attachbench import DNS, WEB, Bench
 from tests.support.attachhost import HOST, state_of
 from tests.support.nft import listing, nft
@@ -206,7 +206,7 @@ def owned_table(place: str) -> Iterator[None]:
     with netns.inside(place):
         door = Nfnetlink()
     try:
-        door.commit(SUBSYSTEM, Writer().add_table(Table(TABLE), FLAG_OWNER))
+        door.commit(SUBSYSTEM, Writer().add_table(Table(TABLE), TABLE_OWNER))
         yield
     finally:
         door.close()

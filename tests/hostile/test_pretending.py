@@ -17,7 +17,7 @@ from sgdataplane.host.nflog import Nflog
 from sgdataplane.host.nfnetlink import GENMSG, NETLINK_NETFILTER, Nfnetlink, message_kind
 from sgdataplane.host.rtnetlink import Rtnetlink
 from sgdataplane.lab.packetlog import PacketLog
-from sgdataplane.nft.snapshot import GETGEN, SUBSYSTEM
+from sgdataplane.nft.uapi import GETGEN, SUBSYSTEM
 from tests.support.flood import wait_until
 from tests.support.nft import nft
 

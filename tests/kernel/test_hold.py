@@ -15,8 +15,8 @@ from sgdataplane.errors import HeldError
 from sgdataplane.host import netns
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import NetlinkKernel, _measured_pace
-from sgdataplane.nft.pace import PROBE, REMEMBERING, Pace, _created, lattice_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.nft.validation import PROBE, REMEMBERING, Pace, _created, lattice_of
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.attachhost import HOST, ROUTER, ROUTER_TWO, attached_pair, with_second_vpc
 from tests.support.attachhost import state_of as state_of_two

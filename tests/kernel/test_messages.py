@@ -47,10 +47,10 @@ from sgdataplane.nft.ir import (
     rule,
 )
 from sgdataplane.nft.kernel import NetlinkKernel
-from sgdataplane.nft.snapshot import FAMILIES, SUBSYSTEM
 from sgdataplane.nft.text import render_table
 from sgdataplane.nft.tracing import MarkingTable
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.nft.uapi import FAMILIES, SUBSYSTEM
 from sgdataplane.statefile import load
 from tests.support import gen
 from tests.support.building import table_of

@@ -12,7 +12,7 @@ from sgdataplane.host.netlink import attribute, text_of
 from sgdataplane.host.nfnetlink import BatchError, Message, Nfnetlink, message_kind
 from sgdataplane.nft.ir import Counter, Table
 from sgdataplane.nft.messages import Writer
-from sgdataplane.nft.snapshot import GETCHAIN, GETGEN, SUBSYSTEM
+from sgdataplane.nft.uapi import GETCHAIN, GETGEN, SUBSYSTEM
 from tests.support.nft import nft
 
 pytestmark = pytest.mark.kernel

@@ -17,10 +17,9 @@ from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState, ConnectionTracking
-from sgdataplane.nft.compare import differences
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.readback import Held, read_table
+from sgdataplane.nft.readback import Held, differences, read_table
 from sgdataplane.nft.text import rule_text
 from tests.support import gen, wire
 from tests.support.builders import make_eni, make_group, make_packet, make_state

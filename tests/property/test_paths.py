@@ -18,7 +18,7 @@ from sgdataplane.enforce import Desired
 from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Chain, Table, goto, rule
-from sgdataplane.nft.visits import Visits
+from sgdataplane.nft.validation import Visits
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.statefile import load
 from tests.golden.test_golden import CASES

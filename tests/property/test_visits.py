@@ -30,8 +30,7 @@ from sgdataplane.nft.ir import (
     goto,
     jump,
 )
-from sgdataplane.nft.pace import Pace
-from sgdataplane.nft.visits import Visits
+from sgdataplane.nft.validation import Pace, Visits
 from tests.property.test_incremental import desired_of, history
 from tests.support import hardpolicies
 from tests.support.building import apply

@@ -12,7 +12,7 @@ from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Proven, 
 from sgdataplane.enforce.epochs import Sessions
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel
-from sgdataplane.nft.visits import Visits
+from sgdataplane.nft.validation import Visits
 
 UNPROVEN = Settings(prove=False)
 

@@ -32,9 +32,9 @@ from sgdataplane.model.state import CloudState, Eni, PrefixListEntry, Remote, Se
 from sgdataplane.net.values import Address, Prefix
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import NetlinkKernel
-from sgdataplane.nft.pace import REMEMBERING, Pace
 from sgdataplane.nft.snapshot import Inventory
 from sgdataplane.nft.transaction import Transaction
+from sgdataplane.nft.validation import REMEMBERING, Pace
 from tests.support.builders import make_eni, make_group, make_prefix_list, make_remote, make_rule, make_state
 from tests.support.chooser import Chooser, with_ids
 

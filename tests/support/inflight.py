@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sgdataplane.contract.fields import Field
-from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.ir import Chain, Map, Match, Rule, Statement, Table, VerdictMap
 from sgdataplane.nft.transaction import Kind, Transaction, Verb
+from tests.support.fakekernel import FakeKernel
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.ir import Chain, Key, Map, Rule, Table, Verdict, VerdictMap
-from sgdataplane.nft.pace import Pace
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.nft.validation import Pace
+from tests.support.fakekernel import FakeKernel
 
 
 @dataclass

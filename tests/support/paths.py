@@ -13,7 +13,7 @@ from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.enforce import desired
 from sgdataplane.model.options import Options
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.visits import Visits
+from sgdataplane.nft.validation import Visits
 from sgdataplane.policy.resolve import HostPolicy
 
 MOST_CHAINS = 1_000  # to count larger ones takes a third of their compile; tests/property/test_paths.py has some

@@ -16,12 +16,12 @@ from sgdataplane.model.options import Options
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import TCP, Address, Prefix
 from sgdataplane.nft.delta import plan
-from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key
 from sgdataplane.nft.snapshot import stamp_of
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply, table_of
+from tests.support.fakekernel import FakeKernel
 
 PAIRS = (Prefix.parse("10.0.9.0/24"),)
 STATE = make_state(

@@ -17,12 +17,12 @@ from sgdataplane.errors import KernelError, NotFoundError, ProofError, Unsupport
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import plan
-from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.ir import Chain, Map, rule
 from sgdataplane.nft.snapshot import stamp_of, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply, table_of
+from tests.support.fakekernel import FakeKernel
 
 LAST = INSTANCE.marks.last_epoch
 ALL_EPOCHS, SECOND_HALF = Epochs(LAST).all, Epochs(LAST).second_half

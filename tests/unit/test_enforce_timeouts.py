@@ -11,10 +11,10 @@ from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import ConnectionTracking
-from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.snapshot import with_generation
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply, table_of
+from tests.support.fakekernel import FakeKernel
 from tests.unit.test_enforce import Sessions, policy
 
 OWN_TIMEOUTS = ConnectionTracking(300, 10, 100)

@@ -16,12 +16,12 @@ from sgdataplane.errors import HeldError, HostError
 from sgdataplane.host.conntrack import Bound
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import Prefix
-from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.ir import DROP, Chain, rule
-from sgdataplane.nft.pace import REMEMBERING, Pace
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.nft.validation import REMEMBERING, Pace
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply, visits_of
+from tests.support.fakekernel import FakeKernel
 
 OLD = Pace(remembers=False, ns_per_visit=50)
 PATHS = 1_000_000

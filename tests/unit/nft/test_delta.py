@@ -9,10 +9,10 @@ import pytest
 from sgdataplane.contract.fields import Hook, KeyType
 from sgdataplane.errors import KernelError
 from sgdataplane.nft.delta import Plan, plan, removal, undo
-from sgdataplane.nft.fake import FakeKernel
 from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Count, Counter, Map, Table, goto, rule
 from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from tests.support.fakekernel import FakeKernel
 from tests.support.kernel_contract import HOOK, LEAF, MEMBERS, NAME, TABLE
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.nft.fake import FakeKernel
+from tests.support.fakekernel import FakeKernel
 from tests.support.kernel_contract import CREATION, NAME, TABLE, KernelContract
 
 

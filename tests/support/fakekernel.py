@@ -15,9 +15,9 @@ from sgdataplane.contract.stamp import STAMP_MAP, Stamp, next_generation
 from sgdataplane.errors import BusyError, ExistsError, KernelError, NotFoundError
 from sgdataplane.nft.counters import Counted
 from sgdataplane.nft.ir import Chain, Count, Counter, Key, Map, Rule, SetTimeout, Table, Timeout, Verdict, VerdictMap
-from sgdataplane.nft.pace import REMEMBERING, Pace
 from sgdataplane.nft.snapshot import Inventory, MapShape, stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.nft.validation import REMEMBERING, Pace
 
 Elements = dict[Key, Verdict | int]
 Reference = tuple[Kind, str]

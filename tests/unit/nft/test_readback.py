@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.contract.fields import Field, Hook, KeyType
-from sgdataplane.nft.compare import differences, same
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
@@ -26,6 +25,7 @@ from sgdataplane.nft.ir import (
     goto,
     rule,
 )
+from sgdataplane.nft.readback import differences, same
 
 TCP, V4 = Match(Field.L4PROTO, (Range.of(6),)), Match(Field.NFPROTO, (Range.of(2),))
 FLAGS = Match(Field.TCP_FLAGS, (Range.of(2),), mask=0x17)

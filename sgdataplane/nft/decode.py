@@ -14,6 +14,7 @@ from typing import Protocol
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import CtState, Field, KeyType
 from sgdataplane.host.netlink import parse_attributes, text_of
+from sgdataplane.nft import uapi
 from sgdataplane.nft.ir import (
     LOGGED_BYTES,
     Count,
@@ -29,21 +30,9 @@ from sgdataplane.nft.ir import (
     VerdictMap,
 )
 from sgdataplane.nft.layout import CT, LONGEST, MARK_KEY, META, UnreadableError, fields_at, key_of, order_of, verdict_of
+from sgdataplane.nft.uapi import number_of
 
 Attributes = Mapping[int, bytes]
-DATA_VALUE, DATA_VERDICT = 1, 2
-META_DREG, META_KEY, META_SREG = 1, 2, 3
-CT_DREG, CT_KEY, CT_DIRECTION, CT_SREG = 1, 2, 3, 4
-PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LENGTH = 1, 2, 3, 4
-CMP_SREG, CMP_OP, CMP_DATA = 1, 2, 3
-RANGE_SREG, RANGE_OP, RANGE_FROM, RANGE_TO = 1, 2, 3, 4
-BITWISE_SREG, BITWISE_DREG, BITWISE_MASK, BITWISE_XOR, BITWISE_OP = 1, 2, 4, 5, 6
-LOOKUP_SET, LOOKUP_SREG, LOOKUP_DREG, LOOKUP_FLAGS = 1, 2, 3, 5
-IMMEDIATE_DREG, IMMEDIATE_DATA = 1, 2
-OBJREF_TYPE, OBJREF_NAME, OBJECT_COUNTER, OBJECT_TIMEOUT = 1, 2, 1, 7
-LIMIT_RATE, LIMIT_UNIT, LIMIT_BURST, LIMIT_TYPE, LIMIT_FLAGS = 1, 2, 3, 4, 5
-LOG_GROUP, LOG_PREFIX, LOG_SNAPLEN = 1, 2, 3
-EQ, NEQ, LT, LTE, GT, GTE = range(6)
 IGNORED = ("counter", "last")  # they judge nothing; but we write none
 
 
@@ -125,13 +114,13 @@ class _Reader:
         takers[name](attributes)
 
     def _meta(self, attributes: Attributes) -> None:
-        key = _number(attributes[META_KEY])
-        self._load_or_set("meta", key, META.get(key), attributes, (META_DREG, META_SREG))
+        key = number_of(attributes[uapi.META_KEY])
+        self._load_or_set("meta", key, META.get(key), attributes, (uapi.META_DREG, uapi.META_SREG))
 
     def _ct(self, attributes: Attributes) -> None:
-        key = _number(attributes[CT_KEY])
-        direction = _number(attributes[CT_DIRECTION]) if CT_DIRECTION in attributes else None
-        self._load_or_set("ct", key, CT.get((key, direction)), attributes, (CT_DREG, CT_SREG))
+        key = number_of(attributes[uapi.CT_KEY])
+        direction = number_of(attributes[uapi.CT_DIRECTION]) if uapi.CT_DIRECTION in attributes else None
+        self._load_or_set("ct", key, CT.get((key, direction)), attributes, (uapi.CT_DREG, uapi.CT_SREG))
 
     def _load_or_set(
         self, what: str, key: int, loaded: Field | None, attributes: Attributes, parts: tuple[int, int]
@@ -143,35 +132,42 @@ class _Reader:
                 raise UnreadableError(f"{what} set, key {key}")
             self.statements.append(_mark_set(what, self._held(attributes, source)))
         elif loaded is not None:
-            self.registers[_number(attributes[into])] = _Held((loaded,), (0,))
+            self.registers[number_of(attributes[into])] = _Held((loaded,), (0,))
         else:
             raise UnreadableError(f"{what} key {key}")
 
     def _payload(self, attributes: Attributes) -> None:
-        if PAYLOAD_DREG not in attributes:
+        if uapi.PAYLOAD_DREG not in attributes:
             raise UnreadableError("payload set")
-        base, offset, length = (_number(attributes[a]) for a in (PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LENGTH))
+        base, offset, length = (
+            number_of(attributes[a]) for a in (uapi.PAYLOAD_BASE, uapi.PAYLOAD_OFFSET, uapi.PAYLOAD_LENGTH)
+        )
         found, lengths = fields_at(base, offset, length, self.known)
         part = length if sum(lengths) > length else 0
-        self.registers[_number(attributes[PAYLOAD_DREG])] = _Held(found, lengths, part)
+        self.registers[number_of(attributes[uapi.PAYLOAD_DREG])] = _Held(found, lengths, part)
 
     def _held(self, attributes: Attributes, name: int) -> _Held:
-        number = _number(attributes[name])
+        number = number_of(attributes[name])
         if number not in self.registers:
             raise UnreadableError(f"register {number}, which nothing was loaded into")
         return self.registers[number]
 
     def _bitwise(self, attributes: Attributes) -> None:
-        held = self._held(attributes, BITWISE_SREG)
-        if _number(attributes.get(BITWISE_OP, b"")) or len(held.fields) != 1 or held.mask is not None or held.part:
+        held = self._held(attributes, uapi.BITWISE_SREG)
+        if (
+            number_of(attributes.get(uapi.BITWISE_OP, b""))
+            or len(held.fields) != 1
+            or held.mask is not None
+            or held.part
+        ):
             raise UnreadableError("bitwise of a kind that we don't write")
         order = order_of(held.fields[0])
-        mask, xor = (int.from_bytes(_value(attributes[name]), order) for name in (BITWISE_MASK, BITWISE_XOR))
-        self.registers[_number(attributes[BITWISE_DREG])] = _Held(held.fields, held.lengths, mask=mask, xor=xor)
+        mask, xor = (int.from_bytes(_value(attributes[name]), order) for name in (uapi.BITWISE_MASK, uapi.BITWISE_XOR))
+        self.registers[number_of(attributes[uapi.BITWISE_DREG])] = _Held(held.fields, held.lengths, mask=mask, xor=xor)
 
     def _cmp(self, attributes: Attributes) -> None:
-        held, op = self._held(attributes, CMP_SREG), _number(attributes[CMP_OP])
-        data = _value(attributes[CMP_DATA])
+        held, op = self._held(attributes, uapi.CMP_SREG), number_of(attributes[uapi.CMP_OP])
+        data = _value(attributes[uapi.CMP_DATA])
         if held.xor or not held.fields:
             raise UnreadableError("cmp of a value")
         if len(held.fields) > 1:
@@ -187,23 +183,23 @@ class _Reader:
 
     def _cmp_each(self, held: _Held, op: int, data: bytes) -> None:
         """nft compares fields that lie side by side at once."""
-        if op != EQ or held.mask is not None:
+        if op != uapi.EQ or held.mask is not None:
             raise UnreadableError("cmp of several fields")
         for name, length in zip(held.fields, held.lengths, strict=True):
-            self._match(_Held((name,), (length,)), Range.of(key_of(name.key_type, data[:length])), EQ)
+            self._match(_Held((name,), (length,)), Range.of(key_of(name.key_type, data[:length])), uapi.EQ)
             data = data[length:]
 
     def _cmp_states(self, bits: int, op: int, data: bytes) -> None:
-        if op not in (EQ, NEQ) or any(data):
+        if op not in (uapi.EQ, uapi.NEQ) or any(data):
             raise UnreadableError("a comparison of conntrack states")
         states = tuple(Range.of(state) for state in CtState if state & bits)
-        self.statements.append(Match(Field.CT_STATE, states, negate=op == EQ))
+        self.statements.append(Match(Field.CT_STATE, states, negate=op == uapi.EQ))
 
     def _match(self, held: _Held, wanted: Range, op: int) -> None:
         name = held.fields[0]
-        if op in (EQ, NEQ):
-            self.statements.append(Match(name, (wanted,), op == NEQ, held.mask))
-            if op == EQ and held.mask is None and wanted.first == wanted.last:
+        if op in (uapi.EQ, uapi.NEQ):
+            self.statements.append(Match(name, (wanted,), op == uapi.NEQ, held.mask))
+            if op == uapi.EQ and held.mask is None and wanted.first == wanted.last:
                 self.known[name] = wanted.first
             return
         if held.mask is not None or held.part or order_of(name) != "big" or isinstance(wanted.first, str):
@@ -213,7 +209,12 @@ class _Reader:
     def _compare(self, name: Field, value: int, op: int) -> None:
         """By size. Two that follow each other are a range (nft 1.0)."""
         largest = (1 << 8 * LONGEST[name.key_type]) - 1
-        spans = {LT: (0, value - 1), LTE: (0, value), GT: (value + 1, largest), GTE: (value, largest)}
+        spans = {
+            uapi.LT: (0, value - 1),
+            uapi.LTE: (0, value),
+            uapi.GT: (value + 1, largest),
+            uapi.GTE: (value, largest),
+        }
         first, last = spans[op]
         before = self.statements[-1] if self.statements else None
         if isinstance(before, Match) and before == Match(name, before.ranges) and len(before.ranges) == 1:
@@ -223,58 +224,60 @@ class _Reader:
         self.statements.append(Match(name, (Range(first, last),)))
 
     def _range(self, attributes: Attributes) -> None:
-        held = self._held(attributes, RANGE_SREG)
-        ends = (_value(attributes[RANGE_FROM]), _value(attributes[RANGE_TO]))
+        held = self._held(attributes, uapi.RANGE_SREG)
+        ends = (_value(attributes[uapi.RANGE_FROM]), _value(attributes[uapi.RANGE_TO]))
         if len(held.fields) != 1 or held.mask is not None or held.part or order_of(held.fields[0]) != "big":
             raise UnreadableError("a range of a kind that we don't write")
         first, last = (key_of(held.fields[0].key_type, end) for end in ends)
-        self._match(held, Range(first, last), _number(attributes[RANGE_OP]))
+        self._match(held, Range(first, last), number_of(attributes[uapi.RANGE_OP]))
 
     def _lookup(self, attributes: Attributes) -> None:
-        held, name = self._held(attributes, LOOKUP_SREG), text_of(attributes[LOOKUP_SET])
+        held, name = self._held(attributes, uapi.LOOKUP_SREG), text_of(attributes[uapi.LOOKUP_SET])
         if len(held.fields) != 1 or held.mask is not None or held.part:
             raise UnreadableError("a look-up of several fields, or of a part of one")
         (asked,) = held.fields
-        if LOOKUP_DREG not in attributes:
-            is_negated = bool(_number(attributes.get(LOOKUP_FLAGS, b"")))
+        if uapi.LOOKUP_DREG not in attributes:
+            is_negated = bool(number_of(attributes.get(uapi.LOOKUP_FLAGS, b"")))
             self.statements.append(Match(asked, self.sets.ranges(name, asked.key_type), is_negated))
-        elif _number(attributes[LOOKUP_DREG]):
+        elif number_of(attributes[uapi.LOOKUP_DREG]):
             raise UnreadableError("a look-up of a value")
         else:
             entries = self.sets.verdicts(name, asked.key_type)
             self.statements.append(VerdictMap(asked, name=name) if entries is None else VerdictMap(asked, entries))
 
     def _immediate(self, attributes: Attributes) -> None:
-        data = parse_attributes(attributes[IMMEDIATE_DATA])
-        if DATA_VERDICT in data:
-            self.statements.append(verdict_of(data[DATA_VERDICT]))
+        data = parse_attributes(attributes[uapi.IMMEDIATE_DATA])
+        if uapi.DATA_VERDICT in data:
+            self.statements.append(verdict_of(data[uapi.DATA_VERDICT]))
         else:
-            self.registers[_number(attributes[IMMEDIATE_DREG])] = _Held(value=data[DATA_VALUE])
+            self.registers[number_of(attributes[uapi.IMMEDIATE_DREG])] = _Held(value=data[uapi.DATA_VALUE])
 
     def _objref(self, attributes: Attributes) -> None:
-        kind = _number(attributes.get(OBJREF_TYPE, b""))
-        if kind not in (OBJECT_COUNTER, OBJECT_TIMEOUT):
+        kind = number_of(attributes.get(uapi.OBJREF_TYPE, b""))
+        if kind not in (uapi.OBJ_COUNTER, uapi.OBJ_TIMEOUT):
             raise UnreadableError(f"object of kind {kind}")
-        name = text_of(attributes[OBJREF_NAME])
-        self.statements.append(Count(name) if kind == OBJECT_COUNTER else SetTimeout(name))
+        name = text_of(attributes[uapi.OBJREF_NAME])
+        self.statements.append(Count(name) if kind == uapi.OBJ_COUNTER else SetTimeout(name))
 
     def _limit(self, attributes: Attributes) -> None:
         """Only so many packets are told of: before a log of ours, and nowhere else."""
-        rate, unit, burst = (_number(attributes[name]) for name in (LIMIT_RATE, LIMIT_UNIT, LIMIT_BURST))
-        is_odd = any(_number(attributes.get(name, b"")) for name in (LIMIT_TYPE, LIMIT_FLAGS))
+        rate, unit, burst = (
+            number_of(attributes[name]) for name in (uapi.LIMIT_RATE, uapi.LIMIT_UNIT, uapi.LIMIT_BURST)
+        )
+        is_odd = any(number_of(attributes.get(name, b"")) for name in (uapi.LIMIT_TYPE, uapi.LIMIT_FLAGS))
         if is_odd or (unit, burst) != (1, rate):
             raise UnreadableError("limit")
         self.limit = rate
 
     def _log(self, attributes: Attributes) -> None:
         """One that isn't ours judges nothing, if it isn't behind a limit."""
-        counter = names.logged_counter(text_of(attributes.get(LOG_PREFIX, b"")))
-        is_ours = counter is not None and _number(attributes.get(LOG_SNAPLEN, b"")) == LOGGED_BYTES
+        counter = names.logged_counter(text_of(attributes.get(uapi.LOG_PREFIX, b"")))
+        is_ours = counter is not None and number_of(attributes.get(uapi.LOG_SNAPLEN, b"")) == LOGGED_BYTES
         if self.limit is None or counter is None or not is_ours:
             self.end()
             self.ignored.append("log")
             return
-        self.statements.append(Log(counter, _number(attributes.get(LOG_GROUP, b"")), self.limit))
+        self.statements.append(Log(counter, number_of(attributes.get(uapi.LOG_GROUP, b"")), self.limit))
         self.limit = None
 
     def end(self) -> None:
@@ -294,8 +297,4 @@ def _mark_set(what: str, held: _Held) -> Statement:
 
 
 def _value(data: bytes) -> bytes:
-    return parse_attributes(data)[DATA_VALUE]
-
-
-def _number(data: bytes) -> int:
-    return int.from_bytes(data, "big")
+    return parse_attributes(data)[uapi.DATA_VALUE]

@@ -1,7 +1,7 @@
-"""How many chains the kernel goes through to validate a table: what a commit costs, whatever it changes.
+"""What a commit costs: how many chains the kernel goes through to validate a table, and how fast it does so.
 
-Owns the count. Is given tables, and the count of a similar one. Pure. Must not know what chains are for, nor how long a
-visit takes.
+Owns the count, and the measurement of a kernel's pace. Is given tables, and doors to empty namespaces. Must not know
+what chains are for, or how doors are made.
 
 What Linux 6.1 does (net/netfilter/nf_tables_api.c):
 
@@ -12,7 +12,7 @@ What Linux 6.1 does (net/netfilter/nf_tables_api.c):
   `nft_setelem_validate`), at once, and as often as it comes by. So it walks every path, not every chain.
 - **A visit** is a chain entered (a call of `nft_chain_validate`), base chains included. Rules, and elements that lead
   nowhere, are looked at on a visit and are none; in our tables a visit is some two rules and one element.
-- What no base chain leads to, as what is only staged, is not visited.
+- What no base chain leads to, such as what is only staged, is not visited.
 - Besides, what a rule leads to is walked as the rule is added (`nft_validate_register_store`, `nf_tables_bind_set`;
   until 6.1.104 `nf_tables_check_loops`), and so is what an element leads to that is added to a map which a rule asks.
   So a base chain whose rules are written anew costs its visits once more, whatever differs. (`nf_tables_bind_set` means
@@ -22,22 +22,45 @@ What Linux 6.1 does (net/netfilter/nf_tables_api.c):
 Kernels since upstream commit 8e1a1bc4f5a4 (6.12.66) go through the rules of each chain once, and since a67fd55f6a09
 through none when a rule is added. `remembered` is how many chains they enter. (They go through a chain once more for
 another hook, or where it stands deeper than before, which isn't counted.)
+
+To measure the pace, the same commit is made where a base chain leads into a lattice of very many paths (`deep`), into
+another table of that namespace (`beside`), and where nothing but one chain is (`flat`). Only ratios of times decide
+whether the kernel remembers: whatever makes a machine slow does it to all three. The shortest times say how long a
+visit takes, since other work on the machine only makes them longer.
 """
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
+from typing import Protocol
 
+from sgdataplane.contract.fields import Field, Hook
 from sgdataplane.nft import pages
 from sgdataplane.nft.delta import Plan
-from sgdataplane.nft.graph import in_order
-from sgdataplane.nft.ir import Chain, Elements, Map, Page, Paged, Table, Verdict, VerdictMap
-from sgdataplane.nft.transaction import Kind, Subject, Transaction, Verb
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    Chain,
+    Elements,
+    Map,
+    Match,
+    Page,
+    Paged,
+    Range,
+    Table,
+    Verdict,
+    VerdictMap,
+    goto,
+    rule,
+    targets_first,
+)
+from sgdataplane.nft.transaction import Kind, Operation, Subject, Transaction, Verb
 
 Exits = Mapping[str, int]  # chain -> how often something leads there
 NOWHERE: Exits = MappingProxyType({})
@@ -165,8 +188,8 @@ def _exits_of_page(page: Page | None) -> Exits:
 
 def _exits_of_chain(chain: Chain, of_maps: Mapping[str, Exits]) -> Exits:
     found: dict[str, int] = {}
-    for rule in chain.rules:
-        for statement in rule.statements:
+    for entry in chain.rules:
+        for statement in entry.statements:
             if isinstance(statement, Verdict):
                 if statement.chain:
                     found[statement.chain] = found.get(statement.chain, 0) + 1
@@ -189,6 +212,96 @@ def _counted(exits: Mapping[str, Exits], known: Mapping[str, int], turned: Abstr
     for name in anew & found.keys():
         del found[name]
     todo = {name: exits[name] for name in exits.keys() - found.keys()}
-    for name in in_order({name: targets.keys() & todo.keys() for name, targets in todo.items()}):
+    for name in targets_first({name: targets.keys() & todo.keys() for name, targets in todo.items()}):
         found[name] = 1 + sum([count * found.get(target, 0) for target, count in todo[name].items()])
     return found
+
+
+LEVELS, ROUNDS = 12, 5
+SLOW = 3.0  # times the flat commit: of a kernel that remembers it is 1, of one that doesn't 10 to 40
+DEEP, BESIDE = Table("sgdataplane-pace"), Table("sgdataplane-pace-beside")
+PROBE, END = Chain("probe", (rule(goto("end")),)), Chain("end", (rule(ACCEPT),))
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """`remembers`: it goes through each chain once. `ns_per_visit`: nanoseconds of a visit (nft/visits.py), if it
+    doesn't. `is_wide`: a commit to one table has all tables of the namespace validated."""
+
+    remembers: bool
+    ns_per_visit: float = 0.0
+    is_wide: bool = False
+
+    def seconds(self, visits: int) -> float:
+        """What so many visits of every path take."""
+        return 0.0 if self.remembers else visits * self.ns_per_visit / 1e9
+
+
+REMEMBERING = Pace(remembers=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds that the same commit took at the three places, one right after the other."""
+
+    deep: float
+    beside: float
+    flat: float
+
+
+class Door(Protocol):
+    """To one namespace's nftables."""
+
+    def run(self, transaction: Transaction) -> None: ...
+
+
+def judge(times: Sequence[Times], visits: int) -> Pace:
+    """What the times say, if the lattice takes so many visits."""
+    if statistics.median(entry.deep / entry.flat for entry in times) < SLOW:
+        return REMEMBERING
+    longer = min(entry.deep for entry in times) - min(entry.flat for entry in times)
+    is_wide = statistics.median(entry.beside / entry.flat for entry in times) >= SLOW
+    return Pace(remembers=False, ns_per_visit=1e9 * longer / visits, is_wide=is_wide)
+
+
+def measure(deep: Door, flat: Door) -> Pace:
+    """By doors to two empty namespaces of their own; the tables stay there."""
+    lattice = lattice_of(LEVELS)
+    deep.run(_created(lattice))
+    deep.run(_created(Table(BESIDE.name, (END, PROBE))))
+    flat.run(_created(Table(DEEP.name, (END, PROBE))))
+    times = []
+    for _ in range(ROUNDS):
+        took = (_timed(deep, DEEP), _timed(deep, BESIDE), _timed(flat, DEEP))
+        times.append(Times(*took))
+    return judge(times, Visits.of(lattice).every_path)
+
+
+def lattice_of(levels: int) -> Table:
+    """Each level leads to the next one three times: by a rule, and by two elements of a map, as tables of ours do in
+    about these parts. Levels are named in the order in which they lead on, and loaded in this order: so what a rule
+    leads to is empty when it comes, and nothing is walked but at the commit."""
+    chains = [_level(number) for number in range(levels)]
+    last = Chain(f"level-{levels:02}", (rule(Match(Field.CT_MARK, (Range.of(1),)), ACCEPT), rule(ACCEPT)))
+    return Table(DEEP.name, (END, *chains, last, PROBE))
+
+
+def _level(number: int) -> Chain:
+    ahead = goto(f"level-{number + 1:02}")
+    asked = VerdictMap(Field.CT_MARK, tuple((Range.of(key), ahead) for key in (1, 2)))
+    hook = Hook("prerouting", -150) if number == 0 else None
+    return Chain(f"level-{number:02}", (rule(asked), rule(ahead)), hook)
+
+
+def _created(table: Table) -> Transaction:
+    chains = [Operation(Verb.ADD, Kind.CHAIN, chain) for chain in table.chains]
+    rules = [Operation(Verb.ADD, Kind.RULES, chain) for chain in table.chains]
+    return Transaction.of(table, [Operation(Verb.ADD, Kind.TABLE, table), *chains, *rules])
+
+
+def _timed(door: Door, table: Table) -> float:
+    """By the clock: what a thread took of a processor is told in steps of 10 ms by some kernels."""
+    more = Transaction.of(table, [Operation(Verb.ADD, Kind.RULES, PROBE)])
+    began = time.perf_counter()
+    door.run(more)
+    return time.perf_counter() - began

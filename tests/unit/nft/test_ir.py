@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.nft.ir import Range
-from sgdataplane.nft.spans import joined
+from sgdataplane.nft.ir import Range, joined
 
 Entries = list[tuple[Range, str]]
 
