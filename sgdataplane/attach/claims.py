@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from sgdataplane.attach.registry import Binding, Means, current
 from sgdataplane.attach.report import Refusal
 from sgdataplane.host.identity import Identity
-from sgdataplane.host.labels import Label
+from sgdataplane.host.rtnetlink import Label
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import IFNAME
 

@@ -18,7 +18,7 @@ from sgdataplane.attach.report import Refusal
 from sgdataplane.host import netns
 from sgdataplane.host.events import number_of
 from sgdataplane.host.identity import Identity, held, identity_of, is_own, is_there
-from sgdataplane.host.labels import labels_of
+from sgdataplane.host.rtnetlink import labels_of
 from sgdataplane.model.state import CloudState
 
 OURS = "sgdataplane "  # so begins loopback's alias in routers and labs of ours

@@ -50,9 +50,8 @@ from sgdataplane.daemon.source import WatchedFiles
 from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.daemon.turns import Turns
 from sgdataplane.errors import ConfigError, SgDataplaneError
-from sgdataplane.host.names import NamesWatch
-from sgdataplane.host.paths import PathWatch
 from sgdataplane.host.timeouts import OTHERS
+from sgdataplane.host.watch import NamesWatch, PathWatch
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.observe.neighbours import read_complaints
 

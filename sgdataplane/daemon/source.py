@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from sgdataplane.host.paths import PathWatch
+from sgdataplane.host.watch import PathWatch
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import Memory, load
 

@@ -14,9 +14,8 @@ from typing import Protocol
 from sgdataplane.contract.marks import FIRST_EPOCH, MarkLayout
 from sgdataplane.contract.stamp import Stamp
 from sgdataplane.host import netns
-from sgdataplane.host.conntrack import Bound, shorten_tracked
-from sgdataplane.host.marks import clear_mark_fields
-from sgdataplane.host.seed import seed_sessions
+from sgdataplane.host.conntrack import Bound, clear_mark_fields, shorten_tracked
+from sgdataplane.host.sockets import seed_sessions
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.kernel import Kernel
 

@@ -22,7 +22,7 @@ from sgdataplane.enforce.idle import Longest, has_shorter
 from sgdataplane.enforce.proven import Proven
 from sgdataplane.enforce.run import Ran, run
 from sgdataplane.errors import KernelError
-from sgdataplane.host import fragments, modules, netns
+from sgdataplane.host import modules, netns, routing
 from sgdataplane.host.timeouts import set_timeouts
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import Eni
@@ -53,7 +53,7 @@ def enforce(
             # Before the first rule, with which conntrack begins to track: its sessions have these from their start.
             trackers = set_timeouts(settings.time_scale)
             if proven.desired.placement is Placement.HOST:
-                fragments.make_room(_held_fragments(proven.desired))
+                routing.make_room_for_fragments(_held_fragments(proven.desired))
         report = apply(kernel, KernelSessions(namespace, proven.desired.site.marks), proven, previous, settings)
         is_revoking = settings.on_change == "revoke"
         flowtables = end_refused(kernel, namespace, proven.desired, report.epoch, is_asked=is_revoking)
@@ -62,7 +62,7 @@ def enforce(
 
 
 def _held_fragments(desired: Desired) -> int:
-    return held_fragments(fragments.WAIT_S, len(desired.interfaces), len(desired.uplinks))
+    return held_fragments(routing.FRAGMENTS_WAIT_S, len(desired.interfaces), len(desired.uplinks))
 
 
 def check_kernel(namespace: str) -> None:

@@ -1,23 +1,22 @@
-"""Sessions that the kernel tracks in the calling thread's network namespace: listing all, making some, forgetting one,
-leaving some less time.
+"""Sessions that the kernel tracks in the calling thread's network namespace: list them, add some, forget some, shorten
+their time, clear fields of their marks.
 
-Owns the shape of these ctnetlink messages. Is given addresses and ports. Must not know policy.
-
-Read by our own netlink: 100,000 sessions take 2 s on two busy cores. pyroute2's NFCTSocket takes 14 s until every
-attribute that is wanted here is decoded (6 s for messages alone), and /proc/net/nf_conntrack isn't in every kernel.
-"""
+Owns the shape of these ctnetlink messages (linux/netfilter/nfnetlink_conntrack.h). Is given addresses, ports and
+numbers. Must not know policy, or what a mark means. It speaks netlink itself, since pyroute2's NFCTSocket is seven
+times slower and /proc/net/nf_conntrack isn't in every kernel."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from sgdataplane.errors import HostError
-from sgdataplane.host.modules import is_tracking
+from sgdataplane.host import sysctl
+from sgdataplane.host.modules import COUNT, is_tracking
 from sgdataplane.host.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -31,7 +30,7 @@ from sgdataplane.net.values import PORT_PROTOCOLS, Address, Family
 CTNETLINK, CT_NEW, CT_GET, CT_DELETE = 1, 0, 1, 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
 # linux/netfilter/nfnetlink_conntrack.h
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_PROTOINFO, CTA_TIMEOUT, CTA_MARK = 1, 2, 3, 4, 7, 8
-CTA_COUNTERS_ORIG, CTA_COUNTERS_REPLY, CTA_ID, CTA_ZONE = 9, 10, 12, 18
+CTA_COUNTERS_ORIG, CTA_COUNTERS_REPLY, CTA_ID, CTA_ZONE, CTA_MARK_MASK = 9, 10, 12, 18, 21
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP = {Family.IPV4: (1, 2), Family.IPV6: (3, 4)}
 CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT, CTA_PROTO_ICMP_TYPE, CTA_PROTO_ICMPV6_TYPE = 1, 2, 3, 5, 8
@@ -57,12 +56,14 @@ TCP_STATES = (
     "SYN_SENT2",
 )
 MAX_PASSES = 3  # of shortening
+GONE = (errno.ENOENT,)
+FIXED = (errno.ENOENT, errno.ETIME, errno.EPERM)  # gone, going, or its time is fixed (nf_conntrack_core.c)
 OTHER_STATES = ("UNREPLIED", "REPLIED", "ASSURED")  # of protocols without states of their own
 
 
 @dataclass(frozen=True, slots=True)
 class SessionTuple:
-    """One direction of a session; ports are 0 where there are none. Not for ICMP, which has identifiers instead."""
+    """One direction of a session. Ports are 0 if the protocol has none. ICMP's identifiers aren't kept."""
 
     protocol: int
     source: Address
@@ -77,7 +78,7 @@ class SessionTuple:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What went one way: packets, and bytes with their IP headers."""
+    """What went one way: packets, and their bytes with IP headers."""
 
     packets: int
     bytes: int
@@ -85,11 +86,11 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """One session as the kernel keeps it. `reply` is what answers look like, which differs from the original's reverse
-    by what NAT does. `state` is a TCP state, or how much of an exchange was seen (OTHER_STATES); it ends in
-    `seconds_left` if nothing more comes. `icmp_type` is the opening packet's. `sent` and `answered` are None unless
-    the kernel counts (sysctl net.netfilter.nf_conntrack_acct). `is_carried`: by a flowtable, past all hooks; then the
-    kernel doesn't say how long it has left, and `seconds_left` is 0."""
+    """One session as the kernel keeps it. `reply` is the tuple of its answers; NAT makes it differ from the original's
+    reverse. `state` is a TCP state, or how much of an exchange the kernel saw (OTHER_STATES). If nothing more comes,
+    the session ends in `seconds_left`. `icmp_type` is the opening packet's. `sent` and `answered` are None unless the
+    kernel counts (sysctl net.netfilter.nf_conntrack_acct). `is_carried`: a flowtable carries it past all hooks. The
+    kernel doesn't report the time left of such a session, so `seconds_left` is 0."""
 
     original: SessionTuple
     reply: SessionTuple
@@ -102,81 +103,86 @@ class Tracked:
     is_carried: bool = False
 
 
-Bound = Callable[[Tracked], int | None]  # the seconds that a session may have left; None: any
+Entry = tuple[int, dict[int, bytes]]  # a listed session: its family's number, its attributes
+Bound = Callable[[Tracked], int | None]  # how many seconds a session may have left; None: any number
 
 
 def list_tracked() -> list[Tracked]:
-    """All sessions; none where the kernel tracks none yet. HostError if it refuses."""
+    """All sessions; an empty list if the kernel tracks none yet. HostError if it refuses."""
     with Nfnetlink() as door:
-        return [parse_tracked(FAMILIES[number], entry) for number, entry in _entries(door)]
+        return [_tracked(entry) for entry in _entries(door)]
 
 
 def end_tracked(is_over: Callable[[Tracked], bool]) -> int:
-    """Make the kernel forget the sessions of which that holds; how many there were. The next packet of one begins
-    another session, or none. HostError if the kernel refuses."""
+    """Make the kernel forget each session for which `is_over` holds; return how many. The next packet of such a session
+    begins another one, or none. HostError if the kernel refuses."""
     with Nfnetlink() as door:
-        over = ((n, entry) for n, entry in _entries(door) if is_over(parse_tracked(FAMILIES[n], entry)))
-        return sum(_end(door, number, entry) for number, entry in over)
+        return sum(_end(door, entry) for entry in _entries(door) if is_over(_tracked(entry)))
 
 
-def _entries(door: Nfnetlink) -> list[tuple[int, dict[int, bytes]]]:
-    if not is_tracking(door):
-        return []
+def _entries(door: Nfnetlink) -> list[Entry]:
+    return [entry for entry in _dump(door) if entry[0] in FAMILIES] if is_tracking(door) else []
+
+
+def _dump(door: Nfnetlink) -> list[Entry]:
     try:
-        return [entry for entry in door.dump(message_kind(CTNETLINK, CT_GET)) if entry[0] in FAMILIES]
+        return door.dump(message_kind(CTNETLINK, CT_GET))
     except OSError as error:
         raise HostError("conntrack table", os.strerror(error.errno or 0)) from error
 
 
-def _end(door: Nfnetlink, family: int, entry: Mapping[int, bytes]) -> bool:
-    """False if it has ended; a later one with the same addresses and ports is another one."""
-    asked = nested(CTA_TUPLE_ORIG, [entry[CTA_TUPLE_ORIG]])
-    asked += b"".join(attribute(kind, entry[kind]) for kind in (CTA_ID, CTA_ZONE) if kind in entry)
+def _end(door: Nfnetlink, entry: Entry) -> bool:
+    """False if it has ended. The identifier keeps a later session with the same tuple from being ended instead."""
+    found = entry[1]
+    return _change(door, CT_DELETE, entry, attribute(CTA_ID, found[CTA_ID]) if CTA_ID in found else b"")
+
+
+def _change(door: Nfnetlink, message: int, entry: Entry, change: bytes, gone: Container[int] = GONE) -> bool:
+    """Change one listed session, named by its tuple as the kernel gave it. False if
+    one of the errors `gone` says that there is nothing to change any more."""
+    family, found = entry
+    named = nested(CTA_TUPLE_ORIG, [found[CTA_TUPLE_ORIG]])
+    zone = attribute(CTA_ZONE, found[CTA_ZONE]) if CTA_ZONE in found else b""
     try:
-        door.tell(message_kind(CTNETLINK, CT_DELETE), family, asked)
+        door.tell(message_kind(CTNETLINK, message), family, named + change + zone)
     except OSError as error:
-        if error.errno == errno.ENOENT:
+        if error.errno in gone:
             return False
         raise HostError("conntrack entry", os.strerror(error.errno or 0)) from error
     return True
 
 
 def shorten_tracked(longest: Bound) -> int:
-    """Bring down how long sessions have left, if nothing more comes, to what `longest` says of each (None: it may have
-    any time); how many had more. It is never raised. HostError if the kernel refuses.
+    """Shorten the time that sessions have left to what `longest` allows each; return how many had more. No session gets
+    more time than it had. HostError if the kernel refuses.
 
-    A session may go on to a state with less time after it was read, and get that of the one before: so all are read
-    again until none has more. A session whose time somebody else has fixed keeps it, and ends then whatever comes.
+    A session may enter a shorter-lived state between being read and being changed, and then get too much time. So all
+    are read again until none has more than it may. A session whose time somebody else has fixed keeps that time.
     """
     shortened = 0
     with Nfnetlink() as door:
         for _ in range(MAX_PASSES):
-            cut = sum(_shorten(door, number, entry, longest) for number, entry in _entries(door))
+            cut = sum(_shorten(door, entry, longest) for entry in _entries(door))
             shortened += cut
             if not cut:
                 break
     return shortened
 
 
-def _shorten(door: Nfnetlink, family: int, entry: Mapping[int, bytes], longest: Bound) -> bool:
-    found = parse_tracked(FAMILIES[family], entry)
-    seconds = longest(found)
-    if seconds is None or found.seconds_left <= seconds:
+def _shorten(door: Nfnetlink, entry: Entry, longest: Bound) -> bool:
+    session = _tracked(entry)
+    seconds = longest(session)
+    if seconds is None or session.seconds_left <= seconds:
         return False
-    asked = [nested(CTA_TUPLE_ORIG, [entry[CTA_TUPLE_ORIG]]), attribute(CTA_TIMEOUT, seconds.to_bytes(4, "big"))]
-    if CTA_ZONE in entry:
-        asked.append(attribute(CTA_ZONE, entry[CTA_ZONE]))
-    try:
-        door.tell(message_kind(CTNETLINK, CT_NEW), family, b"".join(asked))
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ETIME, errno.EPERM):  # gone, going, or fixed (nf_conntrack_core.c)
-            return False
-        raise HostError("conntrack entry", os.strerror(error.errno or 0)) from error
-    return True
+    return _change(door, CT_NEW, entry, attribute(CTA_TIMEOUT, seconds.to_bytes(4, "big")), FIXED)
+
+
+def _tracked(entry: Entry) -> Tracked:
+    return parse_tracked(FAMILIES[entry[0]], entry[1])
 
 
 def parse_tracked(family: Family, entry: Mapping[int, bytes]) -> Tracked:
-    """One session from a message's attributes."""
+    """Read one session from a message's attributes."""
     original, icmp_type = _parse_tuple(family, entry[CTA_TUPLE_ORIG])
     reply, _ = _parse_tuple(family, entry[CTA_TUPLE_REPLY])
     return Tracked(
@@ -193,7 +199,7 @@ def parse_tracked(family: Family, entry: Mapping[int, bytes]) -> Tracked:
 
 
 def _parse_tuple(family: Family, data: bytes) -> tuple[SessionTuple, int | None]:
-    """The tuple, and the type if it is of ICMP. GRE has keys where others have ports; no policy speaks of them."""
+    """Return the tuple, and the type if it is ICMP. GRE has keys in place of ports; no policy asks for them."""
     parts = parse_attributes(data)
     addresses, transport = parse_attributes(parts[CTA_TUPLE_IP]), parse_attributes(parts[CTA_TUPLE_PROTO])
     source, target = (Address(family.bits, _number(addresses[kind])) for kind in CTA_IP[family])
@@ -226,11 +232,11 @@ def _number(data: bytes) -> int:
 
 
 def track_established(sessions: Iterable[SessionTuple], seconds: int) -> int:
-    """Have the kernel track these TCP sessions as established, with mark 0 and that long to live; how many it did not
-    track yet.
+    """Have the kernel track these TCP sessions as established, with mark 0 and `seconds` to live. Return how many it
+    did not track yet.
 
-    One that it knows already, whichever end began it, stays what it is. Where the table is full the rest is left out.
-    HostError if the kernel refuses.
+    A session that it knows already, whichever end opened it, stays as it is. If the table is full, the rest is left
+    out. HostError if the kernel refuses.
     """
     made = 0
     with Nfnetlink() as door:
@@ -248,12 +254,12 @@ def track_established(sessions: Iterable[SessionTuple], seconds: int) -> int:
 
 
 def _established(session: SessionTuple, seconds: int) -> bytes:
-    """What ctnetlink asks of a new entry: both tuples, a timeout, and a status that has it confirmed.
+    """What ctnetlink needs for a new entry: both tuples, a timeout, and a status that confirms it.
 
-    Nobody knows the session's windows, so none are enforced, as with one that conntrack itself meets in its middle
-    (nf_conntrack_proto_tcp.c, tcp_new).
+    Nobody knows the session's TCP windows, so conntrack doesn't enforce them, as with a session that it first sees
+    mid-stream (nf_conntrack_proto_tcp.c, tcp_new).
     """
-    flags = bytes([SACK_PERM | BE_LIBERAL] * 2)  # these bits, of these bits
+    flags = bytes([SACK_PERM | BE_LIBERAL] * 2)  # value and mask
     state = attribute(CTA_PROTOINFO_TCP_STATE, bytes([TCP_STATES.index("ESTABLISHED")]))
     tcp = nested(CTA_PROTOINFO_TCP, (state, *(attribute(kind, flags) for kind in CTA_PROTOINFO_TCP_FLAGS)))
     status = CONFIRMED | ASSURED | SEEN_REPLY
@@ -269,7 +275,7 @@ def _established(session: SessionTuple, seconds: int) -> bytes:
 
 
 def forget(session: SessionTuple) -> None:
-    """Make the kernel forget the session, whichever end began it; no error if it knows none."""
+    """Make the kernel forget the session, whichever end opened it; no error if it doesn't know it."""
     with Nfnetlink() as door:
         if not is_tracking(door):
             return
@@ -295,3 +301,33 @@ def _tuple(session: SessionTuple, kind: int) -> bytes:
 
 def _packed(address: Address) -> bytes:
     return address.value.to_bytes(address.family_bits // 8, "big")
+
+
+def clear_mark_fields(fields: Iterable[int], values: Container[int]) -> int:
+    """In every session's mark, set each field (given as a mask) whose value is in `values` to 0; return how many were.
+
+    The other fields of the mark stay, even if the kernel is writing them at the moment. HostError if it refuses.
+
+    If the namespace has no sessions, the kernel isn't asked: to list them it walks those of all namespaces (10 ms).
+    """
+    masks, cleared = tuple(fields), 0
+    with Nfnetlink() as netlink:
+        if not is_tracking(netlink) or sysctl.read(COUNT) == "0":
+            return 0
+        for entry in _dump(netlink):
+            for mask in _stale(_number(entry[1].get(CTA_MARK, b"")), masks, values):
+                cleared += _clear(netlink, entry, mask)
+    return cleared
+
+
+def _stale(mark: int, masks: Iterable[int], values: Container[int]) -> Iterator[int]:
+    for mask in masks:
+        value = (mark & mask) // (mask & -mask)  # shifted down by the mask's trailing zeros
+        if value and value in values:
+            yield mask
+
+
+def _clear(netlink: Nfnetlink, entry: Entry, mask: int) -> bool:
+    """Set one field of one session's mark to 0; False if the session has ended."""
+    change = attribute(CTA_MARK, bytes(4)) + attribute(CTA_MARK_MASK, mask.to_bytes(4, "big"))
+    return _change(netlink, CT_NEW, entry, change)

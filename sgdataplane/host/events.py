@@ -1,11 +1,10 @@
-"""What the kernel tells of other network namespaces, as it happens: through sockets in ours, so that none of them is
-kept alive.
+"""Kernel events of other network namespaces, received on sockets in our own namespace.
 
-Owns numbering namespaces (nsid, linux/net_namespace.h) and subscribing to groups of messages. Is given paths; hands
-over messages. Must not know what they mean.
+Owns numbering namespaces (nsid, linux/net_namespace.h) and subscribing to groups of messages. Is given paths; returns
+messages. Must not know what they mean.
 
-A socket inside of a namespace would keep it after its last process. One here that listens to all numbered namespaces
-(NETLINK_LISTEN_ALL_NSID) hears as much, and there is one for all of them.
+A socket inside a namespace would keep it alive after its last process. One socket here that listens to all numbered
+namespaces (NETLINK_LISTEN_ALL_NSID) gets the same messages and keeps nothing alive.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from sgdataplane.host.netlink import (
     SOL_NETLINK,
     answer,
     attribute,
-    heard,
     messages,
     opened,
     parse_attributes,
+    received,
     request,
 )
 
 BUFFER_BYTES = 8 << 20
-READ_S = 0.005  # then others have their turn
+READ_S = 0.005  # of one call; what is left stays readable
 ROUTE = socket.NETLINK_ROUTE
 LINK_GROUP, NSID_GROUP = 1, 28  # RTNLGRP_*, linux/rtnetlink.h
 NEWLINK, DELLINK, NEWNSID, DELNSID, GETNSID = 16, 17, 88, 89, 90  # RTM_*
@@ -47,7 +46,7 @@ NUMBER = struct.Struct("=i")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`number` is the namespace's that it is about, None: ours. `payload` is what follows the netlink header."""
+    """`number`: of the namespace that it is about; None: ours. `payload`: what follows the netlink header."""
 
     number: int | None
     kind: int
@@ -55,7 +54,7 @@ class Message:
 
 
 class Subscription:
-    """The messages of some groups, of all numbered namespaces. For a selector; never waits."""
+    """Receives the messages of some groups from all numbered namespaces. For a selector; `read` never waits."""
 
     def __init__(self, protocol: int, groups: Iterable[int]) -> None:
         self._socket = opened(protocol)
@@ -75,15 +74,15 @@ class Subscription:
     def close(self) -> None:
         self._socket.close()
 
-    def read(self, unheard: Container[int | None] = ()) -> tuple[list[Message], bool]:
-        """What has come so far (of very much the first part: it stays readable), and whether some was lost since there
-        was no room for it. `unheard`: numbers of namespaces whose messages are passed over."""
+    def read(self, ignored: Container[int | None] = ()) -> tuple[list[Message], bool]:
+        """Return the messages that have come, and whether some were lost because the socket's buffer was full. If there
+        are very many, it returns the first and stays readable. Messages of the namespaces `ignored` are skipped."""
         found: list[Message] = []
         is_lossy, until = False, time.monotonic() + READ_S
         try:
-            for part in heard(self._socket):
+            for part in received(self._socket):
                 is_lossy |= part.is_lossy
-                if part.number not in unheard:
+                if part.number not in ignored:
                     found.extend(Message(part.number, kind, payload) for kind, _, _, payload in messages(part.data))
                 if time.monotonic() > until:
                     break
@@ -93,15 +92,15 @@ class Subscription:
 
 
 def number_of_ended(message: Message) -> int | None:
-    """The number that no namespace has any more, if the message says that."""
+    """The number of the namespace that has ended, if that is what the message says."""
     if message.kind != DELNSID:
         return None
     return int(NUMBER.unpack(parse_attributes(message.payload[len(FAMILY) :])[NETNSA_NSID])[0])
 
 
 def number_of(name: str) -> int:
-    """The number that stands for that namespace (a name or path) in ours; it is given one if it has none. It keeps it
-    for life. HostError if there is no such namespace."""
+    """The number that a namespace (a name or path) has in ours, for all its life; it is given one if it has none.
+    HostError if there is no such namespace."""
     try:
         with netns.open_fd(name) as fd, opened(ROUTE) as door:
             number = _ask(door, fd)
@@ -119,7 +118,7 @@ def _ask(door: socket.socket, fd: int) -> int:
 
 
 def _tell(door: socket.socket, kind: int, fd: int, more: bytes = b"") -> bytes:
-    """The answer. That somebody else has numbered it meanwhile (EEXIST) is as good."""
+    """Return the answer. If somebody else has numbered it meanwhile (EEXIST), that is fine, too."""
     body = FAMILY + attribute(NETNSA_FD, NUMBER.pack(fd)) + more
     flags = NLM_F_ACK if kind == NEWNSID else 0
     door.send(request(kind, flags, body))

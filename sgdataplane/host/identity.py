@@ -1,10 +1,10 @@
-"""Which network namespace it is: told apart from every other, found again later, and never kept alive.
+"""Identity of a network namespace: it tells one from every other, and finds it again later, without keeping it alive.
 
-Owns the identity of namespaces that others made and may end at any time. Is given paths. Must not know ENIs.
+Owns the identity of namespaces that others make and end at any time. Is given paths. Must not know ENIs.
 
-A path says nothing for long: the process of /proc/<pid>/ns/net ends, its number is used again, and so is the inode of
-a namespace that is gone. The kernel's cookie (SO_NETNS_COOKIE, Linux 5.14) is given once for as long as the machine
-runs. Nothing is bound or held open between two calls, so a namespace ends when its container does.
+A path soon leads elsewhere: the process of /proc/<pid>/ns/net ends and its number is used again, as is the inode of a
+namespace that has ended. The kernel's cookie (SO_NETNS_COOKIE, Linux 5.14) is never used again before the next boot.
+Nothing stays bound or open between two calls, so a namespace ends when its container does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MACHINE = "/proc/1/ns/net"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`cookie` is never given twice. `inode` is, but shows without entering a namespace that it is another one."""
+    """`cookie` is unique until the next boot. `inode` isn't, but can be compared without entering the namespace."""
 
     inode: int
     cookie: int
@@ -34,9 +34,9 @@ class Identity:
 
 @contextmanager
 def held(path: str) -> Iterator[str]:
-    """Another path to the namespace, that leads to it while the block runs, whatever becomes of `path`.
+    """Another path to the namespace, which leads to it while the block runs, whatever becomes of `path`.
 
-    HostError if there is nothing, or no network namespace.
+    HostError if there is nothing at `path`, or no network namespace.
     """
     fd = _open(path)
     try:
@@ -55,7 +55,7 @@ def _open(path: str) -> int:
 
 
 def identity_of(path: str) -> Identity:
-    """Of a path that is held. HostError if it is no network namespace."""
+    """The identity of the namespace at a path that is held. HostError if it is no network namespace."""
     try:
         with netns.inside(path), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             cookie = probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
@@ -67,7 +67,7 @@ def identity_of(path: str) -> Identity:
 
 
 def is_own(path: str) -> bool:
-    """Whether it is the namespace that we run in, or the machine's own, as far as that can be seen."""
+    """Whether it is the namespace that we run in, or the machine's own if we may look at that."""
     seen = {_inode(netns.OWN_NETNS)}
     with suppress(PermissionError):
         seen.add(_inode(MACHINE))
@@ -76,16 +76,14 @@ def is_own(path: str) -> bool:
 
 @contextmanager
 def found(identity: Identity, hint: str) -> Iterator[str | None]:
-    """A path to the namespace that is held while the block runs; None if it is gone.
+    """A path to the namespace, held while the block runs; None if the namespace has ended.
 
-    Looked for where it was (`hint`), under /run/netns, and where processes are. A namespace that only an open file or a
-    link elsewhere keeps alive counts as gone: no process is in it. HostError if that can't be told, as we may not look
-    everywhere.
-    """
+    It is looked for where it was (`hint`), under /run/netns, and in /proc. A namespace that only an open file or a
+    mount elsewhere keeps alive counts as ended: no process is in it. HostError if we may not look everywhere."""
     for path in _candidates(identity.inode, hint):
         try:
             fd = _open(path)
-        except HostError:  # the process ended meanwhile
+        except HostError:  # the process has ended meanwhile
             continue
         try:
             place = f"/proc/self/fd/{fd}"
@@ -98,7 +96,7 @@ def found(identity: Identity, hint: str) -> Iterator[str | None]:
 
 
 def is_there(identity: Identity, hint: str) -> bool:
-    """Whether the namespace is still to be found."""
+    """Whether `found` would find the namespace."""
     with found(identity, hint) as place:
         return place is not None
 
@@ -112,18 +110,20 @@ def _candidates(inode: int, hint: str) -> Iterator[str]:
         except PermissionError:
             hidden = path
     if hidden:
-        raise HostError(hidden, "we may not look at it (CAP_SYS_PTRACE), so a namespace may be there that seems gone")
+        raise HostError(
+            hidden, "we may not look at it (CAP_SYS_PTRACE), so we can't tell whether the namespace has ended"
+        )
 
 
 def _places(hint: str) -> Iterator[str]:
     yield hint
     yield from (str(netns.path_of(name)) for name in netns.list_names() if netns.NAME.fullmatch(name))
-    # process 1 is in the machine's own, which nothing is attached in
+    # process 1 is in the machine's own namespace, in which nothing is attached
     yield from (f"/proc/{entry}/ns/net" for entry in sorted(os.listdir("/proc")) if entry.isdigit() and entry != "1")
 
 
 def _inode(path: str) -> int:
-    """0 if there is no network namespace. PermissionError if we may not look."""
+    """0 if no network namespace is there. PermissionError if we may not look."""
     try:
         found = os.stat(path)
     except PermissionError:

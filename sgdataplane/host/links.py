@@ -1,6 +1,6 @@
 """Interfaces, addresses, routes and routing rules of one network namespace, through netlink.
 
-Owns the door to rtnetlink. Is given a namespace's name and plain values; hands back plain values.
+Owns the access to rtnetlink. Is given a namespace's name and plain values; returns plain values.
 Must not know labs, clouds or policy.
 """
 
@@ -41,8 +41,8 @@ ADDR_GEN_MODE_NONE = 1  # linux/if_link.h
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One interface. `kind` is e.g. veth, empty for loopback; `operstate` is the kernel's word, e.g. UP. `master`: the
-    index of the one that it is a part of, as a port of a bridge is; 0 if of none."""
+    """One interface. `kind` is e.g. veth, "" for loopback; `operstate` is the kernel's word, e.g. UP. `master`: the
+    index of the interface that it is a part of, e.g. of the bridge whose port it is; 0 if there is none."""
 
     ifname: str
     index: int
@@ -77,7 +77,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class RoutingRule:
-    """Use `table` for packets from `source`, or of packet mark `mark`, or of sockets bound to interface `bound_to`."""
+    """Use `table` for packets from `source`, with packet mark `mark`, or of sockets bound to interface `bound_to`."""
 
     family: Family
     priority: int
@@ -99,9 +99,9 @@ T = TypeVar("T")
 
 
 class Links:
-    """rtnetlink in one namespace. Errors are HostError naming the namespace and the object.
+    """rtnetlink in one namespace. Errors are HostError and name the namespace and the object.
 
-    `name` has to lead there until the first call that changes something, or asks for more than links and addresses.
+    `name` has to lead there until the first call that changes something or reads more than links and addresses.
     """
 
     def __init__(self, name: str) -> None:
@@ -111,7 +111,7 @@ class Links:
 
     @cached_property
     def _netlink(self) -> Any:  # noqa: ANN401  # untyped upstream
-        """Opened when it is needed: that takes longer than to read all links."""
+        """Opened on first use, since that takes longer than reading all links."""
         with netns.inside(self.name):
             return IPRoute()
 
@@ -164,7 +164,7 @@ class Links:
             self._netlink.link("set", index=self.index_of(ifname), state="up")
 
     def release(self, ifname: str) -> None:
-        """Make it a part of no other interface."""
+        """Take it out of its bridge, bond or other master."""
         with self._mapped(f"release {ifname}"):
             self._netlink.link("set", index=self.index_of(ifname), master=0)
 
@@ -173,13 +173,13 @@ class Links:
             self._netlink.link("set", index=self.index_of(ifname), state="down")
 
     def move(self, ifname: str, namespace: str, new_ifname: str) -> None:
-        """Into another namespace, under another name. There it is down, and has no addresses and no master."""
+        """Move it into another namespace under a new name. It is down there, without addresses or a master."""
         with self._mapped(f"move {ifname} as {new_ifname}"), netns.open_fd(namespace) as fd:
             self._netlink.link("set", index=self.index_of(ifname), net_ns_fd=fd, ifname=new_ifname)
 
     def other_end(self, ifname: str, namespaces: Iterable[str]) -> tuple[str, str] | None:
-        """The namespace with the other end of a veth, and its name there; None if it is in none of these, or there is
-        no such veth."""
+        """The namespace that has the other end of a veth, and the end's name there; None if none of these has it, or
+        there is no such veth."""
         with self._mapped(f"other end of {ifname}", tolerated=(errno.ENODEV,)):
             indices = self._indices(ifname)
             if not indices:
@@ -199,7 +199,7 @@ class Links:
         return None
 
     def without_own_link_local(self, ifname: str) -> None:
-        """Derive no link-local address from the MAC; call it before the interface comes up."""
+        """Have the kernel derive no link-local address from the MAC; call it before the interface comes up."""
         spec = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE]]}]]}
         with self._mapped(f"address mode of {ifname}"):
             self._netlink.link("set", index=self.index_of(ifname), IFLA_AF_SPEC=spec)
@@ -212,20 +212,20 @@ class Links:
         return found[0]
 
     def _indices(self, ifname: str) -> list[int]:
-        """One, or none."""
+        """One index, or none."""
         return [int(index) for index in self._netlink.link_lookup(ifname=ifname)]
 
     # addresses
 
     def addresses(self, links: Iterable[Link] | None = None) -> frozenset[InterfaceAddress]:
-        """All addresses. `links`: the interfaces, if they are read already."""
+        """All addresses. `links`: the interfaces, if the caller has read them already."""
         names = {link.index: link.ifname for link in (self.links() if links is None else links)}
         with self._mapped("list addresses"):
             entries = (entry for entry in self._reader.addresses() if entry[0][0] in FAMILIES)
             return frozenset(_address_of(entry, names) for entry in entries)
 
     def add_address(self, entry: InterfaceAddress) -> None:
-        """Usable at once: no duplicate address detection."""
+        """Add an address that is usable at once, without duplicate address detection."""
         with self._mapped(f"add address {entry.address} to {entry.ifname}", tolerated=(errno.EEXIST,)):
             self._change_address("add", entry, flags=IFA_F_NODAD if entry.address.family is Family.IPV6 else 0)
 
@@ -244,7 +244,7 @@ class Links:
             **more,
         )
 
-    # routes and rules: only ours, known by their protocol number
+    # routes and rules: only ours, which have our protocol number
 
     def routes(self) -> frozenset[Route]:
         names = {link.index: link.ifname for link in self.links()}
@@ -313,7 +313,7 @@ class Links:
 
     @contextmanager
     def _mapped(self, operation: str, tolerated: tuple[int, ...] = ()) -> Iterator[None]:
-        """The one place where netlink's errors become ours. `tolerated`: what it asks for is so already."""
+        """Turn netlink's errors into ours. `tolerated`: errors that mean that what was asked for is so already."""
         try:
             yield
         except NetlinkError as error:
@@ -324,8 +324,8 @@ class Links:
 
 
 def create_marked(namespace: str, mark: str) -> None:
-    """A namespace, and first of all its mark: loopback's alias, by which it is known as its maker's."""
-    netns.remove(namespace)  # a bare file, if an earlier run died between the two steps of create
+    """Make a namespace, and at once mark it as its maker's by the alias of its loopback."""
+    netns.remove(namespace)  # a bare file may be left by a run that died between the two steps of create
     netns.create(namespace)
     with Links(namespace) as links:
         links.set_alias("lo", mark)
@@ -333,7 +333,7 @@ def create_marked(namespace: str, mark: str) -> None:
 
 
 def sync(current: Iterable[T], wanted: Iterable[T], add: Callable[[T], None], delete: Callable[[T], None]) -> int:
-    """Delete what isn't wanted, then add what is missing, in a fixed order; the number of changes made."""
+    """Delete what isn't wanted, then add what is missing, in a fixed order; return the number of changes."""
     surplus, missing = set(current) - set(wanted), set(wanted) - set(current)
     for entry in sorted(surplus, key=repr):
         delete(entry)
@@ -343,7 +343,7 @@ def sync(current: Iterable[T], wanted: Iterable[T], add: Callable[[T], None], de
 
 
 def _link_of(entry: Entry) -> Link:
-    """Who is root in a namespace names interfaces there, also by what is no UTF-8: that is escaped."""
+    """Root of a namespace names its interfaces freely; what isn't UTF-8 is escaped."""
     (_, _, index, flags, _), found = entry
     state = found.get(LINK_OPERSTATE, b"\0")[0]
     return Link(

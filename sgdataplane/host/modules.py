@@ -1,13 +1,13 @@
-"""What the kernel may have as modules that nothing loads but a question: netlink subsystems, asked so that they come.
+"""Kernel modules of netlink subsystems: a question to each makes the kernel load it.
 
-Owns the questions, and the error where one isn't answered. Is asked in a namespace. Must not know what is asked next.
+Owns the questions, and the error if one isn't answered. Runs in a namespace. Must not know what is asked next.
 
-A kernel that is asked something by a subsystem it has not loaded loads it then and there (request_module in
-net/netfilter/nfnetlink.c). It asks for CAP_NET_ADMIN in the namespace, and for no right to load modules: the kernel
-runs modprobe itself, whatever the asker may do and see. So this works from within the units' sandbox, too. What it
-loads is there for all namespaces, with its settings under /proc/sys/net.
+A question to a subsystem that isn't loaded makes the kernel load it at once (request_module in
+net/netfilter/nfnetlink.c). That needs CAP_NET_ADMIN in the namespace, and no right to load modules: the kernel itself
+runs modprobe. So it works inside the sandbox of the systemd units, too. A loaded module serves all namespaces, and has
+its settings under /proc/sys/net.
 
-nftables' expressions, kinds of links, families of sockets and socket lists come in the same way, when they are used.
+Expressions of nftables, kinds of links, families of sockets and socket lists are loaded the same way when used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 
 @dataclass(frozen=True, slots=True)
 class Subsystem:
-    """`question`: a message that changes nothing, and that has one answer in any namespace."""
+    """`question`: a message that changes nothing and has one answer in any namespace."""
 
     feature: str
     module: str
@@ -36,11 +36,11 @@ NFTABLES = Subsystem("nftables", "nf_tables", message_kind(10, 16))  # NFT_MSG_G
 COUNT = "netfilter/nf_conntrack_count"  # how many sessions the namespace has
 
 
-_ANSWERED = set[Subsystem]()  # this process was: what is there for one namespace is there for all
+_ANSWERED = set[Subsystem]()  # what has answered this process is loaded, for all namespaces
 
 
 def require(subsystem: Subsystem) -> None:
-    """Have the kernel load it, if it has not. UnsupportedError if it can't, PrivilegeError if we may not ask."""
+    """Have the kernel load it, if it isn't loaded. UnsupportedError if it can't, PrivilegeError if we may not ask."""
     if subsystem in _ANSWERED:
         return
     with Nfnetlink() as door:
@@ -49,8 +49,8 @@ def require(subsystem: Subsystem) -> None:
 
 
 def is_tracking(door: Nfnetlink) -> bool:
-    """Whether the kernel tracks sessions in the door's namespace, which has to be the calling thread's. If it can't,
-    there are none. UnsupportedError if it does, but can't be asked about them."""
+    """Whether the kernel tracks sessions in the door's namespace, which has to be the calling thread's.
+    UnsupportedError if it does, but can't be asked about them."""
     try:
         _ask(door, TRACKING)
     except UnsupportedError:

@@ -1,9 +1,9 @@
-"""Which MAC an address has on a link, told to the kernel rather than asked for: permanent entries of one namespace.
+"""Permanent neighbour entries of one namespace: which MAC an address has on a link, without asking the link.
 
 Owns these messages (linux/neighbour.h). Is given a namespace's name and plain values. Must not know labs or policy.
 
-The kernel counts what it finds out by itself, in all namespaces together, and refuses new entries once it has so many
-(`gc_thresh3`); nobody can make it do without a permanent one, and these aren't counted.
+The kernel limits the entries that it learns by itself, for all namespaces together (`gc_thresh3`), and refuses new ones
+beyond that. Permanent entries don't count towards the limit, and nobody can push them out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TARGET, MAC, PROTOCOL = 1, 2, 12  # NDA_*
 
 @dataclass(frozen=True, slots=True, order=True)
 class Neighbour:
-    """At an interface: an address, and the MAC that it has there."""
+    """An address at an interface, and its MAC."""
 
     ifname: str
     address: Address
@@ -36,8 +36,8 @@ class Neighbour:
 
 
 def introduce(namespace: str, wanted: Iterable[Neighbour]) -> int:
-    """Have the namespace's permanent entries, those of ours, be these; the number of changes made. Entries of
-    interfaces that aren't there, or are down, can't be. HostError if the kernel refuses."""
+    """Make these our permanent entries in the namespace, and no others; return the number of changes. Entries of
+    interfaces that aren't there, or are down, are left out. HostError if the kernel refuses."""
     with netns.inside(namespace), Rtnetlink() as door:
         try:
             return _introduce(door, set(wanted))
@@ -68,7 +68,7 @@ def _ours(door: Rtnetlink, names: dict[int, str]) -> Iterator[Neighbour]:
 
 
 def _change(door: Rtnetlink, kind: int, flags: int, entry: Neighbour, index: int) -> None:
-    """No error if what is to go is gone."""
+    """Add or delete one entry; no error if the one to be deleted is gone."""
     address, mac = entry.address, bytes.fromhex(entry.mac.replace(":", ""))
     header = NDMSG.pack(AF[address.family], index, PERMANENT, 0, 0)
     said = attribute(TARGET, address.value.to_bytes(address.family_bits // 8)) + attribute(MAC, mac)

@@ -1,10 +1,10 @@
-"""netlink: messages and their attributes, answers, lists, and what the kernel tells unasked.
+"""netlink: messages and their attributes, answers, lists, and notifications.
 
-Owns their layout (linux/netlink.h), the loops that read them, and who is believed. Is given sockets, numbers and bytes.
-Must not know what they mean. Nothing here is ever text: a name is bytes with a length before them.
+Owns their layout (linux/netlink.h), the loops that receive them, and which senders are believed. Is given sockets,
+numbers and bytes. Must not know what they mean. Nothing here is parsed as text: a name is bytes after their length.
 
-Only the kernel is believed: whoever is root in a namespace can write to all netlink sockets there, ours included, and
-may pretend to be the kernel; but not as its number.
+Only the kernel is believed. Root of a namespace can write to all netlink sockets there, ours included, and imitate the
+kernel's messages, but can't send from the kernel's port, 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from sgdataplane.visible import visible
 
-KERNEL = 0  # whose port that is
+KERNEL = 0  # its port
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x200, 0x400, 0x800
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 def opened(protocol: int) -> socket.socket:
-    """A socket in the network namespace that the calling thread is in; it stays there."""
+    """Open a socket in the network namespace that the calling thread is in; it stays there."""
     door = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     door.bind((0, 0))
     return door
@@ -46,12 +46,12 @@ def opened(protocol: int) -> socket.socket:
 
 
 def request(kind: int, flags: int, body: bytes, sequence: int = 0) -> bytes:
-    """One message to the kernel. `flags` besides the one that every request has."""
+    """Make one message to the kernel. `flags`: in addition to the one that every request has."""
     return HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, sequence, 0) + body
 
 
 def messages(data: bytes) -> list[tuple[int, int, int, bytes]]:
-    """Type, flags, sequence number and payload of each. OSError if they aren't messages."""
+    """Split data into messages: type, flags, sequence number and payload of each. OSError if they aren't messages."""
     found, offset = [], 0
     while offset + HEADER.size <= len(data):
         length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
@@ -62,8 +62,8 @@ def messages(data: bytes) -> list[tuple[int, int, int, bytes]]:
     return found
 
 
-def said_by_kernel(door: socket.socket, flags: int = 0) -> bytes:
-    """The next that the kernel says."""
+def receive(door: socket.socket, flags: int = 0) -> bytes:
+    """The next data that comes from the kernel; anybody else's is dropped."""
     while True:
         data, (sender, _) = door.recvfrom(RECEIVE_BYTES, flags)
         if sender == KERNEL:
@@ -71,22 +71,22 @@ def said_by_kernel(door: socket.socket, flags: int = 0) -> bytes:
 
 
 def answer(door: socket.socket, sequence: int = 0) -> bytes:
-    """The payload of what answers a request; of an acknowledgement nothing. OSError if it is an error."""
+    """The payload of a request's answer; empty for an acknowledgement. OSError if the answer is an error."""
     while True:
-        for kind, _, number, payload in messages(said_by_kernel(door)):
+        for kind, _, number, payload in messages(receive(door)):
             if number == sequence and kind == NLMSG_ERROR:
-                _raise_told(payload)
+                _raise_error(payload)
                 return b""
             if number == sequence:
                 return payload
 
 
 def listed(door: socket.socket, sequence: int = 0) -> Iterator[bytes]:
-    """The payload of each message of a list as it comes, and nothing (b"") for its end; after that, OSError if the end
-    is an error, InterruptedError if the list changed meanwhile."""
+    """Yield the payload of each message of a list as it comes, and b"" for its end. Then OSError if the end is an
+    error, or InterruptedError if the list changed while it was being read."""
     changed = 0
     while True:
-        for kind, flags, number, payload in messages(said_by_kernel(door)):
+        for kind, flags, number, payload in messages(receive(door)):
             if number != sequence:
                 continue
             changed |= flags & NLM_F_DUMP_INTR
@@ -94,14 +94,14 @@ def listed(door: socket.socket, sequence: int = 0) -> Iterator[bytes]:
                 yield payload
                 continue
             yield b""
-            _raise_told(payload)
+            _raise_error(payload)
             if changed:
                 raise InterruptedError(errno.EINTR, "the list changed while it was being read")
             return
 
 
 def settled(read: Callable[[], T]) -> T:
-    """A whole list, consistent: read again if it changed meanwhile."""
+    """Call `read` until the list that it reads didn't change meanwhile; so the list is consistent."""
     for _ in range(MAX_ATTEMPTS):
         try:
             return read()
@@ -110,28 +110,28 @@ def settled(read: Callable[[], T]) -> T:
     raise InterruptedError(errno.EINTR, f"the list changed during each of {MAX_ATTEMPTS} readings")
 
 
-def _raise_told(payload: bytes) -> None:
-    """An error, or the end of a list, carries a negative errno; or zero."""
+def _raise_error(payload: bytes) -> None:
+    """Raise what an error, or the end of a list, says: a negative errno, or zero for none."""
     (code,) = CODE.unpack_from(payload)
     if code < 0:
         raise OSError(-code, os.strerror(-code))
 
 
-# what is told unasked
+# notifications
 
 
-class Heard(NamedTuple):
-    """`data`: messages, nothing from whoever pretends to be the kernel. `number`: of the namespace that they are about,
-    None: ours. `is_lossy`: there was no room, so that some were lost."""
+class Received(NamedTuple):
+    """`data`: messages; empty if they don't come from the kernel. `number`: of the namespace that they are about, None:
+    ours. `is_lossy`: some messages were lost, since the socket's buffer was full."""
 
     data: bytes
     number: int | None = None
     is_lossy: bool = False
 
 
-def heard(door: socket.socket) -> Iterator[Heard]:
-    """What has come so far, on a socket that never waits. It may be very much: who reads it says when to stop, and what
-    isn't read stays."""
+def received(door: socket.socket) -> Iterator[Received]:
+    """Yield what has come on a non-blocking socket. There may be very much: the caller stops when it has had enough,
+    and the rest stays in the socket."""
     while True:
         try:
             data, ancillary, _, (sender, _) = door.recvmsg(RECEIVE_BYTES, NUMBER_SPACE)
@@ -140,9 +140,9 @@ def heard(door: socket.socket) -> Iterator[Heard]:
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-            yield Heard(b"", is_lossy=True)
+            yield Received(b"", is_lossy=True)
             continue
-        yield Heard(data if sender == KERNEL else b"", _number(ancillary))
+        yield Received(data if sender == KERNEL else b"", _number(ancillary))
 
 
 def _number(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:
@@ -156,12 +156,12 @@ def _number(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:
 
 
 def parse_attributes(data: bytes) -> dict[int, bytes]:
-    """Attribute type -> value; of equal types the last."""
+    """Attribute type -> value; if a type comes more than once, its last value."""
     return dict(list_attributes(data))
 
 
 def list_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """OSError if they aren't attributes."""
+    """Yield type and value of each attribute. OSError if the data aren't attributes."""
     offset = 0
     while offset + ATTRIBUTE.size <= len(data):
         length, kind = ATTRIBUTE.unpack_from(data, offset)
@@ -181,7 +181,7 @@ def nested(kind: int, parts: Iterable[bytes]) -> bytes:
 
 
 def text_of(value: bytes) -> str:
-    """A name, which others choose, to be shown or compared."""
+    """A name that others chose, as text that is safe to show and compare."""
     return visible(value.rstrip(b"\0").decode(errors="surrogateescape"))
 
 

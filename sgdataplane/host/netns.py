@@ -1,12 +1,12 @@
-"""Named network namespaces: make, enter, list, remove, and who runs in one.
+"""Named network namespaces: make, enter, list and remove them, and find the processes in one.
 
-Owns the files under /run/netns, kept the way `ip netns` keeps them. Is given names; where a namespace is only entered
-or looked at, an absolute path will do, too (of a process' namespace, of one that is held open).
+Owns the files under /run/netns, kept the way `ip netns` keeps them. Is given names. Functions that only enter or look
+at a namespace also take an absolute path (of a process's namespace, or of one that is held open).
 Must not know labs, clouds or policy. `setns` is per thread: everything here acts on the calling thread only.
 
-A service that systemd protects has a mount namespace of its own, which sees what the machine mounts, not the other way
-round. A name that was bound there would be nobody else's, and its namespace would end with the service. So names are
-made and removed where the machine sees them.
+A service that systemd protects has a mount namespace of its own: it sees the machine's mounts, but the machine doesn't
+see its. A name bound there would be invisible outside, and end with the service. So names are made and removed in the
+machine's mount namespace.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,254}")  # a file name, and no
 
 
 def path_of(name: str) -> Path:
-    """Where the namespace of that name is bound, or the path itself; HostError if the name can't be one."""
+    """Where the namespace of that name is bound; a path stays as it is. HostError if that can't be a name."""
     return Path(name) if name.startswith("/") else _place_of(name)
 
 
 def _place_of(name: str) -> Path:
-    """Never outside /run/netns: for what makes or removes files."""
+    """Like path_of, but never outside /run/netns: for code that makes or removes files."""
     if not NAME.fullmatch(name):
         raise HostError(f"namespace {name!r}", "the name must be 1 to 255 letters, digits and any of _ . : + -")
     return RUN_DIR / name
 
 
 def list_names() -> tuple[str, ...]:
-    """All names under /run/netns, sorted; also files that no namespace is bound to."""
+    """All names under /run/netns, sorted, including files that no namespace is bound to."""
     try:
         return tuple(sorted(os.listdir(RUN_DIR)))
     except FileNotFoundError:
@@ -58,7 +58,7 @@ def exists(name: str) -> bool:
 
 
 def inode_of(name: str) -> int:
-    """Of the namespace behind the name; 0 if there is none."""
+    """The inode of the namespace behind the name; 0 if there is none."""
     try:
         return os.stat(path_of(name)).st_ino
     except OSError:
@@ -66,12 +66,12 @@ def inode_of(name: str) -> int:
 
 
 def is_same(name: str, inode: int) -> bool:
-    """Whether the namespace behind the name is still that one."""
+    """Whether the namespace behind the name still has that inode."""
     return inode != 0 and inode_of(name) == inode
 
 
 def is_bound(name: str) -> bool:
-    """Whether a namespace stands behind the name. A crash between the two steps of `create` leaves a bare file."""
+    """Whether a namespace is bound to the name. A crash between the two steps of `create` leaves a bare file."""
     try:
         return os.stat(path_of(name)).st_dev == os.stat(OWN_NETNS).st_dev
     except FileNotFoundError:
@@ -134,14 +134,14 @@ def inside(name: str) -> Iterator[None]:
 
 @contextmanager
 def nowhere() -> Iterator[None]:
-    """The calling thread is in a new namespace without a name; it lives as long as a socket made there."""
+    """Run the block with the calling thread in a new namespace without a name. Sockets opened there keep it alive."""
     with _coming_back():
         enter_nowhere()
         yield
 
 
 def enter_with_sysfs(name: str) -> None:
-    """Like `enter`, with a mount namespace of its own whose /sys shows that namespace's interfaces, for commands."""
+    """Like `enter`, and for commands: /sys, in a mount namespace of its own, shows that namespace's interfaces."""
     enter(name)
     _call("unshare", CLONE_NEWNS)
     _mount("none", "/", MS_SLAVE | MS_REC)
@@ -149,10 +149,10 @@ def enter_with_sysfs(name: str) -> None:
 
 
 def pids_in(names: Iterable[str]) -> tuple[int, ...]:
-    """Processes that run in any of these namespaces, our own excepted.
+    """Processes that run in any of these namespaces, except this process.
 
-    A name that someone bound to the machine's or to our own namespace counts as none: those are no node's processes.
-    """
+    A name that somebody bound to the machine's or to our own namespace is ignored, since those processes aren't a
+    lab's."""
     never = {_identity(OWN_NETNS), _identity("/proc/1/ns/net"), None}
     wanted = {_identity(str(path_of(name))) for name in names if is_bound(name)} - never
     candidates = sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit()) if wanted else ()
@@ -179,7 +179,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 @contextmanager
 def _coming_back() -> Iterator[None]:
-    """Whatever the block does to the calling thread's namespace, undo it."""
+    """Return the calling thread to its namespace after the block, whatever that does."""
     home = os.open(OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield
@@ -191,8 +191,8 @@ def _coming_back() -> Iterator[None]:
 
 
 def _where_all_see_it(work: Callable[[], None]) -> None:
-    """Here; or in the mount namespace of process 1, if what is mounted there comes here, but not the other way round.
-    HostError if we may not go there. By a thread that ends, since there is no way back for a thread."""
+    """Run `work` in the mount namespace of process 1 if we see its mounts and it doesn't see ours; else here. HostError
+    if we may not go there. A thread that ends does it, since a thread can't come back."""
     if not _groups("self", "master") & _groups("1", "shared"):
         work()
         return
@@ -215,7 +215,8 @@ def _join_machine(work: Callable[[], None]) -> None:
 
 
 def _groups(process: str, kind: str) -> frozenset[str]:
-    """The peer groups of the mount where that process has RUN_DIR: `shared` with these, or their slave (`master`)."""
+    """The peer groups of the mount that holds RUN_DIR for that process: those it shares, or (`master`) is a slave
+    of."""
     try:
         rows = [line.split() for line in Path(f"/proc/{process}/mountinfo").read_text("utf-8", "replace").splitlines()]
     except OSError:  # process 1 may be hidden from us, and then its namespace is, too

@@ -1,10 +1,10 @@
 """Packets that rules log to an nflog group of a namespace, as they come.
 
-Owns the messages of nfnetlink_log (linux/netfilter/nfnetlink_log.h). Is given a group; hands over what was logged. Must
+Owns the messages of nfnetlink_log (linux/netfilter/nfnetlink_log.h). Is given a group; returns what was logged. Must
 not know who logged it, or why.
 
-The kernel tells one listener of each group and namespace, through a socket that was made there. Such a socket keeps its
-namespace alive after its last process: whoever holds one has to look from time to time whether anybody else is there.
+Each group of a namespace has at most one listener, a socket that was opened there. The socket keeps the namespace alive
+after its last process, so its owner has to check from time to time whether anybody else is still there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from sgdataplane.errors import HostError, UnsupportedError
-from sgdataplane.host.netlink import SO_RCVBUFFORCE, attribute, heard, messages, parse_attributes, text_of
+from sgdataplane.host.netlink import SO_RCVBUFFORCE, attribute, messages, parse_attributes, received, text_of
 from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink, message_kind
 
 SUBSYSTEM, PACKET, CONFIG = 4, 0, 1  # NFNL_SUBSYS_ULOG, NFULNL_MSG_*
@@ -27,15 +27,15 @@ NETDEV, INGRESS, EGRESS = 5, 0, 1  # NFPROTO_NETDEV, and its hooks
 MAC_HEADER = 14
 COPIED_BYTES = 512
 BUFFER_BYTES = 8 << 20
-MAX_READS = 1000  # then others have their turn
+MAX_READS = 1000  # of one call; what is left stays readable
 NEEDS = "the kernel modules nfnetlink_log and nft_log (CONFIG_NETFILTER_NETLINK_LOG, CONFIG_NFT_LOG)"
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """One packet: `prefix` is what its rule says. `is_netdev`: it was logged in a netdev table. `hook` as the kernel
-    numbers them (NF_INET_*, NF_NETDEV_*); interfaces by number, 0: none. `ethertype`, `payload`: of what follows the
-    MAC header. `seconds`: when, None: it doesn't say."""
+    """One logged packet. `prefix`: the text in its rule. `is_netdev`: a rule of a netdev table logged it. `hook`: as
+    the kernel numbers hooks (NF_INET_*, NF_NETDEV_*). Interfaces are given by index, 0: none. `ethertype` and
+    `payload`: what follows the MAC header. `seconds`: since 1970; None if the kernel doesn't say."""
 
     prefix: str
     is_netdev: bool
@@ -62,7 +62,7 @@ class Nflog(Nfnetlink):
         except OSError as error:
             self.close()
             if error.errno in (errno.EPERM, errno.EBUSY):  # the group is another socket's
-                what = "another process listens already, and the kernel tells only one"
+                what = "another process listens already, and the kernel allows only one listener"
                 raise HostError(f"nflog group {group}", what) from error
             if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT):
                 raise UnsupportedError("nflog", NEEDS) from error
@@ -73,9 +73,10 @@ class Nflog(Nfnetlink):
         return self._socket.fileno()
 
     def read(self) -> list[Logged]:
-        """What has come so far (of very much the first part: it stays readable). What there was no room for is lost."""
+        """Return the packets that have come; if there are very many, the first ones, and the socket stays readable.
+        What didn't fit into its buffer is lost."""
         try:
-            data = [part.data for part in islice(heard(self._socket), MAX_READS)]
+            data = [part.data for part in islice(received(self._socket), MAX_READS)]
         except OSError as error:
             raise HostError("nflog", error.strerror or str(error)) from error
         packet = message_kind(SUBSYSTEM, PACKET)
@@ -83,12 +84,12 @@ class Nflog(Nfnetlink):
 
 
 def parse(payload: bytes) -> Logged:
-    """One message, after its netlink header."""
+    """Read one message, without its netlink header."""
     found = parse_attributes(payload[GENMSG.size :])
     is_netdev = payload[0] == NETDEV
     ethertype, hook = struct.unpack_from("!HB", found.get(HEADER_OF_PACKET, bytes(4)))
     packet = found.get(PAYLOAD, b"")
-    if is_netdev and hook == EGRESS:  # there the packet still has it in front
+    if is_netdev and hook == EGRESS:  # the only hook whose packets still have their MAC header
         packet = packet[MAC_HEADER:]
     seconds, micros = struct.unpack("!QQ", found.get(TIMESTAMP, bytes(16)))
     came_by, leaves_by = (int.from_bytes(found.get(asked, b""), "big") for asked in (CAME_BY, LEAVES_BY))

@@ -1,13 +1,12 @@
-"""Waiting until no packet that was on its way is in the kernel's rules any more: one RCU grace period.
+"""Waiting until every packet that was inside the kernel's rules has left them: one RCU grace period.
 
-Owns how to have one at once. Is given nothing. Must not know rules.
+Owns how to get one quickly. Must not know rules.
 
-A process can't ask for a grace period as such. membarrier(2), and closing a packet socket, wait for an ordinary one.
-But what waits by synchronize_net() while RTNL is held gets an expedited one, and taking a device down does that
-(dev_deactivate_many). From Linux 6.14 on only a device whose queueing discipline has a queue does; a loopback as it is
-made has none, so ours is given a pfifo. RCU is one for the whole machine, so the loopback of a namespace of our own,
-where nothing else is, does as well as any device. Up and down together take 0.1 ms, a packet socket 16
-(docs/design/update.md). Only tests/kernel/test_quiet.py tells whether it waits: floods may well not.
+A process can't request a grace period as such. membarrier(2), or closing a packet socket, waits for an ordinary one (16
+ms). The kernel uses an expedited one in synchronize_net() while RTNL is held, and taking a device down calls that
+(dev_deactivate_many): 0.1 ms for up and down. From Linux 6.14 on only a device whose queueing discipline has a queue
+waits; a new loopback has none, so ours is given a pfifo. RCU is one for the whole machine, so the loopback of an empty
+namespace of ours does. Only tests/kernel/test_quiet.py shows whether it waits: floods may well not.
 """
 
 from __future__ import annotations
@@ -30,31 +29,32 @@ LINK, QDISC = struct.Struct("=BxHiII"), struct.Struct("=BxxxiIII")
 
 
 class _Switch:
-    """The loopback of a namespace that this process made for it; the socket keeps the namespace."""
+    """The loopback of a namespace that this process makes for it. The socket keeps the namespace alive."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
 
     def flip(self) -> None:
-        """Take it up, and down again, which waits. OSError or HostError if the kernel refuses any of it."""
+        """Set it up, and down again, which waits. OSError or HostError if the kernel refuses."""
         with self._lock:
             if self._socket is None:
                 self._make()
             try:
                 self._set(IFF_UP)
                 self._set(0)
-            except BaseException:  # an answer that is still to come would be taken for the next one's
+            except BaseException:  # an answer that comes later would be taken for the next request's
                 self._close()
                 raise
 
     def close(self) -> None:
-        """Let the namespace go."""
+        """End the namespace."""
         with self._lock:
             self._close()
 
     def forget(self) -> None:
-        """In a child after a fork: its answers would mix with its parent's, and whoever held the lock isn't there."""
+        """In a child after a fork: it would read its parent's answers, and the thread that held the lock isn't
+        there."""
         self._lock = threading.Lock()
         self._close()
 
@@ -89,7 +89,8 @@ os.register_at_fork(after_in_child=_SWITCH.forget)
 
 
 def wait() -> None:
-    """Return when all that was under RCU's read lock at the call has left it. PrivilegeError without CAP_NET_RAW."""
+    """Return once everything that held RCU's read lock at the call has released it. PrivilegeError without
+    CAP_NET_RAW."""
     with suppress(OSError, HostError):
         _SWITCH.flip()
         return

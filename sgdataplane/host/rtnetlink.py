@@ -1,7 +1,7 @@
 """rtnetlink without pyroute2, which takes ten times as long: lists of links, addresses and neighbours of one namespace.
 
-Owns the layout of their messages (linux/rtnetlink.h, linux/if_link.h, linux/neighbour.h). Hands over their fields. Must
-not know what is done with them.
+Owns the layout of their messages (linux/rtnetlink.h, linux/if_link.h, linux/neighbour.h), and what interfaces call
+themselves in a namespace that is read from outside. Must not know what is done with any of it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from dataclasses import dataclass
 from itertools import islice
 from typing import Self
 
+from sgdataplane.errors import HostError
 from sgdataplane.host.netlink import (
     NLM_F_ACK,
     NLM_F_DUMP,
@@ -22,6 +24,7 @@ from sgdataplane.host.netlink import (
     parse_attributes,
     request,
     settled,
+    text_of,
 )
 
 GETLINK, GETADDR, GETNEIGH, GETNEIGHTBL = 18, 22, 30, 66  # RTM_*
@@ -52,8 +55,8 @@ class Rtnetlink:
         self.close()
 
     def links(self, number: int | None = None, most: int | None = None) -> list[Entry]:
-        """All interfaces; or those of the namespace that has this number here. If there are more than `most`, that is
-        an error, after which nothing else can be asked."""
+        """All interfaces; with `number`, those of the namespace that has this number in ours. More than `most` are an
+        error, after which this socket can't be used."""
         asked = attribute(EXT_MASK, SKIP_STATISTICS)
         target = b"" if number is None else attribute(TARGET, struct.pack("=i", number))
         return self._dump(GETLINK, IFINFOMSG, asked + target, most)
@@ -67,11 +70,11 @@ class Rtnetlink:
         return self._dump(GETNEIGH, NDMSG)
 
     def neighbour_tables(self) -> list[Entry]:
-        """The machine's tables, by family, with the settings of each interface here."""
+        """The machine's neighbour tables, by family, with the settings of each interface here."""
         return self._dump(GETNEIGHTBL, NDTMSG)
 
     def change(self, kind: int, flags: int, body: bytes) -> None:
-        """Ask for one change, and wait for the kernel's word."""
+        """Request one change, and wait for the kernel's answer."""
         self._send(kind, NLM_F_ACK | flags, body)
         answer(self._socket, self._sequence)
 
@@ -88,3 +91,38 @@ class Rtnetlink:
     def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
         self._socket.send(request(kind, flags, body, self._sequence))
+
+
+IFF_LOOPBACK = 8
+MOST = 2000  # interfaces of a namespace; if its root makes more, we don't look at that namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What an interface is called. Root of its namespace chooses that freely; what isn't UTF-8 is escaped. `mac` is in
+    lower case, "" if there is none."""
+
+    ifname: str
+    alias: str
+    mac: str
+    is_loopback: bool = False
+
+
+def labels_of(number: int) -> tuple[Label, ...]:
+    """The labels of all interfaces, up or down, of the namespace with that number (host/events.py). HostError if no
+    namespace has it, or if it has more than MOST interfaces."""
+    try:
+        with Rtnetlink() as netlink:
+            return tuple(_label(entry) for entry in netlink.links(number, MOST))
+    except OSError as error:
+        raise HostError(f"namespace of number {number}", error.strerror or str(error)) from error
+
+
+def _label(entry: Entry) -> Label:
+    (_, _, _, flags, _), said = entry
+    return Label(
+        text_of(said.get(LINK_NAME, b"")),
+        text_of(said.get(LINK_ALIAS, b"")),
+        said.get(LINK_MAC, b"").hex(":"),
+        bool(flags & IFF_LOOPBACK),
+    )

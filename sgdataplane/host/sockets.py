@@ -1,11 +1,10 @@
-"""TCP sessions as the sockets of the calling thread's network namespace know them, and which end opened each.
+"""TCP sessions as the sockets of the calling thread's network namespace know them, which end opened each, and how
+conntrack learns of those that were running before it was.
 
 Owns the shape of these sock_diag messages (linux/inet_diag.h). Is given prefixes. Must not know policy.
 
-A socket does not say who opened its session: somebody listens where the far end did. Where nobody listens any more,
-ports tell: one that the kernel gives to whoever asks for none is a client's.
-
-Read by our own netlink: the kernel's list of 10,000 sockets takes 20 ms, with pyroute2's DiagSocket 500 ms.
+A socket does not say who opened its session. If somebody listens at the local port, the far end did. If nobody listens
+any more, the ports tell: an ephemeral port, which the kernel gives to programs that ask for none, is a client's.
 """
 
 from __future__ import annotations
@@ -19,26 +18,27 @@ from dataclasses import dataclass
 
 from sgdataplane.errors import HostError, UnsupportedError
 from sgdataplane.host import sysctl
-from sgdataplane.host.conntrack import SessionTuple
+from sgdataplane.host.conntrack import SessionTuple, track_established
 from sgdataplane.host.netlink import NLM_F_DUMP, listed, opened, parse_attributes, request
+from sgdataplane.host.timeouts import FOLDER
 from sgdataplane.net.values import TCP, Address, Family, PortRange, Prefix
 
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
 REQUEST = struct.Struct("=BBBxI48x")  # family, protocol, extensions, states; any socket
 SOCKET = struct.Struct("!BBxxHH16s16s32x")  # family, state, local port, remote port, local and remote address, ...
 INET_DIAG_SKV6ONLY = 11
-# include/net/tcp_states.h. What is opening has its next segment tell which way; what is in TIME_WAIT is over.
+# include/net/tcp_states.h. The next segment of an opening session tells its direction; one in TIME_WAIT is over.
 LISTEN = 10
 RUNNING = {"ESTABLISHED": 1, "FIN_WAIT1": 4, "FIN_WAIT2": 5, "CLOSE_WAIT": 8, "LAST_ACK": 9, "CLOSING": 11}
 STATES = sum(1 << state for state in (LISTEN, *RUNNING.values()))
-MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 through a socket of IPv6 (RFC 4291, 2.5.5.2)
+MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 on an IPv6 socket (RFC 4291, 2.5.5.2)
 
 End = tuple[Address, int]
 
 
 @dataclass(frozen=True, slots=True)
 class TcpSocket:
-    """One end of a session, or a listener: then `remote` is nobody. `is_v6only`: of a listener of IPv6."""
+    """One end of a session, or a listener, whose `remote` is all zeros. `is_v6only`: an IPv6 listener without IPv4."""
 
     state: int
     local: End
@@ -47,7 +47,7 @@ class TcpSocket:
 
 
 def list_tcp_sessions(own: Collection[Prefix]) -> list[SessionTuple]:
-    """Each running TCP session from or to these addresses, as the end that opened it sees it.
+    """List the running TCP sessions from or to these addresses, each as the end that opened it sees it.
 
     Sessions between two sockets of this namespace are left out. HostError if the kernel refuses, UnsupportedError if
     it can't list sockets.
@@ -57,7 +57,7 @@ def list_tcp_sessions(own: Collection[Prefix]) -> list[SessionTuple]:
 
 
 def find_sessions(sockets: Iterable[TcpSocket], own: Collection[Prefix], ephemeral: PortRange) -> list[SessionTuple]:
-    """The same of these sockets; `ephemeral`: the ports that the kernel gives to whoever asks for none."""
+    """Do the same for given sockets. `ephemeral`: the ports that the kernel gives to programs that ask for none."""
     found = list(sockets)
     listening = {end for entry in found if entry.state == LISTEN for end in _ends_listened_at(entry)}
     pairs = {(entry.local, entry.remote) for entry in found if entry.state != LISTEN}
@@ -78,7 +78,7 @@ def _opened(source: End, target: End) -> SessionTuple:
 
 
 def _ends_listened_at(listener: TcpSocket) -> Iterator[End]:
-    """Who listens at :: hears IPv4 too, unless told not to."""
+    """A listener at :: gets IPv4, too, unless it is IPv6 only."""
     address, port = listener.local
     yield listener.local
     if address == _wildcard(Family.IPV6) and not listener.is_v6only:
@@ -100,14 +100,14 @@ def _list_sockets() -> list[TcpSocket]:
 
 
 def _dump(family: int) -> Iterator[bytes]:
-    """One message for each socket of the family."""
+    """Yield one message for each socket of the family."""
     with opened(NETLINK_SOCK_DIAG) as door:
         door.send(request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, REQUEST.pack(family, TCP, 0, STATES)))
         yield from filter(None, listed(door))
 
 
 def parse_socket(message: bytes) -> TcpSocket:
-    """One socket from a message, an address of IPv4 as such whatever the socket's family."""
+    """Read one socket from a message. An IPv4 address is returned as one, even on an IPv6 socket."""
     family, state, local_port, remote_port, local, remote = SOCKET.unpack_from(message)
     is_v6only = False
     if state == LISTEN:
@@ -121,3 +121,23 @@ def _address(family: int, packed: bytes) -> Address:
     if packed.startswith(MAPPED):
         return Address(32, int.from_bytes(packed[12:], "big"))
     return Address(128, int.from_bytes(packed, "big"))
+
+
+MAX_PASSES = 3
+
+
+def seed_sessions(own: Collection[Prefix]) -> int:
+    """Have conntrack track the running TCP sessions of these addresses, each as if it had seen it open. Return how many
+    it did not know.
+
+    It looks again for sessions that began meanwhile. Errors as in list_tcp_sessions and track_established.
+    """
+    seconds = sysctl.read_number(f"{FOLDER}/nf_conntrack_tcp_timeout_established")
+    made, known = 0, set[SessionTuple]()
+    for _ in range(MAX_PASSES):
+        new = [session for session in list_tcp_sessions(own) if session not in known]
+        if not new:
+            break
+        made += track_established(new, seconds)
+        known.update(new)
+    return made

@@ -1,6 +1,6 @@
 """Kernel settings of the calling thread's network namespace.
 
-Owns reads and writes under /proc/sys/net. Is given paths as parts, since interface names may hold dots.
+Owns reads and writes under /proc/sys/net. Is given paths with slashes, since interface names may contain dots.
 Must not know labs or policy.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from sgdataplane.errors import HostError
 
 ROOT = "/proc/sys/net"
-MAX_BYTES = 4096  # of a value: the kernel gives a page at most
+MAX_BYTES = 4096  # of a value: the kernel returns a page at most
 
 
 def read(path: str) -> str:
@@ -28,12 +28,12 @@ def read(path: str) -> str:
 
 
 def read_number(path: str) -> int:
-    """The same of a setting that is a whole number."""
+    """The value of a setting that is a whole number."""
     text = read(path)
     try:
         return int(text)
     except ValueError as error:
-        raise HostError(f"sysctl net/{path}", f"a whole number is expected, and it is {text!r}") from error
+        raise HostError(f"sysctl net/{path}", f"expected a whole number, found {text!r}") from error
 
 
 def write(path: str, value: str) -> None:

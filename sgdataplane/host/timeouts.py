@@ -4,8 +4,8 @@ Owns their names and values (semantics.md section 4). Is given a scale. Must not
 
     nf_conntrack_<tracker>_timeout[_<state>]    one for each state of each tracker that the kernel has
 
-These names are the one list of its trackers that a kernel gives, so what is there is read from them. Kernels differ:
-Linux 6.1 began with more states of SCTP, DCCP's tracker left in 6.16, and UDP-Lite's has UDP's timeouts.
+These names are the only list of its trackers that a kernel offers, so the trackers are read from them. Kernels differ:
+Linux 6.1 added states of SCTP, 6.16 dropped DCCP's tracker, and UDP-Lite shares UDP's timeouts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ALWAYS_THERE = {
     "nf_conntrack_icmpv6_timeout": OTHERS,
     "nf_conntrack_generic_timeout": OTHERS,
 }
-# A kernel without such a tracker counts the protocol's packets to the generic ones.
+# A kernel without such a tracker treats the protocol's packets as generic ones.
 IF_TRACKED = {
     "nf_conntrack_gre_timeout": OTHERS,
     "nf_conntrack_gre_timeout_stream": OTHERS,
@@ -44,9 +44,9 @@ IF_TRACKED = {
     "nf_conntrack_dccp_timeout_open": OTHERS,
 }
 SPECIFIED = ALWAYS_THERE | IF_TRACKED
-# Opening and closing sessions keep the kernel's own limits, here its defaults (nf_conntrack_proto_*.c), where these are
-# shorter than their protocol's. They are written only to lower or to scale them. So what a namespace had before it was
-# scaled is not what it gets back by a scale of 1: a lab has one scale for life.
+# Opening and closing sessions keep the kernel's own limits if these are shorter than their protocol's. Here are the
+# kernel's defaults (nf_conntrack_proto_*.c), written only to lower or scale a limit. A scale of 1 after another one
+# doesn't restore what a namespace had: a lab keeps one scale for life.
 KERNELS_OWN = {
     "nf_conntrack_tcp_timeout_syn_sent": 120,
     "nf_conntrack_tcp_timeout_syn_recv": 60,
@@ -74,8 +74,8 @@ KNOWN = SPECIFIED.keys() | KERNELS_OWN.keys()
 
 @dataclass(frozen=True, slots=True)
 class Trackers:
-    """How a kernel's trackers differ from those that we know. `untracked`: protocols that it has none for, whose
-    packets are the generic one's. `unknown`: timeouts of its that we know nothing of; they are bounded."""
+    """How a kernel's trackers differ from those that we know. `untracked`: protocols without a tracker, which the
+    generic one handles. `unknown`: timeouts that we don't know; they are bounded."""
 
     untracked: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -84,8 +84,8 @@ class Trackers:
 def set_timeouts(time_scale: float = 1.0) -> Trackers:
     """Set all timeouts, multiplied by `time_scale`.
 
-    The settings are there once the kernel's module is, so it is asked for first. UnsupportedError if the kernel has no
-    conntrack, HostError if it refuses a value.
+    It first has the kernel load the module that has these settings. UnsupportedError if the kernel has no conntrack,
+    HostError if it refuses a value.
     """
     require(TRACKING)
     found = {name: sysctl.read_number(f"{FOLDER}/{name}") for name in _names()}
@@ -99,7 +99,8 @@ def set_timeouts(time_scale: float = 1.0) -> Trackers:
 
 
 def wanted(found: Mapping[str, int], time_scale: float = 1.0) -> dict[str, int]:
-    """What each of a namespace's timeouts has to be, as it is now; the same again, once they are so."""
+    """What each of a namespace's timeouts has to be, given what it is. Applying the result changes the result no
+    more."""
     return {name: _wanted(name, seconds, time_scale) for name, seconds in found.items()}
 
 
@@ -119,30 +120,30 @@ def scaled(seconds: int, time_scale: float) -> int:
 
 
 def longest_of_tcp(state: str, time_scale: float = 1.0) -> int:
-    """How long a TCP session that is in that state (as conntrack.Tracked has it) may have left."""
+    """The most seconds that a TCP session in that state (as in conntrack.Tracked) may have left."""
     name = f"nf_conntrack_tcp_timeout_{state.lower().removesuffix('2')}"
     return scaled((SPECIFIED | KERNELS_OWN).get(name, TCP_ESTABLISHED), time_scale)
 
 
 def unknown(names: Iterable[str]) -> tuple[str, ...]:
-    """Those of them that we know nothing of."""
+    """Those names that we don't know."""
     return tuple(sorted(set(names) - KNOWN))
 
 
 def read_unknown() -> tuple[str, ...]:
-    """The timeouts of this namespace that we know nothing of. All namespaces have the same: they are the kernel's."""
+    """The timeouts of this namespace that we don't know. Every namespace has the same: they are the kernel's."""
     return unknown(_names())
 
 
 def complaint(names: Iterable[str], time_scale: float = 1.0) -> str:
-    """What people should know of such timeouts, in one line; "" if there are none."""
+    """One line about unknown timeouts for people; "" if there are none."""
     listed = ", ".join(names)
     seconds = scaled(OTHERS, time_scale)
     return f"this kernel tracks what sgdp doesn't know, for at most {seconds} s idle: {listed}" if listed else ""
 
 
 def _names() -> list[str]:
-    """All timeouts of trackers that the namespace has."""
+    """The names of all timeouts of trackers in the namespace."""
     try:
         return [name for name in os.listdir(f"{sysctl.ROOT}/{FOLDER}") if NAME.fullmatch(name)]
     except FileNotFoundError:

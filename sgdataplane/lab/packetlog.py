@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from sgdataplane.errors import HostError
-from sgdataplane.host.netlink import SO_RCVBUFFORCE, attribute, heard, messages, parse_attributes
+from sgdataplane.host.netlink import SO_RCVBUFFORCE, attribute, messages, parse_attributes, received
 from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink, message_kind
 from sgdataplane.lab.tap import BUFFER_BYTES
 
@@ -50,7 +50,7 @@ class PacketLog(Nfnetlink):
 
     def read(self, most: int) -> Iterator[Logged]:
         """What has come by, of at most so many messages."""
-        for part in islice(heard(self._socket), most):
+        for part in islice(received(self._socket), most):
             if part.is_lossy:
                 self._has_lost = True
                 return

@@ -29,9 +29,8 @@ from sgdataplane.errors import (
     UnsupportedError,
 )
 from sgdataplane.host import netns, quiet
-from sgdataplane.host.aside import call_aside
 from sgdataplane.host.netlink import MAX_ATTEMPTS, attribute, parse_attributes
-from sgdataplane.host.nfnetlink import BatchError, Message, Nfnetlink
+from sgdataplane.host.nfnetlink import BatchError, BatchMessage, Nfnetlink, call_aside
 from sgdataplane.nft import uapi
 from sgdataplane.nft.counters import Counted, read_counters, read_some
 from sgdataplane.nft.encode import map_key_bytes
@@ -53,13 +52,13 @@ from sgdataplane.nft.validation import Pace, measure
 Entry = dict[int, bytes]
 
 
-def removals(netlink: Nfnetlink, table: Table) -> list[Message]:
+def removals(netlink: Nfnetlink, table: Table) -> list[BatchMessage]:
     """For one batch. OSError if the kernel refuses to list, CrowdError if there is too much."""
     own = attribute(uapi.TABLE_NAME, table.name.encode() + b"\0")
     family = uapi.FAMILIES[table.family]
 
-    def delete(kind: int, parts: bytes) -> Message:
-        return Message(uapi.kind_of(kind), family, own + parts)
+    def delete(kind: int, parts: bytes) -> BatchMessage:
+        return BatchMessage(uapi.kind_of(kind), family, own + parts)
 
     chains = list(
         _strangers(netlink, table, uapi.GETCHAIN, uapi.CHAIN_NAME, _bytes(chain.name for chain in table.chains))
@@ -194,7 +193,7 @@ class NetlinkKernel:
     def _commit(self, transaction: Transaction, generation: int | None = None, *, is_trial: bool = False) -> None:
         """`generation`: only if nobody has committed since that one."""
         lines: list[int] = []
-        messages: list[Message] = []
+        messages: list[BatchMessage] = []
         for number, (some, operation) in enumerate(transaction.requests()):
             found = self._others(operation) if operation.verb is Verb.PRUNE else some
             messages += found
@@ -212,7 +211,7 @@ class NetlinkKernel:
         except OSError as error:
             raise _error_of(error) from error
 
-    def _others(self, operation: Operation) -> list[Message]:
+    def _others(self, operation: Operation) -> list[BatchMessage]:
         assert isinstance(operation.subject, Table)
         try:
             return removals(self._netlink, operation.subject)
@@ -306,7 +305,7 @@ def _error_of(error: OSError, line: str = "", origin: str = "") -> KernelError:
     return _CAUSES.get(code, KernelError)(detail, operation=line, origin=origin)
 
 
-def _refusal(error: BatchError, transaction: Transaction, number: int, messages: Sequence[Message]) -> KernelError:
+def _refusal(error: BatchError, transaction: Transaction, number: int, messages: Sequence[BatchMessage]) -> KernelError:
     """`number`: of the line of the transaction's text that was refused."""
     if error.errno == errno.EPERM:  # who may do nothing there is refused the batch as a whole
         return KernelError(

@@ -22,7 +22,7 @@ from sgdataplane.host.netlink import (
     nested,
     parse_attributes,
 )
-from sgdataplane.host.nfnetlink import Message
+from sgdataplane.host.nfnetlink import BatchMessage
 from sgdataplane.nft import uapi, wire
 from sgdataplane.nft.encode import Nameless, encode_rule, key_bytes, map_key_bytes, size_of
 from sgdataplane.nft.ir import Chain, Counter, Key, Map, Rule, Table, Timeout, Verdict, joined
@@ -79,7 +79,7 @@ STATES = {  # CTA_TIMEOUT_TCP_*, CTA_TIMEOUT_UDP_*
 }
 PROTOCOLS, NETWORKS = {"tcp": 6, "udp": 17}, {"ip": 2, "ip6": 10}
 MESSAGE_ELEMENTS = 300  # all of a message's are one attribute, which is 64 KiB at most
-Messages = tuple[Message, ...]
+Messages = tuple[BatchMessage, ...]
 
 
 class Writer:
@@ -175,8 +175,8 @@ class Writer:
         return ()
 
 
-def _message(kind: int, table: Table, parts: bytes = b"", flags: int = 0) -> Message:
-    return Message(uapi.kind_of(kind), uapi.FAMILIES[table.family], name(1, table.name) + parts, flags)
+def _message(kind: int, table: Table, parts: bytes = b"", flags: int = 0) -> BatchMessage:
+    return BatchMessage(uapi.kind_of(kind), uapi.FAMILIES[table.family], name(1, table.name) + parts, flags)
 
 
 def _hook(table: Table, hook: Hook) -> bytes:
@@ -213,7 +213,7 @@ def _note_order(what: int, key_type: KeyType) -> bytes:
     return _note(what, struct.pack("=I", HOST_ORDERED if is_host else BIG_ENDIAN))
 
 
-def _nameless(table: Table, made: Nameless) -> Iterator[Message]:
+def _nameless(table: Table, made: Nameless) -> Iterator[BatchMessage]:
     flags = uapi.SET_ANONYMOUS | uapi.SET_CONSTANT | (uapi.SET_INTERVAL if made.is_interval else 0)
     data = (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES) if made.is_map else None
     key = TYPES.get(made.asked, INTEGER), size_of(made.asked)
@@ -264,7 +264,7 @@ def _by_line(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Itera
         yield tuple(_of_elements(kind, table, where, parts[start : start + BATCH]))
 
 
-def _of_elements(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Iterator[Message]:
+def _of_elements(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Iterator[BatchMessage]:
     flags = NLM_F_CREATE if kind == uapi.NEWSETELEM else 0
     for start in range(0, len(parts), MESSAGE_ELEMENTS):
         some = nested(
@@ -273,7 +273,7 @@ def _of_elements(kind: int, table: Table, where: bytes, parts: list[bytes]) -> I
         yield _message(kind, table, where + some, flags)
 
 
-def key_at(message: Message, offset: int) -> bytes:
+def key_at(message: BatchMessage, offset: int) -> bytes:
     """The key of the element that stands there in the attributes of a message about elements; b"" if none does."""
     at = 0
     for kind, data in list_attributes(message.attributes):

@@ -24,7 +24,8 @@ from scapy.layers.inet6 import (
 from scapy.layers.ipsec import AH, ESP
 from scapy.packet import Packet, Raw
 
-from sgdataplane.host import fragments, netns, sysctl
+from sgdataplane.host import netns, sysctl
+from sgdataplane.host.routing import REASSEMBLY
 from sgdataplane.net.values import Family
 from tests.edges.scene import Scene, drained, grown, is_refused
 from tests.support.sessionlab import Place
@@ -223,7 +224,7 @@ def enforce_and_hold(scene: Scene) -> None:
     """What never gets whole stays until the end: its sender would be told of it (time exceeded), in whichever test."""
     scene.enforce(*RULES)
     with netns.inside(scene.enforced):
-        sysctl.write_all(dict.fromkeys(fragments.SETTINGS, "600"))
+        sysctl.write_all(dict.fromkeys(REASSEMBLY, "600"))
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -27,9 +27,9 @@ from sgdataplane.daemon.status import Status
 from sgdataplane.errors import ContainedError, InternalError
 from sgdataplane.host import netns
 from sgdataplane.host.identity import SO_NETNS_COOKIE, identity_of
-from sgdataplane.host.labels import Label, labels_of
 from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.host.rtnetlink import Label, labels_of
 from sgdataplane.model.options import Placement
 from sgdataplane.nft import commits, kernel
 from sgdataplane.nft.ir import Table

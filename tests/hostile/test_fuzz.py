@@ -20,7 +20,7 @@ from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import Desired, Settings, remove
 from sgdataplane.enforce.fence import fence_of
 from sgdataplane.host.netlink import list_attributes
-from sgdataplane.host.nfnetlink import Message as Sent
+from sgdataplane.host.nfnetlink import BatchMessage as Sent
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.options import Placement
 from sgdataplane.nft import kernel, snapshot

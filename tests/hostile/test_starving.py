@@ -24,10 +24,10 @@ from sgdataplane.daemon.readings import read_namespace
 from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
 from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import HostError
-from sgdataplane.host import labels, netlink, netns
+from sgdataplane.host import netlink, netns, rtnetlink
 from sgdataplane.host.events import number_of
 from sgdataplane.host.identity import held, identity_of
-from sgdataplane.host.labels import labels_of
+from sgdataplane.host.rtnetlink import labels_of
 from sgdataplane.lab.patience import patient
 from tests.hostile.scene import OURS, PLAIN, SSH, WEB, must_obey, policy
 from tests.support import assault, rawnft
@@ -127,9 +127,9 @@ def test_a_namespace_with_very_many_interfaces_is_not_looked_at(
     """In each cycle, where interfaces to be bound are looked for."""
     number = number_of(namespace)
     there = len(labels_of(number))
-    monkeypatch.setattr(labels, "MOST", there)
+    monkeypatch.setattr(rtnetlink, "MOST", there)
     assert len(labels_of(number)) == there
-    monkeypatch.setattr(labels, "MOST", there - 1)
+    monkeypatch.setattr(rtnetlink, "MOST", there - 1)
     with pytest.raises(HostError, match=f"more than {there - 1} interfaces"):
         labels_of(number)
 

@@ -14,9 +14,9 @@ from sgdataplane.attach.discover import look
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.events import number_of
-from sgdataplane.host.labels import Label, labels_of
 from sgdataplane.host.links import Links, create_marked
-from sgdataplane.host.names import NamesWatch
+from sgdataplane.host.rtnetlink import Label, labels_of
+from sgdataplane.host.watch import NamesWatch
 from tests.support.isolation import BY_ITSELF
 
 pytestmark = pytest.mark.kernel

@@ -9,7 +9,7 @@ import pytest
 
 from sgdataplane.host import netns
 from sgdataplane.host.netlink import attribute, text_of
-from sgdataplane.host.nfnetlink import BatchError, Message, Nfnetlink, message_kind
+from sgdataplane.host.nfnetlink import BatchError, BatchMessage, Nfnetlink, message_kind
 from sgdataplane.nft.ir import Counter, Table
 from sgdataplane.nft.messages import Writer
 from sgdataplane.nft.uapi import GETCHAIN, GETGEN, SUBSYSTEM
@@ -26,8 +26,8 @@ def door(namespace: str) -> Iterator[Nfnetlink]:
         yield door
 
 
-def table(name: str, kind: int = NEWTABLE) -> Message:
-    return Message(kind, INET, attribute(1, name.encode() + b"\0"))
+def table(name: str, kind: int = NEWTABLE) -> BatchMessage:
+    return BatchMessage(kind, INET, attribute(1, name.encode() + b"\0"))
 
 
 def generation(door: Nfnetlink) -> int:

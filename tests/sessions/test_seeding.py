@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from sgdataplane.enforce import Settings, remove
-from sgdataplane.host import netns, seed
+from sgdataplane.host import netns, sockets
 from sgdataplane.host.conntrack import SessionTuple, track_established
 from sgdataplane.host.sockets import list_tcp_sessions
 from sgdataplane.net.values import TCP, Address, Family, Prefix
@@ -258,7 +258,7 @@ def test_a_session_that_begins_meanwhile_is_seeded_too(scene: Scene, monkeypatch
             sessions.append(one_way(scene, Family.IPV4, 80, "upload"))
         return listed
 
-    monkeypatch.setattr(seed, "list_tcp_sessions", list_and_begin_one)
+    monkeypatch.setattr(sockets, "list_tcp_sessions", list_and_begin_one)
     assert scene.enforce(*RULES, settings=Settings()).seeded == 2
     for session in sessions:
         arrives(session)

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # Single modules that may import one thing more, with the reason.
 EXCEPTIONS = {
     ("nft.kernel", "host.netns"),  # a socket belongs to the namespace it was made in
-    ("nft.kernel", "host.aside"),  # letting it go takes a grace period
+    ("nft.kernel", "host.nfnetlink"),  # whose sockets take a grace period to close
     ("nft.kernel", "host.quiet"),  # waiting until no packet is in the rules
     ("nft.*", "host.netlink"),  # the messages of nftables are made of its attributes
     ("nft.*", "host.nfnetlink"),  # and are its
@@ -61,7 +61,7 @@ EXCEPTIONS = {
 FOREIGN = {
     "scapy": ("lab",),
     "pyroute2": ("host", "lab"),
-    "inotify_simple": ("host.paths",),
+    "inotify_simple": ("host.watch",),
     "nftables": (),  # libnftables trusts what it finds in a namespace (docs/design/update.md)
     "jinja2": ("report.render",),
     "prometheus_client": ("daemon.metrics",),

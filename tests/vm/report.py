@@ -149,7 +149,7 @@ def page(results: Sequence[MachineResult]) -> str:
         "`make test-vm` runs the tests in virtual machines with Debian's kernels, and writes this page.",
         "`uml` machines run a kernel that was built from Debian's source package, as a process of the host.",
         "`cloud` machines run Debian's own binary kernel in qemu, with systemd as process 1, on a stock image.",
-        "The column \"minutes\" is the time of the tests alone, by the machine's own clock.",
+        'The column "minutes" is the time of the tests alone, by the machine\'s own clock.',
         "",
         "| machine | kernel | commit | suite | passed | failed | skipped | minutes |",
         "|---|---|---|---|---|---|---|---|",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sgdataplane.attach.claims import Matched, Place, claims_of, match
 from sgdataplane.attach.registry import Binding, HostEnd, Means
 from sgdataplane.host.identity import Identity
-from sgdataplane.host.labels import Label
+from sgdataplane.host.rtnetlink import Label
 from sgdataplane.model.state import CloudState
 from tests.support.builders import mac_of, make_eni, make_group, make_state
 

@@ -11,7 +11,7 @@ from typing import Self
 import pytest
 
 from sgdataplane.errors import HostError, KernelError, PrivilegeError, UnsupportedError
-from sgdataplane.host import conntrack, marks, modules, sysctl
+from sgdataplane.host import conntrack, modules, sysctl
 from sgdataplane.host.modules import COUNT, NFTABLES, TRACKING
 from sgdataplane.host.timeouts import set_timeouts
 from sgdataplane.observe.conntrack import TableUse, read_table_use
@@ -60,7 +60,7 @@ def make_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[in
     def make(refusal: int = 0) -> ModularKernel:
         kernel = ModularKernel(tmp_path / "netfilter", refusal)
         monkeypatch.setattr(sysctl, "ROOT", str(tmp_path))
-        for module in ("host.modules", "host.conntrack", "host.marks", "observe.conntrack"):
+        for module in ("host.modules", "host.conntrack", "observe.conntrack"):
             monkeypatch.setattr(f"sgdataplane.{module}.Nfnetlink", kernel)
         return kernel
 
@@ -105,7 +105,7 @@ def test_another_refusal_is_told_as_what_it_is(
 READERS: dict[str, tuple[Callable[[], object], object]] = {
     "sessions": (conntrack.list_tracked, []),
     "table": (read_table_use, NOTHING),
-    "marks": (lambda: marks.clear_mark_fields((0xFF,), range(9)), 0),
+    "marks": (lambda: conntrack.clear_mark_fields((0xFF,), range(9)), 0),
     "forgotten": (lambda: conntrack.forget(tuple_of("10.0.0.1/1 10.0.0.2/2")), None),
 }
 

@@ -123,5 +123,5 @@ def test_an_unknown_tracker_is_bounded_and_told(monkeypatch: pytest.MonkeyPatch,
 def test_a_timeout_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     imitate(monkeypatch, tmp_path, dict(LINUX_6_18))
     (tmp_path / "netfilter" / STRANGE).write_text("1 2 3\n", "ascii")
-    with pytest.raises(HostError, match=rf"{STRANGE}: a whole number is expected, and it is '1 2 3'"):
+    with pytest.raises(HostError, match=rf"{STRANGE}: expected a whole number, found '1 2 3'"):
         set_timeouts()

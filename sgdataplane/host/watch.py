@@ -1,17 +1,24 @@
-"""Which of some paths changed: files and folders, whatever way they are written (in place, by rename, by a link that
-is turned to another place), and also while they or their folders aren't there.
+"""What changes in the file system: files and folders (by inotify), and names of network namespaces (by mounts).
 
-Owns what is watched, by inotify. Is given paths. Must not know what is in them.
+Owns what is watched. Is given paths. Must not know what is in them.
+
+A path is followed whichever way it is written (in place, by rename, by a link that is turned to another place), and
+also while it or its folders don't exist. A file under /run/netns becomes a namespace's name when it is mounted over.
+inotify reports only the file, which comes before that, so names are watched through the kernel's list of mounts.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+import os
+import select
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from inotify_simple import Event, INotify, flags
+
+from sgdataplane.host import netns
 
 MASK: int = (
     flags.CLOSE_WRITE
@@ -28,7 +35,7 @@ MAX_LINKS = 40  # as the kernel follows
 
 
 class PathWatch:
-    """For a selector. Call `follow` before reading what is at the paths: what changes afterwards is told."""
+    """For a selector. Call `follow` before you read what is at the paths; then no later change is missed."""
 
     def __init__(self) -> None:
         self._inotify = INotify(nonblocking=True)
@@ -41,11 +48,11 @@ class PathWatch:
         self._inotify.close()
 
     def follow(self, paths: Iterable[Path]) -> None:
-        """These from now on, and no others."""
+        """Watch these paths from now on, and no others."""
         wanted: dict[int, dict[str | None, set[Path]]] = {}
         for path in paths:
             for folder, name in places(path):
-                with suppress(OSError):  # it went meanwhile: its folder is watched as well
+                with suppress(OSError):  # it has gone meanwhile; its folder is watched, too
                     watch: int = self._inotify.add_watch(folder, MASK)
                     wanted.setdefault(watch, {}).setdefault(name, set()).add(path)
         for watch in self._wanted.keys() - wanted.keys():
@@ -54,7 +61,7 @@ class PathWatch:
         self._wanted = wanted
 
     def read(self) -> frozenset[Path]:
-        """Those that have changed, or may have."""
+        """Return the paths that have changed, or may have."""
         changed: set[Path] = set()
         for event in self._events():
             if event.mask & flags.Q_OVERFLOW:
@@ -74,8 +81,8 @@ class PathWatch:
 
 
 def places(path: Path) -> Iterator[tuple[Path, str | None]]:
-    """Where to look, and for what name there: all folders on the way to the path, through links, that are there; and
-    all that is in it, if it is a folder."""
+    """Yield which folders to watch, and for which name in each: every existing folder on the way to the path, through
+    links; and, if the path is a folder, for anything in it (None)."""
     todo, links = [path.absolute()], 0
     while todo:
         target = todo.pop()
@@ -95,8 +102,49 @@ def places(path: Path) -> Iterator[tuple[Path, str | None]]:
 
 
 def _aim(path: Path) -> Path | None:
-    """Where a link leads; None if it is no link, or none any more."""
+    """Where a link leads; None if it isn't a link (any more)."""
     try:
         return path.readlink()
     except OSError:
         return None
+
+
+MOUNTS = "/proc/self/mountinfo"
+
+
+class NamesWatch:
+    """For a selector. Every mount and unmount on the machine wakes it; most of them change no name."""
+
+    def __init__(self) -> None:
+        self._mounts = os.open(MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
+        self._epoll = select.epoll()  # selectors don't offer EPOLLPRI, and the file is always readable
+        self._epoll.register(self._mounts, select.EPOLLPRI)
+        self._known = _bound()
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def close(self) -> None:
+        self._epoll.close()
+        os.close(self._mounts)
+
+    def changed(self) -> bool:
+        """Whether names, or the namespaces behind them, differ from the last call. A new namespace with the inode of
+        one that has just ended goes unnoticed here; events.py reports that end."""
+        self._epoll.poll(0)
+        previous, self._known = self._known, _bound()
+        return self._known != previous
+
+
+def _bound() -> Mapping[str, int]:
+    """Name -> inode, for each name that has a namespace behind it."""
+    device = os.stat(netns.OWN_NETNS).st_dev
+    found = {}
+    for name in netns.list_names():
+        try:
+            status = os.stat(netns.RUN_DIR / name)
+        except OSError:  # it has gone meanwhile
+            continue
+        if status.st_dev == device:
+            found[name] = status.st_ino
+    return found

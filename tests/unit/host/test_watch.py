@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.host.paths import PathWatch
+from sgdataplane.host.watch import PathWatch
 
 
 @pytest.fixture
