@@ -219,7 +219,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     from sgdataplane.attach.report import Manner, Outcome
     from sgdataplane.enforce import Settings
     from sgdataplane.errors import ContainedError
-    from sgdataplane.observe.neighbours import read_complaints
+    from sgdataplane.observe.capacity import read_complaints
 
     manner = Manner(choices.options, Settings(on_change=choices.on_change), choices.placement, uplinks)
     with log_shown():

@@ -18,7 +18,7 @@ from sgdataplane.errors import LabError
 from sgdataplane.model.choices import Choices
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
-from sgdataplane.observe.live import Answer, ask, counters_of
+from sgdataplane.observe.live import LiveAnswer, ask, counters_of
 
 if TYPE_CHECKING:
     from sgdataplane.analyse.explain import Explanation, Flow
@@ -43,7 +43,7 @@ class Live:
 
     end: Explanation
     place: Place
-    answer: Answer
+    answer: LiveAnswer
     expected: tuple[str, ...]
 
     @property

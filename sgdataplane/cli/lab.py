@@ -203,14 +203,14 @@ def _warn_of_trackers(lab: Lab) -> tuple[str, ...]:
 
 def _warn_of_neighbours() -> None:
     """Of the machine, on which others may fill them."""
-    from sgdataplane.observe.neighbours import read_complaints
+    from sgdataplane.observe.capacity import read_complaints
 
     for complaint in read_complaints():
         warn(complaint)
 
 
 def _complain(health: Mapping[str, Health], placement: Placement) -> None:
-    from sgdataplane.observe.conntrack import UseLog
+    from sgdataplane.observe.capacity import UseLog
 
     log = UseLog()
     with log_shown():

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sgdataplane.lab.manage import Enforced, Lab
     from sgdataplane.model.options import Options, Placement
     from sgdataplane.model.state import CloudState
-    from sgdataplane.observe.follow import Source
+    from sgdataplane.observe.follow import Followed
 
 USUAL = "lab"
 
@@ -45,12 +45,12 @@ class Scope:
     desired: Desired | None
 
     @property
-    def source(self) -> Source:
+    def source(self) -> Followed:
         """For whoever listens there."""
-        from sgdataplane.observe.follow import Source
+        from sgdataplane.observe.follow import Followed
 
         state = None if self.desired is None else self.desired.state
-        return Source(self.name, self.held, self.is_there, self.interfaces, self.placement, state)
+        return Followed(self.name, self.held, self.is_there, self.interfaces, self.placement, state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,10 +52,9 @@ if TYPE_CHECKING:
     from sgdataplane.model.decision import Decision
     from sgdataplane.model.state import CloudState
     from sgdataplane.net.values import Address
-    from sgdataplane.observe.conntrack import UseLog
+    from sgdataplane.observe.capacity import UseLog
     from sgdataplane.observe.decisions import Decider
-    from sgdataplane.observe.selection import Selection
-    from sgdataplane.observe.sessions import Session
+    from sgdataplane.observe.sessions import Selection, Session
 
 HEADERS = ("NODE", "ENI", "DIRECTION", "PROTOCOL", "REMOTE", "LOCAL", "STATE", "LEFT", "NEXT PACKET", "DECIDED BY")
 
@@ -89,7 +88,7 @@ def _state(text: str) -> str:
 
 
 def _order(text: str) -> str:
-    from sgdataplane.observe.selection import ORDERS
+    from sgdataplane.observe.sessions import ORDERS
 
     return _one_of(text, tuple(ORDERS))
 
@@ -104,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the sessions asked for."""
     settle_ports(arguments.parser, arguments)
     require_root("reading the sessions of other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
-    from sgdataplane.observe.selection import in_order
+    from sgdataplane.observe.sessions import in_order
 
     with scopes(arguments) as there:
         found = read(there, arguments)
@@ -137,7 +136,7 @@ def read(there: Scopes, arguments: argparse.Namespace) -> list[Session]:
     force."""
     from sgdataplane.cli.output import Progress, log_shown
     from sgdataplane.errors import HostError
-    from sgdataplane.observe.conntrack import UseLog
+    from sgdataplane.observe.capacity import UseLog
     from sgdataplane.observe.decisions import Decider
 
     if there.state is None:
@@ -157,7 +156,7 @@ def read(there: Scopes, arguments: argparse.Namespace) -> list[Session]:
 def _sessions_of(scope: Scope, decider: Decider, log: UseLog) -> list[Session]:
     """None, if the namespace has ended."""
     from sgdataplane.host import netns
-    from sgdataplane.observe.conntrack import read_table_use
+    from sgdataplane.observe.capacity import read_table_use
     from sgdataplane.observe.sessions import read_sessions
 
     desired = scope.desired
@@ -192,7 +191,7 @@ def selection(there: Scopes, state: CloudState, arguments: argparse.Namespace) -
     from sgdataplane.errors import LabError
     from sgdataplane.model.naming import look_up
     from sgdataplane.net.values import Direction
-    from sgdataplane.observe.selection import Selection
+    from sgdataplane.observe.sessions import Selection
 
     rules = {rule.security_group_rule_id for group in state.security_groups for rule in group.rules}
     if arguments.rule is not None and arguments.rule not in rules:

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.arguments import (
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from sgdataplane.lab.probe import End, Probe, Service
     from sgdataplane.net.values import Direction
     from sgdataplane.observe.headers import Headers
-    from sgdataplane.observe.trace import Path, Tracer, Wanted
+    from sgdataplane.observe.trace import PacketPath, Tracer, Wanted
     from sgdataplane.observe.tracepath import Gate
 
 MAX_SECONDS = 3600
@@ -59,7 +59,7 @@ def register(verbs: Subparsers) -> None:
     words = "what real packets of an ENI meet on their way through our chains"
     parser = verbs.add_parser("trace", help=words, description=words)
     parser.add_argument("--name", metavar="N", help="of this lab (default: of what is attached here, else of lab)")
-    parser.add_argument("--config", type=FilePath, metavar="FILE", help="the configuration that the agent runs with")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration that the agent runs with")
     parser.add_argument("--eni", metavar="ENI", help=f"whose packets are followed: {ENI_HELP}")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only packets towards or from the ENI")
     parser.add_argument("--remote", type=read_prefix, metavar="CIDR", help="only packets whose other end is in it")
@@ -207,7 +207,7 @@ def _wanted(place: Place, direction: Direction, end: End, other: End, probe: Pro
 # what is told of one
 
 
-def packet_of(place: Place, tracer: Tracer, path: Path) -> Document:
+def packet_of(place: Place, tracer: Tracer, path: PacketPath) -> Document:
     """A packet, as `--json` has it."""
     from sgdataplane.observe.tracepath import Scene, gates, headers_of
 

@@ -53,7 +53,7 @@ from sgdataplane.errors import ConfigError, SgDataplaneError
 from sgdataplane.host.timeouts import OTHERS
 from sgdataplane.host.watch import NamesWatch, PathWatch
 from sgdataplane.model.choices import ON_HOSTS
-from sgdataplane.observe.neighbours import read_complaints
+from sgdataplane.observe.capacity import read_complaints
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 MAX_TOLD = 20  # of what is not bound: who is root in a namespace may have any number of interfaces there

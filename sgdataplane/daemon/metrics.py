@@ -37,7 +37,7 @@ from sgdataplane.daemon.readings import Readings
 from sgdataplane.daemon.reconcile import READING, CycleReport
 from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.errors import HostError, InternalError, KernelError, LimitError, ProofError, SgDataplaneError
-from sgdataplane.observe.neighbours import read_neighbour_uses
+from sgdataplane.observe.capacity import read_neighbour_uses
 from sgdataplane.visible import visible
 
 PREFIX = "sgdataplane"

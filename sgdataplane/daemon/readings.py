@@ -18,7 +18,7 @@ from sgdataplane.enforce import Desired
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.identity import found
-from sgdataplane.observe.conntrack import TableUse, read_table_use
+from sgdataplane.observe.capacity import TableUse, read_table_use
 from sgdataplane.observe.drops import OfEni, Reason, Tally, of_enis, of_rules
 from sgdataplane.observe.hits import FIXED, read_own
 

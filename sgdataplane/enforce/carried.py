@@ -19,7 +19,7 @@ from sgdataplane.model.options import Placement
 from sgdataplane.net.values import GRE, TCP, UDP, Verdict
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.observe.decisions import Decider
-from sgdataplane.observe.flowtables import Flowtable, read_flowtables
+from sgdataplane.observe.others import Flowtable, read_flowtables
 from sgdataplane.observe.sessions import Owners, opening_packet
 
 CARRIED = (TCP, UDP, GRE)  # what flowtables know

@@ -14,7 +14,7 @@ from sgdataplane.contract.tables import DEFAULT_WINDOW_MS
 from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.counters import Counted
-from sgdataplane.observe.flowtables import Flowtable
+from sgdataplane.observe.others import Flowtable
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,21 @@
-"""Which logged packets are believed to be denied ones: those that a rule of our own tables has logged.
+"""Which logged packets are believed: those that rules of our own tables have logged.
 
-Owns that judgement, and what counters have more than was logged. Is given a socket that logs come to, in the namespace.
-Must not know what a counter stands for.
+Owns that judgement, and how many packets were counted but not logged. Is given a namespace's log group. Must not know
+what a counter stands for.
 
-What the kernel logs names no table, and any rule of a namespace may log to any group in any words. So it isn't asked
-who logged a packet, but whether it was counted: our rules count each packet right before they log it, with counters
-that rules of other tables can't use. A counter has as many to spare as it has counted and nobody was told of. As many
-packets in its name may be believed. If more have come, others have logged some of them, nobody knows which, and none is
-believed. That they were denied is told as a number then, as of any that weren't logged.
+A logged packet doesn't name its table, and any rule of a namespace may log to any group in any words. So we check
+whether it was counted. Our rules count each packet just before they log it, with counters that rules of other tables
+can't use. A counter's spare is what it has counted and we haven't reported yet. Up to that many packets logged in its
+name are believed. If more have come, somebody forged some of them. We can't tell which, so none is believed, and their
+number is reported instead, as for packets that weren't logged.
 
-Nothing is judged while it is on its way. Counters are read, what was in the rules is let out (host/quiet.py), and what
-has come by then is all that was counted before: what a counter has more than that was not logged, and never will be. So
-no forged packet is believed in place of a real one that is about to come, or that wasn't believed itself.
+Nothing is judged while it may still be on its way. We read the counters, wait until every packet has left the rules
+(host/quiet.py), and then read the log: it now has everything that was counted before, and what is missing was never
+logged. So no forged packet takes the place of a real one.
 
-What remains: of packets that come faster than a rule logs, the counter has some to spare, and as many may be forged in
-its name until that is told as a number, a second later at most. And whoever may change our table can have its rules
-log what they like; the agent calls that drift.
-"""
+One gap remains. If packets come faster than a rule logs them, its counter has a spare, and as many packets can be
+forged in its name until the spare is reported as a number, at most a second later. And root of the namespace can make
+our rules log anything by changing our table; the agent reports that as drift."""
 
 from __future__ import annotations
 
@@ -34,11 +33,11 @@ from sgdataplane.nft.counters import Counted, read_counters, read_logged, read_s
 from sgdataplane.nft.snapshot import read_generation
 
 FAMILIES = ("inet", NETDEV)  # of our tables
-ROUNDS = 10  # of waiting for what is on its way; what goes on coming is judged later
-MAX_HELD = 10_000  # packets that are still to be judged; of more, what was counted is told
+ROUNDS = 10  # of waiting for what is on its way; if more keeps coming, it is judged later
+MAX_HELD = 10_000  # packets that are still to be judged; more are only reported as a number
 
 
-class Named(NamedTuple):
+class LoggedAs(NamedTuple):
     """A packet that was logged in the name of a counter."""
 
     counter: str
@@ -46,24 +45,24 @@ class Named(NamedTuple):
 
 
 class Belief:
-    """Listens in the namespace that the calling thread is in. `drops`: the counters of denied packets that are known of
-    besides those that our rules are seen to log."""
+    """Listens in the namespace that the calling thread is in. `drops`: counters of denied packets, in addition to those
+    that our rules are found to log."""
 
     def __init__(self, group: int, drops: Collection[str]) -> None:
-        """As Nflog. OSError if the kernel refuses to tell what was counted."""
+        """Errors as of Nflog, and OSError if the kernel refuses to list counters."""
         self._asked = Nfnetlink()
         try:
-            self.tally = Tally(drops)
-            self.tally.begin(self._read_all())  # before the first is logged: all that comes was counted since
+            self.account = Account(drops)
+            self.account.begin(self._read_all())  # before we listen, so that all that comes was counted since
             self._generation, self._ours = 0, frozenset[str]()
             self._read_ours()
             self._door = Nflog(group)
         except BaseException:
             self._asked.close()
             raise
-        self._held: list[Named] = []
-        self._strange: list[Named] = []  # in the name of a counter that our rules didn't log when they were read last
-        self._late: set[str] = set()  # counters in whose name packets went on coming
+        self._held: list[LoggedAs] = []
+        self._strange: list[LoggedAs] = []  # in the name of a counter that our rules didn't log when we last read them
+        self._late: set[str] = set()  # counters in whose names packets kept coming
         self._forged = 0
 
     def fileno(self) -> int:
@@ -73,23 +72,25 @@ class Belief:
         self._door.close()
         self._asked.close()
 
-    def read(self) -> list[Named]:
-        """What has come and is believed; what goes on coming is kept. OSError if the kernel refuses to tell."""
+    def read(self) -> list[LoggedAs]:
+        """Return what has come and is believed. OSError if the kernel refuses to list counters."""
         self._hear()
         if not self._held:
             return []
         return self._judged(self._settled(lambda: self._read_of({named.counter for named in self._held})))
 
-    def tick(self) -> tuple[list[Named], list[tuple[str, int]]]:
-        """Once a second: the same, also of rules that are new; and what counters have counted more than that."""
+    def tick(self) -> tuple[list[LoggedAs], list[tuple[str, int]]]:
+        """Once a second: also read what new rules log. Return what is believed, and the counters with the number of
+        packets that they have counted and nobody logged."""
         self._hear()
-        self._get_acquainted()
+        self._learn_rules()
         counted = self._settled(self._read_all)
         believed = self._judged(counted)
-        return believed, self.tally.missing(counted, {named.counter for named in self._held})
+        return believed, self.account.missing(counted, {named.counter for named in self._held})
 
     def _settled(self, read: Callable[[], dict[str, Counted]]) -> dict[str, Counted]:
-        """What was counted, when all of that has come which was logged; but for counters that are called late."""
+        """Read the counters, and wait until everything that they counted and rules logged has come. The counters in
+        whose names more keeps coming are in `_late`."""
         counted: dict[str, Counted] = {}
         for _ in range(ROUNDS):
             counted = read()
@@ -99,8 +100,8 @@ class Belief:
                 break
         return counted
 
-    def _get_acquainted(self) -> None:
-        """Our rules may be others by now, and log what they didn't."""
+    def _learn_rules(self) -> None:
+        """Read which counters our rules log now, since they may have changed."""
         if not self._strange:
             return
         self._read_ours()
@@ -109,24 +110,24 @@ class Belief:
         self._held, self._strange = self._held + known, []
 
     def forged(self) -> int:
-        """How many packets, since it was asked last, others have logged in our name. At least: some may be believed."""
+        """How many packets others have logged in our name since the last call. It may be more: we may believe some."""
         forged, self._forged = self._forged, 0
         return forged
 
     def _hear(self) -> set[str]:
-        """In the names of which counters something has come."""
+        """Receive packets; return the counters in whose names some have come."""
         heard = set()
         for packet in self._door.read():
             counter = logged_counter(packet.prefix)
-            if counter is None:  # others may log there, too
+            if counter is None:  # another program's
                 continue
             held = self._held if counter in self._ours else self._strange
             if len(held) < MAX_HELD:
-                held.append(Named(counter, packet))
+                held.append(LoggedAs(counter, packet))
                 heard.add(counter)
         return heard & self._ours
 
-    def _judged(self, counted: Mapping[str, Counted]) -> list[Named]:
+    def _judged(self, counted: Mapping[str, Counted]) -> list[LoggedAs]:
         ready = [named for named in self._held if named.counter not in self._late]
         self._held = [named for named in self._held if named.counter in self._late]
         packets = Counter(named.counter for named in ready)
@@ -134,12 +135,12 @@ class Belief:
         return [named for named in ready if named.counter in believed]
 
     def _is_believed(self, counter: str, packets: int, counted: Mapping[str, Counted]) -> bool:
-        spare = self.tally.spare(counter, counted.get(counter))
-        if spare is None:  # nobody can tell
+        spare = self.account.spare(counter, counted.get(counter))
+        if spare is None:  # we can't tell
             return False
         is_believed = packets <= spare
         self._forged += 0 if is_believed else packets - spare
-        self.tally.note(counter, packets if is_believed else 0, spare)
+        self.account.note(counter, packets if is_believed else 0, spare)
         return is_believed
 
     def _read_all(self) -> dict[str, Counted]:
@@ -153,7 +154,8 @@ class Belief:
         }
 
     def _read_ours(self) -> None:
-        """What our rules log, and did: of that some may be on its way."""
+        """Read which counters our rules log. Those that they logged before stay, as such packets may be on their
+        way."""
         generation = read_generation(self._asked)
         if generation != self._generation:
             self._ours = self._ours.union(*(read_logged(self._asked, TABLE, family) for family in FAMILIES))
@@ -161,35 +163,35 @@ class Belief:
 
 
 @dataclass
-class Tally:
-    """What was counted, and what of it was logged or told since. `drops`: counters of denied packets; one that has
-    logged is one, too."""
+class Account:
+    """What was counted since the beginning, and what of that was reported. `drops`: counters of denied packets; one
+    that has logged a packet counts as one, too."""
 
     drops: Collection[str]
     _base: dict[str, int] = field(default_factory=dict)
     _seen: dict[str, Counted] = field(default_factory=dict)
-    _known: Counter[str] = field(default_factory=Counter)  # of these packets somebody is told
-    _owed: Counter[str] = field(default_factory=Counter)  # by numbers that weren't told yet
+    _known: Counter[str] = field(default_factory=Counter)  # packets that were reported
+    _owed: Counter[str] = field(default_factory=Counter)  # packets to be reported as a number, and not reported yet
 
     def begin(self, counters: Mapping[str, Counted]) -> None:
         self._base = {name: counted.packets for name, counted in counters.items()}
         self._seen = dict(counters)
 
     def spare(self, name: str, now: Counted | None) -> int | None:
-        """How many packets it has counted that nobody is told of; None: it isn't there, or began anew since it was
-        looked at, so what was logged may have been counted by the one before."""
+        """How many packets it has counted that weren't reported. None if it is gone, or was reset since we last looked;
+        then an earlier counter of that name may have counted what was logged."""
         if now is None or self._begins_anew(name, now):
             return None
         return max(0, now.packets - self._base.get(name, 0) - self._known[name])
 
     def note(self, name: str, logged: int, spare: int) -> None:
-        """Of so many somebody is told one by one; of the others that it had to spare as a number."""
+        """`logged` packets are reported one by one, the rest of its spare as a number."""
         self._known[name] += spare
         self._owed[name] += spare - logged
 
     def missing(self, counters: Mapping[str, Counted], late: Collection[str] = ()) -> list[tuple[str, int]]:
-        """What is to be told as numbers, given that all has come of what was logged, but for these. What other counters
-        have so far is none of it: a rule that denies may be one that accepts first."""
+        """What is to be reported as numbers, once everything that was logged has come, except for the counters `late`.
+        What other counters have counted isn't included: a rule that denies now may have accepted before."""
         denying = {*self.drops, *self._known}
         for name in counters.keys() - denying:
             self._base[name], self._seen[name] = counters[name].packets, counters[name]
@@ -202,10 +204,10 @@ class Tally:
         return found
 
     def _begins_anew(self, name: str, now: Counted) -> bool:
-        """Somebody deleted the table, or had it count from 0."""
-        before = self._seen.get(name, NOTHING)
+        """Whether the table was deleted, or the counter reset, since we last looked."""
+        previous = self._seen.get(name, NOTHING)
         self._seen[name] = now
-        if now.packets >= before.packets and before.made in (now.made, ""):
+        if now.packets >= previous.packets and previous.made in (now.made, ""):
             return False
         self._base[name] = self._known[name] = 0
         return True

@@ -1,12 +1,11 @@
-"""decide() with a memory: packets that no rule can tell apart are decided once.
+"""decide() for many packets: packets that no rule can tell apart are decided once.
 
-Owns what makes two packets alike. Is given a state. Must not decide anything itself.
+Owns which packets are equal for the rules. Is given a state. Must not decide anything itself.
 
-decide() looks at an address only through the prefixes, groups and lists that hold it, and at a port only through the
-ranges that hold it. So the address space and the ports are cut where any of those begins or ends, and a packet is
-known by its pieces. Under 1,000 rules and 2,000 members, 100,000 packets from as many remotes take 2 s; decide() alone
-takes 130 s, and the compiled table in nft/interp 3 s, of which the rule would still have to be read out of a counter.
-"""
+decide() looks at an address only through the prefixes, groups and lists that contain it, and at a port only through the
+ranges that contain it. So the addresses and ports are cut wherever one of these begins or ends, and the pieces that
+contain a packet's addresses and ports are its key. (100,000 packets from as many remotes, 1,000 rules and 2,000
+members: 2 s; with decide() alone 130 s.)"""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from sgdataplane.policy.dimensions import CONDITIONS, LOCAL, PROTOCOL, Condition
 from sgdataplane.policy.resolve import Permission, resolve_profile, resolve_remote
 
 Key = tuple[object, ...]
-CUT = tuple(each for each in CONDITIONS if each not in (PROTOCOL, LOCAL))  # but for these two, which fixed clauses name
+CUT = tuple(each for each in CONDITIONS if each not in (PROTOCOL, LOCAL))  # fixed clauses name these two
 
 
 class Decider:
@@ -39,7 +38,7 @@ class Decider:
         self._known: dict[Key, Decision] = {}
 
     def decide(self, packet: Packet) -> Decision:
-        """The same as `semantics.decide`. KeyError if the state has no such ENI."""
+        """Return what `semantics.decide` does. KeyError if the state has no such ENI."""
         if packet.eni_id not in self._enis:
             self._enis[packet.eni_id] = _Eye.of(self._state, self._state.eni[packet.eni_id], self._options)
         key = self._enis[packet.eni_id].key(packet)
@@ -50,7 +49,7 @@ class Decider:
 
 @dataclass(frozen=True, slots=True)
 class _Pieces:
-    """One family's addresses: which groups a member is in, and which prefixes hold whom, by their first addresses."""
+    """One family's addresses: the groups of each member, and the prefixes that contain each piece, by first address."""
 
     members: dict[int, RemoteSet]
     starts: tuple[int, ...]
@@ -62,8 +61,8 @@ class _Pieces:
 
 @dataclass(frozen=True, slots=True)
 class _Eye:
-    """What one ENI's rules, and what passes or never passes whatever they say, can tell apart. `starts`: where each of
-    CUT changes its meaning."""
+    """What one ENI's rules, and the clauses before all rules, can tell apart. `starts`: for each of CUT, where a value
+    begins to mean something else."""
 
     addresses: dict[Family, _Pieces]
     starts: tuple[tuple[int, ...], ...]
@@ -110,7 +109,7 @@ def _named_places(permissions: Iterable[Permission]) -> Iterator[Remote]:
 
 
 def _fixed_places(eni: Eni, options: Options) -> Iterator[Prefix]:
-    """The addresses that decide() knows of without any rule."""
+    """The addresses that decide() looks for without any rule."""
     yield from eni.own_prefixes
     yield from options.metadata
     yield from always.UNNUMBERED
@@ -122,7 +121,7 @@ def _fixed_places(eni: Eni, options: Options) -> Iterator[Prefix]:
 
 
 def _starts(permissions: Iterable[Permission], condition: Condition) -> tuple[int, ...]:
-    """Where its numbers change their meaning; DHCP's ports, too."""
+    """Where a value of the condition begins to mean something else; DHCP's ports are among them."""
     dhcp = tuple((port, port) for client, server, _ in always.DHCP.values() for port in (client, server))
     asked = (condition.of_rule(permission, family) for permission in permissions for family in Family)
     intervals = [interval for some in (*asked, dhcp) for interval in some or ()]

@@ -1,13 +1,13 @@
-"""Denied packets, as they happen in one namespace: whose they are, and what denied each.
+"""Denied packets of one namespace, as they happen: whose they are, and what denied each.
 
 Owns the way from what the kernel logs to that. Is given where the namespace is, and which ENIs it has. Must not know
 who asks, or how it is shown.
 
-What denied a packet stands in the kernel's own words, the name of the counter that counted it just before: it can't be
-another one, whatever becomes of the policy meanwhile. A state is asked only what such a name means.
+The log line carries the name of the counter that counted the packet just before. So it names what denied the packet,
+whatever becomes of the policy meanwhile. The state is asked only what such a name means.
 
-Any rule in the namespace may log in that name. What is believed of it is known to belief.py, which also has what was
-denied and not logged: a rule logs so many packets a second and no more (`compiler/drops.py`), its counter has all.
+Any rule in the namespace may log in that name: belief.py says which packets to believe. It also knows how many were
+denied and not logged, since a rule logs only so many packets a second (`compiler/drops.py`), and its counter has all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Verdict
-from sgdataplane.observe.belief import Belief, Named
+from sgdataplane.observe.belief import Belief, LoggedAs
 from sgdataplane.observe.drops import FIXED
 from sgdataplane.observe.headers import Headers, parse_headers
 from sgdataplane.observe.hits import rules
@@ -34,9 +34,9 @@ PREROUTING = 0  # NF_INET_PRE_ROUTING; the other hook is NF_INET_POST_ROUTING
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """One packet. `direction`: towards the ENI or from it. A reply, and an ICMP error about a session, is denied by the
-    rules that would have let the session in. `eni_id` None: its interface, if there is one, carries none. `decision`
-    None: of a rule that the state hasn't got (any more), of which the counter is all that is known."""
+    """One denied packet. `direction`: towards the ENI or from it. A reply, or an ICMP error about a session, is denied
+    by the rules that would have let the session in. `eni_id` None: its interface, if any, carries no ENI. `decision`
+    None: the state doesn't have the rule (any more), and only the counter is known."""
 
     seconds: float
     eni_id: str | None
@@ -50,7 +50,7 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Unlogged:
-    """Packets that were denied and not logged, as too many came. `decision`: as of Denied."""
+    """Packets that were denied and not logged, since too many came. `decision`: as in Denied."""
 
     seconds: float
     packets: int
@@ -60,16 +60,16 @@ class Unlogged:
 
 @dataclass(frozen=True, slots=True)
 class Forged:
-    """Packets that were logged in the name of our rules, and that these didn't log: so many at least."""
+    """At least so many packets were logged in the name of our rules, but not by them."""
 
     seconds: float
     packets: int
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A namespace where policies are enforced: a name or path. `interfaces`: ENI -> interface. `state`: what it obeys,
-    as far as it is known."""
+class EnforcedPlace:
+    """A namespace (a name or path) where policies are enforced. `interfaces`: ENI id -> interface. `state`: what it
+    obeys, if that is known."""
 
     path: str
     interfaces: Mapping[str, str]
@@ -78,10 +78,12 @@ class Place:
 
 
 class Listener:
-    """Listens to what is denied in one place. For a selector: `read` when it is readable, `tick` once a second."""
+    """Reports what is denied in one place. For a selector: call `read` when it is readable, and `tick` once a
+    second."""
 
-    def __init__(self, place: Place) -> None:
-        """As Nflog; HostError if there is no such namespace, OSError if the kernel refuses to tell what was counted."""
+    def __init__(self, place: EnforcedPlace) -> None:
+        """Errors as of Nflog; HostError if there is no such namespace, OSError if the kernel refuses to list
+        counters."""
         self._place, self._site = place, SITES[place.placement]
         self._enis = {ifname: eni_id for eni_id, ifname in place.interfaces.items()}
         known = {} if place.state is None else rules(place.state, place.interfaces)
@@ -98,12 +100,12 @@ class Listener:
         self._belief.close()
 
     def read(self) -> Iterator[Denied]:
-        """What has come. OSError if the kernel refuses to tell what was counted."""
+        """Return what has come. OSError if the kernel refuses to list counters."""
         return map(self._denied, self._belief.read())
 
     def tick(self) -> Iterator[Denied | Unlogged | Forged]:
-        """What has come, also of rules that are new; what was denied and not logged; what was forged. OSError as
-        above."""
+        """Yield what has come, also from new rules; then what was denied and not logged, and what was forged. OSError
+        as above."""
         believed, missing = self._belief.tick()
         yield from map(self._denied, believed)
         for counter, packets in missing:
@@ -112,7 +114,7 @@ class Listener:
         if forged:
             yield Forged(time.time(), forged)
 
-    def _denied(self, named: Named) -> Denied:
+    def _denied(self, named: LoggedAs) -> Denied:
         logged = named.packet
         if logged.is_netdev:
             direction, is_arriving = Direction.EGRESS, self._place.placement is Placement.HOST
@@ -127,7 +129,7 @@ class Listener:
         return Denied(seconds, eni_id, ifname, direction, headers, logged.ethertype, named.counter, decision)
 
     def _name(self, number: int) -> str | None:
-        """Of an interface. Numbers aren't used again as long as the namespace is there."""
+        """The name of the interface with that index. A namespace doesn't use an index again."""
         if number not in self._names:
             with netns.inside(self._place.path):
                 self._names |= dict(socket.if_nameindex())

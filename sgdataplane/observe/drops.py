@@ -2,14 +2,14 @@
 
 Owns which of the tables' named counters count drops. Is given a state and a namespace. Must not know who asks.
 
-By cause it is counted for all ENIs of a namespace together, by ENI and direction for all causes together. So there are
-two sums of the same packets, but for what was dropped at no ENI's interface: that is in the first alone.
+Drops are counted twice: by cause, for all ENIs of a namespace together; and by ENI and direction, for all causes
+together. Packets dropped at an interface that carries no ENI are counted by cause only.
 
     cause               direction          what was dropped
-    default             ingress, egress    what no rule decides
-    rule                ingress, egress    what a rule refuses, all such rules together
-    spoofed, ...        ingress, egress    before any rule is asked: docs/reference/causes.md
-    fence.tagged, ...   egress             at the fence: the same page
+    default             ingress, egress    no rule decided
+    rule                ingress, egress    a rule refused; all such rules together
+    spoofed, ...        ingress, egress    dropped before any rule is asked: docs/reference/causes.md
+    fence.tagged, ...   egress             dropped at the fence: the same page
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Reason(NamedTuple):
 
 
 class OfEni(NamedTuple):
-    """Whose packets were dropped: of which side's, as with Reason."""
+    """Whose packets were dropped, and in which direction."""
 
     eni: str
     direction: str
@@ -56,13 +56,13 @@ REASONS = (*map(Reason.of, FIXED.values()), *(Reason(direction.value, RULE) for 
 
 
 def of_rules(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Reason]:
-    """The counters of the rules that refuse, of the groups of these ENIs."""
+    """The counters of the refusing rules in these ENIs' groups."""
     found = hits.rules(state, eni_ids).items()
     return {name: Reason.of(decision) for name, decision in found if decision.verdict is Verdict.DROP}
 
 
 def of_enis(interfaces: Mapping[str, str]) -> dict[str, OfEni]:
-    """The counters of all that is dropped of each of these ENIs, at their interfaces; the fence has its own."""
+    """The counters of everything dropped at each of these ENIs' interfaces, the fence's own counters included."""
     found = {}
     for eni_id, ifname in interfaces.items():
         for side in Direction:
@@ -72,15 +72,15 @@ def of_enis(interfaces: Mapping[str, str]) -> dict[str, OfEni]:
 
 
 def read_counters(namespace: str) -> dict[str, int]:
-    """Name -> packets, of all counters in our tables there. HostError if there is no such namespace, OSError if the
-    kernel refuses."""
+    """All counters in our tables there: name -> packets. HostError if there is no such namespace, OSError if the kernel
+    refuses."""
     with netns.inside(namespace), Nfnetlink() as door:
         return read_packets(door, TABLE) | read_packets(door, TABLE, NETDEV)
 
 
 @dataclass(slots=True)
 class Tally:
-    """What one namespace has dropped, by reason, and by ENI: sums that only grow, though counters come and go with
+    """What one namespace has dropped, by reason and by ENI. These sums only grow, although counters come and go with
     their rules, and begin anew when somebody deletes a table."""
 
     packets: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
@@ -88,18 +88,19 @@ class Tally:
     _last: dict[str, int] = field(default_factory=dict)
 
     def note(self, found: Mapping[str, int], rules: Mapping[str, Reason], enis: Mapping[str, OfEni] = NONE) -> None:
-        """Counters as they are now; `rules`: those of rules that refuse, `enis`: those of ENIs, others are forgotten.
-        What a rule's counter has when it is met first doesn't count: its rule may have been one that accepts."""
-        before, self._last = self._last, {}
+        """Add what counters have counted since the last call. `rules`: the counters of refusing rules. `enis`: those of
+        ENIs; other ENIs are forgotten. What a rule's counter has at its first reading doesn't count, since its rule may
+        have accepted until then."""
+        previous, self._last = self._last, {}
         self.of_enis = {of_eni: self.of_enis.get(of_eni, 0) for of_eni in enis.values()}
         fixed = ((name, Reason.of(decision)) for name, decision in FIXED.items())
         for name, reason in (*fixed, *rules.items()):
-            self.packets[reason] += self._grown(name, found, before.get(name, None if name in rules else 0))
+            self.packets[reason] += self._grown(name, found, previous.get(name, None if name in rules else 0))
         for name, of_eni in enis.items():
-            self.of_enis[of_eni] += self._grown(name, found, before.get(name, 0))
+            self.of_enis[of_eni] += self._grown(name, found, previous.get(name, 0))
 
-    def _grown(self, name: str, found: Mapping[str, int], before: int | None) -> int:
+    def _grown(self, name: str, found: Mapping[str, int], previous: int | None) -> int:
         self._last[name] = now = found.get(name, 0)
-        if before is None:
+        if previous is None:
             return 0
-        return now - before if now >= before else now
+        return now - previous if now >= previous else now

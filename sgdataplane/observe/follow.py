@@ -1,9 +1,9 @@
-"""Listening to what is denied in several namespaces at once, for a while.
+"""Following what is denied in several namespaces at once, for a while.
 
 Owns the loop. Is given where to listen. Must not know who asks, or how it is shown.
 
-A socket in a namespace keeps it alive after its last process, as does a path that is held. So whether each is still to
-be found without us is asked once a second, and what isn't is let go.
+A socket in a namespace, or a held path, keeps it alive after its last process. So once a second we check whether each
+namespace would still exist without us, and release it if not.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Self
 from sgdataplane.errors import HostError
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
-from sgdataplane.observe.denied import Denied, Forged, Listener, Place, Unlogged
+from sgdataplane.observe.denied import Denied, EnforcedPlace, Forged, Listener, Unlogged
 
 TICK_S = 1.0
-Told = tuple["Source", Denied | Unlogged | Forged]
+Told = tuple["Followed", Denied | Unlogged | Forged]
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """A namespace where policies are enforced; `name` is for people. `held`: a path that leads there while it is held,
-    None: it is gone. `is_there`: whether it is, for others than us. The rest as in Place."""
+class Followed:
+    """A namespace where policies are enforced. `name`: for people. `held`: a path that leads there while it is held;
+    None: the namespace has ended. `is_there`: whether it exists without us. The rest as in EnforcedPlace."""
 
     name: str
     held: Callable[[], AbstractContextManager[str | None]]
@@ -40,13 +40,13 @@ class Source:
 class Follow:
     """Listens from the beginning of the block to its end."""
 
-    def __init__(self, sources: Iterable[Source]) -> None:
+    def __init__(self, sources: Iterable[Followed]) -> None:
         self._sources = tuple(sources)
-        self._open: dict[Source, tuple[Listener, ExitStack]] = {}
+        self._open: dict[Followed, tuple[Listener, ExitStack]] = {}
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Self:
-        """HostError or UnsupportedError where one can't be listened to; one that is gone is left out."""
+        """HostError or UnsupportedError if one can't be listened to. One that has ended is left out."""
         try:
             for source in self._sources:
                 self._begin(source)
@@ -60,23 +60,24 @@ class Follow:
             self._end(source)
         self._selector.close()
 
-    def _begin(self, source: Source) -> None:
+    def _begin(self, source: Followed) -> None:
         with ExitStack() as stack:
             path = stack.enter_context(source.held())
             if path is None:
                 return
-            listener = Listener(Place(path, source.interfaces, source.placement, source.state))
+            listener = Listener(EnforcedPlace(path, source.interfaces, source.placement, source.state))
             stack.callback(listener.close)
             self._selector.register(listener, selectors.EVENT_READ, source)
             self._open[source] = listener, stack.pop_all()
 
-    def _end(self, source: Source) -> None:
+    def _end(self, source: Followed) -> None:
         listener, stack = self._open.pop(source)
         self._selector.unregister(listener)
         stack.close()
 
     def told(self, until: float | None) -> Iterator[Told]:
-        """What is denied, up to then (None: for ever, by time.monotonic); or until no namespace is left."""
+        """Yield what is denied until that time (by time.monotonic; None: without end), or until no namespace is
+        left."""
         tick = time.monotonic() + TICK_S
         while self._open and (until is None or time.monotonic() < until):
             now = time.monotonic()
@@ -88,11 +89,11 @@ class Follow:
                 yield from self._ticked()
 
     def rest(self) -> Iterator[Told]:
-        """What has come until now, and not been told yet."""
+        """Yield what has come until now and wasn't yielded yet."""
         yield from self._ticked()
 
-    def _heard(self, source: Source) -> Iterator[Told]:
-        with suppress(HostError, OSError):  # the kernel refuses to tell: the next time it will
+    def _heard(self, source: Followed) -> Iterator[Told]:
+        with suppress(HostError, OSError):  # the kernel refuses; we ask again
             yield from ((source, entry) for entry in self._open[source][0].read())
 
     def _ticked(self) -> Iterator[Told]:

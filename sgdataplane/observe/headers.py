@@ -1,6 +1,6 @@
 """The addresses and ports in a packet's own headers.
 
-Owns what is told of them. Is given the first bytes of a packet. Must not know where it was seen.
+Is given the first bytes of a packet. Must not know where it was seen.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ ARP_BYTES = 28
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """What a packet says of itself; None: it has no such field, or is cut short before it. `length`: bytes of all of
-    it, its own header included. Of ARP the addresses are the sender's and the one asked for."""
+    """The fields of a packet's headers; None: it has no such field, or is cut off before it. `length`: bytes of the
+    whole packet, with its IP header. For ARP the addresses are the sender's and the one asked for."""
 
     family: Family | None = None
     source: Address | None = None
@@ -32,7 +32,7 @@ class Headers:
 
 
 def parse_headers(ethertype: int, data: bytes) -> Headers:
-    """Never fails: of what makes no sense, all is None."""
+    """Never fails: if the bytes make no sense, all fields are None."""
     if ethertype in FAMILIES and family_of(data) is FAMILIES[ethertype]:
         return _ip(FAMILIES[ethertype], data)
     if ethertype == ETH_ARP and len(data) >= ARP_BYTES:
@@ -50,7 +50,7 @@ def _ip(family: Family, data: bytes) -> Headers:
 
 
 def _transport(headers: Headers, data: bytes) -> Headers:
-    """With ports, flags or type, as far as they are there."""
+    """Add ports, flags or type, if they are there."""
     if headers.protocol in PORT_PROTOCOLS and len(data) >= 4:
         ports = struct.unpack_from("!HH", data)
         flags = data[13] if headers.protocol == TCP and len(data) >= 14 else None

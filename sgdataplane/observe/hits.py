@@ -3,18 +3,17 @@
 Owns the way from a counter's name to a rule, reading all counters of a namespace, and the keys of a row. Is given a
 state and ENIs. Must not know who asks, or how counts are kept.
 
-The kernel counts by table, so by namespace: ENIs of one namespace are counted together. A counter counts the packets
-that a rule (or another cause) decided about; what belongs to a session that was accepted since is not asked about
-again, and is counted nowhere.
+A counter belongs to a table, so the ENIs of one namespace are counted together. It counts the packets that a rule (or
+another cause) decided. Later packets of a session that was accepted ask no rule, and are counted nowhere.
 
     counter                     its name in the kernel
     kind                        "rule", "inner_accept", "default"; "fixed": before any rule is asked; "fence"
     direction, verdict          ingress | egress, accept | drop
     security_group_id, security_group_rule_id, priority    of a rule; of an inner accept the group
     cause                       of "fixed" and "fence": docs/reference/causes.md
-    in_force                    false: what it counted is no longer in the policy; then all but the name may be null
-    packets, bytes              that it decided about since `since`
-    first_hit, last_hit         null: never, or (of a lab) not known
+    in_force                    false: the policy no longer has what it counted; then all but the name may be null
+    packets, bytes              that it has decided since `since`
+    first_hit, last_hit         null: never, or (in a lab) not known
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ FIXED: Mapping[str, Decision] = {counter_name(decision): decision for decision i
 
 
 def decisions(state: CloudState, eni_ids: Collection[str]) -> dict[str, Decision]:
-    """By counter, by direction: inner accepts and rules of these ENIs' groups in the order that decides, profile by
-    profile, then the default; after both the fixed causes. Rules that no packet can come to are among them, though no
-    table has a counter of theirs."""
+    """Counter -> what it counts, by direction: the inner accepts and rules of these ENIs' groups in the order in which
+    they decide, profile by profile, then the default. The fixed causes come after both directions. Rules that no packet
+    can reach are included, although no table has a counter for them."""
     enis = [state.eni[eni_id] for eni_id in eni_ids if eni_id in state.eni]
     found: dict[str, Decision] = {}
     for eni in {(tuple(sorted(eni.security_group_ids)), eni.nic_type): eni for eni in enis}.values():
@@ -65,7 +64,8 @@ def decisions(state: CloudState, eni_ids: Collection[str]) -> dict[str, Decision
 
 
 def rules(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Decision]:
-    """By counter, all rules of these ENIs' groups: also those of another network interface, or of an unknown group."""
+    """Counter -> rule, for all rules of these ENIs' groups, including those for another nic type or an unknown
+    group."""
     enis = (state.eni[eni_id] for eni_id in eni_ids if eni_id in state.eni)
     groups = sorted({group_id for eni in enis for group_id in eni.security_group_ids})
     found = (of_rule(group_id, rule) for group_id in groups for rule in state.group[group_id].rules)
@@ -73,28 +73,28 @@ def rules(state: CloudState, eni_ids: Iterable[str]) -> dict[str, Decision]:
 
 
 def read_hits(namespace: str) -> dict[str, Counted]:
-    """By name, all such counters of our tables there. HostError if there is no such namespace, OSError if the kernel
+    """All such counters of our tables there, by name. HostError if there is no such namespace, OSError if the kernel
     refuses."""
     with netns.inside(namespace), Nfnetlink() as door:
         return of_causes(read_counters(door, TABLE) | read_counters(door, TABLE, NETDEV))
 
 
 def read_own(namespace: str, wanted: Collection[str]) -> dict[str, Counted]:
-    """Of these names those that our tables there have, and nothing else: who is root there makes others, named as ours
-    are. Errors as in read_hits."""
+    """The counters of these names in our tables there, and no others: root of the namespace can add counters with names
+    like ours. Errors as in read_hits."""
     with netns.inside(namespace), Nfnetlink() as door:
         found = read_wanted(door, TABLE, "inet", wanted)
         return found | read_wanted(door, TABLE, NETDEV, wanted)
 
 
 def of_causes(counters: Mapping[str, Counted]) -> dict[str, Counted]:
-    """Those that count what a rule or another cause decided about: what is dropped of each ENI is counted once more."""
+    """Only the counters of rules and other causes; others count the drops of each ENI once more."""
     return {name: counted for name, counted in counters.items() if name in FIXED or name.startswith(PREFIXES)}
 
 
 def rows(known: Mapping[str, Decision], sums: Mapping[str, Sum]) -> Iterator[dict[str, object]]:
-    """A row for each rule in force, counted or not; each other cause that was ever met; and each counter of old that
-    has counted something."""
+    """A row for each rule in force, hit or not; each fixed cause that was ever hit; and each former counter that has
+    counted something."""
     for name, decision in known.items():
         found = sums.get(name)
         is_met = found is not None and found.packets
@@ -132,7 +132,7 @@ def _kind(decision: Decision) -> str:
 
 
 def decision_of(row: Mapping[str, Any]) -> Decision | None:
-    """What a row is about; None if that isn't known."""
+    """What a row counts; None if that isn't known."""
     causes = {"fixed": row["cause"], "fence": f"{FENCE}{row['cause']}", None: None}
     cause = causes.get(row["kind"], row["kind"])
     if cause is None:

@@ -1,12 +1,11 @@
-"""How often each rule was hit in all, and when: what counters have counted, kept over their ends.
+"""How often each rule was hit in total, and when: sums of counters that outlive the counters.
 
-Owns the sums. Is given what the kernel's counters say now and then. Must not know the kernel, files, or what a counter
-stands for.
+Owns the sums. Is given readings of the kernel's counters. Must not know the kernel, files, or what a counter stands
+for.
 
-A scope is what the kernel counts together: a router of ours by its name, or the ENIs of a workload's namespace by their
-ids. It outlives namespaces: a container that is started anew goes on with the sums of its ENIs. A base is what one
-namespace's counters said last, so that only what came since is added. A counter that was made anew, in a namespace that
-was, begins with nothing.
+A scope is what the kernel counts together: one of our routers, by its name, or the ENIs of a workload's namespace, by
+their ids. It outlives namespaces: a container that is restarted continues with the sums of its ENIs. A base is the last
+reading of one namespace, so that only what came since is added. A counter that was made anew begins at zero.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from sys import intern
 
 from sgdataplane.nft.counters import Counted
 
-MAX_ROWS = 200_000  # of sums; what is counted no more goes first, then what was never hit, the longest unused before
-NOTHING = Counted(0, 0)  # whichever counter has counted nothing: most have, in a thousand namespaces
+MAX_ROWS = 200_000  # of sums; first go those without a counter, then those never hit, the longest unused first
+NOTHING = Counted(0, 0)  # one object for all counters at zero, which are most of them
 
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """What one counter of one scope has counted since `since`. `first`, `last`: when it was first and last found to
-    have counted something more, so hits are from between the reading before and that one; "": never."""
+    """What one counter of one scope has counted since `since`. `first`, `last`: the times of the first and the last
+    reading that found it increased, so a hit came between that reading and the one before it; "": never."""
 
     packets: int
     bytes: int
@@ -40,7 +39,7 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What one namespace's counters said last, and which scope they were counted for."""
+    """The last reading of one namespace's counters, and the scope for which they count."""
 
     scope: str
     counters: Mapping[str, Counted]
@@ -48,13 +47,13 @@ class Base:
 
 @dataclass(slots=True)
 class Ledger:
-    """`scopes`: by scope and counter. `bases`: by namespace, as its cookie says, which holds for one boot only."""
+    """`scopes`: sums by scope and counter. `bases`: by the namespace's cookie, which is valid for one boot."""
 
     scopes: dict[str, dict[str, Sum]] = field(default_factory=dict)
     bases: dict[int, Base] = field(default_factory=dict)
 
     def note(self, cookie: int, scope: str, counters: Mapping[str, Counted], at: str) -> None:
-        """All counters of a namespace as they are now."""
+        """Add a reading of all counters of a namespace."""
         self._add(self.bases.get(cookie) or Base(scope, {}), counters, at)
         sums, fresh = self._sums(scope), Sum(0, 0, at)
         for name in counters:
@@ -62,11 +61,11 @@ class Ledger:
         self.bases[cookie] = Base(scope, {intern(name): c if c.packets else NOTHING for name, c in counters.items()})
 
     def note_last(self, cookie: int, scope: str, counters: Mapping[str, Counted], at: str) -> None:
-        """What counters had counted at their end."""
-        before = self.bases.get(cookie) or Base(scope, {})
-        self._add(before, counters, at)
-        kept = {name: counted for name, counted in before.counters.items() if name not in counters}
-        self.bases[cookie] = Base(before.scope, kept)
+        """Add the last values of counters that were removed."""
+        base = self.bases.get(cookie) or Base(scope, {})
+        self._add(base, counters, at)
+        kept = {name: counted for name, counted in base.counters.items() if name not in counters}
+        self.bases[cookie] = Base(base.scope, kept)
 
     def _add(self, base: Base, counters: Mapping[str, Counted], at: str) -> None:
         sums, fresh = self._sums(base.scope), Sum(0, 0, at)
@@ -77,12 +76,12 @@ class Ledger:
         return self.scopes.setdefault(scope, {})
 
     def keep_only(self, cookies: frozenset[int]) -> None:
-        """All other namespaces have ended."""
+        """Forget the bases of all other namespaces, which have ended."""
         for cookie in self.bases.keys() - cookies:
             del self.bases[cookie]
 
     def trim(self, most: int = MAX_ROWS) -> int:
-        """Forget sums, if there are more than that; how many."""
+        """Forget sums beyond that number; return how many."""
         excess = sum(map(len, self.scopes.values())) - most
         if excess <= 0:
             return 0
@@ -96,8 +95,8 @@ class Ledger:
         return excess
 
 
-def _more(before: Counted, now: Counted) -> tuple[int, int]:
-    """Packets and bytes since; all of them, if the counter was made or set to nothing since."""
-    if before.made != now.made or now.packets < before.packets:
+def _more(previous: Counted, now: Counted) -> tuple[int, int]:
+    """Packets and bytes since the previous reading; all of them if the counter was made anew or reset since."""
+    if previous.made != now.made or now.packets < previous.packets:
         return now.packets, now.bytes
-    return now.packets - before.packets, max(0, now.bytes - before.bytes)
+    return now.packets - previous.packets, max(0, now.bytes - previous.bytes)

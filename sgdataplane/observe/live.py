@@ -1,8 +1,8 @@
-"""What the table that a namespace's kernel holds would do with one packet, and whether it is the table it should be.
+"""What the table in a namespace's kernel would do with one packet, and whether it is the table that should be there.
 
-Owns the packet as the kernel reads it at a hook, and which counter stands for which decision. Is given a namespace, a
-packet and the table that should be there. Must not know who asks, nor what the state's own answer is. Nothing is sent:
-the table is read and run by `nft/interp.py`. What tables of others do there isn't asked.
+Owns the packet's fields as the kernel reads them at a hook, and which counter stands for which decision. Is given a
+namespace, a packet and the table that should be there. Must not know who asks, or what the state's own answer is. Sends
+nothing: `nft/interp.py` runs the table that was read. Tables of other programs are ignored.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ ICMP_FIELDS = {(Family.IPV4, ICMP): Field.ICMP_TYPE, (Family.IPV6, ICMPV6): Fiel
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """`verdict`: accept or drop; "" if it can't be told, and `problem` says why. `counters`: what the packet would be
-    counted as, by cause first; `packets`: what the first of them has counted so far. `differences`: what of the table
+class LiveAnswer:
+    """`verdict`: accept or drop; "" if that is unknown, and `problem` says why. `counters`: those that would count the
+    packet, the one of the cause first; `packets`: what that one has counted so far. `differences`: what in the table
     isn't as it should be, a line each."""
 
     verdict: str
@@ -46,29 +46,31 @@ class Answer:
     differences: tuple[str, ...] = ()
 
 
-def ask(namespace: str, ifname: str, site: Site, packet: Packet, wanted: Table | None) -> Answer:
-    """What becomes of an opening packet at the ENI on that interface. `wanted`: the table that should be there, at any
+def ask(namespace: str, ifname: str, site: Site, packet: Packet, wanted: Table | None) -> LiveAnswer:
+    """What happens to an opening packet at the ENI on that interface. `wanted`: the table that should be there, at any
     epoch; None if that isn't known. HostError if there is no such namespace, OSError if the kernel refuses."""
     with netns.inside(namespace), Nfnetlink() as door:
         held = read_table(door, TABLE)
         counted = read_packets(door, TABLE)
     if held is None:
-        return Answer("", problem="there is no table of ours, so nothing is judged there")
+        return LiveAnswer("", problem="there is no table of ours, so nothing is judged there")
     others = tuple(misfits(held, wanted, site)) if wanted is not None else ()
     if packet.direction.value not in held.table.chain or held.inventory.has_flags:
-        return Answer("", problem="the table judges nothing: it is dormant, or lacks a base chain", differences=others)
+        return LiveAnswer(
+            "", problem="the table judges nothing: it is dormant, or lacks a base chain", differences=others
+        )
     try:
         verdict, counters = judged(held.table, packet.direction.value, opening(packet, ifname, site))
-    except InternalError as error:  # of a table that others have changed: it is theirs, not a bug of ours
+    except InternalError as error:  # others have changed the table; it isn't a bug of ours
         problem = f"the packet comes to a rule that can't be read ({error})"
-        return Answer("", problem=problem, differences=others)
+        return LiveAnswer("", problem=problem, differences=others)
     packets = counted.get(counters[0]) if counters else None
-    return Answer(verdict.value, tuple(counters), packets, differences=others)
+    return LiveAnswer(verdict.value, tuple(counters), packets, differences=others)
 
 
 def judged(table: Table, chain: str, packet: Mapping[Field, Key]) -> tuple[VerdictKind, list[str]]:
-    """What becomes of a packet at the hook of that base chain, and its counters: by all base chains there, of which
-    others may have added some. InternalError as of `run`."""
+    """What happens to a packet at the hook of that base chain, and its counters. All base chains at the hook are run,
+    as others may have added some. InternalError as of `run`."""
     hook = table.chain[chain].hook
     here = [entry for entry in table.chains if entry.hook and hook and entry.hook.name == hook.name]
     counters: list[str] = []
@@ -85,7 +87,7 @@ def judged(table: Table, chain: str, packet: Mapping[Field, Key]) -> tuple[Verdi
 
 
 def misfits(held: Held, wanted: Table, site: Site) -> list[str]:
-    """What isn't as it should be, a line each; the epoch and the secret are the namespace's own."""
+    """What isn't as it should be, a line each. Epoch and secret are taken from the namespace."""
     stamp = held.inventory.stamp
     found = list(held.odd)
     if stamp is None:
@@ -98,13 +100,13 @@ def misfits(held: Held, wanted: Table, site: Site) -> list[str]:
 
 
 def counters_of(decision: Decision, ifname: str) -> tuple[str, ...]:
-    """What the kernel counts a packet as that is decided so, at the ENI of that interface."""
+    """The counters that count a packet with that decision at that interface's ENI."""
     dropped = (eni_counter(decision.direction, ifname),) if decision.verdict is Verdict.DROP else ()
     return (counter_name(decision), *dropped)
 
 
 def opening(packet: Packet, ifname: str, site: Site) -> dict[Field, Key]:
-    """The packet as the first of its session, at the hook of its direction."""
+    """The packet's fields at the hook of its direction, as the first packet of its session."""
     far, near = (SOURCE, DESTINATION) if packet.direction is Direction.INGRESS else (DESTINATION, SOURCE)
     family = packet.family
     fields: dict[Field, Key] = {
@@ -124,7 +126,7 @@ def opening(packet: Packet, ifname: str, site: Site) -> dict[Field, Key]:
     fields |= {Field.IP_FRAGMENT: 0} if family is Family.IPV4 else {Field.IP6_HOPLIMIT: packet.hop_limit}
     if packet.icmp_type is not None and (family, packet.protocol) in ICMP_FIELDS:
         fields[ICMP_FIELDS[family, packet.protocol]] = packet.icmp_type
-    if always.is_discovery_type(packet):  # which the kernel leaves untracked
+    if always.is_discovery_type(packet):  # the kernel leaves these untracked
         fields[Field.CT_STATE] = CtState.UNTRACKED
         del fields[Field.CT_DIRECTION], fields[Field.CT_MARK]
     return fields

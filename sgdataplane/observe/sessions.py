@@ -1,22 +1,22 @@
-"""Sessions of a namespace's ENIs: whose each one is, who opened it, how it stands, and the rule that lets it in.
+"""Sessions of a namespace's ENIs: whose each one is, who opened it, its state, and the rule that lets it in.
 
-Owns the way from a conntrack entry back to an ENI and to the packet that opened it. Is given a state, interfaces and
-a decider. Must not know who asks, or how sessions are printed.
+Owns the way from a conntrack entry back to an ENI and to the opening packet, and which sessions are selected in which
+order. Is given a state, interfaces and a decider. Must not know who asks, or how sessions are printed.
 
     hook of the side   the opening packet as it was on the ENI's wire
     prerouting         original tuple: before any NAT here
     postrouting        reply tuple turned round: after any NAT here
 
-So ingress is the original tuple where instances are enforced, and the reply's where routers are; egress the other one.
+So in instance placement ingress uses the original tuple and egress the reply; in host placement it is the other way
+round.
 
-The mark says which ENI accepted a session (contract/marks.py). A session that none has accepted since the last change,
-or that was refused, is told by its addresses.
-"""
+The mark says which ENI accepted a session (contract/marks.py). A session that no ENI has accepted since the last
+change, or that was refused, is attributed by its addresses."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sgdataplane.contract.sites import INSTANCE, Site
@@ -29,7 +29,7 @@ from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Family, Prefix
+from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Family, Prefix, Protocol
 from sgdataplane.nft.snapshot import read_inventory
 from sgdataplane.observe.decisions import Decider
 
@@ -39,14 +39,14 @@ LOOPBACK = (Prefix.parse("127.0.0.0/8"), Prefix.parse("::1"))
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session as one ENI's policy sees it. `direction` is that of its opening packet; ports are None where the
+    """One session as one ENI's policy sees it. `direction` is that of its opening packet; ports are None if the
     protocol has none. `ingress` and `egress`, what came in and went out, are None unless the kernel counts.
 
-    `is_judged`: the policy in force has accepted it, so its packets pass; else its next one will be judged. `decision`
-    is what that policy says of its opening packet now; they differ where running sessions are let be (`on_change:
-    keep`).
-    One of no ENI's (`eni_id` "": by lo, or between interfaces of the instance's own) has no direction and no decision;
-    who opened it stands as local.
+    `is_judged`: the policy in force has accepted it, so its packets pass; else its next packet will be judged.
+    `decision`: what that policy says about its opening packet now. The two differ if running sessions are kept
+    (`on_change: keep`).
+    A session that belongs to no ENI (`eni_id` "": by lo, or between the instance's own interfaces) has no direction and
+    no decision; its opener is given as local.
     """
 
     namespace: str
@@ -72,13 +72,13 @@ class Session:
 
     @property
     def port(self) -> int | None:
-        """The port that it was opened to."""
+        """The port to which it was opened."""
         return self.local_port if self.direction is INGRESS else self.remote_port
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The ENI that one side of a session belongs to, and whether its present policy has accepted it."""
+    """The ENI on one side of a session, and whether its policy in force has accepted the session."""
 
     eni_id: str
     side: Direction
@@ -86,7 +86,7 @@ class Owner:
 
 
 class Owners:
-    """Finds the ENIs of sessions in one namespace, under the epoch in force there (0: none is)."""
+    """Finds the ENIs of sessions in one namespace, given the epoch in force there (0: there is none)."""
 
     def __init__(self, state: CloudState, interfaces: Mapping[str, str], epoch: int, site: Site = INSTANCE) -> None:
         slots = site.marks.slots(interfaces.values())
@@ -98,8 +98,8 @@ class Owners:
         self._pairs = [(p, eni.network_interface_id) for eni in enis for p in eni.allowed_address_pairs]
 
     def of(self, entry: Tracked) -> tuple[Owner, ...]:
-        """None for a session of nobody's; two for one between two ENIs, or that an instance forwards from one to
-        another."""
+        """Empty if the session belongs to no ENI; two if it runs between two ENIs, or an instance forwards it from one
+        of its ENIs to another."""
         found = tuple(owner for side in Direction if (owner := self._of_side(entry, side)))
         if found or entry.mark:
             return found
@@ -112,12 +112,12 @@ class Owners:
         remote, local = _ends(self._site, entry, side)
         eni_id = self._private(local)
         if eni_id is not None and self._is_one_instance and self._is_here(remote):
-            return None  # it goes by lo
-        eni_id = eni_id or self._slots.get(slot)  # who accepted it before: the best guess for what is nobody's alone
+            return None  # it goes through lo
+        eni_id = eni_id or self._slots.get(slot)  # the ENI that accepted it before is the best guess
         return None if eni_id is None else Owner(eni_id, side, is_judged=False)
 
     def _by_pair(self, entry: Tracked, side: Direction) -> Owner | None:
-        """An allowed address pair may be as wide as 0.0.0.0/0, so it is asked only where nothing else says more."""
+        """Allowed address pairs may be as wide as 0.0.0.0/0, so they are used only if nothing else tells the owner."""
         remote, local = _ends(self._site, entry, side)
         eni_id = _holder(self._pairs, local)
         if eni_id is None or self._is_here(local) or (self._is_one_instance and self._is_here(remote)):
@@ -126,7 +126,7 @@ class Owners:
 
     @property
     def _is_one_instance(self) -> bool:
-        """Whether what is between two of these addresses stays inside."""
+        """Whether packets between two of these addresses stay inside the instance."""
         return self._site.placement is Placement.INSTANCE
 
     def _is_here(self, address: Address) -> bool:
@@ -143,10 +143,10 @@ def _holder(prefixes: Iterable[tuple[Prefix, str]], address: Address) -> str | N
 def read_sessions(
     namespace: str, state: CloudState, interfaces: Mapping[str, str], decider: Decider, site: Site = INSTANCE
 ) -> Iterator[Session]:
-    """All sessions in the namespace of that name, in no order, those of no ENI's included.
+    """Yield all sessions in the namespace, in no order, including those that belong to no ENI.
 
-    `interfaces` says which carries which ENI (ENI id -> interface name), `decider` knows the state in force, `site`
-    where it is. HostError if there is no such namespace, or the kernel refuses.
+    `interfaces`: ENI id -> interface name. `decider` knows the state in force, `site` the placement. HostError if there
+    is no such namespace, or the kernel refuses.
     """
     with netns.inside(namespace):
         epoch = _present_epoch(namespace)
@@ -193,7 +193,7 @@ def _session(place: tuple[str, str], packet: Packet, entry: Tracked, owner: Owne
 
 
 def opening_packet(entry: Tracked, owner: Owner, site: Site = INSTANCE) -> Packet:
-    """The packet that opened the session, as it was on the wire of the ENI."""
+    """The packet that opened the session, as it was on the ENI's wire."""
     on_wire = _on_wire(site, entry, owner.side)
     ends = _ends(site, entry, owner.side)
     return Packet(owner.eni_id, owner.side, *ends, on_wire.protocol, *_ports(on_wire), entry.icmp_type)
@@ -204,13 +204,13 @@ def _on_wire(site: Site, entry: Tracked, side: Direction) -> SessionTuple:
 
 
 def _ends(site: Site, entry: Tracked, side: Direction) -> tuple[Address, Address]:
-    """Remote and local address, on the wire."""
+    """Remote and local address on the wire."""
     seen = _on_wire(site, entry, side)
     return (seen.source, seen.target) if side is INGRESS else (seen.target, seen.source)
 
 
 def _ports(session: SessionTuple) -> tuple[int | None, int | None]:
-    """Destination and source port; None where there are none."""
+    """Destination and source port; None if the protocol has none."""
     return (session.port, session.source_port) if session.protocol in PORT_PROTOCOLS else (None, None)
 
 
@@ -235,3 +235,67 @@ def _internal_session(namespace: str, entry: Tracked) -> Session:
         is_judged=False,
         decision=None,
     )
+
+
+Rank = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Conditions; all that are set must hold. `port`: the one to which a session was opened. `internal`: include
+    sessions that belong to no ENI, if they meet the other conditions."""
+
+    eni_id: str | None = None
+    direction: Direction | None = None
+    remote: Prefix | None = None
+    protocol: Protocol | None = None
+    port: int | None = None
+    state: str | None = None
+    rule_id: str | None = None
+    internal: bool = False
+
+    def holds(self, session: Session) -> bool:
+        rule_id = session.decision.security_group_rule_id if session.decision else None
+        return (
+            (self.internal or session.eni_id != "")
+            and self.eni_id in (None, session.eni_id)
+            and self.direction in (None, session.direction)
+            and (self.remote is None or session.remote in self.remote)
+            and (self.protocol is None or self.protocol.matches(session.protocol, session.family))
+            and self.port in (None, session.port)
+            and self.state in (None, session.state)
+            and self.rule_id in (None, rule_id)
+        )
+
+
+def _usual(session: Session) -> Rank:
+    """By ENI, then direction, protocol and port, then the ends."""
+    direction = "" if session.direction is None else session.direction.value
+    opener = (session.remote, session.remote_port or 0, session.local, session.local_port or 0)
+    return (session.namespace, session.eni_id, direction, session.protocol, session.port or 0, opener)
+
+
+def _rule(session: Session) -> Rank:
+    found = session.decision
+    return (found.priority or 0, found.security_group_id or "", found.security_group_rule_id or "") if found else (0,)
+
+
+def _bytes(session: Session) -> Rank:
+    return (sum(way.bytes for way in (session.ingress, session.egress) if way is not None),)
+
+
+ORDERS: dict[str, Callable[[Session], Rank]] = {
+    "eni": _usual,
+    "remote": lambda session: (session.remote, session.remote_port or 0),
+    "port": lambda session: (session.protocol, session.port or 0),
+    "state": lambda session: (session.state,),
+    "seconds-left": lambda session: (session.seconds_left,),
+    "bytes": _bytes,
+    "rule": _rule,
+}
+
+
+def in_order(sessions: Iterable[Session], order: str = "eni", *, descending: bool = False) -> list[Session]:
+    """Sort by one of ORDERS, and equal sessions by ENI."""
+    usual = sorted(sessions, key=_usual)
+    return usual if order == "eni" and not descending else sorted(usual, key=ORDERS[order], reverse=descending)

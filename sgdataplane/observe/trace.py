@@ -1,10 +1,10 @@
-"""One packet's path through our chains: real packets of an ENI, as the kernel traces them.
+"""Paths of real packets of an ENI through our chains, as the kernel traces them.
 
-Owns which packets are marked to be traced, and which events are one packet's. Is given a namespace and interfaces. Must
-not know what chains mean, or who asks.
+Owns which packets are marked for tracing, and which events belong to one packet. Is given a namespace and interfaces.
+Must not know what chains mean, or who asks.
 
-They are marked by tables of our own, named sgdataplane-trace-<random>, one priority before the policy and the fence.
-These decide about nothing, and the kernel removes them when this process ends, however it does (flag `owner`).
+Tables of our own, named sgdataplane-trace-<random>, mark the packets one priority before the policy and the fence. They
+have no verdicts, and the kernel removes them when this process ends, however it ends (flag `owner`).
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from sgdataplane.nft.ir import Chain, Match, Rule, Table, is_value, prefix_range
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.tracing import TRACE_GROUP, Event, MarkingTable, counters_of_rules, parse_event
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
-from sgdataplane.observe.tracewords import DECIDING, is_policy
+from sgdataplane.observe.tracepath import DECIDING, is_policy
 
 NAME = "sgdataplane-trace"
-PER_SECOND = 100  # packets traced at most; each is told in some fifteen messages
+PER_SECOND = 100  # packets traced at most; each makes some fifteen messages
 QUIET_S = 0.2  # after its last event a packet has left the rules
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which packets: at the interface `ifname`, towards or from its ENI (None: both); of this protocol number, other
-    end and ports as in the header; None: any."""
+    """Which packets to trace: at the interface `ifname`, towards or from its ENI (None: both), with this protocol
+    number, other end, and ports as in the header (None: any)."""
 
     ifname: str
     direction: Direction | None = None
@@ -54,7 +54,7 @@ class Wanted:
         return tuple(Direction) if self.direction is None else (self.direction,)
 
     def conditions(self, direction: Direction) -> tuple[Match, ...]:
-        """Of a header, at either hook."""
+        """What a packet's header must have, at either hook."""
         found = []
         if self.remote is not None:
             far = (SOURCE if direction is Direction.INGRESS else DESTINATION)[self.remote.family]
@@ -70,7 +70,7 @@ class Wanted:
 
 
 def marking_tables(wanted: tuple[Wanted, ...], site: Site, name: str) -> tuple[Table, Table]:
-    """The tables that mark them, for the policy and for the fence."""
+    """The tables that mark these packets, for the policy and for the fence."""
     policy: dict[Direction, list[Rule]] = {}
     fences: list[Chain] = []
     for entry in wanted:
@@ -89,9 +89,9 @@ def marking_tables(wanted: tuple[Wanted, ...], site: Site, name: str) -> tuple[T
 
 
 @dataclass
-class Path:
-    """The events of one packet, in order, those of the marking left out; `at`: seconds since 1970 when it was heard of.
-    `marked`: where it was marked. `is_whole`: nothing more will come."""
+class PacketPath:
+    """The events of one packet, in order, without those of the marking. `at`: seconds since 1970 at its first event.
+    `marked`: the chains that marked it. `is_whole`: nothing more will come."""
 
     number: int
     at: float
@@ -102,13 +102,13 @@ class Path:
 
 
 class Paths:
-    """Puts events together, and hands paths over in the order in which packets came. A packet's number may be the next
-    one's, too, so where a packet is marked again that it was marked already, it is the next one."""
+    """Puts events together into paths, in the order in which packets came. The kernel soon uses a packet's number
+    again: a packet that is marked in the same place again is the next one."""
 
     def __init__(self, own: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._own, self._clock = own, clock
-        self._open: dict[int, Path] = {}
-        self._waiting: deque[Path] = deque()
+        self._open: dict[int, PacketPath] = {}
+        self._waiting: deque[PacketPath] = deque()
 
     def note(self, event: Event) -> None:
         path = self._open.get(event.number)
@@ -116,9 +116,9 @@ class Paths:
         if event.table == self._own and event.handle and (path is None or place in path.marked):
             if path is not None:
                 path.is_whole = True
-            path = self._open[event.number] = Path(event.number, time.time())
+            path = self._open[event.number] = PacketPath(event.number, time.time())
             self._waiting.append(path)
-        if path is None:  # others trace, too
+        if path is None:  # another program's trace
             return
         path.last = self._clock()
         if event.table == self._own:
@@ -129,7 +129,7 @@ class Paths:
             path.is_whole = True
             del self._open[event.number]
 
-    def ready(self) -> Iterator[Path]:
+    def ready(self) -> Iterator[PacketPath]:
         """Those that are whole, or of which nothing more came; of a packet that met nothing after its mark, none."""
         while self._waiting:
             path = self._waiting[0]
@@ -143,8 +143,8 @@ class Paths:
 
 
 class Tracer:
-    """Marks packets in a namespace while it is open, and hands over their paths. `ifnames`: of the namespace's
-    interfaces, by number."""
+    """Marks packets in a namespace while it is open, and returns their paths. `ifnames`: the namespace's interfaces, by
+    index."""
 
     def __init__(self, namespace: str, wanted: tuple[Wanted, ...], site: Site) -> None:
         self._name = f"{NAME}-{os.urandom(4).hex()}"
@@ -168,14 +168,14 @@ class Tracer:
 
     def close(self) -> None:
         for table in self._tables:
-            with suppress(KernelError):  # it goes with our socket, too
+            with suppress(KernelError):  # closing our socket removes it, too
                 self._kernel.run(Transaction.of(table, [Operation(Verb.DELETE, Kind.TABLE, table)]))
         self._events.close()
         self._door.close()
         self._kernel.close()
 
-    def read(self, seconds: float) -> Iterator[Path]:
-        """Paths as they become whole, for at most so long."""
+    def read(self, seconds: float) -> Iterator[PacketPath]:
+        """Yield paths as they become whole, for at most that time."""
         until = time.monotonic() + seconds
         while True:
             left = until - time.monotonic()
@@ -190,11 +190,12 @@ class Tracer:
                 return
 
     def counter_of(self, event: Event) -> str:
-        """The counter that its rule counts in; "" if none, or if the rule has gone meanwhile."""
+        """The counter in the event's rule; "" if it has none, or the rule has gone meanwhile."""
         return counter_in(self._rules.get((event.family, event.chain), {}), event)
 
     def _learn(self, event: Event) -> None:
-        """Which counters the rules of that chain count in, before it may go. Stable chains change in place."""
+        """Read the counters in the rules of the event's chain before the chain may go. Stable chains change in
+        place."""
         key = (event.family, event.chain)
         if is_policy(event) and event.handle and event.handle not in self._rules.get(key, {}):
             with suppress(OSError):
@@ -202,8 +203,8 @@ class Tracer:
 
 
 def counter_in(rules: Mapping[int, str], event: Event) -> str:
-    """`rules`: of its chain, the counters. A rule that logs is left where its limit is reached, and then not told: so
-    one that comes after it in a chain that decides has the counter of that one."""
+    """`rules`: the counters in the rules of the event's chain. A rule that logs is left when its limit is reached, and
+    the kernel doesn't report it then. So the next rule of a deciding chain gets that rule's counter."""
     found = rules.get(event.handle, "")
     return found or (next(filter(None, rules.values()), "") if event.chain.startswith(DECIDING) else "")
 

@@ -1,9 +1,9 @@
-"""A traced packet's path in words: what it met at each gate, and what decided there.
+"""The path of a traced packet in words: what it met at each gate, what decided there, and what each step means.
 
-Owns the way from events to gates, and from a counter to a decision. Is given events and what stands where. Must not
-know how packets are traced, or who asks.
+Owns these words, the way from events to gates, and from a counter to a decision. The chains: DESIGN.md sections 3 and
+6. Is given events and what exists in the namespace. Must not know how packets are traced, or who asks.
 
-A gate is a base chain: the policy's (of one ENI and direction), the fence's, or one of somebody else's tables.
+A gate is a base chain: the policy's (of one ENI and direction), the fence's, or one of another program's tables.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sgdataplane.contract.sites import Site
-from sgdataplane.contract.tables import DELIVERED, NETDEV, entry_name
+from sgdataplane.contract.tables import DELIVERED, NETDEV, TABLE, entry_name
 from sgdataplane.model import words
 from sgdataplane.model.decision import RULE, Decision
 from sgdataplane.net.headers import ETH_IPV4, ETH_IPV6, EXTENSIONS, IPV6_HEADER, NEXT_HEADER, family_of
@@ -21,7 +22,103 @@ from sgdataplane.net.values import Direction, Family, Verdict
 from sgdataplane.nft.tracing import Event
 from sgdataplane.observe.headers import Headers, parse_headers
 from sgdataplane.observe.hits import FIXED
-from sgdataplane.observe.tracewords import Step, is_policy, step_of
+
+
+class TraceStep(NamedTuple):
+    """One rule that a packet met. `station`: the part of the ruleset to which `chain` belongs. `words`: "" if the rule
+    decided nothing."""
+
+    station: str
+    chain: str
+    verdict: str
+    target: str
+    words: str
+
+
+ENTRIES = tuple(entry_name(hook) for hook in Direction)
+SESSION_WORDS = "the policy in force has accepted its session: no rule is asked"
+
+# The first entry with a fitting prefix holds. Its words depend on what the rule did; "*": whatever it did.
+STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
+    (
+        ENTRIES,
+        "entry",
+        {"accept": "by lo, an internal interface or an uplink: passes", "drop": "by an interface that no policy knows"},
+    ),
+    (("ingress-related", "egress-related", "errors-"), "related", {"accept": "an ICMP error of an accepted session"}),
+    (
+        ("ingress-original", "ingress-reply", "egress-original", "egress-reply"),
+        "session",
+        {"accept": SESSION_WORDS},
+    ),
+    (
+        ("ingress-accept", "egress-accept", "ingress-marks", "egress-marks"),
+        "accepted",
+        {"continue": "", "goto": "", "accept": "passes; its session is noted as accepted"},
+    ),
+    (("ingress-refuse", "egress-refuse"), "refused", {"drop": "is dropped; its session is noted as refused"}),
+    (("ingress-drop", "egress-drop"), "dropped", {"drop": "is dropped"}),
+    (("ingress-link", "egress-link"), "link", {"accept": "neighbour discovery, MLD or DHCP: always passes"}),
+    (("ingress-checks", "egress-checks"), "checks", {"accept": "neighbour discovery or DHCP: always passes"}),
+    (("egress-midstream",), "mid-stream", {"return": "TCP of no known session, while its ENI is adopted: is judged"}),
+    (("egress-pass",), "approved", {"accept": "passes the policy"}),
+    (("uplink",), "uplink", {"accept": "from an uplink: passes"}),
+    (("timeouts-",), "timeouts", {"*": ""}),
+    (("eni-",), "ENI", {"goto": "addresses and session are as they must be: the rules are asked"}),
+    (("profile-",), "profile", {"*": ""}),
+    (("far-",), "remote", {"*": ""}),
+    (("segments-",), "segment", {"goto": "by the address block that the other end is in"}),
+    (("protocol-",), "class", {"goto": "by its protocol"}),
+    (("port-",), "class", {"goto": "by its port"}),
+    (("source-port-",), "class", {"goto": "by its source port"}),
+    (("local-",), "class", {"goto": "by the ENI's own address"}),
+    (("steps-",), "class", {"goto": "by a few rules, one by one"}),
+    (("wide-",), "wide", {"goto": "by the rules for everywhere, as none for this other end alone decides"}),
+)
+
+DECIDING = ("leaf.", "ingress-drop.", "egress-drop.", "fence-drop.")  # chains that count, each in one counter
+
+
+def step_of(event: Event, decided: str) -> TraceStep:
+    """`decided`: what decided, in words, if the rule counts that."""
+    if event.family == "netdev":
+        words = "the frame is as the fence wants it" if event.verdict == "accept" else decided
+        return TraceStep("fence", event.chain, event.verdict, event.target, words)
+    for prefixes, station, words_of in STATIONS:
+        if event.chain.startswith(prefixes):
+            words = decided or words_of.get(event.verdict, words_of.get("*", ""))
+            return TraceStep(station, event.chain, event.verdict, event.target, words or _way(station, event))
+    if event.chain.startswith("leaf."):
+        return TraceStep("leaf", event.chain, event.verdict, event.target, decided)
+    return TraceStep("entry", event.chain, event.verdict, event.target, decided or _entry(event))
+
+
+def _entry(event: Event) -> str:
+    """The words for a rule of the base chain."""
+    if event.verdict == "accept":
+        return SESSION_WORDS
+    if event.target.startswith(("ingress-original", "ingress-reply", "egress-original", "egress-reply")):
+        return "of a session that the policy in force has accepted"
+    if event.target.startswith("eni-"):
+        return "of no session that the policy in force has accepted"
+    return "by no ENI's interface" if event.target.startswith(ENTRIES) else ""
+
+
+def _way(station: str, event: Event) -> str:
+    if station == "session":
+        is_own = event.target.startswith("egress-pass")
+        return SESSION_WORDS if is_own else "another ENI has accepted its session: it is judged here, too"
+    if station == "profile":
+        return f"the other end is {'a' if '.kin-' in event.target else 'no'} member of groups that rules name"
+    if station == "remote":
+        return "by the groups of the other end" if ".kin-" in event.chain else ""
+    return ""
+
+
+def is_policy(event: Event) -> bool:
+    """Whether the event comes from our tables."""
+    return event.table == TABLE and event.family in ("inet", "netdev")
+
 
 POLICY, AT_FENCE, OTHER = "policy", "fence", "other"
 ALWAYS, SESSION, INTERFACE, UNKNOWN = "always", "session", "interface", "unknown"
@@ -29,8 +126,9 @@ COUNTER = re.compile(r"rule\.(?P<group>[A-Za-z0-9_-]+)\.(?P<rule>[A-Za-z0-9_-]+)
 
 
 def headers_of(event: Event) -> Headers:
-    """Of a base chain's first event. The kernel tells the network's header and, from where it begins, the transport's,
-    not what stands between: of a packet with IPv6 extension headers the first one is the protocol, and that is all."""
+    """The headers in a base chain's first event. The kernel reports the network header and the transport header, and
+    not what is between: for a packet with IPv6 extension headers we know only that its protocol is the first of
+    these."""
     network = event.network
     match family_of(network):
         case Family.IPV4:
@@ -43,9 +141,9 @@ def headers_of(event: Event) -> Headers:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """`kind`: policy, fence, or other for somebody else's chain, which `name` is. `verdict`: drop or accept, "continue"
-    where there was none. `decision`: None if nothing that counts decided; `reason` as of Decision, or session
-    (the policy in force has accepted the packet's session), interface (no ENI's), unknown."""
+    """What happened at one base chain. `kind`: policy, fence, or other for another program's chain. `verdict`: drop,
+    accept, or "continue" if there was none. `decision`: None if no counting rule decided. `reason`: as in Decision, or
+    session (the policy in force has accepted the packet's session), interface (it carries no ENI), unknown."""
 
     kind: str
     name: str
@@ -54,13 +152,13 @@ class Gate:
     verdict: str
     reason: str
     decision: Decision | None
-    steps: tuple[Step, ...]
+    steps: tuple[TraceStep, ...]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What stands in the namespace. `enis`: by interface. `ifnames`: by number. `counter_of`: the counter of an event's
-    rule. `decisions`: by counter."""
+    """What exists in the namespace. `enis`: by interface. `ifnames`: by interface index. `counter_of`: the counter of
+    an event's rule. `decisions`: by counter."""
 
     site: Site
     enis: Mapping[str, str]
@@ -69,7 +167,7 @@ class Scene:
     decisions: Mapping[str, Decision]
 
     def decision(self, counter: str) -> Decision | None:
-        """What the counter counts; of a rule that is not known, what its name says."""
+        """What the counter counts; for an unknown rule, what the counter's name says."""
         found = self.decisions.get(counter) or FIXED.get(counter)
         said = COUNTER.fullmatch(counter)
         if found is None and said is not None:
@@ -78,8 +176,7 @@ class Scene:
 
 
 def gates(scene: Scene, events: Iterable[Event]) -> tuple[Gate, ...]:
-    """What the packet met, in order; but for the chain that gives the router's sessions their timeouts, and decides
-    nothing."""
+    """What the packet met, in order, without the chain that only sets timeouts of the router's own sessions."""
     return tuple(_gate(scene, group) for group in _groups(events) if not _is_for_timeouts(group[0]))
 
 
@@ -120,8 +217,8 @@ def _gate(scene: Scene, events: list[Event]) -> Gate:
     return Gate(kind, first.chain, scene.enis.get(ifname, ""), direction, verdict, reason, decision, steps)
 
 
-def _steps(scene: Scene, counted: Iterable[tuple[Event, str]]) -> Iterator[Step]:
-    """What was decided is said once."""
+def _steps(scene: Scene, counted: Iterable[tuple[Event, str]]) -> Iterator[TraceStep]:
+    """Each decision is worded once."""
     said = ""
     for event, counter in counted:
         decision = scene.decision(counter)
@@ -129,13 +226,10 @@ def _steps(scene: Scene, counted: Iterable[tuple[Event, str]]) -> Iterator[Step]
         said = counter or said
 
 
-def _reason(decision: Decision | None, steps: tuple[Step, ...], verdict: str) -> str:
+def _reason(decision: Decision | None, steps: tuple[TraceStep, ...], verdict: str) -> str:
     if decision is not None:
         return decision.reason
     stations = {step.station for step in steps} - {"timeouts"}
     if verdict == "accept" and stations <= {"entry", "session", "approved"} and steps:
-        return INTERFACE if steps[-1].chain in _ENTRIES else SESSION
+        return INTERFACE if steps[-1].chain in ENTRIES else SESSION
     return ALWAYS if verdict == "accept" and stations == {"fence"} else UNKNOWN
-
-
-_ENTRIES = tuple(entry_name(hook) for hook in Direction)

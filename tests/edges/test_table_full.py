@@ -22,7 +22,7 @@ import pytest
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import SessionTuple, track_established
 from sgdataplane.net.values import TCP, Address, Family
-from sgdataplane.observe.conntrack import TableUse, UseLog, read_table_use
+from sgdataplane.observe.capacity import TableUse, UseLog, read_table_use
 from tests.edges.scene import FAMILIES, Scene, is_refused, until
 from tests.edges.scene import scene as running_scene
 from tests.support.conntrack import fill, tuple_of

@@ -13,7 +13,7 @@ import pytest
 
 from sgdataplane.contract.counters import LOG_GROUP
 from sgdataplane.enforce import remove
-from sgdataplane.observe.denied import Denied, Forged, Listener, Place, Unlogged
+from sgdataplane.observe.denied import Denied, EnforcedPlace, Forged, Listener, Unlogged
 from tests.support import rawnft
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.building import enforce
@@ -43,7 +43,7 @@ def pair(make_lab_name: Callable[[], str]) -> Iterator[Pair]:
 @pytest.fixture
 def heard(pair: Pair) -> Iterator[Heard]:
     desired = desired_at(pair, STATE)
-    listener = Listener(Place(pair["policy"], desired.interfaces, desired.placement, STATE))
+    listener = Listener(EnforcedPlace(pair["policy"], desired.interfaces, desired.placement, STATE))
     yield Heard(listener)
     listener.close()
 

@@ -10,7 +10,7 @@ import pytest
 from sgdataplane.enforce import Desired, Settings, carried
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import list_tracked
-from sgdataplane.observe.flowtables import Flowtable
+from sgdataplane.observe.others import Flowtable
 from tests.support.attachbench import DNS, WEB, state_of
 from tests.support.building import enforce
 from tests.support.pair import Pair, Session, desired_at, made_pair

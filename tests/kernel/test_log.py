@@ -19,8 +19,8 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import InterfaceAddress, Links
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Verdict
-from sgdataplane.observe.denied import Denied, Listener, Place, Unlogged
-from sgdataplane.observe.follow import Follow, Source
+from sgdataplane.observe.denied import Denied, EnforcedPlace, Listener, Unlogged
+from sgdataplane.observe.follow import Follow, Followed
 from tests.support.attachbench import Bench, state_of
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.building import enforce
@@ -40,15 +40,15 @@ STATE = make_state([make_group("sg-a", RULES)], [make_eni("eni-a", " ".join(HERE
 
 
 @pytest.fixture
-def place(pair: Pair) -> Place:
+def place(pair: Pair) -> EnforcedPlace:
     """Where the state is in force."""
     desired = desired_at(pair, STATE)
     enforce(pair["policy"], desired)
-    return Place(pair["policy"], desired.interfaces, desired.placement, STATE)
+    return EnforcedPlace(pair["policy"], desired.interfaces, desired.placement, STATE)
 
 
 @pytest.fixture
-def listener(place: Place) -> Iterator[Listener]:
+def listener(place: EnforcedPlace) -> Iterator[Listener]:
     listener = Listener(place)
     yield listener
     listener.close()
@@ -152,15 +152,15 @@ def test_of_a_flood_some_are_told_and_of_the_rest_how_many(pair: Pair, listener:
     assert list(listener.tick()) == []
 
 
-def test_there_is_one_listener(place: Place, listener: Listener) -> None:
+def test_there_is_one_listener(place: EnforcedPlace, listener: Listener) -> None:
     assert listener.fileno() >= 0
     with pytest.raises(HostError, match="another process listens"):
         Listener(place)
 
 
-def test_a_namespace_that_nobody_else_has_is_let_go(place: Place) -> None:
+def test_a_namespace_that_nobody_else_has_is_let_go(place: EnforcedPlace) -> None:
     held = nullcontext(place.path)
-    source = Source("it", lambda: held, lambda: False, place.interfaces, place.placement)
+    source = Followed("it", lambda: held, lambda: False, place.interfaces, place.placement)
     with Follow([source]) as follow:
         assert list(follow.told(None)) == []  # ends, as nothing is left
     Listener(place).close()  # nobody listens any more

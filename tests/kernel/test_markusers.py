@@ -7,7 +7,7 @@ import pytest
 from sgdataplane.enforce import Desired
 from sgdataplane.host import netns
 from sgdataplane.host.netlink import attribute, nested
-from sgdataplane.observe.markusers import MarkUser, read_mark_users
+from sgdataplane.observe.others import MarkUser, read_mark_users
 from tests.support import rawnft
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import enforce

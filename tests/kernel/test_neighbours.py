@@ -10,8 +10,8 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.neighbours import Neighbour, introduce
 from sgdataplane.net.values import Address, Family
-from sgdataplane.observe import neighbours
-from sgdataplane.observe.neighbours import NeighbourUse, read_neighbour_uses
+from sgdataplane.observe import capacity
+from sgdataplane.observe.capacity import NeighbourUse, read_neighbour_uses
 from tests.support.labs import run_in
 
 pytestmark = pytest.mark.kernel
@@ -41,7 +41,7 @@ def test_what_is_found_out_counts_and_what_is_told_does_not(namespace: str, fami
     before = use_of(family, read_neighbour_uses())
     assert before.limit >= 128
     introduce(namespace, [Neighbour("d0", Address.parse(address), MAC) for address in addresses])
-    in_all = use_of(family, neighbours._read())
+    in_all = use_of(family, capacity._read())
     told = use_of(family, read_neighbour_uses())
     assert in_all.entries >= told.entries + COUNT
     introduce(namespace, ())
@@ -53,14 +53,14 @@ def test_what_is_found_out_counts_and_what_is_told_does_not(namespace: str, fami
 @pytest.mark.parametrize(("entries", "is_told"), [(767, False), (768, True), (1024, True)])
 def test_it_is_told_before_the_limit_is_met(entries: int, is_told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     use = NeighbourUse("ipv6", entries, 1024, 3)
-    monkeypatch.setattr(neighbours, "_uses", lambda _: [use])
-    monkeypatch.setattr(neighbours, "_permanent", lambda: {"ipv6": 0})
-    found = neighbours.read_complaints()
+    monkeypatch.setattr(capacity, "_uses", lambda _: [use])
+    monkeypatch.setattr(capacity, "_permanent", lambda: {"ipv6": 0})
+    found = capacity.read_complaints()
     assert bool(found) == is_told
     assert all(f"{entries} of 1024 entries, 3 refused so far" in line and "gc_thresh3" in line for line in found)
 
 
 def test_permanent_entries_are_no_reason_to_warn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "_uses", lambda _: [NeighbourUse("ipv4", 5000, 1024, 0)])
-    monkeypatch.setattr(neighbours, "_permanent", lambda: {"ipv4": 4900})
-    assert neighbours.read_complaints() == ()
+    monkeypatch.setattr(capacity, "_uses", lambda _: [NeighbourUse("ipv4", 5000, 1024, 0)])
+    monkeypatch.setattr(capacity, "_permanent", lambda: {"ipv4": 4900})
+    assert capacity.read_complaints() == ()

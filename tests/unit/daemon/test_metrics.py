@@ -18,7 +18,7 @@ from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import BindingError, HostError, KernelError, LimitError, Problem, ProofError, Where
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.state import CloudState
-from sgdataplane.observe.conntrack import TableUse
+from sgdataplane.observe.capacity import TableUse
 from tests.support.attachbench import state_of
 from tests.support.scraping import Scrape
 

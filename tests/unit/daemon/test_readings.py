@@ -13,7 +13,7 @@ from sgdataplane.daemon.readings import MAX_S, Readings
 from sgdataplane.enforce import Desired, build
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import Identity
-from sgdataplane.observe.conntrack import TableUse
+from sgdataplane.observe.capacity import TableUse
 from sgdataplane.observe.drops import Reason
 from tests.support.attachbench import state_of
 

@@ -14,7 +14,7 @@ from sgdataplane.errors import HostError, KernelError, PrivilegeError, Unsupport
 from sgdataplane.host import conntrack, modules, sysctl
 from sgdataplane.host.modules import COUNT, NFTABLES, TRACKING
 from sgdataplane.host.timeouts import set_timeouts
-from sgdataplane.observe.conntrack import TableUse, read_table_use
+from sgdataplane.observe.capacity import TableUse, read_table_use
 from tests.support.conntrack import tuple_of
 from tests.support.trackers import LINUX_6_12
 
@@ -60,7 +60,7 @@ def make_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[in
     def make(refusal: int = 0) -> ModularKernel:
         kernel = ModularKernel(tmp_path / "netfilter", refusal)
         monkeypatch.setattr(sysctl, "ROOT", str(tmp_path))
-        for module in ("host.modules", "host.conntrack", "observe.conntrack"):
+        for module in ("host.modules", "host.conntrack", "observe.capacity"):
             monkeypatch.setattr(f"sgdataplane.{module}.Nfnetlink", kernel)
         return kernel
 

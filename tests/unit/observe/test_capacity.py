@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from sgdataplane.observe.conntrack import LOGGER, Condition, TableUse, UseLog
+from sgdataplane.observe.capacity import LOGGER, Fullness, TableUse, UseLog
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ ROOM, NEARLY, FULL, AGAIN = (
 
 def test_conditions() -> None:
     assert [use.condition for use in (ROOM, NEARLY, FULL, AGAIN)] == [
-        Condition.OK,
-        Condition.NEARLY_FULL,
-        Condition.FULL,
-        Condition.HAS_BEEN_FULL,
+        Fullness.OK,
+        Fullness.NEARLY_FULL,
+        Fullness.FULL,
+        Fullness.HAS_BEEN_FULL,
     ]
 
 

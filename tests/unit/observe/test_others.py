@@ -1,14 +1,17 @@
-"""Rules that use the conntrack mark, from the messages that Linux 6.18 gave for rules of nft 1.1.3 and iptables-nft
-1.8.11."""
+"""Rules of other programs that use the conntrack mark, and flowtables, read from messages. On real kernels:
+tests/kernel/test_markusers.py and test_carried.py."""
 
 from __future__ import annotations
 
 import pytest
 
 from sgdataplane.host.netlink import attribute, nested
-from sgdataplane.observe.markusers import (
+from sgdataplane.model.options import Placement
+from sgdataplane.observe.others import (
     EXPRESSION_DATA,
     EXPRESSION_NAME,
+    FLOWTABLE_FLAGS,
+    FLOWTABLE_HOOK,
     RULE_CHAIN,
     RULE_EXPRESSIONS,
     RULE_HANDLE,
@@ -16,7 +19,9 @@ from sgdataplane.observe.markusers import (
     XT_INFO,
     XT_NAME,
     XT_REVISION,
+    Flowtable,
     MarkUser,
+    parse_flowtable,
     parse_rule,
 )
 
@@ -91,3 +96,32 @@ def test_complaints_name_the_rule() -> None:
     assert MarkUser("inet", "t", "c", 7, False, "ct mark").complaint == (
         "rule 7 of chain inet t c reads the conntrack mark (ct mark): what it finds there is the policy's"
     )
+
+
+TWO_DEVICES = "080001000000000008000200000000001400030008000100696e3000070001006c6f0000"
+ONE_DEVICE = "080001000000000008000200000000000c00030008000100696e3000"
+MESSAGE = {1: b"theirs\0", 2: b"f\0", 5: bytes(7) + b"\2", 4: bytes(4), FLOWTABLE_FLAGS: bytes(4)}
+
+
+@pytest.mark.parametrize(
+    ("family", "hook", "flags", "found"),
+    [
+        pytest.param(1, TWO_DEVICES, 0, Flowtable("inet", "theirs", "f", ("in0", "lo"), False), id="in order"),
+        pytest.param(2, ONE_DEVICE, 2, Flowtable("ip", "theirs", "f", ("in0",), False), id="that counts"),
+        pytest.param(10, ONE_DEVICE, 3, Flowtable("ip6", "theirs", "f", ("in0",), True), id="in hardware"),
+        pytest.param(99, "", 0, Flowtable("99", "theirs", "f", (), False), id="without a device"),
+    ],
+)
+def test_a_message_becomes_a_flowtable(family: int, hook: str, flags: int, found: Flowtable) -> None:
+    message = {**MESSAGE, FLOWTABLE_HOOK: bytes.fromhex(hook), FLOWTABLE_FLAGS: flags.to_bytes(4, "big")}
+    assert parse_flowtable(family, message) == found
+
+
+def test_the_complaint_says_what_comes_of_it_there() -> None:
+    found = Flowtable("inet", "theirs", "f", ("eth0", "eth1"), is_in_hardware=False)
+    inside, outside = (found.complaint(placement) for placement in (Placement.INSTANCE, Placement.HOST))
+    assert inside.startswith("flowtable inet theirs f (eth0, eth1) carries sessions past the policy: the fence drops")
+    assert "neither counted nor logged" in outside
+    assert "hardware" not in inside + outside
+    hard = Flowtable("inet", "theirs", "f", (), is_in_hardware=True).complaint(Placement.HOST)
+    assert hard.startswith("flowtable inet theirs f (no device) carries sessions past the policy, some in hardware")
