@@ -1,4 +1,4 @@
-"""A state's files <-> CloudState: `load`, and the two ways to write it out again. Must not judge policy."""
+"""A state's files <-> CloudState: `load`, and the two formats to write it in. Must not judge policy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from sgdataplane.statefile.dump_ecs import dump_ecs
 from sgdataplane.statefile.dump_native import dump_native
 from sgdataplane.statefile.load import Loaded, load, load_terraform
 from sgdataplane.statefile.memory import Memory
-from sgdataplane.statefile.near import near_quotas
+from sgdataplane.statefile.quotas import near_quotas
 
 __all__ = ["Loaded", "Memory", "dump_ecs", "dump_native", "load", "load_terraform", "near_quotas"]

@@ -13,9 +13,8 @@ from typing import cast
 
 from sgdataplane.errors import Problem, Where
 from sgdataplane.statefile.jsontext import parse_json, walk_json
-from sgdataplane.statefile.problems import Problems
-from sgdataplane.statefile.source import Source
-from sgdataplane.statefile.syntax import SyntaxFaultError
+from sgdataplane.statefile.problems import Problems, SyntaxFaultError
+from sgdataplane.statefile.source import SourceText
 from sgdataplane.statefile.yamltext import parse_yaml, walk_yaml
 
 # What is read at all: of the cloud's answers for 65,536 ENIs and 200,000 rules, some 7 million.
@@ -27,7 +26,7 @@ LOOK_UP = 1024  # steps of a walk between two looks at whether it is still worth
 class Document:
     """One parsed file, a mapping at the top."""
 
-    source: Source
+    source: SourceText
     mapping: dict[str, object]
 
     @property
@@ -35,20 +34,20 @@ class Document:
         return self.source.file
 
 
-def is_json(source: Source) -> bool:
+def is_json(source: SourceText) -> bool:
     """By its name; a name that doesn't tell is JSON if it begins like it."""
     if source.file.endswith((".yaml", ".yml")):
         return False
     return source.file.endswith(".json") or source.text.lstrip().startswith("{")
 
 
-def values_in(source: Source) -> int:
+def values_in(source: SourceText) -> int:
     """How many values a text has at most, by what separates them: characters in strings count, too, and are few."""
     marks = (",", "[", "{") if is_json(source) else (",", "[", "{", "\n", "- ")
     return sum(map(source.text.count, marks))
 
 
-def are_too_many(sources: tuple[Source, ...], problems: Problems) -> bool:
+def are_too_many(sources: tuple[SourceText, ...], problems: Problems) -> bool:
     """Whether the texts have more values than a state has; a problem if so, before any takes memory."""
     found = 0
     for source in sources:
@@ -60,7 +59,7 @@ def are_too_many(sources: tuple[Source, ...], problems: Problems) -> bool:
     return False
 
 
-def parse(source: Source, problems: Problems) -> Document | None:
+def parse(source: SourceText, problems: Problems) -> Document | None:
     """The document; None and a problem if it can't be read."""
     try:
         root = parse_json(source.text) if is_json(source) else parse_yaml(source.text)
@@ -76,7 +75,7 @@ def parse(source: Source, problems: Problems) -> Document | None:
     return Document(source, cast(dict[str, object], root))
 
 
-def with_lines(problems: Problems, sources: tuple[Source, ...]) -> None:
+def with_lines(problems: Problems, sources: tuple[SourceText, ...]) -> None:
     """Give every kept problem that has a pointer but no line the line it stands at, and sort them by place."""
     for source in sources:
         unplaced = [p for p in problems.kept if p.where.file == source.file and p.where.pointer and not p.where.line]

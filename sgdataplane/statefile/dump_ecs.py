@@ -1,12 +1,12 @@
 """CloudState -> the cloud's own answers (state.md, B), one file an answer, as its command line prints them.
 
 Owns the answers' shape. Is given a checked state; the same state gives the same bytes, and reading them gives an equal
-state: what the cloud's answers have no place for is written under keys that begin with `Sgdp`.
+state. What the cloud's answers have no key for is written under keys that begin with `Sgdp`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sgdataplane.model.state import (
     CloudState,
@@ -23,24 +23,14 @@ from sgdataplane.model.state import (
     Vpc,
 )
 from sgdataplane.net.values import Family
-from sgdataplane.statefile import ecs_answers as ecs
-from sgdataplane.statefile.ecs_names import (
-    ALLOWED_PAIRS,
-    CLASSIC_VPC,
-    ENI_LISTS,
-    NETWORK_TYPE,
-    NIC_TYPE,
-    PERMISSION,
-    RULE_NAMES,
-    TRACKING,
-    TRACKING_NAMES,
-)
+from sgdataplane.statefile import ecs_answers as calls
+from sgdataplane.statefile import ecs_names as names_of
+from sgdataplane.statefile.dump_native import as_plain
 from sgdataplane.statefile.rules import written
 from sgdataplane.visible import json_text
 
 PAGE_SIZE = 500  # the cloud's largest page of ENIs; it keeps each file of a large state small enough to look at
 REQUEST = {"RequestId": "00000000-0000-0000-0000-000000000000"}
-FAMILY_NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 
 
 def dump_ecs(state: CloudState) -> dict[str, str]:
@@ -51,25 +41,25 @@ def dump_ecs(state: CloudState) -> dict[str, str]:
 def answers(state: CloudState) -> Iterator[tuple[str, object]]:
     """(file name without suffix, answer), page by page."""
     classic = {vpc.vpc_id for vpc in state.vpcs if vpc.network_type is NetworkType.CLASSIC}
-    yield from pages(ecs.VPCS, [vpc_item(vpc) for vpc in state.vpcs])
-    yield from pages(ecs.SECURITY_GROUPS, [group_item(group, classic) for group in state.security_groups])
+    yield from pages(calls.VPCS, [vpc_item(vpc) for vpc in state.vpcs])
+    yield from pages(calls.SECURITY_GROUPS, [group_item(group, classic) for group in state.security_groups])
     for group in state.security_groups:
-        yield f"{ecs.SECURITY_GROUP}-{group.security_group_id}", group_answer(group, classic)
-    yield from pages(ecs.INTERFACES, [eni_item(eni, classic) for eni in state.network_interfaces])
+        yield f"{calls.SECURITY_GROUP}-{group.security_group_id}", group_answer(group, classic)
+    yield from pages(calls.INTERFACES, [eni_item(eni, classic) for eni in state.network_interfaces])
     classic_instances = {eni.instance_id for eni in state.network_interfaces if eni.vpc_id in classic}
-    yield from pages(ecs.INSTANCES, [instance_item(entry, classic_instances) for entry in state.instances])
+    yield from pages(calls.INSTANCES, [instance_item(entry, classic_instances) for entry in state.instances])
     for prefix_list in state.prefix_lists:
-        yield f"{ecs.PREFIX_LIST}-{prefix_list.prefix_list_id}", prefix_list_answer(prefix_list)
+        yield f"{calls.PREFIX_LIST}-{prefix_list.prefix_list_id}", prefix_list_answer(prefix_list)
     if state.port_lists:
-        items = [port_list_item(port_list) for port_list in state.port_lists]
-        yield ecs.PORT_LISTS, {**REQUEST, "NextToken": "", "PortRangeLists": items}
+        items = [renamed(port_list, names_of.PORT_LIST) for port_list in state.port_lists]
+        yield calls.PORT_LISTS, {**REQUEST, "NextToken": "", "PortRangeLists": items}
     for port_list in state.port_lists:
-        yield f"{ecs.PORT_LIST}-{port_list.port_list_id}", port_entries_answer(port_list)
+        yield f"{calls.PORT_LIST}-{port_list.port_list_id}", port_entries_answer(port_list)
 
 
 def pages(call: str, items: Sequence[object]) -> Iterator[tuple[str, object]]:
-    """Always at least one page: an empty answer says that there is nothing."""
-    outer, inner = ecs.NESTING[call]
+    """At least one page, even if it is empty: that says that there is nothing."""
+    outer, inner = calls.NESTING[call]
     for number, start in enumerate(range(0, max(1, len(items)), PAGE_SIZE), 1):
         page = {
             **REQUEST,
@@ -91,12 +81,12 @@ def vpc_item(vpc: Vpc) -> dict[str, object]:
         "Ipv6CidrBlock": blocks[Family.IPV6][0] if blocks[Family.IPV6] else "",
         "Ipv6CidrBlocks": {"Ipv6CidrBlock": [{"Ipv6CidrBlock": block} for block in blocks[Family.IPV6][1:]]},
     }
-    return {**item, NETWORK_TYPE: vpc.network_type.value} if vpc.network_type is NetworkType.CLASSIC else item
+    return {**item, names_of.NETWORK_TYPE: vpc.network_type.value} if vpc.network_type is NetworkType.CLASSIC else item
 
 
 def vpc_name(vpc_id: str, classic: set[str]) -> str:
-    """The implicit classic VPC is no VPC to the cloud."""
-    return "" if vpc_id == CLASSIC_VPC and vpc_id in classic else vpc_id
+    """The cloud has no VPC for what is in the classic network."""
+    return "" if vpc_id == names_of.CLASSIC_VPC and vpc_id in classic else vpc_id
 
 
 def group_item(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
@@ -127,9 +117,9 @@ def group_answer(group: SecurityGroup, classic: set[str]) -> dict[str, object]:
 
 
 def permission(rule: SecurityGroupRule) -> dict[str, object]:
-    names = RULE_NAMES[rule.direction]
+    names = names_of.RULE[rule.direction]
     said: dict[str, object] = {names[name]: value for name, value in rule_values(rule)}
-    return dict.fromkeys(PERMISSION, "") | said
+    return dict.fromkeys(names_of.PERMISSION, "") | said
 
 
 def rule_values(rule: SecurityGroupRule) -> Iterator[tuple[str, object]]:
@@ -154,7 +144,7 @@ def eni_item(eni: Eni, classic: set[str]) -> dict[str, object]:
         "MacAddress": eni.mac_address,
         "PrivateIpAddress": str(eni.private_ip_addresses[0]),
     }
-    for name, (outer, inner, key) in ENI_LISTS.items():
+    for name, (outer, inner, key) in names_of.ENI_LISTS.items():
         values = [str(value) for value in getattr(eni, name)]
         item[outer] = {inner: [{key: value} for value in values] if key else values}
     item["PrivateIpSets"] = {
@@ -171,11 +161,11 @@ def extras(eni: Eni) -> dict[str, object]:
     """What only some ENIs have: session timeouts of their own, and what the cloud has no key for."""
     found: dict[str, object] = {}
     if eni.connection_tracking != ConnectionTracking():
-        found[TRACKING] = {key: getattr(eni.connection_tracking, name) for name, key in TRACKING_NAMES.items()}
+        found[names_of.TRACKING] = renamed(eni.connection_tracking, names_of.TRACKING_NAMES)
     if eni.allowed_address_pairs:
-        found[ALLOWED_PAIRS] = [str(prefix) for prefix in eni.allowed_address_pairs]
+        found[names_of.ALLOWED_PAIRS] = [str(prefix) for prefix in eni.allowed_address_pairs]
     if eni.nic_type is NicType.INTERNET:
-        found[NIC_TYPE] = eni.nic_type.value
+        found[names_of.NIC_TYPE] = eni.nic_type.value
     return found
 
 
@@ -190,27 +180,16 @@ def instance_item(instance: Instance, classic: set[str]) -> dict[str, object]:
 
 
 def prefix_list_answer(entry: PrefixList) -> dict[str, object]:
-    return {
-        **REQUEST,
-        "PrefixListId": entry.prefix_list_id,
-        "PrefixListName": entry.prefix_list_name,
-        "AddressFamily": FAMILY_NAMES[entry.address_family],
-        "MaxEntries": entry.max_entries,
-        "Description": entry.description,
-        "Entries": {"Entry": [{"Cidr": str(item.cidr), "Description": item.description} for item in entry.entries]},
-    }
-
-
-def port_list_item(entry: PortList) -> dict[str, object]:
-    return {
-        "PortRangeListId": entry.port_list_id,
-        "PortRangeListName": entry.port_list_name,
-        "MaxEntries": entry.max_entries,
-        "Description": entry.description,
-    }
+    entries = [renamed(item, names_of.PREFIX_ENTRY) for item in entry.entries]
+    return {**REQUEST, **renamed(entry, names_of.PREFIX_LIST), "Entries": {"Entry": entries}}
 
 
 def port_entries_answer(entry: PortList) -> dict[str, object]:
-    """The cloud leaves the list's id out; it is written all the same, so that the file's name needn't tell."""
-    entries = [{"PortRange": str(item.port_range), "Description": item.description} for item in entry.entries]
+    """The cloud leaves the list's id out. We write it, so that the file's name needn't say it."""
+    entries = [renamed(item, names_of.PORT_ENTRY) for item in entry.entries]
     return {**REQUEST, "PortRangeListId": entry.port_list_id, "Entries": entries}
+
+
+def renamed(record: object, names: Mapping[str, str]) -> dict[str, object]:
+    """A record's fields under the cloud's names."""
+    return {key: as_plain(getattr(record, name)) for name, key in names.items()}

@@ -1,34 +1,34 @@
 """CloudState -> the native format (state.md, A), as YAML that a person likes to read.
 
-Owns which fields are written: those that differ from their defaults. Is given a checked state; the same state gives the
-same bytes, and reading them gives an equal state. Must not know the cloud's format.
+Owns which fields are written (those that differ from their defaults), and the layout. Is given a checked state; the
+same state gives the same bytes, and reading them gives an equal state. Must not know the cloud's format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from enum import Enum
+from typing import TypeAlias
 
-from sgdataplane.model.state import (
-    CloudState,
-    ConnectionTracking,
-    Eni,
-    GroupRef,
-    NetworkType,
-    NicType,
-    PortList,
-    PrefixList,
-    SecurityGroup,
-    SecurityGroupRule,
-    Vpc,
-)
-from sgdataplane.net.values import Family, Verdict
-from sgdataplane.statefile.native import UNKNOWN_GROUPS, VERSION
+from sgdataplane.model.state import CloudState, GroupRef, SecurityGroup, SecurityGroupRule
+from sgdataplane.net.values import Address, Family, PortRange, Prefix, Verdict
+from sgdataplane.statefile.native import KEYS, UNKNOWN_GROUPS, VERSION
 from sgdataplane.statefile.rules import made_rule_id, written
-from sgdataplane.statefile.yamlout import Plain, block_lines, flow
+from sgdataplane.visible import visible
+
+Plain: TypeAlias = "str | int | bool | Sequence[Plain] | Mapping[str, Plain] | None"
 
 FAMILY_NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 # Sections whose objects fit on one line.
 ONE_LINE = ("vpcs", "instances")
+# Fields that are written even where they have their default.
+ALWAYS = ("type", "security_group_type", "inner_access_policy")
+# Words, IPv4 addresses and blocks, and ports. No YAML reader takes them for anything else, not even in version 1.1.
+SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_./ -]*(?<! )|[0-9]{1,3}(\.[0-9]{1,3}){3}(/[0-9]+)?|-?[0-9]+/-?[0-9]+")
+AMBIGUOUS = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
+INDENT = "  "
 
 
 def dump_native(state: CloudState) -> str:
@@ -40,128 +40,109 @@ def dump_native(state: CloudState) -> str:
     for section, objects in sections(state).items():
         if objects:
             lines.append(f"{section}:")
-        for fields in objects:
-            lines += [f"  - {flow(fields)}"] if section in ONE_LINE else block_lines(fields, "  ")
+        for values in objects:
+            lines += [f"  - {flow(values)}"] if section in ONE_LINE else block_lines(values, "  ")
     return "\n".join(lines) + "\n"
 
 
 def unknown_groups(state: CloudState) -> list[str]:
     """Groups that are named as remotes, and of which nothing else is known."""
-    named = {
-        rule.remote.security_group_id
-        for group in state.security_groups
-        for rule in group.rules
-        if isinstance(rule.remote, GroupRef)
-    }
-    return sorted(named - state.group.keys())
+    remotes = (rule.remote for group in state.security_groups for rule in group.rules)
+    return sorted({remote.security_group_id for remote in remotes if isinstance(remote, GroupRef)} - state.group.keys())
 
 
 def sections(state: CloudState) -> dict[str, list[dict[str, Plain]]]:
     """The state as plain values under native names."""
-    return {
-        "vpcs": [vpc_fields(vpc) for vpc in state.vpcs],
-        "prefix_lists": [prefix_list_fields(entry) for entry in state.prefix_lists],
-        "port_lists": [port_list_fields(entry) for entry in state.port_lists],
-        "security_groups": [group_fields(group) for group in state.security_groups],
-        "instances": [
-            given({"instance_id": entry.instance_id, "instance_name": entry.instance_name}) for entry in state.instances
-        ],
-        "network_interfaces": [eni_fields(eni) for eni in state.network_interfaces],
-    }
+    plain = {section: [plain_fields(record, KEYS[section]) for record in getattr(state, section)] for section in KEYS}
+    return plain | {"security_groups": [group_fields(group) for group in state.security_groups]}
 
 
-def given(fields: Mapping[str, Plain]) -> dict[str, Plain]:
-    """Without what is empty: absent means the same."""
-    return {name: value for name, value in fields.items() if value not in ("", [], {}, None)}
+def plain_fields(record: object, names: Iterable[str]) -> dict[str, Plain]:
+    """A record's fields, as far as they differ from their defaults: absent means the same."""
+    values = ((name, getattr(record, name)) for name in names)
+    default = defaults(record)
+    return {name: as_plain(value) for name, value in values if name in ALWAYS or value not in (default[name], "")}
 
 
-def vpc_fields(vpc: Vpc) -> dict[str, Plain]:
-    classic = vpc.network_type.value if vpc.network_type is NetworkType.CLASSIC else ""
-    return given(
-        {"vpc_id": vpc.vpc_id, "cidr_blocks": [str(block) for block in vpc.cidr_blocks], "network_type": classic}
-    )
+def defaults(record: object) -> dict[str, object]:
+    """The default of every field of a record; MISSING for those that must be given."""
+    found = fields(record)  # type: ignore[arg-type]
+    return {each.name: each.default if each.default_factory is MISSING else each.default_factory() for each in found}
 
 
-def prefix_list_fields(entry: PrefixList) -> dict[str, Plain]:
-    return given(
-        {
-            "prefix_list_id": entry.prefix_list_id,
-            "prefix_list_name": entry.prefix_list_name,
-            "description": entry.description,
-            "address_family": FAMILY_NAMES[entry.address_family],
-            "max_entries": entry.max_entries,
-            "entries": [given({"cidr": str(item.cidr), "description": item.description}) for item in entry.entries],
-        }
-    )
-
-
-def port_list_fields(entry: PortList) -> dict[str, Plain]:
-    entries: list[Plain] = [
-        given({"port_range": str(item.port_range), "description": item.description}) for item in entry.entries
-    ]
-    return given(
-        {
-            "port_list_id": entry.port_list_id,
-            "port_list_name": entry.port_list_name,
-            "description": entry.description,
-            "max_entries": entry.max_entries,
-            "entries": entries,
-        }
-    )
+def as_plain(value: object) -> Plain:
+    """A record's value as YAML and JSON have it."""
+    match value:
+        case Family():
+            return FAMILY_NAMES[value]
+        case Enum():
+            return str(value.value)
+        case Address() | Prefix() | PortRange():
+            return str(value)
+        case str() | bool() | int():
+            return value
+        case tuple():
+            return [as_plain(element) for element in value]
+    return plain_fields(value, defaults(value))
 
 
 def group_fields(group: SecurityGroup) -> dict[str, Plain]:
-    return given(
-        {
-            "security_group_id": group.security_group_id,
-            "security_group_name": group.security_group_name,
-            "description": group.description,
-            "security_group_type": group.security_group_type.value,
-            "vpc_id": group.vpc_id,
-            "inner_access_policy": group.inner_access_policy.value.capitalize(),
-            "service_managed": group.service_managed or None,
-            "tags": dict(group.tags),
-            "rules": [rule_fields(group.security_group_id, rule) for rule in group.rules],
-        }
-    )
+    own: dict[str, Plain] = {
+        "inner_access_policy": group.inner_access_policy.value.capitalize(),
+        "tags": dict(group.tags),
+        "rules": [rule_fields(group.security_group_id, rule) for rule in group.rules],
+    }
+    values = plain_fields(group, KEYS["security_groups"])
+    return {name: own.get(name, value) for name, value in values.items()}
 
 
 def rule_fields(group_id: str, rule: SecurityGroupRule) -> dict[str, Plain]:
-    """An id that would be made again from the same words is left out."""
+    """An id that would be made again from the same rule is left out."""
     is_made = rule.security_group_rule_id == made_rule_id(group_id, rule)
-    fields: dict[str, Plain] = {
+    values: dict[str, Plain] = {
         "type": rule.direction.value,
         **dict(written(rule)),
         "policy": "" if rule.policy is Verdict.ACCEPT else rule.policy.value,
-        "priority": rule.priority if rule.priority != 1 else None,
-        "nic_type": "" if rule.nic_type is NicType.INTRANET else rule.nic_type.value,
-        "description": rule.description,
+        **plain_fields(rule, ("priority", "nic_type", "description")),
         "security_group_rule_id": "" if is_made else rule.security_group_rule_id,
     }
-    return given(fields)
+    return {name: value for name, value in values.items() if value != ""}
 
 
-def eni_fields(eni: Eni) -> dict[str, Plain]:
-    return given(
-        {
-            "network_interface_id": eni.network_interface_id,
-            "instance_id": eni.instance_id,
-            "type": eni.type.value,
-            "vpc_id": eni.vpc_id,
-            "nic_type": "" if eni.nic_type is NicType.INTRANET else eni.nic_type.value,
-            "mac_address": eni.mac_address,
-            "private_ip_addresses": [str(address) for address in eni.private_ip_addresses],
-            "ipv6_addresses": [str(address) for address in eni.ipv6_addresses],
-            "ipv4_prefixes": [str(prefix) for prefix in eni.ipv4_prefixes],
-            "ipv6_prefixes": [str(prefix) for prefix in eni.ipv6_prefixes],
-            "security_group_ids": list(eni.security_group_ids),
-            "allowed_address_pairs": [str(prefix) for prefix in eni.allowed_address_pairs],
-            "connection_tracking": tracking_fields(eni.connection_tracking),
-        }
-    )
+def scalar(value: str | int | bool | None) -> str:
+    """A number or boolean as it is; text without quotes where that is safe, else in double quotes."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str):
+        return str(value)
+    if SAFE.fullmatch(value) and value.lower() not in AMBIGUOUS:
+        return value
+    return quoted(value)
 
 
-def tracking_fields(tracking: ConnectionTracking) -> dict[str, Plain]:
-    default = ConnectionTracking()
-    names = ("tcp_established_timeout", "tcp_closed_and_time_wait_timeout", "udp_timeout")
-    return {name: getattr(tracking, name) for name in names if getattr(tracking, name) != getattr(default, name)}
+def quoted(text: str) -> str:
+    """Escapes are the same in YAML as they are for people (visible.py)."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{visible(escaped)}"'
+
+
+def flow(value: Plain) -> str:
+    """The value on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(flow(item) for item in value) + "]"
+    return scalar(value)
+
+
+def block_lines(fields: Mapping[str, Plain], indent: str) -> list[str]:
+    """A mapping as an item of a list, one field a line. A list of mappings in it has one mapping a line."""
+    lines: list[str] = []
+    for name, value in fields.items():
+        lead = indent + (INDENT if lines else "- ")
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            lines.append(f"{lead}{name}:")
+            lines += [f"{indent}{INDENT * 2}- {flow(item)}" for item in value]
+        else:
+            lines.append(f"{lead}{name}: {flow(value)}")
+    return lines

@@ -7,12 +7,13 @@ objects mean.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sgdataplane.errors import Where
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.document import Document
+from sgdataplane.statefile.fields import Fields, Place
 from sgdataplane.statefile.problems import Problems
 
 SECURITY_GROUPS = "DescribeSecurityGroups"
@@ -24,7 +25,7 @@ PREFIX_LIST = "DescribePrefixListAttributes"
 PORT_LIST = "DescribePortRangeListEntries"
 PORT_LISTS = "DescribePortRangeLists"
 VPCS = "DescribeVpcs"
-# The keys that tell an answer, most telling first.
+# The keys by which an answer is recognized; the first call whose keys are all there is the one that was answered.
 TELLING = (
     (SECURITY_GROUPS, ("SecurityGroups",)),
     (SECURITY_GROUP, ("Permissions", "SecurityGroupId")),
@@ -48,14 +49,15 @@ NESTING = {
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A mapping in an answer, with its place."""
+    """A mapping in an answer, with its place. What is wrong with the walk through it goes to `problems`."""
 
     file: str
     pointer: str
     mapping: dict[str, object]
+    problems: Problems
 
     def get(self, key: str) -> object:
-        """The value; None if it is absent or, as the cloud says absent, empty."""
+        """The value; None if it is absent or empty, which to the cloud is the same."""
         value = self.mapping.get(key)
         return None if value == "" else value
 
@@ -66,47 +68,54 @@ class Item:
     def where(self, tail: str = "") -> Where:
         return Where(self.file, 0, f"{self.pointer}/{tail}" if tail else self.pointer)
 
+    def fields(self, values: Mapping[str, object], names: Mapping[str, Place]) -> Fields:
+        """Values read from this mapping, under native names; `names` says where each really stands."""
+        return Fields(self.file, self.pointer, values, names)
+
+    def at(self, path: str, value: object) -> Item:
+        """The mapping at a path below this one; an empty one if there is none."""
+        return Item(self.file, f"{self.pointer}/{path}", value if isinstance(value, dict) else {}, self.problems)
+
     def inner(self, key: str) -> Item:
         """A mapping inside; an empty one if it is absent."""
-        value = self.mapping.get(key)
-        return Item(self.file, f"{self.pointer}/{key}", value if isinstance(value, dict) else {})
+        return self.at(key, self.mapping.get(key))
 
-    def listed(self, outer: str, inner: str, problems: Problems) -> tuple[str, list[object]]:
-        """(path, list) of a list, which the cloud's older calls wrap in a mapping of one key; [] if absent."""
+    def listed(self, outer: str, inner: str = "") -> tuple[str, list[object]]:
+        """(path, list) of a list, which the cloud's older calls wrap in a mapping of one key; [] if it is absent."""
         value, path = self.get(outer), outer
         if isinstance(value, dict):
             value, path = value.get(inner), f"{outer}/{inner}"
         if value is None:
             return path, []
         if isinstance(value, list):
-            return path, value if problems.takes(value, self.where(path)) else []
-        problems.add(self.where(path), "InvalidDocument.WrongType", "not a list", value=value, expected="a list")
+            return path, value if self.problems.takes(value, self.where(path)) else []
+        self._refuse_type(path, value, "a list")
         return path, []
 
-    def items(self, outer: str, inner: str, problems: Problems) -> Iterator[Item]:
-        """The mappings of such a list."""
-        path, values = self.listed(outer, inner, problems)
+    def items(self, outer: str, inner: str = "") -> Iterator[Item]:
+        """The mappings of such a list; a problem for whatever else is in it."""
+        path, values = self.listed(outer, inner)
         for index, value in enumerate(values):
             if isinstance(value, dict):
-                yield Item(self.file, f"{self.pointer}/{path}/{index}", value)
+                yield self.at(f"{path}/{index}", value)
             else:
-                where = self.where(f"{path}/{index}")
-                problems.add(where, "InvalidDocument.WrongType", "not an object", value=value, expected="an object")
+                self._refuse_type(f"{path}/{index}", value, "an object")
 
-    def elements(self, outer: str, inner: str, key: str, problems: Problems) -> list[tuple[str, object]]:
-        """(path, value) of the elements of such a list; of their `key`, if they are mappings and it is given."""
-        path, values = self.listed(outer, inner, problems)
-        found: list[tuple[str, object]] = []
-        for index, value in enumerate(values):
-            if key and isinstance(value, dict):
-                found.append((f"{path}/{index}/{key}", value.get(key)))
-            else:
-                found.append((f"{path}/{index}", value))
-        return found
+    def elements(self, outer: str, inner: str = "", key: str = "") -> list[tuple[str, object]]:
+        """(path, value) of the elements of such a list; if `key` is given, of this key in those that are mappings."""
+        path, values = self.listed(outer, inner)
+        return [
+            (f"{path}/{index}/{key}", value.get(key)) if key and isinstance(value, dict) else (f"{path}/{index}", value)
+            for index, value in enumerate(values)
+        ]
+
+    def _refuse_type(self, path: str, value: object, expected: str) -> None:
+        message = f"this is not {expected}"
+        self.problems.add(self.where(path), "InvalidDocument.WrongType", message, value=value, expected=expected)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EcsAnswer:
     """One answer; `stem` is its file's name without suffix, which may tell what the answer itself doesn't."""
 
     call: str
@@ -114,18 +123,18 @@ class Answer:
     item: Item
 
 
-class Answers:
+class EcsAnswers:
     """All answers of an input, by call."""
 
     def __init__(self, documents: Iterable[Document], problems: Problems) -> None:
-        self.by_call: dict[str, list[Answer]] = defaultdict(list)
+        self.by_call: dict[str, list[EcsAnswer]] = defaultdict(list)
         self.findings: list[Finding] = []
         self.problems = problems
         for document in documents:
             for answer in answers_in(document, problems):
                 self.add(answer)
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: EcsAnswer) -> None:
         item = answer.item
         if "Code" in item.mapping and "Message" in item.mapping:
             message = f"the cloud refused this call: {item.text('Message')}"
@@ -136,19 +145,18 @@ class Answers:
         else:
             self.ignore(answer, "it answers no call that a state is made of")
 
-    def ignore(self, answer: Answer, why: str) -> None:
+    def ignore(self, answer: EcsAnswer, why: str) -> None:
         place = str(answer.item.where())
         about = subject(file=answer.item.file)
         self.findings.append(Finding("IgnoredAnswer", Severity.INFO, f"{place} is ignored: {why}", about))
 
-    def of(self, call: str) -> list[Answer]:
+    def of(self, call: str) -> list[EcsAnswer]:
         return self.by_call.get(call, [])
 
     def objects(self, call: str) -> Iterator[Item]:
         """The objects of every page of a call."""
-        outer, inner = NESTING[call]
         for answer in self.of(call):
-            yield from answer.item.items(outer, inner, self.problems)
+            yield from answer.item.items(*NESTING[call])
 
     def check_pages(self) -> bool:
         """Whether every page is there, as far as TotalCount and NextToken tell; a problem for each call with gaps."""
@@ -166,19 +174,19 @@ class Answers:
             self.check_tokens(SECURITY_GROUP, answers)
         return self.problems.count == before
 
-    def check_tokens(self, call: str, answers: list[Answer]) -> None:
+    def check_tokens(self, call: str, answers: list[EcsAnswer]) -> None:
         """The last page has no NextToken."""
         if answers and all(answer.item.text("NextToken") for answer in answers):
             message = f"the last page of {call} is missing"
             self.refuse_gap(answers[-1], message, f"the page of {call} after this NextToken")
 
-    def refuse_gap(self, answer: Answer, message: str, expected: str) -> None:
+    def refuse_gap(self, answer: EcsAnswer, message: str, expected: str) -> None:
         self.problems.add(answer.item.where(), "InvalidSource.IncompletePages", message, expected=expected)
 
 
-def by_group(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
-    """The answers about single groups, by group: one of them may have several pages too."""
-    found: dict[str, list[Answer]] = defaultdict(list)
+def by_group(answers: Iterable[EcsAnswer]) -> dict[str, list[EcsAnswer]]:
+    """The answers about single groups, by group: there may be several pages about one."""
+    found: dict[str, list[EcsAnswer]] = defaultdict(list)
     for answer in answers:
         found[answer.item.text("SecurityGroupId")].append(answer)
     return found
@@ -194,23 +202,16 @@ def is_keyed(mapping: dict[str, object]) -> bool:
     return bool(mapping) and all(key.startswith("Describe") for key in mapping)
 
 
-def answers_in(document: Document, problems: Problems) -> Iterator[Answer]:
-    stem = document.source.stem
+def answers_in(document: Document, problems: Problems) -> Iterator[EcsAnswer]:
+    stem, whole = document.source.stem, Item(document.file, "", document.mapping, problems)
     if not is_keyed(document.mapping):
-        yield Answer(call_of(document.mapping), stem, Item(document.file, "", document.mapping))
+        yield EcsAnswer(call_of(document.mapping), stem, whole)
         return
-    whole = Item(document.file, "", document.mapping)
     for call, value in document.mapping.items():
-        if isinstance(value, dict):
-            yield Answer(call_of(value), stem, whole.inner(call))
-            continue
-        for item in whole.items(call, "", problems):
-            yield Answer(call_of(item.mapping), stem, item)
+        for item in [whole.inner(call)] if isinstance(value, dict) else whole.items(call):
+            yield EcsAnswer(call_of(item.mapping), stem, item)
 
 
 def call_of(mapping: dict[str, object]) -> str:
     """The call that gives an answer with these keys; "" if none of ours does."""
-    for call, keys in TELLING:
-        if all(key in mapping for key in keys):
-            return call
-    return ""
+    return next((call for call, keys in TELLING if all(key in mapping for key in keys)), "")

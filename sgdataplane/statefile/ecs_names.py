@@ -1,4 +1,4 @@
-"""The cloud's names for what the native format names otherwise, as data that reading and writing share.
+"""The cloud's names, by native name, as data that reading and writing share.
 
 Owns these tables. Must not know how they are used.
 """
@@ -7,17 +7,27 @@ from __future__ import annotations
 
 from sgdataplane.net.values import Direction
 
-CLASSIC_VPC = "classic"  # the implicit VPC record of what has no VpcId
+CLASSIC_VPC = "classic"  # the VPC record of objects without a VpcId, which are in the classic network
+# Keys of ours, for what the cloud's answers have no key for.
+NETWORK_TYPE = "SgdpNetworkType"
+NIC_TYPE = "SgdpNicType"
+ALLOWED_PAIRS = "SgdpAllowedAddressPairs"
 
-GROUP_NAMES = {
+VPC = {"vpc_id": "VpcId", "network_type": NETWORK_TYPE}
+VPC_BLOCKS = ("CidrBlock", "Ipv6CidrBlock")
+VPC_BLOCK_LISTS = (
+    ("SecondaryCidrBlocks", "SecondaryCidrBlock", ""),
+    ("Ipv6CidrBlocks", "Ipv6CidrBlock", "Ipv6CidrBlock"),
+)
+GROUP = {
     "security_group_id": "SecurityGroupId",
     "security_group_name": "SecurityGroupName",
     "description": "Description",
     "security_group_type": "SecurityGroupType",
     "service_managed": "ServiceManaged",
 }
-# A rule's source is the remote on ingress and the ENI's own side on egress; its destination the other way round.
-RULE_NAMES = {
+# A rule's source is the remote on ingress, and the ENI's own side on egress.
+RULE = {
     direction: {
         "security_group_rule_id": "SecurityGroupRuleId",
         "type": "Direction",
@@ -41,7 +51,7 @@ RULE_NAMES = {
         (Direction.EGRESS, "Dest", "Source", "dest_security_group_id", "source_cidr_ip"),
     )
 }
-# Every string of a permission, empty unless it says something, as the cloud gives them.
+# Every string of a permission: the cloud gives them all, and leaves those empty that say nothing.
 PERMISSION = (
     "SecurityGroupRuleId", "Direction", "Policy", "Priority", "IpProtocol", "PortRange", "PortRangeListId",
     "PortRangeListName", "SourcePortRange", "NicType", "SourceCidrIp", "Ipv6SourceCidrIp", "SourceGroupId",
@@ -49,33 +59,34 @@ PERMISSION = (
     "Ipv6DestCidrIp", "DestGroupId", "DestGroupName", "DestGroupOwnerAccount", "DestPrefixListId",
     "DestPrefixListName", "Description", "CreateTime",
 )  # fmt: skip
-# What a permission has no use for on the ENI's own side; present and empty in every answer.
+# What means nothing on the ENI's own side of a permission; every answer has these keys, empty.
 MISPLACED = {
     Direction.INGRESS: ("DestGroupId", "DestPrefixListId"),
     Direction.EGRESS: ("SourceGroupId", "SourcePrefixListId"),
 }
-PREFIX_LIST_NAMES = {
+PREFIX_LIST = {
     "prefix_list_id": "PrefixListId",
     "prefix_list_name": "PrefixListName",
     "address_family": "AddressFamily",
     "max_entries": "MaxEntries",
     "description": "Description",
 }
-PREFIX_ENTRY_NAMES = {"cidr": "Cidr", "description": "Description"}
-PORT_LIST_NAMES = {
+PREFIX_ENTRY = {"cidr": "Cidr", "description": "Description"}
+PORT_LIST = {
     "port_list_id": "PortRangeListId",
     "port_list_name": "PortRangeListName",
     "max_entries": "MaxEntries",
     "description": "Description",
 }
-PORT_ENTRY_NAMES = {"port_range": "PortRange", "description": "Description"}
-INSTANCE_NAMES = {"instance_id": "InstanceId", "instance_name": "InstanceName"}
-ENI_NAMES = {
+PORT_ENTRY = {"port_range": "PortRange", "description": "Description"}
+INSTANCE = {"instance_id": "InstanceId", "instance_name": "InstanceName"}
+ENI = {
     "network_interface_id": "NetworkInterfaceId",
     "type": "Type",
     "mac_address": "MacAddress",
+    "nic_type": NIC_TYPE,
 }
-# An ENI's lists: native name -> outer key, inner key, and the key inside each element ("" for plain text).
+# An ENI's lists, and where they are: outer key, inner key, and the key inside each element ("" for plain text).
 ENI_LISTS = {
     "private_ip_addresses": ("PrivateIpSets", "PrivateIpSet", "PrivateIpAddress"),
     "ipv6_addresses": ("Ipv6Sets", "Ipv6Set", "Ipv6Address"),
@@ -90,8 +101,3 @@ TRACKING_NAMES = {
     "udp_timeout": "UdpTimeout",
 }
 NUMBERS = ("priority", "max_entries", *TRACKING_NAMES)
-
-# Keys of ours, for what the cloud's answers don't tell.
-NETWORK_TYPE = "SgdpNetworkType"
-NIC_TYPE = "SgdpNicType"
-ALLOWED_PAIRS = "SgdpAllowedAddressPairs"

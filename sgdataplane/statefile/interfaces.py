@@ -1,78 +1,70 @@
-"""ENIs checked against the rest of the state: references, their groups, their instances, their addresses.
+"""ENIs checked against the rest of the state: references, groups, instances, MACs and addresses.
 
 Owns the rules of semantics.md section 1 about ENIs. Is given drafts. Must not know formats.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from sgdataplane.model.state import Eni, EniType, NicType
-from sgdataplane.net.values import Prefix
-from sgdataplane.statefile.addresses import check_overlaps
-from sgdataplane.statefile.index import Index
-from sgdataplane.statefile.problems import Problems
-from sgdataplane.statefile.sections import Draft
+from sgdataplane.net.values import Address, Prefix
+from sgdataplane.statefile.sections import Draft, Index
 
 EniDraft = Draft[Eni]
 
 
-def check_interfaces(enis: Iterable[EniDraft], index: Index, problems: Problems) -> None:
+def check_interfaces(enis: Iterable[EniDraft], index: Index) -> None:
     enis = tuple(enis)
     for draft in enis:
-        check_references(draft, index, problems)
-        check_groups(draft, index, problems)
-        check_nic_type(draft, index, problems)
-        check_within_vpc(draft, index, problems)
-    check_macs(enis, problems)
-    check_instances(enis, index, problems)
-    check_overlaps(enis, problems)
+        check_references(draft, index)
+        check_groups(draft, index)
+        check_nic_type(draft, index)
+        check_within_vpc(draft, index)
+    check_macs(enis, index)
+    check_instances(enis, index)
+    check_overlaps(enis, index)
 
 
-def check_references(draft: EniDraft, index: Index, problems: Problems) -> None:
-    eni = draft.record
-    if eni.vpc_id not in index.ids["vpcs"]:
-        where, expected = draft.fields.where("vpc_id"), index.nearest("vpcs", eni.vpc_id)
-        message = "the ENI's VPC is not in the state"
-        problems.add(where, "InvalidVpcId.NotFound", message, value=eni.vpc_id, expected=expected)
-    if eni.instance_id and eni.instance_id not in index.ids["instances"]:
-        where, expected = draft.fields.where("instance_id"), index.nearest("instances", eni.instance_id)
-        message = "the ENI's instance is not in the state"
-        problems.add(where, "InvalidInstanceId.NotFound", message, value=eni.instance_id, expected=expected)
+def check_references(draft: EniDraft, index: Index) -> None:
+    eni, fields = draft.record, draft.fields
+    index.check_known(fields.where("vpc_id"), "InvalidVpcId.NotFound", "the ENI's VPC", "vpcs", eni.vpc_id)
+    if eni.instance_id:
+        where, code = fields.where("instance_id"), "InvalidInstanceId.NotFound"
+        index.check_known(where, code, "the ENI's instance", "instances", eni.instance_id)
     for group_id in eni.security_group_ids:
-        if group_id not in index.ids["security_groups"]:
-            where = draft.fields.where_is("security_group_ids", group_id)
-            expected = index.nearest("security_groups", group_id)
-            message = "the security group is not in the state"
-            problems.add(where, "InvalidSecurityGroupId.NotFound", message, value=group_id, expected=expected)
+        where, code = fields.where_is("security_group_ids", group_id), "InvalidSecurityGroupId.NotFound"
+        index.check_known(where, code, "the security group", "security_groups", group_id)
 
 
-def check_groups(draft: EniDraft, index: Index, problems: Problems) -> None:
+def check_groups(draft: EniDraft, index: Index) -> None:
     """All groups of an ENI are of its VPC and of one type."""
-    eni = draft.record
+    eni, fields = draft.record, draft.fields
     groups = [index.group[group_id] for group_id in eni.security_group_ids if group_id in index.group]
     for group in groups:
         if group.vpc_id != eni.vpc_id:
             value = group.security_group_id
-            where = draft.fields.where_is("security_group_ids", value)
-            message = f"the group is of {group.vpc_id}, the ENI of {eni.vpc_id}"
+            where, message = fields.where_is("security_group_ids", value), f"the group is of {group.vpc_id}"
             expected = "groups of the ENI's own VPC"
-            problems.add(where, "InvalidOperation.VpcMismatch", message, value=value, expected=expected)
+            index.refuse(
+                where, "InvalidOperation.VpcMismatch", f"{message}, the ENI of {eni.vpc_id}", value, expected
+            )  # fmt: skip
     if len({group.security_group_type for group in groups}) > 1:
         kinds = ", ".join(f"{group.security_group_id} is {group.security_group_type.value}" for group in groups)
-        where, expected = draft.fields.where("security_group_ids"), "groups of one type"
-        message = "basic and advanced groups can't be together on one ENI"
-        problems.add(where, "InvalidOperation.MultiGroupType", message, value=kinds, expected=expected)
+        where, message = fields.where("security_group_ids"), "an ENI can't have basic and advanced groups together"
+        index.refuse(where, "InvalidOperation.MultiGroupType", message, kinds, "groups of one type")
 
 
-def check_nic_type(draft: EniDraft, index: Index, problems: Problems) -> None:
+def check_nic_type(draft: EniDraft, index: Index) -> None:
     eni = draft.record
     if eni.nic_type is NicType.INTERNET and eni.vpc_id in index.vpc and not index.is_classic(eni.vpc_id):
         where, message = draft.fields.where("nic_type"), "ENIs of a VPC are always of nic type intranet"
-        problems.add(where, "InvalidNicType.Mismatch", message, value="internet", expected="intranet")
+        index.refuse(where, "InvalidNicType.Mismatch", message, "internet", "intranet")
 
 
-def check_within_vpc(draft: EniDraft, index: Index, problems: Problems) -> None:
+def check_within_vpc(draft: EniDraft, index: Index) -> None:
     """Addresses are within the VPC's blocks, in the families whose blocks are known; a classic network has none."""
     eni = draft.record
     vpc = index.vpc.get(eni.vpc_id)
@@ -81,26 +73,20 @@ def check_within_vpc(draft: EniDraft, index: Index, problems: Problems) -> None:
     for name, prefix, text in own_prefixes(eni):
         blocks = [block for block in vpc.cidr_blocks if block.family is prefix.family]
         if blocks and not any(block.first <= prefix.first and prefix.last <= block.last for block in blocks):
-            expected = "within " + " ".join(map(str, blocks))
-            message = f"{text} is outside the blocks of {vpc.vpc_id}"
-            where = draft.fields.where_is(name, text)
-            problems.add(where, "InvalidIp.OutOfVpc", message, value=text, expected=expected)
+            where, message = draft.fields.where_is(name, text), f"{text} is outside the blocks of {vpc.vpc_id}"
+            index.refuse(where, "InvalidIp.OutOfVpc", message, text, "within " + " ".join(map(str, blocks)))
 
 
 def own_prefixes(eni: Eni) -> Iterator[tuple[str, Prefix, str]]:
     """(field, block, its text) of every address and delegated prefix."""
-    for address in eni.private_ip_addresses:
-        yield "private_ip_addresses", Prefix.of(address), str(address)
-    for address in eni.ipv6_addresses:
-        yield "ipv6_addresses", Prefix.of(address), str(address)
-    for prefix in eni.ipv4_prefixes:
-        yield "ipv4_prefixes", prefix, str(prefix)
-    for prefix in eni.ipv6_prefixes:
-        yield "ipv6_prefixes", prefix, str(prefix)
+    for name in ("private_ip_addresses", "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes"):
+        values: tuple[Address | Prefix, ...] = getattr(eni, name)
+        for value in values:
+            yield name, Prefix.of(value) if isinstance(value, Address) else value, str(value)
 
 
-def check_macs(enis: Iterable[EniDraft], problems: Problems) -> None:
-    """No MAC twice in one VPC: anti-spoofing could not tell the two apart."""
+def check_macs(enis: Iterable[EniDraft], index: Index) -> None:
+    """No MAC twice in one VPC: anti-spoofing could not tell the two ENIs apart."""
     first: dict[tuple[str, str], str] = {}
     for draft in enis:
         eni = draft.record
@@ -108,51 +94,88 @@ def check_macs(enis: Iterable[EniDraft], problems: Problems) -> None:
         if eni.mac_address and holder != eni.network_interface_id:
             where, expected = draft.fields.where("mac_address"), "a MAC of its own, or none: one is made"
             message = f"the MAC is taken by {holder}"
-            problems.add(where, "InvalidMacAddress.Duplicate", message, value=eni.mac_address, expected=expected)
+            index.refuse(where, "InvalidMacAddress.Duplicate", message, eni.mac_address, expected)
 
 
-def check_instances(enis: Iterable[EniDraft], index: Index, problems: Problems) -> None:
+def check_instances(enis: Iterable[EniDraft], index: Index) -> None:
     """A VPC instance has one primary ENI; a classic one at most one ENI of each nic type."""
-    of_instance: dict[str, list[EniDraft]] = {}
+    of_instance: dict[str, list[EniDraft]] = defaultdict(list)
     for draft in enis:
         if draft.record.instance_id:
-            of_instance.setdefault(draft.record.instance_id, []).append(draft)
+            of_instance[draft.record.instance_id].append(draft)
     for instance_id, drafts in of_instance.items():
-        check_one_vpc(instance_id, drafts, problems)
+        check_one_vpc(instance_id, drafts, index)
         if index.is_classic(drafts[0].record.vpc_id):
-            check_classic_instance(instance_id, drafts, problems)
+            check_classic_instance(instance_id, drafts, index)
         else:
-            check_primary(instance_id, drafts, problems)
+            check_primary(instance_id, drafts, index)
 
 
-def check_one_vpc(instance_id: str, drafts: list[EniDraft], problems: Problems) -> None:
-    """All ENIs of an instance lie in one VPC: they share a namespace, and a group means the members of one VPC."""
+def check_one_vpc(instance_id: str, drafts: list[EniDraft], index: Index) -> None:
+    """All ENIs of an instance are in one VPC: they share a namespace, and a group means the members of one VPC."""
     vpc_id = drafts[0].record.vpc_id
     for draft in drafts[1:]:
         if draft.record.vpc_id != vpc_id:
-            where, value = draft.fields.where("vpc_id"), draft.record.vpc_id
-            message = f"{instance_id} has an ENI of another VPC already"
-            problems.add(where, "InvalidVpcId.Mismatch", message, value=value, expected=vpc_id)
+            where, message = draft.fields.where("vpc_id"), f"{instance_id} has an ENI of another VPC already"
+            index.refuse(where, "InvalidVpcId.Mismatch", message, draft.record.vpc_id, vpc_id)
 
 
-def check_classic_instance(instance_id: str, drafts: list[EniDraft], problems: Problems) -> None:
+def check_classic_instance(instance_id: str, drafts: list[EniDraft], index: Index) -> None:
     seen: set[NicType] = set()
     for draft in drafts:
         nic_type = draft.record.nic_type
         if nic_type in seen:
             where, message = draft.fields.where("nic_type"), f"{instance_id} has an ENI of that nic type already"
             expected = "one intranet and one internet ENI"
-            problems.add(where, "InvalidNicType.Duplicate", message, value=nic_type.value, expected=expected)
+            index.refuse(where, "InvalidNicType.Duplicate", message, nic_type.value, expected)
         seen.add(nic_type)
 
 
-def check_primary(instance_id: str, drafts: list[EniDraft], problems: Problems) -> None:
+def check_primary(instance_id: str, drafts: list[EniDraft], index: Index) -> None:
     primaries = [draft for draft in drafts if draft.record.type is EniType.PRIMARY]
-    expected = "one ENI of type primary, the others secondary"
+    code, expected = "InvalidOperation.InvalidEniType", "one ENI of type primary, the others secondary"
     if not primaries:
-        message = f"{instance_id} has no primary ENI"
-        problems.add(drafts[0].fields.where("type"), "InvalidOperation.InvalidEniType", message, expected=expected)
+        index.refuse(drafts[0].fields.where("type"), code, f"{instance_id} has no primary ENI", "", expected)
     for draft in primaries[1:]:
-        where, value = draft.fields.where("type"), "primary"
         message = f"{instance_id} has a primary ENI already: {primaries[0].record.network_interface_id}"
-        problems.add(where, "InvalidOperation.InvalidEniType", message, value=value, expected=expected)
+        index.refuse(draft.fields.where("type"), code, message, "primary", expected)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedRange:
+    """An address or delegated prefix of an ENI, and the field that gives it."""
+
+    prefix: Prefix
+    name: str
+    text: str
+    draft: EniDraft
+
+
+def check_overlaps(enis: Iterable[EniDraft], index: Index) -> None:
+    """No address belongs to two ENIs of one VPC: refuse every one that lies in another, in each VPC and family."""
+    by_space: dict[tuple[str, int], list[OwnedRange]] = defaultdict(list)
+    for draft in enis:
+        for name, prefix, text in own_prefixes(draft.record):
+            by_space[draft.record.vpc_id, prefix.family_bits].append(OwnedRange(prefix, name, text, draft))
+    for owned in by_space.values():
+        sweep(sorted(owned, key=lambda one: (one.prefix.first, -one.prefix.last)), index)
+
+
+def sweep(owned: list[OwnedRange], index: Index) -> None:
+    """Blocks nest or are disjoint, so only the one that reaches furthest so far can overlap the next."""
+    furthest: OwnedRange | None = None
+    for one in owned:
+        if furthest is not None and one.prefix.first <= furthest.prefix.last:
+            refuse_overlap(one, furthest, index)
+        if furthest is None or one.prefix.last > furthest.prefix.last:
+            furthest = one
+
+
+def refuse_overlap(one: OwnedRange, other: OwnedRange, index: Index) -> None:
+    """An ENI may have an address inside its own delegated prefix, but nothing twice."""
+    is_same_eni = one.draft is other.draft
+    if is_same_eni and one.prefix != other.prefix:
+        return
+    owner = "the ENI itself" if is_same_eni else other.draft.record.network_interface_id
+    where, message = one.draft.fields.where_is(one.name, one.text), f"{one.text} is taken by {owner} ({other.text})"
+    index.refuse(where, "InvalidIp.IpAssigned", message, one.text, "an address of its own in the VPC")

@@ -11,15 +11,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from sgdataplane.statefile.fields import escape
-from sgdataplane.statefile.syntax import MAX_DEPTH, SyntaxFaultError, duplicate_key, malformed, too_deep
+from sgdataplane.statefile.problems import (
+    MAX_DEPTH,
+    DuplicateKeyError,
+    SyntaxFaultError,
+    duplicate_key,
+    malformed,
+    too_deep,
+)
 
 # Possessive: a long string would otherwise cost memory many times its length for backtracking.
 TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],]|\n|[^\s{}\[\],:"]+', re.DOTALL)
 MAX_DIGITS = 4300
-
-
-class _DuplicateKeyError(Exception):
-    """Raised out of the scanner, which doesn't know where it is."""
 
 
 class _NotANumberError(Exception):
@@ -32,7 +35,7 @@ def parse_json(text: str) -> object:
         return json.loads(text, object_pairs_hook=_as_mapping, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise malformed(f"not JSON: {error.msg.lower()}", error.lineno) from error
-    except _DuplicateKeyError as error:
+    except DuplicateKeyError as error:
         raise next(find_duplicates(walk_json(text)), too_deep()) from error
     except _NotANumberError as error:
         raise malformed(f"not JSON: {error} is not a number", _line_of(text, str(error).__eq__)) from error
@@ -69,7 +72,7 @@ def _line_of(text: str, is_it: Callable[[str], bool]) -> int:
 def _as_mapping(pairs: list[tuple[str, object]]) -> dict[str, object]:
     mapping = dict(pairs)
     if len(mapping) != len(pairs):
-        raise _DuplicateKeyError
+        raise DuplicateKeyError
     return mapping
 
 

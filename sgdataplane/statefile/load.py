@@ -22,7 +22,7 @@ from sgdataplane.statefile.native import add_native
 from sgdataplane.statefile.problems import EnoughProblemsError, Problems
 from sgdataplane.statefile.records import read_drafts, with_macs
 from sgdataplane.statefile.sections import Drafts, Sections
-from sgdataplane.statefile.source import Source, read_sources
+from sgdataplane.statefile.source import SourceText, read_sources
 from sgdataplane.statefile.terraform import add_terraform
 from sgdataplane.statefile.validate import validate
 
@@ -40,7 +40,8 @@ class Loaded:
 
 def load(path: Path, *, profile: str = "seed", memory: Memory | None = None, waits: bool = False) -> Loaded:
     """Load a file or folder of either format of state.md; StateFileError with everything wrong in it. `memory`: what
-    earlier loads of similar files have left, to be faster. `waits`: for a pipe's writer, if the path is a pipe."""
+    earlier loads of similar files left, which makes this one faster. `waits`: if the path is a pipe, wait for its
+    writer."""
     return load_with(add_documents, path, profile, memory, waits=waits)
 
 
@@ -64,7 +65,7 @@ def load_with(add: Add, path: Path, profile: str, memory: Memory | None = None, 
     return loaded
 
 
-def load_sources(add: Add, sources: tuple[Source, ...], profile: str, problems: Problems, memory: Memory) -> Loaded:
+def load_sources(add: Add, sources: tuple[SourceText, ...], profile: str, problems: Problems, memory: Memory) -> Loaded:
     """Every step in order; the result counts only if none has found a problem."""
     if are_too_many(sources, problems):
         raise EnoughProblemsError
@@ -79,16 +80,16 @@ def load_sources(add: Add, sources: tuple[Source, ...], profile: str, problems: 
 
 
 def add_documents(documents: Iterable[Document], sections: Sections, problems: Problems) -> list[Finding]:
-    """All documents' objects into `sections`, by the format that they are in."""
+    """Add all documents' objects to `sections`, each by its own format."""
     answers: list[Document] = []
     native: list[Document] = []
     for document in documents:
         (answers if is_ecs(document) else native).append(document)
     for document in native:
         if answers:
-            where, expected = Where(document.file), "files of one format in a folder"
-            message = "a native document among the cloud's answers"
-            problems.add(where, "InvalidSource.MixedFormats", message, expected=expected)
+            message = "the folder holds native documents and the cloud's answers"
+            expected = "files of one format in a folder"
+            problems.add(Where(document.file), "InvalidSource.MixedFormats", message, expected=expected)
         add_native(document, sections, problems)
     return add_ecs(answers, sections, problems) if answers else []
 

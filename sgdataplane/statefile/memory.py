@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 from sgdataplane.statefile.fields import Fields
-from sgdataplane.statefile.source import Source
+from sgdataplane.statefile.source import SourceText
 
 D = TypeVar("D")
 R = TypeVar("R")
@@ -24,7 +24,7 @@ Place = tuple[str, str]
 
 @dataclass
 class _Kept:
-    documents: dict[Source, object] = field(default_factory=dict)
+    documents: dict[SourceText, object] = field(default_factory=dict)
     objects: dict[Place, tuple[Mapping[str, object], bytes, Fields]] = field(default_factory=dict)
     records: dict[int, tuple[Fields, object]] = field(default_factory=dict)  # by the identity of the fields
 
@@ -41,7 +41,7 @@ class Memory:
     def accept(self) -> None:
         self._old = self._new
 
-    def document(self, source: Source, parse: Callable[[], D]) -> D:
+    def document(self, source: SourceText, parse: Callable[[], D]) -> D:
         """What the text says."""
         found = self._old.documents.get(source)
         document = parse() if found is None else cast(D, found)

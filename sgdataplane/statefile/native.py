@@ -18,20 +18,21 @@ from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.sections import Sections
 
 VERSION = 1
+# The keys of each section's objects, in the order in which they are written.
 KEYS = {
     "vpcs": ("vpc_id", "cidr_blocks", "network_type"),
     "prefix_lists": (
-        "prefix_list_id", "prefix_list_name", "address_family", "max_entries", "description", "entries",
+        "prefix_list_id", "prefix_list_name", "description", "address_family", "max_entries", "entries",
     ),
-    "port_lists": ("port_list_id", "port_list_name", "max_entries", "description", "entries"),
+    "port_lists": ("port_list_id", "port_list_name", "description", "max_entries", "entries"),
     "security_groups": (
-        "security_group_id", "security_group_name", "security_group_type", "vpc_id", "inner_access_policy",
-        "service_managed", "description", "tags", "rules",
+        "security_group_id", "security_group_name", "description", "security_group_type", "vpc_id",
+        "inner_access_policy", "service_managed", "tags", "rules",
     ),
     "instances": ("instance_id", "instance_name"),
     "network_interfaces": (
-        "network_interface_id", "instance_id", "type", "vpc_id", "mac_address", "private_ip_addresses",
-        "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes", "security_group_ids", "allowed_address_pairs", "nic_type",
+        "network_interface_id", "instance_id", "type", "vpc_id", "nic_type", "mac_address", "private_ip_addresses",
+        "ipv6_addresses", "ipv4_prefixes", "ipv6_prefixes", "security_group_ids", "allowed_address_pairs",
         "connection_tracking",
     ),
 }  # fmt: skip

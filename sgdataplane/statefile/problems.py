@@ -1,6 +1,7 @@
 """Collects everything that is wrong with an input, so that it is refused once and whole.
 
-Owns Problems and its cap. Is given places and wording. Must not know formats or records.
+Owns Problems with its caps, and SyntaxFaultError, the one fault that makes a text unreadable. Is given places and
+wording. Must not know formats or records.
 """
 
 from __future__ import annotations
@@ -10,19 +11,33 @@ from collections.abc import Sequence
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.visible import visible
 
-# What a person can use. Reading stops there: nonsense makes millions.
+# A person can't use more. Reading stops there, since a file full of nonsense has millions of problems.
 MAX_PROBLEMS = 100
 MAX_VALUE = 80
-# Of one kind, and in one list. The largest legal state has 65,536 ENIs and 200,000 rules.
+# Objects of one kind, and elements of one list. The largest legal state has 65,536 ENIs and 200,000 rules.
 MAX_OBJECTS = 1_000_000
+# Levels of nesting. The deepest legal document has 9 (the cloud's answers, keyed by call).
+MAX_DEPTH = 24
 
 
 class EnoughProblemsError(Exception):
-    """Raised out of the reading of an input that is wrong all over; internal to this package."""
+    """Ends the reading of an input that is wrong all over; never leaves this package."""
+
+
+class SyntaxFaultError(Exception):
+    """A text can't be read as JSON or YAML; never leaves this package, where it always ends as a Problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class DuplicateKeyError(Exception):
+    """Raised by a parser that meets a key again, and doesn't know where it is."""
 
 
 class Problems:
-    """A list of the first MAX_PROBLEMS; one more ends the reading."""
+    """The first MAX_PROBLEMS problems; one more ends the reading."""
 
     def __init__(self) -> None:
         self.kept: list[Problem] = []
@@ -39,12 +54,12 @@ class Problems:
         """Whether a list is short enough to be read at all; a problem if it isn't."""
         if len(values) > MAX_OBJECTS:
             expected = f"at most {MAX_OBJECTS} elements"
-            self.add(where, "InvalidSource.TooLarge", "a list is too long", value=len(values), expected=expected)
+            self.add(where, "InvalidSource.TooLarge", "the list is too long", value=len(values), expected=expected)
             return False
         return True
 
     def as_error(self) -> StateFileError:
-        """The error to raise: what was kept and, if there was one more, that reading stopped there."""
+        """The error to raise: the problems kept and, if there was one more, that reading stopped there."""
         if self.count <= MAX_PROBLEMS:
             return StateFileError(tuple(self.kept))
         message = f"there are more problems than these {MAX_PROBLEMS}: reading stopped here"
@@ -59,10 +74,30 @@ def show(value: object) -> str:
 
 
 def spell(value: object) -> str:
-    """Scalars as JSON and YAML write them, collections by their kind only: they may be huge."""
+    """Scalars as JSON and YAML write them; of collections, which may be huge, only the kind and size."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (dict, list, tuple)):
         kind = "mapping" if isinstance(value, dict) else "list"
         return f"a {kind} of {len(value)}"
     return str(value)
+
+
+def malformed(message: str, line: int = 0, expected: str = "") -> SyntaxFaultError:
+    return SyntaxFaultError(Problem(Where("", line), "InvalidDocument.Malformed", message, expected=expected))
+
+
+def too_deep(line: int = 0) -> SyntaxFaultError:
+    message, expected = "the document is nested too deeply", f"at most {MAX_DEPTH} levels"
+    return SyntaxFaultError(Problem(Where("", line), "InvalidDocument.TooDeep", message, expected=expected))
+
+
+def unsupported(value: str, line: int) -> SyntaxFaultError:
+    message = "YAML anchors, aliases and tags are not supported"
+    return SyntaxFaultError(Problem(Where("", line), "InvalidDocument.Unsupported", message, value, "plain YAML"))
+
+
+def duplicate_key(pointer: str, line: int) -> SyntaxFaultError:
+    key = pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+    message, where = "the mapping has this key twice", Where("", line, pointer)
+    return SyntaxFaultError(Problem(where, "InvalidDocument.DuplicateKey", message, key, "each key once"))

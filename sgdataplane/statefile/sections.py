@@ -1,29 +1,51 @@
-"""What a format module hands on: the objects of an input by kind, and the records made of them with their places.
+"""What a format module hands on: the objects of an input by kind, the records made of them, and both by id.
 
-Owns Sections (before reading) and Drafts (after it). Must not know formats or rules of validity.
+Owns Sections (before reading), Drafts (after it) and Index (for checks of one record against another). Must not know
+formats, nor what is valid.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Generic, TypeVar
 
-from sgdataplane.model.state import Eni, Instance, PortList, PrefixList, SecurityGroup, SecurityGroupRule, Vpc
+from sgdataplane.errors import Where
+from sgdataplane.model.state import (
+    Eni,
+    Instance,
+    NetworkType,
+    PortList,
+    PrefixList,
+    SecurityGroup,
+    SecurityGroupRule,
+    Vpc,
+)
 from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.problems import Problems
 
 R = TypeVar("R")
+ID_FIELD = {
+    "vpcs": "vpc_id",
+    "prefix_lists": "prefix_list_id",
+    "port_lists": "port_list_id",
+    "security_groups": "security_group_id",
+    "instances": "instance_id",
+    "network_interfaces": "network_interface_id",
+}
+MAX_GUESSED = 500  # among more ids it would cost too much to guess the right spelling: 30 us each, for each problem
 
 
 @dataclass(slots=True)
 class Sections:
-    """Objects by kind, under native names. `unknown_groups` are groups known by id only, as remotes. Where a file or an
-    answer is missing, `is_complete` is false: everything that refers to it would be reported as wrong too.
-    `memory`: what an earlier load left."""
+    """Objects by kind, under native names. `unknown_groups`: groups that rules name as remotes and of which only the id
+    is known. `is_complete` is false where a file or an answer is missing: whatever refers to it would be reported as
+    wrong, too. `memory`: what an earlier load left."""
 
     vpcs: list[Fields] = field(default_factory=list)
     prefix_lists: list[Fields] = field(default_factory=list)
@@ -37,12 +59,12 @@ class Sections:
     coming: dict[str, list[Iterable[Fields]]] = field(default_factory=dict)
 
     def expect(self, kind: str, objects: Iterable[Fields]) -> None:
-        """More objects of a kind, not looked at before they are asked for: of a document that is wrong all over, most
+        """Add objects of a kind that are looked at only when asked for: in a document that is wrong all over, most
         never are."""
         self.coming.setdefault(kind, []).append(objects)
 
     def objects(self, kind: str, problems: Problems) -> Iterator[Fields]:
-        """All objects of a kind; afterwards they are in its list. A problem if they are too many to be a state's."""
+        """All objects of a kind; afterwards they are in its list. A problem if there are too many for a state."""
         known: list[Fields] = getattr(self, kind)
         yield from known
         for fields in chain.from_iterable(self.coming.pop(kind, ())):
@@ -71,7 +93,7 @@ class GroupDraft:
 
 @dataclass(slots=True)
 class Drafts:
-    """Records before they are checked against each other, and what was odd while reading them."""
+    """Records before they are checked against each other, and what was odd while they were read."""
 
     vpcs: list[Draft[Vpc]] = field(default_factory=list)
     prefix_lists: list[Draft[PrefixList]] = field(default_factory=list)
@@ -81,3 +103,46 @@ class Drafts:
     network_interfaces: list[Draft[Eni]] = field(default_factory=list)
     unknown_groups: frozenset[str] = frozenset()
     findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Records by id, and where to note what is wrong between them. `ids`: every id that the input gives, by section,
+    also of refused objects: whoever refers to one isn't reported as well."""
+
+    problems: Problems
+    ids: dict[str, AbstractSet[str]]
+    vpc: dict[str, Vpc]
+    prefix_list: dict[str, PrefixList]
+    port_list: dict[str, PortList]
+    group: dict[str, SecurityGroup]
+
+    def refuse(self, where: Where, code: str, message: str, value: str, expected: str) -> None:
+        self.problems.add(where, code, message, value=value, expected=expected)
+
+    def check_known(self, where: Where, code: str, what: str, section: str, wanted: str) -> None:
+        """Refuse an id that nothing in a section has; `what` says what it should be the id of."""
+        ids = self.ids[section]
+        if wanted not in ids:
+            near = difflib.get_close_matches(wanted, ids, n=1) if len(ids) <= MAX_GUESSED else []
+            expected = f"the id of one of the {section.replace('_', ' ')}" + (f", perhaps {near[0]}" if near else "")
+            self.refuse(where, code, f"{what} is not in the state", wanted, expected)
+
+    def is_classic(self, vpc_id: str) -> bool:
+        vpc = self.vpc.get(vpc_id)
+        return vpc is not None and vpc.network_type is NetworkType.CLASSIC
+
+
+def make_index(sections: Sections, drafts: Drafts, problems: Problems) -> Index:
+    ids: dict[str, AbstractSet[str]] = {
+        section: {str(fields.values.get(name)) for fields in getattr(sections, section)}
+        for section, name in ID_FIELD.items()
+    }
+    return Index(
+        problems,
+        ids,
+        {draft.record.vpc_id: draft.record for draft in drafts.vpcs},
+        {draft.record.prefix_list_id: draft.record for draft in drafts.prefix_lists},
+        {draft.record.port_list_id: draft.record for draft in drafts.port_lists},
+        {draft.record.security_group_id: draft.record for draft in drafts.security_groups},
+    )

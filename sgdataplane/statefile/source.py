@@ -27,7 +27,7 @@ STDIN = Path("/dev/stdin")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceText:
     """One file's text. `file` is its name as the user wrote it, the folder included."""
 
     file: str
@@ -38,7 +38,7 @@ class Source:
         return Path(self.file).stem
 
 
-def read_sources(path: Path, problems: Problems, *, waits: bool = False) -> tuple[Source, ...]:
+def read_sources(path: Path, problems: Problems, *, waits: bool = False) -> tuple[SourceText, ...]:
     """The file, or every *.yaml, *.yml and *.json directly in the folder, by name; hidden ones are left out. `waits`:
     the path may also be a pipe, STDIN among them, whose writer is waited for."""
     try:
@@ -64,8 +64,8 @@ def held_folder(path: Path) -> Iterator[int | None]:
         os.close(folder)
 
 
-def read_files(files: Iterable[Path], folder: int | None, problems: Problems, *, waits: bool) -> tuple[Source, ...]:
-    sources: list[Source] = []
+def read_files(files: Iterable[Path], folder: int | None, problems: Problems, *, waits: bool) -> tuple[SourceText, ...]:
+    sources: list[SourceText] = []
     left = MAX_BYTES
     for file in files:
         data = read_bytes(file, folder, min(left, MAX_FILE_BYTES), problems, waits=waits and folder is None)
@@ -74,7 +74,7 @@ def read_files(files: Iterable[Path], folder: int | None, problems: Problems, *,
         left -= len(data)
         text = as_text(file, data, problems)
         if text is not None:
-            sources.append(Source(str(file), text))
+            sources.append(SourceText(str(file), text))
     return tuple(sources)
 
 

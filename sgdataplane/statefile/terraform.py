@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.document import Document
+from sgdataplane.statefile.ecs import Vpcs
 from sgdataplane.statefile.ecs_answers import Item
-from sgdataplane.statefile.ecs_translate import Vpcs
 from sgdataplane.statefile.fields import Fields, Place
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.sections import Sections
@@ -67,7 +67,7 @@ def add_terraform(documents: Iterable[Document], sections: Sections, problems: P
     """Add every resource of a kind that a state is made of; the others mean nothing here."""
     findings: list[Finding] = []
     for document in documents:
-        top = Item(document.file, "", document.mapping)
+        top = Item(document.file, "", document.mapping, problems)
         if top.get("version") != VERSION or "resources" not in top.mapping:
             where, expected = top.where("version"), f"a terraform.tfstate of version {VERSION}"
             message = "not a Terraform state"
@@ -75,19 +75,19 @@ def add_terraform(documents: Iterable[Document], sections: Sections, problems: P
             problems.add(where, "InvalidSource.NotTerraform", message, value=value or "", expected=expected)
             sections.is_complete = False
             continue
-        findings += Resources(top, sections, problems).add()
+        findings += Resources(top, sections).add()
     return findings
 
 
 class Resources:
     """One state's resources on their way into sections."""
 
-    def __init__(self, top: Item, sections: Sections, problems: Problems) -> None:
+    def __init__(self, top: Item, sections: Sections) -> None:
         self.sections = sections
         self.vpcs = Vpcs(sections)
         self.by_type: dict[str, list[Item]] = {}
-        for resource in top.items("resources", "", problems):
-            found = resource.items("instances", "", problems)
+        for resource in top.items("resources"):
+            found = resource.items("instances")
             attributes = [instance.inner("attributes") for instance in found]
             self.by_type.setdefault(resource.text("type"), []).extend(attributes)
         with_vpc = self.of("alicloud_vswitch", "alicloud_security_group")
@@ -113,7 +113,7 @@ class Resources:
         values = {**fields.values, "cidr_blocks": [value for _, value in blocks]}
         names: dict[str, Place] = {**fields.names, "cidr_blocks": tuple(path for path, _ in blocks)}
         self.vpcs.known.add(item.text("id"))
-        self.sections.vpcs.append(Fields(item.file, item.pointer, values, names))
+        self.sections.vpcs.append(item.fields(values, names))
 
     def add_groups(self) -> list[Finding]:
         """A rule is a resource of its own; one of a group that isn't in the state has nowhere to stand."""
@@ -126,7 +126,7 @@ class Resources:
             fields = as_fields(item, GROUP)
             vpc_id = self.vpcs.record(item.text("vpc_id"), item)
             values = {**fields.values, "vpc_id": vpc_id, "rules": tuple(rules.pop(item.text("id"), ()))}
-            self.sections.security_groups.append(Fields(item.file, item.pointer, values, fields.names))
+            self.sections.security_groups.append(item.fields(values, fields.names))
             known.add(item.text("id"))
         self.sections.unknown_groups |= named - known
         return [ignored(group_id, len(found)) for group_id, found in rules.items()]
@@ -134,9 +134,9 @@ class Resources:
     def add_prefix_list(self, item: Item) -> None:
         fields = as_fields(item, PREFIX_LIST)
         found = [(path, value) for path, value in elements(item, "entry") if isinstance(value, dict)]
-        entries = tuple(as_fields(Item(item.file, f"{item.pointer}/{path}", value), ENTRY) for path, value in found)
+        entries = tuple(as_fields(item.at(path, value), ENTRY) for path, value in found)
         values, names = {**fields.values, "entries": entries}, {**fields.names, "entries": "entry"}
-        self.sections.prefix_lists.append(Fields(item.file, item.pointer, values, names))
+        self.sections.prefix_lists.append(item.fields(values, names))
 
     def add_interfaces(self) -> None:
         """Each instance's primary ENI, and the ENIs that are resources of their own, attached or not."""
@@ -158,7 +158,7 @@ class Resources:
         values["private_ip_addresses"] = [value for _, value in addresses]
         places["private_ip_addresses"] = tuple(path for path, _ in addresses)
         values["vpc_id"] = self.vpc_of(item, fields)
-        return Fields(item.file, item.pointer, values, places)
+        return item.fields(values, places)
 
     def vpc_of(self, item: Item, fields: Fields) -> str:
         """The VPC that the resource names, or else that of its switch or of its first group."""
@@ -188,4 +188,4 @@ def as_fields(item: Item, names: Mapping[str, tuple[str, ...]]) -> Fields:
         for key in reversed(keys):
             if item.get(key) is not None:
                 values[name], places[name] = item.get(key), key
-    return Fields(item.file, item.pointer, values, places)
+    return item.fields(values, places)

@@ -29,7 +29,14 @@ from yaml.reader import ReaderError
 
 from sgdataplane.statefile.fields import escape
 from sgdataplane.statefile.jsontext import find_duplicates
-from sgdataplane.statefile.syntax import MAX_DEPTH, SyntaxFaultError, malformed, too_deep, unsupported
+from sgdataplane.statefile.problems import (
+    MAX_DEPTH,
+    DuplicateKeyError,
+    SyntaxFaultError,
+    malformed,
+    too_deep,
+    unsupported,
+)
 
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,3})?")
 WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "Null": None, "~": None, "": None}
@@ -38,17 +45,13 @@ WORDS = {"true": True, "True": True, "false": False, "False": False, "null": Non
 Collection = dict[str, object] | list[object]
 
 
-class _DuplicateKeyError(Exception):
-    """Raised out of the builder, which doesn't know where it is."""
-
-
 def parse_yaml(text: str) -> object:
     """The document's value; SyntaxFaultError if it is not YAML, or more of YAML than a state needs."""
     try:
         return _Builder().build(text)
     except YAMLError as error:
         raise _as_fault(error, text) from error
-    except _DuplicateKeyError as error:
+    except DuplicateKeyError as error:
         raise next(find_duplicates(walk_yaml(text)), too_deep()) from error
 
 
@@ -124,7 +127,7 @@ class _Builder:
         _refuse_extras(event)
         if self.key is None and isinstance(self.into, dict):
             if event.value in self.into:
-                raise _DuplicateKeyError
+                raise DuplicateKeyError
             self.key = event.value
             return
         self.put(resolve(event.value) if event.implicit[0] else event.value)

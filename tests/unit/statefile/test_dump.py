@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from sgdataplane.statefile import dump_ecs, dump_native, load
-from sgdataplane.statefile.yamlout import scalar
+from sgdataplane.statefile.dump_native import scalar
 from sgdataplane.statefile.yamltext import parse_yaml
 from tests.unit.statefile.documents import load_text
 from tests.unit.statefile.test_native import EVERY_FIELD, EXPECTED

@@ -134,7 +134,9 @@ def test_a_rule_of_each_kind_is_read(tmp_path: Path) -> None:
         Protocol(17), PortRange(1, 2), PrefixListRef("pl-a"),
     )  # fmt: skip
     assert loaded.state.port_list["prl-a"].entries[0].description == "w"
-    assert [finding.message for finding in loaded.findings] == ["the size of prl-a is unknown; taken as its 1 entries"]
+    assert [finding.message for finding in loaded.findings] == [
+        "the size of prl-a is unknown, so the number of its entries is taken: 1"
+    ]
 
 
 def test_a_group_known_only_as_remote_is_taken_and_has_no_members(tmp_path: Path) -> None:
@@ -213,7 +215,7 @@ def test_what_has_no_vpc_is_classic(tmp_path: Path) -> None:
     [
         ({"RequestId": "R", "Regions": {"Region": []}}, "it answers no call that a state is made of"),
         ({"RequestId": "R", "Entries": [{"PortRange": "1/2"}]},
-         "it doesn't say of which list; name the file DescribePortRangeListEntries-<id>.json"),
+         "it doesn't say which list it is about; name the file DescribePortRangeListEntries-<id>.json"),
     ],
     ids=["unknown call", "port list entries without an id"],
 )  # fmt: skip

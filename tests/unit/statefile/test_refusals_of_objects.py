@@ -167,7 +167,7 @@ ROWS = (
              "perhaps sg-a"),
     bare_eni("basic and advanced together", f"vpc_id: vpc-a, {ADDRESS}, security_group_ids: [sg-a, sg-adv]",
              "InvalidOperation.MultiGroupType", "security_group_ids",
-             "basic and advanced groups can't be together on one ENI", "groups of one type"),
+             "an ENI can't have basic and advanced groups together", "groups of one type"),
     bare_eni("group of another vpc", f"vpc_id: vpc-a, {ADDRESS}, security_group_ids: [sg-a, sg-b]",
              "InvalidOperation.VpcMismatch", "security_group_ids/1", "the group is of vpc-b, the ENI of vpc-a",
              "groups of the ENI's own VPC"),
