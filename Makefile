@@ -21,7 +21,7 @@ setup: ## install what is missing: Debian packages, .venv, locked versions
 	@tools/setup.sh
 
 demo: setup ## bring the three-tier example up as a lab, probe every pair with real packets, take it down
-	@$(PYTHON) -m sgdataplane.lab.demo
+	@$(PYTHON) -m sgdataplane.lab run
 
 install: setup ## as files: PREFIX (/usr/local), DESTDIR; the units are not enabled nor started
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' tools/install.sh

@@ -32,9 +32,9 @@ from sgdataplane.model.choices import CHOICES, IN_LAB
 
 if TYPE_CHECKING:
     from sgdataplane.lab.expect import Cell
-    from sgdataplane.lab.health import Health
     from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
     from sgdataplane.lab.probe import Service
+    from sgdataplane.lab.status import Health
     from sgdataplane.model.options import Placement
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ def _add(actions: Subparsers, verb: str, run: Run, words: str, more: str = "") -
 
 
 def _hosts(text: str) -> int:
-    from sgdataplane.lab.routers import MAX_HOSTS
+    from sgdataplane.lab.topology import MAX_HOSTS
 
     return read_limit(text, MAX_HOSTS)
 
@@ -113,8 +113,8 @@ def run_up(arguments: argparse.Namespace) -> int:
     _require_root(arguments)
     from dataclasses import replace
 
-    from sgdataplane.lab import manage, report
-    from sgdataplane.lab.policy import enforce_policy
+    from sgdataplane.lab import manage, status
+    from sgdataplane.lab.manage import enforce_policy
 
     record = replace(
         manage.default_record(arguments.name),
@@ -129,22 +129,22 @@ def run_up(arguments: argparse.Namespace) -> int:
         lab = manage.up(record, state, _counted(enforce_policy, progress))
     _warn_of_trackers(lab)
     _warn_of_neighbours()
-    say_block(report.status_as_text(lab))
+    say_block(status.status_as_text(lab))
     return Exit.DONE
 
 
 def run_apply(arguments: argparse.Namespace) -> int:
     """Change the lab."""
     _require_root(arguments)
-    from sgdataplane.lab import manage, report
-    from sgdataplane.lab.policy import enforce_policy
+    from sgdataplane.lab import manage, status
+    from sgdataplane.lab.manage import enforce_policy
 
     choices = choices_of(arguments, manage.record_of(arguments.name).choices)
     state = load_state(arguments.state, choices.profile).state
     with Progress("changing", len(state.instances)) as progress, log_shown():
         lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress), choices)
     _warn_of_trackers(lab)
-    say(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs{report.notes(lab)}")
+    say(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs{status.notes(lab)}")
     return Exit.DONE
 
 
@@ -175,8 +175,8 @@ def run_down(arguments: argparse.Namespace) -> int:
 def run_status(arguments: argparse.Namespace) -> int:
     """Say who is where; on stderr, what keeps the policy from being done."""
     _require_root(arguments)
-    from sgdataplane.lab import manage, report
-    from sgdataplane.lab.health import read_health
+    from sgdataplane.lab import manage, status
+    from sgdataplane.lab.status import read_health
 
     lab = manage.look(arguments.name)
     health = read_health(lab)
@@ -184,16 +184,16 @@ def run_status(arguments: argparse.Namespace) -> int:
     _warn_of_neighbours()
     unknown_timeouts = _warn_of_trackers(lab)
     if arguments.json:
-        print_json(report.status_as_json(lab, health, unknown_timeouts))
+        print_json(status.status_as_json(lab, health, unknown_timeouts))
     else:
-        say_block(report.status_as_text(lab))
+        say_block(status.status_as_text(lab))
     return Exit.DONE
 
 
 def _warn_of_trackers(lab: Lab) -> tuple[str, ...]:
     """The timeouts that the kernel has and we don't know."""
     from sgdataplane.host.timeouts import complaint
-    from sgdataplane.lab.health import read_unknown_timeouts
+    from sgdataplane.lab.status import read_unknown_timeouts
 
     names = read_unknown_timeouts(lab)
     if names:
@@ -244,9 +244,9 @@ def run_probe(arguments: argparse.Namespace) -> int:
     _require_root(arguments)
     import asyncio
 
-    from sgdataplane.lab import ends, manage, matrix, report
+    from sgdataplane.lab import ends, manage, matrix, report, status
     from sgdataplane.lab.expect import cell_as_json
-    from sgdataplane.lab.services import services_of
+    from sgdataplane.lab.probe import services_of
 
     flow = flow_of(arguments.parser, arguments)
     (service,) = read_for(arguments.parser, lambda: services_of(flow))
@@ -256,7 +256,7 @@ def run_probe(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({**cell_as_json(cell), "time_scale": lab.record.time_scale})
     else:
-        say_block(report.probe_as_text(cell, report.notes(lab)))
+        say_block(report.probe_as_text(cell, status.notes(lab)))
     return Exit.DONE if cell.agrees else Exit.NO
 
 
@@ -266,8 +266,8 @@ def run_matrix(arguments: argparse.Namespace) -> int:
     import asyncio
 
     from sgdataplane.cli.report import require_writable
-    from sgdataplane.lab import manage, matrix, report
-    from sgdataplane.lab.services import default_services, parse_services
+    from sgdataplane.lab import manage, matrix, report, status
+    from sgdataplane.lab.probe import default_services, parse_services
 
     asked: tuple[Service, ...] = ()
     if arguments.ports is not None:
@@ -283,16 +283,16 @@ def run_matrix(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report.matrix_as_json(cells, time.monotonic() - began, lab.record.time_scale))
     else:
-        say_block(report.matrix_as_text(cells, report.notes(lab)))
+        say_block(report.matrix_as_text(cells, status.notes(lab)))
     return Exit.DONE if all(cell.agrees for cell in cells) else Exit.NO
 
 
 def _write_pages(arguments: argparse.Namespace, lab: Lab, cells: Sequence[Cell]) -> None:
     from sgdataplane.cli.report import write
-    from sgdataplane.lab import pages
+    from sgdataplane.lab import report
     from sgdataplane.report.render import render_matrix, render_picture
 
     if arguments.html is not None:
-        write(render_matrix(pages.matrix_page(lab, cells)), arguments.html)
+        write(render_matrix(report.matrix_page(lab, cells)), arguments.html)
     if arguments.svg is not None:
-        write(render_picture(pages.matrix_picture(lab, cells)), arguments.svg)
+        write(render_picture(report.matrix_picture(lab, cells)), arguments.svg)

@@ -84,7 +84,7 @@ def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
     """One report, or two with --against."""
     from sgdataplane.cli.report import require_writable
     from sgdataplane.lab import manage
-    from sgdataplane.lab.policy import enforce_policy
+    from sgdataplane.lab.manage import enforce_policy
     from sgdataplane.lab.replay.capture import Capture
     from sgdataplane.lab.replay.endpoints import Mapping, parse_maps
     from sgdataplane.lab.replay.stage import built_lab, own_name

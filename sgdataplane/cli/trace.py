@@ -94,7 +94,7 @@ def _service(arguments: argparse.Namespace) -> Service | None:
         error("--from and --to are needed together")
     if arguments.eni or arguments.direction or arguments.remote:
         error("--eni, --direction and --remote don't go with --from and --to, which say all of that")
-    from sgdataplane.lab.services import services_of
+    from sgdataplane.lab.probe import services_of
 
     flow = flow_of(arguments.parser, arguments)
     return read_for(arguments.parser, lambda: services_of(flow))[0]
@@ -147,7 +147,7 @@ def _follow(arguments: argparse.Namespace) -> int:
 
 
 def _run_probe(arguments: argparse.Namespace, service: Service) -> int:
-    from sgdataplane.lab import manage, report
+    from sgdataplane.lab import manage, report, status
     from sgdataplane.lab.ends import Asked, find_probes
     from sgdataplane.lab.expect import cell_as_json
 
@@ -161,7 +161,7 @@ def _run_probe(arguments: argparse.Namespace, service: Service) -> int:
     else:
         for packet in packets:
             _say(packet)
-        say_block(report.probe_as_text(cell, report.notes(lab)))
+        say_block(report.probe_as_text(cell, status.notes(lab)))
     return Exit.DONE if packets else Exit.NO
 
 

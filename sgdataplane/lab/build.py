@@ -1,29 +1,35 @@
 """Make the kernel's namespaces, links, addresses, routes and rules equal to a topology, or remove them all.
 
-Owns every change the lab makes to the kernel, policy excepted. Is given a Topology; asks the kernel what is there, so
-that it goes on from wherever an earlier run was stopped. Must not know policy: that is put in force by a callback, at
-the one moment when what leaves is gone and what comes is there, for the fence, but down.
+Owns every change the lab makes to the kernel, except policy, and the signals that end what runs in its namespaces. It
+is given a Topology and asks the kernel what exists, so it can continue wherever an earlier run was stopped. Must not
+know policy: a callback puts that in force, at the one moment when everything that goes is gone and everything that
+comes exists, but is still down.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
+import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from sgdataplane.contract.fields import Field, Hook
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Link, Links, create_marked, sync
 from sgdataplane.host.neighbours import Neighbour, introduce
 from sgdataplane.host.routing import FORWARDING, QUIET, ROUTER
-from sgdataplane.lab import names
-from sgdataplane.lab.marks import mark_arrivals
-from sgdataplane.lab.parts import NetnsPlan, Veth
+from sgdataplane.lab.parts import MARK, NetnsPlan, Veth, lab_of_mark
 from sgdataplane.lab.patience import patient
-from sgdataplane.lab.processes import end_processes
-from sgdataplane.lab.topology import Topology
+from sgdataplane.lab.topology import FIRST_MARK, Topology
 from sgdataplane.net.values import Address, Prefix, link_local
+from sgdataplane.nft.ir import Chain, Match, Range, SetPacketMark, Table, rule
+from sgdataplane.nft.kernel import NetlinkKernel
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 
 READY_DEADLINE_S = patient(10.0)
 POLL_S = 0.002
@@ -105,7 +111,7 @@ def lab_of(name: str) -> str | None:
         return None
     with Links(name) as door:
         loopback = next((link for link in door.links() if link.ifname == "lo"), None)
-    return names.lab_of_mark(loopback.alias) if loopback else None
+    return lab_of_mark(loopback.alias) if loopback else None
 
 
 def _set_up(plan: NetnsPlan) -> None:
@@ -183,7 +189,7 @@ def _ours(plan: NetnsPlan, door: Links) -> frozenset[InterfaceAddress]:
 
 def _is_marked(link: Link) -> bool:
     """Whether it is a finished link of a lab: a namespace may hold others, as gre0 or what a user made there."""
-    return link.kind == VETH and link.alias.startswith(names.MARK)
+    return link.kind == VETH and link.alias.startswith(MARK)
 
 
 def _add_veth(veth: Veth, door: dict[str, Links]) -> None:
@@ -205,3 +211,62 @@ def _wait_ready(doors: Iterable[Links]) -> None:
                     f"namespace {door.name}", f"{', '.join(waiting)} did not come up in {READY_DEADLINE_S:g} s"
                 )
             time.sleep(POLL_S)
+
+
+TERM_S, KILL_S = 2.0, 5.0
+
+
+def end_processes(names: Iterable[str]) -> int:
+    """End all processes in these namespaces: asked first, then killed. The number; HostError if one won't go."""
+    handles = _open_all(tuple(names))
+    try:
+        left = _signal_and_wait(handles, signal.SIGTERM, TERM_S)
+        left = _signal_and_wait(left, signal.SIGKILL, KILL_S)
+        if left:
+            raise HostError("processes", f"{len(left)} in the lab's namespaces did not end when killed")
+    finally:
+        for handle in handles:
+            os.close(handle)
+    return len(handles)
+
+
+def _open_all(names: tuple[str, ...]) -> list[int]:
+    """Handles that stay with their process even if its number is used again; checked again after opening."""
+    opened = {}
+    for pid in netns.pids_in(names):
+        with contextlib.suppress(ProcessLookupError):
+            opened[pid] = os.pidfd_open(pid)
+    still = netns.pids_in(names) if opened else ()
+    for pid, handle in opened.items():
+        if pid not in still:
+            os.close(handle)
+    return [handle for pid, handle in opened.items() if pid in still]
+
+
+def _signal_and_wait(handles: list[int], number: signal.Signals, seconds: float) -> list[int]:
+    """The handles of those that are still there after that time."""
+    for handle in handles:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, number)
+    deadline = time.monotonic() + seconds
+    left = list(handles)
+    while left and (rest := deadline - time.monotonic()) > 0:
+        ended, _, _ = select.select(left, [], [], rest)
+        left = [handle for handle in left if handle not in ended]
+    return left
+
+
+TABLE = Table("sgdp_lab")
+
+
+def mark_arrivals(netns: str, ifnames: Sequence[str]) -> None:
+    """Mark what comes in by the k-th of these interfaces with FIRST_MARK + k. KernelError if refused."""
+    rules = (
+        rule(Match(Field.IIFNAME, (Range.of(ifname),)), SetPacketMark(FIRST_MARK + index))
+        for index, ifname in enumerate(ifnames)
+    )
+    chain = Chain("arrive", tuple(rules), Hook("prerouting", -300))
+    anew = [Operation(verb, Kind.TABLE, TABLE) for verb in (Verb.ADD, Verb.DELETE, Verb.ADD)]
+    filled = [Operation(Verb.ADD, kind, chain) for kind in (Kind.CHAIN, Kind.RULES)]
+    with NetlinkKernel(netns) as kernel:
+        kernel.run(Transaction.of(TABLE, [*anew, *filled]))

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sgdataplane.errors import LabError
-from sgdataplane.lab.between import Path
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.parts import Interface, Node, Router
+from sgdataplane.lab.parts import Interface, Node, Path, Router
 from sgdataplane.lab.probe import End, Probe, Service
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import ICMP, ICMPV6, Address, Family

@@ -22,7 +22,7 @@ from sgdataplane.errors import HostError
 from sgdataplane.lab.agent import MAX_LINE
 from sgdataplane.lab.parts import Node, Router
 from sgdataplane.lab.patience import patient
-from sgdataplane.lab.routers import GATEWAYS
+from sgdataplane.lab.topology import GATEWAYS
 from sgdataplane.net.values import Family
 
 START_S = patient(20.0)

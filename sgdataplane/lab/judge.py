@@ -1,13 +1,23 @@
-"""What may be believed of a probe: it is tried with real packets, and their evidence judged.
+"""Try a probe with real packets, and decide what their evidence proves.
 
-Owns the judgement where policy is enforced at the nodes; where that is in routers, between.py has its part of it. Is
-given two ends and a running fleet. Must not know what policy expects.
+Owns the judgement. It is given two ends and a running fleet. Must not know what the policy expects.
 
     accept            a socket of the receiver got the token, and its answer came back
-    drop at egress    the packet was sent, the sender's tap did not see it leave, and the same tap saw a control frame
-                      of the same moment go out and its answer come in
-    drop at ingress   the receiver's tap saw the packet arrive, no socket there got it, and the same listener got and
-                      answered a question put to it over loopback after that
+
+Where nodes enforce the policy:
+
+    drop at egress    the packet was sent and the sender's tap did not see it leave; just then the same tap saw a
+                      control frame leave and its answer come in
+    drop at ingress   the receiver's tap saw the packet arrive and no socket got it; after that, the same listener
+                      answered a question over loopback
+
+Where routers enforce the policy (path.py says which; watch.py sees the packets there):
+
+    drop at egress    the sender's router did not see it behind the sender's policy; a control frame went from the
+                      sender to that router and back, and the router saw a packet of its own
+    drop at ingress   the receiver's router saw it before the receiver's policy, and the receiver's tap did not see it
+                      arrive; that tap saw a control frame leave and its answer come in
+
     unknown           anything else, with what was seen
 """
 
@@ -16,11 +26,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sgdataplane.lab.between import Path, judge_between
 from sgdataplane.lab.fleet import Fleet
+from sgdataplane.lab.parts import Path
 from sgdataplane.lab.patience import patient
-from sgdataplane.lab.probe import ACCEPT, DROP, EGRESS, INGRESS, UNKNOWN, Observation, Probe
+from sgdataplane.lab.probe import ACCEPT, DROP, EGRESS, INGRESS, UNKNOWN, End, Observation, Probe
 from sgdataplane.lab.tap import IN
+from sgdataplane.lab.watch import COMING, PASSED
 from sgdataplane.net.values import TCP
 
 ARRIVE_S = patient(2.0)  # until the receiver's tap has seen what left the sender
@@ -84,7 +95,9 @@ class Judge:
                 return await self._judge_late()
             if self._path is None:
                 return self._say(UNKNOWN, "", "it left the sender and was not seen on the receiver's wire")
-            between = await judge_between(self._fleet, self._path, self._probe, self._sent["key"])
+            between = await judge_between(
+                self._fleet, self._path, self._probe.source, self._probe.target, self._sent["key"]
+            )
             if not await self._has_arrived(0.0):
                 return self._say(between.verdict, between.where, *between.evidence)
         state = await self._finish(GRACE_S)
@@ -139,3 +152,29 @@ class Judge:
 
     def _say(self, verdict: str, where: str, *evidence: str) -> Observation:
         return Observation(verdict, where, tuple(filter(None, evidence)), self._sent["source_port"])
+
+
+async def judge_between(fleet: Fleet, path: Path, source: End, target: End, key: str) -> Observation:
+    """Where routers enforce the policy: the verdict on the packet with that key, which left its sender and was not seen
+    at its receiver. It may have arrived meanwhile, so the caller looks there once more."""
+    wire = (await fleet.call(source.node, "prove", ifname=source.ifname))["control"]
+    near = await fleet.call(path.sender.agent, "watched", place=PASSED, key=key, seconds=0.0)
+    if not near["seen"]:
+        why = f"it left the sender and was not seen in {path.sender.agent} after the sender's policy"
+        return _dropped(source, EGRESS, why, wire or near["control"])
+    far = await fleet.call(path.receiver.agent, "watched", place=COMING, key=key, seconds=ARRIVE_S)
+    if not far["seen"]:
+        why = f"it was seen after the sender's policy and not in {path.receiver.agent} before the receiver's"
+        return Observation(UNKNOWN, evidence=tuple(filter(None, (why, far["control"]))))
+    wire = (await fleet.call(target.node, "prove", ifname=target.ifname))["control"]
+    why = f"it was seen in {path.receiver.agent} before the receiver's policy and not on the receiver's wire"
+    return _dropped(target, INGRESS, why, wire)
+
+
+def _dropped(end: End, where: str, why: str, control: str) -> Observation:
+    """By that end's policy, if it has one and the control that goes with the evidence did not fail."""
+    if control:
+        return Observation(UNKNOWN, evidence=(why, control))
+    if not end.eni_id:
+        return Observation(UNKNOWN, evidence=(why, f"{end.node} has no policy"))
+    return Observation(DROP, where, (f"{why}, while controls were",))

@@ -1,21 +1,23 @@
-"""A lab's life: up, apply, down, and what is where.
+"""The life of a lab: up, apply, down, and what is where.
 
-Owns the order of the steps, so that a kill at any moment leaves nothing that `down` can't find. Is given states and an
-enforcer. Must not know how links are made or policy is compiled.
+Owns the order of the steps, so that `down` finds everything even if a verb is killed at any moment. It is given states
+and an enforcer. Must not know how links are made or how a policy is compiled.
 """
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sgdataplane.enforce import Desired
+from sgdataplane import enforce as enforcement
+from sgdataplane.enforce import Desired, Settings
 from sgdataplane.errors import LabError, SgDataplaneError
 from sgdataplane.host import netns
 from sgdataplane.lab import build
-from sgdataplane.lab.interrupts import interrupts_held
 from sgdataplane.lab.parts import Node, Router
 from sgdataplane.lab.record import CHANGING, LabFolder, LabRecord, lab_names
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Topology, plan
@@ -265,3 +267,33 @@ def _build(record: LabRecord, wanted: Lab, former: Lab | None, enforce: Enforcer
             enforce(EnforceRequest(netns_name, desired, former_one, record.time_scale, len(asked), on_change))
 
     build.reconcile(wanted.topology, record.namespaces, put_policy_in_force)
+
+
+def enforce_policy(request: EnforceRequest) -> None:
+    """Put one namespace's policy in force. KernelError if refused: then nothing changed there.
+
+    There is nothing to adopt: an ENI of a lab has its policy before it has a link (build.reconcile).
+    """
+    settings = Settings(on_change=request.on_change, time_scale=request.time_scale, adoption_window=0.0)
+    before = None if request.former is None else enforcement.build(request.former, replace(settings, prove=False))
+    enforcement.enforce(request.netns, enforcement.build(request.wanted, settings, before), before, settings)
+
+
+HELD = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let them wait until the block is done; then the first that came takes effect. The block's error goes first."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread is interrupted
+        yield
+        return
+    waiting: list[int] = []
+    former = {number: signal.signal(number, lambda number, _: waiting.append(number)) for number in HELD}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    if waiting:
+        signal.raise_signal(waiting[0])

@@ -1,15 +1,66 @@
-"""What a lab is made of, as plain records: interfaces, nodes, routers, links, and what is in a namespace.
+"""What a lab is made of, as plain records: interfaces, nodes, routers, links and namespaces; and what they are called.
 
-Owns the records. Must not know how they come about.
+Owns the records and every name the lab gives, including the marks by which a lost lab is found again. Must not know how
+they come about, nor do I/O.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from sgdataplane.errors import LabError
 from sgdataplane.host.links import InterfaceAddress, Route, RoutingRule
-from sgdataplane.lab import names
 from sgdataplane.net.values import Address, Family, Prefix
+
+LAB_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
+ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,127}")  # what netns.NAME allows, less the lab's name
+MARK = "sgdataplane-lab"
+
+
+def check_lab_name(name: str) -> str:
+    """The name itself; LabError if it can't be a lab's."""
+    if not LAB_NAME.fullmatch(name):
+        raise LabError(f"lab name {name!r}", "use 1 to 32 of a-z 0-9 _ . - and begin with a letter or digit")
+    return name
+
+
+def netns_of(lab: str, node: str) -> str:
+    """The namespace of an instance, a VPC's router or an external host. LabError if the id can't be in a file name."""
+    if not ID.fullmatch(node):
+        raise LabError(f"id {node!r}", "a lab makes namespaces of ids: use 1 to 128 letters, digits and _ . : + -")
+    return f"{lab}-{node}"
+
+
+def router_name(vpc_id: str, host: int) -> str:
+    """The router of a VPC on one of the lab's hosts, which are counted from 1."""
+    return vpc_id if host == 1 else f"{vpc_id}.host{host}"
+
+
+def uplink_ifname(host: int) -> str:
+    """A router's interface that leads to another host."""
+    return f"host{host}"
+
+
+def external_node(address: Address) -> str:
+    """`ext-198.51.100.7`, `ext-2001-db8-ffff--7`: file names everywhere, even where a colon is none."""
+    return "ext-" + str(address).replace(":", "-")
+
+
+def namespace_mark(lab: str, node: str) -> str:
+    """What the loopback's alias says in each namespace of a lab."""
+    return f"{MARK} lab={lab} node={node}"
+
+
+def lab_of_mark(alias: str) -> str | None:
+    """The lab that a loopback's alias names; None if it isn't one of ours."""
+    match = re.fullmatch(rf"{MARK} lab=(\S+) node=\S+", alias)
+    return match[1] if match else None
+
+
+def link_mark(node: str, key: str) -> str:
+    """What both ends of a finished link say in their alias: whose it is."""
+    return f"{MARK} node={node} link={key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +112,24 @@ class Router:
 
     @property
     def name(self) -> str:
-        return names.router_name(self.vpc_id, self.host)
+        return router_name(self.vpc_id, self.host)
 
     @property
     def agent(self) -> str:
         """What a fleet calls its process; no node's id has a space."""
         return f"router {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The routers at the sender's and the receiver's links: the same one, or two if the ends are on two hosts."""
+
+    sender: Router
+    receiver: Router
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.sender.agent, self.receiver.agent)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import IO
 
 from sgdataplane.errors import LabError
 from sgdataplane.host.files import Survives, replace_file
-from sgdataplane.lab import names
+from sgdataplane.lab.parts import check_lab_name
 from sgdataplane.model.choices import CHOICES, IN_LAB, Choices, read_choices
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native, load
@@ -55,7 +55,7 @@ class LabFolder:
     """The folder of one lab. Make changes only while holding its lock."""
 
     def __init__(self, name: str, base: Path = LABS_DIR) -> None:
-        self.name = names.check_lab_name(name)
+        self.name = check_lab_name(name)
         self.path = base / name
 
     @contextmanager
@@ -144,7 +144,7 @@ class LabFolder:
 
 def up_since(name: str, base: Path = LABS_DIR) -> float:
     """When the lab was built, in seconds since 1970: its lock was made first, and is never written to."""
-    return (base / names.check_lab_name(name) / "lock").stat().st_mtime
+    return (base / check_lab_name(name) / "lock").stat().st_mtime
 
 
 def lab_names(base: Path = LABS_DIR) -> tuple[str, ...]:

@@ -1,104 +1,38 @@
-"""A lab and its matrix as text for a person and as JSON for programs.
+"""A probe and a matrix as text for a person, as JSON for programs, and as a page with a picture.
 
-Owns their form. Is given labs and cells. Must not touch the kernel.
+Owns their form, and how nodes are drawn together: those with the same groups are one box. It is given a lab and the
+results of its probes. Must not send anything, nor know HTML.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from sgdataplane import __version__
 from sgdataplane.cli.output import one_line, paint, render_table
 from sgdataplane.lab.expect import Cell, cell_as_json, explain_cell
-from sgdataplane.lab.health import Health
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.parts import Interface, Node, Router
-from sgdataplane.lab.probe import End
+from sgdataplane.lab.probe import ACCEPT, End, Probe
 from sgdataplane.model import words
-from sgdataplane.net.values import ICMP, ICMPV6, Family
+from sgdataplane.report import content
+from sgdataplane.report.layout import draw
+from sgdataplane.report.picture import Edge, Node, story
+from sgdataplane.report.words import first_of
 
 SHORT = {"accept": "A", "drop": "-", "unknown": "?"}
 COLOURS = {"accept": "green", "drop": "dim"}
-
-
-def status_as_json(lab: Lab, health: Mapping[str, Health], unknown_timeouts: Sequence[str] = ()) -> dict[str, object]:
-    """The keys of cli.md, and of each instance or router where policy is enforced (name -> health) how it is; and what
-    the kernel tracks that we don't know."""
-    return {
-        "name": lab.record.name,
-        "placement": lab.placement.value,
-        "choices": lab.record.choices.plain(),
-        "time_scale": lab.record.time_scale,
-        "unknown_timeouts": list(unknown_timeouts),
-        "nodes": {node.name: _node_as_json(node, health.get(node.name)) for node in lab.topology.nodes},
-        "vpcs": {vpc_id: _vpc_as_json(found, health) for vpc_id, found in lab.topology.routers_of_vpc.items()},
-    }
-
-
-def _node_as_json(node: Node, health: Health | None) -> dict[str, object]:
-    interfaces = [_interface_as_json(interface) for interface in node.interfaces]
-    is_so = health.as_json() if health else {}
-    where = {"host": node.host} if node.host > 1 else {}
-    return {"kind": node.kind, "netns": node.netns, "interfaces": interfaces} | where | is_so
-
-
-def _vpc_as_json(routers: Sequence[Router], health: Mapping[str, Health]) -> dict[str, object]:
-    """The first host's router; others under `hosts`, by their number."""
-    first, *others = (_router_as_json(router, health.get(router.name)) for router in routers)
-    numbered = {str(number): found for number, found in enumerate(others, 2)}
-    return first | ({"hosts": numbered} if numbered else {})
-
-
-def _router_as_json(router: Router, health: Health | None) -> dict[str, object]:
-    return {"netns": router.netns} | (health.as_json() if health else {})
-
-
-def _interface_as_json(interface: Interface) -> dict[str, object]:
-    eni = {"eni": interface.eni_id} if interface.eni_id else {}
-    mac = {"mac": interface.mac} if interface.eni_id else {}
-    return eni | {"ifname": interface.ifname} | mac | {family.value: _texts(interface, family) for family in Family}
-
-
-def _texts(interface: Interface, family: Family) -> list[str]:
-    return [str(address) for address in interface.addresses if address.family is family]
-
-
-def status_as_text(lab: Lab) -> str:
-    """Who is where: one line per interface, then the routers."""
-    rows = [row for node in lab.topology.nodes for row in _status_rows(lab, node)]
-    nodes = render_table(("NODE", "NAMESPACE", "INTERFACE", "ENI", "GROUPS", "ADDRESSES"), rows)
-    routers = "\n".join(_router_line(router) for router in lab.topology.routers)
-    head = f"lab {lab.record.name}: policy enforced in placement {lab.placement.value}{notes(lab)}"
-    return "\n".join(part for part in (head, nodes, routers) if part)
-
-
-def _router_line(router: Router) -> str:
-    where = f" on host {router.host}" if router.host > 1 else ""
-    return one_line(f"router of {router.vpc_id}{where}: {router.netns}")
-
-
-def notes(lab: Lab) -> str:
-    """What every report of a lab says if its timeouts aren't the real ones, or it judges otherwise than by default."""
-    scale = [f"timeouts times {lab.record.time_scale:g}"] if lab.record.time_scale != 1.0 else []
-    return "".join(f", {note}" for note in (*scale, *lab.unusual))
-
-
-def _status_rows(lab: Lab, node: Node) -> Iterator[tuple[str, ...]]:
-    name = f"{node.name} ({node.alias})" if node.alias and node.alias != node.name else node.name
-    name += f" on host {node.host}" if node.host > 1 else ""
-    if not node.interfaces:
-        yield (name, node.netns, "-", "-", "-", "-")
-    for index, interface in enumerate(node.interfaces):
-        groups = lab.state.eni[interface.eni_id].security_group_ids if interface.eni_id else ()
-        addresses = [str(value) for value in (*interface.addresses, *interface.prefixes)]
-        node_columns = (name, node.netns) if index == 0 else ("", "")
-        yield (*node_columns, interface.ifname, interface.eni_id or "-", ",".join(groups) or "-", " ".join(addresses))
+MOST_ROWS, MOST_WRONG, MOST_BOXES, MOST_ENDS = 400, 100, 14, 16
+MOST_NAMES = 4
+OUTSIDE = "outside"
+Key = tuple[str, ...]  # the groups of a node's ENIs; none outside
 
 
 def probe_as_text(cell: Cell, note: str = "") -> str:
-    """One probe: who, what, expected beside observed, and why. `note`: see notes."""
+    """One probe: its ends and service, expected beside observed, and why. `note`: see status.notes."""
     expected, observed = cell.expected, cell.observed
     lines = (
-        f"{_end(cell.probe.source)} -> {_end(cell.probe.target)} {cell.probe.service}{note}",
+        f"{cell.probe}{note}",
         f"  expected: {_outcome(expected.verdict, expected.where)} by {words.ranked(expected.decision)}",
         f"  observed: {_outcome(observed.verdict, observed.where)} ({'; '.join(observed.evidence)})",
     )
@@ -109,12 +43,8 @@ def _outcome(verdict: str, where: str) -> str:
     return f"{verdict} at {where}" if where else verdict
 
 
-def _end(end: End) -> str:
-    return f"{end.node} {end.address}"
-
-
 def matrix_as_json(cells: Sequence[Cell], seconds: float, time_scale: float = 1.0) -> dict[str, object]:
-    """All cells with the keys of cli.md, how many disagree, and what the lab's timeouts are multiplied by."""
+    """The keys of cli.md: all results, how many disagree, and the factor of the lab's timeouts."""
     disagreements = sum(not cell.agrees for cell in cells)
     return {
         "cells": [cell_as_json(cell) for cell in cells],
@@ -125,25 +55,26 @@ def matrix_as_json(cells: Sequence[Cell], seconds: float, time_scale: float = 1.
 
 
 def matrix_as_text(cells: Sequence[Cell], note: str = "") -> str:
-    """A truth table, a line per pair of ends and a column per service, then every disagreement with its evidence.
-    `note`: see notes."""
-    services = tuple(dict.fromkeys(_column(cell) for cell in cells))
+    """A truth table with a line per pair of ends and a column per service, then each disagreement with its evidence.
+    `note`: see status.notes."""
+    services = tuple(dict.fromkeys(cell.probe.service.column for cell in cells))
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for cell in cells:
-        lines.setdefault((_end(cell.probe.source), _end(cell.probe.target)), {})[_column(cell)] = _mark(cell)
+        ends = (str(cell.probe.source), str(cell.probe.target))
+        lines.setdefault(ends, {})[cell.probe.service.column] = _mark(cell)
     rows = [(*ends, *(marks.get(service, "") for service in services)) for ends, marks in lines.items()]
     wrong = [cell for cell in cells if not cell.agrees]
     parts = [
         f"expected/observed: A accept, - drop, ? unknown; ! marks a disagreement{note}",
         render_table(("FROM", "TO", *services), rows),
-        *(one_line(f"{paint('!', 'red')} {_title(cell)}: {explain_cell(cell)}") for cell in wrong),
+        *(one_line(f"{paint('!', 'red')} {cell.probe}: {explain_cell(cell)}") for cell in wrong),
         summary(cells),
     ]
     return "\n".join(parts)
 
 
 def summary(cells: Iterable[Cell]) -> str:
-    """How many probes, and how many of them disagree."""
+    """How many probes there were, and how many disagree with the policy."""
     counted = list(cells)
     wrong = sum(not cell.agrees for cell in counted)
     accepted = sum(cell.observed.verdict == "accept" for cell in counted)
@@ -152,14 +83,157 @@ def summary(cells: Iterable[Cell]) -> str:
     return paint(text, "red" if wrong else "green")
 
 
-def _title(cell: Cell) -> str:
-    return f"{_end(cell.probe.source)} -> {_end(cell.probe.target)} {cell.probe.service}"
-
-
-def _column(cell: Cell) -> str:
-    return "icmp" if cell.probe.service.protocol in (ICMP, ICMPV6) else str(cell.probe.service)
-
-
 def _mark(cell: Cell) -> str:
     text = f"{SHORT[cell.expected.verdict]}/{SHORT[cell.observed.verdict]}"
     return paint(text, COLOURS[cell.observed.verdict]) if cell.agrees else paint(f"{text}!", "red")
+
+
+# the page and the picture
+
+
+def matrix_page(lab: Lab, cells: Sequence[Cell]) -> content.MatrixPage:
+    """Everything that `sgdp lab matrix` shows. The page's size is bounded, and it says what it leaves out."""
+    rows: dict[tuple[End, End], dict[str, Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.probe.source, cell.probe.target), {})[cell.probe.service.column] = cell
+    services = tuple(dict.fromkeys(cell.probe.service.column for cell in cells))
+    wrong = [cell for cell in cells if not cell.agrees]
+    ordered = sorted(rows.items(), key=lambda row: all(cell.agrees for cell in row[1].values()))
+    return content.MatrixPage(
+        title=f"Who reached whom in lab {lab.record.name}",
+        source=f"lab {lab.record.name}",
+        version=__version__,
+        facts=tuple(_facts(cells, lab)),
+        services=services,
+        picture=matrix_picture(lab, cells),
+        grid=_grid(rows, services),
+        rows=tuple(_row(ends, found, services) for ends, found in ordered[:MOST_ROWS]),
+        wrong=tuple((_title(cell.probe), explain_cell(cell)) for cell in wrong[:MOST_WRONG]),
+        notes=tuple(_notes(len(rows), len(wrong))),
+    )
+
+
+def _notes(rows: int, wrong: int) -> Iterator[str]:
+    if rows > MOST_ROWS:
+        yield f"{rows:,} pairs are too many for a page: it shows {MOST_ROWS}, those with disagreements first."
+    if wrong > MOST_WRONG:
+        yield f"The first {MOST_WRONG} of {wrong:,} disagreements are explained."
+
+
+def _facts(cells: Sequence[Cell], lab: Lab) -> Iterator[tuple[str, str]]:
+    observed = Counter(cell.observed.verdict for cell in cells)
+    yield "Probes", f"{len(cells):,}"
+    yield "Accepted", f"{observed['accept']:,}"
+    yield "Dropped", f"{observed['drop']:,}"
+    if observed["unknown"]:
+        yield "Unknown", f"{observed['unknown']:,}"
+    yield "Disagree with the policy", f"{sum(not cell.agrees for cell in cells):,}"
+    yield "Placement", lab.placement.value
+    if lab.record.time_scale != 1.0:
+        yield "Timeouts times", f"{lab.record.time_scale:g}"
+    yield from (("Chosen", words) for words in lab.unusual)
+
+
+def _title(probe: Probe) -> str:
+    return f"{probe.source} to {probe.target}, {probe.service}"
+
+
+def _head(end: End) -> content.Head:
+    return content.Head(end.node, str(end.address))
+
+
+def _row(ends: tuple[End, End], found: Mapping[str, Cell], services: Sequence[str]) -> content.ProbeRow:
+    return content.ProbeRow(_head(ends[0]), _head(ends[1]), tuple(_cell(found.get(service)) for service in services))
+
+
+def _cell(cell: Cell | None) -> content.ProbeCell | None:
+    return None if cell is None else content.ProbeCell(cell.expected.verdict, cell.observed.verdict, cell.agrees)
+
+
+def _grid(rows: Mapping[tuple[End, End], Mapping[str, Cell]], services: Sequence[str]) -> content.Grid | None:
+    """What passed between each two ends; None if there are too many ends."""
+    ends = tuple(dict.fromkeys(end for pair in rows for end in pair))
+    if len(ends) > MOST_ENDS:
+        return None
+    heads = tuple(map(_head, ends))
+    cells = tuple(tuple(_met(rows.get((source, target)), services) for target in ends) for source in ends)
+    return content.Grid(heads, heads, cells)
+
+
+def _met(found: Mapping[str, Cell] | None, services: Sequence[str]) -> content.Cell:
+    if found is None:
+        return content.Cell(is_same=True)
+    wrong = tuple(service for service, cell in found.items() if not cell.agrees)
+    passed = [service for service, cell in found.items() if cell.agrees and cell.observed.verdict == ACCEPT]
+    lines = [content.Line(tuple(_all_or(passed, len(services))))] if passed else []
+    if wrong:
+        lines.append(content.Line(wrong, "disagrees", is_some=True))
+    return content.Cell(tuple(lines), is_wrong=bool(wrong))
+
+
+def _all_or(passed: Sequence[str], probed: int) -> Sequence[str]:
+    return ["all probed"] if len(passed) == probed > 1 else passed
+
+
+def matrix_picture(lab: Lab, cells: Sequence[Cell]) -> content.Picture:
+    """A box for nodes with the same groups, an arrow for what passed between two boxes."""
+    members = _members(lab)
+    keys = sorted((key for key in members if key), key=lambda key: (-len(members[key]), key))[:MOST_BOXES]
+    names = {key: f"n{number}" for number, key in enumerate(keys)} | {(): OUTSIDE}
+    key_of = {name: key for key, some in members.items() for name in some}
+    edges: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        ends = key_of[cell.probe.source.node], key_of[cell.probe.target.node]
+        if ends[0] in names and ends[1] in names:
+            edges[names[ends[0]], names[ends[1]]].append(cell)
+    made = [edge for ends, some in edges.items() if ends[0] != ends[1] for edge in _edges(ends, some)]
+    nodes = [Node(names[key], *_box(key, members[key], edges, names[key])) for key in keys]
+    if () in members:
+        nodes.insert(0, Node(OUTSIDE, "Outside", tuple(members[()][:MOST_NAMES]), is_outside=True))
+    shown = [edge for edge in made if edge.target != OUTSIDE or edge.is_wrong]
+    title = f"What packets passed in lab {lab.record.name}"
+    if len(nodes) < len(members):
+        title += f" (the {len(nodes)} largest of {len(members)} boxes)"
+    return content.Picture("picture", title, story(nodes, made), draw(nodes, shown))
+
+
+def _members(lab: Lab) -> dict[Key, list[str]]:
+    found: dict[Key, list[str]] = {}
+    for node in lab.topology.nodes:
+        enis = [lab.state.eni[end.eni_id] for end in node.interfaces if end.eni_id]
+        key = tuple(sorted({group for eni in enis for group in eni.security_group_ids}))
+        found.setdefault(key, []).append(node.name)
+    return found
+
+
+def _box(
+    key: Key, names: Sequence[str], edges: Mapping[tuple[str, str], Sequence[Cell]], name: str
+) -> tuple[str, tuple[str, ...]]:
+    lines = [first_of(list(key), MOST_NAMES)]
+    if (name, name) in edges:
+        lines.append(f"among them: {_passed(edges[name, name])}")
+    if (name, OUTSIDE) in edges:
+        lines.append(f"out: {_passed(edges[name, OUTSIDE])}")
+    return first_of(names, MOST_NAMES), tuple(lines)
+
+
+def _passed(cells: Sequence[Cell]) -> str:
+    return "; ".join(" ".join(edge.texts) for edge in _edges(("", ""), cells)) or "nothing"
+
+
+def _edges(ends: tuple[str, str], cells: Sequence[Cell]) -> Iterator[Edge]:
+    """What passed between all pairs, what passed between some, and what disagrees with the policy."""
+    of_service: dict[str, list[Cell]] = {}
+    for cell in cells:
+        of_service.setdefault(cell.probe.service.column, []).append(cell)
+    right = {name: some for name, some in of_service.items() if all(cell.agrees for cell in some)}
+    accepted = {name: sum(cell.observed.verdict == ACCEPT for cell in some) for name, some in right.items()}
+    whole = [name for name, count in accepted.items() if count == len(right[name])]
+    some = [name for name, count in accepted.items() if 0 < count < len(right[name])]
+    if whole:
+        yield Edge(*ends, (first_of(_all_or(whole, len(of_service)), MOST_NAMES),))
+    if some:
+        yield Edge(*ends, ("between some:", first_of(some, MOST_NAMES)), is_some=True)
+    wrong = [name for name in of_service if name not in right]
+    if wrong:
+        yield Edge(*ends, ("! disagrees:", first_of(wrong, MOST_NAMES)), is_wrong=True)

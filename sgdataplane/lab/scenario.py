@@ -20,9 +20,8 @@ from sgdataplane.lab.ends import Asked, find_probes
 from sgdataplane.lab.expect import Cell, explain_cell
 from sgdataplane.lab.manage import Enforcer, Lab
 from sgdataplane.lab.matrix import matrix_probes, run_probes
-from sgdataplane.lab.probe import Probe, Service
+from sgdataplane.lab.probe import Probe, Service, parse_services
 from sgdataplane.lab.record import LabRecord
-from sgdataplane.lab.services import parse_services
 from sgdataplane.statefile import load
 
 ROW = re.compile(r"(?P<sender>\S+) -> (?P<receiver>\S+) (?P<services>\S+) (?P<verdict>accept|drop)(?: (?P<rule>\S+))?")
@@ -127,7 +126,7 @@ def run_step(
     of_row = {row: probes_of_row(lab, row) for row in step.rows}
     probes = tuple(dict.fromkeys((*matrix, *(probe for found in of_row.values() for probe in found))))
     cells = dict(zip(probes, asyncio.run(run_probes(lab, probes, on_done)), strict=True))
-    mistakes = [f"{_title(cell)}: {explain_cell(cell)}" for cell in cells.values() if not cell.agrees]
+    mistakes = [f"{cell.probe}: {explain_cell(cell)}" for cell in cells.values() if not cell.agrees]
     mistakes += [mistake for row, found in of_row.items() for mistake in row_mistakes(row, [cells[p] for p in found])]
     return StepResult(step, lab, tuple(cells[probe] for probe in matrix), tuple(mistakes))
 
@@ -143,11 +142,6 @@ def row_mistakes(row: Row, cells: list[Cell]) -> Iterator[str]:
     for cell in cells:
         decision = cell.expected.decision
         if cell.expected.verdict != row.verdict or cell.observed.verdict != row.verdict:
-            yield f"row {row.text!r}: {_title(cell)}: {explain_cell(cell)}"
+            yield f"row {row.text!r}: {cell.probe}: {explain_cell(cell)}"
         elif row.rule and row.rule not in (decision.security_group_rule_id, decision.reason):
-            yield f"row {row.text!r}: {_title(cell)}: decided by {decision.security_group_rule_id or decision.reason}"
-
-
-def _title(cell: Cell) -> str:
-    source, target = cell.probe.source, cell.probe.target
-    return f"{source.node} {source.address} -> {target.node} {target.address} {cell.probe.service}"
+            yield f"row {row.text!r}: {cell.probe}: decided by {decision.security_group_rule_id or decision.reason}"

@@ -1,21 +1,58 @@
-"""A tap on an interface: which packets were on its wire, in which direction, and proof that the tap itself works.
+"""A tap on an interface: it sees which packets pass, in which direction, and can prove that it works.
 
-Owns one packet socket per interface. Is given keys of packets (frames.py). Must not judge what it sees.
-Outgoing frames reach a tap after every netfilter hook, incoming ones before: what a policy drops on its way out is
-never seen, what it drops on its way in is.
+Owns one packet socket per interface, and the record of what was seen (`Sightings`). It is given keys of packets
+(frames.py). Must not judge what it sees.
+
+The kernel shows a tap outgoing frames after every netfilter hook and incoming frames before any. So a tap never sees a
+packet that a policy drops on its way out, but does see one that a policy drops on its way in.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from sgdataplane.lab import frames
 from sgdataplane.lab.patience import patient
-from sgdataplane.lab.sightings import Sightings
+
+REMEMBERED = 100_000
+
+
+class Sightings:
+    """Packets by place and key (frames.py); the oldest are forgotten."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._waiting: dict[tuple[str, str], asyncio.Event] = {}
+
+    def record(self, place: str, key: str) -> None:
+        """One more was seen."""
+        sighting = (place, key)
+        self._seen[sighting] = self._seen.get(sighting, 0) + 1
+        self._seen.move_to_end(sighting)
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        waiting = self._waiting.pop(sighting, None)
+        if waiting is not None:
+            waiting.set()
+
+    def count(self, place: str, key: str) -> int:
+        """How many such packets were seen so far, as far as they have been read."""
+        return self._seen.get((place, key), 0)
+
+    async def wait_seen(self, place: str, key: str, seconds: float, beyond: int = 0) -> bool:
+        """Wait until more than `beyond` such packets were seen; False if that takes longer than `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.count(place, key) <= beyond:
+                    await self._waiting.setdefault((place, key), asyncio.Event()).wait()
+        return self.count(place, key) > beyond
+
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/if_packet.h

@@ -1,27 +1,46 @@
-"""From a state to what must exist: nodes and interfaces, and for each namespace its addresses, routes and rules.
+"""Plan a lab from a state: nodes, interfaces, routers, and each namespace's addresses, routes and rules.
 
-Owns the lab's addressing plan; what is in a router is routers.py's. Is given a CloudState, the hosts outside, and over
-how many hosts a VPC is spread. Must not do I/O.
+Owns the lab's addressing plan. It is given a CloudState, the hosts outside, and the number of hosts that each VPC is
+spread over. Must not do I/O.
 
-    instance   eth0 (primary ENI), eth1 ...   each ENI its own veth to its VPC's router; default route via the gateway
-    router     one per VPC and host; those of one VPC are linked, each with each
-    external   eth0, eth1 ...: one link per VPC, to its router on the first host, the same addresses on all of them
+    instance   eth0 (primary ENI), eth1 ...   each ENI has its own veth to its VPC's router, and the default route
+                                              leads to the gateway
+    router     one per VPC and host; all routers of a VPC are linked with each other
+    external   eth0, eth1 ...: one link per VPC, to its router on the first host, with the same addresses on each
+
+A router's addresses and routes:
+
+    to a node           169.254.1.1 and fe80::1, the gateway; one route per address of the node, whatever its subnet
+    to another host     169.254.2.K and fe80::2:K on host K's end; one route per address that a node there has
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 
 from sgdataplane.errors import LabError
 from sgdataplane.host.links import RT_TABLE_LOCAL, RT_TABLE_MAIN, InterfaceAddress, Route, RoutingRule
 from sgdataplane.host.routing import router_ifname
-from sgdataplane.lab import names, routers
-from sgdataplane.lab.parts import Interface, NetnsPlan, Node, Router, Veth
+from sgdataplane.lab.parts import (
+    Interface,
+    NetnsPlan,
+    Node,
+    Router,
+    Veth,
+    external_node,
+    link_mark,
+    namespace_mark,
+    netns_of,
+    router_name,
+    uplink_ifname,
+)
+from sgdataplane.model.options import GATEWAY_IPV4, GATEWAY_IPV6
 from sgdataplane.model.state import CloudState
-from sgdataplane.net.values import Address, Family, Prefix
+from sgdataplane.net.values import Address, Family, Prefix, link_local
 
 DEFAULT_EXTERNALS = ((Address.parse("198.51.100.7"), Address.parse("2001:db8:ffff::7")),)
 EVERYWHERE = {Family.IPV4: Prefix.parse("0.0.0.0/0"), Family.IPV6: Prefix.parse("::/0")}
@@ -60,7 +79,7 @@ class Topology:
     @cached_property
     def veths(self) -> tuple[Veth, ...]:
         of_nodes = tuple(self._veth(node, interface) for node in self.nodes for interface in node.interfaces)
-        return of_nodes + tuple(veth for group in self.routers_of_vpc.values() for veth in routers.links_between(group))
+        return of_nodes + tuple(veth for group in self.routers_of_vpc.values() for veth in links_between(group))
 
     def _veth(self, node: Node, interface: Interface) -> Veth:
         return Veth(
@@ -69,13 +88,13 @@ class Topology:
             node_netns=node.netns,
             node_ifname=interface.ifname,
             mac=interface.mac,
-            mark=names.link_mark(node.name, interface.eni_id or interface.vpc_id),
+            mark=link_mark(node.name, interface.eni_id or interface.vpc_id),
         )
 
     @cached_property
     def plans(self) -> tuple[NetnsPlan, ...]:
         of_routers = tuple(
-            routers.router_plan(self.lab, router, self.ends_in(router.vpc_id), self.routers_of_vpc[router.vpc_id])
+            router_plan(self.lab, router, self.ends_in(router.vpc_id), self.routers_of_vpc[router.vpc_id])
             for router in self.routers
         )
         return of_routers + tuple(node_plan(self, node) for node in self.nodes)
@@ -92,7 +111,7 @@ class Topology:
         """The router's interfaces that carry no ENI: they lead outside, or to other hosts."""
         outside = tuple(end.router_ifname for end in self.ends_at(router) if not end.eni_id)
         peers = (peer for peer in self.routers_of_vpc[router.vpc_id] if peer is not router)
-        return outside + tuple(names.uplink_ifname(peer.host) for peer in peers)
+        return outside + tuple(uplink_ifname(peer.host) for peer in peers)
 
 
 def plan(lab: str, state: CloudState, externals: tuple[tuple[Address, ...], ...], hosts: int = 1) -> Topology:
@@ -120,7 +139,7 @@ def plan(lab: str, state: CloudState, externals: tuple[tuple[Address, ...], ...]
 def _routers(lab: str, state: CloudState, hosts: int) -> Iterator[Router]:
     for vpc in state.vpcs:
         for host in range(1, hosts + 1):
-            yield Router(vpc.vpc_id, names.netns_of(lab, names.router_name(vpc.vpc_id, host)), host)
+            yield Router(vpc.vpc_id, netns_of(lab, router_name(vpc.vpc_id, host)), host)
 
 
 def _instance_node(lab: str, state: CloudState, instance_id: str) -> Node:
@@ -137,16 +156,16 @@ def _instance_node(lab: str, state: CloudState, instance_id: str) -> Node:
         for index, eni in enumerate(state.enis_of_instance[instance_id])
     )
     alias = state.instance[instance_id].instance_name
-    return Node(instance_id, "instance", names.netns_of(lab, instance_id), interfaces, alias)
+    return Node(instance_id, "instance", netns_of(lab, instance_id), interfaces, alias)
 
 
 def _external_node(lab: str, state: CloudState, addresses: tuple[Address, ...]) -> Node:
-    name = names.external_node(addresses[0])
+    name = external_node(addresses[0])
     interfaces = tuple(
         Interface(f"eth{index}", vpc.vpc_id, router_ifname(f"{name}.link"), addresses)
         for index, vpc in enumerate(state.vpcs)
     )
-    return Node(name, "external", names.netns_of(lab, name), interfaces)
+    return Node(name, "external", netns_of(lab, name), interfaces)
 
 
 def _check_unique(what: str, found: tuple[str, ...]) -> None:
@@ -179,7 +198,7 @@ def node_plan(topology: Topology, node: Node) -> NetnsPlan:
         routes.extend(_ways_in(topology, node))
     return NetnsPlan(
         netns=node.netns,
-        mark=names.namespace_mark(topology.lab, node.name),
+        mark=namespace_mark(topology.lab, node.name),
         role="marked_external" if is_marked else node.kind,
         addresses=frozenset(
             InterfaceAddress(interface.ifname, address, address.family_bits)
@@ -199,7 +218,7 @@ def _node_routes(index: int, interface: Interface, is_marked: bool) -> Iterator[
         if source is None and not any(prefix.family is family for prefix in interface.prefixes):
             continue
         for table in tables:
-            yield Route(interface.ifname, EVERYWHERE[family], routers.GATEWAYS[family], source, table)
+            yield Route(interface.ifname, EVERYWHERE[family], GATEWAYS[family], source, table)
     for prefix in interface.prefixes:
         yield Route("lo", prefix, table=RT_TABLE_LOCAL, kind="local")
 
@@ -214,7 +233,7 @@ def _ways_in(topology: Topology, node: Node) -> Iterator[Route]:
                 source = interface.primary(prefix.family)
                 if source is not None and prefix not in taken:
                     taken.add(prefix)
-                    yield Route(interface.ifname, prefix, routers.GATEWAYS[prefix.family], source)
+                    yield Route(interface.ifname, prefix, GATEWAYS[prefix.family], source)
 
 
 def _node_rules(index: int, interface: Interface, is_marked: bool) -> Iterator[RoutingRule]:
@@ -228,3 +247,67 @@ def _node_rules(index: int, interface: Interface, is_marked: bool) -> Iterator[R
     if not is_marked and index > 0:
         for source in interface.answers_to:
             yield RoutingRule(source.family, table, table, source=source)
+
+
+GATEWAYS = {Family.IPV4: GATEWAY_IPV4, Family.IPV6: GATEWAY_IPV6}
+LENGTHS = {Family.IPV4: 32, Family.IPV6: 64}
+MAX_HOSTS = 16
+
+
+def links_between(routers: Sequence[Router]) -> tuple[Veth, ...]:
+    """A link from each of a VPC's routers to each other one."""
+    return tuple(
+        Veth(
+            router_netns=near.netns,
+            router_ifname=uplink_ifname(far.host),
+            node_netns=far.netns,
+            node_ifname=uplink_ifname(near.host),
+            mac="",
+            mark=link_mark(near.name, far.name),
+        )
+        for near, far in combinations(routers, 2)
+    )
+
+
+def router_plan(lab: str, router: Router, ends: Sequence[tuple[Node, Interface]], peers: Sequence[Router]) -> NetnsPlan:
+    """`ends`: all that the VPC has, on all hosts. `peers`: its routers, this one included."""
+    here = tuple(end for node, end in ends if node.host == router.host)
+    away = tuple((node.host, end) for node, end in ends if node.host != router.host)
+    to_hosts = tuple(uplink_ifname(peer.host) for peer in peers if peer.host != router.host)
+    to_nodes = (_addresses(end.router_ifname, GATEWAYS) for end in here)
+    between = (_addresses(ifname, host_addresses(router.host)) for ifname in to_hosts)
+    return NetnsPlan(
+        netns=router.netns,
+        mark=namespace_mark(lab, router.name),
+        role="router",
+        addresses=frozenset(entry for group in (*to_nodes, *between) for entry in group),
+        routes=frozenset(
+            (
+                *(route for end in here for route in _routes_to_node(end)),
+                *(route for host, end in away for route in _routes_to_host(host, end)),
+            )
+        ),
+    )
+
+
+def host_addresses(host: int) -> dict[Family, Address]:
+    """What the routers on a host are called on the links to other hosts."""
+    return {Family.IPV4: Address.parse(f"169.254.2.{host}"), Family.IPV6: Address.parse(f"fe80::2:{host:x}")}
+
+
+def _addresses(ifname: str, own: dict[Family, Address]) -> tuple[InterfaceAddress, ...]:
+    return tuple(InterfaceAddress(ifname, address, LENGTHS[family]) for family, address in own.items())
+
+
+def _routes_to_node(end: Interface) -> Iterator[Route]:
+    """Addresses are on the link and answer ARP or ND; delegated prefixes are behind the interface."""
+    for address in end.addresses:
+        yield Route(end.router_ifname, Prefix.of(address))
+    for prefix in end.prefixes:
+        gateway = end.primary(prefix.family) if prefix.family is Family.IPV4 else link_local(end.mac)
+        yield Route(end.router_ifname, prefix, gateway)
+
+
+def _routes_to_host(host: int, end: Interface) -> Iterator[Route]:
+    for prefix in end.answers_to:
+        yield Route(uplink_ifname(host), prefix, host_addresses(host)[prefix.family])

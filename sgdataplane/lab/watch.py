@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from sgdataplane.contract.fields import Hook
 from sgdataplane.lab import frames
 from sgdataplane.lab.packetlog import POSTROUTING, PREROUTING, PacketLog
-from sgdataplane.lab.sightings import Sightings
-from sgdataplane.lab.tap import BATCH, CONTROL_S
+from sgdataplane.lab.tap import BATCH, CONTROL_S, Sightings
 from sgdataplane.net.values import UDP
 from sgdataplane.nft import wire
 from sgdataplane.nft.ir import Chain, Table, rule

@@ -23,7 +23,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.conntrack import Tracked, list_tracked
 from sgdataplane.host.links import RTPROT_OURS
 from sgdataplane.host.routing import router_ifname
-from sgdataplane.lab import names
+from sgdataplane.lab.parts import external_node, netns_of
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import Address, Family
@@ -185,11 +185,11 @@ class Scene:
 @contextmanager
 def scene(name: str, placement: str = "instance") -> Iterator[Scene]:
     with session_lab(name, placement) as lab:
-        yield Scene(lab, names.netns_of(name, VPC_ID), router_ifname("eni-a"), _outside_link(lab))
+        yield Scene(lab, netns_of(name, VPC_ID), router_ifname("eni-a"), _outside_link(lab))
 
 
 def _outside_link(lab: SessionLab) -> str:
-    external = names.external_node(Address.parse(lab.outside.addresses[0]))
+    external = external_node(Address.parse(lab.outside.addresses[0]))
     return router_ifname(f"{external}.link")
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from sgdataplane.enforce import ApplyReport, Desired, Settings
 from sgdataplane.host import netns, sysctl
-from sgdataplane.lab.routers import GATEWAYS, LENGTHS
+from sgdataplane.lab.topology import GATEWAYS, LENGTHS
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Family, Prefix

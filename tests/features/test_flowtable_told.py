@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.host import netns
-from sgdataplane.lab.health import read_health
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import enforce_policy
+from sgdataplane.lab.status import read_health
 from sgdataplane.model.options import Placement
 from tests.features.flows import TABLE, carried, carry
 from tests.features.probes import FLOWTABLES, require

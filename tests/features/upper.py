@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from sgdataplane.host import netns
-from sgdataplane.lab.routers import GATEWAYS
+from sgdataplane.lab.topology import GATEWAYS
 from sgdataplane.net.values import Family
 from tests.features.passage import QUICK
 from tests.fence.bench import OF_ENIS

@@ -22,8 +22,7 @@ from scapy.packet import Packet, Padding
 
 from sgdataplane.enforce import Settings
 from sgdataplane.host import netns
-from sgdataplane.lab.manage import Enforcer, EnforceRequest
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import Enforcer, EnforceRequest, enforce_policy
 from tests.support import labs
 from tests.support.building import enforce
 from tests.support.nft import nft

@@ -22,8 +22,7 @@ from scapy.packet import Packet, Raw
 
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from sgdataplane.lab.manage import Enforcer
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import Enforcer, enforce_policy
 from tests.fence.bench import DEADLINE_S, ETH_P_ALL, OF_ENIS, PACKET_IGNORE_OUTGOING, SOL_PACKET, token
 from tests.support import labs
 from tests.support.nft import nft

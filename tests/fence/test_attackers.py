@@ -12,7 +12,7 @@ from scapy.packet import Raw
 
 from sgdataplane.host import netns, sysctl
 from sgdataplane.lab import manage
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import enforce_policy
 from tests.fence.bench import DEADLINE_S, MAC, OTHER_MAC, Bench, bench, token
 from tests.fence.bench import STATE as INSTANCE_STATE
 from tests.fence.hostbench import GATEWAY, NEIGHBOUR, OUTSIDE, OWN, PORT, STATE, host_bench

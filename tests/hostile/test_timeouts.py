@@ -19,8 +19,7 @@ from sgdataplane.host import netns, sysctl
 from sgdataplane.host.conntrack import SessionTuple, Tracked, end_tracked, list_tracked, track_established
 from sgdataplane.host.timeouts import FOLDER
 from sgdataplane.lab import manage
-from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import Lab, enforce_policy
 from sgdataplane.model.state import CloudState, ConnectionTracking
 from sgdataplane.net.values import TCP, UDP, Address, Family
 from tests.edges.scene import AF, Scene, drained, until

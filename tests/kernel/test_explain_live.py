@@ -13,8 +13,7 @@ from sgdataplane.cli.main import main
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from sgdataplane.lab import manage
-from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import Lab, enforce_policy
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState, SecurityGroupRule
 from sgdataplane.net.values import Direction

@@ -22,7 +22,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.netlink import list_attributes, parse_attributes
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
-from sgdataplane.lab.replay.tables import ReplayTable
+from sgdataplane.lab.replay.wire import ReplayTable
 from sgdataplane.lab.watch import WatchTable
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState

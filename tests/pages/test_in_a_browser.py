@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.lab.pages import matrix_page, matrix_picture
+from sgdataplane.lab.report import matrix_page, matrix_picture
 from sgdataplane.report.content import Observed, SessionRow
 from sgdataplane.report.render import render_matrix, render_picture
 from tests.support import pages

@@ -11,8 +11,7 @@ from scapy.packet import Raw
 
 from sgdataplane.lab.frames import key_of_packet
 from sgdataplane.lab.replay.facts import Facts, facts_of
-from sgdataplane.lab.replay.packets import Unfit, find_packet
-from sgdataplane.lab.replay.rewrite import readdress
+from sgdataplane.lab.replay.packets import Unfit, find_packet, readdress
 from sgdataplane.net.headers import ETH_IPV6, ends_of, find_upper
 from sgdataplane.net.values import Address
 from sgdataplane.nft.tracing import Event

@@ -15,7 +15,7 @@ import pytest
 from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from sgdataplane.lab import manage
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.lab.record import LABS_DIR
 from tests.replay.generator import KINDS, OPEN, SERVER, SHUT, STATE, scenes, write_pcap
 from tests.support.flood import wait_until

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.lab.manage import Enforcer, EnforceRequest
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import Enforcer, EnforceRequest, enforce_policy
 from sgdataplane.lab.replay import wire
 from sgdataplane.lab.replay.stage import built_lab
 from sgdataplane.model.state import CloudState, SecurityGroup

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.lab import manage
-from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import Lab, enforce_policy
 from sgdataplane.lab.replay.capture import Capture
 from sgdataplane.lab.replay.endpoints import Mapping
 from sgdataplane.lab.replay.run import Replay

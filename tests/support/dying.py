@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from sgdataplane.lab import manage
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.statefile import load
 
 

@@ -20,9 +20,8 @@ from sgdataplane.lab.ends import Asked, find_probes
 from sgdataplane.lab.expect import Cell, explain_cell
 from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
 from sgdataplane.lab.matrix import matrix_probes, run_probes
-from sgdataplane.lab.probe import Observation
+from sgdataplane.lab.probe import Observation, parse_services
 from sgdataplane.lab.record import LABS_DIR, LabRecord
-from sgdataplane.lab.services import parse_service, parse_services
 from sgdataplane.model.choices import IN_LAB, Choices
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
@@ -105,7 +104,8 @@ def matrix(lab: Lab, services: str = EVERYTHING) -> list[Cell]:
 
 def observe(lab: Lab, sender: str, receiver: str, service: str, source_port: int = 0) -> Observation:
     """One probe, in the first family that both have."""
-    probes = find_probes(lab, Asked(sender, receiver, parse_service(service), source_port))
+    (wanted,) = parse_services(service)
+    probes = find_probes(lab, Asked(sender, receiver, wanted, source_port))
     (cell,) = asyncio.run(run_probes(lab, probes[:1]))
     return cell.observed
 

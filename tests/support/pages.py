@@ -14,8 +14,7 @@ from sgdataplane.lab import manage
 from sgdataplane.lab.expect import Cell, expect
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.matrix import matrix_probes
-from sgdataplane.lab.probe import Observation
-from sgdataplane.lab.services import parse_services
+from sgdataplane.lab.probe import Observation, parse_services
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.findings import Finding, Severity

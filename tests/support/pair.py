@@ -16,8 +16,7 @@ from sgdataplane.enforce import Desired
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links, Route
 from sgdataplane.lab.patience import patient
-from sgdataplane.lab.routers import GATEWAYS, LENGTHS
-from sgdataplane.lab.topology import EVERYWHERE
+from sgdataplane.lab.topology import EVERYWHERE, GATEWAYS, LENGTHS
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Prefix

@@ -13,8 +13,7 @@ from sgdataplane.errors import KernelError
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.lab import build, manage
-from sgdataplane.lab.manage import EnforceRequest, Lab
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import EnforceRequest, Lab, enforce_policy
 from sgdataplane.model.state import CloudState, Eni, EniType, Instance, Vpc
 from sgdataplane.net.values import Address, Prefix
 from tests.support import labs

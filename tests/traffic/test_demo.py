@@ -30,7 +30,7 @@ def left_of(process: subprocess.Popen[str]) -> list[str]:
 @pytest.mark.parametrize(
     "module",
     [
-        pytest.param(("sgdataplane.lab.demo",), id="demo"),
+        pytest.param(("sgdataplane.lab", "run"), id="demo"),
         pytest.param(("sgdataplane.lab", "run", "netns-lab/scenarios/40-group-remote"), id="run a scenario"),
     ],
 )
@@ -49,7 +49,7 @@ def test_demo_shows_expected_beside_observed_and_leaves_nothing(module: tuple[st
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("existing", [pytest.param(1, id="while building"), pytest.param(9, id="while probing")])
 def test_interrupted_demo_takes_its_lab_down(number: signal.Signals, existing: int) -> None:
-    with start("sgdataplane.lab.demo") as process:
+    with start("sgdataplane.lab", "run") as process:
         wait_exist(process, existing)
         process.send_signal(number)
         printed, errors = process.communicate(timeout=END_S)

@@ -7,7 +7,7 @@ import pytest
 from sgdataplane.analyse.diff import Change, StateDiff
 from sgdataplane.lab import manage
 from sgdataplane.lab.expect import Cell, packet_at
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.net.values import Direction
 from tests.support import labs
 

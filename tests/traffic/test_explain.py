@@ -12,7 +12,7 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.lab.expect import Cell
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.lab.probe import Probe
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Protocol, Verdict

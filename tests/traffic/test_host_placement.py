@@ -13,9 +13,8 @@ import pytest
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.lab import manage
-from sgdataplane.lab.manage import EnforceRequest, Lab
-from sgdataplane.lab.policy import enforce_policy
-from sgdataplane.lab.routers import GATEWAYS
+from sgdataplane.lab.manage import EnforceRequest, Lab, enforce_policy
+from sgdataplane.lab.topology import GATEWAYS
 from sgdataplane.net.values import Family
 from tests.support import labs
 from tests.support.building import enforce

@@ -21,8 +21,7 @@ from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import Links
 from sgdataplane.lab import build, manage
 from sgdataplane.lab.fleet import run_fleet
-from sgdataplane.lab.manage import EnforceRequest
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import EnforceRequest, enforce_policy
 from sgdataplane.lab.record import LABS_DIR, LabFolder
 from sgdataplane.lab.watch import PASSED
 from sgdataplane.statefile import dump_native

@@ -12,7 +12,7 @@ import pytest
 from sgdataplane.contract.sites import SITES
 from sgdataplane.host.conntrack import SessionTuple
 from sgdataplane.lab import manage
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.net.values import TCP, Address, Direction
 from tests.support import labs
 from tests.support.conntrack import fill

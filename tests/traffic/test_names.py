@@ -11,7 +11,7 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.lab import manage
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import enforce_policy
 from tests.support import labs
 
 pytestmark = [pytest.mark.traffic, pytest.mark.placement("instance")]

@@ -12,12 +12,11 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, fragment6
 from scapy.packet import Packet, Raw
 
-from sgdataplane.lab.crafted import Crafted, observe_crafted
 from sgdataplane.lab.ends import find_ends
-from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import Lab, enforce_policy
 from sgdataplane.net.values import Family
 from tests.support import labs
+from tests.support.crafted import Crafted, observe_crafted
 
 pytestmark = pytest.mark.traffic
 

@@ -12,8 +12,7 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.host import netns
-from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import Lab, enforce_policy
 from tests.support import labs
 from tests.support.pages import THREE_TIER, three_tier
 

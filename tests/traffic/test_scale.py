@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import enforce_policy
 from tests.support import labs
 
 pytestmark = [pytest.mark.traffic, pytest.mark.slow]

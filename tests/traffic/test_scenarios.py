@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.lab.record import LabRecord
 from sgdataplane.lab.scenario import Scenario, load_scenario, run_scenario
 from tests.support import labs

@@ -16,7 +16,7 @@ from sgdataplane.cli.main import main
 from sgdataplane.cli.sessions import __doc__ as keys_in_words
 from sgdataplane.host import netns, sysctl
 from sgdataplane.lab import manage
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.model.state import CloudState
 from tests.support import labs
 from tests.support.ends import SECONDS, Ends

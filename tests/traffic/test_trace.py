@@ -17,8 +17,8 @@ import pytest
 from sgdataplane.cli.main import main
 from sgdataplane.host import netns
 from sgdataplane.lab import manage
-from sgdataplane.lab.health import read_health
-from sgdataplane.lab.policy import enforce_policy
+from sgdataplane.lab.manage import enforce_policy
+from sgdataplane.lab.status import read_health
 from tests.support import labs
 from tests.support.ends import Ends
 from tests.support.flood import wait_until

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from sgdataplane.lab.replay.packets import IpPacket, Unfit, find_packet, without_fragment_header
-from sgdataplane.lab.replay.rewrite import Readdressed, is_error
+from sgdataplane.lab.replay.packets import IpPacket, Readdressed, Unfit, find_packet, is_error, without_fragment_header
 from sgdataplane.net.headers import ends_of, family_of, find_upper
 from sgdataplane.net.values import GRE, ICMP, ICMPV6, TCP, UDP, Address
 

@@ -1,16 +1,23 @@
-"""IP packets as they stand in a capture: found in their frames, and read as far as a replay has to know them.
+"""IP packets of a capture: find them in their frames, read what a replay must know, and give them other addresses.
 
-Owns link layers, and which packets are whole. Is given octets. Must not do I/O, nor know a lab.
-What can't be replayed raises Unfit, with a reason that is the same for all of its kind, so that they can be counted.
+Owns link layers, which packets are whole, and which checksums depend on addresses. It is given octets and addresses.
+Must not do I/O, nor know a lab.
+
+Unfit says why a packet can't be replayed. All packets of one kind have the same reason, so they can be counted.
+Checksums are updated by what changes (RFC 1624), so a wrong checksum stays wrong by the same amount. The sending kernel
+writes the IPv4 header's.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from sgdataplane.model.always import DISCOVERY_TYPES
+from sgdataplane.lab.frames import checksum
+from sgdataplane.model.always import DISCOVERY_TYPES, ICMP_ERRORS, ICMPV6_ERRORS
 from sgdataplane.net.headers import (
+    ENDS,
     ETH_ARP,
     ETH_IPV4,
     ETH_IPV6,
@@ -21,9 +28,10 @@ from sgdataplane.net.headers import (
     UNIT,
     Fragment,
     ends_of,
+    family_of,
     find_upper,
 )
-from sgdataplane.net.values import ICMPV6, Address, Family
+from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Family
 
 ETHERNET, LOOPBACK, SLL, SLL2, BSD_LOOPBACK, PPP = 1, 0, 113, 276, 108, 9  # tcpdump.org/linktypes.html
 RAW_IP = (12, 14, 101, 228, 229)
@@ -179,3 +187,99 @@ def internet_sum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total
+
+
+DCCP, UDPLITE = 33, 136
+WITH_ADDRESSES = {TCP: 16, UDP: 6, ICMPV6: 2, DCCP: 6, UDPLITE: 6}  # where the checksum is that covers a pseudo-header
+Changed = Callable[[Address], Address]
+
+
+@dataclass(frozen=True, slots=True)
+class Readdressed:
+    """A packet as it is sent, with what it was in the capture."""
+
+    packet: IpPacket
+    data: bytes
+    source: Address
+    target: Address
+
+
+def readdress(packet: IpPacket, source: Address, target: Address, changed: Changed, hops: int) -> Readdressed:
+    """The packet from `source` to `target`, to arrive with the hop limit that it has after so many routers; `changed`
+    says what becomes of addresses that an ICMP error quotes."""
+    data = bytearray(packet.data)
+    if packet.is_filled:
+        _make_right(data, packet)
+    old, new = bytes(data[ENDS[packet.family]]), _octets(source) + _octets(target)
+    data[ENDS[packet.family]] = new
+    if packet.has_upper:
+        _adjust_upper(data, packet.upper, packet.protocol, old, new)
+        if is_error(packet.protocol, data[packet.upper] if len(data) > packet.upper else None):
+            _readdress_quoted(data, packet, changed)
+    at = 8 if packet.family is Family.IPV4 else 7
+    data[at] = min(255, max(1, data[at]) + hops)
+    return Readdressed(packet, bytes(data), source, target)
+
+
+def is_error(protocol: int, kind: int | None) -> bool:
+    """Whether an ICMP type is an error, which quotes the packet it is about."""
+    return (protocol == ICMP and kind in ICMP_ERRORS) or (protocol == ICMPV6 and kind in ICMPV6_ERRORS)
+
+
+def adjusted(check: int, old: bytes, new: bytes) -> int:
+    """The checksum after octets that it covers became others, at an even place."""
+    total = (~check & 0xFFFF) + (~internet_sum(old) & 0xFFFF) + internet_sum(new)
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def _octets(address: Address) -> bytes:
+    return address.value.to_bytes(address.family_bits // 8, "big")
+
+
+def _adjust_upper(data: bytearray, upper: int, protocol: int, old: bytes, new: bytes) -> None:
+    if protocol not in WITH_ADDRESSES or old == new:
+        return
+    at = upper + WITH_ADDRESSES[protocol]
+    _adjust_at(data, at, old, new, is_udp=protocol == UDP)
+
+
+def _adjust_at(data: bytearray, at: int, old: bytes, new: bytes, *, is_udp: bool = False) -> None:
+    """Where the checksum is there at all; UDP says 0 for none, and 0xffff for a sum of 0."""
+    check = int.from_bytes(data[at : at + 2], "big")
+    if len(data) < at + 2 or (is_udp and check == 0):
+        return
+    check = adjusted(check, old, new)
+    data[at : at + 2] = ((check or 0xFFFF) if is_udp else check).to_bytes(2, "big")
+
+
+def _readdress_quoted(data: bytearray, packet: IpPacket, changed: Changed) -> None:
+    """The packet that an ICMP error quotes, as far as it is there, and the error's own checksum."""
+    at = packet.upper + 8
+    before, quoted = bytes(data[at:]), bytearray(data[at:])
+    if family_of(before) is not packet.family:
+        return
+    place, upper = ENDS[packet.family], find_upper(before)
+    old, new = before[place], b"".join(_octets(changed(end)) for end in ends_of(before))
+    quoted[place] = new
+    if packet.family is Family.IPV4:
+        _adjust_at(quoted, 10, old, new)
+    if upper.is_here:
+        _adjust_upper(quoted, upper.at, upper.protocol, old, new)
+    data[at:] = quoted
+    _adjust_at(data, packet.upper + 2, before, bytes(quoted))
+
+
+def _make_right(data: bytearray, packet: IpPacket) -> None:
+    """The checksum of a packet that was filled up: what it was can't be known. (Before its addresses change.)"""
+    upper, protocol = packet.upper, packet.protocol
+    at = upper + (2 if protocol == ICMP else WITH_ADDRESSES[protocol])
+    if protocol == UDP and data[at : at + 2] == b"\0\0":
+        return
+    data[at : at + 2] = b"\0\0"
+    pseudo = b""
+    if protocol != ICMP:
+        size = len(data) - upper
+        pseudo = bytes(data[ENDS[packet.family]]) + size.to_bytes(4, "big") + protocol.to_bytes(4, "big")
+    data[at : at + 2] = (checksum(pseudo + bytes(data[upper:])) or 0xFFFF).to_bytes(2, "big")

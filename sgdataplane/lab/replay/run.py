@@ -16,8 +16,7 @@ from sgdataplane.lab.replay.capture import Capture, Record
 from sgdataplane.lab.replay.endpoints import Endpoint, Endpoints, Mapping
 from sgdataplane.lab.replay.facts import Datagram, Facts, Reassembly
 from sgdataplane.lab.replay.flows import Fate, Flow, FlowKey, Report
-from sgdataplane.lab.replay.packets import IpPacket, Unfit, find_packet
-from sgdataplane.lab.replay.rewrite import readdress
+from sgdataplane.lab.replay.packets import IpPacket, Unfit, find_packet, readdress
 from sgdataplane.lab.replay.sessions import Outcome, Sessions, Stop
 from sgdataplane.lab.replay.wire import Sighting, Wire
 from sgdataplane.model.decision import Decision

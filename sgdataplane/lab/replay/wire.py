@@ -1,15 +1,17 @@
-"""Puts packets into a lab at one node, one at a time, and sees how far each of them gets.
+"""Put packets into a lab one at a time, each at its node, and see how far it gets.
 
-Owns the sockets and logs while a replay runs. Is given datagrams and their ends. Must not know what should become of
-them.
+Owns the sockets, logs and tables that exist while a replay runs. It is given datagrams and their ends. Must not know
+what should become of them.
 
     node's raw socket -> LEAVING -> [sender's policy] -> router -> ARRIVING -> [receiver's policy] -> DELIVERED (input)
 
-LEAVING and ARRIVING are looked at just before the policy, in the namespace that enforces it; there conntrack's word
-"invalid" is noted, too. What nodes' kernels would answer (resets, port unreachable) never gets as far as conntrack.
+LEAVING and ARRIVING are just before the policy, in the namespace that enforces it; a packet that conntrack calls
+invalid is noted there too. The tables keep nodes silent: conntrack never sees what their kernels would answer
+(resets, port unreachable). A table goes when our process does. It is not part of the product, whose rulesets have no
+type for these logs.
 
-Order: all is sent by one thread on one processor, whose queue of packets between links is first in, first out. So once
-`HOPS` rounds over a loopback interface have followed a packet, it is where it got to.
+One thread sends everything on one processor, and that processor's queue of packets between links is first in, first
+out. So once `HOPS` rounds over a loopback interface have followed a packet, the packet has got as far as it ever will.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import errno
 import os
 import select
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,6 +29,7 @@ from typing import Self
 
 from pyroute2 import IPRoute
 
+from sgdataplane.contract.fields import CtState, Field, Hook
 from sgdataplane.host import netns
 from sgdataplane.lab.listeners import AF, allow_delegated
 from sgdataplane.lab.manage import Lab
@@ -33,12 +37,77 @@ from sgdataplane.lab.packetlog import LOCAL_IN, PREROUTING, Logged, PacketLog
 from sgdataplane.lab.parts import Router
 from sgdataplane.lab.replay.endpoints import LINK_SCOPE_IPV4, Endpoint
 from sgdataplane.lab.replay.facts import Datagram
-from sgdataplane.lab.replay.tables import COPIED, INVALID, OURS, ReplayTable
 from sgdataplane.model.always import LINK_LOCAL
 from sgdataplane.model.options import Placement
 from sgdataplane.net.headers import ends_of
 from sgdataplane.net.values import Address, Family
+from sgdataplane.nft import wire
+from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Match, Range, Rule, Table, rule
 from sgdataplane.nft.kernel import NetlinkKernel
+from sgdataplane.nft.messages import FLAG_OWNER, Messages, Writer
+from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+
+COPIED = 256  # octets of a packet: headers, and some of what is behind them
+OURS = 0x53475250  # the priority of sockets by which ours are known; it ends with the namespace
+INVALID = b"invalid"
+PRIORITY = 2  # NFT_META_PRIORITY
+NEIGHBOURS = Match(Field.ICMPV6_TYPE, (Range(133, 137),))
+Said = tuple[Rule, bytes]  # a rule, and instructions behind its own
+
+
+@dataclass(frozen=True)
+class ReplayTable(Transaction):
+    """`is_node`: not a router. `judges`: policy is enforced here."""
+
+    group: int = 0
+    is_node: bool = True
+    judges: bool = False
+
+    def requests(self) -> Iterator[tuple[Messages, Operation]]:
+        table, writer = Table(self.name), Writer()
+        operation = Operation(Verb.ADD, Kind.TABLE, table)
+        yield writer.add_table(table, FLAG_OWNER), operation
+        node, looks = self._node() if self.is_node else (), self._looks() if self.judges else ()
+        for chain, hook, said in (*node, *looks):
+            yield writer.add_chain(table, Chain(chain, (), hook)), operation
+            for entry, more in said:
+                yield writer.add_rule(table, chain, entry, more), operation
+
+    def _node(self) -> Iterator[tuple[str, Hook, tuple[Said, ...]]]:
+        """Silence but for our sockets, and what is delivered. Where no policy is, conntrack has no say, and fragments
+        are sent as they are: what is untracked isn't put together. That what comes is put together takes a rule that
+        asks conntrack something."""
+        is_ours = wire.meta(PRIORITY) + wire.compare(struct.pack("=I", OURS))
+        ours = is_ours + (b"" if self.judges else wire.untracked()) + wire.decide(ACCEPT)
+        silence = ((rule(), ours), (rule(_of("lo"), ACCEPT), b""), (rule(NEIGHBOURS, ACCEPT), b""), (rule(DROP), b""))
+        yield "silence", Hook("output", -450), silence
+        if not self.judges:
+            yield "blindness", Hook("prerouting", -300), ((rule(), wire.untracked()),)
+        delivered = rule(_other_than_lo(Field.IIFNAME)), self._log()
+        yield "delivered", Hook("input", 200), ((rule(_is(CtState.ESTABLISHED)), b""), delivered)
+
+    def _looks(self) -> Iterator[tuple[str, Hook, tuple[Said, ...]]]:
+        """Just before both policies, with conntrack's word."""
+        for hook, field in ((Hook("prerouting", -160), Field.IIFNAME), (Hook("postrouting", 140), Field.OIFNAME)):
+            other = _other_than_lo(field)
+            invalid = rule(other, _is(CtState.INVALID)), self._log(INVALID.decode())
+            yield hook.name, hook, (invalid, (rule(other, _is(CtState.INVALID, negate=True)), self._log()))
+
+    def _log(self, prefix: str = "") -> bytes:
+        return wire.log(self.group, COPIED, prefix, at_once=True)
+
+
+def _of(ifname: str) -> Match:
+    return Match(Field.OIFNAME, (Range.of(ifname),))
+
+
+def _other_than_lo(field: Field) -> Match:
+    return Match(field, (Range.of("lo"),), negate=True)
+
+
+def _is(state: CtState, *, negate: bool = False) -> Match:
+    return Match(Field.CT_STATE, (Range.of(state),), negate)
+
 
 HOPS = 4
 WAIT_S = 2.0  # for what should arrive; the kernel needs microseconds

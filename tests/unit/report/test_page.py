@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sgdataplane.lab.pages import matrix_page, matrix_picture
+from sgdataplane.lab.report import matrix_page, matrix_picture
 from sgdataplane.model.state import CloudState
 from sgdataplane.report.content import Cell, Network, Observed
 from sgdataplane.report.page import MOST_RULES, Subject, report_page

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from sgdataplane.lab.interrupts import interrupts_held
+from sgdataplane.lab.manage import interrupts_held
 
 
 def interrupted_work(done: list[str], error: Exception | None = None) -> None:

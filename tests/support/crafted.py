@@ -15,12 +15,12 @@ from scapy.packet import Packet
 
 from sgdataplane.errors import LabError
 from sgdataplane.lab import frames
-from sgdataplane.lab.between import Path, judge_between
 from sgdataplane.lab.ends import path_between, watched_routers
 from sgdataplane.lab.fleet import Fleet, run_fleet
 from sgdataplane.lab.frames import ASK, Message
-from sgdataplane.lab.judge import ALIVE_S, ARRIVE_S, GRACE_S
+from sgdataplane.lab.judge import ALIVE_S, ARRIVE_S, GRACE_S, judge_between
 from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.parts import Path
 from sgdataplane.lab.probe import ACCEPT, DROP, EGRESS, INGRESS, UNKNOWN, End, Observation
 from sgdataplane.lab.tap import IN
 from sgdataplane.net.values import Family
@@ -70,7 +70,7 @@ async def observe_in(fleet: Fleet, crafted: Crafted, path: Path | None = None) -
     if not (await fleet.call(target.node, "saw", **arrival, seconds=GRACE_S if path else ARRIVE_S))["seen"]:
         if path is None:
             return Observation(UNKNOWN, evidence=("it left the sender and was not seen on the receiver's wire",))
-        between = await judge_between(fleet, path, crafted, key)
+        between = await judge_between(fleet, path, crafted.source, crafted.target, key)
         if not (await fleet.call(target.node, "saw", **arrival, seconds=0.0))["seen"]:
             return between
     arrived = await _judge_arrived(fleet, crafted, token)

@@ -19,8 +19,7 @@ from scapy.layers.inet6 import (
 from scapy.packet import Packet, Raw
 
 from sgdataplane.lab.replay.facts import Reassembly
-from sgdataplane.lab.replay.packets import Unfit, find_packet
-from sgdataplane.lab.replay.rewrite import Readdressed, readdress
+from sgdataplane.lab.replay.packets import Readdressed, Unfit, find_packet, readdress
 from sgdataplane.net.values import Address
 
 BARE = 101
