@@ -15,9 +15,8 @@ from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.parts import Interface, Node, Router
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import Family
-from sgdataplane.observe.conntrack import TableUse, read_table_use
-from sgdataplane.observe.flowtables import Flowtable, read_flowtables
-from sgdataplane.observe.markusers import MarkUser, read_mark_users
+from sgdataplane.observe.capacity import TableUse, read_table_use
+from sgdataplane.observe.others import Flowtable, MarkUser, read_flowtables, read_mark_users
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ PROBE, END = Chain("probe", (rule(goto("end")),)), Chain("end", (rule(ACCEPT),))
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`remembers`: it goes through each chain once. `ns_per_visit`: nanoseconds of a visit (nft/visits.py), if it
+    """`remembers`: it goes through each chain once. `ns_per_visit`: nanoseconds of a visit (nft/validation.py), if it
     doesn't. `is_wide`: a commit to one table has all tables of the namespace validated."""
 
     remembers: bool

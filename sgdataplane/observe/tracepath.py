@@ -1,7 +1,7 @@
 """The path of a traced packet in words: what it met at each gate, what decided there, and what each step means.
 
-Owns these words, the way from events to gates, and from a counter to a decision. The chains: DESIGN.md sections 3 and
-6. Is given events and what exists in the namespace. Must not know how packets are traced, or who asks.
+Owns these words, the way from events to gates, and from a counter to a decision (the chains: docs/design/ruleset.md and
+fence.md). Is given events and what exists in the namespace. Must not know how packets are traced, or who asks.
 
 A gate is a base chain: the policy's (of one ENI and direction), the fence's, or one of another program's tables.
 """

@@ -44,8 +44,9 @@ from sgdataplane.net.values import Address, Family
 from sgdataplane.nft import wire
 from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Match, Range, Rule, Table, rule
 from sgdataplane.nft.kernel import NetlinkKernel
-from sgdataplane.nft.messages import FLAG_OWNER, Messages, Writer
+from sgdataplane.nft.messages import Messages, Writer
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.nft.uapi import TABLE_OWNER
 
 COPIED = 256  # octets of a packet: headers, and some of what is behind them
 OURS = 0x53475250  # the priority of sockets by which ours are known; it ends with the namespace
@@ -66,7 +67,7 @@ class ReplayTable(Transaction):
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
         table, writer = Table(self.name), Writer()
         operation = Operation(Verb.ADD, Kind.TABLE, table)
-        yield writer.add_table(table, FLAG_OWNER), operation
+        yield writer.add_table(table, TABLE_OWNER), operation
         node, looks = self._node() if self.is_node else (), self._looks() if self.judges else ()
         for chain, hook, said in (*node, *looks):
             yield writer.add_chain(table, Chain(chain, (), hook)), operation
