@@ -17,49 +17,49 @@ BENCH := PYTHONPATH=netns-lab $(PYTHON) -m bench --peers $(PEERS)
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: ## install what is missing: Debian packages, .venv, locked versions
+setup: ## install what is missing: Debian packages, .venv, the locked Python packages
 	@tools/setup.sh
 
 demo: setup ## bring the three-tier example up as a lab, probe every pair with real packets, take it down
 	@$(PYTHON) -m sgdataplane.lab run
 
-install: setup ## as files: PREFIX (/usr/local), DESTDIR; the units are not enabled nor started
+install: setup ## install the product as files (PREFIX, by default /usr/local; DESTDIR); starts nothing
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' tools/install.sh
 
-uninstall: ## undo it; configuration, policies and rules in force stay
+uninstall: ## remove these files; configuration, policies and rules in force stay
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' tools/install.sh uninstall
 
-deb: setup ## the Debian package, for the release that this runs on, into build/
+deb: setup ## build the Debian package for the release that this runs on, into build/
 	@tools/deb.sh
 
-test: lint ## ruff, mypy and every test that is not slow
+test: lint ## run ruff, mypy and every test that isn't slow
 	$(PYTEST) -m 'not slow and not vm' $(PYTEST_FLAGS)
 
-test-slow: setup ## the slow tests: scale and soak
+test-slow: setup ## run the slow tests: scale and soak
 	$(PYTEST) -m 'slow and not vm' $(PYTEST_FLAGS)
 
-test-vm: setup ## the product on Debian's kernels, in virtual machines, an hour: VM=6.12-uml TESTS=tests/kernel or SUITES=edges for a part
+test-vm: setup ## test on Debian's kernels in virtual machines, for an hour; a part: VM=6.12-uml TESTS=tests/kernel, or SUITES=edges
 	$(PYTHON) -m tests.vm $(addprefix --machine=,$(VM)) $(addprefix --suite=,$(SUITES)) $(TESTS)
 
-test-debian12: ## the suite, last commit, in a Debian 12 userland (nft 1.0.6, Python 3.11)
+test-debian12: ## test the last commit in a Debian 12 userland (nft 1.0.6, Python 3.11)
 	tools/debian12.sh make test PYTEST_FLAGS='$(PYTEST_FLAGS)'
 
-bench: setup ## the benchmark, ours beside other filters, about 11 minutes; into netns-lab/bench/results
+bench: setup ## run the benchmark beside other filters, for about 11 minutes; writes into netns-lab/bench/results
 	@tools/setup-bench.sh $(PEERS)
 	$(BENCH) --out netns-lab/bench/results
 
-bench-quick: setup ## fewer rounds of it, about 2 minutes; into build/bench-quick
+bench-quick: setup ## run fewer rounds of it, for about 2 minutes; writes into build/bench-quick
 	@tools/setup-bench.sh $(PEERS)
 	$(BENCH) --quick --out build/bench-quick
 
-lint: setup ## ruff and mypy, both strict
+lint: setup ## run ruff and mypy
 	$(PYTHON) -m ruff check --quiet
 	$(PYTHON) -m mypy
 
 docs: setup ## write the pages of docs that are made from the code
 	$(PYTHON) -m tools.reference
 
-lock: setup ## take the newest versions that pyproject.toml allows into requirements.lock
+lock: setup ## write the newest versions that pyproject.toml allows into requirements.lock
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet $(UV)
 	$(COMPILE) pyproject.toml --group dev --output-file requirements.lock

@@ -193,7 +193,7 @@ def _commits(results: Sequence[MachineResult]) -> Iterator[str]:
         return
     names = list(dict.fromkeys(name for result in results for name in result.commits))
     yield from ("", "## What a commit costs", "")
-    yield "Medians in milliseconds. The number in brackets says how many times as long as a plain commit that is,"
+    yield "Medians in milliseconds. The number in brackets says how many plain commits would take as long,"
     yield "on the same kernel and in the same run."
     heads = (f"{result.machine} ({result.kernel})" for result in results)
     yield from ("", f"| commit | {' | '.join(heads)} |", "|---" * (len(results) + 1) + "|")
