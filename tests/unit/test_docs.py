@@ -41,6 +41,8 @@ ANCHOR = re.compile(r"\]\((?!https?:)([^)#]*#[^)]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 PATH = re.compile(r"`((?:[\w.-]+/)*\w+\.py|(?:tests|docs|netns-lab|sgdataplane|systemd|tools)/[\w./-]+)[`:]")
 MODULE = re.compile(r"`python -m ([\w.]+)")
+IN_THE_CODE = re.compile(r"^\*\*In the code\.\*\* (.*?)\n\n", re.MULTILINE | re.DOTALL)
+NAME = re.compile(r"`(\w+)(?:\(\))?`")
 CALL = re.compile(r"`(?:[\w.]+\.)?(\w+)\(\)`")
 
 
@@ -53,10 +55,14 @@ def is_there(path: str) -> bool:
 
 
 @cache
+def trees() -> list[ast.Module]:
+    return [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "sgdataplane").rglob("*.py")]
+
+
+@cache
 def functions() -> frozenset[str]:
-    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "sgdataplane").rglob("*.py"))
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return frozenset(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, kinds))
+    return frozenset(node.name for tree in trees() for node in ast.walk(tree) if isinstance(node, kinds))
 
 
 def ids(page: Path) -> str:
@@ -96,6 +102,20 @@ def test_every_program_is_there(page: Path) -> None:
 def test_every_function_is_there(page: Path) -> None:
     kernels = {"poll"}  # not ours
     assert [name for name in named(CALL, page) if name not in functions() | kernels] == []
+
+
+@pytest.mark.parametrize("page", DESIGNS, ids=ids)
+def test_every_part_says_where_it_is_in_the_code(page: Path) -> None:
+    found = IN_THE_CODE.search(page.read_text(encoding="utf-8"))
+    assert found
+    packages = {*MAY_IMPORT, *GROUND, "lab"}
+    assert [name for name in NAME.findall(found[1]) if name not in functions() | constants() | packages] == []
+
+
+@cache
+def constants() -> frozenset[str]:
+    """Assigned in some module of ours."""
+    return frozenset(node.id for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Name))
 
 
 @pytest.mark.parametrize("page", [DESIGN, *DESIGNS], ids=ids)
