@@ -31,7 +31,7 @@ from sgdataplane.cli.output import Progress, complain, log_shown, print_json, sa
 from sgdataplane.model.choices import CHOICES, IN_LAB
 
 if TYPE_CHECKING:
-    from sgdataplane.lab.expect import Cell
+    from sgdataplane.lab.expect import ProbeResult
     from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
     from sgdataplane.lab.probe import Service
     from sgdataplane.lab.status import Health
@@ -245,7 +245,7 @@ def run_probe(arguments: argparse.Namespace) -> int:
     import asyncio
 
     from sgdataplane.lab import ends, manage, matrix, report, status
-    from sgdataplane.lab.expect import cell_as_json
+    from sgdataplane.lab.expect import result_as_json
     from sgdataplane.lab.probe import services_of
 
     flow = flow_of(arguments.parser, arguments)
@@ -254,7 +254,7 @@ def run_probe(arguments: argparse.Namespace) -> int:
     with manage.watch(arguments.name) as lab:
         (cell,) = asyncio.run(matrix.run_probes(lab, ends.find_probes(lab, asked)[:1]))
     if arguments.json:
-        print_json({**cell_as_json(cell), "time_scale": lab.record.time_scale})
+        print_json({**result_as_json(cell), "time_scale": lab.record.time_scale})
     else:
         say_block(report.probe_as_text(cell, status.notes(lab)))
     return Exit.DONE if cell.agrees else Exit.NO
@@ -287,7 +287,7 @@ def run_matrix(arguments: argparse.Namespace) -> int:
     return Exit.DONE if all(cell.agrees for cell in cells) else Exit.NO
 
 
-def _write_pages(arguments: argparse.Namespace, lab: Lab, cells: Sequence[Cell]) -> None:
+def _write_pages(arguments: argparse.Namespace, lab: Lab, cells: Sequence[ProbeResult]) -> None:
     from sgdataplane.cli.report import write
     from sgdataplane.lab import report
     from sgdataplane.report.render import render_matrix, render_picture

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sgdataplane.lab.manage import Lab
     from sgdataplane.lab.replay.capture import Capture
     from sgdataplane.lab.replay.endpoints import Mapping
-    from sgdataplane.lab.replay.flows import Change, Flow, Report
+    from sgdataplane.lab.replay.flows import FlowChange, ReplayedFlow, Report
 
 HEADERS = ("FLOW", "PACKETS", "DELIVERED", "EXPECTED", "VERDICT", "DECIDED BY")
 SHOWN = 40  # rows of a table; --json has all
@@ -202,7 +202,7 @@ def _count(report: Report) -> str:
     return f"{flows}, " + (paint(f"{count} disagree with the policy", "red") if count else "all as expected")
 
 
-def _row(flow: Flow) -> tuple[str, ...]:
+def _row(flow: ReplayedFlow) -> tuple[str, ...]:
     from sgdataplane.model import words
 
     verdict = flow.decision.verdict.value
@@ -217,7 +217,7 @@ def _row(flow: Flow) -> tuple[str, ...]:
     )
 
 
-def _changes(found: list[Change]) -> Iterator[str]:
+def _changes(found: list[FlowChange]) -> Iterator[str]:
     if not found:
         yield "no flow of another fate"
         return
@@ -227,7 +227,7 @@ def _changes(found: list[Change]) -> Iterator[str]:
     yield f"{plural(len(found), 'flow')} of another fate"
 
 
-def _change_row(change: Change) -> tuple[str, ...]:
+def _change_row(change: FlowChange) -> tuple[str, ...]:
     from sgdataplane.model import words
 
     before, after = change.before, change.after

@@ -41,9 +41,9 @@ from sgdataplane.cli.output import paint, print_json, say, say_block
 
 if TYPE_CHECKING:
     from sgdataplane.cli.places import Place
-    from sgdataplane.lab.expect import Cell
+    from sgdataplane.lab.expect import ProbeResult
     from sgdataplane.lab.manage import Lab
-    from sgdataplane.lab.probe import End, Probe, Service
+    from sgdataplane.lab.probe import Probe, ProbeEnd, Service
     from sgdataplane.net.values import Direction
     from sgdataplane.observe.headers import Headers
     from sgdataplane.observe.trace import PacketPath, Tracer, Wanted
@@ -149,7 +149,7 @@ def _follow(arguments: argparse.Namespace) -> int:
 def _run_probe(arguments: argparse.Namespace, service: Service) -> int:
     from sgdataplane.lab import manage, report, status
     from sgdataplane.lab.ends import Asked, find_probes
-    from sgdataplane.lab.expect import cell_as_json
+    from sgdataplane.lab.expect import result_as_json
 
     name = arguments.name or "lab"
     with manage.watch(name) as lab:
@@ -157,7 +157,7 @@ def _run_probe(arguments: argparse.Namespace, service: Service) -> int:
         probe = find_probes(lab, asked)[0]
         packets, cell = _traced_probe(lab, probe)
     if arguments.json:
-        print_json({"source": "lab", "name": name, "packets": packets, "probe": cell_as_json(cell)})
+        print_json({"source": "lab", "name": name, "packets": packets, "probe": result_as_json(cell)})
     else:
         for packet in packets:
             _say(packet)
@@ -165,7 +165,7 @@ def _run_probe(arguments: argparse.Namespace, service: Service) -> int:
     return Exit.DONE if packets else Exit.NO
 
 
-def _traced_probe(lab: Lab, probe: Probe) -> tuple[list[Document], Cell]:
+def _traced_probe(lab: Lab, probe: Probe) -> tuple[list[Document], ProbeResult]:
     """What the probe's first packet met, at each namespace that enforces policy on its way."""
     from sgdataplane.lab.matrix import run_probes
     from sgdataplane.observe.trace import QUIET_S, tracing
@@ -195,7 +195,7 @@ def _places(lab: Lab, probe: Probe) -> Iterator[tuple[Place, tuple[Wanted, ...]]
     return ((place, tuple(wanted)) for place, wanted in found.values())
 
 
-def _wanted(place: Place, direction: Direction, end: End, other: End, probe: Probe) -> Wanted:
+def _wanted(place: Place, direction: Direction, end: ProbeEnd, other: ProbeEnd, probe: Probe) -> Wanted:
     from sgdataplane.net.values import Prefix
     from sgdataplane.observe.trace import Wanted
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from sgdataplane.errors import LabError
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.parts import Interface, Node, Path, Router
-from sgdataplane.lab.probe import End, Probe, Service
+from sgdataplane.lab.parts import Interface, LabNode, Router, RouterPath
+from sgdataplane.lab.probe import Probe, ProbeEnd, Service
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import ICMP, ICMPV6, Address, Family
 
@@ -23,7 +23,7 @@ def in_family(service: Service, family: Family) -> Service:
     return service
 
 
-def pairs_of_ends(sender: Node, receiver: Node) -> Iterator[tuple[End, End]]:
+def pairs_of_ends(sender: LabNode, receiver: LabNode) -> Iterator[tuple[ProbeEnd, ProbeEnd]]:
     """The primary addresses of each two interfaces that meet at one VPC's router, for each family both have."""
     for near in sender.interfaces:
         for far in receiver.interfaces:
@@ -33,24 +33,24 @@ def pairs_of_ends(sender: Node, receiver: Node) -> Iterator[tuple[End, End]]:
                     yield source, target
 
 
-def end_of(node: Node, interface: Interface, family: Family) -> End | None:
+def end_of(node: LabNode, interface: Interface, family: Family) -> ProbeEnd | None:
     """The interface's primary address of that family as an end; None if it has none."""
     address = interface.primary(family)
     if address is None:
         return None
-    return End(node.name, interface.ifname, address, interface.eni_id, device_of(node, interface))
+    return ProbeEnd(node.name, interface.ifname, address, interface.eni_id, device_of(node, interface))
 
 
-def device_of(node: Node, interface: Interface) -> str:
+def device_of(node: LabNode, interface: Interface) -> str:
     """The interface that a sender must bind to; empty where its address says which way to go."""
     return interface.ifname if not node.is_instance and len(node.interfaces) > 1 else ""
 
 
-def path_between(lab: Lab, source: End, target: End) -> Path | None:
+def path_between(lab: Lab, source: ProbeEnd, target: ProbeEnd) -> RouterPath | None:
     """The routers that enforce policy between two ends; None where the nodes do."""
     if lab.placement is not Placement.HOST:
         return None
-    return Path(_router_of(lab, source), _router_of(lab, target))
+    return RouterPath(_router_of(lab, source), _router_of(lab, target))
 
 
 def watched_routers(lab: Lab) -> tuple[Router, ...]:
@@ -58,7 +58,7 @@ def watched_routers(lab: Lab) -> tuple[Router, ...]:
     return lab.topology.routers if lab.placement is Placement.HOST else ()
 
 
-def _router_of(lab: Lab, end: End) -> Router:
+def _router_of(lab: Lab, end: ProbeEnd) -> Router:
     node = lab.topology.node[end.node]
     return lab.topology.router_of(node, next(i for i in node.interfaces if i.ifname == end.ifname))
 
@@ -81,7 +81,7 @@ def find_probes(lab: Lab, asked: Asked) -> tuple[Probe, ...]:
     senders, receivers = find_ends(lab, asked.sender), find_ends(lab, asked.receiver)
     if not 0 <= asked.source_port <= 65535:
         raise LabError(f"source port {asked.source_port}", "it must be 1..65535, or 0 for any")
-    pairs: dict[Family, tuple[End, End]] = {}
+    pairs: dict[Family, tuple[ProbeEnd, ProbeEnd]] = {}
     for near, source in senders:
         for far, target in receivers:
             if can_meet(lab, (near, source), (far, target)):
@@ -92,7 +92,7 @@ def find_probes(lab: Lab, asked: Asked) -> tuple[Probe, ...]:
     return tuple(Probe(*ends, in_family(asked.service, family), asked.source_port) for family, ends in pairs.items())
 
 
-def can_meet(lab: Lab, near: tuple[Interface, End], far: tuple[Interface, End]) -> bool:
+def can_meet(lab: Lab, near: tuple[Interface, ProbeEnd], far: tuple[Interface, ProbeEnd]) -> bool:
     """Two nodes, one VPC, one family, and at least one end with a policy."""
     nodes = (lab.topology.node[near[1].node], lab.topology.node[far[1].node])
     return (
@@ -103,7 +103,7 @@ def can_meet(lab: Lab, near: tuple[Interface, End], far: tuple[Interface, End]) 
     )
 
 
-def find_ends(lab: Lab, name: str) -> tuple[tuple[Interface, End], ...]:
+def find_ends(lab: Lab, name: str) -> tuple[tuple[Interface, ProbeEnd], ...]:
     """The ends that a name stands for, with their interfaces. LabError if nothing has that name or address."""
     address = _as_address(name)
     if address is not None:
@@ -124,7 +124,7 @@ def _as_address(name: str) -> Address | None:
         return None
 
 
-def _all_ends(nodes: Iterable[Node]) -> Iterator[tuple[Interface, End]]:
+def _all_ends(nodes: Iterable[LabNode]) -> Iterator[tuple[Interface, ProbeEnd]]:
     for node in nodes:
         for interface in node.interfaces:
             for family in Family:
@@ -133,9 +133,12 @@ def _all_ends(nodes: Iterable[Node]) -> Iterator[tuple[Interface, End]]:
                     yield interface, end
 
 
-def _ends_at(lab: Lab, address: Address) -> Iterator[tuple[Interface, End]]:
+def _ends_at(lab: Lab, address: Address) -> Iterator[tuple[Interface, ProbeEnd]]:
     """Interfaces that answer to an address; several where VPCs use the same ones."""
     for node in lab.topology.nodes:
         for interface in node.interfaces:
             if address in interface.addresses or any(address in prefix for prefix in interface.prefixes):
-                yield interface, End(node.name, interface.ifname, address, interface.eni_id, device_of(node, interface))
+                yield (
+                    interface,
+                    ProbeEnd(node.name, interface.ifname, address, interface.eni_id, device_of(node, interface)),
+                )

@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass
 
 from sgdataplane.lab import frames
-from sgdataplane.lab.frames import ANSWER, ASK, Message
+from sgdataplane.lab.frames import ANSWER, ASK, ProbeMessage
 from sgdataplane.lab.listeners import AF, Listeners, allow_delegated
 from sgdataplane.lab.patience import patient
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Family
@@ -24,7 +24,7 @@ LIFE_S = patient(10.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ProbeQuestion:
     """Whom to ask and how. `port` and `source_port` are 0 where there is none, or none was chosen. `device`: the
     interface that the socket is bound to, where its address alone doesn't say which way to go."""
 
@@ -53,7 +53,7 @@ class Exchange:
     """An exchange under way. `key` is the name of its packets on the wire; `sent_error` what the kernel said to sending
     (0: nothing); `failure` an answer that isn't one, such as a reset."""
 
-    def __init__(self, question: Question, listeners: Listeners) -> None:
+    def __init__(self, question: ProbeQuestion, listeners: Listeners) -> None:
         self.question = question
         self.sent_error = 0
         self.is_connected = False
@@ -126,9 +126,9 @@ class Exchange:
         loop = asyncio.get_running_loop()
         await loop.sock_connect(self._socket, (self.question.target, self.question.port))
         self.is_connected = True
-        await loop.sock_sendall(self._socket, Message(ASK, self.question.token).encode())
+        await loop.sock_sendall(self._socket, ProbeMessage(ASK, self.question.token).encode())
         data = b""
-        while Message.find(data) != Message(ANSWER, self.question.token):
+        while ProbeMessage.find(data) != ProbeMessage(ANSWER, self.question.token):
             chunk = await loop.sock_recv(self._socket, 1024)
             if not chunk:
                 self.failure = "the connection was closed before the answer"
@@ -151,7 +151,7 @@ class Exchange:
 
     def _payload(self) -> bytes:
         q = self.question
-        message = Message(ASK, q.token)
+        message = ProbeMessage(ASK, q.token)
         if q.is_echo:
             return frames.echo_request(q.family, self._ident, message.encode())
         return message.encode() if q.has_ports else frames.other_payload(q.protocol, message)
@@ -161,6 +161,8 @@ class Exchange:
         if not self.question.has_ports:
             await self._listeners.answer_event(self.question.token).wait()
         else:
-            while Message.find(await loop.sock_recv(self._socket, 2048)) != Message(ANSWER, self.question.token):
+            while ProbeMessage.find(await loop.sock_recv(self._socket, 2048)) != ProbeMessage(
+                ANSWER, self.question.token
+            ):
                 pass
         self.answered.set()

@@ -1,13 +1,13 @@
-"""What policy says of a probe, at both ends, and how that compares with what packets showed.
+"""What the policy at both ends says of a probe, and how that compares with what its packets showed.
 
-Owns the comparison. Is given a state, a probe and its observation. Must not send anything.
+Owns the comparison. It is given a state, a probe and its observation. Must not send anything.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sgdataplane.lab.probe import ACCEPT, EGRESS, INGRESS, End, Observation, Probe
+from sgdataplane.lab.probe import ACCEPT, Observation, Probe, ProbeEnd
 from sgdataplane.model import words
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
@@ -16,13 +16,11 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, Direction, Protocol, Verdict
 
-# Of two ends without policy; no pair of a matrix has that.
-UNPROTECTED = Decision(Direction.INGRESS, Verdict.ACCEPT, "unprotected")
-
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """The decision of the end that decides: the drop, or if both accept, the receiver's. `where` a drop happens."""
+    """The decision of the end that decides: the one that drops, or if both accept, the receiver. `where`: the direction
+    of the policy that drops, else empty."""
 
     decision: Decision
     where: str = ""
@@ -31,10 +29,18 @@ class Expectation:
     def verdict(self) -> str:
         return self.decision.verdict.value
 
+    @property
+    def is_accepted(self) -> bool:
+        return self.decision.verdict is Verdict.ACCEPT
+
+
+# Between two ends without a policy; no pair of a matrix is like that.
+UNPROTECTED = Expectation(Decision(Direction.INGRESS, Verdict.ACCEPT, "unprotected"))
+
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One probe with what was expected and what was observed."""
+class ProbeResult:
+    """A probe with what the policy expects and what was observed."""
 
     probe: Probe
     expected: Expectation
@@ -42,29 +48,26 @@ class Cell:
 
     @property
     def agrees(self) -> bool:
-        """The same verdict, and a drop at the end that had to drop."""
+        """Whether the verdict is as expected, and a drop happened at the end that had to drop."""
         if self.observed.verdict != self.expected.verdict:
             return False
         return self.observed.verdict == ACCEPT or self.observed.where == self.expected.where
 
 
 def expect(state: CloudState, probe: Probe, source_port: int, options: Options) -> Expectation:
-    """Egress at the sender's ENI, then ingress at the receiver's; hosts outside have no policy."""
-    decided = Expectation(UNPROTECTED)
-    for direction, end, other in (
-        (Direction.EGRESS, probe.source, probe.target),
-        (Direction.INGRESS, probe.target, probe.source),
-    ):
+    """Ask the policy of the sender's ENI (egress), then that of the receiver's (ingress). Hosts outside have none."""
+    decided = UNPROTECTED
+    ways = ((Direction.EGRESS, probe.source, probe.target), (Direction.INGRESS, probe.target, probe.source))
+    for direction, end, other in ways:
         if not end.eni_id:
             continue
-        decision = decide(state, packet_at(end, other, direction, probe, source_port), options)
-        if decision.verdict is Verdict.DROP:
-            return Expectation(decision, EGRESS if direction is Direction.EGRESS else INGRESS)
-        decided = Expectation(decision)
+        decided = Expectation(decide(state, packet_at(end, other, direction, probe, source_port), options))
+        if not decided.is_accepted:
+            return Expectation(decided.decision, direction.value)
     return decided
 
 
-def packet_at(end: End, other: End, direction: Direction, probe: Probe, source_port: int) -> Packet:
+def packet_at(end: ProbeEnd, other: ProbeEnd, direction: Direction, probe: Probe, source_port: int) -> Packet:
     """The probe's opening packet as the policy of one end sees it."""
     protocol = probe.service.protocol
     has_ports = protocol in (TCP, UDP)
@@ -80,9 +83,9 @@ def packet_at(end: End, other: End, direction: Direction, probe: Probe, source_p
     )
 
 
-def explain_cell(cell: Cell) -> str:
-    """Expected and observed in words, for a person."""
-    expected, observed = cell.expected, cell.observed
+def explain_result(result: ProbeResult) -> str:
+    """What was expected and what was observed, in words."""
+    expected, observed = result.expected, result.observed
     at = f" at {expected.where}" if expected.where else ""
     seen_at = f" at {observed.where}" if observed.where else ""
     evidence = "; ".join(observed.evidence)
@@ -92,12 +95,12 @@ def explain_cell(cell: Cell) -> str:
     )
 
 
-def cell_as_json(cell: Cell) -> dict[str, object]:
-    """A cell with the keys of cli.md, then the addresses and evidence that tell cells of one pair apart."""
-    probe, observed = cell.probe, cell.observed
+def result_as_json(result: ProbeResult) -> dict[str, object]:
+    """The keys of cli.md, then the addresses and evidence that tell results of one pair apart."""
+    probe, observed = result.probe, result.observed
     return {
-        **cell.expected.decision.as_json(),
-        "expected": cell.expected.verdict,
+        **result.expected.decision.as_json(),
+        "expected": result.expected.verdict,
         "observed": observed.verdict,
         "from": probe.source.node,
         "to": probe.target.node,
@@ -106,8 +109,8 @@ def cell_as_json(cell: Cell) -> dict[str, object]:
         "from_address": str(probe.source.address),
         "to_address": str(probe.target.address),
         "source_port": observed.source_port or None,
-        "expected_where": cell.expected.where or None,
+        "expected_where": result.expected.where or None,
         "observed_where": observed.where or None,
-        "agrees": cell.agrees,
+        "agrees": result.agrees,
         "evidence": list(observed.evidence),
     }

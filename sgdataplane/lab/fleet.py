@@ -1,6 +1,6 @@
-"""The orchestrator's side of the agents: starts one process per node or watched router and puts requests to them.
+"""Start one process per node or watched router (prober.py), and put requests to them.
 
-Owns the sockets to them. Is given nodes. Must not know what a request means.
+Owns the sockets to the processes. It is given nodes and routers. Must not know what a request means.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 import sgdataplane
 from sgdataplane.errors import HostError
-from sgdataplane.lab.agent import MAX_LINE
-from sgdataplane.lab.parts import Node, Router
+from sgdataplane.lab.parts import LabNode, Router
 from sgdataplane.lab.patience import patient
+from sgdataplane.lab.prober import MAX_LINE
 from sgdataplane.lab.topology import GATEWAYS
 from sgdataplane.net.values import Family
 
@@ -31,7 +31,7 @@ END_S = patient(5.0)
 
 
 class Channel:
-    """Requests and answers to one node's process."""
+    """Requests to one node's process, and its answers."""
 
     def __init__(self, node: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._node, self._reader, self._writer = node, reader, writer
@@ -40,11 +40,11 @@ class Channel:
         self._task = asyncio.create_task(self._read())
 
     async def ready(self) -> None:
-        """Wait until the process is in its namespace and listens to us."""
+        """Wait until the process is in its namespace and reads requests."""
         await self._result(0, START_S)
 
     async def call(self, op: str, **arguments: object) -> dict[str, Any]:
-        """One request and its answer. HostError if the process failed or ended."""
+        """Put one request and return its answer. HostError if the process failed or ended."""
         number = next(self._numbers)
         self._pending[number] = asyncio.get_running_loop().create_future()
         self._writer.write(json.dumps({"id": number, "op": op, "arguments": arguments}).encode() + b"\n")
@@ -80,20 +80,20 @@ class Channel:
 
 
 class Fleet:
-    """The processes of all nodes that take part."""
+    """The processes of all nodes and routers that take part."""
 
     def __init__(self, channels: dict[str, Channel]) -> None:
         self._channels = channels
 
     async def call(self, node: str, op: str, **arguments: object) -> dict[str, Any]:
-        """Put a request to a node's process."""
+        """Put a request to a node's process and return the answer. HostError as of Channel.call."""
         return await self._channels[node].call(op, **arguments)
 
 
 @asynccontextmanager
-async def run_fleet(nodes: Iterable[Node], routers: Iterable[Router] = ()) -> AsyncIterator[Fleet]:
-    """Processes in all these nodes and routers, for as long as the block runs; none is left after it."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # one datagram a node
+async def run_fleet(nodes: Iterable[LabNode], routers: Iterable[Router] = ()) -> AsyncIterator[Fleet]:
+    """Processes in all these nodes and routers while the block runs; none is left after it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # one datagram per node
     starter = _start(theirs)
     channels: dict[str, Channel] = {}
     try:
@@ -102,7 +102,7 @@ async def run_fleet(nodes: Iterable[Node], routers: Iterable[Router] = ()) -> As
             channels[node.name] = await _open_channel(ours, node.name, request)
         for router in routers:
             request = {"netns_name": router.netns, "ends": [], "is_router": True}
-            channels[router.agent] = await _open_channel(ours, router.agent, request)
+            channels[router.process] = await _open_channel(ours, router.process, request)
         await asyncio.gather(*(channel.ready() for channel in channels.values()))
         yield Fleet(channels)
     finally:
@@ -112,20 +112,22 @@ async def run_fleet(nodes: Iterable[Node], routers: Iterable[Router] = ()) -> As
 
 
 def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
-    """A fresh interpreter to fork from: this process may have threads and much else open.
+    """A fresh interpreter to fork from, as this process may have threads and much else open."""
+    with theirs:
+        return start_python("sgdataplane.lab.prober", str(theirs.fileno()), pass_fds=(theirs.fileno(),))
 
-    In a session of its own: a Ctrl-C is ours to handle, and the sockets that we then close end it.
-    """
+
+def start_python(module: str, argument: str, **more: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401  # Popen's own
+    """Start a module of ours as a process. Its session is its own: Ctrl-C reaches only us, and we end it."""
     root = str(Path(sgdataplane.__file__).parent.parent)
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
-    command = [sys.executable, "-m", "sgdataplane.lab.agent", str(theirs.fileno())]
-    with theirs:
-        environment = {**os.environ, "PYTHONPATH": path}
-        return subprocess.Popen(command, pass_fds=(theirs.fileno(),), env=environment, start_new_session=True)
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-m", module, argument]
+    return subprocess.Popen(command, env=environment, start_new_session=True, **more)
 
 
 async def _open_channel(control: socket.socket, name: str, request: dict[str, object]) -> Channel:
-    """`request`: the arguments of agent.run_node."""
+    """Have the starter fork a process. `request`: the arguments of prober.run_node."""
     ours, theirs = socket.socketpair()
     with theirs:
         socket.send_fds(control, [json.dumps(request).encode()], [theirs.fileno()])
@@ -133,8 +135,8 @@ async def _open_channel(control: socket.socket, name: str, request: dict[str, ob
     return Channel(name, reader, writer)
 
 
-def tap_ends(node: Node) -> list[dict[str, str]]:
-    """What each tap of a node needs to know (tap.TapEnd)."""
+def tap_ends(node: LabNode) -> list[dict[str, str]]:
+    """What each tap of a node needs to know: the fields of tap.TapEnd."""
     primaries = [(i.ifname, i.primary(Family.IPV4) or i.primary(Family.IPV6)) for i in node.interfaces]
     return [
         {"ifname": ifname, "own": str(own), "gateway": str(GATEWAYS[own.family])}
@@ -144,7 +146,7 @@ def tap_ends(node: Node) -> list[dict[str, str]]:
 
 
 def _end(starter: subprocess.Popen[bytes]) -> None:
-    """The starter ends when its socket closes; if it doesn't, it is made to."""
+    """The starter ends when its socket closes; if it doesn't, kill it."""
     try:
         starter.wait(END_S)
     except subprocess.TimeoutExpired:

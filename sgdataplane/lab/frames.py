@@ -28,7 +28,7 @@ ASK, ANSWER = b"ask", b"ans"
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class ProbeMessage:
     """What our probes carry: a question or its answer, with the token of the probe."""
 
     kind: bytes
@@ -38,7 +38,7 @@ class Message:
         return b"sgdp-" + self.kind + b":" + self.token.encode() + b"\n"
 
     @classmethod
-    def find(cls, payload: bytes) -> Message | None:
+    def find(cls, payload: bytes) -> ProbeMessage | None:
         """The first message in some bytes; None if there is none."""
         match = TOKEN.search(payload)
         return cls(match[1], match[2].decode()) if match else None
@@ -106,7 +106,7 @@ def _read_transport(protocol: int, ends: tuple[str, str], rest: bytes) -> str | 
         return port_key(protocol, (source, sport), (target, dport))
     if protocol in (ICMP, ICMPV6):
         return _read_icmp(ends, rest)
-    message = Message.find(rest)
+    message = ProbeMessage.find(rest)
     return token_key(protocol, source, target, message.token) if message else None
 
 
@@ -167,14 +167,14 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def other_payload(protocol: int, message: Message) -> bytes:
+def other_payload(protocol: int, message: ProbeMessage) -> bytes:
     """What a packet of a protocol without ports carries: our message, behind a header where conntrack reads one."""
     if protocol == SCTP:
         return sctp_payload(message)
     return (GRE_HEADER if protocol == GRE else b"") + message.encode()
 
 
-def sctp_payload(message: Message) -> bytes:
+def sctp_payload(message: ProbeMessage) -> bytes:
     """An association's INIT, or the INIT ACK to it, with our message in a parameter that receivers skip (RFC 9260)."""
     is_ask = message.kind == ASK
     text = message.encode()

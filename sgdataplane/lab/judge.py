@@ -27,9 +27,9 @@ import os
 from typing import Any
 
 from sgdataplane.lab.fleet import Fleet
-from sgdataplane.lab.parts import Path
+from sgdataplane.lab.parts import RouterPath
 from sgdataplane.lab.patience import patient
-from sgdataplane.lab.probe import ACCEPT, DROP, EGRESS, INGRESS, UNKNOWN, End, Observation, Probe
+from sgdataplane.lab.probe import ACCEPT, DROP, EGRESS, INGRESS, UNKNOWN, Observation, Probe, ProbeEnd
 from sgdataplane.lab.tap import IN
 from sgdataplane.lab.watch import COMING, PASSED
 from sgdataplane.net.values import TCP
@@ -40,7 +40,7 @@ COMPLETE_S = patient(3.0)  # for a handshake that has begun
 ALIVE_S = patient(3.0)
 
 
-async def observe(fleet: Fleet, probe: Probe, path: Path | None = None) -> Observation:
+async def observe(fleet: Fleet, probe: Probe, path: RouterPath | None = None) -> Observation:
     """Try one exchange. `path`: the routers that enforce policy on its way; None if nodes do. HostError if a process
     fails."""
     source, target, service = probe.source, probe.target, probe.service
@@ -50,22 +50,24 @@ async def observe(fleet: Fleet, probe: Probe, path: Path | None = None) -> Obser
     if listening["error"]:
         return Observation(UNKNOWN, evidence=(f"{target.node} can't listen on {service}: {listening['error']}",))
     if probe.is_tuple_reused:
-        for place in (source.node, target.node, *(path.agents if path else ())):
+        for place in (source.node, target.node, *(path.processes if path else ())):
             await fleet.call(place, "forget", **probe.session())
     token = os.urandom(8).hex()
     sent = await fleet.call(source.node, "send", question=probe.question(token), ifname=source.ifname)
     if sent["error"]:
         return Observation(UNKNOWN, evidence=(f"{source.node} can't send: {sent['error']}",))
     try:
-        return await Judge(fleet, probe, token, sent, path).judge()
+        return await ProbeJudge(fleet, probe, token, sent, path).judge()
     finally:
         await fleet.call(source.node, "close", number=sent["number"])
 
 
-class Judge:
+class ProbeJudge:
     """Gathers the evidence about one exchange, in the order in which it decides."""
 
-    def __init__(self, fleet: Fleet, probe: Probe, token: str, sent: dict[str, Any], path: Path | None = None) -> None:
+    def __init__(
+        self, fleet: Fleet, probe: Probe, token: str, sent: dict[str, Any], path: RouterPath | None = None
+    ) -> None:
         self._fleet, self._probe, self._token, self._sent, self._path = fleet, probe, token, sent, path
 
     async def judge(self) -> Observation:
@@ -154,24 +156,24 @@ class Judge:
         return Observation(verdict, where, tuple(filter(None, evidence)), self._sent["source_port"])
 
 
-async def judge_between(fleet: Fleet, path: Path, source: End, target: End, key: str) -> Observation:
+async def judge_between(fleet: Fleet, path: RouterPath, source: ProbeEnd, target: ProbeEnd, key: str) -> Observation:
     """Where routers enforce the policy: the verdict on the packet with that key, which left its sender and was not seen
     at its receiver. It may have arrived meanwhile, so the caller looks there once more."""
     wire = (await fleet.call(source.node, "prove", ifname=source.ifname))["control"]
-    near = await fleet.call(path.sender.agent, "watched", place=PASSED, key=key, seconds=0.0)
+    near = await fleet.call(path.sender.process, "watched", place=PASSED, key=key, seconds=0.0)
     if not near["seen"]:
-        why = f"it left the sender and was not seen in {path.sender.agent} after the sender's policy"
+        why = f"it left the sender and was not seen in {path.sender.process} after the sender's policy"
         return _dropped(source, EGRESS, why, wire or near["control"])
-    far = await fleet.call(path.receiver.agent, "watched", place=COMING, key=key, seconds=ARRIVE_S)
+    far = await fleet.call(path.receiver.process, "watched", place=COMING, key=key, seconds=ARRIVE_S)
     if not far["seen"]:
-        why = f"it was seen after the sender's policy and not in {path.receiver.agent} before the receiver's"
+        why = f"it was seen after the sender's policy and not in {path.receiver.process} before the receiver's"
         return Observation(UNKNOWN, evidence=tuple(filter(None, (why, far["control"]))))
     wire = (await fleet.call(target.node, "prove", ifname=target.ifname))["control"]
-    why = f"it was seen in {path.receiver.agent} before the receiver's policy and not on the receiver's wire"
+    why = f"it was seen in {path.receiver.process} before the receiver's policy and not on the receiver's wire"
     return _dropped(target, INGRESS, why, wire)
 
 
-def _dropped(end: End, where: str, why: str, control: str) -> Observation:
+def _dropped(end: ProbeEnd, where: str, why: str, control: str) -> Observation:
     """By that end's policy, if it has one and the control that goes with the evidence did not fail."""
     if control:
         return Observation(UNKNOWN, evidence=(why, control))

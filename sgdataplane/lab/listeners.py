@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from sgdataplane.lab import frames
-from sgdataplane.lab.frames import ANSWER, Message
+from sgdataplane.lab.frames import ANSWER, ProbeMessage
 from sgdataplane.lab.patience import patient
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, Family
 
@@ -87,10 +87,10 @@ class Listeners:
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(EXCHANGE_S):
-                message = Message.find(await reader.readline())
+                message = ProbeMessage.find(await reader.readline())
                 if message is not None:
                     self._count(message.token)
-                    writer.write(Message(ANSWER, message.token).encode())
+                    writer.write(ProbeMessage(ANSWER, message.token).encode())
                     await writer.drain()
                     await reader.read()  # the sender closes first
         writer.close()
@@ -110,7 +110,7 @@ class Listeners:
             self._note_answer(arrival.message.token)
             return
         self._count(arrival.message.token)
-        answer = Message(ANSWER, arrival.message.token)
+        answer = ProbeMessage(ANSWER, arrival.message.token)
         payload = answer.encode() if sock.type == socket.SOCK_DGRAM else frames.other_payload(sock.proto, answer)
         level, _, kind = PACKET_INFO[family]
         with contextlib.suppress(OSError):  # an answer that a policy refuses: the asker will say that none came
@@ -134,7 +134,7 @@ class Listeners:
 class Arrival:
     """One datagram that came in: its message, who sent it, and how to answer from the address it came to."""
 
-    def __init__(self, message: Message, sender: tuple[str, int], reply_info: bytes, icmp_type: int) -> None:
+    def __init__(self, message: ProbeMessage, sender: tuple[str, int], reply_info: bytes, icmp_type: int) -> None:
         self.message, self.sender, self.reply_info, self.icmp_type = message, sender, reply_info, icmp_type
 
 
@@ -172,7 +172,7 @@ def _read_all(sock: socket.socket, family: Family, handle: Handler) -> None:
         except OSError:  # an ICMP error about something we sent
             continue
         payload = data[(data[0] & 15) * 4 :] if sock.type == socket.SOCK_RAW and family is Family.IPV4 else data
-        message = Message.find(payload)
+        message = ProbeMessage.find(payload)
         if message is not None and payload:
             info = _reply_info(ancillary, family) if ancillary else b""
             handle(sock, family, Arrival(message, sender, info, payload[0]))

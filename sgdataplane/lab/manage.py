@@ -18,7 +18,7 @@ from sgdataplane.enforce import Desired, Settings
 from sgdataplane.errors import LabError, SgDataplaneError
 from sgdataplane.host import netns
 from sgdataplane.lab import build
-from sgdataplane.lab.parts import Node, Router
+from sgdataplane.lab.parts import LabNode, Router
 from sgdataplane.lab.record import CHANGING, LabFolder, LabRecord, lab_names
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Topology, plan
 from sgdataplane.model.choices import IN_LAB, Choices
@@ -81,7 +81,7 @@ class Lab:
             return tuple(self._at_router(router) for router in self.topology.routers)
         return tuple(self._at_instance(node) for node in self.topology.nodes if node.is_instance)
 
-    def _at_instance(self, node: Node) -> Enforced:
+    def _at_instance(self, node: LabNode) -> Enforced:
         carried = {end.eni_id: end.ifname for end in node.interfaces}
         return Enforced(node.name, node.netns, Desired(self.state, carried, self.options))
 
@@ -95,7 +95,7 @@ class Lab:
         """Namespace -> what it is to obey."""
         return {entry.netns: entry.desired for entry in self.enforced}
 
-    def find_node(self, name: str) -> Node:
+    def find_node(self, name: str) -> LabNode:
         """A node by its name or its instance's name. LabError if there is none or several, with what there is."""
         named = look_up(name, {node.name: (node.alias,) for node in self.topology.nodes})
         if len(named.ids) == 1:

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
 from sgdataplane.lab.ends import in_family, pairs_of_ends, path_between, watched_routers
-from sgdataplane.lab.expect import Cell, expect
+from sgdataplane.lab.expect import ProbeResult, expect
 from sgdataplane.lab.fleet import Fleet, run_fleet
 from sgdataplane.lab.judge import observe
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.parts import Node
+from sgdataplane.lab.parts import LabNode
 from sgdataplane.lab.probe import Probe, Service
 
 AT_ONCE = 64
 
 
-def matrix_probes(nodes: Iterable[Node], services: Iterable[Service]) -> tuple[Probe, ...]:
+def matrix_probes(nodes: Iterable[LabNode], services: Iterable[Service]) -> tuple[Probe, ...]:
     """All probes between nodes that can reach each other, by sender, receiver, ends, family and service."""
     wanted, asked = tuple(nodes), tuple(services)
     return tuple(
@@ -34,7 +34,9 @@ def matrix_probes(nodes: Iterable[Node], services: Iterable[Service]) -> tuple[P
     )
 
 
-async def run_probes(lab: Lab, probes: Iterable[Probe], on_done: Callable[[Cell], None] | None = None) -> list[Cell]:
+async def run_probes(
+    lab: Lab, probes: Iterable[Probe], on_done: Callable[[ProbeResult], None] | None = None
+) -> list[ProbeResult]:
     """Run probes side by side in a running lab; the cells in the probes' order."""
     ordered = tuple(probes)
     taking_part = {end.node for probe in ordered for end in (probe.source, probe.target)}
@@ -53,12 +55,12 @@ async def run_probes(lab: Lab, probes: Iterable[Probe], on_done: Callable[[Cell]
 class Runner:
     """Runs probes with bounded concurrency; those that conntrack could take for one another one by one."""
 
-    def __init__(self, lab: Lab, fleet: Fleet, on_done: Callable[[Cell], None] | None = None) -> None:
+    def __init__(self, lab: Lab, fleet: Fleet, on_done: Callable[[ProbeResult], None] | None = None) -> None:
         self._lab, self._fleet, self._on_done = lab, fleet, on_done
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._pairs: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def run(self, probe: Probe) -> Cell:
+    async def run(self, probe: Probe) -> ProbeResult:
         """One probe, observed and compared."""
         async with AsyncExitStack() as stack:
             if probe.is_tuple_reused:
@@ -67,7 +69,7 @@ class Runner:
             path = path_between(self._lab, probe.source, probe.target)
             observed = await observe(self._fleet, probe, path)
         expected = expect(self._lab.state, probe, observed.source_port or probe.source_port, self._lab.options)
-        cell = Cell(probe, expected, observed)
+        cell = ProbeResult(probe, expected, observed)
         if self._on_done is not None:
             self._on_done(cell)
         return cell

@@ -26,7 +26,7 @@ ATTR_HEADER, ATTR_PAYLOAD, ATTR_PREFIX = 1, 9, 10  # NFULA_PACKET_HDR, NFULA_PAY
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class LoggedPacket:
     """A packet, or its beginning, from its IP header on; the hook it was at, and the log rule's prefix."""
 
     hook: int
@@ -48,7 +48,7 @@ class PacketLog(Nfnetlink):
         """For whoever waits for what comes."""
         return self._socket.fileno()
 
-    def read(self, most: int) -> Iterator[Logged]:
+    def read(self, most: int) -> Iterator[LoggedPacket]:
         """What has come by, of at most so many messages."""
         for part in islice(received(self._socket), most):
             if part.is_lossy:
@@ -79,9 +79,9 @@ class PacketLog(Nfnetlink):
         raise HostError("packet log", f"the kernel gives no group of messages (nfnetlink_log): {refusal}")
 
 
-def _logged(data: bytes) -> Iterator[Logged]:
+def _logged(data: bytes) -> Iterator[LoggedPacket]:
     for kind, _, _, payload in messages(data):
         if kind == message_kind(ULOG, PACKET):
             found = parse_attributes(payload[GENMSG.size :])
             prefix = found.get(ATTR_PREFIX, b"").rstrip(b"\0")
-            yield Logged(found[ATTR_HEADER][2], prefix, found.get(ATTR_PAYLOAD, b""))
+            yield LoggedPacket(found[ATTR_HEADER][2], prefix, found.get(ATTR_PAYLOAD, b""))

@@ -86,7 +86,7 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class LabNode:
     """An instance or a host outside. `alias` is another name people may use for it (an instance's name). `host`: on
     which of the lab's hosts its links end, from 1."""
 
@@ -115,21 +115,21 @@ class Router:
         return router_name(self.vpc_id, self.host)
 
     @property
-    def agent(self) -> str:
+    def process(self) -> str:
         """What a fleet calls its process; no node's id has a space."""
         return f"router {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class RouterPath:
     """The routers at the sender's and the receiver's links: the same one, or two if the ends are on two hosts."""
 
     sender: Router
     receiver: Router
 
     @property
-    def agents(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((self.sender.agent, self.receiver.agent)))
+    def processes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.sender.process, self.receiver.process)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ EGRESS, INGRESS = "egress", "ingress"
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class ProbeEnd:
     """One end of a probe: an address of a node's interface. `eni_id` is empty outside. `device`: bind to it."""
 
     node: str
@@ -54,8 +54,8 @@ class Service:
 class Probe:
     """One exchange to try. `source_port` 0: any free one."""
 
-    source: End
-    target: End
+    source: ProbeEnd
+    target: ProbeEnd
     service: Service
     source_port: int = 0
 

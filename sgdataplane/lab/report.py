@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sgdataplane import __version__
 from sgdataplane.cli.output import one_line, paint, render_table
-from sgdataplane.lab.expect import Cell, cell_as_json, explain_cell
+from sgdataplane.lab.expect import ProbeResult, explain_result, result_as_json
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.probe import ACCEPT, End, Probe
+from sgdataplane.lab.probe import ACCEPT, Probe, ProbeEnd
 from sgdataplane.model import words
 from sgdataplane.report import content
 from sgdataplane.report.layout import draw
@@ -28,7 +28,7 @@ OUTSIDE = "outside"
 Key = tuple[str, ...]  # the groups of a node's ENIs; none outside
 
 
-def probe_as_text(cell: Cell, note: str = "") -> str:
+def probe_as_text(cell: ProbeResult, note: str = "") -> str:
     """One probe: its ends and service, expected beside observed, and why. `note`: see status.notes."""
     expected, observed = cell.expected, cell.observed
     lines = (
@@ -43,18 +43,18 @@ def _outcome(verdict: str, where: str) -> str:
     return f"{verdict} at {where}" if where else verdict
 
 
-def matrix_as_json(cells: Sequence[Cell], seconds: float, time_scale: float = 1.0) -> dict[str, object]:
+def matrix_as_json(cells: Sequence[ProbeResult], seconds: float, time_scale: float = 1.0) -> dict[str, object]:
     """The keys of cli.md: all results, how many disagree, and the factor of the lab's timeouts."""
     disagreements = sum(not cell.agrees for cell in cells)
     return {
-        "cells": [cell_as_json(cell) for cell in cells],
+        "cells": [result_as_json(cell) for cell in cells],
         "disagreements": disagreements,
         "seconds": round(seconds, 3),
         "time_scale": time_scale,
     }
 
 
-def matrix_as_text(cells: Sequence[Cell], note: str = "") -> str:
+def matrix_as_text(cells: Sequence[ProbeResult], note: str = "") -> str:
     """A truth table with a line per pair of ends and a column per service, then each disagreement with its evidence.
     `note`: see status.notes."""
     services = tuple(dict.fromkeys(cell.probe.service.column for cell in cells))
@@ -67,13 +67,13 @@ def matrix_as_text(cells: Sequence[Cell], note: str = "") -> str:
     parts = [
         f"expected/observed: A accept, - drop, ? unknown; ! marks a disagreement{note}",
         render_table(("FROM", "TO", *services), rows),
-        *(one_line(f"{paint('!', 'red')} {cell.probe}: {explain_cell(cell)}") for cell in wrong),
+        *(one_line(f"{paint('!', 'red')} {cell.probe}: {explain_result(cell)}") for cell in wrong),
         summary(cells),
     ]
     return "\n".join(parts)
 
 
-def summary(cells: Iterable[Cell]) -> str:
+def summary(cells: Iterable[ProbeResult]) -> str:
     """How many probes there were, and how many disagree with the policy."""
     counted = list(cells)
     wrong = sum(not cell.agrees for cell in counted)
@@ -83,7 +83,7 @@ def summary(cells: Iterable[Cell]) -> str:
     return paint(text, "red" if wrong else "green")
 
 
-def _mark(cell: Cell) -> str:
+def _mark(cell: ProbeResult) -> str:
     text = f"{SHORT[cell.expected.verdict]}/{SHORT[cell.observed.verdict]}"
     return paint(text, COLOURS[cell.observed.verdict]) if cell.agrees else paint(f"{text}!", "red")
 
@@ -91,9 +91,9 @@ def _mark(cell: Cell) -> str:
 # the page and the picture
 
 
-def matrix_page(lab: Lab, cells: Sequence[Cell]) -> content.MatrixPage:
+def matrix_page(lab: Lab, cells: Sequence[ProbeResult]) -> content.MatrixPage:
     """Everything that `sgdp lab matrix` shows. The page's size is bounded, and it says what it leaves out."""
-    rows: dict[tuple[End, End], dict[str, Cell]] = {}
+    rows: dict[tuple[ProbeEnd, ProbeEnd], dict[str, ProbeResult]] = {}
     for cell in cells:
         rows.setdefault((cell.probe.source, cell.probe.target), {})[cell.probe.service.column] = cell
     services = tuple(dict.fromkeys(cell.probe.service.column for cell in cells))
@@ -108,7 +108,7 @@ def matrix_page(lab: Lab, cells: Sequence[Cell]) -> content.MatrixPage:
         picture=matrix_picture(lab, cells),
         grid=_grid(rows, services),
         rows=tuple(_row(ends, found, services) for ends, found in ordered[:MOST_ROWS]),
-        wrong=tuple((_title(cell.probe), explain_cell(cell)) for cell in wrong[:MOST_WRONG]),
+        wrong=tuple((_title(cell.probe), explain_result(cell)) for cell in wrong[:MOST_WRONG]),
         notes=tuple(_notes(len(rows), len(wrong))),
     )
 
@@ -120,7 +120,7 @@ def _notes(rows: int, wrong: int) -> Iterator[str]:
         yield f"The first {MOST_WRONG} of {wrong:,} disagreements are explained."
 
 
-def _facts(cells: Sequence[Cell], lab: Lab) -> Iterator[tuple[str, str]]:
+def _facts(cells: Sequence[ProbeResult], lab: Lab) -> Iterator[tuple[str, str]]:
     observed = Counter(cell.observed.verdict for cell in cells)
     yield "Probes", f"{len(cells):,}"
     yield "Accepted", f"{observed['accept']:,}"
@@ -138,19 +138,23 @@ def _title(probe: Probe) -> str:
     return f"{probe.source} to {probe.target}, {probe.service}"
 
 
-def _head(end: End) -> content.Head:
+def _head(end: ProbeEnd) -> content.Head:
     return content.Head(end.node, str(end.address))
 
 
-def _row(ends: tuple[End, End], found: Mapping[str, Cell], services: Sequence[str]) -> content.ProbeRow:
+def _row(
+    ends: tuple[ProbeEnd, ProbeEnd], found: Mapping[str, ProbeResult], services: Sequence[str]
+) -> content.ProbeRow:
     return content.ProbeRow(_head(ends[0]), _head(ends[1]), tuple(_cell(found.get(service)) for service in services))
 
 
-def _cell(cell: Cell | None) -> content.ProbeCell | None:
+def _cell(cell: ProbeResult | None) -> content.ProbeCell | None:
     return None if cell is None else content.ProbeCell(cell.expected.verdict, cell.observed.verdict, cell.agrees)
 
 
-def _grid(rows: Mapping[tuple[End, End], Mapping[str, Cell]], services: Sequence[str]) -> content.Grid | None:
+def _grid(
+    rows: Mapping[tuple[ProbeEnd, ProbeEnd], Mapping[str, ProbeResult]], services: Sequence[str]
+) -> content.Grid | None:
     """What passed between each two ends; None if there are too many ends."""
     ends = tuple(dict.fromkeys(end for pair in rows for end in pair))
     if len(ends) > MOST_ENDS:
@@ -160,7 +164,7 @@ def _grid(rows: Mapping[tuple[End, End], Mapping[str, Cell]], services: Sequence
     return content.Grid(heads, heads, cells)
 
 
-def _met(found: Mapping[str, Cell] | None, services: Sequence[str]) -> content.Cell:
+def _met(found: Mapping[str, ProbeResult] | None, services: Sequence[str]) -> content.Cell:
     if found is None:
         return content.Cell(is_same=True)
     wrong = tuple(service for service, cell in found.items() if not cell.agrees)
@@ -175,13 +179,13 @@ def _all_or(passed: Sequence[str], probed: int) -> Sequence[str]:
     return ["all probed"] if len(passed) == probed > 1 else passed
 
 
-def matrix_picture(lab: Lab, cells: Sequence[Cell]) -> content.Picture:
+def matrix_picture(lab: Lab, cells: Sequence[ProbeResult]) -> content.Picture:
     """A box for nodes with the same groups, an arrow for what passed between two boxes."""
     members = _members(lab)
     keys = sorted((key for key in members if key), key=lambda key: (-len(members[key]), key))[:MOST_BOXES]
     names = {key: f"n{number}" for number, key in enumerate(keys)} | {(): OUTSIDE}
     key_of = {name: key for key, some in members.items() for name in some}
-    edges: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    edges: dict[tuple[str, str], list[ProbeResult]] = defaultdict(list)
     for cell in cells:
         ends = key_of[cell.probe.source.node], key_of[cell.probe.target.node]
         if ends[0] in names and ends[1] in names:
@@ -207,7 +211,7 @@ def _members(lab: Lab) -> dict[Key, list[str]]:
 
 
 def _box(
-    key: Key, names: Sequence[str], edges: Mapping[tuple[str, str], Sequence[Cell]], name: str
+    key: Key, names: Sequence[str], edges: Mapping[tuple[str, str], Sequence[ProbeResult]], name: str
 ) -> tuple[str, tuple[str, ...]]:
     lines = [first_of(list(key), MOST_NAMES)]
     if (name, name) in edges:
@@ -217,13 +221,13 @@ def _box(
     return first_of(names, MOST_NAMES), tuple(lines)
 
 
-def _passed(cells: Sequence[Cell]) -> str:
+def _passed(cells: Sequence[ProbeResult]) -> str:
     return "; ".join(" ".join(edge.texts) for edge in _edges(("", ""), cells)) or "nothing"
 
 
-def _edges(ends: tuple[str, str], cells: Sequence[Cell]) -> Iterator[Edge]:
+def _edges(ends: tuple[str, str], cells: Sequence[ProbeResult]) -> Iterator[Edge]:
     """What passed between all pairs, what passed between some, and what disagrees with the policy."""
-    of_service: dict[str, list[Cell]] = {}
+    of_service: dict[str, list[ProbeResult]] = {}
     for cell in cells:
         of_service.setdefault(cell.probe.service.column, []).append(cell)
     right = {name: some for name, some in of_service.items() if all(cell.agrees for cell in some)}

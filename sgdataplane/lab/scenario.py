@@ -17,7 +17,7 @@ from typing import Any
 from sgdataplane.errors import LabError
 from sgdataplane.lab import manage
 from sgdataplane.lab.ends import Asked, find_probes
-from sgdataplane.lab.expect import Cell, explain_cell
+from sgdataplane.lab.expect import ProbeResult, explain_result
 from sgdataplane.lab.manage import Enforcer, Lab
 from sgdataplane.lab.matrix import matrix_probes, run_probes
 from sgdataplane.lab.probe import Probe, Service, parse_services
@@ -29,7 +29,7 @@ SCENARIO_KEYS, STEP_KEYS = {"title", "externals", "ports", "steps"}, {"title", "
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ScenarioRow:
     """`FROM -> TO WHAT[,WHAT...] accept|drop [RULE]`: the rule's id, or the reason where no rule decides."""
 
     text: str
@@ -41,10 +41,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ScenarioStep:
     title: str
     state: Path
-    rows: tuple[Row, ...]
+    rows: tuple[ScenarioRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +53,16 @@ class Scenario:
     title: str
     externals: tuple[tuple[str, ...], ...]
     services: tuple[Service, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[ScenarioStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """What a step's packets showed. `mistakes` is empty if all was as it should be."""
 
-    step: Step
+    step: ScenarioStep
     lab: Lab
-    matrix: tuple[Cell, ...]
+    matrix: tuple[ProbeResult, ...]
     mistakes: tuple[str, ...]
 
 
@@ -85,17 +85,19 @@ def load_scenario(folder: Path) -> Scenario:
         raise LabError(str(path), f"it is not as a scenario should be: {error!r}") from error
 
 
-def _read_step(path: Path, step: dict[str, Any]) -> Step:
+def _read_step(path: Path, step: dict[str, Any]) -> ScenarioStep:
     _refuse_unknown(path, step, STEP_KEYS)
-    return Step(step["title"], path.parent / step["state"], tuple(_read_row(path, text) for text in step["expect"]))
+    return ScenarioStep(
+        step["title"], path.parent / step["state"], tuple(_read_row(path, text) for text in step["expect"])
+    )
 
 
-def _read_row(path: Path, text: str) -> Row:
+def _read_row(path: Path, text: str) -> ScenarioRow:
     match = ROW.fullmatch(text)
     if match is None:
         raise LabError(str(path), f"the row {text!r} is not FROM -> TO WHAT[,WHAT] accept|drop [RULE]")
     services = parse_services(match["services"])
-    return Row(text, match["sender"], match["receiver"], services, match["verdict"], match["rule"] or "")
+    return ScenarioRow(text, match["sender"], match["receiver"], services, match["verdict"], match["rule"] or "")
 
 
 def _refuse_unknown(path: Path, table: dict[str, Any], known: set[str]) -> None:
@@ -119,29 +121,29 @@ def run_scenario(scenario: Scenario, asked: LabRecord, enforce: Enforcer) -> Gen
 
 
 def run_step(
-    lab: Lab, step: Step, services: tuple[Service, ...], on_done: Callable[[Cell], None] | None = None
+    lab: Lab, step: ScenarioStep, services: tuple[Service, ...], on_done: Callable[[ProbeResult], None] | None = None
 ) -> StepResult:
     """Probe the whole matrix and all rows at once, then compare."""
     matrix = matrix_probes(lab.topology.nodes, services)
     of_row = {row: probes_of_row(lab, row) for row in step.rows}
     probes = tuple(dict.fromkeys((*matrix, *(probe for found in of_row.values() for probe in found))))
     cells = dict(zip(probes, asyncio.run(run_probes(lab, probes, on_done)), strict=True))
-    mistakes = [f"{cell.probe}: {explain_cell(cell)}" for cell in cells.values() if not cell.agrees]
+    mistakes = [f"{cell.probe}: {explain_result(cell)}" for cell in cells.values() if not cell.agrees]
     mistakes += [mistake for row, found in of_row.items() for mistake in row_mistakes(row, [cells[p] for p in found])]
     return StepResult(step, lab, tuple(cells[probe] for probe in matrix), tuple(mistakes))
 
 
-def probes_of_row(lab: Lab, row: Row) -> tuple[Probe, ...]:
+def probes_of_row(lab: Lab, row: ScenarioRow) -> tuple[Probe, ...]:
     """A row's probes: each service in each family that both ends have."""
     asked = (Asked(row.sender, row.receiver, service) for service in row.services)
     return tuple(probe for each in asked for probe in find_probes(lab, each))
 
 
-def row_mistakes(row: Row, cells: list[Cell]) -> Iterator[str]:
+def row_mistakes(row: ScenarioRow, cells: list[ProbeResult]) -> Iterator[str]:
     """What is not as the row says: the policy's verdict, the packets', or the deciding rule."""
     for cell in cells:
         decision = cell.expected.decision
         if cell.expected.verdict != row.verdict or cell.observed.verdict != row.verdict:
-            yield f"row {row.text!r}: {cell.probe}: {explain_cell(cell)}"
+            yield f"row {row.text!r}: {cell.probe}: {explain_result(cell)}"
         elif row.rule and row.rule not in (decision.security_group_rule_id, decision.reason):
             yield f"row {row.text!r}: {cell.probe}: decided by {decision.security_group_rule_id or decision.reason}"

@@ -12,7 +12,7 @@ from sgdataplane.cli.output import one_line, render_table
 from sgdataplane.host import netns
 from sgdataplane.host.timeouts import read_unknown
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.parts import Interface, Node, Router
+from sgdataplane.lab.parts import Interface, LabNode, Router
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import Family
 from sgdataplane.observe.capacity import TableUse, read_table_use
@@ -73,7 +73,7 @@ def status_as_json(lab: Lab, health: Mapping[str, Health], unknown_timeouts: Seq
     }
 
 
-def _node_as_json(node: Node, health: Health | None) -> dict[str, object]:
+def _node_as_json(node: LabNode, health: Health | None) -> dict[str, object]:
     interfaces = [_interface_as_json(interface) for interface in node.interfaces]
     where = {"host": node.host} if node.host > 1 else {}
     more = health.as_json() if health else {}
@@ -115,7 +115,7 @@ def _router_line(router: Router) -> str:
     return one_line(f"router of {router.vpc_id}{where}: {router.netns}")
 
 
-def _status_rows(lab: Lab, node: Node) -> Iterator[tuple[str, ...]]:
+def _status_rows(lab: Lab, node: LabNode) -> Iterator[tuple[str, ...]]:
     name = f"{node.name} ({node.alias})" if node.alias and node.alias != node.name else node.name
     name += f" on host {node.host}" if node.host > 1 else ""
     if not node.interfaces:

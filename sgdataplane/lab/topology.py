@@ -27,8 +27,8 @@ from sgdataplane.host.links import RT_TABLE_LOCAL, RT_TABLE_MAIN, InterfaceAddre
 from sgdataplane.host.routing import router_ifname
 from sgdataplane.lab.parts import (
     Interface,
+    LabNode,
     NetnsPlan,
-    Node,
     Router,
     Veth,
     external_node,
@@ -53,11 +53,11 @@ class Topology:
     """A whole lab, computed from a state: same state, same topology."""
 
     lab: str
-    nodes: tuple[Node, ...]
+    nodes: tuple[LabNode, ...]
     routers: tuple[Router, ...]
 
     @cached_property
-    def node(self) -> dict[str, Node]:
+    def node(self) -> dict[str, LabNode]:
         return {node.name: node for node in self.nodes}
 
     @cached_property
@@ -68,7 +68,7 @@ class Topology:
             found[router.vpc_id] = (*found.get(router.vpc_id, ()), router)
         return found
 
-    def router_of(self, node: Node, interface: Interface) -> Router:
+    def router_of(self, node: LabNode, interface: Interface) -> Router:
         """The one that the interface's link leads to."""
         return self.routers_of_vpc[interface.vpc_id][node.host - 1]
 
@@ -81,7 +81,7 @@ class Topology:
         of_nodes = tuple(self._veth(node, interface) for node in self.nodes for interface in node.interfaces)
         return of_nodes + tuple(veth for group in self.routers_of_vpc.values() for veth in links_between(group))
 
-    def _veth(self, node: Node, interface: Interface) -> Veth:
+    def _veth(self, node: LabNode, interface: Interface) -> Veth:
         return Veth(
             router_netns=self.router_of(node, interface).netns,
             router_ifname=interface.router_ifname,
@@ -99,7 +99,7 @@ class Topology:
         )
         return of_routers + tuple(node_plan(self, node) for node in self.nodes)
 
-    def ends_in(self, vpc_id: str) -> tuple[tuple[Node, Interface], ...]:
+    def ends_in(self, vpc_id: str) -> tuple[tuple[LabNode, Interface], ...]:
         """The interfaces of all nodes in one VPC."""
         return tuple((node, end) for node in self.nodes for end in node.interfaces if end.vpc_id == vpc_id)
 
@@ -142,7 +142,7 @@ def _routers(lab: str, state: CloudState, hosts: int) -> Iterator[Router]:
             yield Router(vpc.vpc_id, netns_of(lab, router_name(vpc.vpc_id, host)), host)
 
 
-def _instance_node(lab: str, state: CloudState, instance_id: str) -> Node:
+def _instance_node(lab: str, state: CloudState, instance_id: str) -> LabNode:
     interfaces = tuple(
         Interface(
             ifname=f"eth{index}",
@@ -156,16 +156,16 @@ def _instance_node(lab: str, state: CloudState, instance_id: str) -> Node:
         for index, eni in enumerate(state.enis_of_instance[instance_id])
     )
     alias = state.instance[instance_id].instance_name
-    return Node(instance_id, "instance", netns_of(lab, instance_id), interfaces, alias)
+    return LabNode(instance_id, "instance", netns_of(lab, instance_id), interfaces, alias)
 
 
-def _external_node(lab: str, state: CloudState, addresses: tuple[Address, ...]) -> Node:
+def _external_node(lab: str, state: CloudState, addresses: tuple[Address, ...]) -> LabNode:
     name = external_node(addresses[0])
     interfaces = tuple(
         Interface(f"eth{index}", vpc.vpc_id, router_ifname(f"{name}.link"), addresses)
         for index, vpc in enumerate(state.vpcs)
     )
-    return Node(name, "external", netns_of(lab, name), interfaces)
+    return LabNode(name, "external", netns_of(lab, name), interfaces)
 
 
 def _check_unique(what: str, found: tuple[str, ...]) -> None:
@@ -190,7 +190,7 @@ def _check_externals(state: CloudState, topology: Topology) -> None:
 # what is in each namespace
 
 
-def node_plan(topology: Topology, node: Node) -> NetnsPlan:
+def node_plan(topology: Topology, node: LabNode) -> NetnsPlan:
     """A node's addresses (no subnet: every neighbour is behind the gateway), default routes and rules."""
     is_marked = not node.is_instance and len(node.interfaces) > 1
     routes = [r for i, interface in enumerate(node.interfaces) for r in _node_routes(i, interface, is_marked)]
@@ -223,7 +223,7 @@ def _node_routes(index: int, interface: Interface, is_marked: bool) -> Iterator[
         yield Route("lo", prefix, table=RT_TABLE_LOCAL, kind="local")
 
 
-def _ways_in(topology: Topology, node: Node) -> Iterator[Route]:
+def _ways_in(topology: Topology, node: LabNode) -> Iterator[Route]:
     """From a host outside of several VPCs to each instance: what two VPCs both have is the first one's, unless a socket
     is bound to the other's interface."""
     taken: set[Prefix] = set()
@@ -269,7 +269,9 @@ def links_between(routers: Sequence[Router]) -> tuple[Veth, ...]:
     )
 
 
-def router_plan(lab: str, router: Router, ends: Sequence[tuple[Node, Interface]], peers: Sequence[Router]) -> NetnsPlan:
+def router_plan(
+    lab: str, router: Router, ends: Sequence[tuple[LabNode, Interface]], peers: Sequence[Router]
+) -> NetnsPlan:
     """`ends`: all that the VPC has, on all hosts. `peers`: its routers, this one included."""
     here = tuple(end for node, end in ends if node.host == router.host)
     away = tuple((node.host, end) for node, end in ends if node.host != router.host)

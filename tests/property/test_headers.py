@@ -10,7 +10,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
 from sgdataplane.lab.frames import key_of_packet
-from sgdataplane.lab.replay.facts import Facts, facts_of
+from sgdataplane.lab.replay.facts import HeaderFields, header_fields
 from sgdataplane.lab.replay.packets import Unfit, find_packet, readdress
 from sgdataplane.net.headers import ETH_IPV6, ends_of, find_upper
 from sgdataplane.net.values import Address
@@ -75,7 +75,7 @@ def test_a_replay_finds_the_same_or_says_why_not(chain: tuple[str, ...]) -> None
     assert (packet.protocol, packet.has_upper) == (wanted.protocol, wanted.has_upper)
     assert (packet.fragment is not None) == (bool(pieces) and chain[pieces[0]] != "atomic")
     if wanted.has_upper:
-        assert facts_of(packet, packet.source, packet.target, data[packet.upper :]).ports == facts_ports(wanted)
+        assert header_fields(packet, packet.source, packet.target, data[packet.upper :]).ports == facts_ports(wanted)
 
 
 def facts_ports(found: Found) -> tuple[int, int]:
@@ -98,9 +98,9 @@ def test_so_is_what_an_icmp_error_quotes_also_cut_short(chain: tuple[str, ...], 
         assert (told.protocol, told.ports) == (wanted.protocol, facts_ports(wanted))
 
 
-def facts_in(data: bytes) -> Facts:
+def facts_in(data: bytes) -> HeaderFields:
     packet = find_packet(RAW_IP, data, len(data))
-    return facts_of(packet, packet.source, packet.target, data[packet.upper :])
+    return header_fields(packet, packet.source, packet.target, data[packet.upper :])
 
 
 @settings(max_examples=MOST, deadline=None)

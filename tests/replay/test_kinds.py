@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sgdataplane.lab.replay.flows import Flow, Report
+from sgdataplane.lab.replay.flows import ReplayedFlow, Report
 from tests.replay.conftest import Stage
 from tests.replay.generator import KINDS, OPEN, Talk, scenes
 
@@ -23,7 +23,7 @@ class Told:
     report: Report
     talks: dict[str, list[Talk]]
 
-    def flows_of(self, kind: str) -> list[Flow]:
+    def flows_of(self, kind: str) -> list[ReplayedFlow]:
         """By the places of its packets in the capture."""
         before = 0
         for name, talks in self.talks.items():

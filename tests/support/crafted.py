@@ -17,11 +17,11 @@ from sgdataplane.errors import LabError
 from sgdataplane.lab import frames
 from sgdataplane.lab.ends import path_between, watched_routers
 from sgdataplane.lab.fleet import Fleet, run_fleet
-from sgdataplane.lab.frames import ASK, Message
+from sgdataplane.lab.frames import ASK, ProbeMessage
 from sgdataplane.lab.judge import ALIVE_S, ARRIVE_S, GRACE_S, judge_between
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.parts import Path
-from sgdataplane.lab.probe import ACCEPT, DROP, EGRESS, INGRESS, UNKNOWN, End, Observation
+from sgdataplane.lab.parts import RouterPath
+from sgdataplane.lab.probe import ACCEPT, DROP, EGRESS, INGRESS, UNKNOWN, Observation, ProbeEnd
 from sgdataplane.lab.tap import IN
 from sgdataplane.net.values import Family
 
@@ -31,8 +31,8 @@ class Crafted:
     """What to send. `build` makes the IP packets, in the order of sending, around a payload that holds the token; the
     receiver counts it in packets of transport `protocol`, reassembled."""
 
-    source: End
-    target: End
+    source: ProbeEnd
+    target: ProbeEnd
     protocol: int
     build: Callable[[bytes], tuple[Packet, ...]]
 
@@ -53,10 +53,10 @@ def observe_crafted(lab: Lab, crafted: Crafted) -> Observation:
     return asyncio.run(run())
 
 
-async def observe_in(fleet: Fleet, crafted: Crafted, path: Path | None = None) -> Observation:
+async def observe_in(fleet: Fleet, crafted: Crafted, path: RouterPath | None = None) -> Observation:
     """The same with a fleet that runs. `path` as for judge.observe."""
     target, token = crafted.target, os.urandom(8).hex()
-    packets = [bytes(packet) for packet in crafted.build(Message(ASK, token).encode())]
+    packets = [bytes(packet) for packet in crafted.build(ProbeMessage(ASK, token).encode())]
     key = key_of(packets[0])
     await fleet.call(target.node, "watch", protocol=crafted.protocol, family=crafted.family.value)
     arguments = {"target": str(target.address), "ifname": crafted.source.ifname, "key": key}

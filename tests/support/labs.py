@@ -17,7 +17,7 @@ from pathlib import Path
 from sgdataplane.host import netns
 from sgdataplane.lab import manage
 from sgdataplane.lab.ends import Asked, find_probes
-from sgdataplane.lab.expect import Cell, explain_cell
+from sgdataplane.lab.expect import ProbeResult, explain_result
 from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
 from sgdataplane.lab.matrix import matrix_probes, run_probes
 from sgdataplane.lab.probe import Observation, parse_services
@@ -97,7 +97,7 @@ def load_rules(namespace: str, rules: str) -> None:
     run_in(namespace, "nft", "-f", "-", text=rules)
 
 
-def matrix(lab: Lab, services: str = EVERYTHING) -> list[Cell]:
+def matrix(lab: Lab, services: str = EVERYTHING) -> list[ProbeResult]:
     """Every pair, every service."""
     return asyncio.run(run_probes(lab, matrix_probes(lab.topology.nodes, parse_services(services))))
 
@@ -110,7 +110,7 @@ def observe(lab: Lab, sender: str, receiver: str, service: str, source_port: int
     return cell.observed
 
 
-def unlike(cells: Iterable[Cell], verdict: str) -> list[str]:
+def unlike(cells: Iterable[ProbeResult], verdict: str) -> list[str]:
     """A line for each cell whose packets did not get that verdict."""
     return [
         f"{cell.probe.source.address} -> {cell.probe.target.address} {cell.probe.service}: {cell.observed}"
@@ -121,4 +121,4 @@ def unlike(cells: Iterable[Cell], verdict: str) -> list[str]:
 
 def disagreements(lab: Lab, services: str = EVERYTHING) -> list[str]:
     """A line for each pair whose packets did other than the policy says."""
-    return [f"{cell.probe}: {explain_cell(cell)}" for cell in matrix(lab, services) if not cell.agrees]
+    return [f"{cell.probe}: {explain_result(cell)}" for cell in matrix(lab, services) if not cell.agrees]

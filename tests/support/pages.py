@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sgdataplane.analyse.review import review
 from sgdataplane.lab import manage
-from sgdataplane.lab.expect import Cell, expect
+from sgdataplane.lab.expect import ProbeResult, expect
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.matrix import matrix_probes
 from sgdataplane.lab.probe import Observation, parse_services
@@ -67,14 +67,14 @@ def hostile_page() -> str:
     return page_of(hostile_state(), HOSTILE, Observed(HOSTILE, {}, (session,), 1), [finding])
 
 
-def matrix_of(state: CloudState, name: str, services: str, *, wrong: int = 0) -> tuple[Lab, list[Cell]]:
+def matrix_of(state: CloudState, name: str, services: str, *, wrong: int = 0) -> tuple[Lab, list[ProbeResult]]:
     """A lab that was never built and what would be observed in it, the first `wrong` probes not as the policy says."""
     lab = manage.make_lab(manage.default_record(name), state)
     probes = matrix_probes(lab.topology.nodes, parse_services(services))
     cells = []
     for probe in probes:
         expected = expect(state, probe, 40000, DEFAULTS)
-        cells.append(Cell(probe, expected, Observation(expected.verdict, expected.where, ("as it was seen",))))
+        cells.append(ProbeResult(probe, expected, Observation(expected.verdict, expected.where, ("as it was seen",))))
     for index in range(wrong):
         verdict = "drop" if cells[index].expected.verdict == "accept" else "accept"
         cells[index] = replace(cells[index], observed=Observation(verdict, "", ("as it was seen",)))

@@ -5,9 +5,9 @@ Owns which flows they have. Must not know how pages look.
 
 from __future__ import annotations
 
-from sgdataplane.lab.replay.flows import Fate, Flow, Report
+from sgdataplane.lab.expect import Expectation
+from sgdataplane.lab.replay.flows import Delivery, ReplayedFlow, Report
 from sgdataplane.lab.replay.page import replay_page
-from sgdataplane.lab.replay.sessions import Outcome
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import TCP, Address, Direction, Verdict
 from sgdataplane.report.render import render_replay
@@ -18,13 +18,13 @@ def report_of(flows: int, *, wrong: int = 0, verdict: str = "accept", name: str 
     report = Report(read=2 * flows + 3, sent=2 * flows, outside=3, seconds=flows / 7)
     passes = verdict == "accept"
     where = "" if passes else "ingress"
-    outcome = Outcome(passes, Decision(Direction.INGRESS, Verdict(verdict), "rule", name, name, 1), where)
+    expected = Expectation(Decision(Direction.INGRESS, Verdict(verdict), "rule", name, name, 1), where)
     server = Address.parse("10.0.0.11")
     for number in range(flows):
         client = Address.parse(f"198.51.{number // 250}.{number % 250}")
-        flow = Flow((TCP, client, 40000, server, 443), 2 * number + 1, "ext-198.51.100.7", name, outcome)
+        flow = ReplayedFlow((TCP, client, 40000, server, 443), 2 * number + 1, "ext-198.51.100.7", name, expected)
         problem = f"not as it should be: {name}" if number >= flows - wrong else ""
-        flow.add(outcome, Fate(passes is not bool(problem), problem), flow.first, 2)
+        flow.add(expected, Delivery(passes is not bool(problem), problem), flow.first, 2)
         report.add(flow)
         report.mapped[str(client)] = (name, str(client))
     for number in range(3):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from sgdataplane.contract.sites import SITES
 from sgdataplane.enforce import ApplyReport, Desired, Settings
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.parts import Node
+from sgdataplane.lab.parts import LabNode
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS
 from sgdataplane.model.options import DEFAULTS, Options, Placement
 from sgdataplane.model.state import CloudState, Eni, SecurityGroup
@@ -110,6 +110,6 @@ def site_of(lab: Lab) -> Site:
     return Site(lab.placement.value, entry.netns, own, uplinks)
 
 
-def _place(node: Node) -> Place:
+def _place(node: LabNode) -> Place:
     ipv4, ipv6 = (str(node.interfaces[0].primary(family)) for family in FAMILIES)
     return Place(node.netns, (ipv4, ipv6))

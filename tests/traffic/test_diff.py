@@ -6,7 +6,7 @@ import pytest
 
 from sgdataplane.analyse.diff import Change, StateDiff
 from sgdataplane.lab import manage
-from sgdataplane.lab.expect import Cell, packet_at
+from sgdataplane.lab.expect import ProbeResult, packet_at
 from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.net.values import Direction
 from tests.support import labs
@@ -64,7 +64,7 @@ security_groups:
 )
 
 
-def named(changes: list[Change], cell: Cell) -> list[Change]:
+def named(changes: list[Change], cell: ProbeResult) -> list[Change]:
     """The rows that have the opening packet of a probe at either of its ends."""
     probe, source_port = cell.probe, cell.observed.source_port
     ends = ((Direction.EGRESS, probe.source, probe.target), (Direction.INGRESS, probe.target, probe.source))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.lab.expect import Cell
+from sgdataplane.lab.expect import ProbeResult
 from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.lab.probe import Probe
 from sgdataplane.model.state import CloudState
@@ -80,7 +80,7 @@ def test_explain_says_what_packets_do(
     assert set(seen) >= {"accept", "drop", "accept inner_accept", "accept default", "drop rule", "drop default"}, seen
 
 
-def distinct(cells: list[Cell]) -> Iterator[Cell]:
+def distinct(cells: list[ProbeResult]) -> Iterator[ProbeResult]:
     """One of those that are alike in family, protocol, outcome, and what decides."""
     seen = set()
     for cell in cells:

@@ -167,7 +167,7 @@ class _Pcap:
 
 
 @dataclass(frozen=True, slots=True)
-class _Interface:
+class _CaptureInterface:
     """`ticks`: of a second; `offset`: seconds to be added; `fcs`: octets."""
 
     linktype: int
@@ -182,7 +182,7 @@ class _PcapNg:
 
     def __init__(self, octets: Octets) -> None:
         self._octets, self._order = octets, "<"
-        self._interfaces: list[_Interface] = []
+        self._interfaces: list[_CaptureInterface] = []
         self._begin_section()
 
     def record(self) -> Frame:
@@ -231,13 +231,13 @@ class _PcapNg:
         except struct.error:
             raise DamageError(f"a block too short for what it says it is: {len(octets)} octets") from None
 
-    def _described(self, body: bytes) -> _Interface:
+    def _described(self, body: bytes) -> _CaptureInterface:
         linktype, snap_length = self._unpack("HxxI", body)
         options = dict(self._options(body[8:]))
         (resolution,) = options.get(RESOLUTION, b"\6")[:1] or b"\6"
         ticks = (2 if resolution & 0x80 else 10) ** (resolution & 0x7F)
         (offset,) = self._unpack("q", options.get(TIME_OFFSET, bytes(8)))
-        return _Interface(linktype, snap_length, ticks, offset, *options.get(FCS_LENGTH, b"")[:1])
+        return _CaptureInterface(linktype, snap_length, ticks, offset, *options.get(FCS_LENGTH, b"")[:1])
 
     def _options(self, octets: bytes) -> Iterator[tuple[int, bytes]]:
         at = 0
@@ -248,7 +248,7 @@ class _PcapNg:
             yield code, octets[at + 4 : at + 4 + size]
             at += 4 + size + -size % 4
 
-    def _interface(self, number: int) -> _Interface:
+    def _interface(self, number: int) -> _CaptureInterface:
         if number >= len(self._interfaces):
             raise DamageError(f"it is of interface {number}, and its section describes {len(self._interfaces)}")
         return self._interfaces[number]
@@ -265,7 +265,7 @@ class _PcapNg:
         return self._record(None, interface, body[4:], min(length, interface.snap_length or length), length)
 
     @staticmethod
-    def _record(time: float | None, interface: _Interface, data: bytes, kept: int, length: int) -> Frame:
+    def _record(time: float | None, interface: _CaptureInterface, data: bytes, kept: int, length: int) -> Frame:
         if kept > len(data):
             raise DamageError(f"a packet of {kept} octets in a block that holds {len(data)}")
         return (time, interface.linktype, *framed(data[:kept], length, interface.fcs))

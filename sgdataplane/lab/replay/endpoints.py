@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from sgdataplane.errors import LabError
 from sgdataplane.lab.ends import find_ends
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.parts import Interface, Node
+from sgdataplane.lab.parts import Interface, LabNode
 from sgdataplane.lab.replay.flows import Report
 from sgdataplane.lab.replay.packets import LINK_ONLY, Unfit
 from sgdataplane.model.always import LINK_LOCAL, MULTICAST, SHARED
@@ -33,7 +33,7 @@ MAX_REMEMBERED = 65_536
 class Endpoint:
     """Who is at an address of the capture: `address` is what it has in the lab."""
 
-    node: Node
+    node: LabNode
     interface: Interface
     address: Address
 

@@ -20,7 +20,7 @@ MAX_PENDING = 256  # datagrams of which fragments are missing, at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class HeaderFields:
     """`ports`: source and destination where the protocol has some; of ICMP queries the identifier twice, of GRE the
     keys that conntrack goes by; else zeros. `quoted`: what an ICMP error is about."""
 
@@ -31,7 +31,7 @@ class Facts:
     icmp_type: int | None = None
     tcp_flags: int = 0
     hop_limit: int = 64
-    quoted: Facts | None = None
+    quoted: HeaderFields | None = None
 
     @property
     def is_syn(self) -> bool:
@@ -43,18 +43,18 @@ class Facts:
         return is_error(self.protocol, self.icmp_type)
 
 
-def facts_of(packet: IpPacket, source: Address, target: Address, upper: bytes) -> Facts:
+def header_fields(packet: IpPacket, source: Address, target: Address, upper: bytes) -> HeaderFields:
     """`upper`: the transport header and all behind it."""
     data, protocol = packet.data, packet.protocol
     hop_limit = data[8] if source.family_bits == 32 else data[7]
     if protocol in (ICMP, ICMPV6):
         kind = upper[0] if upper else None
         if is_error(protocol, kind):
-            return Facts(source, target, protocol, (0, 0), kind, 0, hop_limit, _quoted(upper[8:]))
+            return HeaderFields(source, target, protocol, (0, 0), kind, 0, hop_limit, _quoted(upper[8:]))
         ident = int.from_bytes(upper[4:6], "big")
-        return Facts(source, target, protocol, (ident, ident), kind, 0, hop_limit)
+        return HeaderFields(source, target, protocol, (ident, ident), kind, 0, hop_limit)
     flags = upper[13] if protocol == TCP and len(upper) > 13 else 0
-    return Facts(source, target, protocol, _ports(protocol, upper), None, flags, hop_limit)
+    return HeaderFields(source, target, protocol, _ports(protocol, upper), None, flags, hop_limit)
 
 
 def _ports(protocol: int, upper: bytes) -> tuple[int, int]:
@@ -65,7 +65,7 @@ def _ports(protocol: int, upper: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _quoted(data: bytes) -> Facts | None:
+def _quoted(data: bytes) -> HeaderFields | None:
     """As far as it is there: a quotation may end anywhere behind its first eight octets."""
     try:
         packet: IpPacket | None = find_packet(RAW_IP, data, 1 << 16)
@@ -76,7 +76,7 @@ def _quoted(data: bytes) -> Facts | None:
     upper = packet.data[packet.upper :]
     if is_error(packet.protocol, upper[0] if upper else None):
         return None
-    return facts_of(packet, packet.source, packet.target, upper)
+    return header_fields(packet, packet.source, packet.target, upper)
 
 
 def _shortened(data: bytes) -> IpPacket | None:
@@ -95,7 +95,7 @@ class Datagram:
     with a fragment header less behind each kernel that puts datagrams together, as long as it has one."""
 
     packets: tuple[Readdressed, ...]
-    facts: Facts
+    facts: HeaderFields
     forms: tuple[bytes, ...]
 
 
@@ -122,7 +122,7 @@ class Reassembly:
         packet, piece = sent.packet, sent.packet.fragment
         if piece is None:
             upper = sent.data[packet.upper :]
-            return Datagram((sent,), facts_of(packet, sent.source, sent.target, upper), _forms(sent.data))
+            return Datagram((sent,), header_fields(packet, sent.source, sent.target, upper), _forms(sent.data))
         # the protocol is part of IPv4's key alone (RFC 791, RFC 8200)
         key = (sent.source, sent.target, piece.ident, sent.data[9] if sent.source.family_bits == 32 else 0)
         pending = self._pending.setdefault(key, _Pending())
@@ -148,7 +148,7 @@ class Reassembly:
         if any(sent.packet.has_upper for sent in pending.packets):
             facts = _facts(pending, b"".join(octets for _, octets in sorted(pending.pieces.items())))
         else:
-            facts = Facts(key[0], key[1], pending.packets[0].packet.protocol)
+            facts = HeaderFields(key[0], key[1], pending.packets[0].packet.protocol)
         self.given_up.append(Datagram(tuple(pending.packets), facts, ()))
 
 
@@ -161,9 +161,9 @@ def _start(sent: Readdressed) -> int:
     return sent.packet.fragment.start if sent.packet.fragment else 0
 
 
-def _facts(pending: _Pending, payload: bytes) -> Facts:
+def _facts(pending: _Pending, payload: bytes) -> HeaderFields:
     first = _first(pending)
-    return facts_of(first.packet, first.source, first.target, payload[first.packet.upper - _start(first) :])
+    return header_fields(first.packet, first.source, first.target, payload[first.packet.upper - _start(first) :])
 
 
 def _forms(data: bytes) -> tuple[bytes, ...]:

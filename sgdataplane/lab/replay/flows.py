@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sgdataplane.lab.replay.sessions import UNPROTECTED_WAY, Outcome
+from sgdataplane.lab.expect import UNPROTECTED, Expectation
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Protocol
 
@@ -19,7 +19,7 @@ NOBODYS: FlowKey = (0, Address(32, 0), 0, Address(32, 0), 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class Delivery:
     """What was seen of one datagram; `problem` in words where it isn't what was expected, or a drop was elsewhere.
     `is_invalid`: conntrack said so; `is_incomplete`: fragments of no whole one."""
 
@@ -30,7 +30,7 @@ class Fate:
 
 
 @dataclass(slots=True)
-class Flow:
+class ReplayedFlow:
     """Both directions of what two addresses of the capture say to each other by one pair of ports. `outcome` is that of
     its first packet that should pass, or of its first."""
 
@@ -38,7 +38,7 @@ class Flow:
     first: int
     sender: str
     receiver: str
-    outcome: Outcome
+    outcome: Expectation
     packets: int = 0
     delivered: int = 0
     expected: int = 0
@@ -47,12 +47,12 @@ class Flow:
     disagreements: int = 0
     problem: str = ""
 
-    def add(self, outcome: Outcome, fate: Fate, number: int, packets: int) -> None:
-        if outcome.is_delivered and not self.outcome.is_delivered:
+    def add(self, outcome: Expectation, fate: Delivery, number: int, packets: int) -> None:
+        if outcome.is_accepted and not self.outcome.is_accepted:
             self.outcome = outcome
         self.packets += packets
         self.delivered += packets * fate.delivered
-        self.expected += packets * outcome.is_delivered
+        self.expected += packets * outcome.is_accepted
         self.invalid += packets * fate.is_invalid
         self.incomplete += packets * fate.is_incomplete
         if fate.problem:
@@ -132,8 +132,8 @@ class Report:
     in the lab, of instances and of what the user mapped; `outside`: how many other addresses were outside. `strangers`:
     packets that were delivered to somebody and not sent."""
 
-    flows: dict[FlowKey, Flow] = field(default_factory=dict)
-    rest: Flow = field(default_factory=lambda: Flow(NOBODYS, 0, "", "", UNPROTECTED_WAY))
+    flows: dict[FlowKey, ReplayedFlow] = field(default_factory=dict)
+    rest: ReplayedFlow = field(default_factory=lambda: ReplayedFlow(NOBODYS, 0, "", "", UNPROTECTED))
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     mapped: dict[str, tuple[str, str]] = field(default_factory=dict)
     outside: int = 0
@@ -151,7 +151,7 @@ class Report:
         found = sum(1 for flow in self.flows.values() if flow.disagreements)
         return found + self.rest.disagreements + self.strangers
 
-    def ordered(self) -> list[Flow]:
+    def ordered(self) -> list[ReplayedFlow]:
         """Those with disagreements first, else as they began."""
         return sorted(self.flows.values(), key=lambda flow: (not flow.disagreements, flow.first))
 
@@ -161,12 +161,12 @@ class Report:
         entry = self.left_out.setdefault(reason, LeftOut(reason, number))
         entry.packets += 1
 
-    def find(self, key: FlowKey) -> Flow | None:
+    def find(self, key: FlowKey) -> ReplayedFlow | None:
         """The flow of that packet, in whichever direction it goes."""
         protocol, source, sport, target, dport = key
         return self.flows.get(key) or self.flows.get((protocol, target, dport, source, sport))
 
-    def add(self, flow: Flow) -> bool:
+    def add(self, flow: ReplayedFlow) -> bool:
         """Keep one more apart, if there is room."""
         if len(self.flows) >= MAX_FLOWS:
             return False
@@ -192,11 +192,11 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FlowChange:
     """A flow whose fate isn't the same under two policies; None where it was left out."""
 
-    before: Flow | None
-    after: Flow | None
+    before: ReplayedFlow | None
+    after: ReplayedFlow | None
 
     def as_json(self) -> dict[str, object]:
         flow = self.before or self.after
@@ -208,16 +208,16 @@ NAMING = ("protocol", "src", "sport", "dst", "dport", "packets")
 FATE = ("delivered", "verdict", "reason", "security_group_id", "security_group_rule_id", "priority", "where")
 
 
-def changes(before: Report, after: Report) -> list[Change]:
+def changes(before: Report, after: Report) -> list[FlowChange]:
     """The flows of which other packets arrive, or whose first one meets another verdict."""
     keys = dict.fromkeys((*before.flows, *after.flows))
     pairs = ((before.flows.get(key), after.flows.get(key)) for key in keys)
-    return [Change(old, new) for old, new in pairs if _outcome(old) != _outcome(new)]
+    return [FlowChange(old, new) for old, new in pairs if _outcome(old) != _outcome(new)]
 
 
-def _outcome(flow: Flow | None) -> tuple[object, ...]:
+def _outcome(flow: ReplayedFlow | None) -> tuple[object, ...]:
     return () if flow is None else (flow.delivered, flow.decision.verdict)
 
 
-def _fate(flow: Flow | None) -> dict[str, object] | None:
+def _fate(flow: ReplayedFlow | None) -> dict[str, object] | None:
     return None if flow is None else {key: value for key, value in flow.as_json().items() if key in FATE}

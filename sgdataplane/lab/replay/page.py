@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from sgdataplane import __version__
-from sgdataplane.lab.replay.flows import MAX_FLOWS, Change, Flow, Report, changes
+from sgdataplane.lab.replay.flows import MAX_FLOWS, FlowChange, ReplayedFlow, Report, changes
 from sgdataplane.model import words
 from sgdataplane.report import replayed
 from sgdataplane.report.content import Head
@@ -35,7 +35,7 @@ def replay_page(capture: str, told: Sequence[Told]) -> replayed.ReplayPage:
     )
 
 
-def _facts(told: Sequence[Told], found: Sequence[Change]) -> Iterator[tuple[str, str]]:
+def _facts(told: Sequence[Told], found: Sequence[FlowChange]) -> Iterator[tuple[str, str]]:
     first = told[0][1]
     yield "Packets read", f"{first.read:,}"
     yield "Sent", f"{first.sent:,}"
@@ -97,20 +97,20 @@ def _addresses_notes(report: Report) -> Iterator[str]:
         yield f"Outside every VPC, as they are: {report.outside:,} more."
 
 
-def _row(flow: Flow) -> replayed.FlowRow:
+def _row(flow: ReplayedFlow) -> replayed.FlowRow:
     return replayed.FlowRow(_head(flow), flow.packets, flow.expected, _fate(flow), flow.problem)
 
 
-def _head(flow: Flow) -> Head:
+def _head(flow: ReplayedFlow) -> Head:
     return Head(flow.name, f"{flow.sender} to {flow.receiver}")
 
 
-def _fate(flow: Flow) -> replayed.Fate:
+def _fate(flow: ReplayedFlow) -> replayed.Fate:
     where, decision = flow.outcome.where, flow.decision
     return replayed.Fate(flow.delivered, decision.verdict.value, where, words.ranked(decision), flow.remarks)
 
 
-def _changes(told: Sequence[Told], found: Sequence[Change]) -> replayed.Changes:
+def _changes(told: Sequence[Told], found: Sequence[FlowChange]) -> replayed.Changes:
     (before, first), (after, second) = told
     notes = []
     if len(found) > MOST_CHANGES:
@@ -120,7 +120,7 @@ def _changes(told: Sequence[Told], found: Sequence[Change]) -> replayed.Changes:
     return replayed.Changes(before, after, tuple(_change_rows(found[:MOST_CHANGES])), tuple(notes))
 
 
-def _change_rows(found: Sequence[Change]) -> Iterator[replayed.ChangeRow]:
+def _change_rows(found: Sequence[FlowChange]) -> Iterator[replayed.ChangeRow]:
     for change in found:
         before, after = change.before, change.after
         flow = before or after

@@ -11,13 +11,14 @@ from collections.abc import Callable
 
 from sgdataplane.errors import HostError
 from sgdataplane.host import conntrack, netns
+from sgdataplane.lab.expect import Expectation
 from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.replay.capture import Capture, Record
 from sgdataplane.lab.replay.endpoints import Endpoint, Endpoints, Mapping
-from sgdataplane.lab.replay.facts import Datagram, Facts, Reassembly
-from sgdataplane.lab.replay.flows import Fate, Flow, FlowKey, Report
+from sgdataplane.lab.replay.facts import Datagram, HeaderFields, Reassembly
+from sgdataplane.lab.replay.flows import Delivery, FlowKey, ReplayedFlow, Report
 from sgdataplane.lab.replay.packets import IpPacket, Unfit, find_packet, readdress
-from sgdataplane.lab.replay.sessions import Outcome, Sessions, Stop
+from sgdataplane.lab.replay.sessions import SessionModel, Stop
 from sgdataplane.lab.replay.wire import Sighting, Wire
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Placement
@@ -26,7 +27,7 @@ from sgdataplane.net.values import ICMP, ICMPV6, Direction, Verdict
 Ends = tuple[Endpoint, Endpoint]
 LONGEST_WAIT_S = float(1 << 31)  # a capture may say that its next packet came in 500 million years
 EGRESS, INGRESS = Direction.EGRESS.value, Direction.INGRESS.value
-INCOMPLETE = Outcome(False, Decision(Direction.EGRESS, Verdict.DROP, "incomplete"))  # a datagram that is never whole
+INCOMPLETE = Expectation(Decision(Direction.EGRESS, Verdict.DROP, "incomplete"))  # a datagram that is never whole
 
 
 class Replay:
@@ -35,7 +36,7 @@ class Replay:
     def __init__(self, lab: Lab, mapping: Mapping, *, is_shared: bool) -> None:
         self._lab, self._is_shared = lab, is_shared
         self._endpoints = Endpoints(lab, mapping)
-        self._sessions = Sessions(lab.state, lab.options, lab.record.time_scale)
+        self._sessions = SessionModel(lab.state, lab.options, lab.record.time_scale)
         self._reassembly = Reassembly()
         self._report = Report(time_scale=lab.record.time_scale)
 
@@ -93,14 +94,14 @@ class Replay:
         if seen.invalid:
             expected = self._sessions.expect(datagram.facts, stops, now, seen.invalid)
         self._sessions.commit(datagram.facts, stops, now, seen.invalid)
-        fate = Fate(seen.delivered, problem_of(expected, seen), is_invalid=bool(seen.invalid))
+        fate = Delivery(seen.delivered, problem_of(expected, seen), is_invalid=bool(seen.invalid))
         self._note(number, datagram, ends, expected, fate)
 
-    def _note(self, number: int, datagram: Datagram, ends: Ends, expected: Outcome, fate: Fate) -> None:
+    def _note(self, number: int, datagram: Datagram, ends: Ends, expected: Expectation, fate: Delivery) -> None:
         key = flow_key(datagram)
         flow = self._report.find(key)
         if flow is None:
-            flow = Flow(key, number, ends[0].node.name, ends[1].node.name, expected)
+            flow = ReplayedFlow(key, number, ends[0].node.name, ends[1].node.name, expected)
             if not self._report.add(flow):
                 flow = self._report.rest
         flow.add(expected, fate, number, len(datagram.packets))
@@ -111,7 +112,7 @@ class Replay:
             datagram = self._reassembly.given_up.pop()
             packet = datagram.packets[0].packet
             ends = self._endpoints.pair(packet.source, packet.target)
-            self._note(self._report.read, datagram, ends, INCOMPLETE, Fate(False, is_incomplete=True))
+            self._note(self._report.read, datagram, ends, INCOMPLETE, Delivery(False, is_incomplete=True))
 
     def _stops(self, ends: Ends) -> tuple[Stop, ...]:
         """The policies on the way from one end to the other."""
@@ -127,7 +128,7 @@ class Replay:
     def _router_of(self, end: Endpoint) -> str:
         return self._lab.topology.router_of(end.node, end.interface).netns
 
-    def _forget(self, facts: Facts, stops: tuple[Stop, ...], now: float) -> None:
+    def _forget(self, facts: HeaderFields, stops: tuple[Stop, ...], now: float) -> None:
         """What opens a session here must open one in a lab that may have seen the same before."""
         if facts.protocol in (ICMP, ICMPV6):
             return
@@ -136,17 +137,17 @@ class Replay:
                 conntrack.forget(conntrack.SessionTuple(facts.protocol, facts.source, facts.target, *facts.ports))
 
 
-def until(expected: Outcome) -> str:
+def until(expected: Expectation) -> str:
     """Which field of Sighting shows that a packet has got as far as it should."""
     return {EGRESS: "left", INGRESS: "arrived"}.get(expected.where, "delivered")
 
 
-def problem_of(expected: Outcome, seen: Sighting) -> str:
+def problem_of(expected: Expectation, seen: Sighting) -> str:
     """In words, where a packet did not get as far as it should, or got further."""
     if seen.delivered:
-        return "" if expected.is_delivered else f"delivered, and should be dropped at {expected.where}"
+        return "" if expected.is_accepted else f"delivered, and should be dropped at {expected.where}"
     got = "arrived before the receiver's policy" if seen.arrived else "left the sender" if seen.left else "was not seen"
-    if expected.is_delivered:
+    if expected.is_accepted:
         return f"not delivered, and should be: it {got}"
     if expected.where == INGRESS and not seen.arrived:
         return f"should be dropped by the receiver's policy, and never came there: it {got}"

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from sgdataplane.host.timeouts import KERNELS_OWN, OTHERS, scaled
-from sgdataplane.lab.expect import UNPROTECTED
-from sgdataplane.lab.replay.facts import FIN, RST, Facts
+from sgdataplane.lab.expect import UNPROTECTED, Expectation
+from sgdataplane.lab.replay.facts import FIN, RST, HeaderFields
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide
@@ -49,23 +49,11 @@ class Stop:
 Stops = tuple[Stop, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Whether a packet should arrive; the decision of the end that decides, and that end's direction if it drops."""
-
-    is_delivered: bool
-    decision: Decision
-    where: str = ""
-
-
-UNPROTECTED_WAY = Outcome(True, UNPROTECTED)
-
-
 @dataclass(slots=True)
-class Session:
+class ModelSession:
     """`opening`: its first packet. `fins`: directions that have been closed, True for the opening one's."""
 
-    opening: Facts
+    opening: HeaderFields
     seen: float
     is_answered: bool = False
     is_reset: bool = False
@@ -75,43 +63,42 @@ class Session:
     def is_closed(self) -> bool:
         return self.is_reset or len(self.fins) == 2
 
-    def is_forward(self, facts: Facts) -> bool:
+    def is_forward(self, facts: HeaderFields) -> bool:
         return _key(facts) == _key(self.opening)
 
 
-class Sessions:
+class SessionModel:
     """All conntrack tables on the way of a replay's packets, as they should be."""
 
     def __init__(self, state: CloudState, options: Options, time_scale: float) -> None:
         self._time_scale = time_scale
         # the policy stays as it is while a capture is replayed
         self._decided = lru_cache(MAX_DECISIONS)(lambda packet: decide(state, packet, options))
-        self._tables: dict[str, OrderedDict[Key, Session]] = {}
+        self._tables: dict[str, OrderedDict[Key, ModelSession]] = {}
         self._timeouts = {a: eni.connection_tracking for eni in state.network_interfaces for a in eni.addresses}
 
     def expect(
-        self, facts: Facts, stops: tuple[Stop, ...], now: float, invalid: frozenset[str] = frozenset()
-    ) -> Outcome:
+        self, facts: HeaderFields, stops: tuple[Stop, ...], now: float, invalid: frozenset[str] = frozenset()
+    ) -> Expectation:
         """What should become of a packet now. `invalid`: the tables that call it so. Changes nothing."""
-        outcome = UNPROTECTED_WAY
+        expected = UNPROTECTED
         for stop in stops:
             decision = _invalid(stop) if stop.table in invalid else self._decide(facts, stop, now)
-            outcome = Outcome(decision.verdict is Verdict.ACCEPT, decision)
-            if not outcome.is_delivered:
-                return Outcome(False, decision, stop.direction.value)
-        return outcome
+            expected = Expectation(decision)
+            if not expected.is_accepted:
+                return Expectation(decision, stop.direction.value)
+        return expected
 
-    def opened_by(self, facts: Facts, stops: Stops, now: float) -> tuple[str, ...]:
+    def opened_by(self, facts: HeaderFields, stops: Stops, now: float) -> tuple[str, ...]:
         """The tables in which the packet is of no known session."""
         return tuple(name for name in _tables(stops) if self.find(name, facts, now) is None)
 
-    def commit(self, facts: Facts, stops: Stops, now: float, invalid: frozenset[str] = frozenset()) -> None:
+    def commit(self, facts: HeaderFields, stops: Stops, now: float, invalid: frozenset[str] = frozenset()) -> None:
         """The packet was sent: each table that it came to, and that accepts it, knows its session from now on."""
         for name in _tables(stops):
             here = tuple(stop for stop in stops if stop.table == name)
             session = self.find(name, facts, now)
-            outcome = self.expect(facts, here, now, invalid)
-            is_accepted = outcome.is_delivered
+            is_accepted = self.expect(facts, here, now, invalid).is_accepted
             if name not in invalid and _has_session(facts):
                 if session is None and is_accepted:
                     session = self._open(name, facts, now)
@@ -120,7 +107,7 @@ class Sessions:
             if not is_accepted:
                 return
 
-    def find(self, name: str, facts: Facts, now: float) -> Session | None:
+    def find(self, name: str, facts: HeaderFields, now: float) -> ModelSession | None:
         """The session in that table that a packet belongs to."""
         table, key = self._tables.get(name, OrderedDict()), _key(facts)
         session = table.get(key) or table.get(_reversed(key))
@@ -128,7 +115,7 @@ class Sessions:
             return None
         return None if session.is_closed and facts.protocol == TCP and facts.is_syn else session
 
-    def _decide(self, facts: Facts, stop: Stop, now: float) -> Decision:
+    def _decide(self, facts: HeaderFields, stop: Stop, now: float) -> Decision:
         if facts.is_error:
             quoted = facts.quoted and self.find(stop.table, facts.quoted, now)
             return self._decide_opening(quoted, facts, stop) if quoted else _invalid(stop)
@@ -138,26 +125,26 @@ class Sessions:
         direction = stop.direction if session.is_forward(facts) else stop.direction.other
         return self._decided(_packet(session.opening, stop.eni_id, direction))
 
-    def _decide_opening(self, session: Session, error: Facts, stop: Stop) -> Decision:
+    def _decide_opening(self, session: ModelSession, error: HeaderFields, stop: Stop) -> Decision:
         """Of the session that an ICMP error is about: it goes against the packet that it quotes."""
         quoted = error.quoted
         is_forward = quoted is not None and session.is_forward(quoted)
         direction = stop.direction.other if is_forward else stop.direction
         return self._decided(_packet(session.opening, stop.eni_id, direction))
 
-    def _open(self, name: str, facts: Facts, now: float) -> Session:
+    def _open(self, name: str, facts: HeaderFields, now: float) -> ModelSession:
         table, key = self._tables.setdefault(name, OrderedDict()), _key(facts)
         table.pop(_reversed(key), None)
-        session = table[key] = Session(facts, now)
+        session = table[key] = ModelSession(facts, now)
         if len(table) > MAX_SESSIONS:
             table.popitem(last=False)
         return session
 
-    def _idle(self, session: Session) -> int:
+    def _idle(self, session: ModelSession) -> int:
         """After how many seconds without a packet it is over."""
         return scaled(self._idle_unscaled(session), self._time_scale)
 
-    def _idle_unscaled(self, session: Session) -> int:
+    def _idle_unscaled(self, session: ModelSession) -> int:
         ends = (session.opening.source, session.opening.target)
         own = [self._timeouts[end] for end in ends if end in self._timeouts]
         if session.opening.protocol == UDP:
@@ -184,12 +171,12 @@ def _tables(stops: Stops) -> Iterator[str]:
     return iter(dict.fromkeys(stop.table for stop in stops))
 
 
-def _has_session(facts: Facts) -> bool:
+def _has_session(facts: HeaderFields) -> bool:
     """Errors carry another's; AH over IPv6 is judged packet by packet."""
     return not facts.is_error and not (facts.protocol == AH and facts.source.family_bits == 128)
 
 
-def _key(facts: Facts) -> Key:
+def _key(facts: HeaderFields) -> Key:
     sport, dport = facts.ports
     return facts.protocol, facts.icmp_type, facts.source, sport, facts.target, dport
 
@@ -199,7 +186,7 @@ def _reversed(key: Key) -> Key:
     return protocol, kind if kind is None else INVERSE.get((protocol, kind), kind), target, dport, source, sport
 
 
-def _advance(session: Session, facts: Facts, now: float) -> None:
+def _advance(session: ModelSession, facts: HeaderFields, now: float) -> None:
     is_forward = session.is_forward(facts)
     session.seen = now
     session.is_answered |= not is_forward
@@ -209,7 +196,7 @@ def _advance(session: Session, facts: Facts, now: float) -> None:
             session.fins.add(is_forward)
 
 
-def _packet(facts: Facts, eni_id: str, direction: Direction) -> Packet:
+def _packet(facts: HeaderFields, eni_id: str, direction: Direction) -> Packet:
     """A packet as one end's policy sees it."""
     is_egress = direction is Direction.EGRESS
     has_ports = facts.protocol in PORT_PROTOCOLS

@@ -1,26 +1,24 @@
-"""A lab that is made for one replay: a host outside that has every address, links for packets of any size, and nothing
-left afterwards, however we end.
+"""A lab for one replay: a host outside that has every address, links for packets of any size, and nothing left
+afterwards, however this process ends.
 
-Owns what such a lab has more than others, and its end. Is given a state. Must not know captures.
+Owns what such a lab has beyond others, and its removal. It is given a state. Must not know captures.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from pyroute2 import IPRoute
 
-import sgdataplane
 from sgdataplane.errors import LabError
 from sgdataplane.host import netns
 from sgdataplane.host.links import AF, RTPROT_OURS, Links, Route
 from sgdataplane.lab import manage
+from sgdataplane.lab.fleet import start_python
 from sgdataplane.lab.manage import Enforcer, Lab
 from sgdataplane.lab.replay.undertaker import DONE
 from sgdataplane.lab.topology import EVERYWHERE
@@ -30,7 +28,7 @@ from sgdataplane.net.values import Address, Family, Prefix
 
 LARGEST_MTU = 65_535
 EVERYBODYS_TABLE = 5000
-# for documentation (RFC 5737, RFC 3849): the first that no VPC has is the host's own
+# the host outside gets the first that no VPC has; most are for documentation (RFC 5737, RFC 3849)
 OUTSIDE = {
     Family.IPV4: ("198.51.100.7", "203.0.113.7", "192.0.2.7", "198.18.0.7"),
     Family.IPV6: ("2001:db8:ffff::7", "3fff:ffff::7", "fdff:ffff:ffff::7"),
@@ -39,7 +37,7 @@ OUTSIDE = {
 
 @contextmanager
 def built_lab(name: str, state: CloudState, choices: Choices, enforce: Enforcer) -> Iterator[tuple[Lab, str]]:
-    """The lab, and the node in it that stands for every host outside."""
+    """The lab, and the name of the node in it that stands for every host outside."""
     outside = tuple(_free_address(state, family) for family in Family)
     record = replace(manage.default_record(name), choices=choices, externals=(tuple(map(str, outside)),))
     with _taken_down(name):
@@ -52,12 +50,8 @@ def built_lab(name: str, state: CloudState, choices: Choices, enforce: Enforcer)
 
 @contextmanager
 def _taken_down(name: str) -> Iterator[None]:
-    """Whatever ends us, nothing of that lab stays: a process of its own waits for our end."""
-    root = str(Path(sgdataplane.__file__).parent.parent)
-    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
-    command = [sys.executable, "-m", "sgdataplane.lab.replay.undertaker", name]
-    environment = {**os.environ, "PYTHONPATH": path}
-    undertaker = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
+    """Remove that lab after the block. Whatever ends this process, another one waits for that and removes the lab."""
+    undertaker = start_python("sgdataplane.lab.replay.undertaker", name, stdin=subprocess.PIPE)
     try:
         yield
     finally:
@@ -72,34 +66,34 @@ def _free_address(state: CloudState, family: Family) -> Address:
         address = Address.parse(text)
         if not any(address in prefix for prefix in taken):
             return address
-    raise LabError("host outside", f"the VPCs have all of {', '.join(OUTSIDE[family])}; there must be an outside")
+    raise LabError("host outside", f"the VPCs cover all of {', '.join(OUTSIDE[family])}; leave one of them outside")
 
 
 def _widen(lab: Lab) -> None:
-    """Captures hold packets larger than any link's: network cards put them together, and take them apart."""
-    for name in {veth_end[0] for veth in lab.topology.veths for veth_end in veth.ends}:
-        ifnames = [ifname for veth in lab.topology.veths for netns_name, ifname in veth.ends if netns_name == name]
-        with netns.inside(name), IPRoute() as door:
-            for ifname in ifnames:
-                door.link("set", index=door.link_lookup(ifname=ifname)[0], mtu=LARGEST_MTU)
+    """A capture may hold packets larger than any link carries: network cards join and split them (GRO, TSO)."""
+    ends = [end for veth in lab.topology.veths for end in veth.ends]
+    for name in {netns_name for netns_name, _ in ends}:
+        with netns.inside(name), IPRoute() as ipr:
+            for ifname in (ifname for netns_name, ifname in ends if netns_name == name):
+                ipr.link("set", index=ipr.link_lookup(ifname=ifname)[0], mtu=LARGEST_MTU)
 
 
 def _let_in_everybody(lab: Lab, name: str) -> None:
-    """Routers send to that host what is nobody's, and it takes everything for its own that comes in by its links."""
+    """Routers send that host everything for addresses that nobody has, and it accepts whatever its links bring."""
     node = lab.topology.node[name]
     for interface in node.interfaces:
         router = lab.topology.router_of(node, interface)
-        with Links(router.netns) as door:
+        with Links(router.netns) as links:
             for family in Family:
-                door.add_route(Route(interface.router_ifname, EVERYWHERE[family], interface.primary(family)))
-    with netns.inside(node.netns), IPRoute() as door:
-        loopback = door.link_lookup(ifname="lo")[0]
+                links.add_route(Route(interface.router_ifname, EVERYWHERE[family], interface.primary(family)))
+    with netns.inside(node.netns), IPRoute() as ipr:
+        loopback = ipr.link_lookup(ifname="lo")[0]
         for family in Family:
             everywhere = {"family": AF[family], "table": EVERYBODYS_TABLE, "proto": RTPROT_OURS}
-            for half in _halves(family):  # not the default route, which the kernel takes for the last resort
-                door.route("add", dst=str(half), oif=loopback, type="local", scope=254, **everywhere)
+            for half in _halves(family):  # the kernel would use a default route only as a last resort
+                ipr.route("add", dst=str(half), oif=loopback, type="local", scope=254, **everywhere)
             for interface in node.interfaces:
-                door.rule("add", family=AF[family], priority=5, table=EVERYBODYS_TABLE, iifname=interface.ifname)
+                ipr.rule("add", family=AF[family], priority=5, table=EVERYBODYS_TABLE, iifname=interface.ifname)
 
 
 def _halves(family: Family) -> tuple[Prefix, Prefix]:
@@ -107,5 +101,5 @@ def _halves(family: Family) -> tuple[Prefix, Prefix]:
 
 
 def own_name() -> str:
-    """A lab's name that no other process takes."""
+    """A name for a lab that no other process takes."""
     return f"replay-{os.getpid()}"

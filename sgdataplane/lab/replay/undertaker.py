@@ -1,6 +1,6 @@
-"""Waits until the process that started it has ended, by whatever, and takes down the lab that it made.
+"""Wait until the process that started this one has ended, for whatever reason, and remove the lab that it made.
 
-Owns nothing but the wait. Is given the lab's name. Must not load anything before it is needed.
+Owns only the wait. It is given the lab's name. Must not load anything before it is needed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ DONE = b"done"
 
 
 def main(name: str) -> int:
-    """Returns once our starter's end of the pipe is closed, which nothing can keep it from, and the lab is gone."""
+    """Wait until our parent closes its end of the pipe or dies. Remove the lab, unless the parent says it is done."""
     if sys.stdin.buffer.read() == DONE:
         return 0
-    from sgdataplane.lab import manage  # noqa: PLC0415  # this takes a while, and is seldom needed
+    from sgdataplane.lab import manage  # noqa: PLC0415  # it takes a while to load, and is seldom needed
 
     manage.down(name)
     return 0

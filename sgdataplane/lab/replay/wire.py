@@ -33,7 +33,7 @@ from sgdataplane.contract.fields import CtState, Field, Hook
 from sgdataplane.host import netns
 from sgdataplane.lab.listeners import AF, allow_delegated
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.packetlog import LOCAL_IN, PREROUTING, Logged, PacketLog
+from sgdataplane.lab.packetlog import LOCAL_IN, PREROUTING, LoggedPacket, PacketLog
 from sgdataplane.lab.parts import Router
 from sgdataplane.lab.replay.endpoints import LINK_SCOPE_IPV4, Endpoint
 from sgdataplane.lab.replay.facts import Datagram
@@ -126,7 +126,7 @@ class Sighting:
     invalid: frozenset[str] = frozenset()
 
 
-class Door:
+class ReplayPoint:
     """One namespace: its table, its log, its raw sockets."""
 
     def __init__(self, name: str, *, is_node: bool, judges: bool) -> None:
@@ -175,7 +175,7 @@ class Wire:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._doors: dict[str, Door] = {}
+        self._doors: dict[str, ReplayPoint] = {}
         self._known: set[tuple[str, Address]] = set()
         self._processors = os.sched_getaffinity(0)
         self._patience = PATIENCE
@@ -240,14 +240,14 @@ class Wire:
             for entry in door.log.read(BATCH):
                 self._note_stranger(entry)
 
-    def _note_stranger(self, entry: Logged) -> None:
+    def _note_stranger(self, entry: LoggedPacket) -> None:
         self.strangers += entry.hook == LOCAL_IN and not is_routers(entry.packet)
 
     def has_lost(self) -> bool:
         """Whether any log lost messages since the last time it was asked."""
         return sum(door.log.take_lost() for door in self._doors.values()) > 0
 
-    def _doors_between(self, near: Endpoint, far: Endpoint) -> Iterator[Door]:
+    def _doors_between(self, near: Endpoint, far: Endpoint) -> Iterator[ReplayPoint]:
         names = (near.node.netns, self._router(near).netns, self._router(far).netns, far.node.netns)
         return (self._doors[name] for name in dict.fromkeys(names) if name in self._doors)
 
@@ -292,7 +292,7 @@ class Wire:
 
     def _open(self, name: str, *, is_node: bool, judges: bool) -> None:
         if name not in self._doors:
-            self._doors[name] = Door(name, is_node=is_node, judges=judges)
+            self._doors[name] = ReplayPoint(name, is_node=is_node, judges=judges)
 
 
 def is_copy(logged: bytes, datagram: Datagram) -> bool:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.lab.expect import Cell, Expectation, cell_as_json, expect, explain_cell
-from sgdataplane.lab.probe import End, Observation, Probe, Service
+from sgdataplane.lab.expect import Expectation, ProbeResult, expect, explain_result, result_as_json
+from sgdataplane.lab.probe import Observation, Probe, ProbeEnd, Service
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import Address, Direction, Verdict
@@ -34,9 +34,9 @@ network_interfaces:
   - {network_interface_id: eni-b, instance_id: i-b, type: primary, vpc_id: vpc-a, security_group_ids: [sg-b],
      private_ip_addresses: [10.0.0.2]}
 """)
-A = End("i-a", "eth0", Address.parse("10.0.0.1"), "eni-a")
-B = End("i-b", "eth0", Address.parse("10.0.0.2"), "eni-b")
-OUTSIDE = End("ext-192.0.2.1", "eth0", Address.parse("192.0.2.1"))
+A = ProbeEnd("i-a", "eth0", Address.parse("10.0.0.1"), "eni-a")
+B = ProbeEnd("i-b", "eth0", Address.parse("10.0.0.2"), "eni-b")
+OUTSIDE = ProbeEnd("ext-192.0.2.1", "eth0", Address.parse("192.0.2.1"))
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ ACCEPT = Expectation(Decision(Direction.INGRESS, Verdict.ACCEPT, "rule", "sg-b",
     ],
 )
 def test_agreement_is_in_verdict_and_place(expected: Expectation, observed: Observation, agrees: bool) -> None:
-    assert Cell(Probe(A, B, Service(6, 22)), expected, observed).agrees is agrees
+    assert ProbeResult(Probe(A, B, Service(6, 22)), expected, observed).agrees is agrees
 
 
 def test_json_has_the_keys_of_the_command_line_first() -> None:
-    cell = Cell(Probe(A, B, Service(6, 22)), ACCEPT, Observation("accept", "", ("seen",), 40000))
+    cell = ProbeResult(Probe(A, B, Service(6, 22)), ACCEPT, Observation("accept", "", ("seen",), 40000))
     wanted = {
         "verdict": "accept",
         "reason": "rule",
@@ -102,13 +102,13 @@ def test_json_has_the_keys_of_the_command_line_first() -> None:
         "protocol": "tcp",
         "port": 22,
     }
-    document = cell_as_json(cell)
+    document = result_as_json(cell)
     assert list(document)[: len(wanted)] == list(wanted)
     assert {key: document[key] for key in wanted} == wanted
 
 
 def test_explanation_has_both_sides_and_the_evidence() -> None:
-    cell = Cell(Probe(A, B, Service(6, 22)), ACCEPT, Observation("drop", "ingress", ("seen", "and not counted")))
-    assert explain_cell(cell) == (
+    cell = ProbeResult(Probe(A, B, Service(6, 22)), ACCEPT, Observation("drop", "ingress", ("seen", "and not counted")))
+    assert explain_result(cell) == (
         "expected accept by sgr-low of sg-b (priority 1), observed drop at ingress: seen; and not counted"
     )

@@ -18,11 +18,11 @@ from scapy.layers.sctp import SCTP, SCTPChunkInit, SCTPChunkInitAck
 from scapy.packet import Packet, Raw
 
 from sgdataplane.lab import frames
-from sgdataplane.lab.frames import ANSWER, ASK, Message
+from sgdataplane.lab.frames import ANSWER, ASK, ProbeMessage
 from sgdataplane.net.values import Family
 
 TOKEN = "0123456789abcdef"
-ASKED = Message(ASK, TOKEN)
+ASKED = ProbeMessage(ASK, TOKEN)
 V4, V6 = {"src": "10.0.0.1", "dst": "10.0.0.2"}, {"src": "2001:db8::1", "dst": "2001:db8::2"}
 NONCE = bytes(range(8))
 MAC = bytes.fromhex("00163e000001")
@@ -91,16 +91,18 @@ def test_echo_request_has_a_right_checksum() -> None:
 
 @pytest.mark.parametrize(("kind", "chunk"), [(ASK, SCTPChunkInit), (ANSWER, SCTPChunkInitAck)])
 def test_sctp_packet_is_a_legal_one(kind: bytes, chunk: type[Packet]) -> None:
-    built = frames.other_payload(frames.SCTP, Message(kind, TOKEN))
+    built = frames.other_payload(frames.SCTP, ProbeMessage(kind, TOKEN))
     parsed = SCTP(built)
     assert parsed[chunk].init_tag != 0
     assert parsed.tag == (0 if kind == ASK else SCTP(frames.other_payload(frames.SCTP, ASKED))[SCTPChunkInit].init_tag)
     wrong = SCTP(built)
     del wrong.chksum
     assert bytes(wrong) == built  # scapy computes the same checksum
-    assert Message.find(built) == Message(kind, TOKEN)
+    assert ProbeMessage.find(built) == ProbeMessage(kind, TOKEN)
 
 
 def test_message_is_found_among_other_bytes() -> None:
-    assert Message.find(b"\x00\x01" + Message(ANSWER, TOKEN).encode() + b"rest") == Message(ANSWER, TOKEN)
-    assert Message.find(b"sgdp-ask:0123") is None
+    assert ProbeMessage.find(b"\x00\x01" + ProbeMessage(ANSWER, TOKEN).encode() + b"rest") == ProbeMessage(
+        ANSWER, TOKEN
+    )
+    assert ProbeMessage.find(b"sgdp-ask:0123") is None

@@ -10,11 +10,13 @@ import pytest
 
 from sgdataplane.lab.fleet import Fleet
 from sgdataplane.lab.judge import observe
-from sgdataplane.lab.parts import Path, Router
-from sgdataplane.lab.probe import End, Observation, Probe, Service
+from sgdataplane.lab.parts import Router, RouterPath
+from sgdataplane.lab.probe import Observation, Probe, ProbeEnd, Service
 from sgdataplane.net.values import Address
 
-TCP = Probe(End("a", "eth0", Address.parse("10.0.0.1")), End("b", "eth0", Address.parse("10.0.0.2")), Service(6, 22))
+TCP = Probe(
+    ProbeEnd("a", "eth0", Address.parse("10.0.0.1")), ProbeEnd("b", "eth0", Address.parse("10.0.0.2")), Service(6, 22)
+)
 GRE = Probe(TCP.source, TCP.target, Service(47))
 SENT: dict[str, Any] = {
     "error": "",
@@ -116,10 +118,10 @@ def test_sessions_that_could_be_mistaken_are_forgotten_at_both_ends_first(probe:
 # where routers enforce the policy
 
 
-A = End("a", "eth0", Address.parse("10.0.0.1"), "eni-a")
-B = End("b", "eth0", Address.parse("10.0.0.2"), "eni-b")
+A = ProbeEnd("a", "eth0", Address.parse("10.0.0.1"), "eni-a")
+B = ProbeEnd("b", "eth0", Address.parse("10.0.0.2"), "eni-b")
 NEAR, FAR = Router("vpc-a", "lab-vpc-a"), Router("vpc-a", "lab-vpc-a.host2", 2)
-PATH = Path(NEAR, FAR)
+PATH = RouterPath(NEAR, FAR)
 
 
 class Routers(Answers):
@@ -127,7 +129,7 @@ class Routers(Answers):
 
     def __init__(self, near: object, far: object, fails: str, **answers: dict[str, Any]) -> None:
         super().__init__(**{"saw": {"seen": False}} | answers)
-        self._watches = {NEAR.agent: near, FAR.agent: far}
+        self._watches = {NEAR.process: near, FAR.process: far}
         self._fails = fails
 
     async def call(self, node: str, op: str, **arguments: object) -> dict[str, Any]:
@@ -140,7 +142,12 @@ class Routers(Answers):
 
 
 def judge_between(
-    near: object, far: object = False, fails: str = "", source: End = A, target: End = B, **answers: dict[str, Any]
+    near: object,
+    far: object = False,
+    fails: str = "",
+    source: ProbeEnd = A,
+    target: ProbeEnd = B,
+    **answers: dict[str, Any],
 ) -> Observation:
     probe = Probe(source, target, Service(6, 22))
     return asyncio.run(observe(cast("Fleet", Routers(near, far, fails, **answers)), probe, PATH))
@@ -178,8 +185,8 @@ def test_verdict_follows_from_what_routers_saw(observed: Observation, outcome: s
 def test_sessions_that_could_be_mistaken_are_forgotten_in_routers_too() -> None:
     fleet = Routers(near=False, far=False, fails="")
     asyncio.run(observe(cast("Fleet", fleet), Probe(A, B, Service(47)), PATH))
-    assert [place for place, op in fleet.asked if op == "forget"] == ["a", "b", NEAR.agent, FAR.agent]
+    assert [place for place, op in fleet.asked if op == "forget"] == ["a", "b", NEAR.process, FAR.process]
 
 
 def test_one_router_is_asked_once() -> None:
-    assert Path(NEAR, NEAR).agents == ("router vpc-a",)
+    assert RouterPath(NEAR, NEAR).processes == ("router vpc-a",)

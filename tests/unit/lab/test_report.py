@@ -1,22 +1,22 @@
 from __future__ import annotations
 
 from sgdataplane.lab import report
-from sgdataplane.lab.expect import Cell, Expectation
-from sgdataplane.lab.probe import End, Observation, Probe, Service
+from sgdataplane.lab.expect import Expectation, ProbeResult
+from sgdataplane.lab.probe import Observation, Probe, ProbeEnd, Service
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Verdict
 
-A = End("i-a", "eth0", Address.parse("10.0.0.1"), "eni-a")
-B = End("i-b", "eth0", Address.parse("10.0.0.2"), "eni-b")
-B6 = End("i-b", "eth0", Address.parse("2001:db8::2"), "eni-b")
-A6 = End("i-a", "eth0", Address.parse("2001:db8::1"), "eni-a")
+A = ProbeEnd("i-a", "eth0", Address.parse("10.0.0.1"), "eni-a")
+B = ProbeEnd("i-b", "eth0", Address.parse("10.0.0.2"), "eni-b")
+B6 = ProbeEnd("i-b", "eth0", Address.parse("2001:db8::2"), "eni-b")
+A6 = ProbeEnd("i-a", "eth0", Address.parse("2001:db8::1"), "eni-a")
 ACCEPT = Expectation(Decision(Direction.INGRESS, Verdict.ACCEPT, "inner_accept", "sg-x"))
 DROP = Expectation(Decision(Direction.INGRESS, Verdict.DROP, "default"), "ingress")
 CELLS = (
-    Cell(Probe(A, B, Service(6, 22)), ACCEPT, Observation("accept")),
-    Cell(Probe(A, B, Service(1)), DROP, Observation("accept", "", ("it came through",))),
-    Cell(Probe(A6, B6, Service(6, 22)), DROP, Observation("drop", "ingress")),
-    Cell(Probe(A6, B6, Service(58)), ACCEPT, Observation("unknown", "", ("none",))),
+    ProbeResult(Probe(A, B, Service(6, 22)), ACCEPT, Observation("accept")),
+    ProbeResult(Probe(A, B, Service(1)), DROP, Observation("accept", "", ("it came through",))),
+    ProbeResult(Probe(A6, B6, Service(6, 22)), DROP, Observation("drop", "ingress")),
+    ProbeResult(Probe(A6, B6, Service(58)), ACCEPT, Observation("unknown", "", ("none",))),
 )
 
 

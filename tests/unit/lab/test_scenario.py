@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.errors import LabError
-from sgdataplane.lab.expect import Cell, Expectation
-from sgdataplane.lab.probe import End, Observation, Probe, Service
-from sgdataplane.lab.scenario import Row, load_scenario, row_mistakes
+from sgdataplane.lab.expect import Expectation, ProbeResult
+from sgdataplane.lab.probe import Observation, Probe, ProbeEnd, Service
+from sgdataplane.lab.scenario import ScenarioRow, load_scenario, row_mistakes
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Verdict
 
@@ -61,7 +61,9 @@ def test_folder_without_a_scenario_is_told(tmp_path: Path) -> None:
 
 
 PROBE = Probe(
-    End("a", "eth0", Address.parse("10.0.0.1"), "eni-a"), End("b", "eth0", Address.parse("10.0.0.2")), Service(6, 22)
+    ProbeEnd("a", "eth0", Address.parse("10.0.0.1"), "eni-a"),
+    ProbeEnd("b", "eth0", Address.parse("10.0.0.2")),
+    Service(6, 22),
 )
 BY_RULE = Expectation(Decision(Direction.INGRESS, Verdict.ACCEPT, "rule", "sg", "sgr-1", 1))
 BY_DEFAULT = Expectation(Decision(Direction.INGRESS, Verdict.ACCEPT, "default"))
@@ -83,6 +85,6 @@ BY_DEFAULT = Expectation(Decision(Direction.INGRESS, Verdict.ACCEPT, "default"))
 def test_row_is_right_only_if_policy_packets_and_rule_are(
     verdict: str, rule: str, expected: Expectation, observed: str, is_right: bool
 ) -> None:
-    row = Row("text", "a", "b", (Service(6, 22),), verdict, rule)
-    mistakes = list(row_mistakes(row, [Cell(PROBE, expected, Observation(observed))]))
+    row = ScenarioRow("text", "a", "b", (Service(6, 22),), verdict, rule)
+    mistakes = list(row_mistakes(row, [ProbeResult(PROBE, expected, Observation(observed))]))
     assert (mistakes == []) is is_right

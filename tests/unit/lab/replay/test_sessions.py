@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.lab.replay.facts import ACK, FIN, RST, SYN, Facts
-from sgdataplane.lab.replay.sessions import Sessions, Stop
+from sgdataplane.lab.replay.facts import ACK, FIN, RST, SYN, HeaderFields
+from sgdataplane.lab.replay.sessions import SessionModel, Stop
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import ICMP, TCP, UDP, Address, Direction
 from tests.replay.generator import OPEN, SERVER, SHUT, STATE
@@ -18,44 +18,44 @@ OUT = (Stop("eni-server", Direction.EGRESS, "t"),)
 
 
 @pytest.fixture
-def sessions() -> Sessions:
-    return Sessions(state_of(STATE), DEFAULTS, 1.0)
+def sessions() -> SessionModel:
+    return SessionModel(state_of(STATE), DEFAULTS, 1.0)
 
 
-def to_us(flags: int = 0, port: int = OPEN, protocol: int = TCP) -> Facts:
-    return Facts(CLIENT, US, protocol, (4000, port), tcp_flags=flags)
+def to_us(flags: int = 0, port: int = OPEN, protocol: int = TCP) -> HeaderFields:
+    return HeaderFields(CLIENT, US, protocol, (4000, port), tcp_flags=flags)
 
 
-def from_us(flags: int = 0, port: int = OPEN, protocol: int = TCP) -> Facts:
-    return Facts(US, CLIENT, protocol, (port, 4000), tcp_flags=flags)
+def from_us(flags: int = 0, port: int = OPEN, protocol: int = TCP) -> HeaderFields:
+    return HeaderFields(US, CLIENT, protocol, (port, 4000), tcp_flags=flags)
 
 
-def passes(sessions: Sessions, facts: Facts, now: float = 0.0) -> bool:
+def passes(sessions: SessionModel, facts: HeaderFields, now: float = 0.0) -> bool:
     stops = IN if facts.target == US else OUT
-    found = sessions.expect(facts, stops, now).is_delivered
+    found = sessions.expect(facts, stops, now).is_accepted
     sessions.commit(facts, stops, now)
     return found
 
 
-def test_both_directions_of_an_accepted_session_pass(sessions: Sessions) -> None:
+def test_both_directions_of_an_accepted_session_pass(sessions: SessionModel) -> None:
     assert [passes(sessions, facts) for facts in (to_us(SYN), from_us(SYN | ACK), to_us(ACK), from_us(ACK))] == [
         True
     ] * 4
 
 
-def test_what_answers_a_refused_opening_is_midstream(sessions: Sessions) -> None:
+def test_what_answers_a_refused_opening_is_midstream(sessions: SessionModel) -> None:
     assert not passes(sessions, to_us(SYN, SHUT))
     assert not passes(sessions, from_us(SYN | ACK, SHUT))
 
 
-def test_midstream_is_judged_at_ingress_and_dropped_at_egress(sessions: Sessions) -> None:
+def test_midstream_is_judged_at_ingress_and_dropped_at_egress(sessions: SessionModel) -> None:
     assert not passes(sessions, from_us(ACK))
     assert passes(sessions, to_us(ACK))
     assert passes(sessions, from_us(ACK))
 
 
 @pytest.mark.parametrize(("protocol", "idle"), [(TCP, 910), (UDP, 30)])
-def test_an_idle_session_is_over(sessions: Sessions, protocol: int, idle: int) -> None:
+def test_an_idle_session_is_over(sessions: SessionModel, protocol: int, idle: int) -> None:
     """Then what the server sends is midstream, or opens one of its own, as its egress is open."""
     assert passes(sessions, to_us(SYN, OPEN, protocol))
     assert passes(sessions, from_us(SYN | ACK, OPEN, protocol), 1.0)
@@ -63,7 +63,7 @@ def test_an_idle_session_is_over(sessions: Sessions, protocol: int, idle: int) -
     assert sessions.find("t", to_us(ACK, OPEN, protocol), 1.1 + idle) is None
 
 
-def test_a_closed_session_is_opened_anew_by_a_bare_syn_alone(sessions: Sessions) -> None:
+def test_a_closed_session_is_opened_anew_by_a_bare_syn_alone(sessions: SessionModel) -> None:
     for closing in ((to_us(RST),), (to_us(FIN | ACK), from_us(FIN | ACK))):
         for facts in (to_us(SYN), from_us(SYN | ACK), *closing):
             assert passes(sessions, facts)
@@ -72,24 +72,24 @@ def test_a_closed_session_is_opened_anew_by_a_bare_syn_alone(sessions: Sessions)
         assert sessions.find("t", from_us(ACK), 4.0) is None
 
 
-def test_an_icmp_error_passes_with_the_session_it_quotes(sessions: Sessions) -> None:
+def test_an_icmp_error_passes_with_the_session_it_quotes(sessions: SessionModel) -> None:
     asked = to_us(protocol=UDP)
-    error = Facts(US, CLIENT, ICMP, icmp_type=3, quoted=asked)
+    error = HeaderFields(US, CLIENT, ICMP, icmp_type=3, quoted=asked)
     assert not passes(sessions, error)
     assert passes(sessions, asked)
     assert passes(sessions, error)
-    assert not passes(sessions, Facts(US, CLIENT, ICMP, icmp_type=3, quoted=to_us(port=SHUT, protocol=UDP)))
+    assert not passes(sessions, HeaderFields(US, CLIENT, ICMP, icmp_type=3, quoted=to_us(port=SHUT, protocol=UDP)))
 
 
-def test_an_echo_reply_is_of_its_request_and_the_other_ends_request_is_not(sessions: Sessions) -> None:
-    request = Facts(CLIENT, US, ICMP, (7, 7), icmp_type=8)
+def test_an_echo_reply_is_of_its_request_and_the_other_ends_request_is_not(sessions: SessionModel) -> None:
+    request = HeaderFields(CLIENT, US, ICMP, (7, 7), icmp_type=8)
     assert passes(sessions, request)
-    assert sessions.find("t", Facts(US, CLIENT, ICMP, (7, 7), icmp_type=0), 0.0) is not None
-    assert sessions.find("t", Facts(US, CLIENT, ICMP, (7, 7), icmp_type=8), 0.0) is None
+    assert sessions.find("t", HeaderFields(US, CLIENT, ICMP, (7, 7), icmp_type=0), 0.0) is not None
+    assert sessions.find("t", HeaderFields(US, CLIENT, ICMP, (7, 7), icmp_type=8), 0.0) is None
 
 
-def test_what_conntrack_calls_invalid_never_passes_and_opens_nothing(sessions: Sessions) -> None:
+def test_what_conntrack_calls_invalid_never_passes_and_opens_nothing(sessions: SessionModel) -> None:
     invalid = frozenset({"t"})
-    assert not sessions.expect(to_us(SYN), IN, 0.0, invalid).is_delivered
+    assert not sessions.expect(to_us(SYN), IN, 0.0, invalid).is_accepted
     sessions.commit(to_us(SYN), IN, 0.0, invalid)
     assert sessions.find("t", to_us(SYN), 0.0) is None

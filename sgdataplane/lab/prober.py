@@ -1,10 +1,10 @@
-"""The processes inside the lab's nodes and watched routers: one each, forked by one starter, told what to do in JSON
-lines.
+"""The process inside a node or a watched router: it sends, answers and counts probes, as JSON lines ask it to.
 
-Owns the processes' life: a node's process enters its namespace once and ends when its socket closes; so does the
-starter. Is given requests by fleet.py. Must not know policy, nor load what it doesn't need: it starts fast.
+Owns the processes' life. One starter forks them all; each enters its namespace once and ends when its socket closes, as
+the starter does. It is given requests by fleet.py. Must not know policy, nor load what it doesn't need, so that it
+starts fast.
 
-    orchestrator (fleet.py) --- starter --- fork per node
+    orchestrator (fleet.py) --- starter --- one fork per node
            \\_________ one socket per node __________/
 """
 
@@ -24,22 +24,22 @@ from typing import Any
 
 from sgdataplane.errors import LabError, SgDataplaneError
 from sgdataplane.host import conntrack, netns
-from sgdataplane.lab.exchange import Exchange, Question
-from sgdataplane.lab.frames import ASK, Message
+from sgdataplane.lab.exchange import Exchange, ProbeQuestion
+from sgdataplane.lab.frames import ASK, ProbeMessage
 from sgdataplane.lab.listeners import AF, Listeners
 from sgdataplane.lab.tap import OUT, Tap, TapEnd
 from sgdataplane.lab.watch import Watch
 from sgdataplane.net.values import Address, Family
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-QUICK_S = 0.05  # an accepted exchange takes far less: all is on one machine
-RESOLVE_S = 0.05  # in case the neighbour's address had to be asked for first
+QUICK_S = 0.05  # an accepted exchange takes far less, as both ends are on one machine
+RESOLVE_S = 0.05  # in case the kernel had to resolve the neighbour first
 MAX_LINE = 1 << 20
 
 
-class Agent:
-    """Answers requests in one node, or with a `watch` in one router. Each public coroutine is a request; its arguments
-    and result are JSON values."""
+class Prober:
+    """Answers requests in one node, or in one router if it has a `watch`. Each public coroutine is a request; its
+    arguments and result are JSON values."""
 
     def __init__(self, ends: list[dict[str, str]], watch: Watch | None) -> None:
         self._listeners = Listeners()
@@ -49,7 +49,7 @@ class Agent:
         self._numbers = itertools.count(1)
 
     async def listen(self, protocol: int, port: int, family: str) -> dict[str, object]:
-        """Begin to count and answer; the error's text if the port is taken."""
+        """Begin to count and answer. `error`: the kernel's text if the port is taken."""
         try:
             await self._listeners.ensure(protocol, port, Family(family))
         except OSError as error:
@@ -57,12 +57,13 @@ class Agent:
         return {"error": ""}
 
     async def send(self, question: dict[str, Any], ifname: str) -> dict[str, object]:
-        """Begin an exchange; return once it is answered, or once it is known whether its packet left by `ifname`.
+        """Begin an exchange. Return once it is answered, or once we know whether its packet left by `ifname`.
 
-        left: seen on the sender's wire. control: "" if the tap is proven to see that wire, else what went wrong.
+        left: the sender's tap saw it on the wire. control: "" if the tap has proven that it sees that wire, else what
+        went wrong.
         """
         try:
-            exchange = await self._begin(Question(**question))
+            exchange = await self._begin(ProbeQuestion(**question))
         except OSError as error:
             return {"error": error.strerror or str(error)}
         number = next(self._numbers)
@@ -80,13 +81,13 @@ class Agent:
             "sent_error": exchange.sent_error,
         }
 
-    async def _begin(self, question: Question) -> Exchange:
-        if not question.has_ports:  # its answer comes to this node's raw socket
+    async def _begin(self, question: ProbeQuestion) -> Exchange:
+        if not question.has_ports:  # the answer comes to a raw socket, which must be there first
             await self._listeners.ensure(question.protocol, 0, question.family)
         return Exchange(question, self._listeners)
 
     async def _did_leave(self, key: str, ifname: str) -> tuple[bool, str]:
-        """Prove the tap, then ask it; twice, since a first packet waits for its neighbour to be resolved."""
+        """Prove the tap, then ask it. Twice, since the first packet waits until its neighbour is resolved."""
         tap, control = self._taps[ifname], ""
         for pause in (RESOLVE_S, 0.0):
             if not tap.count(OUT, key):
@@ -97,33 +98,33 @@ class Agent:
         return tap.count(OUT, key) > 0, control
 
     async def watch(self, protocol: int, family: str) -> dict[str, object]:
-        """Begin to count hand-made packets of a protocol."""
+        """Begin to count hand-made packets of a protocol, without answering."""
         await self._listeners.watch(protocol, Family(family))
         return {}
 
     async def inject(self, packets: list[str], target: str, ifname: str, key: str) -> dict[str, object]:
-        """Send whole IP packets, given in hex, from a raw socket; then as `send`."""
+        """Send whole IP packets, given in hex, from a raw socket. Results as of `send`."""
         family = Address.parse(target).family
         sent_error = 0
-        with socket.socket(AF[family], socket.SOCK_RAW, socket.IPPROTO_RAW) as door:
+        with socket.socket(AF[family], socket.SOCK_RAW, socket.IPPROTO_RAW) as sender:
             for packet in packets:
                 try:
-                    door.sendto(bytes.fromhex(packet), (target, 0))
+                    sender.sendto(bytes.fromhex(packet), (target, 0))
                 except OSError as error:
                     sent_error = error.errno or -1
         left, control = await self._did_leave(key, ifname)
         return {"left": left, "control": control, "sent_error": sent_error}
 
     async def watch_self(self, protocol: int, address: str, token: str, seconds: float) -> dict[str, object]:
-        """Send this node a token over loopback: whoever counts hand-made packets must count it."""
+        """Send this node a token over loopback. `alive`: the counter of hand-made packets counted it."""
         family = Address.parse(address).family
-        with socket.socket(AF[family], socket.SOCK_RAW, protocol) as door:
-            door.bind((address, 0))
-            door.sendto(Message(ASK, token).encode(), (address, 0))
+        with socket.socket(AF[family], socket.SOCK_RAW, protocol) as sender:
+            sender.bind((address, 0))
+            sender.sendto(ProbeMessage(ASK, token).encode(), (address, 0))
         return {"alive": await self._listeners.wait_counted(token, seconds) > 0}
 
     async def finish(self, number: int, seconds: float) -> dict[str, object]:
-        """Wait for the answer at most so long, and say how the exchange stands; it goes on until `close`."""
+        """Wait at most `seconds` for the answer, and say how the exchange stands. It goes on until `close`."""
         exchange = self._exchanges[number]
         answered = await exchange.wait_answered(seconds)
         return {"answered": answered, "connected": exchange.is_connected, "failure": exchange.failure}
@@ -133,33 +134,33 @@ class Agent:
         return {}
 
     async def counted(self, token: str, seconds: float) -> dict[str, object]:
-        """How often a socket of this node got the token; waits for the first at most so long."""
+        """How often a socket of this node got the token. Waits at most `seconds` for the first time."""
         return {"count": await self._listeners.wait_counted(token, seconds)}
 
     async def saw(self, ifname: str, direction: str, key: str, seconds: float) -> dict[str, object]:
-        """Whether such a packet was on the wire of `ifname`; waits for it at most so long."""
+        """Whether the tap saw such a packet on the wire of `ifname`. Waits at most `seconds` for it."""
         return {"seen": await self._taps[ifname].wait_seen(direction, key, seconds)}
 
     async def prove(self, ifname: str) -> dict[str, object]:
-        """Whether the wire of `ifname` and its tap work, both ways; "" if so, else what went wrong."""
+        """`control`: "" if the wire of `ifname` and its tap work in both directions, else what went wrong."""
         return {"control": await self._taps[ifname].prove()}
 
     async def watched(self, place: str, key: str, seconds: float) -> dict[str, object]:
-        """Whether such a packet came by this router's watch; waits for it at most so long.
+        """Whether this router's watch saw such a packet. Waits at most `seconds` for it.
 
-        control: "" if it was, or the watch is proven to have seen all that came by until now; else what went wrong.
+        control: "" if it did, or if the watch has proven that it saw all packets until now; else what went wrong.
         """
         if self._watch is None:
-            raise LabError("watch", "there is none here")
+            raise LabError("watch", "this node has none")
         if await self._watch.wait_seen(place, key, seconds):
             return {"seen": True, "control": ""}
         control = await self._watch.prove()
         return {"seen": await self._watch.wait_seen(place, key, 0.0), "control": control}
 
     async def self_probe(self, question: dict[str, Any], seconds: float) -> dict[str, object]:
-        """Put the question to this node's own listener, over loopback: it must be counted and answered."""
+        """Put the question to this node's own listener over loopback. `alive`: it counted and answered it."""
         try:
-            exchange = await self._begin(Question(**question))
+            exchange = await self._begin(ProbeQuestion(**question))
         except OSError as error:
             return {"alive": False, "error": error.strerror or str(error)}
         answered = await exchange.wait_answered(seconds)
@@ -167,18 +168,18 @@ class Agent:
         return {"alive": answered and self._listeners.counted[exchange.question.token] > 0, "error": exchange.failure}
 
     async def forget(self, protocol: int, ends: list[str], ports: list[int]) -> dict[str, object]:
-        """Make this node's kernel forget a session between two ends, so that the next packet opens one."""
+        """Delete the session between two ends from this node's conntrack table, so that the next packet opens one."""
         source, target = map(Address.parse, ends)
         conntrack.forget(conntrack.SessionTuple(protocol, source, target, *ports))
         return {}
 
     async def half_open(self, remote: str, port: int, family: str) -> dict[str, object]:
-        """Whether the kernel holds a half-open TCP connection from there: its SYN came in, the handshake isn't done."""
+        """Whether a TCP connection from there is half open: its SYN arrived, its handshake isn't complete."""
         return {"half_open": (remote, port) in half_open_remotes(Family(family))}
 
 
 def half_open_remotes(family: Family) -> frozenset[tuple[str, int]]:
-    """Remote address and port of each connection in SYN_RECV (state 03 of proc_net_tcp)."""
+    """Remote address and port of each connection in SYN_RECV (state 03 in /proc/net/tcp)."""
     name = "tcp" if family is Family.IPV4 else "tcp6"
     with open(f"/proc/self/net/{name}", encoding="ascii") as file:
         rows = [line.split() for line in file.readlines()[1:]]
@@ -186,31 +187,30 @@ def half_open_remotes(family: Family) -> frozenset[tuple[str, int]]:
 
 
 def _parse_remote(text: str, family: Family) -> tuple[str, int]:
-    """`0100007F:1F90`: words of the address in the machine's byte order, then the port."""
+    """Parse e.g. `0100007F:1F90`: the address in words of the machine's byte order, then the port."""
     words, _, port = text.partition(":")
     raw = b"".join(int(words[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(words), 8))
-    af = socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
-    return socket.inet_ntop(af, raw), int(port, 16)
+    return socket.inet_ntop(AF[family], raw), int(port, 16)
 
 
 async def serve(connection: socket.socket, ends: list[dict[str, str]], watched: str) -> None:
-    """Answer requests, each in a task of its own, until the connection closes. `watched`: the namespace that we are in,
-    if it is a router's to be watched."""
+    """Answer requests until the connection closes, each in a task of its own. `watched`: the name of our namespace if
+    it is that of a router to watch, else empty."""
     reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
-    agent = Agent(ends, Watch(watched) if watched else None)
+    agent = Prober(ends, Watch(watched) if watched else None)
     tasks: set[asyncio.Task[None]] = set()
-    _write(writer, {"id": 0, "result": {}})  # ready
+    _write(writer, {"id": 0, "result": {}})  # we are ready
     while line := await reader.readline():
         task = asyncio.create_task(_answer(agent, json.loads(line), writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
 
-async def _answer(agent: Agent, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+async def _answer(agent: Prober, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
     try:
         result = await getattr(agent, request["op"])(**request["arguments"])
         _write(writer, {"id": request["id"], "result": result})
-    except Exception as error:  # noqa: BLE001  # the asker must hear of any failure, or it waits in vain
+    except Exception as error:  # noqa: BLE001  # the caller must hear of any failure, or it waits in vain
         _write(writer, {"id": request["id"], "failure": f"{type(error).__name__}: {error}"})
 
 
@@ -219,7 +219,7 @@ def _write(writer: asyncio.StreamWriter, value: dict[str, object]) -> None:
 
 
 def run_node(connection: socket.socket, netns_name: str, ends: list[dict[str, str]], *, is_router: bool) -> int:
-    """The life of a node's or a router's process; its exit code."""
+    """The life of a node's or a router's process; return its exit code."""
     try:
         netns.enter(netns_name)
         asyncio.run(serve(connection, ends, netns_name if is_router else ""))
@@ -231,7 +231,7 @@ def run_node(connection: socket.socket, netns_name: str, ends: list[dict[str, st
 
 
 def start_nodes(control: socket.socket) -> None:
-    """Fork a process for each message with a socket attached, until the control socket closes; then wait for all."""
+    """Fork a process for each message and its socket until the control socket closes, then wait for all of them."""
     starter = os.getpid()
     while True:
         data, ancillary, _, _ = control.recvmsg(1 << 16, socket.CMSG_SPACE(4))
