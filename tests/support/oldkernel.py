@@ -1,7 +1,7 @@
 """A kernel in memory that counts the chains it enters, as Linux 6.1 does: step by step, and nothing is remembered.
 
-Owns when Linux 6.1 walks, and through what (net/netfilter/nf_tables_api.c). Shares nothing with nft/validation.py, which
-counts without walking.
+Owns when Linux 6.1 walks, and through what (net/netfilter/nf_tables_api.c). Shares nothing with the product, which
+counts without walking (nft/validation.py).
 """
 
 from __future__ import annotations
