@@ -14,13 +14,21 @@ MAKERS = ("Finding", "_finding", "note")
 
 
 def makers() -> Iterator[tuple[str, set[Severity]]]:
-    """The code that makes a finding, and the severities that stand beside it."""
+    """The code that makes a finding, and the severities beside it; if there are none, those of the whole function."""
     for path in ROOT.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                if name in MAKERS and isinstance(node.args[0].value, str):
-                    yield node.args[0].value, set(severities(node.args[1]))
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                for code, severity in calls(function):
+                    yield code, set(severities(severity)) or set(severities(function))
+
+
+def calls(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
+    """The first two arguments of each call of MAKERS whose first one is text."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in MAKERS and isinstance(node.args[0].value, str):
+                yield node.args[0].value, node.args[1]
 
 
 def severities(tree: ast.AST) -> Iterator[Severity]:
