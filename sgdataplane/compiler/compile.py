@@ -1,35 +1,91 @@
 """compile_policy(): HostPolicy -> one nftables table, the same bytes for the same policy.
 
-Owns the order of the steps. Is given a resolved policy and the epoch. Must not do I/O.
+Owns the order of the steps, which fixed chains and maps there are, and the stamp. Is given a resolved policy and the
+epoch. Must not do I/O, or know how any chain is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from sgdataplane.collection import no_collection
-from sgdataplane.compiler import fastpath, skeleton
-from sgdataplane.compiler.eni import Link
-from sgdataplane.compiler.frame import Frame
+from sgdataplane.compiler import skeleton, verdicts
+from sgdataplane.compiler.eni import Link, eni_chain, errors_chain, shared_chains
 from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.profiles import Profiles
 from sgdataplane.compiler.timeouts import IdleTimeouts
 from sgdataplane.contract import names
+from sgdataplane.contract.counters import eni_counter
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.stamp import STAMP_MAP
-from sgdataplane.contract.tables import TABLE, dispatch_name
+from sgdataplane.contract.tables import LOOPBACK, TABLE, dispatch_name
 from sgdataplane.errors import InternalError, LimitError
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction
 from sgdataplane.nft import pages
-from sgdataplane.nft.ir import Chain, Counter, Map, Table, Timeout
+from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Map, Rule, Table, Timeout, goto
 from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.nft.text import render_table
 from sgdataplane.policy.resolve import HostPolicy
+
+
+@dataclass
+class Frame:
+    chains: list[Chain] = field(default_factory=list)
+    maps: list[Map] = field(default_factory=list)
+    counters: list[Counter] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, policy: HostPolicy, links: Sequence[Link], options: Options, elsewhere: Sequence[Rule] = ()) -> Frame:
+        """`links`: of the policy's ENIs. `elsewhere`: the rules that set timeouts where packets leave by no ENI's
+        interface."""
+        site, made = SITES[policy.placement], cls()
+        slots = site.marks.slots(link.ifname for link in links)
+        made._add(([skeleton.midstream_chain(site)], [skeleton.adopting()]))
+        arriving = ACCEPT
+        if policy.uplinks:
+            chains, maps = skeleton.uplink_chains([prefix for eni in policy.enis for prefix in eni.private])
+            arriving = goto(chains[0].name)
+            made._add((chains, maps))
+        if not verdicts.is_few(slots):
+            made._add(([], verdicts.mark_maps(slots)))
+        for hook in Direction:
+            uplink, timeouts = (ACCEPT, elsewhere) if site.is_leaving(hook) else (arriving, ())
+            passing = dict.fromkeys((LOOPBACK, *policy.internal), ACCEPT)
+            passing |= dict.fromkeys(policy.uplinks, uplink)
+            made._add(([skeleton.entry_chain(site, hook, timeouts, passing)], []))
+            made._links(site, hook, slots, links, options)
+        made._drops(site, [link.ifname for link in links])
+        return made
+
+    def _links(
+        self, site: Site, hook: Direction, slots: Mapping[str, int], links: Sequence[Link], options: Options
+    ) -> None:
+        shared = shared_chains(hook, options)
+        enis = {link.ifname: eni_chain(site, hook, link, shared, options) for link in links}
+        errors = {link.ifname: errors_chain(hook, link) for link in links}
+        self._add(([shared.link, shared.checks, *enis.values(), *errors.values()], [skeleton.dispatch(hook, enis)]))
+        if verdicts.is_few(slots):
+            self._add(([], [skeleton.errors(hook, errors)]))
+        else:
+            self._add(verdicts.session_chains(site, hook, slots, enis, errors))
+
+    def _drops(self, site: Site, ifnames: Sequence[str]) -> None:
+        """With the chains of those causes that are there."""
+        self.counters.extend(Counter(eni_counter(side, ifname)) for side in Direction for ifname in ifnames)
+        needed = {name for chain in self.chains for name in chain.ways.chains}
+        for hook in Direction:
+            self._add(([chain for chain in verdicts.cause_chains(hook) if chain.name in needed], []))
+            self._add(verdicts.end_chains(site, hook, ifnames))
+
+    def _add(self, made: tuple[Iterable[Chain], Iterable[Map]]) -> None:
+        self.chains.extend(made[0])
+        self.maps.extend(made[1])
+
 
 Named = TypeVar("Named", Chain, Map, Counter, Timeout)
 
@@ -84,7 +140,7 @@ def _stamped(table: Table, site: Site, epoch: int, secret: int) -> Table:
     if not 1 <= epoch <= last:
         raise InternalError(f"epoch {epoch} is outside 1..{last}")
     ifnames = (str(ifname) for ifname, _ in table.map[dispatch_name(Direction.INGRESS)].elements)
-    moving = {chain.name: chain for chain in fastpath.epoch_chains(site, site.marks.slots(ifnames), epoch, secret)}
+    moving = {chain.name: chain for chain in verdicts.epoch_chains(site, site.marks.slots(ifnames), epoch, secret)}
     chains = [chain for chain in table.chains if chain.name not in moving]
     maps = [entry for entry in table.maps if entry.name != STAMP_MAP]
     is_stamped = len(maps) < len(table.maps)

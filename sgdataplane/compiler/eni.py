@@ -21,9 +21,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.fastpath import accept_name
-from sgdataplane.compiler.skeleton import OF_ERRORS, accept, drop, merged
+from sgdataplane.compiler.skeleton import OF_ERRORS, accept, content_chain, drop, merged
+from sgdataplane.compiler.verdicts import accept_name
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import fixed_counter
 from sgdataplane.contract.fields import (

@@ -25,9 +25,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.drops import logged
-from sgdataplane.compiler.skeleton import applied, merged
+from sgdataplane.compiler.skeleton import applied, content_chain, merged
+from sgdataplane.compiler.verdicts import logged
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import FENCE_CAUSES, fence_counter, fenced_counter
 from sgdataplane.contract.fields import DESTINATION, SOURCE, Field, Hook
@@ -172,8 +171,8 @@ def _marked(base: Chain, secret: int) -> Chain:
 
 
 def _approved(secret: int) -> Iterator[Rule]:
-    """No set without a name: it changes in place (content.py). The type is asked, since a route can put labels in front
-    of what the policy has seen (`encap mpls`)."""
+    """No set without a name, since this chain changes in place (skeleton.py). The type is asked, since a route can put
+    labels in front of what the policy has seen (`encap mpls`)."""
     approved = is_value(Field.PACKET_MARK, secret), Match(Field.ROUTE_REALM, (Range.of(NO_REALM),), negate=True)
     return (rule(is_value(Field.ETHER_TYPE, kind), *approved, ACCEPT) for kind in (IPV4, IPV6))
 

@@ -14,13 +14,12 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from sgdataplane.compiler.classes import AddressClasses
-from sgdataplane.compiler.content import content_chain
+from sgdataplane.compiler.classes import AddressClasses, RemoteSet, Segments
 from sgdataplane.compiler.diagram import BY_PROTOCOL, MANY_PROTOCOLS, Branch, Dim, Leaf, Node, Steps, bits
-from sgdataplane.compiler.drops import logged
 from sgdataplane.compiler.judge import Judge
 from sgdataplane.compiler.memo import Lowered, Part, SpaceMemo
-from sgdataplane.compiler.spread import RemoteSet, Segments
+from sgdataplane.compiler.skeleton import content_chain
+from sgdataplane.compiler.verdicts import logged
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import counter_name
 from sgdataplane.contract.fields import Field
@@ -54,7 +53,7 @@ class View:
     """Packets whose sessions one side judges, and where they have what a diagram asks about.
 
     That is in their session's entry: so an opening packet, its replies and ICMP errors about it are judged alike. Only
-    AH over IPv6 has its protocol in its own header, as its entry is of what is behind it (fastpath.py).
+    AH over IPv6 has its protocol in its own header, as its entry is of what is behind it (verdicts.py).
     """
 
     site: Site

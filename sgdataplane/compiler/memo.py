@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 
-from sgdataplane.compiler.classes import AddressClasses
+from sgdataplane.compiler.classes import AddressClasses, RemoteSet
 from sgdataplane.compiler.diagram import Box
-from sgdataplane.compiler.spread import RemoteSet
 from sgdataplane.model.members import Kin, Members, Pages
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Chain, Counter, Paged, Verdict

@@ -1,18 +1,23 @@
-"""The fixed part of a table, as data: dispatch by interface, uplinks, the stamp, counters, and the words for all that.
+"""The fixed part of a table, as data: dispatch by interface, uplinks, the stamp, counters, and words for all chains.
 
-Owns the chains and maps that every table has, whatever its rules, but for those of sessions (fastpath.py). Is given
-where the table stands, and its interfaces. Must not know rules of users, or what the kernel holds now.
+Owns the chains and maps that every table has, whatever its rules, but for those that carry verdicts out (verdicts.py);
+and how chains are named after what they hold. Must not know rules of users, or what the kernel holds now.
 
-    <hook>-entry      what is at no ENI's interface: lo, internal interfaces and uplinks pass
-    egress-midstream  TCP that opens nothing: back to be judged while its ENI's adoption window is open, else dropped
-    uplink            host placement: what comes from elsewhere, less what claims to be from an ENI that is here
+    <hook>-entry      packets at no ENI's interface: lo, internal interfaces and uplinks pass
+    egress-midstream  TCP that opens nothing: goes on to the rules while its ENI's adoption window is open, else dropped
+    uplink            host placement: packets from elsewhere, less those that claim to be from an ENI on this host
+
+A set or map without a name may stand only in a chain that is named after its content. The kernel fills such a set of
+ranges a moment after the commit that makes its rule, and empties a map in the commit that deletes it, also for packets
+that are still in the old rules; a packet that finds nothing goes on with the next rule. So these chains never change: a
+new one is made before anything leads to it, and the old one goes when no packet can be in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sgdataplane.compiler.content import content_chain
+from sgdataplane.contract import names
 from sgdataplane.contract.counters import CAUSES, fixed_counter
 from sgdataplane.contract.fields import SOURCE, KeyType
 from sgdataplane.contract.sites import Site
@@ -47,6 +52,7 @@ from sgdataplane.nft.ir import (
     prefix_range,
     rule,
 )
+from sgdataplane.nft.text import rule_text
 
 # The protocols of ICMP errors, which carry the entry of the session that they are about.
 OF_ERRORS = (ICMP, ICMPV6)
@@ -132,5 +138,12 @@ def accept(hook: Direction, cause: str, *conditions: Statement) -> Rule:
 
 
 def drop(hook: Direction, cause: str, *conditions: Statement) -> Rule:
-    """Have what meets the conditions counted, logged and dropped (drops.py)."""
+    """Have what meets the conditions counted, logged and dropped (verdicts.py)."""
     return rule(*conditions, goto(drop_name(hook, cause)))
+
+
+def content_chain(prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> Chain:
+    """A chain whose name is the prefix and a hash of its rules and comment."""
+    texts = tuple(map(rule_text, rules))
+    text = "\n".join([*texts, *([comment] if comment else [])])
+    return Chain(f"{prefix}-{names.digest(text)}", rules, comment=comment, origin=origin).with_texts(texts)

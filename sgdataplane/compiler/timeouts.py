@@ -20,8 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from sgdataplane.compiler.content import content_chain
-from sgdataplane.compiler.skeleton import by_interface
+from sgdataplane.compiler.skeleton import by_interface, content_chain
 from sgdataplane.contract.fields import CtState, Field, Nfproto
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.tables import DELIVERED

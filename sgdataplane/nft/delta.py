@@ -16,7 +16,7 @@ more, what others have made included, and has new base chains drop what no rule 
 generations of each chain and uses them in turn, so before the last two one waits until all packets that were on their
 way have left (Kernel.settle).
 Where one switch can't do, there are two changes. If rules and elements change together: to rules that ask other maps
-(detour.py), and on. If what is held isn't known: to a copy of the desired table under other names, where only base
+(inflight.py), and on. If what is held isn't known: to a copy of the desired table under other names, where only base
 chains change in place, and on to its own names.
 """
 

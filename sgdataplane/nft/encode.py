@@ -1,7 +1,7 @@
 """A rule as the kernel's instructions, keys and values as its bytes: what `nft/text.py` says in words for people.
 
 Owns the way from statements to instructions, and what a field takes before it may be asked. Is given IR. Must not know
-messages. `nft/expressions.py` reads the same way back; the tests hold what this makes to what the nft program makes of
+messages. `nft/decode.py` reads the same way back; the tests hold what this makes to what the nft program makes of
 the text.
 """
 

@@ -73,7 +73,7 @@ def tracked(packet: Mapping[Field, Key]) -> dict[Field, Key]:
     """The packet with what its session's entry says, where nobody translates addresses, unless it says so itself.
 
     Of an ICMP error nothing follows from its own header: it is about another packet. Of AH over IPv6 the protocol and
-    the ports don't, as the entry is of what is behind it (fastpath.py).
+    the ports don't, as the entry is of what is behind it (compiler/verdicts.py).
     """
     way, protocol = packet.get(Field.CT_DIRECTION), packet.get(Field.L4PROTO)
     is_error = packet.get(Field.CT_STATE) == CtState.RELATED and protocol in _ICMP

@@ -171,7 +171,7 @@ class Writer:
         return (_message(uapi.DELOBJ, table, name(uapi.OBJ_NAME, called) + word(uapi.OBJ_TYPE, uapi.OBJ_TIMEOUT)),)
 
     def delete_others(self, table: Table) -> Messages:  # noqa: ARG002
-        """Whoever sees what there is says what they are (strangers.py)."""
+        """Whoever sees what there is says what they are (kernel.py)."""
         return ()
 
 

@@ -5,7 +5,7 @@ namespace. Must not know nft syntax or clouds.
 
 Who is root in the namespace names objects as they like, and makes as many as they like. So a name is kept only if it is
 one as we make them (names.known): what has another is a stranger, known by nothing but its handle where it is removed
-(strangers.py). And a table with more objects than any of ours has is told as that, and not kept.
+(kernel.py). And a table with more objects than any of ours has is told as that, and not kept.
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sgdataplane.compiler.classes import classify
-from sgdataplane.compiler.spread import RemoteSet
+from sgdataplane.compiler.classes import RemoteSet, classify
 from sgdataplane.model import always
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options, Placement

@@ -7,7 +7,7 @@ The log line carries the name of the counter that counted the packet just before
 whatever becomes of the policy meanwhile. The state is asked only what such a name means.
 
 Any rule in the namespace may log in that name: belief.py says which packets to believe. It also knows how many were
-denied and not logged, since a rule logs only so many packets a second (`compiler/drops.py`), and its counter has all.
+denied and not logged: a rule logs only so many packets a second (`compiler/verdicts.py`), and its counter has all.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sgdataplane.compiler.classes import AddressClasses, classify
-from sgdataplane.compiler.spread import Segments
+from sgdataplane.compiler.classes import AddressClasses, Segments, classify
 from sgdataplane.model.members import Members
 from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.values import Address, Family, Prefix

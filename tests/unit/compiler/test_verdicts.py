@@ -11,7 +11,7 @@ from functools import lru_cache
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy
-from sgdataplane.compiler.fastpath import FEW
+from sgdataplane.compiler.verdicts import FEW
 from sgdataplane.contract.fields import CtDirection, CtState, Field
 from sgdataplane.contract.marks import HALF
 from sgdataplane.contract.sites import INSTANCE

@@ -1,34 +1,53 @@
-"""How sessions that were accepted pass, and how a verdict on one is kept: all chains that read or write its mark.
+"""How a verdict is carried out and kept: the session's mark, the fast path of accepted sessions, counts and drops.
 
-Owns the chains that name the epoch. Is given where the table stands, and its interfaces with their slots. Must not know
-rules of users.
+Owns all chains that read or write the mark or name the epoch, and those that drop. Is given where the table stands, and
+its interfaces with their slots. Must not know rules of users.
 
-    <hook>            base chain, names the epoch: sessions accepted in it pass; all else, and AH over IPv6, goes to the
-                      chain of its ENI. Of more than FEW interfaces each has chains of its own for sessions
-    <hook>-related    names the epoch: ICMP errors of sessions accepted in it
-    <side>-accept     marks the session with the epoch and the slot of the packet's ENI, in one step; accepts. Of more
-                      than FEW interfaces each has a chain of its own for this. AH over IPv6 and ICMP errors it only
-                      accepts
-    egress-pass       marks the packet as approved, for the fence, and accepts it; names the secret, so it moves too
+    <hook>                base chain, names the epoch: sessions accepted in it pass. All else, and AH over IPv6, goes to
+                          its ENI's chain. With more than FEW interfaces, each has chains of its own for sessions
+    <hook>-related        names the epoch: ICMP errors of sessions accepted in it
+    <side>-accept         marks the session with the epoch and the slot of the packet's ENI, in one step, and accepts.
+                          With more than FEW interfaces, each has a chain of its own for this. AH over IPv6 and ICMP
+                          errors are only accepted
+    egress-pass           marks the packet as approved, for the fence, and accepts it; names the secret
+    leaf                  (lower.py) a rule refuses: counts, logs; goes to <side>-refuse
+    <side>-refuse         unmarks the session, counts for the packet's ENI, drops
+    <hook>-drop.<cause>   dropped before any rule is asked: counts, logs; goes to <hook>-dropped
+    <hook>-dropped        counts for the packet's ENI, if its interface carries one, and drops
+    <side>-drops.<if>     with more than FEW interfaces: the last step of both
+
+A log stands in a rule of its own, right after the counter that it names: where too many packets come, the kernel leaves
+that rule, and the next one goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from sgdataplane.compiler.skeleton import OF_ERRORS, by_interface
 from sgdataplane.contract import names
-from sgdataplane.contract.counters import fixed_counter
+from sgdataplane.contract.counters import CAUSES, LOG_GROUP, PASSING, eni_counter, fixed_counter
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.contract.marks import HALF, other_half
 from sgdataplane.contract.sites import Site
-from sgdataplane.contract.tables import EGRESS_PASS, LOOPBACK, dispatch_name, entry_name, errors_name, related_name
+from sgdataplane.contract.tables import (
+    EGRESS_PASS,
+    LOOPBACK,
+    dispatch_name,
+    drop_name,
+    entry_name,
+    errors_name,
+    refuse_name,
+    related_name,
+)
 from sgdataplane.net.values import AH, Direction
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
     Chain,
     Count,
+    Log,
     Map,
     Match,
     Range,
@@ -194,3 +213,65 @@ def _mark_name(side: Direction, ifname: str) -> str:
 
 def _sessions_name(hook: Direction, way: CtDirection) -> str:
     return f"{hook.value}-{way.name.lower()}"
+
+
+LOGGED_A_SECOND = 100  # by each rule that refuses, and each other cause
+
+
+def logged(counter: str) -> Log:
+    """Tell of packets that this counter has just counted."""
+    return Log(counter, LOG_GROUP, LOGGED_A_SECOND)
+
+
+@lru_cache(maxsize=2)
+def cause_chains(hook: Direction) -> tuple[Chain, ...]:
+    """One for each cause to drop a packet before any rule is asked."""
+    end = rule(goto(_dropped_name(hook)))
+    counters = {cause: fixed_counter(hook, cause) for cause in CAUSES if cause not in PASSING}
+    return tuple(
+        Chain(drop_name(hook, cause), (rule(Count(name), logged(name)), end)) for cause, name in counters.items()
+    )
+
+
+def end_chains(site: Site, side: Direction, ifnames: Sequence[str]) -> tuple[list[Chain], list[Map]]:
+    """What a hook drops, and what rules of a direction refuse. `ifnames` carry ENIs; a refused packet is that one's
+    which it leaves by, if it has one already, else that one's by which it came. AH over IPv6 has another session's
+    entry, and leaves its mark alone; so do ICMP errors, whose session its own packets speak for."""
+    unmark = SetMark(other_half(side), 0)
+    is_other = is_value(Field.CT_STATE, *(state for state in CtState if state is not CtState.RELATED))
+    are_no_errors = (is_value(Field.CT_STATE, CtState.RELATED), *map(_is_no, OF_ERRORS))
+    kinds = ((is_other,), are_no_errors)
+    families = ((is_value(Field.NFPROTO, Nfproto.IPV4),), (is_value(Field.NFPROTO, Nfproto.IPV6), _is_no(AH)))
+    unmarked = [rule(*family, *kind, unmark) for family in families for kind in kinds]
+    chains = [
+        Chain(_dropped_name(side), (*_counted(side, (site.interface(side),), ifnames), rule(DROP))),
+        Chain(refuse_name(side), (*unmarked, *_counted(side, (Field.OIFNAME, Field.IIFNAME), ifnames), rule(DROP))),
+    ]
+    if is_few(ifnames):
+        return chains, []
+    ends = {
+        ifname: Chain(names.identifier(_drops_name(side), ifname), (rule(Count(eni_counter(side, ifname)), DROP),))
+        for ifname in ifnames
+    }
+    return [*chains, *ends.values()], [by_interface(_drops_name(side), ends)]
+
+
+def _is_no(protocol: int) -> Match:
+    return Match(Field.L4PROTO, (Range.of(protocol),), negate=True)
+
+
+def _counted(side: Direction, asked: tuple[Field, ...], ifnames: Sequence[str]) -> Iterator[Rule]:
+    for field in asked:
+        if is_few(ifnames):
+            for ifname in ifnames:
+                yield rule(is_value(field, ifname), Count(eni_counter(side, ifname)), DROP)
+        else:
+            yield rule(VerdictMap(field, name=_drops_name(side)))
+
+
+def _dropped_name(hook: Direction) -> str:
+    return f"{hook.value}-dropped"
+
+
+def _drops_name(side: Direction) -> str:
+    return f"{side.value}-drops"
