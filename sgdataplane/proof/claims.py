@@ -26,7 +26,6 @@ from sgdataplane.model.state import (
 from sgdataplane.net import ranges
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, PortRange, Prefix, Verdict
 from sgdataplane.nft.ir import Count, Range
-from sgdataplane.proof.kinships import Kinships
 from sgdataplane.proof.walk import Outcome
 
 Ranges = tuple[Range, ...]  # disjoint and sorted
@@ -138,19 +137,3 @@ def _merged(ranges: Iterable[PortRange] | None) -> Ranges | None:
 def united(intervals: Iterable[tuple[int, int]]) -> Ranges:
     """Disjoint, sorted, and none beginning where another ends."""
     return tuple(Range(first, last) for first, last in ranges.united(intervals))
-
-
-def remote_ranges(state: CloudState, kinships: Kinships, remote: Remote, family: Family) -> Ranges:
-    """The blocks of a remote; of a group the prefixes delegated to its members, whose addresses have kinships."""
-    prefixes = _prefixes(state, kinships, remote, family)
-    return united((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
-
-
-def _prefixes(state: CloudState, kinships: Kinships, remote: Remote, family: Family) -> Iterable[Prefix]:
-    match remote:
-        case Prefix():
-            return (remote,)
-        case PrefixListRef(prefix_list_id):
-            return (entry.cidr for entry in state.prefix_list[prefix_list_id].entries)
-        case GroupRef(group_id):
-            return kinships.delegated(group_id, family)

@@ -16,7 +16,7 @@ from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Direc
 from sgdataplane.nft.ir import Key, Match, Range
 from sgdataplane.proof.axes import LACKING, Atoms, Axis, MalformedError, Names, Span, representatives
 from sgdataplane.proof.order import Cell
-from sgdataplane.proof.reading import Asked
+from sgdataplane.proof.step import Asked
 
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}

@@ -1,12 +1,18 @@
 """The fixed part of a table against its clauses: every header field and every kind of session, at every interface.
 
-Owns the comparison before rules are asked, and after they have decided, interface by interface. Is given the table and
-the ENIs. Must not know rules: where they begin, this part ends.
+Owns the comparison before rules are asked, and after they have decided, interface by interface; and when two interfaces
+are the same but for names and numbers, so that they are walked once. Is given the table and the ENIs. Must not know
+rules: where they begin, this part ends.
+
+A walk sees chains as places, values as atoms, and effects as things that are equal or not. So two walks with the same
+places, atoms, ends and order go the same way: they have one form. An interface's slot is written as `own` in it, also
+where it is in the clauses: that turns what is equal into what is equal, and what differs into what differs, as long as
+marks are written or kept whole. So are the counters that are the ENI's alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,17 +21,94 @@ from itertools import product
 from sgdataplane.contract.counters import eni_counter
 from sgdataplane.contract.tables import LOOPBACK
 from sgdataplane.net.values import Direction, Family
-from sgdataplane.nft.ir import Key, Match
+from sgdataplane.nft.ir import Count, Key, Match, SetMark, Verdict
 from sgdataplane.proof.axes import holds, representatives
 from sgdataplane.proof.crossing import Crossing, Space
 from sgdataplane.proof.fixed import JUDGE, Clause, end_clauses
-from sgdataplane.proof.order import Order
+from sgdataplane.proof.order import Cell, Order
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.reading import Reading
-from sgdataplane.proof.shape import Form, Slots, form_of
 from sgdataplane.proof.specification import ENDS, Namespace
+from sgdataplane.proof.step import Effect, Reading, Step
 from sgdataplane.proof.structure import Structure
 from sgdataplane.proof.walk import Mismatch, Walk
+
+Form = Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Where a mark holds slots, as masks, each with the slot of this interface there; and the counters of its ENI."""
+
+    own: Mapping[int, int]
+    counters: tuple[str, ...] = ()
+
+    def effect(self, effect: Effect) -> Hashable:
+        """With the word "own" for each slot of this interface, and each counter."""
+        if isinstance(effect, Count):
+            return ("own", self.counters.index(effect.counter)) if effect.counter in self.counters else effect
+        if not isinstance(effect, SetMark):
+            return effect
+        value, found = effect.value, list[Hashable]()
+        for mask, slot in self.own.items():
+            kept, written = effect.keep & mask, effect.value & mask
+            if (kept and kept != mask) or (kept and written):
+                return effect, tuple(self.own.values())  # slots made of parts: no other interface is like this one
+            found.append("own" if written == slot else written)
+            value &= ~mask
+        return effect.keep, value, *found
+
+    def outcome(self, outcome: tuple[Iterable[Effect], str]) -> Hashable:
+        return tuple(map(self.effect, outcome[0])), outcome[1]
+
+
+def form_of(walk: Walk, begin: str, cells: Sequence[Cell], slots: Slots) -> tuple[Form, list[str]]:
+    """The form of the walk from a chain on; and the chains in the order in which it has them."""
+    order, places = walk.order, _Places(walk, begin, slots)
+    outcomes = tuple(map(slots.outcome, order.outcomes))  # type: ignore[arg-type]
+    specified = order.full, tuple(order.regions), outcomes, walk.with_ports, tuple(cells)
+    return (tuple(places.forms()), specified), places.names
+
+
+class _Places:
+    """Chains by number, in the order in which they are met."""
+
+    def __init__(self, walk: Walk, begin: str, slots: Slots) -> None:
+        self._walk, self._slots = walk, slots
+        self.names = [begin]
+        self._numbers = {begin: 0}
+
+    def forms(self) -> Iterable[Hashable]:
+        program = self._walk.program
+        for name in self.names:  # grows on the way
+            way_out = program.outs.get(name)
+            if way_out is None:
+                yield tuple(map(self._step, self._walk.bound(name)))
+            elif name in program.stops:
+                yield program.stops[name]
+            else:
+                yield self._slots.outcome((way_out[0], "")), self._number(way_out[1])
+
+    def _number(self, chain: str) -> int:
+        if chain not in self._numbers:
+            self._numbers[chain] = len(self.names)
+            self.names.append(chain)
+        return self._numbers[chain]
+
+    def _verdict(self, verdict: Verdict | None) -> Hashable:
+        return verdict if verdict is None or not verdict.chain else (verdict.kind, self._number(verdict.chain))
+
+    def _step(self, step: Step) -> Hashable:
+        return (
+            step.limits,
+            step.guard,
+            tuple(map(self._slots.effect, step.effects)),
+            self._verdict(step.verdict),
+            tuple((self._verdict(verdict), atoms) for verdict, atoms in step.parts),
+            step.axis,
+            step.problem,
+            step.then and self._step(step.then),
+        )
+
 
 RULES = "profile-"  # what the chains are called where the rules of an ENI begin
 Roots = Mapping[tuple[Direction, Family], AbstractSet[str]]  # where the rules of an ENI begin, for either direction

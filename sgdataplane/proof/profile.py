@@ -1,32 +1,163 @@
 """The chains of one profile against the rules of its groups: all addresses, protocols, ports, in both families.
 
-Owns how a profile's packets are told apart. Is given an ENI that has the profile, and the chains where it begins.
-Must not know what comes before those chains, or after the chains that carry verdicts out.
+Owns how a profile's packets are told apart, where their sessions have what a rule speaks of, and what of a proof holds
+for the next table. Is given an ENI that has the profile, and the chains where it begins. Must not know what comes
+before those chains, or after the chains that carry verdicts out.
+
+A class of far addresses is proven at a chain for the claims that hold for it, in their order. It isn't proven again
+where that chain, with all that it leads to, is the same, and so are these claims. What chains further up do is asked
+anew of each class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import and_
 from typing import NamedTuple
 
+from sgdataplane.contract.fields import Field
 from sgdataplane.contract.sites import Site
+from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, Eni
-from sgdataplane.net.values import AH, PORT_PROTOCOLS, Direction, Family, Verdict
-from sgdataplane.nft.ir import Range
-from sgdataplane.proof.axes import Atoms, Axis, Span
-from sgdataplane.proof.carried import Class, KnownProfile, KnownView, Renumbering
+from sgdataplane.net.values import AH, PORT_PROTOCOLS, Direction, Family, Prefix, Verdict
+from sgdataplane.nft.ir import Key, Match, Range
+from sgdataplane.proof.axes import LACKING, Atoms, Axis, Span
 from sgdataplane.proof.claims import AXES, Claim, claims, end_chain
-from sgdataplane.proof.far import FarClass, Side, Words, far_classes
-from sgdataplane.proof.kinships import Kinships
+from sgdataplane.proof.crossing import ANSWERED, NFPROTO, OPENED, other_family
+from sgdataplane.proof.far import FarClass, Kinships, Side, Words, far_classes
 from sgdataplane.proof.order import Boxes, Order
 from sgdataplane.proof.program import Program
+from sgdataplane.proof.step import Asked, Reading
 from sgdataplane.proof.structure import Structure
-from sgdataplane.proof.view import View
 from sgdataplane.proof.walk import Mismatch, Walk
+
+BEHIND_AH = ("protocol", "source_port", "port")  # what the entry has of another packet there
+IS_AH = Match(Field.L4PROTO, (Range.of(AH),))
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All packets whose session one direction's rules judge: the opening one, replies, ICMP errors. They are judged by
+    their session's opening packet as it is on the wire, which conntrack keeps: in the original tuple if it meets its
+    hook on its way in (`is_arriving`), else, as addresses may have been translated by then, in the tuple that its
+    reply is expected to have. AH over IPv6 carries the entry of what is behind it: its protocol is its header's."""
+
+    direction: Direction
+    family: Family
+    is_arriving: bool
+    is_behind_ah: bool = False
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """Of the far address ("far"), and of each axis that packets of the family have, in their order."""
+        return self._fields(self.family)
+
+    def _fields(self, family: Family) -> Mapping[str, Field]:
+        ends = (OPENED if self.is_arriving else ANSWERED)[family]
+        is_ingress = self.direction is Direction.INGRESS
+        far, local = ("source", "destination") if is_ingress else ("destination", "source")
+        found = {**ends, "local": ends[local]}
+        return {"far": ends[far], **{axis.name: found[axis.name] for axis in AXES if axis.name in found}}
+
+    def own(self, eni: Eni) -> list[Prefix]:
+        """What can be on the ENI's own side: its addresses, and where it is the destination, those that many have."""
+        shared = always.SHARED[self.family] if self.direction is Direction.INGRESS else ()
+        return [p for p in (*eni.own_prefixes, *shared) if p.family is self.family]
+
+    def reading(self) -> Reading:
+        """Nothing is asked of the entry's protocol or ports where the packet is behind AH."""
+        mine, others = self.fields, self._fields(other_family(self.family))
+        known: dict[Field, Key | None] = {
+            Field.NFPROTO: NFPROTO[self.family],
+            others["far"]: LACKING,
+            others["local"]: LACKING,
+        }
+        unasked = BEHIND_AH if self.is_behind_ah else ()
+        asked: dict[Asked, int] = {
+            (mine[axis.name], None): index
+            for index, axis in enumerate(AXES)
+            if axis.name in mine and axis.name not in unasked
+        }
+        answers = {IS_AH: self.is_behind_ah} if self.family is Family.IPV6 else {}
+        return Reading(known, asked, mine["far"], answers=answers)
+
+
+NOTHING: frozenset[str] = frozenset()
+Class = tuple[str, Boxes]  # where it comes to, and the claims that hold for it
+
+
+@dataclass(frozen=True, slots=True)
+class KnownView:
+    """`near`: chains that ask no far address, and lead to none that does. `proven`: classes, at such chains."""
+
+    near: AbstractSet[str] = NOTHING
+    proven: AbstractSet[Class] = frozenset()
+
+    def without(self, turned: AbstractSet[str]) -> KnownView:
+        """Less chains that are others now."""
+        if turned.isdisjoint(self.near):
+            return self
+        return KnownView(self.near - turned, {known for known in self.proven if known[0] not in turned})
+
+
+@dataclass(frozen=True)
+class KnownProfile:
+    """A profile that is right. `basis`: of the specification, all that its claims follow from, but for who the members
+    of the groups `spoken` of are; `roots`: where it begins."""
+
+    basis: object
+    spoken: frozenset[str]
+    roots: Mapping[tuple[Direction, Family], AbstractSet[str]]
+    sides: Mapping[tuple[Direction, Family], Side]
+    views: Mapping[View, KnownView] = field(default_factory=dict)
+
+    def without(self, turned: AbstractSet[str]) -> KnownProfile:
+        """Less chains that are others now, by their names: these may come to mean something to it later."""
+        views = {view: known.without(turned) for view, known in self.views.items()}
+        return KnownProfile(self.basis, self.spoken, self.roots, self.sides, views)
+
+
+class Renumbering:
+    """Claims that are the same as before have other numbers where some come or go."""
+
+    def __init__(self, before: Sequence[Claim], after: Sequence[Claim]) -> None:
+        self._runs: list[tuple[int, Boxes, int]] = []  # first number now, how many as a mask, first number before
+        self._known: Boxes = 0
+        self._all = before is after
+        for new, old, length in () if self._all else _runs(before, after):
+            self._runs.append((new, (1 << length) - 1, old))
+            self._known |= ((1 << length) - 1) << new
+
+    def before(self, boxes: Boxes) -> Boxes | None:
+        """The numbers that these claims had, in the same order; None if one of them is new."""
+        if self._all:
+            return boxes
+        if boxes & ~self._known:
+            return None
+        found = 0
+        for new, mask, old in self._runs:
+            found |= (boxes >> new & mask) << old
+        return found
+
+
+def _runs(before: Sequence[Claim], after: Sequence[Claim]) -> list[tuple[int, int, int]]:
+    """(first number after, first number before, length) of claims that are equal, in the order of both."""
+    most = min(len(before), len(after))
+    start = next((n for n in range(most) if before[n] != after[n]), most)
+    end = next((n for n in range(most - start) if before[-1 - n] != after[-1 - n]), most - start)
+    place = {claim: number for number, claim in enumerate(before[: len(before) - end]) if number >= start}
+    found, last = [(0, 0, start)], start - 1
+    for number in range(start, len(after) - end):
+        old = place.get(after[number], -1)
+        if old > last:
+            found.append((number, old, 1))
+            last = old
+    return [*found, (len(after) - end, len(before) - end, end)]
+
 
 PROTOCOL, LOCAL = map([axis.name for axis in AXES].index, ("protocol", "local"))
 STOPS = {name: name for name in (end_chain(direction, verdict) for direction in Direction for verdict in Verdict)}

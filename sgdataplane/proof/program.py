@@ -31,8 +31,7 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.proof.axes import LACKING, MalformedError, holds
 from sgdataplane.proof.lookups import Lookup
-from sgdataplane.proof.reading import Reading
-from sgdataplane.proof.step import Effects, Step, Test, grouped, in_order
+from sgdataplane.proof.step import Effects, Reading, Step, Test, grouped, in_order
 
 TIMEOUTS = "timeouts-"  # what the chains are called that only set timeouts (`timeouts.py` sees to that)
 OF_PORTS = (*PORTS, *SESSION_PORTS)

@@ -1,15 +1,49 @@
-"""One rule as a kind of packet meets it: tests on axes and of the far address, effects, and a verdict or a look-up.
+"""One rule as a kind of packet meets it: how its fields are read, tests on axes and of the far address, and effects.
 
-Owns the way from ranges to sets of atoms. Is given what the rule says. Must not know the table.
+Owns which field is known, on an axis or the far address, and the way from ranges to sets of atoms. Must not know
+tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from sgdataplane.nft.ir import Count, Key, Range, SetMark, SetPacketMark, Verdict, VerdictKind
+from sgdataplane.contract.fields import Field
+from sgdataplane.nft.ir import Count, Key, Match, Range, SetMark, SetPacketMark, Verdict, VerdictKind
 from sgdataplane.proof.axes import Atoms, Axis, MalformedError
+
+Asked = tuple[Field, int | None]  # a field, under a mask where it is split by masks
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one kind of packet's fields are read: `known` (LACKING: it has none), `far` (known once an address is
+    chosen), or on an axis; `axes` maps a field, or a field under one mask, to its index. Nothing else may be read.
+    `passing`: keys that are there, at the moment, in maps whose elements go by themselves. `answers`: whether these
+    matches hold, where nothing else is known of their fields."""
+
+    known: Mapping[Field, Key | None]
+    axes: Mapping[Asked, int]
+    far: Field | None = None
+    passing: tuple[Key, ...] = ()
+    answers: Mapping[Match, bool] = field(default_factory=dict)
+
+    def parts(self, match: Match) -> list[Match]:
+        """The same as several matches, each under the mask of one axis, if it isn't on one itself."""
+        mask = match.mask
+        if mask is None or match.negate or len(match.ranges) != 1 or self.axis(match.field, mask) is not None:
+            return [match]
+        masks = [part for asked, part in self.axes if asked is match.field and part and not part & ~mask]
+        (value,) = match.ranges
+        if sum(masks) != mask or value.first != value.last:
+            return [match]
+        return [Match(match.field, (Range.of(int(value.first) & part),), mask=part) for part in masks]
+
+    def axis(self, asked: Field, mask: int | None) -> int | None:
+        found = self.axes.get((asked, None))
+        return self.axes.get((asked, mask)) if found is None else found
+
 
 Effect = Count | SetMark | SetPacketMark
 Effects = tuple[Effect, ...]

@@ -11,22 +11,20 @@ from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import NamedTuple
 
-from sgdataplane.compiler import skeleton
 from sgdataplane.contract.fields import TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Hook
 from sgdataplane.contract.sites import Site
-from sgdataplane.contract.tables import dispatch_name
+from sgdataplane.contract.tables import ADOPTING, dispatch_name
 from sgdataplane.errors import InternalError
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Family, Protocol
 from sgdataplane.nft.interp import run, tracked
-from sgdataplane.nft.ir import Chain, Key, Table, goto, rule
+from sgdataplane.nft.ir import RETURN, Chain, Key, Table, goto, rule
 from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.claims import AXES
 from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, NFPROTO, SOURCE
 from sgdataplane.proof.gate import GateMismatch
 from sgdataplane.proof.order import indices
-from sgdataplane.proof.profile import LOCAL, ProfileMismatch
+from sgdataplane.proof.profile import LOCAL, ProfileMismatch, View
 from sgdataplane.proof.specification import ENDS, Fate, Namespace, in_words
-from sgdataplane.proof.view import View
 
 TRIES = 4096  # packets of a difference, until one is found whose fate is another
 START = "proof-start"
@@ -151,8 +149,8 @@ def entered_at(table: Table, hook: Direction, chain: str, is_adopting: bool) -> 
     none, in the map `adopting`."""
     start = Chain(START, (rule(goto(chain)),), Hook(hook.value, 0))
     ifnames = [str(ifname) for ifname, _ in table.map[dispatch_name(Direction.EGRESS)].elements]
-    opened = skeleton.adopting(ifnames if is_adopting else ())
-    maps = tuple(opened if entry.name == opened.name else entry for entry in table.maps)
+    opened = tuple((ifname, RETURN) for ifname in ifnames) if is_adopting else ()
+    maps = tuple(replace(entry, elements=opened) if entry.name == ADOPTING else entry for entry in table.maps)
     return replace(table, chains=(*table.chains, start), maps=maps)
 
 

@@ -22,8 +22,8 @@ from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Range
 from sgdataplane.observe.live import counters_of
 from sgdataplane.policy.resolve import interfaces_of, resolve
-from sgdataplane.proof.claims import Claim, claims, remote_ranges
-from sgdataplane.proof.kinships import Kinships
+from sgdataplane.proof.claims import Claim, claims
+from sgdataplane.proof.far import Kinships, remote_ranges
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.specification import Fate, Namespace, Specification
 from tests.support import gen, hardpolicies, wire

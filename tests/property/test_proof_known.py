@@ -16,10 +16,8 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Family
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import interfaces_of
-from sgdataplane.proof.far import Words
-from sgdataplane.proof.kinships import Kin, Kinships
-from sgdataplane.proof.known import Known
-from sgdataplane.proof.prove import prove
+from sgdataplane.proof.far import Kin, Kinships, Words
+from sgdataplane.proof.prove import Known, prove
 from sgdataplane.proof.specification import Specification
 from sgdataplane.proof.structure import Structure
 from tests.support import hardpolicies

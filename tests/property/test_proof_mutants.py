@@ -22,8 +22,7 @@ from sgdataplane.model.state import CloudState, NetworkType, NicType, SecurityGr
 from sgdataplane.net.values import Prefix, Verdict
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import interfaces_of, resolve
-from sgdataplane.proof.known import Known
-from sgdataplane.proof.prove import prove
+from sgdataplane.proof.prove import Known, prove
 from sgdataplane.proof.specification import Specification
 from sgdataplane.proof.witness import START, entered_at
 from tests.support.builders import make_eni, make_group, make_rule, make_state

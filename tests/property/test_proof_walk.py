@@ -39,7 +39,7 @@ from sgdataplane.nft.ir import (
 from sgdataplane.proof.axes import LACKING, Span
 from sgdataplane.proof.order import Order
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.reading import Reading
+from sgdataplane.proof.step import Reading
 from sgdataplane.proof.walk import Mismatch, Outcome, Walk
 
 SHARDS, TABLES = 4, 200

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "contract": POLICY,
     "nft": ("errors", "net", "contract"),
     "compiler": TABLES,
-    "proof": TABLES,
+    "proof": (*STATE, "contract", "nft"),  # and nothing of the compiler's, whose word it must not take
     "observe": (*TABLES, "host"),
     "enforce": ENFORCING[: ENFORCING.index("attach")],
     "attach": (*POLICY, "host", "enforce"),

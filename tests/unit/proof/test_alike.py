@@ -11,8 +11,7 @@ from sgdataplane.errors import ProofError
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Table
-from sgdataplane.proof.known import Known
-from sgdataplane.proof.prove import Proof, prove
+from sgdataplane.proof.prove import Known, Proof, prove
 from sgdataplane.proof.specification import Specification
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import table_of

@@ -15,14 +15,12 @@ from sgdataplane.net.values import Address, Direction, Family
 from sgdataplane.nft.ir import Chain, Key, Map, Page, Paged, SetMark, Table, goto
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.axes import MalformedError, is_name, representatives
-from sgdataplane.proof.carried import Renumbering
 from sgdataplane.proof.claims import Claim, claims
-from sgdataplane.proof.far import Words
-from sgdataplane.proof.kinships import Kinships
-from sgdataplane.proof.known import Known
+from sgdataplane.proof.far import Kinships, Words
+from sgdataplane.proof.gate import Slots
 from sgdataplane.proof.lookups import Lookup
-from sgdataplane.proof.prove import Proof, prove
-from sgdataplane.proof.shape import Slots
+from sgdataplane.proof.profile import Renumbering
+from sgdataplane.proof.prove import Known, Proof, prove
 from sgdataplane.proof.specification import Specification
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 

@@ -13,10 +13,9 @@ from sgdataplane.contract.tables import DELIVERED, dispatch_name, entry_name
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import TCP, UDP, Direction
 from sgdataplane.nft.ir import ACCEPT, Chain, Match, Range, Rule, SetTimeout, Table, Verdict, VerdictKind, goto, rule
-from sgdataplane.proof.openings import Openings, sets_timeouts
 from sgdataplane.proof.prove import prove
 from sgdataplane.proof.specification import Namespace, Specification
-from sgdataplane.proof.timeouts import wrong_timeouts
+from sgdataplane.proof.timeouts import Openings, sets_timeouts, wrong_timeouts
 from tests.unit.proof.test_timeouts import FEW, Change, compiled, specification_of, with_rules
 
 ENTRY = entry_name(Direction.INGRESS)
