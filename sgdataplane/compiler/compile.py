@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sgdataplane.collection import no_collection
 from sgdataplane.compiler import skeleton, verdicts
-from sgdataplane.compiler.eni import Link, eni_chain, errors_chain, shared_chains
+from sgdataplane.compiler.eni import EniInterface, eni_chain, errors_chain, shared_chains
 from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.profiles import Profiles
 from sgdataplane.compiler.timeouts import IdleTimeouts
@@ -40,7 +40,9 @@ class Frame:
     counters: list[Counter] = field(default_factory=list)
 
     @classmethod
-    def of(cls, policy: HostPolicy, links: Sequence[Link], options: Options, elsewhere: Sequence[Rule] = ()) -> Frame:
+    def of(
+        cls, policy: HostPolicy, links: Sequence[EniInterface], options: Options, elsewhere: Sequence[Rule] = ()
+    ) -> Frame:
         """`links`: of the policy's ENIs. `elsewhere`: the rules that set timeouts where packets leave by no ENI's
         interface."""
         site, made = SITES[policy.placement], cls()
@@ -63,7 +65,7 @@ class Frame:
         return made
 
     def _links(
-        self, site: Site, hook: Direction, slots: Mapping[str, int], links: Sequence[Link], options: Options
+        self, site: Site, hook: Direction, slots: Mapping[str, int], links: Sequence[EniInterface], options: Options
     ) -> None:
         shared = shared_chains(hook, options)
         enis = {link.ifname: eni_chain(site, hook, link, shared, options) for link in links}
@@ -116,7 +118,7 @@ def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
     for eni in policy.enis:
         on_link = always.on_link(eni.own, options, policy.placement)
         ends = (roots[eni.profile], idle.rules(eni.ifname))
-        links.append(Link(eni.ifname, eni.private, eni.own, eni.link, on_link, *ends))
+        links.append(EniInterface(eni.ifname, eni.private, eni.own, eni.link, on_link, *ends))
     fixed = Frame.of(policy, links, options, idle.elsewhere())
     return Table(
         TABLE,

@@ -35,7 +35,7 @@ Intervals = tuple[Interval, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Box:
+class RuleBox:
     """A permission as a region: per dimension the disjoint sorted intervals it covers, or None for all of it.
 
     Only TCP and UDP permissions have ports (state validation refuses others), so a path never asks another protocol
@@ -59,7 +59,7 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BoxStep:
     """Decides what meets all its conditions."""
 
     conditions: tuple[tuple[Dim, Interval], ...]
@@ -70,7 +70,7 @@ class Step:
 class Steps:
     """The first step whose conditions hold decides. The last has none."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[BoxStep, ...]
     depth: int = 0
 
     @property
@@ -116,7 +116,7 @@ class Boxes:
     `max_cells`: what a diagram may have before it is made coarser.
     """
 
-    boxes: Sequence[Box]
+    boxes: Sequence[RuleBox]
     family: Family
     max_cells: int
     _memo: dict[tuple[int, int], Node] = field(default_factory=dict)
@@ -182,12 +182,12 @@ class Boxes:
 
     def steps(self, asked: Sequence[tuple[int, Sequence[tuple[Dim, Intervals]]]]) -> Node:
         """Boxes one by one, each with the conditions that are not known to hold. The last has none."""
-        made: list[Step] = []
+        made: list[BoxStep] = []
         for index, conditions in asked:
             dims = [dim for dim, _ in conditions]
             decision = self.boxes[index].decision
             every = product(*(covered for _, covered in conditions))
-            made.extend(Step(tuple(zip(dims, chosen, strict=True)), decision) for chosen in every)
+            made.extend(BoxStep(tuple(zip(dims, chosen, strict=True)), decision) for chosen in every)
         while len(made) > 1 and made[-2].decision == made[-1].decision:
             del made[-2]
         return Steps(tuple(made)) if len(made) > 1 else self._leaves[asked[-1][0]]

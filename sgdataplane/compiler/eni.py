@@ -48,7 +48,7 @@ NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class EniInterface:
     """One ENI's interface; its own addresses, and with them all it may send from; what it is called on its link; who
     may be there; its profile's roots; the rules that set timeouts."""
 
@@ -147,7 +147,7 @@ def _dhcp_server(family: Family) -> Rule:
     )
 
 
-def eni_chain(site: Site, hook: Direction, link: Link, shared: SharedChains, options: Options) -> Chain:
+def eni_chain(site: Site, hook: Direction, link: EniInterface, shared: SharedChains, options: Options) -> Chain:
     """All that happens to an opening packet, or to one whose session has to be judged again."""
     rules = [
         *((_far_discovery(link), *_claims(link)) if hook is Direction.EGRESS else ()),
@@ -163,13 +163,13 @@ def eni_chain(site: Site, hook: Direction, link: Link, shared: SharedChains, opt
     return content_chain(names.identifier(f"eni-{hook.value}", link.ifname), tuple(rules))
 
 
-def _far_discovery(link: Link) -> Rule:
+def _far_discovery(link: EniInterface) -> Rule:
     """What would be carried on, past all rules (`always.is_far_discovery`)."""
     is_far = _none_of(Field.IP6_DADDR, merged(link.on_link))
     return drop(Direction.EGRESS, "far-discovery", _icmpv6(always.DISCOVERY_TYPES), *is_far)
 
 
-def _claims(link: Link) -> Iterator[Rule]:
+def _claims(link: EniInterface) -> Iterator[Rule]:
     """Neighbours take over what advertisements say, and what solicitations say of their senders; and who gets a probe
     for the address that it is about to take gives it up (RFC 4862, 5.4.3). All of it may be of the ENI's own addresses
     only, the one of its link included, as its ARP may."""
@@ -186,7 +186,7 @@ def _none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:
     return (Match(asked, ranges, negate=True),) if ranges else ()
 
 
-def errors_chain(hook: Direction, link: Link) -> Chain:
+def errors_chain(hook: Direction, link: EniInterface) -> Chain:
     """ICMP errors of a session that this ENI accepts now. What else is `related` (a helper's doing, which isn't ours)
     goes back to be judged like any opening packet."""
     rules = [
@@ -198,7 +198,7 @@ def errors_chain(hook: Direction, link: Link) -> Chain:
     return content_chain(names.identifier(f"errors-{hook.value}", link.ifname), tuple(rules))
 
 
-def _addresses(hook: Direction, link: Link) -> Iterator[Rule]:
+def _addresses(hook: Direction, link: EniInterface) -> Iterator[Rule]:
     """Whether both ends are who they may be: see `semantics.is_spoofed` and `is_foreign`."""
     for family in Family:
         if hook is Direction.EGRESS:

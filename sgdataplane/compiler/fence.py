@@ -78,7 +78,7 @@ UNNUMBERED = Prefix.parse("0.0.0.0")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FencePart:
     """What stands for one interface, but for the secret. `base`: the chain at its hook. `digest`: of all of it."""
 
     base: Chain
@@ -86,7 +86,7 @@ class Part:
     digest: str
 
     @classmethod
-    def of(cls, base: Chain, *chains: Chain) -> Part:
+    def of(cls, base: Chain, *chains: Chain) -> FencePart:
         return cls(base, chains, _digest(base, *chains))
 
 
@@ -124,19 +124,19 @@ def compile_fence(
 
 
 @lru_cache(maxsize=MOST_PARTS)
-def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> Part:
+def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> FencePart:
     other_mac = _drop(ifname, "other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True))
     if placement is Placement.HOST:
         fragments = _fragments(ifname, FRAGMENTS, FRAGMENT_BYTES)
         passing = (*_limits(ifname, eni, fragments), *_from_instance(ifname, eni, options))
         content = _content(ifname, passing, "spoofed", eni)
-        return Part.of(_base("ingress", ifname, (other_mac,), content), fragments, content)
+        return FencePart.of(_base("ingress", ifname, (other_mac,), content), fragments, content)
     content = _content(ifname, [_dhcp(_own(eni, Family.IPV4), options)], "unapproved", eni)
-    return Part.of(_base("egress", ifname, (other_mac, *_approved(PLACEHOLDER)), content), content)
+    return FencePart.of(_base("egress", ifname, (other_mac, *_approved(PLACEHOLDER)), content), content)
 
 
 @lru_cache(maxsize=MOST_UPLINKS)
-def _uplink(ifname: str, private: tuple[Prefix, ...]) -> Part:
+def _uplink(ifname: str, private: tuple[Prefix, ...]) -> FencePart:
     """Nothing may speak as an ENI that is here (ingress filtering, RFC 2827): the policy says so, too, but of whole
     datagrams only. What asks for the router's MAC may be many, and so may fragments, but not all that there can be."""
     fragments = _fragments(ifname, *FRAGMENTS_ELSEWHERE)
@@ -152,7 +152,7 @@ def _uplink(ifname: str, private: tuple[Prefix, ...]) -> Part:
         rule(ACCEPT),
     )
     content = content_chain(names.identifier("fence", ifname), rules)
-    return Part.of(_base("ingress", ifname, (), content), fragments, content)
+    return FencePart.of(_base("ingress", ifname, (), content), fragments, content)
 
 
 def _spoofed(ifname: str, private: Iterable[Prefix], kinds: Mapping[int, Match]) -> Iterator[Rule]:

@@ -16,7 +16,7 @@ from itertools import accumulate
 from operator import or_
 
 from sgdataplane.compiler import coarse
-from sgdataplane.compiler.diagram import BY_PROTOCOL, DIMS, EVERYTHING, Box, Boxes, Intervals, Leaf, Node, bits
+from sgdataplane.compiler.diagram import BY_PROTOCOL, DIMS, EVERYTHING, Boxes, Intervals, Leaf, Node, RuleBox, bits
 from sgdataplane.compiler.memo import PacketKind, SpaceMemo
 from sgdataplane.model.state import Remote
 from sgdataplane.net.values import Family, Prefix
@@ -25,10 +25,10 @@ from sgdataplane.policy.resolve import Permission
 
 MAX_CELLS = 1 << 16  # of all diagrams of one judge together, as long as each has MIN_CELLS
 MIN_CELLS = 1 << 8
-ELSEWHERE = Box(None, EVERYTHING)
+ELSEWHERE = RuleBox(None, EVERYTHING)
 
 
-class Judge:
+class ClassJudge:
     """`wide`: the diagram of all permissions for everywhere; `of` others, what these change in it."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Judge:
 class _Overlaps:
     """Which of the boxes for everywhere overlap an interval in one dimension."""
 
-    def __init__(self, dim: int, boxes: Sequence[Box], wide: int) -> None:
+    def __init__(self, dim: int, boxes: Sequence[RuleBox], wide: int) -> None:
         edges: list[tuple[int, int, int]] = []
         self._always = 0
         for index in bits(wide):
@@ -134,7 +134,7 @@ class _Overlaps:
         return found
 
 
-def _box(permission: Permission, kind: PacketKind, memo: SpaceMemo) -> Box | None:
+def _box(permission: Permission, kind: PacketKind, memo: SpaceMemo) -> RuleBox | None:
     """The permission as a region of such packets; None if it can't match any."""
     is_known, box = memo.box(permission, kind)
     if not is_known:
@@ -142,7 +142,7 @@ def _box(permission: Permission, kind: PacketKind, memo: SpaceMemo) -> Box | Non
     return box
 
 
-def _made(permission: Permission, family: Family, protocol: int | None) -> Box | None:
+def _made(permission: Permission, family: Family, protocol: int | None) -> RuleBox | None:
     """`protocol`: the one that all of the packets have, so that nobody has to ask for it."""
     asked = conditions(permission, family)
     if () in asked:
@@ -151,4 +151,4 @@ def _made(permission: Permission, family: Family, protocol: int | None) -> Box |
         if asked[BY_PROTOCOL] not in (None, ((protocol, protocol),)):
             return None
         asked = (*asked[:BY_PROTOCOL], None, *asked[BY_PROTOCOL + 1 :])
-    return Box(permission.decision, asked)
+    return RuleBox(permission.decision, asked)

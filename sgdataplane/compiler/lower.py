@@ -16,8 +16,8 @@ from functools import cache
 
 from sgdataplane.compiler.classes import AddressClasses, RemoteSet, Segments
 from sgdataplane.compiler.diagram import BY_PROTOCOL, MANY_PROTOCOLS, Branch, Dim, Leaf, Node, Steps, bits
-from sgdataplane.compiler.judge import Judge
-from sgdataplane.compiler.memo import Lowered, Part, SpaceMemo
+from sgdataplane.compiler.judge import ClassJudge
+from sgdataplane.compiler.memo import Lowered, NamedChain, SpaceMemo
 from sgdataplane.compiler.skeleton import content_chain
 from sgdataplane.compiler.verdicts import logged
 from sgdataplane.contract import names
@@ -49,7 +49,7 @@ from sgdataplane.policy.resolve import Profile
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class SessionFields:
     """Packets whose sessions one side judges, and where they have what a diagram asks about.
 
     That is in their session's entry: so an opening packet, its replies and ICMP errors about it are judged alike. Only
@@ -97,7 +97,7 @@ class Lowering:
     def content(self, prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> str:
         """Keep a chain under a name made from what it holds."""
         chain = content_chain(prefix, rules, comment, origin)
-        self.memo.parts[chain.name] = Part(chain)
+        self.memo.parts[chain.name] = NamedChain(chain)
         return self.keep(chain)
 
     def look_up(self, prefix: str, asked: Field, targets: list[tuple[Range, str]]) -> str:
@@ -172,9 +172,13 @@ class _Far:
     def __init__(self, lowering: Lowering, space: _Space, site: Site, side: Direction) -> None:
         self._lowering, self._classes = lowering, space.classes
         self._name = names.identifier(f"far-{side.value}-{space.family.value}", profile_name(space.profile))
-        self._seen = _Seen(lowering, space, View(site, side, space.family, is_behind_ah=False))
+        self._seen = _KindChains(lowering, space, SessionFields(site, side, space.family, is_behind_ah=False))
         is_ipv6 = space.family is Family.IPV6
-        self._behind_ah = _Seen(lowering, space, View(site, side, space.family, is_behind_ah=True)) if is_ipv6 else None
+        self._behind_ah = (
+            _KindChains(lowering, space, SessionFields(site, side, space.family, is_behind_ah=True))
+            if is_ipv6
+            else None
+        )
         self._field = site.far(side, space.family)
 
     def chain(self) -> str:
@@ -199,21 +203,21 @@ class _Far:
             return (rule(goto(found)),)
         return rule(is_value(Field.L4PROTO, AH), goto(behind_ah)), rule(goto(found))
 
-    def _segments(self, seen: _Seen, segments: Segments) -> str:
+    def _segments(self, seen: _KindChains, segments: Segments) -> str:
         targets = [(Range(*interval), seen.target(holding)) for interval, holding in segments]
         return self._lowering.look_up("segments", self._field, targets)
 
 
-class _Seen:
+class _KindChains:
     """One judge's diagrams as one view sees them: class of far addresses -> chain.
 
     What holds for all classes stands behind a chain with a stable name, so that no class's chain changes with it.
     """
 
-    def __init__(self, lowering: Lowering, space: _Space, view: View) -> None:
+    def __init__(self, lowering: Lowering, space: _Space, view: SessionFields) -> None:
         self._lowering = lowering
         permissions = space.profile.permissions(view.side)
-        self._judge = Judge(permissions, space.family, space.number, lowering.memo, view.protocol)
+        self._judge = ClassJudge(permissions, space.family, space.number, lowering.memo, view.protocol)
         self._own = self._judge.own(space.classes.places)
         self._field = cache(view.field)
         self._names: dict[Node, str] = {}

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.compiler.classes import AddressClasses, RemoteSet
-from sgdataplane.compiler.diagram import Box
+from sgdataplane.compiler.diagram import RuleBox
 from sgdataplane.model.members import Kin, Members, Pages
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Chain, Counter, Paged, Verdict
@@ -21,7 +21,7 @@ from sgdataplane.policy.resolve import Permission, Profile
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class NamedChain:
     """A chain named after what it holds, and the counter it counts in, if any."""
 
     chain: Chain
@@ -39,7 +39,7 @@ class Lowered:
 
 
 @dataclass(frozen=True)
-class Known:
+class CompiledSpace:
     """What a space was made of, and what became of it."""
 
     profile: Profile
@@ -58,11 +58,11 @@ PacketKind = tuple[Family, int | None]  # and their protocol, where all have one
 class SpaceMemo:
     """Of the last two compiles of one space."""
 
-    boxes: dict[tuple[Permission, PacketKind], Box | None] = field(default_factory=dict)
-    silent: dict[Box, Box] = field(default_factory=dict)
-    parts: dict[str, Part] = field(default_factory=dict)
+    boxes: dict[tuple[Permission, PacketKind], RuleBox | None] = field(default_factory=dict)
+    silent: dict[RuleBox, RuleBox] = field(default_factory=dict)
+    parts: dict[str, NamedChain] = field(default_factory=dict)
     targets: dict[Hashable, str] = field(default_factory=dict)
-    known: Known | None = None
+    known: CompiledSpace | None = None
     _older: SpaceMemo | None = None
 
     def next(self) -> SpaceMemo:
@@ -70,15 +70,15 @@ class SpaceMemo:
         return SpaceMemo(_older=replace(self, _older=None))
 
     @property
-    def before(self) -> Known | None:
+    def before(self) -> CompiledSpace | None:
         """What the compile before made."""
         return self._older.known if self._older else None
 
-    def again(self, known: Known) -> SpaceMemo:
+    def again(self, known: CompiledSpace) -> SpaceMemo:
         """For a compile in which the space is what it was."""
         return self if self._older is None else replace(self._older, known=known)
 
-    def box(self, permission: Permission, kind: PacketKind) -> tuple[bool, Box | None]:
+    def box(self, permission: Permission, kind: PacketKind) -> tuple[bool, RuleBox | None]:
         """Whether it is known, and the box."""
         key = (permission, kind)
         if key in self.boxes:
@@ -88,10 +88,10 @@ class SpaceMemo:
             return True, self.boxes[key]
         return False, None
 
-    def silenced(self, box: Box) -> Box:
+    def silenced(self, box: RuleBox) -> RuleBox:
         """The same region without a cause: the same object for the same box."""
         found = self.silent.get(box) or (self._older.silent.get(box) if self._older else None)
-        self.silent[box] = found = found or Box(None, box.intervals)
+        self.silent[box] = found = found or RuleBox(None, box.intervals)
         return found
 
     def target(self, key: Hashable) -> str | None:
@@ -101,7 +101,7 @@ class SpaceMemo:
             self.targets[key] = found
         return found
 
-    def part(self, name: str) -> Part | None:
+    def part(self, name: str) -> NamedChain | None:
         found = self.parts.get(name) or (self._older.parts.get(name) if self._older else None)
         if found is not None:
             self.parts[name] = found

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sgdataplane.compiler.classes import AddressClasses, classify
 from sgdataplane.compiler.lower import lowered, members_name, profile_name
-from sgdataplane.compiler.memo import Known, Lowered, MembersMap, Memo
+from sgdataplane.compiler.memo import CompiledSpace, Lowered, MembersMap, Memo
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import Field, KeyType, Nfproto
 from sgdataplane.contract.sites import Site
@@ -64,9 +64,9 @@ class Profiles:
         remotes = [p.remote for p in (*profile.ingress, *profile.egress) if p.remote is not None]
         classes = classify(remotes, self.remotes, self.members, family, before.classes if before else None)
         if before is not None and before.is_for(profile, classes):
-            memo = memo.again(Known(before.profile, classes, before.lowered))
+            memo = memo.again(CompiledSpace(before.profile, classes, before.lowered))
         else:
-            memo.known = Known(profile, classes, lowered(profile, family, classes, memo, self.site))
+            memo.known = CompiledSpace(profile, classes, lowered(profile, family, classes, memo, self.site))
         self.memo.spaces[key] = memo
         assert memo.known is not None
         self._take(profile, family, classes, memo.known.lowered)

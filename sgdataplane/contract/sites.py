@@ -30,7 +30,7 @@ FIELDS = {ARRIVING: Field.IIFNAME, LEAVING: Field.OIFNAME}
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class SessionEnds:
     """Where a session's entry keeps the ends of its opening packet: of the one that sent it, and of the other; and what
     rules ask for besides these addresses."""
 
@@ -45,7 +45,7 @@ def _both(field: Field) -> Mapping[Family, Field]:
 
 
 # As it was before the namespace translated any address: as it came by.
-AS_IT_CAME = Ends(
+AS_IT_CAME = SessionEnds(
     {Family.IPV4: Field.CT_ORIGINAL_IP_SADDR, Family.IPV6: Field.CT_ORIGINAL_IP6_SADDR},
     {Family.IPV4: Field.CT_ORIGINAL_IP_DADDR, Family.IPV6: Field.CT_ORIGINAL_IP6_DADDR},
     {
@@ -55,7 +55,7 @@ AS_IT_CAME = Ends(
     },
 )
 # And after: as it left, which is what its reply is expected to be, turned round.
-AS_IT_LEFT = Ends(
+AS_IT_LEFT = SessionEnds(
     {Family.IPV4: Field.CT_REPLY_IP_DADDR, Family.IPV6: Field.CT_REPLY_IP6_DADDR},
     {Family.IPV4: Field.CT_REPLY_IP_SADDR, Family.IPV6: Field.CT_REPLY_IP6_SADDR},
     {
@@ -80,7 +80,7 @@ class Site:
         """The field that tells whose packet it is, at that side's hook."""
         return FIELDS[self.hooks[side]]
 
-    def ends(self, side: Direction) -> Ends:
+    def ends(self, side: Direction) -> SessionEnds:
         """Of sessions that this side judges, as its hook sees their opening packets: that is what is on the wire."""
         return AS_IT_LEFT if self.is_leaving(side) else AS_IT_CAME
 

@@ -47,7 +47,7 @@ class Sets(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DecodedRule:
     """`statements` up to the first thing that can't be read, and what that is, or "". `ignored`: what was left out, as
     it judges nothing."""
 
@@ -57,7 +57,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _Register:
     """What a register holds: fields, one after the other in the packet, with `mask` and `xor` done to them; or a
     value. `part`: how many bytes of the only field, where not all of it."""
 
@@ -69,24 +69,24 @@ class _Held:
     value: bytes = b""
 
 
-def read_rule(expressions: Iterable[tuple[str, Attributes]], sets: Sets) -> Reading:
+def read_rule(expressions: Iterable[tuple[str, Attributes]], sets: Sets) -> DecodedRule:
     """The statements of one rule."""
-    reader = _Reader(sets)
+    reader = _RuleReader(sets)
     try:
         for name, attributes in expressions:
             reader.take(name, attributes)
         reader.end()
     except UnreadableError as error:
-        return Reading(tuple(reader.statements), tuple(reader.ignored), str(error))
-    return Reading(tuple(reader.statements), tuple(reader.ignored))
+        return DecodedRule(tuple(reader.statements), tuple(reader.ignored), str(error))
+    return DecodedRule(tuple(reader.statements), tuple(reader.ignored))
 
 
 @dataclass
-class _Reader:
+class _RuleReader:
     sets: Sets
     statements: list[Statement] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
-    registers: dict[int, _Held] = field(default_factory=dict)
+    registers: dict[int, _Register] = field(default_factory=dict)
     known: dict[Field, Key] = field(default_factory=dict)
     limit: int | None = None
 
@@ -132,7 +132,7 @@ class _Reader:
                 raise UnreadableError(f"{what} set, key {key}")
             self.statements.append(_mark_set(what, self._held(attributes, source)))
         elif loaded is not None:
-            self.registers[number_of(attributes[into])] = _Held((loaded,), (0,))
+            self.registers[number_of(attributes[into])] = _Register((loaded,), (0,))
         else:
             raise UnreadableError(f"{what} key {key}")
 
@@ -144,9 +144,9 @@ class _Reader:
         )
         found, lengths = fields_at(base, offset, length, self.known)
         part = length if sum(lengths) > length else 0
-        self.registers[number_of(attributes[uapi.PAYLOAD_DREG])] = _Held(found, lengths, part)
+        self.registers[number_of(attributes[uapi.PAYLOAD_DREG])] = _Register(found, lengths, part)
 
-    def _held(self, attributes: Attributes, name: int) -> _Held:
+    def _held(self, attributes: Attributes, name: int) -> _Register:
         number = number_of(attributes[name])
         if number not in self.registers:
             raise UnreadableError(f"register {number}, which nothing was loaded into")
@@ -163,7 +163,9 @@ class _Reader:
             raise UnreadableError("bitwise of a kind that we don't write")
         order = order_of(held.fields[0])
         mask, xor = (int.from_bytes(_value(attributes[name]), order) for name in (uapi.BITWISE_MASK, uapi.BITWISE_XOR))
-        self.registers[number_of(attributes[uapi.BITWISE_DREG])] = _Held(held.fields, held.lengths, mask=mask, xor=xor)
+        self.registers[number_of(attributes[uapi.BITWISE_DREG])] = _Register(
+            held.fields, held.lengths, mask=mask, xor=xor
+        )
 
     def _cmp(self, attributes: Attributes) -> None:
         held, op = self._held(attributes, uapi.CMP_SREG), number_of(attributes[uapi.CMP_OP])
@@ -181,12 +183,12 @@ class _Reader:
         else:
             self._match(held, Range.of(key_of(held.fields[0].key_type, data)), op)
 
-    def _cmp_each(self, held: _Held, op: int, data: bytes) -> None:
+    def _cmp_each(self, held: _Register, op: int, data: bytes) -> None:
         """nft compares fields that lie side by side at once."""
         if op != uapi.EQ or held.mask is not None:
             raise UnreadableError("cmp of several fields")
         for name, length in zip(held.fields, held.lengths, strict=True):
-            self._match(_Held((name,), (length,)), Range.of(key_of(name.key_type, data[:length])), uapi.EQ)
+            self._match(_Register((name,), (length,)), Range.of(key_of(name.key_type, data[:length])), uapi.EQ)
             data = data[length:]
 
     def _cmp_states(self, bits: int, op: int, data: bytes) -> None:
@@ -195,7 +197,7 @@ class _Reader:
         states = tuple(Range.of(state) for state in CtState if state & bits)
         self.statements.append(Match(Field.CT_STATE, states, negate=op == uapi.EQ))
 
-    def _match(self, held: _Held, wanted: Range, op: int) -> None:
+    def _match(self, held: _Register, wanted: Range, op: int) -> None:
         name = held.fields[0]
         if op in (uapi.EQ, uapi.NEQ):
             self.statements.append(Match(name, (wanted,), op == uapi.NEQ, held.mask))
@@ -250,7 +252,7 @@ class _Reader:
         if uapi.DATA_VERDICT in data:
             self.statements.append(verdict_of(data[uapi.DATA_VERDICT]))
         else:
-            self.registers[number_of(attributes[uapi.IMMEDIATE_DREG])] = _Held(value=data[uapi.DATA_VALUE])
+            self.registers[number_of(attributes[uapi.IMMEDIATE_DREG])] = _Register(value=data[uapi.DATA_VALUE])
 
     def _objref(self, attributes: Attributes) -> None:
         kind = number_of(attributes.get(uapi.OBJREF_TYPE, b""))
@@ -286,7 +288,7 @@ class _Reader:
             raise UnreadableError("limit")
 
 
-def _mark_set(what: str, held: _Held) -> Statement:
+def _mark_set(what: str, held: _Register) -> Statement:
     """`meta mark set V`; `ct mark set V`, or `ct mark & KEEP | V` as the kernel has it: bits out, then bits flipped."""
     if held.value:
         value = int.from_bytes(held.value, sys.byteorder)

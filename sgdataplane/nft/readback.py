@@ -47,7 +47,7 @@ UNREADABLE = "unreadable"  # no chain of ours has that name
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldTable:
     """`odd`: what we never write, in words. A rule that can't be read to its end goes, there, to a chain that isn't
     there: whoever runs the table is told, if a packet comes by."""
 
@@ -59,12 +59,12 @@ class Held:
 Element = Mapping[int, bytes]
 
 
-def read_table(netlink: Nfnetlink, name: str, family: str = "inet") -> Held | None:
+def read_table(netlink: Nfnetlink, name: str, family: str = "inet") -> HeldTable | None:
     """The table, all of one moment; None if there is none. OSError if the kernel refuses."""
     for _ in range(MAX_ATTEMPTS):
         generation = read_generation(netlink)
         try:
-            held = _Reader(netlink, name, family).read()
+            held = _TableReader(netlink, name, family).read()
         except (FileNotFoundError, InterruptedError):  # what was listed has gone since
             if read_generation(netlink) == generation:
                 raise
@@ -75,7 +75,7 @@ def read_table(netlink: Nfnetlink, name: str, family: str = "inet") -> Held | No
 
 
 @dataclass
-class _Reader:
+class _TableReader:
     """Of one reading. Lists of different moments needn't fit each other: then all is read again."""
 
     netlink: Nfnetlink
@@ -85,7 +85,7 @@ class _Reader:
     maps: dict[str, MapShape] = field(default_factory=dict)
     sets: dict[str, Element] = field(default_factory=dict)  # maps, and those without a name, among them
 
-    def read(self) -> Held | None:
+    def read(self) -> HeldTable | None:
         inventory = read_inventory(self.netlink, self.name, self.family)
         if not inventory.exists:
             return None
@@ -100,7 +100,7 @@ class _Reader:
         self.odd += [f"set {entry} is not ours" for entry in sorted(named.keys() - self.maps.keys())]
         counters, timeouts = self._objects()
         maps = tuple(self._named_maps())
-        return Held(Table(self.name, chains, maps, counters, timeouts, self.family), inventory, tuple(self.odd))
+        return HeldTable(Table(self.name, chains, maps, counters, timeouts, self.family), inventory, tuple(self.odd))
 
     def _objects(self) -> tuple[tuple[Counter, ...], tuple[Timeout, ...]]:
         """What is of other kinds does nothing without a rule."""

@@ -249,7 +249,7 @@ class Times:
     flat: float
 
 
-class Door(Protocol):
+class CommitDoor(Protocol):
     """To one namespace's nftables."""
 
     def run(self, transaction: Transaction) -> None: ...
@@ -264,7 +264,7 @@ def judge(times: Sequence[Times], visits: int) -> Pace:
     return Pace(remembers=False, ns_per_visit=1e9 * longer / visits, is_wide=is_wide)
 
 
-def measure(deep: Door, flat: Door) -> Pace:
+def measure(deep: CommitDoor, flat: CommitDoor) -> Pace:
     """By doors to two empty namespaces of their own; the tables stay there."""
     lattice = lattice_of(LEVELS)
     deep.run(_created(lattice))
@@ -299,7 +299,7 @@ def _created(table: Table) -> Transaction:
     return Transaction.of(table, [Operation(Verb.ADD, Kind.TABLE, table), *chains, *rules])
 
 
-def _timed(door: Door, table: Table) -> float:
+def _timed(door: CommitDoor, table: Table) -> float:
     """By the clock: what a thread took of a processor is told in steps of 10 ms by some kernels."""
     more = Transaction.of(table, [Operation(Verb.ADD, Kind.RULES, PROBE)])
     began = time.perf_counter()

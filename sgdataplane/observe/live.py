@@ -26,7 +26,7 @@ from sgdataplane.net.values import ICMP, ICMPV6, TCP, Direction, Family, Verdict
 from sgdataplane.nft.counters import read_packets
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Key, Table, VerdictKind
-from sgdataplane.nft.readback import Held, differences, read_table
+from sgdataplane.nft.readback import HeldTable, differences, read_table
 from sgdataplane.nft.snapshot import stamp_of
 
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
@@ -86,7 +86,7 @@ def judged(table: Table, chain: str, packet: Mapping[Field, Key]) -> tuple[Verdi
     return VerdictKind.ACCEPT, counters
 
 
-def misfits(held: Held, wanted: Table, site: Site) -> list[str]:
+def misfits(held: HeldTable, wanted: Table, site: Site) -> list[str]:
     """What isn't as it should be, a line each. Epoch and secret are taken from the namespace."""
     stamp = held.inventory.stamp
     found = list(held.odd)

@@ -22,13 +22,13 @@ NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
 DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
 # Of a session's opening packet, where its entry has source, destination and what else rules ask for (claims.py: AXES).
-SessionEnds = Mapping[str, Field]
+EndFields = Mapping[str, Field]
 OPENED_REST = {
     "protocol": Field.CT_PROTOCOL,
     "source_port": Field.CT_ORIGINAL_SPORT,
     "port": Field.CT_ORIGINAL_DPORT,
 }
-OPENED: Mapping[Family, SessionEnds] = {
+OPENED: Mapping[Family, EndFields] = {
     Family.IPV4: {"source": Field.CT_ORIGINAL_IP_SADDR, "destination": Field.CT_ORIGINAL_IP_DADDR, **OPENED_REST},
     Family.IPV6: {"source": Field.CT_ORIGINAL_IP6_SADDR, "destination": Field.CT_ORIGINAL_IP6_DADDR, **OPENED_REST},
 }
@@ -37,7 +37,7 @@ ANSWERED_REST = {  # in the tuple of its reply
     "source_port": Field.CT_REPLY_DPORT,
     "port": Field.CT_REPLY_SPORT,
 }
-ANSWERED: Mapping[Family, SessionEnds] = {
+ANSWERED: Mapping[Family, EndFields] = {
     Family.IPV4: {"source": Field.CT_REPLY_IP_DADDR, "destination": Field.CT_REPLY_IP_SADDR, **ANSWERED_REST},
     Family.IPV6: {"source": Field.CT_REPLY_IP6_DADDR, "destination": Field.CT_REPLY_IP6_SADDR, **ANSWERED_REST},
 }

@@ -30,7 +30,7 @@ ERRORS = {Family.IPV4: always.ICMP_ERRORS, Family.IPV6: always.ICMPV6_ERRORS}
 
 
 @dataclass(frozen=True, slots=True)
-class Clause:
+class FixedClause:
     """What happens to packets for which all conditions hold; `says` is for people."""
 
     outcome: Outcome
@@ -39,7 +39,7 @@ class Clause:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class EniAtHook:
     """One ENI's interface at one hook, in one family. `slot`, `epoch`: of the sessions that it accepts. `secret`: the
     mark of packets that may leave (0: none)."""
 
@@ -74,11 +74,11 @@ class Link:
         """What is done to a packet that is let through: one that leaves is marked for the fence."""
         return (SetPacketMark(self.secret),) if self.secret and self.is_egress else ()
 
-    def accept(self, counter: str, *conditions: Match) -> Clause:
+    def accept(self, counter: str, *conditions: Match) -> FixedClause:
         effects = (Count(names.identifier(self.hook.value, counter)), *self.passing())
-        return Clause((effects, Verdict.ACCEPT.value), conditions, f"accept, as {counter}")
+        return FixedClause((effects, Verdict.ACCEPT.value), conditions, f"accept, as {counter}")
 
-    def drop(self, counter: str, *conditions: Match) -> Clause:
+    def drop(self, counter: str, *conditions: Match) -> FixedClause:
         return _dropped(self.hook, counter, *conditions, then=(self.dropped(self.hook),))
 
     def dropped(self, side: Direction) -> Count:
@@ -101,7 +101,7 @@ def none_of(match: Match) -> Match:
 IS_RELATED, IS_ICMP = one_of(Field.CT_STATE, CtState.RELATED), one_of(Field.L4PROTO, ICMP, ICMPV6)
 
 
-def clauses(link: Link, *, is_adopting: bool) -> Iterator[Clause]:
+def clauses(link: EniAtHook, *, is_adopting: bool) -> Iterator[FixedClause]:
     """All that happens to packets at an ENI's interface, strongest first; the last holds for every packet. TCP that
     opens nothing is refused, but not while the ENI is being adopted."""
     yield from _sessions(link)
@@ -115,14 +115,14 @@ def clauses(link: Link, *, is_adopting: bool) -> Iterator[Clause]:
     yield from _judged(link)
 
 
-def _sessions(link: Link) -> Iterator[Clause]:
+def _sessions(link: EniAtHook) -> Iterator[FixedClause]:
     """What belongs to a session that this ENI accepts now: its packets, and ICMP errors about it. AH over IPv6 carries
     another session's entry, so it never profits."""
     is_no_ah = (none_of(one_of(Field.L4PROTO, AH)),) if link.family is Family.IPV6 else ()
     sessions = [_accepted(link, way) for way in CtDirection]
     for session in sessions:
         state = one_of(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
-        yield Clause((link.passing(), "accept"), (*is_no_ah, *session, state), "accept, as of a known session")
+        yield FixedClause((link.passing(), "accept"), (*is_no_ah, *session, state), "accept, as of a known session")
     for session in sessions:
         related = (*session, one_of(Field.CT_STATE, CtState.RELATED))
         if link.is_egress:
@@ -130,7 +130,7 @@ def _sessions(link: Link) -> Iterator[Clause]:
         yield link.accept("icmp-error", *related, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
 
 
-def _accepted(link: Link, way: CtDirection) -> tuple[Match, Match, Match]:
+def _accepted(link: EniAtHook, way: CtDirection) -> tuple[Match, Match, Match]:
     """The direction, the epoch, the slot."""
     side, marks = (link.hook if way is CtDirection.ORIGINAL else link.hook.other), link.site.marks
     epoch, slot = Range.of(marks.epoch(side, link.epoch)), Range.of(marks.slot(side, link.slot))
@@ -141,7 +141,7 @@ def _accepted(link: Link, way: CtDirection) -> tuple[Match, Match, Match]:
     )
 
 
-def _unconditional(link: Link) -> Iterator[Clause]:
+def _unconditional(link: EniAtHook) -> Iterator[FixedClause]:
     """Discovery beyond the link, and claims of others' addresses; then discovery, MLD and DHCP that the ENI sends as
     its link."""
     if link.is_egress and link.family is Family.IPV6:
@@ -153,11 +153,11 @@ def _unconditional(link: Link) -> Iterator[Clause]:
     yield from _dhcp(link, (always.DHCP_UNNUMBERED[link.family],) if link.is_egress else None)
 
 
-def _beyond_the_link(link: Link) -> Match:
+def _beyond_the_link(link: EniAtHook) -> Match:
     return none_of(link.among(link.far, always.on_link(link.eni.own_prefixes, link.options, link.site.placement)))
 
 
-def _claims(link: Link) -> Iterator[Clause]:
+def _claims(link: EniAtHook) -> Iterator[FixedClause]:
     """What neighbours would take over: whose address is advertised or probed for, and whose link it speaks as."""
     own = (*link.eni.own_prefixes, *link.eni.link_prefixes)
     of_another = none_of(link.among(Field.ND_TARGET, own))
@@ -168,7 +168,7 @@ def _claims(link: Link) -> Iterator[Clause]:
     yield link.drop("spoofed", as_a_link, as_another)
 
 
-def _own_link(link: Link) -> Iterator[Clause]:
+def _own_link(link: EniAtHook) -> Iterator[FixedClause]:
     """Discovery and DHCP that an ENI sends from an address of its own."""
     if link.is_egress:
         for shape in always.DISCOVERY[link.hook]:
@@ -177,14 +177,16 @@ def _own_link(link: Link) -> Iterator[Clause]:
         yield from _dhcp(link, None)
 
 
-def _discovery(link: Link, shape: always.DiscoveryShape, sources: tuple[Prefix, ...] | None) -> Iterator[Clause]:
+def _discovery(
+    link: EniAtHook, shape: always.DiscoveryShape, sources: tuple[Prefix, ...] | None
+) -> Iterator[FixedClause]:
     if link.family is Family.IPV6:
         source = () if sources is None else (link.among(Field.IP6_SADDR, sources),)
         hops = one_of(Field.IP6_HOPLIMIT, shape.hop_limit)
         yield link.accept("always", one_of(Field.ICMPV6_TYPE, *shape.types), hops, *source)
 
 
-def _dhcp(link: Link, sources: tuple[Prefix, ...] | None) -> Iterator[Clause]:
+def _dhcp(link: EniAtHook, sources: tuple[Prefix, ...] | None) -> Iterator[FixedClause]:
     client, server, everyone = always.DHCP[link.family]
     far = {address.value for address in link.options.gateways if address.family is link.family}
     ports = (client, server) if link.is_egress else (server, client)
@@ -199,7 +201,7 @@ def _dhcp(link: Link, sources: tuple[Prefix, ...] | None) -> Iterator[Clause]:
     yield link.accept("always", *conditions)
 
 
-def _addresses(link: Link) -> Iterator[Clause]:
+def _addresses(link: EniAtHook) -> Iterator[FixedClause]:
     """Who can't be who it says, and what is for somebody else (`semantics.is_spoofed`, `is_foreign`)."""
     own = link.among(link.local, link.eni.own_prefixes)
     if link.is_egress:
@@ -210,7 +212,7 @@ def _addresses(link: Link) -> Iterator[Clause]:
     yield link.drop("foreign", none_of(link.among(link.local, mine)))
 
 
-def _unjudged(link: Link) -> Iterator[Clause]:
+def _unjudged(link: EniAtHook) -> Iterator[FixedClause]:
     """Other discovery, and what conntrack has no session of its own for."""
     if link.family is Family.IPV6:
         yield link.drop("malformed-discovery", one_of(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES))
@@ -223,14 +225,14 @@ def _unjudged(link: Link) -> Iterator[Clause]:
     yield link.drop("untracked", one_of(Field.CT_STATE, CtState.UNTRACKED))
 
 
-def _errors(link: Link) -> Iterator[Clause]:
+def _errors(link: EniAtHook) -> Iterator[FixedClause]:
     """ICMP errors of other sessions than those that this ENI accepts now: judged as the session that they are about.
     What else is related to one says nothing about it."""
     yield from _judged(link, IS_RELATED, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
     yield link.drop("icmp-error-refused", IS_RELATED, IS_ICMP)
 
 
-def _judged(link: Link, *conditions: Match) -> Iterator[Clause]:
+def _judged(link: EniAtHook, *conditions: Match) -> Iterator[FixedClause]:
     """What the rules of one direction say: that in which the session was opened. The metadata address is no matter of
     rules."""
     for prefix in link.options.metadata:
@@ -238,13 +240,13 @@ def _judged(link: Link, *conditions: Match) -> Iterator[Clause]:
         effects = (Count(names.identifier(link.hook.value, "always")),)
         outcome = (effects, end_chain(Direction.EGRESS, Verdict.ACCEPT))
         is_metadata = link.among(link.reached, (prefix,)), one_of(Field.CT_DIRECTION, way)
-        yield Clause(outcome, (*conditions, *is_metadata), "accept, as the metadata address")
+        yield FixedClause(outcome, (*conditions, *is_metadata), "accept, as the metadata address")
     is_reply = one_of(Field.CT_DIRECTION, CtDirection.REPLY)
-    yield Clause(((), JUDGE[link.hook.other]), (*conditions, is_reply), "what the rules say")
-    yield Clause(((), JUDGE[link.hook]), conditions, "what the rules say")
+    yield FixedClause(((), JUDGE[link.hook.other]), (*conditions, is_reply), "what the rules say")
+    yield FixedClause(((), JUDGE[link.hook]), conditions, "what the rules say")
 
 
-def _midstream(link: Link) -> Iterator[Clause]:
+def _midstream(link: EniAtHook) -> Iterator[FixedClause]:
     """TCP that opens nothing and is of no session (`semantics.is_refused_midstream`)."""
     options = link.options
     if options.strict_syn or (link.is_egress and options.midstream_egress == "drop"):
@@ -253,36 +255,36 @@ def _midstream(link: Link) -> Iterator[Clause]:
         yield link.drop("midstream", one_of(Field.L4PROTO, TCP), of_none, opens_nothing)
 
 
-def end_clauses(link: Link, side: Direction, verdict: Verdict) -> Iterator[Clause]:
+def end_clauses(link: EniAtHook, side: Direction, verdict: Verdict) -> Iterator[FixedClause]:
     """How a verdict of that side's rules is carried out at the link: the side's half of the mark, and nothing else,
     says who accepted, or that nobody did. AH over IPv6 has another session's entry and leaves it alone; so does an ICMP
     error, whose own addresses aren't its session's."""
     is_accept = verdict is Verdict.ACCEPT
     rest = link.passing() if is_accept else (link.dropped(side),)
     if link.family is Family.IPV6:
-        yield Clause((rest, verdict.value), (one_of(Field.L4PROTO, AH),), f"{verdict.value}, no mark")
-    yield Clause((rest, verdict.value), (IS_RELATED, IS_ICMP), f"{verdict.value}, no mark")
+        yield FixedClause((rest, verdict.value), (one_of(Field.L4PROTO, AH),), f"{verdict.value}, no mark")
+    yield FixedClause((rest, verdict.value), (IS_RELATED, IS_ICMP), f"{verdict.value}, no mark")
     value = link.site.marks.accepted(side, link.epoch, link.slot) if is_accept else 0
     mark = SetMark(other_half(side), value)
-    yield Clause(((mark, *rest), verdict.value), (), f"{verdict.value}, and mark the session so")
+    yield FixedClause(((mark, *rest), verdict.value), (), f"{verdict.value}, and mark the session so")
 
 
-def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[Clause]:
+def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[FixedClause]:
     """Interfaces that carry no ENI and lead nowhere: the instance's own ones pass, any other is refused."""
     if is_internal:
-        yield Clause(((), Verdict.ACCEPT.value), (), "accept, as the instance's own business")
+        yield FixedClause(((), Verdict.ACCEPT.value), (), "accept, as the instance's own business")
     else:
         yield _dropped(hook, "unknown-interface")
 
 
-def uplink_clauses(family: Family, private: Iterable[Prefix], *, is_leaving: bool) -> Iterator[Clause]:
+def uplink_clauses(family: Family, private: Iterable[Prefix], *, is_leaving: bool) -> Iterator[FixedClause]:
     """Interfaces to elsewhere pass all but what comes from there in the name of an ENI that is here."""
     here = Match(SOURCE[family], united((p.first, p.last) for p in private if p.family is family))
     if not is_leaving:
         yield _dropped(Direction.EGRESS, "spoofed", here)
-    yield Clause(((), Verdict.ACCEPT.value), (), "accept, as on its way from or to elsewhere")
+    yield FixedClause(((), Verdict.ACCEPT.value), (), "accept, as on its way from or to elsewhere")
 
 
-def _dropped(hook: Direction, cause: str, *conditions: Match, then: Effects = ()) -> Clause:
+def _dropped(hook: Direction, cause: str, *conditions: Match, then: Effects = ()) -> FixedClause:
     effects = (Count(names.identifier(hook.value, cause)), *then)
-    return Clause((effects, Verdict.DROP.value), conditions, f"drop, as {cause}")
+    return FixedClause((effects, Verdict.DROP.value), conditions, f"drop, as {cause}")

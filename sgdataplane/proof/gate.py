@@ -24,11 +24,11 @@ from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Count, Key, Match, SetMark, Verdict
 from sgdataplane.proof.axes import holds, representatives
 from sgdataplane.proof.crossing import Crossing, Space
-from sgdataplane.proof.fixed import JUDGE, Clause, end_clauses
-from sgdataplane.proof.order import Cell, Order
+from sgdataplane.proof.fixed import JUDGE, FixedClause, end_clauses
+from sgdataplane.proof.order import BoxOrder, Cell
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.specification import ENDS, Namespace
-from sgdataplane.proof.step import Effect, Reading, Step
+from sgdataplane.proof.step import Effect, FieldReading, RuleStep
 from sgdataplane.proof.structure import Structure
 from sgdataplane.proof.walk import Mismatch, Walk
 
@@ -97,7 +97,7 @@ class _Places:
     def _verdict(self, verdict: Verdict | None) -> Hashable:
         return verdict if verdict is None or not verdict.chain else (verdict.kind, self._number(verdict.chain))
 
-    def _step(self, step: Step) -> Hashable:
+    def _step(self, step: RuleStep) -> Hashable:
         return (
             step.limits,
             step.guard,
@@ -129,12 +129,12 @@ class Beginning:
     """A chain to begin with, and what must become of packets from there on."""
 
     chain: str
-    clauses: Sequence[Clause]
+    clauses: Sequence[FixedClause]
     is_adopting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class KnownGate:
+class ProvenGate:
     """One interface whose gate is right. `basis`: all of the specification that it was compared with. `chains`, `maps`,
     `keys`: what was read of the table, with what single keys of other maps say. `roots`: what it leads to."""
 
@@ -160,7 +160,7 @@ class KnownGate:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownEnd:
+class ProvenEnd:
     """A chain that carries verdicts out, and is right at one interface. `program`: what was read of it."""
 
     beginning: Beginning
@@ -185,7 +185,7 @@ class GateCheck:
     forms: dict[Form, tuple[int, ...]] = field(default_factory=dict)
     cells: int = 0
     chains: set[str] = field(default_factory=set)
-    ends: dict[tuple[Direction, Family, str], KnownEnd] = field(default_factory=dict)
+    ends: dict[tuple[Direction, Family, str], ProvenEnd] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._beginnings = {name: JUDGE[side] for name in self.structure.table.chain if (side := _judging(name))}
@@ -196,16 +196,16 @@ class GateCheck:
         named = {*self.structure.interfaces, *self.namespace.enis, LOOPBACK, *wanted.internal, *wanted.uplinks}
         return representatives(named)
 
-    def check(self, ifname: str) -> KnownGate:
+    def check(self, ifname: str) -> ProvenGate:
         """GateMismatch if they differ anywhere at this interface."""
-        one = _Interface(self, ifname)
+        one = _InterfaceCheck(self, ifname)
         for hook, family in product(Direction, Family):
             one.check(Crossing(self.namespace.wanted.site, hook, family, ifname))
         self.cells += one.cells
         self.chains |= one.chains
         keys = {asked: _said(self.structure, *asked) for asked in one.keys}
         basis = self.namespace.basis(ifname)
-        return KnownGate(basis, frozenset(one.chains), frozenset(one.maps), keys, one.roots)
+        return ProvenGate(basis, frozenset(one.chains), frozenset(one.maps), keys, one.roots)
 
     def stops(self, beginning: Beginning) -> dict[str, str]:
         """Where verdicts are carried out, and where the rules of an ENI begin."""
@@ -215,7 +215,7 @@ class GateCheck:
 
 
 @dataclass
-class _Interface:
+class _InterfaceCheck:
     """What was read at one of them."""
 
     gate: GateCheck
@@ -245,9 +245,9 @@ class _Interface:
         place = (crossing.hook, crossing.family, beginning.chain)
         known = self.gate.ends.get(place)
         if known is None or not known.is_for(beginning, self.ifname):
-            one = _Interface(self.gate, self.ifname)
+            one = _InterfaceCheck(self.gate, self.ifname)
             program = one._compare(crossing, beginning)[1]
-            known = self.gate.ends[place] = KnownEnd(beginning, self.ifname, program)
+            known = self.gate.ends[place] = ProvenEnd(beginning, self.ifname, program)
             self.cells += one.cells
         self._note(known.program)
 
@@ -262,11 +262,13 @@ class _Interface:
         passing = (self.ifname,) if beginning.is_adopting else ()
         axes = {asked: index for index, asked in enumerate(crossing.asked())}
         stops = self.gate.stops(beginning)
-        program = Program(structure.table, Reading(crossing.known(), axes, passing=passing), stops, structure.lookups)
+        program = Program(
+            structure.table, FieldReading(crossing.known(), axes, passing=passing), stops, structure.lookups
+        )
         program.add(beginning.chain)
         space = Space(crossing, _conditions(beginning), program.cuts)
         regions = [space.region(clause.conditions) for clause in beginning.clauses]
-        order = Order(space.full(), regions, [clause.outcome for clause in beginning.clauses])
+        order = BoxOrder(space.full(), regions, [clause.outcome for clause in beginning.clauses])
         walk = Walk(program, space.axes, order, space.with_ports())
         self._note(program)
         cells, forms = space.kinds(), self.gate.forms

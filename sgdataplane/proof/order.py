@@ -94,7 +94,7 @@ class _Dimension:
             levels.append(list(map(join, levels[-1], levels[-1][step:])))
 
 
-class Order:
+class BoxOrder:
     """`regions`: each box as a cell, strongest first; an empty set on an axis: it holds nowhere. `outcomes`: what each
     says."""
 

@@ -29,9 +29,9 @@ from sgdataplane.proof.axes import LACKING, Atoms, Axis, Span
 from sgdataplane.proof.claims import AXES, Claim, claims, end_chain
 from sgdataplane.proof.crossing import ANSWERED, NFPROTO, OPENED, other_family
 from sgdataplane.proof.far import FarClass, Kinships, Side, Words, far_classes
-from sgdataplane.proof.order import Boxes, Order
+from sgdataplane.proof.order import Boxes, BoxOrder
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.step import Asked, Reading
+from sgdataplane.proof.step import Asked, FieldReading
 from sgdataplane.proof.structure import Structure
 from sgdataplane.proof.walk import Mismatch, Walk
 
@@ -40,7 +40,7 @@ IS_AH = Match(Field.L4PROTO, (Range.of(AH),))
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class SessionKind:
     """All packets whose session one direction's rules judge: the opening one, replies, ICMP errors. They are judged by
     their session's opening packet as it is on the wire, which conntrack keeps: in the original tuple if it meets its
     hook on its way in (`is_arriving`), else, as addresses may have been translated by then, in the tuple that its
@@ -68,7 +68,7 @@ class View:
         shared = always.SHARED[self.family] if self.direction is Direction.INGRESS else ()
         return [p for p in (*eni.own_prefixes, *shared) if p.family is self.family]
 
-    def reading(self) -> Reading:
+    def reading(self) -> FieldReading:
         """Nothing is asked of the entry's protocol or ports where the packet is behind AH."""
         mine, others = self.fields, self._fields(other_family(self.family))
         known: dict[Field, Key | None] = {
@@ -83,7 +83,7 @@ class View:
             if axis.name in mine and axis.name not in unasked
         }
         answers = {IS_AH: self.is_behind_ah} if self.family is Family.IPV6 else {}
-        return Reading(known, asked, mine["far"], answers=answers)
+        return FieldReading(known, asked, mine["far"], answers=answers)
 
 
 NOTHING: frozenset[str] = frozenset()
@@ -91,21 +91,21 @@ Class = tuple[str, Boxes]  # where it comes to, and the claims that hold for it
 
 
 @dataclass(frozen=True, slots=True)
-class KnownView:
+class ProvenKind:
     """`near`: chains that ask no far address, and lead to none that does. `proven`: classes, at such chains."""
 
     near: AbstractSet[str] = NOTHING
     proven: AbstractSet[Class] = frozenset()
 
-    def without(self, turned: AbstractSet[str]) -> KnownView:
+    def without(self, turned: AbstractSet[str]) -> ProvenKind:
         """Less chains that are others now."""
         if turned.isdisjoint(self.near):
             return self
-        return KnownView(self.near - turned, {known for known in self.proven if known[0] not in turned})
+        return ProvenKind(self.near - turned, {known for known in self.proven if known[0] not in turned})
 
 
 @dataclass(frozen=True)
-class KnownProfile:
+class ProvenProfile:
     """A profile that is right. `basis`: of the specification, all that its claims follow from, but for who the members
     of the groups `spoken` of are; `roots`: where it begins."""
 
@@ -113,12 +113,12 @@ class KnownProfile:
     spoken: frozenset[str]
     roots: Mapping[tuple[Direction, Family], AbstractSet[str]]
     sides: Mapping[tuple[Direction, Family], Side]
-    views: Mapping[View, KnownView] = field(default_factory=dict)
+    views: Mapping[SessionKind, ProvenKind] = field(default_factory=dict)
 
-    def without(self, turned: AbstractSet[str]) -> KnownProfile:
+    def without(self, turned: AbstractSet[str]) -> ProvenProfile:
         """Less chains that are others now, by their names: these may come to mean something to it later."""
         views = {view: known.without(turned) for view, known in self.views.items()}
-        return KnownProfile(self.basis, self.spoken, self.roots, self.sides, views)
+        return ProvenProfile(self.basis, self.spoken, self.roots, self.sides, views)
 
 
 class Renumbering:
@@ -178,7 +178,7 @@ class ProfileMismatch(Exception):  # noqa: N818  # carries a difference up, as M
     """Where a profile's chains differ from its rules: `root` the first of them, `carriers` the ENIs that have it, with
     their interfaces; `claim` what should decide (None: no packet may come there at all)."""
 
-    def __init__(self, check: ProfileCheck, view: View, root: str, walk: Walk, mismatch: Mismatch) -> None:
+    def __init__(self, check: ProfileCheck, view: SessionKind, root: str, walk: Walk, mismatch: Mismatch) -> None:
         super().__init__(str(mismatch))
         self.carriers, self.view, self.root, self.walk, self.mismatch = check.carriers, view, root, walk, mismatch
         self.claim = None if mismatch.box is None else check.sides[view.direction, view.family].claims[mismatch.box]
@@ -200,13 +200,13 @@ class ProfileCheck:
     structure: Structure
     carriers: Sequence[tuple[str, Eni]]
     roots: Mapping[tuple[Direction, Family], Collection[str]]
-    known: KnownProfile | None = None
+    known: ProvenProfile | None = None
     is_strict: bool = True
     cells: int = 0
     classes: int = 0
     chains: set[str] = field(default_factory=set)
     sides: dict[tuple[Direction, Family], Side] = field(default_factory=dict)
-    views: dict[View, KnownView] = field(default_factory=dict)
+    views: dict[SessionKind, ProvenKind] = field(default_factory=dict)
 
     def check(self, kinships: Kinships, words_of: WordsOf, *, has_known_claims: bool = False) -> None:
         """ProfileMismatch if they differ anywhere. `has_known_claims`: these are the same as before."""
@@ -222,7 +222,7 @@ class ProfileCheck:
     def _direction(self, direction: Direction, family: Family, words_of: WordsOf) -> None:
         is_arriving = not self.site.is_leaving(direction)
         behind_ah = (False, True) if family is Family.IPV6 else (False,)
-        views = [View(direction, family, is_arriving, is_behind_ah) for is_behind_ah in behind_ah]
+        views = [SessionKind(direction, family, is_arriving, is_behind_ah) for is_behind_ah in behind_ah]
         programs = {view: self._program(view) for view in views}
         side = self.sides[direction, family]
         found = self._classes(side, list(programs.values()), words_of)
@@ -237,21 +237,21 @@ class ProfileCheck:
         maps = {name for program in programs for name in program.far_maps}
         return far_classes(words_of(side.family, sorted(maps)), side, cuts)
 
-    def _program(self, view: View) -> Program:
+    def _program(self, view: SessionKind) -> Program:
         """Where it begins, and all that asks for the far address."""
         program, roots = Program(self.structure.table, view.reading(), STOPS, self.structure.lookups), self._roots(view)
         for root in roots:
             program.add(root, self._known(view).near - set(roots))
         return program
 
-    def _roots(self, view: View) -> Collection[str]:
+    def _roots(self, view: SessionKind) -> Collection[str]:
         return self.roots.get((view.direction, view.family), ())
 
-    def _known(self, view: View) -> KnownView:
-        known = KnownView() if self.known is None else self.known.views.get(view, KnownView())
+    def _known(self, view: SessionKind) -> ProvenKind:
+        known = ProvenKind() if self.known is None else self.known.views.get(view, ProvenKind())
         return known.without(self.structure.turned)
 
-    def _todo(self, view: View, program: Program, found: Sequence[FarClass]) -> list[Todo]:
+    def _todo(self, view: SessionKind, program: Program, found: Sequence[FarClass]) -> list[Todo]:
         """The classes that aren't proven; one only of those that come to the same chain with the same claims, but all
         of those at a chain that asks for the far address once more."""
         known, now = self._known(view), self.sides[view.direction, view.family].claims
@@ -268,10 +268,10 @@ class ProfileCheck:
                         todo.append(Todo(root, chain, holding, address))
         for item in todo:
             program.add(item.chain)
-        self.views[view] = KnownView(known.near | (program.steps.keys() - program.far_chains), proven)
+        self.views[view] = ProvenKind(known.near | (program.steps.keys() - program.far_chains), proven)
         return todo
 
-    def _compare(self, view: View, walk: Walk, todo: Sequence[Todo]) -> None:
+    def _compare(self, view: SessionKind, walk: Walk, todo: Sequence[Todo]) -> None:
         walk.common = reduce(and_, (item.holding for item in todo))
         cell = list(walk.order.full)
         if view.is_behind_ah:
@@ -286,13 +286,13 @@ class ProfileCheck:
         self.chains.update(walk.program.steps)
         self.cells += walk.cells
 
-    def _own_atoms(self, view: View, axis: Axis) -> Atoms:
+    def _own_atoms(self, view: SessionKind, axis: Axis) -> Atoms:
         """Where the ENI's own side can be, at one of the carriers."""
         own = [p for _, eni in self.carriers for p in view.own(eni)]
         return axis.overlapping((p.first, p.last) for p in own) if isinstance(axis, Span) else axis.full
 
 
-def _walks(programs: Mapping[View, Program], side: Side) -> dict[View, Walk]:
+def _walks(programs: Mapping[SessionKind, Program], side: Side) -> dict[SessionKind, Walk]:
     """Of one direction's views, over axes cut where its claims or any of the programs cut them."""
     cuts: list[set[int]] = [set() for _ in AXES]
     for claim in side.claims:
@@ -308,10 +308,10 @@ def _walks(programs: Mapping[View, Program], side: Side) -> dict[View, Walk]:
     return {view: Walk(program, axes, order, with_ports) for view, program in programs.items()}
 
 
-def _order(made: Sequence[Claim], axes: tuple[Span, ...]) -> Order:
+def _order(made: Sequence[Claim], axes: tuple[Span, ...]) -> BoxOrder:
     full = tuple(axis.full for axis in axes)
     regions = [
         tuple(axis.full if r is None else axis.select(r) for axis, r in zip(axes, claim.ranges, strict=True))
         for claim in made
     ]
-    return Order(full, regions, [claim.outcome for claim in made])
+    return BoxOrder(full, regions, [claim.outcome for claim in made])

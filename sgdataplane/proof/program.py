@@ -31,7 +31,7 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.proof.axes import LACKING, MalformedError, holds
 from sgdataplane.proof.lookups import Lookup
-from sgdataplane.proof.step import Effects, Reading, Step, Test, grouped, in_order
+from sgdataplane.proof.step import Effects, FieldReading, RuleStep, Test, grouped, in_order
 
 TIMEOUTS = "timeouts-"  # what the chains are called that only set timeouts (`timeouts.py` sees to that)
 OF_PORTS = (*PORTS, *SESSION_PORTS)
@@ -57,10 +57,10 @@ class Program:
     """
 
     table: Table
-    reading: Reading
+    reading: FieldReading
     stops: Mapping[str, str]
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
-    steps: dict[str, list[Step]] = field(default_factory=dict)
+    steps: dict[str, list[RuleStep]] = field(default_factory=dict)
     cuts: dict[int, list[Range]] = field(default_factory=dict)
     far_cuts: set[int] = field(default_factory=set)
     far_maps: set[str] = field(default_factory=set)
@@ -104,7 +104,7 @@ class Program:
             self._parents.setdefault(chain, []).append(name)
         self._note(name, self.steps[name])
 
-    def _steps(self, name: str) -> Iterator[Step]:
+    def _steps(self, name: str) -> Iterator[RuleStep]:
         """Down to the first that takes every packet and doesn't bring it back. Rules that only do something to it are
         one with the next, if that asks for nothing."""
         done: Effects = ()
@@ -118,15 +118,15 @@ class Program:
                     done = step.effects
                     continue
             elif done:
-                yield Step(effects=done)
+                yield RuleStep(effects=done)
                 done = ()
             yield step
             if step.is_plain and step.verdict is not None and step.verdict.kind is not VerdictKind.JUMP:
                 return
         if done:
-            yield Step(effects=done)
+            yield RuleStep(effects=done)
 
-    def _note(self, chain: str, steps: Sequence[Step]) -> None:
+    def _note(self, chain: str, steps: Sequence[RuleStep]) -> None:
         """What is worth knowing of a chain."""
         if any(step.is_far for step in steps):
             self.far_chains.add(chain)
@@ -165,15 +165,15 @@ class Program:
                 return verdict.chain if verdict.kind is VerdictKind.GOTO else None
         return None
 
-    def _parsed(self, statements: Sequence[Statement]) -> Step | None:
+    def _parsed(self, statements: Sequence[Statement]) -> RuleStep | None:
         try:
             return self._rule(statements)
         except MalformedError as error:
-            return Step(problem=str(error))
+            return RuleStep(problem=str(error))
 
-    def _rule(self, statements: Sequence[Statement]) -> Step | None:
+    def _rule(self, statements: Sequence[Statement]) -> RuleStep | None:
         """None if it does nothing for such packets."""
-        step = Step()
+        step = RuleStep()
         for index, statement in enumerate(statements):
             if isinstance(statement, Match):
                 if not all(self._test(step, part) for part in self.reading.parts(statement)):
@@ -194,12 +194,12 @@ class Program:
                 return step
         return None
 
-    def _decide(self, step: Step, verdict: Verdict) -> None:
+    def _decide(self, step: RuleStep, verdict: Verdict) -> None:
         step.verdict = verdict
         if verdict.chain:
             self._targets.add(verdict.chain)
 
-    def _affect(self, step: Step, effect: Count | SetMark | SetPacketMark, rest: Sequence[Statement]) -> Step:
+    def _affect(self, step: RuleStep, effect: Count | SetMark | SetPacketMark, rest: Sequence[Statement]) -> RuleStep:
         if isinstance(effect, Count) and effect.counter not in self.table.counter:
             step.problem = f"there is no counter {effect.counter}"
             return step
@@ -216,7 +216,7 @@ class Program:
             step.then = then
         return step
 
-    def _test(self, step: Step, match: Match) -> bool:
+    def _test(self, step: RuleStep, match: Match) -> bool:
         """Add the test; False if it is known to fail."""
         axis = self._axis.get(id(match.field))
         if axis is None:
@@ -253,7 +253,7 @@ class Program:
         self.far_cuts.update(last + 1 for last in ends)
         return starts, ends
 
-    def _look_up(self, step: Step, vmap: VerdictMap) -> bool:
+    def _look_up(self, step: RuleStep, vmap: VerdictMap) -> bool:
         """Add the look-up; False if it is known to miss."""
         if vmap.name and vmap.name not in self.table.map:
             step.problem = f"there is no map {vmap.name}"
@@ -271,7 +271,7 @@ class Program:
             self.cuts.setdefault(axis, []).extend(item for _, ranges in step.groups for item in ranges)
         return True
 
-    def _known(self, step: Step, vmap: VerdictMap, value: Key) -> bool:
+    def _known(self, step: RuleStep, vmap: VerdictMap, value: Key) -> bool:
         found = self._element(vmap.name, value) if vmap.name else _among(vmap, value)
         if found is not None:
             self._decide(step, found)

@@ -22,8 +22,8 @@ from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, Se
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Table
 from sgdataplane.proof.far import Kinships, Words
-from sgdataplane.proof.gate import Form, GateCheck, GateMismatch, KnownGate, Roots
-from sgdataplane.proof.profile import KnownProfile, ProfileCheck, ProfileMismatch, WordsOf
+from sgdataplane.proof.gate import Form, GateCheck, GateMismatch, ProvenGate, Roots
+from sgdataplane.proof.profile import ProfileCheck, ProfileMismatch, ProvenProfile, WordsOf
 from sgdataplane.proof.specification import Namespace, Specification
 from sgdataplane.proof.structure import Structure, StructureError
 from sgdataplane.proof.timeouts import wrong_timeouts
@@ -34,14 +34,14 @@ WordsKey = tuple[Family, tuple[str, ...]]  # the maps that are asked
 
 
 @dataclass(frozen=True)
-class Known:
+class ProvenTable:
     """One table, and the state that it was compared with. All of it is right: `gates`, by interface, and `profiles`.
     `forms`: of walks of gates; `words`: what is said of far addresses."""
 
     structure: Structure
     kinships: Kinships
-    gates: Mapping[str, KnownGate] = field(default_factory=dict)
-    profiles: Mapping[object, KnownProfile] = field(default_factory=dict)
+    gates: Mapping[str, ProvenGate] = field(default_factory=dict)
+    profiles: Mapping[object, ProvenProfile] = field(default_factory=dict)
     forms: Mapping[Form, tuple[int, ...]] = field(default_factory=dict)
     words: Mapping[WordsKey, Words] = field(default_factory=dict)
 
@@ -89,7 +89,7 @@ class Proof:
     seconds: float
     counterexample: Counterexample | None = None
     problem: str = ""
-    known: Known | None = field(default=None, repr=False)
+    known: ProvenTable | None = field(default=None, repr=False)
 
     @property
     def holds(self) -> bool:
@@ -103,7 +103,9 @@ class Proof:
         return "\n".join(str(part) for part in (self.problem, self.counterexample) if part)
 
 
-def prove(specification: Specification, table: Table, known: Known | None = None, alike: Known | None = None) -> Proof:
+def prove(
+    specification: Specification, table: Table, known: ProvenTable | None = None, alike: ProvenTable | None = None
+) -> Proof:
     """Compare all packets at all interfaces. `known`: of a proof before; what it rests on isn't compared again.
     `alike`: of another table, from which profiles are taken that both have."""
     work = _Work(specification, table, known, alike)
@@ -112,7 +114,7 @@ def prove(specification: Specification, table: Table, known: Known | None = None
 
 
 def require_proof(
-    specification: Specification, table: Table, known: Known | None = None, alike: Known | None = None
+    specification: Specification, table: Table, known: ProvenTable | None = None, alike: ProvenTable | None = None
 ) -> Proof:
     """prove(), for who must not go on without: ProofError, with the packet that differs."""
     proof = prove(specification, table, known, alike)
@@ -123,7 +125,7 @@ def require_proof(
 
 class _Work:
     def __init__(
-        self, specification: Specification, table: Table, known: Known | None, alike: Known | None = None
+        self, specification: Specification, table: Table, known: ProvenTable | None, alike: ProvenTable | None = None
     ) -> None:
         self._table, self._namespace = table, Namespace.of(specification, table)
         self._known = known or alike
@@ -152,7 +154,7 @@ class _Work:
         except ProfileMismatch as difference:
             return self._account(self._shown(kinships, difference))
         forms = dict(list(self._gate.forms.items())[-MOST_FORMS:]) if self._gate is not None else {}
-        found = Known(structure, kinships_alike or kinships, gates, profiles, forms, self._words_kept(structure))
+        found = ProvenTable(structure, kinships_alike or kinships, gates, profiles, forms, self._words_kept(structure))
         return self._account(None, known=found)
 
     def _shown(self, kinships: Kinships, difference: ProfileMismatch) -> Counterexample:
@@ -166,7 +168,7 @@ class _Work:
                 return of_profile(self._table, self._namespace, other)
         return found
 
-    def _gates(self, structure: Structure) -> Iterator[tuple[str, KnownGate]]:
+    def _gates(self, structure: Structure) -> Iterator[tuple[str, ProvenGate]]:
         self._gate = GateCheck(structure, self._namespace, {} if self._known is None else dict(self._known.forms))
         for ifname in self._gate.names():
             known = None if self._known is None else self._known.gates.get(ifname)
@@ -174,10 +176,10 @@ class _Work:
                 known = self._gate.check(ifname)
             yield ifname, known
 
-    def _profiles_alike(self, gates: Mapping[str, KnownGate]) -> tuple[dict[object, KnownProfile], Kinships | None]:
+    def _profiles_alike(self, gates: Mapping[str, ProvenGate]) -> tuple[dict[object, ProvenProfile], Kinships | None]:
         """Those that the other table has, and that are the same here; and the kinships that it shares with this one, if
         that is all of them."""
-        found: dict[object, KnownProfile] = {}
+        found: dict[object, ProvenProfile] = {}
         if self._alike is None:
             return found, None
         wanted, groups = self._namespace.wanted, self._by_profile()
@@ -191,8 +193,8 @@ class _Work:
         return found, kinships if found.keys() == groups.keys() else None
 
     def _profiles(
-        self, structure: Structure, kinships: Kinships, gates: Mapping[str, KnownGate], done: AbstractSet[object]
-    ) -> Iterator[tuple[object, KnownProfile]]:
+        self, structure: Structure, kinships: Kinships, gates: Mapping[str, ProvenGate], done: AbstractSet[object]
+    ) -> Iterator[tuple[object, ProvenProfile]]:
         """All others that interfaces have."""
         wanted = self._namespace.wanted
         for key, carriers in self._by_profile().items():
@@ -208,7 +210,7 @@ class _Work:
             check = ProfileCheck(wanted.state, wanted.options, wanted.site, structure, carriers, roots, known)
             self._checks.append(check)
             check.check(kinships, self._words_of(structure, kinships), has_known_claims=has_known_claims)
-            yield key, KnownProfile(basis, spoken_of(wanted.state, eni), roots, check.sides, check.views)
+            yield key, ProvenProfile(basis, spoken_of(wanted.state, eni), roots, check.sides, check.views)
 
     def _words_of(self, structure: Structure, kinships: Kinships) -> WordsOf:
         """What is said of far addresses; once for all profiles that ask the same maps."""
@@ -237,7 +239,9 @@ class _Work:
             found.setdefault(key, []).append((ifname, eni))
         return found
 
-    def _account(self, counterexample: Counterexample | None, problem: str = "", known: Known | None = None) -> Proof:
+    def _account(
+        self, counterexample: Counterexample | None, problem: str = "", known: ProvenTable | None = None
+    ) -> Proof:
         cells, chains = (0, set[str]()) if self._gate is None else (self._gate.cells, self._gate.chains)
         return Proof(
             cells + sum(check.cells for check in self._checks),
@@ -259,7 +263,7 @@ def _roots(of_carriers: Iterable[Roots]) -> dict[tuple[Direction, Family], froze
     return found
 
 
-def _is_same(known: KnownProfile, roots: Roots, structure: Structure, kinships: Kinships) -> bool:
+def _is_same(known: ProvenProfile, roots: Roots, structure: Structure, kinships: Kinships) -> bool:
     """Whether a profile with the same claims begins with the same chains, and has the same members to speak of."""
     return (
         known.roots == roots

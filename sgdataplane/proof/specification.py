@@ -26,7 +26,7 @@ from sgdataplane.nft.ir import Count, Key, SetMark, Table
 from sgdataplane.proof.axes import holds, is_name
 from sgdataplane.proof.claims import end_chain, expected
 from sgdataplane.proof.crossing import ANSWERED, NFPROTO, OPENED
-from sgdataplane.proof.fixed import JUDGE, Clause, Link, clauses, end_clauses, other_clauses, uplink_clauses
+from sgdataplane.proof.fixed import JUDGE, EniAtHook, FixedClause, clauses, end_clauses, other_clauses, uplink_clauses
 from sgdataplane.proof.walk import Outcome
 
 Fields = Mapping[Field, Key]
@@ -52,7 +52,7 @@ class Specification:
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class PacketFate:
     """What becomes of one packet: marks at its end, counters in order; `says` is for people."""
 
     verdict: str
@@ -61,7 +61,7 @@ class Fate:
     packet_mark: int
     says: str = ""
 
-    def is_same(self, other: Fate) -> bool:
+    def is_same(self, other: PacketFate) -> bool:
         """But for the wording."""
         mine = (self.verdict, self.counters, self.mark, self.packet_mark)
         return mine == (other.verdict, other.counters, other.mark, other.packet_mark)
@@ -74,7 +74,7 @@ class Namespace:
     wanted: Specification
     epoch: int
     secret: int
-    _clauses: dict[tuple[Direction, Family, str, bool], list[Clause]] = field(default_factory=dict, compare=False)
+    _clauses: dict[tuple[Direction, Family, str, bool], list[FixedClause]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, wanted: Specification, table: Table) -> Namespace:
@@ -101,12 +101,14 @@ class Namespace:
         """What the namespace has by itself."""
         return ConnectionTracking().scaled(self.wanted.time_scale)
 
-    def link(self, hook: Direction, family: Family, ifname: str) -> Link | None:
+    def link(self, hook: Direction, family: Family, ifname: str) -> EniAtHook | None:
         """None: it carries no ENI."""
         if ifname not in self.enis:
             return None
         site, eni = self.wanted.site, self.enis[ifname]
-        return Link(site, hook, family, ifname, eni, self.slots[ifname], self.epoch, self.secret, self.wanted.options)
+        return EniAtHook(
+            site, hook, family, ifname, eni, self.slots[ifname], self.epoch, self.secret, self.wanted.options
+        )
 
     @cached_property
     def slots(self) -> dict[str, int]:
@@ -129,7 +131,7 @@ class Namespace:
     def _is_internal(self, ifname: str) -> bool:
         return any(is_name(name, ifname) for name in (LOOPBACK, *self.wanted.internal))
 
-    def clauses(self, hook: Direction, family: Family, ifname: str, *, is_adopting: bool) -> list[Clause]:
+    def clauses(self, hook: Direction, family: Family, ifname: str, *, is_adopting: bool) -> list[FixedClause]:
         """What happens to packets at an interface until rules are asked; the first that holds decides. `is_adopting`:
         while an ENI may go on with sessions that nobody knows."""
         link = self.link(hook, family, ifname)
@@ -140,7 +142,7 @@ class Namespace:
             return list(uplink_clauses(family, private, is_leaving=self.wanted.site.is_leaving(hook)))
         return list(other_clauses(hook, is_internal=self._is_internal(ifname)))
 
-    def fate(self, hook: Direction, fields: Fields, end: str = "", *, is_adopting: bool = False) -> Fate:
+    def fate(self, hook: Direction, fields: Fields, end: str = "", *, is_adopting: bool = False) -> PacketFate:
         """What must become of a packet that the hook sees with these fields (of its session all that `interp.tracked`
         doesn't know). `end`: of one whose verdict was found, and
         is to be carried out by that chain. `is_adopting`: while its ENI is being adopted."""
@@ -158,14 +160,14 @@ class Namespace:
         if link is not None and end in ENDS:
             clause = _first(end_clauses(link, *ENDS[end]), fields)
             end, says = done.do(clause.outcome), says or clause.says
-        return Fate(end, tuple(done.counters), done.mark, done.packet_mark, says)
+        return PacketFate(end, tuple(done.counters), done.mark, done.packet_mark, says)
 
-    def _known_clauses(self, *place: *tuple[Direction, Family, str, bool]) -> list[Clause]:
+    def _known_clauses(self, *place: *tuple[Direction, Family, str, bool]) -> list[FixedClause]:
         if place not in self._clauses:
             self._clauses[place] = self.clauses(*place[:3], is_adopting=place[3])
         return self._clauses[place]
 
-    def _decision(self, link: Link, direction: Direction, fields: Fields) -> Decision:
+    def _decision(self, link: EniAtHook, direction: Direction, fields: Fields) -> Decision:
         """Of a direction's rules, about the opening packet of the packet's session."""
         packet = opening_of(link.eni.network_interface_id, link.site, direction, fields)
         return next(candidates(self.wanted.state, link.eni, packet, self.wanted.options))
@@ -185,7 +187,7 @@ def opening_of(eni_id: str, site: Site, direction: Direction, fields: Fields) ->
     return Packet(eni_id, direction, remote, own, protocol, port, source_port)
 
 
-def _first(made: Iterable[Clause], fields: Fields) -> Clause:
+def _first(made: Iterable[FixedClause], fields: Fields) -> FixedClause:
     return next(c for c in made if all(holds(condition, fields.get(condition.field)) for condition in c.conditions))
 
 

@@ -17,7 +17,7 @@ Asked = tuple[Field, int | None]  # a field, under a mask where it is split by m
 
 
 @dataclass(frozen=True)
-class Reading:
+class FieldReading:
     """How one kind of packet's fields are read: `known` (LACKING: it has none), `far` (known once an address is
     chosen), or on an axis; `axes` maps a field, or a field under one mask, to its index. Nothing else may be read.
     `passing`: keys that are there, at the moment, in maps whose elements go by themselves. `answers`: whether these
@@ -68,7 +68,7 @@ class Test:
 
 
 @dataclass(slots=True)
-class Step:
+class RuleStep:
     """One rule, or the rest of one. If all tests hold: effects, then a verdict, a look-up (on an axis: `groups`, or by
     the far address: `lookup`) or `then`, in which a look-up may miss. Else the next rule is asked, and so it is after
     effects without a verdict. `problem`: no packet may come so far.
@@ -85,7 +85,7 @@ class Step:
     axis: int = -1
     reads_port: bool = False
     lookup: Callable[[int], Verdict | None] | None = None
-    then: Step | None = None
+    then: RuleStep | None = None
     problem: str = ""
     limits: Limits = ()
     guard: Limits | None = None

@@ -30,7 +30,7 @@ class StructureError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Mentions:
     """What a chain's rules name: chains, named maps, counters, and interfaces."""
 
     chains: frozenset[str]
@@ -39,7 +39,7 @@ class Facts:
     interfaces: frozenset[str]
 
     @classmethod
-    def of(cls, chain: Chain) -> Facts:
+    def of(cls, chain: Chain) -> Mentions:
         statements = [statement for rule in chain.rules for statement in rule.statements]
         maps = [entry for entry in statements if isinstance(entry, VerdictMap)]
         return cls(
@@ -60,7 +60,7 @@ class Structure:
     same, with all that they lead to. Without a table before all are."""
 
     table: Table
-    facts: Mapping[str, Facts]
+    facts: Mapping[str, Mentions]
     lookups: Mapping[str, Lookup]
     targets: Mapping[str, frozenset[str]]
     depth: Mapping[str, int]
@@ -87,7 +87,7 @@ class Structure:
         for name in changed:
             facts.pop(name, None)
             if name in table.chain:
-                facts[name] = Facts.of(table.chain[name])
+                facts[name] = Mentions.of(table.chain[name])
         targets = _targets_of(facts, lookups, before, changed, changed_maps)
         turned = set(changed)
         for name in before.depth if changed or changed_maps else ():
@@ -122,7 +122,7 @@ def _different(before: Mapping[str, Chain | Map], after: Mapping[str, Chain | Ma
 
 
 def _targets_of(
-    facts: Mapping[str, Facts],
+    facts: Mapping[str, Mentions],
     lookups: Mapping[str, Lookup],
     before: Structure,
     changed: Iterable[str],
@@ -139,7 +139,7 @@ def _targets_of(
     return found
 
 
-def _maps(facts: Mapping[str, Facts], name: str) -> frozenset[str]:
+def _maps(facts: Mapping[str, Mentions], name: str) -> frozenset[str]:
     return facts[name].maps if name in facts else NONE
 
 

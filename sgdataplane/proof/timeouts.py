@@ -98,7 +98,7 @@ class Openings:
             known[Field.OIFNAME] = LACKING
         accepted: set[Passed] = set()
         for first in FIRST:
-            walk = _Walk(self.table, {**first, **known}, self.walked, accepted)
+            walk = _OpeningWalk(self.table, {**first, **known}, self.walked, accepted)
             walk.chain(base, {()})
         if len(accepted) > 1:
             raise WrongTimeoutsError(
@@ -114,7 +114,7 @@ class Openings:
 
 
 @dataclass
-class _Walk:
+class _OpeningWalk:
     """Packets of which this is known; of all else both is possible."""
 
     table: Table

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from sgdataplane.nft.ir import Verdict, VerdictKind
 from sgdataplane.proof.axes import Atoms, Axis
-from sgdataplane.proof.order import Boxes, Cell, Order, without
+from sgdataplane.proof.order import Boxes, BoxOrder, Cell, without
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.step import Effects, Limits, Step
+from sgdataplane.proof.step import Effects, Limits, RuleStep
 
 MAX_JUMPS = 16  # NFT_JUMP_STACK_SIZE
 LEMMA_VISITS = 3  # a chain that is come to so often in different ways is tried for all packets at once
@@ -55,7 +55,7 @@ class Walk:
 
     program: Program
     axes: Sequence[Axis]
-    order: Order
+    order: BoxOrder
     with_ports: Atoms
     common: Boxes = 0
     far: int = 0
@@ -144,7 +144,7 @@ class Walk:
             return State(cell, holes, boxes, effects, returns)
         return State(cell, (*holes, taken), boxes & ~self.order.inside(cell, taken), effects, returns)
 
-    def _take(self, following: Place, step: Step, state: State) -> Cell | None:
+    def _take(self, following: Place, step: RuleStep, state: State) -> Cell | None:
         """What of the cell a step sends somewhere else than on to the next step; it is walked from there."""
         if step.distant and not all(test(self.far) for test in step.distant):
             return None
@@ -168,7 +168,7 @@ class Walk:
         self._go(following, verdict, inside)
         return cell
 
-    def _looked_up(self, following: Place, step: Step, state: State) -> Cell | None:
+    def _looked_up(self, following: Place, step: RuleStep, state: State) -> Cell | None:
         cell, holes, boxes, effects, returns = state
         axis = step.axis
         hit = cell[axis] & step.hit
@@ -181,7 +181,7 @@ class Walk:
                 self._go(following, verdict, State(piece, holes, boxes, effects, returns))
         return (*cell[:axis], hit, *cell[axis + 1 :])
 
-    def _rest_of_rule(self, following: Place, then: Step | None, state: State) -> None:
+    def _rest_of_rule(self, following: Place, then: RuleStep | None, state: State) -> None:
         """After effects: what is left of the rule, and then the next rules."""
         left = self._less(state, None if then is None else self._take(following, then, state))
         if left is not None:
@@ -228,7 +228,7 @@ class Walk:
         if left:
             raise Mismatch(left[0], self.far, None, None, problem)
 
-    def bound(self, chain: str) -> list[Step]:
+    def bound(self, chain: str) -> list[RuleStep]:
         """A chain's steps, with their ranges as atoms."""
         steps = self.program.steps[chain]
         if chain not in self._bound:

@@ -23,8 +23,8 @@ from sgdataplane.proof.claims import AXES
 from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, NFPROTO, SOURCE
 from sgdataplane.proof.gate import GateMismatch
 from sgdataplane.proof.order import indices
-from sgdataplane.proof.profile import LOCAL, ProfileMismatch, View
-from sgdataplane.proof.specification import ENDS, Fate, Namespace, in_words
+from sgdataplane.proof.profile import LOCAL, ProfileMismatch, SessionKind
+from sgdataplane.proof.specification import ENDS, Namespace, PacketFate, in_words
 
 TRIES = 4096  # packets of a difference, until one is found whose fate is another
 START = "proof-start"
@@ -154,17 +154,17 @@ def entered_at(table: Table, hook: Direction, chain: str, is_adopting: bool) -> 
     return replace(table, chains=(*table.chains, start), maps=maps)
 
 
-def _ran(table: Table, fields: Mapping[Field, Key]) -> tuple[Fate | str, tuple[str, ...]]:
+def _ran(table: Table, fields: Mapping[Field, Key]) -> tuple[PacketFate | str, tuple[str, ...]]:
     """What the interpreter does, from START on, and on which chains; or why it can't."""
     try:
         outcome = run(table, START, fields)
     except InternalError as error:
         return f"can't be run: {error}", ()
-    fate = Fate(outcome.verdict.value, tuple(outcome.counters), outcome.mark, outcome.packet_mark)
+    fate = PacketFate(outcome.verdict.value, tuple(outcome.counters), outcome.mark, outcome.packet_mark)
     return fate, tuple(outcome.chains[1:])
 
 
-def _described(fate: Fate | str) -> str:
+def _described(fate: PacketFate | str) -> str:
     if isinstance(fate, str):
         return fate
     counted = f"counted as {', '.join(fate.counters)}" if fate.counters else "not counted"
@@ -238,7 +238,7 @@ def _reachable(axis: Axis, atoms: Atoms, blocks: Iterable[tuple[int, int]]) -> I
             yield from (max(low, first) for first, last in wanted if first <= high and last >= low)
 
 
-def _fields(view: View, hook: Direction, far: int, values: Mapping[str, int]) -> dict[Field, Key]:
+def _fields(view: SessionKind, hook: Direction, far: int, values: Mapping[str, int]) -> dict[Field, Key]:
     """The packet as the kernel reads it at the hook; of a session that nobody has accepted yet. At its own direction's
     hook it opens the session, at the other it answers."""
     protocol, local, source_port, port = (values[name] for name in HEADER)

@@ -19,7 +19,7 @@ from sgdataplane.host.links import Links
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.options import Placement
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.readback import Held, differences, read_table
+from sgdataplane.nft.readback import HeldTable, differences, read_table
 from tests.support import rawnft
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import enforce, table_of
@@ -61,7 +61,7 @@ def surplus(namespace: str, desired: Desired) -> Iterator[str]:
         yield from _names(namespace, fence_of(desired, ("eth0",), stamp.secret), rawnft.NETDEV)
 
 
-def held_in(namespace: str) -> Held | None:
+def held_in(namespace: str) -> HeldTable | None:
     with netns.inside(namespace), Nfnetlink() as door:
         return read_table(door, TABLE)
 

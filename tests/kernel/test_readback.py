@@ -19,7 +19,7 @@ from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import CloudState, ConnectionTracking
 from sgdataplane.nft.interp import run
 from sgdataplane.nft.ir import Table
-from sgdataplane.nft.readback import Held, differences, read_table
+from sgdataplane.nft.readback import HeldTable, differences, read_table
 from sgdataplane.nft.text import rule_text
 from tests.support import gen, wire
 from tests.support.builders import make_eni, make_group, make_packet, make_state
@@ -31,14 +31,14 @@ PLAIN = Settings(adoption_window=0, prove=False)
 STATES, PACKETS = 8, 40
 
 
-def held_in(namespace: str) -> Held:
+def held_in(namespace: str) -> HeldTable:
     with netns.inside(namespace), Nfnetlink() as door:
         held = read_table(door, TABLE)
     assert held is not None
     return held
 
 
-def wanted(desired: Desired, held: Held) -> Table:
+def wanted(desired: Desired, held: HeldTable) -> Table:
     stamp = held.inventory.stamp
     assert stamp is not None
     return with_epoch(table_of(desired), stamp.epoch, stamp.secret)

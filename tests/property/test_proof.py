@@ -25,7 +25,7 @@ from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.proof.claims import Claim, claims
 from sgdataplane.proof.far import Kinships, remote_ranges
 from sgdataplane.proof.prove import prove
-from sgdataplane.proof.specification import Fate, Namespace, Specification
+from sgdataplane.proof.specification import Namespace, PacketFate, Specification
 from tests.support import gen, hardpolicies, wire
 
 EPOCH, SECRET = 7, 0x12345678
@@ -79,7 +79,7 @@ def check_claims(state: CloudState, packet: Packet, options: Options, kinships: 
         assert claimed(state, packet, options, kinships) == decision, packet
 
 
-def check_fate(namespace: Namespace, packet: Packet, hook: Direction, fields: dict[Field, Key]) -> Fate:
+def check_fate(namespace: Namespace, packet: Packet, hook: Direction, fields: dict[Field, Key]) -> PacketFate:
     """What the specification says of header fields is what decide() says of the packet; and what the table does."""
     fate = namespace.fate(hook, fields)
     decision = decide(namespace.wanted.state, packet, namespace.wanted.options)
@@ -134,7 +134,7 @@ def test_the_specification_is_decide(shard: int) -> None:
                 (packet.direction.other, reply, namespace.fate(packet.direction.other, reply)),
             ):
                 outcome = run(table, hook.value, fields)
-                found = Fate(outcome.verdict.value, tuple(outcome.counters), outcome.mark, outcome.packet_mark)
+                found = PacketFate(outcome.verdict.value, tuple(outcome.counters), outcome.mark, outcome.packet_mark)
                 assert found.is_same(wanted_fate), (packet, found, wanted_fate)
                 replies.append(found.verdict == Verdict.ACCEPT.value and hook is not packet.direction)
 

@@ -17,7 +17,7 @@ from sgdataplane.net.values import Address, Family
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import interfaces_of
 from sgdataplane.proof.far import Kin, Kinships, Words
-from sgdataplane.proof.prove import Known, prove
+from sgdataplane.proof.prove import ProvenTable, prove
 from sgdataplane.proof.specification import Specification
 from sgdataplane.proof.structure import Structure
 from tests.support import hardpolicies
@@ -51,13 +51,13 @@ def specification_of(desired: Desired) -> Specification:
     return Specification(desired.state, desired.interfaces, DEFAULTS, placement=desired.placement)
 
 
-def known_of(made: Proven) -> Known:
+def known_of(made: Proven) -> ProvenTable:
     assert made.proof is not None
     assert made.proof.known is not None
     return made.proof.known
 
 
-def holds(desired: Desired, table: Table, known: Known, what: object) -> bool:
+def holds(desired: Desired, table: Table, known: ProvenTable, what: object) -> bool:
     """Whether the table does what is desired; the same from nothing."""
     found = prove(specification_of(desired), table, known)
     anew = prove(specification_of(desired), table)

@@ -22,7 +22,7 @@ from sgdataplane.model.state import CloudState, NetworkType, NicType, SecurityGr
 from sgdataplane.net.values import Prefix, Verdict
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import interfaces_of, resolve
-from sgdataplane.proof.prove import Known, prove
+from sgdataplane.proof.prove import ProvenTable, prove
 from sgdataplane.proof.specification import Specification
 from sgdataplane.proof.witness import START, entered_at
 from tests.support.builders import make_eni, make_group, make_rule, make_state
@@ -148,7 +148,7 @@ def neighbours(case: Case) -> Iterator[Case]:
             yield case_of(state, wanted.options)
 
 
-def judge(case: Case, mutant: Mutant, before: Iterable[Known | None]) -> str:
+def judge(case: Case, mutant: Mutant, before: Iterable[ProvenTable | None]) -> str:
     """What became of a mutant. An AssertionError if the proof was wrong about it, from nothing or after one of those
     that were right."""
     proof = prove(case.specification, mutant.table)

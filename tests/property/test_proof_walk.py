@@ -37,9 +37,9 @@ from sgdataplane.nft.ir import (
     jump,
 )
 from sgdataplane.proof.axes import LACKING, Span
-from sgdataplane.proof.order import Order
+from sgdataplane.proof.order import BoxOrder
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.step import Reading
+from sgdataplane.proof.step import FieldReading
 from sgdataplane.proof.walk import Mismatch, Outcome, Walk
 
 SHARDS, TABLES = 4, 200
@@ -154,7 +154,7 @@ class Compared:
 
     def __init__(self, table: Table) -> None:
         asked: dict[tuple[Field, int | None], int] = {(name, None): index for index, name in enumerate(AXES)}
-        self.program = Program(table, Reading(KNOWN, asked, FAR), {STOP: STOP})
+        self.program = Program(table, FieldReading(KNOWN, asked, FAR), {STOP: STOP})
         self.program.add("base")
         self.axes = [Span(last, self._cuts(axis)) for axis, last in enumerate(LASTS)]
         self.points: list[Point] = list(product(*(axis.starts for axis in self.axes)))
@@ -177,7 +177,7 @@ class Compared:
         usual = Counter(outcomes).most_common(1)[0][0]
         special = [n for n, outcome in enumerate(outcomes) if outcome != usual]
         regions = [*(self.region(self.points[n]) for n in special), full]
-        order = Order(full, regions, [*(outcomes[n] for n in special), usual])
+        order = BoxOrder(full, regions, [*(outcomes[n] for n in special), usual])
         walk = Walk(self.program, self.axes, order, self.axes[0].single(6) | self.axes[0].single(17))
         try:
             walk.check("base", full, order.all, far)

@@ -12,11 +12,11 @@ from sgdataplane.compiler.diagram import (
     DIMS,
     EVERYTHING,
     MAX_DEPTH,
-    Box,
     Boxes,
     Branch,
     Leaf,
     Node,
+    RuleBox,
     Steps,
     TooManyCellsError,
 )
@@ -34,21 +34,21 @@ def make_decision(name: str) -> Decision:
     return Decision(Direction.INGRESS, Verdict.ACCEPT, "rule", "sg", name, 1)
 
 
-def make_box(name: str, **covered: tuple[Interval, ...]) -> Box:
+def make_box(name: str, **covered: tuple[Interval, ...]) -> RuleBox:
     """Dimensions by their name; those not named are covered whole."""
-    return Box(make_decision(name), tuple(covered.get(name) for name in NAMES))
+    return RuleBox(make_decision(name), tuple(covered.get(name) for name in NAMES))
 
 
-def boxes_of(*boxes: Box, max_cells: int = 10_000) -> Boxes:
-    return Boxes([*boxes, Box(DEFAULT, EVERYTHING)], Family.IPV4, max_cells)
+def boxes_of(*boxes: RuleBox, max_cells: int = 10_000) -> Boxes:
+    return Boxes([*boxes, RuleBox(DEFAULT, EVERYTHING)], Family.IPV4, max_cells)
 
 
-def build(*boxes: Box) -> Node:
+def build(*boxes: RuleBox) -> Node:
     made = boxes_of(*boxes)
     return made.exact((1 << len(made.boxes)) - 1)
 
 
-def cut(*boxes: Box) -> Branch:
+def cut(*boxes: RuleBox) -> Branch:
     """The branch, where there are so many boxes that they aren't asked one by one."""
     fillers = [make_box(f"f{port}", port=((port, port),)) for port in range(60001, 60021, 2)]
     node = build(*boxes, *fillers)
@@ -122,13 +122,13 @@ def test_box_without_any_port_covers_nothing() -> None:
 
 
 def test_box_without_a_cause_leaves_what_is_behind_it_to_others() -> None:
-    made = Boxes([make_box("a", port=((80, 90),)), Box(None, EVERYTHING)], Family.IPV4, 100)
+    made = Boxes([make_box("a", port=((80, 90),)), RuleBox(None, EVERYTHING)], Family.IPV4, 100)
     node = made.exact(0b11)
     assert isinstance(node, Steps)
     assert [step.decision for step in node.steps] == [make_decision("a"), None]
 
 
-def hostile(seed: int, number: int) -> list[Box]:
+def hostile(seed: int, number: int) -> list[RuleBox]:
     """Boxes at random in three dimensions."""
     chosen = random.Random(seed)
 
@@ -178,7 +178,7 @@ def test_coarse_diagram_stays_within_its_bounds_and_means_the_same(max_cells: in
     assert len(found) > 10
 
 
-def holds_all(box: Box, point: dict[str, int]) -> bool:
+def holds_all(box: RuleBox, point: dict[str, int]) -> bool:
     return all(
         covered is None or any(first <= point[NAMES[dim]] <= last for first, last in covered)
         for dim, covered in zip(DIMS, box.intervals, strict=True)

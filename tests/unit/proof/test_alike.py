@@ -11,7 +11,7 @@ from sgdataplane.errors import ProofError
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Table
-from sgdataplane.proof.prove import Known, Proof, prove
+from sgdataplane.proof.prove import Proof, ProvenTable, prove
 from sgdataplane.proof.specification import Specification
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import table_of
@@ -30,11 +30,11 @@ def compiled(state: CloudState, eni: str) -> Table:
     return table_of(Desired(replace(state), {eni: "eth0"}))
 
 
-def proven(state: CloudState, eni: str, known: Known | None = None, alike: Known | None = None) -> Proof:
+def proven(state: CloudState, eni: str, known: ProvenTable | None = None, alike: ProvenTable | None = None) -> Proof:
     return prove(Specification(state, {eni: "eth0"}, DEFAULTS), compiled(state, eni), known, alike)
 
 
-def known_of(proof: Proof) -> Known:
+def known_of(proof: Proof) -> ProvenTable:
     assert proof.holds, str(proof)
     assert proof.known is not None
     return proof.known

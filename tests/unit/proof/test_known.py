@@ -20,7 +20,7 @@ from sgdataplane.proof.far import Kinships, Words
 from sgdataplane.proof.gate import Slots
 from sgdataplane.proof.lookups import Lookup
 from sgdataplane.proof.profile import Renumbering
-from sgdataplane.proof.prove import Known, Proof, prove
+from sgdataplane.proof.prove import Proof, ProvenTable, prove
 from sgdataplane.proof.specification import Specification
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 
@@ -40,7 +40,7 @@ def host(enis: list[Eni], others: list[Eni]) -> tuple[Specification, Table]:
     return wanted, compile_policy(replace(resolve(state, interfaces, DEFAULTS), placement=Placement.HOST), DEFAULTS)
 
 
-def known_of(proof: Proof) -> Known:
+def known_of(proof: Proof) -> ProvenTable:
     assert proof.holds, str(proof)
     assert proof.known is not None
     return proof.known
