@@ -1,4 +1,4 @@
-"""`python -m sgdataplane`: the same as `sgdp`."""
+"""`python -m sgdataplane` is `sgdp`."""
 
 import sys
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from sgdataplane.cli.command import EXIT_MEANINGS, Exit
 from sgdataplane.cli.main import EXIT_CODES
+from sgdataplane.cli.output import EXIT_MEANINGS, Exit
 from sgdataplane.contract.counters import counter_name, eni_counter, fenced_counter
 from sgdataplane.daemon.metrics import METRICS, PREFIX
 from sgdataplane.errors import SgDataplaneError

@@ -1,4 +1,5 @@
-"""The command line: one module per family of verbs.
+"""The command line: one module for each verb, or for a few that belong together.
 
-Is given arguments; asks the packages below and prints. Must not hold logic beyond that.
+A verb is one line: arguments -> where it looks (scopes.py) -> a value from the packages below -> what is printed
+(output.py). Must not hold logic beyond that.
 """

@@ -1,52 +1,45 @@
-"""`sgdp agent` and `sgdp status`: the daemon, and how it is.
+"""`sgdp agent` and `sgdp status`: the daemon, and its health.
 
-Owns the arguments and the wording. Must not know how the agent works. The keys of `status --json`:
-pydoc sgdataplane.daemon.status.
+Owns the arguments and the wording; the keys of `status --json`: pydoc sgdataplane.daemon.status. Must not know how the
+agent works.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
-from pathlib import Path
 from typing import Any
 
-from sgdataplane.cli.arguments import add_choices, chosen, say_choices
-from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
-from sgdataplane.cli.output import complain, paint, print_json, render_table, say, say_block, warn
+from sgdataplane.cli.arguments import Verbs, chosen, require_root, say_choices
+from sgdataplane.cli.output import Exit, complain, paint, print_json, render_table, say, say_block, warn
+from sgdataplane.cli.scopes import agent_config
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME", "EPOCH", "SINCE")
 COLOURS = {"in force": "green", "refused": "red"}
 
 
-def register(verbs: Subparsers) -> None:
-    """Add the two verbs."""
-    agent = _add(verbs, "agent", run_agent, "the daemon: keep all attached ENIs enforced, whatever happens")
-    help_text = "the configuration (default: /etc/sgdataplane/agent.toml, which as installed says what each key means)"
-    agent.add_argument("--config", type=Path, metavar="FILE", help=help_text)
-    help_text = "end after one cycle; exit code 3 if some of what is attached does not obey, 5 if the state is refused"
-    agent.add_argument("--once", action="store_true", help=help_text)
-    add_choices(agent, CHOICES, None)
-    status = _add(verbs, "status", run_status, "what the running agent enforces; exit code 1 if not all is well")
-    status.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.daemon.status")
-    status.add_argument("--config", type=Path, metavar="FILE", help="the configuration that the agent runs with")
-
-
-def _add(verbs: Subparsers, verb: str, run: Run, words: str) -> Parser:
-    parser = verbs.add_parser(verb, help=words, description=words)
-    parser.set_defaults(run=run, verb=verb)
-    return parser
+def register(verbs: Verbs) -> None:
+    """Adds the two verbs."""
+    more = (
+        "It follows the state's file, the interfaces and the kernel's rules, and repairs what others change. "
+        "systemd usually starts it: systemctl enable --now sgdataplane. Needs root."
+    )
+    agent = verbs.add("agent", run_agent, more, example="sudo sgdp agent --once")
+    agent.add_config("its configuration (default: /etc/sgdataplane/agent.toml; the installed file explains each key)")
+    once = "run one cycle and exit: 3 if an attached ENI isn't enforced as it must be, 5 if the state is refused"
+    agent.add_argument("--once", action="store_true", help=once)
+    agent.add_choices(CHOICES, None)
+    status = verbs.add("status", run_status, "Needs root.")
+    status.add_json("keys: pydoc sgdataplane.daemon.status")
+    status.add_config()
 
 
 def run_agent(arguments: argparse.Namespace) -> int:
-    """Until SIGTERM, or once."""
-    require_root(arguments.verb, "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+    """Runs until SIGTERM, or for one cycle."""
+    require_root("agent")
     from sgdataplane.daemon import agent, config
 
-    file = arguments.config or config.CONFIG_FILE
-    choices = chosen(arguments)
+    file, choices = arguments.config or config.CONFIG_FILE, chosen(arguments)
     known = config.load_config(file, must_exist=arguments.config is not None, chosen=choices)
     status = agent.run_agent(known, file, choices, once=arguments.once)
     if not arguments.once:
@@ -55,14 +48,12 @@ def run_agent(arguments: argparse.Namespace) -> int:
 
 
 def run_status(arguments: argparse.Namespace) -> int:
-    """Exit 0 if the agent is healthy, 1 if not, 3 if there is none."""
-    require_root(arguments.verb, "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
-    from sgdataplane.daemon import client, config
+    """Exit 0 if the agent is healthy, 1 if not, 3 if none runs."""
+    require_root("status")
+    from sgdataplane.daemon import client
     from sgdataplane.daemon.protocol import Request
 
-    file = arguments.config or config.CONFIG_FILE
-    known = config.load_config(file, must_exist=arguments.config is not None)
-    status: Any = client.ask(known.socket, Request.STATUS)["status"]
+    status: Any = client.ask(agent_config(arguments).socket, Request.STATUS)["status"]
     if arguments.json:
         print_json(status)
     else:
@@ -84,10 +75,9 @@ def _say_status(status: dict[str, Any]) -> None:
         if status[part]["error"]:
             complain(status[part]["error"])
     for entry in status["bind"]["refused"]:
-        words = f"{entry['eni']} is not bound: {entry['reason']}: {', '.join(entry['interfaces'])}"
-        complain(words)
+        complain(f"{entry['eni']} is not bound: {entry['reason']}: {', '.join(entry['interfaces'])}")
     if status["config"]["restart"]:
-        warn(f"changed in the configuration, but taken at start only: {', '.join(status['config']['restart'])}")
+        warn(f"configured anew, but read only when the agent starts: {', '.join(status['config']['restart'])}")
     if status["unknown_timeouts"]:
         warn(complaint(status["unknown_timeouts"]))
     if drift["last"]:

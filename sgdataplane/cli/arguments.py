@@ -1,32 +1,44 @@
-"""The arguments that several verbs share: each is read, refused and described in one place.
+"""What verbs are built from: the parser, the arguments that several verbs share, and the check for root.
 
-Owns these. Is given texts and parsers. Must not know any verb.
+Owns how each of these arguments is described, read and refused. Takes texts and parsers. Must not know any verb.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from sgdataplane.cli.output import say
-from sgdataplane.errors import LabError
+from sgdataplane.errors import LabError, PrivilegeError
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, OneOf, Several, Switch
 from sgdataplane.model.options import Placement
 from sgdataplane.net.ports import Port, Traffic, parse_port
 from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
 
 if TYPE_CHECKING:
-    from sgdataplane.cli.command import Parser
     from sgdataplane.model.state import CloudState
     from sgdataplane.statefile import Loaded, Memory
 
 T = TypeVar("T")
+ENI_HELP = "an ENI's id; or the id or name of an instance that has one ENI"
+NODE_HELP = "an instance's id or name, an external host, an ENI or an address"
+STATE_HELP = (
+    "VPCs, groups, rules and ENIs, native or as the cloud's answers: a file, folder, pipe or - (standard input)"
+)
+PORT_HELP = "destination port of TCP or UDP: 22, ssh, or tcp/22, which names the protocol, too"
+PROTOCOL_HELP = "tcp, udp, icmp, icmpv6, gre or a protocol number"
+CONFIG_HELP = "the agent's configuration (default: /etc/sgdataplane/agent.toml)"
+Run: TypeAlias = Callable[[argparse.Namespace], int]
 
 
 def reading(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """An argument's type from a parser of ours: what that says of a bad text is a usage error."""
+    """The type of an argument that `parse` reads; its ValueError becomes a usage error."""
 
     def read(text: str) -> T:
         try:
@@ -37,15 +49,16 @@ def reading(parse: Callable[[str], T]) -> Callable[[str], T]:
     return read
 
 
-def read_for(parser: Parser, parse: Callable[[], T]) -> T:
-    """What `parse` returns; what it refuses is a usage error."""
+def read_for(arguments: argparse.Namespace, parse: Callable[[], T]) -> T:
+    """What `parse` returns; its LabError or ValueError becomes a usage error."""
     try:
         return parse()
     except (LabError, ValueError) as error:
+        parser: Parser = arguments.parser
         parser.error(str(error))
 
 
-# types of arguments
+# types of one argument
 
 _read_port = reading(parse_port)
 _read_protocol = reading(Protocol.parse)
@@ -61,14 +74,14 @@ def read_prefix(text: str) -> Prefix:
 
 
 def read_limit(text: str, most: int | None = None) -> int:
-    """How many; at least one."""
+    """A number of things, from 1 to `most`."""
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= (most or int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 {f'to {most}' if most else 'up'}")
     return int(text)
 
 
 def read_seconds(most: float) -> Callable[[str], float]:
-    """A time, above 0 and up to `most`."""
+    """The type of a time in seconds, above 0 and up to `most`."""
 
     def read(text: str) -> float:
         found = _number(text)
@@ -80,7 +93,7 @@ def read_seconds(most: float) -> Callable[[str], float]:
 
 
 def read_factor(text: str) -> float:
-    """What something is multiplied by."""
+    """A factor above 0."""
     found = _number(text)
     if not 0 < found < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
@@ -94,67 +107,35 @@ def _number(text: str) -> float:
         return 0.0
 
 
-# arguments that belong together
-
-PORT_HELP = "destination port (TCP and UDP), by number or service: 22, ssh, or tcp/22, which says the protocol, too"
-PROTOCOL_HELP = "tcp, udp, icmp, icmpv6, gre or a number"
-
-
-def add_flow(parser: Parser, *, port: str = PORT_HELP, source_port: str = "") -> None:
-    """`--protocol`, `--port` and, if it is to be asked for, `--source-port`, of one flow or of all that are meant.
-    `port`, `source_port`: their help."""
-    parser.add_argument("--protocol", type=_read_protocol, metavar="P", help=PROTOCOL_HELP)
-    parser.add_argument("--port", type=_read_port, metavar="N", help=port)
-    if source_port:
-        parser.add_argument("--source-port", type=_read_port, metavar="N", help=source_port)
-
-
-def flow_of(parser: Parser, arguments: argparse.Namespace) -> Traffic:
-    """What `add_flow` asked for; a usage error if ports don't fit the protocol."""
+def flow_of(arguments: argparse.Namespace) -> Traffic:
+    """The one flow that `add_flow` asks for; a usage error if it isn't complete, or ports don't fit the protocol."""
+    parser: Parser = arguments.parser
     if arguments.protocol is not None and arguments.protocol.is_all:
-        parser.error("--protocol all: a packet can't have it; name one protocol")
-    settle_ports(parser, arguments)
+        parser.error("--protocol all: a packet has one protocol; name it")
+    settle_ports(arguments)
     asked: Protocol | None = arguments.protocol
     if asked is None:
-        parser.error("--protocol: is needed, unless --port says it: --port tcp/22")
+        parser.error("--protocol is needed, unless --port names it: --port tcp/22")
     if asked.has_ports and arguments.port is None:
-        parser.error(f"--port: is needed with {asked}")
+        parser.error(f"--port is needed with {asked}")
     return Traffic(asked, None if arguments.port is None else PortRange(arguments.port, arguments.port))
 
 
-def settle_ports(parser: Parser, arguments: argparse.Namespace) -> None:
-    """Turn `--port` and `--source-port`, as far as a verb has them, into numbers. The protocol that one is named with
-    is asked for, too; a usage error where `--protocol` says another one, or one without ports."""
+def settle_ports(arguments: argparse.Namespace) -> None:
+    """Replaces `--port` and `--source-port`, if given, by numbers. A protocol in one of them (tcp/22) sets
+    `--protocol`; a usage error if `--protocol` is another one, or has no ports."""
+    parser: Parser = arguments.parser
     for option, key in (("--port", "port"), ("--source-port", "source_port")):
         port: Port | None = getattr(arguments, key, None)
         if port is None:
             continue
         protocol: Protocol | None = arguments.protocol or port.protocol
         if protocol is not None and not protocol.has_ports:
-            parser.error(f"{option}: makes no sense with {protocol}")
+            parser.error(f"{option}: {protocol} has no ports")
         if port.protocol not in (None, protocol):
-            parser.error(f"{option} {port}: that is {port.protocol}, but {protocol} is asked for, too; leave one out")
+            parser.error(f"{option} {port} is {port.protocol}, but {protocol} is asked for, too; leave one out")
         arguments.protocol = protocol
         setattr(arguments, key, port.number)
-
-
-# names
-
-ENI_HELP = "an ENI by its id, or by the id or name of its instance, if that has no other"
-NODE_HELP = "a node by its id or its instance's name, or one of its ENIs or addresses"
-
-
-def eni_of(state: CloudState, name: str) -> str:
-    """The id of the ENI that is meant: by its own id, or by its instance's id or name if there is only that one.
-    StateFileError with those that it could be, or the nearest known ones."""
-    from sgdataplane.model.naming import look_up, names_of_enis
-
-    return look_up(name, names_of_enis(state)).the_eni("no such ENI in the state", "an ENI of the state")
-
-
-# a state, and the policy's choices
-
-STATE_HELP = "a file, a folder, a pipe or - (standard input), native or the cloud's answers"
 
 
 def _place(text: str) -> Path:
@@ -163,64 +144,11 @@ def _place(text: str) -> Path:
     return STDIN if text == "-" else Path(text)
 
 
-def add_state(
-    parser: argparse._ActionsContainer, name: str = "state", words: str = STATE_HELP, **kwargs: object
-) -> None:
-    """A state's place: `name` as of add_argument."""
-    metavar = kwargs.pop("metavar", "STATE")
-    parser.add_argument(name, type=_place, metavar=metavar, help=words, **kwargs)  # type: ignore[arg-type]
-
-
-def load_state(path: Path, profile: str, memory: Memory | None = None) -> Loaded:
-    """The state there; a pipe's writer is waited for. StateFileError with all that is wrong with it."""
-    from sgdataplane.statefile import load
-
-    return load(path, profile=profile, memory=memory, waits=True)
-
-
-def refuse_twice(parser: Parser, *paths: Path | None) -> None:
-    """A usage error if standard input stands for several of them: it can be read once."""
-    from sgdataplane.statefile.source import STDIN
-
-    if paths.count(STDIN) > 1:
-        parser.error("- (standard input) can be read once: give one of them as a file")
-
-
-def add_choices(parser: Parser, names: Iterable[str], base: Choices | None = ON_HOSTS) -> None:
-    """An option for each of these choices. `base`: what holds for those that aren't given, as `choices_of` has it then;
-    None: it depends, and the verb's own words say on what."""
-    group = parser.add_argument_group("the policy's choices", "each is a key of agent.toml, too, with _ for -")
-    for name in names:
-        choice = CHOICES[name]
-        default = "" if base is None else f" (default: {choice.text(base.value(name))})"
-        option, words = f"--{name.replace('_', '-')}", f"{choice.meaning}{default}"
-        match choice:
-            case OneOf():
-                group.add_argument(option, choices=choice.words, help=words)
-            case Switch():
-                group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=words)
-            case Several():
-                group.add_argument(option, type=_several(choice), metavar="LIST", help=f"{words}; `none`, or A,B,...")
-
-
-def add_uplinks(parser: Parser) -> None:
-    """`--uplink`, which host placement alone has."""
-    words = "an interface of the router that leads elsewhere (host placement); may be given again"
-    parser.add_argument("--uplink", action="append", default=[], metavar="IF", type=_uplink, help=words)
-
-
-def uplinks_of(parser: Parser, arguments: argparse.Namespace) -> tuple[str, ...]:
-    """Those that were given; a usage error if there is no router that could have them."""
-    if arguments.uplink and choices_of(arguments).placement is not Placement.HOST:
-        parser.error("--uplink needs --placement host: without it there is no router")
-    return tuple(arguments.uplink)
-
-
 def _uplink(text: str) -> str:
-    """One that ends in * stands for all that begin so."""
+    """An interface's name; a * at its end stands for any ending."""
     if not IFNAME.fullmatch(text.removesuffix("*")):
         expected = "a name is 1 to 15 letters, digits and any of _ . -, and may end in *"
-        raise argparse.ArgumentTypeError(f"{text!r} is no interface's name that rules can have: {expected}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an interface name that a rule can have: {expected}")
     return text
 
 
@@ -228,25 +156,158 @@ def _several(choice: Several) -> Callable[[str], list[str]]:
     def read(text: str) -> list[str]:
         entries = [] if text == "none" else text.split(",")
         if choice.read(entries) is None:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {choice.expected}, with commas between, or `none`")
+            raise argparse.ArgumentTypeError(f"{text!r} is not {choice.expected}, separated by commas, or `none`")
         return entries
 
     return read
 
 
+# the parser
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose verbs all take --debug too, so that it can be added at the end of a line."""
+
+    def __init__(self, *, add_help: bool = True, **kwargs: object) -> None:
+        super().__init__(add_help=add_help, allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
+        self.color = False  # from Python 3.14 on; these wouldn't be our colours (output.py)
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors")
+
+    def add_json(self, where: str) -> None:
+        """`--json`; `where` its keys are described."""
+        self.add_argument("--json", action="store_true", help=f"print JSON ({where})")
+
+    def add_state(
+        self,
+        name: str = "state",
+        words: str = STATE_HELP,
+        *,
+        metavar: str = "STATE",
+        group: argparse._ActionsContainer | None = None,
+    ) -> None:
+        """A state: `name` of the argument or option; `group`: that it belongs to."""
+        (group or self).add_argument(name, type=_place, metavar=metavar, help=words)
+
+    def add_flow(self, *, port: str = PORT_HELP, source_port: str = "") -> None:
+        """`--protocol`, `--port` and, if it has a help text, `--source-port`. `port`, `source_port`: the help texts."""
+        self.add_argument("--protocol", type=_read_protocol, metavar="P", help=PROTOCOL_HELP)
+        self.add_argument("--port", type=_read_port, metavar="N", help=port)
+        if source_port:
+            self.add_argument("--source-port", type=_read_port, metavar="N", help=source_port)
+
+    def add_where(self, default: str = "what is attached on this host; if nothing is, the lab named lab") -> None:
+        """`--name` or `--config`: where a verb looks (scopes.py)."""
+        where = self.add_mutually_exclusive_group()
+        where.add_argument("--name", metavar="N", help=f"look into the lab of this name (default: {default})")
+        where.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
+
+    def add_config(self, words: str = CONFIG_HELP) -> None:
+        """`--config`."""
+        self.add_argument("--config", type=Path, metavar="FILE", help=words)
+
+    def add_bindings(self) -> None:
+        """`--bindings`."""
+        words = "where attached ENIs are recorded (default: /run/sgdataplane/attached)"
+        self.add_argument("--bindings", type=Path, metavar="DIR", help=words)
+
+    def add_uplinks(self) -> None:
+        """`--uplink`, for host placement."""
+        words = "with host placement: a router's interface to other networks, eth0 or wg*; can be repeated"
+        self.add_argument("--uplink", action="append", default=[], metavar="IF", type=_uplink, help=words)
+
+    def add_choices(self, names: Iterable[str], base: Choices | None = ON_HOSTS) -> None:
+        """An option for each of these choices. `base`: the choices that hold for options which aren't given
+        (`choices_of`); None: no default is shown, since it depends."""
+        group = self.add_argument_group("policy options", "each is also a key of agent.toml, with _ instead of -")
+        for name in names:
+            choice = CHOICES[name]
+            default = "" if base is None else f" (default: {choice.text(base.value(name))})"
+            option, words = f"--{name.replace('_', '-')}", f"{choice.meaning}{default}"
+            match choice:
+                case OneOf():
+                    group.add_argument(option, choices=choice.words, help=words)
+                case Switch():
+                    group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=words)
+                case Several():
+                    words += "; A,B,... or `none`"
+                    group.add_argument(option, type=_several(choice), metavar="LIST", help=words)
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """Verbs of a parser. `words`: what the list of verbs says of each; `subparsers`: as of add_subparsers()."""
+
+    subparsers: argparse._SubParsersAction[Parser]  # it has no other name
+    words: Mapping[str, str]
+
+    def add(self, name: str, run: Run | None, *more: str, example: str = "") -> Parser:
+        """A verb's parser. Only the verb's own help has `more`, which are sentences, and `example`, a command line.
+        `run` is None for a verb that has verbs of its own."""
+        words = self.words[name]
+        description = " ".join((f"{words[0].upper()}{words[1:]}.", *more))
+        epilog = f"example: {example}" if example else None
+        parser = self.subparsers.add_parser(name, help=words, description=description, epilog=epilog)
+        parser.set_defaults(run=run, parser=parser, verb=parser.prog.removeprefix("sgdp "))
+        return parser
+
+    def list(self) -> None:
+        """Adds all verbs without any arguments."""
+        for name, words in self.words.items():
+            self.subparsers.add_parser(name, help=words)
+
+
+def require_root(what: str) -> None:
+    """PrivilegeError unless we are root, with the command that would work; `what` needs root ("a lab")."""
+    if os.geteuid() != 0:
+        raise PrivilegeError(f"root ({what})", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+
+
+# what the arguments mean
+
+
+def eni_of(state: CloudState, name: str) -> str:
+    """The id of the ENI that `name` stands for in `state` (ENI_HELP). StateFileError if that is none or several, with
+    the names that may have been meant."""
+    from sgdataplane.model.naming import look_up, names_of_enis
+
+    return look_up(name, names_of_enis(state)).the_eni("no such ENI in the state", "an ENI of the state")
+
+
+def load_state(path: Path, profile: str, memory: Memory | None = None) -> Loaded:
+    """Loads the state, waiting for the writer of a pipe. StateFileError with everything that is wrong with it."""
+    from sgdataplane.statefile import load
+
+    return load(path, profile=profile, memory=memory, waits=True)
+
+
+def refuse_twice(arguments: argparse.Namespace, *paths: Path | None) -> None:
+    """A usage error if several of them are standard input, which can be read only once."""
+    from sgdataplane.statefile.source import STDIN
+
+    if paths.count(STDIN) > 1:
+        arguments.parser.error("- (standard input) can be read only once: give the other one as a file")
+
+
+def uplinks_of(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The uplinks that were given; a usage error if no router can have them."""
+    if arguments.uplink and choices_of(arguments).placement is not Placement.HOST:
+        arguments.parser.error("--uplink needs --placement host: without it there is no router")
+    return tuple(arguments.uplink)
+
+
 def chosen(arguments: argparse.Namespace) -> dict[str, object]:
-    """The choices that were given, by name."""
+    """The choices that were given: name -> value."""
     given = {name: getattr(arguments, name, None) for name in CHOICES}
     return {name: CHOICES[name].read(value) for name, value in given.items() if value is not None}
 
 
 def choices_of(arguments: argparse.Namespace, base: Choices = ON_HOSTS) -> Choices:
-    """All choices: those that were given, and for the others what holds without."""
+    """All choices: those that were given, and `base` for the others."""
     return base.over(chosen(arguments))
 
 
 def say_choices(choices: Choices, base: Choices = ON_HOSTS) -> None:
-    """A line for people that says how a state was judged, if not as usual: else nothing."""
+    """Prints the choices that differ from `base`, if any do."""
     unlike = tuple(choices.unlike(base))
     if unlike:
         say(f"chosen: {', '.join(unlike)}")

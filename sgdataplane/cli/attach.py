@@ -1,118 +1,125 @@
-"""`sgdp attach`, `detach`, `apply`, `clear`: workloads that are there already, bound to ENIs, and made to obey a state.
+"""`sgdp attach`, `detach`, `apply`, `clear`: interfaces of existing workloads are bound to ENIs and obey a state.
 
 Owns the arguments, the wording and the JSON keys. Must not know how namespaces are found or policies enforced.
 
 `attach --json`, `detach --json` and each of `enis` in `apply --json` begin with these keys:
 
     eni, interface      what is bound
-    namespace           as it was named: "container web", "pid 4711", "netns /run/netns/web"
+    namespace           as the user named it: "container web", "pid 4711", "netns /run/netns/web"
     inode               of the namespace, as in `ls -l /proc/<pid>/ns/net`
 
-    attach              new: false if it was bound so already; warnings
-    detach              host_end: where it is if it could not go home, else null
+    attach              new: false if it was already bound so; warnings
+    detach              host_end: where the host end of the link is, if it could not go home; else null
                         rules: "removed" | "kept" (other ENIs are bound in that namespace) | "gone" (it has ended)
-    apply               outcome: "in force" | "closed" | "absent" | "refused" | "gone", as sgdataplane.attach.report
-                        says what each means; router: the namespace that has its host end, null in instance placement;
-                        error: why it could not be done, or null; changed; warnings
-                        beside `enis`, warnings: who carries sessions past the policy, by namespace; which names lead
-                        elsewhere now, and aren't followed
-    clear               {"enis": how many were detached, "left": what of ours stays, in words, "refused": by ENI, why
-                        it is still attached}
+    apply               outcome: "in force" | "closed" | "absent" | "refused" | "gone", explained in
+                        sgdataplane.attach.report; router: the namespace that has its host end, null in instance
+                        placement; error: why it could not be done, or null; changed; warnings
+                        beside `enis`, warnings: who carries sessions past the policy, by namespace; names of
+                        namespaces that now lead elsewhere, and aren't followed
+    clear               {"enis": how many were detached, "left": what of ours stays, in words, "refused": ENI -> why it
+                        is still attached}
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-import shlex
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sgdataplane.attach.claims import CLOUDS_OWN
+from sgdataplane.attach.manage import Detached, Request, attach, clear, detach
+from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Means, Registry
+from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cli.arguments import (
     ENI_HELP,
-    add_choices,
-    add_state,
-    add_uplinks,
+    Parser,
+    Run,
+    Verbs,
     choices_of,
     eni_of,
     load_state,
+    require_root,
     uplinks_of,
 )
-from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
-from sgdataplane.cli.output import complain, log_shown, paint, print_json, render_table, say, say_block, warn
+from sgdataplane.cli.output import Exit, complain, log_shown, paint, print_json, render_table, say, say_block, warn
+from sgdataplane.cli.scopes import UNKNOWN, agent_config, attached_eni, named_here
+from sgdataplane.daemon.config import Config
+from sgdataplane.errors import ConfigError, ContainedError
 from sgdataplane.model.choices import CHOICES
+from sgdataplane.model.words import counted
 
 if TYPE_CHECKING:
-    from sgdataplane.attach.manage import Detached
-    from sgdataplane.attach.registry import Binding, Registry
     from sgdataplane.attach.report import HostReport
-    from sgdataplane.attach.workload import Workload
-    from sgdataplane.daemon.config import Config
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME")
 COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "red", "refused": "red"}
+MEANINGS = {
+    "closed": "the state has no such ENI, so its interface passes nothing",
+    "absent": "there is no such interface now; if it comes, `sgdp apply` again, which fences it",
+    "refused": "what was in force there before still is, or its host end is down",
+    "gone": "the namespace has ended; if its workload runs again, it is open; `sgdp attach` or `sgdp detach`",
+}
 
 
-def register(verbs: Subparsers) -> None:
-    """Add the four verbs."""
+def register(verbs: Verbs) -> None:
+    """Adds the four verbs."""
     _add_attach(verbs)
-    detach = _add(verbs, "detach", run_detach, "undo `attach`; the last of a namespace takes our rules there with it")
-    _add_eni(detach)
-    apply = _add(verbs, "apply", run_apply, "make all attached ENIs obey a state, once; returns when they do")
-    add_state(apply)
-    add_uplinks(apply)
-    add_choices(apply, CHOICES)
-    _add(verbs, "clear", run_clear, "remove our rules from all attached namespaces, and forget what was attached")
+    _add_eni(_add(verbs, "detach", run_detach, example="sudo sgdp detach --eni web"))
+    example = "sudo sgdp apply state.yaml --placement host --uplink eth0"
+    parser = _add(verbs, "apply", run_apply, "Returns when it is in force; `sgdp agent` keeps it so.", example=example)
+    parser.add_state()
+    parser.add_uplinks()
+    parser.add_choices(CHOICES)
+    _add(verbs, "clear", run_clear)
 
 
-def _add_attach(verbs: Subparsers) -> None:
-    parser = _add(verbs, "attach", run_attach, "bind an existing interface, a container's for example, to an ENI")
+def _add_attach(verbs: Verbs) -> None:
+    more = "The interface is enforced from the next `sgdp apply` on, or at once if the agent runs."
+    example = "sudo sgdp attach --eni eni-web --container web --ifname eth0"
+    parser = _add(verbs, "attach", run_attach, more, example=example)
     _add_eni(parser)
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--netns", metavar="PATH", help="its network namespace, or a name as of `ip netns`")
-    where.add_argument("--pid", type=_pid, metavar="PID", help="a process in it")
-    where.add_argument("--container", metavar="NAME", help="a running container of podman or docker, by name or id")
-    parser.add_argument("--ifname", required=True, metavar="IF", help="the interface in there")
-    add_state(parser, "--state", "check the ENI and its MAC against this state")
+    where.add_argument(
+        "--netns", metavar="PATH", help="the interface's network namespace: a path, or a name of `ip netns`"
+    )
+    where.add_argument("--pid", type=_pid, metavar="PID", help="or a process in that namespace")
+    where.add_argument("--container", metavar="NAME", help="or a running container of podman or docker, by name or id")
+    parser.add_argument("--ifname", required=True, metavar="IF", help="the interface's name in that namespace")
+    parser.add_state("--state", "check that this state has the ENI, and the interface has its MAC")
     parser.add_argument("--set-mac", action="store_true", help="give the interface the MAC that the ENI has in STATE")
-    add_choices(parser, ("profile",))
+    parser.add_choices(("profile",))
 
 
 def _add_eni(parser: Parser) -> None:
     parser.add_argument("--eni", required=True, metavar="ENI", help=ENI_HELP)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="of the agent, which knows ENIs by their names")
+    words = "the agent's configuration, which says where names of ENIs come from (default: /etc/sgdataplane/agent.toml)"
+    parser.add_config(words)
 
 
-def _add(verbs: Subparsers, verb: str, run: Run, words: str) -> Parser:
-    parser = verbs.add_parser(verb, help=words, description=words)
-    parser.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.cli.attach")
-    parser.add_argument("--bindings", type=Path, metavar="DIR", help="default: /run/sgdataplane/attached")
-    parser.set_defaults(run=run, parser=parser, verb=verb)
+def _add(verbs: Verbs, verb: str, run: Run, *more: str, example: str = "") -> Parser:
+    parser = verbs.add(verb, run, *more, "Needs root.", example=example)
+    parser.add_json("keys: pydoc sgdataplane.cli.attach")
+    parser.add_bindings()
     return parser
 
 
 def _pid(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a process number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a process id")
     return int(text)
 
 
 def _registry(arguments: argparse.Namespace) -> Registry:
-    from sgdataplane.attach.registry import ATTACHED_DIR, Registry
-
-    require_root(arguments.verb, "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+    require_root(arguments.verb)
     return Registry(arguments.bindings or ATTACHED_DIR)
 
 
 def run_attach(arguments: argparse.Namespace) -> int:
-    """Bind."""
+    """Binds the interface."""
     if arguments.set_mac and arguments.state is None:
         arguments.parser.error("--set-mac needs --state, which says what MAC the ENI has")
     registry = _registry(arguments)
-    from sgdataplane.attach.manage import Request, attach
-
     profile = choices_of(arguments).profile
     state = None if arguments.state is None else load_state(arguments.state, profile).state
     workload = _workload(arguments)
@@ -126,16 +133,13 @@ def run_attach(arguments: argparse.Namespace) -> int:
         warn(line)
     say(f"{done.binding.eni_id}: {'bound' if done.is_new else 'already bound'} to {done.binding}")
     if done.is_new:
-        say("Not enforced yet: `sgdp apply STATE` does that, or at once the agent, if it runs.")
+        say("Not enforced yet: `sgdp apply STATE` does that; the agent, if it runs, does it at once.")
     return Exit.DONE
 
 
 def _meant(arguments: argparse.Namespace, registry: Registry) -> tuple[str, tuple[str, ...]]:
-    """The ENI's id, where no state was given; a warning if nobody here knows it. An ENI may be attached before the
-    state has it, and passes nothing until then; so what is no name of one is an id."""
-    from sgdataplane.attach.claims import CLOUDS_OWN
-    from sgdataplane.cli.named import UNKNOWN, named_here
-
+    """The ENI's id, if no state was given; and a warning if nothing here knows it. An ENI may be attached before the
+    state has it, and passes nothing until then; so a name that no ENI here has is taken for an id."""
     name = arguments.eni
     if CLOUDS_OWN.fullmatch(name):
         return name, ()
@@ -151,33 +155,25 @@ def _enis(registry: Registry) -> frozenset[str]:
 
 
 def _config(arguments: argparse.Namespace) -> Config:
-    """The agent's. A bad one that nobody named keeps no ENI from being attached or detached."""
-    from sgdataplane.daemon.config import CONFIG_FILE, Config, load_config
-    from sgdataplane.errors import ConfigError
-
-    if arguments.config is not None:
-        return load_config(arguments.config, must_exist=True)
+    """The agent's configuration. A bad one that wasn't named with --config keeps nobody from attaching or detaching."""
     try:
-        return load_config(CONFIG_FILE, must_exist=False)
+        return agent_config(arguments)
     except ConfigError:
+        if arguments.config is not None:
+            raise
         return Config()
 
 
 def _workload(arguments: argparse.Namespace) -> Workload:
-    from sgdataplane.attach.workload import Naming, Workload
-
     return next(
         Workload(naming, str(value)) for naming in Naming if (value := getattr(arguments, naming.value)) is not None
     )
 
 
 def run_detach(arguments: argparse.Namespace) -> int:
-    """Undo a binding, and say what that leaves."""
+    """Unbinds the interface, and says what remains."""
     registry = _registry(arguments)
-    from sgdataplane.attach.manage import detach
-    from sgdataplane.attach.registry import Means
-
-    done = detach(registry, _attached(arguments, registry))
+    done = detach(registry, attached_eni(_config(arguments), arguments.eni, _enis(registry)))
     rules = "gone" if done.is_gone else "kept" if done.others else "removed"
     if arguments.json:
         print_json({**_as_json(done.binding), "rules": rules, "host_end": done.end_at or None})
@@ -191,13 +187,6 @@ def run_detach(arguments: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _attached(arguments: argparse.Namespace, registry: Registry) -> str:
-    """The id of an ENI that is attached, or was when it was looked up."""
-    from sgdataplane.cli.named import attached_eni
-
-    return attached_eni(_config(arguments), arguments.eni, _enis(registry))
-
-
 def _consequence(done: Detached, rules: str) -> str:
     if rules == "gone":
         return "its namespace had ended"
@@ -206,19 +195,18 @@ def _consequence(done: Detached, rules: str) -> str:
     if done.binding.host_end is not None:
         return f"its host end is {done.binding.host_end.home_ifname} again, where it was before, and down"
     if rules == "kept":
-        others, ifname = _count(done.others, "other ENI"), done.binding.ifname
+        others, ifname = counted(done.others, "other ENI"), done.binding.ifname
         return f"the rules there stay, for {others}; from the next `sgdp apply` on, {ifname} passes nothing"
     return "our rules are removed there, and nothing is judged any more"
 
 
 def run_apply(arguments: argparse.Namespace) -> int:
-    """One reconcile. Exit 3 if the kernel refused anywhere, 1 if an ENI's policy isn't in force where it is bound."""
-    choices, uplinks = choices_of(arguments), uplinks_of(arguments.parser, arguments)
+    """Reconciles once. Exit 3 if the kernel refused anywhere, 1 if an ENI's policy isn't in force where it is bound."""
+    choices, uplinks = choices_of(arguments), uplinks_of(arguments)
     registry = _registry(arguments)
     from sgdataplane.attach.reconcile import reconcile
     from sgdataplane.attach.report import Manner, Outcome
     from sgdataplane.enforce import Settings
-    from sgdataplane.errors import ContainedError
     from sgdataplane.observe.capacity import read_complaints
 
     manner = Manner(choices.options, Settings(on_change=choices.on_change), choices.placement, uplinks)
@@ -249,11 +237,14 @@ def _print_report(report: HostReport, warnings: Sequence[str]) -> None:
         outcome = paint(eni.outcome.value, COLOURS[eni.outcome.value])
         rows.append((eni.binding.eni_id, str(eni.binding), eni.binding.enforced_at, outcome))
     say_block(render_table(HEADERS, rows))
-    _explain({eni.outcome.value for eni in report.enis})
+    outcomes = {eni.outcome.value for eni in report.enis}
+    for outcome, meaning in MEANINGS.items():
+        if outcome in outcomes:
+            say(f"{outcome}: {meaning}")
 
 
 def _complain(report: HostReport, warnings: Sequence[str]) -> None:
-    """Everything that isn't as it should be, to standard error."""
+    """Says on stderr what isn't as it should be."""
     from sgdataplane.host.timeouts import complaint
 
     if report.unknown_timeouts:
@@ -270,19 +261,6 @@ def _complain(report: HostReport, warnings: Sequence[str]) -> None:
     for eni in report.enis:
         for line in eni.warnings:
             warn(f"{eni.binding}: {line}")
-
-
-def _explain(outcomes: set[str]) -> None:
-    """What each outcome that isn't the wanted one means."""
-    words = {
-        "closed": "the state has no such ENI, so its interface passes nothing",
-        "absent": "there is no such interface now; if it comes, `sgdp apply` again, which fences it",
-        "refused": "what was in force there before still is, or its host end is down",
-        "gone": "the namespace has ended; if its workload runs again, it is open; `sgdp attach` or `sgdp detach`",
-    }
-    for outcome, meaning in words.items():
-        if outcome in outcomes:
-            say(f"{outcome}: {meaning}")
 
 
 def _enis_as_json(report: HostReport) -> list[dict[str, object]]:
@@ -302,21 +280,17 @@ def _enis_as_json(report: HostReport) -> list[dict[str, object]]:
 
 
 def _as_json(binding: Binding) -> dict[str, object]:
-    identity = binding.identity
     return {
         "eni": binding.eni_id,
         "interface": binding.ifname,
         "namespace": binding.named,
-        "inode": identity.inode,
+        "inode": binding.identity.inode,
     }
 
 
 def run_clear(arguments: argparse.Namespace) -> int:
-    """Remove everything. Exit 3 if some of it refused."""
-    registry = _registry(arguments)
-    from sgdataplane.attach.manage import clear
-
-    done = clear(registry)
+    """Removes everything of ours. Exit 3 if the kernel refused some of it."""
+    done = clear(_registry(arguments))
     if arguments.json:
         print_json({"enis": done.bindings, "left": done.left, "refused": dict(done.refused)})
     else:
@@ -324,9 +298,5 @@ def run_clear(arguments: argparse.Namespace) -> int:
             complain(f"{eni} stays attached: {error}")
         for line in done.left:
             warn(line)
-        say(f"detached {_count(done.bindings, 'ENI')}; our rules are removed where they were attached")
+        say(f"detached {counted(done.bindings, 'ENI')}; our rules are removed where they were attached")
     return Exit.KERNEL if done.refused else Exit.DONE
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -1,29 +1,30 @@
-"""`sgdp counters`: how often each rule decided about a packet, and which never did.
+"""`sgdp counters`: how many packets each rule decided about, and which rules never did.
 
 Owns the arguments, the wording and the document of `--json`. Must not know how counters are read or kept.
 
-    {"source": "agent" | "lab", "name": of the lab or null, "at": ..., "error": why counts aren't kept or null,
+    {"source": "agent" | "lab", "name": of the lab or null, "at": time, "error": why counts aren't kept or null,
      "scopes": [{"namespace", "placement", "enis", "at", "counters": [a row each]}], "unused": [...]}
 
-    scopes      what the kernel counts together, and when it was read; rows: pydoc sgdataplane.observe.hits
-    unused      rules in force that decided about nothing at all in these scopes: {security_group_id,
+    scopes      the namespaces; "at": when its counters were read; the keys of a row: pydoc sgdataplane.observe.hits
+    unused      rules in force that decided about no packet in any of these namespaces: {security_group_id,
                 security_group_rule_id, direction, verdict, priority, enis, since}
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
+import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from sgdataplane.cli.arguments import ENI_HELP
-from sgdataplane.cli.command import Exit, Subparsers, require_root
-from sgdataplane.cli.output import print_json, render_table, say, say_block, warn
-from sgdataplane.cli.scopes import USUAL, of_lab
+from sgdataplane.cli.arguments import ENI_HELP, Verbs, require_root
+from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_block, warn
+from sgdataplane.cli.scopes import USUAL, ask_agent, of_lab
+from sgdataplane.daemon.protocol import Request
+from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.model import words
+from sgdataplane.observe.hits import decision_of, decisions, read_hits, rows
+from sgdataplane.observe.ledger import Sum
 
 HEADERS = ("DIRECTION", "VERDICT", "PRIORITY", "DECIDED BY", "PACKETS", "BYTES", "LAST HIT")
 UNUSED_HEADERS = ("RULE", "DIRECTION", "VERDICT", "PRIORITY", "NEVER HIT SINCE", "COUNTED FOR")
@@ -31,22 +32,20 @@ SHOWN_ENIS = 3
 Document = dict[str, Any]
 
 
-def register(verbs: Subparsers) -> None:
-    """Add the verb."""
-    words = "how often each rule decided about a packet, and which never did"
-    parser = verbs.add_parser("counters", help=words, description=words)
-    parser.add_argument("--name", metavar="N", help="of this lab (default: of the agent, if one runs, else of lab)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration that the agent runs with")
-    parser.add_argument("--eni", metavar="ENI", help=f"only where it is counted: {ENI_HELP}")
-    parser.add_argument("--unused", action="store_true", help="the rules that never decided about any packet")
-    parser.add_argument("--all", action="store_true", help="also what is in force no longer")
-    parser.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.cli.counters")
-    parser.set_defaults(run=run)
+def register(verbs: Verbs) -> None:
+    """Adds the verb."""
+    more = "The agent keeps counts over restarts and policy changes; a lab counts since it was built. Needs root."
+    parser = verbs.add("counters", run, more, example="sudo sgdp counters --unused")
+    parser.add_where("the running agent; if none runs, the lab named lab")
+    parser.add_argument("--eni", metavar="ENI", help=f"only the namespace of this ENI: {ENI_HELP}")
+    parser.add_argument("--unused", action="store_true", help="only list the rules that decided about no packet")
+    parser.add_argument("--all", action="store_true", help="also rules that are no longer in force")
+    parser.add_json("keys: pydoc sgdataplane.cli.counters")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was counted."""
-    require_root("reading the counters of other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+    """Prints the counts."""
+    require_root("reading the counters of other namespaces")
     document = read(arguments)
     if arguments.json:
         print_json(document)
@@ -62,53 +61,43 @@ def run(arguments: argparse.Namespace) -> int:
 
 def read(arguments: argparse.Namespace) -> Document:
     """The document of --json. HostError if there is neither an agent nor a lab."""
-    from sgdataplane.cli.asked import ask_agent
-    from sgdataplane.daemon.protocol import Request
-
     answer: Document | None = ask_agent(arguments, Request.COUNTERS, eni=arguments.eni)
     found = _of_lab(arguments) if answer is None else {"source": "agent", "name": None, **answer["counters"]}
     if arguments.eni is not None and not found["scopes"]:
-        _refuse_eni(arguments.eni)
+        expected = "an ENI that is attached here, or was: `sgdp status` lists them"
+        problem = Problem(Where(), "InvalidEniId.NotFound", "nothing is counted for the ENI", arguments.eni, expected)
+        raise StateFileError((problem,))
     return {**found, "unused": list(unused(found["scopes"]))}
 
 
-def _refuse_eni(eni_id: str) -> None:
-    from sgdataplane.errors import Problem, StateFileError, Where
-
-    expected = "an ENI that is attached here, or was: `sgdp status` lists them"
-    raise StateFileError((Problem(Where(), "InvalidEniId.NotFound", "nothing is counted for it", eni_id, expected),))
-
-
 def _of_lab(arguments: argparse.Namespace) -> Document:
-    """What the kernel has counted; nobody has kept times of hits."""
+    """What the kernel has counted since the lab was built; nobody has kept the times of hits."""
     from sgdataplane.lab import manage
     from sgdataplane.lab.record import up_since
-    from sgdataplane.observe.hits import decisions, read_hits, rows
-    from sgdataplane.observe.ledger import Sum
 
     name = arguments.name or USUAL
     with manage.watch(name) as lab:
         there = of_lab(lab)
         eni = "" if arguments.eni is None else there.eni(arguments.eni)
-        at, since, scopes = _time(datetime.now(UTC).timestamp()), _time(up_since(name)), []
-        for scope in there.all:
-            enis = scope.interfaces
-            if not eni or eni in enis:
-                counted = read_hits(scope.namespace)
-                sums = {counter: Sum(c.packets, c.bytes, since) for counter, c in counted.items()}
-                found = list(rows(decisions(lab.state, enis), sums))
-                placement = scope.placement.value
-                named = {"namespace": scope.namespace, "placement": placement, "enis": sorted(enis), "at": at}
-                scopes.append({**named, "counters": found})
+        at, since = iso_time(time.time()), iso_time(up_since(name))
+        scopes = []
+        for scope in there.all if not eni else (there.having(eni),):
+            sums = {counter: Sum(c.packets, c.bytes, since) for counter, c in read_hits(scope.namespace).items()}
+            scopes.append(
+                {
+                    "namespace": scope.namespace,
+                    "placement": scope.placement.value,
+                    "enis": sorted(scope.interfaces),
+                    "at": at,
+                    "counters": list(rows(decisions(lab.state, scope.interfaces), sums)),
+                }
+            )
     return {"source": "lab", "name": name, "at": at, "error": None, "scopes": scopes}
 
 
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def unused(scopes: Iterable[Document]) -> Iterator[Document]:
-    """Rules in force that never decided about a packet in any of these; since the first of them counts."""
+    """The rules in force that decided about no packet in any of these. "since" is that of the scope that has counted
+    the longest."""
     of_rule: dict[str, list[tuple[Document, Document]]] = {}
     for scope in scopes:
         for row in scope["counters"]:
@@ -141,12 +130,7 @@ def _print_scopes(scopes: list[Document], *, is_all: bool) -> None:
 
 def _title(scope: Document) -> str:
     where = f"in {scope['namespace']}" if scope["namespace"] else "in a namespace that has ended"
-    return f"{_enis(scope['enis'])} {where}" if scope["enis"] else where
-
-
-def _enis(enis: list[str]) -> str:
-    more = len(enis) - SHOWN_ENIS
-    return ", ".join(enis[:SHOWN_ENIS]) + (f" and {more} more" if more > 0 else "")
+    return f"{words.first_of(scope['enis'], SHOWN_ENIS)} {where}" if scope["enis"] else where
 
 
 def _cells(row: Document) -> tuple[str, ...]:
@@ -156,18 +140,13 @@ def _cells(row: Document) -> tuple[str, ...]:
 
 
 def decided_by(row: Document) -> str:
-    """What counts, in few words."""
-    from sgdataplane.model import words
-    from sgdataplane.observe.hits import decision_of
-
+    """What a row counts, in few words."""
     decision = decision_of(row)
     named = row["counter"] if decision is None else words.name(decision)
     return named if row["in_force"] else f"{named} (no longer in force)"
 
 
 def _print_unused(document: Document) -> None:
-    from sgdataplane.model import words
-
     found = document["unused"]
     if not found:
         say("every rule has decided about some packet")
@@ -179,7 +158,7 @@ def _print_unused(document: Document) -> None:
             entry["verdict"],
             str(entry["priority"]),
             entry["since"] or "-",
-            _enis(entry["enis"]),
+            words.first_of(entry["enis"], SHOWN_ENIS),
         )
         for entry in found
     ]

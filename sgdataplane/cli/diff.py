@@ -1,51 +1,56 @@
 """`sgdp diff`: the traffic whose verdict changes from one state to another; touches nothing.
 
-Owns the arguments, the wording and the JSON keys (schemas/diff.schema.json). Must not compare anything itself.
+Owns the arguments, the wording and the JSON keys (sgdataplane/schemas/diff.schema.json). Must not compare anything
+itself.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import add_choices, add_state, choices_of, load_state, refuse_twice, say_choices
-from sgdataplane.cli.command import Exit, Subparsers
-from sgdataplane.cli.output import Progress, paint, render_table, say, say_block
-from sgdataplane.model.choices import JUDGING
+from sgdataplane.analyse.diff import Change, EniDiff, Exposure, StateDiff
+from sgdataplane.cli.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices
+from sgdataplane.cli.output import Exit, Progress, paint, render_table, say, say_block
+from sgdataplane.errors import Problem, StateFileError
+from sgdataplane.model import words
+from sgdataplane.model.choices import JUDGING, Choices
+from sgdataplane.model.state import CloudState
+from sgdataplane.model.words import counted
+from sgdataplane.net.ranges import Interval
+from sgdataplane.net.values import Direction, Family
+from sgdataplane.policy.dimensions import (
+    FURTHER,
+    LOCAL,
+    PORT,
+    PORTS,
+    PROTOCOL,
+    PROTOCOLS,
+    REMOTE,
+    Dimension,
+    Domain,
+)
+from sgdataplane.statefile.memory import Memory
 from sgdataplane.visible import json_text
 
-if TYPE_CHECKING:
-    from sgdataplane.analyse.diff import Change, EniDiff, Exposure, StateDiff
-    from sgdataplane.model.choices import Choices
-    from sgdataplane.model.state import CloudState
-    from sgdataplane.net.ranges import Interval
-    from sgdataplane.net.values import Family
-    from sgdataplane.policy.dimensions import Dimension, Domain
-
-NAMED = 3  # ENIs whose change is the same, before they are only counted
+NAMED = 3  # ENIs with the same change, before the others are only counted
 
 
-def register(verbs: Subparsers) -> None:
-    """Add the verb."""
-    words = "what traffic changes its verdict from one state to another"
-    parser = verbs.add_parser("diff", help=words, description=words)
-    add_state(parser, "old", metavar="OLD")
-    add_state(parser, "new", "another one, of either format", metavar="NEW")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
-    parser.add_argument(
-        "--fail-on-open",
-        action="store_true",
-        help="exit 1 if a port opens to the internet: most public addresses reach it in NEW and didn't in OLD",
-    )
-    add_choices(parser, JUDGING)
-    parser.set_defaults(run=run, parser=parser)
+def register(verbs: Verbs) -> None:
+    """Adds the verb."""
+    more = "The answer is exact: nothing is listed if and only if no packet's verdict changes. Touches nothing."
+    parser = verbs.add("diff", run, more, example="sgdp diff before.yaml after.yaml --fail-on-open")
+    parser.add_state("old", metavar="OLD")
+    parser.add_state("new", "the state to compare with; it may have another format", metavar="NEW")
+    parser.add_json("sgdataplane/schemas/diff.schema.json")
+    help_text = "exit code 1 if NEW opens a port to the internet: most public addresses can reach it, and can't in OLD"
+    parser.add_argument("--fail-on-open", action="store_true", help=help_text)
+    parser.add_choices(JUDGING)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sgdataplane.analyse.diff import StateDiff
-
-    refuse_twice(arguments.parser, arguments.old, arguments.new)
+    """Prints the changes. Exit 1 under --fail-on-open if a port opens to the internet."""
+    refuse_twice(arguments, arguments.old, arguments.new)
     choices = choices_of(arguments)
     diff = StateDiff(*load_both(arguments, choices.profile), choices.options)
     concerned = diff.concerned()
@@ -61,10 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def load_both(arguments: argparse.Namespace, profile: str) -> tuple[CloudState, CloudState]:
-    """OLD and NEW; StateFileError with all that is wrong in either."""
-    from sgdataplane.errors import Problem, StateFileError
-    from sgdataplane.statefile.memory import Memory
-
+    """OLD and NEW. StateFileError with everything that is wrong in either."""
     memory = Memory()
     states: list[CloudState] = []
     problems: list[Problem] = []
@@ -87,7 +89,7 @@ def compared(diff: StateDiff, concerned: Iterable[str], progress: Progress) -> I
 
 
 def print_document(diff: StateDiff, found: Iterable[EniDiff], choices: Choices) -> None:
-    """A change a line: json takes seven times as long for 100,000 of them with indents."""
+    """Prints JSON with one change a line: with indents, 100,000 of them would take seven times as long."""
     changes = [json_text(as_json(change)) for one in found for change in one.changes]
     say_block("\n".join(('{"changes": [', ",\n".join(changes), "],")))
     exposures = [exposure_as_json(exposure) for one in found for exposure in one.exposures]
@@ -97,9 +99,6 @@ def print_document(diff: StateDiff, found: Iterable[EniDiff], choices: Choices) 
 
 
 def as_json(change: Change) -> dict[str, object]:
-    """With the keys of cli.md, and those of five-tuple rules."""
-    from sgdataplane.policy.dimensions import FURTHER, LOCAL, PORT, PROTOCOL, REMOTE
-
     dimensions = (REMOTE, PROTOCOL, PORT, *FURTHER, LOCAL)
     return {
         "eni": change.eni_id,
@@ -112,8 +111,6 @@ def as_json(change: Change) -> dict[str, object]:
 
 
 def exposure_as_json(exposure: Exposure) -> dict[str, object]:
-    from sgdataplane.policy.dimensions import PORTS, PROTOCOLS
-
     return {
         "eni": exposure.eni_id,
         "family": exposure.family.value,
@@ -127,9 +124,7 @@ def exactly(domain: Domain, interval: Interval | None, family: Family) -> str | 
 
 
 def print_text(diff: StateDiff, found: Sequence[EniDiff]) -> None:
-    """By ENI and direction; ENIs whose changes are the same stand together."""
-    from sgdataplane.net.values import Direction
-
+    """Prints the changes by ENI and direction; ENIs with the same changes share a table."""
     presence = dict.fromkeys(diff.added, "only in NEW") | dict.fromkeys(diff.removed, "only in OLD")
     groups: dict[tuple[str, Direction, tuple[tuple[str, ...], ...]], list[str]] = {}
     for one in found:
@@ -138,7 +133,7 @@ def print_text(diff: StateDiff, found: Sequence[EniDiff]) -> None:
             if rows:
                 groups.setdefault((presence.get(one.eni_id, ""), direction, rows), []).append(one.eni_id)
     for (where, direction, rows), enis in groups.items():
-        say(paint(f"{direction.value} of {named(enis)}", "bold") + (f" ({where})" if where else ""))
+        say(paint(f"{direction.value} of {words.first_of(enis, NAMED)}", "bold") + (f" ({where})" if where else ""))
         say_block(indented(render_table(("VERDICT", "PROTOCOL", "PORTS", "REMOTE", "BEFORE", "AFTER"), rows)))
     if not found:
         say("no traffic changes its verdict")
@@ -150,32 +145,21 @@ def print_summary(diff: StateDiff, found: Sequence[EniDiff]) -> None:
     for exposure in (exposure for one in found for exposure in one.exposures):
         exposed.setdefault(exposed_text(exposure), []).append(exposure.eni_id)
     for what, enis in exposed.items():
-        say(f"{paint('opens to the internet:', 'red')} {what}, at {named(enis)}")
-    for words, enis in (("only in NEW:", diff.added), ("only in OLD:", diff.removed)):
+        say(f"{paint('opens to the internet:', 'red')} {what}, at {words.first_of(enis, NAMED)}")
+    for where, enis in (("only in NEW:", diff.added), ("only in OLD:", diff.removed)):
         if enis:
-            say(f"{words} {named(enis)}")
+            say(f"{where} {words.first_of(enis, NAMED)}")
     changes = [change for one in found for change in one.changes]
     if changes:
         opening = sum(change.is_opening for change in changes)
-        where = f"{counted(len(changes), 'row')} at {counted(len(found), 'ENI')}"
-        say(f"{where}: {opening:,} open, {len(changes) - opening:,} close")
+        rows = f"{counted(len(changes), 'row')} at {counted(len(found), 'ENI')}"
+        say(f"{rows}: {opening:,} open, {len(changes) - opening:,} close")
 
 
 def exposed_text(exposure: Exposure) -> str:
-    from sgdataplane.policy.dimensions import PORTS, PROTOCOLS
-
     family = exposure.family
     ports = f" {PORTS.short(exposure.ports, family)}" if exposure.ports else ""
     return f"{PROTOCOLS.short(exposure.protocol, family)}{ports} over {family.value}"
-
-
-def named(enis: Sequence[str]) -> str:
-    more = len(enis) - NAMED
-    return ", ".join(enis[:NAMED]) + (f" and {counted(more, 'other')}" if more > 0 else "")
-
-
-def counted(number: int, name: str) -> str:
-    return f"{number:,} {name}{'s' * (number != 1)}"
 
 
 def indented(table: str) -> str:
@@ -183,9 +167,6 @@ def indented(table: str) -> str:
 
 
 def row_of(change: Change) -> tuple[str, ...]:
-    from sgdataplane.model import words
-    from sgdataplane.policy.dimensions import FURTHER, LOCAL, PORT, PROTOCOL, REMOTE
-
     return (
         paint("opens", "green") if change.is_opening else paint("closes", "red"),
         cell(change, PROTOCOL),
@@ -197,7 +178,7 @@ def row_of(change: Change) -> tuple[str, ...]:
 
 
 def cell(change: Change, first: Dimension, *others: Dimension) -> str:
-    """The range in one dimension and, behind it, those of others that aren't all there is."""
+    """The range in one dimension, and behind it those in others, if they are restricted."""
     behind = (each.phrase.format(text_of(change, each)) for each in others if change.of(each) is not None)
     return " ".join((text_of(change, first), *behind))
 

@@ -1,128 +1,137 @@
 """`sgdp explain`: why a packet passes or not, at both ends.
 
-Owns the arguments and the JSON keys (sgdataplane/schemas/explain.schema.json). Is given a state file. Must not decide
-anything itself; how it reads for people is for `explanation.py`.
+Owns the arguments, the JSON keys (sgdataplane/schemas/explain.schema.json), the tables, and the wording except what
+model/words.py says of the rule or cause that decides. Must not decide anything itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import (
+    CONFIG_HELP,
     ENI_HELP,
-    add_choices,
-    add_flow,
-    add_state,
+    Parser,
+    Verbs,
     choices_of,
     eni_of,
     flow_of,
     load_state,
     read_address,
+    require_root,
     say_choices,
 )
-from sgdataplane.cli.command import Exit, Parser, Subparsers, require_root
+from sgdataplane.cli.output import Exit, paint, paint_verdict, print_json, render_table, say, say_block
+from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
+from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Direction, Protocol, Verdict
 
 if TYPE_CHECKING:
     from sgdataplane.analyse.explain import Explanation, Flow
+    from sgdataplane.analyse.nearmiss import NearMiss
     from sgdataplane.cli.explainlive import Live
+    from sgdataplane.model.decision import Decision
     from sgdataplane.model.state import CloudState
     from sgdataplane.net.packet import Packet
-    from sgdataplane.net.values import Address, Protocol
+    from sgdataplane.net.values import Address
 
 EPHEMERAL_PORT = 49152  # the first of IANA's dynamic ports (RFC 6335): what a client would send from
+SHOWN = 5  # near misses, of each end
+OUTRANKED = {
+    "fixed": "what is asked before any rule",
+    "default_is_last": "",
+    "inner_accept_first": "inner accept, which comes before rules",
+    "rules_first": "rules, which come before inner accept here",
+    "priority": "priority",
+    "drop_before_accept": "a drop of the same priority",
+    "same": "one that is as strong and says the same",
+}
 
 
-def register(verbs: Subparsers) -> None:
-    """Add the verb."""
-    words = "say why a packet passes or not"
-    parser = verbs.add_parser("explain", help=words, description=words)
-    add_state(parser)
+def register(verbs: Verbs) -> None:
+    """Adds the verb."""
+    more = "Both ends are asked, if the state has both. Rules that nearly match are shown, too. Sends nothing."
+    example = "sgdp explain state.yaml --eni web --direction ingress --remote 192.0.2.7 --port tcp/443"
+    parser = verbs.add("explain", run, more, example=example)
+    parser.add_state()
     parser.add_argument(
-        "--eni", metavar="ENI", required=True, help=f"where the packet comes to or leaves from: {ENI_HELP}"
+        "--eni", metavar="ENI", required=True, help=f"the ENI that gets or sends the packet: {ENI_HELP}"
     )
     parser.add_argument("--direction", choices=("ingress", "egress"), required=True, help="towards or from the ENI")
-    parser.add_argument("--remote", required=True, type=read_address, metavar="IP", help="the other end's address")
-    add_flow(parser, source_port=f"default: {EPHEMERAL_PORT}")
-    parser.add_argument(
-        "--local", type=read_address, metavar="IP", help="the ENI's own side (default: its first address)"
+    parser.add_argument("--remote", required=True, type=read_address, metavar="IP", help="the address of the other end")
+    parser.add_flow(source_port=f"source port of TCP or UDP (default: {EPHEMERAL_PORT})")
+    parser.add_argument("--local", type=read_address, metavar="IP", help="the ENI's address (default: its first one)")
+    live = (
+        "compare with what the kernel enforces now (root); sends nothing; exit code 1 if the kernel's verdict differs, "
+        "or anything else in its table"
     )
-    help_text = (
-        "send nothing, but read the table that is in force, and say what it does with the packet; exit 1 if that, "
-    )
-    help_text += "or anything of the table, isn't what the state says"
-    parser.add_argument("--live", action="store_true", help=help_text)
-    parser.add_argument("--name", metavar="N", help="of which lab (default: what is attached on this host)")
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="of the agent (default: /etc/sgdataplane/agent.toml)"
-    )
-    parser.add_argument("--json", action="store_true", help="for programs")
-    add_choices(parser, JUDGING)
-    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("--live", action="store_true", help=live)
+    there = "with --live: the lab that is compared (default: what is attached on this host)"
+    parser.add_argument("--name", metavar="N", help=there)
+    parser.add_config(f"with --live: {CONFIG_HELP}")
+    parser.add_json("sgdataplane/schemas/explain.schema.json")
+    parser.add_choices(JUDGING)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the decision at each end, and whether the flow passes. Exit 1 if something else is in force (--live)."""
+    """Prints the decision at each end, and whether the flow passes. Exit 1 if something else is in force (--live)."""
     from sgdataplane.analyse.explain import explain_flow
-    from sgdataplane.cli.explanation import say_flow
-    from sgdataplane.cli.output import print_json
 
     check_options(arguments)
-    choices = choices_of(arguments, _in_force(arguments) if arguments.live else ON_HOSTS)
+    choices = choices_of(arguments, _base(arguments))
     state = load_state(arguments.state, choices.profile).state
-    flow = explain_flow(state, as_packet(state, arguments), choices.options, choices.placement)
-    if arguments.live:
-        return run_live(arguments, state, flow, choices)
+    flow = explain_flow(state, packet_of(state, arguments), choices.options, choices.placement)
+    lives = _lives(arguments, state, flow, choices)
     if arguments.json:
-        print_json(flow_as_json(flow, [None] * len(flow.ends), choices))
+        print_json(flow_as_json(flow, lives or [None] * len(flow.ends), choices))
     else:
         say_choices(choices)
         say_flow(flow)
-    return Exit.DONE
+        _say_live(lives, flow)
+    return Exit.DONE if all(live is None or live.is_right for live in lives) else Exit.NO
 
 
-def _in_force(arguments: argparse.Namespace) -> Choices:
+def _base(arguments: argparse.Namespace) -> Choices:
+    """The choices that hold unless others are given: with --live those in force."""
+    if not arguments.live:
+        return ON_HOSTS
     from sgdataplane.cli.explainlive import choices_there
 
     return choices_there(arguments)
 
 
-def run_live(arguments: argparse.Namespace, state: CloudState, flow: Flow, choices: Choices) -> int:
-    """The same, and what is in force beside it."""
-    from sgdataplane.cli.explainlive import look, say_live
-    from sgdataplane.cli.explanation import say_flow
-    from sgdataplane.cli.output import print_json
+def _lives(arguments: argparse.Namespace, state: CloudState, flow: Flow, choices: Choices) -> list[Live | None]:
+    """What is in force at each end; nothing without --live."""
+    if not arguments.live:
+        return []
+    from sgdataplane.cli.explainlive import look
 
-    lives = look(arguments, state, flow, choices.options)
-    if arguments.json:
-        print_json(flow_as_json(flow, lives, choices))
-    else:
-        say_choices(choices)
-        say_flow(flow)
+    return look(arguments, state, flow, choices.options)
+
+
+def _say_live(lives: Sequence[Live | None], flow: Flow) -> None:
+    if lives:
+        from sgdataplane.cli.explainlive import say_live
+
         say_live(lives, flow)
-    return Exit.DONE if all(live is None or live.is_right for live in lives) else Exit.NO
 
 
 def check_options(arguments: argparse.Namespace) -> None:
-    """A usage error for options that make no sense together; PrivilegeError unless we may look."""
+    """A usage error for options that contradict each other; PrivilegeError if --live needs root."""
     parser: Parser = arguments.parser
     if not arguments.live and (arguments.name is not None or arguments.config is not None):
         parser.error("--name and --config say where to look, with --live")
     if arguments.name is not None and arguments.config is not None:
         parser.error("--config: a lab has no agent")
     if arguments.live:
-        require_root("reading the rules of other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+        require_root("reading the rules of other namespaces")
 
 
-def as_packet(state: CloudState, arguments: argparse.Namespace) -> Packet:
-    """The packet that was asked about; a usage error if the arguments can't describe one."""
+def packet_of(state: CloudState, arguments: argparse.Namespace) -> Packet:
+    """The packet that the arguments describe; a usage error if there can't be such a packet."""
     from sgdataplane.net.packet import Packet
-    from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Direction
 
     parser: Parser = arguments.parser
     remote: Address = arguments.remote
@@ -142,10 +151,10 @@ def as_packet(state: CloudState, arguments: argparse.Namespace) -> Packet:
 
 
 def packet_protocol(parser: Parser, arguments: argparse.Namespace, remote: Address) -> Protocol:
-    """`--protocol`; a usage error if a packet of the remote's family can't have it, or ports don't fit it."""
-    protocol = flow_of(parser, arguments).protocol
+    """The packet's protocol; a usage error if the remote's address family doesn't have it, or ports don't fit it."""
+    protocol = flow_of(arguments).protocol
     if not protocol.exists_in(remote.family):
-        parser.error(f"--protocol {protocol}: a packet to or from {remote} can't have it")
+        parser.error(f"--protocol {protocol}: {remote.family.value} doesn't have it")
     return protocol
 
 
@@ -157,21 +166,90 @@ def local_address(state: CloudState, eni_id: str, remote: Address, arguments: ar
         parser.error(f"--local: {eni_id} has no {remote.family.value} address of its own; give one")
     local: Address = own[0] if arguments.local is None else arguments.local
     if local.family is not remote.family:
-        parser.error(f"--local: {local} is not of the family of {remote}")
+        parser.error(f"--local: {local} and {remote} are not of one address family")
     return local
 
 
+# for people
+
+
+def say_flow(flow: Flow) -> None:
+    """Prints each end, then the answer for both."""
+    say_end(flow.asked)
+    if flow.other is not None:
+        say()
+        say("The other end:")
+        say_end(flow.other)
+    say()
+    say(summary(flow))
+
+
+def say_end(end: Explanation) -> None:
+    """Prints the verdict and why, which rules would decide next, and near misses."""
+    say(f"{subject(end.packet)}: {paint_verdict(end.decision.verdict.value)}")
+    rows = [("decides", *in_words(end.decision, end.packet), "")]
+    rows += [("then", *in_words(entry.decision, end.packet), OUTRANKED[entry.outranked_by]) for entry in end.later]
+    headers = ("", "VERDICT", "PRIORITY", "BECAUSE OF", "OUTRANKED BY")
+    shown = len(headers) if any(row[-1] for row in rows) else -1
+    say_block(render_table(headers[:shown], [row[:shown] for row in rows]))
+    if end.near_misses:
+        say_near_misses(end.near_misses)
+
+
+def say_near_misses(misses: Sequence[NearMiss]) -> None:
+    """Prints the strongest of them."""
+    say("Would match but for one thing:")
+    rows = [
+        (
+            miss.decision.verdict.value,
+            str(miss.decision.priority),
+            words.name(miss.decision),
+            miss.dimension.title,
+            miss.asked,
+            miss.found,
+            "yes" if miss.would_decide else "no",
+        )
+        for miss in misses[:SHOWN]
+    ]
+    say_block(render_table(("VERDICT", "PRIORITY", "RULE", "BUT FOR", "ASKS FOR", "PACKET HAS", "WOULD DECIDE"), rows))
+    if len(misses) > SHOWN:
+        say(f"and {len(misses) - SHOWN} more (--json has them all)")
+
+
+def summary(flow: Flow) -> str:
+    """Whether the flow passes, and which ENI drops it if not."""
+    droppers = [end.packet.eni_id for end in flow.ends if end.decision.verdict is Verdict.DROP]
+    if droppers:
+        drop = "drop" if len(droppers) > 1 else "drops"
+        return f"The flow {paint('does not pass', 'red')}: {' and '.join(droppers)} {drop} it."
+    if flow.other is None:
+        known = f"{flow.asked.packet.remote} is no ENI of this state, so its end isn't known"
+        return f"The flow {paint('passes', 'green')}: {flow.asked.packet.eni_id} accepts it; {known}."
+    return f"The flow {paint('passes', 'green')}: both ends accept it."
+
+
+def subject(packet: Packet) -> str:
+    """The packet in one line."""
+    way = "from" if packet.direction is Direction.INGRESS else "to"
+    ports = "" if packet.port is None else f" port {packet.port}"
+    return f"{packet.eni_id} {packet.direction.value} {Protocol(packet.protocol)}{ports} {way} {packet.remote}"
+
+
+def in_words(decision: Decision, packet: Packet) -> tuple[str, str, str]:
+    """Verdict, priority and why, for a row of a table."""
+    return decision.verdict.value, str(decision.priority or ""), words.because(decision, packet)
+
+
+# for programs
+
+
 def flow_as_json(flow: Flow, lives: Sequence[Live | None], choices: Choices) -> dict[str, object]:
-    """The end that was asked about under the keys of cli.md, then the other end, the answer for both, and how it was
-    judged."""
+    """The end that was asked about, then the other end, the answer for both, and how they were judged."""
     asked, *other = (end_as_json(*entry) for entry in zip(flow.ends, lives, strict=True))
     return {**asked, "other_end": other[0] if other else None, "passes": flow.passes, "choices": choices.of_judging()}
 
 
 def end_as_json(end: Explanation, live: Live | None) -> dict[str, object]:
-    """One end."""
-    from sgdataplane.net.values import Protocol
-
     packet = end.packet
     return {
         "eni": packet.eni_id,

@@ -6,116 +6,117 @@ Owns the arguments of these verbs and what they print. Must not hold logic beyon
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 from sgdataplane.cli.arguments import (
     NODE_HELP,
-    add_choices,
-    add_flow,
-    add_state,
+    Parser,
+    Run,
+    Verbs,
     choices_of,
     flow_of,
     load_state,
     read_factor,
     read_for,
     read_limit,
+    require_root,
 )
-from sgdataplane.cli.command import Exit, Parser, Run, Subparsers, require_root
-from sgdataplane.cli.output import Progress, complain, log_shown, print_json, say, say_block, warn
+from sgdataplane.cli.files import require_writable, write
+from sgdataplane.cli.output import Exit, Progress, complain, log_shown, print_json, say, say_block, warn
+from sgdataplane.host import netns
+from sgdataplane.host.timeouts import complaint
+from sgdataplane.lab import ends, manage, matrix, report, status
+from sgdataplane.lab.expect import ProbeResult, result_as_json
+from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab, enforce_policy
+from sgdataplane.lab.probe import Service, default_services, parse_services, services_of
+from sgdataplane.lab.status import Health, read_health, read_unknown_timeouts
+from sgdataplane.lab.topology import MAX_HOSTS
 from sgdataplane.model.choices import CHOICES, IN_LAB
+from sgdataplane.model.options import Placement
+from sgdataplane.observe.capacity import UseLog, read_complaints
 
-if TYPE_CHECKING:
-    from sgdataplane.lab.expect import ProbeResult
-    from sgdataplane.lab.manage import Enforcer, EnforceRequest, Lab
-    from sgdataplane.lab.probe import Service
-    from sgdataplane.lab.status import Health
-    from sgdataplane.model.options import Placement
-
-T = TypeVar("T")
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
+ACTIONS = {
+    "up": "build a lab from a state, and enforce its policy",
+    "apply": "enforce another state in a running lab, without rebuilding what stays",
+    "down": "remove a lab, also one that was left half-built",
+    "status": "list the lab's nodes, interfaces and addresses",
+    "exec": "run a command in a node's namespace",
+    "probe": "send one packet between two nodes; compare its fate with what the policy says",
+    "matrix": "send packets between every pair of nodes; compare their fate with what the policy says",
+}
 
 
-def register(verbs: Subparsers) -> None:
-    """Add `lab` and its verbs."""
-    lab = verbs.add_parser("lab", help="instances as network namespaces, and real packets between them")
-    actions = lab.add_subparsers(metavar="ACTION", required=True)
+def register(verbs: Verbs) -> None:
+    """Adds `lab` and its verbs."""
+    more = (
+        "Each instance is a namespace, each VPC a router; hosts outside stand for the internet. No packet leaves these "
+        "namespaces. Needs root."
+    )
+    example = "sudo sgdp lab up state.yaml && sudo sgdp lab matrix && sudo sgdp lab down"
+    lab = verbs.add("lab", None, more, example=example)
+    actions = Verbs(lab.add_subparsers(title="commands", metavar="ACTION", required=True), ACTIONS)
     _register_changes(actions)
     _register_questions(actions)
 
 
-def _register_changes(actions: Subparsers) -> None:
-    up = _add(actions, "up", run_up, "build a lab from a state, with its policy in force")
-    add_state(up)
-    add_choices(up, CHOICES, IN_LAB)
-    up.add_argument("--hosts", type=_hosts, default=1, metavar="N", help="spread each VPC over N hosts (default: 1)")
-    up.add_argument(
-        "--external",
-        nargs="+",
-        action="extend",
-        metavar="IP",
-        help="hosts outside every VPC; IP,IP is one host with both (default: 198.51.100.7,2001:db8:ffff::7)",
-    )
-    up.add_argument(
-        "--time-scale", type=read_factor, default=1.0, metavar="X", help="multiply all session timeouts by X"
-    )
-    words = "change a running lab to another state; returns when that is in force"
-    more = "It goes on judging as it does, as chosen at `lab up` or since, but for what is chosen here."
-    apply = _add(actions, "apply", run_apply, words, more)
-    add_state(apply)
-    add_choices(apply, (name for name in CHOICES if name != "placement"), None)
-    _add(actions, "down", run_down, "remove a lab, however it was left")
+def _register_changes(actions: Verbs) -> None:
+    up = _add(actions, "up", run_up, example="sudo sgdp lab up state.yaml --external 198.51.100.7 192.0.2.10")
+    up.add_state()
+    up.add_choices(CHOICES, IN_LAB)
+    hosts = "spread the instances of each VPC over N hosts (default: 1)"
+    up.add_argument("--hosts", type=_hosts, default=1, metavar="N", help=hosts)
+    external = "hosts outside every VPC; IP,IP is one host with two addresses (default: 198.51.100.7,2001:db8:ffff::7)"
+    up.add_argument("--external", nargs="+", action="extend", metavar="IP", help=external)
+    scale = "multiply all session timeouts by X (default: 1)"
+    up.add_argument("--time-scale", type=read_factor, default=1.0, metavar="X", help=scale)
+    more = "Returns when it is in force. Policy options that aren't given keep the values that the lab has."
+    apply = _add(actions, "apply", run_apply, more, example="sudo sgdp lab apply new.yaml")
+    apply.add_state()
+    apply.add_choices((name for name in CHOICES if name != "placement"), None)
+    _add(actions, "down", run_down)
 
 
-def _register_questions(actions: Subparsers) -> None:
-    status = _add(actions, "status", run_status, "say where things are")
-    exec_ = _add(actions, "exec", run_exec, "run a command in a node")
-    exec_.add_argument("node", metavar="NODE", help="by its id or its instance's name")
-    exec_.add_argument("argv", nargs="+", metavar="CMD", help="after --, so that its options are its own")
-    probe = _add(actions, "probe", run_probe, "one real exchange, observed beside expected")
-    probe.add_argument("--from", dest="sender", required=True, metavar="NODE", help=NODE_HELP)
-    probe.add_argument("--to", dest="receiver", required=True, metavar="NODE|IP", help=NODE_HELP)
-    add_flow(probe, source_port="default: any free one")
-    matrix = _add(actions, "matrix", run_matrix, "every pair, real packets, observed beside expected")
-    matrix.add_argument(
-        "--ports", metavar="LIST", help="e.g. tcp/22,tcp/8000-8010,udp/53,icmp,proto/132 (default: what the rules name)"
-    )
-    matrix.add_argument("--html", type=Path, metavar="FILE", help="a page for people, which needs no other file")
-    matrix.add_argument("--svg", type=Path, metavar="FILE", help="the picture of who reached whom alone")
+def _register_questions(actions: Verbs) -> None:
+    status = _add(actions, "status", run_status)
+    exec_ = _add(actions, "exec", run_exec, example="sudo sgdp lab exec web -- ping -c 1 10.0.0.2")
+    exec_.add_argument("node", metavar="NODE", help="an instance's id or name, or an external host")
+    exec_.add_argument("argv", nargs="+", metavar="CMD", help="the command; put -- before it if it has options")
+    example = "sudo sgdp lab probe --from web --to db --port tcp/5432"
+    probe = _add(actions, "probe", run_probe, "The exit code is 1 if they differ.", example=example)
+    probe.add_argument("--from", dest="sender", required=True, metavar="NODE", help=f"the sender: {NODE_HELP}")
+    probe.add_argument("--to", dest="receiver", required=True, metavar="NODE|IP", help="the receiver, likewise")
+    probe.add_flow(source_port="source port of TCP or UDP (default: any free one)")
+    example = "sudo sgdp lab matrix --ports tcp/22,tcp/443,icmp --html matrix.html"
+    matrix = _add(actions, "matrix", run_matrix, "The exit code is 1 if they differ anywhere.", example=example)
+    ports = "services to try: tcp/22,tcp/8000-8010,udp/53,icmp,proto/132 (default: those that the rules name)"
+    matrix.add_argument("--ports", metavar="LIST", help=ports)
+    matrix.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page, a single file")
+    matrix.add_argument("--svg", type=Path, metavar="FILE", help="also write the picture of who reached whom")
     for verb in (status, probe, matrix):
-        verb.add_argument("--json", action="store_true", help="for programs")
+        name = verb.prog.removeprefix("sgdp ").replace(" ", "-")
+        verb.add_json(f"sgdataplane/schemas/{name}.schema.json")
 
 
-def _add(actions: Subparsers, verb: str, run: Run, words: str, more: str = "") -> Parser:
-    parser = actions.add_parser(verb, help=words, description=f"{words}. {more}" if more else words)
-    parser.add_argument("--name", default="lab", metavar="N", help="which lab (default: lab)")
-    parser.set_defaults(run=run, parser=parser, lab_verb=verb)
+def _add(actions: Verbs, verb: str, run: Run, *more: str, example: str = "") -> Parser:
+    parser = actions.add(verb, run, *more, example=example)
+    parser.add_argument("--name", default="lab", metavar="N", help="the lab's name (default: lab)")
     return parser
 
 
 def _hosts(text: str) -> int:
-    from sgdataplane.lab.topology import MAX_HOSTS
-
     return read_limit(text, MAX_HOSTS)
 
 
-def _require_root(arguments: argparse.Namespace) -> None:
-    require_root(f"lab {arguments.lab_verb}", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
-
-
 def run_up(arguments: argparse.Namespace) -> int:
-    """Build the lab and say who is where."""
-    _require_root(arguments)
-    from dataclasses import replace
-
-    from sgdataplane.lab import manage, status
-    from sgdataplane.lab.manage import enforce_policy
-
+    """Builds the lab and lists its nodes."""
+    require_root(arguments.verb)
     record = replace(
         manage.default_record(arguments.name),
         choices=choices_of(arguments, IN_LAB),
@@ -134,11 +135,8 @@ def run_up(arguments: argparse.Namespace) -> int:
 
 
 def run_apply(arguments: argparse.Namespace) -> int:
-    """Change the lab."""
-    _require_root(arguments)
-    from sgdataplane.lab import manage, status
-    from sgdataplane.lab.manage import enforce_policy
-
+    """Changes the lab's policy."""
+    require_root(arguments.verb)
     choices = choices_of(arguments, manage.record_of(arguments.name).choices)
     state = load_state(arguments.state, choices.profile).state
     with Progress("changing", len(state.instances)) as progress, log_shown():
@@ -149,7 +147,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
 
 
 def _counted(enforce: Enforcer, progress: Progress) -> Enforcer:
-    """The same enforcer, which shows how many namespaces are done."""
+    """The same enforcer; `progress` shows how many namespaces are done."""
 
     def enforce_and_count(request: EnforceRequest) -> None:
         progress.expect(request.total)
@@ -160,10 +158,8 @@ def _counted(enforce: Enforcer, progress: Progress) -> Enforcer:
 
 
 def run_down(arguments: argparse.Namespace) -> int:
-    """Remove the lab; that there is none is no error."""
-    _require_root(arguments)
-    from sgdataplane.lab import manage
-
+    """Removes the lab; it is no error if there is none."""
+    require_root(arguments.verb)
     removed = manage.down(arguments.name)
     if removed:
         say(f"lab {arguments.name}: removed {len(removed)} namespaces and their links")
@@ -173,11 +169,8 @@ def run_down(arguments: argparse.Namespace) -> int:
 
 
 def run_status(arguments: argparse.Namespace) -> int:
-    """Say who is where; on stderr, what keeps the policy from being done."""
-    _require_root(arguments)
-    from sgdataplane.lab import manage, status
-    from sgdataplane.lab.status import read_health
-
+    """Lists the nodes; says on stderr what keeps the policy from being enforced."""
+    require_root(arguments.verb)
     lab = manage.look(arguments.name)
     health = read_health(lab)
     _complain(health, lab.placement)
@@ -191,10 +184,7 @@ def run_status(arguments: argparse.Namespace) -> int:
 
 
 def _warn_of_trackers(lab: Lab) -> tuple[str, ...]:
-    """The timeouts that the kernel has and we don't know."""
-    from sgdataplane.host.timeouts import complaint
-    from sgdataplane.lab.status import read_unknown_timeouts
-
+    """Warns of conntrack timeouts that the kernel has and we don't know, and returns their names."""
     names = read_unknown_timeouts(lab)
     if names:
         warn(complaint(names, lab.record.time_scale))
@@ -202,30 +192,23 @@ def _warn_of_trackers(lab: Lab) -> tuple[str, ...]:
 
 
 def _warn_of_neighbours() -> None:
-    """Of the machine, on which others may fill them."""
-    from sgdataplane.observe.capacity import read_complaints
-
-    for complaint in read_complaints():
-        warn(complaint)
+    """Warns if the machine's neighbour tables are nearly full: others may fill them, too."""
+    for line in read_complaints():
+        warn(line)
 
 
 def _complain(health: Mapping[str, Health], placement: Placement) -> None:
-    from sgdataplane.observe.capacity import UseLog
-
     log = UseLog()
     with log_shown():
         for name, found in health.items():
             log.note(name, found.use)
-            for complaint in found.complaints(placement):
-                warn(f"{name}: {complaint}")
+            for line in found.complaints(placement):
+                warn(f"{name}: {line}")
 
 
 def run_exec(arguments: argparse.Namespace) -> int:
-    """Become the command, in the node's namespace; returns only if it can't be started."""
-    _require_root(arguments)
-    from sgdataplane.host import netns
-    from sgdataplane.lab import manage
-
+    """Becomes the command, in the node's namespace; returns only if that can't be started."""
+    require_root(arguments.verb)
     node = manage.look(arguments.name).find_node(arguments.node)
     netns.enter_with_sysfs(node.netns)
     sys.stdout.flush()
@@ -240,16 +223,10 @@ def run_exec(arguments: argparse.Namespace) -> int:
 
 
 def run_probe(arguments: argparse.Namespace) -> int:
-    """One probe; exit 1 if what was observed isn't what the policy says."""
-    _require_root(arguments)
-    import asyncio
-
-    from sgdataplane.lab import ends, manage, matrix, report, status
-    from sgdataplane.lab.expect import result_as_json
-    from sgdataplane.lab.probe import services_of
-
-    flow = flow_of(arguments.parser, arguments)
-    (service,) = read_for(arguments.parser, lambda: services_of(flow))
+    """Sends one probe. Exit 1 if what was observed isn't what the policy says."""
+    require_root(arguments.verb)
+    flow = flow_of(arguments)
+    (service,) = read_for(arguments, lambda: services_of(flow))
     asked = ends.Asked(arguments.sender, arguments.receiver, service, arguments.source_port or 0)
     with manage.watch(arguments.name) as lab:
         (cell,) = asyncio.run(matrix.run_probes(lab, ends.find_probes(lab, asked)[:1]))
@@ -261,17 +238,11 @@ def run_probe(arguments: argparse.Namespace) -> int:
 
 
 def run_matrix(arguments: argparse.Namespace) -> int:
-    """All probes; exit 1 on any disagreement. Pages are written besides, not instead."""
-    _require_root(arguments)
-    import asyncio
-
-    from sgdataplane.cli.report import require_writable
-    from sgdataplane.lab import manage, matrix, report, status
-    from sgdataplane.lab.probe import default_services, parse_services
-
+    """Sends all probes. Exit 1 on any disagreement."""
+    require_root(arguments.verb)
     asked: tuple[Service, ...] = ()
     if arguments.ports is not None:
-        asked = read_for(arguments.parser, lambda: parse_services(arguments.ports))
+        asked = read_for(arguments, lambda: parse_services(arguments.ports))
     for path in filter(None, (arguments.html, arguments.svg)):
         require_writable(path)
     began = time.monotonic()
@@ -288,8 +259,6 @@ def run_matrix(arguments: argparse.Namespace) -> int:
 
 
 def _write_pages(arguments: argparse.Namespace, lab: Lab, cells: Sequence[ProbeResult]) -> None:
-    from sgdataplane.cli.report import write
-    from sgdataplane.lab import report
     from sgdataplane.report.render import render_matrix, render_picture
 
     if arguments.html is not None:

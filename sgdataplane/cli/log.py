@@ -1,79 +1,200 @@
 """`sgdp log`: denied packets, as they happen.
 
-Owns the arguments. Must not know where that is (scopes.py), what is logged (observe/denied.py) or how it is written
-(logformats.py).
+Owns the arguments, and how a denied packet is written: for people, as JSON, as an entry of the vendor's flow log. Must
+not know where policies are enforced (scopes.py), or how a denied packet is found (observe/denied.py).
 
-It listens in each namespace itself, and the kernel tells one listener only: a second `sgdp log` of the same namespace
-is refused.
+It listens in each namespace itself. The kernel serves only one listener there, so a second `sgdp log` of the same
+namespace is refused.
+
+`--json` prints an object a line, by sgdataplane/schemas/log.schema.json. `--format flowlog` prints an object a line
+with the fields of Alibaba Cloud's VPC flow log, in the order and form in which Log Service keeps them: all values are
+texts, "-" where nothing is known (a state has neither accounts nor vSwitches). An entry is one packet. Packets that
+weren't logged one by one share an entry with log-status SKIPDATA and their number. Frames that are no IP packets have
+no entry, and neither have packets that others logged in our name.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import ENI_HELP, read_seconds
-from sgdataplane.cli.command import Exit, Subparsers, require_root
-from sgdataplane.cli.output import say, say_aside
+from sgdataplane.cli.arguments import ENI_HELP, Verbs, read_seconds, require_root
+from sgdataplane.cli.output import Exit, endpoint, iso_time, paint, say, say_aside
 from sgdataplane.cli.scopes import look
+from sgdataplane.model import words
+from sgdataplane.model.decision import RULE
+from sgdataplane.net.values import Address, Direction, Protocol
+from sgdataplane.observe.denied import Denied, Forged, Unlogged
+from sgdataplane.visible import json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from sgdataplane.model.state import CloudState
     from sgdataplane.observe.follow import Told
 
 MAX_SECONDS = 1e6
-WORDS = "denied packets as they happen: whose, which, and the rule or other cause"
+NAMES = {0x0806: "arp", 0x8100: "802.1q", 0x88A8: "802.1ad", 0x888E: "eapol"}  # by EtherType (IEEE 802)
+Entry = Denied | Unlogged | Forged  # Unlogged: a number of packets; Forged: logged by others in our name
+Format = Callable[[str, "CloudState | None", Entry], str | None]  # place, its state, entry -> a line, or None for none
+NOTHING = "-"
+WAYS = {Direction.INGRESS: "in", Direction.EGRESS: "out"}
 
 
-def register(verbs: Subparsers) -> None:
-    """Add the verb."""
-    parser = verbs.add_parser("log", help=WORDS, description=WORDS)
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--name", metavar="N", help="of that lab (default: what is attached here, else the lab lab)")
-    where.add_argument("--config", type=Path, metavar="FILE", help="the agent's (default: /etc/sgdataplane/agent.toml)")
-    parser.add_argument("--eni", metavar="ENI", help=f"only this ENI's: {ENI_HELP}")
-    parser.add_argument("-f", "--follow", action="store_true", help="until Ctrl-C")
+def register(verbs: Verbs) -> None:
+    """Adds the verb."""
+    more = "Needs root. One `sgdp log` at a time can listen in a namespace."
+    parser = verbs.add("log", run, more, example="sudo sgdp log --follow --eni web")
+    parser.add_where()
+    parser.add_argument("--eni", metavar="ENI", help=f"only packets of this ENI: {ENI_HELP}")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
     parser.add_argument(
         "--seconds", type=read_seconds(MAX_SECONDS), default=5.0, metavar="S", help="without -f: how long (default: 5)"
     )
-    help_text = "text (default), json, or the fields of the vendor's flow log: pydoc sgdataplane.cli.logformats"
-    parser.add_argument("--format", choices=("text", "json", "flowlog"), default="text", help=help_text)
-    help_text = "as --format json: an object a line, by sgdataplane/schemas/log.schema.json"
+    help_text = "text (default), json, or the cloud's VPC flow log: pydoc sgdataplane.cli.log"
+    parser.add_argument("--format", choices=tuple(FORMATS), default="text", help=help_text)
+    help_text = "--format json: one object per line, sgdataplane/schemas/log.schema.json"
     parser.add_argument("--json", action="store_const", const="json", dest="format", help=help_text)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print until it is time to end, or until there is nothing left to listen to."""
-    require_root("listening in other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+    """Prints denied packets until the time is over, or no namespace is left."""
+    require_root("listening in other namespaces")
     from sgdataplane.observe.follow import Follow
 
-    found = look(arguments)
-    eni_id = None if arguments.eni is None else found.eni(arguments.eni)
-    sources = [scope.source for scope in (found.all if eni_id is None else (found.having(eni_id),))]
+    there = look(arguments)
+    eni_id = None if arguments.eni is None else there.eni(arguments.eni)
+    sources = [scope.source for scope in (there.all if eni_id is None else (there.having(eni_id),))]
     with Follow(sources) as follow:
-        places = "1 namespace" if len(sources) == 1 else f"{len(sources)} namespaces"
-        say_aside(f"listening in {places}")
+        say_aside(f"listening in {words.counted(len(sources), 'namespace')}")
         with suppress(KeyboardInterrupt):
             until = None if arguments.follow else time.monotonic() + arguments.seconds
-            _show(follow.told(until), eni_id, arguments.format)
-        _show(follow.rest(), eni_id, arguments.format)
+            _show(follow.told(until), eni_id, FORMATS[arguments.format])
+        _show(follow.rest(), eni_id, FORMATS[arguments.format])
     return Exit.DONE
 
 
-def _show(told: Iterable[Told], eni_id: str | None, form: str) -> None:
-    """`eni_id`: only that one's."""
-    from sgdataplane.cli.logformats import FORMATS
-    from sgdataplane.observe.denied import Denied
-
+def _show(told: Iterable[Told], eni_id: str | None, written: Format) -> None:
+    """Prints the packets of that ENI, or of all if None; numbers of packets are always printed."""
     for source, entry in told:
         if eni_id is None or not isinstance(entry, Denied) or entry.eni_id == eni_id:
-            line = FORMATS[form](source.name, source.state, entry)
+            line = written(source.name, source.state, entry)
             if line is not None:
                 say(line, flush=True)
+
+
+def as_text(place: str, _state: CloudState | None, entry: Entry) -> str:
+    """A line for people; the time is local."""
+    at = datetime.fromtimestamp(entry.seconds, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    if isinstance(entry, Forged):
+        return paint(
+            f"{at}  {place}: {entry.packets:,} logged in the name of our rules by others, and not believed", "yellow"
+        )
+    if isinstance(entry, Unlogged):
+        side = f"{entry.decision.direction.value} " if entry.decision else ""
+        return paint(f"{at}  {place}: {entry.packets:,} more denied and not logged: {side}{_cause(entry)}", "yellow")
+    headers = entry.headers
+    ends = [_end(headers.source, headers.source_port), _end(headers.destination, headers.port)]
+    who = entry.eni_id or f"{entry.ifname or NOTHING} of {place}"
+    judged_as = entry.decision.direction if entry.decision else entry.direction
+    rules = f" ({judged_as.value} rules, of a reply)" if judged_as is not entry.direction else ""
+    way = f"{entry.direction.value:7}  {_protocol(entry):6}  {ends[0]} > {ends[1]}"
+    return f"{at}  {who}  {way}  {_cause(entry)}{rules}"
+
+
+def _end(address: Address | None, port: int | None) -> str:
+    return NOTHING if address is None else endpoint(address, port)
+
+
+def _protocol(entry: Denied) -> str:
+    if entry.headers.protocol is not None:
+        return str(Protocol(entry.headers.protocol))
+    return NAMES.get(entry.ethertype, f"{entry.ethertype:#06x}")
+
+
+def _cause(entry: Denied | Unlogged) -> str:
+    if entry.decision is None:
+        return f"a rule that the state doesn't have ({entry.counter})"
+    return words.name(entry.decision)
+
+
+def as_json(place: str, _state: CloudState | None, entry: Entry) -> str:
+    """An object on a line; its keys: sgdataplane/schemas/log.schema.json."""
+    at = iso_time(entry.seconds, "microseconds")
+    if isinstance(entry, Forged):
+        return json_text({"event": "forged", "time": at, "namespace": place, "packets": entry.packets})
+    decision = entry.decision
+    why = {
+        "counter": entry.counter,
+        "reason": decision.cause if decision else RULE,
+        "judged_as": decision and decision.direction.value,
+        "security_group_id": (decision and decision.security_group_id) or None,
+        "security_group_rule_id": (decision and decision.security_group_rule_id) or None,
+    }
+    if isinstance(entry, Unlogged):
+        return json_text({"event": "unlogged", "time": at, "namespace": place, "packets": entry.packets, **why})
+    headers = entry.headers
+    packet = {
+        "family": headers.family.value if headers.family else None,
+        "protocol": _protocol(entry),
+        "source": None if headers.source is None else str(headers.source),
+        "source_port": headers.source_port,
+        "destination": None if headers.destination is None else str(headers.destination),
+        "destination_port": headers.port,
+        "icmp_type": headers.icmp_type,
+        "tcp_flags": headers.tcp_flags,
+        "bytes": headers.length,
+    }
+    whose = {"eni": entry.eni_id, "interface": entry.ifname, "direction": entry.direction.value}
+    return json_text({"event": "denied", "time": at, "namespace": place, **whose, **packet, **why})
+
+
+def as_flowlog(_place: str, state: CloudState | None, entry: Entry) -> str | None:
+    """An object on a line with FLOW_FIELDS; None for what is no IP packet, or forged."""
+    if isinstance(entry, Forged):
+        return None
+    second = str(int(entry.seconds))
+    window = {"start": second, "end": second}
+    if isinstance(entry, Unlogged):
+        way = WAYS[entry.decision.direction] if entry.decision else NOTHING
+        skipped = {"direction": way, "action": "REJECT", "packets": str(entry.packets), "bytes": NOTHING}
+        return _flow({**skipped, **window, "log-status": "SKIPDATA"})
+    headers = entry.headers
+    if headers.family is None:
+        return None
+    eni = state.eni.get(entry.eni_id) if state is not None and entry.eni_id is not None else None
+    return _flow(
+        {
+            "eni-id": entry.eni_id or NOTHING,
+            "vm-id": (eni.instance_id if eni else "") or NOTHING,
+            "vpc-id": (eni.vpc_id if eni else "") or NOTHING,
+            "srcaddr": str(headers.source),
+            "srcport": str(headers.source_port or 0),
+            "dstaddr": str(headers.destination),
+            "dstport": str(headers.port or 0),
+            "protocol": str(headers.protocol),
+            "direction": WAYS[entry.direction],
+            "action": "REJECT",
+            "packets": "1",
+            "bytes": str(headers.length),
+            **window,
+            "tcp-flags": NOTHING if headers.tcp_flags is None else str(headers.tcp_flags),
+            "log-status": "OK",
+        }
+    )
+
+
+FLOW_FIELDS = (
+    *("version", "account-id", "eni-id", "vm-id", "vswitch-id", "vpc-id", "srcaddr", "srcport", "dstaddr", "dstport"),
+    *("protocol", "direction", "packets", "bytes", "start", "end", "tcp-flags", "action", "log-status"),
+)
+
+
+def _flow(known: dict[str, str]) -> str:
+    values = {"version": "1", **known}
+    return json_text({name: values.get(name, NOTHING) for name in FLOW_FIELDS})
+
+
+FORMATS: dict[str, Format] = {"text": as_text, "json": as_json, "flowlog": as_flowlog}

@@ -1,6 +1,6 @@
 """The entry of `sgdp`: finds the verb, runs it, and turns whatever happens into one message and one exit code.
 
-Owns the exit codes' meaning and the wording of a bug report; is given the arguments. Must not know what a verb does.
+Owns the list of verbs, the exit code of each error, and the wording of a bug report. Must not know what a verb does.
 """
 
 from __future__ import annotations
@@ -10,15 +10,62 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from sgdataplane import __version__
-from sgdataplane.cli.command import Exit, Parser, Run, Subparsers
-from sgdataplane.cli.output import complain, guarded
+from sgdataplane.cli.arguments import Parser, Run, Verbs
+from sgdataplane.cli.output import Exit, complain, guarded
 from sgdataplane.errors import HostError, KernelError, PrivilegeError, SgDataplaneError
 
-# From the special to the general: the first that fits decides. Whatever else is ours speaks of the input.
+# module -> verb -> what `sgdp --help` says of it, in that order
+VERBS: dict[str, dict[str, str]] = {
+    "state": {
+        "check": "validate a state and list what is odd: open ports, dead rules, quotas nearly used",
+        "import": "convert the cloud's API answers or a Terraform state to a native state",
+        "export": "write a state as the cloud's API answers, or as a native state",
+    },
+    "compile": {"compile": "print the nftables rules that would be loaded"},
+    "explain": {"explain": "say whether a packet passes, and which rule decides"},
+    "diff": {"diff": "list the traffic that another state would accept or drop instead"},
+    "report": {"report": "write one HTML page: who reaches whom, rules with hits, findings, sessions"},
+    "lab": {"lab": "build a state from network namespaces and send real packets through it"},
+    "replay": {"replay": "send a capture's packets through a lab; show which flows pass, and by which rule"},
+    "attach": {
+        "attach": "bind an existing interface, for example a container's, to an ENI",
+        "detach": "unbind an ENI's interface; with the last ENI of a namespace, our rules there go, too",
+        "apply": "enforce a state on all attached ENIs once, and exit",
+        "clear": "detach all ENIs and remove all rules of ours from their namespaces",
+    },
+    "agent": {
+        "agent": "run the daemon that keeps all attached ENIs enforced",
+        "status": "show what the running agent enforces; exit code 1 if it isn't healthy",
+    },
+    "sessions": {"sessions": "list live sessions, and the rule that let each one in"},
+    "counters": {"counters": "show how many packets each rule decided about, and which rules never did"},
+    "log": {"log": "show denied packets as they happen, and why each one was denied"},
+    "trace": {"trace": "follow real packets through our chains, step by step"},
+}
+ABOUT = """\
+Enforce cloud security groups in the Linux kernel, and try them in a lab.
+
+A STATE is a file or folder with VPCs, security groups, rules, instances and
+their ENIs (elastic network interfaces). Commands that only read a state need
+no root and touch nothing. Commands that look at or change what the kernel
+enforces need root."""
+FIRST_STEPS = """\
+first steps:
+  sgdp check state.yaml         is the state valid, and does anything look odd?
+  sudo sgdp lab up state.yaml   build its instances from network namespaces
+  sudo sgdp lab matrix          send real packets between every pair
+  sudo sgdp lab down            remove the lab
+  sgdp explain --help           how to ask which rule lets a packet pass
+
+`sgdp COMMAND --help` says more about each command. Exit codes: 0 done,
+1 the answer is no, 2 wrong usage, 3 the kernel refused or can't do it,
+4 not root, 5 the input can't be used, 70 a bug of ours."""
+# The first that fits decides, from the special to the general. Every other error of ours is about the input.
 EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
     (PrivilegeError, Exit.NOT_ROOT),
     (KernelError, Exit.KERNEL),
@@ -27,50 +74,41 @@ EXIT_CODES: tuple[tuple[type[SgDataplaneError], Exit], ...] = (
 )
 
 
-def families() -> tuple[Callable[[Subparsers], None], ...]:
-    """The `register` of every family of verbs, in the order of the help; imported only when `sgdp` runs."""
-    from sgdataplane.cli import (
-        agent,
-        attach,
-        counters,
-        diff,
-        explain,
-        lab,
-        log,
-        policy,
-        replay,
-        report,
-        sessions,
-        state,
-        trace,
-    )
-
-    families = (state, policy, explain, diff, lab, replay, report, attach, agent, sessions, counters, log, trace)
-    return tuple(family.register for family in families)
+def add_verbs(parser: Parser, argv: Sequence[str] | None) -> None:
+    """Adds all verbs. Only the module of `argv`'s verb is imported and adds its arguments; the other verbs are just
+    listed. None: all modules are imported."""
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    named = next((word for word in argv or () if not word.startswith("-")), "")
+    for module, words in VERBS.items():
+        verbs = Verbs(subparsers, words)
+        if argv is None or named in words:
+            import_module(f"sgdataplane.cli.{module}").register(verbs)
+        else:
+            verbs.list()
 
 
-def build_parser() -> Parser:
-    """The whole command line."""
-    parser = Parser(prog="sgdp", description="Security groups enforced in the Linux kernel, and a lab to see it.")
+def build_parser(argv: Sequence[str] | None = None) -> Parser:
+    """The command line as far as it is needed to read `argv` (`add_verbs`); None: the whole."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="sgdp", description=ABOUT, epilog=FIRST_STEPS, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"sgdp {__version__}")
-    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for register in families():
-        register(verbs)
+    add_verbs(parser, argv)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `argv` (the process's own if None) and returns the exit code; on a usage error argparse exits at once."""
+    given = sys.argv[1:] if argv is None else argv
     with guarded():
-        arguments = build_parser().parse_args(argv)
+        arguments = build_parser(given).parse_args(given)
         return run_verb(arguments.run, arguments)
 
 
 def run_verb(run: Run, arguments: argparse.Namespace) -> int:
-    """What `run` returns; or, where it raises, the message on stderr and the exit code that the error stands for."""
+    """What `run` returns. If it raises, prints the message on stderr and returns the exit code for that error."""
     try:
         code = run(arguments)
-        sys.stdout.flush()  # here, so that a reader who went away is noticed here
+        sys.stdout.flush()  # now, so that a reader who went away is noticed in this function
     except BrokenPipeError:
         _discard_stdout()
         return Exit.BROKEN_PIPE
@@ -93,7 +131,7 @@ def report(error: Exception, *, debug: bool) -> int:
 
 
 def bug_report(error: Exception) -> str:
-    """A short block: what happened, where, on what, and what to send."""
+    """A short block: what happened, where, on which system, and what to send us."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return "\n".join(
         (
@@ -107,7 +145,7 @@ def bug_report(error: Exception) -> str:
 
 
 def _discard_stdout() -> None:
-    """Python flushes stdout once more on its way out; give it somewhere to write."""
+    """Python flushes stdout once more when it exits; this gives it somewhere to write."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

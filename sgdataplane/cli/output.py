@@ -1,23 +1,25 @@
-"""How the command line prints: lines, JSON, aligned tables, colour, errors, warnings and progress.
+"""How the command line answers: exit codes, lines, JSON, aligned tables, colours, errors, warnings and progress.
 
-Owns the form of the output, and that nothing in it is obeyed by a terminal but our own colours. Is given plain values.
-Must not know what they mean.
+Owns the form of the output, and the promise that a terminal obeys nothing in it but our own colours. Takes plain
+values. Must not know what they mean.
 
-Everything that is said goes through here: `say` for a line, whatever is in it, `say_block` for several lines of ours.
-Behind that stands the Guard, which main() puts before both streams: what comes by another way (argparse, a traceback, a
-forgotten place) is made visible there. A colour is written as a mark that only this process knows, and that the Guard
-turns into the terminal's; so text of others can't have one.
+All output goes through this module: `say` prints one line, whatever is in it; `say_block` prints several lines of ours.
+Behind them stands a Guard, which main() puts in front of both streams. What arrives by another way (argparse, a
+traceback, a forgotten place) is made visible there. A colour is written as a mark that only this process knows, and
+the Guard turns that mark into the terminal's escape; so text that others wrote can't have colours.
 """
 
 from __future__ import annotations
 
+import enum
 import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
@@ -33,9 +35,37 @@ QUIET_SECONDS = 1.0  # nothing shorter than this shows progress
 REDRAW_SECONDS = 0.1
 
 
+class Exit(enum.IntEnum):
+    """The exit codes that other programs rely on."""
+
+    DONE = 0
+    NO = 1
+    USAGE = 2
+    KERNEL = 3
+    NOT_ROOT = 4
+    INPUT = 5
+    INTERNAL = 70  # EX_SOFTWARE of sysexits.h
+    INTERRUPTED = 130  # 128 + SIGINT, as shells count
+    BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+# `make docs` writes docs/reference/exit-codes.md from this.
+EXIT_MEANINGS: Mapping[Exit, str] = {
+    Exit.DONE: "done",
+    Exit.NO: "the answer is no: a disagreement, a state that `check` refuses, findings under `--strict`",
+    Exit.USAGE: "wrong usage of the command line",
+    Exit.KERNEL: "the kernel refused, or can't do it",
+    Exit.NOT_ROOT: "this needs root",
+    Exit.INPUT: "the input can't be used: not found, refused, nothing in it to do",
+    Exit.INTERNAL: "a bug of ours",
+    Exit.INTERRUPTED: "interrupted (Ctrl-C)",
+    Exit.BROKEN_PIPE: "the reader of our output went away",
+}
+
+
 class Guard:
-    """A stream that passes on lines and our colours; everything else that a terminal obeys is made visible. What it
-    doesn't know of streams it leaves to the one behind it, `unguarded`."""
+    """A stream that passes on lines and our colours, and makes visible everything else that a terminal would obey.
+    All other attributes are those of the stream behind it, `unguarded`."""
 
     def __init__(self, unguarded: TextIO) -> None:
         self.unguarded = unguarded
@@ -56,18 +86,18 @@ class Guard:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Both streams have a Guard meanwhile."""
+    """Puts a Guard in front of stdout and stderr while the block runs."""
     with redirect_stdout(cast("TextIO", Guard(sys.stdout))), redirect_stderr(cast("TextIO", Guard(sys.stderr))):
         yield
 
 
 def say(text: str = "", *, flush: bool = False) -> None:
-    """Prints one line: a line break in it doesn't break it."""
+    """Prints one line; a line break inside `text` is spelt out."""
     print(one_line(text), flush=flush)
 
 
 def say_block(text: str, end: str = "\n") -> None:
-    """Prints lines of ours, in which what others wrote stands on one line already."""
+    """Prints lines of ours. Text of others in them must be on one line already (`one_line`)."""
     print(_apart(visible_block, text), end=end)
 
 
@@ -77,14 +107,14 @@ def say_aside(text: str) -> None:
 
 
 def complain(error: object, word: str = "error:") -> None:
-    """Prints an error on stderr, a block for each problem of the input. Its further lines stand further in, so none can
-    be taken for another error."""
+    """Prints an error on stderr, as one block for each problem of the input. All lines of a block but the first are
+    indented, so that none can be taken for another error."""
     for block in error.problems if isinstance(error, StateFileError) else (error,):
         _say_hanging(paint(word, "red", sys.stderr), str(block))
 
 
 def warn(text: str) -> None:
-    """Prints a warning on stderr, likewise."""
+    """Prints a warning on stderr; all lines but the first are indented."""
     _say_hanging(paint("warning:", "yellow", sys.stderr), text)
 
 
@@ -101,7 +131,7 @@ def print_json(value: object) -> None:
 
 
 def one_line(text: str) -> str:
-    """The text on one line, its colours kept."""
+    """`text` on one line, with its colours."""
     return _apart(visible, text)
 
 
@@ -112,7 +142,7 @@ def _apart(made_visible: Callable[[str], str], text: str) -> str:
 
 
 def use_colour(stream: TextIO) -> bool:
-    """True on a terminal, unless the environment asks for none (NO_COLOR, https://no-color.org, or TERM=dumb)."""
+    """Whether `stream` is a terminal and the environment allows colours (NO_COLOR, https://no-color.org; TERM=dumb)."""
     is_terminal = isinstance(stream, Guard) and stream.isatty()
     return is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
@@ -125,7 +155,7 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
 
 
 class _Warnings(logging.Handler):
-    """Shows what the product logs to the person who waits for it."""
+    """Shows log records as warnings on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         warn(getattr(record, "sentence", record.getMessage()))
@@ -133,7 +163,8 @@ class _Warnings(logging.Handler):
 
 @contextmanager
 def log_shown() -> Iterator[None]:
-    """Warnings that the product logs meanwhile are shown, in words for people where the record has a `sentence`."""
+    """Shows the warnings that the product logs while the block runs; a record's `sentence`, if it has one, is for
+    people."""
     logger, handler = logging.getLogger("sgdataplane"), _Warnings(logging.WARNING)
     logger.addHandler(handler)
     try:
@@ -143,8 +174,8 @@ def log_shown() -> Iterator[None]:
 
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, two spaces between, numbers to the right; no line ends in spaces. A cell is
-    one line, whatever is in it."""
+    """Columns as wide as their widest cell and two spaces apart; numbers are aligned right. No line ends in spaces.
+    Each cell is one line, whatever is in it."""
     body = [tuple(map(one_line, row)) for row in rows]
     head = tuple(map(one_line, headers))
     columns = list(zip(head, *body, strict=True))
@@ -165,9 +196,27 @@ def _width(cell: str) -> int:
     return width(_INKED.sub("", cell))
 
 
+def endpoint(address: object, port: int | None) -> str:
+    """An address and its port, if it has one: "192.0.2.1:22", "[2001:db8::1]:22"."""
+    if port is None:
+        return str(address)
+    return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
+
+
+def iso_time(seconds: float, precision: str = "milliseconds") -> str:
+    """A time since the epoch as in JSON: "2026-01-31T12:00:00.000Z"."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def paint_verdict(verdict: str) -> str:
+    """`verdict`: accept in green, drop in red."""
+    colour = {"accept": "green", "drop": "red"}.get(verdict)
+    return verdict if colour is None else paint(verdict, colour)
+
+
 class Progress:
-    """Shows "label 12/380" on one line of a terminal while work goes on for over a second; elsewhere nothing. A `total`
-    of 0 isn't known.
+    """Shows "label 12/380" on one line of a terminal once work has gone on for a second; elsewhere nothing. `total` is
+    0 where it isn't known.
 
     with Progress("probing", total=380) as progress: ... progress.advance()
     """
@@ -184,11 +233,11 @@ class Progress:
         self._drawn = False
 
     def expect(self, total: int) -> None:
-        """Says anew how many steps there are in all."""
+        """Sets the number of steps in all."""
         self._total = total
 
     def advance(self, steps: int = 1) -> None:
-        """Counts `steps` more as done."""
+        """Counts `steps` more as done, and shows that if it is time to."""
         self._done += steps
         now = self._clock()
         if self._visible and now >= self._next_draw:

@@ -1,71 +1,78 @@
-"""`sgdp replay`: a capture through a lab, and what became of each flow's packets.
+"""`sgdp replay`: the packets of a capture are sent through a lab, and what became of each flow is shown.
 
-Owns the arguments, the columns and the JSON keys (schemas/replay.schema.json). Must not know how packets are sent, or
-judge any.
+Owns the arguments, the columns and the wording; JSON keys: sgdataplane/schemas/replay.schema.json. Must not know how
+packets are sent, or judge any.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import (
     NODE_HELP,
-    add_choices,
-    add_state,
+    Verbs,
     choices_of,
     chosen,
     load_state,
     read_for,
     refuse_twice,
+    require_root,
     say_choices,
 )
-from sgdataplane.cli.command import Exit, Subparsers, require_root
-from sgdataplane.cli.output import Progress, paint, print_json, render_table, say
+from sgdataplane.cli.files import require_writable, write
+from sgdataplane.cli.output import Exit, Progress, paint, print_json, render_table, say
+from sgdataplane.lab import manage
+from sgdataplane.lab.manage import Lab, enforce_policy
+from sgdataplane.lab.replay.capture import Capture
+from sgdataplane.lab.replay.endpoints import Mapping, parse_maps
+from sgdataplane.lab.replay.flows import FlowChange, ReplayedFlow, Report, changes
+from sgdataplane.lab.replay.octets import name_of
+from sgdataplane.lab.replay.page import replay_page
+from sgdataplane.lab.replay.run import Replay
+from sgdataplane.lab.replay.stage import built_lab, own_name
+from sgdataplane.model import words
 from sgdataplane.model.choices import IN_LAB, JUDGING
-
-if TYPE_CHECKING:
-    from sgdataplane.lab.manage import Lab
-    from sgdataplane.lab.replay.capture import Capture
-    from sgdataplane.lab.replay.endpoints import Mapping
-    from sgdataplane.lab.replay.flows import FlowChange, ReplayedFlow, Report
+from sgdataplane.model.words import counted
+from sgdataplane.report.render import render_replay
 
 HEADERS = ("FLOW", "PACKETS", "DELIVERED", "EXPECTED", "VERDICT", "DECIDED BY")
+CHANGE_HEADERS = ("FLOW", "PACKETS", "DELIVERED", "THEN", "DECIDED BY", "THEN BY")
 SHOWN = 40  # rows of a table; --json has all
 
 
-def register(verbs: Subparsers) -> None:
-    """Add the verb."""
-    words = "replay a pcap or pcapng through a lab: what became of each flow, and which rule decided"
-    parser = verbs.add_parser("replay", help=words, description=words)
-    what = "a pcap or pcapng, in gzip or not: a file, a pipe, or - for standard input"
+def register(verbs: Verbs) -> None:
+    """Adds the verb."""
+    more = (
+        "Compares what was delivered with what the policy says; exit code 1 if they differ. All packets stay in "
+        "network namespaces. Needs root."
+    )
+    example = "sudo sgdp replay traffic.pcap --state state.yaml --against new.yaml"
+    parser = verbs.add("replay", run, more, example=example)
+    what = "a pcap or pcapng file, gzipped or not; a pipe, or - for standard input"
     parser.add_argument("capture", type=Path, metavar="CAPTURE", help=what)
     whose = parser.add_mutually_exclusive_group(required=True)
-    add_state(whose, "--state", "the policy: a lab is built for the replay")
-    whose.add_argument("--name", metavar="N", help="replay in this lab, which runs already")
-    against = "replay under this state, too, and say which flows' fate is another"
-    add_state(parser, "--against", against, metavar="NEW")
-    which = f"an address of the capture, and what stands for it: {NODE_HELP}; repeatable"
+    parser.add_state("--state", "build a lab with this policy for the replay", group=whose)
+    whose.add_argument("--name", metavar="N", help="use the running lab of this name")
+    against = "replay again under this policy, and show the flows that fare differently"
+    parser.add_state("--against", against, metavar="NEW")
+    which = f"let NODE stand for this address of the capture; can be repeated; NODE: {NODE_HELP}"
     parser.add_argument("--map", dest="maps", action="append", default=[], metavar="IP=NODE", help=which)
-    parser.add_argument("--real-time", action="store_true", help="as slowly as it was captured: idle timeouts count")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="a page for people, which needs no other file")
-    add_choices(parser, ("placement", *JUDGING), IN_LAB)
-    parser.set_defaults(run=run, parser=parser)
+    real_time = "send at the capture's own pace, so that idle timeouts count"
+    parser.add_argument("--real-time", action="store_true", help=real_time)
+    parser.add_json("sgdataplane/schemas/replay.schema.json")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page, a single file")
+    parser.add_choices(("placement", *JUDGING), IN_LAB)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit 1 if a packet's fate isn't what the policy says, 5 if none was sent. The page is written besides, not
-    instead."""
+    """Exit 1 if a packet's fate isn't what the policy says, 5 if none was sent."""
     if arguments.name is not None and (arguments.against or chosen(arguments)):
         names = ", ".join(("--against", *(f"--{name.replace('_', '-')}" for name in chosen(arguments))))
         arguments.parser.error(f"{names}: for a lab that is built: give --state, not --name")
-    refuse_twice(arguments.parser, arguments.state, arguments.against)
-    require_root("replay", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
+    refuse_twice(arguments, arguments.state, arguments.against)
+    require_root("replay")
     reports = list(_replays(arguments))
     if arguments.html is not None:
         _write_page(arguments, reports)
@@ -81,18 +88,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
-    """One report, or two with --against."""
-    from sgdataplane.cli.report import require_writable
-    from sgdataplane.lab import manage
-    from sgdataplane.lab.manage import enforce_policy
-    from sgdataplane.lab.replay.capture import Capture
-    from sgdataplane.lab.replay.endpoints import Mapping, parse_maps
-    from sgdataplane.lab.replay.stage import built_lab, own_name
-
-    maps = read_for(arguments.parser, lambda: parse_maps(arguments.maps))
+    """One report; with --against two."""
+    maps = read_for(arguments, lambda: parse_maps(arguments.maps))
     if arguments.html is not None:
-        require_writable(arguments.html)  # before anything is built
-    with Capture(arguments.capture, again=arguments.against is not None) as capture:  # likewise
+        require_writable(arguments.html)  # before a lab is built
+    with Capture(arguments.capture, again=arguments.against is not None) as capture:
         if arguments.name is not None:
             with manage.watch(arguments.name) as lab:
                 yield _replay(arguments, capture, lab, Mapping(maps))
@@ -105,8 +105,6 @@ def _replays(arguments: argparse.Namespace) -> Iterator[Report]:
 
 
 def _replay(arguments: argparse.Namespace, capture: Capture, lab: Lab, mapping: Mapping) -> Report:
-    from sgdataplane.lab.replay.run import Replay
-
     replay = Replay(lab, mapping, is_shared=arguments.name is not None)
     megabyte, done = 1 << 20, 0
     with Progress("replaying, MB", capture.size // megabyte) as progress:
@@ -120,19 +118,12 @@ def _replay(arguments: argparse.Namespace, capture: Capture, lab: Lab, mapping: 
 
 
 def _write_page(arguments: argparse.Namespace, reports: list[Report]) -> None:
-    from sgdataplane.cli.report import write
-    from sgdataplane.lab.replay.octets import name_of
-    from sgdataplane.lab.replay.page import replay_page
-    from sgdataplane.report.render import render_replay
-
     policies = (arguments.state or f"lab {arguments.name}", arguments.against)
     told = [(str(policy), report) for policy, report in zip(policies, reports, strict=False)]
     write(render_replay(replay_page(name_of(arguments.capture), told)), arguments.html)
 
 
 def _as_json(reports: list[Report]) -> dict[str, object]:
-    from sgdataplane.lab.replay.flows import changes
-
     first, *others = reports
     found = first.as_json()
     if others:
@@ -143,8 +134,6 @@ def _as_json(reports: list[Report]) -> dict[str, object]:
 
 
 def _as_text(arguments: argparse.Namespace, reports: list[Report]) -> Iterator[str]:
-    from sgdataplane.lab.replay.flows import changes
-
     first, *others = reports
     yield from _told(first)
     for other in others:
@@ -154,13 +143,13 @@ def _as_text(arguments: argparse.Namespace, reports: list[Report]) -> Iterator[s
 
 
 def _told(report: Report) -> Iterator[str]:
-    yield f"{plural(report.read, 'packet')} read, {report.sent} sent in {report.seconds:.1f} s"
+    yield f"{counted(report.read, 'packet')} read, {report.sent} sent in {report.seconds:.1f} s"
     if report.cut:
         yield paint("note:", "yellow") + f" {report.cut}; what came before it was replayed"
     if report.time_scale != 1.0:
         yield paint("note:", "yellow") + f" all session timeouts of this lab are multiplied by {report.time_scale:g}"
     if report.filled:
-        yield f"captured in part only, and filled up with zeros: {plural(report.filled, 'packet')}"
+        yield f"captured in part only, and filled up with zeros: {counted(report.filled, 'packet')}"
     yield from _left_out(report)
     yield from _mapping(report)
     yield ""
@@ -177,7 +166,7 @@ def _mapping(report: Report) -> Iterator[str]:
         yield f"{address} is {node}" + ("" if own == address else f", as {own}")
     yield from _more(len(report.mapped), "addresses")
     if report.outside:
-        yield f"outside every VPC, as they are: {plural(report.outside, 'address', 'es')}"
+        yield f"outside every VPC, as they are: {counted(report.outside, 'address', 'es')}"
 
 
 def _flows(report: Report) -> Iterator[str]:
@@ -191,20 +180,20 @@ def _flows(report: Report) -> Iterator[str]:
         if flow.problem:
             yield paint("disagreement:", "red") + f" {flow.name}: {flow.problem}"
     if report.strangers:
-        yield paint("disagreement:", "red") + f" delivered, and not what was sent: {plural(report.strangers, 'packet')}"
+        yield (
+            paint("disagreement:", "red") + f" delivered, and not what was sent: {counted(report.strangers, 'packet')}"
+        )
     yield _count(report)
 
 
 def _count(report: Report) -> str:
-    count, flows = report.disagreements, plural(len(report.flows), "flow")
+    count, flows = report.disagreements, counted(len(report.flows), "flow")
     if not report.sent:
         return "nothing was replayed"
     return f"{flows}, " + (paint(f"{count} disagree with the policy", "red") if count else "all as expected")
 
 
 def _row(flow: ReplayedFlow) -> tuple[str, ...]:
-    from sgdataplane.model import words
-
     verdict = flow.decision.verdict.value
     decided = words.ranked(flow.decision) + (f" at {flow.outcome.where}" if flow.outcome.where else "")
     return (
@@ -221,15 +210,12 @@ def _changes(found: list[FlowChange]) -> Iterator[str]:
     if not found:
         yield "no flow of another fate"
         return
-    headers = ("FLOW", "PACKETS", "DELIVERED", "THEN", "DECIDED BY", "THEN BY")
-    yield from render_table(headers, (_change_row(change) for change in found[:SHOWN])).split("\n")
+    yield from render_table(CHANGE_HEADERS, (_change_row(change) for change in found[:SHOWN])).split("\n")
     yield from _more(len(found), "flows")
-    yield f"{plural(len(found), 'flow')} of another fate"
+    yield f"{counted(len(found), 'flow')} of another fate"
 
 
 def _change_row(change: FlowChange) -> tuple[str, ...]:
-    from sgdataplane.model import words
-
     before, after = change.before, change.after
     flow = before or after
     assert flow is not None
@@ -241,10 +227,6 @@ def _change_row(change: FlowChange) -> tuple[str, ...]:
         words.ranked(before.decision) if before else "left out",
         words.ranked(after.decision) if after else "left out",
     )
-
-
-def plural(count: int, what: str, ending: str = "s") -> str:
-    return f"{count} {what}" + ("" if count == 1 else ending)
 
 
 def _more(count: int, what: str) -> Iterable[str]:

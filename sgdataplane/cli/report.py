@@ -1,49 +1,57 @@
-"""`sgdp report`: a state on one page, and with it what the kernel has to tell where the state is in force.
+"""`sgdp report`: a state on one page, with what the kernel counts and the sessions it has where the state is in force.
 
-Owns the arguments, and that the file is written whole or not at all. Must not know what stands on the page.
+Owns the arguments, which namespaces are read, and what the page says about how far their numbers can be trusted. Must
+not know what stands on the page.
 """
 
 from __future__ import annotations
 
 import argparse
-import errno
 import os
-import shlex
-import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sgdataplane.cli.arguments import add_choices, add_state, choices_of, load_state
-from sgdataplane.cli.command import Exit, Subparsers, require_root
-from sgdataplane.cli.output import say
-from sgdataplane.host.files import Survives, replace_file, require_replaceable
+from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry, current
+from sgdataplane.cli import scopes
+from sgdataplane.cli.arguments import Verbs, choices_of, load_state, require_root
+from sgdataplane.cli.files import write
+from sgdataplane.cli.output import Exit, endpoint, say
+from sgdataplane.cli.sessions import decided_by, next_packet
+from sgdataplane.cli.state import findings_of
+from sgdataplane.contract.counters import counter_name
+from sgdataplane.contract.sites import SITES
+from sgdataplane.errors import HostError
 from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
+from sgdataplane.model.options import Options
+from sgdataplane.model.semantics import of_rule
+from sgdataplane.model.state import CloudState
+from sgdataplane.model.words import counted
+from sgdataplane.net.values import Protocol
+from sgdataplane.observe.decisions import Decider
+from sgdataplane.observe.drops import read_counters
+from sgdataplane.observe.sessions import Session, read_sessions
+from sgdataplane.report.content import Observed, SessionRow, Unobserved
+from sgdataplane.report.page import Subject, report_page
+from sgdataplane.report.render import render_report
 
-if TYPE_CHECKING:
-    from sgdataplane.model.options import Options
-    from sgdataplane.model.state import CloudState
-    from sgdataplane.report.content import Observed, Unobserved
+MOST_SESSIONS = 200
 
 
-def register(verbs: Subparsers) -> None:
-    """Add the verb."""
-    words = "one page for people: who reaches whom, rules with hits, findings, sessions"
-    parser = verbs.add_parser("report", help=words, description=words)
-    add_state(parser)
-    parser.add_argument("--html", type=Path, metavar="FILE", required=True, help="the page, which needs no other file")
-    lab = "take hits and sessions from this lab (default: from the ENIs that are attached on this host, if any are)"
+def register(verbs: Verbs) -> None:
+    """Adds the verb."""
+    more = "Hits and sessions need root; without, the page has everything else."
+    parser = verbs.add("report", run, more, example="sgdp report state.yaml --html page.html")
+    parser.add_state()
+    parser.add_argument("--html", type=Path, metavar="FILE", required=True, help="the page, a single file")
+    lab = "take hits and sessions from the lab of this name (default: from what is attached on this host)"
     parser.add_argument("--name", metavar="N", help=lab)
-    parser.add_argument("--bindings", type=Path, metavar="DIR", help="default: /run/sgdataplane/attached")
-    add_choices(parser, JUDGING)
-    parser.set_defaults(run=run)
+    parser.add_bindings()
+    parser.add_choices(JUDGING)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the page."""
-    from sgdataplane.cli.state import findings_of
-    from sgdataplane.report.page import Subject, report_page
-    from sgdataplane.report.render import render_report
-
+    """Writes the page."""
     choices = choices_of(arguments, _base(arguments))
     loaded = load_state(arguments.state, choices.profile)
     observed = _observed(loaded.state, arguments, choices.options)
@@ -55,60 +63,96 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _base(arguments: argparse.Namespace) -> Choices:
-    """What holds unless it is chosen here: of a lab that was named, what holds there."""
+    """The choices that hold unless others are given: with --name those of that lab. LabError if there is none."""
     if arguments.name is None:
         return ON_HOSTS
-    require_root("reading the counters and sessions of a lab", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
-    from sgdataplane.cli.observed import choices_of_lab
+    require_root("reading the counters and sessions of a lab")
+    from sgdataplane.lab import manage
 
-    return choices_of_lab(arguments.name)
+    return manage.record_of(arguments.name).choices
 
 
 def _observed(state: CloudState, arguments: argparse.Namespace, options: Options) -> Observed | Unobserved:
-    from sgdataplane.report.content import Unobserved
-
-    if arguments.name is None and os.geteuid() != 0:
-        return Unobserved("no lab was named with --name, and only root can read what is attached on this host.")
-    from sgdataplane.attach.registry import ATTACHED_DIR, Registry, current
-    from sgdataplane.cli.observed import of_host, of_lab
-
     if arguments.name is not None:
-        return of_lab(state, arguments.name)
-    return of_host(state, current(Registry(arguments.bindings or ATTACHED_DIR).load()), options)
+        return _of_lab(state, arguments.name)
+    if os.geteuid() != 0:
+        return Unobserved("no lab was named with --name, and only root can read what is attached on this host.")
+    return _of_host(state, current(Registry(arguments.bindings or ATTACHED_DIR).load()), options)
 
 
-def write(text: str, path: Path) -> None:
-    """Replace the file whole. StateFileError if it can't be written."""
-    from sgdataplane.cli.state import refusal
+class _Observer:
+    """Adds up what several namespaces say. `in_force`: the state that is in force there; `options`: how it is read."""
 
-    octets = text.encode("utf-8", "replace")  # a file's name need not be UTF-8
-    try:
-        if _is_special(path):
-            path.write_bytes(octets)
-        else:  # who loses power makes the page again
-            replace_file(_aim(path), octets, Survives.THE_WRITER, writer=str(os.getpid()))
-    except OSError as error:
-        raise refusal(path, error.strerror or str(error)) from error
+    def __init__(self, in_force: CloudState, options: Options) -> None:
+        self._state, self._decider = in_force, Decider(in_force, options)
+        self._packets: Counter[str] = Counter()
+        self._sessions: list[Session] = []
 
+    def read(self, path: str, scope: scopes.PolicyScope) -> None:
+        """Reads the namespace at `path`. HostError if it is gone or can't be read."""
+        try:
+            self._packets.update(read_counters(path))
+        except OSError as error:
+            raise HostError(path, error.strerror or str(error)) from error
+        found = read_sessions(path, self._state, scope.interfaces, self._decider, SITES[scope.placement])
+        self._sessions += [session for session in found if session.eni_id]
 
-def require_writable(path: Path) -> None:
-    """StateFileError where `write` couldn't; to be asked before what takes long. The file stays as it is."""
-    from sgdataplane.cli.state import refusal
-
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not _is_special(path):
-            require_replaceable(_aim(path), writer=str(os.getpid()))
-    except OSError as error:
-        raise refusal(path, error.strerror or str(error)) from error
-
-
-def _is_special(path: Path) -> bool:
-    """A pipe, /dev/stdout (also where that leads to a file): what can't be replaced."""
-    return path.exists() and (not path.is_file() or path.is_relative_to("/dev"))
+    def observed(self, state: CloudState, where: str) -> Observed:
+        """What was read, for a page about `state`."""
+        hits = {
+            (group.security_group_id, rule.security_group_rule_id): self._packets[
+                counter_name(of_rule(group.security_group_id, rule))
+            ]
+            for group in state.security_groups
+            for rule in group.rules
+        }
+        ordered = sorted(self._sessions, key=_order)
+        return Observed(where, hits, tuple(map(_row, ordered[:MOST_SESSIONS])), len(ordered))
 
 
-def _aim(path: Path) -> Path:
-    """A link is followed: /dev/stdout may be one to a file."""
-    return Path(os.path.realpath(path))
+def _of_lab(state: CloudState, name: str) -> Observed:
+    """From a lab, which can't change meanwhile. LabError if there is no such lab."""
+    from sgdataplane.lab import manage
+
+    with manage.watch(name) as lab:
+        observer = _Observer(lab.state, lab.options)
+        for scope in scopes.of_lab(lab).all:
+            observer.read(scope.namespace, scope)
+    differs = "" if lab.state == state else " (another state than this one is in force there)"
+    return observer.observed(state, f"in the lab {name} as it is now{differs}")
+
+
+def _of_host(state: CloudState, attached: Sequence[Binding], options: Options) -> Observed | Unobserved:
+    """From the ENIs of the state that are attached on this host; why not, if there are none."""
+    bindings = [binding for binding in attached if binding.eni_id in state.eni]
+    if not bindings:
+        how = "none of the state's ENIs is attached on this host" if attached else "no ENI is attached on this host"
+        return Unobserved(f"no lab was named with --name, and {how}.")
+    observer, ended = _Observer(state, options), 0
+    for scope in scopes.of_bindings(bindings, state, options).all:
+        with scope.held() as path:
+            if path is None:
+                ended += len(scope.interfaces)
+            else:
+                observer.read(path, scope)
+    missing = f"; {counted(ended, 'ENI')} more ended" if ended else ""
+    where = f"at {counted(len(bindings) - ended, 'ENI')} of this state that this host has{missing}"
+    return observer.observed(state, where)
+
+
+def _order(session: Session) -> tuple[object, ...]:
+    local_port, remote_port = session.local_port or 0, session.remote_port or 0
+    return session.eni_id, session.protocol, session.local, local_port, session.remote, remote_port
+
+
+def _row(session: Session) -> SessionRow:
+    return SessionRow(
+        session.eni_id,
+        session.direction.value if session.direction else "",
+        str(Protocol(session.protocol)),
+        endpoint(session.remote, session.remote_port),
+        endpoint(session.local, session.local_port),
+        session.state,
+        next_packet(session),
+        decided_by(session),
+    )

@@ -1,52 +1,60 @@
-"""Where policies are enforced: the namespaces of a lab, or of what is attached on this host. For verbs that look there
-themselves.
+"""Where policies are enforced: in a lab, or on this host, at what is attached there.
 
-Owns which these are, what each is to obey, and how it is held. Is given arguments with `name` (a lab's, or None) and
-`config` (the agent's). Must not know what is looked for.
+Owns which of the two a verb means, the namespaces there, what each must obey and how it is held; also what the agent
+answers, and which ENI a name stands for. Takes arguments with `name` (a lab's, or None) and `config` (the agent's file,
+or None). Must not know what a verb looks for.
 
-With --name it is that lab. Else it is what is attached here; if nothing is, the lab of the usual name.
+With --name it is that lab. Without, it is this host; if nothing is there to look at, it is the lab of the usual name.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.arguments import eni_of
+from sgdataplane.cli.output import say_aside
+from sgdataplane.daemon.protocol import Request
+from sgdataplane.errors import HostError, LabError, StateFileError
+from sgdataplane.model.naming import Named, look_up, names_of_enis, near_misses
+from sgdataplane.model.options import Placement
 
 if TYPE_CHECKING:
     from sgdataplane.attach.registry import Binding
     from sgdataplane.daemon.config import Config
     from sgdataplane.enforce import Desired
-    from sgdataplane.lab.manage import Enforced, Lab
-    from sgdataplane.model.options import Options, Placement
+    from sgdataplane.lab.manage import Lab
+    from sgdataplane.model.options import Options
     from sgdataplane.model.state import CloudState
     from sgdataplane.observe.follow import Followed
 
 USUAL = "lab"
+Held = Callable[[], AbstractContextManager[str | None]]
+UNKNOWN = ("the ENI is not attached here", "an ENI that is attached here")
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """A namespace where policy is enforced. `name`: of the node, workload or router; `namespace`: its own, both for
-    people. `held`: a path that leads there while it is held, None: it has ended. `is_there`: whether it is, for others
-    than us. `desired`: what it is to obey; None if the state can't be read. `interfaces`: ENI id -> name."""
+class PolicyScope:
+    """A namespace where policy is enforced. `name`: of the instance, workload or router; `namespace`: its own; both are
+    for people. `held`: holds it and gives a path that leads there, or None if it has ended. `is_there`: whether it
+    exists for others than us. `desired`: what it must obey; None if the state can't be read. `interfaces`: ENI id ->
+    interface name."""
 
     name: str
     namespace: str
     interfaces: Mapping[str, str]
     placement: Placement
-    held: Callable[[], AbstractContextManager[str | None]]
+    held: Held
     is_there: Callable[[], bool]
     desired: Desired | None
 
     @property
     def source(self) -> Followed:
-        """For whoever listens there."""
+        """The same for a listener (observe/follow.py)."""
         from sgdataplane.observe.follow import Followed
 
         state = None if self.desired is None else self.desired.state
@@ -55,10 +63,11 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Scopes:
-    """`state`: what is to be obeyed; None if it can't be read. `nodes`: ENI id -> the instance that has it; `names`:
-    instance -> other names of it. `known`: the agent's configuration, if it isn't a lab."""
+    """All namespaces of a lab or of this host. `state`: what must be obeyed; None if it can't be read. `nodes`: ENI id
+    -> the instance that has it. `names`: instance -> its other names. `lab` and `known` (the agent's configuration):
+    one of them is set."""
 
-    all: tuple[Scope, ...]
+    all: tuple[PolicyScope, ...]
     state: CloudState | None
     options: Options
     nodes: Mapping[str, str]
@@ -68,23 +77,18 @@ class Scopes:
     known: Config | None = None
 
     def eni(self, name: str) -> str:
-        """The id of the ENI that has that name or id. StateFileError if none here has, or several."""
-        from sgdataplane.cli.named import attached_eni
-
+        """The id of the ENI that `name` stands for. StateFileError if that is none here, or several."""
         if self.lab is not None:
             return eni_of(self.lab.state, name)
         assert self.known is not None
         return attached_eni(self.known, name, {eni for scope in self.all for eni in scope.interfaces})
 
     def node(self, name: str) -> str:
-        """The instance that has that name or id. LabError if none here has, or several."""
-        from sgdataplane.errors import LabError
-        from sgdataplane.model.naming import look_up
-
+        """The instance that `name` stands for. LabError if that is none here, or several."""
         if self.lab is not None:
             found = self.lab.find_node(name)
             if not found.is_instance:
-                raise LabError(f"node {name}", "it is outside: no policy is applied to it, so none let it in")
+                raise LabError(f"node {name}", "it is outside every VPC, so no policy is applied to it")
             return found.name
         named = look_up(name, self.names)
         if len(named.ids) != 1:
@@ -92,23 +96,21 @@ class Scopes:
             raise LabError(f"instance {name}", f"not one instance with an ENI here has that name; these are: {known}")
         return named.ids[0]
 
-    def having(self, eni_id: str) -> Scope:
-        """Where that ENI is. LabError if it is nowhere."""
-        from sgdataplane.errors import LabError
-
+    def having(self, eni_id: str) -> PolicyScope:
+        """The namespace where that ENI's policy is enforced. LabError if there is none."""
         found = next((scope for scope in self.all if eni_id in scope.interfaces), None)
         if found is None:
             known = ", ".join(sorted(eni for scope in self.all for eni in scope.interfaces)) or "none"
-            raise LabError(f"ENI {eni_id}", f"it isn't enforced there; these are: {known}")
+            raise LabError(f"ENI {eni_id}", f"its policy isn't enforced there; these ENIs' policies are: {known}")
         return found
 
 
 @contextmanager
 def scopes(arguments: argparse.Namespace) -> Iterator[Scopes]:
-    """Those that are asked about; a lab stays as it is while the block runs. LabError if there are none."""
+    """The scopes that a verb means; a lab can't change while the block runs. LabError if there are none."""
     from sgdataplane.lab import manage
 
-    here = None if arguments.name is not None else on_this_host(arguments)
+    here = _on_this_host(arguments)
     if here is not None:
         yield here
         return
@@ -117,55 +119,44 @@ def scopes(arguments: argparse.Namespace) -> Iterator[Scopes]:
 
 
 def look(arguments: argparse.Namespace) -> Scopes:
-    """The same, for whoever goes on for long: nothing is held."""
+    """The same for a verb that runs for long: nothing is held, so a lab can change meanwhile."""
     from sgdataplane.lab import manage
 
-    here = None if arguments.name is not None else on_this_host(arguments)
-    return of_lab(manage.look(arguments.name or USUAL)) if here is None else here
+    return _on_this_host(arguments) or of_lab(manage.look(arguments.name or USUAL))
 
 
 def of_lab(lab: Lab) -> Scopes:
     nodes = {end.eni_id: node.name for node in lab.topology.nodes for end in node.interfaces if end.eni_id}
-    of_all = tuple(map(_enforced, lab.enforced))
-    return Scopes(of_all, lab.state, lab.options, nodes, {}, lab.record.time_scale, lab)
+    found = tuple(
+        PolicyScope(at.name, at.netns, at.desired.interfaces, at.desired.placement, *_by_name(at.netns), at.desired)
+        for at in lab.enforced
+    )
+    return Scopes(found, lab.state, lab.options, nodes, {}, lab.record.time_scale, lab)
 
 
-def _enforced(entry: Enforced) -> Scope:
+def _by_name(namespace: str) -> tuple[Held, Callable[[], bool]]:
+    """How a namespace that has a name is held, and whether it is still there."""
     from sgdataplane.host import netns
 
-    desired, there = entry.desired, partial(netns.is_same, entry.netns, netns.inode_of(entry.netns))
-    held = partial(nullcontext, entry.netns)
-    return Scope(entry.name, entry.netns, desired.interfaces, desired.placement, held, there, desired)
+    return partial(nullcontext, namespace), partial(netns.is_same, namespace, netns.inode_of(namespace))
 
 
-def on_this_host(arguments: argparse.Namespace) -> Scopes | None:
-    """What is attached; None if nothing is, and there is a lab of the usual name. LabError if there isn't."""
+def _on_this_host(arguments: argparse.Namespace) -> Scopes | None:
+    """What is attached; None if a lab is meant. LabError if nothing is attached and there is no lab either."""
     from sgdataplane.attach.registry import Registry
-    from sgdataplane.daemon import config
-    from sgdataplane.errors import LabError
-    from sgdataplane.lab.record import LabFolder
 
-    file = arguments.config
-    known = config.load_config(file or config.CONFIG_FILE, must_exist=file is not None)
+    if arguments.name is not None:
+        return None
+    known = agent_config(arguments)
     bindings = Registry(known.bindings).load()
-    if not bindings and LabFolder(USUAL).load() is not None:
+    if not bindings and _has_usual_lab():
         return None
     if not bindings:
-        raise LabError("nothing to look at", f"nothing is attached here, and there is no lab of the name {USUAL}")
-    return of_bindings(bindings, _state(known), known.choices.options, known.uplinks, known)
-
-
-def _state(known: Config) -> CloudState | None:
-    """What the agent enforces; None if it can't be read, for which the agent has its own words."""
-    from sgdataplane.cli.output import say_aside
-    from sgdataplane.errors import StateFileError
-    from sgdataplane.statefile import load
-
-    try:
-        return load(known.state, profile="unlimited").state  # its quotas are for the agent to judge
-    except StateFileError:
-        say_aside(f"{known.state} can't be read: rules are named as their counters are")
-        return None
+        raise LabError("nothing to look at", f"no ENI is attached on this host, and there is no lab named {USUAL}")
+    state = agent_state(known)
+    if state is None:
+        say_aside(f"{known.state} can't be read, so rules are named as their counters are")
+    return of_bindings(bindings, state, known.choices.options, known.uplinks, known)
 
 
 def of_bindings(
@@ -175,40 +166,40 @@ def of_bindings(
     uplinks: tuple[str, ...] = (),
     known: Config | None = None,
 ) -> Scopes:
-    """`state`, `options`, `uplinks`: what is to be obeyed there."""
+    """The namespaces of attached ENIs. `state`, `options`, `uplinks`: what must be obeyed there."""
     by_place: dict[object, list[Binding]] = {}
     for binding in bindings:
         by_place.setdefault(binding.host_end.router if binding.host_end else binding.identity, []).append(binding)
     instances = {} if state is None else {entry.instance_id: entry for entry in state.instances}
     nodes = {binding.eni_id: _node(binding.eni_id, state) for binding in bindings}
     names = {node: [instances[node].instance_name] if node in instances else [] for node in nodes.values()}
-    wanted = partial(_desired, state, options, uplinks)
-    return Scopes(tuple(_bound(some, wanted) for some in by_place.values()), state, options, nodes, names, known=known)
+    desired_at = partial(_desired, state, options, uplinks)
+    found = tuple(_bound(some, desired_at) for some in by_place.values())
+    return Scopes(found, state, options, nodes, names, known=known)
 
 
 def _node(eni_id: str, state: CloudState | None) -> str:
-    """Its instance; an ENI of none stands for itself."""
+    """The ENI's instance; the ENI itself if it has none."""
     eni = None if state is None else state.eni.get(eni_id)
     return eni_id if eni is None else eni.instance_id or eni_id
 
 
-def _bound(bindings: Sequence[Binding], wanted: Callable[[Mapping[str, str], Placement], Desired | None]) -> Scope:
-    """One namespace."""
-    from sgdataplane.host import netns
+def _bound(
+    bindings: Sequence[Binding], desired_at: Callable[[Mapping[str, str], Placement], Desired | None]
+) -> PolicyScope:
+    """The namespace that these bindings share."""
     from sgdataplane.host.identity import found, is_there
-    from sgdataplane.model.options import Placement
 
     first = bindings[0]
     if first.host_end is None:
-        interfaces = {binding.eni_id: binding.ifname for binding in bindings}
-        hold, there = partial(found, first.identity, first.path), partial(is_there, first.identity, first.path)
-        wish = wanted(interfaces, Placement.INSTANCE)
-        return Scope(first.named, first.named, interfaces, Placement.INSTANCE, hold, there, wish)
-    router = first.host_end.router
-    interfaces = {binding.eni_id: binding.host_end.ifname for binding in bindings if binding.host_end}
-    there = partial(netns.is_same, router, netns.inode_of(router))
-    held, wish = partial(nullcontext, router), wanted(interfaces, Placement.HOST)
-    return Scope(router, router, interfaces, Placement.HOST, held, there, wish)
+        interfaces, placement = {binding.eni_id: binding.ifname for binding in bindings}, Placement.INSTANCE
+        name, whose = first.named, (first.identity, first.path)
+        hold: tuple[Held, Callable[[], bool]] = partial(found, *whose), partial(is_there, *whose)
+    else:
+        interfaces = {binding.eni_id: binding.host_end.ifname for binding in bindings if binding.host_end}
+        name, placement = first.host_end.router, Placement.HOST
+        hold = _by_name(name)
+    return PolicyScope(name, name, interfaces, placement, *hold, desired_at(interfaces, placement))
 
 
 def _desired(
@@ -220,9 +211,79 @@ def _desired(
 ) -> Desired | None:
     from sgdataplane.attach.closed import with_closed
     from sgdataplane.enforce import Desired
-    from sgdataplane.model.options import Placement as Placements
 
     if state is None:
         return None
-    there = with_closed(state, interfaces)
-    return Desired(there, interfaces, options, placement, uplinks if placement is Placements.HOST else ())
+    whole = with_closed(state, interfaces)
+    return Desired(whole, interfaces, options, placement, uplinks if placement is Placement.HOST else ())
+
+
+# the agent
+
+
+def agent_config(arguments: argparse.Namespace) -> Config:
+    """The agent's configuration. ConfigError if it is wrong, or a file named with --config doesn't exist."""
+    from sgdataplane.daemon import config
+
+    file = arguments.config
+    return config.load_config(file or config.CONFIG_FILE, must_exist=file is not None)
+
+
+def agent_state(known: Config) -> CloudState | None:
+    """The state that the agent enforces; None if it can't be read."""
+    from sgdataplane.statefile import load
+
+    try:
+        return load(known.state, profile="unlimited").state  # the agent judges its quotas
+    except StateFileError:
+        return None
+
+
+def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | None = None) -> dict[str, object] | None:
+    """The running agent's answer, about the ENI named `eni` alone if one is given; None if a lab is meant. HostError if
+    there is neither; StateFileError if the name isn't one ENI's."""
+    from sgdataplane.daemon import client
+
+    if arguments.name is not None:
+        return None
+    known = agent_config(arguments)
+    if not known.socket.exists() and arguments.config is None:
+        if _has_usual_lab():
+            return None
+        raise HostError(
+            str(known.socket), f"no agent is running, and there is no lab named {USUAL}; --name names a lab"
+        )
+    eni_id = "" if eni is None else named_here(known, eni).the_eni("no such ENI here", "an ENI that is known here")
+    return client.ask(known.socket, request, eni=eni_id)
+
+
+def _has_usual_lab() -> bool:
+    from sgdataplane.lab.record import LabFolder
+
+    return LabFolder(USUAL).load() is not None
+
+
+# names of ENIs on this host
+
+
+def attached_eni(known: Config, name: str, attached: Collection[str]) -> str:
+    """The id of the attached ENI that `name` stands for. StateFileError if that is none or several."""
+    found = named_here(known, name, attached) if attached else Named(name, ())
+    if set(attached).isdisjoint(found.ids):
+        found = Named(name, (), near_misses(name, dict.fromkeys(attached, ())))
+    return found.the_eni(*UNKNOWN)
+
+
+def named_here(known: Config, name: str, attached: Collection[str] = ()) -> Named:
+    """What `name` can stand for on this host: the id of an attached ENI stands for that one, whatever else has this
+    name. Else the agent is asked, which knows what is in force; or the state is read, if no agent runs."""
+    from sgdataplane.daemon import client
+
+    if name in attached:
+        return Named(name, (name,))
+    try:
+        answer: Any = client.ask(known.socket, Request.FIND, eni=name)
+    except HostError:
+        state = agent_state(known)
+        return look_up(name, {**dict.fromkeys(attached, ()), **(names_of_enis(state) if state else {})})
+    return Named(name, tuple(answer["ids"]), tuple(answer["near"]))

@@ -1,15 +1,15 @@
-"""`sgdp trace`: real packets of an ENI, and what each met on its way through our chains.
+"""`sgdp trace`: real packets of an ENI, and what each one met on its way through our chains.
 
 Owns the arguments, the wording and the document of `--json`. Must not know how packets are traced.
 
     {"source": "attached" | "lab", "name": of the lab or null, "packets": [...],
-     "probe": null, or as of `sgdp lab probe --json`}
+     "probe": null, or as `sgdp lab probe --json` has it}
 
-    packets     {at, protocol, source, source_port, destination, port, icmp_type, verdict, gates}; verdict: "drop" where
-                a gate dropped it, "accept" where one accepted it, else "continue"
+    packets     {at, protocol, source, source_port, destination, port, icmp_type, verdict, gates}; verdict: "drop" if a
+                gate dropped the packet, "accept" if one accepted it, else "continue"
     gates       {kind: "policy" | "fence" | "other", name, eni, direction, verdict, reason, security_group_id,
                 security_group_rule_id, priority, cause, steps}; reason as in explain, or "session": the policy in force
-                has accepted its session, so no rule is asked; "interface": no ENI's; "unknown"
+                accepted the packet's session, so no rule is asked; "interface": of no ENI; "unknown"
     steps       {station, chain, verdict, target, words}
 """
 
@@ -17,73 +17,76 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.arguments import (
     ENI_HELP,
     NODE_HELP,
-    add_flow,
+    Verbs,
     flow_of,
     read_for,
     read_limit,
     read_prefix,
     read_seconds,
+    require_root,
     settle_ports,
 )
-from sgdataplane.cli.command import Exit, Subparsers, require_root
-from sgdataplane.cli.output import paint, print_json, say, say_block
+from sgdataplane.cli.output import Exit, endpoint, iso_time, paint_verdict, print_json, say, say_block
+from sgdataplane.cli.scopes import USUAL, PolicyScope, Scopes, of_lab, scopes
+from sgdataplane.contract.sites import SITES, Site
+from sgdataplane.daemon import client
+from sgdataplane.daemon.protocol import Request
+from sgdataplane.errors import HostError
+from sgdataplane.model.decision import Decision
+from sgdataplane.net.values import Direction, Prefix, Protocol
+from sgdataplane.observe.headers import Headers
+from sgdataplane.observe.hits import decision_of, decisions
+from sgdataplane.observe.trace import QUIET_S, PacketPath, Tracer, Wanted, tracing
+from sgdataplane.observe.tracepath import Gate, Scene, gates, headers_of
 
 if TYPE_CHECKING:
-    from sgdataplane.cli.places import Place
     from sgdataplane.lab.expect import ProbeResult
     from sgdataplane.lab.manage import Lab
     from sgdataplane.lab.probe import Probe, ProbeEnd, Service
-    from sgdataplane.net.values import Direction
-    from sgdataplane.observe.headers import Headers
-    from sgdataplane.observe.trace import PacketPath, Tracer, Wanted
-    from sgdataplane.observe.tracepath import Gate
 
 MAX_SECONDS = 3600
 Document = dict[str, Any]
-COLOURS = {"accept": "green", "drop": "red"}
 
 
-def register(verbs: Subparsers) -> None:
-    """Add the verb."""
-    words = "what real packets of an ENI meet on their way through our chains"
-    parser = verbs.add_parser("trace", help=words, description=words)
-    parser.add_argument("--name", metavar="N", help="of this lab (default: of what is attached here, else of lab)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration that the agent runs with")
-    parser.add_argument("--eni", metavar="ENI", help=f"whose packets are followed: {ENI_HELP}")
+def register(verbs: Verbs) -> None:
+    """Adds the verb."""
+    more = "Give --eni to wait for packets of an ENI, or --from and --to to send one packet in a lab. Needs root."
+    parser = verbs.add("trace", run, more, example="sudo sgdp trace --eni web --direction ingress --port tcp/443")
+    parser.add_where()
+    parser.add_argument("--eni", metavar="ENI", help=f"follow packets of this ENI: {ENI_HELP}")
     parser.add_argument("--direction", choices=("ingress", "egress"), help="only packets towards or from the ENI")
-    parser.add_argument("--remote", type=read_prefix, metavar="CIDR", help="only packets whose other end is in it")
-    add_flow(parser, port="only packets to it: 53, domain or udp/53", source_port="only packets from this port")
-    parser.add_argument("--count", type=read_limit, default=10, metavar="N", help="end after N packets (default: 10)")
     parser.add_argument(
-        "--seconds", type=read_seconds(MAX_SECONDS), default=30.0, metavar="S", help="end after S seconds (default: 30)"
+        "--remote", type=read_prefix, metavar="CIDR", help="only packets with another end in this block"
     )
-    parser.add_argument("--from", dest="sender", metavar="NODE", help=f"in a lab, send one packet from: {NODE_HELP}")
-    parser.add_argument("--to", dest="receiver", metavar="NODE|IP", help="and to: the same")
-    parser.add_argument("--json", action="store_true", help="for programs; the keys: pydoc sgdataplane.cli.trace")
-    parser.set_defaults(run=run, parser=parser)
+    parser.add_flow(port="only packets to this port: 53, domain or udp/53", source_port="only packets from this port")
+    parser.add_argument("--count", type=read_limit, default=10, metavar="N", help="end after N packets (default: 10)")
+    seconds = read_seconds(MAX_SECONDS)
+    parser.add_argument("--seconds", type=seconds, default=30.0, metavar="S", help="end after S seconds (default: 30)")
+    parser.add_argument(
+        "--from", dest="sender", metavar="NODE", help=f"in a lab, send one packet from here: {NODE_HELP}"
+    )
+    parser.add_argument("--to", dest="receiver", metavar="NODE|IP", help="and send it here")
+    parser.add_json("keys: pydoc sgdataplane.cli.trace")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit 0 if a packet was traced, 1 if none came."""
     service = _service(arguments)
-    require_root("tracing packets in other namespaces", "sudo " + shlex.join(["sgdp", *sys.argv[1:]]))
-    return _follow(arguments) if service is None else _run_probe(arguments, service)
+    require_root("tracing packets in other namespaces")
+    return _follow(arguments) if service is None else _send(arguments, service)
 
 
 def _service(arguments: argparse.Namespace) -> Service | None:
-    """What it is to send itself, None if it is to follow what comes; a usage error if the arguments say both, or
-    neither."""
+    """What to send in a lab; None to follow packets that come. A usage error if they ask for both or neither."""
     error = arguments.parser.error
     if arguments.sender is None and arguments.receiver is None:
         if arguments.eni is None:
@@ -96,47 +99,87 @@ def _service(arguments: argparse.Namespace) -> Service | None:
         error("--eni, --direction and --remote don't go with --from and --to, which say all of that")
     from sgdataplane.lab.probe import services_of
 
-    flow = flow_of(arguments.parser, arguments)
-    return read_for(arguments.parser, lambda: services_of(flow))[0]
+    flow = flow_of(arguments)
+    return read_for(arguments, lambda: services_of(flow))[0]
 
 
 def _settle_wanted(arguments: argparse.Namespace) -> None:
-    """The protocol and ports of what is followed, each of which may be any."""
+    """Checks the protocol and ports of the packets to follow; each may be left out."""
     if arguments.protocol is not None and arguments.protocol.is_all:
         arguments.parser.error("--protocol all: leave it out")
-    settle_ports(arguments.parser, arguments)
+    settle_ports(arguments)
     if arguments.protocol is None and (arguments.port, arguments.source_port) != (None, None):
         arguments.parser.error("--port and --source-port need --protocol tcp or udp, or the form tcp/22")
+
+
+# where packets are followed
+
+
+@dataclass(frozen=True)
+class TracePoint:
+    """A namespace where policy is enforced, and the ENI there that is followed. `namespace`: its name or path; `enis`:
+    interface name -> ENI id; `decisions`: counter -> what it counts."""
+
+    namespace: str
+    site: Site
+    enis: Mapping[str, str]
+    decisions: Mapping[str, Decision]
+    eni_id: str
+
+    @property
+    def ifname(self) -> str:
+        return next(ifname for ifname, eni_id in self.enis.items() if eni_id == self.eni_id)
+
+
+@contextmanager
+def _point_of(there: Scopes, eni: str) -> Iterator[TracePoint]:
+    """Holds the namespace of the ENI that `eni` names. StateFileError or LabError if that is none or several; HostError
+    if its namespace has ended."""
+    eni_id = there.eni(eni)
+    scope = there.having(eni_id)
+    with scope.held() as path:
+        if path is None:
+            raise HostError(scope.name, "its namespace has ended")
+        enis = {ifname: eni for eni, ifname in scope.interfaces.items()}
+        yield TracePoint(path, SITES[scope.placement], enis, _decisions(there, scope, eni_id), eni_id)
+
+
+def _decisions(there: Scopes, scope: PolicyScope, eni_id: str) -> Mapping[str, Decision]:
+    """What the counters there count. On a host the agent is asked; if none runs, nothing is known but their names."""
+    if there.lab is not None:
+        return decisions(there.lab.state, scope.interfaces)
+    assert there.known is not None
+    try:
+        answer: Any = client.ask(there.known.socket, Request.COUNTERS, eni=eni_id)
+    except HostError:
+        return {}
+    rows = (row for entry in answer["counters"]["scopes"] for row in entry["counters"])
+    return {row["counter"]: decision for row in rows if (decision := decision_of(row)) is not None}
 
 
 # packets that come
 
 
 def _follow(arguments: argparse.Namespace) -> int:
-    from sgdataplane.cli.places import place_of
-    from sgdataplane.net.values import Direction
-    from sgdataplane.observe.trace import Wanted, tracing
-
     packets = []
-    with place_of(arguments, arguments.eni) as place:
+    with scopes(arguments) as there, _point_of(there, arguments.eni) as point:
         wanted = Wanted(
-            place.ifname(place.eni_id),
+            point.ifname,
             None if arguments.direction is None else Direction(arguments.direction),
             None if arguments.protocol is None else arguments.protocol.number,
             arguments.remote,
             arguments.port,
             arguments.source_port,
         )
-        with tracing(place.namespace, (wanted,), place.site) as tracer:
+        with tracing(point.namespace, (wanted,), point.site) as tracer:
             for path in tracer.read(arguments.seconds):
-                packets.append(packet_of(place, tracer, path))
+                packets.append(packet_of(point, tracer, path))
                 if not arguments.json:
                     _say(packets[-1])
                 if len(packets) == arguments.count:
                     break
-        source = "lab" if place.is_lab else "attached"
+        source, name = ("attached", None) if there.lab is None else ("lab", arguments.name or USUAL)
     if arguments.json:
-        name = (arguments.name or "lab") if source == "lab" else None
         print_json({"source": source, "name": name, "packets": packets, "probe": None})
     elif not packets:
         say(f"no such packet came in {arguments.seconds:g} s")
@@ -146,12 +189,12 @@ def _follow(arguments: argparse.Namespace) -> int:
 # one packet of our own
 
 
-def _run_probe(arguments: argparse.Namespace, service: Service) -> int:
+def _send(arguments: argparse.Namespace, service: Service) -> int:
     from sgdataplane.lab import manage, report, status
     from sgdataplane.lab.ends import Asked, find_probes
     from sgdataplane.lab.expect import result_as_json
 
-    name = arguments.name or "lab"
+    name = arguments.name or USUAL
     with manage.watch(name) as lab:
         asked = Asked(arguments.sender, arguments.receiver, service, arguments.source_port or 0)
         probe = find_probes(lab, asked)[0]
@@ -166,57 +209,48 @@ def _run_probe(arguments: argparse.Namespace, service: Service) -> int:
 
 
 def _traced_probe(lab: Lab, probe: Probe) -> tuple[list[Document], ProbeResult]:
-    """What the probe's first packet met, at each namespace that enforces policy on its way."""
+    """What the probe's first packet met in each namespace on its way that enforces policy, and the probe's result."""
     from sgdataplane.lab.matrix import run_probes
-    from sgdataplane.observe.trace import QUIET_S, tracing
 
     with ExitStack() as stack:
         tracers = [
-            (place, stack.enter_context(tracing(place.namespace, wanted, place.site)))
-            for place, wanted in _places(lab, probe)
+            (point, stack.enter_context(tracing(point.namespace, tuple(wanted), point.site)))
+            for point, wanted in _points(lab, probe, stack)
         ]
         (cell,) = asyncio.run(run_probes(lab, [probe]))
-        firsts = [(place, tracer, next(tracer.read(2 * QUIET_S), None)) for place, tracer in tracers]
-    return [packet_of(place, tracer, path) for place, tracer, path in firsts if path is not None], cell
+        firsts = [(point, tracer, next(tracer.read(2 * QUIET_S), None)) for point, tracer in tracers]
+    return [packet_of(point, tracer, path) for point, tracer, path in firsts if path is not None], cell
 
 
-def _places(lab: Lab, probe: Probe) -> Iterator[tuple[Place, tuple[Wanted, ...]]]:
-    from sgdataplane.cli.places import in_lab
-    from sgdataplane.net.values import Direction
-
-    found: dict[str, tuple[Place, list[Wanted]]] = {}
+def _points(lab: Lab, probe: Probe, stack: ExitStack) -> list[tuple[TracePoint, list[Wanted]]]:
+    """Where the sender's egress and the receiver's ingress are enforced, and which packets are looked for there."""
+    found: dict[str, tuple[TracePoint, list[Wanted]]] = {}
     for direction, end, other in (
         (Direction.EGRESS, probe.source, probe.target),
         (Direction.INGRESS, probe.target, probe.source),
     ):
         if end.eni_id:
-            place = in_lab(lab, end.eni_id)
-            found.setdefault(place.namespace, (place, []))[1].append(_wanted(place, direction, end, other, probe))
-    return ((place, tuple(wanted)) for place, wanted in found.values())
+            point = stack.enter_context(_point_of(of_lab(lab), end.eni_id))
+            found.setdefault(point.namespace, (point, []))[1].append(_wanted(point, direction, other, probe))
+    return list(found.values())
 
 
-def _wanted(place: Place, direction: Direction, end: ProbeEnd, other: ProbeEnd, probe: Probe) -> Wanted:
-    from sgdataplane.net.values import Prefix
-    from sgdataplane.observe.trace import Wanted
-
+def _wanted(point: TracePoint, direction: Direction, other: ProbeEnd, probe: Probe) -> Wanted:
     remote, service = Prefix.of(other.address), probe.service
     port, source_port = service.port or None, probe.source_port or None
-    return Wanted(place.ifname(end.eni_id), direction, service.protocol, remote, port, source_port)
+    return Wanted(point.ifname, direction, service.protocol, remote, port, source_port)
 
 
-# what is told of one
+# what is said of a packet
 
 
-def packet_of(place: Place, tracer: Tracer, path: PacketPath) -> Document:
-    """A packet, as `--json` has it."""
-    from sgdataplane.observe.tracepath import Scene, gates, headers_of
-
-    scene = Scene(place.site, place.enis, tracer.ifnames, tracer.counter_of, place.decisions)
+def packet_of(point: TracePoint, tracer: Tracer, path: PacketPath) -> Document:
+    """A packet as in the document of `--json`."""
+    scene = Scene(point.site, point.enis, tracer.ifnames, tracer.counter_of, point.decisions)
     found = gates(scene, path.events)
     verdicts = {gate.verdict for gate in found}
-    at = datetime.fromtimestamp(path.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {
-        "at": at,
+        "at": iso_time(path.at),
         **_header(headers_of(path.events[0])),
         "verdict": next((v for v in ("drop", "accept") if v in verdicts), "continue"),
         "gates": [_gate(gate) for gate in found],
@@ -224,8 +258,6 @@ def packet_of(place: Place, tracer: Tracer, path: PacketPath) -> Document:
 
 
 def _header(header: Headers) -> Document:
-    from sgdataplane.net.values import Protocol
-
     return {
         "protocol": None if header.protocol is None else str(Protocol(header.protocol)),
         "source": header.source and str(header.source),
@@ -255,26 +287,16 @@ def _gate(gate: Gate) -> Document:
 
 def _say(packet: Document) -> None:
     protocol = packet["protocol"] or "packet"
-    ends = [_end(packet, "source", "source_port"), _end(packet, "destination", "port")]
-    say(f"{packet['at']} {protocol} {ends[0]} -> {ends[1]}: {_painted(packet['verdict'])}")
+    ends = [endpoint(packet["source"], packet["source_port"]), endpoint(packet["destination"], packet["port"])]
+    say(f"{packet['at']} {protocol} {ends[0]} -> {ends[1]}: {paint_verdict(packet['verdict'])}")
     for gate in packet["gates"]:
         if gate["kind"] == "other":
             if gate["verdict"] == "drop":
-                say(f"  {gate['name']}, which is not ours: {_painted(gate['verdict'])}")
+                say(f"  {gate['name']}, which is not ours: {paint_verdict(gate['verdict'])}")
             continue
         subject = f"{gate['eni'] or 'no ENI'} {gate['direction']}"
-        say(f"  {subject}{', fence' if gate['kind'] == 'fence' else ''}: {_painted(gate['verdict'])}")
+        say(f"  {subject}{', fence' if gate['kind'] == 'fence' else ''}: {paint_verdict(gate['verdict'])}")
         for step in gate["steps"]:
             if step["words"]:
                 say(f"    {step['station']:<10}  {step['words']}")
     sys.stdout.flush()
-
-
-def _end(packet: Document, address: str, port: str) -> str:
-    if packet[port] is None:
-        return str(packet[address])
-    return f"[{packet[address]}]:{packet[port]}" if ":" in packet[address] else f"{packet[address]}:{packet[port]}"
-
-
-def _painted(verdict: str) -> str:
-    return paint(verdict, COLOURS[verdict]) if verdict in COLOURS else verdict

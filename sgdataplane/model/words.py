@@ -9,7 +9,7 @@ Owns the words for each cause. Is given a Decision. Must not know who asks, nor 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, RULE, Decision
 from sgdataplane.net.packet import Packet
@@ -95,3 +95,14 @@ def sentence(decision: Decision) -> str:
         return "the default decides, as no rule matches"
     is_dropped = decision.is_fixed and decision.verdict is Verdict.DROP
     return f"{because(decision)}: dropped" if is_dropped else because(decision)
+
+
+def counted(number: int, noun: str, ending: str = "s") -> str:
+    """ "1 rule", "2,000 rules"; `ending` makes the plural."""
+    return f"{number:,} {noun}{'' if number == 1 else ending}"
+
+
+def first_of(texts: Sequence[str], most: int) -> str:
+    """The first `most` of them, and how many more there are: "a, b and 3 more"."""
+    more = len(texts) - most
+    return ", ".join(texts) if more <= 0 else f"{', '.join(texts[:most])} and {more:,} more"

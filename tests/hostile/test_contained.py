@@ -14,7 +14,7 @@ from sgdataplane.attach import discover
 from sgdataplane.attach.former import Heard
 from sgdataplane.attach.registry import Means
 from sgdataplane.attach.report import DEFAULT_MANNER, Manner
-from sgdataplane.cli.command import Exit
+from sgdataplane.cli.output import Exit
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.causes import Cause
 from sgdataplane.daemon.lastgood import LastGood

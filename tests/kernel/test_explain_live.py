@@ -179,7 +179,7 @@ def test_another_state_than_the_one_in_force(lab: Lab, ask: Callable[..., Told])
     code, found, _ = ask(*asked, state=only_a)
     is_also_of_b = lab.placement is Placement.HOST
     assert (code, found["other_end"]) == (1 if is_also_of_b else 0, None)
-    assert [line for line in found["live"]["differences"] if "hasn't eni-b" in line] != [] or not is_also_of_b
+    assert [line for line in found["live"]["differences"] if "doesn't have eni-b" in line] != [] or not is_also_of_b
 
 
 def test_what_is_nowhere_is_an_error(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +196,7 @@ def test_what_is_nowhere_is_an_error(lab: Lab, tmp_path: Path, capsys: pytest.Ca
     ]
     asked += ["--eni", "eni-x", "--live"]
     assert main([*asked, "--name", lab.record.name]) == 5
-    assert "no node of it has eni-x; it has eni-a, eni-b" in capsys.readouterr().err
+    assert "none of its nodes has eni-x; its ENIs: eni-a, eni-b" in capsys.readouterr().err
     assert main([*asked, "--name", "nosuchlab"]) == 5
     assert "there is no such lab" in capsys.readouterr().err
     config = tmp_path / "agent.toml"

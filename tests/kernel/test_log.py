@@ -13,7 +13,7 @@ from contextlib import nullcontext, suppress
 
 import pytest
 
-from sgdataplane.cli.logformats import FLOW_FIELDS
+from sgdataplane.cli.log import FLOW_FIELDS
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.links import InterfaceAddress, Links

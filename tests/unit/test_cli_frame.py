@@ -13,7 +13,8 @@ from contextlib import contextmanager
 import pytest
 
 from sgdataplane import __version__
-from sgdataplane.cli import command, main
+from sgdataplane.cli import arguments, main
+from sgdataplane.cli.output import Exit
 from sgdataplane.errors import (
     BusyError,
     HostError,
@@ -110,7 +111,7 @@ def test_a_verbs_own_exit_code_is_returned() -> None:
 
 @pytest.mark.parametrize("argv", [["--debug", "up"], ["up", "--debug"]], ids=["before the verb", "after the verb"])
 def test_debug_may_stand_before_or_after_the_verb(argv: list[str]) -> None:
-    parser = command.Parser(prog="sgdp")
+    parser = arguments.Parser(prog="sgdp")
     parser.add_subparsers().add_parser("up").set_defaults(run=run)
     assert parser.parse_args(argv).debug
 
@@ -119,7 +120,7 @@ def test_debug_may_stand_before_or_after_the_verb(argv: list[str]) -> None:
 def test_usage_errors_exit_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main.main(argv)
-    assert exit_.value.code == command.Exit.USAGE
+    assert exit_.value.code == Exit.USAGE
     assert "usage: sgdp" in capsys.readouterr().err
 
 
@@ -132,13 +133,14 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_require_root_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/sgdp", "lab", "up", "x.yaml"])
     with pytest.raises(PrivilegeError, match=r"root \(a lab\)\n  run: sudo sgdp lab up x\.yaml"):
-        command.require_root("a lab", "sudo sgdp lab up x.yaml")
+        arguments.require_root("a lab")
 
 
 def test_require_root_is_content_with_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    command.require_root("a lab", "sudo sgdp lab up x.yaml")
+    arguments.require_root("a lab")
 
 
 @contextmanager
@@ -160,7 +162,7 @@ def test_a_reader_who_goes_away_is_no_error_message() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "0\n"
         process.stdout.close()
-        assert process.wait(timeout=10) == command.Exit.BROKEN_PIPE
+        assert process.wait(timeout=10) == Exit.BROKEN_PIPE
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
@@ -171,7 +173,7 @@ def test_a_reader_who_went_before_the_last_flush_is_no_error_message() -> None:
     text = "import sys; from sgdataplane.cli.main import run_verb; sys.exit(run_verb(lambda _: print(1) or 0, None))"
     run = subprocess.run([sys.executable, "-c", text], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
-    assert (run.returncode, run.stderr) == (command.Exit.BROKEN_PIPE, "")
+    assert (run.returncode, run.stderr) == (Exit.BROKEN_PIPE, "")
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
@@ -179,6 +181,6 @@ def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == command.Exit.INTERRUPTED
+        assert process.wait(timeout=10) == Exit.INTERRUPTED
         assert process.stderr is not None
         assert process.stderr.read() == ""

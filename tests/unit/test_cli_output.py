@@ -11,8 +11,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 import pytest
 
 from sgdataplane.cli import main
-from sgdataplane.cli.command import Exit
 from sgdataplane.cli.output import (
+    Exit,
     Guard,
     Progress,
     complain,
@@ -119,7 +119,10 @@ def test_main_guards_both_streams(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         assert isinstance(sys.stderr, Guard)
         raise LookupError(HOSTILE)
 
-    monkeypatch.setattr(main, "families", lambda: (lambda verbs: verbs.add_parser("x").set_defaults(run=run),))
+    def add_verbs(parser: argparse.ArgumentParser, _: object) -> None:
+        parser.add_subparsers().add_parser("x").set_defaults(run=run)
+
+    monkeypatch.setattr(main, "add_verbs", add_verbs)
     assert main.main(["--debug", "x"]) == Exit.INTERNAL
     shown = capsys.readouterr().err
     assert f"LookupError: {SHOWN}\n" in shown

@@ -17,8 +17,8 @@ WHO = ("--eni", "eni-a", "--ifname", "eth0")
     [
         (("attach", *WHO), "one of the arguments --netns --pid --container is required"),
         (("attach", *WHO, "--pid", "1", "--container", "web"), "not allowed with argument --pid"),
-        (("attach", *WHO, "--pid", "0"), "'0' is not a process number"),
-        (("attach", *WHO, "--pid", "self"), "'self' is not a process number"),
+        (("attach", *WHO, "--pid", "0"), "'0' is not a process id"),
+        (("attach", *WHO, "--pid", "self"), "'self' is not a process id"),
         (("attach", "--eni", "eni-a", "--pid", "1"), "--ifname"),
         (("attach", *WHO, "--pid", "1", "--set-mac"), "--set-mac needs --state"),
         (("detach",), "--eni"),

@@ -98,7 +98,7 @@ def test_a_verb_takes_the_choices_that_its_answer_depends_on(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--metadata", "10.0.0.0/33"), "'10.0.0.0/33' is not a list of addresses or CIDR blocks, with commas between"),
+        (("--metadata", "10.0.0.0/33"), "'10.0.0.0/33' is not a list of addresses or CIDR blocks, separated by commas"),
         (("--metadata", "a,,b"), "is not a list of"),
         (("--gateways", "10.0.0.0/24"), "is not a list of addresses"),
         (("--profile", "2025"), "invalid choice"),

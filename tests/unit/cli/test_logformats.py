@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.cli.logformats import FLOW_FIELDS, as_flowlog, as_json, as_text
+from sgdataplane.cli.log import FLOW_FIELDS, as_flowlog, as_json, as_text
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Family, Verdict
 from sgdataplane.observe.denied import Denied, Forged, Unlogged

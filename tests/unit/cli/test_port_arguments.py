@@ -37,9 +37,9 @@ ACCEPTED = [
     ("--port", "tcp/22", "--protocol", "tcp"),
 ]
 REFUSED = [
-    (("--protocol", "udp", "--port", "tcp/22"), "--port tcp/22: that is tcp, but udp is asked for, too"),
-    (("--protocol", "icmp", "--port", "22"), "--port: makes no sense with icmp"),
-    (("--protocol", "icmp", "--port", "tcp/22"), "--port: makes no sense with icmp"),
+    (("--protocol", "udp", "--port", "tcp/22"), "--port tcp/22 is tcp, but udp is asked for, too"),
+    (("--protocol", "icmp", "--port", "22"), "--port: icmp has no ports"),
+    (("--protocol", "icmp", "--port", "tcp/22"), "--port: icmp has no ports"),
     (("--protocol", "tcp", "--port", "tcp/8000-8100"), "is not one port"),
     (("--protocol", "tcp", "--port", "proto/132"), "is not one port"),
     (("--protocol", "tcp", "--port", "icmp/8"), "other protocols none"),
@@ -87,7 +87,7 @@ def test_a_source_port_is_of_the_same_protocol(verb: str, state: Path, capsys: p
     with pytest.raises(SystemExit) as ended:
         main(words_of(verb, state, "--port", "tcp/22", "--source-port", "udp/53"))
     assert ended.value.code == 2
-    assert "--source-port udp/53: that is udp, but tcp is asked for, too" in capsys.readouterr().err
+    assert "--source-port udp/53 is udp, but tcp is asked for, too" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", NEED_ONE)

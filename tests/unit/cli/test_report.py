@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.cli.files import require_writable, write
 from sgdataplane.cli.main import main
-from sgdataplane.cli.report import require_writable, write
 from sgdataplane.errors import StateFileError
 from tests.support.pages import THREE_TIER
 

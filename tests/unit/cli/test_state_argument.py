@@ -97,4 +97,4 @@ def test_standard_input_can_be_read_once(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as ended:
         main(["diff", "-", "-"])
     assert ended.value.code == 2
-    assert "can be read once" in capsys.readouterr().err
+    assert "can be read only once" in capsys.readouterr().err

@@ -214,7 +214,7 @@ def test_answers_are_not_written_without_a_folder(state: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit) as caught:
         run("export", state, "--to", "ecs")
     assert caught.value.code == 2
-    assert "--to ecs writes a folder of files: say which with -o" in capsys.readouterr().err
+    assert "--to ecs writes a folder of files: name it with -o" in capsys.readouterr().err
 
 
 def test_answers_are_not_written_among_other_files(

@@ -1,0 +1,174 @@
+"""`sgdp compile`: the rules that would be loaded; touches nothing.
+
+Owns the arguments and the wording. Must not decide anything itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pprint import pformat
+
+from sgdataplane.cli.arguments import ENI_HELP, Verbs, choices_of, eni_of, load_state, uplinks_of
+from sgdataplane.cli.output import Exit, render_table, say, say_aside, say_block
+from sgdataplane.compiler.compile import with_epoch
+from sgdataplane.compiler.fence import PLACEHOLDER
+from sgdataplane.contract.marks import FIRST_EPOCH
+from sgdataplane.enforce import Desired, Proven, Settings, build
+from sgdataplane.enforce.fence import fence_of
+from sgdataplane.host.routing import router_ifname
+from sgdataplane.model.choices import JUDGING, ON_HOSTS
+from sgdataplane.model.decision import RULE
+from sgdataplane.model.options import Placement
+from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef
+from sgdataplane.net.ranges import Ranges
+from sgdataplane.net.values import Direction
+from sgdataplane.nft.ir import Table
+from sgdataplane.nft.text import render_table as nft_text
+from sgdataplane.policy.dimensions import FURTHER
+from sgdataplane.policy.resolve import HostPolicy, Permission, RemoteAddresses, interfaces_of, resolve
+
+HEADERS = ("ENI", "DIRECTION", "PRIORITY", "VERDICT", "PROTOCOL", "PORTS", "REMOTE", "RULE")
+
+
+def register(verbs: Verbs) -> None:
+    """Adds the verb."""
+    more = "The same state always gives the same text. Touches nothing."
+    parser = verbs.add("compile", run, more, example="sgdp compile state.yaml --eni web --prove | less")
+    parser.add_state()
+    parser.add_argument("--eni", metavar="ENI", help=f"only the namespace of this ENI (default: all): {ENI_HELP}")
+    words = "what to print: permissions in words (policy), the compiler's values (ir), or nftables text (default: text)"
+    parser.add_argument("--stage", choices=STAGES, default="text", help=words)
+    words = "prove, for every packet, that the rules do what the state says; refuse them if not"
+    parser.add_argument("--prove", action="store_true", help=words)
+    parser.add_uplinks()
+    parser.add_choices(("placement", *JUDGING))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints each namespace's rules at the given stage. With --prove, only rules that are proven right; the proof is
+    reported on stderr, so that stdout stays the same and loads as it is."""
+    choices, uplinks = choices_of(arguments), uplinks_of(arguments)
+    state = load_state(arguments.state, choices.profile).state
+    unlike = ", ".join(choices.unlike(replace(ON_HOSTS, placement=choices.placement)))
+    for title, interfaces in namespaces(state, arguments.eni, choices.placement):
+        desired = Desired(state, interfaces, choices.options, choices.placement, uplinks)
+        text = permissions(desired) if arguments.stage == "policy" else ""
+        if arguments.prove or not text:
+            proven = build(desired, Settings(prove=arguments.prove))
+            if proven.proof is not None:
+                say_aside(f"{title}: {proven.proof}")
+            text = text or TABLES[arguments.stage](tables(proven))
+        say(f"# {title}" + (f"; chosen: {unlike}" if unlike else ""))
+        say_block(text, end="")
+    return Exit.DONE
+
+
+def tables(proven: Proven) -> tuple[Table, Table]:
+    """The tables of policy and fence. The secret mark is random where a policy is put in force; here it is fixed, so
+    that the same state gives the same bytes."""
+    desired = proven.desired
+    secret = PLACEHOLDER if desired.placement is Placement.INSTANCE else 0  # a router's fence needs none
+    named = [
+        uplink for uplink in desired.uplinks if not uplink.endswith("*")
+    ]  # a host's other interfaces aren't known here
+    fence = fence_of(desired, tuple(desired.interfaces.values()), secret, named)
+    return with_epoch(proven.table, FIRST_EPOCH, secret), fence
+
+
+def namespaces(state: CloudState, eni: str | None, placement: Placement) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """A title, and ENI id -> interface name, for each namespace; only for that of `eni` if given. In host placement the
+    namespaces are routers, on a host that has all ENIs of the state."""
+    owners = state.network_interfaces if eni is None else (state.eni[eni_of(state, eni)],)
+    around = _around_instance if placement is Placement.INSTANCE else _around_router
+    done: set[str] = set()
+    for owner in owners:
+        if owner.network_interface_id not in done:
+            title, interfaces = around(state, owner)
+            done.update(interfaces)
+            links = ", ".join(f"{ifname} = {eni}" for eni, ifname in interfaces.items())
+            yield f"{title}: {links}", interfaces
+
+
+def _around_instance(state: CloudState, eni: Eni) -> tuple[str, Mapping[str, str]]:
+    return f"instance {eni.instance_id or '(none)'}", interfaces_of(state, eni)
+
+
+def _around_router(state: CloudState, eni: Eni) -> tuple[str, Mapping[str, str]]:
+    ids = [other.network_interface_id for other in state.network_interfaces if other.vpc_id == eni.vpc_id]
+    return f"router of {eni.vpc_id}", {eni_id: router_ifname(eni_id) for eni_id in ids}
+
+
+def permissions(desired: Desired) -> str:
+    """The permissions of each ENI, strongest first, with the number of addresses that each remote has."""
+    policy = resolve(desired.state, desired.interfaces, desired.options)
+    return render_table(HEADERS, permission_rows(policy)) + "\n"
+
+
+def permission_rows(policy: HostPolicy) -> Iterator[tuple[str, ...]]:
+    """A row for each permission, with the cells of HEADERS."""
+    for eni in policy.enis:
+        for direction in Direction:
+            for permission in policy.profiles[eni.profile].permissions(direction):
+                yield (eni.eni_id, direction.value, *_cells(policy, permission))
+
+
+def _cells(policy: HostPolicy, permission: Permission) -> tuple[str, ...]:
+    decision = permission.decision
+    return (
+        str(decision.priority) if decision.cause == RULE else "",
+        decision.verdict.value,
+        str(permission.protocol),
+        _ports(permission),
+        _remote(policy, permission),
+        f"{decision.security_group_id} {decision.security_group_rule_id}" if decision.cause == RULE else decision.cause,
+    )
+
+
+def _ports(permission: Permission) -> str:
+    """Ports, and what else the permission asks for (FURTHER)."""
+    asked = ((each, each.of_either(permission)) for each in FURTHER)
+    further = (each.phrase.format(_ranges(ranges)) for each, ranges in asked if ranges is not None)
+    return " ".join((_ranges(permission.ports), *further))
+
+
+def _ranges(ranges: Ranges | None) -> str:
+    if ranges is None:
+        return "any"
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges) or "none"
+
+
+def _remote(policy: HostPolicy, permission: Permission) -> str:
+    remote = permission.remote
+    narrowing = "" if permission.narrowing is None else f" at {permission.narrowing}"
+    match remote:
+        case None:
+            return f"any{narrowing}"
+        case GroupRef(name) | PrefixListRef(name):
+            return f"{name} ({_count(policy.remotes[remote].values())}){narrowing}"
+        case _:
+            return f"{remote}{narrowing}"
+
+
+def _count(found: Collection[RemoteAddresses]) -> str:
+    """How many addresses and prefixes a group or prefix list stands for."""
+    addresses = sum(len(one.singles) for one in found)
+    prefixes = sum(len(one.ranges) for one in found)
+    parts = [f"{addresses} addresses"] if addresses else []
+    parts += [f"{prefixes} prefixes"] if prefixes else []
+    return ", ".join(parts) or "nobody"
+
+
+def as_values(tables: Iterable[Table]) -> str:
+    """The compiler's own values."""
+    return "".join(pformat(table, width=120) + "\n" for table in tables)
+
+
+def as_text(tables: Iterable[Table]) -> str:
+    """The text that `nft -f` loads."""
+    return "".join(map(nft_text, tables))
+
+
+TABLES = {"ir": as_values, "text": as_text}
+STAGES = ("policy", *TABLES)

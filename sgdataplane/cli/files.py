@@ -1,0 +1,69 @@
+"""Files that a verb writes: each is replaced whole, or stays as it is.
+
+Owns how they are written, and the error for a place that can't be written to. Takes texts and paths. Must not know what
+the texts are.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from sgdataplane.errors import Problem, StateFileError, Where
+from sgdataplane.host.files import Survives, replace_file, require_replaceable
+
+
+def write(text: str, path: Path) -> None:
+    """Replaces the file in one step; a link to a file stays a link. Pipes and devices are written to. StateFileError if
+    it can't be written. After a loss of power the file may be empty: the command can be run again."""
+    octets = text.encode("utf-8", "replace")  # names of files in the text need not be UTF-8
+    with _refusing(path):
+        if _is_special(path):
+            path.write_bytes(octets)
+        else:
+            replace_file(_target(path), octets, Survives.THE_WRITER, writer=str(os.getpid()))
+
+
+def require_writable(path: Path) -> None:
+    """StateFileError where `write` would fail. Asked before work that takes long; changes nothing."""
+    with _refusing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not _is_special(path):
+            require_replaceable(_target(path), writer=str(os.getpid()))
+
+
+def write_folder(files: Mapping[str, str], folder: Path) -> None:
+    """Writes `files` (name -> text) to a new or empty folder: an older file left there would be read as part of this
+    state. StateFileError if it isn't empty or can't be written."""
+    with _refusing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise OSError(errno.ENOTEMPTY, "the folder isn't empty")
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """OSError becomes a StateFileError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        message = (error.strerror or str(error)).lower()
+        expected = "a place that can be written to"
+        problem = Problem(Where(str(path)), "InvalidTarget.NotWritable", message, expected=expected)
+        raise StateFileError((problem,)) from error
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it can't be replaced: a pipe, a device, anything in /dev (also /dev/stdout that leads to a file)."""
+    return path.exists() and (not path.is_file() or path.is_relative_to("/dev"))
+
+
+def _target(path: Path) -> Path:
+    """The file itself, where `path` is a link to it."""
+    return Path(os.path.realpath(path))
