@@ -99,8 +99,8 @@ def _proof(desired: Desired, settings: Settings, table: Table, before: Proven | 
         uplinks=desired.uplinks,
         time_scale=settings.time_scale,
     )
-    known, alike = (None if other is None or other.proof is None else other.proof.known for other in (before, like))
-    return require_proof(specification, table, known, alike)
+    proven = (None if other is None or other.proof is None else other.proof.proven for other in (before, like))
+    return require_proof(specification, table, *proven)
 
 
 def _groups(desired: Desired) -> object:

@@ -113,12 +113,12 @@ class ProvenProfile:
     spoken: frozenset[str]
     roots: Mapping[tuple[Direction, Family], AbstractSet[str]]
     sides: Mapping[tuple[Direction, Family], Side]
-    views: Mapping[SessionKind, ProvenKind] = field(default_factory=dict)
+    kinds: Mapping[SessionKind, ProvenKind] = field(default_factory=dict)
 
     def without(self, turned: AbstractSet[str]) -> ProvenProfile:
         """Less chains that are others now, by their names: these may come to mean something to it later."""
-        views = {view: known.without(turned) for view, known in self.views.items()}
-        return ProvenProfile(self.basis, self.spoken, self.roots, self.sides, views)
+        kinds = {kind: known.without(turned) for kind, known in self.kinds.items()}
+        return ProvenProfile(self.basis, self.spoken, self.roots, self.sides, kinds)
 
 
 class Renumbering:
@@ -178,20 +178,20 @@ class ProfileMismatch(Exception):  # noqa: N818  # carries a difference up, as M
     """Where a profile's chains differ from its rules: `root` the first of them, `carriers` the ENIs that have it, with
     their interfaces; `claim` what should decide (None: no packet may come there at all)."""
 
-    def __init__(self, check: ProfileCheck, view: SessionKind, root: str, walk: Walk, mismatch: Mismatch) -> None:
+    def __init__(self, check: ProfileCheck, kind: SessionKind, root: str, walk: Walk, mismatch: Mismatch) -> None:
         super().__init__(str(mismatch))
-        self.carriers, self.view, self.root, self.walk, self.mismatch = check.carriers, view, root, walk, mismatch
-        self.claim = None if mismatch.box is None else check.sides[view.direction, view.family].claims[mismatch.box]
+        self.carriers, self.kind, self.root, self.walk, self.mismatch = check.carriers, kind, root, walk, mismatch
+        self.claim = None if mismatch.box is None else check.sides[kind.direction, kind.family].claims[mismatch.box]
 
 
 @dataclass
 class ProfileCheck:
     """`carriers`: the ENIs with this profile, and their interfaces; `roots`: the chains that it begins with.
-    `known`: of a table and state before; the structure says what of that table has turned.
+    `before`: of an earlier table and state; the structure says what of that table has turned.
     `is_strict`: all packets, not only those that have addresses with which they come to one of the carriers' rules.
 
     `cells`, `classes`, `chains`: what was compared so far, classes of far addresses, and chains that were read.
-    `sides`, `views`: to be known.
+    `sides`, `kinds`: for the next proof.
     """
 
     state: CloudState
@@ -200,21 +200,21 @@ class ProfileCheck:
     structure: Structure
     carriers: Sequence[tuple[str, Eni]]
     roots: Mapping[tuple[Direction, Family], Collection[str]]
-    known: ProvenProfile | None = None
+    before: ProvenProfile | None = None
     is_strict: bool = True
     cells: int = 0
     classes: int = 0
     chains: set[str] = field(default_factory=set)
     sides: dict[tuple[Direction, Family], Side] = field(default_factory=dict)
-    views: dict[SessionKind, ProvenKind] = field(default_factory=dict)
+    kinds: dict[SessionKind, ProvenKind] = field(default_factory=dict)
 
-    def check(self, kinships: Kinships, words_of: WordsOf, *, has_known_claims: bool = False) -> None:
-        """ProfileMismatch if they differ anywhere. `has_known_claims`: these are the same as before."""
+    def check(self, kinships: Kinships, words_of: WordsOf, *, has_same_claims: bool = False) -> None:
+        """ProfileMismatch if they differ anywhere. `has_same_claims`: these are the same as before."""
         _, eni = self.carriers[0]
-        known = self.known.sides if self.known is not None and has_known_claims else {}
+        sides = self.before.sides if self.before is not None and has_same_claims else {}
         for family in Family:
             for direction in Direction:
-                before = known.get((direction, family))
+                before = sides.get((direction, family))
                 made = before.claims if before else list(claims(self.state, eni, direction, family, self.options))
                 self.sides[direction, family] = Side.of(self.state, kinships, made, family, before)
                 self._direction(direction, family, words_of)
@@ -222,78 +222,78 @@ class ProfileCheck:
     def _direction(self, direction: Direction, family: Family, words_of: WordsOf) -> None:
         is_arriving = not self.site.is_leaving(direction)
         behind_ah = (False, True) if family is Family.IPV6 else (False,)
-        views = [SessionKind(direction, family, is_arriving, is_behind_ah) for is_behind_ah in behind_ah]
-        programs = {view: self._program(view) for view in views}
+        kinds = [SessionKind(direction, family, is_arriving, is_behind_ah) for is_behind_ah in behind_ah]
+        programs = {kind: self._program(kind) for kind in kinds}
         side = self.sides[direction, family]
         found = self._classes(side, list(programs.values()), words_of)
-        todo = {view: self._todo(view, program, found) for view, program in programs.items()}
-        asked = {view: program for view, program in programs.items() if todo[view]}
+        todo = {kind: self._todo(kind, program, found) for kind, program in programs.items()}
+        asked = {kind: program for kind, program in programs.items() if todo[kind]}
         self.classes += len(found) if asked else 0
-        for view, walk in (_walks(asked, side) if asked else {}).items():
-            self._compare(view, walk, todo[view])
+        for kind, walk in (_walks(asked, side) if asked else {}).items():
+            self._compare(kind, walk, todo[kind])
 
     def _classes(self, side: Side, programs: Sequence[Program], words_of: WordsOf) -> list[FarClass]:
         cuts = [cut for program in programs for cut in program.far_cuts]
         maps = {name for program in programs for name in program.far_maps}
         return far_classes(words_of(side.family, sorted(maps)), side, cuts)
 
-    def _program(self, view: SessionKind) -> Program:
+    def _program(self, kind: SessionKind) -> Program:
         """Where it begins, and all that asks for the far address."""
-        program, roots = Program(self.structure.table, view.reading(), STOPS, self.structure.lookups), self._roots(view)
+        program, roots = Program(self.structure.table, kind.reading(), STOPS, self.structure.lookups), self._roots(kind)
         for root in roots:
-            program.add(root, self._known(view).near - set(roots))
+            program.add(root, self._before(kind).near - set(roots))
         return program
 
-    def _roots(self, view: SessionKind) -> Collection[str]:
-        return self.roots.get((view.direction, view.family), ())
+    def _roots(self, kind: SessionKind) -> Collection[str]:
+        return self.roots.get((kind.direction, kind.family), ())
 
-    def _known(self, view: SessionKind) -> ProvenKind:
-        known = ProvenKind() if self.known is None else self.known.views.get(view, ProvenKind())
-        return known.without(self.structure.turned)
+    def _before(self, kind: SessionKind) -> ProvenKind:
+        before = ProvenKind() if self.before is None else self.before.kinds.get(kind, ProvenKind())
+        return before.without(self.structure.turned)
 
-    def _todo(self, view: SessionKind, program: Program, found: Sequence[FarClass]) -> list[Todo]:
+    def _todo(self, kind: SessionKind, program: Program, found: Sequence[FarClass]) -> list[Todo]:
         """The classes that aren't proven; one only of those that come to the same chain with the same claims, but all
         of those at a chain that asks for the far address once more."""
-        known, now = self._known(view), self.sides[view.direction, view.family].claims
-        before = now if self.known is None else self.known.sides[view.direction, view.family].claims
-        renumbering, proven, todo = Renumbering(before, now), set[Class](), list[Todo]()
-        for root in self._roots(view):
+        before, claims = self._before(kind), self.sides[kind.direction, kind.family].claims
+        then = claims if self.before is None else self.before.sides[kind.direction, kind.family].claims
+        renumbering, proven, todo = Renumbering(then, claims), set[Class](), list[Todo]()
+        for root in self._roots(kind):
             for address, holding in ((item.address, item.holding) for item in found):
                 chain = program.follow(root, address)
                 if chain in program.far_chains:
                     todo.append(Todo(root, chain, holding, address))
                 elif (chain, holding) not in proven:
                     proven.add((chain, holding))
-                    if (chain, renumbering.before(holding)) not in known.proven:
+                    if (chain, renumbering.before(holding)) not in before.proven:
                         todo.append(Todo(root, chain, holding, address))
         for item in todo:
             program.add(item.chain)
-        self.views[view] = ProvenKind(known.near | (program.steps.keys() - program.far_chains), proven)
+        self.kinds[kind] = ProvenKind(before.near | (program.steps.keys() - program.far_chains), proven)
         return todo
 
-    def _compare(self, view: SessionKind, walk: Walk, todo: Sequence[Todo]) -> None:
+    def _compare(self, kind: SessionKind, walk: Walk, todo: Sequence[Todo]) -> None:
         walk.common = reduce(and_, (item.holding for item in todo))
         cell = list(walk.order.full)
-        if view.is_behind_ah:
+        if kind.is_behind_ah:
             cell[PROTOCOL] = walk.axes[PROTOCOL].single(AH)
         if not self.is_strict:
-            cell[LOCAL] = self._own_atoms(view, walk.axes[LOCAL])
+            cell[LOCAL] = self._own_atoms(kind, walk.axes[LOCAL])
         for item in todo:
             try:
                 walk.check(item.chain, tuple(cell), item.holding, item.address)
             except Mismatch as mismatch:
-                raise ProfileMismatch(self, view, item.root, walk, mismatch) from mismatch
+                raise ProfileMismatch(self, kind, item.root, walk, mismatch) from mismatch
         self.chains.update(walk.program.steps)
         self.cells += walk.cells
 
-    def _own_atoms(self, view: SessionKind, axis: Axis) -> Atoms:
+    def _own_atoms(self, kind: SessionKind, axis: Axis) -> Atoms:
         """Where the ENI's own side can be, at one of the carriers."""
-        own = [p for _, eni in self.carriers for p in view.own(eni)]
+        own = [p for _, eni in self.carriers for p in kind.own(eni)]
         return axis.overlapping((p.first, p.last) for p in own) if isinstance(axis, Span) else axis.full
 
 
 def _walks(programs: Mapping[SessionKind, Program], side: Side) -> dict[SessionKind, Walk]:
-    """Of one direction's views, over axes cut where its claims or any of the programs cut them."""
+    """Of one direction's kinds, over axes cut where its claims or any of the programs cut them."""
     cuts: list[set[int]] = [set() for _ in AXES]
     for claim in side.claims:
         for axis, ranges in enumerate(claim.ranges):
@@ -305,7 +305,7 @@ def _walks(programs: Mapping[SessionKind, Program], side: Side) -> dict[SessionK
     axes = tuple(Span(axis.last(side.family), cut) for axis, cut in zip(AXES, cuts, strict=True))
     order = _order(side.claims, axes)
     with_ports = axes[PROTOCOL].select([Range.of(protocol) for protocol in PORT_PROTOCOLS])
-    return {view: Walk(program, axes, order, with_ports) for view, program in programs.items()}
+    return {kind: Walk(program, axes, order, with_ports) for kind, program in programs.items()}
 
 
 def _order(made: Sequence[Claim], axes: tuple[Span, ...]) -> BoxOrder:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.collection import no_collection
@@ -79,8 +78,8 @@ MOST_FORMS = 1000  # of walks that are remembered, the latest ones; one interfac
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What was compared. A cell is a set of packets that take one path through the table. `classes`: of far addresses,
-    of all profiles, families and hooks. `counterexample`, `problem`: None and "" if the table is right; then `known` is
-    for the next proof. What was known already is in no count."""
+    of all profiles, families and hooks. `counterexample`, `problem`: None and "" if the table is right; then `proven`
+    is for the next proof. What was taken from an earlier proof is in no count."""
 
     cells: int
     classes: int
@@ -89,7 +88,7 @@ class Proof:
     seconds: float
     counterexample: Counterexample | None = None
     problem: str = ""
-    known: ProvenTable | None = field(default=None, repr=False)
+    proven: ProvenTable | None = field(default=None, repr=False)
 
     @property
     def holds(self) -> bool:
@@ -104,131 +103,146 @@ class Proof:
 
 
 def prove(
-    specification: Specification, table: Table, known: ProvenTable | None = None, alike: ProvenTable | None = None
+    specification: Specification, table: Table, before: ProvenTable | None = None, like: ProvenTable | None = None
 ) -> Proof:
-    """Compare all packets at all interfaces. `known`: of a proof before; what it rests on isn't compared again.
-    `alike`: of another table, from which profiles are taken that both have."""
-    work = _Work(specification, table, known, alike)
+    """Compare all packets at all interfaces. `before`: what an earlier proof left; what it rests on isn't compared
+    again. `like`: what the proof of another table left, from which profiles are taken that both have."""
+    work = _Work(specification, table, before, like)
     with no_collection():
         return work.proof()
 
 
 def require_proof(
-    specification: Specification, table: Table, known: ProvenTable | None = None, alike: ProvenTable | None = None
+    specification: Specification, table: Table, before: ProvenTable | None = None, like: ProvenTable | None = None
 ) -> Proof:
-    """prove(), for who must not go on without: ProofError, with the packet that differs."""
-    proof = prove(specification, table, known, alike)
+    """prove(), for callers that must not go on without: ProofError, with the packet that differs."""
+    proof = prove(specification, table, before, like)
     if not proof.holds:
         raise ProofError(str(proof))
     return proof
 
 
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """An earlier proof, and what differs from it: the table's structure, and the members of groups."""
+
+    proven: ProvenTable
+    structure: Structure
+    kinships: Kinships
+
+    @classmethod
+    def of(cls, proven: ProvenTable, table: Table, wanted: Specification) -> _Basis:
+        structure = Structure.read(table, wanted.site, proven.structure)
+        return cls(proven, structure, Kinships.read(wanted.state, proven.kinships))
+
+    def profile(self, key: object, basis: object, roots: Roots) -> ProvenProfile | None:
+        """The profile, if it is the same here: the same claims, chains, and members of the groups that it speaks of."""
+        profile = self.proven.profiles.get(key)
+        is_same = (
+            profile is not None
+            and profile.basis == basis
+            and profile.roots == roots
+            and all(self.structure.turned.isdisjoint(names) for names in roots.values())
+            and self.kinships.turned.isdisjoint(profile.spoken)
+        )
+        return profile.without(self.structure.turned) if profile is not None and is_same else None
+
+
 class _Work:
+    """One proof. `_before`: the earlier proof that it starts from; `_like`: another one, if there are two."""
+
     def __init__(
-        self, specification: Specification, table: Table, known: ProvenTable | None, alike: ProvenTable | None = None
+        self, specification: Specification, table: Table, before: ProvenTable | None, like: ProvenTable | None
     ) -> None:
         self._table, self._namespace = table, Namespace.of(specification, table)
-        self._known = known or alike
-        self._alike = None if alike is self._known else alike
+        self._before = before or like or ProvenTable(Structure.empty(table.name), Kinships())
+        self._like = like if like is not self._before else None
         self._checks: list[ProfileCheck] = []
         self._gate: GateCheck | None = None
         self._words: dict[WordsKey, Words] = {}
         self._started = time.monotonic()
 
     def proof(self) -> Proof:
-        wanted, known = self._namespace.wanted, self._known
+        wanted = self._namespace.wanted
         try:
-            structure = Structure.read(self._table, wanted.site, known.structure if known else None)
+            start = _Basis.of(self._before, self._table, wanted)
         except StructureError as error:
             return self._account(None, str(error))
         wrong = wrong_timeouts(self._namespace, self._table)
         if wrong:
             return self._account(None, wrong)
-        kinships = Kinships.read(wanted.state, known.kinships if known else None)
         try:
-            gates = dict(self._gates(structure))
-            profiles, kinships_alike = self._profiles_alike(gates)
-            profiles |= dict(self._profiles(structure, kinships, gates, profiles.keys()))
+            return self._account(None, proven=self._proven(start))
         except GateMismatch as difference:
             return self._account(of_gate(self._table, self._namespace, difference))
         except ProfileMismatch as difference:
-            return self._account(self._shown(kinships, difference))
-        forms = dict(list(self._gate.forms.items())[-MOST_FORMS:]) if self._gate is not None else {}
-        found = ProvenTable(structure, kinships_alike or kinships, gates, profiles, forms, self._words_kept(structure))
-        return self._account(None, known=found)
+            return self._account(self._shown(start, difference))
 
-    def _shown(self, kinships: Kinships, difference: ProfileMismatch) -> Counterexample:
+    def _proven(self, start: _Basis) -> ProvenTable:
+        gates = dict(self._gates(start.structure))
+        other = None if self._like is None else _Basis.of(self._like, self._table, self._namespace.wanted)
+        profiles, kinships = self._profiles(start, other, gates)
+        forms = {} if self._gate is None else dict(list(self._gate.forms.items())[-MOST_FORMS:])
+        return ProvenTable(start.structure, kinships, gates, profiles, forms, self._words_kept(start.structure))
+
+    def _shown(self, start: _Basis, difference: ProfileMismatch) -> Counterexample:
         """If no packet comes to that one, perhaps the chains are wrong about others, too."""
         found = of_profile(self._table, self._namespace, difference)
         if not found.is_shown:
             try:
-                anew = replace(self._checks[-1], known=None, is_strict=False)
-                anew.check(kinships, self._words_of(anew.structure, kinships))
+                anew = replace(self._checks[-1], before=None, is_strict=False)
+                anew.check(start.kinships, self._words_of(start))
             except ProfileMismatch as other:
                 return of_profile(self._table, self._namespace, other)
         return found
 
     def _gates(self, structure: Structure) -> Iterator[tuple[str, ProvenGate]]:
-        self._gate = GateCheck(structure, self._namespace, {} if self._known is None else dict(self._known.forms))
+        self._gate = GateCheck(structure, self._namespace, dict(self._before.forms))
         for ifname in self._gate.names():
-            known = None if self._known is None else self._known.gates.get(ifname)
-            if known is None or not known.is_same(self._namespace.basis(ifname), structure):
-                known = self._gate.check(ifname)
-            yield ifname, known
-
-    def _profiles_alike(self, gates: Mapping[str, ProvenGate]) -> tuple[dict[object, ProvenProfile], Kinships | None]:
-        """Those that the other table has, and that are the same here; and the kinships that it shares with this one, if
-        that is all of them."""
-        found: dict[object, ProvenProfile] = {}
-        if self._alike is None:
-            return found, None
-        wanted, groups = self._namespace.wanted, self._by_profile()
-        structure = Structure.read(self._table, wanted.site, self._alike.structure)
-        kinships = Kinships.read(wanted.state, self._alike.kinships)
-        for key, carriers in groups.items():
-            known, roots = self._alike.profiles.get(key), _roots(gates[ifname].roots for ifname, _ in carriers)
-            is_known = known is not None and known.basis == profile_basis(wanted.state, wanted.options, carriers[0][1])
-            if known is not None and is_known and _is_same(known, roots, structure, kinships):
-                found[key] = known.without(structure.turned)
-        return found, kinships if found.keys() == groups.keys() else None
+            gate = self._before.gates.get(ifname)
+            is_same = gate is not None and gate.is_same(self._namespace.basis(ifname), structure)
+            yield ifname, gate if gate is not None and is_same else self._gate.check(ifname)
 
     def _profiles(
-        self, structure: Structure, kinships: Kinships, gates: Mapping[str, ProvenGate], done: AbstractSet[object]
-    ) -> Iterator[tuple[object, ProvenProfile]]:
-        """All others that interfaces have."""
-        wanted = self._namespace.wanted
+        self, start: _Basis, other: _Basis | None, gates: Mapping[str, ProvenGate]
+    ) -> tuple[dict[object, ProvenProfile], Kinships]:
+        """All that interfaces have; and the kinships that the next proof starts from: those of the other table, if all
+        profiles come from it."""
+        found, of_start = dict[object, ProvenProfile](), 0
         for key, carriers in self._by_profile().items():
-            if key in done:
-                continue
-            eni, roots = carriers[0][1], _roots(gates[ifname].roots for ifname, _ in carriers)
-            known = None if self._known is None else self._known.profiles.get(key)
-            basis = profile_basis(wanted.state, wanted.options, eni)
-            has_known_claims = known is not None and known.basis == basis
-            if known is not None and has_known_claims and _is_same(known, roots, structure, kinships):
-                yield key, known.without(structure.turned)
-                continue
-            check = ProfileCheck(wanted.state, wanted.options, wanted.site, structure, carriers, roots, known)
-            self._checks.append(check)
-            check.check(kinships, self._words_of(structure, kinships), has_known_claims=has_known_claims)
-            yield key, ProvenProfile(basis, spoken_of(wanted.state, eni), roots, check.sides, check.views)
+            roots = _roots(gates[ifname].roots for ifname, _ in carriers)
+            basis = profile_basis(self._namespace.wanted.state, self._namespace.wanted.options, carriers[0][1])
+            profile = None if other is None else other.profile(key, basis, roots)
+            if profile is None:
+                of_start += 1
+                profile = start.profile(key, basis, roots) or self._checked(start, key, basis, carriers, roots)
+            found[key] = profile
+        return found, start.kinships if other is None or of_start else other.kinships
 
-    def _words_of(self, structure: Structure, kinships: Kinships) -> WordsOf:
+    def _checked(self, start: _Basis, key: object, basis: object, carriers: Carriers, roots: Roots) -> ProvenProfile:
+        wanted, before = self._namespace.wanted, start.proven.profiles.get(key)
+        check = ProfileCheck(wanted.state, wanted.options, wanted.site, start.structure, carriers, roots, before)
+        self._checks.append(check)
+        has_same_claims = before is not None and before.basis == basis
+        check.check(start.kinships, self._words_of(start), has_same_claims=has_same_claims)
+        return ProvenProfile(basis, spoken_of(wanted.state, carriers[0][1]), roots, check.sides, check.kinds)
+
+    def _words_of(self, start: _Basis) -> WordsOf:
         """What is said of far addresses; once for all profiles that ask the same maps."""
 
         def words_of(family: Family, maps: Sequence[str]) -> Words:
             key = (family, tuple(maps))
             if key not in self._words:
-                before = None if self._known is None else self._known.words.get(key)
-                lookups = {name: structure.lookups[name] for name in maps}
-                self._words[key] = Words.read(kinships.pages[family], lookups, before)
+                lookups = {name: start.structure.lookups[name] for name in maps}
+                self._words[key] = Words.read(start.kinships.pages[family], lookups, self._before.words.get(key))
             return self._words[key]
 
         return words_of
 
     def _words_kept(self, structure: Structure) -> dict[WordsKey, Words]:
         """With those of profiles that weren't compared: they know of which pages they are."""
-        before = [known.words for known in (self._known, self._alike) if known is not None]
-        found = {key: words for some in (*before, self._words) for key, words in some.items()}
+        of_like = {} if self._like is None else self._like.words
+        found = {**self._before.words, **of_like, **self._words}
         return {key: words for key, words in found.items() if structure.lookups.keys() >= set(key[1])}
 
     def _by_profile(self) -> dict[object, list[tuple[str, Eni]]]:
@@ -240,7 +254,7 @@ class _Work:
         return found
 
     def _account(
-        self, counterexample: Counterexample | None, problem: str = "", known: ProvenTable | None = None
+        self, counterexample: Counterexample | None, problem: str = "", proven: ProvenTable | None = None
     ) -> Proof:
         cells, chains = (0, set[str]()) if self._gate is None else (self._gate.cells, self._gate.chains)
         return Proof(
@@ -251,7 +265,7 @@ class _Work:
             time.monotonic() - self._started,
             counterexample,
             problem,
-            known,
+            proven,
         )
 
 
@@ -261,12 +275,3 @@ def _roots(of_carriers: Iterable[Roots]) -> dict[tuple[Direction, Family], froze
     for place, names in (item for roots in of_carriers for item in roots.items()):
         found[place] = found.get(place, frozenset()) | names
     return found
-
-
-def _is_same(known: ProvenProfile, roots: Roots, structure: Structure, kinships: Kinships) -> bool:
-    """Whether a profile with the same claims begins with the same chains, and has the same members to speak of."""
-    return (
-        known.roots == roots
-        and all(structure.turned.isdisjoint(names) for names in roots.values())
-        and kinships.turned.isdisjoint(known.spoken)
-    )

@@ -69,10 +69,15 @@ class Structure:
     turned: AbstractSet[str]
 
     @classmethod
+    def empty(cls, name: str) -> Structure:
+        """Of a table without anything."""
+        return cls(Table(name), {}, {}, {}, {}, NONE, NONE, NONE)
+
+    @classmethod
     def read(cls, table: Table, site: Site, before: Structure | None = None) -> Structure:
         """StructureError if the kernel would refuse it, or if it stands elsewhere."""
         _check_hooks(table, site)
-        before = before or Structure(Table(table.name), {}, {}, {}, {}, NONE, NONE, NONE)
+        before = before or cls.empty(table.name)
         changed_maps = _different(before.table.map, table.map)
         lookups = dict(before.lookups)
         for name in changed_maps:

@@ -102,10 +102,10 @@ def of_profile(table: Table, namespace: Namespace, difference: ProfileMismatch) 
     """Of rules: by an opening packet, or by a reply, which another hook sees."""
     site, claim = namespace.wanted.site, difference.claim
     shown: Counterexample | None = None
-    for hook in (difference.view.direction, difference.view.direction.other):
+    for hook in (difference.kind.direction, difference.kind.direction.other):
         shown = shown or _shown(table, namespace, _Place(hook, hook.value), _judged(difference, site, hook))
     if shown is None:
-        hook = difference.view.direction
+        hook = difference.kind.direction
         says = in_words(claim.decision) if claim else ""
         shown = _hidden(table, _Place(hook, difference.root), next(_judged(difference, site, hook)), says)
     return replace(shown, problem=difference.mismatch.problem)
@@ -212,13 +212,13 @@ def _judged(difference: ProfileMismatch, site: Site, hook: Direction) -> Iterato
     """Packets of the difference, at each ENI that has the profile, with addresses of its own if there are any."""
     cell, axes = difference.mismatch.cell, difference.walk.axes
     for ifname, eni in difference.carriers:
-        own = [(p.first, p.last) for p in difference.view.own(eni)]
+        own = [(p.first, p.last) for p in difference.kind.own(eni)]
         choices = [_some(axis, atoms) for axis, atoms in zip(axes, cell, strict=True)]
         here = list(islice(_reachable(axes[LOCAL], cell[LOCAL], own), 8))
         choices[LOCAL] = here or choices[LOCAL][:1]
         for chosen in product(*choices):
             values = zip(AXES, chosen, strict=True)
-            fields = _fields(difference.view, hook, difference.mismatch.far, {axis.name: v for axis, v in values})
+            fields = _fields(difference.kind, hook, difference.mismatch.far, {axis.name: v for axis, v in values})
             yield {site.interface(hook): ifname, **fields}
 
 
@@ -238,11 +238,11 @@ def _reachable(axis: Axis, atoms: Atoms, blocks: Iterable[tuple[int, int]]) -> I
             yield from (max(low, first) for first, last in wanted if first <= high and last >= low)
 
 
-def _fields(view: SessionKind, hook: Direction, far: int, values: Mapping[str, int]) -> dict[Field, Key]:
+def _fields(kind: SessionKind, hook: Direction, far: int, values: Mapping[str, int]) -> dict[Field, Key]:
     """The packet as the kernel reads it at the hook; of a session that nobody has accepted yet. At its own direction's
     hook it opens the session, at the other it answers."""
     protocol, local, source_port, port = (values[name] for name in HEADER)
-    family, is_reply = view.family, hook is not view.direction
+    family, is_reply = kind.family, hook is not kind.direction
     source, destination = (far, local) if hook is Direction.INGRESS else (local, far)
     fields: dict[Field, Key] = {
         Field.NFPROTO: NFPROTO[family],
@@ -262,5 +262,5 @@ def _fields(view: SessionKind, hook: Direction, far: int, values: Mapping[str, i
         fields[ICMP_TYPE[family]] = answer if is_reply else request
     if family is Family.IPV6:
         fields[Field.IP6_HOPLIMIT] = 64
-    fields |= {asked: values[name] for name, asked in view.fields.items() if name in values and name not in HEADER}
+    fields |= {asked: values[name] for name, asked in kind.fields.items() if name in values and name not in HEADER}
     return _without_ports(fields)

@@ -106,12 +106,12 @@ def test_what_one_rule_leaves_alone_is_not_proven_again() -> None:
     tables = made.table, build(second, UNPROVEN, made).table
     before, after = (Specification(item.state, item.interfaces, DEFAULTS) for item in (first, second))
     whole = prove(before, tables[0])
-    part = prove(after, tables[1], whole.known)
-    nothing = prove(replace(after, state=replace(after.state)), tables[1], part.known)
+    part = prove(after, tables[1], whole.proven)
+    nothing = prove(replace(after, state=replace(after.state)), tables[1], part.proven)
     assert (whole.holds, part.holds, nothing.holds) == (True, True, True)
     assert 0 < part.cells < whole.cells / 4
     assert (nothing.cells, nothing.profiles) == (0, 0)
-    assert not prove(after, tables[0], whole.known).holds
+    assert not prove(after, tables[0], whole.proven).holds
 
 
 def test_memory_is_of_the_last_two_compiles() -> None:

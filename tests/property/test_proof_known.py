@@ -53,8 +53,8 @@ def specification_of(desired: Desired) -> Specification:
 
 def known_of(made: Proven) -> ProvenTable:
     assert made.proof is not None
-    assert made.proof.known is not None
-    return made.proof.known
+    assert made.proof.proven is not None
+    return made.proof.proven
 
 
 def holds(desired: Desired, table: Table, known: ProvenTable, what: object) -> bool:
@@ -62,8 +62,8 @@ def holds(desired: Desired, table: Table, known: ProvenTable, what: object) -> b
     found = prove(specification_of(desired), table, known)
     anew = prove(specification_of(desired), table)
     assert found.holds == anew.holds, what
-    if anew.known is not None and found.known is not None:
-        assert is_alike(found.known.structure, anew.known.structure), what
+    if anew.proven is not None and found.proven is not None:
+        assert is_alike(found.proven.structure, anew.proven.structure), what
     return found.holds
 
 

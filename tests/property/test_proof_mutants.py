@@ -179,8 +179,8 @@ def test_the_right_table_is_proven(case: Callable[[], Case]) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda make: make.__name__)
 def test_every_mutant_that_changes_meaning_dies(case: Callable[[], Case]) -> None:
     made = case()
-    known = prove(made.specification, made.table).known
-    others = cycle([prove(case.specification, case.table).known for case in neighbours(made)])
+    known = prove(made.specification, made.table).proven
+    others = cycle([prove(case.specification, case.table).proven for case in neighbours(made)])
     assert known is not None
     drawn = mutants(made.table, random.Random(SEED), MUTANTS)
     verdicts = Counter(judge(made, mutant, (known, next(others))) for mutant in drawn)

@@ -89,16 +89,16 @@ def test_who_needs_a_proof_gets_an_error_that_is_a_bug_of_ours() -> None:
 
 def test_what_is_proven_and_stays_is_not_proven_again() -> None:
     first = prove(specification(), compiled())
-    again = prove(specification(), compiled(), first.known)
+    again = prove(specification(), compiled(), first.proven)
     assert again.holds
     assert (first.profiles, again.profiles, again.cells) == (2, 0, 0)
-    assert again.known is not None
-    assert first.known is not None
-    assert (again.known.gates, again.known.profiles) == (first.known.gates, first.known.profiles)
+    assert again.proven is not None
+    assert first.proven is not None
+    assert (again.proven.gates, again.proven.profiles) == (first.proven.gates, first.proven.profiles)
 
 
 def test_a_changed_profile_is_proven_again_and_no_other() -> None:
-    known = prove(specification(), compiled()).known
+    known = prove(specification(), compiled()).proven
     state = specification().state
     group, other = state.security_groups
     group = replace(group, rules=(*group.rules, make_rule("ingress gre from 192.0.2.0/24")))
@@ -111,7 +111,7 @@ def test_a_changed_profile_is_proven_again_and_no_other() -> None:
 
 @pytest.mark.parametrize("chain", ["eni-egress.eth0", "egress-entry", "ingress-refuse", "profile-ingress.sg-0"])
 def test_a_wrong_table_is_refused_whatever_was_proven_before(chain: str) -> None:
-    known = prove(specification(), compiled()).known
+    known = prove(specification(), compiled()).proven
     assert not prove(specification(), with_chain(compiled(), chain, lambda rules: rules[1:]), known).holds
     assert not prove(specification(), without_leaf(compiled()), known).holds
 

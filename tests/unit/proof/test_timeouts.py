@@ -271,7 +271,7 @@ def with_map(table: Table, changed: Map) -> Table:
 def test_such_a_chain_may_do_nothing_else(statement: VerdictMap) -> None:
     """Also where all that leads to it is proven already."""
     wanted, table = right()
-    known = prove(wanted, table).known
+    known = prove(wanted, table).proven
     for name in (name for name in table.chain if name.startswith(TIMEOUTS)):
         wrong = with_rules(table, name, lambda rules: (*rules, Rule((statement,))))
         assert "does more" in prove(wanted, wrong, known).problem

@@ -1,0 +1,69 @@
+"""Interfaces are walked once where names and slots make no difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.model.options import DEFAULTS, Placement
+from sgdataplane.model.state import Eni
+from sgdataplane.nft.ir import Chain, SetMark, Table
+from sgdataplane.policy.resolve import resolve
+from sgdataplane.proof.gate import Slots
+from sgdataplane.proof.prove import Proof, ProvenTable, prove
+from sgdataplane.proof.specification import Specification
+from tests.support.builders import make_eni, make_group, make_state
+
+GROUPS = [
+    make_group("sg-0", ["ingress tcp 443/443 from sg-1", "ingress tcp 1/1000 from 203.0.113.0/28 drop"]),
+    make_group("sg-1", ["egress all to 192.0.2.0/24 drop"]),
+]
+ENIS = [make_eni(f"eni-{number}", f"10.0.0.{number + 1} 2001:db8::{number + 1}", "sg-0") for number in range(6)]
+MEMBER = make_eni("eni-m", "10.0.9.1", "sg-1")
+
+
+def host(enis: list[Eni], others: list[Eni]) -> tuple[Specification, Table]:
+    """A router's table, with interfaces of the first ENIs."""
+    state = make_state(GROUPS, [*enis, *others])
+    interfaces = {eni.network_interface_id: f"veth-{eni.network_interface_id[4:]}" for eni in enis}
+    wanted = Specification(state, interfaces, DEFAULTS, placement=Placement.HOST)
+    return wanted, compile_policy(replace(resolve(state, interfaces, DEFAULTS), placement=Placement.HOST), DEFAULTS)
+
+
+def test_interfaces_that_are_alike_are_walked_once() -> None:
+    few, many = (proven_by(prove(*host(ENIS[:number], [MEMBER]))) for number in (4, 6))
+    assert len(few.forms) == len(many.forms)
+
+
+def test_gate_that_is_wrong_is_refused_though_another_one_is_alike() -> None:
+    """The chain of one interface where that of another one should be, and its slot where the other one's should be."""
+    wanted, table = host(ENIS, [MEMBER])
+    before = proven_by(prove(wanted, table))
+    ingress = next(entry for entry in table.maps if entry.name == "ingress-enis")
+    (_, first), (name, _), *rest = ingress.elements
+    swapped = replace(ingress, elements=(ingress.elements[0], (name, first), *rest))
+    wrong = replace(table, maps=tuple(swapped if entry is ingress else entry for entry in table.maps))
+    for start in (None, before):
+        found = prove(wanted, wrong, start).counterexample
+        assert found is not None
+        assert f"at {name}" in str(found)
+
+
+def test_marks_that_are_written_in_part_are_not_alike() -> None:
+    one, other = (Slots({0xFF: slot}) for slot in (1, 2))
+    assert one.effect(SetMark(0xFF00, 1)) == other.effect(SetMark(0xFF00, 2))
+    assert one.effect(SetMark(0xFF00, 1)) != other.effect(SetMark(0xFF00, 1))
+    assert one.effect(SetMark(0xFF00, 3)) == other.effect(SetMark(0xFF00, 3))
+    for keep, value in ((0xFFF0, 1), (0xFFFF, 1)):
+        assert one.effect(SetMark(keep, value)) != other.effect(SetMark(keep, value))
+
+
+def with_chain(table: Table, chain: Chain) -> Table:
+    """With one more, or another one of that name."""
+    return replace(table, chains=tuple(sorted((table.chain | {chain.name: chain}).values(), key=lambda c: c.name)))
+
+
+def proven_by(proof: Proof) -> ProvenTable:
+    assert proof.holds, str(proof)
+    assert proof.proven is not None
+    return proof.proven
