@@ -195,7 +195,7 @@ def _count(report: Report) -> str:
 
 def _row(flow: ReplayedFlow) -> tuple[str, ...]:
     verdict = flow.decision.verdict.value
-    decided = words.ranked(flow.decision) + (f" at {flow.outcome.where}" if flow.outcome.where else "")
+    decided = words.ranked(flow.decision) + (f" at {flow.expectation.where}" if flow.expectation.where else "")
     return (
         flow.name,
         str(flow.packets),

@@ -1,71 +1,25 @@
-"""Which ends of a lab can probe each other, and which of them a name stands for.
+"""Which ends of a lab can probe each other, and which ends a name stands for.
 
-Owns the way from nodes and names to ends. Is given a lab. Must not send anything.
+Owns the way from names and nodes to ends. It is given a lab. Must not send anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from sgdataplane.errors import LabError
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.parts import Interface, LabNode, Router, RouterPath
+from sgdataplane.lab.parts import Endpoint, LabNode, Router, RouterPath
 from sgdataplane.lab.probe import Probe, ProbeEnd, Service
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import ICMP, ICMPV6, Address, Family
 
 
-def in_family(service: Service, family: Family) -> Service:
-    """The echo protocol is each family's own."""
-    if service.protocol in (ICMP, ICMPV6):
-        return Service(ICMP if family is Family.IPV4 else ICMPV6)
-    return service
-
-
-def pairs_of_ends(sender: LabNode, receiver: LabNode) -> Iterator[tuple[ProbeEnd, ProbeEnd]]:
-    """The primary addresses of each two interfaces that meet at one VPC's router, for each family both have."""
-    for near in sender.interfaces:
-        for far in receiver.interfaces:
-            for family in Family:
-                source, target = end_of(sender, near, family), end_of(receiver, far, family)
-                if source and target and near.vpc_id == far.vpc_id:
-                    yield source, target
-
-
-def end_of(node: LabNode, interface: Interface, family: Family) -> ProbeEnd | None:
-    """The interface's primary address of that family as an end; None if it has none."""
-    address = interface.primary(family)
-    if address is None:
-        return None
-    return ProbeEnd(node.name, interface.ifname, address, interface.eni_id, device_of(node, interface))
-
-
-def device_of(node: LabNode, interface: Interface) -> str:
-    """The interface that a sender must bind to; empty where its address says which way to go."""
-    return interface.ifname if not node.is_instance and len(node.interfaces) > 1 else ""
-
-
-def path_between(lab: Lab, source: ProbeEnd, target: ProbeEnd) -> RouterPath | None:
-    """The routers that enforce policy between two ends; None where the nodes do."""
-    if lab.placement is not Placement.HOST:
-        return None
-    return RouterPath(_router_of(lab, source), _router_of(lab, target))
-
-
-def watched_routers(lab: Lab) -> tuple[Router, ...]:
-    """Those that enforce policy."""
-    return lab.topology.routers if lab.placement is Placement.HOST else ()
-
-
-def _router_of(lab: Lab, end: ProbeEnd) -> Router:
-    node = lab.topology.node[end.node]
-    return lab.topology.router_of(node, next(i for i in node.interfaces if i.ifname == end.ifname))
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A probe as a person asks for it; an end is a node, an instance's name, ENI or address; `source_port` 0: any."""
+    """A probe as a person asks for it: an end is a node, an instance's name, an ENI or an address; port 0 is any."""
 
     sender: str
     receiver: str
@@ -82,63 +36,95 @@ def find_probes(lab: Lab, asked: Asked) -> tuple[Probe, ...]:
     if not 0 <= asked.source_port <= 65535:
         raise LabError(f"source port {asked.source_port}", "it must be 1..65535, or 0 for any")
     pairs: dict[Family, tuple[ProbeEnd, ProbeEnd]] = {}
-    for near, source in senders:
-        for far, target in receivers:
-            if can_meet(lab, (near, source), (far, target)):
-                pairs.setdefault(source.address.family, (source, target))
+    for source, target in product(senders, receivers):
+        if _can_meet(source, target):
+            pairs.setdefault(source.address.family, (probe_end(source), probe_end(target)))
     if not pairs:
         why = "they share no VPC and address family, or both are one node or outside; nothing would go over a wire"
         raise LabError(f"probe {asked.sender} -> {asked.receiver}", why)
     return tuple(Probe(*ends, in_family(asked.service, family), asked.source_port) for family, ends in pairs.items())
 
 
-def can_meet(lab: Lab, near: tuple[Interface, ProbeEnd], far: tuple[Interface, ProbeEnd]) -> bool:
-    """Two nodes, one VPC, one family, and at least one end with a policy."""
-    nodes = (lab.topology.node[near[1].node], lab.topology.node[far[1].node])
+def _can_meet(source: Endpoint, target: Endpoint) -> bool:
+    """Two nodes in one VPC, with addresses of one family, at least one of them with a policy."""
     return (
-        nodes[0] is not nodes[1]
-        and any(node.is_instance for node in nodes)
-        and near[0].vpc_id == far[0].vpc_id
-        and near[1].address.family is far[1].address.family
+        source.node is not target.node
+        and (source.node.is_instance or target.node.is_instance)
+        and source.interface.vpc_id == target.interface.vpc_id
+        and source.address.family is target.address.family
     )
 
 
-def find_ends(lab: Lab, name: str) -> tuple[tuple[Interface, ProbeEnd], ...]:
-    """The ends that a name stands for, with their interfaces. LabError if nothing has that name or address."""
-    address = _as_address(name)
-    if address is not None:
-        found = tuple(_ends_at(lab, address))
-    elif name in lab.state.eni:
-        found = tuple(pair for pair in _all_ends(lab.topology.nodes) if pair[0].eni_id == name)
-    else:
-        found = tuple(_all_ends((lab.find_node(name),)))
+def find_ends(lab: Lab, name: str) -> tuple[Endpoint, ...]:
+    """The ends that a name or an address stands for. LabError if nothing in the lab has it."""
+    try:
+        found = tuple(_ends_at(lab, Address.parse(name)))
+    except ValueError:
+        found = tuple(_ends_named(lab, name))
     if not found:
         raise LabError(f"end {name!r}", "no node of this lab has it; `sgdp lab status` shows what there is")
     return found
 
 
-def _as_address(name: str) -> Address | None:
-    try:
-        return Address.parse(name)
-    except ValueError:
-        return None
-
-
-def _all_ends(nodes: Iterable[LabNode]) -> Iterator[tuple[Interface, ProbeEnd]]:
-    for node in nodes:
-        for interface in node.interfaces:
-            for family in Family:
-                end = end_of(node, interface, family)
-                if end is not None:
-                    yield interface, end
-
-
-def _ends_at(lab: Lab, address: Address) -> Iterator[tuple[Interface, ProbeEnd]]:
-    """Interfaces that answer to an address; several where VPCs use the same ones."""
+def _ends_at(lab: Lab, address: Address) -> Iterator[Endpoint]:
+    """The interfaces that answer to an address; several where VPCs use the same addresses."""
     for node in lab.topology.nodes:
         for interface in node.interfaces:
-            if address in interface.addresses or any(address in prefix for prefix in interface.prefixes):
-                yield (
-                    interface,
-                    ProbeEnd(node.name, interface.ifname, address, interface.eni_id, device_of(node, interface)),
-                )
+            if any(address in prefix for prefix in interface.answers_to):
+                yield Endpoint(node, interface, address)
+
+
+def _ends_named(lab: Lab, name: str) -> Iterable[Endpoint]:
+    if name in lab.state.eni:
+        return (end for node in lab.topology.nodes for end in _primary_ends(node) if end.interface.eni_id == name)
+    return _primary_ends(lab.find_node(name))
+
+
+def _primary_ends(node: LabNode) -> Iterator[Endpoint]:
+    """The primary address of each family at each interface."""
+    for interface in node.interfaces:
+        for family in Family:
+            address = interface.primary(family)
+            if address is not None:
+                yield Endpoint(node, interface, address)
+
+
+def pairs_of_ends(sender: LabNode, receiver: LabNode) -> Iterator[tuple[ProbeEnd, ProbeEnd]]:
+    """The primary addresses of each two interfaces in one VPC, for each family that both have."""
+    for near, far in product(sender.interfaces, receiver.interfaces):
+        for family in Family if near.vpc_id == far.vpc_id else ():
+            source, target = near.primary(family), far.primary(family)
+            if source and target:
+                yield probe_end(Endpoint(sender, near, source)), probe_end(Endpoint(receiver, far, target))
+
+
+def probe_end(end: Endpoint) -> ProbeEnd:
+    """The same end as probes have it. A host outside of several VPCs must bind to its interface, as its address alone
+    doesn't say which way to go."""
+    node, interface = end.node, end.interface
+    device = interface.ifname if not node.is_instance and len(node.interfaces) > 1 else ""
+    return ProbeEnd(node.name, interface.ifname, end.address, interface.eni_id, device)
+
+
+def in_family(service: Service, family: Family) -> Service:
+    """The same service in a family: each family has an echo protocol of its own."""
+    if service.protocol in (ICMP, ICMPV6):
+        return Service(ICMP if family is Family.IPV4 else ICMPV6)
+    return service
+
+
+def path_between(lab: Lab, source: ProbeEnd, target: ProbeEnd) -> RouterPath | None:
+    """The routers that enforce policy between two ends; None where the nodes do."""
+    if lab.placement is not Placement.HOST:
+        return None
+    return RouterPath(_router_of(lab, source), _router_of(lab, target))
+
+
+def watched_routers(lab: Lab) -> tuple[Router, ...]:
+    """The routers that enforce policy."""
+    return lab.topology.routers if lab.placement is Placement.HOST else ()
+
+
+def _router_of(lab: Lab, end: ProbeEnd) -> Router:
+    node = lab.topology.node[end.node]
+    return lab.topology.router_of(node, next(i for i in node.interfaces if i.ifname == end.ifname))

@@ -160,11 +160,20 @@ def echo_request(family: Family, ident: int, payload: bytes) -> bytes:
 
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
+    return ~internet_sum(data) & 0xFFFF
+
+
+def internet_sum(data: bytes) -> int:
+    """The ones' complement sum of all 16-bit words, which a checksum is the complement of (RFC 1071)."""
     padded = data + b"\0" * (len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    return folded(sum(struct.unpack(f"!{len(padded) // 2}H", padded)))
+
+
+def folded(total: int) -> int:
+    """A sum with its carries added in until 16 bits are left."""
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return total
 
 
 def other_payload(protocol: int, message: ProbeMessage) -> bytes:

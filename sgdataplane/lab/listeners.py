@@ -1,7 +1,8 @@
-"""What a node answers with: TCP and UDP ports and raw protocols that count each probe's token and send it back.
+"""What a node answers probes with: sockets for TCP, UDP and raw protocols count each probe's token and send it back.
 
-Owns the receiving sockets of a node. Is given protocols and ports. Must not know policy.
-A socket gets a packet only after every netfilter hook let it in, so a counted token is proof of delivery.
+Owns the receiving sockets of a node. It is given protocols and ports. Must not know policy.
+
+A socket gets a packet only after every netfilter hook let it in. So a counted token proves delivery.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections import Counter
 from collections.abc import Callable
 
 from sgdataplane.lab import frames
 from sgdataplane.lab.frames import ANSWER, ProbeMessage
 from sgdataplane.lab.patience import patient
+from sgdataplane.lab.tap import Sightings
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, Family
 
 AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
@@ -23,6 +24,7 @@ IP_PKTINFO = 8  # linux/in.h; not in the socket module of Python 3.11
 IPV6_PKTINFO = 50
 BATCH = 64
 EXCHANGE_S = patient(10.0)
+HERE = "socket"  # where tokens are sighted
 FREEBIND = {Family.IPV4: (socket.IPPROTO_IP, 15), Family.IPV6: (socket.IPPROTO_IPV6, 78)}  # linux/in.h, in6.h
 PACKET_INFO = {
     Family.IPV4: (socket.IPPROTO_IP, IP_PKTINFO, IP_PKTINFO),
@@ -34,16 +36,15 @@ class Listeners:
     """All the receiving sockets of a node. Must be used inside its namespace, with a running event loop."""
 
     def __init__(self) -> None:
-        self.counted: Counter[str] = Counter()
+        self._counted = Sightings()
         self._lock = asyncio.Lock()
         self._open: set[tuple[int, int, Family]] = set()
         self._watched: dict[tuple[int, Family], socket.socket] = {}
         self._kept: list[object] = []
-        self._waiting: dict[str, asyncio.Event] = {}
         self._answers: dict[str, asyncio.Event] = {}
 
     async def ensure(self, protocol: int, port: int, family: Family) -> None:
-        """Listen, unless we do already. OSError if the port is someone else's."""
+        """Listen, unless we already do. OSError if the port is taken."""
         place = (protocol, port if protocol in (TCP, UDP) else 0, family)
         async with self._lock:
             if place in self._open:
@@ -56,7 +57,7 @@ class Listeners:
             self._open.add(place)
 
     async def watch(self, protocol: int, family: Family) -> None:
-        """Count, and answer nothing: for hand-made packets of any protocol, TCP and UDP included."""
+        """Count tokens without answering, for hand-made packets of any protocol, including TCP and UDP."""
         async with self._lock:
             if (protocol, family) not in self._watched:
                 sock = _bound(socket.SOCK_RAW, protocol, 0, family)
@@ -64,21 +65,15 @@ class Listeners:
                 self._watched[protocol, family] = sock
 
     async def wait_counted(self, token: str, seconds: float) -> int:
-        """How often the token came in; waits until it has, at most so long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not self.counted[token]:
-                    await self._waiting.setdefault(token, asyncio.Event()).wait()
-        return self.counted[token]
+        """How often the token came in. Waits at most `seconds` for the first time."""
+        await self._counted.wait_seen(HERE, token, seconds)
+        return self._counted.count(HERE, token)
 
     def _count(self, token: str) -> None:
-        self.counted[token] += 1
-        waiting = self._waiting.pop(token, None)
-        if waiting is not None:
-            waiting.set()
+        self._counted.record(HERE, token)
 
     def answer_event(self, token: str) -> asyncio.Event:
-        """Set once the answer to a probe of ours comes back to a raw socket of this node."""
+        """An event that is set once the answer to a probe of ours comes back to a raw socket of this node."""
         return self._answers.setdefault(token, asyncio.Event())
 
     def forget_answer(self, token: str) -> None:
@@ -105,7 +100,7 @@ class Listeners:
         self._kept.append(sock)
 
     def _on_datagram(self, sock: socket.socket, family: Family, arrival: Arrival) -> None:
-        """Count a question and answer it; note an answer."""
+        """Count a question and answer it; note the answer to one of ours."""
         if arrival.message.kind == ANSWER:
             self._note_answer(arrival.message.token)
             return
@@ -113,11 +108,11 @@ class Listeners:
         answer = ProbeMessage(ANSWER, arrival.message.token)
         payload = answer.encode() if sock.type == socket.SOCK_DGRAM else frames.other_payload(sock.proto, answer)
         level, _, kind = PACKET_INFO[family]
-        with contextlib.suppress(OSError):  # an answer that a policy refuses: the asker will say that none came
+        with contextlib.suppress(OSError):  # a policy refuses the answer: the sender will say that none came
             sock.sendmsg([payload], [(level, kind, arrival.reply_info)], 0, arrival.sender)
 
     def _on_echo(self, _: socket.socket, family: Family, arrival: Arrival) -> None:
-        """The kernel answers echo requests; count those, and note the answers to ours."""
+        """Count echo requests, which the kernel answers, and note the answers to ours."""
         if arrival.icmp_type == ECHO_REQUEST[family]:
             self._count(arrival.message.token)
         elif arrival.icmp_type == frames.ECHO_REPLY[family]:
@@ -132,7 +127,7 @@ class Listeners:
 
 
 class Arrival:
-    """One datagram that came in: its message, who sent it, and how to answer from the address it came to."""
+    """One datagram that came in: its message, its sender, and how to answer from the address it was sent to."""
 
     def __init__(self, message: ProbeMessage, sender: tuple[str, int], reply_info: bytes, icmp_type: int) -> None:
         self.message, self.sender, self.reply_info, self.icmp_type = message, sender, reply_info, icmp_type
@@ -145,7 +140,7 @@ def _bound(kind: int, protocol: int, port: int, family: Family) -> socket.socket
     """A socket on all addresses of one family."""
     sock = socket.socket(AF[family], kind | socket.SOCK_NONBLOCK, protocol)
     try:
-        if family is Family.IPV6 and kind != socket.SOCK_RAW:  # a raw socket is of one family anyway
+        if family is Family.IPV6 and kind != socket.SOCK_RAW:  # a raw socket has one family anyway
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -158,7 +153,7 @@ def _bound(kind: int, protocol: int, port: int, family: Family) -> socket.socket
 
 
 def allow_delegated(sock: socket.socket, family: Family) -> None:
-    """Let a socket send from addresses of a delegated prefix: routed to the node, but on none of its interfaces."""
+    """Let a socket send from addresses of a delegated prefix, which are routed to the node but on no interface."""
     level, option = FREEBIND[family]
     sock.setsockopt(level, option, 1)
 
@@ -169,7 +164,7 @@ def _read_all(sock: socket.socket, family: Family, handle: Handler) -> None:
             data, ancillary, _, sender = sock.recvmsg(2048, 128)
         except BlockingIOError:
             return
-        except OSError:  # an ICMP error about something we sent
+        except OSError:  # an ICMP error came about something that we sent
             continue
         payload = data[(data[0] & 15) * 4 :] if sock.type == socket.SOCK_RAW and family is Family.IPV4 else data
         message = ProbeMessage.find(payload)
@@ -179,7 +174,7 @@ def _read_all(sock: socket.socket, family: Family, handle: Handler) -> None:
 
 
 def _reply_info(ancillary: list[tuple[int, int, bytes]], family: Family) -> bytes:
-    """Packet info for the answer: out by the interface it came in by, from the address it was sent to."""
+    """Packet info that sends the answer by the interface the question came in by, from the address it was sent to."""
     info = next((data for level, _, data in ancillary if level == PACKET_INFO[family][0]), b"")
     if family is Family.IPV6:
         return info

@@ -18,7 +18,7 @@ from sgdataplane.enforce import Desired, Settings
 from sgdataplane.errors import LabError, SgDataplaneError
 from sgdataplane.host import netns
 from sgdataplane.lab import build
-from sgdataplane.lab.parts import LabNode, Router
+from sgdataplane.lab.parts import Endpoint, LabNode, Router
 from sgdataplane.lab.record import CHANGING, LabFolder, LabRecord, lab_names
 from sgdataplane.lab.topology import DEFAULT_EXTERNALS, Topology, plan
 from sgdataplane.model.choices import IN_LAB, Choices
@@ -94,6 +94,14 @@ class Lab:
     def desired(self) -> dict[str, Desired]:
         """Namespace -> what it is to obey."""
         return {entry.netns: entry.desired for entry in self.enforced}
+
+    def router_of(self, end: Endpoint) -> Router:
+        """The router that the end's link leads to."""
+        return self.topology.router_of(end.node, end.interface)
+
+    def enforces(self, end: Endpoint) -> str:
+        """The namespace that enforces the policy of that end."""
+        return self.router_of(end).netns if self.placement is Placement.HOST else end.node.netns
 
     def find_node(self, name: str) -> LabNode:
         """A node by its name or its instance's name. LabError if there is none or several, with what there is."""

@@ -103,6 +103,15 @@ class LabNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address at an interface of a node."""
+
+    node: LabNode
+    interface: Interface
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Router:
     """What joins a VPC's links on one host. `name` is unique in the lab."""
 

@@ -90,12 +90,12 @@ class Prober:
         """Prove the tap, then ask it. Twice, since the first packet waits until its neighbour is resolved."""
         tap, control = self._taps[ifname], ""
         for pause in (RESOLVE_S, 0.0):
-            if not tap.count(OUT, key):
+            if not tap.seen.count(OUT, key):
                 control = await tap.prove()
-            if control or tap.count(OUT, key):
+            if control or tap.seen.count(OUT, key):
                 break
-            await tap.wait_seen(OUT, key, pause)
-        return tap.count(OUT, key) > 0, control
+            await tap.seen.wait_seen(OUT, key, pause)
+        return tap.seen.count(OUT, key) > 0, control
 
     async def watch(self, protocol: int, family: str) -> dict[str, object]:
         """Begin to count hand-made packets of a protocol, without answering."""
@@ -139,7 +139,7 @@ class Prober:
 
     async def saw(self, ifname: str, direction: str, key: str, seconds: float) -> dict[str, object]:
         """Whether the tap saw such a packet on the wire of `ifname`. Waits at most `seconds` for it."""
-        return {"seen": await self._taps[ifname].wait_seen(direction, key, seconds)}
+        return {"seen": await self._taps[ifname].seen.wait_seen(direction, key, seconds)}
 
     async def prove(self, ifname: str) -> dict[str, object]:
         """`control`: "" if the wire of `ifname` and its tap work in both directions, else what went wrong."""
@@ -152,10 +152,10 @@ class Prober:
         """
         if self._watch is None:
             raise LabError("watch", "this node has none")
-        if await self._watch.wait_seen(place, key, seconds):
+        if await self._watch.seen.wait_seen(place, key, seconds):
             return {"seen": True, "control": ""}
         control = await self._watch.prove()
-        return {"seen": await self._watch.wait_seen(place, key, 0.0), "control": control}
+        return {"seen": await self._watch.seen.wait_seen(place, key, 0.0), "control": control}
 
     async def self_probe(self, question: dict[str, Any], seconds: float) -> dict[str, object]:
         """Put the question to this node's own listener over loopback. `alive`: it counted and answered it."""
@@ -165,7 +165,10 @@ class Prober:
             return {"alive": False, "error": error.strerror or str(error)}
         answered = await exchange.wait_answered(seconds)
         await exchange.close()
-        return {"alive": answered and self._listeners.counted[exchange.question.token] > 0, "error": exchange.failure}
+        return {
+            "alive": answered and await self._listeners.wait_counted(exchange.question.token, 0.0) > 0,
+            "error": exchange.failure,
+        }
 
     async def forget(self, protocol: int, ends: list[str], ports: list[int]) -> dict[str, object]:
         """Delete the session between two ends from this node's conntrack table, so that the next packet opens one."""

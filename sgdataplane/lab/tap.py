@@ -20,18 +20,26 @@ from dataclasses import dataclass
 from sgdataplane.lab import frames
 from sgdataplane.lab.patience import patient
 
+ETH_P_ALL = 3
+SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/if_packet.h
+SO_RCVBUFFORCE = 33
+BUFFER_BYTES = 16 << 20
+BATCH = 256
+CONTROL_S = patient(1.0)
+
+IN, OUT = "in", "out"
 REMEMBERED = 100_000
 
 
 class Sightings:
-    """Packets by place and key (frames.py); the oldest are forgotten."""
+    """How often each packet was seen, by place and key (frames.py). The oldest are forgotten."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._waiting: dict[tuple[str, str], asyncio.Event] = {}
 
     def record(self, place: str, key: str) -> None:
-        """One more was seen."""
+        """Count one more packet."""
         sighting = (place, key)
         self._seen[sighting] = self._seen.get(sighting, 0) + 1
         self._seen.move_to_end(sighting)
@@ -42,7 +50,7 @@ class Sightings:
             waiting.set()
 
     def count(self, place: str, key: str) -> int:
-        """How many such packets were seen so far, as far as they have been read."""
+        """How many such packets were seen, among those that have been read so far."""
         return self._seen.get((place, key), 0)
 
     async def wait_seen(self, place: str, key: str, seconds: float, beyond: int = 0) -> bool:
@@ -54,19 +62,9 @@ class Sightings:
         return self.count(place, key) > beyond
 
 
-ETH_P_ALL = 3
-SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/if_packet.h
-SO_RCVBUFFORCE = 33
-BUFFER_BYTES = 16 << 20
-BATCH = 256
-CONTROL_S = patient(1.0)
-
-IN, OUT = "in", "out"
-
-
 @dataclass(frozen=True, slots=True)
 class TapEnd:
-    """The interface a tap is on, and whom it asks to prove that the wire works: `own` asks for `gateway`."""
+    """The interface of a tap, and the control question that proves its wire: `own` asks for `gateway`."""
 
     ifname: str
     own: str
@@ -78,11 +76,11 @@ class TapEnd:
 
 
 class Tap:
-    """Records what passes. Must be made inside the namespace, with a running event loop."""
+    """Records in `seen` what passes. Must be made inside the namespace, with a running event loop."""
 
     def __init__(self, end: TapEnd) -> None:
         self.end = end
-        self._seen = Sightings()
+        self.seen = Sightings()
         self._listener = self._open()
         self._sender = self._open_sender()
         asyncio.get_running_loop().add_reader(self._listener, self._read)
@@ -94,7 +92,7 @@ class Tap:
         return listener
 
     def _open_sender(self) -> socket.socket:
-        """Kept open: closing a packet socket waits for an RCU grace period. It is for sending only."""
+        """A socket for sending only. It stays open, as closing a packet socket waits for an RCU grace period."""
         if self.end.is_ipv4:
             return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         sender = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
@@ -111,37 +109,29 @@ class Tap:
                 return
             key = frames.key_of_frame(frame)
             if key is not None:
-                self._seen.record(OUT if origin[2] == socket.PACKET_OUTGOING else IN, key)
-
-    def count(self, direction: str, key: str) -> int:
-        """How many such packets were on the wire so far, as far as they have been read."""
-        return self._seen.count(direction, key)
-
-    async def wait_seen(self, direction: str, key: str, seconds: float, beyond: int = 0) -> bool:
-        """Wait until more than `beyond` such packets were seen; False if that takes longer than `seconds`."""
-        return await self._seen.wait_seen(direction, key, seconds, beyond)
+                self.seen.record(OUT if origin[2] == socket.PACKET_OUTGOING else IN, key)
 
     async def prove(self) -> str:
-        """Ask the gateway for its address and see both the question and the answer; what went wrong, or "".
+        """Ask the gateway for its address, and see both the question and the answer. Return what went wrong, or "".
 
-        A packet socket's frames come in order, so once the question is seen, all that left before it is recorded.
+        A packet socket's frames come in order. So once we see the question, all that left before it is recorded.
         """
         nonce = os.urandom(8)
         kind = "arp" if self.end.is_ipv4 else "nd"
         answer = f"{kind}! {self.end.gateway}"
-        answers = self.count(IN, answer)
+        answers = self.seen.count(IN, answer)
         try:
             self._ask(nonce)
         except OSError as error:
             return f"the control frame could not be sent on {self.end.ifname}: {error.strerror}"
-        if not await self.wait_seen(OUT, f"{kind}? {self.end.gateway} {nonce.hex()}", CONTROL_S):
+        if not await self.seen.wait_seen(OUT, f"{kind}? {self.end.gateway} {nonce.hex()}", CONTROL_S):
             return f"the control frame did not leave {self.end.ifname}"
-        if not await self.wait_seen(IN, answer, CONTROL_S, answers):
+        if not await self.seen.wait_seen(IN, answer, CONTROL_S, answers):
             return f"the gateway did not answer on {self.end.ifname}"
         return f"the tap on {self.end.ifname} lost frames" if self._lost() else ""
 
     def _ask(self, nonce: bytes) -> None:
-        """ARP as a frame; neighbour discovery from a socket, since a policy may refuse IP in hand-made frames."""
+        """Send ARP as a frame, but neighbour discovery from a socket: a policy may refuse IP in raw frames."""
         mac = self._listener.getsockname()[4]
         if self.end.is_ipv4:
             request = frames.arp_request(mac, self.end.own, self.end.gateway, nonce)
@@ -151,6 +141,6 @@ class Tap:
             self._sender.sendto(frames.neighbour_solicitation(mac, self.end.gateway, nonce), group)
 
     def _lost(self) -> int:
-        """Frames lost for want of buffer since the last time it was asked."""
+        """How many frames were lost for want of buffer since the last call."""
         _, drops = struct.unpack("II", self._listener.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
         return int(drops)

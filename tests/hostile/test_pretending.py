@@ -70,7 +70,7 @@ def test_a_logged_packet(namespace: str) -> None:
 
 
 def test_a_packet_of_a_replay(namespace: str) -> None:
-    door, port = opened(namespace, lambda: PacketLog(256))
+    door, port = opened(namespace, PacketLog)
     with door:
         assert isinstance(door, PacketLog)
         listener = door

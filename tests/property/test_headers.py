@@ -10,7 +10,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
 from sgdataplane.lab.frames import key_of_packet
-from sgdataplane.lab.replay.facts import HeaderFields, header_fields
+from sgdataplane.lab.replay.datagrams import HeaderFields, header_fields
 from sgdataplane.lab.replay.packets import Unfit, find_packet, readdress
 from sgdataplane.net.headers import ETH_IPV6, ends_of, find_upper
 from sgdataplane.net.values import Address

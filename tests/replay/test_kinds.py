@@ -59,7 +59,7 @@ def test_nothing_else_is_told(told: Told) -> None:
 
 def test_the_rule_that_lets_a_flow_in_is_named(told: Told) -> None:
     found = {
-        (flow.key[4], flow.key[1].family_bits): (flow.decision.security_group_rule_id, flow.outcome.where)
+        (flow.key[4], flow.key[1].family_bits): (flow.decision.security_group_rule_id, flow.expectation.where)
         for flow in told.flows_of("tcp_session")
     }
     shut = ("", "ingress")

@@ -12,7 +12,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, fragment6
 from scapy.packet import Packet, Raw
 
-from sgdataplane.lab.ends import find_ends
+from sgdataplane.lab.ends import find_ends, probe_end
 from sgdataplane.lab.manage import Lab, enforce_policy
 from sgdataplane.net.values import Family
 from tests.support import labs
@@ -135,8 +135,8 @@ ROWS = [
 def test_odd_packet(lab: Lab, protocol: int, build: Build, outcome: str) -> None:
     first = build(b"")[0]
     sender = "i-client" if outcome == "egress" or first.src == FROM_CLIENT["src"] else f"ext-{SOURCES[first.src]}"
-    ((_, source),) = [pair for pair in find_ends(lab, sender) if pair[1].address.family is family_of(first)]
-    ((_, target),) = find_ends(lab, first.dst)
+    (source,) = [probe_end(end) for end in find_ends(lab, sender) if end.address.family is family_of(first)]
+    (target,) = map(probe_end, find_ends(lab, first.dst))
     observed = observe_crafted(lab, Crafted(source, target, protocol, build))
     assert (observed.where or observed.verdict) == outcome, observed
 

@@ -1,9 +1,10 @@
 """A capture as a stream of records: pcap and pcapng, one record in memory at a time.
 
-Owns both formats (draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng), what can be wrong with such a file, and where. Is
-given a path. Must not know what is in a frame.
-A file that ends in the middle of a record was cut off: what came before it is whole, and counts. Whatever else isn't as
-the formats have it is refused, with its place. (scapy's reader passes over packets of unknown interfaces, takes
+Owns both formats (draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng), what can be wrong with such a file, and where. It
+is given a path. Must not know what is in a frame.
+
+A file that ends in the middle of a record was cut off: the records before that are whole, and count. Everything else
+that breaks a format is refused, with its place. (scapy's reader skips packets of unknown interfaces, mistakes the
 interfaces of one section for the next one's, and can't read a pipe.)
 """
 
@@ -19,27 +20,24 @@ from sgdataplane.errors import LabError
 from sgdataplane.lab.replay.octets import CutOffError, DamageError, Octets, name_of
 
 PCAPNG = b"\x0a\x0d\x0d\x0a"
-PCAP = {  # byte order, fractions of a second
+PCAP = {  # byte order, ticks per second
     b"\xa1\xb2\xc3\xd4": (">", 10**6),
     b"\xd4\xc3\xb2\xa1": ("<", 10**6),
     b"\xa1\xb2\x3c\x4d": (">", 10**9),
     b"\x4d\x3c\xb2\xa1": ("<", 10**9),
 }
 ORDERS = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
-LINKTYPE, HAS_FCS = (
-    0xFFFF,
-    1 << 26,
-)  # in a pcap's last word; if it has, the uppermost four bits count 16-bit words of it
-INTERFACE, OBSOLETE_PACKET, SIMPLE_PACKET, PACKET = 1, 2, 3, 6  # blocks of pcapng that matter here
+LINKTYPE, HAS_FCS = 0xFFFF, 1 << 26  # in a pcap's last word, whose highest four bits give the FCS in 16-bit words
+INTERFACE, OBSOLETE_PACKET, SIMPLE_PACKET, PACKET = 1, 2, 3, 6  # the blocks of pcapng that are read here
 RESOLUTION, FCS_LENGTH, TIME_OFFSET = 9, 13, 14  # options of an interface
-MAX_RECORD = 262_144  # tcpdump's own limit of what one record holds
+MAX_RECORD = 262_144  # tcpdump's limit for one record
 MAX_BLOCK = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One frame, without its check sequence where the file says that it has one. `number` counts from 1; `time` in
-    seconds, None if the file doesn't say; `length` on the wire."""
+    """One frame, without the frame check sequence (FCS) if the file says that it has one. `number` counts from 1;
+    `time` is in seconds, None if the file has none; `length` is that on the wire."""
 
     number: int
     time: float | None
@@ -48,7 +46,7 @@ class Record:
     length: int
 
 
-Frame = tuple[float | None, int, bytes, int]  # a record but for its number
+Frame = tuple[float | None, int, bytes, int]  # a Record without its number
 
 
 class _Format(Protocol):
@@ -56,8 +54,8 @@ class _Format(Protocol):
 
 
 class Capture:
-    """An open capture. LabError if it is none; `cut` says, after the last record, where it ended too early. `again`: it
-    is to be read more than once, be it a pipe."""
+    """An open capture. LabError if the file isn't one. `cut` says after the last record where the file was cut off, if
+    it was. `again`: the caller will read it more than once, even if it is a pipe."""
 
     def __init__(self, path: Path, *, again: bool = False) -> None:
         self.name, self.cut = name_of(path), ""
@@ -87,7 +85,7 @@ class Capture:
 
     @property
     def size(self) -> int:
-        """How many there are; 0 if that isn't known."""
+        """How many octets the file has; 0 if that isn't known."""
         return self._octets.size
 
     def _open(self) -> _Format:
@@ -104,12 +102,11 @@ class Capture:
         except DamageError as error:
             raise self._refusal(f"its header, octets 0 to {self._octets.offset}: {error}") from error
         found = f"it begins with {magic.hex(' ')}" if magic else "it is empty"
-        raise self._refusal(
-            f"{found}; a pcap or pcapng file is expected, as `tcpdump -w` writes it, or one of these in gzip"
-        )
+        expected = "a pcap or pcapng file is expected, as `tcpdump -w` writes it, or one of these in gzip"
+        raise self._refusal(f"{found}; {expected}")
 
     def records(self) -> Iterator[Record]:
-        """All whole records, each time from the beginning. LabError, with the place, where what follows isn't one."""
+        """All whole records, each time from the beginning. LabError, with the place, where no record follows."""
         if self._format is None:
             self._octets.rewind()
             self._format, self.cut = self._open(), ""
@@ -143,13 +140,13 @@ def too_large(size: int) -> str:
 
 
 def framed(data: bytes, length: int, fcs: int) -> tuple[bytes, int]:
-    """The frame and its length without a check sequence of so many octets."""
+    """The frame and its length without an FCS of so many octets."""
     length = max(0, length - fcs)
     return (data[:length] if fcs else data), length
 
 
 class _Pcap:
-    """A header, then record after record. Behind its magic number."""
+    """A header, then record after record. Begins behind the magic number."""
 
     def __init__(self, octets: Octets, order: str, fractions: int) -> None:
         self._octets, self._fractions = octets, fractions
@@ -168,7 +165,7 @@ class _Pcap:
 
 @dataclass(frozen=True, slots=True)
 class _CaptureInterface:
-    """`ticks`: of a second; `offset`: seconds to be added; `fcs`: octets."""
+    """`ticks`: per second. `offset`: seconds to add to each time. `fcs`: its length in octets."""
 
     linktype: int
     snap_length: int
@@ -178,7 +175,7 @@ class _CaptureInterface:
 
 
 class _PcapNg:
-    """Blocks, in sections that have a byte order and interfaces of their own. Behind the first one's magic number."""
+    """Blocks, in sections with a byte order and interfaces of their own. Begins behind the first magic number."""
 
     def __init__(self, octets: Octets) -> None:
         self._octets, self._order = octets, "<"
@@ -215,7 +212,7 @@ class _PcapNg:
         self._interfaces.clear()
 
     def _body(self, size: int, around: int) -> bytes:
-        """The rest of a block but for its size, which stands there once more. `around`: octets of it that aren't."""
+        """The body of a block, which its size follows once more. `around`: how many octets of the block aren't body."""
         if size > MAX_BLOCK or size % 4 or size < around:
             raise DamageError(f"a block of {size} octets; a multiple of 4, {around} to {MAX_BLOCK}, is expected")
         body = self._octets.read(size - around)
@@ -225,7 +222,7 @@ class _PcapNg:
         return body
 
     def _unpack(self, fields: str, octets: bytes) -> tuple[int, ...]:
-        """What stands at their beginning."""
+        """The fields at the beginning of these octets."""
         try:
             return struct.unpack_from(self._order + fields, octets)
         except struct.error:

@@ -1,12 +1,12 @@
 """Which node of a lab stands for which address of a capture.
 
-Owns the mapping, and the reasons why a pair of addresses has no place in the lab. Is given a lab and what the user
-maps. Must not do I/O.
+Owns the mapping, and the reasons why a pair of addresses has no place in the lab. It is given a lab and the user's
+mapping. Must not do I/O.
 
-    --map IP=NODE          the node or ENI, by its primary address of that family; or, given an address, by that one
+    --map IP=NODE          the node or ENI, with its primary address of that family; if NODE is an address, with that
     an ENI's address       the node that has it, unchanged
-    any other              outside every VPC: the lab's host outside, unchanged (in a lab that was there before: if one
-                           of its hosts outside has that address)
+    any other              outside every VPC: the lab's host outside, unchanged (in a lab that was there before: only
+                           if one of its hosts outside has that address)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from sgdataplane.errors import LabError
 from sgdataplane.lab.ends import find_ends
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.parts import Interface, LabNode
+from sgdataplane.lab.parts import Endpoint
 from sgdataplane.lab.replay.flows import Report
 from sgdataplane.lab.replay.packets import LINK_ONLY, Unfit
 from sgdataplane.model.always import LINK_LOCAL, MULTICAST, SHARED
@@ -30,24 +30,15 @@ MAX_REMEMBERED = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Who is at an address of the capture: `address` is what it has in the lab."""
-
-    node: LabNode
-    interface: Interface
-    address: Address
-
-
-@dataclass(frozen=True, slots=True)
 class Mapping:
-    """`mapped`: what the user maps. `everybody`: the host that stands for all addresses outside, if there is one."""
+    """`mapped`: the user's --map. `everybody`: the node that stands for all addresses outside; empty if none does."""
 
     mapped: dict[Address, str]
     everybody: str = ""
 
 
 class Endpoints:
-    """Finds endpoints; remembers for the report which addresses were whose."""
+    """Finds the endpoints of addresses, and remembers them for the report."""
 
     def __init__(self, lab: Lab, mapping: Mapping) -> None:
         self._lab, self._everybody = lab, mapping.everybody
@@ -58,7 +49,7 @@ class Endpoints:
         self._met: dict[Address, Endpoint] = {}
 
     def pair(self, source: Address, target: Address) -> tuple[Endpoint, Endpoint]:
-        """Both ends of a packet, at interfaces that meet. Unfit if the lab has no way between them."""
+        """Both ends of a packet, at interfaces in one VPC. Unfit if the lab has no way between them."""
         near, far = self._end(source), self._end(target)
         if not near.node.is_instance and not far.node.is_instance:
             raise Unfit("both ends are outside: no policy between them (--map IP=NODE says who is in the lab)")
@@ -72,14 +63,14 @@ class Endpoints:
         return near, far
 
     def changed(self, address: Address) -> Address:
-        """What an address of the capture is in the lab, or itself."""
+        """The lab's address for an address of the capture; itself if it has none."""
         try:
             return self._end(address).address
         except Unfit:
             return address
 
     def tell(self, report: Report) -> None:
-        """Who stood for whom."""
+        """Add to the report which node stood for which address."""
         for address, end in sorted(self._met.items()):
             if address in self._mapped or end.node.name != self._everybody:
                 report.mapped[str(address)] = (end.node.name, str(end.address))
@@ -110,7 +101,7 @@ class Endpoints:
         return self._locate(address)
 
     def _locate(self, address: Address) -> Endpoint | str:
-        """By the addresses of the lab itself."""
+        """The endpoint that an address of the lab belongs to, or the reason why there is none."""
         owners = self._own.get(address, ()) or tuple(end for prefix, end in self._delegated if address in prefix)
         if len({end.node.name for end in owners}) > 1:
             return f"{address} belongs to several nodes: --map {address}=NODE says which"
@@ -125,7 +116,7 @@ class Endpoints:
         return Endpoint(node, node.interfaces[0], address)
 
     def _given(self, address: Address, name: str) -> Endpoint:
-        """What the user says an address stands for. LabError if that can't be."""
+        """The endpoint that the user maps an address to. LabError if there is none."""
         option = f"--map {address}={name}"
         try:
             wanted = Address.parse(name)
@@ -139,14 +130,14 @@ class Endpoints:
         return found
 
     def _named(self, option: str, name: str, address: Address) -> Endpoint:
-        for interface, end in find_ends(self._lab, name):
-            if end.address.family is address.family:
-                return Endpoint(self._lab.topology.node[end.node], interface, end.address)
-        raise LabError(option, f"{name} has no {address.family.value} address")
+        found = next((end for end in find_ends(self._lab, name) if end.address.family is address.family), None)
+        if found is None:
+            raise LabError(option, f"{name} has no {address.family.value} address")
+        return found
 
 
 def _at(end: Endpoint, vpc_id: str) -> Endpoint:
-    """A host outside has the same addresses at each VPC."""
+    """The end at its interface in that VPC: a host outside has the same addresses in each."""
     if end.node.is_instance:
         return end
     interface = next((i for i in end.node.interfaces if i.vpc_id == vpc_id), end.interface)
@@ -170,7 +161,7 @@ def _delegated(lab: Lab) -> Iterable[tuple[Prefix, Endpoint]]:
 
 
 def parse_maps(texts: Iterable[str]) -> dict[Address, str]:
-    """`IP=NODE` as a user writes it. LabError for what isn't that."""
+    """Parse `IP=NODE` as a user writes it. LabError if it is malformed, or an address is mapped twice."""
     found: dict[Address, str] = {}
     for text in texts:
         left, equals, name = text.partition("=")

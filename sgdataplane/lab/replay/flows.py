@@ -1,4 +1,4 @@
-"""What a replay has to tell: flows, what was left out and why, who stood for whom.
+"""The report of a replay: its flows, what was left out and why, and which node stood for which address.
 
 Owns the records and their bounds: a replay of any length keeps at most MAX_FLOWS flows apart. Must not know how packets
 are sent.
@@ -20,8 +20,8 @@ NOBODYS: FlowKey = (0, Address(32, 0), 0, Address(32, 0), 0)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What was seen of one datagram; `problem` in words where it isn't what was expected, or a drop was elsewhere.
-    `is_invalid`: conntrack said so; `is_incomplete`: fragments of no whole one."""
+    """What was seen of one datagram. `problem`: in words, if that is not as expected, or it was dropped elsewhere.
+    `is_invalid`: conntrack called it invalid. `is_incomplete`: it never was whole."""
 
     delivered: bool
     problem: str = ""
@@ -31,14 +31,14 @@ class Delivery:
 
 @dataclass(slots=True)
 class ReplayedFlow:
-    """Both directions of what two addresses of the capture say to each other by one pair of ports. `outcome` is that of
-    its first packet that should pass, or of its first."""
+    """What two addresses of the capture say to each other by one pair of ports, in both directions. `expectation`: that
+    of its first packet that should pass, or of its first packet if none should."""
 
     key: FlowKey
     first: int
     sender: str
     receiver: str
-    outcome: Expectation
+    expectation: Expectation
     packets: int = 0
     delivered: int = 0
     expected: int = 0
@@ -47,21 +47,22 @@ class ReplayedFlow:
     disagreements: int = 0
     problem: str = ""
 
-    def add(self, outcome: Expectation, fate: Delivery, number: int, packets: int) -> None:
-        if outcome.is_accepted and not self.outcome.is_accepted:
-            self.outcome = outcome
+    def add(self, expected: Expectation, seen: Delivery, number: int, packets: int) -> None:
+        """Count a datagram of so many packets; `number` is the number of its last one in the capture."""
+        if expected.is_accepted and not self.expectation.is_accepted:
+            self.expectation = expected
         self.packets += packets
-        self.delivered += packets * fate.delivered
-        self.expected += packets * outcome.is_accepted
-        self.invalid += packets * fate.is_invalid
-        self.incomplete += packets * fate.is_incomplete
-        if fate.problem:
+        self.delivered += packets * seen.delivered
+        self.expected += packets * expected.is_accepted
+        self.invalid += packets * seen.is_invalid
+        self.incomplete += packets * seen.is_incomplete
+        if seen.problem:
             self.disagreements += packets
-            self.problem = self.problem or f"packet {number}: {fate.problem}"
+            self.problem = self.problem or f"packet {number}: {seen.problem}"
 
     @property
     def decision(self) -> Decision:
-        return self.outcome.decision
+        return self.expectation.decision
 
     @property
     def protocol(self) -> str:
@@ -69,7 +70,7 @@ class ReplayedFlow:
 
     @property
     def ends(self) -> tuple[str, str]:
-        """Addresses, with ports where there are some."""
+        """Both addresses, with ports where the protocol has ports."""
         protocol, source, sport, target, dport = self.key
         if protocol not in PORT_PROTOCOLS:
             return str(source), str(target)
@@ -82,12 +83,12 @@ class ReplayedFlow:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """On packets that never pass, whatever the rules say."""
+        """How many packets could not pass, whatever the rules say."""
         notes = ((self.invalid, "invalid to conntrack"), (self.incomplete, "of datagrams that are never whole"))
         return tuple(f"{count} {what}" for count, what in notes if count)
 
     def counts(self) -> dict[str, int]:
-        """Of packets."""
+        """Numbers of packets."""
         return {
             "packets": self.packets,
             "delivered": self.delivered,
@@ -98,7 +99,7 @@ class ReplayedFlow:
         }
 
     def as_json(self) -> dict[str, object]:
-        """With the keys of cli.md, and more."""
+        """The keys of cli.md, and more."""
         protocol, source, sport, target, dport = self.key
         has_ports = protocol in PORT_PROTOCOLS
         return {
@@ -109,7 +110,7 @@ class ReplayedFlow:
             "dport": dport if has_ports else None,
             **self.counts(),
             **self.decision.as_json(),
-            "where": self.outcome.where or None,
+            "where": self.expectation.where or None,
             "from": self.sender,
             "to": self.receiver,
             "first_packet": self.first,
@@ -119,7 +120,7 @@ class ReplayedFlow:
 
 @dataclass(slots=True)
 class LeftOut:
-    """Packets that were not sent, for one reason; `first` is the first one's number."""
+    """Packets that were not sent for one reason. `first`: the number of the first one."""
 
     reason: str
     first: int
@@ -128,9 +129,9 @@ class LeftOut:
 
 @dataclass(slots=True)
 class Report:
-    """All of one replay. `rest`: flows beyond MAX_FLOWS, together; `mapped`: address of the capture -> node and address
-    in the lab, of instances and of what the user mapped; `outside`: how many other addresses were outside. `strangers`:
-    packets that were delivered to somebody and not sent."""
+    """The report of one replay. `rest`: all flows beyond MAX_FLOWS together. `mapped`: address of the capture -> node
+    and address in the lab, for instances and for what the user mapped. `outside`: how many other addresses stood
+    outside. `strangers`: how many packets were delivered that nobody sent."""
 
     flows: dict[FlowKey, ReplayedFlow] = field(default_factory=dict)
     rest: ReplayedFlow = field(default_factory=lambda: ReplayedFlow(NOBODYS, 0, "", "", UNPROTECTED))
@@ -147,12 +148,12 @@ class Report:
 
     @property
     def disagreements(self) -> int:
-        """How many flows have one; with packets of no flow at all."""
+        """How many flows disagree with the policy, plus such packets that belong to no flow."""
         found = sum(1 for flow in self.flows.values() if flow.disagreements)
         return found + self.rest.disagreements + self.strangers
 
     def ordered(self) -> list[ReplayedFlow]:
-        """Those with disagreements first, else as they began."""
+        """Flows in the order in which they began, those with disagreements first."""
         return sorted(self.flows.values(), key=lambda flow: (not flow.disagreements, flow.first))
 
     def leave_out(self, reason: str, number: int) -> None:
@@ -162,19 +163,19 @@ class Report:
         entry.packets += 1
 
     def find(self, key: FlowKey) -> ReplayedFlow | None:
-        """The flow of that packet, in whichever direction it goes."""
+        """The flow with that key in either direction."""
         protocol, source, sport, target, dport = key
         return self.flows.get(key) or self.flows.get((protocol, target, dport, source, sport))
 
     def add(self, flow: ReplayedFlow) -> bool:
-        """Keep one more apart, if there is room."""
+        """Keep one more flow apart. False if there is no room."""
         if len(self.flows) >= MAX_FLOWS:
             return False
         self.flows[flow.key] = flow
         return True
 
     def as_json(self) -> dict[str, object]:
-        """With the keys of cli.md, and more."""
+        """The keys of cli.md, and more."""
         return {
             "flows": [flow.as_json() for flow in self.flows.values()],
             "disagreements": self.disagreements,
@@ -193,7 +194,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class FlowChange:
-    """A flow whose fate isn't the same under two policies; None where it was left out."""
+    """A flow that fares differently under two policies; None where it was left out."""
 
     before: ReplayedFlow | None
     after: ReplayedFlow | None
@@ -209,13 +210,13 @@ FATE = ("delivered", "verdict", "reason", "security_group_id", "security_group_r
 
 
 def changes(before: Report, after: Report) -> list[FlowChange]:
-    """The flows of which other packets arrive, or whose first one meets another verdict."""
+    """The flows of which other packets arrive, or whose verdict differs."""
     keys = dict.fromkeys((*before.flows, *after.flows))
     pairs = ((before.flows.get(key), after.flows.get(key)) for key in keys)
-    return [FlowChange(old, new) for old, new in pairs if _outcome(old) != _outcome(new)]
+    return [FlowChange(old, new) for old, new in pairs if _fared(old) != _fared(new)]
 
 
-def _outcome(flow: ReplayedFlow | None) -> tuple[object, ...]:
+def _fared(flow: ReplayedFlow | None) -> tuple[object, ...]:
     return () if flow is None else (flow.delivered, flow.decision.verdict)
 
 

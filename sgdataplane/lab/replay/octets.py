@@ -1,7 +1,7 @@
-"""The octets of a capture: of a file, a pipe or standard input, compressed by gzip or not.
+"""The octets of a capture: from a file, a pipe or standard input, compressed by gzip or not.
 
-Owns where they come from, and how far they have been read: never more than was asked for is in memory. Is given a path.
-Must not know what captures look like.
+Owns where they come from, and how far they have been read. Never more than was asked for is in memory. It is given a
+path. Must not know what captures look like.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ BUFFER = 1 << 18
 
 
 def name_of(path: Path) -> str:
-    """For people."""
+    """What messages call the capture."""
     return "standard input" if path == STDIN else str(path)
 
 
 class CutOffError(Exception):
-    """The octets ended before those that were asked for."""
+    """There are fewer octets than were asked for."""
 
 
 class DamageError(Exception):
-    """What stands there can't be read; the text says why."""
+    """The octets can't be read; the text says why."""
 
 
 class Octets:
-    """Open octets. OSError if they can't be opened. `is_kept`: a pipe's are copied to a file without a name, so that
-    they can be read once more."""
+    """Open octets. OSError if they can't be opened. `is_kept`: those of a pipe are copied to a nameless file, so that
+    they can be read again."""
 
     def __init__(self, path: Path, *, is_kept: bool) -> None:
         self._raw = _Raw(path, is_kept=is_kept)
@@ -42,10 +42,10 @@ class Octets:
         self.rewind()
 
     def rewind(self) -> None:
-        """To the beginning again."""
+        """Go back to the beginning."""
         self._raw.rewind()
         magic = self._raw.peek(len(GZIP))
-        self._file = gzip.GzipFile(fileobj=self._raw) if magic == GZIP else self._raw  # type: ignore[call-overload]  # it only reads
+        self._file = gzip.GzipFile(fileobj=self._raw) if magic == GZIP else self._raw  # type: ignore[call-overload]  # gzip only reads from it
         self.offset = self.start = 0
 
     def close(self) -> None:
@@ -53,11 +53,11 @@ class Octets:
 
     @property
     def taken(self) -> int:
-        """How many octets of the file have been read, compressed as they are."""
+        """How many octets of the file have been read, before decompression."""
         return self._raw.taken
 
     def begin(self) -> None:
-        """Something begins here: its place is told as `start`."""
+        """Note that a record begins here: `start` is its place."""
         self.start = self.offset
 
     @property
@@ -66,7 +66,7 @@ class Octets:
         return self.offset == self.start
 
     def read(self, size: int) -> bytes:
-        """Exactly so many. CutOffError if there are fewer, DamageError if what is compressed isn't whole."""
+        """Read exactly so many. CutOffError if there are fewer, DamageError if they can't be decompressed or read."""
         try:
             data: bytes = self._file.read(size)
         except EOFError:
@@ -82,7 +82,7 @@ class Octets:
 
 
 class _Raw:
-    """The file as it is. A pipe has no place to go back to, so what was looked at is kept for the next `read`."""
+    """The file as it is. Since nobody can go back in a pipe, `peek` keeps what it read for the next `read`."""
 
     def __init__(self, path: Path, *, is_kept: bool) -> None:
         self._file: IO[bytes] = (

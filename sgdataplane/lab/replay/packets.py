@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sgdataplane.lab.frames import checksum
+from sgdataplane.lab.frames import checksum, folded, internet_sum
 from sgdataplane.model.always import DISCOVERY_TYPES, ICMP_ERRORS, ICMPV6_ERRORS
 from sgdataplane.net.headers import (
     ENDS,
@@ -38,20 +38,19 @@ RAW_IP = (12, 14, 101, 228, 229)
 VLAN = (0x8100, 0x88A8, 0x9100)
 PPP_IP = (0x0021, 0x0057)
 NAMES = {ETH_ARP: "ARP", 0x86DD: "IPv6", 0x8863: "PPPoE discovery", 0x8864: "PPPoE", 0x8847: "MPLS", 0x88CC: "LLDP"}
-MIN_HEADERS = {6: 20, 17: 8, 1: 8, 58: 8}  # octets without which a filled-up packet says nothing
-
-
+MIN_HEADERS = {6: 20, 17: 8, 1: 8, 58: 8}  # a packet that is cut off earlier can't be filled up
 LINK_ONLY = "of its link only: multicast, broadcast, a link-local address, or neighbour discovery"
 
 
-class Unfit(Exception):  # noqa: N818  # no error: it says why a packet is left out
+class Unfit(Exception):  # noqa: N818  # it is no error, but says why a packet is left out
     """This packet is left out of the replay; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class IpPacket:
-    """`data` is the whole packet, nothing else. `protocol` and `upper` are what stands behind all IPv6 extension
-    headers, and where; of a later fragment they say nothing. `is_filled`: the capture cut it off, zeros fill it up."""
+    """`data`: the whole packet and nothing else. `protocol`, `upper`: the transport protocol and where its header
+    begins, behind all IPv6 extension headers; meaningless in a later fragment. `is_filled`: the capture cut the
+    packet off, and zeros fill it up."""
 
     data: bytes
     source: Address
@@ -72,7 +71,7 @@ class IpPacket:
 
 
 def find_packet(linktype: int, frame: bytes, length: int) -> IpPacket:
-    """The IP packet in a frame that was `length` octets long on the wire; Unfit if there is none to replay."""
+    """The IP packet in a frame that was `length` octets long on the wire. Unfit if there is none to replay."""
     try:
         data = _strip(linktype, frame)
         if not data:
@@ -129,7 +128,7 @@ def _ipv4(data: bytes, missing: int) -> IpPacket:
     header, total = (data[0] & 15) * 4, int.from_bytes(data[2:4], "big")
     if header < 20 or len(data) < header:
         raise Unfit("cut off within its headers" if header >= 20 else "IPv4 header length below 20")
-    total = total or min(len(data) + missing, 0xFFFF)  # 0: captured before the network card cut it into segments
+    total = total or min(len(data) + missing, 0xFFFF)  # 0: captured before the network card split it (TSO)
     if total < header:
         raise Unfit("IPv4 length shorter than its header")
     if internet_sum(data[:header]) not in (0, 0xFFFF):
@@ -158,7 +157,7 @@ def _ipv6(data: bytes, missing: int) -> IpPacket:
 
 
 def _fill(data: bytes, total: int, missing: int, upper: int, protocol: int) -> bytes:
-    """As long as it was: without the frame's padding, or with zeros for what the capture did not keep."""
+    """The packet at its full length: without the frame's padding, or with zeros for what the capture cut off."""
     if len(data) >= total:
         return data[:total]
     if len(data) + missing < total:
@@ -169,8 +168,8 @@ def _fill(data: bytes, total: int, missing: int, upper: int, protocol: int) -> b
 
 
 def without_fragment_header(data: bytes) -> bytes | None:
-    """An IPv6 packet as a kernel that puts datagrams together hands it on: its first fragment header taken away, also
-    where it is in one piece. None if it has none."""
+    """An IPv6 packet as a kernel that reassembles hands it on: without its first fragment header, even if it was in one
+    piece. None if it has no fragment header."""
     fragments = find_upper(data).fragments
     if not fragments:
         return None
@@ -179,24 +178,14 @@ def without_fragment_header(data: bytes) -> bytes | None:
     return data[:named] + data[at : at + 1] + data[named + 1 : at] + data[start:]
 
 
-def internet_sum(data: bytes) -> int:
-    """The ones' complement sum of all 16-bit words (RFC 1071)."""
-    if len(data) % 2:
-        data += b"\0"
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
-
-
 DCCP, UDPLITE = 33, 136
-WITH_ADDRESSES = {TCP: 16, UDP: 6, ICMPV6: 2, DCCP: 6, UDPLITE: 6}  # where the checksum is that covers a pseudo-header
+WITH_ADDRESSES = {TCP: 16, UDP: 6, ICMPV6: 2, DCCP: 6, UDPLITE: 6}  # place of a checksum that covers addresses
 Changed = Callable[[Address], Address]
 
 
 @dataclass(frozen=True, slots=True)
 class Readdressed:
-    """A packet as it is sent, with what it was in the capture."""
+    """A packet as it is sent, with the packet of the capture."""
 
     packet: IpPacket
     data: bytes
@@ -205,8 +194,8 @@ class Readdressed:
 
 
 def readdress(packet: IpPacket, source: Address, target: Address, changed: Changed, hops: int) -> Readdressed:
-    """The packet from `source` to `target`, to arrive with the hop limit that it has after so many routers; `changed`
-    says what becomes of addresses that an ICMP error quotes."""
+    """The packet from `source` to `target`. It arrives with the hop limit it has now, after `hops` routers. `changed`
+    maps the addresses that an ICMP error quotes."""
     data = bytearray(packet.data)
     if packet.is_filled:
         _make_right(data, packet)
@@ -222,16 +211,14 @@ def readdress(packet: IpPacket, source: Address, target: Address, changed: Chang
 
 
 def is_error(protocol: int, kind: int | None) -> bool:
-    """Whether an ICMP type is an error, which quotes the packet it is about."""
+    """Whether an ICMP type is an error, which quotes the packet that it is about."""
     return (protocol == ICMP and kind in ICMP_ERRORS) or (protocol == ICMPV6 and kind in ICMPV6_ERRORS)
 
 
 def adjusted(check: int, old: bytes, new: bytes) -> int:
-    """The checksum after octets that it covers became others, at an even place."""
+    """The checksum after octets that it covers, at an even place, have changed."""
     total = (~check & 0xFFFF) + (~internet_sum(old) & 0xFFFF) + internet_sum(new)
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return ~folded(total) & 0xFFFF
 
 
 def _octets(address: Address) -> bytes:
@@ -246,7 +233,7 @@ def _adjust_upper(data: bytearray, upper: int, protocol: int, old: bytes, new: b
 
 
 def _adjust_at(data: bytearray, at: int, old: bytes, new: bytes, *, is_udp: bool = False) -> None:
-    """Where the checksum is there at all; UDP says 0 for none, and 0xffff for a sum of 0."""
+    """Update the checksum at a place, if it is there. UDP writes 0 for no checksum, and 0xffff for a sum of 0."""
     check = int.from_bytes(data[at : at + 2], "big")
     if len(data) < at + 2 or (is_udp and check == 0):
         return
@@ -255,7 +242,7 @@ def _adjust_at(data: bytearray, at: int, old: bytes, new: bytes, *, is_udp: bool
 
 
 def _readdress_quoted(data: bytearray, packet: IpPacket, changed: Changed) -> None:
-    """The packet that an ICMP error quotes, as far as it is there, and the error's own checksum."""
+    """Readdress the packet that an ICMP error quotes, as far as it is there, and update the error's checksum."""
     at = packet.upper + 8
     before, quoted = bytes(data[at:]), bytearray(data[at:])
     if family_of(before) is not packet.family:
@@ -272,7 +259,7 @@ def _readdress_quoted(data: bytearray, packet: IpPacket, changed: Changed) -> No
 
 
 def _make_right(data: bytearray, packet: IpPacket) -> None:
-    """The checksum of a packet that was filled up: what it was can't be known. (Before its addresses change.)"""
+    """Give a filled-up packet a right checksum, since nobody knows what it had. Called before its addresses change."""
     upper, protocol = packet.upper, packet.protocol
     at = upper + (2 if protocol == ICMP else WITH_ADDRESSES[protocol])
     if protocol == UDP and data[at : at + 2] == b"\0\0":

@@ -1,6 +1,6 @@
 """A replay as a page for people.
 
-Owns how many rows it has. Is given reports. Must not send anything, nor know HTML.
+Owns how many rows the page has. It is given reports. Must not send anything, nor know HTML.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sgdataplane.report.words import counted
 
 MOST_FLOWS, MOST_CHANGES, MOST_ADDRESSES = 500, 500, 200
 
-Told = tuple[str, Report]  # the policy's name for people, and what became of the capture under it
+Told = tuple[str, Report]  # the policy's name for people, and the report of the replay under it
 
 
 def replay_page(capture: str, told: Sequence[Told]) -> replayed.ReplayPage:
-    """`told`: one replay; or two of the same capture, the state it is compared with last. The page's size is bounded;
-    what is left out is said. The same reports give the same page."""
+    """The page. `told`: one replay, or two of the same capture, the one to compare with last. The page's size is
+    bounded, and it says what it leaves out. The same reports give the same page."""
     (_, first), *others = told
     found = [change for _, other in others for change in changes(first, other)]
     return replayed.ReplayPage(
@@ -106,7 +106,7 @@ def _head(flow: ReplayedFlow) -> Head:
 
 
 def _fate(flow: ReplayedFlow) -> replayed.Fate:
-    where, decision = flow.outcome.where, flow.decision
+    where, decision = flow.expectation.where, flow.decision
     return replayed.Fate(flow.delivered, decision.verdict.value, where, words.ranked(decision), flow.remarks)
 
 

@@ -1,7 +1,7 @@
-"""A capture goes through a lab: each packet is sent, its fate seen, and compared with what should become of it.
+"""Replay a capture through a lab: send each packet, see how far it gets, and compare that with what is expected.
 
-Owns the order of these steps. Is given an open capture, a lab that is up and who stands for whom in it. Must not know
-how the lab came about, nor print anything.
+Owns the order of these steps. It is given an open capture, a lab that is up, and which node stands for which address.
+Must not know how the lab came about, nor print anything.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from sgdataplane.errors import HostError
 from sgdataplane.host import conntrack, netns
 from sgdataplane.lab.expect import Expectation
 from sgdataplane.lab.manage import Lab
+from sgdataplane.lab.parts import Endpoint
 from sgdataplane.lab.replay.capture import Capture, Record
-from sgdataplane.lab.replay.endpoints import Endpoint, Endpoints, Mapping
-from sgdataplane.lab.replay.facts import Datagram, HeaderFields, Reassembly
+from sgdataplane.lab.replay.datagrams import Datagram, HeaderFields, Reassembly
+from sgdataplane.lab.replay.endpoints import Endpoints, Mapping
 from sgdataplane.lab.replay.flows import Delivery, FlowKey, ReplayedFlow, Report
 from sgdataplane.lab.replay.packets import IpPacket, Unfit, find_packet, readdress
 from sgdataplane.lab.replay.sessions import SessionModel, Stop
 from sgdataplane.lab.replay.wire import Sighting, Wire
 from sgdataplane.model.decision import Decision
-from sgdataplane.model.options import Placement
 from sgdataplane.net.values import ICMP, ICMPV6, Direction, Verdict
 
-Ends = tuple[Endpoint, Endpoint]
-LONGEST_WAIT_S = float(1 << 31)  # a capture may say that its next packet came in 500 million years
+EndpointPair = tuple[Endpoint, Endpoint]
+LONGEST_WAIT_S = float(1 << 31)  # a capture may claim that its next packet came 500 million years later
 EGRESS, INGRESS = Direction.EGRESS.value, Direction.INGRESS.value
-INCOMPLETE = Expectation(Decision(Direction.EGRESS, Verdict.DROP, "incomplete"))  # a datagram that is never whole
+INCOMPLETE = Expectation(Decision(Direction.EGRESS, Verdict.DROP, "incomplete"))  # for a datagram that is never whole
 
 
 class Replay:
-    """One capture through one lab. `is_shared`: the lab was there before, so that it may know sessions of its own."""
+    """One capture through one lab. `is_shared`: the lab was there before, so it may have sessions of its own."""
 
     def __init__(self, lab: Lab, mapping: Mapping, *, is_shared: bool) -> None:
         self._lab, self._is_shared = lab, is_shared
@@ -41,8 +41,8 @@ class Replay:
         self._report = Report(time_scale=lab.record.time_scale)
 
     def run(self, capture: Capture, progress: Callable[[int], None], *, is_real_time: bool) -> Report:
-        """LabError if the capture is damaged, HostError if the machine lost what was to be seen. `progress` is given
-        octets."""
+        """Replay it all. LabError if the capture is damaged; HostError if the machine was too slow for its logs.
+        `progress` is called with how many octets of the capture have been read."""
         began, first = time.monotonic(), None
         with Wire(self._lab) as wire:
             for record in capture.records():
@@ -68,17 +68,17 @@ class Replay:
         except Unfit as reason:
             self._report.leave_out(str(reason), record.number)
 
-    def _send(self, number: int, packet: IpPacket, ends: Ends, wire: Wire) -> None:
-        """One packet; what it makes whole is judged."""
+    def _send(self, number: int, packet: IpPacket, ends: EndpointPair, wire: Wire) -> None:
+        """Send one packet. If it completes a datagram, see what becomes of that and note it."""
         near, far = ends
-        hops = len({self._router_of(near), self._router_of(far)})
+        hops = len({self._lab.router_of(near), self._lab.router_of(far)})
         sent = readdress(packet, near.address, far.address, self._endpoints.changed, hops)
         datagram = self._reassembly.add(sent)
         self._take_given_up()
         wire.prepare(near, far)
         stops, now = self._stops(ends), time.monotonic()
         if datagram and self._is_shared:
-            self._forget(datagram.facts, stops, now)
+            self._forget(datagram.header, stops, now)
         refusal = wire.send(sent.data, near, far.address)
         if refusal:
             raise Unfit(f"the kernel doesn't send it: {refusal}")
@@ -87,63 +87,59 @@ class Replay:
         if datagram is None:
             wire.settle()
             return
-        expected = self._sessions.expect(datagram.facts, stops, now)
+        expected = self._sessions.expect(datagram.header, stops, now)
         seen = wire.look(datagram, near, far, until(expected))
         if wire.has_lost():
             raise HostError(f"packet {number}", "the machine is too busy: what was to be seen of it was lost")
         if seen.invalid:
-            expected = self._sessions.expect(datagram.facts, stops, now, seen.invalid)
-        self._sessions.commit(datagram.facts, stops, now, seen.invalid)
-        fate = Delivery(seen.delivered, problem_of(expected, seen), is_invalid=bool(seen.invalid))
-        self._note(number, datagram, ends, expected, fate)
+            expected = self._sessions.expect(datagram.header, stops, now, seen.invalid)
+        self._sessions.commit(datagram.header, stops, now, seen.invalid)
+        delivery = Delivery(seen.delivered, problem_of(expected, seen), is_invalid=bool(seen.invalid))
+        self._note(number, datagram, ends, expected, delivery)
 
-    def _note(self, number: int, datagram: Datagram, ends: Ends, expected: Expectation, fate: Delivery) -> None:
+    def _note(
+        self, number: int, datagram: Datagram, ends: EndpointPair, expected: Expectation, delivery: Delivery
+    ) -> None:
         key = flow_key(datagram)
         flow = self._report.find(key)
         if flow is None:
             flow = ReplayedFlow(key, number, ends[0].node.name, ends[1].node.name, expected)
             if not self._report.add(flow):
                 flow = self._report.rest
-        flow.add(expected, fate, number, len(datagram.packets))
+        flow.add(expected, delivery, number, len(datagram.packets))
 
     def _take_given_up(self) -> None:
-        """Fragments whose datagram never was whole: nobody can pass or get it."""
+        """Note the fragments whose datagram was never whole: no policy can pass it, and nobody gets it."""
         while self._reassembly.given_up:
             datagram = self._reassembly.given_up.pop()
             packet = datagram.packets[0].packet
             ends = self._endpoints.pair(packet.source, packet.target)
             self._note(self._report.read, datagram, ends, INCOMPLETE, Delivery(False, is_incomplete=True))
 
-    def _stops(self, ends: Ends) -> tuple[Stop, ...]:
+    def _stops(self, ends: EndpointPair) -> tuple[Stop, ...]:
         """The policies on the way from one end to the other."""
         return tuple(
-            Stop(end.interface.eni_id, direction, self._table_of(end))
+            Stop(end.interface.eni_id, direction, self._lab.enforces(end))
             for end, direction in zip(ends, (Direction.EGRESS, Direction.INGRESS), strict=True)
             if end.interface.eni_id
         )
 
-    def _table_of(self, end: Endpoint) -> str:
-        return self._router_of(end) if self._lab.placement is Placement.HOST else end.node.netns
-
-    def _router_of(self, end: Endpoint) -> str:
-        return self._lab.topology.router_of(end.node, end.interface).netns
-
-    def _forget(self, facts: HeaderFields, stops: tuple[Stop, ...], now: float) -> None:
-        """What opens a session here must open one in a lab that may have seen the same before."""
-        if facts.protocol in (ICMP, ICMPV6):
+    def _forget(self, header: HeaderFields, stops: tuple[Stop, ...], now: float) -> None:
+        """A packet that opens a session must open one in the lab too, even if the lab has had the same session."""
+        if header.protocol in (ICMP, ICMPV6):
             return
-        for name in self._sessions.opened_by(facts, stops, now):
+        for name in self._sessions.opened_by(header, stops, now):
             with netns.inside(name):
-                conntrack.forget(conntrack.SessionTuple(facts.protocol, facts.source, facts.target, *facts.ports))
+                conntrack.forget(conntrack.SessionTuple(header.protocol, header.source, header.target, *header.ports))
 
 
 def until(expected: Expectation) -> str:
-    """Which field of Sighting shows that a packet has got as far as it should."""
+    """The field of Sighting which shows that a packet has got as far as it should."""
     return {EGRESS: "left", INGRESS: "arrived"}.get(expected.where, "delivered")
 
 
 def problem_of(expected: Expectation, seen: Sighting) -> str:
-    """In words, where a packet did not get as far as it should, or got further."""
+    """In words, that a packet did not get as far as it should, or got further; "" if neither."""
     if seen.delivered:
         return "" if expected.is_accepted else f"delivered, and should be dropped at {expected.where}"
     got = "arrived before the receiver's policy" if seen.arrived else "left the sender" if seen.left else "was not seen"
@@ -157,6 +153,6 @@ def problem_of(expected: Expectation, seen: Sighting) -> str:
 
 
 def flow_key(datagram: Datagram) -> FlowKey:
-    """By the addresses of the capture."""
-    packet, facts = datagram.packets[0].packet, datagram.facts
-    return facts.protocol, packet.source, facts.ports[0], packet.target, facts.ports[1]
+    """The flow of a datagram, by the addresses of the capture."""
+    packet, header = datagram.packets[0].packet, datagram.header
+    return header.protocol, packet.source, header.ports[0], packet.target, header.ports[1]

@@ -1,12 +1,12 @@
-"""What should become of each packet: `decide()` for what opens a session, and a plain model of sessions for the rest.
+"""What should become of each packet: `decide()` for what opens a session, a plain model of sessions for the rest.
 
-Owns the model (semantics.md section 4, as conntrack carries it out). Is given facts of packets, the ends' ENIs, and
-when they were sent. Must not know how policy is compiled, nor what happened to a packet, but for one thing: what
-conntrack calls invalid never passes, and that is conntrack's own to say.
+Owns the model (semantics.md section 4, as conntrack does it). It is given header fields, the ends' ENIs, and when
+packets were sent. Must not know how a policy is compiled, nor what happened to a packet, with one exception: what
+conntrack calls invalid never passes, and only conntrack can say so.
 
     a packet of a known session     passes where the session's opening packet would
-    any other                       opens one, if each end that tracks it in one table accepts it
-    ICMP errors                     pass with the session they quote
+    any other packet                opens a session, if each end that is tracked in one table accepts it
+    an ICMP error                   passes with the session that it quotes
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from sgdataplane.host.timeouts import KERNELS_OWN, OTHERS, scaled
 from sgdataplane.lab.expect import UNPROTECTED, Expectation
-from sgdataplane.lab.replay.facts import FIN, RST, HeaderFields
+from sgdataplane.lab.replay.datagrams import FIN, RST, HeaderFields
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide
@@ -27,19 +27,17 @@ from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import AH, ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Verdict
 
 MAX_DECISIONS = 1 << 16
-MAX_SESSIONS = 200_000  # of one table; conntrack's own limit is of that size, too
+MAX_SESSIONS = 200_000  # of one table; conntrack's own limit is about as high
 HALF_OPEN = KERNELS_OWN["nf_conntrack_tcp_timeout_syn_sent"]
 HALF_CLOSED = KERNELS_OWN["nf_conntrack_tcp_timeout_close_wait"]
-QUERIES = {
-    ICMP: ((8, 0), (13, 14), (15, 16), (17, 18)),
-    ICMPV6: ((128, 129), (139, 140)),
-}  # those that conntrack tracks
+QUERIES = {ICMP: ((8, 0), (13, 14), (15, 16), (17, 18)), ICMPV6: ((128, 129), (139, 140))}  # conntrack tracks these
 INVERSE = {(p, a): b for p, pairs in QUERIES.items() for pair in pairs for a, b in (pair, pair[::-1])}
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A policy on a packet's way: whose, in which direction the packet goes there, and which conntrack table knows."""
+    """A policy on a packet's way: its ENI, the packet's direction there, and the namespace whose conntrack tracks
+    it."""
 
     eni_id: str
     direction: Direction
@@ -51,7 +49,7 @@ Stops = tuple[Stop, ...]
 
 @dataclass(slots=True)
 class ModelSession:
-    """`opening`: its first packet. `fins`: directions that have been closed, True for the opening one's."""
+    """`opening`: its first packet. `fins`: the directions that have sent a FIN, True for that of the opening packet."""
 
     opening: HeaderFields
     seen: float
@@ -63,8 +61,8 @@ class ModelSession:
     def is_closed(self) -> bool:
         return self.is_reset or len(self.fins) == 2
 
-    def is_forward(self, facts: HeaderFields) -> bool:
-        return _key(facts) == _key(self.opening)
+    def is_forward(self, header: HeaderFields) -> bool:
+        return _key(header) == _key(self.opening)
 
 
 class SessionModel:
@@ -72,76 +70,78 @@ class SessionModel:
 
     def __init__(self, state: CloudState, options: Options, time_scale: float) -> None:
         self._time_scale = time_scale
-        # the policy stays as it is while a capture is replayed
+        # safe to cache, as the policy doesn't change while a capture is replayed
         self._decided = lru_cache(MAX_DECISIONS)(lambda packet: decide(state, packet, options))
         self._tables: dict[str, OrderedDict[Key, ModelSession]] = {}
         self._timeouts = {a: eni.connection_tracking for eni in state.network_interfaces for a in eni.addresses}
 
     def expect(
-        self, facts: HeaderFields, stops: tuple[Stop, ...], now: float, invalid: frozenset[str] = frozenset()
+        self, header: HeaderFields, stops: tuple[Stop, ...], now: float, invalid: frozenset[str] = frozenset()
     ) -> Expectation:
-        """What should become of a packet now. `invalid`: the tables that call it so. Changes nothing."""
+        """What should become of a packet now. `invalid`: the tables that call it invalid. Changes nothing."""
         expected = UNPROTECTED
         for stop in stops:
-            decision = _invalid(stop) if stop.table in invalid else self._decide(facts, stop, now)
+            decision = _invalid(stop) if stop.table in invalid else self._decide(header, stop, now)
             expected = Expectation(decision)
             if not expected.is_accepted:
                 return Expectation(decision, stop.direction.value)
         return expected
 
-    def opened_by(self, facts: HeaderFields, stops: Stops, now: float) -> tuple[str, ...]:
-        """The tables in which the packet is of no known session."""
-        return tuple(name for name in _tables(stops) if self.find(name, facts, now) is None)
+    def opened_by(self, header: HeaderFields, stops: Stops, now: float) -> tuple[str, ...]:
+        """The tables in which the packet belongs to no known session."""
+        return tuple(name for name in _tables(stops) if self.find(name, header, now) is None)
 
-    def commit(self, facts: HeaderFields, stops: Stops, now: float, invalid: frozenset[str] = frozenset()) -> None:
-        """The packet was sent: each table that it came to, and that accepts it, knows its session from now on."""
+    def commit(self, header: HeaderFields, stops: Stops, now: float, invalid: frozenset[str] = frozenset()) -> None:
+        """Note that the packet was sent: each table that it reaches, and that accepts it, knows its session from now
+        on."""
         for name in _tables(stops):
             here = tuple(stop for stop in stops if stop.table == name)
-            session = self.find(name, facts, now)
-            is_accepted = self.expect(facts, here, now, invalid).is_accepted
-            if name not in invalid and _has_session(facts):
+            session = self.find(name, header, now)
+            is_accepted = self.expect(header, here, now, invalid).is_accepted
+            if name not in invalid and _has_session(header):
                 if session is None and is_accepted:
-                    session = self._open(name, facts, now)
+                    session = self._open(name, header, now)
                 if session is not None:
-                    _advance(session, facts, now)
+                    _advance(session, header, now)
             if not is_accepted:
                 return
 
-    def find(self, name: str, facts: HeaderFields, now: float) -> ModelSession | None:
-        """The session in that table that a packet belongs to."""
-        table, key = self._tables.get(name, OrderedDict()), _key(facts)
+    def find(self, name: str, header: HeaderFields, now: float) -> ModelSession | None:
+        """The session in that table that a packet belongs to; None if there is none, or it has ended."""
+        table, key = self._tables.get(name, OrderedDict()), _key(header)
         session = table.get(key) or table.get(_reversed(key))
         if session is None or now - session.seen > self._idle(session):
             return None
-        return None if session.is_closed and facts.protocol == TCP and facts.is_syn else session
+        return None if session.is_closed and header.protocol == TCP and header.is_syn else session
 
-    def _decide(self, facts: HeaderFields, stop: Stop, now: float) -> Decision:
-        if facts.is_error:
-            quoted = facts.quoted and self.find(stop.table, facts.quoted, now)
-            return self._decide_opening(quoted, facts, stop) if quoted else _invalid(stop)
-        session = self.find(stop.table, facts, now) if _has_session(facts) else None
+    def _decide(self, header: HeaderFields, stop: Stop, now: float) -> Decision:
+        if header.is_error:
+            quoted = header.quoted and self.find(stop.table, header.quoted, now)
+            return self._decide_opening(quoted, header, stop) if quoted else _invalid(stop)
+        session = self.find(stop.table, header, now) if _has_session(header) else None
         if session is None:
-            return self._decided(_packet(facts, stop.eni_id, stop.direction))
-        direction = stop.direction if session.is_forward(facts) else stop.direction.other
+            return self._decided(_packet(header, stop.eni_id, stop.direction))
+        direction = stop.direction if session.is_forward(header) else stop.direction.other
         return self._decided(_packet(session.opening, stop.eni_id, direction))
 
     def _decide_opening(self, session: ModelSession, error: HeaderFields, stop: Stop) -> Decision:
-        """Of the session that an ICMP error is about: it goes against the packet that it quotes."""
+        """The decision for the session that an ICMP error is about. The error goes against the packet that it
+        quotes."""
         quoted = error.quoted
         is_forward = quoted is not None and session.is_forward(quoted)
         direction = stop.direction.other if is_forward else stop.direction
         return self._decided(_packet(session.opening, stop.eni_id, direction))
 
-    def _open(self, name: str, facts: HeaderFields, now: float) -> ModelSession:
-        table, key = self._tables.setdefault(name, OrderedDict()), _key(facts)
+    def _open(self, name: str, header: HeaderFields, now: float) -> ModelSession:
+        table, key = self._tables.setdefault(name, OrderedDict()), _key(header)
         table.pop(_reversed(key), None)
-        session = table[key] = ModelSession(facts, now)
+        session = table[key] = ModelSession(header, now)
         if len(table) > MAX_SESSIONS:
             table.popitem(last=False)
         return session
 
     def _idle(self, session: ModelSession) -> int:
-        """After how many seconds without a packet it is over."""
+        """After how many seconds without a packet the session ends."""
         return scaled(self._idle_unscaled(session), self._time_scale)
 
     def _idle_unscaled(self, session: ModelSession) -> int:
@@ -163,7 +163,7 @@ Key = tuple[int, int | None, Address, int, Address, int]
 
 
 def _invalid(stop: Stop) -> Decision:
-    """What conntrack takes for part of no session that there can be."""
+    """The decision on a packet that conntrack calls invalid."""
     return Decision(stop.direction, Verdict.DROP, "invalid")
 
 
@@ -171,14 +171,14 @@ def _tables(stops: Stops) -> Iterator[str]:
     return iter(dict.fromkeys(stop.table for stop in stops))
 
 
-def _has_session(facts: HeaderFields) -> bool:
-    """Errors carry another's; AH over IPv6 is judged packet by packet."""
-    return not facts.is_error and not (facts.protocol == AH and facts.source.family_bits == 128)
+def _has_session(header: HeaderFields) -> bool:
+    """An ICMP error belongs to another packet's session; AH over IPv6 is judged packet by packet."""
+    return not header.is_error and not (header.protocol == AH and header.source.family_bits == 128)
 
 
-def _key(facts: HeaderFields) -> Key:
-    sport, dport = facts.ports
-    return facts.protocol, facts.icmp_type, facts.source, sport, facts.target, dport
+def _key(header: HeaderFields) -> Key:
+    sport, dport = header.ports
+    return header.protocol, header.icmp_type, header.source, sport, header.target, dport
 
 
 def _reversed(key: Key) -> Key:
@@ -186,29 +186,29 @@ def _reversed(key: Key) -> Key:
     return protocol, kind if kind is None else INVERSE.get((protocol, kind), kind), target, dport, source, sport
 
 
-def _advance(session: ModelSession, facts: HeaderFields, now: float) -> None:
-    is_forward = session.is_forward(facts)
+def _advance(session: ModelSession, header: HeaderFields, now: float) -> None:
+    is_forward = session.is_forward(header)
     session.seen = now
     session.is_answered |= not is_forward
-    if facts.protocol == TCP:
-        session.is_reset |= bool(facts.tcp_flags & RST)
-        if facts.tcp_flags & FIN:
+    if header.protocol == TCP:
+        session.is_reset |= bool(header.tcp_flags & RST)
+        if header.tcp_flags & FIN:
             session.fins.add(is_forward)
 
 
-def _packet(facts: HeaderFields, eni_id: str, direction: Direction) -> Packet:
-    """A packet as one end's policy sees it."""
+def _packet(header: HeaderFields, eni_id: str, direction: Direction) -> Packet:
+    """The packet as one end's policy sees it."""
     is_egress = direction is Direction.EGRESS
-    has_ports = facts.protocol in PORT_PROTOCOLS
+    has_ports = header.protocol in PORT_PROTOCOLS
     return Packet(
         eni_id=eni_id,
         direction=direction,
-        remote=facts.target if is_egress else facts.source,
-        local=facts.source if is_egress else facts.target,
-        protocol=facts.protocol,
-        port=facts.ports[1] if has_ports else None,
-        source_port=facts.ports[0] if has_ports else None,
-        icmp_type=facts.icmp_type,
-        hop_limit=facts.hop_limit,
-        is_syn=facts.is_syn,
+        remote=header.target if is_egress else header.source,
+        local=header.source if is_egress else header.target,
+        protocol=header.protocol,
+        port=header.ports[1] if has_ports else None,
+        source_port=header.ports[0] if has_ports else None,
+        icmp_type=header.icmp_type,
+        hop_limit=header.hop_limit,
+        is_syn=header.is_syn,
     )

@@ -22,7 +22,7 @@ def test_what_is_no_flow_of_its_own_is_told() -> None:
     report = report_of(1)
     report.strangers = 2
     report.cut = "packet 9: the file ends within it"
-    report.rest.add(next(iter(report.flows.values())).outcome, Delivery(False, "lost"), 7, 5)
+    report.rest.add(next(iter(report.flows.values())).expectation, Delivery(False, "lost"), 7, 5)
     (run,) = replay_page("c.pcap", [("state.yaml", report)]).runs
     assert run.problems == (
         "delivered, and not what was sent: 2 packets",

@@ -18,7 +18,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Packet, Raw
 
-from sgdataplane.lab.replay.facts import Reassembly
+from sgdataplane.lab.replay.datagrams import Reassembly
 from sgdataplane.lab.replay.packets import Readdressed, Unfit, find_packet, readdress
 from sgdataplane.net.values import Address
 
@@ -113,7 +113,7 @@ def test_fragments_in_any_order_become_one_datagram_with_its_ports() -> None:
         assert early == [None] * (len(order) - 1)
         assert last is not None
         sizes = [len(form) for form in last.forms]
-        assert (last.facts.ports, sizes, len(last.packets)) == ((5, 6), [3008], len(order)), f"seed {seed}"
+        assert (last.header.ports, sizes, len(last.packets)) == ((5, 6), [3008], len(order)), f"seed {seed}"
 
 
 HEADERS = {
@@ -136,7 +136,7 @@ def test_a_datagram_is_known_with_and_without_each_of_its_fragment_headers(names
     """As each kernel on its way takes one off; what is left is what would be there had it never been."""
     datagram = Reassembly().add(sent(chained(names)))
     assert datagram is not None
-    assert (datagram.facts.protocol, datagram.facts.ports) == (17, (5, 6))
+    assert (datagram.header.protocol, datagram.header.ports) == (17, (5, 6))
     left = [names]
     while "fragment" in left[-1]:
         at = left[-1].index("fragment")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.lab.replay.facts import ACK, FIN, RST, SYN, HeaderFields
+from sgdataplane.lab.replay.datagrams import ACK, FIN, RST, SYN, HeaderFields
 from sgdataplane.lab.replay.sessions import SessionModel, Stop
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import ICMP, TCP, UDP, Address, Direction
@@ -30,15 +30,15 @@ def from_us(flags: int = 0, port: int = OPEN, protocol: int = TCP) -> HeaderFiel
     return HeaderFields(US, CLIENT, protocol, (port, 4000), tcp_flags=flags)
 
 
-def passes(sessions: SessionModel, facts: HeaderFields, now: float = 0.0) -> bool:
-    stops = IN if facts.target == US else OUT
-    found = sessions.expect(facts, stops, now).is_accepted
-    sessions.commit(facts, stops, now)
+def passes(sessions: SessionModel, header: HeaderFields, now: float = 0.0) -> bool:
+    stops = IN if header.target == US else OUT
+    found = sessions.expect(header, stops, now).is_accepted
+    sessions.commit(header, stops, now)
     return found
 
 
 def test_both_directions_of_an_accepted_session_pass(sessions: SessionModel) -> None:
-    assert [passes(sessions, facts) for facts in (to_us(SYN), from_us(SYN | ACK), to_us(ACK), from_us(ACK))] == [
+    assert [passes(sessions, header) for header in (to_us(SYN), from_us(SYN | ACK), to_us(ACK), from_us(ACK))] == [
         True
     ] * 4
 
@@ -65,8 +65,8 @@ def test_an_idle_session_is_over(sessions: SessionModel, protocol: int, idle: in
 
 def test_a_closed_session_is_opened_anew_by_a_bare_syn_alone(sessions: SessionModel) -> None:
     for closing in ((to_us(RST),), (to_us(FIN | ACK), from_us(FIN | ACK))):
-        for facts in (to_us(SYN), from_us(SYN | ACK), *closing):
-            assert passes(sessions, facts)
+        for header in (to_us(SYN), from_us(SYN | ACK), *closing):
+            assert passes(sessions, header)
         assert sessions.find("t", from_us(ACK), 1.0) is not None
         assert sessions.find("t", to_us(SYN), 1.0) is None
         assert sessions.find("t", from_us(ACK), 4.0) is None

@@ -1,28 +1,28 @@
-"""What conntrack and policy look at in a datagram; and datagrams put together from fragments.
+"""Datagrams: reassembled from fragments, with the header fields that conntrack and policy look at.
 
-Owns both. Is given packets with the addresses they are sent with. Must not know rules.
+Owns both. It is given packets with the addresses they are sent with. Must not know rules.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sgdataplane.lab.replay.packets import IpPacket, Readdressed, Unfit, find_packet, is_error, without_fragment_header
-from sgdataplane.net.headers import ends_of, family_of, find_upper
+from sgdataplane.net.headers import Fragment, ends_of, family_of, find_upper
 from sgdataplane.net.values import GRE, ICMP, ICMPV6, TCP, UDP, Address
 
 SCTP = 132
 PORTED = (TCP, UDP, SCTP)
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 RAW_IP = 101
-MAX_PENDING = 256  # datagrams of which fragments are missing, at a time
+MAX_PENDING = 256  # how many incomplete datagrams are kept at a time
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderFields:
-    """`ports`: source and destination where the protocol has some; of ICMP queries the identifier twice, of GRE the
-    keys that conntrack goes by; else zeros. `quoted`: what an ICMP error is about."""
+    """What conntrack and policy look at. `ports`: source and destination where the protocol has ports, the identifier
+    twice for ICMP queries, the keys that conntrack uses for GRE, else zeros. `quoted`: what an ICMP error is about."""
 
     source: Address
     target: Address
@@ -35,7 +35,7 @@ class HeaderFields:
 
     @property
     def is_syn(self) -> bool:
-        """A bare SYN, or no TCP at all."""
+        """Whether it is a bare SYN, or no TCP at all."""
         return self.protocol != TCP or self.tcp_flags & (FIN | SYN | RST | ACK) == SYN
 
     @property
@@ -44,7 +44,7 @@ class HeaderFields:
 
 
 def header_fields(packet: IpPacket, source: Address, target: Address, upper: bytes) -> HeaderFields:
-    """`upper`: the transport header and all behind it."""
+    """Read a packet's header fields. `upper`: the transport header and everything behind it."""
     data, protocol = packet.data, packet.protocol
     hop_limit = data[8] if source.family_bits == 32 else data[7]
     if protocol in (ICMP, ICMPV6):
@@ -60,13 +60,13 @@ def header_fields(packet: IpPacket, source: Address, target: Address, upper: byt
 def _ports(protocol: int, upper: bytes) -> tuple[int, int]:
     if protocol in PORTED:
         return int.from_bytes(upper[0:2], "big"), int.from_bytes(upper[2:4], "big")
-    if protocol == GRE and len(upper) >= 8 and upper[1] & 7 == 1:  # PPTP's: conntrack knows the callee's half
+    if protocol == GRE and len(upper) >= 8 and upper[1] & 7 == 1:  # PPTP: conntrack knows the callee's half of the key
         return 0, int.from_bytes(upper[6:8], "big")
     return 0, 0
 
 
 def _quoted(data: bytes) -> HeaderFields | None:
-    """As far as it is there: a quotation may end anywhere behind its first eight octets."""
+    """The fields of a quoted packet, which may end anywhere behind the first eight octets of its transport header."""
     try:
         packet: IpPacket | None = find_packet(RAW_IP, data, 1 << 16)
     except Unfit:
@@ -80,7 +80,7 @@ def _quoted(data: bytes) -> HeaderFields | None:
 
 
 def _shortened(data: bytes) -> IpPacket | None:
-    """A quotation with its length corrected to what is there."""
+    """A quoted packet whose end is missing, taken as it is; None if too little of it is there."""
     if family_of(data) is None:
         return None
     upper = find_upper(data)
@@ -91,20 +91,56 @@ def _shortened(data: bytes) -> IpPacket | None:
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """What a receiver gets in one piece: its packets, and what stands behind its IP header wherever it is seen: of IPv6
-    with a fragment header less behind each kernel that puts datagrams together, as long as it has one."""
+    """What a receiver gets in one piece. `forms`: the octets behind its IP header in each form in which it may be seen,
+    as each kernel that reassembles an IPv6 datagram removes one fragment header."""
 
     packets: tuple[Readdressed, ...]
-    facts: HeaderFields
+    header: HeaderFields
     forms: tuple[bytes, ...]
 
 
-@dataclass(slots=True)
 class _Pending:
-    packets: list[Readdressed] = field(default_factory=list)
-    pieces: dict[int, bytes] = field(default_factory=dict)
-    end: int | None = None
-    is_spoilt: bool = False
+    """The fragments of one datagram that have been sent so far. If they overlap, it is spoilt: never whole."""
+
+    def __init__(self) -> None:
+        self.packets: list[Readdressed] = []
+        self._pieces: dict[int, bytes] = {}
+        self._end: int | None = None
+        self._is_spoilt = False
+
+    def insert(self, sent: Readdressed, piece: Fragment) -> None:
+        """Add a fragment as Linux does: what lies within a piece that is here is a duplicate, any other overlap spoils
+        the datagram."""
+        self.packets.append(sent)
+        start, octets = piece.offset, sent.data[piece.start :]
+        end = start + len(octets)
+        if piece.is_last and self._end is None:
+            self._end = end
+        for other, known in self._pieces.items():
+            if other <= start and end <= other + len(known):
+                return
+            if start < other + len(known) and other < end:
+                self._is_spoilt = True
+        self._pieces[start] = octets
+
+    @property
+    def payload(self) -> bytes:
+        """All octets that are here, in order, without regard to gaps."""
+        return b"".join(octets for _, octets in sorted(self._pieces.items()))
+
+    def is_whole(self) -> bool:
+        """Whether pieces reach from the beginning to the end without a gap."""
+        at = 0
+        for start in sorted(self._pieces):
+            if start != at:
+                return False
+            at += len(self._pieces[start])
+        return at == self._end and not self._is_spoilt
+
+    @property
+    def first(self) -> Readdressed | None:
+        """The fragment that has the transport header."""
+        return next((sent for sent in self.packets if sent.packet.has_upper), None)
 
 
 Key = tuple[Address, Address, int, int]
@@ -118,51 +154,42 @@ class Reassembly:
         self.given_up: list[Datagram] = []
 
     def add(self, sent: Readdressed) -> Datagram | None:
-        """The datagram that this packet is, or completes; None if others are missing."""
+        """The datagram that this packet is, or completes; None if fragments are missing."""
         packet, piece = sent.packet, sent.packet.fragment
         if piece is None:
             upper = sent.data[packet.upper :]
             return Datagram((sent,), header_fields(packet, sent.source, sent.target, upper), _forms(sent.data))
-        # the protocol is part of IPv4's key alone (RFC 791, RFC 8200)
+        # only IPv4 has the protocol in its key (RFC 791, RFC 8200)
         key = (sent.source, sent.target, piece.ident, sent.data[9] if sent.source.family_bits == 32 else 0)
         pending = self._pending.setdefault(key, _Pending())
-        pending.packets.append(sent)
-        _insert(pending, piece.offset, sent.data[piece.start :], is_last=piece.is_last)
-        whole = _whole(pending)
-        if whole is None:
+        pending.insert(sent, piece)
+        if not pending.is_whole() or (first := pending.first) is None:
             if len(self._pending) > MAX_PENDING:
                 self._give_up(*self._pending.popitem(last=False))
             return None
         del self._pending[key]
-        first = _first(pending)
-        forms = _forms(first.data[: _start(first)] + whole)
-        forms = forms[1:] or forms  # nobody sees it whole with its own header
-        return Datagram(tuple(pending.packets), _facts(pending, whole), forms)
+        forms = _forms(first.data[: _start(first)] + pending.payload)
+        forms = forms[1:] or forms  # nobody sees it whole with its fragment header
+        return Datagram(tuple(pending.packets), _header(first, pending.payload), forms)
 
     def finish(self) -> None:
-        """What is incomplete now stays so: it goes to `given_up`."""
+        """Give up what is incomplete: it goes to `given_up`."""
         while self._pending:
             self._give_up(*self._pending.popitem(last=False))
 
     def _give_up(self, key: Key, pending: _Pending) -> None:
-        if any(sent.packet.has_upper for sent in pending.packets):
-            facts = _facts(pending, b"".join(octets for _, octets in sorted(pending.pieces.items())))
+        if (first := pending.first) is not None:
+            header = _header(first, pending.payload)
         else:
-            facts = HeaderFields(key[0], key[1], pending.packets[0].packet.protocol)
-        self.given_up.append(Datagram(tuple(pending.packets), facts, ()))
-
-
-def _first(pending: _Pending) -> Readdressed:
-    """The piece that has the transport header."""
-    return next(sent for sent in pending.packets if sent.packet.has_upper)
+            header = HeaderFields(key[0], key[1], pending.packets[0].packet.protocol)
+        self.given_up.append(Datagram(tuple(pending.packets), header, ()))
 
 
 def _start(sent: Readdressed) -> int:
     return sent.packet.fragment.start if sent.packet.fragment else 0
 
 
-def _facts(pending: _Pending, payload: bytes) -> HeaderFields:
-    first = _first(pending)
+def _header(first: Readdressed, payload: bytes) -> HeaderFields:
     return header_fields(first.packet, first.source, first.target, payload[first.packet.upper - _start(first) :])
 
 
@@ -174,28 +201,3 @@ def _forms(data: bytes) -> tuple[bytes, ...]:
         data = shorter
         found.append(data[40:])
     return tuple(found)
-
-
-def _insert(pending: _Pending, offset: int, octets: bytes, *, is_last: bool) -> None:
-    """As Linux does it: what lies within a piece that is there is a duplicate; what overlaps spoils the datagram."""
-    end = offset + len(octets)
-    if is_last and pending.end is None:
-        pending.end = end
-    for start, known in pending.pieces.items():
-        if start <= offset and end <= start + len(known):
-            return
-        if offset < start + len(known) and start < end:
-            pending.is_spoilt = True
-    pending.pieces[offset] = octets
-
-
-def _whole(pending: _Pending) -> bytes | None:
-    if pending.is_spoilt or pending.end is None:
-        return None
-    at, parts = 0, []
-    for offset in sorted(pending.pieces):
-        if offset != at:
-            return None
-        parts.append(pending.pieces[offset])
-        at += len(parts[-1])
-    return b"".join(parts) if at == pending.end else None
