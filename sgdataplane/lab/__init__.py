@@ -1,4 +1,4 @@
 """The lab: namespaces for instances, routers and hosts outside, and probes with real packets.
 
-The product never imports it.
+Only verbs of `cli` import it, and only when they run.
 """

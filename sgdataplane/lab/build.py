@@ -15,7 +15,6 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from sgdataplane.contract.fields import Field, Hook
 from sgdataplane.errors import HostError
@@ -46,85 +45,77 @@ SYSCTLS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class BuildReport:
-    """How much `reconcile` had to change: namespaces, links, and addresses with routes and rules."""
+def reconcile(topology: Topology, owned: Iterable[str], put_policy_in_force: Callable[[], None]) -> int:
+    """Make what exists equal to the topology. `owned`: namespaces that this lab may already have.
 
-    namespaces: int
-    links: int
-    entries: int
-
-
-def reconcile(topology: Topology, former: Iterable[str], put_policy_in_force: Callable[[], None]) -> BuildReport:
-    """Make what exists equal to the topology. `former`: namespaces this lab may still have from before.
-
-    Returns when every interface is up and usable. HostError if the kernel refuses; what was done so far stays, to be
-    continued by the next call or removed by `remove`.
+    Returns when every interface is up and usable, with the number of changes. HostError if the kernel refuses. What was
+    done until then stays: the next call continues from there, or `remove` removes it.
     """
-    surplus = tuple(name for name in former if name not in topology.netns_names and netns.exists(name))
+    surplus = tuple(name for name in owned if name not in topology.netns_names and netns.exists(name))
     remove(surplus)
     created = tuple(plan for plan in topology.plans if not netns.is_bound(plan.netns))
     for plan in created:
         create_marked(plan.netns, plan.mark)
     with ExitStack() as stack:
-        door = {plan.netns: stack.enter_context(Links(plan.netns)) for plan in topology.plans}
-        removed, missing = _remove_stale_links(topology, door)
-        entries = sum(_trim(plan, door[plan.netns]) for plan in topology.plans)
+        links_of = {plan.netns: stack.enter_context(Links(plan.netns)) for plan in topology.plans}
+        removed, missing = _remove_stale_links(topology, links_of)
+        changes = len(surplus) + len(created) + removed + len(missing)
+        changes += sum(_trim(plan, links_of[plan.netns]) for plan in topology.plans)
         for plan in topology.plans:
             _set_up(plan)
         for veth in missing:
-            _add_veth(veth, door)
+            _add_veth(veth, links_of)
         put_policy_in_force()
-        entries += sum(_fill(plan, door[plan.netns]) for plan in topology.plans)
-        _wait_ready(door.values())
-        entries += _introduce(topology, door)
-        entries += sum(_add_routes(plan, door[plan.netns]) for plan in reversed(topology.plans))
-    return BuildReport(len(surplus) + len(created), removed + len(missing), entries)
+        changes += sum(_fill(plan, links_of[plan.netns]) for plan in topology.plans)
+        _wait_ready(links_of.values())
+        changes += _introduce(topology, links_of)
+        changes += sum(_add_routes(plan, links_of[plan.netns]) for plan in reversed(topology.plans))
+    return changes
 
 
 def remove(names_to_remove: Iterable[str]) -> None:
-    """Remove namespaces, the processes in them and their links. No error for those that are gone.
+    """Remove namespaces, the processes in them and their links. It is no error if some are gone already.
 
-    Links go first: a namespace lives on while anything holds it, a deleted link doesn't.
+    Links go first, since a namespace lives on while anything holds it, but a deleted link doesn't.
     """
     existing = tuple(name for name in names_to_remove if netns.exists(name))
     end_processes(existing)
     for name in existing:
         if netns.is_bound(name):
-            with Links(name) as door:
-                door.delete_group(LINK_GROUP)
-                for link in door.links():
-                    if link.kind == VETH:  # unfinished: not in the group yet
-                        door.delete_link(link.ifname)
+            with Links(name) as links:
+                links.delete_group(LINK_GROUP)
+                for link in links.links():
+                    if link.kind == VETH:  # it is unfinished, so not in the group yet
+                        links.delete_link(link.ifname)
     for name in existing:
         netns.remove(name)
 
 
 def marked_namespaces(lab: str) -> tuple[str, ...]:
-    """Namespaces whose mark says that they are this lab's: how a lab without its record is found."""
+    """The namespaces whose mark names this lab. This finds a lab whose record is lost."""
     return tuple(name for name in netns.list_names() if lab_of(name) == lab)
 
 
 def lab_of(name: str) -> str | None:
-    """Which lab a namespace belongs to by its mark; None if it has none."""
+    """The lab that a namespace's mark names; None if it has no mark."""
     if not netns.NAME.fullmatch(name) or not netns.is_bound(name):
         return None
-    with Links(name) as door:
-        loopback = next((link for link in door.links() if link.ifname == "lo"), None)
+    with Links(name) as links:
+        loopback = next((link for link in links.links() if link.ifname == "lo"), None)
     return lab_of_mark(loopback.alias) if loopback else None
 
 
 def _set_up(plan: NetnsPlan) -> None:
-    """Settings before links: interfaces take the defaults that they find when they come."""
+    """Write a namespace's settings. This comes before its links, as a new interface takes the defaults it finds."""
     with netns.inside(plan.netns):
         sysctl.write_all(SYSCTLS[plan.role])
     if plan.role == "marked_external":
         mark_arrivals(plan.netns, sorted({entry.ifname for entry in plan.addresses}))
 
 
-def _remove_stale_links(topology: Topology, door: dict[str, Links]) -> tuple[int, tuple[Veth, ...]]:
-    """Delete links that are unfinished, of others than wanted, or unwanted; the number, and the veths to make."""
-    ends = {(name, link.ifname): link for name, links in door.items() for link in links.links()}
+def _remove_stale_links(topology: Topology, links_of: dict[str, Links]) -> tuple[int, tuple[Veth, ...]]:
+    """Delete links that are unfinished, unwanted, or not as wanted. Return their number, and the veths to make."""
+    ends = {(name, link.ifname): link for name, found in links_of.items() for link in found.links()}
 
     def is_intact(veth: Veth) -> bool:
         near, far = (ends.get(end) for end in veth.ends)
@@ -135,45 +126,45 @@ def _remove_stale_links(topology: Topology, door: dict[str, Links]) -> tuple[int
     routers = {router.netns for router in topology.routers}
     stale = [key for key, link in ends.items() if key[0] in routers and link.kind == VETH and key not in wanted]
     for name, ifname in stale:
-        door[name].delete_link(ifname)
+        links_of[name].delete_link(ifname)
     return len(stale), tuple(veth for veth in topology.veths if not intact[veth])
 
 
-def _trim(plan: NetnsPlan, door: Links) -> int:
-    """Take away what isn't wanted any more, and add nothing."""
-    rules, routes, addresses = door.rules() - plan.rules, door.routes() - plan.routes, _ours(plan, door)
+def _trim(plan: NetnsPlan, links: Links) -> int:
+    """Remove what isn't wanted any more, and add nothing."""
+    rules, routes, addresses = links.rules() - plan.rules, links.routes() - plan.routes, _ours(plan, links)
     surplus = addresses - plan.addresses
-    sync(rules, (), door.add_rule, door.delete_rule)
-    sync(routes, (), door.add_route, door.delete_route)
-    sync(surplus, (), door.add_address, door.delete_address)
+    sync(rules, (), links.add_rule, links.delete_rule)
+    sync(routes, (), links.add_route, links.delete_route)
+    sync(surplus, (), links.add_address, links.delete_address)
     return len(rules) + len(routes) + len(surplus)
 
 
-def _fill(plan: NetnsPlan, door: Links) -> int:
-    """Add the addresses that are missing, then take links up."""
-    count = sync(_ours(plan, door) & plan.addresses, plan.addresses, door.add_address, door.delete_address)
-    for link in door.links():
+def _fill(plan: NetnsPlan, links: Links) -> int:
+    """Add the missing addresses, then set links up."""
+    count = sync(_ours(plan, links) & plan.addresses, plan.addresses, links.add_address, links.delete_address)
+    for link in links.links():
         if _is_marked(link) and not link.is_up:
-            door.set_up(link.ifname)
+            links.set_up(link.ifname)
     return count
 
 
-def _add_routes(plan: NetnsPlan, door: Links) -> int:
-    """Add the routes and rules that are missing, once links have their carriers, and those of routers last: what is
-    sent by a link without one asks for its neighbour in vain, and again only after a second."""
-    count = sync(door.routes() & plan.routes, plan.routes, door.add_route, door.delete_route)
-    return count + sync(door.rules() & plan.rules, plan.rules, door.add_rule, door.delete_rule)
+def _add_routes(plan: NetnsPlan, links: Links) -> int:
+    """Add the missing routes and rules, once links have a carrier, and those of routers last. A packet that is sent
+    over a link without a carrier asks for its neighbour in vain, and again only after a second."""
+    count = sync(links.routes() & plan.routes, plan.routes, links.add_route, links.delete_route)
+    return count + sync(links.rules() & plan.rules, plan.rules, links.add_rule, links.delete_rule)
 
 
-def _introduce(topology: Topology, door: dict[str, Links]) -> int:
-    """Tell both ends of each link the other one's addresses, so that nobody asks: the kernel's tables of neighbours are
-    the machine's, and a few labs would fill them."""
-    macs = {(name, link.ifname): link.mac for name, links in door.items() for link in links.links()}
+def _introduce(topology: Topology, links_of: dict[str, Links]) -> int:
+    """Enter each link's far addresses in the neighbour table of both ends, so that nobody needs to ask. All namespaces
+    share the size of the kernel's neighbour tables, and a few labs would fill them."""
+    macs = {(name, link.ifname): link.mac for name, found in links_of.items() for link in found.links()}
     addresses: dict[tuple[str, str], list[Address]] = {}
     for plan in topology.plans:
         for entry in plan.addresses:
             addresses.setdefault((plan.netns, entry.ifname), []).append(entry.address)
-    wanted: dict[str, list[Neighbour]] = {name: [] for name in door}
+    wanted: dict[str, list[Neighbour]] = {name: [] for name in links_of}
     for veth in topology.veths:
         for (name, ifname), far in (veth.ends, veth.ends[::-1]):
             known = (*addresses.get(far, ()), link_local(macs[far]))
@@ -181,43 +172,42 @@ def _introduce(topology: Topology, door: dict[str, Links]) -> int:
     return sum(introduce(name, found) for name, found in wanted.items())
 
 
-def _ours(plan: NetnsPlan, door: Links) -> frozenset[InterfaceAddress]:
-    """The addresses there, less loopback's and those an interface gave itself."""
-    found = (entry for entry in door.addresses() if entry.ifname != "lo")
+def _ours(plan: NetnsPlan, links: Links) -> frozenset[InterfaceAddress]:
+    """The addresses of a namespace, except loopback's and those that an interface gave itself."""
+    found = (entry for entry in links.addresses() if entry.ifname != "lo")
     return frozenset(e for e in found if e in plan.addresses or e.address not in LINK_LOCAL)
 
 
 def _is_marked(link: Link) -> bool:
-    """Whether it is a finished link of a lab: a namespace may hold others, as gre0 or what a user made there."""
+    """Whether it is a finished link of a lab. A namespace may have others, such as gre0 or what a user made."""
     return link.kind == VETH and link.alias.startswith(MARK)
 
 
-def _add_veth(veth: Veth, door: dict[str, Links]) -> None:
-    """Both ends down; the mark comes last, so that a link without one is known to be unfinished."""
-    near, far = door[veth.router_netns], door[veth.node_netns]
+def _add_veth(veth: Veth, links_of: dict[str, Links]) -> None:
+    """Make a link with both ends down. The mark comes last, so a link without a mark is unfinished."""
+    near, far = links_of[veth.router_netns], links_of[veth.node_netns]
     near.add_veth(veth.router_ifname, veth.node_netns, veth.node_ifname, veth.mac)
     near.without_own_link_local(veth.router_ifname)
     far.mark_link(veth.node_ifname, LINK_GROUP, veth.mark)
     near.mark_link(veth.router_ifname, LINK_GROUP, veth.mark)
 
 
-def _wait_ready(doors: Iterable[Links]) -> None:
-    """Until every interface has its carrier: before that the kernel drops what is sent."""
+def _wait_ready(all_links: Iterable[Links]) -> None:
+    """Wait until every interface has a carrier, since before that the kernel drops what is sent."""
     deadline = time.monotonic() + READY_DEADLINE_S
-    for door in doors:
-        while waiting := [link.ifname for link in door.links() if _is_marked(link) and link.operstate != "UP"]:
+    for links in all_links:
+        while waiting := [link.ifname for link in links.links() if _is_marked(link) and link.operstate != "UP"]:
             if time.monotonic() > deadline:
-                raise HostError(
-                    f"namespace {door.name}", f"{', '.join(waiting)} did not come up in {READY_DEADLINE_S:g} s"
-                )
+                what = f"{', '.join(waiting)} did not come up in {READY_DEADLINE_S:g} s"
+                raise HostError(f"namespace {links.name}", what)
             time.sleep(POLL_S)
 
 
 TERM_S, KILL_S = 2.0, 5.0
 
 
-def end_processes(names: Iterable[str]) -> int:
-    """End all processes in these namespaces: asked first, then killed. The number; HostError if one won't go."""
+def end_processes(names: Iterable[str]) -> None:
+    """End all processes in these namespaces, by SIGTERM, then by SIGKILL. HostError if one survives."""
     handles = _open_all(tuple(names))
     try:
         left = _signal_and_wait(handles, signal.SIGTERM, TERM_S)
@@ -227,11 +217,10 @@ def end_processes(names: Iterable[str]) -> int:
     finally:
         for handle in handles:
             os.close(handle)
-    return len(handles)
 
 
 def _open_all(names: tuple[str, ...]) -> list[int]:
-    """Handles that stay with their process even if its number is used again; checked again after opening."""
+    """A pidfd for each process: it stays with its process even if the number is used again. Checked after opening."""
     opened = {}
     for pid in netns.pids_in(names):
         with contextlib.suppress(ProcessLookupError):
@@ -244,7 +233,7 @@ def _open_all(names: tuple[str, ...]) -> list[int]:
 
 
 def _signal_and_wait(handles: list[int], number: signal.Signals, seconds: float) -> list[int]:
-    """The handles of those that are still there after that time."""
+    """Signal processes, wait at most so long, and return the handles of those that are still alive."""
     for handle in handles:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(handle, number)
@@ -260,7 +249,12 @@ TABLE = Table("sgdp_lab")
 
 
 def mark_arrivals(netns: str, ifnames: Sequence[str]) -> None:
-    """Mark what comes in by the k-th of these interfaces with FIRST_MARK + k. KernelError if refused."""
+    """Mark packets that come in by the k-th of these interfaces with FIRST_MARK + k, so that a host outside answers by
+    the VPC that asked, even if two VPCs use one address. KernelError if refused.
+
+    The kernel copies the mark to its own replies and to accepted TCP connections (fwmark_reflect, tcp_fwmark_accept),
+    and routing rules choose the interface by it. Must not be used where policy is enforced.
+    """
     rules = (
         rule(Match(Field.IIFNAME, (Range.of(ifname),)), SetPacketMark(FIRST_MARK + index))
         for index, ifname in enumerate(ifnames)

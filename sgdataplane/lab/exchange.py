@@ -1,6 +1,6 @@
-"""One exchange of a probe, as its sender sees it: the question goes out from a real socket, an answer comes or not.
+"""One exchange of a probe as its sender sees it: a real socket sends the question, and an answer comes or not.
 
-Owns the sending socket. Is given addresses and a token. Must not judge: it says what happened.
+Owns the sending socket. It is given addresses and a token. Must not judge: it says what happened.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from sgdataplane.lab.listeners import AF, Listeners, allow_delegated
 from sgdataplane.lab.patience import patient
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Address, Family
 
-RESEND_AFTER_S = (0.3, 0.6)  # a question without connection is asked again, in case the first was lost
+RESEND_AFTER_S = (0.3, 0.6)  # a question without a connection is repeated, in case the first one was lost
 LIFE_S = patient(10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeQuestion:
-    """Whom to ask and how. `port` and `source_port` are 0 where there is none, or none was chosen. `device`: the
-    interface that the socket is bound to, where its address alone doesn't say which way to go."""
+    """Whom to ask, and how. `port` and `source_port`: 0 if the protocol has none, or any will do. `device`: the
+    interface to bind to, where the address alone doesn't say which way to go."""
 
     protocol: int
     source: str
@@ -50,8 +50,8 @@ class ProbeQuestion:
 
 
 class Exchange:
-    """An exchange under way. `key` is the name of its packets on the wire; `sent_error` what the kernel said to sending
-    (0: nothing); `failure` an answer that isn't one, such as a reset."""
+    """An exchange under way. `key`: the name of its packets on the wire. `sent_error`: how the kernel refused to send
+    (0: it didn't). `failure`: what came instead of an answer, such as a reset."""
 
     def __init__(self, question: ProbeQuestion, listeners: Listeners) -> None:
         self.question = question
@@ -75,7 +75,7 @@ class Exchange:
         return frames.token_key(q.protocol, q.source, q.target, q.token)
 
     async def wait_answered(self, seconds: float) -> bool:
-        """Wait for the answer or the end of the exchange, at most so long; whether it was answered."""
+        """Wait at most `seconds` for the answer or the end of the exchange. Return whether it was answered."""
         waiter = asyncio.create_task(self.answered.wait())
         await asyncio.wait((waiter, self._task), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         waiter.cancel()
@@ -95,11 +95,13 @@ class Exchange:
         try:
             if q.device:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, q.device.encode())
-            if kind == socket.SOCK_STREAM and q.source_port:  # leave no TIME_WAIT: the port may be asked for again soon
+            if kind == socket.SOCK_STREAM and q.source_port:  # leave no TIME_WAIT, as the port may be needed again soon
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if kind == socket.SOCK_RAW:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # answers come to the listeners' raw socket
+                sock.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_RCVBUF, 0
+                )  # answers come to the raw socket of the listeners
             allow_delegated(sock, q.family)
             sock.bind((q.source, q.source_port))
         except OSError:
@@ -116,11 +118,11 @@ class Exchange:
                     self._note(error)
 
     def _note(self, error: OSError) -> None:
-        """EPERM and ENOBUFS are how netfilter's drop looks to a local sender; all else is told as it is."""
+        """To a local sender, a drop by netfilter looks like EPERM or ENOBUFS. Everything else is a failure."""
         if error.errno in (errno.EPERM, errno.ENOBUFS):
             self.sent_error = error.errno
         else:
-            self.failure = os.strerror(error.errno) if error.errno else str(error)  # asyncio words its own strerror
+            self.failure = os.strerror(error.errno) if error.errno else str(error)  # asyncio has a wording of its own
 
     async def _run_tcp(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,7 +1,7 @@
-"""Packets as bytes: what a tap reads off a frame, and the few packets that agents build themselves.
+"""Packets as bytes: what a tap reads in a frame, and the few packets that probers build themselves.
 
-Owns parsing and building of headers. Is given bytes and plain values. Must not do I/O, nor load scapy, so that agents
-start fast.
+Owns how headers are parsed and built. It is given bytes and plain values. Must not do I/O, nor load much, so that
+probers start fast.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
 ECHO_REPLY = {Family.IPV4: 0, Family.IPV6: 129}
 GRE_HEADER = struct.pack("!HH", 0, 0x88B5)  # version 0, no options; the local experimental EtherType (IEEE 802)
 SCTP, SCTP_INIT, SCTP_INIT_ACK = 132, 1, 2
-SCTP_SKIPPED_PARAMETER = 0xBFFF  # the two highest bits say: skip it and go on, report nothing
+SCTP_SKIPPED_PARAMETER = 0xBFFF  # its two highest bits tell the receiver to skip it without a report
 SCTP_TAG, SCTP_PORT = 0x73677073, 9899
 TOKEN = re.compile(rb"sgdp-(ask|ans):([0-9a-f]{16})")
 ASK, ANSWER = b"ask", b"ans"
@@ -29,7 +29,7 @@ ASK, ANSWER = b"ask", b"ans"
 
 @dataclass(frozen=True, slots=True)
 class ProbeMessage:
-    """What our probes carry: a question or its answer, with the token of the probe."""
+    """What a probe carries: the question or its answer, with the token of the probe."""
 
     kind: bytes
     token: str
@@ -44,7 +44,7 @@ class ProbeMessage:
         return cls(match[1], match[2].decode()) if match else None
 
 
-# keys: one text per packet that both ends' taps make alike
+# keys: the name of a packet, which is the same at the taps of both ends
 
 
 def port_key(protocol: int, source: tuple[str, int], target: tuple[str, int]) -> str:
@@ -63,23 +63,23 @@ def token_key(protocol: int, source: str, target: str, token: str) -> str:
 
 
 def key_of_frame(frame: bytes) -> str | None:
-    """What a tap calls a frame; None for what no probe asks about.
+    """The key of a frame; None if no probe asks about such a frame.
 
-    `arp? T N`, `nd? T N`: a request for address T with our nonce N; `arp! S`, `nd! S`: the answer of S.
+    `arp? T N`, `nd? T N`: a request for address T with our nonce N. `arp! S`, `nd! S`: the answer of S.
     """
     reader = _READERS.get(int.from_bytes(frame[12:14], "big"))
     return _key(reader, frame[14:]) if reader else None
 
 
 def key_of_packet(packet: bytes) -> str | None:
-    """The same of an IP packet without a frame around it."""
+    """The key of an IP packet; None as of key_of_frame."""
     return _key(_read_ip, packet)
 
 
 def _key(reader: Callable[[bytes], str | None], packet: bytes) -> str | None:
     try:
         return reader(packet)
-    except (struct.error, IndexError, ValueError):  # a truncated or odd packet names nothing
+    except (struct.error, IndexError, ValueError):  # a truncated or odd packet has no key
         return None
 
 
@@ -133,26 +133,26 @@ _READERS: dict[int, Callable[[bytes], str | None]] = {ETH_ARP: _read_arp, ETH_IP
 
 
 def arp_request(mac: bytes, source: str, target: str, nonce: bytes) -> bytes:
-    """Who has `target`? The 8-octet nonce lies in the padding, where only a tap looks (RFC 826 ends at 28 octets)."""
+    """A request for `target`. The 8-octet nonce is in the padding, where only a tap looks (ARP ends at 28 octets)."""
     head = struct.pack("!HHBBH", 1, ETH_IPV4, 6, 4, ARP_REQUEST)
     body = mac + socket.inet_aton(source) + bytes(6) + socket.inet_aton(target)
     return b"\xff" * 6 + mac + ETH_ARP.to_bytes(2, "big") + (head + body + nonce).ljust(46, b"\0")
 
 
 def neighbour_solicitation(mac: bytes, target: str, nonce: bytes) -> bytes:
-    """The same for IPv6, an ICMPv6 message: the nonce begins its nonce option (RFC 3971, 5.3.2)."""
+    """The same for IPv6, as an ICMPv6 message. The nonce begins its nonce option (RFC 3971, 5.3.2)."""
     options = b"\x01\x01" + mac + b"\x0e\x02" + nonce.ljust(14, b"\0")
     return bytes([NEIGHBOUR_SOLICITATION]) + bytes(7) + socket.inet_pton(socket.AF_INET6, target) + options
 
 
 def solicited_node(target: str) -> str:
-    """The multicast group in which the owner of an address is asked for (RFC 4291, 2.7.1)."""
+    """The multicast group to which solicitations for an address go (RFC 4291, 2.7.1)."""
     group = socket.inet_pton(socket.AF_INET6, "ff02::1:ff00:0")[:13]
     return socket.inet_ntop(socket.AF_INET6, group + socket.inet_pton(socket.AF_INET6, target)[13:])
 
 
 def echo_request(family: Family, ident: int, payload: bytes) -> bytes:
-    """An echo request with sequence number 1. The kernel fills in ICMPv6's checksum, the sender ICMP's."""
+    """An echo request with sequence number 1 and ICMP's checksum. The kernel fills in ICMPv6's."""
     head = struct.pack("!BBHHH", ECHO_REQUEST[family], 0, 0, ident, 1)
     check = checksum(head + payload) if family is Family.IPV4 else 0
     return head[:2] + check.to_bytes(2, "big") + head[4:] + payload
@@ -177,14 +177,14 @@ def folded(total: int) -> int:
 
 
 def other_payload(protocol: int, message: ProbeMessage) -> bytes:
-    """What a packet of a protocol without ports carries: our message, behind a header where conntrack reads one."""
+    """The payload of a protocol without ports: our message, behind a header if conntrack reads one."""
     if protocol == SCTP:
         return sctp_payload(message)
     return (GRE_HEADER if protocol == GRE else b"") + message.encode()
 
 
 def sctp_payload(message: ProbeMessage) -> bytes:
-    """An association's INIT, or the INIT ACK to it, with our message in a parameter that receivers skip (RFC 9260)."""
+    """An association's INIT, or its INIT ACK, with our message in a parameter that receivers skip (RFC 9260)."""
     is_ask = message.kind == ASK
     text = message.encode()
     parameter = struct.pack("!HH", SCTP_SKIPPED_PARAMETER, 4 + len(text)) + text + bytes(-len(text) % 4)

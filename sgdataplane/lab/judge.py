@@ -11,7 +11,7 @@ Where nodes enforce the policy:
     drop at ingress   the receiver's tap saw the packet arrive and no socket got it; after that, the same listener
                       answered a question over loopback
 
-Where routers enforce the policy (path.py says which; watch.py sees the packets there):
+Where routers enforce the policy (watch.py sees the packets there):
 
     drop at egress    the sender's router did not see it behind the sender's policy; a control frame went from the
                       sender to that router and back, and the router saw a packet of its own
@@ -34,14 +34,14 @@ from sgdataplane.lab.tap import IN
 from sgdataplane.lab.watch import COMING, PASSED
 from sgdataplane.net.values import TCP
 
-ARRIVE_S = patient(2.0)  # until the receiver's tap has seen what left the sender
-GRACE_S = patient(0.1)  # from one place to the next on a packet's way; the kernel needs microseconds
+ARRIVE_S = patient(2.0)  # until the next tap or watch has seen a packet
+GRACE_S = patient(0.1)  # between two places on a packet's way, although the kernel needs microseconds
 COMPLETE_S = patient(3.0)  # for a handshake that has begun
 ALIVE_S = patient(3.0)
 
 
 async def observe(fleet: Fleet, probe: Probe, path: RouterPath | None = None) -> Observation:
-    """Try one exchange. `path`: the routers that enforce policy on its way; None if nodes do. HostError if a process
+    """Try one exchange. `path`: the routers on its way that enforce policy, None if nodes do. HostError if a process
     fails."""
     source, target, service = probe.source, probe.target, probe.service
     listening = await fleet.call(
@@ -91,7 +91,7 @@ class ProbeJudge:
         )
 
     async def _judge_unanswered(self) -> Observation:
-        """It left the sender: look at the receiver's wire, then at its socket."""
+        """The packet left the sender: look at the receiver's wire, then at its socket."""
         if not await self._has_arrived(GRACE_S if self._path else ARRIVE_S):
             if await self._count():
                 return await self._judge_late()
@@ -110,7 +110,8 @@ class ProbeJudge:
         return await self._judge_silent()
 
     async def _judge_silent(self) -> Observation:
-        """On the receiver's wire and not in its socket: believed once the same listener has proven alive after it."""
+        """The packet was on the receiver's wire and not in its socket. Believe that if the same listener proves alive
+        now."""
         question = self._probe.self_question(os.urandom(8).hex())
         alive = await self._call_target("self_probe", question=question, seconds=ALIVE_S)
         seen = "it was seen on the receiver's wire and no socket got it"
@@ -125,7 +126,7 @@ class ProbeJudge:
         return self._say(DROP, INGRESS, f"{seen}, while the listener answered its own node")
 
     async def _judge_late(self) -> Observation:
-        """Something got through; only a complete exchange is an accept."""
+        """Something got through, but only a complete exchange is an accept."""
         state = await self._finish(COMPLETE_S)
         if state["answered"]:
             return await self._judge_answered()
@@ -174,7 +175,7 @@ async def judge_between(fleet: Fleet, path: RouterPath, source: ProbeEnd, target
 
 
 def _dropped(end: ProbeEnd, where: str, why: str, control: str) -> Observation:
-    """By that end's policy, if it has one and the control that goes with the evidence did not fail."""
+    """That end's policy dropped it, if it has one and the control that belongs to the evidence did not fail."""
     if control:
         return Observation(UNKNOWN, evidence=(why, control))
     if not end.eni_id:

@@ -30,12 +30,12 @@ from sgdataplane.net.values import Address
 
 @dataclass(frozen=True, slots=True)
 class EnforceRequest:
-    """One namespace where policy is to be put in force: its ENIs and their interfaces, also of those yet to come.
-    `former` is what was in force there; None at first. `total`: how many namespaces are asked for with this one."""
+    """One namespace where policy is to be put in force, for ENIs whose interfaces exist or are yet to come. `previous`:
+    what was in force there, None at first. `total`: how many namespaces this change concerns."""
 
     netns: str
     wanted: Desired
-    former: Desired | None
+    previous: Desired | None
     time_scale: float
     total: int = 1
     on_change: Literal["revoke", "keep"] = "revoke"
@@ -46,7 +46,7 @@ Enforcer = Callable[[EnforceRequest], None]
 
 @dataclass(frozen=True, slots=True)
 class Enforced:
-    """A namespace where policy is enforced: an instance's or a router's, by placement. `name` is that one's."""
+    """A namespace that enforces policy: an instance's or, in host placement, a router's. `name`: of that one."""
 
     name: str
     netns: str
@@ -55,7 +55,7 @@ class Enforced:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A lab that is up: its record, its state and what follows from both."""
+    """A lab that is up: its record, its state, and what follows from both."""
 
     record: LabRecord
     state: CloudState
@@ -71,12 +71,12 @@ class Lab:
 
     @property
     def unusual(self) -> tuple[str, ...]:
-        """In words, what it judges otherwise than labs do by default."""
+        """In words, the choices that aren't a lab's default ones."""
         return tuple(self.record.choices.unlike(replace(IN_LAB, placement=self.placement)))
 
     @property
     def enforced(self) -> tuple[Enforced, ...]:
-        """All namespaces where policy is enforced, with what each is to obey."""
+        """All namespaces that enforce policy, with what each has to obey."""
         if self.placement is Placement.HOST:
             return tuple(self._at_router(router) for router in self.topology.routers)
         return tuple(self._at_instance(node) for node in self.topology.nodes if node.is_instance)
@@ -92,7 +92,7 @@ class Lab:
 
     @property
     def desired(self) -> dict[str, Desired]:
-        """Namespace -> what it is to obey."""
+        """Namespace -> what it has to obey."""
         return {entry.netns: entry.desired for entry in self.enforced}
 
     def router_of(self, end: Endpoint) -> Router:
@@ -104,7 +104,7 @@ class Lab:
         return self.router_of(end).netns if self.placement is Placement.HOST else end.node.netns
 
     def find_node(self, name: str) -> LabNode:
-        """A node by its name or its instance's name. LabError if there is none or several, with what there is."""
+        """A node by its name or its instance's name. LabError, with the names that exist, if none or several match."""
         named = look_up(name, {node.name: (node.alias,) for node in self.topology.nodes})
         if len(named.ids) == 1:
             return self.topology.node[named.ids[0]]
@@ -118,7 +118,7 @@ class Lab:
 
 
 def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:
-    """Build a lab. LabError if one of that name is there; on any failure, or Ctrl-C, nothing of it stays."""
+    """Build a lab. LabError if one of that name exists. After any failure, or Ctrl-C, nothing of it stays."""
     folder = LabFolder(record.name)
     with folder.locked():
         refuse_existing(record.name)
@@ -130,7 +130,7 @@ def up(record: LabRecord, state: CloudState, enforce: Enforcer) -> Lab:
             with interrupts_held():
                 _build(record, lab, None, enforce)
                 record = folder.store_applied(record, state)
-        except BaseException:  # whatever it was, also an interrupt: leave nothing, then let it pass
+        except BaseException:  # leave nothing, whatever it was (also an interrupt), then raise it again
             with interrupts_held():
                 build.remove(record.namespaces)
                 folder.remove()
@@ -145,24 +145,24 @@ def refuse_existing(name: str) -> None:
 
 
 def apply(name: str, state: CloudState, enforce: Enforcer, choices: Choices | None = None) -> Lab:
-    """Change a running lab to another state; returns when that is in force. `choices`: how it judges from then on;
-    None: as it does. On failure the former state is put back, and a Ctrl-C waits until the change is whole."""
+    """Change a running lab to another state; returns when that is in force. `choices`: how it judges from then on, None
+    for no change. On failure the previous state is put back. A Ctrl-C waits until the change is complete."""
     folder = LabFolder(name)
     with folder.locked():
-        record, former_state = _load(folder)
+        record, previous_state = _load(folder)
         asked = replace(record, choices=choices or record.choices)
         if asked.choices.placement is not record.choices.placement:
             raise LabError(f"lab {name}", "a lab stays in its placement; `sgdp lab up` builds another one")
-        former, wanted = make_lab(record, former_state), make_lab(asked, state)
+        previous, wanted = make_lab(record, previous_state), make_lab(asked, state)
         added = tuple(n for n in wanted.topology.netns_names if n not in record.namespaces)
         _refuse_taken(added)
         changing = replace(record, phase=CHANGING, namespaces=record.namespaces + added)
         with interrupts_held():
             folder.store(changing)
             try:
-                _build(replace(changing, choices=asked.choices), wanted, former, enforce)
+                _build(replace(changing, choices=asked.choices), wanted, previous, enforce)
             except SgDataplaneError:
-                _build(changing, former, None, enforce)  # how far the change came isn't known, so all is compared
+                _build(changing, previous, None, enforce)  # compare everything, as nobody knows how far the change came
                 folder.store(record)
                 raise
             done = replace(asked, namespaces=wanted.topology.netns_names)
@@ -171,12 +171,12 @@ def apply(name: str, state: CloudState, enforce: Enforcer, choices: Choices | No
 
 
 def down(name: str) -> tuple[str, ...]:
-    """Remove all of a lab, however it was left, and also one whose record is lost; the namespaces removed."""
+    """Remove a lab, however it was left and even if its record is lost. Return the namespaces that were removed."""
     folder = LabFolder(name)
     with folder.locked():
         try:
             record = folder.load()
-        except LabError:  # unreadable: the marks tell
+        except LabError:  # the record is unreadable, but the marks say what is the lab's
             record = None
         recorded = record.namespaces if record else ()
         with interrupts_held():
@@ -188,9 +188,9 @@ def down(name: str) -> tuple[str, ...]:
 
 @contextmanager
 def watch(name: str) -> Iterator[Lab]:
-    """The lab as it is, and stays while the block runs: verbs that change it wait.
+    """The lab as it is, and as it stays while the block runs, since verbs that change it wait.
 
-    LabError if there is none, or if a verb died half-way through it.
+    LabError if there is none, or if a verb died while changing it.
     """
     folder = LabFolder(name)
     if folder.load() is None:
@@ -204,13 +204,13 @@ def watch(name: str) -> Iterator[Lab]:
 
 
 def look(name: str) -> Lab:
-    """The lab as it is at this moment; errors as `watch`."""
+    """The lab as it is at this moment. Errors as of `watch`."""
     with watch(name) as lab:
         return lab
 
 
 def record_of(name: str) -> LabRecord:
-    """What a lab remembers of itself, in whatever condition it is. LabError if there is none of that name."""
+    """What a lab remembers of itself, in whatever condition it is. LabError if there is no such lab."""
     record = LabFolder(name).load()
     if record is None:
         raise _no_such_lab(name)
@@ -218,17 +218,17 @@ def record_of(name: str) -> LabRecord:
 
 
 def make_lab(record: LabRecord, state: CloudState) -> Lab:
-    """What a record and a state make together. LabError if they can't."""
+    """The lab of a record and a state. LabError if the two can't make one."""
     return Lab(record, state, plan(record.name, state, parse_externals(record.externals), record.hosts))
 
 
 def default_record(name: str) -> LabRecord:
-    """The record of a lab nobody asked anything special of."""
+    """The record of a lab with default choices."""
     return LabRecord(name, tuple(tuple(map(str, host)) for host in DEFAULT_EXTERNALS), ())
 
 
 def parse_externals(externals: tuple[tuple[str, ...], ...]) -> tuple[tuple[Address, ...], ...]:
-    """Addresses of hosts outside from text. LabError for what isn't one."""
+    """Parse the addresses of hosts outside. LabError if a text isn't an address."""
     return tuple(tuple(_parse_external(text) for text in host) for host in externals)
 
 
@@ -242,7 +242,7 @@ def _parse_external(text: str) -> Address:
 def _load(folder: LabFolder) -> tuple[LabRecord, CloudState]:
     record = folder.load()
     if record is None:
-        folder.remove()  # what taking the lock made
+        folder.remove()  # taking the lock made it
         raise _no_such_lab(folder.name)
     if not record.state_file:
         raise LabError(f"lab {folder.name}", "a verb died while building it; `sgdp lab down` removes it")
@@ -255,7 +255,7 @@ def _no_such_lab(name: str) -> LabError:
 
 
 def _refuse_taken(names: tuple[str, ...]) -> None:
-    """A namespace that isn't this lab's is never touched."""
+    """LabError if one of these namespaces exists: one that isn't this lab's is never touched."""
     taken = next((name for name in names if netns.exists(name)), None)
     if taken is not None:
         owner = build.lab_of(taken)
@@ -263,27 +263,26 @@ def _refuse_taken(names: tuple[str, ...]) -> None:
         raise LabError(f"namespace {taken}", f"the name is taken and {whose}; choose another lab name with --name")
 
 
-def _build(record: LabRecord, wanted: Lab, former: Lab | None, enforce: Enforcer) -> None:
-    """Make everything as `wanted`; `former` is what was so far, None at first."""
-    earlier = former.desired if former else {}
+def _build(record: LabRecord, wanted: Lab, previous: Lab | None, enforce: Enforcer) -> None:
+    """Make everything as `wanted`. `previous`: the lab as it was, None at first."""
+    in_force = previous.desired if previous else {}
 
     def put_policy_in_force() -> None:
         asked = wanted.desired
         for netns_name, desired in asked.items():
-            former_one = earlier.get(netns_name)
-            on_change = record.choices.on_change
-            enforce(EnforceRequest(netns_name, desired, former_one, record.time_scale, len(asked), on_change))
+            before, on_change = in_force.get(netns_name), record.choices.on_change
+            enforce(EnforceRequest(netns_name, desired, before, record.time_scale, len(asked), on_change))
 
     build.reconcile(wanted.topology, record.namespaces, put_policy_in_force)
 
 
 def enforce_policy(request: EnforceRequest) -> None:
-    """Put one namespace's policy in force. KernelError if refused: then nothing changed there.
+    """Put one namespace's policy in force. KernelError if the kernel refuses it: then nothing changed there.
 
-    There is nothing to adopt: an ENI of a lab has its policy before it has a link (build.reconcile).
+    No sessions are adopted, as a lab's ENI has its policy before it has a link (build.reconcile).
     """
     settings = Settings(on_change=request.on_change, time_scale=request.time_scale, adoption_window=0.0)
-    before = None if request.former is None else enforcement.build(request.former, replace(settings, prove=False))
+    before = None if request.previous is None else enforcement.build(request.previous, replace(settings, prove=False))
     enforcement.enforce(request.netns, enforcement.build(request.wanted, settings, before), before, settings)
 
 
@@ -292,16 +291,16 @@ HELD = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Let them wait until the block is done; then the first that came takes effect. The block's error goes first."""
+    """Hold Ctrl-C and SIGTERM back until the block is done; then the first takes effect, unless the block failed."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread is interrupted
         yield
         return
     waiting: list[int] = []
-    former = {number: signal.signal(number, lambda number, _: waiting.append(number)) for number in HELD}
+    handlers = {number: signal.signal(number, lambda number, _: waiting.append(number)) for number in HELD}
     try:
         yield
     finally:
-        for number, handler in former.items():
+        for number, handler in handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
     if waiting:
         signal.raise_signal(waiting[0])

@@ -1,6 +1,6 @@
-"""Every pair of ends and every service asked for, probed at once and compared with what policy says.
+"""Probe every pair of ends with every service, side by side, and compare the results with the policy.
 
-Owns which probes make a matrix, and their running side by side. Is given a lab. Must not judge a probe.
+Owns which probes make a matrix, and how they run concurrently. It is given a lab. Must not judge a probe.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def matrix_probes(nodes: Iterable[LabNode], services: Iterable[Service]) -> tupl
 async def run_probes(
     lab: Lab, probes: Iterable[Probe], on_done: Callable[[ProbeResult], None] | None = None
 ) -> list[ProbeResult]:
-    """Run probes side by side in a running lab; the cells in the probes' order."""
+    """Run probes side by side in a running lab. Results are in the order of the probes."""
     ordered = tuple(probes)
     taking_part = {end.node for probe in ordered for end in (probe.source, probe.target)}
     nodes = tuple(node for node in lab.topology.nodes if node.name in taking_part)
@@ -53,7 +53,7 @@ async def run_probes(
 
 
 class Runner:
-    """Runs probes with bounded concurrency; those that conntrack could take for one another one by one."""
+    """Runs at most AT_ONCE probes at once, and those that conntrack could mistake for each other one by one."""
 
     def __init__(self, lab: Lab, fleet: Fleet, on_done: Callable[[ProbeResult], None] | None = None) -> None:
         self._lab, self._fleet, self._on_done = lab, fleet, on_done
@@ -61,7 +61,7 @@ class Runner:
         self._pairs: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def run(self, probe: Probe) -> ProbeResult:
-        """One probe, observed and compared."""
+        """Run one probe, and compare what was observed with the policy."""
         async with AsyncExitStack() as stack:
             if probe.is_tuple_reused:
                 await stack.enter_async_context(self._pairs[probe.pair])
@@ -69,7 +69,7 @@ class Runner:
             path = path_between(self._lab, probe.source, probe.target)
             observed = await observe(self._fleet, probe, path)
         expected = expect(self._lab.state, probe, observed.source_port or probe.source_port, self._lab.options)
-        cell = ProbeResult(probe, expected, observed)
+        result = ProbeResult(probe, expected, observed)
         if self._on_done is not None:
-            self._on_done(cell)
-        return cell
+            self._on_done(result)
+        return result

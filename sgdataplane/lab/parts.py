@@ -1,7 +1,7 @@
-"""What a lab is made of, as plain records: interfaces, nodes, routers, links and namespaces; and what they are called.
+"""What a lab is made of, as plain records: interfaces, nodes, routers, links and namespaces; and their names.
 
-Owns the records and every name the lab gives, including the marks by which a lost lab is found again. Must not know how
-they come about, nor do I/O.
+Owns the records and every name that a lab gives, including the marks by which a lost lab is found again. Must not do
+I/O.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from sgdataplane.host.links import InterfaceAddress, Route, RoutingRule
 from sgdataplane.net.values import Address, Family, Prefix
 
 LAB_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
-ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,127}")  # what netns.NAME allows, less the lab's name
+ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,127}")  # with a lab's name in front, netns.NAME allows it
 MARK = "sgdataplane-lab"
 
 
 def check_lab_name(name: str) -> str:
-    """The name itself; LabError if it can't be a lab's."""
+    """Return the name. LabError if it can't be a lab's."""
     if not LAB_NAME.fullmatch(name):
         raise LabError(f"lab name {name!r}", "use 1 to 32 of a-z 0-9 _ . - and begin with a letter or digit")
     return name
 
 
 def netns_of(lab: str, node: str) -> str:
-    """The namespace of an instance, a VPC's router or an external host. LabError if the id can't be in a file name."""
+    """The namespace of an instance, a router or a host outside. LabError if the id can't be part of a file name."""
     if not ID.fullmatch(node):
         raise LabError(f"id {node!r}", "a lab makes namespaces of ids: use 1 to 128 letters, digits and _ . : + -")
     return f"{lab}-{node}"
 
 
 def router_name(vpc_id: str, host: int) -> str:
-    """The router of a VPC on one of the lab's hosts, which are counted from 1."""
+    """The name of a VPC's router on one of the lab's hosts, which count from 1."""
     return vpc_id if host == 1 else f"{vpc_id}.host{host}"
 
 
 def uplink_ifname(host: int) -> str:
-    """A router's interface that leads to another host."""
+    """The name of a router's interface that leads to another host."""
     return f"host{host}"
 
 
 def external_node(address: Address) -> str:
-    """`ext-198.51.100.7`, `ext-2001-db8-ffff--7`: file names everywhere, even where a colon is none."""
+    """The name of a host outside: `ext-198.51.100.7`, `ext-2001-db8-ffff--7` (some file systems allow no colon)."""
     return "ext-" + str(address).replace(":", "-")
 
 
 def namespace_mark(lab: str, node: str) -> str:
-    """What the loopback's alias says in each namespace of a lab."""
+    """The loopback's alias in each namespace of a lab."""
     return f"{MARK} lab={lab} node={node}"
 
 
@@ -59,13 +59,13 @@ def lab_of_mark(alias: str) -> str | None:
 
 
 def link_mark(node: str, key: str) -> str:
-    """What both ends of a finished link say in their alias: whose it is."""
+    """The alias of both ends of a finished link."""
     return f"{MARK} node={node} link={key}"
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One end of a node: `eni_id` is empty on an external host. `addresses` in the order of the state."""
+    """An interface of a node. `addresses` are in the order of the state; `eni_id` is empty on a host outside."""
 
     ifname: str
     vpc_id: str
@@ -87,8 +87,8 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class LabNode:
-    """An instance or a host outside. `alias` is another name people may use for it (an instance's name). `host`: on
-    which of the lab's hosts its links end, from 1."""
+    """An instance or a host outside. `alias`: another name that people may use for it (an instance's name). `host`: the
+    host on which its links end, from 1."""
 
     name: str
     kind: str
@@ -125,7 +125,7 @@ class Router:
 
     @property
     def process(self) -> str:
-        """What a fleet calls its process; no node's id has a space."""
+        """What a fleet calls its process. It can't be a node's name, as these have no space."""
         return f"router {self.name}"
 
 
@@ -143,8 +143,8 @@ class RouterPath:
 
 @dataclass(frozen=True, slots=True)
 class Veth:
-    """A link to make: the router's end, and the node's or another router's, which has that MAC if one is given; `mark`
-    is the alias of both once it is finished."""
+    """A link to make, between a router and a node or another router. The second end has the MAC, if one is given.
+    `mark` is the alias of both ends once the link is finished."""
 
     router_netns: str
     router_ifname: str
@@ -155,13 +155,13 @@ class Veth:
 
     @property
     def ends(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Namespace and interface, twice."""
+        """Namespace and interface of both ends."""
         return (self.router_netns, self.router_ifname), (self.node_netns, self.node_ifname)
 
 
 @dataclass(frozen=True, slots=True)
 class NetnsPlan:
-    """All that must be in one namespace besides its links."""
+    """What must be in one namespace besides its links."""
 
     netns: str
     mark: str

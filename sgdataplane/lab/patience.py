@@ -1,7 +1,7 @@
 """How long a lab waits on a machine that is slow for a reason, such as an emulated one.
 
 Owns the factor: SGDP_PATIENCE in the environment, 1 unless set. The processes that a lab starts inherit it. Must not
-know what is waited for. It changes no verdict: what is seen sooner is believed sooner.
+know what is waited for. It changes no verdict: a wait ends as soon as something is seen.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ MOST = 100.0
 
 
 def patient(seconds: float) -> float:
-    """So long here. What is no number from 1 to MOST counts as 1."""
+    """The time to wait on this machine: `seconds` times the factor."""
     return seconds * factor(os.environ.get(VARIABLE, ""))
 
 
 def factor(text: str) -> float:
-    """What a value of VARIABLE says."""
+    """The factor that a value of VARIABLE stands for: 1 if it isn't a number from 1 to MOST."""
     try:
         found = float(text)
     except ValueError:

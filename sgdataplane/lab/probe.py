@@ -22,7 +22,7 @@ EGRESS, INGRESS = "egress", "ingress"
 
 @dataclass(frozen=True, slots=True)
 class ProbeEnd:
-    """One end of a probe: an address of a node's interface. `eni_id` is empty outside. `device`: bind to it."""
+    """One end of a probe. `eni_id`: empty on a host outside. `device`: the interface to bind to; empty if none."""
 
     node: str
     ifname: str
@@ -52,7 +52,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One exchange to try. `source_port` 0: any free one."""
+    """One exchange to try. `source_port` 0: any free port."""
 
     source: ProbeEnd
     target: ProbeEnd
@@ -68,23 +68,24 @@ class Probe:
 
     @property
     def is_tuple_reused(self) -> bool:
-        """Whether another probe's session may look the same to conntrack: no free port or identifier is in it."""
+        """Whether conntrack may mistake another probe's session for this one: neither a free port nor an identifier
+        distinguishes them."""
         return bool(self.source_port) or self.service.protocol not in (TCP, UDP, ICMP, ICMPV6)
 
     @property
     def pair(self) -> tuple[int, frozenset[Address]]:
-        """What probes must share to disturb each other when their tuples are reused."""
+        """Probes with reused tuples disturb each other if this is equal."""
         return (self.service.protocol, frozenset((self.source.address, self.target.address)))
 
     def session(self) -> dict[str, Any]:
-        """Its session, as agents take it (Agent.forget)."""
+        """Its session, as Prober.forget takes it."""
         ends = [str(self.source.address), str(self.target.address)]
-        is_sctp = self.service.protocol == frames.SCTP  # which has ports, but no rule names them
+        is_sctp = self.service.protocol == frames.SCTP  # it has ports, but no rule names them
         ports = [frames.SCTP_PORT] * 2 if is_sctp else [self.source_port, self.service.port]
         return {"protocol": self.service.protocol, "ends": ends, "ports": ports}
 
     def question(self, token: str) -> dict[str, Any]:
-        """As an agent takes it (exchange.Question)."""
+        """The fields of exchange.ProbeQuestion."""
         return {
             "protocol": self.service.protocol,
             "source": str(self.source.address),
@@ -96,13 +97,13 @@ class Probe:
         }
 
     def self_question(self, token: str) -> dict[str, Any]:
-        """The same put by the receiver to itself."""
+        """The same question, put by the receiver to itself."""
         return self.question(token) | {"source": str(self.target.address), "source_port": 0, "device": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What packets showed: accept, drop (and where) or unknown, with the evidence in words. `source_port` as sent."""
+    """What packets showed: accept, drop (and where) or unknown, with the evidence in words. `source_port`: as sent."""
 
     verdict: str
     where: str = ""
@@ -111,16 +112,16 @@ class Observation:
 
 
 EVERY_PORT = PortRange(1, 65535)
-MOST_SERVICES = 1000  # of a matrix: each is tried between all pairs
-MOST_PORTS = 12  # of those that the rules name, for a matrix that wasn't told which
-IN_BETWEEN = EXTENSIONS | {AH}  # not the protocol of a packet but of what comes before it (RFC 8200)
-# conntrack reads their headers and refuses what isn't one; the lab doesn't build them
+MOST_SERVICES = 1000  # in a matrix, where each is tried between all pairs
+MOST_PORTS = 12  # of those that the rules name, for a matrix without a list of services
+IN_BETWEEN = EXTENSIONS | {AH}  # headers in front of the transport protocol (RFC 8200)
+# conntrack refuses packets without a valid header of these, and the lab doesn't build them
 UNBUILT = {33: "DCCP", 136: "UDP-Lite"}
 
 
 def parse_services(text: str) -> tuple[Service, ...]:
-    """Services from e.g. `tcp/22,udp/53,icmp,gre`; `icmp` is an echo of each pair's family. LabError if malformed, with
-    all that is wrong."""
+    """Services from e.g. `tcp/22,udp/53,icmp,gre`; `icmp` is an echo in each pair's family. LabError, with everything
+    that is wrong, if malformed."""
     services: dict[Service, None] = {}
     problems: list[str] = []
     for part in filter(None, map(str.strip, text.split(","))):
@@ -138,7 +139,7 @@ def parse_services(text: str) -> tuple[Service, ...]:
 
 
 def services_of(asked: Traffic) -> tuple[Service, ...]:
-    """One for each port of a range. ValueError for what the lab can't send."""
+    """A service for each port of a range. ValueError for what the lab can't send."""
     number = asked.protocol.number
     if asked.protocol.is_all or number in IN_BETWEEN:
         raise ValueError(f"'{asked}': a probe is of one transport protocol, e.g. {FORMS}")
@@ -152,7 +153,7 @@ def services_of(asked: Traffic) -> tuple[Service, ...]:
 
 
 def default_services(state: CloudState) -> tuple[Service, ...]:
-    """What the state's rules speak of: the first port of each range, echo, and SSH and DNS if room is left."""
+    """What the state's rules name: the first port of each range, then SSH and DNS if room is left, and echo."""
     ranges = {
         (rule.ip_protocol.number, entry.first)
         for group in state.security_groups

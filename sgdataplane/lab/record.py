@@ -1,7 +1,8 @@
-"""What a lab remembers of itself: /run/sgdataplane/labs/<name>/, with lab.json, the applied state and a lock.
+"""What a lab remembers of itself: /run/sgdataplane/labs/<name>/ with lab.json, the applied state and a lock.
 
-Owns these files. Is given records. Must not know the kernel.
-lab.json is written before anything is created, so that whatever a killed verb left can be found and removed by name.
+Owns these files. It is given records. Must not know the kernel.
+
+lab.json is written before anything is created, so `down` can find and remove by name whatever a killed verb left.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ CHANGING, UP = "changing", "up"
 
 @dataclass(frozen=True, slots=True)
 class LabRecord:
-    """`phase` is `changing` while a verb works, and stays so if it dies. `namespaces`: all that may exist by now.
-    `state_file` is the name of the applied state's file, empty before the first was in force. `hosts`: over how many
-    of them each VPC is spread. `choices`: how the lab judges, which every verb that asks it then goes by."""
+    """`phase`: `changing` while a verb works, and for good if it dies. `namespaces`: all that may exist by now.
+    `state_file`: the file of the applied state, empty before a state was in force. `hosts`: how many hosts each VPC is
+    spread over. `choices`: how the lab judges; every verb that asks the lab uses them."""
 
     name: str
     externals: tuple[tuple[str, ...], ...]
@@ -52,7 +53,7 @@ class LabRecord:
 
 
 class LabFolder:
-    """The folder of one lab. Make changes only while holding its lock."""
+    """The folder of one lab. Change it only while holding its lock."""
 
     def __init__(self, name: str, base: Path = LABS_DIR) -> None:
         self.name = check_lab_name(name)
@@ -60,13 +61,14 @@ class LabFolder:
 
     @contextmanager
     def locked(self, *, shared: bool = False) -> Iterator[None]:
-        """Hold the lab's lock: alone, or `shared` by verbs that change nothing. LabError if others keep it too long."""
+        """Hold the lab's lock: alone, or `shared` for verbs that change nothing. LabError if others keep it too
+        long."""
         with self._open_lock() as file:
             self._wait_lock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             if self._is_current(file):
                 yield
                 return
-        with self.locked(shared=shared):  # `down` removed the folder while we waited: that lock was no longer the lab's
+        with self.locked(shared=shared):  # `down` removed the folder while we waited, so we hold an old lock
             yield
 
     def _is_current(self, file: IO[str]) -> bool:
@@ -77,7 +79,7 @@ class LabFolder:
 
     def _open_lock(self) -> IO[str]:
         while True:
-            with suppress(FileNotFoundError):  # removed by another verb between these steps
+            with suppress(FileNotFoundError):  # another verb removed it between these steps
                 self.path.mkdir(parents=True, exist_ok=True)
                 return open(self.path / "lock", "a+", encoding="ascii")
 
@@ -116,7 +118,7 @@ class LabFolder:
         self._write("lab.json", text + "\n")
 
     def store_applied(self, record: LabRecord, state: CloudState) -> LabRecord:
-        """Keep the state that is now in force, then point the record at it; earlier states' files go."""
+        """Store the state that is now in force, then point the record at it and remove earlier states' files."""
         number = int(record.state_file.partition("-")[2].partition(".")[0] or 0) + 1
         applied = replace(record, phase=UP, state_file=f"state-{number}.yaml")
         self._write(applied.state_file, dump_native(state))
@@ -127,26 +129,28 @@ class LabFolder:
         return applied
 
     def load_applied(self, record: LabRecord) -> CloudState:
-        """The state in force; quotas were checked, or not, before it was applied. StateFileError if it is gone."""
+        """The state in force. Quotas were checked, or not, before it was applied. StateFileError if the file is
+        gone."""
         return load(self.path / record.state_file, profile="unlimited").state
 
     def remove(self) -> None:
-        """Remove the folder, the lock with it; and those above if this was the last lab."""
+        """Remove the folder with the lock in it, and those above if this was the last lab."""
         shutil.rmtree(self.path, ignore_errors=True)
-        with suppress(OSError):  # there are others
+        with suppress(OSError):  # other labs are there
             self.path.parent.rmdir()
             self.path.parent.parent.rmdir()
 
     def _write(self, name: str, text: str) -> None:
-        """Whole or not at all, also if we die. A lab doesn't outlive its machine."""
+        """Write a file whole or not at all, even if we die. A lab doesn't outlive its machine, so nothing is
+        flushed."""
         replace_file(self.path / name, text.encode(), Survives.THE_WRITER)
 
 
 def up_since(name: str, base: Path = LABS_DIR) -> float:
-    """When the lab was built, in seconds since 1970: its lock was made first, and is never written to."""
+    """When the lab was built, in seconds since 1970: its lock was made first and is never written to."""
     return (base / check_lab_name(name) / "lock").stat().st_mtime
 
 
 def lab_names(base: Path = LABS_DIR) -> tuple[str, ...]:
-    """The labs that have a record here, sorted."""
+    """The names of the labs that have a record, sorted."""
     return tuple(sorted(path.parent.name for path in base.glob("*/lab.json")))

@@ -1,7 +1,7 @@
-"""Scenarios: folders of states with what must be seen in each step (netns-lab/scenarios/README.md has the format).
+"""Scenarios: folders of states, with what each step must show (netns-lab/scenarios/README.md has the format).
 
-Owns their reading and their running: a step is right if every probe of its matrix agrees with policy, and every row of
-its expectations with both. Is given a folder and an enforcer. Must not print.
+Owns how they are read and run. A step is right if every probe of its matrix agrees with the policy, and every row of
+its expectations agrees with both. It is given a folder and an enforcer. Must not print.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCENARIO_KEYS, STEP_KEYS = {"title", "externals", "ports", "steps"}, {"title", "
 
 @dataclass(frozen=True, slots=True)
 class ScenarioRow:
-    """`FROM -> TO WHAT[,WHAT...] accept|drop [RULE]`: the rule's id, or the reason where no rule decides."""
+    """`FROM -> TO WHAT[,WHAT...] accept|drop [RULE]`. RULE: the rule's id, or the reason if no rule decides."""
 
     text: str
     sender: str
@@ -58,7 +58,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step's packets showed. `mistakes` is empty if all was as it should be."""
+    """What a step's packets showed. `mistakes` is empty if everything was as it should be."""
 
     step: ScenarioStep
     lab: Lab
@@ -67,7 +67,7 @@ class StepResult:
 
 
 def load_scenario(folder: Path) -> Scenario:
-    """Read a scenario's folder. LabError saying where, if it isn't one."""
+    """Read a scenario's folder. LabError, with the place, if it isn't one."""
     path = folder / "scenario.toml"
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -107,8 +107,8 @@ def _refuse_unknown(path: Path, table: dict[str, Any], known: set[str]) -> None:
 
 
 def run_scenario(scenario: Scenario, asked: LabRecord, enforce: Enforcer) -> Generator[StepResult, None, None]:
-    """Run it step by step in a lab as the record asks for, but with the scenario's hosts outside; it is gone when the
-    iterator is done, closed or has failed."""
+    """Run it step by step in a lab of that record, with the scenario's own hosts outside. The lab is removed when the
+    iterator is exhausted, closed or fails."""
     record = replace(asked, externals=scenario.externals)
     manage.refuse_existing(record.name)
     try:
@@ -134,13 +134,13 @@ def run_step(
 
 
 def probes_of_row(lab: Lab, row: ScenarioRow) -> tuple[Probe, ...]:
-    """A row's probes: each service in each family that both ends have."""
+    """A row's probes: each service, in each family that both ends have."""
     asked = (Asked(row.sender, row.receiver, service) for service in row.services)
     return tuple(probe for each in asked for probe in find_probes(lab, each))
 
 
 def row_mistakes(row: ScenarioRow, cells: list[ProbeResult]) -> Iterator[str]:
-    """What is not as the row says: the policy's verdict, the packets', or the deciding rule."""
+    """What isn't as the row says: the policy's verdict, that of the packets, or the rule that decides."""
     for cell in cells:
         decision = cell.expected.decision
         if cell.expected.verdict != row.verdict or cell.observed.verdict != row.verdict:

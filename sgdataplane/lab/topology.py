@@ -44,13 +44,13 @@ from sgdataplane.net.values import Address, Family, Prefix, link_local
 
 DEFAULT_EXTERNALS = ((Address.parse("198.51.100.7"), Address.parse("2001:db8:ffff::7")),)
 EVERYWHERE = {Family.IPV4: Prefix.parse("0.0.0.0/0"), Family.IPV6: Prefix.parse("::/0")}
-FIRST_TABLE = 1000  # table FIRST_TABLE + k routes what belongs to ethk
-FIRST_MARK = 0x100  # packet mark of a session that came to an external host through ethk
+FIRST_TABLE = 1000  # routing table FIRST_TABLE + k is for what belongs to ethk
+FIRST_MARK = 0x100  # FIRST_MARK + k marks packets of a session that came to a host outside by ethk
 
 
 @dataclass(frozen=True)
 class Topology:
-    """A whole lab, computed from a state: same state, same topology."""
+    """A whole lab, computed from a state. The same state gives the same topology."""
 
     lab: str
     nodes: tuple[LabNode, ...]
@@ -62,14 +62,14 @@ class Topology:
 
     @cached_property
     def routers_of_vpc(self) -> dict[str, tuple[Router, ...]]:
-        """By host; the first is also the way out."""
+        """The routers of each VPC by host; the first one also leads outside."""
         found: dict[str, tuple[Router, ...]] = {}
         for router in self.routers:
             found[router.vpc_id] = (*found.get(router.vpc_id, ()), router)
         return found
 
     def router_of(self, node: LabNode, interface: Interface) -> Router:
-        """The one that the interface's link leads to."""
+        """The router that the interface's link leads to."""
         return self.routers_of_vpc[interface.vpc_id][node.host - 1]
 
     @property
@@ -115,9 +115,9 @@ class Topology:
 
 
 def plan(lab: str, state: CloudState, externals: tuple[tuple[Address, ...], ...], hosts: int = 1) -> Topology:
-    """The topology of a state. LabError if two things would get one name, or an id can't be one.
+    """The topology of a state. LabError if two things would get the same name, or an id can't be part of one.
 
-    `hosts`: the instances of each VPC take turns at being on these, in the order of the state.
+    The instances of each VPC are spread over `hosts` hosts in turn, in the order of the state.
     """
     turns: Counter[str] = Counter()
     nodes = []
@@ -175,7 +175,7 @@ def _check_unique(what: str, found: tuple[str, ...]) -> None:
 
 
 def _check_externals(state: CloudState, topology: Topology) -> None:
-    """A host outside lies outside every VPC, and owns its addresses alone."""
+    """LabError if the address of a host outside belongs to a VPC, an instance, or another host outside."""
     hosts = tuple(node for node in topology.nodes if not node.is_instance)
     outside = tuple(address for node in hosts for end in node.interfaces[:1] for address in end.addresses)
     inside = tuple(end for node in topology.nodes if node.is_instance for end in node.interfaces)
@@ -191,7 +191,7 @@ def _check_externals(state: CloudState, topology: Topology) -> None:
 
 
 def node_plan(topology: Topology, node: LabNode) -> NetnsPlan:
-    """A node's addresses (no subnet: every neighbour is behind the gateway), default routes and rules."""
+    """A node's addresses, default routes and rules. Addresses have no subnet: every neighbour is behind the gateway."""
     is_marked = not node.is_instance and len(node.interfaces) > 1
     routes = [r for i, interface in enumerate(node.interfaces) for r in _node_routes(i, interface, is_marked)]
     if is_marked:
@@ -211,7 +211,7 @@ def node_plan(topology: Topology, node: LabNode) -> NetnsPlan:
 
 
 def _node_routes(index: int, interface: Interface, is_marked: bool) -> Iterator[Route]:
-    """The first interface's default route is the node's; those that rules choose have tables of their own."""
+    """Default routes: the first interface's is the node's; those that rules choose have tables of their own."""
     tables = ((RT_TABLE_MAIN,) if index == 0 else ()) + ((FIRST_TABLE + index,) if index or is_marked else ())
     for family in Family:
         source = interface.primary(family)
@@ -224,8 +224,8 @@ def _node_routes(index: int, interface: Interface, is_marked: bool) -> Iterator[
 
 
 def _ways_in(topology: Topology, node: LabNode) -> Iterator[Route]:
-    """From a host outside of several VPCs to each instance: what two VPCs both have is the first one's, unless a socket
-    is bound to the other's interface."""
+    """Routes from a host outside of several VPCs to each instance. An address that two VPCs have is routed to the
+    first, unless a socket is bound to the other's interface."""
     taken: set[Prefix] = set()
     for interface in node.interfaces:
         for _, end in topology.ends_in(interface.vpc_id):
@@ -237,8 +237,8 @@ def _ways_in(topology: Topology, node: LabNode) -> Iterator[Route]:
 
 
 def _node_rules(index: int, interface: Interface, is_marked: bool) -> Iterator[RoutingRule]:
-    """What belongs to an interface leaves through it: by source address, or, where all interfaces have the same
-    addresses, by the mark of the session or the interface that a socket is bound to."""
+    """What belongs to an interface leaves through it. The rules go by source address; where all interfaces have the
+    same addresses, by the session's mark or the interface that a socket is bound to."""
     table = FIRST_TABLE + index
     for family in Family:
         if is_marked and interface.primary(family):
@@ -255,7 +255,7 @@ MAX_HOSTS = 16
 
 
 def links_between(routers: Sequence[Router]) -> tuple[Veth, ...]:
-    """A link from each of a VPC's routers to each other one."""
+    """A link between each two of a VPC's routers."""
     return tuple(
         Veth(
             router_netns=near.netns,
@@ -272,7 +272,7 @@ def links_between(routers: Sequence[Router]) -> tuple[Veth, ...]:
 def router_plan(
     lab: str, router: Router, ends: Sequence[tuple[LabNode, Interface]], peers: Sequence[Router]
 ) -> NetnsPlan:
-    """`ends`: all that the VPC has, on all hosts. `peers`: its routers, this one included."""
+    """A router's addresses and routes. `ends`: all of the VPC, on all hosts. `peers`: its routers, with this one."""
     here = tuple(end for node, end in ends if node.host == router.host)
     away = tuple((node.host, end) for node, end in ends if node.host != router.host)
     to_hosts = tuple(uplink_ifname(peer.host) for peer in peers if peer.host != router.host)
@@ -293,7 +293,7 @@ def router_plan(
 
 
 def host_addresses(host: int) -> dict[Family, Address]:
-    """What the routers on a host are called on the links to other hosts."""
+    """The addresses of a host's routers on the links to other hosts."""
     return {Family.IPV4: Address.parse(f"169.254.2.{host}"), Family.IPV6: Address.parse(f"fe80::2:{host:x}")}
 
 
@@ -302,7 +302,7 @@ def _addresses(ifname: str, own: dict[Family, Address]) -> tuple[InterfaceAddres
 
 
 def _routes_to_node(end: Interface) -> Iterator[Route]:
-    """Addresses are on the link and answer ARP or ND; delegated prefixes are behind the interface."""
+    """Routes to a node. Its addresses are on the link and answer ARP or ND; delegated prefixes are behind it."""
     for address in end.addresses:
         yield Route(end.router_ifname, Prefix.of(address))
     for prefix in end.prefixes:

@@ -59,7 +59,7 @@ _numbers = itertools.count(1)
 
 def unfenced(request: EnforceRequest) -> None:
     """The policy alone: the control of everything that the fence stops."""
-    enforce(request.netns, request.wanted, request.former, Settings(adoption_window=0, fence=False))
+    enforce(request.netns, request.wanted, request.previous, Settings(adoption_window=0, fence=False))
 
 
 def token() -> bytes:
