@@ -1,12 +1,11 @@
-"""`python -m bench.agentevents`: how soon the real agent is done with what happens: drift, and ENIs that come. Prints
-medians and the most.
+"""`python -m bench.agentevents`: how soon the real agent repairs drift, and enforces ENIs that come.
 
-Owns the events and what is measured, in namespaces of the run's own. The scene and the agent are those of
-bench.agentscale, and so is what must not be known.
+Owns the events and what is measured, in namespaces that belong to the run. Prints medians and maxima. The scene and the
+agent are those of agentscale.py, and the same must not be known.
 
-    noticed     from another's commit to one of our tables, when the kernel tells of it, until the cycle for it begins
-    repaired    from there until the agent's last commit of it
-    enforced    from an interface's coming to its namespace, its alias an ENI's id, until the agent says: in force
+    noticed     from the kernel's report of another's commit to one of our tables until the agent's cycle begins
+    repaired    from there until the agent's last commit of the repair
+    enforced    from an interface's arrival in its namespace, with an ENI's id as alias, until the agent says: in force
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""`python -m bench.agentscale`: the real agent with many ENIs, each in a namespace of its own. Prints its figures.
+"""`python -m bench.agentscale`: what the real agent costs with many ENIs, each in a namespace of its own.
 
-Owns the scene (one namespace an ENI, in network, mount and process namespaces of the run's own) and what is measured.
-Must not know how the agent works: it is asked as anybody asks it, and its commits are heard as the kernel tells them.
+Owns the scene (a namespace for each ENI, in network, mount and process namespaces that belong to the run) and what is
+measured. Must not know how the agent works: it asks the agent as a user does, and the kernel reports its commits.
 
-    cold start    from its launch until it says that all ENIs are in force, with nothing in the kernel
-    restart       the same, with all of it there already
-    a change      from the rename of the state's file until the last ENI that it is about has another policy
-    look          the timer's look at everything: CPU seconds of the agent
-    resync        the request: all rules written anew
+    cold start    from the agent's start until it says that all ENIs are in force, with nothing in the kernel
+    restart       the same, with everything in the kernel already
+    a change      from the rename of the state file until the last ENI that it concerns has its new policy
+    look          the regular look at everything: CPU seconds of the agent
+    resync        `sgdp resync`: all rules are written again
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Milliseconds are of all commits of a change together, encoding included. `ratio`
 a target in a table and a namespace of its own, made right after each: so a kernel or a machine that is slow altogether
 shows the same ratios. (A namespace of its own, since before Linux 6.4 a commit to any table validates all of them.)
 
-    a member joins, ...   in instance placement, one ENI: tests.support.deltacost has the states and changes
+    a member joins, ...   in instance placement, one ENI: deltacost.py has the states and changes
     an unrelated goto     beside the table of host placement: a rule of another table, which is to a chain that nothing
                           else leads to
 
@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.agentscale import ISOLATED, UNSHARE
+from bench.deltacost import base_state, samples
 from bench.facts import facts
 from sgdataplane.contract.fields import Field
 from sgdataplane.enforce import Desired
@@ -37,7 +38,6 @@ from sgdataplane.nft.ir import ACCEPT, Chain, Match, Range, Rule, Table, goto, r
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.building import table_of, visits_of
-from tests.support.deltacost import base_state, samples
 from tests.support.hardpolicies import host, targets
 
 ROUNDS = 5

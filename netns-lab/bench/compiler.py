@@ -1,12 +1,12 @@
-"""What compiling and changing cost beside what was promised, each measured by a command of its own.
+"""What compiling and changing cost, compared with what was promised. A command measures each, and can be run alone.
 
-Owns the promises and the commands. Must not know how the figures are told. The commands are tests.support's, so that
-each can be run alone.
+Owns the promises and the commands. Must not know how the figures are shown.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -16,6 +16,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+HOW: dict[str, Any] = {
+    "cwd": ROOT,
+    "env": {**os.environ, "PYTHONPATH": "netns-lab"},
+    "capture_output": True,
+    "text": True,
+}
 MOST_SECONDS = 300
 SEEDS = range(3)
 WORST = ("alternating", "nested_cidrs", "overlapping_ports", "five_tuple", "prefix_lists", "port_lists", "mixture")
@@ -24,7 +30,7 @@ MEMBERS = "of 65,536 members"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One promise: at most `limit`. `samples` are empty where it couldn't be measured, and `why`."""
+    """One promise: at most `limit`. If it couldn't be measured, `samples` is empty and `why` says why."""
 
     title: str
     unit: str
@@ -42,23 +48,23 @@ class Cost:
 
     @property
     def verdict(self) -> str:
-        """`met`, or by how much it isn't."""
+        """`met`, or by how much it is missed."""
         if not self.samples:
             return f"not measured: {self.why}"
         return "met" if self.is_met else f"short by a factor of {self.median / self.limit:,.1f}"
 
 
 def costs(say: Callable[[str], None]) -> list[Cost]:
-    """All of them: some minutes."""
+    """Measure all of them, which takes some minutes."""
     return [*_compiles(say), *_changes(say), *_hosts(say)]
 
 
 def _compiles(say: Callable[[str], None]) -> Iterator[Cost]:
     say("compiling policies of 1,000 rules")
-    typical, why = _each([["hardpolicies", "typical", "--child", "-s", str(seed)] for seed in SEEDS])
+    typical, why = _each([["policycost", "typical", "--child", "-s", str(seed)] for seed in SEEDS])
     yield Cost("typical policy, 1,000 rules: compile", "ms", 100, [_compile_ms(cost) for cost in typical], why)
     for name in WORST:
-        found, why = _each([["hardpolicies", name, "--child"]])
+        found, why = _each([["policycost", name, "--child"]])
         yield Cost(f"{name}, 1,000 rules: compile", "ms", 1000, [_compile_ms(cost) for cost in found], why)
 
 
@@ -94,12 +100,12 @@ def _hosts(say: Callable[[str], None]) -> Iterator[Cost]:
 
 
 def _each(commands: Sequence[Sequence[str]]) -> tuple[list[dict[str, Any]], str]:
-    """What they print, JSON a line; and why one of them doesn't."""
+    """What the commands print, which is JSON in each line; and why one of them failed, if it did."""
     found: list[dict[str, Any]] = []
     for module, *arguments in commands:
-        command = [sys.executable, "-m", f"tests.support.{module}", *arguments]
+        command = [sys.executable, "-m", f"bench.{module}", *arguments]
         try:
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=MOST_SECONDS, check=False)
+            done = subprocess.run(command, **HOW, timeout=MOST_SECONDS, check=False)
         except subprocess.TimeoutExpired as slow:
             return [*found, *_read((slow.stdout or b"").decode())], f"it took more than {MOST_SECONDS} s"
         if done.returncode:

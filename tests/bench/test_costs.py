@@ -12,7 +12,7 @@ from bench.report import report
 from bench.results import Results, read
 from bench.variants import FLOOR, NO_FILTER, ours, peers
 
-SMALL = {"hardpolicies": ("-r", "20"), "deltacost": ("-m", "640", "-r", "100", "-n", "1"), "hostcost": ("-n", "3")}
+SMALL = {"policycost": ("-r", "20"), "deltacost": ("-m", "640", "-r", "100", "-n", "1"), "hostcost": ("-n", "3")}
 
 
 def with_costs(found: list[Cost]) -> Results:
@@ -56,7 +56,7 @@ def test_all_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_fails_says_why() -> None:
-    assert compiler._each([["hardpolicies", "none"]])[1].endswith("no such policy: none")
+    assert compiler._each([["policycost", "none"]])[1].endswith("no such policy: none")
 
 
 def test_of_what_takes_too_long_the_steps_before_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -270,9 +270,3 @@ def _member(number: int, groups: Sequence[str]) -> Eni:
 def _eni(eni_id: str, number: int, groups: Sequence[str]) -> Eni:
     own = (str(local_address(family, number)) for family in Family)
     return make_eni(eni_id, " ".join(own), " ".join(sorted(groups)))
-
-
-if __name__ == "__main__":
-    from tests.support.policycost import main
-
-    main()

@@ -1,12 +1,13 @@
-"""What a full host costs from nothing: 1,000 ENIs in 50 combinations of groups, 65,536 addresses in groups.
+"""`python -m bench.hostcost`: what a full host costs: 1,000 ENIs in 50 combinations of groups, 65,536 addresses.
 
-Owns the measuring. Is given a number of ENIs. Must not know how it is compiled, nor how it is told the kernel.
+Owns the measuring. It is given a number of ENIs. Must not know how a policy is compiled, nor how the kernel is told of
+it.
 
-    python -m tests.support.hostcost            takes some minutes, and 2.5 GB
-    python -m tests.support.hostcost -n 100
+    python -m bench.hostcost            takes some minutes and 2.5 GB
+    python -m bench.hostcost -n 100
 
-Prints JSON, a line a step: seconds to compile, and the most memory of the process then, in MB; seconds to program the
-kernel with it.
+Prints a line of JSON for each step: seconds to compile, with the most memory that the process had until then in MB;
+then seconds to program the kernel.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tests.support.hardpolicies import host, targets
 
 
 def measured(namespace: str, enis: int) -> Iterator[dict[str, float]]:
+    """The figures of each step, as the command prints them."""
     state = host(0, enis)
     interfaces = {eni.network_interface_id: f"h{number}" for number, eni in enumerate(targets(state))}
     desired = Desired(state, interfaces, placement=Placement.HOST)
@@ -38,7 +40,7 @@ def measured(namespace: str, enis: int) -> Iterator[dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.support.hostcost")
+    parser = argparse.ArgumentParser(prog="python -m bench.hostcost")
     parser.add_argument("-n", "--enis", type=int, default=1000)
     asked = parser.parse_args()
     namespace = f"host{os.getpid()}"

@@ -1,15 +1,17 @@
-"""What a change costs where very many addresses are in groups: a table, a row a kind of change.
+"""`python -m bench.deltacost`: what a change costs when very many addresses are in groups.
 
-Owns the measuring. Is given sizes. Must not know how a change is found, nor how it is told the kernel.
+Owns the measuring. It is given sizes. Must not know how a change is found, nor how the kernel is told of it.
 
-    python -m tests.support.deltacost                      65,536 addresses, 200 rules
-    python -m tests.support.deltacost -m 4096 -r 1000 -n 50
+    python -m bench.deltacost                           65,536 addresses, 200 rules
+    python -m bench.deltacost -m 4096 -r 1000 -n 50     4,096 addresses, 1,000 rules, 50 rounds
 
-A change is made and taken back, in turns over all kinds, so that none has the machine to itself. Milliseconds are from
-`apply(new state)` until it is in force: `compile` is all that is not the kernel's door, `kernel` all that is, messages
-with it, and without the fence; `proof`, which isn't in `whole`, is what the proof before it takes, less the
-compile. The state is made before the clock runs, and shares with the one before
-what did not change.
+Prints a table with a row for each kind of change. A round makes and undoes each kind once, so all share whatever the
+machine does meanwhile. The columns are milliseconds until a new state is in force, without the fence:
+
+    compile   everything but the kernel       kernel   everything in the kernel, with the messages to it
+    whole     both                            proof    the proof alone, which `whole` doesn't include
+
+The state is made before the clock starts, and shares with the previous one what did not change.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from sgdataplane.nft.validation import REMEMBERING, Pace
 from tests.support.builders import make_eni, make_group, make_prefix_list, make_remote, make_rule, make_state
 from tests.support.chooser import Chooser, with_ids
 
-OWN, OTHER = "eni-target-0", "eni-target-1"  # the second comes and goes
+OWN, OTHER = "eni-target-0", "eni-target-1"  # the second one comes and goes
 GROUP, PEERS, LISTS = "sg-own", 16, 4
 FIRST_MEMBER = Address.parse("10.16.0.0").value
 Change = Callable[[CloudState], CloudState]
@@ -46,8 +48,8 @@ Change = Callable[[CloudState], CloudState]
 
 @dataclass
 class TimedKernel(NetlinkKernel):
-    """The real door, and how long was spent behind it; `commits`: in each of the commits alone. What is measured is not
-    judged: it counts as a kernel that remembers what it has validated."""
+    """The real kernel, with the seconds that were spent in it; `commits`: in each commit alone. It claims to be a
+    kernel that remembers what it has validated, so that enforce() refuses no change."""
 
     namespace: str
     seconds: float = field(default=0.0, init=False)
@@ -93,7 +95,7 @@ class TimedKernel(NetlinkKernel):
 
 @dataclass
 class Figures:
-    """Seconds of each apply of one kind."""
+    """Seconds of each apply of one kind of change."""
 
     compile: list[float] = field(default_factory=list)
     kernel: list[float] = field(default_factory=list)
@@ -106,8 +108,8 @@ class Figures:
 
 
 def base_state(members: int, rules: int) -> CloudState:
-    """One ENI with so many rules: a fifth on other groups, a tenth on prefix lists, the rest on CIDR blocks; and so
-    many addresses, each in one to three of the other groups."""
+    """One ENI with `rules` rules: a fifth on other groups, a tenth on prefix lists, the rest on CIDR blocks; and
+    `members` addresses, each in one to three of the other groups."""
     choose = Chooser.of("delta", 0)
     peers = [f"sg-peer-{n:02}" for n in range(PEERS)]
     lists = {f"pl-{n}": " ".join(f"203.{n}.{i}.0/24" for i in range(20)) for n in range(LISTS)}
@@ -127,7 +129,7 @@ def member(number: int, groups: list[str]) -> Eni:
 
 
 def changes(state: CloudState) -> Mapping[str, tuple[Change, Mapping[str, str]]]:
-    """By kind: what is done to the state, and the interfaces then."""
+    """By kind of change: how it changes the state, and the interfaces afterwards."""
     one, two = {OWN: "eth0"}, {OWN: "eth0", OTHER: "eth1"}
     half = len(state.network_interfaces) // 2
     newcomer = replace(member(half, ["sg-peer-00", "sg-peer-01"]), private_ip_addresses=(Address.parse("10.99.0.9"),))
@@ -146,7 +148,7 @@ def changes(state: CloudState) -> Mapping[str, tuple[Change, Mapping[str, str]]]
 
 
 def with_eni(state: CloudState, eni: Eni) -> CloudState:
-    """In its place by id."""
+    """The state with one more ENI, in its place by id."""
     enis = state.network_interfaces
     place = sum(entry.network_interface_id < eni.network_interface_id for entry in enis)
     return replace(state, network_interfaces=(*enis[:place], eni, *enis[place:]))
@@ -165,8 +167,8 @@ def with_entry(state: CloudState) -> CloudState:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Seconds of one apply. `kind`: the change, and "in" or "out". `commits`: one by one. `proof`: None if there was
-    none. `paths`: through the table then."""
+    """Seconds of one apply. `kind`: the change, and "in" or "out". `commits`: of each one. `proof`: None if there was
+    none. `paths`: how many lead through the table."""
 
     kind: str
     compile: float
@@ -179,8 +181,8 @@ class Sample:
 def samples(
     namespace: str, state: CloudState, rounds: int, *, names: Collection[str] = (), is_proven: bool = True
 ) -> Iterator[Sample]:
-    """Each kind of change (of these names, or all), there and back, `rounds` times. Before the first round all are made
-    once: they leave what later ones find."""
+    """Make and undo each kind of change (those in `names`, or all) `rounds` times. One round more comes first and isn't
+    measured, as it leaves things behind that later ones find."""
     kinds = {name: kind for name, kind in changes(state).items() if name in (names or (name,))}
     settings = Settings(fence=False, adoption_window=0, prove=False)
     with TimedKernel(namespace) as kernel:
@@ -209,7 +211,7 @@ def samples(
 
 
 def measured(namespace: str, state: CloudState, rounds: int) -> dict[str, Figures]:
-    """By kind of change, and way."""
+    """The figures by kind of change, "in" or "out"."""
     figures: dict[str, Figures] = {}
     for sample in samples(namespace, state, rounds):
         row = figures.setdefault(sample.kind, Figures())
@@ -220,7 +222,7 @@ def measured(namespace: str, state: CloudState, rounds: int) -> dict[str, Figure
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.support.deltacost")
+    parser = argparse.ArgumentParser(prog="python -m bench.deltacost")
     parser.add_argument("-m", "--members", type=int, default=65_536)
     parser.add_argument("-r", "--rules", type=int, default=200)
     parser.add_argument("-n", "--rounds", type=int, default=15)

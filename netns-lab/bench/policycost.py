@@ -1,14 +1,19 @@
-"""What policies cost to compile: a table, a row a policy, each measured in a process of its own.
+"""`python -m bench.policycost`: what policies cost to compile, as a table with a row for each policy.
 
-Owns the measuring. Is given names of policies. Must not know how the compiler works: it counts what comes out.
+Owns the measuring, in a process for each policy. It is given names of policies. Must not know how the compiler works:
+it counts what comes out.
 
-    python -m tests.support.hardpolicies                 all policies, whole quota
-    python -m tests.support.hardpolicies five_tuple -r 200 -s 1
+    python -m bench.policycost                           all policies, with a whole quota of rules
+    python -m bench.policycost five_tuple -r 200 -s 1    one policy, 200 rules, seed 1
 
-rules     of the ENI's groups (a rule on a list counts once here)     cells     entries of maps without a name
-elements  of named maps                                               bytes     of the text that loads the table
-lookups   most on any path: verdict maps / sets without a name counted too (lookups.py)
-seconds   of processor time, for resolve, compile, render             MB        most memory that the process had
+| column | is |
+|---|---|
+| rules | how many rules the ENI's groups have (a rule on a prefix list counts once) |
+| cells, elements | entries of maps without a name; elements of named maps |
+| bytes | the size of the text that loads the table |
+| lookups | the most on any path: in verdict maps only / in sets without a name too (tests/support/lookups.py) |
+| resolve, compile, render | seconds of processor time |
+| mb | the most memory that the process had |
 """
 
 from __future__ import annotations
@@ -40,13 +45,13 @@ from tests.support.lookups import most_lookups
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ROOT = Path(__file__).resolve().parents[2]
-MOST_SECONDS, MOST_BYTES = 600, 12 << 30  # of one process
+MOST_SECONDS, MOST_BYTES = 600, 12 << 30  # for one process
 SETS = {f"{kind}-{count // 1000}k": (kind, count) for count in (1_000, 10_000) for kind in SEEDS}
 Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class PolicyCost:
     policy: str
     rules: int
     cells: int
@@ -61,7 +66,8 @@ class Cost:
 
 
 def makers(rules: int) -> dict[str, Callable[[int], CloudState]]:
-    """All policies by name, as functions of the seed. Only the hard ones have that size; the sets have their own."""
+    """All policies by name, as functions of the seed. The hard ones get `rules` rules; ClassBench sets have their own
+    size."""
     hard = {name: partial(_sized, make, rules) for name, make in POLICIES.items()}
     return {**hard, **{name: partial(_set, kind, count) for name, (kind, count) in SETS.items()}}
 
@@ -74,8 +80,8 @@ def _set(kind: str, count: int, seed: int) -> CloudState:
     return classbench(kind, seed, count)
 
 
-def measured(name: str, state: CloudState, *, with_lookups: bool) -> Cost:
-    """The cost of the first target's namespace. LimitError: it is too much for the compiler."""
+def measured(name: str, state: CloudState, *, with_lookups: bool) -> PolicyCost:
+    """The cost of the first target's namespace. LimitError if it is too much for the compiler."""
     eni = targets(state)[0]
     resolving, policy = _timed(lambda: resolve(state, interfaces_of(state, eni), DEFAULTS))
     compiling, table = _timed(lambda: compile_policy(policy, DEFAULTS))
@@ -85,13 +91,13 @@ def measured(name: str, state: CloudState, *, with_lookups: bool) -> Cost:
     elements = sum(len(entry.elements) for entry in table.maps)
     lookups = _lookups(table) if with_lookups else ""
     size = len(text.encode())
-    return Cost(
+    return PolicyCost(
         name, rules, cells(table), len(table.chains), elements, size, lookups, resolving, compiling, rendering, peak
     )
 
 
 def cells(table: Table) -> int:
-    """Entries of the verdict maps without a name."""
+    """How many entries the verdict maps without a name have."""
     statements = (statement for chain in table.chains for rule in chain.rules for statement in rule.statements)
     return sum(len(statement.entries) for statement in statements if isinstance(statement, VerdictMap))
 
@@ -107,7 +113,7 @@ def _timed(make: Callable[[], Made]) -> tuple[float, Made]:
 
 
 def main() -> None:
-    """Print the table; or, for one policy in a process of its own, its row as JSON."""
+    """Print the table; or with --child, one policy's row as JSON."""
     asked = _arguments()
     if asked.child:
         _bind_to_parent()
@@ -115,20 +121,20 @@ def main() -> None:
         print(json.dumps(asdict(measured(asked.policies[0], state, with_lookups=asked.lookups))))
         return
     print(f"seed {asked.seed}, quota {asked.rules}")
-    print(" ".join(f"{column.name:>{_width(column.name)}}" for column in fields(Cost)))
+    print(" ".join(f"{column.name:>{_width(column.name)}}" for column in fields(PolicyCost)))
     for name in asked.policies or makers(asked.rules):
         print(_row(name, asked), flush=True)
 
 
 def _bind_to_parent() -> None:
-    """Bound this process, and end it with the one that asked for it."""
+    """Limit this process, and end it when its parent ends."""
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.support.hardpolicies")
+    parser = argparse.ArgumentParser(prog="python -m bench.policycost")
     parser.add_argument("policies", nargs="*", help=f"of {', '.join(makers(QUOTA))}; all if none is named")
     parser.add_argument("-r", "--rules", type=int, default=QUOTA)
     parser.add_argument("-s", "--seed", type=int, default=0)
@@ -142,9 +148,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _row(name: str, asked: argparse.Namespace) -> str:
-    """Measured by a process of its own, so that its memory is its own."""
+    """A policy's row, measured in a process of its own, so that the memory is that policy's."""
     flags = ["--child", "-r", str(asked.rules), "-s", str(asked.seed), *(["-l"] if asked.lookups else [])]
-    command = [sys.executable, "-m", "tests.support.hardpolicies", name, *flags]
+    command = [sys.executable, "-m", "bench.policycost", name, *flags]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=MOST_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -160,3 +166,7 @@ def _width(column: str) -> int:
 
 def _cell(column: str, value: object) -> str:
     return f"{value:>{_width(column)}.2f}" if isinstance(value, float) else f"{value:>{_width(column)}}"
+
+
+if __name__ == "__main__":
+    main()

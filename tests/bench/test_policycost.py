@@ -1,13 +1,14 @@
-"""The measuring counts what is there."""
+"""What policies cost: the command counts what is there."""
 
 from __future__ import annotations
+
+from bench.policycost import cells, makers, measured
 
 from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Map, Range, Table, VerdictMap, goto, rule
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.classbench_seeds import SEEDS
 from tests.support.hardpolicies import POLICIES, TARGET
-from tests.support.policycost import cells, makers, measured
 
 
 def test_cells_are_entries_of_maps_without_a_name() -> None:
