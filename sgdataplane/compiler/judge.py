@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from operator import or_
 
 from sgdataplane.compiler import coarse
 from sgdataplane.compiler.diagram import BY_PROTOCOL, DIMS, EVERYTHING, Boxes, Intervals, Leaf, Node, RuleBox, bits
-from sgdataplane.compiler.memo import PacketKind, SpaceMemo
+from sgdataplane.compiler.memo import SpaceMemo
 from sgdataplane.model.state import Remote
 from sgdataplane.net.values import Family, Prefix
 from sgdataplane.policy.dimensions import conditions
@@ -41,7 +42,11 @@ class ClassJudge:
     ) -> None:
         """`classes`: how many there will be; each gets its share of the cells, so that diagrams don't depend on the
         order in which they are asked for. `protocol`: the one that all packets have, which then nobody asks for."""
-        boxes = [(p, box) for p in permissions if (box := _box(p, (family, protocol), memo)) is not None]
+        boxes = [
+            (p, box)
+            for p in permissions
+            if (box := memo.boxes.get((p, (family, protocol)), partial(_box, p, family, protocol)))
+        ]
         self._everywhere = Prefix(family.bits, 0, 0)
         self._own: dict[Remote, int] = {}
         wide = 0
@@ -52,7 +57,7 @@ class ClassJudge:
                 self._own[permission.remote] = self._own.get(permission.remote, 0) | 1 << index
         self._wide = tuple(box for index, (_, box) in enumerate(boxes) if wide >> index & 1)
         self._family = family
-        silent = [memo.silenced(box) if wide >> index & 1 else box for index, (_, box) in enumerate(boxes)]
+        silent = [_silent(box, memo) if wide >> index & 1 else box for index, (_, box) in enumerate(boxes)]
         self._share = max(MIN_CELLS, 1 << max(MAX_CELLS // max(classes, 1), 1).bit_length() - 1)
         self._boxes = Boxes([*silent, ELSEWHERE], family, self._share)
         self._overlaps = [_Overlaps(dim, silent, wide) for dim in DIMS]
@@ -134,16 +139,14 @@ class _Overlaps:
         return found
 
 
-def _box(permission: Permission, kind: PacketKind, memo: SpaceMemo) -> RuleBox | None:
-    """The permission as a region of such packets; None if it can't match any."""
-    is_known, box = memo.box(permission, kind)
-    if not is_known:
-        box = memo.boxes[permission, kind] = _made(permission, *kind)
-    return box
+def _silent(box: RuleBox, memo: SpaceMemo) -> RuleBox:
+    """The same region without a decision: what is asked next decides."""
+    return memo.silent.get(box, lambda: RuleBox(None, box.intervals))
 
 
-def _made(permission: Permission, family: Family, protocol: int | None) -> RuleBox | None:
-    """`protocol`: the one that all of the packets have, so that nobody has to ask for it."""
+def _box(permission: Permission, family: Family, protocol: int | None) -> RuleBox | None:
+    """The permission as a region of such packets; None if it can't match any. `protocol`: the one that all of the
+    packets have, so that nobody has to ask for it."""
     asked = conditions(permission, family)
     if () in asked:
         return None

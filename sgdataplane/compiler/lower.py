@@ -11,7 +11,7 @@ nobody asks for. Far, kin and wide chains have stable names and change in place.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 
 from sgdataplane.compiler.classes import AddressClasses, RemoteSet, Segments
@@ -97,7 +97,7 @@ class Lowering:
     def content(self, prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> str:
         """Keep a chain under a name made from what it holds."""
         chain = content_chain(prefix, rules, comment, origin)
-        self.memo.parts[chain.name] = NamedChain(chain)
+        self.memo.chains.put(chain.name, NamedChain(chain))
         return self.keep(chain)
 
     def look_up(self, prefix: str, asked: Field, targets: list[tuple[Range, str]]) -> str:
@@ -108,12 +108,12 @@ class Lowering:
 
     def keep_known(self, name: str) -> None:
         """Keep a chain that a compile before has made, and all that it leads to."""
-        if name in self.chains or (part := self.memo.part(name)) is None:
+        if name in self.chains or (named := self.memo.chains.find(name)) is None:
             return
-        self.keep(part.chain)
-        if part.counter is not None:
-            self.counters[part.counter.name] = part.counter
-        for target in part.chain.ways.chains:
+        self.keep(named.chain)
+        if named.counter is not None:
+            self.counters[named.counter.name] = named.counter
+        for target in named.chain.ways.chains:
             self.keep_known(target)
 
     def keep(self, chain: Chain) -> str:
@@ -152,7 +152,7 @@ class Lowering:
         else:
             rules = (rule(Count(counter.name), logged(counter.name)), rule(goto(end)))
         name = self.content(prefix, rules, names.comment(describe(decision)), describe(decision))
-        self.memo.parts[name] = replace(self.memo.parts[name], counter=counter)
+        self.memo.chains.put(name, NamedChain(self.chains[name], counter))
         return name
 
 
@@ -240,10 +240,7 @@ class _KindChains:
 
     def _known(self, key: Hashable, diagram: Callable[[], Node]) -> str:
         """The chain for what follows from the key, if a compile before has made it; else it is made."""
-        key = (self._wide, key)
-        found = self._lowering.memo.target(key)
-        if found is None:
-            found = self._lowering.memo.targets[key] = self._lower(diagram())
+        found = self._lowering.memo.targets.get((self._wide, key), lambda: self._lower(diagram()))
         self._lowering.keep_known(found)
         return found
 

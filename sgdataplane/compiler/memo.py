@@ -9,8 +9,9 @@ Nothing here changes what a compile makes: the same state gives the same table, 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from sgdataplane.compiler.classes import AddressClasses, RemoteSet
 from sgdataplane.compiler.diagram import RuleBox
@@ -18,6 +19,40 @@ from sgdataplane.model.members import Kin, Members, Pages
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Chain, Counter, Paged, Verdict
 from sgdataplane.policy.resolve import Permission, Profile
+
+PacketKind = tuple[Family, int | None]  # and their protocol, where all have one
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Recent(Generic[K, V]):
+    """What a compile has asked for, and what the one before it had: anything else is forgotten."""
+
+    def __init__(self, older: Mapping[K, V] | None = None) -> None:
+        self._older: Mapping[K, V] = older or {}
+        self._values: dict[K, V] = {}
+
+    def find(self, key: K) -> V | None:
+        if key not in self._values and key in self._older:
+            self._values[key] = self._older[key]
+        return self._values.get(key)
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        """The value, which is made if it isn't there."""
+        if key not in self._values:
+            self._values[key] = self._older[key] if key in self._older else make()
+        return self._values[key]
+
+    def put(self, key: K, value: V) -> None:
+        self._values[key] = value
+
+    def next(self) -> Recent[K, V]:
+        """For the next compile."""
+        return Recent(self._values)
+
+    def seal(self) -> None:
+        """The compile is over: what it didn't ask for goes."""
+        self._older = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,73 +74,38 @@ class Lowered:
 
 
 @dataclass(frozen=True)
+class SpaceMemo:
+    """What one space needs while it is made. `silent`: the same region without a cause, so that there is one object for
+    each box; `targets`: the chain that boxes lead to."""
+
+    boxes: Recent[tuple[Permission, PacketKind], RuleBox | None] = field(default_factory=Recent)
+    silent: Recent[RuleBox, RuleBox] = field(default_factory=Recent)
+    chains: Recent[str, NamedChain] = field(default_factory=Recent)
+    targets: Recent[Hashable, str] = field(default_factory=Recent)
+
+    def next(self) -> SpaceMemo:
+        """For the next compile."""
+        return SpaceMemo(self.boxes.next(), self.silent.next(), self.chains.next(), self.targets.next())
+
+    def seal(self) -> None:
+        self.boxes.seal()
+        self.silent.seal()
+        self.chains.seal()
+        self.targets.seal()
+
+
+@dataclass(frozen=True)
 class CompiledSpace:
     """What a space was made of, and what became of it."""
 
     profile: Profile
     classes: AddressClasses
     lowered: Lowered
+    memo: SpaceMemo
 
     def is_for(self, profile: Profile, classes: AddressClasses) -> bool:
         """Whether the same becomes of these."""
         return self.classes.is_like(classes) and (self.profile is profile or self.profile == profile)
-
-
-PacketKind = tuple[Family, int | None]  # and their protocol, where all have one
-
-
-@dataclass
-class SpaceMemo:
-    """Of the last two compiles of one space."""
-
-    boxes: dict[tuple[Permission, PacketKind], RuleBox | None] = field(default_factory=dict)
-    silent: dict[RuleBox, RuleBox] = field(default_factory=dict)
-    parts: dict[str, NamedChain] = field(default_factory=dict)
-    targets: dict[Hashable, str] = field(default_factory=dict)
-    known: CompiledSpace | None = None
-    _older: SpaceMemo | None = None
-
-    def next(self) -> SpaceMemo:
-        """For the next compile."""
-        return SpaceMemo(_older=replace(self, _older=None))
-
-    @property
-    def before(self) -> CompiledSpace | None:
-        """What the compile before made."""
-        return self._older.known if self._older else None
-
-    def again(self, known: CompiledSpace) -> SpaceMemo:
-        """For a compile in which the space is what it was."""
-        return self if self._older is None else replace(self._older, known=known)
-
-    def box(self, permission: Permission, kind: PacketKind) -> tuple[bool, RuleBox | None]:
-        """Whether it is known, and the box."""
-        key = (permission, kind)
-        if key in self.boxes:
-            return True, self.boxes[key]
-        if self._older is not None and key in self._older.boxes:
-            self.boxes[key] = self._older.boxes[key]
-            return True, self.boxes[key]
-        return False, None
-
-    def silenced(self, box: RuleBox) -> RuleBox:
-        """The same region without a cause: the same object for the same box."""
-        found = self.silent.get(box) or (self._older.silent.get(box) if self._older else None)
-        self.silent[box] = found = found or RuleBox(None, box.intervals)
-        return found
-
-    def target(self, key: Hashable) -> str | None:
-        """The chain that these boxes led to."""
-        found = self.targets.get(key) or (self._older.targets.get(key) if self._older else None)
-        if found is not None:
-            self.targets[key] = found
-        return found
-
-    def part(self, name: str) -> NamedChain | None:
-        found = self.parts.get(name) or (self._older.parts.get(name) if self._older else None)
-        if found is not None:
-            self.parts[name] = found
-        return found
 
 
 @dataclass(frozen=True)
@@ -122,28 +122,26 @@ NO_MEMBERS = MembersMap({}, {}, Paged({}))
 
 @dataclass
 class Memo:
-    """Of all that was compiled for one namespace. For one thread at a time."""
+    """Of all that was compiled for one namespace, and of the compile before. For one thread at a time."""
 
-    spaces: dict[Hashable, SpaceMemo] = field(default_factory=dict)
+    spaces: dict[Hashable, CompiledSpace] = field(default_factory=dict)
     maps: dict[str, MembersMap] = field(default_factory=dict)
     members: Members | None = None
-    _older: Memo | None = None
+    before: Memo | None = None
 
     def next(self) -> Memo:
         """For the next compile."""
-        return Memo(_older=replace(self, _older=None))
+        return Memo(before=replace(self, before=None))
 
     def follow(self, members: Members) -> None:
         """Index the members from those of the compile before."""
-        if self._older is not None and self._older.members is not None:
-            members.follow(self._older.members)
+        if self.before is not None and self.before.members is not None:
+            members.follow(self.before.members)
         self.members = members
 
-    def space(self, key: Hashable) -> SpaceMemo:
-        """For a space that is compiled now."""
-        before = self._older.spaces.get(key) if self._older else None
-        return before.next() if before else SpaceMemo()
+    def space_before(self, key: Hashable) -> CompiledSpace | None:
+        return self.before.spaces.get(key) if self.before else None
 
     def map_before(self, name: str) -> MembersMap:
         """The map of that name that the compile before made."""
-        return self._older.maps.get(name, NO_MEMBERS) if self._older else NO_MEMBERS
+        return self.before.maps.get(name, NO_MEMBERS) if self.before else NO_MEMBERS

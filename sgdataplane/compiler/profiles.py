@@ -7,11 +7,11 @@ the compile before. Is given profiles, resolved remotes and members. Must not kn
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sgdataplane.compiler.classes import AddressClasses, classify
 from sgdataplane.compiler.lower import lowered, members_name, profile_name
-from sgdataplane.compiler.memo import CompiledSpace, Lowered, MembersMap, Memo
+from sgdataplane.compiler.memo import CompiledSpace, Lowered, MembersMap, Memo, SpaceMemo
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import Field, KeyType, Nfproto
 from sgdataplane.contract.sites import Site
@@ -59,18 +59,18 @@ class Profiles:
 
     def _space(self, profile: Profile, family: Family) -> Lowered:
         key = (profile.security_group_ids, profile.nic_type, family, self.site.placement)
-        memo = self.memo.space(key)
-        before = memo.before
+        before = self.memo.space_before(key)
         remotes = [p.remote for p in (*profile.ingress, *profile.egress) if p.remote is not None]
         classes = classify(remotes, self.remotes, self.members, family, before.classes if before else None)
         if before is not None and before.is_for(profile, classes):
-            memo = memo.again(CompiledSpace(before.profile, classes, before.lowered))
+            found = replace(before, classes=classes)
         else:
-            memo.known = CompiledSpace(profile, classes, lowered(profile, family, classes, memo, self.site))
-        self.memo.spaces[key] = memo
-        assert memo.known is not None
-        self._take(profile, family, classes, memo.known.lowered)
-        return memo.known.lowered
+            memo = before.memo.next() if before else SpaceMemo()
+            found = CompiledSpace(profile, classes, lowered(profile, family, classes, memo, self.site), memo)
+            memo.seal()
+        self.memo.spaces[key] = found
+        self._take(profile, family, classes, found.lowered)
+        return found.lowered
 
     def _take(self, profile: Profile, family: Family, classes: AddressClasses, space: Lowered) -> None:
         self._keep(space.chains)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.compiler.memo import SpaceMemo
+from sgdataplane.compiler.memo import Recent
 from sgdataplane.enforce import Desired, Proven, build
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
@@ -89,7 +89,7 @@ def test_what_one_rule_leaves_alone_is_not_made_again() -> None:
     groups = tuple(fewer if entry is group else entry for entry in state.security_groups)
     second = build(desired_of(replace(state, security_groups=groups)), UNPROVEN, first)
     before, after = (
-        {name: part for space in made.memo.spaces.values() for name, part in space.parts.items()}
+        {name: part for space in made.memo.spaces.values() for name, part in space.memo.chains._values.items()}
         for made in (first, second)
     )
     made = [name for name, part in after.items() if before.get(name) is not part]
@@ -115,12 +115,12 @@ def test_what_one_rule_leaves_alone_is_not_proven_again() -> None:
 
 
 def test_memory_is_of_the_last_two_compiles() -> None:
-    memo = SpaceMemo()
-    memo.targets["first"] = "chain"
-    second = memo.next()
-    assert second.target("first") == "chain"  # asked for, and so kept on
-    assert second.next().target("first") == "chain"
-    assert memo.next().next().target("first") is None
+    recent = Recent[str, str]()
+    recent.put("first", "chain")
+    second = recent.next()
+    assert second.find("first") == "chain"  # asked for, and so kept on
+    assert second.next().find("first") == "chain"
+    assert recent.next().next().find("first") is None
 
 
 def test_memory_does_not_grow_with_the_number_of_compiles() -> None:
@@ -134,8 +134,8 @@ def test_memory_does_not_grow_with_the_number_of_compiles() -> None:
             for changed in (replace(state, network_interfaces=enis), state):
                 previous = build(desired_of(replace(changed)), UNPROVEN, previous)
     memo, wanted = previous.memo, build(desired_of(replace(state)), UNPROVEN).memo
-    assert {key: space.parts.keys() for key, space in memo.spaces.items()} == {
-        key: space.parts.keys() for key, space in wanted.spaces.items()
+    assert {key: space.memo.chains._values.keys() for key, space in memo.spaces.items()} == {
+        key: space.memo.chains._values.keys() for key, space in wanted.spaces.items()
     }
-    assert memo._older is not None
-    assert memo._older._older is None
+    assert memo.before is not None
+    assert memo.before.before is None
