@@ -270,15 +270,6 @@ def test_packet_of_a_session(
     assert fate(hook, sent) == (verdict, before if after is None else after)
 
 
-def test_halves_and_fields_of_the_mark_do_not_touch() -> None:
-    marks = INSTANCE.marks
-    whole = [marks.accepted(side, marks.last_epoch, (1 << marks.slot_bits) - 1) for side in Direction]
-    assert [value & HALF[side] for side, value in zip(Direction, whole, strict=True)] == whole
-    assert sum(whole) == 0xFFFFFFFF
-    slots = [marks.slot(side, (1 << marks.slot_bits) - 1) for side in Direction]
-    assert sum(marks.epoch_fields) ^ sum(slots) == 0xFFFFFFFF
-
-
 @pytest.mark.parametrize("besides", [0, FEW], ids=["few", "many"])
 def test_a_half_is_never_written_in_parts(besides: int) -> None:
     """Else another ENI's verdict on the same entry could come in between, and its slot meet the epoch of this one."""
