@@ -22,7 +22,7 @@ from sgdataplane.host.netlink import (
 )
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft import uapi
-from sgdataplane.nft.snapshot import MAX_OBJECTS, CrowdError, objects, read_own_table
+from sgdataplane.nft.snapshot import MAX_OBJECTS, CrowdError, listed, objects, read_own_table
 from sgdataplane.nft.uapi import number_of
 
 COUNTS, LOGS = b"objref\0", b"log\0"  # kinds of expressions
@@ -63,14 +63,10 @@ def _read_counters(netlink: Nfnetlink, table: str, family: str, most: int) -> di
     number = uapi.FAMILIES[family]
     found: dict[str, Counted] = {}
     handle = _table_handle(netlink, table, number)
-    with closing(objects(netlink, uapi.GETOBJ, number, table)) as listed:
-        for at, data in enumerate(listed):
-            if at >= most:
-                raise CrowdError
-            entry = parse_attributes(data)
-            name = known(entry[uapi.OBJ_NAME])
-            if name is not None and number_of(entry[uapi.OBJ_TYPE]) == uapi.OBJ_COUNTER:
-                found[name] = _counted(entry, handle)
+    for entry in listed(netlink, uapi.GETOBJ, number, table, most):
+        name = known(entry[uapi.OBJ_NAME])
+        if name is not None and number_of(entry[uapi.OBJ_TYPE]) == uapi.OBJ_COUNTER:
+            found[name] = _counted(entry, handle)
     return found
 
 
@@ -98,9 +94,9 @@ def read_logged(netlink: Nfnetlink, table: str, family: str = "inet") -> frozens
     for _ in range(MAX_ATTEMPTS):
         with (
             suppress(InterruptedError),
-            closing(objects(netlink, uapi.GETRULE, uapi.FAMILIES[family], table)) as listed,
+            closing(objects(netlink, uapi.GETRULE, uapi.FAMILIES[family], table)) as found,
         ):
-            rules = [data for data, _ in zip(listed, range(MAX_OBJECTS), strict=False) if LOGS in data]
+            rules = [data for data, _ in zip(found, range(MAX_OBJECTS), strict=False) if LOGS in data]
             return frozenset(name for data in rules for name in _logged_by(data))
     raise InterruptedError(errno.EINTR, f"rules changed during each of {MAX_ATTEMPTS} readings")
 

@@ -14,7 +14,7 @@ import errno
 import os
 import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from typing import Protocol, Self
@@ -29,7 +29,7 @@ from sgdataplane.errors import (
     UnsupportedError,
 )
 from sgdataplane.host import netns, quiet
-from sgdataplane.host.netlink import MAX_ATTEMPTS, attribute, parse_attributes
+from sgdataplane.host.netlink import MAX_ATTEMPTS, attribute
 from sgdataplane.host.nfnetlink import BatchError, BatchMessage, Nfnetlink, call_aside
 from sgdataplane.nft import uapi
 from sgdataplane.nft.counters import Counted, read_counters, read_some
@@ -37,10 +37,9 @@ from sgdataplane.nft.encode import map_key_bytes
 from sgdataplane.nft.ir import Map, Table
 from sgdataplane.nft.messages import key_at
 from sgdataplane.nft.snapshot import (
-    MAX_OBJECTS,
     CrowdError,
     Inventory,
-    objects,
+    listed,
     read_generation,
     read_inventory,
     read_trusted,
@@ -88,7 +87,7 @@ def _bytes(names: Iterable[str]) -> frozenset[bytes]:
 
 def _strangers(netlink: Nfnetlink, table: Table, message: int, name: int, known: Collection[bytes]) -> Iterator[Entry]:
     """Of one kind of objects those with other names, but for what goes with its rule."""
-    for entry in _listed(netlink, table, message):
+    for entry in listed(netlink, message, uapi.FAMILIES[table.family], table.name):
         is_bound = number_of(entry.get(uapi.SET_FLAGS, b"")) & uapi.SET_ANONYMOUS if message == uapi.GETSET else 0
         is_bound |= number_of(entry.get(uapi.CHAIN_FLAGS, b"")) & uapi.CHAIN_BINDING if message == uapi.GETCHAIN else 0
         if not is_bound and entry[name].rstrip(b"\0") not in known:
@@ -101,17 +100,9 @@ def _objects(netlink: Nfnetlink, table: Table) -> Iterator[Entry]:
         uapi.OBJ_COUNTER: _bytes(entry.name for entry in table.counters),
         uapi.OBJ_TIMEOUT: _bytes(entry.name for entry in table.timeouts),
     }
-    for entry in _listed(netlink, table, uapi.GETOBJ):
+    for entry in listed(netlink, uapi.GETOBJ, uapi.FAMILIES[table.family], table.name):
         if entry[uapi.OBJ_NAME].rstrip(b"\0") not in known.get(number_of(entry[uapi.OBJ_TYPE]), ()):
             yield entry
-
-
-def _listed(netlink: Nfnetlink, table: Table, message: int) -> Iterator[Entry]:
-    with closing(objects(netlink, message, uapi.FAMILIES[table.family], table.name)) as found:
-        for number, data in enumerate(found):
-            if number >= MAX_OBJECTS:
-                raise CrowdError
-            yield parse_attributes(data)
 
 
 _SHOWN: set[str] = set()  # features that this kernel has, as checks have shown

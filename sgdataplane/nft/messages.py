@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 
 from sgdataplane.contract import names
-from sgdataplane.contract.fields import SESSION_PORTS, Field, Hook, KeyType
+from sgdataplane.contract.fields import PORTS, SESSION_PORTS, Field, Hook, KeyType
 from sgdataplane.host.netlink import (
     ATTRIBUTE,
     NLM_F_APPEND,
@@ -34,45 +34,25 @@ from sgdataplane.nft.wire import name, text, word
 # What user space notes of objects, for who lists them: in each kind the number of its comment; in sets the byte order.
 COMMENT, SET_COMMENT, KEY_ORDER, DATA_ORDER = 0, 7, 0, 1
 HOST_ORDERED, BIG_ENDIAN = 1, 2  # BYTEORDER_*
-TYPES: dict[Field, int] = {  # of a field's keys, as user space numbers them (nft's datatype.h)
-    Field.NFPROTO: 2,
-    Field.IP_SADDR: 7,
-    Field.IP_DADDR: 7,
-    Field.ARP_SENDER_IP: 7,
-    Field.ARP_TARGET_IP: 7,
-    Field.IP6_SADDR: 8,
-    Field.IP6_DADDR: 8,
-    Field.ETHER_SADDR: 9,
-    Field.ARP_SENDER_MAC: 9,
-    Field.ETHER_TYPE: 10,
-    Field.PROTOCOL: 10,
-    Field.ARP_PTYPE: 10,
+# The types of keys as user space numbers them (nft's datatype.h), by their kind, and where a field has one of its own.
+INTEGER, PROTOCOL, SERVICE = 4, 12, 13
+KINDS = {
+    **{kind: number for number, kind in KEY_TYPES.items()},
+    KeyType.NFPROTO: 2,
+    KeyType.MAC: 9,
+    KeyType.ETHERTYPE: 10,
+    KeyType.CT_DIRECTION: 27,
+}
+OWN_TYPES = {
     Field.ARP_OPERATION: 11,
-    Field.L4PROTO: 12,
-    Field.TH_SPORT: 13,
-    Field.TH_DPORT: 13,
-    Field.CT_PROTOCOL: 12,
-    **dict.fromkeys(SESSION_PORTS, 13),
-    Field.CT_ORIGINAL_IP_SADDR: 7,
-    Field.CT_ORIGINAL_IP_DADDR: 7,
-    Field.CT_REPLY_IP_SADDR: 7,
-    Field.CT_REPLY_IP_DADDR: 7,
-    Field.CT_ORIGINAL_IP6_SADDR: 8,
-    Field.CT_ORIGINAL_IP6_DADDR: 8,
-    Field.CT_REPLY_IP6_SADDR: 8,
-    Field.CT_REPLY_IP6_DADDR: 8,
+    Field.L4PROTO: PROTOCOL,
+    Field.CT_PROTOCOL: PROTOCOL,
+    **dict.fromkeys((*PORTS, *SESSION_PORTS), SERVICE),
     Field.ICMP_TYPE: 14,
     Field.TCP_FLAGS: 15,
-    Field.CT_MARK: 19,
-    Field.PACKET_MARK: 19,
     Field.ROUTE_REALM: 22,
-    Field.CT_DIRECTION: 27,
     Field.ICMPV6_TYPE: 29,
-    Field.IIFNAME: 41,
-    Field.OIFNAME: 41,
 }
-INTEGER = 4
-MAP_TYPES = {key_type: number for number, key_type in KEY_TYPES.items()}
 STATES = {  # CTA_TIMEOUT_TCP_*, CTA_TIMEOUT_UDP_*
     "tcp": {"established": 3, "time_wait": 7, "close": 8},
     "udp": {"unreplied": 1, "replied": 2},
@@ -80,6 +60,14 @@ STATES = {  # CTA_TIMEOUT_TCP_*, CTA_TIMEOUT_UDP_*
 PROTOCOLS, NETWORKS = {"tcp": 6, "udp": 17}, {"ip": 2, "ip6": 10}
 MESSAGE_ELEMENTS = 300  # all of a message's are one attribute, which is 64 KiB at most
 Messages = tuple[BatchMessage, ...]
+# What deletes or flushes an object of a kind, which attribute names the object, and what else is said of it.
+DELETED = {
+    "chain": (uapi.DELCHAIN, uapi.CHAIN_NAME, b""),
+    "map": (uapi.DELSET, uapi.SET_NAME, b""),
+    "counter": (uapi.DELOBJ, uapi.OBJ_NAME, word(uapi.OBJ_TYPE, uapi.OBJ_COUNTER)),
+    "ct timeout": (uapi.DELOBJ, uapi.OBJ_NAME, word(uapi.OBJ_TYPE, uapi.OBJ_TIMEOUT)),
+}
+FLUSHED = {"chain": (uapi.DELRULE, uapi.RULE_CHAIN), "map": (uapi.DELSETELEM, uapi.ELEMENTS_SET)}
 
 
 class Writer:
@@ -93,6 +81,14 @@ class Writer:
 
     def delete_table(self, table: Table) -> Messages:
         return (_message(uapi.DELTABLE, table),)
+
+    def delete_object(self, table: Table, kind: str, called: str) -> Messages:
+        message, named, more = DELETED[kind]
+        return (_message(message, table, name(named, called) + more),)
+
+    def flush_object(self, table: Table, kind: str, called: str) -> Messages:
+        message, named = FLUSHED[kind]
+        return (_message(message, table, name(named, called)),)
 
     def add_chain(self, table: Table, chain: Chain) -> Messages:
         hook = b"" if chain.hook is None else _hook(table, chain.hook)
@@ -114,27 +110,15 @@ class Writer:
         noted = _noted(uapi.RULE_USERDATA, COMMENT, rule.comment)
         return (*sets, _message(uapi.NEWRULE, table, parts + noted, NLM_F_CREATE | NLM_F_APPEND))
 
-    def flush_chain(self, table: Table, called: str) -> Messages:
-        return (_message(uapi.DELRULE, table, name(uapi.RULE_CHAIN, called)),)
-
-    def delete_chain(self, table: Table, called: str) -> Messages:
-        return (_message(uapi.DELCHAIN, table, name(uapi.CHAIN_NAME, called)),)
-
     def add_map(self, table: Table, entry: Map) -> Messages:
         flags = uapi.SET_MAP | (uapi.SET_TIMEOUT if entry.lifetime else 0)
         length = LONGEST[entry.key_type]
-        data = (MAP_TYPES[KeyType.MARK], 4) if entry.holds_marks else (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES)
+        data = (KINDS[KeyType.MARK], 4) if entry.holds_marks else (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES)
         ordered = (_note_order(KEY_ORDER, entry.key_type), _note_order(DATA_ORDER, KeyType.MARK))
-        shape = _shape(flags, (MAP_TYPES[entry.key_type], length), data)
+        shape = _shape(flags, (KINDS[entry.key_type], length), data)
         noted = _set_noted(ordered if entry.holds_marks else ordered[:1], entry.comment)
         parts = name(uapi.SET_NAME, entry.name) + shape + word(uapi.SET_ID, next(self._numbers)) + noted
         return (_message(uapi.NEWSET, table, parts, NLM_F_CREATE),)
-
-    def delete_map(self, table: Table, called: str) -> Messages:
-        return (_message(uapi.DELSET, table, name(uapi.SET_NAME, called)),)
-
-    def flush_map(self, table: Table, called: str) -> Messages:
-        return (_message(uapi.DELSETELEM, table, name(uapi.ELEMENTS_SET, called)),)
 
     def add_elements(self, table: Table, entry: Map) -> Iterator[Messages]:
         lasting = attribute(uapi.ELEMENT_TIMEOUT, struct.pack("!Q", entry.lifetime)) if entry.lifetime else b""
@@ -155,9 +139,6 @@ class Writer:
         )
         return (_message(uapi.NEWOBJ, table, parts, NLM_F_CREATE),)
 
-    def delete_counter(self, table: Table, called: str) -> Messages:
-        return (_message(uapi.DELOBJ, table, name(uapi.OBJ_NAME, called) + word(uapi.OBJ_TYPE, uapi.OBJ_COUNTER)),)
-
     def add_timeout(self, table: Table, timeout: Timeout) -> Messages:
         """States that it doesn't name have the namespace's timeouts."""
         states = [word(STATES[timeout.protocol][state], seconds) for state, seconds in timeout.policy]
@@ -166,9 +147,6 @@ class Writer:
         data = nested(uapi.OBJ_DATA, [protocol, network, nested(uapi.TIMEOUT_STATES, states)])
         parts = name(uapi.OBJ_NAME, timeout.name) + word(uapi.OBJ_TYPE, uapi.OBJ_TIMEOUT) + data
         return (_message(uapi.NEWOBJ, table, parts, NLM_F_CREATE),)
-
-    def delete_timeout(self, table: Table, called: str) -> Messages:
-        return (_message(uapi.DELOBJ, table, name(uapi.OBJ_NAME, called) + word(uapi.OBJ_TYPE, uapi.OBJ_TIMEOUT)),)
 
     def delete_others(self, table: Table) -> Messages:  # noqa: ARG002
         """Whoever sees what there is says what they are (kernel.py)."""
@@ -216,7 +194,7 @@ def _note_order(what: int, key_type: KeyType) -> bytes:
 def _nameless(table: Table, made: Nameless) -> Iterator[BatchMessage]:
     flags = uapi.SET_ANONYMOUS | uapi.SET_CONSTANT | (uapi.SET_INTERVAL if made.is_interval else 0)
     data = (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES) if made.is_map else None
-    key = TYPES.get(made.asked, INTEGER), size_of(made.asked)
+    key = _type_of(made.asked), size_of(made.asked)
     shape = _shape(flags | (uapi.SET_MAP if made.is_map else 0), key, data)
     noted = _set_noted([_note_order(KEY_ORDER, made.asked.key_type)])
     parts = text(uapi.SET_NAME, made.template) + shape + word(uapi.SET_ID, made.number) + noted
@@ -224,6 +202,10 @@ def _nameless(table: Table, made: Nameless) -> Iterator[BatchMessage]:
     where = text(uapi.ELEMENTS_SET, made.template) + word(uapi.ELEMENTS_SET_ID, made.number)
     elements = list(_spans(made) if made.is_interval else _singles(made))
     yield from _of_elements(uapi.NEWSETELEM, table, where, elements)
+
+
+def _type_of(asked: Field) -> int:
+    return OWN_TYPES.get(asked, KINDS.get(asked.key_type, INTEGER))
 
 
 def _singles(made: Nameless) -> Iterator[bytes]:

@@ -189,14 +189,14 @@ def _read_once(netlink: Nfnetlink, name: str, family: int, generation: int, most
 
 
 def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, most: int | None) -> Inventory:
-    def listed(kind: int) -> Iterator[dict[int, bytes]]:
-        return _objects(netlink, kind, family, name, most)
+    def all_of(kind: int) -> Iterator[dict[int, bytes]]:
+        return listed(netlink, kind, family, name, most)
 
-    chains, odd_chains = _named(listed(uapi.GETCHAIN), uapi.CHAIN_NAME)
+    chains, odd_chains = _named(all_of(uapi.GETCHAIN), uapi.CHAIN_NAME)
     sets, odd_sets = _named(
-        (found for found in listed(uapi.GETSET) if not _flags(found) & uapi.SET_ANONYMOUS), uapi.SET_NAME
+        (found for found in all_of(uapi.GETSET) if not _flags(found) & uapi.SET_ANONYMOUS), uapi.SET_NAME
     )
-    others, odd_others = _named(listed(uapi.GETOBJ), uapi.OBJ_NAME)
+    others, odd_others = _named(all_of(uapi.GETOBJ), uapi.OBJ_NAME)
     maps = {known: shape_of(found) for known, found in sets if _flags(found) & uapi.SET_MAP}
     elements = {
         known: list(_elements(netlink, family, name, known, most))
@@ -248,7 +248,10 @@ def objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Genera
                 raise CrowdError
 
 
-def _objects(netlink: Nfnetlink, message: int, family: int, table: str, most: int | None) -> Iterator[dict[int, bytes]]:
+def listed(
+    netlink: Nfnetlink, message: int, family: int, table: str, most: int | None = None
+) -> Iterator[dict[int, bytes]]:
+    """The same, read: up to CrowdError if there are more than `most`, or than we ever make."""
     most = MAX_OBJECTS if most is None else min(most, MAX_OBJECTS)
     with closing(objects(netlink, message, family, table)) as found:
         for number, data in enumerate(found):

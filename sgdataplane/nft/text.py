@@ -131,6 +131,16 @@ def delete_others(table: Table) -> str:
     return f"# what else is in table {_in(table)} goes"
 
 
+def delete_object(table: Table, kind: str, name: str) -> str:
+    """`kind`: chain, map, counter, or ct timeout."""
+    return f"delete {kind} {_in(table)} {names.checked(name)}"
+
+
+def flush_object(table: Table, kind: str, name: str) -> str:
+    """`kind`: chain or map."""
+    return f"flush {kind} {_in(table)} {names.checked(name)}"
+
+
 def add_chain(table: Table, chain: Chain) -> str:
     hook = chain.hook
     head = f"add chain {_in(table)} {names.checked(chain.name)}"
@@ -150,28 +160,12 @@ def add_rules(table: Table, chain: Chain) -> Iterator[str]:
         yield head + text
 
 
-def flush_chain(table: Table, name: str) -> str:
-    return f"flush chain {_in(table)} {names.checked(name)}"
-
-
-def delete_chain(table: Table, name: str) -> str:
-    return f"delete chain {_in(table)} {names.checked(name)}"
-
-
 def add_map(table: Table, entry: Map) -> str:
     data = "mark" if entry.holds_marks else "verdict"
     flags = " flags timeout;" if entry.lifetime else ""
     more = flags + (f" {_comment(entry.comment)};" if entry.comment else "")
     kind = f"{_MAP_KEYS[entry.key_type]} : {data}"
     return f"add map {_in(table)} {names.checked(entry.name)} {{ type {kind};{more} }}"
-
-
-def delete_map(table: Table, name: str) -> str:
-    return f"delete map {_in(table)} {names.checked(name)}"
-
-
-def flush_map(table: Table, name: str) -> str:
-    return f"flush map {_in(table)} {names.checked(name)}"
 
 
 # Elements a line: few enough that a refusal names its neighbourhood, enough that 65,536 members parse fast.
@@ -199,20 +193,12 @@ def add_counter(table: Table, counter: Counter) -> str:
     return f"add counter {_in(table)} {names.checked(counter.name)}{comment}"
 
 
-def delete_counter(table: Table, name: str) -> str:
-    return f"delete counter {_in(table)} {names.checked(name)}"
-
-
 def add_timeout(table: Table, timeout: Timeout) -> str:
     policy = ", ".join(f"{state} : {seconds}" for state, seconds in timeout.policy)
     return (
         f"add ct timeout {_in(table)} {names.checked(timeout.name)} "
         f"{{ protocol {timeout.protocol}; l3proto {timeout.family}; policy = {{ {policy} }}; }}"
     )
-
-
-def delete_timeout(table: Table, name: str) -> str:
-    return f"delete ct timeout {_in(table)} {names.checked(name)}"
 
 
 def rule_text(rule: Rule) -> str:

@@ -133,73 +133,53 @@ class Language(Protocol[T_co]):
     def add_table(self, table: Table, /) -> T_co: ...
     def delete_table(self, table: Table, /) -> T_co: ...
     def delete_others(self, table: Table, /) -> T_co: ...
+    def delete_object(self, table: Table, kind: str, name: str, /) -> T_co: ...
+    def flush_object(self, table: Table, kind: str, name: str, /) -> T_co: ...
     def add_chain(self, table: Table, chain: Chain, /) -> T_co: ...
     def set_policy(self, table: Table, name: str, verdict: str, /) -> T_co: ...
     def add_rules(self, table: Table, chain: Chain, /) -> Iterator[T_co]: ...
-    def flush_chain(self, table: Table, name: str, /) -> T_co: ...
-    def delete_chain(self, table: Table, name: str, /) -> T_co: ...
     def add_map(self, table: Table, entry: Map, /) -> T_co: ...
-    def delete_map(self, table: Table, name: str, /) -> T_co: ...
-    def flush_map(self, table: Table, name: str, /) -> T_co: ...
     def add_elements(self, table: Table, entry: Map, /) -> Iterator[T_co]: ...
     def delete_elements(self, table: Table, name: str, key_type: KeyType, keys: Iterable[Key], /) -> Iterator[T_co]: ...
     def add_counter(self, table: Table, counter: Counter, /) -> T_co: ...
-    def delete_counter(self, table: Table, name: str, /) -> T_co: ...
     def add_timeout(self, table: Table, timeout: Timeout, /) -> T_co: ...
-    def delete_timeout(self, table: Table, name: str, /) -> T_co: ...
+
+
+_WORDS = {Chain: "chain", Map: "map", Counter: "counter", Timeout: "ct timeout"}  # nft's
 
 
 def _said(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]:
     """One operation."""
-    match entry.subject:
-        case Table():
-            return [_table_said(say, table, entry)]
-        case Chain():
-            return _chain_said(say, table, entry, entry.subject)
-        case Map():
-            return _map_said(say, table, entry, entry.subject)
-        case Counter(name):
-            is_add = entry.verb is Verb.ADD
-            return [say.add_counter(table, entry.subject) if is_add else say.delete_counter(table, name)]
-        case Timeout(name):
-            is_add = entry.verb is Verb.ADD
-            return [say.add_timeout(table, entry.subject) if is_add else say.delete_timeout(table, name)]
-
-
-def _table_said(say: Language[T_co], table: Table, entry: Operation) -> T_co:
-    match entry.verb:
-        case Verb.ADD:
-            return say.add_table(table)
-        case Verb.PRUNE:
-            return say.delete_others(table)
-        case _:
-            return say.delete_table(table)
-
-
-def _chain_said(say: Language[T_co], table: Table, entry: Operation, chain: Chain) -> Iterable[T_co]:
     match entry.verb, entry.kind:
-        case Verb.ADD, Kind.RULES:
-            return say.add_rules(table, chain)
         case _, Kind.POLICY:
-            return [say.set_policy(table, chain.name, "drop" if entry.verb is Verb.ADD else "accept")]
+            return [say.set_policy(table, entry.subject.name, "drop" if entry.verb is Verb.ADD else "accept")]
         case Verb.ADD, _:
-            return [say.add_chain(table, chain)]
-        case Verb.FLUSH, _:
-            return [say.flush_chain(table, chain.name)]
-        case _:
-            return [say.delete_chain(table, chain.name)]
-
-
-def _map_said(say: Language[T_co], table: Table, entry: Operation, subject: Map) -> Iterable[T_co]:
-    match entry.verb, entry.kind:
-        case Verb.ADD, Kind.ELEMENTS:
-            return say.add_elements(table, subject)
-        case Verb.ADD, _:
-            return [say.add_map(table, subject)]
-        case Verb.FLUSH, _:
-            return [say.flush_map(table, subject.name)]
+            return _added(say, table, entry)
+        case Verb.PRUNE, _:
+            return [say.delete_others(table)]
+        case Verb.DELETE, Kind.TABLE:
+            return [say.delete_table(table)]
         case Verb.DELETE, Kind.ELEMENTS:
-            keys = (key for key, _ in subject.elements)
-            return say.delete_elements(table, subject.name, subject.key_type, keys)
+            assert isinstance(entry.subject, Map)
+            keys = (key for key, _ in entry.subject.elements)
+            return say.delete_elements(table, entry.subject.name, entry.subject.key_type, keys)
+        case Verb.FLUSH, _:
+            return [say.flush_object(table, _WORDS[type(entry.subject)], entry.subject.name)]
         case _:
-            return [say.delete_map(table, subject.name)]
+            return [say.delete_object(table, _WORDS[type(entry.subject)], entry.subject.name)]
+
+
+def _added(say: Language[T_co], table: Table, entry: Operation) -> Iterable[T_co]:
+    match entry.subject:
+        case Chain():
+            is_rules = entry.kind is Kind.RULES
+            return say.add_rules(table, entry.subject) if is_rules else [say.add_chain(table, entry.subject)]
+        case Map():
+            is_elements = entry.kind is Kind.ELEMENTS
+            return say.add_elements(table, entry.subject) if is_elements else [say.add_map(table, entry.subject)]
+        case Counter():
+            return [say.add_counter(table, entry.subject)]
+        case Timeout():
+            return [say.add_timeout(table, entry.subject)]
+        case Table():
+            return [say.add_table(table)]

@@ -23,7 +23,7 @@ from sgdataplane.host.netlink import list_attributes
 from sgdataplane.host.nfnetlink import BatchMessage as Sent
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.options import Placement
-from sgdataplane.nft import kernel, snapshot
+from sgdataplane.nft import snapshot
 from tests.hostile.chance import Chance
 from tests.hostile.scene import OURS, PLAIN, must_obey, policy, surplus
 from tests.support import rawnft
@@ -168,7 +168,6 @@ def crowd(namespace: str, count: int, start: int = 0) -> None:
 def test_a_table_with_too_much_in_it_is_made_anew(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     enforce(namespace, policy(), settings=PLAIN)
     monkeypatch.setattr(snapshot, "MAX_OBJECTS", 300)
-    monkeypatch.setattr(kernel, "MAX_OBJECTS", 300)
     crowd(namespace, 400)
     report = enforce(namespace, policy(), policy(), PLAIN)
     assert (report.is_refill, report.leftover) == (True, "")
