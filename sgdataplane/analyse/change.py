@@ -1,46 +1,101 @@
 """From one order of permissions to another: the traffic whose verdict changes, and what decides it before and after.
 
-Owns that comparison. Is given two orders of one direction and family. Must not know ENIs.
+Owns that comparison, and that it is made once for all ENIs with the same groups. Is given two states. Must not know an
+ENI's addresses.
 
 Permissions are compared by what they do, not by their names: those of equal strength and shape are one candidate, whose
-far addresses are those of all of them. Where the same candidates hold before and after, nothing can have changed, and
-that is so for all far addresses but those that a candidate has gained or lost. Only these are looked at.
+far addresses are those of all of them. Where the same candidates hold before and after, nothing can have changed. That
+is so for all far addresses but those that a candidate has gained or lost, so only these are looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
-from sgdataplane.analyse.order import Arrangement, Mask, Order, Shape, bits, overlay
+from sgdataplane.analyse.arrangement import Arrangement, Mask, Shape, bits, either, mask_of, overlay
+from sgdataplane.analyse.internet import opened
+from sgdataplane.analyse.order import FarAddresses, PermissionOrder
 from sgdataplane.analyse.regions import Block, Region, common, merged, without
-from sgdataplane.model.decision import INNER_ACCEPT, RULE, Decision
+from sgdataplane.model.decision import ABSENT, INNER_ACCEPT, RULE, Decision
 from sgdataplane.model.options import Options
+from sgdataplane.model.state import CloudState, Eni, NicType
 from sgdataplane.net.ranges import Ranges, apart, meet, united
-from sgdataplane.net.values import Direction, Verdict
+from sgdataplane.net.values import Direction, Family, Verdict
+from sgdataplane.policy.resolve import Permission, Profile, resolve_profile
 
+Key = tuple[str, tuple[str, ...], NicType]  # VPC, groups, nic type: all that a policy follows from, in one state
 Strength = tuple[int, int, bool]  # stage, priority, whether it accepts: the smallest decides
 Candidate = tuple[Strength, Shape]
 
 
-class Part(NamedTuple):
-    """Traffic of one decision before and one after, whose verdicts differ."""
+class ChangedTraffic(NamedTuple):
+    """Traffic that one decision decides before and one after, whose verdicts differ."""
 
     block: Block
     before: Decision
     after: Decision
 
 
-def differing(before: Order, after: Order, options: Options) -> tuple[Part, ...]:
-    """All traffic whose verdict differs, in disjoint parts."""
+class Policies:
+    """The policies of one state, each made once."""
+
+    def __init__(self, state: CloudState, options: Options) -> None:
+        self._state, self._options = state, options
+        self._far = FarAddresses(state)
+        self._examples: dict[Key, Eni] = {}
+        self._profile = cache(self._make_profile)
+        self.order = cache(self._make_order)
+
+    def key(self, eni: Eni) -> Key:
+        """The key by which the ENI's order can be asked for from now on."""
+        key = eni.vpc_id, tuple(sorted(eni.security_group_ids)), eni.nic_type
+        self._examples.setdefault(key, eni)
+        return key
+
+    def _make_profile(self, key: Key) -> Profile:
+        return resolve_profile(self._state, self._examples[key], self._options)
+
+    def _make_order(self, key: Key | None, direction: Direction, family: Family) -> PermissionOrder:
+        if key is None:
+            return PermissionOrder.of((Permission(Decision(direction, Verdict.DROP, ABSENT)),), family, self._far)
+        return PermissionOrder.of(self._profile(key).permissions(direction), family, self._far)
+
+
+class Pairs:
+    """The policies of two states compared, each pair of keys once. Key None stands for an ENI that isn't there, whose
+    traffic never passes."""
+
+    def __init__(self, before: CloudState, after: CloudState, options: Options) -> None:
+        self.before, self.after = Policies(before, options), Policies(after, options)
+        self.options = options
+        self.changed = cache(self._changed)
+        self.opened = cache(self._opened)
+
+    def _changed(
+        self, before: Key | None, after: Key | None, direction: Direction, family: Family
+    ) -> tuple[ChangedTraffic, ...]:
+        orders = self.before.order(before, direction, family), self.after.order(after, direction, family)
+        return changed_traffic(*orders, self.options)
+
+    def _opened(self, before: Key | None, after: Key | None, family: Family) -> Region:
+        """What opens to the internet. (What is accepted is what differs from nothing.)"""
+        was = tuple(part.block for part in self.changed(before, None, Direction.INGRESS, family))
+        now = tuple(part.block for part in self.changed(None, after, Direction.INGRESS, family))
+        return opened(was, now, family)
+
+
+def changed_traffic(before: PermissionOrder, after: PermissionOrder, options: Options) -> tuple[ChangedTraffic, ...]:
+    """All traffic whose verdict differs, in disjoint parts. Both orders are of one direction and family."""
     sides = _Side.of(before, options), _Side.of(after, options)
     every = sorted({*sides[0].far, *sides[1].far})
     turned = united(i for one in every for i in apart(*(side.far.get(one, ()) for side in sides)))
     found: dict[tuple[Decision, Decision], list[Block]] = {}
     for part in _parts(sides, every, turned) if turned else ():
         found.setdefault((part.before, part.after), []).append(part.block)
-    return tuple(Part(block, *causes) for causes, blocks in found.items() for block in merged(blocks))
+    return tuple(ChangedTraffic(block, *causes) for causes, blocks in found.items() for block in merged(blocks))
 
 
 def strength(decision: Decision, options: Options) -> Strength:
@@ -54,18 +109,22 @@ def strength(decision: Decision, options: Options) -> Strength:
 class _Side:
     """One of the orders: the candidate of each entry, and the far addresses of each candidate."""
 
-    order: Order
+    order: PermissionOrder
     candidates: tuple[Candidate, ...]
     far: dict[Candidate, Ranges]
 
     @classmethod
-    def of(cls, order: Order, options: Options) -> _Side:
+    def of(cls, order: PermissionOrder, options: Options) -> _Side:
         candidates = tuple((strength(entry.permission.decision, options), entry.shape) for entry in order.entries)
         sets: dict[Candidate, list[Ranges]] = {}
         for candidate, entry in zip(candidates, order.entries, strict=True):
             sets.setdefault(candidate, []).append(entry.far)
         far = {one: some[0] if len(some) == 1 else united(i for r in some for i in r) for one, some in sets.items()}
         return cls(order, candidates, far)
+
+    def holding(self, entries: Mask, number: dict[Candidate, Mask]) -> Mask:
+        """Which candidates some entries are."""
+        return either(number[self.candidates[index]] for index in bits(entries))
 
     def decisions(self, holding: Mask, strongest: Strength, region: Region) -> Iterator[tuple[Block, Decision]]:
         """What decides each part of a region where these entries hold and none is stronger than that: the first of the
@@ -81,26 +140,18 @@ class _Side:
                     return
 
 
-def _parts(sides: tuple[_Side, _Side], every: list[Candidate], turned: Ranges) -> Iterator[Part]:
-    """Of the far addresses that candidates have gained or lost."""
+def _parts(sides: tuple[_Side, _Side], every: list[Candidate], turned: Ranges) -> Iterator[ChangedTraffic]:
+    """What differs at the far addresses that candidates have gained or lost."""
     before, after = sides
     family, size = before.order.family, len(before.order.entries)
-    accepting = sum(1 << number for number, ((_, _, is_accept), _) in enumerate(every) if is_accept)
+    accepting = mask_of(number for number, ((_, _, is_accept), _) in enumerate(every) if is_accept)
     arrangement = Arrangement([shape for _, shape in every], accepting, family)
     number = {candidate: 1 << number for number, candidate in enumerate(every)}
     entries = (*before.order.entries, *after.order.entries)
     for holding, far in overlay(((meet(e.far, turned), 1 << index) for index, e in enumerate(entries)), turned).items():
         old, new = holding & ((1 << size) - 1), holding >> size
-        masks = (_candidates(side, half, number) for side, half in ((before, old), (after, new)))
-        for shape, winners in arrangement.differing(*masks):
+        for shape, winners in arrangement.differing(before.holding(old, number), after.holding(new, number)):
             was, becomes = (every[winner][0] for winner in winners)
             for block, decision in before.decisions(old, was, (Block((far, *shape)),)):
-                yield from (Part(b, decision, other) for b, other in after.decisions(new, becomes, (block,)))
-
-
-def _candidates(side: _Side, holding: Mask, number: dict[Candidate, Mask]) -> Mask:
-    """Which candidates some entries are."""
-    found = 0
-    for index in bits(holding):
-        found |= number[side.candidates[index]]
-    return found
+                others = after.decisions(new, becomes, (block,))
+                yield from (ChangedTraffic(part, decision, other) for part, other in others)

@@ -2,9 +2,9 @@
 
 Owns which ENIs are looked at, and what they share. Is given two states. Must not know files, nor how rows are printed.
 
-An ENI that is in one state only is compared with nothing passing: that is what happens to one without a policy. What
-`decide()` settles before it asks any rule (DHCP, discovery, strangers' addresses), before as after, is no change, and a
-row may reach over it.
+An ENI that is in one state only is compared with one that nothing passes, as nothing passes without a policy. What
+`decide()` settles both before and after without asking any rule (DHCP, discovery, addresses of others) is no change,
+and a row may reach over it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from sgdataplane.analyse.pairs import Key, Pairs
+from sgdataplane.analyse.change import Key, Pairs
 from sgdataplane.analyse.regions import Block, addresses, common
-from sgdataplane.analyse.rows import PLACES, Axis, Row, at, rows
-from sgdataplane.analyse.scope import NOTHING, Scope, is_all_dhcp, scope_of
+from sgdataplane.analyse.rows import NOTHING, PLACES, Axis, JudgedTraffic, Row, at, is_all_dhcp, judged_traffic, rows
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, Eni, sharing
-from sgdataplane.net.packet import Packet
 from sgdataplane.net.ranges import Interval, meet, minus, united
 from sgdataplane.net.values import PORT_PROTOCOLS, Direction, Family, Verdict
 from sgdataplane.policy.dimensions import DIMENSIONS, FURTHER, LOCAL, PORT, PROTOCOL, REMOTE, Dimension
@@ -29,9 +27,9 @@ from sgdataplane.policy.reach import Reach
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """Traffic of an ENI whose verdict changes. `ranges`: with both ends, in the order of DIMENSIONS; None: any that
-    there is, of ports also none at all."""
+class VerdictChange:
+    """Traffic of an ENI whose verdict changes. `ranges`: with both ends, in the order of DIMENSIONS; None: any number
+    or, for ports, none at all."""
 
     eni_id: str
     direction: Direction
@@ -47,18 +45,10 @@ class Change:
     def of(self, dimension: Dimension) -> Interval | None:
         return self.ranges[PLACES[dimension]]
 
-    def has(self, packet: Packet) -> bool:
-        """Whether a packet is among the traffic."""
-        values = zip((each.of_packet(packet) for each in DIMENSIONS), self.ranges, strict=True)
-        place = packet.eni_id, packet.direction, packet.family
-        return place == (self.eni_id, self.direction, self.family) and all(
-            number is None or interval is None or interval[0] <= number <= interval[1] for number, interval in values
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What opens to the internet at an ENI: traffic to it that most public addresses may send after, not before."""
+    """What opens to the internet at an ENI: traffic that most public addresses may send to it after, but not before."""
 
     eni_id: str
     family: Family
@@ -70,12 +60,12 @@ class EniDiff(NamedTuple):
     """All that changes at one ENI."""
 
     eni_id: str
-    changes: tuple[Change, ...]
+    changes: tuple[VerdictChange, ...]
     exposures: tuple[Exposure, ...]
 
 
 class StateDiff:
-    """From one state to another, ENI by ENI. What ENIs of the same groups share is found once."""
+    """What changes from one state to another, ENI by ENI. ENIs with the same groups share what is found."""
 
     def __init__(self, before: CloudState, after: CloudState, options: Options = DEFAULTS) -> None:
         after = sharing(after, before)
@@ -94,14 +84,14 @@ class StateDiff:
         return sorted(self._before.eni.keys() - self._after.eni.keys())
 
     def concerned(self) -> list[str]:
-        """The ENIs that the change may be about, sorted; at all others nothing changes."""
+        """The ENIs that the change may affect, sorted; at all others nothing changes."""
         every = self._before.eni.keys() | self._after.eni.keys()
         return sorted(eni_id for eni_id in every if self._reach.touches([eni_id]))
 
     def at(self, eni_id: str) -> EniDiff:
-        """What changes at an ENI of one of the states or both."""
+        """What changes at an ENI that is in one of the states or in both."""
         before, after = self._before.eni.get(eni_id), self._after.eni.get(eni_id)
-        changes: list[Change] = []
+        changes: list[VerdictChange] = []
         exposures: list[Exposure] = []
         for direction in Direction:
             for family in Family:
@@ -114,9 +104,9 @@ class StateDiff:
 
 
 class _Share(NamedTuple):
-    """Traffic that rules judge before, after or both; by which policies."""
+    """Traffic that rules judge before, after or both, and by which policies."""
 
-    scope: Scope
+    scope: JudgedTraffic
     before: Key | None
     after: Key | None
 
@@ -132,18 +122,18 @@ class _View:
     family: Family
 
     def is_same(self) -> bool:
-        """Whether nothing changes, as is seen at once for an ENI that stays as it is."""
-        return self.before == self.after and not self.pairs.parts(*self._keys, self.direction, self.family)
+        """Whether nothing changes. An ENI that stays as it is shows that at once."""
+        return self.before == self.after and not self.pairs.changed(*self._keys, self.direction, self.family)
 
-    def changes(self, eni_id: str) -> list[Change]:
+    def changes(self, eni_id: str) -> list[VerdictChange]:
         found: dict[tuple[Decision, Decision], list[Block]] = {}
         for share in self._shares():
-            for block, *decisions in self.pairs.parts(share.before, share.after, self.direction, self.family):
+            for block, *decisions in self.pairs.changed(share.before, share.after, self.direction, self.family):
                 for judged in common((block,), share.scope.region(self.family)):
                     found.setdefault((decisions[0], decisions[1]), []).append(judged)
         return sorted(
             (
-                Change(eni_id, self.direction, self.family, self._told(row), *decisions)
+                VerdictChange(eni_id, self.direction, self.family, self._told(row), *decisions)
                 for decisions, blocks in found.items()
                 for row in self._rows(blocks)
             ),
@@ -151,13 +141,15 @@ class _View:
         )
 
     def exposures(self, eni_id: str) -> list[Exposure]:
-        """At an address that is the ENI's only after, all that is open opens."""
+        """What opens to the internet. At an address that the ENI has only after, everything that is open opens."""
         (old, new), (before, after) = self._keys, (scope.local for scope in self._scopes)
         everyone = addresses(self.family)
         found = [
             block
             for local, key in ((meet(before, after), old), (minus(after, before), None))
-            for block in common(self.pairs.exposed(key, new, self.family), Scope(everyone, local).region(self.family))
+            for block in common(
+                self.pairs.opened(key, new, self.family), JudgedTraffic(everyone, local).region(self.family)
+            )
         ]
         told = {(at(row, PROTOCOL), self._told(row)[PLACES[PORT]]) for row in self._rows(found)}
         return [Exposure(eni_id, self.family, protocol, ports) for protocol, ports in sorted(told, key=str)]
@@ -169,22 +161,22 @@ class _View:
         return old, new
 
     @cached_property
-    def _scopes(self) -> tuple[Scope, Scope]:
+    def _scopes(self) -> tuple[JudgedTraffic, JudgedTraffic]:
         before, after = (
-            NOTHING if eni is None else scope_of(eni, self.direction, self.family, self.pairs.options)
+            NOTHING if eni is None else judged_traffic(eni, self.direction, self.family, self.pairs.options)
             for eni in (self.before, self.after)
         )
         return before, after
 
     def _shares(self) -> Iterator[_Share]:
-        """What both policies judge, and what only one does: if the ENI, or somebody else, has an address then only."""
+        """What both policies judge, and what only one does, as an address may be the ENI's (or another's) only then."""
         before, after = self._scopes
         old, new = self._keys
         far, local = meet(before.far, after.far), meet(before.local, after.local)
-        yield _Share(Scope(far, local), old, new)
+        yield _Share(JudgedTraffic(far, local), old, new)
         for mine, keys in ((before, (old, None)), (after, (None, new))):
-            yield _Share(Scope(minus(mine.far, far), mine.local), *keys)
-            yield _Share(Scope(far, minus(mine.local, local)), *keys)
+            yield _Share(JudgedTraffic(minus(mine.far, far), mine.local), *keys)
+            yield _Share(JudgedTraffic(far, minus(mine.local, local)), *keys)
 
     def _rows(self, blocks: list[Block]) -> list[Row]:
         """Without rows of DHCP only."""
@@ -202,7 +194,7 @@ class _View:
         return Axis(united(i for scope in self._scopes for i in scope.local))
 
     def _told(self, row: Row) -> tuple[Interval | None, ...]:
-        """Remote and protocol always, ports of what has any; of the rest only what isn't all that there is."""
+        """A row as it is reported: always remote and protocol, ports if there are any, the rest if it isn't all."""
         first, last = at(row, PROTOCOL)
         has_ports = first == last and first in PORT_PROTOCOLS
         told = {REMOTE, PROTOCOL, PORT} if has_ports else {REMOTE, PROTOCOL}
@@ -211,12 +203,12 @@ class _View:
 
     @cached_property
     def _whole(self) -> Mapping[Dimension, Interval]:
-        """Of each dimension all that there is here."""
+        """Each dimension's whole range here."""
         whole = {each: each.whole(self.family)[0] for each in DIMENSIONS}
         return {**whole, LOCAL: self._local.whole}
 
 
-def _place(change: Change) -> tuple[object, ...]:
+def _place(change: VerdictChange) -> tuple[object, ...]:
     """Sort key: what opens first, then by protocol and ports, addresses last."""
     none = -1, -1
     return not change.is_opening, *(change.of(each) or none for each in (PROTOCOL, PORT, *FURTHER, REMOTE, LOCAL))

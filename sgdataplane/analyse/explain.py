@@ -1,25 +1,45 @@
-"""Why one flow passes or not: at one ENI, and at the other end too, where that is an ENI of the state.
+"""Why one flow passes or not: at one ENI, and at the other end too if that is an ENI of the state.
 
-Owns what outranks what, and who is at the other end. Is given a state
-and an opening packet. Must not decide anything itself: that is for `decide()`.
+Owns what outranks what, which rules would match but for one thing, and who is at the other end. Is given a state and an
+opening packet. Must not decide anything itself: that is for `decide()`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from sgdataplane.analyse.nearmiss import NearMiss, near_misses
 from sgdataplane.model.decision import DEFAULT, INNER_ACCEPT, Decision
 from sgdataplane.model.options import DEFAULTS, Options, Placement
-from sgdataplane.model.semantics import decide, later_candidates
-from sgdataplane.model.state import CloudState, Eni
+from sgdataplane.model.semantics import decide, later_candidates, ordered_candidates
+from sgdataplane.model.state import CloudState, Eni, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import Verdict
+from sgdataplane.net.values import Family, Verdict
+from sgdataplane.policy.dimensions import DIMENSIONS, FURTHER, LOCAL, PORT, PROTOCOL, REMOTE, Dimension
+
+ASKED = (PROTOCOL, PORT, *FURTHER, LOCAL, REMOTE)  # those that take longest to ask come last
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """A rule that the packet matches in all dimensions but one. `asked`: what the rule wants there; `found`: what the
+    packet has. `would_decide`: if the rule matched, it would outrank what decides the packet now."""
+
+    decision: Decision
+    dimension: Dimension
+    asked: str
+    found: str
+    would_decide: bool
+
+    @property
+    def field(self) -> str:
+        return self.dimension.name
 
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """What would decide if all before it were not there. `outranked_by`: why what stands before it comes first."""
+    """What would decide if nothing stronger were there. `outranked_by`: why the next stronger one comes first (see
+    `outranking`)."""
 
     decision: Decision
     outranked_by: str
@@ -27,7 +47,7 @@ class Later:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Of a packet at one ENI. There are no near misses where no rule is asked."""
+    """What decides a packet at one ENI. Where no rule is asked, there are no near misses."""
 
     packet: Packet
     decision: Decision
@@ -36,8 +56,8 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
-    """The end that was asked about, and the other one; None: it is no ENI of the state, so no policy is known there."""
+class FlowExplanation:
+    """The end that was asked about, and the other one. None: that is no ENI of the state, so its policy isn't known."""
 
     asked: Explanation
     other: Explanation | None
@@ -54,16 +74,16 @@ class Flow:
 
 def explain_flow(
     state: CloudState, packet: Packet, options: Options = DEFAULTS, placement: Placement = Placement.INSTANCE
-) -> Flow:
-    """Both ends. KeyError if the state has no such ENI."""
+) -> FlowExplanation:
+    """Explain a packet at both ends. KeyError if the state has no such ENI."""
     here, there = explain(state, packet, options, placement), at_other_end(state, packet)
-    return Flow(here, None if there is None else explain(state, there, options, placement))
+    return FlowExplanation(here, None if there is None else explain(state, there, options, placement))
 
 
 def explain(
     state: CloudState, packet: Packet, options: Options = DEFAULTS, placement: Placement = Placement.INSTANCE
 ) -> Explanation:
-    """One end. KeyError if the state has no such ENI."""
+    """Explain a packet at one end. KeyError if the state has no such ENI."""
     decision = decide(state, packet, options, placement)
     before, later = decision, []
     for other in later_candidates(state, packet, decision, options):
@@ -75,7 +95,7 @@ def explain(
 
 def outranking(stronger: Decision, weaker: Decision) -> str:
     """Why one comes before the other: `fixed` (no rule is asked), `default_is_last`, `inner_accept_first`,
-    `rules_first` (an option), `priority`, `drop_before_accept`, or `same` (either one gives this verdict)."""
+    `rules_first` (an option), `priority`, `drop_before_accept`, or `same` (both give the same verdict)."""
     if stronger.is_fixed:
         return "fixed"
     if weaker.cause == DEFAULT:
@@ -88,7 +108,7 @@ def outranking(stronger: Decision, weaker: Decision) -> str:
 
 
 def at_other_end(state: CloudState, packet: Packet) -> Packet | None:
-    """The packet as the ENI that has the remote address sees it; None if no ENI of the same VPC has."""
+    """The packet as seen by the ENI that has the remote address; None if no ENI of the same VPC has it."""
     here = state.eni[packet.eni_id]
     eni = next((eni for eni in state.network_interfaces if eni is not here and _has(eni, here, packet)), None)
     if eni is None:
@@ -99,3 +119,34 @@ def at_other_end(state: CloudState, packet: Packet) -> Packet | None:
 
 def _has(eni: Eni, here: Eni, packet: Packet) -> bool:
     return eni.vpc_id == here.vpc_id and any(packet.remote in own for own in eni.private_prefixes)
+
+
+def near_misses(state: CloudState, packet: Packet, decision: Decision, options: Options) -> Iterator[NearMiss]:
+    """Rules that would match a packet but for one thing, the strongest first. `decision`: what decides it, which isn't
+    fixed."""
+    is_stronger = True
+    for candidate in ordered_candidates(state, state.eni[packet.eni_id], packet.direction, options):
+        is_stronger = is_stronger and candidate.decision != decision
+        group, rule = candidate.group, candidate.rule
+        if group is None or rule is None:
+            continue
+        missed = missed_alone(state, group, rule, packet)
+        if missed is not None and can_speak_of(state, rule, packet.family):
+            asked, found = missed.asked(state, rule), missed.found(packet)
+            yield NearMiss(candidate.decision, missed, asked, found, is_stronger)
+
+
+def missed_alone(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, packet: Packet) -> Dimension | None:
+    """The only dimension in which the packet doesn't match the rule; None if there are more, or none."""
+    missed = None
+    for each in ASKED:
+        if not each.matches(state, group, rule, packet):
+            if missed is not None:
+                return None
+            missed = each
+    return missed
+
+
+def can_speak_of(state: CloudState, rule: SecurityGroupRule, family: Family) -> bool:
+    """Whether the rule could match any packet of the family. (If not, the packet differs in more than one thing.)"""
+    return all(each.is_of(state, rule, family) for each in DIMENSIONS)

@@ -1,9 +1,9 @@
-"""ENIs that no rule tells apart, so that who reaches whom is computed once for all of them, and is exact.
+"""ENIs that no rule tells apart: who reaches whom is worked out once for all of them, and is exact.
 
 Owns the split of a state's ENIs into kinds. Is given a state. Must not know protocols, ports or verdicts.
 
-Two ENIs are of one kind if they are of one VPC, in the same groups, and each address of either lies in the same CIDR
-blocks and prefix lists as one of the other's, of all that any rule names. Addresses are the private ones and those of
+Two ENIs are of one kind if they are in one VPC and in the same groups, and if each address of one lies in the same CIDR
+blocks and prefix lists that rules name as some address of the other. Addresses are the private ones and those of
 delegated prefixes, which are cut where a rule's block begins or ends.
 """
 
@@ -22,21 +22,21 @@ Blocks = frozenset[Block]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Addresses of one family, which lie in the same blocks of all that any rule names."""
+class AddressClass:
+    """Addresses of one family that lie in the same blocks, of all blocks that rules name."""
 
     family: Family
     blocks: Blocks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kind:
+class EniKind:
     """ENIs that no rule tells apart, at least one. Compared by identity."""
 
     vpc_id: str
     security_group_ids: tuple[str, ...]
     nic_type: NicType
-    places: tuple[Place, ...]
+    places: tuple[AddressClass, ...]
     enis: tuple[Eni, ...]
 
 
@@ -97,23 +97,23 @@ def spans_of(state: CloudState, block: Block, family: Family) -> Iterator[Interv
     return ((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
 
 
-def kinds_of(state: CloudState, segments: Mapping[Family, Segments]) -> tuple[Kind, ...]:
+def kinds_of(state: CloudState, segments: Mapping[Family, Segments]) -> tuple[EniKind, ...]:
     """All ENIs of the state by kind, in the order of each kind's first ENI."""
-    found: dict[tuple[str, tuple[str, ...], NicType, frozenset[Place]], list[Eni]] = {}
+    found: dict[tuple[str, tuple[str, ...], NicType, frozenset[AddressClass]], list[Eni]] = {}
     for eni in state.network_interfaces:
         groups = tuple(sorted(eni.security_group_ids))
         found.setdefault((eni.vpc_id, groups, eni.nic_type, frozenset(_places(eni, segments))), []).append(eni)
     return tuple(
-        Kind(vpc_id, groups, nic_type, tuple(sorted(places, key=_order)), tuple(enis))
+        EniKind(vpc_id, groups, nic_type, tuple(sorted(places, key=_order)), tuple(enis))
         for (vpc_id, groups, nic_type, places), enis in found.items()
     )
 
 
-def _places(eni: Eni, segments: Mapping[Family, Segments]) -> Iterator[Place]:
+def _places(eni: Eni, segments: Mapping[Family, Segments]) -> Iterator[AddressClass]:
     for prefix in eni.private_prefixes:
         for _, blocks in segments[prefix.family].within(prefix.first, prefix.last):
-            yield Place(prefix.family, blocks)
+            yield AddressClass(prefix.family, blocks)
 
 
-def _order(place: Place) -> tuple[str, list[str]]:
+def _order(place: AddressClass) -> tuple[str, list[str]]:
     return place.family.value, sorted(map(str, place.blocks))

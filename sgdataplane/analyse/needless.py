@@ -1,29 +1,31 @@
-"""Rules that nobody would miss: shadowed by the opposite action, or redundant.
+"""Rules that do less than they seem to: shadowed by the opposite action, redundant, or without effect for some packets.
 
-Owns what these words mean, over all ENIs that have a rule: *shadowed* decides no packet, and somewhere a rule of the
-opposite action comes before it; *redundant* can go, with all others that are called so, and no verdict changes.
-Is given views. Must not know how traffic is cut.
+Owns what these words mean. Is given policies. Must not know how traffic is cut.
+
+Over all ENIs that have a rule, *shadowed* is one that decides no packet while a rule of the opposite action comes
+before it somewhere, and *redundant* is one that can go, with all others that are called so, without changing a verdict.
+Per packet, an accept *loses a tie* to a drop of equal priority, and inner accept makes a drop *void*. These two are
+found only where a packet at an ENI shows it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from sgdataplane.analyse.order import Mask
-from sgdataplane.analyse.pools import RuleKey, View
-from sgdataplane.analyse.stacks import TooMuchError
-from sgdataplane.model.decision import Decision
+from sgdataplane.analyse.arrangement import LOCAL_AT, BudgetSpentError, Mask, bits, mask_of
+from sgdataplane.analyse.pools import PoolPolicy, RuleKey
+from sgdataplane.model.decision import RULE, Decision
 from sgdataplane.net.values import Verdict
 
-Places = list[tuple[View, int]]  # the views that have a rule, and where
+Places = list[tuple[PoolPolicy, int]]  # the policies that have a rule, and where
 
 
 @dataclass(frozen=True, slots=True)
 class Needless:
-    """A rule, and what decides in its place: all that hides it, or all that would do the same."""
+    """A rule, and what decides instead of it: all that hides it, or all that would do the same."""
 
     rule: Decision
     is_shadowed: bool
@@ -32,49 +34,49 @@ class Needless:
 
 @dataclass
 class Needs:
-    """What the views say of each rule. Each is added, then `needless` is asked."""
+    """What the policies show about each rule. Add them all, then ask `needless`."""
 
     _places: dict[RuleKey, Places] = field(default_factory=dict)
     _deciding: set[RuleKey] = field(default_factory=set)  # rules that decide some packet
-    _needed: set[RuleKey] = field(default_factory=set)  # without which some packet's verdict would be another
+    _needed: set[RuleKey] = field(default_factory=set)  # without them some packet's verdict would be another
     _opposed: set[RuleKey] = field(default_factory=set)  # hidden somewhere by a rule of the opposite action
     _void: set[RuleKey] = field(default_factory=set)  # drops hidden somewhere by inner accept
     _unknown: set[RuleKey] = field(default_factory=set)
-    left_out: list[View] = field(default_factory=list)
+    left_out: list[PoolPolicy] = field(default_factory=list)
 
-    def add(self, view: View) -> None:
-        """TooMuchError: nothing will be said of this view's rules."""
+    def add(self, policy: PoolPolicy) -> None:
+        """BudgetSpentError: nothing will be reported about this policy's rules."""
         try:
-            view.stacks.budget.begin()
-            self._add(view)
-        except TooMuchError:
-            self._unknown |= view.rules.keys()
+            policy.stacks.budget.begin()
+            self._add(policy)
+        except BudgetSpentError:
+            self._unknown |= policy.rules.keys()
             raise
 
-    def _add(self, view: View) -> None:
+    def _add(self, policy: PoolPolicy) -> None:
         deciding = needed = 0
-        for holding in view.classes:
-            for first, second in view.followed(holding):
+        for holding in policy.classes:
+            for first, second in policy.followed(holding):
                 deciding |= 1 << first
-                needed |= (view.accepting >> first ^ view.accepting >> second) % 2 << first
-        if not view.pool.enis:
-            needed = deciding  # the ENIs that are to come may be in other groups, too
-        for key, index in view.rules.items():
-            self._places.setdefault(key, []).append((view, index))
+                needed |= (policy.accepting >> first ^ policy.accepting >> second) % 2 << first
+        if not policy.pool.enis:
+            needed = deciding  # an ENI that joins later may be in other groups, too
+        for key, index in policy.rules.items():
+            self._places.setdefault(key, []).append((policy, index))
             if deciding >> index & 1:
                 self._deciding.add(key)
                 self._needed |= {key} if needed >> index & 1 else set()
             elif key not in self._deciding:
-                rivals = _either(before(view, index)) & ~view.alike(index)
-                self._opposed |= {key} if rivals & ~view.inner else set()
-                self._void |= {key} if rivals & view.inner else set()
+                rivals = mask_of(before(policy, index)) & ~policy.agreeing(index)
+                self._opposed |= {key} if rivals & ~policy.inner else set()
+                self._void |= {key} if rivals & policy.inner else set()
 
     def needless(self) -> Iterator[Needless]:
-        """By strength. A redundant rule that decides packets goes only if what is left then does the same; one that
-        decides none goes first, so that of two equal rules it is the weaker one."""
+        """The strongest first. Redundant rules that decide no packet leave first, so the weaker one of two equal rules
+        leaves. One that decides packets leaves only if the rules that are still there do the same."""
         idle = self._places.keys() - self._needed - self._unknown
         hidden = idle - self._deciding
-        gone: defaultdict[View, Mask] = defaultdict(int)
+        gone: defaultdict[PoolPolicy, Mask] = defaultdict(int)
         leaving = hidden - self._opposed - self._void
         for key in leaving:
             self._leave(key, gone)
@@ -86,58 +88,91 @@ class Needs:
         for key in sorted(leaving | shadowed, key=self._strength):
             yield self._made(key, gone, is_shadowed=key in shadowed)
 
-    def _leave(self, key: RuleKey, gone: dict[View, Mask]) -> None:
-        for view, index in self._places[key]:
-            gone[view] |= 1 << index
+    def _leave(self, key: RuleKey, gone: dict[PoolPolicy, Mask]) -> None:
+        for policy, index in self._places[key]:
+            gone[policy] |= 1 << index
 
-    def _can_leave(self, key: RuleKey, gone: dict[View, Mask]) -> bool:
-        """False also where that would be too much to look at."""
-        for view, index in self._places[key]:
+    def _can_leave(self, key: RuleKey, gone: dict[PoolPolicy, Mask]) -> bool:
+        """False, too, if it would take too long to find out."""
+        for policy, index in self._places[key]:
             try:
-                view.stacks.budget.begin()
-                if not is_idle(view, index, gone[view]):
+                policy.stacks.budget.begin()
+                if not is_idle(policy, index, gone[policy]):
                     return False
-            except TooMuchError:
-                self.left_out.append(view)
+            except BudgetSpentError:
+                self.left_out.append(policy)
                 return False
         return True
 
-    def _made(self, key: RuleKey, gone: dict[View, Mask], *, is_shadowed: bool) -> Needless:
+    def _made(self, key: RuleKey, gone: dict[PoolPolicy, Mask], *, is_shadowed: bool) -> Needless:
         instead: dict[Decision, None] = {}
-        with suppress(TooMuchError):  # then some are not named
-            for view, index in self._places[key]:
-                view.stacks.budget.begin()
-                found = before(view, index) if is_shadowed else before(view, index, gone[view] | 1 << index)
-                others = ~view.alike(index) if is_shadowed else view.alike(index)
-                instead |= {view.decision(winner): None for winner in found if others >> winner & 1}
+        with suppress(BudgetSpentError):  # then some are not named
+            for policy, index in self._places[key]:
+                policy.stacks.budget.begin()
+                found = before(policy, index) if is_shadowed else before(policy, index, gone[policy] | 1 << index)
+                others = ~policy.agreeing(index) if is_shadowed else policy.agreeing(index)
+                instead |= {policy.decision(winner): None for winner in found if others >> winner & 1}
         return Needless(self._decision(key), is_shadowed, tuple(instead))
 
     def _decision(self, key: RuleKey) -> Decision:
-        view, index = self._places[key][0]
-        return view.decision(index)
+        policy, index = self._places[key][0]
+        return policy.decision(index)
 
     def _strength(self, key: RuleKey) -> tuple[int, bool, RuleKey]:
         decision = self._decision(key)
         return decision.priority, decision.verdict is Verdict.ACCEPT, key
 
 
-def is_idle(view: View, index: int, gone: Mask = 0) -> bool:
-    """Whether no packet's verdict would change without an entry, some others being gone already."""
+def is_idle(policy: PoolPolicy, index: int, gone: Mask = 0) -> bool:
+    """Whether no packet's verdict changes without an entry when some others are gone already."""
     bit = 1 << index
-    return all(view.is_same(holding & ~gone | bit, index) for holding in view.classes if holding & bit)
+    return all(policy.is_same(holding & ~gone | bit, index) for holding in policy.classes if holding & bit)
 
 
-def before(view: View, index: int, gone: Mask = 0) -> Iterator[int]:
-    """What decides the traffic that meets all conditions of an entry, if some are gone."""
-    for holding in view.classes:
+def before(policy: PoolPolicy, index: int, gone: Mask = 0) -> Iterator[int]:
+    """The entries that decide the traffic that meets all conditions of an entry, when some others are gone."""
+    for holding in policy.classes:
         if holding >> index & 1:
-            for cell, winner in view.cells(holding & ~gone):
-                if view.has_part(cell, index):
+            for cell, winner in policy.cells(holding & ~gone):
+                if policy.has_part(cell, index):
                     yield winner
 
 
-def _either(places: Iterable[int]) -> Mask:
-    found = 0
-    for place in places:
-        found |= 1 << place
+def ties(policy: PoolPolicy) -> Iterator[tuple[int, int]]:
+    """(accept, drop): rules of equal priority that both match a packet which the drop decides."""
+    found: set[tuple[int, int]] = set()
+    accepts = _accepts_by_priority(policy)
+    for holding, far in policy.classes.items():
+        for cell, winner in policy.cells(holding):
+            decision = policy.decision(winner)
+            tied = holding & accepts.get(decision.priority, 0) if decision.cause == RULE else 0
+            for index in bits(tied & ~policy.agreeing(winner)):
+                pair = index, winner
+                if pair not in found and policy.has_part(cell, index) and policy.is_met(far, policy.local(cell, index)):
+                    found.add(pair)
+    return iter(sorted(found))
+
+
+def _accepts_by_priority(policy: PoolPolicy) -> dict[int, Mask]:
+    found: dict[int, Mask] = {}
+    for index in policy.rules.values():
+        if policy.accepting >> index & 1:
+            priority = policy.decision(index).priority
+            found[priority] = found.get(priority, 0) | 1 << index
     return found
+
+
+def void_drops(policy: PoolPolicy) -> Iterator[tuple[int, int]]:
+    """(drop, inner accept): the rule would drop a packet if the ENI and the remote didn't share a group that accepts
+    within."""
+    found: dict[int, int] = {}
+    for holding, far in policy.classes.items():
+        inner = holding & policy.inner
+        if not inner:
+            continue
+        for cell, winner in policy.cells(holding & ~inner):
+            is_drop = policy.decision(winner).cause == RULE and not policy.accepting >> winner & 1
+            is_outranked = winner > next(bits(inner))  # at egress it may be the other way round (options)
+            if is_drop and is_outranked and winner not in found and policy.is_met(far, cell.shape[LOCAL_AT]):
+                found[winner] = next(bits(inner))
+    return iter(sorted(found.items()))

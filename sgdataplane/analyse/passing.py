@@ -1,5 +1,5 @@
-"""What passes between two places, by protocol, port and what few rules ask for besides, exactly: ordered permissions ->
-the sets that they accept.
+"""What passes between two addresses, exactly: ordered permissions -> the protocols, ports and further numbers (FURTHER,
+which few rules ask for) that they accept.
 
 Owns these sets and their algebra. Is given permissions that are known to hold for the two addresses. Must not know
 addresses, groups or how a set is shown.
@@ -28,10 +28,9 @@ EVERY_BIT = (1 << 65536) - 2  # the same as a number
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Row:
-    """Sessions of one protocol that pass: to these ports, all for other protocols than TCP and UDP, and with these
-    numbers in each of FURTHER. `protocol` OTHER: every protocol that has no row of its own and isn't in
-    `Passing.named`."""
+class PassingRow:
+    """Sessions of one protocol that pass: to these ports (protocols other than TCP and UDP have all of them), and with
+    these numbers in each of FURTHER. `protocol` OTHER: every protocol that isn't in `Passing.named`."""
 
     protocol: int
     ports: Ranges = EVERY_PORT
@@ -40,36 +39,21 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """All that passes: no two rows share a session, and equal sets are equal values. `named`: the protocols that OTHER
-    doesn't stand for, only those that differ from it."""
+    """All that passes: no two rows share a session, and equal sets are equal values. `named`: the protocols that differ
+    from OTHER, for which it doesn't stand."""
 
-    rows: tuple[Row, ...] = ()
+    rows: tuple[PassingRow, ...] = ()
     named: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.rows)
 
-    @property
-    def is_everything(self) -> bool:
-        return self.rows == (Row(OTHER),) and not self.named
-
-    def accepts(self, protocol: int, port: int | None = None, *further: int | None) -> bool:
-        """Whether a session passes; numbers are None where the protocol has none."""
-        key = protocol if protocol in self.named else OTHER
-        return any(
-            row.protocol == key and all(map(_is_in, (row.ports, *row.further), (port, *further))) for row in self.rows
-        )
-
 
 NOTHING = Passing()
 
 
-def _is_in(ranges: Ranges, value: int | None) -> bool:
-    return value is None or holds(ranges, value)
-
-
 def passing(ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
-    """What all of these ways accept, each an order of permissions that ends in one for everything."""
+    """What all of these ways accept. Each is an order of permissions that ends in one for everything."""
     named = {
         permission.protocol.number
         for way in ways
@@ -79,7 +63,7 @@ def passing(ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
     return normal({number: _rows(ways, number, family) for number in (*named, OTHER)})
 
 
-def normal(rows_of: dict[int, tuple[Row, ...]]) -> Passing:
+def normal(rows_of: dict[int, tuple[PassingRow, ...]]) -> Passing:
     """From the rows of each protocol, OTHER among them."""
     usual = [(row.ports, row.further) for row in rows_of[OTHER]]
     differing = sorted(
@@ -98,15 +82,15 @@ def _of_protocol(way: Iterable[Permission], number: int, family: Family) -> list
 
 
 def effort(ways: Sequence[Sequence[Permission]], family: Family) -> int:
-    """About how many permissions `passing` looks at; what it does besides costs as much as twenty."""
+    """About how many permissions `passing` looks at; the rest of its work costs as much as twenty."""
     cuts = [{span for way in ways for p in way for span in each.of_rule(p, family) or ()} for each in FURTHER]
     return 20 + prod(1 + len(spans) for spans in cuts) * sum(map(len, ways))
 
 
-def _rows(ways: Iterable[Iterable[Permission]], number: int, family: Family) -> tuple[Row, ...]:
+def _rows(ways: Iterable[Iterable[Permission]], number: int, family: Family) -> tuple[PassingRow, ...]:
     """The sessions of one protocol that all ways accept."""
     found = _accepted_by([_of_protocol(way, number, family) for way in ways], FURTHER, family)
-    return tuple(sorted(Row(number, _ranges(ports), further) for further, ports in found))
+    return tuple(sorted(PassingRow(number, _ranges(ports), further) for further, ports in found))
 
 
 def _accepted_by(ways: Sequence[Sequence[Permission]], left: Sequence[Condition], family: Family) -> Accepted:
@@ -143,7 +127,7 @@ def _bits(ports: Ranges) -> int:
 
 
 def _ranges(bits: int) -> Ranges:
-    """The other way round."""
+    """The ports that a number stands for, the inverse of `_bits`."""
     found, first = list[Interval](), 0
     while bits:
         zeros = (bits & -bits).bit_length() - 1

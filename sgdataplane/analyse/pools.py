@@ -2,24 +2,24 @@
 
 Owns the sharing. Is given a state. Must not know findings.
 
-ENIs with the same groups and nic type are one pool. A group without ENIs is judged as if one were in it alone, whatever
-its addresses.
+ENIs with the same groups and nic type are one pool. A group without ENIs is judged as if one ENI were in it alone,
+whatever its addresses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from sgdataplane.analyse.order import LOCAL_AT, Cell, FarAddresses, Mask, Order, bits
-from sgdataplane.analyse.regions import addresses
-from sgdataplane.analyse.stacks import Stack, Stacks
+from sgdataplane.analyse.arrangement import LOCAL_AT, Mask, Stack, Stacks, TrafficCell, bits, mask_of
+from sgdataplane.analyse.order import FarAddresses, PermissionOrder
+from sgdataplane.analyse.regions import addresses, ranges_of
 from sgdataplane.model.decision import INNER_ACCEPT, RULE, Decision
 from sgdataplane.model.options import DHCP_BROADCAST, DHCPV6_SERVERS, Options
 from sgdataplane.model.state import CloudState, Eni, NetworkType, NicType, SecurityGroup
-from sgdataplane.net.ranges import Ranges, meet, minus, united
-from sgdataplane.net.values import Direction, Family, Prefix, Verdict
+from sgdataplane.net.ranges import Ranges, meet, minus
+from sgdataplane.net.values import Direction, Family, Prefix
 from sgdataplane.policy.resolve import Permission, Profile, resolve_profile
 
 RuleKey = tuple[str, str]  # the ids of a group and of a rule of it
@@ -28,16 +28,16 @@ DHCP = (Prefix.of(DHCP_BROADCAST), Prefix.of(DHCPV6_SERVERS))
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """ENIs that share a profile; none of them: any ENI that were in its group alone. `passing`: far addresses, traffic
-    with which may pass whatever the rules say (DHCP's, metadata)."""
+    """ENIs that share a profile; without any: whatever ENI might be in its group alone. `passing`: far addresses with
+    which some traffic may pass whatever the rules say (DHCP's, metadata)."""
 
     profile: Profile
     enis: tuple[Eni, ...]
     passing: tuple[Prefix, ...]
 
     def is_met(self, far: Ranges, local: Ranges, family: Family) -> bool:
-        """Whether some traffic between these gets to the rules of an ENI: not from or to itself, and not to what it
-        shares with others. (Traffic with what may always pass is left out.)"""
+        """Whether some traffic between these gets to the rules of an ENI: it isn't from or to the ENI itself, nor to an
+        address that it shares with others. (Traffic with addresses that may always pass is left out.)"""
         if not self.enis:
             return bool(far and local)
         reached = (eni for eni in self.enis if meet(ranges_of(eni.own_prefixes, family), local))
@@ -45,13 +45,13 @@ class Pool:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """A pool's policy in one direction and family. Entries are told by their place in the order, sets of them are masks
-    as in analyse/order.py. What is asked is spent from the stacks' budget."""
+class PoolPolicy:
+    """A pool's policy in one direction and family. An entry is named by its place in the order, and sets of entries are
+    masks as in arrangement.py. Each question spends from the stacks' budget."""
 
     pool: Pool
     direction: Direction
-    order: Order
+    order: PermissionOrder
     stacks: Stacks
 
     @cached_property
@@ -65,14 +65,14 @@ class View:
         return [self.stacks.kind(entry.shape, self.accepting >> i & 1) for i, entry in enumerate(self.order.entries)]
 
     @cached_property
-    def _known(self) -> dict[Mask, list[tuple[Cell, int]]]:
+    def _known(self) -> dict[Mask, list[tuple[TrafficCell, int]]]:
         return {}
 
     def _stack(self, holding: Mask) -> tuple[Stack, tuple[int, ...]]:
         places = tuple(bits(holding))
         return self.stacks.of(tuple([self._kinds[place] for place in places]), self.order.family), places
 
-    def cells(self, holding: Mask) -> list[tuple[Cell, int]]:
+    def cells(self, holding: Mask) -> list[tuple[TrafficCell, int]]:
         """What decides the traffic of a set: disjoint cells, each with its entry."""
         if holding not in self._known:
             stack, places = self._stack(holding)
@@ -80,20 +80,20 @@ class View:
         return self._known[holding]
 
     def followed(self, holding: Mask) -> Iterator[tuple[int, int]]:
-        """What decides some traffic of a set, with what would decide it next."""
+        """Each entry that decides some traffic of a set, with what would decide it next."""
         stack, places = self._stack(holding)
         return ((places[first], places[second]) for first, second in stack.followed())
 
     def is_same(self, holding: Mask, index: int) -> bool:
-        """Whether all verdicts of a set stay what they are without one of it."""
+        """Whether all verdicts of a set stay as they are without one of its entries."""
         stack, places = self._stack(holding)
         return not stack.differing(stack.every, stack.every & ~(1 << places.index(index)))
 
-    def has_part(self, cell: Cell, index: int) -> bool:
-        """Whether some of a cell meets an entry's conditions but the remote."""
+    def has_part(self, cell: TrafficCell, index: int) -> bool:
+        """Whether some of a cell meets all of an entry's conditions but the remote."""
         return all(map(meet, cell.shape, self.order.entries[index].shape))
 
-    def local(self, cell: Cell, index: int) -> Ranges:
+    def local(self, cell: TrafficCell, index: int) -> Ranges:
         """The local addresses of that part."""
         return meet(cell.shape[LOCAL_AT], self.order.entries[index].shape[LOCAL_AT])
 
@@ -103,8 +103,8 @@ class View:
     @cached_property
     def rules(self) -> dict[RuleKey, int]:
         """The place of each rule that can match at all."""
-        decisions = ((self.decision(index), index) for index, entry in enumerate(self.order.entries) if entry.region)
-        return {(d.security_group_id, d.security_group_rule_id): i for d, i in decisions if d.cause == RULE}
+        decisions = ((self.decision(i), i) for i, entry in enumerate(self.order.entries) if entry.can_match)
+        return {rule_key(decision): i for decision, i in decisions if decision.cause == RULE}
 
     def permission(self, index: int) -> Permission:
         return self.order.entries[index].permission
@@ -112,27 +112,26 @@ class View:
     def decision(self, index: int) -> Decision:
         return self.permission(index).decision
 
+    @property
+    def accepting(self) -> Mask:
+        return self.order.accepting
+
     @cached_property
     def inner(self) -> Mask:
         """The inner accepts."""
-        return sum(1 << i for i, _ in enumerate(self.order.entries) if self.decision(i).cause == INNER_ACCEPT)
+        return mask_of(i for i, _ in enumerate(self.order.entries) if self.decision(i).cause == INNER_ACCEPT)
 
-    @cached_property
-    def accepting(self) -> Mask:
-        """The entries whose verdict is accept."""
-        return sum(1 << i for i, _ in enumerate(self.order.entries) if self.decision(i).verdict is Verdict.ACCEPT)
-
-    def alike(self, index: int) -> Mask:
+    def agreeing(self, index: int) -> Mask:
         """The entries with the same verdict as this one."""
         return self.accepting if self.accepting >> index & 1 else ~self.accepting
 
 
-def ranges_of(prefixes: Iterable[Prefix], family: Family) -> Ranges:
-    return united((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
+def rule_key(rule: Decision) -> RuleKey:
+    return rule.security_group_id, rule.security_group_rule_id
 
 
 def pools_of(state: CloudState, options: Options) -> Iterator[Pool]:
-    """Every pool of a state, and one for each group without ENIs."""
+    """The pools of all ENIs, and one for each group without ENIs."""
     passing = (*map(Prefix.of, options.gateways), *DHCP, *options.metadata)
     found: dict[tuple[tuple[str, ...], NicType], list[Eni]] = {}
     for eni in state.network_interfaces:
@@ -146,19 +145,19 @@ def pools_of(state: CloudState, options: Options) -> Iterator[Pool]:
 
 
 def _imagined(state: CloudState, group: SecurityGroup) -> Iterator[Eni]:
-    """An ENI in a group alone; in the classic network one of each nic type."""
+    """An ENI that is in this group alone; in the classic network one of each nic type."""
     is_classic = state.vpc[group.vpc_id].network_type is NetworkType.CLASSIC
     for nic_type in NicType if is_classic else (NicType.INTRANET,):
         yield Eni("", group.vpc_id, "", (), (group.security_group_id,), nic_type=nic_type)
 
 
-def views_of(pool: Pool, far: FarAddresses, stacks: Stacks) -> Iterator[View]:
-    """Those in which a rule can match."""
+def policies_of(pool: Pool, far: FarAddresses, stacks: Stacks) -> Iterator[PoolPolicy]:
+    """Those of a pool in which a rule can match."""
     for direction in Direction:
         permissions = pool.profile.permissions(direction)
         if not any(permission.decision.cause == RULE for permission in permissions):
             continue
         for family in Family:
-            view = View(pool, direction, Order.of(permissions, family, far), stacks)
-            if view.rules:
-                yield view
+            policy = PoolPolicy(pool, direction, PermissionOrder.of(permissions, family, far), stacks)
+            if policy.rules:
+                yield policy

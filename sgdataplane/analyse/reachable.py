@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sgdataplane.analyse.kinds import Block, Blocks, Kind, Place, kinds_of, segments_of
-from sgdataplane.analyse.passing import OTHER, Passing, Row, effort, normal, passing
+from sgdataplane.analyse.kinds import AddressClass, Block, Blocks, EniKind, kinds_of, segments_of
+from sgdataplane.analyse.passing import OTHER, Passing, PassingRow, effort, normal, passing
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, GroupRef
 from sgdataplane.net.ranges import Interval, Ranges, count, minus, united
@@ -27,8 +27,8 @@ EFFORT = 1_000_000  # some seconds
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What passes in one family. `is_some`: only between some of the addresses of the two ends, as rules tell them
-    apart."""
+    """What passes in one family. `is_some`: rules tell addresses of the two ends apart, and it passes only between
+    some of them."""
 
     family: Family
     passing: Passing
@@ -37,8 +37,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Far:
-    """What passes from or to these addresses outside, which are all that it holds for. `is_some`: not for all of the
-    ENI's own addresses."""
+    """What passes from or to exactly these addresses outside. `is_some`: only for some of the ENI's own addresses."""
 
     family: Family
     passing: Passing
@@ -46,7 +45,7 @@ class Far:
     is_some: bool = False
 
 
-class _Order:
+class _ByBlock:
     """Permissions, found by the blocks of a remote: there can be a thousand, of which few name any one address."""
 
     def __init__(self, permissions: Sequence[Permission]) -> None:
@@ -64,23 +63,23 @@ class _Order:
 
 
 class TooIntricateError(Exception):
-    """Rules overlap in so many ways that it would take too long to say (raised by Reach alone)."""
+    """Rules overlap in so many ways that an answer would take too long (raised by Reachability alone)."""
 
 
-class Reach:
-    """Answers about one state. `kinds`: its ENIs, those that no rule tells apart together. All answers together look at
-    no more permissions than `effort` says, TooIntricateError after that."""
+class Reachability:
+    """Answers about one state. `kinds`: its ENIs, grouped where no rule tells them apart. All answers together may look
+    at `effort` permissions; after that, TooIntricateError."""
 
     def __init__(self, state: CloudState, options: Options = DEFAULTS, effort: int = EFFORT) -> None:
         self._effort = effort
         self._state, self._options = state, options
         self._segments = segments_of(state)
         self.kinds = kinds_of(state, self._segments)
-        self._orders: dict[tuple[Kind, Direction], _Order] = {}
+        self._orders: dict[tuple[EniKind, Direction], _ByBlock] = {}
         self._outside: dict[tuple[str, Family], Ranges] = {}
 
-    def between(self, source: Kind, target: Kind) -> tuple[Way, ...]:
-        """What passes from any ENI of one kind to any (other) of the other one; none where nothing can."""
+    def between(self, source: EniKind, target: EniKind) -> tuple[Way, ...]:
+        """What passes from any ENI of one kind to any (other) ENI of the other kind; () where nothing can."""
         found: dict[tuple[Family, Passing], int] = defaultdict(int)
         pairs: dict[Family, int] = defaultdict(int)
         for near in source.places:
@@ -90,7 +89,7 @@ class Reach:
                     found[near.family, self._both(source, near, target, far)] += 1
         return tuple(Way(family, what, number < pairs[family]) for (family, what), number in found.items() if what)
 
-    def _both(self, source: Kind, near: Place, target: Kind, far: Place) -> Passing:
+    def _both(self, source: EniKind, near: AddressClass, target: EniKind, far: AddressClass) -> Passing:
         leaving = self._steps(source, Direction.EGRESS, near, far.blocks, target)
         arriving = self._steps(target, Direction.INGRESS, far, near.blocks, source)
         return self._passing((leaving, arriving), near.family)
@@ -103,7 +102,7 @@ class Reach:
         return passing(ways, family)
 
     def _steps(
-        self, kind: Kind, direction: Direction, local: Place, remote: Blocks, other: Kind | None
+        self, kind: EniKind, direction: Direction, local: AddressClass, remote: Blocks, other: EniKind | None
     ) -> list[Permission]:
         """The permissions that hold for these two ends; `other`: the remote's kind, None outside."""
         groups = other.security_group_ids if other is not None and other.enis[0].is_member else ()
@@ -114,10 +113,10 @@ class Reach:
             and (not isinstance(permission.remote, GroupRef) or permission.remote.security_group_id in groups)
         ]
 
-    def _order(self, kind: Kind, direction: Direction) -> _Order:
+    def _order(self, kind: EniKind, direction: Direction) -> _ByBlock:
         if (kind, direction) not in self._orders:
             profile = resolve_profile(self._state, kind.enis[0], self._options)
-            self._orders.update({(kind, side): _Order(profile.permissions(side)) for side in Direction})
+            self._orders.update({(kind, side): _ByBlock(profile.permissions(side)) for side in Direction})
         return self._orders[kind, direction]
 
     def outside(self, vpc_id: str, family: Family) -> Ranges:
@@ -132,7 +131,7 @@ class Reach:
             self._outside[key] = minus(((0, family.last),), taken)
         return self._outside[key]
 
-    def far(self, kind: Kind, direction: Direction) -> tuple[Far, ...]:
+    def far(self, kind: EniKind, direction: Direction) -> tuple[Far, ...]:
         """What passes from (ingress) or to (egress) addresses outside; most addresses first, each session once."""
         found: dict[tuple[Family, Ranges, Passing], int] = defaultdict(int)
         places: dict[Family, int] = defaultdict(int)
@@ -145,7 +144,7 @@ class Reach:
         ]
         return tuple(sorted(rows, key=lambda row: (row.family.value, -count(row.addresses), row.passing.rows)))
 
-    def _far_of(self, kind: Kind, direction: Direction, local: Place) -> dict[Passing, Ranges]:
+    def _far_of(self, kind: EniKind, direction: Direction, local: AddressClass) -> dict[Passing, Ranges]:
         """What passes -> the addresses that it holds for: disjoint ones."""
         known: dict[Blocks, Passing] = {}
         found: dict[Passing, list[Interval]] = {}
@@ -157,9 +156,9 @@ class Reach:
 
 
 def by_addresses(groups: Mapping[Passing, Ranges]) -> Iterator[tuple[Ranges, Passing]]:
-    """From disjoint addresses with all that passes there, to disjoint sessions with all addresses they pass for."""
+    """From disjoint addresses, each with all that passes there, to disjoint sessions, each with all its addresses."""
     protocols = {OTHER, *(number for what in groups for number in what.named)}
-    found: dict[Ranges, dict[int, list[Row]]] = {}
+    found: dict[Ranges, dict[int, list[PassingRow]]] = {}
     for protocol in protocols:
         for row, addresses in _rows_by_addresses(groups, protocol):
             found.setdefault(addresses, {}).setdefault(protocol, []).append(row)
@@ -167,8 +166,8 @@ def by_addresses(groups: Mapping[Passing, Ranges]) -> Iterator[tuple[Ranges, Pas
         yield addresses, normal({number: _joined(number, rows_of.get(number, ())) for number in protocols})
 
 
-def _rows_by_addresses(groups: Mapping[Passing, Ranges], protocol: int) -> Iterator[tuple[Row, Ranges]]:
-    """One protocol's rows, each of ports that aren't told apart, with all addresses that it passes for."""
+def _rows_by_addresses(groups: Mapping[Passing, Ranges], protocol: int) -> Iterator[tuple[PassingRow, Ranges]]:
+    """One protocol's rows, cut where what passes changes, each with all addresses that it passes for."""
     turns: dict[Further, dict[int, set[Passing]]] = {}  # at which ports groups begin and cease to pass
     for what in groups:
         for row in _rows_of(what, protocol):
@@ -184,17 +183,17 @@ def _rows_by_addresses(groups: Mapping[Passing, Ranges], protocol: int) -> Itera
             if now not in known:
                 known[now] = united(span for what in now for span in groups[what])
             if now:
-                yield Row(protocol, ((first, after - 1),), further), known[now]
+                yield PassingRow(protocol, ((first, after - 1),), further), known[now]
 
 
-def _rows_of(what: Passing, protocol: int) -> Iterator[Row]:
+def _rows_of(what: Passing, protocol: int) -> Iterator[PassingRow]:
     key = protocol if protocol in what.named else OTHER
-    return (Row(protocol, row.ports, row.further) for row in what.rows if row.protocol == key)
+    return (PassingRow(protocol, row.ports, row.further) for row in what.rows if row.protocol == key)
 
 
-def _joined(protocol: int, rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Rows that differ in their ports only, as one."""
+def _joined(protocol: int, rows: Iterable[PassingRow]) -> tuple[PassingRow, ...]:
+    """Rows that differ only in their ports become one."""
     ports: dict[Further, list[Interval]] = {}
     for row in rows:
         ports.setdefault(row.further, []).extend(row.ports)
-    return tuple(sorted(Row(protocol, united(spans), further) for further, spans in ports.items()))
+    return tuple(sorted(PassingRow(protocol, united(spans), further) for further, spans in ports.items()))

@@ -3,18 +3,17 @@ one direction and family.
 
 Owns their arithmetic. Is given ranges of numbers. Must not know rules.
 
-A block is a product of sets, so that a rule is one block, however many members its remote has. Traffic that has no
-number in a dimension (no ports: all but TCP and UDP) is in a block if the rest of it is: no rule for such a protocol
-names ports, so that its blocks have all of them. A region is any number of disjoint blocks.
+A block is a product of sets, so a rule is one block, however many members its remote has. Traffic that has no number in
+a dimension (only TCP and UDP have ports) is in a block if the rest of it is: no rule for such a protocol names ports,
+so its blocks have all of them. A region is any number of disjoint blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from sgdataplane.net.packet import Packet
-from sgdataplane.net.ranges import Ranges, holds, meet, minus, united
-from sgdataplane.net.values import Family
+from sgdataplane.net.ranges import Ranges, meet, minus, united
+from sgdataplane.net.values import Family, Prefix
 from sgdataplane.policy.dimensions import CONDITIONS, DIMENSIONS
 
 DIMS = range(len(DIMENSIONS))
@@ -33,11 +32,6 @@ class Block(tuple[Ranges, ...]):
     def far(self) -> Ranges:
         return self[0]
 
-    def has(self, packet: Packet) -> bool:
-        """Whether a packet (of the block's ENI, direction and family) is in it."""
-        values = (each.of_packet(packet) for each in DIMENSIONS)
-        return all(value is None or holds(ranges, value) for ranges, value in zip(self, values, strict=True))
-
 
 Region = tuple[Block, ...]
 
@@ -45,6 +39,11 @@ Region = tuple[Block, ...]
 def addresses(family: Family) -> Ranges:
     """All of a family."""
     return ((0, family.last),)
+
+
+def ranges_of(prefixes: Iterable[Prefix], family: Family) -> Ranges:
+    """The addresses of one family that are in some of these prefixes."""
+    return united((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
 
 
 def common(one: Region, other: Region) -> Region:
@@ -60,19 +59,9 @@ def without(region: Region, other: Region) -> Region:
     return left
 
 
-def joined(one: Region, other: Region) -> Region:
-    """The traffic in either."""
-    return (*one, *without(other, one))
-
-
-def covers(region: Region, other: Region) -> bool:
-    """Whether all of the second is in the first."""
-    return not without(other, region)
-
-
 def merged(blocks: Iterable[Block]) -> Region:
-    """The same traffic in no more blocks than before: any two that differ in one dimension only become one, as long as
-    there are such. Given disjoint blocks. (Not always the fewest that there could be: finding those is NP-hard.)"""
+    """The same traffic in no more blocks than before: any two disjoint blocks that differ in one dimension only become
+    one, until there are none. (There may be a smaller set of blocks: finding the smallest is NP-hard.)"""
     found = tuple(blocks)
     while True:
         before = len(found)
@@ -103,7 +92,7 @@ def _both(one: Block, other: Block) -> Block | None:
 
 
 def _outside(block: Block, other: Block) -> Iterator[Block]:
-    """What is left of a block, one part a dimension at most: what is outside of the other there."""
+    """What is left of a block outside another: at most one part for each dimension."""
     both = _both(block, other)
     if both is None:
         yield block

@@ -1,29 +1,33 @@
 """review(): everything odd about a state, each as a finding.
 
-Owns the order, and what is left out where there is too much to look at. Is given a checked state. Must not know files,
-hosts or nftables.
+Owns the order, the words of each finding, and what is left out where there is too much to look at. Is given a checked
+state. Must not know files, hosts or nftables.
 
-What is said of rules holds for decide(), packet by packet: tests/property/test_findings.py.
+What is said about rules holds for decide(), packet by packet: tests/property/test_findings.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sgdataplane.analyse import wording
-from sgdataplane.analyse.contested import ties, void_drops
-from sgdataplane.analyse.exposed import SENSITIVE, internet, openings
-from sgdataplane.analyse.needless import Needs
+from sgdataplane.analyse.arrangement import Budget, BudgetSpentError, Stacks
+from sgdataplane.analyse.internet import SENSITIVE, internet, openings
+from sgdataplane.analyse.needless import Needless, Needs, ties, void_drops
 from sgdataplane.analyse.order import FarAddresses
-from sgdataplane.analyse.pools import RuleKey, View, pools_of, views_of
-from sgdataplane.analyse.stacks import Budget, Stacks, TooMuchError
+from sgdataplane.analyse.pools import PoolPolicy, RuleKey, policies_of, pools_of, rule_key
 from sgdataplane.analyse.unmatched import Unmatched, unused_groups
+from sgdataplane.model import words
+from sgdataplane.model.decision import DEFAULT, Decision
 from sgdataplane.model.options import DEFAULTS, Options
-from sgdataplane.model.state import CloudState, GroupType
-from sgdataplane.net.values import Direction
-from sgdataplane.policy.findings import Finding
+from sgdataplane.model.state import CloudState, GroupRef, GroupType, PrefixListRef
+from sgdataplane.net.values import Direction, Prefix, Verdict
+from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.policy.resolve import Permission
+
+NAMED = 3  # so many are named in a message; the others are counted
+PAST = {Verdict.ACCEPT: "accepted", Verdict.DROP: "dropped"}
+PRESENT = {Verdict.ACCEPT: "accepts", Verdict.DROP: "drops"}
 
 
 def review(state: CloudState, budget: Budget | None = None, options: Options = DEFAULTS) -> tuple[Finding, ...]:
@@ -31,10 +35,10 @@ def review(state: CloudState, budget: Budget | None = None, options: Options = D
     far, stacks = FarAddresses(state), Stacks(budget or Budget())
     unmatched = Unmatched(state, far)
     nothing = [finding for group in state.security_groups for finding in unmatched.of_group(group)]
-    seen = _Seen(state, {_key(finding) for finding in nothing})
+    seen = _RuleFindings(state, {_key(finding) for finding in nothing})
     for pool in pools_of(state, options):
-        for view in views_of(pool, far, stacks):
-            seen.add(view)
+        for policy in policies_of(pool, far, stacks):
+            seen.add(policy)
     found = [*unused_groups(state), *nothing, *seen.findings()]
     return tuple(sorted(found, key=lambda finding: (finding.subject, finding.code)))
 
@@ -45,51 +49,146 @@ def _key(finding: Finding) -> RuleKey:
 
 
 @dataclass
-class _Seen:
-    """What the views show of rules, put together. `nothing`: rules that match nothing, of which enough is said."""
+class _Opened:
+    """What a rule opens to the internet: sensitive ports (none for an egress rule), with the help of `others`."""
+
+    ports: set[int] = field(default_factory=set)
+    others: set[Permission] = field(default_factory=set)
+
+
+@dataclass
+class _RuleFindings:
+    """What the policies show about rules, put together. `nothing`: rules that match nothing, which is enough to say
+    about them."""
 
     state: CloudState
     nothing: set[RuleKey]
     needs: Needs = field(default_factory=Needs)
-    opened: dict[Permission, wording.Opened] = field(default_factory=dict)
+    opened: dict[Permission, _Opened] = field(default_factory=dict)
     tied: dict[Permission, set[Permission]] = field(default_factory=dict)
     void: dict[Permission, set[str]] = field(default_factory=dict)
-    left_out: list[View] = field(default_factory=list)
+    left_out: list[PoolPolicy] = field(default_factory=list)
 
-    def add(self, view: View) -> None:
+    def add(self, policy: PoolPolicy) -> None:
         try:
-            self.needs.add(view)
-            self._add_openings(view)
-            self._add_contested(view)
-        except TooMuchError:
-            self.left_out.append(view)
+            self.needs.add(policy)
+            self._add_openings(policy)
+            self._add_contested(policy)
+        except BudgetSpentError:
+            self.left_out.append(policy)
 
-    def _add_openings(self, view: View) -> None:
-        group = self.state.group[view.pool.profile.security_group_ids[0]]
-        outside = internet(view.order.family, self.state.vpc[group.vpc_id].cidr_blocks)
-        is_ingress = view.direction is Direction.INGRESS
+    def _add_openings(self, policy: PoolPolicy) -> None:
+        group = self.state.group[policy.pool.profile.security_group_ids[0]]
+        outside = internet(policy.order.family, self.state.vpc[group.vpc_id].cidr_blocks)
+        is_ingress = policy.direction is Direction.INGRESS
         if not is_ingress and group.security_group_type is GroupType.NORMAL:
             return
-        for index, port, others in openings(view, outside, SENSITIVE if is_ingress else (None,)):
-            found = self.opened.setdefault(view.permission(index), wording.Opened())
+        for index, port, others in openings(policy, outside, SENSITIVE if is_ingress else (None,)):
+            found = self.opened.setdefault(policy.permission(index), _Opened())
             found.ports |= {port} if port is not None else set()
-            found.others |= {view.permission(other) for other in others}
+            found.others |= {policy.permission(other) for other in others}
 
-    def _add_contested(self, view: View) -> None:
-        for accept, drop in ties(view):
-            self.tied.setdefault(view.permission(accept), set()).add(view.permission(drop))
-        for drop, inner in void_drops(view):
-            self.void.setdefault(view.permission(drop), set()).add(view.decision(inner).security_group_id)
+    def _add_contested(self, policy: PoolPolicy) -> None:
+        for accept, drop in ties(policy):
+            self.tied.setdefault(policy.permission(accept), set()).add(policy.permission(drop))
+        for drop, inner in void_drops(policy):
+            self.void.setdefault(policy.permission(drop), set()).add(policy.decision(inner).security_group_id)
 
     def findings(self) -> Iterator[Finding]:
         shadowed = set()
         for needless in self.needs.needless():
             shadowed |= {needless.rule} if needless.is_shadowed else set()
-            if wording.key(needless.rule) not in self.nothing:
-                yield wording.shadowed(needless) if needless.is_shadowed else wording.redundant(needless)
-        yield from (wording.opened(rule, found) for rule, found in self.opened.items())
-        yield from (wording.tied(rule, drops) for rule, drops in self.tied.items() if rule.decision not in shadowed)
-        yield from (wording.void(rule, groups) for rule, groups in self.void.items())
+            if rule_key(needless.rule) not in self.nothing:
+                yield _shadowed(needless) if needless.is_shadowed else _redundant(needless)
+        yield from (_open(rule, found) for rule, found in self.opened.items())
+        yield from (_tied(rule, drops) for rule, drops in self.tied.items() if rule.decision not in shadowed)
+        yield from (_void(rule, groups) for rule, groups in self.void.items())
         left_out = [*self.left_out, *self.needs.left_out]
         if left_out:
-            yield wording.left_out(left_out)
+            yield _not_examined(left_out)
+
+
+def _shadowed(needless: Needless) -> Finding:
+    verdict = needless.rule.verdict
+    other = PAST[Verdict.DROP if verdict is Verdict.ACCEPT else Verdict.ACCEPT]
+    message = f"the rule never decides: everything that it {PRESENT[verdict]} is already {other}{_by(needless)}"
+    return _finding("ShadowedRule", Severity.WARNING, message, needless.rule)
+
+
+def _redundant(needless: Needless) -> Finding:
+    verdict = needless.rule.verdict
+    message = f"without the rule, everything that it {PRESENT[verdict]} is still {PAST[verdict]}{_by(needless)}"
+    return _finding("RedundantRule", Severity.INFO, message, needless.rule)
+
+
+def _by(needless: Needless) -> str:
+    return f", by {_names(needless.instead)}" if needless.instead else ""
+
+
+def _open(rule: Permission, found: _Opened) -> Finding:
+    together = f"together with {_names(other.decision for other in found.others)} " if found.others else ""
+    if rule.decision.direction is Direction.EGRESS:
+        message = f"{together}the rule lets the group send anything to any address"
+        return _finding("WideOpenEgress", Severity.INFO, message, rule.decision)
+    if rule.protocol.is_all and len(found.ports) == len(SENSITIVE) and not together:
+        message = f"the rule opens every protocol and port to {_remote(rule)}"
+    else:
+        ports = ", ".join(f"{SENSITIVE[port]} ({port})" for port in sorted(found.ports))
+        message = f"{together}the rule opens {ports} to {'the internet' if together else _remote(rule)}"
+    return _finding("WideOpenIngress", Severity.HIGH, message, rule.decision)
+
+
+def _tied(rule: Permission, drops: Iterable[Permission]) -> Finding:
+    names, priority = _names(drop.decision for drop in drops), rule.decision.priority
+    message = f"packets that also match {names} are dropped: all have priority {priority}, and a drop wins a tie"
+    return _finding("TieDecidedByDrop", Severity.INFO, message, rule.decision)
+
+
+def _void(rule: Permission, groups: Collection[str]) -> Finding:
+    is_everyone = isinstance(rule.remote, Prefix) and rule.remote.length == 0
+    names = _listed(sorted(groups))
+    message = f"the drop has no effect between members of {names}, whose inner policy is Accept"
+    return _finding("VoidDrop", Severity.INFO if is_everyone else Severity.WARNING, message, rule.decision)
+
+
+def _not_examined(left_out: Collection[PoolPolicy]) -> Finding:
+    """One finding for all that was too much."""
+    pools = dict.fromkeys(policy.pool for policy in left_out)
+    first = _listed(next(iter(pools)).profile.security_group_ids)
+    more = f", and those of {len(pools) - 1} more sets of groups," if len(pools) > 1 else ""
+    message = (
+        f"the rules of {first}{more} overlap in too many ways to be compared with each other;"
+        " findings that need this comparison are missing for them"
+    )
+    return Finding("NotExamined", Severity.INFO, message, ())
+
+
+def _finding(code: str, severity: Severity, message: str, rule: Decision) -> Finding:
+    group_id, rule_id = rule_key(rule)
+    return Finding(code, severity, message, subject(security_group_id=group_id, security_group_rule_id=rule_id))
+
+
+def _remote(rule: Permission) -> str:
+    match rule.remote:
+        case GroupRef(name) | PrefixListRef(name):
+            return name
+        case prefix:
+            return str(prefix)
+
+
+def _names(decisions: Iterable[Decision]) -> str:
+    """What decided, the strongest first; rules are named with their group."""
+
+    def strength(decision: Decision) -> tuple[bool, int, bool, RuleKey]:
+        is_accept = decision.verdict is Verdict.ACCEPT
+        return decision.cause == DEFAULT, decision.priority, is_accept, rule_key(decision)
+
+    return _listed(list(map(words.name, sorted(decisions, key=strength))))
+
+
+def _listed(names: Collection[str]) -> str:
+    """The first few, in words."""
+    shown = list(names)[:NAMED]
+    more = len(names) - len(shown)
+    parts = [*shown, f"{more} more"] if more else shown
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))

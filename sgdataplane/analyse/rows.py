@@ -1,10 +1,12 @@
-"""Regions as rows for people: one range in each dimension, as few rows as a sweep along each dimension makes.
+"""Traffic that rules judge, as rows for people: one range in each dimension, and as few rows as a sweep along each
+dimension makes.
 
-Owns the rows, and that ranges reach over addresses which no rule is ever asked about. Is given blocks. Must not know
-rules.
+Owns the rows, and which traffic of an ENI is judged at all: the rest is refused or passes whatever its rules say. Is
+given blocks and ENIs. Must not know rules.
 
-An ENI's own address in the midst of everyone else's would cut every rule for everyone in two, though traffic from there
-is refused before any rule is asked. So addresses that are never judged are taken off the axis before rows are made.
+An ENI's own address among everyone else's would cut every rule for everyone in two, though traffic from there is
+refused before any rule is asked. So addresses that are never judged are taken off the axis before rows are made, and
+ranges reach over them.
 """
 
 from __future__ import annotations
@@ -12,12 +14,18 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, product
+from typing import NamedTuple
 
-from sgdataplane.analyse.regions import DIMS, Block
-from sgdataplane.net.ranges import Interval, Ranges, meet, united
-from sgdataplane.policy.dimensions import DIMENSIONS, LOCAL, REMOTE, Dimension
+from sgdataplane.analyse.arrangement import LOCAL_AT
+from sgdataplane.analyse.regions import DIMS, WHOLE, Block, Region, addresses, ranges_of
+from sgdataplane.model import always
+from sgdataplane.model.options import Options
+from sgdataplane.model.state import Eni
+from sgdataplane.net.ranges import Interval, Ranges, meet, minus, united
+from sgdataplane.net.values import UDP, Direction, Family, Prefix
+from sgdataplane.policy.dimensions import DIMENSIONS, LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT, Dimension
 
-FEW = 512  # rows: all orders of merging are tried
+FEW = 512  # up to so many rows all orders of merging are tried
 PLACES = {dimension: place for place, dimension in enumerate(DIMENSIONS)}
 
 Row = tuple[Interval, ...]  # in the order of DIMENSIONS
@@ -29,7 +37,7 @@ def at(row: Row, dimension: Dimension) -> Interval:
 
 
 class Axis:
-    """Numbers without those that don't matter."""
+    """The numbers that matter in a dimension, moved together."""
 
     def __init__(self, kept: Ranges) -> None:
         self._kept = kept
@@ -59,8 +67,8 @@ class Axis:
 
 
 def rows(blocks: Iterable[Block], far: Axis, local: Axis) -> list[Row]:
-    """Disjoint blocks as disjoint rows, sorted: together the same traffic, as far as it matters. No two rows make one
-    together; the fewest that there could be are not looked for, which is NP-hard."""
+    """Disjoint blocks as disjoint rows, sorted: together the same traffic, as far as it matters. No two rows could be
+    one. (There may be a way with fewer rows: finding the fewest is NP-hard.)"""
     axes = {PLACES[REMOTE]: far, PLACES[LOCAL]: local}
     cells: list[Row] = [row for block in blocks for row in product(*_placed(block, axes))]
     orders = [(*DIMS[start:], *DIMS[:start]) for start in DIMS] if len(cells) <= FEW else [tuple(DIMS)]
@@ -73,7 +81,7 @@ def _placed(block: Block, axes: Mapping[int, Axis]) -> Iterator[Ranges]:
 
 
 def _merged(cells: list[Row], order: Iterable[int]) -> list[Row]:
-    """Neighbours along each dimension made one, until there are none."""
+    """Neighbours along each dimension become one, until there are none."""
     found = cells
     while True:
         before = len(found)
@@ -89,3 +97,41 @@ def _merged_along(dim: int, cells: list[Row]) -> Iterator[Row]:
         lines.setdefault((*cell[:dim], *cell[dim + 1 :]), []).append(cell[dim])
     for rest, intervals in lines.items():
         yield from ((*rest[:dim], interval, *rest[dim:]) for interval in united(intervals))
+
+
+class JudgedTraffic(NamedTuple):
+    """The traffic of an ENI that its rules judge: with one of these far addresses and one of these local ones."""
+
+    far: Ranges
+    local: Ranges
+
+    def region(self, family: Family) -> Region:
+        shape = list(WHOLE[family])
+        shape[LOCAL_AT] = self.local
+        return (Block((self.far, *shape)),) if self.far and self.local else ()
+
+
+NOTHING = JudgedTraffic((), ())
+
+
+def judged_traffic(eni: Eni, direction: Direction, family: Family, options: Options) -> JudgedTraffic:
+    """Ingress: from others, to the ENI or to what it shares with others (multicast). Egress: from the ENI's addresses,
+    to everything but the metadata service. That is what `decide()` says before it asks any rule, as far as addresses
+    tell; what it tells by ports or ICMP types (DHCP, discovery), by MAC or by TCP flags is not left out."""
+    if direction is Direction.INGRESS:
+        local = ranges_of((*eni.own_prefixes, *always.SHARED[family]), family)
+        return JudgedTraffic(minus(addresses(family), ranges_of(eni.private_prefixes, family)), local)
+    return JudgedTraffic(
+        minus(addresses(family), ranges_of(options.metadata, family)), ranges_of(eni.own_prefixes, family)
+    )
+
+
+def is_all_dhcp(row: Row, direction: Direction, family: Family, options: Options) -> bool:
+    """Whether all traffic of a row is DHCP, which rules never judge."""
+    client, server, everyone = always.DHCP[family]
+    is_sent = direction is Direction.EGRESS
+    source_port, port = (client, server) if is_sent else (server, client)
+    known = ranges_of((Prefix.of(a) for a in (*options.gateways, *((everyone,) if is_sent else ()))), family)
+    wanted = {PROTOCOL: UDP, SOURCE_PORT: source_port, PORT: port}
+    is_dhcp = all(at(row, dimension) == (number, number) for dimension, number in wanted.items())
+    return is_dhcp and not minus((at(row, REMOTE),), known)

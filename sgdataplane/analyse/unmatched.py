@@ -1,6 +1,7 @@
 """Rules that match nothing, and why; groups that nothing uses.
 
-Is given a state. Owns the reasons in words: that a rule matches nothing follows from its region being empty.
+Owns the reasons in words. Is given a state: that a rule matches nothing follows from the addresses and numbers that it
+asks for.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sgdataplane.analyse.order import FarAddresses, shape_of
-from sgdataplane.analyse.pools import ranges_of
+from sgdataplane.analyse.regions import ranges_of
 from sgdataplane.model.always import SHARED
 from sgdataplane.model.semantics import is_on_interface
 from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroup, SecurityGroupRule
@@ -35,7 +36,7 @@ class Unmatched:
         self._state, self._far = state, far
 
     def of_group(self, group: SecurityGroup) -> Iterator[Finding]:
-        """At most one finding a rule."""
+        """At most one finding for each rule."""
         for rule in group.rules:
             reason = self._empty_remote(group, rule)
             if reason:
@@ -53,9 +54,9 @@ class Unmatched:
         if isinstance(remote, GroupRef):
             other = self._state.group.get(remote.security_group_id)
             if other is None:
-                return f"nothing is known of {remote.security_group_id}"
+                return f"the state says nothing about {remote.security_group_id}"
             if other.vpc_id != group.vpc_id:
-                return f"{remote.security_group_id} is of another VPC, {other.vpc_id}"
+                return f"{remote.security_group_id} is in another VPC, {other.vpc_id}"
         if any(self._far.of(remote, family) for family in Family):
             return ""
         if isinstance(remote, PrefixListRef):
@@ -74,11 +75,11 @@ class Unmatched:
             return f"{rule.ip_protocol} doesn't exist in the remote's family"
         if rule.narrowing is not None and rule.narrowing.family not in families:
             return f"{rule.narrowing} is not of the remote's family"
-        return f"{rule.ip_protocol} with {rule.narrowing}"
+        return f"{rule.ip_protocol} doesn't exist in the family of {rule.narrowing}"
 
     def _nobody_here(self, group: SecurityGroup, rule: SecurityGroupRule) -> str:
-        """Whether none of the group's ENIs has an address that the rule is narrowed to. (A group without ENIs is judged
-        as if it might have any.)"""
+        """Why no packet can match at any of the group's ENIs; "" if one can. (An ENI of a group that has none yet might
+        have any address.)"""
         if rule.narrowing is None:
             return ""
         family = rule.narrowing.family

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 
-from sgdataplane.analyse.diff import Change, EniDiff, Exposure, StateDiff
+from sgdataplane.analyse.diff import EniDiff, Exposure, StateDiff, VerdictChange
 from sgdataplane.cli.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices
 from sgdataplane.cli.output import Exit, Progress, paint, render_table, say, say_block
 from sgdataplane.errors import Problem, StateFileError
@@ -98,7 +98,7 @@ def print_document(diff: StateDiff, found: Iterable[EniDiff], choices: Choices) 
     say(json_text(rest)[1:])
 
 
-def as_json(change: Change) -> dict[str, object]:
+def as_json(change: VerdictChange) -> dict[str, object]:
     dimensions = (REMOTE, PROTOCOL, PORT, *FURTHER, LOCAL)
     return {
         "eni": change.eni_id,
@@ -166,7 +166,7 @@ def indented(table: str) -> str:
     return "\n".join(f"  {line}" for line in table.splitlines())
 
 
-def row_of(change: Change) -> tuple[str, ...]:
+def row_of(change: VerdictChange) -> tuple[str, ...]:
     return (
         paint("opens", "green") if change.is_opening else paint("closes", "red"),
         cell(change, PROTOCOL),
@@ -177,12 +177,12 @@ def row_of(change: Change) -> tuple[str, ...]:
     )
 
 
-def cell(change: Change, first: Dimension, *others: Dimension) -> str:
+def cell(change: VerdictChange, first: Dimension, *others: Dimension) -> str:
     """The range in one dimension, and behind it those in others, if they are restricted."""
     behind = (each.phrase.format(text_of(change, each)) for each in others if change.of(each) is not None)
     return " ".join((text_of(change, first), *behind))
 
 
-def text_of(change: Change, dimension: Dimension) -> str:
+def text_of(change: VerdictChange, dimension: Dimension) -> str:
     interval = change.of(dimension)
     return "any" if interval is None else dimension.domain.short(interval, change.family)

@@ -29,8 +29,7 @@ from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
 from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Direction, Protocol, Verdict
 
 if TYPE_CHECKING:
-    from sgdataplane.analyse.explain import Explanation, Flow
-    from sgdataplane.analyse.nearmiss import NearMiss
+    from sgdataplane.analyse.explain import Explanation, FlowExplanation, NearMiss
     from sgdataplane.cli.explainlive import Live
     from sgdataplane.model.decision import Decision
     from sgdataplane.model.state import CloudState
@@ -102,7 +101,9 @@ def _base(arguments: argparse.Namespace) -> Choices:
     return choices_there(arguments)
 
 
-def _lives(arguments: argparse.Namespace, state: CloudState, flow: Flow, choices: Choices) -> list[Live | None]:
+def _lives(
+    arguments: argparse.Namespace, state: CloudState, flow: FlowExplanation, choices: Choices
+) -> list[Live | None]:
     """What is in force at each end; nothing without --live."""
     if not arguments.live:
         return []
@@ -111,7 +112,7 @@ def _lives(arguments: argparse.Namespace, state: CloudState, flow: Flow, choices
     return look(arguments, state, flow, choices.options)
 
 
-def _say_live(lives: Sequence[Live | None], flow: Flow) -> None:
+def _say_live(lives: Sequence[Live | None], flow: FlowExplanation) -> None:
     if lives:
         from sgdataplane.cli.explainlive import say_live
 
@@ -173,7 +174,7 @@ def local_address(state: CloudState, eni_id: str, remote: Address, arguments: ar
 # for people
 
 
-def say_flow(flow: Flow) -> None:
+def say_flow(flow: FlowExplanation) -> None:
     """Prints each end, then the answer for both."""
     say_end(flow.asked)
     if flow.other is not None:
@@ -216,7 +217,7 @@ def say_near_misses(misses: Sequence[NearMiss]) -> None:
         say(f"and {len(misses) - SHOWN} more (--json has them all)")
 
 
-def summary(flow: Flow) -> str:
+def summary(flow: FlowExplanation) -> str:
     """Whether the flow passes, and which ENI drops it if not."""
     droppers = [end.packet.eni_id for end in flow.ends if end.decision.verdict is Verdict.DROP]
     if droppers:
@@ -243,7 +244,7 @@ def in_words(decision: Decision, packet: Packet) -> tuple[str, str, str]:
 # for programs
 
 
-def flow_as_json(flow: Flow, lives: Sequence[Live | None], choices: Choices) -> dict[str, object]:
+def flow_as_json(flow: FlowExplanation, lives: Sequence[Live | None], choices: Choices) -> dict[str, object]:
     """The end that was asked about, then the other end, the answer for both, and how they were judged."""
     asked, *other = (end_as_json(*entry) for entry in zip(flow.ends, lives, strict=True))
     return {**asked, "other_end": other[0] if other else None, "passes": flow.passes, "choices": choices.of_judging()}

@@ -23,7 +23,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.observe.live import LiveAnswer, ask, counters_of
 
 if TYPE_CHECKING:
-    from sgdataplane.analyse.explain import Explanation, Flow
+    from sgdataplane.analyse.explain import Explanation, FlowExplanation
 
 SHOWN = 3  # differences of a table
 
@@ -87,7 +87,9 @@ def choices_there(arguments: argparse.Namespace) -> Choices:
     return manage.record_of(arguments.name).choices
 
 
-def look(arguments: argparse.Namespace, state: CloudState, flow: Flow, options: Options) -> list[Live | None]:
+def look(
+    arguments: argparse.Namespace, state: CloudState, flow: FlowExplanation, options: Options
+) -> list[Live | None]:
     """What is in force at each end of the flow; None for the other end if it isn't enforced here. LabError or
     BindingError if the end that was asked about isn't."""
     enis = [end.packet.eni_id for end in flow.ends]
@@ -151,7 +153,7 @@ def _on_this_host(
         yield found
 
 
-def say_live(lives: Sequence[Live | None], flow: Flow) -> None:
+def say_live(lives: Sequence[Live | None], flow: FlowExplanation) -> None:
     """Prints the kernel's answer beside the state's, at each end; then warnings."""
     say()
     say("In force, as the kernel's tables are now:")

@@ -1,4 +1,4 @@
-"""What a finding is: something odd about a state that isn't wrong; it never makes anything accept more.
+"""What a finding is: something odd about a state that isn't wrong; no finding ever makes a policy accept more.
 
 Owns Finding, and the code of every finding with its meaning and what to do about it. Must not know how one is found.
 """
@@ -13,7 +13,7 @@ from sgdataplane.model.state import SecurityGroup, SecurityGroupRule
 
 
 class Severity(enum.Enum):
-    """`info` is worth knowing, `warning` is probably a mistake, `high` probably an open door."""
+    """`info` is worth knowing, `warning` is probably a mistake, `high` is probably an open door."""
 
     INFO = "info"
     WARNING = "warning"
@@ -21,7 +21,7 @@ class Severity(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FindingKind:
     """What a code stands for. Where there are two severities, the meaning says when which holds."""
 
     severities: tuple[Severity, ...]
@@ -30,91 +30,90 @@ class Kind:
 
 
 # Every code. `make docs` writes docs/reference/findings.md from this.
-KINDS: Mapping[str, Kind] = {
-    "WideOpenIngress": Kind(
+KINDS: Mapping[str, FindingKind] = {
+    "WideOpenIngress": FindingKind(
         (Severity.HIGH,),
         "a sensitive TCP port is open to the internet",
-        "accept only the addresses that need it, or a group or prefix list, or drop the port by a rule"
-        " that is stronger",
+        "accept only the addresses that need it, or a group or prefix list, or drop the port with a stronger rule",
     ),
-    "WideOpenEgress": Kind(
+    "WideOpenEgress": FindingKind(
         (Severity.INFO,),
-        "an advanced group may send anything to all of the internet",
+        "a rule lets an advanced group send anything to the internet",
         "accept only the protocols, ports and destinations that the instances need",
     ),
-    "ShadowedRule": Kind(
+    "ShadowedRule": FindingKind(
         (Severity.WARNING,),
-        "the rule decides nothing: the opposite action comes first",
-        "remove it; or, if it is meant to decide, give it a stronger priority than the rules that hide it",
+        "the rule never decides: a rule of the opposite action comes first",
+        "remove it or, if it is meant to decide, give it a stronger priority than the rules that hide it",
     ),
-    "VoidDrop": Kind(
+    "VoidDrop": FindingKind(
         (Severity.WARNING, Severity.INFO),
         "inner accept comes before a drop, between members (info: the drop is for everyone)",
-        "set the group's inner_access_policy to Drop and accept by rules what its members need of each other;"
-        " or take the ENI that is to be kept out of the group",
+        "set the group's inner_access_policy to Drop and write rules for what its members need from each other,"
+        " or remove the ENI that you want to block from the group",
     ),
-    "RemoteMatchesNothing": Kind(
+    "RemoteMatchesNothing": FindingKind(
         (Severity.WARNING,),
         "the remote has no address: an empty list, or a group that is without members, unknown or of another VPC",
         "remove the rule, or fill or correct its remote",
     ),
-    "RuleNeverMatches": Kind(
+    "RuleNeverMatches": FindingKind(
         (Severity.WARNING,),
         "the rule contradicts itself, or is narrowed to an address that none of the group's ENIs has",
         "remove the rule, or correct what contradicts itself",
     ),
-    "TieDecidedByDrop": Kind(
+    "TieDecidedByDrop": FindingKind(
         (Severity.INFO,),
         "an accept and a drop of equal priority match one packet, and the drop decides",
-        "give both rules different priorities, so that the order is written down; a drop wins a tie",
+        "give the two rules different priorities, so that the order is written down",
     ),
-    "RedundantRule": Kind(
+    "RedundantRule": FindingKind(
         (Severity.INFO,),
-        "no verdict changes without the rule",
-        "remove it, or keep it for its readers: no packet's fate changes, also if all that are reported so"
-        " are removed together",
+        "no verdict changes if the rule is removed",
+        "remove it, or keep it as documentation: removing all redundant rules changes no verdict",
     ),
-    "UnusedGroup": Kind(
+    "UnusedGroup": FindingKind(
         (Severity.INFO,),
         "no ENI is in the group, and no rule names it",
         "remove the group, or put ENIs into it",
     ),
-    "NearQuota": Kind(
+    "NearQuota": FindingKind(
         (Severity.INFO, Severity.WARNING),
         "at least nine tenths of a quota are used (warning: all of it)",
-        "split the group, or remove rules, members or lists that nothing needs: more than a quota is refused",
+        "split the group, or remove rules, members or lists that nothing needs: a state that exceeds a quota"
+        " is refused",
     ),
-    "NotExamined": Kind(
+    "NotExamined": FindingKind(
         (Severity.INFO,),
-        "this was too much to look at, and so isn't judged",
-        "split the rules over fewer combinations of ports and addresses; nothing else is wrong with them",
+        "rules overlap in too many ways to be compared with each other",
+        "use fewer combinations of ports and addresses in these rules; nothing else is wrong with them",
     ),
-    "MaskedHostBits": Kind(
+    "MaskedHostBits": FindingKind(
         (Severity.WARNING,),
         "a CIDR block has host bits, which are read as 0",
-        "write the block as it is read, or the single address that was meant",
+        "write the block without host bits, or the single address that was meant",
     ),
-    "IgnoredRemote": Kind(
+    "IgnoredRemote": FindingKind(
         (Severity.WARNING,),
         "a rule gives several remotes, and another one wins",
-        "remove the ignored remote, or make a rule of its own of it",
+        "remove the ignored remote, or write a rule of its own for it",
     ),
-    "IgnoredRules": Kind(
+    "IgnoredRules": FindingKind(
         (Severity.WARNING,),
         "rules belong to a group that the Terraform state doesn't have",
-        "import the group, too, or remove the rules",
+        "import the group as well, or remove the rules",
     ),
-    "IgnoredAnswer": Kind(
+    "IgnoredAnswer": FindingKind(
         (Severity.INFO,),
         "a file answers no call that a state is made of",
-        "leave the file out, or fetch the answer again",
+        "remove the file, or fetch the answer again",
     ),
-    "AssumedMaxEntries": Kind(
+    "AssumedMaxEntries": FindingKind(
         (Severity.INFO,),
         "the answers don't say how large a port list may become",
-        "add the answer of DescribePortRangeLists, which tells the size",
+        "add the answer of DescribePortRangeLists, which has the size",
     ),
-    "DuplicateRule": Kind(
+    "DuplicateRule": FindingKind(
         (Severity.INFO,),
         "a group has the same rule twice, without ids",
         "remove one of the two",

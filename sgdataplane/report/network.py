@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 
-from sgdataplane.analyse.kinds import Kind
-from sgdataplane.analyse.reachable import Far, Reach, TooIntricateError, Way
+from sgdataplane.analyse.kinds import EniKind
+from sgdataplane.analyse.reachable import Far, Reachability, TooIntricateError, Way
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Direction, Family
@@ -35,7 +35,7 @@ UNKNOWN = Line(("not worked out",), is_some=True)
 class End:
     """A row of the table: one ENI, or all of a kind."""
 
-    kind: Kind
+    kind: EniKind
     head: Head
     eni: Eni | None = None
 
@@ -43,14 +43,14 @@ class End:
 class NetworkView:
     """Of one VPC of a state."""
 
-    def __init__(self, state: CloudState, reach: Reach, vpc_id: str) -> None:
+    def __init__(self, state: CloudState, reach: Reachability, vpc_id: str) -> None:
         self._state, self._reach, self._vpc_id = state, reach, vpc_id
         self._kinds = sorted(
             (kind for kind in reach.kinds if kind.vpc_id == vpc_id), key=lambda kind: (-len(kind.enis), _first(kind))
         )
         self._enis = sum(len(kind.enis) for kind in self._kinds)
-        self._ways: dict[tuple[Kind, Kind], tuple[Line, ...]] = {}
-        self._far: dict[tuple[Kind, Direction], tuple[Far, ...] | None] = {}
+        self._ways: dict[tuple[EniKind, EniKind], tuple[Line, ...]] = {}
+        self._far: dict[tuple[EniKind, Direction], tuple[Far, ...] | None] = {}
 
     def network(self, number: int) -> Network:
         """All that is shown of it; `number` tells it apart on its page."""
@@ -79,7 +79,7 @@ class NetworkView:
         shown = sorted(self._kinds[:MOST_KINDS], key=lambda kind: kind.security_group_ids)
         return [End(kind, self._head(kind.enis, kind)) for kind in shown]
 
-    def _notes(self, shown: Sequence[Kind], *, is_far_cut: bool) -> Iterator[str]:
+    def _notes(self, shown: Sequence[EniKind], *, is_far_cut: bool) -> Iterator[str]:
         if None in self._far.values() or (UNKNOWN,) in self._ways.values():
             yield (
                 "Rules overlap in so many ways that not all of it was worked out, where it says so; "
@@ -98,7 +98,7 @@ class NetworkView:
         if is_far_cut:
             yield f"Of what passes from and to outside, the first {MOST_FAR_ROWS} rows each are shown."
 
-    def _head(self, enis: Sequence[Eni], kind: Kind) -> Head:
+    def _head(self, enis: Sequence[Eni], kind: EniKind) -> Head:
         return Head(first_of([self._name(eni) for eni in enis], MOST_NAMES), self._groups(kind))
 
     def _name(self, eni: Eni) -> str:
@@ -108,10 +108,10 @@ class NetworkView:
             return eni.network_interface_id
         return instance.instance_name or instance.instance_id
 
-    def _groups(self, kind: Kind) -> str:
+    def _groups(self, kind: EniKind) -> str:
         return first_of(list(kind.security_group_ids), MOST_NAMES)
 
-    def _lines(self, source: Kind, target: Kind) -> tuple[Line, ...]:
+    def _lines(self, source: EniKind, target: EniKind) -> tuple[Line, ...]:
         if (source, target) not in self._ways:
             families = {place.family for place in source.places} & {place.family for place in target.places}
             try:
@@ -120,7 +120,7 @@ class NetworkView:
                 self._ways[source, target] = (UNKNOWN,)
         return self._ways[source, target]
 
-    def _rows_far(self, kind: Kind, direction: Direction) -> tuple[Far, ...] | None:
+    def _rows_far(self, kind: EniKind, direction: Direction) -> tuple[Far, ...] | None:
         """None: it is too intricate."""
         if (kind, direction) not in self._far:
             try:
@@ -151,7 +151,7 @@ class NetworkView:
             FarRow(first_of(some, MOST_ENIS), few(texts), who, family) for (texts, who, family), some in names.items()
         )
 
-    def _far_lines(self, kind: Kind, direction: Direction, *, most: bool) -> tuple[Line, ...]:
+    def _far_lines(self, kind: EniKind, direction: Direction, *, most: bool) -> tuple[Line, ...]:
         """What passes for most (or not most) of the addresses outside, without saying which."""
         found = self._rows_far(kind, direction)
         if found is None:
@@ -163,12 +163,12 @@ class NetworkView:
         ]
         return lines_of(rows, {place.family for place in kind.places})
 
-    def _far_cell(self, kind: Kind, direction: Direction) -> Cell:
+    def _far_cell(self, kind: EniKind, direction: Direction) -> Cell:
         most, some = self._far_lines(kind, direction, most=True), self._few(kind, direction)
         noted = (Line(line.services, f"{SOME}, {line.note}" if line.note else SOME, is_some=True) for line in some)
         return Cell((*most, *noted), is_some=not most)
 
-    def _few(self, kind: Kind, direction: Direction) -> tuple[Line, ...]:
+    def _few(self, kind: EniKind, direction: Direction) -> tuple[Line, ...]:
         return self._far_lines(kind, direction, most=False)
 
     def _grid(self, ends: Sequence[End]) -> Grid:
@@ -186,7 +186,7 @@ class NetworkView:
             return Cell(is_same=True)
         return Cell(self._lines(source.kind, target.kind))
 
-    def _picture(self, kinds: Sequence[Kind], key: str) -> Picture:
+    def _picture(self, kinds: Sequence[EniKind], key: str) -> Picture:
         names = {kind: f"n{number}" for number, kind in enumerate(kinds)}
         nodes = [Node(OUTSIDE, "Outside", ("all that is", "not in the VPC"), is_outside=True)]
         nodes += [Node(names[kind], self._head(kind.enis, kind).name, tuple(self._box_lines(kind))) for kind in kinds]
@@ -198,7 +198,7 @@ class NetworkView:
                 edges.append(Edge(names[source], names[target], texts_of(lines), is_some))
         return Picture(key, f"Who reaches whom in {self._vpc_id}", story(nodes, edges), draw(nodes, edges))
 
-    def _box_lines(self, kind: Kind) -> Iterator[str]:
+    def _box_lines(self, kind: EniKind) -> Iterator[str]:
         yield self._groups(kind)
         if len(kind.enis) > 1:
             among = self._lines(kind, kind)
@@ -206,7 +206,7 @@ class NetworkView:
         out = self._far_cell(kind, Direction.EGRESS).lines
         yield f"out: {'; '.join(texts_of(out)) or 'nothing'}"
 
-    def _edges_from_outside(self, kind: Kind, key: str) -> Iterator[Edge]:
+    def _edges_from_outside(self, kind: EniKind, key: str) -> Iterator[Edge]:
         anyone = self._far_lines(kind, Direction.INGRESS, most=True)
         if anyone:
             yield Edge(OUTSIDE, key, texts_of(anyone))
@@ -215,7 +215,7 @@ class NetworkView:
             yield Edge(OUTSIDE, key, ("from some:", *texts_of(some)), is_some=True)
 
 
-def _first(kind: Kind) -> str:
+def _first(kind: EniKind) -> str:
     return kind.enis[0].network_interface_id
 
 

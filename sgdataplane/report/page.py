@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sgdataplane import __version__
-from sgdataplane.analyse.reachable import Reach
+from sgdataplane.analyse.reachable import Reachability
 from sgdataplane.model.choices import ON_HOSTS, Choices
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, GroupRef, GroupType, PrefixListRef, SecurityGroup, SecurityGroupRule
@@ -90,7 +90,7 @@ def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
 def _networks(state: CloudState, options: Options) -> Iterator[Network]:
     """Those with the most ENIs; a VPC without any has nothing to show."""
     enis = Counter(eni.vpc_id for eni in state.network_interfaces)
-    reach = Reach(state, options)
+    reach = Reachability(state, options)
     for number, (vpc_id, _) in enumerate(sorted(enis.items(), key=lambda entry: (-entry[1], entry[0])), 1):
         if number > MOST_NETWORKS:
             return

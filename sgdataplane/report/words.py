@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from sgdataplane.analyse.passing import EVERY, EVERY_PORT, OTHER, Passing, Row
+from sgdataplane.analyse.passing import EVERY, EVERY_PORT, OTHER, Passing, PassingRow
 from sgdataplane.net.ranges import Ranges, count, minus
 from sgdataplane.net.values import Family, Prefix, Protocol
 from sgdataplane.policy.dimensions import FURTHER
@@ -27,7 +27,7 @@ def services(what: Passing) -> tuple[str, ...]:
     return (f"everything{but}", *map(_of_row, named))
 
 
-def _of_row(row: Row) -> str:
+def _of_row(row: PassingRow) -> str:
     text = str(Protocol(row.protocol))
     if row.ports != EVERY_PORT:
         text += f" {ports(row.ports)}"

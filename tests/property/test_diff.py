@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from sgdataplane.analyse.diff import Change, StateDiff
+from sgdataplane.analyse.diff import StateDiff, VerdictChange
 from sgdataplane.model.decision import ABSENT, Decision
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide
@@ -21,6 +21,7 @@ from sgdataplane.net.values import PORT_PROTOCOLS, Address, Verdict
 from sgdataplane.policy.dimensions import LOCAL, PORT, PROTOCOL, REMOTE, SOURCE_PORT
 from tests.property.test_reach import edited as moved
 from tests.support import edits, gen, rewrites
+from tests.support.regions import in_change
 
 STATES_PER_SHARD, SHARDS = 25, 2
 PACKETS, ROWS, CORNERS = 30, 8, 20  # of each pair of states: packets anywhere, rows looked at, packets about each
@@ -42,7 +43,7 @@ def is_judged(both: tuple[Decision, ...]) -> bool:
     return not all(decision.is_fixed for decision in both)
 
 
-def corners(change: Change, states: tuple[CloudState, CloudState], beyond: int) -> Iterator[Packet]:
+def corners(change: VerdictChange, states: tuple[CloudState, CloudState], beyond: int) -> Iterator[Packet]:
     """At the ends of the row in each dimension and, if `beyond` is 1, just outside, too."""
 
     def ends(interval: Interval | None, last: int = 65535) -> list[int]:
@@ -63,7 +64,7 @@ def corners(change: Change, states: tuple[CloudState, CloudState], beyond: int) 
         yield Packet(change.eni_id, change.direction, Address(bits, far), Address(bits, own), protocol, *ports)
 
 
-def locals_of(change: Change, states: tuple[CloudState, CloudState]) -> list[int]:
+def locals_of(change: VerdictChange, states: tuple[CloudState, CloudState]) -> list[int]:
     """Addresses of the ENI, and some that it shares with others."""
     enis = [state.eni[change.eni_id] for state in states if change.eni_id in state.eni]
     own = {p.first for eni in enis for p in eni.own_prefixes if p.family is change.family}
@@ -83,7 +84,7 @@ def check_diff(states: tuple[CloudState, CloudState], options: Options, chance: 
         packets += chance.sample(tried, min(len(tried), CORNERS))
     for packet in packets:
         both = decisions(states, packet, options)
-        told = [as_told((row.before, row.after)) for row in found if row.has(packet)]
+        told = [as_told((row.before, row.after)) for row in found if in_change(row, packet)]
         if is_judged(both):
             assert told == ([] if both[0].verdict is both[1].verdict else [as_told(both)]), packet
     return len(found)

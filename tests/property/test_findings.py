@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from sgdataplane.analyse.exposed import GLOBAL, NOT_GLOBAL, SENSITIVE, internet
+from sgdataplane.analyse.arrangement import Budget
+from sgdataplane.analyse.internet import GLOBAL, NOT_GLOBAL, SENSITIVE, internet
 from sgdataplane.analyse.review import review
-from sgdataplane.analyse.stacks import Budget
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.semantics import candidates, decide, is_on_interface, remote_matches
@@ -183,7 +183,9 @@ def test_of_small_states_all_that_the_internet_gets_at_is_said_and_nothing_else(
         said: set[tuple[Key, int | None]] = {
             (rule, port)
             for rule, message in found.get("WideOpenIngress", {}).items()
-            for port in (SENSITIVE if message.startswith("everything") else map(int, re.findall(r"\((\d+)\)", message)))
+            for port in (
+                SENSITIVE if "every protocol and port" in message else map(int, re.findall(r"\((\d+)\)", message))
+            )
         }
         said |= {(rule, None) for rule in found.get("WideOpenEgress", {})}
         assert said == set(open_doors(with_lone_enis(state))), number

@@ -11,8 +11,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from sgdataplane.analyse.explain import explain
-from sgdataplane.analyse.nearmiss import NearMiss
+from sgdataplane.analyse.explain import NearMiss, explain
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide, rule_candidates, rule_matches
 from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroup, SecurityGroupRule

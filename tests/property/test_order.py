@@ -8,21 +8,38 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from sgdataplane.analyse.order import FarAddresses, Order
-from sgdataplane.analyse.regions import Region
+from sgdataplane.analyse.arrangement import Arrangement
+from sgdataplane.analyse.order import FarAddresses, PermissionOrder
+from sgdataplane.analyse.regions import Block, Region, addresses, merged
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import candidates
 from sgdataplane.model.state import CloudState
-from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.policy.resolve import resolve_profile
 from tests.support import gen
+from tests.support.regions import in_region
 
 STATES, PACKETS = 40, 30
 
 
-def has(region: Region, packet: Packet) -> bool:
-    return any(block.has(packet) for block in region)
+def arranged(order: PermissionOrder) -> Arrangement:
+    return Arrangement([entry.shape for entry in order.entries], order.accepting, order.family)
+
+
+def decided(order: PermissionOrder) -> list[Region]:
+    """For each entry the traffic that it decides."""
+    found: list[list[Block]] = [[] for _ in order.entries]
+    for holding, far in order.classes(addresses(order.family)).items():
+        for shape, (winner,) in arranged(order).decided(holding):
+            found[winner].append(Block((far, *shape)))
+    return [merged(blocks) for blocks in found]
+
+
+def effect(order: PermissionOrder, index: int) -> Region:
+    """The traffic whose verdict would be another without that entry."""
+    classes = order.classes(order.entries[index].far).items()
+    cells = ((far, arranged(order).differing(holding, holding & ~(1 << index))) for holding, far in classes)
+    return merged(Block((far, *shape)) for far, differing in cells for shape, _ in differing)
 
 
 @pytest.mark.parametrize("direction", list(Direction), ids=lambda direction: direction.value)
@@ -38,17 +55,17 @@ def test_regions_are_what_decide_says(direction: Direction) -> None:
         for eni in state.network_interfaces:
             profile = resolve_profile(state, eni, options)
             for family in Family:
-                order = Order.of(profile.permissions(direction), family, far)
-                effects = [order.effect(index) for index in range(len(order.entries) - 1)]
-                orders[eni.network_interface_id, family] = order, order.decided(), effects
+                order = PermissionOrder.of(profile.permissions(direction), family, far)
+                effects = [effect(order, index) for index in range(len(order.entries) - 1)]
+                orders[eni.network_interface_id, family] = order, decided(order), effects
         for packet in gen.packets(state, random.Random(number), PACKETS):
             if packet.direction is not direction:
                 continue
-            order, decided, effects = orders[packet.eni_id, packet.family]
+            order, regions, effects = orders[packet.eni_id, packet.family]
             first, *others = candidates(state, state.eni[packet.eni_id], packet, options)
-            (winner,) = [index for index, region in enumerate(decided) if has(region, packet)]
+            (winner,) = [index for index, region in enumerate(regions) if in_region(region, packet)]
             assert first == order.entries[winner].permission.decision, packet
-            would_change = {index for index, region in enumerate(effects) if has(region, packet)}
+            would_change = {index for index, region in enumerate(effects) if in_region(region, packet)}
             is_turned = bool(others) and others[0].verdict is not first.verdict
             assert would_change == ({winner} if is_turned else set()), packet
             counted["would change" if is_turned else "would not"] += 1

@@ -10,9 +10,9 @@ from itertools import permutations, product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdataplane.analyse.kinds import Kind
-from sgdataplane.analyse.passing import Passing
-from sgdataplane.analyse.reachable import Reach
+from sgdataplane.analyse.kinds import EniKind
+from sgdataplane.analyse.passing import OTHER, Passing
+from sgdataplane.analyse.reachable import Reachability
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, Eni
@@ -68,10 +68,17 @@ def sessions(state: CloudState, source: Address, target: Address, chance: random
 
 
 def passes(what: Passing, session: Session) -> bool:
-    return what.accepts(session.protocol, session.port, session.source_port)
+    """Numbers are None where the protocol has none."""
+    protocol = session.protocol if session.protocol in what.named else OTHER
+    numbers = session.port, session.source_port
+    return any(
+        row.protocol == protocol
+        and all(n is None or holds(ranges, n) for ranges, n in zip((row.ports, *row.further), numbers, strict=True))
+        for row in what.rows
+    )
 
 
-def kinds_of_enis(reach: Reach) -> list[tuple[Kind, Eni]]:
+def kinds_of_enis(reach: Reachability) -> list[tuple[EniKind, Eni]]:
     return [(kind, eni) for kind in reach.kinds for eni in kind.enis]
 
 
@@ -80,7 +87,7 @@ def kinds_of_enis(reach: Reach) -> list[tuple[Kind, Eni]]:
 def test_what_passes_between_two_enis_is_what_both_policies_accept(
     state: CloudState, chosen: Options, seed: int
 ) -> None:
-    chance, reach = random.Random(seed), Reach(state, chosen)
+    chance, reach = random.Random(seed), Reachability(state, chosen)
     for (near_kind, near), (far_kind, far) in permutations(kinds_of_enis(reach), 2):
         ways = reach.between(near_kind, far_kind)
         for source, target in product(addresses_of(near, chance), addresses_of(far, chance)):
@@ -100,7 +107,7 @@ def test_what_passes_from_and_to_outside_is_what_the_policy_accepts(
     state: CloudState, chosen: Options, seed: int
 ) -> None:
     chosen = replace(chosen, metadata=())  # where that service is, is no rule's business
-    chance, reach = random.Random(seed), Reach(state, chosen)
+    chance, reach = random.Random(seed), Reachability(state, chosen)
     for kind, eni in kinds_of_enis(reach):
         for direction in Direction:
             rows = reach.far(kind, direction)
@@ -120,7 +127,7 @@ def test_what_passes_from_and_to_outside_is_what_the_policy_accepts(
                         assert bool(said) is wanted or (not wanted and all(row.is_some for row in said)), about
 
 
-def outsiders(reach: Reach, state: CloudState, family: Family, chance: random.Random) -> Iterator[Address]:
+def outsiders(reach: Reachability, state: CloudState, family: Family, chance: random.Random) -> Iterator[Address]:
     """Addresses outside, at edges of what rules name among them."""
     outside = reach.outside(state.vpcs[0].vpc_id, family)
     named = [

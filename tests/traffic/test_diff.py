@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sgdataplane.analyse.diff import Change, StateDiff
+from sgdataplane.analyse.diff import StateDiff, VerdictChange
 from sgdataplane.lab import manage
 from sgdataplane.lab.expect import ProbeResult, packet_at
 from sgdataplane.lab.manage import enforce_policy
 from sgdataplane.net.values import Direction
 from tests.support import labs
+from tests.support.regions import in_change
 
 pytestmark = pytest.mark.traffic
 
@@ -64,12 +65,12 @@ security_groups:
 )
 
 
-def named(changes: list[Change], cell: ProbeResult) -> list[Change]:
+def named(changes: list[VerdictChange], cell: ProbeResult) -> list[VerdictChange]:
     """The rows that have the opening packet of a probe at either of its ends."""
     probe, source_port = cell.probe, cell.observed.source_port
     ends = ((Direction.EGRESS, probe.source, probe.target), (Direction.INGRESS, probe.target, probe.source))
     packets = [packet_at(end, far, direction, probe, source_port) for direction, end, far in ends if end.eni_id]
-    return [change for packet in packets for change in changes if change.has(packet)]
+    return [change for packet in packets for change in changes if in_change(change, packet)]
 
 
 def test_what_diff_names_changes_and_nothing_else_does(lab_name: str, placement: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.analyse.diff import Change, Exposure, StateDiff
+from sgdataplane.analyse.diff import Exposure, StateDiff, VerdictChange
 from sgdataplane.cli.diff import exposure_as_json, row_of
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Verdict
@@ -25,12 +25,12 @@ def state_of(
     return make_state([*groups, make_group("sg-b", inner=Verdict.DROP)], enis, prefix_lists={"pl-x": "192.0.2.0/25"})
 
 
-def told(change: Change) -> str:
+def told(change: VerdictChange) -> str:
     verdict, protocol, ports, remote, *_ = row_of(change)
     return f"{change.eni_id} {change.direction.value} {verdict} {protocol} {ports} {remote}"
 
 
-def changes_of(before: CloudState, after: CloudState) -> list[Change]:
+def changes_of(before: CloudState, after: CloudState) -> list[VerdictChange]:
     diff = StateDiff(before, after)
     return [change for eni_id in diff.concerned() for change in diff.at(eni_id).changes]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sgdataplane.analyse.arrangement import Budget
 from sgdataplane.analyse.review import review
-from sgdataplane.analyse.stacks import Budget
 from sgdataplane.model.state import CloudState
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile import load
@@ -69,9 +69,9 @@ NOTHING = "RemoteMatchesNothing"
 NEVER = "RuleNeverMatches"
 EMPTY = (
     ("unknown group", f"{IN}, ip_protocol: all, source_security_group_id: sg-foreign", NOTHING,
-     "the rule matches nothing: nothing is known of sg-foreign"),
+     "the rule matches nothing: the state says nothing about sg-foreign"),
     ("group of another VPC", f"{OUT}, ip_protocol: all, dest_security_group_id: sg-b", NOTHING,
-     "the rule matches nothing: sg-b is of another VPC, vpc-b"),
+     "the rule matches nothing: sg-b is in another VPC, vpc-b"),
     ("group without members", f"{IN}, ip_protocol: all, source_security_group_id: sg-empty", NOTHING,
      "the rule matches nothing: sg-empty has no members"),
     ("empty prefix list", f"{IN}, ip_protocol: all, prefix_list_id: pl-empty", NOTHING,
@@ -92,7 +92,7 @@ EMPTY = (
      "the rule can never match: 2001:db8::1/128 is not of the remote's family"),
     ("narrowing of another family than a protocol of the remote's",
      f'{IN}, ip_protocol: icmp, source_security_group_id: sg-both, ipv6_dest_cidr_ip: "2001:db8::1"', NEVER,
-     "the rule can never match: icmp with 2001:db8::1/128"),
+     "the rule can never match: icmp doesn't exist in the family of 2001:db8::1/128"),
     ("a group without members of the protocol's family",
      f"{IN}, ip_protocol: icmpv6, source_security_group_id: sg-y", NEVER,
      "the rule can never match: icmpv6 doesn't exist in the remote's family"),
@@ -135,31 +135,31 @@ SSH = f"{IN}, ip_protocol: tcp, port_range: 22/22, cidr_ip: 0.0.0.0/0, priority:
 ALL = f"{IN}, ip_protocol: all, cidr_ip: 0.0.0.0/0, priority: 5"
 DROP_ALL = f"{ALL[:-1]}1, {DROP}"
 OPEN = (
-    ("SSH", (SSH,), "open to 0.0.0.0/0: SSH (22)"),
+    ("SSH", (SSH,), "the rule opens SSH (22) to 0.0.0.0/0"),
     ("RDP over IPv6", (f'{IN}, ip_protocol: tcp, port_range: 3389/3389, ipv6_cidr_ip: "::/0"',),
-     "open to ::/0: RDP (3389)"),
+     "the rule opens RDP (3389) to ::/0"),
     ("a range", (f"{IN}, ip_protocol: tcp, port_range: 3000/6000, cidr_ip: 0.0.0.0/0",),
-     "open to 0.0.0.0/0: MySQL (3306), RDP (3389), PostgreSQL (5432), VNC (5900)"),
+     "the rule opens MySQL (3306), RDP (3389), PostgreSQL (5432), VNC (5900) to 0.0.0.0/0"),
     ("a port list", (f"{IN}, ip_protocol: tcp, port_list_id: prl-ssh, cidr_ip: 0.0.0.0/0",),
-     "open to 0.0.0.0/0: SSH (22), Telnet (23)"),
-    ("one address of the ENIs", (f"{SSH}, dest_cidr_ip: 10.0.0.1",), "open to 0.0.0.0/0: SSH (22)"),
-    ("some source ports", (f"{SSH}, source_port_range: 1000/2000",), "open to 0.0.0.0/0: SSH (22)"),
+     "the rule opens SSH (22), Telnet (23) to 0.0.0.0/0"),
+    ("one address of the ENIs", (f"{SSH}, dest_cidr_ip: 10.0.0.1",), "the rule opens SSH (22) to 0.0.0.0/0"),
+    ("some source ports", (f"{SSH}, source_port_range: 1000/2000",), "the rule opens SSH (22) to 0.0.0.0/0"),
     ("a prefix list of halves", (f"{IN}, ip_protocol: tcp, port_range: 22/22, prefix_list_id: pl-halves",),
-     "open to pl-halves: SSH (22)"),
+     "the rule opens SSH (22) to pl-halves"),
     ("all of the internet and nothing else",
-     (f'{IN}, ip_protocol: tcp, port_range: 22/22, ipv6_cidr_ip: "2000::/3"',), "open to 2000::/3: SSH (22)"),
-    ("everything", (ALL,), "everything from 0.0.0.0/0 is accepted, on every protocol and port"),
-    ("a weaker drop hides nothing", (SSH, f"{ALL[:-1]}6, policy: drop"), "open to 0.0.0.0/0: SSH (22)"),
+     (f'{IN}, ip_protocol: tcp, port_range: 22/22, ipv6_cidr_ip: "2000::/3"',), "the rule opens SSH (22) to 2000::/3"),
+    ("everything", (ALL,), "the rule opens every protocol and port to 0.0.0.0/0"),
+    ("a weaker drop hides nothing", (SSH, f"{ALL[:-1]}6, policy: drop"), "the rule opens SSH (22) to 0.0.0.0/0"),
     ("a drop of the other family hides nothing", (SSH, f'{IN}, ip_protocol: all, ipv6_cidr_ip: "::/0", policy: drop'),
-     "open to 0.0.0.0/0: SSH (22)"),
+     "the rule opens SSH (22) to 0.0.0.0/0"),
     ("a drop for some hides nothing", (SSH, f"{IN}, ip_protocol: all, cidr_ip: 10.0.0.0/8, policy: drop"),
-     "open to 0.0.0.0/0: SSH (22)"),
+     "the rule opens SSH (22) to 0.0.0.0/0"),
     ("a drop of some source ports hides nothing",
      (SSH, f"{IN}, ip_protocol: tcp, port_range: 22/22, source_port_range: 1/9, cidr_ip: 0.0.0.0/0, policy: drop"),
-     "open to 0.0.0.0/0: SSH (22)"),
+     "the rule opens SSH (22) to 0.0.0.0/0"),
     ("a drop of one port leaves the others",
      (f"{IN}, ip_protocol: tcp, port_range: 22/23, cidr_ip: 0.0.0.0/0", f"{SSH[:-1]}1, policy: drop"),
-     "open to 0.0.0.0/0: Telnet (23)"),
+     "the rule opens Telnet (23) to 0.0.0.0/0"),
 )  # fmt: skip
 
 
@@ -191,8 +191,8 @@ def test_a_door_that_rules_open_together_is_reported_for_each_of_them(tmp_path: 
     halves = (SSH.replace("0.0.0.0/0", "0.0.0.0/1"), SSH.replace("0.0.0.0/0", "128.0.0.0/1"))
     one = SSH.replace("0.0.0.0/0", "8.8.8.8")
     assert about_rules(state_of(tmp_path, *halves, one)) == [
-        ("WideOpenIngress", "high", "open to the internet together with sgr-1 of sg-x: SSH (22)"),
-        ("WideOpenIngress", "high", "open to the internet together with sgr-0 of sg-x: SSH (22)"),
+        ("WideOpenIngress", "high", "together with sgr-1 of sg-x the rule opens SSH (22) to the internet"),
+        ("WideOpenIngress", "high", "together with sgr-0 of sg-x the rule opens SSH (22) to the internet"),
     ]
 
 
@@ -203,14 +203,14 @@ def test_a_door_is_closed_by_another_group_of_all_its_enis(tmp_path: Path) -> No
     enis = [replace(eni, security_group_ids=("sg-shut", "sg-x")) for eni in state.network_interfaces[:2]]
     assert about_rules(replace(state, network_interfaces=(*enis, *state.network_interfaces[2:]))) == []
     one_open = replace(state, network_interfaces=(enis[0], *state.network_interfaces[1:]))
-    assert about_rules(one_open) == [("WideOpenIngress", "high", "open to 0.0.0.0/0: SSH (22)")]
+    assert about_rules(one_open) == [("WideOpenIngress", "high", "the rule opens SSH (22) to 0.0.0.0/0")]
 
 
 @pytest.mark.parametrize("remote", ["cidr_ip: 0.0.0.0/0", 'ipv6_cidr_ip: "::/0"'])
 def test_an_advanced_group_that_may_send_anywhere_is_worth_knowing(remote: str, tmp_path: Path) -> None:
     rule = f"{OUT}, ip_protocol: all, {remote}"
     state = state_of(tmp_path, rule, group="security_group_type: enterprise")
-    assert about_rules(state) == [("WideOpenEgress", "info", "the group may send anything to everywhere")]
+    assert about_rules(state) == [("WideOpenEgress", "info", "the rule lets the group send anything to any address")]
 
 
 def test_a_group_that_nothing_uses_is_worth_knowing(tmp_path: Path) -> None:
@@ -290,8 +290,8 @@ def test_a_delegated_prefix_of_a_member_is_found_too(tmp_path: Path) -> None:
 NEEDLESS = ("RedundantRule", "ShadowedRule", "TieDecidedByDrop")
 TEN = f"{IN}, ip_protocol: tcp, port_range: 22/22, cidr_ip: 10.0.0.0/8, priority: 5"
 NARROW = TEN.replace("10.0.0.0/8", "10.7.0.0/16")
-ANYWAY = "what it accepts is accepted without it, too, by"
-NEVER_ACCEPTS = "it decides no packet: what it accepts is dropped before, by sgr-0 of sg-x"
+ANYWAY = "without the rule, everything that it accepts is still accepted, by"
+NEVER_ACCEPTS = "the rule never decides: everything that it accepts is already dropped, by sgr-0 of sg-x"
 HIDDEN = (
     ("the same block twice", (TEN, TEN), ("sgr-1", "RedundantRule", f"{ANYWAY} sgr-0 of sg-x")),
     ("a stronger, wider one", (TEN, f"{NARROW[:-1]}9"),
@@ -307,10 +307,10 @@ HIDDEN = (
     ("a drop of equal priority", (f"{TEN}, policy: drop", NARROW),
      ("sgr-1", "ShadowedRule", NEVER_ACCEPTS)),
     ("a drop behind an accept", (TEN, f"{NARROW[:-1]}9, policy: drop"),
-     ("sgr-1", "ShadowedRule", "it decides no packet: what it drops is accepted before, by sgr-0 of sg-x")),
+     ("sgr-1", "ShadowedRule", NEVER_ACCEPTS.replace("accepts", "drops").replace("dropped", "accepted"))),
     ("a tie", (TEN, f"{NARROW}, policy: drop"),
      ("sgr-0", "TieDecidedByDrop",
-      "what sgr-1 of sg-x matches, too, is dropped: all have priority 5, and a drop wins a tie")),
+      "packets that also match sgr-1 of sg-x are dropped: all have priority 5, and a drop wins a tie")),
 )  # fmt: skip
 
 
@@ -358,5 +358,5 @@ def test_a_group_without_enis_is_judged_alone_but_no_rule_of_it_is_called_redund
 def test_what_is_too_much_to_look_at_is_left_out_and_said_once(tmp_path: Path) -> None:
     state = state_of(tmp_path, TEN, TEN, f"{NARROW[:-1]}9, policy: drop")
     assert [f.code for f in review(state)] == ["UnusedGroup", "RedundantRule", "ShadowedRule"]
-    for budget in (Budget(most_of_view=3), Budget(left=3)):
+    for budget in (Budget(most_of_policy=3), Budget(left=3)):
         assert [f.code for f in review(state, budget)] == ["NotExamined", "UnusedGroup"]

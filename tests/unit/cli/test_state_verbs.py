@@ -61,7 +61,7 @@ def test_check_lists_findings_the_gravest_first_in_columns(state: Path, capsys: 
     state.write_text(ODD, encoding="utf-8")
     assert run("check", state) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
-        "high     WideOpenIngress  sg-a sgr-1: open to 0.0.0.0/0: SSH (22)",
+        "high     WideOpenIngress  sg-a sgr-1: the rule opens SSH (22) to 0.0.0.0/0",
         f"                          -> {KINDS['WideOpenIngress'].advice}",
         "warning  MaskedHostBits   sg-a sgr-2: cidr_ip 10.1.0.0/8 has host bits set; read as 10.0.0.0/8",
         f"                          -> {KINDS['MaskedHostBits'].advice}",
@@ -93,7 +93,7 @@ def test_check_json_of_a_good_state(state: Path, capsys: pytest.CaptureFixture[s
             {
                 "code": "WideOpenIngress",
                 "severity": "high",
-                "message": "open to 0.0.0.0/0: SSH (22)",
+                "message": "the rule opens SSH (22) to 0.0.0.0/0",
                 "advice": KINDS["WideOpenIngress"].advice,
                 "subject": {**ids, "security_group_rule_id": "sgr-1"},
             },

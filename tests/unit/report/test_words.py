@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from sgdataplane.analyse.passing import NOTHING, OTHER, Passing, Row
+from sgdataplane.analyse.passing import NOTHING, OTHER, Passing, PassingRow
 from sgdataplane.net.ranges import Ranges, minus, united
 from sgdataplane.net.values import Family
 from sgdataplane.report import words
@@ -24,23 +24,27 @@ def spans(text: str) -> Ranges:
     ("what", "said"),
     [
         pytest.param(NOTHING, (), id="nothing"),
-        pytest.param(Passing((Row(OTHER),)), ("everything",), id="everything"),
-        pytest.param(Passing((Row(OTHER),), (6,)), ("everything but tcp",), id="everything-but-one"),
+        pytest.param(Passing((PassingRow(OTHER),)), ("everything",), id="everything"),
+        pytest.param(Passing((PassingRow(OTHER),), (6,)), ("everything but tcp",), id="everything-but-one"),
         pytest.param(
-            Passing((Row(OTHER), Row(6, ((22, 22),))), (6, 17)),
+            Passing((PassingRow(OTHER), PassingRow(6, ((22, 22),))), (6, 17)),
             ("everything but tcp, udp", "tcp 22"),
             id="everything-but-two-and-a-part-of-one",
         ),
         pytest.param(
-            Passing((Row(1), Row(6, ((80, 80), (443, 443)))), (1, 6)), ("icmp", "tcp 80, 443"), id="some-of-two"
+            Passing((PassingRow(1), PassingRow(6, ((80, 80), (443, 443)))), (1, 6)),
+            ("icmp", "tcp 80, 443"),
+            id="some-of-two",
         ),
-        pytest.param(Passing((Row(6, ((1, 21), (23, 65535))),), (6,)), ("tcp all but 22",), id="all-ports-but-one"),
         pytest.param(
-            Passing((Row(17, ((53, 53),), (((1, 1023),),)),), (17,)),
+            Passing((PassingRow(6, ((1, 21), (23, 65535))),), (6,)), ("tcp all but 22",), id="all-ports-but-one"
+        ),
+        pytest.param(
+            Passing((PassingRow(17, ((53, 53),), (((1, 1023),),)),), (17,)),
             ("udp 53 from source ports 1\N{EN DASH}1023",),
             id="source-ports",
         ),
-        pytest.param(Passing((Row(200),), (200,)), ("200",), id="a-protocol-without-name"),
+        pytest.param(Passing((PassingRow(200),), (200,)), ("200",), id="a-protocol-without-name"),
     ],
 )
 def test_what_passes_reads_so(what: Passing, said: tuple[str, ...]) -> None:

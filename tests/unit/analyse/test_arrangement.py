@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdataplane.analyse.order import overlay
+from sgdataplane.analyse.arrangement import overlay
 from sgdataplane.net.ranges import Ranges, holds, united
 from tests.unit.net.test_ranges import INTERVALS, numbers
 

@@ -1,0 +1,210 @@
+"""Ordered conditions that hold for the same far addresses: which traffic each decides, what comes second, and how much
+may be looked at.
+
+Owns "the first that matches decides", turned into disjoint cells. Is given conditions and verdicts, the strongest
+first. Must not know rules, remotes or ENIs.
+
+Traffic is cut along one of CONDITIONS (policy/dimensions.py) after the other, wherever a condition begins or ends. Sets
+of entries are bit masks with the strongest entry in the lowest bit. Entries behind one that covers all that is left
+are taken off, and equal sets are looked at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import NamedTuple
+
+from sgdataplane.analyse.regions import WHOLE
+from sgdataplane.net.ranges import Interval, Ranges, united
+from sgdataplane.net.values import Family
+from sgdataplane.policy.dimensions import CONDITIONS, LOCAL, PORT, PROTOCOL
+
+Shape = tuple[Ranges, ...]  # the numbers that an entry asks for, in the order of CONDITIONS
+PROTOCOL_AT, LOCAL_AT, PORT_AT = map(CONDITIONS.index, (PROTOCOL, LOCAL, PORT))  # their places in a shape
+Mask = int
+DIMS = len(CONDITIONS)
+MOST_OF_POLICY = 200_000  # pieces of one pool, direction and family: two seconds
+MOST = 1_000_000  # pieces of all
+
+
+class TrafficCell(NamedTuple):
+    """A part of the traffic, and for each of the sets that were asked about the entry that decides there."""
+
+    shape: Shape
+    winners: tuple[int, ...]
+
+
+def either(masks: Iterable[Mask]) -> Mask:
+    return reduce(or_, masks, 0)
+
+
+def mask_of(entries: Iterable[int]) -> Mask:
+    return either(1 << entry for entry in entries)
+
+
+def bits(mask: Mask) -> Iterator[int]:
+    """The members of a set, the strongest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+def overlay(sets: Iterable[tuple[Ranges, Mask]], within: Ranges) -> dict[Mask, Ranges]:
+    """The numbers in `within`, by which of the sets they are in; each set is known by bits of its own. (It is best to
+    cut large sets to size first.)"""
+    turns: dict[int, Mask] = {}
+    for ranges, mask in ((within, 1), *((ranges, mask << 1) for ranges, mask in sets)):
+        for first, last in ranges:
+            turns[first] = turns.get(first, 0) ^ mask
+            turns[last + 1] = turns.get(last + 1, 0) ^ mask
+    found: dict[Mask, list[Interval]] = {}
+    holding, before = 0, 0
+    for start in sorted(turns):
+        if holding & 1:
+            found.setdefault(holding >> 1, []).append((before, start - 1))
+        holding, before = holding ^ turns[start], start
+    return {mask: united(intervals) for mask, intervals in found.items()}
+
+
+class Arrangement:
+    """Shapes with verdicts. It is asked about sets of them; each set has one that covers everything. `accepting`: those
+    whose verdict is accept."""
+
+    def __init__(self, shapes: Sequence[Shape], accepting: Mask, family: Family) -> None:
+        self._all = WHOLE[family]
+        self._shapes, self._accepting = shapes, accepting
+        self._free = [0] * DIMS + [(1 << len(shapes)) - 1]  # per dimension those that cover all from there on
+        for index, shape in enumerate(shapes):
+            for dim in reversed(range(DIMS)):
+                if shape[dim] != self._all[dim]:
+                    break
+                self._free[dim] |= 1 << index
+        self._known: dict[tuple[int, tuple[Mask, ...]], tuple[TrafficCell, ...]] = {}
+
+    def decided(self, side: Mask) -> tuple[TrafficCell, ...]:
+        """What each shape of a set decides: disjoint cells of one winner, everything together."""
+        return self._cells(0, (side,))
+
+    def differing(self, before: Mask, after: Mask) -> tuple[TrafficCell, ...]:
+        """Where two sets lead to different verdicts: disjoint cells of two winners."""
+        return self._cells(0, (before, after))
+
+    def _cells(self, dim: int, sides: tuple[Mask, ...]) -> tuple[TrafficCell, ...]:
+        sides = tuple(self._relevant(dim, side) for side in sides)
+        if len(sides) > 1 and self._is_same(sides):
+            return ()
+        if all(not side & (side - 1) for side in sides):
+            return (TrafficCell(self._all[dim:], tuple(side.bit_length() - 1 for side in sides)),)
+        key = dim, sides
+        if key not in self._known:
+            found: dict[TrafficCell, list[Interval]] = {}
+            for ranges, parts in self._pieces(dim, sides):
+                for cell in self._cells(dim + 1, parts):
+                    found.setdefault(cell, []).extend(ranges)
+            self._known[key] = tuple(
+                TrafficCell((united(intervals), *cell.shape), cell.winners) for cell, intervals in found.items()
+            )
+        return self._known[key]
+
+    def _relevant(self, dim: int, side: Mask) -> Mask:
+        """Without the entries behind one that covers all that is left."""
+        certain = side & self._free[dim]
+        return side & ((certain & -certain) * 2 - 1)
+
+    def _is_same(self, sides: tuple[Mask, ...]) -> bool:
+        """Whether one verdict follows from these sets, as far as that can be seen at once."""
+        every = either(sides)
+        return not every & self._accepting or not every & ~self._accepting or all(side == sides[0] for side in sides)
+
+    def _pieces(self, dim: int, sides: tuple[Mask, ...]) -> Iterator[tuple[Ranges, tuple[Mask, ...]]]:
+        """Cut a dimension wherever a shape begins or ends; each piece comes with the members of each set there."""
+        sets = ((self._shapes[index][dim], 1 << index) for index in bits(either(sides)))
+        for holding, ranges in overlay(sets, self._all[dim]).items():
+            yield ranges, tuple(side & holding for side in sides)
+
+
+class BudgetSpentError(Exception):
+    """There is more to look at than may be (never leaves this package)."""
+
+
+@dataclass
+class Budget:
+    """How many pieces one policy's traffic may be cut into, and how many are left for all; it changes with use."""
+
+    most_of_policy: int = MOST_OF_POLICY
+    left: int = MOST
+    _of_policy: int = 0
+
+    def begin(self) -> None:
+        """Another policy. BudgetSpentError: nothing is left for it."""
+        self._of_policy = self.most_of_policy
+        self.spend(0)
+
+    def spend(self, pieces: int) -> None:
+        """BudgetSpentError where this is too much: nothing may be concluded from what was seen until then."""
+        self._of_policy -= pieces
+        self.left -= pieces
+        if min(self._of_policy, self.left) < 0:
+            raise BudgetSpentError
+
+
+class Stacks:
+    """All stacks that were asked for. What a stack decides follows from its entries' conditions and verdicts, whatever
+    their rules and remotes are. So all policies ask the same stacks, and each is worked out once."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self._numbers: dict[tuple[Shape, int], int] = {}
+        self._kinds: list[tuple[Shape, int]] = []
+        self._known: dict[tuple[Family, tuple[int, ...]], Stack] = {}
+
+    def kind(self, shape: Shape, is_accept: int) -> int:
+        """A number that is the same for the same conditions and verdict (1: accept)."""
+        kind = shape, is_accept
+        if kind not in self._numbers:
+            self._numbers[kind] = len(self._kinds)
+            self._kinds.append(kind)
+        return self._numbers[kind]
+
+    def of(self, kinds: tuple[int, ...], family: Family) -> Stack:
+        """Entries of these kinds, the strongest first; the last holds for everything."""
+        found = self._known.get((family, kinds))
+        if found is None:
+            made = [self._kinds[kind] for kind in kinds]
+            found = self._known[family, kinds] = Stack(made, family, self.budget)
+        return found
+
+
+class Stack(Arrangement):
+    """An arrangement that spends a budget, and knows what comes second."""
+
+    def __init__(self, kinds: Sequence[tuple[Shape, int]], family: Family, budget: Budget) -> None:
+        accepting = sum(is_accept << place for place, (_, is_accept) in enumerate(kinds))
+        super().__init__([shape for shape, _ in kinds], accepting, family)
+        self.every: Mask = (1 << len(kinds)) - 1
+        self._budget = budget
+        self._pairs: dict[tuple[int, Mask], frozenset[tuple[int, int]]] = {}
+
+    def followed(self) -> frozenset[tuple[int, int]]:
+        """Each entry that decides some traffic, with what would decide it next. (The last is followed by itself.)"""
+        return self._followed(0, self.every)
+
+    def _followed(self, dim: int, side: Mask) -> frozenset[tuple[int, int]]:
+        first = self._relevant(dim, side)
+        side = first | self._relevant(dim, side & ~(first & self._free[dim]))
+        if not side & ~self._free[dim]:
+            return frozenset([((side & -side).bit_length() - 1, side.bit_length() - 1)])
+        key = dim, side
+        if key not in self._pairs:
+            found = (self._followed(dim + 1, part) for _, (part,) in self._pieces(dim, (side,)))
+            self._pairs[key] = frozenset().union(*found)
+        return self._pairs[key]
+
+    def _pieces(self, dim: int, sides: tuple[Mask, ...]) -> Iterator[tuple[Ranges, tuple[Mask, ...]]]:
+        for piece in super()._pieces(dim, sides):
+            self._budget.spend(1)
+            yield piece
