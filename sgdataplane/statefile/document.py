@@ -1,7 +1,7 @@
 """Texts -> documents, and the lines of what is wrong in them.
 
-Owns the choice of JSON or YAML, and the second pass over the text that finds lines, made only when something is wrong.
-Must not know what documents mean.
+Owns the choice of JSON or YAML, and the second pass over a text that finds lines, which is made only when something is
+wrong. Must not know what documents mean.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sgdataplane.statefile.problems import Problems, SyntaxFaultError
 from sgdataplane.statefile.source import SourceText
 from sgdataplane.statefile.yamltext import parse_yaml, walk_yaml
 
-# What is read at all: of the cloud's answers for 65,536 ENIs and 200,000 rules, some 7 million.
+# More is not read. The cloud's answers for 65,536 ENIs and 200,000 rules have some 7 million.
 MAX_VALUES = 8_000_000
-LOOK_UP = 1024  # steps of a walk between two looks at whether it is still worth while
+LOOK_UP = 1024  # after so many steps a walk checks whether it can still find something
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +35,28 @@ class Document:
 
 
 def is_json(source: SourceText) -> bool:
-    """By its name; a name that doesn't tell is JSON if it begins like it."""
+    """By its name or, if the name doesn't say, by how it begins."""
     if source.file.endswith((".yaml", ".yml")):
         return False
     return source.file.endswith(".json") or source.text.lstrip().startswith("{")
 
 
 def values_in(source: SourceText) -> int:
-    """How many values a text has at most, by what separates them: characters in strings count, too, and are few."""
+    """How many values a text has at most, by what separates them. (That counts few characters in strings, too.)"""
     marks = (",", "[", "{") if is_json(source) else (",", "[", "{", "\n", "- ")
     return sum(map(source.text.count, marks))
 
 
 def are_too_many(sources: tuple[SourceText, ...], problems: Problems) -> bool:
-    """Whether the texts have more values than a state has; a problem if so, before any takes memory."""
+    """Whether the texts have more values than a state can have; a problem if so, before any value takes memory."""
     found = 0
     for source in sources:
         found += values_in(source)
         if found > MAX_VALUES:
             where, expected = Where(source.file), f"at most {MAX_VALUES} values, in all files together"
-            problems.add(where, "InvalidSource.TooLarge", "too much for a state", value=found, expected=expected)
+            problems.add(
+                where, "InvalidSource.TooLarge", "the files hold too many values", value=found, expected=expected
+            )
             return True
     return False
 
@@ -70,13 +72,13 @@ def parse(source: SourceText, problems: Problems) -> Document | None:
         return None
     if not isinstance(root, dict):
         where, expected = Where(source.file, 1), "a mapping of native sections, or an answer of the cloud"
-        problems.add(where, "InvalidDocument.WrongType", "not a state document", value=root, expected=expected)
+        problems.add(where, "InvalidDocument.WrongType", "the document is not a mapping", value=root, expected=expected)
         return None
     return Document(source, cast(dict[str, object], root))
 
 
 def with_lines(problems: Problems, sources: tuple[SourceText, ...]) -> None:
-    """Give every kept problem that has a pointer but no line the line it stands at, and sort them by place."""
+    """Find the line of every kept problem that has only a pointer, and sort the problems by place."""
     for source in sources:
         unplaced = [p for p in problems.kept if p.where.file == source.file and p.where.pointer and not p.where.line]
         pointers = [problem.where.pointer for problem in unplaced]
@@ -89,8 +91,8 @@ def with_lines(problems: Problems, sources: tuple[SourceText, ...]) -> None:
 
 
 def lines_of(walked: Iterable[tuple[str, int]], wanted: set[str]) -> dict[str, int]:
-    """The line of each wanted place. With each place those around it are wanted, too: once the walk has left the
-    nearest one that is there, the others aren't."""
+    """The line of each wanted place. The objects around each place are wanted, too: once the walk has left the nearest
+    one that exists, the place can't come any more."""
     found: dict[str, int] = {}
     for number, (pointer, line) in enumerate(walked, 1):
         if pointer in wanted:
@@ -101,14 +103,14 @@ def lines_of(walked: Iterable[tuple[str, int]], wanted: set[str]) -> dict[str, i
 
 
 def may_come(place: str, pointer: str, found: Container[str]) -> bool:
-    """Whether a place that wasn't met so far can still be, when the walk is at `pointer`."""
+    """Whether the walk, which is at `pointer`, can still come to a place that it hasn't met so far."""
     while place and place not in found:
         place = place.rpartition("/")[0]
     return f"{pointer}/".startswith(f"{place}/")
 
 
 def placed(problem: Problem, file: str, lines: dict[str, int]) -> Problem:
-    """The problem with its line; a field that isn't there is placed at the nearest object around it that is."""
+    """The problem with its line. A missing field gets the line of the nearest object around it that is there."""
     where = problem.where
     if where.file != file or where.line:
         return problem

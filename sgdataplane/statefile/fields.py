@@ -1,7 +1,7 @@
 """One object of an input, whatever its format, and typed reading of its fields.
 
-Owns Fields (values with their places) and Reader (values with their types). Is given what a format module found,
-under the names of state.md's native format. Must not know formats, records or what fields mean.
+Owns Fields (values with their places) and Reader (values with their types). Is given what a format module found, under
+native names (state.md, A). Must not know formats, records or what fields mean.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Place = str | tuple[str, ...] | Where
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """`values` under native names; a list of objects is a tuple of Fields. `names` says where a field really stands
-    if its name doesn't: the path from `pointer`, one path for each element of a list, or another place altogether."""
+    """`values`: under native names; a list of objects is a tuple of Fields. `names`: where a field really stands, if it
+    isn't under its native name: a path from `pointer`, a path for each element of a list, or another place."""
 
     file: str
     pointer: str
@@ -36,7 +36,7 @@ class Fields:
     names: Mapping[str, Place] = field(default_factory=dict)
 
     def where(self, name: str = "", index: int | None = None) -> Where:
-        """The place of the object, of one of its fields, or of one element of a list; without its line."""
+        """The place of the object, of one of its fields, or of one element of a list, without its line."""
         if not name:
             return Where(self.file, 0, self.pointer)
         place = self.names.get(name, name)
@@ -49,14 +49,14 @@ class Fields:
         return Where(self.file, 0, f"{self.pointer}/{tail}")
 
     def where_is(self, name: str, value: str) -> Where:
-        """The place of the list element that says `value`; of the list, if none says it in these words."""
+        """The place of the list element that is written `value`; that of the list if none is."""
         found = self.values.get(name)
         if isinstance(found, (list, tuple)) and value in found:
             return self.where(name, found.index(value))
         return self.where(name)
 
     def said(self, name: str) -> str:
-        """The field's text; "" if it is absent, or no text: what is wrong with it is a Reader's business."""
+        """The field's text; "" if it is absent or isn't text (a Reader says what is wrong)."""
         value = self.values.get(name)
         return value if isinstance(value, str) else ""
 
@@ -71,8 +71,8 @@ def escape(key: str) -> str:
 
 
 class Reader:
-    """Reads fields by type. What is wrong goes to `problems`, and a harmless stand-in comes back, so that one pass
-    finds every problem; `is_clean` says whether a record may be made of what was read."""
+    """Reads fields by type. A problem is noted for what is wrong, and a harmless stand-in comes back, so one pass finds
+    every problem. `is_clean`: whether a record may be made of what was read."""
 
     def __init__(self, fields: Fields, problems: Problems) -> None:
         self.fields = fields
@@ -90,6 +90,10 @@ class Reader:
             value = value[index]
         self.problems.add(self.fields.where(name, index), code, message, value=value, expected=expected)
 
+    def refuse_at(self, name: str, code: str, message: str, value: object, expected: str) -> None:
+        """Note a problem at a field ("": the object), with a value that isn't the field's own."""
+        self.problems.add(self.fields.where(name), code, message, value=value, expected=expected)
+
     def has(self, name: str) -> bool:
         return name in self.fields.values
 
@@ -97,8 +101,7 @@ class Reader:
         """Whether the field is there; a problem if not."""
         if self.has(name):
             return True
-        where = self.fields.where()
-        self.problems.add(where, f"MissingParameter.{camel(name)}", f"{name} is missing", expected=expected)
+        self.refuse_at("", f"MissingParameter.{camel(name)}", f"{name} is missing", "", expected)
         return False
 
     def wrong_type(self, name: str, expected: str, index: int | None = None) -> None:
@@ -154,7 +157,7 @@ class Reader:
         return found
 
     def parsed(self, name: str, parse: Callable[[str], T], code: str, expected: str) -> T | None:
-        """Text put through `parse`; None if the field is absent or wrong."""
+        """What `parse` makes of the text; None if the field is absent or wrong."""
         if not self.has(name):
             return None
         before = self.problems.count
@@ -168,7 +171,7 @@ class Reader:
             return None
 
     def listed(self, name: str, parse: Callable[[str], T], code: str, expected: str) -> tuple[T, ...]:
-        """Each text of a list put through `parse`; what is wrong is left out."""
+        """What `parse` makes of each text of a list; what is wrong is left out."""
         values = self.fields.values.get(name, ())
         if not isinstance(values, (list, tuple)):
             self.wrong_type(name, "a list")

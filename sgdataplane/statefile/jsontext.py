@@ -1,7 +1,6 @@
 """JSON text -> plain values, and the lines of places in it.
 
 Owns strictness: no duplicate keys, no NaN, bounded depth. Is given text. Must not know what the values mean.
-The standard library's C scanner reads 24 MB in 0.2 s with the check for duplicate keys.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from sgdataplane.statefile.problems import (
     too_deep,
 )
 
-# Possessive: a long string would otherwise cost memory many times its length for backtracking.
+# Possessive quantifiers: to backtrack in a long string would take many times its length of memory.
 TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],]|\n|[^\s{}\[\],:"]+', re.DOTALL)
 MAX_DIGITS = 4300
 
@@ -41,19 +40,19 @@ def parse_json(text: str) -> object:
         raise malformed(f"not JSON: {error} is not a number", _line_of(text, str(error).__eq__)) from error
     except RecursionError as error:
         raise too_deep(_line_of(text, _Depth().passes)) from error
-    except ValueError as error:  # Python converts no more than MAX_DIGITS digits, since that takes quadratic time
+    except ValueError as error:  # Python converts at most MAX_DIGITS digits, as that takes quadratic time
         line = _line_of(text, lambda token: len(token) > MAX_DIGITS and token[0] in "-0123456789")
-        raise malformed("a number of too many digits", line, f"at most {MAX_DIGITS} digits") from error
+        raise malformed("a number has too many digits", line, f"at most {MAX_DIGITS} digits") from error
 
 
 class _Depth:
-    """Counts the collections that tokens open and close."""
+    """Counts the collections that are open."""
 
     def __init__(self) -> None:
         self.depth = 0
 
     def passes(self, token: str) -> bool:
-        """Whether with this token the depth is more than is allowed."""
+        """Whether the text is nested too deeply after this token."""
         self.depth += (token in "[{") - (token in "]}")
         return self.depth > MAX_DEPTH
 
@@ -81,7 +80,7 @@ def _refuse_constant(name: str) -> object:
 
 
 def find_duplicates(walked: Iterable[tuple[str, int]]) -> Iterator[SyntaxFaultError]:
-    """A fault for every pointer that a walk meets a second time."""
+    """A fault for each pointer that a walk meets again."""
     seen: set[str] = set()
     for pointer, line in walked:
         if pointer in seen:
@@ -90,9 +89,9 @@ def find_duplicates(walked: Iterable[tuple[str, int]]) -> Iterator[SyntaxFaultEr
 
 
 def walk_json(text: str) -> Iterator[tuple[str, int]]:
-    """(pointer, 1-based line) of every value, those of mappings at their key, in the order of the text.
+    """(pointer, 1-based line) of every value of a text that is JSON, in its order; in a mapping, that of the key.
 
-    The text must be JSON; the walk ends early where it is deeper than a state ever is.
+    The walk ends early where the text is nested more deeply than a state ever is.
     """
     line = 1
     path: list[tuple[str, int]] = []  # (pointer of the open collection, next index; -1 in a mapping)

@@ -1,10 +1,8 @@
-"""What a load leaves for the next one of the same path: what stands there as it did isn't read again.
+"""What a load leaves for the next one of the same path: an object that is at the same place and says the same is kept.
 
-Owns what is remembered, of accepted loads only, so that a problem is found each time. Is given objects with their
-places. Must not know how any of it is read: tests/property/test_reload.py holds it to a load from nothing.
-
-What follows from one object alone is taken over if the object stands at the same place and says the same; all checks
-between objects are made anew.
+Owns what is remembered. Only accepted loads are, so that each problem is found each time. Is given objects with their
+places. Must not know how any of it is read: tests/property/test_reload.py holds it to a load from nothing. All checks
+between objects are made anew each time.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ class _Kept:
 
 
 class Memory:
-    """Of one path. `accept` ends a load that found nothing wrong."""
+    """What loads of one path remember. `begin` starts a load, and `accept` ends one that found nothing wrong."""
 
     def __init__(self) -> None:
         self._old, self._new = _Kept(), _Kept()
@@ -42,24 +40,24 @@ class Memory:
         self._old = self._new
 
     def document(self, source: SourceText, parse: Callable[[], D]) -> D:
-        """What the text says."""
+        """The document that the text makes."""
         found = self._old.documents.get(source)
         document = parse() if found is None else cast(D, found)
         self._new.documents[source] = document
         return document
 
-    def looked_at(self, raw: Fields, make: Callable[[], Fields]) -> Fields:
-        """The object whose keys have been looked at."""
+    def checked(self, raw: Fields, make: Callable[[], Fields]) -> Fields:
+        """The object whose keys have been checked."""
         place = raw.file, raw.pointer
         old = self._old.objects.get(place)
         if old is None or old[0] is not raw.values:
-            said = marshal.dumps(dict(raw.values), 0)  # in which, unlike to ==, 1 is neither true nor 1.0
+            said = marshal.dumps(dict(raw.values), 0)  # here 1 is neither true nor 1.0, as it is for ==
             old = raw.values, said, old[2] if old is not None and old[1] == said else make()
         self._new.objects[place] = old
         return old[2]
 
     def record(self, fields: Fields, read: Callable[[], R], odd: Callable[[], object]) -> R:
-        """The record. `odd`: what was noted so far; a record of which something is noted is read each time."""
+        """The record. `odd`: what was noted so far. A record about which something is noted is read each time."""
         old = self._old.records.get(id(fields))
         if old is not None:
             self._new.records[id(fields)] = old

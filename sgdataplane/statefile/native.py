@@ -36,7 +36,7 @@ KEYS = {
         "connection_tracking",
     ),
 }  # fmt: skip
-# Objects inside objects, by the section and key they stand under.
+# Objects inside objects, by the section and key that they are under.
 INNER_KEYS = {
     ("prefix_lists", "entries"): ("cidr", "description"),
     ("port_lists", "entries"): ("port_range", "description"),
@@ -45,34 +45,34 @@ INNER_KEYS = {
         "tcp_established_timeout", "tcp_closed_and_time_wait_timeout", "udp_timeout",
     ),
 }  # fmt: skip
-# Groups of other accounts, known by id only because rules name them as remotes: they match nothing.
+# Groups of other accounts. Only their ids are known, as rules name them as remotes; they match nothing.
 UNKNOWN_GROUPS = "unknown_security_group_ids"
 TOP_KEYS = ("version", *KEYS, UNKNOWN_GROUPS)
 
 
 def add_native(document: Document, sections: Sections, problems: Problems) -> None:
-    """Add the document's objects to `sections`; several documents are merged so."""
+    """Add the document's objects to `sections`, which merges several documents."""
     top = Fields(document.file, "", document.mapping)
     check_keys(top, TOP_KEYS, problems)
     if not top.values:
-        problems.add(top.where(), "InvalidDocument.Empty", "nothing in it", expected="a state")
+        problems.add(top.where(), "InvalidDocument.Empty", "the file is empty", expected="a state")
     value = top.values.get("version", VERSION)
     if value != VERSION or type(value) is not int:  # true is an int to Python, and 1.0 equals 1
         where = top.where("version")
-        message = "an unknown version of the format"
+        message = "this version of the format is not known"
         problems.add(where, "InvalidDocument.UnsupportedVersion", message, value=value, expected=str(VERSION))
     for section in KEYS:
-        sections.expect(section, looked_at(children(top, section, problems), section, sections.memory, problems))
+        sections.expect(section, checked(children(top, section, problems), section, sections.memory, problems))
     sections.unknown_groups.update(texts(top, UNKNOWN_GROUPS, problems))
 
 
-def looked_at(found: Iterable[Fields], section: str, memory: Memory, problems: Problems) -> Iterator[Fields]:
+def checked(found: Iterable[Fields], section: str, memory: Memory, problems: Problems) -> Iterator[Fields]:
     for fields in found:
-        yield memory.looked_at(fields, partial(as_object, fields, section, problems))
+        yield memory.checked(fields, partial(as_object, fields, section, problems))
 
 
 def as_object(fields: Fields, section: str, problems: Problems) -> Fields:
-    """The object with the objects inside it made Fields too, and its keys checked."""
+    """The object with its keys checked, and with the objects inside it as Fields."""
     check_keys(fields, KEYS[section], problems)
     values = dict(fields.values)
     for (parent, key), keys in INNER_KEYS.items():
@@ -96,7 +96,7 @@ def inner_objects(fields: Fields, key: str, keys: tuple[str, ...], problems: Pro
 
 
 def children(fields: Fields, key: str, problems: Problems) -> Iterable[Fields]:
-    """The mappings of a list; whatever else is in it is a problem."""
+    """The mappings of a list; a problem for whatever else is in it."""
     values = fields.values.get(key, [])
     if not isinstance(values, list):
         refuse_type(fields.where(key), values, "a list of mappings", problems)
@@ -119,11 +119,11 @@ def texts(fields: Fields, key: str, problems: Problems) -> list[str]:
 
 
 def refuse_type(where: Where, value: object, expected: str, problems: Problems) -> None:
-    problems.add(where, "InvalidDocument.WrongType", "a value of the wrong type", value=value, expected=expected)
+    problems.add(where, "InvalidDocument.WrongType", "the value has the wrong type", value=value, expected=expected)
 
 
 def check_keys(fields: Fields, known: tuple[str, ...], problems: Problems) -> None:
-    """Refuse every key that isn't known, with the nearest one that is."""
+    """Refuse every unknown key, and name the nearest known one."""
     for key in fields.values:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

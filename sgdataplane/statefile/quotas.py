@@ -6,11 +6,10 @@ formats.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from sgdataplane.errors import Where
 from sgdataplane.model.state import (
     CloudState,
     Eni,
@@ -25,7 +24,8 @@ from sgdataplane.model.state import (
     SecurityGroupRule,
 )
 from sgdataplane.policy.findings import Finding, Severity, subject
-from sgdataplane.statefile.sections import Draft, Drafts, GroupDraft, Index
+from sgdataplane.statefile.fields import Fields
+from sgdataplane.statefile.sections import Drafts, Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,111 +79,95 @@ class Lists(Protocol):
     def port_list(self) -> dict[str, PortList]: ...
 
 
-class QuotaCheck:
-    """One profile's limits, and where to note that one is passed."""
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How much of a limit is used. `code`: the cloud's own for passing it; `field`: where the input says so."""
 
-    def __init__(self, profile: str, index: Index) -> None:
-        self.profile = profile
-        self.limits = PROFILES[profile]
-        self.index = index
+    limit: int | None
+    actual: int
+    what: str
+    code: str
+    field: str = ""
 
-    def at_most(self, limit: int | None, actual: int, where: Where, code: str, what: str) -> None:
-        if limit is not None and actual > limit:
-            self.index.refuse(
-                where, code, f"too many {what}", str(actual), f"at most {limit} (profile {self.profile})"
-            )  # fmt: skip
 
-    def check_prefix_lists(self, lists: list[Draft[PrefixList]]) -> None:
-        most = self.limits.prefix_lists
-        if most is not None and len(lists) > most:
-            self.at_most(most, len(lists), lists[most].fields.where(), "LimitExceed.PrefixList", "prefix lists")
-        most, code, what = self.limits.entries_per_list, "InvalidMaxEntries.Malformed", "entries in a prefix list"
-        for draft in lists:
-            self.at_most(most, draft.record.max_entries, draft.fields.where("max_entries"), code, what)
+def uses_of_group(group: SecurityGroup, limits: Quotas, cost: int, members: int, *, is_classic: bool) -> Iterator[Use]:
+    yield Use(limits.rules_per_group, cost, "rules in the group", "AuthorizationLimitExceed", "rules")
+    kind, member_code = group.security_group_type, "InvalidOperation.EniCountExceeded"
+    if kind is GroupType.NORMAL:
+        remotes, code = (
+            sum(isinstance(rule.remote, GroupRef) for rule in group.rules),
+            "AuthorizedGroupRule.LimitExceed",
+        )
+        yield Use(limits.group_remotes, remotes, "rules with a group as remote", code, "rules")
+        member_code = "SecurityGroupInstanceLimitExceed"
+    yield Use(limits.members(kind, is_classic=is_classic), members, "members in the group", member_code)
 
-    def check_group(self, group: GroupDraft, members: int, cost: int) -> None:
-        where, limits, record = group.fields.where("rules"), self.limits, group.record
-        self.at_most(limits.rules_per_group, cost, where, "AuthorizationLimitExceed", "rules in the group")
-        is_advanced = record.security_group_type is GroupType.ENTERPRISE
-        if not is_advanced:
-            remotes, what = count_group_remotes(record), "rules with a group as remote"
-            self.at_most(limits.group_remotes, remotes, where, "AuthorizedGroupRule.LimitExceed", what)
-        code = "InvalidOperation.EniCountExceeded" if is_advanced else "SecurityGroupInstanceLimitExceed"
-        limit = limits.members(record.security_group_type, is_classic=self.index.is_classic(record.vpc_id))
-        self.at_most(limit, members, group.fields.where(), code, "members in the group")
 
-    def check_eni(self, draft: Draft[Eni], costs: dict[str, int]) -> None:
-        groups, where = draft.record.security_group_ids, draft.fields.where("security_group_ids")
-        code = "InstanceSecurityGroupLimitExceeded"
-        self.at_most(self.limits.groups_per_eni, len(groups), where, code, "groups on the ENI")
-        total = sum(costs.get(group_id, 0) for group_id in groups)
-        what = "rules on the ENI, over all its groups"
-        self.at_most(self.limits.rules_per_eni, total, where, "AclLimitExceed", what)
+def uses_of_eni(eni: Eni, limits: Quotas, costs: Mapping[str, int]) -> Iterator[Use]:
+    groups, field = eni.security_group_ids, "security_group_ids"
+    yield Use(limits.groups_per_eni, len(groups), "groups on the ENI", "InstanceSecurityGroupLimitExceeded", field)
+    total = sum(costs.get(group_id, 0) for group_id in groups)
+    yield Use(limits.rules_per_eni, total, "rules on the ENI, over all its groups", "AclLimitExceed", field)
+
+
+def uses_of_lists(count: int, limits: Quotas) -> Iterator[Use]:
+    yield Use(limits.prefix_lists, count, "prefix lists", "LimitExceed.PrefixList")
 
 
 def check_quotas(drafts: Drafts, index: Index, profile: str) -> None:
     """Note every limit of the profile that is passed."""
-    check = QuotaCheck(profile, index)
-    check.check_prefix_lists(drafts.prefix_lists)
+    limits, lists = PROFILES[profile], drafts.prefix_lists
+
+    def check(uses: Iterable[Use], fields: Fields) -> None:
+        for use in uses:
+            if use.limit is not None and use.actual > use.limit:
+                expected = f"at most {use.limit} (profile {profile})"
+                index.refuse(fields.where(use.field), use.code, f"too many {use.what}", str(use.actual), expected)
+
+    if limits.prefix_lists is not None and len(lists) > limits.prefix_lists:
+        check(uses_of_lists(len(lists), limits), lists[limits.prefix_lists].fields)
+    what, code = "entries in a prefix list", "InvalidMaxEntries.Malformed"
+    for entry in lists:
+        check([Use(limits.entries_per_list, entry.record.max_entries, what, code, "max_entries")], entry.fields)
     members = count_members(draft.record for draft in drafts.network_interfaces)
-    costs = {group.record.security_group_id: group_cost(group.record, index) for group in drafts.security_groups}
+    costs = group_costs((draft.record for draft in drafts.security_groups), index)
     for group in drafts.security_groups:
-        group_id = group.record.security_group_id
-        check.check_group(group, members.get(group_id, 0), costs[group_id])
+        group_id, is_classic = group.record.security_group_id, index.is_classic(group.record.vpc_id)
+        counts = costs[group_id], members.get(group_id, 0)
+        check(uses_of_group(group.record, limits, *counts, is_classic=is_classic), group.fields)
     for draft in drafts.network_interfaces:
-        check.check_eni(draft, costs)
+        check(uses_of_eni(draft.record, limits, costs), draft.fields)
 
 
 def near_quotas(state: CloudState, profile: str) -> tuple[Finding, ...]:
     """A finding for each limit of the profile of which at least nine tenths are used. Of several ENIs with the same
-    groups, the first is named."""
-    near = _Near(state, profile)
+    groups, the first is named. (A list's size is fixed when it is made, so only the number of lists counts.)"""
+    limits, found = PROFILES[profile], list[Finding]()
+
+    def look(uses: Iterable[Use], **about: str) -> None:
+        for use in uses:
+            if use.limit is not None and use.actual >= NEAR * use.limit:
+                severity = Severity.WARNING if use.actual == use.limit else Severity.INFO
+                message = f"{use.actual} of {use.limit} {use.what} (profile {profile})"
+                found.append(Finding("NearQuota", severity, message, subject(**about)))
+
+    look(uses_of_lists(len(state.prefix_lists), limits))
+    members, costs = count_members(state.network_interfaces), group_costs(state.security_groups, state)
+    for group in state.security_groups:
+        group_id, is_classic = group.security_group_id, state.vpc[group.vpc_id].network_type is NetworkType.CLASSIC
+        counts = costs[group_id], members.get(group_id, 0)
+        look(uses_of_group(group, limits, *counts, is_classic=is_classic), security_group_id=group_id)
     first: dict[tuple[str, ...], Eni] = {}
     for eni in state.network_interfaces:
         first.setdefault(eni.security_group_ids, eni)
-    return (*near.of_lists(), *near.of_groups(), *(f for eni in first.values() for f in near.of_eni(eni)))
+    for eni in first.values():
+        look(uses_of_eni(eni, limits, costs), network_interface_id=eni.network_interface_id)
+    return tuple(found)
 
 
-class _Near:
-    def __init__(self, state: CloudState, profile: str) -> None:
-        self._state, self._profile, self._limits = state, profile, PROFILES[profile]
-        self._costs = {group.security_group_id: group_cost(group, state) for group in state.security_groups}
-
-    def of_lists(self) -> Iterator[Finding]:
-        """A list's size is fixed when it is made, so only the number of lists can grow."""
-        yield from self._near(self._limits.prefix_lists, len(self._state.prefix_lists), "prefix lists")
-
-    def of_groups(self) -> Iterator[Finding]:
-        members = count_members(self._state.network_interfaces)
-        for group in self._state.security_groups:
-            for limit, actual, what in self._group_rows(group, members.get(group.security_group_id, 0)):
-                yield from self._near(limit, actual, what, security_group_id=group.security_group_id)
-
-    def _group_rows(self, group: SecurityGroup, members: int) -> Iterator[tuple[int | None, int, str]]:
-        limits, kind = self._limits, group.security_group_type
-        yield limits.rules_per_group, self._costs[group.security_group_id], "rules"
-        if kind is GroupType.NORMAL:
-            yield limits.group_remotes, count_group_remotes(group), "rules with a group as remote"
-        is_classic = self._state.vpc[group.vpc_id].network_type is NetworkType.CLASSIC
-        yield limits.members(kind, is_classic=is_classic), members, "members"
-
-    def of_eni(self, eni: Eni) -> Iterator[Finding]:
-        groups, limits = eni.security_group_ids, self._limits
-        total = sum(self._costs[group_id] for group_id in groups)
-        rows = ((limits.groups_per_eni, len(groups), "groups"), (limits.rules_per_eni, total, "rules over all groups"))
-        for limit, actual, what in rows:
-            yield from self._near(limit, actual, what, network_interface_id=eni.network_interface_id)
-
-    def _near(self, limit: int | None, actual: int, what: str, **about: str) -> Iterator[Finding]:
-        if limit is not None and actual >= NEAR * limit:
-            severity = Severity.WARNING if actual == limit else Severity.INFO
-            message = f"{actual} of {limit} {what} (profile {self._profile})"
-            yield Finding("NearQuota", severity, message, subject(**about))
-
-
-def group_cost(group: SecurityGroup, lists: Lists) -> int:
-    """How many rules a group's rules count as."""
-    return sum(rule_cost(rule, lists) for rule in group.rules)
+def group_costs(groups: Iterable[SecurityGroup], lists: Lists) -> dict[str, int]:
+    """How many rules each group's rules count as."""
+    return {group.security_group_id: sum(rule_cost(rule, lists) for rule in group.rules) for group in groups}
 
 
 def rule_cost(rule: SecurityGroupRule, lists: Lists) -> int:
@@ -194,10 +178,6 @@ def rule_cost(rule: SecurityGroupRule, lists: Lists) -> int:
     if rule.port_list_id in lists.port_list:
         cost *= lists.port_list[rule.port_list_id].max_entries
     return cost
-
-
-def count_group_remotes(group: SecurityGroup) -> int:
-    return sum(isinstance(rule.remote, GroupRef) for rule in group.rules)
 
 
 def count_members(enis: Iterable[Eni]) -> dict[str, int]:

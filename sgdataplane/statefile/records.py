@@ -1,4 +1,4 @@
-"""Fields -> records, each checked in itself.
+"""Fields -> records, each checked by itself.
 
 Owns the reading of every kind but rules. Is given native names. Must not know formats, nor other records.
 """
@@ -55,8 +55,8 @@ NOT_UNICAST = tuple(
 
 
 def read_drafts(sections: Sections, problems: Problems) -> Drafts:
-    """All records; what is wrong in them is noted in `problems`. A record that is wrong only in values of its own
-    comes back all the same, with stand-ins for these, so that it can be checked against the others."""
+    """All records; what is wrong in them goes to `problems`. A record with some wrong values may still come back, with
+    stand-ins for these, so that it can be checked against the others."""
     drafts = Drafts(unknown_groups=frozenset(sections.unknown_groups))
     memory = sections.memory
 
@@ -86,7 +86,7 @@ def _draft(kind: Callable[[Reader], R | None], fields: Fields, problems: Problem
 
 
 def read_vpc(reader: Reader) -> Vpc | None:
-    """Its blocks are a set: the cloud's answer names the first IPv6 block twice."""
+    """The blocks are a set: the cloud's answer names the first IPv6 block twice."""
     vpc_id = reader.identifier("vpc_id", required=True)
     network_type = reader.choice("network_type", NetworkType.VPC, "InvalidNetworkType.ValueNotSupported")
     expected = "an IPv4 or IPv6 CIDR block without host bits"
@@ -101,12 +101,9 @@ def parse_strict(text: str) -> Prefix:
 def read_prefix_list(reader: Reader) -> PrefixList | None:
     list_id = reader.identifier("prefix_list_id", required=True)
     family = read_family(reader)
-    max_entries = read_max_entries(reader)
-    entries = [read_prefix_entry(Reader(child, reader.problems), family) for child in reader.fields.children("entries")]
+    size, entries = read_entries(reader, "cidr", partial(read_prefix_entry, family=family))
     name, description = reader.text("prefix_list_name"), reader.text("description")
-    kept = tuple(entry for entry in entries if entry is not None)
-    check_entries(reader, max_entries, [str(entry.cidr) for entry in kept])
-    return PrefixList(list_id, family, max_entries, kept, name, description) if reader.is_clean else None
+    return PrefixList(list_id, family, size, entries, name, description) if reader.is_clean else None
 
 
 def read_family(reader: Reader) -> Family:
@@ -126,12 +123,9 @@ def read_prefix_entry(reader: Reader, family: Family) -> PrefixListEntry | None:
 
 def read_port_list(reader: Reader) -> PortList | None:
     list_id = reader.identifier("port_list_id", required=True)
-    max_entries = read_max_entries(reader)
-    entries = [read_port_entry(Reader(child, reader.problems)) for child in reader.fields.children("entries")]
+    size, entries = read_entries(reader, "port_range", read_port_entry)
     name, description = reader.text("port_list_name"), reader.text("description")
-    kept = tuple(entry for entry in entries if entry is not None)
-    check_entries(reader, max_entries, [str(entry.port_range) for entry in kept])
-    return PortList(list_id, max_entries, kept, name, description) if reader.is_clean else None
+    return PortList(list_id, size, entries, name, description) if reader.is_clean else None
 
 
 def read_port_entry(reader: Reader) -> PortListEntry | None:
@@ -141,31 +135,32 @@ def read_port_entry(reader: Reader) -> PortListEntry | None:
     return PortListEntry(ports, description) if reader.is_clean and ports is not None else None
 
 
+def read_entries(reader: Reader, name: str, read: Callable[[Reader], R | None]) -> tuple[int, tuple[R, ...]]:
+    """A list's size, and its entries: no more than that, and none twice. `name`: the field that tells them apart."""
+    size = read_max_entries(reader)
+    read_all = [read(Reader(child, reader.problems)) for child in reader.fields.children("entries")]
+    entries = tuple(entry for entry in read_all if entry is not None)
+    if reader.is_clean and len(entries) > size:
+        message, expected = "the list has more entries than its max_entries", f"at most {size}"
+        reader.refuse_at("entries", "LimitExceed.Entries", message, len(entries), expected)
+    seen: set[str] = set()
+    for index, entry in enumerate(entries):
+        said = str(getattr(entry, name))
+        if said in seen and reader.is_clean:
+            where, message = reader.fields.where("entries", index), "the list has this entry twice"
+            reader.problems.add(where, "InvalidEntry.Duplicate", message, value=said, expected="each entry once")
+        seen.add(said)
+    return size, entries
+
+
 def read_max_entries(reader: Reader) -> int:
-    if not reader.require("max_entries", "a whole number from 1"):
+    expected = "a whole number from 1"
+    if not reader.require("max_entries", expected):
         return 0
     value = reader.integer("max_entries", 0)
     if value < 1 and reader.is_clean:
-        code, message = "InvalidMaxEntries.Malformed", "max_entries is out of range"
-        reader.refuse("max_entries", code, message, "a whole number from 1")
+        reader.refuse("max_entries", "InvalidMaxEntries.Malformed", "max_entries is out of range", expected)
     return value
-
-
-def check_entries(reader: Reader, max_entries: int, entries: list[str]) -> None:
-    """No more than the list was made for, and none twice."""
-    if reader.is_clean and len(entries) > max_entries:
-        where = reader.fields.where("entries")
-        message = "the list has more entries than its max_entries"
-        reader.problems.add(
-            where, "LimitExceed.Entries", message, value=len(entries), expected=f"at most {max_entries}"
-        )  # fmt: skip
-    seen: set[str] = set()
-    for index, entry in enumerate(entries):
-        if entry in seen and reader.is_clean:
-            where = reader.fields.where("entries", index)
-            message = "the same entry twice in one list"
-            reader.problems.add(where, "InvalidEntry.Duplicate", message, value=entry, expected="each entry once")
-        seen.add(entry)
 
 
 def read_group(reader: Reader, findings: list[Finding]) -> GroupDraft | None:
@@ -200,15 +195,15 @@ def read_tags(reader: Reader) -> tuple[tuple[str, str], ...]:
         reader.wrong_type("tags", "a mapping of text to text; put numbers in quotes")
         return ()
     if len(tags) > MAX_TAGS:
-        reader.refuse("tags", "InvalidTagCount", "too many tags", f"at most {MAX_TAGS}")
+        reader.refuse("tags", "InvalidTagCount", "the group has too many tags", f"at most {MAX_TAGS}")
     if not all(0 < len(key) <= MAX_TAG_KEY and is_text(key) for key in tags):
         reader.refuse("tags", "InvalidTagKey.Malformed", "a tag's key is malformed", f"1 to {MAX_TAG_KEY} characters")
     return tuple(sorted(tags.items()))
 
 
 def read_rules(reader: Reader, group_id: str, findings: list[Finding]) -> tuple[Draft[SecurityGroupRule], ...]:
-    """Every rule with an id: its own or a made one. Of rules without ids that say the same, the first is kept,
-    as the cloud does when it is asked to add a rule again."""
+    """Every rule with an id: its own or a made one. Where several rules without ids say the same, the first is kept, as
+    the cloud does when it is asked to add a rule again."""
     found: dict[str, Draft[SecurityGroupRule]] = {}
     for fields in reader.fields.children("rules"):
         read = RuleReader(fields, group_id, reader.problems).read()
@@ -224,11 +219,12 @@ def read_rules(reader: Reader, group_id: str, findings: list[Finding]) -> tuple[
             findings.extend(odd)
         elif is_made:
             about = subject(security_group_id=group_id, security_group_rule_id=rule_id)
-            findings.append(Finding("DuplicateRule", Severity.INFO, "the same rule again; it is kept once", about))
+            message = "the group has this rule twice; it is kept once"
+            findings.append(Finding("DuplicateRule", Severity.INFO, message, about))
         else:
-            code, message = "InvalidDocument.DuplicateId", "two rules of one group have the same id"
-            where = fields.where("security_group_rule_id")
-            reader.problems.add(where, code, message, value=rule_id, expected="an id of its own")
+            where, message = fields.where("security_group_rule_id"), "two rules of one group have the same id"
+            expected = "an id of its own"
+            reader.problems.add(where, "InvalidDocument.DuplicateId", message, value=rule_id, expected=expected)
     return tuple(found.values())
 
 
@@ -239,7 +235,7 @@ def read_instance(reader: Reader) -> Instance | None:
 
 
 def read_eni(reader: Reader) -> Eni | None:
-    """The ENI with its sets in order; mac_address is "" if the input gives none."""
+    """The ENI with its sets sorted; mac_address is "" if the input gives none."""
     eni_id = reader.identifier("network_interface_id", required=True)
     vpc_id = reader.identifier("vpc_id", required=True)
     instance_id = reader.identifier("instance_id")
@@ -260,13 +256,12 @@ def read_eni(reader: Reader) -> Eni | None:
 
 
 def read_addresses(reader: Reader) -> tuple[Address, ...]:
-    """IPv4 addresses, the primary one first. The cloud's answer marks the primary one instead of putting it first."""
-    expected = "a unicast IPv4 address"
-    found = reader.listed("private_ip_addresses", own_address(Family.IPV4), "InvalidIp.Address", expected)
+    """IPv4 addresses, the primary one first."""
+    name, parse, expected = "private_ip_addresses", own_address(Family.IPV4), "a unicast IPv4 address"
+    found = reader.listed(name, parse, "InvalidIp.Address", expected)
     if not found and reader.is_clean:
-        message = "an ENI has a primary private IPv4 address"
-        where = reader.fields.where("private_ip_addresses")
-        reader.problems.add(where, "MissingParameter.PrivateIpAddresses", message, expected=expected)
+        message = "the ENI has no primary private IPv4 address"
+        reader.refuse_at(name, "MissingParameter.PrivateIpAddresses", message, "", expected)
     return found
 
 
@@ -283,28 +278,27 @@ def own_address(family: Family) -> Callable[[str], Address]:
 
 
 def is_unicast(address: Address) -> bool:
-    """Neither unspecified, loopback, link-local nor multicast; of the class E space, only broadcast is left out."""
+    """Neither unspecified, loopback, link-local, multicast nor broadcast. The rest of class E may be used."""
     return not any(address in block for block in NOT_UNICAST)
 
 
 def read_delegated(reader: Reader, family: Family) -> tuple[Prefix, ...]:
-    name = f"{family.value}_prefixes"
+    name, parse = f"{family.value}_prefixes", family_parser(family, strict=True)
     expected = f"an {cidr_expected(family)}, without host bits"
-    found = reader.listed(name, family_parser(family, strict=True), "InvalidPrefix.Malformed", expected)
-    return tuple(sorted(found))
+    return tuple(sorted(reader.listed(name, parse, "InvalidPrefix.Malformed", expected)))
 
 
 def read_group_ids(reader: Reader) -> tuple[str, ...]:
     """An ENI always has at least one group (SEED), each once."""
-    found = reader.listed("security_group_ids", parse_id, "InvalidSecurityGroupId.Malformed", ID_EXPECTED)
+    name = "security_group_ids"
+    found = reader.listed(name, parse_id, "InvalidSecurityGroupId.Malformed", ID_EXPECTED)
     if not found and reader.is_clean:
-        message = "an ENI belongs to at least one security group"
-        where = reader.fields.where("security_group_ids")
-        reader.problems.add(where, "MissingParameter.SecurityGroupIds", message, expected="a list of group ids")
+        message = "the ENI belongs to no security group"
+        reader.refuse_at(name, "MissingParameter.SecurityGroupIds", message, "", "a list of group ids")
     for index, group_id in enumerate(found):
         if group_id in found[:index]:
-            code, message = "InvalidParameter.SecurityGroupIdRepeated", "the same group twice on one ENI"
-            reader.refuse("security_group_ids", code, message, "each group once", index)
+            code, message = "InvalidParameter.SecurityGroupIdRepeated", "the ENI names this group twice"
+            reader.refuse(name, code, message, "each group once", index)
     return tuple(sorted(found))
 
 
@@ -338,7 +332,7 @@ def parse_mac(text: str) -> str:
 
 
 def with_macs(enis: Iterable[Eni]) -> tuple[Eni, ...]:
-    """Every ENI with a MAC: its own, or one made from its id that no other ENI has."""
+    """Every ENI with a MAC: its own, or one that is made for it and that no other ENI has."""
     enis = tuple(enis)
     taken = {eni.mac_address for eni in enis}
     made: list[Eni] = []
@@ -350,7 +344,8 @@ def with_macs(enis: Iterable[Eni]) -> tuple[Eni, ...]:
 
 
 def free_mac(eni_id: str, taken: set[str]) -> str:
-    """The cloud's OUI has 2^24 addresses, so among 65,536 ENIs about 128 pairs of hashes meet: try again then."""
+    """A MAC made from the ENI's id. The cloud's OUI has 2^24 addresses, so about 128 pairs of 65,536 ENIs have the same
+    hash: then the next one is tried."""
     for attempt in count():
         digest = hashlib.sha256(f"{eni_id}#{attempt}".encode()).hexdigest()
         mac = f"{MAC_OUI}:{digest[0:2]}:{digest[2:4]}:{digest[4:6]}"

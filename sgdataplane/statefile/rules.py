@@ -1,7 +1,7 @@
-"""One rule of a group: Fields -> SecurityGroupRule, with all that can be checked in the rule alone; and back.
+"""One rule of a group: Fields -> SecurityGroupRule, with every check that needs the rule alone; and back.
 
 Owns the grammar of rules (semantics.md section 2), their native names, and the ids of rules that have none. Is given
-native names. Must not know formats, nor other records: references are `validate`'s business.
+native names. Must not know formats, nor other records: `validate` checks references.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CidrField:
     code: str
 
 
-# What names the ENI's own side, by direction; the other direction's names are mistakes.
+# The fields for the ENI's own side, by direction. Those of the other direction are a mistake.
 NARROWING = {
     Direction.INGRESS: (
         CidrField("dest_cidr_ip", Family.IPV4, "InvalidDestCidrIp.Malformed"),
@@ -56,7 +56,7 @@ OWN_SIDE = {Direction.INGRESS: "Dest", Direction.EGRESS: "Source"}
 
 
 class RuleReader:
-    """Reads one rule. `notes` are the findings so far, as (code, message), made whole once the id is known."""
+    """Reads one rule. `notes`: findings as (code, severity, message), which are made once the rule's id is known."""
 
     def __init__(self, fields: Fields, group_id: str, problems: Problems) -> None:
         self.reader = Reader(fields, problems)
@@ -64,7 +64,7 @@ class RuleReader:
         self.notes: list[tuple[str, Severity, str]] = []
 
     def read(self) -> tuple[SecurityGroupRule, tuple[Finding, ...]] | None:
-        """The rule and what was odd about it; None if it can't even be checked against other records."""
+        """The rule and what was odd about it; None if too little is known to check it against other records."""
         reader = self.reader
         given_id = reader.identifier("security_group_rule_id")
         if not reader.require("type", "ingress or egress"):
@@ -123,15 +123,14 @@ class RuleReader:
             code = "InvalidParam.ProtocolNotSupportPortRangeList"
             reader.refuse("port_list_id", code, f"{protocol} has no ports, so it can't use a port list", "tcp or udp")
         if reader.has("port_range"):
-            message = "port_range and port_list_id can't stand together"
+            message = "a rule can't have both port_range and port_list_id"
             reader.refuse("port_range", "InvalidParam.PortRange", message, "one of them")
         return None, source, port_list_id
 
     def require_ports(self, protocol: Protocol) -> None:
         if not self.reader.has("port_range"):
-            where = self.reader.fields.where()
             message = f"a {protocol} rule needs port_range or port_list_id"
-            self.reader.problems.add(where, "InvalidPortRange.Malformed", message, expected=PORTS_EXPECTED)
+            self.reader.refuse_at("", "InvalidPortRange.Malformed", message, "", PORTS_EXPECTED)
 
     def port_range(self, name: str, code: str, protocol: Protocol) -> PortRange | None:
         """TCP and UDP have ports, and only they (semantics.md section 2)."""
@@ -154,24 +153,23 @@ class RuleReader:
         return 1
 
     def remote(self, direction: Direction) -> Remote | None:
-        """The strongest of the remotes given: CIDR, then group, then prefix list; the others are reported."""
+        """The strongest of the remotes given (CIDR, then group, then prefix list); the others are reported."""
         side = REMOTE_SIDE[direction]
         both = [name for name in ("cidr_ip", "ipv6_cidr_ip") if self.reader.has(name)]
         if len(both) == 2:
-            message = "cidr_ip and ipv6_cidr_ip can't stand together"
+            message = "a rule can't have both cidr_ip and ipv6_cidr_ip"
             self.reader.refuse("ipv6_cidr_ip", f"InvalidParam.{side}Ip", message, "one of them; two rules for both")
         before = self.reader.problems.count
         found = list(self.remotes(direction))
         for name, _ in found[1:]:
             if name not in both:
-                message = f"{name} is ignored: {found[0][0]} wins"
+                message = f"{name} is ignored, as {found[0][0]} wins over it"
                 self.note("IgnoredRemote", Severity.WARNING, message)
         if found:
             return found[0][1]
         if self.reader.problems.count == before:
             expected = "one of cidr_ip, ipv6_cidr_ip, a group or prefix_list_id"
-            where = self.reader.fields.where()
-            self.reader.problems.add(where, f"MissingParameter.{side}", "the rule has no remote", expected=expected)
+            self.reader.refuse_at("", f"MissingParameter.{side}", "the rule has no remote", "", expected)
         return None
 
     def remotes(self, direction: Direction) -> Iterator[tuple[str, Remote]]:
@@ -193,7 +191,7 @@ class RuleReader:
             yield "prefix_list_id", PrefixListRef(prefix_list)
 
     def group(self, direction: Direction) -> tuple[str, GroupRef] | None:
-        """On egress `source_security_group_id` is read as the remote too: Terraform's provider writes it so."""
+        """On egress `source_security_group_id` names the remote, too: Terraform's provider writes it so."""
         reader = self.reader
         source = reader.identifier("source_security_group_id")
         dest = reader.identifier("dest_security_group_id")
@@ -217,7 +215,7 @@ class RuleReader:
             return None
         text = self.reader.text(field.name)
         if has_host_bits(text):
-            self.note("MaskedHostBits", Severity.WARNING, f"{field.name} {text} has host bits set; read as {prefix}")
+            self.note("MaskedHostBits", Severity.WARNING, f"{field.name} {text} has host bits; it is read as {prefix}")
         return prefix
 
     def narrowing(self, direction: Direction, remote: Remote | None) -> Prefix | None:
@@ -227,7 +225,8 @@ class RuleReader:
                 self.misplaced(field.name, direction, " or ".join(f.name for f in NARROWING[direction]))
         given = [field for field in NARROWING[direction] if self.reader.has(field.name)]
         if len(given) == 2:
-            code, message = f"InvalidParam.{OWN_SIDE[direction]}Ip", f"{given[0].name} and {given[1].name} both given"
+            code = f"InvalidParam.{OWN_SIDE[direction]}Ip"
+            message = f"a rule can't have both {given[0].name} and {given[1].name}"
             self.reader.refuse(given[1].name, code, message, "one of them; two rules for both")
         prefix = self.cidr(given[0]) if given else None
         if prefix is not None and isinstance(remote, Prefix) and remote.family is not prefix.family:
@@ -263,7 +262,7 @@ def has_host_bits(text: str) -> bool:
 
 
 def made_rule_id(group_id: str, rule: SecurityGroupRule) -> str:
-    """A stable id made from what a rule says: all but its description, and the group it stands in."""
+    """A stable id, made from the group and all that the rule says but its description."""
     said = (
         group_id, rule.direction.value, rule.policy.value, rule.priority, rule.ip_protocol, rule.port_range,
         rule.source_port_range, rule.port_list_id, remote_text(rule.remote), rule.narrowing, rule.nic_type.value,
@@ -273,7 +272,7 @@ def made_rule_id(group_id: str, rule: SecurityGroupRule) -> str:
 
 
 def written(rule: SecurityGroupRule) -> Iterator[tuple[str, str]]:
-    """What a rule asks for, under native names and as it is read; "" where it asks for nothing."""
+    """(native name, text) of what a rule asks for; text "" where it asks for nothing."""
     yield "ip_protocol", str(rule.ip_protocol)
     yield "port_range", "" if rule.port_list_id else str(rule.port_range or NO_PORTS)
     yield "port_list_id", rule.port_list_id

@@ -17,8 +17,8 @@ from typing import BinaryIO
 from sgdataplane.errors import Where
 from sgdataplane.statefile.problems import Problems
 
-# A native state of 65,536 members is about 20 MB, the cloud's answers for the same about 100 MB in many pages. More is
-# nonsense, and would cost memory many times its size.
+# A native state of 65,536 members has about 20 MB, and the cloud's answers for it about 100 MB in many pages. More is
+# nonsense, and would take many times its size of memory.
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_BYTES = 256 * 1024 * 1024
 MAX_FILES = 100_000
@@ -40,7 +40,7 @@ class SourceText:
 
 def read_sources(path: Path, problems: Problems, *, waits: bool = False) -> tuple[SourceText, ...]:
     """The file, or every *.yaml, *.yml and *.json directly in the folder, by name; hidden ones are left out. `waits`:
-    the path may also be a pipe, STDIN among them, whose writer is waited for."""
+    the path may also be a pipe, such as STDIN; then wait for its writer."""
     try:
         with held_folder(path) as folder:
             files = [path] if folder is None else files_of_folder(path, folder, problems)
@@ -52,8 +52,8 @@ def read_sources(path: Path, problems: Problems, *, waits: bool = False) -> tupl
 
 @contextmanager
 def held_folder(path: Path) -> Iterator[int | None]:
-    """The folder, open; None for a file. If it is a link that is turned to another folder meanwhile, what is read is
-    still all of the one that it led to."""
+    """The folder, open; None for a file. If the path is a link that is turned to another folder meanwhile, everything
+    is still read from the first one."""
     if not path.is_dir():
         yield None
         return
@@ -79,26 +79,23 @@ def read_files(files: Iterable[Path], folder: int | None, problems: Problems, *,
 
 
 def files_of_folder(path: Path, folder: int, problems: Problems) -> list[Path]:
-    where = Where(str(path))
     names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIXES) and not name.startswith("."))
     if not names:
-        expected = "*.yaml, *.yml or *.json"
-        problems.add(where, "InvalidSource.EmptyFolder", "the folder holds no state", expected=expected)
+        refuse(path, "EmptyFolder", ("the folder holds no state", "*.yaml, *.yml or *.json"), problems)
     if len(names) > MAX_FILES:
-        expected = f"at most {MAX_FILES} files"
-        problems.add(where, "InvalidSource.TooLarge", "the folder is too large", value=len(names), expected=expected)
+        problem = "the folder holds too many files", f"at most {MAX_FILES} files"
+        refuse(path, "TooLarge", problem, problems, value=len(names))
         return []
     return [path / name for name in names]
 
 
 def read_bytes(file: Path, folder: int | None, limit: int, problems: Problems, *, waits: bool) -> bytes | None:
-    """The file's bytes; a problem instead of a wait if it is a pipe or a device, unless `waits`."""
+    """The file's bytes. Unless `waits`, a pipe or a device is a problem."""
     try:
         with open_stream(file, folder, waits=waits) as stream:
             status = os.fstat(stream.fileno())
             if not waits and not stat.S_ISREG(status.st_mode):
-                message = "a pipe or device isn't a state"
-                problems.add(Where(str(file)), "InvalidSource.NotAFile", message, expected="a regular file")
+                refuse(file, "NotAFile", ("this is a pipe or a device", "a regular file"), problems)
                 return None
             size = status.st_size
             data = stream.read(limit + 1) if size <= limit else b""
@@ -107,45 +104,50 @@ def read_bytes(file: Path, folder: int | None, limit: int, problems: Problems, *
         return None
     if max(size, len(data)) > limit:
         expected = f"at most {MAX_FILE_BYTES} bytes in a file, {MAX_BYTES} in all files together"
-        message, value = "too large for a state", max(size, len(data))
-        problems.add(Where(str(file)), "InvalidSource.TooLarge", message, value=value, expected=expected)
+        refuse(file, "TooLarge", ("too large for a state", expected), problems, value=max(size, len(data)))
         return None
     return data
 
 
 def open_stream(file: Path, folder: int | None, *, waits: bool) -> BinaryIO:
-    """STDIN is what we were given, which can't be opened again where it is a socket, or another user's."""
+    """STDIN is used as it was given to us: if it is a socket or belongs to another user, it can't be opened again."""
     if not waits:
         return open(file, "rb", opener=partial(open_without_waiting, folder))
     return open(0, "rb", closefd=False) if file == STDIN else open(file, "rb")
 
 
 def open_without_waiting(folder: int | None, path: str, flags: int) -> int:
-    """`folder`: where the file of that name is, wherever the path leads by now."""
+    """`folder`: the folder to open the file in, wherever its path leads by now."""
     return os.open(path if folder is None else Path(path).name, flags | os.O_NONBLOCK, dir_fd=folder)
 
 
 def refuse_os_error(file: Path, error: OSError, problems: Problems) -> None:
     code = {FileNotFoundError: "NotFound", PermissionError: "NotReadable"}.get(type(error), "Unreadable")
-    message = (error.strerror or str(error)).lower()
-    problems.add(Where(str(file)), f"InvalidSource.{code}", message, expected="a readable file or folder")
+    refuse(file, code, ((error.strerror or str(error)).lower(), "a readable file or folder"), problems)
+
+
+def refuse(file: Path, code: str, problem: tuple[str, str], problems: Problems, *, value: object = "") -> None:
+    """`problem`: what is wrong, and what would be right."""
+    message, expected = problem
+    problems.add(Where(str(file)), f"InvalidSource.{code}", message, value=value, expected=expected)
 
 
 def as_text(file: Path, data: bytes, problems: Problems) -> str | None:
-    """UTF-8 text without its byte order mark; None and a problem if it isn't, or holds nothing."""
+    """UTF-8 text without its byte order mark; None and a problem if it isn't UTF-8 or is empty."""
     name = str(file)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         value = f"byte 0x{data[error.start]:02x} at offset {error.start}"
-        problems.add(Where(name, line), "InvalidDocument.NotUtf8", "not UTF-8", value=value, expected="UTF-8 text")
+        message, expected = "the file is not UTF-8", "UTF-8 text"
+        problems.add(Where(name, line), "InvalidDocument.NotUtf8", message, value=value, expected=expected)
         return None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        problems.add(Where(name, line), "InvalidDocument.Malformed", "a NUL byte", expected="UTF-8 text")
+        problems.add(Where(name, line), "InvalidDocument.Malformed", "the file has a NUL byte", expected="UTF-8 text")
         return None
     if not text.strip():
-        problems.add(Where(name), "InvalidDocument.Empty", "nothing in it", expected="a state")
+        problems.add(Where(name), "InvalidDocument.Empty", "the file is empty", expected="a state")
         return None
     return text

@@ -1,7 +1,7 @@
 """A Terraform state (terraform.tfstate, version 4) -> Sections, under native names.
 
 Owns the names of the alicloud provider's resources and attributes. Is given documents. Must not know what values mean.
-A Terraform state holds what Terraform manages: VPCs and groups that it only refers to are known by id.
+A Terraform state has what Terraform manages. VPCs and groups that it only refers to are known by id.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.document import Document
-from sgdataplane.statefile.ecs import Vpcs
+from sgdataplane.statefile.ecs import Names, Values, Vpcs, put_elements
 from sgdataplane.statefile.ecs_answers import Item
-from sgdataplane.statefile.fields import Fields, Place
+from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.problems import Problems
 from sgdataplane.statefile.sections import Sections
 
@@ -69,10 +69,9 @@ def add_terraform(documents: Iterable[Document], sections: Sections, problems: P
     for document in documents:
         top = Item(document.file, "", document.mapping, problems)
         if top.get("version") != VERSION or "resources" not in top.mapping:
-            where, expected = top.where("version"), f"a terraform.tfstate of version {VERSION}"
-            message = "not a Terraform state"
-            value = top.get("version")
-            problems.add(where, "InvalidSource.NotTerraform", message, value=value or "", expected=expected)
+            where, value = top.where("version"), top.get("version") or ""
+            message, expected = "this is not a Terraform state", f"a terraform.tfstate of version {VERSION}"
+            problems.add(where, "InvalidSource.NotTerraform", message, value=value, expected=expected)
             sections.is_complete = False
             continue
         findings += Resources(top, sections).add()
@@ -108,35 +107,33 @@ class Resources:
 
     def add_vpc(self, item: Item) -> None:
         blocks = [(key, item.get(key)) for key in ("cidr_block", "ipv6_cidr_block") if item.get(key) is not None]
-        blocks += elements(item, "secondary_cidr_blocks")
-        fields = as_fields(item, VPC)
-        values = {**fields.values, "cidr_blocks": [value for _, value in blocks]}
-        names: dict[str, Place] = {**fields.names, "cidr_blocks": tuple(path for path, _ in blocks)}
+        values, places = attributes(item, VPC)
+        put_elements(values, places, "cidr_blocks", blocks + elements(item, "secondary_cidr_blocks"))
         self.vpcs.known.add(item.text("id"))
-        self.sections.vpcs.append(item.fields(values, names))
+        self.sections.vpcs.append(item.fields(values, places))
 
     def add_groups(self) -> list[Finding]:
-        """A rule is a resource of its own; one of a group that isn't in the state has nowhere to stand."""
+        """Rules are resources of their own. Those of a group that isn't in the state are ignored, with a finding."""
         rules: dict[str, list[Fields]] = {}
         for item in self.of("alicloud_security_group_rule"):
             rules.setdefault(item.text("security_group_id"), []).append(as_fields(item, RULE))
         named = {rule.said("source_security_group_id") for found in rules.values() for rule in found} - {""}
         known: set[str] = set()
         for item in self.of("alicloud_security_group"):
-            fields = as_fields(item, GROUP)
-            vpc_id = self.vpcs.record(item.text("vpc_id"), item)
-            values = {**fields.values, "vpc_id": vpc_id, "rules": tuple(rules.pop(item.text("id"), ()))}
-            self.sections.security_groups.append(item.fields(values, fields.names))
+            values, places = attributes(item, GROUP)
+            values["vpc_id"] = self.vpcs.record(item.text("vpc_id"), item)
+            values["rules"] = tuple(rules.pop(item.text("id"), ()))
+            self.sections.security_groups.append(item.fields(values, places))
             known.add(item.text("id"))
         self.sections.unknown_groups |= named - known
         return [ignored(group_id, len(found)) for group_id, found in rules.items()]
 
     def add_prefix_list(self, item: Item) -> None:
-        fields = as_fields(item, PREFIX_LIST)
+        values, places = attributes(item, PREFIX_LIST)
         found = [(path, value) for path, value in elements(item, "entry") if isinstance(value, dict)]
-        entries = tuple(as_fields(item.at(path, value), ENTRY) for path, value in found)
-        values, names = {**fields.values, "entries": entries}, {**fields.names, "entries": "entry"}
-        self.sections.prefix_lists.append(item.fields(values, names))
+        values["entries"] = tuple(as_fields(item.at(path, value), ENTRY) for path, value in found)
+        places["entries"] = "entry"
+        self.sections.prefix_lists.append(item.fields(values, places))
 
     def add_interfaces(self) -> None:
         """Each instance's primary ENI, and the ENIs that are resources of their own, attached or not."""
@@ -148,44 +145,45 @@ class Resources:
             self.sections.network_interfaces.append(self.interface(item, INTERFACE, more))
 
     def interface(self, item: Item, names: Mapping[str, tuple[str, ...]], more: Mapping[str, str]) -> Fields:
-        fields = as_fields(item, names)
-        values: dict[str, object] = {**fields.values, **{name: value for name, value in more.items() if value}}
-        places: dict[str, Place] = dict(fields.names)
+        values, places = attributes(item, names)
+        values |= {name: value for name, value in more.items() if value}
         addresses = [(key, item.get(key)) for key in PRIMARY_ADDRESS if item.get(key) is not None][:1]
         for key in MORE_ADDRESSES:
             known = [value for _, value in addresses]
             addresses += [(path, value) for path, value in elements(item, key) if value not in known]
-        values["private_ip_addresses"] = [value for _, value in addresses]
-        places["private_ip_addresses"] = tuple(path for path, _ in addresses)
-        values["vpc_id"] = self.vpc_of(item, fields)
+        put_elements(values, places, "private_ip_addresses", addresses)
+        values["vpc_id"] = self.vpc_of(item, values.get("security_group_ids"))
         return item.fields(values, places)
 
-    def vpc_of(self, item: Item, fields: Fields) -> str:
+    def vpc_of(self, item: Item, groups: object) -> str:
         """The VPC that the resource names, or else that of its switch or of its first group."""
-        groups = fields.values.get("security_group_ids")
         first = groups[0] if isinstance(groups, list) and groups else ""
         of_switch = self.vpc_of_id.get(item.text("vswitch_id"), "")
         return self.vpcs.record(item.text("vpc_id") or of_switch or self.vpc_of_id.get(str(first), ""), item)
 
 
 def ignored(group_id: str, count: int) -> Finding:
-    message = f"{count} rules of {group_id} are ignored: the group isn't in the Terraform state"
+    message = f"{count} rules of {group_id} are ignored, as the group isn't in the Terraform state"
     return Finding("IgnoredRules", Severity.WARNING, message, subject(security_group_id=group_id))
 
 
 def elements(item: Item, key: str) -> list[tuple[str, object]]:
-    """(path, value) of each element of a list; nothing if it isn't one."""
+    """(path, value) of each element of a list; [] if it isn't one."""
     value = item.get(key)
     return [(f"{key}/{index}", element) for index, element in enumerate(value)] if isinstance(value, list) else []
 
 
-def as_fields(item: Item, names: Mapping[str, tuple[str, ...]]) -> Fields:
-    """The attributes that the resource has, under native names; the provider writes absent ones as null or empty."""
-    values: dict[str, object] = {}
-    places: dict[str, Place] = {}
+def attributes(item: Item, names: Mapping[str, tuple[str, ...]]) -> tuple[Values, Names]:
+    """The attributes that the resource has, and their places, under native names; the provider writes absent ones as
+    null or empty."""
+    values, places = Values(), Names()
     for name, keys in names.items():
         places[name] = keys[0]
         for key in reversed(keys):
             if item.get(key) is not None:
                 values[name], places[name] = item.get(key), key
-    return item.fields(values, places)
+    return values, places
+
+
+def as_fields(item: Item, names: Mapping[str, tuple[str, ...]]) -> Fields:
+    return item.fields(*attributes(item, names))

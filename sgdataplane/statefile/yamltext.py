@@ -1,9 +1,10 @@
 """YAML text -> plain values, and the lines of places in it.
 
-Owns strictness: no aliases, anchors or tags, one document, no duplicate keys, bounded depth, and the plain scalars of
-JSON only. Is given text. Must not know what the values mean.
-libyaml parses 23 MB into 2.3 million events in 1.3 s; PyYAML's own loader takes 13 s, nearly all of it to build nodes
-and guess types, and its guesses are YAML 1.1's: 22:22 a number, no a boolean. So values are built here, from events.
+Owns strictness: no aliases, anchors or tags, one document, no duplicate keys, bounded depth, and only the plain scalars
+that JSON has. Is given text. Must not know what the values mean.
+
+Values are built here, from libyaml's events: PyYAML's own loader takes ten times as long, and guesses types as YAML 1.1
+does (22:22 is a number, no is a boolean).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ Collection = dict[str, object] | list[object]
 
 
 def parse_yaml(text: str) -> object:
-    """The document's value; SyntaxFaultError if it is not YAML, or more of YAML than a state needs."""
+    """The document's value; SyntaxFaultError if it isn't YAML, or uses more of YAML than a state needs."""
     try:
         return _Builder().build(text)
     except YAMLError as error:
@@ -56,7 +57,7 @@ def parse_yaml(text: str) -> object:
 
 
 def walk_yaml(text: str) -> Iterator[tuple[str, int]]:
-    """(pointer, 1-based line) of every value, those of mappings at their key, in the order of a text that is YAML."""
+    """(pointer, 1-based line) of every value of a text that is YAML, in its order; in a mapping, that of the key."""
     path: list[_Open] = []
     current = ""
     for event in _events(text):
@@ -77,7 +78,7 @@ def walk_yaml(text: str) -> Iterator[tuple[str, int]]:
 
 @dataclass(slots=True)
 class _Open:
-    """A collection that the walk is in: `index` is the next one in a list, -1 in a mapping."""
+    """A collection that the walk is in. `index`: of the next element of a list; -1 in a mapping."""
 
     pointer: str
     index: int
@@ -97,7 +98,8 @@ def _events(text: str) -> Iterator[Event]:
 
 
 class _Builder:
-    """Values from the events of one document; `open` holds the collections begun and not ended around `into`."""
+    """Builds values from the events of one document. `into`: the collection that is being filled; `open`: those around
+    it."""
 
     def __init__(self) -> None:
         self.root: list[object] = []
@@ -118,7 +120,7 @@ class _Builder:
             elif isinstance(event, AliasEvent):
                 raise unsupported(f"*{event.anchor}", _line(event))
             elif isinstance(event, DocumentStartEvent) and self.root:
-                raise malformed("a second document", _line(event), "one document a file")
+                raise malformed("the file has a second document", _line(event), "one document a file")
             elif isinstance(event, StreamEndEvent):
                 break
         return self.root[0] if self.root else None
@@ -142,7 +144,7 @@ class _Builder:
     def begin(self, event: MappingStartEvent | SequenceStartEvent, collection: Collection) -> None:
         _refuse_extras(event)
         if self.key is None and isinstance(self.into, dict):
-            raise malformed("a key that isn't text", _line(event), "a name as key")
+            raise malformed("a key is not text", _line(event), "a name as key")
         if len(self.open) == MAX_DEPTH:
             raise too_deep(_line(event))
         self.put(collection)
@@ -151,7 +153,7 @@ class _Builder:
 
 
 def resolve(text: str) -> object:
-    """A plain scalar's value: a number, true, false or null as JSON has them, else text; so 22/22 and no are text."""
+    """A plain scalar's value: a number, true, false or null as JSON has them, else text. So 22/22 and no are text."""
     if text[:1] in "-0123456789" and text:
         match = NUMBER.fullmatch(text)
         if match:
@@ -172,7 +174,7 @@ def _refuse_extras(event: ScalarEvent | MappingStartEvent | SequenceStartEvent) 
 
 
 def _as_fault(error: YAMLError, text: str) -> SyntaxFaultError:
-    """libyaml's words for it, and the line where it gave up: a mark, or an offset in the encoded text."""
+    """What libyaml says, and the line where it gave up: it gives a mark, or an offset in the encoded text."""
     if isinstance(error, MarkedYAMLError):
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         return malformed(f"not YAML: {error.problem}", line)

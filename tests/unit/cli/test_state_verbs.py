@@ -63,7 +63,7 @@ def test_check_lists_findings_the_gravest_first_in_columns(state: Path, capsys: 
     assert capsys.readouterr().out.splitlines()[1:] == [
         "high     WideOpenIngress  sg-a sgr-1: the rule opens SSH (22) to 0.0.0.0/0",
         f"                          -> {KINDS['WideOpenIngress'].advice}",
-        "warning  MaskedHostBits   sg-a sgr-2: cidr_ip 10.1.0.0/8 has host bits set; read as 10.0.0.0/8",
+        "warning  MaskedHostBits   sg-a sgr-2: cidr_ip 10.1.0.0/8 has host bits; it is read as 10.0.0.0/8",
         f"                          -> {KINDS['MaskedHostBits'].advice}",
     ]
 
@@ -86,7 +86,7 @@ def test_check_json_of_a_good_state(state: Path, capsys: pytest.CaptureFixture[s
             {
                 "code": "MaskedHostBits",
                 "severity": "warning",
-                "message": "cidr_ip 10.1.0.0/8 has host bits set; read as 10.0.0.0/8",
+                "message": "cidr_ip 10.1.0.0/8 has host bits; it is read as 10.0.0.0/8",
                 "advice": KINDS["MaskedHostBits"].advice,
                 "subject": {**ids, "security_group_rule_id": "sgr-2"},
             },
@@ -148,7 +148,7 @@ def test_check_names_a_quota_that_is_used_up(state: Path, capsys: pytest.Capture
     )
     state.write_text(text, encoding="utf-8")
     assert run("check", state) == 0
-    assert "warning  NearQuota  eni-a: 5 of 5 groups (profile seed)" in capsys.readouterr().out
+    assert "warning  NearQuota  eni-a: 5 of 5 groups on the ENI (profile seed)" in capsys.readouterr().out
     assert run("check", state, "--strict", "--profile", "2026") == 0
 
 
@@ -185,7 +185,7 @@ def test_import_prints_native_yaml_and_notes_on_stderr(state: Path, capsys: pyte
     assert run("import", state) == 0
     out, err = capsys.readouterr()
     assert "port_range: 80/80, cidr_ip: 10.0.0.0/8" in out
-    assert err == "note: cidr_ip 10.1.0.0/8 has host bits set; read as 10.0.0.0/8\n"
+    assert err == "note: cidr_ip 10.1.0.0/8 has host bits; it is read as 10.0.0.0/8\n"
 
 
 TFSTATE = {

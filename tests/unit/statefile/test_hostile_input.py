@@ -42,21 +42,21 @@ TEXTS = (
     ("alias", "s.yaml", "vpcs: []\nx: *x", EXTRA, 2, "", "anchors, aliases and tags are not supported"),
     ("tag", "s.yaml", "vpcs: !!python/object:os.system x", EXTRA, 1, "", "anchors, aliases and tags are not supported"),
     ("tag on a mapping", "s.yaml", "vpcs:\n- !x {a: b}", EXTRA, 2, "", "anchors, aliases and tags are not supported"),
-    ("key that is a list", "s.yaml", "vpcs: []\n? [a]\n: 1", SYNTAX, 2, "", "a key that isn't text"),
-    ("two YAML documents", "s.yaml", "vpcs: []\n---\nvpcs: []", SYNTAX, 2, "", "a second document"),
+    ("key that is a list", "s.yaml", "vpcs: []\n? [a]\n: 1", SYNTAX, 2, "", "a key is not text"),
+    ("two YAML documents", "s.yaml", "vpcs: []\n---\nvpcs: []", SYNTAX, 2, "", "the file has a second document"),
     ("deep YAML", "s.yaml", "vpcs:\n " + "[" * 60, "InvalidDocument.TooDeep", 2, "", "nested too deeply"),
     ("very deep YAML", "s.yaml", "vpcs:\n " + "[" * 100_000, SYNTAX, 2, "", "not YAML: "),
-    ("a list at the top", "s.yaml", "- vpc", "InvalidDocument.WrongType", 1, "", "not a state document"),
-    ("text at the top", "s.yaml", "hello", "InvalidDocument.WrongType", 1, "", "not a state document"),
-    ("a number at the top", "s.json", "5", "InvalidDocument.WrongType", 1, "", "not a state document"),
-    ("nothing", "s.yaml", "", "InvalidDocument.Empty", 0, "", "nothing in it"),
-    ("only space", "s.json", " \n\n", "InvalidDocument.Empty", 0, "", "nothing in it"),
-    ("only a comment", "s.yaml", "# nothing\n", "InvalidDocument.WrongType", 1, "", "not a state document"),
-    ("an empty mapping", "s.json", "{}", "InvalidDocument.Empty", 0, "", "nothing in it"),
-    ("NUL byte", "s.yaml", "vpcs: []\n\0", SYNTAX, 2, "", "a NUL byte"),
+    ("a list at the top", "s.yaml", "- vpc", "InvalidDocument.WrongType", 1, "", "the document is not a mapping"),
+    ("text at the top", "s.yaml", "hello", "InvalidDocument.WrongType", 1, "", "the document is not a mapping"),
+    ("a number at the top", "s.json", "5", "InvalidDocument.WrongType", 1, "", "the document is not a mapping"),
+    ("nothing", "s.yaml", "", "InvalidDocument.Empty", 0, "", "the file is empty"),
+    ("only space", "s.json", " \n\n", "InvalidDocument.Empty", 0, "", "the file is empty"),
+    ("only a comment", "s.yaml", "# nothing\n", "InvalidDocument.WrongType", 1, "", "the document is not a mapping"),
+    ("an empty mapping", "s.json", "{}", "InvalidDocument.Empty", 0, "", "the file is empty"),
+    ("NUL byte", "s.yaml", "vpcs: []\n\0", SYNTAX, 2, "", "the file has a NUL byte"),
     ("half a surrogate pair", "s.json", '{"instances": [{"instance_id": "i",\n"instance_name": "\\ud800"}]}',
      "InvalidDocument.NotUtf8", 2, "/instances/0/instance_name", "holds half of a surrogate pair"),
-    ("null", "s.yaml", "vpcs: ~", "InvalidDocument.WrongType", 1, "/vpcs", "a value of the wrong type"),
+    ("null", "s.yaml", "vpcs: ~", "InvalidDocument.WrongType", 1, "/vpcs", "the value has the wrong type"),
 )  # fmt: skip
 
 
@@ -117,9 +117,9 @@ PLACES = (
     ("missing file", make_nothing, "InvalidSource.NotFound", "no such file or directory"),
     ("dangling link", lambda path: path.symlink_to("nowhere"), "InvalidSource.NotFound", "no such file or directory"),
     ("symlink loop", make_loop, "InvalidSource.Unreadable", "too many levels of symbolic links"),
-    ("pipe", make_fifo, "InvalidSource.NotAFile", "a pipe or device isn't a state"),
+    ("pipe", make_fifo, "InvalidSource.NotAFile", "this is a pipe or a device"),
     ("socket", make_socket, "InvalidSource.Unreadable", "no such device or address"),
-    ("device", lambda path: path.symlink_to("/dev/zero"), "InvalidSource.NotAFile", "a pipe or device isn't a state"),
+    ("device", lambda path: path.symlink_to("/dev/zero"), "InvalidSource.NotAFile", "this is a pipe or a device"),
     ("empty folder", Path.mkdir, "InvalidSource.EmptyFolder", "the folder holds no state"),
 )
 
@@ -192,7 +192,7 @@ def test_a_list_of_too_many_objects_is_refused(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("count", "last"),
-    [(100, "a value of the wrong type"), (101, "more problems than these 100"), (9999, "reading stopped here")],
+    [(100, "the value has the wrong type"), (101, "more problems than these 100"), (9999, "reading stopped here")],
 )
 def test_the_first_hundred_problems_are_kept_and_more_are_mentioned(count: int, last: str, tmp_path: Path) -> None:
     found = refusals(tmp_path, "vpcs:\n" + "- x\n" * count)

@@ -235,7 +235,7 @@ def test_of_rules_without_ids_that_say_the_same_one_is_kept(tmp_path: Path) -> N
     loaded = load_text(tmp_path, text)
     assert len(loaded.state.group["sg-rule"].rules) == 1
     assert [(finding.code, finding.message) for finding in loaded.findings] == [
-        ("DuplicateRule", "the same rule again; it is kept once")
+        ("DuplicateRule", "the group has this rule twice; it is kept once")
     ]
 
 
@@ -259,13 +259,13 @@ def test_a_mac_is_made_from_the_id_and_belongs_to_no_one_else(tmp_path: Path) ->
 
 ODD = (
     ("host bits in a rule's block", f"{RULE}, cidr_ip: 10.1.2.3/8", "MaskedHostBits",
-     "cidr_ip 10.1.2.3/8 has host bits set; read as 10.0.0.0/8", Prefix.parse("10.0.0.0/8")),
+     "cidr_ip 10.1.2.3/8 has host bits; it is read as 10.0.0.0/8", Prefix.parse("10.0.0.0/8")),
     ("group beside a block", f"{RULE}, cidr_ip: 10.0.0.0/8, source_security_group_id: sg-none", "IgnoredRemote",
-     "source_security_group_id is ignored: cidr_ip wins", Prefix.parse("10.0.0.0/8")),
+     "source_security_group_id is ignored, as cidr_ip wins over it", Prefix.parse("10.0.0.0/8")),
     ("prefix list beside a block", f"{RULE}, ipv6_cidr_ip: '::/0', prefix_list_id: pl-none", "IgnoredRemote",
-     "prefix_list_id is ignored: ipv6_cidr_ip wins", Prefix.parse("::/0")),
+     "prefix_list_id is ignored, as ipv6_cidr_ip wins over it", Prefix.parse("::/0")),
     ("prefix list beside a group", f"{RULE}, source_security_group_id: sg-a, prefix_list_id: pl-a", "IgnoredRemote",
-     "prefix_list_id is ignored: source_security_group_id wins", GroupRef("sg-a")),
+     "prefix_list_id is ignored, as source_security_group_id wins over it", GroupRef("sg-a")),
 )  # fmt: skip
 
 

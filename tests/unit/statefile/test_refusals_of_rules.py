@@ -76,7 +76,7 @@ ROWS = (
     Row("port list of icmp", "{type: ingress, ip_protocol: icmp, port_list_id: prl-a, cidr_ip: 10.0.0.0/8}",
         "InvalidParam.ProtocolNotSupportPortRangeList", "port_list_id", "can't use a port list", "tcp or udp"),
     Row("port list and ports", f"{{{TCP}, port_list_id: prl-a, cidr_ip: 10.0.0.0/8}}", "InvalidParam.PortRange",
-        "port_range", "port_range and port_list_id can't stand together", "one of them"),
+        "port_range", "a rule can't have both port_range and port_list_id", "one of them"),
     Row("unknown port list", "{type: ingress, ip_protocol: tcp, port_list_id: prl-b, cidr_ip: 10.0.0.0/8}",
         "InvalidPortRangeListId.NotFound", "port_list_id", "the port list is not in the state", "perhaps prl-a"),
     Row("no remote on ingress", f"{{{TCP}}}", "MissingParameter.Source", "", "the rule has no remote",
@@ -93,9 +93,9 @@ ROWS = (
     Row("egress ipv6 remote malformed", f"{{{ALL_OUT}, ipv6_cidr_ip: any}}", "InvalidParam.Ipv6DestCidrIp",
         "ipv6_cidr_ip", "ipv6_cidr_ip is malformed", "IPv6 CIDR block"),
     Row("both families as source", f'{{{TCP}, cidr_ip: 0.0.0.0/0, ipv6_cidr_ip: "::/0"}}', "InvalidParam.SourceIp",
-        "ipv6_cidr_ip", "cidr_ip and ipv6_cidr_ip can't stand together", "two rules for both"),
+        "ipv6_cidr_ip", "a rule can't have both cidr_ip and ipv6_cidr_ip", "two rules for both"),
     Row("both families as destination", f'{{{ALL_OUT}, cidr_ip: 0.0.0.0/0, ipv6_cidr_ip: "::/0"}}',
-        "InvalidParam.DestIp", "ipv6_cidr_ip", "can't stand together", "two rules for both"),
+        "InvalidParam.DestIp", "ipv6_cidr_ip", "can't have both", "two rules"),
     Row("group id malformed", f"{{{TCP}, source_security_group_id: 'a b'}}", "InvalidSourceSecurityGroupId.Malformed",
         "source_security_group_id", "source_security_group_id is not an id", "letters, digits, dots"),
     Row("dest group on ingress", f"{{{TCP}, dest_security_group_id: sg-a, cidr_ip: 10.0.0.0/8}}",
@@ -146,9 +146,9 @@ ROWS = (
     Row("narrowing of another family than the remote", f"{{{TCP}, cidr_ip: 10.0.0.0/8, ipv6_dest_cidr_ip: '::1'}}",
         "InvalidParameter.Conflict", "ipv6_dest_cidr_ip", "are of different families", "an IPv4 CIDR block"),
     Row("narrowing of both families", f"{{{TCP}, source_security_group_id: sg-a, dest_cidr_ip: 10.0.0.1, "
-        "ipv6_dest_cidr_ip: '::1'}", "InvalidParam.DestIp", "ipv6_dest_cidr_ip", "both given", "two rules for both"),
+        "ipv6_dest_cidr_ip: '::1'}", "InvalidParam.DestIp", "ipv6_dest_cidr_ip", "can't have both", "two rules"),
     Row("egress narrowing of both families", f"{{{ALL_OUT}, dest_security_group_id: sg-a, source_cidr_ip: 10.0.0.1, "
-        "ipv6_source_cidr_ip: '::1'}", "InvalidParam.SourceIp", "ipv6_source_cidr_ip", "both given", "two rules"),
+        "ipv6_source_cidr_ip: '::1'}", "InvalidParam.SourceIp", "ipv6_source_cidr_ip", "can't have both", "two rules"),
     Row("priority 0", f"{{{TCP}, cidr_ip: 10.0.0.0/8, priority: 0}}", "InvalidPriority.ValueNotSupported", "priority",
         "priority is out of range", "1..100, 1 is the strongest"),
     Row("priority 101", f"{{{TCP}, cidr_ip: 0.0.0.0/0, priority: 101}}", "InvalidPriority.ValueNotSupported",
@@ -173,7 +173,7 @@ ROWS = (
         "letters, digits, dots, dashes and underscores"),
     Row("description of wrong type", f"{{{TCP}, cidr_ip: 10.0.0.0/8, description: 5}}", "InvalidDocument.WrongType",
         "description", "description has the wrong type", "text; put a number in quotes"),
-    Row("not a mapping", "tcp", "InvalidDocument.WrongType", "", "a value of the wrong type", "a mapping"),
+    Row("not a mapping", "tcp", "InvalidDocument.WrongType", "", "the value has the wrong type", "a mapping"),
 )  # fmt: skip
 
 
