@@ -7,7 +7,7 @@ measured. Must not know how the agent works: it asks the agent as a user does, a
     restart       the same, with everything in the kernel already
     a change      from the rename of the state file until the last ENI that it concerns has its new policy
     look          the regular look at everything: CPU seconds of the agent
-    resync        `sgdp resync`: all rules are written again
+    resync        a resync request: all rules are written again
 """
 
 from __future__ import annotations

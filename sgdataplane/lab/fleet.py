@@ -91,10 +91,12 @@ class Fleet:
 
 
 @asynccontextmanager
-async def run_fleet(nodes: Iterable[LabNode], routers: Iterable[Router] = ()) -> AsyncIterator[Fleet]:
-    """Processes in all these nodes and routers while the block runs; none is left after it."""
+async def run_fleet(
+    nodes: Iterable[LabNode], routers: Iterable[Router] = (), module: str = "sgdataplane.lab.prober"
+) -> AsyncIterator[Fleet]:
+    """Processes in all these nodes and routers while the block runs; none is left after it. `module`: what they run."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # one datagram per node
-    starter = _start(theirs)
+    starter = _start(theirs, module)
     channels: dict[str, Channel] = {}
     try:
         for node in nodes:
@@ -111,10 +113,10 @@ async def run_fleet(nodes: Iterable[LabNode], routers: Iterable[Router] = ()) ->
         await asyncio.to_thread(_end, starter)
 
 
-def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
+def _start(theirs: socket.socket, module: str) -> subprocess.Popen[bytes]:
     """A fresh interpreter to fork from, as this process may have threads and much else open."""
     with theirs:
-        return start_python("sgdataplane.lab.prober", str(theirs.fileno()), pass_fds=(theirs.fileno(),))
+        return start_python(module, str(theirs.fileno()), pass_fds=(theirs.fileno(),))
 
 
 def start_python(module: str, argument: str, **more: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401  # Popen's own

@@ -39,7 +39,6 @@ class Listeners:
         self._counted = Sightings()
         self._lock = asyncio.Lock()
         self._open: set[tuple[int, int, Family]] = set()
-        self._watched: dict[tuple[int, Family], socket.socket] = {}
         self._kept: list[object] = []
         self._answers: dict[str, asyncio.Event] = {}
 
@@ -50,26 +49,19 @@ class Listeners:
             if place in self._open:
                 return
             if protocol == TCP:
-                sock = _bound(socket.SOCK_STREAM, 0, port, family)
+                sock = bound(socket.SOCK_STREAM, 0, port, family)
                 self._kept.append(await asyncio.start_server(self._serve_tcp, sock=sock, backlog=512))
             else:
                 self._add_datagrams(protocol, port, family)
             self._open.add(place)
-
-    async def watch(self, protocol: int, family: Family) -> None:
-        """Count tokens without answering, for hand-made packets of any protocol, including TCP and UDP."""
-        async with self._lock:
-            if (protocol, family) not in self._watched:
-                sock = _bound(socket.SOCK_RAW, protocol, 0, family)
-                asyncio.get_running_loop().add_reader(sock, _read_all, sock, family, self._on_watched)
-                self._watched[protocol, family] = sock
 
     async def wait_counted(self, token: str, seconds: float) -> int:
         """How often the token came in. Waits at most `seconds` for the first time."""
         await self._counted.wait_seen(HERE, token, seconds)
         return self._counted.count(HERE, token)
 
-    def _count(self, token: str) -> None:
+    def count(self, token: str) -> None:
+        """Count a token that came in."""
         self._counted.record(HERE, token)
 
     def answer_event(self, token: str) -> asyncio.Event:
@@ -84,7 +76,7 @@ class Listeners:
             async with asyncio.timeout(EXCHANGE_S):
                 message = ProbeMessage.find(await reader.readline())
                 if message is not None:
-                    self._count(message.token)
+                    self.count(message.token)
                     writer.write(ProbeMessage(ANSWER, message.token).encode())
                     await writer.drain()
                     await reader.read()  # the sender closes first
@@ -92,11 +84,11 @@ class Listeners:
 
     def _add_datagrams(self, protocol: int, port: int, family: Family) -> None:
         kind = socket.SOCK_DGRAM if protocol == UDP else socket.SOCK_RAW
-        sock = _bound(kind, 0 if protocol == UDP else protocol, port if protocol == UDP else 0, family)
+        sock = bound(kind, 0 if protocol == UDP else protocol, port if protocol == UDP else 0, family)
         level, wanted, _ = PACKET_INFO[family]
         sock.setsockopt(level, wanted, 1)
         handle = self._on_echo if protocol in (ICMP, ICMPV6) else self._on_datagram
-        asyncio.get_running_loop().add_reader(sock, _read_all, sock, family, handle)
+        asyncio.get_running_loop().add_reader(sock, read_all, sock, family, handle)
         self._kept.append(sock)
 
     def _on_datagram(self, sock: socket.socket, family: Family, arrival: Arrival) -> None:
@@ -104,7 +96,7 @@ class Listeners:
         if arrival.message.kind == ANSWER:
             self._note_answer(arrival.message.token)
             return
-        self._count(arrival.message.token)
+        self.count(arrival.message.token)
         answer = ProbeMessage(ANSWER, arrival.message.token)
         payload = answer.encode() if sock.type == socket.SOCK_DGRAM else frames.other_payload(sock.proto, answer)
         level, _, kind = PACKET_INFO[family]
@@ -114,12 +106,9 @@ class Listeners:
     def _on_echo(self, _: socket.socket, family: Family, arrival: Arrival) -> None:
         """Count echo requests, which the kernel answers, and note the answers to ours."""
         if arrival.icmp_type == ECHO_REQUEST[family]:
-            self._count(arrival.message.token)
+            self.count(arrival.message.token)
         elif arrival.icmp_type == frames.ECHO_REPLY[family]:
             self._note_answer(arrival.message.token)
-
-    def _on_watched(self, _: socket.socket, __: Family, arrival: Arrival) -> None:
-        self._count(arrival.message.token)
 
     def _note_answer(self, token: str) -> None:
         if token in self._answers:
@@ -136,7 +125,7 @@ class Arrival:
 Handler = Callable[[socket.socket, Family, Arrival], None]
 
 
-def _bound(kind: int, protocol: int, port: int, family: Family) -> socket.socket:
+def bound(kind: int, protocol: int, port: int, family: Family) -> socket.socket:
     """A socket on all addresses of one family."""
     sock = socket.socket(AF[family], kind | socket.SOCK_NONBLOCK, protocol)
     try:
@@ -158,7 +147,8 @@ def allow_delegated(sock: socket.socket, family: Family) -> None:
     sock.setsockopt(level, option, 1)
 
 
-def _read_all(sock: socket.socket, family: Family, handle: Handler) -> None:
+def read_all(sock: socket.socket, family: Family, handle: Handler) -> None:
+    """Hand each datagram with a message that has come to a socket to `handle`."""
     for _ in range(BATCH):
         try:
             data, ancillary, _, sender = sock.recvmsg(2048, 128)

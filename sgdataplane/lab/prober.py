@@ -25,7 +25,6 @@ from typing import Any
 from sgdataplane.errors import LabError, SgDataplaneError
 from sgdataplane.host import conntrack, netns
 from sgdataplane.lab.exchange import Exchange, ProbeQuestion
-from sgdataplane.lab.frames import ASK, ProbeMessage
 from sgdataplane.lab.listeners import AF, Listeners
 from sgdataplane.lab.tap import OUT, Tap, TapEnd
 from sgdataplane.lab.watch import Watch
@@ -96,32 +95,6 @@ class Prober:
                 break
             await tap.seen.wait_seen(OUT, key, pause)
         return tap.seen.count(OUT, key) > 0, control
-
-    async def watch(self, protocol: int, family: str) -> dict[str, object]:
-        """Begin to count hand-made packets of a protocol, without answering."""
-        await self._listeners.watch(protocol, Family(family))
-        return {}
-
-    async def inject(self, packets: list[str], target: str, ifname: str, key: str) -> dict[str, object]:
-        """Send whole IP packets, given in hex, from a raw socket. Results as of `send`."""
-        family = Address.parse(target).family
-        sent_error = 0
-        with socket.socket(AF[family], socket.SOCK_RAW, socket.IPPROTO_RAW) as sender:
-            for packet in packets:
-                try:
-                    sender.sendto(bytes.fromhex(packet), (target, 0))
-                except OSError as error:
-                    sent_error = error.errno or -1
-        left, control = await self._did_leave(key, ifname)
-        return {"left": left, "control": control, "sent_error": sent_error}
-
-    async def watch_self(self, protocol: int, address: str, token: str, seconds: float) -> dict[str, object]:
-        """Send this node a token over loopback. `alive`: the counter of hand-made packets counted it."""
-        family = Address.parse(address).family
-        with socket.socket(AF[family], socket.SOCK_RAW, protocol) as sender:
-            sender.bind((address, 0))
-            sender.sendto(ProbeMessage(ASK, token).encode(), (address, 0))
-        return {"alive": await self._listeners.wait_counted(token, seconds) > 0}
 
     async def finish(self, number: int, seconds: float) -> dict[str, object]:
         """Wait at most `seconds` for the answer, and say how the exchange stands. It goes on until `close`."""
@@ -196,22 +169,22 @@ def _parse_remote(text: str, family: Family) -> tuple[str, int]:
     return socket.inet_ntop(AF[family], raw), int(port, 16)
 
 
-async def serve(connection: socket.socket, ends: list[dict[str, str]], watched: str) -> None:
+async def serve(kind: type[Prober], connection: socket.socket, ends: list[dict[str, str]], watched: str) -> None:
     """Answer requests until the connection closes, each in a task of its own. `watched`: the name of our namespace if
     it is that of a router to watch, else empty."""
     reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
-    agent = Prober(ends, Watch(watched) if watched else None)
+    prober = kind(ends, Watch(watched) if watched else None)
     tasks: set[asyncio.Task[None]] = set()
     _write(writer, {"id": 0, "result": {}})  # we are ready
     while line := await reader.readline():
-        task = asyncio.create_task(_answer(agent, json.loads(line), writer))
+        task = asyncio.create_task(_answer(prober, json.loads(line), writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
 
-async def _answer(agent: Prober, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+async def _answer(prober: Prober, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
     try:
-        result = await getattr(agent, request["op"])(**request["arguments"])
+        result = await getattr(prober, request["op"])(**request["arguments"])
         _write(writer, {"id": request["id"], "result": result})
     except Exception as error:  # noqa: BLE001  # the caller must hear of any failure, or it waits in vain
         _write(writer, {"id": request["id"], "failure": f"{type(error).__name__}: {error}"})
@@ -221,11 +194,13 @@ def _write(writer: asyncio.StreamWriter, value: dict[str, object]) -> None:
     writer.write(json.dumps(value).encode() + b"\n")
 
 
-def run_node(connection: socket.socket, netns_name: str, ends: list[dict[str, str]], *, is_router: bool) -> int:
+def run_node(
+    kind: type[Prober], connection: socket.socket, netns_name: str, ends: list[dict[str, str]], *, is_router: bool
+) -> int:
     """The life of a node's or a router's process; return its exit code."""
     try:
         netns.enter(netns_name)
-        asyncio.run(serve(connection, ends, netns_name if is_router else ""))
+        asyncio.run(serve(kind, connection, ends, netns_name if is_router else ""))
     except (SgDataplaneError, OSError) as error:
         connection.setblocking(True)
         connection.sendall(json.dumps({"id": 0, "failure": str(error)}).encode() + b"\n")
@@ -233,7 +208,7 @@ def run_node(connection: socket.socket, netns_name: str, ends: list[dict[str, st
     return 0
 
 
-def start_nodes(control: socket.socket) -> None:
+def start_nodes(control: socket.socket, kind: type[Prober] = Prober) -> None:
     """Fork a process for each message and its socket until the control socket closes, then wait for all of them."""
     starter = os.getpid()
     while True:
@@ -246,7 +221,7 @@ def start_nodes(control: socket.socket) -> None:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             request = json.loads(data)
             if os.getppid() == starter:
-                os._exit(run_node(socket.socket(fileno=fd), **request))
+                os._exit(run_node(kind, socket.socket(fileno=fd), **request))
             os._exit(1)
         os.close(fd)
     with contextlib.suppress(ChildProcessError):

@@ -1,7 +1,7 @@
 """Hand-made packets, for what no socket sends: fragments, odd flags, other people's addresses.
 
-Owns the evidence about them, which is that of probe.py without an answer: they are counted or not. Is given packets
-built with scapy around a token. Must not know what policy expects.
+Owns the evidence about them. It is the evidence of lab/judge.py without an answer: the receiver counts them or not. It
+is given packets that scapy built around a token. Must not know what policy expects.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from sgdataplane.net.values import Family
 
 @dataclass(frozen=True, slots=True)
 class Crafted:
-    """What to send. `build` makes the IP packets, in the order of sending, around a payload that holds the token; the
-    receiver counts it in packets of transport `protocol`, reassembled."""
+    """What to send. `build` makes the IP packets, in the order of sending, around a payload with the token. The
+    receiver counts the token in reassembled packets of transport `protocol`."""
 
     source: ProbeEnd
     target: ProbeEnd
@@ -42,19 +42,19 @@ class Crafted:
 
 
 def observe_crafted(lab: Lab, crafted: Crafted) -> Observation:
-    """Send it in a running lab, and say what became of it. LabError if its first packet can't be told from others."""
+    """Send it in a running lab, and say what became of it. LabError if taps can't recognise its first packet."""
     nodes = tuple(lab.topology.node[end.node] for end in (crafted.source, crafted.target))
     path = path_between(lab, crafted.source, crafted.target)
 
     async def run() -> Observation:
-        async with run_fleet(nodes, watched_routers(lab)) as fleet:
+        async with run_fleet(nodes, watched_routers(lab), "tests.support.crafter") as fleet:
             return await observe_in(fleet, crafted, path)
 
     return asyncio.run(run())
 
 
 async def observe_in(fleet: Fleet, crafted: Crafted, path: RouterPath | None = None) -> Observation:
-    """The same with a fleet that runs. `path` as for judge.observe."""
+    """The same with a fleet of crafters that runs. `path` as for judge.observe."""
     target, token = crafted.target, os.urandom(8).hex()
     packets = [bytes(packet) for packet in crafted.build(ProbeMessage(ASK, token).encode())]
     key = key_of(packets[0])
@@ -80,7 +80,7 @@ async def observe_in(fleet: Fleet, crafted: Crafted, path: RouterPath | None = N
 
 
 async def _judge_arrived(fleet: Fleet, crafted: Crafted, token: str) -> Observation:
-    """Where policy is enforced at the node."""
+    """What became of a packet that the receiver's tap saw."""
     target = crafted.target
     if (await fleet.call(target.node, "counted", token=token, seconds=GRACE_S))["count"]:
         return Observation(ACCEPT, evidence=("the receiver's socket got the token",))
@@ -95,7 +95,7 @@ async def _judge_arrived(fleet: Fleet, crafted: Crafted, token: str) -> Observat
 
 
 def key_of(packet: bytes) -> str:
-    """What taps call the packet. LabError if nothing."""
+    """The packet's key. LabError if it has none."""
     key = frames.key_of_packet(packet)
     if key is None:
         raise LabError(
