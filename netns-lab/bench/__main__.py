@@ -1,7 +1,7 @@
-"""`python -m bench`: runs the benchmark, writes its table and plots, and prints the table.
+"""`python -m bench`: run the benchmark, write its table and plots, and print the table.
 
-Owns arguments, and the isolation: all of it happens in network, mount and process namespaces of its own, so that it
-touches nothing of the machine's, and nothing is left of it however it ends.
+Owns the arguments and the isolation. Everything happens in network, mount and process namespaces that belong to the
+run, so the machine isn't touched, and nothing is left however the run ends.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _isolate() -> None:
-    """Start this program again in namespaces of its own, unless that has been done."""
+    """Start this program again in namespaces that belong to the run, unless it is in them already."""
     if os.environ.get(ISOLATED) != "yes":
         environment = {**os.environ, ISOLATED: "yes"}
         os.execvpe("unshare", (*UNSHARE, sys.executable, "-m", "bench", *sys.argv[1:]), environment)

@@ -49,8 +49,8 @@ DRIFTS = {
 
 
 class Ear:
-    """When commits to our tables ended, in one namespace: wall clock, as the agent's own times are. Heard by a thread,
-    at once."""
+    """When commits to our tables ended in one namespace, by the wall clock, like the agent's own times. A thread hears
+    them at once."""
 
     def __init__(self, name: str) -> None:
         self._rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
@@ -80,7 +80,8 @@ class Ear:
 
 
 def drift_times(agent: Agent, name: str, change: str) -> tuple[float, float] | None:
-    """Milliseconds until it was noticed, and repaired; None if the cycle was about something else, too."""
+    """Milliseconds until the drift was noticed, and until it was repaired. None if the cycle was about something else
+    too."""
     agent.settle()
     count = drifts(agent)
     with Ear(name) as ear:
@@ -135,7 +136,7 @@ def with_more(state: CloudState, first: int, count: int) -> CloudState:
 
 
 def plug(agent: Agent, number: int) -> float:
-    """Milliseconds."""
+    """How many milliseconds it takes."""
     name, near, far = f"p{number}", f"t{number}", f"v{number}"
     netns.create(name)
     with Links(str(netns.OWN_NETNS)) as links:

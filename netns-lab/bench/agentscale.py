@@ -80,7 +80,7 @@ def eni_of(number: int, group: int) -> Eni:
 
 
 def with_port(state: CloudState, group: int, port: int) -> CloudState:
-    """The group's first rule is for another port."""
+    """The state with another port in the group's first rule."""
     old = state.security_groups[group]
     rules = (replace(old.rules[0], port_range=PortRange(port, port)), *old.rules[1:])
     groups = list(state.security_groups)
@@ -89,12 +89,12 @@ def with_port(state: CloudState, group: int, port: int) -> CloudState:
 
 
 def with_member(state: CloudState, group: int, number: int) -> CloudState:
-    """One ENI more in that group; on another host."""
+    """The state with one more ENI in that group, on another host."""
     return replace(state, network_interfaces=(*state.network_interfaces, eni_of(number, group)))
 
 
 class Scene:
-    """The namespaces, attached, and the agent's files in a folder."""
+    """The attached namespaces, and the agent's files in a folder."""
 
     def __init__(self, folder: Path, state: CloudState, *, is_folder: bool) -> None:
         self.folder, self.enis = folder, state.network_interfaces
@@ -119,8 +119,8 @@ class Scene:
         (self.folder / "agent.toml").write_text("".join(lines), encoding="utf-8")
 
     def write(self, state: CloudState) -> float:
-        """When it began to be there. Of a folder, each group and its ENIs are a file, and only those that change are
-        written."""
+        """Write the state and return when that began. In a folder, each group and its ENIs have a file, and only files
+        that change are written."""
         texts = _files(self._state, state) if self._state.suffix == "" else {self._state: dump_native(state)}
         changed = {path: text for path, text in texts.items() if self._texts.get(path) != text}
         self._texts = texts
@@ -158,7 +158,7 @@ def _binding(number: int, eni: Eni) -> Binding:
 
 
 class Ear:
-    """Hears when a namespace's policy becomes another one."""
+    """Hears when a namespace's policy changes."""
 
     def __init__(self, count: int) -> None:
         self._rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
@@ -166,7 +166,7 @@ class Ear:
         self._numbers = {number_of(f"w{number}"): number for number in range(count)}
 
     def wait(self, numbers: Collection[int]) -> float:
-        """When all of these have."""
+        """When all of these namespaces' policies have changed."""
         left, deadline = set(numbers), time.monotonic() + DEADLINE_S
         while left:
             if not select.select([self._rules], [], [], deadline - time.monotonic())[0]:
@@ -190,7 +190,7 @@ class Ear:
 
 
 class Agent:
-    """The process."""
+    """The agent's process."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._socket = folder / "agent.sock"
@@ -210,7 +210,7 @@ class Agent:
         return found
 
     def cycle(self) -> dict[str, object]:
-        """The last one; {} while it doesn't answer."""
+        """The last status; {} while the agent doesn't answer."""
         try:
             found = self.status()["cycle"]
         except HostError:
@@ -227,7 +227,7 @@ class Agent:
         return found
 
     def settle(self) -> None:
-        """Until it has nothing more to do."""
+        """Wait until the agent has nothing more to do."""
         last = None
         while (number := self.cycle().get("number")) != last or number is None:
             last = number
@@ -263,8 +263,8 @@ def started(scene: Scene, stack: ExitStack) -> tuple[Agent, float]:
 
 
 def changes(scene: Scene, agent: Agent, state: CloudState, count: int) -> dict[str, list[float]]:
-    """Milliseconds of each. A rule's is about the ENIs of its group, a member's about those of the group before, too,
-    which has a rule for it."""
+    """Milliseconds of each change. A rule concerns the ENIs of its group. A member also concerns those of the group
+    before, which has a rule for it."""
     ear, found = Ear(len(scene.enis)), {"rule": list[float](), "member": list[float]()}
     groups = len(state.security_groups)
     for step in range(count):

@@ -1,6 +1,6 @@
-"""Many packets with one call: sendmmsg and recvmmsg, so that this program adds next to nothing to each packet.
+"""Many packets with one call, by sendmmsg and recvmmsg, so that this program adds next to nothing to each packet.
 
-Owns the structures that the two take (recvmmsg(2)). Must not know what is sent, or where.
+Owns the structures that the two calls take (recvmmsg(2)). Must not know what is sent, or where.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Message(ctypes.Structure):
 
 
 class Batch:
-    """PACKETS messages of SIZE bytes, all of the same memory."""
+    """PACKETS messages of SIZE bytes, which all share one piece of memory."""
 
     def __init__(self) -> None:
         self._content = ctypes.create_string_buffer(SIZE)
@@ -45,11 +45,11 @@ class Batch:
         self._messages = (_Message * PACKETS)(*(_Message(header, 0) for _ in range(PACKETS)))
 
     def send(self, sock: socket.socket) -> None:
-        """All of them, each as a packet of its own; OSError if not all could be sent."""
+        """Send all messages, each as a packet of its own. OSError if the kernel takes only some of them."""
         _checked(_libc().sendmmsg(sock.fileno(), self._messages, PACKETS, 0), PACKETS)
 
     def receive(self, sock: socket.socket) -> int:
-        """How many datagrams had come, at most PACKETS; they are read."""
+        """Read the datagrams that have come, at most PACKETS, and return their number."""
         return max(0, int(_libc().recvmmsg(sock.fileno(), self._messages, PACKETS, socket.MSG_DONTWAIT, None)))
 
 

@@ -1,16 +1,17 @@
 """`python -m bench.commits`: what commits cost the kernel, by kind of change. Prints a table in Markdown.
 
-Owns the rows and what is measured. Is given sizes. Must not know how a change is found.
+Owns the rows and what is measured. It is given sizes. Must not know how a change is found.
 
-Milliseconds are of all commits of a change together, encoding included. `ratio` is to a plain commit, a rule without
-a target in a table and a namespace of its own, made right after each: so a kernel or a machine that is slow altogether
-shows the same ratios. (A namespace of its own, since before Linux 6.4 a commit to any table validates all of them.)
+Milliseconds are those of all commits of a change together, with the encoding. `ratio` compares them with a plain
+commit, which is made right after each: a rule without a target, in a table and a namespace of its own. So a kernel or a
+machine that is slow altogether shows the same ratios. The namespace is its own because before Linux 6.4 a commit to any
+table of a namespace validates all of them.
 
     a member joins, ...   in instance placement, one ENI: deltacost.py has the states and changes
-    an unrelated goto     beside the table of host placement: a rule of another table, which is to a chain that nothing
-                          else leads to
+    an unrelated goto     in host placement: a rule in another table, with a goto to a chain that nothing else leads to
 
-The first take no part in `sgdp`'s own judgement (enforce/hold.py), so they are measured where `sgdp` would refuse them.
+The first kinds skip the judgement that makes `sgdp` hold back expensive commits (enforce/hold.py), so they are measured
+even where `sgdp` would refuse them.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ PLAIN, UNRELATED = rule(Match(Field.L4PROTO, (Range.of(6),)), ACCEPT), rule(goto
 
 @dataclass
 class Row:
-    """Of one kind of change at one place. Seconds, sample by sample; `plain`: of the plain commit after each."""
+    """One kind of change at one place. Seconds of each sample; `plain`: of the plain commit after it."""
 
     where: str
     change: str
@@ -85,7 +86,7 @@ class Row:
 
 
 class Beside:
-    """A rule in a table that nothing else is in, made anew by each commit."""
+    """A rule in a table of its own. Each commit makes it anew."""
 
     def __init__(self, door: NetlinkKernel, entry: Rule) -> None:
         self._door = door
@@ -96,7 +97,7 @@ class Beside:
         self._again = Transaction.of(table, again)
 
     def commit(self) -> float:
-        """Seconds."""
+        """How many seconds it takes."""
         began = time.perf_counter()
         self._door.run(self._again)
         return time.perf_counter() - began
@@ -112,7 +113,7 @@ def namespace(name: str) -> Iterator[str]:
 
 
 def instance_rows(members: int, rules: int, rounds: int, plain: Beside) -> Iterator[Row]:
-    """A row a kind of change."""
+    """A row for each kind of change."""
     rows: dict[str, Row] = {}
     with namespace("instance") as name:
         where = f"instance placement, {rules:,} rules, {members:,} members"

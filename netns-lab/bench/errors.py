@@ -1,7 +1,7 @@
-"""What the benchmark raises on purpose. Imports nothing of ours."""
+"""The benchmark's own error. Imports nothing of ours."""
 
 from __future__ import annotations
 
 
 class BenchError(Exception):
-    """One filter can't be measured, and why. The others go on."""
+    """A filter can't be measured, and why. The run goes on with the others."""

@@ -1,6 +1,6 @@
-"""Where and when a run was made: what a reader has to know to compare its figures with others.
+"""Where and when a run was made, so that readers can compare its figures with others.
 
-Owns the asking. Must not know the figures.
+Owns how this is found out. Must not know the figures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def facts() -> dict[str, str]:
-    """By name."""
+    """The facts by name."""
     return {
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
         "processor": f"{_processor()}, {os.cpu_count()} of them",
@@ -30,7 +30,7 @@ def _processor() -> str:
 
 
 def _output(*command: str) -> str:
-    """Of a command that may be missing; "unknown" then."""
+    """The output of a command, or "unknown" if the machine hasn't got it."""
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -1,6 +1,6 @@
-"""What the product promises of its speed, and whether a run bears it out: a row for every goal, none left out.
+"""What the product promises of its speed, and whether a run keeps it: one row for every goal.
 
-Owns the goals. Is given results. Must not know how they were come by.
+Owns the goals. It is given results. Must not know how they were measured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Costs = Callable[[Results, Variant], list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One row. `measured` None: it couldn't be, and `why`. `limit`: at most, or at least it."""
+    """One row. `measured`: None if it couldn't be measured, and `why` not. `limit`: an upper or a lower bound."""
 
     title: str
     limit: float
@@ -42,7 +42,7 @@ class Goal:
 
     @property
     def verdict(self) -> str:
-        """`met`, or by how much it isn't."""
+        """`met`, or by how much it is missed."""
         if self.measured is None:
             return f"not measured: {self.why}"
         if self.is_met:
@@ -53,11 +53,11 @@ class Goal:
 
 
 class NoSamplesError(Exception):
-    """There are no samples of that variant."""
+    """The run has no samples of that variant."""
 
 
 def goals(results: Results) -> tuple[Goal, ...]:
-    """All rows, in the order of the issue."""
+    """All rows, in a fixed order."""
     return (
         *(goal for measure in ESTABLISHED for goal in _established(results, measure)),
         _rate(results, "new connections a second", Measure.CONNECT),
@@ -68,7 +68,7 @@ def goals(results: Results) -> tuple[Goal, ...]:
 
 
 def _established(results: Results, measure: Measure) -> Iterator[Goal]:
-    """The worst of all numbers of rules; then the many ENIs."""
+    """The goal for the worst number of rules, then the goal for many ENIs."""
     sizes = [variant for variant in results.variants if variant.name == OURS]
     many = next(variant for variant in results.variants if variant.name == MANY_ENIS)
     span = f"{sizes[0].rules:,} to {sizes[-1].rules:,} rules"
@@ -114,7 +114,7 @@ def _of(measure: Measure) -> Costs:
 
 
 def _changes(results: Results, variant: Variant) -> list[float]:
-    """One added and one removed."""
+    """A change: one rule is added and one removed."""
     added, removed = (_samples(results, measure, variant) for measure in (Measure.ADD, Measure.REMOVE))
     return [a + b for a, b in zip(added, removed, strict=True)]
 

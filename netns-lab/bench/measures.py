@@ -1,6 +1,6 @@
-"""What is measured, and in which unit; samples of it, and what is said of them: medians, spread, ratios pair by pair.
+"""What is measured and in which unit, and what samples say: medians, spread, and ratios pair by pair.
 
-Owns the arithmetic. Must not know how a sample comes about.
+Owns the arithmetic. Must not know how a sample is measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 class Measure(enum.Enum):
-    """Packets and connections in ns each, commands in ms each: less is better, always."""
+    """A measure, in ns for each packet or connection, in ms for each command. Less is always better."""
 
     UDP_IN = "established UDP, in"
     UDP_OUT = "established UDP, out"
@@ -31,7 +31,7 @@ ESTABLISHED = (Measure.TCP_IN, Measure.TCP_OUT, Measure.UDP_IN, Measure.UDP_OUT)
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A median and the quartiles beside it."""
+    """A median with its quartiles."""
 
     low: float
     median: float
@@ -39,22 +39,22 @@ class Spread:
 
     @property
     def half(self) -> float:
-        """Half the distance of the quartiles."""
+        """Half the distance between the quartiles."""
         return (self.high - self.low) / 2
 
 
 def spread(samples: Sequence[float]) -> Spread:
-    """Of at least one sample."""
+    """The spread of at least one sample."""
     if len(samples) == 1:
         return Spread(samples[0], samples[0], samples[0])
     return Spread(*statistics.quantiles(samples, n=4, method="inclusive"))
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Sample by sample: those of one round belong together, whatever the machine's speed was in it."""
+    """The ratios, sample by sample. Two samples of one round belong together, whatever the machine's speed was then."""
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
 def differences(left: Sequence[float], right: Sequence[float]) -> list[float]:
-    """Sample by sample."""
+    """The differences, sample by sample."""
     return [a - b for a, b in zip(left, right, strict=True)]

@@ -1,6 +1,6 @@
-"""Our own filter on the path: the policy as a security group's rules, put in force by enforce().
+"""Our own filter on the path: the policy as rules of security groups, put in force by enforce().
 
-Owns the state that says it. Must not know what is measured.
+Owns the state with this policy. Must not know what is measured.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LAST_PRIORITY = 100
 
 
 class Ours:
-    """enforce() in this process, as a daemon calls it: with what was in force before."""
+    """enforce() in this process, as the daemon calls it, with what was in force before."""
 
     def __init__(
         self, namespace: str, mac: str, rules: Sequence[Rule], *, enis: int = 1, is_fenced: bool = True
@@ -50,7 +50,7 @@ class Ours:
         self._in_force = proven
 
     def close(self) -> None:
-        """Nothing runs on."""
+        """Do nothing, as no process runs on."""
 
 
 def _desired(mac: str, rules: Sequence[Rule], enis: int) -> Desired:
@@ -68,10 +68,11 @@ def _desired(mac: str, rules: Sequence[Rule], enis: int) -> Desired:
 
 
 def _other_enis(count: int) -> tuple[list[Eni], list[SecurityGroup]]:
-    """ENIs beside the one on the path, each in a group of its own with rules of its own. By every order of names they
-    come before it, so that whatever is gone through one by one reaches it last.
+    """ENIs beside the one on the path, each in a group with rules of its own. Their names sort before its name, so
+    anything that goes through ENIs one by one reaches it last.
 
-    THE ONE PLACE to replace when a table serves a host's ENIs: until then they are all of one instance."""
+    THE ONE PLACE to replace when a table serves a host's ENIs: until then they all belong to one instance.
+    """
     groups = [_group(f"sg-{number:04}", _other_rules(number), 0, OTHER_RULES) for number in range(count)]
     enis = [
         _eni(f"eni-{number:04}", _mac(number), f"10.1.{number // 250}.{number % 250 + 1}", [group.security_group_id])
@@ -93,7 +94,7 @@ def _eni(eni_id: str, mac: str, address: str, groups: Iterable[str]) -> Eni:
 
 
 def _groups(rules: Sequence[Rule]) -> list[SecurityGroup]:
-    """The rules as basic groups, whose ENIs may send anything. The last rule has the lowest priority."""
+    """The rules as basic groups, which let their ENIs send anything. The last rule has the lowest priority."""
     starts = range(0, len(rules), GROUP_RULES)
     return [_group(f"sg-probe-{start:04}", rules[start : start + GROUP_RULES], start, len(rules)) for start in starts]
 

@@ -1,7 +1,8 @@
-"""The path: two namespaces joined by one veth pair, and sockets at its ends. A filter stands in the receiver's.
+"""The path: two namespaces joined by a veth pair, with sockets at both ends. The filter is in the receiver's namespace.
 
 Owns links, addresses and sockets. Must not know which filter it is, or what is measured.
-A veth hands a packet over in the sender's own system call, so the time of a send is that of the whole path.
+
+A veth delivers a packet within the sender's own system call, so a send takes as long as the whole path.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, so that no TIM
 
 @dataclass
 class Path:
-    """Two namespaces `<name>s` and `<name>r`. All sockets are closed, and both are removed, with the path."""
+    """The namespaces `<name>s` and `<name>r`. When the path closes, all sockets are closed and both are removed."""
 
     name: str
     mac: str = ""
@@ -67,7 +68,7 @@ class Path:
 
     @staticmethod
     def _introduce(namespace: str, other: str, *addresses: str) -> str:
-        """Make the other end's hardware address known for good, and return it."""
+        """Enter the other end's MAC address as a permanent neighbour, and return it."""
         with Links(other) as links:
             mac = next(link.mac for link in links.links() if link.ifname == "eth0")
         for address in addresses:
@@ -78,7 +79,7 @@ class Path:
     # sockets
 
     def udp(self, address: str, port: int = 0) -> socket.socket:
-        """A datagram socket at that address, in the namespace that has it."""
+        """A datagram socket at that address, in the namespace that has the address."""
         return self._bound(socket.SOCK_DGRAM, address, port)
 
     def tcp(self, address: str, port: int = 0) -> socket.socket:
@@ -98,7 +99,7 @@ class Path:
 
 
 class Ends:
-    """Sockets of the path for as long as it lives: what is allowed, what is denied, and what a change lets in."""
+    """The sockets of a path: for what is allowed, what is denied, and what the change lets in."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -114,7 +115,7 @@ class Ends:
 
     @cached_property
     def session(self) -> tuple[socket.socket, socket.socket]:
-        """A UDP session that has seen packets both ways: its client, and its server."""
+        """A UDP session that has seen packets in both directions: its client and its server."""
         server, client = self.path.udp(RECEIVER, PORT), _connected(self.path.udp(PROBE), PORT)
         server.connect(client.getsockname())
         for here, there in ((client, server), (server, client)):
@@ -124,7 +125,7 @@ class Ends:
 
     @cached_property
     def connection(self) -> tuple[socket.socket, socket.socket]:
-        """An established TCP connection whose every message is a segment: its client, and its server."""
+        """An established TCP connection that sends each message as a segment: its client and its server."""
         return self._connect()
 
     def _connect(self) -> tuple[socket.socket, socket.socket]:
@@ -138,19 +139,20 @@ class Ends:
         return client, server
 
     def check(self, *, is_denying: bool) -> None:
-        """BenchError unless TCP and UDP of the probe get through, and the stranger's UDP as it should."""
+        """BenchError unless the probe's TCP and UDP get through, and the stranger's UDP does or doesn't, as it
+        should."""
         for end in self._connect():
             end.close()
         if self._arrives(self.stranger, self.inbox) == is_denying:
             raise BenchError(f"the stranger's packets are {'let through' if is_denying else 'dropped'}")
 
     def check_change(self, *, is_in_force: bool) -> None:
-        """BenchError unless what the change lets in gets through, or does not."""
+        """BenchError unless the packets that the change is about get through, or don't."""
         if self._arrives(self._changed, self._change_inbox) != is_in_force:
             raise BenchError(f"a change was not in force when its command returned (wanted: {is_in_force})")
 
     def _arrives(self, sender: socket.socket, inbox: socket.socket) -> bool:
-        """Whether one packet gets there, before one of the probe that is sent after it, and has to."""
+        """Whether a packet gets through. A packet of the probe, which must get through, follows as a control."""
         self._sent += 1
         known = b"%d" % self._sent
         _drain(self.inbox)
@@ -165,7 +167,7 @@ def _connected(sock: socket.socket, port: int) -> socket.socket:
 
 
 def _until_control(inbox: socket.socket) -> list[bytes]:
-    """What comes before the control."""
+    """What arrives before the control packet."""
     found: list[bytes] = []
     try:
         while not found or found[-1] != b"control":
@@ -176,7 +178,7 @@ def _until_control(inbox: socket.socket) -> list[bytes]:
 
 
 def _drain(inbox: socket.socket) -> list[bytes]:
-    """What has come and was not read yet."""
+    """Read and drop what has already arrived."""
     found = []
     inbox.setblocking(False)
     try:

@@ -1,7 +1,8 @@
-"""Other packet filters: how each is told the policy, and the commands by which its users load and change it.
+"""Other packet filters: how each is given the policy, and the commands with which its users load and change it.
 
-Owns that as data, a Peer each. Is given rules. Must not know the path, or how commands are run.
-Where a filter tries rules in order, the probe's come last. Each keeps its defaults, but that it drops in silence.
+Owns this as data, in one Peer for each. It is given rules. Must not know the path, or how commands are run.
+
+Where a filter tries rules in order, the probe's rules come last. Each filter keeps its defaults, but drops silently.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ Files = Mapping[str, str]  # path -> content
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A filter, of these Debian packages (words). `files` are written, `start` is run, and then `load` is measured;
-    after `unload` the next one begins from nothing. `add` and `remove` put CHANGE in force and take it back."""
+    """A filter from these Debian packages (words). The benchmark writes `files`, runs `start`, then measures `load`;
+    after `unload` the next load begins from nothing. `add` and `remove` put CHANGE in force and take it back."""
 
     name: str
     packages: str

@@ -1,6 +1,6 @@
-"""A run as pictures, PNG and SVG: what a packet, a connection and a change cost, against the number of rules.
+"""A run as pictures, in PNG and SVG: what a packet, a connection and a change cost, by the number of rules.
 
-Owns how they look. Is given results. Must not know how they were come by.
+Owns how they look. It is given results. Must not know how they were measured.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STYLES = (("#D55E00", "s"), ("#E69F00", "^"), ("#009E73", "v"), ("#CC79A7", "D")
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes: a title, the vertical one's label and scale, and where its samples come from."""
+    """One pair of axes: its title, the label and scale of the vertical axis, and the source of its samples."""
 
     title: str
     label: str
@@ -37,7 +37,7 @@ class Panel:
 
 
 def draw(results: Results, folder: Path) -> list[tuple[str, str]]:
-    """Write the pictures; title and PNG file name of each."""
+    """Write the pictures. Return the title and the PNG file's name of each."""
     pictures = (
         ("Cost of a packet against the number of rules", "cost", COST),
         ("New connections against the number of rules", "connections", CONNECTIONS),
@@ -49,7 +49,7 @@ def draw(results: Results, folder: Path) -> list[tuple[str, str]]:
 
 
 def _added(measure: Measure) -> Samples:
-    """ns beside a path without filter."""
+    """ns more than on a path without a filter."""
 
     def samples(results: Results, variant: Variant) -> list[float] | None:
         found, base = results.samples[measure].get(variant), results.samples[measure].get(NO_FILTER)
@@ -59,7 +59,7 @@ def _added(measure: Measure) -> Samples:
 
 
 def _both_ways(results: Results, variant: Variant) -> list[float] | None:
-    """The mean of a packet to the instance and one from it."""
+    """The mean of a packet to the instance and a packet from it."""
     ways = [_added(measure)(results, variant) for measure in (Measure.UDP_IN, Measure.UDP_OUT)]
     return [sum(pair) / 2 for pair in zip(*ways, strict=True)] if all(ways) else None
 
@@ -73,7 +73,7 @@ def _rate(measure: Measure) -> Samples:
 
 
 def _change(results: Results, variant: Variant) -> list[float] | None:
-    """ms of one change, the mean of an addition and a removal."""
+    """ms for one change: the mean of an addition and a removal."""
     added, removed = (results.samples[measure].get(variant, []) for measure in (Measure.ADD, Measure.REMOVE))
     return [(a + b) / 2 for a, b in zip(added, removed, strict=True)] or None
 
@@ -105,7 +105,7 @@ def _draw(results: Results, title: str, panels: Sequence[Panel], target: Path) -
 
 
 def _fill(results: Results, panel: Panel, place: Axes) -> None:
-    """A line for everything that was measured at several numbers of rules; the bars are the quartiles."""
+    """A line for each variant that was measured at several numbers of rules. Its bars are the quartiles."""
     styles = iter(STYLES)
     for name in dict.fromkeys(variant.name for variant in results.variants):
         points = [

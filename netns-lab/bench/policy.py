@@ -1,6 +1,6 @@
-"""The policy that every filter gets: an allow-list of which the probe's own rules stand last.
+"""The policy that every filter gets: an allow-list whose last rules are the probe's own.
 
-Owns the addresses of the path and the rules. Must not know any filter, or how they are written in it.
+Owns the addresses of the path and the rules. Must not know any filter, nor how a filter writes the rules.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ FILLERS = 4094  # 172.16.0.0/12 has so many /24, without its first and last
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Accept what comes to that port by that protocol (tcp or udp) from that source, an IPv4 address or prefix."""
+    """Accept what comes to that port by that protocol (tcp or udp) from that IPv4 address or prefix."""
 
     protocol: str
     port: int
@@ -27,8 +27,8 @@ CHANGE = Rule("udp", 5002, STRANGER)
 
 
 def policy(size: int) -> tuple[Rule, ...]:
-    """`size` rules in the order in which they are tried; no two of them match the same packet. Size 1 has both of the
-    probe's rules, one for each protocol."""
+    """`size` rules in the order in which they are tried. No two of them match the same packet. With size 1, the policy
+    has the probe's two rules, one for each protocol."""
     count = max(0, size - len(PROBE_RULES))
     if count > FILLERS:
         raise ValueError(f"at most {FILLERS + len(PROBE_RULES)} rules, not {size}")
@@ -36,6 +36,6 @@ def policy(size: int) -> tuple[Rule, ...]:
 
 
 def _filler(number: int) -> Rule:
-    """A rule like those of a real list: a network and a port of its own."""
+    """A rule like those of a real list: with its own network and its own port."""
     high, low = divmod(number + 1, 256)
     return Rule("udp" if number % 2 else "tcp", 20000 + number, f"172.{16 + high}.{low}.0/24")

@@ -1,8 +1,9 @@
-"""The packet measures: a slice of time on one path, and what a packet or a connection cost in it.
+"""The measures that send packets: a slice of time on a path, and what a packet or a connection cost in it.
 
-Owns what is sent. Is given the ends of a path. Must not know which filter stands on it.
-A slice's figure is the median of its batches, each of well under a millisecond: what else the machine does meanwhile
-lengthens some of them, and not the median.
+Owns what is sent. It is given the ends of a path. Must not know which filter is on it.
+
+A slice's figure is the median of its batches, which take much less than a millisecond each. Other work on the machine
+makes some of them longer, but doesn't change the median.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TCP_DATA_SEGS_OUT = 156  # offset of tcpi_data_segs_out in struct tcp_info (linu
 
 
 def udp_session(ends: Ends, seconds: float) -> Figures:
-    """Packets of a session that was answered, towards the instance and from it."""
+    """Packets of a session that was answered, to the instance and from it."""
     batch, inward, outward = Batch(), list[float](), list[float]()
     client, server = ends.session
     for _ in _slices(seconds):
@@ -44,13 +45,13 @@ def tcp_connection(ends: Ends, seconds: float) -> Figures:
 
 
 def one_way(ends: Ends, seconds: float) -> Figures:
-    """UDP that is never answered, as of logs and metrics: to conntrack each packet is still a new one's."""
+    """UDP that is never answered, like logs or metrics: to conntrack, each packet still belongs to a new session."""
     batch = Batch()
     return {Measure.ONE_WAY: statistics.median(_send(batch, ends.one_way, ends.inbox) for _ in _slices(seconds))}
 
 
 def denied(ends: Ends, seconds: float) -> Figures:
-    """UDP that no rule accepts. That none gets through is checked beside one that does."""
+    """UDP that no rule accepts. Beside a packet that gets through, check that none of these does."""
     batch = Batch()
     costs = [_timed(batch, ends.stranger) for _ in _slices(seconds)]
     ends.check(is_denying=True)
@@ -58,7 +59,7 @@ def denied(ends: Ends, seconds: float) -> Figures:
 
 
 def connections(ends: Ends, seconds: float) -> Figures:
-    """TCP connections from connect() to the server's accept(), and the reset that ends each."""
+    """TCP connections, from connect() to the server's accept(), with the reset that ends each."""
     address = (RECEIVER, PORT)
     with netns.inside(ends.path.sender):
         costs = [_connect(address, ends.listener) for _ in _slices(seconds)]
@@ -69,7 +70,7 @@ PROBES: tuple[Probe, ...] = (udp_session, tcp_connection, one_way, connections)
 
 
 def _slices(seconds: float) -> Iterator[None]:
-    """As often as fits into that time, and LEAST_BATCHES times in any case."""
+    """Repeat as often as fits into that time, but at least LEAST_BATCHES times."""
     end, done = time.monotonic() + seconds, 0
     while done < LEAST_BATCHES or time.monotonic() < end:
         yield
@@ -77,14 +78,14 @@ def _slices(seconds: float) -> Iterator[None]:
 
 
 def _timed(batch: Batch, sender: socket.socket) -> float:
-    """ns a packet."""
+    """ns for each packet."""
     started = time.perf_counter_ns()
     batch.send(sender)
     return (time.perf_counter_ns() - started) / PACKETS
 
 
 def _send(batch: Batch, sender: socket.socket, receiver: socket.socket) -> float:
-    """ns a packet; all of them have to arrive."""
+    """ns for each packet. All of them must arrive."""
     cost = _timed(batch, sender)
     arrived = batch.receive(receiver)
     if arrived != PACKETS:
@@ -93,7 +94,7 @@ def _send(batch: Batch, sender: socket.socket, receiver: socket.socket) -> float
 
 
 def _stream(sender: socket.socket, receiver: socket.socket, seconds: float) -> float:
-    """ns a segment. Messages that the window holds back leave together, so segments are counted."""
+    """ns for each segment. Segments are counted, because messages that the window holds back leave together."""
     batch, buffer, costs = Batch(), bytearray(PACKETS * SIZE), list[float]()
     before = _segments(sender)
     for _ in _slices(seconds):
@@ -111,7 +112,7 @@ def _segments(sock: socket.socket) -> int:
 
 
 def _connect(address: tuple[str, int], listener: socket.socket) -> float:
-    """ns a connection."""
+    """ns for each connection."""
     started = time.perf_counter_ns()
     for _ in range(CONNECTIONS):
         client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

@@ -1,6 +1,6 @@
-"""A run as Markdown: the goals, the figures, what was not run, and on what all of it was.
+"""A run as Markdown: the goals, the figures, what wasn't run, and the machine it ran on.
 
-Owns wording and rounding. Is given results. Must not know how they were come by.
+Owns wording and rounding. It is given results. Must not know how they were measured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Cell = Callable[[Variant], str]
 
 
 def report(results: Results, plots: Sequence[tuple[str, str]]) -> str:
-    """`plots`: title and file of each."""
+    """The whole report. `plots`: the title and file of each plot."""
     found = goals(results)
     parts = (
         "# Benchmark\n",
@@ -82,7 +82,7 @@ def _figures(results: Results) -> Iterator[str]:
 
 
 def _by_variant(results: Results, measures: Sequence[Measure], cell: Callable[[Measure], Cell]) -> str:
-    """A table of those variants that have figures."""
+    """A table of the variants that have figures."""
     cells = [cell(measure) for measure in measures]
     rows = [(str(variant), *(of_measure(variant) for of_measure in cells)) for variant in results.variants]
     filled = [row for row in rows if any(text != NONE for text in row[1:])]
@@ -130,7 +130,7 @@ def _number(found: Spread, digits: int = 0, sign: str = "") -> str:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """The first column is text, the others are numbers."""
+    """A Markdown table, whose first column is text and whose other columns are numbers."""
     names = tuple(head)
     lines = (names, ("---", *("---:" for _ in names[1:])), *rows)
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)

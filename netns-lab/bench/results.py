@@ -1,6 +1,6 @@
-"""What a run found, as a value: samples by measure and variant, what could not be run, and where it was run.
+"""What a run found, as a value: samples by measure and variant, what couldn't be run, and where it ran.
 
-Owns that value and its JSON. Must not know how it is told.
+Owns this value and its JSON. Must not know how it is shown.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Samples = dict[Variant, list[float]]
 
 @dataclass
 class Results:
-    """`samples` are in rounds: those of one place in the lists were taken in one round. `variants` in the order in
-    which they were asked for; `not_run` says why some of them have no samples. `facts`: what, on what, when."""
+    """`samples`: those at one place of the lists were taken in one round. `variants`: in the order in which they were
+    asked for. `not_run`: why some variants have no samples. `facts`: what was run, where and when."""
 
     variants: Sequence[Variant]
     facts: dict[str, str] = field(default_factory=dict)
@@ -31,12 +31,12 @@ class Results:
     samples: dict[Measure, Samples] = field(default_factory=lambda: {measure: {} for measure in Measure})
 
     def note(self, variant: Variant, figures: Mapping[Measure, float]) -> None:
-        """One sample more of each."""
+        """Add one sample of each measure."""
         for measure, figure in figures.items():
             self.samples[measure].setdefault(variant, []).append(figure)
 
     def give_up(self, variant: Variant, reason: str) -> None:
-        """Half a series of rounds says nothing: what the variant has is taken back."""
+        """Remove the samples of a variant, as an unfinished series of rounds says nothing."""
         self.not_run[variant] = reason
         for samples in self.samples.values():
             samples.pop(variant, None)
@@ -60,7 +60,7 @@ class Results:
 
 
 def read(path: Path) -> Results:
-    """What `write` wrote."""
+    """Read what `write` wrote."""
     plain = json.loads(path.read_text(encoding="utf-8"))
     results = Results([Variant(*entry) for entry in plain["variants"]], plain["facts"], versions=plain["versions"])
     results.not_run = {Variant(name, rules): why for name, rules, why in plain["not_run"]}

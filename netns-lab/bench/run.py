@@ -1,6 +1,6 @@
-"""A run: every variant is built once, and then all of them take turns, round by round, in short slices.
+"""A run: every variant is built once, then all of them take turns, round by round, in short slices.
 
-Owns the order of things and the progress on stderr. Must not know what a figure is good for.
+Owns the order of the steps and the progress on stderr. Must not know what a figure is good for.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ FAILURES = (BenchError, SgDataplaneError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much. `sizes` are numbers of rules; `slice_s` is for one measure of one variant in one round; `has_costs`:
-    also what compiling costs, which takes some minutes."""
+    """How much to run. `sizes`: numbers of rules. `slice_s`: for one measure of one variant in one round. `has_costs`:
+    also measure what compiling costs, which takes some minutes."""
 
     sizes: tuple[int, ...]
     loads: int
@@ -47,7 +47,7 @@ class Plan:
 
 @dataclass
 class Stand:
-    """A variant on its path. `filter` is None where there is nothing to load or to change."""
+    """A variant on its path. `filter`: None if there is nothing to load or to change."""
 
     variant: Variant
     ends: Ends
@@ -55,10 +55,10 @@ class Stand:
 
 
 class Run:
-    """One run; everything it builds is gone when `everything` returns."""
+    """One run. Everything that it builds is gone when `everything` returns."""
 
     def __init__(self, plan: Plan, tree: FilePath, seed: int) -> None:
-        """`tree`: the peers' programs. `seed`: of the order in which variants take their turns."""
+        """`tree`: where the peers' programs are. `seed`: for the order in which variants take turns."""
         self._plan, self._tree = plan, tree
         self._random = random.Random(seed)
         self._stands: list[Stand] = []
@@ -102,7 +102,7 @@ class Run:
             self._stands.append(Stand(variant, ends, what))
 
     def _load(self, variant: Variant, what: Filter) -> None:
-        """From nothing, each time."""
+        """Load the policy, each time from nothing."""
         for number in range(self._plan.loads):
             if number:
                 what.unload()
@@ -117,7 +117,7 @@ class Run:
         return probe(stand.ends, self._plan.slice_s)
 
     def _take_turns(self, measure: Callable[[Stand], Figures]) -> None:
-        """Each stand once, in an order that is another one each time."""
+        """Each stand once, in a new random order each time."""
         for stand in self._random.sample(self._stands, len(self._stands)):
             try:
                 self.results.note(stand.variant, measure(stand))
@@ -135,8 +135,8 @@ class Run:
 
 @contextmanager
 def on_one_processor() -> Iterator[None]:
-    """A packet's whole way is then in the time of its sender's call. Programs that were started before may go on
-    anywhere."""
+    """Stay on one processor, so that a send includes a packet's whole way. Programs that were started before may run on
+    any processor."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
     try:
@@ -146,7 +146,7 @@ def on_one_processor() -> Iterator[None]:
 
 
 def change(stand: Stand) -> Figures:
-    """A rule comes and goes. That it is in force when the command returns, and only then, is tried with packets."""
+    """Add and remove a rule. Packets check that it is in force when the command returns, and only then."""
     if stand.filter is None:
         return {}
     stand.ends.check_change(is_in_force=False)
@@ -158,7 +158,7 @@ def change(stand: Stand) -> Figures:
 
 
 def milliseconds(action: Callable[[], None]) -> float:
-    """How long it takes."""
+    """How long it takes, in ms."""
     started = time.perf_counter()
     action()
     return (time.perf_counter() - started) * 1000

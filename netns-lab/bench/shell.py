@@ -1,4 +1,4 @@
-"""A shell in a network namespace, on a copy of the peers' tree that is its own: what it writes vanishes with it.
+"""A shell in a network namespace, on its own copy of the peers' tree: what it writes vanishes with it.
 
 Owns that process, and the time its commands take. Must not know what they do.
 """
@@ -32,10 +32,10 @@ END = "end-of-command"
 
 
 class Shell:
-    """Commands are run one by one, by one shell, so that none pays for coming into the namespace."""
+    """One shell runs all commands one by one, so that no command pays for entering the namespace."""
 
     def __init__(self, namespace: str, tree: Path) -> None:
-        """BenchError if it can't be brought up there."""
+        """BenchError if the shell can't be started there."""
         self._process = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-euc", ENTER, "sh", str(tree)],
             stdin=subprocess.PIPE,
@@ -47,12 +47,12 @@ class Shell:
         self.run("true")
 
     def close(self) -> None:
-        """End it, and what it left running."""
+        """End the shell, and what it left running."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
 
     def run(self, command: str) -> str:
-        """Run it to its end, and what it printed. BenchError, with that, if it fails or outlasts the deadline."""
+        """Run a command to its end and return what it printed. BenchError, with that, if it fails or takes too long."""
         stdin = self._process.stdin
         assert stdin is not None
         try:
@@ -66,7 +66,7 @@ class Shell:
         return output
 
     def write(self, path: str, text: str) -> None:
-        """A file in the shell's own copy of the tree."""
+        """Write a file in the shell's own copy of the tree."""
         root = Path(f"/proc/{self._process.pid}/root")
         target = root / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +87,6 @@ class Shell:
 
 
 def _short(text: str) -> str:
-    """On one line, its end cut off."""
+    """The text on one line, with its end cut off."""
     words = " ".join(text.split())
     return words if len(words) <= 200 else f"{words[:200]} ..."

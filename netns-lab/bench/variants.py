@@ -1,6 +1,6 @@
-"""What stands on a path: nothing, the floor, ours in its forms, or a peer; each with a number of rules.
+"""What is on a path: nothing, the floor, our own filter in several forms, or a peer, each with a number of rules.
 
-Owns the list, and the making of each. Must not know what is measured.
+Owns the list, and how each is made. Must not know what is measured.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ table inet floor {
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One thing to measure. `rules` is 0 where there is no policy."""
+    """One thing to measure. `rules`: 0 if it has no policy."""
 
     name: str
     rules: int = 0
@@ -47,8 +47,8 @@ OURS, UNFENCED, MANY_ENIS = "ours", "ours without fence", f"ours, {INSTANCE.mark
 
 
 class Filter(Protocol):
-    """Something that filters in a namespace. `add` and `remove` put policy.CHANGE in force and take it back. All return
-    when it is done, and raise an error of their own if it can't be."""
+    """Something that filters in a namespace. `add` and `remove` put policy.CHANGE in force and take it back. All
+    methods return when it is done, and raise an error of their own if it can't be done."""
 
     def load(self) -> None: ...
     def unload(self) -> None: ...
@@ -67,10 +67,10 @@ def peers(sizes: Sequence[int]) -> tuple[Variant, ...]:
 
 
 class PeerFilter:
-    """A peer, run by its own programs in the path's receiving namespace."""
+    """A peer, run with its own programs in the receiving namespace."""
 
     def __init__(self, peer: Peer, namespace: str, size: int, tree: FilePath) -> None:
-        """BenchError if it isn't in the tree or does not start."""
+        """BenchError if it isn't in the tree or doesn't start."""
         self._peer = peer
         self._shell = Shell(namespace, tree)
         try:
@@ -107,7 +107,7 @@ class PeerFilter:
 
 
 def make_filter(variant: Variant, path: Path, tree: FilePath) -> Filter | None:
-    """None: it has no policy that could be loaded or changed (the floor stands already)."""
+    """None, as the floor is there already and has no policy to load or change."""
     if not variant.rules:
         if variant == FLOOR:
             subprocess.run(("ip", "netns", "exec", path.receiver, "nft", FLOOR_RULES), check=True)
