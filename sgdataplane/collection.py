@@ -1,6 +1,6 @@
-"""A pause of Python's search for circular garbage, for work that makes very many values and no circles.
+"""A pause of Python's garbage collector, for work that makes very many values and no reference cycles.
 
-Owns the pause. Must not know what the work is.
+Owns the pause. Must not know the work.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """The search would take two fifths of a compile's time, half of a proof's (measured, CPython 3.13)."""
+    """The collector would take two fifths of a compile's time and half of a proof's (measured with CPython 3.13)."""
     was_on = gc.isenabled()
     gc.disable()
     try:

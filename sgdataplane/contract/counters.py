@@ -1,6 +1,6 @@
 """The counters of our tables: what each is called, and which causes are counted.
 
-Owns the names, and the group that logged packets go to. Must not know where a table counts.
+Owns these names, and the nflog group that logged packets go to. Must not know where a table counts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from sgdataplane.model.decision import DEFAULT, FENCE, INNER_ACCEPT, RULE, Decis
 from sgdataplane.net.values import Direction
 
 LOG_GROUP = 5160  # of nflog; each network namespace has its own
-# Why a packet passes or is dropped before any rule is asked.
+# Why a packet passes or is dropped before any rule of a user is asked.
 CAUSES = (
     "always",
     "dhcp-server",
@@ -43,7 +43,8 @@ FENCE_CAUSES = (
 
 
 def counter_name(decision: Decision) -> str:
-    """Named after the rule, or after the direction and what else decided: stable over recompiles."""
+    """The counter of packets with this decision. It is named after the rule, or after the direction and what else
+    decided, so it stays the same when the policy is compiled again."""
     if decision.cause == RULE:
         return names.identifier("rule", decision.security_group_id, decision.security_group_rule_id)
     if decision.cause == INNER_ACCEPT:
@@ -56,7 +57,7 @@ def counter_name(decision: Decision) -> str:
 
 
 def fixed_counter(hook: Direction, cause: str) -> str:
-    """The counter of a cause from CAUSES or ALWAYS."""
+    """The counter of a cause from CAUSES or ALWAYS, at that hook."""
     return names.identifier(hook.value, "always" if cause in ALWAYS else cause)
 
 
@@ -66,11 +67,11 @@ def fence_counter(cause: str) -> str:
 
 
 def eni_counter(side: Direction, ifname: str) -> str:
-    """The counter of all that is dropped of the ENI at that interface: before any rule at that hook, or by that
-    direction's rules. Named after the interface, so that ENIs of equal groups have equal tables."""
+    """The counter of all packets dropped for the ENI at that interface: before any rule at that hook, or by that
+    direction's rules. It is named after the interface, so that ENIs with equal groups have equal tables."""
     return names.identifier("dropped", side.value, ifname)
 
 
 def fenced_counter(ifname: str) -> str:
-    """The counter of all that the fence drops of what comes from the ENI, or by the uplink, at that interface."""
+    """The counter of all frames that the fence drops at that interface, which carries an ENI or is an uplink."""
     return names.identifier("fence-dropped", ifname)

@@ -1,7 +1,7 @@
 """What a rule can look at, and the hooks where it looks.
 
-Owns the fields with the kind of value each holds, and the kernel's numbers for states, directions and flags. Must not
-know how a field is read from a packet, nor what rules ask for.
+Owns the fields, the kind of value that each holds, and the kernel's numbers for states, directions and flags. Must not
+know how a field is read from a packet, or what rules ask for.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Field(enum.Enum):
     TH_DPORT = ("th_dport", KeyType.NUMBER)
     TCP_FLAGS = ("tcp_flags", KeyType.NUMBER)
     IP6_HOPLIMIT = ("ip6_hoplimit", KeyType.NUMBER)
-    IP6_FRAGMENT = ("ip6_fragment", KeyType.NUMBER)  # 1: it has a fragment header, wherever; else 0
+    IP6_FRAGMENT = ("ip6_fragment", KeyType.NUMBER)  # 1 if the packet has a fragment header anywhere, else 0
     ICMP_TYPE = ("icmp_type", KeyType.NUMBER)
     ICMPV6_TYPE = ("icmpv6_type", KeyType.NUMBER)
     CT_STATE = ("ct_state", KeyType.CT_STATE)
     CT_DIRECTION = ("ct_direction", KeyType.CT_DIRECTION)
     CT_MARK = ("ct_mark", KeyType.MARK)
-    CT_PROTOCOL = ("ct_protocol", KeyType.NUMBER)  # this and what follows: of the packet's session, whoever sent it
+    CT_PROTOCOL = ("ct_protocol", KeyType.NUMBER)  # this and the next ones are the session's, whoever sent the packet
     CT_ORIGINAL_IP_SADDR = ("ct_original_ip_saddr", KeyType.IPV4)
     CT_ORIGINAL_IP_DADDR = ("ct_original_ip_daddr", KeyType.IPV4)
     CT_ORIGINAL_IP6_SADDR = ("ct_original_ip6_saddr", KeyType.IPV6)
@@ -68,9 +68,9 @@ class Field(enum.Enum):
     CT_REPLY_SPORT = ("ct_reply_sport", KeyType.NUMBER)
     CT_REPLY_DPORT = ("ct_reply_dport", KeyType.NUMBER)
     PACKET_MARK = ("packet_mark", KeyType.MARK)
-    ROUTE_REALM = ("route_realm", KeyType.MARK)  # lacking where no route was asked: a frame from a packet socket
+    ROUTE_REALM = ("route_realm", KeyType.MARK)  # a frame from a packet socket has none, as no route was asked
     ETHER_SADDR = ("ether_saddr", KeyType.MAC)
-    ETHER_TYPE = ("ether_type", KeyType.ETHERTYPE)  # as in the frame; the sender of a frame chooses PROTOCOL freely
+    ETHER_TYPE = ("ether_type", KeyType.ETHERTYPE)  # as in the frame, whose sender may choose PROTOCOL freely
     PROTOCOL = ("protocol", KeyType.ETHERTYPE)
     ARP_HTYPE = ("arp_htype", KeyType.NUMBER)
     ARP_PTYPE = ("arp_ptype", KeyType.ETHERTYPE)
@@ -108,7 +108,7 @@ class CtDirection(enum.IntEnum):
     REPLY = 1
 
 
-# The ports of packets, and of sessions: only TCP and UDP have any, other protocols have other bytes there.
+# The ports of packets and of sessions. Only TCP and UDP have ports; other protocols have other bytes in their place.
 PORTS = (Field.TH_SPORT, Field.TH_DPORT)
 SESSION_PORTS = (
     Field.CT_ORIGINAL_SPORT,
@@ -125,8 +125,8 @@ DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Where a base chain stands. Its policy is drop, but what must be dropped is dropped by a rule, as a base chain is
-    made with a policy that accepts (delta.py says why). `device`: of a netdev table's, the interface."""
+    """Where a base chain stands. Its policy is drop. But a rule drops whatever must be dropped, since a base chain has
+    to start with a policy that accepts (delta.py says why). `device`: the interface, in netdev tables."""
 
     name: str
     priority: int

@@ -1,14 +1,15 @@
-"""The conntrack mark: who accepted this session, and under which epoch.
+"""The conntrack mark: which ENI's policy accepted this session, and in which epoch.
 
-Owns the layout. Is given directions, slots and epochs. Must not know rules.
+Owns the layout of the mark's bits. Must not know rules.
 
     bits  31........... ..16   15........... ...0
           epoch         slot   epoch         slot
           ingress side's half  egress side's half
 
-Two halves, because one conntrack entry can answer to two policies: of the ENI that sends a packet and of the one that
-it is for, or of two ENIs of an instance that forwards it. A slot, because a namespace can hold several ENIs: what one
-accepted, another has still to judge. A half that equals the present epoch at this ENI's slot is the whole fast path.
+There are two halves because two policies can judge one conntrack entry: those of the ENI that sends a packet and of the
+ENI that receives it, or those of two ENIs of an instance that forwards it. There is a slot because a namespace can hold
+several ENIs: what one of them accepted, another one has still to judge. A half that holds the present epoch and this
+ENI's slot is the whole fast path.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ FIRST_EPOCH = 1
 
 @dataclass(frozen=True, slots=True)
 class MarkLayout:
-    """`slot_bits` of each half say the slot (from 1), the others the epoch. `max_links`: ENIs that one namespace can
-    hold. `is_spread`: an ENI's slot follows from its interface's name, so that others come and go without moving it;
-    else slots are numbered."""
+    """`slot_bits` of each half hold the slot (from 1), the others the epoch. `max_links`: how many ENIs one namespace
+    can hold. `is_spread`: an ENI's slot follows from its interface's name, so that other ENIs come and go without
+    moving it; else slots are numbered."""
 
     slot_bits: int
     max_links: int
@@ -59,11 +60,12 @@ class MarkLayout:
         return slot << SHIFT[side]
 
     def accepted(self, side: Direction, epoch: int, slot: int) -> int:
-        """The half that says: that side's policy of the ENI at `slot` accepted this, in `epoch` (1..last_epoch)."""
+        """The half which says that the ENI at `slot` accepted the session by that side's policy, in `epoch`
+        (1..last_epoch)."""
         return self.epoch(side, epoch) | self.slot(side, slot)
 
     def parts(self, side: Direction, mark: int) -> tuple[int, int]:
-        """Epoch and slot that a mark has in that side's half; (0, 0): nobody accepted it."""
+        """The epoch and the slot in that side's half of a mark; (0, 0) if no ENI accepted the session."""
         return divmod(mark >> SHIFT[side] & 0xFFFF, 1 << self.slot_bits)
 
     def slots(self, ifnames: Iterable[str]) -> dict[str, int]:
@@ -80,7 +82,7 @@ def other_half(side: Direction) -> int:
 
 
 def _spread(ordered: list[str], count: int) -> dict[str, int]:
-    """1..count by a hash of the name; where that is taken, the next one that is free."""
+    """Slots 1..count by a hash of each name; the next free slot where that one is taken."""
     found: dict[str, int] = {}
     taken: set[int] = set()
     for name in ordered:

@@ -1,7 +1,7 @@
-"""Identifiers and comments: the only place that forms them, so that they are legal, short and recognisable; and that
-says of a name whether it could be one of them: of those that we are about to say, and of those that the kernel tells.
+"""Identifiers and comments. Only this module makes them, so that they are legal, short and recognisable; and it says
+whether a name could be one of ours, before we use it and when the kernel reports it.
 
-Owns the limits nftables puts on them. Is given ids of any text. Must not know what they stand for.
+Owns the limits that nftables sets. Ids may hold any text. Must not know what names stand for.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _LEGAL = re.compile(r"[A-Za-z0-9_-]+")  # no dot: it separates
 
 
 def digest(text: str, length: int = 12) -> str:
-    """A stable short hash; 12 hex digits keep a million names apart with odds of a collision under 1 in 500."""
+    """A stable short hash. With 12 hex digits, two of a million names collide with odds under 1 in 500."""
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def identifier(prefix: str, *ids: str) -> str:
-    """A legal nft name that begins with `prefix` and shows the ids, or their hash where they aren't legal."""
+    """A legal nft name that begins with `prefix` and shows the ids, or a hash of them where they aren't legal."""
     body = ".".join(ids)
     if not all(_LEGAL.fullmatch(part) for part in ids) or len(prefix) + len(body) + 1 > MAX_NAME:
         readable = re.sub(r"[^A-Za-z0-9_.-]", "_", body)[: MAX_NAME - len(prefix) - 14]
@@ -36,7 +36,7 @@ def identifier(prefix: str, *ids: str) -> str:
 
 @lru_cache(maxsize=1 << 17)
 def checked(name: str) -> str:
-    """A name that is about to be said, to people or to the kernel. InternalError if it is none of ours."""
+    """The name, before it goes to people or to the kernel. InternalError if it isn't a name of ours."""
     if not NAME.fullmatch(name):
         raise InternalError(f"{name!r} is no name of ours")
     return name
@@ -44,35 +44,35 @@ def checked(name: str) -> str:
 
 @lru_cache(maxsize=1 << 13)
 def checked_interface(name: str) -> str:
-    """The same, of an interface's; one that ends in * stands for all that begin so."""
+    """The same for an interface's name; one that ends in * stands for all names that begin so."""
     if not IFNAME.fullmatch(name.removesuffix("*")):
         raise InternalError(f"{name!r} is no interface that can be named in rules")
     return name
 
 
 def known(name: bytes) -> str | None:
-    """A name that the kernel tells, if it is one as we make them. None: whoever made it may have meant any harm by it,
-    so nobody gets to see it."""
+    """A name that the kernel reports, if it could be ours; else None. Whoever made such a name may mean harm, so nobody
+    gets to see it."""
     text = name.rstrip(b"\0").decode("ascii", "replace")
     return text if NAME.fullmatch(text) else None
 
 
 def interface(name: bytes) -> str | None:
-    """The same, of an interface that we bind to an ENI."""
+    """The same for an interface that we bind to an ENI."""
     text = name.rstrip(b"\0").decode("ascii", "replace")
     return text if IFNAME.fullmatch(text) else None
 
 
 def log_prefix(counter: str) -> str:
-    """What a logged packet says of itself: the counter that counted it."""
+    """The prefix of logged packets, which names the counter that counted them."""
     return LOG_PREFIX + counter
 
 
 def logged_counter(prefix: str) -> str | None:
-    """The counter that a logged packet names; None: the rule that logged it isn't ours."""
+    """The counter that a logged packet's prefix names; None if the rule that logged it isn't ours."""
     return prefix.removeprefix(LOG_PREFIX) if prefix.startswith(LOG_PREFIX) else None
 
 
 def comment(text: str) -> str:
-    """A comment that nft takes: printable ASCII, no quotes or backslashes, cut to length."""
+    """The text as nft accepts it in a comment: printable ASCII, no quotes or backslashes, cut to length."""
     return re.sub(r"[^\x20\x21\x23-\x5b\x5d-\x7e]", "?", text)[:MAX_COMMENT]

@@ -1,6 +1,6 @@
-"""Where a table stands: which hooks, which interface is the ENI's there, and how marks are laid out.
+"""Where a table stands: its hooks, which interface is the ENI's at each of them, and the layout of marks.
 
-Owns what the two placements differ in, as data. Must not know chains.
+Owns all that differs between the two placements, as data. Must not know chains.
 
     placement   side      hook         priority   the ENI's interface   sees
     instance    ingress   prerouting      -150    came by               after conntrack (-200), before DNAT
@@ -9,8 +9,8 @@ Owns what the two placements differ in, as data. Must not know chains.
                 ingress   postrouting      150    leaves by             what the instance is about to get
                           input            150    came by               what the router itself gets (timeouts.py)
 
-In host placement, too, prerouting and postrouting, and not forward: so what the router itself gets from an instance or
-sends to it is judged on the same chains as what it forwards.
+Host placement uses prerouting and postrouting too, and not forward. So the same chains judge what the router forwards,
+what it receives from an instance itself, and what it sends to one.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ FIELDS = {ARRIVING: Field.IIFNAME, LEAVING: Field.OIFNAME}
 
 @dataclass(frozen=True, slots=True)
 class SessionEnds:
-    """Where a session's entry keeps the ends of its opening packet: of the one that sent it, and of the other; and what
-    rules ask for besides these addresses."""
+    """Where a session's conntrack entry has the source and destination of its opening packet, and what else rules ask
+    for."""
 
     source: Mapping[Family, Field]
     destination: Mapping[Family, Field]
@@ -44,7 +44,7 @@ def _both(field: Field) -> Mapping[Family, Field]:
     return dict.fromkeys(Family, field)
 
 
-# As it was before the namespace translated any address: as it came by.
+# The opening packet as it came in, before the namespace translated any address.
 AS_IT_CAME = SessionEnds(
     {Family.IPV4: Field.CT_ORIGINAL_IP_SADDR, Family.IPV6: Field.CT_ORIGINAL_IP6_SADDR},
     {Family.IPV4: Field.CT_ORIGINAL_IP_DADDR, Family.IPV6: Field.CT_ORIGINAL_IP6_DADDR},
@@ -54,7 +54,7 @@ AS_IT_CAME = SessionEnds(
         PORT: _both(Field.CT_ORIGINAL_DPORT),
     },
 )
-# And after: as it left, which is what its reply is expected to be, turned round.
+# The opening packet as it left, after that: the reply that the entry expects, turned round.
 AS_IT_LEFT = SessionEnds(
     {Family.IPV4: Field.CT_REPLY_IP_DADDR, Family.IPV6: Field.CT_REPLY_IP6_DADDR},
     {Family.IPV4: Field.CT_REPLY_IP_SADDR, Family.IPV6: Field.CT_REPLY_IP6_SADDR},
@@ -68,8 +68,9 @@ AS_IT_LEFT = SessionEnds(
 
 @dataclass(frozen=True)
 class Site:
-    """`marks`: the largest instance types of the cloud take 32 ENIs; a host may have a thousand of one VPC. `delivery`:
-    where sessions with the namespace itself are given timeouts, if not where they come in."""
+    """One placement. `marks` fit the largest instance types, which take 32 ENIs, and a host with a thousand ENIs of one
+    VPC. `delivery`: the hook that sets timeouts for sessions with the namespace itself, if not the one they arrive
+    at."""
 
     placement: Placement
     hooks: Mapping[Direction, Hook]
@@ -77,19 +78,19 @@ class Site:
     delivery: Hook | None = None
 
     def interface(self, side: Direction) -> Field:
-        """The field that tells whose packet it is, at that side's hook."""
+        """The field that tells which ENI a packet belongs to, at that side's hook."""
         return FIELDS[self.hooks[side]]
 
     def ends(self, side: Direction) -> SessionEnds:
-        """Of sessions that this side judges, as its hook sees their opening packets: that is what is on the wire."""
+        """Where sessions that this side judges have their ends, as its hook sees the opening packet on the wire."""
         return AS_IT_LEFT if self.is_leaving(side) else AS_IT_CAME
 
     def far(self, side: Direction, family: Family) -> Field:
-        """The address of such a session that isn't the ENI's."""
+        """The field of such a session's address that isn't the ENI's."""
         return self.field(REMOTE, side, family)
 
     def field(self, dimension: Dimension, side: Direction, family: Family) -> Field:
-        """Where such a session has what a rule asks for."""
+        """The field of such a session that a rule asks for."""
         ends = self.ends(side)
         if dimension in (REMOTE, LOCAL):
             is_source = (dimension is REMOTE) is (side is Direction.INGRESS)
@@ -97,7 +98,8 @@ class Site:
         return ends.others[dimension][family]
 
     def is_leaving(self, side: Direction) -> bool:
-        """Whether that side's hook knows by which interface a packet leaves (and by which it came, if it did)."""
+        """Whether packets leave at that side's hook, so that it knows the outgoing interface (and the incoming one, if
+        the packet came by any)."""
         return self.hooks[side] == LEAVING
 
 

@@ -1,6 +1,6 @@
-"""The stamp: what an apply writes into its table about itself.
+"""The stamp: what an apply notes in its table about itself.
 
-Owns the map that holds it, and its keys. Must not know how a map is written or read.
+Owns the name and the keys of the map that holds it. Must not know how a map is written or read.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ LAST_GENERATION = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What the last apply wrote about itself: its epoch, the digest of its table, and the generation that its commit
-    made. As long as the namespace's generation is that one, nobody has changed any nftables object since.
-    `secret` is the packet mark of approved packets, 0 if they get none."""
+    """What the last apply noted: its epoch, the digest of its table, and the nftables generation that its commit made.
+    While the namespace still has that generation, nobody has changed any nftables object there. `secret`: the mark of
+    packets that the policy approved, 0 if they get none."""
 
     epoch: int
     digest: str
@@ -27,7 +27,7 @@ class Stamp:
 
     @classmethod
     def of(cls, elements: Mapping[int | str, object]) -> Stamp | None:
-        """None if the elements are no whole stamp."""
+        """The stamp that a map's elements hold; None if it isn't whole."""
         words = {key: value for key, value in elements.items() if isinstance(value, int)}
         if not all(key in words for key in (EPOCH_KEY, *DIGEST_KEYS)):
             return None
@@ -36,5 +36,5 @@ class Stamp:
 
 
 def next_generation(generation: int, commits: int = 1) -> int:
-    """The generation after that many commits; 0 is never one (nft_base_seq_inc)."""
+    """The generation after that many commits. It is never 0 (nft_base_seq_inc)."""
     return (generation + commits - 1) % LAST_GENERATION + 1

@@ -1,7 +1,7 @@
 """What our tables, their chains and their maps are called.
 
-Owns the names by which compiler, proof, enforce and observe know parts of a table that every policy has. Must not know
-what stands in them.
+Owns the names of those parts that every table has, by which compiler, proof, enforce and observe know them. Must not
+know their content.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from sgdataplane.net.values import Direction
 TABLE = "sgdataplane"
 NETDEV = "netdev"  # the family of the fence's table; the policy's is inet
 LOOPBACK = "lo"
-UPLINK = "uplink"  # the chain of what comes from elsewhere
+UPLINK = "uplink"  # the chain for packets that come by an uplink
 EGRESS_PASS = "egress-pass"
 MIDSTREAM = "egress-midstream"
 ADOPTING = "adopting"  # the map of interfaces whose adoption window is open (semantics.md section 4)
-DELIVERED = "timeouts-delivered"  # the base chain of what the namespace itself gets, where there is one
+DELIVERED = "timeouts-delivered"  # the base chain for packets to the namespace itself, where there is one
 DEFAULT_WINDOW_MS = 30_000  # of adoption
 
 
 def entry_name(hook: Direction) -> str:
-    """The chain of packets at no ENI's interface."""
+    """The chain for packets at interfaces that carry no ENI."""
     return f"{hook.value}-entry"
 
 
 def related_name(hook: Direction) -> str:
-    """The chain of ICMP errors that belong to accepted sessions."""
+    """The chain for ICMP errors about accepted sessions."""
     return f"{hook.value}-related"
 
 
@@ -41,10 +41,10 @@ def errors_name(hook: Direction) -> str:
 
 
 def drop_name(hook: Direction, cause: str) -> str:
-    """The chain that drops packets for this cause."""
+    """The chain that drops packets for that cause."""
     return names.identifier(f"{hook.value}-drop", cause)
 
 
 def refuse_name(side: Direction) -> str:
-    """The chain of packets that rules of this direction refuse."""
+    """The chain for packets that rules of that direction refuse."""
     return f"{side.value}-refuse"

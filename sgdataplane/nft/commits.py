@@ -1,10 +1,9 @@
-"""What was changed in our tables, by whom: from the messages that the kernel sends of each nftables commit.
+"""Who changed what in our tables: from the messages that the kernel sends about each nftables commit.
 
-Owns the meaning of these messages (linux/netfilter/nf_tables.h). Is given them in order. Must not know namespaces, or
-which commits were meant to be.
+Owns the meaning of these messages. Is given them in order. Must not know namespaces, or which commits were expected.
 
-    NEWTABLE, DELRULE, NEWSETELEM, ...    one a change
-    NEWGEN                                the end of the commit: its generation, the process that made it
+    NEWTABLE, DELRULE, NEWSETELEM, ...    one for each change
+    NEWGEN                                the end of the commit, with its generation and the process that made it
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ SHOWN_KINDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One commit that changed such a table. `process` is its thread's number as the kernel counts them, `program` what
-    that one is called. `changes`: words and name -> how often."""
+    """One commit that changed the table. `process`: the number of the thread that made it, outside of all PID
+    namespaces; `program`: that thread's name. `changes`: words with a name, and how often."""
 
     number: int
     process: int
@@ -54,7 +53,7 @@ class Commit:
 
     @property
     def summary(self) -> str:
-        """The first few of the changes, for people; of a table that went, that alone."""
+        """The first few changes, for people. If the table was deleted, that alone."""
         if any(what == TABLE_DELETED for what, _ in self.changes):
             return TABLE_DELETED
         shown = [f"{what} ({count}x)" if count > 1 else what for what, count in self.changes[:SHOWN_KINDS]]
@@ -63,14 +62,14 @@ class Commit:
 
 
 class CommitReader:
-    """Puts commits together, of each namespace for itself."""
+    """Puts commits together from messages, for each namespace by itself."""
 
     def __init__(self, table: str) -> None:
         self._table = table
         self._open: dict[int, Counter[str]] = {}
 
     def read(self, number: int, kind: int, payload: bytes) -> Iterator[Commit]:
-        """The next message of that namespace; the commit, if it is the end of one that changed such a table."""
+        """Take the next message of a namespace. Yields the commit at its end, if it changed the table."""
         if kind >> 8 != uapi.SUBSYSTEM:
             return
         found = parse_attributes(payload[GENMSG.size :])
@@ -91,7 +90,8 @@ class CommitReader:
                 changes[words] += 1
 
     def forget(self, numbers: Sequence[int] | None = None) -> None:
-        """Drop what is not whole of these namespaces (None: of all): some of it was lost, or they have ended."""
+        """Drop unfinished commits of these namespaces (None: of all): messages were lost, or the namespaces are
+        gone."""
         for number in tuple(self._open) if numbers is None else numbers:
             self._open.pop(number, None)
 
@@ -103,7 +103,8 @@ def _words(message: int, found: dict[int, bytes]) -> str:
 
 
 def own_process() -> int:
-    """What the kernel calls the calling thread in commits: its number outside of all PID namespaces. OSError."""
+    """The calling thread's number in commits, which is the one outside of all PID namespaces. OSError if the kernel
+    refuses."""
     with Nfnetlink() as door:
         (process,) = struct.unpack("!I", door.ask(uapi.kind_of(uapi.GETGEN))[uapi.GEN_PROCESS])
         return int(process)

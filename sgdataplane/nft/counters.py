@@ -1,7 +1,7 @@
 """What the named counters of a table have counted, and which of them its rules log.
 
-Owns the numbers of counters in nf_tables' messages (linux/netfilter/nf_tables.h). Is given a netlink socket of the
-namespace. Must not know what is counted. Reading holds up neither packets nor commits.
+Owns how counters are read. Is given a netlink socket of the namespace. Must not know what is counted. Reading delays
+neither packets nor commits.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ SOME = 1000  # counters of others that are read past
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What a counter has counted so far. `made` tells it from one of its name that was there before: it is made of the
-    numbers that the kernel gave its table and it, and gives no other as long as the machine runs."""
+    """What a counter has counted so far. `made` tells it from an earlier counter of the same name: it consists of the
+    handles of table and counter, which the kernel gives only once while the machine runs."""
 
     packets: int
     bytes: int
@@ -40,8 +40,8 @@ class Counted:
 
 
 def read_wanted(netlink: Nfnetlink, table: str, family: str, wanted: Collection[str]) -> dict[str, Counted]:
-    """Of these names those that are there; whatever others a table has, that takes no longer than if there were a few.
-    OSError if the kernel refuses."""
+    """Those of these counters that are there, by name. However many others the table has, that takes no longer than
+    with a few. OSError if the kernel refuses."""
     try:
         found = _read_counters(netlink, table, family, SOME + 2 * len(wanted))
     except CrowdError:
@@ -50,8 +50,8 @@ def read_wanted(netlink: Nfnetlink, table: str, family: str, wanted: Collection[
 
 
 def read_counters(netlink: Nfnetlink, table: str, family: str = "inet") -> dict[str, Counted]:
-    """By name, all counters of that table that are named as ours are; none if there is no such table. OSError if the
-    kernel refuses, or there are more than we ever make."""
+    """All counters of a table whose names could be ours, by name; none if there is no such table. OSError if the kernel
+    refuses, or if there are more than we ever make."""
     try:
         return _read_counters(netlink, table, family, MAX_OBJECTS)
     except CrowdError:
@@ -59,7 +59,7 @@ def read_counters(netlink: Nfnetlink, table: str, family: str = "inet") -> dict[
 
 
 def _read_counters(netlink: Nfnetlink, table: str, family: str, most: int) -> dict[str, Counted]:
-    """CrowdError if it has more objects than that."""
+    """CrowdError if the table has more objects than `most`."""
     number = uapi.FAMILIES[family]
     found: dict[str, Counted] = {}
     handle = _table_handle(netlink, table, number)
@@ -71,15 +71,15 @@ def _read_counters(netlink: Nfnetlink, table: str, family: str, most: int) -> di
 
 
 def read_packets(netlink: Nfnetlink, table: str, family: str = "inet") -> dict[str, int]:
-    """Name -> packets, likewise."""
+    """The same as name -> packets."""
     return {name: counted.packets for name, counted in read_counters(netlink, table, family).items()}
 
 
 def read_some(
     netlink: Nfnetlink, table: str, names: Iterable[str], family: str = "inet"
 ) -> Iterator[tuple[str, Counted]]:
-    """Those of these names that are there, one by one: cheaper than all of a large table. OSError if the kernel
-    refuses."""
+    """Those of these counters that are there, asked for one by one, which is cheaper than to read all of a large table.
+    OSError if the kernel refuses."""
     number = uapi.FAMILIES[family]
     handle = _table_handle(netlink, table, number)
     for name in names:
@@ -89,8 +89,8 @@ def read_some(
 
 
 def read_logged(netlink: Nfnetlink, table: str, family: str = "inet") -> frozenset[str]:
-    """The counters that the table's rules log, each by a rule that counts with it; none if there is no such table.
-    OSError as above."""
+    """The counters that the table's rules log: each rule counts with the counter that it logs. None if there is no such
+    table. OSError as above."""
     for _ in range(MAX_ATTEMPTS):
         with (
             suppress(InterruptedError),

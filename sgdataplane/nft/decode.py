@@ -1,7 +1,7 @@
-"""A rule as the kernel holds it, back to statements: what `nft/text.py` says in words, read the other way.
+"""A rule as the kernel holds it, back to statements: the way back of encode.py.
 
-Owns the numbers of nf_tables' expressions (linux/netfilter/nf_tables.h). Is given the expressions of one rule, and a
-way to sets. Must not know tables. What it doesn't know is said, never guessed.
+Owns that way. Is given the expressions of one rule, and access to sets. Must not know tables. Expressions that it
+doesn't know are reported, never guessed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sgdataplane.nft.layout import CT, LONGEST, MARK_KEY, META, UnreadableError,
 from sgdataplane.nft.uapi import number_of
 
 Attributes = Mapping[int, bytes]
-IGNORED = ("counter", "last")  # they judge nothing; but we write none
+IGNORED = ("counter", "last")  # they decide nothing, but we never write them
 
 
 class Sets(Protocol):
@@ -48,8 +48,8 @@ class Sets(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DecodedRule:
-    """`statements` up to the first thing that can't be read, and what that is, or "". `ignored`: what was left out, as
-    it judges nothing."""
+    """`statements` up to the first expression that can't be read, and that expression in words (`unreadable`), or "".
+    `ignored`: expressions that were left out, since they decide nothing."""
 
     statements: tuple[Statement, ...]
     ignored: tuple[str, ...] = ()
@@ -58,8 +58,8 @@ class DecodedRule:
 
 @dataclass(frozen=True, slots=True)
 class _Register:
-    """What a register holds: fields, one after the other in the packet, with `mask` and `xor` done to them; or a
-    value. `part`: how many bytes of the only field, where not all of it."""
+    """What a register holds: neighbouring fields of the packet, after `mask` and `xor`; or a value. `part`: how many
+    bytes of its only field it has, where it hasn't all of them."""
 
     fields: tuple[Field, ...] = ()
     lengths: tuple[int, ...] = ()
@@ -70,7 +70,7 @@ class _Register:
 
 
 def read_rule(expressions: Iterable[tuple[str, Attributes]], sets: Sets) -> DecodedRule:
-    """The statements of one rule."""
+    """Reads one rule."""
     reader = _RuleReader(sets)
     try:
         for name, attributes in expressions:
@@ -125,7 +125,7 @@ class _RuleReader:
     def _load_or_set(
         self, what: str, key: int, loaded: Field | None, attributes: Attributes, parts: tuple[int, int]
     ) -> None:
-        """`loaded`: which field that is. `parts`: the attributes that say the register to load into or to set from."""
+        """`loaded`: the field with that key. `parts`: the attributes for the register to load into, and to set from."""
         into, source = parts
         if source in attributes:
             if key != MARK_KEY:
@@ -184,7 +184,7 @@ class _RuleReader:
             self._match(held, Range.of(key_of(held.fields[0].key_type, data)), op)
 
     def _cmp_each(self, held: _Register, op: int, data: bytes) -> None:
-        """nft compares fields that lie side by side at once."""
+        """A comparison of several fields at once, as nft writes it where they lie side by side."""
         if op != uapi.EQ or held.mask is not None:
             raise UnreadableError("cmp of several fields")
         for name, length in zip(held.fields, held.lengths, strict=True):
@@ -209,7 +209,7 @@ class _RuleReader:
         self._compare(name, wanted.first, op)
 
     def _compare(self, name: Field, value: int, op: int) -> None:
-        """By size. Two that follow each other are a range (nft 1.0)."""
+        """A comparison by size. Two of them in a row are a range (nft 1.0)."""
         largest = (1 << 8 * LONGEST[name.key_type]) - 1
         spans = {
             uapi.LT: (0, value - 1),
@@ -262,7 +262,7 @@ class _RuleReader:
         self.statements.append(Count(name) if kind == uapi.OBJ_COUNTER else SetTimeout(name))
 
     def _limit(self, attributes: Attributes) -> None:
-        """Only so many packets are told of: before a log of ours, and nowhere else."""
+        """A limit. We write one before a log, and nowhere else."""
         rate, unit, burst = (
             number_of(attributes[name]) for name in (uapi.LIMIT_RATE, uapi.LIMIT_UNIT, uapi.LIMIT_BURST)
         )
@@ -272,7 +272,7 @@ class _RuleReader:
         self.limit = rate
 
     def _log(self, attributes: Attributes) -> None:
-        """One that isn't ours judges nothing, if it isn't behind a limit."""
+        """A log. If it isn't ours it decides nothing, unless it stands behind a limit."""
         counter = names.logged_counter(text_of(attributes.get(uapi.LOG_PREFIX, b"")))
         is_ours = counter is not None and number_of(attributes.get(uapi.LOG_SNAPLEN, b"")) == LOGGED_BYTES
         if self.limit is None or counter is None or not is_ours:
@@ -283,13 +283,13 @@ class _RuleReader:
         self.limit = None
 
     def end(self) -> None:
-        """UnreadableError if what follows would be done to some packets only."""
+        """UnreadableError if a limit is open, so that the rest of the rule would apply to some packets only."""
         if self.limit is not None:
             raise UnreadableError("limit")
 
 
 def _mark_set(what: str, held: _Register) -> Statement:
-    """`meta mark set V`; `ct mark set V`, or `ct mark & KEEP | V` as the kernel has it: bits out, then bits flipped."""
+    """`meta mark set V`, `ct mark set V`, or `ct mark set ct mark & KEEP | V`, which the kernel has as mask and xor."""
     if held.value:
         value = int.from_bytes(held.value, sys.byteorder)
         return SetPacketMark(value) if what == "meta" else SetMark(0, value)

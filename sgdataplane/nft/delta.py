@@ -1,23 +1,23 @@
 """plan(): what to run, in which steps, so that a table becomes the desired one with no packet lost or let through.
 
-Owns the order of changes. Is given tables and an inventory; pure. Must not know clouds, nor run anything.
+Owns the order of changes. Is given tables and an inventory; pure. Must not know clouds, or run anything.
 
-A packet keeps the generation of rules that it met at the base chain, but each look-up it makes takes the generation
-of that moment. So a packet that is on its way during a commit goes through the old rules, and
-  - a chain born in that commit is empty for it: reached through a new element, it falls out into the final drop;
+A packet keeps the generation of rules that it met at the base chain, but each look-up that it makes takes the
+generation of that moment. So a packet that is on its way during a commit goes through the old rules, and
+  - a chain made in that commit is empty for it: reached through a new element, it leads to the final drop;
   - a map deleted in that commit is empty for it, though an old rule still asks it;
-  - a set or map without a name, which goes with its rule, is empty for it too: the next rule decides, which may accept;
-  - old rules meet new elements, which neither policy meant.
-  - a base chain born in that commit is empty for it, and what decides is the policy, which takes effect at once.
-And a set or map of ranges is filled a moment after the commit that makes it: packets in the new rules find it empty.
-Hence three transactions. `stage` adds what is new and nothing refers to yet. `switch` alone changes what packets
-meet; it changes chains in place only if they have no set without a name. `sweep` deletes what nothing refers to any
-more, what others have made included, and has new base chains drop what no rule decides. The kernel keeps two
-generations of each chain and uses them in turn, so before the last two one waits until all packets that were on their
-way have left (Kernel.settle).
-Where one switch can't do, there are two changes. If rules and elements change together: to rules that ask other maps
-(inflight.py), and on. If what is held isn't known: to a copy of the desired table under other names, where only base
-chains change in place, and on to its own names.
+  - a set or map without a name, which goes with its rule, is empty for it too: the next rule decides, and may accept;
+  - old rules meet new elements, which neither policy meant;
+  - a base chain made in that commit is empty for it, so its policy decides, which takes effect at once.
+And the kernel fills a set or map of ranges a moment after the commit that makes it: packets in the new rules find it
+empty. Hence there are three transactions. `stage` adds new objects, which nothing refers to yet. `switch` alone changes
+what packets meet; it changes only those chains in place that have no set without a name. `sweep` deletes what nothing
+refers to any more, including objects that others made, and lets new base chains drop what no rule decides. The kernel
+keeps two generations of each chain and uses them in turn. So before each of the last two transactions, the caller waits
+until all packets that were on their way have left (Kernel.settle). Where one switch isn't enough, there are two
+changes. If rules and elements change together, the first one leads to rules that ask other maps (inflight.py). If what
+is held isn't known, it leads to a copy of the desired table under other names, so that only base chains change in
+place.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ Objects = Mapping[tuple[Kind, str], Named]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Three transactions, to be run in this order; empty ones are skipped. `ending`: the counters that go with the
-    sweep."""
+    """Three transactions, to be run in this order; empty ones are skipped. `ending`: the counters that the sweep
+    deletes."""
 
     stage: Transaction
     switch: Transaction
@@ -54,18 +54,18 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Changes, one after the other; the policy is in force after the first. `is_refill`: what the kernel held was not
-    trusted, and all is written anew."""
+    """Changes, to be made one after the other; the policy is in force after the first one. `is_refill`: the kernel's
+    table wasn't trusted, so everything is written anew."""
 
     changes: tuple[Change, ...] = ()
     is_refill: bool = False
 
 
 def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
-    """How to get from what the kernel holds to `desired`; no changes if it is there already.
+    """How to get from the kernel's table to `desired`; no changes if it is there already.
 
-    `held` is the table that the caller believes to be there. It is believed only if its stamp is the kernel's and
-    nobody has committed anything since; else everything that the inventory names is filled anew.
+    `held`: the table that the caller believes to be there. That is trusted only if its stamp is the kernel's and nobody
+    has committed anything since; else everything that the inventory names is written anew.
     """
     if not inventory.exists:
         return Plan((_first(inventory.generation, desired),))
@@ -80,7 +80,7 @@ def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
 
 
 def undo(stage: Transaction) -> Transaction:
-    """What takes the stage's additions away again."""
+    """The transaction that takes the stage's additions away again."""
     added = [entry.subject for entry in stage.operations if entry.kind not in (Kind.RULES, Kind.ELEMENTS)]
     tables = [entry for entry in added if isinstance(entry, Table)]
     if tables:  # and with it all that is in it
@@ -89,7 +89,7 @@ def undo(stage: Transaction) -> Transaction:
 
 
 def _first(generation: int, desired: Table) -> Change:
-    """No table yet. Without base chains it has no effect; they bring the policy into force at once."""
+    """There is no table yet. Without base chains it has no effect; they bring the policy into force at once."""
     table = with_generation(desired, next_generation(generation, 3))
     entries = _objects(table).values()
     early, late = ([e for e in entries if _is_live(e) is is_live] for is_live in (False, True))
@@ -98,9 +98,9 @@ def _first(generation: int, desired: Table) -> Change:
 
 
 def _replacement(generation: int, desired: Table) -> Change:
-    """The table can't become ours by changes, or not soon. Whoever made it so took the policy out of force already, or
-    wants us to be busy: a new table, at once. It lets nothing through that its base chains don't, but packets on their
-    way may be lost."""
+    """A new table in place of one that changes can't make ours, or not soon. Whoever made it so has taken the policy
+    out of force already, or wants to keep us busy. It lets nothing through that its base chains don't, but packets on
+    their way may be lost."""
     table = with_generation(desired, next_generation(generation, 2))
     operations = [Operation(verb, Kind.TABLE, table) for verb in (Verb.DELETE, Verb.ADD)]
     switch = Transaction.of(desired, [*operations, *_creations(_objects(table).values())])
@@ -108,7 +108,7 @@ def _replacement(generation: int, desired: Table) -> Change:
 
 
 def removal(inventory: Inventory, name: str, family: str) -> Change:
-    """The table goes. Its base chains accept before, as they are empty a moment before they are gone."""
+    """Removes the table. Its base chains accept first, as they are empty for a moment before they are gone."""
     table = Table(name, family=family)
     bases = [Chain(chain, (), hook) for chain, hook in sorted(inventory.chains.items()) if hook is not None]
     opened = (Operation(Verb.DELETE, Kind.POLICY, chain) for chain in bases)
@@ -126,17 +126,18 @@ def _delta(held: Table, generation: int, desired: Table) -> tuple[Change, ...]:
 
 
 def _refill(inventory: Inventory, copy: Table, desired: Table) -> tuple[Change, ...]:
-    """Somebody may have changed anything: all is made anew, first under other names. Counters stay."""
+    """Makes everything anew, first under other names, since somebody may have changed anything. Counters stay."""
     return _and_on(_filled(inventory, copy), copy, inventory.generation, desired)
 
 
 def _and_on(first: Change, between: Table, generation: int, desired: Table) -> tuple[Change, Change]:
-    """On from a table whose stamp is of no policy, so that an apply which ends halfway is followed by a refill."""
+    """A second change, from a table in between to the desired one. The stamp in between is of no policy, so that a
+    refill follows an apply that ends half-way."""
     return first, _difference(between, next_generation(generation, first.commits), desired)
 
 
 def _difference(held: Table, generation: int, desired: Table) -> Change:
-    """What differs, and nothing else."""
+    """Changes what differs, and nothing else."""
     new = _without(_objects(desired), _objects(held))
     gone = _without(_objects(held), _objects(desired))
     stage = Transaction.of(desired, _creations(entry for entry in new.values() if not _is_live(entry)))
@@ -158,8 +159,9 @@ def _difference(held: Table, generation: int, desired: Table) -> Change:
 
 
 def _filled(inventory: Inventory, desired: Table) -> Change:
-    """Whatever is there goes, known to us or not, but for base chains and the stamp, which are filled, and counters and
-    timeouts. It goes in the sweep: what others made is met by packets until then, as it was before."""
+    """Replaces everything that is there, whoever made it, but for counters and timeouts, which stay, and base chains
+    and the stamp, which are filled anew. The sweep takes it away; until then, packets meet what others made, as
+    before."""
     present, wanted = _placeholders(inventory), _objects(desired)
     missing = _without(wanted, present)
     stage = Transaction.of(desired, _creations(entry for entry in missing.values() if not _is_live(entry)))
@@ -180,7 +182,7 @@ def _filled(inventory: Inventory, desired: Table) -> Change:
 
 
 def _unexpired(inventory: Inventory, maps: Iterable[Map]) -> Iterator[Map]:
-    """What a refill puts back into maps whose elements go by themselves: each with the time it has left."""
+    """What a refill puts back into maps whose elements expire: each element with the time that it has left."""
     for entry in maps:
         added = dict(entry.elements)
         for key, left in inventory.expiring.get(entry.name, {}).items():
@@ -199,14 +201,13 @@ def _is_certain(held: Table, inventory: Inventory) -> bool:
 
 
 def _is_crowded(inventory: Inventory, desired: Table) -> bool:
-    """Whether there is more to take away than should be taken away one by one."""
+    """Whether there are too many objects to delete one by one."""
     present = _placeholders(inventory).keys() - _objects(desired).keys()
     return inventory.is_crowded or inventory.odd + len(inventory.sets) + len(present) > MAX_STRANGERS
 
 
 def _has_misfits(inventory: Inventory, desired: Table) -> bool:
-    """Whether there is something else under a name that we need: hooks and types can't be changed; or flags on the
-    table."""
+    """Whether the table has flags, or another object has a name that we need: hooks and types can't be changed."""
     hooks, shapes = inventory.chains, inventory.maps
     return (
         inventory.has_flags
@@ -229,7 +230,7 @@ def _objects(table: Table) -> dict[tuple[Kind, str], Named]:
 
 
 def _placeholders(inventory: Inventory) -> dict[tuple[Kind, str], Named]:
-    """Objects of which only the names are known: enough to flush them."""
+    """The objects that are there. Only their names are known, which is enough to flush them."""
     return _by_key(
         [
             *(Timeout(name, "", "", ()) for name in sorted(inventory.timeouts)),
@@ -261,12 +262,13 @@ def _is_base(entry: Named) -> bool:
 
 
 def _is_live(entry: Named) -> bool:
-    """What has an effect as soon as it is there: base chains meet packets, and the stamp says what is in force."""
+    """Whether it has an effect as soon as it is there: base chains meet packets, and the stamp says what is in
+    force."""
     return _is_base(entry) or (isinstance(entry, Map) and entry.name == STAMP_MAP)
 
 
 def _surplus(before: Map, entry: Map) -> Map:
-    """The elements that go, or whose value changes: nft refuses to add a key again with another value."""
+    """The elements that go or whose value changes: the kernel refuses to add a key again with another value."""
     return replace(entry, elements=pages.missing(before.elements, entry.elements))
 
 
@@ -278,7 +280,7 @@ def _missing(before: Map, entry: Map) -> Map:
 
 
 def _creations(entries: Iterable[Named]) -> Iterator[Operation]:
-    """Objects before what refers to them: elements name chains; rules name chains, maps, counters and timeouts."""
+    """Objects come before what refers to them: elements name chains; rules name chains, maps, counters and timeouts."""
     found = sorted(entries, key=_rank)
     for entry in found:
         yield Operation(Verb.ADD, _KINDS[type(entry)], entry)
@@ -287,12 +289,12 @@ def _creations(entries: Iterable[Named]) -> Iterator[Operation]:
 
 
 def _closings(entries: Iterable[Named]) -> Iterator[Operation]:
-    """Of base chains that are new, or that somebody may have opened."""
+    """Sets the policy of base chains that are new, or that somebody may have opened."""
     return (Operation(Verb.ADD, Kind.POLICY, entry) for entry in entries if _is_base(entry))
 
 
 def _deletions(entries: Iterable[Named]) -> Iterator[Operation]:
-    """What refers to others first: rules, then maps with their elements, then the rest."""
+    """What refers to others goes first: rules, then maps with their elements, then the rest."""
     found = sorted(entries, key=_rank, reverse=True)
     yield from (Operation(Verb.FLUSH, Kind.RULES, entry) for entry in found if isinstance(entry, Chain))
     yield from (Operation(Verb.DELETE, _KINDS[type(entry)], entry) for entry in found)

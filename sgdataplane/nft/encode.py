@@ -1,8 +1,7 @@
-"""A rule as the kernel's instructions, keys and values as its bytes: what `nft/text.py` says in words for people.
+"""Rules as the kernel's instructions, keys and values as bytes. text.py says the same in words for people.
 
-Owns the way from statements to instructions, and what a field takes before it may be asked. Is given IR. Must not know
-messages. `nft/decode.py` reads the same way back; the tests hold what this makes to what the nft program makes of
-the text.
+Owns the way from statements to instructions, and the checks that a field needs before it may be read. Must not know
+messages. decode.py is the way back. Tests compare the result with what the nft program makes of the text.
 """
 
 from __future__ import annotations
@@ -47,17 +46,20 @@ from sgdataplane.nft.layout import (
 META_KEYS = {name: key for key, name in META.items()}
 CT_KEYS = {name: key for key, name in CT.items()}
 IIFTYPE, ETHERNET = 8, 1  # NFT_META_IIFTYPE, ARPHRD_ETHER
-JOINED_BYTES = 4  # the kernel loads and compares so many fast
-IN_FRAMES: Mapping[Field, Mapping[int, int]] = {Field.NFPROTO: {2: 0x0800, 10: 0x86DD}}  # netdev: by the frame's type
+JOINED_BYTES = 4  # the kernel has a fast path for loads and comparisons up to this size
+IN_FRAMES: Mapping[Field, Mapping[int, int]] = {
+    Field.NFPROTO: {2: 0x0800, 10: 0x86DD}
+}  # in netdev tables, by the type of the frame
 ARP = (Field.PROTOCOL, 0x0806)
 OF_ARP = frozenset(name for name in Field if name.name.startswith("ARP_"))
-ONE_BYTE = (Field.L4PROTO, Field.CT_PROTOCOL, Field.IP6_FRAGMENT)  # numbers that aren't in a header
+ONE_BYTE = (Field.L4PROTO, Field.CT_PROTOCOL, Field.IP6_FRAGMENT)  # numbers of one byte that aren't in a header
 Entry = tuple[Range, Verdict | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Nameless:
-    """A set or map that goes with its rule. `number`: by which the rule finds it in the batch that makes both."""
+    """A set or map without a name, which goes with its rule. `number`: the rule finds it by this number in the batch
+    that makes both."""
 
     number: int
     asked: Field
@@ -73,20 +75,20 @@ class Nameless:
 
     @property
     def template(self) -> str:
-        """Of its name: the kernel puts a number into it."""
+        """The template of its name, into which the kernel puts a number."""
         return "__map%d" if self.is_map else "__set%d"
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """`instructions` are one after the other. `sets` are to be made before the rule."""
+    """A rule's `instructions`, one after the other, and the `sets` that must be made before it."""
 
     instructions: bytes
     sets: tuple[Nameless, ...]
 
 
 def encode_rule(rule: Rule, family: str, numbers: Iterator[int]) -> Encoded:
-    """`numbers`: unused ones, for its sets without a name."""
+    """One rule. `numbers`: unused ones, for its sets without a name."""
     writer = _Writer(family, numbers)
     for statements in _joined(rule.statements):
         writer.write(statements)
@@ -94,7 +96,7 @@ def encode_rule(rule: Rule, family: str, numbers: Iterator[int]) -> Encoded:
 
 
 def _joined(statements: Sequence[Statement]) -> Iterator[tuple[Statement, ...]]:
-    """Each statement; two that compare fields side by side together."""
+    """Each statement by itself, but two matches together if their fields lie side by side."""
     left = list(reversed(statements))
     while left:
         first = left.pop()
@@ -120,7 +122,7 @@ def _is_plain(match: Match) -> bool:
 
 @dataclass
 class _Writer:
-    """`known`: what certainly holds by now."""
+    """Collects instructions. `known`: the values that fields certainly have after the instructions so far."""
 
     family: str
     numbers: Iterator[int]
@@ -191,7 +193,7 @@ class _Writer:
         self.parts.append(_loaded(asked))
 
     def _take(self, asked: Field) -> None:
-        """What a field takes, if that isn't known to hold."""
+        """Adds the checks that a field needs, but for those that are known to hold."""
         is_framed = self.family == "netdev"
         taken = (*TAKES.get(asked, ()), *((ARP,) if asked in OF_ARP else ()))
         for name, value in taken:
@@ -214,7 +216,7 @@ def _loaded(asked: Field) -> bytes:
 
 
 def _states(match: Match) -> Iterator[bytes]:
-    """Conntrack states are bits, any of which may be set."""
+    """A comparison of conntrack states, which are bits: any of them may be set."""
     bits = number_bytes(match.field, sum(int(span.first) for span in match.ranges))
     yield wire.masked(bits, bytes(len(bits)))
     yield wire.compare(bytes(len(bits)), is_other=not match.negate)
@@ -240,7 +242,7 @@ def _effect(statement: Statement) -> tuple[bytes, ...]:
 
 
 def _check_ordered(asked: Field) -> None:
-    """The kernel compares bytes from the first one on."""
+    """InternalError unless the field's bytes are in an order in which the kernel can compare ranges."""
     if order_of(asked) != "big" or asked.key_type is KeyType.IFNAME:
         raise InternalError(f"a range of {asked.name}, whose bytes have another order")
 
@@ -253,14 +255,14 @@ def number_bytes(asked: Field, value: int) -> bytes:
 
 
 def size_of(asked: Field) -> int:
-    """Bytes of a value of the field."""
+    """The number of bytes that a value of the field has."""
     if asked in PLACES:
         return PLACES[asked][2]
     return 1 if asked in ONE_BYTE else LONGEST[asked.key_type]
 
 
 def key_bytes(asked: Field, key: Key) -> bytes:
-    """A name of interfaces that ends in * stands for all that begin so: it isn't filled up then."""
+    """The bytes of a field's value. An interface name that ends in * stands for all that begin so, and isn't padded."""
     if isinstance(key, str):
         return name_bytes(key)
     return number_bytes(asked, key)
@@ -272,7 +274,7 @@ def name_bytes(ifname: str) -> bytes:
 
 
 def map_key_bytes(key_type: KeyType, key: Key) -> bytes:
-    """Of a map that has a name."""
+    """The bytes of a key in a named map."""
     if isinstance(key, str):
         return name_bytes(key)
     return key.to_bytes(LONGEST[key_type], order_of_key(key_type))

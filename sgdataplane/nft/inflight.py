@@ -1,7 +1,7 @@
 """What a packet on its way sees of a commit: which changes one commit can make, and what tables help where it can't.
 
-Owns the facts (delta.py lists them) as questions about tables, and the two kinds of tables on the way. Pure. Must not
-know clouds, or the order of changes.
+Owns the facts (delta.py lists them) as questions about tables, and the two kinds of intermediate tables: a detour,
+which asks other maps, and a copy under other names. Pure. Must not know clouds, or the order of changes.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from sgdataplane.nft.ir import (
 
 
 def can_switch_at_once(held: Table, desired: Table) -> bool:
-    """Whether every packet on its way during the switch is judged as by one of the two tables.
+    """Whether every packet on its way during the switch is judged as one of the two tables would judge it.
 
-    It is if it sees all old rules and look-ups that haven't changed; or rules that haven't changed, and at most one
-    look-up that has. Not if old rules meet new elements, or old and new elements follow each other.
+    That holds if it meets old rules and only look-ups that haven't changed, or if it meets rules that haven't changed
+    and at most one look-up that has. It doesn't hold if old rules meet new elements, or if a packet makes a look-up in
+    old elements and one in new elements.
     """
     moved = [entry.name for entry in desired.maps if is_moved(held, entry)]
     if not moved:
@@ -48,18 +49,18 @@ def can_switch_at_once(held: Table, desired: Table) -> bool:
 
 
 def is_kept(entry: Map) -> bool:
-    """Whether the map stays through everything: the stamp; and those whose elements go by themselves, which are only
-    added together with what asks for them."""
+    """Whether the map is never copied or moved: the stamp, and maps whose elements expire, which are only added
+    together with the rules that ask them."""
     return entry.name == STAMP_MAP or entry.lifetime > 0
 
 
 def is_moved(held: Table, entry: Map) -> bool:
-    """Whether the map is to hold other elements than it does."""
+    """Whether the map must get other elements than it holds."""
     return not is_kept(entry) and entry.name in held.map and held.map[entry.name].elements != entry.elements
 
 
 def _judgement(chain: Chain) -> tuple[tuple[Statement, ...], ...]:
-    """The rules without the conntrack mark: a packet on its way may well meet or leave the one from before."""
+    """The rules without the conntrack mark: a packet on its way may meet the old mark, or leave it, without harm."""
     return tuple(
         tuple(
             entry
@@ -71,7 +72,7 @@ def _judgement(chain: Chain) -> tuple[tuple[Statement, ...], ...]:
 
 
 def _maps_behind(table: Table, name: str) -> set[str]:
-    """The named maps that a packet may ask after it was sent on by this one."""
+    """The named maps that a packet may ask after this one."""
     maps: set[str] = set()
     chains: set[str] = set()
     ahead = list(_chains_of(table.map[name]))
@@ -94,15 +95,15 @@ def _chains_of(entry: Map) -> Iterator[str]:
 
 
 def check_in_place(chains: Iterable[Chain]) -> None:
-    """InternalError if one of these chains must not change in place: a set or map without a name goes with its rule,
-    and is empty from then on for packets that are still in the old rules."""
+    """InternalError if one of these chains must not change in place. A set or map without a name goes with its rule; it
+    is empty from then on, also for packets that are still in the old rules."""
     for chain in chains:
         if any(has_nameless_set(rule) for rule in chain.rules):
             raise InternalError(f"chain {chain.name} has a set without a name, but its rules change in place")
 
 
 def has_nameless_set(rule: Rule) -> bool:
-    """Whether it asks a set or map without a name."""
+    """Whether the rule asks a set or map without a name."""
     return any(_is_nameless_set(entry) for entry in rule.statements)
 
 
@@ -113,8 +114,8 @@ def _is_nameless_set(statement: Statement) -> bool:
 
 
 def copied(table: Table, suffix: str) -> Table:
-    """The same table under other names: those of all maps but the kept ones, and of all chains but base chains, and
-    everything that refers to them. So one can switch to it by the base chains alone."""
+    """The same table with other names for all chains but base chains and all maps but the kept ones, also where they
+    are referred to. So a switch to it changes the base chains alone."""
     names = {chain.name: chain.name + suffix for chain in table.chains if chain.hook is None}
     names |= {entry.name: entry.name + suffix for entry in table.maps if not is_kept(entry)}
     return replace(
@@ -153,7 +154,7 @@ def _target(verdict: Verdict, names: Mapping[str, str]) -> Verdict:
     return replace(verdict, chain=names.get(verdict.chain, verdict.chain))
 
 
-# What holds for every packet that has the field.
+# A match that holds for every packet that has the field.
 _FAMILIES: Mapping[Field, Match] = {
     asked: Match(Field.NFPROTO, (Range.of(family),))
     for family, fields in (
@@ -166,7 +167,15 @@ Named = TypeVar("Named", bound=Chain | Map | Counter | Timeout)
 
 
 def detour(held: Table, desired: Table, suffix: str) -> Table:
-    """The table in between. `suffix`: of names that neither table has."""
+    """The table on the way from one table to another, for changes of rules and elements together that one switch can't
+    make. `suffix`: of names that neither table has.
+
+    It does what the desired table does, and the held one becomes it by rules alone. Maps that are to change stay as
+    they are, with all that they lead to; rules ask other maps instead, under new names. From there to the desired table
+    rules and elements change at once, since whatever the rules ask then says the same before and after. So only maps
+    that change are made twice. Of a large one only the difference is, if the rule after the look-up is one verdict:
+    rules first ask what differs, where that verdict stands for elements that are gone, and then the map as it is
+    held."""
     moved = {entry.name: entry for entry in desired.maps if is_moved(held, entry)}
     rests = {name: rest for name in moved if (rest := _rest(desired, name)) is not None}
     others = [replace(_instead(held.map[name], moved[name], rests.get(name)), name=name + suffix) for name in moved]
@@ -185,7 +194,7 @@ def detour(held: Table, desired: Table, suffix: str) -> Table:
 
 
 def _rest(table: Table, name: str) -> Verdict | None:
-    """The one verdict that follows wherever the map is asked, and nothing else beside it in its rule; or None."""
+    """The one verdict that follows every look-up in the map, alone in its rule; or None."""
     found = {rest for chain in table.chains if name in chain.ways.maps for rest in _rests(chain.rules, name)}
     return found.pop() if len(found) == 1 else None
 
@@ -200,7 +209,7 @@ def _rests(rules: Sequence[Rule], name: str) -> Iterator[Verdict | None]:
 
 
 def _instead(before: Map, after: Map, rest: Verdict | None) -> Map:
-    """What is asked instead of a map: all that it will hold, or what differs."""
+    """The map that is asked instead: with all elements that it will hold, or with those that differ."""
     if rest is None:
         return after
     kept = pages.missing(after.elements, before.elements)
@@ -210,7 +219,7 @@ def _instead(before: Map, after: Map, rest: Verdict | None) -> Map:
 
 
 def _asking(chain: Chain, names: dict[str, str], rests: dict[str, Verdict]) -> Chain:
-    """The chain with other maps in its rules, and behind them those that they don't replace."""
+    """The chain with other maps in its rules; where these hold only differences, the old look-up follows."""
     rules: list[Rule] = []
     for entry in chain.rules:
         asked = [statement.name for statement in entry.statements if isinstance(statement, VerdictMap)]
@@ -225,7 +234,7 @@ def _asking(chain: Chain, names: dict[str, str], rests: dict[str, Verdict]) -> C
 
 
 def _with_gone(entries: Sequence[Named], held: Sequence[Named]) -> tuple[Named, ...]:
-    """These, and what is held besides."""
+    """These entries, and those that only the held table has."""
     known = {entry.name for entry in entries}
     found = [*entries, *(entry for entry in held if entry.name not in known)]
     return tuple(sorted(found, key=lambda entry: entry.name))

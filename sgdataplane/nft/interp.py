@@ -1,7 +1,8 @@
 """run(): what the kernel would do with one packet at one hook, by walking the table that we would load.
 
-Owns the meaning of every statement in the IR. Is given a table and the packet's fields. Must not know clouds.
-What it can't interpret is an error, never a guess: a compile is believed only as far as this agrees with decide().
+Owns the meaning of every statement in the IR. Is given a table and the packet's fields. Must not know clouds. Where it
+can't interpret a statement it raises an error and never guesses, since tests compare compiled tables with decide() by
+it.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ _REPLY = (
 
 @dataclass
 class Outcome:
-    """What became of the packet: accept or drop, the counters it hit in order, those it is logged with, map look-ups
-    made, timeouts set for its session in order, marks at the end."""
+    """What became of the packet: accept or drop, the counters that counted it, in order, those it was logged with, the
+    chains it went through, how many look-ups in maps it took, the timeouts set for its session, in order, and its marks
+    at the end."""
 
     verdict: VerdictKind
     mark: int
@@ -70,10 +72,11 @@ class Outcome:
 
 
 def tracked(packet: Mapping[Field, Key]) -> dict[Field, Key]:
-    """The packet with what its session's entry says, where nobody translates addresses, unless it says so itself.
+    """The packet with the fields of its session's entry, where nobody translates addresses. Fields that the packet has
+    already stay.
 
-    Of an ICMP error nothing follows from its own header: it is about another packet. Of AH over IPv6 the protocol and
-    the ports don't, as the entry is of what is behind it (compiler/verdicts.py).
+    Nothing follows from an ICMP error's own header, since it is about another packet. For AH over IPv6 the protocol and
+    ports don't follow either, since the entry is that of the packet behind the header (compiler/verdicts.py).
     """
     way, protocol = packet.get(Field.CT_DIRECTION), packet.get(Field.L4PROTO)
     is_error = packet.get(Field.CT_STATE) == CtState.RELATED and protocol in _ICMP
@@ -87,10 +90,11 @@ def tracked(packet: Mapping[Field, Key]) -> dict[Field, Key]:
 
 
 def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood: bool | None = None) -> Outcome:
-    """Walk a base chain. A packet lacks the fields that are not in the mapping, but for those of its session
-    (`tracked`). `is_flood`: whether it comes after so many that all limits are exceeded, or none is.
+    """Walk a base chain with a packet. It lacks all fields that are not in the mapping, but for those of its session
+    (`tracked`). `is_flood`: whether so many packets came before it that all limits are exceeded; None if rules must not
+    ask.
 
-    InternalError if the table is not one that the kernel would take, or reads what such a packet doesn't have.
+    InternalError if the kernel would refuse the table, or if it reads a field that such a packet doesn't have.
     """
     fields = {Field.PACKET_MARK: 0, **tracked(packet)}  # each packet has one
     outcome = Outcome(VerdictKind.DROP, int(fields.get(Field.CT_MARK, 0)), packet_mark=int(fields[Field.PACKET_MARK]))
@@ -111,7 +115,7 @@ class _Walk:
     is_flood: bool | None = None
 
     def chain(self, name: str, depth: int) -> VerdictKind | None:
-        """Accept or drop, or None when the chain ends (or returns) without either."""
+        """Accept or drop; None if the chain ends or returns without either."""
         if depth > _MAX_DEPTH:
             raise InternalError(f"jumps nest deeper than {_MAX_DEPTH} at chain {name}")
         if name not in self.table.chain:
@@ -131,7 +135,7 @@ class _Walk:
         return None
 
     def _rule(self, statements: tuple[Statement, ...]) -> Verdict | None:
-        """The rule's verdict; None if a match fails on the way or there is none."""
+        """The rule's verdict; None if it has none, or one of its conditions doesn't hold."""
         for statement in statements:
             match statement:
                 case Verdict():
@@ -206,7 +210,7 @@ class _Walk:
         self.outcome.counters.append(counter)
 
     def _log(self, counter: str, *, is_last: bool) -> None:
-        """Of each packet it may be told or not, as there may be too many: that must make no difference."""
+        """Any packet may be logged or not, as there may be too many: that must make no difference."""
         if not is_last:
             raise InternalError("a log isn't the end of its rule")
         self.outcome.logs.append(counter)

@@ -23,7 +23,7 @@ LOGGED_BYTES = 256  # of each packet that is logged: headers, extension headers 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Range:
-    """Keys `first..last`; a single key has both equal."""
+    """Keys `first..last`, both included; of a single key both are equal."""
 
     first: Key
     last: Key
@@ -48,7 +48,7 @@ class VerdictKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`chain` is the target of a jump or goto, else empty."""
+    """`chain`: the target of a jump or goto, else empty."""
 
     kind: VerdictKind
     chain: str = ""
@@ -59,7 +59,7 @@ ACCEPT, DROP, RETURN = (Verdict(kind) for kind in (VerdictKind.ACCEPT, VerdictKi
 
 @lru_cache(maxsize=1 << 16)
 def goto(chain: str) -> Verdict:
-    """The same object for the same chain: maps have many equal values."""
+    """Always the same object for the same chain, since maps have many equal values."""
     return Verdict(VerdictKind.GOTO, chain)
 
 
@@ -71,7 +71,7 @@ def jump(chain: str) -> Verdict:
 class Match:
     """Holds when `field & mask` lies in one of `ranges` (disjoint, sorted), or in none of them if `negate`.
 
-    A field that the packet lacks never holds, negated or not: the kernel ends the rule there.
+    It never holds for a packet that lacks the field, negated or not: the kernel ends the rule there.
     """
 
     field: Field
@@ -81,20 +81,20 @@ class Match:
 
     @property
     def is_set(self) -> bool:
-        """Whether the kernel makes it a set without a name. Conntrack states are bits of one comparison."""
+        """Whether the kernel makes it a set without a name. Conntrack states are bits in one comparison."""
         return len(self.ranges) > 1 and self.field is not Field.CT_STATE
 
 
 def is_value(asked: Field, *values: Key) -> Match:
-    """The field holds one of these values."""
+    """Holds when the field has one of these values."""
     return Match(asked, tuple(Range.of(value) for value in sorted(values)))
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictMap:
-    """Take the verdict of the entry that holds the field's value; go on with the next rule when there is none.
+    """Takes the verdict of the entry whose range holds the field's value; if there is none, the next rule is asked.
 
-    Either a named map or the entries themselves (disjoint, sorted).
+    It has either a named map or entries of its own (disjoint, sorted).
     """
 
     field: Field
@@ -111,8 +111,8 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Tell whoever listens to the nflog group of a packet, and which counter has just counted it; of so many packets a
-    second, and no more. Nothing may follow it in its rule, as that would happen to these packets only."""
+    """Logs a packet to the nflog group, with the counter that has just counted it, up to so many packets a second.
+    Nothing may follow it in its rule, since that would happen to the logged packets only."""
 
     counter: str
     group: int
@@ -121,7 +121,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Exceeds:
-    """Holds for what comes faster than this to its rule: packets a second, or bytes; so many at once are none too many.
+    """Holds for packets that reach their rule faster than this: packets a second, or bytes a second, beyond a burst.
     The kernel keeps the count with the rule."""
 
     per_second: int
@@ -134,7 +134,7 @@ class Exceeds:
 
 @dataclass(frozen=True, slots=True)
 class SetMark:
-    """Write the conntrack mark: `(mark & keep) | value`. Does nothing for a packet without a conntrack entry."""
+    """Writes the conntrack mark: `(mark & keep) | value`. Does nothing to a packet without a conntrack entry."""
 
     keep: int
     value: int
@@ -142,14 +142,14 @@ class SetMark:
 
 @dataclass(frozen=True, slots=True)
 class SetTimeout:
-    """Give the session, at its first packet, the idle timeouts of a named timeout object."""
+    """Gives a session, at its first packet, the idle timeouts of a named timeout object."""
 
     timeout: str
 
 
 @dataclass(frozen=True, slots=True)
 class SetPacketMark:
-    """Write the packet's own mark, which goes with it to the device and no further."""
+    """Writes the packet's own mark, which stays with it as far as the device."""
 
     value: int
 
@@ -169,8 +169,8 @@ def rule(*statements: Statement, comment: str = "") -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """`origin` names the user's rule (or other input) that it was made for, for messages; "" if none. `texts`: the
-    rules as text, where it was made already; a copy with other rules has none."""
+    """`origin`: the user's rule (or other input) that it was made for, for messages; "" if none. `texts`: the rules as
+    text, where that exists already; a copy with other rules has none."""
 
     name: str
     rules: tuple[Rule, ...]
@@ -181,13 +181,13 @@ class Chain:
     _ways: Ways | None = field(default=None, init=False, compare=False, repr=False)
 
     def with_texts(self, texts: tuple[str, ...]) -> Chain:
-        """Remember the rules' text."""
+        """The chain, which remembers its rules' text."""
         object.__setattr__(self, "texts", texts)
         return self
 
     @property
     def ways(self) -> Ways:
-        """Where its rules send packets; found out once."""
+        """Where its rules send packets; worked out once."""
         if self._ways is None:
             object.__setattr__(self, "_ways", Ways.of(self.rules))
         assert self._ways is not None
@@ -196,7 +196,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """The chains that rules name, and the named maps that they ask."""
+    """The chains and the named maps that rules refer to."""
 
     chains: tuple[str, ...]
     maps: tuple[str, ...]
@@ -218,10 +218,10 @@ Paged = pages.Paged[Key, Verdict | int]
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A named map of single keys; its values are verdicts, or marks (integers). A large one has its elements in pages.
+    """A named map of single keys to verdicts, or to marks (integers). A large one has its elements in pages.
 
-    `lifetime`: milliseconds after which each element goes by itself, 0: never. Only the kernel knows what is left in
-    such a map; its `elements` here are those to add, and all of them have the verdict `return`.
+    `lifetime`: milliseconds after which each element expires, 0: never. Only the kernel knows what is left in such a
+    map; its `elements` here are those to add, and all of them have the verdict `return`.
     """
 
     name: str
@@ -250,7 +250,7 @@ class Timeout:
 
 @dataclass(frozen=True)
 class Table:
-    """Everything one table holds; each tuple sorted by name, so that equal tables have equal text."""
+    """Everything that one table holds. Each tuple is sorted by name, so that equal tables have equal text."""
 
     name: str
     chains: tuple[Chain, ...] = ()
@@ -286,7 +286,7 @@ Value = TypeVar("Value")
 
 
 def joined(entries: Iterable[tuple[Range, Value]]) -> list[tuple[Range, Value]]:
-    """Those that touch and have the same value as one. (Names don't touch.)"""
+    """The entries, with neighbours that touch and have the same value joined. (Names don't touch.)"""
     found: list[tuple[Range, Value]] = []
     for span, value in entries:
         before, said = found[-1] if found else (None, None)
@@ -298,8 +298,8 @@ def joined(entries: Iterable[tuple[Range, Value]]) -> list[tuple[Range, Value]]:
 
 
 def targets_first(targets: Mapping[str, Collection[str]]) -> list[str]:
-    """Each name after all that it leads to, all of which are names, too. Left out are those in a circle, and those that
-    lead to one."""
+    """The names in such an order that each comes after all that it leads to. `targets`: where each name leads, which is
+    to other names of the mapping. Names in a cycle, and those that lead to one, are left out."""
     sources: dict[str, list[str]] = {name: [] for name in targets}
     for name, others in targets.items():
         for other in others:

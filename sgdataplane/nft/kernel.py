@@ -52,7 +52,12 @@ Entry = dict[int, bytes]
 
 
 def removals(netlink: Nfnetlink, table: Table) -> list[BatchMessage]:
-    """For one batch. OSError if the kernel refuses to list, CrowdError if there is too much."""
+    """The messages, for one batch, that delete what the kernel's table has and this one has not. OSError if the kernel
+    refuses to list, CrowdError if there are too many objects.
+
+    Others made these objects, and their names may be any bytes. Sets are deleted by the handles that the kernel gave
+    them. It looks for a handle by going through all objects of a kind. So chains and counters, of which there may be
+    very many, are deleted by name: the bytes are copied from one message to the other and never become text."""
     own = attribute(uapi.TABLE_NAME, table.name.encode() + b"\0")
     family = uapi.FAMILIES[table.family]
 
@@ -86,7 +91,7 @@ def _bytes(names: Iterable[str]) -> frozenset[bytes]:
 
 
 def _strangers(netlink: Nfnetlink, table: Table, message: int, name: int, known: Collection[bytes]) -> Iterator[Entry]:
-    """Of one kind of objects those with other names, but for what goes with its rule."""
+    """The objects of one kind that have other names, but for those that go with their rule."""
     for entry in listed(netlink, message, uapi.FAMILIES[table.family], table.name):
         is_bound = number_of(entry.get(uapi.SET_FLAGS, b"")) & uapi.SET_ANONYMOUS if message == uapi.GETSET else 0
         is_bound |= number_of(entry.get(uapi.CHAIN_FLAGS, b"")) & uapi.CHAIN_BINDING if message == uapi.GETCHAIN else 0
@@ -95,7 +100,7 @@ def _strangers(netlink: Nfnetlink, table: Table, message: int, name: int, known:
 
 
 def _objects(netlink: Nfnetlink, table: Table) -> Iterator[Entry]:
-    """Counters, timeouts and the like; of different kinds two may have one name."""
+    """Counters, timeouts and the like. Two of different kinds may have one name."""
     known = {
         uapi.OBJ_COUNTER: _bytes(entry.name for entry in table.counters),
         uapi.OBJ_TIMEOUT: _bytes(entry.name for entry in table.timeouts),
@@ -113,33 +118,33 @@ class Kernel(Protocol):
     """One namespace's nftables. Errors are KernelError; an error means that nothing was changed."""
 
     def run(self, transaction: Transaction) -> None:
-        """Make all its changes in one moment, or none. An empty one does nothing."""
+        """Make all changes in one moment, or none of them. An empty transaction does nothing."""
 
     def check(self, transaction: Transaction, feature: str) -> None:
-        """Have it judged, and change nothing. What this kernel has shown to have isn't judged again."""
+        """Let the kernel check the transaction, and change nothing. A feature that it has shown isn't checked again."""
 
     def inventory(self, name: str, family: str = "inet", most: int | None = None) -> Inventory:
-        """The names that a table holds, its stamp, and the namespace's generation. `most`: of one kind, if there should
-        not be more; then it is crowded."""
+        """The names of a table's objects, its stamp, and the namespace's generation. `most`: how many objects of a kind
+        there should be; a table with more is crowded."""
 
     def trusted(self, table: Table) -> Inventory | None:
-        """The inventory, if the table there is certainly this one but for its epoch and secret; else None. Cheap."""
+        """The inventory, if the kernel certainly has this table, whatever its epoch and secret; else None. Cheap."""
 
     def counted(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
-        """What these counters of the table have counted, as far as they are there."""
+        """What those of these counters that are there have counted."""
 
     def interfaces(self) -> frozenset[str]:
         """The namespace's interfaces."""
 
     def settle(self) -> None:
-        """Return when every packet that was on its way through the rules at the call has left them."""
+        """Wait until all packets that are now on their way through the rules have left them."""
 
     def pace(self) -> Pace:
-        """How fast it validates chains at a commit. KernelError or HostError if that can't be found out."""
+        """How fast the kernel validates chains at a commit. KernelError or HostError if that can't be measured."""
 
 
 class NetlinkKernel:
-    """The real kernel, through a socket that stays in its namespace whichever thread uses it."""
+    """The real kernel, through a socket that belongs to its namespace whichever thread uses it."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -147,7 +152,7 @@ class NetlinkKernel:
             self._netlink = Nfnetlink()
 
     def close(self) -> None:
-        """Whatever it has deleted need not be freed yet: the socket is let go aside."""
+        """Closes the socket in another thread, since the kernel may still have to free what was deleted."""
         call_aside(self._netlink.close)
 
     def __enter__(self) -> Self:
@@ -168,7 +173,7 @@ class NetlinkKernel:
             _SHOWN.add(feature)
 
     def _run_pruning(self, transaction: Transaction) -> None:
-        """What is to go is listed first. Should somebody commit meanwhile, it is listed anew."""
+        """Lists what is to go before the commit, and again if somebody else commits meanwhile."""
         for _ in range(MAX_ATTEMPTS):
             try:
                 self._commit(transaction, read_generation(self._netlink))
@@ -182,7 +187,7 @@ class NetlinkKernel:
         raise KernelError(f"nftables changed during each of {MAX_ATTEMPTS} attempts")
 
     def _commit(self, transaction: Transaction, generation: int | None = None, *, is_trial: bool = False) -> None:
-        """`generation`: only if nobody has committed since that one."""
+        """`generation`: the commit is to fail if anybody has committed since that one."""
         lines: list[int] = []
         messages: list[BatchMessage] = []
         for number, (some, operation) in enumerate(transaction.requests()):
@@ -236,11 +241,11 @@ class NetlinkKernel:
             return frozenset(name for _, name in socket.if_nameindex())
 
     def settle(self) -> None:
-        """Packets pass the rules under RCU's read lock."""
+        """Packets pass the rules under RCU's read lock, so a grace period is enough."""
         quiet.wait()
 
     def pace(self) -> Pace:
-        """Measured once a process, in namespaces of its own that nobody else sees."""
+        """Measured once in a process, in two new namespaces that nobody else sees."""
         return _measured_pace()
 
 
@@ -297,7 +302,7 @@ def _error_of(error: OSError, line: str = "", origin: str = "") -> KernelError:
 
 
 def _refusal(error: BatchError, transaction: Transaction, number: int, messages: Sequence[BatchMessage]) -> KernelError:
-    """`number`: of the line of the transaction's text that was refused."""
+    """`number`: which line of the transaction's text was refused."""
     if error.errno == errno.EPERM:  # who may do nothing there is refused the batch as a whole
         return KernelError(
             f"table {transaction.name} belongs to a process there, which alone may change it (flag owner)"
@@ -313,7 +318,7 @@ def _refusal(error: BatchError, transaction: Transaction, number: int, messages:
 
 
 def _element_line(transaction: Transaction, operation: Operation, entry: Map, data: bytes) -> str:
-    """The line of that element alone; of all, if it isn't found."""
+    """The line of that element alone, or of all elements if it isn't found."""
     found = tuple(element for element in entry.elements if map_key_bytes(entry.key_type, element[0]) == data)
     only = replace(operation, subject=replace(entry, elements=found or entry.elements))
     return next(line for line, _ in replace(transaction, operations=(only,)).lines())

@@ -1,7 +1,7 @@
-"""Which part of a packet, and of what the kernel knows of one, is which field; and how its keys are written.
+"""Where the kernel has each field, and how keys and verdicts are written.
 
-Owns the offsets in headers, the numbers of meta and ct keys, byte orders, and verdicts' codes (linux/netfilter/
-nf_tables.h). Is given numbers and bytes. Must not know rules.
+Owns the offsets in headers, the numbers of meta and ct keys, byte orders, and the codes of verdicts. Must not know
+rules.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _at(*fields: Field) -> Mapping[tuple[int, int], Field]:
     return {PLACES[name][1:]: name for name in fields}
 
 
-# (offset, bytes) -> field, by what the rule has asked before
+# (offset, bytes) -> field, by the protocol that the rule has asked for before
 HEADERS: Mapping[Key | None, Mapping[tuple[int, int], Field]] = {
     Nfproto.IPV4: _at(Field.IP_FRAGMENT, Field.IP_SADDR, Field.IP_DADDR),
     Nfproto.IPV6: _at(Field.IP6_HOPLIMIT, Field.IP6_SADDR, Field.IP6_DADDR),
@@ -95,7 +95,7 @@ TRANSPORTS: Mapping[Key | None, Mapping[tuple[int, int], Field]] = {
     1: _at(Field.ICMP_TYPE),
     58: _at(Field.ICMPV6_TYPE, Field.ND_TARGET),
 }
-# What has to hold before a field may be asked, so that other packets have none.
+# What a rule must ask before it may read a field: other packets don't have the field.
 IPV4, IPV6 = ((Field.NFPROTO, int(family)) for family in (Nfproto.IPV4, Nfproto.IPV6))
 TAKES: Mapping[Field, tuple[tuple[Field, int], ...]] = {
     Field.IP_SADDR: (IPV4,),
@@ -126,12 +126,12 @@ LONGEST = {  # bytes of a key
 
 
 class UnreadableError(Exception):
-    """A rule has something that we never write; `str()` says what."""
+    """A rule has something that we never write; str() says what."""
 
 
 def key_of(key_type: KeyType, data: bytes) -> Key:
-    """A key as the kernel writes it. An interface name that isn't filled up stands for all that begin so.
-    UnreadableError if it is longer than such keys are: then it is of several fields."""
+    """The key that the kernel wrote as these bytes. An interface name without padding stands for all names that begin
+    so. UnreadableError if it is longer than keys of that type, as then it is made of several fields."""
     if len(data) > LONGEST[key_type]:
         raise UnreadableError("keys of several fields")
     if key_type is KeyType.IFNAME:
@@ -140,7 +140,7 @@ def key_of(key_type: KeyType, data: bytes) -> Key:
 
 
 def verdict_of(data: bytes) -> Verdict:
-    """Of a nested NFTA_DATA_VERDICT."""
+    """The verdict in a nested NFTA_DATA_VERDICT. UnreadableError if we never write it."""
     attributes = parse_attributes(data)
     code = int.from_bytes(attributes[uapi.VERDICT_CODE], "big", signed=True)
     if code not in VERDICTS:
@@ -160,8 +160,9 @@ def order_of_key(key_type: KeyType) -> Literal["little", "big"]:
 def fields_at(
     base: int, offset: int, length: int, known: Mapping[Field, Key]
 ) -> tuple[tuple[Field, ...], tuple[int, ...]]:
-    """The fields that lie there, one after the other, and the bytes of each; the last may reach further. `known`: what
-    the rule has asked before. UnreadableError where no field of ours begins or where several do, and the last does."""
+    """The fields in that part of a header, one after the other, and the length of each in bytes. A single field may be
+    longer than `length`. `known`: the values that the rule has asked for before. UnreadableError where no field of ours
+    begins, or where the last of several fields is cut off."""
     layout = _layout(base, known)
     found: list[Field] = []
     lengths: list[int] = []

@@ -1,7 +1,7 @@
-"""nftables objects to the kernel's messages: the calls of `nft/text.py`, which says the same in words for people.
+"""nftables objects as messages to the kernel, by the same calls with which text.py says them for people.
 
-Owns the layout of messages that change something (linux/netfilter/nf_tables.h). Is given IR. Must not know what the
-kernel holds. A name is bytes behind their length: whatever it is, it is a name and nothing else.
+Owns the layout of messages that change something. Must not know what the kernel holds. A name is sent as bytes behind
+their length, so whatever it holds, the kernel takes it for a name and nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sgdataplane.nft.snapshot import KEY_TYPES
 from sgdataplane.nft.text import BATCH
 from sgdataplane.nft.wire import name, text, word
 
-# What user space notes of objects, for who lists them: in each kind the number of its comment; in sets the byte order.
+# What user space notes with objects for programs that list them: the number of the comment, and byte orders in sets.
 COMMENT, SET_COMMENT, KEY_ORDER, DATA_ORDER = 0, 7, 0, 1
 HOST_ORDERED, BIG_ENDIAN = 1, 2  # BYTEORDER_*
 # The types of keys as user space numbers them (nft's datatype.h), by their kind, and where a field has one of its own.
@@ -71,7 +71,7 @@ FLUSHED = {"chain": (uapi.DELRULE, uapi.RULE_CHAIN), "map": (uapi.DELSETELEM, ua
 
 
 class Writer:
-    """Of one batch. Each call gives the messages that the call of the same name in `nft/text.py` has a line for."""
+    """The messages of one batch. Each call gives those for the line that the call of the same name in text.py gives."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
@@ -103,7 +103,7 @@ class Writer:
         return (self.add_rule(table, chain.name, entry) for entry in chain.rules)
 
     def add_rule(self, table: Table, chain: str, rule: Rule, more: bytes = b"") -> Messages:
-        """At the end of the chain. `more`: instructions behind its own."""
+        """Appends a rule to the chain. `more`: instructions after the rule's own."""
         encoded = encode_rule(rule, table.family, self._numbers)
         sets = [message for asked in encoded.sets for message in _nameless(table, asked)]
         parts = name(uapi.RULE_CHAIN, chain) + nested(uapi.RULE_EXPRESSIONS, [encoded.instructions, more])
@@ -140,7 +140,7 @@ class Writer:
         return (_message(uapi.NEWOBJ, table, parts, NLM_F_CREATE),)
 
     def add_timeout(self, table: Table, timeout: Timeout) -> Messages:
-        """States that it doesn't name have the namespace's timeouts."""
+        """States that the timeout doesn't name keep the namespace's timeouts."""
         states = [word(STATES[timeout.protocol][state], seconds) for state, seconds in timeout.policy]
         network = attribute(uapi.TIMEOUT_FAMILY, wire.U16.pack(NETWORKS[timeout.family]))
         protocol = attribute(uapi.TIMEOUT_PROTOCOL, bytes([PROTOCOLS[timeout.protocol]]))
@@ -149,7 +149,7 @@ class Writer:
         return (_message(uapi.NEWOBJ, table, parts, NLM_F_CREATE),)
 
     def delete_others(self, table: Table) -> Messages:  # noqa: ARG002
-        """Whoever sees what there is says what they are (kernel.py)."""
+        """Nothing: kernel.py lists what the table holds, and writes these messages."""
         return ()
 
 
@@ -214,7 +214,8 @@ def _singles(made: Nameless) -> Iterator[bytes]:
 
 
 def _spans(made: Nameless) -> Iterator[bytes]:
-    """Where each range begins, and where none does any more. Ranges that touch and say the same are one."""
+    """An element where each range begins, and one where it ends and no other one begins. Ranges that touch and have the
+    same verdict are one."""
     size = size_of(made.asked)
     spans = joined(made.entries)
     for index, (span, verdict) in enumerate(spans):
@@ -241,7 +242,7 @@ def _key(data: bytes) -> bytes:
 
 
 def _by_line(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Iterator[Messages]:
-    """As the text has lines."""
+    """In the same parts as the text's lines."""
     for start in range(0, len(parts), BATCH):
         yield tuple(_of_elements(kind, table, where, parts[start : start + BATCH]))
 
@@ -256,7 +257,7 @@ def _of_elements(kind: int, table: Table, where: bytes, parts: list[bytes]) -> I
 
 
 def key_at(message: BatchMessage, offset: int) -> bytes:
-    """The key of the element that stands there in the attributes of a message about elements; b"" if none does."""
+    """The key of the element at that offset in the attributes of a message about elements; b"" if there is none."""
     at = 0
     for kind, data in list_attributes(message.attributes):
         if kind == uapi.ELEMENTS:

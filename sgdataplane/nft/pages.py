@@ -1,9 +1,9 @@
-"""The elements of a very large map, in pages, so that two maps that differ little are compared and told apart cheaply.
+"""The elements of a very large map, in pages, so that two maps that differ little are cheap to compare.
 
-Owns the pages. Is given elements, each of which has one page that it can be on. Must not know what keys stand for.
+Owns the pages. Each element has one page that it can be on. Must not know what keys stand for.
 
-Whoever makes a map that differs little from another uses its pages again. What is the same object is equal: only the
-other pages are looked into. To everyone else it is a sequence of elements, sorted by key.
+A map that differs little from an earlier one shares most of its pages. Pages that are the same object are equal, so
+only the others are compared. Apart from that it is a sequence of elements, sorted by key.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ class Page(Generic[K, V]):
 
     @cached_property
     def values(self) -> frozenset[V]:
-        """Most values of a large map are one object."""
+        """The different values. Most elements of a large map share one object."""
         return frozenset({id(value): value for _, value in self.elements}.values())
 
     @cached_property
     def tally(self) -> tuple[tuple[V, int], ...]:
-        """The values, each with how many elements have it; equal ones that aren't the same object stand apart."""
+        """Each value with how many elements have it; equal values that aren't one object are listed apart."""
         known = {id(value): value for _, value in self.elements}
         counts = Counter([id(value) for _, value in self.elements])
         return tuple((known[number], count) for number, count in counts.items())
 
     @cached_property
     def digest(self) -> str:
-        """The same for equal elements only."""
+        """A hash that only equal elements share."""
         found = {id(value): value for _, value in self.elements}
         texts = {known: repr(value) for known, value in found.items()}
         return names.digest(",".join([f"{key!r}:{texts[id(value)]}" for key, value in self.elements]), 32)
 
 
 class Paged(Sequence[tuple[K, V]], Generic[K, V]):
-    """Page number -> page; none is empty. Sorted by key as a whole."""
+    """Page number -> page, none of them empty. As a sequence it is sorted by key."""
 
     def __init__(self, pages: Mapping[int, Page[K, V]]) -> None:
         self.pages = pages
@@ -107,7 +107,7 @@ def values(elements: Elements[K, V]) -> frozenset[V]:
 
 
 def missing(elements: Elements[K, V], others: Elements[K, V]) -> tuple[tuple[K, V], ...]:
-    """The elements that are not among the others, with the same value."""
+    """The elements that the others don't have, or have with another value."""
     if isinstance(elements, Paged) and isinstance(others, Paged):
         pages = ((page, others.pages.get(number)) for number, page in elements.pages.items())
         found = [_missing(page, other.by_key if other else {}) for page, other in pages if page is not other]

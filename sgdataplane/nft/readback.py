@@ -48,8 +48,8 @@ UNREADABLE = "unreadable"  # no chain of ours has that name
 
 @dataclass(frozen=True)
 class HeldTable:
-    """`odd`: what we never write, in words. A rule that can't be read to its end goes, there, to a chain that isn't
-    there: whoever runs the table is told, if a packet comes by."""
+    """A table as it was read. `odd`: what it has that we never write, in words. A rule that can't be read to its end
+    goes to a chain that doesn't exist, from there on: so run() raises an error if a packet gets that far."""
 
     table: Table
     inventory: Inventory
@@ -60,7 +60,7 @@ Element = Mapping[int, bytes]
 
 
 def read_table(netlink: Nfnetlink, name: str, family: str = "inet") -> HeldTable | None:
-    """The table, all of one moment; None if there is none. OSError if the kernel refuses."""
+    """The table as it was at one moment; None if there is none. OSError if the kernel refuses."""
     for _ in range(MAX_ATTEMPTS):
         generation = read_generation(netlink)
         try:
@@ -76,7 +76,7 @@ def read_table(netlink: Nfnetlink, name: str, family: str = "inet") -> HeldTable
 
 @dataclass
 class _TableReader:
-    """Of one reading. Lists of different moments needn't fit each other: then all is read again."""
+    """One attempt to read a table. Lists of different moments may contradict each other; then all is read again."""
 
     netlink: Nfnetlink
     name: str
@@ -103,14 +103,14 @@ class _TableReader:
         return HeldTable(Table(self.name, chains, maps, counters, timeouts, self.family), inventory, tuple(self.odd))
 
     def _objects(self) -> tuple[tuple[Counter, ...], tuple[Timeout, ...]]:
-        """What is of other kinds does nothing without a rule."""
+        """The counters and timeouts. Objects of other kinds do nothing without a rule."""
         found = sorted((text_of(e[uapi.OBJ_NAME]), number_of(e[uapi.OBJ_TYPE])) for e in self._all(uapi.GETOBJ))
         self.odd += [f"object {name}, of a kind that we don't make" for name, kind in found if kind not in KINDS]
         counters = tuple(Counter(name) for name, kind in found if kind == uapi.OBJ_COUNTER)
         return counters, tuple(Timeout(name, "", "", ()) for name, kind in found if kind == uapi.OBJ_TIMEOUT)
 
     def _all(self, message: int) -> Iterator[Element]:
-        """All objects of a kind that the table has."""
+        """All objects of a kind in the table."""
         number = uapi.FAMILIES[self.family]
         asked = attribute(uapi.TABLE_NAME, self.name.encode() + b"\0")
         for of_family, entry in self.netlink.dump(uapi.kind_of(message), number, asked):
@@ -118,7 +118,7 @@ class _TableReader:
                 yield entry
 
     def _rules(self, chains: Iterable[str]) -> dict[str, list[Rule]]:
-        """Of every chain, in order."""
+        """The rules of every chain, in order."""
         found: dict[str, list[Rule]] = {chain: [] for chain in chains}
         for entry in self._all(uapi.GETRULE):
             chain = text_of(entry[uapi.RULE_CHAIN])
@@ -138,7 +138,7 @@ class _TableReader:
         return rule(*reading.statements, goto(f"{UNREADABLE}: {reading.unreadable}"))
 
     def _chain(self, name: str, entry: Element, rules: list[Rule]) -> Chain:
-        """A base chain that lets through what falls out of it says so by a rule: ours drop it."""
+        """Our base chains drop packets that no rule decides. One that accepts them gets a rule that says so."""
         hook, policy = hook_of(entry, uapi.FAMILIES[self.family]), entry.get(uapi.CHAIN_POLICY, b"")
         if hook is None or number_of(policy) != uapi.POLICIES["accept"]:
             return Chain(name, tuple(rules), hook)
@@ -160,7 +160,8 @@ class _TableReader:
         )
 
     def _named_maps(self) -> Iterator[Map]:
-        """Those of other kinds than ours are left out: who asks one is told that it isn't there."""
+        """The named maps, without those of kinds that we never make: run() reports them as missing where a rule asks
+        them."""
         for name, shape in sorted(self.maps.items()):
             if shape.key_type is None:
                 self.odd.append(f"map {name}, of a kind that we don't make")
@@ -195,8 +196,8 @@ def _flags(entry: Element) -> int:
 
 
 def _spans(key_type: KeyType, elements: Iterable[Element], *, is_interval: bool) -> list[tuple[Range, Element]]:
-    """Keys with their elements, sorted. A set of ranges has an element where each begins, and one behind its end if
-    the next one doesn't begin there."""
+    """The keys with their elements, sorted. A set of ranges has an element where each range begins, and one behind its
+    end unless the next range begins there."""
     found: dict[Key, Element] = {}
     ends: set[Key] = set()
     last = 0
@@ -223,8 +224,8 @@ Same = tuple[object, ...]
 
 
 def differences(wanted: Table, held: Table) -> Iterator[str]:
-    """A line for each chain, map, counter or timeout that isn't there, is another, or is one too many. Elements that go
-    by themselves, comments, and the generation in the stamp are nobody's difference."""
+    """A line for each chain, map, counter or timeout that is missing, is another, or is one too many. Elements that
+    expire, comments, and the generation in the stamp don't count."""
     yield from _chains(wanted.chain, held.chain, logs=_has_logs(held))
     yield from _maps(wanted.map, held.map)
     yield from _names("counter", wanted.counter, held.counter)
@@ -270,15 +271,15 @@ def _names(what: str, wanted: Collection[str], held: Collection[str]) -> Iterato
 
 
 def same(rule: Rule, *, logs: bool = True) -> Same:
-    """Equal for rules that do the same in the same order; conditions that follow each other have none. `logs`: whether
-    logs count."""
+    """A value that is equal for rules that do the same in the same order. Neighbouring conditions have no order.
+    `logs`: whether logs count."""
     statements = (statement for statement in rule.statements if logs or not isinstance(statement, Log))
     parts = groupby(_explicit(statements), key=lambda statement: isinstance(statement, Match))
     return tuple(frozenset(group) if is_match else tuple(group) for is_match, group in parts)
 
 
 def _explicit(statements: Iterable[Statement]) -> Iterator[Statement]:
-    """With what each field takes, in front of it."""
+    """The statements, each after the checks that its field needs."""
     for statement in statements:
         if isinstance(statement, (Match, VerdictMap)):
             for asked, value in TAKES.get(statement.field, ()):

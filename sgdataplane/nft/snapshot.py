@@ -1,11 +1,10 @@
-"""What a kernel holds of one table: the names of its objects, and the stamp that says what was applied.
+"""The kernel's inventory of one table: the names of its objects, and the stamp that says what was applied.
 
-Owns the numbers of nf_tables' netlink messages (linux/netfilter/nf_tables.h). Is given a netlink socket of the
-namespace. Must not know nft syntax or clouds.
+Owns how these are read. Is given a netlink socket of the namespace. Must not know nft syntax or clouds.
 
-Who is root in the namespace names objects as they like, and makes as many as they like. So a name is kept only if it is
-one as we make them (names.known): what has another is a stranger, known by nothing but its handle where it is removed
-(kernel.py). And a table with more objects than any of ours has is told as that, and not kept.
+Root of the namespace can make any number of objects with any names. So a name is kept only if it could be ours
+(names.known). An object with another name is a stranger; only its handle counts, where it is removed (kernel.py). A
+table with more objects than any of ours has is reported as crowded, and its names aren't kept.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ MAX_INTERFACES = 20_000  # of a map by interface: a namespace has at most some t
 
 @dataclass(frozen=True, slots=True)
 class MapShape:
-    """A map's types, and whether its elements go by themselves; `key_type` None for one that we would never make
-    (other keys, intervals, ...)."""
+    """A map's types, and whether its elements expire. `key_type` is None for maps that we would never make (other keys,
+    intervals, ...)."""
 
     key_type: KeyType | None
     holds_marks: bool = False
@@ -58,14 +57,13 @@ class MapShape:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The names a table holds, the hook of base chains, the shape of maps, and the stamp. Objects with names that we
-    never make, or of kinds that we never make, are only counted (`odd`).
+    """The names of a table's objects, the hooks of base chains, the shapes of maps, and the stamp. Objects with a name
+    or of a kind that we never make are only counted (`odd`).
 
-    `generation` is the namespace's: it grows by one with each nftables commit, of anyone. A table that is not there
-    (`exists` False) holds nothing. Of what we never make: `sets` are plain ones, `has_flags` says that the table has
-    some (dormant), `is_crowded` that it has more objects than were read.
-    Of maps keyed by interface: `ifnames` are the keys of those whose elements stay, `expiring` says for the others by
-    name how many milliseconds each key has left.
+    `generation` is the namespace's: each nftables commit raises it by one, whoever makes it. A table that is not there
+    (`exists` False) holds nothing. We never make plain sets (`sets`), tables with flags such as dormant (`has_flags`),
+    or more objects than were read (`is_crowded`). For maps keyed by interface: `ifnames` are the keys of those whose
+    elements stay; `expiring` has the others by name, with the milliseconds that each key has left.
     """
 
     generation: int
@@ -84,7 +82,7 @@ class Inventory:
 
     @property
     def is_untouched(self) -> bool:
-        """Whether the table certainly is as its last apply left it."""
+        """Whether the table is certainly as the last apply left it."""
         return self.stamp is not None and self.stamp.generation == self.generation
 
 
@@ -95,7 +93,7 @@ def with_generation(table: Table, generation: int) -> Table:
 
 
 def without_policy(table: Table) -> Table:
-    """The table with a digest in its stamp that no policy has."""
+    """The table with a digest in its stamp that belongs to no policy."""
     elements = table.map[STAMP_MAP].elements
     return _with_stamp(table, tuple((key, 0 if key in DIGEST_KEYS else value) for key, value in elements))
 
@@ -106,7 +104,7 @@ def _with_stamp(table: Table, elements: tuple[tuple[Key, Verdict | int], ...]) -
 
 
 def stamp_of(table: Table) -> Stamp:
-    """The stamp that a compiled table carries; KeyError or ValueError if it has none."""
+    """The stamp of a compiled table. KeyError or ValueError if it has none."""
     stamp = Stamp.of(table.elements_of(STAMP_MAP))
     if stamp is None:
         raise ValueError(f"table {table.name} has no whole stamp")
@@ -119,13 +117,14 @@ def read_generation(netlink: Nfnetlink) -> int:
 
 
 class CrowdError(Exception):
-    """There is more of something than we ever make, or read past."""
+    """There are more objects than we ever make, or than we read past."""
 
 
 def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet", most: int | None = None) -> Inventory:
-    """What the kernel holds of that table, read up to `most` of a kind and of a map's elements. OSError if it refuses.
+    """The kernel's inventory of that table, up to `most` objects of a kind and elements of a map. OSError if the kernel
+    refuses.
 
-    Read again if somebody committed meanwhile, so that it is of one moment.
+    It is of one moment: if somebody commits meanwhile, it is read again.
     """
     for _ in range(MAX_ATTEMPTS):
         generation = read_generation(netlink)
@@ -143,8 +142,9 @@ def read_inventory(netlink: Nfnetlink, name: str, family: str = "inet", most: in
 
 
 def read_trusted(netlink: Nfnetlink, table: Table) -> Inventory | None:
-    """The inventory of a table that is `table` but for its epoch and secret, as its own stamp says and nobody has
-    changed since; None if that isn't certain. Costs the same whatever it holds. OSError if the kernel refuses."""
+    """The inventory, if the kernel has `table`, whatever its epoch and secret: its stamp says so, and nobody has
+    changed it since. None if that isn't certain. The cost doesn't depend on the table's size. OSError if the kernel
+    refuses."""
     generation = read_generation(netlink)
     family = uapi.FAMILIES[table.family]
     try:
@@ -162,7 +162,7 @@ def read_trusted(netlink: Nfnetlink, table: Table) -> Inventory | None:
 
 
 def _inventory_of(table: Table, stamp: Stamp, generation: int, left: Mapping[str, Mapping[str, int]]) -> Inventory:
-    """`left`: of maps whose elements go by themselves."""
+    """`left`: for maps whose elements expire, the milliseconds that each key has left."""
     by_ifname = (entry for entry in table.maps if entry.key_type is KeyType.IFNAME and not entry.lifetime)
     return Inventory(
         generation,
@@ -228,7 +228,7 @@ def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, 
 
 
 def read_own_table(netlink: Nfnetlink, name: str, family: int) -> dict[int, bytes]:
-    """What the kernel says of the table itself; nothing if there is none."""
+    """The attributes of the table itself; none if there is no such table."""
     try:
         return netlink.ask(uapi.kind_of(uapi.GETTABLE), family, attribute(uapi.TABLE_NAME, name.encode() + b"\0"))
     except FileNotFoundError:
@@ -236,7 +236,8 @@ def read_own_table(netlink: Nfnetlink, name: str, family: int) -> dict[int, byte
 
 
 def objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Generator[bytes, None, None]:
-    """The attributes of all objects of a kind that a table has, unread. Other tables' go by, up to CrowdError."""
+    """The attributes, not yet parsed, of all objects of a kind in a table. It reads past those of other tables, up to
+    CrowdError."""
     own, passed = attribute(uapi.TABLE_NAME, table.encode() + b"\0"), 0
     with closing(netlink.entries(uapi.kind_of(message), family, own if message in FILTERED else b"")) as entries:
         for found_family, data in entries:
@@ -251,7 +252,7 @@ def objects(netlink: Nfnetlink, message: int, family: int, table: str) -> Genera
 def listed(
     netlink: Nfnetlink, message: int, family: int, table: str, most: int | None = None
 ) -> Iterator[dict[int, bytes]]:
-    """The same, read: up to CrowdError if there are more than `most`, or than we ever make."""
+    """The same, parsed. CrowdError if there are more than `most`, or more than we ever make."""
     most = MAX_OBJECTS if most is None else min(most, MAX_OBJECTS)
     with closing(objects(netlink, message, family, table)) as found:
         for number, data in enumerate(found):
@@ -261,7 +262,7 @@ def listed(
 
 
 def _named(found: Iterable[dict[int, bytes]], attribute_of_name: int) -> tuple[list[tuple[str, dict[int, bytes]]], int]:
-    """Those whose name is one as we make them, and how many others there are."""
+    """The objects whose names could be ours, and how many others there are."""
     kept: list[tuple[str, dict[int, bytes]]] = []
     odd = 0
     for entry in found:
@@ -280,7 +281,7 @@ def _flags(found: Mapping[int, bytes]) -> int:
 
 
 def hook_of(chain: Mapping[int, bytes], family: int) -> Hook | None:
-    """What is no plain filter is at a hook that no chain of ours is at."""
+    """A base chain's hook, else None. A chain that is no plain filter gets a hook that no chain of ours has."""
     if uapi.CHAIN_HOOK not in chain:
         return None
     hook, hooks = parse_attributes(chain[uapi.CHAIN_HOOK]), uapi.HOOKS[family]
@@ -319,7 +320,7 @@ def _read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
 
 
 def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[Key, Verdict | int]:
-    """The stamp's elements: marks are in the machine's byte order."""
+    """The elements of the stamp. Marks are in the machine's byte order."""
     elements = _elements(netlink, family, table, STAMP_MAP, MAX_STAMP)
     return {_mark(element[uapi.ELEMENT_KEY]): _mark(element[uapi.ELEMENT_DATA]) for element in elements}
 
@@ -327,7 +328,7 @@ def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[Key, Verdict | i
 def _elements(
     netlink: Nfnetlink, family: int, table: str, name: str, most: int | None = None
 ) -> Iterator[dict[int, bytes]]:
-    """The whole elements of a map by interface, or of the stamp."""
+    """The elements of a map by interface, or of the stamp; incomplete ones are left out."""
     most = MAX_INTERFACES if most is None else min(most, MAX_INTERFACES)
     asked = attribute(uapi.TABLE_NAME, table.encode() + b"\0") + attribute(uapi.ELEMENTS_SET, name.encode() + b"\0")
     number = 0
@@ -343,7 +344,7 @@ def _elements(
 
 
 def _left(elements: Iterable[dict[int, bytes]]) -> Iterator[tuple[str, int]]:
-    """Key and milliseconds left of each; one that would stay for ever was not made by us and has none."""
+    """Each key with the milliseconds that it has left. We make no element that stays for ever; such a one has 0."""
     for element in elements:
         ifname = _ifname(element)
         if ifname is not None:
@@ -351,7 +352,7 @@ def _left(elements: Iterable[dict[int, bytes]]) -> Iterator[tuple[str, int]]:
 
 
 def _ifname(element: Mapping[int, bytes]) -> str | None:
-    """None if it is no interface that we would bind."""
+    """The interface that is the element's key; None if we would never bind it."""
     return names.interface(parse_attributes(element[uapi.ELEMENT_KEY])[uapi.DATA_VALUE])
 
 

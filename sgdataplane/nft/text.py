@@ -1,6 +1,6 @@
-"""nftables objects to nft text, one operation a line: the same text for people, goldens and the kernel.
+"""nftables objects as nft text, one operation a line, for people and for golden files.
 
-Owns nft syntax: it stands nowhere else. Is given IR. Must not know clouds, nor what the kernel holds.
+Owns nft syntax, which stands nowhere else. Must not know clouds, or what the kernel holds.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ _MAP_KEYS = {
 
 
 def render_table(table: Table) -> str:
-    """A file that replaces the table whole when loaded with `nft -f`, whether or not it exists (nft >= 1.0)."""
+    """A file for `nft -f` (nft >= 1.0) that replaces the whole table, whether or not it exists."""
     opening = [add_table(table), delete_table(table)]
     return "\n".join([*opening, *creation(table)]) + "\n"
 
 
 def creation(table: Table) -> Iterator[str]:
-    """The lines that make the table and everything in it, in an order that nft accepts."""
+    """The lines that make the table with everything in it, in an order that nft accepts."""
     yield add_table(table)
     for timeout in table.timeouts:
         yield add_timeout(table, timeout)
@@ -114,7 +114,7 @@ def creation(table: Table) -> Iterator[str]:
 
 
 def _in(table: Table) -> str:
-    """The table, as each line names it."""
+    """The table's family and name, as each line has them."""
     return f"{table.family} {names.checked(table.name)}"
 
 
@@ -127,7 +127,7 @@ def delete_table(table: Table) -> str:
 
 
 def delete_others(table: Table) -> str:
-    """nft has no word for that."""
+    """A comment, since nft has no command for that."""
     return f"# what else is in table {_in(table)} goes"
 
 
@@ -168,7 +168,7 @@ def add_map(table: Table, entry: Map) -> str:
     return f"add map {_in(table)} {names.checked(entry.name)} {{ type {kind};{more} }}"
 
 
-# Elements a line: few enough that a refusal names its neighbourhood, enough that 65,536 members parse fast.
+# Elements a line: few enough that a refusal points to its neighbourhood, enough that 65,536 members parse fast.
 BATCH = 500
 
 
@@ -202,7 +202,7 @@ def add_timeout(table: Table, timeout: Timeout) -> str:
 
 
 def rule_text(rule: Rule) -> str:
-    """One rule's statements, and its comment."""
+    """The statements of one rule, and its comment."""
     parts = [statement_text(statement) for statement in rule.statements]
     if rule.comment:
         parts.append(_comment(rule.comment))
@@ -268,7 +268,7 @@ def range_text(field: Field, item: Range) -> str:
 
 
 def key(key_type: KeyType, value: Key) -> str:
-    """Text of one key of that type."""
+    """One key of that type."""
     if isinstance(value, str):
         return f'"{names.checked_interface(value)}"'
     return _KEYS[key_type](value) if key_type in _KEYS else str(value)
@@ -296,5 +296,5 @@ def _braces(items: Iterable[str]) -> str:
 
 
 def _comment(text: str) -> str:
-    """There is no way to say a quote inside of quotes."""
+    """names.comment() takes quotes out: nft can't escape them."""
     return f'comment "{names.comment(text)}"'

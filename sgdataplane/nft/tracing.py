@@ -1,9 +1,10 @@
-"""What the kernel tells of a packet that is traced: which rules of which chains it met.
+"""What the kernel reports about a traced packet: which rules of which chains it met.
 
-Owns the numbers of these messages (linux/netfilter/nf_tables.h, NFTA_TRACE_*), and the table that has packets traced.
-Is given payloads, and a netlink socket of the namespace. Must not know what chains are for.
+Owns the numbers of these messages (linux/netfilter/nf_tables.h, NFTA_TRACE_*), and the table that marks packets to be
+traced. Is given payloads, and a netlink socket of the namespace. Must not know what chains are for.
 
-A rule is told if all its conditions held, with what it did. The first message of each base chain has the headers.
+The kernel reports a rule, with its verdict, if all its conditions held. The first message of each base chain has the
+packet's headers.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ FAMILY_NAMES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6
 
 @dataclass(frozen=True)
 class MarkingTable(Transaction):
-    """Makes a table of base chains whose rules mark packets to be traced, `limit` a second at most. `nftrace` is no
-    business of the policy's, so it has no place in its ruleset's types."""
+    """Makes a table of base chains whose rules mark packets to be traced, at most `limit` a second. No policy needs
+    `nftrace`, so the IR has no statement for it."""
 
     table: Table = field(default_factory=lambda: Table(""))
     limit: int = 1
@@ -42,7 +43,7 @@ class MarkingTable(Transaction):
         return cls(table.name, family=table.family, table=table, limit=limit)
 
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
-        """The table is its maker's alone, and goes with him, however he ends (flag `owner`, Linux 5.12)."""
+        """The table belongs to the process that makes it and ends with it (flag `owner`, Linux 5.12)."""
         operation, writer = Operation(Verb.ADD, Kind.TABLE, self.table), Writer()
         yield writer.add_table(self.table, uapi.TABLE_OWNER), operation
         for chain in self.table.chains:
@@ -53,10 +54,10 @@ class MarkingTable(Transaction):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One rule that a packet met, or a chain's policy (`handle` 0). `number` tells packets apart, as long as they are
-    on their way; those that come later may have it again. `verdict`: drop, accept, continue, jump, goto, return;
-    `target`: the chain that it goes to. `iif`, `oif`: numbers of interfaces, 0: none. Headers are empty but in a base
-    chain's first event."""
+    """One rule that a packet met, or a chain's policy (`handle` 0). `number` tells packets apart while they are on
+    their way; later packets may have the same one. `verdict`: drop, accept, continue, jump, goto, return; `target`: the
+    chain that the packet goes to. `iif`, `oif`: numbers of interfaces, 0: none. Only the first event of a base chain
+    has the headers."""
 
     number: int
     family: str
@@ -72,12 +73,12 @@ class Event:
 
 
 def marking(limit: int) -> bytes:
-    """So many packets a second are marked to be traced."""
+    """The instructions that mark up to `limit` packets a second to be traced."""
     return wire.limit(limit, limit) + wire.constant(b"\1") + wire.set_meta(NFTRACE)
 
 
 def parse_event(kind: int, payload: bytes) -> Event | None:
-    """The event of a message; None if it is another one."""
+    """The event in a message; None if the message is about something else."""
     if kind != uapi.kind_of(MESSAGE):
         return None
     found = parse_attributes(payload[GENMSG.size :])
@@ -104,8 +105,8 @@ def parse_event(kind: int, payload: bytes) -> Event | None:
 
 
 def counters_of_rules(netlink: Nfnetlink, family: str, table: str, chain: str) -> Mapping[int, str]:
-    """Of one chain: a rule's handle -> the named counter that it counts in, "" if none. OSError if the kernel refuses,
-    or there is no such chain."""
+    """For the rules of one chain: handle -> the named counter that the rule counts in, "" if none. OSError if the
+    kernel refuses, or if there is no such chain."""
     asked = attribute(uapi.TABLE_NAME, table.encode() + b"\0") + attribute(uapi.RULE_CHAIN, chain.encode() + b"\0")
     found = {}
     for _, entry in netlink.dump(uapi.kind_of(uapi.GETRULE), uapi.FAMILIES[family], asked):

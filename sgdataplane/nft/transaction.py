@@ -1,7 +1,7 @@
 """Transaction: typed operations on one table, in order, that the kernel takes whole or not at all.
 
-Owns which operations exist, and their order. Is given IR objects. Must not know nft syntax (text.py has it), nor the
-kernel's messages (messages.py), nor what the kernel holds.
+Owns which operations exist, and how each is said. Must not know nft syntax (text.py), the kernel's messages
+(messages.py), or what the kernel holds.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Verb(enum.Enum):
 
 
 class Kind(enum.Enum):
-    """What an operation acts on. RULES are all those of a chain, ELEMENTS some of a map (all, for a flush). POLICY is a
-    base chain's: with it added, what no rule decides is dropped; without it, as at first, accepted."""
+    """What an operation acts on. RULES are all rules of a chain, ELEMENTS some of a map's (all, for a flush). POLICY is
+    a base chain's: once it is added, packets that no rule decides are dropped; before that, they are accepted."""
 
     __hash__ = object.__hash__  # members are compared by identity; Enum's own is ten times slower
 
@@ -58,8 +58,8 @@ _FLUSHABLE = (Kind.RULES, Kind.ELEMENTS)
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One verb and its object. A delete or flush looks at the subject's name only, except DELETE ELEMENTS: its keys.
-    PRUNE TABLE: all objects go that the table has in the kernel and the subject has not, whatever they are."""
+    """One verb and its object. A delete or flush uses only the subject's name; DELETE ELEMENTS uses its keys too.
+    PRUNE TABLE deletes all objects, of whatever kind, that the table has in the kernel and the subject has not."""
 
     verb: Verb
     kind: Kind
@@ -76,12 +76,12 @@ class Operation:
 
     @property
     def origin(self) -> str:
-        """The user's rule that the operation is for; "" if none."""
+        """The user's rule that the operation is made for; "" if none."""
         return self.subject.origin if isinstance(self.subject, Chain) else ""
 
     @property
     def size(self) -> int:
-        """Objects that it adds or takes away: rules and elements count one each."""
+        """How many objects it adds or takes away: each rule and each element counts as one."""
         if self.verb in (Verb.FLUSH, Verb.PRUNE):
             return 1
         if isinstance(self.subject, Chain) and self.kind is Kind.RULES:
@@ -93,7 +93,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Operations on the table `name` of `family`. Empty ones (no rules or elements to add) are left out."""
+    """Operations on the table `name` of `family`. Those that do nothing (no rules or elements to add) are left out."""
 
     name: str
     operations: tuple[Operation, ...] = ()
@@ -107,14 +107,14 @@ class Transaction:
         return sum(entry.size for entry in self.operations)
 
     def lines(self) -> Iterator[tuple[str, Operation]]:
-        """The nft text, one operation a line (long lists of elements several), with the operation it came from."""
+        """The nft text with the operation that each line comes from. Long lists of elements take several lines."""
         table = Table(self.name, family=self.family)
         for entry in self.operations:
             for line in _said(text, table, entry):
                 yield line, entry
 
     def requests(self) -> Iterator[tuple[Messages, Operation]]:
-        """What the kernel is asked, in the same parts as the text has lines."""
+        """The messages to the kernel, in the same parts as the text's lines."""
         table, writer = Table(self.name, family=self.family), Writer()
         for entry in self.operations:
             for messages in _said(writer, table, entry):
@@ -128,7 +128,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Language(Protocol[T_co]):
-    """Says operations: in text for people, or in messages for the kernel."""
+    """A way to say operations: as text for people, or as messages to the kernel."""
 
     def add_table(self, table: Table, /) -> T_co: ...
     def delete_table(self, table: Table, /) -> T_co: ...

@@ -68,9 +68,9 @@ NOWHERE: Exits = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Visits:
-    """`exits`, `of_maps`: where each chain and each verdict map leads. `by_chain`: how many visits there are from one
-    that enters a chain on; each stands after all that it leads to. What the kernel refuses, a circle or a chain that
-    isn't there, is left out."""
+    """The visits of one table. `exits`, `of_maps`: where each chain and each verdict map leads. `by_chain`: how many
+    visits follow from one that enters a chain, itself included; each chain comes after all that it leads to. Chains in
+    a cycle or missing ones, which the kernel refuses, are left out."""
 
     table: Table
     exits: Mapping[str, Exits]
@@ -79,7 +79,8 @@ class Visits:
 
     @classmethod
     def of(cls, table: Table, before: Visits | None = None) -> Visits:
-        """`before`: of a similar table. What is the same object in both is not counted again."""
+        """Count the visits of a table. `before`: those of a similar one; objects that both share aren't counted
+        again."""
         before = before or NOTHING
         of_maps = {entry.name: _exits_of_map(entry, before) for entry in table.maps if not entry.holds_marks}
         moved = {name for name, exits in of_maps.items() if exits is not before.of_maps.get(name)}
@@ -94,12 +95,12 @@ class Visits:
 
     @cached_property
     def every_path(self) -> int:
-        """Of a kernel without memory: what validating the table takes."""
+        """How many visits a kernel takes to validate the table if it walks every path."""
         return sum(self.by_chain.get(chain.name, 0) for chain in self.table.chains if chain.hook is not None)
 
     @cached_property
     def remembered(self) -> int:
-        """Of a kernel that goes through each chain once."""
+        """How many visits a kernel takes that goes through each chain once."""
         ahead = [chain.name for chain in self.table.chains if chain.hook is not None]
         reached, found = set(ahead), len(ahead)
         for name in ahead:  # grows on the way
@@ -110,8 +111,8 @@ class Visits:
         return found
 
     def of_plan(self, plan: Plan, held: Visits | None) -> int:
-        """Of a kernel without memory: what the plan to this table takes, all its commits together. Tables on the way
-        count as this one, and so does what is there before, unless it is known (`held`)."""
+        """How many visits all commits of a plan to this table take, in a kernel that walks every path. Intermediate
+        tables count as this one, and so does the table there, unless its visits are known (`held`)."""
         now, found = held or self, 0
         for change in plan.changes:
             found += now.every_path * _is_validated(change.stage) + self.every_path * _is_validated(change.switch)
@@ -129,7 +130,7 @@ def validations(plan: Plan) -> int:
 
 
 def _is_validated(transaction: Transaction) -> bool:
-    """Whether it adds a rule, or an element that leads to a chain."""
+    """Whether the transaction adds a rule, or an element that leads to a chain."""
     added = (entry for entry in transaction.operations if entry.verb is Verb.ADD)
     return any(entry.kind is Kind.RULES or (entry.kind is Kind.ELEMENTS and _leads(entry.subject)) for entry in added)
 
@@ -144,7 +145,7 @@ def _chains_with_rules(transaction: Transaction) -> Iterator[str]:
 
 
 def _exits_of_map(entry: Map, before: Visits) -> Exits:
-    """The same object where nothing differs."""
+    """Where a map leads: the same object as before where nothing differs."""
     old = before.table.map.get(entry.name)
     if old is None or entry.name not in before.of_maps:
         return _exits_of_elements(entry.elements)
@@ -159,7 +160,7 @@ def _exits_of_map(entry: Map, before: Visits) -> Exits:
 
 
 def _adjusted(known: Exits, old: Paged, new: Paged) -> Exits:
-    """From what the old pages led to: only pages that aren't in both are looked into."""
+    """Adjusts where the old pages led: only pages that differ are looked into."""
     found = Counter(known)
     for number in old.pages.keys() | new.pages.keys():
         gone, come = old.pages.get(number), new.pages.get(number)
@@ -203,7 +204,8 @@ def _exits_of_chain(chain: Chain, of_maps: Mapping[str, Exits]) -> Exits:
 
 
 def _counted(exits: Mapping[str, Exits], known: Mapping[str, int], turned: AbstractSet[str]) -> Mapping[str, int]:
-    """Of all chains, where that of some is known, with all that they lead to."""
+    """The visits of all chains. `known`: of earlier chains; those that turned, or lead to one that did, are counted
+    anew."""
     anew = set(turned)
     for name in known if turned else ():
         if name not in anew and not anew.isdisjoint(exits[name]):
@@ -225,15 +227,15 @@ PROBE, END = Chain("probe", (rule(goto("end")),)), Chain("end", (rule(ACCEPT),))
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`remembers`: it goes through each chain once. `ns_per_visit`: nanoseconds of a visit (nft/validation.py), if it
-    doesn't. `is_wide`: a commit to one table has all tables of the namespace validated."""
+    """How fast a kernel validates. `remembers`: it goes through each chain once. `ns_per_visit`: nanoseconds of a
+    visit, if it doesn't. `is_wide`: it validates all tables of the namespace at each commit."""
 
     remembers: bool
     ns_per_visit: float = 0.0
     is_wide: bool = False
 
     def seconds(self, visits: int) -> float:
-        """What so many visits of every path take."""
+        """How long so many visits take, where the kernel walks every path."""
         return 0.0 if self.remembers else visits * self.ns_per_visit / 1e9
 
 
@@ -242,7 +244,7 @@ REMEMBERING = Pace(remembers=True)
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds that the same commit took at the three places, one right after the other."""
+    """How many seconds the same commit took at each of the three places, one right after the other."""
 
     deep: float
     beside: float
@@ -250,13 +252,13 @@ class Times:
 
 
 class CommitDoor(Protocol):
-    """To one namespace's nftables."""
+    """Runs commits in one namespace."""
 
     def run(self, transaction: Transaction) -> None: ...
 
 
 def judge(times: Sequence[Times], visits: int) -> Pace:
-    """What the times say, if the lattice takes so many visits."""
+    """The pace that the times show. `visits`: how many the lattice takes."""
     if statistics.median(entry.deep / entry.flat for entry in times) < SLOW:
         return REMEMBERING
     longer = min(entry.deep for entry in times) - min(entry.flat for entry in times)
@@ -265,7 +267,7 @@ def judge(times: Sequence[Times], visits: int) -> Pace:
 
 
 def measure(deep: CommitDoor, flat: CommitDoor) -> Pace:
-    """By doors to two empty namespaces of their own; the tables stay there."""
+    """Measure the pace in two empty namespaces; the tables stay there."""
     lattice = lattice_of(LEVELS)
     deep.run(_created(lattice))
     deep.run(_created(Table(BESIDE.name, (END, PROBE))))
@@ -278,9 +280,9 @@ def measure(deep: CommitDoor, flat: CommitDoor) -> Pace:
 
 
 def lattice_of(levels: int) -> Table:
-    """Each level leads to the next one three times: by a rule, and by two elements of a map, as tables of ours do in
-    about these parts. Levels are named in the order in which they lead on, and loaded in this order: so what a rule
-    leads to is empty when it comes, and nothing is walked but at the commit."""
+    """A table in which each level leads to the next one three times: by a rule and by two elements of a map, about as
+    in our tables. Levels are loaded in the order of their names, in which they lead on. So a rule's target is empty
+    when the rule is added, and the kernel walks only at the commit."""
     chains = [_level(number) for number in range(levels)]
     last = Chain(f"level-{levels:02}", (rule(Match(Field.CT_MARK, (Range.of(1),)), ACCEPT), rule(ACCEPT)))
     return Table(DEEP.name, (END, *chains, last, PROBE))
@@ -300,7 +302,7 @@ def _created(table: Table) -> Transaction:
 
 
 def _timed(door: CommitDoor, table: Table) -> float:
-    """By the clock: what a thread took of a processor is told in steps of 10 ms by some kernels."""
+    """Seconds by the clock, since some kernels count a thread's processor time in steps of 10 ms."""
     more = Transaction.of(table, [Operation(Verb.ADD, Kind.RULES, PROBE)])
     began = time.perf_counter()
     door.run(more)

@@ -25,7 +25,7 @@ def text(kind: int, value: str) -> bytes:
 
 
 def name(kind: int, value: str) -> bytes:
-    """One of ours: InternalError for any other."""
+    """A name as an attribute. InternalError if it isn't one of ours."""
     return text(kind, names.checked(value))
 
 
@@ -34,13 +34,13 @@ def word(kind: int, value: int) -> bytes:
 
 
 def value(data: bytes) -> bytes:
-    """What is in an attribute for data."""
+    """A value, inside of an attribute for data."""
     return attribute(uapi.DATA_VALUE, data)
 
 
 @lru_cache(maxsize=1 << 16)
 def verdict(said: Verdict) -> bytes:
-    """The same, a verdict."""
+    """A verdict, inside of an attribute for data."""
     chain = name(uapi.VERDICT_CHAIN, said.chain) if said.kind in (VerdictKind.JUMP, VerdictKind.GOTO) else b""
     return nested(uapi.DATA_VERDICT, [attribute(uapi.VERDICT_CODE, CODE.pack(CODES[said.kind])), chain])
 
@@ -57,7 +57,7 @@ def meta(key: int) -> bytes:
 
 
 def ct(key: int, direction: int | None = None) -> bytes:
-    """`direction`: of the tuple that has it; None: no tuple has."""
+    """`direction`: whose tuple of the entry has it; None if no tuple has."""
     of_tuple = () if direction is None else (attribute(uapi.CT_DIRECTION, bytes([direction])),)
     return _expression("ct", word(uapi.CT_KEY, key), attribute(uapi.CT_DREG, REGISTER), *of_tuple)
 
@@ -108,7 +108,7 @@ def look_up_nameless(template: str, number: int, *, is_other: bool = False, is_m
 
 
 def limit(per_second: int, burst: int, *, is_bytes: bool = False, is_above: bool = False) -> bytes:
-    """Goes on with what is not more than that, or (`is_above`) with what is."""
+    """The rule goes on for packets within the limit, or (`is_above`) for those beyond it."""
     rate, unit = attribute(uapi.LIMIT_RATE, U64.pack(per_second)), attribute(uapi.LIMIT_UNIT, U64.pack(1))
     kind = word(uapi.LIMIT_TYPE, int(is_bytes)), word(uapi.LIMIT_FLAGS, int(is_above))
     return _expression("limit", rate, unit, word(uapi.LIMIT_BURST, burst), *kind)
@@ -138,12 +138,12 @@ def set_ct(key: int) -> bytes:
 
 
 def refer(kind: int, referred: str) -> bytes:
-    """To a counter or timeout."""
+    """A reference to a counter or timeout."""
     return _expression("objref", word(uapi.OBJREF_TYPE, kind), name(uapi.OBJREF_NAME, referred))
 
 
 def log(group: int, copied: int, prefix: str = "", *, at_once: bool = False) -> bytes:
-    """`copied`: octets of each packet. `at_once`: none is kept back for more to come."""
+    """`copied`: how many octets of each packet. `at_once`: the kernel sends each packet without waiting for more."""
     to = attribute(uapi.LOG_GROUP, U16.pack(group)) + (text(uapi.LOG_PREFIX, prefix) if prefix else b"")
     threshold = attribute(uapi.LOG_THRESHOLD, U16.pack(1)) if at_once else b""
     return _expression("log", to, word(uapi.LOG_SNAPLEN, copied), threshold)
