@@ -1,1 +1,1 @@
-"""HostPolicy -> nftables tables. Does no I/O and doesn't know what the kernel holds now."""
+"""HostPolicy -> nftables tables. Does no I/O, and doesn't know what the kernel holds."""

@@ -3,13 +3,14 @@
 Owns the split of one family's address space for one profile. Is given resolved remotes, and the members of groups.
 Must not know ports or nftables.
 
-Two look-ups find an address's class. First members: single addresses of groups, by the exact set of groups that
-they are in (their *kinship*), so that a member that joins or leaves is one element whatever the rules are. Then, for
-everyone else and for kinships that CIDR blocks cut apart, the disjoint segments of all CIDR blocks.
+Two look-ups find an address's class. The first one finds members: single addresses of groups, by the exact set of
+groups that they are in (their *kinship*). So a member that joins or leaves is one element, whatever the rules are. The
+second one is for all other addresses, and for kinships that CIDR blocks cut apart: the disjoint segments of all CIDR
+blocks.
 
 Which classes there are follows from how many members of each kinship lie in which segments. That is a sum over all
-members, so it follows from an earlier one: members on pages that changed, those in segments that changed, and those of
-kinships that are asked about for the first time are taken off and added.
+members, so it can be adjusted from an earlier one, by members on pages that changed, members in segments that changed,
+and members of kinships that are asked about for the first time.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from sgdataplane.policy.resolve import RemoteAddresses
 
 RemoteSet = int  # a bit mask of remotes
 Segments = tuple[tuple[Interval, RemoteSet], ...]
-MANY = 64  # segments that changed: it isn't worth looking for the members of each
+MANY = 64  # with more changed segments than this, all members are counted anew
 
 
 @dataclass(frozen=True)
 class Spread:
-    """`counts`: (kinship, remotes that hold the address) -> members, at least one; of these kinships only."""
+    """`counts`: (kinship, remotes that hold the address) -> how many members, at least one; for these kinships only."""
 
     pages: Pages
     kins: AbstractSet[Kin]
@@ -41,7 +42,7 @@ class Spread:
 
 
 def spread(pages: Pages, kins: AbstractSet[Kin], segments: Segments, before: Spread | None) -> Spread:
-    """Count from nothing, or from what was counted before."""
+    """Count all members, or adjust an earlier count."""
     turned = [] if before is None else list(_turned(before.segments, segments))
     if before is None or len(turned) > MANY:
         before, turned = Spread({}, frozenset(), segments, {}), []
@@ -64,14 +65,14 @@ def spread(pages: Pages, kins: AbstractSet[Kin], segments: Segments, before: Spr
 
 
 def _of(kins: AbstractSet[Kin], known: Spread) -> dict[tuple[Kin, RemoteSet], int]:
-    """The count of some of its kinships."""
+    """The counts of some of the kinships."""
     if len(kins) == len(known.kins):
         return dict(known.counts)
     return {(kin, held): number for (kin, held), number in known.counts.items() if kin in kins}
 
 
 class _Count:
-    """The count of some kinships, as their members come and go; `counts` is changed."""
+    """The counts of some kinships while members come and go. It changes `counts`."""
 
     def __init__(self, kins: AbstractSet[Kin], segments: Segments, counts: dict[tuple[Kin, RemoteSet], int]) -> None:
         self._kins, self.counts = kins, counts
@@ -86,7 +87,7 @@ class _Count:
             del self.counts[kin, held]
 
     def page(self, page: MemberPage | None, sign: int) -> None:
-        """All of a page's members come (1) or go (-1)."""
+        """All members on a page come (1) or go (-1)."""
         for kin, addresses in page.by_kin.items() if page is not None else ():
             if kin not in self._kins:
                 continue
@@ -99,7 +100,7 @@ class _Count:
 
 
 def _turned(old: Segments, new: Segments) -> Iterator[tuple[Interval, RemoteSet, RemoteSet]]:
-    """The pieces of the address space that other remotes hold now: which did, and which do."""
+    """The pieces of the address space that other remotes hold now, with those that did and those that do."""
     if old == new:
         return
     left, right, start = 0, 0, 0
@@ -113,23 +114,23 @@ def _turned(old: Segments, new: Segments) -> Iterator[tuple[Interval, RemoteSet,
 
 
 def _within(pages: Pages, interval: Interval) -> Iterator[Kin]:
-    """The kinship of each member there."""
+    """The kinship of each member in the interval."""
     first, last = interval
     for page in pages.values():
         for address in page.addresses[bisect_left(page.addresses, first) : bisect_right(page.addresses, last)]:
             yield page.kin[address]
 
 
-SPARE = 256  # remotes that are remembered though nothing names them any more
+SPARE = 256  # how many remotes keep their bits though no rule names them any more
 
 
 @dataclass(frozen=True)
 class AddressClasses:
-    """`masks`: kinship -> the remotes that its members are in, 0 if none; `kin`: remotes of members -> what to ask of
-    their addresses next; `segments` for all others.
+    """`masks`: kinship -> the remotes that its members are in, 0 if none; `kin`: remotes of members -> the segments to
+    ask next; `segments`: for all other addresses.
 
     Segments are disjoint, sorted and cover the family; a kinship whose members agree has one segment. Which bit stands
-    for a remote depends on what was compiled before, so nothing that is made of classes may.
+    for a remote depends on earlier compiles, so nothing that is made of classes may depend on the bits.
     """
 
     places: Mapping[Remote, int]  # remote -> its bit in a RemoteSet
@@ -140,15 +141,15 @@ class AddressClasses:
     spread: Spread
 
     def is_like(self, other: AddressClasses) -> bool:
-        """Whether the same becomes of both, whoever the members are."""
+        """Whether both lead to the same chains, whoever the members are."""
         return self.places is other.places and self.segments == other.segments and self.kin == other.kin
 
     def named(self, some: RemoteSet) -> list[Remote]:
-        """The remotes of a set, in an order of their own."""
+        """The remotes of a set, in an order that doesn't depend on bits."""
         return sorted((remote for remote, place in self.places.items() if some >> place & 1), key=_order)
 
     def kinships(self) -> dict[int, RemoteSet]:
-        """Of every member."""
+        """Each member's address with the remotes that it is in by its groups."""
         kin = ((address, self.masks[kin]) for page in self.members.values() for address, kin in page.kin.items())
         return {address: mask for address, mask in kin if mask}
 
@@ -160,9 +161,9 @@ def classify(
     family: Family,
     before: AddressClasses | None = None,
 ) -> AddressClasses:
-    """Split a family's addresses by the remotes that hold them. `addresses`: of all remotes but groups. `before`: what
-    came of similar remotes and members, to be faster."""
-    wanted = sorted(set(remotes) - {Prefix(family.bits, 0, 0)}, key=_order)  # that one tells nobody apart
+    """Split a family's addresses by the remotes that hold them. `addresses`: of all remotes but groups. `before`: the
+    classes of similar remotes and members; it only makes this faster."""
+    wanted = sorted(set(remotes) - {Prefix(family.bits, 0, 0)}, key=_order)  # which tells no addresses apart
     if before is not None and len(before.places) > 2 * len(wanted) + SPARE:
         before = None
     places = before.places if before is not None else {}
@@ -218,7 +219,7 @@ def _segments(ranges: Mapping[int, Sequence[Interval]], family: Family) -> Segme
 
 
 def _kin_segments(found: Spread, masks: Mapping[Kin, RemoteSet], family: Family) -> dict[RemoteSet, Segments]:
-    """Per set of groups the segments that tell its members apart, each with the groups' own remotes added."""
+    """For each set of groups, the segments that tell its members apart, with the groups' own remotes added to each."""
     used: dict[RemoteSet, set[RemoteSet]] = {}
     for kin, holding in found.counts:
         used.setdefault(masks[kin], set()).add(holding)
@@ -229,7 +230,7 @@ def _kin_segments(found: Spread, masks: Mapping[Kin, RemoteSet], family: Family)
 
 
 def _covering(mask: RemoteSet, where: Mapping[RemoteSet, Sequence[Interval]], family: Family) -> Segments:
-    """The whole family: where no member is, as where they lie in most pieces."""
+    """Segments for the whole family. Addresses that no member has count as those remotes that come in most pieces."""
     most = max(where, key=lambda held: (len(where[held]), -where[held][0][0]))
     others = sorted((interval, held) for held, intervals in where.items() if held != most for interval in intervals)
     covering: list[tuple[Interval, RemoteSet]] = []

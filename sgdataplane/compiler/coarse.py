@@ -2,11 +2,11 @@
 
 Owns where to cut. Is given boxes. Must not know nftables.
 
-1,000 rules with source ports, ports and narrowing of their own can have a million disjoint cells. So a dimension is
-cut not wherever a box begins or ends, but so that few boxes are left in each piece; those are asked in order (`Steps`).
-The number asked is the smallest, doubling, with which the diagram stays within its bounds: the price of a hostile
-policy is a longer list at the end of the path, never more look-ups and never a refusal. (HiCuts, Gupta and McKeown
-1999, cuts a rule set in this way; here each dimension at most once.)
+1,000 rules with source ports, ports and narrowing of their own can have a million disjoint cells. So this doesn't cut a
+dimension wherever a box begins or ends, but so that few boxes are left in each piece; these are asked in order
+(`Steps`). How many may be left doubles until the diagram stays within its bounds. So the price of a hostile policy is a
+longer list at the end of the path, never more look-ups and never a refusal. (HiCuts, Gupta and McKeown 1999, cuts a
+rule set in this way; here each dimension is cut at most once.)
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def diagram(boxes: Boxes, subset: int) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """A part of the space: an interval in each dimension, the boxes that can decide there, and per dimension those
-    that don't cover all of its interval."""
+    """A part of the space: an interval in each dimension, the boxes that can decide there, and for each dimension the
+    boxes that don't cover all of its interval."""
 
     intervals: tuple[Interval, ...]
     subset: int
@@ -59,14 +59,14 @@ class _Region:
 
     @property
     def undecided(self) -> int:
-        """The boxes that don't hold everywhere in it."""
+        """The boxes that don't cover all of the region."""
         found = 0
         for some in self.open:
             found |= some
         return found
 
     def part(self, dim: Dim, interval: Interval, subset: int, covering: int) -> _Region:
-        """What is left in an interval of one dimension, all of which `covering` cover."""
+        """The part of the region in an interval of one dimension; the boxes `covering` cover all of that interval."""
         intervals = (*self.intervals[:dim], interval, *self.intervals[dim + 1 :])
         still = self.open[dim] & ~covering
         return _Region(intervals, subset, (*self.open[:dim], still, *self.open[dim + 1 :]))
@@ -74,7 +74,8 @@ class _Region:
 
 @dataclass
 class _Cutter:
-    """`at_once`: how many steps are taken one by one, if enough cuts are left. `cells` of all nodes, each once."""
+    """`at_once`: how many steps may be asked one by one while cuts are left. `cells`: of all nodes, each counted
+    once."""
 
     boxes: Boxes
     at_once: int
@@ -82,12 +83,12 @@ class _Cutter:
     _memo: dict[Hashable, Node] = field(default_factory=dict)
 
     def everything(self, subset: int) -> Node:
-        """TooManyCellsError if there are too many, and less of them with a larger `at_once`."""
+        """TooManyCellsError if there are too many cells; with a larger `at_once` there are fewer."""
         whole = tuple((0, last) for last in self.boxes.last)
         return self._node(_Region(whole, subset, tuple(self.boxes.bounded(dim, subset) for dim in DIMS)), MAX_DEPTH)
 
     def _node(self, region: _Region, look_ups: int) -> Node:
-        """What is asked only of boxes that hold everywhere makes no difference: such regions share their node."""
+        """Regions share their node if they differ only in dimensions that no box asks for."""
         subset = _up_to(region.subset, ~region.undecided)
         opens = tuple(some & subset for some in region.open)
         asked = tuple(interval for interval, some in zip(region.intervals, opens, strict=True) if some)
@@ -112,21 +113,20 @@ class _Cutter:
         return self._cut(region, max(places, key=lambda dim: (places[dim], dim)), look_ups)
 
     def _conditions(self, region: _Region, index: int) -> list[tuple[Dim, Intervals]]:
-        """What isn't known to hold of a box, as far as it lies in the region."""
+        """The conditions of a box that aren't known to hold in the region."""
         intervals = self.boxes.boxes[index].intervals
         dims = [dim for dim in DIMS if region.open[dim] >> index & 1]
         return [(dim, _inside(intervals[dim], region.intervals[dim])) for dim in dims]
 
     def _by_protocol(self, region: _Region, look_ups: int) -> Node:
-        """Protocols are few and are always told apart, so that no port is asked of one that has none."""
+        """Protocols are few and always told apart, so that no rule asks for the port of a protocol without ports."""
         pieces = self.boxes.pieces(BY_PROTOCOL, region.subset)
         left = look_ups - (len(pieces) > MANY_PROTOCOLS)
         return self._parts(BY_PROTOCOL, region, [_Piece(interval, some, some) for interval, some in pieces], left)
 
     def _cut(self, region: _Region, dim: Dim, look_ups: int) -> Node:
-        """Cut one dimension into pieces with few enough boxes; what later cuts can't take off has to go now.
-
-        Each box that begins or ends in a piece, and each of its intervals, is a step there."""
+        """Cut one dimension into pieces with few enough boxes. Steps that later cuts can't take off have to go now:
+        each box that begins or ends in a piece, and each of its intervals, is a step there."""
         most = self.at_once if look_ups == 1 else isqrt(self.at_once * region.subset.bit_count())
         elsewhere = ~region.part(dim, region.intervals[dim], region.subset, -1).undecided
         joined: list[_Piece] = []
@@ -155,8 +155,8 @@ class _Cutter:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """An interval of one dimension, the boxes that are somewhere in it, those that cover it, and how often something
-    begins or ends inside."""
+    """An interval of one dimension, the boxes that are somewhere in it, those that cover it, and how often a box begins
+    or ends inside."""
 
     interval: Interval
     anywhere: int
@@ -164,7 +164,7 @@ class _Piece:
     cuts: int = 0
 
     def and_next(self, other: _Piece) -> _Piece:
-        """Both, as one."""
+        """Both pieces as one."""
         interval = (self.interval[0], other.interval[1])
         cuts = self.cuts + other.cuts + 1
         return _Piece(interval, self.anywhere | other.anywhere, self.everywhere & other.everywhere, cuts)
@@ -179,6 +179,6 @@ def _product(conditions: Sequence[tuple[Dim, Intervals]]) -> int:
 
 
 def _up_to(subset: int, certain: int) -> int:
-    """Up to the strongest of those that cover all."""
+    """The boxes up to the strongest one that is certain to hold."""
     certain &= subset
     return subset & ((certain & -certain) * 2 - 1)

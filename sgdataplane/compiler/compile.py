@@ -43,8 +43,8 @@ class Frame:
     def of(
         cls, policy: HostPolicy, links: Sequence[EniInterface], options: Options, elsewhere: Sequence[Rule] = ()
     ) -> Frame:
-        """`links`: of the policy's ENIs. `elsewhere`: the rules that set timeouts where packets leave by no ENI's
-        interface."""
+        """`links`: the interfaces of the policy's ENIs. `elsewhere`: rules that set timeouts for packets that leave by
+        no ENI's interface."""
         site, made = SITES[policy.placement], cls()
         slots = site.marks.slots(link.ifname for link in links)
         made._add(([skeleton.midstream_chain(site)], [skeleton.adopting()]))
@@ -77,7 +77,7 @@ class Frame:
             self._add(verdicts.session_chains(site, hook, slots, enis, errors))
 
     def _drops(self, site: Site, ifnames: Sequence[str]) -> None:
-        """With the chains of those causes that are there."""
+        """Adds the chains that drop: those of a cause only if a chain leads there."""
         self.counters.extend(Counter(eni_counter(side, ifname)) for side in Direction for ifname in ifnames)
         needed = {name for chain in self.chains for name in chain.ways.chains}
         for hook in Direction:
@@ -95,11 +95,11 @@ Named = TypeVar("Named", Chain, Map, Counter, Timeout)
 def compile_policy(
     policy: HostPolicy, options: Options, epoch: int = FIRST_EPOCH, secret: int = 0, memo: Memo | None = None
 ) -> Table:
-    """The table that makes a namespace obey `policy`, and marks the sessions it accepts with `epoch` (1..last_epoch),
-    and the packets that may leave with `secret`, for the fence (compiler/fence.py); 0: with nothing.
+    """The table that makes a namespace obey `policy`. It marks the sessions that it accepts with `epoch`
+    (1..last_epoch), and for the fence (fence.py) the packets that may leave with `secret`, if that isn't 0.
 
-    `memo`: what an earlier compile of a similar policy left, to be faster.
-    LimitError if the namespace has more ENIs than the mark can tell.
+    `memo`: what an earlier compile of a similar policy left; it only makes this one faster.
+    LimitError if the namespace has more ENIs than the mark has slots.
     """
     most = SITES[policy.placement].marks.max_links
     if len(policy.enis) > most:
@@ -109,7 +109,7 @@ def compile_policy(
 
 
 def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
-    """All but what names the epoch."""
+    """The table without the chains that name the epoch, and without a stamp."""
     memo.follow(policy.members)
     site = SITES[policy.placement]
     lowering = Profiles(policy.remotes, policy.members, site, memo)
@@ -130,7 +130,7 @@ def _compiled(policy: HostPolicy, options: Options, memo: Memo) -> Table:
 
 
 def with_epoch(table: Table, epoch: int, secret: int = 0) -> Table:
-    """Add (or replace) what depends on the epoch or secret: the base chains, where marks are made, and the stamp.
+    """The table with another epoch and secret: with other base chains, chains that write marks, and stamp.
 
     The stamp's digest is of everything else, so that it is equal for equal policies.
     """
@@ -155,8 +155,8 @@ def _stamped(table: Table, site: Site, epoch: int, secret: int) -> Table:
 
 
 def _digest(table: Table) -> str:
-    """128 bits of all that the table holds. A chain that is named after what it holds stands for itself by its name;
-    the elements of maps, which can be very many, are not made into nft's text for it."""
+    """A hash of 128 bits over all that the table holds. A chain that is named after its content counts by its name
+    alone. The elements of maps, which can be very many, aren't made into nft text for it."""
     bare = tuple(replace(entry, elements=()) for entry in table.maps)
     text = render_table(replace(table, chains=tuple(chain for chain in table.chains if not chain.texts), maps=bare))
     named = "\n".join(chain.name for chain in table.chains if chain.texts)
@@ -164,7 +164,7 @@ def _digest(table: Table) -> str:
 
 
 def _elements(entry: Map) -> str:
-    """Like text for like elements only. Most values of a large map are one object."""
+    """A text that only equal elements share. Most values of a large map are one object."""
     if isinstance(entry.elements, pages.Paged):
         return f"{entry.name} {entry.elements.digest}"
     values = {id(value): value for _, value in entry.elements}
@@ -173,7 +173,7 @@ def _elements(entry: Map) -> str:
 
 
 def with_adoption(table: Table, ifnames: Iterable[str], milliseconds: int) -> Table:
-    """The table, to be loaded with the adoption windows of these interfaces open. Its digest is the same."""
+    """The table with open adoption windows for these interfaces. Its digest stays the same."""
     opened = skeleton.adopting(ifnames, milliseconds)
     return replace(table, maps=tuple(opened if entry.name == opened.name else entry for entry in table.maps))
 
@@ -183,6 +183,6 @@ def _sorted(items: Iterable[Named]) -> tuple[Named, ...]:
 
 
 def _site_of(table: Table) -> Site:
-    """Where a compiled table stands, by its base chains."""
+    """Where a compiled table stands, which its base chains show."""
     hooks = {side: table.chain[side.value].hook for side in Direction}
     return next(site for site in SITES.values() if site.hooks == hooks)

@@ -1,14 +1,14 @@
 """The heart: permissions in order -> a decision diagram over CONDITIONS (policy/dimensions.py).
 
-Owns the order "first match wins" and turns it into disjoint cells; where few boxes are left, they are asked one by one
-(`Steps`), in that order, which costs less than a look-up.
-Is given boxes (permissions without their remote), of which it takes any subset. Must not know nftables.
+Owns the order "first match wins" and turns it into disjoint cells. Where few boxes are left, they are asked one by one
+in that order (`Steps`), which costs less than a look-up. Is given boxes (permissions without their remote), and makes
+diagrams of any subset. Must not know nftables.
 
 A path through a diagram asks about each dimension at most once, whatever the number of boxes. Where that takes more
-than MAX_DEPTH look-ups, or more cells than there may be, compiler/coarse.py makes another: that is the bound on what
-one packet costs. Equal branches are one object.
+than MAX_DEPTH look-ups, or too many cells, coarse.py makes another diagram: that bounds what one packet costs. Equal
+branches are one object.
 
-Subsets are bit masks, bit i for box i, so that the strongest box of a subset is its lowest bit.
+Subsets are bit masks, bit i for box i, so the strongest box of a subset is its lowest bit.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import Family
 from sgdataplane.policy.dimensions import CONDITIONS, PROTOCOL
 
-MAX_DEPTH = 2  # look-ups on a path of any diagram that is used
-MAX_STEPS = 8  # boxes asked one by one: some 15 ns each, a look-up takes 120
-MANY_PROTOCOLS = 8  # more of them are looked up
+MAX_DEPTH = 2  # how many look-ups a path of any diagram may have
+MAX_STEPS = 8  # how many boxes are asked one by one: each takes some 15 ns, a look-up 120
+MANY_PROTOCOLS = 8  # more protocols than this are looked up
 
 
 Dim: TypeAlias = int  # what a diagram asks about, by its place in CONDITIONS
@@ -36,10 +36,10 @@ Intervals = tuple[Interval, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleBox:
-    """A permission as a region: per dimension the disjoint sorted intervals it covers, or None for all of it.
+    """A permission as a region: for each dimension the disjoint sorted intervals that it covers, or None for all of it.
 
     Only TCP and UDP permissions have ports (state validation refuses others), so a path never asks another protocol
-    for a port. `decision` None: what is asked after this diagram decides. Compared by identity.
+    for a port. `decision` is None where the chain after this diagram decides. Boxes are compared by identity.
     """
 
     decision: Decision | None
@@ -51,7 +51,7 @@ EVERYTHING: tuple[Intervals | None, ...] = (None,) * len(DIMS)
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """`cells` and `depth` of a node: the entries below it, and the most look-ups on a path."""
+    """The end of a path. `cells` and `depth` of any node: the entries below it, and the most look-ups on a path."""
 
     decision: Decision | None
     cells: int = 0
@@ -60,7 +60,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class BoxStep:
-    """Decides what meets all its conditions."""
+    """Decides packets that meet all its conditions."""
 
     conditions: tuple[tuple[Dim, Interval], ...]
     decision: Decision | None
@@ -143,11 +143,13 @@ class Boxes:
                 self._steps[dim][index] = self._steps[dim + 1][index] * (1 if covered is None else len(covered))
 
     def exact(self, subset: int) -> Node:
-        """The diagram that cuts each dimension wherever a box begins or ends. TooManyCellsError above `max_cells`."""
+        """The diagram that cuts each dimension wherever a box begins or ends. TooManyCellsError if it has more than
+        `max_cells`."""
         return self._node(0, subset)
 
     def relevant(self, dim: int, subset: int) -> int:
-        """Without what can't decide: boxes behind one that covers all that is left, or weaker than all that decide."""
+        """The subset without boxes that can't decide: those behind one that covers all that is left, and those weaker
+        than all boxes that decide."""
         certain = subset & self._free[dim]
         subset &= (certain & -certain) * 2 - 1
         deciding = subset & self._deciding
@@ -156,7 +158,7 @@ class Boxes:
         return subset & ((1 << deciding.bit_length()) - 1) | 1 << (len(self.boxes) - 1)
 
     def bounded(self, dim: Dim, subset: int) -> int:
-        """Those that don't cover all of a dimension."""
+        """The boxes of a subset that don't cover all of a dimension."""
         return subset & self._bounded[dim]
 
     def _node(self, dim: int, subset: int) -> Node:
@@ -181,7 +183,7 @@ class Boxes:
         return [(d, covered) for d in DIMS[dim:] if (covered := intervals[d]) is not None]
 
     def steps(self, asked: Sequence[tuple[int, Sequence[tuple[Dim, Intervals]]]]) -> Node:
-        """Boxes one by one, each with the conditions that are not known to hold. The last has none."""
+        """Asks boxes one by one, each for the conditions that aren't known to hold. The last one has none."""
         made: list[BoxStep] = []
         for index, conditions in asked:
             dims = [dim for dim, _ in conditions]
@@ -210,7 +212,7 @@ class Boxes:
         return self.branch(dim, segments)
 
     def branch(self, dim: Dim, segments: Sequence[tuple[Interval, Node]]) -> Node:
-        """The branch with these segments: the same object for the same ones."""
+        """The branch with these segments, always the same object for the same segments."""
         if len(segments) == 1:
             return segments[0][1]
         key = (dim, tuple((interval, id(node)) for interval, node in segments))
@@ -219,7 +221,7 @@ class Boxes:
         return self._shared[key]
 
     def pieces(self, dim: Dim, subset: int, within: Interval | None = None) -> list[tuple[Interval, int]]:
-        """Cut a dimension where a box begins or ends; with each piece the boxes that cover it."""
+        """The pieces of a dimension, cut where a box begins or ends, each with the boxes that cover it."""
         first, last = within or (0, self.last[dim])
         always, turns = 0, {first: 0}
         for index in bits(subset):

@@ -1,18 +1,19 @@
 """One ENI at one hook: what always and what never passes, its timeouts, and then its profile.
 
-Owns the order of these checks. Is given the ENI's own addresses, its timeouts' rules, and the roots of its profile.
-Must not know rules of users, or the epoch.
+Owns the order of these checks. Is given the ENI's own addresses, the rules for its timeouts, and the roots of its
+profile. Must not know rules of users, or the epoch.
 
-    eni chain    far-discovery         egress: discovery or MLD to nobody who may be on the link
-                 neighbour-claim       egress: an advertisement of another's address, or a probe for it from ::
-                 spoofed               egress: it speaks as another's link, the gateway's for example
-                 jump <hook>-link      discovery, MLD and DHCP that carry no address of the ENI's
-                 foreign, spoofed      egress: a source that isn't the ENI's own; ingress: a source that is, or a
+    eni chain    far-discovery         egress: discovery or MLD to an address that can't be on the ENI's link
+                 neighbour-claim       egress: an advertisement of an address that isn't the ENI's, or a probe for one
+                                       from ::
+                 spoofed               egress: a link-local source that isn't the ENI's, such as the gateway's
+                 jump <hook>-link      discovery, MLD and DHCP without an address of the ENI
+                 foreign, spoofed      egress: a source that isn't the ENI's; ingress: a source that is, or a
                                        destination that isn't
-                 jump <hook>-checks    discovery and DHCP of the ENI's own; offers of DHCP; what conntrack has no
-                                       session for
+                 jump <hook>-checks    discovery and DHCP from the ENI's own address; DHCP offers; packets without a
+                                       session
                  timeouts, mid-stream TCP, metadata
-                 goto profile          of the side that its session answers to
+                 goto profile          of the side whose rules judge the packet's session
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 
 @dataclass(frozen=True, slots=True)
 class EniInterface:
-    """One ENI's interface; its own addresses, and with them all it may send from; what it is called on its link; who
-    may be there; its profile's roots; the rules that set timeouts."""
+    """One ENI's interface. `own`: the ENI's private addresses; `sources`: all addresses that it may send from;
+    `link_sources`: its link-local ones; `on_link`: destinations that can be on its link; `roots`: of its profile;
+    `timeouts`: rules that set them."""
 
     ifname: str
     own: tuple[Prefix, ...]
@@ -63,7 +65,7 @@ class EniInterface:
 
 @dataclass(frozen=True, slots=True)
 class SharedChains:
-    """The parts of ENI chains that are the same for all ENIs, for one hook."""
+    """The chains at one hook that are the same for all ENIs."""
 
     link: Chain
     checks: Chain
@@ -71,7 +73,7 @@ class SharedChains:
 
 @lru_cache(maxsize=16)
 def shared_chains(hook: Direction, options: Options) -> SharedChains:
-    """What needs no address of the ENI's own: the same objects in all tables."""
+    """The chains at a hook that need no address of the ENI: the same objects in all tables."""
     if hook is Direction.INGRESS:
         link = [_discovery(hook, shape, shape.sources) for shape in always.DISCOVERY[hook]]
         link += [_dhcp(hook, family, options, None) for family in Family]
@@ -88,8 +90,8 @@ def shared_chains(hook: Direction, options: Options) -> SharedChains:
 
 
 def _refused(hook: Direction) -> Iterator[Rule]:
-    """What no rule may be asked about. An ICMP error is judged as its session, whose entry it carries; other ICMP that
-    is `related` says nothing about one (a redirect)."""
+    """Packets that no rule of a user may be asked about. An ICMP error is judged as its session, whose entry it
+    carries. Other ICMP that is `related`, such as a redirect, says nothing about a session."""
     yield drop(hook, "malformed-discovery", _icmpv6(always.DISCOVERY_TYPES))
     if hook is Direction.EGRESS:
         yield from (_dhcp_server(family) for family in Family)
@@ -103,7 +105,7 @@ def _refused(hook: Direction) -> Iterator[Rule]:
 
 
 def _discovery(hook: Direction, shape: always.DiscoveryShape, sources: tuple[Prefix, ...] | None) -> Rule:
-    """IPv6 neighbour discovery and MLD (`always.is_discovery`), from these sources; None: from any."""
+    """IPv6 neighbour discovery and MLD (`always.is_discovery`) from these sources; None: from any source."""
     source = [] if sources is None else [Match(Field.IP6_SADDR, merged(sources))]
     return accept(hook, "always", _icmpv6(shape.types), is_value(Field.IP6_HOPLIMIT, shape.hop_limit), *source)
 
@@ -117,7 +119,7 @@ def _icmpv6(types: Iterable[int]) -> Match:
 
 
 def _dhcp(hook: Direction, family: Family, options: Options, source: Prefix | None) -> Rule:
-    """DHCP between the ENI and its gateway (`always.is_dhcp`); on egress from this source, None: from any."""
+    """DHCP between the ENI and its gateway (`always.is_dhcp`); on egress from this source, or from any (None)."""
     client, server, everyone = always.DHCP[family]
     servers = [address.value for address in options.gateways if address.family is family]
     is_egress = hook is Direction.EGRESS
@@ -134,7 +136,7 @@ def _dhcp(hook: Direction, family: Family, options: Options, source: Prefix | No
 
 
 def _dhcp_server(family: Family) -> Rule:
-    """An offer of addresses that answers nobody (`always.is_dhcp_server`)."""
+    """A DHCP offer that answers no request (`always.is_dhcp_server`)."""
     client, server, _ = always.DHCP[family]
     return drop(
         Direction.EGRESS,
@@ -148,7 +150,7 @@ def _dhcp_server(family: Family) -> Rule:
 
 
 def eni_chain(site: Site, hook: Direction, link: EniInterface, shared: SharedChains, options: Options) -> Chain:
-    """All that happens to an opening packet, or to one whose session has to be judged again."""
+    """The chain for opening packets of the ENI, and for packets whose session has to be judged again."""
     rules = [
         *((_far_discovery(link), *_claims(link)) if hook is Direction.EGRESS else ()),
         rule(jump(shared.link.name)),
@@ -164,15 +166,15 @@ def eni_chain(site: Site, hook: Direction, link: EniInterface, shared: SharedCha
 
 
 def _far_discovery(link: EniInterface) -> Rule:
-    """What would be carried on, past all rules (`always.is_far_discovery`)."""
+    """Discovery that routers would forward, past all rules (`always.is_far_discovery`)."""
     is_far = _none_of(Field.IP6_DADDR, merged(link.on_link))
     return drop(Direction.EGRESS, "far-discovery", _icmpv6(always.DISCOVERY_TYPES), *is_far)
 
 
 def _claims(link: EniInterface) -> Iterator[Rule]:
-    """Neighbours take over what advertisements say, and what solicitations say of their senders; and who gets a probe
-    for the address that it is about to take gives it up (RFC 4862, 5.4.3). All of it may be of the ENI's own addresses
-    only, the one of its link included, as its ARP may."""
+    """Neighbours believe advertisements, and what solicitations say about their senders. A host that receives a probe
+    for the address which it is about to take gives that address up (RFC 4862, 5.4.3). So all of these may only be about
+    the ENI's own addresses, link-local ones included, as for ARP."""
     own = merged(prefix for prefix in (*link.sources, *link.link_sources) if prefix.family is Family.IPV6)
     is_other = _none_of(Field.ND_TARGET, own)
     yield drop(Direction.EGRESS, "neighbour-claim", _icmpv6((always.ADVERTISE,)), *is_other)
@@ -187,8 +189,8 @@ def _none_of(asked: Field, ranges: tuple[Range, ...]) -> tuple[Match, ...]:
 
 
 def errors_chain(hook: Direction, link: EniInterface) -> Chain:
-    """ICMP errors of a session that this ENI accepts now. What else is `related` (a helper's doing, which isn't ours)
-    goes back to be judged like any opening packet."""
+    """ICMP errors about a session that this ENI accepts now. Other `related` packets, which a conntrack helper of
+    others expects, go back to be judged like any opening packet."""
     rules = [
         *(_addresses(hook, link) if hook is Direction.EGRESS else ()),
         accept(hook, "icmp-error", _icmp(always.ICMP_ERRORS)),
@@ -199,7 +201,7 @@ def errors_chain(hook: Direction, link: EniInterface) -> Chain:
 
 
 def _addresses(hook: Direction, link: EniInterface) -> Iterator[Rule]:
-    """Whether both ends are who they may be: see `semantics.is_spoofed` and `is_foreign`."""
+    """Checks both addresses, as `semantics.is_spoofed` and `is_foreign` do."""
     for family in Family:
         if hook is Direction.EGRESS:
             yield _unless(hook, "spoofed", SOURCE[family], link.sources, family)
@@ -211,7 +213,7 @@ def _addresses(hook: Direction, link: EniInterface) -> Iterator[Rule]:
 
 
 def _unless(hook: Direction, cause: str, asked: Field, prefixes: Iterable[Prefix], family: Family) -> Rule:
-    """Drop what has an address of this family that lies in none of the prefixes."""
+    """Drops packets whose address of this family lies in none of the prefixes."""
     ranges = merged(prefix for prefix in prefixes if prefix.family is family)
     if not ranges:
         return drop(hook, cause, is_value(Field.NFPROTO, NFPROTO[family]))
@@ -219,7 +221,7 @@ def _unless(hook: Direction, cause: str, asked: Field, prefixes: Iterable[Prefix
 
 
 def _midstream(hook: Direction, options: Options) -> Iterator[Rule]:
-    """TCP that opens nothing and belongs to no known session (semantics.md section 4)."""
+    """TCP that opens no session and belongs to none (semantics.md section 4)."""
     is_judged = options.midstream_egress == "judge" if hook is Direction.EGRESS else True
     if options.strict_syn or not is_judged:
         flags = TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK
@@ -230,7 +232,7 @@ def _midstream(hook: Direction, options: Options) -> Iterator[Rule]:
 
 
 def _metadata(site: Site, hook: Direction, prefix: Prefix) -> Rule:
-    """The metadata address is always reachable outbound: so all packets of such a session pass."""
+    """Accepts all packets of sessions that the ENI opens to the metadata address, which is always reachable."""
     ct_direction = CtDirection.REPLY if hook is Direction.INGRESS else CtDirection.ORIGINAL
     return rule(
         Match(site.far(Direction.EGRESS, prefix.family), (prefix_range(prefix),)),

@@ -1,13 +1,13 @@
 """compile_fence(): the table at the netdev hook of each ENI's interface, which every frame of the ENI passes.
 
-Owns what an ENI may send besides what the policy judges, and how much an uplink may. Is given the ENIs. Must not know
-rules.
+Owns what an ENI may send besides packets that the policy judges, and how much may come by an uplink. Is given the ENIs.
+Must not know rules of users.
 
 Instance placement, on the way out: a frame sent through a packet socket meets neither the policy's hooks nor conntrack,
-but it meets this hook. What the policy approved carries the secret mark and, unlike such a frame, was routed.
-Host placement, on the way in: IP is judged by the policy later, whoever sent it. But conntrack sees it before that,
-and one conntrack has the sessions of all ENIs here; so whose packet it is, is asked already at this hook. So it is at
-an uplink: nobody out there is an ENI that is here.
+but it meets this hook. Packets that the policy approved carry the secret mark and, unlike such frames, were routed.
+Host placement, on the way in: the policy judges IP packets later, whoever sent them. But conntrack sees them earlier,
+and it has the sessions of all ENIs on this host; so this hook checks whose packet it is. The same holds at an uplink:
+nobody out there is an ENI on this host.
 
     egress-<ifname>   base chain, names the secret: other-mac; IP that is approved and routed passes
     ingress-<ifname>  base chain, host placement: other-mac
@@ -55,22 +55,22 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.text import render_table
 
-PLACEHOLDER = 0x5EC2E700  # in printed rulesets, which are the same for the same state; a namespace's own is random
-EPOCH = 1  # a fence has none, but every stamp does
+PLACEHOLDER = 0x5EC2E700  # in printed rulesets, which are equal for equal states; real secrets are random
+EPOCH = 1  # a fence has no epoch, but every stamp holds one
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD  # IEEE 802 EtherTypes
 TYPES = {IPV4: Family.IPV4, IPV6: Family.IPV6}
 TAGGED = (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300)  # 802.1Q, 802.1ad, and what stood for it before
-NO_REALM = 0xFFFFFFFF  # no route has it; the kernel's realms are 16 bits twice, and 0 where none is set
+NO_REALM = 0xFFFFFFFF  # no route has it: realms are twice 16 bits, and 0 where none is set
 FRAGMENTED = 0x3FFF  # more fragments, or an offset
 ETHERNET, MAC_BYTES, IPV4_BYTES = 1, 6, 4
 REQUEST, REPLY = 1, 2
 SOLICITATION = 135  # RFC 4861, 4.3
-# How much an ENI may have of what all of its router share (docs/design/router.md says why so much). A router knows the
-# MAC of an address; each address of a block that asks is a new neighbour to it.
+# How much each ENI may use of what all ENIs of a router share (docs/design/router.md says why). The router knows the
+# MAC of an ENI's address, but each address of a block that asks is a new neighbour to it.
 QUESTIONS, QUESTIONS_OF_BLOCKS = Exceeds(500, burst=1000), Exceeds(5, burst=20)
 FRAGMENTS, FRAGMENT_BYTES = Exceeds(4000, burst=2000), Exceeds(6_000_000, burst=3_000_000, is_bytes=True)
-QUESTIONS_ELSEWHERE = Exceeds(1000, burst=1000)  # of each family; each asker may be a new neighbour
-ENIS_OF_UPLINK = 4  # as many as that may send as many fragments as an uplink may carry
+QUESTIONS_ELSEWHERE = Exceeds(1000, burst=1000)  # for each family; each sender may be a new neighbour
+ENIS_OF_UPLINK = 4  # an uplink may carry as many fragments as this many ENIs may send
 FRAGMENTS_ELSEWHERE = tuple(limit.times(ENIS_OF_UPLINK) for limit in (FRAGMENTS, FRAGMENT_BYTES))
 PACKET_BYTES, BYTES_OF_BYTE = 1024, 2  # of the kernel's memory, at most: for a packet, and for each byte of it
 MOST_PARTS, MOST_UPLINKS = 4096, 16  # that are remembered
@@ -79,7 +79,8 @@ UNNUMBERED = Prefix.parse("0.0.0.0")
 
 @dataclass(frozen=True, slots=True)
 class FencePart:
-    """What stands for one interface, but for the secret. `base`: the chain at its hook. `digest`: of all of it."""
+    """The chains for one interface, with a placeholder for the secret. `base`: the one at the hook. `digest`: of
+    all."""
 
     base: Chain
     chains: tuple[Chain, ...]
@@ -101,8 +102,8 @@ def compile_fence(
     placement: Placement = Placement.INSTANCE,
     uplinks: Collection[str] = (),
 ) -> Table:
-    """The fence of these interfaces (name -> ENI that it carries), and of uplinks by name. `secret` is the mark of
-    approved packets: not 0 in instance placement, and 0 in host placement, which needs none and alone has uplinks.
+    """The fence of these interfaces (name -> the ENI that it carries), and of uplinks. `secret`: the mark of approved
+    packets in instance placement; 0 in host placement, which needs no mark. Only host placement has uplinks.
 
     The stamp's digest is of everything but the secret.
     """
@@ -137,8 +138,8 @@ def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> Fenc
 
 @lru_cache(maxsize=MOST_UPLINKS)
 def _uplink(ifname: str, private: tuple[Prefix, ...]) -> FencePart:
-    """Nothing may speak as an ENI that is here (ingress filtering, RFC 2827): the policy says so, too, but of whole
-    datagrams only. What asks for the router's MAC may be many, and so may fragments, but not all that there can be."""
+    """Frames that come by an uplink may not claim to be from an ENI on this host (ingress filtering, RFC 2827). The
+    policy checks that too, but only for whole datagrams. Requests for the router's MAC and fragments are limited."""
     fragments = _fragments(ifname, *FRAGMENTS_ELSEWHERE)
     kinds = {kind: is_value(Field.PROTOCOL, kind) for kind in (IPV4, ARP, IPV6)}
     questions = (
@@ -163,7 +164,7 @@ def _spoofed(ifname: str, private: Iterable[Prefix], kinds: Mapping[int, Match])
 
 
 def _marked(base: Chain, secret: int) -> Chain:
-    """The base chain of an ENI, with this mark in place of the one that stands for it."""
+    """The base chain of an ENI with this mark in place of the placeholder."""
     if secret == PLACEHOLDER:
         return base
     known = dict(zip(_approved(PLACEHOLDER), _approved(secret), strict=True))
@@ -178,27 +179,27 @@ def _approved(secret: int) -> Iterator[Rule]:
 
 
 def _fragments(ifname: str, *limits: Exceeds) -> Chain:
-    """Incomplete datagrams take memory that all of a router share, in which a few thousand fragments fit: before any
-    policy, and for as long as they may be late."""
+    """Limits fragments. Incomplete datagrams take memory that all ENIs of a router share, and it holds only a few
+    thousand fragments. They take it before any policy is asked, for as long as the rest may be late."""
     rules = tuple(_drop(ifname, "fragments", limit) for limit in limits)
     return content_chain(names.identifier("fragments", ifname), rules)
 
 
 def held_fragments(seconds: int, enis: int, uplinks: int) -> int:
-    """Bytes of memory that fragments of so many interfaces take at most, if they are kept so long."""
+    """The bytes of memory that fragments from so many interfaces take at most, if each is kept for so many seconds."""
     packets, size = (limit.per_second * seconds + limit.burst for limit in (FRAGMENTS, FRAGMENT_BYTES))
     return (packets * PACKET_BYTES + size * BYTES_OF_BYTE) * (enis + uplinks * ENIS_OF_UPLINK)
 
 
 def _parts(fragments: Chain, kinds: Mapping[int, tuple[Statement, ...]]) -> Iterator[Rule]:
-    """The way to their limits, for what has these EtherTypes."""
+    """Sends fragments to their limits. `kinds`: the conditions for each EtherType."""
     is_part = Match(Field.IP_FRAGMENT, (Range.of(0),), negate=True, mask=FRAGMENTED)
     yield rule(*kinds[IPV4], is_part, jump(fragments.name))
     yield rule(*kinds[IPV6], is_value(Field.IP6_FRAGMENT, 1), jump(fragments.name))
 
 
 def _limits(ifname: str, eni: Eni, fragments: Chain) -> Iterator[Rule]:
-    """Of both families together, but for what asks."""
+    """The ENI's limits. Fragments of both families share one; requests have one for each family."""
     yield from _parts(fragments, {kind: _of_type(kind) for kind in TYPES})
     is_discovery = is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES)
     asking = (
@@ -213,8 +214,8 @@ def _limits(ifname: str, eni: Eni, fragments: Chain) -> Iterator[Rule]:
 
 
 def _from_instance(ifname: str, eni: Eni, options: Options) -> Iterator[Rule]:
-    """Discovery that goes beyond the link comes no further than here (`always.is_far_discovery`). A packet passes from
-    an own address, or from one that speaks as its link: the policy says what that may be."""
+    """Drops discovery that would leave the link (`always.is_far_discovery`). Packets pass if their source is an own
+    address or a link-local one; the policy judges them later."""
     is_discovery = is_value(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES)
     on_link = always.on_link(eni.own_prefixes, options, Placement.HOST)
     is_far = Match(DESTINATION[Family.IPV6], merged(on_link), negate=True)
@@ -225,7 +226,8 @@ def _from_instance(ifname: str, eni: Eni, options: Options) -> Iterator[Rule]:
 
 
 def _sources(eni: Eni, family: Family) -> Iterator[tuple[Prefix, ...]]:
-    """In the order in which they are asked for: a set that has no ranges costs less, and one address least."""
+    """The sources that may send, in the order in which rules ask for them: single addresses first, as they cost
+    least."""
     own = _own(eni, family)
     singles = tuple(prefix for prefix in own if prefix.first == prefix.last)
     blocks = _blocks(own)
@@ -237,13 +239,13 @@ def _base(hook: str, ifname: str, first: Iterable[Rule], content: Chain) -> Chai
     rules = (
         *first,
         rule(goto(content.name)),
-        rule(Count(fence_counter("other")), DROP),  # were that chain empty
+        rule(Count(fence_counter("other")), DROP),  # in case that chain is empty
     )
     return Chain(names.identifier(hook, ifname), rules, Hook(hook, FENCE_PRIORITY, ifname))
 
 
 def _content(ifname: str, passing: Iterable[Rule], cause: str, eni: Eni) -> Chain:
-    """`passing`: what passes of IP, `cause` why the rest of it doesn't."""
+    """`passing`: the rules that let IP packets pass; `cause`: why other IP packets are dropped."""
     rules = (
         *passing,
         *_arp(ifname, eni),
@@ -264,8 +266,8 @@ def _own(eni: Eni, family: Family) -> tuple[Prefix, ...]:
 
 
 def _dhcp(own: Iterable[Prefix], options: Options) -> Rule:
-    """A DHCP client has no address yet, so it uses a packet socket (RFC 2131, and `always.is_dhcp`). In a fragment one
-    would read anything as ports."""
+    """Lets a DHCP client's packets pass. It has no address yet, so it uses a packet socket (RFC 2131,
+    `always.is_dhcp`). Fragments don't pass, since other bytes may stand in place of their ports."""
     client, server, everyone = always.DHCP[Family.IPV4]
     servers = {everyone.value, *(gateway.value for gateway in options.gateways if gateway.family is Family.IPV4)}
     return rule(
@@ -279,13 +281,14 @@ def _dhcp(own: Iterable[Prefix], options: Options) -> Rule:
 
 
 def _ports(source: int, destination: int) -> tuple[Statement, ...]:
-    """Of UDP."""
+    """UDP with these ports."""
     return is_value(Field.L4PROTO, UDP), is_value(Field.TH_SPORT, source), is_value(Field.TH_DPORT, destination)
 
 
 def _arp(ifname: str, eni: Eni) -> Iterator[Rule]:
-    """Who has, and I have: what the sender says of itself has to be true. From 0.0.0.0 it is a probe, and who is about
-    to take the address that it asks for gives it up (RFC 5227, 2.1.1): so that has to be an own one."""
+    """Lets ARP requests and replies pass if what the sender says about itself is true. A request from 0.0.0.0 is a
+    probe: a host that is about to take the address which it asks for gives it up (RFC 5227, 2.1.1), so that must be an
+    own address."""
     own = _own(eni, Family.IPV4)
     is_probe = Match(Field.ARP_SENDER_IP, merged((UNNUMBERED,)))
     is_of_another = (Match(Field.ARP_TARGET_IP, merged(own), negate=True),) if own else ()
@@ -304,7 +307,7 @@ def _arp(ifname: str, eni: Eni) -> Iterator[Rule]:
 
 
 def _of_type(kind: int) -> tuple[Statement, Statement]:
-    """What the frame says of itself, and what the kernel, which believes whoever sends a frame, reads it as."""
+    """Holds if both the frame itself and the kernel, which believes the sender of a frame, have this EtherType."""
     return is_value(Field.ETHER_TYPE, kind), is_value(Field.PROTOCOL, kind)
 
 

@@ -2,10 +2,10 @@
 
 Owns what is decided per class, and what once for all. Is given permissions in order. Must not know nftables.
 
-Most addresses differ from others in few permissions. So permissions for everywhere (no remote, or all of the family)
-have one diagram, `wide`; a class's own diagram decides only where one of its own permissions is the strongest, and
-leaves all else to `wide` (Leaf.decision is None). That is right at every point: if the strongest of all is one for
-everywhere, it is the strongest of those.
+Most addresses differ from others in few permissions. So permissions for everywhere (without a remote, or for all of the
+family) have one diagram, `wide`. A class's own diagram decides only where one of its own permissions is the strongest,
+and leaves everything else to `wide` (Leaf.decision is None). That is right at every point: if the strongest permission
+of all is one for everywhere, it is the strongest of those for everywhere.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ELSEWHERE = RuleBox(None, EVERYTHING)
 
 
 class ClassJudge:
-    """`wide`: the diagram of all permissions for everywhere; `of` others, what these change in it."""
+    """`wide` is the diagram of all permissions for everywhere; `of` gives a class's own diagram."""
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class ClassJudge:
         memo: SpaceMemo,
         protocol: int | None = None,
     ) -> None:
-        """`classes`: how many there will be; each gets its share of the cells, so that diagrams don't depend on the
-        order in which they are asked for. `protocol`: the one that all packets have, which then nobody asks for."""
+        """`classes`: how many classes there will be. Each gets its share of cells, so that diagrams don't depend on the
+        order in which they are asked for. `protocol`: the one that all packets have, so that no rule asks for it."""
         boxes = [
             (p, box)
             for p in permissions
@@ -71,27 +71,27 @@ class ClassJudge:
         return coarse.diagram(boxes, (1 << len(self._wide)) - 1)
 
     def wide_key(self) -> Hashable:
-        """What that diagram follows from."""
+        """A key for that diagram: equal keys mean equal diagrams."""
         return self._wide
 
     def own(self, places: Mapping[Remote, int]) -> dict[int, int]:
-        """By the place of a remote, the subset of boxes that are its own."""
+        """For each remote, by its bit, the subset of boxes that are its own."""
         return {places[remote]: own for remote, own in self._own.items() if remote in places}
 
     def with_rivals(self, own: int) -> int:
-        """All that can decide where this subset of boxes applies besides those for everywhere; 0: only these do."""
+        """All boxes that can decide where this subset applies; 0 if only those for everywhere can."""
         if own not in self._rivals:
             self._rivals[own] = self._with_rivals(own) if own else 0
         return self._rivals[own]
 
     def key(self, subset: int) -> Hashable:
-        """What its diagram follows from."""
+        """A key for the subset's diagram: equal keys mean equal diagrams."""
         if subset not in self._keys:
             self._keys[subset] = (self._share, *(self._boxes.boxes[index] for index in bits(subset)))
         return self._keys[subset]
 
     def of(self, subset: int) -> Node:
-        """The diagram of a subset with its rivals."""
+        """The diagram of a subset, which with_rivals() has given."""
         if not subset:
             return Leaf(None)
         if subset not in self._known:
@@ -99,7 +99,7 @@ class ClassJudge:
         return self._known[subset]
 
     def _with_rivals(self, own: int) -> int:
-        """Add the stronger ones for everywhere that overlap one of these."""
+        """Adds the stronger boxes for everywhere that overlap one of these."""
         own = self._boxes.relevant(0, own | 1 << len(self._boxes.boxes) - 1)
         found = own
         for index in bits(own):
@@ -130,7 +130,7 @@ class _Overlaps:
         self._to_end = [*reversed(list(accumulate((bit for _, _, bit in by_end), or_))), 0]
 
     def of(self, covered: Intervals | None) -> int:
-        """Boxes with several intervals may be among them though they only lie around it."""
+        """The boxes that overlap one of the intervals. Some with several intervals may only lie around it."""
         if covered is None:
             return self._all
         found = self._always
@@ -140,13 +140,13 @@ class _Overlaps:
 
 
 def _silent(box: RuleBox, memo: SpaceMemo) -> RuleBox:
-    """The same region without a decision: what is asked next decides."""
+    """The same region without a decision: `wide` decides there."""
     return memo.silent.get(box, lambda: RuleBox(None, box.intervals))
 
 
 def _box(permission: Permission, family: Family, protocol: int | None) -> RuleBox | None:
-    """The permission as a region of such packets; None if it can't match any. `protocol`: the one that all of the
-    packets have, so that nobody has to ask for it."""
+    """The permission as a region; None if it can't match any packet. `protocol`: the one that all packets have, so that
+    no rule asks for it."""
     asked = conditions(permission, family)
     if () in asked:
         return None

@@ -1,11 +1,11 @@
 """Decision diagrams and address classes -> chains, each named after what it holds.
 
-Owns the shape below an ENI's chain (ruleset.md, "The decision, compiled"). Is given one space at a time.
-Must not know hooks, epochs, or what the kernel holds now.
+Owns the shape below an ENI's chain (ruleset.md, "The decision, compiled"). Is given one space at a time. Must not know
+hooks, epochs, or what the kernel holds.
 
-Chains that hold sets or maps without a name, and all below them, are named by a hash of their rules: equal ones are one
-chain, and a name never changes its meaning, so an update adds new chains, turns to them in one step, and removes what
-nobody asks for. Far, kin and wide chains have stable names and change in place.
+Chains that hold sets or maps without a name, and all chains below them, are named by a hash of their rules. So equal
+chains are one chain, and a name never changes its meaning: an update adds new chains, leads to them in one step, and
+removes those that nothing leads to. Far, kin and wide chains have stable names and change in place.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ from sgdataplane.policy.resolve import Profile
 
 @dataclass(frozen=True, slots=True)
 class SessionFields:
-    """Packets whose sessions one side judges, and where they have what a diagram asks about.
+    """Where the packets whose sessions one side judges have the fields that a diagram asks for.
 
-    That is in their session's entry: so an opening packet, its replies and ICMP errors about it are judged alike. Only
-    AH over IPv6 has its protocol in its own header, as its entry is of what is behind it (verdicts.py).
+    They are in the session's entry, so an opening packet, its replies and ICMP errors about it have the same verdict.
+    Only AH over IPv6 is judged by the protocol in its own header, since its entry is that of the packet behind the
+    header (verdicts.py).
     """
 
     site: Site
@@ -67,7 +68,7 @@ class SessionFields:
 
     @property
     def protocol(self) -> int | None:
-        """The one that all of them have, if that is known."""
+        """The protocol that all of these packets have, if that is known."""
         return AH if self.is_behind_ah else None
 
     def field(self, dim: Dim) -> Field:
@@ -75,7 +76,7 @@ class SessionFields:
 
 
 def lowered(profile: Profile, family: Family, classes: AddressClasses, memo: SpaceMemo, site: Site) -> Lowered:
-    """What becomes of one profile's far addresses in one family."""
+    """The chains for one profile's far addresses in one family."""
     number = len({holding for segments in (classes.segments, *classes.kin.values()) for _, holding in segments})
     space, lowering = _Space(profile, family, classes, number), Lowering(memo)
     sides = {side: _Far(lowering, space, site, side) for side in Direction}
@@ -95,19 +96,20 @@ class Lowering:
     _inlined: set[str] = field(default_factory=set)
 
     def content(self, prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> str:
-        """Keep a chain under a name made from what it holds."""
+        """Keep a chain named after its content. Returns its name."""
         chain = content_chain(prefix, rules, comment, origin)
         self.memo.chains.put(chain.name, NamedChain(chain))
         return self.keep(chain)
 
     def look_up(self, prefix: str, asked: Field, targets: list[tuple[Range, str]]) -> str:
-        """Where to go with a value in one of these ranges, which cover all: different nodes may be equal chains."""
+        """The chain that leads to the target of the range which holds the field; ranges cover all values. If all
+        targets are one chain, since different nodes may be equal chains, it is that one."""
         if all(target == targets[0][1] for _, target in targets):
             return targets[0][1]
         return self.content(prefix, _choose(asked, targets))
 
     def keep_known(self, name: str) -> None:
-        """Keep a chain that a compile before has made, and all that it leads to."""
+        """Keep a chain that an earlier compile made, and all chains that it leads to."""
         if name in self.chains or (named := self.memo.chains.find(name)) is None:
             return
         self.keep(named.chain)
@@ -122,8 +124,8 @@ class Lowering:
         return chain.name
 
     def inline(self, name: str) -> tuple[Rule, ...]:
-        """The rules of a chain, for one with a stable name, so that one chain less leads to the next; or the way there,
-        if they are many, can't change in place, or count."""
+        """The rules of a chain, for use in one with a stable name, so that a packet goes through one chain less. If
+        they are many, can't change in place or count, it is one rule that goes to the chain."""
         rules = self.chains[name].rules
         is_fixed = any(has_nameless_set(entry) or isinstance(entry.statements[0], Count) for entry in rules)
         if is_fixed or len(rules) > MANY_PROTOCOLS:
@@ -132,12 +134,13 @@ class Lowering:
         return rules
 
     def needed(self) -> dict[str, Chain]:
-        """All chains but those that nothing leads to, since all who would have have their rules."""
+        """All chains but those whose rules stand in other chains, so that nothing leads to them."""
         used = {name for chain in self.chains.values() for name in self._inlined.intersection(chain.ways.chains)}
         return {name: chain for name, chain in self.chains.items() if name not in self._inlined or name in used}
 
     def leaf(self, decision: Decision) -> str:
-        """The chain that a verdict's packets end in: counted by name, then accepted or refused for that direction."""
+        """The chain at the end of a verdict: it counts by the decision's name and accepts or refuses for its
+        direction."""
         if decision not in self._leaves:
             self._leaves[decision] = self._made_leaf(decision)
         return self._leaves[decision]
@@ -158,7 +161,7 @@ class Lowering:
 
 @dataclass(frozen=True, slots=True)
 class _Space:
-    """One profile's far addresses in one family. `number`: of classes."""
+    """One profile's far addresses in one family. `number`: how many classes there are."""
 
     profile: Profile
     family: Family
@@ -182,11 +185,11 @@ class _Far:
         self._field = site.far(side, space.family)
 
     def chain(self) -> str:
-        """Whoever is no member, by the CIDR blocks around him."""
+        """The chain for addresses that no member has, which looks at CIDR blocks."""
         return self._lowering.keep(Chain(self._name, self._by_protocol(self._classes.segments)))
 
     def kin_chains(self) -> dict[RemoteSet, Verdict]:
-        """By the groups that members are in."""
+        """The chains for members, by the groups that they are in."""
         return {mask: goto(self._kin_chain(mask, segments)) for mask, segments in self._classes.kin.items()}
 
     def _kin_chain(self, kin: RemoteSet, segments: Segments) -> str:
@@ -196,7 +199,7 @@ class _Far:
         return self._lowering.keep(Chain(name, self._by_protocol(segments), comment=comment))
 
     def _by_protocol(self, segments: Segments) -> tuple[Rule, ...]:
-        """AH over IPv6 is judged by its own header's protocol, all else by its session's."""
+        """Judges AH over IPv6 by the protocol of its own header, all other packets by that of their session."""
         found = self._segments(self._seen, segments)
         behind_ah = found if self._behind_ah is None else self._segments(self._behind_ah, segments)
         if behind_ah == found:
@@ -209,9 +212,9 @@ class _Far:
 
 
 class _KindChains:
-    """One judge's diagrams as one view sees them: class of far addresses -> chain.
+    """The chains for one kind of packets: class of far addresses -> chain.
 
-    What holds for all classes stands behind a chain with a stable name, so that no class's chain changes with it.
+    Rules for all classes stand behind a chain with a stable name, so that no class's chain changes with them.
     """
 
     def __init__(self, lowering: Lowering, space: _Space, view: SessionFields) -> None:
@@ -239,7 +242,7 @@ class _KindChains:
         return self._targets[holding]
 
     def _known(self, key: Hashable, diagram: Callable[[], Node]) -> str:
-        """The chain for what follows from the key, if a compile before has made it; else it is made."""
+        """The chain for the diagram with that key; it is made unless an earlier compile has made it."""
         found = self._lowering.memo.targets.get((self._wide, key), lambda: self._lower(diagram()))
         self._lowering.keep_known(found)
         return found
@@ -278,13 +281,13 @@ def _one_by_one(asked: Field, targets: list[tuple[Range, str]]) -> tuple[Rule, .
 
 
 def _choose(asked: Field, targets: list[tuple[Range, str]]) -> tuple[Rule, ...]:
-    """Rules that go to the target of the range that holds the field: a map for all but the most frequent target."""
+    """Rules that go to the target of the range which holds the field: a map for all but the most frequent target."""
     entries, rest = _parted(targets)
     return rule(VerdictMap(asked, tuple((item, goto(target)) for item, target in entries))), rule(goto(rest))
 
 
 def _parted(targets: list[tuple[Range, str]]) -> tuple[list[tuple[Range, str]], str]:
-    """The most frequent target, which takes the rest, and the ranges that lead elsewhere."""
+    """The ranges that don't lead to the most frequent target, and that target, which gets the rest."""
     counts: dict[str, int] = {}
     for _, target in targets:
         counts[target] = counts.get(target, 0) + 1
@@ -299,12 +302,12 @@ def profile_name(profile: Profile) -> str:
 
 
 def members_name(side: Direction, family: Family, profile: Profile) -> str:
-    """Of the map of members that one side asks for far addresses of one family."""
+    """The name of the map of members that one side asks for far addresses of one family."""
     return names.identifier(f"members-{side.value}-{family.value}", profile_name(profile))
 
 
 def describe(decision: Decision) -> str:
-    """One line for people: which rule, or what else."""
+    """One line for people: which rule, or what else decided."""
     if decision.cause == RULE:
         ids = f"{decision.security_group_id} {decision.security_group_rule_id}"
         return f"{ids} {decision.direction.value} priority {decision.priority} {decision.verdict.value}"
@@ -313,7 +316,7 @@ def describe(decision: Decision) -> str:
 
 
 def _counted(decision: Decision) -> str:
-    """What a counter is for, as far as its name says it: nft can't change the comment of a counter that stays."""
+    """A counter's comment. It says no more than the name does: nft can't change the comment of a counter that stays."""
     if decision.cause == RULE:
         return f"{decision.security_group_id} {decision.security_group_rule_id}"
     return describe(decision)

@@ -1,10 +1,10 @@
 """What a compile leaves for the next one: boxes, the chains that a class of far addresses leads to, and members' maps.
 
-Owns what is kept and for how long. Is given what was made of what. Must not know how it is made.
+Owns what is kept and for how long. Must not know how it is made.
 
-A class's chains follow from its boxes alone, so a state that differs in one rule makes only that rule's classes anew;
-and all chains of a space (one profile's far addresses in one family) follow from its permissions and classes.
-Nothing here changes what a compile makes: the same state gives the same table, whatever was compiled before.
+A class's chains follow from its boxes alone, so a state that differs in one rule makes only that rule's classes anew.
+All chains of a space (one profile's far addresses in one family) follow from its permissions and classes. None of this
+shows in a result: the same state gives the same table, whatever was compiled before.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Chain, Counter, Paged, Verdict
 from sgdataplane.policy.resolve import Permission, Profile
 
-PacketKind = tuple[Family, int | None]  # and their protocol, where all have one
+PacketKind = tuple[Family, int | None]  # a family, and the protocol if all packets have the same
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """What a compile has asked for, and what the one before it had: anything else is forgotten."""
+    """The values that a compile has asked for, and those of the compile before. All others are forgotten."""
 
     def __init__(self, older: Mapping[K, V] | None = None) -> None:
         self._older: Mapping[K, V] = older or {}
@@ -38,7 +38,7 @@ class Recent(Generic[K, V]):
         return self._values.get(key)
 
     def get(self, key: K, make: Callable[[], V]) -> V:
-        """The value, which is made if it isn't there."""
+        """The value; if it isn't there, it is made."""
         if key not in self._values:
             self._values[key] = self._older[key] if key in self._older else make()
         return self._values[key]
@@ -51,13 +51,13 @@ class Recent(Generic[K, V]):
         return Recent(self._values)
 
     def seal(self) -> None:
-        """The compile is over: what it didn't ask for goes."""
+        """Forget what the compile, which is over, didn't ask for."""
         self._older = {}
 
 
 @dataclass(frozen=True, slots=True)
 class NamedChain:
-    """A chain named after what it holds, and the counter it counts in, if any."""
+    """A chain that is named after its content, and the counter that it counts in, if any."""
 
     chain: Chain
     counter: Counter | None = None
@@ -65,7 +65,7 @@ class NamedChain:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A space as chains. By side, `kin` are those that packets of members of groups come to, `far` all others."""
+    """A space as chains. By side, `kin` are the chains for members of groups, `far` is the one for all others."""
 
     chains: Mapping[str, Chain]
     counters: Mapping[str, Counter]
@@ -75,8 +75,8 @@ class Lowered:
 
 @dataclass(frozen=True)
 class SpaceMemo:
-    """What one space needs while it is made. `silent`: the same region without a cause, so that there is one object for
-    each box; `targets`: the chain that boxes lead to."""
+    """What one space needs while it is compiled. `silent`: for each box the one without a decision; `targets`: the
+    chain that a diagram became, by the diagram's key."""
 
     boxes: Recent[tuple[Permission, PacketKind], RuleBox | None] = field(default_factory=Recent)
     silent: Recent[RuleBox, RuleBox] = field(default_factory=Recent)
@@ -96,7 +96,7 @@ class SpaceMemo:
 
 @dataclass(frozen=True)
 class CompiledSpace:
-    """What a space was made of, and what became of it."""
+    """What a space was compiled from, and the result."""
 
     profile: Profile
     classes: AddressClasses
@@ -104,13 +104,13 @@ class CompiledSpace:
     memo: SpaceMemo
 
     def is_for(self, profile: Profile, classes: AddressClasses) -> bool:
-        """Whether the same becomes of these."""
+        """Whether these would have the same result."""
         return self.classes.is_like(classes) and (self.profile is profile or self.profile == profile)
 
 
 @dataclass(frozen=True)
 class MembersMap:
-    """The elements of a map of members, page by page, and what they were made of."""
+    """The elements of a map of members, page by page, and what they were made from."""
 
     pages: Pages
     verdicts: Mapping[Kin, Verdict]
@@ -122,7 +122,7 @@ NO_MEMBERS = MembersMap({}, {}, Paged({}))
 
 @dataclass
 class Memo:
-    """Of all that was compiled for one namespace, and of the compile before. For one thread at a time."""
+    """The memory of one compile, and of the one before it. For one thread at a time."""
 
     spaces: dict[Hashable, CompiledSpace] = field(default_factory=dict)
     maps: dict[str, MembersMap] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class Memo:
         return Memo(before=replace(self, before=None))
 
     def follow(self, members: Members) -> None:
-        """Index the members from those of the compile before."""
+        """Let the members build their index from that of the compile before."""
         if self.before is not None and self.before.members is not None:
             members.follow(self.before.members)
         self.members = members

@@ -1,7 +1,7 @@
 """The profiles of one namespace -> chains, maps and counters.
 
-Owns each profile's root, the maps of members, and which spaces (far addresses in one family) are taken over whole from
-the compile before. Is given profiles, resolved remotes and members. Must not know hooks' chains, epochs, or interfaces.
+Owns each profile's root, the maps of members, and which spaces (far addresses in one family) are taken over from the
+compile before. Is given profiles, resolved remotes and members. Must not know hooks' chains, epochs, or interfaces.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ class Profiles:
     counters: dict[str, Counter] = field(default_factory=dict)
 
     def profile(self, profile: Profile) -> dict[Direction, str]:
-        """The root chains that judge, for each side, the sessions of every ENI with this profile."""
+        """The root chain of each side, which judges sessions of every ENI with this profile."""
         spaces = {family: self._space(profile, family) for family in Family}
         return {side: self._root(profile, side, spaces) for side in Direction}
 
     def _root(self, profile: Profile, side: Direction, spaces: Mapping[Family, Lowered]) -> str:
-        """Members first, by their kinship; everyone else by the CIDR blocks around them. These stand in chains of their
-        own: the kernel goes through all of a map when a rule that asks it is made, so that rule had better stay."""
+        """Looks members up by their kinship first; all other addresses go to the far chain, which looks at CIDR blocks.
+        The look-up stands in a chain that stays, since the kernel goes through all of a map whenever a rule that asks
+        it is made."""
         rules: list[Rule] = []
         for family, is_it in ((Family.IPV6, (IS_IPV6,)), (Family.IPV4, ())):
             if spaces[family].kin[side]:
@@ -88,7 +89,7 @@ class Profiles:
                 raise InternalError(f"two chains would be named {name}")
 
     def _elements(self, name: str, classes: AddressClasses, verdicts: Mapping[Kin, Verdict]) -> Paged:
-        """Page by page; a page whose members and their chains are those of the compile before is that page."""
+        """The elements, page by page. A page is taken over if its members and their chains are the same as before."""
         before = self.memo.map_before(name)
         turned = {kin for kin, _ in verdicts.items() ^ before.verdicts.items()}
         made = {}

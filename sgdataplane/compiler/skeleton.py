@@ -54,12 +54,12 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.text import rule_text
 
-# The protocols of ICMP errors, which carry the entry of the session that they are about.
+# The protocols of ICMP errors, which carry the entry of the session that they report about.
 OF_ERRORS = (ICMP, ICMPV6)
 
 
 def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
-    """The ranges of prefixes of one family: they nest or are disjoint, and those inside another one go."""
+    """The ranges of prefixes of one family, without those that lie inside another one."""
     found: list[Range] = []
     for prefix in sorted(prefixes, key=lambda p: (p.first, p.length)):
         if not found or prefix.first > int(found[-1].last):
@@ -68,15 +68,15 @@ def merged(prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
 
 
 def entry_chain(site: Site, hook: Direction, timeouts: Iterable[Rule], passing: Mapping[str, Verdict]) -> Chain:
-    """What is at no ENI's interface. `passing`: what becomes of packets at others that we know; one that ends in *
-    stands for many. `timeouts`: rules that set them."""
+    """The chain for packets at interfaces without an ENI. `passing`: verdicts at the other interfaces that we know; a
+    name that ends in * stands for many. `timeouts`: rules that set them."""
     rules = (rule(is_value(site.interface(hook), ifname), verdict) for ifname, verdict in passing.items())
     return Chain(entry_name(hook), (*timeouts, *rules, drop(hook, "unknown-interface")))
 
 
 def uplink_chains(private: Sequence[Prefix]) -> tuple[list[Chain], list[Map]]:
-    """What comes by an uplink can't be from an ENI that is here, which has these addresses: it is dropped (ingress
-    filtering, RFC 2827). The chain to go to is the first one."""
+    """Drops packets that come by an uplink and claim to be from an ENI on this host, which has these private addresses
+    (ingress filtering, RFC 2827). Packets enter by the first of the chains."""
     spoofed = Chain(f"{UPLINK}-spoofed", (drop(Direction.EGRESS, "spoofed"),))
     of_family = {family: [p for p in private if p.family is family] for family in Family}
     maps, rules = [], []
@@ -91,13 +91,14 @@ def uplink_chains(private: Sequence[Prefix]) -> tuple[list[Chain], list[Map]]:
 
 
 def midstream_chain(site: Site) -> Chain:
-    """TCP of no known session that an ENI sends and that is no bare SYN."""
+    """TCP that an ENI sends, of no known session, and that is no bare SYN."""
     adopted = rule(VerdictMap(site.interface(Direction.EGRESS), name=ADOPTING))
     return Chain(MIDSTREAM, (adopted, drop(Direction.EGRESS, "midstream")))
 
 
 def adopting(ifnames: Iterable[str] = (), milliseconds: int = DEFAULT_WINDOW_MS) -> Map:
-    """The interfaces whose window is to be opened, for so long. Which are open is for the kernel to know."""
+    """The map of interfaces whose adoption window is to be opened, for so long. Only the kernel knows which are
+    open."""
     elements = tuple((ifname, RETURN) for ifname in sorted(ifnames))
     return Map(ADOPTING, KeyType.IFNAME, elements, lifetime=milliseconds)
 
@@ -108,7 +109,7 @@ def dispatch(hook: Direction, chains: Mapping[str, Chain]) -> Map:
 
 
 def errors(hook: Direction, chains: Mapping[str, Chain]) -> Map:
-    """Interface name -> what becomes of ICMP errors of accepted sessions."""
+    """Interface name -> the chain for ICMP errors about accepted sessions."""
     return by_interface(errors_name(hook), chains)
 
 
@@ -118,7 +119,7 @@ def by_interface(name: str, chains: Mapping[str, Chain]) -> Map:
 
 
 def applied(epoch: int, digest: str, secret: int) -> Map:
-    """What was applied, for whoever asks the kernel: the epoch, 128 bits of the digest in four marks, the secret."""
+    """The stamp's map: the epoch, 128 bits of the digest in four marks, the secret."""
     words = [int(digest[start : start + 8], 16) for start in range(0, 32, 8)]
     elements = ((0, epoch), *((index, word) for index, word in enumerate(words, start=1)))
     if secret:
@@ -127,23 +128,23 @@ def applied(epoch: int, digest: str, secret: int) -> Map:
 
 
 def fixed_counters() -> tuple[Counter, ...]:
-    """The counters of what passes or drops before any rule is asked."""
+    """The counters of packets that pass or are dropped before any rule is asked."""
     return tuple(Counter(fixed_counter(hook, cause)) for hook in Direction for cause in CAUSES)
 
 
 def accept(hook: Direction, cause: str, *conditions: Statement) -> Rule:
-    """Count and accept what meets the conditions."""
+    """Counts and accepts packets that meet the conditions."""
     verdict = goto(EGRESS_PASS) if hook is Direction.EGRESS else ACCEPT
     return rule(*conditions, Count(fixed_counter(hook, cause)), verdict)
 
 
 def drop(hook: Direction, cause: str, *conditions: Statement) -> Rule:
-    """Have what meets the conditions counted, logged and dropped (verdicts.py)."""
+    """Sends packets that meet the conditions to be counted, logged and dropped (verdicts.py)."""
     return rule(*conditions, goto(drop_name(hook, cause)))
 
 
 def content_chain(prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> Chain:
-    """A chain whose name is the prefix and a hash of its rules and comment."""
+    """A chain named by the prefix and a hash of its rules and comment."""
     texts = tuple(map(rule_text, rules))
     text = "\n".join([*texts, *([comment] if comment else [])])
     return Chain(f"{prefix}-{names.digest(text)}", rules, comment=comment, origin=origin).with_texts(texts)

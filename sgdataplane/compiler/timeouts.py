@@ -1,18 +1,18 @@
-"""Idle timeouts that ENIs have of their own, and where two ENIs meet on one conntrack entry, the shorter ones.
+"""Idle timeouts of ENIs, and where two ENIs meet on one conntrack entry, the shorter ones.
 
-Owns the rules that have a session heed them. Is given where the table stands, every interface's timeouts, and those
-that the namespace has by itself. Must not know what else happens to a packet.
+Owns the rules that set a session's timeouts. Is given where the table stands, the timeouts of every interface's ENI,
+and the namespace's own. Must not know what else happens to a packet.
 
-    leaving      the ENI's own, or, of the ENI by whose interface the packet came, whichever are shorter:
-                 jump timeouts-<own>, where the interface it came by leads to timeouts-<of both>, if it matters
-    elsewhere    host placement: of a packet that leaves by no ENI's interface, or that the router itself gets, those of
-                 the ENI by whose interface it came: jump timeouts-elsewhere, for new sessions
+    leaving      the ENI's own, or those of the ENI by whose interface the packet came, whichever are shorter:
+                 jump timeouts-<own>, where the incoming interface leads to timeouts-<of both>, if that differs
+    elsewhere    host placement, packets that leave by no ENI's interface or are for the router itself: those of the ENI
+                 by whose interface the packet came: jump timeouts-elsewhere, for new sessions
     arriving     instance placement: the ENI's own
 
-A session's first packet sets its timeouts. If it sets several, Linux 6.18 heeds the last ones, and Debian's 6.12 and
-6.1 the first. So in host placement it sets them once, where it leaves the router: there both ENIs are known. (Most
-sessions of an instance end in it, and would pay for one more hook at each packet. So there they are set where packets
-come in, and once more where the instance forwards them to another of its ENIs.)
+A session's first packet sets its timeouts. If it sets several, Linux 6.18 uses the last ones, and Debian's 6.12 and 6.1
+the first ones. So in host placement it sets them once, where it leaves the router and both ENIs are known. In instance
+placement most sessions end in the instance, and one more hook would cost each of their packets. So there they are set
+where packets come in, and once more where the instance forwards them to another of its ENIs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ Limits = tuple[int, ...]  # seconds, one for each of a protocol's settings
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A protocol of which an ENI may have its own timeouts. `states`: which setting is for which of the kernel's."""
+    """A protocol for which an ENI may have its own timeouts. `states`: the kernel's states, each with the number of its
+    setting."""
 
     name: str
     number: int
@@ -48,7 +49,7 @@ class Timed:
         return tracking.tcp_established_timeout, tracking.tcp_closed_and_time_wait_timeout
 
     def timeout(self, limits: Limits, family: Family) -> Timeout:
-        """Its name says all there is to say, since the kernel can't change one that is in use."""
+        """The timeout object. Its name holds all its values, since the kernel can't change one that is in use."""
         l3proto, _ = FAMILIES[family]
         policy = tuple((state, limits[index]) for state, index in self.states)
         return Timeout("-".join([self.name, l3proto, *map(str, limits)]), self.name, l3proto, policy)
@@ -61,13 +62,13 @@ TIMED = (
 
 
 def shorter(one: Limits, other: Limits) -> Limits:
-    """Of each setting."""
+    """The shorter one of each setting."""
     return tuple(map(min, one, other))
 
 
 @dataclass
 class IdleTimeouts:
-    """Of all ENIs of a namespace, by interface. `unset`: what holds there where nothing is set."""
+    """The timeouts of all ENIs of a namespace. `own`: by interface; `unset`: the namespace's, where nothing is set."""
 
     site: Site
     own: Mapping[str, ConnectionTracking]
@@ -83,11 +84,11 @@ class IdleTimeouts:
         return cls(SITES[policy.placement], own, policy.idle)
 
     def rules(self, ifname: str) -> dict[Direction, tuple[Rule, ...]]:
-        """At each hook, of the ENI on that interface."""
+        """The rules at each hook for the ENI on that interface."""
         return {hook: (self.leaving if self.site.is_leaving(hook) else self.arriving)(ifname) for hook in Direction}
 
     def arriving(self, ifname: str) -> tuple[Rule, ...]:
-        """For packets that come by this interface."""
+        """The rules for packets that come by this interface."""
         if self.site.delivery is not None:
             return ()
         limits = [(timed, timed.limits(self.own[ifname])) for timed in TIMED]
@@ -95,11 +96,12 @@ class IdleTimeouts:
         return tuple(entry for timed, found in own for entry in self._set(timed, found))
 
     def leaving(self, ifname: str) -> tuple[Rule, ...]:
-        """For packets that leave by this interface. They are the same for all ENIs with the same timeouts."""
+        """The rules for packets that leave by this interface: the same for all ENIs with the same timeouts."""
         return tuple(entry for timed in TIMED for entry in self._leaving(timed, timed.limits(self.own[ifname])))
 
     def elsewhere(self) -> tuple[Rule, ...]:
-        """For packets that leave by no ENI's interface. Makes the base chain of those that the router itself gets."""
+        """The rules for packets that leave by no ENI's interface. It also makes the base chain for packets to the
+        router itself."""
         if self.site.delivery is None:
             return ()
         rules = tuple(entry for timed in TIMED for entry in self._leaving(timed, None))
@@ -112,7 +114,7 @@ class IdleTimeouts:
         return (opening,)
 
     def _leaving(self, timed: Timed, limits: Limits | None) -> tuple[Rule, ...]:
-        """Towards an ENI with these limits; None: towards none."""
+        """The rules for packets to an ENI with these limits, or to none (None)."""
         place = (timed.name, limits)
         if place not in self._rules:
             self._rules[place] = tuple(self._meeting(timed, limits))

@@ -62,34 +62,34 @@ from sgdataplane.nft.ir import (
     rule,
 )
 
-FEW = 2  # interfaces whose sessions are told one by one; a look-up costs about as much as two of them
+FEW = 2  # up to this many interfaces the base chain asks for each; a look-up costs about as much as two of these
 
-# Over IPv6, what conntrack takes for a packet's session is that of what is behind an authentication header, whereas
-# rules see the header's own number, 51. So such a packet never profits from a session, nor ever marks one as accepted.
+# Over IPv6, conntrack looks behind an authentication header for a packet's session, whereas rules see the header's own
+# number, 51. So such a packet never passes by its session, and never marks one as accepted.
 IS_BEHIND_AH = (is_value(Field.L4PROTO, AH), is_value(Field.NFPROTO, Nfproto.IPV6))
 
 # `new` is there for sessions without an answer yet, such as one-way UDP. `related` is not: an ICMP error carries its
-# session's entry, and what a helper expects inherits the mark; neither was accepted itself. An error marks no session
-# either: that its own addresses are right says nothing of its session's.
+# session's entry, and a packet that a helper expects inherits the mark, but neither was accepted itself. Nor does an
+# error mark a session: that its own addresses are right says nothing about those of its session.
 IS_OWN = is_value(Field.CT_STATE, CtState.NEW, CtState.ESTABLISHED)
 IS_RELATED = is_value(Field.CT_STATE, CtState.RELATED)
 Statements = tuple[Statement, ...]
 
 
 def side_of(hook: Direction, ct_direction: CtDirection) -> Direction:
-    """Whose policy speaks for a packet: an opening packet answers to its hook's direction, a reply to the other."""
+    """The direction whose rules judge a packet: its hook's for an opening packet, the other one for a reply."""
     return hook if ct_direction is CtDirection.ORIGINAL else hook.other
 
 
 def is_few(slots: Collection[str]) -> bool:
-    """Whether the base chains tell all ENIs' sessions."""
+    """Whether the base chains ask for each ENI by itself."""
     return len(slots) <= FEW
 
 
 def epoch_chains(site: Site, slots: Mapping[str, int], epoch: int, secret: int) -> Iterator[Chain]:
-    """The chains that name the epoch or the secret, all of which move together.
+    """The chains that name the epoch or the secret; all of them change together.
 
-    `slots`: of the ENI on each interface. `secret` 0: packets aren't marked.
+    `slots`: the slot of the ENI on each interface. `secret`: 0 if packets aren't marked.
     """
     approve = (SetPacketMark(secret), ACCEPT) if secret else (ACCEPT,)
     yield Chain(EGRESS_PASS, (rule(*approve),))
@@ -108,7 +108,7 @@ def epoch_chains(site: Site, slots: Mapping[str, int], epoch: int, secret: int) 
 
 
 def _sessions(site: Site, hook: Direction, slots: Mapping[str, int], epoch: int) -> Iterator[Statements]:
-    """Hold for packets, at each ENI, of sessions that it accepted in this epoch."""
+    """For each ENI, conditions that hold for packets of sessions that it accepted in this epoch."""
     for ifname, slot in slots.items():
         for way in CtDirection:
             side = side_of(hook, way)
@@ -117,7 +117,7 @@ def _sessions(site: Site, hook: Direction, slots: Mapping[str, int], epoch: int)
 
 
 def _to_session(site: Site, hook: Direction, way: CtDirection, epoch: int) -> Rule:
-    """Packets of sessions that any ENI accepted in this epoch go to the chain that knows this one's slot."""
+    """Sends packets of sessions that any ENI accepted in this epoch to the chain that knows this ENI's slot."""
     side = side_of(hook, way)
     mark = Match(Field.CT_MARK, (Range.of(site.marks.epoch(side, epoch)),), mask=site.marks.epoch_mask(side))
     to_session = VerdictMap(site.interface(hook), name=_sessions_name(hook, way))
@@ -126,17 +126,17 @@ def _to_session(site: Site, hook: Direction, way: CtDirection, epoch: int) -> Ru
 
 def _base(site: Site, hook: Direction, rules: Sequence[Rule]) -> Chain:
     to_eni = VerdictMap(site.interface(hook), name=dispatch_name(hook))
-    never = rule(Count(fixed_counter(hook, "unknown-interface")), DROP)  # were the chain before it empty
+    never = rule(Count(fixed_counter(hook, "unknown-interface")), DROP)  # in case that the entry chain is empty
     rest = (rule(to_eni), rule(goto(entry_name(hook))), never)
     return Chain(hook.value, (rule(*IS_BEHIND_AH, to_eni), *rules, *rest), site.hooks[hook])
 
 
 def _accept(side: Direction, marks: Mapping[str, int], approve: Statements) -> Iterator[Chain]:
-    """Mark the session as accepted by this side of the packet's ENI, and approve of the packet if it leaves. The ENI is
-    the interface that it leaves by, if it has one already, else the one that it came by.
+    """Marks the session as accepted by this side of the packet's ENI, and approves the packet if it leaves. The ENI is
+    the one at the interface by which the packet leaves, if that is known already, else by which it came.
 
-    One statement writes epoch and slot: else what another ENI does with the same entry could come in between, and leave
-    the one's epoch beside the other's slot. `marks`: by interface.
+    One statement writes epoch and slot. Otherwise another ENI could write to the same entry in between, and leave one
+    ENI's epoch beside the other's slot. `marks`: what to write, by interface.
     """
     ends = ((Field.OIFNAME, approve), (Field.IIFNAME, (ACCEPT,)))
     written = {ifname: SetMark(other_half(side), mark) for ifname, mark in marks.items()}
@@ -153,15 +153,15 @@ def _accept(side: Direction, marks: Mapping[str, int], approve: Statements) -> I
 
 
 def _approving(approve: Statements) -> Iterator[Statements]:
-    """Rules that accept, and approve of what leaves. A match on an interface to leave by fails where there is none yet,
-    also a negated one."""
+    """Statements that accept a packet, and approve it if it leaves. Where the outgoing interface isn't known yet, any
+    match on it fails, also a negated one."""
     if approve != (ACCEPT,):
         yield Match(Field.OIFNAME, (Range.of(LOOPBACK),), negate=True), *approve
     yield (ACCEPT,)
 
 
 def mark_maps(ifnames: Iterable[str]) -> list[Map]:
-    """Of more than a few interfaces: the chain of each that marks sessions as accepted by its ENI, by side."""
+    """For more than FEW interfaces, by side: interface -> the chain that marks sessions as accepted by its ENI."""
     found = []
     for side in Direction:
         elements = tuple((ifname, goto(_mark_name(side, ifname))) for ifname in sorted(ifnames))
@@ -172,9 +172,9 @@ def mark_maps(ifnames: Iterable[str]) -> list[Map]:
 def session_chains(
     site: Site, hook: Direction, slots: Mapping[str, int], enis: Mapping[str, Chain], errors: Mapping[str, Chain]
 ) -> tuple[list[Chain], list[Map]]:
-    """Of more than a few interfaces: where packets of sessions go that were accepted in this epoch.
+    """For more than FEW interfaces: the chains for packets of sessions that were accepted in this epoch.
 
-    `enis`, `errors`: by interface, where any packet goes, and ICMP errors of sessions that this ENI has accepted.
+    `enis`, `errors`: by interface, the chain for any packet, and for ICMP errors about sessions that its ENI accepted.
     """
     chains: list[Chain] = []
     maps: list[Map] = []
@@ -195,7 +195,7 @@ def session_chains(
 
 
 def _is_slot(site: Site, side: Direction, slot: int) -> Match:
-    """Whether a session that was accepted in this epoch was so by that side of the ENI at the slot."""
+    """Holds if that side of the ENI at the slot accepted the session."""
     return Match(Field.CT_MARK, (Range.of(site.marks.slot(side, slot)),), mask=site.marks.slot_mask(side))
 
 
@@ -215,17 +215,17 @@ def _sessions_name(hook: Direction, way: CtDirection) -> str:
     return f"{hook.value}-{way.name.lower()}"
 
 
-LOGGED_A_SECOND = 100  # by each rule that refuses, and each other cause
+LOGGED_A_SECOND = 100  # for each rule that refuses, and for each other cause
 
 
 def logged(counter: str) -> Log:
-    """Tell of packets that this counter has just counted."""
+    """Logs packets that this counter has just counted."""
     return Log(counter, LOG_GROUP, LOGGED_A_SECOND)
 
 
 @lru_cache(maxsize=2)
 def cause_chains(hook: Direction) -> tuple[Chain, ...]:
-    """One for each cause to drop a packet before any rule is asked."""
+    """A chain for each cause that drops packets before any rule is asked."""
     end = rule(goto(_dropped_name(hook)))
     counters = {cause: fixed_counter(hook, cause) for cause in CAUSES if cause not in PASSING}
     return tuple(
@@ -234,9 +234,10 @@ def cause_chains(hook: Direction) -> tuple[Chain, ...]:
 
 
 def end_chains(site: Site, side: Direction, ifnames: Sequence[str]) -> tuple[list[Chain], list[Map]]:
-    """What a hook drops, and what rules of a direction refuse. `ifnames` carry ENIs; a refused packet is that one's
-    which it leaves by, if it has one already, else that one's by which it came. AH over IPv6 has another session's
-    entry, and leaves its mark alone; so do ICMP errors, whose session its own packets speak for."""
+    """The chains at the end of dropped and of refused packets. `ifnames`: the interfaces that carry ENIs. A refused
+    packet belongs to the ENI by whose interface it leaves, if that is known already, else by whose interface it came.
+    AH over IPv6 carries another session's entry and leaves its mark alone. So do ICMP errors: only a session's own
+    packets decide about it."""
     unmark = SetMark(other_half(side), 0)
     is_other = is_value(Field.CT_STATE, *(state for state in CtState if state is not CtState.RELATED))
     are_no_errors = (is_value(Field.CT_STATE, CtState.RELATED), *map(_is_no, OF_ERRORS))
