@@ -1,4 +1,4 @@
-"""What passes whatever the rules say, as data that both `decide` and the compiler read (semantics.md section 3).
+"""What passes whatever the rules say (semantics.md section 3), as data that both `decide()` and the compiler read.
 
 Owns the shapes of neighbour discovery, MLD and DHCP. Must not know rules or nftables.
 """
@@ -15,9 +15,9 @@ from sgdataplane.net.values import ICMPV6, UDP, Direction, Family, Prefix
 
 LINK_LOCAL, MULTICAST = Prefix.parse("fe80::/10"), Prefix.parse("ff00::/8")
 UNSPECIFIED = Prefix.parse("::")
-UNNUMBERED = (UNSPECIFIED, LINK_LOCAL)  # sources of IPv6 nodes that speak as their link, not as an address
+UNNUMBERED = (UNSPECIFIED, LINK_LOCAL)  # sources of IPv6 nodes that use no address of their own
 DHCP_UNNUMBERED = {Family.IPV4: Prefix.parse("0.0.0.0"), Family.IPV6: LINK_LOCAL}
-# Destinations that an ENI shares with others; all else that it receives must be addressed to itself.
+# Destinations that an ENI shares with others. Anything else that it receives must be addressed to the ENI itself.
 SHARED = {
     Family.IPV4: (Prefix.parse("224.0.0.0/4"), Prefix.parse("255.255.255.255")),
     Family.IPV6: (MULTICAST, LINK_LOCAL),
@@ -28,22 +28,22 @@ DISCOVERY_TYPES = (*MLD, *range(133, 138))
 # Errors, and only errors: an IPv4 redirect (5) would move the ENI's traffic elsewhere (RFC 792, RFC 4443).
 ICMP_ERRORS = (3, 11, 12)
 ICMPV6_ERRORS = (1, 2, 3, 4)
-SUBNET_BITS = 64  # of an address, what its neighbours have in common (RFC 4291, 2.5.4); so are the cloud's subnets
+SUBNET_BITS = 64  # neighbours have these bits of an address in common (RFC 4291, 2.5.4), as in the cloud's subnets
 # (family) -> (client port, server port, where a client that knows no server sends)
 DHCP = {Family.IPV4: (68, 67, DHCP_BROADCAST), Family.IPV6: (546, 547, DHCPV6_SERVERS)}
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryShape:
-    """Types that pass with this hop limit, from these sources (None: from any). A hop limit of 255 can't come from
-    beyond the link (RFC 4861, 3.1), and one of 1 can't leave it."""
+    """Types that pass with this hop limit, from these sources (None: from any). A packet with hop limit 255 can't come
+    from beyond the link (RFC 4861, 3.1), and one with hop limit 1 can't leave it."""
 
     types: tuple[int, ...]
     hop_limit: int
     sources: tuple[Prefix, ...] | None
 
 
-# Only routers advertise routers and redirect (RFC 4861, 6.1.2 and 8.1), so an ENI never does.
+# Only routers send router advertisements and redirects (RFC 4861, 6.1.2 and 8.1); an ENI never does.
 DISCOVERY = {
     Direction.INGRESS: (
         DiscoveryShape((SOLICIT_ROUTER, SOLICIT, ADVERTISE), 255, None),
@@ -58,38 +58,39 @@ DISCOVERY = {
 
 
 def discovery_sources(eni: Eni) -> tuple[Prefix, ...]:
-    """What the ENI sends discovery from where it speaks as its link: nothing yet (RFC 4862, 5.4), or its own address
-    there. Whoever speaks as another's link takes that one's traffic over, the gateway's too."""
+    """The sources, besides its own addresses, that an ENI may send discovery from: none yet (RFC 4862, 5.4), or its
+    link-local address. With another's link-local address it could take over that one's traffic, even the gateway's."""
     return (UNSPECIFIED, *eni.link_prefixes)
 
 
 def on_link(own: Iterable[Prefix], options: Options, placement: Placement) -> tuple[Prefix, ...]:
-    """Who may be on the link of an ENI with these addresses, in IPv6 (CHOSEN): whoever is met by an address of the link
-    alone, and the gateways. In instance placement the link may have more ends, a bridge's for example, and neighbours
-    there solicit each other by their own addresses: so the ENI's own subnets, too. In host placement it is routed."""
+    """The IPv6 addresses that may be on the link of an ENI with these own addresses (CHOSEN): link-local and multicast
+    ones, and the gateways. In instance placement the link may have more ends, as a bridge has, and neighbours solicit
+    each other by their own addresses: so the ENI's own subnets, too. In host placement the link is routed."""
     gateways = (Prefix.of(address) for address in options.gateways if address.family is Family.IPV6)
     subnets = (_subnet_of(prefix) for prefix in own if prefix.family is Family.IPV6)
     return (LINK_LOCAL, MULTICAST, *gateways, *(subnets if placement is Placement.INSTANCE else ()))
 
 
 def _subnet_of(prefix: Prefix) -> Prefix:
-    """That of an IPv6 address or block; a larger block is its own."""
+    """The /64 of an IPv6 address or block; a larger block is its own subnet."""
     host_bits = prefix.family_bits - SUBNET_BITS
     return Prefix(prefix.family_bits, prefix.first >> host_bits << host_bits, min(prefix.length, SUBNET_BITS))
 
 
 def dhcp_sources(eni: Eni, family: Family) -> tuple[Prefix, ...]:
-    """What a client sends from that has no address yet."""
+    """The addresses from which a client sends as long as it has none."""
     return eni.link_prefixes if family is Family.IPV6 else (DHCP_UNNUMBERED[family],)
 
 
 def is_discovery_type(packet: Packet) -> bool:
-    """Whether it is neighbour discovery or MLD at all; such a packet passes by its shape or never."""
+    """Whether it is neighbour discovery or MLD at all. Such a packet passes if its shape is right, or never."""
     return packet.family is Family.IPV6 and packet.protocol == ICMPV6 and packet.icmp_type in DISCOVERY_TYPES
 
 
 def is_discovery(eni: Eni, packet: Packet) -> bool:
-    """Whether it is so in the right shape. What an ENI sends is from its link or from an address of its own."""
+    """Whether it is neighbour discovery or MLD in the right shape. An ENI sends it from an address of its own or of its
+    link."""
     if not is_discovery_type(packet):
         return False
     source = packet.remote if packet.direction is Direction.INGRESS else packet.local
@@ -105,15 +106,15 @@ def is_discovery(eni: Eni, packet: Packet) -> bool:
 
 
 def is_far_discovery(eni: Eni, packet: Packet, options: Options, placement: Placement) -> bool:
-    """Whether an ENI sends discovery beyond its link: nobody there may heed it (RFC 4861, 7.1), and on its way there it
-    would pass all rules."""
+    """Whether an ENI sends discovery beyond its link. Nobody there may heed it (RFC 4861, 7.1), and on its way it would
+    pass all rules."""
     if packet.direction is Direction.INGRESS or not is_discovery_type(packet):
         return False
     return not any(packet.remote in prefix for prefix in on_link(eni.own_prefixes, options, placement))
 
 
 def is_dhcp(eni: Eni, packet: Packet, options: Options) -> bool:
-    """DHCP between the ENI and its gateway, by shape (RFC 2131, RFC 8415)."""
+    """Whether it has the shape of DHCP between the ENI and its gateway (RFC 2131, RFC 8415)."""
     if packet.protocol != UDP:
         return False
     client, server, everyone = DHCP[packet.family]
@@ -125,8 +126,8 @@ def is_dhcp(eni: Eni, packet: Packet, options: Options) -> bool:
 
 
 def is_dhcp_server(packet: Packet) -> bool:
-    """Whether an ENI offers addresses to others: only the gateway does (CHOSEN; a client takes any server's word). An
-    ENI may still answer whoever asked it by unicast, as that is a reply."""
+    """Whether an ENI offers addresses to others. Only the gateway may (CHOSEN, as a client believes any server). An ENI
+    may still answer a client that asked it by unicast: that is a reply."""
     client, server, _ = DHCP[packet.family]
     is_answer = packet.protocol == UDP and (packet.source_port, packet.port) == (server, client)
     return packet.direction is Direction.EGRESS and is_answer

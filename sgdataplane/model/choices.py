@@ -1,8 +1,8 @@
-"""What a user may choose, each choice once: its name, the values that it may have, and what it means.
+"""What a user may choose: the name of each choice, the values that it may have, and what it means.
 
-Owns Choices and their table. An option of a verb, a key of agent.toml and what a lab remembers of itself are made from
-that table, so that a new choice is an entry here (and a field of Options, if it is about judging). Must not know
-command lines or files.
+Owns Choices and their table. The options of verbs, the keys of agent.toml and what a lab remembers are made from that
+table. So a new choice is an entry here (and a field of Options, if it is about judging). Must not know command lines or
+files.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ OF_OPTIONS = tuple(entry.name for entry in fields(Options))
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """profile: the quotas that hold.    placement: where the policy is enforced.    on_change: `revoke` judges running
-    sessions again when the policy changes, `keep` lets them be.    options: how the policy is read."""
+    """profile      the quotas that hold
+    placement    where the policy is enforced
+    on_change    when the policy changes, `revoke` judges running sessions again, `keep` leaves them alone
+    options      how the policy is read
+    """
 
     profile: str = "seed"
     placement: Placement = Placement.INSTANCE
@@ -28,37 +31,37 @@ class Choices:
     options: Options = DEFAULTS
 
     def over(self, chosen: Mapping[str, object]) -> Choices:
-        """The same but for what was chosen, by name."""
+        """These choices, replaced where something was chosen; `chosen`: values by name."""
         options = {name: value for name, value in chosen.items() if name in OF_OPTIONS}
         others = {name: value for name, value in chosen.items() if name not in OF_OPTIONS}
         return replace(self, options=replace(self.options, **options), **others)  # type: ignore[arg-type]
 
     def value(self, name: str) -> object:
-        """Of one choice."""
+        """The value of one choice."""
         return getattr(self.options if name in OF_OPTIONS else self, name)
 
     def plain(self) -> dict[str, object]:
-        """All of them as TOML and JSON have them; `read` reads them again."""
+        """All of them as TOML and JSON have them; `read_choices` reads them again."""
         return {name: choice.plain(self.value(name)) for name, choice in CHOICES.items()}
 
     def of_judging(self) -> dict[str, object]:
-        """Those that the answer about a state depends on, plain."""
+        """The choices that an answer about a state depends on, as JSON has them."""
         return {name: CHOICES[name].plain(self.value(name)) for name in JUDGING}
 
     def unlike(self, others: Choices) -> Iterator[str]:
-        """In words, each that isn't as in `others`."""
+        """In words, each choice that differs from `others`."""
         for name, choice in CHOICES.items():
             if self.value(name) != others.value(name):
                 yield f"{name} {choice.text(self.value(name))}"
 
 
 IN_LAB = Choices()
-ON_HOSTS = Choices(options=replace(DEFAULTS, metadata=(CLOUD_METADATA,)))  # and of every verb that asks a state alone
+ON_HOSTS = Choices(options=replace(DEFAULTS, metadata=(CLOUD_METADATA,)))  # also for verbs that read only a state
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """A choice among words. `make`: a word's value."""
+    """A choice among words. `make`: makes the value of a word."""
 
     meaning: str
     words: tuple[str, ...]
@@ -97,7 +100,7 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """Any number of values. `parse`: one of them; ValueError if it is none."""
+    """Any number of values. `parse`: makes one of a text; ValueError if it can't."""
 
     meaning: str
     what: str
@@ -143,11 +146,11 @@ CHOICES: Mapping[str, Choice] = {
         "when the policy changes, running sessions are judged again, or go on until they expire", ("revoke", "keep")
     ),
 }
-JUDGING = ("profile", *OF_OPTIONS)  # what the answer about a state depends on
+JUDGING = ("profile", *OF_OPTIONS)  # what an answer about a state depends on
 
 
 def read_choices(plain: Mapping[str, object]) -> dict[str, object]:
-    """The values of what `Choices.plain` gave. ValueError for what isn't one."""
+    """The values that `Choices.plain` wrote. ValueError for anything else."""
     read = {name: CHOICES[name].read(value) for name, value in plain.items()}
     for name, value in read.items():
         if value is None:

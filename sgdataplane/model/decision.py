@@ -1,13 +1,13 @@
-"""Decision: whether a packet passes, and why. There is one type for that, whoever asks.
+"""Decision: whether a packet passes, and why. Everything that answers that uses this type.
 
-Owns the record, and the names of causes that rules know of. Must not know how anything is decided, counted or worded.
+Owns the record, and the names of causes that come from rules. Must not know how anything is decided, counted or worded.
 
     cause                                direction's rules      who knows of it
     rule, inner_accept, default          were asked             everybody
     spoofed, discovery, midstream, ...   were not asked         `decide()`: semantics.CLAUSES
     always, invalid, icmp-error, ...     were not asked         the kernel alone: docs/reference/causes.md
     fence.tagged, fence.other, ...       were not asked         the fence: the same page
-    absent                               there are none         a comparison with a state that hasn't got the ENI
+    absent                               there are none         a comparison with a state that has no such ENI
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from sgdataplane.net.values import Direction, Verdict
 
 RULE, INNER_ACCEPT, DEFAULT = OF_RULES = ("rule", "inner_accept", "default")
-FENCE = "fence."  # what causes of the fence begin with
+FENCE = "fence."  # the causes of the fence begin with it
 ABSENT = "absent"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict and why. `direction`: whose rules or checks decided. The ids say which rule, or whose inner accept;
-    `priority` is a rule's."""
+    """A verdict and why. `direction`: whose rules or checks decided. The ids name the rule, or the group of the inner
+    accept; only a rule has a `priority`."""
 
     direction: Direction
     verdict: Verdict
@@ -40,14 +40,14 @@ class Decision:
 
     @property
     def reason(self) -> str:
-        """The cause as cli.md has it, in which all that is fixed is `always` or `never`."""
+        """The cause as cli.md names it: `always` or `never` for everything that is fixed."""
         if not self.is_fixed:
             return self.cause
         return "always" if self.verdict is Verdict.ACCEPT else "never"
 
     @property
     def clause(self) -> str:
-        """The cause of what is fixed, as documents have it beside the reason; "" if rules were asked."""
+        """The cause of a fixed decision, which documents give beside the reason; "" if rules were asked."""
         return self.cause.removeprefix(FENCE) if self.is_fixed else ""
 
     def as_json(self) -> dict[str, str | int | None]:

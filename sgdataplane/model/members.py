@@ -1,10 +1,10 @@
-"""Who is a member of which groups: the addresses of ENIs, by family, in pages.
+"""Which addresses are members of which groups: the addresses of ENIs, by family, in pages.
 
-Owns the index, and how it follows from that of a state before. Is given ENIs. Must not know rules or nftables.
+Owns the index, and how it is made from the index of the state before. Is given ENIs. Must not know rules or nftables.
 
-A page holds the addresses that leave the same rest, so that which page an address is on depends on nothing else. When
-an ENI joins or leaves, the pages of its addresses are made anew, and all others are the same objects as before: whoever
-has derived something from a page finds it again by the page.
+An address is on the page of its rest by PAGES, so its page depends on nothing else. When an ENI joins or leaves, the
+pages of its addresses are made anew, and all others stay the same objects: what was derived from such a page is found
+again by the page.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sgdataplane.net.values import Family
 if TYPE_CHECKING:
     from sgdataplane.model.state import Eni
 
-PAGES = 251  # a prime: neighbours, and addresses that differ in their network only, are spread evenly
+PAGES = 251  # a prime spreads neighbours evenly, and also addresses that differ only in their network
 
 Kin = tuple[str, ...]  # ids of all groups that an address is a member of, sorted
 
@@ -41,7 +41,7 @@ class MemberPage:
 
     @cached_property
     def by_kin(self) -> dict[Kin, tuple[int, ...]]:
-        """Sorted addresses of each."""
+        """The sorted addresses of each kin."""
         found: dict[Kin, list[int]] = {}
         for address in self.addresses:
             found.setdefault(self.kin[address], []).append(address)
@@ -52,14 +52,14 @@ Pages = Mapping[int, MemberPage]
 
 
 class Members:
-    """The members of all groups of a state. ENIs with an internet interface have no private address: they are none."""
+    """The members of all groups of a state. Internet interfaces are no members: their address isn't private."""
 
     def __init__(self, enis: tuple[Eni, ...]) -> None:
         self._enis = enis
         self._index: _Index | None = None
 
     def follow(self, before: Members) -> None:
-        """Make the index from one of a similar state, unless it is made already. It is the same either way."""
+        """Make the index from that of a similar state, unless it is made already. The result is the same either way."""
         if self._index is not None or before._index is None:
             return
         gone, come = difference(before._enis, self._enis)
@@ -70,7 +70,7 @@ class Members:
         return self._made.pages[family]
 
     def kins(self, family: Family) -> frozenset[Kin]:
-        """All that any address has."""
+        """Every kin that some address has."""
         return self._made.kins[family]
 
     def delegated(self, group_id: str, family: Family) -> tuple[tuple[int, int], ...]:
@@ -109,7 +109,7 @@ class _Index:
 
 
 def _turned(pages: Pages, family: Family, gone: Iterable[Eni], come: Iterable[Eni]) -> Pages:
-    """The pages without some ENIs, and with others."""
+    """The pages after some ENIs have gone and others have come."""
     owners: dict[int, dict[int, tuple[Eni, ...]]] = {}  # of the pages that change
     for some, is_gone in ((gone, True), (come, False)):
         for eni in some:
@@ -138,13 +138,13 @@ def _kin_of(owners: tuple[Eni, ...]) -> Kin:
 
 @lru_cache(maxsize=1 << 16)
 def _sorted(group_ids: tuple[str, ...]) -> Kin:
-    """The same object for the same ids."""
+    """One object for equal ids."""
     return tuple(sorted(set(group_ids)))
 
 
 def difference(before: tuple[Eni, ...], after: tuple[Eni, ...]) -> tuple[list[Eni], list[Eni]]:
-    """Which of the first are not among the second, and which the other way round. Records that both share are the same
-    objects, and comparing an object with itself costs next to nothing: so does finding where the two differ."""
+    """(ENIs that are only in the first, ENIs that are only in the second). Where equal records are the same
+    objects (state.py: sharing), this costs next to nothing, as comparing an object with itself does."""
     start = _alike(before, after)
     end = _alike(before[start:][::-1], after[start:][::-1])
     old, new = before[start : len(before) - end], after[start : len(after) - end]
@@ -153,7 +153,7 @@ def difference(before: tuple[Eni, ...], after: tuple[Eni, ...]) -> tuple[list[En
 
 
 def _alike(one: tuple[Eni, ...], other: tuple[Eni, ...]) -> int:
-    """How many at the beginning are equal."""
+    """How many ENIs at the beginning are equal in both."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,6 +1,7 @@
-"""What a person's name for a thing stands for: an id, or a name that one thing alone has.
+"""What a name that a user gives stands for: an id, or a name that only one thing has.
 
-Owns how that is looked up, and how it is refused. Is given a state, or things with their names. Must not know who asks.
+Owns how a name is looked up, and how it is refused. Is given a state, or things with their names. Must not know who
+asks.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from typing import NoReturn
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model.state import CloudState, Instance
 
-MOST_GUESSED = 2_000  # among more names a guess costs too much: 30 us each
+MOST_GUESSED = 2_000  # among more names it would cost too much to guess: 30 us each
 MOST_LISTED, MOST_NEAR = 10, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """`ids`: all that a name could stand for. `near`: names that may have been meant, if it stands for nothing."""
+    """`ids`: everything that a name could stand for. `near`: if there is none, names that may have been meant."""
 
     name: str
     ids: tuple[str, ...]
     near: tuple[str, ...] = ()
 
     def the_eni(self, unknown: str, expected: str) -> str:
-        """The one ENI's id. StateFileError as `refuse`."""
+        """The id of the only ENI that is meant; StateFileError (see `refuse`) if there isn't exactly one."""
         if len(self.ids) != 1:
             self.refuse(unknown, expected)
         return self.ids[0]
 
     def refuse(self, unknown: str, expected: str) -> NoReturn:
-        """StateFileError: with those ENIs that it could be; else that it is `unknown`, and what is `expected`."""
+        """StateFileError: lists the ENIs that the name could mean or, if none, says `unknown` and `expected`."""
         message = "several ENIs could be meant" if self.ids else unknown
         right = f"one of {listed(self.ids)}" if self.ids else f"{expected}{self._such_as}"
         raise StateFileError((Problem(Where(), "InvalidEniId.NotFound", message, self.name, right),))
@@ -44,7 +45,7 @@ class Named:
 
 
 def look_up(name: str, things: Mapping[str, Iterable[str]]) -> Named:
-    """`things`: the other names of each, by id. What is somebody's id is no other's name."""
+    """`things`: the other names of each thing, by id. The id of one thing is never the name of another."""
     if name in things:
         return Named(name, (name,))
     ids = tuple(thing for thing, names in things.items() if name and name in names)
@@ -52,20 +53,20 @@ def look_up(name: str, things: Mapping[str, Iterable[str]]) -> Named:
 
 
 def near_misses(name: str, things: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """Those ids and names that are spelt most like it; if none is, the first ids."""
+    """The ids and names with the most similar spelling; if there is none, the first ids."""
     known = {one for thing, names in things.items() for one in (thing, *names) if one}
     close = get_close_matches(name, sorted(known), n=MOST_NEAR) if len(known) <= MOST_GUESSED else []
     return tuple(close or nsmallest(MOST_NEAR, things))
 
 
 def listed(ids: tuple[str, ...]) -> str:
-    """Some of them in full, of many the first."""
+    """All of a few ids; of many, the first and how many more there are."""
     more = len(ids) - MOST_LISTED
     return ", ".join(ids[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def names_of_enis(state: CloudState) -> dict[str, tuple[str, ...]]:
-    """By the id of each ENI what else it is called: as its instance, by id and by name."""
+    """The other names of each ENI, by its id: the id and the name of its instance."""
     owner = state.instance
     return {eni.network_interface_id: _names(owner.get(eni.instance_id)) for eni in state.network_interfaces}
 

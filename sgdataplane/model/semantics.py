@@ -30,7 +30,7 @@ from sgdataplane.net.values import TCP, Address, Direction, Prefix, Verdict
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """What can decide packets of one ENI and direction: a rule of a group, a group's inner accept (no rule), or the
-    default (neither). Which packets it holds for says `holds`."""
+    default (neither). `holds` says for which packets."""
 
     decision: Decision
     group: SecurityGroup | None = None
@@ -42,7 +42,7 @@ Holds = Callable[[Eni, Packet, Options, Placement], bool]
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """What is decided before any rule is asked: `cause` is its name, `holds` says of which packets."""
+    """Something that is decided before any rule is asked. `cause` names it; `holds` says for which packets."""
 
     cause: str
     verdict: Verdict
@@ -76,7 +76,7 @@ def decide(
 
 
 def candidates(state: CloudState, eni: Eni, packet: Packet, options: Options = DEFAULTS) -> Iterator[Decision]:
-    """All that would decide this packet, strongest first; the default is always the last one."""
+    """Everything that would decide this packet, strongest first; the default is always the last one."""
     ordered = ordered_candidates(state, eni, packet.direction, options)
     return (candidate.decision for candidate in ordered if holds(state, candidate, packet))
 
@@ -84,10 +84,11 @@ def candidates(state: CloudState, eni: Eni, packet: Packet, options: Options = D
 def ordered_candidates(
     state: CloudState, eni: Eni, direction: Direction, options: Options = DEFAULTS
 ) -> Iterator[Candidate]:
-    """All that can decide packets of an ENI in one direction, strongest first; the default, the last, holds for all.
+    """Everything that can decide packets of an ENI in one direction, strongest first. The default comes last and holds
+    for all packets.
 
     The order is inner accept, then (priority, drop before accept), then the default. Rules that tie in both
-    have the same verdict, so their order by id changes no packet and only names one of them.
+    have the same verdict, so their order by id changes no verdict; it only says which of them is named.
     """
     inner, custom = inner_candidates(state, eni, direction), rule_candidates(state, eni, direction)
     if direction is Direction.EGRESS and options.inner_accept_egress == "custom_first":
@@ -102,36 +103,36 @@ def ordered_candidates(
 def later_candidates(
     state: CloudState, packet: Packet, decision: Decision, options: Options = DEFAULTS
 ) -> list[Decision]:
-    """What would decide the packet if what decides it were not there, in order."""
+    """What else would decide the packet if `decision` were not there, strongest first."""
     found = list(candidates(state, state.eni[packet.eni_id], packet, options))
     return found[1:] if found[0] == decision else found
 
 
 def is_spoofed(eni: Eni, packet: Packet) -> bool:
-    """Whether the sender can't be who it says: the ENI, from an address that isn't its own; or somebody else, from one
-    that is. (An allowed address pair may be shared, so it may come from outside too.)"""
+    """Whether the source address is false: the ENI sends from an address that isn't its own, or another sends from one
+    that is. (An allowed address pair may be shared, so packets from it may also come from outside.)"""
     if packet.direction is Direction.EGRESS:
         return not any(packet.local in own for own in eni.own_prefixes)
     return any(packet.remote in private for private in eni.private_prefixes)
 
 
 def is_foreign(eni: Eni, packet: Packet) -> bool:
-    """Whether it comes in for somebody else. "Absent narrowing = any of the ENI's addresses" (section 2): what is
-    addressed to nobody here is never judged; multicast and broadcast are (CHOSEN)."""
+    """Whether it comes in for another. "Absent narrowing = any of the ENI's addresses" (section 2): what isn't
+    addressed to the ENI is never judged; multicast and broadcast are (CHOSEN)."""
     if packet.direction is Direction.EGRESS:
         return False
     return not any(packet.local in prefix for prefix in (*eni.own_prefixes, *always.SHARED[packet.family]))
 
 
 def is_refused_midstream(packet: Packet, options: Options) -> bool:
-    """Whether a TCP packet that opens nothing comes from no known session and may not be judged (section 4)."""
+    """Whether it is TCP that belongs to no known session, isn't a bare SYN, and may not be judged (section 4)."""
     if packet.protocol != TCP or packet.is_syn:
         return False
     return options.strict_syn or (packet.direction is Direction.EGRESS and options.midstream_egress == "drop")
 
 
 def is_basic(state: CloudState, eni: Eni) -> bool:
-    """Whether the ENI's groups are basic ones; all of an ENI's groups are of one type."""
+    """Whether the ENI's groups are basic; all groups of an ENI are of one type."""
     return all(state.group[g].security_group_type is GroupType.NORMAL for g in eni.security_group_ids)
 
 
@@ -142,8 +143,8 @@ def default_decision(state: CloudState, eni: Eni, direction: Direction) -> Decis
 
 
 def inner_candidates(state: CloudState, eni: Eni, direction: Direction) -> Iterator[Candidate]:
-    """The groups that let a remote in because this ENI and the remote are both members and the inner policy is
-    Accept. It speaks of the internal network, so the internet interface of a classic instance has none (CHOSEN)."""
+    """The groups that accept a remote because this ENI and the remote are both members and the inner policy is Accept.
+    That is about the internal network, so the internet interface of a classic instance has none (CHOSEN)."""
     if eni.nic_type is NicType.INTERNET:
         return
     for group_id in sorted(eni.security_group_ids):
@@ -177,7 +178,7 @@ def strength(entry: tuple[SecurityGroup, SecurityGroupRule]) -> tuple[int, bool,
 
 
 def holds(state: CloudState, candidate: Candidate, packet: Packet) -> bool:
-    """Whether the candidate speaks of a packet of its direction."""
+    """Whether the candidate is about this packet, which is of its direction."""
     group, rule = candidate.group, candidate.rule
     if group is None:
         return True
@@ -224,7 +225,7 @@ def remote_matches(state: CloudState, group: SecurityGroup, rule: SecurityGroupR
 
 
 def is_remote_member(state: CloudState, group: SecurityGroup, ref: GroupRef, remote: Address) -> bool:
-    """A group as remote means its members in the same VPC; one we know nothing of has none (state.md, B)."""
+    """A group as remote means its members in the same VPC. A group unknown to the state has none (state.md, B)."""
     other = state.group.get(ref.security_group_id)
     return other is not None and other.vpc_id == group.vpc_id and is_member(state, other, remote)
 
@@ -239,5 +240,5 @@ def is_member(state: CloudState, group: SecurityGroup, address: Address) -> bool
 
 
 def of_rule(group_id: str, rule: SecurityGroupRule) -> Decision:
-    """What a rule of that group decides where it does."""
+    """The decision that a rule of that group makes."""
     return Decision(rule.direction, rule.policy, RULE, group_id, rule.security_group_rule_id, rule.priority)

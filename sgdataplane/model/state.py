@@ -98,8 +98,8 @@ Remote = Prefix | GroupRef | PrefixListRef
 
 @dataclass(frozen=True, slots=True)
 class SecurityGroupRule:
-    """One permission of a group. `port_range` and `port_list_id` are both None for every port, 0 included:
-    that is so only for protocols without ports. `narrowing` restricts the ENI's own side, and the family with it."""
+    """One permission of a group. For a protocol without ports, `port_range` and `port_list_id` are empty and every port
+    matches, 0 included. `narrowing` restricts the ENI's own side, and with it the family."""
 
     security_group_rule_id: str
     direction: Direction
@@ -152,7 +152,7 @@ class ConnectionTracking:
 
 @dataclass(frozen=True, slots=True)
 class Eni:
-    """An elastic network interface, the thing protected. The first private address is the primary one."""
+    """An elastic network interface: what a policy protects. The first private address is the primary one."""
 
     network_interface_id: str
     vpc_id: str
@@ -174,7 +174,8 @@ class Eni:
 
     @property
     def is_member(self) -> bool:
-        """Whether its private addresses belong to its groups: the internet interface of a classic instance has none."""
+        """Whether its addresses are members of its groups. The internet interface of a classic instance has no private
+        address."""
         return self.nic_type is NicType.INTRANET
 
     @property
@@ -183,23 +184,23 @@ class Eni:
 
     @property
     def private_prefixes(self) -> tuple[Prefix, ...]:
-        """Its addresses and delegated prefixes: those that make it a member of its groups."""
+        """Its addresses and delegated prefixes, which are members of its groups."""
         return tuple(Prefix.of(address) for address in self.addresses) + self.delegated_prefixes
 
     @property
     def own_prefixes(self) -> tuple[Prefix, ...]:
-        """What it may send from and be addressed by: the private ones and the allowed pairs, which may be shared."""
+        """The addresses that it may send from and receive for: its private ones and the allowed pairs, which may be
+        shared."""
         return self.private_prefixes + self.allowed_address_pairs
 
     @property
     def link_prefixes(self) -> tuple[Prefix, ...]:
-        """What it is called on its link, in IPv6: the address that follows from its MAC. Any other link-local address
-        takes an allowed pair."""
+        """Its IPv6 address on the link, made from its MAC. Any other link-local address needs an allowed pair."""
         return (Prefix.of(link_local(self.mac_address)),) if self.mac_address else ()
 
 
 class EniById(Mapping[str, Eni]):
-    """ENIs by id. They are sorted, so that one is found without an index of them all."""
+    """ENIs by id. As they are sorted, one is found without an index of them all."""
 
     def __init__(self, enis: tuple[Eni, ...]) -> None:
         self._enis = enis
@@ -218,15 +219,15 @@ class EniById(Mapping[str, Eni]):
 
     @cached_property
     def _index(self) -> dict[str, Eni]:
-        """For an id that isn't there, and for a state that somebody made without sorting."""
+        """For an id that isn't there, and for a state whose ENIs aren't sorted."""
         return {eni.network_interface_id: eni for eni in self._enis}
 
 
 @dataclass(frozen=True)
 class CloudState:
-    """Everything, checked: references resolve, ids are unique, records are sorted by id (rules by id in their group).
+    """A whole state, checked: references resolve, ids are unique, records are sorted by id (rules in their group).
 
-    Loaders are the only ones who build it from outside; `statefile.validate` is what makes the promise true.
+    Only loaders build it from outside; `statefile.validate` makes the promise true.
     """
 
     vpcs: tuple[Vpc, ...] = ()

@@ -1,9 +1,9 @@
-"""What decided, in words for people. Whoever prints it uses these.
+"""What decided, in words for people: every page, table and message uses these.
 
 Owns the words for each cause. Is given a Decision. Must not know who asks, nor how anything is decided.
 
     name       few words, for a cell           sgr-1 of sg-a        default       spoofed
-    because    why, with the verdict beside    rule sgr-1 of sg-a   the default   its source is not who it may be
+    because    why, with the verdict beside    rule sgr-1 of sg-a   the default   its source address is spoofed
     sentence   the whole of it                 rule ... decides     ...           its source ...: dropped
 """
 
@@ -16,40 +16,40 @@ from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Verdict
 
 CAUSES: Mapping[str, str] = {
-    # that decide() knows of
+    # decide() knows these
     "far-discovery": "neighbour discovery beyond its link",
-    "discovery": "neighbour discovery and MLD always pass",
+    "discovery": "neighbour discovery and MLD on the link always pass",
     "dhcp": "DHCP with the gateway always passes",
-    "spoofed": "its source is not who it may be",
+    "spoofed": "its source address is spoofed",
     "foreign": "it is addressed to none of the ENI's addresses",
-    "malformed-discovery": "neighbour discovery that is not as it must be",
-    "dhcp-server": "an answer of a DHCP server",
-    "midstream": "TCP that opens nothing and belongs to no known session",
+    "malformed-discovery": "malformed neighbour discovery",
+    "dhcp-server": "only the gateway may answer as a DHCP server",
+    "midstream": "TCP without a known session that isn't a bare SYN",
     "metadata": "the metadata address can always be reached",
-    # that the kernel knows of besides
+    # only the kernel knows these
     "always": "always passes",
-    "icmp-error": "an ICMP error of a session that is accepted: passes",
-    "icmp-error-refused": "related ICMP that is no error, a redirect for example",
-    "invalid": "conntrack takes it for part of no session that there can be",
-    "untracked": "conntrack doesn't know it",
-    "neighbour-claim": "it claims another's address",
-    "unknown-interface": "at an interface that no policy knows",
-    # of the fence
-    "fence.arp-claim": "ARP in another's name",
+    "icmp-error": "an ICMP error that belongs to an accepted session passes",
+    "icmp-error-refused": "related ICMP that isn't an error, such as a redirect",
+    "invalid": "conntrack finds it invalid: it fits no possible session",
+    "untracked": "conntrack doesn't track it",
+    "neighbour-claim": "it claims an address of someone else",
+    "unknown-interface": "its interface has no policy",
+    # the fence knows these
+    "fence.arp-claim": "ARP that claims an address of someone else",
     "fence.discovery": "neighbour discovery beyond its link",
     "fence.discovery-limit": "more ARP or neighbour discovery than one ENI may send",
     "fence.fragments": "more fragments than one ENI may send",
-    "fence.other": "a frame that is neither IP nor ARP",
+    "fence.other": "the frame is neither IP nor ARP",
     "fence.other-mac": "its source MAC is not the ENI's",
-    "fence.spoofed": "its source is not who it may be",
-    "fence.tagged": "a VLAN tag",
-    "fence.unapproved": "the policy has not approved it (it was sent past it)",
-    # where no policy is asked
-    "absent": "the state hasn't got the ENI, or not with this address",
-    "incomplete": "fragments of a datagram that is never whole",
-    "unprotected": "there is no policy on its way",
+    "fence.spoofed": "its source address is spoofed",
+    "fence.tagged": "the frame has a VLAN tag",
+    "fence.unapproved": "it was sent past the policy, which hasn't approved it",
+    # no policy was asked
+    "absent": "the state has no such ENI, or not with this address",
+    "incomplete": "fragments of a datagram that never becomes complete",
+    "unprotected": "no policy is enforced on its way",
 }
-# What the addresses of a packet say about why.
+# What the addresses of a packet add to that.
 DETAILS: Mapping[tuple[str, Direction], str] = {
     ("spoofed", Direction.EGRESS): "{local} is none of {eni}'s own addresses",
     ("spoofed", Direction.INGRESS): "{remote} is {eni}'s own address",
@@ -58,7 +58,7 @@ DETAILS: Mapping[tuple[str, Direction], str] = {
 
 
 def name(decision: Decision) -> str:
-    """The rule, or what else decided."""
+    """What decided, in few words."""
     if decision.cause == RULE:
         return rule_name(decision.security_group_id, decision.security_group_rule_id)
     return f"the inner policy of {decision.security_group_id}" if decision.cause == INNER_ACCEPT else decision.cause
@@ -69,12 +69,12 @@ def rule_name(group_id: str, rule_id: str) -> str:
 
 
 def ranked(decision: Decision) -> str:
-    """Its name; of a rule with the priority, as far as that is known."""
+    """What decided, with the priority if it is a rule whose priority is known."""
     return f"{name(decision)} (priority {decision.priority})" if decision.priority else name(decision)
 
 
 def because(decision: Decision, packet: Packet | None = None) -> str:
-    """Why; of a packet that is known in detail."""
+    """Why, beside a verdict. `packet`: adds its addresses where they are the reason."""
     if decision.cause == RULE:
         return f"rule {name(decision)}"
     if decision.cause == INNER_ACCEPT:
@@ -88,7 +88,7 @@ def because(decision: Decision, packet: Packet | None = None) -> str:
 
 
 def sentence(decision: Decision) -> str:
-    """Why, and what that means for the packet."""
+    """What decided, as a whole sentence."""
     if decision.cause == RULE:
         return f"rule {ranked(decision)} decides"
     if decision.cause == DEFAULT:

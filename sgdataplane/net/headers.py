@@ -1,15 +1,15 @@
-"""Where the headers of an IP packet stand, and which of IPv6's only stand in between.
+"""Where the headers of an IP packet are, and which IPv6 extension headers are skipped on the way to the upper one.
 
 Owns both: there is no other list, and no other walk. Is given octets. Must not know where they were seen, or rules.
 
-Skipped is what the kernel skips (ipv6_find_hdr, as nftables asks it for `meta l4proto`). So whoever reads a packet here
-reads what the rules have judged:
+What is skipped is what the kernel skips (ipv6_find_hdr, which nftables asks for `meta l4proto`), so this reads the same
+header as the rules judge:
 
     0, 43, 44, 60    hop-by-hop options, routing, fragment, destination options (RFC 8200, section 4): skipped
-    51               AH: in between for RFC 8200 and conntrack, but a protocol to rules (docs/design/sessions.md)
-    50, 59           ESP, behind which all is encrypted; no next header: nothing follows that can be read
-    135, 139, 140    mobility, HIP, Shim6: IANA lists them, too (RFC 7045), and they look alike; but no kernel skips
-    253, 254         them, nor the two for experiments. Rules judge them as protocols: they have no ports
+    51               AH: an extension header for conntrack, but a protocol for rules (docs/design/sessions.md)
+    50, 59           ESP, behind which everything is encrypted, and no next header: nothing follows that can be read
+    135, 139, 140    mobility, HIP, Shim6: IANA lists them, too (RFC 7045), and they have the same form; but no kernel
+    253, 254         skips them, nor the two for experiments. Rules judge them as protocols, without ports
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ ETH_IPV4, ETH_ARP, ETH_IPV6 = 0x0800, 0x0806, 0x86DD
 IPV6_HEADER = 40
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS = 0, 43, 44, 60
 EXTENSIONS = frozenset((HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS))
-UNIT = 8  # octets: a header has at least so many, and tells its length in them
-NEXT_HEADER = 6  # where IPv6's own header names the next one
-ENDS = {Family.IPV4: slice(12, 20), Family.IPV6: slice(8, 40)}  # where both addresses are
+UNIT = 8  # octets: the least length of an extension header, and the unit in which it gives its length
+NEXT_HEADER = 6  # where the IPv6 header names the next one
+ENDS = {Family.IPV4: slice(12, 20), Family.IPV6: slice(8, 40)}  # where the two addresses are
 
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A piece of a datagram: which one, where in it, whether it is the last. `start`: where it begins in the packet.
-    `named`: where IPv6, which has a header for it, names that header."""
+    """A fragment header: the datagram's id, the fragment's offset in it, and whether it is the last. `start`: where the
+    fragment's data begin in the packet. `named`: in IPv6, where the fragment header is named."""
 
     ident: int
     offset: int
@@ -40,14 +40,14 @@ class Fragment:
 
     @property
     def is_all(self) -> bool:
-        """All of its datagram, though it has a header (RFC 6946)."""
+        """Whether it is its whole datagram, an atomic fragment (RFC 6946)."""
         return not self.offset and self.is_last
 
 
 @dataclass(frozen=True, slots=True)
 class Upper:
-    """What follows IP: its protocol, and where it begins. `fragments`: of all fragment headers that come before. Of a
-    later fragment the rest says nothing. Cut short within extension headers: the first that isn't whole, and where."""
+    """What follows IP: its protocol, and where it begins. `fragments`: the fragment headers on the way. If the packet
+    ends within extension headers: the first one that isn't whole, and where it begins."""
 
     protocol: int
     at: int
@@ -55,12 +55,12 @@ class Upper:
 
     @property
     def is_here(self) -> bool:
-        """Whether the packet has the beginning of what follows, which no later fragment has."""
+        """Whether the packet has the beginning of what follows. Only a first fragment has it."""
         return not (self.fragments and self.fragments[-1].offset)
 
 
 def family_of(packet: bytes) -> Family | None:
-    """None: it isn't IP, or IP's own header isn't whole. All below is of packets that have a family."""
+    """None if it isn't IP, or if the IP header isn't whole. The functions below need a packet that has a family."""
     match packet[0] >> 4 if packet else 0:
         case 4 if 20 <= 4 * (packet[0] & 15) <= len(packet):
             return Family.IPV4
@@ -90,7 +90,7 @@ def _behind_ipv4(packet: bytes) -> Upper:
 
 
 def _behind_ipv6(packet: bytes) -> Upper:
-    """The header at `at` is named at `named`."""
+    """Walks from header to header: the one at `at` is named at `named`."""
     named, at = NEXT_HEADER, IPV6_HEADER
     fragments: tuple[Fragment, ...] = ()
     while packet[named] in EXTENSIONS and at + UNIT <= len(packet):

@@ -1,4 +1,4 @@
-"""A packet as policy sees it: which ENI, which direction, who is at the other end.
+"""A packet as a policy sees it: at which ENI, in which direction, and who is at the other end.
 
 Owns Packet. Is given plain values. Must not know scapy, rules or nftables.
 """
@@ -17,8 +17,8 @@ class Packet:
     `remote` is the other end's address and `local` the ENI's side, as in the IP header; `protocol` is the
     transport's IANA number after IPv6 extension headers; `port` and `source_port` are the header's destination
     and source port, 0..65535, and None for protocols other than TCP and UDP. `icmp_type` is None when unknown
-    or not ICMP. `hop_limit` is the header's (in IPv4 its time to live). `is_syn` says a TCP packet is a bare SYN;
-    other protocols leave it True.
+    or not ICMP. `hop_limit` is the header's (in IPv4 its time to live). `is_syn`: a TCP packet is a bare SYN; for other
+    protocols it stays True.
     """
 
     eni_id: str

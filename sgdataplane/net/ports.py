@@ -1,4 +1,4 @@
-"""Ports and traffic as people write them: `22`, `ssh`, `tcp/22`; and `tcp/ssh`, `tcp/8000-8100`, `icmp`, `proto/132`.
+"""Ports and traffic as people write them: `22`, `ssh`, `tcp/22`; `tcp/ssh`, `tcp/8000-8100`, `icmp`, `proto/132`.
 
 Owns this grammar and its printing. Is given text. Must not know who asks, nor what can be sent.
 """
@@ -35,7 +35,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A packet's port, with its protocol if it was named with that."""
+    """A packet's port, with its protocol if that was named."""
 
     number: int
     protocol: Protocol | None = None
@@ -45,7 +45,7 @@ class Port:
 
 
 def parse_port(text: str) -> Port:
-    """By number (0..65535; rules have 1..65535), by its service, or as tcp/22. ValueError otherwise."""
+    """A port by number (0..65535; rules have 1..65535), by service, or as tcp/22. ValueError otherwise."""
     if "/" in text:
         return _port_of(parse_traffic(text))
     if NUMBER.fullmatch(text) and int(text) <= 0xFFFF:
@@ -57,7 +57,7 @@ def parse_port(text: str) -> Port:
 
 
 def _port_of(traffic: Traffic) -> Port:
-    """ValueError unless that is one port."""
+    """The port of traffic to one port; ValueError otherwise."""
     ports = traffic.ports
     if ports is None or ports.first != ports.last:
         raise ValueError(f"'{traffic}' is not one port, such as 22, ssh or tcp/22")
@@ -65,7 +65,7 @@ def _port_of(traffic: Traffic) -> Port:
 
 
 def parse_traffic(text: str) -> Traffic:
-    """ValueError for what is none of FORMS. A bare number could be a port or a protocol, so it is refused."""
+    """Traffic in one of FORMS; ValueError otherwise. A bare number could be a port or a protocol, so it is refused."""
     name, slash, what = text.strip().partition("/")
     name = name.lower()
     if not slash:
@@ -89,7 +89,7 @@ def _named(name: str) -> Traffic:
 
 
 def refuse_bare(number: str) -> NoReturn:
-    """ValueError with both things that a number alone could mean."""
+    """ValueError that names what a bare number could mean."""
     port = f"a port (tcp/{number} or udp/{number})" if int(number) <= 0xFFFF else ""
     protocol = f"a protocol (proto/{number})" if int(number) <= 0xFF else ""
     could = " or ".join(filter(None, (port, protocol)))
@@ -99,7 +99,7 @@ def refuse_bare(number: str) -> NoReturn:
 
 
 def _of_name(name: str) -> Traffic:
-    """A service's own protocol; of one that has both, neither is meant more."""
+    """Traffic of a service, with its own protocol. ValueError if the service has both, as either could be meant."""
     found = {protocol: port for protocol in OF_PORTS if (port := _of_service(name, protocol)) is not None}
     if len(found) > 1:
         raise ValueError(

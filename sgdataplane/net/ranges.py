@@ -2,8 +2,8 @@
 
 Owns their arithmetic. Is given plain numbers. Must not know what they stand for.
 
-`Ranges` are sorted and disjoint, both ends included, and no range begins where another ends: equal sets are equal
-tuples. Where one set is small and the other large, the cost is that of the small one.
+`Ranges` are sorted and disjoint, both ends included, and no range begins right after another: equal sets are equal
+tuples. If one set is small and the other large, the cost depends on the small one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Ranges = tuple[Interval, ...]
 
 
 def united(intervals: Iterable[Interval]) -> Ranges:
-    """The set of all numbers in these intervals, which may overlap and come in any order."""
+    """The set of all numbers in some intervals, which may overlap and be in any order."""
     ordered = sorted(intervals)
     found = ordered[:1]
     for first, last in ordered[1:]:
@@ -29,7 +29,7 @@ def united(intervals: Iterable[Interval]) -> Ranges:
 
 
 def meet(one: Ranges, other: Ranges) -> Ranges:
-    """What is in both."""
+    """The numbers in both."""
     if one is other:
         return one
     small, large = (one, other) if len(one) <= len(other) else (other, one)
@@ -37,7 +37,7 @@ def meet(one: Ranges, other: Ranges) -> Ranges:
 
 
 def minus(one: Ranges, other: Ranges) -> Ranges:
-    """What is in the first only."""
+    """The numbers only in the first."""
     found: list[Interval] = []
     for first, last in one:
         start = first
@@ -51,7 +51,7 @@ def minus(one: Ranges, other: Ranges) -> Ranges:
 
 
 def apart(one: Ranges, other: Ranges) -> Ranges:
-    """What is in one of them only."""
+    """The numbers in exactly one of them."""
     if one is other or one == other:
         return ()
     return united((*minus(one, other), *minus(other, one)))
@@ -68,7 +68,7 @@ def count(ranges: Ranges) -> int:
 
 
 def _near(ranges: Ranges, first: int, last: int) -> Iterator[Interval]:
-    """The ranges that have a part in an interval, in order."""
+    """The ranges that overlap an interval, in order."""
     start = bisect_left(ranges, first, key=_last)
     for place in range(start, bisect_right(ranges, last, lo=start, key=_first)):
         yield ranges[place]

@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-# An interface that may carry an ENI, as it is named in rules, files and logs. The kernel takes nearly any bytes.
+# The names of interfaces that may carry an ENI, in rules, files and logs. The kernel accepts nearly any bytes.
 IFNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with the final zero
 
 
 class Family(enum.Enum):
-    """An address family; what differs between the two is data here, so that no code is written twice."""
+    """An address family. What differs between the two is data here, so no code is written twice."""
 
     IPV4 = "ipv4"
     IPV6 = "ipv6"
@@ -32,7 +32,7 @@ class Family(enum.Enum):
 
 
 class Direction(enum.Enum):
-    """Towards (ingress) or from (egress) the ENI, whatever hook sees the packet."""
+    """Towards the ENI (ingress) or from it (egress), whatever hook sees the packet."""
 
     __hash__ = object.__hash__  # members are compared by identity; Enum's own is ten times slower
 
@@ -45,7 +45,7 @@ class Direction(enum.Enum):
 
 
 class Verdict(enum.Enum):
-    """What becomes of a packet."""
+    """What happens to a packet."""
 
     __hash__ = object.__hash__  # members are compared by identity; Enum's own is ten times slower
 
@@ -83,7 +83,7 @@ def format_address(bits: int, value: int) -> str:
 
 
 def link_local(mac: str) -> Address:
-    """The address that an interface of that MAC gives itself (RFC 4291, appendix A)."""
+    """The link-local address that an interface makes from its MAC (RFC 4291, appendix A)."""
     octets = bytes(int(part, 16) for part in mac.split(":"))
     host = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
     return Address(128, int.from_bytes(b"\xfe\x80" + bytes(6) + host))
@@ -169,7 +169,7 @@ _NUMBERS = {number: name for name, number in _NAMES.items()}
 
 @dataclass(frozen=True, slots=True, order=True)
 class Protocol:
-    """An IANA protocol number, or `all` (number -1). A number that has a name is the named protocol."""
+    """An IANA protocol number, or `all` (number -1). A number and its name mean the same protocol."""
 
     number: int
 

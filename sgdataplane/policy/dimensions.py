@@ -1,10 +1,11 @@
-"""What a rule can ask of a packet, one value each: the only list of it, in the order in which it is asked.
+"""What a rule can ask for in a packet: one value for each dimension, in the order in which they are asked. There is no
+other list of them.
 
-Owns each dimension's name, its numbers, where a rule and a packet have it, and how it reads. Is given resolved rules
-and packets. Must not know where the kernel has each (contract/sites.py), nor what sets of numbers are for.
+Owns each dimension's name, its numbers, where a rule and a packet have it, and its words. Is given resolved rules and
+packets. Must not know where the kernel has each (contract/sites.py), nor what sets of numbers are for.
 
-`decide()` and the proof don't read this list: it is held to them (tests/property/test_dimensions.py).
-docs/cookbook.md says what else a new field of rules takes.
+`decide()` and the proof don't read this list; tests/property/test_dimensions.py holds it to them. docs/cookbook.md says
+what else a new field of rules needs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sgdataplane.policy.resolve import Permission
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Domain:
-    """Numbers from 0 on, and how a range of them reads: `exact` for programs, `short` for people."""
+    """Numbers from 0 on, and how a range of them is written: `exact` for programs, `short` for people."""
 
     last: Callable[[Family], int]
     exact: Callable[[Interval, Family], str]
@@ -43,7 +44,7 @@ def _addresses(interval: Interval, family: Family) -> str:
 
 
 def _block(interval: Interval, family: Family) -> str:
-    """An address or a CIDR block, if it is one."""
+    """An address or a CIDR block, if the range is one."""
     first, size = interval[0], interval[1] - interval[0] + 1
     if size == 1:
         return format_address(family.bits, first)
@@ -70,11 +71,16 @@ PORTS = Domain(lambda _: 65535, _ends, _numbers)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dimension:
-    """`title`, `key`: its name for people, and in JSON that of a range of it. `phrase`, `clause`: how such a range is
-    said behind another one, in short and in full.
+    """One thing that a rule can ask for.
 
-    `of_packet`: None: it has none. `matches`: as `decide()` asks it. `asked`: what a rule wants, in words. `is_of`:
-    whether what a rule wants exists in a family (an empty list is of every one).
+    title        its name for people
+    key          the name of a range of it in JSON
+    phrase       how a range of it is written after another one, in short
+    clause       the same in full
+    of_packet    the packet's number; None if it has none
+    matches      whether a packet is as a rule wants it, as `decide()` asks that
+    asked        what a rule wants, in words
+    is_of        whether what a rule wants exists in a family (an empty list exists in both)
     """
 
     name: str
@@ -93,19 +99,19 @@ class Dimension:
         return ((0, self.domain.last(family)),)
 
     def found(self, packet: Packet) -> str:
-        """What a packet has, in words."""
+        """The packet's value, in words."""
         value = self.of_packet(packet)
         return "none" if value is None else self.domain.short((value, value), packet.family)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Condition(Dimension):
-    """One whose numbers stand in the rule. `of_rule`: those that it wants in a family; None: any, (): none there."""
+    """A dimension whose numbers are in the rule. `of_rule`: those that it wants in a family; None: any; (): none."""
 
     of_rule: Callable[[Permission, Family], Ranges | None]
 
     def of_either(self, rule: Permission) -> Ranges | None:
-        """In one of the families that the rule speaks of: numbers that aren't addresses are the same in both."""
+        """The numbers in a family that the rule is about: those that aren't addresses are the same in both."""
         return self.of_rule(rule, Family.IPV4) or self.of_rule(rule, Family.IPV6)
 
 
@@ -133,7 +139,7 @@ def _range(ports: PortRange | None) -> str:
 
 
 def _asked_remote(state: CloudState, rule: SecurityGroupRule) -> str:
-    """A prefix list or group is named with how much it holds: what holds nothing matches nothing."""
+    """A prefix list or group is named with its size: an empty one matches nothing."""
     match rule.remote:
         case GroupRef(group_id):
             members = [eni for eni in state.enis_of_group.get(group_id, ()) if eni.is_member]
@@ -188,7 +194,7 @@ PORT = Condition(
     matches=lambda state, _, rule, packet: destination_port_matches(state, rule, packet),
     asked=_asked_ports,
 )  # fmt: skip
-# Its numbers are those of members and lists, so they take a state: analyse/order.py, compiler/classes.py.
+# Its numbers are those of members and lists, so they need a state: analyse/order.py, compiler/classes.py.
 REMOTE = Dimension(
     "remote", "remote", "remote", "{}", "{}", ADDRESSES,
     of_packet=lambda packet: packet.remote.value,
@@ -197,13 +203,13 @@ REMOTE = Dimension(
     is_of=_is_remote_of,
 )  # fmt: skip
 
-# All but the remote. Protocols come first, so that nobody asks a packet for a port who doesn't know that it has one.
+# All but the remote. The protocol comes first, so a packet is asked for a port only if it is known to have one.
 CONDITIONS = (PROTOCOL, LOCAL, SOURCE_PORT, PORT)
 DIMENSIONS = (REMOTE, *CONDITIONS)
-FURTHER = tuple(each for each in CONDITIONS if each not in (PROTOCOL, LOCAL, PORT))  # what few rules ask for
+FURTHER = tuple(each for each in CONDITIONS if each not in (PROTOCOL, LOCAL, PORT))  # few rules ask for these
 Conditions = tuple[Ranges | None, ...]  # of one rule in one family, in the order of CONDITIONS
 
 
 def conditions(rule: Permission, family: Family) -> Conditions:
-    """What a rule asks for besides its remote; one of them is empty if it can't match there."""
+    """What a rule asks for besides its remote; one part is empty if the rule can't match in that family."""
     return tuple([each.of_rule(rule, family) for each in CONDITIONS])

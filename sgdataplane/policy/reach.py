@@ -1,9 +1,9 @@
-"""Which ENIs a change of the state can be about: all others have the policy that they had.
+"""Which ENIs a change of the state can affect: all others keep the policy that they had.
 
-Owns what a policy follows from: the ENI, its groups, what their rules name, and who the members of groups are. Is given
-two states. Must not know what a policy is compiled to, nor where.
+Owns what a policy follows from: the ENI, its groups, what their rules name, and the members of groups. Is given two
+states. Must not know what a policy is compiled to, nor where.
 
-It may say too much, never too little: tests/property/test_reach.py holds it to what is compiled.
+It may name too many ENIs, never too few: tests/property/test_reach.py holds it to what is compiled.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Record = TypeVar("Record")
 
 
 class Reach:
-    """Of the change from one state to another."""
+    """What the change from one state to another can affect."""
 
     def __init__(self, before: CloudState, after: CloudState) -> None:
         self._after = after
@@ -37,7 +37,7 @@ class Reach:
         self._known: dict[str, bool] = {}
 
     def touches(self, eni_ids: Iterable[str]) -> bool:
-        """Whether one of these may have another policy, other addresses or another MAC, or is not in both states."""
+        """Whether the policy, the addresses or the MAC of one of these ENIs may differ, or it isn't in both states."""
         if self._is_nothing:
             return False
         return self._is_all or any(self._touches(eni_id) for eni_id in eni_ids)
@@ -53,7 +53,7 @@ class Reach:
         return self._known[group_id]
 
     def _is_about(self, group: SecurityGroup) -> bool:
-        """Its own members matter for its inner access policy."""
+        """Whether the change may affect a group's policy. Its own members matter for its inner access policy."""
         if group.security_group_id in self._groups or group.security_group_id in self._members:
             return True
         for rule in group.rules:
@@ -72,7 +72,7 @@ class Reach:
 def _different(
     before: Iterable[Record], after: Iterable[Record], id_of: Callable[[Record], str]
 ) -> Mapping[str, tuple[Record | None, Record | None]]:
-    """By id, what isn't the same in both."""
+    """The records that differ, by id, before and after."""
     old, new = ({id_of(record): record for record in some} for some in (before, after))
     if old.keys() == new.keys():
         return {key: (old[key], new[key]) for key in new if old[key] is not new[key] and old[key] != new[key]}

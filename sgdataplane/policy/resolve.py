@@ -1,7 +1,7 @@
-"""resolve(): a CloudState and one instance -> what applies in that instance's namespace, references followed.
+"""resolve(): a CloudState and some ENIs -> the policy of the namespace that has their links, with references followed.
 
-Owns the flattening of groups into ordered permissions, and of remotes into addresses. Is given a checked state.
-Must not know nftables, nor how the kernel is told.
+Owns how groups become ordered permissions, and remotes addresses. Is given a checked state. Must not know nftables, nor
+how the kernel gets it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sgdataplane.net.values import ALL, Direction, Family, Prefix, Protocol, Ver
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One step of a direction's order, strongest first. None means any: remote, ports, source ports, narrowing."""
+    """One step in a direction's order. None means any remote, ports, source ports or local address (narrowing)."""
 
     decision: Decision
     protocol: Protocol = ALL
@@ -42,7 +42,7 @@ class Permission:
 
 @dataclass(frozen=True, slots=True)
 class RemoteAddresses:
-    """Who a remote is, in one family: single addresses, and ranges with both ends included."""
+    """A remote's addresses in one family: single ones, and ranges with both ends included."""
 
     singles: tuple[int, ...] = ()
     ranges: tuple[Interval, ...] = ()
@@ -63,8 +63,8 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class EniPolicy:
-    """One ENI on this host: the interface that carries it, its private addresses, with the allowed pairs all that it
-    may send from, what it is called on its link, and its profile's index."""
+    """One ENI on this host. `private`: its private addresses. `own`: these and the allowed pairs, from which it may
+    send. `link`: its address on the link. `profile`: the index of its profile."""
 
     eni_id: str
     ifname: str
@@ -77,9 +77,9 @@ class EniPolicy:
 
 @dataclass(frozen=True)
 class HostPolicy:
-    """All that one namespace enforces. `remotes` holds every remote of every permission, in both families; `members`
-    the addresses of all groups. `internal`, `uplinks`: interfaces that carry no ENI and pass (the instance's own; to
-    elsewhere). `idle`: the idle timeouts that the namespace has by itself."""
+    """Everything that one namespace enforces. `remotes`: the addresses of every permission's remote, in both families.
+    `members`: the addresses of all groups. `internal`, `uplinks`: interfaces that carry no ENI and may pass (the
+    instance's own; to elsewhere). `idle`: the namespace's own idle timeouts."""
 
     enis: tuple[EniPolicy, ...]
     profiles: tuple[Profile, ...]
@@ -92,7 +92,7 @@ class HostPolicy:
 
 
 def interfaces_of(state: CloudState, eni: Eni) -> dict[str, str]:
-    """All ENIs of the instance that owns this one, and the interfaces that carry them: eth0 is the primary."""
+    """The interfaces that carry the ENIs of the instance that owns this one, by ENI id: eth0 is the primary."""
     siblings = state.enis_of_instance.get(eni.instance_id, (eni,))
     return {sibling.network_interface_id: f"eth{index}" for index, sibling in enumerate(siblings)}
 
@@ -100,10 +100,11 @@ def interfaces_of(state: CloudState, eni: Eni) -> dict[str, str]:
 def resolve(
     state: CloudState, interfaces: Mapping[str, str], options: Options, internal: tuple[str, ...] = ()
 ) -> HostPolicy:
-    """What a namespace enforces whose links carry these ENIs (ENI id -> interface name). KeyError: no such ENI.
+    """What a namespace enforces whose links carry these ENIs. KeyError if the state has no such ENI.
 
-    `internal` names the interfaces that are the instance's own business, such as those of its containers; a name that
-    ends in * stands for all that begin so.
+    interfaces    ENI id -> interface name
+    internal      interfaces that are the instance's own business, such as those of its containers; a name that ends in
+                  * means all names that begin so
     """
     profiles: dict[tuple[tuple[str, ...], NicType], Profile] = {}
     keys = {}
@@ -126,7 +127,7 @@ def _eni_policy(eni: Eni, ifname: str, profile: int) -> EniPolicy:
 
 
 def resolve_profile(state: CloudState, eni: Eni, options: Options) -> Profile:
-    """Pool, order and flatten the rules of all groups of an ENI, in both directions (semantics.md section 3)."""
+    """The rules of all groups of an ENI, pooled and ordered, in both directions (semantics.md section 3)."""
     groups = [state.group[group_id] for group_id in sorted(eni.security_group_ids)]
     pooled = sorted(((group, rule) for group in groups for rule in group.rules), key=strength)
     usable = [
@@ -160,7 +161,7 @@ def inner_permissions(groups: Iterable[SecurityGroup], eni: Eni, direction: Dire
 
 
 def resolve_rule(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule) -> Permission:
-    """One rule with its port list followed."""
+    """One rule as a permission, with the ports of its port list."""
     source = rule.source_port_range
     return Permission(
         of_rule(group.security_group_id, rule),
@@ -173,7 +174,7 @@ def resolve_rule(state: CloudState, group: SecurityGroup, rule: SecurityGroupRul
 
 
 def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule) -> bool:
-    """False for a group of another VPC, or one that we don't know: such a rule matches nothing (state.md, B)."""
+    """False if the remote is a group of another VPC or an unknown one: such a rule matches nothing (state.md, B)."""
     if not isinstance(rule.remote, GroupRef):
         return True
     other = state.group.get(rule.remote.security_group_id)
@@ -188,8 +189,8 @@ def _ports(state: CloudState, rule: SecurityGroupRule) -> Ranges | None:
 
 
 class RemotesOf(Mapping[Remote, Mapping[Family, RemoteAddresses]]):
-    """The addresses behind every remote that a profile names, resolved when asked for: groups can be very large, and
-    who has `HostPolicy.members` needs no list of them."""
+    """The addresses of every remote that a profile names. They are resolved when asked for: groups can be very large,
+    and `HostPolicy.members` often makes a list of them needless."""
 
     def __init__(self, state: CloudState, profiles: Iterable[Profile]) -> None:
         named = (p.remote for profile in profiles for p in (*profile.ingress, *profile.egress))
@@ -212,7 +213,7 @@ class RemotesOf(Mapping[Remote, Mapping[Family, RemoteAddresses]]):
 
 
 def resolve_remote(state: CloudState, remote: Remote, family: Family) -> RemoteAddresses:
-    """One remote's addresses in one family. A group is one of the VPC of whoever names it: `_has_remote`."""
+    """One remote's addresses in one family. A group is of the same VPC as the rule that names it (`_has_remote`)."""
     match remote:
         case Prefix():
             return _of_prefixes([remote], family)
@@ -227,7 +228,7 @@ def _of_prefixes(prefixes: Iterable[Prefix], family: Family) -> RemoteAddresses:
 
 
 def members(enis: Iterable[Eni], family: Family) -> RemoteAddresses:
-    """The private addresses of ENIs: an internet interface of a classic instance has none."""
+    """The private addresses of ENIs; the internet interface of a classic instance has none."""
     private = [eni for eni in enis if eni.is_member]
     if family is Family.IPV4:
         singles = tuple([a.value for eni in private for a in eni.private_ip_addresses])

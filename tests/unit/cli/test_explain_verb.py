@@ -71,7 +71,7 @@ def test_a_remote_that_is_nobody_here_has_no_end(capsys: pytest.CaptureFixture[s
             "egress",
             "8.8.8.8",
             "10.9.9.9",
-            "its source is not who it may be: 10.9.9.9 is none of eni-web1's own addresses",
+            "its source address is spoofed: 10.9.9.9 is none of eni-web1's own addresses",
         ),
         (
             "ingress",
@@ -83,7 +83,7 @@ def test_a_remote_that_is_nobody_here_has_no_end(capsys: pytest.CaptureFixture[s
             "ingress",
             "10.20.2.11",
             "10.20.2.11",
-            "its source is not who it may be: 10.20.2.11 is eni-web1's own address",
+            "its source address is spoofed: 10.20.2.11 is eni-web1's own address",
         ),
     ],
 )

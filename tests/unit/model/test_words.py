@@ -51,10 +51,13 @@ def test_details_are_of_clauses() -> None:
         ),
         (
             Decision(EGRESS, DROP, "spoofed"),
-            ("spoofed", "spoofed", "its source is not who it may be", "its source is not who it may be: dropped"),
+            ("spoofed", "spoofed", "its source address is spoofed", "its source address is spoofed: dropped"),
         ),
         (Decision(EGRESS, ACCEPT, "always"), ("always", "always", "always passes", "always passes")),
-        (Decision(EGRESS, DROP, "fence.tagged"), ("fence.tagged", "fence.tagged", "a VLAN tag", "a VLAN tag: dropped")),
+        (
+            Decision(EGRESS, DROP, "fence.tagged"),
+            ("fence.tagged", "fence.tagged", "the frame has a VLAN tag", "the frame has a VLAN tag: dropped"),
+        ),
     ],
     ids=lambda value: value.cause if isinstance(value, Decision) else "",
 )
