@@ -127,7 +127,7 @@ class Several:
 
 Choice = OneOf | Switch | Several
 CHOICES: Mapping[str, Choice] = {
-    "profile": OneOf("the quotas that hold", ("seed", "2026", "unlimited")),
+    "profile": OneOf("the quotas to check", ("seed", "2026", "unlimited")),
     "placement": OneOf(
         "enforce in the instances' namespaces, or out of their reach, in their VPC's router",
         tuple(placement.value for placement in Placement),
@@ -137,10 +137,11 @@ CHOICES: Mapping[str, Choice] = {
         "at egress, inner accept comes before custom rules, or after them", ("first", "custom_first")
     ),
     "midstream_egress": OneOf(
-        "at egress, TCP of no known session that isn't a bare SYN is dropped, or judged by the rules", ("drop", "judge")
+        "at egress, TCP without a known session that isn't a bare SYN is dropped, or judged by the rules",
+        ("drop", "judge"),
     ),
-    "strict_syn": Switch("drop such TCP at ingress, too, instead of judging it"),
-    "metadata": Several("destinations that can always be reached", "addresses or CIDR blocks", Prefix.parse),
+    "strict_syn": Switch("at ingress, too, drop TCP without a known session that isn't a bare SYN"),
+    "metadata": Several("destinations that ENIs can always reach", "addresses or CIDR blocks", Prefix.parse),
     "gateways": Several("the ENIs' gateways, with which DHCP always passes", "addresses", Address.parse),
     "on_change": OneOf(
         "when the policy changes, running sessions are judged again, or go on until they expire", ("revoke", "keep")

@@ -129,4 +129,4 @@ def check_keys(fields: Fields, known: tuple[str, ...], problems: Problems) -> No
             near = difflib.get_close_matches(key, known, n=1)
             expected = f"{near[0]}, which is the nearest known key" if near else "one of " + ", ".join(known)
             where = fields.where(escape(key))
-            problems.add(where, "InvalidDocument.UnknownKey", "an unknown key", value=key, expected=expected)
+            problems.add(where, "InvalidDocument.UnknownKey", "this key is unknown", value=key, expected=expected)

@@ -29,7 +29,7 @@ ADVANCED = "vpc_id: vpc-a, security_group_type: enterprise"
 ROWS = (
     Row(
         "unknown key", f"{{{TCP}, cidr_ip: 10.0.0.0/8, polcy: drop}}", "InvalidDocument.UnknownKey", "polcy",
-        "an unknown key", "policy, which is the nearest known key",
+        "this key is unknown", "policy, which is the nearest known key",
     ),
     Row("no direction", "{ip_protocol: tcp, port_range: 22/22, cidr_ip: 10.0.0.0/8}", "MissingParameter.Type", "",
         "type is missing", "ingress or egress"),
