@@ -1,4 +1,4 @@
-"""What is said of commits' times, and that each kind of change is measured, on the kernel."""
+"""What `bench.commits` says of commits' times, and that it measures each kind of change on the kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What compiling costs: the commands say what is read of them, and each promise has its row."""
+"""What compiling costs: the commands print what `bench` reads, and each promise has its row."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_quick_run_says_that_it_has_none() -> None:
 
 @pytest.mark.kernel
 def test_all_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At small sizes."""
+    """All commands are run, at small sizes."""
     real = compiler._each
     said: list[str] = []
 

@@ -1,4 +1,4 @@
-"""A goal is met, or short by how much, or says why it could not be measured; none is left out."""
+"""A goal is met, or is missed by so much, or says why it couldn't be measured. None is left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PEER = Variant("ufw", 100)
 
 
 def made_results(cost: float = 1.0) -> Results:
-    """Two rounds: the floor costs 100, ours `cost` times that, everything else 200."""
+    """A run of two rounds: the floor costs 100, ours `cost` times that, everything else 200."""
     results = Results((NO_FILTER, FLOOR, *ours(SIZES), *peers(SIZES)))
     for variant in results.variants:
         figure = 100.0 if variant == FLOOR else 100 * cost if variant.name in (OURS, MANY_ENIS) else 200.0

@@ -1,4 +1,4 @@
-"""The path and the probes themselves, with our own filter on it, without it, and with one that lets everybody in."""
+"""The path and the probes themselves: with our own filter, without one, and with one that lets everybody in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every filter is told the same rules, in the same order."""
+"""Every filter gets the same rules, in the same order."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Captures for tests of the replay, made anew from a seed: conversations of many kinds, between a client outside and a
-server of a lab, each once to a port that its policy opens and once to one that it doesn't.
+"""Captures for tests of the replay, made from a seed: conversations of many kinds between a client outside and a server
+of a lab, once to a port that its policy opens and once to one that it doesn't open.
 
-Owns what such conversations look like, the policy that opens that port, and, by hand, how many of the packets pass it.
+Owns what such conversations look like, the policy that opens that port, and (by hand) how many of the packets pass it.
 Must not know sgdataplane.
 """
 
@@ -64,7 +64,7 @@ class Talk:
 
 @dataclass(frozen=True)
 class Scene:
-    """Whose talk it is, drawn from a seed. `port`: of the server."""
+    """The ends of a conversation, drawn from a seed. `port`: the server's."""
 
     random: random.Random
     client: str
@@ -86,7 +86,7 @@ class Scene:
 
 
 def tcp_session(scene: Scene) -> Talk:
-    """From its SYN to its last ACK."""
+    """A whole connection, from its SYN to its last ACK."""
     packets = _tcp(scene)
     return Talk(packets, len(packets) * scene.is_open)
 
@@ -115,25 +115,25 @@ def _tcp(scene: Scene) -> tuple[Packet, ...]:
 
 
 def tcp_retransmissions(scene: Scene) -> Talk:
-    """Each packet twice."""
+    """A connection that sends each packet twice."""
     packets = tuple(packet for packet in _tcp(scene) for _ in range(2))
     return Talk(packets, len(packets) * scene.is_open)
 
 
 def tcp_midstream(scene: Scene) -> Talk:
-    """From the client's first data on: at ingress that is judged by the rules."""
+    """A connection from the client's first data on. At ingress the rules judge that."""
     packets = _tcp(scene)[3:]
     return Talk(packets, len(packets) * scene.is_open)
 
 
 def tcp_midstream_egress(scene: Scene) -> Talk:
-    """From the server's data on: at egress that is dropped, until the client has said something."""
+    """A connection from the server's data on. At egress that is dropped until the client has said something."""
     question, answer = _tcp(scene)[3:5]
     return Talk((answer, question, answer), 2 * scene.is_open)
 
 
 def tcp_ahead_of_window(scene: Scene) -> Talk:
-    """One segment of somebody who doesn't know the sequence numbers."""
+    """A segment from somebody who doesn't know the sequence numbers."""
     packets = _tcp(scene)
     stray = packets[3].copy()
     stray[TCP].seq = (stray[TCP].seq + (1 << 30)) % (1 << 32)
@@ -141,7 +141,7 @@ def tcp_ahead_of_window(scene: Scene) -> Talk:
 
 
 def udp(scene: Scene) -> Talk:
-    """An answer to what was refused opens a session of its own, from the server's side."""
+    """The answer to a refused packet opens a session of its own, from the server's side."""
     packets = (_datagram(scene, 60), _datagram(scene, 200, back=True))
     return Talk(packets, 2 if scene.is_open else 1)
 
@@ -152,20 +152,20 @@ def _datagram(scene: Scene, size: int, *, back: bool = False) -> Packet:
 
 
 def udp_wrong_checksum(scene: Scene) -> Talk:
-    """It stays wrong, so conntrack calls it invalid; the next one is right."""
+    """The checksum stays wrong, so conntrack calls the packet invalid. The next one is right."""
     wrong = _datagram(scene, 60)
     wrong[UDP].chksum = 0xBAD
     return Talk((wrong, _datagram(scene, 60)), 1 * scene.is_open)
 
 
 def udp_fragments(scene: Scene) -> Talk:
-    """A question in pieces, and an answer whose last piece comes first."""
+    """A question in fragments, and an answer whose last fragment comes first."""
     question, answer = _pieces(scene, _datagram(scene, 3000)), _pieces(scene, _datagram(scene, 2500, back=True))[::-1]
     return Talk((*question, *answer), len(question) * scene.is_open + len(answer))
 
 
 def udp_fragment_missing(scene: Scene) -> Talk:
-    """Nobody gets a datagram that isn't whole; what is whole passes."""
+    """An incomplete datagram reaches nobody; a complete one passes."""
     pieces = _pieces(scene, _datagram(scene, 3000))
     return Talk((*pieces[:-1], _datagram(scene, 10)), 1 * scene.is_open)
 
@@ -180,8 +180,8 @@ def _pieces(scene: Scene, packet: Packet) -> list[Packet]:
 
 
 def icmp_error(scene: Scene) -> Talk:
-    """The server can't be reached at that port, says its answer to a datagram: passes with the session it quotes. An
-    error about what was never sent passes never."""
+    """The server answers a datagram with "port unreachable". That passes with the session it quotes. An error about a
+    packet that was never sent never passes."""
     asked, unknown = _datagram(scene, 60), _datagram(scene, 60)
     unknown[UDP].sport = scene.sport ^ 1
     packets = (asked, *(scene.ip(back=True) / _error(packet) for packet in (asked, unknown)))
@@ -194,7 +194,7 @@ def _error(packet: Packet) -> Packet:
 
 
 def ping(scene: Scene) -> Talk:
-    """Over IPv4 the policy lets it in, over IPv6 it doesn't."""
+    """The policy lets echo requests in over IPv4, but not over IPv6."""
     ident, text = scene.random.getrandbits(16), scene.text(40)
     if ":" in scene.server:
         ask, answer = ICMPv6EchoRequest(id=ident, data=text), ICMPv6EchoReply(id=ident, data=text)
@@ -204,14 +204,14 @@ def ping(scene: Scene) -> Talk:
 
 
 def gre(scene: Scene) -> Talk:
-    """No rule speaks of it: none comes in; what the server sends passes by its default, and so do answers to it."""
+    """No rule names the protocol: nothing comes in. What the server sends passes by default, and so do the answers."""
     inner = IP(src="192.168.1.1", dst="192.168.1.2") / UDP(sport=1, dport=2)
     forth, back = scene.ip() / GRE() / inner, scene.ip(back=True) / GRE() / inner
     return Talk((forth, back, forth), 2)
 
 
 def extension_headers(scene: Scene) -> Talk:
-    """Hop-by-hop and destination options in between change nothing (IPv4 has none of these)."""
+    """Hop-by-hop and destination options in front of the ports change nothing (IPv4 has neither)."""
     plain = _datagram(scene, 60)
     if IP in plain:
         return Talk((plain,), 1 * scene.is_open)
@@ -222,8 +222,8 @@ def extension_headers(scene: Scene) -> Talk:
 
 
 def atomic_fragments(scene: Scene) -> Talk:
-    """Datagrams in one piece behind fragment headers, of which the kernel takes away one, or one after the other: both
-    ways, nested, behind options, and within a datagram that is in pieces (IPv4 has none of these)."""
+    """Datagrams in one piece behind fragment headers, of which the kernel removes one, or one after the other: in both
+    directions, nested, behind options, and within a fragmented datagram (IPv4 has none of these)."""
     plain = _datagram(scene, 60)
     if IP in plain:
         return Talk((plain,), 1 * scene.is_open)
@@ -236,7 +236,7 @@ def atomic_fragments(scene: Scene) -> Talk:
 
 
 def _behind(packet: Packet, scene: Scene, count: int, before: Packet | None = None) -> Packet:
-    """The packet behind so many fragment headers, with `before` before the first."""
+    """The packet behind so many fragment headers, with `before` in front of the first."""
     head = IPv6(src=packet.src, dst=packet.dst)
     if before is not None:
         head /= before
@@ -246,7 +246,7 @@ def _behind(packet: Packet, scene: Scene, count: int, before: Packet | None = No
 
 
 def header_chains(scene: Scene) -> Talk:
-    """Drawn from the seed: options, and fragment headers of datagrams in one piece, in any order."""
+    """Extension headers drawn from the seed: options, and fragment headers of datagrams in one piece, in any order."""
     plain = _datagram(scene, 60)
     if IP in plain:
         return Talk((plain,), 1 * scene.is_open)
@@ -287,7 +287,7 @@ KINDS: dict[str, Callable[[Scene], Talk]] = {
 
 
 def scenes(seed: int, ports: Sequence[int] = (OPEN, SHUT)) -> list[Scene]:
-    """To each port in each family, by clients and from ports that the seed draws."""
+    """A conversation to each port in each family, from clients and ports that the seed draws."""
     source = random.Random(seed)
     found = []
     for port in ports:
@@ -298,7 +298,7 @@ def scenes(seed: int, ports: Sequence[int] = (OPEN, SHUT)) -> list[Scene]:
 
 
 def left_out(scene: Scene) -> list[Packet]:
-    """Frames that a replay has no use for."""
+    """Frames that a replay can't use."""
     datagram = _datagram(scene, 20)
     local = IP(src=SERVER, dst="224.0.0.1") / UDP()
     return [ARP(psrc=scene.client), Dot1Q(vlan=7) / datagram, IP(src="192.0.2.1", dst="192.0.2.2") / UDP(), local]
@@ -307,7 +307,8 @@ def left_out(scene: Scene) -> list[Packet]:
 def write_pcap(
     path: Path, packets: Iterable[Packet | bytes], *, linktype: int = 1, snaplen: int = 262_144, step: float = 0.001
 ) -> Path:
-    """Frames (or, with link type 101, bare packets), `step` seconds apart, each kept up to `snaplen` octets."""
+    """A pcap of frames (or, with link type 101, of bare packets), `step` seconds apart, each cut to `snaplen`
+    octets."""
     with open(path, "wb") as file:
         file.write(struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, snaplen, linktype))
         for number, packet in enumerate(packets):
@@ -319,7 +320,7 @@ def write_pcap(
 
 
 def write_pcapng(path: Path, packets: Iterable[Packet]) -> Path:
-    """The same in the other format (draft-ietf-opsawg-pcapng): section, interface, packets."""
+    """The same as pcapng (draft-ietf-opsawg-pcapng): a section, an interface, packets."""
     with open(path, "wb") as file:
         file.write(_block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)))
         file.write(_block(1, struct.pack("<HHI", 1, 0, 0)))

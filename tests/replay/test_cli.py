@@ -34,7 +34,7 @@ def start(*arguments: object) -> subprocess.Popen[bytes]:
 
 
 def sgdp(*arguments: object, code: int = 0, stdin: bytes = b"") -> tuple[str, str]:
-    """What it prints on both streams; the lab that it makes is gone when it has ended."""
+    """What `sgdp replay` prints on both streams. The lab that it makes is gone when it ends."""
     process = start(*arguments)
     out, error = (text.decode() for text in process.communicate(stdin, timeout=120))
     assert process.returncode == code, out + error

@@ -1,4 +1,4 @@
-"""A replay notices where packets don't do what the policy says: shown with namespaces that obey another one."""
+"""A replay notices packets that don't do what the policy says. Here, namespaces obey another policy."""
 
 from __future__ import annotations
 

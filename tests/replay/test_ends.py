@@ -50,7 +50,7 @@ def stage(
 
 
 def asked_and_answered(server: str, sport: int, port: int) -> list[Packet]:
-    """From outside; and what the server says itself, from another port."""
+    """Packets from outside, and what the server itself sends from another port."""
     ip, client = (IPv6, OUTSIDE6) if ":" in server else (IP, OUTSIDE)
     return [
         ip(src=client, dst=server) / UDP(sport=sport, dport=port),

@@ -1,4 +1,4 @@
-"""What is left out, and why; who stands for whom; and files of other kinds, or that end too early."""
+"""What is left out and why; which node stands for which address; other kinds of files, and files that end too early."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_what_is_no_business_of_a_policy_is_left_out_and_counted(stage: Stage) -
 
 
 def test_an_address_stands_for_the_node_that_it_is_mapped_to(stage: Stage) -> None:
-    """In the capture the server has an address that the lab doesn't know, and checksums that go with it."""
+    """In the capture, the server has an address that the lab doesn't know, with matching checksums."""
     (scene, *_) = scenes(22)
     packets = [packet.copy() for packet in KINDS["tcp_session"](scene).packets]
     for packet in packets:
@@ -59,7 +59,7 @@ def test_an_address_of_the_vpc_that_nobody_has_is_left_out_until_it_is_mapped(st
 
 
 def test_packets_captured_in_part_are_filled_up_and_larger_ones_than_a_link_are_sent(stage: Stage) -> None:
-    """Heads of a session, and a segment as a network card hands it over."""
+    """The first octets of a session's packets, and a segment as a network card hands it over."""
     (scene, *_) = scenes(24)
     packets = list(KINDS["tcp_session"](scene).packets[:4])
     large = packets[3].copy()
@@ -71,7 +71,7 @@ def test_packets_captured_in_part_are_filled_up_and_larger_ones_than_a_link_are_
 
 
 def test_files_of_other_kinds_tell_the_same(stage: Stage) -> None:
-    """pcapng, and bare IP packets without frames."""
+    """A pcapng file with bare IP packets, without frames."""
     found = []
     for seed, write in ((25, write_pcap), (26, write_pcapng), (27, write_bare)):
         packets = [packet for scene in scenes(seed) for packet in KINDS["tcp_session"](scene).packets]

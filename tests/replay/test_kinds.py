@@ -1,5 +1,5 @@
-"""Conversations of each kind, accepted and refused ones in one capture: what arrives is what the generator says by
-hand, what the model expects, and what the report tells."""
+"""Conversations of each kind, accepted and refused, in one capture: what arrives is what the generator says by hand,
+what the model expects, and what the report says."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Told:
     talks: dict[str, list[Talk]]
 
     def flows_of(self, kind: str) -> list[ReplayedFlow]:
-        """By the places of its packets in the capture."""
+        """The flow of a conversation, found by the places of its packets in the capture."""
         before = 0
         for name, talks in self.talks.items():
             after = before + sum(len(talk.packets) for talk in talks)
@@ -68,7 +68,7 @@ def test_the_rule_that_lets_a_flow_in_is_named(told: Told) -> None:
 
 @pytest.mark.parametrize("seed", [70, 77])
 def test_all_kinds_at_once_in_turns(stage: Stage, seed: int) -> None:
-    """Packets of many flows between each other, in an order that the seed draws."""
+    """Packets of many flows, interleaved in an order that the seed draws."""
     queues = [
         list(kind(scene).packets)
         for number, kind in enumerate(KINDS.values())

@@ -24,7 +24,7 @@ MB = 1 << 20
 
 
 def write_large(path: Path, size: int) -> int:
-    """At least so many octets of large datagrams of one flow; how many they are."""
+    """A capture with at least so many octets of large datagrams of one flow. Returns the number of datagrams."""
     (scene, *_) = scenes(31)
     frame = bytes(Ether() / scene.ip() / UDP(sport=scene.sport, dport=scene.port) / Raw(scene.text(60_000)))
     record = struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame

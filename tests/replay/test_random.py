@@ -60,7 +60,7 @@ def state_text(chance: random.Random) -> str:
 
 
 def packets(chance: random.Random, count: int) -> Iterator[Packet]:
-    """Openings, and what may be answers to earlier ones."""
+    """Packets that open sessions, and packets that may be answers to earlier ones."""
     said: list[tuple[str, str, int, int]] = []
     for _ in range(count):
         is_ipv4 = chance.random() < 0.6

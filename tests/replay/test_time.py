@@ -1,4 +1,4 @@
-"""Replayed as slowly as it was captured, sessions end when they are idle for too long; else they don't."""
+"""In a replay as slow as the capture, sessions end when they are idle for too long; otherwise they don't."""
 
 from __future__ import annotations
 

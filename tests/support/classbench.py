@@ -1,19 +1,19 @@
-"""Rule sets like those of real routers and firewalls, from a seed, as a policy of this product.
+"""Rule sets like those of real routers and firewalls, made from a seed, as a policy of this product.
 
-Owns how parameters (classbench_seeds.py, where the source is named) become rules. Must not know the compiler.
+Owns how parameters (classbench_seeds.py names their source) become rules. Must not know the compiler.
 
-    for each rule   a protocol, then a joint class of ports, then a pair of prefix lengths, as often as the seed says
+    for each rule   a protocol, a joint class of ports and a pair of prefix lengths, as often as the seed says
     for each side   an address for every length, shortest first, by a walk down a tree whose nodes branch, and lean to
                     one side, as the seed says; a walk that would nest deeper than the seed's threshold is done again
-    then            rules that differ in nothing are one; the narrowest first, as the original generator puts them
+    then            rules that differ in nothing become one; the narrowest come first, as in the original generator
 
-What a security group makes of that:
+A security group differs from a filter set:
 
-- Source becomes the remote and destination the ENI's own side, so all rules are ingress ones. An ENI that owns a few
-  addresses would meet few of them, so it is a router's: everything is among its allowed addresses.
-- Rules have no verdict there; two thirds accept here (chosen).
+- The source becomes the remote and the destination the ENI's own side, so all rules are ingress rules. An ENI with a
+  few addresses would match few of them, so this one is a router's: everything is among its allowed addresses.
+- Rules of a filter set have no verdict. Here two thirds accept.
 - Priorities are 1..100, so `count` / 100 neighbours in the list share one, and among these drop comes before accept.
-  That is another policy than the list from top to bottom.
+  So the policy isn't the list from top to bottom.
 - No rule matches port 0: WC is 1..65535 and LO 1..1023. `all` and ICMP rules match it, where it exists.
 - Above 1,000 rules the quota profile is `unlimited`.
 """
@@ -47,7 +47,7 @@ ANY_PORT = PortRange(1, LAST_PORT)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A rule without addresses. Ports are None for any, and where there are none."""
+    """A rule without addresses. Ports are None for any port, and where there are none."""
 
     protocol: Protocol
     source_ports: PortRange | None
@@ -57,7 +57,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What ClassBench calls one entry of a filter set."""
+    """One entry of a ClassBench filter set."""
 
     shape: Shape
     source: Prefix
@@ -65,14 +65,14 @@ class Filter:
 
     @property
     def scope(self) -> int:
-        """How many header bits it leaves open, roughly: 0 is one five-tuple."""
+        """Roughly how many header bits the filter leaves open. 0 is a single five-tuple."""
         ranges = (self.shape.source_ports or ANY_PORT, self.shape.ports or ANY_PORT)
         of_ports = sum((part.last - part.first + 1).bit_length() - 1 for part in ranges)
         return 2 * BITS - self.source.length - self.destination.length + of_ports + 8 * self.shape.protocol.is_all
 
 
 def classbench(kind: str, seed: int, count: int) -> CloudState:
-    """One ENI in ten advanced groups that have `count` rules between them. `kind`: acl, fw or ipc."""
+    """One ENI in ten advanced groups that have `count` rules together. `kind`: acl, fw or ipc."""
     chance = random.Random(f"classbench {kind} {seed}")
     filters = filter_set(SEEDS[kind], chance, count)
     rules = [_rule(entry, chance, 1 + n * LAST_PRIORITY // count) for n, entry in enumerate(filters)]
@@ -83,7 +83,7 @@ def classbench(kind: str, seed: int, count: int) -> CloudState:
 
 
 def filter_set(seed: Seed, chance: random.Random, count: int) -> list[Filter]:
-    """So many different filters, the narrowest first. ValueError if the seed has not so many."""
+    """That many different filters, the narrowest first. ValueError if the seed hasn't so many."""
     found: dict[Filter, None] = {}
     trees = (AddressTree(seed.source, chance), AddressTree(seed.destination, chance))
     for _ in range(MOST_DRAWS):
@@ -109,7 +109,7 @@ def _shape(seed: Seed, chance: random.Random) -> Shape:
 
 
 def _ports(name: str, exact: Ranges, ranges: Ranges, chance: random.Random) -> PortRange | None:
-    """Ports of one class."""
+    """A port range of one class."""
     if name in FIXED:
         return FIXED[name]
     return PortRange(*_weighted(exact if name == "em" else ranges, chance))
@@ -122,10 +122,10 @@ def _weighted(items: Iterable[tuple[Item, int]], chance: random.Random) -> Item:
 
 @dataclass
 class AddressTree:
-    """Addresses that share prefixes and lean to one side as those of a real set do. What a node is like is decided when
-    a walk first comes there, and stays.
+    """Addresses that share prefixes and lean to one side, as those of a real set do. A node's properties are drawn when
+    a walk first reaches it, and stay.
 
-    A node is an integer: a one, and then the bits on the way to it from the root, which is 1.
+    A node is an integer: a one, followed by the bits on the way to it from the root, which is 1.
     """
 
     tree: Tree
@@ -134,7 +134,7 @@ class AddressTree:
     _kinds: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def prefixes(self, lengths: list[int]) -> list[Prefix]:
-        """One for each length, in their order."""
+        """An address for each length, in their order."""
         found: dict[int, Prefix] = {}
         for index in sorted(range(len(lengths)), key=lengths.__getitem__):
             length = lengths[index]
@@ -144,7 +144,7 @@ class AddressTree:
         return [found[index] for index in range(len(lengths))]
 
     def _fitting(self, length: int) -> int:
-        """A node at that depth, by a walk that keeps the nesting threshold, or by the last one tried."""
+        """A node at that depth, by a walk that keeps the nesting threshold, or by the last walk that was tried."""
         node = self._walk(length)
         for _ in range(MOST_WALKS):
             above = sum(node >> up in self._used for up in range(1, length + 1))
@@ -161,7 +161,7 @@ class AddressTree:
         return node
 
     def _kind(self, node: int, depth: int) -> tuple[int, float]:
-        """The bit that most addresses below have next, and how many of them, as a fraction."""
+        """The next bit of most addresses below a node, and the fraction that has it."""
         if node not in self._kinds:
             two, skew = next((two, skew) for below, two, skew in self.tree.bands if depth < below)
             share = 1 / (2 - skew / 100) if self.chance.random() < two / 100 else 1.0

@@ -2,17 +2,17 @@
 
 Owns the numbers. Must not know how they become rules. Weights are relative; those of one table need no common sum.
 
-Source: D. E. Taylor, J. S. Turner, "ClassBench: A Packet Classification Benchmark", IEEE/ACM Transactions on
-Networking 15(3), 2007 (also WUCSE-2004-28), which names the five port classes and says how seeds describe a set:
+Source: D. E. Taylor, J. S. Turner, "ClassBench: A Packet Classification Benchmark", IEEE/ACM Transactions on Networking
+15(3), 2007 (also WUCSE-2004-28). It names the five port classes and says how seeds describe a set:
 
     WC  any port    LO  0..1023    HI  1024..65535    AR  some other range    EM  one port
 
-ACL   seed `acl1` (an access list of 733 rules), rounded: protocols, joint port classes, port values, pairs of prefix
-      lengths, nesting thresholds, branching and skew are its own, but for fifty rare ports, most of which are left out.
-FW    seed `fw1` (a firewall), IPC seed `ipc1` (an IP chain): the seeds themselves were not to be had. Chosen here by
-      counting, in round figures, in part of the sets of 1,000 that the original generator makes of them.
+    ACL   seed `acl1` (an access list of 733 rules), rounded: protocols, joint port classes, port values, pairs of
+          prefix lengths, nesting thresholds, branching and skew are its own; most of fifty rare ports are left out.
+    FW    seed `fw1` (a firewall), IPC seed `ipc1` (an IP chain): the seeds themselves weren't available. The numbers
+          here are round figures, counted in part of the sets of 1,000 that the original generator makes from them.
 
-Not taken over: TCP flags, which a security group has not, and the correlation of source and destination.
+Not taken over: TCP flags, which a security group doesn't have, and the correlation of source and destination.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ Lengths = tuple[tuple[tuple[int, int], int], ...]  # (source, destination), weig
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """How addresses branch. `bands`: (below this bit, percent of nodes with two children, skew in percent); skew is
-    what the lighter child's share lacks to the heavier one's. `nesting`: prefixes of the set on one path, at most."""
+    """How addresses branch. `bands`: (below this bit, percent of nodes with two children, skew in percent). Skew is
+    what the lighter child's share is short of the heavier one's. `nesting`: at most how many prefixes of the set are on
+    one path."""
 
     bands: tuple[tuple[int, int, int], ...]
     nesting: int
@@ -36,8 +37,8 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """`protocols`: by name, with the joint classes of (source, destination) ports of its rules; one without ports has
-    ("wc_wc", 1). `lengths`: by joint class; "" is for all others."""
+    """`protocols`: by name, with the joint classes of (source, destination) ports of its rules. A protocol without
+    ports has ("wc_wc", 1). `lengths`: by joint class; "" is for all others."""
 
     protocols: tuple[tuple[str, int, Weights], ...]
     lengths: Mapping[str, Lengths]

@@ -1,6 +1,6 @@
-"""Real sockets in the nodes of a lab, both ends of each session in hand.
+"""Real sockets in the nodes of a lab, with both ends of each session.
 
-Owns the sockets. Is given nodes and addresses. Must not know policy: what it opens has to be accepted.
+Owns the sockets. It is given nodes and addresses. Must not know policy: what it opens has to be accepted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SECONDS = 5.0
 
 @dataclass
 class Ends:
-    """Sockets in the namespaces of a lab, kept open until it goes."""
+    """Sockets in the namespaces of a lab, which stay open until the lab is removed."""
 
     lab: str
     stack: ExitStack
@@ -39,7 +39,7 @@ class Ends:
         return made
 
     def tcp(self, node: str, address: str, port: int, listener: socket.socket) -> tuple[socket.socket, socket.socket]:
-        """A connection from the node, both ends of it: (that of the node, that of the listener)."""
+        """A connection from a node: its socket, and the listener's."""
         client = self.open(node, socket.SOCK_STREAM, address)
         client.connect((address, port))
         served, _ = listener.accept()

@@ -41,7 +41,7 @@ def state_of(text: str) -> CloudState:
 
 
 def no_policy(_: EnforceRequest) -> None:
-    """Enforces nothing: what the lab itself carries is then all accepted."""
+    """An enforcer that enforces nothing, so that everything the lab carries is accepted."""
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def running(
     hosts: int = 1,
     time_scale: float = 1.0,
 ) -> Iterator[Lab]:
-    """A lab, up while the block runs; nothing of it is left afterwards."""
+    """A lab that is up while the block runs. Nothing of it is left afterwards."""
     record = replace(record_of(name, placement, hosts), time_scale=time_scale)
     lab = manage.up(record if externals is None else replace(record, externals=externals), state, enforce)
     try:
@@ -74,13 +74,13 @@ def choices_at(placement: str) -> Choices:
 
 
 def assert_gone(name: str) -> None:
-    """No namespace and no file of that lab is left."""
+    """Assert that no namespace and no file of that lab is left."""
     assert [entry for entry in netns.list_names() if entry.startswith(f"{name}-")] == []
     assert not (LABS_DIR / name).exists()
 
 
 def run_in(namespace: str, *command: str, text: str = "") -> str:
-    """A command's output, run in a namespace; the test fails if it does."""
+    """Run a command in a namespace and return its output. The test fails if the command does."""
     with netns.inside(namespace):
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, f"{command} in {namespace}: {done.stderr}"
@@ -98,12 +98,12 @@ def load_rules(namespace: str, rules: str) -> None:
 
 
 def matrix(lab: Lab, services: str = EVERYTHING) -> list[ProbeResult]:
-    """Every pair, every service."""
+    """Probe every pair with every service."""
     return asyncio.run(run_probes(lab, matrix_probes(lab.topology.nodes, parse_services(services))))
 
 
 def observe(lab: Lab, sender: str, receiver: str, service: str, source_port: int = 0) -> Observation:
-    """One probe, in the first family that both have."""
+    """Run one probe, in the first family that both ends have."""
     (wanted,) = parse_services(service)
     probes = find_probes(lab, Asked(sender, receiver, wanted, source_port))
     (cell,) = asyncio.run(run_probes(lab, probes[:1]))
@@ -111,7 +111,7 @@ def observe(lab: Lab, sender: str, receiver: str, service: str, source_port: int
 
 
 def unlike(cells: Iterable[ProbeResult], verdict: str) -> list[str]:
-    """A line for each cell whose packets did not get that verdict."""
+    """A line for each result whose packets did not get that verdict."""
     return [
         f"{cell.probe.source.address} -> {cell.probe.target.address} {cell.probe.service}: {cell.observed}"
         for cell in cells
@@ -120,5 +120,5 @@ def unlike(cells: Iterable[ProbeResult], verdict: str) -> list[str]:
 
 
 def disagreements(lab: Lab, services: str = EVERYTHING) -> list[str]:
-    """A line for each pair whose packets did other than the policy says."""
+    """A line for each result in which packets didn't do what the policy says."""
     return [f"{cell.probe}: {explain_result(cell)}" for cell in matrix(lab, services) if not cell.agrees]

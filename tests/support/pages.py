@@ -61,14 +61,14 @@ def hostile_state() -> CloudState:
 
 
 def hostile_page() -> str:
-    """Markup wherever a text of a user's or of the kernel's stands."""
+    """The state with markup wherever a user's or the kernel's text may stand."""
     finding = Finding("UnusedGroup", Severity.HIGH, HOSTILE, (("security_group_id", HOSTILE),))
     session = SessionRow(*[HOSTILE] * 8)
     return page_of(hostile_state(), HOSTILE, Observed(HOSTILE, {}, (session,), 1), [finding])
 
 
 def matrix_of(state: CloudState, name: str, services: str, *, wrong: int = 0) -> tuple[Lab, list[ProbeResult]]:
-    """A lab that was never built and what would be observed in it, the first `wrong` probes not as the policy says."""
+    """A lab that was never built, with results of probes. The first `wrong` don't do what the policy says."""
     lab = manage.make_lab(manage.default_record(name), state)
     probes = matrix_probes(lab.topology.nodes, parse_services(services))
     cells = []

@@ -1,4 +1,4 @@
-"""Reports of replays that never were, to make pages of.
+"""Reports of replays that never happened, to make pages of.
 
 Owns which flows they have. Must not know how pages look.
 """
@@ -14,7 +14,8 @@ from sgdataplane.report.render import render_replay
 
 
 def report_of(flows: int, *, wrong: int = 0, verdict: str = "accept", name: str = "i-web1") -> Report:
-    """`flows` of two packets each, the last `wrong` not as the policy says; `name` of the node, group and rule."""
+    """A report with `flows` flows of two packets each. The last `wrong` don't do what the policy says. `name`: of the
+    node, the group and the rule."""
     report = Report(read=2 * flows + 3, sent=2 * flows, outside=3, seconds=flows / 7)
     passes = verdict == "accept"
     where = "" if passes else "ingress"
@@ -33,6 +34,6 @@ def report_of(flows: int, *, wrong: int = 0, verdict: str = "accept", name: str 
 
 
 def replay_text(before: Report, after: Report | None = None, *, name: str = "state.yaml") -> str:
-    """The page; `name` is the capture's and the states'."""
+    """The page. `name`: of the capture and of the states."""
     reports = [before] if after is None else [before, after]
     return render_replay(replay_page(name, [(name, report) for report in reports]))

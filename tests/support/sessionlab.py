@@ -1,7 +1,7 @@
-"""A lab of three hosts: a protected instance, a neighbour in its VPC and a host outside; only the first has a policy.
+"""A lab of three hosts: a protected instance, a neighbour in its VPC, and a host outside. Only the first has a policy.
 
-Owns how a test applies states to that instance, in its own namespace or in its router's, where the two others are
-beyond uplinks. Must not know what is sent.
+Owns how a test applies states to that instance, in its own namespace or in its router's, where the other two are behind
+uplinks. Must not know what is sent.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def make_enis(near_groups: str, far_groups: str) -> tuple[Eni, Eni]:
 def state_with(
     groups: Sequence[SecurityGroup], near: str, far: str = "sg-far", prefix_lists: dict[str, str] | None = None
 ) -> CloudState:
-    """The two instances in these groups; `sg-far` has no rules and is there already."""
+    """The two instances in these groups. `sg-far` has no rules and exists already."""
     return make_state([*groups, make_group("sg-far")], make_enis(near, far), prefix_lists=prefix_lists)
 
 
@@ -64,7 +64,7 @@ class Site:
         return Desired(state, {"eni-a": self.ifname}, options, Placement(self.placement), self.uplinks)
 
     def witness(self, watches: Sequence[Watch]) -> Witness:
-        """Counters just before and behind our hooks, of what `near` gets and sends."""
+        """Counters just before and just behind our hooks, for what `near` gets and sends."""
         return Witness(self.netns, PROTECTED[self.placement], tuple(watches), self.ifname)
 
     @property
@@ -84,7 +84,7 @@ class SessionLab:
     reports: list[ApplyReport] = field(default_factory=list)
 
     def apply(self, state: CloudState, settings: Settings | None = None) -> ApplyReport:
-        """Enforce for `near`; what was enforced by the last call is known."""
+        """Enforce a state for `near`. It remembers what the last call enforced."""
         desired = self.site.desired(state)
         report = enforce(self.site.netns, desired, self.previous, settings or Settings())
         assert report.leftover == ""
@@ -102,7 +102,7 @@ def session_lab(name: str, placement: str = "instance") -> Iterator[SessionLab]:
 
 
 def site_of(lab: Lab) -> Site:
-    """That of eni-a in a lab that enforces nothing yet; all others are beyond uplinks."""
+    """The site of eni-a in a lab that enforces nothing yet. All other interfaces are behind uplinks."""
     (entry,) = (entry for entry in lab.enforced if "eni-a" in entry.desired.interfaces)
     carried = dict(entry.desired.interfaces)
     own = carried.pop("eni-a")

@@ -1,7 +1,7 @@
 """One instance's namespace and one neighbour's, and a way to put any packet on the wire between them.
 
-An observer table in the instance's namespace notes each packet just before and just after our hooks, by the number
-that the packet carries (IPv4 id, IPv6 flow label), and then drops it: so every packet is the first of its session, and
+An observer table in the instance's namespace notes each packet just before and just after our hooks, by the number that
+the packet carries (IPv4 id, IPv6 flow label), and then drops it. So every packet is the first of its session, and
 "dropped" means that it was seen on one side of our chain and not on the other.
 """
 
@@ -41,7 +41,8 @@ WAY = {Direction.INGRESS: "in", Direction.EGRESS: "out"}
 
 
 def observer() -> str:
-    """The observer table: a set a place and family, and a rule that notes the number, and drops it afterwards."""
+    """The observer table: a set for each place and family, and a rule that notes the number. Afterwards it drops the
+    packet."""
     sets = "\n  ".join(
         f"set {place}{DIGIT[family]} {{ typeof {field}; flags dynamic; size 65535; }}"
         for place in PLACES
@@ -108,7 +109,7 @@ class WireLab:
             netns.remove(name)
 
     def _route(self) -> None:
-        """Everything leaves by the interface that the socket is bound to, to a neighbour that needs no asking."""
+        """Everything leaves by the interface that the socket is bound to, to a neighbour whose address is known."""
         for option in ("-4", "-6"):
             lines = "".join(f"route add default dev eth{i} metric {i + 1}\n" for i in range(len(self._macs)))
             command = ["nsenter", f"--net=/run/netns/{self.instance}", "ip", option, "-b", "-"]
@@ -155,7 +156,7 @@ class WireLab:
         }
 
     def counters(self, table: str) -> dict[str, int]:
-        """Packets by named counter of one of our tables."""
+        """The packets that each named counter of one of our tables has counted."""
         listing = listed(self.instance, f"counters table inet {table}")
         counters = [entry["counter"] for entry in listing if "counter" in entry]
         return {counter["name"]: int(counter["packets"]) for counter in counters}
@@ -167,7 +168,7 @@ def _numbers(elements: Iterable[Any]) -> Iterable[int]:
 
 
 def build(number: int, packet: Packet) -> inet.IP | IPv6:
-    """A packet of the kernel's from one of policy's, numbered, with right checksums."""
+    """The kernel's packet for one of the policy's, with a number and right checksums."""
     is_ingress = packet.direction is Direction.INGRESS
     source, target = (packet.remote, packet.local) if is_ingress else (packet.local, packet.remote)
     if packet.family is Family.IPV4:

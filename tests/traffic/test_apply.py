@@ -76,7 +76,8 @@ CHANGES = [
 
 
 def kernel_of(lab: Lab) -> dict[str, object]:
-    """All that the lab made, by its own names, as the kernel tells it; link-local addresses follow from the MACs."""
+    """Everything that the lab made, by its own names, as the kernel reports it; link-local addresses follow from the
+    MACs."""
     return {plan.netns.removeprefix(lab.record.name): contents(plan.netns) for plan in lab.topology.plans}
 
 
@@ -125,7 +126,7 @@ def test_session_between_unchanged_enis_outlives_changes_around_it(lab_name: str
 
 @contextmanager
 def session(lab: Lab, client: str, server: str, address: str) -> Iterator[Callable[[bytes], None]]:
-    """A TCP connection between two nodes; the function sends some bytes to and fro, or fails in time."""
+    """A TCP connection between two nodes. The function sends some bytes back and forth, or fails in time."""
     with ExitStack() as stack:
         with netns.inside(lab.topology.node[server].netns):
             listener = stack.enter_context(socket.create_server((address, 7000)))

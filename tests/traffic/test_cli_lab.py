@@ -73,7 +73,7 @@ def name(make_lab_name: Callable[[], str], state: Path, placement: str) -> Itera
 
 
 def enforced_places(status: dict[str, Any]) -> dict[str, Any]:
-    """The nodes or routers where policy is enforced, as status has them."""
+    """The nodes or routers that enforce policy, as in the status."""
     if status["placement"] == "host":
         return dict(status["vpcs"])
     return {name: node for name, node in status["nodes"].items() if node["kind"] == "instance"}

@@ -1,4 +1,4 @@
-"""The demo as a process: it shows what it promises, and leaves nothing, also when it is interrupted half-way."""
+"""The demo as a process: it shows what it promises, and leaves nothing, even if it is interrupted half-way."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_interrupted_demo_takes_its_lab_down(number: signal.Signals, existing: i
 
 
 def wait_exist(process: subprocess.Popen[str], count: int) -> None:
-    """Until the demo has made that many namespaces."""
+    """Wait until the demo has made that many namespaces."""
     deadline = time.monotonic() + START_S
     while len(left_of(process)) < count:
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""diff against real packets: OLD and then NEW in force in one lab, every pair probed under both."""
+"""`diff` against real packets: OLD, then NEW is in force in one lab, and every pair is probed under both."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ security_groups:
 
 
 def named(changes: list[VerdictChange], cell: ProbeResult) -> list[VerdictChange]:
-    """The rows that have the opening packet of a probe at either of its ends."""
+    """The rows of the diff that match the opening packet of a probe at either of its ends."""
     probe, source_port = cell.probe, cell.observed.source_port
     ends = ((Direction.EGRESS, probe.source, probe.target), (Direction.INGRESS, probe.target, probe.source))
     packets = [packet_at(end, far, direction, probe, source_port) for direction, end, far in ends if end.eni_id]
@@ -74,7 +74,7 @@ def named(changes: list[VerdictChange], cell: ProbeResult) -> list[VerdictChange
 
 
 def test_what_diff_names_changes_and_nothing_else_does(lab_name: str, placement: str) -> None:
-    """An end that opens refused before, one that closes refuses after. The other end has its own say."""
+    """An end that opens refused before, and one that closes refuses afterwards. The other end decides for itself."""
     old, new = labs.state_of(OLD), labs.state_of(NEW)
     diff = StateDiff(old, new)
     changes = [change for eni_id in diff.concerned() for change in diff.at(eni_id).changes]

@@ -1,4 +1,4 @@
-"""A verdict is believed only with evidence: what a drop looks like, and what doesn't pass for one."""
+"""A verdict is believed only with evidence: what a drop looks like, and what only looks like one."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ AT_HOST = {
 
 
 def place(placement: str, node: str, side: str) -> tuple[str, str]:
-    """Where an instance's policy of that side stands: the namespace, and the chain down to the interface."""
+    """Where an instance's policy of that side is enforced: the namespace, and the chain down to the interface."""
     if placement == "instance":
         return f"i-{node}", AT_INSTANCE[side]
     return "vpc-a", AT_HOST[side].format(node)
 
 
 def drops(where: str, service: str) -> str:
-    """Rules that drop the service's packets; `where` begins a chain, perhaps up to an interface."""
+    """Rules that drop the service's packets. `where`: begins a chain, perhaps down to an interface."""
     head, _, interface = where.partition(";")
     protocol = service.removeprefix("proto/").partition("/")[0]
     matches = ECHO if service == "icmp" else (f"meta l4proto {GRE if protocol == 'gre' else protocol}",)
@@ -65,7 +65,7 @@ def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[Lab]:
 
 @pytest.fixture
 def rules(lab: Lab) -> Iterator[Callable[[str, str], None]]:
-    """Loads a chain's rules into a node or router of the lab; they go with the test."""
+    """Loads a chain's rules into a node or router of the lab. They are removed with the test."""
     used: list[str] = []
 
     def load(node: str, chain: str) -> None:
@@ -110,8 +110,8 @@ def test_dropped_on_the_way_out_is_seen_at_egress(
 def test_drop_at_egress_is_proven_by_neighbour_discovery_where_there_is_no_ipv4(
     lab: Lab, rules: Rules, placement: str, service: str
 ) -> None:
-    """A host outside has no policy, so at its router no drop is believed, and none on its own ground where policies
-    stand in routers."""
+    """A host outside has no policy. So no drop at its router is believed, nor one in its own namespace where routers
+    enforce policy."""
     outside = "2001:db8:ffff::7"
     assert labs.observe(lab, outside, "2001:db8:a::2", service).verdict == "accept"
     rules("ext-2001-db8-ffff--7", drops(AT_INSTANCE["egress"], service))
@@ -192,7 +192,7 @@ def test_listener_that_does_not_answer_its_own_node_proves_no_drop(lab: Lab, rul
 
 
 def test_wire_that_is_cut_proves_no_drop_at_egress(lab: Lab, rules: Rules, placement: str) -> None:
-    """The control frame leaves as the probe doesn't, but the gateway does not answer it."""
+    """The control frame leaves, which the probe doesn't, but the gateway does not answer it."""
     node, chain = place(placement, "a", "egress")
     rules(node, drops(chain, "udp/53"))
     labs.load_rules(
@@ -210,7 +210,7 @@ def test_wire_that_is_cut_proves_no_drop_at_egress(lab: Lab, rules: Rules, place
 def test_session_of_an_earlier_probe_lets_none_of_the_other_direction_in(
     lab: Lab, rules: Rules, placement: str, service: str
 ) -> None:
-    """Such sessions have no ports, so without care the one that i-a began would cover what i-b sends."""
+    """Such sessions have no ports. So without care, the session that i-a began would let pass what i-b sends."""
     node, chain = place(placement, "a", "ingress")
     rules(node, drops(chain, service).replace(";", "; ct state established accept;", 1))
     assert labs.observe(lab, "i-a", "i-b", service).verdict == "accept"

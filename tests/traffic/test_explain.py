@@ -1,4 +1,4 @@
-"""What `sgdp explain --live` says of a flow is what real packets do: at both ends, in both placements."""
+"""What `sgdp explain --live` says of a flow is what real packets do, at both ends and in both placements."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def policy() -> CloudState:
 
 
 def arguments(probe: Probe) -> list[str]:
-    """As somebody asks about it, at the end that is an ENI; at the sender's, if both are."""
+    """The probe as a question to `explain`, asked at the end that is an ENI; at the sender's if both are."""
     is_sent = bool(probe.source.eni_id)
     here, there = (probe.source, probe.target) if is_sent else (probe.target, probe.source)
     asked = ["--eni", here.eni_id, "--direction", "egress" if is_sent else "ingress", "--local", str(here.address)]
@@ -81,7 +81,7 @@ def test_explain_says_what_packets_do(
 
 
 def distinct(cells: list[ProbeResult]) -> Iterator[ProbeResult]:
-    """One of those that are alike in family, protocol, outcome, and what decides."""
+    """One probe for each family, protocol, verdict and deciding cause."""
     seen = set()
     for cell in cells:
         probe, observed = cell.probe, cell.observed

@@ -1,4 +1,4 @@
-"""Policy in the routers: strangers pass nothing, new ENIs lose nothing, equal VPCs and hosts don't meet."""
+"""Policy in the routers: strangers get nothing through, new ENIs lose nothing, equal VPCs and hosts don't meet."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ families = pytest.mark.parametrize("family", list(Family), ids=lambda family: fa
 
 @contextmanager
 def stranger(lab: Lab) -> Iterator[str]:
-    """A namespace with a link to the router of vpc-a that no policy knows, with addresses of the VPC."""
+    """A namespace that no policy knows, with a link to the router of vpc-a and addresses of the VPC."""
     name, router = f"{lab.record.name}-stranger", f"{lab.record.name}-vpc-a"
     netns.create(name)
     try:
@@ -77,14 +77,15 @@ def stranger(lab: Lab) -> Iterator[str]:
 
 
 def received_by(namespace: str, ifname: str) -> int:
-    """Packets that came in by an interface (the second column of /proc/net/dev)."""
+    """How many packets came in by an interface (the second column of /proc/net/dev)."""
     lines = labs.run_in(namespace, "cat", "/proc/self/net/dev").splitlines()
     return next(int(line.split()[2]) for line in lines if line.split()[0] == f"{ifname}:")
 
 
 @families
 def test_an_interface_that_no_policy_knows_passes_nothing(lab_name: str, tmp_path: Path, family: Family) -> None:
-    """Neither way, though its router has routes, and though all rules accept all; once it is known, everything."""
+    """Nothing passes in either direction, although its router has routes and all rules accept everything. Once the
+    interface is known, everything passes."""
     target, back = (A[family], PORT), (STRANGER[family], PORT)
     with labs.running(lab_name, STATE, enforce_policy, placement="host") as lab, stranger(lab) as name:
         (entry,), inside = lab.enforced, f"{lab_name}-i-a"
@@ -110,7 +111,8 @@ def test_an_interface_that_no_policy_knows_passes_nothing(lab_name: str, tmp_pat
 def test_a_new_eni_gets_nothing_before_its_policy_and_all_after_it(
     lab_name: str, tmp_path: Path, family: Family
 ) -> None:
-    """The sender begins before the interface is there, which is up, with addresses and routes, before its policy is."""
+    """The sender begins before the interface exists. It is up, with addresses and routes, before its policy is in
+    force."""
     target, router, node = (B[family], PORT), f"{lab_name}-vpc-a", f"{lab_name}-i-b"
     marks: list[int] = []
     receivers: list[Receiver] = []
@@ -159,7 +161,7 @@ def test_a_new_eni_of_a_lab_gets_all_from_its_first_moment(
 
 
 def check_first(receiver: Receiver, sender: EarlySender, mark: int) -> None:
-    """All arrive of what was sent after `mark` was read; `mark + 1` may have been under way then."""
+    """Everything that was sent after `mark` was read arrives; `mark + 1` may have been on its way then."""
     sender.wait_for_more(500)
     wait_until(lambda: receiver.read()[-1:] > [mark + 100])
     numbers = receiver.numbers
@@ -221,7 +223,7 @@ def test_vpcs_with_equal_addresses_and_macs_never_meet(lab_name: str, placement:
 def test_a_node_that_takes_its_subnet_for_its_link_reaches_a_neighbour_through_the_router(
     lab_name: str, placement: str
 ) -> None:
-    """It asks for the neighbour's address by ARP, and the router answers."""
+    """The node asks for the neighbour's address by ARP, and the router answers."""
     with labs.running(lab_name, LARGER, enforce_policy, placement=placement):
         labs.run_in(f"{lab_name}-i-a", "ip", "route", "add", "10.0.0.0/24", "dev", "eth0", "src", "10.0.0.1")
         with netns.inside(f"{lab_name}-i-b"):

@@ -1,4 +1,4 @@
-"""A lab judges as was chosen, remembers it, and is asked by it."""
+"""A lab judges as it was told to, remembers that, and every verb that asks it uses it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ network_interfaces:
 
 
 class Asked:
-    """A lab, by its verbs; `said` is what the last one printed."""
+    """A lab, used by its verbs. `said`: what the last one printed."""
 
     def __init__(self, name: str, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.name, self.state, self._capsys = name, state, capsys

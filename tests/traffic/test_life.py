@@ -1,4 +1,5 @@
-"""A lab's life: whatever happens to it, `down` leaves nothing, and no lab touches another's or anyone's namespaces."""
+"""A lab's life: whatever happens to it, `down` leaves nothing, and no lab touches namespaces of another or of anybody
+else."""
 
 from __future__ import annotations
 
@@ -60,14 +61,14 @@ network_interfaces:
 
 @pytest.fixture
 def name(lab_name: str) -> Iterator[str]:
-    """A lab name whose lab is gone after the test, whether it made one or not."""
+    """A name whose lab is gone after the test, whether the test made one or not."""
     yield lab_name
     manage.down(lab_name)
     labs.assert_gone(lab_name)
 
 
 def run_dying(verb: str, name: str, state: Path, point: str, count: int) -> None:
-    """Run a verb that is killed at that call; the test fails if it survives."""
+    """Run a verb that is killed at that call. The test fails if the verb survives."""
     command = [sys.executable, "-m", "tests.support.dying", verb, name, str(state), point, str(count)]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=60

@@ -44,7 +44,8 @@ def test_a_scaled_lab_says_so(lab_name: str, capsys: pytest.CaptureFixture[str])
 def test_many_sessions_are_printed_in_seconds(
     lab_name: str, capsys: pytest.CaptureFixture[str], placement: str, count: int, seconds: float
 ) -> None:
-    """Two thirds of them as many remotes as sessions, a third revoked. (4 s for 100,000 on two busy cores.)"""
+    """Two thirds of the sessions have a remote of their own, a third is revoked. (4 s for 100,000 on two busy
+    cores.)"""
     local, first = Address.parse(A), Address.parse("100.64.0.0").value
     ports = (22, 8080, 23)
     with labs.running(lab_name, STATE, enforce_policy, placement=placement) as running:

@@ -1,4 +1,4 @@
-"""Nodes and ENIs of a lab by id or by name: each verb that names one, each way to name it."""
+"""Nodes and ENIs of a lab by id or by name: each verb that takes one, and each way to name it."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_what_is_no_node_or_several_is_refused(
 
 @pytest.mark.parametrize(("name", "code"), [("web", DONE), ("batch", INPUT)])
 def test_a_command_runs_in_the_node_of_that_name(lab: manage.Lab, name: str, code: int) -> None:
-    """`exec` becomes the command, so it is a process here."""
+    """`exec` replaces its process by the command, so it runs as a process here."""
     words = [sys.executable, "-m", "sgdataplane", *spelt(EXEC, lab, name)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == code, done.stderr

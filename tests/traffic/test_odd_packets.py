@@ -1,6 +1,7 @@
-"""What no ordinary socket sends meets the policy too: odd flags, fragments, headers in between, others' addresses.
+"""The policy also judges what no ordinary socket sends: odd flags, fragments, extension headers, foreign addresses.
 
-Every row's drop stands beside a row with the same packet accepted, or is one that semantics.md never lets pass.
+Every row with a drop stands beside a row in which the same packet is accepted, or is one that semantics.md never lets
+pass.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[Lab]:
 
 
 def one(*layers: Packet) -> Build:
-    """A packet of these layers and the token."""
+    """A packet of these layers, with the token behind them."""
 
     def build(token: bytes) -> tuple[Packet, ...]:
         packet = layers[0]
@@ -79,7 +80,7 @@ def in_fragments6(transport: Packet) -> Build:
 
 
 def tcp(flags: str, source_port: int, port: int = 80) -> TCP:
-    """Each row has a source port of its own, and so no session of another row."""
+    """Each row has its own source port, and so no session of another row."""
     return TCP(sport=source_port, dport=port, flags=flags, seq=1000, ack=2000)
 
 

@@ -1,4 +1,4 @@
-"""`sgdp report --name` and `sgdp lab matrix --html --svg` of a running lab: what the kernel counted is on the page."""
+"""`sgdp report --name` and `sgdp lab matrix --html --svg` of a running lab: the page shows what the kernel counted."""
 
 from __future__ import annotations
 

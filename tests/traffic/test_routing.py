@@ -1,4 +1,4 @@
-"""With no policy everything arrives, over the router, from and to the right interface."""
+"""Without a policy everything arrives, through the router, from and to the right interface."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_two_enis_of_one_subnet_meet_at_the_router(lab: Lab) -> None:
 
 
 def forwarded(lab: Lab) -> int:
-    """IPv4 packets that vpc-a's router forwarded (field ForwDatagrams of /proc/net/snmp)."""
+    """How many IPv4 packets vpc-a's router has forwarded (ForwDatagrams in /proc/net/snmp)."""
     router = lab.topology.routers_of_vpc["vpc-a"][0].netns
     titles, values = labs.run_in(router, "grep", "^Ip:", "/proc/self/net/snmp").splitlines()
     return int(values.split()[titles.split().index("ForwDatagrams")])

@@ -1,4 +1,4 @@
-"""How long a large matrix takes: 20 nodes, each with 19 others, 5 services, in well under a minute on two cores."""
+"""A large matrix takes well under a minute on two cores: 20 nodes, each with 19 others, 5 services."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RULES = """
 
 
 def state() -> str:
-    """19 instances in four groups that open SSH to the next one each; every second group accepts its own members."""
+    """19 instances in four groups. Each group opens SSH to the next one; every second one accepts its own members."""
     groups = "".join(
         f"  - security_group_id: sg-{number}\n    vpc_id: vpc-a\n    security_group_type: normal\n"
         f"    inner_access_policy: {'Accept' if number % 2 else 'Drop'}\n    rules:{RULES}"

@@ -1,4 +1,4 @@
-"""Every folder of netns-lab/scenarios/ is a test: its rows, and its whole matrix against decide(), in real packets."""
+"""Every folder of netns-lab/scenarios/ is a test: real packets agree with its rows, and its matrix with decide()."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_scenario(folder: Path, placement: str, make_lab_name: Callable[[], str]
 @pytest.mark.placement("host")
 @pytest.mark.parametrize("folder", [pytest.param(folder, id=folder.name) for folder in FOLDERS])
 def test_scenario_over_two_hosts(folder: Path, placement: str, make_lab_name: Callable[[], str]) -> None:
-    """Where each of the two ends can be enforced in another router."""
+    """The cases in which each end can be enforced in another router."""
     check(load_scenario(folder), labs.record_of(make_lab_name(), placement, hosts=2))
 
 

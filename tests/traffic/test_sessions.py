@@ -83,7 +83,7 @@ def place_of_a(name: str, placement: str) -> str:
 
 @pytest.fixture(scope="module")
 def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[str]:
-    """A lab with one session of each kind, all of whose ports are known."""
+    """A lab with one session of each kind, with all ports known."""
     with opened(make_lab_name(), placement) as ends:
         with netns.inside(place_of_a(ends.lab, placement)):
             sysctl.write("netfilter/nf_conntrack_acct", "1")
@@ -107,7 +107,7 @@ def lab(make_lab_name: Callable[[], str], placement: str) -> Iterator[str]:
 
 
 def _translated(ends: Ends, outside: str) -> None:
-    """Sessions that NAT in the instance changes: one that comes in, one that goes out."""
+    """Sessions that the instance translates: one that comes in, one that goes out."""
     client = ends.open(outside, socket.SOCK_STREAM, A)
     client.connect((A, 8080))  # answered by the listener on 22
     ends.tcp("i-a", "192.0.2.80", 80, ends.listen(outside, EXT, 8443))
@@ -170,7 +170,7 @@ ETH = {"eni-a": "eth0", "eni-a2": "eth1", "eni-b": "eth0"}
 
 
 def as_row(session: dict[str, Any]) -> tuple[Any, ...]:
-    """A router's interfaces are named after their ENIs; the rows have the names that instances give them."""
+    """A router's interfaces are named after their ENIs, but the rows have the names that instances use."""
     interface = session["interface"]
     values = session | {"port": port_of(session), "rule": session["security_group_rule_id"]}
     if interface == session["eni"]:
@@ -216,7 +216,7 @@ def test_counters_are_shown_where_the_kernel_counts(lab: str, capsys: pytest.Cap
 def test_sessions_of_no_eni_are_shown_only_on_demand(
     lab: str, capsys: pytest.CaptureFixture[str], placement: str
 ) -> None:
-    """A router has none of what an instance does inside."""
+    """A router sees no session that an instance has with itself."""
     internal = [session for session in sessions(capsys, lab, "--all") if session["eni"] is None]
     if placement == "host":
         assert internal == []
@@ -341,14 +341,14 @@ def test_closed_connections_are_shown_while_they_last(
 
 
 def shows_one(capsys: pytest.CaptureFixture[str], lab_name: str, state: str) -> None:
-    """Wait until the lab's one session is in that state: the answer to the last segment may still be on its way."""
+    """Wait until the lab's only session is in that state, as the answer to the last segment may still be on its way."""
     deadline = time.monotonic() + SECONDS
     while (found := [session["state"] for session in sessions(capsys, lab_name)]) != [state]:
         assert time.monotonic() < deadline, found
 
 
 def without(*rule_ids: str) -> CloudState:
-    """STATE with these rules deleted."""
+    """STATE without these rules."""
     groups = tuple(
         replace(group, rules=tuple(rule for rule in group.rules if rule.security_group_rule_id not in rule_ids))
         for group in STATE.security_groups

@@ -1,4 +1,4 @@
-"""`sgdp trace` and `sgdp counters` on a lab: what is told of a packet is what became of it; nothing stays behind."""
+"""`sgdp trace` and `sgdp counters` on a lab: what they say of a packet is what became of it, and they leave nothing."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_what_decided_is_what_the_policy_says(
 
 @contextmanager
 def following(lab: manage.Lab, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """`sgdp trace` as a process, which marks packets of eni-a already."""
+    """`sgdp trace` as a process, which has begun to mark packets of eni-a."""
     command = [sys.executable, "-m", "sgdataplane", "trace", "--name", lab.record.name, "--eni", "eni-a", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

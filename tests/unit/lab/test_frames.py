@@ -1,4 +1,4 @@
-"""What taps read and agents build, held against scapy's idea of the same packets."""
+"""What taps read and probers build, compared with scapy's version of the same packets."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ QUIET: dict[str, Any] = {"answered": False, "connected": False, "failure": ""}
 
 
 class Answers:
-    """Stands in for a fleet: gives the answers of a table, and remembers what was asked."""
+    """Stands in for a fleet: gives the answers of a table, and remembers what it was asked."""
 
     def __init__(self, **answers: dict[str, Any]) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -125,7 +125,7 @@ PATH = RouterPath(NEAR, FAR)
 
 
 class Routers(Answers):
-    """`near` and `far`: what the routers say; a wire that `fails` gives that control."""
+    """`near`, `far`: what the routers say. `fails`: the node whose wire can't be proven."""
 
     def __init__(self, near: object, far: object, fails: str, **answers: dict[str, Any]) -> None:
         super().__init__(**{"saw": {"seen": False}} | answers)

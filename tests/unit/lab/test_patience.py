@@ -1,4 +1,4 @@
-"""SGDP_PATIENCE makes deadlines of a lab longer, never shorter."""
+"""SGDP_PATIENCE makes a lab's deadlines longer, never shorter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands on the page of a replay, and that it is bounded, escaped and the same for the same report."""
+"""What the page of a replay shows, and that it is bounded, escaped, and the same for the same report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ClassBench-like sets have the shape that their seed says, and are policies that the loader takes."""
+"""ClassBench-like sets have the shape that their seed says, and are policies that the loader accepts."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_exact_ports_outweigh_ranges_in_the_access_list() -> None:
 
 
 def deepest(nesting: int) -> int:
-    """Of one prefix of each length, in a tree with room enough."""
+    """A walk for one prefix of each length, in a tree with enough room."""
     tree = AddressTree(Tree(((32, 100, 0),), nesting), random.Random(1))
     made = tree.prefixes(list(range(1, 33)))
     return max(sum(_holds(outer, inner) for outer in made) for inner in made)
@@ -102,7 +102,7 @@ def test_addresses_nest_no_deeper_than_the_threshold() -> None:
 
 
 def _holds(outer: Prefix, inner: Prefix) -> bool:
-    """Whether it is the other or around it."""
+    """Whether a prefix equals or contains the other."""
     return outer.first <= inner.first and inner.last <= outer.last
 
 

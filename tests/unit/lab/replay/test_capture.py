@@ -1,4 +1,4 @@
-"""Capture files that are not what they should be: refused with the place, never with a traceback."""
+"""Malformed capture files are refused with the place, never with a traceback."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ HAS_FCS = 0x0400  # of `upper`
 @settings(max_examples=150)
 @given(form=FORMS, frames=FRAMES)
 def test_every_pcap_is_read_whatever_its_form(form: Form, frames: list[bytes], folder: Path) -> None:
-    """Byte order, fractions, the bits that say how long the FCS is, gzip."""
+    """A pcap is read in each byte order, with each fraction of a second and each length of the FCS, gzipped or not."""
     octets = form.pack("I", 0xA1B23C4D if form.is_nano else 0xA1B2C3D4)
     octets += form.pack("HHIIII", 2, 4, 0, 0, 262_144, form.upper << 16 | form.linktype)
     fcs = bytes(form.upper >> 12 << 1) if form.upper & HAS_FCS else b""
@@ -126,7 +126,7 @@ SECTIONS = st.lists(
 def test_every_pcapng_is_read_and_a_packet_of_an_unknown_interface_refused(
     sections: list[tuple[Form, list[bytes], list[int]]], unknown: bool, in_gzip: bool, folder: Path
 ) -> None:
-    """Sections of different byte orders, each with interfaces of its own; other blocks in between."""
+    """Sections of different byte orders, each with its own interfaces, and other blocks in between."""
     octets, wanted = b"", []
     for form, frames, linktypes in sections:
         octets += block(form, 0x0A0D0D0A, form.pack("IHHq", 0x1A2B3C4D, 1, 0, -1))
@@ -190,7 +190,7 @@ def test_a_pipe_is_read_as_it_comes_and_again_if_that_was_said(whole: Path, tmp_
 
 
 def write_slowly(pipe: Path, octets: bytes) -> None:
-    """The first octets one by one: no read gets more."""
+    """A pipe that hands over its first octets one by one: no read gets more."""
     with open(pipe, "wb", buffering=0) as file:
         file.writelines(bytes([octet]) for octet in octets[:5])
         file.write(octets[5:])

@@ -1,4 +1,4 @@
-"""Packets get other addresses, and what depends on these follows; fragments become datagrams."""
+"""Packets get other addresses, and what depends on these is updated; fragments become datagrams."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def packets() -> list[Packet]:
 
 
 def rebuilt(packet: Packet) -> Packet:
-    """The same packet as scapy makes it for the new addresses."""
+    """The same packet as scapy makes it with the new addresses."""
     wanted = packet.copy()
     wanted.src, wanted.dst = NEW[packet.version]
     wanted[0].setfieldval("ttl" if packet.version == 4 else "hlim", 10)
@@ -133,7 +133,7 @@ def chained(names: list[str]) -> Packet:
 @settings(max_examples=60)
 @given(st.lists(st.sampled_from(sorted(HEADERS)), max_size=5))
 def test_a_datagram_is_known_with_and_without_each_of_its_fragment_headers(names: list[str]) -> None:
-    """As each kernel on its way takes one off; what is left is what would be there had it never been."""
+    """Each kernel on the way removes one fragment header; what is left is what would be there without it."""
     datagram = Reassembly().add(sent(chained(names)))
     assert datagram is not None
     assert (datagram.header.protocol, datagram.header.ports) == (17, (5, 6))

@@ -1,4 +1,4 @@
-"""The model of sessions by which a replay expects what it does: semantics.md, section 4."""
+"""The model of sessions that says what a replay expects: semantics.md, section 4."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_midstream_is_judged_at_ingress_and_dropped_at_egress(sessions: SessionM
 
 @pytest.mark.parametrize(("protocol", "idle"), [(TCP, 910), (UDP, 30)])
 def test_an_idle_session_is_over(sessions: SessionModel, protocol: int, idle: int) -> None:
-    """Then what the server sends is midstream, or opens one of its own, as its egress is open."""
+    """Then what the server sends is mid-stream, or opens a session of its own, as its egress is open."""
     assert passes(sessions, to_us(SYN, OPEN, protocol))
     assert passes(sessions, from_us(SYN | ACK, OPEN, protocol), 1.0)
     assert sessions.find("t", to_us(ACK, OPEN, protocol), 1.0 + idle) is not None
