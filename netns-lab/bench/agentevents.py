@@ -80,8 +80,7 @@ class Ear:
 
 
 def drift_times(agent: Agent, name: str, change: str) -> tuple[float, float] | None:
-    """Milliseconds until the drift was noticed, and until it was repaired. None if the cycle was about something else
-    too."""
+    """Milliseconds until drift was noticed, and until it was repaired. None if the cycle was about more than that."""
     agent.settle()
     count = drifts(agent)
     with Ear(name) as ear:

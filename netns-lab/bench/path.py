@@ -139,8 +139,7 @@ class Ends:
         return client, server
 
     def check(self, *, is_denying: bool) -> None:
-        """BenchError unless the probe's TCP and UDP get through, and the stranger's UDP does or doesn't, as it
-        should."""
+        """BenchError unless the probe's TCP and UDP get through, and the stranger's UDP does as it should."""
         for end in self._connect():
             end.close()
         if self._arrives(self.stranger, self.inbox) == is_denying:

@@ -66,8 +66,7 @@ class PolicyCost:
 
 
 def makers(rules: int) -> dict[str, Callable[[int], CloudState]]:
-    """All policies by name, as functions of the seed. The hard ones get `rules` rules; ClassBench sets have their own
-    size."""
+    """All policies by name, as functions of the seed. Hard ones have `rules` rules, ClassBench sets their own size."""
     hard = {name: partial(_sized, make, rules) for name, make in POLICIES.items()}
     return {**hard, **{name: partial(_set, kind, count) for name, (kind, count) in SETS.items()}}
 

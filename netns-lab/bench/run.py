@@ -135,8 +135,7 @@ class Run:
 
 @contextmanager
 def on_one_processor() -> Iterator[None]:
-    """Stay on one processor, so that a send includes a packet's whole way. Programs that were started before may run on
-    any processor."""
+    """Stay on one processor, so that a send includes a packet's whole way. Programs that run already may use any."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
     try:

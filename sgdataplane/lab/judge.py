@@ -41,8 +41,7 @@ ALIVE_S = patient(3.0)
 
 
 async def observe(fleet: Fleet, probe: Probe, path: RouterPath | None = None) -> Observation:
-    """Try one exchange. `path`: the routers on its way that enforce policy, None if nodes do. HostError if a process
-    fails."""
+    """Try one exchange. `path`: the routers on its way if they enforce policy. HostError if a process fails."""
     source, target, service = probe.source, probe.target, probe.service
     listening = await fleet.call(
         target.node, "listen", protocol=service.protocol, port=service.port, family=probe.family.value
@@ -110,8 +109,7 @@ class ProbeJudge:
         return await self._judge_silent()
 
     async def _judge_silent(self) -> Observation:
-        """The packet was on the receiver's wire and not in its socket. Believe that if the same listener proves alive
-        now."""
+        """The packet was on the receiver's wire, not in its socket. Believe that if the same listener proves alive."""
         question = self._probe.self_question(os.urandom(8).hex())
         alive = await self._call_target("self_probe", question=question, seconds=ALIVE_S)
         seen = "it was seen on the receiver's wire and no socket got it"

@@ -78,7 +78,7 @@ class PacketLog(Nfnetlink):
         self._socket.setblocking(False)
 
     def fileno(self) -> int:
-        """For select and event loops."""
+        """The socket's number, for select and event loops."""
         return self._socket.fileno()
 
     def read(self, most: int) -> Iterator[LoggedPacket]:
@@ -109,7 +109,7 @@ class PacketLog(Nfnetlink):
             mode = attribute(CFG_MODE, struct.pack("!IBB", COPIED, COPY_PACKET, 0))
             self.tell(kind, socket.AF_UNSPEC, mode, resource=group)
             return group
-        raise HostError("packet log", f"the kernel gives no group of messages (nfnetlink_log): {refusal}")
+        raise HostError("packet log", f"the kernel gives us no group of log messages (nfnetlink_log): {refusal}")
 
 
 def _logged(data: bytes) -> Iterator[LoggedPacket]:

@@ -68,8 +68,7 @@ class Probe:
 
     @property
     def is_tuple_reused(self) -> bool:
-        """Whether conntrack may mistake another probe's session for this one: neither a free port nor an identifier
-        distinguishes them."""
+        """Whether neither a free port nor an identifier tells its session from another probe's in conntrack."""
         return bool(self.source_port) or self.service.protocol not in (TCP, UDP, ICMP, ICMPV6)
 
     @property

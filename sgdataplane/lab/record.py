@@ -61,8 +61,7 @@ class LabFolder:
 
     @contextmanager
     def locked(self, *, shared: bool = False) -> Iterator[None]:
-        """Hold the lab's lock: alone, or `shared` for verbs that change nothing. LabError if others keep it too
-        long."""
+        """Hold the lab's lock: alone, or `shared` to change nothing. LabError if others keep it too long."""
         with self._open_lock() as file:
             self._wait_lock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             if self._is_current(file):
@@ -129,8 +128,7 @@ class LabFolder:
         return applied
 
     def load_applied(self, record: LabRecord) -> CloudState:
-        """The state in force. Quotas were checked, or not, before it was applied. StateFileError if the file is
-        gone."""
+        """The state in force. Quotas were checked, if at all, before it was applied. StateFileError if it is gone."""
         return load(self.path / record.state_file, profile="unlimited").state
 
     def remove(self) -> None:
@@ -141,8 +139,7 @@ class LabFolder:
             self.path.parent.parent.rmdir()
 
     def _write(self, name: str, text: str) -> None:
-        """Write a file whole or not at all, even if we die. A lab doesn't outlive its machine, so nothing is
-        flushed."""
+        """Write a file whole or not at all, even if we die. It isn't flushed, as no lab outlives its machine."""
         replace_file(self.path / name, text.encode(), Survives.THE_WRITER)
 
 

@@ -82,7 +82,7 @@ def load_scenario(folder: Path) -> Scenario:
     except OSError as error:
         raise LabError(str(path), error.strerror or str(error)) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise LabError(str(path), f"it is not as a scenario should be: {error!r}") from error
+        raise LabError(str(path), f"this is no scenario: {error!r}") from error
 
 
 def _read_step(path: Path, step: dict[str, Any]) -> ScenarioStep:

@@ -21,8 +21,7 @@ from sgdataplane.observe.others import Flowtable, MarkUser, read_flowtables, rea
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One namespace that enforces policy: how full its conntrack table is, and who else uses the mark or has
-    flowtables there."""
+    """A namespace that enforces policy: its conntrack table, others that use the mark, and flowtables there."""
 
     use: TableUse
     mark_users: tuple[MarkUser, ...] = ()

@@ -109,8 +109,8 @@ class _Pending:
         self._is_spoilt = False
 
     def insert(self, sent: Readdressed, piece: Fragment) -> None:
-        """Add a fragment as Linux does: what lies within a piece that is here is a duplicate, any other overlap spoils
-        the datagram."""
+        """Add a fragment as Linux does: one within a piece that is here is a duplicate, any other overlap spoils
+        all."""
         self.packets.append(sent)
         start, octets = piece.offset, sent.data[piece.start :]
         end = start + len(octets)

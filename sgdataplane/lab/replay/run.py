@@ -90,7 +90,7 @@ class Replay:
         expected = self._sessions.expect(datagram.header, stops, now)
         seen = wire.look(datagram, near, far, until(expected))
         if wire.has_lost():
-            raise HostError(f"packet {number}", "the machine is too busy: what was to be seen of it was lost")
+            raise HostError(f"packet {number}", "the machine is too busy: the kernel lost log messages about it")
         if seen.invalid:
             expected = self._sessions.expect(datagram.header, stops, now, seen.invalid)
         self._sessions.commit(datagram.header, stops, now, seen.invalid)

@@ -36,8 +36,7 @@ INVERSE = {(p, a): b for p, pairs in QUERIES.items() for pair in pairs for a, b 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A policy on a packet's way: its ENI, the packet's direction there, and the namespace whose conntrack tracks
-    it."""
+    """A policy on a packet's way: its ENI, the packet's direction, and the namespace whose conntrack tracks it."""
 
     eni_id: str
     direction: Direction
@@ -92,8 +91,8 @@ class SessionModel:
         return tuple(name for name in _tables(stops) if self.find(name, header, now) is None)
 
     def commit(self, header: HeaderFields, stops: Stops, now: float, invalid: frozenset[str] = frozenset()) -> None:
-        """Note that the packet was sent: each table that it reaches, and that accepts it, knows its session from now
-        on."""
+        """Note that the packet was sent. From now on, each table that it reaches and that accepts it has its
+        session."""
         for name in _tables(stops):
             here = tuple(stop for stop in stops if stop.table == name)
             session = self.find(name, header, now)
@@ -125,8 +124,7 @@ class SessionModel:
         return self._decided(_packet(session.opening, stop.eni_id, direction))
 
     def _decide_opening(self, session: ModelSession, error: HeaderFields, stop: Stop) -> Decision:
-        """The decision for the session that an ICMP error is about. The error goes against the packet that it
-        quotes."""
+        """The decision for the session that an ICMP error is about: the error goes against the packet it quotes."""
         quoted = error.quoted
         is_forward = quoted is not None and session.is_forward(quoted)
         direction = stop.direction.other if is_forward else stop.direction
