@@ -53,6 +53,7 @@ class Nflog(Nfnetlink):
     def __init__(self, group: int) -> None:
         """UnsupportedError if the kernel has no nflog; HostError if another process listens already."""
         super().__init__()
+        self.group, self._has_lost = group, False
         kind = message_kind(SUBSYSTEM, CONFIG)
         mode = attribute(MODE, struct.pack("!IBB", COPIED_BYTES, COPY_PACKET, 0))
         try:
@@ -76,11 +77,17 @@ class Nflog(Nfnetlink):
         """Return the packets that have come; if there are very many, the first ones, and the socket stays readable.
         What didn't fit into its buffer is lost."""
         try:
-            data = [part.data for part in islice(received(self._socket), MAX_READS)]
+            parts = list(islice(received(self._socket), MAX_READS))
         except OSError as error:
             raise HostError("nflog", error.strerror or str(error)) from error
+        self._has_lost |= any(part.is_lossy for part in parts)
         packet = message_kind(SUBSYSTEM, PACKET)
-        return [parse(payload) for part in data for kind, _, _, payload in messages(part) if kind == packet]
+        return [parse(payload) for part in parts for kind, _, _, payload in messages(part.data) if kind == packet]
+
+    def take_lost(self) -> bool:
+        """Whether packets were lost since the last call, as far as they have been read."""
+        has_lost, self._has_lost = self._has_lost, False
+        return has_lost
 
 
 def parse(payload: bytes) -> Logged:

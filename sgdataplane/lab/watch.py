@@ -18,8 +18,8 @@ from collections.abc import Iterator
 
 from sgdataplane.contract.fields import Hook
 from sgdataplane.lab import frames
-from sgdataplane.lab.packetlog import POSTROUTING, PREROUTING, LogTable, PacketLog, RawRule
-from sgdataplane.lab.tap import BATCH, CONTROL_S, Sightings
+from sgdataplane.lab.packetlog import POSTROUTING, PREROUTING, LogTable, RawRule, open_log
+from sgdataplane.lab.tap import CONTROL_S, Sightings
 from sgdataplane.net.values import UDP
 from sgdataplane.nft.ir import rule
 from sgdataplane.nft.kernel import NetlinkKernel
@@ -43,14 +43,14 @@ class Watch:
 
     def __init__(self, namespace: str) -> None:
         self.seen = Sightings()
-        self._log = PacketLog()
+        self._log = open_log()
         self._kernel = NetlinkKernel(namespace)  # kept, as the table goes with its socket
         self._kernel.run(WatchTable(f"sgdp_watch_{self._log.group}", group=self._log.group))
         asyncio.get_running_loop().add_reader(self._log, self._read)
 
     def _read(self) -> None:
-        for entry in self._log.read(BATCH):
-            key = frames.key_of_packet(entry.packet)
+        for entry in self._log.read():
+            key = frames.key_of_packet(entry.payload)
             if key is not None:
                 self.seen.record(PLACES[entry.hook], key)
 

@@ -31,9 +31,10 @@ from pyroute2 import IPRoute
 
 from sgdataplane.contract.fields import CtState, Field, Hook
 from sgdataplane.host import netns
+from sgdataplane.host.nflog import Logged
 from sgdataplane.lab.listeners import AF, allow_delegated
 from sgdataplane.lab.manage import Lab
-from sgdataplane.lab.packetlog import LOCAL_IN, PREROUTING, LoggedPacket, LogTable, PacketLog, RawRule
+from sgdataplane.lab.packetlog import LOCAL_IN, PREROUTING, LogTable, RawRule, open_log
 from sgdataplane.lab.parts import Endpoint
 from sgdataplane.lab.replay.datagrams import Datagram
 from sgdataplane.lab.replay.endpoints import LINK_SCOPE_IPV4
@@ -46,13 +47,12 @@ from sgdataplane.nft.ir import ACCEPT, DROP, Match, Range, rule
 from sgdataplane.nft.kernel import NetlinkKernel
 
 OURS = 0x53475250  # the priority that marks our sockets' packets; it ends with the namespace
-INVALID = b"invalid"
+INVALID = "invalid"
 PRIORITY = 2  # NFT_META_PRIORITY
 NEIGHBOURS = Match(Field.ICMPV6_TYPE, (Range(133, 137),))
 HOPS = 4
 WAIT_S = 2.0  # for what should arrive, although the kernel needs microseconds
 PATIENCE = 30  # how many packets we wait for in vain; after that we no longer blame a slow machine
-BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class ReplayTable(LogTable):
         """Logs just before both policies; the prefix says what conntrack calls invalid."""
         for hook, field in ((Hook("prerouting", -160), Field.IIFNAME), (Hook("postrouting", 140), Field.OIFNAME)):
             other = _other_than_lo(field)
-            invalid = rule(other, _is(CtState.INVALID)), self.log(INVALID.decode())
+            invalid = rule(other, _is(CtState.INVALID)), self.log(INVALID)
             yield hook.name, hook, (invalid, (rule(other, _is(CtState.INVALID, negate=True)), self.log()))
 
 
@@ -118,7 +118,7 @@ class ReplayPoint:
         self._sockets: dict[tuple[str, Family], socket.socket] = {}
         with ExitStack() as stack:
             with netns.inside(name):
-                self.log = PacketLog()
+                self.log = open_log()
             stack.callback(self.log.close)
             self._kernel = NetlinkKernel(name)  # kept, as the table goes with its socket
             stack.callback(self._kernel.close)
@@ -221,11 +221,11 @@ class Wire:
         """After the last packet: count what still comes, as nobody sent it, or it is late."""
         self.settle()
         for point in self._points.values():
-            for entry in point.log.read(BATCH):
+            for entry in point.log.read():
                 self._note_stranger(entry)
 
-    def _note_stranger(self, entry: LoggedPacket) -> None:
-        self.strangers += entry.hook == LOCAL_IN and not is_routers(entry.packet)
+    def _note_stranger(self, entry: Logged) -> None:
+        self.strangers += entry.hook == LOCAL_IN and not is_routers(entry.payload)
 
     def has_lost(self) -> bool:
         """Whether any log lost messages since the last call."""
@@ -241,8 +241,8 @@ class Wire:
         sender, receiver = self._lab.enforces(near), self._lab.enforces(far)
         is_host = self._lab.placement is Placement.HOST
         for point in self._points_between(near, far):
-            for entry in point.log.read(BATCH):
-                if not is_copy(entry.packet, datagram) or (delivered and entry.hook == LOCAL_IN):
+            for entry in point.log.read():
+                if not is_copy(entry.payload, datagram) or (delivered and entry.hook == LOCAL_IN):
                     self._note_stranger(entry)
                     continue
                 if entry.prefix == INVALID:
