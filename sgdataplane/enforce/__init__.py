@@ -1,9 +1,9 @@
 """One namespace made equal to one state."""
 
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
-from sgdataplane.enforce.epochs import Epochs, KernelSessions
 from sgdataplane.enforce.fence import check_fence
 from sgdataplane.enforce.proven import Cache, Proven, build
+from sgdataplane.enforce.sessions import Epochs, KernelSessions
 from sgdataplane.enforce.steps import apply, check_hold, check_kernel, enforce, remove
 
 __all__ = [

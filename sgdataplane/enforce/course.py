@@ -1,6 +1,6 @@
-"""What an apply will do to the policy's table, found out before anything is changed.
+"""What an apply will do to the policy's table, worked out before anything is changed.
 
-Owns the choice of the epoch and of the way there. Is given what the kernel holds, and what is wanted. Must not change
+Owns the choice of the epoch and of the plan. Is given what the kernel holds, and what is wanted. Must not change
 anything.
 """
 
@@ -12,9 +12,9 @@ from sgdataplane.compiler.compile import with_adoption, with_epoch
 from sgdataplane.contract.stamp import Stamp
 from sgdataplane.contract.tables import TABLE, dispatch_name
 from sgdataplane.enforce.desired import Desired, Settings
-from sgdataplane.enforce.epochs import Epochs
-from sgdataplane.enforce.logs import fitted
 from sgdataplane.enforce.proven import Proven
+from sgdataplane.enforce.run import fitted
+from sgdataplane.enforce.sessions import Epochs
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.delta import Plan, plan
 from sgdataplane.nft.ir import Table
@@ -26,7 +26,7 @@ SOME = 1000
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is to be enforced, what was before (if the caller knows), and how."""
+    """What is to be enforced, what was enforced before (if the caller knows), and how."""
 
     proven: Proven
     previous: Proven | None
@@ -38,13 +38,13 @@ class Wish:
 
     @property
     def table(self) -> Table:
-        """The table for it, at the first epoch."""
+        """The table to enforce, at the first epoch."""
         return self.proven.table
 
     @property
     def most(self) -> int | None:
-        """How many objects of a kind our table may hold, a copy of it and SOME of others' included; None if it isn't
-        known what it should hold now. Who makes more has it replaced, which takes no longer than to read ours."""
+        """How many objects of a kind our table may hold: twice our own, and SOME of others; None if we don't know what
+        it should hold. A table with more is replaced unread, so that nobody makes us read without end."""
         if self.previous is None:
             return None
         tables = self.table, self.previous.table
@@ -53,9 +53,9 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """`inventory`: what it starts from. `stamp`: of what is in force, if it can be used. `newcomers`: the interfaces
-    that no table here has known so far; `adopting`: the same, if their adoption is wanted. `steps`: none if all is
-    there."""
+    """The way from what the kernel holds to what is wanted. `inventory`: where it starts. `stamp`: of what is in force,
+    if it can be used. `newcomers`: interfaces that no table here has known so far; `adopting`: the same, if they are to
+    be adopted. `steps`: empty if nothing has to change."""
 
     inventory: Inventory
     stamp: Stamp | None
@@ -66,7 +66,7 @@ class Course:
 
 
 def look(kernel: Kernel, wish: Wish) -> Inventory:
-    """What the kernel holds: not read, where it certainly is what was applied last, or what is to be."""
+    """What the kernel holds. It isn't read if it certainly is what was applied last, or what is wanted."""
     for known in () if wish.settings.resync else (wish.previous, wish.proven):
         found = None if known is None else kernel.trusted(known.table)
         if found:
@@ -75,7 +75,7 @@ def look(kernel: Kernel, wish: Wish) -> Inventory:
 
 
 def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int) -> Course:
-    """The course from what the kernel holds. `secret`: the mark of what may pass the fence."""
+    """Plan the course from what the kernel holds. `secret`: the mark of packets that may pass the fence."""
     settings, digest = wish.settings, stamp_of(wish.table).digest
     epochs = Epochs(wish.desired.site.marks.last_epoch)
     stamp = epochs.usable(inventory.stamp)
@@ -84,7 +84,7 @@ def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int) -> Cours
     newcomers = _newcomers(inventory, wish.table)
     adopting = newcomers if settings.adoption_window else ()
     if inventory.stamp == Stamp(epoch, digest, inventory.generation, secret) and not settings.resync:
-        steps = Plan()  # interfaces that it knows are none to be adopted
+        steps = Plan()  # nothing to do; interfaces that the table knows aren't adopted again
     else:
         wanted = with_epoch(wish.table, epoch, secret)
         if adopting:
@@ -101,13 +101,15 @@ def _newcomers(inventory: Inventory, table: Table) -> tuple[str, ...]:
 
 
 def _is_same_links(inventory: Inventory, wish: Wish) -> bool:
-    """Whether each slot of the mark still stands for the same ENI: only the one that accepted a session may keep it."""
+    """Whether each slot of the mark still stands for the same ENI: a session may only stay with the ENI that accepted
+    it."""
     is_known = wish.previous is None or wish.previous.desired.interfaces == wish.desired.interfaces
     return is_known and inventory.ifnames == frozenset(wish.desired.interfaces.values())
 
 
 def _held(stamp: Stamp | None, wish: Wish) -> Table | None:
-    """The table that the kernel should hold: the same policy has the same table but for the epoch."""
+    """The table that the kernel should hold; None if that isn't known. The same policy has the same table but for the
+    epoch."""
     if stamp is None or wish.settings.resync:
         return None
     if stamp.digest == stamp_of(wish.table).digest:

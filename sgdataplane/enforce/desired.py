@@ -21,9 +21,8 @@ from sgdataplane.observe.others import Flowtable
 class Desired:
     """What a namespace is to obey: the state, and which interface carries which ENI (ENI id -> interface name).
 
-    `placement` host: the namespace is that of a VPC's router, the interfaces are the host ends of all ENIs of this VPC
-    that this host has, and `uplinks` those that lead to other hosts and outside; an interface that is neither passes
-    nothing."""
+    With `placement` host, the namespace is a VPC's router. The interfaces are the host ends of all ENIs of this VPC on
+    this host, and `uplinks` lead to other hosts and outside. Any other interface passes nothing."""
 
     state: CloudState
     interfaces: Mapping[str, str]
@@ -32,15 +31,15 @@ class Desired:
     uplinks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "interfaces", dict(self.interfaces))  # whatever the caller does to theirs later
+        object.__setattr__(self, "interfaces", dict(self.interfaces))  # a copy, in case the caller changes theirs
 
     def on(self, state: CloudState) -> Desired:
-        """The same on another state."""
+        """The same with another state."""
         return self if state is self.state else replace(self, state=state)
 
     @property
     def site(self) -> Site:
-        """Where its table stands."""
+        """Where its table is attached."""
         return SITES[self.placement]
 
 
@@ -48,10 +47,10 @@ class Desired:
 class Settings:
     """How to apply.
 
-    on_change: `revoke` judges running sessions again at their next packet, `keep` lets them be until they expire.
-    time_scale: multiplies all timeouts, for labs.    resync: trust nothing of what the kernel holds.
-    adoption_window: seconds for which TCP of no known session is judged instead of dropped when an ENI sends it that is
-    protected for the first time, so that what it has running goes on; 0: never.
+    on_change: `revoke` judges running sessions again at their next packet, `keep` keeps them until they expire.
+    time_scale: multiplies all timeouts, for labs.    resync: write everything anew, whatever the kernel holds.
+    adoption_window: for that many seconds after an ENI is first protected, TCP that it sends for no known session is
+    judged instead of dropped, so that its running sessions continue; 0: never.
     fence: drop what the instance sends past the policy, through packet sockets (compiler/fence.py).
     prove: build a table only if it is proven to do what the state says (proof/).
     """
@@ -66,16 +65,16 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class ApplyReport:
-    """What an apply did. Operations count rules and elements one each, by step; `seconds` is all of it, the build
-    included. `is_refill`: what the kernel held was not trusted. `untracked`: protocols that this kernel has no tracker
-    of their own for. `unknown_timeouts`: of trackers of its that we don't know; they are bounded. `leftover`: what the
-    kernel refused after the policy was in force, "" if nothing: the next apply tidies up.
-    `adopting`: interfaces whose adoption window this apply opened, for `adoption_window` seconds. `seeded`: their
-    running TCP sessions of which conntrack was told. `shortened`: sessions of ENIs that are new here, which had longer
-    left than they may have. `fenced`: interfaces behind the fence; one that isn't there yet can't be. The fence's
-    operations are among the others. `counted`: what the counters of rules that it removed had counted at last. `slow`:
-    why each change of this policy holds the kernel for more than a second, "" if none does.
-    `flowtables`: those of others there, which carry sessions past the policy."""
+    """What an apply did. `staged`, `switched`, `swept`: rules, elements and the like that each step added or removed,
+    the fence's included. `seconds`: all of it, with the build. `is_refill`: what the kernel held wasn't trusted.
+    `untracked`: protocols without a tracker of their own in this kernel. `unknown_timeouts`: timeouts of trackers that
+    we don't know; they are bounded. `leftover`: what the kernel refused after the policy was in force, or ""; the next
+    apply tidies up. `adopting`: interfaces whose adoption window this apply opened, for `adoption_window` seconds.
+    `seeded`: how many of their running TCP sessions conntrack didn't know. `shortened`: how many sessions of new ENIs
+    had more time left than they may have. `fenced`: interfaces behind the fence; an interface that isn't there yet
+    can't be. `counted`: the last values of removed rules' counters. `slow`: why each change of this policy holds the
+    kernel for more than a second, or "". `flowtables`: those of other programs there, which carry sessions past the
+    policy."""
 
     epoch: int
     staged: int
@@ -102,7 +101,7 @@ class ApplyReport:
 
     @property
     def at_rest(self) -> ApplyReport:
-        """Of an apply that would find all of it there."""
+        """The report of an apply that finds everything there already."""
         if not self.changed:
             return self
         nothing = replace(self, staged=0, switched=0, swept=0, seconds=0.0, is_refill=False)

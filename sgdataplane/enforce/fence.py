@@ -1,9 +1,9 @@
-"""The fence of a namespace, put in force beside the policy: a table of its own.
+"""The fence of a namespace: a table of its own, put in force beside the policy.
 
 Owns when it is written. Is given what the policy's table holds. Must not know what the fence drops.
 
-Its commits move the namespace's generation on, so they write the stamp of the policy's table anew, if that was
-trusted: it then speaks for both.
+The fence's commits increase the namespace's generation. So they also renew the stamp of the policy's table, if that was
+trusted; it then vouches for both tables.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import GENERATION_KEY, STAMP_MAP, Stamp, next_generation
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce.desired import Desired, Settings
-from sgdataplane.enforce.logs import fitted
-from sgdataplane.enforce.run import run
+from sgdataplane.enforce.run import fitted, run
 from sgdataplane.errors import UnsupportedError
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import IFNAME
@@ -36,8 +35,8 @@ NEEDS_INGRESS = "a kernel with CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NET
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The interfaces to be fenced, the mark of what may pass, and the table; None: there is to be none. `is_anew`: it
-    is written even if it seems to be there."""
+    """The interfaces to fence, the mark of packets that may pass, and the table; None: no fence. `is_anew`: write it
+    even if it seems to be there."""
 
     ifnames: tuple[str, ...]
     secret: int
@@ -45,12 +44,14 @@ class Fence:
     is_anew: bool = False
 
     def is_first(self, stamp: Stamp | None) -> bool:
-        """Whether it changes before the policy, whose table has that stamp: once that table marks what may pass."""
+        """Whether the fence changes before the policy: only if the policy's table, which has that stamp, already marks
+        what may pass."""
         return not self.ifnames or (stamp is not None and stamp.secret == self.secret)
 
 
 def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings: Settings) -> Fence:
-    """Of interfaces that are there, or that the fence has already: some kernels keep it while an interface is gone."""
+    """The fence for the interfaces that exist or that the fence has already. Some kernels keep a chain whose interface
+    is gone."""
     if not settings.fence:
         return Fence((), 0, None)
     there = kernel.inventory(TABLE, NETDEV, MOST)
@@ -69,20 +70,20 @@ def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings
 
 
 def fence_of(desired: Desired, ifnames: Collection[str], secret: int, uplinks: Collection[str] = ()) -> Table:
-    """The table that fences these interfaces and uplinks, with the mark of what may pass it."""
+    """The table that fences these interfaces and uplinks. `secret`: the mark of packets that may pass."""
     owners = {ifname: desired.state.eni[eni] for eni, ifname in desired.interfaces.items()}
     enis = {ifname: owners[ifname] for ifname in ifnames}
     return compile_fence(enis, desired.options, secret, desired.placement, uplinks)
 
 
 def _uplinks(there: Iterable[str], desired: Desired) -> tuple[str, ...]:
-    """Those of the interfaces that are there: a chain at the netdev hook takes one device, no pattern."""
+    """The uplinks among existing interfaces: a chain at the netdev hook takes one device, and no pattern."""
     nameable = [name for name in sorted(there) if IFNAME.fullmatch(name)]
     return tuple(name for name in nameable if any(fnmatchcase(name, uplink) for uplink in desired.uplinks))
 
 
 def check_fence(namespace: str, desired: Desired) -> None:
-    """UnsupportedError if the kernel can't fence ENIs there, whose interfaces are still to come. Changes nothing."""
+    """UnsupportedError if the kernel can't fence ENIs there, even before their interfaces exist. Changes nothing."""
     eni = desired.state.eni[min(desired.interfaces)]
     secret = int(desired.placement is Placement.INSTANCE)
     with NetlinkKernel(namespace) as kernel:
@@ -93,7 +94,7 @@ def check_fence(namespace: str, desired: Desired) -> None:
 
 
 def _check_support(kernel: Kernel, steps: Plan, placement: Placement) -> None:
-    """UnsupportedError, naming what it takes, if this kernel can't have the fence; nothing is changed."""
+    """UnsupportedError, which names what is missing, if this kernel can't have the fence. Changes nothing."""
     (change,) = steps.changes
     try:
         whole = replace(change.stage, operations=change.stage.operations + change.switch.operations)
@@ -105,8 +106,8 @@ def _check_support(kernel: Kernel, steps: Plan, placement: Placement) -> None:
 
 
 def way_to(kernel: Kernel, there: Inventory, inventory: Inventory, fence: Fence) -> Plan:
-    """How to put the fence in force, or take it away; empty if that is done. `there`: what the kernel holds of it,
-    `inventory`: of the policy's table."""
+    """The plan that puts the fence in force, or removes it; empty if nothing has to change. `there`: what the kernel
+    holds of the fence; `inventory`: what it holds of the policy's table."""
     if fence.table is None:
         return Plan((removal(there, TABLE, NETDEV),)) if there.exists else Plan()
     if inventory.is_untouched and not fence.is_anew and _is_fence_there(there, fence.table):
@@ -115,7 +116,7 @@ def way_to(kernel: Kernel, there: Inventory, inventory: Inventory, fence: Fence)
 
 
 def put_in(kernel: Kernel, inventory: Inventory, fence: Fence) -> Plan:
-    """Put the fence in force, or take it away; what was done."""
+    """Put the fence in force, or remove it; return what was done."""
     there = kernel.inventory(TABLE, NETDEV, MOST)
     steps = way_to(kernel, there, inventory, fence)
     is_whole = run(kernel, steps, is_live=there.exists).leftover == ""
@@ -126,13 +127,14 @@ def put_in(kernel: Kernel, inventory: Inventory, fence: Fence) -> Plan:
 
 
 def _is_fence_there(there: Inventory, wanted: Table) -> bool:
-    """Given that nobody has committed anything since. But a chain may have gone with its interface."""
+    """Whether the fence is as wanted, given that nobody has committed anything since. A chain may have gone with its
+    interface."""
     stamp = stamp_of(wanted)
     is_same = there.stamp is not None and (there.stamp.digest, there.stamp.secret) == (stamp.digest, stamp.secret)
     return is_same and there.chains == {chain.name: chain.hook for chain in wanted.chains}
 
 
 def _restamp(generation: int) -> Transaction:
-    """The policy's table is still what its stamp says, at this generation."""
+    """Renew the policy's stamp: its table is still what the stamp says, at this generation."""
     stamp = Map(STAMP_MAP, KeyType.MARK, ((GENERATION_KEY, generation),), holds_marks=True)
     return Transaction(TABLE, tuple(Operation(verb, Kind.ELEMENTS, stamp) for verb in (Verb.DELETE, Verb.ADD)))

@@ -1,8 +1,8 @@
-"""How long a change will hold the kernel, before it is made: nothing is said of it, or a warning, or it is refused.
+"""How long a change will hold the kernel: before the change is made, it passes, is warned of, or is refused.
 
 Owns the bounds and the wording. Is given what is planned, and the kernel's pace. Must not change anything.
 
-Meanwhile nobody can change a rule in the namespace, and one processor does nothing else. Packets pass.
+While the kernel is held, nobody can change a rule in the namespace, and one processor does nothing else. Packets pass.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.nft.validation import NOTHING, REMEMBERING, Pace, Visits, validations
 
 LOGGER = logging.getLogger("sgdataplane.hold")
-USUAL = 3  # times the visits of a table are those of a change: stage, switch, base chains that are written anew
-MATTERS = 1_000_000  # visits: fewer take no kernel half a second
-MOST_PLANS = 10  # times the visits of a table, at most, are those of a plan to it
+USUAL = 3  # a change usually walks a table so many times: stage, switch, base chains that are written anew
+MATTERS = 1_000_000  # visits; fewer take no kernel half a second
+MOST_PLANS = 10  # a plan walks its table at most so many times
 WARN_S, MOST_S = 1.0, 10.0
 NEWER = "Linux 6.12.66 or newer"
 HELP: Mapping[Placement, str] = {
@@ -34,8 +34,8 @@ HELP: Mapping[Placement, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Burden:
-    """`visits`: of a change, by a kernel without memory. `paths`: of the table that it puts in force. `is_needed`: to
-    leave it undone would be worse, however long it takes."""
+    """`visits`: how many chains a kernel without memory visits for a change. `paths`: through the table that it puts in
+    force. `is_needed`: leaving it undone would be worse, however long it takes."""
 
     visits: int
     paths: int
@@ -44,7 +44,7 @@ class Burden:
 
 
 def judge(burden: Burden, pace: Pace) -> str:
-    """The warning, "" if there is none. HeldError if it is too long."""
+    """Return the warning, or "". HeldError if it takes too long."""
     seconds = pace.seconds(burden.visits)
     cause = (
         f"before a commit, this kernel walks each of the {burden.paths:,} paths through the policy's chains, "
@@ -58,23 +58,23 @@ def judge(burden: Burden, pace: Pace) -> str:
 
 
 def weigh(kernel: Kernel, course: Course, wish: Wish, fence: Fence) -> str:
-    """The warning; it is logged, too, if there is something to change. If there is nothing, it is of the next change.
+    """Return the warning, or "". If there is something to change, it is logged, too; else it is about the next change.
 
-    Never refused is what repairs a policy that is in force and that others have changed, and what makes the table
-    cheaper than the one that is in force."""
+    Two changes are never refused: one that repairs a policy in force that others have changed, and one that makes the
+    table cheaper than the one in force."""
     visits = wish.proven.visits
-    before = _before(course, wish, visits)
+    in_force = _visits_in_force(course, wish, visits)
     is_change = bool(course.steps.changes)
-    walked = visits.of_plan(course.steps, before) if is_change else USUAL * visits.every_path
+    walked = visits.of_plan(course.steps, in_force) if is_change else USUAL * visits.every_path
     if walked <= MATTERS:
         return ""
     pace = _pace(kernel)
-    if pace.is_wide:  # so the fence's commits have the policy's table validated
+    if pace.is_wide:  # then the fence's commits validate the policy's table, too
         steps = way_to(kernel, kernel.inventory(TABLE, NETDEV, MOST), course.inventory, fence)
-        meanwhile = before or visits if fence.is_first(course.inventory.stamp) else visits
+        meanwhile = in_force or visits if fence.is_first(course.inventory.stamp) else visits
         walked += validations(steps) * meanwhile.every_path
     is_repair = course.stamp is not None and course.stamp.digest == stamp_of(wish.table).digest
-    is_less = before is not None and before.every_path > visits.every_path
+    is_less = in_force is not None and in_force.every_path > visits.every_path
     is_needed = not is_change or is_repair or is_less
     words = judge(Burden(walked, visits.every_path, wish.desired.placement, is_needed), pace)
     if words and is_change:
@@ -83,7 +83,7 @@ def weigh(kernel: Kernel, course: Course, wish: Wish, fence: Fence) -> str:
 
 
 def is_light(visits: Visits) -> bool:
-    """Whether no change to such a table can matter."""
+    """Whether no change to such a table takes long enough to matter."""
     return MOST_PLANS * visits.every_path <= MATTERS
 
 
@@ -92,8 +92,8 @@ def _enis(names: Iterable[str]) -> str:
     return f"{first} and {len(others)} more ENIs" if others else first
 
 
-def _before(course: Course, wish: Wish, visits: Visits) -> Visits | None:
-    """Of what the kernel holds, as far as that is known."""
+def _visits_in_force(course: Course, wish: Wish, visits: Visits) -> Visits | None:
+    """The visits of the table that the kernel holds; None if it isn't known."""
     if not course.inventory.exists:
         return NOTHING
     if course.steps.is_refill or course.stamp is None:
@@ -104,9 +104,9 @@ def _before(course: Course, wish: Wish, visits: Visits) -> Visits | None:
 
 
 def _pace(kernel: Kernel) -> Pace:
-    """A kernel that can't be measured is asked to do what it did before there was a bound."""
+    """The kernel's pace. If it can't be measured, no change is refused."""
     try:
         return kernel.pace()
     except (KernelError, HostError) as error:
-        LOGGER.warning("how fast this kernel checks chains can't be measured: %s", error)
+        LOGGER.warning("can't measure how fast this kernel checks chains: %s", error)
         return REMEMBERING

@@ -1,4 +1,4 @@
-"""build(): what a namespace is to obey, made into the table that does it. The one place where policies are compiled and
+"""build(): turn what a namespace is to obey into a table that does it. The only place where policies are compiled and
 proven for enforcement.
 
 Owns the order resolve, compile, prove, count, and what one build leaves for the next. Must not know kernels.
@@ -24,9 +24,9 @@ from sgdataplane.proof.specification import Specification
 
 @dataclass(frozen=True)
 class Proven:
-    """`desired`, and `table`, which does what it says, at the first epoch; build() alone makes one. `visits`: how much
-    of the table the kernel walks at a commit. `proof` is None where the settings asked for none. `memo`: what the
-    compile left for the next one. `seconds`: what the build took."""
+    """`desired`, and a `table` at the first epoch that does what it says. Only build() makes one. `visits`: how much of
+    the table the kernel walks at a commit. `proof`: None if the settings asked for none. `memo`: what the compile left
+    for the next one. `seconds`: how long the build took."""
 
     desired: Desired
     time_scale: float
@@ -37,11 +37,11 @@ class Proven:
     seconds: float = field(default=0.0, compare=False)
 
     def on(self, state: CloudState) -> Proven:
-        """On another state, which says the same of its ENIs (policy/reach.py): nothing has to be built anew."""
+        """The same for another state that says the same about its ENIs (policy/reach.py); nothing is built anew."""
         return self if state is self.desired.state else replace(self, desired=self.desired.on(state), seconds=0.0)
 
     def is_of(self, desired: Desired, settings: Settings) -> bool:
-        """Whether it is of the same ENIs, built as these settings want it; the state may be another one."""
+        """Whether it is for the same ENIs and built with these settings. The state may be another one."""
         is_built_so = self.time_scale == settings.time_scale and (self.proof is not None or not settings.prove)
         return is_built_so and replace(self.desired, state=desired.state) == desired
 
@@ -49,36 +49,37 @@ class Proven:
 def build(
     desired: Desired,
     settings: Settings = DEFAULT_SETTINGS,
-    before: Proven | None = None,
-    like: Proven | None = None,
+    previous: Proven | None = None,
+    similar: Proven | None = None,
 ) -> Proven:
     """Resolve, compile and prove it. ProofError unless the table does what the state says, for every packet.
 
-    The result depends on `desired` and `settings` alone. `before`: what was built for the same namespace, `like`: for
-    one that has much in common with it (default: `before`). What is the same in these isn't compiled or proven again.
+    The result depends on `desired` and `settings` alone. `previous`: what was built for the same namespace. `similar`:
+    what was built for one that has much in common with it (default: `previous`). What these have in common with it
+    isn't compiled or proven again.
     """
-    started, like = time.monotonic(), like or before
-    memo = Memo() if like is None else like.memo.next()
+    started, similar = time.monotonic(), similar or previous
+    memo = Memo() if similar is None else similar.memo.next()
     table = compile_policy(_policy(desired, settings.time_scale), desired.options, FIRST_EPOCH, memo=memo)
-    proof = _proof(desired, settings, table, before, like) if settings.prove else None
+    proof = _proof(desired, settings, table, (previous, similar)) if settings.prove else None
     with no_collection():
-        visits = Visits.of(table, None if like is None else like.visits)
+        visits = Visits.of(table, None if similar is None else similar.visits)
     return Proven(desired, settings.time_scale, table, visits, proof, memo, time.monotonic() - started)
 
 
 @dataclass
 class Cache:
-    """What was built, for the builds that come: those of namespaces whose ENIs are in the same groups are nearly the
-    same. It never shows in a result."""
+    """Makes builds for many namespaces faster: namespaces whose ENIs are in the same groups have nearly the same table.
+    It never shows in a result."""
 
     _by_groups: dict[object, Proven] = field(default_factory=dict)
     _last: Proven | None = None
 
-    def build(self, desired: Desired, settings: Settings, before: Proven | None = None) -> Proven:
-        """As build(), from what is nearest to it."""
+    def build(self, desired: Desired, settings: Settings, previous: Proven | None = None) -> Proven:
+        """Call build() with the most similar table that was built."""
         groups = _groups(desired)
-        like = self._by_groups.get(groups) or before or self._last
-        made = build(desired, settings, before, like)
+        similar = self._by_groups.get(groups) or previous or self._last
+        made = build(desired, settings, previous, similar)
         self._by_groups[groups] = self._last = made
         return made
 
@@ -90,7 +91,8 @@ def _policy(desired: Desired, time_scale: float) -> HostPolicy:
     return replace(policy, enis=enis, placement=desired.placement, uplinks=desired.uplinks, idle=idle)
 
 
-def _proof(desired: Desired, settings: Settings, table: Table, before: Proven | None, like: Proven | None) -> Proof:
+def _proof(desired: Desired, settings: Settings, table: Table, known: tuple[Proven | None, Proven | None]) -> Proof:
+    """`known`: what was built for the same namespace, and for a similar one."""
     specification = Specification(
         desired.state,
         desired.interfaces,
@@ -99,11 +101,11 @@ def _proof(desired: Desired, settings: Settings, table: Table, before: Proven | 
         uplinks=desired.uplinks,
         time_scale=settings.time_scale,
     )
-    proven = (None if other is None or other.proof is None else other.proof.proven for other in (before, like))
+    proven = (None if made is None or made.proof is None else made.proof.proven for made in known)
     return require_proof(specification, table, *proven)
 
 
 def _groups(desired: Desired) -> object:
-    """What makes profiles the same."""
+    """Equal for namespaces whose ENIs have the same profiles."""
     enis = (desired.state.eni[eni_id] for eni_id in desired.interfaces)
     return frozenset((tuple(sorted(eni.security_group_ids)), eni.nic_type) for eni in enis)

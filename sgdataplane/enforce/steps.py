@@ -1,6 +1,6 @@
-"""enforce(): a CloudState into the rules of one network namespace, and back to a report of what was changed.
+"""enforce(): make one network namespace obey a proven table, and report what changed.
 
-Owns the order of the steps. Is given a namespace, a state and its interfaces.
+Owns the order of the steps. Is given a namespace and what was built for it.
 Must not know nft syntax, how a policy is compiled, or where the namespace came from.
 """
 
@@ -12,15 +12,13 @@ from dataclasses import replace
 
 from sgdataplane.compiler.fence import held_fragments
 from sgdataplane.contract.tables import NETDEV, TABLE
-from sgdataplane.enforce.carried import end_refused
 from sgdataplane.enforce.course import Course, Wish, look, plot
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
-from sgdataplane.enforce.epochs import Epochs, KernelSessions, Sessions
 from sgdataplane.enforce.fence import put_in, wanted_fence
 from sgdataplane.enforce.hold import is_light, weigh
-from sgdataplane.enforce.idle import Longest, has_shorter
 from sgdataplane.enforce.proven import Proven
 from sgdataplane.enforce.run import Ran, run
+from sgdataplane.enforce.sessions import Epochs, KernelSessions, Longest, Sessions, end_refused, has_shorter
 from sgdataplane.errors import KernelError
 from sgdataplane.host import modules, netns, routing
 from sgdataplane.host.timeouts import set_timeouts
@@ -37,14 +35,15 @@ def enforce(
     previous: Proven | None = None,
     settings: Settings = DEFAULT_SETTINGS,
 ) -> ApplyReport:
-    """Make the namespace of that name obey what is `proven`. When it returns, it does.
+    """Make the namespace of that name obey what is `proven`. When this returns, it does.
 
-    `previous` is what was enforced before, if the caller knows: then only what differs is changed. Without it, or if
-    anybody else has touched nftables there since, all rules are written anew, which loses no packet either.
-    Applying the same twice changes nothing. KernelError: refused, and the policy is as it was; but the
-    fence, which changes first, may be the new one already. UnsupportedError: the kernel can't load nftables or
-    connection tracking, has no egress hook for the fence, or can't list TCP sockets (tcp_diag). HeldError: it would be
-    held too long, and nothing was changed.
+    `previous`: what was enforced before, if the caller knows; then only the differences are changed. Without it, or if
+    somebody else has changed nftables there since, all rules are written anew. That loses no packet either. Applying
+    the same twice changes nothing.
+
+    KernelError: the kernel refused, and the policy is as it was; the fence, which changes first, may be the new one.
+    UnsupportedError: the kernel can't load nftables or connection tracking, has no egress hook for the fence, or can't
+    list TCP sockets (tcp_diag). HeldError: the change would hold the kernel too long, and nothing was changed.
     """
     started = time.monotonic()
     with NetlinkKernel(namespace) as kernel:
@@ -66,7 +65,7 @@ def _held_fragments(desired: Desired) -> int:
 
 
 def check_kernel(namespace: str) -> None:
-    """UnsupportedError if the kernel has not, and can't load, what enforce() asks it for first. Changes nothing."""
+    """UnsupportedError if the kernel can't load nftables or connection tracking. Changes nothing."""
     with netns.inside(namespace):
         modules.require(modules.NFTABLES)
         modules.require(modules.TRACKING)
@@ -75,13 +74,15 @@ def check_kernel(namespace: str) -> None:
 def apply(
     kernel: Kernel, sessions: Sessions, proven: Proven, previous: Proven | None, settings: Settings
 ) -> ApplyReport:
-    """enforce() on given doors; the namespace's timeouts are not its business.
+    """Do what enforce() does, on a given kernel and sessions, and without setting the namespace's timeouts.
 
-    1 what the kernel holds   2 choose the epoch, and plan   3 weigh what that takes the kernel   4 take the epoch off
-    sessions that carry it from long ago   5 of ENIs that are new here: tell conntrack of sessions that run, and leave
-    none more time than it may have   6 run, waiting between the steps until no packet is on its way
-    The fence goes up after the table that marks what may pass it, and once that is there, changes before it: what
-    comes to an interface that is new passes neither.
+    1 look at what the kernel holds   2 choose the epoch, and plan   3 weigh how long that holds the kernel   4 clear
+    the epoch from sessions that carry it from an earlier use   5 for ENIs that are new here: have conntrack track
+    running sessions, and shorten sessions that have too much time left   6 run the plan, waiting between its steps
+    until no packet is inside the rules
+
+    The fence is first made after the table that marks what may pass it. Later it changes before that table. So a packet
+    at a new interface passes neither.
     """
     started = time.monotonic()
     desired, wish = proven.desired, Wish(proven, previous, settings)
@@ -96,13 +97,13 @@ def apply(
         course = plot(kernel, inventory, wish, fence.secret)
     epochs = Epochs(desired.site.marks.last_epoch)
     epochs.retire(kernel, sessions, course.stamp, course.epoch)
-    # Now, since conntrack begins to work with the first rules that ask it, and takes who speaks first for the opener.
+    # Before the first rules, with which conntrack begins to work: it takes whichever end it hears first for the opener.
     seeded = sessions.seed(_addresses(desired, course.adopting)) if course.adopting else 0
     late = _late(desired, course)
     shortened = sessions.shorten(_longest(desired, late, settings)) if late else 0
     ran = run(kernel, course.steps, is_live=inventory.exists)
     if course.stamp is None and inventory.exists:
-        # Until now the rules have marked sessions with an epoch that nobody knows: it may be this one.
+        # The rules that were there marked sessions with an unknown epoch, which may be this one.
         kernel.settle()
         sessions.forget_epochs(epochs.all)
     if not is_fence_first:
@@ -121,7 +122,7 @@ def apply(
 
 
 def _counted(epoch: int, plans: Sequence[Plan], ran: Ran, settings: Settings) -> ApplyReport:
-    """The operations of plans, the policy's first, and what came of that one."""
+    """The report's numbers: operations of all plans, the policy's first, and the outcome of that one."""
     changes = [change for steps in plans for change in steps.changes]
     return ApplyReport(
         epoch,
@@ -141,13 +142,13 @@ def _enis(desired: Desired, ifnames: Collection[str]) -> list[Eni]:
 
 
 def _addresses(desired: Desired, ifnames: Collection[str]) -> tuple[Prefix, ...]:
-    """All that the ENIs on these interfaces may send from."""
+    """All addresses from which the ENIs on these interfaces may send."""
     return tuple(prefix for eni in _enis(desired, ifnames) for prefix in eni.own_prefixes)
 
 
 def _late(desired: Desired, course: Course) -> list[str]:
-    """The interfaces of ENIs whose sessions may have longer left than they may: of those that are new here all, where
-    the namespace's timeouts are new, too, and else those with shorter ones."""
+    """The interfaces of ENIs whose sessions may have too much time left: all new ENIs if the namespace's timeouts are
+    new, too, else the new ENIs whose own timeouts are shorter than the namespace's."""
     own = {ifname: desired.state.eni[eni].connection_tracking for eni, ifname in desired.interfaces.items()}
     return [name for name in course.newcomers if not course.inventory.exists or has_shorter(own[name])]
 
@@ -158,7 +159,7 @@ def _longest(desired: Desired, late: Collection[str], settings: Settings) -> Lon
 
 
 def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings: Settings) -> None:
-    """HeldError if enforce() would refuse this as too long. Changes nothing."""
+    """HeldError if enforce() would refuse this change as taking too long. Changes nothing."""
     if is_light(proven.visits):
         return
     wish = Wish(proven, previous, settings)
@@ -169,7 +170,7 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
 
 
 def remove(namespace: str) -> bool:
-    """Delete our tables there, and nothing else; False if there were none."""
+    """Delete our tables there, and nothing else; return whether there were any."""
     with NetlinkKernel(namespace) as kernel:
         there = {family: kernel.inventory(TABLE, family) for family in (NETDEV, "inet")}
         found = {family: inventory for family, inventory in there.items() if inventory.exists}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sgdataplane.enforce import Desired, Settings, carried
+from sgdataplane.enforce import Desired, Settings, sessions
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import list_tracked
 from sgdataplane.observe.others import Flowtable
@@ -45,7 +45,7 @@ def revoke_web(pair: Pair, settings: Settings = QUICK) -> tuple[Flowtable, ...]:
 
 @pytest.fixture
 def theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carried, "read_flowtables", lambda: (THEIRS,))
+    monkeypatch.setattr(sessions, "read_flowtables", lambda: (THEIRS,))
 
 
 def test_without_a_flowtable_the_kernel_knows_on_what_is_refused(pair: Pair) -> None:

@@ -64,7 +64,7 @@ def test_table_is_the_same_whatever_was_compiled_before(policy: str, seed: int) 
     chance = random.Random(f"{policy} {seed}")
     previous: Proven | None = None
     for state in history(getattr(hardpolicies, policy)(seed, 100), chance):
-        previous = build(desired_of(state), before=previous)
+        previous = build(desired_of(state), previous=previous)
         assert render_table(previous.table) == from_nothing(state)
 
 

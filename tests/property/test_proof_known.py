@@ -86,7 +86,7 @@ def test_state_that_changes_without_its_table_is_refused(edit: Edit, where: Plac
             if new.interfaces.keys() != old.interfaces.keys():
                 continue
             before = build(old)
-            after = build(new, before=before)
+            after = build(new, previous=before)
             verdicts[holds(new, before.table, known_of(before), what)] += 1
             verdicts[holds(old, after.table, known_of(after), what)] += 1
     print(edit.__name__, dict(verdicts))
@@ -103,7 +103,7 @@ def test_wrong_compile_after_a_change_is_refused_just_the_same(policy: str, wher
     verdicts: Counter[bool] = Counter()
     for number in range(STEPS):
         desired = desired_of(edited(steps[-1].desired.state, chance), where)
-        steps.append(build(desired, before=steps[-1]))
+        steps.append(build(desired, previous=steps[-1]))
         for mutant in mutants(steps[-1].table, chance, MUTANTS):
             known = known_of(chance.choice(steps))
             verdicts[holds(desired, mutant.table, known, f"{what}, step {number}: {mutant.what}")] += 1

@@ -9,7 +9,7 @@ from collections import deque
 
 from sgdataplane import enforce as product
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Proven, Settings, build
-from sgdataplane.enforce.epochs import Sessions
+from sgdataplane.enforce.sessions import Sessions
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.kernel import Kernel
 from sgdataplane.nft.validation import Visits

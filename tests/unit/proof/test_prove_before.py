@@ -163,11 +163,11 @@ def test_what_stands_elsewhere_with_the_same_groups_is_compiled_and_proven_from_
 ) -> None:
     first, second = Desired(NEW, {"eni-0": "eth0"}), Desired(NEW, {"eni-1": "eth0"})
     like = build(first)
-    found = build(second, like=like)
+    found = build(second, similar=like)
     assert found.table == table_for(NEW, "eni-1")
     assert found.proof is not None
     assert found.proof.profiles == 0
     wrong = table_for(OLD, "eni-1")
     monkeypatch.setattr("sgdataplane.enforce.proven.compile_policy", lambda *_, **__: wrong)
     with pytest.raises(ProofError):
-        build(second, like=like)
+        build(second, similar=like)

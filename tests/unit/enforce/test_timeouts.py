@@ -15,7 +15,7 @@ from sgdataplane.nft.snapshot import with_generation
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply, table_of
 from tests.support.fakekernel import FakeKernel
-from tests.unit.test_enforce import Sessions, policy
+from tests.unit.enforce.test_steps import Sessions, policy
 
 OWN_TIMEOUTS = ConnectionTracking(300, 10, 100)
 

@@ -8,7 +8,7 @@ import pytest
 
 from sgdataplane.contract.sites import HOST, INSTANCE
 from sgdataplane.enforce import Desired
-from sgdataplane.enforce.carried import _refused
+from sgdataplane.enforce.sessions import _refused
 from sgdataplane.host.conntrack import Tracked
 from sgdataplane.model.options import Placement
 from sgdataplane.net.values import GRE, ICMP, TCP, UDP, Direction
