@@ -1,16 +1,16 @@
-"""Workloads that came back: bindings bound again where their name leads now.
+"""Workloads that return: bindings are bound again where their names lead now.
 
-Owns what is clear enough for that. Is given bindings, and how to find a workload. Must not know who asks, nor what is
-enforced: the reconcile after it does that, as of any binding.
+Owns which names are safe for that. Is given bindings, and how to find a workload. Must not know who asks, or what is
+enforced: the reconcile after it treats these bindings like any other.
 
-    a name as of `ip netns`, or a path      the namespace that is there now
-    a container's name or id                the container that runs under it now
-    a process, or a path below /proc        never: numbers of processes are used again
-    an alias or a MAC                       attach/discover.py, by what the interface says
+    a name as of `ip netns`, or a path      bound again in the namespace that is there now
+    a container's name or id                bound again in the container that runs under it now
+    a process, or a path below /proc        never, as process numbers are used again
+    an alias or a MAC                       attach/discover.py does that, by the interface's label
 
-It need not have the interface yet: a namespace that is enforced before its link comes is closed from its first packet.
-The namespace before may have ended, or live on: then it is superseded, and enforced as well. Where it lives on, and the
-name leads to what can't be bound, that is refused: somebody has to know.
+The namespace need not have the interface yet: if rules come before the link, it is closed from its first packet. If the
+previous namespace lives on, its binding is superseded, and its rules stay. If it lives on and the name leads to a place
+that can't be bound, that is refused and reported, so that somebody learns of it.
 """
 
 from __future__ import annotations
@@ -20,48 +20,48 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sgdataplane.attach import router
-from sgdataplane.attach.contained import told
-from sgdataplane.attach.former import Former
-from sgdataplane.attach.hostend import move_home
-from sgdataplane.attach.registry import Binding, Means, current
-from sgdataplane.attach.report import Refusal
+from sgdataplane.attach.agenda import Agenda
+from sgdataplane.attach.registry import Binding, Means, current, is_same_interface
+from sgdataplane.attach.report import Refusal, told
+from sgdataplane.attach.router import move_home
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.errors import BindingError, SgDataplaneError
 from sgdataplane.host.identity import found, held, identity_of, is_own, is_there
 from sgdataplane.host.links import Links
 from sgdataplane.model.state import CloudState
 
-Locate = Callable[[Workload], str | None]  # None: nobody knows now
+Locate = Callable[[Workload], str | None]  # None: unknown at the moment
 NOWHERE = {"InvalidContainer.NotFound", "InvalidContainer.NotRunning"}
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """All bindings, some of them where their workload is now, and why others are not."""
+    """All bindings, some of them bound where their workload is now, and why others weren't."""
 
     bindings: tuple[Binding, ...]
     refusals: tuple[Refusal, ...]
 
 
-def bound_again(bindings: Sequence[Binding], former: Former, locate: Locate) -> Again:
-    """What is gone and isn't found stays as it is."""
+def bound_again(bindings: Sequence[Binding], agenda: Agenda, locate: Locate) -> Again:
+    """Bind again what can be found. A binding whose namespace has ended and whose workload isn't found stays as it
+    is."""
     now = {binding.eni_id: binding for binding in current(bindings)}
-    before = [binding for binding in bindings if binding.superseded and not _is_gone(binding, former)]
+    superseded = [binding for binding in bindings if binding.superseded and not _is_gone(binding, agenda)]
     refusals = []
     for binding in current(bindings):
-        is_gone = _is_gone(binding, former)
-        led = _led(binding, locate, None if is_gone else former)
+        is_gone = _is_gone(binding, agenda)
+        led = _led(binding, locate, None if is_gone else agenda)
         if isinstance(led, Binding):
-            led = _unowned(led, (*now.values(), *before))
+            led = _unowned(led, (*now.values(), *superseded))
         if isinstance(led, Binding):
-            before = [other for other in before if not _is_same_interface(led, other)]
-            before += [] if is_gone else _superseded(binding)
+            superseded = [other for other in superseded if not is_same_interface(led, other)]
+            superseded += [] if is_gone else _superseded(binding)
             now[binding.eni_id] = led
             if is_gone:
                 let_go(binding)
         elif led is not None and not is_gone:
             refusals.append(led)
-    return Again((*now.values(), *before), tuple(refusals))
+    return Again((*now.values(), *superseded), tuple(refusals))
 
 
 def containers_of(bindings: Iterable[Binding]) -> frozenset[str]:
@@ -77,67 +77,65 @@ def follows_names(bindings: Iterable[Binding]) -> bool:
 
 
 def _named(binding: Binding) -> Workload | None:
-    """What it was attached by, if that can lead elsewhere."""
+    """The workload by which it was attached, if that name can lead elsewhere later; else None."""
     workload = Workload.of(binding) if binding.means is Means.ATTACH else None
     return None if workload is None or workload.naming is Naming.PID else workload
 
 
-def _is_gone(binding: Binding, former: Former) -> bool:
-    if former.is_quiet(binding):
-        return former.is_known_gone(binding)
+def _is_gone(binding: Binding, agenda: Agenda) -> bool:
+    if agenda.is_quiet(binding):
+        return agenda.is_known_gone(binding)
     try:
         return not is_there(binding.identity, binding.path)
-    except (SgDataplaneError, OSError):  # the reconcile says why
+    except (SgDataplaneError, OSError):  # the reconcile reports why
         return False
 
 
-def _is_same_interface(one: Binding, other: Binding) -> bool:
-    return (one.identity, one.ifname) == (other.identity, other.ifname)
-
-
-def _led(binding: Binding, locate: Locate, former: Former | None) -> Binding | Refusal | None:
-    """Where its name leads now; why it can't be bound there; or None: there is nothing, or it is bound there. `former`:
-    None if the namespace where it is bound has ended."""
+def _led(binding: Binding, locate: Locate, agenda: Agenda | None) -> Binding | Refusal | None:
+    """The binding where its name leads now, or why it can't be bound there. None: nothing is there, or it is bound
+    there already. `agenda`: None if the namespace where it is bound has ended."""
     workload = _named(binding)
     if workload is None:
         return None
     try:
         path = locate(workload)
         if path is None:
-            return None if former is None else _as_before(binding, former)
-        if former is not None and os.stat(path).st_ino == binding.identity.inode:  # of those that live each has its own
+            return None if agenda is None else _as_before(binding, agenda)
+        if (
+            agenda is not None and os.stat(path).st_ino == binding.identity.inode
+        ):  # no two living namespaces share an inode
             return None
         return _at(path, binding, workload)
     except BindingError as error:
         return None if error.problem.code in NOWHERE else _refusal(binding, error.problem.message)
-    except (SgDataplaneError, OSError):  # there is nothing now
+    except (SgDataplaneError, OSError):  # nothing is there now
         return None
     except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
         return _refusal(binding, str(told(error)))
 
 
 def _at(path: str, binding: Binding, workload: Workload) -> Binding | Refusal | None:
-    """The same of a path."""
+    """The binding at a path, or why it can't be there; None if it is there already."""
     with held(path) as place:
         led = replace(binding, path=path, identity=identity_of(place), host_end=None)
         if led.identity == binding.identity:
             return None
         if workload.naming is Naming.NETNS and os.path.realpath(path).startswith("/proc/"):
-            return _refusal(binding, "its name leads to a process, whose number is used again")
+            return _refusal(binding, "its name leads to a process, and process numbers are used again")
         if is_own(place):
             return _refusal(binding, "its name leads to the machine's own namespace, or the one that sgdp runs in")
     return led
 
 
 def _unowned(led: Binding, bindings: Iterable[Binding]) -> Binding | Refusal:
-    owners = (other.eni_id for other in bindings if _is_same_interface(led, other) and other.eni_id != led.eni_id)
+    owners = (other.eni_id for other in bindings if is_same_interface(led, other) and other.eni_id != led.eni_id)
     owner = next(owners, None)
     return led if owner is None else _refusal(led, f"its name leads to an interface that is bound to {owner}")
 
 
-def _as_before(binding: Binding, former: Former) -> Refusal | None:
-    """What was said of it, if it is bound as it was then."""
-    kept = (refusal for refusal in former.report.refusals if binding in former.report.bindings)
+def _as_before(binding: Binding, agenda: Agenda) -> Refusal | None:
+    """The previous refusal, if its binding is the same as then."""
+    kept = (refusal for refusal in agenda.report.refusals if binding in agenda.report.bindings)
     return next((refusal for refusal in kept if refusal.eni_id == binding.eni_id), None)
 
 
@@ -146,20 +144,22 @@ def _refusal(binding: Binding, reason: str) -> Refusal:
 
 
 def _superseded(binding: Binding) -> list[Binding]:
-    """It is enforced in its own namespace from now on: in host placement its end makes room for the next one's."""
+    """The binding as superseded. From now on its rules are in its own namespace; in host placement, its host end moves
+    home and makes room for the new one."""
     with found(binding.identity, binding.path) as place:
         move_home(binding, place)
     return [replace(binding, host_end=None, superseded=True)]
 
 
 def let_go(binding: Binding) -> None:
-    """Of one whose namespace has ended: its interface may live on elsewhere, with its host end in a router."""
+    """Take down the host end of a binding whose namespace has ended: the link may live on with its interface
+    elsewhere."""
     if binding.host_end is not None:
         router.take_down(binding.host_end.router, (binding.host_end.ifname,))
 
 
 def give_mac(links: Links, binding: Binding, state: CloudState) -> None:
-    """Its ENI's, if it was attached so: whoever starts a workload anew gives its interface another one."""
+    """Give the interface its ENI's MAC, if it was attached so; a restarted workload's interface has another one."""
     eni = state.eni.get(binding.eni_id)
     if not binding.set_mac or eni is None:
         return

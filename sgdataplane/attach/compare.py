@@ -1,26 +1,31 @@
-"""What an interface has, beside what its ENI has: where they differ, packets are dropped, and people should know why.
+"""A bound interface beside its ENI: where they differ, so that packets are dropped; and what stands in for an ENI that
+the state doesn't have.
 
-Owns the wording. Must not know what is done about it.
-"""
+Owns the wording of these differences, and the stand-in. Must not know namespaces, or what is done about it.
+
+An interface that no policy knows passes no IP packet. But the fence, which stops what is sent through packet sockets,
+is attached to ENIs' interfaces only. So the interface gets an ENI without addresses, with a MAC that no frame has, in a
+group that accepts nothing. Only what always passes still comes in: neighbour discovery, MLD, and DHCP answers of the
+gateway."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, Outcome
 from sgdataplane.host.links import InterfaceAddress, Link, Links
-from sgdataplane.model.state import CloudState, Eni
-from sgdataplane.net.values import Address, Prefix
+from sgdataplane.model.state import CloudState, Eni, GroupType, SecurityGroup
+from sgdataplane.net.values import Address, Prefix, Verdict
 
 LINK_LOCAL = Prefix.parse("fe80::/10")
 
 
 @dataclass(frozen=True, slots=True)
 class Interfaces:
-    """Those of one namespace with their addresses: read once, for all that is asked of them."""
+    """The interfaces of one namespace and their addresses, read once for all questions."""
 
     links: tuple[Link, ...]
     addresses: frozenset[InterfaceAddress]
@@ -32,14 +37,14 @@ class Interfaces:
 
 
 def mac_difference(link: Link, eni: Eni) -> str:
-    """In words; "" if there is none."""
+    """The difference in words; "" if there is none."""
     if link.mac == eni.mac_address:
         return ""
     return f"its MAC is {link.mac or 'none'}, the ENI's is {eni.mac_address}: the fence drops what it sends"
 
 
 def _address_differences(addresses: Collection[Address], eni: Eni) -> Iterator[str]:
-    """A line for each address that one has and the other hasn't."""
+    """A line for each address that only one of the two has."""
     found = sorted(address for address in addresses if address not in LINK_LOCAL)
     for address in found:
         if not any(address in own for own in eni.own_prefixes):
@@ -50,23 +55,24 @@ def _address_differences(addresses: Collection[Address], eni: Eni) -> Iterator[s
 
 
 def warnings_of(link: Link, there: Interfaces, eni: Eni) -> tuple[str, ...]:
-    """Why packets may be dropped that no rule drops. `there`: what is in its namespace."""
+    """Why packets may be dropped that no rule drops. `there`: the interfaces of its namespace."""
     addresses = [entry.address for entry in there.addresses if entry.ifname == link.ifname]
-    found = (mac_difference(link, eni), _whose_part(link, there), *_address_differences(addresses, eni))
+    found = (mac_difference(link, eni), _master_of(link, there), *_address_differences(addresses, eni))
     return tuple(line for line in found if line)
 
 
-def _whose_part(link: Link, there: Interfaces) -> str:
-    """In words; "" if it is its own."""
+def _master_of(link: Link, there: Interfaces) -> str:
+    """A warning if the interface is part of another one; else ""."""
     master = next((other for other in there.links if other.index == link.master), None)
     if master is None:
         return ""
-    words = f"it is a part of {master.ifname} ({master.kind}), which no ENI is bound to and which takes what comes in"
-    return f"{words}: that passes nothing, but what a bridge hands on to other ports isn't judged"
+    words = f"it is part of {master.ifname} ({master.kind}), which takes what comes in and which no ENI is bound to"
+    return f"{words}: {master.ifname} passes nothing, but what a bridge forwards to its other ports isn't judged"
 
 
 def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
-    """What a workload's interface is like, now that the state is in force for it. `there`: what is in its namespace."""
+    """Report on a workload's interface, now that the state is in force for it. `there`: the interfaces of its
+    namespace."""
     link = next((link for link in there.links if link.ifname == binding.ifname), None)
     eni = state.eni.get(binding.eni_id)
     if eni is None or link is None:
@@ -75,6 +81,20 @@ def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
 
 
 def names_up(links: Iterable[Link]) -> set[str]:
-    """Of the interfaces that are up. One that is down passes nothing, and may well be nobody's: the kernel gives each
-    namespace tunl0, gre0, sit0 and the like, where it has such modules loaded."""
+    """The names of the interfaces that are up. One that is down passes nothing, and may be one of tunl0, gre0, sit0 and
+    the like, which the kernel adds to each namespace if such modules are loaded."""
     return {link.ifname for link in links if link.is_up}
+
+
+NO_MAC = "00:00:00:00:00:00"
+NO_GROUP = SecurityGroup("(none)", "", GroupType.ENTERPRISE, Verdict.DROP)  # no id of a state has brackets
+
+
+def with_closed(state: CloudState, eni_ids: Collection[str]) -> CloudState:
+    """The state, with a stand-in for each of these ENIs that it doesn't have."""
+    missing = sorted(set(eni_ids) - state.eni.keys())
+    if not missing:
+        return state
+    stand_ins = tuple(Eni(eni_id, "", NO_MAC, (), (NO_GROUP.security_group_id,)) for eni_id in missing)
+    enis = sorted((*state.network_interfaces, *stand_ins), key=lambda eni: eni.network_interface_id)
+    return replace(state, security_groups=(NO_GROUP, *state.security_groups), network_interfaces=tuple(enis))

@@ -1,7 +1,7 @@
-"""Which process a running container has, and which containers start: asked of their engines, podman and docker.
+"""The process of a running container, and which containers start, from the engines podman and docker.
 
-Owns the two questions. Both engines answer them alike, over HTTP at a socket of theirs (Docker's Engine API). What they
-say is the word of others. Must not know namespaces.
+Owns the two questions. Both engines answer them over HTTP on a Unix socket (Docker's Engine API). Their answers aren't
+trusted. Must not know namespaces.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from sgdataplane.attach.registry import refuse
 from sgdataplane.errors import HostError
 
 ENGINES = ("podman", "docker")
-# Where each listens, and the variable by which its own client is told another place.
+# Where each engine listens, and the variable that names another socket, as for its own client.
 SOCKETS = {"podman": "/run/podman/podman.sock", "docker": "/run/docker.sock"}
 VARIABLES = {"podman": "CONTAINER_HOST", "docker": "DOCKER_HOST"}
 UNIX = "unix://"
 ANSWER_S = 10.0
-MAX_ANSWER, MAX_LINE = 1 << 24, 1 << 20  # bytes; both have all labels of a container
-WANTED = ("init", "start", "rename")  # podman tells of the first one before anything runs in it
+MAX_ANSWER, MAX_LINE = 1 << 24, 1 << 20  # bytes; both contain all labels of a container
+WANTED = ("init", "start", "rename")  # podman sends the first one before anything runs in the container
 NAME, ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}"), re.compile(r"[0-9a-f]{64}")
-MIN_ID = 12  # of an id's digits, as engines show it
+MIN_ID = 12  # digits of an id, as engines show it
 
 
 def pid_of(container: str) -> int:
-    """The first process of a running container. BindingError if no engine knows it, or several run one, or none
-    does."""
+    """The first process of a running container. BindingError if no engine knows it, both run one of that name, or it
+    doesn't run."""
     where, answers = f"container {container}", {engine: _ask(engine, container) for engine in ENGINES}
     pids = {answer.pid for answer in answers.values() if answer.pid is not None}
     if not pids:
@@ -45,7 +45,7 @@ def pid_of(container: str) -> int:
         refuse(where, code, words, container, f"{expected}; or --pid")
     running = pids - {0}
     if len(running) > 1:
-        message = f"{' and '.join(ENGINES)} run one of that name each"
+        message = f"{' and '.join(ENGINES)} each run one of that name"
         refuse(where, "InvalidContainer.Ambiguous", message, container, "an id, or --pid")
     if not running:
         message = "the container is not running, so it has no namespace"
@@ -54,23 +54,23 @@ def pid_of(container: str) -> int:
 
 
 def socket_of(engine: str) -> str:
-    """The path of its socket. OSError if its client is told to ask another machine, whose processes aren't here."""
-    told = os.environ.get(VARIABLES[engine]) or UNIX + SOCKETS[engine]
-    if not told.startswith(UNIX):
-        raise OSError(f"{VARIABLES[engine]} is {told}, which is no socket of this machine")
-    return told.removeprefix(UNIX)
+    """The path of its socket. OSError if the environment names another machine, whose processes aren't here."""
+    url = os.environ.get(VARIABLES[engine]) or UNIX + SOCKETS[engine]
+    if not url.startswith(UNIX):
+        raise OSError(f"{VARIABLES[engine]} is {url}, which is not a socket of this machine")
+    return url.removeprefix(UNIX)
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A container that has started, or is about to, or has that name now."""
+    """A container that has started, is about to start, or was renamed."""
 
     name: str
     identifier: str
 
     @classmethod
     def read(cls, line: bytes) -> Self | None:
-        """None if that isn't clear."""
+        """Read one event; None if it isn't valid."""
         try:
             actor = json.loads(line)["Actor"]
             name, identifier = actor["Attributes"]["name"], actor["ID"]
@@ -80,13 +80,13 @@ class Started:
         return cls(name, identifier) if is_clear else None
 
     def is_called(self, container: str) -> bool:
-        """Whether that is its name or id, or the id's beginning."""
+        """Whether that is its name, its id, or the beginning of its id."""
         return container == self.name or (len(container) >= MIN_ID and self.identifier.startswith(container))
 
 
 class Events:
-    """The containers that start from `since` on (seconds of the clock), until the engine ends, or somebody ends it.
-    OSError if it isn't there."""
+    """Iterates over the containers that start from `since` (seconds since 1970) on, until the engine or `end` ends it.
+    OSError if the engine isn't there."""
 
     def __init__(self, engine: str, since: float) -> None:
         filters = json.dumps({"type": ["container"], "event": WANTED})
@@ -97,7 +97,7 @@ class Events:
         self._socket.settimeout(None)  # podman says nothing at all before there is something to tell
 
     def __iter__(self) -> Iterator[Started | None]:
-        """None for one that isn't clear."""
+        """Yield each event; None for one that isn't valid."""
         try:
             self._connection.request("GET", self._request)
             answer = self._connection.getresponse()
@@ -110,17 +110,17 @@ class Events:
             raise OSError(str(error)) from error
 
     def end(self) -> None:
-        """From another thread, too."""
+        """End the iteration; any thread may call it."""
         with suppress(OSError):  # it has ended
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Once nobody reads any more."""
+        """Close the connection, once nobody iterates any more."""
         self._connection.close()
 
 
 class _Connection(http.client.HTTPConnection):
-    """To a socket of this machine."""
+    """HTTP over a Unix socket."""
 
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=ANSWER_S)
@@ -139,7 +139,7 @@ class _Connection(http.client.HTTPConnection):
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The process of the container, 0 if it doesn't run; None, and what was said instead, if there is none."""
+    """The process of the container; 0 if it doesn't run; None if the engine named none, and `words` says why."""
 
     pid: int | None = None
     words: str = ""

@@ -1,32 +1,174 @@
-"""Interfaces bound to the ENIs that they name: the producer of bindings beside `sgdp attach`.
+"""Interfaces bound to the ENIs that they name, by alias or MAC: the agent's alternative to `sgdp attach`.
 
-Owns the look at named namespaces, and the writing of what follows (attach/claims.py). Must not know who asks, nor what
-is enforced: the next reconcile does that, as of any binding.
+Owns the look at named namespaces, which claims are ambiguous and so refused, and the writing of new bindings. Must not
+know who asks, or what is enforced: the next reconcile treats these bindings like any other.
+
+    one interface names one ENI, and neither is bound            bound
+    bound this way, and the interface is still there              stays, whatever it or others say now
+    bound this way, the interface is gone, and one other says so  bound there (it was renamed, moved, or came back)
+    anything else                                                 refused, with all places; what is bound stays bound
+
+A refusal binds nothing, and unbinds nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from sgdataplane.attach.again import let_go
-from sgdataplane.attach.claims import Claim, Place, claims_of, match
-from sgdataplane.attach.contained import told
 from sgdataplane.attach.registry import Binding, Means, Registry, current
-from sgdataplane.attach.report import Refusal
+from sgdataplane.attach.report import Refusal, told
 from sgdataplane.host import netns
 from sgdataplane.host.events import number_of
 from sgdataplane.host.identity import Identity, held, identity_of, is_own, is_there
-from sgdataplane.host.rtnetlink import labels_of
+from sgdataplane.host.rtnetlink import Label, labels_of
 from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import IFNAME
 
-OURS = "sgdataplane "  # so begins loopback's alias in routers and labs of ours
+CLOUD_ID = re.compile(r"eni-[A-Za-z0-9._-]{1,59}")  # such an alias is an ENI's id, even if the state doesn't have it
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """By what interfaces are bound (by nothing: none are), in which namespaces: shell patterns of their names."""
+class LabelledNamespace:
+    """A namespace with a name under /run/netns, and its interfaces' labels without loopback's. `number`: as in
+    host/events.py."""
+
+    name: str
+    path: str
+    identity: Identity
+    number: int
+    labels: tuple[Label, ...]
+
+    def __str__(self) -> str:
+        return f"netns {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class EniClaim:
+    """An interface that names an ENI. `doubt`: why the claim is ambiguous, or ""."""
+
+    eni_id: str
+    means: Means
+    place: LabelledNamespace
+    ifname: str
+    doubt: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.ifname} of {self.place}"
+
+    @property
+    def interface(self) -> tuple[Identity, str]:
+        return self.place.identity, self.ifname
+
+    @property
+    def binding(self) -> Binding:
+        place = self.place
+        return Binding(self.eni_id, self.ifname, str(place), place.path, place.identity, means=self.means)
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Bindings to make, which replace those of their ENIs, and what is refused."""
+
+    bindings: tuple[Binding, ...]
+    refusals: tuple[Refusal, ...]
+
+
+def claims_of(state: CloudState, means: Collection[Means], places: Sequence[LabelledNamespace]) -> tuple[EniClaim, ...]:
+    """All claims that interfaces make. An alias counts if it is an ENI of the state, or looks like a cloud's ENI id:
+    then nothing passes until the state has that ENI."""
+    by_mac: dict[str, set[str]] = {}
+    if Means.MAC in means:
+        for eni in state.network_interfaces:
+            by_mac.setdefault(eni.mac_address, set()).add(eni.network_interface_id)
+    is_alias = Means.ALIAS in means
+    found: list[EniClaim] = []
+    for place in places:
+        for label in place.labels:
+            is_id = is_alias and (label.alias in state.eni or CLOUD_ID.fullmatch(label.alias))
+            found += _said(place, label, {label.alias} if is_id else set(), by_mac.get(label.mac, set()))
+    return tuple(found)
+
+
+def _said(place: LabelledNamespace, label: Label, alias: set[str], mac: set[str]) -> Iterator[EniClaim]:
+    """One claim if it is unambiguous; else one for each ENI that it might be."""
+    both = alias & mac or alias | mac
+    doubt = ""
+    if alias and not alias & mac and mac:
+        doubt = "the interface has the alias of one ENI and the MAC of another"
+    elif len(both) > 1:
+        doubt = "the interface has a MAC that several ENIs have"
+    elif not IFNAME.fullmatch(label.ifname):
+        doubt = "the interface has a name that can't stand in rules"
+    for eni_id in sorted(both):
+        yield EniClaim(eni_id, Means.ALIAS if eni_id in alias else Means.MAC, place, label.ifname, doubt)
+
+
+def match(
+    claims: Sequence[EniClaim], places: Sequence[LabelledNamespace], bindings: Sequence[Binding], ended: Collection[str]
+) -> Matched:
+    """What follows from the claims. `places`: all namespaces that were looked at. `ended`: ENIs whose namespace has
+    ended."""
+    by_eni: dict[str, list[EniClaim]] = {}
+    for claim in claims:
+        by_eni.setdefault(claim.eni_id, []).append(claim)
+    bound = {binding.eni_id: binding for binding in current(bindings)}
+    owners = {(binding.identity, binding.ifname): binding.eni_id for binding in bindings}
+    there = {(place.identity, label.ifname) for place in places for label in place.labels}
+    seen = {place.identity for place in places}
+    results = [
+        _judged(mine, bound.get(eni_id), owners, is_gone=eni_id in ended or _is_gone(bound.get(eni_id), seen, there))
+        for eni_id, mine in sorted(by_eni.items())
+    ]
+    made = tuple(result for result in results if isinstance(result, Binding))
+    return Matched(made, tuple(result for result in results if isinstance(result, Refusal)))
+
+
+def _is_gone(binding: Binding | None, seen: Collection[Identity], there: Collection[tuple[Identity, str]]) -> bool:
+    """Whether an interface that was bound by its label is no longer where it was. False if its namespace wasn't looked
+    at, and for host placement, where it is enforced in the router, wherever the interface is."""
+    if binding is None:
+        return True
+    is_ours_to_move = binding.means is not Means.ATTACH and binding.host_end is None
+    return is_ours_to_move and binding.identity in seen and (binding.identity, binding.ifname) not in there
+
+
+def _judged(
+    claims: Sequence[EniClaim], binding: Binding | None, owners: Mapping[tuple[Identity, str], str], *, is_gone: bool
+) -> Binding | Refusal | None:
+    """What becomes of one ENI. `owners`: the ENI that is bound to each interface."""
+    eni_id = claims[0].eni_id
+    where = tuple(map(str, claims))
+    if binding is not None and not is_gone:
+        others = [claim for claim in claims if claim.interface != (binding.identity, binding.ifname)]
+        if others:
+            return Refusal(
+                eni_id,
+                "it stays bound where it is, although other interfaces name it",
+                (str(binding), *map(str, others)),
+            )
+        return None
+    doubts = sorted({claim.doubt for claim in claims if claim.doubt})
+    if doubts:
+        return Refusal(eni_id, "; ".join(doubts), where)
+    if len(claims) > 1:
+        return Refusal(eni_id, "several interfaces name it", where)
+    owner = owners.get(claims[0].interface)
+    if owner is not None:
+        return Refusal(eni_id, f"the interface stays bound to {owner}", where)
+    return claims[0].binding
+
+
+OURS = "sgdataplane "  # the alias of loopback begins so in our routers and labs
+
+
+@dataclass(frozen=True, slots=True)
+class BindRule:
+    """Which labels bind interfaces (none: no interface is bound), in which namespaces: shell patterns of their
+    names."""
 
     means: tuple[Means, ...] = ()
     names: tuple[str, ...] = ("*",)
@@ -34,9 +176,9 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What was bound, and what not. `left`: namespaces where nothing is bound any more, since it is elsewhere; our
-    rules stay there. `numbers`: of the namespaces that were looked at; to be listened to, since what happens in them
-    may bind more. `error`: why not all could be looked at, or ""."""
+    """What was bound, and what not. `left`: namespaces whose interfaces are bound elsewhere now; our rules stay there.
+    `numbers`: of all namespaces that were looked at; the agent listens to them, as a change there may bind more.
+    `error`: why some could not be looked at, or ""."""
 
     bound: tuple[Binding, ...] = ()
     left: tuple[str, ...] = ()
@@ -48,8 +190,9 @@ class Discovery:
 NOT_LOOKED = Discovery()
 
 
-def discover(registry: Registry, state: CloudState, rule: Rule) -> Discovery:
-    """Bind what names an ENI clearly. BindingError or HostError if the bindings can't be read or written."""
+def discover(registry: Registry, state: CloudState, rule: BindRule) -> Discovery:
+    """Bind the interfaces that name an ENI unambiguously. BindingError or HostError if the bindings can't be read or
+    written."""
     if not rule.means:
         return NOT_LOOKED
     with registry.locked():
@@ -71,10 +214,11 @@ def discover(registry: Registry, state: CloudState, rule: Rule) -> Discovery:
     return Discovery(matched.bindings, tuple(sorted(left)), matched.refusals, numbers, "; ".join(errors))
 
 
-def look(patterns: Sequence[str]) -> tuple[tuple[Place, ...], list[str]]:
-    """The named namespaces, each once, without ours, our own and the machine's; and why others can't be looked at. A
-    namespace gets its number before its interfaces are read: who listens to all numbers then misses nothing."""
-    places: dict[Identity, Place] = {}
+def look(patterns: Sequence[str]) -> tuple[tuple[LabelledNamespace, ...], list[str]]:
+    """Look at the named namespaces, each once, except our routers and labs, our own and the machine's. Also return why
+    some can't be looked at. A namespace gets its number before its interfaces are read, so that a listener to all
+    numbers misses nothing afterwards."""
+    places: dict[Identity, LabelledNamespace] = {}
     errors: list[str] = []
     for name in netns.list_names():
         if not netns.NAME.fullmatch(name) or not any(fnmatchcase(name, pattern) for pattern in patterns):
@@ -82,7 +226,7 @@ def look(patterns: Sequence[str]) -> tuple[tuple[Place, ...], list[str]]:
         try:
             place = _seen(name) if netns.is_bound(name) else None
         except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
-            if netns.is_bound(name):  # else it went meanwhile
+            if netns.is_bound(name):  # else it has gone meanwhile
                 errors.append(f"netns {name}: {error if isinstance(error, OSError) else told(error)}")
             continue
         if place is not None:
@@ -90,8 +234,8 @@ def look(patterns: Sequence[str]) -> tuple[tuple[Place, ...], list[str]]:
     return tuple(places.values()), errors
 
 
-def _seen(name: str) -> Place | None:
-    """None if no workload's."""
+def _seen(name: str) -> LabelledNamespace | None:
+    """None if it isn't a workload's namespace."""
     path = str(netns.path_of(name))
     with held(path) as there:
         if is_own(there):
@@ -100,11 +244,13 @@ def _seen(name: str) -> Place | None:
         labels = labels_of(number)
     if any(label.is_loopback and label.alias.startswith(OURS) for label in labels):
         return None
-    return Place(name, path, identity, number, tuple(label for label in labels if not label.is_loopback))
+    return LabelledNamespace(name, path, identity, number, tuple(label for label in labels if not label.is_loopback))
 
 
-def _ended(claims: Sequence[Claim], places: Sequence[Place], bindings: Sequence[Binding]) -> frozenset[str]:
-    """Of the ENIs that are named, those whose binding's namespace is gone: only of those, as it means a search."""
+def _ended(
+    claims: Sequence[EniClaim], places: Sequence[LabelledNamespace], bindings: Sequence[Binding]
+) -> frozenset[str]:
+    """The ENIs with claims whose bound namespace has ended. Others aren't asked for, as each costs a search."""
     named, seen = {claim.eni_id for claim in claims}, {place.identity for place in places}
     asked = (binding for binding in current(bindings) if binding.eni_id in named and binding.identity not in seen)
     return frozenset(binding.eni_id for binding in asked if not is_there(binding.identity, binding.path))

@@ -1,7 +1,7 @@
-"""attach, detach, clear: bindings made and undone.
+"""attach, detach, clear: make and undo bindings.
 
-Owns what is refused. Must not know how a policy is put in force: attaching alone changes no packet's fate, the next
-reconcile does.
+Owns what is refused. Must not know how a policy is put in force: attaching alone affects no packet, the next reconcile
+does.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from sgdataplane.attach.compare import Interfaces, mac_difference, warnings_of
-from sgdataplane.attach.contained import told
-from sgdataplane.attach.hostend import move_home
-from sgdataplane.attach.registry import Binding, Registry, current, refuse, unfit_name
-from sgdataplane.attach.router import leave
+from sgdataplane.attach.registry import Binding, Registry, current, is_same_interface, refuse, unfit_name
+from sgdataplane.attach.report import told
+from sgdataplane.attach.router import leave, move_home
 from sgdataplane.attach.workload import Workload
 from sgdataplane.enforce import remove
 from sgdataplane.errors import HostError
@@ -24,9 +23,9 @@ from sgdataplane.model.state import CloudState, Eni
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Bind this interface of this namespace to this ENI. With a state, the ENI has to be in it, and the interface has
-    to have its MAC, or is given it (`set_mac`)."""
+class AttachRequest:
+    """Bind this interface of this namespace to this ENI. If there is a state, it has to have the ENI, and the interface
+    has to have the ENI's MAC, or gets it (`set_mac`)."""
 
     eni_id: str
     workload: Workload
@@ -37,7 +36,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """`is_new`: it was not bound so already. `warnings`: what is the interface's and not the ENI's, or the reverse."""
+    """`is_new`: it wasn't bound like this already. `warnings`: where the interface and the ENI differ."""
 
     binding: Binding
     is_new: bool
@@ -46,9 +45,9 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """`is_gone`: its namespace had ended. `others`: how many ENIs have their rules in the same namespace; while there
-    are any, the rules stay as they are, and after the next reconcile this interface passes nothing, or is not there.
-    `end_at`: where the host end is that could not go home, or "". `left`: what of ours stays, in words."""
+    """`is_gone`: its namespace had ended. `others`: how many ENIs have their rules in the same namespace. If there are
+    any, the rules stay, and after the next reconcile this interface passes nothing, or isn't there. `end_at`: where the
+    host end is if it could not go home, else "". `left`: what of ours stays, in words."""
 
     binding: Binding
     is_gone: bool
@@ -59,15 +58,15 @@ class Detached:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """How many bindings were undone, what of ours stays, in words, and why others could not be undone, by ENI."""
+    """How many bindings were undone; what of ours stays, in words; and for each ENI why its binding wasn't undone."""
 
     bindings: int
     left: tuple[str, ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
 
 
-def attach(registry: Registry, request: Request) -> Attached:
-    """Bind as asked, or raise BindingError and change nothing. What is bound so already stays bound."""
+def attach(registry: Registry, request: AttachRequest) -> Attached:
+    """Bind as requested, or raise BindingError and change nothing. What is bound like this already stays bound."""
     eni = None if request.state is None else request.state.eni[request.eni_id]
     path = request.workload.locate()
     with registry.locked(), ExitStack() as stack:
@@ -77,18 +76,18 @@ def attach(registry: Registry, request: Request) -> Attached:
         links = stack.enter_context(Links(place))
         link = _link(binding, links.links())
         bindings = registry.load()
-        kept, former = _beside(bindings, binding)
+        kept, previous = _beside(bindings, binding)
         warnings = _fit(binding, eni, link, links, set_mac=request.set_mac) if eni else ()
-        if former is not None:
-            binding = replace(binding, host_end=former.host_end)
+        if previous is not None:
+            binding = replace(binding, host_end=previous.host_end)
         registry.store((*kept, binding))
-        for ended in set(bindings) - {*kept, former}:
+        for ended in set(bindings) - {*kept, previous}:
             _release(ended, is_last=not any(_is_enforced_with(ended, other) for other in kept))
-    return Attached(binding, former is None, warnings)
+    return Attached(binding, previous is None, warnings)
 
 
 def _held(stack: ExitStack, workload: Workload, path: str) -> str:
-    """The namespace, which stays there while we work."""
+    """A path to the namespace that stays valid while we work."""
     try:
         place = stack.enter_context(held(path))
         identity_of(place)
@@ -103,7 +102,9 @@ def _held(stack: ExitStack, workload: Workload, path: str) -> str:
 def _link(binding: Binding, links: Collection[Link]) -> Link:
     fit = {link.ifname: link for link in links if link.ifname != "lo"}
     if binding.ifname not in fit:
-        message = "loopback is no ENI's" if binding.ifname == "lo" else "there is no such interface in the namespace"
+        message = (
+            "loopback can't be an ENI" if binding.ifname == "lo" else "there is no such interface in the namespace"
+        )
         meant = sorted(name for name, link in fit.items() if link.is_up) or sorted(fit)
         expected = f"one of {', '.join(meant)}" if meant else "a namespace that has an interface"
         refuse(binding.named, "InvalidInterface.NotFound", message, binding.ifname, expected)
@@ -114,29 +115,27 @@ def _link(binding: Binding, links: Collection[Link]) -> Link:
 
 
 def _beside(bindings: Collection[Binding], new: Binding) -> tuple[tuple[Binding, ...], Binding | None]:
-    """The bindings that stay beside the new one, and the one that says the same already."""
-    same = next((other for other in bindings if _is_same_interface(other, new)), None)
+    """The bindings that stay beside the new one, and the one that is the same already, if any."""
+    same = next((other for other in bindings if is_same_interface(other, new)), None)
     if same is not None and same.eni_id != new.eni_id:
-        expected = f"`sgdp detach --eni {same.eni_id}` before"
+        expected = f"`sgdp detach --eni {same.eni_id}` first"
         refuse(new.named, "InvalidInterface.Bound", "the interface is bound to another ENI", new.ifname, expected)
     for other in bindings:
         is_other = other.eni_id == new.eni_id and other is not same
         if is_other and is_there(other.identity, other.path):
-            expected = f"`sgdp detach --eni {new.eni_id}` before"
+            expected = f"`sgdp detach --eni {new.eni_id}` first"
             refuse("--eni", "InvalidEniId.Bound", f"the ENI is bound to {other}", new.eni_id, expected)
     return tuple(other for other in bindings if other.eni_id != new.eni_id), same
 
 
-def _is_same_interface(one: Binding, other: Binding) -> bool:
-    return (one.identity, one.ifname) == (other.identity, other.ifname)
-
-
 def _fit(binding: Binding, eni: Eni, link: Link, links: Links, *, set_mac: bool) -> tuple[str, ...]:
-    """Warnings of addresses, once the MAC is right."""
+    """Check the MAC, or set it; return warnings about the addresses."""
     difference = mac_difference(link, eni)
     if difference and not set_mac:
         expected = f"{eni.mac_address}; --set-mac gives it to the interface"
-        refuse(str(binding), "InvalidMacAddress.Differs", "the interface hasn't the ENI's MAC", link.mac, expected)
+        refuse(
+            str(binding), "InvalidMacAddress.Differs", "the interface doesn't have the ENI's MAC", link.mac, expected
+        )
     if difference:
         links.set_mac(link.ifname, eni.mac_address)
         link = replace(link, mac=eni.mac_address)
@@ -144,14 +143,14 @@ def _fit(binding: Binding, eni: Eni, link: Link, links: Links, *, set_mac: bool)
 
 
 def detach(registry: Registry, eni_id: str) -> Detached:
-    """Undo a binding, and what it superseded. The last one of a namespace takes our rules with it: nothing is judged
-    there any more. In host placement the host end of the link is moved back to where it was, and is down there."""
+    """Undo a binding, and the ones that it superseded. With the last binding of a namespace our rules go, and nothing
+    is judged there any more. In host placement the link's host end moves back to where it was, and is down there."""
     with registry.locked():
         bindings = registry.load()
         kept = tuple(other for other in bindings if other.eni_id != eni_id)
         if len(kept) == len(bindings):
             known = ", ".join(binding.eni_id for binding in current(bindings))
-            expected = f"one of {known}" if known else "an ENI that was attached; there is none"
+            expected = f"one of {known}" if known else "an attached ENI; there is none"
             refuse("--eni", "InvalidEniId.NotFound", "the ENI is not attached", eni_id, expected)
         for superseded in set(bindings) - {*kept, *current(bindings)}:
             _release(superseded, is_last=not any(_is_enforced_with(superseded, other) for other in kept))
@@ -171,8 +170,8 @@ def _is_enforced_with(one: Binding, other: Binding) -> bool:
 
 
 def _release(binding: Binding, *, is_last: bool) -> tuple[str, str]:
-    """Undo what was done for a binding. Where its host end is that could not go home, and what of ours stays, in words;
-    "" for none."""
+    """Undo what was done for a binding. Return where its host end is if it could not go home, and what of ours stays,
+    in words; "" for none."""
     end = binding.host_end
     with found(binding.identity, binding.path) as place:
         if end is not None:
@@ -184,7 +183,7 @@ def _release(binding: Binding, *, is_last: bool) -> tuple[str, str]:
 
 
 def clear(registry: Registry) -> Cleared:
-    """Detach everything that is attached. What refuses stays attached, and keeps nothing else from it."""
+    """Detach everything that is attached. What fails stays attached, and doesn't stop the rest."""
     with registry.locked():
         todo = list(registry.load())
         kept: list[Binding] = []

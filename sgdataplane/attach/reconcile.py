@@ -1,7 +1,7 @@
-"""This host's attached ENIs made to obey a state.
+"""Make this host's attached ENIs obey a state.
 
-Owns the order: what is locked, which placement is asked, what is forgotten. Must not know who asks: `sgdp apply` once,
-or a daemon on every cause.
+Owns the order of the steps, and instance placement: per namespace, desired -> built -> enforced. Must not know who
+asks: `sgdp apply` once, or the agent in each cycle.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from dataclasses import replace
 from functools import partial
 
 from sgdataplane.attach.again import Locate, bound_again, give_mac
-from sgdataplane.attach.closed import with_closed
-from sgdataplane.attach.compare import Interfaces, look, names_up
-from sgdataplane.attach.contained import told
-from sgdataplane.attach.former import Former
+from sgdataplane.attach.agenda import Agenda
+from sgdataplane.attach.compare import Interfaces, look, names_up, with_closed
 from sgdataplane.attach.hosted import reconcile_hosted
 from sgdataplane.attach.registry import Binding, Registry, in_order, refuse, unfit_name
-from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, Key, Manner, NamespaceReport, Outcome
+from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, Key, Manner, NamespaceReport, Outcome, told
 from sgdataplane.attach.workload import Workload
 from sgdataplane.enforce import Desired, enforce
 from sgdataplane.errors import ContainedError
@@ -31,84 +29,86 @@ def reconcile(
     registry: Registry,
     state: CloudState,
     manner: Manner = DEFAULT_MANNER,
-    former: Former | None = None,
+    agenda: Agenda | None = None,
     locate: Locate = Workload.locate,
 ) -> HostReport:
-    """Make all that is attached obey the state; one that refuses doesn't keep others from it. What was attached by a
-    name is bound where that leads now (`locate`), or stays and is told. `former`: what the caller knows since the last
-    time.
+    """Make everything that is attached obey the state. A namespace that fails doesn't keep others from it. What was
+    attached by a name is bound where the name leads now (`locate`); if that fails, it stays bound and the report says
+    why. `agenda`: what the caller knows since the previous reconcile.
 
-    BindingError, and nothing is changed, if some are in host placement and instance placement is asked for.
+    BindingError, and nothing is changed, if instance placement is asked for while some ENIs are in host placement.
     """
-    former = former or Former()
+    agenda = agenda or Agenda()
     with registry.locked():
-        before = registry.load()
-        again = bound_again(before, former, locate)
+        previous = registry.load()
+        again = bound_again(previous, agenda, locate)
         bindings = in_order(again.bindings)
-        if bindings != before:
+        if bindings != previous:
             registry.store(bindings)
         if manner.placement is Placement.HOST:
             superseded = [binding for binding in bindings if binding.superseded]
-            reports = reconcile_hosted(registry, state, bindings, manner, former)
-            reports += _reconcile_workloads(state, superseded, replace(manner, placement=Placement.INSTANCE), former)
+            reports = reconcile_hosted(registry, state, bindings, manner, agenda)
+            reports += _reconcile_workloads(state, superseded, replace(manner, placement=Placement.INSTANCE), agenda)
         else:
             _require_instance_placement(bindings)
-            reports = _reconcile_workloads(state, bindings, manner, former)
-    return HostReport(tuple(reports), frozenset(former.left), frozenset(former.owed), again.refusals)
+            reports = _reconcile_workloads(state, bindings, manner, agenda)
+    return HostReport(tuple(reports), frozenset(agenda.left), frozenset(agenda.owed), again.refusals)
 
 
 def _require_instance_placement(bindings: Sequence[Binding]) -> None:
     hosted = [binding.eni_id for binding in bindings if binding.host_end is not None]
     if hosted:
-        expected = "host, or `sgdp detach` before, which moves the host ends of their links back"
+        expected = "host; or run `sgdp detach` first, which moves the host ends of their links back"
         message = "there are ENIs in host placement"
         refuse("--placement", "InvalidPlacement.Differs", message, ", ".join(hosted), expected)
 
 
 def _reconcile_workloads(
-    state: CloudState, bindings: Sequence[Binding], manner: Manner, former: Former
+    state: CloudState, bindings: Sequence[Binding], manner: Manner, agenda: Agenda
 ) -> list[NamespaceReport]:
-    """Each namespace that may not be as it has to be, as far as its turn has come."""
+    """Report on each namespace, after a look at those that may not be as they should and whose turn has come."""
     groups: dict[Key, list[Binding]] = {}
     for binding in bindings:
         groups.setdefault(binding.identity, []).append(binding)
     there = with_closed(state, {binding.eni_id for binding in bindings})
     reports = {
-        key: former.settled(key, groups[key], there)
-        or former.look(key, partial(_reconcile_workload, state, there, groups[key], manner, former))
-        for key in former.ordered(groups, there)
+        key: agenda.settled(key, groups[key], there)
+        or agenda.look(key, partial(_reconcile_workload, state, there, groups[key], manner, agenda))
+        for key in agenda.ordered(groups, there)
     }
     return [reports[key] for key in groups]
 
 
 def _reconcile_workload(
-    state: CloudState, there: CloudState, bindings: Sequence[Binding], manner: Manner, former: Former
+    state: CloudState, there: CloudState, bindings: Sequence[Binding], manner: Manner, agenda: Agenda
 ) -> NamespaceReport:
-    """`there`: the state, with all ENIs that are attached."""
+    """`there`: the state, with a stand-in for each attached ENI that it doesn't have."""
     key = bindings[0].identity
     try:
         with found(key, bindings[0].path) as place:
             if place is None:
                 return NamespaceReport(key, tuple(EniReport(binding, Outcome.GONE) for binding in bindings))
-            return _enforced(place, (state, there), bindings, manner, former)
+            return _enforced(place, (state, there), bindings, manner, agenda)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
         refusal = told(error)
-        kept = None if isinstance(refusal, ContainedError) else former.in_force.get(key)  # then nothing is believed
+        kept = (
+            None if isinstance(refusal, ContainedError) else agenda.in_force.get(key)
+        )  # after an unforeseen error, believe nothing
         refused = tuple(EniReport(binding, Outcome.REFUSED) for binding in bindings)
         return NamespaceReport(key, refused, proven=kept, error=refusal)
 
 
 def _enforced(
-    place: str, states: tuple[CloudState, CloudState], bindings: Sequence[Binding], manner: Manner, former: Former
+    place: str, states: tuple[CloudState, CloudState], bindings: Sequence[Binding], manner: Manner, agenda: Agenda
 ) -> NamespaceReport:
-    """`states`: the state, and the same with all ENIs that are attached."""
+    """`states`: the state, and the same with a stand-in for each attached ENI that it doesn't have."""
     key, (state, there) = bindings[0].identity, states
     refusals = {binding.eni_id: unfit for binding in bindings if (unfit := unfit_name(binding)) is not None}
     if len(refusals) == len(bindings):
         raise refusals[bindings[0].eni_id]
     interfaces = {binding.eni_id: binding.ifname for binding in bindings if binding.eni_id not in refusals}
-    proven = former.built(key, Desired(there, interfaces, manner.options), manner.settings)
-    applied = enforce(place, proven, former.in_force.get(key), manner.settings)
+    proven = agenda.built(key, Desired(there, interfaces, manner.options), manner.settings)
+    applied = enforce(place, proven, agenda.in_force.get(key), manner.settings)
     with Links(place) as links:
         for binding in bindings:
             give_mac(links, binding, state)

@@ -1,8 +1,7 @@
 """Which ENI is bound to which interface of which namespace: /run/sgdataplane/attached/bindings.json.
 
-Owns that file, and the lock that is the folder. Is given bindings. Must not know the kernel: whether a namespace is
-still there is asked elsewhere. It stands in /run, since no namespace survives a restart of the machine.
-"""
+Owns that file, and the lock, which is on its folder. Is given bindings. Must not know the kernel, or whether a
+namespace still exists. The file is in /run, since no namespace survives a reboot."""
 
 from __future__ import annotations
 
@@ -28,14 +27,13 @@ VERSION = 1
 LOCK_S, POLL_S = 30.0, 0.02
 TEXTS, NUMBERS = ("eni", "ifname", "named", "path", "means"), ("inode", "cookie")
 FLAGS = ("set_mac", "superseded")
-# What entries had not that were written before there was such a key; it could not be otherwise then.
-YOUNGER: dict[str, object] = {"host_end": None, "means": "attach", "set_mac": False, "superseded": False}
+# Keys that older entries don't have, and what holds for those.
+LATER: dict[str, object] = {"host_end": None, "means": "attach", "set_mac": False, "superseded": False}
 END_TEXTS = ("router", "ifname", "home_ifname", "home_path")
 
 
 class Means(enum.Enum):
-    """What bound an interface: `sgdp attach`, or the agent, since the interface has the ENI's id as its alias, or its
-    MAC."""
+    """What bound an interface: `sgdp attach`, or the agent because of the interface's alias (the ENI's id) or MAC."""
 
     ATTACH = "attach"
     ALIAS = "alias"
@@ -44,8 +42,8 @@ class Means(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class HostEnd:
-    """The other end of a workload's link, moved into the router of its VPC (a namespace's name) for host placement, or
-    about to be. `home`: where it was, and is to be again."""
+    """The other end of a workload's link, which is (or is about to be) in its VPC's `router` (a namespace's name) for
+    host placement. `home`: where it came from and returns to."""
 
     router: str
     ifname: str
@@ -56,10 +54,11 @@ class HostEnd:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """`named` is the namespace in the user's words ("container web"), `path` where it was found then. Without
-    `host_end` the ENI is in instance placement. `set_mac`: the interface is to be given the ENI's MAC. One whose
-    namespace has ended stays, without a host end, until it is detached or bound again. `superseded`: its name leads
-    elsewhere, where the ENI is bound now; here it is enforced on, until the namespace ends, or the ENI is detached."""
+    """One ENI at one interface. `named`: the namespace in the user's words ("container web"); `path`: where it was when
+    it was bound. Without `host_end` the ENI is in instance placement. `set_mac`: give the interface the ENI's MAC. A
+    binding whose namespace has ended stays, without a host end, until it is detached or bound again. `superseded`: its
+    name leads elsewhere now, and the ENI is bound there; here its rules stay until the namespace ends or the ENI is
+    detached."""
 
     eni_id: str
     ifname: str
@@ -85,18 +84,23 @@ def current(bindings: Iterable[Binding]) -> tuple[Binding, ...]:
     return tuple(binding for binding in bindings if not binding.superseded)
 
 
+def is_same_interface(one: Binding, other: Binding) -> bool:
+    """Whether both are at the same interface of the same namespace."""
+    return (one.identity, one.ifname) == (other.identity, other.ifname)
+
+
 def in_order(bindings: Iterable[Binding]) -> tuple[Binding, ...]:
     """As the registry keeps them."""
     return tuple(sorted(bindings, key=lambda b: (b.eni_id, b.superseded, b.identity.cookie, b.ifname)))
 
 
 def refuse(place: str, code: str, message: str, value: str, expected: str) -> NoReturn:
-    """BindingError: what was asked for can't be."""
+    """Raise BindingError: what was asked for isn't possible."""
     raise BindingError(Problem(Where(place), code, message, value, expected))
 
 
 def unfit_name(binding: Binding) -> BindingError | None:
-    """Why its interface can't be enforced by its name: who is root in a namespace gives interfaces nearly any name."""
+    """Why rules can't name its interface; None if they can. Root of a namespace may give it nearly any name."""
     if IFNAME.fullmatch(binding.ifname):
         return None
     message, expected = "the interface has a name that can't stand in rules", "1 to 15 letters, digits and any of _ . -"
@@ -110,11 +114,11 @@ class Registry:
     def __init__(self, folder: Path = ATTACHED_DIR) -> None:
         self._folder = folder
         self.path = folder / "bindings.json"
-        self._read: tuple[str, tuple[Binding, ...]] = "", ()  # a text, and what it says
+        self._read: tuple[str, tuple[Binding, ...]] = "", ()  # a text, and its bindings
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the bindings and what is done about them, alone. HostError if others keep them too long."""
+        """Run the block as the only one that reads or changes bindings. HostError if others hold the lock too long."""
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -124,8 +128,8 @@ class Registry:
             os.close(lock)
 
     def load(self) -> tuple[Binding, ...]:
-        """All bindings, by ENI. BindingError unless the file is exactly what `store` writes, or wrote in versions
-        before."""
+        """All bindings, by ENI. BindingError unless the file is exactly what this or an earlier version of `store`
+        writes."""
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -137,13 +141,13 @@ class Registry:
         return self._read[1]
 
     def store(self, bindings: Iterable[Binding]) -> None:
-        """Replace all bindings in one step. They don't outlive the machine, nor do the interfaces they are of."""
+        """Replace all bindings in one step. They needn't survive a reboot, as their interfaces don't."""
         entries = [_encoded(binding) for binding in in_order(bindings)]
         text = json.dumps({"version": VERSION, "bindings": entries}, indent=1) + "\n"
         replace_file(self.path, text.encode(), Survives.THE_WRITER)
 
     def forget(self) -> None:
-        """There are no bindings any more."""
+        """Remove all bindings."""
         self.path.unlink(missing_ok=True)
 
 
@@ -155,7 +159,7 @@ def _wait_lock(lock: int) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise HostError("attached ENIs", f"others have been working on them for {LOCK_S:g} s") from None
+                raise HostError("attached ENIs", f"another process has been working on them for {LOCK_S:g} s") from None
         time.sleep(POLL_S)
 
 
@@ -194,7 +198,7 @@ def _decode(text: str, file: str) -> tuple[Binding, ...]:
 
 
 def _binding(entry: object, file: str, pointer: str) -> Binding:
-    whole = {**YOUNGER, **entry} if isinstance(entry, dict) else entry
+    whole = {**LATER, **entry} if isinstance(entry, dict) else entry
     texts, identity, (end, *flags) = _fields(whole, TEXTS, file, pointer, more=("host_end", *FLAGS))
     eni_id, ifname, named, path, word = texts
     means = next((means for means in Means if means.value == word), None)
@@ -218,7 +222,7 @@ def _host_end(entry: object, file: str, pointer: str) -> HostEnd | None:
 def _fields(
     entry: object, texts: Sequence[str], file: str, pointer: str, more: Sequence[str] = ()
 ) -> tuple[list[str], Identity, list[object]]:
-    """The values of these texts, the identity that stands beside them, and those of the keys that are neither."""
+    """The values of these texts, the identity beside them, and the values of the other keys."""
     keys = (*texts, *NUMBERS, *more)
     if not isinstance(entry, dict) or entry.keys() != set(keys):
         _malformed(file, pointer, str(entry), f"an object with {', '.join(keys)}")

@@ -1,32 +1,53 @@
-"""What is asked of a reconcile, and what it did: by ENI and by namespace.
+"""What is asked of a reconcile, and what it did, by ENI and by namespace.
 
-Owns these records. Must not know how it is done.
+Owns these records, and what an unforeseen exception becomes. Must not know how anything is done.
+
+An error in one namespace ends there; others are enforced, looked at and counted as usual. Root of a namespace chooses
+what the kernel reports about it, so an unforeseen exception need not be a bug of ours.
 """
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from pathlib import Path
 
-from sgdataplane.attach.contained import Told
 from sgdataplane.attach.registry import Binding, in_order
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Proven, Settings
+from sgdataplane.errors import ContainedError, InternalError, SgDataplaneError
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.options import Options, Placement
 
-SUPERSEDED = "and is enforced on beside the one that its name leads to now"
-Key = Identity | str  # of a namespace: of a workload's the identity, of a router of ours the name
+LOGGER = logging.getLogger("sgdataplane.contained")
+Told = SgDataplaneError | InternalError
+
+
+def told(error: Exception) -> Told:
+    """The error for its namespace's report. An unforeseen one is logged with its traceback."""
+    if isinstance(error, SgDataplaneError):
+        return error
+    if not isinstance(error, InternalError):
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        LOGGER.error("an unforeseen error in one namespace; all others are unaffected", exc_info=error)
+        return ContainedError(error, f"{Path(frame.filename).name}:{frame.lineno} {frame.name}")
+    return error
+
+
+SUPERSEDED = "and its rules stay in force, beside those of the namespace that its name leads to now"
+Key = Identity | str  # a workload's namespace by its identity, a router of ours by its name
 
 
 class Outcome(Enum):
     """IN_FORCE: the interface obeys the ENI's policy. CLOSED: the state has no such ENI, so nothing passes. ABSENT: the
-    interface isn't there; when it comes, it needs another reconcile. REFUSED: it could not be done; what was in force
-    still is, or the host end is down. GONE: the namespace has ended, and never comes again; its workload may, and is
-    open then until it is bound again. DISTURBED: others change our rules there again and again; what is in force is
-    theirs until its next turn (daemon/turns.py)."""
+    interface isn't there; when it comes, another reconcile is needed. REFUSED: it failed; what was in force still is,
+    or the host end is down. GONE: the namespace has ended for good; if its workload returns, it is open until it is
+    bound again. DISTURBED: others keep changing our rules there, and their changes hold until the namespace's next turn
+    (daemon/schedule.py)."""
 
     IN_FORCE = "in force"
     CLOSED = "closed"
@@ -39,7 +60,7 @@ class Outcome(Enum):
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How states are read and put in force. `uplinks`: interfaces of routers that lead elsewhere (host placement).
-    `profile`: the quotas that states are read by."""
+    `profile`: the quotas that a state has to keep."""
 
     options: Options = ON_HOSTS.options
     settings: Settings = DEFAULT_SETTINGS
@@ -53,8 +74,8 @@ DEFAULT_MANNER = Manner()
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why nothing was bound by what these interfaces say, or where a name leads now. The interfaces are in words, bound
-    ones among them."""
+    """Why these interfaces, or the place where a name leads now, weren't bound. The interfaces are in words, and
+    include the one that is bound."""
 
     eni_id: str
     reason: str
@@ -66,8 +87,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class EniReport:
-    """What became of one binding. `warnings`: why packets may be dropped that no rule drops. `refusal`: why it was
-    refused, where the other ENIs of its namespace were not."""
+    """What became of one binding. `warnings`: why packets may be dropped that no rule drops. `refusal`: why it alone
+    was refused, if the other ENIs of its namespace weren't."""
 
     binding: Binding
     outcome: Outcome
@@ -77,8 +98,8 @@ class EniReport:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceReport:
-    """What was done in one namespace: `proven` is what it obeys; `applied` is None where nothing could be done, and
-    `error` says why. `unbound`: its other interfaces that are up, which pass nothing, too."""
+    """What was done in one namespace. `proven`: what it obeys. `applied`: None if nothing could be done; `error` says
+    why. `unbound`: its other interfaces that are up; these pass nothing, either."""
 
     key: Key
     enis: tuple[EniReport, ...]
@@ -93,7 +114,7 @@ class NamespaceReport:
         return None if self.proven is None else self.proven.desired
 
     def error_of(self, eni: EniReport) -> str:
-        """Why this ENI's policy isn't in force, in words; "" if it is."""
+        """Why this ENI's policy isn't in force; "" if it is."""
         error = eni.refusal or self.error
         return "" if error is None else str(error)
 
@@ -104,14 +125,14 @@ class NamespaceReport:
 
     @property
     def is_settled(self) -> bool:
-        """Whether there is nothing left to do, as long as nothing changes."""
+        """Whether nothing is left to do until something changes."""
         if self.is_gone:
             return True
         is_done = all(eni.outcome not in (Outcome.REFUSED, Outcome.GONE) for eni in self.enis)
         return self.applied is not None and not self.applied.leftover and is_done
 
     def warnings_of(self, eni: EniReport) -> tuple[str, ...]:
-        """What is odd about one of its ENIs, and about all of them together."""
+        """The warnings about one of its ENIs, and about all of them together."""
         slow = "" if self.applied is None else self.applied.slow
         return (*eni.warnings, slow) if slow else eni.warnings
 
@@ -122,7 +143,7 @@ class NamespaceReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Who carries sessions past the policy there, in a line each."""
+        """One line for each flowtable that carries sessions past the policy there."""
         if self.desired is None or self.applied is None:
             return ()
         placement = self.desired.placement
@@ -131,9 +152,9 @@ class NamespaceReport:
 
 @dataclass(frozen=True)
 class HostReport:
-    """What was done, or was so already, by namespace. It is for the next reconcile, which then changes only what
-    differs. `left`: namespaces that have to be looked at yet, and wait for their turn; their reports are older. `owed`:
-    those of them that get another policy. `refusals`: names that lead elsewhere than their ENIs are bound."""
+    """What is in force on this host, by namespace. The next reconcile starts from it, and changes only what differs.
+    `left`: namespaces that wait for their turn to be looked at; their reports are older. `owed`: those of them that get
+    another policy. `refusals`: names that lead elsewhere than their ENIs are bound."""
 
     namespaces: tuple[NamespaceReport, ...]
     left: frozenset[Key] = frozenset()
@@ -151,18 +172,18 @@ class HostReport:
 
     @cached_property
     def everywhere(self) -> tuple[EniReport, ...]:
-        """Of each binding, also where an ENI was bound before."""
+        """The report of each binding, superseded ones included."""
         return tuple(eni for namespace in self.namespaces for eni in namespace.enis)
 
     @cached_property
     def enis(self) -> tuple[EniReport, ...]:
-        """Where they are bound now."""
+        """The reports of the bindings where ENIs are bound now, by id."""
         found = (eni for eni in self.everywhere if not eni.binding.superseded)
         return tuple(sorted(found, key=lambda eni: eni.binding.eni_id))
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Of all namespaces."""
+        """The warnings of all namespaces."""
         superseded = (eni.binding for eni in self.everywhere if eni.binding.superseded)
         lines = (line for namespace in self.namespaces for line in namespace.warnings)
         return (*lines, *(f"{binding.eni_id}: {binding} lives on, {SUPERSEDED}" for binding in superseded))
@@ -174,12 +195,12 @@ class HostReport:
 
     @property
     def lost(self) -> tuple[Binding, ...]:
-        """Those whose namespace has ended."""
+        """Bindings whose namespace has ended."""
         return tuple(eni.binding for eni in self.enis if eni.outcome is Outcome.GONE)
 
     @cached_property
     def unknown_timeouts(self) -> tuple[str, ...]:
-        """Of the kernel's trackers, those that we know nothing of."""
+        """The timeouts of the kernel's trackers that we don't know."""
         applied = (report.applied for report in self.namespaces)
         return tuple(sorted({name for report in applied if report is not None for name in report.unknown_timeouts}))
 

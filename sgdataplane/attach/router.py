@@ -1,21 +1,29 @@
-"""The router of a VPC on this host: a namespace of ours, where the host ends of attached ENIs' links are.
+"""The router of a VPC on this host, and the host ends of workloads' links that move into it and home again.
 
-Owns what is in it besides rules. Is given ENIs and the names of their host ends. Must not know how ends got there.
+Owns the router's namespace except for rules, the search for host ends, and the moves. Is given ENIs and bindings. Must
+not know policy.
 
     sgdp-<vpc>    169.254.1.1 and fe80::1, the gateway, on every host end; a route per address of its ENI, and its MAC
-                  what the user put there, uplinks for example, and its addresses and routes, is left alone
+                  What the user put there (uplinks, their addresses and routes) stays as it is.
+
+Nothing is recreated: a link stays the same link. Root of a workload may rename its interface, delete it, or move it
+away. So a host end that we have moved is known by its place and name in the router, which are ours. The workload is
+asked only if it isn't there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
+from sgdataplane.attach.registry import Binding, HostEnd
 from sgdataplane.enforce import remove
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns, sysctl
+from sgdataplane.host.identity import found, held, identity_of
 from sgdataplane.host.links import InterfaceAddress, Link, Links, Route, create_marked, sync
 from sgdataplane.host.neighbours import Neighbour, introduce
-from sgdataplane.host.routing import FORWARDING, ROUTER
+from sgdataplane.host.routing import FORWARDING, ROUTER, router_ifname
 from sgdataplane.model.options import GATEWAY_IPV4, GATEWAY_IPV6
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Address, Family, Prefix, link_local
@@ -26,25 +34,25 @@ GATEWAYS = ((GATEWAY_IPV4, 32), (GATEWAY_IPV6, 64))
 
 
 def router_of(eni: Eni | None) -> str:
-    """The name of the namespace; of an ENI that no state has, so that nobody knows its VPC, one that routes nothing."""
-    return f"{PREFIX}{'+none' if eni is None else eni.vpc_id}"  # no id has a +
+    """The name of an ENI's router. An ENI that no state has gets one that routes nothing, as its VPC is unknown."""
+    return f"{PREFIX}{'+none' if eni is None else eni.vpc_id}"  # no id contains a +
 
 
 def make(router: str) -> None:
-    """The namespace, if it isn't there; a new one forwards nothing yet. Settings come before interfaces, which take the
-    defaults that they find; and each time, as an earlier run may have died before it."""
+    """Make the namespace if it isn't there; a new one forwards nothing yet. The settings come before interfaces, which
+    inherit the defaults. They are written each time, as an earlier run may have died before it wrote them."""
     if not netns.is_bound(router):
         create_marked(router, MARK)
     elif not _is_ours(router):
-        raise HostError(f"namespace {router}", "it is there, but sgdp did not make it; rename or remove it")
+        raise HostError(f"namespace {router}", "it exists, but sgdp did not make it; rename or remove it")
     with netns.inside(router):
         sysctl.write_all(ROUTER)
 
 
 def fill(router: str, enis: Mapping[str, Eni]) -> None:
-    """Take these ENIs (by the names of their host ends) up, and forward: to be called when the policy is in force. An
-    end that is a part of another interface, as a bridge's port is, would hand over frames before the policy sees them:
-    none is any more."""
+    """Take these ENIs' host ends (name -> ENI) up, and forward. Call it once the policy is in force. A host end that is
+    part of another interface, such as a bridge's port, would pass frames on before the policy sees them; so it is
+    released."""
     with Links(router) as links:
         there = {link.ifname: link for link in links.links()}
         ends = {ifname: eni for ifname, eni in enis.items() if ifname in there}
@@ -63,7 +71,7 @@ def fill(router: str, enis: Mapping[str, Eni]) -> None:
 
 
 def _routes(ifname: str, eni: Eni) -> Iterator[Route]:
-    """Addresses are on the link; delegated prefixes are behind the interface."""
+    """Routes to the ENI's addresses, on the link, and to its delegated prefixes, behind it."""
     for address in eni.addresses:
         yield Route(ifname, Prefix.of(address))
     for prefix in eni.delegated_prefixes:
@@ -71,19 +79,19 @@ def _routes(ifname: str, eni: Eni) -> Iterator[Route]:
 
 
 def _neighbours(ifname: str, eni: Eni) -> Iterator[Neighbour]:
-    """The fence lets nothing of another MAC in, so nobody has to be asked: what others do to the machine's tables of
-    neighbours changes nothing here, and these entries have no part in them."""
+    """The fence drops every other MAC, so the MAC is known without asking. Permanent entries don't count towards the
+    limit of the machine's neighbour tables, so nobody can push them out."""
     for address in (*eni.addresses, link_local(eni.mac_address)):
         yield Neighbour(ifname, address, eni.mac_address)
 
 
 def _next_hop(eni: Eni, family: Family) -> Address:
-    """An address of which the router knows the MAC, so that it asks for none of a delegated prefix."""
+    """An address whose MAC the router knows, so that it needs no neighbour of a delegated prefix."""
     return next((a for a in eni.addresses if a.family is family), link_local(eni.mac_address))
 
 
 def veths(router: str) -> frozenset[str]:
-    """The names of those in a router of ours; of others none are ours."""
+    """The names of the veths in a router of ours; empty for any other namespace."""
     if not netns.is_bound(router):
         return frozenset()
     with Links(router) as links:
@@ -93,7 +101,7 @@ def veths(router: str) -> frozenset[str]:
 
 
 def take_down(router: str, ends: Collection[str]) -> None:
-    """Those of these that are there. One may go meanwhile."""
+    """Take these host ends down if they are there. One may vanish meanwhile."""
     for ifname in sorted(veths(router).intersection(ends)):
         try:
             with Links(router) as links:
@@ -104,8 +112,8 @@ def take_down(router: str, ends: Collection[str]) -> None:
 
 
 def leave(router: str, ends: Collection[str]) -> str:
-    """Of no binding any more: remove the namespace, or, if it has interfaces, our rules. What keeps it, or "". `ends`:
-    names of host ends that may be left there; without rules they are down."""
+    """Remove a router that has no bindings any more; if it has other interfaces, only our rules. Return what keeps it,
+    or "". `ends`: host ends that may still be there; they go down, as there are no more rules."""
     if not netns.is_bound(router) or not _is_ours(router):
         return ""
     take_down(router, ends)
@@ -113,7 +121,7 @@ def leave(router: str, ends: Collection[str]) -> str:
         kept = [link.ifname for link in links.links() if link.ifname != "lo" and (link.is_up or link.kind == "veth")]
     if kept:
         remove(router)
-        return f"namespace {router} stays, since these interfaces are in it: {', '.join(sorted(kept))}"
+        return f"namespace {router} stays, since it has these interfaces: {', '.join(sorted(kept))}"
     netns.remove(router)
     return ""
 
@@ -125,3 +133,99 @@ def _is_ours(router: str) -> bool:
 
 def _is_marked(link: Link) -> bool:
     return link.ifname == "lo" and link.alias == MARK
+
+
+Where = tuple[str, str]  # a namespace, and the name of the end in it
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """A binding and its host end: `where` it is now, and the router where it is `wanted`. The binding names the router
+    where the end is, or, if it wasn't moved yet, the wanted one."""
+
+    binding: Binding
+    end: HostEnd
+    where: Where
+    wanted: str
+
+    @property
+    def is_there(self) -> bool:
+        return self.where == (self.wanted, self.end.ifname)
+
+
+def where_is(binding: Binding, place: str | None) -> Where | None:
+    """Where the link's other end is, outside the workload (which is at `place`; None: it has ended). None if there is
+    no such end, or it can't be found."""
+    end = binding.host_end
+    if end is not None and end.ifname in veths(end.router):
+        return end.router, end.ifname
+    if place is None:
+        return None
+    with Links(place) as links:
+        return links.other_end(binding.ifname, _places())
+
+
+def hosted(binding: Binding, where: Where, wanted: str) -> Hosted:
+    """The binding with the end that was found at `where`. HostError if another interface has its name in the router."""
+    end, (at, ifname) = binding.host_end, where
+    if end is not None and _is_moved(end, where):
+        end = replace(end, router=at)
+    else:
+        with held(str(netns.path_of(at))) as path:
+            end = HostEnd(wanted, router_ifname(binding.eni_id), ifname, at, identity_of(path))
+    entry = Hosted(replace(binding, host_end=end), end, where, wanted)
+    if not entry.is_there:
+        _require_free(entry)
+    return entry
+
+
+def _require_free(entry: Hosted) -> None:
+    """HostError if the name is taken; the kernel would refuse it only after the move."""
+    if entry.end.ifname in veths(entry.wanted):
+        detail = f"{entry.wanted} already has another interface {entry.end.ifname}; remove or rename it"
+        raise HostError(str(entry.binding), detail)
+
+
+def move_in(entry: Hosted) -> Hosted:
+    """Move the host end into its router, if it isn't there; it is down afterwards."""
+    if entry.is_there:
+        return entry
+    at, ifname = entry.where
+    end = replace(entry.end, router=entry.wanted)
+    with Links(at) as links:
+        links.move(ifname, end.router, end.ifname)
+    with Links(end.router) as links:
+        links.without_own_link_local(end.ifname)
+    return Hosted(replace(entry.binding, host_end=end), end, (end.router, end.ifname), entry.wanted)
+
+
+def move_home(binding: Binding, place: str | None) -> str:
+    """Move the host end back to where it was; return "". If that namespace has ended, or something else has its name
+    there, it stays in the router; return where. It is down afterwards."""
+    end, where = binding.host_end, where_is(binding, place)
+    if end is None or where is None or not _is_moved(end, where):
+        return ""
+    at, ifname = where
+    with found(end.home, end.home_path) as home:
+        if home is not None and not _has(home, end.home_ifname):
+            with Links(at) as links:
+                links.move(ifname, home, end.home_ifname)
+            return ""
+    take_down(at, (ifname,))
+    return f"{ifname} of {at}"
+
+
+def _has(place: str, ifname: str) -> bool:
+    with Links(place) as links:
+        return any(link.ifname == ifname for link in links.links())
+
+
+def _is_moved(end: HostEnd, where: Where) -> bool:
+    """Whether we moved it, perhaps into another router than the wanted one."""
+    at, ifname = where
+    return ifname == end.ifname and at.startswith(PREFIX)
+
+
+def _places() -> Iterator[str]:
+    yield netns.OWN_NETNS
+    yield from (name for name in netns.list_names() if netns.NAME.fullmatch(name) and netns.is_bound(name))

@@ -1,4 +1,4 @@
-"""From what the user calls a namespace to the path that leads there now.
+"""From a user's name for a namespace to the path that leads there now.
 
 Owns the three ways to name one. Must not know ENIs.
 """
@@ -19,7 +19,7 @@ from sgdataplane.visible import visible
 
 
 class Naming(Enum):
-    """NETNS: a path, or a name as of `ip netns`. PID: a process in it. CONTAINER: its name or id."""
+    """NETNS: a path, or a name that `ip netns` lists. PID: a process in it. CONTAINER: the container's name or id."""
 
     NETNS = "netns"
     PID = "pid"
@@ -35,11 +35,11 @@ class Workload:
 
     @classmethod
     def of(cls, binding: Binding) -> Self | None:
-        """The workload that was attached; None if what is kept of its name isn't all of it."""
+        """The workload that was attached; None if its whole name wasn't kept."""
         word, _, value = binding.named.partition(" ")
         naming = next((naming for naming in Naming if naming.value == word), None)
         if naming is Naming.NETNS:
-            return cls(naming, binding.path)  # what stands there may be short for it
+            return cls(naming, binding.path)  # the name may be a short form of it
         found = None if naming is None or not value or "\\" in value else cls(naming, value)
         return found if found is not None and str(found) == binding.named else None
 
@@ -48,8 +48,8 @@ class Workload:
         return visible(f"{self.naming.value} {self.value}")
 
     def locate(self) -> str:
-        """The path of its namespace, if there is one. BindingError if no such container runs."""
-        if self.naming is Naming.NETNS and self.value.startswith("/"):  # quickly: it is asked for in each cycle
+        """The path of its namespace, which need not exist. BindingError if no such container runs."""
+        if self.naming is Naming.NETNS and self.value.startswith("/"):  # the quick way, as each cycle asks for it
             return self.value
         if self.naming is Naming.NETNS:
             return str(Path(self.value).absolute()) if "/" in self.value else str(netns.path_of(self.value))
@@ -57,7 +57,7 @@ class Workload:
         return f"/proc/{pid}/ns/net"
 
     def locate_by(self, found: Mapping[str, int | BindingError]) -> str | None:
-        """The same, of containers by what is known of these alone: no engine is asked. None if nothing is."""
+        """Like `locate`, but takes containers' processes from `found` and asks no engine. None if it isn't in there."""
         if self.naming is not Naming.CONTAINER:
             return self.locate()
         known = found.get(self.value)
@@ -67,7 +67,7 @@ class Workload:
 
     @property
     def wanted(self) -> str:
-        """What would be right where this is wrong."""
+        """What would be right, for the message that refuses this one."""
         if self.naming is Naming.NETNS:
             return "the path of a network namespace, or a name that `ip netns` lists"
         return f"a {'process' if self.naming is Naming.PID else 'container'} that runs"

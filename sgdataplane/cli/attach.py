@@ -27,8 +27,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sgdataplane.attach.claims import CLOUDS_OWN
-from sgdataplane.attach.manage import Detached, Request, attach, clear, detach
+from sgdataplane.attach.discover import CLOUD_ID
+from sgdataplane.attach.manage import AttachRequest, Detached, attach, clear, detach
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Means, Registry
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cli.arguments import (
@@ -124,7 +124,7 @@ def run_attach(arguments: argparse.Namespace) -> int:
     state = None if arguments.state is None else load_state(arguments.state, profile).state
     workload = _workload(arguments)
     eni, doubts = (eni_of(state, arguments.eni), ()) if state is not None else _meant(arguments, registry)
-    done = attach(registry, Request(eni, workload, arguments.ifname, state, arguments.set_mac))
+    done = attach(registry, AttachRequest(eni, workload, arguments.ifname, state, arguments.set_mac))
     warnings = (*doubts, *done.warnings)
     if arguments.json:
         print_json({**_as_json(done.binding), "new": done.is_new, "warnings": warnings})
@@ -141,7 +141,7 @@ def _meant(arguments: argparse.Namespace, registry: Registry) -> tuple[str, tupl
     """The ENI's id, if no state was given; and a warning if nothing here knows it. An ENI may be attached before the
     state has it, and passes nothing until then; so a name that no ENI here has is taken for an id."""
     name = arguments.eni
-    if CLOUDS_OWN.fullmatch(name):
+    if CLOUD_ID.fullmatch(name):
         return name, ()
     named = named_here(_config(arguments), name, _enis(registry))
     if named.ids:

@@ -209,7 +209,7 @@ def _desired(
     interfaces: Mapping[str, str],
     placement: Placement,
 ) -> Desired | None:
-    from sgdataplane.attach.closed import with_closed
+    from sgdataplane.attach.compare import with_closed
     from sgdataplane.enforce import Desired
 
     if state is None:

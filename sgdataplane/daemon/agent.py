@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sgdataplane.attach.again import containers_of, follows_names
-from sgdataplane.attach.former import Heard
+from sgdataplane.attach.agenda import Heard
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import HostReport, Key, Outcome
 from sgdataplane.daemon import logs

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
-from sgdataplane.attach.discover import Rule
+from sgdataplane.attach.discover import BindRule
 from sgdataplane.attach.registry import ATTACHED_DIR, Means
 from sgdataplane.attach.report import Manner
 from sgdataplane.enforce import Settings
@@ -50,7 +50,7 @@ class Config:
     choices: Choices = ON_HOSTS
     uplinks: tuple[str, ...] = ()
     bind: tuple[Means, ...] = ()
-    bind_in: tuple[str, ...] = Rule().names
+    bind_in: tuple[str, ...] = BindRule().names
     adoption_window: float = 30.0
     resync: float = 300.0
     fence: bool = True
@@ -71,9 +71,9 @@ class Config:
         return Manner(chosen.options, settings, chosen.placement, self.uplinks, chosen.profile)
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> BindRule:
         """How interfaces are bound without `sgdp attach`."""
-        return Rule(self.bind, self.bind_in)
+        return BindRule(self.bind, self.bind_in)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sgdataplane.attach.contained import told
-from sgdataplane.attach.report import HostReport, Key, NamespaceReport
+from sgdataplane.attach.report import HostReport, Key, NamespaceReport, told
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host import modules

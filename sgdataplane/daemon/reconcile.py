@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from sgdataplane.attach.discover import NOT_LOOKED, Discovery, Rule, discover
-from sgdataplane.attach.former import NOTHING_HEARD, Former, Heard
+from sgdataplane.attach.agenda import NOTHING_HEARD, Agenda, Heard
+from sgdataplane.attach.discover import NOT_LOOKED, BindRule, Discovery, discover
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import HostReport, Key, Manner, Outcome, Refusal
@@ -115,7 +115,7 @@ class Reconciler:
         self._beat, self._aside = beat, aside
 
     def run(
-        self, causes: Collection[Cause], source: Readable, manner: Manner, rule: Rule, heard: Heard = NOTHING_HEARD
+        self, causes: Collection[Cause], source: Readable, manner: Manner, rule: BindRule, heard: Heard = NOTHING_HEARD
     ) -> CycleReport:
         """One cycle. Nothing of the input's or the kernel's doing is raised. `heard`: of which namespaces since the
         last one began; it says nothing to a cycle that was asked to look at all."""
@@ -130,7 +130,7 @@ class Reconciler:
         if ASKED & set(causes) or manner != self._manner:
             heard = Heard(pids=heard.pids)
         quiet = frozenset[Key]() if Cause.TIMER in causes else heard.quiet
-        former = Former(self._former, quiet, self._beat, heard)
+        former = Agenda(self._former, quiet, self._beat, heard)
         host, error = self._enforce(manner, former, is_resync=Cause.RESYNC in causes)
         # 4 the last good policy is kept for a start without a state, also where one ENI refused: the others have it
         if self._policy.origin is Origin.STATE and host is not None:
@@ -168,14 +168,14 @@ class Reconciler:
             kept = self._last_good.load()
             return Policy(kept or NOTHING, Origin.CLOSED if kept is None else Origin.LAST_GOOD, str(error))
 
-    def _discover(self, state: CloudState, rule: Rule) -> Discovery:
+    def _discover(self, state: CloudState, rule: BindRule) -> Discovery:
         """What can't be looked at or written keeps nothing from being enforced that is bound."""
         try:
             return discover(self._registry, state, rule)
         except (SgDataplaneError, OSError) as error:
             return Discovery(error=str(error))
 
-    def _enforce(self, manner: Manner, former: Former, *, is_resync: bool) -> tuple[HostReport | None, str]:
+    def _enforce(self, manner: Manner, former: Agenda, *, is_resync: bool) -> tuple[HostReport | None, str]:
         assert self._policy is not None
         pids = former.heard.pids
         settings = replace(manner.settings, resync=is_resync)

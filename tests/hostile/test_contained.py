@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.attach import discover
-from sgdataplane.attach.former import Heard
+from sgdataplane.attach.agenda import Heard
 from sgdataplane.attach.registry import Means
 from sgdataplane.attach.report import DEFAULT_MANNER, Manner
 from sgdataplane.cli.output import Exit
@@ -82,7 +82,7 @@ def test_one_namespace_that_cannot_be_read_is_refused_alone(bench: Bench, error:
     found = reconciler(bench)
     status = Status(path, path, path)
     with reading_fails(bench.place, error):
-        report = found.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, discover.Rule())
+        report = found.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, discover.BindRule())
     assert report.host is not None
     outcomes = {eni.binding.eni_id: eni.outcome.value for eni in report.host.enis}
     assert outcomes == {"eni-a": "refused", "eni-b": "in force"}
@@ -94,7 +94,7 @@ def test_one_namespace_that_cannot_be_read_is_refused_alone(bench: Bench, error:
     assert {eni.report.binding.eni_id: bool(eni.error) for eni in status.enis} == {"eni-a": True, "eni-b": False}
     assert not status.is_healthy
     heard = Heard(frozenset(report.host.by_key))
-    again = found.run({Cause.RETRY}, StateFiles(path), DEFAULT_MANNER, discover.Rule(), heard)
+    again = found.run({Cause.RETRY}, StateFiles(path), DEFAULT_MANNER, discover.BindRule(), heard)
     assert again.is_whole
     assert "sgr-8080" in listing(bench.place, TABLE)
 
@@ -113,7 +113,7 @@ def test_in_host_placement_a_workload_has_no_say(bench: Bench, error: Exception)
     """What can't be read is its own tables, which are to be removed there."""
     with reading_fails(bench.place, error):
         source = StateFiles(bench.write(state_of(WEB)))
-        found = reconciler(bench).run({Cause.START}, source, Manner(placement=Placement.HOST), discover.Rule())
+        found = reconciler(bench).run({Cause.START}, source, Manner(placement=Placement.HOST), discover.BindRule())
     assert found.host is not None
     assert {eni.outcome.value for eni in found.host.enis} == {"in force"}
     warned = {eni.binding.eni_id: bool(eni.warnings) for eni in found.host.enis}
@@ -151,7 +151,7 @@ def test_what_cannot_be_looked_at_keeps_nobody_from_being_bound(
 
 def test_numbers_of_one_namespace_that_cannot_be_read_leave_the_others(bench: Bench) -> None:
     path = bench.write(state_of(WEB))
-    report = reconciler(bench).run({Cause.START}, StateFiles(path), DEFAULT_MANNER, discover.Rule())
+    report = reconciler(bench).run({Cause.START}, StateFiles(path), DEFAULT_MANNER, discover.BindRule())
     assert report.host is not None
     bad = identity_of(bench.place)
 
@@ -169,7 +169,7 @@ def test_a_commit_that_cannot_be_read_means_a_look_at_its_namespace(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = bench.write(state_of(WEB))
-    report = reconciler(bench).run({Cause.START}, StateFiles(path), DEFAULT_MANNER, discover.Rule())
+    report = reconciler(bench).run({Cause.START}, StateFiles(path), DEFAULT_MANNER, discover.BindRule())
     assert report.host is not None
     watch = NamespaceWatch()
     try:
@@ -193,12 +193,12 @@ def test_a_table_that_somebody_else_owns_is_told_as_that(bench: Bench) -> None:
     path = bench.write(state_of(WEB))
     found = reconciler(bench)
     with owned_table(bench.place):
-        report = found.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, discover.Rule())
+        report = found.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, discover.BindRule())
         assert report.refused == ("eni-a",)
         assert report.host is not None
         (error,) = (entry.error for entry in report.host.namespaces if entry.error is not None)
         assert "belongs to a process there" in str(error)
-    assert found.run({Cause.RETRY}, StateFiles(path), DEFAULT_MANNER, discover.Rule()).is_whole
+    assert found.run({Cause.RETRY}, StateFiles(path), DEFAULT_MANNER, discover.BindRule()).is_whole
 
 
 @contextmanager
@@ -235,7 +235,7 @@ def test_an_interface_that_cannot_be_named_is_refused_alone(bench: Bench) -> Non
     bench.registry.store([other, replace(other, eni_id="eni-b", ifname='a"b')])
     assert bench.apply(state) == {"eni-a": "in force", "eni-b": "refused", "exit": str(int(Exit.KERNEL))}
     path = bench.write(state)
-    report = reconciler(bench).run({Cause.START}, StateFiles(path), DEFAULT_MANNER, discover.Rule((Means.ALIAS,)))
+    report = reconciler(bench).run({Cause.START}, StateFiles(path), DEFAULT_MANNER, discover.BindRule((Means.ALIAS,)))
     status = Status(path, path, path)
     status.note_cycle(report)
     errors = {eni.report.binding.eni_id: eni.error for eni in status.enis}

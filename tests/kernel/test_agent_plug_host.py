@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.attach.manage import Request, attach, clear
+from sgdataplane.attach.manage import AttachRequest, attach, clear
 from sgdataplane.attach.workload import Naming, Workload
 from tests.support.agentbench import agent_in
 from tests.support.flood import wait_until
@@ -34,7 +34,7 @@ def scene(peer: HostPeer, tmp_path: Path) -> Iterator[Scene[HostPeer]]:
     print(f"seed {number}")
     with agent_in(tmp_path) as agent:
         scene = Scene(agent, peer, random.Random(number), state_of)
-        attach(scene.registry, Request(SENDER.network_interface_id, Workload(Naming.NETNS, peer.name), "eth0"))
+        attach(scene.registry, AttachRequest(SENDER.network_interface_id, Workload(Naming.NETNS, peer.name), "eth0"))
         agent.configure(placement="host")
         scene.change_policy(0)
         agent.start()

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.attach.former import Former
+from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Binding
 from sgdataplane.contract.tables import TABLE
@@ -188,8 +188,8 @@ def test_of_two_enis_in_a_namespace_one_is_detached(bench: Bench) -> None:
 def test_who_keeps_what_is_in_force_changes_only_what_differs(bench: Bench) -> None:
     bench.attach()
     first = reconcile(bench.registry, state_of(WEB))
-    again = reconcile(bench.registry, state_of(WEB), former=Former(first))
-    second = reconcile(bench.registry, state_of(WEB, DNS), former=Former(again))
+    again = reconcile(bench.registry, state_of(WEB), agenda=Agenda(first))
+    second = reconcile(bench.registry, state_of(WEB, DNS), agenda=Agenda(again))
     done = [report.namespaces[0].applied for report in (first, again, second)]
     assert [one is not None and (one.changed, one.is_refill) for one in done] == [
         (True, False),
@@ -205,14 +205,14 @@ def test_what_is_settled_and_quiet_is_not_looked_at(bench: Bench) -> None:
     nft(bench.place, f"flush table inet {TABLE}")  # it is said to be quiet all the same
     others = make_state([make_group("sg-x"), *state_of(WEB).security_groups], state_of(WEB).network_interfaces)
     beats: list[str] = []
-    quiet = reconcile(bench.registry, others, former=Former(first, {key}, lambda: beats.append("quiet")))
+    quiet = reconcile(bench.registry, others, agenda=Agenda(first, {key}, lambda: beats.append("quiet")))
     assert (first.namespaces[0].applied, quiet.namespaces[0].applied) != (None, None)
     assert [report.namespaces[0].applied.changed for report in (first, quiet)] == [True, False]  # type: ignore[union-attr]
     assert quiet.in_force[key].desired.state == others
     assert "drop" not in nft(bench.place, f"list chain inet {TABLE} ingress-refuse")
     for state, is_heard in ((others, True), (state_of(WEB, DNS), False)):
-        former = Former(quiet, set() if is_heard else {key}, lambda: beats.append("look"))
-        reconcile(bench.registry, state, former=former)
+        former = Agenda(quiet, set() if is_heard else {key}, lambda: beats.append("look"))
+        reconcile(bench.registry, state, agenda=former)
         assert "drop" in nft(bench.place, f"list chain inet {TABLE} ingress-refuse")
         nft(bench.place, f"flush table inet {TABLE}")
     assert beats == ["look", "look"]
@@ -288,7 +288,7 @@ def test_one_interface_has_one_eni(bench: Bench, capsys: pytest.CaptureFixture[s
     assert bench.attach() == 0
     assert "already bound" in capsys.readouterr().out
     assert bench.attach("--pid", bench.pid, eni="eni-b") == 5
-    assert "`sgdp detach --eni eni-a` before" in capsys.readouterr().err
+    assert "`sgdp detach --eni eni-a` first" in capsys.readouterr().err
     assert bench.attach("--pid", bench.pid, "--state", bench.write(state_of()), eni="eni-c") == 5
     assert "an ENI of the state, such as eni-a" in capsys.readouterr().err
     assert bench.sgdp("detach", "--eni", "eni-c") == 5
@@ -307,7 +307,7 @@ def test_what_differs_from_the_eni_is_said(bench: Bench, capsys: pytest.CaptureF
         run_in(bench.place, "ip", *command.split())
     assert bench.sgdp("apply", bench.write(replace(state, network_interfaces=(eni,)))) == 0
     complaint = capsys.readouterr().err
-    assert "it is a part of br0 (bridge), which no ENI is bound to" in complaint
+    assert "it is part of br0 (bridge), which takes what comes in and which no ENI is bound to" in complaint
     assert "the fence drops what it sends" in complaint
     assert "10.0.0.2 is on the interface, but not the ENI's" in complaint
     assert "10.0.0.9 is the ENI's, but not on the interface" in complaint

@@ -139,7 +139,7 @@ def test_outside_is_reached_by_uplinks_and_by_nothing_else(
             web.must_pass()
             assert sent not in web.read()
         assert bench.sgdp("clear") == 0
-        assert f"namespace {ROUTER} stays, since these interfaces are in it: up0" in capsys.readouterr().err
+        assert f"namespace {ROUTER} stays, since it has these interfaces: up0" in capsys.readouterr().err
         assert nft(ROUTER, "list tables") == ""
     finally:
         netns.remove(ROUTER)

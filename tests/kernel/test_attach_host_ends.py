@@ -16,10 +16,10 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from sgdataplane.attach import router
-from sgdataplane.attach.hostend import move_home
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import Manner
+from sgdataplane.attach.router import move_home
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import HostError, UnsupportedError
 from sgdataplane.host import netns, sysctl

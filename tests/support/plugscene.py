@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from sgdataplane.attach.manage import Request, attach
+from sgdataplane.attach.manage import AttachRequest, attach
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.daemon.status import now
@@ -55,7 +55,7 @@ class Scene(Generic[AnySender]):
 
     def attach(self, plugged: Plugged) -> None:
         self._attached.append((plugged, now()))
-        attach(self.registry, Request(plugged.eni_id, Workload(Naming.NETNS, plugged.name), plugged.ifname))
+        attach(self.registry, AttachRequest(plugged.eni_id, Workload(Naming.NETNS, plugged.name), plugged.ifname))
 
     def wait_until_enforced(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         wanted = {plugged.eni_id for plugged, _ in self._attached}

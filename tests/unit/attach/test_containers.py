@@ -85,7 +85,7 @@ def test_an_engine_of_another_machine_is_not_asked(monkeypatch: pytest.MonkeyPat
     podman.answer(12)
     monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1:2375")
     assert containers.pid_of("web") == 12
-    with pytest.raises(BindingError, match=r"tcp://192\.0\.2\.1:2375, which is no socket of this machine"):
+    with pytest.raises(BindingError, match=r"tcp://192\.0\.2\.1:2375, which is not a socket of this machine"):
         containers.pid_of("db")
 
 
@@ -106,7 +106,7 @@ def test_a_name_that_two_engines_run_is_refused(podman: Engine, docker: Engine) 
     docker.answer(12)  # the same container: one socket leads to the other
     assert containers.pid_of("web") == 12
     docker.answer(13)
-    with pytest.raises(BindingError, match="podman and docker run one of that name each"):
+    with pytest.raises(BindingError, match="podman and docker each run one of that name"):
         containers.pid_of("web")
     docker.answer(0)
     assert containers.pid_of("web") == 12

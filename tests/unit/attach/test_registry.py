@@ -138,7 +138,10 @@ def test_who_finds_the_bindings_locked_waits_and_then_gives_up(
     with registry.locked():
         with monkeypatch.context() as patched:  # before there is a thread, which would read it too
             patched.setattr(module, "LOCK_S", 0.0)
-            with pytest.raises(HostError, match="others have been working"), Registry(registry.path.parent).locked():
+            with (
+                pytest.raises(HostError, match="another process has been working"),
+                Registry(registry.path.parent).locked(),
+            ):
                 pass
         waiting.start()
         assert not got.is_set()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.attach.discover import Rule
+from sgdataplane.attach.discover import BindRule
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, NamespaceReport, Outcome
 from sgdataplane.daemon.causes import Cause
@@ -31,7 +31,7 @@ def run(tmp_path: Path, path: Path, state: CloudState | None) -> Reconciler:
     """A new agent's first cycle, with this on disk."""
     path.write_text("{" if state is None else dump_native(state), "utf-8")
     reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
-    report = reconciler.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, Rule())
+    report = reconciler.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, BindRule())
     assert report.policy.state == (state or NEW)
     assert report.policy.origin is (Origin.LAST_GOOD if state is None else Origin.STATE)
     return reconciler

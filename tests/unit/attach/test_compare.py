@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgdataplane.attach.closed import with_closed
+from sgdataplane.attach.compare import with_closed
 from sgdataplane.enforce import Desired, build
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import GroupRef

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdataplane.attach.claims import Matched, Place, claims_of, match
+from sgdataplane.attach.discover import LabelledNamespace, Matched, claims_of, match
 from sgdataplane.attach.registry import Binding, HostEnd, Means
 from sgdataplane.host.identity import Identity
 from sgdataplane.host.rtnetlink import Label
@@ -24,13 +24,13 @@ TWINS = make_state([make_group("sg")], [make_eni(eni, "10.0.0.1", "sg", **SAME) 
 BOTH = (Means.ALIAS, Means.MAC)
 
 
-def place_of(text: str) -> Place:
+def place_of(text: str) -> LabelledNamespace:
     name, _, interfaces = text.partition(":")
     labels = []
     for entry in interfaces.split(",") if interfaces.strip() else ():
         ifname, alias, mac = ("" if word == "-" else word for word in entry.split())
         labels.append(Label(ifname, alias, mac_of(mac.removeprefix("mac-")) if mac else ""))
-    return Place(name, f"/run/netns/{name}", identity_of(name), NAMES.index(name), tuple(labels))
+    return LabelledNamespace(name, f"/run/netns/{name}", identity_of(name), NAMES.index(name), tuple(labels))
 
 
 def identity_of(name: str) -> Identity:
@@ -104,25 +104,25 @@ REFUSED = [
     pytest.param(
         ["p: eth0 eni-a -"],
         ["eni-a attach q eth0"],
-        {"eni-a": "it stays bound where it is, and others name it: eth0 of netns q, eth0 of netns p"},
+        {"eni-a": "it stays bound where it is, although other interfaces name it: eth0 of netns q, eth0 of netns p"},
         id="bound-by-attach-elsewhere",
     ),
     pytest.param(
         ["p: eth0 eni-a -", "q: eth1 - -"],
         ["eni-a attach q eth0"],
-        {"eni-a": "it stays bound where it is, and others name it: eth0 of netns q, eth0 of netns p"},
+        {"eni-a": "it stays bound where it is, although other interfaces name it: eth0 of netns q, eth0 of netns p"},
         id="bound-by-attach-and-absent",
     ),
     pytest.param(
         ["p: eth0 eni-a -"],
         ["eni-a alias q eth0"],
-        {"eni-a": "it stays bound where it is, and others name it: eth0 of netns q, eth0 of netns p"},
+        {"eni-a": "it stays bound where it is, although other interfaces name it: eth0 of netns q, eth0 of netns p"},
         id="bound-where-nobody-looked",
     ),
     pytest.param(
         ["p: eth0 eni-a -", "q: eth0 eni-a -"],
         ["eni-a alias p eth0"],
-        {"eni-a": "it stays bound where it is, and others name it: eth0 of netns p, eth0 of netns q"},
+        {"eni-a": "it stays bound where it is, although other interfaces name it: eth0 of netns p, eth0 of netns q"},
         id="a-second-one-comes",
     ),
     pytest.param(
@@ -188,13 +188,13 @@ INTERFACES = ("eth0", "eth1", "et h")
 
 
 @st.composite
-def scenes(draw: st.DrawFn) -> tuple[tuple[Place, ...], tuple[Binding, ...]]:
+def scenes(draw: st.DrawFn) -> tuple[tuple[LabelledNamespace, ...], tuple[Binding, ...]]:
     """Places, and bindings that a registry can hold."""
     places = []
     for name in draw(st.lists(st.sampled_from(NAMES), unique=True)):
         ifnames = draw(st.lists(st.sampled_from(INTERFACES), unique=True))
         labels = tuple(Label(ifname, draw(ALIASES), draw(MACS)) for ifname in ifnames)
-        places.append(Place(name, f"/run/netns/{name}", identity_of(name), NAMES.index(name), labels))
+        places.append(LabelledNamespace(name, f"/run/netns/{name}", identity_of(name), NAMES.index(name), labels))
     bindings = []
     spots = [(name, ifname) for name in NAMES for ifname in INTERFACES[:2]]
     for eni, (name, ifname) in zip(IDS, draw(st.permutations(spots)), strict=False):
@@ -211,7 +211,7 @@ def after(bindings: Sequence[Binding], found: Matched) -> list[Binding]:
 
 @given(scenes())
 def test_of_any_scene_each_claim_is_bound_or_told_and_nothing_that_is_there_is_taken_away(
-    scene: tuple[tuple[Place, ...], tuple[Binding, ...]],
+    scene: tuple[tuple[LabelledNamespace, ...], tuple[Binding, ...]],
 ) -> None:
     places, bindings = scene
     claims = claims_of(STATE, BOTH, places)
@@ -240,7 +240,9 @@ def test_of_any_scene_each_claim_is_bound_or_told_and_nothing_that_is_there_is_t
 
 
 @given(scenes())
-def test_the_order_in_which_it_is_seen_does_not_matter(scene: tuple[tuple[Place, ...], tuple[Binding, ...]]) -> None:
+def test_the_order_in_which_it_is_seen_does_not_matter(
+    scene: tuple[tuple[LabelledNamespace, ...], tuple[Binding, ...]],
+) -> None:
     places, bindings = scene
     turned = tuple(reversed(places))
     one = match(claims_of(STATE, BOTH, places), places, bindings, ())

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.attach import former as module
-from sgdataplane.attach.former import Former, Heard
+from sgdataplane.attach import agenda as module
+from sgdataplane.attach.agenda import Agenda, Heard
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Settings, build
@@ -28,8 +28,8 @@ PROVEN = build(DESIRED)
 REPORT = NamespaceReport(KEY, (EniReport(BINDING, Outcome.IN_FORCE),), PROVEN, STAMP_MAP)
 
 
-def former(report: NamespaceReport = REPORT, *, is_quiet: bool = True) -> Former:
-    return Former(HostReport((report,)), {KEY} if is_quiet else set())
+def former(report: NamespaceReport = REPORT, *, is_quiet: bool = True) -> Agenda:
+    return Agenda(HostReport((report,)), {KEY} if is_quiet else set())
 
 
 def without(eni_id: str) -> tuple[Eni, ...]:
@@ -122,10 +122,10 @@ def test_what_is_not_proven_yet_is_not_taken_for_proven() -> None:
 OTHER = Identity(1, 3)
 
 
-def hearing(heard: Heard, report: NamespaceReport = REPORT) -> Former:
+def hearing(heard: Heard, report: NamespaceReport = REPORT) -> Agenda:
     """A clock that goes a second at each look."""
     times = iter(range(1000))
-    return Former(HostReport((report,)), heard=heard, clock=lambda: next(times))
+    return Agenda(HostReport((report,)), heard=heard, clock=lambda: next(times))
 
 
 def test_what_is_heard_of_waits_for_its_turn() -> None:

@@ -1,0 +1,140 @@
+"""The agenda of one reconcile: which namespaces need a look, in which order, and what they start from.
+
+Owns that judgement. Is given the previous report, what was heard since, and whose turn it is. Must not know how a
+policy is put in force."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from sgdataplane.attach.registry import Binding
+from sgdataplane.attach.report import HostReport, Key, NamespaceReport, Outcome
+from sgdataplane.enforce import Cache, Desired, Proven, Settings
+from sgdataplane.errors import BindingError
+from sgdataplane.model.state import CloudState
+from sgdataplane.policy.reach import Reach
+
+SLICE_S = 0.025  # per reconcile, for namespaces of which something was heard; the rest of them have to wait
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was heard since the previous reconcile. `quiet`: namespaces of which certainly nothing was heard. `order`:
+    those of which something was heard, in the order in which they are looked at: after all others, while time remains.
+    `waiting`: those of them whose turn hasn't come. `disturbed`: those that were repaired already and may be wrong
+    again. `pids`: processes of containers that have started, or why there is none."""
+
+    quiet: Collection[Key] = frozenset()
+    order: Sequence[Key] = ()
+    waiting: Collection[Key] = frozenset()
+    disturbed: Collection[Key] = frozenset()
+    pids: Mapping[str, int | BindingError] = field(default_factory=dict)
+
+
+NOTHING_HEARD = Heard()
+
+
+@dataclass
+class Agenda:
+    """For one reconcile. `report`: of the previous one. `quiet`: namespaces that certainly are as it says, and were
+    made in the same manner. `between`: called before each look. Of the namespaces in `heard` it notes which were
+    `looked` at, with the seconds that took, and which were `left` for another time; `owed`: those of them that get
+    another policy, and so come soon."""
+
+    report: HostReport = field(default_factory=lambda: HostReport(()))
+    quiet: Collection[Key] = frozenset()
+    between: Callable[[], None] = lambda: None
+    heard: Heard = NOTHING_HEARD
+    clock: Callable[[], float] = time.monotonic
+    looked: dict[Key, float] = field(default_factory=dict)
+    left: set[Key] = field(default_factory=set)
+    owed: set[Key] = field(default_factory=set)
+    _cache: Cache = field(default_factory=Cache)
+    _reaches: dict[int, tuple[CloudState, Reach]] = field(default_factory=dict)
+
+    @property
+    def in_force(self) -> Mapping[Key, Proven]:
+        return self.report.in_force
+
+    def ordered(self, keys: Iterable[Key], state: CloudState) -> list[Key]:
+        """Namespaces of which something was heard come last, except those that change and weren't disturbed."""
+        places = {key: number for number, key in enumerate(self.heard.order, 1)}
+        return sorted(keys, key=lambda key: 0 if self._comes_first(key, state) else places.get(key, 0))
+
+    def _comes_first(self, key: Key, state: CloudState) -> bool:
+        previous = self.in_force.get(key)
+        return key not in self.heard.disturbed and previous is not None and self.is_touched(previous, state)
+
+    def settled(self, key: Key, bindings: Sequence[Binding], state: CloudState) -> NamespaceReport | None:
+        """The report of a namespace that needs no look now: it is as it should be, or has to wait. Else None."""
+        previous = self.report.by_key.get(key)
+        if previous is None or tuple(eni.binding for eni in previous.enis) != tuple(bindings):
+            return None
+        if previous.is_gone:
+            return previous if key in self.quiet else None
+        is_touched = previous.proven is not None and self.is_touched(previous.proven, state)
+        if key in self.heard.order and not self._comes_first(key, state):
+            return self._waiting(previous, is_touched=is_touched)
+        if key not in self.quiet or not previous.is_settled or previous.proven is None or is_touched:
+            return None
+        return _at_rest(previous, state)
+
+    def _waiting(self, previous: NamespaceReport, *, is_touched: bool) -> NamespaceReport | None:
+        """Its report if it has to wait, else None. One that gets another policy waits only until this slice is used
+        up."""
+        is_over = sum(self.looked.values()) >= SLICE_S
+        if not is_over and (is_touched or previous.key not in self.heard.waiting):
+            return None
+        self.left.add(previous.key)
+        if is_touched:
+            self.owed.add(previous.key)
+        rested = _at_rest(previous)
+        return _disturbed(rested) if previous.key in self.heard.disturbed else rested
+
+    def look(self, key: Key, call: Callable[[], NamespaceReport]) -> NamespaceReport:
+        """Make its report now."""
+        self.between()
+        started = self.clock()
+        report = call()
+        if key in self.heard.order:
+            self.looked[key] = self.clock() - started
+        return report
+
+    def is_known_gone(self, binding: Binding) -> bool:
+        """Whether we know that its namespace has ended, without a search."""
+        previous = self.report.by_key.get(binding.identity)
+        return binding.identity in self.quiet and previous is not None and previous.is_gone
+
+    def is_quiet(self, binding: Binding) -> bool:
+        """Whether its namespace is certainly as the previous report says."""
+        return binding.identity in self.quiet
+
+    def is_touched(self, previous: Proven, state: CloudState) -> bool:
+        """Whether this state can mean another policy there."""
+        old = previous.desired.state
+        if id(old) not in self._reaches:
+            self._reaches[id(old)] = old, Reach(old, state)
+        return self._reaches[id(old)][1].touches(previous.desired.interfaces)
+
+    def built(self, key: Key, desired: Desired, settings: Settings) -> Proven:
+        """What is in force there, if the new state means the same for it; else it is built now. ProofError."""
+        previous = self.in_force.get(key)
+        if previous is None or not previous.is_of(desired, settings) or self.is_touched(previous, desired.state):
+            return self._cache.build(desired, settings, previous)
+        return previous.on(desired.state)
+
+
+def _at_rest(report: NamespaceReport, state: CloudState | None = None) -> NamespaceReport:
+    """The report of a namespace where nothing was done, and the state means the same."""
+    proven = report.proven if report.proven is None or state is None else report.proven.on(state)
+    applied = report.applied and report.applied.at_rest
+    is_same = proven is report.proven and applied is report.applied
+    return report if is_same else replace(report, proven=proven, applied=applied)
+
+
+def _disturbed(report: NamespaceReport) -> NamespaceReport:
+    """The report of a namespace where others may have replaced what was in force."""
+    enis = (replace(e, outcome=Outcome.DISTURBED) if e.outcome is Outcome.IN_FORCE else e for e in report.enis)
+    return replace(report, enis=tuple(enis))
