@@ -31,8 +31,7 @@ from bench.errors import BenchError
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.contract.stamp import STAMP_MAP
 from sgdataplane.contract.tables import TABLE
-from sgdataplane.daemon.client import ask
-from sgdataplane.daemon.protocol import Request
+from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.events import Subscription, number_of

@@ -50,10 +50,10 @@ def run_agent(arguments: argparse.Namespace) -> int:
 def run_status(arguments: argparse.Namespace) -> int:
     """Exit 0 if the agent is healthy, 1 if not, 3 if none runs."""
     require_root("status")
-    from sgdataplane.daemon import client
-    from sgdataplane.daemon.protocol import Request
+    from sgdataplane.daemon import control
+    from sgdataplane.daemon.control import Request
 
-    status: Any = client.ask(agent_config(arguments).socket, Request.STATUS)["status"]
+    status: Any = control.ask(agent_config(arguments).socket, Request.STATUS)["status"]
     if arguments.json:
         print_json(status)
     else:

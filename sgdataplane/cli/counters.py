@@ -20,7 +20,7 @@ from typing import Any
 from sgdataplane.cli.arguments import ENI_HELP, Verbs, require_root
 from sgdataplane.cli.output import Exit, iso_time, print_json, render_table, say, say_block, warn
 from sgdataplane.cli.scopes import USUAL, ask_agent, of_lab
-from sgdataplane.daemon.protocol import Request
+from sgdataplane.daemon.control import Request
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model import words
 from sgdataplane.observe.hits import decision_of, decisions, read_hits, rows

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdataplane.cli.arguments import eni_of
 from sgdataplane.cli.output import say_aside
-from sgdataplane.daemon.protocol import Request
+from sgdataplane.daemon.control import Request
 from sgdataplane.errors import HostError, LabError, StateFileError
 from sgdataplane.model.naming import Named, look_up, names_of_enis, near_misses
 from sgdataplane.model.options import Placement
@@ -242,7 +242,7 @@ def agent_state(known: Config) -> CloudState | None:
 def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | None = None) -> dict[str, object] | None:
     """The running agent's answer, about the ENI named `eni` alone if one is given; None if a lab is meant. HostError if
     there is neither; StateFileError if the name isn't one ENI's."""
-    from sgdataplane.daemon import client
+    from sgdataplane.daemon import control
 
     if arguments.name is not None:
         return None
@@ -254,7 +254,7 @@ def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | Non
             str(known.socket), f"no agent is running, and there is no lab named {USUAL}; --name names a lab"
         )
     eni_id = "" if eni is None else named_here(known, eni).the_eni("no such ENI here", "an ENI that is known here")
-    return client.ask(known.socket, request, eni=eni_id)
+    return control.ask(known.socket, request, eni=eni_id)
 
 
 def _has_usual_lab() -> bool:
@@ -277,12 +277,12 @@ def attached_eni(known: Config, name: str, attached: Collection[str]) -> str:
 def named_here(known: Config, name: str, attached: Collection[str] = ()) -> Named:
     """What `name` can stand for on this host: the id of an attached ENI stands for that one, whatever else has this
     name. Else the agent is asked, which knows what is in force; or the state is read, if no agent runs."""
-    from sgdataplane.daemon import client
+    from sgdataplane.daemon import control
 
     if name in attached:
         return Named(name, (name,))
     try:
-        answer: Any = client.ask(known.socket, Request.FIND, eni=name)
+        answer: Any = control.ask(known.socket, Request.FIND, eni=name)
     except HostError:
         state = agent_state(known)
         return look_up(name, {**dict.fromkeys(attached, ()), **(names_of_enis(state) if state else {})})

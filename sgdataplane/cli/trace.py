@@ -38,8 +38,8 @@ from sgdataplane.cli.arguments import (
 from sgdataplane.cli.output import Exit, endpoint, iso_time, paint_verdict, print_json, say, say_block
 from sgdataplane.cli.scopes import USUAL, PolicyScope, Scopes, of_lab, scopes
 from sgdataplane.contract.sites import SITES, Site
-from sgdataplane.daemon import client
-from sgdataplane.daemon.protocol import Request
+from sgdataplane.daemon import control
+from sgdataplane.daemon.control import Request
 from sgdataplane.errors import HostError
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Direction, Prefix, Protocol
@@ -150,7 +150,7 @@ def _decisions(there: Scopes, scope: PolicyScope, eni_id: str) -> Mapping[str, D
         return decisions(there.lab.state, scope.interfaces)
     assert there.known is not None
     try:
-        answer: Any = client.ask(there.known.socket, Request.COUNTERS, eni=eni_id)
+        answer: Any = control.ask(there.known.socket, Request.COUNTERS, eni=eni_id)
     except HostError:
         return {}
     rows = (row for entry in answer["counters"]["scopes"] for row in entry["counters"])

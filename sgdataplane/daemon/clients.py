@@ -1,11 +1,11 @@
-"""Clients of a listening socket: how many, how much they may say, and how long they may take.
+"""Clients of a listening socket: how many there may be, how much they may send, and how long they may take.
 
-Owns the connections, none of which can make its server wait. Is given a socket, a selector, and what answers. Must not
-know what is said.
+Owns the connections; none can make the server wait. Is given a socket, a selector, and what answers. Must not know what
+is said.
 
-Where all places are taken and another one comes, the one goes that has been there longest of those who are still
-asking, or, if none is, of those who are still reading; but each has SHORTEST_S, so nobody waits longer for slow ones.
-"""
+If all places are taken and another client comes, the oldest client that is still asking is dropped, or, if all have
+asked, the oldest that is still reading. Each client has at least SHORTEST_S, so a new one waits no longer for slow
+ones."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sgdataplane.daemon.protocol import MAX_CLIENTS, MAX_REQUEST_BYTES, MAX_SECONDS
-
+MAX_REQUEST_BYTES = 4096
+MAX_SECONDS = 5.0
+MAX_CLIENTS = 16
 CHUNK = 1 << 16
 SHORTEST_S = 0.2
-NO_ROOM_S = 1.0  # the door stays readable when there is no descriptor left for who knocks
+NO_ROOM_S = 1.0  # without a free descriptor the socket stays readable, so we pause
 NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-# The answer to what a client has said so far, which is at most one byte more than it may; None: that is not all yet.
+# The answer to what a client has sent so far (at most one byte too many); None: the request isn't complete.
 Reply = Callable[[socket.socket, bytes], bytes | None]
 
 
@@ -36,13 +37,13 @@ class _Client:
 
 
 class Clients:
-    """Served in the caller's loop, by the selector: each key's data is what to call. Each gets one answer, then its
+    """Served in the caller's loop: each key's data in the selector is what to call. A client gets one answer, then its
     connection is closed."""
 
     def __init__(
         self, door: socket.socket, selector: selectors.BaseSelector, reply: Reply, clock: Callable[[], float]
     ) -> None:
-        """`door` is listening, and doesn't block; it stays the caller's."""
+        """`door` listens, and doesn't block. It remains the caller's."""
         self._door, self._selector, self._reply, self._clock = door, selector, reply, clock
         self._clients: dict[int, _Client] = {}
         self._opens: float | None = None  # when to accept again
@@ -56,14 +57,14 @@ class Clients:
 
     @property
     def wait_s(self) -> float | None:
-        """How long until `expire` has something to do; None: nothing as yet."""
+        """How long until `expire` has something to do; None if there is nothing."""
         moments = [client.since + MAX_SECONDS for client in self._clients.values()]
         if self._opens is not None:
             moments.append(self._opens)
         return max(0.0, min(moments) - self._clock()) if moments else None
 
     def expire(self) -> None:
-        """Leave those that have taken too long; to be called when all that was ready has been served."""
+        """Drop clients that have taken too long. Call it after serving all that was ready."""
         now = self._clock()
         for client in [client for client in self._clients.values() if client.since + MAX_SECONDS <= now]:
             self._drop(client)
@@ -86,7 +87,7 @@ class Clients:
             self._selector.register(self._door, selectors.EVENT_READ, self._accept)
 
     def _close_until(self, moment: float) -> None:
-        """Others wait in the kernel's queue meanwhile."""
+        """Accept nobody until then; new clients wait in the kernel's queue."""
         self._opens = moment
         self._selector.unregister(self._door)
 
@@ -96,7 +97,7 @@ class Clients:
             return
         try:
             door, _ = self._door.accept()
-        except OSError as error:  # it went away again, or we have no room for it
+        except OSError as error:  # it has gone again, or we have no room for it
             if error.errno in NO_ROOM:
                 self._close_until(self._clock() + NO_ROOM_S)
             return
@@ -121,7 +122,7 @@ class Clients:
         client.asked += data
         answer = self._reply(client.door, client.asked) if data else None
         if answer is not None:
-            client.answer, client.since = answer, self._clock()  # what came before was our time, too
+            client.answer, client.since = answer, self._clock()  # its time to read begins now
             self._selector.modify(client.door, selectors.EVENT_WRITE, lambda: self._write(client))
         elif not data:
             self._drop(client)
@@ -131,7 +132,7 @@ class Clients:
             client.sent += client.door.send(memoryview(client.answer)[client.sent : client.sent + CHUNK])
         except BlockingIOError:
             return
-        except OSError:  # it went away
+        except OSError:  # it has gone
             client.sent = len(client.answer)
         if client.sent == len(client.answer):
             self._drop(client)

@@ -1,7 +1,7 @@
 """The agent's configuration: /etc/sgdataplane/agent.toml.
 
-Owns its keys, their defaults, and every refusal. Is given a path. Must not know what is done with it: it is passed.
-Without the file the defaults hold. `systemd/agent.toml` documents every key.
+Owns its keys, their defaults, and every refusal. Is given a path. Must not know what the values are used for.
+Without the file, the defaults apply. `systemd/agent.toml` documents every key.
 """
 
 from __future__ import annotations
@@ -29,22 +29,20 @@ MAX_BYTES = 1 << 20
 LEVELS = ("debug", "info", "warning", "error")
 LINE = re.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 ENDPOINT = re.compile(r"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:]+)\]):(?P<port>[1-9][0-9]{0,4})")
-PATTERN = re.compile(r"[A-Za-z0-9_.:+*?\[\]!-]{1,255}")  # of names as of `ip netns`
-# What is taken at start only.
+PATTERN = re.compile(r"[A-Za-z0-9_.:+*?\[\]!-]{1,255}")  # of names that `ip netns` lists
+# Keys that are read only at a start.
 FIXED = ("bindings", "state_directory", "socket")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """`state`: the state's file or folder.    choices: a key each (model/choices.py).
-    uplinks: as of `sgdp apply`.
-    bind: what of an interface binds it to an ENI, beside `sgdp attach`.    bind_in: where: patterns of names.
-    adoption_window: seconds for which what an ENI has running may go on when it is first protected.
-    resync: seconds between two looks at everything, whether or not anything was heard of.
-    fence, prove: as of enforce.Settings.    bindings: where `sgdp attach` keeps what it bound.
-    state_directory: where the last good policy is kept, and hits per rule.    socket: where `sgdp status` asks.
-    metrics: the address and port where Prometheus asks; "" for none.
-    """
+    """state: the state's file or folder.    choices: one key each (model/choices.py). uplinks: as for `sgdp apply`.
+    bind: which labels of an interface bind it to an ENI without `sgdp attach`.    bind_in: in which namespaces
+    (patterns). adoption_window: for how many seconds running sessions of an ENI may continue when it is first
+    protected. resync: seconds between two looks at everything, even if nothing was heard. fence, prove: as in
+    enforce.Settings.    bindings: where `sgdp attach` keeps its bindings. state_directory: where the last good policy
+    and the hits per rule are kept.    socket: where `sgdp status` asks. metrics: the address and port for Prometheus;
+    "" for none."""
 
     state: Path = Path("/etc/sgdataplane/state.yaml")
     choices: Choices = ON_HOSTS
@@ -71,14 +69,14 @@ class Config:
         return Manner(chosen.options, settings, chosen.placement, self.uplinks, chosen.profile)
 
     @property
-    def rule(self) -> BindRule:
+    def bind_rule(self) -> BindRule:
         """How interfaces are bound without `sgdp attach`."""
         return BindRule(self.bind, self.bind_in)
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a key may say: the value that it means, or None if it can't say that."""
+    """One kind of value. `read` returns what a value means, or None if it isn't allowed."""
 
     expected: str
     read: Callable[[object], object | None]
@@ -149,8 +147,8 @@ KINDS: Mapping[str, _Kind | Choice] = {
 
 
 def load_config(path: Path, *, must_exist: bool, chosen: Mapping[str, object] = MappingProxyType({})) -> Config:
-    """ConfigError with everything that is wrong with the file. `must_exist`: else the defaults stand for it. `chosen`:
-    what was chosen elsewhere, whatever the file says."""
+    """ConfigError with everything that is wrong with the file. Unless it `must_exist`, a missing file means the
+    defaults. `chosen`: choices that override the file."""
     problems = Problems()
     text = _text(path, problems, must_exist=must_exist)
     values = _parsed(path, text, problems)
@@ -211,12 +209,12 @@ def _read(path: Path, text: str, values: Mapping[str, object], problems: Problem
 
 
 def _line(text: str, key: str) -> int:
-    """The line where a key stands, 0 if it isn't written in the plain way."""
+    """The line of a key; 0 if it isn't written in the plain way."""
     found = re.search(rf"^\s*\[?\s*[\"']?{re.escape(key)}\b", text, re.MULTILINE)
     return text.count("\n", 0, found.end()) + 1 if found else 0
 
 
 def changed_at_start_only(old: Config, new: Config) -> tuple[str, ...]:
-    """Keys that differ and are taken at start only."""
+    """Changed keys that are read only at a start."""
     names = (entry.name for entry in fields(Config) if entry.name in FIXED)
     return tuple(name for name in names if getattr(old, name) != getattr(new, name))

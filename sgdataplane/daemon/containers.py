@@ -1,7 +1,7 @@
-"""Attached containers that start, as their engines tell it, and the process that each has then.
+"""Watching the engines for attached containers that start, and finding their processes.
 
-Owns the threads that wait for engines, so that one that is slow, dies or isn't there keeps nobody else waiting. Is
-given names. Must not know bindings, nor what is done with a process.
+Owns the threads that wait for engines, so that a slow, dead or missing engine delays nobody. Is given names. Must not
+know bindings, or what is done with a process.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from contextlib import suppress
 from sgdataplane.attach.containers import ENGINES, Events, Started, pid_of
 from sgdataplane.errors import BindingError, SgDataplaneError
 
-FIRST_WAIT_S, LAST_WAIT_S = 1.0, 60.0  # between two attempts to follow an engine, or to find who is lost
-KNOWN = {"InvalidContainer.NotFound", "InvalidContainer.NotRunning", "InvalidContainer.Ambiguous"}  # an engine said so
+FIRST_WAIT_S, LAST_WAIT_S = 1.0, 60.0  # between two attempts to follow an engine, or to find a lost container
+KNOWN = {
+    "InvalidContainer.NotFound",
+    "InvalidContainer.NotRunning",
+    "InvalidContainer.Ambiguous",
+}  # the codes of an engine's own answers
 
 
 class ContainerWatch:
-    """For a selector: readable when some have been found. Nothing is followed while nobody wants a container."""
+    """For a selector: readable when a container was found. It follows no engine while no container is wanted."""
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
@@ -38,7 +42,7 @@ class ContainerWatch:
         return self._reader.fileno()
 
     def close(self) -> None:
-        """Waits for nobody: the threads end by themselves."""
+        """Returns at once; the threads end by themselves."""
         self._stop()
         with self._changed:
             self._is_ended = True
@@ -46,28 +50,28 @@ class ContainerWatch:
         self._writer.close()
 
     def follow(self, names: Collection[str], lost: Collection[str], *, is_look: bool = False) -> None:
-        """These containers, by name or id, from now on, and no others: they are asked for now if they are new, and at a
-        look. `lost`: those of them that have ended, to be asked for as soon as they have, and ever more seldom."""
+        """Follow these containers, by name or id, and no others. New ones are asked for now; with `is_look` all are.
+        `lost`: those that have ended; they are asked for at once, then less and less often."""
         with self._changed:
             new = set(names) - (set() if is_look else self._wanted - (set(lost) - self._lost))
             self._wanted, self._lost = frozenset(names), frozenset(lost)
         if not names:
             self._stop()
         elif not self._followers:
-            self._followers = mine = tuple(_Follower(engine, self._is_told) for engine in ENGINES)
+            self._followers = mine = tuple(_Follower(engine, self._on_event) for engine in ENGINES)
             asker = threading.Thread(target=self._ask, args=(mine,), name="containers", daemon=True)
             for thread in (*mine, asker):
                 thread.start()
-        self._is_to_ask(new)
+        self._want(new)
 
     def read(self) -> None:
-        """What made it readable."""
+        """Drain what made it readable."""
         with suppress(BlockingIOError):
             self._reader.recv(4096)
 
     def take(self) -> Mapping[str, int | BindingError]:
-        """The processes of those that were found since the last call, or why there is none. They are numbers, which are
-        used again: what is not used at once is to be asked for again."""
+        """The processes found since the last call, or why there is none. Use them at once: process numbers are used
+        again."""
         with self._changed:
             found, self._found = self._found, {}
         return found
@@ -80,16 +84,17 @@ class ContainerWatch:
             self._unasked.clear()
             self._changed.notify_all()
 
-    def _is_told(self, started: Started | None) -> None:
-        self._is_to_ask({name for name in self._wanted if started is None or started.is_called(name)})
+    def _on_event(self, started: Started | None) -> None:
+        self._want({name for name in self._wanted if started is None or started.is_called(name)})
 
-    def _is_to_ask(self, names: Collection[str]) -> None:
+    def _want(self, names: Collection[str]) -> None:
         with self._changed:
             self._unasked.update(names)
             self._changed.notify_all()
 
     def _ask(self, mine: tuple[_Follower, ...]) -> None:
-        """The thread that asks, one at a time, while these follow. Who is lost may be back though nobody told so."""
+        """The thread that asks engines, one container at a time, while these followers are in use. A lost container may
+        return without an event, so it is asked for again and again."""
         lost, wait = frozenset[str](), FIRST_WAIT_S
         while True:
             with self._changed:
@@ -110,7 +115,7 @@ class ContainerWatch:
         except BindingError as error:
             if name not in self._lost and error.problem.code in KNOWN:
                 self._note(name, error)
-        except (SgDataplaneError, OSError):  # its engine doesn't answer: it may be told again
+        except (SgDataplaneError, OSError):  # its engine doesn't answer; an event may come later
             return
 
     def _note(self, name: str, found: int | BindingError) -> None:
@@ -123,11 +128,11 @@ class ContainerWatch:
 
 
 class _Follower(threading.Thread):
-    """Of one engine: follows what it tells, and again where that ends. It need not be there yet."""
+    """Follows the events of one engine, and starts again when they end. The engine need not run yet."""
 
-    def __init__(self, engine: str, tell: Callable[[Started | None], None]) -> None:
+    def __init__(self, engine: str, on_event: Callable[[Started | None], None]) -> None:
         super().__init__(name=engine, daemon=True)
-        self._engine, self._tell = engine, tell
+        self._engine, self._on_event = engine, on_event
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._events: Events | None = None
@@ -138,7 +143,7 @@ class _Follower(threading.Thread):
             began = time.time()
             with suppress(OSError):
                 self._follow(since)
-                since = time.time()  # what starts in between is told then
+                since = time.time()  # the next attempt reports what starts in between
             wait = FIRST_WAIT_S if time.time() - began > LAST_WAIT_S else min(2 * wait, LAST_WAIT_S)
             self._is_over.wait(wait)
 
@@ -149,7 +154,7 @@ class _Follower(threading.Thread):
             self._events = Events(self._engine, since)
         try:
             for started in self._events:
-                self._tell(started)
+                self._on_event(started)
         finally:
             self._events.close()
 

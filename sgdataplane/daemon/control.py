@@ -1,42 +1,132 @@
-"""The agent's control socket: who may ask.
+"""The agent's control socket: what is said on it, who may ask, and how to ask. One line of JSON goes each way.
 
-Owns the socket, and the lock beside it. Is given what answers requests. Must not know what is answered. The protocol:
-pydoc sgdataplane.daemon.protocol.
+Owns requests, answers and their limits, the socket, and the lock beside it. Is given what answers requests. Must not
+know how a request is carried out.
+
+    request     {"request": "status"}                       a line of at most 4,096 bytes, within 5 s
+                {"request": "counters", "eni": "eni-1"}     without "eni": for all ENIs
+                {"request": "find", "eni": "web1"}          an ENI's id, or its instance's id or name
+    answer      {"ok": true, "status": {...}}               the keys: pydoc sgdataplane.daemon.status
+                {"ok": true, "counters": {...}}             the keys: pydoc sgdataplane.daemon.counts
+                {"ok": true, "ids": [...], "near": [...]}   ENIs that the name may mean; if none, similar names
+                {"ok": true, "cycle": 7}                    reload, resync: that cycle or a later one does it
+                {"ok": false, "error": "..."}               and what would be right
+    The agent closes the connection after its answer. It answers root and the user that it runs as. At most 16 clients
+    are served at a time; a new one gets the place of one that has taken more than 0.2 s.
+
+    status      the state of everything
+    reload      read the configuration and the state again, as SIGHUP does
+    resync      write all rules again, whatever the kernel holds
+    counters    hits per rule, read now; "eni" is an id
+    find        which ENI a name means, in the policy in force, or among those whose hits are still known
 """
 
 from __future__ import annotations
 
+import enum
 import fcntl
+import json
 import logging
 import os
 import selectors
 import socket
 import stat
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from sgdataplane.daemon.clients import Clients
+from sgdataplane.daemon.clients import MAX_CLIENTS, MAX_REQUEST_BYTES, Clients
 from sgdataplane.daemon.logs import event
-from sgdataplane.daemon.protocol import (
-    EXPECTED,
-    MAX_CLIENTS,
-    MAX_REQUEST_BYTES,
-    ProtocolError,
-    Question,
-    parse_request,
-    spell_refusal,
-)
 from sgdataplane.errors import HostError
+from sgdataplane.visible import json_text
+
+MAX_ANSWER_BYTES = 64 << 20
+
+
+class Request(enum.Enum):
+    """What can be requested."""
+
+    STATUS = "status"
+    RELOAD = "reload"
+    RESYNC = "resync"
+    COUNTERS = "counters"
+    FIND = "find"
+
+
+NAMING = (Request.COUNTERS, Request.FIND)  # requests that name an ENI
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRequest:
+    """`eni`: for this one alone; "": for all."""
+
+    request: Request
+    eni: str = ""
+
+
+EXPECTED = 'a line {"request": R}, R one of ' + ", ".join(request.value for request in Request)
+
+
+class ProtocolError(Exception):
+    """A line is no valid request or answer. The message is for the other end."""
+
+
+def parse_request(line: bytes) -> ControlRequest:
+    """ProtocolError if the line isn't a request."""
+    value = _object(line)
+    eni = value.get("eni", "")
+    if "request" not in value or not value.keys() <= {"request", "eni"} or not isinstance(eni, str):
+        raise ProtocolError(f"expected {EXPECTED}")
+    found = next((request for request in Request if request.value == value["request"]), None)
+    if found is None or (eni and found not in NAMING):
+        raise ProtocolError(f"no such request; expected {EXPECTED}")
+    return ControlRequest(found, eni)
+
+
+def spell_request(request: Request, eni: str = "") -> bytes:
+    return _line({"request": request.value, **({"eni": eni} if eni else {})})
+
+
+def spell_answer(**content: object) -> bytes:
+    return _line({"ok": True, **content})
+
+
+def spell_refusal(error: str) -> bytes:
+    return _line({"ok": False, "error": error})
+
+
+def parse_answer(line: bytes) -> dict[str, object]:
+    """The answer's content, without `ok`. ProtocolError with the agent's words if it refused."""
+    value = _object(line)
+    if value.get("ok") is not True:
+        raise ProtocolError(str(value.get("error", "the answer could not be read")))
+    return {key: entry for key, entry in value.items() if key != "ok"}
+
+
+def _object(line: bytes) -> dict[str, object]:
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not JSON; expected {EXPECTED}") from error
+    if not isinstance(value, dict):
+        raise ProtocolError(f"not an object; expected {EXPECTED}")
+    return value
+
+
+def _line(value: Mapping[str, object]) -> bytes:
+    return json_text(value, separators=(",", ":")).encode() + b"\n"
+
 
 CREDENTIALS = struct.Struct("=iII")  # struct ucred: process, user, group
 
-Answer = Callable[[Question], bytes]
+Answer = Callable[[ControlRequest], bytes]
 
 
 class ControlServer(Clients):
-    """Serves in the caller's loop, by the selector that it is given: each key's data is what to call."""
+    """Serves in the caller's loop: each key's data in the given selector is what to call."""
 
     def __init__(
         self, path: Path, selector: selectors.BaseSelector, answer: Answer, clock: Callable[[], float]
@@ -75,7 +165,7 @@ class ControlServer(Clients):
 
 
 def _locked(path: Path) -> int:
-    """The lock beside the socket, which only one process has. HostError if an agent runs already."""
+    """Take the lock beside the socket, which only one process can hold. HostError if an agent runs already."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -90,17 +180,17 @@ def _locked(path: Path) -> int:
 
 
 def _listening(path: Path) -> socket.socket:
-    """A socket at the path, in place of one that was left there. HostError if it can't be made."""
+    """Make a socket at the path; a socket that was left there is replaced. HostError if that fails."""
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         with suppress(FileNotFoundError):
             if stat.S_ISSOCK(path.lstat().st_mode):
                 path.unlink()
-        former = os.umask(0o177)
+        previous = os.umask(0o177)
         try:
             door.bind(str(path))
         finally:
-            os.umask(former)
+            os.umask(previous)
         door.listen(MAX_CLIENTS)
         door.setblocking(False)
     except OSError as error:
@@ -111,3 +201,36 @@ def _listening(path: Path) -> socket.socket:
 
 def _not_made(path: Path, error: OSError) -> HostError:
     return HostError(str(path), error.strerror or str(error))
+
+
+ANSWER_S = 30.0  # an agent that is busy may take a while
+TIMEVAL = struct.Struct("@ll")
+
+
+def ask(path: Path, request: Request, seconds: float = ANSWER_S, *, eni: str = "") -> dict[str, object]:
+    """Ask the agent and return its answer. `eni`: for this one alone. HostError if there is no agent, it refuses, or it
+    takes too long."""
+    deadline = time.monotonic() + seconds
+    data = b""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as door:
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(int(seconds), 0))
+            door.connect(str(path))  # waits if the queue is full, unlike with settimeout()
+            door.settimeout(seconds)
+            door.sendall(spell_request(request, eni))
+            while not data.endswith(b"\n") and len(data) <= MAX_ANSWER_BYTES:
+                door.settimeout(max(0.001, deadline - time.monotonic()))
+                part = door.recv(1 << 20)
+                if not part:
+                    break
+                data += part
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise HostError(str(path), "no agent is running there; start one with `sgdp agent`") from error
+    except (TimeoutError, BlockingIOError) as error:
+        raise HostError(str(path), f"the agent gave no answer in {seconds:g} s") from error
+    except OSError as error:
+        raise HostError(str(path), error.strerror or str(error)) from error
+    try:
+        return parse_answer(data)
+    except ProtocolError as error:
+        raise HostError(str(path), str(error)) from error

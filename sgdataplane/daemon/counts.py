@@ -1,18 +1,18 @@
-"""What the agent knows of hits: when counters are read, and the answer to who asks.
+"""Hits per rule in the agent: when counters are read and stored, and the answer to a client.
 
 Owns the times of reading and writing, and the keys of the answer. Is given reports of cycles. Must not know how cycles
 work, or how rows are shown.
 
-    kept        counters that our tables have by themselves, and no others, whatever they are called
-    read        all namespaces at a start, by the timer, at a reload and a resync, at the end; one whose rules changed,
-                then; those that somebody asks about. What a rule's counter had when it was removed, its removal tells.
-    written     after readings of all; after one whose rules changed WRITE_S later, or 20 times what writing took last:
-                who is killed in between has forgotten what rules counted that are gone
+    kept        only the counters that our own tables need, whatever others are called
+    read        all namespaces at a start, on the timer, at a reload or resync, and at the end; one namespace after its
+                rules changed; those that somebody asks about. A rule's last value comes with its removal.
+    written     after all were read; else WRITE_S after rules changed, or 20 times what writing took last. An agent that
+                is killed in between loses what removed rules had counted.
 
     at          now, as in RFC 3339
     error       why counts aren't kept on disk, or null
-    scopes      one for each that the kernel counts for itself: {namespace, placement, enis, at, counters}; at: when it
-                was read; namespace is null for one that has ended; the rows of counters: pydoc sgdataplane.observe.hits
+    scopes      one for each namespace that the kernel counts separately: {namespace, placement, enis, at, counters};
+                at: when it was read; namespace: null if it has ended; counters: see pydoc sgdataplane.observe.hits
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from sgdataplane.attach.report import Key, NamespaceReport
+from sgdataplane.daemon.cycle import LOOKING, CycleReport
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.logs import event
 from sgdataplane.daemon.readings import own_counters, place_of
-from sgdataplane.daemon.reconcile import LOOKING, CycleReport
 from sgdataplane.daemon.status import now
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.identity import identity_of
@@ -36,19 +36,19 @@ from sgdataplane.observe.hits import decisions, of_causes, read_own, rows
 from sgdataplane.observe.ledger import Ledger, Sum
 
 WRITE_S, WRITE_SHARE = 1.0, 20
-MAX_S, CHANGED_S = 2.0, 0.1  # of a reading, of one after a change; what it hasn't come to is first the next time
-MAX_ROWS = 200_000  # of an answer
+MAX_S, CHANGED_S = 2.0, 0.1  # for a reading, for one after a change; what is left comes first the next time
+MAX_ROWS = 200_000  # in an answer
 NEVER = (float("-inf"), "")
 
 Read = Callable[[NamespaceReport], tuple[int, Mapping[str, Counted]]]
 
 
-class TooMuchError(Exception):
-    """More rows than an answer may have; for the other end to read."""
+class AnswerTooLargeError(Exception):
+    """The answer would have too many rows. The message is for the client."""
 
 
 class Counts:
-    """What the kernel or the disk refuses is not raised: who counts must not harm who enforces."""
+    """Errors of the kernel or the disk are never raised: counting must not harm enforcing."""
 
     def __init__(self, file: LedgerFile, clock: Callable[[], float] = time.monotonic, read: Read | None = None) -> None:
         self._file, self._clock, self._read = file, clock, read or read_namespace
@@ -61,21 +61,21 @@ class Counts:
 
     @property
     def ledger(self) -> Ledger:
-        """Read from disk when first asked for."""
+        """Read from disk on first use."""
         if self._ledger is None:
             self._ledger = self._file.load()
             self._tell()
         return self._ledger
 
     def note_cycle(self, report: CycleReport) -> None:
-        """Read what has to be read after it."""
+        """Read the counters that have to be read after this cycle."""
         if report.host is None:
             return
-        before = {entry.key: entry for entry in self._namespaces}
+        previous = {entry.key: entry for entry in self._namespaces}
         self._namespaces = tuple(entry for entry in report.host.namespaces if entry.desired is not None)
         for entry in self._namespaces:
             if entry.applied is not None and entry.applied.counted:
-                self._note_removed(entry, entry.applied.counted, before.get(entry.key))
+                self._note_removed(entry, entry.applied.counted, previous.get(entry.key))
         if LOOKING & report.causes:
             self._refresh(self._namespaces)
             self._forget_ended(report.host.namespaces)
@@ -87,29 +87,32 @@ class Counts:
             self._touch()
 
     def _note_removed(
-        self, entry: NamespaceReport, counted: Mapping[str, Counted], before: NamespaceReport | None
+        self, entry: NamespaceReport, counted: Mapping[str, Counted], previous: NamespaceReport | None
     ) -> None:
-        """Of those that were ours, as what is known of them says, or the policy before: others make some, too."""
-        known = self.ledger.scopes.get(scope_of(entry), {}).keys() | (own_counters(before) if before else frozenset())
+        """Add the last values of removed counters that were ours: those in the ledger or the previous policy. Others
+        may have made more."""
+        known = self.ledger.scopes.get(scope_of(entry), {}).keys() | (
+            own_counters(previous) if previous else frozenset()
+        )
         ours = {name: last for name, last in of_causes(counted).items() if name in known}
         with suppress(SgDataplaneError, OSError):
             self.ledger.note_last(cookie_of(entry), scope_of(entry), ours, now())
 
     def _refresh(self, namespaces: Sequence[NamespaceReport], seconds: float = MAX_S) -> None:
-        """Read these, the longest unread first, as far as there is time."""
+        """Read these, the longest unread first, while there is time."""
         until = self._clock() + seconds
         for entry in sorted(namespaces, key=lambda entry: self._read_at.get(entry.key, NEVER)):
             if self._clock() >= until:
                 return
             try:
                 cookie, counters = self._read(entry)
-            except Exception:  # noqa: BLE001  # it has ended, or the kernel refuses, or says odd things: a cycle tells why
+            except Exception:  # noqa: BLE001  # it has ended, or the kernel refuses or sends nonsense; a cycle reports why
                 continue
             self._read_at[entry.key] = self._clock(), now()
             self.ledger.note(cookie, scope_of(entry), counters, now())
 
     def _forget_ended(self, namespaces: Iterable[NamespaceReport]) -> None:
-        """`namespaces`: all, read or not."""
+        """Forget all but these namespaces, whether they could be read or not."""
         there = {entry.key: entry for entry in namespaces}
         self._read_at = {key: at for key, at in self._read_at.items() if key in there}
         cookies = set()
@@ -126,7 +129,7 @@ class Counts:
 
     @property
     def wait_s(self) -> float | None:
-        """How long nothing has to be written; None: for ever, if nothing happens."""
+        """How long until the ledger has to be written; None if it hasn't."""
         return None if self._write_due is None else max(0.0, self._write_due - self._clock())
 
     def store_if_due(self) -> None:
@@ -141,7 +144,7 @@ class Counts:
         self._tell()
 
     def close(self) -> None:
-        """At the end of the agent: what was counted until now."""
+        """Store what was counted until now, as the agent ends."""
         if self._ledger is not None:
             self._refresh(self._namespaces)
             self.store()
@@ -155,19 +158,19 @@ class Counts:
 
     @property
     def enis(self) -> frozenset[str]:
-        """All whose hits are known, attached still or not."""
+        """All ENIs whose hits are known, attached or not."""
         here = (eni for entry in self._namespaces for eni in _enis(entry))
         return frozenset((*here, *(eni for scope in self.ledger.scopes for eni in enis_of(scope))))
 
     def as_json(self, eni_id: str = "") -> dict[str, object]:
-        """Of all scopes, or of those with this ENI, read now. TooMuchError if that is too much for one answer."""
+        """The answer for all scopes, or those with this ENI, read now. AnswerTooLargeError if it has too many rows."""
         asked = [entry for entry in self._namespaces if not eni_id or eni_id in _enis(entry)]
         self._refresh(asked)
         here = {scope_of(entry): entry for entry in asked}
         there = {scope_of(entry) for entry in self._namespaces}
         ended = [s for s in self.ledger.scopes if s not in there and (not eni_id or eni_id in enis_of(s))]
         if sum(len(self.ledger.scopes.get(scope, ())) for scope in (*here, *ended)) > MAX_ROWS:
-            raise TooMuchError("that is too much for one answer; ask for one ENI's counters")
+            raise AnswerTooLargeError("that is too much for one answer; ask for one ENI's counters")
         found = [self._scope(scope, entry) for scope, entry in here.items()]
         return {
             "at": now(),
@@ -198,16 +201,16 @@ def _ended_scope(scope: str, sums: Mapping[str, Sum]) -> dict[str, object]:
     }
 
 
-ROUTER, SEPARATOR = "@", "\n"  # neither can be in an id
+ROUTER, SEPARATOR = "@", "\n"  # no id contains either
 
 
 def scope_of(entry: NamespaceReport) -> str:
-    """A router's name, or the ENIs of a workload's namespace."""
+    """The scope of a namespace: a router's name, or the ENIs of a workload's namespace."""
     return ROUTER + entry.key if isinstance(entry.key, str) else SEPARATOR.join(sorted(_enis(entry)))
 
 
 def enis_of(scope: str) -> list[str]:
-    """None of a router's, whose ENIs come and go."""
+    """The ENIs of a scope; none for a router, whose ENIs come and go."""
     return [] if scope.startswith(ROUTER) else scope.split(SEPARATOR)
 
 
@@ -216,11 +219,11 @@ def _enis(entry: NamespaceReport) -> Iterable[str]:
 
 
 def cookie_of(entry: NamespaceReport) -> int:
-    """HostError if it is gone."""
+    """The namespace's cookie. HostError if it has ended."""
     return identity_of(str(path_of(entry.key))).cookie if isinstance(entry.key, str) else entry.key.cookie
 
 
 def read_namespace(entry: NamespaceReport) -> tuple[int, Mapping[str, Counted]]:
-    """Its cookie and counters. HostError if it is gone, OSError if the kernel refuses."""
+    """The namespace's cookie and counters. HostError if it has ended, OSError if the kernel refuses."""
     with place_of(entry) as place:
         return cookie_of(entry), of_causes(read_own(place, own_counters(entry)))

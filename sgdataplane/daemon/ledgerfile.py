@@ -6,8 +6,8 @@ Owns that file: its form, its limits, and when it is refused. Is given a ledger.
      "scopes": {"<scope>": {"<counter>": [packets, bytes, since, first, last]}},
      "bases": {"<cookie>": ["<scope>", {"<counter>": ["<made>", packets, bytes]}]}}
 
-What isn't a whole ledger is left aside as a whole, and a new one begun. Counting is a help to people: a full disk or a
-folder that can't be written to keeps nothing from being enforced. Bases are those of one boot.
+A file that isn't a complete ledger is ignored, and a new ledger begins. Counts are only information for people: a full
+disk or an unwritable folder stops nothing from being enforced. Bases are valid for one boot.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class LedgerFile:
-    """`error` says why the ledger isn't on disk as it should be, or why what was there was refused; "" if it is."""
+    """`error`: why the ledger isn't on disk, or why the file there was refused; "" if all is well."""
 
     def __init__(self, folder: Path, boot: str | None = None) -> None:
         self.path = folder / NAME
@@ -35,21 +35,21 @@ class LedgerFile:
         self._boot = _boot_id() if boot is None else boot
 
     def load(self) -> Ledger:
-        """What was kept; a new one, and `error`, if that can't be read."""
+        """The ledger on disk; a new one, with `error` set, if it can't be read."""
         try:
             found = self.path.stat()
             if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
-                raise ValueError(f"it is no file of at most {MAX_BYTES} bytes")
+                raise ValueError(f"it isn't a file of at most {MAX_BYTES} bytes")
             return _decoded(json.loads(self.path.read_bytes()), self._boot)
         except FileNotFoundError:
             return Ledger()
         except (OSError, ValueError, TypeError, RecursionError, MemoryError) as error:
-            self.error = f"{self.path}: it holds no counts, so they begin anew ({_words(error)})"
+            self.error = f"{self.path}: the counts in it can't be read, so counting begins anew ({_words(error)})"
             return Ledger()
 
     def store(self, ledger: Ledger) -> None:
-        """Put it there in one step; where that can't be done, what was there stays. After a loss of power an older one
-        does as well, but none would lose all counts."""
+        """Write it in one step. If that fails, the old file stays. After a loss of power an older ledger is good
+        enough, but an empty file would lose all counts."""
         text = json.dumps(_encoded(ledger, self._boot), separators=(",", ":"))
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def _boot_id() -> str:
     try:
         return BOOT_ID.read_text("ascii").strip()
     except OSError:
-        return ""  # then no base is believed
+        return ""  # then no base is used
 
 
 def _encoded(ledger: Ledger, boot: str) -> dict[str, object]:
@@ -83,10 +83,10 @@ def _encoded(ledger: Ledger, boot: str) -> dict[str, object]:
 
 
 def _decoded(document: object, boot: str) -> Ledger:
-    """ValueError or TypeError unless it is one."""
+    """The ledger in a document. ValueError or TypeError if it isn't one."""
     found = _object(document)
     if found.keys() != {"version", "boot", "scopes", "bases"} or found["version"] != VERSION:
-        raise ValueError("it is of another version, or no counts")
+        raise ValueError("it has another version, or no counts")
     scopes = {
         scope: {name: _sum(*_list(row)) for name, row in _object(sums).items()}
         for scope, sums in _object(found["scopes"]).items()
@@ -109,25 +109,25 @@ def _counted(made: object, packets: object, size: object) -> Counted:
 
 def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 1 << 80:  # a bool is an int, too
-        raise ValueError(f"{value!r:.40} is no count")
+        raise ValueError(f"{value!r:.40} is not a count")
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} is no text")
+        raise TypeError(f"{value!r:.40} is not text")
     return value
 
 
 def _object(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise TypeError(f"{value!r:.40} is no object")
+        raise TypeError(f"{value!r:.40} is not an object")
     return value
 
 
 def _list(value: object) -> list[object]:
     if not isinstance(value, list):
-        raise TypeError(f"{value!r:.40} is no list")
+        raise TypeError(f"{value!r:.40} is not a list")
     return value
 
 

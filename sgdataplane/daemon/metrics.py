@@ -1,12 +1,12 @@
 """What is measured of the agent and of what it enforces, for Prometheus.
 
-Owns the metrics: names, labels, and how many series there can be. Is told by the agent's thread what happened, and
-asked for the text by another one: all that both use is the library's, which is made for that, or is replaced as a whole
-and never changed. Must not know who asks.
-docs/reference/metrics.md lists the metrics: `make docs` writes it from METRICS.
+Owns the metrics: names, labels, and how many series there can be. docs/reference/metrics.md lists them; `make docs`
+writes that page from METRICS. Must not know who asks.
+The agent's thread reports what happened, and another thread asks for the text. Both only share the library's objects,
+which are thread-safe, and values that are replaced as a whole and never changed.
 
-What namespaces have to tell is read when the text is asked for, and not by the agent's thread. A text is kept for ten
-times as long as it took to make, so that making texts takes a tenth of one processor at most, however many ask.
+Namespaces are read when the text is asked for, not by the agent's thread. A text is reused for ten times as long as it
+took to make, so that making texts takes at most a tenth of one processor, however many ask.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from prometheus_client.registry import Collector
 from sgdataplane import __version__
 from sgdataplane.attach.report import NamespaceReport, Outcome
 from sgdataplane.daemon import logs
+from sgdataplane.daemon.cycle import READING, CycleReport
 from sgdataplane.daemon.readings import Readings
-from sgdataplane.daemon.reconcile import READING, CycleReport
 from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.errors import HostError, InternalError, KernelError, LimitError, ProofError, SgDataplaneError
 from sgdataplane.observe.capacity import read_neighbour_uses
@@ -45,7 +45,7 @@ KEPT_S, KEPT_TIMES = 0.1, 10.0
 MAX_OF_EACH = 2000  # ENIs, and namespaces, that have series of their own
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 STEPS = ("staged", "switched", "swept")
-# What one namespace refused.
+# Errors in one namespace.
 KINDS: tuple[tuple[str, type[Exception]], ...] = (
     ("proof", ProofError),
     ("kernel", KernelError),
@@ -54,7 +54,7 @@ KINDS: tuple[tuple[str, type[Exception]], ...] = (
     ("other", SgDataplaneError),
     ("bug", InternalError),
 )
-# state, config: refused as they were read.    cycle: nothing could be done.    last-good: it could not be kept.
+# state, config: refused when read.    cycle: nothing could be done.    last-good: it could not be stored.
 ERRORS = ("state", "config", "cycle", "last-good", *(kind for kind, _ in KINDS))
 
 
@@ -100,12 +100,12 @@ METRICS: Mapping[str, Kind] = {
 
 
 class Metrics(Collector):
-    """All that is measured. `note_cycle` and the like are for the agent's thread, `text` for one other."""
+    """All metrics. `note_cycle` and the like are for the agent's thread, `text` for one other thread."""
 
     def __init__(
         self, status: Status, readings: Readings | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`status` is told as it is when the text is made."""
+        """`status`: read when the text is made."""
         self._status, self._clock = status, clock
         self._readings = readings or Readings()
         self._namespaces: tuple[NamespaceReport, ...] = ()
@@ -126,7 +126,7 @@ class Metrics(Collector):
     # what happens
 
     def note_cycle(self, report: CycleReport) -> None:
-        """When the status was told of it."""
+        """Call it after the status has noted the cycle."""
         if report.policy.refusal and READING & report.causes:
             self.note_error("state")
         if report.last_good_error:
@@ -158,23 +158,23 @@ class Metrics(Collector):
         self._errors.labels(kind).inc()
 
     def note_repair(self) -> None:
-        """What others had changed in a namespace is as it was."""
+        """A namespace was repaired after others had changed it."""
         self._repairs.inc()
 
     def note_delay(self) -> None:
-        """What others have changed in a namespace has to wait for its turn."""
+        """A namespace that others have changed has to wait for its turn."""
         self._delays.inc()
 
     # what is told
 
     def text(self) -> tuple[str, bytes] | None:
-        """Its kind, and the metrics in Prometheus' text format, as they are or were a moment ago; None if they can't be
-        told now, and the log says why."""
+        """The content type, and the metrics in Prometheus' text format, as they are or were a moment ago. None if
+        making the text failed, and the log says why."""
         started = self._clock()
         if started >= self._kept_until:
             try:
                 self._text = generate_latest(self._registry)
-            except Exception:  # noqa: BLE001  # a bug, or no memory: the next one may have more luck
+            except Exception:  # noqa: BLE001  # a bug, or no memory; the next attempt may succeed
                 self._text = b""
                 logs.LOGGER.exception("metrics-failed")
             now = self._clock()
@@ -202,7 +202,7 @@ class Metrics(Collector):
         refused: Counter[tuple[str, ...]] = Counter()
         for entry in entries:
             reading = known[entry.key]
-            if reading.use is not None:  # two may have one name, of which one is about to be gone: they are added up
+            if reading.use is not None:  # two namespaces may share a name while one is ending; they are added up
                 dropped.update({(entry.named, *reason): packets for reason, packets in reading.tally.packets.items()})
                 found = reading.tally.of_enis.items()
                 of_enis.update({(of_eni.eni, entry.named, of_eni.direction): packets for of_eni, packets in found})
@@ -215,7 +215,7 @@ class Metrics(Collector):
 
 
 def _of_neighbours() -> Iterator[Metric]:
-    """Of the machine, and none where the kernel refuses."""
+    """The machine's neighbour tables; nothing if the kernel refuses."""
     try:
         uses = read_neighbour_uses()
     except HostError:

@@ -1,8 +1,8 @@
-"""What happens in the namespaces that are enforced: links that come, go or change, namespaces that end, and drift,
-which is what others change in our tables. Of those where interfaces to be bound are looked for: links, and their end.
+"""Events in the namespaces where we enforce: links that come, go or change, namespaces that end, and drift, which is
+what others change in our tables. In namespaces where we only look for interfaces to bind: links, and the end.
 
-Owns which namespaces are listened to, of which nothing was heard, and which commits were our own. Is given reports.
-Must not know what is done then.
+Owns which namespaces are listened to, of which of them nothing was heard, and which commits are our own. Is given
+reports. Must not know what is done about events.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sgdataplane.nft.commits import EVENT_GROUP, NEW_FLOWTABLE, Commit, CommitRe
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One commit of others to our tables, in words; `by` is a program and its process."""
+    """One commit of another program to our tables, in words. `by`: the program and its process."""
 
     key: Key
     namespace: str
@@ -32,10 +32,10 @@ class Drift:
 
 
 class NamespaceWatch:
-    """`links` and `rules` are for a selector: when one is readable, call the method of the same beginning."""
+    """`links` and `rules` are for a selector: if one is readable, call the method whose name begins with it."""
 
     def __init__(self) -> None:
-        """UnsupportedError if the kernel has no nftables, whose commits are to be heard."""
+        """UnsupportedError if the kernel has no nftables, whose commits are listened to."""
         modules.require(modules.NFTABLES)
         self.links = Subscription(ROUTE, (LINK_GROUP, NSID_GROUP))
         self.rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
@@ -54,30 +54,30 @@ class NamespaceWatch:
 
     @property
     def heard(self) -> AbstractSet[Key]:
-        """The others of those that are listened to."""
+        """The namespaces of which something was heard."""
         return self._loud & self._numbers.keys()
 
     def take_quiet(self) -> AbstractSet[Key]:
-        """The namespaces that were listened to since the last call, and of which nothing was heard: no other link, and
-        no commit of others to our tables. For a cycle that begins now: what is told later is for the next one."""
+        """The namespaces that were listened to since the last call, and of which nothing was heard: no changed link, no
+        commit of others to our tables. For a cycle that begins now; later events are for the next one."""
         quiet = (self._numbers.keys() | self._gone) - self._loud
         self._loud.clear()
         return quiet
 
     def leave(self, keys: AbstractSet[Key]) -> None:
-        """These were heard, and could not be looked at yet. Until then there is nothing new to be heard of them."""
+        """These weren't looked at yet. Until they are, more events of theirs change nothing, and are ignored."""
         self._loud.update(keys)
         self._deaf_to = {number for key, number in self._numbers.items() if key in keys}
 
     def doubt(self) -> None:
-        """Something was lost, or a cycle did not look: any namespace may be another than before."""
+        """Events were lost, or a cycle did not look: any namespace may have changed."""
         self._loud.update(self._numbers, self._gone)
 
     def follow(self, report: HostReport) -> bool:
-        """Listen to the namespaces of that report, and no others; whether there is a new one, of which something may
-        have been missed."""
+        """Listen to the namespaces of that report, and no others. Return whether there is a new one, whose earlier
+        events may have been missed."""
         there = {entry.key: entry for entry in report.namespaces if not entry.is_gone}
-        self._gone = frozenset(entry.key for entry in report.namespaces if entry.is_gone)  # they never come again
+        self._gone = frozenset(entry.key for entry in report.namespaces if entry.is_gone)  # they never return
         kept = {key: number for key, number in self._numbers.items() if key in there}
         new = {key: number for key in there.keys() - kept.keys() if (number := _number(there[key])) is not None}
         self._commits.forget(tuple(self._named.keys() - kept.values()))
@@ -87,12 +87,12 @@ class NamespaceWatch:
         return bool(new)
 
     def look_at(self, numbers: frozenset[int]) -> None:
-        """Listen to the links of these as well, and no others. They had their numbers before they were looked at, so
-        that nothing was missed since."""
+        """Listen to the links of these, too. They had their numbers before they were looked at, so nothing was
+        missed."""
         self._looked_at = numbers
 
     def links_changed(self) -> bool:
-        """Whether a link of these namespaces is another than before, or one of them has ended."""
+        """Whether a link in one of these namespaces changed, or one of them has ended."""
         messages, is_lossy = self.links.read(self._deaf_to)
         if is_lossy:
             self.doubt()
@@ -101,18 +101,18 @@ class NamespaceWatch:
         is_heard = self._hear(told) or not told.isdisjoint(self._looked_at)
         self._looked_at -= ended
         for key in [key for key, number in self._numbers.items() if number in ended]:
-            self._named.pop(self._numbers.pop(key), None)  # another namespace may get the number
+            self._named.pop(self._numbers.pop(key), None)  # another namespace may get the number next
         return is_lossy or is_heard
 
     def _hear(self, numbers: AbstractSet[int | None]) -> bool:
-        """Whether one of these is listened to."""
+        """Note what was heard; return whether it concerns a namespace where we enforce."""
         heard = [key for key, number in self._numbers.items() if number in numbers]
         self._loud.update(heard)
         return bool(heard)
 
     def rules_changed(self) -> tuple[list[Drift], bool]:
-        """What others have changed in our tables; and whether it takes another look: some of it was lost, or somebody
-        has made a flowtable."""
+        """What others have changed in our tables; and whether another look is needed, since events were lost or
+        somebody has made a flowtable."""
         messages, is_lossy = self.rules.read(self._deaf_to)
         if is_lossy:
             self._commits.forget()
@@ -132,17 +132,17 @@ class NamespaceWatch:
         return drifts, is_lossy or bool(carrying)
 
     def _read(self, number: int, message: Message) -> list[Commit]:
-        """The commit of others that ends with this message. What can't be read means a look at its namespace."""
+        """The commits of others that end with this message. If it can't be read, the namespace is looked at."""
         try:
             found = list(self._commits.read(number, message.kind, message.payload))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
+        except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
             told(error)
             return [Commit(number, 0, "somebody", (("what can't be read", 1),))]
         return [commit for commit in found if commit.process != self._own]
 
 
 def _number(report: NamespaceReport) -> int | None:
-    with suppress(SgDataplaneError, OSError):  # it has ended meanwhile, or was never made: the next cycle tries again
+    with suppress(SgDataplaneError, OSError):  # it has ended, or was never made; the next cycle tries again
         if isinstance(report.key, str):
             return number_of(report.key)
         with found(report.key, report.enis[0].binding.path) as place:

@@ -1,7 +1,7 @@
-"""The numbers that namespaces have to tell, read when somebody wants them: drops and sessions.
+"""Numbers read from namespaces when somebody asks for metrics: drops and sessions.
 
-Owns what was read last, and the time that a reading may take. Is given the namespaces of a report. Must not know how it
-is shown. Only who serves metrics calls it, in a thread of its own: no cycle waits for it.
+Owns the last readings, and how long a reading may take. Is given the namespaces of a report. Must not know how numbers
+are shown. Only the thread that serves metrics calls it, so no cycle waits for it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from sgdataplane.observe.capacity import TableUse, read_table_use
 from sgdataplane.observe.drops import OfEni, Reason, Tally, of_enis, of_rules
 from sgdataplane.observe.hits import FIXED, read_own
 
-MAX_S = 2.0  # what it hasn't come to by then keeps its numbers, and is first the next time
+MAX_S = 2.0  # namespaces that aren't read by then keep their numbers, and are first the next time
 
 Read = Callable[[NamespaceReport], tuple[Mapping[str, int], TableUse]]
 
 
 @dataclass(slots=True)
-class Reading:
-    """Of one namespace. `use` is None until it was read; `at`: when that was, by the clock."""
+class NamespaceReading:
+    """One namespace's numbers. `use`: None until the first reading. `at`: the time of the last one, by the clock."""
 
     tally: Tally = field(default_factory=Tally)
     use: TableUse | None = None
@@ -42,22 +42,22 @@ class Reading:
         if entry.desired is not None and self._desired() is not entry.desired:
             self._rules = of_rules(entry.desired.state, entry.desired.interfaces)
             self._enis = of_enis(entry.desired.interfaces)
-            self._desired = weakref.ref(entry.desired)  # it is large, and not ours to keep
+            self._desired = weakref.ref(entry.desired)  # it is large, so we don't keep it alive
         self.tally.note(counters, self._rules, self._enis)
         self.use, self.at = use, at
 
 
 class Readings:
-    """What is known of each namespace."""
+    """The last reading of each namespace."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, read: Read | None = None) -> None:
         self._clock, self._read = clock, read or read_namespace
-        self._known: dict[Key, Reading] = {}
+        self._known: dict[Key, NamespaceReading] = {}
 
-    def refresh(self, namespaces: Sequence[NamespaceReport]) -> tuple[dict[Key, Reading], int]:
-        """Read these, and forget all others; what is known, and of how many it is not new, as they couldn't be read in
-        time, or at all."""
-        self._known = {entry.key: self._known.get(entry.key) or Reading() for entry in namespaces}
+    def refresh(self, namespaces: Sequence[NamespaceReport]) -> tuple[dict[Key, NamespaceReading], int]:
+        """Read these namespaces, and forget all others. Return their readings, and how many of these are old because
+        the namespace could not be read, or not in time."""
+        self._known = {entry.key: self._known.get(entry.key) or NamespaceReading() for entry in namespaces}
         until, old = self._clock() + MAX_S, 0
         for entry in sorted(namespaces, key=lambda entry: self._known[entry.key].at):
             if self._clock() >= until or not self._has_read(entry):
@@ -67,14 +67,14 @@ class Readings:
     def _has_read(self, entry: NamespaceReport) -> bool:
         try:
             counters, use = self._read(entry)
-        except Exception:  # noqa: BLE001  # it has ended, or the kernel refuses, or says odd things: a cycle tells why
+        except Exception:  # noqa: BLE001  # it has ended, or the kernel refuses or sends nonsense; a cycle reports why
             return False
         self._known[entry.key].note(entry, counters, use, self._clock())
         return True
 
 
 def read_namespace(entry: NamespaceReport) -> tuple[Mapping[str, int], TableUse]:
-    """Its counters, and its conntrack table. HostError if it is gone, OSError if the kernel refuses."""
+    """The namespace's counters, and its conntrack table. HostError if it has ended, OSError if the kernel refuses."""
     with place_of(entry) as place:
         counters = {name: counted.packets for name, counted in read_own(place, own_counters(entry)).items()}
         with netns.inside(place):
@@ -82,7 +82,7 @@ def read_namespace(entry: NamespaceReport) -> tuple[Mapping[str, int], TableUse]
 
 
 def own_counters(entry: NamespaceReport) -> frozenset[str]:
-    """The names of all counters that our tables there have."""
+    """The names of all counters of our tables there."""
     if entry.proven is None:
         return frozenset()
     fenced = (fenced_counter(ifname) for ifname in entry.proven.desired.interfaces.values())
@@ -91,7 +91,7 @@ def own_counters(entry: NamespaceReport) -> frozenset[str]:
 
 @contextmanager
 def place_of(entry: NamespaceReport) -> Iterator[str]:
-    """Its name, or a path to it that is held while the block runs. HostError if it has ended."""
+    """A router's name, or a path to the namespace that is held while the block runs. HostError if it has ended."""
     if isinstance(entry.key, str):
         yield entry.key
         return

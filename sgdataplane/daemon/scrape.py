@@ -1,7 +1,7 @@
-"""Where metrics are served: HTTP on an address of this host, in a thread of its own.
+"""Serving metrics: HTTP on an address of this host, in a thread of its own.
 
-Owns the listening socket, the thread, and what of HTTP is understood: GET /metrics, an answer, the end. Is given what
-makes the text. Must not know what is in it. Limits on clients, size and time are those of clients.py.
+Owns the listening socket, the thread, and the part of HTTP that is understood: one GET /metrics, one answer, close. Is
+given what makes the text. Must not know what is in it. clients.py limits clients, sizes and times.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from contextlib import suppress
 from functools import lru_cache
 
 from sgdataplane.daemon import logs
-from sgdataplane.daemon.clients import Clients
-from sgdataplane.daemon.protocol import MAX_CLIENTS, MAX_REQUEST_BYTES
+from sgdataplane.daemon.clients import MAX_CLIENTS, MAX_REQUEST_BYTES, Clients
 
 PATH = b"/metrics"
 PLAIN = "text/plain; charset=utf-8"
 
-MakeText = Callable[[], tuple[str, bytes] | None]  # the kind of text, and the text; None: there is none now
+MakeText = Callable[[], tuple[str, bytes] | None]  # the content type, and the text; None: there is none now
 
 
 def reply(asked: bytes, make_text: MakeText) -> bytes | None:
-    """The answer to what a client has said so far; None: that is not all yet."""
+    """The answer to what a client has sent so far; None if the request isn't complete."""
     head, end, _ = asked.partition(b"\r\n\r\n")
     if not end:
         return _refusal("431 Request Header Fields Too Large") if len(asked) > MAX_REQUEST_BYTES else None
@@ -42,7 +41,7 @@ def reply(asked: bytes, make_text: MakeText) -> bytes | None:
 
 @lru_cache(maxsize=1)
 def _page(kind: str, text: bytes) -> bytes:
-    """Made once for each text: many clients may wait for the same, and it is large."""
+    """Made once for each text, as it is large and many clients may wait for it."""
     return _answer("200 OK", kind, text)
 
 
@@ -56,7 +55,7 @@ def _answer(status: str, kind: str, body: bytes, *headers: str) -> bytes:
 
 
 class MetricsServer:
-    """Serves nowhere at first."""
+    """Serves nowhere until `follow` names an address."""
 
     def __init__(self, make_text: MakeText) -> None:
         self._make_text = make_text
@@ -66,8 +65,8 @@ class MetricsServer:
         self._has_ended = threading.Event()
 
     def follow(self, at: str) -> str:
-        """Serve at this address and port ("": nowhere) from now on, and nowhere else; why that can't be, or "". If it
-        is served there already, nothing is done, so ask often. Never waits."""
+        """Serve at this address and port ("": nowhere) from now on, and nowhere else; return why that fails, or "".
+        Does nothing if it serves there already, so call it often. Never waits."""
         is_serving = self._thread is not None and self._thread.is_alive()
         if at == self._at and is_serving == bool(at):
             return ""
@@ -79,17 +78,17 @@ class MetricsServer:
             arguments = (self._door, self._make_text, self._has_ended)
             thread = threading.Thread(target=_serve, args=arguments, name="metrics", daemon=True)
             thread.start()
-        except (OSError, RuntimeError) as error:  # no such address, it is taken, or there may be no more threads
+        except (OSError, RuntimeError) as error:  # no such address, it is in use, or no more threads are allowed
             return f"{at}: {getattr(error, 'strerror', None) or error}"
         self._at, self._thread = at, thread
         return ""
 
     def close(self) -> None:
-        """The address is free at once; the thread ends by itself, within a client's time at the latest."""
+        """Free the address at once. The thread ends by itself, at the latest after a client's time."""
         self._at, self._thread = "", None
         self._has_ended.set()
         if self._door is not None:
-            with suppress(OSError):  # its thread has closed it
+            with suppress(OSError):  # the thread has closed it
                 self._door.shutdown(socket.SHUT_RDWR)
             self._door = None
 
@@ -99,7 +98,7 @@ def _listening(at: str) -> socket.socket:
     host = host.strip("[]")
     door = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the agent before may linger
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a previous agent may linger
         door.bind((host, int(port)))
         door.listen(MAX_CLIENTS)
         door.setblocking(False)
@@ -110,7 +109,7 @@ def _listening(at: str) -> socket.socket:
 
 
 def _serve(door: socket.socket, make_text: MakeText, has_ended: threading.Event) -> None:
-    """Until it is shut down, or something is wrong: then the next `follow` begins anew."""
+    """Serve until the socket is shut down or something fails; then the next `follow` starts again."""
     with door, selectors.DefaultSelector() as selector:
         clients = Clients(door, selector, lambda _, asked: reply(asked, make_text), time.monotonic)
         try:

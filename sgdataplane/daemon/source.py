@@ -1,38 +1,45 @@
-"""Where the agent's state comes from: the one thing that the agent knows of it.
+"""Where the agent's policy comes from: the state's file or folder, and the last good policy on disk.
 
-Owns what is watched and what is read. Must not know cycles, nor what a state is for.
+Owns what is watched and read, and the file `last-good.yaml`, a native state. Must not know cycles, or what a state is
+for.
+
+The last good policy is read at a start at which the state can't be read. An older policy than the last good one may
+allow what that one closed. So if the new one can't be written, the old one is removed, and such a start is closed.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from sgdataplane.errors import SgDataplaneError
+from sgdataplane.host.files import Survives, replace_file
 from sgdataplane.host.watch import PathWatch
 from sgdataplane.model.state import CloudState
-from sgdataplane.statefile import Memory, load
+from sgdataplane.statefile import Memory, dump_native, load
 
 
 class Readable(Protocol):
-    """Who has a state."""
+    """Something that has a state."""
 
     def read(self, profile: str) -> CloudState:
-        """The checked state of now. SgDataplaneError: all that is wrong in it, or why it can't be read; the policy
-        before stays then. `profile`: of quotas."""
+        """Read and check the state. SgDataplaneError: all that is wrong in it, or why it can't be read; then the
+        previous policy stays. `profile`: of quotas."""
 
 
 class StateSource(Readable, Protocol):
-    """For a selector. Between two reads it misses no change."""
+    """For a selector. It misses no change between two reads."""
 
     def fileno(self) -> int: ...
 
     def changed(self) -> bool:
-        """Takes what was told; whether the state may be another one now."""
+        """Receive events; return whether the state may have changed."""
 
 
 class StateFiles:
-    """A file, or a folder of them. The folder may be behind a link, which is turned to the next generation: then one
-    whole generation is read (statefile/source.py)."""
+    """A file or a folder of files. The folder may be a link that is turned to the next generation; then one whole
+    generation is read (statefile/source.py)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,7 +50,7 @@ class StateFiles:
 
 
 class WatchedFiles(StateFiles):
-    """The same, followed by inotify, by whatever way they are replaced; and while they aren't there, too."""
+    """The same, watched by inotify whichever way they are replaced, and also while they don't exist."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -64,3 +71,41 @@ class WatchedFiles(StateFiles):
     def read(self, profile: str) -> CloudState:
         self._watch.follow((self.path,))
         return super().read(profile)
+
+
+LAST_GOOD = "last-good.yaml"
+
+
+class LastGood:
+    """The last good policy on disk. `error`: why it isn't there; "" if it is, or there is none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LAST_GOOD
+        self.error = ""
+        self._stored: CloudState | None = None
+
+    def load(self) -> CloudState | None:
+        """The policy; None if there is none, or it can't be read and `error` says why."""
+        if not self.path.exists():
+            return None
+        try:
+            self._stored = load(self.path, profile="unlimited").state
+        except SgDataplaneError as error:
+            self.error = str(error)
+        return self._stored
+
+    def store(self, state: CloudState) -> None:
+        """Write it in one step, unless it is there already. It has to survive a loss of power, as an older policy may
+        allow more."""
+        if state == self._stored:
+            return
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace_file(self.path, dump_native(state).encode(), Survives.AS_NEW, mode=0o600)
+        except OSError as error:
+            self.error = f"{self.path}: {error.strerror or error}"
+            self._stored = None
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+            return
+        self._stored, self.error = state, ""

@@ -1,4 +1,4 @@
-"""What the agent says of itself: which policy holds, and of each ENI what is in force since when.
+"""The agent's status: which policy is in force, and for each ENI what is in force since when.
 
 Owns the keys. Is given the reports of cycles. Must not know who asks.
 
@@ -7,18 +7,18 @@ Owns the keys. Is given the reports of cycles. Must not know who asks.
     state         path; origin: "state", "last good" or "closed"; error: why the state on disk is refused, or null
     cycle         of the last one: number, at, seconds, causes, error
     last_good     path, error
-    config        path; error: why the file that is on disk now was refused, or null; restart: keys that take a restart;
+    config        path; error: why the file on disk is refused, or null; restart: changed keys that need a restart;
                   choices: how states are judged and put in force (model/choices.py)
     drift         count: commits of others to our tables since start; last: null or {namespace, by, changes, at}
-    bind          error: why not all namespaces could be looked at for interfaces to be bound, or null; refused: what
-                  was not clear, {eni, reason, interfaces}, be it what interfaces say or where a name leads now
+    bind          error: why some namespaces could not be searched for interfaces to bind, or null; refused: ambiguous
+                  labels and names, {eni, reason, interfaces}
     unknown_timeouts    conntrack timeouts of this kernel that we don't know; they are bounded
-    warnings      who else carries sessions past the policy, a line for each, with the namespace; where an ENI was bound
-                  before its name led elsewhere; and if the machine's tables of neighbours are nearly full
+    warnings      one line for each flowtable that carries sessions past the policy, for each namespace where an ENI was
+                  bound before its name led elsewhere, and for each nearly full neighbour table of the machine
     enis          by id: {eni, interface, namespace, placement, enforced_at, outcome, epoch, since, error, warnings};
-                  outcome as of `sgdp apply`, or "disturbed": others change our rules there again and again, so that
-                  what is in force is theirs until its next turn, and a warning says who does it; since: when outcome,
-                  epoch or error became what they are; bound_by: "attach" (`sgdp attach`), "alias" or "mac"
+                  outcome: as in `sgdp apply`, or "disturbed": others keep changing our rules there, so their changes
+                  hold until its next turn, and a warning names the program; since: when outcome, epoch or error last
+                  changed; bound_by: "attach" (`sgdp attach`), "alias" or "mac"
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from pathlib import Path
 from sgdataplane import __version__
 from sgdataplane.attach.discover import NOT_LOOKED
 from sgdataplane.attach.report import EniReport, Key, NamespaceReport, Outcome
+from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.namespaces import Drift
-from sgdataplane.daemon.reconcile import CycleReport
 from sgdataplane.model.choices import ON_HOSTS
 
 
@@ -43,7 +43,7 @@ def now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class EniStatus:
-    """What is known of one attached ENI."""
+    """The status of one attached ENI."""
 
     report: EniReport
     namespace: str
@@ -53,12 +53,12 @@ class EniStatus:
 
     @property
     def essence(self) -> tuple[object, ...]:
-        """What `since` counts from."""
+        """What `since` is about."""
         return self.report.outcome, self.report.binding, self.epoch, self.error
 
-    def is_like(self, former: EniStatus | None) -> bool:
-        """Whether nothing of that is new."""
-        return former is self or (former is not None and former.essence == self.essence)
+    def is_like(self, previous: EniStatus | None) -> bool:
+        """Whether nothing of that has changed."""
+        return previous is self or (previous is not None and previous.essence == self.essence)
 
     def as_json(self) -> dict[str, object]:
         binding = self.report.binding
@@ -78,13 +78,13 @@ class EniStatus:
 
 
 class Status:
-    """Kept up to date by the agent. What it holds is replaced, never changed in place: other threads may read."""
+    """Kept up to date by the agent. Its values are replaced, never changed in place, as other threads read them."""
 
     def __init__(self, state: Path, config: Path, last_good: Path, clock: Callable[[], str] = now) -> None:
         self.state, self.config, self.last_good = state, config, last_good
         self.config_error, self.choices = "", ON_HOSTS
         self.needs_restart: tuple[str, ...] = ()
-        self.neighbours: tuple[str, ...] = ()  # what is to be said of the machine's tables
+        self.neighbours: tuple[str, ...] = ()  # warnings about the machine's neighbour tables
         self.cycles = self.drifts = 0
         self._clock = clock
         self._started = clock()
@@ -97,7 +97,7 @@ class Status:
         self._disturbers: dict[Key, str] = {}
 
     def note_cycle(self, report: CycleReport) -> list[EniStatus]:
-        """The ENIs of which something is new."""
+        """Note a cycle; return the ENIs with something new."""
         self.cycles += 1
         self._cycle, self._cycle_at, self._bug = report, self._clock(), ""
         if report.host is None:
@@ -110,35 +110,35 @@ class Status:
         return new
 
     def note_bug(self, error: Exception) -> None:
-        """A cycle ended as none should."""
+        """A cycle failed in a way that nobody foresaw."""
         self.cycles += 1
         self._cycle_at, self._bug = self._clock(), f"{type(error).__name__}: {error}"
 
     def note_drift(self, drift: Drift) -> None:
         self.drifts += 1
         self._drift, self._drift_at = drift, self._clock()
-        self._disturbers[drift.key] = f"others go on changing our rules there, as {drift.by} did: {drift.changes}"
+        self._disturbers[drift.key] = f"others keep changing our rules there; the last was {drift.by}: {drift.changes}"
 
     def _seen(self, entry: NamespaceReport) -> Iterator[EniStatus]:
         epoch = None if entry.applied is None else entry.applied.epoch
         for found in (found for found in entry.enis if not found.binding.superseded):
             eni, error = replace(found, warnings=entry.warnings_of(found)), entry.error_of(found)
-            former = self._enis.get(eni.binding.eni_id)
-            if former is not None and (former.report, former.epoch, former.error) == (eni, epoch, error):
-                yield former
+            previous = self._enis.get(eni.binding.eni_id)
+            if previous is not None and (previous.report, previous.epoch, previous.error) == (eni, epoch, error):
+                yield previous
                 continue
-            known = former.epoch if epoch is None and former is not None else epoch
-            fresh = EniStatus(eni, entry.named, known, error, self._cycle_at)
-            yield replace(fresh, since=former.since) if former is not None and fresh.is_like(former) else fresh
+            last_epoch = previous.epoch if epoch is None and previous is not None else epoch
+            fresh = EniStatus(eni, entry.named, last_epoch, error, self._cycle_at)
+            yield replace(fresh, since=previous.since) if previous is not None and fresh.is_like(previous) else fresh
 
     @property
     def enis(self) -> tuple[EniStatus, ...]:
-        """All that are attached, by id."""
+        """All attached ENIs, by id."""
         return tuple(self._enis.values())
 
     @property
     def is_state_refused(self) -> bool:
-        """Whether another policy holds than the state on disk."""
+        """Whether the policy in force isn't the state on disk."""
         return self._cycle is not None and bool(self._cycle.policy.refusal)
 
     @property
@@ -151,17 +151,17 @@ class Status:
 
     @property
     def gone(self) -> frozenset[str]:
-        """ENIs whose namespace has ended. Their workloads may run again, open."""
+        """ENIs whose namespace has ended. Their workloads may be running again, without a policy."""
         return frozenset(eni_id for eni_id, eni in self._enis.items() if eni.report.outcome is Outcome.GONE)
 
     @property
     def is_disturbed(self) -> bool:
-        """Whether others change our rules somewhere again and again, so that what is in force there is theirs."""
+        """Whether others keep changing our rules somewhere, so that their changes hold there."""
         return Outcome.DISTURBED in self._outcomes
 
     @property
     def is_whole(self) -> bool:
-        """Whether the last cycle did all that it had to, be it for a policy that isn't the state's on disk."""
+        """Whether the last cycle did everything that it had to, even if for another policy than the state on disk."""
         return self._cycle is not None and not self._bug and self._cycle.is_whole
 
     def as_json(self) -> dict[str, object]:
@@ -201,10 +201,10 @@ class Status:
         }
 
     def _eni_as_json(self, eni: EniStatus) -> dict[str, object]:
-        """Of a disturbed one with who does it, if that was heard."""
-        told, by = eni.as_json(), self._disturbers.get(eni.report.binding.identity)
-        is_told = by is not None and eni.report.outcome is Outcome.DISTURBED
-        return {**told, "warnings": [*eni.report.warnings, by]} if is_told else told
+        """The ENI's status; if it is disturbed, with the program that does it, if that is known."""
+        shown, by = eni.as_json(), self._disturbers.get(eni.report.binding.identity)
+        is_known = by is not None and eni.report.outcome is Outcome.DISTURBED
+        return {**shown, "warnings": [*eni.report.warnings, by]} if is_known else shown
 
     def _bind_as_json(self) -> dict[str, object]:
         found = self._cycle.discovery if self._cycle else NOT_LOOKED

@@ -16,13 +16,12 @@ from sgdataplane.attach.registry import Means
 from sgdataplane.attach.report import DEFAULT_MANNER, Manner
 from sgdataplane.cli.output import Exit
 from sgdataplane.contract.tables import TABLE
-from sgdataplane.daemon.causes import Cause
-from sgdataplane.daemon.lastgood import LastGood
+from sgdataplane.daemon.cycle import Reconciler
 from sgdataplane.daemon.metrics import KINDS
 from sgdataplane.daemon.namespaces import NamespaceWatch
 from sgdataplane.daemon.readings import Readings, read_namespace
-from sgdataplane.daemon.reconcile import Reconciler
-from sgdataplane.daemon.source import StateFiles
+from sgdataplane.daemon.schedule import Cause
+from sgdataplane.daemon.source import LastGood, StateFiles
 from sgdataplane.daemon.status import Status
 from sgdataplane.errors import ContainedError, InternalError
 from sgdataplane.host import netns

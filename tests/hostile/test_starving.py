@@ -17,11 +17,11 @@ import pytest
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
-from sgdataplane.daemon.causes import Cause
 from sgdataplane.daemon.counts import Counts, scope_of
+from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.readings import read_namespace
-from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
+from sgdataplane.daemon.schedule import Cause
 from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import HostError
 from sgdataplane.host import netlink, netns, rtnetlink

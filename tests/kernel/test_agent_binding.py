@@ -10,8 +10,7 @@ import pytest
 
 from sgdataplane.cli.main import main
 from sgdataplane.contract.tables import TABLE
-from sgdataplane.daemon.client import ask
-from sgdataplane.daemon.protocol import Request
+from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.support import attachhost

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.daemon.lastgood import NAME
 from sgdataplane.daemon.ledgerfile import NAME as COUNTS
+from sgdataplane.daemon.source import LAST_GOOD
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import load
 from tests.support.agentbench import AgentBench, agent_in
@@ -101,12 +101,12 @@ def test_enforcement_and_changes_go_on_and_it_is_told_until_there_is_room(
             disk.mend(how)
             wait_until(lambda: bool(agent.status()["healthy"]))  # by itself
             assert kept(disk) == larger_state(steps[-1])
-    wait_until(lambda: {entry.name for entry in disk.folder.iterdir()} <= {NAME, COUNTS})  # nothing half-written
+    wait_until(lambda: {entry.name for entry in disk.folder.iterdir()} <= {LAST_GOOD, COUNTS})  # nothing half-written
     assert holds(bench, larger_state(3))
 
 
 def kept(disk: Disk) -> CloudState | None:
-    path = disk.folder / NAME
+    path = disk.folder / LAST_GOOD
     return load(path).state if path.exists() else None
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.daemon.client import ask
-from sgdataplane.daemon.protocol import Request, spell_request
+from sgdataplane.daemon.control import Request, ask, spell_request
 from sgdataplane.errors import HostError
 from sgdataplane.model.state import CloudState
 from tests.support.agentbench import AgentBench, agent_in

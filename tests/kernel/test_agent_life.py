@@ -17,8 +17,8 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from sgdataplane.contract.tables import TABLE
-from sgdataplane.daemon.client import ask
-from sgdataplane.daemon.protocol import MAX_CLIENTS, Request
+from sgdataplane.daemon.clients import MAX_CLIENTS
+from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.support.agentbench import AgentBench, agent_in

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.cli.main import main
-from sgdataplane.daemon.client import ask
-from sgdataplane.daemon.protocol import Request
+from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns, sysctl
 from sgdataplane.host.modules import TRACKING, require
 from sgdataplane.host.timeouts import FOLDER, set_timeouts

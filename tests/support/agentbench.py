@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sgdataplane.daemon.client import ask
-from sgdataplane.daemon.protocol import Request
+from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native

@@ -67,7 +67,7 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
     manner = config.manner
     assert (manner.profile, manner.options) == ("2026", config.choices.options)
     assert (manner.placement, manner.uplinks) == (Placement.HOST, ("up0",))
-    assert config.rule == BindRule((Means.MAC, Means.ALIAS), ("w-*", "db[0-9]"))
+    assert config.bind_rule == BindRule((Means.MAC, Means.ALIAS), ("w-*", "db[0-9]"))
     assert (manner.settings.on_change, manner.settings.adoption_window) == ("keep", 0)
     assert (manner.settings.fence, manner.settings.prove) == (False, False)
 

@@ -1,4 +1,4 @@
-"""The control socket, served in the test's own thread, step by step."""
+"""The control socket: its lines, and the server, which the test's own thread serves step by step."""
 
 from __future__ import annotations
 
@@ -14,19 +14,68 @@ from types import SimpleNamespace
 import pytest
 
 from sgdataplane.daemon import control
-from sgdataplane.daemon.clients import NO_ROOM_S, SHORTEST_S
-from sgdataplane.daemon.control import ControlServer
-from sgdataplane.daemon.protocol import (
-    MAX_CLIENTS,
-    MAX_REQUEST_BYTES,
-    MAX_SECONDS,
-    Question,
+from sgdataplane.daemon.clients import MAX_CLIENTS, MAX_REQUEST_BYTES, MAX_SECONDS, NO_ROOM_S, SHORTEST_S
+from sgdataplane.daemon.control import (
+    ControlRequest,
+    ControlServer,
+    ProtocolError,
     Request,
     parse_answer,
+    parse_request,
     spell_answer,
+    spell_refusal,
     spell_request,
 )
 from sgdataplane.errors import HostError
+
+
+@pytest.mark.parametrize("request_", Request, ids=lambda request: request.value)
+def test_a_request_is_read_as_it_was_spelt(request_: Request) -> None:
+    line = spell_request(request_)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert parse_request(line) == ControlRequest(request_)
+
+
+@pytest.mark.parametrize("request_", [Request.COUNTERS, Request.FIND])
+def test_what_may_be_asked_of_one_eni(request_: Request) -> None:
+    assert parse_request(spell_request(request_, "w\u202eb\n")) == ControlRequest(request_, "w\u202eb\n")
+
+
+GARBAGE = [
+    b"",
+    b"\xff\xfe",
+    b"status",
+    b"null",
+    b"[]",
+    b"{}",
+    b'{"request": "halt"}',
+    b'{"request": ["status"]}',
+    b'{"request": null}',
+    b'{"request": "status", "more": 1}',
+    b'{"request": "status", "eni": "eni-a"}',
+    b'{"request": "counters", "eni": ["eni-a"]}',
+    b'{"request": "counters", "more": 1}',
+    b'{"Request": "status"}',
+    b"[" * 4096,
+    b'{"request": ' + b"9" * 4000 + b"}",
+]
+
+
+@pytest.mark.parametrize("line", GARBAGE, ids=range(len(GARBAGE)))
+def test_garbage_is_refused_with_what_would_be_right(line: bytes) -> None:
+    with pytest.raises(ProtocolError, match="one of status, reload, resync, counters"):
+        parse_request(line)
+
+
+def test_answers_and_refusals_are_told_apart() -> None:
+    assert parse_answer(spell_answer(cycle=7)) == {"cycle": 7}
+    with pytest.raises(ProtocolError, match="only root"):
+        parse_answer(spell_refusal("only root may ask"))
+    with pytest.raises(ProtocolError):
+        parse_answer(b"")
+    assert spell_answer(text="two\nlines").count(b"\n") == 1
+
 
 LARGE = "x" * (4 << 20)  # more than a socket takes at once
 
@@ -38,7 +87,7 @@ class Bench:
         self.selector = selectors.DefaultSelector()
         self.server = ControlServer(path, self.selector, self.answer, lambda: self.now)
 
-    def answer(self, asked: Question) -> bytes:
+    def answer(self, asked: ControlRequest) -> bytes:
         self.asked.append(asked.request)
         return spell_answer(cycle=1, text=LARGE if asked.request is Request.STATUS else "")
 

@@ -10,10 +10,10 @@ import pytest
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
 from sgdataplane.daemon import counts
-from sgdataplane.daemon.causes import Cause
-from sgdataplane.daemon.counts import MAX_S, Counts, TooMuchError
+from sgdataplane.daemon.counts import MAX_S, AnswerTooLargeError, Counts
+from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
 from sgdataplane.daemon.ledgerfile import LedgerFile
-from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
+from sgdataplane.daemon.schedule import Cause
 from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import Identity
@@ -124,6 +124,6 @@ def test_an_answer_is_bounded(tmp_path: Path, kernel: Kernel, monkeypatch: pytes
     found = counts_on(tmp_path, kernel)
     found.note_cycle(cycle(Cause.START, namespace(1), namespace(2)))
     monkeypatch.setattr(counts, "MAX_ROWS", 1)
-    with pytest.raises(TooMuchError, match="one ENI"):
+    with pytest.raises(AnswerTooLargeError, match="one ENI"):
         found.as_json()
     assert found.as_json("eni-1")["scopes"]

@@ -61,7 +61,7 @@ def test_what_is_no_ledger_is_refused_whole_and_replaced(tmp_path: Path, content
     file = LedgerFile(tmp_path, "boot")
     file.path.write_bytes(content)
     assert file.load() == Ledger()
-    assert "begin anew" in file.error
+    assert "begins anew" in file.error
     file.store(a_ledger())
     assert (LedgerFile(tmp_path, "boot").load().scopes, file.error) == (a_ledger().scopes, "")
 

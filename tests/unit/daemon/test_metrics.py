@@ -9,10 +9,10 @@ import pytest
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
-from sgdataplane.daemon.causes import Cause
+from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
 from sgdataplane.daemon.metrics import ERRORS, KEPT_S, KEPT_TIMES, Metrics
 from sgdataplane.daemon.readings import Readings
-from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
+from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.status import Status
 from sgdataplane.enforce import ApplyReport, Desired, build
 from sgdataplane.errors import BindingError, HostError, KernelError, LimitError, Problem, ProofError, Where

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from sgdataplane.daemon.protocol import MAX_REQUEST_BYTES
+from sgdataplane.daemon.clients import MAX_REQUEST_BYTES
 from sgdataplane.daemon.scrape import MetricsServer, reply
 from tests.support.flood import wait_until
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from sgdataplane.attach.registry import Binding
 from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
-from sgdataplane.daemon.causes import Cause
+from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
 from sgdataplane.daemon.namespaces import Drift
-from sgdataplane.daemon.reconcile import CycleReport, Origin, Policy
+from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.status import Status
 from sgdataplane.enforce import ApplyReport
 from sgdataplane.host.identity import Identity
@@ -55,7 +55,7 @@ def test_a_disturbed_eni_is_told_with_who_does_it() -> None:
     status.note_cycle(CycleReport(frozenset({Cause.DRIFT}), policy, HostReport((entry,)), "", "", 0.1))
     found = status.as_json()["enis"]
     assert isinstance(found, list)
-    by = "others go on changing our rules there, as nft[4711] did: rule deleted: ingress"
+    by = "others keep changing our rules there; the last was nft[4711]: rule deleted: ingress"
     assert [eni["warnings"] for eni in found] == [[by], ["its MAC is another", by]]
     assert {eni["outcome"] for eni in found} == {"disturbed"}
     assert not status.is_healthy

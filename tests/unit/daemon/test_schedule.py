@@ -1,19 +1,105 @@
-"""Whose turn it is: the first repair at once, the next ones ever later, and none of it remembered after a while."""
+"""When a cycle runs, and whose turn it is: the first repair comes at once, the next ones later and later, and after a
+while all of that is forgotten."""
 
 from __future__ import annotations
 
 import math
 
 from sgdataplane.attach.report import Key
-from sgdataplane.daemon.turns import ALL_SHARE, CALM_S, FREE_LOOKS, LONGEST_WAIT_S, OWN_SHARE, Turns
+from sgdataplane.daemon.schedule import (
+    ALL_SHARE,
+    CALM_S,
+    COALESCE_S,
+    FIRST_RETRY_S,
+    FREE_LOOKS,
+    LONGEST_WAIT_S,
+    OWN_SHARE,
+    Cause,
+    Schedule,
+    Turns,
+)
 from sgdataplane.host.identity import Identity
-from tests.unit.daemon.test_causes import Time
+
+RESYNC_S = 10.0
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def schedule_and_clock() -> tuple[Schedule, Time]:
+    clock = Time()
+    return Schedule(RESYNC_S, clock), clock
+
+
+def test_causes_that_come_together_are_one_cycle() -> None:
+    schedule, clock = schedule_and_clock()
+    schedule.add(Cause.STATE)
+    assert schedule.take() == frozenset()
+    clock.now += COALESCE_S / 2
+    schedule.add(Cause.LINK)
+    assert 0 < schedule.wait_s <= COALESCE_S / 2 + 1e-9
+    clock.now += COALESCE_S / 2 + 1e-6  # the first one does not wait for the second
+    assert schedule.take() == {Cause.STATE, Cause.LINK}
+    assert schedule.take() == frozenset()
+
+
+def test_with_nothing_to_do_the_timer_is_the_next_cause() -> None:
+    schedule, clock = schedule_and_clock()
+    assert schedule.wait_s == RESYNC_S
+    clock.now += RESYNC_S
+    assert schedule.take() == {Cause.TIMER}
+    schedule.done(is_whole=True)
+    assert schedule.wait_s == RESYNC_S
+
+
+def test_a_cycle_that_fails_is_tried_again_for_its_causes() -> None:
+    schedule, clock = schedule_and_clock()
+    schedule.failed({Cause.STATE})
+    assert schedule.wait_s == FIRST_RETRY_S
+    clock.now += FIRST_RETRY_S
+    assert schedule.take() == {Cause.STATE, Cause.RETRY}
+    schedule.failed({Cause.STATE, Cause.RETRY})
+    schedule.add(Cause.LINK)  # another one comes before
+    clock.now += COALESCE_S + 1e-6
+    assert schedule.take() == {Cause.STATE, Cause.RETRY, Cause.LINK}
+    schedule.done(is_whole=True)
+    clock.now += RESYNC_S
+    assert schedule.take() == {Cause.TIMER}
+
+
+def test_a_stream_of_causes_does_not_hold_up_the_timer() -> None:
+    schedule, clock = schedule_and_clock()
+    clock.now += RESYNC_S
+    schedule.add(Cause.LINK)
+    assert schedule.take() == {Cause.LINK, Cause.TIMER}
+
+
+def test_what_could_not_be_done_is_tried_again_later_each_time_but_not_later_than_the_timer() -> None:
+    schedule, clock = schedule_and_clock()
+    waits = []
+    for _ in range(6):
+        schedule.done(is_whole=False)
+        waits.append(schedule.wait_s)
+        clock.now += schedule.wait_s
+        assert schedule.take() == {Cause.RETRY if waits[-1] < RESYNC_S else Cause.TIMER}
+    assert waits[0] == FIRST_RETRY_S
+    assert waits == sorted(waits)
+    assert waits[-1] == RESYNC_S
+    schedule.done(is_whole=True)
+    schedule.done(is_whole=False)
+    assert schedule.wait_s == FIRST_RETRY_S
+
 
 ONE, TWO, THREE = (Identity(1, number) for number in range(3))
 TOOK_S = 0.01
 
 
-def made() -> tuple[Turns, Time]:
+def turns_and_clock() -> tuple[Turns, Time]:
     clock = Time()
     return Turns(clock), clock
 
@@ -26,7 +112,7 @@ def repaired(turns: Turns, clock: Time, key: Key, took: float = TOOK_S) -> float
 
 
 def test_repairs_of_one_are_ever_further_apart() -> None:
-    turns, clock = made()
+    turns, clock = turns_and_clock()
     assert turns.waiting([ONE]) == frozenset()
     waits = [repaired(turns, clock, ONE) for _ in range(9)]
     assert [round(wait, 6) for wait in waits] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
@@ -34,7 +120,7 @@ def test_repairs_of_one_are_ever_further_apart() -> None:
 
 
 def test_a_minute_has_few_repairs_however_many_commits_there_are() -> None:
-    turns, clock = made()
+    turns, clock = turns_and_clock()
     began = clock.now
     times = [began]
     while times[-1] < began + 60:
@@ -44,7 +130,7 @@ def test_a_minute_has_few_repairs_however_many_commits_there_are() -> None:
 
 
 def test_who_is_quiet_for_a_while_is_repaired_at_once_again() -> None:
-    turns, clock = made()
+    turns, clock = turns_and_clock()
     wait = [repaired(turns, clock, ONE) for _ in range(3)][-1]
     clock.now += wait + CALM_S - 1
     turns.forget_calm()
@@ -56,14 +142,14 @@ def test_who_is_quiet_for_a_while_is_repaired_at_once_again() -> None:
 
 
 def test_what_takes_long_has_its_turn_later() -> None:
-    turns, clock = made()
+    turns, clock = turns_and_clock()
     assert repaired(turns, clock, ONE, 2.0) == 2.0 * OWN_SHARE
     turns.forget()
     assert repaired(turns, clock, TWO, 900.0) == 900.0 * OWN_SHARE > LONGEST_WAIT_S
 
 
 def test_a_crowd_has_a_share_of_our_time_and_no_more() -> None:
-    turns, clock = made()
+    turns, clock = turns_and_clock()
     crowd: list[Key] = [Identity(2, number) for number in range(100)]
     for key in crowd:
         turns.note(key, TOOK_S, is_repair=True)
@@ -80,7 +166,7 @@ def test_a_crowd_has_a_share_of_our_time_and_no_more() -> None:
 
 def test_many_first_repairs_have_their_share_and_who_only_comes_has_no_part_in_it() -> None:
     """An interface that comes is no repair: who says that others have changed our tables there, is told so."""
-    turns, clock = made()
+    turns, clock = turns_and_clock()
     turns.suspect([ONE, TWO])
     assert turns.waiting([ONE, TWO, THREE]) == frozenset()
     turns.note(ONE, TOOK_S, is_repair=True)
@@ -98,7 +184,7 @@ def test_many_first_repairs_have_their_share_and_who_only_comes_has_no_part_in_i
 
 
 def test_looks_for_nothing_are_free_until_there_are_too_many() -> None:
-    turns, _ = made()
+    turns, _ = turns_and_clock()
     for _ in range(FREE_LOOKS):
         assert turns.waiting([ONE]) == frozenset()
         turns.note(ONE, TOOK_S, is_repair=False)
@@ -109,7 +195,7 @@ def test_looks_for_nothing_are_free_until_there_are_too_many() -> None:
 
 
 def test_who_disturbs_least_is_first_and_of_equals_whoever_waits_longest() -> None:
-    turns, clock = made()
+    turns, clock = turns_and_clock()
     for key in (ONE, ONE, THREE, TWO):
         clock.now += 1
         turns.note(key, TOOK_S, is_repair=True)
@@ -117,7 +203,7 @@ def test_who_disturbs_least_is_first_and_of_equals_whoever_waits_longest() -> No
 
 
 def test_the_next_turn_is_that_of_one_that_was_left() -> None:
-    turns, clock = made()
+    turns, clock = turns_and_clock()
     repaired(turns, clock, ONE)
     assert turns.wait_s == math.inf
     turns.left = frozenset({ONE})
@@ -127,7 +213,7 @@ def test_the_next_turn_is_that_of_one_that_was_left() -> None:
 
 
 def test_when_all_is_forgotten_nobody_waits() -> None:
-    turns, clock = made()
+    turns, clock = turns_and_clock()
     assert repaired(turns, clock, ONE) > 0
     turns.forget()
     assert turns.wait_s_of(ONE) == 0

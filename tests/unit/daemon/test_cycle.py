@@ -9,10 +9,9 @@ import pytest
 from sgdataplane.attach.discover import BindRule
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, NamespaceReport, Outcome
-from sgdataplane.daemon.causes import Cause
-from sgdataplane.daemon.lastgood import LastGood
-from sgdataplane.daemon.reconcile import Origin, Reconciler
-from sgdataplane.daemon.source import StateFiles
+from sgdataplane.daemon.cycle import Origin, Reconciler
+from sgdataplane.daemon.schedule import Cause
+from sgdataplane.daemon.source import LastGood, StateFiles
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.state import CloudState
@@ -48,6 +47,6 @@ def test_one_eni_that_refuses_does_not_leave_an_older_policy_to_the_next_start(
         return HostReport((refused,))
 
     with monkeypatch.context() as patched:
-        patched.setattr("sgdataplane.daemon.reconcile.reconcile", refusing)
+        patched.setattr("sgdataplane.daemon.cycle.reconcile", refusing)
         run(tmp_path, path, NEW)
     run(tmp_path, path, None)

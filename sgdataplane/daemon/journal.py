@@ -1,0 +1,137 @@
+"""What the log, the metrics and systemd hear of a cycle, and of changes that others make to our tables.
+
+Owns which of it is worth a line, and that a lasting fault is logged once. Is given reports of cycles. Must not know how
+cycles work, or how a line is written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+
+from sgdataplane.attach.report import HostReport, Key, Outcome
+from sgdataplane.daemon.cycle import CycleReport
+from sgdataplane.daemon.logs import Notifier, event
+from sgdataplane.daemon.metrics import Metrics
+from sgdataplane.daemon.namespaces import Drift
+from sgdataplane.daemon.schedule import Cause, Turns
+from sgdataplane.daemon.status import EniStatus, Status
+from sgdataplane.host.timeouts import OTHERS
+from sgdataplane.observe.capacity import read_complaints
+
+MAX_UNCLEAR = 20  # refusals in one line: root of a namespace may make any number of interfaces there
+LEVELS = {Outcome.IN_FORCE: logging.INFO, Outcome.GONE: logging.WARNING, Outcome.REFUSED: logging.ERROR}
+
+
+class Journal:
+    """Of one agent."""
+
+    def __init__(self, status: Status, metrics: Metrics, notifier: Notifier, turns: Turns) -> None:
+        self._status, self._metrics, self._notifier, self._turns = status, metrics, notifier, turns
+        self._drifts: dict[Key, list[Drift]] = {}  # since the last cycle
+        self._put_off: dict[Key, list[Drift]] = {}  # from earlier cycles, not repaired yet
+        self._faults: dict[str, str] = {}
+        self._unknown_timeouts: set[str] = set()
+
+    def note_drifts(self, drifts: Iterable[Drift]) -> None:
+        """Others have changed our tables; the next cycle's report says what became of it."""
+        for drift in drifts:
+            self._drifts.setdefault(drift.key, []).append(drift)
+
+    @property
+    def drifted(self) -> AbstractSet[Key]:
+        """The namespaces where others have changed our tables, and that weren't repaired yet."""
+        return self._drifts.keys() | self._put_off.keys()
+
+    def tell(self, report: CycleReport, serve_metrics: Callable[[], str]) -> None:
+        """Update status and metrics, log what is new, and tell systemd. `serve_metrics`: returns why that fails, or
+        ""."""
+        new = self._status.note_cycle(report)
+        self._status.neighbours = read_complaints()
+        self._metrics.note_cycle(report)
+        self._log_cycle(report)
+        self._log_faults(report, serve_metrics())
+        for binding in report.discovery.bound:
+            event(logging.INFO, "bound", eni=binding.eni_id, at=binding, by=binding.means.value)
+        for namespace in report.discovery.left:
+            event(logging.WARNING, "left-closed", namespace=namespace)
+        for eni in new:
+            _log_eni(eni)
+        if report.host is not None:
+            self._log_drifts(report.host)
+            self._log_unknown_timeouts(report.host)
+        health = "healthy" if self._status.is_healthy else "not healthy: see `sgdp status`"
+        self._notifier.tell("READY=1", f"STATUS={len(report.host.enis) if report.host else 0} ENIs, {health}")
+
+    def _log_cycle(self, report: CycleReport) -> None:
+        words, origin = ",".join(sorted(cause.value for cause in report.causes)), report.policy.origin.value
+        level = logging.INFO if report.causes != {Cause.TURN} else logging.DEBUG
+        level = level if report.is_whole else logging.ERROR
+        event(level, "cycle", number=self._status.cycles, causes=words, s=report.seconds, policy=origin)
+
+    def _log_faults(self, report: CycleReport, metrics_fault: str) -> None:
+        faults = {
+            "not-bound": "; ".join(map(str, report.unclear[:MAX_UNCLEAR])),
+            "not-looked-at": report.discovery.error,
+            "state-refused": report.policy.refusal,
+            "cycle-incomplete": report.error,
+            "carried-past": "" if report.host is None else "; ".join(report.host.warnings),
+            "neighbours-nearly-full": "; ".join(self._status.neighbours),
+            "not-tidied": report.untidy,
+            "last-good-not-kept": report.last_good_error,
+            "metrics-not-served": metrics_fault,
+        }
+        for what, error in faults.items():
+            if error and error != self._faults.get(what):  # once, not in each cycle
+                event(logging.ERROR, what, error=error)
+        self._faults = faults
+
+    def _log_drifts(self, host: HostReport) -> None:
+        """One line a namespace, however many commits there were. A change where nothing is enforced any more, after
+        `sgdp detach` or `clear`, is no drift. While a namespace waits for its turn, nothing more is heard of it."""
+        new, self._drifts = self._drifts, {}
+        for drift in (drift for key, drifts in new.items() if key in host.by_key for drift in drifts):
+            self._status.note_drift(drift)
+        for key in new.keys() & host.left & self._turns.disturbed:
+            self._log_delay(new[key])
+        drifts = {key: self._put_off.get(key, []) + new.get(key, []) for key in self._put_off.keys() | new.keys()}
+        self._put_off = {key: some for key, some in drifts.items() if key in host.left}
+        for key in drifts.keys() & (host.by_key.keys() - host.left):
+            is_repaired = host.by_key[key].error is None
+            _log_drift("drift", drifts[key], repaired=is_repaired)
+            if is_repaired:
+                self._metrics.note_repair()
+
+    def _log_delay(self, drifts: Sequence[Drift]) -> None:
+        key = drifts[-1].key
+        _log_drift("disturbed", drifts, repairs=self._turns.of(key).repairs, again_in_s=self._turns.wait_s_of(key))
+        self._metrics.note_delay()
+
+    def _log_unknown_timeouts(self, host: HostReport) -> None:
+        """Once, as they are the kernel's."""
+        new = set(host.unknown_timeouts) - self._unknown_timeouts
+        if new:
+            event(logging.WARNING, "unknown-timeouts", names=",".join(sorted(new)), at_most_s=OTHERS)
+        self._unknown_timeouts |= new
+
+
+def _log_drift(word: str, drifts: Sequence[Drift], **more: object) -> None:
+    """`by` is a name that the other program chose."""
+    last = drifts[-1]
+    event(
+        logging.WARNING, word, namespace=last.namespace, commits=len(drifts), **more, by=last.by, changes=last.changes
+    )
+
+
+def _log_eni(eni: EniStatus) -> None:
+    report = eni.report
+    event(
+        LEVELS.get(report.outcome, logging.WARNING),
+        "eni",
+        eni=report.binding.eni_id,
+        at=report.binding,
+        outcome=report.outcome.value,
+        epoch=eni.epoch,
+        **({"error": eni.error} if eni.error else {}),
+    )

@@ -1,0 +1,190 @@
+"""When a cycle runs, why, and whose turn it is in it.
+
+Owns coalescing, the timer, retries, and when a namespace of which something was heard may be looked at next. Is given
+the time by a clock, and how long looks took. Must not know what a cycle or a look does.
+
+A namespace that makes us look again and again has to wait longer and longer:
+
+    the first repair               at once, but after everything else, and within the share of all repairs
+    later repairs                  1, 2, 4, ... 60 s later, and not before nine times what the last one took
+    a look that found nothing      at once; from the ninth on a second later, and not before nine times what it took
+    all repairs, and all looks that had to wait
+                                   a tenth of our time together, however many namespaces take part: the kernel takes
+                                   as long again, on the same processors, to free what was deleted
+    after 60 s of quiet            all of that is forgotten; also when somebody asks to have everything looked at
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from sgdataplane.attach.report import Key
+
+COALESCE_S = 0.005  # a folder's files are written one after the other, and links come with their addresses
+FIRST_RETRY_S = 1.0
+
+
+class Cause(enum.Enum):
+    """START: the agent has started. STATE: the state's file or folder changed. BINDINGS: an ENI was attached or
+    detached. LINK: an interface or namespace came, went or changed. DRIFT: others changed our rules, or may have.
+    TIMER: it is time to look at everything. RETRY: the last cycle could not do everything. RELOAD: somebody asked to
+    read the configuration and the state again. RESYNC: somebody asked to write all rules again. TURN: a namespace that
+    had to wait has its turn."""
+
+    START = "start"
+    STATE = "state"
+    BINDINGS = "bindings"
+    LINK = "link"
+    DRIFT = "drift"
+    TIMER = "timer"
+    RETRY = "retry"
+    RELOAD = "reload"
+    RESYNC = "resync"
+    TURN = "turn"
+
+
+class Schedule:
+    """Collects causes for COALESCE_S after the first one, so that causes that come together make one cycle."""
+
+    def __init__(self, resync_s: float, clock: Callable[[], float]) -> None:
+        self.resync_s, self._clock = resync_s, clock
+        self._causes: set[Cause] = set()
+        self._owed: frozenset[Cause] = frozenset()
+        self._due = self._timer_due = clock() + resync_s
+        self._timer = Cause.TIMER
+        self._retry_s = FIRST_RETRY_S
+
+    def add(self, cause: Cause) -> None:
+        if not self._causes:
+            self._due = self._clock() + COALESCE_S
+        self._causes.add(cause)
+
+    @property
+    def wait_s(self) -> float:
+        """How long until a cycle is due, if nothing happens."""
+        due = min(self._due, self._timer_due) if self._causes else self._timer_due
+        return max(0.0, due - self._clock())
+
+    def take(self) -> frozenset[Cause]:
+        """The causes of a cycle that is due now; empty if none is."""
+        if self.wait_s > 0:
+            return frozenset()
+        if self._clock() >= self._timer_due:
+            self._causes.add(self._timer)
+        causes = self._owed.union(self._causes)
+        self._causes.clear()
+        self._owed = frozenset()
+        return causes
+
+    def failed(self, causes: Iterable[Cause]) -> None:
+        """A cycle for these causes failed in an unknown place; the next one has them, too."""
+        self._owed = self._owed.union(causes)
+        self.done(is_whole=False)
+
+    def done(self, *, is_whole: bool) -> None:
+        """A cycle has run. If it could not do everything, it is tried again, later each time."""
+        wait = self.resync_s if is_whole else min(self._retry_s, self.resync_s)
+        self._retry_s = FIRST_RETRY_S if is_whole else 2 * wait
+        self._timer = Cause.RETRY if wait < self.resync_s else Cause.TIMER
+        self._timer_due = self._clock() + wait
+
+
+FIRST_WAIT_S, LONGEST_WAIT_S, CALM_S = 1.0, 60.0, 60.0
+FREE_LOOKS = 8  # a new interface makes several messages
+OWN_SHARE, ALL_SHARE = 9, 9  # times as long as the look took
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One namespace since it was last calm: how often it was repaired, how often a look found nothing, when the last
+    look was, and when the next one is `due` at the earliest."""
+
+    repairs: int = 0
+    looks: int = 0
+    last: float = -math.inf
+    due: float = -math.inf
+
+    def after(self, now: float, took: float, *, is_repair: bool) -> Turn:
+        """The turn after a look that ended now."""
+        new = replace(self, repairs=self.repairs + is_repair, looks=self.looks + (not is_repair), last=now)
+        if not new.is_restless:
+            return new
+        wait = min(FIRST_WAIT_S * 2 ** min(new.repairs - 1, 30), LONGEST_WAIT_S) if is_repair else FIRST_WAIT_S
+        return replace(new, due=max(self.due, now + max(wait, OWN_SHARE * took)))
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether it has to wait for its next turn."""
+        return self.repairs > 0 or self.looks > FREE_LOOKS
+
+    def is_calm(self, now: float) -> bool:
+        return now >= max(self.last, self.due) + CALM_S
+
+
+NEW = Turn()
+
+
+class Turns:
+    """`left`: namespaces of which something was heard and that still have to be looked at. `is_owed`: one of them
+    soon."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._turns: dict[Key, Turn] = {}
+        self._suspects = set[Key]()
+        self._shared_due = -math.inf
+        self.left: frozenset[Key] = frozenset()
+        self.is_owed = False
+
+    def suspect(self, keys: Iterable[Key]) -> None:
+        """Others have changed our tables in these namespaces, and in no others, since we looked."""
+        self._suspects = set(keys)
+
+    def of(self, key: Key) -> Turn:
+        return self._turns.get(key, NEW)
+
+    @property
+    def disturbed(self) -> frozenset[Key]:
+        """Namespaces that were repaired and haven't been calm since."""
+        return frozenset(key for key, turn in self._turns.items() if turn.repairs)
+
+    def ordered(self, heard: Iterable[Key]) -> tuple[Key, ...]:
+        """Those repaired least often first; among equals, those that have waited longest."""
+        return tuple(sorted(heard, key=lambda key: (self.of(key).repairs, self.of(key).last)))
+
+    def waiting(self, heard: Iterable[Key]) -> frozenset[Key]:
+        """Those whose turn hasn't come."""
+        return frozenset(key for key in heard if self.wait_s_of(key) > 0)
+
+    def wait_s_of(self, key: Key) -> float:
+        turn = self.of(key)
+        is_shared = turn.is_restless or key in self._suspects
+        due = max(turn.due, self._shared_due) if is_shared else turn.due
+        return max(0.0, due - self._clock())
+
+    @property
+    def wait_s(self) -> float:
+        """How long until one of those left has its turn; infinite if none is left."""
+        return 0.0 if self.is_owed else min(map(self.wait_s_of, self.left), default=math.inf)
+
+    def note(self, key: Key, took: float, *, is_repair: bool) -> None:
+        """The namespace was looked at, since something was heard of it."""
+        now, turn = self._clock(), self.of(key)
+        turn = NEW if turn.is_calm(now) else turn
+        if turn.is_restless or is_repair:
+            self._shared_due = max(self._shared_due, now) + ALL_SHARE * took
+        self._suspects.discard(key)
+        self._turns[key] = turn.after(now, took, is_repair=is_repair)
+
+    def forget(self) -> None:
+        """No namespace has to wait any more."""
+        self._turns.clear()
+        self._suspects.clear()
+        self._shared_due = -math.inf
+
+    def forget_calm(self) -> None:
+        now = self._clock()
+        self._turns = {key: turn for key, turn in self._turns.items() if not turn.is_calm(now)}
