@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.host import netns
-from tests.support.attachbench import DNS, WEB, Bench, living_nowhere
 from tests.support.booted import IN_A_VM, Booted, ThisMachine, booted
 from tests.support.bootedhost import installed
-from tests.support.pair import Pair, Session, join, made_pair
+from tests.support.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_S = 300
@@ -25,49 +24,6 @@ def namespace(lab_name: str) -> Iterator[str]:
     netns.create(lab_name)
     yield lab_name
     netns.remove(lab_name)
-
-
-@pytest.fixture
-def pair(make_lab_name: Callable[[], str], placement: str) -> Iterator[Pair]:
-    """Two namespaces joined by one link, or by a router."""
-    with made_pair(make_lab_name, placement) as pair:
-        yield pair
-
-
-@pytest.fixture
-def process() -> Iterator[subprocess.Popen[bytes]]:
-    """A workload: a process in a namespace without a name, as a container's is."""
-    with living_nowhere() as process:
-        yield process
-
-
-@pytest.fixture
-def bench(
-    make_lab_name: Callable[[], str],
-    process: subprocess.Popen[bytes],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Bench]:
-    """The workload, joined by a link to a peer; attached by `bench.attach()`."""
-    peer = make_lab_name()
-    netns.create(peer)
-    pair = {"peer": peer, "instance": f"/proc/{process.pid}/ns/net"}
-    join(pair)
-    yield Bench(pair, process.pid, tmp_path, lambda: capsys.readouterr().out)
-    netns.remove(peer)
-
-
-@pytest.fixture
-def web(bench: Bench) -> Iterator[Session]:
-    """Of `bench`, to the port that states mostly let in."""
-    with Session(bench.pair, WEB) as web:
-        yield web
-
-
-@pytest.fixture
-def dns(bench: Bench) -> Iterator[Session]:
-    with Session(bench.pair, DNS) as dns:
-        yield dns
 
 
 @pytest.fixture(scope="session")

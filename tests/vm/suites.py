@@ -27,7 +27,7 @@ ON_ANY_KERNEL = (
     Suite("features", ("tests/features",)),
     Suite("hostile", ("tests/hostile",)),
     Suite("fence", ("tests/fence",)),
-    Suite("kernel", ("tests/kernel",)),
+    Suite("kernel", ("tests/kernel", "tests/agent")),
     Suite("scenarios", ("tests/traffic/test_scenarios.py",)),
     Suite("edges", ("tests/edges",)),
     Suite("sessions", ("tests/sessions",)),

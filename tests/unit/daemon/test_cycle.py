@@ -1,4 +1,4 @@
-"""Which policy is kept as the last good one. The real thing, with packets: tests/kernel/test_agent.py."""
+"""Which policy is kept as the last good one. The real thing, with packets: tests/agent/test_cycle.py."""
 
 from __future__ import annotations
 

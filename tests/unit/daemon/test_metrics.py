@@ -1,4 +1,4 @@
-"""What is told after which cycles, in words that no parser refuses. Packets: tests/kernel/test_agent_metrics.py."""
+"""What is told after which cycles, in words that no parser refuses. Packets: tests/agent/test_metrics.py."""
 
 from __future__ import annotations
 

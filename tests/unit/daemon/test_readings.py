@@ -1,5 +1,5 @@
 """Reading namespaces: in so much time, the oldest first, and nothing of those that are gone. Real ones:
-tests/kernel/test_agent_metrics.py."""
+tests/agent/test_metrics.py."""
 
 from __future__ import annotations
 

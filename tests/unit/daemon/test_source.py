@@ -1,5 +1,5 @@
 """Where the agent's policy comes from: files that are watched, and the last good policy. In the agent:
-tests/agent/test_agent.py."""
+tests/agent/test_cycle.py."""
 
 from __future__ import annotations
 

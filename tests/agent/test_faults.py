@@ -23,7 +23,6 @@ from tests.support.attachbench import Bench
 from tests.support.faultyagent import FAULT_VARIABLE, KILLS, REFUSALS, STEPS
 from tests.support.flood import wait_until
 from tests.support.ordeal import changing_state, flooded, goes_on, holds
-from tests.support.pair import Pair
 
 pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
 MOST_DESCRIPTORS = 1024
@@ -32,17 +31,9 @@ ROOM, MOST = 1 << 20, 80 << 20  # bytes; the most is about what they take
 
 
 @pytest.fixture
-def bench(pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
-    """Attached already."""
-    bench = Bench(pair, os.getpid(), tmp_path, lambda: capsys.readouterr().out)
-    assert bench.attach("--netns", pair["instance"]) == 0
-    return bench
-
-
-@pytest.fixture
-def agent(bench: Bench) -> Iterator[AgentBench]:
+def agent(attached: Bench) -> Iterator[AgentBench]:
     """It runs, and may have faults."""
-    with agent_in(bench.folder) as agent:
+    with agent_in(attached.folder) as agent:
         agent.module = "tests.support.faultyagent"
         agent.configure(adoption_window=0)  # else what is left of it differs
         agent.write(changing_state(0))
@@ -74,53 +65,53 @@ def obeys(agent: AgentBench) -> None:
     wait_until(lambda: agent.cycles >= done and bool(agent.status()["healthy"]))
 
 
-def die_at(bench: Bench, agent: AgentBench, step: int, place: str, fault: str) -> None:
+def die_at(attached: Bench, agent: AgentBench, step: int, place: str, fault: str) -> None:
     """And started anew it does what it has died of."""
     change(agent, step, place, fault)
     assert agent.process is not None
     assert agent.process.wait(20) == -signal.SIGKILL
     start(agent)
     assert agent.outcomes() == {"eni-a": "in force"}
-    assert holds(bench, changing_state(step)), (place, fault)
+    assert holds(attached, changing_state(step)), (place, fault)
 
 
-def be_refused_at(bench: Bench, agent: AgentBench, step: int, place: str, fault: str) -> None:
+def be_refused_at(attached: Bench, agent: AgentBench, step: int, place: str, fault: str) -> None:
     """It tries again by itself."""
     change(agent, step, place, fault)
     wait_until(lambda: bool(agent.status()["healthy"]))
-    assert holds(bench, changing_state(step)), (place, fault)
+    assert holds(attached, changing_state(step)), (place, fault)
     assert agent.status()["drift"]["count"] == 0
 
 
 def test_killed_and_refused_in_the_middle_of_a_change_it_leaks_and_loses_nothing(
-    bench: Bench, agent: AgentBench
+    attached: Bench, agent: AgentBench
 ) -> None:
-    with flooded(bench, agent):
-        die_at(bench, agent, 1, "switch", "killed-before")
-        die_at(bench, agent, 2, "sweep", "killed-before")
-        be_refused_at(bench, agent, 3, "switch", "unheard")
-        be_refused_at(bench, agent, 4, "sweep", "refused")
+    with flooded(attached, agent):
+        die_at(attached, agent, 1, "switch", "killed-before")
+        die_at(attached, agent, 2, "sweep", "killed-before")
+        be_refused_at(attached, agent, 3, "switch", "unheard")
+        be_refused_at(attached, agent, 4, "sweep", "refused")
         assert "No buffer space" in agent.events("not-tidied")[0]
 
 
 @pytest.mark.slow
-def test_whatever_happens_at_whatever_step_it_leaks_and_loses_nothing(bench: Bench, agent: AgentBench) -> None:
+def test_whatever_happens_at_whatever_step_it_leaks_and_loses_nothing(attached: Bench, agent: AgentBench) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     every = 3 * list(product(STEPS, (*KILLS, *REFUSALS)))
     random.Random(seed).shuffle(every)
-    with flooded(bench, agent):
+    with flooded(attached, agent):
         for step, (place, fault) in enumerate(every, 1):
             print(step, place, fault)
-            (die_at if fault in KILLS else be_refused_at)(bench, agent, step, place, fault)
+            (die_at if fault in KILLS else be_refused_at)(attached, agent, step, place, fault)
 
 
-def test_a_cycle_that_fails_is_done_again_and_the_agent_goes_on(bench: Bench, agent: AgentBench) -> None:
+def test_a_cycle_that_fails_is_done_again_and_the_agent_goes_on(attached: Bench, agent: AgentBench) -> None:
     for step, place in enumerate(("reading", "telling"), 1):
         change(agent, step, place, "no-memory")
         agent.wait_for_event("cycle-failed", step)
         wait_until(lambda: bool(agent.status()["healthy"]))
-        assert holds(bench, changing_state(step))
+        assert holds(attached, changing_state(step))
     assert not agent.process_has_ended
 
 
@@ -132,7 +123,7 @@ def limit_memory(agent: AgentBench, room: int) -> None:
     resource.prlimit(agent.process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
 
-def run_out_of_memory(bench: Bench, agent: AgentBench, state: CloudState, room: int) -> str:
+def run_out_of_memory(attached: Bench, agent: AgentBench, state: CloudState, room: int) -> str:
     """A state comes that takes so much, or more. How it ended; and once there is memory again, it does what the state
     says."""
     failed, epoch = len(agent.events("cycle-failed")), agent.epoch()
@@ -155,29 +146,29 @@ def run_out_of_memory(bench: Bench, agent: AgentBench, state: CloudState, room: 
     else:
         limit_memory(agent, -1)
     wait_until(lambda: bool(agent.status()["healthy"]))
-    assert holds(bench, state), ended
+    assert holds(attached, state), ended
     return ended
 
 
 def test_out_of_memory_it_leaks_and_loses_nothing_and_goes_on_when_there_is_some(
-    bench: Bench, agent: AgentBench
+    attached: Bench, agent: AgentBench
 ) -> None:
-    with flooded(bench, agent) as flood:
-        assert run_out_of_memory(bench, agent, changing_state(1, MANY), ROOM) in ("died", "cycle failed")
+    with flooded(attached, agent) as flood:
+        assert run_out_of_memory(attached, agent, changing_state(1, MANY), ROOM) in ("died", "cycle failed")
         goes_on(flood)
 
 
 @pytest.mark.slow
-def test_wherever_it_runs_out_of_memory_it_leaks_and_loses_nothing(bench: Bench, agent: AgentBench) -> None:
+def test_wherever_it_runs_out_of_memory_it_leaks_and_loses_nothing(attached: Bench, agent: AgentBench) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chooser = random.Random(seed)
     ends = Counter[str]()
-    with flooded(bench, agent):
+    with flooded(attached, agent):
         for step in range(1, 31, 2):
             more, most = chooser.choice(((0, ROOM), (MANY, MOST)))
             room = chooser.randrange(most)
-            end = run_out_of_memory(bench, agent, changing_state(step, more), room)
+            end = run_out_of_memory(attached, agent, changing_state(step, more), room)
             print(f"{more} members, {room} bytes: {end}")
             ends[end] += 1
             agent.write(changing_state(step + 1))
@@ -187,12 +178,12 @@ def test_wherever_it_runs_out_of_memory_it_leaks_and_loses_nothing(bench: Bench,
 
 
 def test_out_of_descriptors_it_goes_on_enforcing_and_is_there_again_when_there_are_some(
-    bench: Bench, agent: AgentBench
+    attached: Bench, agent: AgentBench
 ) -> None:
     agent.configure(adoption_window=0, resync=1)
     obeys(agent)
     assert agent.process is not None
-    with flooded(bench, agent) as flood, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+    with flooded(attached, agent) as flood, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         known = {int(number) for number in os.listdir(f"/proc/{agent.process.pid}/fd")}
         free = min(set(range(max(known) + 2)) - known)
         resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (free, MOST_DESCRIPTORS))
@@ -205,4 +196,4 @@ def test_out_of_descriptors_it_goes_on_enforcing_and_is_there_again_when_there_a
         resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (MOST_DESCRIPTORS, MOST_DESCRIPTORS))
         assert client.recv(64).startswith(b'{"ok":true')
         wait_until(lambda: agent.epoch() == 2 and bool(agent.status()["healthy"]))
-    assert holds(bench, changing_state(1))
+    assert holds(attached, changing_state(1))

@@ -20,7 +20,6 @@ from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import Bench
 from tests.support.flood import wait_until
 from tests.support.ordeal import changing_state, flooded, goes_on, holds
-from tests.support.pair import Pair
 
 pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
 
@@ -62,17 +61,9 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.fixture
-def bench(pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
-    """Attached already."""
-    bench = Bench(pair, os.getpid(), tmp_path, lambda: capsys.readouterr().out)
-    assert bench.attach("--netns", pair["instance"]) == 0
-    return bench
-
-
-@pytest.fixture
-def agent(bench: Bench, disk: Disk) -> Iterator[AgentBench]:
+def agent(attached: Bench, disk: Disk) -> Iterator[AgentBench]:
     """It runs; what it keeps is on the disk."""
-    with agent_in(bench.folder) as agent:
+    with agent_in(attached.folder) as agent:
         assert agent.var == disk.folder
         agent.configure(adoption_window=0)  # else what is left of it differs
         agent.write(changing_state(0))
@@ -91,9 +82,9 @@ SPOILT = {"full": (os.strerror(errno.ENOSPC), None), "read-only": (os.strerror(e
 
 
 def test_enforcement_and_changes_go_on_and_it_is_told_until_there_is_room(
-    bench: Bench, agent: AgentBench, disk: Disk
+    attached: Bench, agent: AgentBench, disk: Disk
 ) -> None:
-    with flooded(bench, agent) as flood:
+    with flooded(attached, agent) as flood:
         for how, steps in (("full", (1, 2)), ("read-only", (3,))):
             disk.spoil(how)
             go_on_without(agent, disk, how, steps)
@@ -102,7 +93,7 @@ def test_enforcement_and_changes_go_on_and_it_is_told_until_there_is_room(
             wait_until(lambda: bool(agent.status()["healthy"]))  # by itself
             assert kept(disk) == larger_state(steps[-1])
     wait_until(lambda: {entry.name for entry in disk.folder.iterdir()} <= {LAST_GOOD, COUNTS})  # nothing half-written
-    assert holds(bench, larger_state(3))
+    assert holds(attached, larger_state(3))
 
 
 def kept(disk: Disk) -> CloudState | None:

@@ -45,12 +45,10 @@ def home(make_lab_name: Callable[[], str]) -> Iterator[str]:
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Iterator[AgentBench]:
-    """Ready to start, and to be asked; its state lets WEB in."""
-    with agent_in(tmp_path) as agent:
-        agent.configure(metrics=f"127.0.0.1:{PORT}")
-        agent.write(state_of(WEB))
-        yield agent
+def agent(agent: AgentBench) -> AgentBench:
+    """It serves metrics."""
+    agent.configure(metrics=f"127.0.0.1:{PORT}")
+    return agent
 
 
 def value(name: str, **labels: str) -> float:

@@ -7,8 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +14,7 @@ from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from tests.support.agentbench import AgentBench, agent_in
+from tests.support.agentbench import AgentBench
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.flood import wait_until
 from tests.support.links import veths_in
@@ -24,14 +22,6 @@ from tests.support.nft import listing, nft
 from tests.support.pair import Session, join
 
 pytestmark = pytest.mark.daemon
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[AgentBench]:
-    """Ready to start; its state lets WEB in."""
-    with agent_in(tmp_path) as agent:
-        agent.write(state_of(WEB))
-        yield agent
 
 
 def test_it_enforces_from_its_start_and_after_its_end(

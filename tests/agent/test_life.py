@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -21,49 +19,33 @@ from sgdataplane.daemon.clients import MAX_CLIENTS
 from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
-from tests.support.agentbench import AgentBench, agent_in
+from tests.support.agentbench import AgentBench
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
 from tests.support.flood import Flood, wait_until
 from tests.support.nft import nft
 from tests.support.ordeal import ADDRESS, ALLOWED, DENIED, changing_state, flooded, holds
-from tests.support.pair import HERE, Pair, Session
+from tests.support.pair import HERE, Session
 
 pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
 LONGEST_S = 1.5  # a start takes two thirds of it
 
 
-@pytest.fixture
-def bench(pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
-    """Attached already."""
-    bench = Bench(pair, os.getpid(), tmp_path, lambda: capsys.readouterr().out)
-    assert bench.attach("--netns", pair["instance"]) == 0
-    return bench
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[AgentBench]:
-    """Ready to start; its state lets WEB in."""
-    with agent_in(tmp_path) as agent:
-        agent.write(state_of(WEB))
-        yield agent
-
-
 @pytest.mark.parametrize("kills", [5, pytest.param(500, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_it_leaks_and_loses_nothing(bench: Bench, agent: AgentBench, kills: int) -> None:
+def test_killed_at_random_moments_it_leaks_and_loses_nothing(attached: Bench, agent: AgentBench, kills: int) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chooser = random.Random(seed)
     agent.configure(adoption_window=0)  # else what is left of it differs
     agent.write(changing_state(0))
     agent.start()
-    with flooded(bench, agent) as flood:
+    with flooded(attached, agent) as flood:
         for step in range(1, kills + 1):
             assert agent.process is not None
             if chooser.random() < 0.5:
                 agent.write(changing_state(step))
             if chooser.random() < 0.3:
-                nft(bench.place, f"insert rule inet {TABLE} egress accept")  # drift to repair meanwhile
+                nft(attached.place, f"insert rule inet {TABLE} egress accept")  # drift to repair meanwhile
             with pytest.raises(subprocess.TimeoutExpired):
                 agent.process.wait(chooser.uniform(0, LONGEST_S))
             agent.end(signal.SIGKILL)
@@ -72,26 +54,26 @@ def test_killed_at_random_moments_it_leaks_and_loses_nothing(bench: Bench, agent
         agent.end(signal.SIGKILL)
         agent.start()
     assert min(flood.allowed.sent, flood.denied.sent) > 1000 * kills
-    assert holds(bench, changing_state(kills + 1)), f"seed {seed}: the kernel holds another policy than the last one"
+    assert holds(attached, changing_state(kills + 1)), f"seed {seed}: the kernel holds another policy than the last one"
 
 
-def test_a_target_that_was_denied_receives_once_it_is_allowed(bench: Bench, agent: AgentBench) -> None:
+def test_a_target_that_was_denied_receives_once_it_is_allowed(attached: Bench, agent: AgentBench) -> None:
     """The control of the one before."""
     agent.write(state_of(*ALLOWED, *DENIED))
     agent.start()
     targets = [[(ADDRESS, port) for port in ports] for ports in (ALLOWED, DENIED)]
-    with Flood(agent.folder, bench.pair["peer"], bench.place, *targets) as flood:
+    with Flood(agent.folder, attached.pair["peer"], attached.place, *targets) as flood:
         wait_until(lambda: flood.denied.received > 1000)
 
 
-def test_a_running_connection_survives_kill_and_restart(bench: Bench, agent: AgentBench) -> None:
+def test_a_running_connection_survives_kill_and_restart(attached: Bench, agent: AgentBench) -> None:
     rules = [make_rule("ingress tcp 80/80 from 0.0.0.0/0", "sgr-web")]
     agent.write(make_state([make_group("sg-a", rules)], [make_eni("eni-a", " ".join(HERE["instance"]), "sg-a")]))
     agent.start()
     with ExitStack() as stack:
-        with netns.inside(bench.place):
+        with netns.inside(attached.place):
             listener = stack.enter_context(socket.create_server(("0.0.0.0", 80)))
-        with netns.inside(bench.pair["peer"]):
+        with netns.inside(attached.pair["peer"]):
             client = stack.enter_context(socket.create_connection((HERE["instance"][0], 80), timeout=5))
         server, _ = listener.accept()
         stack.enter_context(server)
@@ -103,7 +85,7 @@ def test_a_running_connection_survives_kill_and_restart(bench: Bench, agent: Age
                 assert receiver.recv(64) == b"still there"
 
 
-def test_garbage_and_floods_on_its_socket_harm_nothing(bench: Bench, agent: AgentBench) -> None:
+def test_garbage_and_floods_on_its_socket_harm_nothing(attached: Bench, agent: AgentBench) -> None:
     agent.start()
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
@@ -125,7 +107,7 @@ def test_garbage_and_floods_on_its_socket_harm_nothing(bench: Bench, agent: Agen
                     continue  # it had enough
         for _ in range(MAX_CLIENTS):
             connect().send(b'{"request"')  # and never ends
-        web, dns = (stack.enter_context(Session(bench.pair, port)) for port in (WEB, DNS))
+        web, dns = (stack.enter_context(Session(attached.pair, port)) for port in (WEB, DNS))
         web.must_pass()
         agent.write(state_of(DNS))
         agent.wait_for_event("eni", 2)
@@ -134,7 +116,7 @@ def test_garbage_and_floods_on_its_socket_harm_nothing(bench: Bench, agent: Agen
     assert ask(agent.socket, Request.STATUS)
 
 
-def test_systemd_is_told_when_it_has_enforced_and_that_it_lives(bench: Bench, agent: AgentBench) -> None:
+def test_systemd_is_told_when_it_has_enforced_and_that_it_lives(attached: Bench, agent: AgentBench) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(agent.folder / "notify"))
         systemd.settimeout(20)
@@ -142,7 +124,7 @@ def test_systemd_is_told_when_it_has_enforced_and_that_it_lives(bench: Bench, ag
         told = [systemd.recv(4096).decode()]
         while "READY=1" not in told[-1]:
             told.append(systemd.recv(4096).decode())
-        assert f"table inet {TABLE}" in nft(bench.place, "list tables")
+        assert f"table inet {TABLE}" in nft(attached.place, "list tables")
         assert "1 ENIs, healthy" in told[-1]
         for _ in range(3):
             while systemd.recv(4096) != b"WATCHDOG=1":
@@ -170,32 +152,32 @@ def is_fenced(place: str, number: int) -> bool:
     return unapproved() == before + 1
 
 
-def test_interfaces_that_come_and_go_are_enforced(bench: Bench, agent: AgentBench) -> None:
+def test_interfaces_that_come_and_go_are_enforced(attached: Bench, agent: AgentBench) -> None:
     enis = [make_eni(f"eni-{number}", f"10.0.9.{number}", "sg-a") for number in range(1, 4)]
     agent.write(make_state([make_group("sg-a")], [*enis, make_eni("eni-a", HERE["instance"][0], "sg-a")]))
     agent.start()
-    with Links(bench.pair["peer"]) as far, Links(bench.place) as near:
+    with Links(attached.pair["peer"]) as far, Links(attached.place) as near:
 
         def come(number: int) -> None:
-            far.add_veth(f"far{number}", bench.place, f"eth{number}", mac_of(f"eni-{number}"))
+            far.add_veth(f"far{number}", attached.place, f"eth{number}", mac_of(f"eni-{number}"))
             far.set_up(f"far{number}")
             near.set_up(f"eth{number}")
 
         for number in (1, 2, 3):
             come(number)
-            assert bench.attach("--netns", bench.place, eni=f"eni-{number}", ifname=f"eth{number}") == 0
+            assert attached.attach("--netns", attached.place, eni=f"eni-{number}", ifname=f"eth{number}") == 0
         wait_until(lambda: set(agent.outcomes().values()) == {"in force"})
-        assert all(is_fenced(bench.place, number) for number in (1, 2, 3))
+        assert all(is_fenced(attached.place, number) for number in (1, 2, 3))
         for number in (2, 1, 3):
             near.delete_link(f"eth{number}")
             wait_until(lambda: agent.outcomes()[f"eni-{number}"] == "absent")  # noqa: B023  (called here only)
         for number in (3, 1, 2):
             come(number)
             wait_until(lambda: agent.outcomes()[f"eni-{number}"] == "in force")  # noqa: B023
-            assert is_fenced(bench.place, number)
+            assert is_fenced(attached.place, number)
 
 
-@pytest.mark.usefixtures("bench")
+@pytest.mark.usefixtures("attached")
 @pytest.mark.slow  # it counts cycles exactly, which a busy machine can add one to
 def test_what_happens_in_namespaces_of_others_is_no_cause(agent: AgentBench, make_lab_name: Callable[[], str]) -> None:
     agent.start()

@@ -14,8 +14,8 @@ from sgdataplane.daemon.control import Request, ask
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from tests.support import attachhost
-from tests.support.agentbench import AgentBench, agent_in
-from tests.support.attachbench import DNS, WEB, Bench, state_of
+from tests.support.agentbench import AgentBench
+from tests.support.attachbench import DNS, WEB, Bench
 from tests.support.attachhost import ENIS, ROUTER, set_up
 from tests.support.builders import mac_of
 from tests.support.flood import wait_until
@@ -49,12 +49,10 @@ def pair(new: Callable[[], str]) -> Pair:
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Iterator[AgentBench]:
-    """Ready to start; its state lets WEB in, and it binds by alias."""
-    with agent_in(tmp_path) as agent:
-        agent.configure(bind=["alias"])
-        agent.write(state_of(WEB))
-        yield agent
+def agent(agent: AgentBench) -> AgentBench:
+    """It binds by alias."""
+    agent.configure(bind=["alias"])
+    return agent
 
 
 def call(place: str, alias: str, ifname: str = "eth0") -> None:

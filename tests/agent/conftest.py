@@ -1,0 +1,30 @@
+"""What the agent's tests share: a workload that may be attached already, and an agent that may be started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.agentbench import AgentBench, agent_in
+from tests.support.attachbench import WEB, Bench, state_of
+from tests.support.pair import Pair
+from tests.support.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
+
+
+@pytest.fixture
+def attached(pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:  # noqa: F811
+    """Two named namespaces, the instance's attached."""
+    attached = Bench(pair, os.getpid(), tmp_path, lambda: capsys.readouterr().out)
+    assert attached.attach("--netns", pair["instance"]) == 0
+    return attached
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentBench]:
+    """Ready to start; its state lets WEB in."""
+    with agent_in(tmp_path) as agent:
+        agent.write(state_of(WEB))
+        yield agent

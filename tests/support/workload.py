@@ -1,0 +1,60 @@
+"""Fixtures of a workload and its peer, for the folders whose conftest imports them.
+
+from tests.support.workload import bench, dns, pair, process, web  # noqa: F401  # fixtures
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sgdataplane.host import netns
+from tests.support.attachbench import DNS, WEB, Bench, living_nowhere
+from tests.support.pair import Pair, Session, join, made_pair
+
+
+@pytest.fixture
+def pair(make_lab_name: Callable[[], str], placement: str) -> Iterator[Pair]:
+    """Two namespaces joined by one link, or by a router."""
+    with made_pair(make_lab_name, placement) as pair:
+        yield pair
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A workload: a process in a namespace without a name, as a container's is."""
+    with living_nowhere() as process:
+        yield process
+
+
+@pytest.fixture
+def bench(
+    make_lab_name: Callable[[], str],
+    process: subprocess.Popen[bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Bench]:
+    """The workload, joined by a link to a peer; `bench.attach()` attaches it."""
+    peer = make_lab_name()
+    netns.create(peer)
+    pair = {"peer": peer, "instance": f"/proc/{process.pid}/ns/net"}
+    join(pair)
+    yield Bench(pair, process.pid, tmp_path, lambda: capsys.readouterr().out)
+    netns.remove(peer)
+
+
+@pytest.fixture
+def web(bench: Bench) -> Iterator[Session]:
+    """A session of `bench` to the port that states mostly let in."""
+    with Session(bench.pair, WEB) as web:
+        yield web
+
+
+@pytest.fixture
+def dns(bench: Bench) -> Iterator[Session]:
+    """A session of `bench` to a port that states mostly refuse."""
+    with Session(bench.pair, DNS) as dns:
+        yield dns
