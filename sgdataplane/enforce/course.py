@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from sgdataplane.compiler.compile import with_adoption, with_epoch
 from sgdataplane.contract.stamp import Stamp
-from sgdataplane.contract.tables import TABLE, dispatch_name
-from sgdataplane.enforce.desired import Desired, Settings
+from sgdataplane.contract.tables import dispatch_name
+from sgdataplane.enforce.desired import Settings
 from sgdataplane.enforce.proven import Proven
 from sgdataplane.enforce.run import fitted
 from sgdataplane.enforce.sessions import Epochs
@@ -33,21 +33,12 @@ class Wish:
     settings: Settings
 
     @property
-    def desired(self) -> Desired:
-        return self.proven.desired
-
-    @property
-    def table(self) -> Table:
-        """The table to enforce, at the first epoch."""
-        return self.proven.table
-
-    @property
     def most(self) -> int | None:
         """How many objects of a kind our table may hold: twice our own, and SOME of others; None if we don't know what
         it should hold. A table with more is replaced unread, so that nobody makes us read without end."""
         if self.previous is None:
             return None
-        tables = self.table, self.previous.table
+        tables = self.proven.table, self.previous.table
         return SOME + 2 * max(len(kind) for t in tables for kind in (t.chains, t.maps, t.counters, t.timeouts))
 
 
@@ -65,28 +56,19 @@ class Course:
     steps: Plan
 
 
-def look(kernel: Kernel, wish: Wish) -> Inventory:
-    """What the kernel holds. It isn't read if it certainly is what was applied last, or what is wanted."""
-    for known in () if wish.settings.resync else (wish.previous, wish.proven):
-        found = None if known is None else kernel.trusted(known.table)
-        if found:
-            return found
-    return kernel.inventory(TABLE, most=wish.most)
-
-
 def plot(kernel: Kernel, inventory: Inventory, wish: Wish, secret: int) -> Course:
     """Plan the course from what the kernel holds. `secret`: the mark of packets that may pass the fence."""
-    settings, digest = wish.settings, stamp_of(wish.table).digest
-    epochs = Epochs(wish.desired.site.marks.last_epoch)
+    settings, digest = wish.settings, stamp_of(wish.proven.table).digest
+    epochs = Epochs(wish.proven.desired.site.marks.last_epoch)
     stamp = epochs.usable(inventory.stamp)
     on_change = settings.on_change if _is_same_links(inventory, wish) else "revoke"
     epoch = epochs.choose(stamp, digest, on_change, is_certain=inventory.is_untouched)
-    newcomers = _newcomers(inventory, wish.table)
+    newcomers = _newcomers(inventory, wish.proven.table)
     adopting = newcomers if settings.adoption_window else ()
     if inventory.stamp == Stamp(epoch, digest, inventory.generation, secret) and not settings.resync:
         steps = Plan()  # nothing to do; interfaces that the table knows aren't adopted again
     else:
-        wanted = with_epoch(wish.table, epoch, secret)
+        wanted = with_epoch(wish.proven.table, epoch, secret)
         if adopting:
             wanted = with_adoption(wanted, adopting, round(settings.adoption_window * 1000))
         held = _held(stamp, wish)
@@ -103,8 +85,8 @@ def _newcomers(inventory: Inventory, table: Table) -> tuple[str, ...]:
 def _is_same_links(inventory: Inventory, wish: Wish) -> bool:
     """Whether each slot of the mark still stands for the same ENI: a session may only stay with the ENI that accepted
     it."""
-    is_known = wish.previous is None or wish.previous.desired.interfaces == wish.desired.interfaces
-    return is_known and inventory.ifnames == frozenset(wish.desired.interfaces.values())
+    is_known = wish.previous is None or wish.previous.desired.interfaces == wish.proven.desired.interfaces
+    return is_known and inventory.ifnames == frozenset(wish.proven.desired.interfaces.values())
 
 
 def _held(stamp: Stamp | None, wish: Wish) -> Table | None:
@@ -112,6 +94,6 @@ def _held(stamp: Stamp | None, wish: Wish) -> Table | None:
     epoch."""
     if stamp is None or wish.settings.resync:
         return None
-    if stamp.digest == stamp_of(wish.table).digest:
-        return with_epoch(wish.table, stamp.epoch, stamp.secret)
+    if stamp.digest == stamp_of(wish.proven.table).digest:
+        return with_epoch(wish.proven.table, stamp.epoch, stamp.secret)
     return None if wish.previous is None else with_epoch(wish.previous.table, stamp.epoch, stamp.secret)

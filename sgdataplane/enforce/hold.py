@@ -73,12 +73,12 @@ def weigh(kernel: Kernel, course: Course, wish: Wish, fence: Fence) -> str:
         steps = way_to(kernel, kernel.inventory(TABLE, NETDEV, MOST), course.inventory, fence)
         meanwhile = in_force or visits if fence.is_first(course.inventory.stamp) else visits
         walked += validations(steps) * meanwhile.every_path
-    is_repair = course.stamp is not None and course.stamp.digest == stamp_of(wish.table).digest
+    is_repair = course.stamp is not None and course.stamp.digest == stamp_of(wish.proven.table).digest
     is_less = in_force is not None and in_force.every_path > visits.every_path
     is_needed = not is_change or is_repair or is_less
-    words = judge(Burden(walked, visits.every_path, wish.desired.placement, is_needed), pace)
+    words = judge(Burden(walked, visits.every_path, wish.proven.desired.placement, is_needed), pace)
     if words and is_change:
-        LOGGER.warning("policy of %s: %s", _enis(wish.desired.interfaces), words)
+        LOGGER.warning("policy of %s: %s", _enis(wish.proven.desired.interfaces), words)
     return words
 
 
@@ -98,7 +98,7 @@ def _visits_in_force(course: Course, wish: Wish, visits: Visits) -> Visits | Non
         return NOTHING
     if course.steps.is_refill or course.stamp is None:
         return None
-    if wish.previous is None or course.stamp.digest == stamp_of(wish.table).digest:
+    if wish.previous is None or course.stamp.digest == stamp_of(wish.proven.table).digest:
         return visits
     return wish.previous.visits
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sgdataplane.compiler.fence import held_fragments
 from sgdataplane.contract.tables import NETDEV, TABLE
-from sgdataplane.enforce.course import Course, Wish, look, plot
+from sgdataplane.enforce.course import Course, Wish, plot
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.fence import put_in, wanted_fence
 from sgdataplane.enforce.hold import is_light, weigh
@@ -27,6 +27,7 @@ from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import Plan, removal
 from sgdataplane.nft.kernel import Kernel, NetlinkKernel
+from sgdataplane.nft.snapshot import Inventory
 
 
 def enforce(
@@ -86,7 +87,7 @@ def apply(
     """
     started = time.monotonic()
     desired, wish = proven.desired, Wish(proven, previous, settings)
-    inventory = look(kernel, wish)
+    inventory = _look(kernel, wish)
     fence = wanted_fence(kernel, inventory.stamp, desired, settings)
     course = plot(kernel, inventory, wish, fence.secret)
     slow = weigh(kernel, course, wish, fence)
@@ -119,6 +120,15 @@ def apply(
         fenced=fence.ifnames,
         slow=slow,
     )
+
+
+def _look(kernel: Kernel, wish: Wish) -> Inventory:
+    """What the kernel holds. It isn't read if it certainly is what was applied last, or what is wanted."""
+    for known in () if wish.settings.resync else (wish.previous, wish.proven):
+        found = None if known is None else kernel.trusted(known.table)
+        if found:
+            return found
+    return kernel.inventory(TABLE, most=wish.most)
 
 
 def _counted(epoch: int, plans: Sequence[Plan], ran: Ran, settings: Settings) -> ApplyReport:
@@ -164,7 +174,7 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
         return
     wish = Wish(proven, previous, settings)
     with NetlinkKernel(namespace) as kernel:
-        inventory = look(kernel, wish)
+        inventory = _look(kernel, wish)
         fence = wanted_fence(kernel, inventory.stamp, proven.desired, settings)
         weigh(kernel, plot(kernel, inventory, wish, fence.secret), wish, fence)
 
