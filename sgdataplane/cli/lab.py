@@ -259,9 +259,9 @@ def run_matrix(arguments: argparse.Namespace) -> int:
 
 
 def _write_pages(arguments: argparse.Namespace, lab: Lab, cells: Sequence[ProbeResult]) -> None:
-    from sgdataplane.report.render import render_matrix, render_picture
+    from sgdataplane.report.render import render_page, render_picture
 
     if arguments.html is not None:
-        write(render_matrix(report.matrix_page(lab, cells)), arguments.html)
+        write(render_page(report.matrix_page(lab, cells)), arguments.html)
     if arguments.svg is not None:
         write(render_picture(report.matrix_picture(lab, cells)), arguments.svg)

@@ -35,7 +35,7 @@ from sgdataplane.lab.replay.stage import built_lab, own_name
 from sgdataplane.model import words
 from sgdataplane.model.choices import IN_LAB, JUDGING
 from sgdataplane.model.words import counted
-from sgdataplane.report.render import render_replay
+from sgdataplane.report.render import render_page
 
 HEADERS = ("FLOW", "PACKETS", "DELIVERED", "EXPECTED", "VERDICT", "DECIDED BY")
 CHANGE_HEADERS = ("FLOW", "PACKETS", "DELIVERED", "THEN", "DECIDED BY", "THEN BY")
@@ -120,7 +120,7 @@ def _replay(arguments: argparse.Namespace, capture: Capture, lab: Lab, mapping: 
 def _write_page(arguments: argparse.Namespace, reports: list[Report]) -> None:
     policies = (arguments.state or f"lab {arguments.name}", arguments.against)
     told = [(str(policy), report) for policy, report in zip(policies, reports, strict=False)]
-    write(render_replay(replay_page(name_of(arguments.capture), told)), arguments.html)
+    write(render_page(replay_page(name_of(arguments.capture), told)), arguments.html)
 
 
 def _as_json(reports: list[Report]) -> dict[str, object]:

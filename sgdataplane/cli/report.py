@@ -33,7 +33,7 @@ from sgdataplane.observe.drops import read_counters
 from sgdataplane.observe.sessions import Session, read_sessions
 from sgdataplane.report.content import Observed, SessionRow, Unobserved
 from sgdataplane.report.page import Subject, report_page
-from sgdataplane.report.render import render_report
+from sgdataplane.report.render import render_page
 
 MOST_SESSIONS = 200
 
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     loaded = load_state(arguments.state, choices.profile)
     observed = _observed(loaded.state, arguments, choices.options)
     page = report_page(Subject(str(arguments.state), loaded.state, findings_of(loaded, choices), observed, choices))
-    write(render_report(page), arguments.html)
+    write(render_page(page), arguments.html)
     say(f"{arguments.html}: {', '.join(f'{name} {value}' for name, value in page.facts)}")
     say(observed.told)
     return Exit.DONE

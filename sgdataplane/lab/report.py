@@ -16,9 +16,7 @@ from sgdataplane.lab.manage import Lab
 from sgdataplane.lab.probe import ACCEPT, Probe, ProbeEnd
 from sgdataplane.model import words
 from sgdataplane.report import content
-from sgdataplane.report.layout import draw
-from sgdataplane.report.picture import Edge, Node, story
-from sgdataplane.report.words import first_of
+from sgdataplane.report.picture import Edge, Node, draw, story
 
 SHORT = {"accept": "A", "drop": "-", "unknown": "?"}
 COLOURS = {"accept": "green", "drop": "dim"}
@@ -164,15 +162,15 @@ def _grid(
     return content.Grid(heads, heads, cells)
 
 
-def _met(found: Mapping[str, ProbeResult] | None, services: Sequence[str]) -> content.Cell:
+def _met(found: Mapping[str, ProbeResult] | None, services: Sequence[str]) -> content.GridCell:
     if found is None:
-        return content.Cell(is_same=True)
+        return content.GridCell(is_same=True)
     wrong = tuple(service for service, cell in found.items() if not cell.agrees)
     passed = [service for service, cell in found.items() if cell.agrees and cell.observed.verdict == ACCEPT]
     lines = [content.Line(tuple(_all_or(passed, len(services))))] if passed else []
     if wrong:
         lines.append(content.Line(wrong, "disagrees", is_some=True))
-    return content.Cell(tuple(lines), is_wrong=bool(wrong))
+    return content.GridCell(tuple(lines), is_wrong=bool(wrong))
 
 
 def _all_or(passed: Sequence[str], probed: int) -> Sequence[str]:
@@ -213,12 +211,12 @@ def _members(lab: Lab) -> dict[Key, list[str]]:
 def _box(
     key: Key, names: Sequence[str], edges: Mapping[tuple[str, str], Sequence[ProbeResult]], name: str
 ) -> tuple[str, tuple[str, ...]]:
-    lines = [first_of(list(key), MOST_NAMES)]
+    lines = [words.first_of(list(key), MOST_NAMES)]
     if (name, name) in edges:
         lines.append(f"among them: {_passed(edges[name, name])}")
     if (name, OUTSIDE) in edges:
         lines.append(f"out: {_passed(edges[name, OUTSIDE])}")
-    return first_of(names, MOST_NAMES), tuple(lines)
+    return words.first_of(names, MOST_NAMES), tuple(lines)
 
 
 def _passed(cells: Sequence[ProbeResult]) -> str:
@@ -235,9 +233,9 @@ def _edges(ends: tuple[str, str], cells: Sequence[ProbeResult]) -> Iterator[Edge
     whole = [name for name, count in accepted.items() if count == len(right[name])]
     some = [name for name, count in accepted.items() if 0 < count < len(right[name])]
     if whole:
-        yield Edge(*ends, (first_of(_all_or(whole, len(of_service)), MOST_NAMES),))
+        yield Edge(*ends, (words.first_of(_all_or(whole, len(of_service)), MOST_NAMES),))
     if some:
-        yield Edge(*ends, ("between some:", first_of(some, MOST_NAMES)), is_some=True)
+        yield Edge(*ends, ("between some:", words.first_of(some, MOST_NAMES)), is_some=True)
     wrong = [name for name in of_service if name not in right]
     if wrong:
-        yield Edge(*ends, ("! disagrees:", first_of(wrong, MOST_NAMES)), is_wrong=True)
+        yield Edge(*ends, ("! disagrees:", words.first_of(wrong, MOST_NAMES)), is_wrong=True)

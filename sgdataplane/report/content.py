@@ -1,6 +1,6 @@
-"""What stands on a page, as plain values that templates take.
+"""What stands on a page, as plain values that the templates take.
 
-Owns these records. Must not know states, labs or HTML.
+Owns these records. Must not know states, labs, captures or HTML.
 """
 
 from __future__ import annotations
@@ -12,9 +12,30 @@ from sgdataplane.report.picture import Drawing
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """What every page has. `facts`: names and values for its first lines."""
+
+    title: str
+    source: str
+    version: str
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The name of a row or column, and a line below it."""
+
+    name: str
+    detail: str = ""
+
+
+# who reaches whom
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
-    """What passes, a text for each protocol. `note`: which family or addresses it is about, if not all; `is_some`: only
-    some addresses."""
+    """What passes, with a text for each protocol. `note`: the family or addresses that it is about, if not all.
+    `is_some`: only some addresses."""
 
     services: tuple[str, ...]
     note: str = ""
@@ -27,40 +48,23 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """What passes from the row to the column. `is_same`: they are one and the same, so that there is nothing to say."""
+class GridCell:
+    """What passes from the row to the column. `is_same`: row and column are the same, so nothing is shown; `is_some`:
+    it passes only for some addresses outside; `is_wrong`: the policy says otherwise."""
 
     lines: tuple[Line, ...] = ()
     is_same: bool = False
-    is_some: bool = False  # only for some of the addresses outside
-    is_wrong: bool = False  # not as the policy says
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Of a row or column: a name, and a line below it."""
-
-    name: str
-    detail: str = ""
+    is_some: bool = False
+    is_wrong: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Rows reach columns; `cells` has a tuple for each row."""
+    """A table: rows reach columns; `cells` has a tuple for each row."""
 
     rows: tuple[Head, ...]
     columns: tuple[Head, ...]
-    cells: tuple[tuple[Cell, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FarRow:
-    """Who outside may open what to these ENIs, or be opened it by them."""
-
-    names: str
-    services: tuple[str, ...]
-    who: str
-    family: str
+    cells: tuple[tuple[GridCell, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,16 @@ class Picture:
     title: str
     story: tuple[str, ...]
     drawing: Drawing
+
+
+@dataclass(frozen=True, slots=True)
+class FarRow:
+    """Which sessions pass between the ENIs `names` and the addresses `who` outside."""
+
+    names: str
+    services: tuple[str, ...]
+    who: str
+    family: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +101,12 @@ class Network:
     notes: tuple[str, ...] = ()
 
 
+# the page about a state
+
+
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """`hits` None: not known."""
+    """`hits` is None if it isn't known."""
 
     rule_id: str
     direction: str
@@ -133,8 +150,8 @@ class SessionRow:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What the kernel had to tell. `where`: whose numbers these are, with what there is to beware of. `hits`: packets
-    by group id and rule id. `sessions` are the first ones of `session_count`."""
+    """What the kernel counts and has. `where`: whose numbers these are, and how far they can be trusted. `hits`: (group
+    id, rule id) -> packets. `sessions`: the first of `session_count`."""
 
     where: str
     hits: Mapping[tuple[str, str], int]
@@ -158,13 +175,9 @@ class Unobserved:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportPage:
-    """`is_counted`: hits are known."""
+class ReportPage(Page):
+    """The notes say what is left out."""
 
-    title: str
-    source: str
-    version: str
-    facts: tuple[tuple[str, str], ...]
     networks: tuple[Network, ...]
     networks_note: str
     groups: tuple[GroupTable, ...]
@@ -175,7 +188,11 @@ class ReportPage:
 
     @property
     def is_counted(self) -> bool:
+        """Whether hits are known."""
         return isinstance(self.observed, Observed)
+
+
+# the page about a lab's matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +206,7 @@ class ProbeCell:
 
 @dataclass(frozen=True, slots=True)
 class ProbeRow:
-    """Between two ends, a cell for each service; None: not probed."""
+    """Two ends, with a cell for each service; None if it wasn't probed."""
 
     source: Head
     target: Head
@@ -197,16 +214,82 @@ class ProbeRow:
 
 
 @dataclass(frozen=True, slots=True)
-class MatrixPage:
-    """`grid` None: there are too many ends. `wrong`: a title and an explanation of each disagreement."""
+class MatrixPage(Page):
+    """`grid` is None if there are too many ends. `wrong`: a title and an explanation of each disagreement."""
 
-    title: str
-    source: str
-    version: str
-    facts: tuple[tuple[str, str], ...]
     services: tuple[str, ...]
     picture: Picture
     grid: Grid | None
     rows: tuple[ProbeRow, ...]
     wrong: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
+
+
+# the page about a replayed capture
+
+
+@dataclass(frozen=True, slots=True)
+class FlowFate:
+    """What became of a flow's packets. `where`: the direction that drops them; `remarks`: about some of the packets."""
+
+    delivered: int
+    verdict: str
+    where: str
+    decided_by: str
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRow:
+    """`flow`: its addresses in the capture, and which nodes stand for them. `problem`: what isn't as expected, in
+    words."""
+
+    flow: Head
+    packets: int
+    expected: int
+    fate: FlowFate
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRow:
+    """A flow under two policies; its fate is None under one that leaves it out."""
+
+    flow: Head
+    packets: int
+    before: FlowFate | None
+    after: FlowFate | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRun:
+    """A capture under one policy. `left_out`: reason, number of packets, number of the first one. `addresses`: in the
+    capture, its node, in the lab. `problems`: disagreements that belong to no row."""
+
+    key: str
+    policy: str
+    summary: str
+    rows: tuple[FlowRow, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    left_out: tuple[tuple[str, int, int], ...]
+    addresses: tuple[tuple[str, str, str], ...]
+    addresses_notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Flows that fare differently under two policies."""
+
+    before: str
+    after: str
+    rows: tuple[ChangeRow, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPage(Page):
+    """`changes` is None if there was only one policy."""
+
+    changes: Changes | None
+    runs: tuple[ReplayRun, ...]

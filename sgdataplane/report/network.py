@@ -1,6 +1,6 @@
-"""One VPC on a page: who reaches whom as picture and table, who outside does, and what is put together or left out.
+"""One VPC on a page: who reaches whom as a picture and a table, what passes from and to outside, and what is left out.
 
-Owns how much of it is shown. Is given who reaches whom. Must not know HTML.
+Owns how much of it is shown. Takes who reaches whom. Must not know HTML.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from itertools import permutations, product
 from sgdataplane.analyse.kinds import EniKind
 from sgdataplane.analyse.reachable import Far, Reachability, TooIntricateError, Way
 from sgdataplane.model.state import CloudState, Eni
+from sgdataplane.model.words import counted, first_of
 from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Direction, Family
-from sgdataplane.report.content import Cell, FarRow, Grid, Head, Line, Network, Picture
-from sgdataplane.report.layout import draw
-from sgdataplane.report.picture import Edge, Node, story
-from sgdataplane.report.words import addresses, counted, first_of, is_most, services
+from sgdataplane.report.content import FarRow, Grid, GridCell, Head, Line, Network, Picture
+from sgdataplane.report.picture import Edge, Node, draw, story
+from sgdataplane.report.words import addresses, is_most, services
 
-MOST_ENIS = 16  # rows of a table that has one for each ENI
-MOST_KINDS = 40  # rows of one that has one for ENIs that no rule tells apart
+MOST_ENIS = 16  # of a table with a row for each ENI; above that, ENIs that no rule tells apart share a row
+MOST_KINDS = 40  # rows of such a table
 MOST_BOXES = 14
 MOST_FAR_ROWS = 150
-MOST_NAMES = 4  # of the ENIs in one box or row
+MOST_NAMES = 4  # of ENIs in one box or row
 FAMILY = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 OUTSIDE = "outside"
 SOME = "some addresses"
-MOST_TEXTS = 12  # of what passes, in one place
+MOST_TEXTS = 12  # services in one cell
 UNKNOWN = Line(("not worked out",), is_some=True)
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A row of the table: one ENI, or all of a kind."""
+    """A row of the table: one ENI, or all ENIs of a kind."""
 
     kind: EniKind
     head: Head
@@ -41,7 +41,7 @@ class End:
 
 
 class NetworkView:
-    """Of one VPC of a state."""
+    """Makes the Network of one VPC of a state; remembers what it has worked out."""
 
     def __init__(self, state: CloudState, reach: Reachability, vpc_id: str) -> None:
         self._state, self._reach, self._vpc_id = state, reach, vpc_id
@@ -53,11 +53,11 @@ class NetworkView:
         self._far: dict[tuple[EniKind, Direction], tuple[Far, ...] | None] = {}
 
     def network(self, number: int) -> Network:
-        """All that is shown of it; `number` tells it apart on its page."""
+        """Everything that is shown; `number` makes the keys unique on the page."""
         ends = self._ends()
         shown = list(dict.fromkeys(end.kind for end in ends))
         for pair in product(shown, shown):
-            self._lines(*pair)  # before what is outside, which can be too intricate for all of it to be worked out
+            self._lines(*pair)  # first, since working out what is outside may use up the effort allowed
         incoming, outgoing = (self._far_rows(ends, direction) for direction in Direction)
         left_out = max(len(incoming), len(outgoing)) > MOST_FAR_ROWS
         blocks = ", ".join(map(str, self._state.vpc[self._vpc_id].cidr_blocks[:MOST_NAMES]))
@@ -102,7 +102,7 @@ class NetworkView:
         return Head(first_of([self._name(eni) for eni in enis], MOST_NAMES), self._groups(kind))
 
     def _name(self, eni: Eni) -> str:
-        """The instance's name if it has one, and no other ENI."""
+        """The instance's name if that has no other ENI; else the ENI's id."""
         instance = self._state.instance.get(eni.instance_id)
         if instance is None or len(self._state.enis_of_instance[eni.instance_id]) > 1:
             return eni.network_interface_id
@@ -121,7 +121,7 @@ class NetworkView:
         return self._ways[source, target]
 
     def _rows_far(self, kind: EniKind, direction: Direction) -> tuple[Far, ...] | None:
-        """None: it is too intricate."""
+        """What passes between the kind and outside; None if it is too intricate."""
         if (kind, direction) not in self._far:
             try:
                 self._far[kind, direction] = self._reach.far(kind, direction)
@@ -133,7 +133,7 @@ class NetworkView:
         return self._reach.outside(self._vpc_id, family)
 
     def _far_rows(self, ends: Sequence[End], direction: Direction) -> tuple[FarRow, ...]:
-        """What passes for the same addresses outside stands together, and so do ENIs for which the same holds."""
+        """What passes for the same addresses outside shares a row, and so do ENIs for which the same passes."""
         passing: dict[tuple[End, str, str], list[str]] = {}
         for end in ends:
             found = self._rows_far(end.kind, direction)
@@ -152,7 +152,7 @@ class NetworkView:
         )
 
     def _far_lines(self, kind: EniKind, direction: Direction, *, most: bool) -> tuple[Line, ...]:
-        """What passes for most (or not most) of the addresses outside, without saying which."""
+        """What passes for `most` addresses outside, or for fewer, without saying which."""
         found = self._rows_far(kind, direction)
         if found is None:
             return () if most else (UNKNOWN,)
@@ -163,17 +163,14 @@ class NetworkView:
         ]
         return lines_of(rows, {place.family for place in kind.places})
 
-    def _far_cell(self, kind: EniKind, direction: Direction) -> Cell:
-        most, some = self._far_lines(kind, direction, most=True), self._few(kind, direction)
+    def _far_cell(self, kind: EniKind, direction: Direction) -> GridCell:
+        most, some = (self._far_lines(kind, direction, most=most) for most in (True, False))
         noted = (Line(line.services, f"{SOME}, {line.note}" if line.note else SOME, is_some=True) for line in some)
-        return Cell((*most, *noted), is_some=not most)
-
-    def _few(self, kind: EniKind, direction: Direction) -> tuple[Line, ...]:
-        return self._far_lines(kind, direction, most=False)
+        return GridCell((*most, *noted), is_some=not most)
 
     def _grid(self, ends: Sequence[End]) -> Grid:
         outside = Head("Outside", "not in the VPC")
-        first = (Cell(is_same=True), *(self._far_cell(end.kind, Direction.INGRESS) for end in ends))
+        first = (GridCell(is_same=True), *(self._far_cell(end.kind, Direction.INGRESS) for end in ends))
         others = (
             (self._far_cell(source.kind, Direction.EGRESS), *(self._cell(source, target) for target in ends))
             for source in ends
@@ -181,10 +178,10 @@ class NetworkView:
         heads = (outside, *(end.head for end in ends))
         return Grid(heads, heads, (first, *others))
 
-    def _cell(self, source: End, target: End) -> Cell:
+    def _cell(self, source: End, target: End) -> GridCell:
         if source is target and len(source.kind.enis if source.eni is None else (source.eni,)) == 1:
-            return Cell(is_same=True)
-        return Cell(self._lines(source.kind, target.kind))
+            return GridCell(is_same=True)
+        return GridCell(self._lines(source.kind, target.kind))
 
     def _picture(self, kinds: Sequence[EniKind], key: str) -> Picture:
         names = {kind: f"n{number}" for number, kind in enumerate(kinds)}
@@ -210,7 +207,7 @@ class NetworkView:
         anyone = self._far_lines(kind, Direction.INGRESS, most=True)
         if anyone:
             yield Edge(OUTSIDE, key, texts_of(anyone))
-        some = self._few(kind, Direction.INGRESS)
+        some = self._far_lines(kind, Direction.INGRESS, most=False)
         if some:
             yield Edge(OUTSIDE, key, ("from some:", *texts_of(some)), is_some=True)
 
@@ -220,7 +217,7 @@ def _first(kind: EniKind) -> str:
 
 
 def lines_of(ways: Iterable[Way], families: Iterable[Family]) -> tuple[Line, ...]:
-    """A line for all that is the same in both families, if both ends have both, and one for what only one has."""
+    """A line for what passes in all `families`, and one for what passes in only some of them."""
     known: dict[tuple[str, bool], set[Family]] = {}
     for way in ways:
         for text in services(way.passing):
@@ -233,7 +230,7 @@ def lines_of(ways: Iterable[Way], families: Iterable[Family]) -> tuple[Line, ...
 
 
 def few(texts: Sequence[str]) -> tuple[str, ...]:
-    """As many as there is room for."""
+    """The first MOST_TEXTS, and how many more there are."""
     more = len(texts) - MOST_TEXTS
     return tuple(texts) if more <= 0 else (*texts[:MOST_TEXTS], f"and {more:,} more")
 

@@ -1,6 +1,6 @@
-"""The page about a state: everything that `sgdp report` shows, as content.
+"""The page about a state: everything that `sgdp report` shows.
 
-Owns which sections there are and how much of a large state they hold. Is given a state, findings, and what was
+Owns which sections there are, and how much of a large state they show. Takes a state, its findings, and what was
 observed. Must not know HTML, nor where observations come from.
 """
 
@@ -15,20 +15,13 @@ from sgdataplane.analyse.reachable import Reachability
 from sgdataplane.model.choices import ON_HOSTS, Choices
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState, GroupRef, GroupType, PrefixListRef, SecurityGroup, SecurityGroupRule
+from sgdataplane.model.words import counted
 from sgdataplane.net.values import PortRange
 from sgdataplane.policy.dimensions import FURTHER
 from sgdataplane.policy.findings import Finding
 from sgdataplane.policy.resolve import Permission, resolve_rule
 from sgdataplane.report import words
-from sgdataplane.report.content import (
-    FindingRow,
-    GroupTable,
-    Network,
-    Observed,
-    ReportPage,
-    RuleRow,
-    Unobserved,
-)
+from sgdataplane.report.content import FindingRow, GroupTable, Network, Observed, ReportPage, RuleRow, Unobserved
 from sgdataplane.report.network import FAMILY, NetworkView
 
 MOST_NETWORKS = 8
@@ -41,7 +34,7 @@ SEVERITIES = ("high", "warning", "info")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the page is about. `source`: the state's file in the user's words. `choices`: how the state is judged."""
+    """What the page is about. `source`: the state's file as the user named it. `choices`: how the state is judged."""
 
     source: str
     state: CloudState
@@ -51,7 +44,7 @@ class Subject:
 
 
 def report_page(subject: Subject) -> ReportPage:
-    """The page. Its size is bounded, whatever the state's: what is left out is said where it would stand."""
+    """The page. Its size is bounded, however large the state is; it says what is left out, and where."""
     networks = tuple(_networks(subject.state, subject.choices.options))
     groups, groups_note = _groups(subject)
     ordered = sorted(subject.findings, key=lambda finding: SEVERITIES.index(finding.severity.value))
@@ -71,7 +64,7 @@ def report_page(subject: Subject) -> ReportPage:
 
 
 def _left_out(number: int, most: int, noun: str) -> str:
-    return f"{words.counted(number - most, noun)} more: this page shows the first {most}." if number > most else ""
+    return f"{counted(number - most, noun)} more: this page shows the first {most}." if number > most else ""
 
 
 def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
@@ -88,7 +81,7 @@ def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
 
 
 def _networks(state: CloudState, options: Options) -> Iterator[Network]:
-    """Those with the most ENIs; a VPC without any has nothing to show."""
+    """The VPCs with the most ENIs; a VPC without any isn't shown."""
     enis = Counter(eni.vpc_id for eni in state.network_interfaces)
     reach = Reachability(state, options)
     for number, (vpc_id, _) in enumerate(sorted(enis.items(), key=lambda entry: (-entry[1], entry[0])), 1):
@@ -98,7 +91,8 @@ def _networks(state: CloudState, options: Options) -> Iterator[Network]:
 
 
 def _groups(subject: Subject) -> tuple[tuple[GroupTable, ...], str]:
-    """The groups with rules, as long as there is room for these; a group is shown whole, or not at all."""
+    """The groups, as long as there is room for their rules, and what is left out. A group is shown whole or not at
+    all."""
     hits = subject.observed.hits if isinstance(subject.observed, Observed) else None
     found, rows, left_out = list[GroupTable](), 0, list[SecurityGroup]()
     for group in subject.state.security_groups:
@@ -109,13 +103,13 @@ def _groups(subject: Subject) -> tuple[tuple[GroupTable, ...], str]:
         found.append(_group(subject.state, group, hits))
     note = ""
     if left_out:
-        rules = words.counted(sum(len(group.rules) for group in left_out), "rule")
-        note = f"{words.counted(len(left_out), 'group')} with {rules} more: this page shows up to {MOST_RULES} rules."
+        rules = counted(sum(len(group.rules) for group in left_out), "rule")
+        note = f"{counted(len(left_out), 'group')} with {rules} more: this page shows up to {MOST_RULES} rules."
     return tuple(found), note
 
 
 def _group(state: CloudState, group: SecurityGroup, hits: Mapping[tuple[str, str], int] | None) -> GroupTable:
-    members = words.counted(len(state.enis_of_group[group.security_group_id]), "ENI")
+    members = counted(len(state.enis_of_group[group.security_group_id]), "ENI")
     kind = "advanced" if group.security_group_type is GroupType.ENTERPRISE else "basic"
     inner = f"inner access policy {group.inner_access_policy.value}"
     detail = f"{kind} group of {group.vpc_id}, {members}, {inner}"
@@ -153,7 +147,7 @@ def _rule(
 
 
 def _ports(rule: SecurityGroupRule, permission: Permission) -> str:
-    """With what few rules ask for besides."""
+    """Ports, and what else the rule asks for (FURTHER)."""
     further = words.further(each.of_either(permission) for each in FURTHER)
     return " ".join((rule.port_list_id or _range(rule.port_range), *further))
 

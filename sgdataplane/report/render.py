@@ -1,10 +1,10 @@
-"""Pages and pictures as text: the templates, filled.
+"""Pages and pictures as text, made from the templates.
 
-Owns the template engine, and that nothing of a state can become markup, or turn the page's text round. Is given pages.
-Must not know states.
+Owns the template engine: nothing of a state can become markup, or reverse the direction of the page's text. Takes
+pages. Must not know states.
 
-A page is one file: style and pictures are in it, it has no script, and refers to nothing elsewhere. Its own policy
-(Content-Security-Policy) says so to the browser.
+A page is one file: its style and pictures are in it, it has no script, and it refers to nothing elsewhere. Its own
+policy (Content-Security-Policy) tells the browser so.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sgdataplane.report.content import MatrixPage, Picture, ReportPage
-from sgdataplane.report.replayed import ReplayPage
+from sgdataplane.report.content import MatrixPage, Picture, ReplayPage, ReportPage
 from sgdataplane.visible import visible_block
+
+TEMPLATES = {ReportPage: "report.html.j2", MatrixPage: "matrix.html.j2", ReplayPage: "replay.html.j2"}
 
 
 @cache
 def _environment() -> Environment:
-    """Everything is escaped, whatever the template's name; a name that isn't there is an error."""
+    """Escapes everything, whatever a template is called; a name that isn't there is an error."""
     return Environment(
         loader=PackageLoader("sgdataplane.report"),
         autoescape=True,
@@ -30,19 +31,9 @@ def _environment() -> Environment:
     )
 
 
-def render_report(page: ReportPage) -> str:
+def render_page(page: ReportPage | MatrixPage | ReplayPage) -> str:
     """The whole HTML document."""
-    return _rendered("report.html.j2", page=page)
-
-
-def render_matrix(page: MatrixPage) -> str:
-    """The whole HTML document."""
-    return _rendered("matrix.html.j2", page=page)
-
-
-def render_replay(page: ReplayPage) -> str:
-    """The whole HTML document."""
-    return _rendered("replay.html.j2", page=page)
+    return _rendered(TEMPLATES[type(page)], page=page)
 
 
 def render_picture(picture: Picture) -> str:

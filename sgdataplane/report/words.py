@@ -1,13 +1,14 @@
-"""Sets of sessions and of addresses in few words.
+"""Sets of sessions and addresses in few words.
 
-Owns their wording. Is given them as values. Must not know who reaches whom, nor HTML.
+Owns their wording. Takes them as values. Must not know who reaches whom, nor HTML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from sgdataplane.analyse.passing import EVERY, EVERY_PORT, OTHER, Passing, PassingRow
+from sgdataplane.model.words import first_of
 from sgdataplane.net.ranges import Ranges, count, minus
 from sgdataplane.net.values import Family, Prefix, Protocol
 from sgdataplane.policy.dimensions import FURTHER
@@ -35,7 +36,7 @@ def _of_row(row: PassingRow) -> str:
 
 
 def further(some: Iterable[Ranges | None]) -> Iterator[str]:
-    """What few rules ask for (FURTHER), where it isn't all there is."""
+    """The conditions of the dimensions in FURTHER that aren't the whole range."""
     for each, ranges, every in zip(FURTHER, some, EVERY, strict=True):
         if ranges is not None and ranges != every:
             yield each.clause.format(numbers(ranges, every))
@@ -46,7 +47,7 @@ def ports(some: Ranges) -> str:
 
 
 def numbers(some: Ranges, every: Ranges) -> str:
-    """In ascending order; what is left out, if that is shorter."""
+    """The ranges in ascending order; or what they leave out of `every`, if that is shorter."""
     closed = minus(every, some)
     if len(closed) < len(some) and count(some) > count(closed):
         return f"all but {numbers(closed, every)}"
@@ -54,7 +55,7 @@ def numbers(some: Ranges, every: Ranges) -> str:
 
 
 def addresses(some: Ranges, outside: Ranges, family: Family) -> str:
-    """Which of the addresses outside: "anyone", "anyone but ...", or as CIDR blocks."""
+    """Which of the addresses `outside` these are: "anyone", "anyone but ...", or CIDR blocks."""
     if some == outside:
         return "anyone"
     if is_most(some, outside):
@@ -63,12 +64,12 @@ def addresses(some: Ranges, outside: Ranges, family: Family) -> str:
 
 
 def is_most(some: Ranges, outside: Ranges) -> bool:
-    """Whether it is more than half of them."""
+    """Whether these are more than half of the addresses outside."""
     return 2 * count(some) > count(outside)
 
 
 def _blocks(some: Ranges, family: Family) -> Iterator[str]:
-    """As few texts as come easily: ranges that are a block with holes are named so ("192.0.2.0/25 but 192.0.2.66")."""
+    """CIDR blocks. Neighbouring ranges that make a block with holes are one text: "192.0.2.0/25 but 192.0.2.66"."""
     place = 0
     while place < len(some):
         end = min(len(some), place + MOST_HOLES)
@@ -85,7 +86,7 @@ def _blocks(some: Ranges, family: Family) -> Iterator[str]:
 
 
 def _cidrs(first: int, last: int, family: Family) -> list[str]:
-    """The first few of the blocks that a range consists of."""
+    """The first few of the CIDR blocks that a range consists of."""
     found: list[str] = []
     while first <= last and len(found) <= MOST_RANGES:
         size = min(first & -first or 1 << family.bits, 1 << (last - first + 1).bit_length() - 1)
@@ -95,23 +96,10 @@ def _cidrs(first: int, last: int, family: Family) -> list[str]:
 
 
 def block(prefix: Prefix) -> str:
-    """A single address without its length."""
+    """A CIDR block; a single address without its length."""
     text = str(prefix)
     return text.partition("/")[0] if prefix.first == prefix.last else text
 
 
 def _listed(texts: Iterable[str]) -> str:
-    found = list(texts)
-    more = len(found) - MOST_RANGES
-    return ", ".join(found) if more <= 0 else f"{', '.join(found[:MOST_RANGES])} and {more} more"
-
-
-def counted(number: int, noun: str) -> str:
-    """ "1 rule", "2,000 rules"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def first_of(texts: Sequence[str], most: int) -> str:
-    """The first few, and how many more there are."""
-    more = len(texts) - most
-    return ", ".join(texts) if more <= 0 else f"{', '.join(texts[:most])} and {more:,} more"
+    return first_of(list(texts), MOST_RANGES)

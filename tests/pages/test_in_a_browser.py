@@ -11,7 +11,7 @@ import pytest
 
 from sgdataplane.lab.report import matrix_page, matrix_picture
 from sgdataplane.report.content import Observed, SessionRow
-from sgdataplane.report.render import render_matrix, render_picture
+from sgdataplane.report.render import render_page, render_picture
 from tests.support import pages
 from tests.support.browser import Browser
 from tests.support.hardpolicies import typical
@@ -34,7 +34,7 @@ def observed() -> str:
 
 
 def matrix() -> str:
-    return render_matrix(matrix_page(*pages.matrix_of(pages.three_tier(), "wide", "tcp/22,tcp/8080,icmp", wrong=3)))
+    return render_page(matrix_page(*pages.matrix_of(pages.three_tier(), "wide", "tcp/22,tcp/8080,icmp", wrong=3)))
 
 
 def replay() -> str:

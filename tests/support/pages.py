@@ -20,7 +20,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.policy.findings import Finding, Severity
 from sgdataplane.report.content import Observed, SessionRow, Unobserved
 from sgdataplane.report.page import Subject, report_page
-from sgdataplane.report.render import render_report
+from sgdataplane.report.render import render_page
 from sgdataplane.statefile import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ def page_of(
     findings: Sequence[Finding] | None = None,
 ) -> str:
     """The report as text."""
-    return render_report(report_page(Subject(source, state, review(state) if findings is None else findings, observed)))
+    return render_page(report_page(Subject(source, state, review(state) if findings is None else findings, observed)))
 
 
 def hostile_state() -> CloudState:

@@ -10,7 +10,7 @@ from sgdataplane.lab.replay.flows import Delivery, ReplayedFlow, Report
 from sgdataplane.lab.replay.page import replay_page
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import TCP, Address, Direction, Verdict
-from sgdataplane.report.render import render_replay
+from sgdataplane.report.render import render_page
 
 
 def report_of(flows: int, *, wrong: int = 0, verdict: str = "accept", name: str = "i-web1") -> Report:
@@ -36,4 +36,4 @@ def report_of(flows: int, *, wrong: int = 0, verdict: str = "accept", name: str 
 def replay_text(before: Report, after: Report | None = None, *, name: str = "state.yaml") -> str:
     """The page. `name`: of the capture and of the states."""
     reports = [before] if after is None else [before, after]
-    return render_replay(replay_page(name, [(name, report) for report in reports]))
+    return render_page(replay_page(name, [(name, report) for report in reports]))

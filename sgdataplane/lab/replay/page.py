@@ -11,21 +11,20 @@ from pathlib import PurePath
 from sgdataplane import __version__
 from sgdataplane.lab.replay.flows import MAX_FLOWS, FlowChange, ReplayedFlow, Report, changes
 from sgdataplane.model import words
-from sgdataplane.report import replayed
-from sgdataplane.report.content import Head
-from sgdataplane.report.words import counted
+from sgdataplane.model.words import counted
+from sgdataplane.report import content
 
 MOST_FLOWS, MOST_CHANGES, MOST_ADDRESSES = 500, 500, 200
 
 Told = tuple[str, Report]  # the policy's name for people, and the report of the replay under it
 
 
-def replay_page(capture: str, told: Sequence[Told]) -> replayed.ReplayPage:
+def replay_page(capture: str, told: Sequence[Told]) -> content.ReplayPage:
     """The page. `told`: one replay, or two of the same capture, the one to compare with last. The page's size is
     bounded, and it says what it leaves out. The same reports give the same page."""
     (_, first), *others = told
     found = [change for _, other in others for change in changes(first, other)]
-    return replayed.ReplayPage(
+    return content.ReplayPage(
         title=f"Replay of {PurePath(capture).name}",
         source=f"{capture}, replayed under {' and '.join(policy for policy, _ in told)}",
         version=__version__,
@@ -48,8 +47,8 @@ def _facts(told: Sequence[Told], found: Sequence[FlowChange]) -> Iterator[tuple[
         yield "Timeouts times", f"{first.time_scale:g}"
 
 
-def _run(key: str, policy: str, report: Report) -> replayed.ReplayRun:
-    return replayed.ReplayRun(
+def _run(key: str, policy: str, report: Report) -> content.ReplayRun:
+    return content.ReplayRun(
         key=key,
         policy=policy,
         summary=_summary(report),
@@ -97,33 +96,33 @@ def _addresses_notes(report: Report) -> Iterator[str]:
         yield f"Outside every VPC, as they are: {report.outside:,} more."
 
 
-def _row(flow: ReplayedFlow) -> replayed.FlowRow:
-    return replayed.FlowRow(_head(flow), flow.packets, flow.expected, _fate(flow), flow.problem)
+def _row(flow: ReplayedFlow) -> content.FlowRow:
+    return content.FlowRow(_head(flow), flow.packets, flow.expected, _fate(flow), flow.problem)
 
 
-def _head(flow: ReplayedFlow) -> Head:
-    return Head(flow.name, f"{flow.sender} to {flow.receiver}")
+def _head(flow: ReplayedFlow) -> content.Head:
+    return content.Head(flow.name, f"{flow.sender} to {flow.receiver}")
 
 
-def _fate(flow: ReplayedFlow) -> replayed.Fate:
+def _fate(flow: ReplayedFlow) -> content.FlowFate:
     where, decision = flow.expectation.where, flow.decision
-    return replayed.Fate(flow.delivered, decision.verdict.value, where, words.ranked(decision), flow.remarks)
+    return content.FlowFate(flow.delivered, decision.verdict.value, where, words.ranked(decision), flow.remarks)
 
 
-def _changes(told: Sequence[Told], found: Sequence[FlowChange]) -> replayed.Changes:
+def _changes(told: Sequence[Told], found: Sequence[FlowChange]) -> content.Changes:
     (before, first), (after, second) = told
     notes = []
     if len(found) > MOST_CHANGES:
         notes.append(f"{len(found):,} flows are too many for a page: it shows {MOST_CHANGES}.")
     if first.rest.packets or second.rest.packets:
         notes.append(f"Flows beyond the first {MAX_FLOWS:,} are not compared.")
-    return replayed.Changes(before, after, tuple(_change_rows(found[:MOST_CHANGES])), tuple(notes))
+    return content.Changes(before, after, tuple(_change_rows(found[:MOST_CHANGES])), tuple(notes))
 
 
-def _change_rows(found: Sequence[FlowChange]) -> Iterator[replayed.ChangeRow]:
+def _change_rows(found: Sequence[FlowChange]) -> Iterator[content.ChangeRow]:
     for change in found:
         before, after = change.before, change.after
         flow = before or after
         assert flow is not None
         fates = [None if side is None else _fate(side) for side in (before, after)]
-        yield replayed.ChangeRow(_head(flow), flow.packets, *fates)
+        yield content.ChangeRow(_head(flow), flow.packets, *fates)

@@ -10,9 +10,9 @@ import pytest
 
 from sgdataplane.lab.report import matrix_page, matrix_picture
 from sgdataplane.model.state import CloudState
-from sgdataplane.report.content import Cell, Network, Observed
+from sgdataplane.report.content import GridCell, Network, Observed
 from sgdataplane.report.page import MOST_RULES, Subject, report_page
-from sgdataplane.report.render import render_matrix, render_picture
+from sgdataplane.report.render import render_page, render_picture
 from tests.support import pages
 from tests.support.builders import make_eni, make_group, make_rule, make_state
 from tests.support.hardpolicies import five_tuple, kinships, typical
@@ -23,7 +23,7 @@ def network_of(page_subject: Subject) -> Network:
     return network
 
 
-def texts(cell: Cell) -> str:
+def texts(cell: GridCell) -> str:
     return " | ".join(line.text for line in cell.lines)
 
 
@@ -122,7 +122,7 @@ def test_names_are_never_markup() -> None:
     assert "<img" not in text
     assert "{{7*7}}" in text
     lab, cells = pages.matrix_of(pages.hostile_state(), "wide", "tcp/22", wrong=1)
-    assert "<script" not in render_matrix(matrix_page(lab, cells))
+    assert "<script" not in render_page(matrix_page(lab, cells))
 
 
 def test_the_picture_alone_is_well_formed() -> None:

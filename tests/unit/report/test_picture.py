@@ -8,8 +8,7 @@ import re
 
 import pytest
 
-from sgdataplane.report.layout import draw
-from sgdataplane.report.picture import Box, Drawing, Edge, Node, merged
+from sgdataplane.report.picture import Drawing, DrawnBox, Edge, Node, draw, merged
 
 OUTSIDE = Node("out", "Outside", is_outside=True)
 
@@ -24,7 +23,7 @@ def graph(seed: int) -> tuple[list[Node], list[Edge]]:
     return nodes, edges
 
 
-def overlap(one: Box, other: Box) -> bool:
+def overlap(one: DrawnBox, other: DrawnBox) -> bool:
     return abs(one.x - other.x) < one.width and one.y < other.y + other.height and other.y < one.y + one.height
 
 
