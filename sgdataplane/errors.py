@@ -1,22 +1,23 @@
-"""Every error this package raises on purpose, whose fault it is, and what stays in force.
+"""Every error that this package raises on purpose: whose fault it is, and what stays in force.
 
     SgDataplaneError
-      StateFileError      the input is wrong: refused whole, the previous policy stays    (problems)
-        ConfigError       the agent's configuration, likewise
-      LimitError          right, but more than we or nftables hold                        (subject, limit, actual)
-      KernelError         the kernel refused: nothing was changed                         (detail, operation, origin)
+      StateFileError      the input is wrong: refused whole, the previous policy stays     (problems)
+        ConfigError       the agent's configuration is wrong, likewise
+      LimitError          the input is right, but larger than we or nftables can hold      (subject, limit, actual)
+      KernelError         the kernel refused: nothing was changed                          (detail, operation, origin)
         NotFoundError  ExistsError  BusyError
-        UnsupportedError  the kernel lacks a feature                                      (feature, needs)
-          HeldError       it would be held too long by its own check of chains            (seconds, most)
-        PrivilegeError    not root, or a capability is missing                            (capability)
-      HostError           links, namespaces, sysctls, conntrack                           (subject, detail)
-      BindingError        an interface can't be bound to an ENI as asked: nothing changed (problem)
-      LabError            what a lab or a replay was given can't be used                  (subject, detail)
-    InternalError         an invariant of ours broke; not an SgDataplaneError: never caught but at the top
+        UnsupportedError  the kernel lacks a feature                                       (feature, needs)
+          HeldError       a change would keep the kernel busy for too long                 (seconds, most, cause)
+        PrivilegeError    we aren't root, or lack a capability                             (capability, run)
+      HostError           an operation on a link, namespace, sysctl or conntrack failed    (subject, detail)
+      BindingError        an interface can't be bound to an ENI: nothing was changed       (problem)
+      LabError            a lab or a replay can't use what it was given                    (subject, detail)
+    InternalError         a bug of ours; no SgDataplaneError, so that only main() catches it
       ProofError          a compiled table isn't what the specification says: refused, the previous policy stays
-      ContainedError      something unforeseen in one namespace, which ended there
+      ContainedError      something unforeseen in one namespace; the other namespaces went on
 
-Owns the tree and its wording: lines of ours, in which what others wrote is visible (visible.py).
+Owns the tree and the form of the messages: lines of ours, in which text of others is made visible (visible.py). A
+message names the place, the value and what would be right.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from sgdataplane.visible import visible, visible_block, visible_lines
 
 
 class SgDataplaneError(Exception):
-    """Base of all expected errors; `str()` is what a person reads, one block, no traceback."""
+    """Base of all expected errors. `str()` is one block for a person, without a traceback."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Where:
-    """A place in the input: file, 1-based line if known (0 = unknown), JSON pointer (RFC 6901)."""
+    """A place in the input: file, line (from 1 on; 0 if unknown), JSON pointer (RFC 6901)."""
 
     file: str = ""
     line: int = 0
@@ -45,7 +46,8 @@ class Where:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong with the input: the cloud's code (or ours), what, which value, what would be right."""
+    """One thing wrong with the input. `code`: the cloud's error code, or one of ours like it; `message`: what is wrong;
+    `value`: the text that is wrong; `expected`: what would be right."""
 
     where: Where
     code: str
@@ -65,7 +67,7 @@ class Problem:
 
 
 class StateFileError(SgDataplaneError):
-    """The state was refused whole; `problems` holds everything found wrong, in the order of the input."""
+    """The state was refused whole. `problems`: everything that is wrong with it, in the order of the input."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__(problems)
@@ -80,7 +82,7 @@ class ConfigError(StateFileError):
 
 
 class LimitError(SgDataplaneError):
-    """A legal input that is larger than what we or nftables can hold."""
+    """The input is legal, but `subject` has `actual` of something, and we or nftables can hold only `limit`."""
 
     def __init__(self, subject: str, limit: int, actual: int) -> None:
         super().__init__(subject, limit, actual)
@@ -91,10 +93,8 @@ class LimitError(SgDataplaneError):
 
 
 class KernelError(SgDataplaneError):
-    """The kernel refused an operation; the transaction changed nothing.
-
-    `operation` is the nft line that was refused, `origin` the user's rule it came from ("" if it is ours).
-    """
+    """The kernel refused an operation, and changed nothing. `operation`: what was refused, as nft would write it.
+    `origin`: the user's rule that it comes from; "" if it is ours."""
 
     def __init__(self, detail: str, *, operation: str = "", origin: str = "") -> None:
         super().__init__(detail)
@@ -111,11 +111,11 @@ class KernelError(SgDataplaneError):
 
 
 class NotFoundError(KernelError):
-    """An object that the operation names does not exist."""
+    """The operation names an object that doesn't exist."""
 
 
 class ExistsError(KernelError):
-    """An object or element exists already with another value."""
+    """An object or element already exists, with another value."""
 
 
 class BusyError(KernelError):
@@ -123,7 +123,7 @@ class BusyError(KernelError):
 
 
 class UnsupportedError(KernelError):
-    """The kernel lacks `feature`; `needs` says what provides it."""
+    """The kernel lacks `feature`. `needs`: what provides it."""
 
     def __init__(self, feature: str, needs: str) -> None:
         super().__init__(f"{feature} is not available here; it needs {needs}")
@@ -131,21 +131,21 @@ class UnsupportedError(KernelError):
 
 
 def module_needed(module: str) -> str:
-    """What an UnsupportedError `needs` where the kernel was asked for a module, and did not load it."""
-    for_ever = "for each boot: a line in /etc/modules-load.d, or the package's file, /usr/lib/modules-load.d"
-    return f"the kernel module {module} (now: `modprobe {module}`; {for_ever}/sgdataplane.conf)"
+    """`needs` of an UnsupportedError for a kernel module that isn't loaded: which one, and how to load it."""
+    at_boot = "at each boot: a line in /etc/modules-load.d, or the package's file, /usr/lib/modules-load.d"
+    return f"the kernel module {module} (now: `modprobe {module}`; {at_boot}/sgdataplane.conf)"
 
 
 class HeldError(UnsupportedError):
-    """A change would hold the kernel for `seconds`, more than `most`; `cause` says by what. It was not begun."""
+    """A change would keep the kernel busy for `seconds`, more than `most`, because of `cause`. It was not begun."""
 
     def __init__(self, seconds: float, most: float, cause: str, needs: str) -> None:
-        super().__init__(f"a change that holds the kernel for {seconds:,.0f} s", needs)
+        super().__init__(f"a change that keeps the kernel busy for {seconds:,.0f} s", needs)
         self.seconds, self.most, self.cause = seconds, most, cause
 
     def __str__(self) -> str:
         return visible_lines(
-            f"refused: this change would hold the kernel for about {self.seconds:,.0f} s, the most is {self.most:g} s",
+            f"refused: this change would hold the kernel for about {self.seconds:,.0f} s; the most is {self.most:g} s",
             f"  cause: {self.cause}",
             f"  needs: {self.needs}",
             "  nothing was changed; the previous policy stays in force",
@@ -153,7 +153,7 @@ class HeldError(UnsupportedError):
 
 
 class PrivilegeError(KernelError):
-    """The caller lacks `capability`; `run` is the command that would have it."""
+    """The caller lacks `capability`. `run`: the command that would work."""
 
     def __init__(self, capability: str, run: str = "") -> None:
         super().__init__(f"this needs {capability}")
@@ -165,7 +165,7 @@ class PrivilegeError(KernelError):
 
 
 class HostError(SgDataplaneError):
-    """A link, namespace, sysctl or conntrack operation failed."""
+    """An operation on a link, namespace, sysctl or conntrack failed. `subject`: on which; `detail`: why."""
 
     def __init__(self, subject: str, detail: str) -> None:
         super().__init__(subject, detail)
@@ -176,7 +176,7 @@ class HostError(SgDataplaneError):
 
 
 class BindingError(SgDataplaneError):
-    """An interface can't be bound to an ENI as asked, or the record of what is bound can't be read."""
+    """An interface can't be bound to an ENI as asked, or the record of bindings can't be read."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -187,7 +187,8 @@ class BindingError(SgDataplaneError):
 
 
 class LabError(SgDataplaneError):
-    """A lab or a replay can't use what it was given: no such lab or node, no probe that could run, no capture."""
+    """A lab or a replay can't use what it was given: there is no such lab or node, no probe can run, it is no
+    capture."""
 
     def __init__(self, subject: str, detail: str) -> None:
         super().__init__(subject, detail)
@@ -198,12 +199,12 @@ class LabError(SgDataplaneError):
 
 
 class InternalError(Exception):
-    """An invariant of ours broke. A bug: exit code 70."""
+    """One of our invariants doesn't hold: a bug (exit code 70)."""
 
 
 class ContainedError(InternalError):
-    """Whatever happened in one namespace that nobody foresaw: a bug, or what root of that namespace has done to it. It
-    is told as that namespace's, and the others went on."""
+    """Something unforeseen in one namespace: a bug, or something that root of that namespace has done. It is reported
+    for that namespace, and the other namespaces went on."""
 
     def __init__(self, error: Exception, place: str) -> None:
         super().__init__(error, place)
@@ -217,8 +218,8 @@ class ContainedError(InternalError):
 
 
 class ProofError(InternalError):
-    """A compiled table was refused, since it doesn't do what the specification says. `difference` shows one packet.
-    Whoever puts policies in force may catch this one: nothing was changed."""
+    """A compiled table was refused, because it doesn't do what the specification says. `difference`: a packet that
+    shows it. Code that puts policies in force may catch this error: nothing was changed."""
 
     def __init__(self, difference: str) -> None:
         super().__init__(difference)

@@ -1,15 +1,15 @@
-r"""Text that others wrote, made safe to show on a terminal, in a log, in JSON.
+r"""Text that others wrote, made safe to show on a terminal, in a log or in JSON.
 
 Owns which characters are shown as they are, and how all others are spelt. Imports nothing of ours. Must not know where
 a text comes from, or where it goes.
 
-Others choose the names of processes, interfaces, rules and instances. A terminal obeys control characters in them, and
-reorders a line that has marks for bidirectional text; so these are spelt, as `\x1b`, `\n` or `\u202e`. The same holds
-for whatever nobody sees: other format characters, blanks that are no space, lone surrogates, what Unicode has not
-assigned. Bytes that are no UTF-8 arrive as surrogates (`surrogateescape`) and are spelt as the bytes that they were.
-Letters of all scripts stay, and a few marks on each of them.
+Others choose the names of processes, interfaces, rules and instances. A terminal obeys control characters in such
+names, and reorders a line that has bidirectional marks. So these are spelt: `\x1b`, `\n`, `\u202e`. So is everything
+that nobody can see: other format characters, blanks other than the space, lone surrogates, code points that Unicode has
+not assigned. Bytes that aren't UTF-8 arrive as surrogates (`surrogateescape`) and are spelt as the bytes they were.
+Letters of all scripts stay, each with up to MAX_MARKS marks.
 
-What is spelt consists of plain characters, so to make it visible once more changes nothing.
+A spelt text has only plain characters, so making it visible again changes nothing.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ import re
 import unicodedata
 from functools import lru_cache
 
-MAX_MARKS = 8  # on one letter; languages need up to five, a pile of them covers the lines above
+MAX_MARKS = 8  # on one letter: languages need up to five, and a pile of marks would cover the lines above
 _ODD = re.compile(r"[^\x20-\x7e]+")
 _ODD_IN_BLOCK = re.compile(r"[^\x20-\x7e\n\t]+")
-# Printable by category, and yet nobody sees them: Default_Ignorable_Code_Point, and a pattern of Braille without dots.
+# Printable by their category, but invisible: Default_Ignorable_Code_Point, and the Braille pattern without dots.
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
 
 def visible(text: str) -> str:
-    """The text on one line."""
+    """`text` on one line."""
     return text if text.isascii() and text.isprintable() else _ODD.sub(_spelt, text)
 
 
 def visible_block(text: str) -> str:
-    """A text of ours of several lines: line breaks and tabs stay."""
+    """A text of ours with several lines; line breaks and tabs stay."""
     return _ODD_IN_BLOCK.sub(_spelt, text)
 
 
 def visible_lines(*lines: str) -> str:
-    """These lines, one below the other, and no more than these."""
+    """These lines, each on one line."""
     return "\n".join(map(visible, lines))
 
 
 def json_text(value: object, *, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
-    """JSON with the same data, in which letters are themselves and the rest is escaped."""
+    """`value` as JSON. Letters stay as they are; whatever `visible` would spell is escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
     return _ODD_IN_BLOCK.sub(_spelt_in_json, text)
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal a visible text takes."""
+    """The number of terminal columns that a visible text takes."""
     return len(text) if text.isascii() else sum(map(_width, text))
 
 
