@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.cli.files import require_writable, write
 from sgdataplane.cli.main import main
-from sgdataplane.errors import StateFileError
 from tests.support.pages import THREE_TIER
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -34,41 +32,10 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pytest
     assert str(target) in said
 
 
-def test_a_name_that_is_no_utf_8_is_written_as_far_as_it_can_be(tmp_path: Path) -> None:
-    write("<h1>b\udcff.yaml</h1>", tmp_path / "page.html")
-    assert (tmp_path / "page.html").read_text(encoding="utf-8") == "<h1>b?.yaml</h1>"
-
-
-def test_a_link_stays_one(tmp_path: Path) -> None:
-    """As /dev/stdout is, where the output goes to a file."""
-    folder, link = tmp_path / "folder", tmp_path / "link"
-    folder.mkdir()
-    link.symlink_to(folder / "page.html")
-    for text in ("first", "second"):
-        require_writable(link)
-        write(text, link)
-        assert (link.is_symlink(), (folder / "page.html").read_text(encoding="utf-8")) == (True, text)
-    assert sorted(tmp_path.rglob("*")) == [folder, folder / "page.html", link]
-
-
 def test_what_lies_below_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert main(["report", str(THREE_TIER), "--html", str(tmp_path / "file" / "page.html")]) == 5
     assert "not a directory" in capsys.readouterr().err
-
-
-def test_asking_whether_a_file_can_be_written_leaves_it_as_it_is(tmp_path: Path) -> None:
-    target = tmp_path / "page.html"
-    require_writable(target)
-    assert list(tmp_path.iterdir()) == []
-    target.write_text("before")
-    require_writable(target)
-    assert target.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [target]
-    require_writable(Path("/dev/stdout"))
-    for place in (tmp_path, tmp_path / "missing" / "page.html", target / "page.html", tmp_path / ("x" * 300)):
-        with pytest.raises(StateFileError, match="NotWritable"):
-            require_writable(place)
 
 
 def test_a_folder_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

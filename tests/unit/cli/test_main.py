@@ -1,4 +1,4 @@
-"""The frame of the command line: exit codes, messages, and what happens to pipes and Ctrl-C."""
+"""The entry of `sgdp`: exit codes, messages, pipes and Ctrl-C; and no verb waits for the modules of others."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_each_problem_of_a_refused_state_is_a_block_of_its_own(capsys: pytest.Ca
 def test_a_bug_says_where_it_is_and_asks_for_a_report(capsys: pytest.CaptureFixture[str]) -> None:
     main.run_verb(failing(ZeroDivisionError("by nothing")), argparse.Namespace())
     text = capsys.readouterr().err
-    assert text.startswith("internal error: ZeroDivisionError: by nothing\n  in:      test_cli_frame.py:")
+    assert text.startswith("internal error: ZeroDivisionError: by nothing\n  in:      test_main.py:")
     assert "Please report it" in text
     assert __version__ in text
 
@@ -122,6 +122,26 @@ def test_usage_errors_exit_with_2(argv: list[str], capsys: pytest.CaptureFixture
         main.main(argv)
     assert exit_.value.code == Exit.USAGE
     assert "usage: sgdp" in capsys.readouterr().err
+
+
+def test_every_verb_is_listed_with_what_its_module_says() -> None:
+    listed = main.build_parser(["--help"]).format_help()
+    assert listed == main.build_parser().format_help()
+    for words in main.VERBS.values():
+        for verb in words:
+            assert f"    {verb} " in listed
+
+
+@pytest.mark.parametrize(
+    ("argv", "module"),
+    [(["check", "x"], "state"), (["--debug", "lab", "status"], "lab"), (["status"], "agent"), (["--help"], "")],
+    ids=["verb", "option before", "one of several", "none"],
+)
+def test_only_the_module_of_the_verb_is_imported(argv: list[str], module: str) -> None:
+    text = "import sys; from sgdataplane.cli.main import build_parser, VERBS; build_parser(sys.argv[1:]);"
+    text += "print(*(name for name in VERBS if f'sgdataplane.cli.{name}' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", text, *argv], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.split() == module.split()
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
