@@ -1,4 +1,4 @@
-"""diff against decide() of both states: at the corners of rows, just beyond them, and at packets anywhere."""
+"""diff agrees with decide() in both states: at the corners of rows, just beyond them, and for packets anywhere."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ PACKETS, ROWS, CORNERS = 30, 8, 20  # of each pair of states: packets anywhere, 
 
 
 def decisions(states: tuple[CloudState, CloudState], packet: Packet, options: Options) -> tuple[Decision, ...]:
-    """Before and after. An ENI that isn't there passes nothing."""
+    """The decisions before and after. Nothing passes an ENI that isn't there."""
     absent = Decision(packet.direction, Verdict.DROP, ABSENT)
     return tuple(decide(state, packet, options) if packet.eni_id in state.eni else absent for state in states)
 
 
 def as_told(both: Iterable[Decision]) -> list[dict[str, object]]:
-    """A row needn't say why packets of an address that the ENI hasn't got never pass."""
+    """A row needn't say why packets for an address that the ENI doesn't have never pass."""
     return [{**decision.as_json()} for decision in both]
 
 
 def is_judged(both: tuple[Decision, ...]) -> bool:
-    """Whether rules are asked on one side at least: no row speaks of other traffic."""
+    """Whether rules are asked before or after. No row is about other traffic."""
     return not all(decision.is_fixed for decision in both)
 
 
 def corners(change: VerdictChange, states: tuple[CloudState, CloudState], beyond: int) -> Iterator[Packet]:
-    """At the ends of the row in each dimension and, if `beyond` is 1, just outside, too."""
+    """Packets at the ends of the row in each dimension and, if `beyond` is 1, also just outside it."""
 
     def ends(interval: Interval | None, last: int = 65535) -> list[int]:
         first, end = interval or (0, last)
@@ -65,7 +65,7 @@ def corners(change: VerdictChange, states: tuple[CloudState, CloudState], beyond
 
 
 def locals_of(change: VerdictChange, states: tuple[CloudState, CloudState]) -> list[int]:
-    """Addresses of the ENI, and some that it shares with others."""
+    """The ENI's addresses, and some that it shares with others."""
     enis = [state.eni[change.eni_id] for state in states if change.eni_id in state.eni]
     own = {p.first for eni in enis for p in eni.own_prefixes if p.family is change.family}
     shared = (Address.parse(text) for text in ("224.0.0.1", "ff02::1", "fe80::77"))
@@ -73,7 +73,7 @@ def locals_of(change: VerdictChange, states: tuple[CloudState, CloudState]) -> l
 
 
 def check_diff(states: tuple[CloudState, CloudState], options: Options, chance: random.Random) -> int:
-    """Returns how many rows there were."""
+    """The number of rows."""
     diff = StateDiff(*states, options)
     found = [change for eni_id in diff.concerned() for change in diff.at(eni_id).changes]
     packets = [p for state in states for p in gen.packets(state, chance, PACKETS)]

@@ -1,7 +1,7 @@
-"""Findings are held to decide(): what they say of rules is true of every packet, and where every kind of packet can be
-tried, they say all that is true.
+"""Findings agree with decide(): what they say about rules is true for every packet. In small states, where every kind of
+packet can be tried, they say everything that is true.
 
-A group without ENIs is judged as if one were in it alone, with whatever addresses: here it gets one.
+A group without ENIs is judged as if one ENI, with any addresses, were in it alone; here it gets one.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def without(state: CloudState, rules: Iterable[Key]) -> CloudState:
 
 @dataclass
 class Truth:
-    """What trying every packet at every ENI shows. Sets of rules."""
+    """What trying every packet at every ENI shows, as sets of rules."""
 
     state: CloudState
     options: Options = DEFAULTS
@@ -111,7 +111,7 @@ class Truth:
 
 
 def is_from_elsewhere(eni: Eni, packet: Packet) -> bool:
-    """Between an address of the ENI's own and one that isn't."""
+    """Whether it is between an address of the ENI and one of another."""
     is_own = any(packet.local in prefix for prefix in eni.own_prefixes)
     return is_own and not any(packet.remote in prefix for prefix in eni.private_prefixes)
 
@@ -135,7 +135,7 @@ def test_of_small_states_all_that_is_true_of_rules_is_said_and_nothing_else(seed
 
 
 def check_redundant(found: set[Key], truth: Truth, nothing: set[Key], number: int) -> None:
-    """All that are reported can go, each and together; of others none can go with them, or it is reported otherwise."""
+    """All rules that are reported can go, alone and together. No other rule can, unless another finding reports it."""
     assert found <= truth.matching - truth.needed, number
     assert is_like(truth, without(truth.state, found)), number  # each alone: `needed` says so
     hidden = truth.matching - truth.deciding
@@ -155,7 +155,7 @@ def is_like(truth: Truth, other: CloudState) -> bool:
 
 
 def check_nothing(state: CloudState, nothing: set[Key], truth: Truth, number: int) -> None:
-    """A rule that is said to match nothing may match only what is for no address of its ENIs."""
+    """A rule that is said to match nothing may match only packets for no address of its ENIs."""
     every = {(g.security_group_id, r.security_group_rule_id): (g, r) for g in state.security_groups for r in g.rules}
     judged = {rule for rule, (group, of) in every.items() if is_judged(state, group, of)}
     assert judged - truth.matching <= nothing, number
@@ -169,7 +169,7 @@ def check_nothing(state: CloudState, nothing: set[Key], truth: Truth, number: in
 
 
 def is_judged(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule) -> bool:
-    """Not, if it is for interfaces of which the group has none."""
+    """Whether the group has an interface that the rule is for."""
     enis = with_lone_enis(state).enis_of_group[group.security_group_id]
     return any(is_on_interface(state, eni, rule) for eni in enis)
 
@@ -194,8 +194,8 @@ def test_of_small_states_all_that_the_internet_gets_at_is_said_and_nothing_else(
 
 
 def open_doors(state: CloudState) -> Iterator[tuple[Key, int | None]]:
-    """(rule, port), by trying each sensitive port of each address from an address of each piece of the internet. Port
-    None: everything that an advanced group's ENI sends."""
+    """(rule, port), found by trying each sensitive port of each address from an address of each piece of the internet.
+    Port None: everything that an advanced group's ENI sends."""
     for eni in state.network_interfaces:
         of_eni = {(g, r.security_group_rule_id): r for g in eni.security_group_ids for r in state.group[g].rules}
         is_advanced = state.group[eni.security_group_ids[0]].security_group_type is GroupType.ENTERPRISE
@@ -234,7 +234,7 @@ def knocks(
 
 
 def covering(state: CloudState, accepting: Mapping[Key, SecurityGroupRule], outside: list[Address]) -> set[Key]:
-    """Those that are for everyone; if there is none, as few of them as are so together: the weakest."""
+    """The rules that are each for everyone; if there is none, the fewest that are so together, the weakest ones."""
 
     def is_all(some: Iterable[Key]) -> bool:
         rules = [(state.group[rule[0]], accepting[rule]) for rule in some]
@@ -272,7 +272,7 @@ def test_of_any_state_nothing_false_is_said(shard: int) -> None:
 
 @pytest.mark.parametrize("seeds", SEEDS)
 def test_what_is_not_looked_at_makes_nothing_false(seeds: range) -> None:
-    """With less to spend, less is said, and one finding more."""
+    """With less to spend, less is reported, and one more finding says so."""
     cut_short = 0
     for number in seeds:
         state = small_state(number)

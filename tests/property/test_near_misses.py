@@ -25,7 +25,7 @@ STATES, PACKETS = 60, 60
 
 
 def turned(state: CloudState, rule: SecurityGroupRule, packet: Packet) -> Iterator[tuple[str, Packet]]:
-    """The packet with one field as the rule wants it, for each field and, of lists, each entry."""
+    """The packet with one field as the rule wants it, for each field and for each entry of lists."""
     yield PROTOCOL, replace(packet, protocol=rule.ip_protocol.number)
     ranges = [rule.port_range] if rule.port_range else []
     if rule.port_list_id:
@@ -52,7 +52,7 @@ def remotes(state: CloudState, rule: SecurityGroupRule) -> list[Prefix]:
 
 
 def fixes(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, packet: Packet) -> set[str]:
-    """The fields of which one alone has to be another for the rule to match; a packet has one family."""
+    """The fields each of which, if it alone were different, would make the rule match. (A packet keeps its family.)"""
     return {
         field
         for field, other in turned(state, rule, packet)
@@ -61,7 +61,7 @@ def fixes(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, pack
 
 
 def loosened(state: CloudState, rule: SecurityGroupRule, miss: NearMiss, packet: Packet) -> CloudState:
-    """The state with a rule that wants that field as the packet has it."""
+    """The state with the rule changed to want that field as the packet has it."""
     port = None if not packet.port else PortRange(packet.port, packet.port)
     changes: dict[str, dict[str, object]] = {
         PROTOCOL: {"ip_protocol": ALL},
@@ -79,7 +79,7 @@ def loosened(state: CloudState, rule: SecurityGroupRule, miss: NearMiss, packet:
 
 
 def check(state: CloudState, packet: Packet, options: Options) -> Iterator[str]:
-    """The fields that were missed."""
+    """The fields that near misses name."""
     found = explain(state, packet, options)
     misses = {(m.decision.security_group_id, m.decision.security_group_rule_id): m for m in found.near_misses}
     candidates = rule_candidates(state, state.eni[packet.eni_id], packet.direction)
@@ -104,7 +104,7 @@ def check(state: CloudState, packet: Packet, options: Options) -> Iterator[str]:
 
 
 def is_nobody(state: CloudState, rule: SecurityGroupRule, field: str) -> bool:
-    """Whether the rule wants what no packet can have: something of an empty list, a member of a group of nobody."""
+    """Whether the rule wants what no packet can have: an entry of an empty list, or a member of an empty group."""
     if field == PORT:
         return rule.port_list_id != "" and not state.port_list[rule.port_list_id].entries
     return field == REMOTE and isinstance(rule.remote, (GroupRef, PrefixListRef))

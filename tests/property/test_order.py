@@ -1,4 +1,4 @@
-"""What each permission decides, and what would change without it: against decide(), over generated states."""
+"""What each permission decides, and what would change without it, agrees with decide() over generated states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a change of the state is said to be about other ENIs, this one's table is the same: over generated states."""
+"""An ENI that a change can't affect, as policy/reach.py says, keeps its table: over generated states."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Edit = Callable[[CloudState, random.Random], CloudState]
 
 
 def with_group(state: CloudState, chance: random.Random) -> CloudState:
-    """A rule goes, or the policy within the group turns."""
+    """A rule is removed, or the group's inner policy changes."""
     old = chance.choice(state.security_groups)
     turned = Verdict.DROP if old.inner_access_policy is Verdict.ACCEPT else Verdict.ACCEPT
     new = replace(old, rules=old.rules[1:]) if chance.random() < 0.7 else replace(old, inner_access_policy=turned)
@@ -31,7 +31,7 @@ def with_group(state: CloudState, chance: random.Random) -> CloudState:
 
 
 def with_eni(state: CloudState, chance: random.Random) -> CloudState:
-    """One moves to another's groups, or takes another's place, or gets another MAC, or goes."""
+    """An ENI moves to the groups of another, takes the place of another, gets another MAC, or is removed."""
     old, other = chance.choice(state.network_interfaces), chance.choice(state.network_interfaces)
     if chance.random() < 0.2 and len(state.network_interfaces) > 1:
         return replace(state, network_interfaces=tuple(eni for eni in state.network_interfaces if eni is not old))
@@ -53,7 +53,7 @@ def with_list(state: CloudState, chance: random.Random) -> CloudState:
 
 
 def with_lone_group(state: CloudState, _: random.Random) -> CloudState:
-    """One that no ENI is in and no rule names."""
+    """A group that no ENI is in and no rule names."""
     groups = (*state.security_groups, SecurityGroup("sg-lone", gen.VPC_ID))
     return replace(state, security_groups=groups)
 

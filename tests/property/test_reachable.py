@@ -1,4 +1,4 @@
-"""Who reaches whom, by regions, is what decide() says of every packet tried: at both ends, and from outside."""
+"""Who reaches whom agrees with decide() for every packet tried, at both ends and from outside."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """As it opens."""
+    """A session, by its first packet."""
 
     source: Address
     target: Address
@@ -49,7 +49,7 @@ def addresses_of(eni: Eni, chance: random.Random) -> list[Address]:
 
 
 def sessions(state: CloudState, source: Address, target: Address, chance: random.Random) -> Iterator[Session]:
-    """Some of every protocol, at ports where rules begin and end."""
+    """Some sessions of every protocol, at ports where rules begin and end."""
     ranges = [
         ports
         for group in state.security_groups
@@ -128,7 +128,7 @@ def test_what_passes_from_and_to_outside_is_what_the_policy_accepts(
 
 
 def outsiders(reach: Reachability, state: CloudState, family: Family, chance: random.Random) -> Iterator[Address]:
-    """Addresses outside, at edges of what rules name among them."""
+    """Addresses outside, at the edges of the blocks that rules name."""
     outside = reach.outside(state.vpcs[0].vpc_id, family)
     named = [
         edge

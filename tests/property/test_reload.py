@@ -1,5 +1,5 @@
-"""What a load takes over from the one before never shows: state, findings and refusals are those of a load from
-nothing, after any sequence of edits."""
+"""A load that uses what the one before left gives the same state, findings and refusals as a load from nothing, after
+any sequence of edits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def outcome(path: Path, memory: Memory | None) -> object:
 
 
 def spoiled(document: dict[str, list[dict[str, object]]], chance: random.Random) -> None:
-    """One value anywhere is another one, which may be wrong."""
+    """Some value is replaced by another one, which may be wrong."""
     key, wrong = chance.choice(SPOILED)
     objects = [entry for section in document.values() for entry in section]
     objects += [rule for entry in objects for rule in entry.get("rules", ())]  # type: ignore[attr-defined]

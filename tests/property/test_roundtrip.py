@@ -1,4 +1,4 @@
-"""Generated states: written in either format and read again they are equal; and no input makes the loader fall over."""
+"""Generated states that are written in either format and read again are equal, and no input makes the loader crash."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read(files: Mapping[str, str]) -> CloudState:
 
 @st.composite
 def loadable(draw: st.DrawFn) -> CloudState:
-    """A generated state without what validation refuses, and with text of every kind in what people may write."""
+    """A generated state without what validation refuses, and with all kinds of text where people may write."""
     state = draw(states())
     is_classic = state.vpcs[0].network_type is NetworkType.CLASSIC
     groups = tuple(as_valid_group(group, is_classic) for group in state.security_groups)
@@ -75,7 +75,7 @@ def loadable(draw: st.DrawFn) -> CloudState:
 
 @st.composite
 def vpc_blocks(draw: st.DrawFn) -> tuple[Prefix, ...]:
-    """Blocks around all generated addresses and others beside them, in each family or not."""
+    """Blocks around all generated addresses, and others beside them, in some of the families."""
     found: set[Prefix] = set()
     for first, *others in (
         ("10.9.0.0/16", "10.0.0.0/8", "192.168.0.0/16"),
@@ -98,7 +98,7 @@ def fits(rule: SecurityGroupRule, is_classic: bool) -> bool:
 
 
 def as_valid_rule(rule: SecurityGroupRule, is_classic: bool) -> SecurityGroupRule:
-    """Only rules of the classic network, and there only those without a group as remote, may be internet ones."""
+    """Only rules of the classic network without a group as remote may be of nic type internet."""
     is_internet = is_classic and not isinstance(rule.remote, GroupRef) and rule.nic_type is NicType.INTERNET
     return replace(rule, nic_type=NicType.INTERNET if is_internet else NicType.INTRANET)
 
@@ -140,7 +140,7 @@ def test_native_to_answers_to_native_is_the_same_text(state: CloudState) -> None
 @settings(max_examples=ROUNDS)
 @given(loadable(), st.data())
 def test_what_people_write_twice_survives_the_way_to_answers_and_back(state: CloudState, data: st.DataObject) -> None:
-    """A value of some list again, at any place in it: refused, or the same state by either format."""
+    """A list has one of its values twice: it is refused, or both formats give the same state."""
     document: dict[str, list[dict[str, Any]]] = dict(sections(state))
     lists: dict[str, list[dict[str, Any]]] = {}
     for entry in (entry for objects in document.values() for entry in objects):
@@ -172,7 +172,7 @@ def test_every_state_can_be_reviewed_and_its_findings_name_what_is_there(state: 
 
 
 def falls_over(data: bytes, name: str) -> None:
-    """Load bytes that may be anything: a state or a refusal that can be printed, and no other exception."""
+    """Load any bytes: they give a state or a refusal that can be printed, and no other exception."""
     read_bytes = load_terraform if name.endswith(".tfstate") else load
     error: StateFileError | None = None
     with tempfile.TemporaryDirectory() as folder:

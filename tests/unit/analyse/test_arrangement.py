@@ -1,4 +1,4 @@
-"""Sets laid over each other, against Python's own sets."""
+"""Sets laid over each other agree with Python's own sets."""
 
 from __future__ import annotations
 

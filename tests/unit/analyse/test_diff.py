@@ -1,4 +1,4 @@
-"""What a change of the state is said to do: a table of changes that people make, and the rows that they see."""
+"""What diff says about a change: a table of changes that people make, and the rows that they see."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SSH = "ingress tcp 22/22 from"
 def state_of(
     *rules: str, advanced: bool = False, addresses: str = "10.0.0.1", inner: Verdict = Verdict.DROP
 ) -> CloudState:
-    """ENI eni-a in sg-a with these rules, and eni-b in sg-b, which has none."""
+    """eni-a is in sg-a, which has these rules; eni-b is in sg-b, which has none."""
     groups = [make_group("sg-a", [make_rule(text) for text in rules], advanced=advanced, inner=inner)]
     enis = [make_eni("eni-a", addresses, "sg-a"), OTHER]
     return make_state([*groups, make_group("sg-b", inner=Verdict.DROP)], enis, prefix_lists={"pl-x": "192.0.2.0/25"})
@@ -69,7 +69,7 @@ def test_rows_of_changed_rules(old: list[str], new: list[str], rows: list[str]) 
 
 
 def test_what_is_nothing_but_dhcp_passes_anyway() -> None:
-    """A row with more in it reaches over it."""
+    """A row with more traffic reaches over it."""
     text = "ingress udp 68/68 from 169.254.1.1"
     assert [told(one) for one in changes_of(state_of(), state_of(text))] == ["eni-a ingress opens udp 68 169.254.1.1"]
     group = make_group("sg-a", [make_rule(text, source_port_range="67/67")], inner=Verdict.DROP)

@@ -1,4 +1,4 @@
-"""A large state of which little changes: only that is looked at, and ENIs of the same groups share what is found."""
+"""Where little of a large state changes, only that is looked at, and ENIs with the same groups share what is found."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZES = [
 
 
 def big_state(members: int, groups: int) -> CloudState:
-    """Every ENI in two of the groups; one rule of the first group names the second."""
+    """Every ENI is in two of the groups; one rule of the first group names the second."""
     names = [f"sg-{number:04}" for number in range(groups)]
     rules = [make_rule(text) for text in RULES]
     made = [make_group(name, rules, inner=Verdict.DROP) for name in names]

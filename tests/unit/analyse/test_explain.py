@@ -17,7 +17,7 @@ METADATA = Options(metadata=(Prefix.parse("100.100.100.200"),))
 
 
 def pair(*rules: str, others: tuple[str, ...] = (), inner: Verdict = Verdict.DROP, groups: str = "sg-b") -> CloudState:
-    """eni-a has the rules, in sg-a; eni-b has the others, in sg-b."""
+    """eni-a is in sg-a, which has the rules; eni-b is in sg-b, which has the others."""
     return make_state(
         [
             make_group("sg-a", [make_rule(text, f"r{number}") for number, text in enumerate(rules)], inner=inner),
@@ -31,7 +31,7 @@ def pair(*rules: str, others: tuple[str, ...] = (), inner: Verdict = Verdict.DRO
 
 
 def ranks(state: CloudState, packet: str, options: Options = DEFAULTS) -> list[tuple[str, str]]:
-    """Who would decide after the decider, and why not before."""
+    """What would decide next, and why it doesn't come first."""
     found = explain(state, make_packet(packet), options).later
     return [(later.decision.security_group_rule_id or later.decision.cause, later.outranked_by) for later in found]
 
@@ -128,7 +128,7 @@ def test_a_flow_to_nobody_of_the_state_is_up_to_one_end() -> None:
 
 
 def test_what_a_near_miss_asks_for_reads_short() -> None:
-    """Of a group or list it says how much it holds: what holds nothing matches nothing."""
+    """A group or list is named with its size: an empty one matches nothing."""
     rules = [
         make_rule("ingress tcp 80/90 from 0.0.0.0/0", "r-port"),
         make_rule("ingress tcp from 0.0.0.0/0", "r-ports", port_list_id="prl-x"),

@@ -1,4 +1,4 @@
-"""Regions against their points, and rows of them."""
+"""Regions do what sets of their points do; and rows of regions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Point = tuple[int, ...]
 
 
 def points(region: Region) -> set[Point]:
-    """Fails unless the blocks are disjoint."""
+    """All points of a region; fails unless its blocks are disjoint."""
     found: set[Point] = set()
     for block in region:
         mine = set(product(*([n for first, last in ranges for n in range(first, last + 1)] for ranges in block)))

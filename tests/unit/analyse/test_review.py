@@ -1,4 +1,4 @@
-"""What is odd about a state: each finding where it belongs, and none where it doesn't."""
+"""Each finding is reported where it belongs, and nowhere else."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ OTHERS = """\
 
 
 def state_of(folder: Path, *rules: str, group: str = "inner_access_policy: Drop", others: str = OTHERS) -> CloudState:
-    """A group sg-x with these rules, of ids sgr-0 and on, and two ENIs; sg-y has one, sg-empty none."""
+    """sg-x has these rules, with ids from sgr-0 on, and two ENIs; sg-y has one ENI, sg-empty none."""
     lines = "".join(f"      - {{security_group_rule_id: sgr-{n}, {rule}}}\n" for n, rule in enumerate(rules))
     own = f"  - security_group_id: sg-x\n    vpc_id: vpc-a\n    {group}\n    rules:{'' if rules else ' []'}\n{lines}"
     path = folder / "state.yaml"
@@ -57,7 +57,7 @@ def state_of(folder: Path, *rules: str, group: str = "inner_access_policy: Drop"
 
 
 def about_rules(state: CloudState, *codes: str) -> list[tuple[str, str, str]]:
-    """(code, severity, message) of the findings with these codes; if none are given, of rules that are open, void or
+    """(code, severity, message) of the findings with these codes, by default those about rules that are open, void or
     match nothing."""
     wanted = codes or ("WideOpenIngress", "WideOpenEgress", "VoidDrop", NOTHING, NEVER)
     return [(f.code, f.severity.value, f.message) for f in review(state) if f.code in wanted]
@@ -334,7 +334,7 @@ def test_a_rule_that_decides_something_is_not_called_shadowed(rules: tuple[str, 
 
 
 def test_a_rule_is_needed_if_one_of_its_enis_needs_it(tmp_path: Path) -> None:
-    """sg-y accepts what sg-x does, but of the two ENIs in sg-x only one is in it."""
+    """sg-y accepts what sg-x does, but only one of the two ENIs in sg-x is in sg-y."""
     others = OTHERS.replace("sg-y, vpc_id: vpc-a}", f"sg-y, vpc_id: vpc-a, rules: [{{{TEN[:-1]}1}}]}}")
     state = state_of(tmp_path, TEN, others=others)
     both = ("sg-x", "sg-y")

@@ -1,4 +1,4 @@
-"""The index of members: made from nothing or from another one, it is the same."""
+"""The index of members is the same whether it is made from nothing or from another index."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def eni(number: int, groups: str = "sg-a", **fields: object) -> Eni:
 
 
 def whole(members: Members) -> object:
-    """All that it says."""
+    """Everything that an index says."""
     return [
         (
             {address: kin for page in members.pages(family).values() for address, kin in page.kin.items()},

@@ -1,4 +1,4 @@
-"""What a name stands for."""
+"""Which thing a name stands for."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ INGRESS = Direction.INGRESS
 
 
 def lone(*rules: object, **group: object) -> CloudState:
-    """One ENI in one group with these rules; inner accept off unless said."""
+    """One ENI in one group with these rules. Inner accept is off unless it is asked for."""
     fields = {"inner": Verdict.DROP, **group}
     return make_state(
         [make_group("sg-a", rules, **fields)],  # type: ignore[arg-type]
@@ -212,7 +212,7 @@ LINK = str(link_local(mac_of("eni-a")))
 
 
 def nd(icmp_type: int, hop_limit: int, local: str = OWN[6]) -> dict[str, object]:
-    """Fields of an ICMPv6 message of discovery."""
+    """The fields of a neighbour discovery message."""
     return {"icmp_type": icmp_type, "hop_limit": hop_limit, "local": local}
 
 
@@ -269,7 +269,7 @@ def test_what_always_and_never_passes(packet: str, fields: dict[str, object], de
 
 
 def test_in_host_placement_nobody_is_on_the_link_but_the_router() -> None:
-    """Unless a gateway has another address."""
+    """That is so unless a gateway has another address."""
     to_a_neighbour, to_the_gateway = (
         make_packet(f"egress icmpv6 {remote}", **nd(135, 255)) for remote in ("2001:db8::9", "fe80::1")
     )

@@ -1,4 +1,4 @@
-"""Words for people: each cause has some, and they are the same whoever prints them."""
+"""Every cause has words for people, and no other cause has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where headers stand: IPv4's, and packets that are cut short or lie. Chains: tests/property/test_headers.py."""
+"""Where headers are: in IPv4, and in packets that are cut short or lie. Chains: tests/property/test_headers.py."""
 
 from __future__ import annotations
 

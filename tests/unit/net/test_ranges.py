@@ -1,4 +1,4 @@
-"""Sets as ranges, against Python's own sets."""
+"""Sets as ranges do what Python's own sets do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INTERVALS = st.lists(st.tuples(st.integers(0, LAST), st.integers(0, LAST)).map(l
 
 
 def numbers(ranges: Ranges) -> set[int]:
-    """Fails unless they are in normal form."""
+    """All numbers in some ranges; fails unless the ranges are in normal form."""
     for (_, last), (first, _) in pairwise(ranges):
         assert first > last + 1
     return {number for first, last in ranges for number in range(first, last + 1)}

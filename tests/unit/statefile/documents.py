@@ -1,4 +1,4 @@
-"""Documents for the loader's tests: a valid base with one slot, and what loading says of it.
+"""Documents for the loader's tests: a valid base with one slot, and what loading it says.
 
 Owns the base and the marker: the line that a refusal must name is the one that ends in `# HERE`.
 """
@@ -74,14 +74,14 @@ def marked_line(text: str) -> int:
 
 
 def load_text(folder: Path, text: str, *, name: str = "state.yaml", profile: str = "seed") -> Loaded:
-    """What `load` says of a text in a file of that name; raises StateFileError."""
+    """What `load` makes of a text in a file of that name; StateFileError if it is refused."""
     path = folder / name
     path.write_bytes(text.encode())
     return load(path, profile=profile)
 
 
 def refusals(folder: Path, text: str, *, name: str = "state.yaml", profile: str = "seed") -> tuple[Problem, ...]:
-    """Everything that `load` finds wrong in a text; () if it takes it."""
+    """Everything that `load` finds wrong in a text; () if it accepts it."""
     try:
         load_text(folder, text, name=name, profile=profile)
     except StateFileError as error:

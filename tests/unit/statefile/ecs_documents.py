@@ -1,4 +1,4 @@
-"""Answers of the cloud for the loader's tests, with everything that it prints and nobody needs.
+"""The cloud's answers for the loader's tests, including what the cloud prints and nobody needs.
 
 Owns a valid base of four answers, and the functions that make more.
 """
@@ -23,7 +23,7 @@ UNUSED = dict.fromkeys((
 
 
 def permission(rule_id: str, **said: object) -> dict[str, object]:
-    """A permission as the cloud prints it: what it doesn't say is there and empty."""
+    """A permission as the cloud prints it: with empty strings for what it doesn't say."""
     always = {"SecurityGroupRuleId": rule_id, "NicType": "intranet", "Policy": "Accept", "Priority": 1}
     return {**UNUSED, **always, "CreateTime": "2026-01-01T00:00:00Z", **said}
 

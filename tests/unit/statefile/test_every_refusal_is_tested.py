@@ -1,4 +1,4 @@
-"""No refusal without a test: the codes that the package can give are all expected somewhere in this folder."""
+"""No refusal is without a test: every code that the package can give is expected somewhere in this folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLAIN_SUFFIXES = ("EmptyFolder", "NotAFile", "NotFound", "NotReadable", "TooLarg
 
 
 def codes_in(path: Path) -> Iterator[str]:
-    """Every string of a module that is a code; an f-string as what it may become."""
+    """Every string of a module that is a code, and every code that an f-string may become."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     inside = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""Input that is no state at all: one problem with a place, never another exception, in bounded time and memory."""
+"""Input that is no state at all gives one problem with a place, and no other exception, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ WRONG = ("0", "{}", '{"a":0}', '{"vpc_id":""}')
 def test_reading_stops_after_a_hundred_problems(
     element: str, section: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 50,000 wrong elements, at most a few more are looked at, and a few thousand walked through for their lines."""
+    """There are 50,000 wrong elements: only a few more are looked at, and the walk for lines passes a few thousand."""
     looked, walked = Counter[str](), Counter[str]()
     monkeypatch.setattr(native, "check_keys", counting(looked, native.check_keys))
     for walk in ("walk_json", "walk_yaml"):

@@ -1,4 +1,4 @@
-"""The native format: every field into its record, and what is made where the document says nothing."""
+"""The native format: every field gets into its record, and what is made up where the document says nothing."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def rules_in_group(count: int) -> str:
 
 
 def rules_on_eni(count: int) -> str:
-    """Over five groups, so that none passes its own limit."""
+    """Spread over five groups, so that none passes its own limit."""
     share = [count // 5 + (number < count % 5) for number in range(5)]
     body = "".join(
         f"  - security_group_id: g{number}\n    vpc_id: v\n    rules:\n{ports(size, 1 + 1000 * number)}"
@@ -94,7 +94,7 @@ def entries_in_list(count: int) -> str:
 
 
 def lists_in_rules(cost: int) -> str:
-    """A rule costs what its lists may come to hold; one on both lists costs the product."""
+    """A rule costs as much as its list may come to hold; with two lists it costs the product."""
     rest = cost - 150
     lists = (
         "prefix_lists: [{prefix_list_id: pl, address_family: IPv4, max_entries: 15}]\n"
@@ -106,7 +106,7 @@ def lists_in_rules(cost: int) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """`make(most)` is taken, `make(most + 1)` refused at `pointer`; None where the profile has no such limit."""
+    """`make(most)` is accepted, `make(most + 1)` is refused at `pointer`. None: the profile has no such limit."""
 
     name: str
     profile: str
@@ -189,7 +189,7 @@ TO_GROUP = replace(RULE, remote=GroupRef("sg-b"))
 
 
 def state_of(*, rules: int = 0, to_groups: int = 0, members: int = 1, groups: int = 1, lists: int = 0) -> CloudState:
-    """sg-0 has the rules, half of its ENI's; and the members."""
+    """A state with one ENI; sg-0 has the rules and the members."""
     made = tuple(replace(RULE, security_group_rule_id=f"sgr-{n}") for n in range(rules - to_groups))
     made += tuple(replace(TO_GROUP, security_group_rule_id=f"to-{n}") for n in range(to_groups))
     all_groups = [SecurityGroup(f"sg-{n}", "vpc-a", rules=made if n == 0 else ()) for n in range(groups)]

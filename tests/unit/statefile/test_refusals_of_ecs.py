@@ -38,7 +38,7 @@ Edit = Callable[[Answers], None]
 
 
 def put(path: str, value: object) -> Edit:
-    """An edit that sets what a pointer into the named answer leads to."""
+    """An edit that sets one value: `path` is the name of an answer and a pointer into it."""
     name, *keys = path.split("/")
 
     def edit(answers: Answers) -> None:

@@ -12,7 +12,7 @@ from tests.unit.statefile.documents import POINTERS, document, marked_line, refu
 
 @dataclass(frozen=True)
 class Row:
-    """An object that is wrong in one way; `field` is where, "" for the object as a whole."""
+    """An object with one mistake. `field`: where it is; "" for the whole object."""
 
     name: str
     slot: str
@@ -40,7 +40,7 @@ def group(name: str, text: str, *said: str) -> Row:
 
 
 def eni(name: str, text: str, *said: str) -> Row:
-    """An ENI of vpc-a in sg-a; what the text says comes last, so it must not repeat these."""
+    """An ENI of vpc-a in sg-a. The text is added to that, so it must not repeat these keys."""
     own = "network_interface_id: eni-x, vpc_id: vpc-a, security_group_ids: [sg-a]"
     return Row(name, "ENI", f"{{{own}, {text}}}", *said)
 

@@ -12,7 +12,7 @@ from tests.unit.statefile.documents import POINTERS, marked_line, refusals, rule
 
 @dataclass(frozen=True)
 class Row:
-    """A rule that is wrong in one way; `field` is where, "" for the rule as a whole."""
+    """A rule with one mistake. `field`: where it is; "" for the whole rule."""
 
     name: str
     rule: str

@@ -1,4 +1,4 @@
-"""A state of 65,536 members and 1,000 groups, over 20 MB: loaded in seconds, and refused in seconds, lines included."""
+"""A state of 65,536 members and 1,000 groups, over 20 MB, loads in seconds, and is refused in seconds, with lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder behind a link that is turned while it is read: all of it is read, and nothing of the next one."""
+"""If a link to a folder is turned while the folder is read, everything is read from the first folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OLD, NEW = state_of(443), state_of(80, 8080)
 def test_a_generation_is_read_whole_though_its_link_is_turned_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Old interfaces with new groups would be a policy that nobody has written."""
+    """Old interfaces with new groups would be a policy that nobody wrote."""
     write_generation(tmp_path / "1", OLD)
     write_generation(tmp_path / "2", NEW)
     link = tmp_path / "current"
