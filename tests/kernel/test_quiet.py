@@ -47,7 +47,7 @@ def spans_of(reader: Reader, ask: Callable[[], object]) -> tuple[int, int]:
     return len(inside), sum(after < end for after, end in inside)
 
 
-@pytest.mark.skipif(os.cpu_count() == 1, reason="whoever asks takes the reader's place")
+@pytest.mark.skipif(os.cpu_count() == 1, reason="needs two processors: a reader must run beside the thread that asks")
 def test_nobody_is_let_go_while_a_reader_reads() -> None:
     with Reader() as reader:
         control = spans_of(reader, lambda: None)
