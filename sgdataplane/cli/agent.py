@@ -37,11 +37,12 @@ def register(verbs: Verbs) -> None:
 def run_agent(arguments: argparse.Namespace) -> int:
     """Runs until SIGTERM, or for one cycle."""
     require_root("agent")
-    from sgdataplane.daemon import agent, config
+    from sgdataplane.daemon import agent
+    from sgdataplane.daemon.config import CONFIG_FILE, load_config
 
-    file, choices = arguments.config or config.CONFIG_FILE, chosen(arguments)
-    known = config.load_config(file, must_exist=arguments.config is not None, chosen=choices)
-    status = agent.run_agent(known, file, choices, once=arguments.once)
+    file, choices = arguments.config or CONFIG_FILE, chosen(arguments)
+    config = load_config(file, must_exist=arguments.config is not None, chosen=choices)
+    status = agent.run_agent(config, file, choices, once=arguments.once)
     if not arguments.once:
         return Exit.DONE
     return Exit.KERNEL if not status.is_whole else Exit.INPUT if status.is_state_refused else Exit.DONE

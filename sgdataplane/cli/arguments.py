@@ -107,37 +107,6 @@ def _number(text: str) -> float:
         return 0.0
 
 
-def flow_of(arguments: argparse.Namespace) -> Traffic:
-    """The one flow that `add_flow` asks for; a usage error if it isn't complete, or ports don't fit the protocol."""
-    parser: Parser = arguments.parser
-    if arguments.protocol is not None and arguments.protocol.is_all:
-        parser.error("--protocol all: a packet has one protocol; name it")
-    settle_ports(arguments)
-    asked: Protocol | None = arguments.protocol
-    if asked is None:
-        parser.error("--protocol is needed, unless --port names it: --port tcp/22")
-    if asked.has_ports and arguments.port is None:
-        parser.error(f"--port is needed with {asked}")
-    return Traffic(asked, None if arguments.port is None else PortRange(arguments.port, arguments.port))
-
-
-def settle_ports(arguments: argparse.Namespace) -> None:
-    """Replaces `--port` and `--source-port`, if given, by numbers. A protocol in one of them (tcp/22) sets
-    `--protocol`; a usage error if `--protocol` is another one, or has no ports."""
-    parser: Parser = arguments.parser
-    for option, key in (("--port", "port"), ("--source-port", "source_port")):
-        port: Port | None = getattr(arguments, key, None)
-        if port is None:
-            continue
-        protocol: Protocol | None = arguments.protocol or port.protocol
-        if protocol is not None and not protocol.has_ports:
-            parser.error(f"{option}: {protocol} has no ports")
-        if port.protocol not in (None, protocol):
-            parser.error(f"{option} {port} is {port.protocol}, but {protocol} is asked for, too; leave one out")
-        arguments.protocol = protocol
-        setattr(arguments, key, port.number)
-
-
 def _place(text: str) -> Path:
     from sgdataplane.statefile.source import STDIN
 
@@ -263,6 +232,37 @@ def require_root(what: str) -> None:
 
 
 # what the arguments mean
+
+
+def flow_of(arguments: argparse.Namespace) -> Traffic:
+    """The one flow that `add_flow` asks for; a usage error if it isn't complete, or ports don't fit the protocol."""
+    parser: Parser = arguments.parser
+    if arguments.protocol is not None and arguments.protocol.is_all:
+        parser.error("--protocol all: a packet has one protocol; name it")
+    settle_ports(arguments)
+    asked: Protocol | None = arguments.protocol
+    if asked is None:
+        parser.error("--protocol is needed, unless --port names it: --port tcp/22")
+    if asked.has_ports and arguments.port is None:
+        parser.error(f"--port is needed with {asked}")
+    return Traffic(asked, None if arguments.port is None else PortRange(arguments.port, arguments.port))
+
+
+def settle_ports(arguments: argparse.Namespace) -> None:
+    """Replaces `--port` and `--source-port`, if given, by numbers. A protocol in one of them (tcp/22) sets
+    `--protocol`; a usage error if `--protocol` is another one, or has no ports."""
+    parser: Parser = arguments.parser
+    for option, key in (("--port", "port"), ("--source-port", "source_port")):
+        port: Port | None = getattr(arguments, key, None)
+        if port is None:
+            continue
+        protocol: Protocol | None = arguments.protocol or port.protocol
+        if protocol is not None and not protocol.has_ports:
+            parser.error(f"{option}: {protocol} has no ports")
+        if port.protocol not in (None, protocol):
+            parser.error(f"{option} {port} is {port.protocol}, but {protocol} is asked for, too; leave one out")
+        arguments.protocol = protocol
+        setattr(arguments, key, port.number)
 
 
 def eni_of(state: CloudState, name: str) -> str:

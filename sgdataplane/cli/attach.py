@@ -80,9 +80,7 @@ def _add_attach(verbs: Verbs) -> None:
     parser = _add(verbs, "attach", run_attach, more, example=example)
     _add_eni(parser)
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument(
-        "--netns", metavar="PATH", help="the interface's network namespace: a path, or a name of `ip netns`"
-    )
+    where.add_argument("--netns", metavar="PATH", help="its network namespace: a path, or a name of `ip netns`")
     where.add_argument("--pid", type=_pid, metavar="PID", help="or a process in that namespace")
     where.add_argument("--container", metavar="NAME", help="or a running container of podman or docker, by name or id")
     parser.add_argument("--ifname", required=True, metavar="IF", help="the interface's name in that namespace")

@@ -70,9 +70,7 @@ def tables(proven: Proven) -> tuple[Table, Table]:
     that the same state gives the same bytes."""
     desired = proven.desired
     secret = PLACEHOLDER if desired.placement is Placement.INSTANCE else 0  # a router's fence needs none
-    named = [
-        uplink for uplink in desired.uplinks if not uplink.endswith("*")
-    ]  # a host's other interfaces aren't known here
+    named = [uplink for uplink in desired.uplinks if not uplink.endswith("*")]  # no other interfaces are known here
     fence = fence_of(desired, tuple(desired.interfaces.values()), secret, named)
     return with_epoch(proven.table, FIRST_EPOCH, secret), fence
 

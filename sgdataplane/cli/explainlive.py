@@ -136,13 +136,13 @@ def _on_this_host(
 ) -> Iterator[Mapping[str, HeldScope]]:
     """ENI -> where its policy is enforced, for those of `enis` that are attached; nobody can attach or apply meanwhile.
     BindingError unless the first one is attached."""
-    known = agent_config(arguments)
-    registry = Registry(known.bindings)
+    config = agent_config(arguments)
+    registry = Registry(config.bindings)
     with ExitStack() as stack:
         if registry.path.exists():  # taking the lock would make the folder
             stack.enter_context(registry.locked())
         found: dict[str, HeldScope] = {}
-        for scope in of_bindings(current(registry.load()), state, known.choices.options, known.uplinks).all:
+        for scope in of_bindings(current(registry.load()), state, config.choices.options, config.uplinks).all:
             asked = [eni for eni in enis if eni in scope.interfaces]
             path = stack.enter_context(scope.held()) if asked else None
             if path is not None and scope.desired is not None:

@@ -192,8 +192,8 @@ FLOW_FIELDS = (
 )
 
 
-def _flow(known: dict[str, str]) -> str:
-    values = {"version": "1", **known}
+def _flow(fields: dict[str, str]) -> str:
+    values = {"version": "1", **fields}
     return json_text({name: values.get(name, NOTHING) for name in FLOW_FIELDS})
 
 

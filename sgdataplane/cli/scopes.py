@@ -64,7 +64,7 @@ class PolicyScope:
 @dataclass(frozen=True, slots=True)
 class Scopes:
     """All namespaces of a lab or of this host. `state`: what must be obeyed; None if it can't be read. `nodes`: ENI id
-    -> the instance that has it. `names`: instance -> its other names. `lab` and `known` (the agent's configuration):
+    -> the instance that has it. `names`: instance -> its other names. `lab` and `config` (the agent's):
     one of them is set."""
 
     all: tuple[PolicyScope, ...]
@@ -74,14 +74,14 @@ class Scopes:
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     time_scale: float = 1.0
     lab: Lab | None = None
-    known: Config | None = None
+    config: Config | None = None
 
     def eni(self, name: str) -> str:
         """The id of the ENI that `name` stands for. StateFileError if that is none here, or several."""
         if self.lab is not None:
             return eni_of(self.lab.state, name)
-        assert self.known is not None
-        return attached_eni(self.known, name, {eni for scope in self.all for eni in scope.interfaces})
+        assert self.config is not None
+        return attached_eni(self.config, name, {eni for scope in self.all for eni in scope.interfaces})
 
     def node(self, name: str) -> str:
         """The instance that `name` stands for. LabError if that is none here, or several."""
@@ -92,16 +92,16 @@ class Scopes:
             return found.name
         named = look_up(name, self.names)
         if len(named.ids) != 1:
-            known = ", ".join(sorted(self.names)) or "none"
-            raise LabError(f"instance {name}", f"not one instance with an ENI here has that name; these are: {known}")
+            here = ", ".join(sorted(self.names)) or "none"
+            raise LabError(f"instance {name}", f"not one instance with an ENI here has that name; these are: {here}")
         return named.ids[0]
 
     def having(self, eni_id: str) -> PolicyScope:
         """The namespace where that ENI's policy is enforced. LabError if there is none."""
         found = next((scope for scope in self.all if eni_id in scope.interfaces), None)
         if found is None:
-            known = ", ".join(sorted(eni for scope in self.all for eni in scope.interfaces)) or "none"
-            raise LabError(f"ENI {eni_id}", f"its policy isn't enforced there; these ENIs' policies are: {known}")
+            here = ", ".join(sorted(eni for scope in self.all for eni in scope.interfaces)) or "none"
+            raise LabError(f"ENI {eni_id}", f"its policy isn't enforced there; these ENIs' policies are: {here}")
         return found
 
 
@@ -147,16 +147,16 @@ def _on_this_host(arguments: argparse.Namespace) -> Scopes | None:
 
     if arguments.name is not None:
         return None
-    known = agent_config(arguments)
-    bindings = Registry(known.bindings).load()
+    config = agent_config(arguments)
+    bindings = Registry(config.bindings).load()
     if not bindings and _has_usual_lab():
         return None
     if not bindings:
         raise LabError("nothing to look at", f"no ENI is attached on this host, and there is no lab named {USUAL}")
-    state = agent_state(known)
+    state = agent_state(config)
     if state is None:
-        say_aside(f"{known.state} can't be read, so rules are named as their counters are")
-    return of_bindings(bindings, state, known.choices.options, known.uplinks, known)
+        say_aside(f"{config.state} can't be read, so rules are named as their counters are")
+    return of_bindings(bindings, state, config.choices.options, config.uplinks, config)
 
 
 def of_bindings(
@@ -164,7 +164,7 @@ def of_bindings(
     state: CloudState | None,
     options: Options,
     uplinks: tuple[str, ...] = (),
-    known: Config | None = None,
+    config: Config | None = None,
 ) -> Scopes:
     """The namespaces of attached ENIs. `state`, `options`, `uplinks`: what must be obeyed there."""
     by_place: dict[object, list[Binding]] = {}
@@ -175,7 +175,7 @@ def of_bindings(
     names = {node: [instances[node].instance_name] if node in instances else [] for node in nodes.values()}
     desired_at = partial(_desired, state, options, uplinks)
     found = tuple(_bound(some, desired_at) for some in by_place.values())
-    return Scopes(found, state, options, nodes, names, known=known)
+    return Scopes(found, state, options, nodes, names, config=config)
 
 
 def _node(eni_id: str, state: CloudState | None) -> str:
@@ -223,18 +223,17 @@ def _desired(
 
 def agent_config(arguments: argparse.Namespace) -> Config:
     """The agent's configuration. ConfigError if it is wrong, or a file named with --config doesn't exist."""
-    from sgdataplane.daemon import config
+    from sgdataplane.daemon.config import CONFIG_FILE, load_config
 
-    file = arguments.config
-    return config.load_config(file or config.CONFIG_FILE, must_exist=file is not None)
+    return load_config(arguments.config or CONFIG_FILE, must_exist=arguments.config is not None)
 
 
-def agent_state(known: Config) -> CloudState | None:
+def agent_state(config: Config) -> CloudState | None:
     """The state that the agent enforces; None if it can't be read."""
     from sgdataplane.statefile import load
 
     try:
-        return load(known.state, profile="unlimited").state  # the agent judges its quotas
+        return load(config.state, profile="unlimited").state  # the agent judges its quotas
     except StateFileError:
         return None
 
@@ -246,15 +245,15 @@ def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | Non
 
     if arguments.name is not None:
         return None
-    known = agent_config(arguments)
-    if not known.socket.exists() and arguments.config is None:
+    config = agent_config(arguments)
+    if not config.socket.exists() and arguments.config is None:
         if _has_usual_lab():
             return None
         raise HostError(
-            str(known.socket), f"no agent is running, and there is no lab named {USUAL}; --name names a lab"
+            str(config.socket), f"no agent is running, and there is no lab named {USUAL}; --name names a lab"
         )
-    eni_id = "" if eni is None else named_here(known, eni).the_eni("no such ENI here", "an ENI that is known here")
-    return control.ask(known.socket, request, eni=eni_id)
+    eni_id = "" if eni is None else named_here(config, eni).the_eni("no such ENI here", "an ENI that is known here")
+    return control.ask(config.socket, request, eni=eni_id)
 
 
 def _has_usual_lab() -> bool:
@@ -266,15 +265,15 @@ def _has_usual_lab() -> bool:
 # names of ENIs on this host
 
 
-def attached_eni(known: Config, name: str, attached: Collection[str]) -> str:
+def attached_eni(config: Config, name: str, attached: Collection[str]) -> str:
     """The id of the attached ENI that `name` stands for. StateFileError if that is none or several."""
-    found = named_here(known, name, attached) if attached else Named(name, ())
+    found = named_here(config, name, attached) if attached else Named(name, ())
     if set(attached).isdisjoint(found.ids):
         found = Named(name, (), near_misses(name, dict.fromkeys(attached, ())))
     return found.the_eni(*UNKNOWN)
 
 
-def named_here(known: Config, name: str, attached: Collection[str] = ()) -> Named:
+def named_here(config: Config, name: str, attached: Collection[str] = ()) -> Named:
     """What `name` can stand for on this host: the id of an attached ENI stands for that one, whatever else has this
     name. Else the agent is asked, which knows what is in force; or the state is read, if no agent runs."""
     from sgdataplane.daemon import control
@@ -282,8 +281,8 @@ def named_here(known: Config, name: str, attached: Collection[str] = ()) -> Name
     if name in attached:
         return Named(name, (name,))
     try:
-        answer: Any = control.ask(known.socket, Request.FIND, eni=name)
+        answer: Any = control.ask(config.socket, Request.FIND, eni=name)
     except HostError:
-        state = agent_state(known)
+        state = agent_state(config)
         return look_up(name, {**dict.fromkeys(attached, ()), **(names_of_enis(state) if state else {})})
     return Named(name, tuple(answer["ids"]), tuple(answer["near"]))

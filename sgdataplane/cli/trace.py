@@ -148,9 +148,9 @@ def _decisions(there: Scopes, scope: PolicyScope, eni_id: str) -> Mapping[str, D
     """What the counters there count. On a host the agent is asked; if none runs, nothing is known but their names."""
     if there.lab is not None:
         return decisions(there.lab.state, scope.interfaces)
-    assert there.known is not None
+    assert there.config is not None
     try:
-        answer: Any = control.ask(there.known.socket, Request.COUNTERS, eni=eni_id)
+        answer: Any = control.ask(there.config.socket, Request.COUNTERS, eni=eni_id)
     except HostError:
         return {}
     rows = (row for entry in answer["counters"]["scopes"] for row in entry["counters"])
