@@ -34,7 +34,7 @@ Document = dict[str, Any]
 
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
-    more = "The agent keeps counts over restarts and policy changes; a lab counts since it was built. Needs root."
+    more = "The agent keeps counts over restarts and policy changes; a lab has those of the kernel. Needs root."
     parser = verbs.add("counters", run, more, example="sudo sgdp counters --unused")
     parser.add_where("the running agent; if none runs, the lab named lab")
     parser.add_argument("--eni", metavar="ENI", help=f"only the namespace of this ENI: {ENI_HELP}")

@@ -127,24 +127,24 @@ class Several:
 
 Choice = OneOf | Switch | Several
 CHOICES: Mapping[str, Choice] = {
-    "profile": OneOf("the quotas to check", ("seed", "2026", "unlimited")),
+    "profile": OneOf("which set of the cloud's quotas applies", ("seed", "2026", "unlimited")),
     "placement": OneOf(
-        "enforce in the instances' namespaces, or out of their reach, in their VPC's router",
+        "enforce policies in the instances' own namespaces, or in their VPC's router, out of their reach",
         tuple(placement.value for placement in Placement),
         Placement,
     ),
     "inner_accept_egress": OneOf(
-        "at egress, inner accept comes before custom rules, or after them", ("first", "custom_first")
+        "at egress, apply a group's inner access policy before its rules, or after them", ("first", "custom_first")
     ),
     "midstream_egress": OneOf(
-        "at egress, TCP without a known session that isn't a bare SYN is dropped, or judged by the rules",
+        "at egress, drop TCP packets of no known session that aren't a bare SYN, or judge them by the rules",
         ("drop", "judge"),
     ),
-    "strict_syn": Switch("at ingress, too, drop TCP without a known session that isn't a bare SYN"),
-    "metadata": Several("destinations that ENIs can always reach", "addresses or CIDR blocks", Prefix.parse),
+    "strict_syn": Switch("at ingress, too, drop such TCP packets instead of judging them"),
+    "metadata": Several("destinations that every ENI can always reach", "addresses or CIDR blocks", Prefix.parse),
     "gateways": Several("the ENIs' gateways, with which DHCP always passes", "addresses", Address.parse),
     "on_change": OneOf(
-        "when the policy changes, running sessions are judged again, or go on until they expire", ("revoke", "keep")
+        "when the policy changes, judge running sessions again, or let them go on until they expire", ("revoke", "keep")
     ),
 }
 JUDGING = ("profile", *OF_OPTIONS)  # what an answer about a state depends on
