@@ -17,14 +17,16 @@ from sgdataplane.host.files import Survives, replace_file, require_replaceable
 
 
 def write(text: str, path: Path) -> None:
-    """Replaces the file in one step; a link to a file stays a link. Pipes and devices are written to. StateFileError if
-    it can't be written. After a loss of power the file may be empty: the command can be run again."""
+    """Replaces the file in one step, with its permissions; a link to a file stays a link. Pipes and devices are written
+    to. StateFileError if it can't be written. After a loss of power the file may be empty: the command can be run
+    again."""
     octets = text.encode("utf-8", "replace")  # names of files in the text need not be UTF-8
     with _refusing(path):
         if _is_special(path):
             path.write_bytes(octets)
         else:
-            replace_file(_target(path), octets, Survives.THE_WRITER, writer=str(os.getpid()))
+            target = _target(path)
+            replace_file(target, octets, Survives.THE_WRITER, mode=_mode(target), writer=str(os.getpid()))
 
 
 def require_writable(path: Path) -> None:
@@ -62,6 +64,11 @@ def _refusing(path: Path) -> Iterator[None]:
 def _is_special(path: Path) -> bool:
     """Whether it can't be replaced: a pipe, a device, anything in /dev (also /dev/stdout that leads to a file)."""
     return path.exists() and (not path.is_file() or path.is_relative_to("/dev"))
+
+
+def _mode(path: Path) -> int:
+    """The file's permissions, so that a private file stays private; the usual ones if it is new. The umask applies."""
+    return path.stat().st_mode & 0o777 if path.exists() else 0o666
 
 
 def _target(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""`sgdp attach`, `detach`, `apply`, `clear`: arguments that can't be, and who may ask."""
+"""`sgdp attach`, `detach`, `apply`, `clear`: which arguments are refused, and that root is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sgdp compile --prove`: what is proven is said beside the ruleset, and a wrong one is not printed."""
+"""`sgdp compile --prove`: the proof is reported beside the ruleset, and a wrong ruleset isn't printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sgdp diff: what it prints, where, and the exit code."""
+"""`sgdp diff`: what it prints, where, and the exit code."""
 
 from __future__ import annotations
 

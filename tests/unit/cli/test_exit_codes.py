@@ -1,4 +1,4 @@
-"""Every verb's exit code where its input can't be used: 5, not `check`'s 1, the answer "no"."""
+"""Every verb's exit code if its input can't be used: 5; only `check` says 1, the answer "no"."""
 
 from __future__ import annotations
 

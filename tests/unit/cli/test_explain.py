@@ -1,4 +1,4 @@
-"""sgdp explain: what it prints of both ends, and what it refuses."""
+"""`sgdp explain`: what it prints about both ends, and what it refuses."""
 
 from __future__ import annotations
 

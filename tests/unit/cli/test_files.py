@@ -54,6 +54,13 @@ def test_a_file_that_cannot_be_replaced_stays_as_it_is(tmp_path: Path, monkeypat
     assert target.read_text() == "before"
 
 
+def test_a_private_file_stays_private(tmp_path: Path) -> None:
+    target = tmp_path / "state.yaml"
+    target.touch(mode=0o600)
+    write("text", target)
+    assert (target.read_text(), target.stat().st_mode & 0o777) == ("text", 0o600)
+
+
 def test_a_folder_is_written_only_if_it_is_empty(tmp_path: Path) -> None:
     write_folder({"a.json": "{}"}, tmp_path / "answers")
     assert (tmp_path / "answers" / "a.json").read_text() == "{}"

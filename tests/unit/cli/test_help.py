@@ -1,4 +1,4 @@
-"""What help texts name is there, in what is installed."""
+"""Files and modules that help texts name are installed, and every verb has a description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a denied packet is written: each form holds to what is documented of it."""
+"""How `sgdp log` writes a denied packet: each format is as documented."""
 
 from __future__ import annotations
 

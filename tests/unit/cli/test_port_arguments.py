@@ -1,4 +1,4 @@
-"""A port is asked for by number, by service or with its protocol, by every verb that asks for one."""
+"""Every verb that takes a port takes it as a number, as a service, or with its protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sgdp sessions`: arguments that can't be, and who may ask."""
+"""`sgdp sessions`: which arguments are refused, and that root is needed."""
 
 from __future__ import annotations
 

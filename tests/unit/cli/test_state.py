@@ -1,4 +1,4 @@
-"""sgdp check, import and export: what they print, where, and the exit code."""
+"""`sgdp check`, `import` and `export`: what they print, where, and the exit code."""
 
 from __future__ import annotations
 

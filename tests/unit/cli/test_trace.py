@@ -1,4 +1,4 @@
-"""`sgdp trace`: arguments that can't be."""
+"""`sgdp trace`: which arguments are refused."""
 
 from __future__ import annotations
 
