@@ -56,9 +56,9 @@ HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME")
 COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "red", "refused": "red"}
 MEANINGS = {
     "closed": "the state has no such ENI, so its interface passes nothing",
-    "absent": "there is no such interface now; if it comes, `sgdp apply` again, which fences it",
-    "refused": "what was in force there before still is, or its host end is down",
-    "gone": "the namespace has ended; if its workload runs again, it is open; `sgdp attach` or `sgdp detach`",
+    "absent": "there is no such interface now; when it appears, run `sgdp apply` again",
+    "refused": "the previous policy is still in force there, or its host end is down",
+    "gone": "the namespace has ended; a new one is open until you run `sgdp attach` again; or run `sgdp detach`",
 }
 
 
@@ -145,7 +145,7 @@ def _meant(arguments: argparse.Namespace, registry: Registry) -> tuple[str, tupl
     if named.ids:
         return named.the_eni(*UNKNOWN), ()
     near = f" (near: {', '.join(named.near)})" if named.near else ""
-    return name, (f"{name}: no ENI or instance that is known here{near}; it passes nothing before the state has it",)
+    return name, (f"{name}: no ENI or instance that is known here{near}; it passes nothing until the state has it",)
 
 
 def _enis(registry: Registry) -> frozenset[str]:
@@ -180,7 +180,7 @@ def run_detach(arguments: argparse.Namespace) -> int:
         warn(done.left)
     if done.binding.means is not Means.ATTACH and not done.is_gone:
         word = done.binding.means.value
-        warn(f"an agent that binds by {word} binds it again if {done.binding} still has the ENI's {word}")
+        warn(f"an agent that binds by {word} will bind it again if {done.binding} still has the ENI's {word}")
     say(f"{done.binding.eni_id}: no longer bound to {done.binding}; {_consequence(done, rules)}")
     return Exit.DONE
 
@@ -189,13 +189,15 @@ def _consequence(done: Detached, rules: str) -> str:
     if rules == "gone":
         return "its namespace had ended"
     if done.end_at:
-        return f"its host end stays, down, as {done.end_at}: where it was is gone, or something else has its name there"
+        return (
+            f"its host end stays, down, as {done.end_at}: its old place is gone, or has another interface of its name"
+        )
     if done.binding.host_end is not None:
         return f"its host end is {done.binding.host_end.home_ifname} again, where it was before, and down"
     if rules == "kept":
         others, ifname = counted(done.others, "other ENI"), done.binding.ifname
         return f"the rules there stay, for {others}; from the next `sgdp apply` on, {ifname} passes nothing"
-    return "our rules are removed there, and nothing is judged any more"
+    return "our rules are removed there, so nothing is filtered any more"
 
 
 def run_apply(arguments: argparse.Namespace) -> int:
