@@ -198,9 +198,10 @@ def _width(cell: str) -> int:
 
 def endpoint(address: object, port: int | None) -> str:
     """An address and its port, if it has one: "192.0.2.1:22", "[2001:db8::1]:22"."""
+    text = str(address)
     if port is None:
-        return str(address)
-    return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
+        return text
+    return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
 
 
 def iso_time(seconds: float, precision: str = "milliseconds") -> str:

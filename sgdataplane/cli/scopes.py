@@ -249,9 +249,8 @@ def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | Non
     if not config.socket.exists() and arguments.config is None:
         if _has_usual_lab():
             return None
-        raise HostError(
-            str(config.socket), f"no agent is running, and there is no lab named {USUAL}; --name names a lab"
-        )
+        hint = f"no agent is running, and there is no lab named {USUAL}; --name names a lab"
+        raise HostError(str(config.socket), hint)
     eni_id = "" if eni is None else named_here(config, eni).the_eni("no such ENI here", "an ENI that is known here")
     return control.ask(config.socket, request, eni=eni_id)
 

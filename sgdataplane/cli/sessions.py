@@ -167,15 +167,13 @@ def asked_scopes(there: Scopes, arguments: argparse.Namespace) -> list[tuple[Pol
         return [(scope, frozenset({"", *scope.interfaces})) for scope in there.all]
     node = None if arguments.node is None else there.node(arguments.node)
     eni = None if arguments.eni is None else there.eni(arguments.eni)
-    enis = {e for e, n in there.nodes.items() if node in (None, n) and (eni is None or e == eni)}
+    enis = {one for one, its_node in there.nodes.items() if node in (None, its_node) and eni in (None, one)}
     found = []
     for scope in there.all:
         here = enis & scope.interfaces.keys()
-        owner = {there.nodes[entry] for entry in here} == {
-            scope.name
-        }  # then the namespace has sessions of this node alone
+        is_of_node = {there.nodes[eni_id] for eni_id in here} == {scope.name}  # and so are its sessions of no ENI
         if here:
-            found.append((scope, frozenset({"", *here} if owner else here)))
+            found.append((scope, frozenset({"", *here} if is_of_node else here)))
     return found
 
 
