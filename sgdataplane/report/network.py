@@ -82,13 +82,14 @@ class NetworkView:
     def _notes(self, shown: Sequence[EniKind], *, is_far_cut: bool) -> Iterator[str]:
         if None in self._far.values() or (UNKNOWN,) in self._ways.values():
             yield (
-                "Rules overlap in so many ways that not all of it was worked out, where it says so; "
+                'Rules overlap in so many ways that some places say "not worked out"; '
                 "sgdp explain answers for any one packet."
             )
         if self._enis > MOST_ENIS:
+            rows = counted(len(self._kinds), "row")
             yield (
-                f"{self._enis:,} ENIs are too many for a row each: those that no rule tells apart share one (the same "
-                f"groups, in the same of the CIDR blocks that rules name), {counted(len(self._kinds), 'row')} in all."
+                f"{self._enis:,} ENIs are too many for a row each: ENIs that no rule tells apart share one. They have "
+                f"the same groups, and lie in the same CIDR blocks of rules. There are {rows}."
             )
         if len(shown) < len(self._kinds):
             missing = sum(len(kind.enis) for kind in self._kinds[len(shown) :])
@@ -96,7 +97,7 @@ class NetworkView:
         if len(shown) > MOST_BOXES:
             yield f"The picture shows the {MOST_BOXES} largest."
         if is_far_cut:
-            yield f"Of what passes from and to outside, the first {MOST_FAR_ROWS} rows each are shown."
+            yield f"The tables of what passes from and to outside show their first {MOST_FAR_ROWS} rows."
 
     def _head(self, enis: Sequence[Eni], kind: EniKind) -> Head:
         return Head(first_of([self._name(eni) for eni in enis], MOST_NAMES), self._groups(kind))

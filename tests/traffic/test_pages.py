@@ -68,7 +68,7 @@ def test_hits_and_sessions_are_those_of_the_packets(
     assert "ESTABLISHED" in after.partition('id="sessions"')[2]
     assert "sgr-from-lb of sg-web (priority 1)" in after.partition('id="sessions"')[2]
     assert "passes" in row
-    assert "None: every packet met the verdict that the rules say." in page.read_text()
+    assert "None: every packet met the verdict that the rules give." in page.read_text()
     assert "tcp/8080" in picture.read_text()
 
 

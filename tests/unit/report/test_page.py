@@ -112,7 +112,7 @@ def test_hits_stand_with_their_rules_and_why_there_are_none() -> None:
     assert re.search(r"sgr-from-web</span></th>.*?<td class=\"number\">4,711</td>", seen)
     unseen = pages.page_of(pages.three_tier())
     assert "No hits: no lab was named with --name." in unseen
-    assert "Not here: no lab was named with --name." in unseen
+    assert "Not shown: no lab was named with --name." in unseen
     assert "Hits</th>" not in unseen
 
 
