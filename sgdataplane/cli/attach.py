@@ -25,11 +25,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from sgdataplane.attach.discover import CLOUD_ID
 from sgdataplane.attach.manage import AttachRequest, Detached, attach, clear, detach
+from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Means, Registry
+from sgdataplane.attach.report import HostReport, Manner, Outcome
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cli.arguments import (
     ENI_HELP,
@@ -45,12 +46,12 @@ from sgdataplane.cli.arguments import (
 from sgdataplane.cli.output import Exit, complain, log_shown, paint, print_json, render_table, say, say_block, warn
 from sgdataplane.cli.scopes import UNKNOWN, agent_config, attached_eni, named_here
 from sgdataplane.daemon.config import Config
+from sgdataplane.enforce import Settings
 from sgdataplane.errors import ConfigError, ContainedError
+from sgdataplane.host.timeouts import complaint
 from sgdataplane.model.choices import CHOICES
 from sgdataplane.model.words import counted
-
-if TYPE_CHECKING:
-    from sgdataplane.attach.report import HostReport
+from sgdataplane.observe.capacity import read_complaints
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME")
 COLOURS = {"in force": "green", "closed": "yellow", "absent": "yellow", "gone": "red", "refused": "red"}
@@ -204,11 +205,6 @@ def run_apply(arguments: argparse.Namespace) -> int:
     """Reconciles once. Exit 3 if the kernel refused anywhere, 1 if an ENI's policy isn't in force where it is bound."""
     choices, uplinks = choices_of(arguments), uplinks_of(arguments)
     registry = _registry(arguments)
-    from sgdataplane.attach.reconcile import reconcile
-    from sgdataplane.attach.report import Manner, Outcome
-    from sgdataplane.enforce import Settings
-    from sgdataplane.observe.capacity import read_complaints
-
     manner = Manner(choices.options, Settings(on_change=choices.on_change), choices.placement, uplinks)
     with log_shown():
         report = reconcile(registry, load_state(arguments.state, choices.profile).state, manner)
@@ -245,8 +241,6 @@ def _print_report(report: HostReport, warnings: Sequence[str]) -> None:
 
 def _complain(report: HostReport, warnings: Sequence[str]) -> None:
     """Says on stderr what isn't as it should be."""
-    from sgdataplane.host.timeouts import complaint
-
     if report.unknown_timeouts:
         warn(complaint(report.unknown_timeouts))
     for namespace in report.namespaces:

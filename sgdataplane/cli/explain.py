@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sgdataplane.analyse.explain import Explanation, FlowExplanation, NearMiss, explain_flow
 from sgdataplane.cli.arguments import (
     CONFIG_HELP,
     ENI_HELP,
@@ -26,15 +27,13 @@ from sgdataplane.cli.arguments import (
 from sgdataplane.cli.output import Exit, paint, paint_verdict, print_json, render_table, say, say_block
 from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
-from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Direction, Protocol, Verdict
+from sgdataplane.model.decision import Decision
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import ECHO_REQUEST, ICMP, ICMPV6, Address, Direction, Protocol, Verdict
 
 if TYPE_CHECKING:
-    from sgdataplane.analyse.explain import Explanation, FlowExplanation, NearMiss
     from sgdataplane.cli.explainlive import Live
-    from sgdataplane.model.decision import Decision
-    from sgdataplane.model.state import CloudState
-    from sgdataplane.net.packet import Packet
-    from sgdataplane.net.values import Address
 
 EPHEMERAL_PORT = 49152  # the first of IANA's dynamic ports (RFC 6335): what a client would send from
 SHOWN = 5  # near misses, of each end
@@ -76,8 +75,6 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the decision at each end, and whether the flow passes. Exit 1 if something else is in force (--live)."""
-    from sgdataplane.analyse.explain import explain_flow
-
     check_options(arguments)
     choices = choices_of(arguments, _base(arguments))
     state = load_state(arguments.state, choices.profile).state
@@ -132,8 +129,6 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 def packet_of(state: CloudState, arguments: argparse.Namespace) -> Packet:
     """The packet that the arguments describe; a usage error if there can't be such a packet."""
-    from sgdataplane.net.packet import Packet
-
     parser: Parser = arguments.parser
     remote: Address = arguments.remote
     protocol = packet_protocol(parser, arguments, remote)

@@ -10,8 +10,8 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from sgdataplane.analyse.explain import Explanation, FlowExplanation
 from sgdataplane.attach.registry import Registry, current, refuse
 from sgdataplane.cli.output import paint, render_table, say, say_block, warn
 from sgdataplane.cli.scopes import agent_config, of_bindings, of_lab
@@ -21,9 +21,6 @@ from sgdataplane.model.choices import Choices
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
 from sgdataplane.observe.live import LiveAnswer, ask, counters_of
-
-if TYPE_CHECKING:
-    from sgdataplane.analyse.explain import Explanation, FlowExplanation
 
 SHOWN = 3  # differences of a table
 

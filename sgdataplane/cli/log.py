@@ -20,25 +20,22 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import ENI_HELP, Verbs, read_seconds, require_root
 from sgdataplane.cli.output import Exit, endpoint, iso_time, paint, say, say_aside
 from sgdataplane.cli.scopes import look
 from sgdataplane.model import words
 from sgdataplane.model.decision import RULE
+from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Direction, Protocol
 from sgdataplane.observe.denied import Denied, Forged, Unlogged
+from sgdataplane.observe.follow import Follow, Told
 from sgdataplane.visible import json_text
-
-if TYPE_CHECKING:
-    from sgdataplane.model.state import CloudState
-    from sgdataplane.observe.follow import Told
 
 MAX_SECONDS = 1e6
 NAMES = {0x0806: "arp", 0x8100: "802.1q", 0x88A8: "802.1ad", 0x888E: "eapol"}  # by EtherType (IEEE 802)
 Entry = Denied | Unlogged | Forged  # Unlogged: a number of packets; Forged: logged by others in our name
-Format = Callable[[str, "CloudState | None", Entry], str | None]  # place, its state, entry -> a line, or None for none
+Format = Callable[[str, CloudState | None, Entry], str | None]  # place, its state, entry -> a line, or None for none
 NOTHING = "-"
 WAYS = {Direction.INGRESS: "in", Direction.EGRESS: "out"}
 
@@ -62,8 +59,6 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints denied packets until the time is over, or no namespace is left."""
     require_root("listening in other namespaces")
-    from sgdataplane.observe.follow import Follow
-
     there = look(arguments)
     eni_id = None if arguments.eni is None else there.eni(arguments.eni)
     sources = [scope.source for scope in (there.all if eni_id is None else (there.having(eni_id),))]

@@ -29,7 +29,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from sgdataplane.cli.arguments import (
     ENI_HELP,
@@ -43,19 +42,16 @@ from sgdataplane.cli.output import Exit, Progress, endpoint, log_shown, paint, r
 from sgdataplane.cli.scopes import PolicyScope, Scopes, scopes
 from sgdataplane.errors import HostError, LabError
 from sgdataplane.host import netns
-from sgdataplane.host.conntrack import OTHER_STATES, TCP_STATES
+from sgdataplane.host.conntrack import OTHER_STATES, TCP_STATES, Traffic
 from sgdataplane.model import words
+from sgdataplane.model.decision import Decision
 from sgdataplane.model.naming import look_up
+from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Direction, Protocol
 from sgdataplane.observe.capacity import UseLog, read_table_use
 from sgdataplane.observe.decisions import Decider
 from sgdataplane.observe.sessions import ORDERS, Selection, Session, in_order, read_sessions
 from sgdataplane.visible import json_text
-
-if TYPE_CHECKING:
-    from sgdataplane.host.conntrack import Traffic
-    from sgdataplane.model.decision import Decision
-    from sgdataplane.model.state import CloudState
 
 HEADERS = ("NODE", "ENI", "DIRECTION", "PROTOCOL", "REMOTE", "LOCAL", "STATE", "LEFT", "NEXT PACKET", "DECIDED BY")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sgdataplane.analyse.review import review
 from sgdataplane.cli.arguments import Verbs, choices_of, load_state, say_choices
@@ -18,10 +17,8 @@ from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import counted
+from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile import Loaded, dump_ecs, dump_native, load_terraform, near_quotas
-
-if TYPE_CHECKING:
-    from sgdataplane.policy.findings import Finding
 
 COLOURS = {"high": "red", "warning": "yellow", "info": "dim"}
 
