@@ -26,7 +26,7 @@ from sgdataplane.cli.arguments import (
 )
 from sgdataplane.cli.output import Exit, paint, paint_verdict, print_json, render_table, say, say_block
 from sgdataplane.model import words
-from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
+from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
@@ -74,46 +74,31 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the decision at each end, and whether the flow passes. Exit 1 if something else is in force (--live)."""
+    """Prints the decision at each end, and whether the flow passes."""
     check_options(arguments)
-    choices = choices_of(arguments, _base(arguments))
+    if arguments.live:
+        from sgdataplane.cli.explainlive import run_live
+
+        return run_live(arguments)
+    choices = choices_of(arguments)
+    _, flow = asked_flow(arguments, choices)
+    show(arguments, flow, choices, [None] * len(flow.ends))
+    return Exit.DONE
+
+
+def asked_flow(arguments: argparse.Namespace, choices: Choices) -> tuple[CloudState, FlowExplanation]:
+    """The state, and the flow that the arguments ask about, explained."""
     state = load_state(arguments.state, choices.profile).state
-    flow = explain_flow(state, packet_of(state, arguments), choices.options, choices.placement)
-    lives = _lives(arguments, state, flow, choices)
+    return state, explain_flow(state, packet_of(state, arguments), choices.options, choices.placement)
+
+
+def show(arguments: argparse.Namespace, flow: FlowExplanation, choices: Choices, lives: Sequence[Live | None]) -> None:
+    """Prints the flow; as JSON with what is in force at each end (`lives`)."""
     if arguments.json:
-        print_json(flow_as_json(flow, lives or [None] * len(flow.ends), choices))
+        print_json(flow_as_json(flow, lives, choices))
     else:
         say_choices(choices)
         say_flow(flow)
-        _say_live(lives, flow)
-    return Exit.DONE if all(live is None or live.is_right for live in lives) else Exit.NO
-
-
-def _base(arguments: argparse.Namespace) -> Choices:
-    """The choices that hold unless others are given: with --live those in force."""
-    if not arguments.live:
-        return ON_HOSTS
-    from sgdataplane.cli.explainlive import choices_there
-
-    return choices_there(arguments)
-
-
-def _lives(
-    arguments: argparse.Namespace, state: CloudState, flow: FlowExplanation, choices: Choices
-) -> list[Live | None]:
-    """What is in force at each end; nothing without --live."""
-    if not arguments.live:
-        return []
-    from sgdataplane.cli.explainlive import look
-
-    return look(arguments, state, flow, choices.options)
-
-
-def _say_live(lives: Sequence[Live | None], flow: FlowExplanation) -> None:
-    if lives:
-        from sgdataplane.cli.explainlive import say_live
-
-        say_live(lives, flow)
 
 
 def check_options(arguments: argparse.Namespace) -> None:
