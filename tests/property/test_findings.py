@@ -1,5 +1,5 @@
-"""Findings agree with decide(): what they say about rules is true for every packet. In small states, where every kind of
-packet can be tried, they say everything that is true.
+"""Findings agree with decide(): what they say about rules is true for every packet. In small states, where every kind
+of packet can be tried, they say everything that is true.
 
 A group without ENIs is judged as if one ENI, with any addresses, were in it alone; here it gets one.
 """
