@@ -15,11 +15,13 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
+from typing import TypeVar
 
 from sgdataplane.host.files import Survives, replace_file
 from sgdataplane.nft.counters import Counted
 from sgdataplane.observe.ledger import Base, Ledger, Sum
 
+T = TypeVar("T")
 NAME = "counters.json"
 VERSION = 1
 MAX_BYTES = 64 << 20
@@ -84,27 +86,27 @@ def _encoded(ledger: Ledger, boot: str) -> dict[str, object]:
 
 def _decoded(document: object, boot: str) -> Ledger:
     """The ledger in a document. ValueError or TypeError if it isn't one."""
-    found = _object(document)
+    found = _as(dict, document)
     if found.keys() != {"version", "boot", "scopes", "bases"} or found["version"] != VERSION:
         raise ValueError("it has another version, or no counts")
     scopes = {
-        scope: {name: _sum(*_list(row)) for name, row in _object(sums).items()}
-        for scope, sums in _object(found["scopes"]).items()
+        scope: {name: _sum(*_as(list, row)) for name, row in _as(dict, sums).items()}
+        for scope, sums in _as(dict, found["scopes"]).items()
     }
-    bases = {int(cookie): _base(*_list(row)) for cookie, row in _object(found["bases"]).items()}
+    bases = {int(cookie): _base(*_as(list, row)) for cookie, row in _as(dict, found["bases"]).items()}
     return Ledger(scopes, bases if boot and found["boot"] == boot else {})
 
 
 def _sum(packets: object, size: object, since: object, first: object, last: object) -> Sum:
-    return Sum(_count(packets), _count(size), _text(since), _text(first), _text(last))
+    return Sum(_count(packets), _count(size), _as(str, since), _as(str, first), _as(str, last))
 
 
 def _base(scope: object, counters: object) -> Base:
-    return Base(_text(scope), {name: _counted(*_list(row)) for name, row in _object(counters).items()})
+    return Base(_as(str, scope), {name: _counted(*_as(list, row)) for name, row in _as(dict, counters).items()})
 
 
 def _counted(made: object, packets: object, size: object) -> Counted:
-    return Counted(_count(packets), _count(size), _text(made))
+    return Counted(_count(packets), _count(size), _as(str, made))
 
 
 def _count(value: object) -> int:
@@ -113,21 +115,9 @@ def _count(value: object) -> int:
     return value
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} is not text")
-    return value
-
-
-def _object(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{value!r:.40} is not an object")
-    return value
-
-
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r:.40} is not a list")
+def _as(kind: type[T], value: object) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r:.40} is not a {kind.__name__}")
     return value
 
 

@@ -23,6 +23,7 @@ from sgdataplane.host.netlink import (
     attribute,
     nested,
     parse_attributes,
+    refusals_of,
 )
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Family
@@ -125,10 +126,8 @@ def _entries(door: Nfnetlink) -> list[Entry]:
 
 
 def _dump(door: Nfnetlink) -> list[Entry]:
-    try:
+    with refusals_of("conntrack table"):
         return door.dump(message_kind(CTNETLINK, CT_GET))
-    except OSError as error:
-        raise HostError("conntrack table", os.strerror(error.errno or 0)) from error
 
 
 def _end(door: Nfnetlink, entry: Entry) -> bool:

@@ -9,14 +9,13 @@ namespaces (NETLINK_LISTEN_ALL_NSID) gets the same messages and keeps nothing al
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import time
 from collections.abc import Container, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.netlink import (
     ADD_MEMBERSHIP,
@@ -30,6 +29,7 @@ from sgdataplane.host.netlink import (
     opened,
     parse_attributes,
     received,
+    refusals_of,
     request,
 )
 
@@ -58,15 +58,14 @@ class Subscription:
 
     def __init__(self, protocol: int, groups: Iterable[int]) -> None:
         self._socket = opened(protocol)
-        try:
+        with ExitStack() as stack, refusals_of("netlink events"):
+            stack.callback(self._socket.close)
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
             self._socket.setsockopt(SOL_NETLINK, LISTEN_ALL_NSID, 1)
             for group in groups:
                 self._socket.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
-        except OSError as error:
-            self._socket.close()
-            raise HostError("netlink events", error.strerror or str(error)) from error
+            stack.pop_all()
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -79,15 +78,13 @@ class Subscription:
         are very many, it returns the first and stays readable. Messages of the namespaces `ignored` are skipped."""
         found: list[Message] = []
         is_lossy, until = False, time.monotonic() + READ_S
-        try:
+        with refusals_of("netlink events"):
             for part in received(self._socket):
                 is_lossy |= part.is_lossy
                 if part.number not in ignored:
                     found.extend(Message(part.number, kind, payload) for kind, _, _, payload in messages(part.data))
                 if time.monotonic() > until:
                     break
-        except OSError as error:
-            raise HostError("netlink events", error.strerror or str(error)) from error
         return found, is_lossy
 
 
@@ -101,15 +98,12 @@ def number_of_ended(message: Message) -> int | None:
 def number_of(name: str) -> int:
     """The number that a namespace (a name or path) has in ours, for all its life; it is given one if it has none.
     HostError if there is no such namespace."""
-    try:
-        with netns.open_fd(name) as fd, opened(ROUTE) as door:
+    with refusals_of(f"number of namespace {name}"), netns.open_fd(name) as fd, opened(ROUTE) as door:
+        number = _ask(door, fd)
+        if number == NOT_ASSIGNED:
+            _tell(door, NEWNSID, fd, attribute(NETNSA_NSID, NUMBER.pack(NOT_ASSIGNED)))
             number = _ask(door, fd)
-            if number == NOT_ASSIGNED:
-                _tell(door, NEWNSID, fd, attribute(NETNSA_NSID, NUMBER.pack(NOT_ASSIGNED)))
-                number = _ask(door, fd)
-            return number
-    except OSError as error:
-        raise HostError(f"number of namespace {name}", os.strerror(error.errno or 0)) from error
+        return number
 
 
 def _ask(door: socket.socket, fd: int) -> int:

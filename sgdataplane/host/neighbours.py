@@ -9,14 +9,12 @@ beyond that. Permanent entries don't count towards the limit, and nobody can pus
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.links import AF, FAMILIES, RTPROT_OURS
-from sgdataplane.host.netlink import attribute, text_of
+from sgdataplane.host.netlink import attribute, refusals_of, text_of
 from sgdataplane.host.rtnetlink import LINK_NAME, NDMSG, Rtnetlink
 from sgdataplane.net.values import Address
 
@@ -38,12 +36,8 @@ class Neighbour:
 def introduce(namespace: str, wanted: Iterable[Neighbour]) -> int:
     """Make these our permanent entries in the namespace, and no others; return the number of changes. Entries of
     interfaces that aren't there, or are down, are left out. HostError if the kernel refuses."""
-    with netns.inside(namespace), Rtnetlink() as door:
-        try:
-            return _introduce(door, set(wanted))
-        except OSError as error:
-            detail = f"neighbour entries: {os.strerror(error.errno or 0)}"
-            raise HostError(f"namespace {namespace}", detail) from error
+    with netns.inside(namespace), Rtnetlink() as door, refusals_of(f"neighbour entries of namespace {namespace}"):
+        return _introduce(door, set(wanted))
 
 
 def _introduce(door: Rtnetlink, wanted: set[Neighbour]) -> int:

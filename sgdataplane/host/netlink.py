@@ -14,8 +14,10 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
+from sgdataplane.errors import HostError
 from sgdataplane.visible import visible
 
 KERNEL = 0  # its port
@@ -33,6 +35,15 @@ RECEIVE_BYTES = 1 << 17  # a dump comes in parts of at most 32 KiB; there is roo
 NUMBER_SPACE = socket.CMSG_SPACE(CODE.size)
 MAX_ATTEMPTS = 20
 T = TypeVar("T")
+
+
+@contextmanager
+def refusals_of(what: str) -> Iterator[None]:
+    """Turn an OSError in the block into a HostError about `what`."""
+    try:
+        yield
+    except OSError as error:
+        raise HostError(what, error.strerror or os.strerror(error.errno or 0)) from error
 
 
 def opened(protocol: int) -> socket.socket:

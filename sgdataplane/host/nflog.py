@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from itertools import islice
 
 from sgdataplane.errors import HostError, UnsupportedError
-from sgdataplane.host.netlink import SO_RCVBUFFORCE, attribute, messages, parse_attributes, received, text_of
+from sgdataplane.host.netlink import (
+    SO_RCVBUFFORCE,
+    attribute,
+    messages,
+    parse_attributes,
+    received,
+    refusals_of,
+    text_of,
+)
 from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink, message_kind
 
 SUBSYSTEM, PACKET, CONFIG = 4, 0, 1  # NFNL_SUBSYS_ULOG, NFULNL_MSG_*
@@ -76,10 +84,8 @@ class Nflog(Nfnetlink):
     def read(self) -> list[Logged]:
         """Return the packets that have come; if there are very many, the first ones, and the socket stays readable.
         What didn't fit into its buffer is lost."""
-        try:
+        with refusals_of("nflog"):
             parts = list(islice(received(self._socket), MAX_READS))
-        except OSError as error:
-            raise HostError("nflog", error.strerror or str(error)) from error
         self._has_lost |= any(part.is_lossy for part in parts)
         packet = message_kind(SUBSYSTEM, PACKET)
         return [parse(payload) for part in parts for kind, _, _, payload in messages(part.data) if kind == packet]

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Self
 
-from sgdataplane.errors import HostError
 from sgdataplane.host.netlink import (
     NLM_F_ACK,
     NLM_F_DUMP,
@@ -22,6 +21,7 @@ from sgdataplane.host.netlink import (
     listed,
     opened,
     parse_attributes,
+    refusals_of,
     request,
     settled,
     text_of,
@@ -111,11 +111,8 @@ class Label:
 def labels_of(number: int) -> tuple[Label, ...]:
     """The labels of all interfaces, up or down, of the namespace with that number (host/events.py). HostError if no
     namespace has it, or if it has more than MOST interfaces."""
-    try:
-        with Rtnetlink() as netlink:
-            return tuple(_label(entry) for entry in netlink.links(number, MOST))
-    except OSError as error:
-        raise HostError(f"namespace of number {number}", error.strerror or str(error)) from error
+    with refusals_of(f"namespace of number {number}"), Rtnetlink() as netlink:
+        return tuple(_label(entry) for entry in netlink.links(number, MOST))
 
 
 def _label(entry: Entry) -> Label:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import os
 import struct
 import sys
 from collections import Counter
@@ -28,6 +27,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import FAMILIES
 from sgdataplane.host.modules import is_tracking
 from sgdataplane.host.neighbours import PERMANENT
+from sgdataplane.host.netlink import refusals_of
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.host.rtnetlink import Rtnetlink
 
@@ -117,11 +117,9 @@ def read_table_use() -> TableUse:
     with Nfnetlink() as door:
         if not is_tracking(door):
             return TableUse(entries=0, limit=0, dropped=0, evicted=0, insert_failed=0)
-        try:
+        with refusals_of("conntrack statistics"):
             size = door.ask(message_kind(CTNETLINK, CT_GET_STATS))
             by_cpu = door.dump(message_kind(CTNETLINK, CT_GET_STATS_CPU))
-        except OSError as error:
-            raise HostError("conntrack statistics", os.strerror(error.errno or 0)) from error
     total: Counter[int] = Counter()
     for _, found in by_cpu:
         total.update({kind: _number(value) for kind, value in found.items()})
@@ -186,11 +184,8 @@ def read_complaints() -> tuple[str, ...]:
 
 
 def _read() -> tuple[NeighbourUse, ...]:
-    try:
-        with Rtnetlink() as door:
-            return tuple(_uses(door))
-    except OSError as error:
-        raise HostError("tables of neighbours", os.strerror(error.errno or 0)) from error
+    with refusals_of("tables of neighbours"), Rtnetlink() as door:
+        return tuple(_uses(door))
 
 
 def _uses(door: Rtnetlink) -> Iterator[NeighbourUse]:

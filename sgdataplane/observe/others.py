@@ -15,13 +15,11 @@ neither prerouting nor postrouting, so none of our hooks. Not seen: sessions tha
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sgdataplane.contract.tables import NETDEV, TABLE
-from sgdataplane.errors import HostError
-from sgdataplane.host.netlink import attribute, list_attributes, parse_attributes, text_of
+from sgdataplane.host.netlink import attribute, list_attributes, parse_attributes, refusals_of, text_of
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.model.options import Placement
 
@@ -66,17 +64,14 @@ class MarkUser:
 def read_mark_users() -> tuple[MarkUser, ...]:
     """Those in the calling thread's namespace, in the order of tables, chains and rules. HostError if the kernel
     refuses."""
-    with Nfnetlink() as door:
-        try:
-            tables = [(family, found[TABLE_NAME]) for family, found in door.dump(_kind(GETTABLE))]
-            return tuple(
-                user
-                for family, table in tables
-                if (FAMILIES.get(family), text_of(table)) not in OURS
-                for user in _users(door, family, table)
-            )
-        except OSError as error:
-            raise HostError("nftables rules", os.strerror(error.errno or 0)) from error
+    with Nfnetlink() as door, refusals_of("nftables rules"):
+        tables = [(family, found[TABLE_NAME]) for family, found in door.dump(_kind(GETTABLE))]
+        return tuple(
+            user
+            for family, table in tables
+            if (FAMILIES.get(family), text_of(table)) not in OURS
+            for user in _users(door, family, table)
+        )
 
 
 def _users(door: Nfnetlink, family: int, table: bytes) -> Iterator[MarkUser]:
@@ -163,12 +158,9 @@ class Flowtable:
 
 def read_flowtables() -> tuple[Flowtable, ...]:
     """Those in the calling thread's namespace, in the order of tables, up to MOST. HostError if the kernel refuses."""
-    with Nfnetlink() as door:
-        try:
-            found = door.dump(message_kind(SUBSYSTEM, GETFLOWTABLE))
-            return tuple(parse_flowtable(*entry) for entry in found[:MOST])
-        except OSError as error:
-            raise HostError("nftables flowtables", os.strerror(error.errno or 0)) from error
+    with Nfnetlink() as door, refusals_of("nftables flowtables"):
+        found = door.dump(message_kind(SUBSYSTEM, GETFLOWTABLE))
+        return tuple(parse_flowtable(*entry) for entry in found[:MOST])
 
 
 def parse_flowtable(family: int, found: Mapping[int, bytes]) -> Flowtable:

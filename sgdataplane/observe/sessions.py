@@ -15,15 +15,14 @@ change, or that was refused, is attributed by its addresses."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sgdataplane.contract.sites import INSTANCE, Site
 from sgdataplane.contract.tables import TABLE
-from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.conntrack import SessionTuple, Tracked, Traffic, list_tracked
+from sgdataplane.host.netlink import refusals_of
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Placement
@@ -162,11 +161,8 @@ def read_sessions(
 
 
 def _present_epoch(namespace: str) -> int:
-    try:
-        with Nfnetlink() as netlink:
-            stamp = read_inventory(netlink, TABLE).stamp
-    except OSError as error:
-        raise HostError(f"nftables of namespace {namespace}", os.strerror(error.errno or 0)) from error
+    with refusals_of(f"nftables of namespace {namespace}"), Nfnetlink() as netlink:
+        stamp = read_inventory(netlink, TABLE).stamp
     return 0 if stamp is None else stamp.epoch
 
 
