@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 from sgdataplane.attach import router
 from sgdataplane.attach.agenda import Agenda
+from sgdataplane.attach.compare import known_eni
 from sgdataplane.attach.registry import Binding, Means, current, is_same_interface
 from sgdataplane.attach.report import Refusal, told
 from sgdataplane.attach.router import move_home
@@ -160,7 +161,7 @@ def let_go(binding: Binding) -> None:
 
 def give_mac(links: Links, binding: Binding, state: CloudState) -> None:
     """Give the interface its ENI's MAC, if it was attached so; a restarted workload's interface has another one."""
-    eni = state.eni.get(binding.eni_id)
+    eni = known_eni(state, binding.eni_id)
     if not binding.set_mac or eni is None:
         return
     if any(link.ifname == binding.ifname and link.mac != eni.mac_address for link in links.links()):

@@ -38,15 +38,14 @@ NOTHING_HEARD = Heard()
 
 @dataclass
 class Agenda:
-    """For one reconcile. `report`: of the previous one. `quiet`: namespaces that certainly are as it says, and were
-    made in the same manner. `between`: called before each look. Of the namespaces in `heard` it notes which were
-    `looked` at, with the seconds that took, and which were `left` for another time; `owed`: those of them that get
-    another policy, and so come soon."""
+    """For one reconcile. `report`: of the previous one, whose quiet namespaces are certainly as it says, and were made
+    in the same manner. `between`: called before each look. Of the namespaces in `heard` it notes which were `looked`
+    at, with the seconds that took, and which were `left` for another time; `owed`: those of them that get another
+    policy, and so come soon."""
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
-    quiet: Collection[Key] = frozenset()
-    between: Callable[[], None] = lambda: None
     heard: Heard = NOTHING_HEARD
+    between: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     looked: dict[Key, float] = field(default_factory=dict)
     left: set[Key] = field(default_factory=set)
@@ -73,11 +72,11 @@ class Agenda:
         if previous is None or tuple(eni.binding for eni in previous.enis) != tuple(bindings):
             return None
         if previous.is_gone:
-            return previous if key in self.quiet else None
+            return previous if key in self.heard.quiet else None
         is_touched = previous.proven is not None and self.is_touched(previous.proven, state)
         if key in self.heard.order and not self._comes_first(key, state):
             return self._waiting(previous, is_touched=is_touched)
-        if key not in self.quiet or not previous.is_settled or previous.proven is None or is_touched:
+        if key not in self.heard.quiet or not previous.is_settled or previous.proven is None or is_touched:
             return None
         return _at_rest(previous, state)
 
@@ -105,11 +104,11 @@ class Agenda:
     def is_known_gone(self, binding: Binding) -> bool:
         """Whether we know that its namespace has ended, without a search."""
         previous = self.report.by_key.get(binding.identity)
-        return binding.identity in self.quiet and previous is not None and previous.is_gone
+        return binding.identity in self.heard.quiet and previous is not None and previous.is_gone
 
     def is_quiet(self, binding: Binding) -> bool:
         """Whether its namespace is certainly as the previous report says."""
-        return binding.identity in self.quiet
+        return binding.identity in self.heard.quiet
 
     def is_touched(self, previous: Proven, state: CloudState) -> bool:
         """Whether this state can mean another policy there."""

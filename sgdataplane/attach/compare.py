@@ -74,7 +74,7 @@ def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
     """Report on a workload's interface, now that the state is in force for it. `there`: the interfaces of its
     namespace."""
     link = next((link for link in there.links if link.ifname == binding.ifname), None)
-    eni = state.eni.get(binding.eni_id)
+    eni = known_eni(state, binding.eni_id)
     if eni is None or link is None:
         return EniReport(binding, Outcome.CLOSED if eni is None else Outcome.ABSENT)
     return EniReport(binding, Outcome.IN_FORCE, warnings_of(link, there, eni))
@@ -98,3 +98,9 @@ def with_closed(state: CloudState, eni_ids: Collection[str]) -> CloudState:
     stand_ins = tuple(Eni(eni_id, "", NO_MAC, (), (NO_GROUP.security_group_id,)) for eni_id in missing)
     enis = sorted((*state.network_interfaces, *stand_ins), key=lambda eni: eni.network_interface_id)
     return replace(state, security_groups=(NO_GROUP, *state.security_groups), network_interfaces=tuple(enis))
+
+
+def known_eni(state: CloudState, eni_id: str) -> Eni | None:
+    """The ENI; None if the state doesn't have it, or only a stand-in for it."""
+    eni = state.eni.get(eni_id)
+    return None if eni is None or eni.security_group_ids == (NO_GROUP.security_group_id,) else eni

@@ -70,44 +70,41 @@ def _reconcile_workloads(
     groups: dict[Key, list[Binding]] = {}
     for binding in bindings:
         groups.setdefault(binding.identity, []).append(binding)
-    there = with_closed(state, {binding.eni_id for binding in bindings})
+    state = with_closed(state, {binding.eni_id for binding in bindings})
     reports = {
-        key: agenda.settled(key, groups[key], there)
-        or agenda.look(key, partial(_reconcile_workload, state, there, groups[key], manner, agenda))
-        for key in agenda.ordered(groups, there)
+        key: agenda.settled(key, groups[key], state)
+        or agenda.look(key, partial(_reconcile_workload, state, groups[key], manner, agenda))
+        for key in agenda.ordered(groups, state)
     }
     return [reports[key] for key in groups]
 
 
 def _reconcile_workload(
-    state: CloudState, there: CloudState, bindings: Sequence[Binding], manner: Manner, agenda: Agenda
+    state: CloudState, bindings: Sequence[Binding], manner: Manner, agenda: Agenda
 ) -> NamespaceReport:
-    """`there`: the state, with a stand-in for each attached ENI that it doesn't have."""
     key = bindings[0].identity
     try:
         with found(key, bindings[0].path) as place:
             if place is None:
                 return NamespaceReport(key, tuple(EniReport(binding, Outcome.GONE) for binding in bindings))
-            return _enforced(place, (state, there), bindings, manner, agenda)
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
+            return _enforced(place, state, bindings, manner, agenda)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
         refusal = told(error)
-        kept = (
-            None if isinstance(refusal, ContainedError) else agenda.in_force.get(key)
-        )  # after an unforeseen error, believe nothing
+        kept = None if isinstance(refusal, ContainedError) else agenda.in_force.get(key)  # else we know nothing
         refused = tuple(EniReport(binding, Outcome.REFUSED) for binding in bindings)
         return NamespaceReport(key, refused, proven=kept, error=refusal)
 
 
 def _enforced(
-    place: str, states: tuple[CloudState, CloudState], bindings: Sequence[Binding], manner: Manner, agenda: Agenda
+    place: str, state: CloudState, bindings: Sequence[Binding], manner: Manner, agenda: Agenda
 ) -> NamespaceReport:
-    """`states`: the state, and the same with a stand-in for each attached ENI that it doesn't have."""
-    key, (state, there) = bindings[0].identity, states
+    """desired -> build -> enforce, and a look at the interfaces."""
+    key = bindings[0].identity
     refusals = {binding.eni_id: unfit for binding in bindings if (unfit := unfit_name(binding)) is not None}
     if len(refusals) == len(bindings):
         raise refusals[bindings[0].eni_id]
     interfaces = {binding.eni_id: binding.ifname for binding in bindings if binding.eni_id not in refusals}
-    proven = agenda.built(key, Desired(there, interfaces, manner.options), manner.settings)
+    proven = agenda.built(key, Desired(state, interfaces, manner.options), manner.settings)
     applied = enforce(place, proven, agenda.in_force.get(key), manner.settings)
     with Links(place) as links:
         for binding in bindings:

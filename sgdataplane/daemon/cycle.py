@@ -117,25 +117,14 @@ class Reconciler:
         """Run one cycle. Whatever input or kernel do, nothing is raised. `heard`: what was heard since the previous
         cycle began; a cycle that looks at everything ignores it."""
         started = time.monotonic()
-        # 1 source -> state -> policy; a bad state changes nothing, so the previous policy stays
-        if self._policy is None or READING & set(causes):
-            self._aside(partial(self._read, source, manner.profile))
-        assert self._policy is not None
-        # 2 bind the interfaces that name an ENI
-        discovery = self._discover(self._policy.state, bind)
-        # 3 policy -> desired -> build -> enforce, by namespace
-        if ASKED & set(causes) or manner != self._manner:
-            heard = Heard(pids=heard.pids)
-        quiet = frozenset[Key]() if Cause.TIMER in causes else heard.quiet
-        agenda = Agenda(self._previous, quiet, self._beat, heard)
-        host, error = self._enforce(manner, agenda, is_resync=Cause.RESYNC in causes)
-        # 4 keep the policy for a start without a state, even if one ENI was refused: the others obey it
-        if self._policy.origin is Origin.STATE and host is not None:
-            self._aside(partial(self._last_good.store, self._policy.state))
-        # 5 report
+        policy = self._read_policy(causes, source, manner.profile)
+        discovery = self._bind(policy.state, bind)
+        agenda = self._agenda(causes, manner, heard)
+        host, error = self._enforce(policy.state, manner, agenda, is_resync=Cause.RESYNC in causes)
+        self._keep(policy, host)
         seconds = time.monotonic() - started
-        last_good_error, looked = self._last_good.error, agenda.looked
-        return CycleReport(frozenset(causes), self._policy, host, error, last_good_error, seconds, discovery, looked)
+        what = (frozenset(causes), policy, host, error)
+        return CycleReport(*what, self._last_good.error, seconds, discovery, agenda.looked)
 
     @property
     def state(self) -> CloudState:
@@ -151,11 +140,19 @@ class Reconciler:
         """Trust nothing of what we know to be in force, after an unforeseen error."""
         self._previous = HostReport(())
 
+    def _read_policy(self, causes: Collection[Cause], source: Readable, profile: str) -> Policy:
+        """source -> state -> policy, if the causes ask for it; else the previous policy."""
+        if self._policy is None or READING & set(causes):
+            self._aside(partial(self._read, source, profile))
+        assert self._policy is not None
+        return self._policy
+
     def _read(self, source: Readable, profile: str) -> None:
         with no_collection():  # each collection would also stop the caller from serving
             self._policy = self._found(source, profile)
 
     def _found(self, source: Readable, profile: str) -> Policy:
+        """A state that is refused changes nothing."""
         try:
             state = source.read(profile)
             return Policy(state if self._policy is None else sharing(state, self._policy.state), Origin.STATE)
@@ -165,21 +162,34 @@ class Reconciler:
             kept = self._last_good.load()
             return Policy(kept or NOTHING, Origin.CLOSED if kept is None else Origin.LAST_GOOD, str(error))
 
-    def _discover(self, state: CloudState, rule: BindRule) -> Discovery:
-        """Bind interfaces. If that fails, what is bound already is enforced all the same."""
+    def _bind(self, state: CloudState, rule: BindRule) -> Discovery:
+        """Bind the interfaces that name an ENI. If that fails, what is bound already is enforced all the same."""
         try:
             return discover(self._registry, state, rule)
         except (SgDataplaneError, OSError) as error:
             return Discovery(error=str(error))
 
-    def _enforce(self, manner: Manner, agenda: Agenda, *, is_resync: bool) -> tuple[HostReport | None, str]:
-        assert self._policy is not None
-        pids = agenda.heard.pids
-        settings = replace(manner.settings, resync=is_resync)
+    def _agenda(self, causes: Collection[Cause], manner: Manner, heard: Heard) -> Agenda:
+        """What has to be looked at: everything if somebody asked for it or the manner changed, nothing quiet else."""
+        if ASKED & set(causes) or manner != self._manner:
+            heard = Heard(pids=heard.pids)
+        elif Cause.TIMER in causes:
+            heard = replace(heard, quiet=frozenset())
+        return Agenda(self._previous, heard, self._beat)
+
+    def _enforce(
+        self, state: CloudState, manner: Manner, agenda: Agenda, *, is_resync: bool
+    ) -> tuple[HostReport | None, str]:
+        """state -> desired -> build -> enforce, by namespace."""
+        pids, wanted = agenda.heard.pids, replace(manner, settings=replace(manner.settings, resync=is_resync))
         try:
-            wanted = replace(manner, settings=settings)
-            host = reconcile(self._registry, self._policy.state, wanted, agenda, lambda found: found.locate_by(pids))
+            host = reconcile(self._registry, state, wanted, agenda, lambda found: found.locate_by(pids))
         except (SgDataplaneError, OSError) as error:
             return None, str(error)
         self._previous, self._manner = host, manner
         return host, ""
+
+    def _keep(self, policy: Policy, host: HostReport | None) -> None:
+        """Keep the policy for a start without a state, even if one ENI was refused, since the others obey it."""
+        if policy.origin is Origin.STATE and host is not None:
+            self._aside(partial(self._last_good.store, policy.state))

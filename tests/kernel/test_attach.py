@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from sgdataplane.attach.agenda import Agenda
+from sgdataplane.attach.agenda import Agenda, Heard
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Binding
 from sgdataplane.contract.tables import TABLE
@@ -205,14 +205,14 @@ def test_what_is_settled_and_quiet_is_not_looked_at(bench: Bench) -> None:
     nft(bench.place, f"flush table inet {TABLE}")  # it is said to be quiet all the same
     others = make_state([make_group("sg-x"), *state_of(WEB).security_groups], state_of(WEB).network_interfaces)
     beats: list[str] = []
-    quiet = reconcile(bench.registry, others, agenda=Agenda(first, {key}, lambda: beats.append("quiet")))
+    quiet = reconcile(bench.registry, others, agenda=Agenda(first, Heard({key}), lambda: beats.append("quiet")))
     assert (first.namespaces[0].applied, quiet.namespaces[0].applied) != (None, None)
     assert [report.namespaces[0].applied.changed for report in (first, quiet)] == [True, False]  # type: ignore[union-attr]
     assert quiet.in_force[key].desired.state == others
     assert "drop" not in nft(bench.place, f"list chain inet {TABLE} ingress-refuse")
     for state, is_heard in ((others, True), (state_of(WEB, DNS), False)):
-        former = Agenda(quiet, set() if is_heard else {key}, lambda: beats.append("look"))
-        reconcile(bench.registry, state, agenda=former)
+        agenda = Agenda(quiet, Heard(set() if is_heard else {key}), lambda: beats.append("look"))
+        reconcile(bench.registry, state, agenda=agenda)
         assert "drop" in nft(bench.place, f"list chain inet {TABLE} ingress-refuse")
         nft(bench.place, f"flush table inet {TABLE}")
     assert beats == ["look", "look"]

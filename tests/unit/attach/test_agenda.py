@@ -22,14 +22,14 @@ STATE = make_state(
     [make_group("sg-a", ["ingress tcp 22/22 from sg-b"]), make_group("sg-b"), make_group("sg-c")],
     [make_eni(f"eni-{name}", f"10.0.0.{number}", f"sg-{name}") for number, name in enumerate("abc", 1)],
 )
-STAMP_MAP = ApplyReport(1, 0, 0, 0, 0.1)
+APPLIED = ApplyReport(1, 0, 0, 0, 0.1)
 DESIRED = Desired(STATE, {"eni-a": "eth0"})
 PROVEN = build(DESIRED)
-REPORT = NamespaceReport(KEY, (EniReport(BINDING, Outcome.IN_FORCE),), PROVEN, STAMP_MAP)
+REPORT = NamespaceReport(KEY, (EniReport(BINDING, Outcome.IN_FORCE),), PROVEN, APPLIED)
 
 
-def former(report: NamespaceReport = REPORT, *, is_quiet: bool = True) -> Agenda:
-    return Agenda(HostReport((report,)), {KEY} if is_quiet else set())
+def agenda(report: NamespaceReport = REPORT, *, is_quiet: bool = True) -> Agenda:
+    return Agenda(HostReport((report,)), Heard({KEY} if is_quiet else set()))
 
 
 def without(eni_id: str) -> tuple[Eni, ...]:
@@ -40,62 +40,62 @@ CHANGED = replace(STATE, network_interfaces=without("eni-b"))
 
 
 def test_what_is_settled_and_quiet_needs_no_look() -> None:
-    assert former().settled(KEY, [BINDING], STATE) is REPORT
+    assert agenda().settled(KEY, [BINDING], STATE) is REPORT
     other = replace(STATE, network_interfaces=without("eni-c"))
-    found = former().settled(KEY, [BINDING], other)
+    found = agenda().settled(KEY, [BINDING], other)
     assert found == replace(REPORT, proven=PROVEN.on(other))
     assert found is not None
-    assert former(found).settled(KEY, [BINDING], other) is found
+    assert agenda(found).settled(KEY, [BINDING], other) is found
 
 
 def test_what_was_done_once_is_not_told_again() -> None:
     done = replace(
         REPORT, applied=ApplyReport(7, 1, 2, 3, 0.1, adopting=("eth0",), adoption_window=30.0, fenced=("eth0",))
     )
-    found = former(done).settled(KEY, [BINDING], STATE)
+    found = agenda(done).settled(KEY, [BINDING], STATE)
     assert found is not None
     assert found.applied == ApplyReport(7, 0, 0, 0, 0.0, fenced=("eth0",))
-    assert former(found).settled(KEY, [BINDING], STATE) is found
+    assert agenda(found).settled(KEY, [BINDING], STATE) is found
 
 
 @pytest.mark.parametrize(
     "changed",
     [
         {"enis": (EniReport(BINDING, Outcome.REFUSED),), "applied": None},
-        {"applied": replace(STAMP_MAP, leftover="busy")},
+        {"applied": replace(APPLIED, leftover="busy")},
         {"proven": None},
     ],
 )
 def test_what_was_not_done_is_looked_at(changed: dict[str, object]) -> None:
     report = replace(REPORT, **changed)  # type: ignore[arg-type]
-    assert former(report).settled(KEY, [BINDING], STATE) is None
+    assert agenda(report).settled(KEY, [BINDING], STATE) is None
 
 
 def test_what_has_ended_needs_no_search() -> None:
     gone = replace(REPORT, enis=(EniReport(BINDING, Outcome.GONE),), applied=None, proven=None)
-    assert former(gone).settled(KEY, [BINDING], STATE) is gone
-    assert former(gone).is_known_gone(BINDING)
-    assert former(gone, is_quiet=False).settled(KEY, [BINDING], STATE) is None
-    assert not former(gone, is_quiet=False).is_known_gone(BINDING)
-    assert former(gone).settled(KEY, [replace(BINDING, named="container a")], STATE) is None
+    assert agenda(gone).settled(KEY, [BINDING], STATE) is gone
+    assert agenda(gone).is_known_gone(BINDING)
+    assert agenda(gone, is_quiet=False).settled(KEY, [BINDING], STATE) is None
+    assert not agenda(gone, is_quiet=False).is_known_gone(BINDING)
+    assert agenda(gone).settled(KEY, [replace(BINDING, named="container a")], STATE) is None
 
 
 def test_what_was_heard_of_or_is_bound_otherwise_is_looked_at() -> None:
-    assert former(is_quiet=False).settled(KEY, [BINDING], STATE) is None
-    assert former().settled(KEY, [BINDING, replace(BINDING, eni_id="eni-b", ifname="eth1")], STATE) is None
-    assert former().settled(KEY, [replace(BINDING, named="container a")], STATE) is None
-    assert former().settled(Identity(1, 3), [BINDING], STATE) is None
+    assert agenda(is_quiet=False).settled(KEY, [BINDING], STATE) is None
+    assert agenda().settled(KEY, [BINDING, replace(BINDING, eni_id="eni-b", ifname="eth1")], STATE) is None
+    assert agenda().settled(KEY, [replace(BINDING, named="container a")], STATE) is None
+    assert agenda().settled(Identity(1, 3), [BINDING], STATE) is None
 
 
 def test_what_a_change_is_about_is_looked_at() -> None:
-    assert former().settled(KEY, [BINDING], replace(STATE, network_interfaces=without("eni-b"))) is None
-    assert former().settled(KEY, [BINDING], replace(STATE, network_interfaces=without("eni-a"))) is None
+    assert agenda().settled(KEY, [BINDING], replace(STATE, network_interfaces=without("eni-b"))) is None
+    assert agenda().settled(KEY, [BINDING], replace(STATE, network_interfaces=without("eni-a"))) is None
 
 
 def test_what_is_in_force_for_another_reason_is_not_compiled_again() -> None:
     other = replace(STATE, network_interfaces=without("eni-c"))
     wanted = Desired(other, {"eni-a": "eth0"})
-    found = former(is_quiet=False).built(KEY, wanted, DEFAULT_SETTINGS)
+    found = agenda(is_quiet=False).built(KEY, wanted, DEFAULT_SETTINGS)
     assert (found.desired, found.table is PROVEN.table) == (wanted, True)
 
 
@@ -109,14 +109,14 @@ def test_what_is_in_force_for_another_reason_is_not_compiled_again() -> None:
     ],
 )
 def test_what_is_otherwise_is_built_anew(desired: Desired, settings: Settings) -> None:
-    found = former(is_quiet=False).built(KEY, desired, settings)
+    found = agenda(is_quiet=False).built(KEY, desired, settings)
     assert found == build(desired, settings)
     assert found.table is not PROVEN.table
 
 
 def test_what_is_not_proven_yet_is_not_taken_for_proven() -> None:
     unproven = replace(REPORT, proven=build(DESIRED, Settings(prove=False)))
-    assert former(unproven, is_quiet=False).built(KEY, DESIRED, DEFAULT_SETTINGS).proof is not None
+    assert agenda(unproven, is_quiet=False).built(KEY, DESIRED, DEFAULT_SETTINGS).proof is not None
 
 
 OTHER = Identity(1, 3)
