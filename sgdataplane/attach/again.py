@@ -111,7 +111,7 @@ def _led(binding: Binding, locate: Locate, agenda: Agenda | None) -> Binding | R
         return None if error.problem.code in NOWHERE else _refusal(binding, error.problem.message)
     except (SgDataplaneError, OSError):  # nothing is there now
         return None
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
+    except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
         return _refusal(binding, str(told(error)))
 
 

@@ -225,7 +225,7 @@ def look(patterns: Sequence[str]) -> tuple[tuple[LabelledNamespace, ...], list[s
             continue
         try:
             place = _seen(name) if netns.is_bound(name) else None
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
+        except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
             if netns.is_bound(name):  # else it has gone meanwhile
                 errors.append(f"netns {name}: {error if isinstance(error, OSError) else told(error)}")
             continue

@@ -83,7 +83,7 @@ def _placed(state: CloudState, binding: Binding) -> Hosted | NamespaceReport:
     try:
         with found(binding.identity, binding.path) as place:
             return _found(state, binding, place)
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
+    except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
         return NamespaceReport(binding.identity, (EniReport(binding, Outcome.REFUSED),), error=told(error))
 
 
@@ -135,7 +135,7 @@ def _move_in(group: _Group, manner: Manner, agenda: Agenda) -> None:
             check_hold(group.router, group.proven, group.previous, settings)
         for number, entry in enumerate(group.entries):
             group.entries[number] = move_in(entry)
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is this router's
+    except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         group.error = told(error)
 
 
@@ -157,7 +157,7 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
         router.fill(name, {ifname: state.eni[eni] for ifname, eni in known.items() if eni in state.eni})
         with Links(name) as links:
             unbound = names_up(links.links())
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is this router's
+    except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         refused = tuple(EniReport(entry.binding, Outcome.REFUSED) for entry in group.entries)
         return NamespaceReport(name, refused, proven=group.previous, error=told(error))
     enis = tuple(_finished(state, entry.binding) for entry in group.entries)
@@ -175,6 +175,6 @@ def _finished(state: CloudState, binding: Binding) -> EniReport:
             with Links(place) as links:
                 give_mac(links, binding, state)
                 return look(Interfaces.read(links), state, binding)
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is this workload's
+    except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this workload only
         outcome = Outcome.IN_FORCE if binding.eni_id in state.eni else Outcome.CLOSED
         return EniReport(binding, outcome, (str(told(error)),))

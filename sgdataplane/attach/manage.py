@@ -196,7 +196,7 @@ def clear(registry: Registry) -> Cleared:
             try:
                 left.append(_release(binding, is_last=is_last)[1])
                 done += not binding.superseded
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is this namespace's
+            except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
                 kept.append(binding)
                 refused.append((binding.eni_id, str(told(error))))
         if kept:

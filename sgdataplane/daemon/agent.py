@@ -137,7 +137,7 @@ class Agent:
         try:
             call()
         except Exception:  # noqa: BLE001  # a bug, or no memory: the event is lost, so look at everything
-            logs.LOGGER.exception("telling-failed")
+            logs.LOGGER.exception("event-failed")
             self._metrics.note_error("bug")
             self._namespaces.doubt()
             self._schedule.add(Cause.STATE)

@@ -25,7 +25,7 @@ LEVELS = {Outcome.IN_FORCE: logging.INFO, Outcome.GONE: logging.WARNING, Outcome
 
 
 class Journal:
-    """Of one agent."""
+    """Tells what one agent does. `tell` is for its thread."""
 
     def __init__(self, status: Status, metrics: Metrics, notifier: Notifier, turns: Turns) -> None:
         self._status, self._metrics, self._notifier, self._turns = status, metrics, notifier, turns
@@ -55,7 +55,8 @@ class Journal:
         for binding in report.discovery.bound:
             event(logging.INFO, "bound", eni=binding.eni_id, at=binding, by=binding.means.value)
         for namespace in report.discovery.left:
-            event(logging.WARNING, "left-closed", namespace=namespace)
+            why = "its interface is bound elsewhere now, and our rules stay here"
+            event(logging.WARNING, "left-closed", namespace=namespace, why=why)
         for eni in new:
             _log_eni(eni)
         if report.host is not None:
@@ -73,12 +74,12 @@ class Journal:
     def _log_faults(self, report: CycleReport, metrics_fault: str) -> None:
         faults = {
             "not-bound": "; ".join(map(str, report.unclear[:MAX_UNCLEAR])),
-            "not-looked-at": report.discovery.error,
+            "namespaces-not-searched": report.discovery.error,
             "state-refused": report.policy.refusal,
             "cycle-incomplete": report.error,
-            "carried-past": "" if report.host is None else "; ".join(report.host.warnings),
+            "flowtable-bypasses-policy": "" if report.host is None else "; ".join(report.host.warnings),
             "neighbours-nearly-full": "; ".join(self._status.neighbours),
-            "not-tidied": report.untidy,
+            "leftovers-not-removed": report.untidy,
             "last-good-not-kept": report.last_good_error,
             "metrics-not-served": metrics_fault,
         }

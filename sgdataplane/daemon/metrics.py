@@ -165,7 +165,7 @@ class Metrics(Collector):
         """A namespace that others have changed has to wait for its turn."""
         self._delays.inc()
 
-    # what is told
+    # the text
 
     def text(self) -> tuple[str, bytes] | None:
         """The content type, and the metrics in Prometheus' text format, as they are or were a moment ago. None if
@@ -241,7 +241,7 @@ def _histogram(registry: CollectorRegistry, name: str) -> Histogram:
 
 
 def _counts(registry: CollectorRegistry, name: str) -> CounterOf:
-    """A counter; all values of its label are told from the start."""
+    """A counter; it shows all values of its label from the start."""
     words, labels, values = METRICS[name]
     found = CounterOf(f"{PREFIX}_{name}", words, labels, registry=registry)
     for value in values:

@@ -98,7 +98,7 @@ class Follow:
 
     def _ticked(self) -> Iterator[Told]:
         for source, (listener, _) in tuple(self._open.items()):
-            with suppress(HostError, OSError):  # likewise
+            with suppress(HostError, OSError):  # the kernel refuses; we ask again
                 yield from ((source, entry) for entry in listener.tick())
             if not source.is_there():
                 self._end(source)

@@ -269,7 +269,7 @@ def test_names_that_are_no_text_do_it_no_harm(
     wait_until(lambda: agent.status()["drift"]["count"] == 1)
     assert "n\\xff\\xfe" in agent.events("drift")[0]
     assert not dns.passes(beside=web)
-    assert agent.events("telling-failed") == []
+    assert agent.events("event-failed") == []
     assert process.poll() is None
 
 
