@@ -1,1 +1,1 @@
-"""Translation validation: a compiled table does what the specification says, for every packet class."""
+"""Translation validation: does a compiled table do what the specification says, for every packet?"""

@@ -1,4 +1,4 @@
-"""One field's values, cut into pieces that neither the rules nor the table tell apart: its atoms.
+"""The values of one field, cut into atoms: pieces whose values neither the rules nor the table tell apart.
 
 Owns the cutting, and sets of atoms as bit masks (bit i for atom i). Is given where to cut. Must not know chains.
 """
@@ -13,15 +13,15 @@ from string import ascii_lowercase, digits
 from sgdataplane.nft.ir import Key, Match, Range
 
 Atoms = int
-LACKING = None  # the value of packets that don't have the field; no match holds for it, negated or not
+LACKING = None  # the value of packets without the field: no match holds for it, negated or not
 
 
 class MalformedError(Exception):
-    """Ranges that nftables would refuse, or that can't be told from each other: no proof is possible."""
+    """No proof is possible: nftables would refuse these ranges, or they can't be told from each other."""
 
 
 def runs(atoms: Atoms) -> Iterator[tuple[int, int]]:
-    """The first and last index of each run of neighbours in a set."""
+    """The first and last index of each run of neighbouring atoms in a set."""
     while atoms:
         low = atoms & -atoms
         rest = atoms + low
@@ -30,8 +30,8 @@ def runs(atoms: Atoms) -> Iterator[tuple[int, int]]:
 
 
 class Span:
-    """Numbers `0..last`, cut at `cuts` (each one the first of an atom). `may_lack`: one more atom, for packets without
-    the field."""
+    """Numbers `0..last`, cut so that each of `cuts` is the first one of an atom. `may_lack`: there is one more atom,
+    for packets without the field."""
 
     def __init__(self, last: int, cuts: Iterable[int] = (), *, may_lack: bool = False) -> None:
         self.starts: list[int] = sorted({0, *(cut for cut in cuts if 0 < cut <= last)})
@@ -46,13 +46,13 @@ class Span:
 
     @staticmethod
     def cuts_of(ranges: Iterable[Range]) -> Iterator[int]:
-        """Where these ranges cut."""
+        """The cuts that these ranges need."""
         for item in ranges:
             yield int(item.first)
             yield int(item.last) + 1
 
     def select(self, ranges: Sequence[Range], mask: int | None = None) -> Atoms:
-        """The atoms in these ranges, all of which were cut out. MalformedError: not disjoint and sorted."""
+        """The atoms in these ranges, whose ends were cuts. MalformedError unless ranges are disjoint and sorted."""
         if mask is not None:
             raise MalformedError("a mask on a field that has none")
         index, below = self._index, self._below
@@ -66,11 +66,11 @@ class Span:
         return found
 
     def single(self, key: Key) -> Atoms:
-        """The atoms of one value, which was cut out."""
+        """The atom of one value, whose ends were cuts."""
         return self.select((Range.of(key),))
 
     def overlapping(self, intervals: Iterable[tuple[int, int]]) -> Atoms:
-        """The atoms that have a part in one of the intervals, which needn't have been cut out."""
+        """The atoms that have a part in one of the intervals, whose ends needn't be cuts."""
         found = 0
         for first, last in intervals:
             low, high = (bisect_right(self.starts, value) - 1 for value in (first, last))
@@ -88,7 +88,7 @@ class Span:
 
 
 class Names:
-    """Single values that can be listed: flags, names, marks. Each is an atom; LACKING may be one of them."""
+    """Values that can be listed: flags, names, marks. Each is an atom; LACKING may be one of them."""
 
     def __init__(self, values: Iterable[Key | None]) -> None:
         self.values: tuple[Key | None, ...] = tuple(dict.fromkeys(values))
@@ -114,7 +114,7 @@ Axis = Span | Names
 
 
 def holds(match: Match, value: Key | None) -> bool:
-    """Whether a match holds for a value; what the packet lacks never does, negated or not."""
+    """Whether a match holds for a value. It never holds for a field that the packet lacks, negated or not."""
     return value is not LACKING and is_in(value, match.ranges, match.mask) != match.negate
 
 
@@ -126,19 +126,20 @@ def is_in(value: Key, ranges: Iterable[Range], mask: int | None = None) -> bool:
 
 
 def is_name(wanted: str, name: str) -> bool:
-    """Interface names; one that ends in * stands for all that begin so."""
+    """Whether a name is the wanted one; a wanted name that ends in * stands for all that begin so."""
     return name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted
 
 
 def representatives(wanted: Collection[str]) -> list[str]:
-    """A name for each way in which a name can be among these or not. MalformedError: too many that stand for many."""
+    """One name for each combination of wanted names that a name can match. MalformedError if too many names that end in
+    * make that impossible."""
     stems = {name[:-1] for name in wanted if name.endswith("*")}
     exact = {name for name in wanted if not name.endswith("*")}
     return [*sorted(exact), *(_other(stem, stems, exact) for stem in sorted({"", *stems}))]
 
 
 def _other(stem: str, stems: Collection[str], exact: Collection[str]) -> str:
-    """One that begins so, and isn't named more closely."""
+    """A name that begins with the stem, and that no longer stem and no exact name matches."""
     nexts = digits + ascii_lowercase if stem else ascii_lowercase[::-1]
     free = next((char for char in nexts if not any(other.startswith(stem + char) for other in stems)), None)
     if free is None:

@@ -1,8 +1,8 @@
-"""What the specification says of one ENI and direction, in one family: the candidates of `decide()` as sets of packets.
+"""What the specification says about one ENI and direction in one family: the candidates of decide() as sets of packets.
 
-Owns the way from a candidate to where it holds, and the list of what a rule can ask for, which the compiler's must
-equal (tests/property/test_dimensions.py). Is given the state. Must not know the table, nor how it was compiled, but for
-the name of each rule's counter.
+Owns the way from a candidate to its packets, and the list of what a rule can ask for. The compiler has a list of its
+own, and tests/property/test_dimensions.py compares them. Is given the state. Must not know the table or how it was
+compiled, but for the name of each rule's counter.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Ranges = tuple[Range, ...]  # disjoint and sorted
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleAxis:
-    """Something that a rule can ask for besides the far address: its last number in a family, and what a rule wants of
-    it there. None: any, (): nothing, so that no packet matches."""
+    """Something that a rule can ask for besides the far address. `last`: its last number in a family; `of_rule`: what a
+    rule asks for there. None: any value; (): no value, so that no packet matches."""
 
     name: str
     last: Callable[[Family], int]
@@ -43,8 +43,8 @@ class RuleAxis:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One candidate: what it says, and of which packets. None: any; `remote` None: any far address. `ranges`: in the
-    order of AXES."""
+    """One candidate: its decision, and the packets that it is about. `remote`: None for any far address. `ranges`: in
+    the order of AXES, None for any value."""
 
     decision: Decision
     outcome: Outcome
@@ -53,12 +53,12 @@ class Claim:
 
 
 def end_chain(direction: Direction, verdict: Verdict) -> str:
-    """Where the fixed part of a table takes what the rules of a direction have decided."""
+    """The chain of the fixed part that carries out this verdict of a direction's rules."""
     return f"{direction.value}-{'accept' if verdict is Verdict.ACCEPT else 'refuse'}"
 
 
 def claims(state: CloudState, eni: Eni, direction: Direction, family: Family, options: Options) -> Iterator[Claim]:
-    """The candidates that can hold in a family, strongest first. The last one holds for everything."""
+    """The candidates that can hold in a family, strongest first. The last one holds for every packet."""
     for candidate in ordered_candidates(state, eni, direction, options):
         claim = _claim(state, candidate, family)
         if claim is not None:
@@ -79,12 +79,12 @@ def _claim(state: CloudState, candidate: Candidate, family: Family) -> Claim | N
 
 
 def expected(decision: Decision) -> Outcome:
-    """What the table has to do: count by the decision's name, and go where the verdict is carried out."""
+    """What the table must do: count by the decision's name, and go to the chain that carries the verdict out."""
     return (Count(counter_name(decision)),), end_chain(decision.direction, decision.verdict)
 
 
 def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule, family: Family) -> bool:
-    """Whether its remote can have addresses of that family at all."""
+    """Whether the rule's remote can have addresses of that family."""
     match rule.remote:
         case Prefix():
             return rule.remote.family is family
@@ -96,7 +96,7 @@ def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule
 
 
 def _protocols(_: CloudState, rule: SecurityGroupRule, family: Family) -> Ranges | None:
-    """Of a rule for ports only those that have any."""
+    """The protocols that a rule asks for: if it asks for ports, only those that have ports."""
     protocol, is_for_ports = rule.ip_protocol, rule.port_list_id or rule.port_range or rule.source_port_range
     if protocol.is_all:
         return tuple(map(Range.of, PORT_PROTOCOLS)) if is_for_ports else None
@@ -120,7 +120,7 @@ def _ports(state: CloudState, rule: SecurityGroupRule, _: Family) -> Ranges | No
     return _merged(None if rule.port_range is None else [rule.port_range])
 
 
-# Protocols come first (walk.py). The last numbers are the headers' own.
+# Protocols come first (walk.py). The last numbers are those of the header fields.
 AXES = (
     RuleAxis("protocol", lambda _: 0xFF, _protocols),
     RuleAxis("local", lambda family: family.last, _local),
@@ -135,5 +135,5 @@ def _merged(ranges: Iterable[PortRange] | None) -> Ranges | None:
 
 
 def united(intervals: Iterable[tuple[int, int]]) -> Ranges:
-    """Disjoint, sorted, and none beginning where another ends."""
+    """The intervals as ranges: disjoint, sorted, and with a gap between any two."""
     return tuple(Range(first, last) for first, last in ranges.united(intervals))

@@ -1,6 +1,7 @@
-"""What packets there can be at one interface and hook: which fields each kind has, and the axes they are told apart on.
+"""Which packets there can be at one interface and hook: the fields that each kind has, and the axes that tell them
+apart.
 
-Owns the shapes of packets and of conntrack's answers. Is given where to cut. Must not know what is done with them.
+Owns the shapes of packets and of conntrack's answers. Is given where to cut. Must not know what is done with packets.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sgdataplane.proof.step import Asked
 NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
 DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
-# Of a session's opening packet, where its entry has source, destination and what else rules ask for (claims.py: AXES).
+# Where a session's entry has its opening packet's source, destination, and what else rules ask for (claims.py: AXES).
 EndFields = Mapping[str, Field]
 OPENED_REST = {
     "protocol": Field.CT_PROTOCOL,
@@ -45,13 +46,13 @@ ICMP_TYPE = {Family.IPV4: Field.ICMP_TYPE, Family.IPV6: Field.ICMPV6_TYPE}
 
 BYTE, LAST_PROTOCOL, LAST_PORT, LAST_TARGET = 255, 255, 65_535, (1 << 128) - 1
 SYN_FLAGS = TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK
-OPENING: Asked = (Field.TCP_FLAGS, SYN_FLAGS)  # the flags that tell whether a segment opens a session
+OPENING: Asked = (Field.TCP_FLAGS, SYN_FLAGS)  # the flags that show whether a segment opens a session
 TRACKED = (CtState.NEW, CtState.ESTABLISHED, CtState.RELATED)
 UNTRACKED = (CtState.INVALID, CtState.UNTRACKED)  # neither has an entry
 
 
 def reached(family: Family, *, is_arriving: bool) -> Field:
-    """The address that a session is opened to."""
+    """The field with the address that a session is opened to."""
     return (OPENED if is_arriving else ANSWERED)[family]["destination"]
 
 
@@ -63,7 +64,7 @@ class Presence(enum.Enum):
     EITHER = enum.auto()
 
 
-Kind = Mapping[Field, Presence | Atoms]  # what isn't in it, they have
+Kind = Mapping[Field, Presence | Atoms]  # packets have all fields that aren't in it
 
 
 def other_family(family: Family) -> Family:
@@ -87,7 +88,8 @@ class Crossing:
         return reached(family, is_arriving=not self.site.is_leaving(Direction.EGRESS))
 
     def known(self) -> dict[Field, Key | None]:
-        """A packet that leaves may have come by an interface; one that comes in doesn't know where it will leave."""
+        """The fields with a known value. A packet that leaves may have come by any interface or none; a packet that
+        comes in doesn't know its outgoing interface yet."""
         other = other_family(self.family)
         known: dict[Field, Key | None] = {
             Field.NFPROTO: NFPROTO[self.family],
@@ -102,11 +104,11 @@ class Crossing:
         return known
 
     def of_session(self) -> tuple[Field, ...]:
-        """What a packet has if conntrack has a session for it; but for the mark."""
+        """The fields, besides the mark, that a packet has if conntrack has a session for it."""
         return Field.CT_DIRECTION, self._reached(self.family)
 
     def asked(self) -> tuple[Asked, ...]:
-        """What axes there are, in order; protocols come first."""
+        """The axes in order; protocols come first."""
         fields = [Field.L4PROTO, SOURCE[self.family], DESTINATION[self.family], Field.TH_SPORT, Field.TH_DPORT]
         fields += [ICMP_TYPE[self.family], Field.CT_STATE, *self.of_session()]
         fields += [Field.IP6_HOPLIMIT, Field.ND_TARGET] if self.family is Family.IPV6 else []
@@ -117,7 +119,7 @@ class Crossing:
 
 
 class Space:
-    """The axes of one crossing, cut where the table (`cuts`, by index) or the clauses (`matches`) cut them. One that
+    """The axes of one crossing, cut where the table (`cuts`, by index) or the clauses (`matches`) need it. An axis that
     neither asks for has a single atom."""
 
     def __init__(self, crossing: Crossing, matches: Iterable[Match], cuts: Mapping[int, Sequence[Range]]) -> None:
@@ -139,7 +141,7 @@ class Space:
         return self.index[match.field, match.mask] if found is None else found
 
     def region(self, conditions: Iterable[Match]) -> Cell:
-        """Where all of them hold."""
+        """The packets for which all conditions hold."""
         found = [axis.full for axis in self.axes]
         for match in conditions:
             index = self._index_of(match)
@@ -154,7 +156,7 @@ class Space:
         return self._axis(Field.L4PROTO).select([Range.of(protocol) for protocol in PORT_PROTOCOLS])
 
     def kinds(self) -> list[Cell]:
-        """All packets that there are."""
+        """All packets that there can be, as cells."""
         return sorted(set(self._kinds()))
 
     def _kinds(self) -> Iterator[Cell]:
@@ -167,7 +169,7 @@ class Space:
                 yield self._cell({Field.IIFNAME: Presence.EITHER, **fields, **session})
 
     def _of_protocols(self) -> Iterator[Kind]:
-        """ICMP that is cut short has no type."""
+        """The fields of packets by protocol. ICMP that is cut short has no type."""
         family = self.crossing.family
         icmp, icmp_type = (ICMP if family is Family.IPV4 else ICMPV6), ICMP_TYPE[family]
         protocols, types = self._axis(Field.L4PROTO), self._axis(icmp_type)
@@ -193,7 +195,7 @@ class Space:
         return self.axes[self.index[name, None]]
 
     def _states(self, states: Iterable[CtState]) -> Atoms:
-        """Conntrack states, if anybody asks for them."""
+        """The atoms of conntrack states, if that axis is read."""
         axis = self._axis(Field.CT_STATE)
         return axis.select([Range.of(int(state)) for state in sorted(states)]) if isinstance(axis, Names) else axis.full
 
@@ -205,7 +207,8 @@ def _atoms(axis: Axis, wanted: Presence | Atoms) -> Atoms:
 
 
 def _axis(crossing: Crossing, asked: Asked, ranges: Sequence[Range]) -> Axis:
-    """Flags, states, names and marks are listed: of names and marks those that are asked for, and one that isn't."""
+    """One axis. Flags, states, names and marks are listed: of names and marks those that are asked for, and another
+    one."""
     name, mask = asked
     if name is Field.CT_MARK and mask is not None:
         return Names((LACKING, *_marks(mask, ranges)))

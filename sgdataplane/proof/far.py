@@ -1,12 +1,11 @@
-"""Far addresses that neither the rules nor the table tell apart: one of each, with the claims that hold there.
+"""Classes of far addresses that neither the rules nor the table tell apart: one address of each, with its claims.
 
-Owns the classes of a family's addresses, and who is a member of which groups, as the proof sees it. Is given the
-state's ENIs, claims, and the table's maps; shares nothing with the compiler's index of members. Must not know the order
-of claims.
+Owns the classes of a family's addresses, and an index of members that shares nothing with the compiler's. Is given the
+state's ENIs, claims, and the table's maps. Must not know the order of claims.
 
-An address is known by the block of it that no range cuts, the groups it is a member of (its kinship), and what each map
-of single addresses says of it. The latter two stand in pages: what follows from a page isn't worked out again while the
-page is the same object.
+An address's class follows from the block around it that no range cuts, from the groups that it is a member of (its
+kinship), and from what each map of single addresses has for it. The latter two stand in pages: nothing is worked out
+again for a page that is the same object.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from sgdataplane.proof.claims import Claim, Ranges, united
 from sgdataplane.proof.lookups import Lookup, LookupPage, Sign, page_of
 from sgdataplane.proof.order import Boxes
 
-Kin = tuple[str, ...]  # the groups of an address, sorted; of no member: none
+Kin = tuple[str, ...]  # the groups of an address, sorted; empty if it is no member's
 NOBODY: Kin = ()
 Page = Mapping[int, Kin]  # address -> its kinship
 Owners = Mapping[Address, tuple[Kin, ...]]
@@ -32,11 +31,11 @@ Owners = Mapping[Address, tuple[Kin, ...]]
 
 @dataclass(frozen=True, eq=False)
 class Kinships:
-    """A member's addresses are those of its private interfaces (`semantics.is_member`); an address that several have is
-    in the groups of all of them. `shared`: what each of these owners is in. `carriers`: members with delegated
-    prefixes.
+    """The kinship of every member's address. Members are private interfaces (`semantics.is_member`). An address that
+    several of them have is in the groups of all. `shared`: for such addresses, the groups of each owner. `carriers`:
+    members with delegated prefixes.
 
-    `turned`: the groups whose members are others than in the state before.
+    `turned`: the groups with other members than in the earlier state.
     """
 
     enis: tuple[Eni, ...] = ()
@@ -47,7 +46,7 @@ class Kinships:
 
     @classmethod
     def read(cls, state: CloudState, before: Kinships | None = None) -> Kinships:
-        """Of a state; `before`: of one that it follows."""
+        """The kinships of a state. `before`: those of an earlier state."""
         before = before or cls()
         if before.enis is state.network_interfaces:
             return replace(before, turned=frozenset())
@@ -64,7 +63,7 @@ class Kinships:
         return cls(state.network_interfaces, change.pages(), change.shared, tuple(change.carriers), turned)
 
     def of(self, address: Address) -> Kin:
-        """The groups that an address is in."""
+        """The kinship of an address."""
         return self.pages[address.family].get(page_of(address.value), {}).get(address.value, NOBODY)
 
     def delegated(self, group_id: str, family: Family) -> list[Prefix]:
@@ -74,7 +73,7 @@ class Kinships:
 
 
 class _Change:
-    """Kinships as ENIs leave and join."""
+    """Kinships while ENIs leave and join."""
 
     def __init__(self, before: Kinships) -> None:
         self._before, self.shared, self.carriers = before.pages, dict(before.shared), list(before.carriers)
@@ -100,7 +99,7 @@ class _Change:
             self._write(address, [*owners, _kin(eni)])
 
     def pages(self) -> dict[Family, dict[int, Page]]:
-        """All of them; those that nothing happened to are the same objects."""
+        """All pages; those without a change are the same objects as before."""
         merged = {family: {**pages, **self._pages[family]} for family, pages in self._before.items()}
         return {family: {number: page for number, page in pages.items() if page} for family, pages in merged.items()}
 
@@ -127,13 +126,13 @@ def _kin(eni: Eni) -> Kin:
 
 @lru_cache(maxsize=1 << 16)
 def _sorted(group_ids: tuple[str, ...]) -> Kin:
-    """The same object for the same ids."""
+    """Always the same object for the same ids."""
     return tuple(sorted(set(group_ids)))
 
 
 def _difference(before: Sequence[Eni], after: Sequence[Eni]) -> tuple[list[Eni], list[Eni]]:
-    """Who is among the first only, and who among the second only. Records are told apart by identity: states share
-    those that stay, and one that is equal to another may leave and join."""
+    """The ENIs that only the first list has, and those that only the second has. Records are compared by identity,
+    since states share those that stay; one that is equal but another object may leave and join."""
     start = _alike(before, after)
     end = min(_alike(before[::-1], after[::-1]), min(len(before), len(after)) - start)
     old, new = before[start : len(before) - end], after[start : len(after) - end]
@@ -142,12 +141,13 @@ def _difference(before: Sequence[Eni], after: Sequence[Eni]) -> tuple[list[Eni],
 
 
 def _alike(one: Sequence[Eni], other: Sequence[Eni]) -> int:
-    """How many at the beginning are the same."""
+    """How many records at the beginning are the same objects."""
     return next(compress(count(), map(is_not, one, other)), min(len(one), len(other)))
 
 
 def remote_ranges(state: CloudState, kinships: Kinships, remote: Remote, family: Family) -> Ranges:
-    """The blocks of a remote; of a group the prefixes delegated to its members, whose addresses have kinships."""
+    """The blocks of a remote. A group's blocks are the prefixes delegated to its members; their single addresses are
+    found by kinship."""
     prefixes = _prefixes(state, kinships, remote, family)
     return united((prefix.first, prefix.last) for prefix in prefixes if prefix.family is family)
 
@@ -162,7 +162,7 @@ def _prefixes(state: CloudState, kinships: Kinships, remote: Remote, family: Fam
             return kinships.delegated(group_id, family)
 
 
-Word = tuple[Kin, tuple[Sign | None, ...]]  # the kinship of an address, and what each map says of it
+Word = tuple[Kin, tuple[Sign | None, ...]]  # the kinship of an address, and what each map has for it
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Side:
     def of(
         cls, state: CloudState, kinships: Kinships, claims: Sequence[Claim], family: Family, before: Side | None = None
     ) -> Side:
-        """`before`: of the same claims, and of the same state but for the members of groups."""
+        """`before`: a side with the same claims, of a state that differs in members of groups only."""
         remotes = dict.fromkeys(claim.remote for claim in claims if claim.remote is not None)
         known = {} if before is None else {r: b for r, b in before.blocks.items() if not isinstance(r, GroupRef)}
         asked = (remote for remote in remotes if remote not in known)
@@ -200,7 +200,8 @@ class Side:
         return found
 
     def at_blocks(self, starts: Sequence[int]) -> list[Boxes]:
-        """For each block the claims that hold for whoever is in it. `starts` has all cuts."""
+        """For each block, the claims that hold for all its addresses. `starts`: where blocks begin, which has all
+        cuts."""
         of = self.by_remote
         turns: dict[int, Boxes] = {}
         for remote, intervals in self.blocks.items():
@@ -214,7 +215,7 @@ class Side:
         return found
 
     def of_kinships(self, kins: Iterable[Kin]) -> dict[Kin, Boxes]:
-        """For each kinship the claims that hold for its members, wherever they are."""
+        """For each kinship, the claims that hold for its members by their groups."""
         of = {ref.security_group_id: boxes for ref, boxes in self.by_remote.items() if isinstance(ref, GroupRef)}
         found: dict[Kin, Boxes] = {}
         for kin in kins:
@@ -235,7 +236,7 @@ class FarClass:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class WordPage:
-    """What is said of the addresses of one page, and what says so."""
+    """The words for the addresses on one page, and the pages that they follow from."""
 
     kin: Page | None
     pages: tuple[LookupPage | None, ...]
@@ -250,13 +251,13 @@ class WordPage:
         return cls(kin, pages, dict(zip(addresses, zip(kins, says, strict=False), strict=True)))
 
     def is_of(self, kin: Page | None, pages: tuple[LookupPage | None, ...]) -> bool:
-        """Whether the same is said by the same."""
+        """Whether it follows from the same pages."""
         return self.kin is kin and all(one is other for one, other in zip(self.pages, pages, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """All members of groups and all keys of some maps by what is said of them. `addresses`: sorted, of each word."""
+    """The words for all members of groups and all keys of some maps. `addresses`: sorted, for each word."""
 
     maps: tuple[str, ...] = ()
     pages: Mapping[int, WordPage] = field(default_factory=dict)
@@ -264,7 +265,7 @@ class Words:
 
     @classmethod
     def read(cls, members: Mapping[int, Page], maps: Mapping[str, Lookup], before: Words | None = None) -> Words:
-        """`before`: what was said in a state before."""
+        """`before`: the words of an earlier state and table."""
         if before is None or before.maps != tuple(maps):
             before = cls(tuple(maps))
         pages, asked = dict(before.pages), [lookup.pages for lookup in maps.values()]
@@ -294,11 +295,11 @@ class Words:
 
     @property
     def nothing(self) -> Word:
-        """What is said of all others."""
+        """The word for all other addresses."""
         return NOBODY, (None,) * len(self.maps)
 
     def in_blocks(self, word: Word, starts: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-        """The blocks that it is said in, by number: how often, and of whom."""
+        """The blocks that have addresses with this word, by number: how many addresses, and the first one."""
         found, begin = self.addresses[word], 0
         while begin < len(found):
             block = bisect_right(starts, found[begin]) - 1
@@ -308,8 +309,8 @@ class Words:
 
 
 def far_classes(words: Words, side: Side, cuts: Iterable[int]) -> list[FarClass]:
-    """Of all addresses of a family. `words`: of the maps that the table asks of far addresses; `cuts`: where its ranges
-    begin, and after their ends."""
+    """The classes of all addresses of a family. `words`: for the maps that the table asks for far addresses; `cuts`:
+    where its ranges begin, and where they have ended."""
     last = side.family.last
     starts = sorted(start for start in {0, *cuts, *side.cuts()} if start <= last)
     blocks = side.at_blocks(starts)
@@ -329,7 +330,7 @@ def far_classes(words: Words, side: Side, cuts: Iterable[int]) -> list[FarClass]
 
 
 def _first_gap(words: Words, special: Iterable[Word], start: int, end: int) -> int:
-    """The first address of a block that nothing special is said of; there is one."""
+    """The first address of a block without a special word; there is one."""
     every = (words.addresses[word] for word in special)
     taken = sorted(a for some in every for a in some[bisect_left(some, start) : bisect_left(some, end)])
     return start + bisect_left(range(len(taken)), 1, key=lambda index: taken[index] - index - start)

@@ -1,8 +1,8 @@
-"""What the fixed part of a table has to do with each packet, before any rule is asked and after one has decided.
+"""What the fixed part of a table must do with each packet, before any rule is asked and after one has decided.
 
-Owns this part's specification: the clauses of semantics.md sections 3 and 4, said of header fields; the first decides.
-For opening packets it is `decide()` down to where rules are asked (a test holds the two together). Is given an ENI.
-Must not know how the compiler gets there.
+Owns the specification of this part: the clauses of semantics.md sections 3 and 4, about header fields; the first one
+that holds decides. For opening packets it equals decide() up to where rules are asked (a test compares the two). Is
+given an ENI. Must not know how the compiler gets there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ERRORS = {Family.IPV4: always.ICMP_ERRORS, Family.IPV6: always.ICMPV6_ERRORS}
 
 @dataclass(frozen=True, slots=True)
 class FixedClause:
-    """What happens to packets for which all conditions hold; `says` is for people."""
+    """What must happen to packets for which all conditions hold; `says` is for people."""
 
     outcome: Outcome
     conditions: tuple[Match, ...]
@@ -40,8 +40,8 @@ class FixedClause:
 
 @dataclass(frozen=True, slots=True)
 class EniAtHook:
-    """One ENI's interface at one hook, in one family. `slot`, `epoch`: of the sessions that it accepts. `secret`: the
-    mark of packets that may leave (0: none)."""
+    """One ENI's interface at one hook, in one family. `slot`, `epoch`: in the mark of sessions that it accepts.
+    `secret`: the mark of packets that may leave (0: none)."""
 
     site: Site
     hook: Direction
@@ -63,7 +63,7 @@ class EniAtHook:
 
     @property
     def reached(self) -> Field:
-        """The far address of sessions that the ENI opens."""
+        """The field with the far address of sessions that the ENI opens."""
         return reached(self.family, is_arriving=not self.site.is_leaving(Direction.EGRESS))
 
     @property
@@ -71,7 +71,7 @@ class EniAtHook:
         return self.hook is Direction.EGRESS
 
     def passing(self) -> Effects:
-        """What is done to a packet that is let through: one that leaves is marked for the fence."""
+        """What is done to an accepted packet: one that leaves is marked for the fence."""
         return (SetPacketMark(self.secret),) if self.secret and self.is_egress else ()
 
     def accept(self, counter: str, *conditions: Match) -> FixedClause:
@@ -82,11 +82,11 @@ class EniAtHook:
         return _dropped(self.hook, counter, *conditions, then=(self.dropped(self.hook),))
 
     def dropped(self, side: Direction) -> Count:
-        """Whatever is dropped of the ENI is counted for it, too."""
+        """The counter of all packets dropped for the ENI."""
         return Count(eni_counter(side, self.ifname))
 
     def among(self, asked: Field, prefixes: Iterable[Prefix]) -> Match:
-        """Whether an address lies in one of the prefixes of the family."""
+        """Holds for addresses in one of the prefixes of the family."""
         return Match(asked, united((p.first, p.last) for p in prefixes if p.family is self.family))
 
 
@@ -102,8 +102,8 @@ IS_RELATED, IS_ICMP = one_of(Field.CT_STATE, CtState.RELATED), one_of(Field.L4PR
 
 
 def clauses(link: EniAtHook, *, is_adopting: bool) -> Iterator[FixedClause]:
-    """All that happens to packets at an ENI's interface, strongest first; the last holds for every packet. TCP that
-    opens nothing is refused, but not while the ENI is being adopted."""
+    """All clauses for packets at an ENI's interface, strongest first; the last one holds for every packet. TCP that
+    opens no session is dropped, but not while the ENI is being adopted."""
     yield from _sessions(link)
     yield from _unconditional(link)
     yield from _addresses(link)
@@ -116,8 +116,8 @@ def clauses(link: EniAtHook, *, is_adopting: bool) -> Iterator[FixedClause]:
 
 
 def _sessions(link: EniAtHook) -> Iterator[FixedClause]:
-    """What belongs to a session that this ENI accepts now: its packets, and ICMP errors about it. AH over IPv6 carries
-    another session's entry, so it never profits."""
+    """Packets of sessions that this ENI accepts now, and ICMP errors about them, pass. AH over IPv6 carries another
+    session's entry, so it never passes by it."""
     is_no_ah = (none_of(one_of(Field.L4PROTO, AH)),) if link.family is Family.IPV6 else ()
     sessions = [_accepted(link, way) for way in CtDirection]
     for session in sessions:
@@ -131,7 +131,7 @@ def _sessions(link: EniAtHook) -> Iterator[FixedClause]:
 
 
 def _accepted(link: EniAtHook, way: CtDirection) -> tuple[Match, Match, Match]:
-    """The direction, the epoch, the slot."""
+    """The conditions on direction, epoch and slot."""
     side, marks = (link.hook if way is CtDirection.ORIGINAL else link.hook.other), link.site.marks
     epoch, slot = Range.of(marks.epoch(side, link.epoch)), Range.of(marks.slot(side, link.slot))
     return (
@@ -142,8 +142,8 @@ def _accepted(link: EniAtHook, way: CtDirection) -> tuple[Match, Match, Match]:
 
 
 def _unconditional(link: EniAtHook) -> Iterator[FixedClause]:
-    """Discovery beyond the link, and claims of others' addresses; then discovery, MLD and DHCP that the ENI sends as
-    its link."""
+    """Drops discovery beyond the link and claims of others' addresses; then accepts discovery, MLD and DHCP without an
+    address of the ENI."""
     if link.is_egress and link.family is Family.IPV6:
         yield link.drop("far-discovery", one_of(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES), _beyond_the_link(link))
         yield from _claims(link)
@@ -158,7 +158,7 @@ def _beyond_the_link(link: EniAtHook) -> Match:
 
 
 def _claims(link: EniAtHook) -> Iterator[FixedClause]:
-    """What neighbours would take over: whose address is advertised or probed for, and whose link it speaks as."""
+    """Drops advertisements and probes for addresses of others, and link-local sources of others."""
     own = (*link.eni.own_prefixes, *link.eni.link_prefixes)
     of_another = none_of(link.among(Field.ND_TARGET, own))
     yield link.drop("neighbour-claim", one_of(Field.ICMPV6_TYPE, always.ADVERTISE), of_another)
@@ -169,7 +169,7 @@ def _claims(link: EniAtHook) -> Iterator[FixedClause]:
 
 
 def _own_link(link: EniAtHook) -> Iterator[FixedClause]:
-    """Discovery and DHCP that an ENI sends from an address of its own."""
+    """Accepts discovery and DHCP that an ENI sends from its own address."""
     if link.is_egress:
         for shape in always.DISCOVERY[link.hook]:
             if shape.sources is None:
@@ -202,7 +202,7 @@ def _dhcp(link: EniAtHook, sources: tuple[Prefix, ...] | None) -> Iterator[Fixed
 
 
 def _addresses(link: EniAtHook) -> Iterator[FixedClause]:
-    """Who can't be who it says, and what is for somebody else (`semantics.is_spoofed`, `is_foreign`)."""
+    """Drops packets with a false source, or for somebody else (`semantics.is_spoofed`, `is_foreign`)."""
     own = link.among(link.local, link.eni.own_prefixes)
     if link.is_egress:
         yield link.drop("spoofed", none_of(own))
@@ -213,7 +213,7 @@ def _addresses(link: EniAtHook) -> Iterator[FixedClause]:
 
 
 def _unjudged(link: EniAtHook) -> Iterator[FixedClause]:
-    """Other discovery, and what conntrack has no session of its own for."""
+    """Drops other discovery, and packets for which conntrack has no session."""
     if link.family is Family.IPV6:
         yield link.drop("malformed-discovery", one_of(Field.ICMPV6_TYPE, *always.DISCOVERY_TYPES))
     if link.is_egress:
@@ -226,15 +226,14 @@ def _unjudged(link: EniAtHook) -> Iterator[FixedClause]:
 
 
 def _errors(link: EniAtHook) -> Iterator[FixedClause]:
-    """ICMP errors of other sessions than those that this ENI accepts now: judged as the session that they are about.
-    What else is related to one says nothing about it."""
+    """ICMP errors about sessions that this ENI doesn't accept now are judged as those sessions. Other related ICMP says
+    nothing about its session."""
     yield from _judged(link, IS_RELATED, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
     yield link.drop("icmp-error-refused", IS_RELATED, IS_ICMP)
 
 
 def _judged(link: EniAtHook, *conditions: Match) -> Iterator[FixedClause]:
-    """What the rules of one direction say: that in which the session was opened. The metadata address is no matter of
-    rules."""
+    """The rules of the direction in which the session was opened decide. For the metadata address, no rule is asked."""
     for prefix in link.options.metadata:
         way = CtDirection.ORIGINAL if link.is_egress else CtDirection.REPLY
         effects = (Count(names.identifier(link.hook.value, "always")),)
@@ -247,7 +246,7 @@ def _judged(link: EniAtHook, *conditions: Match) -> Iterator[FixedClause]:
 
 
 def _midstream(link: EniAtHook) -> Iterator[FixedClause]:
-    """TCP that opens nothing and is of no session (`semantics.is_refused_midstream`)."""
+    """Drops TCP that opens no session and belongs to none (`semantics.is_refused_midstream`)."""
     options = link.options
     if options.strict_syn or (link.is_egress and options.midstream_egress == "drop"):
         opens_nothing = none_of(Match(Field.TCP_FLAGS, (Range.of(TCP_SYN),), mask=SYN_FLAGS))
@@ -256,9 +255,9 @@ def _midstream(link: EniAtHook) -> Iterator[FixedClause]:
 
 
 def end_clauses(link: EniAtHook, side: Direction, verdict: Verdict) -> Iterator[FixedClause]:
-    """How a verdict of that side's rules is carried out at the link: the side's half of the mark, and nothing else,
-    says who accepted, or that nobody did. AH over IPv6 has another session's entry and leaves it alone; so does an ICMP
-    error, whose own addresses aren't its session's."""
+    """How a verdict of that side's rules is carried out: the side's half of the mark, and nothing else, says which ENI
+    accepted the session, or that none did. AH over IPv6 carries another session's entry and leaves its mark alone; so
+    does an ICMP error, whose own addresses aren't those of its session."""
     is_accept = verdict is Verdict.ACCEPT
     rest = link.passing() if is_accept else (link.dropped(side),)
     if link.family is Family.IPV6:
@@ -270,7 +269,8 @@ def end_clauses(link: EniAtHook, side: Direction, verdict: Verdict) -> Iterator[
 
 
 def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[FixedClause]:
-    """Interfaces that carry no ENI and lead nowhere: the instance's own ones pass, any other is refused."""
+    """Interfaces that carry no ENI and are no uplinks: packets pass at the instance's own, and are dropped at
+    others."""
     if is_internal:
         yield FixedClause(((), Verdict.ACCEPT.value), (), "accept, as the instance's own business")
     else:
@@ -278,7 +278,7 @@ def other_clauses(hook: Direction, *, is_internal: bool) -> Iterator[FixedClause
 
 
 def uplink_clauses(family: Family, private: Iterable[Prefix], *, is_leaving: bool) -> Iterator[FixedClause]:
-    """Interfaces to elsewhere pass all but what comes from there in the name of an ENI that is here."""
+    """Uplinks: all packets pass, but for those that come in and claim to be from an ENI on this host."""
     here = Match(SOURCE[family], united((p.first, p.last) for p in private if p.family is family))
     if not is_leaving:
         yield _dropped(Direction.EGRESS, "spoofed", here)

@@ -1,13 +1,13 @@
 """The fixed part of a table against its clauses: every header field and every kind of session, at every interface.
 
-Owns the comparison before rules are asked, and after they have decided, interface by interface; and when two interfaces
-are the same but for names and numbers, so that they are walked once. Is given the table and the ENIs. Must not know
-rules: where they begin, this part ends.
+Owns the comparison before rules are asked and after they have decided, interface by interface; and when two interfaces
+differ only in names and numbers, so that they are walked once. Is given the table and the ENIs. Must not know rules:
+where they begin, this part ends.
 
 A walk sees chains as places, values as atoms, and effects as things that are equal or not. So two walks with the same
-places, atoms, ends and order go the same way: they have one form. An interface's slot is written as `own` in it, also
-where it is in the clauses: that turns what is equal into what is equal, and what differs into what differs, as long as
-marks are written or kept whole. So are the counters that are the ENI's alone.
+places, atoms, ends and order go the same way: they have one form. In it an interface's slot is written as `own`, also
+where it stands in the clauses. Equal things stay equal by that and different things stay different, as long as marks
+are written or kept whole. The counters that belong to the ENI alone are written in the same way.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ Form = Hashable
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Where a mark holds slots, as masks, each with the slot of this interface there; and the counters of its ENI."""
+    """The masks of slots in a mark, each with this interface's slot there; and the counters of its ENI."""
 
     own: Mapping[int, int]
     counters: tuple[str, ...] = ()
 
     def effect(self, effect: Effect) -> Hashable:
-        """With the word "own" for each slot of this interface, and each counter."""
+        """The effect with "own" for each slot of this interface and each counter of its ENI."""
         if isinstance(effect, Count):
             return ("own", self.counters.index(effect.counter)) if effect.counter in self.counters else effect
         if not isinstance(effect, SetMark):
@@ -62,7 +62,7 @@ class Slots:
 
 
 def form_of(walk: Walk, begin: str, cells: Sequence[Cell], slots: Slots) -> tuple[Form, list[str]]:
-    """The form of the walk from a chain on; and the chains in the order in which it has them."""
+    """The form of the walk from a chain on, and the names of its chains in the order in which the form has them."""
     order, places = walk.order, _Places(walk, begin, slots)
     outcomes = tuple(map(slots.outcome, order.outcomes))  # type: ignore[arg-type]
     specified = order.full, tuple(order.regions), outcomes, walk.with_ports, tuple(cells)
@@ -70,7 +70,7 @@ def form_of(walk: Walk, begin: str, cells: Sequence[Cell], slots: Slots) -> tupl
 
 
 class _Places:
-    """Chains by number, in the order in which they are met."""
+    """Numbers for chains, in the order in which they are met."""
 
     def __init__(self, walk: Walk, begin: str, slots: Slots) -> None:
         self._walk, self._slots = walk, slots
@@ -115,8 +115,8 @@ Roots = Mapping[tuple[Direction, Family], AbstractSet[str]]  # where the rules o
 
 
 class GateMismatch(Exception):  # noqa: N818  # carries a difference up, as Mismatch does
-    """Where the fixed part differs from its clauses; `chain` is where these packets were put in. `is_adopting`: while
-    the ENI is being adopted."""
+    """A difference between the fixed part and its clauses. `chain`: where the packets were put in. `is_adopting`: it
+    holds while the ENI is being adopted."""
 
     def __init__(self, beginning: Beginning, space: Space, mismatch: Mismatch) -> None:
         super().__init__(str(mismatch))
@@ -126,7 +126,7 @@ class GateMismatch(Exception):  # noqa: N818  # carries a difference up, as Mism
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """A chain to begin with, and what must become of packets from there on."""
+    """A chain to begin at, and what must happen to packets from there on."""
 
     chain: str
     clauses: Sequence[FixedClause]
@@ -135,8 +135,9 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True)
 class ProvenGate:
-    """One interface whose gate is right. `basis`: all of the specification that it was compared with. `chains`, `maps`,
-    `keys`: what was read of the table, with what single keys of other maps say. `roots`: what it leads to."""
+    """One interface whose fixed part is proven. `basis`: the part of the specification that it was compared with.
+    `chains`, `maps`, `keys`: what was read of the table; of some maps only the values of single keys. `roots`: the
+    chains of rules that it leads to."""
 
     basis: object
     chains: frozenset[str]
@@ -145,8 +146,8 @@ class ProvenGate:
     roots: Roots
 
     def is_same(self, basis: object, structure: Structure) -> bool:
-        """Whether it would be compared with the same, and reads the same. The structure says what isn't as it was when
-        it was proven."""
+        """Whether the comparison would be the same: of the same chains and maps with the same basis. The structure has
+        what changed since it was proven."""
         return (
             structure.changed.isdisjoint(self.chains)
             and structure.changed_maps.isdisjoint(self.maps)
@@ -161,14 +162,15 @@ class ProvenGate:
 
 @dataclass(frozen=True, slots=True)
 class ProvenEnd:
-    """A chain that carries verdicts out, and is right at one interface. `program`: what was read of it."""
+    """A chain that carries verdicts out, proven at one interface. `program`: what was read of it."""
 
     beginning: Beginning
     ifname: str
     program: Program
 
     def is_for(self, beginning: Beginning, ifname: str) -> bool:
-        """Whether it is so at another one: where it asks no map, and each question about names has the same answer."""
+        """Whether that proves it at another interface: if it asks no map, and all matches on names have the same result
+        there."""
         program = self.program
         same = all(holds(match, ifname) == holds(match, self.ifname) for match in program.names)
         return same and not program.keys and not program.maps and self.beginning == beginning
@@ -176,9 +178,9 @@ class ProvenEnd:
 
 @dataclass
 class GateCheck:
-    """`forms`: of walks that were right, here or in tables before; each with the stops that packets came to, by their
-    place in it. `ends`: chains that were right in this table, at one interface. `cells`, `chains`: what was compared
-    so far, and the chains that were read."""
+    """The check of all interfaces. `forms`: of walks that were right, here or in earlier tables, each with the stops
+    that packets came to, by their numbers. `ends`: chains that were right in this table, at one interface. `cells`,
+    `chains`: what was compared so far, and the chains that were read."""
 
     structure: Structure
     namespace: Namespace
@@ -191,13 +193,14 @@ class GateCheck:
         self._beginnings = {name: JUDGE[side] for name in self.structure.table.chain if (side := _judging(name))}
 
     def names(self) -> list[str]:
-        """All interfaces that are spoken of, one more for each name that stands for many, and one that nobody named."""
+        """All interfaces that state or table name, one for each name that stands for many, and one that nobody
+        names."""
         wanted = self.namespace.wanted
         named = {*self.structure.interfaces, *self.namespace.enis, LOOPBACK, *wanted.internal, *wanted.uplinks}
         return representatives(named)
 
     def check(self, ifname: str) -> ProvenGate:
-        """GateMismatch if they differ anywhere at this interface."""
+        """Compare table and clauses at one interface. GateMismatch if they differ anywhere."""
         one = _InterfaceCheck(self, ifname)
         for hook, family in product(Direction, Family):
             one.check(Crossing(self.namespace.wanted.site, hook, family, ifname))
@@ -208,7 +211,7 @@ class GateCheck:
         return ProvenGate(basis, frozenset(one.chains), frozenset(one.maps), keys, one.roots)
 
     def stops(self, beginning: Beginning) -> dict[str, str]:
-        """Where verdicts are carried out, and where the rules of an ENI begin."""
+        """The chains at which a walk stops: where verdicts are carried out, and where rules of an ENI begin."""
         stops = {**{name: name for name in ENDS}, **self._beginnings}
         stops.pop(beginning.chain, None)
         return stops
@@ -216,7 +219,7 @@ class GateCheck:
 
 @dataclass
 class _InterfaceCheck:
-    """What was read at one of them."""
+    """The check of one interface, and what it has read."""
 
     gate: GateCheck
     ifname: str
@@ -241,7 +244,7 @@ class _InterfaceCheck:
                 self._end(crossing, Beginning(name, list(end_clauses(link, side, verdict))))
 
     def _end(self, crossing: Crossing, beginning: Beginning) -> None:
-        """Once for all interfaces with the same clauses, if names of interfaces make no difference."""
+        """Checks an end chain, once for all interfaces with the same clauses if their names make no difference."""
         place = (crossing.hook, crossing.family, beginning.chain)
         known = self.gate.ends.get(place)
         if known is None or not known.is_for(beginning, self.ifname):
@@ -257,7 +260,7 @@ class _InterfaceCheck:
         self.keys |= program.keys
 
     def _compare(self, crossing: Crossing, beginning: Beginning) -> tuple[set[str], Program]:
-        """From that chain on; the stops that packets came to, and what was read."""
+        """Compares from a chain on. Returns the stops that packets came to, and the program that was read."""
         structure = self.gate.structure
         passing = (self.ifname,) if beginning.is_adopting else ()
         axes = {asked: index for index, asked in enumerate(crossing.asked())}
@@ -291,12 +294,12 @@ class _InterfaceCheck:
 
 
 def _judging(chain: str) -> Direction | None:
-    """Whose rules begin there."""
+    """The direction whose rules begin at that chain."""
     return next((side for side in Direction if chain.startswith(f"{RULES}{side.value}.")), None)
 
 
 def _said(structure: Structure, name: str, key: Key) -> object:
-    """What a map says of a key, and whether for good."""
+    """The value of a key in a map, and the lifetime of the map's elements."""
     entry = structure.table.map.get(name)
     return None if entry is None else (structure.lookups[name].get(key), entry.lifetime)
 

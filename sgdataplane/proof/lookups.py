@@ -1,4 +1,4 @@
-"""A named map as the proof asks it: by key, page by page, so that of two that differ little the rest is known.
+"""A named map as the proof reads it: by key and in pages, so that unchanged pages of a map needn't be read again.
 
 Owns which page a key is on, and checks that it is there. Is given maps. Must not know what keys stand for.
 """
@@ -12,25 +12,25 @@ from functools import cached_property
 from sgdataplane.nft import pages
 from sgdataplane.nft.ir import Key, Map, Page, Verdict
 
-PAGES = 251  # as many as large maps have; a map with its elements on other pages is read as a whole
-Sign = str | int  # what a map says of a key, in a word
+PAGES = 251  # as many as large maps have; a map that has elements on other pages is read as a whole
+Sign = str | int  # stands for a value of a map
 
 
 def page_of(key: Key) -> int:
-    """Where a key stands."""
+    """The page that a key is on."""
     return key % PAGES if isinstance(key, int) else 0
 
 
 @dataclass(frozen=True, eq=False)
 class LookupPage:
-    """`source`: what it was read from. Compared by identity."""
+    """One page. `source`: the map's page that it was read from. Compared by identity."""
 
     source: Page | None
     values: Mapping[Key, Verdict | int]
 
     @cached_property
     def signs(self) -> dict[Key, Sign]:
-        """What tells values apart, and is quick to compare."""
+        """The keys with signs in place of values, which are quick to compare."""
         return {key: sign_of(value) for key, value in self.values.items()}
 
     @cached_property
@@ -44,13 +44,13 @@ class LookupPage:
 
 
 def sign_of(value: Verdict | int) -> Sign:
-    """Verdicts without a chain are no chain's name."""
+    """A sign that only equal values have."""
     return value if isinstance(value, int) else f"{value.kind.value} {value.chain}"
 
 
 @dataclass(frozen=True, eq=False)
 class Lookup:
-    """Page number -> page; pages that are the same as in the map before are the same objects."""
+    """A map as page number -> page. Pages without a change are the same objects as in the earlier map."""
 
     pages: Mapping[int, LookupPage]
 
@@ -72,13 +72,13 @@ class Lookup:
         return None if page is None else page.values.get(key)
 
     def verdict(self, key: Key) -> Verdict | None:
-        """The same, of a map without numbers."""
+        """The same for a map that has no numbers as values."""
         value = self.get(key)
         return value if isinstance(value, Verdict) else None
 
     @cached_property
     def has_numbers(self) -> bool:
-        """Whether it holds marks, or numbers that another map is asked for."""
+        """Whether any value is a number, such as a mark."""
         return any(page.has_numbers for page in self.pages.values())
 
     @cached_property
@@ -87,7 +87,7 @@ class Lookup:
         return frozenset[str]().union(*(page.targets for page in self.pages.values()))
 
     def values(self) -> dict[Key, Verdict | int]:
-        """All of it."""
+        """All keys with their values."""
         return {key: value for page in self.pages.values() for key, value in page.values.items()}
 
 

@@ -1,6 +1,7 @@
-"""Boxes in order of strength, of which the first that holds a point decides: what a specification says, as sets.
+"""Boxes in order of strength, of which the first one that holds a point decides: a specification, as sets.
 
-Owns the question "who decides somewhere in this cell". Is given boxes as sets of atoms. Must not know chains or rules.
+Owns the question which boxes decide somewhere in a cell. Is given boxes as sets of atoms. Must not know chains or
+rules.
 
 A cell is a product: one set of atoms for each axis. A set of boxes is a bit mask, bit i for box i, so that the
 strongest is its lowest bit; the last box holds everything.
@@ -28,13 +29,13 @@ def indices(boxes: Boxes) -> Iterator[int]:
 
 
 def meet(one: Cell, other: Cell) -> Cell | None:
-    """What two cells have in common; None if nothing."""
+    """The common part of two cells; None if there is none."""
     common = tuple(map(and_, one, other))
     return common if all(common) else None
 
 
 def without(cell: Cell, holes: Iterable[Cell]) -> list[Cell]:
-    """The cell less all holes, as disjoint cells."""
+    """The cell without the holes, as disjoint cells."""
     left = [cell]
     for hole in holes:
         left = [piece for part in left for piece in _cut_out(part, hole)]
@@ -57,7 +58,8 @@ def _cut_out(cell: Cell, hole: Cell) -> Iterator[Cell]:
 class _Dimension:
     """One axis: which boxes meet a set of its atoms, and which hold all of it.
 
-    Per atom the boxes that hold it; over each 2^k neighbours their union and intersection, made when first asked for.
+    It has the boxes that hold each atom, and for each 2^k neighbouring atoms their union and intersection, which are
+    made when they are first needed.
     """
 
     def __init__(self, regions: Sequence[Atoms], size: int) -> None:
@@ -95,8 +97,8 @@ class _Dimension:
 
 
 class BoxOrder:
-    """`regions`: each box as a cell, strongest first; an empty set on an axis: it holds nowhere. `outcomes`: what each
-    says."""
+    """`regions`: each box as a cell, strongest first; with an empty set on an axis it holds nowhere. `outcomes`: the
+    outcome that each box asks for."""
 
     def __init__(self, full: Cell, regions: Sequence[Cell], outcomes: Sequence[Hashable]) -> None:
         self.full, self.regions, self.outcomes = full, regions, outcomes
@@ -107,7 +109,7 @@ class BoxOrder:
 
     @cached_property
     def _dimensions(self) -> list[tuple[int, _Dimension]]:
-        """Of each axis that tells anything apart."""
+        """The axes that tell any boxes apart."""
         return [
             (axis, _Dimension([region[axis] for region in self.regions], atoms.bit_length()))
             for axis, atoms in enumerate(self.full)
@@ -115,7 +117,7 @@ class BoxOrder:
         ]
 
     def among(self, cell: Cell, boxes: Boxes) -> tuple[Boxes, Boxes]:
-        """Those of `boxes` that meet the cell, and those that hold all of it."""
+        """Those of `boxes` that meet the cell, and those that hold all of the cell."""
         every = boxes
         for axis, dimension in self._dimensions:
             meeting, holding = dimension.among(cell[axis])
@@ -124,12 +126,12 @@ class BoxOrder:
         return boxes, every
 
     def relevant(self, cell: Cell, boxes: Boxes) -> Boxes:
-        """Those that meet the cell, up to the first that holds all of it: nothing behind it can decide there."""
+        """The boxes that meet the cell, up to the first one that holds all of it: no later one can decide there."""
         meeting, holding = self.among(cell, boxes)
         return meeting & ((holding & -holding) * 2 - 1)
 
     def inside(self, cell: Cell, part: Cell) -> Boxes:
-        """The boxes that, of this cell, hold nothing outside of that part of it."""
+        """The boxes that hold nothing of the cell outside of that part of it."""
         outside = 0
         for axis, dimension in self._dimensions:
             if cell[axis] != part[axis]:
@@ -137,8 +139,8 @@ class BoxOrder:
         return ~outside
 
     def differing(self, cell: Cell, holes: Sequence[Cell], boxes: Boxes, same: Boxes) -> tuple[int, Cell] | None:
-        """A box that is none of `same` and decides somewhere in the cell outside of the holes, and where; None: there
-        is none. Exact."""
+        """A box that isn't one of `same` and decides somewhere in the cell outside of the holes, and where it does;
+        None if there is none. This is exact."""
         meeting, holding = self.among(cell, boxes)
         certain = holding & same
         wrong = meeting & ~same & ((certain & -certain) - 1)

@@ -35,16 +35,16 @@ from sgdataplane.proof.step import Asked, FieldReading
 from sgdataplane.proof.structure import Structure
 from sgdataplane.proof.walk import Mismatch, Walk
 
-BEHIND_AH = ("protocol", "source_port", "port")  # what the entry has of another packet there
+BEHIND_AH = ("protocol", "source_port", "port")  # fields of the entry that belong to another packet there
 IS_AH = Match(Field.L4PROTO, (Range.of(AH),))
 
 
 @dataclass(frozen=True, slots=True)
 class SessionKind:
-    """All packets whose session one direction's rules judge: the opening one, replies, ICMP errors. They are judged by
-    their session's opening packet as it is on the wire, which conntrack keeps: in the original tuple if it meets its
-    hook on its way in (`is_arriving`), else, as addresses may have been translated by then, in the tuple that its
-    reply is expected to have. AH over IPv6 carries the entry of what is behind it: its protocol is its header's."""
+    """All packets whose session one direction's rules judge: opening packets, replies, ICMP errors. They are judged by
+    the opening packet as it is on the wire, which conntrack keeps. It is in the entry's original tuple if the packet
+    meets its hook on the way in (`is_arriving`); else, as addresses may have been translated by then, in the reply
+    tuple. AH over IPv6 carries the entry of the packet behind the header, so its protocol is taken from the header."""
 
     direction: Direction
     family: Family
@@ -53,7 +53,7 @@ class SessionKind:
 
     @property
     def fields(self) -> Mapping[str, Field]:
-        """Of the far address ("far"), and of each axis that packets of the family have, in their order."""
+        """The fields of the far address ("far") and of each axis, in the order of the axes."""
         return self._fields(self.family)
 
     def _fields(self, family: Family) -> Mapping[str, Field]:
@@ -64,12 +64,13 @@ class SessionKind:
         return {"far": ends[far], **{axis.name: found[axis.name] for axis in AXES if axis.name in found}}
 
     def own(self, eni: Eni) -> list[Prefix]:
-        """What can be on the ENI's own side: its addresses, and where it is the destination, those that many have."""
+        """The addresses that can be on the ENI's side: its own, and where it is the destination, multicast and the
+        like."""
         shared = always.SHARED[self.family] if self.direction is Direction.INGRESS else ()
         return [p for p in (*eni.own_prefixes, *shared) if p.family is self.family]
 
     def reading(self) -> FieldReading:
-        """Nothing is asked of the entry's protocol or ports where the packet is behind AH."""
+        """How such packets' fields are read. With AH, no rule may ask for the entry's protocol or ports."""
         mine, others = self.fields, self._fields(other_family(self.family))
         known: dict[Field, Key | None] = {
             Field.NFPROTO: NFPROTO[self.family],
@@ -87,18 +88,19 @@ class SessionKind:
 
 
 NOTHING: frozenset[str] = frozenset()
-Class = tuple[str, Boxes]  # where it comes to, and the claims that hold for it
+Class = tuple[str, Boxes]  # the chain that it comes to, and the claims that hold for it
 
 
 @dataclass(frozen=True, slots=True)
 class ProvenKind:
-    """`near`: chains that ask no far address, and lead to none that does. `proven`: classes, at such chains."""
+    """What is proven for one kind. `near`: chains that neither ask for the far address nor lead to one that does.
+    `proven`: classes at such chains."""
 
     near: AbstractSet[str] = NOTHING
     proven: AbstractSet[Class] = frozenset()
 
     def without(self, turned: AbstractSet[str]) -> ProvenKind:
-        """Less chains that are others now."""
+        """Without chains that have changed."""
         if turned.isdisjoint(self.near):
             return self
         return ProvenKind(self.near - turned, {known for known in self.proven if known[0] not in turned})
@@ -106,8 +108,8 @@ class ProvenKind:
 
 @dataclass(frozen=True)
 class ProvenProfile:
-    """A profile that is right. `basis`: of the specification, all that its claims follow from, but for who the members
-    of the groups `spoken` of are; `roots`: where it begins."""
+    """A proven profile. `basis`: the part of the specification that its claims follow from, but for the members of the
+    groups in `spoken`; `roots`: the chains that it begins with."""
 
     basis: object
     spoken: frozenset[str]
@@ -116,13 +118,13 @@ class ProvenProfile:
     kinds: Mapping[SessionKind, ProvenKind] = field(default_factory=dict)
 
     def without(self, turned: AbstractSet[str]) -> ProvenProfile:
-        """Less chains that are others now, by their names: these may come to mean something to it later."""
+        """Without chains that have changed, by their names: a later proof must not take them for what they were."""
         kinds = {kind: known.without(turned) for kind, known in self.kinds.items()}
         return ProvenProfile(self.basis, self.spoken, self.roots, self.sides, kinds)
 
 
 class Renumbering:
-    """Claims that are the same as before have other numbers where some come or go."""
+    """Finds the earlier numbers of claims, which change where others come or go."""
 
     def __init__(self, before: Sequence[Claim], after: Sequence[Claim]) -> None:
         self._runs: list[tuple[int, Boxes, int]] = []  # first number now, how many as a mask, first number before
@@ -133,7 +135,7 @@ class Renumbering:
             self._known |= ((1 << length) - 1) << new
 
     def before(self, boxes: Boxes) -> Boxes | None:
-        """The numbers that these claims had, in the same order; None if one of them is new."""
+        """The earlier numbers of these claims, in the same order; None if one of them is new."""
         if self._all:
             return boxes
         if boxes & ~self._known:
@@ -145,7 +147,7 @@ class Renumbering:
 
 
 def _runs(before: Sequence[Claim], after: Sequence[Claim]) -> list[tuple[int, int, int]]:
-    """(first number after, first number before, length) of claims that are equal, in the order of both."""
+    """(first number now, first number before, length) of runs of equal claims, in the order of both."""
     most = min(len(before), len(after))
     start = next((n for n in range(most) if before[n] != after[n]), most)
     end = next((n for n in range(most - start) if before[-1 - n] != after[-1 - n]), most - start)
@@ -165,8 +167,8 @@ WordsOf = Callable[[Family, Sequence[str]], Words]  # of a family, and of the ma
 
 
 class Todo(NamedTuple):
-    """A class of far addresses that is to be compared: where it begins, the chain that it comes to, the claims that
-    hold for it, one of its addresses."""
+    """A class of far addresses that has to be compared: the chain that it begins at, the chain that it comes to, the
+    claims that hold for it, and one of its addresses."""
 
     root: str
     chain: str
@@ -175,8 +177,8 @@ class Todo(NamedTuple):
 
 
 class ProfileMismatch(Exception):  # noqa: N818  # carries a difference up, as Mismatch does
-    """Where a profile's chains differ from its rules: `root` the first of them, `carriers` the ENIs that have it, with
-    their interfaces; `claim` what should decide (None: no packet may come there at all)."""
+    """A difference between a profile's chains and its rules. `root`: the chain that packets begin at; `carriers`: the
+    ENIs with the profile, and their interfaces; `claim`: what should decide (None: no packet may come there)."""
 
     def __init__(self, check: ProfileCheck, kind: SessionKind, root: str, walk: Walk, mismatch: Mismatch) -> None:
         super().__init__(str(mismatch))
@@ -186,9 +188,9 @@ class ProfileMismatch(Exception):  # noqa: N818  # carries a difference up, as M
 
 @dataclass
 class ProfileCheck:
-    """`carriers`: the ENIs with this profile, and their interfaces; `roots`: the chains that it begins with.
-    `before`: of an earlier table and state; the structure says what of that table has turned.
-    `is_strict`: all packets, not only those that have addresses with which they come to one of the carriers' rules.
+    """The check of one profile. `carriers`: the ENIs that have it, and their interfaces; `roots`: the chains that it
+    begins with. `before`: the profile as an earlier proof left it; the structure has what changed since. `is_strict`:
+    compare all packets, not only those with addresses that reach the carriers' rules.
 
     `cells`, `classes`, `chains`: what was compared so far, classes of far addresses, and chains that were read.
     `sides`, `kinds`: for the next proof.
@@ -209,7 +211,7 @@ class ProfileCheck:
     kinds: dict[SessionKind, ProvenKind] = field(default_factory=dict)
 
     def check(self, kinships: Kinships, words_of: WordsOf, *, has_same_claims: bool = False) -> None:
-        """ProfileMismatch if they differ anywhere. `has_same_claims`: these are the same as before."""
+        """ProfileMismatch if chains and rules differ anywhere. `has_same_claims`: the claims are those of `before`."""
         _, eni = self.carriers[0]
         sides = self.before.sides if self.before is not None and has_same_claims else {}
         for family in Family:
@@ -238,7 +240,7 @@ class ProfileCheck:
         return far_classes(words_of(side.family, sorted(maps)), side, cuts)
 
     def _program(self, kind: SessionKind) -> Program:
-        """Where it begins, and all that asks for the far address."""
+        """The chains from the roots on, as far as they ask for the far address."""
         program, roots = Program(self.structure.table, kind.reading(), STOPS, self.structure.lookups), self._roots(kind)
         for root in roots:
             program.add(root, self._before(kind).near - set(roots))
@@ -252,8 +254,8 @@ class ProfileCheck:
         return before.without(self.structure.turned)
 
     def _todo(self, kind: SessionKind, program: Program, found: Sequence[FarClass]) -> list[Todo]:
-        """The classes that aren't proven; one only of those that come to the same chain with the same claims, but all
-        of those at a chain that asks for the far address once more."""
+        """The classes that aren't proven yet. Of classes that come to the same chain with the same claims it has only
+        one, unless the chain asks for the far address again."""
         before, claims = self._before(kind), self.sides[kind.direction, kind.family].claims
         then = claims if self.before is None else self.before.sides[kind.direction, kind.family].claims
         renumbering, proven, todo = Renumbering(then, claims), set[Class](), list[Todo]()
@@ -287,13 +289,13 @@ class ProfileCheck:
         self.cells += walk.cells
 
     def _own_atoms(self, kind: SessionKind, axis: Axis) -> Atoms:
-        """Where the ENI's own side can be, at one of the carriers."""
+        """The atoms that the own addresses of any carrier have a part in."""
         own = [p for _, eni in self.carriers for p in kind.own(eni)]
         return axis.overlapping((p.first, p.last) for p in own) if isinstance(axis, Span) else axis.full
 
 
 def _walks(programs: Mapping[SessionKind, Program], side: Side) -> dict[SessionKind, Walk]:
-    """Of one direction's kinds, over axes cut where its claims or any of the programs cut them."""
+    """Walks for the kinds of one direction, over axes that are cut where its claims or any program need it."""
     cuts: list[set[int]] = [set() for _ in AXES]
     for claim in side.claims:
         for axis, ranges in enumerate(claim.ranges):

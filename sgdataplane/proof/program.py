@@ -1,7 +1,8 @@
-"""A table's chains as one kind of packet meets them: what is known of it is worked out, what isn't is asked on axes.
+"""A table's chains as one kind of packet meets them: conditions on known fields are worked out, others are asked on
+axes.
 
-Owns the meaning of each statement, as `nft/interp.py` has it, for sets of packets in place of one. Is given the table
-and how each field is read. Must not know what the chains are for.
+Owns the meaning of each statement for sets of packets, as nft/interp.py has it for one packet. Is given the table and
+how each field is read. Must not know what the chains are for.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from sgdataplane.proof.axes import LACKING, MalformedError, holds
 from sgdataplane.proof.lookups import Lookup
 from sgdataplane.proof.step import Effects, FieldReading, RuleStep, Test, grouped, in_order
 
-TIMEOUTS = "timeouts-"  # what the chains are called that only set timeouts (`timeouts.py` sees to that)
+TIMEOUTS = "timeouts-"  # the names of chains that only set timeouts begin so (timeouts.py checks that they do no more)
 OF_PORTS = (*PORTS, *SESSION_PORTS)
 UNPROVABLE = {
     Exceeds: "how many packets came before decides",
@@ -44,16 +45,15 @@ NOTHING: frozenset[str] = frozenset()
 
 @dataclass
 class Program:
-    """The chains from those added on, as far as such packets can come. `stops`: chains that aren't entered, with what
-    is said of a packet that comes to them.
+    """The chains that such packets can come to from the added ones on. `stops`: chains that aren't entered, each with
+    the outcome of packets that come to it.
 
-    `lookups`: the table's maps as they are asked; those that aren't there are read. `maps`, `keys`: what was read of
-    maps: the whole of some, single keys of others. `names`: what was asked of interfaces' names that are known.
+    `lookups`: the table's maps as they were read already; others are read when needed. `maps`, `keys`: what was read of
+    maps: all of some, single keys of others. `names`: matches on interface names that were worked out.
 
-    `outs`: the stops, and chains that send every packet to one, with what is done on the way and the stop.
-    `cuts`: per axis the ranges that the table cuts it by.  `far_cuts`, `far_maps`: where ranges cut far addresses, and
-    the maps that are keyed by these.  `far_chains`: those that ask, or lead to one that
-    asks, for the far address.
+    `outs`: the stops, and chains that send every packet to one, with the effects on the way and the stop. `cuts`: for
+    each axis the ranges that the table asks for. `far_cuts`, `far_maps`: where ranges cut far addresses, and the maps
+    that are keyed by them. `far_chains`: chains that ask for the far address, or lead to one that does.
     """
 
     table: Table
@@ -81,8 +81,8 @@ class Program:
         self._axis = {key: axis for key, axis in unmasked.items() if axis is not None}
 
     def add(self, root: str, near: AbstractSet[str] = NOTHING) -> None:
-        """Parse what can be reached from a chain; but not, so far, what is behind the chains `near`, none of which asks
-        for the far address. All chains that the table names must be there (`structure.py`)."""
+        """Parse the chains that can be reached from a chain, but not those behind the chains `near`, none of which asks
+        for the far address. All chains that the table names must exist (structure.py)."""
         done, known = (set[str]() if near else self._whole), len(self.steps)
         waiting = [root]
         while waiting:
@@ -105,8 +105,8 @@ class Program:
         self._note(name, self.steps[name])
 
     def _steps(self, name: str) -> Iterator[RuleStep]:
-        """Down to the first that takes every packet and doesn't bring it back. Rules that only do something to it are
-        one with the next, if that asks for nothing."""
+        """The steps of a chain, up to the first one that takes every packet and doesn't return it. Rules that only have
+        effects are joined with the next rule if that has no conditions."""
         done: Effects = ()
         for rule in self.table.chain[name].rules:
             step = self._parsed(rule.statements)
@@ -127,14 +127,14 @@ class Program:
             yield RuleStep(effects=done)
 
     def _note(self, chain: str, steps: Sequence[RuleStep]) -> None:
-        """What is worth knowing of a chain."""
+        """Notes whether a chain asks for the far address, and whether it sends every packet to a stop."""
         if any(step.is_far for step in steps):
             self.far_chains.add(chain)
         if steps and steps[0].is_plain and steps[0].verdict is not None and steps[0].verdict.chain in self.stops:
             self.outs[chain] = (steps[0].effects, steps[0].verdict.chain)
 
     def _spread(self) -> None:
-        """Whoever leads to a chain that asks for the far address does so, too."""
+        """A chain that leads to one which asks for the far address counts as one that asks."""
         waiting = list(self.far_chains)
         while waiting:
             for parent in self._parents.get(waiting.pop(), ()):
@@ -143,8 +143,8 @@ class Program:
                     waiting.append(parent)
 
     def follow(self, chain: str, far: int) -> str:
-        """The chain to which all packets with this far address come from that one, as long as nothing else is asked:
-        the first that leads to none that asks for the far address."""
+        """The chain that all packets with this far address come to from that one, as long as nothing else is asked: the
+        first one that leads to no chain which asks for the far address."""
         following = self._next(chain, far)
         while following is not None:
             chain = following
@@ -152,7 +152,7 @@ class Program:
         return chain
 
     def _next(self, chain: str, far: int) -> str | None:
-        """Where a chain sends these packets; None if it does or asks for anything else first, or doesn't go on."""
+        """The chain that these packets go to; None if anything else is done or asked first, or if they don't go on."""
         for step in self.steps[chain]:
             if not step.is_decided:
                 return None
@@ -172,7 +172,7 @@ class Program:
             return RuleStep(problem=str(error))
 
     def _rule(self, statements: Sequence[Statement]) -> RuleStep | None:
-        """None if it does nothing for such packets."""
+        """The rest of a rule as a step; None if it does nothing to such packets."""
         step = RuleStep()
         for index, statement in enumerate(statements):
             if isinstance(statement, Match):
@@ -217,7 +217,7 @@ class Program:
         return step
 
     def _test(self, step: RuleStep, match: Match) -> bool:
-        """Add the test; False if it is known to fail."""
+        """Adds a match to the step. False if it certainly fails."""
         axis = self._axis.get(id(match.field))
         if axis is None:
             axis = self.reading.axis(match.field, match.mask)
@@ -254,7 +254,7 @@ class Program:
         return starts, ends
 
     def _look_up(self, step: RuleStep, vmap: VerdictMap) -> bool:
-        """Add the look-up; False if it is known to miss."""
+        """Adds a look-up to the step. False if it certainly finds nothing."""
         if vmap.name and vmap.name not in self.table.map:
             step.problem = f"there is no map {vmap.name}"
         elif vmap.field is self.reading.far:
@@ -278,7 +278,7 @@ class Program:
         return found is not None
 
     def _element(self, name: str, key: Key) -> Verdict | None:
-        """What a named map says of one key."""
+        """The verdict of one key in a named map."""
         if self.table.map[name].lifetime:
             self.maps.add(name)
             return RETURN if key in self.reading.passing else None
@@ -321,7 +321,7 @@ class Program:
 
 
 def _among(vmap: VerdictMap, value: Key) -> Verdict | None:
-    """The verdict of the range that holds it."""
+    """The verdict of the range that holds the value."""
     return next((verdict for item, verdict in vmap.entries if item.first <= value <= item.last), None)  # type: ignore[operator]
 
 

@@ -29,13 +29,13 @@ from sgdataplane.proof.timeouts import wrong_timeouts
 from sgdataplane.proof.witness import Counterexample, of_gate, of_profile
 
 Carriers = Sequence[tuple[str, Eni]]  # the ENIs with one profile, and the interfaces that carry them
-WordsKey = tuple[Family, tuple[str, ...]]  # the maps that are asked
+WordsKey = tuple[Family, tuple[str, ...]]  # and the maps that are asked
 
 
 @dataclass(frozen=True)
 class ProvenTable:
-    """One table, and the state that it was compared with. All of it is right: `gates`, by interface, and `profiles`.
-    `forms`: of walks of gates; `words`: what is said of far addresses."""
+    """A table that is proven, for the next proof to start from. `gates`: the fixed part, by interface; `profiles`: by
+    what makes rules the same. `forms`: of walks through the fixed part; `words`: for far addresses."""
 
     structure: Structure
     kinships: Kinships
@@ -46,13 +46,13 @@ class ProvenTable:
 
 
 def profile_basis(state: CloudState, options: Options, eni: Eni) -> object:
-    """All that the claims of an ENI's profile follow from, but for who the members of groups are."""
+    """The part of a state that the claims of an ENI's profile follow from, but for the members of groups."""
     groups = [state.group[group_id] for group_id in sorted(eni.security_group_ids)]
     return options, eni.nic_type, eni.vpc_id, groups, dict(_lists(state, groups)), state.vpcs
 
 
 def spoken_of(state: CloudState, eni: Eni) -> frozenset[str]:
-    """The groups whose members it matters to a profile who they are."""
+    """The groups whose members matter to a profile."""
     groups = [state.group[group_id] for group_id in eni.security_group_ids]
     remotes = (rule.remote for group in groups for rule in group.rules)
     named = {remote.security_group_id for remote in remotes if isinstance(remote, GroupRef)}
@@ -60,7 +60,7 @@ def spoken_of(state: CloudState, eni: Eni) -> frozenset[str]:
 
 
 def _lists(state: CloudState, groups: Sequence[SecurityGroup]) -> Iterator[tuple[object, object]]:
-    """What rules speak of: lists, and the VPCs of groups."""
+    """The lists that rules name, and the VPCs of groups that they name."""
     for rule in (rule for group in groups for rule in group.rules):
         if rule.port_list_id:
             yield rule.port_list_id, state.port_list[rule.port_list_id]
@@ -72,14 +72,14 @@ def _lists(state: CloudState, groups: Sequence[SecurityGroup]) -> Iterator[tuple
                 yield group_id, other and other.vpc_id
 
 
-MOST_FORMS = 1000  # of walks that are remembered, the latest ones; one interface has 22
+MOST_FORMS = 1000  # so many forms of walks are kept, the latest ones; one interface has 22
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was compared. A cell is a set of packets that take one path through the table. `classes`: of far addresses,
-    of all profiles, families and hooks. `counterexample`, `problem`: None and "" if the table is right; then `proven`
-    is for the next proof. What was taken from an earlier proof is in no count."""
+    """The result. A cell is a set of packets that take one path through the table. `classes`: of far addresses, in all
+    profiles, families and directions. `counterexample` and `problem` are None and "" if the table is right; `proven` is
+    then for the next proof. Counts don't include what was taken from an earlier proof."""
 
     cells: int
     classes: int
@@ -105,8 +105,8 @@ class Proof:
 def prove(
     specification: Specification, table: Table, before: ProvenTable | None = None, like: ProvenTable | None = None
 ) -> Proof:
-    """Compare all packets at all interfaces. `before`: what an earlier proof left; what it rests on isn't compared
-    again. `like`: what the proof of another table left, from which profiles are taken that both have."""
+    """Compare all packets at all interfaces. `before`: what an earlier proof left; parts that haven't changed since
+    aren't compared again. `like`: what the proof of another table left, from which common profiles are taken."""
     work = _Work(specification, table, before, like)
     with no_collection():
         return work.proof()
@@ -124,7 +124,7 @@ def require_proof(
 
 @dataclass(frozen=True, slots=True)
 class _Basis:
-    """An earlier proof, and what differs from it: the table's structure, and the members of groups."""
+    """An earlier proof, and what has changed since: in the table's structure, and in the members of groups."""
 
     proven: ProvenTable
     structure: Structure
@@ -136,7 +136,8 @@ class _Basis:
         return cls(proven, structure, Kinships.read(wanted.state, proven.kinships))
 
     def profile(self, key: object, basis: object, roots: Roots) -> ProvenProfile | None:
-        """The profile, if it is the same here: the same claims, chains, and members of the groups that it speaks of."""
+        """The profile, if it is the same here: with the same claims and chains, and the same members of groups that it
+        names. Else None."""
         profile = self.proven.profiles.get(key)
         is_same = (
             profile is not None
@@ -186,7 +187,8 @@ class _Work:
         return ProvenTable(start.structure, kinships, gates, profiles, forms, self._words_kept(start.structure))
 
     def _shown(self, start: _Basis, difference: ProfileMismatch) -> Counterexample:
-        """If no packet comes to that one, perhaps the chains are wrong about others, too."""
+        """The counterexample. If no packet can show that difference, the chains may be wrong about other packets,
+        too."""
         found = of_profile(self._table, self._namespace, difference)
         if not found.is_shown:
             try:
@@ -206,8 +208,8 @@ class _Work:
     def _profiles(
         self, start: _Basis, other: _Basis | None, gates: Mapping[str, ProvenGate]
     ) -> tuple[dict[object, ProvenProfile], Kinships]:
-        """All that interfaces have; and the kinships that the next proof starts from: those of the other table, if all
-        profiles come from it."""
+        """The profiles of all interfaces, and the kinships that the next proof starts from: those of the other table if
+        all profiles come from it."""
         found, of_start = dict[object, ProvenProfile](), 0
         for key, carriers in self._by_profile().items():
             roots = _roots(gates[ifname].roots for ifname, _ in carriers)
@@ -228,7 +230,7 @@ class _Work:
         return ProvenProfile(basis, spoken_of(wanted.state, carriers[0][1]), roots, check.sides, check.kinds)
 
     def _words_of(self, start: _Basis) -> WordsOf:
-        """What is said of far addresses; once for all profiles that ask the same maps."""
+        """The words for far addresses, which are read once for all profiles that ask the same maps."""
 
         def words_of(family: Family, maps: Sequence[str]) -> Words:
             key = (family, tuple(maps))
@@ -240,7 +242,7 @@ class _Work:
         return words_of
 
     def _words_kept(self, structure: Structure) -> dict[WordsKey, Words]:
-        """With those of profiles that weren't compared: they know of which pages they are."""
+        """The words for the next proof, also those of profiles that weren't compared: each knows its pages."""
         of_like = {} if self._like is None else self._like.words
         found = {**self._before.words, **of_like, **self._words}
         return {key: words for key, words in found.items() if structure.lookups.keys() >= set(key[1])}
@@ -270,7 +272,7 @@ class _Work:
 
 
 def _roots(of_carriers: Iterable[Roots]) -> dict[tuple[Direction, Family], frozenset[str]]:
-    """Where the rules of any of them begin."""
+    """Where the rules of any carrier begin."""
     found: dict[tuple[Direction, Family], frozenset[str]] = {}
     for place, names in (item for roots in of_carriers for item in roots.items()):
         found[place] = found.get(place, frozenset()) | names

@@ -1,7 +1,7 @@
-"""What a namespace's table must do, and so what must become of any one packet: the specification, asked point by point.
+"""What a namespace's table must do, and what must happen to any one packet.
 
-Owns the whole way of one packet: the fixed part's clauses, the candidates of `decide()`, the session's mark. Is given a
-state. Must not know the table's chains, but for what it says of itself: epoch and secret.
+Owns the whole way of one packet: the clauses of the fixed part, the candidates of decide(), the session's mark. Is
+given a state. Of the table it must know nothing but the epoch and the secret.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ ENDS = {end_chain(side, verdict): (side, verdict) for side in Direction for verd
 
 @dataclass(frozen=True, slots=True)
 class Specification:
-    """What a table must do: what a state says for these interfaces (ENI id -> name) of one namespace. `internal`: its
-    own interfaces, as given to `resolve`; `placement`, `uplinks`: as in HostPolicy. `time_scale`: of all timeouts."""
+    """What a table must do: what a state says about these interfaces (ENI id -> name) of one namespace. `internal`: the
+    namespace's own interfaces, as given to resolve(); `placement`, `uplinks`: as in HostPolicy. `time_scale`: all
+    timeouts are multiplied by it."""
 
     state: CloudState
     interfaces: Mapping[str, str]
@@ -53,7 +54,8 @@ class Specification:
 
 @dataclass(frozen=True, slots=True)
 class PacketFate:
-    """What becomes of one packet: marks at its end, counters in order; `says` is for people."""
+    """What happens to one packet: its verdict, the counters that count it, in order, and its marks at the end. `says`
+    is for people."""
 
     verdict: str
     counters: tuple[str, ...]
@@ -62,14 +64,14 @@ class PacketFate:
     says: str = ""
 
     def is_same(self, other: PacketFate) -> bool:
-        """But for the wording."""
+        """Whether it is the same but for the wording."""
         mine = (self.verdict, self.counters, self.mark, self.packet_mark)
         return mine == (other.verdict, other.counters, other.mark, other.packet_mark)
 
 
 @dataclass(frozen=True)
 class Namespace:
-    """A specification, and what the table was compiled with."""
+    """A specification, with the epoch and secret that the table was compiled with."""
 
     wanted: Specification
     epoch: int
@@ -86,23 +88,23 @@ class Namespace:
 
     @cached_property
     def enis(self) -> dict[str, Eni]:
-        """By interface."""
+        """The ENIs by interface."""
         state = self.wanted.state
         return {ifname: state.eni[eni_id] for eni_id, ifname in sorted(self.wanted.interfaces.items())}
 
     @cached_property
     def timeouts(self) -> dict[str, ConnectionTracking]:
-        """Of each ENI's sessions, by interface."""
+        """The timeouts of each ENI's sessions, by interface."""
         scale = self.wanted.time_scale
         return {ifname: eni.connection_tracking.scaled(scale) for ifname, eni in self.enis.items()}
 
     @property
     def unset_timeouts(self) -> ConnectionTracking:
-        """What the namespace has by itself."""
+        """The namespace's own timeouts."""
         return ConnectionTracking().scaled(self.wanted.time_scale)
 
     def link(self, hook: Direction, family: Family, ifname: str) -> EniAtHook | None:
-        """None: it carries no ENI."""
+        """The ENI at that interface and hook; None if the interface carries no ENI."""
         if ifname not in self.enis:
             return None
         site, eni = self.wanted.site, self.enis[ifname]
@@ -112,11 +114,11 @@ class Namespace:
 
     @cached_property
     def slots(self) -> dict[str, int]:
-        """Of the ENI at each interface."""
+        """The slot of the ENI at each interface."""
         return self.wanted.site.marks.slots(self.enis)
 
     def basis(self, ifname: str) -> object:
-        """All that clauses at an interface follow from."""
+        """The part of the specification that the clauses at an interface follow from."""
         wanted = self.wanted
         fixed = self.epoch, self.secret, wanted.options, wanted.placement
         if ifname in self.enis:
@@ -132,8 +134,8 @@ class Namespace:
         return any(is_name(name, ifname) for name in (LOOPBACK, *self.wanted.internal))
 
     def clauses(self, hook: Direction, family: Family, ifname: str, *, is_adopting: bool) -> list[FixedClause]:
-        """What happens to packets at an interface until rules are asked; the first that holds decides. `is_adopting`:
-        while an ENI may go on with sessions that nobody knows."""
+        """What must happen to packets at an interface until rules are asked; the first clause that holds decides.
+        `is_adopting`: while the ENI may go on with sessions that conntrack doesn't know."""
         link = self.link(hook, family, ifname)
         if link is not None:
             return list(clauses(link, is_adopting=is_adopting))
@@ -143,9 +145,9 @@ class Namespace:
         return list(other_clauses(hook, is_internal=self._is_internal(ifname)))
 
     def fate(self, hook: Direction, fields: Fields, end: str = "", *, is_adopting: bool = False) -> PacketFate:
-        """What must become of a packet that the hook sees with these fields (of its session all that `interp.tracked`
-        doesn't know). `end`: of one whose verdict was found, and
-        is to be carried out by that chain. `is_adopting`: while its ENI is being adopted."""
+        """What must happen to a packet with these fields at a hook; interp.tracked() adds those of its session. `end`:
+        the chain that is to carry out its verdict, if that has been found already. `is_adopting`: while its ENI is
+        being adopted."""
         family = Family.IPV6 if fields[Field.NFPROTO] == NFPROTO[Family.IPV6] else Family.IPV4
         ifname = str(fields[self.wanted.site.interface(hook)])
         link, fields = self.link(hook, family, ifname), tracked(fields)
@@ -168,14 +170,14 @@ class Namespace:
         return self._clauses[place]
 
     def _decision(self, link: EniAtHook, direction: Direction, fields: Fields) -> Decision:
-        """Of a direction's rules, about the opening packet of the packet's session."""
+        """The decision of a direction's rules about the opening packet of the packet's session."""
         packet = opening_of(link.eni.network_interface_id, link.site, direction, fields)
         return next(candidates(self.wanted.state, link.eni, packet, self.wanted.options))
 
 
 def opening_of(eni_id: str, site: Site, direction: Direction, fields: Fields) -> Packet:
-    """The opening packet of the session that a packet belongs to, or that an ICMP error is about, as that direction's
-    rules see it: on the wire. AH over IPv6 is opening in itself, whatever it carries."""
+    """The opening packet of the session that a packet belongs to, or that an ICMP error is about, as it was on the
+    wire, where that direction's rules see it. AH over IPv6 counts as an opening packet itself, whatever it carries."""
     family = Family.IPV6 if fields[Field.NFPROTO] == NFPROTO[Family.IPV6] else Family.IPV4
     is_behind_ah = family is Family.IPV6 and fields[Field.L4PROTO] == AH
     ends = (ANSWERED if site.is_leaving(direction) else OPENED)[family]
@@ -192,7 +194,7 @@ def _first(made: Iterable[FixedClause], fields: Fields) -> FixedClause:
 
 
 class _Done:
-    """What has been done to a packet so far."""
+    """The effects on a packet so far."""
 
     def __init__(self, fields: Fields) -> None:
         self.counters: list[str] = []
@@ -200,7 +202,7 @@ class _Done:
         self.mark, self.packet_mark = int(fields.get(Field.CT_MARK, 0)), 0
 
     def do(self, outcome: Outcome) -> str:
-        """Returns where it goes then."""
+        """Apply the effects. Returns where the packet goes next."""
         for effect in outcome[0]:
             if isinstance(effect, Count):
                 self.counters.append(effect.counter)
@@ -212,5 +214,5 @@ class _Done:
 
 
 def in_words(decision: Decision) -> str:
-    """A decision and why."""
+    """A decision and its reason."""
     return f"{decision.verdict.value}: {words.ranked(decision)}"

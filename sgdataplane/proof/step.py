@@ -18,10 +18,10 @@ Asked = tuple[Field, int | None]  # a field, under a mask where it is split by m
 
 @dataclass(frozen=True)
 class FieldReading:
-    """How one kind of packet's fields are read: `known` (LACKING: it has none), `far` (known once an address is
-    chosen), or on an axis; `axes` maps a field, or a field under one mask, to its index. Nothing else may be read.
-    `passing`: keys that are there, at the moment, in maps whose elements go by themselves. `answers`: whether these
-    matches hold, where nothing else is known of their fields."""
+    """How one kind of packet's fields are read. `known`: fields with a known value (LACKING: the packet has none);
+    `far`: the far address, known once one is chosen; `axes`: fields, or fields under a mask, with the index of their
+    axis. No other field may be read. `passing`: keys that are now in maps whose elements expire. `answers`: whether
+    these matches hold, where nothing else is known about their fields."""
 
     known: Mapping[Field, Key | None]
     axes: Mapping[Asked, int]
@@ -30,7 +30,7 @@ class FieldReading:
     answers: Mapping[Match, bool] = field(default_factory=dict)
 
     def parts(self, match: Match) -> list[Match]:
-        """The same as several matches, each under the mask of one axis, if it isn't on one itself."""
+        """The match as several ones, each under the mask of one axis, unless it is on one axis itself."""
         mask = match.mask
         if mask is None or match.negate or len(match.ranges) != 1 or self.axis(match.field, mask) is not None:
             return [match]
@@ -53,7 +53,7 @@ Limits = tuple[tuple[int, Atoms], ...]  # axes, each with the atoms that are wan
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """Holds in these ranges of an axis, or in all others."""
+    """Holds in these ranges of an axis, or outside of them."""
 
     axis: int
     ranges: tuple[Range, ...]
@@ -62,19 +62,19 @@ class Test:
     reads_port: bool
 
     def atoms(self, axis: Axis) -> Atoms:
-        """Where it holds."""
+        """The atoms that it holds for."""
         chosen = axis.select(self.ranges, self.mask)
         return axis.present & ~chosen if self.negate else chosen
 
 
 @dataclass(slots=True)
 class RuleStep:
-    """One rule, or the rest of one. If all tests hold: effects, then a verdict, a look-up (on an axis: `groups`, or by
-    the far address: `lookup`) or `then`, in which a look-up may miss. Else the next rule is asked, and so it is after
-    effects without a verdict. `problem`: no packet may come so far.
+    """One rule, or the rest of one. If all tests hold, it has effects, then a verdict, a look-up (on an axis: `groups`,
+    or by the far address: `lookup`), or `then`, the rest of the rule. If they don't hold, or if there is no verdict,
+    the next rule is asked. `problem`: no packet may come so far.
 
-    Bound to axes: `limits`: the tests; `guard`: those before the first that reads a port, None if none does; `parts`:
-    the groups; `hit`: the union of these.
+    Once it is bound to axes it has `limits`: the tests; `guard`: those before the first one that reads a port, None if
+    none does; `parts`: the groups; `hit`: the union of their atoms.
     """
 
     tests: tuple[Test, ...] = ()
@@ -99,16 +99,16 @@ class RuleStep:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it asks for nothing."""
+        """Whether it has no conditions."""
         return self.is_decided and not self.distant and self.lookup is None
 
     @property
     def is_decided(self) -> bool:
-        """Whether the far address alone says where it leads; effects aside."""
+        """Whether the far address alone decides where it leads, effects aside."""
         return not (self.tests or self.groups or self.problem or (self.effects and self.then))
 
     def bind(self, axes: Sequence[Axis]) -> None:
-        """Turn ranges into atoms, once and for all."""
+        """Turn ranges into atoms."""
         try:
             self._bind(axes)
         except MalformedError as error:
@@ -131,7 +131,7 @@ class RuleStep:
 
 
 def in_order(ranges: Iterable[Range]) -> Iterator[Range]:
-    """The ranges; MalformedError unless they are disjoint and sorted, as the kernel wants them."""
+    """The ranges. MalformedError unless they are disjoint and sorted, as the kernel needs them."""
     before: Key | None = None
     for item in ranges:
         if (before is not None and not before < item.first) or item.first > item.last:  # type: ignore[operator]
@@ -141,7 +141,7 @@ def in_order(ranges: Iterable[Range]) -> Iterator[Range]:
 
 
 def grouped(entries: Iterable[tuple[Range, Verdict]]) -> Groups:
-    """The ranges of each verdict. MalformedError unless they are disjoint and sorted, all together."""
+    """The ranges of each verdict. MalformedError unless all ranges together are disjoint and sorted."""
     found: dict[object, tuple[Verdict, list[Range]]] = {}
     before: Key | None = None
     for item, verdict in entries:

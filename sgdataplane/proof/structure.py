@@ -1,10 +1,10 @@
-"""What any table must be before its packets are worth following: the kernel would refuse it otherwise.
+"""What any table must be, since the kernel would refuse it otherwise: before packets are followed through it.
 
-Owns base chains, where chains lead, and which chains lead elsewhere than in the table before. Is given tables. Must not
-know what they are for, but for where these stand.
+Owns base chains, where chains lead, and which chains have changed since an earlier table. Is given tables. Must not
+know what chains are for.
 
-Of a table that follows another one, only chains whose rules differ, and those that lead to one, are looked into. All
-others are the same objects, or equal.
+Only chains whose rules differ from the earlier table's, and chains that lead to such ones, are looked into. All others
+are equal, and mostly the same objects.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from sgdataplane.net.values import Direction
 from sgdataplane.nft.ir import Chain, Count, Map, Match, Statement, Table, Verdict, VerdictMap, targets_first
 from sgdataplane.proof.lookups import Lookup
 
-MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE: of chains, gotos counted (nft_chain_validate)
+MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE: chains one after the other, gotos counted (nft_chain_validate)
 INTERFACES = (Field.IIFNAME, Field.OIFNAME)
 NONE: frozenset[str] = frozenset()
 
 
 class StructureError(Exception):
-    """What is wrong with a table."""
+    """The kernel would refuse the table; str() says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mentions:
-    """What a chain's rules name: chains, named maps, counters, and interfaces."""
+    """The chains, named maps, counters and interfaces that a chain's rules name."""
 
     chains: frozenset[str]
     maps: frozenset[str]
@@ -52,12 +52,12 @@ class Mentions:
 
 @dataclass(frozen=True)
 class Structure:
-    """`facts`, `lookups`: of all chains and maps. `targets`: where each chain can lead, by its rules or by maps.
-    `depth`: how many chains a packet can go through from there on; each chain stands after all that it leads to.
+    """`facts`, `lookups`: for all chains and maps. `targets`: where each chain can lead, by its rules or by maps.
+    `depth`: how many chains a packet can go through from there on; each chain comes after all that it leads to.
 
-    Against the table before, gone ones included, `changed`: chains with other rules, or with a counter that is gone;
-    `changed_maps`; `turned`: chains that are changed, ask a changed map, or lead to a turned one. All others are the
-    same, with all that they lead to. Without a table before all are."""
+    Compared with the earlier table, deleted ones included: `changed` are chains with other rules, or with a counter
+    that is gone; `changed_maps`; `turned` are chains that are changed, ask a changed map, or lead to a turned one. All
+    other chains are the same, with all that they lead to. Without an earlier table, all chains are changed."""
 
     table: Table
     facts: Mapping[str, Mentions]
@@ -70,12 +70,12 @@ class Structure:
 
     @classmethod
     def empty(cls, name: str) -> Structure:
-        """Of a table without anything."""
+        """The structure of an empty table."""
         return cls(Table(name), {}, {}, {}, {}, NONE, NONE, NONE)
 
     @classmethod
     def read(cls, table: Table, site: Site, before: Structure | None = None) -> Structure:
-        """StructureError if the kernel would refuse it, or if it stands elsewhere."""
+        """StructureError if the kernel would refuse the table, or if it stands at other hooks."""
         _check_hooks(table, site)
         before = before or cls.empty(table.name)
         changed_maps = _different(before.table.map, table.map)
@@ -103,7 +103,7 @@ class Structure:
 
     @property
     def interfaces(self) -> set[str]:
-        """All that the table speaks of."""
+        """All interfaces that the table names."""
         found: set[str] = set().union(*(facts.interfaces for facts in self.facts.values() if facts.interfaces))
         for entry in self.table.maps:
             if entry.key_type is KeyType.IFNAME:
@@ -121,7 +121,7 @@ def _check_hooks(table: Table, site: Site) -> None:
 
 
 def _different(before: Mapping[str, Chain | Map], after: Mapping[str, Chain | Map]) -> set[str]:
-    """The names of all that isn't the same in both."""
+    """The names of all entries that differ, or that only one side has."""
     found = {name for name, entry in after.items() if (old := before.get(name)) is not entry and old != entry}
     return found | (before.keys() - after.keys())
 
@@ -133,7 +133,7 @@ def _targets_of(
     changed: Iterable[str],
     changed_maps: AbstractSet[str],
 ) -> dict[str, frozenset[str]]:
-    """A map that isn't there leads nowhere."""
+    """Where each chain leads. A map that doesn't exist leads nowhere."""
     found = dict(before.targets)
     asking = [n for n, of_chain in facts.items() if of_chain.maps and not of_chain.maps.isdisjoint(changed_maps)]
     for name in (*changed, *asking):
@@ -149,7 +149,7 @@ def _maps(facts: Mapping[str, Mentions], name: str) -> frozenset[str]:
 
 
 def _depths(targets: Mapping[str, frozenset[str]], known: dict[str, int]) -> dict[str, int]:
-    """Of all chains, where that of some is known, with all that they lead to."""
+    """The depths of all chains. `known`: those of chains that are the same, with all that they lead to."""
     new = {name: targets[name] for name in targets.keys() - known.keys()}
     missing = sorted({name for names in new.values() for name in names} - targets.keys())
     if missing:
@@ -167,7 +167,7 @@ def _depths(targets: Mapping[str, frozenset[str]], known: dict[str, int]) -> dic
 
 
 def _set(names: Iterable[str]) -> frozenset[str]:
-    """Most have none: that is one object."""
+    """A frozen set; all empty ones are one object."""
     return frozenset(names) or NONE
 
 

@@ -50,7 +50,7 @@ from sgdataplane.proof.specification import Namespace
 ASKED = (Field.NFPROTO, Field.L4PROTO, Field.IIFNAME, Field.CT_STATE)
 ALWAYS = {Count(fixed_counter(hook, "always")) for hook in Direction}
 PASSES = (ACCEPT, goto(EGRESS_PASS))
-# TCP and UDP have timeouts; a session's first packet carries no mark of ours, or that of the session it comes with.
+# TCP and UDP have timeouts. A session's first packet carries no mark of ours, or that of the session it is related to.
 OPENING: Mapping[Field, Key | None] = {
     Field.CT_DIRECTION: CtDirection.ORIGINAL,
     **dict.fromkeys((Field.ICMP_TYPE, Field.ICMPV6_TYPE, Field.ND_TARGET), LACKING),
@@ -65,11 +65,11 @@ NONE: Ways = frozenset()
 
 
 class WrongTimeoutsError(Exception):
-    """What is wrong with a table's timeouts."""
+    """A table's timeouts are wrong; str() says how."""
 
 
 def sets_timeouts(entry: Rule) -> bool:
-    """Whether a rule sets timeouts, or goes where they are set."""
+    """Whether a rule sets timeouts, or leads to a chain that does."""
     return any(
         isinstance(part, SetTimeout) or (isinstance(part, Verdict) and part.chain.startswith(TIMEOUTS))
         for part in entry.statements
@@ -77,7 +77,8 @@ def sets_timeouts(entry: Rule) -> bool:
 
 
 def is_harmless(part: object) -> bool:
-    """Whether it does no more than ask for what timeouts may depend on, and lead to such chains."""
+    """Whether a statement only sets timeouts, returns, asks for fields that timeouts may depend on, or leads to chains
+    that set them."""
     if isinstance(part, Verdict):
         return part.kind is VerdictKind.RETURN or part.chain.startswith(TIMEOUTS)
     return isinstance(part, SetTimeout) or (isinstance(part, Match) and part.field in ASKED)
@@ -85,14 +86,15 @@ def is_harmless(part: object) -> bool:
 
 @dataclass
 class Openings:
-    """`walked`: the chains that packets were followed through."""
+    """Follows packets that open sessions. `walked`: the chains that they were followed through."""
 
     table: Table
     walked: set[str] = field(default_factory=set)
 
     def passed(self, base: str, asked: Field, ifname: str | None) -> Passed | None:
-        """What all pass at that interface that may be accepted; None: none may be. DHCP that passes always is left out,
-        as it needs no session. WrongTimeoutsError: not all pass the same."""
+        """The rules that set timeouts which all packets at that interface meet that may be accepted; None if none may
+        be. DHCP, which always passes, is left out, as it needs no session. WrongTimeoutsError if packets meet different
+        rules."""
         known: dict[Field, Key | None] = {asked: ifname} if ifname is not None else {}
         if asked is Field.IIFNAME:
             known[Field.OIFNAME] = LACKING
@@ -107,7 +109,7 @@ class Openings:
         return accepted.pop() if accepted else None
 
     def check_others(self) -> None:
-        """WrongTimeoutsError: timeouts are set where nobody was followed to."""
+        """WrongTimeoutsError if chains set timeouts that no packet was followed to."""
         for name, chain in self.table.chain.items():
             if name not in self.walked and not name.startswith(TIMEOUTS) and any(map(sets_timeouts, chain.rules)):
                 raise WrongTimeoutsError(f"chain {name} sets timeouts")
@@ -115,7 +117,7 @@ class Openings:
 
 @dataclass
 class _OpeningWalk:
-    """Packets of which this is known; of all else both is possible."""
+    """A walk with packets of which only `known` fields are known; any other condition may hold or not."""
 
     table: Table
     known: Mapping[Field, Key | None]
@@ -123,7 +125,7 @@ class _OpeningWalk:
     accepted: set[Passed]
 
     def chain(self, name: str, ways: Ways) -> Ways:
-        """What those have passed that come back."""
+        """Follow packets through a chain. Returns the rules that those have met which return."""
         if name.startswith(RULES):
             self.accepted |= ways
             return NONE
@@ -151,7 +153,7 @@ class _OpeningWalk:
         return back | ways
 
     def _verdicts(self, entry: Rule) -> tuple[Collection[Verdict], bool]:
-        """Those that a rule may have, and whether it has one for certain."""
+        """The verdicts that a rule may have, and whether it certainly has one of them."""
         is_sure = True
         for statement in entry.statements:
             if isinstance(statement, Match) and statement.field in self.known:
@@ -167,8 +169,8 @@ class _OpeningWalk:
         return (), False
 
     def _looked_up(self, vmap: VerdictMap) -> tuple[Collection[Verdict], bool]:
-        """Those that a look-up may find, and whether it finds one for certain. (A map that isn't there is a problem of
-        whoever follows packets.)"""
+        """The verdicts that a look-up may find, and whether it certainly finds one. (The rest of the proof reports maps
+        that don't exist.)"""
         if vmap.name not in self.table.map:
             return {verdict for _, verdict in vmap.entries}, False
         if self.table.map[vmap.name].lifetime:
@@ -187,7 +189,8 @@ def _is_always(entry: Rule) -> bool:
 
 
 def _check_setting(name: str, entry: Rule) -> None:
-    """On goes the packet, and nothing else happens to it. Interfaces are asked for in chains for timeouts only."""
+    """WrongTimeoutsError unless a rule that sets timeouts lets every packet go on and does nothing else. Only chains
+    for timeouts may ask for interfaces."""
     for part in entry.statements:
         is_jump = isinstance(part, Verdict) and part.kind is VerdictKind.JUMP
         is_asked = isinstance(part, Match) and part.field is not Field.IIFNAME
@@ -201,7 +204,7 @@ States = Mapping[str, int]  # seconds of each of the kernel's states
 
 
 def wrong_timeouts(namespace: Namespace, table: Table) -> str:
-    """What is wrong with them, or ""."""
+    """What is wrong with the table's timeouts; "" if nothing is."""
     own = namespace.timeouts
     names = [name for name in table.chain if name.startswith(TIMEOUTS)]
     if not names and not table.timeouts and set(own.values()) <= {namespace.unset_timeouts}:
@@ -216,7 +219,7 @@ def wrong_timeouts(namespace: Namespace, table: Table) -> str:
 
 
 def _check_alone(table: Table, name: str) -> None:
-    """Such a chain sets timeouts, and comes back; the base chain among them accepts."""
+    """WrongTimeoutsError unless such a chain only sets timeouts and returns; the base chain among them accepts."""
     rules = table.chain[name].rules
     if name == DELIVERED:
         rules, end = rules[:-1], rules[-1:]
@@ -237,7 +240,7 @@ def _parts(table: Table, statement: Statement) -> Iterator[object]:
 
 
 def states_of(tracking: ConnectionTracking, protocol: int) -> States:
-    """What an ENI's timeouts mean to the kernel (semantics.md section 4)."""
+    """The kernel's timeouts that follow from an ENI's settings (semantics.md section 4)."""
     if protocol == UDP:
         return dict.fromkeys(("unreplied", "replied"), tracking.udp_timeout)
     closed = tracking.tcp_closed_and_time_wait_timeout
@@ -250,13 +253,13 @@ def shortest(all_states: Sequence[States]) -> States:
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """Rules that set timeouts, one after the other."""
+    """Rules that set timeouts, which a packet meets one after the other."""
 
     table: Table
     rules: Passed
 
     def all(self, family: Family, protocol: int, came_by: str | None) -> list[States]:
-        """What is set for a session's first packet, in order."""
+        """The timeouts that they set at a session's first packet, in order."""
         fields: dict[Field, Key | None] = {
             Field.NFPROTO: NFPROTO[family],
             Field.L4PROTO: protocol,
@@ -309,7 +312,7 @@ def _is_met(match: Match, fields: Mapping[Field, Key | None]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """Where packets leave, or stay: `ifname`, None for the namespace itself. `own`: what the ENI there has."""
+    """Where packets leave or stay. `ifname`: None for the namespace itself; `own`: the timeouts of the ENI there."""
 
     ifname: str | None
     own: ConnectionTracking | None
@@ -317,7 +320,7 @@ class _End:
 
 
 class _Meetings:
-    """Every interface with each other one, and with the namespace itself."""
+    """Compares sessions between all pairs of interfaces, and with the namespace itself."""
 
     def __init__(self, table: Table, namespace: Namespace) -> None:
         self._table, self._namespace, self._own = table, namespace, namespace.timeouts
@@ -326,7 +329,7 @@ class _Meetings:
         self._openings = Openings(table)
 
     def check(self) -> None:
-        """Ends with equal timeouts and equal rules are one."""
+        """WrongTimeoutsError if any pair differs. Ends with equal timeouts and equal rules are compared once."""
         names = self._names()
         (arriving,) = (hook for hook in Direction if not self._namespace.wanted.site.is_leaving(hook))
         came_by: dict[str | None, Passed] = {None: ()}
@@ -342,7 +345,7 @@ class _Meetings:
                 self._compare(end, came, kind[1], [*found, *end.setting.all(*kind, came)])
 
     def _names(self) -> list[str]:
-        """All interfaces that matter, one more for each name that stands for many, and one that nobody named."""
+        """All interfaces that matter, one for each name that stands for many, and one that nobody names."""
         wanted, table = self._namespace.wanted, self._table
         maps = (table.elements_of(name) for name in table.map if name.startswith(TIMEOUTS))
         rules = (entry for name, found in table.chain.items() if name.startswith(TIMEOUTS) for entry in found.rules)

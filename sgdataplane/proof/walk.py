@@ -1,11 +1,11 @@
-"""A table walked for sets of packets at once, and compared with an order of boxes at each end that they come to.
+"""Walks a table for sets of packets at once, and compares each end that they come to with an order of boxes.
 
 Owns the walk. Is given a program, the order that it must equal, and where both cut the axes. Must not know policies.
 
-A state of the walk is a cell, less some holes: boxes that rules before have taken out of it, kept as they are, since
-cutting them out would make pieces in every axis. With it go the boxes of the order that can still decide there. An end
-is right if the strongest of these says the same everywhere in the cell; only where sets alone don't show that are the
-holes cut out (`Order.differing`). So each end is compared as a whole, exactly, whatever points it has.
+A state of the walk is a cell without some holes. Holes are cells that earlier rules have taken out; they are kept as
+they are, since cutting them out would make pieces in every axis. The state also has the boxes of the order that can
+still decide there. An end is right if the strongest of these asks for this outcome everywhere in the cell. Only where
+sets alone don't show that, the holes are cut out (BoxOrder.differing). So each end is compared exactly and as a whole.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from sgdataplane.proof.program import Program
 from sgdataplane.proof.step import Effects, Limits, RuleStep
 
 MAX_JUMPS = 16  # NFT_JUMP_STACK_SIZE
-LEMMA_VISITS = 3  # a chain that is come to so often in different ways is tried for all packets at once
+LEMMA_VISITS = 3  # a chain that the walk comes to so often in different ways is tried for all packets at once
 PROTOCOL = 0  # the axis of protocols is the first one
 
-Outcome = tuple[Effects, str]  # what was done; then accept, drop, "end" (of the base chain), or what a stop stands for
+Outcome = tuple[Effects, str]  # effects; accept, drop, "end" (of the base chain), or what a stop stands for
 Place = tuple[str, int]  # a chain and the step in it that is next
 
 
 class Mismatch(Exception):  # noqa: N818  # control flow of the walk, not an error of ours
-    """Packets for which the table does something else than box number `box` of the order says (or has a `problem`)."""
+    """Packets for which the table does something else than the order's box number `box` asks for, or has a
+    `problem`."""
 
     def __init__(self, cell: Cell, far: int, box: int | None, outcome: Outcome | None, problem: str) -> None:
         super().__init__(problem)
@@ -37,8 +38,8 @@ class Mismatch(Exception):  # noqa: N818  # control flow of the walk, not an err
 
 
 class State(NamedTuple):
-    """What the walk has in hand: see above. `boxes` may be too many, never too few. `returns`: where each jump on the
-    way goes back to, the last one last."""
+    """A state, as described above. `boxes` may be too many, never too few. `returns`: where each jump on the way
+    returns to, the latest one last."""
 
     cell: Cell
     holes: tuple[Cell, ...]
@@ -49,8 +50,8 @@ class State(NamedTuple):
 
 @dataclass
 class Walk:
-    """`common`: boxes that are in play in every check (0: no use is made of that). `with_ports`: protocols, as atoms of
-    the first axis. `far`: the far address in hand. `cells`: ends compared so far, those that were known included.
+    """`common`: boxes that every check has (0: that isn't used). `with_ports`: the protocols with ports, as atoms of
+    the first axis. `far`: the present far address. `cells`: how many ends were compared so far, repeated ones included.
     `reached`: stops that packets came to."""
 
     program: Program
@@ -67,7 +68,7 @@ class Walk:
     _lemmas: dict[str, bool] = field(default_factory=dict)
 
     def check(self, chain: str, cell: Cell, boxes: Boxes, far: int = 0) -> None:
-        """Mismatch unless the chain does, for every packet of the cell, what the strongest of the boxes says."""
+        """Mismatch unless the chain does what the strongest box asks for, for every packet of the cell."""
         self.far = far
         self._enter(chain, State(cell, (), boxes, (), ()))
 
@@ -84,7 +85,7 @@ class Walk:
             self._once((chain, 0), state)
 
     def _once(self, place: Place, state: State) -> None:
-        """From this step on, unless that was done."""
+        """Walk from this step on, unless that was done before."""
         far_chains = self.program.far_chains
         is_far = place[0] in far_chains or any(name in far_chains for name, _ in state.returns)
         key = (place, self.far if is_far else -1, state)
@@ -97,8 +98,8 @@ class Walk:
             self.cells += done
 
     def _follows(self, chain: str, state: State) -> bool:
-        """Whether it follows from what is known of the chain for all packets: that it does what the common boxes say.
-        Then it is right here, too, unless another box decides somewhere. Tried for chains that many ways lead to."""
+        """Whether the state is right because the chain does what the common boxes ask for, for all packets: then it is
+        right here, too, unless another box decides somewhere. This is tried for chains that many ways lead to."""
         known = self._lemmas.get(chain)
         if known is None:
             visits = self._visits[chain] = self._visits.get(chain, 0) + 1
@@ -131,7 +132,7 @@ class Walk:
         self._back(state)
 
     def _less(self, state: State, taken: Cell | None) -> State | None:
-        """The state without what a rule has taken; None if that was all."""
+        """The state without the packets that a rule has taken; None if it took all."""
         if taken is None:
             return state
         cell, holes, boxes, effects, returns = state
@@ -145,7 +146,7 @@ class Walk:
         return State(cell, (*holes, taken), boxes & ~self.order.inside(cell, taken), effects, returns)
 
     def _take(self, following: Place, step: RuleStep, state: State) -> Cell | None:
-        """What of the cell a step sends somewhere else than on to the next step; it is walked from there."""
+        """The part of the cell that a step doesn't send on to the next step. It is walked from where it goes."""
         if step.distant and not all(test(self.far) for test in step.distant):
             return None
         if step.guard is not None:
@@ -182,13 +183,13 @@ class Walk:
         return (*cell[:axis], hit, *cell[axis + 1 :])
 
     def _rest_of_rule(self, following: Place, then: RuleStep | None, state: State) -> None:
-        """After effects: what is left of the rule, and then the next rules."""
+        """After effects: walk the rest of the rule, and then the next rules."""
         left = self._less(state, None if then is None else self._take(following, then, state))
         if left is not None:
             self._once(following, left)
 
     def _check_ports(self, chain: str, guard: Limits, state: State) -> None:
-        """No packet without ports may be asked for one: the kernel would read other bytes."""
+        """Mismatch if a rule reads the port of a packet without ports: the kernel would read other bytes."""
         portless = state.cell[PROTOCOL] & ~self.with_ports
         cell = _narrowed((portless, *state.cell[1:]), guard) if portless else None
         if cell is not None:
@@ -223,7 +224,7 @@ class Walk:
             raise Mismatch(found[1], self.far, found[0], outcome, "")
 
     def _fail(self, state: State, problem: str) -> None:
-        """No packet may come here."""
+        """Mismatch if any packet comes here."""
         left = without(state.cell, state.holes)
         if left:
             raise Mismatch(left[0], self.far, None, None, problem)

@@ -1,7 +1,7 @@
-"""One packet for which table and specification differ: found by the walk, shown by running it through both.
+"""One packet for which table and specification differ, shown by running it through both.
 
-Owns the way from sets of packets back to one, and the wording. Is given a difference. Must not know how it was found:
-what it says of the table is what `nft/interp.py` does with that packet, and nothing else.
+Owns the way from sets of packets to one packet, and the wording. Is given a difference. Must not know how it was found:
+what it says about the table is what nft/interp.py does with that packet, and nothing else.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from sgdataplane.proof.order import indices
 from sgdataplane.proof.profile import LOCAL, ProfileMismatch, SessionKind
 from sgdataplane.proof.specification import ENDS, Namespace, PacketFate, in_words
 
-TRIES = 4096  # packets of a difference, until one is found whose fate is another
+TRIES = 4096  # how many packets of a difference are tried
 START = "proof-start"
-HEADER = ("protocol", "local", "source_port", "port")  # what of a packet's fields is put together here
-# So that no two axes go through their values in step; there are as many as a packet has axes.
+HEADER = ("protocol", "local", "source_port", "port")  # the axes whose values make up a packet's header
+# Each axis goes through its values with another stride, so that no two are in step.
 STRIDES = (1, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59)
 
 
 @dataclass(frozen=True, slots=True)
 class Counterexample:
-    """A packet at a hook, put into `chain` there; what must become of it, and what does, on which chains.
+    """A packet at a hook, put into `chain` there; what must happen to it, what the table does, and on which chains.
 
-    `is_shown`: its fate is another one. If not, the chain does something else with it than it should, but no packet was
-    found that this matters to: the addresses of the ENIs rule it out, or other chains make up for it.
-    `is_adopting`: while its ENI is being adopted, that is, its interface stands in the map `adopting`.
-    `problem`: what is wrong with the chain, if it isn't what it does. `wanted` "": nothing in particular.
+    `is_shown`: the packet's fate is wrong. If not, the chain does something wrong with it, but no packet was found
+    whose fate this changes: the addresses of the ENIs rule it out, or other chains make up for it. `is_adopting`: while
+    its ENI is being adopted, so that its interface is in the map `adopting`. `problem`: what is wrong with the chain,
+    if not its verdict. `wanted`: "" for nothing in particular.
     """
 
     fields: Mapping[Field, Key]
@@ -87,7 +87,7 @@ def packet_in_words(fields: Mapping[Field, Key], hook: Direction) -> str:
 
 
 def of_gate(table: Table, namespace: Namespace, difference: GateMismatch) -> Counterexample:
-    """Of the fixed part."""
+    """A counterexample for the fixed part."""
     crossing, mismatch = difference.space.crossing, difference.mismatch
     eni = namespace.enis.get(crossing.ifname)
     local = next((p.first for p in eni.own_prefixes if p.family is crossing.family), 0) if eni else 0
@@ -99,7 +99,7 @@ def of_gate(table: Table, namespace: Namespace, difference: GateMismatch) -> Cou
 
 
 def of_profile(table: Table, namespace: Namespace, difference: ProfileMismatch) -> Counterexample:
-    """Of rules: by an opening packet, or by a reply, which another hook sees."""
+    """A counterexample for rules: an opening packet, or a reply, which another hook sees."""
     site, claim = namespace.wanted.site, difference.claim
     shown: Counterexample | None = None
     for hook in (difference.kind.direction, difference.kind.direction.other):
@@ -120,14 +120,14 @@ class _Place(NamedTuple):
 
     @property
     def end(self) -> str:
-        """The chain, if it is one that carries verdicts out."""
+        """The chain, if it carries verdicts out; else ""."""
         return self.chain if self.chain in ENDS else ""
 
 
 def _shown(
     table: Table, namespace: Namespace, place: _Place, tries: Iterator[Mapping[Field, Key]]
 ) -> Counterexample | None:
-    """The first packet whose fate in the table isn't the one specified; None: there is none among those tried."""
+    """The first packet whose fate in the table isn't the specified one; None if none of those tried is."""
     entered = entered_at(table, *place)
     for fields in islice(tries, TRIES):
         wanted = namespace.fate(place.hook, fields, place.end, is_adopting=place.is_adopting)
@@ -139,7 +139,7 @@ def _shown(
 
 
 def _hidden(table: Table, place: _Place, fields: Mapping[Field, Key], wanted: str) -> Counterexample:
-    """What a chain does with a packet that is put into it."""
+    """A counterexample that shows only what a chain does with a packet put into it."""
     found, path = _ran(entered_at(table, *place), fields)
     return Counterexample(fields, *place[:2], wanted, _described(found), path, False, place.is_adopting)
 
@@ -155,7 +155,7 @@ def entered_at(table: Table, hook: Direction, chain: str, is_adopting: bool) -> 
 
 
 def _ran(table: Table, fields: Mapping[Field, Key]) -> tuple[PacketFate | str, tuple[str, ...]]:
-    """What the interpreter does, from START on, and on which chains; or why it can't."""
+    """What the interpreter does with the packet from START on, and on which chains; or why it can't."""
     try:
         outcome = run(table, START, fields)
     except InternalError as error:
@@ -173,8 +173,8 @@ def _described(fate: PacketFate | str) -> str:
 
 
 def _crossing(difference: GateMismatch, local: int) -> Iterator[dict[Field, Key]]:
-    """Packets of the difference, spread over it; marks first that aren't 0, so that it shows what is written there.
-    `local`: an address of the ENI's own, where any will do."""
+    """Packets of the difference, spread over it. Marks that aren't 0 come first, as they show what is written there.
+    `local`: an address of the ENI, for use where any address will do."""
     space, cell = difference.space, difference.mismatch.cell
     crossing = space.crossing
     own = (DESTINATION if crossing.hook is Direction.INGRESS else SOURCE)[crossing.family]
@@ -195,7 +195,7 @@ def _crossing(difference: GateMismatch, local: int) -> Iterator[dict[Field, Key]
 
 
 def _about_a_session(fields: dict[Field, Key]) -> dict[Field, Key]:
-    """An ICMP error is about a packet of UDP between the same ends; any other packet is of its own session."""
+    """Adds the session's fields. An ICMP error is made to be about a UDP packet between the same addresses."""
     if fields.get(Field.CT_STATE) != CtState.RELATED or fields[Field.L4PROTO] not in (ICMP, ICMPV6):
         return fields
     of_udp = {Field.L4PROTO: UDP, Field.TH_SPORT: 1, Field.TH_DPORT: 1}
@@ -209,7 +209,7 @@ def _without_ports(fields: dict[Field, Key]) -> dict[Field, Key]:
 
 
 def _judged(difference: ProfileMismatch, site: Site, hook: Direction) -> Iterator[dict[Field, Key]]:
-    """Packets of the difference, at each ENI that has the profile, with addresses of its own if there are any."""
+    """Packets of the difference at each ENI that has the profile, with the ENI's own addresses if the cell has any."""
     cell, axes = difference.mismatch.cell, difference.walk.axes
     for ifname, eni in difference.carriers:
         own = [(p.first, p.last) for p in difference.kind.own(eni)]
@@ -223,14 +223,14 @@ def _judged(difference: ProfileMismatch, site: Site, hook: Direction) -> Iterato
 
 
 def _some(axis: Axis, atoms: Atoms) -> list[int]:
-    """A few values, from both ends."""
+    """A few values of an axis, from both ends."""
     found = [int(axis.value(index) or 0) for index in islice(indices(atoms), 4)]
     last = axis.ends(atoms.bit_length() - 1) if isinstance(axis, Span) else ()
     return list(dict.fromkeys((*found, *last)))
 
 
 def _reachable(axis: Axis, atoms: Atoms, blocks: Iterable[tuple[int, int]]) -> Iterator[int]:
-    """A value in each atom that a block has a part of."""
+    """A value from each atom that one of the blocks has a part of."""
     if isinstance(axis, Span):
         wanted = list(blocks)
         for index in indices(atoms):
@@ -239,8 +239,8 @@ def _reachable(axis: Axis, atoms: Atoms, blocks: Iterable[tuple[int, int]]) -> I
 
 
 def _fields(kind: SessionKind, hook: Direction, far: int, values: Mapping[str, int]) -> dict[Field, Key]:
-    """The packet as the kernel reads it at the hook; of a session that nobody has accepted yet. At its own direction's
-    hook it opens the session, at the other it answers."""
+    """The packet as the kernel reads it at the hook, of a session that no ENI has accepted yet. At its own direction's
+    hook it opens the session, at the other one it replies."""
     protocol, local, source_port, port = (values[name] for name in HEADER)
     family, is_reply = kind.family, hook is not kind.direction
     source, destination = (far, local) if hook is Direction.INGRESS else (local, far)
