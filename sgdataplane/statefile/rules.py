@@ -55,29 +55,28 @@ REMOTE_SIDE = {Direction.INGRESS: "Source", Direction.EGRESS: "Dest"}
 OWN_SIDE = {Direction.INGRESS: "Dest", Direction.EGRESS: "Source"}
 
 
-class RuleReader:
+class RuleReader(Reader):
     """Reads one rule. `notes`: findings as (code, severity, message), which are made once the rule's id is known."""
 
     def __init__(self, fields: Fields, group_id: str, problems: Problems) -> None:
-        self.reader = Reader(fields, problems)
+        super().__init__(fields, problems)
         self.group_id = group_id
         self.notes: list[tuple[str, Severity, str]] = []
 
     def read(self) -> tuple[SecurityGroupRule, tuple[Finding, ...]] | None:
         """The rule and what was odd about it; None if too little is known to check it against other records."""
-        reader = self.reader
-        given_id = reader.identifier("security_group_rule_id")
-        if not reader.require("type", "ingress or egress"):
+        given_id = self.identifier("security_group_rule_id")
+        if not self.require("type", "ingress or egress"):
             return None
-        direction = reader.choice("type", Direction.INGRESS, "InvalidDirection.ValueNotSupported")
-        policy = reader.choice("policy", Verdict.ACCEPT, "InvalidPolicy.Malformed")
+        direction = self.choice("type", Direction.INGRESS, "InvalidDirection.ValueNotSupported")
+        policy = self.choice("policy", Verdict.ACCEPT, "InvalidPolicy.Malformed")
         protocol = self.protocol()
         port_range, source_port_range, port_list_id = self.ports(protocol) if protocol else (None, None, "")
         remote = self.remote(direction)
         narrowing = self.narrowing(direction, remote)
         priority = self.priority(direction, policy, remote)
-        nic_type = reader.choice("nic_type", NicType.INTRANET, "InvalidNicType.ValueNotSupported")
-        description = reader.text("description")
+        nic_type = self.choice("nic_type", NicType.INTRANET, "InvalidNicType.ValueNotSupported")
+        description = self.text("description")
         if remote is None:
             return None
         rule = SecurityGroupRule(
@@ -95,11 +94,10 @@ class RuleReader:
         self.notes.append((code, severity, message))
 
     def protocol(self) -> Protocol | None:
-        reader = self.reader
         expected = "tcp, udp, icmp, icmpv6, gre, all or a number 0..255"
-        if not reader.require("ip_protocol", expected):
+        if not self.require("ip_protocol", expected):
             return None
-        value = reader.fields.values["ip_protocol"]
+        value = self.fields.values["ip_protocol"]
         text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
         try:
             if not isinstance(text, str):
@@ -107,69 +105,62 @@ class RuleReader:
             return Protocol.parse(text)
         except ValueError:
             code = "InvalidIpProtocol.ValueNotSupported"
-            reader.refuse("ip_protocol", code, "ip_protocol is not a known protocol", expected)
+            self.refuse("ip_protocol", code, "ip_protocol is not a known protocol", expected)
             return None
 
     def ports(self, protocol: Protocol) -> tuple[PortRange | None, PortRange | None, str]:
         """Destination ports, source ports, port list."""
-        reader = self.reader
-        port_list_id = reader.identifier("port_list_id")
+        port_list_id = self.identifier("port_list_id")
         source = self.port_range("source_port_range", "InvalidSourcePortRange.Malformed", protocol)
         if not port_list_id:
-            if protocol.has_ports and not reader.has("port_list_id"):
-                self.require_ports(protocol)
+            if protocol.has_ports and not (self.has("port_list_id") or self.has("port_range")):
+                message = f"a {protocol} rule needs port_range or port_list_id"
+                self.refuse_at("", "InvalidPortRange.Malformed", message, "", PORTS_EXPECTED)
             return self.port_range("port_range", "InvalidParam.PortRange", protocol), source, ""
         if not protocol.has_ports:
             code = "InvalidParam.ProtocolNotSupportPortRangeList"
-            reader.refuse("port_list_id", code, f"{protocol} has no ports, so it can't use a port list", "tcp or udp")
-        if reader.has("port_range"):
+            self.refuse("port_list_id", code, f"{protocol} has no ports, so it can't use a port list", "tcp or udp")
+        if self.has("port_range"):
             message = "a rule can't have both port_range and port_list_id"
-            reader.refuse("port_range", "InvalidParam.PortRange", message, "one of them")
+            self.refuse("port_range", "InvalidParam.PortRange", message, "one of them")
         return None, source, port_list_id
-
-    def require_ports(self, protocol: Protocol) -> None:
-        if not self.reader.has("port_range"):
-            message = f"a {protocol} rule needs port_range or port_list_id"
-            self.reader.refuse_at("", "InvalidPortRange.Malformed", message, "", PORTS_EXPECTED)
 
     def port_range(self, name: str, code: str, protocol: Protocol) -> PortRange | None:
         """TCP and UDP have ports, and only they (semantics.md section 2)."""
-        reader = self.reader
         if protocol.has_ports:
-            return reader.parsed(name, PortRange.parse, code, PORTS_EXPECTED)
-        if reader.has(name) and reader.text(name, NO_PORTS) != NO_PORTS:
-            reader.refuse(name, code, f"{protocol} has no ports", NO_PORTS)
+            return self.parsed(name, PortRange.parse, code, PORTS_EXPECTED)
+        if self.has(name) and self.text(name, NO_PORTS) != NO_PORTS:
+            self.refuse(name, code, f"{protocol} has no ports", NO_PORTS)
         return None
 
     def priority(self, direction: Direction, policy: Verdict, remote: Remote | None) -> int:
-        value = self.reader.integer("priority", 1)
+        value = self.integer("priority", 1)
         if 1 <= value <= 100:
             return value
         is_default_rule = (direction, policy, remote) == (Direction.INGRESS, Verdict.ACCEPT, EVERYONE_IPV4)
         if value == LEGACY_PRIORITY and is_default_rule:
             return value
         message = "priority is out of range"
-        self.reader.refuse("priority", "InvalidPriority.ValueNotSupported", message, "1..100, 1 is the strongest")
+        self.refuse("priority", "InvalidPriority.ValueNotSupported", message, "1..100, 1 is the strongest")
         return 1
 
     def remote(self, direction: Direction) -> Remote | None:
         """The strongest of the remotes given (CIDR, then group, then prefix list); the others are reported."""
         side = REMOTE_SIDE[direction]
-        both = [name for name in ("cidr_ip", "ipv6_cidr_ip") if self.reader.has(name)]
+        both = [name for name in ("cidr_ip", "ipv6_cidr_ip") if self.has(name)]
         if len(both) == 2:
             message = "a rule can't have both cidr_ip and ipv6_cidr_ip"
-            self.reader.refuse("ipv6_cidr_ip", f"InvalidParam.{side}Ip", message, "one of them; two rules for both")
-        before = self.reader.problems.count
+            self.refuse("ipv6_cidr_ip", f"InvalidParam.{side}Ip", message, "one of them; two rules for both")
+        before = self.problems.count
         found = list(self.remotes(direction))
         for name, _ in found[1:]:
             if name not in both:
-                message = f"{name} is ignored, as {found[0][0]} wins over it"
-                self.note("IgnoredRemote", Severity.WARNING, message)
+                self.note("IgnoredRemote", Severity.WARNING, f"{name} is ignored, as {found[0][0]} wins over it")
         if found:
             return found[0][1]
-        if self.reader.problems.count == before:
+        if self.problems.count == before:
             expected = "one of cidr_ip, ipv6_cidr_ip, a group or prefix_list_id"
-            self.reader.refuse_at("", f"MissingParameter.{side}", "the rule has no remote", "", expected)
+            self.refuse_at("", f"MissingParameter.{side}", "the rule has no remote", "", expected)
         return None
 
     def remotes(self, direction: Direction) -> Iterator[tuple[str, Remote]]:
@@ -186,34 +177,33 @@ class RuleReader:
         group = self.group(direction)
         if group is not None:
             yield group
-        prefix_list = self.reader.identifier("prefix_list_id")
+        prefix_list = self.identifier("prefix_list_id")
         if prefix_list:
             yield "prefix_list_id", PrefixListRef(prefix_list)
 
     def group(self, direction: Direction) -> tuple[str, GroupRef] | None:
         """On egress `source_security_group_id` names the remote, too: Terraform's provider writes it so."""
-        reader = self.reader
-        source = reader.identifier("source_security_group_id")
-        dest = reader.identifier("dest_security_group_id")
-        if direction is Direction.INGRESS and reader.has("dest_security_group_id"):
+        source = self.identifier("source_security_group_id")
+        dest = self.identifier("dest_security_group_id")
+        if direction is Direction.INGRESS and self.has("dest_security_group_id"):
             self.misplaced("dest_security_group_id", direction, "source_security_group_id")
         elif source and dest and source != dest:
             message = "source_security_group_id and dest_security_group_id name different groups"
-            reader.refuse("source_security_group_id", "InvalidParameter.Conflict", message, "one of them")
+            self.refuse("source_security_group_id", "InvalidParameter.Conflict", message, "one of them")
         elif dest:
             return "dest_security_group_id", GroupRef(dest)
         return ("source_security_group_id", GroupRef(source)) if source else None
 
     def misplaced(self, name: str, direction: Direction, instead: str) -> None:
         message = f"{name} means nothing in an {direction.value} rule"
-        self.reader.refuse(name, "InvalidDocument.MisplacedKey", message, instead)
+        self.refuse(name, "InvalidDocument.MisplacedKey", message, instead)
 
     def cidr(self, field: CidrField) -> Prefix | None:
         """The block with its host bits masked, which is reported."""
-        prefix = self.reader.parsed(field.name, family_parser(field.family), field.code, cidr_expected(field.family))
+        prefix = self.parsed(field.name, family_parser(field.family), field.code, cidr_expected(field.family))
         if prefix is None:
             return None
-        text = self.reader.text(field.name)
+        text = self.text(field.name)
         if has_host_bits(text):
             self.note("MaskedHostBits", Severity.WARNING, f"{field.name} {text} has host bits; it is read as {prefix}")
         return prefix
@@ -221,18 +211,18 @@ class RuleReader:
     def narrowing(self, direction: Direction, remote: Remote | None) -> Prefix | None:
         """The block of the ENI's own side, of the remote's family if the remote has one."""
         for field in NARROWING[direction.other]:
-            if self.reader.has(field.name):
+            if self.has(field.name):
                 self.misplaced(field.name, direction, " or ".join(f.name for f in NARROWING[direction]))
-        given = [field for field in NARROWING[direction] if self.reader.has(field.name)]
+        given = [field for field in NARROWING[direction] if self.has(field.name)]
         if len(given) == 2:
             code = f"InvalidParam.{OWN_SIDE[direction]}Ip"
             message = f"a rule can't have both {given[0].name} and {given[1].name}"
-            self.reader.refuse(given[1].name, code, message, "one of them; two rules for both")
+            self.refuse(given[1].name, code, message, "one of them; two rules for both")
         prefix = self.cidr(given[0]) if given else None
         if prefix is not None and isinstance(remote, Prefix) and remote.family is not prefix.family:
             message = f"{given[0].name} and the remote are of different families"
             expected = f"an {cidr_expected(remote.family)}"
-            self.reader.refuse(given[0].name, "InvalidParameter.Conflict", message, expected)
+            self.refuse(given[0].name, "InvalidParameter.Conflict", message, expected)
         return prefix
 
 
