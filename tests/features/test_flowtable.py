@@ -199,10 +199,20 @@ def test_out_of_an_instance_nothing_that_it_carries_passes_the_fence(
     session, plain = (passage.talk("udp", family, port) for port in (CARRIED, PLAIN))
     must_arrive(session, CLIENT, SERVER)
     carry(passage.enforced, passage.ways)
-    must_arrive(session, side)  # it is taken over behind this packet
-    assert carried(passage.enforced) == {CARRIED}
     for count in (1, 2):
-        assert not arrives(session, side, beside=plain)
+        wait_until(lambda: stops_while_carried(passage, session, side, plain))
         assert dropped_by_fence(passage) == count
     passage.apply(*WITHOUT)
     assert not arrives(session, side, beside=plain)
+
+
+def stops_while_carried(passage: Passage, session: Talk, side: Side, plain: Talk) -> bool:
+    """Whether a message was stopped. One may arrive only if the flowtable has given the session back meanwhile, because
+    a route has changed for example: then it met the policy's hooks, as the message of `plain` did."""
+    if carried(passage.enforced) != {session.ends.number}:
+        must_arrive(session, side)  # it is taken over behind this message
+        assert carried(passage.enforced) == {session.ends.number}
+    before = forwarded(passage.enforced)
+    is_stopped = not arrives(session, side, beside=plain)
+    assert forwarded(passage.enforced) == before + (1 if is_stopped else 2)
+    return is_stopped
