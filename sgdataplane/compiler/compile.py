@@ -47,19 +47,17 @@ class Frame:
         no ENI's interface."""
         site, made = SITES[policy.placement], cls()
         slots = site.marks.slots(link.ifname for link in links)
-        made._add(([skeleton.midstream_chain(site)], [skeleton.adopting()]))
+        made._add([skeleton.midstream_chain(site)], [skeleton.adopting(), *verdicts.mark_maps(slots)])
         arriving = ACCEPT
         if policy.uplinks:
             chains, maps = skeleton.uplink_chains([prefix for eni in policy.enis for prefix in eni.private])
             arriving = goto(chains[0].name)
-            made._add((chains, maps))
-        if not verdicts.is_few(slots):
-            made._add(([], verdicts.mark_maps(slots)))
+            made._add(chains, maps)
         for hook in Direction:
             uplink, timeouts = (ACCEPT, elsewhere) if site.is_leaving(hook) else (arriving, ())
             passing = dict.fromkeys((LOOPBACK, *policy.internal), ACCEPT)
             passing |= dict.fromkeys(policy.uplinks, uplink)
-            made._add(([skeleton.entry_chain(site, hook, timeouts, passing)], []))
+            made._add([skeleton.entry_chain(site, hook, timeouts, passing)])
             made._links(site, hook, slots, links, options)
         made._drops(site, [link.ifname for link in links])
         return made
@@ -70,23 +68,23 @@ class Frame:
         shared = shared_chains(hook, options)
         enis = {link.ifname: eni_chain(site, hook, link, shared, options) for link in links}
         errors = {link.ifname: errors_chain(hook, link) for link in links}
-        self._add(([shared.link, shared.checks, *enis.values(), *errors.values()], [skeleton.dispatch(hook, enis)]))
+        self._add([shared.link, shared.checks, *enis.values(), *errors.values()], [skeleton.dispatch(hook, enis)])
         if verdicts.is_few(slots):
-            self._add(([], [skeleton.errors(hook, errors)]))
+            self._add([], [skeleton.errors(hook, errors)])
         else:
-            self._add(verdicts.session_chains(site, hook, slots, enis, errors))
+            self._add(*verdicts.session_chains(site, hook, slots, enis, errors))
 
     def _drops(self, site: Site, ifnames: Sequence[str]) -> None:
         """Adds the chains that drop: those of a cause only if a chain leads there."""
         self.counters.extend(Counter(eni_counter(side, ifname)) for side in Direction for ifname in ifnames)
         needed = {name for chain in self.chains for name in chain.ways.chains}
         for hook in Direction:
-            self._add(([chain for chain in verdicts.cause_chains(hook) if chain.name in needed], []))
-            self._add(verdicts.end_chains(site, hook, ifnames))
+            self._add(chain for chain in verdicts.cause_chains(hook) if chain.name in needed)
+            self._add(*verdicts.end_chains(site, hook, ifnames))
 
-    def _add(self, made: tuple[Iterable[Chain], Iterable[Map]]) -> None:
-        self.chains.extend(made[0])
-        self.maps.extend(made[1])
+    def _add(self, chains: Iterable[Chain], maps: Iterable[Map] = ()) -> None:
+        self.chains.extend(chains)
+        self.maps.extend(maps)
 
 
 Named = TypeVar("Named", Chain, Map, Counter, Timeout)

@@ -28,6 +28,7 @@ from sgdataplane.contract import names
 from sgdataplane.contract.counters import fixed_counter
 from sgdataplane.contract.fields import (
     DESTINATION,
+    NFPROTO,
     SOURCE,
     TCP_ACK,
     TCP_FIN,
@@ -36,7 +37,6 @@ from sgdataplane.contract.fields import (
     CtDirection,
     CtState,
     Field,
-    Nfproto,
 )
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import MIDSTREAM
@@ -44,8 +44,6 @@ from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import TCP, UDP, Direction, Family, Prefix
 from sgdataplane.nft.ir import RETURN, Chain, Count, Match, Range, Rule, goto, is_value, jump, prefix_range, rule
-
-NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
 
 
 @dataclass(frozen=True, slots=True)

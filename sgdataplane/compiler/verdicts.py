@@ -22,7 +22,7 @@ that rule, and the next one goes on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from sgdataplane.compiler.skeleton import OF_ERRORS, by_interface
@@ -160,10 +160,10 @@ def _approving(approve: Statements) -> Iterator[Statements]:
     yield (ACCEPT,)
 
 
-def mark_maps(ifnames: Iterable[str]) -> list[Map]:
-    """For more than FEW interfaces, by side: interface -> the chain that marks sessions as accepted by its ENI."""
-    found = []
-    for side in Direction:
+def mark_maps(ifnames: Collection[str]) -> list[Map]:
+    """By side: interface -> the chain that marks sessions as accepted by its ENI. None up to FEW interfaces."""
+    found: list[Map] = []
+    for side in Direction if not is_few(ifnames) else ():
         elements = tuple((ifname, goto(_mark_name(side, ifname))) for ifname in sorted(ifnames))
         found.append(Map(marks_name(side), KeyType.IFNAME, elements))
     return found

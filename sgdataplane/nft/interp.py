@@ -35,23 +35,14 @@ _WITH_PORTS = (6, 17)
 _PROTOCOLS = {**dict.fromkeys(PORTS, Field.L4PROTO), **dict.fromkeys(SESSION_PORTS, Field.CT_PROTOCOL)}
 _AH, _ICMP, _IPV6 = 51, (1, 58), 10
 # The ends of a session: in its opening packets, in its replies, and in both tuples of its entry.
-_OPENING = (Field.IP_SADDR, Field.IP_DADDR, Field.IP6_SADDR, Field.IP6_DADDR, Field.TH_SPORT, Field.TH_DPORT)
-_ANSWER = (Field.IP_DADDR, Field.IP_SADDR, Field.IP6_DADDR, Field.IP6_SADDR, Field.TH_DPORT, Field.TH_SPORT)
-_ORIGINAL = (
-    Field.CT_ORIGINAL_IP_SADDR,
-    Field.CT_ORIGINAL_IP_DADDR,
-    Field.CT_ORIGINAL_IP6_SADDR,
-    Field.CT_ORIGINAL_IP6_DADDR,
-    Field.CT_ORIGINAL_SPORT,
-    Field.CT_ORIGINAL_DPORT,
-)
-_REPLY = (
-    Field.CT_REPLY_IP_DADDR,
-    Field.CT_REPLY_IP_SADDR,
-    Field.CT_REPLY_IP6_DADDR,
-    Field.CT_REPLY_IP6_SADDR,
-    Field.CT_REPLY_DPORT,
-    Field.CT_REPLY_SPORT,
+_OPENING, _ANSWER, _ORIGINAL, _REPLY = zip(
+    (Field.IP_SADDR, Field.IP_DADDR, Field.CT_ORIGINAL_IP_SADDR, Field.CT_REPLY_IP_DADDR),
+    (Field.IP_DADDR, Field.IP_SADDR, Field.CT_ORIGINAL_IP_DADDR, Field.CT_REPLY_IP_SADDR),
+    (Field.IP6_SADDR, Field.IP6_DADDR, Field.CT_ORIGINAL_IP6_SADDR, Field.CT_REPLY_IP6_DADDR),
+    (Field.IP6_DADDR, Field.IP6_SADDR, Field.CT_ORIGINAL_IP6_DADDR, Field.CT_REPLY_IP6_SADDR),
+    (Field.TH_SPORT, Field.TH_DPORT, Field.CT_ORIGINAL_SPORT, Field.CT_REPLY_DPORT),
+    (Field.TH_DPORT, Field.TH_SPORT, Field.CT_ORIGINAL_DPORT, Field.CT_REPLY_SPORT),
+    strict=True,
 )
 
 

@@ -10,7 +10,18 @@ import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sgdataplane.contract.fields import TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, CtDirection, CtState, Field, Nfproto
+from sgdataplane.contract.fields import (
+    DESTINATION,
+    NFPROTO,
+    SOURCE,
+    TCP_ACK,
+    TCP_FIN,
+    TCP_RST,
+    TCP_SYN,
+    CtDirection,
+    CtState,
+    Field,
+)
 from sgdataplane.contract.sites import Site
 from sgdataplane.model import always
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Direction, Family
@@ -19,9 +30,6 @@ from sgdataplane.proof.axes import LACKING, Atoms, Axis, MalformedError, Names, 
 from sgdataplane.proof.order import Cell
 from sgdataplane.proof.step import Asked
 
-NFPROTO = {Family.IPV4: Nfproto.IPV4, Family.IPV6: Nfproto.IPV6}
-SOURCE = {Family.IPV4: Field.IP_SADDR, Family.IPV6: Field.IP6_SADDR}
-DESTINATION = {Family.IPV4: Field.IP_DADDR, Family.IPV6: Field.IP6_DADDR}
 # Where a session's entry has its opening packet's source, destination, and what else rules ask for (claims.py: AXES).
 EndFields = Mapping[str, Field]
 OPENED_REST = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import eni_counter
-from sgdataplane.contract.fields import TCP_SYN, CtDirection, CtState, Field
+from sgdataplane.contract.fields import DESTINATION, SOURCE, TCP_SYN, CtDirection, CtState, Field
 from sgdataplane.contract.marks import other_half
 from sgdataplane.contract.sites import Site
 from sgdataplane.model import always
@@ -21,7 +21,7 @@ from sgdataplane.model.state import Eni
 from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Direction, Family, Prefix, Verdict
 from sgdataplane.nft.ir import Count, Match, Range, SetMark, SetPacketMark
 from sgdataplane.proof.claims import end_chain, united
-from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, SOURCE, SYN_FLAGS, reached
+from sgdataplane.proof.crossing import ICMP_TYPE, SYN_FLAGS, reached
 from sgdataplane.proof.step import Effects
 from sgdataplane.proof.walk import Outcome
 

@@ -18,7 +18,7 @@ from functools import reduce
 from operator import and_
 from typing import NamedTuple
 
-from sgdataplane.contract.fields import Field
+from sgdataplane.contract.fields import NFPROTO, Field
 from sgdataplane.contract.sites import Site
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
@@ -27,7 +27,7 @@ from sgdataplane.net.values import AH, PORT_PROTOCOLS, Direction, Family, Prefix
 from sgdataplane.nft.ir import Key, Match, Range
 from sgdataplane.proof.axes import LACKING, Atoms, Axis, Span
 from sgdataplane.proof.claims import AXES, Claim, claims, end_chain
-from sgdataplane.proof.crossing import ANSWERED, NFPROTO, OPENED, other_family
+from sgdataplane.proof.crossing import ANSWERED, OPENED, other_family
 from sgdataplane.proof.far import FarClass, Kinships, Side, Words, far_classes
 from sgdataplane.proof.order import Boxes, BoxOrder
 from sgdataplane.proof.program import Program

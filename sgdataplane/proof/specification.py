@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sgdataplane.contract.fields import Field
+from sgdataplane.contract.fields import NFPROTO, Field
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.stamp import SECRET_KEY, STAMP_MAP
 from sgdataplane.contract.tables import LOOPBACK
@@ -25,7 +25,7 @@ from sgdataplane.nft.interp import tracked
 from sgdataplane.nft.ir import Count, Key, SetMark, Table
 from sgdataplane.proof.axes import holds, is_name
 from sgdataplane.proof.claims import end_chain, expected
-from sgdataplane.proof.crossing import ANSWERED, NFPROTO, OPENED
+from sgdataplane.proof.crossing import ANSWERED, OPENED
 from sgdataplane.proof.fixed import JUDGE, EniAtHook, FixedClause, clauses, end_clauses, other_clauses, uplink_clauses
 from sgdataplane.proof.walk import Outcome
 
@@ -148,7 +148,7 @@ class Namespace:
         """What must happen to a packet with these fields at a hook; interp.tracked() adds those of its session. `end`:
         the chain that is to carry out its verdict, if that has been found already. `is_adopting`: while its ENI is
         being adopted."""
-        family = Family.IPV6 if fields[Field.NFPROTO] == NFPROTO[Family.IPV6] else Family.IPV4
+        family = family_of(fields)
         ifname = str(fields[self.wanted.site.interface(hook)])
         link, fields = self.link(hook, family, ifname), tracked(fields)
         done, says = _Done(fields), ""
@@ -175,10 +175,14 @@ class Namespace:
         return next(candidates(self.wanted.state, link.eni, packet, self.wanted.options))
 
 
+def family_of(fields: Fields) -> Family:
+    return Family.IPV6 if fields.get(Field.NFPROTO) == NFPROTO[Family.IPV6] else Family.IPV4
+
+
 def opening_of(eni_id: str, site: Site, direction: Direction, fields: Fields) -> Packet:
     """The opening packet of the session that a packet belongs to, or that an ICMP error is about, as it was on the
     wire, where that direction's rules see it. AH over IPv6 counts as an opening packet itself, whatever it carries."""
-    family = Family.IPV6 if fields[Field.NFPROTO] == NFPROTO[Family.IPV6] else Family.IPV4
+    family = family_of(fields)
     is_behind_ah = family is Family.IPV6 and fields[Field.L4PROTO] == AH
     ends = (ANSWERED if site.is_leaving(direction) else OPENED)[family]
     source, destination = (Address(family.bits, int(fields[ends[name]])) for name in ("source", "destination"))

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from sgdataplane.contract.counters import fixed_counter
-from sgdataplane.contract.fields import CtDirection, CtState, Field
+from sgdataplane.contract.fields import NFPROTO, CtDirection, CtState, Field
 from sgdataplane.contract.tables import DELIVERED, EGRESS_PASS, LOOPBACK
 from sgdataplane.model.state import ConnectionTracking
 from sgdataplane.net.values import TCP, UDP, Direction, Family
@@ -42,7 +42,6 @@ from sgdataplane.nft.ir import (
     rule,
 )
 from sgdataplane.proof.axes import LACKING, holds, representatives
-from sgdataplane.proof.crossing import NFPROTO
 from sgdataplane.proof.gate import RULES
 from sgdataplane.proof.program import TIMEOUTS
 from sgdataplane.proof.specification import Namespace

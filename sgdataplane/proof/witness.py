@@ -11,7 +11,17 @@ from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import NamedTuple
 
-from sgdataplane.contract.fields import TCP_ACK, TCP_SYN, CtDirection, CtState, Field, Hook
+from sgdataplane.contract.fields import (
+    DESTINATION,
+    NFPROTO,
+    SOURCE,
+    TCP_ACK,
+    TCP_SYN,
+    CtDirection,
+    CtState,
+    Field,
+    Hook,
+)
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import ADOPTING, dispatch_name
 from sgdataplane.errors import InternalError
@@ -20,11 +30,11 @@ from sgdataplane.nft.interp import run, tracked
 from sgdataplane.nft.ir import RETURN, Chain, Key, Table, goto, rule
 from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.claims import AXES
-from sgdataplane.proof.crossing import DESTINATION, ICMP_TYPE, NFPROTO, SOURCE
+from sgdataplane.proof.crossing import ICMP_TYPE
 from sgdataplane.proof.gate import GateMismatch
 from sgdataplane.proof.order import indices
 from sgdataplane.proof.profile import LOCAL, ProfileMismatch, SessionKind
-from sgdataplane.proof.specification import ENDS, Namespace, PacketFate, in_words
+from sgdataplane.proof.specification import ENDS, Namespace, PacketFate, family_of, in_words
 
 TRIES = 4096  # how many packets of a difference are tried
 START = "proof-start"
@@ -69,7 +79,7 @@ class Counterexample:
 
 def packet_in_words(fields: Mapping[Field, Key], hook: Direction) -> str:
     """One line for people."""
-    family = Family.IPV6 if fields.get(Field.NFPROTO) == NFPROTO[Family.IPV6] else Family.IPV4
+    family = family_of(fields)
     interface = fields.get(Field.OIFNAME, fields.get(Field.IIFNAME, "?"))
     ends = (fields.get(names[family], 0) for names in (SOURCE, DESTINATION))
     source, destination = (str(Address(family.bits, int(end))) for end in ends)
