@@ -41,7 +41,7 @@ class EniKind:
 
 
 class Segments:
-    """One family's addresses, cut wherever a block begins or ends."""
+    """The addresses of one family, cut wherever a block begins or ends."""
 
     def __init__(self, blocks: Iterable[tuple[Block, Interval]], family: Family) -> None:
         turns: dict[int, list[tuple[int, Block]]] = {0: []}
@@ -62,7 +62,7 @@ class Segments:
             self.blocks.append(known.setdefault(found, found))
 
     def within(self, first: int, last: int) -> Iterator[tuple[Interval, Blocks]]:
-        """The pieces of a range, with the blocks that each lies in."""
+        """The pieces of a range, each with the blocks that it lies in."""
         index = bisect_right(self.starts, first) - 1
         while index < len(self.starts) and self.starts[index] <= last:
             end = self.starts[index + 1] - 1 if index + 1 < len(self.starts) else self._last
@@ -74,7 +74,7 @@ class Segments:
 
 
 def segments_of(state: CloudState) -> Mapping[Family, Segments]:
-    """Cut by all blocks that the rules name, as remote or for the ENI's own side."""
+    """Segments cut by all blocks that rules name, as the remote or for the ENI's own side."""
     named = dict.fromkeys(block for group in state.security_groups for rule in group.rules for block in _blocks(rule))
     return {
         family: Segments(((block, span) for block in named for span in spans_of(state, block, family)), family)
@@ -90,7 +90,7 @@ def _blocks(rule: SecurityGroupRule) -> Iterator[Block]:
 
 
 def spans_of(state: CloudState, block: Block, family: Family) -> Iterator[Interval]:
-    """A block's ranges in one family; a list's may overlap."""
+    """A block's ranges in one family; those of a list may overlap."""
     prefixes = (
         [block] if isinstance(block, Prefix) else [e.cidr for e in state.prefix_list[block.prefix_list_id].entries]
     )

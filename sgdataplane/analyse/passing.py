@@ -24,7 +24,7 @@ OTHER = -1  # every protocol that no permission names
 EVERY_PORT: Ranges = ((1, 65535),)
 EVERY = tuple(EVERY_PORT if each.domain is PORTS else each.whole(Family.IPV4) for each in FURTHER)
 Accepted = tuple[tuple[tuple[Ranges, ...], int], ...]  # numbers in each of FURTHER, and the ports there, as bits
-EVERY_BIT = (1 << 65536) - 2  # the same as a number
+EVERY_BIT = (1 << 65536) - 2  # EVERY_PORT, as bits
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,17 +39,14 @@ class PassingRow:
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """All that passes: no two rows share a session, and equal sets are equal values. `named`: the protocols that differ
-    from OTHER, for which it doesn't stand."""
+    """Everything that passes: no two rows share a session, and equal sets are equal values. `named`: the protocols that
+    don't pass as OTHER does; they have rows of their own, or none."""
 
     rows: tuple[PassingRow, ...] = ()
     named: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.rows)
-
-
-NOTHING = Passing()
 
 
 def passing(ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
@@ -64,7 +61,7 @@ def passing(ways: Sequence[Sequence[Permission]], family: Family) -> Passing:
 
 
 def normal(rows_of: dict[int, tuple[PassingRow, ...]]) -> Passing:
-    """From the rows of each protocol, OTHER among them."""
+    """The normal form of the rows of each protocol, OTHER among them."""
     usual = [(row.ports, row.further) for row in rows_of[OTHER]]
     differing = sorted(
         number
@@ -94,8 +91,8 @@ def _rows(ways: Iterable[Iterable[Permission]], number: int, family: Family) -> 
 
 
 def _accepted_by(ways: Sequence[Sequence[Permission]], left: Sequence[Condition], family: Family) -> Accepted:
-    """What all ways accept, in the one form that equal sets have: in each dimension that is left, numbers that lead to
-    the same are joined."""
+    """What all ways accept. Equal sets have equal forms: in each dimension that is left, numbers that lead to the same
+    result are joined."""
     if not left:
         ports = reduce(and_, map(_accepted, ways))
         return (((), ports),) if ports else ()
@@ -108,8 +105,8 @@ def _accepted_by(ways: Sequence[Sequence[Permission]], left: Sequence[Condition]
 
 
 def _accepted(way: Iterable[Permission]) -> int:
-    """The ports that an order accepts, as bits: there can be a thousand permissions, each of which takes its ports from
-    those after it."""
+    """The ports that an order accepts, as bits. (There can be a thousand permissions; each takes its ports away from
+    those after it.)"""
     left, accepted = EVERY_BIT, 0
     for permission in way:
         ports = left if permission.ports is None else left & _bits(permission.ports)
@@ -140,7 +137,7 @@ def _ranges(bits: int) -> Ranges:
 
 
 def _cut(condition: Condition, spans: Iterable[Interval]) -> list[Interval]:
-    """All its numbers, cut wherever one of the spans begins or ends."""
+    """All numbers of a condition, cut wherever one of the spans begins or ends."""
     ((first, last),) = EVERY[FURTHER.index(condition)]
     starts = sorted({first, *(edge for span in spans for edge in (span[0], span[1] + 1) if edge <= last)})
     return list(zip(starts, [start - 1 for start in starts[1:]] + [last], strict=True))

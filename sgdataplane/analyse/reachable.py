@@ -1,9 +1,9 @@
 """Who reaches whom, exactly, from the state alone: between kinds of ENIs, and to and from everywhere else.
 
-Owns the joining of both ends' policies, and which addresses are outside. Is given a state. Must not know how it is
-shown. tests/property/test_reachable.py holds it to decide().
+Owns how the policies of both ends are joined, and which addresses are outside. Is given a state. Must not know how the
+answer is shown. tests/property/test_reachable.py holds it to decide().
 
-A session from A to B passes if A's egress and B's ingress both accept it. ENIs of two VPCs don't meet.
+A session from A to B passes if A's egress and B's ingress both accept it. ENIs of different VPCs don't meet.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ class Far:
 
 
 class _ByBlock:
-    """Permissions, found by the blocks of a remote: there can be a thousand, of which few name any one address."""
+    """Permissions, found by the blocks of a remote. (There can be a thousand, but few are for any one address.)"""
 
     def __init__(self, permissions: Sequence[Permission]) -> None:
         self._permissions = permissions
-        self._always: list[int] = []  # whatever the blocks: for groups, and for all
+        self._always: list[int] = []  # for groups and for everyone, whatever the blocks
         self._naming: dict[Block, list[int]] = defaultdict(list)
         for place, permission in enumerate(permissions):
             remote = permission.remote
             (self._always if remote is None or isinstance(remote, GroupRef) else self._naming[remote]).append(place)
 
     def naming(self, blocks: Blocks) -> Iterator[Permission]:
-        """Those for these blocks, for groups and for all, in order."""
+        """The permissions for these blocks, for groups and for everyone, in order."""
         named = (place for block in blocks for place in self._naming.get(block, ()))
         return (self._permissions[place] for place in sorted((*self._always, *named)))
 
@@ -104,7 +104,7 @@ class Reachability:
     def _steps(
         self, kind: EniKind, direction: Direction, local: AddressClass, remote: Blocks, other: EniKind | None
     ) -> list[Permission]:
-        """The permissions that hold for these two ends; `other`: the remote's kind, None outside."""
+        """The permissions that hold for these two ends. `other`: the remote's kind; None if it is outside."""
         groups = other.security_group_ids if other is not None and other.enis[0].is_member else ()
         return [
             permission
@@ -120,7 +120,7 @@ class Reachability:
         return self._orders[kind, direction]
 
     def outside(self, vpc_id: str, family: Family) -> Ranges:
-        """All addresses but those of the VPC's blocks, and of its ENIs."""
+        """All addresses but those of the VPC's blocks and of its ENIs."""
         key = (vpc_id, family)
         if key not in self._outside:
             inside = [*self._state.vpc[vpc_id].cidr_blocks]
@@ -132,7 +132,7 @@ class Reachability:
         return self._outside[key]
 
     def far(self, kind: EniKind, direction: Direction) -> tuple[Far, ...]:
-        """What passes from (ingress) or to (egress) addresses outside; most addresses first, each session once."""
+        """What passes from (ingress) or to (egress) addresses outside, each session once; most addresses come first."""
         found: dict[tuple[Family, Ranges, Passing], int] = defaultdict(int)
         places: dict[Family, int] = defaultdict(int)
         for local in kind.places:
@@ -145,7 +145,7 @@ class Reachability:
         return tuple(sorted(rows, key=lambda row: (row.family.value, -count(row.addresses), row.passing.rows)))
 
     def _far_of(self, kind: EniKind, direction: Direction, local: AddressClass) -> dict[Passing, Ranges]:
-        """What passes -> the addresses that it holds for: disjoint ones."""
+        """What passes -> the addresses that it holds for, which are disjoint."""
         known: dict[Blocks, Passing] = {}
         found: dict[Passing, list[Interval]] = {}
         for span, blocks in self._segments[local.family].of(self.outside(kind.vpc_id, local.family)):

@@ -25,6 +25,7 @@ FAMILY_NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 ONE_LINE = ("vpcs", "instances")
 # Fields that are written even where they have their default.
 ALWAYS = ("type", "security_group_type", "inner_access_policy")
+DEFAULTS: dict[type[object], dict[str, object]] = {}  # of each kind of records, once it was asked for
 # Words, IPv4 addresses and blocks, and ports. No YAML reader takes them for anything else, not even in version 1.1.
 SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_./ -]*(?<! )|[0-9]{1,3}(\.[0-9]{1,3}){3}(/[0-9]+)?|-?[0-9]+/-?[0-9]+")
 AMBIGUOUS = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
@@ -53,47 +54,58 @@ def unknown_groups(state: CloudState) -> list[str]:
 
 def sections(state: CloudState) -> dict[str, list[dict[str, Plain]]]:
     """The state as plain values under native names."""
-    plain = {section: [plain_fields(record, KEYS[section]) for record in getattr(state, section)] for section in KEYS}
-    return plain | {"security_groups": [group_fields(group) for group in state.security_groups]}
+    return {
+        section: [
+            group_fields(record) if isinstance(record, SecurityGroup) else plain_fields(record, names)
+            for record in getattr(state, section)
+        ]
+        for section, names in KEYS.items()
+    }
 
 
 def plain_fields(record: object, names: Iterable[str]) -> dict[str, Plain]:
     """A record's fields, as far as they differ from their defaults: absent means the same."""
-    values = ((name, getattr(record, name)) for name in names)
-    default = defaults(record)
-    return {name: as_plain(value) for name, value in values if name in ALWAYS or value not in (default[name], "")}
+    found: dict[str, Plain] = {}
+    default = defaults(type(record))
+    for name in names:
+        value = getattr(record, name)
+        if name in ALWAYS or (value is not default[name] and value != default[name] and value != ""):
+            found[name] = as_plain(value)
+    return found
 
 
-def defaults(record: object) -> dict[str, object]:
-    """The default of every field of a record; MISSING for those that must be given."""
-    found = fields(record)  # type: ignore[arg-type]
-    return {each.name: each.default if each.default_factory is MISSING else each.default_factory() for each in found}
+def defaults(kind: type[object]) -> dict[str, object]:
+    """The default of every field of a kind of records; MISSING for those that must be given."""
+    if kind not in DEFAULTS:
+        found = fields(kind)  # type: ignore[arg-type]
+        DEFAULTS[kind] = {
+            each.name: each.default if each.default_factory is MISSING else each.default_factory() for each in found
+        }
+    return DEFAULTS[kind]
 
 
 def as_plain(value: object) -> Plain:
     """A record's value as YAML and JSON have it."""
-    match value:
-        case Family():
-            return FAMILY_NAMES[value]
-        case Enum():
-            return str(value.value)
-        case Address() | Prefix() | PortRange():
-            return str(value)
-        case str() | bool() | int():
-            return value
-        case tuple():
-            return [as_plain(element) for element in value]
-    return plain_fields(value, defaults(value))
+    if isinstance(value, (str, int)):
+        return value
+    if isinstance(value, (Address, Prefix, PortRange)):
+        return str(value)
+    if isinstance(value, tuple):
+        return [as_plain(element) for element in value]
+    if isinstance(value, Enum):
+        return FAMILY_NAMES[value] if isinstance(value, Family) else str(value.value)
+    return plain_fields(value, defaults(type(value)))
 
 
 def group_fields(group: SecurityGroup) -> dict[str, Plain]:
-    own: dict[str, Plain] = {
-        "inner_access_policy": group.inner_access_policy.value.capitalize(),
-        "tags": dict(group.tags),
-        "rules": [rule_fields(group.security_group_id, rule) for rule in group.rules],
-    }
-    values = plain_fields(group, KEYS["security_groups"])
-    return {name: own.get(name, value) for name, value in values.items()}
+    """The order is that of KEYS: rules come last."""
+    values = plain_fields(group, (name for name in KEYS["security_groups"] if name not in ("tags", "rules")))
+    values["inner_access_policy"] = group.inner_access_policy.value.capitalize()
+    if group.tags:
+        values["tags"] = dict(group.tags)
+    if group.rules:
+        values["rules"] = [rule_fields(group.security_group_id, rule) for rule in group.rules]
+    return values
 
 
 def rule_fields(group_id: str, rule: SecurityGroupRule) -> dict[str, Plain]:

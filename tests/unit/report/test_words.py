@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from sgdataplane.analyse.passing import NOTHING, OTHER, Passing, PassingRow
+from sgdataplane.analyse.passing import OTHER, Passing, PassingRow
 from sgdataplane.net.ranges import Ranges, minus, united
 from sgdataplane.net.values import Family
 from sgdataplane.report import words
@@ -23,7 +23,7 @@ def spans(text: str) -> Ranges:
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        pytest.param(NOTHING, (), id="nothing"),
+        pytest.param(Passing(), (), id="nothing"),
         pytest.param(Passing((PassingRow(OTHER),)), ("everything",), id="everything"),
         pytest.param(Passing((PassingRow(OTHER),), (6,)), ("everything but tcp",), id="everything-but-one"),
         pytest.param(
