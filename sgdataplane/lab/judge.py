@@ -64,9 +64,7 @@ async def observe(fleet: Fleet, probe: Probe, path: RouterPath | None = None) ->
 class ProbeJudge:
     """Gathers the evidence about one exchange, in the order in which it decides."""
 
-    def __init__(
-        self, fleet: Fleet, probe: Probe, token: str, sent: dict[str, Any], path: RouterPath | None = None
-    ) -> None:
+    def __init__(self, fleet: Fleet, probe: Probe, token: str, sent: dict[str, Any], path: RouterPath | None) -> None:
         self._fleet, self._probe, self._token, self._sent, self._path = fleet, probe, token, sent, path
 
     async def judge(self) -> Observation:

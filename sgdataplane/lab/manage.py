@@ -37,8 +37,8 @@ class EnforceRequest:
     wanted: Desired
     previous: Desired | None
     time_scale: float
-    total: int = 1
-    on_change: Literal["revoke", "keep"] = "revoke"
+    total: int
+    on_change: Literal["revoke", "keep"]
 
 
 Enforcer = Callable[[EnforceRequest], None]

@@ -35,41 +35,31 @@ def matrix_probes(nodes: Iterable[LabNode], services: Iterable[Service]) -> tupl
 
 
 async def run_probes(
-    lab: Lab, probes: Iterable[Probe], on_done: Callable[[ProbeResult], None] | None = None
+    lab: Lab, probes: Iterable[Probe], on_done: Callable[[ProbeResult], None] = lambda _: None
 ) -> list[ProbeResult]:
-    """Run probes side by side in a running lab. Results are in the order of the probes."""
+    """Run probes in a running lab, at most AT_ONCE at once; `on_done` is called with each result. Those that conntrack
+    could mistake for each other run one by one. Returns the results in the order of the probes."""
+    slots, pairs = asyncio.Semaphore(AT_ONCE), defaultdict[object, asyncio.Lock](asyncio.Lock)
+
+    async def run(fleet: Fleet, probe: Probe) -> ProbeResult:
+        async with AsyncExitStack() as stack:
+            if probe.is_tuple_reused:
+                await stack.enter_async_context(pairs[probe.pair])
+            await stack.enter_async_context(slots)
+            observed = await observe(fleet, probe, path_between(lab, probe.source, probe.target))
+        expected = expect(lab.state, probe, observed.source_port or probe.source_port, lab.options)
+        result = ProbeResult(probe, expected, observed)
+        on_done(result)
+        return result
+
     ordered = tuple(probes)
     taking_part = {end.node for probe in ordered for end in (probe.source, probe.target)}
     nodes = tuple(node for node in lab.topology.nodes if node.name in taking_part)
     async with run_fleet(nodes, watched_routers(lab)) as fleet:
-        runner = Runner(lab, fleet, on_done)
-        tasks = [asyncio.create_task(runner.run(probe)) for probe in ordered]
+        tasks = [asyncio.create_task(run(fleet, probe)) for probe in ordered]
         try:
             return list(await asyncio.gather(*tasks))
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class Runner:
-    """Runs at most AT_ONCE probes at once, and those that conntrack could mistake for each other one by one."""
-
-    def __init__(self, lab: Lab, fleet: Fleet, on_done: Callable[[ProbeResult], None] | None = None) -> None:
-        self._lab, self._fleet, self._on_done = lab, fleet, on_done
-        self._slots = asyncio.Semaphore(AT_ONCE)
-        self._pairs: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
-
-    async def run(self, probe: Probe) -> ProbeResult:
-        """Run one probe, and compare what was observed with the policy."""
-        async with AsyncExitStack() as stack:
-            if probe.is_tuple_reused:
-                await stack.enter_async_context(self._pairs[probe.pair])
-            await stack.enter_async_context(self._slots)
-            path = path_between(self._lab, probe.source, probe.target)
-            observed = await observe(self._fleet, probe, path)
-        expected = expect(self._lab.state, probe, observed.source_port or probe.source_port, self._lab.options)
-        result = ProbeResult(probe, expected, observed)
-        if self._on_done is not None:
-            self._on_done(result)
-        return result

@@ -143,9 +143,9 @@ class LabFolder:
         replace_file(self.path / name, text.encode(), Survives.THE_WRITER)
 
 
-def up_since(name: str, base: Path = LABS_DIR) -> float:
+def up_since(name: str) -> float:
     """When the lab was built, in seconds since 1970: its lock was made first and is never written to."""
-    return (base / check_lab_name(name) / "lock").stat().st_mtime
+    return (LABS_DIR / check_lab_name(name) / "lock").stat().st_mtime
 
 
 def lab_names(base: Path = LABS_DIR) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import tomllib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class ScenarioRow:
     receiver: str
     services: tuple[Service, ...]
     verdict: str
-    rule: str = ""
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +120,12 @@ def run_scenario(scenario: Scenario, asked: LabRecord, enforce: Enforcer) -> Gen
         manage.down(record.name)
 
 
-def run_step(
-    lab: Lab, step: ScenarioStep, services: tuple[Service, ...], on_done: Callable[[ProbeResult], None] | None = None
-) -> StepResult:
+def run_step(lab: Lab, step: ScenarioStep, services: tuple[Service, ...]) -> StepResult:
     """Probe the whole matrix and all rows at once, then compare."""
     matrix = matrix_probes(lab.topology.nodes, services)
     of_row = {row: probes_of_row(lab, row) for row in step.rows}
     probes = tuple(dict.fromkeys((*matrix, *(probe for found in of_row.values() for probe in found))))
-    cells = dict(zip(probes, asyncio.run(run_probes(lab, probes, on_done)), strict=True))
+    cells = dict(zip(probes, asyncio.run(run_probes(lab, probes)), strict=True))
     mistakes = [f"{cell.probe}: {explain_result(cell)}" for cell in cells.values() if not cell.agrees]
     mistakes += [mistake for row, found in of_row.items() for mistake in row_mistakes(row, [cells[p] for p in found])]
     return StepResult(step, lab, tuple(cells[probe] for probe in matrix), tuple(mistakes))

@@ -24,8 +24,8 @@ class Health:
     """A namespace that enforces policy: its conntrack table, others that use the mark, and flowtables there."""
 
     use: TableUse
-    mark_users: tuple[MarkUser, ...] = ()
-    flowtables: tuple[Flowtable, ...] = ()
+    mark_users: tuple[MarkUser, ...]
+    flowtables: tuple[Flowtable, ...]
 
     def as_json(self) -> dict[str, object]:
         """The keys of an instance, or of a router, in `lab status --json`."""
@@ -59,7 +59,7 @@ def read_unknown_timeouts(lab: Lab) -> tuple[str, ...]:
     return ()
 
 
-def status_as_json(lab: Lab, health: Mapping[str, Health], unknown_timeouts: Sequence[str] = ()) -> dict[str, object]:
+def status_as_json(lab: Lab, health: Mapping[str, Health], unknown_timeouts: Sequence[str]) -> dict[str, object]:
     """The keys of cli.md. `health`: by the name of the instance or router that enforces policy."""
     return {
         "name": lab.record.name,

@@ -160,7 +160,6 @@ class Wire:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._points: dict[str, ReplayPoint] = {}
-        self._prepared: set[tuple[str, Address]] = set()
         self._processors = os.sched_getaffinity(0)
         self._patience = PATIENCE
         self.strangers = 0  # packets that were delivered although nobody had just sent them, or twice
@@ -184,10 +183,11 @@ class Wire:
 
     def prepare(self, near: Endpoint, far: Endpoint) -> None:
         """Prepare both nodes and the routers between them."""
+        is_host = self._lab.placement is Placement.HOST
         for end in (near, far):
-            if (end.interface.router_ifname, end.address) not in self._prepared:
-                self._prepared.add((end.interface.router_ifname, end.address))
-                self._prepare_end(end)
+            self._open(end.node.netns, is_node=True, judges=end.node.is_instance and not is_host)
+            if is_host:
+                self._open(self._lab.router_of(end).netns, is_node=False, judges=True)
 
     def send(self, data: bytes, near: Endpoint, target: Address) -> str:
         """Send one packet. Return what the kernel says if it refuses to send such a packet, else ""."""
@@ -254,12 +254,6 @@ class Wire:
                 else:
                     arrived |= point.name == receiver
         return Sighting(left, arrived, delivered, frozenset(invalid))
-
-    def _prepare_end(self, end: Endpoint) -> None:
-        is_host = self._lab.placement is Placement.HOST
-        self._open(end.node.netns, is_node=True, judges=end.node.is_instance and not is_host)
-        if is_host:
-            self._open(self._lab.router_of(end).netns, is_node=False, judges=True)
 
     def _open(self, name: str, *, is_node: bool, judges: bool) -> None:
         if name not in self._points:
