@@ -36,10 +36,6 @@ class _Group:
     proven: Proven | None = None
     error: Told | None = None
 
-    @property
-    def ends(self) -> set[str]:
-        return {entry.end.ifname for entry in self.entries}
-
 
 def reconcile_hosted(
     registry: Registry, state: CloudState, bindings: Sequence[Binding], manner: Manner, agenda: Agenda

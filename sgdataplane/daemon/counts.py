@@ -26,7 +26,7 @@ from sgdataplane.attach.report import Key, NamespaceReport
 from sgdataplane.daemon.cycle import LOOKING, CycleReport
 from sgdataplane.daemon.ledgerfile import LedgerFile
 from sgdataplane.daemon.logs import event
-from sgdataplane.daemon.readings import own_counters, place_of
+from sgdataplane.daemon.readings import own_counters, place_of, read_while_time
 from sgdataplane.daemon.status import now
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host.identity import identity_of
@@ -101,13 +101,10 @@ class Counts:
     def _refresh(self, namespaces: Sequence[NamespaceReport], seconds: float = MAX_S) -> None:
         """Read these, the longest unread first, while there is time."""
         until = self._clock() + seconds
-        for entry in sorted(namespaces, key=lambda entry: self._read_at.get(entry.key, NEVER)):
-            if self._clock() >= until:
-                return
-            try:
-                cookie, counters = self._read(entry)
-            except Exception:  # noqa: BLE001  # it has ended, or the kernel refuses or sends nonsense; a cycle reports why
-                continue
+        found = read_while_time(
+            namespaces, self._read, lambda entry: self._read_at.get(entry.key, NEVER)[0], lambda: self._clock() < until
+        )
+        for entry, (cookie, counters) in found:
             self._read_at[entry.key] = self._clock(), now()
             self.ledger.note(cookie, scope_of(entry), counters, now())
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from sgdataplane.attach.report import Key, NamespaceReport
 from sgdataplane.contract.counters import fenced_counter
@@ -21,6 +22,8 @@ from sgdataplane.host.identity import found
 from sgdataplane.observe.capacity import TableUse, read_table_use
 from sgdataplane.observe.drops import OfEni, Reason, Tally, of_enis, of_rules
 from sgdataplane.observe.hits import FIXED, read_own
+
+T = TypeVar("T")
 
 MAX_S = 2.0  # namespaces that aren't read by then keep their numbers, and are first the next time
 
@@ -47,6 +50,24 @@ class NamespaceReading:
         self.use, self.at = use, at
 
 
+def read_while_time(
+    entries: Iterable[NamespaceReport],
+    read: Callable[[NamespaceReport], T],
+    age: Callable[[NamespaceReport], float],
+    is_time: Callable[[], bool],
+) -> Iterator[tuple[NamespaceReport, T]]:
+    """Read namespaces, those read longest ago (`age`: when) first, while it `is_time`. One that can't be read is left
+    out: it has ended, or the kernel refuses or sends nonsense, and a cycle reports why."""
+    for entry in sorted(entries, key=age):
+        if not is_time():
+            return
+        try:
+            found = read(entry)
+        except Exception:  # noqa: BLE001  # as above
+            continue
+        yield entry, found
+
+
 class Readings:
     """The last reading of each namespace."""
 
@@ -58,19 +79,15 @@ class Readings:
         """Read these namespaces, and forget all others. Return their readings, and how many of these are old because
         the namespace could not be read, or not in time."""
         self._known = {entry.key: self._known.get(entry.key) or NamespaceReading() for entry in namespaces}
-        until, old = self._clock() + MAX_S, 0
-        for entry in sorted(namespaces, key=lambda entry: self._known[entry.key].at):
-            if self._clock() >= until or not self._has_read(entry):
-                old += 1
+        until = self._clock() + MAX_S
+        found = read_while_time(
+            namespaces, self._read, lambda entry: self._known[entry.key].at, lambda: self._clock() < until
+        )
+        old = len(namespaces)
+        for entry, (counters, use) in found:
+            self._known[entry.key].note(entry, counters, use, self._clock())
+            old -= 1
         return self._known, old
-
-    def _has_read(self, entry: NamespaceReport) -> bool:
-        try:
-            counters, use = self._read(entry)
-        except Exception:  # noqa: BLE001  # it has ended, or the kernel refuses or sends nonsense; a cycle reports why
-            return False
-        self._known[entry.key].note(entry, counters, use, self._clock())
-        return True
 
 
 def read_namespace(entry: NamespaceReport) -> tuple[Mapping[str, int], TableUse]:

@@ -24,6 +24,7 @@ from sgdataplane.host.netlink import (
     nested,
     parse_attributes,
     refusals_of,
+    uint,
 )
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Family
@@ -187,13 +188,13 @@ def parse_tracked(family: Family, entry: Mapping[int, bytes]) -> Tracked:
     return Tracked(
         original,
         reply,
-        _state(entry.get(CTA_PROTOINFO, b""), _number(entry.get(CTA_STATUS, b""))),
-        _number(entry.get(CTA_TIMEOUT, b"")),
-        _number(entry.get(CTA_MARK, b"")),
+        _state(entry.get(CTA_PROTOINFO, b""), uint(entry.get(CTA_STATUS, b""))),
+        uint(entry.get(CTA_TIMEOUT, b"")),
+        uint(entry.get(CTA_MARK, b"")),
         icmp_type,
         _traffic(entry.get(CTA_COUNTERS_ORIG)),
         _traffic(entry.get(CTA_COUNTERS_REPLY)),
-        bool(_number(entry.get(CTA_STATUS, b"")) & OFFLOAD),
+        bool(uint(entry.get(CTA_STATUS, b"")) & OFFLOAD),
     )
 
 
@@ -201,11 +202,11 @@ def _parse_tuple(family: Family, data: bytes) -> tuple[SessionTuple, int | None]
     """Return the tuple, and the type if it is ICMP. GRE has keys in place of ports; no policy asks for them."""
     parts = parse_attributes(data)
     addresses, transport = parse_attributes(parts[CTA_TUPLE_IP]), parse_attributes(parts[CTA_TUPLE_PROTO])
-    source, target = (Address(family.bits, _number(addresses[kind])) for kind in CTA_IP[family])
+    source, target = (Address(family.bits, uint(addresses[kind])) for kind in CTA_IP[family])
     protocol = transport[CTA_PROTO_NUM][0]
     ports = (0, 0)
     if protocol in PORT_PROTOCOLS:
-        ports = _number(transport[CTA_PROTO_SRC_PORT]), _number(transport[CTA_PROTO_DST_PORT])
+        ports = uint(transport[CTA_PROTO_SRC_PORT]), uint(transport[CTA_PROTO_DST_PORT])
     kind = transport.get(CTA_PROTO_ICMP_TYPE) or transport.get(CTA_PROTO_ICMPV6_TYPE)
     return SessionTuple(protocol, source, target, *ports), kind[0] if kind else None
 
@@ -223,11 +224,7 @@ def _traffic(counters: bytes | None) -> Traffic | None:
     if counters is None:
         return None
     found = parse_attributes(counters)
-    return Traffic(_number(found[CTA_COUNTERS_PACKETS]), _number(found[CTA_COUNTERS_BYTES]))
-
-
-def _number(data: bytes) -> int:
-    return int.from_bytes(data, "big")
+    return Traffic(uint(found[CTA_COUNTERS_PACKETS]), uint(found[CTA_COUNTERS_BYTES]))
 
 
 def track_established(sessions: Iterable[SessionTuple], seconds: int) -> int:
@@ -314,7 +311,7 @@ def clear_mark_fields(fields: Iterable[int], values: Container[int]) -> int:
         if not is_tracking(netlink) or sysctl.read(COUNT) == "0":
             return 0
         for entry in _dump(netlink):
-            for mask in _stale(_number(entry[1].get(CTA_MARK, b"")), masks, values):
+            for mask in _stale(uint(entry[1].get(CTA_MARK, b"")), masks, values):
                 cleared += _clear(netlink, entry, mask)
     return cleared
 

@@ -143,12 +143,10 @@ class Links:
                 self._netlink.link("del", index=index)
 
     def set_alias(self, ifname: str, alias: str) -> None:
-        with self._mapped(f"alias of {ifname}"):
-            self._netlink.link("set", index=self.index_of(ifname), ifalias=alias)
+        self._set(ifname, f"alias of {ifname}", ifalias=alias)
 
     def mark_link(self, ifname: str, group: int, alias: str) -> None:
-        with self._mapped(f"mark {ifname}"):
-            self._netlink.link("set", index=self.index_of(ifname), group=group, ifalias=alias)
+        self._set(ifname, f"mark {ifname}", group=group, ifalias=alias)
 
     def delete_group(self, group: int) -> None:
         """Delete all interfaces of a group here, and their peers, in one go; no error if there is none."""
@@ -156,26 +154,23 @@ class Links:
             self._netlink.link("del", group=group)
 
     def set_mac(self, ifname: str, mac: str) -> None:
-        with self._mapped(f"MAC of {ifname}"):
-            self._netlink.link("set", index=self.index_of(ifname), address=mac)
+        self._set(ifname, f"MAC of {ifname}", address=mac)
 
     def set_up(self, ifname: str) -> None:
-        with self._mapped(f"set {ifname} up"):
-            self._netlink.link("set", index=self.index_of(ifname), state="up")
+        self._set(ifname, f"set {ifname} up", state="up")
 
     def release(self, ifname: str) -> None:
         """Take it out of its bridge, bond or other master."""
-        with self._mapped(f"release {ifname}"):
-            self._netlink.link("set", index=self.index_of(ifname), master=0)
+        self._set(ifname, f"release {ifname}", master=0)
 
     def set_down(self, ifname: str) -> None:
-        with self._mapped(f"set {ifname} down"):
-            self._netlink.link("set", index=self.index_of(ifname), state="down")
+        self._set(ifname, f"set {ifname} down", state="down")
 
     def move(self, ifname: str, namespace: str, new_ifname: str) -> None:
         """Move it into another namespace under a new name. It is down there, without addresses or a master."""
-        with self._mapped(f"move {ifname} as {new_ifname}"), netns.open_fd(namespace) as fd:
-            self._netlink.link("set", index=self.index_of(ifname), net_ns_fd=fd, ifname=new_ifname)
+        operation = f"move {ifname} as {new_ifname}"
+        with self._mapped(operation), netns.open_fd(namespace) as fd:
+            self._set(ifname, operation, net_ns_fd=fd, ifname=new_ifname)
 
     def other_end(self, ifname: str, namespaces: Iterable[str]) -> tuple[str, str] | None:
         """The namespace that has the other end of a veth, and the end's name there; None if none of these has it, or
@@ -201,8 +196,11 @@ class Links:
     def without_own_link_local(self, ifname: str) -> None:
         """Have the kernel derive no link-local address from the MAC; call it before the interface comes up."""
         spec = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE]]}]]}
-        with self._mapped(f"address mode of {ifname}"):
-            self._netlink.link("set", index=self.index_of(ifname), IFLA_AF_SPEC=spec)
+        self._set(ifname, f"address mode of {ifname}", IFLA_AF_SPEC=spec)
+
+    def _set(self, name: str, operation: str, **what: object) -> None:
+        with self._mapped(operation):
+            self._netlink.link("set", index=self.index_of(name), **what)
 
     def index_of(self, ifname: str) -> int:
         """HostError if there is no such interface."""

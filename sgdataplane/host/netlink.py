@@ -191,6 +191,11 @@ def nested(kind: int, parts: Iterable[bytes]) -> bytes:
     return attribute(kind | NLA_F_NESTED, b"".join(parts))
 
 
+def uint(data: bytes) -> int:
+    """A number in network byte order; 0 for no bytes."""
+    return int.from_bytes(data, "big")
+
+
 def text_of(value: bytes) -> str:
     """A name that others chose, as text that is safe to show and compare."""
     return visible(value.rstrip(b"\0").decode(errors="surrogateescape"))

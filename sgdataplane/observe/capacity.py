@@ -27,7 +27,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import FAMILIES
 from sgdataplane.host.modules import is_tracking
 from sgdataplane.host.neighbours import PERMANENT
-from sgdataplane.host.netlink import refusals_of
+from sgdataplane.host.netlink import refusals_of, uint
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.host.rtnetlink import Rtnetlink
 
@@ -122,18 +122,14 @@ def read_table_use() -> TableUse:
             by_cpu = door.dump(message_kind(CTNETLINK, CT_GET_STATS_CPU))
     total: Counter[int] = Counter()
     for _, found in by_cpu:
-        total.update({kind: _number(value) for kind, value in found.items()})
+        total.update({kind: uint(value) for kind, value in found.items()})
     return TableUse(
-        entries=_number(size[CTA_STATS_GLOBAL_ENTRIES]),
-        limit=_number(size.get(CTA_STATS_GLOBAL_MAX_ENTRIES, b"")),
+        entries=uint(size[CTA_STATS_GLOBAL_ENTRIES]),
+        limit=uint(size.get(CTA_STATS_GLOBAL_MAX_ENTRIES, b"")),
         dropped=total[CTA_STATS_DROP],
         evicted=total[CTA_STATS_EARLY_DROP],
         insert_failed=total[CTA_STATS_INSERT_FAILED],
     )
-
-
-def _number(value: bytes) -> int:
-    return int.from_bytes(value, "big")
 
 
 THRESHOLD, CONFIG, STATISTICS = 4, 5, 7  # NDTA_THRESH3, NDTA_CONFIG, NDTA_STATS

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sgdataplane.contract.tables import NETDEV, TABLE
-from sgdataplane.host.netlink import attribute, list_attributes, parse_attributes, refusals_of, text_of
+from sgdataplane.host.netlink import attribute, list_attributes, parse_attributes, refusals_of, text_of, uint
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.model.options import Placement
 
@@ -94,7 +94,7 @@ def parse_rule(family: int, rule: Mapping[int, bytes]) -> MarkUser | None:
         FAMILIES.get(family, str(family)),
         text_of(rule[RULE_TABLE]),
         text_of(rule[RULE_CHAIN]),
-        _number(rule[RULE_HANDLE]),
+        uint(rule[RULE_HANDLE]),
         sets,
         ", ".join(dict.fromkeys(text for is_set, text in uses if is_set == sets)),
     )
@@ -104,10 +104,10 @@ def _uses(expression: Mapping[int, bytes]) -> Iterator[tuple[bool, str]]:
     """Whether the expression sets the mark (else it reads it), and in which words."""
     data = parse_attributes(expression.get(EXPRESSION_DATA, b""))
     match text_of(expression[EXPRESSION_NAME]):
-        case "ct" if _number(data[CT_KEY]) == MARK:
+        case "ct" if uint(data[CT_KEY]) == MARK:
             yield (True, "ct mark set") if CT_SOURCE in data else (False, "ct mark")
         case "target" if text_of(data[XT_NAME]) == "CONNMARK":
-            mode = _mode(_number(data[XT_REVISION]), data[XT_INFO])
+            mode = _mode(uint(data[XT_REVISION]), data[XT_INFO])
             yield mode != RESTORE, f"-j CONNMARK {OPTIONS.get(mode, '')}".strip()
         case "match" if text_of(data[XT_NAME]) == "connmark":
             yield False, "-m connmark"
@@ -117,10 +117,6 @@ def _mode(revision: int, info: bytes) -> int:
     """-1 for a revision that we don't know."""
     place = MODE_AT.get(revision, len(info))
     return info[place] if place < len(info) else -1
-
-
-def _number(data: bytes) -> int:
-    return int.from_bytes(data, "big")
 
 
 def _kind(message: int) -> int:
