@@ -77,13 +77,24 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the decision at each end, and whether the flow passes."""
     check_options(arguments)
     if arguments.live:
-        from sgdataplane.cli.explainlive import run_live
-
         return run_live(arguments)
     choices = choices_of(arguments)
     _, flow = asked_flow(arguments, choices)
     show(arguments, flow, choices, [None] * len(flow.ends))
     return Exit.DONE
+
+
+def run_live(arguments: argparse.Namespace) -> int:
+    """Prints the explanation, and the kernel's answer beside it. Exit 1 if the kernel's table says anything else."""
+    from sgdataplane.cli import explainlive
+
+    choices = choices_of(arguments, explainlive.choices_there(arguments))
+    state, flow = asked_flow(arguments, choices)
+    lives = explainlive.look(arguments, state, flow, choices.options)
+    show(arguments, flow, choices, lives)
+    if not arguments.json:
+        explainlive.say_live(lives, flow)
+    return Exit.DONE if all(live is None or live.is_right for live in lives) else Exit.NO
 
 
 def asked_flow(arguments: argparse.Namespace, choices: Choices) -> tuple[CloudState, FlowExplanation]:

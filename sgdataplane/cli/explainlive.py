@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 
 from sgdataplane.analyse.explain import Explanation, FlowExplanation
 from sgdataplane.attach.registry import Registry, current, refuse
-from sgdataplane.cli.arguments import choices_of
-from sgdataplane.cli.explain import asked_flow, show
-from sgdataplane.cli.output import Exit, paint, render_table, say, say_block, warn
+from sgdataplane.cli.output import paint, render_table, say, say_block, warn
 from sgdataplane.cli.scopes import agent_config, of_bindings, of_lab
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.errors import LabError
@@ -74,17 +72,6 @@ class Live:
             "problem": self.answer.problem or None,
             "differences": list(self.answer.differences),
         }
-
-
-def run_live(arguments: argparse.Namespace) -> int:
-    """Prints the explanation, and the kernel's answer beside it. Exit 1 if the kernel's table says anything else."""
-    choices = choices_of(arguments, choices_there(arguments))
-    state, flow = asked_flow(arguments, choices)
-    lives = look(arguments, state, flow, choices.options)
-    show(arguments, flow, choices, lives)
-    if not arguments.json:
-        say_live(lives, flow)
-    return Exit.DONE if all(live is None or live.is_right for live in lives) else Exit.NO
 
 
 def choices_there(arguments: argparse.Namespace) -> Choices:
