@@ -1,4 +1,4 @@
-"""Whole rulesets, few and readable: what a change does to the text is seen here. Meaning is tested elsewhere."""
+"""Whole rulesets, few and readable: they show how a change affects the text. Other tests check what it means."""
 
 from __future__ import annotations
 

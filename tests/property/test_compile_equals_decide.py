@@ -1,4 +1,4 @@
-"""The compiled ruleset, run by the interpreter, says what decide() says: over generated states, all features."""
+"""The interpreter runs the compiled ruleset and agrees with decide(): over generated states, with all features."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The list of dimensions, and the proof's own one, against `decide()`: each dimension says of every rule and packet
-what the specification says, and none is forgotten."""
+"""The list of dimensions and the proof's own list agree with decide(): for every rule and packet, each dimension gives
+what the specification gives, and none is missing."""
 
 from __future__ import annotations
 

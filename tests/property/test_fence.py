@@ -1,5 +1,5 @@
-"""The fence and the policy, one behind the other, do what decide() says with every IP packet that an ENI sends: in both
-placements, whoever puts it into a frame."""
+"""Fence and policy together do what decide() says with every IP packet that an ENI sends, in both placements, whoever
+puts it into a frame."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Host placement, over generated states: each VPC's table is proven, and a packet that goes from ENI to ENI meets both
-ends' rules on one conntrack entry, as decide() says of each end."""
+"""Host placement, over generated states: each VPC's table is proven, and a packet from ENI to ENI meets both ends'
+rules on one conntrack entry, as decide() says for each end."""
 
 from __future__ import annotations
 

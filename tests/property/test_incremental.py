@@ -1,5 +1,5 @@
-"""What a compile takes over from the one before never shows: after any sequence of changes, also ones taken back, the
-table is the one that a compile from nothing makes. It is proven, though not from nothing."""
+"""What a compile takes over from an earlier one never shows: after any sequence of changes, also ones that are taken
+back, the table equals that of a compile from nothing. It is proven, too."""
 
 from __future__ import annotations
 

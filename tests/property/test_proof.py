@@ -1,4 +1,4 @@
-"""The proof holds for what the compiler makes of generated states, and what it takes as specification is decide()."""
+"""Compiled tables of generated states are proven, and the specification of the proof equals decide()."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every packet on its way during an update is judged as by the old policy or the new one, and the result is exact."""
+"""Every packet on its way during an update is judged by the old policy or by the new one, and the table at the end is
+exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Far addresses to classes."""
+"""How far addresses are split into classes."""
 
 from __future__ import annotations
 

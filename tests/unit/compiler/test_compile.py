@@ -1,4 +1,4 @@
-"""The whole compile: determinism, names, the stamp, the bound on look-ups."""
+"""The whole compile: it is deterministic, names stay stable, the stamp fits, and look-ups are bounded."""
 
 from __future__ import annotations
 

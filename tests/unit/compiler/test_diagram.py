@@ -1,4 +1,4 @@
-"""Ordered boxes to disjoint cells."""
+"""Ordered boxes become disjoint cells."""
 
 from __future__ import annotations
 

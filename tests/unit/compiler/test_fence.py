@@ -1,4 +1,4 @@
-"""The fence, frame by frame, and what its names and its stamp depend on. Real frames: tests/fence."""
+"""The fence, frame by frame, and what its names and its stamp depend on. tests/fence sends real frames."""
 
 from __future__ import annotations
 

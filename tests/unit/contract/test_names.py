@@ -1,4 +1,4 @@
-"""What may be said as a name, and what is kept of names that are told."""
+"""Which names we use, and which names from the kernel are kept."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Messages about commits are put together into commits, one namespace apart from another."""
+
 from __future__ import annotations
 
 import struct

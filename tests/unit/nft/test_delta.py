@@ -1,4 +1,5 @@
-"""plan(): how trust, first load, differences, refills and misfits become changes; run on the kernel in memory."""
+"""plan(): how a first load, differences, refills and misfits become changes, and what is trusted. The kernel in memory
+runs them."""
 
 from __future__ import annotations
 

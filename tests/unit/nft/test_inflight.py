@@ -1,4 +1,5 @@
-"""What one commit can change without a packet being judged by half of it, and the tables on the way where it can't."""
+"""Which changes one commit can make so that no packet is judged by half of them, and the intermediate tables where it
+can't."""
 
 from __future__ import annotations
 

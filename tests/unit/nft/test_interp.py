@@ -1,4 +1,4 @@
-"""The interpreter does what the kernel does, statement by statement, and refuses to guess."""
+"""The interpreter does what the kernel does, statement by statement, and never guesses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges that touch and say the same are one."""
+"""Ranges that touch and have the same value are joined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel in memory does what every kernel does."""
+"""The kernel in memory passes the tests that every kernel has to pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of names and keys in messages. That they do what the text says: tests/kernel/test_messages.py."""
+"""Names and keys in messages. tests/kernel/test_messages.py shows that messages do what the text says."""
 
 from __future__ import annotations
 

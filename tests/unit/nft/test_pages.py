@@ -1,4 +1,4 @@
-"""Elements in pages: a sequence like any other, and cheap to compare."""
+"""Elements in pages are a sequence like any other, and cheap to compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When two rules are the same, and what a difference is."""
+"""Which rules are the same, and what counts as a difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stamps and generations: what the kernel's word is trusted for."""
+"""Stamps and generations decide whether a table is trusted."""
 
 from __future__ import annotations
 

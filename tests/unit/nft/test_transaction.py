@@ -1,4 +1,4 @@
-"""Transactions: which operations exist, their text, their count, and where they came from."""
+"""Transactions: which operations exist, their text and size, and which rule they are made for."""
 
 from __future__ import annotations
 

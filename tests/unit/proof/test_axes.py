@@ -1,4 +1,4 @@
-"""Names that are told apart."""
+"""Interface names are told apart where any pattern tells them apart."""
 
 from __future__ import annotations
 

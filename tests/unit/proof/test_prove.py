@@ -1,4 +1,4 @@
-"""What prove() says of right and of wrong tables: the account, the packet that differs, and what it leaves out."""
+"""prove() on right and wrong tables: its account, the packet that differs, and what it leaves out."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Idle timeouts as compiled: what the interpreter says of each pair of legal values, and that the proof sees each wrong
-one."""
+"""Idle timeouts as compiled: the interpreter sets the right ones for each pair of legal values, and the proof finds
+each wrong one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rules that set timeouts an opening packet passes: the proof sees each way past them, and each detour."""
+"""Which rules that set timeouts an opening packet meets: the proof finds each way past them, and each detour."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What is known of a table and a state before never hides a difference: along random changes the answer is the one that
-a proof from nothing gives, of right tables, of tables of another state, and of wrong compiles."""
+"""An earlier proof never hides a difference: along random changes the result is the one of a proof from nothing, for
+right tables, for tables of another state, and for wrong compiles."""
 
 from __future__ import annotations
 
