@@ -19,7 +19,7 @@ from sgdataplane.errors import InternalError
 from sgdataplane.model.members import Kin, Members
 from sgdataplane.model.state import Remote
 from sgdataplane.net.values import Direction, Family
-from sgdataplane.nft.ir import Chain, Counter, Map, Match, Page, Paged, Range, Rule, Verdict, VerdictMap, goto, rule
+from sgdataplane.nft.ir import Chain, Counter, Map, MapPage, Match, Paged, Range, Rule, Verdict, VerdictMap, goto, rule
 from sgdataplane.policy.resolve import Profile, RemoteAddresses
 
 IS_IPV6 = Match(Field.NFPROTO, (Range.of(Nfproto.IPV6),))
@@ -98,7 +98,7 @@ class Profiles:
                 known = before.elements.pages.get(number)
             else:
                 found = tuple((a, verdicts[kin]) for a in page.addresses if (kin := page.kin[a]) in verdicts)
-                known = Page(found) if found else None
+                known = MapPage(found) if found else None
             if known is not None:
                 made[number] = known
         self.memo.maps[name] = MembersMap(classes.members, verdicts, Paged(made))

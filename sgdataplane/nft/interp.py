@@ -47,7 +47,7 @@ _OPENING, _ANSWER, _ORIGINAL, _REPLY = zip(
 
 
 @dataclass
-class Outcome:
+class PacketOutcome:
     """What became of the packet: accept or drop, the counters that counted it, in order, those it was logged with, the
     chains it went through, how many look-ups in maps it took, the timeouts set for its session, in order, and its marks
     at the end."""
@@ -80,7 +80,7 @@ def tracked(packet: Mapping[Field, Key]) -> dict[Field, Key]:
     return {**{name: end for name, end in pairs if end is not None}, **packet}
 
 
-def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood: bool | None = None) -> Outcome:
+def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood: bool | None = None) -> PacketOutcome:
     """Walk a base chain with a packet. It lacks all fields that are not in the mapping, but for those of its session
     (`tracked`). `is_flood`: whether so many packets came before it that all limits are exceeded; None if rules must not
     ask.
@@ -88,7 +88,9 @@ def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood:
     InternalError if the kernel would refuse the table, or if it reads a field that such a packet doesn't have.
     """
     fields = {Field.PACKET_MARK: 0, **tracked(packet)}  # each packet has one
-    outcome = Outcome(VerdictKind.DROP, int(fields.get(Field.CT_MARK, 0)), packet_mark=int(fields[Field.PACKET_MARK]))
+    outcome = PacketOutcome(
+        VerdictKind.DROP, int(fields.get(Field.CT_MARK, 0)), packet_mark=int(fields[Field.PACKET_MARK])
+    )
     walk = _Walk(table, fields, outcome, is_flood)
     base = table.chain[hook_chain]
     if base.hook is None:
@@ -102,7 +104,7 @@ def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood:
 class _Walk:
     table: Table
     packet: dict[Field, Key]
-    outcome: Outcome
+    outcome: PacketOutcome
     is_flood: bool | None = None
 
     def chain(self, name: str, depth: int) -> VerdictKind | None:

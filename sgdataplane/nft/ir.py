@@ -212,7 +212,7 @@ class Ways:
 
 
 Elements = pages.Elements[Key, Verdict | int]
-Page = pages.Page[Key, Verdict | int]
+MapPage = pages.MapPage[Key, Verdict | int]
 Paged = pages.Paged[Key, Verdict | int]
 
 

@@ -21,7 +21,7 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True)
-class Page(Generic[K, V]):
+class MapPage(Generic[K, V]):
     """Elements sorted by key."""
 
     elements: tuple[tuple[K, V], ...]
@@ -53,7 +53,7 @@ class Page(Generic[K, V]):
 class Paged(Sequence[tuple[K, V]], Generic[K, V]):
     """Page number -> page, none of them empty. As a sequence it is sorted by key."""
 
-    def __init__(self, pages: Mapping[int, Page[K, V]]) -> None:
+    def __init__(self, pages: Mapping[int, MapPage[K, V]]) -> None:
         self.pages = pages
 
     @cached_property
@@ -103,7 +103,7 @@ Elements = Sequence[tuple[K, V]]
 
 def values(elements: Elements[K, V]) -> frozenset[V]:
     """The different values."""
-    return elements.values if isinstance(elements, Paged) else Page(tuple(elements)).values
+    return elements.values if isinstance(elements, Paged) else MapPage(tuple(elements)).values
 
 
 def missing(elements: Elements[K, V], others: Elements[K, V]) -> tuple[tuple[K, V], ...]:
@@ -112,10 +112,10 @@ def missing(elements: Elements[K, V], others: Elements[K, V]) -> tuple[tuple[K, 
         pages = ((page, others.pages.get(number)) for number, page in elements.pages.items())
         found = [_missing(page, other.by_key if other else {}) for page, other in pages if page is not other]
         return tuple(sorted((element for some in found for element in some), key=lambda element: element[0]))
-    return tuple(_missing(Page(tuple(elements)), dict(others)))
+    return tuple(_missing(MapPage(tuple(elements)), dict(others)))
 
 
-def _missing(page: Page[K, V], others: Mapping[K, V]) -> list[tuple[K, V]]:
+def _missing(page: MapPage[K, V], others: Mapping[K, V]) -> list[tuple[K, V]]:
     return [
         element
         for element in page.elements

@@ -49,8 +49,8 @@ from sgdataplane.nft.ir import (
     Chain,
     Elements,
     Map,
+    MapPage,
     Match,
-    Page,
     Paged,
     Range,
     Table,
@@ -179,7 +179,7 @@ def _exits_of_elements(elements: Elements) -> Exits:
     return found
 
 
-def _exits_of_page(page: Page | None) -> Exits:
+def _exits_of_page(page: MapPage | None) -> Exits:
     found: Counter[str] = Counter()
     for value, count in page.tally if page is not None else ():
         if isinstance(value, Verdict) and value.chain:

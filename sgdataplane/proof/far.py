@@ -25,7 +25,7 @@ from sgdataplane.proof.order import Boxes
 
 Kin = tuple[str, ...]  # the groups of an address, sorted; empty if it is no member's
 NOBODY: Kin = ()
-Page = Mapping[int, Kin]  # address -> its kinship
+KinPage = Mapping[int, Kin]  # address -> its kinship
 Owners = Mapping[Address, tuple[Kin, ...]]
 
 
@@ -39,7 +39,7 @@ class Kinships:
     """
 
     enis: tuple[Eni, ...] = ()
-    pages: Mapping[Family, Mapping[int, Page]] = field(default_factory=lambda: {family: {} for family in Family})
+    pages: Mapping[Family, Mapping[int, KinPage]] = field(default_factory=lambda: {family: {} for family in Family})
     shared: Owners = field(default_factory=dict)
     carriers: tuple[Eni, ...] = ()
     turned: frozenset[str] = frozenset()
@@ -98,7 +98,7 @@ class _Change:
                 owners = [page[address.value]]
             self._write(address, [*owners, _kin(eni)])
 
-    def pages(self) -> dict[Family, dict[int, Page]]:
+    def pages(self) -> dict[Family, dict[int, KinPage]]:
         """All pages; those without a change are the same objects as before."""
         merged = {family: {**pages, **self._pages[family]} for family, pages in self._before.items()}
         return {family: {number: page for number, page in pages.items() if page} for family, pages in merged.items()}
@@ -238,19 +238,19 @@ class FarClass:
 class WordPage:
     """The words for the addresses on one page, and the pages that they follow from."""
 
-    kin: Page | None
+    kin: KinPage | None
     pages: tuple[LookupPage | None, ...]
     words: Mapping[int, Word]
 
     @classmethod
-    def of(cls, kin: Page | None, pages: tuple[LookupPage | None, ...]) -> WordPage:
+    def of(cls, kin: KinPage | None, pages: tuple[LookupPage | None, ...]) -> WordPage:
         of_kin, signs = kin or {}, [page.signs if page is not None else {} for page in pages]
         addresses = [int(address) for address in dict.fromkeys(chain(of_kin, *signs))]
         says = zip(*(map(said.get, addresses) for said in signs), strict=True) if signs else repeat(())
         kins = map(of_kin.get, addresses, repeat(NOBODY))
         return cls(kin, pages, dict(zip(addresses, zip(kins, says, strict=False), strict=True)))
 
-    def is_of(self, kin: Page | None, pages: tuple[LookupPage | None, ...]) -> bool:
+    def is_of(self, kin: KinPage | None, pages: tuple[LookupPage | None, ...]) -> bool:
         """Whether it follows from the same pages."""
         return self.kin is kin and all(one is other for one, other in zip(self.pages, pages, strict=True))
 
@@ -264,7 +264,7 @@ class Words:
     addresses: Mapping[Word, Sequence[int]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, members: Mapping[int, Page], maps: Mapping[str, Lookup], before: Words | None = None) -> Words:
+    def read(cls, members: Mapping[int, KinPage], maps: Mapping[str, Lookup], before: Words | None = None) -> Words:
         """`before`: the words of an earlier state and table."""
         if before is None or before.maps != tuple(maps):
             before = cls(tuple(maps))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sgdataplane.nft import pages
-from sgdataplane.nft.ir import Key, Map, Page, Verdict
+from sgdataplane.nft.ir import Key, Map, MapPage, Verdict
 
 PAGES = 251  # as many as large maps have; a map that has elements on other pages is read as a whole
 Sign = str | int  # stands for a value of a map
@@ -25,7 +25,7 @@ def page_of(key: Key) -> int:
 class LookupPage:
     """One page. `source`: the map's page that it was read from. Compared by identity."""
 
-    source: Page | None
+    source: MapPage | None
     values: Mapping[Key, Verdict | int]
 
     @cached_property
@@ -91,7 +91,7 @@ class Lookup:
         return {key: value for page in self.pages.values() for key, value in page.values.items()}
 
 
-def _page(page: Page, before: LookupPage | None) -> LookupPage:
+def _page(page: MapPage, before: LookupPage | None) -> LookupPage:
     return before if before is not None and before.source is page else LookupPage(page, dict(page.elements))
 
 

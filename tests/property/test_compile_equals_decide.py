@@ -19,7 +19,7 @@ from sgdataplane.model.semantics import decide, is_foreign, is_spoofed
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import Direction, Verdict
-from sgdataplane.nft.interp import Outcome, run
+from sgdataplane.nft.interp import PacketOutcome, run
 from sgdataplane.nft.ir import Table, VerdictKind
 from sgdataplane.policy.resolve import resolve
 from tests.support import gen, wire
@@ -40,7 +40,7 @@ def compiled(state: CloudState, options: Options) -> dict[str, tuple[Table, str]
     return tables
 
 
-def check_told(outcome: Outcome, packet: Packet, decision: Decision, ifname: str) -> None:
+def check_told(outcome: PacketOutcome, packet: Packet, decision: Decision, ifname: str) -> None:
     """Counted by cause; what is dropped by ENI, too, and told to whoever listens."""
     counter, *others = outcome.counters
     assert counter == counter_name(decision), (packet, decision, outcome)
@@ -49,7 +49,7 @@ def check_told(outcome: Outcome, packet: Packet, decision: Decision, ifname: str
     assert outcome.logs == ([counter] if is_dropped else []), (packet, decision, outcome)
 
 
-def check_opening(table: Table, ifname: str, packet: Packet, decision: Decision) -> Outcome:
+def check_opening(table: Table, ifname: str, packet: Packet, decision: Decision) -> PacketOutcome:
     fields = wire.opening(packet, ifname)
     outcome = run(table, packet.direction.value, fields)
     assert outcome.verdict.value == decision.verdict.value, (packet, decision, outcome)
@@ -59,7 +59,7 @@ def check_opening(table: Table, ifname: str, packet: Packet, decision: Decision)
     return outcome
 
 
-def check_approval(hook: Direction, outcome: Outcome) -> None:
+def check_approval(hook: Direction, outcome: PacketOutcome) -> None:
     """The fence's mark: on all that leaves, and on nothing else."""
     leaves = hook is Direction.EGRESS and outcome.verdict is VerdictKind.ACCEPT
     assert outcome.packet_mark == (SECRET if leaves else 0), outcome

@@ -123,7 +123,7 @@ class _Recorder(interp._Walk):
     stopped = False
 
     def __init__(self, table: Table, packet: dict[Field, Key]) -> None:
-        super().__init__(table, packet, interp.Outcome(VerdictKind.DROP, 0))
+        super().__init__(table, packet, interp.PacketOutcome(VerdictKind.DROP, 0))
         self.done: list[Count | SetMark] = []
 
     def chain(self, name: str, depth: int) -> VerdictKind | None:

@@ -235,7 +235,7 @@ class _Search:
     def _followed(
         self, table: Table, start: str, packet: Fields, seen: set[tuple[object, ...]] | None
     ) -> tuple[object, ...]:
-        outcome = interp.Outcome(VerdictKind.DROP, 0)
+        outcome = interp.PacketOutcome(VerdictKind.DROP, 0)
         walk = _Walk(table, _Partial(packet), outcome)  # type: ignore[arg-type]
         walk.leads, walk.closed, walk.changed = self.leads, self.closed, self.changed
         walk.reads, walk.seen, walk.held = self.reads, seen, self.held

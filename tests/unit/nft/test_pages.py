@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgdataplane.nft.ir import Elements, Page, Paged, goto
+from sgdataplane.nft.ir import Elements, MapPage, Paged, goto
 from sgdataplane.nft.pages import missing, values
 
 A, B = goto("a"), goto("b")
@@ -12,7 +12,7 @@ ELEMENTS = tuple((key, A if key % 3 else B) for key in range(20))
 def paged(elements: Elements, known: Paged | None = None) -> Paged:
     """Four pages; those of `known` that are equal are used again."""
     numbers = {int(key) % 4 for key, _ in elements}
-    made = {n: Page(tuple(sorted(e for e in elements if int(e[0]) % 4 == n))) for n in numbers}
+    made = {n: MapPage(tuple(sorted(e for e in elements if int(e[0]) % 4 == n))) for n in numbers}
     old = known.pages if known is not None else {}
     return Paged({n: old[n] if n in old and old[n] == page else page for n, page in made.items()})
 

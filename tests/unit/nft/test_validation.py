@@ -15,8 +15,8 @@ from sgdataplane.nft.ir import (
     RETURN,
     Chain,
     Map,
+    MapPage,
     Match,
-    Page,
     Paged,
     Range,
     Rule,
@@ -123,7 +123,7 @@ def test_chain_that_was_in_a_circle_is_counted_once_it_isnt() -> None:
 def paged(counts: dict[str, int], known: Paged | None = None) -> Paged:
     """Five pages. Those that say the same are those of `known`."""
     elements = [goto(name) for name, count in counts.items() for _ in range(count)]
-    made = {n: Page(tuple((key, v) for key, v in enumerate(elements) if key % 5 == n)) for n in range(5)}
+    made = {n: MapPage(tuple((key, v) for key, v in enumerate(elements) if key % 5 == n)) for n in range(5)}
     old = {} if known is None else known.pages
     return Paged({n: old[n] if old.get(n) == page else page for n, page in made.items() if page.elements})
 
@@ -141,11 +141,11 @@ def test_of_two_maps_that_differ_little_only_other_pages_are_counted(monkeypatch
     assert len(new) == 1
     counted: list[object] = []
 
-    def tally(page: Page) -> tuple[tuple[object, int], ...]:
+    def tally(page: MapPage) -> tuple[tuple[object, int], ...]:
         counted.append(page)
         return tuple((value, 1) for _, value in page.elements)
 
-    monkeypatch.setattr(pages.Page, "tally", property(tally))
+    monkeypatch.setattr(pages.MapPage, "tally", property(tally))
     two = Visits.of(crowd(after), one)
     assert (one.every_path, two.every_path) == (1 + 80 + 7, 1 + 80 + 8)
     assert sorted(map(id, counted)) == sorted(map(id, [*new, before.pages[2]]))
