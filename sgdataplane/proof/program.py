@@ -37,8 +37,8 @@ from sgdataplane.proof.step import Effects, FieldReading, RuleStep, Test, groupe
 TIMEOUTS = "timeouts-"  # the names of chains that only set timeouts begin so (timeouts.py checks that they do no more)
 OF_PORTS = (*PORTS, *SESSION_PORTS)
 UNPROVABLE = {
-    Exceeds: "how many packets came before decides",
-    Log: "a log says nothing of the counter before it",
+    Exceeds: "a limit decides by the packets that came before",
+    Log: "a log has no counter right before it",
 }
 NOTHING: frozenset[str] = frozenset()
 
@@ -234,7 +234,7 @@ class Program:
             return holds(match, self.reading.known[match.field])
         if match in self.reading.answers:
             return self.reading.answers[match]
-        step.problem = f"it reads {match.field.name.lower()}"
+        step.problem = f"it reads {match.field.name.lower()}, about which the proof knows nothing"
         return True
 
     def _distant(self, match: Match) -> Callable[[int], bool]:
@@ -263,7 +263,7 @@ class Program:
             value = self.reading.known[vmap.field]
             return value is not LACKING and self._known(step, vmap, value)
         elif (axis := self._axis.get(id(vmap.field))) is None:
-            step.problem = f"it looks {vmap.field.name.lower()} up"
+            step.problem = f"it looks up {vmap.field.name.lower()}, about which the proof knows nothing"
         else:
             step.groups, step.axis = grouped(self._entries(vmap)), axis
             step.reads_port |= vmap.field in OF_PORTS
@@ -303,7 +303,7 @@ class Program:
     def _far_map(self, name: str) -> Callable[[int], Verdict | None]:
         lookup = self._lookup(name)
         if lookup.has_numbers or self.table.map[name].lifetime:
-            raise MalformedError(f"map {name} holds marks, or nothing for long")
+            raise MalformedError(f"map {name} holds marks, or its elements expire")
         self.far_maps.add(name)
         self._targets.update(lookup.targets)
         return lookup.verdict

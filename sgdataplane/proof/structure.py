@@ -156,13 +156,13 @@ def _depths(targets: Mapping[str, frozenset[str]], known: dict[str, int]) -> dic
         raise StructureError(f"there is no chain {missing[0]}")
     order = targets_first({name: names & new.keys() for name, names in new.items()})
     if len(order) < len(new):
-        raise StructureError(f"chains go in a circle at {min(new.keys() - set(order))}")
+        raise StructureError(f"chains lead in a cycle at {min(new.keys() - set(order))}")
     found = known
     for name in order:
         found[name] = 1 + max((found[other] for other in targets[name]), default=0)
     deepest = max(found.values(), default=0)
     if deepest > MAX_DEPTH:
-        raise StructureError(f"chains lead {deepest} deep, the kernel takes {MAX_DEPTH}")
+        raise StructureError(f"{deepest} chains follow one another, the kernel takes {MAX_DEPTH}")
     return found
 
 

@@ -103,7 +103,7 @@ class Openings:
             walk.chain(base, {()})
         if len(accepted) > 1:
             raise WrongTimeoutsError(
-                f"timeouts are set on some ways only through {base} at {ifname or 'any interface'}"
+                f"only some packets through {base} at {ifname or 'any interface'} are given timeouts"
             )
         return accepted.pop() if accepted else None
 
@@ -194,7 +194,7 @@ def _check_setting(name: str, entry: Rule) -> None:
         is_jump = isinstance(part, Verdict) and part.kind is VerdictKind.JUMP
         is_asked = isinstance(part, Match) and part.field is not Field.IIFNAME
         if not is_harmless(part) or not (is_jump or is_asked or isinstance(part, SetTimeout)):
-            raise WrongTimeoutsError(f"in chain {name} timeouts are set for some packets only, or more is done")
+            raise WrongTimeoutsError(f"chain {name} sets timeouts for some packets only, or does more")
 
 
 KINDS = tuple(product(Family, (TCP, UDP)))

@@ -149,7 +149,7 @@ def test_what_happens_while_an_eni_is_adopted_is_proven_though_no_element_is_the
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda rules: (*rules[:-1], Rule((goto("egress"),))), "chains go in a circle"),
+        (lambda rules: (*rules[:-1], Rule((goto("egress"),))), "chains lead in a cycle"),
         (lambda rules: (*rules[:-1], Rule((goto("nowhere"),))), "there is no chain nowhere"),
     ],
     ids=["circle", "no-chain"],
@@ -177,7 +177,7 @@ def test_base_chains_stand_where_they_must() -> None:
     [
         (Match(Field.IP_FRAGMENT, (Range.of(0),)), "reads ip_fragment"),
         (Count("no-such-counter"), "no counter no-such-counter"),
-        (Log("ingress.always", 1, 1), "says nothing of the counter before it"),
+        (Log("ingress.always", 1, 1), "no counter right before it"),
         (VerdictMap(Field.L4PROTO, name="no-such-map"), "no map no-such-map"),
         (Match(Field.TH_DPORT, (Range.of(53),)), "reads th_dport"),
         (Match(Field.CT_ORIGINAL_DPORT, (Range.of(53),)), "a port of a packet without ports"),
