@@ -45,12 +45,10 @@ def check_groups(draft: EniDraft, index: Index) -> None:
     groups = [index.group[group_id] for group_id in eni.security_group_ids if group_id in index.group]
     for group in groups:
         if group.vpc_id != eni.vpc_id:
-            value = group.security_group_id
-            where, message = fields.where_is("security_group_ids", value), f"the group is of {group.vpc_id}"
-            expected = "groups of the ENI's own VPC"
-            index.refuse(
-                where, "InvalidOperation.VpcMismatch", f"{message}, the ENI of {eni.vpc_id}", value, expected
-            )  # fmt: skip
+            value, expected = group.security_group_id, "groups of the ENI's own VPC"
+            where = fields.where_is("security_group_ids", value)
+            message = f"the group is in {group.vpc_id}, but the ENI is in {eni.vpc_id}"
+            index.refuse(where, "InvalidOperation.VpcMismatch", message, value, expected)
     if len({group.security_group_type for group in groups}) > 1:
         kinds = ", ".join(f"{group.security_group_id} is {group.security_group_type.value}" for group in groups)
         where, message = fields.where("security_group_ids"), "an ENI can't have basic and advanced groups together"

@@ -33,11 +33,11 @@ def parse_json(text: str) -> object:
     try:
         return json.loads(text, object_pairs_hook=_as_mapping, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise malformed(f"not JSON: {error.msg.lower()}", error.lineno) from error
+        raise malformed(f"this is not JSON: {error.msg.lower()}", error.lineno) from error
     except DuplicateKeyError as error:
         raise next(find_duplicates(walk_json(text)), too_deep()) from error
     except _NotANumberError as error:
-        raise malformed(f"not JSON: {error} is not a number", _line_of(text, str(error).__eq__)) from error
+        raise malformed(f"this is not JSON: {error} is not a number", _line_of(text, str(error).__eq__)) from error
     except RecursionError as error:
         raise too_deep(_line_of(text, _Depth().passes)) from error
     except ValueError as error:  # Python converts at most MAX_DIGITS digits, as that takes quadratic time

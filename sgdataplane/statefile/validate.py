@@ -120,7 +120,7 @@ class RuleCheck:
             message = "a group managed by a cloud service can't be the remote of a user's rule"
             self.refuse(name, code, message, other_id, "a group of the user's own")
         if self.index.is_classic(other.vpc_id) is not self.is_classic:
-            message = "one group is of the classic network, the other of a VPC"
+            message = "one group is in the classic network, the other in a VPC"
             self.refuse(name, "InvalidNetworkType.Conflict", message, other_id, "a group of the same network type")
 
     def remote_name(self) -> str:

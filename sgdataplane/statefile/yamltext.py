@@ -177,7 +177,7 @@ def _as_fault(error: YAMLError, text: str) -> SyntaxFaultError:
     """What libyaml says, and the line where it gave up: it gives a mark, or an offset in the encoded text."""
     if isinstance(error, MarkedYAMLError):
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        return malformed(f"not YAML: {error.problem}", line)
+        return malformed(f"this is not YAML: {error.problem}", line)
     if isinstance(error, ReaderError):
-        return malformed(f"not YAML: {error.reason}", text.encode().count(b"\n", 0, error.position) + 1)
-    return malformed(f"not YAML: {error}")
+        return malformed(f"this is not YAML: {error.reason}", text.encode().count(b"\n", 0, error.position) + 1)
+    return malformed(f"this is not YAML: {error}")

@@ -169,7 +169,7 @@ ROWS = (
              "InvalidOperation.MultiGroupType", "security_group_ids",
              "an ENI can't have basic and advanced groups together", "groups of one type"),
     bare_eni("group of another vpc", f"vpc_id: vpc-a, {ADDRESS}, security_group_ids: [sg-a, sg-b]",
-             "InvalidOperation.VpcMismatch", "security_group_ids/1", "the group is of vpc-b, the ENI of vpc-a",
+             "InvalidOperation.VpcMismatch", "security_group_ids/1", "the group is in vpc-b, but the ENI is in vpc-a",
              "groups of the ENI's own VPC"),
     bare_eni("unknown vpc", f"vpc_id: vpc-aa, {ADDRESS}, security_group_ids: [sg-none]", "InvalidVpcId.NotFound",
              "vpc_id", "the ENI's VPC is not in the state", "perhaps vpc-a"),

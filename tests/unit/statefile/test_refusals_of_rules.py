@@ -122,7 +122,7 @@ ROWS = (
         "InvalidOperation.ResourceManagedByCloudProduct", "source_security_group_id",
         "a group managed by a cloud service can't be the remote of a user's rule", "a group of the user's own"),
     Row("classic group as remote in a VPC", f"{{{TCP}, source_security_group_id: sg-old}}",
-        "InvalidNetworkType.Conflict", "source_security_group_id", "one group is of the classic network",
+        "InvalidNetworkType.Conflict", "source_security_group_id", "one group is in the classic network",
         "a group of the same network type"),
     Row("unknown prefix list", f"{{{TCP}, prefix_list_id: pl-b}}", "InvalidPrefixListId.NotFound", "prefix_list_id",
         "the prefix list is not in the state", "perhaps pl-a"),
