@@ -1,4 +1,5 @@
-"""The real agent binds interfaces to the ENIs that they name: from a namespace that appears to packets that don't."""
+"""The real agent binds interfaces to the ENIs that they name. The tests begin with a new namespace and end with packets
+that are dropped."""
 
 from __future__ import annotations
 
@@ -61,8 +62,8 @@ def call(place: str, alias: str, ifname: str = "eth0") -> None:
 
 
 def come(pair: Pair, alias: str) -> None:
-    """The link comes to the workload with its alias, both ends down: of an alias that it gets there while it is down,
-    the kernel tells nobody. It is made where nobody looks."""
+    """The link comes to the workload with its alias, both ends down. It is made where nobody looks, since the kernel
+    doesn't report an alias that is set while the link is down."""
     with Links(pair["peer"]) as links:
         links.add_veth("eth0", netns.OWN_NETNS, "new", mac_of("eni-a"))
     with Links(netns.OWN_NETNS) as links:
@@ -71,7 +72,7 @@ def come(pair: Pair, alias: str) -> None:
 
 
 def is_unplugged(place: str) -> bool:
-    """The far end of a link goes with the namespace that has the near one, somewhat later."""
+    """The far end of a link vanishes some time after the namespace of the near end."""
     return not veths_in(place)
 
 
@@ -93,7 +94,7 @@ def bound(agent: AgentBench) -> dict[str, Any]:
 
 
 def refused(agent: AgentBench) -> dict[str, list[str]]:
-    """ENI -> interfaces that name it in vain, and those that it is bound to."""
+    """ENI -> the interfaces that name it in vain, and those to which it is bound."""
     return {entry["eni"]: entry["interfaces"] for entry in agent.status()["bind"]["refused"]}
 
 
@@ -254,7 +255,7 @@ def test_an_interface_that_is_renamed_is_followed(pair: Pair, agent: AgentBench)
 
 
 def rename(place: str, ifname: str, new_ifname: str) -> None:
-    """As root of the workload does, with its addresses, and up again."""
+    """What root of the workload does: rename it, keep its addresses, set it up again."""
     with Links(place) as links:
         links.set_down(ifname)
         links.move(ifname, place, new_ifname)

@@ -1,4 +1,4 @@
-"""Hits per rule, as the real agent counts them: exact on known numbers of packets, whatever happens to counters."""
+"""Hits per rule in the real agent: exact for known numbers of packets, whatever happens to counters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.daemon
 
 @dataclass
 class Scene:
-    """The agent enforces at `policy`, as WEB of eni-a is open, at first."""
+    """The agent enforces at `policy`. At first, WEB of eni-a is open."""
 
     bench: Bench
     agent: AgentBench
@@ -39,7 +39,7 @@ class Scene:
     placement: str
 
     def write(self, *ports: int) -> None:
-        """These are open from now on; returns when that is in force."""
+        """Open these ports from now on; returns when that is in force."""
         before = self.agent.cycles
         of = attachbench if self.placement == "instance" else attachhost
         self.agent.write(of.state_of(*ports))
@@ -47,7 +47,7 @@ class Scene:
             wait_until(lambda: self.agent.cycles > before)
 
     def visit(self, port: int, times: int) -> None:
-        """So many new sessions, a packet each, all of which arrive."""
+        """Open that many sessions with one packet each, all of which arrive."""
         for _ in range(times):
             with Session(self.bench.pair, port) as session:
                 session.must_pass()
@@ -66,7 +66,7 @@ class Scene:
         return found
 
     def wait_until_kept(self, counter: str, packets: int) -> None:
-        """On disk."""
+        """Wait until the counts are on disk."""
 
         def is_kept() -> bool:
             kept = json.loads((self.agent.var / "counters.json").read_bytes())

@@ -256,7 +256,7 @@ def test_a_second_agent_is_refused(agent: AgentBench) -> None:
 def test_names_that_are_no_text_do_it_no_harm(
     bench: Bench, agent: AgentBench, process: subprocess.Popen[bytes], web: Session, dns: Session
 ) -> None:
-    """Root of a workload names interfaces and processes by any bytes."""
+    """Root of a workload may name interfaces and processes with any bytes."""
     bench.attach()
     agent.start()
     name, inside = b"n\xff\xfe", ["nsenter", f"--net={bench.place}"]
@@ -281,7 +281,7 @@ def test_with_nothing_to_do_it_does_nothing(bench: Bench, agent: AgentBench) -> 
     quiet_since = seen = 0.0
 
     def is_quiet(least_s: float) -> bool:
-        """It has not even woken for so long."""
+        """Whether it doesn't even wake up for that long."""
         nonlocal quiet_since, seen
         now, wakeups = time.monotonic(), agent.wakeups()
         quiet_since, seen = (quiet_since if wakeups == seen else now), wakeups

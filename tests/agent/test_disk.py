@@ -1,4 +1,4 @@
-"""The real agent where the last good policy can't be kept: a disk that is full, or can't be written, under floods."""
+"""The real agent if the last good policy can't be stored, because the disk is full or read-only, under floods."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.daemon, pytest.mark.placement("instance")]
 
 
 class Disk:
-    """A tiny file system, in the mount namespace of the tests. `spoil` makes one of it that can't be written."""
+    """A tiny file system in the mount namespace of the tests. `spoil` makes it one that can't be written to."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._filling = folder, folder / "filling"
@@ -62,7 +62,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.fixture
 def agent(attached: Bench, disk: Disk) -> Iterator[AgentBench]:
-    """It runs; what it keeps is on the disk."""
+    """It runs, and keeps its files on that disk."""
     with agent_in(attached.folder) as agent:
         assert agent.var == disk.folder
         agent.configure(adoption_window=0)  # else what is left of it differs
@@ -72,7 +72,7 @@ def agent(attached: Bench, disk: Disk) -> Iterator[AgentBench]:
 
 
 def larger_state(step: int) -> CloudState:
-    """It takes more room than the first one leaves behind."""
+    """A state that needs more room than the first one leaves."""
     return changing_state(step, 50)
 
 
@@ -102,7 +102,7 @@ def kept(disk: Disk) -> CloudState | None:
 
 
 def go_on_without(agent: AgentBench, disk: Disk, how: str, steps: Sequence[int]) -> None:
-    """Changes go on, and where the disk is full, a kill and a start change nothing."""
+    """Changes still work; and with a full disk, a kill and a start change nothing."""
     error, old = SPOILT[how]
     told = len(agent.events("last-good-not-kept"))
     for step in steps:

@@ -1,8 +1,6 @@
-"""What others change in our tables, under streams of both kinds of packets: told, and put right, opening nothing.
-
-What passes in between is what the hand of root has opened, until the repair: with the policy's table deleted nothing
-judges what comes in. What goes out is still stopped by the fence, in instance placement, as only the policy marks it.
-"""
+"""What others change in our tables is reported and repaired, and opens nothing, under streams of allowed and denied
+packets. Until the repair, root's change holds: without the policy's table nothing judges what comes in. In instance
+placement the fence still stops what goes out, since only the policy marks it."""
 
 from __future__ import annotations
 
@@ -35,8 +33,8 @@ FOREIGN = "inet other", f"ip {TABLE}"
 
 @dataclass(frozen=True)
 class Drift:
-    """`change`: a line of nft. `told`: what the log says of it. `opens`: the directions in which what is refused may
-    pass until the repair; `closes`: in which what is accepted may be lost."""
+    """`change`: a line of nft. `told`: what the log says about it. `opens`: the directions in which denied packets may
+    pass until the repair. `closes`: those in which allowed packets may be lost."""
 
     change: str
     told: str
@@ -62,7 +60,7 @@ IN_ROUTER = {**DRIFTS, "table deleted": Drift(f"delete table {T}", "table delete
 
 
 def state() -> CloudState:
-    """Of both ends; the peer may do whatever it likes."""
+    """The state of both ends; the peer may do anything."""
     near = [f"ingress udp {IN}/{IN} from 0.0.0.0/0", f"egress udp {OUT_REFUSED}/{OUT_REFUSED} to 0.0.0.0/0 drop"]
     groups = {"sg-a": near, "sg-b": ["ingress all from 0.0.0.0/0"]}
     rules = {name: [make_rule(text, f"sgr-{n}") for n, text in enumerate(texts)] for name, texts in groups.items()}
@@ -71,7 +69,7 @@ def state() -> CloudState:
 
 
 class Scene:
-    """`place`: where the tables are."""
+    """`place`: the namespace of the tables."""
 
     def __init__(self, agent: AgentBench, place: str, streams: dict[str, Numbered]) -> None:
         self.agent, self.place, self.streams = agent, place, streams
@@ -79,13 +77,13 @@ class Scene:
         self._drifts = 0
 
     def tables(self) -> list[str]:
-        """Ours without marks, since each repair moves the epoch; those of others with all handles."""
+        """Our tables without marks, since each repair moves the epoch; those of others with all handles."""
         foreign = [nft(self.place, f"-s -a list table {table}") for table in FOREIGN]
         ours = (listing(self.place, TABLE, family) for family in ("inet", "netdev"))
         return [*(re.sub(r"0x[0-9a-f]{8}", "mark", text) for text in ours), *foreign]
 
     def deletions(self) -> list[Drift]:
-        """Of each rule."""
+        """The deletion of each rule."""
         found, chain = [], ""
         for line in nft(self.place, f"-a list table {T}").splitlines():
             chain = line.split()[1] if line.startswith("\tchain ") else chain if line.startswith("\t\t") else ""
@@ -137,7 +135,7 @@ def attached(placement: str, make_name: Callable[[], str], folder: Path, read: C
 def scene(
     placement: str, make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Scene]:
-    """The agent enforces, and there are tables of others."""
+    """The agent enforces, and other programs have tables there."""
     with ExitStack() as stack:
         bench = stack.enter_context(attached(placement, make_lab_name, tmp_path, lambda: capsys.readouterr().out))
         agent = stack.enter_context(agent_in(tmp_path))
@@ -174,7 +172,7 @@ def test_whatever_others_change_is_put_right_and_opens_nothing(scene: Scene, pla
 
 @pytest.mark.slow
 def test_whichever_rule_is_deleted_it_comes_back_and_opens_no_more_than_it_refused(scene: Scene) -> None:
-    """A packet that comes to the end of a chain is dropped, by the policy of the base chains."""
+    """A packet that reaches the end of a chain is dropped by the policy of the base chain."""
     count = len(scene.deletions())
     assert count > 20
     for number in range(count):

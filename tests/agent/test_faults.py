@@ -1,4 +1,4 @@
-"""The real agent as it dies, or is refused, at each step of a change of rules, and runs out of memory: under floods."""
+"""The real agent as it dies, is refused, or runs out of memory at each step of a change of rules, under floods."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROOM, MOST = 1 << 20, 80 << 20  # bytes; the most is about what they take
 
 @pytest.fixture
 def agent(attached: Bench) -> Iterator[AgentBench]:
-    """It runs, and may have faults."""
+    """It runs, and can be made to fail."""
     with agent_in(attached.folder) as agent:
         agent.module = "tests.support.faultyagent"
         agent.configure(adoption_window=0)  # else what is left of it differs
@@ -46,27 +46,27 @@ def fault_file(agent: AgentBench) -> Path:
 
 
 def start(agent: AgentBench) -> None:
-    """Until it has done its first cycle."""
+    """Start it, and wait for its first cycle."""
     agent.launch(**{FAULT_VARIABLE: str(fault_file(agent))})
     wait_until(lambda: agent.cycles > 0)
 
 
 def change(agent: AgentBench, step: int, place: str, fault: str) -> None:
-    """The state is another one, and the fault begins while it is put in force."""
+    """Write another state; the fault happens while it is put in force."""
     fault_file(agent).write_text(f"{place} {fault}", "ascii")
     agent.write(changing_state(step))
     wait_until(lambda: not fault_file(agent).exists())
 
 
 def obeys(agent: AgentBench) -> None:
-    """It does what is on disk now, whatever it was about before."""
+    """Whether it obeys the state on disk, whatever it was doing before."""
     done = ask(agent.socket, Request.RELOAD)["cycle"]
     assert isinstance(done, int)
     wait_until(lambda: agent.cycles >= done and bool(agent.status()["healthy"]))
 
 
 def die_at(attached: Bench, agent: AgentBench, step: int, place: str, fault: str) -> None:
-    """And started anew it does what it has died of."""
+    """It dies, and after a restart does what it died doing."""
     change(agent, step, place, fault)
     assert agent.process is not None
     assert agent.process.wait(20) == -signal.SIGKILL
@@ -76,7 +76,7 @@ def die_at(attached: Bench, agent: AgentBench, step: int, place: str, fault: str
 
 
 def be_refused_at(attached: Bench, agent: AgentBench, step: int, place: str, fault: str) -> None:
-    """It tries again by itself."""
+    """It is refused, and tries again by itself."""
     change(agent, step, place, fault)
     wait_until(lambda: bool(agent.status()["healthy"]))
     assert holds(attached, changing_state(step)), (place, fault)
@@ -116,7 +116,7 @@ def test_a_cycle_that_fails_is_done_again_and_the_agent_goes_on(attached: Bench,
 
 
 def limit_memory(agent: AgentBench, room: int) -> None:
-    """To so many bytes more than it has by now (RLIMIT_AS); -1: to nothing."""
+    """Allow it that many bytes more than it has now (RLIMIT_AS); -1: no limit."""
     assert agent.process is not None
     pages = int(Path(f"/proc/{agent.process.pid}/statm").read_text("ascii").split()[0])
     limit = resource.RLIM_INFINITY if room < 0 else pages * resource.getpagesize() + room
@@ -124,8 +124,8 @@ def limit_memory(agent: AgentBench, room: int) -> None:
 
 
 def run_out_of_memory(attached: Bench, agent: AgentBench, state: CloudState, room: int) -> str:
-    """A state comes that takes so much, or more. How it ended; and once there is memory again, it does what the state
-    says."""
+    """Write a state that needs that much memory or more. Returns how it ended. Once there is memory again, it obeys the
+    state."""
     failed, epoch = len(agent.events("cycle-failed")), agent.epoch()
     limit_memory(agent, room)
     agent.write(state)

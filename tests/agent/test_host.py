@@ -1,4 +1,4 @@
-"""The real agent in host placement: workloads obey out of their reach, in their VPC's router."""
+"""The real agent in host placement: policies hold in the VPC's router, out of the workloads' reach."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IN_FORCE = {"eni-a": "in force", "eni-b": "in force"}
 
 @pytest.fixture
 def bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
-    """Two attached workloads, the host ends of their links in a namespace that stands for the machine's own."""
+    """Two attached workloads. A namespace that stands for the machine's own has the host ends of their links."""
     home = make_lab_name()
     netns.create(home)
     with attached_pair(home, tmp_path, lambda: capsys.readouterr().out) as bench:
@@ -32,7 +32,7 @@ def bench(make_lab_name: Callable[[], str], tmp_path: Path, capsys: pytest.Captu
 
 @pytest.fixture
 def agent(bench: Bench, tmp_path: Path) -> Iterator[AgentBench]:
-    """Of host placement, started; its state lets WEB in. It ends before its ENIs are detached."""
+    """It runs in host placement, and its state lets WEB in. It ends before its ENIs are detached."""
     assert bench.registry.load()
     with agent_in(tmp_path) as agent:
         agent.configure(placement="host")

@@ -1,4 +1,4 @@
-"""The real agent under what goes wrong around it: kills at any moment, floods and garbage, links that come and go."""
+"""The real agent when things go wrong around it: kills at any moment, floods, garbage, links that come and go."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_killed_at_random_moments_it_leaks_and_loses_nothing(attached: Bench, ag
 
 
 def test_a_target_that_was_denied_receives_once_it_is_allowed(attached: Bench, agent: AgentBench) -> None:
-    """The control of the one before."""
+    """The positive control of the previous test."""
     agent.write(state_of(*ALLOWED, *DENIED))
     agent.start()
     targets = [[(ADDRESS, port) for port in ports] for ports in (ALLOWED, DENIED)]
@@ -135,7 +135,7 @@ def test_systemd_is_told_when_it_has_enforced_and_that_it_lives(attached: Bench,
 
 
 def is_fenced(place: str, number: int) -> bool:
-    """Whether a packet that no policy has seen is dropped at that ENI's interface."""
+    """Whether a packet that bypasses the policy is dropped at that ENI's interface."""
 
     def unapproved() -> int:
         found = re.search(r"fence.unapproved \{\s*packets (\d+)", nft(place, f"list counters table netdev {TABLE}"))

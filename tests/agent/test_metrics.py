@@ -1,4 +1,4 @@
-"""The metrics of the real agent: what they say is what packets met, and nobody who asks for them harms it."""
+"""The metrics of the real agent: they show what happened to packets, and no client harms the agent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BY_DEFAULT = {"direction": "ingress", "cause": "default"}
 
 @pytest.fixture(autouse=True)
 def home(make_lab_name: Callable[[], str]) -> Iterator[str]:
-    """The namespace of the agent and of who asks it: its loopback is up."""
+    """The namespace of the agent and its clients, with its loopback up."""
     home = make_lab_name()
     netns.create(home)
     with Links(home) as links:
@@ -56,7 +56,7 @@ def value(name: str, **labels: str) -> float:
 
 
 def reload(agent: AgentBench, **more: object) -> None:
-    """Returns when the cycle is done."""
+    """Reload, and wait for the cycle."""
     agent.configure(**more)
     cycle = ask(agent.socket, Request.RELOAD)["cycle"]
     assert isinstance(cycle, int)
@@ -87,7 +87,7 @@ def test_they_count_the_packets_that_are_dropped_and_no_others(
 
 
 def test_what_a_rule_refuses_is_told_apart(bench: Bench, agent: AgentBench, web: Session, dns: Session) -> None:
-    """The rule accepts at first: what it has counted until then was not dropped."""
+    """At first the rule accepts, so what it has counted until then wasn't dropped."""
 
     def write(verdict: str) -> None:
         rules = [

@@ -1,9 +1,7 @@
-"""The real agent while ENIs appear and vanish in random order and the policy changes: counters at both ends of each.
-
-What "closed until enforced" can mean (docs/design/agent.md): an interface that comes into a namespace which is enforced
-already passes nothing before it is attached and enforced. A namespace that nobody has attached anything of is open
-until then, as `attach` changes no packet's fate.
-"""
+"""The real agent while ENIs appear and vanish in random order and the policy changes, with counters at both ends of
+each. What "closed until enforced" means (docs/design/agent.md): a new interface in a namespace that is enforced already
+passes nothing until it is attached and enforced. A namespace in which nothing was attached is open until then, as
+`attach` alone affects no packet."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ MANY = pytest.param(100, marks=pytest.mark.slow)
 
 @pytest.fixture
 def scene(make_lab_name: Callable[[], str], tmp_path: Path) -> Iterator[Scene[Peer]]:
-    """Its agent runs; nothing is attached."""
+    """The agent runs; nothing is attached."""
     number = random.randrange(1 << 32)
     print(f"seed {number}")
     with peer_in(make_lab_name()) as peer, agent_in(tmp_path) as agent:
@@ -40,7 +38,7 @@ def scene(make_lab_name: Callable[[], str], tmp_path: Path) -> Iterator[Scene[Pe
 def test_namespaces_that_come_and_go_lose_nothing_and_leak_nothing_once_enforced(
     scene: Scene[Peer], make_lab_name: Callable[[], str], count: int
 ) -> None:
-    """Before that they are as nobody had attached them: all that is sent to them arrives."""
+    """Before that nothing is attached there, so everything sent to them arrives."""
     scene.change_policy(count)
     scene.agent.start()
     for some in shuffled(scene, count):

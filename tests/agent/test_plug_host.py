@@ -1,6 +1,6 @@
-"""The real agent in host placement while ENIs appear and vanish in random order and the policy changes: counters at
-both ends of each. Here all are closed from the moment their link is there: nobody forwards to it until it is in force.
-"""
+"""The real agent in host placement while ENIs appear and vanish in random order and the policy changes, with counters
+at both ends of each. Here an ENI is closed from the moment its link exists: nobody forwards to it until its policy is
+in force."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def peer(make_lab_name: Callable[[], str]) -> Iterator[HostPeer]:
 
 @pytest.fixture
 def scene(peer: HostPeer, tmp_path: Path) -> Iterator[Scene[HostPeer]]:
-    """Its agent runs; the sender is attached, and nobody else."""
+    """The agent runs; only the sender is attached."""
     number = random.randrange(1 << 32)
     print(f"seed {number}")
     with agent_in(tmp_path) as agent:
@@ -49,7 +49,8 @@ def scene(peer: HostPeer, tmp_path: Path) -> Iterator[Scene[HostPeer]]:
 
 
 def come(scene: Scene[HostPeer], make_lab_name: Callable[[], str], numbers: list[int]) -> None:
-    """These are plugged in and attached. Until they are in force both kinds are sent to them, and to all that are."""
+    """Plug these in and attach them. Until they are in force, allowed and denied packets are sent to them and to all
+    that already are."""
     new: list[Plugged] = []
 
     def send_to_all() -> None:
@@ -74,7 +75,7 @@ def come(scene: Scene[HostPeer], make_lab_name: Callable[[], str], numbers: list
 
 
 def passes(scene: Scene[HostPeer], plugged: Plugged) -> bool:
-    """Whether anything comes that was sent after it was in force: then its neighbours know it, too."""
+    """Whether anything arrives that was sent after it was in force; then its neighbours know it, too."""
     before = plugged.drain()
     scene.send_both(plugged)
     return plugged.drain() > before

@@ -123,7 +123,7 @@ OTHER = Identity(1, 3)
 
 
 def hearing(heard: Heard, report: NamespaceReport = REPORT) -> Agenda:
-    """A clock that goes a second at each look."""
+    """An agenda whose clock advances one second at each look."""
     times = iter(range(1000))
     return Agenda(HostReport((report,)), heard=heard, clock=lambda: next(times))
 

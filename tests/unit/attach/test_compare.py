@@ -1,4 +1,4 @@
-"""The stand-in for an ENI that the state hasn't: nothing of it passes, and nothing of the state changes."""
+"""The stand-in for an ENI that the state doesn't have: it passes nothing, and changes nothing else in the state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The questions to container engines, with one in their place that answers as these do, and otherwise."""
+"""Questions to container engines, answered by a fake engine, correctly and otherwise."""
 
 from __future__ import annotations
 

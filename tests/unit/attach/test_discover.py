@@ -1,4 +1,4 @@
-"""What interfaces say, and what follows from it. A scene is written as words: `place: ifname alias mac, ...`, - for
+"""What interfaces claim, and what follows. A scene is written in words: `place: ifname alias mac, ...`, with - for
 none; `mac-eni-a` is the MAC of eni-a. Bindings: `eni means place ifname`."""
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def matched(
     state: CloudState = STATE,
     ended: Collection[str] = (),
 ) -> tuple[list[str], dict[str, str]]:
-    """`eni means place ifname` of what is to be bound, and reason and interfaces of what is refused, by ENI."""
+    """What is to be bound, as `eni means place ifname`; and by ENI the reason and the interfaces of each refusal."""
     places = [place_of(text) for text in scene]
     found = match(claims_of(state, means, places), places, [binding_of(text) for text in bound], ended)
     made = [f"{b.eni_id} {b.means.value} {b.named.removeprefix('netns ')} {b.ifname}" for b in found.bindings]
@@ -174,7 +174,7 @@ def test_an_eni_whose_namespace_has_ended_is_bound_where_one_other_names_it() ->
 
 
 def test_an_interface_with_its_end_in_a_router_is_followed_nowhere() -> None:
-    """It is enforced there, wherever it is."""
+    """It is enforced in the router, wherever the interface goes."""
     places = [place_of("p: eth1 eni-a -")]
     end = HostEnd("sgdp-vpc", "eni-a", "v0", "/run/netns/q", identity_of("q"))
     bound = Binding("eni-a", "eth0", "netns p", "/run/netns/p", identity_of("p"), end, Means.ALIAS)
@@ -189,7 +189,7 @@ INTERFACES = ("eth0", "eth1", "et h")
 
 @st.composite
 def scenes(draw: st.DrawFn) -> tuple[tuple[LabelledNamespace, ...], tuple[Binding, ...]]:
-    """Places, and bindings that a registry can hold."""
+    """Namespaces, and bindings that a registry can hold."""
     places = []
     for name in draw(st.lists(st.sampled_from(NAMES), unique=True)):
         ifnames = draw(st.lists(st.sampled_from(INTERFACES), unique=True))

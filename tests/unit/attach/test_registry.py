@@ -1,4 +1,4 @@
-"""The record of bindings: read back as written, and refused whole if it is anything else."""
+"""The record of bindings: what was written is read back, and anything else is refused as a whole."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def changed(**fields: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("missing", [("means",), ("means", "host_end")])
 def test_what_versions_before_wrote_is_read(registry: Registry, missing: tuple[str, ...]) -> None:
-    """They had neither host placement nor anything that bound but `sgdp attach`."""
+    """They had no host placement, and only `sgdp attach` bound interfaces."""
     entry = changed(**dict.fromkeys(missing, ...))
     with registry.locked():
         registry.path.write_text(json.dumps({"version": 1, "bindings": [entry]}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Work in a thread, while the caller serves."""
+"""Long work runs in a thread, while the caller keeps serving."""
 
 from __future__ import annotations
 

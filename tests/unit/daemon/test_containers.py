@@ -1,4 +1,4 @@
-"""Containers that start, from engines that die, hang or aren't there."""
+"""Containers that start, reported by engines that die, hang or don't exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.flood import wait_until
 
 @pytest.fixture
 def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where it listens, if it does. There is no other one."""
+    """The socket where podman listens, if it does. No other engine exists."""
     path = tmp_path / "podman.sock"
     only(monkeypatch, tmp_path, podman=path)
     monkeypatch.setattr(containers, "FIRST_WAIT_S", 0.01)
@@ -32,7 +32,7 @@ def watch() -> Iterator[ContainerWatch]:
 
 
 def found(watch: ContainerWatch, kind: type = int) -> Mapping[str, int | BindingError]:
-    """The next processes, or why there is none."""
+    """Wait for the next processes, or the reason why there is none."""
     taken: list[Mapping[str, int | BindingError]] = [{}]
 
     def is_found() -> bool:

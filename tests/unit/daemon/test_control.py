@@ -98,7 +98,7 @@ class Bench:
         return client
 
     def serve(self) -> None:
-        """Until nothing is ready."""
+        """Serve until nothing is ready."""
         while ready := self.selector.select(0):
             for key, _ in ready:
                 key.data()
@@ -106,7 +106,7 @@ class Bench:
                 return
 
     def read(self, client: socket.socket) -> bytes:
-        """All that comes until the server closes."""
+        """Read everything until the server closes."""
         data = b""
         for _ in range(100_000):
             self.serve()
@@ -242,7 +242,7 @@ def test_who_waits_gets_the_place_of_the_one_that_has_asked_longest(bench: Bench
 
 
 def test_who_is_half_way_through_asking_is_not_left_before_its_time(bench: Bench) -> None:
-    """The one that had asked longest is answered meanwhile."""
+    """Meanwhile the client that has been asking longest is answered."""
     first = bench.connect()
     bench.serve()
     bench.now += SHORTEST_S / 2

@@ -1,4 +1,4 @@
-"""When counters are read and kept, and what is answered. On real kernels: tests/agent/test_counters.py."""
+"""When counters are read and stored, and what is answered. On real kernels: tests/agent/test_counters.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which policy is kept as the last good one. The real thing, with packets: tests/agent/test_cycle.py."""
+"""Which policy is kept as the last good one. In the real agent, with packets: tests/agent/test_cycle.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def run(tmp_path: Path, path: Path, state: CloudState | None) -> Reconciler:
-    """A new agent's first cycle, with this on disk."""
+    """A new agent's first cycle, with this state on disk."""
     path.write_text("{" if state is None else dump_native(state), "utf-8")
     reconciler = Reconciler(Registry(tmp_path / "bindings"), LastGood(tmp_path / "var"))
     report = reconciler.run({Cause.START}, StateFiles(path), DEFAULT_MANNER, BindRule())

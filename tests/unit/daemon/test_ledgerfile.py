@@ -1,4 +1,4 @@
-"""Counts on disk: whole or not at all, of this boot or another, and never what somebody else put there."""
+"""Counts on disk: all of them or none, of this boot or another, and never another program's."""
 
 from __future__ import annotations
 

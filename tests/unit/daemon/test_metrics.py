@@ -1,4 +1,5 @@
-"""What is told after which cycles, in words that no parser refuses. Packets: tests/agent/test_metrics.py."""
+"""Which metrics show what after which cycles, in text that every parser accepts. With packets:
+tests/agent/test_metrics.py."""
 
 from __future__ import annotations
 
@@ -137,7 +138,7 @@ def test_a_state_that_is_refused_is_counted_when_it_is_read(bench: Bench) -> Non
 
 
 def test_two_namespaces_of_one_name_are_one_series(bench: Bench) -> None:
-    """A scraper refuses all, if a series is there twice."""
+    """Prometheus refuses everything if a series comes twice."""
     bench.cycle(namespace(1, "container web"), namespace(2, "container web"))
     found = bench.scrape()
     assert found.value("sessions", namespace="container web") == 14

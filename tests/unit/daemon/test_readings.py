@@ -1,5 +1,5 @@
-"""Reading namespaces: in so much time, the oldest first, and nothing of those that are gone. Real ones:
-tests/agent/test_metrics.py."""
+"""Namespaces are read within a time limit, the oldest reading first, and those that have ended are forgotten. Real
+ones: tests/agent/test_metrics.py."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def turns_and_clock() -> tuple[Turns, Time]:
 
 
 def repaired(turns: Turns, clock: Time, key: Key, took: float = TOOK_S) -> float:
-    """When its turn has come; then how long until the next one."""
+    """Wait for its turn, repair it, and return how long until its next turn."""
     clock.now += turns.wait_s_of(key)
     turns.note(key, took, is_repair=True)
     return turns.wait_s_of(key)
@@ -165,7 +165,7 @@ def test_a_crowd_has_a_share_of_our_time_and_no_more() -> None:
 
 
 def test_many_first_repairs_have_their_share_and_who_only_comes_has_no_part_in_it() -> None:
-    """An interface that comes is no repair: who says that others have changed our tables there, is told so."""
+    """A new interface is no repair. `suspect` says which namespaces others have changed."""
     turns, clock = turns_and_clock()
     turns.suspect([ONE, TWO])
     assert turns.waiting([ONE, TWO, THREE]) == frozenset()

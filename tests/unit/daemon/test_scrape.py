@@ -1,4 +1,4 @@
-"""HTTP, as far as it is understood. Over a socket, with what is slow or garbage: tests/agent/test_metrics.py."""
+"""The part of HTTP that is understood. Over a socket, with slow clients and garbage: tests/agent/test_metrics.py."""
 
 from __future__ import annotations
 

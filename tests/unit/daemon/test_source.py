@@ -24,7 +24,7 @@ SECONDS = 10.0
 
 @pytest.fixture
 def followed(tmp_path: Path) -> Iterator[WatchedFiles]:
-    """A link to the first of two generations, as `sync` leaves them."""
+    """A link to the first of two generations, as a sync program leaves them."""
     for name, state in (("1", OLD), ("2", NEW)):
         write_generation(tmp_path / name, state)
     (tmp_path / "current").symlink_to("1")

@@ -1,4 +1,4 @@
-"""What the status says of an ENI: its own warnings, and those of all ENIs that are enforced with it."""
+"""What the status says about an ENI: its own warnings, and those that it shares with all ENIs of its namespace."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENIS = tuple(
 
 
 def told(status: Status, applied: ApplyReport) -> list[dict[str, Any]]:
-    """Of each ENI, after one more cycle."""
+    """The warnings of each ENI after one more cycle."""
     entry = NamespaceReport(Identity(1, 1), ENIS, applied=applied)
     policy = Policy(CloudState(), Origin.STATE)
     status.note_cycle(CycleReport(frozenset({Cause.STATE}), policy, HostReport((entry,)), "", "", 4.2))

@@ -40,7 +40,7 @@ TIMED = replace(
 
 
 class Sessions:
-    """One runs at each address, unknown to conntrack. Notes what it was to seed, and if there was a table then."""
+    """One untracked session at each address. Notes what it was asked to seed, and whether a table existed then."""
 
     def __init__(self, kernel: FakeKernel | None = None) -> None:
         self.kernel, self.seeded = kernel or FakeKernel(), list[tuple[set[str], bool]]()
@@ -144,7 +144,7 @@ def test_nothing_else_opens_a_window_and_an_ended_one_is_no_drift(resync: bool) 
 
 
 def test_a_refill_keeps_what_is_left_of_a_window_and_no_more_than_the_default() -> None:
-    """What stays for ever (0 left) was made by somebody else, and goes."""
+    """An element without an end (0 left) is another program's, and goes."""
     kernel = FakeKernel()
     put(kernel, BOTH)
     inventory = kernel.inventory(TABLE)
@@ -201,5 +201,5 @@ def test_midstream_egress_is_judged_while_the_window_is_open(
 
 
 def _expire(kernel: FakeKernel) -> None:
-    """What the kernel does by itself when the time is over."""
+    """What the kernel does by itself when the time is up."""
     kernel._tables["inet", TABLE].elements[ADOPTING].clear()

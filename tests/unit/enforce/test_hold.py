@@ -1,4 +1,5 @@
-"""How long a change holds the kernel is told or refused before anything is changed, on the kernel in memory."""
+"""A change that holds the kernel too long is warned of or refused before anything is changed. The kernel is in
+memory."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ HOST, INSTANCE = Placement.HOST, Placement.INSTANCE
 
 
 def burden(seconds: float, placement: Placement = HOST, *, is_needed: bool = False) -> Burden:
-    """Of a change that takes OLD so long."""
+    """The burden of a change that takes OLD that long."""
     return Burden(round(seconds * 1e9 / OLD.ns_per_visit), PATHS, placement, is_needed)
 
 
@@ -64,7 +65,7 @@ def test_kernel_that_remembers_is_not_held() -> None:
 
 
 class SlowKernel(FakeKernel):
-    """Says that a visit takes it so long. `measured`: how often it was asked; `refusal`: why it can't say."""
+    """A kernel that takes this long for a visit. `measured`: how often it was measured; `refusal`: why it can't be."""
 
     def __init__(self, interfaces: Collection[str] = ()) -> None:
         super().__init__(interfaces)
@@ -79,7 +80,7 @@ class SlowKernel(FakeKernel):
 
 
 class Sessions:
-    """Notes whatever is done to sessions."""
+    """Notes every call."""
 
     def __init__(self) -> None:
         self.asked: list[object] = []
@@ -115,7 +116,7 @@ PLAIN = Settings(prove=False)
 
 
 def pace_of(desired: Desired, seconds: float, *, is_wide: bool = False) -> Pace:
-    """One that makes a commit of this policy take so long."""
+    """The pace at which a commit of this policy takes that long."""
     return Pace(remembers=False, ns_per_visit=seconds * 1e9 / visits_of(desired).every_path, is_wide=is_wide)
 
 

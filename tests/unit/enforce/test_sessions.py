@@ -1,4 +1,4 @@
-"""Which sessions have to go where somebody has a flowtable: those that the state refuses and a flowtable may have."""
+"""Which sessions end where another program has a flowtable: those that the state refuses and a flowtable may carry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""enforce's order of steps and choice of epochs, on the kernel in memory."""
+"""enforce's order of steps and choice of epochs. The kernel is in memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ONE, TWO = policy("ingress tcp 22/22 from 0.0.0.0/0"), policy("ingress tcp 23/23
 
 
 class Sessions:
-    """Notes which epochs it was asked to forget, and how many settlings came before."""
+    """Notes which epochs it was asked to forget, and how often the kernel had settled before."""
 
     def __init__(self, kernel: FakeKernel, carrying: int = 0) -> None:
         self.asked: list[tuple[range, int]] = []
@@ -56,7 +56,7 @@ class Sessions:
 
 
 class RefusingKernel(FakeKernel):
-    """Refuses the transaction whose turn is `refused` (1 is the first); all others it runs."""
+    """Refuses the transaction with the number `refused` (1 is the first), and runs all others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -262,7 +262,7 @@ def test_stranger_goes_in_a_refill_and_not_before() -> None:
 
 @pytest.mark.parametrize(("settings", "epoch"), [(REVOKE, 2), (KEEP, 1)], ids=["revoke", "keep"])
 def test_sessions_that_others_may_have_let_in_meanwhile_are_judged_again(settings: Settings, epoch: int) -> None:
-    """Their rules may be gone again by now. Who keeps sessions keeps these."""
+    """The rules of others may be gone again by now. With `keep`, these sessions stay, too."""
     kernel = at_epoch(1)
     for verb in (Verb.ADD, Verb.DELETE):
         kernel.run(Transaction(TABLE, (Operation(verb, Kind.CHAIN, Chain("theirs", ())),)))
@@ -328,7 +328,7 @@ def test_first_fence_comes_after_the_marks_and_later_ones_before() -> None:
 
 
 def test_fence_that_lost_a_chain_with_its_interface_is_made_anew() -> None:
-    """Some kernels take the chain away with the interface, which is no commit."""
+    """Some kernels remove the chain with the interface, without a commit."""
     kernel = FakeKernel(["eth0"])
     apply(kernel, Sessions(kernel), ONE, None, REVOKE)
     held = kernel._tables[NETDEV, TABLE]
@@ -339,7 +339,7 @@ def test_fence_that_lost_a_chain_with_its_interface_is_made_anew() -> None:
 
 
 def test_secret_outlives_the_table_of_the_policy() -> None:
-    """The fence that stands asks for it."""
+    """The fence that is there still needs it."""
     kernel = FakeKernel(["eth0"])
     apply(kernel, Sessions(kernel), ONE, None, REVOKE)
     secret = stamp_of(kernel.table(TABLE)).secret

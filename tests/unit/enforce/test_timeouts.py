@@ -1,4 +1,4 @@
-"""Idle timeouts of ENIs, through enforce, on the kernel in memory."""
+"""Idle timeouts of ENIs, through enforce. The kernel is in memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_timeouts_of_an_eni_are_scaled_with_the_rest(
 
 
 def test_enis_that_come_go_and_change_their_timeouts_leave_what_the_last_state_says() -> None:
-    """Each apply knows the one before."""
+    """Each apply knows the previous one."""
     chance, kernel, previous = random.Random(4), FakeKernel(), None
     sessions = Sessions(kernel)
     for _ in range(12):

@@ -1,4 +1,4 @@
-"""ctnetlink's messages become sessions: both families, every kind of transport, states and counters."""
+"""Messages of ctnetlink become sessions: both families, every kind of transport, states and counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that is replaced is whole at every moment, and nobody else's is written to."""
+"""A replaced file is complete at every moment, and no other file is written to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def noted(monkeypatch: pytest.MonkeyPatch, path: Path) -> list[str]:
-    """What is asked of the disk, and when the name changes."""
+    """What is synced to disk, and when the rename happens."""
     done: list[str] = []
     sync, rename = os.fsync, Path.replace
 

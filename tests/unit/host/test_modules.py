@@ -1,4 +1,4 @@
-"""A kernel whose connection tracking is a module, imitated: it loads it when it is asked, or can't."""
+"""A fake kernel whose connection tracking is a module: a question loads it, or fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ NOTHING = TableUse(entries=0, limit=0, dropped=0, evicted=0, insert_failed=0)
 
 
 class ModularKernel:
-    """Answers nothing but what it is asked for first; `refusal`: the error number of the answer, 0: it loads."""
+    """Answers only what it was asked before everything else. `refusal`: the error number of its answer; 0: it loads the
+    module."""
 
     def __init__(self, settings: Path, refusal: int) -> None:
         self._settings, self._refusal = settings, refusal
@@ -49,13 +50,13 @@ class ModularKernel:
 
 @pytest.fixture(autouse=True)
 def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was asked before."""
+    """This process has asked for no module yet."""
     monkeypatch.setattr(modules, "_ANSWERED", set())
 
 
 @pytest.fixture
 def make_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], ModularKernel]:
-    """With no module loaded, and its settings nowhere."""
+    """Makes a kernel without modules, and so without their settings."""
 
     def make(refusal: int = 0) -> ModularKernel:
         kernel = ModularKernel(tmp_path / "netfilter", refusal)
@@ -124,7 +125,7 @@ def test_where_nothing_is_tracked_there_are_no_sessions(
 def test_that_what_is_tracked_cannot_be_read_is_an_error(
     make_kernel: Callable[[int], ModularKernel], tmp_path: Path, reader: str
 ) -> None:
-    """nf_conntrack is there, since nftables asked for it, and nf_conntrack_netlink isn't."""
+    """nf_conntrack is loaded, since nftables needed it, and nf_conntrack_netlink is missing."""
     make_kernel(errno.EINVAL)
     (tmp_path / COUNT).parent.mkdir()
     (tmp_path / COUNT).write_text("7\n", "ascii")

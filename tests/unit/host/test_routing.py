@@ -1,4 +1,4 @@
-"""Names of a router's ends of links."""
+"""Names of the router's ends of links."""
 
 from __future__ import annotations
 

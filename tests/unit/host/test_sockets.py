@@ -1,4 +1,4 @@
-"""Which end opened a session, as far as the namespace's sockets tell; and the kernel's messages about them."""
+"""Which end opened a session, as far as the namespace's sockets show; and the kernel's messages about sockets."""
 
 from __future__ import annotations
 

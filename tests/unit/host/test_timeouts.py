@@ -1,4 +1,4 @@
-"""Each state of each tracker gets the timeout that the specification gives it, on the kernels that people have."""
+"""Each state of each tracker gets the timeout in the specification, on the kernels that users have."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_what_is_lowered_and_what_is_set(name: str, found: int, seconds: int) ->
 
 
 def imitate(monkeypatch: pytest.MonkeyPatch, root: Path, settings: dict[str, int]) -> None:
-    """A kernel with these settings, whose modules are there."""
+    """A kernel with these settings and all modules loaded."""
     (root / "netfilter").mkdir()
     for name, seconds in settings.items():
         (root / "netfilter" / name).write_text(f"{seconds}\n", "ascii")

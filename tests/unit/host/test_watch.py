@@ -17,7 +17,7 @@ def watch() -> Iterator[PathWatch]:
 
 
 def changed(watch: PathWatch, path: Path, change: Callable[[], object]) -> bool:
-    """Whether the change is told (inotify tells before the system call returns)."""
+    """Whether the change is reported; inotify reports it before the system call returns."""
     watch.follow([path])
     watch.read()
     change()

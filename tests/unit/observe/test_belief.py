@@ -1,4 +1,4 @@
-"""How many packets were denied and not logged, and how many may be believed: counters against what was told."""
+"""How many packets were denied and not logged, and how many logged ones to believe: counters against reports."""
 
 from __future__ import annotations
 

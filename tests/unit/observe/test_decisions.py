@@ -1,4 +1,4 @@
-"""Packets that decide() tells apart are never taken for one another, whichever is asked about first."""
+"""Packets that decide() tells apart are never mixed up, whichever is asked about first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which counters count drops: held against the compiled tables themselves; and sums that only grow."""
+"""Which counters count drops, compared with the compiled tables themselves; and sums that only grow."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FENCES = [
 
 
 def drops_all(table: Table, rules: Sequence[Rule]) -> bool:
-    """Whether nothing that comes to these rules passes."""
+    """Whether nothing passes that reaches these rules."""
     verdicts = [s for rule in rules for s in rule.statements if isinstance(s, Verdict) and s != DROP]
     elements = [v for rule in rules for s in rule.statements if isinstance(s, VerdictMap) for v in reached(table, s)]
     return all(v != ACCEPT and drops_all(table, table.chain[v.chain].rules) for v in (*verdicts, *elements))
@@ -43,7 +43,7 @@ def reached(table: Table, asked: VerdictMap) -> list[Verdict]:
 
 
 def counted(table: Table) -> dict[str, set[bool]]:
-    """Of each counter, whether what it counts is dropped then."""
+    """For each counter, whether the packets that it counts are dropped."""
     found: dict[str, set[bool]] = {}
     for chain in table.chains:
         for number, entry in enumerate(chain.rules):

@@ -1,4 +1,4 @@
-"""What a packet's own headers say, however short it is cut."""
+"""What a packet's own headers say, however much of it is cut off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counters and what they stand for."""
+"""Which rule or cause each counter stands for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The packet as the kernel would read it, and the counter that stands for each decision."""
+"""The packet as the kernel reads it, and the counter for each decision."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_fields_of_an_opening_packet(where: Placement, text: str, more: dict[str
 
 
 def tables_at(where: Placement, state: CloudState, options: Options) -> dict[str, tuple[Table, str]]:
-    """By ENI its table, and its interface there; in host placement each ENI is alone."""
+    """The table and interface of each ENI; in host placement each ENI is alone in its router."""
     if where is Placement.INSTANCE:
         return compiled(state, options)
     alone = ((eni.network_interface_id, {eni.network_interface_id: "eth0"}) for eni in state.network_interfaces)
@@ -54,7 +54,7 @@ def tables_at(where: Placement, state: CloudState, options: Options) -> dict[str
 
 @pytest.mark.parametrize("where", list(Placement), ids=lambda where: str(where.value))
 def test_each_decision_is_counted_under_its_own_counters(where: Placement) -> None:
-    """By the compiled table, over generated states."""
+    """In the compiled table, over generated states."""
     seen: set[str] = set()
 
     @seed(730)

@@ -40,7 +40,7 @@ class Told:
         self.now, self.paths = 0.0, Paths(OWN, lambda: self.now)
 
     def chains(self, *events: Event) -> list[list[str]]:
-        """Of the paths that are ready after these."""
+        """The chains of the paths that are ready after these events."""
         for one in events:
             self.paths.note(one)
         return [[e.chain for e in path.events] for path in self.paths.ready()]
