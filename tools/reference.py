@@ -26,7 +26,12 @@ MADE = "<!-- `make docs` writes this page. Don't edit it here. -->"
 INGRESS, EGRESS, ACCEPT, DROP = Direction.INGRESS, Direction.EGRESS, Verdict.ACCEPT, Verdict.DROP
 # Counters whose names depend on the state. Capitals stand for its names.
 OF_STATES: tuple[tuple[str, str, str, str], ...] = (
-    (counter_name(Decision(INGRESS, ACCEPT, RULE, "GROUP", "RULE")), "its rule's", f"`{RULE}`", "this rule decided"),
+    (
+        counter_name(Decision(INGRESS, ACCEPT, RULE, "GROUP", "RULE")),
+        "as the rule says",
+        f"`{RULE}`",
+        "this rule decided",
+    ),
     *(
         (
             counter_name(Decision(side, ACCEPT, INNER_ACCEPT, "GROUP")),
@@ -41,13 +46,13 @@ OF_STATES: tuple[tuple[str, str, str, str], ...] = (
         for side in Direction
         for verdict in Verdict
     ),
-    (eni_counter(INGRESS, "INTERFACE"), DROP.value, "any", "the sum of all that was dropped on the ENI's way in"),
-    (eni_counter(EGRESS, "INTERFACE"), DROP.value, "any", "the sum of all that was dropped on the ENI's way out"),
+    (eni_counter(INGRESS, "INTERFACE"), DROP.value, "any", "all packets dropped on their way to the ENI"),
+    (eni_counter(EGRESS, "INTERFACE"), DROP.value, "any", "all packets dropped on their way from the ENI"),
     (
         fenced_counter("INTERFACE"),
         DROP.value,
-        "any `fence.`",
-        "the sum of all that the fence dropped at that interface",
+        "any that begins with `fence.`",
+        "all packets that the fence dropped at that interface",
     ),
 )
 
@@ -62,11 +67,11 @@ def causes() -> str:
     return _page(
         "Causes and counters",
         "The policy counts each packet once by its cause, unless its session was accepted before. The fence counts"
-        " what it drops. Capitals stand for names of the state, or for an interface.",
+        " what it drops. Words in capitals stand for the name of a group, a rule or an interface.",
         _table(("counter", "verdict", "cause", "means"), (*others, *fixed)),
         "## Causes without a counter of their own",
-        "`discovery`, `dhcp` and `metadata` are counted together, as `always`. The others come from comparisons and"
-        " replays.",
+        "`discovery`, `dhcp` and `metadata` are counted together, as `always`. The others appear in comparisons of"
+        " states and in replays.",
         _table(("cause", "means"), uncounted),
     )
 
@@ -111,7 +116,7 @@ def exit_codes() -> str:
     base = SgDataplaneError.__name__
     return _page(
         "Exit codes",
-        f"`{base}` stands for every error that no line above it names. `pydoc sgdataplane.errors` has the whole tree.",
+        f"`{base}` stands for every error that no line above it names. `pydoc sgdataplane.errors` lists all errors.",
         _table(("code", "means", "errors"), rows),
     )
 
@@ -123,7 +128,7 @@ def decisions() -> str:
     )
     return _page(
         "Decisions",
-        "Each page says what was chosen, what else was tried or considered, and what was measured. Figures are as of"
+        "Each page says what we chose, what else we tried or considered, and what we measured. Figures are as of"
         " the day of their commit; `netns-lab/bench/results` has the benchmark's last ones.",
         _table(("no.", "decision", "date"), rows),
     )

@@ -51,15 +51,16 @@ class Exit(enum.IntEnum):
 
 # `make docs` writes docs/reference/exit-codes.md from this.
 EXIT_MEANINGS: Mapping[Exit, str] = {
-    Exit.DONE: "done",
-    Exit.NO: "the answer is no: a disagreement, a state that `check` refuses, findings under `--strict`",
+    Exit.DONE: "the command did its work",
+    Exit.NO: "the answer is no: a disagreement, a state that `check` refuses, findings with `--strict`,"
+    " a port that opens with `--fail-on-open`, an ENI that isn't in force",
     Exit.USAGE: "wrong usage of the command line",
-    Exit.KERNEL: "the kernel refused, or can't do it",
-    Exit.NOT_ROOT: "this needs root",
-    Exit.INPUT: "the input can't be used: not found, refused, nothing in it to do",
-    Exit.INTERNAL: "a bug of ours",
+    Exit.KERNEL: "the kernel refused, or lacks a feature",
+    Exit.NOT_ROOT: "the command needs root",
+    Exit.INPUT: "the input can't be used: not found, refused, or nothing to do in it",
+    Exit.INTERNAL: "a bug in sgdataplane",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
-    Exit.BROKEN_PIPE: "the reader of our output went away",
+    Exit.BROKEN_PIPE: "the program that read the output has ended",
 }
 
 

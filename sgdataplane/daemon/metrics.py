@@ -68,34 +68,34 @@ class Kind(NamedTuple):
 
 # All metrics, without our prefix. The library has some more of this process: process_*.
 METRICS: Mapping[str, Kind] = {
-    "healthy": Kind("1 if nothing is an error, as `sgdp status` says."),
-    "state_refused": Kind("1 if the state on disk is refused: an older policy holds."),
-    "cycle_seconds": Kind("Seconds that one cycle took, whatever it had to do."),
-    "apply_seconds": Kind("Seconds that one namespace's change took, compile and proof included."),
-    "operations_total": Kind("Rules, elements and the like that changes added or removed.", ("step",), STEPS),
-    "errors_total": Kind("What went wrong; what goes on being wrong counts at each attempt.", ("kind",), ERRORS),
+    "healthy": Kind("1 if the agent is healthy, as `sgdp status` says."),
+    "state_refused": Kind("1 if the state on disk is refused; the older policy stays in force."),
+    "cycle_seconds": Kind("Duration of one cycle in seconds, whatever it had to do."),
+    "apply_seconds": Kind("Duration of the change of one namespace in seconds, with compile and proof."),
+    "operations_total": Kind("Rules, elements and other objects that changes added or removed.", ("step",), STEPS),
+    "errors_total": Kind("Errors by kind; an error that persists counts at each attempt.", ("kind",), ERRORS),
     "drift_commits_total": Kind("Commits of others to our tables."),
-    "drift_repairs_total": Kind("Namespaces put right after others had changed our tables."),
-    "drift_delays_total": Kind("Repairs put off, as others go on changing our tables there."),
+    "drift_repairs_total": Kind("Repairs of namespaces where others had changed our tables."),
+    "drift_delays_total": Kind("Repairs delayed because others keep changing our tables there."),
     "enis": Kind("Attached ENIs.", ("outcome",), tuple(outcome.value for outcome in Outcome)),
-    "eni_in_force": Kind("1 if the ENI's interface obeys its policy.", ("eni", "namespace")),
+    "eni_in_force": Kind("1 if the ENI's policy is in force at its interface.", ("eni", "namespace")),
     "eni_epoch": Kind("The epoch of the ENI's policy.", ("eni", "namespace")),
     "eni_dropped_packets_total": Kind(
         "Packets of an ENI dropped, whatever the cause.", ("eni", "namespace", "direction")
     ),
     "dropped_packets_total": Kind(
-        "Packets dropped, counted by namespace: its ENIs together.", ("namespace", "direction", "cause")
+        "Packets dropped in a namespace, at all of its ENIs together.", ("namespace", "direction", "cause")
     ),
     "sessions": Kind("Sessions in the namespace's conntrack table.", ("namespace",)),
     "conntrack_dropped_packets_total": Kind(
-        "Packets dropped by the kernel without room for their session; no other metric has them.", ("namespace",)
+        "Packets that the kernel dropped because conntrack was full; no other metric has them.", ("namespace",)
     ),
-    "neighbour_entries": Kind("Entries of the machine's table of neighbours, for all namespaces.", ("family",)),
-    "neighbour_limit": Kind("How many there can be (gc_thresh3); new ones are refused then.", ("family",)),
-    "neighbours_refused_total": Kind("New neighbours that found the table full.", ("family",)),
-    "read_seconds": Kind("Seconds that the last reading of all namespaces took."),
-    "unread_namespaces": Kind("Namespaces with older numbers, or none: no time, or gone."),
-    "build_info": Kind("The agent.", ("version", "python")),
+    "neighbour_entries": Kind("Entries of the machine's neighbour table, of all namespaces.", ("family",)),
+    "neighbour_limit": Kind("The neighbour table's limit (gc_thresh3); the kernel refuses more entries.", ("family",)),
+    "neighbours_refused_total": Kind("Neighbour entries refused because the table was full.", ("family",)),
+    "read_seconds": Kind("Duration of the last reading of all namespaces in seconds."),
+    "unread_namespaces": Kind("Namespaces that the last reading left out, for lack of time or because they ended."),
+    "build_info": Kind("Versions of the agent and of Python.", ("version", "python")),
 }
 
 
