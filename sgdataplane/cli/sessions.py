@@ -42,7 +42,7 @@ from sgdataplane.cli.output import Exit, Progress, endpoint, log_shown, paint, r
 from sgdataplane.cli.scopes import PolicyScope, Scopes, scopes
 from sgdataplane.errors import HostError, LabError
 from sgdataplane.host import netns
-from sgdataplane.host.conntrack import OTHER_STATES, TCP_STATES, Traffic
+from sgdataplane.host.conntrack import OTHER_STATES, TCP_STATES, Accounting
 from sgdataplane.model import words
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.naming import look_up
@@ -226,7 +226,7 @@ def as_json(session: Session, node: str, time_scale: float) -> dict[str, object]
     }
 
 
-def _traffic(way: str, traffic: Traffic | None) -> dict[str, int | None]:
+def _traffic(way: str, traffic: Accounting | None) -> dict[str, int | None]:
     return {
         f"{way}_packets": None if traffic is None else traffic.packets,
         f"{way}_bytes": None if traffic is None else traffic.bytes,

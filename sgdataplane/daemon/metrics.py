@@ -58,7 +58,7 @@ KINDS: tuple[tuple[str, type[Exception]], ...] = (
 ERRORS = ("state", "config", "cycle", "last-good", *(kind for kind, _ in KINDS))
 
 
-class Kind(NamedTuple):
+class Described(NamedTuple):
     """What a metric says, its labels, and the values of its only label, if these are known beforehand."""
 
     words: str
@@ -67,35 +67,39 @@ class Kind(NamedTuple):
 
 
 # All metrics, without our prefix. The library has some more of this process: process_*.
-METRICS: Mapping[str, Kind] = {
-    "healthy": Kind("1 if the agent is healthy, as `sgdp status` says."),
-    "state_refused": Kind("1 if the state on disk is refused; the older policy stays in force."),
-    "cycle_seconds": Kind("Duration of one cycle in seconds, whatever it had to do."),
-    "apply_seconds": Kind("Duration of the change of one namespace in seconds, with compile and proof."),
-    "operations_total": Kind("Rules, elements and other objects that changes added or removed.", ("step",), STEPS),
-    "errors_total": Kind("Errors by kind; an error that persists counts at each attempt.", ("kind",), ERRORS),
-    "drift_commits_total": Kind("Commits of others to our tables."),
-    "drift_repairs_total": Kind("Repairs of namespaces where others had changed our tables."),
-    "drift_delays_total": Kind("Repairs delayed because others keep changing our tables there."),
-    "enis": Kind("Attached ENIs.", ("outcome",), tuple(outcome.value for outcome in Outcome)),
-    "eni_in_force": Kind("1 if the ENI's policy is in force at its interface.", ("eni", "namespace")),
-    "eni_epoch": Kind("The epoch of the ENI's policy.", ("eni", "namespace")),
-    "eni_dropped_packets_total": Kind(
+METRICS: Mapping[str, Described] = {
+    "healthy": Described("1 if the agent is healthy, as `sgdp status` says."),
+    "state_refused": Described("1 if the state on disk is refused; the older policy stays in force."),
+    "cycle_seconds": Described("Duration of one cycle in seconds, whatever it had to do."),
+    "apply_seconds": Described("Duration of the change of one namespace in seconds, with compile and proof."),
+    "operations_total": Described("Rules, elements and other objects that changes added or removed.", ("step",), STEPS),
+    "errors_total": Described("Errors by kind; an error that persists counts at each attempt.", ("kind",), ERRORS),
+    "drift_commits_total": Described("Commits of others to our tables."),
+    "drift_repairs_total": Described("Repairs of namespaces where others had changed our tables."),
+    "drift_delays_total": Described("Repairs delayed because others keep changing our tables there."),
+    "enis": Described("Attached ENIs.", ("outcome",), tuple(outcome.value for outcome in Outcome)),
+    "eni_in_force": Described("1 if the ENI's policy is in force at its interface.", ("eni", "namespace")),
+    "eni_epoch": Described("The epoch of the ENI's policy.", ("eni", "namespace")),
+    "eni_dropped_packets_total": Described(
         "Packets of an ENI dropped, whatever the cause.", ("eni", "namespace", "direction")
     ),
-    "dropped_packets_total": Kind(
+    "dropped_packets_total": Described(
         "Packets dropped in a namespace, at all of its ENIs together.", ("namespace", "direction", "cause")
     ),
-    "sessions": Kind("Sessions in the namespace's conntrack table.", ("namespace",)),
-    "conntrack_dropped_packets_total": Kind(
+    "sessions": Described("Sessions in the namespace's conntrack table.", ("namespace",)),
+    "conntrack_dropped_packets_total": Described(
         "Packets that the kernel dropped because conntrack was full; no other metric has them.", ("namespace",)
     ),
-    "neighbour_entries": Kind("Entries of the machine's neighbour table, of all namespaces.", ("family",)),
-    "neighbour_limit": Kind("The neighbour table's limit (gc_thresh3); the kernel refuses more entries.", ("family",)),
-    "neighbours_refused_total": Kind("Neighbour entries refused because the table was full.", ("family",)),
-    "read_seconds": Kind("Duration of the last reading of all namespaces in seconds."),
-    "unread_namespaces": Kind("Namespaces that the last reading left out, for lack of time or because they ended."),
-    "build_info": Kind("Versions of the agent and of Python.", ("version", "python")),
+    "neighbour_entries": Described("Entries of the machine's neighbour table, of all namespaces.", ("family",)),
+    "neighbour_limit": Described(
+        "The neighbour table's limit (gc_thresh3); the kernel refuses more entries.", ("family",)
+    ),
+    "neighbours_refused_total": Described("Neighbour entries refused because the table was full.", ("family",)),
+    "read_seconds": Described("Duration of the last reading of all namespaces in seconds."),
+    "unread_namespaces": Described(
+        "Namespaces that the last reading left out, for lack of time or because they ended."
+    ),
+    "build_info": Described("Versions of the agent and of Python.", ("version", "python")),
 }
 
 

@@ -79,7 +79,7 @@ class SessionTuple:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class Accounting:
     """What went one way: packets, and their bytes with IP headers."""
 
     packets: int
@@ -100,8 +100,8 @@ class Tracked:
     seconds_left: int
     mark: int
     icmp_type: int | None = None
-    sent: Traffic | None = None
-    answered: Traffic | None = None
+    sent: Accounting | None = None
+    answered: Accounting | None = None
     is_carried: bool = False
 
 
@@ -220,11 +220,11 @@ def _state(protocol_info: bytes, status: int) -> str:
     return OTHER_STATES[(status & SEEN_REPLY > 0) + (status & ASSURED > 0)]
 
 
-def _traffic(counters: bytes | None) -> Traffic | None:
+def _traffic(counters: bytes | None) -> Accounting | None:
     if counters is None:
         return None
     found = parse_attributes(counters)
-    return Traffic(uint(found[CTA_COUNTERS_PACKETS]), uint(found[CTA_COUNTERS_BYTES]))
+    return Accounting(uint(found[CTA_COUNTERS_PACKETS]), uint(found[CTA_COUNTERS_BYTES]))
 
 
 def track_established(sessions: Iterable[SessionTuple], seconds: int) -> int:

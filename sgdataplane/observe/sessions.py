@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from sgdataplane.contract.sites import INSTANCE, Site
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
-from sgdataplane.host.conntrack import SessionTuple, Tracked, Traffic, list_tracked
+from sgdataplane.host.conntrack import Accounting, SessionTuple, Tracked, list_tracked
 from sgdataplane.host.netlink import refusals_of
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.decision import Decision
@@ -60,8 +60,8 @@ class Session:
     icmp_type: int | None
     state: str
     seconds_left: int
-    ingress: Traffic | None
-    egress: Traffic | None
+    ingress: Accounting | None
+    egress: Accounting | None
     is_judged: bool
     decision: Decision | None
 

@@ -25,9 +25,9 @@ from sgdataplane.host.conntrack import (
     CTA_TUPLE_PROTO,
     CTA_TUPLE_REPLY,
     CTNETLINK,
+    Accounting,
     SessionTuple,
     Tracked,
-    Traffic,
 )
 from sgdataplane.host.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, nested
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
@@ -53,7 +53,7 @@ def tracked(
     mark: int = 0,
     state: str = "ESTABLISHED",
     icmp_type: int | None = None,
-    counted: tuple[Traffic, Traffic] | None = None,
+    counted: tuple[Accounting, Accounting] | None = None,
 ) -> Tracked:
     """An entry as the reader gives it; without a `reply` nothing is translated."""
     opened = tuple_of(original, protocol)

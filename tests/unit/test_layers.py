@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,3 +138,50 @@ def test_only_the_verbs_of_the_lab_import_it_at_the_top() -> None:
         if is_in(name, "sgdataplane.lab")
     ]
     assert at_the_top == []
+
+
+def named_modules(tree: ast.AST, known: frozenset[str]) -> set[str]:
+    """The modules of ours that a tree imports, but for those that it imports for types alone."""
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    nodes = (node for node in ast.walk(tree) if id(node) not in for_types)
+    found = (name.removeprefix("sgdataplane.") for node in nodes for name in _own_imports(node))
+    return {name if name in known else name.rpartition(".")[0] for name in found} & known
+
+
+def _own_imports(node: ast.AST) -> list[str]:
+    return list(imports(node)) if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """The modules that lead into a circle, sorted."""
+    left = dict(graph)
+    while ends := [name for name, targets in left.items() if not targets & left.keys()]:
+        for name in ends:
+            del left[name]
+    return sorted(left)
+
+
+def test_no_module_leads_back_to_itself() -> None:
+    trees = dict(modules())
+    known = frozenset(trees)
+    assert circles({name: named_modules(tree, known) - {name} for name, tree in trees.items()}) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
+
+
+# Two classes that people know by one name, though they are different things.
+OF_ONE_NAME = {
+    "Verdict",  # a policy's, and nftables' (accept, drop, jump, goto, return)
+}
+
+
+def test_no_two_classes_have_one_name() -> None:
+    names = Counter(node.name for _, tree in modules() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert {name for name, count in names.items() if count > 1} == OF_ONE_NAME

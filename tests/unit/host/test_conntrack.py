@@ -14,8 +14,8 @@ from sgdataplane.host.conntrack import (
     CTA_TIMEOUT,
     OFFLOAD,
     SEEN_REPLY,
+    Accounting,
     SessionTuple,
-    Traffic,
     parse_tracked,
 )
 from sgdataplane.host.netlink import attribute, nested, parse_attributes
@@ -52,7 +52,7 @@ def test_counters_are_read_where_the_kernel_counts() -> None:
         for way, packets in ((CTA_COUNTERS_ORIG, 3), (CTA_COUNTERS_REPLY, 2))
     )
     found = parse_tracked(Family.IPV4, parse_attributes(message(tuple_of(V4)) + counted))
-    assert (found.sent, found.answered) == (Traffic(3, 1 << 33), Traffic(2, 1 << 33))
+    assert (found.sent, found.answered) == (Accounting(3, 1 << 33), Accounting(2, 1 << 33))
 
 
 def test_a_session_that_a_flowtable_carries_has_no_timeout_to_tell() -> None:

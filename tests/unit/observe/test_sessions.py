@@ -9,7 +9,7 @@ import pytest
 
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.contract.sites import HOST, INSTANCE, Site
-from sgdataplane.host.conntrack import Tracked, Traffic
+from sgdataplane.host.conntrack import Accounting, Tracked
 from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.packet import Packet
@@ -238,7 +238,7 @@ def test_orders(order: str, names: str) -> None:
 
 
 def test_descending_is_by_what_was_asked() -> None:
-    counted = [replace(SSH, ingress=Traffic(1, size), egress=Traffic(1, size)) for size in (10, 3000, 200)]
+    counted = [replace(SSH, ingress=Accounting(1, size), egress=Accounting(1, size)) for size in (10, 3000, 200)]
     assert [s.ingress.bytes for s in in_order(counted, "bytes", descending=True) if s.ingress] == [3000, 200, 10]
     assert in_order([SSH, WEB], "bytes", descending=True) != []
     assert [s.eni_id for s in in_order([LOCAL, SSH], descending=True)] == ["eni-a", ""]
