@@ -11,6 +11,7 @@ send in the name of anybody on the far side, and in its direction everything pas
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -156,7 +157,8 @@ def number(namespace: str, ifname: str, addresses: Iterable[str]) -> None:
 
 
 def bridge_uplink(passage: Passage) -> None:
-    """The router's way to the far end becomes a bridge, of which the link is a port."""
+    """The router's way to the far end becomes a bridge, of which the link is a port. While the kernel makes the bridge
+    operational, it may lose a packet."""
     way, router = passage.ways[0], passage.enforced
     run_in(router, "ip", "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
     run_in(router, "ip", "link", "set", way, "master", "br0")
@@ -165,6 +167,7 @@ def bridge_uplink(passage: Passage) -> None:
     for gateway, far, length in zip(GATEWAYS.values(), passage.far.addresses, LENGTHS.values(), strict=True):
         run_in(router, "ip", "address", "replace", f"{gateway}/{length}", "dev", "br0", *(["nodad"] * (length > 32)))
         run_in(router, "ip", "route", "replace", far, "dev", "br0")
+    wait_until(lambda: json.loads(run_in(router, "ip", "-json", "link", "show", "br0"))[0]["operstate"] == "UP")
     passage.uplink = "br0"
 
 
