@@ -37,24 +37,14 @@ class StateSource(Readable, Protocol):
         """Receive events; return whether the state may have changed."""
 
 
-class StateFiles:
-    """A file or a folder of files. The folder may be a link that is turned to the next generation; then one whole
-    generation is read (statefile/source.py)."""
+class WatchedFiles:
+    """A file or a folder of files, watched by inotify whichever way they are replaced, and also while they don't exist.
+    The folder may be a link that is turned to the next generation; then one whole generation is read
+    (statefile/source.py)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._memory = Memory()
-
-    def read(self, profile: str) -> CloudState:
-        return load(self.path, profile=profile, memory=self._memory).state
-
-
-class WatchedFiles(StateFiles):
-    """The same, watched by inotify whichever way they are replaced, and also while they don't exist."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._watch = PathWatch()
+        self._memory, self._watch = Memory(), PathWatch()
 
     def fileno(self) -> int:
         return self._watch.fileno()
@@ -70,7 +60,7 @@ class WatchedFiles(StateFiles):
 
     def read(self, profile: str) -> CloudState:
         self._watch.follow((self.path,))
-        return super().read(profile)
+        return load(self.path, profile=profile, memory=self._memory).state
 
 
 LAST_GOOD = "last-good.yaml"

@@ -21,7 +21,7 @@ from sgdataplane.daemon.metrics import KINDS
 from sgdataplane.daemon.namespaces import NamespaceWatch
 from sgdataplane.daemon.readings import Readings, read_namespace
 from sgdataplane.daemon.schedule import Cause
-from sgdataplane.daemon.source import LastGood, StateFiles
+from sgdataplane.daemon.source import LastGood
 from sgdataplane.daemon.status import Status
 from sgdataplane.errors import ContainedError, InternalError
 from sgdataplane.host import netns
@@ -37,6 +37,7 @@ from sgdataplane.nft.uapi import SUBSYSTEM, TABLE_OWNER
 from tests.support.attachbench import DNS, WEB, Bench
 from tests.support.attachhost import HOST, state_of
 from tests.support.nft import listing, nft
+from tests.support.statefiles import StateFiles
 
 pytestmark = pytest.mark.kernel
 ERRORS: dict[str, Exception] = {

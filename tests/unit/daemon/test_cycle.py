@@ -11,12 +11,13 @@ from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, NamespaceReport, Outcome
 from sgdataplane.daemon.cycle import Origin, Reconciler
 from sgdataplane.daemon.schedule import Cause
-from sgdataplane.daemon.source import LastGood, StateFiles
+from sgdataplane.daemon.source import LastGood
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
 from tests.support.attachbench import state_of
+from tests.support.statefiles import StateFiles
 
 OLD, NEW = state_of(443, 80), state_of(443)
 

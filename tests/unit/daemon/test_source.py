@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.daemon.source import LastGood, StateFiles, WatchedFiles
+from sgdataplane.daemon.source import LastGood, WatchedFiles
 from sgdataplane.errors import StateFileError
 from sgdataplane.statefile import dump_native
 from tests.support.attachbench import state_of
@@ -57,11 +57,6 @@ def test_a_file_that_is_not_there_is_told_when_it_comes(tmp_path: Path) -> None:
         assert found.read(PROFILE) == OLD
     finally:
         found.close()
-
-
-def test_files_are_read_without_being_followed(tmp_path: Path) -> None:
-    write_generation(tmp_path / "1", NEW)
-    assert StateFiles(tmp_path / "1").read(PROFILE) == NEW
 
 
 STATE, OTHER = state_of(80), state_of(443)
