@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import HostReport, Key, NamespaceReport, Outcome
+from sgdataplane.attach.report import EniOutcome, HostReport, Key, NamespaceReport
 from sgdataplane.enforce import Cache, Desired, Proven, Settings
 from sgdataplane.errors import BindingError
 from sgdataplane.model.state import CloudState
@@ -135,5 +135,5 @@ def _at_rest(report: NamespaceReport, state: CloudState | None = None) -> Namesp
 
 def _disturbed(report: NamespaceReport) -> NamespaceReport:
     """The report of a namespace where others may have replaced what was in force."""
-    enis = (replace(e, outcome=Outcome.DISTURBED) if e.outcome is Outcome.IN_FORCE else e for e in report.enis)
+    enis = (replace(e, outcome=EniOutcome.DISTURBED) if e.outcome is EniOutcome.IN_FORCE else e for e in report.enis)
     return replace(report, enis=tuple(enis))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniReport, Outcome
+from sgdataplane.attach.report import EniOutcome, EniReport
 from sgdataplane.host.links import InterfaceAddress, Link, Links
 from sgdataplane.model.state import CloudState, Eni, GroupType, SecurityGroup
 from sgdataplane.net.values import Address, Prefix, Verdict
@@ -76,8 +76,8 @@ def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
     link = next((link for link in there.links if link.ifname == binding.ifname), None)
     eni = known_eni(state, binding.eni_id)
     if eni is None or link is None:
-        return EniReport(binding, Outcome.CLOSED if eni is None else Outcome.ABSENT)
-    return EniReport(binding, Outcome.IN_FORCE, warnings_of(link, there, eni))
+        return EniReport(binding, EniOutcome.CLOSED if eni is None else EniOutcome.ABSENT)
+    return EniReport(binding, EniOutcome.IN_FORCE, warnings_of(link, there, eni))
 
 
 def names_up(links: Iterable[Link]) -> set[str]:

@@ -14,7 +14,7 @@ from sgdataplane.attach.again import give_mac, let_go
 from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.compare import Interfaces, look, names_up, with_closed
 from sgdataplane.attach.registry import Binding, Registry, current, in_order
-from sgdataplane.attach.report import EniReport, Key, Manner, NamespaceReport, Outcome, Told, told
+from sgdataplane.attach.report import EniOutcome, EniReport, Key, Manner, NamespaceReport, Told, told
 from sgdataplane.attach.router import Hosted, hosted, move_in, where_is
 from sgdataplane.enforce import Desired, Proven, check_fence, check_hold, check_kernel, enforce, remove
 from sgdataplane.errors import HostError
@@ -80,7 +80,7 @@ def _placed(state: CloudState, binding: Binding) -> Hosted | NamespaceReport:
         with found(binding.identity, binding.path) as place:
             return _found(state, binding, place)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
-        return NamespaceReport(binding.identity, (EniReport(binding, Outcome.REFUSED),), error=told(error))
+        return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.REFUSED),), error=told(error))
 
 
 def _found(state: CloudState, binding: Binding, place: str | None) -> Hosted | NamespaceReport:
@@ -92,13 +92,13 @@ def _found(state: CloudState, binding: Binding, place: str | None) -> Hosted | N
         return hosted(binding, where, router.router_of(state.eni.get(binding.eni_id)))
     with Links(place) as links:
         if binding.ifname not in {link.ifname for link in links.links()}:
-            return NamespaceReport(binding.identity, (EniReport(binding, Outcome.ABSENT),))
+            return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.ABSENT),))
     detail = "host placement needs a veth link whose other end is in our own namespace or one under /run/netns"
     raise HostError(str(binding), detail)
 
 
 def _ended(binding: Binding) -> NamespaceReport:
-    return NamespaceReport(binding.identity, (EniReport(replace(binding, host_end=None), Outcome.GONE),))
+    return NamespaceReport(binding.identity, (EniReport(replace(binding, host_end=None), EniOutcome.GONE),))
 
 
 def _groups(
@@ -154,7 +154,7 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
         with Links(name) as links:
             unbound = names_up(links.links())
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
-        refused = tuple(EniReport(entry.binding, Outcome.REFUSED) for entry in group.entries)
+        refused = tuple(EniReport(entry.binding, EniOutcome.REFUSED) for entry in group.entries)
         return NamespaceReport(name, refused, proven=group.previous, error=told(error))
     enis = tuple(_finished(state, entry.binding) for entry in group.entries)
     unbound -= {"lo", *known, *manner.uplinks}
@@ -166,11 +166,11 @@ def _finished(state: CloudState, binding: Binding) -> EniReport:
     try:
         with found(binding.identity, binding.path) as place:
             if place is None:
-                return EniReport(binding, Outcome.GONE)
+                return EniReport(binding, EniOutcome.GONE)
             remove(place)
             with Links(place) as links:
                 give_mac(links, binding, state)
                 return look(Interfaces.read(links), state, binding)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this workload only
-        outcome = Outcome.IN_FORCE if binding.eni_id in state.eni else Outcome.CLOSED
+        outcome = EniOutcome.IN_FORCE if binding.eni_id in state.eni else EniOutcome.CLOSED
         return EniReport(binding, outcome, (str(told(error)),))

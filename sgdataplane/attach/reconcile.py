@@ -15,7 +15,16 @@ from sgdataplane.attach.agenda import Agenda
 from sgdataplane.attach.compare import Interfaces, look, names_up, with_closed
 from sgdataplane.attach.hosted import reconcile_hosted
 from sgdataplane.attach.registry import Binding, Registry, in_order, refuse, unfit_name
-from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, Key, Manner, NamespaceReport, Outcome, told
+from sgdataplane.attach.report import (
+    DEFAULT_MANNER,
+    EniOutcome,
+    EniReport,
+    HostReport,
+    Key,
+    Manner,
+    NamespaceReport,
+    told,
+)
 from sgdataplane.attach.workload import Workload
 from sgdataplane.enforce import Desired, enforce
 from sgdataplane.errors import ContainedError
@@ -86,12 +95,12 @@ def _reconcile_workload(
     try:
         with found(key, bindings[0].path) as place:
             if place is None:
-                return NamespaceReport(key, tuple(EniReport(binding, Outcome.GONE) for binding in bindings))
+                return NamespaceReport(key, tuple(EniReport(binding, EniOutcome.GONE) for binding in bindings))
             return _enforced(place, state, bindings, manner, agenda)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
         refusal = told(error)
         kept = None if isinstance(refusal, ContainedError) else agenda.in_force.get(key)  # else we know nothing
-        refused = tuple(EniReport(binding, Outcome.REFUSED) for binding in bindings)
+        refused = tuple(EniReport(binding, EniOutcome.REFUSED) for binding in bindings)
         return NamespaceReport(key, refused, proven=kept, error=refusal)
 
 
@@ -111,7 +120,7 @@ def _enforced(
             give_mac(links, binding, state)
         seen = Interfaces.read(links)
     enis = tuple(
-        EniReport(binding, Outcome.REFUSED, refusal=refusals[binding.eni_id])
+        EniReport(binding, EniOutcome.REFUSED, refusal=refusals[binding.eni_id])
         if binding.eni_id in refusals
         else look(seen, state, binding)
         for binding in bindings

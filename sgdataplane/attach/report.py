@@ -42,7 +42,7 @@ SUPERSEDED = "and its rules stay in force, beside those of the namespace that it
 Key = Identity | str  # a workload's namespace by its identity, a router of ours by its name
 
 
-class Outcome(Enum):
+class EniOutcome(Enum):
     """IN_FORCE: the interface obeys the ENI's policy. CLOSED: the state has no such ENI, so nothing passes. ABSENT: the
     interface isn't there; when it comes, another reconcile is needed. REFUSED: it failed; what was in force still is,
     or the host end is down. GONE: the namespace has ended for good; if its workload returns, it is open until it is
@@ -91,7 +91,7 @@ class EniReport:
     was refused, if the other ENIs of its namespace weren't."""
 
     binding: Binding
-    outcome: Outcome
+    outcome: EniOutcome
     warnings: tuple[str, ...] = ()
     refusal: Told | None = None
 
@@ -121,14 +121,14 @@ class NamespaceReport:
     @property
     def is_gone(self) -> bool:
         """Whether it has ended."""
-        return bool(self.enis) and all(eni.outcome is Outcome.GONE for eni in self.enis)
+        return bool(self.enis) and all(eni.outcome is EniOutcome.GONE for eni in self.enis)
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to do until something changes."""
         if self.is_gone:
             return True
-        is_done = all(eni.outcome not in (Outcome.REFUSED, Outcome.GONE) for eni in self.enis)
+        is_done = all(eni.outcome not in (EniOutcome.REFUSED, EniOutcome.GONE) for eni in self.enis)
         return self.applied is not None and not self.applied.leftover and is_done
 
     def warnings_of(self, eni: EniReport) -> tuple[str, ...]:
@@ -196,7 +196,7 @@ class HostReport:
     @property
     def lost(self) -> tuple[Binding, ...]:
         """Bindings whose namespace has ended."""
-        return tuple(eni.binding for eni in self.enis if eni.outcome is Outcome.GONE)
+        return tuple(eni.binding for eni in self.enis if eni.outcome is EniOutcome.GONE)
 
     @cached_property
     def unknown_timeouts(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from sgdataplane.attach.discover import CLOUD_ID
 from sgdataplane.attach.manage import AttachRequest, Detached, attach, clear, detach
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Means, Registry
-from sgdataplane.attach.report import HostReport, Manner, Outcome
+from sgdataplane.attach.report import EniOutcome, HostReport, Manner
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.cli.arguments import (
     ENI_HELP,
@@ -217,9 +217,9 @@ def run_apply(arguments: argparse.Namespace) -> int:
     outcomes = {eni.outcome for eni in report.enis}
     if any(isinstance(namespace.error, ContainedError) for namespace in report.namespaces):
         return Exit.INTERNAL
-    if any(eni.outcome is Outcome.REFUSED for eni in report.everywhere):
+    if any(eni.outcome is EniOutcome.REFUSED for eni in report.everywhere):
         return Exit.KERNEL
-    is_open = report.refusals or outcomes & {Outcome.CLOSED, Outcome.ABSENT, Outcome.GONE}
+    is_open = report.refusals or outcomes & {EniOutcome.CLOSED, EniOutcome.ABSENT, EniOutcome.GONE}
     return Exit.NO if is_open else Exit.DONE
 
 

@@ -15,7 +15,7 @@ from sgdataplane.attach.agenda import NOTHING_HEARD, Agenda, Heard
 from sgdataplane.attach.discover import NOT_LOOKED, BindRule, Discovery, discover
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
-from sgdataplane.attach.report import HostReport, Key, Manner, Outcome, Refusal
+from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, Refusal
 from sgdataplane.collection import no_collection
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood, Readable
@@ -79,7 +79,7 @@ class CycleReport:
     def refused(self) -> tuple[str, ...]:
         """The ENIs whose policy could not be put in force."""
         enis = () if self.host is None else self.host.everywhere
-        return tuple(eni.binding.eni_id for eni in enis if eni.outcome is Outcome.REFUSED)
+        return tuple(eni.binding.eni_id for eni in enis if eni.outcome is EniOutcome.REFUSED)
 
     @property
     def unclear(self) -> tuple[Refusal, ...]:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
-from sgdataplane.attach.report import HostReport, Key, Outcome
+from sgdataplane.attach.report import EniOutcome, HostReport, Key
 from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.logs import Notifier, event
 from sgdataplane.daemon.metrics import Metrics
@@ -21,7 +21,7 @@ from sgdataplane.host.timeouts import OTHERS
 from sgdataplane.observe.capacity import read_complaints
 
 MAX_UNCLEAR = 20  # refusals in one line: root of a namespace may make any number of interfaces there
-LEVELS = {Outcome.IN_FORCE: logging.INFO, Outcome.GONE: logging.WARNING, Outcome.REFUSED: logging.ERROR}
+LEVELS = {EniOutcome.IN_FORCE: logging.INFO, EniOutcome.GONE: logging.WARNING, EniOutcome.REFUSED: logging.ERROR}
 
 
 class Journal:

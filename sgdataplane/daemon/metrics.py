@@ -31,7 +31,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from sgdataplane import __version__
-from sgdataplane.attach.report import NamespaceReport, Outcome
+from sgdataplane.attach.report import EniOutcome, NamespaceReport
 from sgdataplane.daemon import logs
 from sgdataplane.daemon.cycle import READING, CycleReport
 from sgdataplane.daemon.readings import Readings
@@ -77,7 +77,7 @@ METRICS: Mapping[str, Described] = {
     "drift_commits_total": Described("Commits of others to our tables."),
     "drift_repairs_total": Described("Repairs of namespaces where others had changed our tables."),
     "drift_delays_total": Described("Repairs delayed because others keep changing our tables there."),
-    "enis": Described("Attached ENIs.", ("outcome",), tuple(outcome.value for outcome in Outcome)),
+    "enis": Described("Attached ENIs.", ("outcome",), tuple(outcome.value for outcome in EniOutcome)),
     "eni_in_force": Described("1 if the ENI's policy is in force at its interface.", ("eni", "namespace")),
     "eni_epoch": Described("The epoch of the ENI's policy.", ("eni", "namespace")),
     "eni_dropped_packets_total": Described(
@@ -230,11 +230,11 @@ def _of_neighbours() -> Iterator[Metric]:
 
 
 def _of_enis(enis: Sequence[EniStatus]) -> Iterator[Metric]:
-    found = Counter({(outcome.value,): 0 for outcome in Outcome})
+    found = Counter({(outcome.value,): 0 for outcome in EniOutcome})
     found.update((eni.report.outcome.value,) for eni in enis)
     yield _labelled("enis", found.items())
     names = {(eni.report.binding.eni_id, eni.namespace): eni for eni in enis[:MAX_OF_EACH]}
-    in_force = {name: int(eni.report.outcome is Outcome.IN_FORCE) for name, eni in names.items()}
+    in_force = {name: int(eni.report.outcome is EniOutcome.IN_FORCE) for name, eni in names.items()}
     yield _labelled("eni_in_force", in_force.items())
     epochs = {name: eni.epoch for name, eni in names.items() if eni.epoch is not None}
     yield _labelled("eni_epoch", epochs.items())

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from sgdataplane import __version__
 from sgdataplane.attach.discover import NOT_LOOKED
-from sgdataplane.attach.report import EniReport, Key, NamespaceReport, Outcome
+from sgdataplane.attach.report import EniOutcome, EniReport, Key, NamespaceReport
 from sgdataplane.daemon.cycle import CycleReport
 from sgdataplane.daemon.namespaces import Drift
 from sgdataplane.model.choices import ON_HOSTS
@@ -93,7 +93,7 @@ class Status:
         self._bug = ""
         self._drift: Drift | None = None
         self._enis: dict[str, EniStatus] = {}
-        self._outcomes: frozenset[Outcome] = frozenset()
+        self._outcomes: frozenset[EniOutcome] = frozenset()
         self._disturbers: dict[Key, str] = {}
 
     def note_cycle(self, report: CycleReport) -> list[EniStatus]:
@@ -152,12 +152,12 @@ class Status:
     @property
     def gone(self) -> frozenset[str]:
         """ENIs whose namespace has ended. Their workloads may be running again, without a policy."""
-        return frozenset(eni_id for eni_id, eni in self._enis.items() if eni.report.outcome is Outcome.GONE)
+        return frozenset(eni_id for eni_id, eni in self._enis.items() if eni.report.outcome is EniOutcome.GONE)
 
     @property
     def is_disturbed(self) -> bool:
         """Whether others keep changing our rules somewhere, so that their changes hold there."""
-        return Outcome.DISTURBED in self._outcomes
+        return EniOutcome.DISTURBED in self._outcomes
 
     @property
     def is_whole(self) -> bool:
@@ -203,7 +203,7 @@ class Status:
     def _eni_as_json(self, eni: EniStatus) -> dict[str, object]:
         """The ENI's status; if it is disturbed, with the program that does it, if that is known."""
         shown, by = eni.as_json(), self._disturbers.get(eni.report.binding.identity)
-        is_known = by is not None and eni.report.outcome is Outcome.DISTURBED
+        is_known = by is not None and eni.report.outcome is EniOutcome.DISTURBED
         return {**shown, "warnings": [*eni.report.warnings, by]} if is_known else shown
 
     def _bind_as_json(self) -> dict[str, object]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
+from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
 from sgdataplane.daemon.counts import Counts, scope_of
 from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
 from sgdataplane.daemon.ledgerfile import LedgerFile
@@ -86,7 +86,7 @@ def report_of(namespace: str, desired: Desired, applied: ApplyReport) -> Namespa
     path = str(netns.path_of(namespace))
     with held(path) as place:
         binding = Binding("eni-a", "eth0", f"netns {namespace}", path, identity_of(place))
-    return NamespaceReport(binding.identity, (EniReport(binding, Outcome.IN_FORCE),), build(desired), applied)
+    return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.IN_FORCE),), build(desired), applied)
 
 
 def cycle(cause: Cause, entry: NamespaceReport) -> CycleReport:

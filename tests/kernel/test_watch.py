@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniReport, HostReport, Key, NamespaceReport, Outcome
+from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, Key, NamespaceReport
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.daemon.namespaces import Drift, NamespaceWatch
 from sgdataplane.host import netns
@@ -44,7 +44,7 @@ def reported(name: str) -> NamespaceReport:
     path = str(netns.path_of(name))
     with held(path) as place:
         binding = Binding(f"eni-{name}", "eth0", f"netns {name}", path, identity_of(place))
-    return NamespaceReport(binding.identity, (EniReport(binding, Outcome.IN_FORCE),))
+    return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.IN_FORCE),))
 
 
 def test_what_is_heard_of_one_namespace_says_nothing_of_the_other(

@@ -9,7 +9,7 @@ import pytest
 from sgdataplane.attach import agenda as module
 from sgdataplane.attach.agenda import Agenda, Heard
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
+from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Settings, build
 from sgdataplane.host.identity import Identity
 from sgdataplane.model.options import Options
@@ -25,7 +25,7 @@ STATE = make_state(
 APPLIED = ApplyReport(1, 0, 0, 0, 0.1)
 DESIRED = Desired(STATE, {"eni-a": "eth0"})
 PROVEN = build(DESIRED)
-REPORT = NamespaceReport(KEY, (EniReport(BINDING, Outcome.IN_FORCE),), PROVEN, APPLIED)
+REPORT = NamespaceReport(KEY, (EniReport(BINDING, EniOutcome.IN_FORCE),), PROVEN, APPLIED)
 
 
 def agenda(report: NamespaceReport = REPORT, *, is_quiet: bool = True) -> Agenda:
@@ -61,7 +61,7 @@ def test_what_was_done_once_is_not_told_again() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"enis": (EniReport(BINDING, Outcome.REFUSED),), "applied": None},
+        {"enis": (EniReport(BINDING, EniOutcome.REFUSED),), "applied": None},
         {"applied": replace(APPLIED, leftover="busy")},
         {"proven": None},
     ],
@@ -72,7 +72,7 @@ def test_what_was_not_done_is_looked_at(changed: dict[str, object]) -> None:
 
 
 def test_what_has_ended_needs_no_search() -> None:
-    gone = replace(REPORT, enis=(EniReport(BINDING, Outcome.GONE),), applied=None, proven=None)
+    gone = replace(REPORT, enis=(EniReport(BINDING, EniOutcome.GONE),), applied=None, proven=None)
     assert agenda(gone).settled(KEY, [BINDING], STATE) is gone
     assert agenda(gone).is_known_gone(BINDING)
     assert agenda(gone, is_quiet=False).settled(KEY, [BINDING], STATE) is None
@@ -132,7 +132,7 @@ def test_what_is_heard_of_waits_for_its_turn() -> None:
     found = hearing(Heard(order=[KEY], waiting={KEY}, disturbed={KEY}))
     report = found.settled(KEY, [BINDING], STATE)
     assert report is not None
-    assert [eni.outcome for eni in report.enis] == [Outcome.DISTURBED]
+    assert [eni.outcome for eni in report.enis] == [EniOutcome.DISTURBED]
     assert (report.desired, found.left, found.owed) == (DESIRED, {KEY}, set())
 
 
@@ -169,6 +169,6 @@ def test_in_a_disturbed_namespace_another_policy_comes_last_but_does_not_wait_fo
 
 
 def test_a_refused_one_that_is_heard_of_waits_as_well() -> None:
-    refused = replace(REPORT, enis=(EniReport(BINDING, Outcome.REFUSED),), applied=None, proven=None)
+    refused = replace(REPORT, enis=(EniReport(BINDING, EniOutcome.REFUSED),), applied=None, proven=None)
     found = hearing(Heard(order=[KEY], waiting={KEY}, disturbed={KEY}), refused)
     assert found.settled(KEY, [BINDING], STATE) == refused

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
+from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
 from sgdataplane.daemon import counts
 from sgdataplane.daemon.counts import MAX_S, AnswerTooLargeError, Counts
 from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
@@ -29,7 +29,7 @@ RULE = "rule.sg-a.sgr-80"
 
 def namespace(number: int, applied: ApplyReport | None = None) -> NamespaceReport:
     eni, identity = f"eni-{number}", Identity(number, number)
-    report = EniReport(Binding(eni, "eth0", f"n{number}", "/nowhere", identity), Outcome.IN_FORCE)
+    report = EniReport(Binding(eni, "eth0", f"n{number}", "/nowhere", identity), EniOutcome.IN_FORCE)
     return NamespaceReport(identity, (report,), build(Desired(STATE, {eni: "eth0"})), applied)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sgdataplane.attach.discover import BindRule
 from sgdataplane.attach.registry import Binding, Registry
-from sgdataplane.attach.report import DEFAULT_MANNER, EniReport, HostReport, NamespaceReport, Outcome
+from sgdataplane.attach.report import DEFAULT_MANNER, EniOutcome, EniReport, HostReport, NamespaceReport
 from sgdataplane.daemon.cycle import Origin, Reconciler
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood
@@ -44,7 +44,7 @@ def test_one_eni_that_refuses_does_not_leave_an_older_policy_to_the_next_start(
 
     def refusing(*_: object) -> HostReport:
         binding = Binding("eni-a", "eth0", "a", "/run/netns/a", Identity(1, 2))
-        refused = NamespaceReport("a", (EniReport(binding, Outcome.REFUSED),), error=HostError("a", "refused"))
+        refused = NamespaceReport("a", (EniReport(binding, EniOutcome.REFUSED),), error=HostError("a", "refused"))
         return HostReport((refused,))
 
     with monkeypatch.context() as patched:

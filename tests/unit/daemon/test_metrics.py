@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
+from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
 from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
 from sgdataplane.daemon.metrics import ERRORS, KEPT_S, KEPT_TIMES, Metrics
 from sgdataplane.daemon.readings import Readings
@@ -26,14 +26,14 @@ from tests.support.scraping import Scrape
 STAMP_MAP = ApplyReport(3, staged=5, switched=2, swept=1, seconds=0.03)
 
 
-def namespace(number: int, named: str = "", outcome: Outcome = Outcome.IN_FORCE) -> NamespaceReport:
+def namespace(number: int, named: str = "", outcome: EniOutcome = EniOutcome.IN_FORCE) -> NamespaceReport:
     binding = Binding(f"eni-{number}", "eth0", named or f"container {number}", "/", Identity(1, number))
     proven = build(Desired(state_of(80), {"eni-a": "eth0"}))
     return NamespaceReport(binding.identity, (EniReport(binding, outcome),), proven, STAMP_MAP)
 
 
 def refused(error: KernelError | ProofError | HostError | LimitError | BindingError) -> NamespaceReport:
-    return replace(namespace(1, outcome=Outcome.REFUSED), applied=None, error=error)
+    return replace(namespace(1, outcome=EniOutcome.REFUSED), applied=None, error=error)
 
 
 class Bench:
@@ -98,7 +98,7 @@ def test_what_a_cycle_did_is_told(bench: Bench) -> None:
 def test_what_is_gone_is_told_and_its_namespace_has_no_series(bench: Bench) -> None:
     bench.cycle(namespace(1), namespace(2))
     assert len(bench.scrape().values("eni_in_force")) == 2
-    gone = replace(namespace(2, outcome=Outcome.GONE), proven=None, applied=None)
+    gone = replace(namespace(2, outcome=EniOutcome.GONE), proven=None, applied=None)
     bench.cycle(namespace(1), gone)
     found = bench.scrape()
     assert (found.value("enis", outcome="gone"), found.value("healthy")) == (1, 0)

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Mapping
 
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniReport, NamespaceReport, Outcome
+from sgdataplane.attach.report import EniOutcome, EniReport, NamespaceReport
 from sgdataplane.daemon.readings import MAX_S, Readings
 from sgdataplane.enforce import Desired, build
 from sgdataplane.errors import HostError
@@ -23,7 +23,7 @@ DEFAULT = Reason("ingress", "default")
 def namespace(key: str) -> NamespaceReport:
     binding = Binding("eni-a", "eth0", key, f"/run/netns/{key}", Identity(1, 2))
     proven = build(Desired(state_of(80), {"eni-a": "eth0"}))
-    return NamespaceReport(key, (EniReport(binding, Outcome.IN_FORCE),), proven)
+    return NamespaceReport(key, (EniReport(binding, EniOutcome.IN_FORCE),), proven)
 
 
 class Kernel:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import EniReport, HostReport, NamespaceReport, Outcome
+from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
 from sgdataplane.daemon.cycle import CycleReport, Origin, Policy
 from sgdataplane.daemon.namespaces import Drift
 from sgdataplane.daemon.schedule import Cause
@@ -19,7 +19,7 @@ from sgdataplane.model.state import CloudState
 SLOW = "a change holds the kernel for about 4.0 s"
 STAMP_MAP = ApplyReport(3, staged=5, switched=2, swept=1, seconds=4.1)
 ENIS = tuple(
-    EniReport(Binding(f"eni-{n}", f"eth{n}", "container web", "/", Identity(1, 1)), Outcome.IN_FORCE, warnings)
+    EniReport(Binding(f"eni-{n}", f"eth{n}", "container web", "/", Identity(1, 1)), EniOutcome.IN_FORCE, warnings)
     for n, warnings in enumerate([(), ("its MAC is another",)])
 )
 
@@ -49,7 +49,7 @@ def test_a_disturbed_eni_is_told_with_who_does_it() -> None:
     told(status, STAMP_MAP)
     status.note_drift(Drift(Identity(1, 1), "container web", "nft[4711]", "rule deleted: ingress"))
     assert [eni["warnings"] for eni in told(status, STAMP_MAP)] == [[], ["its MAC is another"]]
-    disturbed = tuple(replace(eni, outcome=Outcome.DISTURBED) for eni in ENIS)
+    disturbed = tuple(replace(eni, outcome=EniOutcome.DISTURBED) for eni in ENIS)
     entry = NamespaceReport(Identity(1, 1), disturbed, applied=STAMP_MAP)
     policy = Policy(CloudState(), Origin.STATE)
     status.note_cycle(CycleReport(frozenset({Cause.DRIFT}), policy, HostReport((entry,)), "", "", 0.1))
