@@ -23,12 +23,16 @@ from sgdataplane.cli.scopes import USUAL, ask_agent, of_lab
 from sgdataplane.daemon.control import Request
 from sgdataplane.errors import Problem, StateFileError, Where
 from sgdataplane.model import words
+from sgdataplane.model.words import counted
 from sgdataplane.observe.hits import decision_of, decisions, read_hits, rows
 from sgdataplane.observe.ledger import Sum
 
 HEADERS = ("DIRECTION", "VERDICT", "PRIORITY", "DECIDED BY", "PACKETS", "BYTES", "LAST HIT")
 UNUSED_HEADERS = ("RULE", "DIRECTION", "VERDICT", "PRIORITY", "NEVER HIT SINCE", "COUNTED FOR")
 SHOWN_ENIS = 3
+NOTHING = "nothing is counted: no ENI is enforced"
+NO_RULE = "no rule is in force: the defaults decide"
+ALL_USED = "every rule in force has decided about a packet"
 Document = dict[str, Any]
 
 
@@ -115,9 +119,9 @@ def unused(scopes: Iterable[Document]) -> Iterator[Document]:
 
 
 def _print_scopes(scopes: list[Document], *, is_all: bool) -> None:
-    shown = [scope for scope in scopes if is_all or any(row["in_force"] for row in scope["counters"])]
+    shown = [scope for scope in scopes if is_all or _is_enforced(scope)]
     if not shown:
-        say("nothing is counted: no ENI is enforced")
+        say(NOTHING)
     for number, scope in enumerate(shown):
         if number:
             say()
@@ -126,6 +130,10 @@ def _print_scopes(scopes: list[Document], *, is_all: bool) -> None:
         is_timed = any(row["last_hit"] for row in rows)
         table = [cells if is_timed else cells[:-1] for cells in map(_cells, rows)]
         say_block(render_table(HEADERS if is_timed else HEADERS[:-1], table))
+
+
+def _is_enforced(scope: Document) -> bool:
+    return any(row["in_force"] for row in scope["counters"])
 
 
 def _title(scope: Document) -> str:
@@ -147,9 +155,9 @@ def decided_by(row: Document) -> str:
 
 
 def _print_unused(document: Document) -> None:
-    found = document["unused"]
+    found, scopes = document["unused"], document["scopes"]
     if not found:
-        say("every rule has decided about some packet")
+        say(NOTHING if not any(map(_is_enforced, scopes)) else ALL_USED if _total(scopes) else NO_RULE)
         return
     rows = [
         (
@@ -163,7 +171,7 @@ def _print_unused(document: Document) -> None:
         for entry in found
     ]
     say_block(render_table(UNUSED_HEADERS, rows))
-    say(f"{len(found)} of {_total(document['scopes'])} rules")
+    say(f"{len(found)} of {counted(_total(scopes), 'rule')} never decided about a packet")
 
 
 def _total(scopes: Iterable[Document]) -> int:
