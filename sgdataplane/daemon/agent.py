@@ -245,7 +245,8 @@ class Agent:
             self._reload()
         self._paths.follow((self._registry.path,))
         heard, config = self._heard(), self._config
-        report = self._reconciler.run(causes, self._source, config.manner, config.bind_rule, heard)
+        found = self._reconciler.run(causes, self._source, config.manner, config.bind_rule, heard)
+        report = self._journal.explained(found)
         self._schedule.done(is_whole=report.is_whole)
         self._listen(report)
         self._take_turns(report, report.host or HostReport(()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 from sgdataplane.attach.report import EniOutcome, HostReport, Key
 from sgdataplane.daemon.cycle import CycleReport
@@ -43,6 +44,15 @@ class Journal:
     def drifted(self) -> AbstractSet[Key]:
         """The namespaces where others have changed our tables, and that weren't repaired yet."""
         return self._drifts.keys() | self._put_off.keys()
+
+    def explained(self, report: CycleReport) -> CycleReport:
+        """The report with the causes as they turned out. `sgdp detach` and `clear` remove our rules, then the binding:
+        we hear of the rules first, but nothing has drifted, as nothing is enforced there any more."""
+        if report.host is None or self._drifts.keys() <= report.host.by_key.keys():
+            return report
+        is_drift = not self._drifts.keys().isdisjoint(report.host.by_key)
+        causes = report.causes if is_drift else report.causes - {Cause.DRIFT}
+        return replace(report, causes=causes | {Cause.BINDINGS})
 
     def tell(self, report: CycleReport, serve_metrics: Callable[[], str]) -> None:
         """Update status and metrics, log what is new, and tell systemd. `serve_metrics`: returns why that fails, or

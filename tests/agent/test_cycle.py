@@ -71,6 +71,8 @@ def test_what_is_attached_later_is_enforced_and_what_is_detached_is_left(
     wait_until(lambda: agent.outcomes() == {})
     assert dns.passes(beside=web)
     assert agent.status()["drift"]["count"] == 0
+    assert agent.status()["cycle"]["causes"] == ["bindings"]
+    assert not any("drift" in line for line in agent.events("cycle"))
 
 
 def test_a_bad_state_changes_nothing_and_status_says_why(
