@@ -236,7 +236,7 @@ def test_a_bound_interface_that_says_something_else_stays_bound(
     assert (agent.outcomes(), bound(agent)["bound_by"]) == (IN_FORCE, "alias")
     call(pair["instance"], "")
     assert Bench(pair, 0, tmp_path, str).sgdp("detach", "--eni", "eni-a") == 0
-    assert "an agent that binds by alias binds it again" in capsys.readouterr().err
+    assert "an agent that binds by alias will bind it again" in capsys.readouterr().err
     wait_until(lambda: agent.outcomes() == {})
     assert not only_web_passes(pair)
 
