@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 
@@ -20,6 +19,8 @@ from tests.support.ends import Ends
 from tests.traffic.test_sessions import STATE, A, port_of, said, sessions
 
 pytestmark = pytest.mark.traffic
+
+BUSY = 3  # so much longer may the same work take in processor time while others use the machine
 
 
 def test_a_scaled_lab_says_so(lab_name: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,28 +38,26 @@ def test_a_scaled_lab_says_so(lab_name: str, capsys: pytest.CaptureFixture[str])
         manage.down(lab_name)
 
 
-@pytest.mark.parametrize(
-    ("count", "seconds"),
-    [pytest.param(2_000, 5.0, id="2000"), pytest.param(100_000, 20.0, marks=pytest.mark.slow, id="100000")],
-)
-def test_many_sessions_are_printed_in_seconds(
-    lab_name: str, capsys: pytest.CaptureFixture[str], placement: str, count: int, seconds: float
+@pytest.mark.parametrize("count", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_ten_times_as_many_sessions_take_ten_times_as_long(
+    lab_name: str, capsys: pytest.CaptureFixture[str], placement: str, count: int
 ) -> None:
-    """Two thirds of the sessions have a remote of their own, a third is revoked. (4 s for 100,000 on two busy
-    cores.)"""
+    """Two thirds of the sessions have a remote of their own, a third is revoked."""
     local, first = Address.parse(A), Address.parse("100.64.0.0").value
     ports = (22, 8080, 23)
     with labs.running(lab_name, STATE, enforce_policy, placement=placement) as running:
         (entry,) = (entry for entry in running.enforced if "eni-a" in entry.desired.interfaces)
-        many = (SessionTuple(TCP, Address(32, first + n), local, 1024 + n % 60000, ports[n % 3]) for n in range(count))
+        many = [SessionTuple(TCP, Address(32, first + n), local, 1024 + n % 60000, ports[n % 3]) for n in range(count)]
         marks, ifnames = SITES[entry.desired.placement].marks, entry.desired.interfaces
-        fill(entry.netns, many, marks.accepted(Direction.INGRESS, 1, marks.slots(ifnames.values())[ifnames["eni-a"]]))
-        spent = [time.monotonic()]
-        table = said(capsys, lab_name)
-        spent.append(time.monotonic())
-        found = sessions(capsys, lab_name)
-        spent.append(time.monotonic())
-    assert max(after - before for before, after in pairwise(spent)) < seconds, spent
+        mark = marks.accepted(Direction.INGRESS, 1, marks.slots(ifnames.values())[ifnames["eni-a"]])
+        spent = []
+        for part in (many[: count // 10], many[count // 10 :]):
+            fill(entry.netns, part, mark)
+            begin = time.process_time()
+            table, found = said(capsys, lab_name), sessions(capsys, lab_name)
+            spent.append(time.process_time() - begin)
+    print(f"{count // 10} sessions: {spent[0]:.2f} s, {count}: {spent[1]:.2f} s")
+    assert spent[1] < 10 * BUSY * spent[0]
     assert len(table.splitlines()) == count + 2
     assert len({session["remote"] for session in found}) == count
     assert {(port_of(session), session["security_group_rule_id"], session["verdict"]) for session in found} == {
