@@ -1,7 +1,7 @@
 """What a rule can look at, and the hooks where it looks.
 
-Owns the fields, the kind of value that each holds, and the kernel's numbers for states, directions and flags. Must not
-know how a field is read from a packet, or what rules ask for.
+Owns the fields, nft's word for each, the kind of value that it holds, and the kernel's numbers for states, directions
+and flags. Must not know how a field is read from a packet, or what rules ask for.
 """
 
 from __future__ import annotations
@@ -31,56 +31,63 @@ class KeyType(enum.Enum):
 
 
 class Field(enum.Enum):
-    """What a rule can look at: a packet header, the interface, or the conntrack entry."""
+    """What a rule can look at: a packet header, the interface, or the conntrack entry. Each has a word of nft's that no
+    other field has."""
 
     __hash__ = object.__hash__
 
     IIFNAME = ("iifname", KeyType.IFNAME)
     OIFNAME = ("oifname", KeyType.IFNAME)
-    NFPROTO = ("nfproto", KeyType.NFPROTO)
-    L4PROTO = ("l4proto", KeyType.NUMBER)
-    IP_SADDR = ("ip_saddr", KeyType.IPV4)
-    IP_DADDR = ("ip_daddr", KeyType.IPV4)
-    IP_FRAGMENT = ("ip_fragment", KeyType.NUMBER)  # flags and offset
-    IP6_SADDR = ("ip6_saddr", KeyType.IPV6)
-    IP6_DADDR = ("ip6_daddr", KeyType.IPV6)
-    TH_SPORT = ("th_sport", KeyType.NUMBER)
-    TH_DPORT = ("th_dport", KeyType.NUMBER)
-    TCP_FLAGS = ("tcp_flags", KeyType.NUMBER)
-    IP6_HOPLIMIT = ("ip6_hoplimit", KeyType.NUMBER)
-    IP6_FRAGMENT = ("ip6_fragment", KeyType.NUMBER)  # 1 if the packet has a fragment header anywhere, else 0
-    ICMP_TYPE = ("icmp_type", KeyType.NUMBER)
-    ICMPV6_TYPE = ("icmpv6_type", KeyType.NUMBER)
-    CT_STATE = ("ct_state", KeyType.CT_STATE)
-    CT_DIRECTION = ("ct_direction", KeyType.CT_DIRECTION)
-    CT_MARK = ("ct_mark", KeyType.MARK)
-    CT_PROTOCOL = ("ct_protocol", KeyType.NUMBER)  # this and the next ones are the session's, whoever sent the packet
-    CT_ORIGINAL_IP_SADDR = ("ct_original_ip_saddr", KeyType.IPV4)
-    CT_ORIGINAL_IP_DADDR = ("ct_original_ip_daddr", KeyType.IPV4)
-    CT_ORIGINAL_IP6_SADDR = ("ct_original_ip6_saddr", KeyType.IPV6)
-    CT_ORIGINAL_IP6_DADDR = ("ct_original_ip6_daddr", KeyType.IPV6)
-    CT_ORIGINAL_SPORT = ("ct_original_sport", KeyType.NUMBER)
-    CT_ORIGINAL_DPORT = ("ct_original_dport", KeyType.NUMBER)
-    CT_REPLY_IP_SADDR = ("ct_reply_ip_saddr", KeyType.IPV4)
-    CT_REPLY_IP_DADDR = ("ct_reply_ip_daddr", KeyType.IPV4)
-    CT_REPLY_IP6_SADDR = ("ct_reply_ip6_saddr", KeyType.IPV6)
-    CT_REPLY_IP6_DADDR = ("ct_reply_ip6_daddr", KeyType.IPV6)
-    CT_REPLY_SPORT = ("ct_reply_sport", KeyType.NUMBER)
-    CT_REPLY_DPORT = ("ct_reply_dport", KeyType.NUMBER)
-    PACKET_MARK = ("packet_mark", KeyType.MARK)
-    ROUTE_REALM = ("route_realm", KeyType.MARK)  # a frame from a packet socket has none, as no route was asked
-    ETHER_SADDR = ("ether_saddr", KeyType.MAC)
-    ETHER_TYPE = ("ether_type", KeyType.ETHERTYPE)  # as in the frame, whose sender may choose PROTOCOL freely
-    PROTOCOL = ("protocol", KeyType.ETHERTYPE)
-    ARP_HTYPE = ("arp_htype", KeyType.NUMBER)
-    ARP_PTYPE = ("arp_ptype", KeyType.ETHERTYPE)
-    ARP_HLEN = ("arp_hlen", KeyType.NUMBER)
-    ARP_PLEN = ("arp_plen", KeyType.NUMBER)
-    ARP_OPERATION = ("arp_operation", KeyType.NUMBER)
-    ARP_SENDER_MAC = ("arp_sender_mac", KeyType.MAC)
-    ARP_SENDER_IP = ("arp_sender_ip", KeyType.IPV4)
-    ARP_TARGET_IP = ("arp_target_ip", KeyType.IPV4)
-    ND_TARGET = ("nd_target", KeyType.BITS128)
+    NFPROTO = ("meta nfproto", KeyType.NFPROTO)
+    L4PROTO = ("meta l4proto", KeyType.NUMBER)
+    IP_SADDR = ("ip saddr", KeyType.IPV4)
+    IP_DADDR = ("ip daddr", KeyType.IPV4)
+    IP_FRAGMENT = ("ip frag-off", KeyType.NUMBER)  # flags and offset
+    IP6_SADDR = ("ip6 saddr", KeyType.IPV6)
+    IP6_DADDR = ("ip6 daddr", KeyType.IPV6)
+    TH_SPORT = ("th sport", KeyType.NUMBER)
+    TH_DPORT = ("th dport", KeyType.NUMBER)
+    TCP_FLAGS = ("tcp flags", KeyType.NUMBER)
+    IP6_HOPLIMIT = ("ip6 hoplimit", KeyType.NUMBER)
+    IP6_FRAGMENT = ("exthdr frag", KeyType.NUMBER)  # 1 if the packet has a fragment header anywhere, else 0
+    ICMP_TYPE = ("icmp type", KeyType.NUMBER)
+    ICMPV6_TYPE = ("icmpv6 type", KeyType.NUMBER)
+    CT_STATE = ("ct state", KeyType.CT_STATE)
+    CT_DIRECTION = ("ct direction", KeyType.CT_DIRECTION)
+    CT_MARK = ("ct mark", KeyType.MARK)
+    CT_PROTOCOL = ("ct protocol", KeyType.NUMBER)  # this and the next ones are the session's, whoever sent the packet
+    CT_ORIGINAL_IP_SADDR = ("ct original ip saddr", KeyType.IPV4)
+    CT_ORIGINAL_IP_DADDR = ("ct original ip daddr", KeyType.IPV4)
+    CT_ORIGINAL_IP6_SADDR = ("ct original ip6 saddr", KeyType.IPV6)
+    CT_ORIGINAL_IP6_DADDR = ("ct original ip6 daddr", KeyType.IPV6)
+    CT_ORIGINAL_SPORT = ("ct original proto-src", KeyType.NUMBER)
+    CT_ORIGINAL_DPORT = ("ct original proto-dst", KeyType.NUMBER)
+    CT_REPLY_IP_SADDR = ("ct reply ip saddr", KeyType.IPV4)
+    CT_REPLY_IP_DADDR = ("ct reply ip daddr", KeyType.IPV4)
+    CT_REPLY_IP6_SADDR = ("ct reply ip6 saddr", KeyType.IPV6)
+    CT_REPLY_IP6_DADDR = ("ct reply ip6 daddr", KeyType.IPV6)
+    CT_REPLY_SPORT = ("ct reply proto-src", KeyType.NUMBER)
+    CT_REPLY_DPORT = ("ct reply proto-dst", KeyType.NUMBER)
+    PACKET_MARK = ("meta mark", KeyType.MARK)
+    ROUTE_REALM = ("meta rtclassid", KeyType.MARK)  # a frame from a packet socket has none, as no route was asked
+    ETHER_SADDR = ("ether saddr", KeyType.MAC)
+    ETHER_TYPE = ("ether type", KeyType.ETHERTYPE)  # as in the frame, whose sender may choose PROTOCOL freely
+    PROTOCOL = ("meta protocol", KeyType.ETHERTYPE)
+    ARP_HTYPE = ("arp htype", KeyType.NUMBER)
+    ARP_PTYPE = ("arp ptype", KeyType.ETHERTYPE)
+    ARP_HLEN = ("arp hlen", KeyType.NUMBER)
+    ARP_PLEN = ("arp plen", KeyType.NUMBER)
+    ARP_OPERATION = ("arp operation", KeyType.NUMBER)
+    ARP_SENDER_MAC = ("arp saddr ether", KeyType.MAC)
+    ARP_SENDER_IP = ("arp saddr ip", KeyType.IPV4)
+    ARP_TARGET_IP = ("arp daddr ip", KeyType.IPV4)
+    ND_TARGET = ("@th,64,128", KeyType.BITS128)  # nft 1.0.6 has no name for it
+
+    @property
+    def word(self) -> str:
+        """What nft calls it."""
+        word: str = self.value[0]
+        return word
 
     @property
     def key_type(self) -> KeyType:

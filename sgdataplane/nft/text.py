@@ -1,6 +1,7 @@
 """nftables objects as nft text, one operation a line, for people and for golden files.
 
-Owns nft syntax, which stands nowhere else. Must not know clouds, or what the kernel holds.
+Owns nft syntax. Only its words for fields stand elsewhere (contract/fields.py). Must not know clouds, or what the
+kernel holds.
 """
 
 from __future__ import annotations
@@ -33,54 +34,6 @@ from sgdataplane.nft.ir import (
     VerdictMap,
 )
 
-_FIELDS = {
-    Field.IIFNAME: "iifname",
-    Field.OIFNAME: "oifname",
-    Field.NFPROTO: "meta nfproto",
-    Field.L4PROTO: "meta l4proto",
-    Field.IP_SADDR: "ip saddr",
-    Field.IP_DADDR: "ip daddr",
-    Field.IP_FRAGMENT: "ip frag-off",
-    Field.IP6_SADDR: "ip6 saddr",
-    Field.IP6_DADDR: "ip6 daddr",
-    Field.TH_SPORT: "th sport",
-    Field.TH_DPORT: "th dport",
-    Field.TCP_FLAGS: "tcp flags",
-    Field.IP6_HOPLIMIT: "ip6 hoplimit",
-    Field.IP6_FRAGMENT: "exthdr frag",
-    Field.ICMP_TYPE: "icmp type",
-    Field.ICMPV6_TYPE: "icmpv6 type",
-    Field.CT_STATE: "ct state",
-    Field.CT_DIRECTION: "ct direction",
-    Field.CT_MARK: "ct mark",
-    Field.CT_PROTOCOL: "ct protocol",
-    Field.CT_ORIGINAL_IP_SADDR: "ct original ip saddr",
-    Field.CT_ORIGINAL_IP_DADDR: "ct original ip daddr",
-    Field.CT_ORIGINAL_IP6_SADDR: "ct original ip6 saddr",
-    Field.CT_ORIGINAL_IP6_DADDR: "ct original ip6 daddr",
-    Field.CT_ORIGINAL_SPORT: "ct original proto-src",
-    Field.CT_ORIGINAL_DPORT: "ct original proto-dst",
-    Field.CT_REPLY_IP_SADDR: "ct reply ip saddr",
-    Field.CT_REPLY_IP_DADDR: "ct reply ip daddr",
-    Field.CT_REPLY_IP6_SADDR: "ct reply ip6 saddr",
-    Field.CT_REPLY_IP6_DADDR: "ct reply ip6 daddr",
-    Field.CT_REPLY_SPORT: "ct reply proto-src",
-    Field.CT_REPLY_DPORT: "ct reply proto-dst",
-    Field.PACKET_MARK: "meta mark",
-    Field.ROUTE_REALM: "meta rtclassid",
-    Field.ETHER_SADDR: "ether saddr",
-    Field.ETHER_TYPE: "ether type",
-    Field.PROTOCOL: "meta protocol",
-    Field.ARP_HTYPE: "arp htype",
-    Field.ARP_PTYPE: "arp ptype",
-    Field.ARP_HLEN: "arp hlen",
-    Field.ARP_PLEN: "arp plen",
-    Field.ARP_OPERATION: "arp operation",
-    Field.ARP_SENDER_MAC: "arp saddr ether",
-    Field.ARP_SENDER_IP: "arp saddr ip",
-    Field.ARP_TARGET_IP: "arp daddr ip",
-    Field.ND_TARGET: "@th,64,128",  # nft 1.0.6 has no name for it
-}
 _MAP_KEYS = {
     KeyType.IFNAME: "ifname",
     KeyType.IPV4: "ipv4_addr",
@@ -222,7 +175,7 @@ def statement_text(statement: Statement) -> str:
                 if name
                 else _braces(f"{range_text(field, r)} : {verdict_text(v)}" for r, v in entries)
             )
-            return f"{_FIELDS[field]} vmap {body}"
+            return f"{field.word} vmap {body}"
         case Count(counter):
             return f'counter name "{names.checked(counter)}"'
         case Log(counter, group, rate):
@@ -247,7 +200,7 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def _match(match: Match) -> str:
-    left = _FIELDS[match.field]
+    left = match.field.word
     if match.mask is None and not match.negate and len(match.ranges) == 1:
         return f"{left} {range_text(match.field, match.ranges[0])}"
     if match.mask is not None:
