@@ -1,7 +1,8 @@
 """Which packets there can be at one interface and hook: the fields that each kind has, and the axes that tell them
 apart.
 
-Owns the shapes of packets and of conntrack's answers. Is given where to cut. Must not know what is done with packets.
+Owns the shapes of packets and of conntrack's answers, and the opening packet that these answers are about. Is given
+where to cut. Must not know what is done with packets.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from sgdataplane.contract.fields import (
 )
 from sgdataplane.contract.sites import Site
 from sgdataplane.model import always
-from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Direction, Family
+from sgdataplane.net.packet import Packet
+from sgdataplane.net.values import AH, ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Family
 from sgdataplane.nft.ir import Key, Match, Range
 from sgdataplane.proof.axes import LACKING, Atoms, Axis, MalformedError, Names, Span, representatives
 from sgdataplane.proof.order import Cell
 from sgdataplane.proof.step import Asked
 
+Fields = Mapping[Field, Key]  # what one packet has
 # Where a session's entry has its opening packet's source, destination, and what else rules ask for (claims.py: AXES).
 EndFields = Mapping[str, Field]
 OPENED_REST = {
@@ -62,6 +65,24 @@ UNTRACKED = (CtState.INVALID, CtState.UNTRACKED)  # neither has an entry
 def reached(family: Family, *, is_arriving: bool) -> Field:
     """The field with the address that a session is opened to."""
     return (OPENED if is_arriving else ANSWERED)[family]["destination"]
+
+
+def family_of(fields: Fields) -> Family:
+    return Family.IPV6 if fields.get(Field.NFPROTO) == NFPROTO[Family.IPV6] else Family.IPV4
+
+
+def opening_of(eni_id: str, site: Site, direction: Direction, fields: Fields) -> Packet:
+    """The opening packet of the session that a packet belongs to, or that an ICMP error is about, as it was on the
+    wire, where that direction's rules see it. AH over IPv6 counts as an opening packet itself, whatever it carries."""
+    family = family_of(fields)
+    is_behind_ah = family is Family.IPV6 and fields[Field.L4PROTO] == AH
+    ends = (ANSWERED if site.is_leaving(direction) else OPENED)[family]
+    source, destination = (Address(family.bits, int(fields[ends[name]])) for name in ("source", "destination"))
+    remote, own = (source, destination) if direction is Direction.INGRESS else (destination, source)
+    protocol = AH if is_behind_ah else int(fields[ends["protocol"]])
+    has_ports = protocol in PORT_PROTOCOLS
+    source_port, port = (int(fields[ends[name]]) if has_ports else None for name in ("source_port", "port"))
+    return Packet(eni_id, direction, remote, own, protocol, port, source_port)
 
 
 class Presence(enum.Enum):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sgdataplane.contract.fields import NFPROTO, Field
+from sgdataplane.contract.fields import Field
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.stamp import SECRET_KEY, STAMP_MAP
 from sgdataplane.contract.tables import LOOPBACK
@@ -19,17 +19,15 @@ from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import candidates
 from sgdataplane.model.state import CloudState, ConnectionTracking, Eni
-from sgdataplane.net.packet import Packet
-from sgdataplane.net.values import AH, PORT_PROTOCOLS, Address, Direction, Family, Verdict
+from sgdataplane.net.values import Direction, Family, Verdict
 from sgdataplane.nft.interp import tracked
-from sgdataplane.nft.ir import Count, Key, SetMark, Table
+from sgdataplane.nft.ir import Count, SetMark, Table
 from sgdataplane.proof.axes import holds, is_name
 from sgdataplane.proof.claims import end_chain, expected
-from sgdataplane.proof.crossing import ANSWERED, OPENED
+from sgdataplane.proof.crossing import Fields, family_of, opening_of
 from sgdataplane.proof.fixed import JUDGE, EniAtHook, FixedClause, clauses, end_clauses, other_clauses, uplink_clauses
 from sgdataplane.proof.walk import Outcome
 
-Fields = Mapping[Field, Key]
 ENDS = {end_chain(side, verdict): (side, verdict) for side in Direction for verdict in Verdict}
 
 
@@ -173,24 +171,6 @@ class Namespace:
         """The decision of a direction's rules about the opening packet of the packet's session."""
         packet = opening_of(link.eni.network_interface_id, link.site, direction, fields)
         return next(candidates(self.wanted.state, link.eni, packet, self.wanted.options))
-
-
-def family_of(fields: Fields) -> Family:
-    return Family.IPV6 if fields.get(Field.NFPROTO) == NFPROTO[Family.IPV6] else Family.IPV4
-
-
-def opening_of(eni_id: str, site: Site, direction: Direction, fields: Fields) -> Packet:
-    """The opening packet of the session that a packet belongs to, or that an ICMP error is about, as it was on the
-    wire, where that direction's rules see it. AH over IPv6 counts as an opening packet itself, whatever it carries."""
-    family = family_of(fields)
-    is_behind_ah = family is Family.IPV6 and fields[Field.L4PROTO] == AH
-    ends = (ANSWERED if site.is_leaving(direction) else OPENED)[family]
-    source, destination = (Address(family.bits, int(fields[ends[name]])) for name in ("source", "destination"))
-    remote, own = (source, destination) if direction is Direction.INGRESS else (destination, source)
-    protocol = AH if is_behind_ah else int(fields[ends["protocol"]])
-    has_ports = protocol in PORT_PROTOCOLS
-    source_port, port = (int(fields[ends[name]]) if has_ports else None for name in ("source_port", "port"))
-    return Packet(eni_id, direction, remote, own, protocol, port, source_port)
 
 
 def _first(made: Iterable[FixedClause], fields: Fields) -> FixedClause:
