@@ -69,7 +69,7 @@ def tables(proven: Proven) -> tuple[Table, Table]:
     """The tables of policy and fence. The secret mark is random where a policy is put in force; here it is fixed, so
     that the same state gives the same bytes."""
     desired = proven.desired
-    secret = PLACEHOLDER if desired.placement is Placement.INSTANCE else 0  # a router's fence needs none
+    secret = 0 if desired.placement.is_outside else PLACEHOLDER  # a router's fence needs none
     named = [uplink for uplink in desired.uplinks if not uplink.endswith("*")]  # no other interfaces are known here
     fence = fence_of(desired, tuple(desired.interfaces.values()), secret, named)
     return with_epoch(proven.table, FIRST_EPOCH, secret), fence
@@ -79,7 +79,7 @@ def namespaces(state: CloudState, eni: str | None, placement: Placement) -> Iter
     """A title, and ENI id -> interface name, for each namespace; only for that of `eni` if given. In host placement the
     namespaces are routers, on a host that has all ENIs of the state."""
     owners = state.network_interfaces if eni is None else (state.eni[eni_of(state, eni)],)
-    around = _around_instance if placement is Placement.INSTANCE else _around_router
+    around = _around_router if placement.is_outside else _around_instance
     done: set[str] = set()
     for owner in owners:
         if owner.network_interface_id not in done:

@@ -127,7 +127,7 @@ def compile_fence(
 @lru_cache(maxsize=MOST_PARTS)
 def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> FencePart:
     other_mac = _drop(ifname, "other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True))
-    if placement is Placement.HOST:
+    if placement.is_outside:
         fragments = _fragments(ifname, FRAGMENTS, FRAGMENT_BYTES)
         passing = (*_limits(ifname, eni, fragments), *_from_instance(ifname, eni, options))
         content = _content(ifname, passing, "spoofed", eni)

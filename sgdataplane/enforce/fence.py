@@ -60,8 +60,7 @@ def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings
     ifnames = tuple(ifname for _, ifname in sorted(desired.interfaces.items()) if ifname in fenceable)
     if not ifnames:
         return Fence((), known, None)
-    is_host = desired.placement is Placement.HOST
-    secret = 0 if is_host else known or 1 + secrets.randbelow(0xFFFFFFFF)
+    secret = 0 if desired.placement.is_outside else known or 1 + secrets.randbelow(0xFFFFFFFF)
     table = fence_of(desired, ifnames, secret, _uplinks(fenceable - {*ifnames}, desired))
     fence = Fence(tuple(sorted(ifnames)), secret, table, settings.resync)
     if fence.table is not None and not there.exists:
@@ -85,7 +84,7 @@ def _uplinks(there: Iterable[str], desired: Desired) -> tuple[str, ...]:
 def check_fence(namespace: str, desired: Desired) -> None:
     """UnsupportedError if the kernel can't fence ENIs there, even before their interfaces exist. Changes nothing."""
     eni = desired.state.eni[min(desired.interfaces)]
-    secret = int(desired.placement is Placement.INSTANCE)
+    secret = int(not desired.placement.is_outside)
     with NetlinkKernel(namespace) as kernel:
         there = kernel.inventory(TABLE, NETDEV)
         if not there.exists:
@@ -100,7 +99,7 @@ def _check_support(kernel: Kernel, steps: Plan, placement: Placement) -> None:
         whole = replace(change.stage, operations=change.stage.operations + change.switch.operations)
         kernel.check(whole, f"fence of {placement.value} placement")
     except UnsupportedError as error:
-        if placement is Placement.HOST:
+        if placement.is_outside:
             raise UnsupportedError("the netdev ingress hook, which fences an instance,", NEEDS_INGRESS) from error
         raise UnsupportedError("the netdev egress hook, which fences an instance,", NEEDS_EGRESS) from error
 

@@ -8,7 +8,7 @@ While the kernel is held, nobody can change a rule in the namespace, and one pro
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sgdataplane.contract.tables import NETDEV, TABLE
@@ -26,9 +26,9 @@ MATTERS = 1_000_000  # visits; fewer take no kernel half a second
 MOST_PLANS = 10  # a plan walks its table at most so many times
 WARN_S, MOST_S = 1.0, 10.0
 NEWER = "Linux 6.12.66 or newer"
-HELP: Mapping[Placement, str] = {
-    Placement.HOST: f"{NEWER}, or instance placement, or fewer ENIs of one VPC on this host",
-    Placement.INSTANCE: f"{NEWER}, or fewer rules, or fewer members in the groups that rules name",
+HELP = {  # by whether the placement is outside the instance
+    True: f"{NEWER}, or instance placement, or fewer ENIs of one VPC on this host",
+    False: f"{NEWER}, or fewer rules, or fewer members in the groups that rules name",
 }
 
 
@@ -51,10 +51,11 @@ def judge(burden: Burden, pace: Pace) -> str:
         "since it doesn't remember which chains it has checked"
     )
     if seconds > MOST_S and not burden.is_needed:
-        raise HeldError(seconds, MOST_S, cause, HELP[burden.placement])
+        raise HeldError(seconds, MOST_S, cause, HELP[burden.placement.is_outside])
     if seconds <= WARN_S:
         return ""
-    return f"a change holds the kernel for about {seconds:,.1f} s: {cause}; what helps is {HELP[burden.placement]}"
+    what_helps = HELP[burden.placement.is_outside]
+    return f"a change holds the kernel for about {seconds:,.1f} s: {cause}; what helps is {what_helps}"
 
 
 def weigh(kernel: Kernel, course: Course, wish: Wish, fence: Fence) -> str:

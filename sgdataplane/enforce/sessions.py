@@ -26,7 +26,6 @@ from sgdataplane.host import netns
 from sgdataplane.host.conntrack import Bound, Tracked, clear_mark_fields, end_tracked, shorten_tracked
 from sgdataplane.host.sockets import seed_sessions
 from sgdataplane.host.timeouts import OTHERS, longest_of_tcp, scaled
-from sgdataplane.model.options import Placement
 from sgdataplane.model.state import ConnectionTracking, Eni
 from sgdataplane.net.values import GRE, TCP, UDP, Address, Prefix, Verdict
 from sgdataplane.nft.kernel import Kernel
@@ -187,7 +186,7 @@ def _refused(desired: Desired, epoch: int) -> Callable[[Tracked], bool]:
     def is_refused(entry: Tracked) -> bool:
         if entry.original.protocol not in CARRIED:
             return False
-        if desired.placement is Placement.INSTANCE and not entry.is_carried:
+        if not (desired.placement.is_outside or entry.is_carried):
             return False
         packets = (opening_packet(entry, owner, desired.site) for owner in owners.of(entry) if not owner.is_judged)
         return any(decider.decide(packet).verdict is Verdict.DROP for packet in packets)

@@ -22,7 +22,6 @@ from sgdataplane.enforce.sessions import Epochs, KernelSessions, Longest, Sessio
 from sgdataplane.errors import KernelError
 from sgdataplane.host import modules, netns, routing
 from sgdataplane.host.timeouts import set_timeouts
-from sgdataplane.model.options import Placement
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import Prefix
 from sgdataplane.nft.delta import Plan, removal
@@ -52,7 +51,7 @@ def enforce(
             modules.require(modules.NFTABLES)
             # Before the first rule, with which conntrack begins to track: its sessions have these from their start.
             trackers = set_timeouts(settings.time_scale)
-            if proven.desired.placement is Placement.HOST:
+            if proven.desired.placement.is_outside:
                 routing.make_room_for_fragments(_held_fragments(proven.desired))
         report = apply(kernel, KernelSessions(namespace, proven.desired.site.marks), proven, previous, settings)
         is_revoking = settings.on_change == "revoke"

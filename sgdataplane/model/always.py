@@ -69,7 +69,7 @@ def on_link(own: Iterable[Prefix], options: Options, placement: Placement) -> tu
     each other by their own addresses: so the ENI's own subnets, too. In host placement the link is routed."""
     gateways = (Prefix.of(address) for address in options.gateways if address.family is Family.IPV6)
     subnets = (_subnet_of(prefix) for prefix in own if prefix.family is Family.IPV6)
-    return (LINK_LOCAL, MULTICAST, *gateways, *(subnets if placement is Placement.INSTANCE else ()))
+    return (LINK_LOCAL, MULTICAST, *gateways, *(() if placement.is_outside else subnets))
 
 
 def _subnet_of(prefix: Prefix) -> Prefix:

@@ -28,6 +28,11 @@ class Placement(Enum):
     INSTANCE = "instance"
     HOST = "host"
 
+    @property
+    def is_outside(self) -> bool:
+        """Whether the policy stands outside the instance, on the host ends of links."""
+        return self is not Placement.INSTANCE
+
 
 @dataclass(frozen=True, slots=True)
 class Options:

@@ -117,7 +117,7 @@ class Listener:
     def _denied(self, named: LoggedAs) -> Denied:
         logged = named.packet
         if logged.is_netdev:
-            direction, is_arriving = Direction.EGRESS, self._place.placement is Placement.HOST
+            direction, is_arriving = Direction.EGRESS, self._place.placement.is_outside
         else:
             is_arriving = logged.hook == PREROUTING
             direction = next(side for side in Direction if (self._site.hooks[side] == ARRIVING) == is_arriving)

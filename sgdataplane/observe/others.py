@@ -128,9 +128,9 @@ FLOWTABLE_TABLE, FLOWTABLE_NAME, FLOWTABLE_HOOK, FLOWTABLE_FLAGS = 1, 2, 3, 7  #
 HOOK_DEVICES = 3  # NFTA_FLOWTABLE_HOOK_DEVS
 MOST = 100  # flowtables of a namespace; that many complaints are enough
 IN_HARDWARE = 1  # NFT_FLOWTABLE_HW_OFFLOAD
-CONSEQUENCES = {
-    Placement.INSTANCE: "the fence drops what it sends out of an ENI, so the sessions that it takes over stall",
-    Placement.HOST: "they are neither counted nor logged, and one that a change refuses stops once the change is "
+CONSEQUENCES = {  # by whether the placement is outside the instance
+    False: "the fence drops what it sends out of an ENI, so the sessions that it takes over stall",
+    True: "they are neither counted nor logged, and one that a change refuses stops once the change is "
     "applied, not at its next packet",
 }
 
@@ -149,7 +149,7 @@ class Flowtable:
         """What somebody should know, in one line."""
         where = f"flowtable {self.family} {self.table} {self.name} ({', '.join(self.devices) or 'no device'})"
         hardware = ", some in hardware, where we don't see them" if self.is_in_hardware else ""
-        return f"{where} carries sessions past the policy{hardware}: {CONSEQUENCES[placement]}"
+        return f"{where} carries sessions past the policy{hardware}: {CONSEQUENCES[placement.is_outside]}"
 
 
 def read_flowtables() -> tuple[Flowtable, ...]:

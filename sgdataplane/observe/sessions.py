@@ -25,7 +25,6 @@ from sgdataplane.host.conntrack import Accounting, SessionTuple, Tracked, list_t
 from sgdataplane.host.netlink import refusals_of
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.model.decision import Decision
-from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import PORT_PROTOCOLS, Address, Direction, Family, Prefix, Protocol
@@ -126,7 +125,7 @@ class Owners:
     @property
     def _is_one_instance(self) -> bool:
         """Whether packets between two of these addresses stay inside the instance."""
-        return self._site.placement is Placement.INSTANCE
+        return not self._site.placement.is_outside
 
     def _is_here(self, address: Address) -> bool:
         return self._private(address) is not None or any(address in prefix for prefix in LOOPBACK)
