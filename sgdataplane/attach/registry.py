@@ -20,6 +20,7 @@ from typing import NoReturn
 from sgdataplane.errors import BindingError, HostError, Problem, Where
 from sgdataplane.host.files import Survives, replace_file
 from sgdataplane.host.identity import Identity
+from sgdataplane.model.options import Placement
 from sgdataplane.net.values import IFNAME
 
 ATTACHED_DIR = Path("/run/sgdataplane/attached")
@@ -72,6 +73,11 @@ class Binding:
 
     def __str__(self) -> str:
         return f"{self.ifname} of {self.named}"
+
+    @property
+    def placement(self) -> Placement:
+        """Where its policy is enforced."""
+        return Placement.INSTANCE if self.host_end is None else Placement.HOST
 
     @property
     def enforced_at(self) -> str:

@@ -192,14 +192,15 @@ def _bound(
 
     first = bindings[0]
     if first.host_end is None:
-        interfaces, placement = {binding.eni_id: binding.ifname for binding in bindings}, Placement.INSTANCE
+        interfaces = {binding.eni_id: binding.ifname for binding in bindings}
         name, whose = first.named, (first.identity, first.path)
         hold: tuple[Held, Callable[[], bool]] = partial(found, *whose), partial(is_there, *whose)
     else:
         interfaces = {binding.eni_id: binding.host_end.ifname for binding in bindings if binding.host_end}
-        name, placement = first.host_end.router, Placement.HOST
+        name = first.host_end.router
         hold = _by_name(name)
-    return PolicyScope(name, name, interfaces, placement, *hold, desired_at(interfaces, placement))
+    there = interfaces, first.placement
+    return PolicyScope(name, name, *there, *hold, desired_at(*there))
 
 
 def _desired(

@@ -67,7 +67,7 @@ class EniStatus:
             "interface": binding.ifname,
             "namespace": binding.named,
             "bound_by": binding.means.value,
-            "placement": "instance" if binding.host_end is None else "host",
+            "placement": binding.placement.value,
             "enforced_at": binding.enforced_at,
             "outcome": self.report.outcome.value,
             "epoch": self.epoch,
