@@ -54,10 +54,12 @@ def _address_differences(addresses: Collection[Address], eni: Eni) -> Iterator[s
             yield f"{address} is the ENI's, but not on the interface"
 
 
-def warnings_of(link: Link, there: Interfaces, eni: Eni) -> tuple[str, ...]:
-    """Why packets may be dropped that no rule drops. `there`: the interfaces of its namespace."""
+def warnings_of(link: Link, there: Interfaces, eni: Eni, *, is_judged_there: bool = True) -> tuple[str, ...]:
+    """Why packets may be dropped that no rule drops. `there`: the interfaces of its namespace; `is_judged_there`:
+    whether the policy is enforced in that namespace, or may be."""
     addresses = [entry.address for entry in there.addresses if entry.ifname == link.ifname]
-    found = (mac_difference(link, eni), _master_of(link, there), *_address_differences(addresses, eni))
+    master = _master_of(link, there) if is_judged_there else ""
+    found = (mac_difference(link, eni), master, *_address_differences(addresses, eni))
     return tuple(line for line in found if line)
 
 
@@ -66,8 +68,12 @@ def _master_of(link: Link, there: Interfaces) -> str:
     master = next((other for other in there.links if other.index == link.master), None)
     if master is None:
         return ""
-    words = f"it is part of {master.ifname} ({master.kind}), which takes what comes in and which no ENI is bound to"
-    return f"{words}: {master.ifname} passes nothing, but what a bridge forwards to its other ports isn't judged"
+    name = master.ifname
+    return (
+        f"it is a port of {name} ({master.kind}), which takes its packets. In instance placement, what comes in at "
+        f"{name} is dropped unless {name} has an ENI of its own, and what a bridge forwards to its other ports isn't "
+        "judged"
+    )
 
 
 def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
@@ -77,7 +83,8 @@ def look(there: Interfaces, state: CloudState, binding: Binding) -> EniReport:
     eni = known_eni(state, binding.eni_id)
     if eni is None or link is None:
         return EniReport(binding, EniOutcome.CLOSED if eni is None else EniOutcome.ABSENT)
-    return EniReport(binding, EniOutcome.IN_FORCE, warnings_of(link, there, eni))
+    warnings = warnings_of(link, there, eni, is_judged_there=binding.host_end is None)
+    return EniReport(binding, EniOutcome.IN_FORCE, warnings)
 
 
 def names_up(links: Iterable[Link]) -> set[str]:

@@ -307,7 +307,7 @@ def test_what_differs_from_the_eni_is_said(bench: Bench, capsys: pytest.CaptureF
         run_in(bench.place, "ip", *command.split())
     assert bench.sgdp("apply", bench.write(replace(state, network_interfaces=(eni,)))) == 0
     complaint = capsys.readouterr().err
-    assert "it is part of br0 (bridge), which takes what comes in and which no ENI is bound to" in complaint
+    assert "it is a port of br0 (bridge), which takes its packets. In instance placement" in complaint
     assert "the fence drops what it sends" in complaint
     assert "10.0.0.2 is on the interface, but not the ENI's" in complaint
     assert "10.0.0.9 is the ENI's, but not on the interface" in complaint
