@@ -201,6 +201,12 @@ def _consequence(done: Detached, rules: str) -> str:
     return "our rules are removed there, so nothing is filtered any more"
 
 
+def _cleared(bindings: int) -> str:
+    if not bindings:
+        return "nothing was attached here"
+    return f"detached {counted(bindings, 'ENI')} and removed our rules there"
+
+
 def run_apply(arguments: argparse.Namespace) -> int:
     """Reconciles once. Exit 3 if the kernel refused anywhere, 1 if an ENI's policy isn't in force where it is bound."""
     choices, uplinks = choices_of(arguments), uplinks_of(arguments)
@@ -292,5 +298,6 @@ def run_clear(arguments: argparse.Namespace) -> int:
             complain(f"{eni} stays attached: {error}")
         for line in done.left:
             warn(line)
-        say(f"detached {counted(done.bindings, 'ENI')}; our rules are removed where they were attached")
+        if done.bindings or not done.refused:
+            say(_cleared(done.bindings))
     return Exit.KERNEL if done.refused else Exit.DONE

@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints denied packets until the time is over, or no namespace is left."""
     require_root("listening in other namespaces")
     there = look(arguments)
+    there.say_if_unread()
     eni_id = None if arguments.eni is None else there.eni(arguments.eni)
     sources = [scope.source for scope in (there.all if eni_id is None else (there.having(eni_id),))]
     with Follow(sources) as follow:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 USUAL = "lab"
 Held = Callable[[], AbstractContextManager[str | None]]
-UNKNOWN = ("the ENI is not attached here", "an ENI that is attached here")
+UNKNOWN = ("no ENI with this id or name is attached here", "an attached ENI")
+BY_ID_ONLY = ("no ENI with this id is attached here", "the id of an attached ENI (names need the agent or its state)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,11 @@ class Scopes:
     time_scale: float = 1.0
     lab: Lab | None = None
     config: Config | None = None
+
+    def say_if_unread(self) -> None:
+        """Says on stderr what a verb can't show if the state can't be read."""
+        if self.state is None and self.config is not None:
+            say_aside(f"{self.config.state} can't be read, so counter names are shown in place of rules")
 
     def eni(self, name: str) -> str:
         """The id of the ENI that `name` stands for. StateFileError if that is none here, or several."""
@@ -153,10 +159,7 @@ def _on_this_host(arguments: argparse.Namespace) -> Scopes | None:
         return None
     if not bindings:
         raise LabError("nothing to look at", f"no ENI is attached on this host, and there is no lab named {USUAL}")
-    state = agent_state(config)
-    if state is None:
-        say_aside(f"{config.state} can't be read, so rules are named as their counters are")
-    return of_bindings(bindings, state, config.choices.options, config.uplinks, config)
+    return of_bindings(bindings, agent_state(config), config.choices.options, config.uplinks, config)
 
 
 def of_bindings(
@@ -250,7 +253,7 @@ def ask_agent(arguments: argparse.Namespace, request: Request, *, eni: str | Non
     if not config.socket.exists() and arguments.config is None:
         if _has_usual_lab():
             return None
-        hint = f"no agent is running, and there is no lab named {USUAL}; --name names a lab"
+        hint = f"no agent is running, and there is no lab named {USUAL}; on a host, {arguments.verb} needs the agent"
         raise HostError(str(config.socket), hint)
     eni_id = "" if eni is None else named_here(config, eni).the_eni("no such ENI here", "an ENI that is known here")
     return control.ask(config.socket, request, eni=eni_id)
@@ -270,7 +273,13 @@ def attached_eni(config: Config, name: str, attached: Collection[str]) -> str:
     found = named_here(config, name, attached) if attached else Named(name, ())
     if set(attached).isdisjoint(found.ids):
         found = Named(name, (), near_misses(name, dict.fromkeys(attached, ())))
+        return found.the_eni(*(UNKNOWN if _has_names(config) else BY_ID_ONLY))
     return found.the_eni(*UNKNOWN)
+
+
+def _has_names(config: Config) -> bool:
+    """Whether anything here knows which ENI a name stands for."""
+    return config.socket.exists() or agent_state(config) is not None
 
 
 def named_here(config: Config, name: str, attached: Collection[str] = ()) -> Named:

@@ -131,7 +131,9 @@ def read(there: Scopes, arguments: argparse.Namespace) -> list[Session]:
     """The sessions asked for; warns where a conntrack table is nearly full. HostError if the state in force can't be
     read."""
     if there.state is None:
-        raise HostError("the sessions' rules", "the state that the agent enforces can't be read: see `sgdp status`")
+        assert there.config is not None
+        why = "it can't be read, so sessions can't be matched to rules; --config FILE names another configuration"
+        raise HostError(str(there.config.state), why)
     wanted, log, found = selection(there, there.state, arguments), UseLog(), []
     asked, deciders = asked_scopes(there, arguments), dict[int, Decider]()
     with Progress("reading", len(asked)) as progress, log_shown():

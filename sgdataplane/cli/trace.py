@@ -163,6 +163,7 @@ def _decisions(there: Scopes, scope: PolicyScope, eni_id: str) -> Mapping[str, D
 def _follow(arguments: argparse.Namespace) -> int:
     packets = []
     with scopes(arguments) as there, _point_of(there, arguments.eni) as point:
+        there.say_if_unread()
         wanted = Wanted(
             point.ifname,
             None if arguments.direction is None else Direction(arguments.direction),

@@ -123,7 +123,7 @@ def test_the_agent_tells_which_eni_a_name_stands_for_also_of_those_that_are_no_l
     wait_until(lambda: "eni-a" not in agent.outcomes())
     for name in ("web", "i-a", "eni-a"):
         assert main(["detach", "--eni", name, *known, *bindings]) == INPUT
-        assert "the ENI is not attached here" in capsys.readouterr().err
+        assert "no ENI with this id or name is attached here" in capsys.readouterr().err
     assert run("counters", agent.config, "web") == DONE
     place = Path(json.loads((agent.folder / "attached" / "bindings.json").read_text())["bindings"][0]["path"])
     where = ("--pid", place.parts[2], "--ifname", "eth0", *known, *bindings)
