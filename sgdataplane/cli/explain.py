@@ -190,7 +190,7 @@ def say_end(end: Explanation) -> None:
 
 def say_near_misses(misses: Sequence[NearMiss]) -> None:
     """Prints the strongest of them."""
-    say("Would match but for one thing:")
+    say("Near misses (one field differs):")
     rows = [
         (
             miss.decision.verdict.value,
@@ -203,7 +203,7 @@ def say_near_misses(misses: Sequence[NearMiss]) -> None:
         )
         for miss in misses[:SHOWN]
     ]
-    say_block(render_table(("VERDICT", "PRIORITY", "RULE", "BUT FOR", "ASKS FOR", "PACKET HAS", "WOULD DECIDE"), rows))
+    say_block(render_table(("VERDICT", "PRIORITY", "RULE", "FIELD", "ASKS FOR", "PACKET HAS", "WOULD DECIDE"), rows))
     if len(misses) > SHOWN:
         say(f"and {len(misses) - SHOWN} more (--json has them all)")
 

@@ -17,6 +17,7 @@ from sgdataplane.cli.output import paint, render_table, say, say_block, warn
 from sgdataplane.cli.scopes import agent_config, of_bindings, of_lab
 from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.errors import LabError
+from sgdataplane.model import words
 from sgdataplane.model.choices import Choices
 from sgdataplane.model.options import Options
 from sgdataplane.model.state import CloudState
@@ -175,12 +176,19 @@ def _row(live: Live) -> tuple[str, ...]:
     )
 
 
+def _disagreement(live: Live) -> str:
+    decision, counters = live.end.decision, live.answer.counters
+    counted = f" (counted as {counters[0]})" if counters else ""
+    said = f"{decision.verdict.value} ({words.name(decision)})"
+    return f"the kernel says {live.answer.verdict}{counted}; the state says {said}"
+
+
 def _warn(live: Live) -> None:
     eni, answer = live.end.packet.eni_id, live.answer
     if answer.problem:
         warn(f"{eni}: {answer.problem}")
     elif not live.agrees:
-        warn(f"{eni}: the kernel doesn't do what the state says, which is {live.expected[0]}")
+        warn(f"{eni}: {_disagreement(live)}")
     if answer.differences:
         shown = "; ".join(answer.differences[:SHOWN])
         rest = len(answer.differences) - SHOWN

@@ -117,12 +117,12 @@ def test_a_rule_put_before_ours_lets_through_what_the_state_drops(
     asked = (*TO_A, "--name", lab.record.name, "--port")
     code, found, warnings = ask(*asked, 23)
     assert (code, found["verdict"], found["live"]["verdict"], found["live"]["agrees"]) == (1, "drop", "accept", False)
-    assert "eni-a: the kernel doesn't do what the state says, which is default.ingress.drop" in warnings
+    assert "eni-a: the kernel says accept; the state says drop (default)" in warnings
     code, found, warnings = ask(*asked, 22)
     assert (code, found["live"]["verdict"], found["live"]["agrees"]) == (1, "accept", True)
     assert found["live"]["differences"] == ["chain ingress has other rules"]
     assert "isn't what the state says: chain ingress has other rules" in warnings
-    assert "the kernel doesn't" not in warnings, "of this packet it does"
+    assert "the kernel says" not in warnings, "of this packet it does"
 
 
 def test_a_base_chain_of_others_in_our_table_has_its_say(lab: Lab, place: str, ask: Callable[..., Told]) -> None:
