@@ -7,6 +7,8 @@ agent works.
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from sgdataplane.cli.arguments import Verbs, chosen, require_root, say_choices
@@ -15,6 +17,18 @@ from sgdataplane.cli.scopes import agent_config
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, read_choices
 
 HEADERS = ("ENI", "INTERFACE", "ENFORCED AT", "OUTCOME", "EPOCH", "SINCE")
+CAUSES = {
+    "start": "the agent started",
+    "state": "the state changed",
+    "bindings": "an ENI was attached or detached",
+    "link": "an interface or namespace changed",
+    "drift": "others may have changed our rules",
+    "timer": "its regular check was due",
+    "retry": "the cycle before could not do everything",
+    "reload": "somebody asked for a reload",
+    "resync": "somebody asked to write all rules again",
+    "turn": "it was the turn of a namespace that had to wait",
+}  # of daemon/schedule.py
 COLOURS = {"in force": "green", "refused": "red"}
 
 
@@ -71,23 +85,35 @@ def _say_status(status: dict[str, Any]) -> None:
     say(f"policy: {state['path']}" if state["origin"] == "state" else f"policy: {state['origin']}")
     say_choices(ON_HOSTS.over(read_choices(status["config"].get("choices", {}))))
     if cycle["at"]:
-        say(f"last cycle: {cycle['number']}, at {cycle['at']}, for {', '.join(cycle['causes'])}")
+        say(f"last cycle: {cycle['number']}, at {cycle['at']}, because {_because(cycle['causes'])}")
     for part in ("state", "cycle", "last_good", "config", "bind"):
-        if status[part]["error"]:
-            complain(status[part]["error"])
+        for block in _blocks(status[part]["error"] or ""):
+            complain(block)
     for entry in status["bind"]["refused"]:
         complain(f"{entry['eni']} is not bound: {entry['reason']}: {', '.join(entry['interfaces'])}")
     if status["config"]["restart"]:
-        warn(f"configured anew, but read only when the agent starts: {', '.join(status['config']['restart'])}")
+        keys = ", ".join(status["config"]["restart"])
+        warn(f"the agent reads these only when it starts; restart it to use their new values: {keys}")
     if status["unknown_timeouts"]:
         warn(complaint(status["unknown_timeouts"]))
     if drift["last"]:
-        last = drift["last"]
-        say(f"changed by others, and repaired: {drift['count']} times; last {last['at']} in {last['namespace']}")
-        say(f"  by {last['by']}: {last['changes']}")
+        last, count = drift["last"], drift["count"]
+        often = "once" if count == 1 else f"{count:,} times"
+        where = f"at {last['at']} in {last['namespace']}"
+        say(f"others have changed our rules {often} since the agent started, last {where}")
+        say(f"  {last['by']}: {last['changes']}; the agent repairs such changes")
     for line in status["warnings"]:
         warn(line)
     _print_enis(status["enis"])
+
+
+def _because(causes: Iterable[str]) -> str:
+    return " and ".join(CAUSES.get(cause, cause) for cause in causes)
+
+
+def _blocks(errors: str) -> list[str]:
+    """A refused state or configuration has a block for each error; all lines of a block but the first are indented."""
+    return re.split(r"\n(?! )", errors) if errors else []
 
 
 def _print_enis(enis: list[dict[str, Any]]) -> None:
