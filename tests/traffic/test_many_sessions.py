@@ -50,14 +50,16 @@ def test_ten_times_as_many_sessions_take_ten_times_as_long(
         many = [SessionTuple(TCP, Address(32, first + n), local, 1024 + n % 60000, ports[n % 3]) for n in range(count)]
         marks, ifnames = SITES[entry.desired.placement].marks, entry.desired.interfaces
         mark = marks.accepted(Direction.INGRESS, 1, marks.slots(ifnames.values())[ifnames["eni-a"]])
-        spent = []
-        for part in (many[: count // 10], many[count // 10 :]):
-            fill(entry.netns, part, mark)
-            begin = time.process_time()
-            table, found = said(capsys, lab_name), sessions(capsys, lab_name)
-            spent.append(time.process_time() - begin)
-    print(f"{count // 10} sessions: {spent[0]:.2f} s, {count}: {spent[1]:.2f} s")
-    assert spent[1] < 10 * BUSY * spent[0]
+        fill(entry.netns, many[: count // 10], mark)
+        begin = time.process_time()
+        said(capsys, lab_name), sessions(capsys, lab_name)
+        few = time.process_time() - begin
+        fill(entry.netns, many[count // 10 :], mark)
+        begin = time.process_time()
+        table, found = said(capsys, lab_name), sessions(capsys, lab_name)
+        all_of_them = time.process_time() - begin
+    print(f"{count // 10} sessions: {few:.2f} s, {count}: {all_of_them:.2f} s")
+    assert all_of_them < 10 * BUSY * few
     assert len(table.splitlines()) == count + 2
     assert len({session["remote"] for session in found}) == count
     assert {(port_of(session), session["security_group_rule_id"], session["verdict"]) for session in found} == {
