@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from sgdataplane.cli.output import say
 from sgdataplane.errors import LabError, PrivilegeError
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choices, OneOf, Several, Switch
-from sgdataplane.model.options import Placement
 from sgdataplane.net.ports import Port, Traffic, parse_port
 from sgdataplane.net.values import IFNAME, Address, PortRange, Prefix, Protocol
 
@@ -290,7 +289,7 @@ def refuse_twice(arguments: argparse.Namespace, *paths: Path | None) -> None:
 
 def uplinks_of(arguments: argparse.Namespace) -> tuple[str, ...]:
     """The uplinks that were given; a usage error if no router can have them."""
-    if arguments.uplink and choices_of(arguments).placement is not Placement.HOST:
+    if arguments.uplink and not choices_of(arguments).placement.is_outside:
         arguments.parser.error("--uplink needs --placement host: without it there is no router")
     return tuple(arguments.uplink)
 

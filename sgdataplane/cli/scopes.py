@@ -219,7 +219,7 @@ def _desired(
     if state is None:
         return None
     whole = with_closed(state, interfaces)
-    return Desired(whole, interfaces, options, placement, uplinks if placement is Placement.HOST else ())
+    return Desired(whole, interfaces, options, placement, uplinks if placement.is_outside else ())
 
 
 # the agent

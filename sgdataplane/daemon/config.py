@@ -20,7 +20,6 @@ from sgdataplane.attach.report import Manner
 from sgdataplane.enforce import Settings
 from sgdataplane.errors import ConfigError, Where
 from sgdataplane.model.choices import CHOICES, ON_HOSTS, Choice, Choices
-from sgdataplane.model.options import Placement
 from sgdataplane.net.values import IFNAME, Address
 from sgdataplane.statefile.problems import Problems
 
@@ -154,7 +153,7 @@ def load_config(path: Path, *, must_exist: bool, chosen: Mapping[str, object] = 
     values = _parsed(path, text, problems)
     read = _read(path, text, values, problems)
     choices = ON_HOSTS.over({name: read.pop(name) for name in CHOICES if name in read}).over(chosen)
-    if read.get("uplinks") and choices.placement is not Placement.HOST:
+    if read.get("uplinks") and not choices.placement.is_outside:
         where = Where(str(path), _line(text, "uplinks"), "/uplinks")
         message, expected = "without host placement there is no router", 'placement = "host", or no uplinks'
         problems.add(where, "InvalidConfig.Contradiction", message, value=values["uplinks"], expected=expected)
