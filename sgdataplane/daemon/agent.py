@@ -44,7 +44,7 @@ from sgdataplane.daemon.metrics import Metrics
 from sgdataplane.daemon.namespaces import NamespaceWatch
 from sgdataplane.daemon.schedule import Cause, Schedule, Turns
 from sgdataplane.daemon.scrape import MetricsServer
-from sgdataplane.daemon.source import LastGood, WatchedFiles
+from sgdataplane.daemon.source import LastGood, source_of
 from sgdataplane.daemon.status import Status
 from sgdataplane.errors import ConfigError, SgDataplaneError
 from sgdataplane.host.watch import NamesWatch, PathWatch
@@ -89,7 +89,7 @@ class Agent:
         self._control = ControlServer(config.socket, self._asking, self._answer, time.monotonic)
         stack.callback(self._control.close)
         self._namespaces, self._names, self._containers = NamespaceWatch(), NamesWatch(), ContainerWatch()
-        self._paths, self._source = PathWatch(), WatchedFiles(config.state)
+        self._paths, self._source = PathWatch(), source_of(config.state)
         for each in (self._namespaces, self._names, self._containers, self._paths, self._source):
             stack.callback(each.close)
         self._signals = stack.enter_context(_signals())

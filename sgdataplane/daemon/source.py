@@ -29,9 +29,14 @@ class Readable(Protocol):
 
 
 class StateSource(Readable, Protocol):
-    """For a selector. It misses no change between two reads."""
+    """For a selector. It misses no change between two reads. `path`: where the state is; a reloaded configuration may
+    set another one, and the next read follows it."""
+
+    path: Path
 
     def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
 
     def changed(self) -> bool:
         """Receive events; return whether the state may have changed."""
@@ -61,6 +66,11 @@ class WatchedFiles:
     def read(self, profile: str) -> CloudState:
         self._watch.follow((self.path,))
         return load(self.path, profile=profile, memory=self._memory).state
+
+
+def source_of(path: Path) -> StateSource:
+    """What the agent reads its state from."""
+    return WatchedFiles(path)
 
 
 LAST_GOOD = "last-good.yaml"
