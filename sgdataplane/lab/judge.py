@@ -76,15 +76,15 @@ class ProbeJudge:
 
     async def _judge_answered(self) -> Observation:
         if await self._count():
-            return self._say(ACCEPT, "", "the receiver's socket got the token and its answer came back")
-        return self._say(UNKNOWN, "", "an answer came back, but the receiver's socket did not count the token")
+            return self._say(ACCEPT, "", "the receiver answered")
+        return self._say(UNKNOWN, "", "an answer came back, but the receiver's socket didn't get the token")
 
     def _judge_unsent(self) -> Observation:
-        said = "the kernel refused to send it" if self._sent["sent_error"] else "it was sent"
+        said = "the kernel refused to send it, and it" if self._sent["sent_error"] else "it was sent but"
         if self._path or self._sent["control"]:
-            return self._say(UNKNOWN, "", f"{said} and not seen on the sender's wire", self._sent["control"])
+            return self._say(UNKNOWN, "", f"{said} did not leave the sender's interface", self._sent["control"])
         return self._say(
-            DROP, EGRESS, f"{said} and not seen on the sender's wire, while a control frame left and was answered"
+            DROP, EGRESS, f"{said} did not leave the sender's interface; a control frame did, and was answered"
         )
 
     async def _judge_unanswered(self) -> Observation:
@@ -93,7 +93,7 @@ class ProbeJudge:
             if await self._count():
                 return await self._judge_late()
             if self._path is None:
-                return self._say(UNKNOWN, "", "it left the sender and was not seen on the receiver's wire")
+                return self._say(UNKNOWN, "", "it left the sender but did not reach the receiver's interface")
             between = await judge_between(
                 self._fleet, self._path, self._probe.source, self._probe.target, self._sent["key"]
             )
@@ -110,16 +110,16 @@ class ProbeJudge:
         """The packet was on the receiver's wire, not in its socket. Believe that if the same listener proves alive."""
         question = self._probe.self_question(os.urandom(8).hex())
         alive = await self._call_target("self_probe", question=question, seconds=ALIVE_S)
-        seen = "it was seen on the receiver's wire and no socket got it"
+        seen = "it reached the receiver's interface but not the socket"
         if not alive["alive"]:
-            return self._say(UNKNOWN, "", seen, f"but the listener did not answer its own node either {alive['error']}")
+            return self._say(UNKNOWN, "", seen, f"the listener did not answer its own node either {alive['error']}")
         if await self._count() or (await self._finish(0.0))["connected"]:
             return await self._judge_late()
         if self._probe.service.protocol == TCP and await self._is_half_open():
             return self._say(UNKNOWN, "", "its SYN was let in, but the handshake did not complete")
         if self._path:
-            return self._say(UNKNOWN, "", f"{seen}, though its policy stands before that wire")
-        return self._say(DROP, INGRESS, f"{seen}, while the listener answered its own node")
+            return self._say(UNKNOWN, "", f"{seen}, though its policy comes before that interface")
+        return self._say(DROP, INGRESS, f"{seen}; the listener was up")
 
     async def _judge_late(self) -> Observation:
         """Something got through, but only a complete exchange is an accept."""
@@ -159,14 +159,14 @@ async def judge_between(fleet: Fleet, path: RouterPath, source: ProbeEnd, target
     wire = (await fleet.call(source.node, "prove", ifname=source.ifname))["control"]
     near = await fleet.call(path.sender.process, "watched", place=PASSED, key=key, seconds=0.0)
     if not near["seen"]:
-        why = f"it left the sender and was not seen in {path.sender.process} after the sender's policy"
+        why = f"it left the sender but did not get past the sender's policy in {path.sender.process}"
         return _dropped(source, EGRESS, why, wire or near["control"])
     far = await fleet.call(path.receiver.process, "watched", place=COMING, key=key, seconds=ARRIVE_S)
     if not far["seen"]:
-        why = f"it was seen after the sender's policy and not in {path.receiver.process} before the receiver's"
+        why = f"it passed the sender's policy but was not seen before the receiver's policy in {path.receiver.process}"
         return Observation(UNKNOWN, evidence=tuple(filter(None, (why, far["control"]))))
     wire = (await fleet.call(target.node, "prove", ifname=target.ifname))["control"]
-    why = f"it was seen in {path.receiver.process} before the receiver's policy and not on the receiver's wire"
+    why = f"it came to the receiver's policy in {path.receiver.process} but did not reach the receiver's interface"
     return _dropped(target, INGRESS, why, wire)
 
 
@@ -176,4 +176,4 @@ def _dropped(end: ProbeEnd, where: str, why: str, control: str) -> Observation:
         return Observation(UNKNOWN, evidence=(why, control))
     if not end.eni_id:
         return Observation(UNKNOWN, evidence=(why, f"{end.node} has no policy"))
-    return Observation(DROP, where, (f"{why}, while controls were",))
+    return Observation(DROP, where, (f"{why}; control packets did",))

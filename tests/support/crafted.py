@@ -62,20 +62,20 @@ async def observe_in(fleet: Fleet, crafted: Crafted, path: RouterPath | None = N
     arguments = {"target": str(target.address), "ifname": crafted.source.ifname, "key": key}
     sent = await fleet.call(crafted.source.node, "inject", packets=[packet.hex() for packet in packets], **arguments)
     if not sent["left"]:
-        why = "it was sent and not seen on the sender's wire"
+        why = "it was sent but did not leave the sender's interface"
         if path or sent["control"]:
             return Observation(UNKNOWN, evidence=(why, sent["control"]))
-        return Observation(DROP, EGRESS, (f"{why}, while a control frame left and was answered",))
+        return Observation(DROP, EGRESS, (f"{why}; a control frame did, and was answered",))
     arrival = {"ifname": target.ifname, "direction": IN, "key": key}
     if not (await fleet.call(target.node, "saw", **arrival, seconds=GRACE_S if path else ARRIVE_S))["seen"]:
         if path is None:
-            return Observation(UNKNOWN, evidence=("it left the sender and was not seen on the receiver's wire",))
+            return Observation(UNKNOWN, evidence=("it left the sender but did not reach the receiver's interface",))
         between = await judge_between(fleet, path, crafted.source, crafted.target, key)
         if not (await fleet.call(target.node, "saw", **arrival, seconds=0.0))["seen"]:
             return between
     arrived = await _judge_arrived(fleet, crafted, token)
     if path and arrived.where == INGRESS:
-        return Observation(UNKNOWN, evidence=(*arrived.evidence, "though its policy stands before that wire"))
+        return Observation(UNKNOWN, evidence=(*arrived.evidence, "though its policy comes before that interface"))
     return arrived
 
 
@@ -88,10 +88,10 @@ async def _judge_arrived(fleet: Fleet, crafted: Crafted, token: str) -> Observat
     alive = await fleet.call(target.node, "watch_self", **ask, seconds=ALIVE_S)
     if (await fleet.call(target.node, "counted", token=token, seconds=0.0))["count"]:
         return Observation(ACCEPT, evidence=("the receiver's socket got the token, late",))
-    seen = "it was seen on the receiver's wire and no socket got it"
+    seen = "it reached the receiver's interface but not the socket"
     if not alive["alive"]:
-        return Observation(UNKNOWN, evidence=(seen, "but the counter did not count its own node's packet either"))
-    return Observation(DROP, INGRESS, (f"{seen}, while one of its own node was counted",))
+        return Observation(UNKNOWN, evidence=(seen, "the counter did not count its own node's packet either"))
+    return Observation(DROP, INGRESS, (f"{seen}; a packet of its own node did",))
 
 
 def key_of(packet: bytes) -> str:

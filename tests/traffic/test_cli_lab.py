@@ -154,8 +154,11 @@ def test_probe_says_what_it_saw(name: str, placement: str) -> None:
     printed = sgdp("probe", "--name", name, "--from", "i-a", "--to", "i-b", "--protocol", "icmp").stdout
     assert printed.splitlines()[0] == "i-a 10.0.0.1 -> i-b 10.0.0.2 icmp"
     assert "expected: drop at ingress by default" in printed
-    seen = {"instance": "on the receiver's wire", "host": "in router vpc-a before the receiver's policy"}
-    assert f"observed: drop at ingress (it was seen {seen[placement]}" in printed
+    seen = {
+        "instance": "it reached the receiver's interface",
+        "host": "it came to the receiver's policy in router vpc-a",
+    }
+    assert f"observed: drop at ingress ({seen[placement]}" in printed
 
 
 def test_matrix_agrees_and_prints_a_table(name: str) -> None:

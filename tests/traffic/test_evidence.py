@@ -119,7 +119,10 @@ def test_drop_at_egress_is_proven_by_neighbour_discovery_where_there_is_no_ipv4(
     assert observed.where == "egress" if placement == "instance" else observed.verdict == "unknown"
 
 
-LOST = {"instance": "not seen on the receiver's wire", "host": "not in router vpc-a before the receiver's"}
+LOST = {
+    "instance": "did not reach the receiver's interface",
+    "host": "not seen before the receiver's policy in router vpc-a",
+}
 
 
 @pytest.mark.parametrize("service", ["tcp/22", "icmp"])
@@ -181,7 +184,7 @@ def test_lost_behind_the_receiver_s_wire_is_no_drop_of_a_router(lab: Lab, rules:
     rules("i-b", drops(AT_INSTANCE["ingress"], "udp/53"))
     observed = labs.observe(lab, "i-a", "i-b", "udp/53")
     assert observed.verdict == "unknown"
-    assert "though its policy stands before that wire" in observed.evidence[0]
+    assert "though its policy comes before that interface" in observed.evidence[0]
 
 
 def test_listener_that_does_not_answer_its_own_node_proves_no_drop(lab: Lab, rules: Rules) -> None:
