@@ -36,14 +36,17 @@ class TraceStep(NamedTuple):
 
 
 ENTRIES = tuple(entry_name(hook) for hook in Direction)
-SESSION_WORDS = "the policy in force has accepted its session: no rule is asked"
+SESSION_WORDS = "the policy in force has accepted its session: passes"
 
 # The first entry with a fitting prefix holds. Its words depend on what the rule did; "*": whatever it did.
 STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (
         ENTRIES,
         "entry",
-        {"accept": "by lo, an internal interface or an uplink: passes", "drop": "by an interface that no policy knows"},
+        {
+            "accept": "its interface is lo, an internal one or an uplink: passes",
+            "drop": "no policy knows its interface",
+        },
     ),
     (("ingress-related", "egress-related", "errors-"), "related", {"accept": "an ICMP error of an accepted session"}),
     (
@@ -60,20 +63,24 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (("ingress-drop", "egress-drop"), "dropped", {"drop": "is dropped"}),
     (("ingress-link", "egress-link"), "link", {"accept": "neighbour discovery, MLD or DHCP: always passes"}),
     (("ingress-checks", "egress-checks"), "checks", {"accept": "neighbour discovery or DHCP: always passes"}),
-    (("egress-midstream",), "mid-stream", {"return": "TCP of no known session, while its ENI is adopted: is judged"}),
+    (
+        ("egress-midstream",),
+        "mid-stream",
+        {"return": "TCP without a known session, in its ENI's adoption window: is judged"},
+    ),
     (("egress-pass",), "approved", {"accept": "passes the policy"}),
-    (("uplink",), "uplink", {"accept": "from an uplink: passes"}),
+    (("uplink",), "uplink", {"accept": "came from an uplink: passes"}),
     (("timeouts-",), "timeouts", {"*": ""}),
-    (("eni-",), "ENI", {"goto": "addresses and session are as they must be: the rules are asked"}),
+    (("eni-",), "ENI", {"goto": "checks passed: the rules decide"}),
     (("profile-",), "profile", {"*": ""}),
     (("far-",), "remote", {"*": ""}),
-    (("segments-",), "segment", {"goto": "by the address block that the other end is in"}),
-    (("protocol-",), "class", {"goto": "by its protocol"}),
-    (("port-",), "class", {"goto": "by its port"}),
-    (("source-port-",), "class", {"goto": "by its source port"}),
-    (("local-",), "class", {"goto": "by the ENI's own address"}),
-    (("steps-",), "class", {"goto": "by a few rules, one by one"}),
-    (("wide-",), "wide", {"goto": "by the rules for everywhere, as none for this other end alone decides"}),
+    (("segments-",), "segment", {"goto": "looks up the other end's address block"}),
+    (("protocol-",), "class", {"goto": "compares the protocol"}),
+    (("port-",), "class", {"goto": "compares the port"}),
+    (("source-port-",), "class", {"goto": "compares the source port"}),
+    (("local-",), "class", {"goto": "compares the ENI's own address"}),
+    (("steps-",), "class", {"goto": "compares a few rules one by one"}),
+    (("wide-",), "wide", {"goto": "no rule for this other end alone decides, so those for all addresses do"}),
 )
 
 DECIDING = ("leaf.", "ingress-drop.", "egress-drop.", "fence-drop.")  # chains that count, each in one counter
@@ -82,7 +89,7 @@ DECIDING = ("leaf.", "ingress-drop.", "egress-drop.", "fence-drop.")  # chains t
 def step_of(event: Event, decided: str) -> TraceStep:
     """`decided`: what decided, in words, if the rule counts that."""
     if event.family == "netdev":
-        words = "the frame is as the fence wants it" if event.verdict == "accept" else decided
+        words = "the frame passes the fence" if event.verdict == "accept" else decided
         return TraceStep("fence", event.chain, event.verdict, event.target, words)
     for prefixes, station, words_of in STATIONS:
         if event.chain.startswith(prefixes):
@@ -98,10 +105,10 @@ def _entry(event: Event) -> str:
     if event.verdict == "accept":
         return SESSION_WORDS
     if event.target.startswith(("ingress-original", "ingress-reply", "egress-original", "egress-reply")):
-        return "of a session that the policy in force has accepted"
+        return "the policy in force has accepted its session"
     if event.target.startswith("eni-"):
-        return "of no session that the policy in force has accepted"
-    return "by no ENI's interface" if event.target.startswith(ENTRIES) else ""
+        return "the policy in force hasn't accepted its session yet"
+    return "its interface carries no ENI" if event.target.startswith(ENTRIES) else ""
 
 
 def _way(station: str, event: Event) -> str:
@@ -109,9 +116,9 @@ def _way(station: str, event: Event) -> str:
         is_own = event.target.startswith("egress-pass")
         return SESSION_WORDS if is_own else "another ENI has accepted its session: it is judged here, too"
     if station == "profile":
-        return f"the other end is {'a' if '.kin-' in event.target else 'no'} member of groups that rules name"
+        return f"the other end is in {'a' if '.kin-' in event.target else 'no'} group that rules name"
     if station == "remote":
-        return "by the groups of the other end" if ".kin-" in event.chain else ""
+        return "looks up the other end's groups" if ".kin-" in event.chain else ""
     return ""
 
 
