@@ -149,7 +149,7 @@ def _told(report: Report) -> Iterator[str]:
     if report.time_scale != 1.0:
         yield paint("note:", "yellow") + f" all session timeouts of this lab are multiplied by {report.time_scale:g}"
     if report.filled:
-        yield f"captured in part only, and filled up with zeros: {counted(report.filled, 'packet')}"
+        yield f"{counted(report.filled, 'packet')} captured in part and filled up with zeros"
     yield from _left_out(report)
     yield from _mapping(report)
     yield ""
@@ -158,7 +158,9 @@ def _told(report: Report) -> Iterator[str]:
 
 def _left_out(report: Report) -> Iterator[str]:
     for entry in report.left_out.values():
-        yield f"left out: {entry.packets} (from packet {entry.first} on): {entry.reason}"
+        first = f"packet {entry.first}"
+        which = first if entry.packets == 1 else f"{counted(entry.packets, 'packet')}, the first is {first}"
+        yield f"left out: {which} ({entry.reason})"
 
 
 def _mapping(report: Report) -> Iterator[str]:
@@ -166,7 +168,7 @@ def _mapping(report: Report) -> Iterator[str]:
         yield f"{address} is {node}" + ("" if own == address else f", as {own}")
     yield from _more(len(report.mapped), "addresses")
     if report.outside:
-        yield f"outside every VPC, as they are: {counted(report.outside, 'address', 'es')}"
+        yield f"{counted(report.outside, 'address', 'es')} outside every VPC, unchanged"
 
 
 def _flows(report: Report) -> Iterator[str]:
@@ -175,14 +177,14 @@ def _flows(report: Report) -> Iterator[str]:
     yield from _more(len(rows), "flows")
     if report.rest.packets:
         rest = report.rest
-        yield f"all other flows: {rest.packets} packets, {rest.delivered} delivered, {rest.expected} expected"
+        counts = f"{counted(rest.packets, 'packet')}, {rest.delivered} delivered, {rest.expected} expected"
+        yield f"all other flows: {counts}"
     for flow in rows[:SHOWN]:
         if flow.problem:
             yield paint("disagreement:", "red") + f" {flow.name}: {flow.problem}"
     if report.strangers:
-        yield (
-            paint("disagreement:", "red") + f" delivered, and not what was sent: {counted(report.strangers, 'packet')}"
-        )
+        strangers = counted(report.strangers, "packet")
+        yield paint("disagreement:", "red") + f" {strangers} delivered that differ from all sent"
     yield _count(report)
 
 
@@ -190,7 +192,8 @@ def _count(report: Report) -> str:
     count, flows = report.disagreements, counted(len(report.flows), "flow")
     if not report.sent:
         return "nothing was replayed"
-    return f"{flows}, " + (paint(f"{count} disagree with the policy", "red") if count else "all as expected")
+    verb = "disagrees" if count == 1 else "disagree"
+    return f"{flows}, " + (paint(f"{count} {verb} with the policy", "red") if count else "all as expected")
 
 
 def _row(flow: ReplayedFlow) -> tuple[str, ...]:
@@ -208,11 +211,11 @@ def _row(flow: ReplayedFlow) -> tuple[str, ...]:
 
 def _changes(found: list[FlowChange]) -> Iterator[str]:
     if not found:
-        yield "no flow of another fate"
+        yield "no flow is treated differently"
         return
     yield from render_table(CHANGE_HEADERS, (_change_row(change) for change in found[:SHOWN])).split("\n")
     yield from _more(len(found), "flows")
-    yield f"{counted(len(found), 'flow')} of another fate"
+    yield f"{counted(len(found), 'flow')} {'is' if len(found) == 1 else 'are'} treated differently"
 
 
 def _change_row(change: FlowChange) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def test_what_is_no_business_of_a_policy_is_left_out_and_counted(stage: Stage) -
         "ARP, no IP": (1, 1),
         "802.1Q tag": (1, 2),
         "both ends are outside": (1, 3),
-        "of its link only": (1, 4),
+        "link-local traffic": (1, 4),
     }
     assert [(flow.packets, flow.delivered) for flow in report.flows.values()] == [(8, 8)]
 

@@ -39,7 +39,7 @@ VLAN = (0x8100, 0x88A8, 0x9100)
 PPP_IP = (0x0021, 0x0057)
 NAMES = {ETH_ARP: "ARP", 0x86DD: "IPv6", 0x8863: "PPPoE discovery", 0x8864: "PPPoE", 0x8847: "MPLS", 0x88CC: "LLDP"}
 MIN_HEADERS = {6: 20, 17: 8, 1: 8, 58: 8}  # a packet that is cut off earlier can't be filled up
-LINK_ONLY = "of its link only: multicast, broadcast, a link-local address, or neighbour discovery"
+LINK_ONLY = "link-local traffic: multicast, broadcast, a link-local address, or neighbour discovery"
 
 
 class Unfit(Exception):  # noqa: N818  # it is no error, but says why a packet is left out

@@ -42,7 +42,7 @@ def _facts(told: Sequence[Told], found: Sequence[FlowChange]) -> Iterator[tuple[
     yield "Flows", f"{len(first.flows):,}"
     yield "Disagree with the policy", f"{sum(report.disagreements for _, report in told):,}"
     if len(told) > 1:
-        yield "Flows of another fate", f"{len(found):,}"
+        yield "Flows treated differently", f"{len(found):,}"
     if first.time_scale != 1.0:
         yield "Timeouts times", f"{first.time_scale:g}"
 
@@ -65,22 +65,23 @@ def _summary(report: Report) -> str:
     if not report.sent:
         return "Nothing was replayed."
     count = report.disagreements
-    found = f"{count:,} disagree with the policy" if count else "all as expected"
+    found = f"{count:,} {'disagrees' if count == 1 else 'disagree'} with the policy" if count else "all as expected"
     return f"{counted(len(report.flows), 'flow')}, {found}."
 
 
 def _problems(report: Report) -> Iterator[str]:
     if report.strangers:
-        yield f"delivered, and not what was sent: {counted(report.strangers, 'packet')}"
+        yield f"{counted(report.strangers, 'packet')} delivered that differ from all sent"
     if report.rest.problem:
-        yield f"{counted(report.rest.disagreements, 'packet')} of flows that are told together: {report.rest.problem}"
+        packets = counted(report.rest.disagreements, "packet")
+        yield f"{packets} of flows that are reported together: {report.rest.problem}"
 
 
 def _notes(report: Report) -> Iterator[str]:
     if report.cut:
         yield f"{report.cut}; what came before it was replayed."
     if report.filled:
-        yield f"Captured in part only, and filled up with zeros: {counted(report.filled, 'packet')}."
+        yield f"{counted(report.filled, 'packet')} captured in part and filled up with zeros."
     if len(report.flows) > MOST_FLOWS:
         yield f"{len(report.flows):,} flows are too many for a page: it shows {MOST_FLOWS}, those that disagree first."
     if report.rest.packets:
@@ -93,7 +94,7 @@ def _addresses_notes(report: Report) -> Iterator[str]:
     if len(report.mapped) > MOST_ADDRESSES:
         yield f"{len(report.mapped):,} addresses are too many for a page: it shows {MOST_ADDRESSES}."
     if report.outside:
-        yield f"Outside every VPC, as they are: {report.outside:,} more."
+        yield f"{counted(report.outside, 'address', 'es')} outside every VPC, unchanged."
 
 
 def _row(flow: ReplayedFlow) -> content.FlowRow:

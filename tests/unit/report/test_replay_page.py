@@ -25,8 +25,8 @@ def test_what_is_no_flow_of_its_own_is_told() -> None:
     report.rest.add(next(iter(report.flows.values())).expectation, Delivery(False, "lost"), 7, 5)
     (run,) = replay_page("c.pcap", [("state.yaml", report)]).runs
     assert run.problems == (
-        "delivered, and not what was sent: 2 packets",
-        "5 packets of flows that are told together: packet 7: lost",
+        "2 packets delivered that differ from all sent",
+        "5 packets of flows that are reported together: packet 7: lost",
     )
     assert any("the file ends within it" in note for note in run.notes)
     assert any("5 packets, 0 delivered, 5 expected" in note for note in run.notes)
@@ -38,9 +38,9 @@ def test_changes_stand_before_and_after() -> None:
     assert page.changes is not None
     fates = [(row.before and row.before.verdict, row.after and row.after.verdict) for row in page.changes.rows]
     assert fates == [("accept", "drop"), ("accept", "drop"), ("accept", None)]
-    assert ("Flows of another fate", "3") in page.facts
+    assert ("Flows treated differently", "3") in page.facts
     assert [run.policy for run in page.runs] == ["old.yaml", "new.yaml"]
-    assert "No flow has another fate." in replay_text(before, report_of(3))
+    assert "No flow is treated differently." in replay_text(before, report_of(3))
     assert replay_page("c.pcap", [("old.yaml", before)]).changes is None
 
 
