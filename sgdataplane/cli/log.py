@@ -20,16 +20,17 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from sgdataplane.cli.arguments import ENI_HELP, Verbs, read_seconds, require_root
-from sgdataplane.cli.output import Exit, endpoint, iso_time, paint, say, say_aside
+from sgdataplane.cli.output import Columns, Exit, endpoint, iso_time, paint, say, say_aside
 from sgdataplane.cli.scopes import look
 from sgdataplane.model import words
 from sgdataplane.model.decision import RULE
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Direction, Protocol
 from sgdataplane.observe.denied import Denied, Forged, Unlogged
-from sgdataplane.observe.follow import Follow, Told
+from sgdataplane.observe.follow import Follow, Followed, Told
 from sgdataplane.visible import json_text
 
 MAX_SECONDS = 1e6
@@ -51,7 +52,7 @@ def register(verbs: Verbs) -> None:
         "--seconds", type=read_seconds(MAX_SECONDS), default=5.0, metavar="S", help="without -f: how long (default: 5)"
     )
     help_text = "text (default), json, or the cloud's VPC flow log: pydoc sgdataplane.cli.log"
-    parser.add_argument("--format", choices=tuple(FORMATS), default="text", help=help_text)
+    parser.add_argument("--format", choices=("text", *FORMATS), default="text", help=help_text)
     help_text = "--format json: one object per line, sgdataplane/schemas/log.schema.json"
     parser.add_argument("--json", action="store_const", const="json", dest="format", help=help_text)
 
@@ -63,12 +64,13 @@ def run(arguments: argparse.Namespace) -> int:
     there.say_if_unread()
     eni_id = None if arguments.eni is None else there.eni(arguments.eni)
     sources = [scope.source for scope in (there.all if eni_id is None else (there.having(eni_id),))]
+    shown_as = FORMATS.get(arguments.format) or partial(as_text, columns=columns_of(sources))
     with Follow(sources) as follow:
         say_aside(f"listening in {words.counted(len(sources), 'namespace')}")
         with suppress(KeyboardInterrupt):
             until = None if arguments.follow else time.monotonic() + arguments.seconds
-            _show(follow.told(until), eni_id, FORMATS[arguments.format])
-        _show(follow.rest(), eni_id, FORMATS[arguments.format])
+            _show(follow.told(until), eni_id, shown_as)
+        _show(follow.rest(), eni_id, shown_as)
     return Exit.DONE
 
 
@@ -81,8 +83,13 @@ def _show(told: Iterable[Told], eni_id: str | None, written: Format) -> None:
                 say(line, flush=True)
 
 
-def as_text(place: str, _state: CloudState | None, entry: Entry) -> str:
-    """A line for people; the time is local."""
+def columns_of(sources: Iterable[Followed]) -> Columns:
+    """Wide enough for the ENIs there."""
+    return Columns(0, max((len(eni) for source in sources for eni in source.interfaces), default=0))
+
+
+def as_text(place: str, _state: CloudState | None, entry: Entry, *, columns: Columns | None = None) -> str:
+    """A line for people; the time is local. `columns`: of the lines before."""
     at = datetime.fromtimestamp(entry.seconds, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
     if isinstance(entry, Forged):
         return paint(
@@ -96,8 +103,8 @@ def as_text(place: str, _state: CloudState | None, entry: Entry) -> str:
     who = entry.eni_id or f"{entry.ifname or NOTHING} of {place}"
     judged_as = entry.decision.direction if entry.decision else entry.direction
     rules = f" ({judged_as.value} rules, of a reply)" if judged_as is not entry.direction else ""
-    way = f"{entry.direction.value:7}  {_protocol(entry):6}  {ends[0]} > {ends[1]}"
-    return f"{at}  {who}  {way}  {_cause(entry)}{rules}"
+    way = (f"{entry.direction.value:7}", f"{_protocol(entry):6}", f"{ends[0]} > {ends[1]}")
+    return (columns or Columns()).line((at, who, *way, f"{_cause(entry)}{rules}"))
 
 
 def _end(address: Address | None, port: int | None) -> str:
@@ -193,4 +200,4 @@ def _flow(fields: dict[str, str]) -> str:
     return json_text({name: values.get(name, NOTHING) for name in FLOW_FIELDS})
 
 
-FORMATS: dict[str, Format] = {"text": as_text, "json": as_json, "flowlog": as_flowlog}
+FORMATS: dict[str, Format] = {"json": as_json, "flowlog": as_flowlog}  # beside "text"

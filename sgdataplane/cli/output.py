@@ -185,6 +185,22 @@ def render_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(_line(row, widths, right) for row in (head, *body))
 
 
+class Columns:
+    """Lines that come one by one, with their cells below each other where a terminal shows them: a column is as wide as
+    its widest cell so far. `widths`: of the first columns, where they are known before."""
+
+    def __init__(self, *widths: int) -> None:
+        self._widths = list(widths)
+
+    def line(self, cells: Sequence[str]) -> str:
+        shown = tuple(map(one_line, cells))
+        if not sys.stdout.isatty():
+            return "  ".join(shown)
+        self._widths += [0] * (len(shown) - len(self._widths))
+        self._widths[: len(shown)] = map(max, self._widths, map(_width, shown))
+        return _line(shown, self._widths[: len(shown)], [False] * len(shown))
+
+
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
     padded = []
     for cell, columns, to_right in zip(cells, widths, right, strict=True):

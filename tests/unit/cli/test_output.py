@@ -12,6 +12,7 @@ import pytest
 
 from sgdataplane.cli import main
 from sgdataplane.cli.output import (
+    Columns,
     Exit,
     Guard,
     Progress,
@@ -73,6 +74,13 @@ def test_a_cell_is_one_line_and_harmless() -> None:
     table = render_table(("name", "port"), [(HOSTILE, "1"), ("a\nb", "2")])
     space = " " * (len(SHOWN) - 4)
     assert table.splitlines() == [f"name{space}  port", f"{SHOWN}     1", f"a\\nb{space}     2"]
+
+
+def test_lines_that_come_one_by_one_are_aligned_at_a_terminal_alone() -> None:
+    columns, rows = Columns(5), [("eni-a", "10.0.0.1:22", "default"), ("e", "8.8.8.8:5", "spoofed")]
+    assert [columns.line(row) for row in rows] == ["eni-a  10.0.0.1:22  default", "e  8.8.8.8:5  spoofed"]
+    with at_a_terminal():
+        assert [columns.line(row) for row in rows] == ["eni-a  10.0.0.1:22  default", "e      8.8.8.8:5    spoofed"]
 
 
 def test_a_table_without_rows_is_its_header() -> None:
