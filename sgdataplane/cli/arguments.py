@@ -309,4 +309,4 @@ def say_choices(choices: Choices, base: Choices = ON_HOSTS) -> None:
     """Prints the choices that differ from `base`, if any do."""
     unlike = tuple(choices.unlike(base))
     if unlike:
-        say(f"chosen: {', '.join(unlike)}")
+        say(f"options: {', '.join(unlike)}")

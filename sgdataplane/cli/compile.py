@@ -18,10 +18,12 @@ from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.enforce import Desired, Proven, Settings, build
 from sgdataplane.enforce.fence import fence_of
 from sgdataplane.host.routing import router_ifname
+from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, ON_HOSTS
 from sgdataplane.model.decision import RULE
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef
+from sgdataplane.model.words import counted
 from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Direction
 from sgdataplane.nft.ir import Table
@@ -60,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             if proven.proof is not None:
                 say_aside(f"{title}: {proven.proof}")
             text = text or TABLES[arguments.stage](tables(proven))
-        say(f"# {title}" + (f"; chosen: {unlike}" if unlike else ""))
+        say(f"# {title}" + (f"; options: {unlike}" if unlike else ""))
         say_block(text, end="")
     return Exit.DONE
 
@@ -120,7 +122,7 @@ def _cells(policy: HostPolicy, permission: Permission) -> tuple[str, ...]:
         str(permission.protocol),
         _ports(permission),
         _remote(policy, permission),
-        f"{decision.security_group_id} {decision.security_group_rule_id}" if decision.cause == RULE else decision.cause,
+        words.name(decision) if decision.cause == RULE else decision.cause,
     )
 
 
@@ -153,8 +155,8 @@ def _count(found: Collection[RemoteAddresses]) -> str:
     """How many addresses and prefixes a group or prefix list stands for."""
     addresses = sum(len(one.singles) for one in found)
     prefixes = sum(len(one.ranges) for one in found)
-    parts = [f"{addresses} addresses"] if addresses else []
-    parts += [f"{prefixes} prefixes"] if prefixes else []
+    parts = [counted(addresses, "address", "es")] if addresses else []
+    parts += [counted(prefixes, "prefix", "es")] if prefixes else []
     return ", ".join(parts) or "nobody"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sgdataplane.attach.registry import ATTACHED_DIR, Binding, Registry, current
 from sgdataplane.cli import scopes
-from sgdataplane.cli.arguments import Verbs, choices_of, load_state, require_root
+from sgdataplane.cli.arguments import Verbs, choices_of, load_state, require_root, say_choices
 from sgdataplane.cli.files import write
 from sgdataplane.cli.output import Exit, endpoint, say
 from sgdataplane.cli.sessions import decided_by, next_packet
@@ -31,7 +31,7 @@ from sgdataplane.net.values import Protocol
 from sgdataplane.observe.decisions import Decider
 from sgdataplane.observe.drops import read_counters
 from sgdataplane.observe.sessions import Session, read_sessions
-from sgdataplane.report.content import Observed, SessionRow, Unobserved
+from sgdataplane.report.content import Observed, ReportPage, SessionRow, Unobserved
 from sgdataplane.report.page import Subject, report_page
 from sgdataplane.report.render import render_page
 
@@ -57,9 +57,26 @@ def run(arguments: argparse.Namespace) -> int:
     observed = _observed(loaded.state, arguments, choices.options)
     page = report_page(Subject(str(arguments.state), loaded.state, findings_of(loaded, choices), observed, choices))
     write(render_page(page), arguments.html)
-    say(f"{arguments.html}: {', '.join(f'{name} {value}' for name, value in page.facts)}")
+    say(f"{arguments.html}: {_in_short(loaded.state)}; {_found(page)}")
+    say_choices(choices)
     say(observed.told)
     return Exit.DONE
+
+
+def _in_short(state: CloudState) -> str:
+    rules = sum(len(group.rules) for group in state.security_groups)
+    counts = (
+        (len(state.vpcs), "VPC"),
+        (len(state.security_groups), "security group"),
+        (rules, "rule"),
+        (len(state.instances), "instance"),
+        (len(state.network_interfaces), "ENI"),
+    )
+    return ", ".join(counted(*count) for count in counts)
+
+
+def _found(page: ReportPage) -> str:
+    return f"findings: {dict(page.facts)['Findings']}"
 
 
 def _base(arguments: argparse.Namespace) -> Choices:

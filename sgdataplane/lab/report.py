@@ -77,7 +77,8 @@ def summary(cells: Iterable[ProbeResult]) -> str:
     wrong = sum(not cell.agrees for cell in counted)
     accepted = sum(cell.observed.verdict == "accept" for cell in counted)
     dropped = sum(cell.observed.verdict == "drop" for cell in counted)
-    text = f"{len(counted)} probes: {accepted} accepted, {dropped} dropped, {wrong} disagree with the policy"
+    probes, disagree = words.counted(len(counted), "probe"), "disagrees" if wrong == 1 else "disagree"
+    text = f"{probes}: {accepted} accepted, {dropped} dropped, {wrong} {disagree} with the policy"
     return paint(text, "red" if wrong else "green")
 
 
@@ -129,7 +130,7 @@ def _facts(cells: Sequence[ProbeResult], lab: Lab) -> Iterator[tuple[str, str]]:
     yield "Placement", lab.placement.value
     if lab.record.time_scale != 1.0:
         yield "Timeouts times", f"{lab.record.time_scale:g}"
-    yield from (("Chosen", words) for words in lab.unusual)
+    yield from (("Option", words) for words in lab.unusual)
 
 
 def _title(probe: Probe) -> str:

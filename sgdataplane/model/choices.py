@@ -52,7 +52,7 @@ class Choices:
         """In words, each choice that differs from `others`."""
         for name, choice in CHOICES.items():
             if self.value(name) != others.value(name):
-                yield f"{name} {choice.text(self.value(name))}"
+                yield f"{name} = {choice.text(self.value(name))}"
 
 
 IN_LAB = Choices()

@@ -77,7 +77,7 @@ def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
     severities = Counter(finding.severity.value for finding in subject.findings)
     counts = [f"{severities[name]} {name}" for name in SEVERITIES if severities[name]]
     yield "Findings", ", ".join(counts) or "none"
-    yield from (("Chosen", words) for words in subject.choices.unlike(ON_HOSTS))
+    yield from (("Option", words) for words in subject.choices.unlike(ON_HOSTS))
 
 
 def _networks(state: CloudState, options: Options) -> Iterator[Network]:

@@ -77,7 +77,7 @@ def lab(lab_name: str, tmp_path: Path, placement: str, capsys: pytest.CaptureFix
 def test_a_lab_goes_on_judging_as_was_chosen_until_it_is_chosen_anew(lab: Asked, placement: str) -> None:
     assert (lab.observed(METADATA), lab.observed("i-b")) == ("drop", "accept")  # empty in labs
     lab.apply("--metadata", METADATA, "--inner-accept-egress", "custom_first", "--on-change", "keep")
-    assert "metadata 100.100.100.200/32" in lab.said
+    assert "metadata = 100.100.100.200/32" in lab.said
     assert (lab.observed(METADATA), lab.observed("i-b")) == ("accept", "drop")
     lab.apply("--no-strict-syn")
     assert lab.observed(METADATA) == "accept"
@@ -87,7 +87,7 @@ def test_a_lab_goes_on_judging_as_was_chosen_until_it_is_chosen_anew(lab: Asked,
     assert found["choices"]["placement"] == placement
     flow = ("--eni", "eni-a", "--direction", "egress", "--protocol", "tcp", "--port", "80", "--remote", "10.0.0.2")
     live = ("explain", str(lab.state), *flow, "--live")
-    assert "inner_accept_egress custom_first" in lab.run(*live)
+    assert "inner_accept_egress = custom_first" in lab.run(*live)
     lab.run(*live, "--inner-accept-egress", "first", code=1)  # that isn't what is in force
     lab.apply("--inner-accept-egress", "first")
     assert lab.observed("i-b") == "accept"

@@ -141,7 +141,7 @@ def test_explain_judges_as_was_chosen_and_says_so(state: str, capsys: pytest.Cap
     assert (found["verdict"], found["security_group_rule_id"]) == ("drop", "r-out")
     assert found["choices"]["inner_accept_egress"] == "custom_first"  # type: ignore[index]
     assert main(["explain", state, *FLOW[2:], "--eni", "eni-a", *CUSTOM_FIRST]) == 0
-    assert capsys.readouterr().out.startswith("chosen: inner_accept_egress custom_first\n")
+    assert capsys.readouterr().out.startswith("options: inner_accept_egress = custom_first\n")
 
 
 def test_the_metadata_address_passes_unless_it_is_chosen_otherwise(
@@ -160,7 +160,7 @@ def test_check_and_diff_judge_as_was_chosen(state: str, tmp_path: Path, capsys: 
     assert main(["check", state, *CUSTOM_FIRST]) == 0
     said = capsys.readouterr().out
     assert void not in said
-    assert "chosen: inner_accept_egress custom_first" in said
+    assert "options: inner_accept_egress = custom_first" in said
     other = tmp_path / "other.yaml"
     other.write_text(STATE.replace("Accept", "Drop"), encoding="utf-8")
     before_and_after = []
@@ -179,12 +179,12 @@ def test_compile_has_what_was_chosen(state: str, capsys: pytest.CaptureFixture[s
         texts.append(capsys.readouterr().out)
     assert len(set(texts)) == len(texts)
     assert ["100.100.100.200" in text for text in texts] == [True, False, True, True, True]
-    assert [text.splitlines()[0].partition("; chosen: ")[2] for text in texts] == [
+    assert [text.splitlines()[0].partition("; options: ")[2] for text in texts] == [
         "",
-        "metadata none",
-        "strict_syn on",
-        "gateways 10.0.0.9",
-        "inner_accept_egress custom_first",
+        "metadata = none",
+        "strict_syn = on",
+        "gateways = 10.0.0.9",
+        "inner_accept_egress = custom_first",
     ]
 
 
@@ -208,6 +208,6 @@ def test_compile_prints_routers_in_host_placement(state: str, capsys: pytest.Cap
 def test_a_report_says_what_was_chosen(state: str, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert main(["report", state, "--html", str(page), *CUSTOM_FIRST]) == 0
-    assert "inner_accept_egress custom_first" in page.read_text(encoding="utf-8")
+    assert "inner_accept_egress = custom_first" in page.read_text(encoding="utf-8")
     assert main(["report", state, "--html", str(page)]) == 0
     assert "custom_first" not in page.read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ def test_the_page_is_written_and_told_of(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["report", str(THREE_TIER), "--html", str(target)]) == 0
     assert target.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     said = capsys.readouterr().out
-    assert f"{target}: VPCs 1, Security groups 4, Rules 11, Instances 5, ENIs 5, Findings 3 info" in said
+    assert f"{target}: 1 VPC, 4 security groups, 11 rules, 5 instances, 5 ENIs; findings: 3 info" in said
     assert "no hits and sessions: no lab was named with --name" in said
     assert [entry.name for entry in tmp_path.iterdir()] == ["page.html"]
 
