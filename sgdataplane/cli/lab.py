@@ -39,6 +39,7 @@ from sgdataplane.lab.status import Health, read_health, read_unknown_timeouts
 from sgdataplane.lab.topology import MAX_HOSTS
 from sgdataplane.model.choices import CHOICES, IN_LAB
 from sgdataplane.model.options import Placement
+from sgdataplane.model.words import counted
 from sgdataplane.observe.capacity import UseLog, read_complaints
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
@@ -142,7 +143,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     with Progress("changing", len(state.instances)) as progress, log_shown():
         lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress), choices)
     _warn_of_trackers(lab)
-    say(f"lab {arguments.name}: in force for {len(lab.state.network_interfaces)} ENIs{status.notes(lab)}")
+    say(f"lab {arguments.name}: in force for {counted(len(lab.state.network_interfaces), 'ENI')}{status.notes(lab)}")
     return Exit.DONE
 
 
@@ -162,7 +163,7 @@ def run_down(arguments: argparse.Namespace) -> int:
     require_root(arguments.verb)
     removed = manage.down(arguments.name)
     if removed:
-        say(f"lab {arguments.name}: removed {len(removed)} namespaces and their links")
+        say(f"lab {arguments.name}: removed {counted(len(removed), 'namespace')} and all links")
     else:
         say(f"lab {arguments.name}: there was nothing to remove")
     return Exit.DONE

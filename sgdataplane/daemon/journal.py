@@ -19,6 +19,7 @@ from sgdataplane.daemon.namespaces import Drift
 from sgdataplane.daemon.schedule import Cause, Turns
 from sgdataplane.daemon.status import EniStatus, Status
 from sgdataplane.host.timeouts import OTHERS
+from sgdataplane.model.words import counted
 from sgdataplane.observe.capacity import read_complaints
 
 MAX_UNCLEAR = 20  # refusals in one line: root of a namespace may make any number of interfaces there
@@ -73,7 +74,8 @@ class Journal:
             self._log_drifts(report.host)
             self._log_unknown_timeouts(report.host)
         health = "healthy" if self._status.is_healthy else "not healthy: see `sgdp status`"
-        self._notifier.tell("READY=1", f"STATUS={len(report.host.enis) if report.host else 0} ENIs, {health}")
+        enis = counted(len(report.host.enis) if report.host else 0, "ENI")
+        self._notifier.tell("READY=1", f"STATUS={enis}, {health}")
 
     def _log_cycle(self, report: CycleReport) -> None:
         words, origin = ",".join(sorted(cause.value for cause in report.causes)), report.policy.origin.value

@@ -30,6 +30,7 @@ from sgdataplane.host.neighbours import PERMANENT
 from sgdataplane.host.netlink import refusals_of, uint
 from sgdataplane.host.nfnetlink import Nfnetlink, message_kind
 from sgdataplane.host.rtnetlink import Rtnetlink
+from sgdataplane.model.words import counted
 
 CTNETLINK, CT_GET_STATS_CPU, CT_GET_STATS = 1, 4, 5  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
 CTA_STATS_INSERT_FAILED, CTA_STATS_DROP, CTA_STATS_EARLY_DROP = 9, 10, 11
@@ -79,7 +80,8 @@ class TableUse:
     def complaint(self) -> str:
         """One line for people; "" if all is well."""
         use = f"{self.entries} of {self.limit} sessions"
-        so_far = f"{self.dropped} packets dropped, {self.evicted} unanswered sessions evicted so far"
+        dropped, evicted = counted(self.dropped, "packet"), counted(self.evicted, "unanswered session")
+        so_far = f"{dropped} dropped, {evicted} evicted so far"
         return {
             Fullness.FULL: f"the conntrack table is full ({use}): new sessions are refused; {so_far}",
             Fullness.NEARLY_FULL: f"the conntrack table is nearly full ({use}); {so_far}",

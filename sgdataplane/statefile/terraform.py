@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from sgdataplane.model.words import counted
 from sgdataplane.policy.findings import Finding, Severity, subject
 from sgdataplane.statefile.document import Document
 from sgdataplane.statefile.ecs import Names, Values, Vpcs, put_elements
@@ -163,7 +164,8 @@ class Resources:
 
 
 def ignored(group_id: str, count: int) -> Finding:
-    message = f"{count} rules of {group_id} are ignored, as the group isn't in the Terraform state"
+    verb = "is" if count == 1 else "are"
+    message = f"{counted(count, 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"
     return Finding("IgnoredRules", Severity.WARNING, message, subject(security_group_id=group_id))
 
 

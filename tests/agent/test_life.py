@@ -125,7 +125,7 @@ def test_systemd_is_told_when_it_has_enforced_and_that_it_lives(attached: Bench,
         while "READY=1" not in told[-1]:
             told.append(systemd.recv(4096).decode())
         assert f"table inet {TABLE}" in nft(attached.place, "list tables")
-        assert "1 ENIs, healthy" in told[-1]
+        assert "1 ENI, healthy" in told[-1]
         for _ in range(3):
             while systemd.recv(4096) != b"WATCHDOG=1":
                 pass

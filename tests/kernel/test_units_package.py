@@ -29,7 +29,7 @@ def test_installed_it_runs_and_starts_at_boot(host: Booted) -> None:
     for unit, sub in ((AGENT, "running"), (BOOT, "exited")):
         assert host.run("systemctl", "is-enabled", unit) == "enabled\n"
         assert (host.property(unit, "ActiveState"), host.property(unit, "SubState")) == ("active", sub)
-    assert host.property(AGENT, "StatusText") == "1 ENIs, healthy"
+    assert host.property(AGENT, "StatusText") == "1 ENI, healthy"
     found = status(host)
     assert (found["healthy"], found["pid"]) == (True, pid(host))
     assert "egress" in rules(host)

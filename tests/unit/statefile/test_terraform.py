@@ -135,7 +135,7 @@ def test_a_group_without_vpc_is_classic(tmp_path: Path) -> None:
 def test_rules_of_a_group_that_is_not_there_are_ignored_and_reported(tmp_path: Path) -> None:
     (finding,) = read(tmp_path, VPC, GROUP, rule(security_group_id="sg-x"), rule()).findings
     assert (finding.code, dict(finding.subject)) == ("IgnoredRules", {"security_group_id": "sg-x"})
-    assert finding.message == "1 rules of sg-x are ignored, as the group isn't in the Terraform state"
+    assert finding.message == "1 rule of sg-x is ignored, as the group isn't in the Terraform state"
 
 
 def test_a_wrong_attribute_is_refused_at_its_place(tmp_path: Path) -> None:
