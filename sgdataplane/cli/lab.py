@@ -143,7 +143,9 @@ def run_apply(arguments: argparse.Namespace) -> int:
     with Progress("changing", len(state.instances)) as progress, log_shown():
         lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress), choices)
     _warn_of_trackers(lab)
-    say(f"lab {arguments.name}: in force for {counted(len(lab.state.network_interfaces), 'ENI')}{status.notes(lab)}")
+    say(
+        f"lab {arguments.name}: the policy is in force for {counted(len(lab.state.network_interfaces), 'ENI')}{status.notes(lab)}"
+    )
     return Exit.DONE
 
 

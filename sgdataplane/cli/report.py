@@ -135,8 +135,8 @@ def _of_lab(state: CloudState, name: str) -> Observed:
         observer = _Observer(lab.state, lab.options)
         for scope in scopes.of_lab(lab).all:
             observer.read(scope.namespace, scope)
-    differs = "" if lab.state == state else " (another state than this one is in force there)"
-    return observer.observed(state, f"in the lab {name} as it is now{differs}")
+    differs = "" if lab.state == state else ", where another state is in force"
+    return observer.observed(state, f"from lab {name}, as it is now{differs}")
 
 
 def _of_host(state: CloudState, attached: Sequence[Binding], options: Options) -> Observed | Unobserved:

@@ -250,8 +250,9 @@ def _load(folder: LabFolder) -> tuple[LabRecord, CloudState]:
 
 
 def _no_such_lab(name: str) -> LabError:
-    others = ", ".join(lab_names()) or "none"
-    return LabError(f"lab {name}", f"there is no such lab (there are: {others}); `sgdp lab up STATE` builds one")
+    names = ", ".join(lab_names())
+    others = f"labs here are: {names}" if names else "there is no other either"
+    return LabError(f"lab {name}", f"there is no such lab; {others}; `sgdp lab up STATE` builds one")
 
 
 def _refuse_taken(names: tuple[str, ...]) -> None:

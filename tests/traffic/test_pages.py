@@ -75,7 +75,7 @@ def test_hits_and_sessions_are_those_of_the_packets(
 def test_another_state_than_the_one_in_force_is_told_of(lab: Lab, tmp_path: Path) -> None:
     other = tmp_path / "state.yaml"
     other.write_text(THREE_TIER.read_text().replace("port_range: 8080/8080", "port_range: 8081/8081"))
-    assert "another state than this one is in force there" in report(lab, other, tmp_path / "x.html")
+    assert "where another state is in force" in report(lab, other, tmp_path / "x.html")
 
 
 def test_a_lab_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
