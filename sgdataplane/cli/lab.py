@@ -143,9 +143,8 @@ def run_apply(arguments: argparse.Namespace) -> int:
     with Progress("changing", len(state.instances)) as progress, log_shown():
         lab = manage.apply(arguments.name, state, _counted(enforce_policy, progress), choices)
     _warn_of_trackers(lab)
-    say(
-        f"lab {arguments.name}: the policy is in force for {counted(len(lab.state.network_interfaces), 'ENI')}{status.notes(lab)}"
-    )
+    enis = counted(len(lab.state.network_interfaces), "ENI")
+    say(f"lab {arguments.name}: the policy is in force for {enis}{status.notes(lab)}")
     return Exit.DONE
 
 
