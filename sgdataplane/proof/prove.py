@@ -18,6 +18,7 @@ from sgdataplane.errors import ProofError
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import has_inner_accept
 from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, SecurityGroup
+from sgdataplane.model.words import counted
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Table
 from sgdataplane.proof.far import Kinships, Words
@@ -96,9 +97,9 @@ class Proof:
 
     def __str__(self) -> str:
         if self.holds:
-            what = f"{self.cells} cells of {self.classes} classes of far addresses, {self.chains} chains"
-            rules_of = "1 profile" if self.profiles == 1 else f"{self.profiles} profiles"
-            return f"proven: {what}, {rules_of}, in {self.seconds:.2f} s"
+            classes = counted(self.classes, "class", "es")
+            what = f"{counted(self.cells, 'cell')} of {classes} of far addresses, {counted(self.chains, 'chain')}"
+            return f"proven: {what}, {counted(self.profiles, 'profile')}, in {self.seconds:.2f} s"
         return "\n".join(str(part) for part in (self.problem, self.counterexample) if part)
 
 

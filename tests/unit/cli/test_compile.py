@@ -28,7 +28,7 @@ def test_ruleset_is_the_same_and_the_proof_stands_beside_it(capsys: pytest.Captu
     lines = proven.err.splitlines()
     assert len(titles) == len(lines) > 1
     for title, line in zip(titles, lines, strict=True):
-        assert re.fullmatch(rf"{re.escape(title)}: proven: [1-9]\d* cells .* in \d+\.\d\d s", line)
+        assert re.fullmatch(rf"{re.escape(title)}: proven: [1-9][\d,]* cells .* in \d+\.\d\d s", line)
 
 
 def test_a_wrong_ruleset_is_refused_with_the_packet(

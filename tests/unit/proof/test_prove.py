@@ -65,7 +65,7 @@ def test_a_right_table_is_proven_with_an_account() -> None:
     assert proof.cells > 500
     assert proof.classes > 15
     assert proof.chains <= len(compiled().chains)
-    assert str(proof).startswith(f"proven: {proof.cells} cells")
+    assert str(proof).startswith(f"proven: {proof.cells:,} cells")
 
 
 def test_a_wrong_verdict_is_shown_by_a_packet_that_meets_it() -> None:
