@@ -146,7 +146,8 @@ def _meant(arguments: argparse.Namespace, registry: Registry) -> tuple[str, tupl
     if named.ids:
         return named.the_eni(*UNKNOWN), ()
     near = f" (near: {', '.join(named.near)})" if named.near else ""
-    return name, (f"{name}: no ENI or instance that is known here{near}; it passes nothing until the state has it",)
+    unknown = f"no ENI or instance of this name is known here{near}, so it is taken for an ENI's id"
+    return name, (f"{name}: {unknown}; nothing passes until the state has it",)
 
 
 def _enis(registry: Registry) -> frozenset[str]:

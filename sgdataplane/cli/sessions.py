@@ -108,7 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_objects(as_json(session, node_of[place_of(session)], there.time_scale) for session in shown)
     else:
-        print_table(shown, node_of, there.time_scale)
+        if shown:
+            print_table(shown, node_of, there.time_scale)
         found_in_all = words.counted(len(ordered), "session")
         say(found_in_all if len(shown) == len(ordered) else f"{len(shown):,} of {found_in_all}")
     return Exit.DONE

@@ -146,6 +146,6 @@ def test_an_eni_that_nobody_knows_yet_is_attached_by_its_id_and_told_if_it_may_h
         assert bench.sgdp("attach", "--eni", name, "--ifname", "eth0", *where) == DONE
         out, err = capsys.readouterr()
         assert out.startswith(f"{name}: bound")
-        assert err.count("no ENI or instance that is known here (near: web") == warnings
+        assert err.count("no ENI or instance of this name is known here (near: web") == warnings
         assert bench.sgdp("detach", "--eni", name) == DONE
         capsys.readouterr()
