@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 USUAL = "lab"
 Held = Callable[[], AbstractContextManager[str | None]]
 UNKNOWN = ("no ENI with this id or name is attached here", "an attached ENI")
+NONE = ("no ENI is attached here", "an attached ENI")
 BY_ID_ONLY = ("no ENI with this id is attached here", "the id of an attached ENI (names need the agent or its state)")
 
 
@@ -273,7 +274,7 @@ def attached_eni(config: Config, name: str, attached: Collection[str]) -> str:
     found = named_here(config, name, attached) if attached else Named(name, ())
     if set(attached).isdisjoint(found.ids):
         found = Named(name, (), near_misses(name, dict.fromkeys(attached, ())))
-        return found.the_eni(*(UNKNOWN if _has_names(config) else BY_ID_ONLY))
+        return found.the_eni(*(NONE if not attached else UNKNOWN if _has_names(config) else BY_ID_ONLY))
     return found.the_eni(*UNKNOWN)
 
 
