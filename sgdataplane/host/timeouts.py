@@ -3,6 +3,7 @@
 Owns their names and values (semantics.md section 4). Is given a scale. Must not know policy.
 
     nf_conntrack_<tracker>_timeout[_<state>]    one for each state of each tracker that the kernel has
+    nf_flowtable_<tracker>_timeout              how long a flowtable carries an idle session
 
 These names are the only list of its trackers that a kernel offers, so the trackers are read from them. Kernels differ:
 Linux 6.1 added states of SCTP, 6.16 dropped DCCP's tracker, and UDP-Lite shares UDP's timeouts.
@@ -14,6 +15,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sgdataplane.errors import UnsupportedError
 from sgdataplane.host import sysctl
@@ -70,6 +72,10 @@ KERNELS_OWN = {
     "nf_conntrack_dccp_timeout_timewait": 240,
 }
 KNOWN = SPECIFIED.keys() | KERNELS_OWN.keys()
+# Whose sessions a flowtable carries, and their timeout. A session that it gives back has this timeout less the
+# flowtable's own left (flow_offload_fixup_ct). With the kernel's defaults that is nothing for UDP: 30 - 30 s.
+CARRIED = {"nf_flowtable_tcp_timeout": TCP_ESTABLISHED, "nf_flowtable_udp_timeout": OTHERS}
+CARRIED_PART = 3  # of the session's timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +100,17 @@ def set_timeouts(time_scale: float = 1.0) -> Trackers:
     for name, seconds in wanted(found, time_scale).items():
         if seconds != found[name]:
             sysctl.write(f"{FOLDER}/{name}", str(seconds))
+    _leave_time_to_carried(time_scale)
     untracked = {_tracker(name) for name in KNOWN} - {_tracker(name) for name in found}
     return Trackers(tuple(sorted(untracked)), unknown(found))
+
+
+def _leave_time_to_carried(time_scale: float) -> None:
+    """Lower what a flowtable waits for an idle session, so that the session is still there when it is given back."""
+    for name, seconds in CARRIED.items():
+        path, most = f"{FOLDER}/{name}", scaled(seconds, time_scale / CARRIED_PART)
+        if Path(sysctl.ROOT, path).exists() and sysctl.read_number(path) > most:
+            sysctl.write(path, str(most))
 
 
 def wanted(found: Mapping[str, int], time_scale: float = 1.0) -> dict[str, int]:

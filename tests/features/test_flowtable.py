@@ -8,7 +8,7 @@ import re
 import pytest
 
 from sgdataplane.net.values import Family
-from tests.features.flows import carried, carry, forwarded
+from tests.features.flows import TABLE, carried, carry, forwarded
 from tests.features.passage import (
     CLIENT,
     SERVER,
@@ -67,6 +67,21 @@ def test_without_policy_it_carries_sessions_past_every_hook(passage: Passage, ki
     """The control of all below."""
     carry(passage.enforced, passage.ways)
     be_carried(passage, passage.talk(kind, family, CARRIED), SERVER, CLIENT)
+
+
+@ROUTER
+@by_family
+@by_kind
+def test_a_session_that_it_gives_back_goes_on(passage: Passage, kind: str, family: Family) -> None:
+    """Here the flowtable goes, as when its owner loads rules anew. By the kernel's own settings a UDP session had no
+    time left then, so that its server's next message opened another one, which the policy refuses."""
+    passage.apply()
+    talk = passage.talk(kind, family, CARRIED, "near")
+    for side in (SERVER, CLIENT):
+        carry(passage.enforced, passage.ways)
+        be_carried(passage, talk, CLIENT, SERVER)
+        nft(passage.enforced, f"delete table inet {TABLE}")
+        must_arrive(talk, side, side.other)
 
 
 @ROUTER

@@ -109,6 +109,17 @@ def imitate(monkeypatch: pytest.MonkeyPatch, root: Path, settings: dict[str, int
     monkeypatch.setattr(timeouts, "require", lambda _: None)
 
 
+@pytest.mark.parametrize(("scale", "tcp", "udp"), [(1.0, 30, 10), (0.1, 30, 1), (0.01, 3, 1)])
+def test_a_session_that_a_flowtable_gives_back_has_time_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scale: float, tcp: int, udp: int
+) -> None:
+    """A flowtable's own timeout is at most a third of the session's; the kernel counts in whole seconds."""
+    imitate(monkeypatch, tmp_path, dict(LINUX_6_18))
+    set_timeouts(scale)
+    found = [sysctl.read_number(f"netfilter/nf_flowtable_{kind}_timeout") for kind in ("tcp", "udp")]
+    assert found == [tcp, udp]
+
+
 def test_an_unknown_tracker_is_bounded_and_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = (STRANGE, "nf_conntrack_two_words_timeout")
     imitate(monkeypatch, tmp_path, {**LINUX_6_18, **dict.fromkeys(names, 5000)})
