@@ -145,6 +145,7 @@ def scene(
         assert agent.status()["healthy"], agent.log.read_text("utf-8")
         place = bench.place if placement == "instance" else ROUTER
         nft(place, *(line for table in FOREIGN for line in foreign(table)))
+        agent.reload()  # others have committed something: our rules are written anew, with other handles
         with Session(bench.pair, IN) as session:
             session.must_pass()  # each end knows the other
         streams = {

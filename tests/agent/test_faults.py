@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,10 +78,16 @@ def die_at(attached: Bench, agent: AgentBench, step: int, place: str, fault: str
 
 def be_refused_at(attached: Bench, agent: AgentBench, step: int, place: str, fault: str) -> None:
     """It is refused, and tries again by itself."""
+    before = agent.cycles
     change(agent, step, place, fault)
-    wait_until(lambda: bool(agent.status()["healthy"]))
+    wait_until(lambda: has_recovered(agent.status(), before))
     assert holds(attached, changing_state(step)), (place, fault)
     assert agent.status()["drift"]["count"] == 0
+
+
+def has_recovered(status: dict[str, Any], cycle: int) -> bool:
+    """Whether all is well, as of a cycle after that one."""
+    return bool(status["healthy"] and status["cycle"]["number"] > cycle)
 
 
 def test_killed_and_refused_in_the_middle_of_a_change_it_leaks_and_loses_nothing(
