@@ -16,8 +16,9 @@ that can't be bound, that is refused and reported, so that somebody learns of it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sgdataplane.attach import router
 from sgdataplane.attach.agenda import Agenda
@@ -27,6 +28,7 @@ from sgdataplane.attach.report import Refusal, told
 from sgdataplane.attach.router import move_home
 from sgdataplane.attach.workload import Naming, Workload
 from sgdataplane.errors import BindingError, SgDataplaneError
+from sgdataplane.host import netns
 from sgdataplane.host.identity import found, held, identity_of, is_own, is_there
 from sgdataplane.host.links import Links
 from sgdataplane.model.state import CloudState
@@ -71,10 +73,11 @@ def containers_of(bindings: Iterable[Binding]) -> frozenset[str]:
     return frozenset(each.value for each in workloads if each is not None and each.naming is Naming.CONTAINER)
 
 
-def follows_names(bindings: Iterable[Binding]) -> bool:
-    """Whether one of these was attached by the name of a namespace."""
+def follows_names(bindings: Iterable[Binding], names: Collection[str]) -> bool:
+    """Whether one of these was attached by one of these names of namespaces, or by a path that may lead to any."""
     workloads = (_named(binding) for binding in bindings)
-    return any(each is not None and each.naming is Naming.NETNS for each in workloads)
+    paths = (Path(each.value) for each in workloads if each is not None and each.naming is Naming.NETNS)
+    return any(path.parent != netns.RUN_DIR or path.name in names for path in paths)
 
 
 def _named(binding: Binding) -> Workload | None:

@@ -162,7 +162,8 @@ class Agent:
             self._schedule.add(Cause.LINK)
 
     def _hear_names(self) -> None:
-        if self._names.changed() and (self._config.bind or self._status.gone or follows_names(self._bindings or ())):
+        names = self._names.changed()
+        if names and (self._config.bind or self._status.gone or follows_names(self._bindings or (), names)):
             self._schedule.add(Cause.LINK)
 
     def _hear_containers(self) -> None:

@@ -128,12 +128,12 @@ class NamesWatch:
         self._epoll.close()
         os.close(self._mounts)
 
-    def changed(self) -> bool:
-        """Whether names, or the namespaces behind them, differ from the last call. A new namespace with the inode of
-        one that has just ended goes unnoticed here; events.py reports that end."""
+    def changed(self) -> frozenset[str]:
+        """The names that have come or gone since the last call, or have another namespace behind them. A new namespace
+        with the inode of one that has just ended goes unnoticed here; events.py reports that end."""
         self._epoll.poll(0)
         previous, self._known = self._known, _bound()
-        return self._known != previous
+        return frozenset(name for name, _ in self._known.items() ^ previous.items())
 
 
 def _bound() -> Mapping[str, int]:
