@@ -19,9 +19,12 @@ from sgdataplane.statefile import load
 
 
 def die_at(point: str, count: int) -> None:
-    """Make the COUNTth call of that function kill this process instead of returning."""
-    module_name, _, function_name = point.rpartition(".")
+    """Make the COUNTth call of that function kill this process instead of returning. `point`: a module of the lab, and
+    the way from there, such as build.reconcile or manage.enforcement.enforce."""
+    module_name, *way, function_name = point.split(".")
     module = importlib.import_module(f"sgdataplane.lab.{module_name}")
+    for step in way:
+        module = getattr(module, step)
     function, calls = getattr(module, function_name), itertools.count(1)
 
     def dying(*arguments: object, **named: object) -> object:

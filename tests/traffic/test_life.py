@@ -106,7 +106,7 @@ def test_killed_while_building_is_found_and_removed(name: str, tmp_path: Path, p
     [
         pytest.param("build.create_marked", 1, id="namespaces added"),
         pytest.param("build._trim", 2, id="old addresses gone"),
-        pytest.param("policy.enforce", 1, id="policy half changed"),
+        pytest.param("manage.enforcement.enforce", 1, id="policy half changed"),
         pytest.param("build._add_veth", 1, id="links half made"),
         pytest.param("build._fill", 3, id="addresses half made"),
     ],
