@@ -67,12 +67,14 @@ def test_what_is_attached_later_is_enforced_and_what_is_detached_is_left(
     bench.attach()
     wait_until(lambda: agent.outcomes() == {"eni-a": "in force"})
     assert not dns.passes(beside=web)
+    agent.wait_for_event("cycle", 3)  # start, bindings, and a look at what the new namespace's events may have missed
     assert bench.sgdp("detach", "--eni", "eni-a") == 0
     wait_until(lambda: agent.outcomes() == {})
     assert dns.passes(beside=web)
     assert agent.status()["drift"]["count"] == 0
-    assert agent.status()["cycle"]["causes"] == ["bindings"]
-    assert not any("drift" in line for line in agent.events("cycle"))
+    cycles = agent.events("cycle")
+    assert any("causes=bindings" in line for line in cycles[3:])  # links of the machine may cause others
+    assert not any("drift" in line for line in cycles)
 
 
 def test_a_bad_state_changes_nothing_and_status_says_why(
