@@ -41,16 +41,16 @@ class Agenda:
     """For one reconcile. `report`: of the previous one, whose quiet namespaces are certainly as it says, and were made
     in the same manner. `between`: called before each look. Of the namespaces in `heard` it notes which were `looked`
     at, with the seconds that took, and which were `left` for another time; `owed`: those of them that get another
-    policy, and so come soon."""
+    policy, and so come soon. `cache`: what was built, in earlier reconciles, too."""
 
     report: HostReport = field(default_factory=lambda: HostReport(()))
     heard: Heard = NOTHING_HEARD
     between: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
+    cache: Cache = field(default_factory=Cache)
     looked: dict[Key, float] = field(default_factory=dict)
     left: set[Key] = field(default_factory=set)
     owed: set[Key] = field(default_factory=set)
-    _cache: Cache = field(default_factory=Cache)
     _reaches: dict[int, tuple[CloudState, Reach]] = field(default_factory=dict)
 
     @property
@@ -121,7 +121,7 @@ class Agenda:
         """What is in force there, if the new state means the same for it; else it is built now. ProofError."""
         previous = self.in_force.get(key)
         if previous is None or not previous.is_of(desired, settings) or self.is_touched(previous, desired.state):
-            return self._cache.build(desired, settings, previous)
+            return self.cache.build(desired, settings, previous)
         return previous.on(desired.state)
 
 

@@ -19,6 +19,7 @@ from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, Refus
 from sgdataplane.collection import no_collection
 from sgdataplane.daemon.schedule import Cause
 from sgdataplane.daemon.source import LastGood, Readable
+from sgdataplane.enforce import Cache
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.model.state import CloudState, sharing
 
@@ -109,6 +110,7 @@ class Reconciler:
         self._registry, self._last_good = registry, last_good
         self._policy: Policy | None = None
         self._previous, self._manner = HostReport(()), Manner()
+        self._cache = Cache()
         self._beat, self._aside = beat, aside
 
     def run(
@@ -138,7 +140,7 @@ class Reconciler:
 
     def forget(self) -> None:
         """Trust nothing of what we know to be in force, after an unforeseen error."""
-        self._previous = HostReport(())
+        self._previous, self._cache = HostReport(()), Cache()
 
     def _read_policy(self, causes: Collection[Cause], source: Readable, profile: str) -> Policy:
         """source -> state -> policy, if the causes ask for it; else the previous policy."""
@@ -175,7 +177,7 @@ class Reconciler:
             heard = Heard(pids=heard.pids)
         elif Cause.TIMER in causes:
             heard = replace(heard, quiet=frozenset())
-        return Agenda(self._previous, heard, self._beat)
+        return Agenda(self._previous, heard, self._beat, cache=self._cache)
 
     def _enforce(
         self, state: CloudState, manner: Manner, agenda: Agenda, *, is_resync: bool
@@ -187,6 +189,7 @@ class Reconciler:
         except (SgDataplaneError, OSError) as error:
             return None, str(error)
         self._previous, self._manner = host, manner
+        self._cache.forget_others(host.in_force.values())
         return host, ""
 
     def _keep(self, policy: Policy, host: HostReport | None) -> None:

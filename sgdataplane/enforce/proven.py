@@ -7,6 +7,7 @@ Owns the order resolve, compile, prove, count, and what one build leaves for the
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.collection import no_collection
@@ -70,10 +71,12 @@ def build(
 @dataclass
 class Cache:
     """Makes builds for many namespaces faster: namespaces whose ENIs are in the same groups have nearly the same table.
-    It never shows in a result."""
+    It never shows in a result. It keeps the last table of each set of groups; who keeps the cache itself calls
+    `forget_others` now and then."""
 
     _by_groups: dict[object, Proven] = field(default_factory=dict)
     _last: Proven | None = None
+    _most: int = 0
 
     def build(self, desired: Desired, settings: Settings, previous: Proven | None = None) -> Proven:
         """Call build() with the most similar table that was built."""
@@ -82,6 +85,14 @@ class Cache:
         made = build(desired, settings, previous, similar)
         self._by_groups[groups] = self._last = made
         return made
+
+    def forget_others(self, in_force: Collection[Proven]) -> None:
+        """Forget the sets of groups that no ENI is in any more, once there may be as many of them as of others."""
+        if len(self._by_groups) <= self._most:
+            return
+        there = {_groups(proven.desired) for proven in in_force}
+        self._by_groups = {groups: made for groups, made in self._by_groups.items() if groups in there}
+        self._last, self._most = None, 2 * len(self._by_groups)
 
 
 def _policy(desired: Desired, time_scale: float) -> HostPolicy:
