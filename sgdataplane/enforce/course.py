@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sgdataplane.compiler.compile import with_adoption, with_epoch
 from sgdataplane.contract.stamp import Stamp
 from sgdataplane.contract.tables import dispatch_name
-from sgdataplane.enforce.desired import Settings
+from sgdataplane.enforce.desired import Desired, Settings
 from sgdataplane.enforce.proven import Proven
 from sgdataplane.enforce.run import fitted
 from sgdataplane.enforce.sessions import Epochs
@@ -31,6 +31,11 @@ class Wish:
     proven: Proven
     previous: Proven | None
     settings: Settings
+
+    @property
+    def before(self) -> Desired | None:
+        """What was enforced before, if the caller knows."""
+        return None if self.previous is None else self.previous.desired
 
     @property
     def most(self) -> int | None:

@@ -1,9 +1,10 @@
 """The fence of a namespace: a table of its own, put in force beside the policy.
 
-Owns when it is written. Is given what the policy's table holds. Must not know what the fence drops.
+Owns when it is written, and what of it. Is given what the policy's table holds. Must not know what the fence drops.
 
-The fence's commits increase the namespace's generation. So they also renew the stamp of the policy's table, if that was
-trusted; it then vouches for both tables.
+If the kernel certainly holds the fence of what was enforced before, only the chains of interfaces that differ are
+written. The fence's commits increase the namespace's generation. So they also renew the stamp of the policy's table, if
+that was trusted; it then vouches for both tables.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ NEEDS_INGRESS = "a kernel with CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NET
 @dataclass(frozen=True, slots=True)
 class Fence:
     """The interfaces to fence, the mark of packets that may pass, and the table; None: no fence. `is_anew`: write it
-    even if it seems to be there."""
+    even if it seems to be there. `previous`: what was enforced before, if the caller knows."""
 
     ifnames: tuple[str, ...]
     secret: int
     table: Table | None
     is_anew: bool = False
+    previous: Desired | None = None
 
     def is_first(self, stamp: Stamp | None) -> bool:
         """Whether the fence changes before the policy: only if the policy's table, which has that stamp, already marks
@@ -49,20 +51,22 @@ class Fence:
         return not self.ifnames or (stamp is not None and stamp.secret == self.secret)
 
 
-def wanted_fence(kernel: Kernel, stamp: Stamp | None, desired: Desired, settings: Settings) -> Fence:
+def wanted_fence(
+    kernel: Kernel, stamp: Stamp | None, desired: Desired, settings: Settings, previous: Desired | None = None
+) -> Fence:
     """The fence for the interfaces that exist or that the fence has already. Some kernels keep a chain whose interface
-    is gone."""
+    is gone. `previous`: what was enforced before, if the caller knows."""
     if not settings.fence:
         return Fence((), 0, None)
     there = kernel.inventory(TABLE, NETDEV, MOST)
     known = stamp.secret if stamp is not None and stamp.secret else there.stamp.secret if there.stamp else 0
-    fenceable = kernel.interfaces() | {hook.device for hook in there.chains.values() if hook is not None}
+    fenceable = kernel.interfaces() | _devices(there)
     ifnames = tuple(ifname for _, ifname in sorted(desired.interfaces.items()) if ifname in fenceable)
     if not ifnames:
         return Fence((), known, None)
     secret = 0 if desired.placement.is_outside else known or 1 + secrets.randbelow(0xFFFFFFFF)
     table = fence_of(desired, ifnames, secret, _uplinks(fenceable - {*ifnames}, desired))
-    fence = Fence(tuple(sorted(ifnames)), secret, table, settings.resync)
+    fence = Fence(tuple(sorted(ifnames)), secret, table, settings.resync, previous)
     if fence.table is not None and not there.exists:
         _check_support(kernel, plan(None, there, fitted(kernel, fence.table)), desired.placement)
     return fence
@@ -109,9 +113,35 @@ def way_to(kernel: Kernel, there: Inventory, inventory: Inventory, fence: Fence)
     holds of the fence; `inventory`: what it holds of the policy's table."""
     if fence.table is None:
         return Plan((removal(there, TABLE, NETDEV),)) if there.exists else Plan()
-    if inventory.is_untouched and not fence.is_anew and _is_fence_there(there, fence.table):
+    if not inventory.is_untouched or fence.is_anew:
+        return plan(None, there, fitted(kernel, fence.table))
+    if _is_fence_there(there, fence.table):
         return Plan()
-    return plan(None, there, fitted(kernel, fence.table))
+    held = None if fence.previous is None else _held(there, fence.previous)
+    if held is None:
+        return plan(None, there, fitted(kernel, fence.table))
+    return plan(fitted(kernel, held), _vouched(there), fitted(kernel, fence.table))
+
+
+def _devices(there: Inventory) -> frozenset[str]:
+    """The interfaces that the fence has chains for."""
+    return frozenset(hook.device for hook in there.chains.values() if hook is not None)
+
+
+def _held(there: Inventory, previous: Desired) -> Table | None:
+    """The fence of what was enforced before, if that is there, given that nobody has committed anything since."""
+    devices, owners = _devices(there), previous.interfaces.values()
+    ifnames = [ifname for ifname in owners if ifname in devices]
+    if there.stamp is None or not ifnames:
+        return None
+    held = fence_of(previous, ifnames, there.stamp.secret, _uplinks(devices.difference(owners), previous))
+    return held if _is_fence_there(there, held) else None
+
+
+def _vouched(there: Inventory) -> Inventory:
+    """The fence's inventory once the policy's stamp vouches for it."""
+    stamp = there.stamp
+    return there if stamp is None else replace(there, stamp=replace(stamp, generation=there.generation))
 
 
 def put_in(kernel: Kernel, inventory: Inventory, fence: Fence) -> Plan:

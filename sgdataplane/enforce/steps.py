@@ -87,13 +87,13 @@ def apply(
     started = time.monotonic()
     desired, wish = proven.desired, Wish(proven, previous, settings)
     inventory = _look(kernel, wish)
-    fence = wanted_fence(kernel, inventory.stamp, desired, settings)
+    fence = wanted_fence(kernel, inventory.stamp, desired, settings, wish.before)
     course = plot(kernel, inventory, wish, fence.secret)
     slow = weigh(kernel, course, wish, fence)
     is_fence_first = fence.is_first(inventory.stamp)
     plans = [put_in(kernel, inventory, fence)] if is_fence_first else []
     if any(steps.changes for steps in plans):
-        inventory = kernel.inventory(TABLE, most=wish.most)
+        inventory = _look(kernel, wish)
         course = plot(kernel, inventory, wish, fence.secret)
     epochs = Epochs(desired.site.marks.last_epoch)
     epochs.retire(kernel, sessions, course.stamp, course.epoch)
@@ -108,7 +108,7 @@ def apply(
         sessions.forget_epochs(epochs.all)
     if not is_fence_first:
         kernel.settle()
-        plans.append(put_in(kernel, kernel.inventory(TABLE, most=wish.most), fence))
+        plans.append(put_in(kernel, _look(kernel, wish), fence))
     return replace(
         _counted(course.epoch, [course.steps, *plans], ran, settings),
         seconds=time.monotonic() - started,
@@ -174,7 +174,7 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
     wish = Wish(proven, previous, settings)
     with NetlinkKernel(namespace) as kernel:
         inventory = _look(kernel, wish)
-        fence = wanted_fence(kernel, inventory.stamp, proven.desired, settings)
+        fence = wanted_fence(kernel, inventory.stamp, proven.desired, settings, wish.before)
         weigh(kernel, plot(kernel, inventory, wish, fence.secret), wish, fence)
 
 
