@@ -110,6 +110,10 @@ class Agenda:
         """Whether its namespace is certainly as the previous report says."""
         return binding.identity in self.heard.quiet
 
+    def is_as_reported(self, report: NamespaceReport) -> bool:
+        """Whether a router is certainly as this report of the previous reconcile says."""
+        return report.key in self.heard.quiet and report.error is None and report.applied is not None
+
     def is_touched(self, previous: Proven, state: CloudState) -> bool:
         """Whether this state can mean another policy there."""
         old = previous.desired.state

@@ -2,20 +2,23 @@
 
 Owns the order of the steps, so that no packet passes without a policy. A host end is down when it enters the router,
 and goes up once the policy knows it. Only then are rules in the workload itself removed. The policy of a host end that
-is in a router holds there, whatever its workload does with the interface."""
+is in a router holds there, whatever its workload does with the interface.
+
+A router that is quiet is as its last report says. So if one ENI comes, only that ENI's workload and host end are looked
+at; if nothing differs, nothing is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sgdataplane.attach import router
 from sgdataplane.attach.again import give_mac, let_go
 from sgdataplane.attach.agenda import Agenda
-from sgdataplane.attach.compare import Interfaces, look, names_up, with_closed
+from sgdataplane.attach.compare import Interfaces, known_eni, look, names_up, with_closed
 from sgdataplane.attach.registry import Binding, Registry, current, in_order
-from sgdataplane.attach.report import EniOutcome, EniReport, Key, Manner, NamespaceReport, Told, told
-from sgdataplane.attach.router import Hosted, hosted, move_in, where_is
+from sgdataplane.attach.report import EniOutcome, EniReport, Manner, NamespaceReport, Told, told
+from sgdataplane.attach.router import Ends, Hosted, Veths, Where, hosted, move_in, where_is
 from sgdataplane.enforce import Desired, Proven, check_fence, check_hold, check_kernel, enforce, remove
 from sgdataplane.errors import HostError
 from sgdataplane.host.identity import found
@@ -23,18 +26,30 @@ from sgdataplane.host.links import Links
 from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 
+LASTING = (EniOutcome.IN_FORCE, EniOutcome.CLOSED)  # until something is heard, or the state changes
+
 
 @dataclass(slots=True)
 class _Group:
-    """The ENIs of one router, and how far they have come. `proven`: what the router is to obey, once it is built.
-    `error`: why they can't all be there."""
+    """The ENIs of one router, and how far they have come. `last`: its report, if it is certainly so still. `proven`:
+    what the router is to obey, once it is built. `error`: why they can't all be there."""
 
     router: str
     entries: list[Hosted]
     desired: Desired
     previous: Proven | None
+    last: NamespaceReport | None
     proven: Proven | None = None
     error: Told | None = None
+
+    @property
+    def before(self) -> Ends | None:
+        """The host ends that are up already, with the ENIs for which they were; None if that isn't certain."""
+        desired = None if self.last is None or self.last.applied is None else self.last.desired
+        if desired is None:
+            return None
+        enis = {ifname: known_eni(desired.state, eni_id) for eni_id, ifname in desired.interfaces.items()}
+        return {ifname: eni for ifname, eni in enis.items() if eni is not None}
 
 
 def reconcile_hosted(
@@ -43,14 +58,19 @@ def reconcile_hosted(
     """1 find the host ends, and record where they are   2 build each router's table, move its ends in, and record that
     3 enforce it, and take the ends up   4 leave the routers that have no ends any more. The caller holds the registry's
     lock. Superseded bindings are only recorded."""
-    placed = [_ended(each) if agenda.is_known_gone(each) else _placed(state, each) for each in current(bindings)]
+    there = Veths(_quiet_ends(agenda))
+    placed = [_placed(state, binding, there, agenda) for binding in current(bindings)]
     reports = [entry for entry in placed if isinstance(entry, NamespaceReport)]
-    groups = _groups(state, [entry for entry in placed if isinstance(entry, Hosted)], manner, agenda.in_force)
+    groups = _groups(state, [entry for entry in placed if isinstance(entry, Hosted)], manner, agenda)
     moving = _record(registry, bindings, groups, reports)
+    rested = {group.router: report for group in groups if (report := _at_rest(group, agenda)) is not None}
     for group in groups:
-        _move_in(group, manner, agenda)
+        if group.router not in rested:
+            _move_in(group, manner, agenda)
     moved = _record(registry, moving, groups, reports)
-    reports += [_enforced(group, _waiting(group, groups), state, manner) for group in groups]
+    reports += [
+        rested.get(group.router) or _enforced(group, _waiting(group, groups), state, manner, agenda) for group in groups
+    ]
     ends = {binding.host_end.ifname for binding in (*bindings, *moving) if binding.host_end is not None}
     for name in sorted(_routers((*bindings, *moving)) - _routers(moved)):
         router.leave(name, ends)
@@ -74,22 +94,40 @@ def _routers(bindings: Iterable[Binding]) -> set[str]:
     return {binding.host_end.router for binding in bindings if binding.host_end is not None}
 
 
-def _placed(state: CloudState, binding: Binding) -> Hosted | NamespaceReport:
-    """The binding with its host end, or a report of why it can't have one."""
+def _quiet_ends(agenda: Agenda) -> dict[str, frozenset[str]]:
+    """The host ends in those routers that are certainly as their last reports say."""
+    reports = (report for report in agenda.report.namespaces if isinstance(report.key, str))
+    return {
+        str(report.key): frozenset(report.desired.interfaces.values())
+        for report in reports
+        if report.desired is not None and agenda.is_as_reported(report)
+    }
+
+
+def _placed(state: CloudState, binding: Binding, there: Veths, agenda: Agenda) -> Hosted | NamespaceReport:
+    """The binding with its host end, or a report of why it can't have one. A quiet workload isn't asked."""
     try:
+        if agenda.is_known_gone(binding):
+            return _ended(binding)
+        if agenda.is_quiet(binding) and (where := where_is(binding, None, there)) is not None:
+            return _hosted(state, binding, where)
         with found(binding.identity, binding.path) as place:
-            return _found(state, binding, place)
+            return _found(state, binding, place, there)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
         return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.REFUSED),), error=told(error))
 
 
-def _found(state: CloudState, binding: Binding, place: str | None) -> Hosted | NamespaceReport:
+def _hosted(state: CloudState, binding: Binding, where: Where) -> Hosted:
+    return hosted(binding, where, router.router_of(state.eni.get(binding.eni_id)))
+
+
+def _found(state: CloudState, binding: Binding, place: str | None, there: Veths) -> Hosted | NamespaceReport:
     if place is None:
         let_go(binding)
         return _ended(binding)
-    where = where_is(binding, place)
+    where = where_is(binding, place, there)
     if where is not None:
-        return hosted(binding, where, router.router_of(state.eni.get(binding.eni_id)))
+        return _hosted(state, binding, where)
     with Links(place) as links:
         if binding.ifname not in {link.ifname for link in links.links()}:
             return NamespaceReport(binding.identity, (EniReport(binding, EniOutcome.ABSENT),))
@@ -101,9 +139,7 @@ def _ended(binding: Binding) -> NamespaceReport:
     return NamespaceReport(binding.identity, (EniReport(replace(binding, host_end=None), EniOutcome.GONE),))
 
 
-def _groups(
-    state: CloudState, entries: Iterable[Hosted], manner: Manner, in_force: Mapping[Key, Proven]
-) -> list[_Group]:
+def _groups(state: CloudState, entries: Iterable[Hosted], manner: Manner, agenda: Agenda) -> list[_Group]:
     by_router: dict[str, list[Hosted]] = {}
     for entry in entries:
         by_router.setdefault(entry.wanted, []).append(entry)
@@ -112,8 +148,18 @@ def _groups(
         interfaces = {entry.binding.eni_id: entry.end.ifname for entry in group}
         there = with_closed(state, interfaces)
         desired = Desired(there, interfaces, manner.options, Placement.HOST, manner.uplinks)
-        groups.append(_Group(name, group, desired, in_force.get(name)))
+        last = agenda.report.by_key.get(name)
+        is_certain = last is not None and agenda.is_as_reported(last)
+        groups.append(_Group(name, group, desired, agenda.in_force.get(name), last if is_certain else None))
     return groups
+
+
+def _at_rest(group: _Group, agenda: Agenda) -> NamespaceReport | None:
+    """The router's report, if nothing has changed there, and its workloads are quiet, too. Else None."""
+    is_quiet = all(entry.is_there and agenda.is_quiet(entry.binding) for entry in group.entries)
+    if group.last is None or not is_quiet or any(eni.outcome not in LASTING for eni in group.last.enis):
+        return None
+    return agenda.settled(group.router, [entry.binding for entry in group.entries], group.desired.state)
 
 
 def _move_in(group: _Group, manner: Manner, agenda: Agenda) -> None:
@@ -125,7 +171,7 @@ def _move_in(group: _Group, manner: Manner, agenda: Agenda) -> None:
         group.proven = agenda.built(group.router, desired, settings)
         router.make(group.router)
         check_kernel(group.router)
-        if is_move and settings.fence:
+        if is_move and settings.fence and group.previous is None:
             check_fence(group.router, desired)
         if is_move:
             check_hold(group.router, group.proven, group.previous, settings)
@@ -141,7 +187,9 @@ def _waiting(group: _Group, groups: Iterable[_Group]) -> set[str]:
     return {ifname for at, ifname in elsewhere if at == group.router}
 
 
-def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manner) -> NamespaceReport:
+def _enforced(
+    group: _Group, waiting: set[str], state: CloudState, manner: Manner, agenda: Agenda
+) -> NamespaceReport:
     """Enforce the router's table, and take its host ends up. `waiting` go down, as this policy doesn't know them."""
     name, known = group.router, {entry.end.ifname: entry.binding.eni_id for entry in group.entries}
     try:
@@ -150,18 +198,47 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
         assert group.proven is not None
         router.take_down(name, waiting)
         applied = enforce(name, group.proven, group.previous, manner.settings)
-        router.fill(name, {ifname: state.eni[eni] for ifname, eni in known.items() if eni in state.eni})
-        with Links(name) as links:
-            unbound = names_up(links.links())
+        enis = {ifname: state.eni[eni] for ifname, eni in known.items() if eni in state.eni}
+        router.fill(name, enis, group.before)
+        unbound = _names_up(group) - {"lo", *known, *manner.uplinks}
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this router only
         refused = tuple(EniReport(entry.binding, EniOutcome.REFUSED) for entry in group.entries)
         return NamespaceReport(name, refused, proven=group.previous, error=told(error))
-    enis = tuple(_finished(state, entry.binding) for entry in group.entries)
-    unbound -= {"lo", *known, *manner.uplinks}
-    return NamespaceReport(name, enis, group.proven, applied, unbound=tuple(sorted(unbound)))
+    reports = _finished(group, state, agenda)
+    return NamespaceReport(name, reports, group.proven, applied, unbound=tuple(sorted(unbound)))
 
 
-def _finished(state: CloudState, binding: Binding) -> EniReport:
+def _names_up(group: _Group) -> set[str]:
+    """The interfaces that are up in the router, or at least those that aren't ours."""
+    if group.before is not None and group.last is not None:
+        return set(group.last.unbound)
+    with Links(group.router) as links:
+        return names_up(links.links())
+
+
+def _finished(group: _Group, state: CloudState, agenda: Agenda) -> tuple[EniReport, ...]:
+    """The report of each ENI."""
+    last = agenda.report.by_key.get(group.router)
+    known = {} if last is None else {eni.binding: eni for eni in last.enis}
+    before = None if last is None or last.desired is None else last.desired.state
+    return tuple(
+        _kept(known.get(entry.binding), group, before, state, agenda) or _look(state, entry.binding)
+        for entry in group.entries
+    )
+
+
+def _kept(
+    report: EniReport | None, group: _Group, before: CloudState | None, state: CloudState, agenda: Agenda
+) -> EniReport | None:
+    """The last report, if its workload is quiet and still bound to the same ENI. After an event at a host end, what was
+    wrong in its workload may be right."""
+    if report is None or before is None or report.outcome not in LASTING or not agenda.is_quiet(report.binding):
+        return None
+    is_same = known_eni(state, report.binding.eni_id) == known_eni(before, report.binding.eni_id)
+    return report if is_same and (group.last is not None or not report.warnings) else None
+
+
+def _look(state: CloudState, binding: Binding) -> EniReport:
     """Remove our rules from the workload itself. Its root may prevent that, which is only a warning."""
     try:
         with found(binding.identity, binding.path) as place:

@@ -14,7 +14,7 @@ asked only if it isn't there.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sgdataplane.attach.registry import Binding, HostEnd
 from sgdataplane.enforce import remove
@@ -49,28 +49,49 @@ def make(router: str) -> None:
         sysctl.write_all(ROUTER)
 
 
-def fill(router: str, enis: Mapping[str, Eni]) -> None:
-    """Take these ENIs' host ends (name -> ENI) up, and forward. Call it once the policy is in force. A host end that is
-    part of another interface, such as a bridge's port, would pass frames on before the policy sees them; so it is
-    released."""
+Ends = Mapping[str, Eni]  # the name of a host end -> its ENI
+
+
+def fill(router: str, enis: Ends, before: Ends | None = None) -> None:
+    """Take these ENIs' host ends up, and forward. Call it once the policy is in force. `before`: the ends that are
+    certainly as an earlier call left them; only what differs from them is looked at. A host end that is part of another
+    interface, such as a bridge's port, would pass frames on before the policy sees them; so it is released."""
     with Links(router) as links:
-        there = {link.ifname: link for link in links.links()}
-        ends = {ifname: eni for ifname, eni in enis.items() if ifname in there}
-        addresses = {InterfaceAddress(ifname, *gateway) for ifname in ends for gateway in GATEWAYS}
-        sync(links.addresses() & addresses, addresses, links.add_address, links.delete_address)
-        for ifname in ends:
-            if there[ifname].master:
+        there = _there(links, enis, before)
+        ends = {ifname: enis[ifname] for ifname in there}
+        older = None if before is None else {ifname: before[ifname] for ifname in ends if ifname in before}
+        addresses = _addresses(ends)
+        held = links.addresses() & addresses if older is None else _addresses(older)
+        sync(held, addresses, links.add_address, links.delete_address)
+        for ifname, link in there.items():
+            if link.master:
                 links.release(ifname)
-            if not there[ifname].is_up:
+            if not link.is_up:
                 links.set_up(ifname)
-        introduce(router, [entry for ifname, eni in ends.items() for entry in _neighbours(ifname, eni)])
-        wanted = [route for ifname, eni in ends.items() for route in _routes(ifname, eni)]
-        sync(links.routes(), wanted, links.add_route, links.delete_route)
+        introduce(router, _neighbours(ends), None if older is None else _neighbours(older))
+        routes = links.routes() if older is None else _routes(older)
+        sync(routes, _routes(ends), links.add_route, links.delete_route)
     with netns.inside(router):
         sysctl.write_all(FORWARDING)
 
 
-def _routes(ifname: str, eni: Eni) -> Iterator[Route]:
+def _there(links: Links, enis: Ends, before: Ends | None) -> Mapping[str, Link]:
+    """The host ends that are there and may have to be set up."""
+    if before is None:
+        return {link.ifname: link for link in links.links() if link.ifname in enis}
+    found = {ifname: links.link(ifname) for ifname, eni in enis.items() if before.get(ifname) != eni}
+    return {ifname: link for ifname, link in found.items() if link is not None}
+
+
+def _addresses(ends: Ends) -> set[InterfaceAddress]:
+    return {InterfaceAddress(ifname, *gateway) for ifname in ends for gateway in GATEWAYS}
+
+
+def _routes(ends: Ends) -> list[Route]:
+    return [route for ifname, eni in ends.items() for route in _routes_of(ifname, eni)]
+
+
+def _routes_of(ifname: str, eni: Eni) -> Iterator[Route]:
     """Routes to the ENI's addresses, on the link, and to its delegated prefixes, behind it."""
     for address in eni.addresses:
         yield Route(ifname, Prefix.of(address))
@@ -78,7 +99,11 @@ def _routes(ifname: str, eni: Eni) -> Iterator[Route]:
         yield Route(ifname, prefix, _next_hop(eni, prefix.family))
 
 
-def _neighbours(ifname: str, eni: Eni) -> Iterator[Neighbour]:
+def _neighbours(ends: Ends) -> list[Neighbour]:
+    return [entry for ifname, eni in ends.items() for entry in _neighbours_of(ifname, eni)]
+
+
+def _neighbours_of(ifname: str, eni: Eni) -> Iterator[Neighbour]:
     """The fence drops every other MAC, so the MAC is known without asking. Permanent entries don't count towards the
     limit of the machine's neighbour tables, so nobody can push them out."""
     for address in (*eni.addresses, link_local(eni.mac_address)):
@@ -100,8 +125,22 @@ def veths(router: str) -> frozenset[str]:
     return frozenset(link.ifname for link in found if is_ours and link.kind == "veth")
 
 
+@dataclass
+class Veths:
+    """The veths of routers, each router read once at most. `known`: those that need not be read."""
+
+    known: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def of(self, router: str) -> frozenset[str]:
+        if router not in self.known:
+            self.known[router] = veths(router)
+        return self.known[router]
+
+
 def take_down(router: str, ends: Collection[str]) -> None:
     """Take these host ends down if they are there. One may vanish meanwhile."""
+    if not ends:
+        return
     for ifname in sorted(veths(router).intersection(ends)):
         try:
             with Links(router) as links:
@@ -128,7 +167,8 @@ def leave(router: str, ends: Collection[str]) -> str:
 
 def _is_ours(router: str) -> bool:
     with Links(router) as links:
-        return any(_is_marked(link) for link in links.links())
+        loopback = links.link("lo")
+    return loopback is not None and _is_marked(loopback)
 
 
 def _is_marked(link: Link) -> bool:
@@ -153,11 +193,11 @@ class Hosted:
         return self.where == (self.wanted, self.end.ifname)
 
 
-def where_is(binding: Binding, place: str | None) -> Where | None:
+def where_is(binding: Binding, place: str | None, there: Veths | None = None) -> Where | None:
     """Where the link's other end is, outside the workload (which is at `place`; None: it has ended). None if there is
-    no such end, or it can't be found."""
+    no such end, or it can't be found. `there`: what has been read already."""
     end = binding.host_end
-    if end is not None and end.ifname in veths(end.router):
+    if end is not None and end.ifname in (there or Veths()).of(end.router):
         return end.router, end.ifname
     if place is None:
         return None
@@ -181,7 +221,7 @@ def hosted(binding: Binding, where: Where, wanted: str) -> Hosted:
 
 def _require_free(entry: Hosted) -> None:
     """HostError if the name is taken; the kernel would refuse it only after the move."""
-    if entry.end.ifname in veths(entry.wanted):
+    if netns.is_bound(entry.wanted) and _has(entry.wanted, entry.end.ifname):
         detail = f"{entry.wanted} already has another interface {entry.end.ifname}; remove or rename it"
         raise HostError(str(entry.binding), detail)
 
@@ -217,7 +257,7 @@ def move_home(binding: Binding, place: str | None) -> str:
 
 def _has(place: str, ifname: str) -> bool:
     with Links(place) as links:
-        return any(link.ifname == ifname for link in links.links())
+        return links.link(ifname) is not None
 
 
 def _is_moved(end: HostEnd, where: Where) -> bool:

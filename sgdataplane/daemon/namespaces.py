@@ -1,5 +1,6 @@
 """Events in the namespaces where we enforce: links that come, go or change, namespaces that end, and drift, which is
-what others change in our tables. In namespaces where we only look for interfaces to bind: links, and the end.
+what others change in our tables. In namespaces where we only look for interfaces to bind: links, and the end. Of
+workloads in host placement, whose policy is in a router: only the end.
 
 Owns which namespaces are listened to, of which of them nothing was heard, and which commits are our own. Is given
 reports. Must not know what is done about events.
@@ -7,6 +8,7 @@ reports. Must not know what is done about events.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host import modules
 from sgdataplane.host.events import LINK_GROUP, NSID_GROUP, ROUTE, Message, Subscription, number_of, number_of_ended
-from sgdataplane.host.identity import found
+from sgdataplane.host.identity import Identity, found
 from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
 from sgdataplane.nft.commits import EVENT_GROUP, NEW_FLOWTABLE, Commit, CommitReader, own_process
 
@@ -43,6 +45,7 @@ class NamespaceWatch:
         self._own = own_process()
         self._numbers: dict[Key, int] = {}
         self._named: dict[int, str] = {}
+        self._workloads: dict[Identity, int] = {}  # in host placement
         self._looked_at: frozenset[int] = frozenset()
         self._gone: frozenset[Key] = frozenset()
         self._loud: set[Key] = set()
@@ -60,7 +63,7 @@ class NamespaceWatch:
     def take_quiet(self) -> AbstractSet[Key]:
         """The namespaces that were listened to since the last call, and of which nothing was heard: no changed link, no
         commit of others to our tables. For a cycle that begins now; later events are for the next one."""
-        quiet = (self._numbers.keys() | self._gone) - self._loud
+        quiet = (self._numbers.keys() | self._workloads.keys() | self._gone) - self._loud
         self._loud.clear()
         return quiet
 
@@ -71,7 +74,7 @@ class NamespaceWatch:
 
     def doubt(self) -> None:
         """Events were lost, or a cycle did not look: any namespace may have changed."""
-        self._loud.update(self._numbers, self._gone)
+        self._loud.update(self._numbers, self._workloads, self._gone)
 
     def follow(self, report: HostReport) -> bool:
         """Listen to the namespaces of that report, and no others. Return whether there is a new one, whose earlier
@@ -84,7 +87,16 @@ class NamespaceWatch:
         self._numbers = kept | new
         self._loud.update(new)
         self._named = {number: there[key].named for key, number in self._numbers.items()}
+        self._follow_workloads(there.values())
         return bool(new)
+
+    def _follow_workloads(self, reports: Iterable[NamespaceReport]) -> None:
+        """A workload that has ended before it gets a number isn't quiet, and the next cycle looks at it."""
+        hosted = (eni.binding for report in reports if isinstance(report.key, str) for eni in report.enis)
+        there = {binding.identity: binding.path for binding in hosted}
+        kept = {key: number for key, number in self._workloads.items() if key in there}
+        new = {key: _number_at(key, there[key]) for key in there.keys() - kept.keys()}
+        self._workloads = kept | {key: number for key, number in new.items() if number is not None}
 
     def look_at(self, numbers: frozenset[int]) -> None:
         """Listen to the links of these, too. They had their numbers before they were looked at, so nothing was
@@ -102,7 +114,10 @@ class NamespaceWatch:
         self._looked_at -= ended
         for key in [key for key, number in self._numbers.items() if number in ended]:
             self._named.pop(self._numbers.pop(key), None)  # another namespace may get the number next
-        return is_lossy or is_heard
+        lost = [key for key, number in self._workloads.items() if number in ended]
+        for key in lost:
+            del self._workloads[key]
+        return is_lossy or is_heard or bool(lost)
 
     def _hear(self, numbers: AbstractSet[int | None]) -> bool:
         """Note what was heard; return whether it concerns a namespace where we enforce."""
@@ -142,9 +157,14 @@ class NamespaceWatch:
 
 
 def _number(report: NamespaceReport) -> int | None:
-    with suppress(SgDataplaneError, OSError):  # it has ended, or was never made; the next cycle tries again
-        if isinstance(report.key, str):
-            return number_of(report.key)
-        with found(report.key, report.enis[0].binding.path) as place:
-            return None if place is None else number_of(place)
+    if not isinstance(report.key, str):
+        return _number_at(report.key, report.enis[0].binding.path)
+    with suppress(SgDataplaneError, OSError):  # it was never made; the next cycle tries again
+        return number_of(report.key)
     return None
+
+
+def _number_at(identity: Identity, path: str) -> int | None:
+    with suppress(SgDataplaneError, OSError), found(identity, path) as place:
+        return None if place is None else number_of(place)
+    return None  # it has ended; the next cycle tries again

@@ -69,7 +69,7 @@ def weigh(kernel: Kernel, course: Course, wish: Wish, fence: Fence) -> str:
     walked = visits.of_plan(course.steps, in_force) if is_change else USUAL * visits.every_path
     if walked <= MATTERS:
         return ""
-    pace = _pace(kernel)
+    pace = pace_of(kernel)
     if pace.is_wide:  # then the fence's commits validate the policy's table, too
         steps = way_to(kernel, kernel.inventory(TABLE, NETDEV, MOST), course.inventory, fence)
         meanwhile = in_force or visits if fence.is_first(course.inventory.stamp) else visits
@@ -104,8 +104,8 @@ def _visits_in_force(course: Course, wish: Wish, visits: Visits) -> Visits | Non
     return wish.previous.visits
 
 
-def _pace(kernel: Kernel) -> Pace:
-    """The kernel's pace. If it can't be measured, no change is refused."""
+def pace_of(kernel: Kernel) -> Pace:
+    """The kernel's pace, measured once in a process. If it can't be measured, no change is refused."""
     try:
         return kernel.pace()
     except (KernelError, HostError) as error:

@@ -15,7 +15,7 @@ from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce.course import Course, Wish, plot
 from sgdataplane.enforce.desired import DEFAULT_SETTINGS, ApplyReport, Desired, Settings
 from sgdataplane.enforce.fence import put_in, wanted_fence
-from sgdataplane.enforce.hold import is_light, weigh
+from sgdataplane.enforce.hold import is_light, pace_of, weigh
 from sgdataplane.enforce.proven import Proven
 from sgdataplane.enforce.run import Ran, run
 from sgdataplane.enforce.sessions import Epochs, KernelSessions, Longest, Sessions, end_refused, has_shorter
@@ -173,6 +173,8 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
         return
     wish = Wish(proven, previous, settings)
     with NetlinkKernel(namespace) as kernel:
+        if pace_of(kernel).remembers:
+            return
         inventory = _look(kernel, wish)
         fence = wanted_fence(kernel, inventory.stamp, proven.desired, settings, wish.before)
         weigh(kernel, plot(kernel, inventory, wish, fence.secret), wish, fence)

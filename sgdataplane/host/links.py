@@ -130,6 +130,12 @@ class Links:
         with self._mapped("list interfaces"):
             return tuple(_link_of(entry) for entry in self._reader.links())
 
+    def link(self, ifname: str) -> Link | None:
+        """The interface of that name; None if there is none."""
+        with self._mapped(f"find {ifname}"):
+            entry = self._reader.link(ifname)
+            return None if entry is None else _link_of(entry)
+
     def add_veth(self, ifname: str, peer_netns: str, peer_ifname: str, peer_mac: str) -> None:
         """Make a veth pair directly in this namespace and the peer's, both ends down: no packet can pass yet."""
         with self._mapped(f"add veth {ifname}"), netns.open_fd(peer_netns) as fd:

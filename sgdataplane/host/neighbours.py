@@ -9,7 +9,7 @@ beyond that. Permanent entries don't count towards the limit, and nobody can pus
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sgdataplane.host import netns
@@ -33,18 +33,26 @@ class Neighbour:
     mac: str
 
 
-def introduce(namespace: str, wanted: Iterable[Neighbour]) -> int:
-    """Make these our permanent entries in the namespace, and no others; return the number of changes. Entries of
-    interfaces that aren't there, or are down, are left out. HostError if the kernel refuses."""
+def introduce(namespace: str, wanted: Iterable[Neighbour], known: Iterable[Neighbour] | None = None) -> int:
+    """Make these our permanent entries in the namespace, and no others; return the number of changes. `known`: those
+    that are there, and may go; None: the kernel is asked. Entries of interfaces that aren't there, or are down, are
+    left out. HostError if the kernel refuses."""
     with netns.inside(namespace), Rtnetlink() as door, refusals_of(f"neighbour entries of namespace {namespace}"):
-        return _introduce(door, set(wanted))
+        if known is not None:
+            return _introduce(door, set(wanted), set(known), _some_indices(door, {*wanted, *known}))
+        index = {text_of(found[LINK_NAME]): fields[2] for fields, found in door.links()}
+        return _introduce(door, set(wanted), set(_ours(door, {number: name for name, number in index.items()})), index)
 
 
-def _introduce(door: Rtnetlink, wanted: set[Neighbour]) -> int:
-    index = {text_of(found[LINK_NAME]): fields[2] for fields, found in door.links()}
-    known = set(_ours(door, {number: name for name, number in index.items()}))
+def _some_indices(door: Rtnetlink, entries: Iterable[Neighbour]) -> dict[str, int]:
+    found = {ifname: door.link(ifname) for ifname in {entry.ifname for entry in entries}}
+    return {ifname: entry[0][2] for ifname, entry in found.items() if entry is not None}
+
+
+def _introduce(door: Rtnetlink, wanted: set[Neighbour], known: set[Neighbour], index: Mapping[str, int]) -> int:
     kept = {(entry.ifname, entry.address) for entry in wanted}
-    surplus = [entry for entry in known - wanted if (entry.ifname, entry.address) not in kept]
+    gone = [entry for entry in known - wanted if (entry.ifname, entry.address) not in kept]
+    surplus = [entry for entry in gone if entry.ifname in index]
     missing = [entry for entry in wanted - known if entry.ifname in index]
     for entry in sorted(surplus):
         _change(door, DELNEIGH, 0, entry, index[entry.ifname])

@@ -61,6 +61,18 @@ class Rtnetlink:
         target = b"" if number is None else attribute(TARGET, struct.pack("=i", number))
         return self._dump(GETLINK, IFINFOMSG, asked + target, most)
 
+    def link(self, ifname: str) -> Entry | None:
+        """The interface of that name; None if there is none. The cost doesn't depend on how many there are."""
+        said = attribute(EXT_MASK, SKIP_STATISTICS) + attribute(LINK_NAME, ifname.encode() + b"\0")
+        self._send(GETLINK, 0, bytes(IFINFOMSG.size) + said)
+        try:
+            payload = answer(self._socket, self._sequence)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return None
+        return IFINFOMSG.unpack_from(payload), parse_attributes(payload[IFINFOMSG.size :])
+
     def addresses(self) -> list[Entry]:
         """All addresses of all families."""
         return self._dump(GETADDR, IFADDRMSG)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
+from sgdataplane.host.links import Links
 from tests.support.agentbench import AgentBench, agent_in
 from tests.support.attachbench import DNS, WEB, Bench
 from tests.support.attachhost import ROUTER, attached_pair, state_of
@@ -53,6 +56,20 @@ def test_workloads_obey_in_their_router_and_drift_there_is_repaired(bench: Bench
         agent.write(state_of(DNS))
         wait_until(lambda: agent.status()["cycle"]["causes"] == ["state"])
         assert not web.passes(beside=dns)
+
+
+def test_workload_that_ends_while_its_interface_lives_elsewhere_is_gone(
+    bench: Bench, agent: AgentBench, make_lab_name: Callable[[], str]
+) -> None:
+    """No link changes when it ends; the kernel reports only that the namespace has ended."""
+    elsewhere = make_lab_name()
+    netns.create(elsewhere)
+    with Links(bench.pair["peer"]) as links:
+        links.move("eth0", elsewhere, "eth0")
+    assert agent.outcomes() == IN_FORCE
+    os.kill(int(bench.pair["peer"].split("/")[2]), signal.SIGKILL)
+    wait_until(lambda: agent.outcomes() == {**IN_FORCE, "eni-b": "gone"})
+    netns.remove(elsewhere)
 
 
 def test_its_own_writing_of_bindings_is_no_cause(agent: AgentBench) -> None:
