@@ -24,13 +24,15 @@ class Heard:
     """What was heard since the previous reconcile. `quiet`: namespaces of which certainly nothing was heard. `order`:
     those of which something was heard, in the order in which they are looked at: after all others, while time remains.
     `waiting`: those of them whose turn hasn't come. `disturbed`: those that were repaired already and may be wrong
-    again. `pids`: processes of containers that have started, or why there is none."""
+    again. `quiet_numbers`: of namespaces that were searched for interfaces to bind, and of which certainly nothing was
+    heard. `pids`: processes of containers that have started, or why there is none."""
 
     quiet: Collection[Key] = frozenset()
     order: Sequence[Key] = ()
     waiting: Collection[Key] = frozenset()
     disturbed: Collection[Key] = frozenset()
     pids: Mapping[str, int | BindingError] = field(default_factory=dict)
+    quiet_numbers: Collection[int] = frozenset()
 
 
 NOTHING_HEARD = Heard()

@@ -1,7 +1,8 @@
 """Interfaces bound to the ENIs that they name, by alias or MAC: the agent's alternative to `sgdp attach`.
 
-Owns the look at named namespaces, which claims are ambiguous and so refused, and the writing of new bindings. Must not
-know who asks, or what is enforced: the next reconcile treats these bindings like any other.
+Owns the look at named namespaces (again only after something was heard of them), which claims are ambiguous and so
+refused, and the writing of new bindings. Must not know who asks, or what is enforced: the next reconcile treats these
+bindings like any other.
 
     one interface names one ENI, and neither is bound            bound
     bound this way, and the interface is still there              stays, whatever it or others say now
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from sgdataplane.attach.again import let_go
@@ -190,13 +191,13 @@ class Discovery:
 NOT_LOOKED = Discovery()
 
 
-def discover(registry: Registry, state: CloudState, rule: BindRule) -> Discovery:
-    """Bind the interfaces that name an ENI unambiguously. BindingError or HostError if the bindings can't be read or
-    written."""
+def discover(registry: Registry, state: CloudState, rule: BindRule, sights: Sights | None = None) -> Discovery:
+    """Bind the interfaces that name an ENI unambiguously. `sights`: what was seen before. BindingError or HostError if
+    the bindings can't be read or written."""
     if not rule.means:
         return NOT_LOOKED
     with registry.locked():
-        places, errors = look(rule.names)
+        places, errors = look(rule.names, sights)
         claims, bindings = claims_of(state, rule.means, places), registry.load()
         ended = _ended(claims, places, bindings)
         matched = match(claims, places, bindings, ended)
@@ -214,37 +215,70 @@ def discover(registry: Registry, state: CloudState, rule: BindRule) -> Discovery
     return Discovery(matched.bindings, tuple(sorted(left)), matched.refusals, numbers, "; ".join(errors))
 
 
-def look(patterns: Sequence[str]) -> tuple[tuple[LabelledNamespace, ...], list[str]]:
+@dataclass
+class Sights:
+    """What was seen of named namespaces, by name. `quiet`: the numbers of those of which nothing was heard since; they
+    aren't looked at again."""
+
+    quiet: Collection[int] = frozenset()
+    _seen: dict[str, LabelledNamespace] = field(default_factory=dict)
+    _others: dict[str, Identity] = field(default_factory=dict)
+
+    def of(self, name: str, inode: int) -> LabelledNamespace | None:
+        """None if it isn't a workload's namespace. `inode`: of the namespace behind the name."""
+        known = self._seen.pop(name, None)
+        if known is not None and known.number in self.quiet and known.identity.inode == inode:
+            self._seen[name] = known
+            return known
+        with held(str(netns.path_of(name))) as there:
+            identity = identity_of(there)
+            place = None if self._others.get(name) == identity else _seen(name, there, identity)
+        if place is None:
+            self._others[name] = identity
+        else:
+            self._seen[name] = place
+        return place
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all others."""
+        self._seen = {name: place for name, place in self._seen.items() if name in names}
+        self._others = {name: identity for name, identity in self._others.items() if name in names}
+
+
+def look(patterns: Sequence[str], sights: Sights | None = None) -> tuple[tuple[LabelledNamespace, ...], list[str]]:
     """Look at the named namespaces, each once, except our routers and labs, our own and the machine's. Also return why
-    some can't be looked at. A namespace gets its number before its interfaces are read, so that a listener to all
-    numbers misses nothing afterwards."""
+    some can't be looked at. `sights`: what was seen before. A namespace gets its number before its interfaces are read,
+    so that a listener to all numbers misses nothing afterwards."""
     places: dict[Identity, LabelledNamespace] = {}
     errors: list[str] = []
-    for name in netns.list_names():
-        if not netns.NAME.fullmatch(name) or not any(fnmatchcase(name, pattern) for pattern in patterns):
-            continue
+    bound, sights = netns.bound(), sights or Sights()
+    for name in (name for name in bound if _is_meant(name, patterns)):
         try:
-            place = _seen(name) if netns.is_bound(name) else None
+            place = sights.of(name, bound[name])
         except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
             if netns.is_bound(name):  # else it has gone meanwhile
                 errors.append(f"netns {name}: {error if isinstance(error, OSError) else told(error)}")
             continue
         if place is not None:
             places.setdefault(place.identity, place)
+    sights.keep(bound)
     return tuple(places.values()), errors
 
 
-def _seen(name: str) -> LabelledNamespace | None:
-    """None if it isn't a workload's namespace."""
-    path = str(netns.path_of(name))
-    with held(path) as there:
-        if is_own(there):
-            return None
-        identity, number = identity_of(there), number_of(there)
-        labels = labels_of(number)
+def _is_meant(name: str, patterns: Sequence[str]) -> bool:
+    return netns.NAME.fullmatch(name) is not None and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _seen(name: str, there: str, identity: Identity) -> LabelledNamespace | None:
+    """None if it isn't a workload's namespace. `there`: a path that leads to it for certain."""
+    if is_own(there):
+        return None
+    number = number_of(there)
+    labels = labels_of(number)
     if any(label.is_loopback and label.alias.startswith(OURS) for label in labels):
         return None
-    return LabelledNamespace(name, path, identity, number, tuple(label for label in labels if not label.is_loopback))
+    kept = tuple(label for label in labels if not label.is_loopback)
+    return LabelledNamespace(name, str(netns.path_of(name)), identity, number, kept)
 
 
 def _ended(

@@ -187,9 +187,7 @@ def _waiting(group: _Group, groups: Iterable[_Group]) -> set[str]:
     return {ifname for at, ifname in elsewhere if at == group.router}
 
 
-def _enforced(
-    group: _Group, waiting: set[str], state: CloudState, manner: Manner, agenda: Agenda
-) -> NamespaceReport:
+def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manner, agenda: Agenda) -> NamespaceReport:
     """Enforce the router's table, and take its host ends up. `waiting` go down, as this policy doesn't know them."""
     name, known = group.router, {entry.end.ifname: entry.binding.eni_id for entry in group.entries}
     try:

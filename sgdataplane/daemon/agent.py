@@ -260,8 +260,9 @@ class Agent:
         self._turns.forget_calm()
         self._turns.suspect(self._journal.drifted)
         keys = self._turns.ordered(self._namespaces.heard | self._reconciler.undone)
-        quiet = self._namespaces.take_quiet()
-        return Heard(quiet, keys, self._turns.waiting(keys), self._turns.disturbed, self._containers.take())
+        quiet, numbers = self._namespaces.take_quiet(), self._namespaces.take_quiet_numbers()
+        waiting, disturbed = self._turns.waiting(keys), self._turns.disturbed
+        return Heard(quiet, keys, waiting, disturbed, self._containers.take(), numbers)
 
     def _listen(self, report: CycleReport) -> None:
         """Listen to the namespaces and containers that the cycle found."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from sgdataplane.attach.agenda import NOTHING_HEARD, Agenda, Heard
-from sgdataplane.attach.discover import NOT_LOOKED, BindRule, Discovery, discover
+from sgdataplane.attach.discover import NOT_LOOKED, BindRule, Discovery, Sights, discover
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Registry
 from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, Refusal
@@ -110,7 +110,7 @@ class Reconciler:
         self._registry, self._last_good = registry, last_good
         self._policy: Policy | None = None
         self._previous, self._manner = HostReport(()), Manner()
-        self._cache = Cache()
+        self._cache, self._sights = Cache(), Sights()
         self._beat, self._aside = beat, aside
 
     def run(
@@ -120,8 +120,8 @@ class Reconciler:
         cycle began; a cycle that looks at everything ignores it."""
         started = time.monotonic()
         policy = self._read_policy(causes, source, manner.profile)
-        discovery = self._bind(policy.state, bind)
         agenda = self._agenda(causes, manner, heard)
+        discovery = self._bind(policy.state, bind, agenda.heard)
         host, error = self._enforce(policy.state, manner, agenda, is_resync=Cause.RESYNC in causes)
         self._keep(policy, host)
         seconds = time.monotonic() - started
@@ -140,7 +140,7 @@ class Reconciler:
 
     def forget(self) -> None:
         """Trust nothing of what we know to be in force, after an unforeseen error."""
-        self._previous, self._cache = HostReport(()), Cache()
+        self._previous, self._cache, self._sights = HostReport(()), Cache(), Sights()
 
     def _read_policy(self, causes: Collection[Cause], source: Readable, profile: str) -> Policy:
         """source -> state -> policy, if the causes ask for it; else the previous policy."""
@@ -164,10 +164,11 @@ class Reconciler:
             kept = self._last_good.load()
             return Policy(kept or NOTHING, Origin.CLOSED if kept is None else Origin.LAST_GOOD, str(error))
 
-    def _bind(self, state: CloudState, rule: BindRule) -> Discovery:
+    def _bind(self, state: CloudState, rule: BindRule, heard: Heard) -> Discovery:
         """Bind the interfaces that name an ENI. If that fails, what is bound already is enforced all the same."""
+        self._sights.quiet = heard.quiet_numbers
         try:
-            return discover(self._registry, state, rule)
+            return discover(self._registry, state, rule, self._sights)
         except (SgDataplaneError, OSError) as error:
             return Discovery(error=str(error))
 
@@ -176,7 +177,7 @@ class Reconciler:
         if ASKED & set(causes) or manner != self._manner:
             heard = Heard(pids=heard.pids)
         elif Cause.TIMER in causes:
-            heard = replace(heard, quiet=frozenset())
+            heard = replace(heard, quiet=frozenset(), quiet_numbers=frozenset())
         return Agenda(self._previous, heard, self._beat, cache=self._cache)
 
     def _enforce(

@@ -47,6 +47,7 @@ class NamespaceWatch:
         self._named: dict[int, str] = {}
         self._workloads: dict[Identity, int] = {}  # in host placement
         self._looked_at: frozenset[int] = frozenset()
+        self._loud_numbers: set[int | None] = set()  # of those looked at
         self._gone: frozenset[Key] = frozenset()
         self._loud: set[Key] = set()
         self._deaf_to: AbstractSet[int | None] = frozenset()
@@ -67,6 +68,12 @@ class NamespaceWatch:
         self._loud.clear()
         return quiet
 
+    def take_quiet_numbers(self) -> AbstractSet[int]:
+        """The same for namespaces that were only looked at: their numbers."""
+        quiet = self._looked_at - self._loud_numbers
+        self._loud_numbers.clear()
+        return quiet
+
     def leave(self, keys: AbstractSet[Key]) -> None:
         """These weren't looked at yet. Until they are, more events of theirs change nothing, and are ignored."""
         self._loud.update(keys)
@@ -75,6 +82,7 @@ class NamespaceWatch:
     def doubt(self) -> None:
         """Events were lost, or a cycle did not look: any namespace may have changed."""
         self._loud.update(self._numbers, self._workloads, self._gone)
+        self._loud_numbers.update(self._looked_at)
 
     def follow(self, report: HostReport) -> bool:
         """Listen to the namespaces of that report, and no others. Return whether there is a new one, whose earlier
@@ -111,6 +119,7 @@ class NamespaceWatch:
         ended = {number for message in messages if (number := number_of_ended(message)) is not None}
         told = {message.number for message in messages} | ended
         is_heard = self._hear(told) or not told.isdisjoint(self._looked_at)
+        self._loud_numbers.update(told & self._looked_at)
         self._looked_at -= ended
         for key in [key for key, number in self._numbers.items() if number in ended]:
             self._named.pop(self._numbers.pop(key), None)  # another namespace may get the number next

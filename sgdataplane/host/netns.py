@@ -52,6 +52,20 @@ def list_names() -> tuple[str, ...]:
         return ()
 
 
+def bound() -> dict[str, int]:
+    """The names under /run/netns that have a namespace behind them, sorted, with its inode."""
+    device = os.stat(OWN_NETNS).st_dev
+    found = {}
+    for name in list_names():
+        try:
+            status = os.stat(f"{RUN_DIR}/{name}")
+        except OSError:  # it has gone meanwhile
+            continue
+        if status.st_dev == device:
+            found[name] = status.st_ino
+    return found
+
+
 def exists(name: str) -> bool:
     """Whether the name is taken."""
     return path_of(name).exists()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -119,7 +119,7 @@ class NamesWatch:
         self._mounts = os.open(MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
         self._epoll = select.epoll()  # selectors don't offer EPOLLPRI, and the file is always readable
         self._epoll.register(self._mounts, select.EPOLLPRI)
-        self._known = _bound()
+        self._known = netns.bound()
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -132,19 +132,5 @@ class NamesWatch:
         """The names that have come or gone since the last call, or have another namespace behind them. A new namespace
         with the inode of one that has just ended goes unnoticed here; events.py reports that end."""
         self._epoll.poll(0)
-        previous, self._known = self._known, _bound()
+        previous, self._known = self._known, netns.bound()
         return frozenset(name for name, _ in self._known.items() ^ previous.items())
-
-
-def _bound() -> Mapping[str, int]:
-    """Name -> inode, for each name that has a namespace behind it."""
-    device = os.stat(netns.OWN_NETNS).st_dev
-    found = {}
-    for name in netns.list_names():
-        try:
-            status = os.stat(netns.RUN_DIR / name)
-        except OSError:  # it has gone meanwhile
-            continue
-        if status.st_dev == device:
-            found[name] = status.st_ino
-    return found

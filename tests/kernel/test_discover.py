@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdataplane.attach.discover import look
+from sgdataplane.attach.discover import Sights, look
 from sgdataplane.errors import HostError
 from sgdataplane.host import netns
 from sgdataplane.host.events import number_of
@@ -98,6 +98,36 @@ def test_neither_ours_nor_our_own_nor_bare_files_are_looked_at(workload: str, na
     found = set(seen("*"))
     assert len(found & {workload, twice}) == 1
     assert not found & {lab, own, bare}
+
+
+def test_quiet_namespace_is_not_looked_at_again_and_another_one_is(workload: str) -> None:
+    sights, number = Sights(), number_of(workload)
+
+    def aliases(*quiet: int) -> list[str]:
+        sights.quiet = frozenset(quiet)
+        (place,) = look([workload], sights)[0]
+        return [label.alias for label in made(place.labels)]
+
+    assert aliases() == ["eni-a"]
+    with Links(workload) as links:
+        links.set_alias("eth0", "eni-b")
+    assert aliases(number) == ["eni-a"]
+    assert aliases() == ["eni-b"]
+    netns.remove(workload)
+    netns.create(workload)
+    assert aliases(number) == []  # the name leads elsewhere now
+
+
+def test_place_that_is_no_workload_s_is_looked_at_once(names: Callable[[], str]) -> None:
+    lab, sights = names(), Sights()
+    create_marked(lab, "sgdataplane lab=x node=y")
+    assert look([lab], sights) == ((), [])
+    with Links(lab) as links:
+        links.set_alias("lo", "")
+    assert look([lab], sights) == ((), [])
+    netns.remove(lab)
+    netns.create(lab)
+    assert [place.name for place in look([lab], sights)[0]] == [lab]
 
 
 @contextmanager
