@@ -41,8 +41,7 @@ class NamespaceWatch:
         modules.require(modules.NFTABLES)
         self.links = Subscription(ROUTE, (LINK_GROUP, NSID_GROUP))
         self.rules = Subscription(NETLINK_NETFILTER, (EVENT_GROUP,))
-        self._commits = CommitReader(TABLE)
-        self._own = own_process()
+        self._commits = CommitReader(TABLE, own_process())
         self._numbers: dict[Key, int] = {}
         self._named: dict[int, str] = {}
         self._workloads: dict[Identity, int] = {}  # in host placement
@@ -158,11 +157,10 @@ class NamespaceWatch:
     def _read(self, number: int, message: Message) -> list[Commit]:
         """The commits of others that end with this message. If it can't be read, the namespace is looked at."""
         try:
-            found = list(self._commits.read(number, message.kind, message.payload))
+            return list(self._commits.read(number, message.kind, message.payload))
         except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
             told(error)
             return [Commit(number, 0, "somebody", (("what can't be read", 1),))]
-        return [commit for commit in found if commit.process != self._own]
 
 
 def _number(report: NamespaceReport) -> int | None:

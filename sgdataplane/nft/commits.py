@@ -4,6 +4,8 @@ Owns the meaning of these messages. Is given them in order. Must not know namesp
 
     NEWTABLE, DELRULE, NEWSETELEM, ...    one for each change
     NEWGEN                                the end of the commit, with its generation and the process that made it
+
+Who made a commit is said at its end. So messages are kept as they came, and those of our own commits are never read.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sgdataplane.host.netlink import parse_attributes, text_of
 from sgdataplane.host.nfnetlink import GENMSG, Nfnetlink
@@ -38,6 +40,7 @@ MEANINGS: dict[int, tuple[str, int]] = {
     uapi.DELFLOWTABLE: ("flowtable deleted", 2),
 }
 MAX_KINDS = 200  # of changes kept of one commit
+MAX_UNREAD = 1 << 20  # bytes of a commit that are kept as they came
 SHOWN_KINDS = 6
 
 
@@ -61,33 +64,56 @@ class Commit:
         return ", ".join([*shown, *([f"and {more} more kinds"] if more else [])])
 
 
-class CommitReader:
-    """Puts commits together from messages, for each namespace by itself."""
+@dataclass
+class _Unended:
+    """A commit whose end hasn't come yet: messages as they came, and the changes that were counted already."""
 
-    def __init__(self, table: str) -> None:
-        self._table = table
-        self._open: dict[int, Counter[str]] = {}
+    unread: list[tuple[int, bytes]] = field(default_factory=list)
+    size: int = 0
+    changes: Counter[str] = field(default_factory=Counter)
+
+
+class CommitReader:
+    """Puts commits together from messages, for each namespace by itself. `own`: the process whose commits aren't
+    told."""
+
+    def __init__(self, table: str, own: int | None = None) -> None:
+        self._table, self._own = table, own
+        self._open: dict[int, _Unended] = {}
 
     def read(self, number: int, kind: int, payload: bytes) -> Iterator[Commit]:
         """Take the next message of a namespace. Yields the commit at its end, if it changed the table."""
         if kind >> 8 != uapi.SUBSYSTEM:
             return
-        found = parse_attributes(payload[GENMSG.size :])
         message = kind & 0xFF
         if message == uapi.NEWGEN:
-            changes = self._open.pop(number, None)
-            if changes:
-                (process,) = struct.unpack("!I", found[uapi.GEN_PROCESS])
-                yield Commit(number, process, text_of(found[uapi.GEN_PROGRAM]), tuple(changes.items()))
-        elif (
-            message in MEANINGS
-            and payload[0] in uapi.FAMILIES.values()
-            and text_of(found[uapi.TABLE_NAME]) == self._table
-        ):
-            changes = self._open.setdefault(number, Counter())
+            yield from self._ended(number, self._open.pop(number, _Unended()), payload)
+        elif message in MEANINGS and payload[0] in uapi.FAMILIES.values():
+            entry = self._open.setdefault(number, _Unended())
+            entry.unread.append((message, payload))
+            entry.size += len(payload)
+            if entry.size > MAX_UNREAD:
+                self._count(entry)
+
+    def _ended(self, number: int, entry: _Unended, payload: bytes) -> Iterator[Commit]:
+        found = parse_attributes(payload[GENMSG.size :])
+        (process,) = struct.unpack("!I", found[uapi.GEN_PROCESS])
+        if process == self._own:
+            return
+        self._count(entry)
+        if entry.changes:
+            yield Commit(number, process, text_of(found[uapi.GEN_PROGRAM]), tuple(entry.changes.items()))
+
+    def _count(self, entry: _Unended) -> None:
+        """Count the changes in what hasn't been read yet."""
+        unread, entry.unread, entry.size = entry.unread, [], 0
+        for message, payload in unread:
+            found = parse_attributes(payload[GENMSG.size :])
+            if text_of(found[uapi.TABLE_NAME]) != self._table:
+                continue
             words = _words(message, found)
-            if words in changes or len(changes) < MAX_KINDS or words == TABLE_DELETED:
-                changes[words] += 1
+            if words in entry.changes or len(entry.changes) < MAX_KINDS or words == TABLE_DELETED:
+                entry.changes[words] += 1
 
     def forget(self, numbers: Sequence[int] | None = None) -> None:
         """Drop unfinished commits of these namespaces (None: of all): messages were lost, or the namespaces are

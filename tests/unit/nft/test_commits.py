@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import struct
 
-from sgdataplane.host.netlink import attribute
+import pytest
+
+from sgdataplane.host.netlink import attribute, parse_attributes
 from sgdataplane.host.nfnetlink import GENMSG
+from sgdataplane.nft import commits as module
 from sgdataplane.nft.commits import MAX_KINDS, Commit, CommitReader
 
 INET, NETDEV, IP = 1, 5, 2
@@ -45,6 +48,31 @@ def test_each_commit_is_told_by_itself() -> None:
         (7, (("table added", 1),)),
         (9, (("table deleted", 1),)),
     ]
+
+
+def test_own_commits_are_neither_told_nor_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, read = CommitReader("ours", own=7), list[bytes]()
+
+    def noted(data: bytes) -> dict[int, bytes]:
+        read.append(data)
+        return parse_attributes(data)
+
+    monkeypatch.setattr(module, "parse_attributes", noted)
+    for owner, told in ((7, 0), (8, 1)):
+        read.clear()
+        messages = message(NEWTABLE), message(NEWCHAIN, (3, "mine")), end(owner)
+        found = [commit for kind, payload in messages for commit in reader.read(0, kind, payload)]
+        assert (len(found), len(read)) == (told, 1 + 2 * told)
+
+
+def test_very_large_commit_is_counted_as_it_comes_and_told_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_UNREAD", 1000)
+    reader = CommitReader("ours")
+    for _ in range(300):
+        assert list(reader.read(0, *message(DELRULE, (2, "egress")))) == []
+        assert reader._open[0].size <= 1000
+    (found,) = reader.read(0, *end())
+    assert found.changes == (("rule deleted: egress", 300),)
 
 
 def test_namespaces_do_not_mix() -> None:
