@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.attach.registry import Binding
@@ -22,10 +23,11 @@ SLICE_S = 0.025  # per reconcile, for namespaces of which something was heard; t
 @dataclass(frozen=True, slots=True)
 class Heard:
     """What was heard since the previous reconcile. `quiet`: namespaces of which certainly nothing was heard. `order`:
-    those of which something was heard, in the order in which they are looked at: after all others, while time remains.
-    `waiting`: those of them whose turn hasn't come. `disturbed`: those that were repaired already and may be wrong
-    again. `quiet_numbers`: of namespaces that were searched for interfaces to bind, and of which certainly nothing was
-    heard. `pids`: processes of containers that have started, or why there is none."""
+    those of which something was heard, in the order in which they are looked at: after all others, while time
+    remains. `waiting`: those of them whose turn hasn't come. `disturbed`: those that were repaired already and may be
+    wrong again. `quiet_numbers`: of namespaces that were searched for interfaces to bind, and of which certainly
+    nothing was heard. `links`: for each router of which only link events were heard, the names of these links.
+    `pids`: processes of containers that have started, or why there is none."""
 
     quiet: Collection[Key] = frozenset()
     order: Sequence[Key] = ()
@@ -33,6 +35,7 @@ class Heard:
     disturbed: Collection[Key] = frozenset()
     pids: Mapping[str, int | BindingError] = field(default_factory=dict)
     quiet_numbers: Collection[int] = frozenset()
+    links: Mapping[Key, AbstractSet[str]] = field(default_factory=dict)
 
 
 NOTHING_HEARD = Heard()
@@ -112,9 +115,14 @@ class Agenda:
         """Whether its namespace is certainly as the previous report says."""
         return binding.identity in self.heard.quiet
 
-    def is_as_reported(self, report: NamespaceReport) -> bool:
-        """Whether a router is certainly as this report of the previous reconcile says."""
-        return report.key in self.heard.quiet and report.error is None and report.applied is not None
+    def certain_ends(self, report: NamespaceReport) -> frozenset[str] | None:
+        """The host ends in a router that are certainly as this report of the previous reconcile says; None if nothing
+        there is certain. A link whose name isn't known may be a host end that was renamed."""
+        if report.desired is None or report.applied is None or report.error is not None:
+            return None
+        ends = frozenset(report.desired.interfaces.values())
+        heard = frozenset() if report.key in self.heard.quiet else self.heard.links.get(report.key)
+        return ends - heard if heard is not None and heard <= ends else None
 
     def is_touched(self, previous: Proven, state: CloudState) -> bool:
         """Whether this state can mean another policy there."""

@@ -4,8 +4,8 @@ Owns the order of the steps, so that no packet passes without a policy. A host e
 and goes up once the policy knows it. Only then are rules in the workload itself removed. The policy of a host end that
 is in a router holds there, whatever its workload does with the interface.
 
-A router that is quiet is as its last report says. So if one ENI comes, only that ENI's workload and host end are looked
-at; if nothing differs, nothing is."""
+A router that is quiet is as its last report says, but for the links of which something was heard. So if one ENI comes,
+only that ENI's workload and host end are looked at; if nothing differs, nothing is."""
 
 from __future__ import annotations
 
@@ -31,25 +31,27 @@ LASTING = (EniOutcome.IN_FORCE, EniOutcome.CLOSED)  # until something is heard, 
 
 @dataclass(slots=True)
 class _Group:
-    """The ENIs of one router, and how far they have come. `last`: its report, if it is certainly so still. `proven`:
-    what the router is to obey, once it is built. `error`: why they can't all be there."""
+    """The ENIs of one router, and how far they have come. `last`: its report; None if nothing there is certain.
+    `certain`: the host ends that are certainly as that says. `proven`: what the router is to obey, once it is built.
+    `error`: why they can't all be there."""
 
     router: str
     entries: list[Hosted]
     desired: Desired
     previous: Proven | None
-    last: NamespaceReport | None
+    last: NamespaceReport | None = None
+    certain: frozenset[str] = frozenset()
     proven: Proven | None = None
     error: Told | None = None
 
     @property
     def before(self) -> Ends | None:
         """The host ends that are up already, with the ENIs for which they were; None if that isn't certain."""
-        desired = None if self.last is None or self.last.applied is None else self.last.desired
+        desired = None if self.last is None else self.last.desired
         if desired is None:
             return None
         enis = {ifname: known_eni(desired.state, eni_id) for eni_id, ifname in desired.interfaces.items()}
-        return {ifname: eni for ifname, eni in enis.items() if eni is not None}
+        return {ifname: eni for ifname, eni in enis.items() if eni is not None and ifname in self.certain}
 
 
 def reconcile_hosted(
@@ -58,7 +60,7 @@ def reconcile_hosted(
     """1 find the host ends, and record where they are   2 build each router's table, move its ends in, and record that
     3 enforce it, and take the ends up   4 leave the routers that have no ends any more. The caller holds the registry's
     lock. Superseded bindings are only recorded."""
-    there = Veths(_quiet_ends(agenda))
+    there = Veths(_known_ends(agenda))
     placed = [_placed(state, binding, there, agenda) for binding in current(bindings)]
     reports = [entry for entry in placed if isinstance(entry, NamespaceReport)]
     groups = _groups(state, [entry for entry in placed if isinstance(entry, Hosted)], manner, agenda)
@@ -94,14 +96,15 @@ def _routers(bindings: Iterable[Binding]) -> set[str]:
     return {binding.host_end.router for binding in bindings if binding.host_end is not None}
 
 
-def _quiet_ends(agenda: Agenda) -> dict[str, frozenset[str]]:
-    """The host ends in those routers that are certainly as their last reports say."""
-    reports = (report for report in agenda.report.namespaces if isinstance(report.key, str))
-    return {
-        str(report.key): frozenset(report.desired.interfaces.values())
-        for report in reports
-        if report.desired is not None and agenda.is_as_reported(report)
-    }
+def _known_ends(agenda: Agenda) -> dict[str, frozenset[str]]:
+    """The host ends in those routers of which we know them. Those of which something was heard may have gone."""
+    known = {}
+    for report in agenda.report.namespaces:
+        certain = agenda.certain_ends(report) if isinstance(report.key, str) else None
+        if certain is not None and report.desired is not None:
+            name, heard = str(report.key), set(report.desired.interfaces.values()) - certain
+            known[name] = certain | router.which_are_there(name, heard)
+    return known
 
 
 def _placed(state: CloudState, binding: Binding, there: Veths, agenda: Agenda) -> Hosted | NamespaceReport:
@@ -148,15 +151,19 @@ def _groups(state: CloudState, entries: Iterable[Hosted], manner: Manner, agenda
         interfaces = {entry.binding.eni_id: entry.end.ifname for entry in group}
         there = with_closed(state, interfaces)
         desired = Desired(there, interfaces, manner.options, Placement.HOST, manner.uplinks)
+        made = _Group(name, group, desired, agenda.in_force.get(name))
         last = agenda.report.by_key.get(name)
-        is_certain = last is not None and agenda.is_as_reported(last)
-        groups.append(_Group(name, group, desired, agenda.in_force.get(name), last if is_certain else None))
+        certain = None if last is None else agenda.certain_ends(last)
+        if certain is not None:
+            made.last, made.certain = last, certain
+        groups.append(made)
     return groups
 
 
 def _at_rest(group: _Group, agenda: Agenda) -> NamespaceReport | None:
     """The router's report, if nothing has changed there, and its workloads are quiet, too. Else None."""
-    is_quiet = all(entry.is_there and agenda.is_quiet(entry.binding) for entry in group.entries)
+    is_quiet = group.router in agenda.heard.quiet
+    is_quiet &= all(entry.is_there and agenda.is_quiet(entry.binding) for entry in group.entries)
     if group.last is None or not is_quiet or any(eni.outcome not in LASTING for eni in group.last.enis):
         return None
     return agenda.settled(group.router, [entry.binding for entry in group.entries], group.desired.state)
@@ -208,7 +215,7 @@ def _enforced(group: _Group, waiting: set[str], state: CloudState, manner: Manne
 
 def _names_up(group: _Group) -> set[str]:
     """The interfaces that are up in the router, or at least those that aren't ours."""
-    if group.before is not None and group.last is not None:
+    if group.last is not None:
         return set(group.last.unbound)
     with Links(group.router) as links:
         return names_up(links.links())
@@ -233,7 +240,9 @@ def _kept(
     if report is None or before is None or report.outcome not in LASTING or not agenda.is_quiet(report.binding):
         return None
     is_same = known_eni(state, report.binding.eni_id) == known_eni(before, report.binding.eni_id)
-    return report if is_same and (group.last is not None or not report.warnings) else None
+    end = report.binding.host_end
+    is_certain = end is not None and end.ifname in group.certain
+    return report if is_same and (is_certain or not report.warnings) else None
 
 
 def _look(state: CloudState, binding: Binding) -> EniReport:

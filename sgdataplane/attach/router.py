@@ -125,6 +125,15 @@ def veths(router: str) -> frozenset[str]:
     return frozenset(link.ifname for link in found if is_ours and link.kind == "veth")
 
 
+def which_are_there(router: str, ends: Collection[str]) -> frozenset[str]:
+    """Those of these host ends that are in the router, which is certainly ours."""
+    if not ends:
+        return frozenset()
+    with Links(router) as links:
+        found = [links.link(ifname) for ifname in ends]
+    return frozenset(link.ifname for link in found if link is not None and link.kind == "veth")
+
+
 @dataclass
 class Veths:
     """The veths of routers, each router read once at most. `known`: those that need not be read."""

@@ -177,7 +177,7 @@ class Reconciler:
         if ASKED & set(causes) or manner != self._manner:
             heard = Heard(pids=heard.pids)
         elif Cause.TIMER in causes:
-            heard = replace(heard, quiet=frozenset(), quiet_numbers=frozenset())
+            heard = replace(heard, quiet=frozenset(), quiet_numbers=frozenset(), links={})
         return Agenda(self._previous, heard, self._beat, cache=self._cache)
 
     def _enforce(

@@ -8,7 +8,7 @@ reports. Must not know what is done about events.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +17,16 @@ from sgdataplane.attach.report import HostReport, Key, NamespaceReport, told
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import SgDataplaneError
 from sgdataplane.host import modules
-from sgdataplane.host.events import LINK_GROUP, NSID_GROUP, ROUTE, Message, Subscription, number_of, number_of_ended
+from sgdataplane.host.events import (
+    LINK_GROUP,
+    NSID_GROUP,
+    ROUTE,
+    Message,
+    Subscription,
+    name_of_link,
+    number_of,
+    number_of_ended,
+)
 from sgdataplane.host.identity import Identity, found
 from sgdataplane.host.nfnetlink import NETLINK_NETFILTER
 from sgdataplane.nft.commits import EVENT_GROUP, NEW_FLOWTABLE, Commit, CommitReader, own_process
@@ -49,6 +58,7 @@ class NamespaceWatch:
         self._loud_numbers: set[int | None] = set()  # of those looked at
         self._gone: frozenset[Key] = frozenset()
         self._loud: set[Key] = set()
+        self._links: dict[Key, set[str]] = {}  # of routers: the links of which something was heard
         self._deaf_to: AbstractSet[int | None] = frozenset()
 
     def close(self) -> None:
@@ -58,14 +68,20 @@ class NamespaceWatch:
     @property
     def heard(self) -> AbstractSet[Key]:
         """The namespaces of which something was heard."""
-        return self._loud & self._numbers.keys()
+        return (self._loud | self._links.keys()) & self._numbers.keys()
 
     def take_quiet(self) -> AbstractSet[Key]:
         """The namespaces that were listened to since the last call, and of which nothing was heard: no changed link, no
         commit of others to our tables. For a cycle that begins now; later events are for the next one."""
-        quiet = (self._numbers.keys() | self._workloads.keys() | self._gone) - self._loud
+        quiet = (self._numbers.keys() | self._workloads.keys() | self._gone) - self._loud - self._links.keys()
+        self._links = {key: names for key, names in self._links.items() if key not in self._loud}
         self._loud.clear()
         return quiet
+
+    def take_links(self) -> Mapping[Key, AbstractSet[str]]:
+        """For each router that isn't quiet only because of links: their names. Call `take_quiet` first."""
+        links, self._links = self._links, {}
+        return links
 
     def take_quiet_numbers(self) -> AbstractSet[int]:
         """The same for namespaces that were only looked at: their numbers."""
@@ -115,9 +131,10 @@ class NamespaceWatch:
         messages, is_lossy = self.links.read(self._deaf_to)
         if is_lossy:
             self.doubt()
+        self._note_links(messages)
         ended = {number for message in messages if (number := number_of_ended(message)) is not None}
         told = {message.number for message in messages} | ended
-        is_heard = self._hear(told) or not told.isdisjoint(self._looked_at)
+        is_heard = self._hear(told, but=self._links) or not told.isdisjoint(self._looked_at)
         self._loud_numbers.update(told & self._looked_at)
         self._looked_at -= ended
         for key in [key for key, number in self._numbers.items() if number in ended]:
@@ -127,11 +144,20 @@ class NamespaceWatch:
             del self._workloads[key]
         return is_lossy or is_heard or bool(lost)
 
-    def _hear(self, numbers: AbstractSet[int | None]) -> bool:
-        """Note what was heard; return whether it concerns a namespace where we enforce."""
+    def _hear(self, numbers: AbstractSet[int | None], but: Container[Key] = ()) -> bool:
+        """Note what was heard; return whether it concerns a namespace where we enforce. `but`: these are noted already,
+        if nothing else is heard of them."""
         heard = [key for key, number in self._numbers.items() if number in numbers]
-        self._loud.update(heard)
+        self._loud.update(key for key in heard if key not in but)
         return bool(heard)
+
+    def _note_links(self, messages: Iterable[Message]) -> None:
+        """Note which links of routers the messages are about."""
+        routers = {number: key for key, number in self._numbers.items() if isinstance(key, str)}
+        for message in messages:
+            name = name_of_link(message) if message.number in routers else None
+            if message.number is not None and name is not None:
+                self._links.setdefault(routers[message.number], set()).add(name)
 
     def rules_changed(self) -> tuple[list[Drift], bool]:
         """What others have changed in our tables; and whether another look is needed, since events were lost or

@@ -31,13 +31,15 @@ from sgdataplane.host.netlink import (
     received,
     refusals_of,
     request,
+    text_of,
 )
+from sgdataplane.host.rtnetlink import IFINFOMSG, LINK_NAME
 
 BUFFER_BYTES = 8 << 20
 READ_S = 0.005  # of one call; what is left stays readable
 ROUTE = socket.NETLINK_ROUTE
 LINK_GROUP, NSID_GROUP = 1, 28  # RTNLGRP_*, linux/rtnetlink.h
-NEWNSID, DELNSID, GETNSID = 88, 89, 90  # RTM_*
+NEWLINK, DELLINK, NEWNSID, DELNSID, GETNSID = 16, 17, 88, 89, 90  # RTM_*
 NETNSA_NSID, NETNSA_FD = 1, 3
 NOT_ASSIGNED = -1
 FAMILY = bytes(4)  # struct rtgenmsg, aligned
@@ -93,6 +95,13 @@ def number_of_ended(message: Message) -> int | None:
     if message.kind != DELNSID:
         return None
     return int(NUMBER.unpack(parse_attributes(message.payload[len(FAMILY) :])[NETNSA_NSID])[0])
+
+
+def name_of_link(message: Message) -> str | None:
+    """The name of the link that has come, gone or changed, if that is what the message says."""
+    if message.kind not in (NEWLINK, DELLINK):
+        return None
+    return text_of(parse_attributes(message.payload[IFINFOMSG.size :]).get(LINK_NAME, b""))
 
 
 def number_of(name: str) -> int:

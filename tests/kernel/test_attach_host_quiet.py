@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from sgdataplane.attach import hosted, router
 from sgdataplane.attach.agenda import Agenda, Heard
 from sgdataplane.attach.reconcile import reconcile
 from sgdataplane.attach.registry import Binding
-from sgdataplane.attach.report import HostReport, Key, Manner, NamespaceReport
+from sgdataplane.attach.report import EniOutcome, HostReport, Key, Manner, NamespaceReport
 from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.model.options import Placement
@@ -35,10 +35,12 @@ class Host:
     report: HostReport = field(default_factory=lambda: HostReport(()))
     looked: list[str] = field(default_factory=list)
 
-    def reconcile(self, state: CloudState, *quiet: Key) -> NamespaceReport:
-        """The router's report. `quiet`: nothing was heard of these namespaces."""
+    def reconcile(self, state: CloudState, *quiet: Key, links: Collection[str] = ()) -> NamespaceReport:
+        """The router's report. `quiet`: nothing was heard of these namespaces. `links`: only these of the router's
+        links were heard."""
         self.looked.clear()
-        agenda = Agenda(self.report, Heard(frozenset(quiet)))
+        heard: dict[Key, frozenset[str]] = {ROUTER: frozenset(links)} if links else {}
+        agenda = Agenda(self.report, Heard(frozenset(quiet), links=heard))
         self.report = reconcile(self.bench.registry, state, MANNER, agenda)
         return self.report.by_key[ROUTER]
 
@@ -149,6 +151,29 @@ def test_after_an_event_at_a_host_end_what_is_missing_there_comes_back(host: Hos
     run_in(host.bench.pair["peer"], "ip", "address", "del", "192.0.2.77/32", "dev", "eth0")
     assert not host.reconcile(state, *workloads).enis[1].warnings
     assert host.looked == ["eni-b"]
+
+
+@pytest.mark.parametrize(("links", "is_seen"), [(["eni-b"], True), (["eni-a"], False), (["eni-a", "new"], True)])
+def test_only_the_host_ends_that_were_heard_are_set_up(host: Host, links: list[str], is_seen: bool) -> None:
+    """A link with another name may be a host end that was renamed, so then all are."""
+    state = state_of(WEB)
+    host.reconcile(state)
+    before, (_, *workloads) = host.router, host.everybody
+    with Links(ROUTER) as there:
+        there.set_down("eni-b")
+    host.reconcile(state, *workloads, links=links)
+    assert (host.router == before, host.looked) == (is_seen, [])
+
+
+def test_host_end_that_has_gone_is_found_missing_when_it_was_heard(host: Host) -> None:
+    state = state_of(WEB)
+    host.reconcile(state)
+    _, *workloads = host.everybody
+    with Links(ROUTER) as links:
+        links.delete_link("eni-b")
+    host.reconcile(state, *workloads, links=["eni-b"])
+    outcomes = {eni.binding.eni_id: eni.outcome for eni in host.report.enis}
+    assert outcomes == {"eni-a": EniOutcome.IN_FORCE, "eni-b": EniOutcome.ABSENT}
 
 
 def test_workload_that_has_ended_is_gone_once_its_end_was_heard(host: Host) -> None:

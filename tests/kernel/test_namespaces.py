@@ -1,0 +1,106 @@
+"""Which namespaces a cycle may skip: what the agent hears of those where it enforces, of hosted workloads, and of those
+that it only searches."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from sgdataplane.attach.registry import Binding, HostEnd
+from sgdataplane.attach.report import EniOutcome, EniReport, HostReport, NamespaceReport
+from sgdataplane.daemon.namespaces import NamespaceWatch
+from sgdataplane.host import netns
+from sgdataplane.host.events import number_of
+from sgdataplane.host.identity import Identity, identity_of
+from sgdataplane.host.links import Links
+from tests.support.flood import wait_until
+
+pytestmark = pytest.mark.kernel
+MAC = "02:00:00:00:00:07"
+
+
+@dataclass
+class Scene:
+    """A router with the host end `end`, and its workload."""
+
+    router: str
+    workload: str
+    watch: NamespaceWatch
+
+    @property
+    def identity(self) -> Identity:
+        return identity_of(str(netns.path_of(self.workload)))
+
+    @property
+    def report(self) -> HostReport:
+        path = str(netns.path_of(self.workload))
+        end = HostEnd(self.router, "end", "v", "/proc/1/ns/net", Identity(1, 1))
+        binding = Binding("eni-a", "eth0", f"netns {self.workload}", path, self.identity, end)
+        return HostReport((NamespaceReport(self.router, (EniReport(binding, EniOutcome.IN_FORCE),)),))
+
+    def hear(self) -> bool:
+        """Whether there was something to hear."""
+        return bool(select.select([self.watch.links], [], [], 5)[0]) and self.watch.links_changed()
+
+
+@pytest.fixture
+def scene(make_lab_name: Callable[[], str]) -> Iterator[Scene]:
+    router, workload = make_lab_name(), make_lab_name()
+    for name in (router, workload):
+        netns.create(name)
+    with Links(router) as links:
+        links.add_veth("end", workload, "eth0", MAC)
+    watch = NamespaceWatch()
+    made = Scene(router, workload, watch)
+    watch.follow(made.report)
+    watch.take_quiet()
+    yield made
+    watch.close()
+    for name in (router, workload):
+        netns.remove(name)
+
+
+def test_router_of_which_links_were_heard_is_not_quiet_and_its_workload_is(scene: Scene) -> None:
+    identity = scene.identity
+    assert set(scene.watch.take_quiet()) == {scene.router, identity}
+    with Links(scene.router) as links:
+        links.set_up("end")
+    assert scene.hear()
+    assert scene.watch.heard == {scene.router}
+    assert scene.watch.take_quiet() == {identity}
+    assert scene.watch.take_links() == {scene.router: {"end"}}
+    assert (set(scene.watch.take_quiet()), scene.watch.take_links()) == ({scene.router, identity}, {})
+
+
+def test_nothing_is_quiet_after_doubt(scene: Scene) -> None:
+    with Links(scene.router) as links:
+        links.set_up("end")
+    assert scene.hear()
+    scene.watch.doubt()
+    assert (set(scene.watch.take_quiet()), scene.watch.take_links()) == (set(), {})
+
+
+def test_of_a_hosted_workload_only_the_end_is_heard(scene: Scene) -> None:
+    identity = scene.identity
+    with Links(scene.workload) as links:
+        links.set_up("eth0")
+    assert not scene.hear()
+    assert identity in scene.watch.take_quiet()
+    netns.remove(scene.workload)
+    wait_until(lambda: scene.hear() and identity not in scene.watch.take_quiet())  # the link goes first
+
+
+def test_of_a_searched_namespace_each_link_and_the_end_are_heard(scene: Scene) -> None:
+    number = number_of(scene.workload)
+    scene.watch.look_at(frozenset({number}))
+    assert scene.watch.take_quiet_numbers() == {number}
+    with Links(scene.workload) as links:
+        links.set_mac("eth0", "02:00:00:00:00:08")
+    assert scene.hear()
+    assert scene.watch.take_quiet_numbers() == set()
+    assert scene.watch.take_quiet_numbers() == {number}
+    netns.remove(scene.workload)
+    wait_until(lambda: scene.hear() and number not in scene.watch.take_quiet_numbers())
