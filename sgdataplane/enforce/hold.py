@@ -95,7 +95,7 @@ def _enis(names: Iterable[str]) -> str:
 
 def _visits_in_force(course: Course, wish: Wish, visits: Visits) -> Visits | None:
     """The visits of the table that the kernel holds; None if it isn't known."""
-    if not course.inventory.exists:
+    if not course.inventory.exists or course.inventory.is_inert:
         return NOTHING
     if course.steps.is_refill or course.stamp is None:
         return None

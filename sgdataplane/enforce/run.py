@@ -47,14 +47,17 @@ def run(kernel: Kernel, steps: Plan, *, is_live: bool) -> Ran:
 
 
 def _switch(kernel: Kernel, change: Change, *, is_live: bool) -> None:
-    kernel.run(change.stage)
+    staged: list[Operation] = []
     try:
+        for part in change.stage.parts():
+            kernel.run(part)
+            staged += part.operations
         if is_live:
             kernel.settle()
         kernel.run(change.switch)
     except KernelError:
         with suppress(KernelError):  # what is staged has no effect; the next apply removes it
-            kernel.run(undo(change.stage))
+            kernel.run(undo(replace(change.stage, operations=tuple(staged))))
         raise
 
 

@@ -39,8 +39,8 @@ Objects = Mapping[tuple[Kind, str], Named]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Three transactions, to be run in this order; empty ones are skipped. `ending`: the counters that the sweep
-    deletes."""
+    """Three transactions, to be run in this order; empty ones are skipped. The stage is run in parts. `ending`: the
+    counters that the sweep deletes."""
 
     stage: Transaction
     switch: Transaction
@@ -49,7 +49,7 @@ class Change:
 
     @property
     def commits(self) -> int:
-        return sum(bool(len(entry)) for entry in (self.stage, self.switch, self.sweep))
+        return len(self.stage.parts()) + bool(len(self.switch)) + bool(len(self.sweep))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,8 @@ def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
     """
     if not inventory.exists:
         return Plan((_first(inventory.generation, desired),))
+    if inventory.is_inert:
+        return Plan((_first(inventory.generation, desired, Verb.DELETE),))
     if _has_misfits(inventory, desired):
         return Plan((_replacement(inventory.generation, desired),), is_refill=True)
     if held is not None and _is_certain(held, inventory):
@@ -80,7 +82,7 @@ def plan(held: Table | None, inventory: Inventory, desired: Table) -> Plan:
 
 
 def undo(stage: Transaction) -> Transaction:
-    """The transaction that takes the stage's additions away again."""
+    """The transaction that takes the additions of a stage, or of its first parts, away again."""
     added = [entry.subject for entry in stage.operations if entry.kind not in (Kind.RULES, Kind.ELEMENTS)]
     tables = [entry for entry in added if isinstance(entry, Table)]
     if tables:  # and with it all that is in it
@@ -88,13 +90,16 @@ def undo(stage: Transaction) -> Transaction:
     return replace(stage, operations=tuple(_deletions(entry for entry in added if not isinstance(entry, Table))))
 
 
-def _first(generation: int, desired: Table) -> Change:
-    """There is no table yet. Without base chains it has no effect; they bring the policy into force at once."""
-    table = with_generation(desired, next_generation(generation, 3))
-    entries = _objects(table).values()
-    early, late = ([e for e in entries if _is_live(e) is is_live] for is_live in (False, True))
-    stage = Transaction.of(desired, [Operation(Verb.ADD, Kind.TABLE, table), *_creations(early)])
-    return Change(stage, Transaction.of(desired, _creations(late)), Transaction.of(desired, _closings(late)))
+def _first(generation: int, desired: Table, *verbs: Verb) -> Change:
+    """There is no table in force yet. Without base chains it has no effect; they bring the policy into force at once.
+    `verbs`: what happens to the table before it is added."""
+    early, late = ([e for e in _objects(desired).values() if _is_live(e) is is_live] for is_live in (False, True))
+    opening = [Operation(verb, Kind.TABLE, desired) for verb in (*verbs, Verb.ADD)]
+    stage = Transaction.of(desired, [*opening, *_creations(early)])
+    sweep = Transaction.of(desired, _closings(late))
+    stamped = with_generation(desired, _generation_after(generation, stage, sweep))
+    live = [entry for entry in _objects(stamped).values() if _is_live(entry)]
+    return Change(stage, Transaction.of(desired, _creations(live)), sweep)
 
 
 def _replacement(generation: int, desired: Table) -> Change:
@@ -219,7 +224,7 @@ def _has_misfits(inventory: Inventory, desired: Table) -> bool:
 
 def _generation_after(generation: int, stage: Transaction, sweep: Transaction) -> int:
     """The generation that the change's last transaction will make."""
-    return next_generation(generation, 1 + bool(len(stage)) + bool(len(sweep)))
+    return next_generation(generation, len(stage.parts()) + 1 + bool(len(sweep)))
 
 
 # objects

@@ -81,6 +81,12 @@ class Inventory:
     expiring: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
+    def is_inert(self) -> bool:
+        """Whether the table judges no packet and never did, as a first load leaves it that ends half-way."""
+        is_bare = self.exists and self.stamp is None and not any(self.chains.values())
+        return is_bare and not self.is_crowded and not self.odd
+
+    @property
     def is_untouched(self) -> bool:
         """Whether the table is certainly as the last apply left it."""
         return self.stamp is not None and self.stamp.generation == self.generation

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from sgdataplane.contract.fields import KeyType
@@ -54,6 +54,7 @@ _SUBJECT = {
     Kind.TIMEOUT: Timeout,
 }
 _FLUSHABLE = (Kind.RULES, Kind.ELEMENTS)
+PART = 4000  # what a part adds, if it isn't one operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,19 @@ class Transaction:
 
     def __len__(self) -> int:
         return sum(entry.size for entry in self.operations)
+
+    def parts(self) -> tuple[Transaction, ...]:
+        """The same in several transactions, none of them long: for each set without a name, the kernel goes through all
+        that the transaction has done so far."""
+        found: list[list[Operation]] = []
+        room = 0
+        for entry in self.operations:
+            if not found or entry.size > room:
+                found.append([])
+                room = PART
+            found[-1].append(entry)
+            room -= entry.size
+        return tuple(replace(self, operations=tuple(part)) for part in found)
 
     def lines(self) -> Iterator[tuple[str, Operation]]:
         """The nft text with the operation that each line comes from. Long lists of elements take several lines."""

@@ -115,7 +115,7 @@ class Visits:
         tables count as this one, and so does the table there, unless its visits are known (`held`)."""
         now, found = held or self, 0
         for change in plan.changes:
-            found += now.every_path * _is_validated(change.stage) + self.every_path * _is_validated(change.switch)
+            found += now.every_path * _validated_parts(change.stage) + self.every_path * _is_validated(change.switch)
             found += sum(self.by_chain.get(name, 0) for name in _chains_with_rules(change.switch))
             now = self
         return found
@@ -126,7 +126,11 @@ NOTHING = Visits(Table(""), {}, {}, {})
 
 def validations(plan: Plan) -> int:
     """How many commits of a plan the kernel validates."""
-    return sum(_is_validated(change.stage) + _is_validated(change.switch) for change in plan.changes)
+    return sum(_validated_parts(change.stage) + _is_validated(change.switch) for change in plan.changes)
+
+
+def _validated_parts(stage: Transaction) -> int:
+    return sum(map(_is_validated, stage.parts()))
 
 
 def _is_validated(transaction: Transaction) -> bool:

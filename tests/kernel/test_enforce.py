@@ -24,6 +24,7 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.kernel import NetlinkKernel
+from sgdataplane.nft.transaction import Transaction
 from sgdataplane.policy.resolve import interfaces_of
 from tests.property.test_hard_policies import SMALL_POLICIES, WHOLE_POLICIES, small
 from tests.support import gen
@@ -235,6 +236,55 @@ def test_switch_that_the_kernel_refuses_leaves_no_trace(namespace: str, previous
     enforce(namespace, ONE, None, PLAIN)
     nft(namespace, f"delete map inet {TABLE} applied")
     assert after == listing(namespace, TABLE)
+
+
+class DyingKernel(NetlinkKernel):
+    """The process ends after so many commits, and tidies nothing up."""
+
+    left = 0
+
+    def run(self, transaction: Transaction) -> None:
+        if not self.left:
+            raise SystemExit
+        super().run(transaction)
+        self.left -= 1
+
+
+def die_after(namespace: str, commits: int, desired: Desired, previous: Desired | None) -> None:
+    with DyingKernel(namespace) as kernel:
+        kernel.left = commits
+        with pytest.raises(SystemExit):
+            apply(kernel, KernelSessions(namespace, INSTANCE.marks), desired, previous, PLAIN)
+
+
+@pytest.mark.parametrize("commits", range(1, 8))
+def test_first_load_that_is_killed_between_two_commits_judges_nothing_and_the_next_puts_it_right(
+    monkeypatch: pytest.MonkeyPatch, pair: Pair, fresh_listing: Callable[[Desired, int], str], commits: int
+) -> None:
+    monkeypatch.setattr("sgdataplane.nft.transaction.PART", 20)
+    name, desired = pair["instance"], policy("ingress udp 5000/5000 from 0.0.0.0/0")
+    with Session(pair, 5000) as allowed, Session(pair, 6000) as denied:
+        die_after(name, commits, desired, None)
+        assert f"table inet {TABLE}" in nft(name, "list tables")
+        assert denied.passes(beside=allowed)
+        report = enforce(name, desired, None, replace(PLAIN, fence=False))
+        assert (report.leftover, report.is_refill) == ("", False)
+        assert not denied.passes(beside=allowed)
+    assert listing(name, TABLE) == fresh_listing(desired, report.epoch)
+
+
+@pytest.mark.parametrize("commits", range(1, 6))
+def test_change_that_is_killed_between_two_parts_leaves_the_policy_and_the_next_puts_it_right(
+    monkeypatch: pytest.MonkeyPatch, namespace: str, fresh_listing: Callable[[Desired, int], str], commits: int
+) -> None:
+    enforce(namespace, ONE, settings=PLAIN)
+    before = nft(namespace, f"list chain inet {TABLE} ingress", f"list map inet {TABLE} applied")
+    monkeypatch.setattr("sgdataplane.nft.transaction.PART", 1)
+    die_after(namespace, commits, TWO, ONE)
+    assert nft(namespace, f"list chain inet {TABLE} ingress", f"list map inet {TABLE} applied") == before
+    report = enforce(namespace, TWO, None, PLAIN)
+    assert (report.leftover, report.is_refill) == ("", True)
+    assert listing(namespace, TABLE) == fresh_listing(TWO, report.epoch)
 
 
 def test_refused_stage_names_the_users_rule(namespace: str) -> None:

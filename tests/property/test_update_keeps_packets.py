@@ -29,6 +29,7 @@ from tests.support.edits import edited
 from tests.support.inflight import Commit, RecordingKernel
 
 SHARDS, SEQUENCES, PACKETS = 4, 12, 60
+PARTS = (4000, 40)  # what a part of a stage adds: the shards take turns
 
 
 class NoSessions:
@@ -82,8 +83,11 @@ def verdict(table: Table, hook: str, fields: Mapping[Field, Key]) -> VerdictKind
 
 @pytest.mark.parametrize("resync", [False, True], ids=["delta", "refill"])
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_packets_on_their_way_are_judged_by_one_policy(shard: int, resync: bool) -> None:
+def test_packets_on_their_way_are_judged_by_one_policy(
+    monkeypatch: pytest.MonkeyPatch, shard: int, resync: bool
+) -> None:
     judged_anew = []
+    monkeypatch.setattr("sgdataplane.nft.transaction.PART", PARTS[shard % len(PARTS)])
 
     @seed(shard)
     @settings(max_examples=SEQUENCES, suppress_health_check=list(HealthCheck))

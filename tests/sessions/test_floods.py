@@ -20,6 +20,7 @@ import pytest
 
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.net.values import Family
+from sgdataplane.nft.transaction import PART
 from tests.support.applier import QUICK, Outcome
 from tests.support.flood import ROOT, Flood, Target, wait_until
 from tests.support.nft import listing
@@ -107,10 +108,15 @@ def restart(lab: SessionLab, count: int) -> Outcome:
     return _by_others(lab, "restarts", FIRST + 1, count)
 
 
-def kill(lab: SessionLab, count: int) -> Outcome:
-    outcome = _by_others(lab, "kills", FIRST + 1, count, SEED)
+def kill(lab: SessionLab, count: int, part: int = PART) -> Outcome:
+    outcome = _by_others(lab, "kills", FIRST + 1, count, SEED, part)
     assert outcome.in_the_middle >= 1, "no process was killed in the middle of an apply"
     return outcome
+
+
+def kill_in_parts(lab: SessionLab, count: int) -> Outcome:
+    """Each stage is made in many commits."""
+    return kill(lab, count, part=30)
 
 
 def _by_others(lab: SessionLab, *words: object) -> Outcome:
@@ -128,6 +134,7 @@ CASES = [
         ("refills", refill, 30, 300),
         ("restarts", restart, 30, 300),
         ("kills", kill, 30, 300),
+        ("kills in parts", kill_in_parts, 30, 300),
     )
     for count, marks in ((few, ()), (many, (pytest.mark.slow,)))
 ]

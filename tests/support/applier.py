@@ -1,9 +1,10 @@
 """Processes that apply states to a namespace, knowing nothing of what was there: python -m tests.support.applier
 
     restarts SITE FIRST COUNT           each step by a new process, which ends
-    kills SITE FIRST COUNT SEED         processes that apply one step after the other are killed (SIGKILL): some after a
+    kills SITE FIRST COUNT SEED PART    processes that apply one step after the other are killed (SIGKILL): some after a
                                         random time, most just after a random number of their commits. One apply has to
-                                        put things right each time
+                                        put things right each time. PART: how much a part of a stage adds; with a small
+                                        one, most of an apply's commits are such parts
 
 SITE is the JSON of a sessionlab.Site. All are forked from this process, which has loaded everything, but keep nothing
 of each other. Prints what happened, as JSON.
@@ -26,13 +27,14 @@ from sgdataplane.contract.tables import TABLE
 from sgdataplane.enforce import ApplyReport, Desired, Settings
 from sgdataplane.host import netns
 from sgdataplane.host.nfnetlink import Nfnetlink
+from sgdataplane.nft import transaction
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.snapshot import read_generation
 from tests.support.building import enforce
 from tests.support.sessionlab import Site
 from tests.support.steps import state_at
 
-COMMITS = 8  # of a process are seen at most; an apply makes two or more
+COMMITS = 8  # of a process are seen at most; an apply makes two or more, and several times as many in small parts
 STUCK_S = 120.0  # a process has made its commits long before
 QUICK = Settings(time_scale=0.03, adoption_window=0)  # sessions of UDP, and those that are closed, end after a second
 
@@ -54,8 +56,9 @@ def restarts(site: Site, first: int, count: int) -> Outcome:
     return Outcome(first + count - 1, count)
 
 
-def kills(site: Site, first: int, count: int, seed: int) -> Outcome:
+def kills(site: Site, first: int, count: int, seed: int, part: int) -> Outcome:
     chance, outcome = random.Random(seed), Outcome(first)
+    transaction.PART = part
     with NetlinkKernel(site.netns) as kernel, _door(site.netns) as door:
         for step in range(first, first + count):
             outcome.step = step

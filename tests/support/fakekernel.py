@@ -143,6 +143,21 @@ class FakeKernel:
         return tables
 
 
+class RefusingKernel(FakeKernel):
+    """Refuses the transaction with the number `refused` (1 is the first), and runs all others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn, self.refused = 0, 0
+
+    def run(self, transaction: Transaction) -> None:
+        if transaction.operations:
+            self.turn += 1
+            if self.turn == self.refused:
+                raise KernelError("made up")
+        super().run(transaction)
+
+
 def _do(tables: dict[TableKey, _Held], name: TableKey, operation: Operation) -> None:
     if operation.kind is Kind.TABLE and operation.verb is not Verb.PRUNE:
         _do_table(tables, name, operation.verb)

@@ -22,7 +22,7 @@ from sgdataplane.nft.snapshot import stamp_of, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.builders import make_eni, make_group, make_state
 from tests.support.building import apply, table_of
-from tests.support.fakekernel import FakeKernel
+from tests.support.fakekernel import FakeKernel, RefusingKernel
 
 LAST = INSTANCE.marks.last_epoch
 ALL_EPOCHS, SECOND_HALF = Epochs(LAST).all, Epochs(LAST).second_half
@@ -53,21 +53,6 @@ class Sessions:
 
     def shorten(self, longest: Bound) -> int:
         return 0 * bool(longest)
-
-
-class RefusingKernel(FakeKernel):
-    """Refuses the transaction with the number `refused` (1 is the first), and runs all others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.turn, self.refused = 0, 0
-
-    def run(self, transaction: Transaction) -> None:
-        if transaction.operations:
-            self.turn += 1
-            if self.turn == self.refused:
-                raise KernelError("made up")
-        super().run(transaction)
 
 
 def at_epoch(epoch: int, desired: Desired = ONE) -> FakeKernel:

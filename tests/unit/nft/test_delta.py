@@ -4,6 +4,7 @@ runs them."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from sgdataplane.contract.fields import Hook, KeyType
 from sgdataplane.errors import KernelError
 from sgdataplane.nft.delta import Plan, plan, removal, undo
 from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Count, Counter, Map, Table, goto, rule
-from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, with_generation
+from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, stamp_of, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.fakekernel import FakeKernel
 from tests.support.kernel_contract import HOOK, LEAF, MEMBERS, NAME, TABLE
@@ -42,9 +43,13 @@ def loaded(table: Table = FIRST) -> FakeKernel:
 
 
 def run(kernel: FakeKernel, steps: Plan) -> None:
-    for change in steps.changes:
-        for step in (change.stage, change.switch, change.sweep):
-            kernel.run(step)
+    for step in commits(steps):
+        kernel.run(step)
+
+
+def commits(steps: Plan) -> list[Transaction]:
+    """All transactions of a plan, in order."""
+    return [step for change in steps.changes for step in (*change.stage.parts(), change.switch, change.sweep)]
 
 
 def sizes(steps: Plan) -> list[tuple[int, int, int]]:
@@ -244,21 +249,31 @@ def test_a_refill_prunes_and_names_the_counters_that_end() -> None:
     assert (first.ending, second.ending) == (frozenset({"old"}), frozenset())
 
 
+@pytest.fixture(params=[4000, 1], ids=["whole", "parts"])
+def part(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How much a part of a stage adds."""
+    monkeypatch.setattr("sgdataplane.nft.transaction.PART", request.param)
+    return int(request.param)
+
+
 @pytest.mark.parametrize("held", [FIRST, None], ids=["difference", "refill"])
-def test_undone_stage_leaves_nothing(held: Table | None) -> None:
+def test_undone_stage_leaves_nothing_of_any_of_its_parts(held: Table | None, part: int) -> None:
     kernel = loaded()
     before = kernel.table(NAME)
     stage = plan(held, kernel.inventory(NAME), ALL_NEW).changes[0].stage
-    kernel.run(stage)
-    assert kernel.table(NAME) != before
-    kernel.run(undo(stage))
-    assert kernel.table(NAME) == before
+    assert (len(stage.parts()) > 2) is (part == 1)
+    for count in range(1, len(stage.parts()) + 1):
+        for entry in stage.parts()[:count]:
+            kernel.run(entry)
+        assert kernel.table(NAME) != before
+        kernel.run(undo(replace(stage, operations=tuple(o for p in stage.parts()[:count] for o in p.operations))))
+        assert kernel.table(NAME) == before
 
 
+@pytest.mark.usefixtures("part")
 @pytest.mark.parametrize("held", [FIRST, None], ids=["difference", "refill"])
-def test_apply_that_dies_between_two_steps_is_put_right_by_the_next(held: Table | None) -> None:
-    steps = plan(held, loaded().inventory(NAME), ALL_NEW)
-    transactions = [step for change in steps.changes for step in (change.stage, change.switch, change.sweep)]
+def test_apply_that_dies_between_two_commits_is_put_right_by_the_next(held: Table | None) -> None:
+    transactions = commits(plan(held, loaded().inventory(NAME), ALL_NEW))
     for done in range(len(transactions)):
         kernel = loaded()
         for step in transactions[:done]:
@@ -267,6 +282,37 @@ def test_apply_that_dies_between_two_steps_is_put_right_by_the_next(held: Table 
             again = plan(believed, kernel.inventory(NAME), ALL_NEW)
             run(kernel, again)
             assert kernel.table(NAME) == with_generation(ALL_NEW, kernel.generation)
+
+
+@pytest.mark.usefixtures("part")
+def test_first_load_that_dies_between_two_commits_judges_nothing_and_is_put_right_by_the_next() -> None:
+    transactions = commits(plan(None, Inventory(1, exists=False), FIRST))
+    for done in range(1, len(transactions)):
+        kernel = FakeKernel()
+        for step in transactions[:done]:
+            kernel.run(step)
+        left = kernel.inventory(NAME)
+        assert left.is_inert is (done < len(transactions) - 1)  # before the switch
+        again = plan(FIRST, left, ALL_NEW)
+        assert again.is_refill is not left.is_inert
+        run(kernel, again)
+        assert kernel.table(NAME) == with_generation(ALL_NEW, kernel.generation)
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [
+        pytest.param({"exists": False}, id="none"),
+        pytest.param({"chains": {"leaf": None, "ingress": HOOK}}, id="base-chain"),
+        pytest.param({"stamp": stamp_of(FIRST)}, id="stamp"),
+        pytest.param({"odd": 1}, id="others-objects"),
+        pytest.param({"is_crowded": True}, id="unread"),
+    ],
+)
+def test_table_that_may_judge_packets_is_not_inert(differs: dict[str, Any]) -> None:
+    bare = Inventory(1, chains={"leaf": None})
+    assert bare.is_inert
+    assert not replace(bare, **differs).is_inert
 
 
 def test_refused_step_names_the_users_rule() -> None:

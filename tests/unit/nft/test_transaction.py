@@ -51,6 +51,36 @@ def test_rules_and_elements_count_one_each_and_a_flush_one() -> None:
     assert len(Transaction("t", operations)) == 1105
 
 
+@pytest.mark.parametrize(
+    ("counts", "parts"),
+    [
+        ((), []),
+        ((1, 1, 1), [3]),
+        ((3, 1, 2, 2, 1), [2, 2, 1]),
+        ((4,), [1]),
+        ((5, 1), [1, 1]),
+        ((1, 9, 1, 1), [1, 1, 2]),
+    ],
+)
+def test_parts_are_short_or_one_operation_and_the_whole_in_order(
+    monkeypatch: pytest.MonkeyPatch, counts: tuple[int, ...], parts: list[int]
+) -> None:
+    """`counts`: rules of each operation. `parts`: operations of each part, which has room for four rules."""
+    monkeypatch.setattr("sgdataplane.nft.transaction.PART", 4)
+    whole = Transaction(
+        "t",
+        tuple(
+            Operation(Verb.ADD, Kind.RULES, Chain(f"c-{place}", (rule(ACCEPT),) * count))
+            for place, count in enumerate(counts)
+        ),
+        "netdev",
+    )
+    found = whole.parts()
+    assert [len(part.operations) for part in found] == parts
+    assert tuple(entry for part in found for entry in part.operations) == whole.operations
+    assert {(part.name, part.family) for part in found} <= {("t", "netdev")}
+
+
 def test_each_line_leads_back_to_its_operation() -> None:
     elements, rules = Operation(Verb.ADD, Kind.ELEMENTS, MAP), Operation(Verb.ADD, Kind.RULES, CHAIN)
     lines = list(Transaction("t", (elements, rules)).lines())

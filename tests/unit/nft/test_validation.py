@@ -212,6 +212,15 @@ def test_plan_takes_each_validated_commit_and_what_rules_lead_to_that_are_writte
     assert visits.of_plan(Plan((Change(ADDED, rules, NO_OPERATION),) * 2), None) == 2 * (3 + 3 + 3)
 
 
+def test_each_part_of_a_stage_is_a_commit_that_is_validated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgdataplane.nft.transaction.PART", 1)
+    stage = Transaction("t", (*ADDED.operations, Operation(Verb.ADD, Kind.CHAIN, END), *ADDED.operations))
+    steps = Plan((Change(stage, NO_OPERATION, NO_OPERATION),))
+    assert validations(steps) == 2
+    held = Visits.of(Table("t", levels(3, 2)))
+    assert NOTHING.of_plan(steps, held) == 2 * held.every_path
+
+
 VISITS = 100_000
 MS = 1e-3
 
