@@ -31,6 +31,7 @@ NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 ATTRIBUTE = struct.Struct("=HH")  # length, type
 CODE = struct.Struct("=i")
+_PACK, _PADDING = ATTRIBUTE.pack, (b"", bytes(3), bytes(2), bytes(1))  # by the length's last two bits
 RECEIVE_BYTES = 1 << 17  # a dump comes in parts of at most 32 KiB; there is room to spare
 NUMBER_SPACE = socket.CMSG_SPACE(CODE.size)
 MAX_ATTEMPTS = 20
@@ -183,8 +184,8 @@ def list_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    length = ATTRIBUTE.size + len(value)
-    return ATTRIBUTE.pack(length, kind) + value + bytes(aligned(length) - length)
+    length = 4 + len(value)
+    return _PACK(length, kind) + value + _PADDING[length & 3]
 
 
 def nested(kind: int, parts: Iterable[bytes]) -> bytes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Literal
 
 from sgdataplane.contract import names
 from sgdataplane.contract.fields import Field, KeyType
@@ -251,7 +252,12 @@ def _check_ordered(asked: Field) -> None:
 
 
 def number_bytes(asked: Field, value: int) -> bytes:
-    return value.to_bytes(size_of(asked), order_of(asked))
+    return value.to_bytes(*_form_of(asked))
+
+
+@cache
+def _form_of(asked: Field) -> tuple[int, Literal["little", "big"]]:
+    return size_of(asked), order_of(asked)
 
 
 def size_of(asked: Field) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from itertools import count
 
 from sgdataplane.contract import names
@@ -59,6 +61,7 @@ STATES = {  # CTA_TIMEOUT_TCP_*, CTA_TIMEOUT_UDP_*
 }
 PROTOCOLS, NETWORKS = {"tcp": 6, "udp": 17}, {"ip": 2, "ip6": 10}
 MESSAGE_ELEMENTS = 300  # all of a message's are one attribute, which is 64 KiB at most
+INTERVAL_END = word(uapi.ELEMENT_FLAGS, uapi.ELEMENT_INTERVAL_END)
 Messages = tuple[BatchMessage, ...]
 # What deletes or flushes an object of a kind, which attribute names the object, and what else is said of it.
 DELETED = {
@@ -70,11 +73,13 @@ DELETED = {
 FLUSHED = {"chain": (uapi.DELRULE, uapi.RULE_CHAIN), "map": (uapi.DELSETELEM, uapi.ELEMENTS_SET)}
 
 
-class Writer:
-    """The messages of one batch. Each call gives those for the line that the call of the same name in text.py gives."""
+# Numbers by which a batch's rules find its sets. No two sets have the same one for very long, so that rules that were
+# encoded for one batch can be used in another.
+_NUMBERS = map((0xFFFFFFFF).__and__, count(1))
 
-    def __init__(self) -> None:
-        self._numbers = count(1)
+
+class Writer:
+    """The messages of a batch. Each call gives those for the line that the call of the same name in text.py gives."""
 
     def add_table(self, table: Table, flags: int = 0) -> Messages:
         return (_message(uapi.NEWTABLE, table, word(uapi.TABLE_FLAGS, flags) if flags else b"", NLM_F_CREATE),)
@@ -100,11 +105,11 @@ class Writer:
         return (_message(uapi.NEWCHAIN, table, name(uapi.CHAIN_NAME, called) + policy, NLM_F_CREATE),)
 
     def add_rules(self, table: Table, chain: Chain) -> Iterator[Messages]:
-        return (self.add_rule(table, chain.name, entry) for entry in chain.rules)
+        return iter(_rules_of(_Rules(table.name, table.family, chain)))
 
     def add_rule(self, table: Table, chain: str, rule: Rule, more: bytes = b"") -> Messages:
         """Appends a rule to the chain. `more`: instructions after the rule's own."""
-        encoded = encode_rule(rule, table.family, self._numbers)
+        encoded = encode_rule(rule, table.family, _NUMBERS)
         sets = [message for asked in encoded.sets for message in _nameless(table, asked)]
         parts = name(uapi.RULE_CHAIN, chain) + nested(uapi.RULE_EXPRESSIONS, [encoded.instructions, more])
         noted = _noted(uapi.RULE_USERDATA, COMMENT, rule.comment)
@@ -117,7 +122,7 @@ class Writer:
         ordered = (_note_order(KEY_ORDER, entry.key_type), _note_order(DATA_ORDER, KeyType.MARK))
         shape = _shape(flags, (KINDS[entry.key_type], length), data)
         noted = _set_noted(ordered if entry.holds_marks else ordered[:1], entry.comment)
-        parts = name(uapi.SET_NAME, entry.name) + shape + word(uapi.SET_ID, next(self._numbers)) + noted
+        parts = name(uapi.SET_NAME, entry.name) + shape + word(uapi.SET_ID, next(_NUMBERS)) + noted
         return (_message(uapi.NEWSET, table, parts, NLM_F_CREATE),)
 
     def add_elements(self, table: Table, entry: Map) -> Iterator[Messages]:
@@ -153,8 +158,32 @@ class Writer:
         return ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """All rules of a chain, as they are added to a table."""
+
+    table: str
+    family: str
+    chain: Chain
+
+    def __hash__(self) -> int:
+        return hash((self.table, self.family, self.chain.name))
+
+
+@lru_cache(maxsize=1 << 14)
+def _rules_of(rules: _Rules) -> tuple[Messages, ...]:
+    """Encoded once: namespaces whose ENIs have equal groups have mostly equal chains."""
+    table, writer = Table(rules.table, family=rules.family), Writer()
+    return tuple(writer.add_rule(table, rules.chain.name, entry) for entry in rules.chain.rules)
+
+
 def _message(kind: int, table: Table, parts: bytes = b"", flags: int = 0) -> BatchMessage:
-    return BatchMessage(uapi.kind_of(kind), uapi.FAMILIES[table.family], name(1, table.name) + parts, flags)
+    return BatchMessage(uapi.kind_of(kind), uapi.FAMILIES[table.family], _named(table.name) + parts, flags)
+
+
+@lru_cache(maxsize=64)
+def _named(table: str) -> bytes:
+    return name(uapi.TABLE_NAME, table)
 
 
 def _hook(table: Table, hook: Hook) -> bytes:
@@ -192,16 +221,21 @@ def _note_order(what: int, key_type: KeyType) -> bytes:
 
 
 def _nameless(table: Table, made: Nameless) -> Iterator[BatchMessage]:
-    flags = uapi.SET_ANONYMOUS | uapi.SET_CONSTANT | (uapi.SET_INTERVAL if made.is_interval else 0)
-    data = (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES) if made.is_map else None
-    key = _type_of(made.asked), size_of(made.asked)
-    shape = _shape(flags | (uapi.SET_MAP if made.is_map else 0), key, data)
-    noted = _set_noted([_note_order(KEY_ORDER, made.asked.key_type)])
+    shape, noted = _nameless_shape(made.asked, is_map=made.is_map, is_interval=made.is_interval)
     parts = text(uapi.SET_NAME, made.template) + shape + word(uapi.SET_ID, made.number) + noted
     yield _message(uapi.NEWSET, table, parts, NLM_F_CREATE)
     where = text(uapi.ELEMENTS_SET, made.template) + word(uapi.ELEMENTS_SET_ID, made.number)
     elements = list(_spans(made) if made.is_interval else _singles(made))
     yield from _of_elements(uapi.NEWSETELEM, table, where, elements)
+
+
+@cache
+def _nameless_shape(asked: Field, *, is_map: bool, is_interval: bool) -> tuple[bytes, bytes]:
+    """Its shape, and what is noted with it."""
+    flags = uapi.SET_ANONYMOUS | uapi.SET_CONSTANT | (uapi.SET_INTERVAL if is_interval else 0)
+    data = (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES) if is_map else None
+    shape = _shape(flags | (uapi.SET_MAP if is_map else 0), (_type_of(asked), size_of(asked)), data)
+    return shape, _set_noted([_note_order(KEY_ORDER, asked.key_type)])
 
 
 def _type_of(asked: Field) -> int:
@@ -216,18 +250,23 @@ def _singles(made: Nameless) -> Iterator[bytes]:
 def _spans(made: Nameless) -> Iterator[bytes]:
     """An element where each range begins, and one where it ends and no other one begins. Ranges that touch and have the
     same verdict are one."""
-    size = size_of(made.asked)
+    limit = 1 << 8 * size_of(made.asked)
     spans = joined(made.entries)
-    for index, (span, verdict) in enumerate(spans):
+    begins = {span.first for span, _ in spans}
+    for span, verdict in spans:
         yield _element(key_bytes(made.asked, span.first), verdict)
         behind = int(span.last) + 1
-        is_begun = index + 1 < len(spans) and spans[index + 1][0].first == behind
-        if not is_begun and behind < 1 << 8 * size:
-            yield _key(key_bytes(made.asked, behind)) + word(uapi.ELEMENT_FLAGS, uapi.ELEMENT_INTERVAL_END)
+        if behind not in begins and behind < limit:
+            yield _key(key_bytes(made.asked, behind)) + INTERVAL_END
 
 
 def _element(key: bytes, verdict: Verdict | None) -> bytes:
-    return _key(key) + (b"" if verdict is None else nested(uapi.ELEMENT_DATA, [wire.verdict(verdict)]))
+    return _key(key) + (b"" if verdict is None else _decided(verdict))
+
+
+@lru_cache(maxsize=1 << 14)
+def _decided(verdict: Verdict) -> bytes:
+    return nested(uapi.ELEMENT_DATA, [wire.verdict(verdict)])
 
 
 def _map_element(entry: Map, key: Key, value: Verdict | int) -> bytes:
@@ -238,7 +277,15 @@ def _map_element(entry: Map, key: Key, value: Verdict | int) -> bytes:
 
 
 def _key(data: bytes) -> bytes:
-    return nested(uapi.ELEMENT_KEY, [wire.value(data)])
+    before, behind = _key_frame(len(data))
+    return before + data + behind
+
+
+@cache
+def _key_frame(size: int) -> tuple[bytes, bytes]:
+    """What stands before and behind a key of that many bytes."""
+    whole = nested(uapi.ELEMENT_KEY, [wire.value(bytes(size))])
+    return whole[: 2 * ATTRIBUTE.size], whole[2 * ATTRIBUTE.size + size :]
 
 
 def _by_line(kind: int, table: Table, where: bytes, parts: list[bytes]) -> Iterator[Messages]:

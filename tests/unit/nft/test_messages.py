@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.errors import InternalError
-from sgdataplane.nft import text
+from sgdataplane.host.netlink import parse_attributes
+from sgdataplane.nft import text, uapi
 from sgdataplane.nft.ir import (
     DROP,
     Chain,
@@ -106,3 +108,37 @@ def test_an_element_is_found_where_the_kernel_points_at_it() -> None:
     keys = list(dict.fromkeys(key for key in found if key))
     assert keys == [number.to_bytes(4, "big") for number in range(1, 9)]
     assert key_at(message, -1) == b""
+
+
+PORTS = Match(Field.TH_DPORT, (Range.of(1), Range.of(2)))
+ASKING = Chain("asking", (rule(VerdictMap(Field.IP_SADDR, ((Range.of(1), goto("end")),))), rule(PORTS, DROP)))
+
+
+def said(chain: Chain, table: Table = T) -> list[bytes]:
+    """The attributes of the messages that add its rules."""
+    added = Transaction.of(table, [Operation(Verb.ADD, Kind.RULES, chain)])
+    return [message.attributes for messages, _ in added.requests() for message in messages]
+
+
+def test_rules_are_encoded_once_for_equal_chains_and_anew_for_all_others() -> None:
+    first, kept = said(ASKING), replace(ASKING)
+    assert kept is not ASKING
+    assert all(again is message for again, message in zip(said(kept), first, strict=True))
+    others = (
+        said(replace(ASKING, rules=ASKING.rules[:1])),
+        said(replace(ASKING, rules=ASKING.rules[::-1])),
+        said(replace(ASKING, name="other")),
+        said(ASKING, Table("other")),
+        said(ASKING, replace(T, family="netdev")),
+    )
+    assert all(found != first for found in others)
+    assert len({len(found) for found in others[:2]}) == 2
+
+
+def test_sets_of_one_batch_have_different_numbers_whenever_their_rules_were_encoded() -> None:
+    said(ASKING)
+    chains = (replace(ASKING, name="new-1"), ASKING, replace(ASKING, name="new-2"))
+    requests = Transaction.of(T, [Operation(Verb.ADD, Kind.RULES, chain) for chain in chains]).requests()
+    made = [m for messages, _ in requests for m in messages if m.kind == uapi.kind_of(uapi.NEWSET)]
+    numbers = {parse_attributes(message.attributes)[uapi.SET_ID] for message in made}
+    assert len(made) == len(numbers) == 2 * len(chains)
