@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import chain, count
+from itertools import accumulate, chain, count
+from operator import xor
 from string import ascii_lowercase, digits
 
 from sgdataplane.nft.ir import Key, Match, Range
@@ -145,3 +146,26 @@ def _other(stem: str, stems: Collection[str], exact: Collection[str]) -> str:
     if free is None:
         raise MalformedError(f"interfaces that begin with {stem} can't be told from others")
     return next(name for name in (stem + free + end for end in chain(("",), map(str, count()))) if name not in exact)
+
+
+def patterns(sets: Iterable[Sequence[Range]], last: int) -> frozenset[int]:
+    """The combinations of sets in which a number `0..last` can lie, bit i for set i. MalformedError unless the ranges
+    of each set are disjoint and sorted."""
+    turns = {0: 0}
+    for number, ranges in enumerate(sets):
+        before = -1
+        for item in ranges:
+            first, end = int(item.first), int(item.last) + 1
+            if not before < first < end <= last + 1:
+                raise MalformedError(f"range {item.first}-{item.last} is out of order or out of bounds")
+            turns[first] = turns.get(first, 0) ^ 1 << number
+            turns[end] = turns.get(end, 0) ^ 1 << number
+            before = end - 1
+    turns.pop(last + 1, None)
+    return frozenset(accumulate((turns[at] for at in sorted(turns)), xor))
+
+
+def name_patterns(sets: Sequence[Sequence[Range]]) -> frozenset[tuple[bool, ...]]:
+    """The combinations of sets in which a name can be."""
+    names = representatives({str(item.first) for ranges in sets for item in ranges})
+    return frozenset(tuple(is_in(name, ranges) for ranges in sets) for name in names)

@@ -39,16 +39,31 @@ class FixedClause:
 
 
 @dataclass(frozen=True, slots=True)
+class Own:
+    """What the clauses at an ENI's interface say of this ENI alone; all the rest is the same at any other's. `slot`: in
+    the mark of sessions that it accepts. Of its addresses, clauses ask only whether a packet's address is among them
+    (template.py relies on that)."""
+
+    ifname: str
+    slot: int = 0
+    private: tuple[Prefix, ...] = ()
+    addresses: tuple[Prefix, ...] = ()
+    link_local: tuple[Prefix, ...] = ()
+
+    @classmethod
+    def of(cls, ifname: str, slot: int, eni: Eni) -> Own:
+        return cls(ifname, slot, eni.private_prefixes, eni.own_prefixes, eni.link_prefixes)
+
+
+@dataclass(frozen=True, slots=True)
 class EniAtHook:
-    """One ENI's interface at one hook, in one family. `slot`, `epoch`: in the mark of sessions that it accepts.
-    `secret`: the mark of packets that may leave (0: none)."""
+    """One ENI's interface at one hook, in one family. `epoch`: in the mark of sessions that it accepts. `secret`: the
+    mark of packets that may leave (0: none)."""
 
     site: Site
     hook: Direction
     family: Family
-    ifname: str
-    eni: Eni
-    slot: int
+    own: Own
     epoch: int
     secret: int
     options: Options
@@ -70,6 +85,11 @@ class EniAtHook:
     def is_egress(self) -> bool:
         return self.hook is Direction.EGRESS
 
+    @property
+    def neighbours(self) -> tuple[Prefix, ...]:
+        """The IPv6 addresses that may be on the ENI's link."""
+        return always.on_link(self.own.addresses, self.options, self.site.placement)
+
     def passing(self) -> Effects:
         """What is done to an accepted packet: one that leaves is marked for the fence."""
         return (SetPacketMark(self.secret),) if self.secret and self.is_egress else ()
@@ -83,7 +103,7 @@ class EniAtHook:
 
     def dropped(self, side: Direction) -> Count:
         """The counter of all packets dropped for the ENI."""
-        return Count(eni_counter(side, self.ifname))
+        return Count(eni_counter(side, self.own.ifname))
 
     def among(self, asked: Field, prefixes: Iterable[Prefix]) -> Match:
         """Holds for addresses in one of the prefixes of the family."""
@@ -126,14 +146,14 @@ def _sessions(link: EniAtHook) -> Iterator[FixedClause]:
     for session in sessions:
         related = (*session, one_of(Field.CT_STATE, CtState.RELATED))
         if link.is_egress:
-            yield link.drop("spoofed", *related, none_of(link.among(link.local, link.eni.own_prefixes)))
+            yield link.drop("spoofed", *related, none_of(link.among(link.local, link.own.addresses)))
         yield link.accept("icmp-error", *related, one_of(ICMP_TYPE[link.family], *ERRORS[link.family]))
 
 
 def _accepted(link: EniAtHook, way: CtDirection) -> tuple[Match, Match, Match]:
     """The conditions on direction, epoch and slot."""
     side, marks = (link.hook if way is CtDirection.ORIGINAL else link.hook.other), link.site.marks
-    epoch, slot = Range.of(marks.epoch(side, link.epoch)), Range.of(marks.slot(side, link.slot))
+    epoch, slot = Range.of(marks.epoch(side, link.epoch)), Range.of(marks.slot(side, link.own.slot))
     return (
         one_of(Field.CT_DIRECTION, way),
         Match(Field.CT_MARK, (epoch,), mask=marks.epoch_mask(side)),
@@ -154,12 +174,12 @@ def _unconditional(link: EniAtHook) -> Iterator[FixedClause]:
 
 
 def _beyond_the_link(link: EniAtHook) -> Match:
-    return none_of(link.among(link.far, always.on_link(link.eni.own_prefixes, link.options, link.site.placement)))
+    return none_of(link.among(link.far, link.neighbours))
 
 
 def _claims(link: EniAtHook) -> Iterator[FixedClause]:
     """Drops advertisements and probes for addresses of others, and link-local sources of others."""
-    own = (*link.eni.own_prefixes, *link.eni.link_prefixes)
+    own = (*link.own.addresses, *link.own.link_local)
     of_another = none_of(link.among(Field.ND_TARGET, own))
     yield link.drop("neighbour-claim", one_of(Field.ICMPV6_TYPE, always.ADVERTISE), of_another)
     is_probe = one_of(Field.ICMPV6_TYPE, always.SOLICIT), link.among(Field.IP6_SADDR, (always.UNSPECIFIED,))
@@ -203,12 +223,12 @@ def _dhcp(link: EniAtHook, sources: tuple[Prefix, ...] | None) -> Iterator[Fixed
 
 def _addresses(link: EniAtHook) -> Iterator[FixedClause]:
     """Drops packets with a false source, or for somebody else (`semantics.is_spoofed`, `is_foreign`)."""
-    own = link.among(link.local, link.eni.own_prefixes)
+    own = link.among(link.local, link.own.addresses)
     if link.is_egress:
         yield link.drop("spoofed", none_of(own))
         return
-    yield link.drop("spoofed", link.among(link.far, link.eni.private_prefixes))
-    mine = (*link.eni.own_prefixes, *always.SHARED[link.family])
+    yield link.drop("spoofed", link.among(link.far, link.own.private))
+    mine = (*link.own.addresses, *always.SHARED[link.family])
     yield link.drop("foreign", none_of(link.among(link.local, mine)))
 
 
@@ -263,7 +283,7 @@ def end_clauses(link: EniAtHook, side: Direction, verdict: Verdict) -> Iterator[
     if link.family is Family.IPV6:
         yield FixedClause((rest, verdict.value), (one_of(Field.L4PROTO, AH),), f"{verdict.value}, no mark")
     yield FixedClause((rest, verdict.value), (IS_RELATED, IS_ICMP), f"{verdict.value}, no mark")
-    value = link.site.marks.accepted(side, link.epoch, link.slot) if is_accept else 0
+    value = link.site.marks.accepted(side, link.epoch, link.own.slot) if is_accept else 0
     mark = SetMark(other_half(side), value)
     yield FixedClause(((mark, *rest), verdict.value), (), f"{verdict.value}, and mark the session so")
 

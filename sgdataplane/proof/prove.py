@@ -22,10 +22,11 @@ from sgdataplane.model.words import counted
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Table
 from sgdataplane.proof.far import Kinships, Words
-from sgdataplane.proof.gate import Form, GateCheck, GateMismatch, ProvenGate, Roots
+from sgdataplane.proof.gate import GateCheck, GateMismatch, Kind
 from sgdataplane.proof.profile import ProfileCheck, ProfileMismatch, ProvenProfile, WordsOf
 from sgdataplane.proof.specification import Namespace, Specification
 from sgdataplane.proof.structure import Structure, StructureError
+from sgdataplane.proof.template import ProvenGate, Roots, Template
 from sgdataplane.proof.timeouts import wrong_timeouts
 from sgdataplane.proof.witness import Counterexample, of_gate, of_profile
 
@@ -36,13 +37,13 @@ WordsKey = tuple[Family, tuple[str, ...]]  # and the maps that are asked
 @dataclass(frozen=True)
 class ProvenTable:
     """A table that is proven, for the next proof to start from. `gates`: the fixed part, by interface; `profiles`: by
-    what makes rules the same. `forms`: of walks through the fixed part; `words`: for far addresses."""
+    what makes rules the same. `templates`: for fixed parts that are alike; `words`: for far addresses."""
 
     structure: Structure
     kinships: Kinships
     gates: Mapping[str, ProvenGate] = field(default_factory=dict)
     profiles: Mapping[object, ProvenProfile] = field(default_factory=dict)
-    forms: Mapping[Form, tuple[int, ...]] = field(default_factory=dict)
+    templates: Mapping[Kind, Template] = field(default_factory=dict)
     words: Mapping[WordsKey, Words] = field(default_factory=dict)
 
 
@@ -73,7 +74,7 @@ def _lists(state: CloudState, groups: Sequence[SecurityGroup]) -> Iterator[tuple
                 yield group_id, other and other.vpc_id
 
 
-MOST_FORMS = 1000  # so many forms of walks are kept, the latest ones; one interface has 22
+MOST_TEMPLATES = 64  # so many are kept, the latest ones; each has a few dozen chains
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +185,8 @@ class _Work:
         gates = dict(self._gates(start.structure))
         other = None if self._like is None else _Basis.of(self._like, self._table, self._namespace.wanted)
         profiles, kinships = self._profiles(start, other, gates)
-        forms = {} if self._gate is None else dict(list(self._gate.forms.items())[-MOST_FORMS:])
-        return ProvenTable(start.structure, kinships, gates, profiles, forms, self._words_kept(start.structure))
+        templates = {} if self._gate is None else dict(list(self._gate.templates.items())[-MOST_TEMPLATES:])
+        return ProvenTable(start.structure, kinships, gates, profiles, templates, self._words_kept(start.structure))
 
     def _shown(self, start: _Basis, difference: ProfileMismatch) -> Counterexample:
         """The counterexample. If no packet can show that difference, the chains may be wrong about other packets,
@@ -200,7 +201,7 @@ class _Work:
         return found
 
     def _gates(self, structure: Structure) -> Iterator[tuple[str, ProvenGate]]:
-        self._gate = GateCheck(structure, self._namespace, dict(self._before.forms))
+        self._gate = GateCheck(structure, self._namespace, dict(self._before.templates))
         for ifname in self._gate.names():
             gate = self._before.gates.get(ifname)
             is_same = gate is not None and gate.is_same(self._namespace.basis(ifname), structure)

@@ -6,7 +6,7 @@ given a state. Of the table it must know nothing but the epoch and the secret.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,7 +25,16 @@ from sgdataplane.nft.ir import Count, SetMark, Table
 from sgdataplane.proof.axes import holds, is_name
 from sgdataplane.proof.claims import end_chain, expected
 from sgdataplane.proof.crossing import Fields, family_of, opening_of
-from sgdataplane.proof.fixed import JUDGE, EniAtHook, FixedClause, clauses, end_clauses, other_clauses, uplink_clauses
+from sgdataplane.proof.fixed import (
+    JUDGE,
+    EniAtHook,
+    FixedClause,
+    Own,
+    clauses,
+    end_clauses,
+    other_clauses,
+    uplink_clauses,
+)
 from sgdataplane.proof.walk import Outcome
 
 ENDS = {end_chain(side, verdict): (side, verdict) for side in Direction for verdict in Verdict}
@@ -103,12 +112,25 @@ class Namespace:
 
     def link(self, hook: Direction, family: Family, ifname: str) -> EniAtHook | None:
         """The ENI at that interface and hook; None if the interface carries no ENI."""
-        if ifname not in self.enis:
+        own = self.own(ifname)
+        if own is None:
             return None
-        site, eni = self.wanted.site, self.enis[ifname]
-        return EniAtHook(
-            site, hook, family, ifname, eni, self.slots[ifname], self.epoch, self.secret, self.wanted.options
-        )
+        return EniAtHook(self.wanted.site, hook, family, own, self.epoch, self.secret, self.wanted.options)
+
+    def own(self, ifname: str) -> Own | None:
+        """What the clauses there say of the ENI alone; None if the interface carries no ENI."""
+        eni = self.enis.get(ifname)
+        return None if eni is None else Own.of(ifname, self.slots[ifname], eni)
+
+    def kind(self, ifname: str) -> Hashable:
+        """What all interfaces have in common whose fixed parts may be alike."""
+        wanted, eni = self.wanted, self.enis.get(ifname)
+        fixed = self.epoch, self.secret, wanted.options, wanted.placement, wanted.time_scale
+        if eni is None:
+            return fixed
+        kinds = eni.addresses, eni.delegated_prefixes, eni.allowed_address_pairs
+        families = (sum(1 for part in kind if part.family is family) for kind in kinds for family in Family)
+        return fixed, *families, bool(eni.mac_address), eni.connection_tracking
 
     @cached_property
     def slots(self) -> dict[str, int]:
@@ -169,8 +191,9 @@ class Namespace:
 
     def _decision(self, link: EniAtHook, direction: Direction, fields: Fields) -> Decision:
         """The decision of a direction's rules about the opening packet of the packet's session."""
-        packet = opening_of(link.eni.network_interface_id, link.site, direction, fields)
-        return next(candidates(self.wanted.state, link.eni, packet, self.wanted.options))
+        eni = self.enis[link.own.ifname]
+        packet = opening_of(eni.network_interface_id, link.site, direction, fields)
+        return next(candidates(self.wanted.state, eni, packet, self.wanted.options))
 
 
 def _first(made: Iterable[FixedClause], fields: Fields) -> FixedClause:

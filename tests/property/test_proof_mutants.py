@@ -2,8 +2,9 @@
 
 A mutant that the proof refuses is shown to be wrong by its counterexample: the interpreter does something else with
 that packet than in the right table. One that the proof accepts is compared with the right one by trying all packets out
-(tests/support/exhaust.py). Each is proven from nothing, after the right table, and after that of another state, of
-which much is known. Nothing is drawn but the mutants, from the seed that is printed.
+(tests/support/exhaust.py). Each is proven from nothing, after the right table, after that of another state, of which
+much is known, and after that of an ENI that differs only in its own addresses. Nothing is drawn but the mutants, from
+the seed that is printed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 
 import pytest
@@ -19,7 +20,7 @@ import pytest
 from sgdataplane.compiler.compile import compile_policy
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.model.state import CloudState, NetworkType, NicType, SecurityGroupRule
-from sgdataplane.net.values import Prefix, Verdict
+from sgdataplane.net.values import Address, Prefix, Verdict
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import interfaces_of, resolve
 from sgdataplane.proof.prove import ProvenTable, prove
@@ -148,6 +149,19 @@ def neighbours(case: Case) -> Iterator[Case]:
             yield case_of(state, wanted.options)
 
 
+def of_another(case: Case) -> Case:
+    """The same for an ENI with other addresses in place of `eni-a`."""
+    state = case.specification.state
+    eni = state.eni["eni-a"]
+    private, ipv6 = (
+        tuple(Address(address.family_bits, address.value + 0x4000) for address in addresses)
+        for addresses in (eni.private_ip_addresses, eni.ipv6_addresses)
+    )
+    other = replace(eni, private_ip_addresses=private, ipv6_addresses=ipv6, mac_address="02:00:00:00:77:07")
+    enis = tuple(other if each is eni else each for each in state.network_interfaces)
+    return case_of(replace(state, network_interfaces=enis), case.specification.options)
+
+
 def judge(case: Case, mutant: Mutant, before: Iterable[ProvenTable | None]) -> str:
     """What became of a mutant. An AssertionError if the proof was wrong about it, from nothing or after one of those
     that were right."""
@@ -181,9 +195,10 @@ def test_every_mutant_that_changes_meaning_dies(case: Callable[[], Case]) -> Non
     made = case()
     known = prove(made.specification, made.table).proven
     others = cycle([prove(case.specification, case.table).proven for case in neighbours(made)])
+    another = prove(of_another(made).specification, of_another(made).table).proven
     assert known is not None
     drawn = mutants(made.table, random.Random(SEED), MUTANTS)
-    verdicts = Counter(judge(made, mutant, (known, next(others))) for mutant in drawn)
+    verdicts = Counter(judge(made, mutant, (known, next(others), another)) for mutant in drawn)
     print(
         f"{case.__name__}, seed {SEED}: "
         + ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))

@@ -1,0 +1,395 @@
+"""One interface's fixed part, once it is proven, as a template for ENIs that differ only in what is their own.
+
+Owns the comparison of another interface with it. Is given tables, and what the clauses say of one ENI alone (fixed.py:
+Own). Must not know rules, or how a table was compiled.
+
+Clauses and chains ask of a packet's address only in which of their sets it lies. Two interfaces are alike if
+
+- their chains read the same, statement by statement, but for sets of addresses, and with the one ENI's slot, counters
+  and interface where the other one's are;
+- each set of the one stands for one set of the other, in clauses and chains alike;
+- an address can lie in no combination of sets of the one in which none can lie of the other's.
+
+Then for each packet at the one there is a packet at the other for which all clauses and rules hold alike. So what was
+proven for the other holds for the one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import product
+from typing import TypeVar
+
+from sgdataplane.contract.counters import eni_counter
+from sgdataplane.contract.fields import DESTINATION, SOURCE, Field, KeyType
+from sgdataplane.contract.marks import HALF, other_half
+from sgdataplane.contract.sites import Site
+from sgdataplane.model.options import Options
+from sgdataplane.net.values import Direction, Family
+from sgdataplane.nft.ir import (
+    Chain,
+    Count,
+    Key,
+    Log,
+    Match,
+    Range,
+    Rule,
+    SetMark,
+    SetPacketMark,
+    SetTimeout,
+    Statement,
+    Verdict,
+    VerdictKind,
+    VerdictMap,
+)
+from sgdataplane.proof.axes import MalformedError, holds, name_patterns, patterns
+from sgdataplane.proof.claims import Ranges, united
+from sgdataplane.proof.crossing import ANSWERED, OPENED
+from sgdataplane.proof.fixed import EniAtHook, Own, clauses, end_clauses
+from sgdataplane.proof.program import TIMEOUTS
+from sgdataplane.proof.specification import ENDS
+from sgdataplane.proof.step import Effect
+from sgdataplane.proof.structure import INTERFACES, Structure
+
+Value = TypeVar("Value")
+RULES = "profile-"  # what the chains are called where the rules of an ENI begin
+Roots = Mapping[tuple[Direction, Family], AbstractSet[str]]  # where the rules of an ENI begin, for either direction
+LAST = {KeyType.IPV4: Family.IPV4.last, KeyType.IPV6: Family.IPV6.last, KeyType.BITS128: Family.IPV6.last}
+ADDRESSES = {
+    family: (SOURCE[family], DESTINATION[family], OPENED[family]["destination"], ANSWERED[family]["destination"], *more)
+    for family, more in ((Family.IPV4, ()), (Family.IPV6, (Field.ND_TARGET,)))
+}
+
+
+def judging(chain: str) -> Direction | None:
+    """The direction whose rules begin at that chain."""
+    return next((side for side in Direction if chain.startswith(f"{RULES}{side.value}.")), None)
+
+
+def said(structure: Structure, name: str, key: Key) -> object:
+    """The value of a key in a map, and the lifetime of the map's elements."""
+    entry = structure.table.map.get(name)
+    return None if entry is None else (structure.lookups[name].get(key), entry.lifetime)
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenGate:
+    """One interface whose fixed part is proven. `basis`: the part of the specification that it was compared with.
+    `chains`, `maps`, `keys`: what was read of the table; of some maps only the values of single keys. `roots`: the
+    chains of rules that it leads to."""
+
+    basis: object
+    chains: frozenset[str]
+    maps: frozenset[str]
+    keys: Mapping[tuple[str, Key], object]
+    roots: Roots
+
+    def is_same(self, basis: object, structure: Structure) -> bool:
+        """Whether the comparison would be the same: of the same chains and maps with the same basis. The structure has
+        what changed since it was proven."""
+        return (
+            structure.changed.isdisjoint(self.chains)
+            and structure.changed_maps.isdisjoint(self.maps)
+            and all(
+                said(structure, *asked) == value
+                for asked, value in self.keys.items()
+                if asked[0] in structure.changed_maps
+            )
+            and self.basis == basis
+        )
+
+
+@dataclass(frozen=True)
+class Common:
+    """What the clauses say of all ENIs of a namespace alike."""
+
+    site: Site
+    options: Options
+    epoch: int
+    secret: int
+
+    def at(self, hook: Direction, family: Family, own: Own) -> EniAtHook:
+        return EniAtHook(self.site, hook, family, own, self.epoch, self.secret, self.options)
+
+    def sets(self, own: Own) -> dict[Field, tuple[Ranges, ...]]:
+        """The sets of the ENI's addresses. Each set that clauses ask for is a union of these and of a constant."""
+        kinds = own.private, own.addresses, own.link_local, self.at(Direction.EGRESS, Family.IPV6, own).neighbours
+        found = {f: tuple(united((p.first, p.last) for p in kind if p.family is f) for kind in kinds) for f in Family}
+        return {asked: found[family] for family, fields in ADDRESSES.items() for asked in fields}
+
+    @cached_property
+    def constants(self) -> frozenset[tuple[Field, Ranges]]:
+        """These constants: what clauses ask for at an ENI without addresses."""
+        found: set[tuple[Field, Ranges]] = set()
+        for hook, family in product(Direction, Family):
+            at = self.at(hook, family, Own(""))
+            made = [*clauses(at, is_adopting=False), *clauses(at, is_adopting=True)]
+            made += [clause for end in ENDS.values() for clause in end_clauses(at, *end)]
+            matches = (match for clause in made for match in clause.conditions)
+            found.update((match.field, match.ranges) for match in matches if match.field.key_type in LAST)
+        return frozenset(found)
+
+
+class Unlike(Exception):  # noqa: N818  # control flow of the comparison, not an error of ours
+    """The interfaces aren't alike, or it can't be told here."""
+
+
+def require(is_alike: bool) -> None:
+    if not is_alike:
+        raise Unlike
+
+
+@dataclass(frozen=True)
+class Template:
+    """A proven interface: what is its ENI's own, the chains of its fixed part, what maps say of its name, and the roots
+    of its rules. `patterns`: by field, the sets of addresses that clauses and chains ask for, and the combinations of
+    them in which an address can lie."""
+
+    common: Common
+    own: Own
+    chains: Mapping[str, Chain]
+    values: Mapping[str, object]
+    roots: Roots
+    patterns: Mapping[Field, tuple[tuple[Ranges, ...], frozenset[int]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, common: Common, own: Own, gate: ProvenGate, structure: Structure) -> Template | None:
+        """The template; None if the interface is of a kind that can't be one."""
+        table = structure.table
+        values = {e.name: said(structure, e.name, own.ifname) for e in table.maps if e.key_type is KeyType.IFNAME}
+        made = cls(common, own, table.chain, values, gate.roots)
+        try:
+            reading = _Reading(made, structure, own)
+            found = {a: (tuple(s), patterns(s, LAST[a.key_type])) for a, s in reading.sets.items()}
+            return replace(made, chains={name: table.chain[name] for name in reading.chains}, patterns=found)
+        except (Unlike, MalformedError):
+            return None
+
+    def put_in(self, structure: Structure, own: Own, basis: object) -> ProvenGate | None:
+        """The gate of an interface that is alike; None if it isn't. `own`, `basis`: of that interface."""
+        try:
+            return _Reading(self, structure, own).gate(basis)
+        except (Unlike, MalformedError):
+            return None
+
+    @cached_property
+    def own_sets(self) -> dict[Field, tuple[Ranges, ...]]:
+        return self.common.sets(self.own)
+
+
+class _Reading:
+    """Reads the chains of two interfaces side by side: the template's (`one`), and another one's (`other`)."""
+
+    def __init__(self, template: Template, structure: Structure, own: Own) -> None:
+        self.sets: dict[Field, dict[Ranges, Ranges]] = {}  # of the one -> of the other
+        self.chains: set[str] = set()  # of the other
+        self._template, self._structure, self._own = template, structure, own
+        self._names: set[tuple[Ranges, Ranges]] = set()
+        self._values: set[tuple[int, int, int]] = set()  # of parts of the mark
+        self._roots: dict[str, str] = {}
+        self._maps: set[str] = set()
+        self._keys: dict[tuple[str, Key], object] = {}
+        self._effects, self._marks = _renamed(template, own)
+        for (mask, one), other in self._marks.items():
+            self._part(mask or 0, int(one.first), int(other.first))
+        for asked, sets in template.common.sets(own).items():
+            for mine, others in zip(template.own_sets[asked], sets, strict=True):
+                self._set(asked, mine, others)
+        for asked, ranges in template.common.constants:
+            self._set(asked, ranges, ranges)
+        for hook in Direction:
+            self._read(hook)
+
+    def gate(self, basis: object) -> ProvenGate:
+        """The gate of the other interface. Unlike if an address there can lie where none can at the one."""
+        template = self._template
+        require(self.sets.keys() == template.patterns.keys())
+        for asked, (sets, possible) in template.patterns.items():
+            others = self.sets[asked]
+            require(others.keys() == set(sets))
+            require(patterns([others[ranges] for ranges in sets], LAST[asked.key_type]) <= possible)
+        require(self._are_names_alike() and self._are_marks_alike())
+        roots = {at: frozenset(self._roots[name] for name in names) for at, names in template.roots.items()}
+        return ProvenGate(basis, frozenset(self.chains), frozenset(self._maps), self._keys, roots)
+
+    def _are_names_alike(self) -> bool:
+        one, other = (name_patterns([pair[i] for pair in self._names]) for i in (0, 1))
+        return other <= one
+
+    def _are_marks_alike(self) -> bool:
+        """Whether the values of each part of the mark stand for each other one by one; 0 always stands for 0."""
+        pairs = self._values | {(mask, 0, 0) for mask, _, _ in self._values}
+        return len(pairs) == len({pair[:2] for pair in pairs}) == len({pair[::2] for pair in pairs})
+
+    def _read(self, hook: Direction) -> None:
+        begins = [(hook.value, hook.value), *((name, name) for name in ENDS)]
+        done, waiting = set(begins), begins
+        for one, other in waiting:  # grows on the way
+            for pair in self._chain(hook, one, other):
+                if pair not in done and not self._is_stop(*pair):
+                    done.add(pair)
+                    waiting.append(pair)
+
+    def _is_stop(self, one: str, other: str) -> bool:
+        """Whether the way through the fixed part ends there, as it must at both or at none."""
+        if one in ENDS or other in ENDS:
+            require(one == other)
+            return True
+        side = judging(one)
+        require(judging(other) is side)
+        if side is not None:
+            require(self._roots.setdefault(one, other) == other)
+        return side is not None
+
+    def _chain(self, hook: Direction, one: str, other: str) -> list[tuple[str, str]]:
+        """Reads two chains. Returns the pairs of chains that they lead to."""
+        ways: list[tuple[str, str]] = []
+        mine, others = self._template.chains.get(one), self._structure.table.chain.get(other)
+        if mine is None or others is None:
+            raise Unlike
+        self.chains.add(other)
+        for number, rule in enumerate(mine.rules):
+            require(number < len(others.rules))
+            if self._rule(hook, rule, others.rules[number], ways):
+                return ways
+        require(len(mine.rules) == len(others.rules))
+        return ways
+
+    def _rule(self, hook: Direction, one: Rule, other: Rule, ways: list[tuple[str, str]]) -> bool:
+        """Reads two rules. Returns whether no packet goes on to the next one."""
+        require(len(one.statements) == len(other.statements))
+        is_certain = True
+        for mine, others in zip(one.statements, other.statements, strict=True):
+            if isinstance(mine, Match) and isinstance(others, Match):
+                result = self._match(hook, mine, others)
+                if result is False:
+                    return False
+                is_certain = is_certain and result is True
+            elif isinstance(mine, VerdictMap) and isinstance(others, VerdictMap):
+                found = self._looked_up(hook, mine, others)
+                return found is not None and self._verdict(*found, ways) and is_certain
+            elif isinstance(mine, Verdict) and isinstance(others, Verdict):
+                return self._verdict(mine, others, ways) and is_certain
+            else:
+                self._effect(mine, others)
+        return False
+
+    def _match(self, hook: Direction, one: Match, other: Match) -> bool | None:
+        """Reads two matches. Returns whether they certainly hold, or certainly don't; None if that depends."""
+        asked, ranges = one.field, (one.ranges, other.ranges)
+        require(other.field is asked and (one.negate, one.mask) == (other.negate, other.mask))
+        if asked in INTERFACES:
+            return self._interface(hook, one, other)
+        if asked.key_type in LAST:
+            require(one.mask is None)
+            self._set(asked, *ranges)
+        elif asked is Field.CT_MARK:
+            self._mark(one, other)
+        else:
+            require(ranges[0] is ranges[1] or ranges[0] == ranges[1])
+        return None
+
+    def _interface(self, hook: Direction, one: Match, other: Match) -> bool | None:
+        """The same for names of interfaces. Where a packet comes in, its outgoing interface isn't known yet."""
+        site = self._template.common.site
+        if one.field is site.interface(hook):
+            result = holds(one, self._template.own.ifname)
+            require(holds(other, self._own.ifname) == result)
+            return result
+        if not site.is_leaving(hook):
+            return False
+        self._names.add((one.ranges, other.ranges))
+        return None
+
+    def _looked_up(self, hook: Direction, one: VerdictMap, other: VerdictMap) -> tuple[Verdict, Verdict] | None:
+        """The verdicts that maps of interfaces have for the two; None if they have none, or none that stays."""
+        site, name = self._template.common.site, one.name
+        require(one == other and one.field in INTERFACES)
+        if one.field is not site.interface(hook):
+            require(not site.is_leaving(hook))
+            return None
+        (mine, stays), (others, stay) = (
+            _element(found) for found in (self._template.values.get(name), self._said(name))
+        )
+        require(stays == stay and (mine is None) == (others is None))
+        return None if mine is None or others is None or not stays else (mine, others)
+
+    def _said(self, name: str) -> object:
+        """What a map says of the other interface."""
+        asked = name, self._own.ifname
+        found = said(self._structure, *asked)
+        if found is not None and self._structure.table.map[name].lifetime:
+            self._maps.add(name)
+        else:
+            self._keys[asked] = found
+        return found
+
+    def _verdict(self, one: Verdict, other: Verdict, ways: list[tuple[str, str]]) -> bool:
+        """Reads two verdicts. Returns whether no packet comes back."""
+        require(one.kind is other.kind)
+        if one.chain:
+            is_timeout = one.chain.startswith(TIMEOUTS)
+            require(other.chain.startswith(TIMEOUTS) == is_timeout)
+            if not (is_timeout and one.kind is VerdictKind.JUMP):  # a jump there does nothing else (timeouts.py)
+                ways.append((one.chain, other.chain))
+        return one.kind is not VerdictKind.JUMP
+
+    def _effect(self, one: Statement, other: Statement) -> None:
+        require(type(one) is type(other))
+        if isinstance(one, Log) and isinstance(other, Log):
+            self._effect(Count(one.counter), Count(other.counter))
+        elif isinstance(one, Count | SetMark | SetPacketMark):
+            require(self._effects.get(one, one) == other)
+            require(not isinstance(other, Count) or other.counter in self._structure.table.counter)
+        else:
+            require(one == other or isinstance(one, SetTimeout))
+
+    def _set(self, asked: Field, one: Ranges, other: Ranges) -> None:
+        require(self.sets.setdefault(asked, {}).setdefault(one, other) == other)
+
+    def _mark(self, one: Match, other: Match) -> None:
+        """Values of marks: the slot of the other ENI where that of the one is, else the same ones."""
+        require(len(one.ranges) == len(other.ranges))
+        for mine, others in zip(one.ranges, other.ranges, strict=True):
+            require(others == self._marks.get((one.mask, mine), mine))
+            require(mine == others or len(one.ranges) == 1)
+            self._part(one.mask or 0, int(mine.first), int(others.first))
+
+    def _part(self, mask: int, one: int, other: int) -> None:
+        """Notes which values stand for each other in each part of the mark."""
+        marks = self._template.common.site.marks
+        for part in (of(side) & mask for side in Direction for of in (marks.epoch_mask, marks.slot_mask)):
+            if part:
+                self._values.add((part, one & part, other & part))
+
+
+def _element(found: object) -> tuple[Verdict | None, bool]:
+    """The verdict that a map has for a name, and whether it stays. Unlike if there is no such map."""
+    if not isinstance(found, tuple):
+        raise Unlike
+    value, lifetime = found
+    require(value is None or isinstance(value, Verdict))
+    return value, not lifetime
+
+
+def _renamed(template: Template, own: Own) -> tuple[dict[Effect, Effect], dict[tuple[int | None, Range], Range]]:
+    """The effects, and the values of the mark under a mask, that an ENI has of its own: the template's -> the
+    other's."""
+    marks, epoch, pair = template.common.site.marks, template.common.epoch, (template.own, own)
+    effects: list[tuple[Effect, Effect]] = []
+    values: list[tuple[tuple[int | None, Range], tuple[int | None, Range]]] = []
+    for side in Direction:
+        accepted = [marks.accepted(side, epoch, of.slot) for of in pair]
+        effects.append(_two(Count(eni_counter(side, of.ifname)) for of in pair))
+        effects.append(_two(SetMark(other_half(side), value) for value in accepted))
+        values.append(_two((HALF[side], Range.of(value)) for value in accepted))
+        values.append(_two((marks.slot_mask(side), Range.of(marks.slot(side, of.slot))) for of in pair))
+    return dict(effects), {one: other for one, (_, other) in values}
+
+
+def _two(made: Iterable[Value]) -> tuple[Value, Value]:
+    one, other = made
+    return one, other
