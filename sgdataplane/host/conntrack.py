@@ -123,10 +123,14 @@ def end_tracked(is_over: Callable[[Tracked], bool]) -> int:
 
 
 def _entries(door: Nfnetlink) -> list[Entry]:
-    return [entry for entry in _dump(door) if entry[0] in FAMILIES] if is_tracking(door) else []
+    return [entry for entry in _dump(door) if entry[0] in FAMILIES]
 
 
 def _dump(door: Nfnetlink) -> list[Entry]:
+    """All entries. If the namespace has none, the kernel isn't asked: to list them it walks those of all namespaces (3
+    to 10 ms)."""
+    if not is_tracking(door) or sysctl.read(COUNT) == "0":
+        return []
     with refusals_of("conntrack table"):
         return door.dump(message_kind(CTNETLINK, CT_GET))
 
@@ -303,13 +307,9 @@ def clear_mark_fields(fields: Iterable[int], values: Container[int]) -> int:
     """In every session's mark, set each field (given as a mask) whose value is in `values` to 0; return how many were.
 
     The other fields of the mark stay, even if the kernel is writing them at the moment. HostError if it refuses.
-
-    If the namespace has no sessions, the kernel isn't asked: to list them it walks those of all namespaces (10 ms).
     """
     masks, cleared = tuple(fields), 0
     with Nfnetlink() as netlink:
-        if not is_tracking(netlink) or sysctl.read(COUNT) == "0":
-            return 0
         for entry in _dump(netlink):
             for mask in _stale(uint(entry[1].get(CTA_MARK, b"")), masks, values):
                 cleared += _clear(netlink, entry, mask)
