@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import eni_counter
-from sgdataplane.contract.fields import DESTINATION, SOURCE, TCP_SYN, CtDirection, CtState, Field
+from sgdataplane.contract.fields import DESTINATION, SOURCE, TCP_SYN, CtDirection, CtState, Field, KeyType
 from sgdataplane.contract.marks import other_half
 from sgdataplane.contract.sites import Site
 from sgdataplane.model import always
@@ -20,12 +22,19 @@ from sgdataplane.model.options import Options
 from sgdataplane.model.state import Eni
 from sgdataplane.net.values import AH, ICMP, ICMPV6, TCP, UDP, Direction, Family, Prefix, Verdict
 from sgdataplane.nft.ir import Count, Match, Range, SetMark, SetPacketMark
-from sgdataplane.proof.claims import end_chain, united
-from sgdataplane.proof.crossing import ICMP_TYPE, SYN_FLAGS, reached
+from sgdataplane.proof.claims import Ranges, end_chain, united
+from sgdataplane.proof.crossing import ANSWERED, ICMP_TYPE, OPENED, SYN_FLAGS, reached
 from sgdataplane.proof.step import Effects
 from sgdataplane.proof.walk import Outcome
 
 JUDGE = {side: f"judge-{side.value}" for side in Direction}  # that side's rules decide
+ENDS = {end_chain(side, verdict): (side, verdict) for side in Direction for verdict in Verdict}  # carry it out
+# The last address by type, and the fields with addresses by family.
+LAST = {KeyType.IPV4: Family.IPV4.last, KeyType.IPV6: Family.IPV6.last, KeyType.BITS128: Family.IPV6.last}
+ADDRESSES = {
+    family: (SOURCE[family], DESTINATION[family], OPENED[family]["destination"], ANSWERED[family]["destination"], *more)
+    for family, more in ((Family.IPV4, ()), (Family.IPV6, (Field.ND_TARGET,)))
+}
 ERRORS = {Family.IPV4: always.ICMP_ERRORS, Family.IPV6: always.ICMPV6_ERRORS}
 
 
@@ -308,3 +317,34 @@ def uplink_clauses(family: Family, private: Iterable[Prefix], *, is_leaving: boo
 def _dropped(hook: Direction, cause: str, *conditions: Match, then: Effects = ()) -> FixedClause:
     effects = (Count(names.identifier(hook.value, cause)), *then)
     return FixedClause((effects, Verdict.DROP.value), conditions, f"drop, as {cause}")
+
+
+@dataclass(frozen=True)
+class Common:
+    """What the clauses say of all ENIs of a namespace alike."""
+
+    site: Site
+    options: Options
+    epoch: int
+    secret: int
+
+    def at(self, hook: Direction, family: Family, own: Own) -> EniAtHook:
+        return EniAtHook(self.site, hook, family, own, self.epoch, self.secret, self.options)
+
+    def sets(self, own: Own) -> dict[Field, tuple[Ranges, ...]]:
+        """The sets of the ENI's addresses. Each set that clauses ask for is a union of these and of a constant."""
+        kinds = own.private, own.addresses, own.link_local, self.at(Direction.EGRESS, Family.IPV6, own).neighbours
+        found = {f: tuple(united((p.first, p.last) for p in kind if p.family is f) for kind in kinds) for f in Family}
+        return {asked: found[family] for family, fields in ADDRESSES.items() for asked in fields}
+
+    @cached_property
+    def constants(self) -> frozenset[tuple[Field, Ranges]]:
+        """These constants: what clauses ask for at an ENI without addresses."""
+        found: set[tuple[Field, Ranges]] = set()
+        for hook, family in product(Direction, Family):
+            at = self.at(hook, family, Own(""))
+            made = [*clauses(at, is_adopting=False), *clauses(at, is_adopting=True)]
+            made += [clause for end in ENDS.values() for clause in end_clauses(at, *end)]
+            matches = (match for clause in made for match in clause.conditions)
+            found.update((match.field, match.ranges) for match in matches if match.field.key_type in LAST)
+        return frozenset(found)

@@ -17,13 +17,13 @@ from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Key, Match
 from sgdataplane.proof.axes import holds, representatives
 from sgdataplane.proof.crossing import Crossing, Space
-from sgdataplane.proof.fixed import JUDGE, FixedClause, end_clauses
+from sgdataplane.proof.fixed import ENDS, JUDGE, Common, FixedClause, end_clauses
 from sgdataplane.proof.order import BoxOrder
 from sgdataplane.proof.program import Program
-from sgdataplane.proof.specification import ENDS, Namespace
+from sgdataplane.proof.specification import Namespace
 from sgdataplane.proof.step import FieldReading
 from sgdataplane.proof.structure import Structure
-from sgdataplane.proof.template import Common, ProvenGate, Template, judging, said
+from sgdataplane.proof.template import ProvenGate, Template, judging, said
 from sgdataplane.proof.walk import Mismatch, Walk
 
 Kind = Hashable  # what interfaces that may be alike have in common

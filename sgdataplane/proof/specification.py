@@ -19,13 +19,14 @@ from sgdataplane.model.decision import Decision
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import candidates
 from sgdataplane.model.state import CloudState, ConnectionTracking, Eni
-from sgdataplane.net.values import Direction, Family, Verdict
+from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.interp import tracked
 from sgdataplane.nft.ir import Count, SetMark, Table
 from sgdataplane.proof.axes import holds, is_name
-from sgdataplane.proof.claims import end_chain, expected
+from sgdataplane.proof.claims import expected
 from sgdataplane.proof.crossing import Fields, family_of, opening_of
 from sgdataplane.proof.fixed import (
+    ENDS,
     JUDGE,
     EniAtHook,
     FixedClause,
@@ -36,8 +37,6 @@ from sgdataplane.proof.fixed import (
     uplink_clauses,
 )
 from sgdataplane.proof.walk import Outcome
-
-ENDS = {end_chain(side, verdict): (side, verdict) for side in Direction for verdict in Verdict}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,22 +16,20 @@ proven for the other holds for the one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
 from typing import TypeVar
 
 from sgdataplane.contract.counters import eni_counter
-from sgdataplane.contract.fields import DESTINATION, SOURCE, Field, KeyType
+from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.contract.marks import HALF, other_half
-from sgdataplane.contract.sites import Site
-from sgdataplane.model.options import Options
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import (
     Chain,
     Count,
+    Exceeds,
     Key,
     Log,
     Match,
@@ -46,26 +44,21 @@ from sgdataplane.nft.ir import (
     VerdictMap,
 )
 from sgdataplane.proof.axes import MalformedError, holds, name_patterns, patterns
-from sgdataplane.proof.claims import Ranges, united
-from sgdataplane.proof.crossing import ANSWERED, OPENED
-from sgdataplane.proof.fixed import EniAtHook, Own, clauses, end_clauses
+from sgdataplane.proof.claims import Ranges
+from sgdataplane.proof.fixed import ENDS, LAST, Common, Own
 from sgdataplane.proof.program import TIMEOUTS
-from sgdataplane.proof.specification import ENDS
 from sgdataplane.proof.step import Effect
 from sgdataplane.proof.structure import INTERFACES, Structure
 
 Value = TypeVar("Value")
 RULES = "profile-"  # what the chains are called where the rules of an ENI begin
 Roots = Mapping[tuple[Direction, Family], AbstractSet[str]]  # where the rules of an ENI begin, for either direction
-LAST = {KeyType.IPV4: Family.IPV4.last, KeyType.IPV6: Family.IPV6.last, KeyType.BITS128: Family.IPV6.last}
-ADDRESSES = {
-    family: (SOURCE[family], DESTINATION[family], OPENED[family]["destination"], ANSWERED[family]["destination"], *more)
-    for family, more in ((Family.IPV4, ()), (Family.IPV6, (Field.ND_TARGET,)))
-}
 
 
 def judging(chain: str) -> Direction | None:
     """The direction whose rules begin at that chain."""
+    if not chain.startswith(RULES):
+        return None
     return next((side for side in Direction if chain.startswith(f"{RULES}{side.value}.")), None)
 
 
@@ -100,37 +93,6 @@ class ProvenGate:
             )
             and self.basis == basis
         )
-
-
-@dataclass(frozen=True)
-class Common:
-    """What the clauses say of all ENIs of a namespace alike."""
-
-    site: Site
-    options: Options
-    epoch: int
-    secret: int
-
-    def at(self, hook: Direction, family: Family, own: Own) -> EniAtHook:
-        return EniAtHook(self.site, hook, family, own, self.epoch, self.secret, self.options)
-
-    def sets(self, own: Own) -> dict[Field, tuple[Ranges, ...]]:
-        """The sets of the ENI's addresses. Each set that clauses ask for is a union of these and of a constant."""
-        kinds = own.private, own.addresses, own.link_local, self.at(Direction.EGRESS, Family.IPV6, own).neighbours
-        found = {f: tuple(united((p.first, p.last) for p in kind if p.family is f) for kind in kinds) for f in Family}
-        return {asked: found[family] for family, fields in ADDRESSES.items() for asked in fields}
-
-    @cached_property
-    def constants(self) -> frozenset[tuple[Field, Ranges]]:
-        """These constants: what clauses ask for at an ENI without addresses."""
-        found: set[tuple[Field, Ranges]] = set()
-        for hook, family in product(Direction, Family):
-            at = self.at(hook, family, Own(""))
-            made = [*clauses(at, is_adopting=False), *clauses(at, is_adopting=True)]
-            made += [clause for end in ENDS.values() for clause in end_clauses(at, *end)]
-            matches = (match for clause in made for match in clause.conditions)
-            found.update((match.field, match.ranges) for match in matches if match.field.key_type in LAST)
-        return frozenset(found)
 
 
 class Unlike(Exception):  # noqa: N818  # control flow of the comparison, not an error of ours
@@ -179,6 +141,23 @@ class Template:
     def own_sets(self) -> dict[Field, tuple[Ranges, ...]]:
         return self.common.sets(self.own)
 
+    @cached_property
+    def seen(self) -> dict[tuple[Direction, str], _Seen]:
+        """What was seen of chains that tables have as common objects."""
+        return {}
+
+
+@dataclass
+class _Seen:
+    """What two chains show, side by side: sets of addresses and of names, values of marks, counters of the other, and
+    the pairs of chains that they lead to."""
+
+    sets: list[tuple[Field, Ranges, Ranges]] = field(default_factory=list)
+    names: set[tuple[Ranges, Ranges]] = field(default_factory=set)
+    values: set[tuple[int, int, int]] = field(default_factory=set)
+    counters: set[str] = field(default_factory=set)
+    ways: list[tuple[str, str]] = field(default_factory=list)
+
 
 class _Reading:
     """Reads the chains of two interfaces side by side: the template's (`one`), and another one's (`other`)."""
@@ -187,8 +166,8 @@ class _Reading:
         self.sets: dict[Field, dict[Ranges, Ranges]] = {}  # of the one -> of the other
         self.chains: set[str] = set()  # of the other
         self._template, self._structure, self._own = template, structure, own
-        self._names: set[tuple[Ranges, Ranges]] = set()
-        self._values: set[tuple[int, int, int]] = set()  # of parts of the mark
+        self._seen = self._all = _Seen()
+        self._is_same_name = (template.own.ifname, template.own.slot) == (own.ifname, own.slot)
         self._roots: dict[str, str] = {}
         self._maps: set[str] = set()
         self._keys: dict[tuple[str, Key], object] = {}
@@ -216,12 +195,12 @@ class _Reading:
         return ProvenGate(basis, frozenset(self.chains), frozenset(self._maps), self._keys, roots)
 
     def _are_names_alike(self) -> bool:
-        one, other = (name_patterns([pair[i] for pair in self._names]) for i in (0, 1))
+        one, other = (name_patterns([pair[i] for pair in self._all.names]) for i in (0, 1))
         return other <= one
 
     def _are_marks_alike(self) -> bool:
         """Whether the values of each part of the mark stand for each other one by one; 0 always stands for 0."""
-        pairs = self._values | {(mask, 0, 0) for mask, _, _ in self._values}
+        pairs = self._all.values | {(mask, 0, 0) for mask, _, _ in self._all.values}
         return len(pairs) == len({pair[:2] for pair in pairs}) == len({pair[::2] for pair in pairs})
 
     def _read(self, hook: Direction) -> None:
@@ -246,19 +225,35 @@ class _Reading:
 
     def _chain(self, hook: Direction, one: str, other: str) -> list[tuple[str, str]]:
         """Reads two chains. Returns the pairs of chains that they lead to."""
-        ways: list[tuple[str, str]] = []
         mine, others = self._template.chains.get(one), self._structure.table.chain.get(other)
         if mine is None or others is None:
             raise Unlike
         self.chains.add(other)
-        for number, rule in enumerate(mine.rules):
-            require(number < len(others.rules))
-            if self._rule(hook, rule, others.rules[number], ways):
-                return ways
-        require(len(mine.rules) == len(others.rules))
-        return ways
+        is_common = mine is others and self._is_same_name and not mine.ways.maps
+        seen = self._template.seen.get((hook, one)) if is_common else None
+        if seen is None:
+            seen = self._seen = _Seen()
+            self._rules(hook, mine.rules, others.rules)
+            if is_common:
+                self._template.seen[hook, one] = seen
+        self._note(seen)
+        return seen.ways
 
-    def _rule(self, hook: Direction, one: Rule, other: Rule, ways: list[tuple[str, str]]) -> bool:
+    def _note(self, seen: _Seen) -> None:
+        for asked, mine, others in seen.sets:
+            self._set(asked, mine, others)
+        require(seen.counters <= self._structure.table.counter.keys())
+        self._all.names |= seen.names
+        self._all.values |= seen.values
+
+    def _rules(self, hook: Direction, one: Sequence[Rule], other: Sequence[Rule]) -> None:
+        for number, rule in enumerate(one):
+            require(number < len(other))
+            if self._rule(hook, rule, other[number]):
+                return
+        require(len(one) == len(other))
+
+    def _rule(self, hook: Direction, one: Rule, other: Rule) -> bool:
         """Reads two rules. Returns whether no packet goes on to the next one."""
         require(len(one.statements) == len(other.statements))
         is_certain = True
@@ -270,9 +265,9 @@ class _Reading:
                 is_certain = is_certain and result is True
             elif isinstance(mine, VerdictMap) and isinstance(others, VerdictMap):
                 found = self._looked_up(hook, mine, others)
-                return found is not None and self._verdict(*found, ways) and is_certain
+                return found is not None and self._verdict(*found) and is_certain
             elif isinstance(mine, Verdict) and isinstance(others, Verdict):
-                return self._verdict(mine, others, ways) and is_certain
+                return self._verdict(mine, others) and is_certain
             else:
                 self._effect(mine, others)
         return False
@@ -285,7 +280,7 @@ class _Reading:
             return self._interface(hook, one, other)
         if asked.key_type in LAST:
             require(one.mask is None)
-            self._set(asked, *ranges)
+            self._seen.sets.append((asked, *ranges))
         elif asked is Field.CT_MARK:
             self._mark(one, other)
         else:
@@ -301,7 +296,7 @@ class _Reading:
             return result
         if not site.is_leaving(hook):
             return False
-        self._names.add((one.ranges, other.ranges))
+        self._seen.names.add((one.ranges, other.ranges))
         return None
 
     def _looked_up(self, hook: Direction, one: VerdictMap, other: VerdictMap) -> tuple[Verdict, Verdict] | None:
@@ -327,14 +322,14 @@ class _Reading:
             self._keys[asked] = found
         return found
 
-    def _verdict(self, one: Verdict, other: Verdict, ways: list[tuple[str, str]]) -> bool:
+    def _verdict(self, one: Verdict, other: Verdict) -> bool:
         """Reads two verdicts. Returns whether no packet comes back."""
         require(one.kind is other.kind)
         if one.chain:
             is_timeout = one.chain.startswith(TIMEOUTS)
             require(other.chain.startswith(TIMEOUTS) == is_timeout)
             if not (is_timeout and one.kind is VerdictKind.JUMP):  # a jump there does nothing else (timeouts.py)
-                ways.append((one.chain, other.chain))
+                self._seen.ways.append((one.chain, other.chain))
         return one.kind is not VerdictKind.JUMP
 
     def _effect(self, one: Statement, other: Statement) -> None:
@@ -343,9 +338,10 @@ class _Reading:
             self._effect(Count(one.counter), Count(other.counter))
         elif isinstance(one, Count | SetMark | SetPacketMark):
             require(self._effects.get(one, one) == other)
-            require(not isinstance(other, Count) or other.counter in self._structure.table.counter)
+            if isinstance(other, Count):
+                self._seen.counters.add(other.counter)
         else:
-            require(one == other or isinstance(one, SetTimeout))
+            require(isinstance(one, SetTimeout) or (isinstance(one, Exceeds) and one == other))
 
     def _set(self, asked: Field, one: Ranges, other: Ranges) -> None:
         require(self.sets.setdefault(asked, {}).setdefault(one, other) == other)
@@ -363,7 +359,7 @@ class _Reading:
         marks = self._template.common.site.marks
         for part in (of(side) & mask for side in Direction for of in (marks.epoch_mask, marks.slot_mask)):
             if part:
-                self._values.add((part, one & part, other & part))
+                self._seen.values.add((part, one & part, other & part))
 
 
 def _element(found: object) -> tuple[Verdict | None, bool]:

@@ -31,10 +31,11 @@ from sgdataplane.nft.ir import RETURN, Chain, Key, Table, goto, rule
 from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.claims import AXES
 from sgdataplane.proof.crossing import ICMP_TYPE, family_of
+from sgdataplane.proof.fixed import ENDS
 from sgdataplane.proof.gate import GateMismatch
 from sgdataplane.proof.order import indices
 from sgdataplane.proof.profile import LOCAL, ProfileMismatch, SessionKind
-from sgdataplane.proof.specification import ENDS, Namespace, PacketFate, in_words
+from sgdataplane.proof.specification import Namespace, PacketFate, in_words
 
 TRIES = 4096  # how many packets of a difference are tried
 START = "proof-start"

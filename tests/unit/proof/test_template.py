@@ -13,10 +13,9 @@ from sgdataplane.model.state import CloudState, ConnectionTracking, Eni
 from sgdataplane.net.values import Direction, Family, Prefix
 from sgdataplane.nft.ir import Count, Match, Range, Statement, Table, goto
 from sgdataplane.policy.resolve import resolve
-from sgdataplane.proof.fixed import Own, clauses, end_clauses
+from sgdataplane.proof.fixed import ENDS, LAST, Common, Own, clauses, end_clauses
 from sgdataplane.proof.prove import Proof, ProvenTable, prove
-from sgdataplane.proof.specification import ENDS, Specification
-from sgdataplane.proof.template import LAST, Common
+from sgdataplane.proof.specification import Specification
 from tests.support.builders import make_eni, make_group, make_state
 
 GROUPS = [make_group("sg-0", ["ingress tcp 443/443 from sg-0", "egress tcp 1/1000 to 203.0.113.0/28 drop"])]
