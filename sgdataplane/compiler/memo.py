@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from sgdataplane.compiler.classes import AddressClasses, RemoteSet
 from sgdataplane.compiler.diagram import RuleBox
+from sgdataplane.compiler.parts import Rules
 from sgdataplane.model.members import Kin, Members, Pages
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Chain, Counter, Paged, Verdict
@@ -122,16 +123,23 @@ NO_MEMBERS = MembersMap({}, {}, Paged({}))
 
 @dataclass
 class Memo:
-    """The memory of one compile, and of the one before it. For one thread at a time."""
+    """The memory of one compile, and of the one before it. `rules`: what profiles made in the latest of them. For one
+    thread at a time."""
 
     spaces: dict[Hashable, CompiledSpace] = field(default_factory=dict)
     maps: dict[str, MembersMap] = field(default_factory=dict)
     members: Members | None = None
     before: Memo | None = None
+    rules: Rules | None = None
 
     def next(self) -> Memo:
         """For the next compile."""
-        return Memo(before=replace(self, before=None))
+        return Memo(before=replace(self, before=None), rules=self.rules)
+
+    def keep(self) -> None:
+        """All that the compile before made is still right."""
+        if self.before is not None:
+            self.spaces, self.maps, self.members = self.before.spaces, self.before.maps, self.before.members
 
     def follow(self, members: Members) -> None:
         """Let the members build their index from that of the compile before."""

@@ -233,6 +233,12 @@ def cause_chains(hook: Direction) -> tuple[Chain, ...]:
     )
 
 
+@lru_cache(maxsize=1)
+def cause_names() -> frozenset[str]:
+    """The names of these chains, at both hooks."""
+    return frozenset(chain.name for hook in Direction for chain in cause_chains(hook))
+
+
 def end_chains(site: Site, side: Direction, ifnames: Sequence[str]) -> tuple[list[Chain], list[Map]]:
     """The chains at the end of dropped and of refused packets. `ifnames`: the interfaces that carry ENIs. A refused
     packet belongs to the ENI by whose interface it leaves, if that is known already, else by whose interface it came.

@@ -205,6 +205,14 @@ class RemotesOf(Mapping[Remote, Mapping[Family, RemoteAddresses]]):
             self._known[remote] = {family: resolve_remote(self._state, remote, family) for family in Family}
         return self._known[remote]
 
+    def __eq__(self, other: object) -> bool:
+        """Of the same state, nothing has to be resolved for it."""
+        if isinstance(other, RemotesOf) and self._state is other._state:
+            return self._named.keys() == other._named.keys()
+        return Mapping.__eq__(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __iter__(self) -> Iterator[Remote]:
         return iter(self._named)
 
