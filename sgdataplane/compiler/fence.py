@@ -10,7 +10,7 @@ and it has the sessions of all ENIs on this host; so this hook checks whose pack
 nobody out there is an ENI on this host.
 
     egress-<ifname>   base chain, names the secret: other-mac; IP that is approved and routed passes
-    ingress-<ifname>  base chain, host placement: other-mac
+    ingress-<ifname>  base chain, host placement: other-mac; what is usual passes
     fence-drop.<cause>  counts, logs, drops
     fence-<ifname>    instance placement: own ARP and DHCP client pass; arp-claim, tagged, unapproved, other
                       host placement: own ARP and IP pass; fragments, discovery, discovery-limit, arp-claim, tagged,
@@ -35,7 +35,7 @@ from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.model import always
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.state import Eni
-from sgdataplane.net.values import UDP, Family, Prefix
+from sgdataplane.net.values import ICMPV6, UDP, Family, Prefix
 from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
@@ -74,7 +74,12 @@ ENIS_OF_UPLINK = 4  # an uplink may carry as many fragments as this many ENIs ma
 FRAGMENTS_ELSEWHERE = tuple(limit.times(ENIS_OF_UPLINK) for limit in (FRAGMENTS, FRAGMENT_BYTES))
 PACKET_BYTES, BYTES_OF_BYTE = 1024, 2  # of the kernel's memory, at most: for a packet, and for each byte of it
 MOST_PARTS, MOST_UPLINKS = 4096, 16  # that are remembered
+WHOLE: Mapping[Family, tuple[Match, ...]] = {  # no fragment, and no discovery
+    Family.IPV4: (Match(Field.IP_FRAGMENT, (Range.of(0),), mask=FRAGMENTED),),
+    Family.IPV6: (is_value(Field.IP6_FRAGMENT, 0), Match(Field.L4PROTO, (Range.of(ICMPV6),), negate=True)),
+}
 UNNUMBERED = Prefix.parse("0.0.0.0")
+IS_MARKED = is_value(Field.PACKET_MARK, PLACEHOLDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +131,14 @@ def compile_fence(
 
 @lru_cache(maxsize=MOST_PARTS)
 def _part(ifname: str, eni: Eni, options: Options, placement: Placement) -> FencePart:
-    other_mac = _drop(ifname, "other-mac", Match(Field.ETHER_SADDR, (Range.of(_mac(eni)),), negate=True))
+    other_mac = _drop(ifname, "other-mac", Match(Field.LINK_SADDR, (Range.of(_mac(eni)),), negate=True))
     if placement.is_outside:
         fragments = _fragments(ifname, FRAGMENTS, FRAGMENT_BYTES)
         passing = (*_limits(ifname, eni, fragments), *_from_instance(ifname, eni, options))
         content = _content(ifname, passing, "spoofed", eni)
-        return FencePart.of(_base("ingress", ifname, (other_mac,), content), fragments, content)
+        return FencePart.of(_base("ingress", ifname, (other_mac, *_usual(eni)), content), fragments, content)
     content = _content(ifname, [_dhcp(_own(eni, Family.IPV4), options)], "unapproved", eni)
-    return FencePart.of(_base("egress", ifname, (other_mac, *_approved(PLACEHOLDER)), content), content)
+    return FencePart.of(_base("egress", ifname, (other_mac, *_approved()), content), content)
 
 
 @lru_cache(maxsize=MOST_UPLINKS)
@@ -148,6 +153,7 @@ def _uplink(ifname: str, private: tuple[Prefix, ...]) -> FencePart:
     )
     rules = (
         *_spoofed(ifname, private, kinds),
+        *(rule(kinds[kind], *WHOLE[family], ACCEPT) for kind, family in TYPES.items()),
         *_parts(fragments, {kind: (found,) for kind, found in kinds.items()}),
         *(_drop(ifname, "discovery-limit", *question, QUESTIONS_ELSEWHERE) for question in questions),
         rule(ACCEPT),
@@ -165,17 +171,17 @@ def _spoofed(ifname: str, private: Iterable[Prefix], kinds: Mapping[int, Match])
 
 def _marked(base: Chain, secret: int) -> Chain:
     """The base chain of an ENI with this mark in place of the placeholder."""
-    if secret == PLACEHOLDER:
-        return base
-    known = dict(zip(_approved(PLACEHOLDER), _approved(secret), strict=True))
-    return replace(base, rules=tuple(known.get(each, each) for each in base.rules))
+    known: dict[Statement, Statement] = {IS_MARKED: is_value(Field.PACKET_MARK, secret)}
+    rules = (rule(*(known.get(statement, statement) for statement in each.statements)) for each in base.rules)
+    return replace(base, rules=tuple(rules))
 
 
-def _approved(secret: int) -> Iterator[Rule]:
-    """No set without a name, since this chain changes in place (skeleton.py). The type is asked, since a route can put
-    labels in front of what the policy has seen (`encap mpls`)."""
-    approved = is_value(Field.PACKET_MARK, secret), Match(Field.ROUTE_REALM, (Range.of(NO_REALM),), negate=True)
-    return (rule(is_value(Field.ETHER_TYPE, kind), *approved, ACCEPT) for kind in (IPV4, IPV6))
+def _approved() -> Iterator[Rule]:
+    """Nearly all packets pass here, so what is asked is as little as it can be. No set without a name, since this chain
+    changes in place (skeleton.py). The type is asked, since a device on top of this one may have given the packet a
+    tag, and a route labels (`encap mpls`), which the policy hasn't seen."""
+    is_routed = Match(Field.ROUTE_REALM, (Range.of(NO_REALM),), negate=True)
+    return (rule(IS_MARKED, is_routed, is_value(Field.LINK_TYPE, kind), ACCEPT) for kind in TYPES)
 
 
 def _fragments(ifname: str, *limits: Exceeds) -> Chain:
@@ -233,6 +239,15 @@ def _sources(eni: Eni, family: Family) -> Iterator[tuple[Prefix, ...]]:
     blocks = _blocks(own)
     as_its_link = always.discovery_sources(eni) if family is Family.IPV6 else (UNNUMBERED,)
     return filter(None, (singles, blocks, as_its_link))
+
+
+def _usual(eni: Eni) -> Iterator[Rule]:
+    """What nearly all packets are: from the ENI's first address, whole, and no discovery. They would pass anyway, but
+    behind all that the fence asks of others."""
+    for kind, family in TYPES.items():
+        for single in [prefix for prefix in _own(eni, family) if prefix.first == prefix.last][:1]:
+            is_own = is_value(SOURCE[family], single.first)
+            yield rule(is_value(Field.LINK_TYPE, kind), is_value(Field.PROTOCOL, kind), is_own, *WHOLE[family], ACCEPT)
 
 
 def _base(hook: str, ifname: str, first: Iterable[Rule], content: Chain) -> Chain:

@@ -27,6 +27,7 @@ class KeyType(enum.Enum):
     CT_DIRECTION = "ct_direction"
     MAC = "mac"
     ETHERTYPE = "ethertype"
+    BITS = "bits"  # of a size that the field has
     BITS128 = "bits128"
 
 
@@ -72,6 +73,11 @@ class Field(enum.Enum):
     ROUTE_REALM = ("meta rtclassid", KeyType.MARK)  # a frame from a packet socket has none, as no route was asked
     ETHER_SADDR = ("ether saddr", KeyType.MAC)
     ETHER_TYPE = ("ether type", KeyType.ETHERTYPE)  # as in the frame, whose sender may choose PROTOCOL freely
+    # The same two, without nft's question whether the link is an Ethernet, which costs a packet as much again. No rule
+    # may compare both for equality: nft makes that one load, which doesn't see a tag that the kernel keeps beside the
+    # frame (nft_payload.c: only loads that begin at the type do).
+    LINK_SADDR = ("@ll,48,48", KeyType.BITS)
+    LINK_TYPE = ("@ll,96,16", KeyType.BITS)
     PROTOCOL = ("meta protocol", KeyType.ETHERTYPE)
     ARP_HTYPE = ("arp htype", KeyType.NUMBER)
     ARP_PTYPE = ("arp ptype", KeyType.ETHERTYPE)

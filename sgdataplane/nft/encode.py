@@ -34,7 +34,6 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.layout import (
     CT,
-    LINK,
     LONGEST,
     MARK_KEY,
     META,
@@ -52,6 +51,7 @@ IN_FRAMES: Mapping[Field, Mapping[int, int]] = {
     Field.NFPROTO: {2: 0x0800, 10: 0x86DD}
 }  # in netdev tables, by the type of the frame
 ARP = (Field.PROTOCOL, 0x0806)
+OF_ETHERNET = (Field.ETHER_SADDR, Field.ETHER_TYPE)
 OF_ARP = frozenset(name for name in Field if name.name.startswith("ARP_"))
 ONE_BYTE = (Field.L4PROTO, Field.CT_PROTOCOL, Field.IP6_FRAGMENT)  # numbers of one byte that aren't in a header
 Entry = tuple[Range, Verdict | None]
@@ -202,7 +202,7 @@ class _Writer:
             if self.known.get(wanted[0]) != wanted[1]:
                 self.parts += (_loaded(wanted[0]), wire.compare(key_bytes(*wanted)))
                 self.known[wanted[0]] = wanted[1]
-        if asked in PLACES and PLACES[asked][0] == LINK and not self.is_ethernet:
+        if asked in OF_ETHERNET and not self.is_ethernet:
             self.parts += (wire.meta(IIFTYPE), wire.compare(ETHERNET.to_bytes(2, order_of(Field.PACKET_MARK))))
             self.is_ethernet = True
 

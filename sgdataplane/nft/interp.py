@@ -80,6 +80,12 @@ def tracked(packet: Mapping[Field, Key]) -> dict[Field, Key]:
     return {**{name: end for name, end in pairs if end is not None}, **packet}
 
 
+def _framed(packet: dict[Field, Key]) -> dict[Field, Key]:
+    """The packet with the fields that are others under a second name."""
+    names = ((Field.LINK_SADDR, Field.ETHER_SADDR), (Field.LINK_TYPE, Field.ETHER_TYPE))
+    return {**packet, **{second: packet[first] for second, first in names if first in packet}}
+
+
 def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood: bool | None = None) -> PacketOutcome:
     """Walk a base chain with a packet. It lacks all fields that are not in the mapping, but for those of its session
     (`tracked`). `is_flood`: whether so many packets came before it that all limits are exceeded; None if rules must not
@@ -87,7 +93,7 @@ def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood:
 
     InternalError if the kernel would refuse the table, or if it reads a field that such a packet doesn't have.
     """
-    fields = {Field.PACKET_MARK: 0, **tracked(packet)}  # each packet has one
+    fields = _framed({Field.PACKET_MARK: 0, **tracked(packet)})  # each packet has a mark
     outcome = PacketOutcome(
         VerdictKind.DROP, int(fields.get(Field.CT_MARK, 0)), packet_mark=int(fields[Field.PACKET_MARK])
     )

@@ -55,6 +55,8 @@ MARK_KEY = 3  # of both
 PLACES: Mapping[Field, tuple[int, int, int]] = {  # header, offset, bytes
     Field.ETHER_SADDR: (LINK, 6, 6),
     Field.ETHER_TYPE: (LINK, 12, 2),
+    Field.LINK_SADDR: (LINK, 6, 6),
+    Field.LINK_TYPE: (LINK, 12, 2),
     Field.IP_FRAGMENT: (NETWORK, 6, 2),
     Field.IP_SADDR: (NETWORK, 12, 4),
     Field.IP_DADDR: (NETWORK, 16, 4),
@@ -121,6 +123,7 @@ LONGEST = {  # bytes of a key
     KeyType.CT_DIRECTION: 1,
     KeyType.MAC: 6,
     KeyType.ETHERTYPE: 2,
+    KeyType.BITS: 8,
     KeyType.BITS128: 16,
 }
 

@@ -233,6 +233,7 @@ _KEYS: Mapping[KeyType, Callable[[int], str]] = {
     KeyType.MARK: "{:#010x}".format,
     KeyType.MAC: lambda value: value.to_bytes(6, "big").hex(":"),
     KeyType.ETHERTYPE: "{:#06x}".format,
+    KeyType.BITS: "{:#x}".format,
     KeyType.BITS128: "{:#034x}".format,
     KeyType.NFPROTO: lambda value: Nfproto(value).name.lower(),
     KeyType.CT_STATE: lambda value: CtState(value).name.lower(),

@@ -56,6 +56,8 @@ ROWS: list[tuple[str, dict[Field, Key], str]] = [
     ("approved6", frame(IPV6, **APPROVED), ""),
     ("approved-but-another's-mac", frame(IPV4, **APPROVED, ether_saddr=MAC + 1), "other-mac"),
     ("approved-and-then-labelled", frame(0x8847, **APPROVED), "other"),
+    ("approved-and-then-tagged", frame(0x8100, **APPROVED, protocol=IPV4), "tagged"),
+    ("approved-and-then-labelled-as-ip", frame(0x8847, **APPROVED, protocol=IPV4), "other"),
     ("marked-but-not-routed", frame(IPV4, packet_mark=SECRET), "unapproved"),
     ("routed-but-not-marked", frame(IPV4, route_realm=0), "unapproved"),
     ("other-mark", frame(IPV6, packet_mark=SECRET ^ 1, route_realm=0), "unapproved"),
@@ -91,15 +93,32 @@ SERVED: dict[str, Key] = {"l4proto": 17, "th_sport": 67, "th_dport": 68}
 SERVED6: dict[str, Key] = {"l4proto": 17, "th_sport": 547, "th_dport": 546}
 HOST_ROWS: list[tuple[str, dict[Field, Key], str]] = [
     ("ip", frame(IPV4, ip_saddr=ip("10.0.0.1"), l4proto=6, th_sport=1, th_dport=2), ""),
+    ("ip-and-whole", frame(IPV4, ip_saddr=ip("10.0.0.1"), ip_fragment=0x4000), ""),
+    ("ip-and-whole-of-another", frame(IPV4, ip_saddr=ip("10.0.0.2"), ip_fragment=0), "spoofed"),
+    ("ip-and-whole-with-a-tag", frame(0x8100, ip_saddr=ip("10.0.0.1"), ip_fragment=0, protocol=IPV4), "tagged"),
+    (
+        "ip-and-whole-with-another's-mac",
+        frame(IPV4, ip_saddr=ip("10.0.0.1"), ip_fragment=0, ether_saddr=1),
+        "other-mac",
+    ),
     ("ip-of-a-delegated-prefix", frame(IPV4, ip_saddr=ip("10.0.16.15")), ""),
     ("ip-beside-it", frame(IPV4, ip_saddr=ip("10.0.16.16")), "spoofed"),
     ("ip-of-another", frame(IPV4, ip_saddr=ip("10.0.0.2")), "spoofed"),
     ("ip6", frame(IPV6, ip6_saddr=ip("2001:db8::1"), l4proto=58), ""),
     ("discovery", frame(IPV6, ip6_saddr=ip(LINK), icmpv6_type=135, ip6_daddr=ip("ff02::1:ff00:1")), ""),
     ("discovery-of-its-own", frame(IPV6, ip6_saddr=ip("2001:db8::1"), icmpv6_type=136, ip6_daddr=ip("fe80::1")), ""),
+    ("ip6-and-whole", frame(IPV6, ip6_saddr=ip("2001:db8::1"), ip6_fragment=0, l4proto=17), ""),
+    ("ip6-and-whole-of-another", frame(IPV6, ip6_saddr=ip("2001:db8::2"), ip6_fragment=0, l4proto=17), "spoofed"),
     (
         "discovery-to-elsewhere",
-        frame(IPV6, ip6_saddr=ip("2001:db8::1"), icmpv6_type=135, ip6_daddr=ip("2001:db8::2")),
+        frame(
+            IPV6,
+            ip6_saddr=ip("2001:db8::1"),
+            ip6_fragment=0,
+            l4proto=58,
+            icmpv6_type=135,
+            ip6_daddr=ip("2001:db8::2"),
+        ),
         "discovery",
     ),
     ("echo-to-elsewhere", frame(IPV6, ip6_saddr=ip("2001:db8::1"), icmpv6_type=128, ip6_daddr=ip("2001:db8::2")), ""),
@@ -128,6 +147,7 @@ def test_frame_that_comes_to_the_host(name: str, fields: dict[Field, Key], cause
     assert (outcome.verdict.value, outcome.counters, outcome.logs) == expected(cause), name
 
 
+OWN_DISCOVERY: dict[str, Key] = {"ip6_saddr": ip("2001:db8::1"), "ip6_fragment": 0, "l4proto": 58, "icmpv6_type": 135}
 FLOOD_ROWS: list[tuple[str, dict[Field, Key], str]] = [
     ("ip", frame(IPV4, ip_saddr=ip("10.0.0.1"), ip_fragment=0x4000), ""),
     ("first-fragment", frame(IPV4, ip_saddr=ip("10.0.0.1"), ip_fragment=0x2000), "fragments"),
@@ -135,6 +155,7 @@ FLOOD_ROWS: list[tuple[str, dict[Field, Key], str]] = [
     ("ip6", frame(IPV6, ip6_saddr=ip("2001:db8::1"), ip6_fragment=0), ""),
     ("fragment6", frame(IPV6, ip6_saddr=ip("2001:db8::1"), ip6_fragment=1), "fragments"),
     ("discovery", frame(IPV6, ip6_saddr=ip(LINK), icmpv6_type=135, ip6_daddr=ip("ff02::1")), "discovery-limit"),
+    ("own-discovery", frame(IPV6, **OWN_DISCOVERY), "discovery-limit"),
     ("echo", frame(IPV6, ip6_saddr=ip("2001:db8::1"), icmpv6_type=128), ""),
     ("arp", arp(), "discovery-limit"),
     ("arp-of-a-delegated-prefix", arp(arp_sender_ip=ip("10.0.16.3")), "discovery-limit"),
