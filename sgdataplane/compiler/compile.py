@@ -66,7 +66,9 @@ def _shared_part(around: Surroundings) -> Part:
         maps += of_uplinks[1]
     for hook in Direction:
         uplink, timeouts = (ACCEPT, around.elsewhere) if site.is_leaving(hook) else (arriving, ())
-        passing = dict.fromkeys((LOOPBACK, *around.internal), ACCEPT) | dict.fromkeys(around.uplinks, uplink)
+        # Uplinks first: all packets to and from elsewhere come this way, and each name takes a packet 25 ns.
+        passing = {ifname: uplink for ifname in around.uplinks if not ifname.endswith("*")}
+        passing |= dict.fromkeys((LOOPBACK, *around.internal), ACCEPT) | dict.fromkeys(around.uplinks, uplink)
         shared = shared_chains(hook, around.options)
         chains += [skeleton.entry_chain(site, hook, timeouts, passing), shared.link, shared.checks]
     needed = around.needed.union(*(chain.ways.chains for chain in chains))
