@@ -7,23 +7,39 @@ run, so the machine isn't touched, and nothing is left however the run ends.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from bench.facts import facts
+from bench.isolation import isolate
+from bench.peers import IPTABLES_ONE_SET, NFTABLES
 from bench.plots import draw
 from bench.report import report
 from bench.results import Results, read
 from bench.run import Plan, Run
+from bench.variants import ALL_PEERS, variants
 
-SIZES = (1, 10, 100, 1000)
-FULL = Plan(SIZES, loads=3, change_rounds=9, packet_rounds=150, slice_s=0.004, has_costs=True)
-QUICK = Plan(SIZES, loads=1, change_rounds=2, packet_rounds=25, slice_s=0.004, has_costs=False)
-ISOLATED = "SGDP_BENCH_ISOLATED"
-# /run/netns is ours alone, so that no name is left in the machine's.
-ENTER = 'mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && exec "$@"'
-UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", ENTER, "sh")
+QUICK_PEERS = (NFTABLES.name, IPTABLES_ONE_SET.name)
+FULL = Plan(
+    variants((1, 10, 100, 1000), (1, 2, 8, 32), (1, 10, 100, 1000), (256, 4096, 65_536), tuple(ALL_PEERS)),
+    loads=3,
+    build_s=120,
+    change_rounds=9,
+    packet_rounds=150,
+    slice_s=0.004,
+    seconds=24 * 60,
+    is_quick=False,
+)
+QUICK = Plan(
+    variants((1, 1000), (32,), (1000,), (), QUICK_PEERS),
+    loads=1,
+    build_s=20,
+    change_rounds=5,
+    packet_rounds=40,
+    slice_s=0.004,
+    seconds=160,
+    is_quick=True,
+)
 
 
 def main() -> int:
@@ -31,7 +47,7 @@ def main() -> int:
     if options.redraw:
         results = read(options.redraw)
     else:
-        _isolate()
+        isolate("bench")
         results = _run(options)
     options.out.mkdir(parents=True, exist_ok=True)
     results.write(options.out / "results.json")
@@ -49,13 +65,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the order of turns (default 1)")
     parser.add_argument("--redraw", type=Path, metavar="JSON", help="run nothing: tell an earlier run's results anew")
     return parser.parse_args()
-
-
-def _isolate() -> None:
-    """Start this program again in namespaces that belong to the run, unless it is in them already."""
-    if os.environ.get(ISOLATED) != "yes":
-        environment = {**os.environ, ISOLATED: "yes"}
-        os.execvpe("unshare", (*UNSHARE, sys.executable, "-m", "bench", *sys.argv[1:]), environment)
 
 
 def _run(options: argparse.Namespace) -> Results:

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import select
-import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -27,8 +25,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
-from bench.agentscale import DEADLINE_S, ISOLATED, UNSHARE, Agent, Scene, eni_id, eni_of, started, state_of, tell
+from bench.agentscale import DEADLINE_S, Agent, Scene, eni_id, eni_of, shown, started, state_of, told
 from bench.errors import BenchError
+from bench.isolation import isolate
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.host import netns
 from sgdataplane.host.events import Subscription, number_of
@@ -102,7 +101,7 @@ def drifts(agent: Agent) -> int:
     return int(found["count"])
 
 
-def measure_drift(folder: Path, enis: int, times: int) -> None:
+def measure_drift(folder: Path, enis: int, times: int, say: Callable[..., None]) -> None:
     scene = Scene(folder, state_of(enis, PER_GROUP), is_folder=True)
     scene.configure()
     with ExitStack() as stack:
@@ -110,22 +109,17 @@ def measure_drift(folder: Path, enis: int, times: int) -> None:
         for what, change in DRIFTS.items():
             found = [drift_times(agent, f"w{step % enis}", change) for step in range(times)]
             noticed, repaired = zip(*(pair for pair in found if pair is not None), strict=True)
-            tell(what, f"noticed {figures(noticed)}, repaired {figures(repaired)}")
+            say(what.replace(" ", "_"), ms_until_noticed=list(noticed), ms_until_repaired=list(repaired))
 
 
-def figures(found: tuple[float, ...]) -> str:
-    return f"median {statistics.median(found):.0f} ms, most {max(found):.0f} of {len(found)}"
-
-
-def measure_plug(folder: Path, enis: int, times: int, placement: str) -> None:
+def measure_plug(folder: Path, enis: int, times: int, placement: str, say: Callable[..., None]) -> None:
     few = state_of(enis, PER_GROUP)
     scene = Scene(folder, few, is_folder=True)
     scene.write(with_more(few, enis, times))
     scene.configure(placement=placement, bind=["alias"])
     with ExitStack() as stack:
         agent, _ = started(scene, stack)
-        found = tuple(plug(agent, number) for number in range(enis, enis + times))
-        tell(f"plug, {placement}", f"enforced {figures(found)}")
+        say(f"plug_{placement}", ms=[plug(agent, number) for number in range(enis, enis + times)])
 
 
 def with_more(state: CloudState, first: int, count: int) -> CloudState:
@@ -167,15 +161,15 @@ def main() -> int:
     parser.add_argument("what", choices=["drift", "instance", "host"], help="drift, or ENIs that come, by placement")
     parser.add_argument("--enis", type=int, default=20, help="that are there already, 20 or more (default 20)")
     parser.add_argument("--times", type=int, default=20, help="each event (default 20)")
+    parser.add_argument("--json", action="store_true", help="all samples, for `bench`")
     options = parser.parse_args()
-    if os.environ.get(ISOLATED) != "yes":
-        environment = {**os.environ, ISOLATED: "yes"}
-        os.execvpe("unshare", (*UNSHARE, sys.executable, "-m", "bench.agentevents", *sys.argv[1:]), environment)
+    isolate("bench.agentevents")
+    say = told if options.json else shown
     with TemporaryDirectory() as folder:
         if options.what == "drift":
-            measure_drift(Path(folder), options.enis, options.times)
+            measure_drift(Path(folder), options.enis, options.times, say)
         else:
-            measure_plug(Path(folder), options.enis, options.times, options.what)
+            measure_plug(Path(folder), options.enis, options.times, options.what, say)
     return 0
 
 

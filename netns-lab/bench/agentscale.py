@@ -3,11 +3,14 @@
 Owns the scene (a namespace for each ENI, in network, mount and process namespaces that belong to the run) and what is
 measured. Must not know how the agent works: it asks the agent as a user does, and the kernel reports its commits.
 
+    scene         making the namespaces; not the agent's work
     cold start    from the agent's start until it says that all ENIs are in force, with nothing in the kernel
     restart       the same, with everything in the kernel already
-    a change      from the rename of the state file until the last ENI that it concerns has its new policy
-    look          the regular look at everything: CPU seconds of the agent
+    change rule, change member
+                  from the rename of the state file until the last ENI that it concerns has its new policy
+    change any    CPU of the agent for each change, with what it does afterwards
     resync        a resync request: all rules are written again
+    look          the regular look at everything, with --look
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench.costs import begin, tell
 from bench.errors import BenchError
+from bench.isolation import isolate
 from sgdataplane.attach.registry import Binding, Registry
 from sgdataplane.contract.stamp import STAMP_MAP
 from sgdataplane.contract.tables import TABLE
@@ -42,9 +47,6 @@ from sgdataplane.net.values import Address, Direction, PortRange, Prefix, Protoc
 from sgdataplane.nft.commits import EVENT_GROUP, CommitReader
 from sgdataplane.statefile import dump_native
 
-ISOLATED = "SGDP_BENCH_ISOLATED"
-ENTER = 'mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && exec "$@"'
-UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", ENTER, "sh")
 RULES, DEADLINE_S, POLL_S = 20, 600.0, 0.1  # to be asked costs the agent CPU, too
 VPC = "vpc-scale"
 TCP = Protocol.parse("tcp")
@@ -262,70 +264,85 @@ def started(scene: Scene, stack: ExitStack) -> tuple[Agent, float]:
 
 
 def changes(scene: Scene, agent: Agent, state: CloudState, count: int) -> dict[str, list[float]]:
-    """Milliseconds of each change. A rule concerns the ENIs of its group. A member also concerns those of the group
-    before, which has a rule for it."""
+    """Milliseconds of each change, each to a state that the agent has never had. A rule concerns the ENIs of its group.
+    A member also concerns those of the group before, which has a rule for it."""
     ear, found = Ear(len(scene.enis)), {"rule": list[float](), "member": list[float]()}
     groups = len(state.security_groups)
     for step in range(count):
-        group, kind = step * 7 % groups, ("rule", "member")[step % 2]
-        affected = {group} if kind == "rule" else {group, (group - 1) % groups}
-        changed = with_port(state, group, 20000) if kind == "rule" else with_member(state, group, 100_000)
-        for wanted in (changed, state):
+        for kind, samples in found.items():
+            group = step * 7 % groups
+            affected = {group} if kind == "rule" else {group, (group - 1) % groups}
+            is_rule = kind == "rule"
+            state = with_port(state, group, 20_000 + step) if is_rule else with_member(state, group, 100_000 + step)
             agent.settle()
             ear.drain()
-            began = scene.write(wanted)
+            began = scene.write(state)
             numbers = [number for number in range(len(scene.enis)) if number % groups in affected]
-            found[kind].append(1000 * (ear.wait(numbers) - began))
+            samples.append(1000 * (ear.wait(numbers) - began))
     return found
 
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
+    say = told if options.json else shown
     state = state_of(options.enis, options.per_group)
     began = time.monotonic()
     scene = Scene(folder, state, is_folder=not options.one_file)
-    tell("scene", f"{options.enis} ENIs, {options.per_group} a group, made in {time.monotonic() - began:.1f} s")
+    say("scene", s=time.monotonic() - began)
     scene.configure()
+    if options.json:
+        begin("cold_start_s")
     with ExitStack() as stack:
         agent, took = started(scene, stack)
-        tell("cold start", f"{took:.2f} s, {agent.cpu_s:.2f} s of CPU, {agent.memory_mb():.0f} MB")
+        say("cold_start", s=took, cpu_s=agent.cpu_s, mb=agent.memory_mb())
         before = agent.cpu_s
         for kind, found in changes(scene, agent, state, options.changes).items():
-            median = statistics.median(found)
-            tell(f"change, {kind}", f"median {median:.0f} ms, most {max(found):.0f} ms of {len(found)}")
+            say(f"change_{kind}", ms=found)
         agent.settle()
-        each = 1000 * (agent.cpu_s - before) / (2 * options.changes)
-        tell("changes", f"{each:.0f} ms of CPU each, last good included")
-        tell("memory", f"{agent.memory_mb():.0f} MB, most {agent.memory_mb('VmHWM'):.0f} MB")
+        say("change_any", cpu_ms=1000 * (agent.cpu_s - before) / (2 * options.changes))
+        say("agent", mb=agent.memory_mb(), most_mb=agent.memory_mb("VmHWM"))
         before = agent.cpu_s
         agent.resync()
         agent.settle()
-        tell("resync", f"{agent.cpu_s - before:.2f} s of CPU")
-    if not options.look:
-        return
-    scene.configure(resync=options.look)
+        say("resync", cpu_s=agent.cpu_s - before)
+    scene.configure(resync=options.look or 3600.0)
+    if options.json:
+        begin("restart_s")
     with ExitStack() as stack:
         agent, took = started(scene, stack)
-        tell("restart", f"{took:.2f} s, {agent.cpu_s:.2f} s of CPU, {agent.memory_mb():.0f} MB")
+        say("restart", s=took, cpu_s=agent.cpu_s, mb=agent.memory_mb())
         before = agent.cpu_s
-        cycle = agent.wait(lambda cycle: cycle.get("causes") == ["timer"])
-        tell("look", f"{agent.cpu_s - before:.2f} s of CPU, cycle of {cycle['seconds']} s")
+        if options.look:
+            agent.wait(lambda cycle: cycle.get("causes") == ["timer"])
+            say("look", cpu_s=agent.cpu_s - before)
 
 
-def tell(what: str, figures: str) -> None:
-    print(f"{what:16}{figures}", flush=True)
+def told(what: str, **figures: float | list[float]) -> None:
+    """To `bench`."""
+    tell(**{f"{what}_{unit}": value for unit, value in figures.items()})
+
+
+def shown(what: str, **figures: float | list[float]) -> None:
+    """To a person."""
+    cells = (f"{_cell(value)} {unit.replace('_', ' ')}" for unit, value in figures.items())
+    print(f"{what.replace('_', ' '):16}{', '.join(cells)}", flush=True)
+
+
+def _cell(value: float | list[float]) -> str:
+    if isinstance(value, list):
+        return f"median {statistics.median(value):.0f}, most {max(value):.0f} of {len(value)},"
+    return f"{value:.2f}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.agentscale", description=__doc__.partition("\n")[0])
     parser.add_argument("--enis", type=int, default=1000)
     parser.add_argument("--per-group", type=int, default=10, help="ENIs with the same group (default 10)")
-    parser.add_argument("--changes", type=int, default=20, help="each of them made and taken back (default 20)")
+    parser.add_argument("--changes", type=int, default=20, help="of each kind (default 20)")
     parser.add_argument("--one-file", action="store_true", help="the state is a file, not a folder with one a group")
-    parser.add_argument("--look", type=float, default=30.0, help="the timer looks after these seconds; 0: no restart")
+    parser.add_argument("--look", type=float, default=0.0, help="wait for the timer's look, after these seconds")
+    parser.add_argument("--json", action="store_true", help="all samples, for `bench`")
     options = parser.parse_args()
-    if os.environ.get(ISOLATED) != "yes":
-        environment = {**os.environ, ISOLATED: "yes"}
-        os.execvpe("unshare", (*UNSHARE, sys.executable, "-m", "bench.agentscale", *sys.argv[1:]), environment)
+    isolate("bench.agentscale")
     with TemporaryDirectory() as folder:
         measure(options, Path(folder))
     return 0

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -27,17 +26,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.agentscale import ISOLATED, UNSHARE
-from bench.deltacost import base_state, samples
+from bench.deltacost import base_state, desired_of, steps
 from bench.facts import facts
+from bench.isolation import isolate
 from sgdataplane.contract.fields import Field
-from sgdataplane.enforce import Desired
+from sgdataplane.contract.sites import INSTANCE
+from sgdataplane.enforce import Desired, KernelSessions, Settings, apply, build
 from sgdataplane.host import netns
 from sgdataplane.model.options import Placement
 from sgdataplane.nft.delta import plan
 from sgdataplane.nft.ir import ACCEPT, Chain, Match, Range, Rule, Table, goto, rule
 from sgdataplane.nft.kernel import NetlinkKernel
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
+from sgdataplane.nft.validation import REMEMBERING, Pace
 from tests.support.building import table_of, visits_of
 from tests.support.hardpolicies import host, targets
 
@@ -48,7 +49,7 @@ KINDS = {
     "prefix entry in": "a prefix-list entry comes",
     "ENI in": "an ENI comes",
 }
-NAMES = ("member", "rule on CIDR", "prefix entry", "ENI")
+UNPROVEN = Settings(fence=False, adoption_window=0, prove=False)
 HEADER = (
     "| where | change | commits | ms | times a plain commit | paths |",
     "|---|---|---|---|---|---|",
@@ -85,6 +86,27 @@ class Row:
         return {**asdict(self), "ms": self.ms, "ratio": self.ratio}
 
 
+@dataclass
+class TimedKernel(NetlinkKernel):
+    """The real kernel, with the seconds that each commit took. It claims to be a kernel that remembers what it has
+    validated, so that enforce() refuses no change."""
+
+    namespace: str
+    commits: list[float] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.namespace)
+
+    def run(self, transaction: Transaction) -> None:
+        began = time.perf_counter()
+        super().run(transaction)
+        if transaction.operations:
+            self.commits.append(time.perf_counter() - began)
+
+    def pace(self) -> Pace:
+        return REMEMBERING
+
+
 class Beside:
     """A rule in a table of its own. Each commit makes it anew."""
 
@@ -113,15 +135,23 @@ def namespace(name: str) -> Iterator[str]:
 
 
 def instance_rows(members: int, rules: int, rounds: int, plain: Beside) -> Iterator[Row]:
-    """A row for each kind of change."""
+    """A row for each kind of change. A round more comes first and isn't measured."""
     rows: dict[str, Row] = {}
-    with namespace("instance") as name:
-        where = f"instance placement, {rules:,} rules, {members:,} members"
-        for sample in samples(name, base_state(members, rules), rounds, names=NAMES, is_proven=False):
-            if sample.kind in KINDS:
-                made = Row(where, KINDS[sample.kind], len(sample.commits), sample.paths)
-                row = rows.setdefault(sample.kind, made)
-                row.took.append(sum(sample.commits))
+    where = f"instance placement, {rules:,} rules, {members:,} members"
+    state = base_state(members, rules)
+    with namespace("instance") as name, TimedKernel(name) as kernel:
+        sessions = KernelSessions(name, INSTANCE.marks)
+        current = build(desired_of(state), UNPROVEN)
+        apply(kernel, sessions, current, None, UNPROVEN)
+        for step in steps(state, rounds):
+            proven = build(desired_of(step.state, has_other=step.has_other), UNPROVEN, current)
+            kernel.commits.clear()
+            apply(kernel, sessions, proven, current, UNPROVEN)
+            current = proven
+            if step.is_counted and step.kind in KINDS:
+                made = Row(where, KINDS[step.kind], len(kernel.commits), proven.visits.every_path)
+                row = rows.setdefault(step.kind, made)
+                row.took.append(sum(kernel.commits))
                 row.plain.append(plain.commit())
     yield from rows.values()
 
@@ -172,9 +202,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def main() -> int:
     options = arguments(sys.argv[1:])
-    if os.environ.get(ISOLATED) != "yes":
-        environment = {**os.environ, ISOLATED: "yes"}
-        os.execvpe("unshare", (*UNSHARE, sys.executable, "-m", "bench.commits", *sys.argv[1:]), environment)
+    isolate("bench.commits")
     about = facts()
     print(f"Linux {about['kernel']}, {about['nftables']}\n", *HEADER, sep="\n", flush=True)
     found = []

@@ -1,110 +1,87 @@
 """`python -m bench.deltacost`: what a change costs when very many addresses are in groups.
 
-Owns the measuring. It is given sizes. Must not know how a change is found, nor how the kernel is told of it.
+Owns the changes and the measuring. It is given sizes. Must not know how a change is found, nor how the kernel is told
+of it.
 
     python -m bench.deltacost                           65,536 addresses, 200 rules
     python -m bench.deltacost -m 4096 -r 1000 -n 50     4,096 addresses, 1,000 rules, 50 rounds
 
-Prints a table with a row for each kind of change. A round makes and undoes each kind once, so all share whatever the
-machine does meanwhile. The columns are milliseconds until a new state is in force, without the fence:
+Prints a table with a row for each kind of change. Each kind has a turn in each round, so all share whatever the machine
+does meanwhile. The columns are milliseconds until a new state is in force, as the agent would put it in force:
 
-    compile   everything but the kernel       kernel   everything in the kernel, with the messages to it
-    whole     both                            proof    the proof alone, which `whole` doesn't include
+    whole     all of it     compile   build() without the proof     proof   the proof     kernel   enforce()
 
-The state is made before the clock starts, and shares with the previous one what did not change.
+Something comes, then something else of its kind that was there before goes: so the sizes stay, and each state is one
+that this process has never compiled or proven. It is made before the clock starts, and shares with the one before what
+did not change.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
-import os
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from itertools import product
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from sgdataplane.contract.sites import INSTANCE
-from sgdataplane.enforce import Desired, KernelSessions, Settings, apply, build
+from bench.costs import tell
+from bench.isolation import isolate
+from sgdataplane.enforce import Desired, Proven, build, enforce
 from sgdataplane.host import netns
-from sgdataplane.model.state import CloudState, Eni, PrefixListEntry, Remote, SecurityGroupRule
+from sgdataplane.host.links import Links
+from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListEntry, Remote, SecurityGroup, SecurityGroupRule
 from sgdataplane.net.values import Address, Prefix
-from sgdataplane.nft.ir import Table
-from sgdataplane.nft.kernel import NetlinkKernel
-from sgdataplane.nft.snapshot import Inventory
-from sgdataplane.nft.transaction import Transaction
-from sgdataplane.nft.validation import REMEMBERING, Pace
 from tests.support.builders import make_eni, make_group, make_prefix_list, make_remote, make_rule, make_state
 from tests.support.chooser import Chooser, with_ids
 
 OWN, OTHER = "eni-target-0", "eni-target-1"  # the second one comes and goes
 GROUP, PEERS, LISTS = "sg-own", 16, 4
 FIRST_MEMBER = Address.parse("10.16.0.0").value
-Change = Callable[[CloudState], CloudState]
+MOST_ROUNDS = 15  # then kinships would repeat
+Change = Callable[[CloudState, int], CloudState]
 
 
-@dataclass
-class TimedKernel(NetlinkKernel):
-    """The real kernel, with the seconds that were spent in it; `commits`: in each commit alone. It claims to be a
-    kernel that remembers what it has validated, so that enforce() refuses no change."""
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of change: how a state changes when round `n` makes something come, and then something go. `is_other`:
+    what comes is the ENI OTHER."""
 
-    namespace: str
-    seconds: float = field(default=0.0, init=False)
-    commits: list[float] = field(default_factory=list, init=False)
-
-    def __post_init__(self) -> None:
-        super().__init__(self.namespace)
-
-    @contextmanager
-    def _clock(self) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - started
-
-    def run(self, transaction: Transaction) -> None:
-        before = self.seconds
-        with self._clock():
-            super().run(transaction)
-        if transaction.operations:
-            self.commits.append(self.seconds - before)
-
-    def pace(self) -> Pace:
-        return REMEMBERING
-
-    def inventory(self, name: str, family: str = "inet", most: int | None = None) -> Inventory:
-        with self._clock():
-            return super().inventory(name, family, most)
-
-    def trusted(self, table: Table) -> Inventory | None:
-        with self._clock():
-            return super().trusted(table)
-
-    def interfaces(self) -> frozenset[str]:
-        with self._clock():
-            return super().interfaces()
-
-    def settle(self) -> None:
-        with self._clock():
-            super().settle()
+    come: Change
+    go: Change
+    is_other: bool = False
 
 
-@dataclass
-class Figures:
-    """Seconds of each apply of one kind of change."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change: its kind with "in" or "out", whether it counts, the state after it, and whether OTHER is there
+    then."""
 
-    compile: list[float] = field(default_factory=list)
-    kernel: list[float] = field(default_factory=list)
-    proof: list[float] = field(default_factory=list)
+    kind: str
+    is_counted: bool
+    state: CloudState
+    has_other: bool
 
-    def row(self, name: str) -> str:
-        whole = [a + b for a, b in zip(self.compile, self.kernel, strict=True)]
-        cells = (statistics.median(samples) * 1000 for samples in (whole, self.compile, self.kernel, self.proof))
-        return f"{name:>18}" + "".join(f"{cell:>10.2f}" for cell in cells) + f"{max(whole) * 1000:>10.2f}"
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Seconds of one change: build() without the proof, the proof, and enforce()."""
+
+    compile: float
+    proof: float
+    kernel: float
+
+    @property
+    def whole(self) -> float:
+        return self.compile + self.proof + self.kernel
+
+
+def line(name: str, samples: Sequence[Sample]) -> str:
+    """Of the table."""
+    wholes = [sample.whole for sample in samples]
+    parts = (wholes, *([getattr(sample, part) for sample in samples] for part in ("compile", "proof", "kernel")))
+    medians = "".join(f"{1000 * statistics.median(part):>10.2f}" for part in parts)
+    return f"{name:>20}{medians}{1000 * max(wholes):>10.2f}"
 
 
 def base_state(members: int, rules: int) -> CloudState:
@@ -128,23 +105,52 @@ def member(number: int, groups: list[str]) -> Eni:
     return make_eni(f"eni-{number:06}", str(Address(32, FIRST_MEMBER + number)), " ".join(sorted(groups)))
 
 
-def changes(state: CloudState) -> Mapping[str, tuple[Change, Mapping[str, str]]]:
-    """By kind of change: how it changes the state, and the interfaces afterwards."""
-    one, two = {OWN: "eth0"}, {OWN: "eth0", OTHER: "eth1"}
+def kinds(state: CloudState) -> Mapping[str, Kind]:
+    """By name."""
     half = len(state.network_interfaces) // 2
-    newcomer = replace(member(half, ["sg-peer-00", "sg-peer-01"]), private_ip_addresses=(Address.parse("10.99.0.9"),))
-    newcomer = replace(newcomer, network_interface_id=f"eni-{half:06}-new")
-    like_others = replace(newcomer, security_group_ids=state.network_interfaces[half].security_group_ids)
-    on_cidr = make_rule("ingress tcp 4443/4443 from 198.18.7.0/24", "sgr-new")
-    on_group = make_rule("ingress tcp 4443/4443 from sg-peer-03", "sgr-new")
-    return {
-        "member": (lambda s: with_eni(s, like_others), one),
-        "other kinship": (lambda s: with_eni(s, newcomer), one),
-        "rule on CIDR": (lambda s: with_rule(s, on_cidr), one),
-        "rule on group": (lambda s: with_rule(s, on_group), one),
-        "prefix entry": (with_entry, one),
-        "ENI": (lambda s: with_eni(s, make_eni(OTHER, "10.0.0.2", GROUP)), two),
+    like_others = state.network_interfaces[half].security_group_ids
+    found = {
+        "rule on CIDR": _rules("198.18.7.0/24", 4443, Prefix),
+        "rule on group": _rules("sg-peer-03", 5443, GroupRef),
+        "prefix entry": Kind(_with_entry, _without_entry),
+        "ENI": Kind(_with_other, _without_other, is_other=True),
     }
+    if len(state.network_interfaces) == 1:
+        return found
+    return {"member": _members(0, lambda _: like_others), "new kinship": _members(1, _kinship), **found}
+
+
+def _kinship(turn: int) -> Iterable[str]:
+    """Four groups, where other members have three at most."""
+    return sorted(f"sg-peer-{(turn + step) % PEERS:02}" for step in (0, 3, 7, 12))
+
+
+def _members(kind: int, groups: Callable[[int], Iterable[str]]) -> Kind:
+    """A new address in these groups comes, and another one that is there goes."""
+
+    def come(state: CloudState, turn: int) -> CloudState:
+        eni_id, address = f"eni-{turn:06}-new-{kind}", f"10.{200 + kind}.{turn}.9"
+        return with_eni(state, make_eni(eni_id, address, " ".join(groups(turn))))
+
+    def go(state: CloudState, turn: int) -> CloudState:
+        return _without_eni(state, f"eni-{2 * turn + kind:06}")
+
+    return Kind(come, go)
+
+
+def _rules(remote: str, first_port: int, remotes: type) -> Kind:
+    """A rule with a new port comes, and the oldest one with a remote of that type goes."""
+
+    def come(state: CloudState, turn: int) -> CloudState:
+        port = first_port + turn
+        return with_rule(state, make_rule(f"ingress tcp {port}/{port} from {remote}", f"sgr-new-{port}"))
+
+    def go(state: CloudState, _: int) -> CloudState:
+        rules = state.group[GROUP].rules
+        oldest = next(rule for rule in rules if isinstance(rule.remote, remotes))
+        return _with_rules(state, tuple(rule for rule in rules if rule is not oldest))
+
+    return Kind(come, go)
 
 
 def with_eni(state: CloudState, eni: Eni) -> CloudState:
@@ -154,93 +160,118 @@ def with_eni(state: CloudState, eni: Eni) -> CloudState:
     return replace(state, network_interfaces=(*enis[:place], eni, *enis[place:]))
 
 
+def _without_eni(state: CloudState, eni_id: str) -> CloudState:
+    kept = tuple(eni for eni in state.network_interfaces if eni.network_interface_id != eni_id)
+    return replace(state, network_interfaces=kept)
+
+
+def _with_other(state: CloudState, turn: int) -> CloudState:
+    return with_eni(state, make_eni(OTHER, f"10.0.1.{turn + 1}", GROUP))
+
+
+def _without_other(state: CloudState, _: int) -> CloudState:
+    return _without_eni(state, OTHER)
+
+
 def with_rule(state: CloudState, rule: SecurityGroupRule) -> CloudState:
-    groups = (replace(g, rules=(*g.rules, rule)) if g.security_group_id == GROUP else g for g in state.security_groups)
-    return replace(state, security_groups=tuple(groups))
+    return _with_rules(state, (*state.group[GROUP].rules, rule))
 
 
-def with_entry(state: CloudState) -> CloudState:
+def _with_rules(state: CloudState, rules: tuple[SecurityGroupRule, ...]) -> CloudState:
+    def changed(group: SecurityGroup) -> SecurityGroup:
+        return replace(group, rules=rules) if group.security_group_id == GROUP else group
+
+    return replace(state, security_groups=tuple(map(changed, state.security_groups)))
+
+
+def _with_entry(state: CloudState, turn: int) -> CloudState:
+    entries = state.prefix_lists[0].entries
+    return _with_entries(state, (*entries, PrefixListEntry(Prefix.parse(f"198.19.{turn}.0/24"))))
+
+
+def _without_entry(state: CloudState, _: int) -> CloudState:
+    return _with_entries(state, state.prefix_lists[0].entries[1:])
+
+
+def _with_entries(state: CloudState, entries: tuple[PrefixListEntry, ...]) -> CloudState:
     first, *rest = state.prefix_lists
-    more = replace(first, entries=(*first.entries, PrefixListEntry(Prefix.parse("198.19.7.0/24"))))
-    return replace(state, prefix_lists=(more, *rest))
+    return replace(state, prefix_lists=(replace(first, entries=entries), *rest))
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Seconds of one apply. `kind`: the change, and "in" or "out". `commits`: of each one. `proof`: None if there was
-    none. `paths`: how many lead through the table."""
-
-    kind: str
-    compile: float
-    kernel: float
-    commits: tuple[float, ...]
-    proof: float | None
-    paths: int
-
-
-def samples(
-    namespace: str, state: CloudState, rounds: int, *, names: Collection[str] = (), is_proven: bool = True
-) -> Iterator[Sample]:
-    """Make and undo each kind of change (those in `names`, or all) `rounds` times. One round more comes first and isn't
-    measured, as it leaves things behind that later ones find."""
-    kinds = {name: kind for name, kind in changes(state).items() if name in (names or (name,))}
-    settings = Settings(fence=False, adoption_window=0, prove=False)
-    with TimedKernel(namespace) as kernel:
-        sessions = KernelSessions(namespace, INSTANCE.marks)
-        current = build(Desired(state, {OWN: "eth0"}), Settings(prove=is_proven))
-        apply(kernel, sessions, current, None, settings)
-        for number in range(rounds + 1):
-            for (name, (change, interfaces)), way in product(kinds.items(), ("in", "out")):
-                is_in = way == "in"
-                new = change(state) if is_in else replace(state)
-                desired = Desired(new, interfaces if is_in else {OWN: "eth0"})
-                gc.collect(0)
-                kernel.seconds, started = 0.0, time.perf_counter()
-                kernel.commits.clear()
-                proven = build(desired, Settings(prove=is_proven), current)
-                report = apply(kernel, sessions, proven, current, settings)
-                whole = time.perf_counter() - started
-                assert report.changed
-                assert not report.is_refill
-                assert not report.leftover
-                proof = None if proven.proof is None else proven.proof.seconds
-                current = proven
-                if number:
-                    spent = whole - kernel.seconds - (proof or 0.0), kernel.seconds, tuple(kernel.commits)
-                    yield Sample(f"{name} {way}", *spent, proof, proven.visits.every_path)
+def steps(state: CloudState, rounds: int) -> Iterator[Step]:
+    """All steps of so many rounds, and of one more before them: it leaves things behind that later ones find. After
+    OTHER came and after it went, something else changes; otherwise the state would be that of two steps before."""
+    between = _rules("198.18.8.0/24", 6443, Prefix)
+    for turn in range(rounds + 1):
+        for name, kind in kinds(state).items():
+            for way, change, other in (("in", kind.come, between.come), ("out", kind.go, between.go)):
+                state = change(state, turn)
+                has_other = kind.is_other and way == "in"
+                yield Step(f"{name} {way}", turn > 0, state, has_other)
+                if kind.is_other:
+                    state = other(state, turn)
+                    yield Step("between", False, state, has_other)
 
 
-def measured(namespace: str, state: CloudState, rounds: int) -> dict[str, Figures]:
-    """The figures by kind of change, "in" or "out"."""
-    figures: dict[str, Figures] = {}
-    for sample in samples(namespace, state, rounds):
-        row = figures.setdefault(sample.kind, Figures())
-        row.compile.append(sample.compile)
-        row.kernel.append(sample.kernel)
-        row.proof.append(sample.proof or 0.0)
-    return figures
+def desired_of(state: CloudState, *, has_other: bool = False) -> Desired:
+    return Desired(state, {OWN: "eth0", OTHER: "eth1"} if has_other else {OWN: "eth0"})
+
+
+def measured(namespace: str, state: CloudState, rounds: int) -> Iterator[tuple[str, Sample]]:
+    """Each change's kind, with "in" or "out", and what it took."""
+    current = build(desired_of(state))
+    enforce(namespace, current)
+    for step in steps(state, rounds):
+        gc.collect(0)
+        current, sample = _put_in_force(namespace, desired_of(step.state, has_other=step.has_other), current)
+        if step.is_counted:
+            yield step.kind, sample
+
+
+def _put_in_force(namespace: str, desired: Desired, current: Proven) -> tuple[Proven, Sample]:
+    began = time.perf_counter()
+    proven = build(desired, previous=current)
+    built = time.perf_counter()
+    report = enforce(namespace, proven, current)
+    done = time.perf_counter()
+    assert report.changed
+    assert not report.is_refill
+    assert not report.leftover
+    assert proven.proof is not None
+    return proven, Sample(built - began - proven.proof.seconds, proven.proof.seconds, done - built)
+
+
+def make_namespace(name: str, *ifnames: str) -> None:
+    """A network namespace with these interfaces, which lead nowhere, so that the fence has something to fence."""
+    netns.create(name)
+    with Links(name) as links:
+        for number, ifname in enumerate(ifnames):
+            links.add_veth(ifname, name, f"far{number}", "")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.deltacost")
-    parser.add_argument("-m", "--members", type=int, default=65_536)
-    parser.add_argument("-r", "--rules", type=int, default=200)
-    parser.add_argument("-n", "--rounds", type=int, default=15)
-    parser.add_argument("--json", action="store_true", help="all samples, in seconds")
+    parser.add_argument("-m", "--members", type=int, default=65_536, help="addresses in groups (default 65,536)")
+    parser.add_argument("-r", "--rules", type=int, default=200, help="of the ENI (default 200)")
+    parser.add_argument("-n", "--rounds", type=int, default=15, help=f"default 15, at most {MOST_ROUNDS}")
+    parser.add_argument("--json", action="store_true", help="all samples, in seconds, for `bench`")
     asked = parser.parse_args()
-    namespace = f"delta{os.getpid()}"
-    netns.create(namespace)
-    try:
-        found = measured(namespace, base_state(asked.members, asked.rules), asked.rounds)
-    finally:
-        netns.remove(namespace)
+    if asked.rounds > MOST_ROUNDS:
+        parser.error(f"at most {MOST_ROUNDS} rounds")
+    isolate("bench.deltacost")
+    make_namespace("delta", "eth0", "eth1")
+    found = measured("delta", base_state(asked.members, asked.rules), asked.rounds)
     if asked.json:
-        print(json.dumps({name: asdict(row) for name, row in found.items()}))
+        for kind, sample in found:
+            tell(**{kind.rpartition(" ")[0]: sample.whole})
         return
+    by_kind: dict[str, list[Sample]] = {}
+    for kind, sample in found:
+        by_kind.setdefault(kind, []).append(sample)
     print(f"{asked.members:,} members, {asked.rules} rules, {asked.rounds} rounds; milliseconds, medians")
-    print(f"{'change':>18}{'whole':>10}{'compile':>10}{'kernel':>10}{'proof':>10}{'most':>10}")
-    for name, row in found.items():
-        print(row.row(name).rstrip())
+    print(f"{'change':>20}{'whole':>10}{'compile':>10}{'proof':>10}{'kernel':>10}{'most':>10}")
+    for kind, samples in by_kind.items():
+        print(line(kind, samples))
 
 
 if __name__ == "__main__":

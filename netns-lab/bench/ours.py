@@ -1,48 +1,60 @@
-"""Our own filter on the path: the policy as rules of security groups, put in force by enforce().
+"""Our own filter on the path: the policy as rules of security groups, put in force by build() and enforce().
 
-Owns the state with this policy. Must not know what is measured.
+Owns the states with this policy. Must not know what is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cache
 
-from bench.policy import CHANGE, RECEIVER, Rule
+from bench.path import HOST_END, UPLINK
+from bench.policy import CHANGE, PORT, RECEIVER, STRANGER, Rule, member, policy
 from sgdataplane import enforce as product
-from sgdataplane.enforce import Desired, Proven, Settings, build, enforce
-from sgdataplane.model.state import CloudState, Eni, Instance, SecurityGroup, SecurityGroupRule, Vpc
+from sgdataplane.enforce import DEFAULT_SETTINGS, Desired, Proven, Settings, build, enforce
+from sgdataplane.model.options import Placement
+from sgdataplane.model.state import CloudState, Eni, GroupRef, Instance, SecurityGroup, SecurityGroupRule, Vpc
 from sgdataplane.net.values import Address, Direction, PortRange, Prefix, Protocol
 
 VPC, ENI = "vpc-bench", "eni-probe"
 GROUP_RULES = 200  # the cloud's own limit for one group; an ENI is in five of them at most
-OTHER_RULES = 10
+RULES_AMONG_ENIS, OTHER_RULES, OTHER_GROUPS = 100, 10, 50  # of the ENI on the path; of each other group; so many groups
 LAST_PRIORITY = 100
+# What to enforce: in turn `n` (see Ours.turn), with policy.CHANGE or without.
+Make = Callable[[int, bool], Desired]
 
 
 class Ours:
-    """enforce() in this process, as the daemon calls it, with what was in force before."""
+    """build() and enforce() in this process, as the agent calls them, with what was in force before."""
 
-    def __init__(
-        self, namespace: str, mac: str, rules: Sequence[Rule], *, enis: int = 1, is_fenced: bool = True
-    ) -> None:
-        self._namespace = namespace
-        self._settings = Settings(fence=is_fenced)
-        self._base = _desired(mac, rules, enis)
-        self._wider = _desired(mac, (*rules, CHANGE), enis)
+    def __init__(self, namespace: str, make: Make, settings: Settings = DEFAULT_SETTINGS) -> None:
+        self._namespace, self._make, self._settings = namespace, make, settings
+        self._turn, self._is_changed = 0, False
+        self._next = make(0, True)
         self._in_force: Proven | None = None
 
     def load(self) -> None:
-        self._enforce(self._base)
+        self._enforce(self._make(self._turn, False))
 
     def unload(self) -> None:
         product.remove(self._namespace)
         self._in_force = None
 
+    def turn(self) -> None:
+        """Alter something that the next change isn't about. So that change leads to a policy that this process has
+        never compiled or proven, and no memory of an earlier round can answer for it."""
+        self._turn += 1
+        self._enforce(self._make(self._turn, self._is_changed))
+        self._next = self._make(self._turn, not self._is_changed)
+
     def add(self) -> None:
-        self._enforce(self._wider)
+        self._enforce(self._next)
+        self._is_changed = True
 
     def remove(self) -> None:
-        self._enforce(self._base)
+        self._enforce(self._next)
+        self._is_changed = False
 
     def _enforce(self, desired: Desired) -> None:
         proven = build(desired, self._settings, self._in_force)
@@ -53,64 +65,109 @@ class Ours:
         """Do nothing, as no process runs on."""
 
 
-def _desired(mac: str, rules: Sequence[Rule], enis: int) -> Desired:
-    groups = _groups(rules)
-    probe = _eni(ENI, mac, RECEIVER, [group.security_group_id for group in groups])
-    others, theirs = _other_enis(enis - 1)
-    state = CloudState(
+def by_rules(mac: str, size: int) -> Make:
+    """One ENI with so many rules."""
+
+    def make(turn: int, is_changed: bool) -> Desired:
+        groups = _groups(size, turn, is_changed)
+        return Desired(_state(groups, [_probe(mac, groups)]), {ENI: "eth0"})
+
+    return make
+
+
+def by_enis(mac: str, count: int, placement: Placement) -> Make:
+    """So many ENIs in one namespace. That of the path comes last, by name and in the state, and has most rules."""
+    others = _other_groups(min(count - 1, OTHER_GROUPS))
+    enis = tuple(_other_eni(number, others[number % len(others)]) for number in range(count - 1))
+    names = {eni.network_interface_id: eni.network_interface_id for eni in enis}
+    is_outside = placement is Placement.HOST
+
+    def make(turn: int, is_changed: bool) -> Desired:
+        groups = _groups(RULES_AMONG_ENIS, turn, is_changed)
+        state = _state([*others, *groups], [*enis, _probe(mac, groups)])
+        interfaces = {**names, ENI: HOST_END if is_outside else "eth0"}
+        return Desired(state, interfaces, placement=placement, uplinks=(UPLINK,) if is_outside else ())
+
+    return make
+
+
+def by_members(mac: str, count: int) -> Make:
+    """One ENI whose rules are for a group with so many members. A turn gives the last member another address."""
+    groups = (SecurityGroup("sg-members", VPC), SecurityGroup("sg-probe", VPC, rules=tuple(_rules_for_members())))
+    first, last = _members(count)[:-1], _members(count)[-1]
+    stranger = _eni("eni-stranger", _mac(0xFFFFFF), STRANGER, ["sg-members"])
+
+    def make(turn: int, is_changed: bool) -> Desired:
+        moved = replace(last, private_ip_addresses=(Address.parse(f"10.200.0.{turn}"),)) if turn else last
+        more = (stranger,) if is_changed else ()
+        return Desired(_state(groups, [*first, moved, _probe(mac, groups[1:]), *more]), {ENI: "eth0"})
+
+    return make
+
+
+@cache
+def _members(count: int) -> tuple[Eni, ...]:
+    return tuple(_eni(f"eni-{n:06}", _mac(n), member(n), ["sg-members"]) for n in range(count))
+
+
+def _rules_for_members() -> Iterable[SecurityGroupRule]:
+    for number, (protocol, last) in enumerate((("udp", CHANGE.port), ("tcp", PORT))):
+        yield _accept(number, protocol, GroupRef("sg-members"), PortRange(PORT, last), 1)
+
+
+def _state(groups: Sequence[SecurityGroup], enis: Sequence[Eni]) -> CloudState:
+    return CloudState(
         vpcs=(Vpc(VPC),),
-        security_groups=(*theirs, *groups),
+        security_groups=tuple(groups),
         instances=(Instance("i-bench"),),
-        network_interfaces=(*others, probe),
+        network_interfaces=tuple(enis),
     )
-    names = {eni.network_interface_id: eni.network_interface_id for eni in others}
-    return Desired(state, {**names, ENI: "eth0"})
 
 
-def _other_enis(count: int) -> tuple[list[Eni], list[SecurityGroup]]:
-    """ENIs beside the one on the path, each in a group with rules of its own. Their names sort before its name, so
-    anything that goes through ENIs one by one reaches it last.
-
-    THE ONE PLACE to replace when a table serves a host's ENIs: until then they all belong to one instance.
-    """
-    groups = [_group(f"sg-{number:04}", _other_rules(number), 0, OTHER_RULES) for number in range(count)]
-    enis = [
-        _eni(f"eni-{number:04}", _mac(number), f"10.1.{number // 250}.{number % 250 + 1}", [group.security_group_id])
-        for number, group in enumerate(groups)
-    ]
-    return enis, groups
+def _groups(size: int, turn: int, is_changed: bool) -> tuple[SecurityGroup, ...]:
+    """The policy as basic groups, which let their ENIs send anything. The last rule has the lowest priority. A turn
+    gives the first rule another range of ports. The change opens no group and moves no priority."""
+    rules = (*policy(size), CHANGE) if is_changed else policy(size)
+    most = max(size - 1, 2)
+    made = [_permission(rule, number, 1 + (LAST_PRIORITY - 1) * number // most) for number, rule in enumerate(rules)]
+    made[0] = replace(made[0], port_range=PortRange(rules[0].port, rules[0].port + turn))
+    starts = range(0, len(made), GROUP_RULES)
+    return tuple(SecurityGroup(f"sg-probe-{n:04}", VPC, rules=tuple(made[n : n + GROUP_RULES])) for n in starts)
 
 
-def _other_rules(number: int) -> list[Rule]:
-    return [Rule("tcp", 1000 + number + rule, f"192.168.{number % 256}.0/24") for rule in range(OTHER_RULES)]
+def _other_groups(count: int) -> tuple[SecurityGroup, ...]:
+    return tuple(SecurityGroup(f"sg-{n:04}", VPC, rules=tuple(_other_rules(n))) for n in range(count))
+
+
+def _other_rules(group: int) -> Iterable[SecurityGroupRule]:
+    for number in range(OTHER_RULES):
+        yield _permission(Rule("tcp", 1000 + group + number, f"192.168.{group % 256}.0/24"), number, 1 + number)
+
+
+def _permission(rule: Rule, number: int, priority: int) -> SecurityGroupRule:
+    source = Prefix.parse(rule.source if "/" in rule.source else f"{rule.source}/32")
+    return _accept(number, rule.protocol, source, PortRange(rule.port, rule.port), priority)
+
+
+def _accept(
+    number: int, protocol: str, remote: Prefix | GroupRef, ports: PortRange, priority: int
+) -> SecurityGroupRule:
+    rule_id = f"sgr-{number:04}"
+    return SecurityGroupRule(rule_id, Direction.INGRESS, Protocol.parse(protocol), remote, ports, priority=priority)
+
+
+def _probe(mac: str, groups: Sequence[SecurityGroup]) -> Eni:
+    return _eni(ENI, mac, RECEIVER, [group.security_group_id for group in groups])
+
+
+def _other_eni(number: int, group: SecurityGroup) -> Eni:
+    address = f"10.1.{number // 250}.{number % 250 + 1}"
+    return _eni(f"eni-{number:04}", _mac(number), address, [group.security_group_id])
 
 
 def _mac(number: int) -> str:
-    return f"00:16:3e:00:{number >> 8:02x}:{number & 0xFF:02x}"
+    return f"02:16:3e:{number >> 16:02x}:{number >> 8 & 0xFF:02x}:{number & 0xFF:02x}"
 
 
 def _eni(eni_id: str, mac: str, address: str, groups: Iterable[str]) -> Eni:
     return Eni(eni_id, VPC, mac, (Address.parse(address),), tuple(groups), "i-bench")
-
-
-def _groups(rules: Sequence[Rule]) -> list[SecurityGroup]:
-    """The rules as basic groups, which let their ENIs send anything. The last rule has the lowest priority."""
-    starts = range(0, len(rules), GROUP_RULES)
-    return [_group(f"sg-probe-{start:04}", rules[start : start + GROUP_RULES], start, len(rules)) for start in starts]
-
-
-def _group(group_id: str, rules: Sequence[Rule], start: int, total: int) -> SecurityGroup:
-    numbered = enumerate(rules, start)
-    return SecurityGroup(group_id, VPC, rules=tuple(_permission(rule, number, total) for number, rule in numbered))
-
-
-def _permission(rule: Rule, number: int, total: int) -> SecurityGroupRule:
-    source = rule.source if "/" in rule.source else f"{rule.source}/32"
-    return SecurityGroupRule(
-        f"sgr-{number:04}",
-        Direction.INGRESS,
-        Protocol.parse(rule.protocol),
-        Prefix.parse(source),
-        PortRange.parse(f"{rule.port}/{rule.port}"),
-        priority=1 + (LAST_PRIORITY - 1) * number // max(1, total - 1),
-    )

@@ -1,4 +1,5 @@
-"""The path: two namespaces joined by a veth pair, with sockets at both ends. The filter is in the receiver's namespace.
+"""The path: two namespaces joined by a veth pair, or by a router between them, with sockets at both ends. The filter is
+in the receiver's namespace, or in the router.
 
 Owns links, addresses and sockets. Must not know which filter it is, or what is measured.
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,11 +19,13 @@ from typing import Self
 
 from bench.errors import BenchError
 from bench.policy import CHANGE, PORT, PROBE, RECEIVER, STRANGER
-from sgdataplane.host import netns
+from sgdataplane.host import netns, sysctl
 from sgdataplane.host.links import InterfaceAddress, Links
+from sgdataplane.host.routing import FORWARDING, ROUTER
 from sgdataplane.net.values import Address
 
 TIMEOUT_S = 5.0
+UPLINK, HOST_END, GATEWAY = "up0", "eni-probe", "169.254.1.1"  # of a router
 BUFFER = 1 << 24  # bytes: a batch must fit, whatever the kernel adds to each packet
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, so that no TIME_WAIT holds the port
@@ -42,6 +46,11 @@ class Path:
     @property
     def receiver(self) -> str:
         return f"{self.name}r"
+
+    @property
+    def filtering(self) -> str:
+        """The namespace where the filter is."""
+        return self.receiver
 
     def __enter__(self) -> Self:
         for namespace in (self.sender, self.receiver):
@@ -96,6 +105,63 @@ class Path:
             made.setsockopt(socket.SOL_SOCKET, option, BUFFER)
         made.bind((address, port))
         return made
+
+
+class RoutedPath(Path):
+    """With the namespace `<name>f` between them, as host placement has it: UPLINK leads to the sender, HOST_END to the
+    receiver."""
+
+    @property
+    def filtering(self) -> str:
+        return f"{self.name}f"
+
+    def __enter__(self) -> Self:
+        for namespace in (self.sender, self.receiver, self.filtering):
+            netns.create(namespace)
+            self.stack.callback(netns.remove, namespace)
+        with netns.inside(self.filtering):
+            sysctl.write_all(ROUTER)
+        with Links(self.filtering) as links:
+            links.add_veth(UPLINK, self.sender, "eth0", "")
+            links.add_veth(HOST_END, self.receiver, "eth0", "")
+        with netns.inside(self.filtering):
+            sysctl.write_all(FORWARDING)
+        self._lead(UPLINK, self.sender, PROBE, STRANGER)
+        self.mac = self._lead(HOST_END, self.receiver, RECEIVER)
+        return self
+
+    def _lead(self, end: str, namespace: str, *addresses: str) -> str:
+        """Routes and neighbours of one link. Return the MAC address of its far end."""
+        macs = {}
+        for where, ifname in ((self.filtering, end), (namespace, "eth0")):
+            with Links(where) as links:
+                links.set_up("lo")
+                links.set_up(ifname)
+                macs[where] = next(link.mac for link in links.links() if link.ifname == ifname)
+        inside = [f"address add {address}/32 dev eth0" for address in addresses]
+        neighbour = f"neigh replace {GATEWAY} lladdr {macs[self.filtering]} dev eth0 nud permanent"
+        default = f"route add default via {GATEWAY} dev eth0 onlink src {addresses[0]}"
+        _ip(namespace, *inside, neighbour, default)
+        for address in addresses:
+            known = f"neigh replace {address} lladdr {macs[namespace]} dev {end} nud permanent"
+            _ip(self.filtering, f"route add {address}/32 dev {end}", known)
+        return macs[namespace]
+
+    def add_ends(self, names: Iterable[str]) -> None:
+        """More host ends, whose other ends are in a namespace that nobody uses."""
+        idle = f"{self.name}i"
+        netns.create(idle)
+        self.stack.callback(netns.remove, idle)
+        add_ends(self.filtering, idle, names)
+
+
+def add_ends(namespace: str, far: str, names: Iterable[str]) -> None:
+    """Interfaces of these names; each one's other end has the same name in the namespace `far`."""
+    _ip(namespace, *(f"link add {name} up type veth peer name {name} netns {far}" for name in names))
+
+
+def _ip(namespace: str, *commands: str) -> None:
+    subprocess.run(("ip", "-n", namespace, "-batch", "-"), input="\n".join(commands), text=True, check=True)
 
 
 class Ends:

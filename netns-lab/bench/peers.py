@@ -3,6 +3,7 @@
 Owns this as data, in one Peer for each. It is given rules. Must not know the path, or how commands are run.
 
 Where a filter tries rules in order, the probe's rules come last. Each filter keeps its defaults, but drops silently.
+Where ENIs or members grow instead of rules: morepeers.py.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.policy import CHANGE, Rule
+from bench.policy import CHANGE, Rule, policy
 
 Files = Mapping[str, str]  # path -> content
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A filter from these Debian packages (words). The benchmark writes `files`, runs `start`, then measures `load`;
-    after `unload` the next load begins from nothing. `add` and `remove` put CHANGE in force and take it back."""
+    """A filter from these Debian packages (words). The benchmark writes `files` for a size, runs `start`, then measures
+    `load`; after `unload` the next load begins from nothing. `add` and `remove` put CHANGE in force and take it
+    back."""
 
     name: str
     packages: str
-    files: Callable[[Sequence[Rule]], Files]
+    files: Callable[[int], Files]
     load: str
     unload: str
     add: str
@@ -30,15 +32,19 @@ class Peer:
     start: str = "true"
 
 
+def _by_rules(files: Callable[[Sequence[Rule]], Files]) -> Callable[[int], Files]:
+    return lambda size: files(policy(size))
+
+
 # nftables by hand: one chain, one line a rule
 
 
-def _nft_rule(rule: Rule) -> str:
+def nft_rule(rule: Rule) -> str:
     return f"ip saddr {rule.source} {rule.protocol} dport {rule.port} accept"
 
 
 def _nft_files(rules: Sequence[Rule]) -> Files:
-    lines = "\n".join(map(_nft_rule, rules))
+    lines = "\n".join(map(nft_rule, rules))
     chain = f"type filter hook input priority 0; policy drop;\nct state established,related accept\n{lines}"
     return {"/bench/policy.nft": f"table inet filter {{\nchain input {{\n{chain}\n}}\n}}\n"}
 
@@ -46,10 +52,10 @@ def _nft_files(rules: Sequence[Rule]) -> Files:
 NFTABLES = Peer(
     name="nftables, linear",
     packages="nftables",
-    files=_nft_files,
+    files=_by_rules(_nft_files),
     load="nft -f /bench/policy.nft",
     unload="nft delete table inet filter",
-    add=f"nft add rule inet filter input {_nft_rule(CHANGE)}",
+    add=f"nft add rule inet filter input {nft_rule(CHANGE)}",
     remove="nft delete rule inet filter input handle "
     f"$(nft -a list chain inet filter input | sed -n 's/.* dport {CHANGE.port} .*# handle //p')",
 )
@@ -58,8 +64,9 @@ NFTABLES = Peer(
 # iptables (Debian's is the nft variant), with the sources in ipsets
 
 
-def _restorable(lines: Iterable[str]) -> str:
-    established = "-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
+def restorable(lines: Iterable[str], chain: str = "INPUT") -> str:
+    """A file for iptables-restore. `lines` come after the rule for what is established."""
+    established = f"-A {chain} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
     chains = (":INPUT DROP [0:0]", ":FORWARD DROP [0:0]", ":OUTPUT ACCEPT [0:0]")
     return "\n".join(("*filter", *chains, established, *lines, "COMMIT", ""))
 
@@ -71,7 +78,7 @@ def _set_rule(name: str, rule: Rule) -> str:
 def _set_a_rule_files(rules: Sequence[Rule]) -> Files:
     sets = [f"create rule{n} hash:net\nadd rule{n} {rule.source}" for n, rule in enumerate(rules)]
     lines = [f"-A {_set_rule(f'rule{n}', rule)}" for n, rule in enumerate(rules)]
-    return {"/bench/policy.ipset": "\n".join((*sets, "")), "/bench/policy.iptables": _restorable(lines)}
+    return {"/bench/policy.ipset": "\n".join((*sets, "")), "/bench/policy.iptables": restorable(lines)}
 
 
 LOAD_SETS = "ipset restore -file /bench/policy.ipset && iptables-restore /bench/policy.iptables"
@@ -79,7 +86,7 @@ UNLOAD_SETS = "iptables -P INPUT ACCEPT && iptables -F && ipset destroy"
 IPTABLES = Peer(
     name="iptables, an ipset a rule",
     packages="iptables ipset",
-    files=_set_a_rule_files,
+    files=_by_rules(_set_a_rule_files),
     load=LOAD_SETS,
     unload=UNLOAD_SETS,
     add=f"ipset create change hash:net && ipset add change {CHANGE.source}"
@@ -97,14 +104,14 @@ def _one_set_files(rules: Sequence[Rule]) -> Files:
     lines = ["-A INPUT -m set --match-set allowed src,dst -j ACCEPT"]
     return {
         "/bench/policy.ipset": "\n".join(("create allowed hash:net,port", *elements, "")),
-        "/bench/policy.iptables": _restorable(lines),
+        "/bench/policy.iptables": restorable(lines),
     }
 
 
 IPTABLES_ONE_SET = Peer(
     name="iptables, one ipset",
     packages="iptables ipset",
-    files=_one_set_files,
+    files=_by_rules(_one_set_files),
     load=LOAD_SETS,
     unload=UNLOAD_SETS,
     add=f"ipset add allowed {_entry(CHANGE)}",
@@ -128,16 +135,17 @@ RICH_RULE = (
     f'rule family="ipv4" priority="32000" source address="{CHANGE.source}" '
     f'port port="{CHANGE.port}" protocol="{CHANGE.protocol}" accept'
 )
+START_FIREWALLD = """
+    mkdir -p /run/dbus /etc/firewalld/zones /etc/firewalld/ipsets
+    dbus-daemon --system --nofork --nopidfile >/var/log/dbus.log 2>&1 &
+    firewalld --nofork --nopid >/var/log/firewalld.out 2>&1 &
+    for _ in $(seq 150); do firewall-cmd --state >/dev/null 2>&1 && break; sleep 0.2; done
+    firewall-cmd --state"""
 FIREWALLD = Peer(
     name="firewalld",
     packages="firewalld",
-    files=lambda rules: {"/bench/public.xml": _zone(rules)},
-    start="""
-        mkdir -p /run/dbus /etc/firewalld/zones
-        dbus-daemon --system --nofork --nopidfile >/var/log/dbus.log 2>&1 &
-        firewalld --nofork --nopid >/var/log/firewalld.out 2>&1 &
-        for _ in $(seq 150); do firewall-cmd --state >/dev/null 2>&1 && break; sleep 0.2; done
-        firewall-cmd --state && cp /bench/public.xml /etc/firewalld/zones/""",
+    files=_by_rules(lambda rules: {"/bench/public.xml": _zone(rules)}),
+    start=f"{START_FIREWALLD} && cp /bench/public.xml /etc/firewalld/zones/",
     load="firewall-cmd --reload",
     unload="true",  # a reload begins from nothing
     add=f"firewall-cmd --add-rich-rule='{RICH_RULE}'",
@@ -159,11 +167,13 @@ def _zones(rules: Sequence[Rule]) -> str:
 FOOMUURI = Peer(
     name="foomuuri",
     packages="foomuuri",
-    files=lambda rules: {
-        "/etc/foomuuri/policy.conf": _zones(rules),
-        "/bench/base": _zones(rules),
-        "/bench/wider": _zones((*rules, CHANGE)),
-    },
+    files=_by_rules(
+        lambda rules: {
+            "/etc/foomuuri/policy.conf": _zones(rules),
+            "/bench/base": _zones(rules),
+            "/bench/wider": _zones((*rules, CHANGE)),
+        }
+    ),
     load="foomuuri start",
     unload="foomuuri stop",
     add="cp /bench/wider /etc/foomuuri/policy.conf && foomuuri reload",
@@ -186,7 +196,7 @@ ALLOW = f"allow proto {CHANGE.protocol} from {CHANGE.source} to any port {CHANGE
 UFW = Peer(
     name="ufw",
     packages="ufw",
-    files=lambda rules: {"/bench/rules": _tuples(rules)},
+    files=_by_rules(lambda rules: {"/bench/rules": _tuples(rules)}),
     start="sed -i '/^### RULES ###/r /bench/rules' /etc/ufw/user.rules",
     load="ufw --force enable",
     unload="ufw --force disable",

@@ -1,15 +1,18 @@
-"""The policy that every filter gets: an allow-list whose last rules are the probe's own.
+"""The policy that every filter gets: an allow-list whose last rules are the probe's own, or a set of members.
 
-Owns the addresses of the path and the rules. Must not know any filter, nor how a filter writes the rules.
+Owns the addresses of the path, the rules and the members. Must not know any filter, nor how a filter writes the rules.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sgdataplane.net.values import Address
+
 PROBE, RECEIVER, STRANGER = "10.0.0.1", "10.0.0.2", "10.0.0.3"  # probe and stranger are the sender's
 PORT = 5001
 FILLERS = 4094  # 172.16.0.0/12 has so many /24, without its first and last
+MEMBERS = 1 << 20  # of 10.16.0.0/12
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +30,20 @@ CHANGE = Rule("udp", 5002, STRANGER)
 
 
 def policy(size: int) -> tuple[Rule, ...]:
-    """`size` rules in the order in which they are tried. No two of them match the same packet. With size 1, the policy
-    has the probe's two rules, one for each protocol."""
-    count = max(0, size - len(PROBE_RULES))
+    """The rules in the order in which they are tried. With the change there are `size` of them, so that the change
+    stays within a quota of `size` rules; with size 1 there are the probe's two. No two match the same packet."""
+    count = max(0, size - len(PROBE_RULES) - 1)
     if count > FILLERS:
-        raise ValueError(f"at most {FILLERS + len(PROBE_RULES)} rules, not {size}")
+        raise ValueError(f"at most {FILLERS + len(PROBE_RULES) + 1} rules, not {size}")
     return tuple(_filler(number) for number in range(count)) + PROBE_RULES
+
+
+def member(number: int) -> str:
+    """The address of a member: the probe is the first one. The stranger isn't among them until the change."""
+    if not 0 <= number <= MEMBERS:
+        raise ValueError(f"at most {MEMBERS:,} members")
+    first = (10 << 24) + (16 << 16)
+    return PROBE if number == 0 else str(Address(32, first + number - 1))
 
 
 def _filler(number: int) -> Rule:

@@ -5,6 +5,8 @@ it counts what comes out.
 
     python -m bench.policycost                           all policies, with a whole quota of rules
     python -m bench.policycost five_tuple -r 200 -s 1    one policy, 200 rules, seed 1
+    python -m bench.policycost fw-1000                   a ClassBench-like set of 1,000 rules: real five-tuple rules
+    python -m bench.policycost fw-1000 --json            and its proof (what `make bench` reads)
 
 | column | is |
 |---|---|
@@ -32,7 +34,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from bench.costs import begin, tell
 from sgdataplane.compiler.compile import compile_policy
+from sgdataplane.enforce import Desired, Settings, build
 from sgdataplane.model.options import DEFAULTS
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Table, VerdictMap
@@ -46,7 +50,7 @@ from tests.support.lookups import most_lookups
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ROOT = Path(__file__).resolve().parents[2]
 MOST_SECONDS, MOST_BYTES = 600, 12 << 30  # for one process
-SETS = {f"{kind}-{count // 1000}k": (kind, count) for count in (1_000, 10_000) for kind in SEEDS}
+SETS = {f"{kind}-{count}": (kind, count) for count in (500, 1_000, 10_000) for kind in SEEDS}
 Made = TypeVar("Made")
 
 
@@ -85,13 +89,22 @@ def measured(name: str, state: CloudState, *, with_lookups: bool) -> PolicyCost:
     resolving, policy = _timed(lambda: resolve(state, interfaces_of(state, eni), DEFAULTS))
     compiling, table = _timed(lambda: compile_policy(policy, DEFAULTS))
     rendering, text = _timed(lambda: render_table(table))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     rules = sum(len(state.group[group].rules) for group in eni.security_group_ids)
     elements = sum(len(entry.elements) for entry in table.maps)
     lookups = _lookups(table) if with_lookups else ""
     size = len(text.encode())
     return PolicyCost(
-        name, rules, cells(table), len(table.chains), elements, size, lookups, resolving, compiling, rendering, peak
+        name,
+        rules,
+        cells(table),
+        len(table.chains),
+        elements,
+        size,
+        lookups,
+        resolving,
+        compiling,
+        rendering,
+        _peak_mb(),
     )
 
 
@@ -111,9 +124,31 @@ def _timed(make: Callable[[], Made]) -> tuple[float, Made]:
     return time.process_time() - began, made
 
 
+def tell_costs(state: CloudState) -> None:
+    """Of a policy alone: seconds, bytes of text, MB of memory at its peak. The compile comes first, in a process that
+    has compiled nothing; its seconds are the processor's. The proof is of the same table, and nothing of it was proven
+    before."""
+    desired = Desired(state, {targets(state)[0].network_interface_id: "eth0"})
+    begin("both", "compile")
+    compiling, compiled = _timed(lambda: build(desired, Settings(prove=False)))
+    tell(compile=compiling, compile_mb=_peak_mb())
+    tell(bytes=len(render_table(compiled.table).encode()))
+    begin("prove")
+    proof = build(desired, previous=compiled).proof
+    assert proof is not None
+    tell(prove=proof.seconds, both=compiling + proof.seconds, mb=_peak_mb())
+
+
+def _peak_mb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
 def main() -> None:
-    """Print the table; or with --child, one policy's row as JSON."""
+    """Print the table; or with --child, one policy's row as JSON; or with --json, figures for `bench`."""
     asked = _arguments()
+    if asked.json:
+        tell_costs(makers(asked.rules)[asked.policies[0]](asked.seed))
+        return
     if asked.child:
         _bind_to_parent()
         state = makers(asked.rules)[asked.policies[0]](asked.seed)
@@ -138,11 +173,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("-r", "--rules", type=int, default=QUOTA)
     parser.add_argument("-s", "--seed", type=int, default=0)
     parser.add_argument("-l", "--lookups", action="store_true", help="count look-ups too, which takes a while")
+    parser.add_argument("--json", action="store_true", help="one policy: figures for `bench`, with its proof")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     unknown = set(asked.policies) - makers(QUOTA).keys()
     if unknown:
         parser.error(f"no such policy: {', '.join(sorted(unknown))}")
+    if asked.json and len(asked.policies) != 1:
+        parser.error("--json takes one policy")
     return asked
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from bench.compiler import Cost
-from bench.goals import Goal, goals
+from bench.goals import Goal, Section, goals, sections
 from bench.measures import ESTABLISHED, Measure, Spread, differences, ratios, spread
 from bench.results import Results
-from bench.variants import FLOOR, NO_FILTER, Variant
+from bench.variants import Variant
 
 NONE = "-"
 PACKETS = (*ESTABLISHED, Measure.ONE_WAY)
@@ -20,14 +19,12 @@ Cell = Callable[[Variant], str]
 
 def report(results: Results, plots: Sequence[tuple[str, str]]) -> str:
     """The whole report. `plots`: the title and file of each plot."""
-    found = goals(results)
     parts = (
         "# Benchmark\n",
         table(("", ""), results.facts.items()),
-        f"\n## Goals: {sum(goal.is_met for goal in found)} of {len(found)} met\n",
-        "Ratios are taken round by round; the median of them, and their quartiles.\n",
-        table(("goal", "wanted", "measured", "quartiles", "verdict"), map(_goal_row, found)),
-        *_costs(results.costs),
+        f"\n## Goals: {_score(goals(results))}\n",
+        "Medians, and quartiles where there are several samples.",
+        *(text for section in sections(results) for text in _section(section)),
         *_figures(results),
         *(f"\n## {title}\n\n![{title}]({file})" for title, file in plots),
         "\n## Peers\n",
@@ -38,33 +35,40 @@ def report(results: Results, plots: Sequence[tuple[str, str]]) -> str:
     return "\n".join(parts) + "\n"
 
 
+def _score(found: Sequence[Goal]) -> str:
+    """How many goals are met, of those that this run measures."""
+    counted = [goal for goal in found if goal.is_counted]
+    elsewhere = sum(goal.is_full_only for goal in found)
+    rest = f"; {elsewhere} more rows are in full runs only" if elsewhere else ""
+    return f"{sum(goal.is_met for goal in counted)} of {len(counted)} met{rest}"
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield f"\n### {section.title}\n"
+    yield f"{section.about}\n"
+    yield table(("goal", "wanted", "measured", "quartiles", "verdict"), map(_goal_row, section.goals))
+
+
 def _goal_row(goal: Goal) -> tuple[str, ...]:
     if goal.measured is None:
         return (goal.title, goal.wanted, NONE, NONE, goal.verdict)
-    measured, digits = goal.measured, 3 if goal.measured.median < 10 else 0
-    quartiles = f"{measured.low:,.{digits}f} to {measured.high:,.{digits}f}"
-    return (goal.title, goal.wanted, f"{measured.median:,.{digits}f}", quartiles, goal.verdict)
+    found = goal.measured
+    quartiles = f"{_rounded(found.low, goal)} to {_rounded(found.high, goal)}" if found.half else NONE
+    return (goal.title, goal.wanted, f"{_rounded(found.median, goal)} {goal.unit}".strip(), quartiles, goal.verdict)
 
 
-def _costs(found: Sequence[Cost]) -> Iterator[str]:
-    if not found:
-        yield "\n## Compiling and changing: in full runs only"
-        return
-    yield f"\n## Compiling and changing: {sum(cost.is_met for cost in found)} of {len(found)} goals met\n"
-    yield "Ours alone; the median, where there are several samples.\n"
-    yield table(("goal", "at most", "measured", "verdict"), map(_cost_row, found))
-
-
-def _cost_row(cost: Cost) -> tuple[str, ...]:
-    measured = f"{cost.median:,.1f} {cost.unit}" if cost.samples else NONE
-    return cost.title, f"{cost.limit:,.0f} {cost.unit}", measured, cost.verdict
+def _rounded(number: float, goal: Goal) -> str:
+    """A ratio with three digits after the point, and what has a unit with three digits in all, if it has no more."""
+    if not goal.unit:
+        return f"{number:,.{3 if number < 10 else 0}f}"
+    return f"{number:,.{2 if number < 10 else 1 if number < 100 else 0}f}"
 
 
 def _figures(results: Results) -> Iterator[str]:
     yield "\n## What a filter adds to a packet, ns\n"
     yield (
-        "Beside a path without filter, whose own cost, sender and receiver included, is the first row. Median, and "
-        "half the distance of the quartiles.\n"
+        "Beside the same path without filter, whose own cost, sender and receiver included, is in the rows without "
+        "sign. Median, and half the distance of the quartiles.\n"
     )
     yield _by_variant(results, PACKETS, lambda measure: lambda variant: _added(results, measure, variant))
     yield "\n## Cost of an established packet's whole path : the same with the floor\n"
@@ -74,8 +78,9 @@ def _figures(results: Results) -> Iterator[str]:
     yield _by_variant(results, rated, lambda measure: lambda variant: _rate(results, measure, variant))
     yield "\n## Loading and changing, ms\n"
     yield (
-        "Load: from nothing. A change is in force when its time ends, which packets confirm. Ours is a call of "
-        "`enforce()` in a running process; the peers' are the commands that their users type.\n"
+        "Load: from nothing. A change is a rule, or a member where members grow; it is in force when its time ends, "
+        "which packets confirm. Ours is `build()`, proof included, and `enforce()` in a running process; the peers' "
+        "are the commands that their users type.\n"
     )
     commands = (Measure.LOAD, Measure.ADD, Measure.REMOVE)
     yield _by_variant(results, commands, lambda measure: lambda variant: _plain(results, measure, variant))
@@ -90,15 +95,15 @@ def _by_variant(results: Results, measures: Sequence[Measure], cell: Callable[[M
 
 
 def _added(results: Results, measure: Measure, variant: Variant) -> str:
-    if variant == NO_FILTER:
+    if variant == variant.bare:
         return _plain(results, measure, variant)
-    return _beside(results, measure, variant, NO_FILTER, lambda a, b: _number(spread(differences(a, b)), sign="+"))
+    return _beside(results, measure, variant, variant.bare, lambda a, b: _number(spread(differences(a, b)), sign="+"))
 
 
 def _beside_floor(results: Results, measure: Measure, variant: Variant) -> str:
-    if variant in (NO_FILTER, FLOOR):
+    if variant in (variant.bare, variant.floor):
         return NONE
-    return _beside(results, measure, variant, FLOOR, lambda a, b: _number(spread(ratios(a, b)), digits=3))
+    return _beside(results, measure, variant, variant.floor, lambda a, b: _number(spread(ratios(a, b)), digits=3))
 
 
 def _beside(

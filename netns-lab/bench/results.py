@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.compiler import Cost
+from bench.costs import Figures
 from bench.measures import Measure
 from bench.variants import Variant
 
@@ -27,7 +27,7 @@ class Results:
     seconds: float = 0.0  # that the run took
     versions: dict[str, str] = field(default_factory=dict)
     not_run: dict[Variant, str] = field(default_factory=dict)
-    costs: list[Cost] = field(default_factory=list)  # of compiling and changing; none in a quick run
+    figures: Figures = field(default_factory=Figures)  # of the commands that measure what isn't on a path
     samples: dict[Measure, Samples] = field(default_factory=lambda: {measure: {} for measure in Measure})
 
     def note(self, variant: Variant, figures: Mapping[Measure, float]) -> None:
@@ -48,11 +48,11 @@ class Results:
         return {
             "facts": self.facts,
             "versions": self.versions,
-            "variants": [[variant.name, variant.rules] for variant in self.variants],
-            "not_run": [[variant.name, variant.rules, why] for variant, why in self.not_run.items()],
-            "costs": [asdict(cost) for cost in self.costs],
+            "variants": [[variant.name, variant.size] for variant in self.variants],
+            "not_run": [[variant.name, variant.size, why] for variant, why in self.not_run.items()],
+            "figures": asdict(self.figures),
             "samples": [
-                [measure.name, variant.name, variant.rules, [float(f"{sample:.5g}") for sample in samples]]
+                [measure.name, variant.name, variant.size, [float(f"{sample:.5g}") for sample in samples]]
                 for measure, of_variant in self.samples.items()
                 for variant, samples in of_variant.items()
             ],
@@ -63,8 +63,8 @@ def read(path: Path) -> Results:
     """Read what `write` wrote."""
     plain = json.loads(path.read_text(encoding="utf-8"))
     results = Results([Variant(*entry) for entry in plain["variants"]], plain["facts"], versions=plain["versions"])
-    results.not_run = {Variant(name, rules): why for name, rules, why in plain["not_run"]}
-    results.costs = [Cost(**cost) for cost in plain["costs"]]
-    for measure, name, rules, samples in plain["samples"]:
-        results.samples[Measure[measure]][Variant(name, rules)] = samples
+    results.not_run = {Variant(name, size): why for name, size, why in plain["not_run"]}
+    results.figures = Figures(**plain["figures"])
+    for measure, name, size, samples in plain["samples"]:
+        results.samples[Measure[measure]][Variant(name, size)] = samples
     return results

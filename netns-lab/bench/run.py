@@ -5,23 +5,25 @@ Owns the order of the steps and the progress on stderr. Must not know what a fig
 
 from __future__ import annotations
 
+import gc
 import os
 import random
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as FilePath
 
-from bench.compiler import costs
+from bench.costs import measure_costs
 from bench.errors import BenchError
 from bench.measures import Measure
-from bench.path import Ends, Path
+from bench.path import Ends
 from bench.probes import PROBES, Figures, Probe, denied
 from bench.results import Results
-from bench.variants import FLOOR, NO_FILTER, Filter, PeerFilter, Variant, make_filter, ours, peers
+from bench.variants import Axis, Filter, PeerFilter, Variant, make_filter, make_path
 from sgdataplane.errors import SgDataplaneError
 
 # What one variant may fail with, while the others go on.
@@ -30,19 +32,18 @@ FAILURES = (BenchError, SgDataplaneError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much to run. `sizes`: numbers of rules. `slice_s`: for one measure of one variant in one round. `has_costs`:
-    also measure what compiling costs, which takes some minutes."""
+    """How much to run. `loads`: of each variant whose rules grow; the others are loaded once. `build_s`: for all that
+    comes before a variant's first packet. `slice_s`: for one measure of one variant in one round. `seconds`: for the
+    whole run; commands that find no time left are not run. `is_quick`: without the changes that only plots show."""
 
-    sizes: tuple[int, ...]
+    variants: tuple[Variant, ...]
     loads: int
+    build_s: float
     change_rounds: int
     packet_rounds: int
     slice_s: float
-    has_costs: bool
-
-    @property
-    def variants(self) -> tuple[Variant, ...]:
-        return (NO_FILTER, FLOOR, *ours(self.sizes), *peers(self.sizes))
+    seconds: float
+    is_quick: bool
 
 
 @dataclass
@@ -71,27 +72,36 @@ class Run:
             for number, variant in enumerate(plan.variants, 1):
                 self._say(f"building {number} of {len(plan.variants)}: {variant}")
                 self._build(stack, number, variant)
+            gc.collect()
+            gc.freeze()  # so that no collection walks the other variants' policies while one is measured
             for number in range(1, plan.change_rounds + 1):
                 self._say(f"changes, round {number} of {plan.change_rounds}")
-                self._take_turns(change)
+                self._take_turns(change, [stand for stand in self._stands if self._has_changes(stand)])
             with on_one_processor():
                 for number in range(1, plan.packet_rounds + 1):
                     if number % 10 == 1:
                         self._say(f"packets, round {number} of {plan.packet_rounds}")
                     self._packets()
-        if plan.has_costs:
-            self.results.costs = costs(self._say)
+        self._measure_costs()
         self._say("done")
         self.results.seconds = time.monotonic() - self._started
         return self.results
 
+    def _has_changes(self, stand: Stand) -> bool:
+        return stand.variant.axis is Axis.RULES or not self._plan.is_quick
+
+    def _measure_costs(self) -> None:
+        deadline = self._started + self._plan.seconds
+        self.results.figures = measure_costs(self._say, deadline, is_quick=self._plan.is_quick)
+
     def _build(self, stack: ExitStack, number: int, variant: Variant) -> None:
         try:
-            path = stack.enter_context(Path(f"bench{number}"))
-            what = make_filter(variant, path, self._tree)
-            if what is not None:
-                stack.callback(what.close)
-                self._load(variant, what)
+            path = stack.enter_context(make_path(variant, f"bench{number}"))
+            with no_longer_than(self._plan.build_s):
+                what = make_filter(variant, path, self._tree)
+                if what is not None:
+                    stack.callback(what.close)
+                    self._load(variant, what)
             if isinstance(what, PeerFilter):
                 self.results.versions[variant.name] = what.version
             ends = Ends(path)
@@ -103,7 +113,7 @@ class Run:
 
     def _load(self, variant: Variant, what: Filter) -> None:
         """Load the policy, each time from nothing."""
-        for number in range(self._plan.loads):
+        for number in range(self._plan.loads if variant.axis is Axis.RULES else 1):
             if number:
                 what.unload()
             self.results.note(variant, {Measure.LOAD: milliseconds(what.load)})
@@ -116,9 +126,10 @@ class Run:
     def _slice(self, probe: Probe, stand: Stand) -> Figures:
         return probe(stand.ends, self._plan.slice_s)
 
-    def _take_turns(self, measure: Callable[[Stand], Figures]) -> None:
-        """Each stand once, in a new random order each time."""
-        for stand in self._random.sample(self._stands, len(self._stands)):
+    def _take_turns(self, measure: Callable[[Stand], Figures], stands: Sequence[Stand] | None = None) -> None:
+        """Each of the stands (default: all) once, in a new random order each time."""
+        taking = self._stands if stands is None else stands
+        for stand in self._random.sample(taking, len(taking)):
             try:
                 self.results.note(stand.variant, measure(stand))
             except FAILURES as error:
@@ -144,13 +155,32 @@ def on_one_processor() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+@contextmanager
+def no_longer_than(seconds: float) -> Iterator[None]:
+    """BenchError when it takes longer."""
+
+    def stop(*_: object) -> None:
+        raise BenchError(f"stopped after {seconds:,.0f} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def change(stand: Stand) -> Figures:
-    """Add and remove a rule. Packets check that it is in force when the command returns, and only then."""
+    """Add and remove a rule or a member. Packets check that the change is in force when the command returns, and only
+    then."""
     if stand.filter is None:
         return {}
+    stand.filter.turn()
     stand.ends.check_change(is_in_force=False)
     added = milliseconds(stand.filter.add)
     stand.ends.check_change(is_in_force=True)
+    stand.filter.turn()
     removed = milliseconds(stand.filter.remove)
     stand.ends.check_change(is_in_force=False)
     return {Measure.ADD: added, Measure.REMOVE: removed}

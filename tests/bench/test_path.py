@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pytest
 from bench.errors import BenchError
 from bench.measures import Measure
-from bench.ours import Ours
-from bench.path import Ends, Path
-from bench.policy import policy
+from bench.ours import Ours, by_enis, by_members, by_rules
+from bench.path import Ends, Path, RoutedPath
 from bench.probes import PROBES, denied
 from bench.run import Stand, change
-from bench.variants import OURS, Variant
+from bench.variants import HOST, OURS, Variant
+
+from sgdataplane.model.options import Placement
 
 pytestmark = pytest.mark.kernel
 
@@ -30,7 +31,7 @@ def test_a_path_without_filter_lets_everybody_through(ends: Ends) -> None:
 
 
 def test_every_measure_has_a_figure_behind_our_filter_and_changes_take_effect(ends: Ends) -> None:
-    ours = Ours(ends.path.receiver, ends.path.mac, policy(10))
+    ours = Ours(ends.path.filtering, by_rules(ends.path.mac, 10))
     ours.load()
     ends.check(is_denying=True)
     figures = dict(change(Stand(Variant(OURS, 10), ends, ours)))
@@ -40,8 +41,30 @@ def test_every_measure_has_a_figure_behind_our_filter_and_changes_take_effect(en
     assert min(figures.values()) > 0
 
 
+def test_every_measure_has_a_figure_in_a_router_and_changes_take_effect(lab_name: str) -> None:
+    with RoutedPath(lab_name) as path:
+        ends = Ends(path)
+        ends.check(is_denying=False)
+        path.add_ends(["eni-0000", "eni-0001"])
+        ours = Ours(path.filtering, by_enis(path.mac, 3, Placement.HOST))
+        ours.load()
+        ends.check(is_denying=True)
+        figures = dict(change(Stand(Variant(HOST, 3), ends, ours)))
+        for probe in (*PROBES, denied):
+            figures.update(probe(ends, 0))
+    assert set(figures) == set(Measure) - {Measure.LOAD}
+
+
+def test_a_member_that_joins_is_let_in_and_one_that_leaves_is_not(ends: Ends) -> None:
+    ours = Ours(ends.path.filtering, by_members(ends.path.mac, 16))
+    ours.load()
+    ends.check(is_denying=True)
+    for _ in range(2):
+        change(Stand(Variant(OURS, 16), ends, ours))
+
+
 def test_a_change_that_does_nothing_is_noticed(ends: Ends) -> None:
-    ours = Ours(ends.path.receiver, ends.path.mac, policy(10))
+    ours = Ours(ends.path.filtering, by_rules(ends.path.mac, 10))
     ours.load()
     ours.add = lambda: None  # type: ignore[method-assign]
     with pytest.raises(BenchError, match="was not in force"):

@@ -29,4 +29,4 @@ def test_cost_of_one_rule() -> None:
 
 
 def test_there_is_a_maker_for_each_hard_policy_and_each_set() -> None:
-    assert makers(10).keys() == POLICIES.keys() | {f"{kind}-{size}" for kind in SEEDS for size in ("1k", "10k")}
+    assert makers(10).keys() == POLICIES.keys() | {f"{kind}-{size}" for kind in SEEDS for size in (500, 1000, 10000)}
