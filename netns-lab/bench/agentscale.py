@@ -342,6 +342,8 @@ def main() -> int:
     parser.add_argument("--look", type=float, default=0.0, help="wait for the timer's look, after these seconds")
     parser.add_argument("--json", action="store_true", help="all samples, for `bench`")
     options = parser.parse_args()
+    if options.enis < 2 * options.per_group:
+        parser.error("at least two groups: each has a rule for the next one's members")
     isolate("bench.agentscale")
     with TemporaryDirectory() as folder:
         measure(options, Path(folder))

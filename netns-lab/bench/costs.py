@@ -28,11 +28,12 @@ from bench.isolation import outside
 from tests.support.classbench_seeds import SEEDS as KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
+MOST_REASON = 200  # characters
 FULL_ONLY = "in full runs only"
 NAMED = ("five_tuple", "mixture")  # hard policies with a goal of their own
 HARD = ("alternating", "nested_cidrs", "overlapping_ports", "prefix_lists", "port_lists", "kinships")
 SET_SIZES = {500: 60, 1_000: 60, 10_000: 60}  # rules: seconds for each kind of set
-HOSTS, AGENTS = (50, 200), (10, 100)  # ENIs, for the plots, before 1,000
+HOSTS, AGENTS = (50, 200), (20, 100)  # ENIs, for the plots, before 1,000
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,9 @@ def _limit(megabytes: int) -> None:
 
 
 def _reason(errors: str, megabytes: int) -> str:
+    """The error's own text, cut to what fits into a row."""
     last = (errors.strip().splitlines() or ["it failed"])[-1]
-    return f"it took more than {megabytes:,} MB" if last == "MemoryError" else last
+    return f"it took more than {megabytes:,} MB" if last == "MemoryError" else last[:MOST_REASON]
 
 
 def begin(*names: str) -> None:

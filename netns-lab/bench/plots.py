@@ -13,7 +13,7 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatter, NullFormatter
 
 from bench.costs import AGENTS, HOSTS
 from bench.measures import Measure, Spread, differences, spread
@@ -24,7 +24,6 @@ Axes = Any  # matplotlib is not type-checked here
 Samples = Callable[[Results, Variant], "list[float] | None"]
 Points = list[tuple[int, Spread]]
 INK = "#333333"
-OWN = {OURS: "#0072B2", INSTANCE: "#0072B2", HOST: "#56B4E9", MEMBERS: "#0072B2"}
 # Okabe and Ito's colours, which colour-blind readers tell apart; with a marker each, for those who print.
 STYLES = (("#D55E00", "s"), ("#E69F00", "^"), ("#009E73", "v"), ("#CC79A7", "D"), ("#7F7F7F", "P"), ("#000000", "X"))
 HORIZONTAL = {
@@ -75,7 +74,7 @@ def _both_ways(results: Results, variant: Variant) -> list[float] | None:
 
 
 def _connection(results: Results, variant: Variant) -> list[float] | None:
-    """us more than on the same path without a filter."""
+    """µs more than on the same path without a filter."""
     found = _added(Measure.CONNECT)(results, variant)
     return [sample / 1000 for sample in found] if found else None
 
@@ -96,11 +95,25 @@ def _named(commands: str, sizes: Sequence[int], what: str, factor: float) -> dic
     return {**found, 1000: (f"{commands}.{what}", factor)}
 
 
-AGENT_CHANGE = {"our agent, a namespace an ENI: a rule for ten": _named("agent", AGENTS, "change_rule_ms", 1)}
-HOST_CHANGE = {"ours, a full host: a rule of one combination": _named("host", HOSTS, "rule", 1000)}
-AGENT_START = {"our agent, a namespace an ENI: cold start": _named("agent", AGENTS, "cold_start_s", 1000)}
-HOST_LOAD = {"ours, a full host: enforce() alone": _named("host", HOSTS, "program", 1000)}
-ADDED, MICROS, MILLIS = "ns a packet, added by the filter", "us a connection, added by the filter", "ms until in force"
+AGENT, FULL_HOST = "our agent, a namespace an ENI", "ours, full hosts (bench.hostcost)"
+CHANGES = {
+    AGENT: _named("agent", AGENTS, "change_rule_ms", 1),
+    FULL_HOST: _named("host", HOSTS, "rule", 1000),
+}
+LOADS = {
+    AGENT: _named("agent", AGENTS, "cold_start_s", 1000),
+    FULL_HOST: _named("host", HOSTS, "program", 1000),
+}
+BLUE, LIGHT, DARK, PALE = "#0072B2", "#56B4E9", "#003D5C", "#8FB8D0"
+OWN = {
+    OURS: (BLUE, "o"),
+    INSTANCE: (BLUE, "o"),
+    HOST: (LIGHT, "o"),
+    MEMBERS: (BLUE, "o"),
+    AGENT: (DARK, "<"),
+    FULL_HOST: (PALE, ">"),
+}
+ADDED, MICROS, MILLIS = "ns a packet, added by the filter", "µs a connection, added by the filter", "ms until in force"
 PICTURES: Sequence[tuple[str, str, Sequence[Panel]]] = (
     (
         "Cost of a packet against the number of rules",
@@ -120,7 +133,7 @@ PICTURES: Sequence[tuple[str, str, Sequence[Panel]]] = (
         "changes",
         (
             Panel("one rule added or removed", MILLIS, Axis.RULES, _change),
-            Panel("one rule of one ENI", MILLIS, Axis.ENIS, _change, figures={**AGENT_CHANGE, **HOST_CHANGE}),
+            Panel("one rule of one ENI, or of ten", MILLIS, Axis.ENIS, _change, figures=CHANGES),
             Panel("one member joins or leaves", MILLIS, Axis.MEMBERS, _change),
         ),
     ),
@@ -129,7 +142,7 @@ PICTURES: Sequence[tuple[str, str, Sequence[Panel]]] = (
         "enis",
         (
             Panel("established UDP, mean of both directions", ADDED, Axis.ENIS, _both_ways, "linear"),
-            Panel("everything from nothing", MILLIS, Axis.ENIS, _load, figures={**AGENT_START, **HOST_LOAD}),
+            Panel("everything from nothing (of full hosts without compile)", MILLIS, Axis.ENIS, _load, figures=LOADS),
         ),
     ),
 )
@@ -176,7 +189,7 @@ def _fill(results: Results, panel: Panel, place: Axes) -> None:
     others = iter(STYLES)
     for name, points in _lines(results, panel):
         is_own = name in OWN
-        _line(place, name, points, (OWN[name], "o") if is_own else next(others), is_own=is_own)
+        _line(place, name, points, OWN[name] if is_own else next(others), is_own=is_own)
     floors = {variant.floor for variant in results.variants if variant.axis is panel.axis and variant.size}
     for floor, dashes in zip(sorted(floors, key=str), (":", "-."), strict=False):
         samples = panel.samples(results, floor)
@@ -187,6 +200,9 @@ def _fill(results: Results, panel: Panel, place: Axes) -> None:
     place.set_yscale(panel.scale)
     place.set_xticks(_ticks(results, panel))
     place.xaxis.set_minor_formatter(NullFormatter())
+    place.yaxis.set_minor_formatter(
+        LogFormatter(minor_thresholds=(1, 0.4)) if panel.scale == "log" else NullFormatter()
+    )
     for axis in (place.xaxis, place.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     if panel.scale == "linear":
