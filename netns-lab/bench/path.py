@@ -156,8 +156,9 @@ class RoutedPath(Path):
 
 
 def add_ends(namespace: str, far: str, names: Iterable[str]) -> None:
-    """Interfaces of these names; each one's other end has the same name in the namespace `far`."""
-    _ip(namespace, *(f"link add {name} up type veth peer name {name} netns {far}" for name in names))
+    """Interfaces of these names; each one's other end has the same name in the namespace `far`. They stay down: when
+    hundreds come up, the kernel takes seconds until it lets the next one send."""
+    _ip(namespace, *(f"link add {name} type veth peer name {name} netns {far}" for name in names))
 
 
 def _ip(namespace: str, *commands: str) -> None:
