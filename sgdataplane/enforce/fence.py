@@ -37,13 +37,15 @@ NEEDS_INGRESS = "a kernel with CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NET
 @dataclass(frozen=True, slots=True)
 class Fence:
     """The interfaces to fence, the mark of packets that may pass, and the table; None: no fence. `is_anew`: write it
-    even if it seems to be there. `previous`: what was enforced before, if the caller knows."""
+    even if it seems to be there. `previous`: what was enforced before, if the caller knows. `there`: what the kernel
+    holds of the fence until somebody else commits; None: that has to be read."""
 
     ifnames: tuple[str, ...]
     secret: int
     table: Table | None
     is_anew: bool = False
     previous: Desired | None = None
+    there: Inventory | None = None
 
     def is_first(self, stamp: Stamp | None) -> bool:
         """Whether the fence changes before the policy: only if the policy's table, which has that stamp, already marks
@@ -52,13 +54,14 @@ class Fence:
 
 
 def wanted_fence(
-    kernel: Kernel, stamp: Stamp | None, desired: Desired, settings: Settings, previous: Desired | None = None
+    kernel: Kernel, inventory: Inventory, desired: Desired, settings: Settings, previous: Desired | None = None
 ) -> Fence:
     """The fence for the interfaces that exist or that the fence has already. Some kernels keep a chain whose interface
-    is gone. `previous`: what was enforced before, if the caller knows."""
+    is gone. `inventory`: what the kernel holds of the policy's table; `previous`: what was enforced before, if the
+    caller knows."""
     if not settings.fence:
         return Fence((), 0, None)
-    there = kernel.inventory(TABLE, NETDEV, MOST)
+    stamp, there = inventory.stamp, _there(kernel, inventory, previous)
     known = stamp.secret if stamp is not None and stamp.secret else there.stamp.secret if there.stamp else 0
     fenceable = kernel.interfaces() | _devices(there)
     ifnames = tuple(ifname for _, ifname in sorted(desired.interfaces.items()) if ifname in fenceable)
@@ -67,9 +70,24 @@ def wanted_fence(
     secret = 0 if desired.placement.is_outside else known or 1 + secrets.randbelow(0xFFFFFFFF)
     table = fence_of(desired, ifnames, secret, _uplinks(fenceable - {*ifnames}, desired))
     fence = Fence(tuple(sorted(ifnames)), secret, table, settings.resync, previous)
+    if inventory.is_untouched and there.generation == inventory.generation:
+        fence = replace(fence, there=there)
     if fence.table is not None and not there.exists:
         _check_support(kernel, plan(None, there, fitted(kernel, fence.table)), desired.placement)
     return fence
+
+
+def _there(kernel: Kernel, inventory: Inventory, previous: Desired | None) -> Inventory:
+    """What the kernel holds of the fence. If the policy's stamp vouches for that of what was enforced before, only its
+    base chains are read, as these may have gone with their interfaces."""
+    if inventory.stamp is not None and inventory.is_untouched and previous is not None:
+        present, owners = kernel.interfaces(), previous.interfaces.values()
+        ifnames = [ifname for ifname in owners if ifname in present]
+        held = fence_of(previous, ifnames, inventory.stamp.secret, _uplinks(present.difference(owners), previous))
+        found = kernel.vouched(held)
+        if found is not None:
+            return found
+    return kernel.inventory(TABLE, NETDEV, MOST)
 
 
 def fence_of(desired: Desired, ifnames: Collection[str], secret: int, uplinks: Collection[str] = ()) -> Table:
@@ -146,7 +164,8 @@ def _vouched(there: Inventory) -> Inventory:
 
 def put_in(kernel: Kernel, inventory: Inventory, fence: Fence) -> Plan:
     """Put the fence in force, or remove it; return what was done."""
-    there = kernel.inventory(TABLE, NETDEV, MOST)
+    there = fence.there if inventory.is_untouched else None
+    there = there or kernel.inventory(TABLE, NETDEV, MOST)
     steps = way_to(kernel, there, inventory, fence)
     is_whole = run(kernel, steps, is_live=there.exists).leftover == ""
     if is_whole and steps.changes and inventory.is_untouched:

@@ -87,7 +87,7 @@ def apply(
     started = time.monotonic()
     desired, wish = proven.desired, Wish(proven, previous, settings)
     inventory = _look(kernel, wish)
-    fence = wanted_fence(kernel, inventory.stamp, desired, settings, wish.before)
+    fence = wanted_fence(kernel, inventory, desired, settings, wish.before)
     course = plot(kernel, inventory, wish, fence.secret)
     slow = weigh(kernel, course, wish, fence)
     is_fence_first = fence.is_first(inventory.stamp)
@@ -176,7 +176,7 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
         if pace_of(kernel).remembers:
             return
         inventory = _look(kernel, wish)
-        fence = wanted_fence(kernel, inventory.stamp, proven.desired, settings, wish.before)
+        fence = wanted_fence(kernel, inventory, proven.desired, settings, wish.before)
         weigh(kernel, plot(kernel, inventory, wish, fence.secret), wish, fence)
 
 

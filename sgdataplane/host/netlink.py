@@ -168,8 +168,17 @@ def _number(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:
 
 
 def parse_attributes(data: bytes) -> dict[int, bytes]:
-    """Attribute type -> value; if a type comes more than once, its last value."""
-    return dict(list_attributes(data))
+    """Attribute type -> value; if a type comes more than once, its last value. OSError if the data aren't
+    attributes."""
+    found, offset, last = dict[int, bytes](), 0, len(data) - ATTRIBUTE.size
+    unpack = ATTRIBUTE.unpack_from  # no generator and no calls of ours: inventories have thousands of these
+    while offset <= last:
+        length, kind = unpack(data, offset)
+        if length < ATTRIBUTE.size:
+            raise OSError(errno.EBADMSG, f"an attribute of {length} bytes")
+        found[kind & NLA_TYPE_MASK] = data[offset + ATTRIBUTE.size : offset + length]
+        offset += (length + 3) & ~3
+    return found
 
 
 def list_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -43,6 +43,7 @@ from sgdataplane.nft.snapshot import (
     read_generation,
     read_inventory,
     read_trusted,
+    read_vouched,
 )
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.uapi import number_of
@@ -129,6 +130,10 @@ class Kernel(Protocol):
 
     def trusted(self, table: Table) -> Inventory | None:
         """The inventory, if the kernel certainly has this table, whatever its epoch and secret; else None. Cheap."""
+
+    def vouched(self, table: Table) -> Inventory | None:
+        """The inventory, if the kernel has this table or somebody has changed it; else None. For a table beside one
+        whose stamp vouches for both."""
 
     def counted(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
         """What those of these counters that are there have counted."""
@@ -225,6 +230,10 @@ class NetlinkKernel:
     def trusted(self, table: Table) -> Inventory | None:
         with _mapped():
             return read_trusted(self._netlink, table)
+
+    def vouched(self, table: Table) -> Inventory | None:
+        with _mapped():
+            return read_vouched(self._netlink, table)
 
     def counted(self, name: str, counters: Iterable[str]) -> dict[str, Counted]:
         wanted, found = frozenset(counters), dict[str, Counted]()

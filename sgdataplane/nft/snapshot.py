@@ -167,6 +167,25 @@ def read_trusted(netlink: Nfnetlink, table: Table) -> Inventory | None:
     return _inventory_of(table, stamp, generation, left) if read_generation(netlink) == generation else None
 
 
+def read_vouched(netlink: Nfnetlink, table: Table) -> Inventory | None:
+    """The inventory, if the kernel has `table` or somebody has changed it: its stamp and its base chains are there. For
+    a table beside one whose stamp vouches for both. None if they aren't. OSError if the kernel refuses."""
+    generation = read_generation(netlink)
+    family = uapi.FAMILIES[table.family]
+    try:
+        stamp = Stamp.of(_marks(netlink, family, table.name))
+        chains = listed(netlink, uapi.GETCHAIN, family, table.name, 2 * len(table.chains))
+        hooks = {
+            names.known(chain[uapi.CHAIN_NAME]): hook_of(chain, family) for chain in chains if uapi.CHAIN_HOOK in chain
+        }
+    except (FileNotFoundError, InterruptedError, KeyError, struct.error, CrowdError):  # no such map, or another's
+        return None
+    is_there = hooks == {chain.name: chain.hook for chain in table.chains if chain.hook is not None}
+    if stamp is None or stamp.digest != stamp_of(table).digest or not is_there:
+        return None
+    return _inventory_of(table, stamp, generation, {}) if read_generation(netlink) == generation else None
+
+
 def _inventory_of(table: Table, stamp: Stamp, generation: int, left: Mapping[str, Mapping[str, int]]) -> Inventory:
     """`left`: for maps whose elements expire, the milliseconds that each key has left."""
     by_ifname = (entry for entry in table.maps if entry.key_type is KeyType.IFNAME and not entry.lifetime)

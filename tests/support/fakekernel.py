@@ -77,6 +77,13 @@ class FakeKernel:
         is_same = found.stamp is not None and found.stamp.digest == stamp_of(table).digest
         return found if is_same and found.is_untouched else None
 
+    def vouched(self, table: Table) -> Inventory | None:
+        found = self.inventory(table.name, table.family)
+        is_same = found.stamp is not None and found.stamp.digest == stamp_of(table).digest
+        hooks = {name: hook for name, hook in found.chains.items() if hook is not None}
+        is_there = hooks == {chain.name: chain.hook for chain in table.chains if chain.hook is not None}
+        return found if is_same and is_there else None
+
     def inventory(self, name: str, family: str = "inet", most: int | None = None) -> Inventory:  # noqa: ARG002
         if (family, name) not in self._tables:
             return Inventory(self.generation, exists=False)
