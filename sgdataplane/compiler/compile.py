@@ -3,16 +3,17 @@
 Owns the order of the steps, which fixed chains and maps there are, and the stamp. Is given a resolved policy and the
 epoch. Must not do I/O, or know how any chain is made.
 
-A table has four parts: what profiles make, the fixed chains without and with ENIs' own addresses, and timeouts. The
-first two are the same for many ENIs, and taken over as objects. The chains that name the epoch, and the stamp, belong
-to none of the parts.
+A table has these parts: what profiles make, the fixed chains without ENIs' own addresses, those of each ENI, the maps
+that lead to them, and timeouts. The first two are the same for many ENIs. These and an ENI's are taken over as objects.
+The chains that name the epoch, and the stamp, belong to none of the parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import product
 
 from sgdataplane.collection import no_collection
 from sgdataplane.compiler import skeleton, verdicts
@@ -21,8 +22,10 @@ from sgdataplane.compiler.memo import Memo
 from sgdataplane.compiler.parts import Part, Rules, by_name
 from sgdataplane.compiler.profiles import Profiles
 from sgdataplane.compiler.timeouts import IdleTimeouts
+from sgdataplane.compiler.verdicts import AtInterface
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import eni_counter
+from sgdataplane.contract.fields import CtDirection
 from sgdataplane.contract.marks import FIRST_EPOCH
 from sgdataplane.contract.sites import SITES, Site
 from sgdataplane.contract.stamp import STAMP_MAP
@@ -34,6 +37,8 @@ from sgdataplane.net.values import Direction, Prefix
 from sgdataplane.nft.ir import ACCEPT, Chain, Counter, Map, Rule, Table, goto
 from sgdataplane.nft.snapshot import stamp_of
 from sgdataplane.policy.resolve import HostPolicy
+
+MOST_ENIS = 2048  # whose chains are kept
 
 
 @dataclass(frozen=True)
@@ -80,24 +85,54 @@ def _shared_part(around: Surroundings) -> Part:
     return Part.of(chains, maps, [*counters, *skeleton.fixed_counters()])
 
 
-def _own_part(site: Site, links: Sequence[EniInterface], options: Options) -> Part:
-    """The fixed chains that name addresses of the ENIs or lead to such chains."""
+@dataclass(frozen=True)
+class EniPart:
+    """What a table has for one ENI: its chains, and those for its sessions by hook and direction, if there are many
+    ENIs."""
+
+    at: AtInterface
+    sessions: Mapping[tuple[Direction, CtDirection], Chain]
+
+    @cached_property
+    def part(self) -> Part:
+        return Part.of([*self.at.opening.values(), *self.at.errors.values(), *self.sessions.values()], ())
+
+    @cached_property
+    def causes(self) -> frozenset[str]:
+        """The chains of causes to which they lead."""
+        return verdicts.cause_names().intersection(name for chain in self.part.chains for name in chain.ways.chains)
+
+
+@lru_cache(maxsize=MOST_ENIS)
+def _eni_part(placement: Placement, link: EniInterface, slot: int, options: Options, *, is_few: bool) -> EniPart:
+    """Made again only if something about the ENI changes, or where its rules begin."""
+    site = SITES[placement]
+    opening = {hook: eni_chain(site, hook, link, shared_chains(hook, options), options) for hook in Direction}
+    at = AtInterface(link.ifname, slot, opening, {hook: errors_chain(hook, link) for hook in Direction})
+    ways = () if is_few else product(Direction, CtDirection)
+    return EniPart(at, {(hook, way): verdicts.session_chain(site, hook, way, at) for hook, way in ways})
+
+
+def _eni_parts(site: Site, links: Iterable[EniInterface], options: Options) -> list[EniPart]:
     slots = site.marks.slots(link.ifname for link in links)
-    chains: list[Chain] = []
+    is_few = verdicts.is_few(slots)
+    return [_eni_part(site.placement, link, slots[link.ifname], options, is_few=is_few) for link in links]
+
+
+def _dispatch_part(parts: Sequence[EniPart]) -> Part:
+    """The maps from interfaces to the chains of their ENIs."""
     maps: list[Map] = []
     for hook in Direction:
-        shared = shared_chains(hook, options)
-        enis = {link.ifname: eni_chain(site, hook, link, shared, options) for link in links}
-        errors = {link.ifname: errors_chain(hook, link) for link in links}
-        chains += [*enis.values(), *errors.values()]
-        maps.append(skeleton.dispatch(hook, enis))
-        if verdicts.is_few(slots):
-            maps.append(skeleton.errors(hook, errors))
+        maps.append(skeleton.dispatch(hook, {entry.at.ifname: entry.at.opening[hook] for entry in parts}))
+        if verdicts.is_few([entry.at.ifname for entry in parts]):
+            maps.append(skeleton.errors(hook, {entry.at.ifname: entry.at.errors[hook] for entry in parts}))
         else:
-            sessions = verdicts.session_chains(site, hook, slots, enis, errors)
-            chains += sessions[0]
-            maps += sessions[1]
-    return Part.of(chains, maps)
+            maps += [verdicts.sessions(hook, way, _of_way(parts, hook, way)) for way in CtDirection]
+    return Part.of((), maps)
+
+
+def _of_way(parts: Sequence[EniPart], hook: Direction, way: CtDirection) -> Mapping[str, Chain]:
+    return {entry.at.ifname: entry.sessions[hook, way] for entry in parts}
 
 
 def compile_policy(
@@ -141,7 +176,7 @@ def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]
         )
         for eni in policy.enis
     ]
-    own = _own_part(site, links, options)
+    own = _eni_parts(site, links, options)
     around = Surroundings(
         policy.placement,
         options,
@@ -150,9 +185,10 @@ def _parts(policy: HostPolicy, options: Options, memo: Memo) -> tuple[Part, ...]
         policy.uplinks,
         tuple(prefix for eni in policy.enis for prefix in eni.private) if policy.uplinks else (),
         idle.elsewhere(),
-        verdicts.cause_names().intersection(name for chain in own.chains for name in chain.ways.chains),
+        frozenset[str]().union(*(entry.causes for entry in own)),
     )
-    return rules.part, _shared_part(around), own, Part.of(idle.chains.values(), idle.maps.values(), (), idle.objects)
+    of_idle = Part.of(idle.chains.values(), idle.maps.values(), (), idle.objects)
+    return rules.part, _shared_part(around), *(entry.part for entry in own), _dispatch_part(own), of_idle
 
 
 def _rules(policy: HostPolicy, site: Site, memo: Memo) -> Rules:

@@ -19,7 +19,7 @@ profile. Must not know rules of users, or the epoch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from sgdataplane.compiler.skeleton import OF_ERRORS, accept, content_chain, drop, merged
@@ -57,8 +57,8 @@ class EniInterface:
     sources: tuple[Prefix, ...]
     link_sources: tuple[Prefix, ...]
     on_link: tuple[Prefix, ...]
-    roots: dict[Direction, str]
-    timeouts: dict[Direction, tuple[Rule, ...]]
+    roots: dict[Direction, str] = field(hash=False)
+    timeouts: dict[Direction, tuple[Rule, ...]] = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ that rule, and the next one goes on.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from sgdataplane.compiler.skeleton import OF_ERRORS, by_interface
@@ -169,29 +170,31 @@ def mark_maps(ifnames: Collection[str]) -> list[Map]:
     return found
 
 
-def session_chains(
-    site: Site, hook: Direction, slots: Mapping[str, int], enis: Mapping[str, Chain], errors: Mapping[str, Chain]
-) -> tuple[list[Chain], list[Map]]:
-    """For more than FEW interfaces: the chains for packets of sessions that were accepted in this epoch.
+@dataclass(frozen=True, slots=True)
+class AtInterface:
+    """One ENI's slot, and its chains by hook: for any packet, and for ICMP errors about sessions that it accepted."""
 
-    `enis`, `errors`: by interface, the chain for any packet, and for ICMP errors about sessions that its ENI accepted.
-    """
-    chains: list[Chain] = []
-    maps: list[Map] = []
+    ifname: str
+    slot: int
+    opening: Mapping[Direction, Chain]
+    errors: Mapping[Direction, Chain]
+
+
+def session_chain(site: Site, hook: Direction, way: CtDirection, at: AtInterface) -> Chain:
+    """For more than FEW interfaces: the chain for packets of sessions that were accepted in this epoch."""
     end = goto(EGRESS_PASS) if site.is_leaving(hook) else ACCEPT
-    for way in CtDirection:
-        name, known = _sessions_name(hook, way), {}
-        for ifname, slot in slots.items():
-            is_own = _is_slot(site, side_of(hook, way), slot)
-            rules = (
-                rule(is_own, IS_OWN, end),
-                rule(is_own, IS_RELATED, jump(errors[ifname].name)),
-                rule(goto(enis[ifname].name)),
-            )
-            known[ifname] = Chain(names.identifier(name, ifname), rules)
-        chains += known.values()
-        maps.append(by_interface(name, known))
-    return chains, maps
+    is_own = _is_slot(site, side_of(hook, way), at.slot)
+    rules = (
+        rule(is_own, IS_OWN, end),
+        rule(is_own, IS_RELATED, jump(at.errors[hook].name)),
+        rule(goto(at.opening[hook].name)),
+    )
+    return Chain(names.identifier(_sessions_name(hook, way), at.ifname), rules)
+
+
+def sessions(hook: Direction, way: CtDirection, chains: Mapping[str, Chain]) -> Map:
+    """Interface name -> that chain."""
+    return by_interface(_sessions_name(hook, way), chains)
 
 
 def _is_slot(site: Site, side: Direction, slot: int) -> Match:

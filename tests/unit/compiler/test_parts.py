@@ -8,7 +8,7 @@ import pytest
 
 from sgdataplane.compiler.compile import compile_policy, with_epoch
 from sgdataplane.compiler.memo import Memo
-from sgdataplane.model.options import DEFAULTS
+from sgdataplane.model.options import DEFAULTS, Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.snapshot import stamp_of
@@ -39,6 +39,24 @@ def test_tables_of_enis_with_equal_groups_share_all_chains_without_own_addresses
     own = [chain.name for chain in second.chains if chain.name.startswith(("eni-", "errors-"))]
     assert len(own) == 4
     assert common(first, second) == len(second.chains) - len(own)
+
+
+def test_in_a_router_only_the_chains_of_enis_that_change_are_made_again() -> None:
+    enis = [make_eni(f"eni-{number}", f"10.0.0.{number + 1}", f"sg-{number % 2}") for number in range(12)]
+    ends = {eni.network_interface_id: f"v{number}" for number, eni in enumerate(enis)}
+
+    def router_of(state: CloudState) -> Table:
+        policy = resolve(state, ends, DEFAULTS)
+        return compile_policy(replace(policy, placement=Placement.HOST), DEFAULTS)
+
+    before = router_of(make_state(GROUPS, enis))
+    changed = make_state([make_group("sg-0", ["ingress tcp 80/80 from sg-1"]), GROUPS[1]], enis)
+    moved = make_state(GROUPS, [*enis[:-1], make_eni("eni-11", "10.0.0.99", "sg-1")])
+    for state, names in ((changed, set[str]()), (moved, {"eni-egress.v11", "eni-ingress.v11"})):
+        known, after = {id(chain) for chain in before.chains}, router_of(state)
+        anew = (chain.name for chain in after.chains if chain.name.startswith("eni-") and id(chain) not in known)
+        assert after != before
+        assert {name.rpartition("-")[0] for name in anew} == names
 
 
 MEMBER = make_eni("eni-n", "10.0.9.2", "sg-1")
