@@ -26,7 +26,7 @@ from sgdataplane.attach.report import (
     told,
 )
 from sgdataplane.attach.workload import Workload
-from sgdataplane.enforce import Desired, enforce
+from sgdataplane.enforce import Desired, enforce, is_in_force
 from sgdataplane.errors import ContainedError
 from sgdataplane.host.identity import found
 from sgdataplane.host.links import Links
@@ -126,4 +126,20 @@ def _enforced(
         for binding in bindings
     )
     unbound = names_up(seen.links) - {"lo", *interfaces.values()}
-    return NamespaceReport(key, enis, proven, applied, unbound=tuple(sorted(unbound)))
+    return NamespaceReport(key, enis, proven, applied, unbound=tuple(sorted(unbound)), links=seen.links)
+
+
+def is_as_reported(report: NamespaceReport) -> bool:
+    """Whether nothing has certainly changed in a workload's namespace since this report of instance placement: neither
+    nftables nor links. False if that can't be told."""
+    if isinstance(report.key, str) or report.proven is None or not report.is_settled:
+        return False
+    try:
+        with found(report.key, report.enis[0].binding.path) as place:
+            if place is None or not is_in_force(place, report.proven):
+                return False
+            with Links(place) as links:
+                return links.links() == report.links
+    except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this namespace only
+        told(error)
+        return False

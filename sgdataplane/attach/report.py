@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from sgdataplane.attach.registry import Binding, in_order
 from sgdataplane.enforce import DEFAULT_SETTINGS, ApplyReport, Desired, Proven, Settings
 from sgdataplane.errors import ContainedError, InternalError, SgDataplaneError
 from sgdataplane.host.identity import Identity
+from sgdataplane.host.links import Link
 from sgdataplane.model.choices import ON_HOSTS
 from sgdataplane.model.options import Options, Placement
 
@@ -99,7 +100,8 @@ class EniReport:
 @dataclass(frozen=True, slots=True)
 class NamespaceReport:
     """What was done in one namespace. `proven`: what it obeys. `applied`: None if nothing could be done; `error` says
-    why. `unbound`: its other interfaces that are up; these pass nothing, either."""
+    why. `unbound`: its other interfaces that are up; these pass nothing, either. `links`: all its links, as they were
+    then; () if they weren't read."""
 
     key: Key
     enis: tuple[EniReport, ...]
@@ -107,6 +109,7 @@ class NamespaceReport:
     applied: ApplyReport | None = None
     error: Told | None = None
     unbound: tuple[str, ...] = ()
+    links: tuple[Link, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def desired(self) -> Desired | None:

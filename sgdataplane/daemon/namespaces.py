@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 
+from sgdataplane.attach.reconcile import is_as_reported
 from sgdataplane.attach.report import HostReport, Key, NamespaceReport, told
 from sgdataplane.contract.tables import TABLE
 from sgdataplane.errors import SgDataplaneError
@@ -100,18 +101,21 @@ class NamespaceWatch:
         self._loud_numbers.update(self._looked_at)
 
     def follow(self, report: HostReport) -> bool:
-        """Listen to the namespaces of that report, and no others. Return whether there is a new one, whose earlier
-        events may have been missed."""
+        """Listen to the namespaces of that report, and no others. Return whether events of a new one may have been
+        missed: then it isn't as the report says."""
         there = {entry.key: entry for entry in report.namespaces if not entry.is_gone}
         self._gone = frozenset(entry.key for entry in report.namespaces if entry.is_gone)  # they never return
         kept = {key: number for key, number in self._numbers.items() if key in there}
         new = {key: number for key in there.keys() - kept.keys() if (number := _number(there[key])) is not None}
         self._commits.forget(tuple(self._named.keys() - kept.values()))
         self._numbers = kept | new
-        self._loud.update(new)
         self._named = {number: there[key].named for key, number in self._numbers.items()}
         self._follow_workloads(there.values())
-        return bool(new)
+        if not kept:  # at a start, our own commits fill the buffer; the comparison also sees what others have changed
+            self.rules.drop()
+        doubtful = [key for key in new if not is_as_reported(there[key])]
+        self._loud.update(doubtful)
+        return bool(doubtful)
 
     def _follow_workloads(self, reports: Iterable[NamespaceReport]) -> None:
         """A workload that has ended before it gets a number isn't quiet, and the next cycle looks at it."""

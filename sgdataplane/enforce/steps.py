@@ -180,6 +180,12 @@ def check_hold(namespace: str, proven: Proven, previous: Proven | None, settings
         weigh(kernel, plot(kernel, inventory, wish, fence.secret), wish, fence)
 
 
+def is_in_force(namespace: str, proven: Proven) -> bool:
+    """Whether the kernel certainly has what is proven, and nobody has committed anything since it was put there."""
+    with NetlinkKernel(namespace) as kernel:
+        return kernel.trusted(proven.table) is not None
+
+
 def remove(namespace: str) -> bool:
     """Delete our tables there, and nothing else; return whether there were any."""
     with NetlinkKernel(namespace) as kernel:

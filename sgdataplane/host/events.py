@@ -37,6 +37,7 @@ from sgdataplane.host.rtnetlink import IFINFOMSG, LINK_NAME
 
 BUFFER_BYTES = 8 << 20
 READ_S = 0.005  # of one call; what is left stays readable
+DROP_S = 1.0  # a full buffer takes a few hundredths
 ROUTE = socket.NETLINK_ROUTE
 LINK_GROUP, NSID_GROUP = 1, 28  # RTNLGRP_*, linux/rtnetlink.h
 NEWLINK, DELLINK, NEWNSID, DELNSID, GETNSID = 16, 17, 88, 89, 90  # RTM_*
@@ -88,6 +89,14 @@ class Subscription:
                 if time.monotonic() > until:
                     break
         return found, is_lossy
+
+    def drop(self) -> None:
+        """Drop the messages that have come, and don't tell whether some were lost."""
+        until = time.monotonic() + DROP_S
+        with refusals_of("netlink events"):
+            for _ in received(self._socket):
+                if time.monotonic() > until:
+                    break
 
 
 def number_of_ended(message: Message) -> int | None:
