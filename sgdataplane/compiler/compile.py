@@ -75,7 +75,8 @@ def _shared_part(around: Surroundings) -> Part:
         passing = {ifname: uplink for ifname in around.uplinks if not ifname.endswith("*")}
         passing |= dict.fromkeys((LOOPBACK, *around.internal), ACCEPT) | dict.fromkeys(around.uplinks, uplink)
         shared = shared_chains(hook, around.options)
-        chains += [skeleton.entry_chain(site, hook, timeouts, passing), shared.link, shared.checks]
+        chains.append(skeleton.entry_chain(site, hook, timeouts, passing))
+        chains += shared.link, shared.checks, *shared.foreign
     needed = around.needed.union(*(chain.ways.chains for chain in chains))
     for hook in Direction:
         ends = verdicts.end_chains(site, hook, around.ifnames)

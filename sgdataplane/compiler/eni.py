@@ -7,7 +7,7 @@ profile. Must not know rules of users, or the epoch.
                  neighbour-claim       egress: an advertisement of an address that isn't the ENI's, or a probe for one
                                        from ::
                  spoofed               egress: a link-local source that isn't the ENI's, such as the gateway's
-                 jump <hook>-link      discovery, MLD and DHCP without an address of the ENI
+                 jump <hook>-link      all but TCP: discovery, MLD and DHCP without an address of the ENI
                  foreign, spoofed      egress: a source that isn't the ENI's; ingress: a source that is, or a
                                        destination that isn't
                  jump <hook>-checks    discovery and DHCP from the ENI's own address; DHCP offers; packets without a
@@ -39,11 +39,24 @@ from sgdataplane.contract.fields import (
     Field,
 )
 from sgdataplane.contract.sites import Site
-from sgdataplane.contract.tables import MIDSTREAM
+from sgdataplane.contract.tables import MIDSTREAM, drop_name
 from sgdataplane.model import always
 from sgdataplane.model.options import Options
 from sgdataplane.net.values import TCP, UDP, Direction, Family, Prefix
-from sgdataplane.nft.ir import RETURN, Chain, Count, Match, Range, Rule, goto, is_value, jump, prefix_range, rule
+from sgdataplane.nft.ir import (
+    RETURN,
+    Chain,
+    Count,
+    Match,
+    Range,
+    Rule,
+    Verdict,
+    goto,
+    is_value,
+    jump,
+    prefix_range,
+    rule,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +76,12 @@ class EniInterface:
 
 @dataclass(frozen=True, slots=True)
 class SharedChains:
-    """The chains at one hook that are the same for all ENIs."""
+    """The chains at one hook that are the same for all ENIs. `foreign`: at ingress, for packets that aren't for the ENI
+    alone."""
 
     link: Chain
     checks: Chain
+    foreign: tuple[Chain, ...]
 
 
 @lru_cache(maxsize=16)
@@ -84,7 +99,14 @@ def shared_chains(hook: Direction, options: Options) -> SharedChains:
     return SharedChains(
         content_chain(f"{hook.value}-link", tuple(link)),
         content_chain(f"{hook.value}-checks", (*checks, *_refused(hook))),
+        (_foreign(hook),) if hook is Direction.INGRESS else (),
     )
+
+
+def _foreign(hook: Direction) -> Chain:
+    """Lets multicast and broadcast go on. Few packets come here, so that most are spared a search among ranges."""
+    shared = (Match(DESTINATION[family], merged(always.SHARED[family])) for family in Family)
+    return content_chain(f"{hook.value}-foreign", (*(rule(match, RETURN) for match in shared), drop(hook, "foreign")))
 
 
 def _refused(hook: Direction) -> Iterator[Rule]:
@@ -93,6 +115,7 @@ def _refused(hook: Direction) -> Iterator[Rule]:
     yield drop(hook, "malformed-discovery", _icmpv6(always.DISCOVERY_TYPES))
     if hook is Direction.EGRESS:
         yield from (_dhcp_server(family) for family in Family)
+    yield rule(is_value(Field.CT_STATE, CtState.ESTABLISHED, CtState.NEW), RETURN)
     yield drop(hook, "invalid", is_value(Field.CT_STATE, CtState.INVALID))
     yield drop(hook, "untracked", is_value(Field.CT_STATE, CtState.UNTRACKED))
     is_related = is_value(Field.CT_STATE, CtState.RELATED)
@@ -151,8 +174,8 @@ def eni_chain(site: Site, hook: Direction, link: EniInterface, shared: SharedCha
     """The chain for opening packets of the ENI, and for packets whose session has to be judged again."""
     rules = [
         *((_far_discovery(link), *_claims(link)) if hook is Direction.EGRESS else ()),
-        rule(jump(shared.link.name)),
-        *_addresses(hook, link),
+        rule(Match(Field.L4PROTO, (Range.of(TCP),), negate=True), jump(shared.link.name)),
+        *(_sender(hook, link) if hook is Direction.EGRESS else _receiver(hook, link, jump(shared.foreign[0].name))),
         rule(jump(shared.checks.name)),
         *link.timeouts[hook],
         *_midstream(hook, options),
@@ -190,7 +213,7 @@ def errors_chain(hook: Direction, link: EniInterface) -> Chain:
     """ICMP errors about a session that this ENI accepts now. Other `related` packets, which a conntrack helper of
     others expects, go back to be judged like any opening packet."""
     rules = [
-        *(_addresses(hook, link) if hook is Direction.EGRESS else ()),
+        *(_sender(hook, link) if hook is Direction.EGRESS else ()),
         accept(hook, "icmp-error", _icmp(always.ICMP_ERRORS)),
         accept(hook, "icmp-error", _icmpv6(always.ICMPV6_ERRORS)),
         rule(RETURN),
@@ -198,24 +221,25 @@ def errors_chain(hook: Direction, link: EniInterface) -> Chain:
     return content_chain(names.identifier(f"errors-{hook.value}", link.ifname), tuple(rules))
 
 
-def _addresses(hook: Direction, link: EniInterface) -> Iterator[Rule]:
+def _sender(hook: Direction, link: EniInterface) -> Iterator[Rule]:
+    """Checks the source, as `semantics.is_spoofed` does."""
+    for family in Family:
+        yield rule(_is_none_of(SOURCE[family], link.sources, family), goto(drop_name(hook, "spoofed")))
+
+
+def _receiver(hook: Direction, link: EniInterface, to_foreign: Verdict) -> Iterator[Rule]:
     """Checks both addresses, as `semantics.is_spoofed` and `is_foreign` do."""
     for family in Family:
-        if hook is Direction.EGRESS:
-            yield _unless(hook, "spoofed", SOURCE[family], link.sources, family)
-            continue
         own = merged(prefix for prefix in link.own if prefix.family is family)
         if own:
             yield drop(hook, "spoofed", Match(SOURCE[family], own))
-        yield _unless(hook, "foreign", DESTINATION[family], (*link.sources, *always.SHARED[family]), family)
+        yield rule(_is_none_of(DESTINATION[family], link.sources, family), to_foreign)
 
 
-def _unless(hook: Direction, cause: str, asked: Field, prefixes: Iterable[Prefix], family: Family) -> Rule:
-    """Drops packets whose address of this family lies in none of the prefixes."""
+def _is_none_of(asked: Field, prefixes: Iterable[Prefix], family: Family) -> Match:
+    """Holds for packets of this family whose address lies in none of the prefixes."""
     ranges = merged(prefix for prefix in prefixes if prefix.family is family)
-    if not ranges:
-        return drop(hook, cause, is_value(Field.NFPROTO, NFPROTO[family]))
-    return drop(hook, cause, Match(asked, ranges, negate=True))
+    return Match(asked, ranges, negate=True) if ranges else is_value(Field.NFPROTO, NFPROTO[family])
 
 
 def _midstream(hook: Direction, options: Options) -> Iterator[Rule]:
