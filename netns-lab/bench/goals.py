@@ -107,8 +107,8 @@ def sections(results: Results) -> tuple[Section, ...]:
     return (
         Section(
             "Compiling and proving",
-            "A policy of 1,000 rules uses the whole quota of an ENI. A five-tuple set is one of ClassBench's kinds "
-            f"({', '.join(KINDS)}); the row is about the worst of them.",
+            "A policy of 1,000 rules uses the whole quota of an ENI. Five-tuple sets are made as ClassBench makes them "
+            f"from real ones, in its kinds {', '.join(KINDS)}; a row is about the worst of these.",
             tuple(map(of_figures, COMPILING)),
         ),
         Section(
