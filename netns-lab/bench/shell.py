@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -44,11 +45,16 @@ class Shell:
             start_new_session=True,
             preexec_fn=lambda: netns.enter(namespace),  # noqa: PLW1509  # no threads here
         )
-        self.run("true")
+        try:
+            self.run("true")
+        except BenchError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the shell, and what it left running."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may have ended already
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
 
     def run(self, command: str) -> str:
