@@ -28,6 +28,7 @@ FULL = Plan(
     change_rounds=9,
     packet_rounds=120,
     slice_s=0.004,
+    packets_until=15 * 60,
     seconds=24 * 60,
     is_quick=False,
 )
@@ -38,7 +39,8 @@ QUICK = Plan(
     change_rounds=5,
     packet_rounds=40,
     slice_s=0.004,
-    seconds=160,
+    packets_until=80,
+    seconds=150,
     is_quick=True,
 )
 

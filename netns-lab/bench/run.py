@@ -28,13 +28,15 @@ from sgdataplane.errors import SgDataplaneError
 
 # What one variant may fail with, while the others go on.
 FAILURES = (BenchError, SgDataplaneError, OSError)
+LEAST_ROUNDS = 10  # of packets, however late it is
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How much to run. `loads`: of each variant whose rules grow; the others are loaded once. `build_s`: for all that
-    comes before a variant's first packet. `slice_s`: for one measure of one variant in one round. `seconds`: for the
-    whole run; commands that find no time left are not run. `is_quick`: without the changes that only plots show."""
+    comes before a variant's first packet. `slice_s`: for one measure of one variant in one round. `packets_until`:
+    so many seconds after its start, a run begins no further round of packets. `seconds`: for the whole run; commands
+    that find no time left are not run. `is_quick`: without the changes that only plots show."""
 
     variants: tuple[Variant, ...]
     loads: int
@@ -42,6 +44,7 @@ class Plan:
     change_rounds: int
     packet_rounds: int
     slice_s: float
+    packets_until: float
     seconds: float
     is_quick: bool
 
@@ -81,11 +84,17 @@ class Run:
                 for number in range(1, plan.packet_rounds + 1):
                     if number % 10 == 1:
                         self._say(f"packets, round {number} of {plan.packet_rounds}")
+                    if number > LEAST_ROUNDS and self._elapsed > plan.packets_until:
+                        break
                     self._packets()
         self._measure_costs()
         self._say("done")
-        self.results.seconds = time.monotonic() - self._started
+        self.results.seconds = self._elapsed
         return self.results
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
 
     def _has_changes(self, stand: Stand) -> bool:
         return stand.variant.axis is Axis.RULES or not self._plan.is_quick
@@ -141,7 +150,7 @@ class Run:
         self.results.give_up(variant, str(error))
 
     def _say(self, text: str) -> None:
-        sys.stderr.write(f"[{time.monotonic() - self._started:4.0f} s] {text}\n")
+        sys.stderr.write(f"[{self._elapsed:4.0f} s] {text}\n")
 
 
 @contextmanager
