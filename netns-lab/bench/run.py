@@ -29,6 +29,7 @@ from sgdataplane.errors import SgDataplaneError
 # What one variant may fail with, while the others go on.
 FAILURES = (BenchError, SgDataplaneError, OSError)
 LEAST_ROUNDS = 10  # of packets, however late it is
+AGAIN_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +167,13 @@ def on_one_processor() -> Iterator[None]:
 
 @contextmanager
 def no_longer_than(seconds: float) -> Iterator[None]:
-    """BenchError when it takes longer."""
+    """BenchError when it takes longer; again and again, as Python drops what a signal raises in a finalizer."""
 
     def stop(*_: object) -> None:
         raise BenchError(f"stopped after {seconds:,.0f} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
     try:
         yield
     finally:
