@@ -9,6 +9,7 @@ import gc
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from bench.variants import Axis, Filter, PeerFilter, Variant, make_filter, make_
 from sgdataplane.errors import SgDataplaneError
 
 # What one variant may fail with, while the others go on.
-FAILURES = (BenchError, SgDataplaneError, OSError)
+FAILURES = (BenchError, SgDataplaneError, OSError, subprocess.SubprocessError)
 LEAST_ROUNDS = 10  # of packets, however late it is
 AGAIN_S = 3.0
 
