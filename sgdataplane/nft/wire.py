@@ -18,6 +18,7 @@ from sgdataplane.nft.layout import VERDICTS
 U16, U32, U64, CODE = struct.Struct("!H"), struct.Struct("!I"), struct.Struct("!Q"), struct.Struct("!i")
 VERDICT_REGISTER, REGISTER = U32.pack(0), U32.pack(1)
 CODES = {kind: code for code, kind in VERDICTS.items()}
+_once = lru_cache(maxsize=1 << 12)  # the same few instructions are in nearly all rules
 
 
 def text(kind: int, value: str) -> bytes:
@@ -52,26 +53,31 @@ def _expression(kind: str, *parts: bytes) -> bytes:
 # loads
 
 
+@_once
 def meta(key: int) -> bytes:
     return _expression("meta", word(uapi.META_KEY, key), attribute(uapi.META_DREG, REGISTER))
 
 
+@_once
 def ct(key: int, direction: int | None = None) -> bytes:
     """`direction`: whose tuple of the entry has it; None if no tuple has."""
     of_tuple = () if direction is None else (attribute(uapi.CT_DIRECTION, bytes([direction])),)
     return _expression("ct", word(uapi.CT_KEY, key), attribute(uapi.CT_DREG, REGISTER), *of_tuple)
 
 
+@_once
 def payload(base: int, offset: int, length: int) -> bytes:
     """`base`: 0 link, 1 network, 2 transport."""
     place = word(uapi.PAYLOAD_BASE, base), word(uapi.PAYLOAD_OFFSET, offset), word(uapi.PAYLOAD_LENGTH, length)
     return _expression("payload", attribute(uapi.PAYLOAD_DREG, REGISTER), *place)
 
 
+@_once
 def constant(data: bytes) -> bytes:
     return _expression("immediate", attribute(uapi.IMMEDIATE_DREG, REGISTER), _data(uapi.IMMEDIATE_DATA, data))
 
 
+@_once
 def masked(mask: bytes, flipped: bytes) -> bytes:
     """`(register & mask) ^ flipped`."""
     registers = attribute(uapi.BITWISE_SREG, REGISTER), attribute(uapi.BITWISE_DREG, REGISTER)
@@ -82,17 +88,20 @@ def masked(mask: bytes, flipped: bytes) -> bytes:
 # conditions: `is_other` holds for everything else
 
 
+@_once
 def compare(data: bytes, *, is_other: bool = False) -> bytes:
     operator = word(uapi.CMP_OP, uapi.NEQ if is_other else uapi.EQ)
     return _expression("cmp", attribute(uapi.CMP_SREG, REGISTER), operator, _data(uapi.CMP_DATA, data))
 
 
+@_once
 def within(first: bytes, last: bytes, *, is_other: bool = False) -> bytes:
     operator = word(uapi.RANGE_OP, uapi.NEQ if is_other else uapi.EQ)
     ends = _data(uapi.RANGE_FROM, first), _data(uapi.RANGE_TO, last)
     return _expression("range", attribute(uapi.RANGE_SREG, REGISTER), operator, *ends)
 
 
+@_once
 def look_up(asked: str) -> bytes:
     """The verdict of a map that has a name."""
     registers = attribute(uapi.LOOKUP_SREG, REGISTER), attribute(uapi.LOOKUP_DREG, VERDICT_REGISTER)
@@ -107,6 +116,7 @@ def look_up_nameless(template: str, number: int, *, is_other: bool = False, is_m
     return _expression("lookup", *asked, more)
 
 
+@_once
 def limit(per_second: int, burst: int, *, is_bytes: bool = False, is_above: bool = False) -> bytes:
     """The rule goes on for packets within the limit, or (`is_above`) for those beyond it."""
     rate, unit = attribute(uapi.LIMIT_RATE, U64.pack(per_second)), attribute(uapi.LIMIT_UNIT, U64.pack(1))
@@ -114,6 +124,7 @@ def limit(per_second: int, burst: int, *, is_bytes: bool = False, is_above: bool
     return _expression("limit", rate, unit, word(uapi.LIMIT_BURST, burst), *kind)
 
 
+@_once
 def has_header(number: int) -> bytes:
     """Whether an IPv6 packet has this extension header."""
     header = attribute(uapi.EXTHDR_TYPE, bytes([number])), word(uapi.EXTHDR_OFFSET, 0), word(uapi.EXTHDR_LENGTH, 1)
@@ -124,24 +135,29 @@ def has_header(number: int) -> bytes:
 # what is done
 
 
+@_once
 def decide(said: Verdict) -> bytes:
     register = attribute(uapi.IMMEDIATE_DREG, VERDICT_REGISTER)
     return _expression("immediate", register, nested(uapi.IMMEDIATE_DATA, [verdict(said)]))
 
 
+@_once
 def set_meta(key: int) -> bytes:
     return _expression("meta", word(uapi.META_KEY, key), attribute(uapi.META_SREG, REGISTER))
 
 
+@_once
 def set_ct(key: int) -> bytes:
     return _expression("ct", word(uapi.CT_KEY, key), attribute(uapi.CT_SREG, REGISTER))
 
 
+@_once
 def refer(kind: int, referred: str) -> bytes:
     """A reference to a counter or timeout."""
     return _expression("objref", word(uapi.OBJREF_TYPE, kind), name(uapi.OBJREF_NAME, referred))
 
 
+@_once
 def log(group: int, copied: int, prefix: str = "", *, at_once: bool = False) -> bytes:
     """`copied`: how many octets of each packet. `at_once`: the kernel sends each packet without waiting for more."""
     to = attribute(uapi.LOG_GROUP, U16.pack(group)) + (text(uapi.LOG_PREFIX, prefix) if prefix else b"")
