@@ -63,9 +63,18 @@ class Agenda:
         return self.report.in_force
 
     def ordered(self, keys: Iterable[Key], state: CloudState) -> list[Key]:
-        """Namespaces of which something was heard come last, except those that change and weren't disturbed."""
+        """Namespaces of which something was heard come last, except those that change and weren't disturbed. Otherwise
+        those come first whose new policy may refuse more than the old one."""
         places = {key: number for number, key in enumerate(self.heard.order, 1)}
-        return sorted(keys, key=lambda key: 0 if self._comes_first(key, state) else places.get(key, 0))
+
+        def place(key: Key) -> tuple[int, bool]:
+            return 0 if self._comes_first(key, state) else places.get(key, 0), not self._is_narrowed(key, state)
+
+        return sorted(keys, key=place)
+
+    def _is_narrowed(self, key: Key, state: CloudState) -> bool:
+        previous = self.in_force.get(key)
+        return previous is not None and self._reach(previous, state).narrows(previous.desired.interfaces)
 
     def _comes_first(self, key: Key, state: CloudState) -> bool:
         previous = self.in_force.get(key)
@@ -126,10 +135,13 @@ class Agenda:
 
     def is_touched(self, previous: Proven, state: CloudState) -> bool:
         """Whether this state can mean another policy there."""
+        return self._reach(previous, state).touches(previous.desired.interfaces)
+
+    def _reach(self, previous: Proven, state: CloudState) -> Reach:
         old = previous.desired.state
         if id(old) not in self._reaches:
             self._reaches[id(old)] = old, Reach(old, state)
-        return self._reaches[id(old)][1].touches(previous.desired.interfaces)
+        return self._reaches[id(old)][1]
 
     def built(self, key: Key, desired: Desired, settings: Settings) -> Proven:
         """What is in force there, if the new state means the same for it; else it is built now. ProofError."""

@@ -9,9 +9,11 @@ It may name too many ENIs, never too few: tests/property/test_reach.py holds it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
-from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroup
+from sgdataplane.model.state import CloudState, GroupRef, PrefixListRef, SecurityGroup, SecurityGroupRule
+from sgdataplane.net.values import Verdict
 
 Record = TypeVar("Record")
 
@@ -29,6 +31,8 @@ class Reach:
         self._members = {group_id for eni in turned for group_id in eni.security_group_ids}
         groups = _different(before.security_groups, after.security_groups, lambda group: group.security_group_id)
         self._groups = groups.keys()
+        self._tightened = {group_id for group_id, (old, new) in groups.items() if not _only_widens(old, new)}
+        self._left = {group_id for old, _ in enis.values() if old is not None for group_id in old.security_group_ids}
         self._moved = {group_id for group_id, (old, new) in groups.items() if _vpc_of(old) != _vpc_of(new)}
         self._lists = {
             *_different(before.prefix_lists, after.prefix_lists, lambda entry: entry.prefix_list_id),
@@ -41,6 +45,35 @@ class Reach:
         if self._is_nothing:
             return False
         return self._is_all or any(self._touches(eni_id) for eni_id in eni_ids)
+
+    def narrows(self, eni_ids: Iterable[str]) -> bool:
+        """Whether the policy of one of these ENIs may refuse what it allowed before. False only if the change adds
+        accepting rules and members of what these name, or takes dropping rules away."""
+        if self._is_nothing:
+            return False
+        return self._is_all or any(self._touches(eni_id) and self._narrows(eni_id) for eni_id in eni_ids)
+
+    def _narrows(self, eni_id: str) -> bool:
+        if eni_id in self._enis or eni_id not in self._after.eni:
+            return True
+        groups = (self._after.group[group_id] for group_id in self._after.eni[eni_id].security_group_ids)
+        return any(self._narrows_group(group) for group in groups)
+
+    def _narrows_group(self, group: SecurityGroup) -> bool:
+        if group.security_group_id in self._tightened or group.security_group_id in self._left:
+            return True
+        for rule in group.rules:
+            match rule.remote:
+                case GroupRef(other):
+                    is_narrowed = other in self._left or other in self._moved
+                    if is_narrowed or (other in self._members and rule.policy is Verdict.DROP):
+                        return True
+                case PrefixListRef(prefix_list_id):
+                    if prefix_list_id in self._lists:
+                        return True
+            if rule.port_list_id in self._lists:
+                return True
+        return False
 
     def _touches(self, eni_id: str) -> bool:
         if eni_id in self._enis or eni_id not in self._after.eni:
@@ -78,6 +111,19 @@ def _different(
         return {key: (old[key], new[key]) for key in new if old[key] is not new[key] and old[key] != new[key]}
     pairs = {key: (old.get(key), new.get(key)) for key in old.keys() | new.keys()}
     return {key: (one, other) for key, (one, other) in pairs.items() if one is not other and one != other}
+
+
+def _only_widens(old: SecurityGroup | None, new: SecurityGroup | None) -> bool:
+    """Whether the new group allows all that the old one did."""
+    if old is None or new is None or replace(old, rules=()) != replace(new, rules=()):
+        return False
+    (accepting, dropping), (accepting_now, dropping_now) = _by_verdict(old), _by_verdict(new)
+    return accepting <= accepting_now and dropping >= dropping_now
+
+
+def _by_verdict(group: SecurityGroup) -> tuple[set[SecurityGroupRule], set[SecurityGroupRule]]:
+    accepting = {rule for rule in group.rules if rule.policy is Verdict.ACCEPT}
+    return accepting, set(group.rules) - accepting
 
 
 def _vpc_of(group: SecurityGroup | None) -> str | None:

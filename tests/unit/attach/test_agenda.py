@@ -36,6 +36,7 @@ def without(eni_id: str) -> tuple[Eni, ...]:
     return tuple(eni for eni in STATE.network_interfaces if eni.network_interface_id != eni_id)
 
 
+UNPROVEN = Settings(prove=False)
 CHANGED = replace(STATE, network_interfaces=without("eni-b"))
 
 
@@ -156,6 +157,19 @@ def test_another_policy_comes_before_all_that_is_heard_of() -> None:
     assert found.ordered([OTHER, KEY], CHANGED) == [KEY, OTHER]
     found.look(OTHER, lambda: REPORT)
     assert found.settled(KEY, [BINDING], CHANGED) is None
+
+
+def test_those_whose_policy_narrows_come_before_those_whose_policy_widens() -> None:
+    enis = [make_eni(f"eni-{name}", f"10.0.0.{number}", f"sg-{name}") for number, name in enumerate("abc", 1)]
+    rules = "ingress tcp 22/22 from 10.1.0.0/16", "ingress tcp 23/23 from 10.1.0.0/16"
+    before = make_state([make_group("sg-a", rules[:1]), make_group("sg-b", rules), make_group("sg-c")], enis)
+    after = make_state([make_group("sg-a", rules), make_group("sg-b", rules[:1]), make_group("sg-c")], enis)
+    keys = [Identity(number, number) for number in range(3)]
+    proven = [build(Desired(before, {eni.network_interface_id: "eth0"}), UNPROVEN) for eni in enis]
+    reports = tuple(replace(REPORT, key=key, proven=made) for key, made in zip(keys, proven, strict=True))
+    for state, order in ((after, [1, 0, 2]), (before, [0, 1, 2])):
+        found = Agenda(HostReport(reports), Heard(frozenset(keys)))
+        assert found.ordered(keys, state) == [keys[number] for number in order]
 
 
 def test_in_a_disturbed_namespace_another_policy_comes_last_but_does_not_wait_for_its_turn() -> None:
