@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.attach.registry import Binding
@@ -26,8 +25,8 @@ class Heard:
     those of which something was heard, in the order in which they are looked at: after all others, while time
     remains. `waiting`: those of them whose turn hasn't come. `disturbed`: those that were repaired already and may be
     wrong again. `quiet_numbers`: of namespaces that were searched for interfaces to bind, and of which certainly
-    nothing was heard. `links`: for each router of which only link events were heard, the names of these links.
-    `pids`: processes of containers that have started, or why there is none."""
+    nothing was heard. `links`: for each router of which only link events were heard, the names of each of these
+    links, the last one last. `pids`: processes of containers that have started, or why there is none."""
 
     quiet: Collection[Key] = frozenset()
     order: Sequence[Key] = ()
@@ -35,7 +34,7 @@ class Heard:
     disturbed: Collection[Key] = frozenset()
     pids: Mapping[str, int | BindingError] = field(default_factory=dict)
     quiet_numbers: Collection[int] = frozenset()
-    links: Mapping[Key, AbstractSet[str]] = field(default_factory=dict)
+    links: Mapping[Key, Collection[Sequence[str]]] = field(default_factory=dict)
 
 
 NOTHING_HEARD = Heard()
@@ -126,12 +125,15 @@ class Agenda:
 
     def certain_ends(self, report: NamespaceReport) -> frozenset[str] | None:
         """The host ends in a router that are certainly as this report of the previous reconcile says; None if nothing
-        there is certain. A link whose name isn't known may be a host end that was renamed."""
+        there is certain. A link whose last name isn't known may be a host end that was renamed. One that enters a
+        router comes with its old name."""
         if report.desired is None or report.applied is None or report.error is not None:
             return None
         ends = frozenset(report.desired.interfaces.values())
-        heard = frozenset() if report.key in self.heard.quiet else self.heard.links.get(report.key)
-        return ends - heard if heard is not None and heard <= ends else None
+        links = () if report.key in self.heard.quiet else self.heard.links.get(report.key)
+        if links is None or not all(names[-1] in ends for names in links):
+            return None
+        return ends.difference(*links)
 
     def is_touched(self, previous: Proven, state: CloudState) -> bool:
         """Whether this state can mean another policy there."""

@@ -8,7 +8,7 @@ reports. Must not know what is done about events.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from sgdataplane.host.events import (
     ROUTE,
     Message,
     Subscription,
-    name_of_link,
+    link_of,
     number_of,
     number_of_ended,
 )
@@ -59,7 +59,7 @@ class NamespaceWatch:
         self._loud_numbers: set[int | None] = set()  # of those looked at
         self._gone: frozenset[Key] = frozenset()
         self._loud: set[Key] = set()
-        self._links: dict[Key, set[str]] = {}  # of routers: the links of which something was heard
+        self._links: dict[Key, dict[int, list[str]]] = {}  # of routers: index -> names, of links that were heard
         self._deaf_to: AbstractSet[int | None] = frozenset()
 
     def close(self) -> None:
@@ -79,10 +79,11 @@ class NamespaceWatch:
         self._loud.clear()
         return quiet
 
-    def take_links(self) -> Mapping[Key, AbstractSet[str]]:
-        """For each router that isn't quiet only because of links: their names. Call `take_quiet` first."""
+    def take_links(self) -> Mapping[Key, Collection[Sequence[str]]]:
+        """For each router that isn't quiet only because of links: the names of each of them, the last one last. Call
+        `take_quiet` first."""
         links, self._links = self._links, {}
-        return links
+        return {key: tuple(names.values()) for key, names in links.items()}
 
     def take_quiet_numbers(self) -> AbstractSet[int]:
         """The same for namespaces that were only looked at: their numbers."""
@@ -159,9 +160,10 @@ class NamespaceWatch:
         """Note which links of routers the messages are about."""
         routers = {number: key for key, number in self._numbers.items() if isinstance(key, str)}
         for message in messages:
-            name = name_of_link(message) if message.number in routers else None
-            if message.number is not None and name is not None:
-                self._links.setdefault(routers[message.number], set()).add(name)
+            found = link_of(message) if message.number in routers else None
+            if message.number is not None and found is not None:
+                index, name = found
+                self._links.setdefault(routers[message.number], {}).setdefault(index, []).append(name)
 
     def rules_changed(self) -> tuple[list[Drift], bool]:
         """What others have changed in our tables; and whether another look is needed, since events were lost or

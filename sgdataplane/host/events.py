@@ -106,11 +106,12 @@ def number_of_ended(message: Message) -> int | None:
     return int(NUMBER.unpack(parse_attributes(message.payload[len(FAMILY) :])[NETNSA_NSID])[0])
 
 
-def name_of_link(message: Message) -> str | None:
-    """The name of the link that has come, gone or changed, if that is what the message says."""
+def link_of(message: Message) -> tuple[int, str] | None:
+    """Index and name of the link that has come, gone or changed, if that is what the message says."""
     if message.kind not in (NEWLINK, DELLINK):
         return None
-    return text_of(parse_attributes(message.payload[IFINFOMSG.size :]).get(LINK_NAME, b""))
+    (_, _, index, _, _) = IFINFOMSG.unpack_from(message.payload)
+    return index, text_of(parse_attributes(message.payload[IFINFOMSG.size :]).get(LINK_NAME, b""))
 
 
 def number_of(name: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,11 +35,11 @@ class Host:
     report: HostReport = field(default_factory=lambda: HostReport(()))
     looked: list[str] = field(default_factory=list)
 
-    def reconcile(self, state: CloudState, *quiet: Key, links: Collection[str] = ()) -> NamespaceReport:
+    def reconcile(self, state: CloudState, *quiet: Key, links: Collection[Sequence[str]] = ()) -> NamespaceReport:
         """The router's report. `quiet`: nothing was heard of these namespaces. `links`: only these of the router's
         links were heard."""
         self.looked.clear()
-        heard: dict[Key, frozenset[str]] = {ROUTER: frozenset(links)} if links else {}
+        heard: dict[Key, Collection[Sequence[str]]] = {ROUTER: links} if links else {}
         agenda = Agenda(self.report, Heard(frozenset(quiet), links=heard))
         self.report = reconcile(self.bench.registry, state, MANNER, agenda)
         return self.report.by_key[ROUTER]
@@ -153,8 +153,18 @@ def test_after_an_event_at_a_host_end_what_is_missing_there_comes_back(host: Hos
     assert host.looked == ["eni-b"]
 
 
-@pytest.mark.parametrize(("links", "is_seen"), [(["eni-b"], True), (["eni-a"], False), (["eni-a", "new"], True)])
-def test_only_the_host_ends_that_were_heard_are_set_up(host: Host, links: list[str], is_seen: bool) -> None:
+HEARD = {
+    "its own": ([["eni-b"]], True),
+    "another one": ([["eni-a"]], False),
+    "another one that entered": ([["v", "eni-a"]], False),
+    "it had another name": ([["eni-b", "eni-a"]], True),
+    "an unknown one, too": ([["eni-a"], ["new"]], True),
+    "another one that was renamed": ([["eni-a", "new"]], True),
+}
+
+
+@pytest.mark.parametrize(("links", "is_seen"), HEARD.values(), ids=HEARD)
+def test_only_the_host_ends_that_were_heard_are_set_up(host: Host, links: list[list[str]], is_seen: bool) -> None:
     """A link with another name may be a host end that was renamed, so then all are."""
     state = state_of(WEB)
     host.reconcile(state)
@@ -171,7 +181,7 @@ def test_host_end_that_has_gone_is_found_missing_when_it_was_heard(host: Host) -
     _, *workloads = host.everybody
     with Links(ROUTER) as links:
         links.delete_link("eni-b")
-    host.reconcile(state, *workloads, links=["eni-b"])
+    host.reconcile(state, *workloads, links=[["eni-b"]])
     outcomes = {eni.binding.eni_id: eni.outcome for eni in host.report.enis}
     assert outcomes == {"eni-a": EniOutcome.IN_FORCE, "eni-b": EniOutcome.ABSENT}
 

@@ -71,8 +71,20 @@ def test_router_of_which_links_were_heard_is_not_quiet_and_its_workload_is(scene
     assert scene.hear()
     assert scene.watch.heard == {scene.router}
     assert scene.watch.take_quiet() == {identity}
-    assert scene.watch.take_links() == {scene.router: {"end"}}
+    assert set(*scene.watch.take_links()[scene.router]) == {"end"}
     assert (set(scene.watch.take_quiet()), scene.watch.take_links()) == ({scene.router, identity}, {})
+
+
+def test_link_that_enters_a_router_is_heard_with_its_new_name_last(scene: Scene) -> None:
+    with Links(scene.workload) as links:
+        links.add_veth("v", scene.workload, "p", "02:00:00:00:00:09")
+        links.move("v", scene.router, "eni-b")
+    assert scene.hear()
+    scene.watch.take_quiet()
+    (names,) = scene.watch.take_links()[scene.router]
+    assert names[-1] == "eni-b"
+    with Links(scene.router) as links:
+        links.delete_link("eni-b")
 
 
 def test_nothing_is_quiet_after_doubt(scene: Scene) -> None:
