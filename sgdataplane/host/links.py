@@ -217,7 +217,8 @@ class Links:
 
     def _indices(self, ifname: str) -> list[int]:
         """One index, or none."""
-        return [int(index) for index in self._netlink.link_lookup(ifname=ifname)]
+        entry = self._reader.link(ifname)
+        return [] if entry is None else [entry[0][2]]
 
     # addresses
 

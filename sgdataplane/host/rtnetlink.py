@@ -62,16 +62,19 @@ class Rtnetlink:
         return self._dump(GETLINK, IFINFOMSG, asked + target, most)
 
     def link(self, ifname: str) -> Entry | None:
-        """The interface of that name; None if there is none. The cost doesn't depend on how many there are."""
-        said = attribute(EXT_MASK, SKIP_STATISTICS) + attribute(LINK_NAME, ifname.encode() + b"\0")
+        """The interface of that name; None if there is none. The cost doesn't depend on how many there are. The kernel
+        also finds alternative names, which don't count."""
+        name = ifname.encode() + b"\0"
+        said = attribute(EXT_MASK, SKIP_STATISTICS) + attribute(LINK_NAME, name)
         self._send(GETLINK, 0, bytes(IFINFOMSG.size) + said)
         try:
             payload = answer(self._socket, self._sequence)
         except OSError as error:
-            if error.errno != errno.ENODEV:
+            if error.errno not in (errno.ENODEV, errno.ERANGE):  # none, or the name is longer than any can be
                 raise
             return None
-        return IFINFOMSG.unpack_from(payload), parse_attributes(payload[IFINFOMSG.size :])
+        found = parse_attributes(payload[IFINFOMSG.size :])
+        return (IFINFOMSG.unpack_from(payload), found) if found[LINK_NAME] == name else None
 
     def addresses(self) -> list[Entry]:
         """All addresses of all families."""
