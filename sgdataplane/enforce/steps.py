@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from sgdataplane.collection import no_collection
 from sgdataplane.compiler.fence import held_fragments
 from sgdataplane.contract.tables import NETDEV, TABLE
 from sgdataplane.enforce.course import Course, Wish, plot
@@ -46,7 +47,7 @@ def enforce(
     list TCP sockets (tcp_diag). HeldError: the change would hold the kernel too long, and nothing was changed.
     """
     started = time.monotonic()
-    with NetlinkKernel(namespace) as kernel:
+    with NetlinkKernel(namespace) as kernel, no_collection():
         with netns.inside(namespace):
             modules.require(modules.NFTABLES)
             # Before the first rule, with which conntrack begins to track: its sessions have these from their start.
