@@ -26,6 +26,7 @@ from sgdataplane.attach.report import (
     told,
 )
 from sgdataplane.attach.workload import Workload
+from sgdataplane.collection import no_collection
 from sgdataplane.enforce import Desired, enforce, is_in_force
 from sgdataplane.errors import ContainedError
 from sgdataplane.host.identity import found
@@ -48,7 +49,7 @@ def reconcile(
     BindingError, and nothing is changed, if instance placement is asked for while some ENIs are in host placement.
     """
     agenda = agenda or Agenda()
-    with registry.locked():
+    with registry.locked(), no_collection():  # what is built stays, and is looked through again and again
         previous = registry.load()
         again = bound_again(previous, agenda, locate)
         bindings = in_order(again.bindings)
