@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from sgdataplane.model.members import Kin, MemberPage, Members, Pages
 from sgdataplane.model.state import GroupRef, PrefixListRef, Remote
-from sgdataplane.net.ranges import Interval, united
+from sgdataplane.net.ranges import Interval, Ranges, united
 from sgdataplane.net.values import Family, Prefix
 from sgdataplane.policy.resolve import RemoteAddresses
 
@@ -126,14 +126,16 @@ SPARE = 256  # how many remotes keep their bits though no rule names them any mo
 
 @dataclass(frozen=True)
 class AddressClasses:
-    """`masks`: kinship -> the remotes that its members are in, 0 if none; `kin`: remotes of members -> the segments to
-    ask next; `segments`: for all other addresses.
+    """`blocks`: the blocks of each remote; a group's are the prefixes delegated to its members. `masks`: kinship -> the
+    remotes that its members are in, 0 if none; `kin`: remotes of members -> the segments that these members are in;
+    `segments`: for all addresses.
 
     Segments are disjoint, sorted and cover the family; a kinship whose members agree has one segment. Which bit stands
     for a remote depends on earlier compiles, so nothing that is made of classes may depend on the bits.
     """
 
     places: Mapping[Remote, int]  # remote -> its bit in a RemoteSet
+    blocks: Mapping[Remote, Ranges]
     members: Pages
     masks: Mapping[Kin, RemoteSet]
     kin: Mapping[RemoteSet, Segments]
@@ -169,14 +171,15 @@ def classify(
     places = before.places if before is not None else {}
     if new := [remote for remote in wanted if remote not in places]:
         places = {**places, **{remote: place for place, remote in enumerate(new, len(places))}}
-    segments = _segments({places[remote]: _ranges(remote, addresses, members, family) for remote in wanted}, family)
+    blocks = {remote: united(_ranges(remote, addresses, members, family)) for remote in wanted}
+    segments = _segments({places[remote]: some for remote, some in blocks.items()}, family)
     bits = {remote.security_group_id: 1 << places[remote] for remote in wanted if isinstance(remote, GroupRef)}
     masks = {kin: sum(bits.get(group_id, 0) for group_id in kin) for kin in members.kins(family)}
     pages = members.pages(family)
     found = spread(
         pages, frozenset(kin for kin, mask in masks.items() if mask), segments, before.spread if before else None
     )
-    return AddressClasses(places, pages, masks, _kin_segments(found, masks, family), segments, found)
+    return AddressClasses(places, blocks, pages, masks, _kin_segments(found, masks, family), segments, found)
 
 
 def _ranges(
@@ -204,7 +207,7 @@ def _segments(ranges: Mapping[int, Sequence[Interval]], family: Family) -> Segme
     """Cut the address space at every end of every range; neighbours with equal remotes are joined."""
     turns: dict[int, RemoteSet] = {0: 0}
     for place, intervals in ranges.items():
-        for first, end in united(intervals):
+        for first, end in intervals:
             turns[first] = turns.get(first, 0) ^ 1 << place
             turns[end + 1] = turns.get(end + 1, 0) ^ 1 << place
     turns.pop(family.last + 1, None)

@@ -5,18 +5,20 @@ hooks, epochs, or what the kernel holds.
 
 Chains that hold sets or maps without a name, and all chains below them, are named by a hash of their rules. So equal
 chains are one chain, and a name never changes its meaning: an update adds new chains, leads to them in one step, and
-removes those that nothing leads to. Far, kin and wide chains have stable names and change in place.
+removes those that nothing leads to. Far and kin chains have stable names and change in place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
+from operator import and_, or_
 
 from sgdataplane.compiler.classes import AddressClasses, RemoteSet, Segments
-from sgdataplane.compiler.diagram import BY_PROTOCOL, MANY_PROTOCOLS, Branch, Dim, Leaf, Node, Steps, bits
-from sgdataplane.compiler.judge import ClassJudge
+from sgdataplane.compiler.cuts import MANY_PROTOCOLS
+from sgdataplane.compiler.diagram import BY_FAR, BY_PROTOCOL, Branch, Dim, Leaf, Node, Steps
+from sgdataplane.compiler.judge import Judge, Kinship
 from sgdataplane.compiler.memo import Lowered, NamedChain, SpaceMemo
 from sgdataplane.compiler.skeleton import content_chain
 from sgdataplane.compiler.verdicts import logged
@@ -72,16 +74,15 @@ class SessionFields:
         return AH if self.is_behind_ah else None
 
     def field(self, dim: Dim) -> Field:
-        return self.site.field(CONDITIONS[dim], self.side, self.family)
+        return self.far if dim == BY_FAR else self.site.field(CONDITIONS[dim], self.side, self.family)
 
 
 def lowered(profile: Profile, family: Family, classes: AddressClasses, memo: SpaceMemo, site: Site) -> Lowered:
     """The chains for one profile's far addresses in one family."""
-    number = len({holding for segments in (classes.segments, *classes.kin.values()) for _, holding in segments})
-    space, lowering = _Space(profile, family, classes, number), Lowering(memo)
+    space, lowering = _Space(profile, family, classes), Lowering(memo)
     sides = {side: _Far(lowering, space, site, side) for side in Direction}
     kin = {side: far.kin_chains() for side, far in sides.items()}
-    everyone = {side: far.chain() for side, far in sides.items()}
+    everyone = {side: far.name for side, far in sides.items()}
     return Lowered(lowering.needed(), lowering.counters, everyone, kin)
 
 
@@ -161,32 +162,24 @@ class Lowering:
 
 @dataclass(frozen=True, slots=True)
 class _Space:
-    """One profile's far addresses in one family. `number`: how many classes there are."""
+    """One profile's far addresses in one family."""
 
     profile: Profile
     family: Family
     classes: AddressClasses
-    number: int
 
 
 class _Far:
-    """A space as one side judges it."""
+    """A space as one side judges it. `name`: the chain for addresses that no member has."""
 
     def __init__(self, lowering: Lowering, space: _Space, site: Site, side: Direction) -> None:
         self._lowering, self._classes = lowering, space.classes
-        self._name = names.identifier(f"far-{side.value}-{space.family.value}", profile_name(space.profile))
-        self._seen = _KindChains(lowering, space, SessionFields(site, side, space.family, is_behind_ah=False))
-        is_ipv6 = space.family is Family.IPV6
-        self._behind_ah = (
-            _KindChains(lowering, space, SessionFields(site, side, space.family, is_behind_ah=True))
-            if is_ipv6
-            else None
-        )
-        self._field = site.far(side, space.family)
-
-    def chain(self) -> str:
-        """The chain for addresses that no member has, which looks at CIDR blocks."""
-        return self._lowering.keep(Chain(self._name, self._by_protocol(self._classes.segments)))
+        self.name = names.identifier(f"far-{side.value}-{space.family.value}", profile_name(space.profile))
+        kinds = (False, True) if space.family is Family.IPV6 else (False,)
+        views = [SessionFields(site, side, space.family, is_behind_ah) for is_behind_ah in kinds]
+        self._kinds = [_KindChains(lowering, space, view, self.name) for view in views]
+        self._places: dict[RemoteSet, str] = {}
+        lowering.keep(Chain(self.name, self._by_protocol([kind.far() for kind in self._kinds])))
 
     def kin_chains(self) -> dict[RemoteSet, Verdict]:
         """The chains for members, by the groups that they are in."""
@@ -194,85 +187,88 @@ class _Far:
 
     def _kin_chain(self, kin: RemoteSet, segments: Segments) -> str:
         groups = [r.security_group_id for r in self._classes.named(kin) if isinstance(r, GroupRef)]
-        name = f"{self._name}.kin-{names.digest(repr(groups))}"
+        name = f"{self.name}.kin-{names.digest(repr(groups))}"
         comment = names.comment(f"members of {', '.join(groups)}")
-        return self._lowering.keep(Chain(name, self._by_protocol(segments), comment=comment))
+        held = [holding & ~kin for _, holding in segments]
+        kinship = Kinship(kin, reduce(and_, held), reduce(or_, held))
+        rest = self._place(kinship.holding) if kinship.holding == kinship.touching else self.name
+        targets = [kind.target(kinship, rest) for kind in self._kinds]
+        return self._lowering.keep(Chain(name, self._by_protocol(targets), comment=comment))
 
-    def _by_protocol(self, segments: Segments) -> tuple[Rule, ...]:
+    def _place(self, holding: RemoteSet) -> str:
+        """The chain for addresses that these remotes hold, and no others. It does what the one for all addresses does
+        there, and is smaller; an old kernel goes through it once for each kinship."""
+        if holding not in self._places:
+            name = f"{self.name}.at-{names.digest(repr(self._classes.named(holding)))}"
+            rules = self._by_protocol([kind.at(holding) for kind in self._kinds])
+            self._places[holding] = self._lowering.keep(Chain(name, rules))
+        return self._places[holding]
+
+    def _by_protocol(self, targets: Sequence[str]) -> tuple[Rule, ...]:
         """Judges AH over IPv6 by the protocol of its own header, all other packets by that of their session."""
-        found = self._segments(self._seen, segments)
-        behind_ah = found if self._behind_ah is None else self._segments(self._behind_ah, segments)
-        if behind_ah == found:
-            return (rule(goto(found)),)
-        return rule(is_value(Field.L4PROTO, AH), goto(behind_ah)), rule(goto(found))
-
-    def _segments(self, seen: _KindChains, segments: Segments) -> str:
-        targets = [(Range(*interval), seen.target(holding)) for interval, holding in segments]
-        return self._lowering.look_up("segments", self._field, targets)
+        found, *behind_ah = targets
+        is_fixed = found == self.name or found in self._places.values()
+        rest = (rule(goto(found)),) if is_fixed else self._lowering.inline(found)
+        return rest if behind_ah in ([], [found]) else (rule(is_value(Field.L4PROTO, AH), goto(*behind_ah)), *rest)
 
 
 class _KindChains:
-    """The chains for one kind of packets: class of far addresses -> chain.
+    """The chains for one kind of packets. `far`: the name of the chain for addresses that no member has."""
 
-    Rules for all classes stand behind a chain with a stable name, so that no class's chain changes with them.
-    """
-
-    def __init__(self, lowering: Lowering, space: _Space, view: SessionFields) -> None:
+    def __init__(self, lowering: Lowering, space: _Space, view: SessionFields, far: str) -> None:
         self._lowering = lowering
         permissions = space.profile.permissions(view.side)
-        self._judge = ClassJudge(permissions, space.family, space.number, lowering.memo, view.protocol)
-        self._own = self._judge.own(space.classes.places)
+        self._judge = Judge(permissions, space.family, space.classes, lowering.memo, view.protocol)
+        self._kind = f"{far}{'-ah' if view.is_behind_ah else ''}"
         self._field = cache(view.field)
-        self._names: dict[Node, str] = {}
-        self._targets: dict[RemoteSet, str] = {}
-        kind = f"{view.side.value}-{view.family.value}{'-ah' if view.is_behind_ah else ''}"
-        self._wide = names.identifier(f"wide-{kind}", profile_name(space.profile))
-        wide = self._known(self._judge.wide_key(), self._judge.wide)
-        lowering.keep(Chain(self._wide, lowering.inline(wide)))
+        self._names: dict[tuple[Node, str], str] = {}
 
-    def target(self, holding: RemoteSet) -> str:
-        if holding not in self._targets:
-            own = 0
-            for index in bits(holding):
-                own |= self._own.get(index, 0)
-            subset = self._judge.with_rivals(own)
-            self._targets[holding] = (
-                self._known(self._judge.key(subset), lambda: self._judge.of(subset)) if subset else self._wide
-            )
-        return self._targets[holding]
+    def far(self) -> str:
+        """The chain for addresses that no member has."""
+        return self._known(self._judge.far_key(), self._judge.far)
 
-    def _known(self, key: Hashable, diagram: Callable[[], Node]) -> str:
+    def at(self, holding: RemoteSet) -> str:
+        """The chain for addresses that these remotes hold, and no others."""
+        return self._known(self._judge.at_key(holding), lambda: self._judge.at(holding))
+
+    def target(self, kinship: Kinship, rest: str) -> str:
+        """The chain for a kinship. `rest`: the chain to go to where no permission on the groups decides."""
+        subset = self._judge.subset(kinship)
+        return self._known(self._judge.key(subset), lambda: self._judge.of(subset), rest) if subset else rest
+
+    def _known(self, key: Hashable, diagram: Callable[[], Node], rest: str = "") -> str:
         """The chain for the diagram with that key; it is made unless an earlier compile has made it."""
-        found = self._lowering.memo.targets.get((self._wide, key), lambda: self._lower(diagram()))
+        found = self._lowering.memo.targets.get((self._kind, rest, key), lambda: self._lower(diagram(), rest))
         self._lowering.keep_known(found)
         return found
 
-    def _lower(self, node: Node) -> str:
+    def _lower(self, node: Node, rest: str) -> str:
         if isinstance(node, Leaf):
-            return self._decided(node.decision)
-        if node not in self._names:
-            self._names[node] = self._steps(node) if isinstance(node, Steps) else self._branch(node)
-        return self._names[node]
+            return self._decided(node.decision, rest)
+        if (node, rest) not in self._names:
+            self._names[node, rest] = self._steps(node, rest) if isinstance(node, Steps) else self._branch(node, rest)
+        return self._names[node, rest]
 
-    def _decided(self, decision: Decision | None) -> str:
-        return self._wide if decision is None else self._lowering.leaf(decision)
+    def _decided(self, decision: Decision | None, rest: str) -> str:
+        return rest if decision is None else self._lowering.leaf(decision)
 
-    def _steps(self, node: Steps) -> str:
+    def _steps(self, node: Steps, rest: str) -> str:
         rules = tuple(
             rule(
                 *(Match(self._field(dim), (Range(*interval),)) for dim, interval in step.conditions),
-                goto(self._decided(step.decision)),
+                goto(self._decided(step.decision, rest)),
             )
             for step in node.steps
         )
         return self._lowering.content("steps", rules)
 
-    def _branch(self, node: Branch) -> str:
-        targets = [(Range(*interval), self._lower(child)) for interval, child in node.segments]
+    def _branch(self, node: Branch, rest: str) -> str:
+        targets = [(Range(*interval), self._lower(child, rest)) for interval, child in node.segments]
         asked = self._field(node.dim)
         if node.dim == BY_PROTOCOL and len(targets) <= MANY_PROTOCOLS:
             return self._lowering.content("protocol", _one_by_one(asked, targets))
-        return self._lowering.look_up(CONDITIONS[node.dim].name.replace("_", "-"), asked, targets)
+        prefix = "segments" if node.dim == BY_FAR else CONDITIONS[node.dim].name.replace("_", "-")
+        return self._lowering.look_up(prefix, asked, targets)
 
 
 def _one_by_one(asked: Field, targets: list[tuple[Range, str]]) -> tuple[Rule, ...]:

@@ -17,6 +17,7 @@ from sgdataplane.compiler.classes import AddressClasses, RemoteSet
 from sgdataplane.compiler.diagram import RuleBox
 from sgdataplane.compiler.parts import Rules
 from sgdataplane.model.members import Kin, Members, Pages
+from sgdataplane.net.ranges import Ranges
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Chain, Counter, Paged, Verdict
 from sgdataplane.policy.resolve import Permission, Profile
@@ -76,20 +77,22 @@ class Lowered:
 
 @dataclass(frozen=True)
 class SpaceMemo:
-    """What one space needs while it is compiled. `silent`: for each box the one without a decision; `targets`: the
-    chain that a diagram became, by the diagram's key."""
+    """What one space needs while it is compiled. `at`: boxes for far addresses in some blocks; `silent`: for each box
+    the one without a decision; `targets`: the chain that a diagram became, by the diagram's key."""
 
     boxes: Recent[tuple[Permission, PacketKind], RuleBox | None] = field(default_factory=Recent)
+    at: Recent[tuple[RuleBox, Ranges], RuleBox] = field(default_factory=Recent)
     silent: Recent[RuleBox, RuleBox] = field(default_factory=Recent)
     chains: Recent[str, NamedChain] = field(default_factory=Recent)
     targets: Recent[Hashable, str] = field(default_factory=Recent)
 
     def next(self) -> SpaceMemo:
         """For the next compile."""
-        return SpaceMemo(self.boxes.next(), self.silent.next(), self.chains.next(), self.targets.next())
+        return SpaceMemo(self.boxes.next(), self.at.next(), self.silent.next(), self.chains.next(), self.targets.next())
 
     def seal(self) -> None:
         self.boxes.seal()
+        self.at.seal()
         self.silent.seal()
         self.chains.seal()
         self.targets.seal()

@@ -80,7 +80,6 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (("source-port-",), "class", {"goto": "compares the source port"}),
     (("local-",), "class", {"goto": "compares the ENI's own address"}),
     (("steps-",), "class", {"goto": "compares a few rules one by one"}),
-    (("wide-",), "wide", {"goto": "no rule for this other end alone decides, so those for all addresses do"}),
 )
 
 DECIDING = ("leaf.", "ingress-drop.", "egress-drop.", "fence-drop.")  # chains that count, each in one counter

@@ -41,6 +41,7 @@ class Span:
         self._below: list[Atoms] = [(1 << index) - 1 for index in range(size + 1)]
         self._index = {start: index for index, start in enumerate(self.starts)}
         self._index[last + 1] = size
+        self._known: dict[tuple[tuple[Key, Key], ...], Atoms] = {}  # sets are large, and asked for again and again
         self.present: Atoms = self._below[size]
         self.lacking: Atoms = 1 << size if may_lack else 0
         self.full: Atoms = self.present | self.lacking
@@ -56,6 +57,12 @@ class Span:
         """The atoms in these ranges, whose ends were cuts. MalformedError unless ranges are disjoint and sorted."""
         if mask is not None:
             raise MalformedError("a mask on a field that has none")
+        key = tuple([(item.first, item.last) for item in ranges])
+        if key not in self._known:
+            self._known[key] = self._selected(ranges)
+        return self._known[key]
+
+    def _selected(self, ranges: Sequence[Range]) -> Atoms:
         index, below = self._index, self._below
         found, before = 0, -1
         for item in ranges:

@@ -185,6 +185,12 @@ class Side:
         blocks = known | {r: tuple((int(item.first), int(item.last)) for item in found) for r, found in made.items()}
         return before if before is not None and before.blocks == blocks else cls(claims, family, blocks)
 
+    @cached_property
+    def located(self) -> tuple[tuple[Claim, tuple[tuple[int, int], ...] | None], ...]:
+        """The claims that hold for addresses whoever has them, with their blocks; None for any address."""
+        found = ((claim, self.blocks[claim.remote] if claim.remote is not None else None) for claim in self.claims)
+        return tuple((claim, blocks) for claim, blocks in found if blocks != ())
+
     def cuts(self) -> Iterator[int]:
         for intervals in self.blocks.values():
             for first, last in intervals:
@@ -228,10 +234,11 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class FarClass:
-    """An address, and the claims that hold for it."""
+    """An address, the claims that hold for it, and those that do so whoever its owner is: by its block."""
 
     address: int
     holding: Boxes
+    by_block: Boxes
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -319,13 +326,13 @@ def far_classes(words: Words, side: Side, cuts: Iterable[int]) -> list[FarClass]
     found, taken = [], [0] * len(starts)
     for word in special:
         for block, number, address in words.in_blocks(word, starts):
-            found.append(FarClass(address, blocks[block] | kins[word[0]]))
+            found.append(FarClass(address, blocks[block] | kins[word[0]], blocks[block]))
             taken[block] += number
     is_special = set(special)
     for block, (start, end) in enumerate(zip(starts, [*starts[1:], last + 1], strict=True)):
         if taken[block] < end - start:
             address = start if words.of(start) not in is_special else _first_gap(words, special, start, end)
-            found.append(FarClass(address, blocks[block]))
+            found.append(FarClass(address, blocks[block], blocks[block]))
     return found
 
 

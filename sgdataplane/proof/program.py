@@ -142,6 +142,15 @@ class Program:
                     self.far_chains.add(parent)
                     waiting.append(parent)
 
+    def rest(self, chain: str) -> str:
+        """The chain to which the last step sends all packets that are left; "" if there is none."""
+        if chain not in self.steps:
+            self._parse(chain)
+        last = self.steps[chain][-1] if self.steps[chain] else None
+        if last is None or not last.is_plain or last.effects or last.verdict is None:
+            return ""
+        return last.verdict.chain if last.verdict.kind is VerdictKind.GOTO else ""
+
     def follow(self, chain: str, far: int) -> str:
         """The chain that all packets with this far address come to from that one, as long as nothing else is asked: the
         first one that leads to no chain which asks for the far address."""

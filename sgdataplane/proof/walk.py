@@ -11,6 +11,7 @@ sets alone don't show that, the holes are cut out (BoxOrder.differing). So each 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,8 +22,8 @@ from sgdataplane.proof.program import Program
 from sgdataplane.proof.step import Effects, Limits, RuleStep
 
 MAX_JUMPS = 16  # NFT_JUMP_STACK_SIZE
-LEMMA_VISITS = 3  # a chain that the walk comes to so often in different ways is tried for all packets at once
 PROTOCOL = 0  # the axis of protocols is the first one
+LEMMA_VISITS = 3  # a chain that the walk comes to so often in different ways is tried for all packets at once
 
 Outcome = tuple[Effects, str]  # effects; accept, drop, "end" (of the base chain), or what a stop stands for
 Place = tuple[str, int]  # a chain and the step in it that is next
@@ -50,26 +51,29 @@ class State(NamedTuple):
 
 @dataclass
 class Walk:
-    """`common`: boxes that every check has (0: that isn't used). `with_ports`: the protocols with ports, as atoms of
-    the first axis. `far`: the present far address. `cells`: how many ends were compared so far, repeated ones included.
-    `reached`: stops that packets came to."""
+    """`with_ports`: the protocols with ports, as atoms of the first axis. `far`: the present far address. `cells`: how
+    many ends were compared so far, repeated ones included. `reached`: stops that packets came to.
+
+    `theirs`: boxes that some chains decide by, whatever other boxes there are: an end at such a chain is right if no
+    other box decides in it. `proven`: chains that do so. Others that many ways lead to are tried."""
 
     program: Program
     axes: Sequence[Axis]
     order: BoxOrder
     with_ports: Atoms
-    common: Boxes = 0
+    proven: AbstractSet[str] = frozenset()
+    theirs: Boxes = 0
     far: int = 0
     cells: int = 0
     reached: set[str] = field(default_factory=set)
     _bound: set[str] = field(default_factory=set)
-    _done: dict[tuple[Place, int, State], int] = field(default_factory=dict)  # -> cells
-    _visits: dict[str, int] = field(default_factory=dict)
-    _lemmas: dict[str, bool] = field(default_factory=dict)
+    _done: dict[tuple[Place, int, Boxes, State], int] = field(default_factory=dict)  # -> cells
+    _visits: dict[tuple[str, Boxes], int] = field(default_factory=dict)
+    _lemmas: dict[tuple[str, Boxes], bool] = field(default_factory=dict)
 
-    def check(self, chain: str, cell: Cell, boxes: Boxes, far: int = 0) -> None:
+    def check(self, chain: str, cell: Cell, boxes: Boxes, far: int = 0, theirs: Boxes = 0) -> None:
         """Mismatch unless the chain does what the strongest box asks for, for every packet of the cell."""
-        self.far = far
+        self.far, self.theirs = far, theirs
         self._enter(chain, State(cell, (), boxes, (), ()))
 
     def _enter(self, chain: str, state: State) -> None:
@@ -80,15 +84,52 @@ class Walk:
             self._end((state.effects + effects, self.program.stops[stop]), state)
             return
         cell, holes, boxes, effects, returns = state
+        if chain in self.proven:
+            self._at_proven(chain, state)
+            return
         state = State(cell, holes, self.order.relevant(cell, boxes), effects, returns)
         if returns or effects or not self._follows(chain, state):
             self._once((chain, 0), state)
+
+    def _at_proven(self, chain: str, state: State) -> None:
+        """Mismatch unless `theirs` decide."""
+        self.cells += 1
+        if state.effects:
+            self._fail(state, f"effects on the way to {chain}")
+        found = self.order.differing(state.cell, state.holes, state.boxes, self.theirs)
+        if found is not None:
+            raise Mismatch(found[1], self.far, found[0], None, "")
+
+    def _follows(self, chain: str, state: State) -> bool:
+        """Whether the state is right because the chain does what `theirs` ask for, for all packets: then it is right
+        here, too, unless another box decides somewhere. This is tried for chains that many ways lead to."""
+        key = (chain, self.theirs)
+        known = self._lemmas.get(key)
+        if known is None:
+            visits = self._visits[key] = self._visits.get(key, 0) + 1
+            if visits < LEMMA_VISITS:
+                return False
+            self._lemmas[key] = False  # while it is tried
+            known = self._lemmas[key] = self._is_right(chain)
+        if not known:
+            return False
+        self.cells += 1
+        return self.order.differing(state.cell, state.holes, state.boxes, self.theirs) is None
+
+    def _is_right(self, chain: str) -> bool:
+        if not self.theirs or chain in self.program.far_chains:
+            return False
+        try:
+            self._enter(chain, State(self.order.full, (), self.theirs, (), ()))
+        except Mismatch:
+            return False
+        return True
 
     def _once(self, place: Place, state: State) -> None:
         """Walk from this step on, unless that was done before."""
         far_chains = self.program.far_chains
         is_far = place[0] in far_chains or any(name in far_chains for name, _ in state.returns)
-        key = (place, self.far if is_far else -1, state)
+        key = (place, self.far if is_far else -1, self.theirs, state)
         done = self._done.get(key)
         if done is None:
             before = self.cells
@@ -96,30 +137,6 @@ class Walk:
             self._done[key] = self.cells - before
         else:
             self.cells += done
-
-    def _follows(self, chain: str, state: State) -> bool:
-        """Whether the state is right because the chain does what the common boxes ask for, for all packets: then it is
-        right here, too, unless another box decides somewhere. This is tried for chains that many ways lead to."""
-        known = self._lemmas.get(chain)
-        if known is None:
-            visits = self._visits[chain] = self._visits.get(chain, 0) + 1
-            if visits < LEMMA_VISITS:
-                return False
-            self._lemmas[chain] = False  # while it is tried
-            known = self._lemmas[chain] = self._is_right(chain)
-        if not known:
-            return False
-        self.cells += 1
-        return self.order.differing(state.cell, state.holes, state.boxes, self.common) is None
-
-    def _is_right(self, chain: str) -> bool:
-        if not self.common or chain in self.program.far_chains:
-            return False
-        try:
-            self._enter(chain, State(self.order.full, (), self.common, (), ()))
-        except Mismatch:
-            return False
-        return True
 
     def _run(self, place: Place, state: State) -> None:
         chain, index = place

@@ -34,7 +34,7 @@ from sgdataplane.proof.crossing import ICMP_TYPE, family_of
 from sgdataplane.proof.fixed import ENDS
 from sgdataplane.proof.gate import GateMismatch
 from sgdataplane.proof.order import indices
-from sgdataplane.proof.profile import LOCAL, ProfileMismatch, SessionKind
+from sgdataplane.proof.profile import FAR, LOCAL, ProfileMismatch, SessionKind
 from sgdataplane.proof.specification import Namespace, PacketFate, in_words
 
 TRIES = 4096  # how many packets of a difference are tried
@@ -227,9 +227,10 @@ def _judged(difference: ProfileMismatch, site: Site, hook: Direction) -> Iterato
         choices = [_some(axis, atoms) for axis, atoms in zip(axes, cell, strict=True)]
         here = list(islice(_reachable(axes[LOCAL], cell[LOCAL], own), 8))
         choices[LOCAL] = here or choices[LOCAL][:1]
-        for chosen in product(*choices):
+        choices = choices if len(choices) > FAR else [*choices, [difference.mismatch.far]]
+        for *chosen, far in product(*choices):
             values = zip(AXES, chosen, strict=True)
-            fields = _fields(difference.kind, hook, difference.mismatch.far, {axis.name: v for axis, v in values})
+            fields = _fields(difference.kind, hook, far, {axis.name: v for axis, v in values})
             yield {site.interface(hook): ifname, **fields}
 
 

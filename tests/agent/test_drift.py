@@ -43,7 +43,7 @@ class Drift:
 
 
 BOTH = ("ingress", "egress")
-STEPS = "wide-"  # where rules are asked one by one, what one of them refuses is left to the next when it is gone
+STEPS = "far-"  # where rules are asked one by one, what one of them refuses is left to the next when it is gone
 T = f"inet {TABLE}"
 DRIFTS = {
     "flushed": Drift(f"flush table {T}", "rule deleted", closes=BOTH),

@@ -18,14 +18,14 @@ def test_cells_are_entries_of_maps_without_a_name() -> None:
     assert cells(Table("t", (base, Chain("ports", (rule(ports),))), (members,))) == 4
 
 
-def test_cost_of_one_rule() -> None:
-    group = make_group("sg-a", ["ingress tcp 22/80 from 192.0.2.0/24"])
-    cost = measured("one", make_state([group], [make_eni(TARGET, "10.0.0.1", "sg-a")]), with_lookups=True)
-    assert (cost.policy, cost.rules) == ("one", 1)
+def test_cost_of_a_policy() -> None:
+    group = make_group("sg-a", [f"ingress tcp {port}/{port} from 192.0.2.0/24" for port in range(1, 41, 2)])
+    cost = measured("ports", make_state([group], [make_eni(TARGET, "10.0.0.1", "sg-a")]), with_lookups=True)
+    assert (cost.policy, cost.rules) == ("ports", 20)
     assert cost.cells > 0 < cost.elements
     assert cost.bytes > 1000
     of_maps, with_sets = map(int, cost.lookups.split("/"))
-    assert 2 <= of_maps <= with_sets  # at least the interface and the far address
+    assert 2 <= of_maps <= with_sets  # at least the interface and the port
 
 
 def test_there_is_a_maker_for_each_hard_policy_and_each_set() -> None:

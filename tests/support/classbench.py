@@ -72,7 +72,7 @@ class Filter:
 
 
 def classbench(kind: str, seed: int, count: int) -> CloudState:
-    """One ENI in ten advanced groups that have `count` rules together. `kind`: acl, fw or ipc."""
+    """One ENI in ten advanced groups that have `count` rules together. `kind`: acl, fw, ipc or wide."""
     chance = random.Random(f"classbench {kind} {seed}")
     filters = filter_set(SEEDS[kind], chance, count)
     rules = [_rule(entry, chance, 1 + n * LAST_PRIORITY // count) for n, entry in enumerate(filters)]

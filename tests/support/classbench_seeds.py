@@ -12,6 +12,9 @@ Source: D. E. Taylor, J. S. Turner, "ClassBench: A Packet Classification Benchma
     FW    seed `fw1` (a firewall), IPC seed `ipc1` (an IP chain): the seeds themselves weren't available. The numbers
           here are round figures, counted in part of the sets of 1,000 that the original generator makes from them.
 
+    WIDE  no real set: what makes sets hard, in one. In three quarters of the rules both address blocks are wide, and
+          most have ranges of both ports, which overlap each other.
+
 Not taken over: TCP flags, which a security group doesn't have, and the correlation of source and destination.
 """
 
@@ -153,4 +156,35 @@ IPC = Seed(
     destination=Tree(((8, 75, 40), (24, 15, 50), (32, 40, 45)), nesting=7),
 )  # fmt: skip
 
-SEEDS: Mapping[str, Seed] = {"acl": ACL, "fw": FW, "ipc": IPC}
+_OF_BOTH_PORTS: Weights = (
+    ("wc_em", 10), ("em_wc", 10), ("wc_wc", 10), ("hi_hi", 15),
+    ("hi_ar", 15), ("ar_hi", 10), ("ar_ar", 20), ("lo_hi", 10),
+)  # fmt: skip
+WIDE = Seed(
+    protocols=(("tcp", 60, _OF_BOTH_PORTS), ("udp", 25, _OF_BOTH_PORTS), ("icmp", 5, NO_PORTS), ("all", 10, NO_PORTS)),
+    lengths={
+        "": (
+            ((0, 0), 4),
+            ((0, 8), 8),
+            ((8, 0), 8),
+            ((0, 16), 8),
+            ((16, 0), 8),
+            ((8, 8), 10),
+            ((12, 16), 10),
+            ((16, 12), 10),
+            ((16, 16), 9),
+            ((24, 8), 8),
+            ((8, 24), 8),
+            ((32, 24), 4),
+            ((24, 32), 5),
+        ),
+    },
+    source_exact=_singles(53, 67, 69, 88, 123, 161, 162, 750, 7648, 24032),
+    port_exact=_singles(22, 25, 53, 80, 110, 143, 443, 1433, 3306, 5432, 8080),
+    source_ranges=tuple(((first, first + 9_999), 10) for first in range(1, 55_000, 2_500)),
+    port_ranges=tuple(((first, first + 4_999), 10) for first in range(1, 60_000, 1_250)),
+    source=Tree(((16, 60, 40), (32, 40, 40)), nesting=8),
+    destination=Tree(((16, 60, 40), (32, 40, 40)), nesting=8),
+)
+
+SEEDS: Mapping[str, Seed] = {"acl": ACL, "fw": FW, "ipc": IPC, "wide": WIDE}

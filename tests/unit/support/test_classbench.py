@@ -63,10 +63,20 @@ def test_protocols_are_as_frequent_as_the_seed_says(kind: str) -> None:
         assert share(state, name) == pytest.approx(weight / total, abs=0.08), name
 
 
-@pytest.mark.parametrize(("kind", "is_there"), [("acl", False), ("fw", True), ("ipc", True)])
+@pytest.mark.parametrize(("kind", "is_there"), [("acl", False), ("fw", True), ("ipc", True), ("wide", True)])
 def test_only_the_access_list_has_no_source_ports(kind: str, is_there: bool) -> None:
     found = {rule.source_port_range for rule in rules_of(classbench(kind, 0, COUNT))}
     assert (found != {None}) is is_there
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "least"), [("acl", 0.05, 0), ("fw", 0.7, 0.5), ("ipc", 0.1, 0), ("wide", 0.8, 0.7)]
+)
+def test_sets_have_as_many_wide_blocks_as_the_seed_says(kind: str, most: float, least: float) -> None:
+    """Wide is a block of half of all addresses or more on one side, or of a 65,536th on both."""
+    filters = filter_set(SEEDS[kind], random.Random(5), COUNT)
+    lengths = [(entry.source.length, entry.destination.length) for entry in filters]
+    assert least <= sum(min(pair) < 2 or max(pair) <= 16 for pair in lengths) / COUNT <= most
 
 
 @pytest.mark.parametrize("kind", SEEDS)

@@ -1,0 +1,255 @@
+"""Where a diagram is cut: boxes in order -> a decision diagram of bounded size and depth.
+
+Owns the choice of the next dimension and of its pieces. Is given boxes. Must not know nftables.
+
+Each node asks for the dimension that leaves the fewest boxes in its pieces (HiCuts, Gupta and McKeown 1999). A cut may
+make the boxes at most `growth` times as many, counted in all pieces together: else neighbours are joined. Where few
+boxes are left, or no look-ups, they are asked in order (`Steps`). So the price of a hostile policy is a longer list at
+the end of a path, never more look-ups and never a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from sgdataplane.compiler.diagram import (
+    BY_PROTOCOL,
+    DIMS,
+    Boxes,
+    Branch,
+    Dim,
+    Intervals,
+    Node,
+    bits,
+    up_to,
+)
+from sgdataplane.net.ranges import Interval
+
+MAX_STEPS = 8  # so many boxes are asked one by one though there are look-ups left: each takes 15 ns, a look-up 120
+MANY_PROTOCOLS = 8  # more protocols than this are looked up
+GROWTHS = (4.0, 3.0, 2.0, 1.5, 1.0)  # the later ones are tried if a diagram gets too large
+NO_CUTS = 0.0
+LONG, SPARSE = 1024, 4  # boxes get new numbers where at most one of so many is left, and there were many
+WORTHWHILE = 0.95  # a cut has to leave at most this part of the boxes
+
+
+class TooManyCellsError(Exception):
+    """The diagram is larger than it may be (never leaves the compiler)."""
+
+
+def diagram(boxes: Boxes, subset: int, look_ups: int) -> Node:
+    """The diagram of a subset of boxes, with at most so many look-ups on a path."""
+    most = most_cells(subset.bit_count())
+    for growth in GROWTHS:
+        try:
+            return _Cutter(boxes, growth, _Room(most)).everything(subset, look_ups)
+        except TooManyCellsError:
+            continue
+    return _Cutter(boxes, NO_CUTS, _Room(0)).everything(subset, look_ups)
+
+
+def most_cells(boxes: int) -> int:
+    """How many steps and segments the diagram of so many boxes may have."""
+    return 12 * boxes + (1 << 13)
+
+
+@dataclass
+class _Room:
+    """How many more steps and segments there may be."""
+
+    cells: int
+
+    def take(self, cells: int) -> None:
+        self.cells -= cells
+        if self.cells < 0:
+            raise TooManyCellsError
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """A part of the space: an interval in each dimension, the boxes that can decide there, and for each dimension the
+    boxes that don't cover all of its interval."""
+
+    intervals: tuple[Interval, ...]
+    subset: int
+    open: tuple[int, ...]
+
+    def undecided(self, but: Dim = -1) -> int:
+        """The boxes that don't cover all of the region, in the other dimensions."""
+        found = 0
+        for dim, some in enumerate(self.open):
+            if dim != but:
+                found |= some
+        return found
+
+    def part(self, dim: Dim, piece: _Piece) -> _Region:
+        """The part of the region in a piece of one dimension."""
+        intervals = (*self.intervals[:dim], piece.interval, *self.intervals[dim + 1 :])
+        still = self.open[dim] & ~piece.everywhere
+        return _Region(intervals, piece.anywhere, (*self.open[:dim], still, *self.open[dim + 1 :]))
+
+
+@dataclass(slots=True)
+class _Piece:
+    """An interval of one dimension, the boxes that are somewhere in it, those that cover it, and how often a box begins
+    or ends inside. `left`: the boxes that can decide there."""
+
+    interval: Interval
+    anywhere: int
+    everywhere: int
+    left: int
+    cuts: int = 0
+
+    @property
+    def steps(self) -> int:
+        """At least so many steps are left: each box, and each interval of a box."""
+        return max(self.left.bit_count(), self.cuts // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """`steps`: how many are left in a piece, halfway between the mean and the most."""
+
+    dim: Dim
+    pieces: Sequence[_Piece]
+    steps: float
+
+
+@dataclass
+class _Cutter:
+    """`room`: for steps and segments; those of shared nodes count once."""
+
+    boxes: Boxes
+    growth: float
+    room: _Room
+    _memo: dict[Hashable, Node] = field(default_factory=dict)
+    _shared: dict[Hashable, Branch] = field(default_factory=dict)
+
+    def everything(self, subset: int, look_ups: int) -> Node:
+        """TooManyCellsError if there are too many cells; there are fewer with less growth."""
+        opens = tuple(self.boxes.bounded(dim, subset) for dim in DIMS)
+        return self._node(_Region(self.boxes.whole, subset, opens), look_ups)
+
+    def _node(self, region: _Region, look_ups: int) -> Node:
+        """Regions share their node if they differ only in dimensions that no box asks for."""
+        subset = self.boxes.relevant(region.subset, ~region.undecided())
+        if not subset & (subset - 1):
+            return self.boxes.leaf(subset.bit_length() - 1)
+        opens = tuple([some & subset for some in region.open])
+        asked = tuple([interval for interval, some in zip(region.intervals, opens, strict=True) if some])
+        key = (subset, opens, asked, look_ups)
+        if key not in self._memo:
+            self._memo[key] = self.made(_Region(region.intervals, subset, opens), look_ups)
+        return self._memo[key]
+
+    def made(self, region: _Region, look_ups: int) -> Node:
+        if len(self.boxes.boxes) > max(LONG, SPARSE * region.subset.bit_count()):
+            return self._apart(region, look_ups)
+        if region.open[BY_PROTOCOL]:
+            return self._by_protocol(region, look_ups)
+        steps = self._steps_of(region)
+        if look_ups > 0 and steps > MAX_STEPS:
+            cuts = (self._cut(region, dim, self.growth * steps) for dim in DIMS if region.open[dim])
+            found = min(cuts, key=lambda cut: cut.steps)
+            if found.steps <= WORTHWHILE * steps:
+                return self._parts(region, found.dim, found.pieces, look_ups - 1)
+        self._take(steps)
+        return self.boxes.steps([(index, self._conditions(region, index)) for index in bits(region.subset)])
+
+    def _take(self, cells: int) -> None:
+        if self.growth != NO_CUTS:
+            self.room.take(cells)
+
+    def _steps_of(self, region: _Region) -> int:
+        """How many steps ask for all boxes of a region, one by one."""
+        scattered = bits(region.subset & self.boxes.scattered)
+        more = (prod(len(covered) for _, covered in self._conditions(region, index)) - 1 for index in scattered)
+        return region.subset.bit_count() + sum(more)
+
+    def _apart(self, region: _Region, look_ups: int) -> Node:
+        """The node by itself, with new numbers for its boxes, since masks are as long as the largest number."""
+        numbers = {index: number for number, index in enumerate(bits(region.subset))}
+        boxes = Boxes([self.boxes.boxes[index] for index in numbers], self.boxes.family)
+        opens = tuple([sum(1 << numbers[index] for index in bits(some)) for some in region.open])
+        apart = _Region(region.intervals, (1 << len(numbers)) - 1, opens)
+        return _Cutter(boxes, self.growth, self.room).made(apart, look_ups)
+
+    def _conditions(self, region: _Region, index: int) -> list[tuple[Dim, Intervals]]:
+        """The conditions of a box that aren't known to hold in the region."""
+        intervals = self.boxes.boxes[index].intervals
+        dims = [dim for dim in DIMS if region.open[dim] >> index & 1]
+        return [(dim, _inside(intervals[dim], region.intervals[dim])) for dim in dims]
+
+    def _by_protocol(self, region: _Region, look_ups: int) -> Node:
+        """Protocols are few and always told apart, so that no rule asks for the port of a protocol without ports."""
+        pieces = self._pieces(region, BY_PROTOCOL)
+        return self._parts(region, BY_PROTOCOL, pieces, look_ups - (len(pieces) > MANY_PROTOCOLS))
+
+    def _pieces(self, region: _Region, dim: Dim) -> list[_Piece]:
+        found = self.boxes.pieces(dim, region.subset, region.intervals[dim])
+        elsewhere = ~region.undecided(dim)
+        return [_Piece(interval, some, some, up_to(some, some & elsewhere)) for interval, some in found]
+
+    def _cut(self, region: _Region, dim: Dim, limit: float) -> _Cut:
+        """The finest cut of a dimension that has at most so many pieces, with the boxes in them."""
+        pieces, elsewhere, most = self._pieces(region, dim), ~region.undecided(dim), MAX_STEPS
+        while len(pieces) > 1 and _size(pieces) > limit:
+            pieces = _joined(pieces, elsewhere, most)
+            most *= 2
+        steps = [piece.steps for piece in pieces]
+        return _Cut(dim, pieces, (sum(steps) / len(steps) + max(steps)) / 2)
+
+    def _parts(self, region: _Region, dim: Dim, pieces: Sequence[_Piece], look_ups: int) -> Node:
+        segments: list[tuple[Interval, Node]] = []
+        for piece in pieces:
+            left = piece.left
+            if left & (left - 1):
+                node = self._node(region.part(dim, piece), look_ups)
+            else:
+                node = self.boxes.leaf(left.bit_length() - 1)
+            if segments and segments[-1][1] is node:
+                segments[-1] = ((segments[-1][0][0], piece.interval[1]), node)
+            else:
+                segments.append((piece.interval, node))
+        self._take(len(segments))
+        return self._branch(dim, segments)
+
+    def _branch(self, dim: Dim, segments: Sequence[tuple[Interval, Node]]) -> Node:
+        """The branch with these segments, always the same object for the same segments."""
+        if len(segments) == 1:
+            return segments[0][1]
+        key = (dim, tuple([(interval, id(node)) for interval, node in segments]))
+        if key not in self._shared:
+            self._shared[key] = Branch(dim, tuple(segments))
+        return self._shared[key]
+
+
+def _size(pieces: Sequence[_Piece]) -> int:
+    """How many boxes there are in different pieces, and how many pieces."""
+    return len(pieces) + sum(left.bit_count() for left in {piece.left for piece in pieces})
+
+
+def _joined(pieces: Sequence[_Piece], elsewhere: int, most: int) -> list[_Piece]:
+    """Neighbours as one piece wherever that has at most so many steps. `elsewhere`: the boxes that cover all of the
+    region in all other dimensions."""
+    found: list[_Piece] = []
+    for piece in pieces:
+        both = _both(found[-1], piece, elsewhere) if found else None
+        if both is not None and both.steps <= most:
+            found[-1] = both
+        else:
+            found.append(piece)
+    return found
+
+
+def _both(one: _Piece, other: _Piece, elsewhere: int) -> _Piece:
+    """Neighbours as one piece."""
+    anywhere, everywhere = one.anywhere | other.anywhere, one.everywhere & other.everywhere
+    left = up_to(anywhere, everywhere & elsewhere)
+    return _Piece((one.interval[0], other.interval[1]), anywhere, everywhere, left, one.cuts + other.cuts + 1)
+
+
+def _inside(covered: Intervals | None, whole: Interval) -> Intervals:
+    return tuple([i for i in covered or () if i[0] <= whole[1] and i[1] >= whole[0]])
