@@ -43,7 +43,8 @@ class Drift:
 
 
 BOTH = ("ingress", "egress")
-STEPS = "far-"  # where rules are asked one by one, what one of them refuses is left to the next when it is gone
+# Where rules are asked one by one, what one of them refuses is left to the next when it is gone.
+STEPS = ("far-", "steps-")
 T = f"inet {TABLE}"
 DRIFTS = {
     "flushed": Drift(f"flush table {T}", "rule deleted", closes=BOTH),
