@@ -124,7 +124,7 @@ def applied(epoch: int, digest: str, secret: int) -> Map:
     elements = ((0, epoch), *((index, word) for index, word in enumerate(words, start=1)))
     if secret:
         elements = (*elements, (SECRET_KEY, secret))
-    return Map(STAMP_MAP, KeyType.MARK, elements, holds_marks=True)
+    return Map(STAMP_MAP, KeyType.MARK, elements, holds=KeyType.MARK)
 
 
 def fixed_counters() -> tuple[Counter, ...]:

@@ -22,6 +22,7 @@ class KeyType(enum.Enum):
     IPV6 = "ipv6"
     NUMBER = "number"
     MARK = "mark"
+    CLASSID = "classid"
     NFPROTO = "nfproto"
     CT_STATE = "ct_state"
     CT_DIRECTION = "ct_direction"
@@ -70,6 +71,7 @@ class Field(enum.Enum):
     CT_REPLY_SPORT = ("ct reply proto-src", KeyType.NUMBER)
     CT_REPLY_DPORT = ("ct reply proto-dst", KeyType.NUMBER)
     PACKET_MARK = ("meta mark", KeyType.MARK)
+    PACKET_PRIORITY = ("meta priority", KeyType.CLASSID)
     ROUTE_REALM = ("meta rtclassid", KeyType.MARK)  # a frame from a packet socket has none, as no route was asked
     ETHER_SADDR = ("ether saddr", KeyType.MAC)
     ETHER_TYPE = ("ether type", KeyType.ETHERTYPE)  # as in the frame, whose sender may choose PROTOCOL freely

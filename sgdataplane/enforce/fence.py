@@ -184,5 +184,5 @@ def _is_fence_there(there: Inventory, wanted: Table) -> bool:
 
 def _restamp(generation: int) -> Transaction:
     """Renew the policy's stamp: its table is still what the stamp says, at this generation."""
-    stamp = Map(STAMP_MAP, KeyType.MARK, ((GENERATION_KEY, generation),), holds_marks=True)
+    stamp = Map(STAMP_MAP, KeyType.MARK, ((GENERATION_KEY, generation),), holds=KeyType.MARK)
     return Transaction(TABLE, tuple(Operation(verb, Kind.ELEMENTS, stamp) for verb in (Verb.DELETE, Verb.ADD)))

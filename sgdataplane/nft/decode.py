@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from sgdataplane.contract import names
@@ -20,30 +20,49 @@ from sgdataplane.nft.ir import (
     Count,
     Key,
     Log,
+    MapPriority,
     Match,
     Range,
     SetMark,
     SetPacketMark,
+    SetPriority,
     SetTimeout,
     Statement,
     Verdict,
     VerdictMap,
 )
-from sgdataplane.nft.layout import CT, LONGEST, MARK_KEY, META, UnreadableError, fields_at, key_of, order_of, verdict_of
+from sgdataplane.nft.layout import (
+    CT,
+    HOST_ORDER,
+    LONGEST,
+    MARK_KEY,
+    META,
+    PRIORITY_KEY,
+    Order,
+    UnreadableError,
+    fields_at,
+    key_of,
+    order_of,
+    verdict_of,
+)
 from sgdataplane.nft.uapi import number_of
 
 Attributes = Mapping[int, bytes]
+LOOKED_UP = "a look-up of a value"
 IGNORED = ("counter", "last")  # they decide nothing, but we never write them
 
 
 class Sets(Protocol):
-    """The sets and maps of the table."""
+    """The sets and maps of the table. `order`: of the bytes that a rule compares with their keys."""
 
-    def ranges(self, name: str, key_type: KeyType) -> tuple[Range, ...]:
+    def has_name(self, name: str) -> bool:
+        """Whether it is a map with a name."""
+
+    def ranges(self, name: str, key_type: KeyType, order: Order) -> tuple[Range, ...]:
         """The keys of a set, sorted. UnreadableError if they aren't plain ones."""
 
-    def verdicts(self, name: str, key_type: KeyType) -> tuple[tuple[Range, Verdict], ...] | None:
-        """The entries of a map without a name, sorted; None if it has one."""
+    def verdicts(self, name: str, key_type: KeyType, order: Order) -> tuple[tuple[Range, Verdict], ...]:
+        """The entries of a map without a name, sorted. UnreadableError if it holds anything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +78,8 @@ class DecodedRule:
 @dataclass(frozen=True, slots=True)
 class _Register:
     """What a register holds: neighbouring fields of the packet, after `mask` and `xor`; or a value. `part`: how many
-    bytes of its only field it has, where it hasn't all of them."""
+    bytes of its only field it has, where it hasn't all of them. `is_swapped`: a value of the machine's byte order has
+    been put into the other one."""
 
     fields: tuple[Field, ...] = ()
     lengths: tuple[int, ...] = ()
@@ -67,6 +87,12 @@ class _Register:
     mask: int | None = None
     xor: int = 0
     value: bytes = b""
+    is_swapped: bool = False
+
+    @property
+    def order(self) -> Order:
+        """Of the only field's bytes."""
+        return "big" if self.is_swapped else order_of(self.fields[0])
 
 
 def read_rule(expressions: Iterable[tuple[str, Attributes]], sets: Sets) -> DecodedRule:
@@ -89,10 +115,13 @@ class _RuleReader:
     registers: dict[int, _Register] = field(default_factory=dict)
     known: dict[Field, Key] = field(default_factory=dict)
     limit: int | None = None
+    found: MapPriority | None = None  # a value that was looked up, and isn't used yet
 
     def take(self, name: str, attributes: Attributes) -> None:
         if self.limit is not None and name != "log":
             raise UnreadableError("limit")
+        if self.found is not None and name != "meta":
+            raise UnreadableError(LOOKED_UP)
         if name in IGNORED:
             self.ignored.append(name)
             return
@@ -101,6 +130,7 @@ class _RuleReader:
             "ct": self._ct,
             "payload": self._payload,
             "bitwise": self._bitwise,
+            "byteorder": self._byteorder,
             "cmp": self._cmp,
             "range": self._range,
             "lookup": self._lookup,
@@ -128,13 +158,21 @@ class _RuleReader:
         """`loaded`: the field with that key. `parts`: the attributes for the register to load into, and to set from."""
         into, source = parts
         if source in attributes:
-            if key != MARK_KEY:
-                raise UnreadableError(f"{what} set, key {key}")
-            self.statements.append(_mark_set(what, self._held(attributes, source)))
+            self.statements.append(self._set(what, key, self._held(attributes, source)))
+        elif self.found is not None:
+            raise UnreadableError(LOOKED_UP)
         elif loaded is not None:
             self.registers[number_of(attributes[into])] = _Register((loaded,), (0,))
         else:
             raise UnreadableError(f"{what} key {key}")
+
+    def _set(self, what: str, key: int, held: _Register) -> Statement:
+        if (what, key) == ("meta", PRIORITY_KEY):
+            found, self.found = self.found, None
+            return _priority_set(held, found)
+        if key != MARK_KEY or self.found is not None:
+            raise UnreadableError(f"{what} set, key {key}")
+        return _mark_set(what, held)
 
     def _payload(self, attributes: Attributes) -> None:
         if uapi.PAYLOAD_DREG not in attributes:
@@ -159,6 +197,7 @@ class _RuleReader:
             or len(held.fields) != 1
             or held.mask is not None
             or held.part
+            or held.is_swapped
         ):
             raise UnreadableError("bitwise of a kind that we don't write")
         order = order_of(held.fields[0])
@@ -166,6 +205,14 @@ class _RuleReader:
         self.registers[number_of(attributes[uapi.BITWISE_DREG])] = _Register(
             held.fields, held.lengths, mask=mask, xor=xor
         )
+
+    def _byteorder(self, attributes: Attributes) -> None:
+        held = self._held(attributes, uapi.BYTEORDER_SREG)
+        sizes = {number_of(attributes[name]) for name in (uapi.BYTEORDER_LENGTH, uapi.BYTEORDER_SIZE)}
+        is_plain = len(held.fields) == 1 and held.mask is None and not held.is_swapped
+        if not is_plain or held.fields[0].key_type not in HOST_ORDER or sizes != {LONGEST[held.fields[0].key_type]}:
+            raise UnreadableError("byteorder of a kind that we don't write")
+        self.registers[number_of(attributes[uapi.BYTEORDER_DREG])] = replace(held, is_swapped=True)
 
     def _cmp(self, attributes: Attributes) -> None:
         held, op = self._held(attributes, uapi.CMP_SREG), number_of(attributes[uapi.CMP_OP])
@@ -181,7 +228,7 @@ class _RuleReader:
             first = int.from_bytes(data, "big") << bits
             self._match(held, Range(first, first | ((1 << bits) - 1)), op)
         else:
-            self._match(held, Range.of(key_of(held.fields[0].key_type, data)), op)
+            self._match(held, Range.of(key_of(held.fields[0].key_type, data, held.order)), op)
 
     def _cmp_each(self, held: _Register, op: int, data: bytes) -> None:
         """A comparison of several fields at once, as nft writes it where they lie side by side."""
@@ -204,7 +251,7 @@ class _RuleReader:
             if op == uapi.EQ and held.mask is None and wanted.first == wanted.last:
                 self.known[name] = wanted.first
             return
-        if held.mask is not None or held.part or order_of(name) != "big" or isinstance(wanted.first, str):
+        if held.mask is not None or held.part or held.order != "big" or isinstance(wanted.first, str):
             raise UnreadableError("a comparison by size")
         self._compare(name, wanted.first, op)
 
@@ -228,9 +275,9 @@ class _RuleReader:
     def _range(self, attributes: Attributes) -> None:
         held = self._held(attributes, uapi.RANGE_SREG)
         ends = (_value(attributes[uapi.RANGE_FROM]), _value(attributes[uapi.RANGE_TO]))
-        if len(held.fields) != 1 or held.mask is not None or held.part or order_of(held.fields[0]) != "big":
+        if len(held.fields) != 1 or held.mask is not None or held.part or held.order != "big":
             raise UnreadableError("a range of a kind that we don't write")
-        first, last = (key_of(held.fields[0].key_type, end) for end in ends)
+        first, last = (key_of(held.fields[0].key_type, end, held.order) for end in ends)
         self._match(held, Range(first, last), number_of(attributes[uapi.RANGE_OP]))
 
     def _lookup(self, attributes: Attributes) -> None:
@@ -240,12 +287,21 @@ class _RuleReader:
         (asked,) = held.fields
         if uapi.LOOKUP_DREG not in attributes:
             is_negated = bool(number_of(attributes.get(uapi.LOOKUP_FLAGS, b"")))
-            self.statements.append(Match(asked, self.sets.ranges(name, asked.key_type), is_negated))
-        elif number_of(attributes[uapi.LOOKUP_DREG]):
-            raise UnreadableError("a look-up of a value")
+            self.statements.append(Match(asked, self.sets.ranges(name, asked.key_type, held.order), is_negated))
         else:
-            entries = self.sets.verdicts(name, asked.key_type)
-            self.statements.append(VerdictMap(asked, name=name) if entries is None else VerdictMap(asked, entries))
+            self._look_up(held, name, number_of(attributes[uapi.LOOKUP_DREG]))
+
+    def _look_up(self, held: _Register, name: str, into: int) -> None:
+        (asked,) = held.fields
+        has_name = self.sets.has_name(name)
+        if (has_name and held.is_swapped) or (into and not has_name):
+            raise UnreadableError(LOOKED_UP)
+        if into:
+            self.found, self.registers[into] = MapPriority(asked, name), _Register()
+        elif has_name:
+            self.statements.append(VerdictMap(asked, name=name))
+        else:
+            self.statements.append(VerdictMap(asked, self.sets.verdicts(name, asked.key_type, held.order)))
 
     def _immediate(self, attributes: Attributes) -> None:
         data = parse_attributes(attributes[uapi.IMMEDIATE_DATA])
@@ -283,9 +339,12 @@ class _RuleReader:
         self.limit = None
 
     def end(self) -> None:
-        """UnreadableError if a limit is open, so that the rest of the rule would apply to some packets only."""
+        """UnreadableError if a limit or a look-up is open, so that the rest of the rule would apply to some packets
+        only."""
         if self.limit is not None:
             raise UnreadableError("limit")
+        if self.found is not None:
+            raise UnreadableError(LOOKED_UP)
 
 
 def _mark_set(what: str, held: _Register) -> Statement:
@@ -296,6 +355,15 @@ def _mark_set(what: str, held: _Register) -> Statement:
     if what == "ct" and held.fields == (Field.CT_MARK,) and held.mask is not None and not held.mask & held.xor:
         return SetMark(held.mask, held.xor)
     raise UnreadableError(f"{what} mark set to something computed")
+
+
+def _priority_set(held: _Register, found: MapPriority | None) -> Statement:
+    """`found`: what was looked up right before, into a register that holds nothing else."""
+    if held.value and found is None:
+        return SetPriority(int.from_bytes(held.value, sys.byteorder))
+    if found is None or held.fields or held.value:
+        raise UnreadableError("meta priority set to something computed")
+    return found
 
 
 def _value(data: bytes) -> bytes:

@@ -8,11 +8,13 @@ generation of that moment. So a packet that is on its way during a commit goes t
   - a map deleted in that commit is empty for it, though an old rule still asks it;
   - a set or map without a name, which goes with its rule, is empty for it too: the next rule decides, and may accept;
   - old rules meet new elements, which neither policy meant;
+  - a priority that an old element gave it must still be a key of the maps that it asks next;
   - a base chain made in that commit is empty for it, so its policy decides, which takes effect at once.
 And the kernel fills a set or map of ranges a moment after the commit that makes it: packets in the new rules find it
-empty. Hence there are three transactions. `stage` adds new objects, which nothing refers to yet. `switch` alone changes
-what packets meet; it changes only those chains in place that have no set without a name. `sweep` deletes what nothing
-refers to any more, including objects that others made, and lets new base chains drop what no rule decides. The kernel
+empty. Hence there are three transactions. `stage` adds new objects, which nothing refers to yet, and elements by
+priorities that no packet has yet. `switch` alone changes what packets meet; it changes only those chains in place that
+have no set without a name. `sweep` deletes what nothing refers to any more, including objects that others made, and
+elements by priorities that no packet has any more; and it lets new base chains drop what no rule decides. The kernel
 keeps two generations of each chain and uses them in turn. So before each of the last two transactions, the caller waits
 until all packets that were on their way have left (Kernel.settle). Where one switch isn't enough, there are two
 changes. If rules and elements change together, the first one leads to rules that ask other maps (inflight.py). If what
@@ -27,8 +29,7 @@ from dataclasses import dataclass, replace
 
 from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import STAMP_MAP, next_generation
-from sgdataplane.nft import pages
-from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied, detour
+from sgdataplane.nft.inflight import can_switch_at_once, check_in_place, copied, detour, edit
 from sgdataplane.nft.ir import RETURN, Chain, Counter, Map, Table, Timeout
 from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, stamp_of, with_generation, without_policy
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
@@ -87,7 +88,10 @@ def undo(stage: Transaction) -> Transaction:
     tables = [entry for entry in added if isinstance(entry, Table)]
     if tables:  # and with it all that is in it
         return replace(stage, operations=tuple(Operation(Verb.DELETE, Kind.TABLE, entry) for entry in tables))
-    return replace(stage, operations=tuple(_deletions(entry for entry in added if not isinstance(entry, Table))))
+    made = [entry for entry in added if not isinstance(entry, Table)]
+    new = {entry.name for entry in made if isinstance(entry, Map)}
+    early = [entry for entry in stage.operations if entry.kind is Kind.ELEMENTS and entry.subject.name not in new]
+    return replace(stage, operations=(*(replace(entry, verb=Verb.DELETE) for entry in early), *_deletions(made)))
 
 
 def _first(generation: int, desired: Table, *verbs: Verb) -> Change:
@@ -143,24 +147,32 @@ def _and_on(first: Change, between: Table, generation: int, desired: Table) -> t
 
 def _difference(held: Table, generation: int, desired: Table) -> Change:
     """Changes what differs, and nothing else."""
-    new = _without(_objects(desired), _objects(held))
-    gone = _without(_objects(held), _objects(desired))
-    stage = Transaction.of(desired, _creations(entry for entry in new.values() if not _is_live(entry)))
-    sweep = Transaction.of(desired, [*_deletions(gone.values()), *_closings(new.values())])
+    there, wanted = _objects(held), _objects(desired)
+    new, gone = _without(wanted, there), _without(there, wanted)
+    changed = (entry for entry in desired.maps if entry.name in held.map and held.map[entry.name] != entry)
+    edits = [edit(held, desired, entry.name) for entry in changed if entry.name != STAMP_MAP]
+    made = _creations(entry for entry in new.values() if not _is_live(entry))
+    early, late = (_each(Verb.ADD, [e.early for e in edits]), _each(Verb.DELETE, [e.late for e in edits]))
+    stage = Transaction.of(desired, [*made, *early])
+    sweep = Transaction.of(desired, [*late, *_deletions(gone.values()), *_closings(new.values())])
     before = with_generation(held, generation)
     after = with_generation(desired, _generation_after(generation, stage, sweep))
+    edits.append(edit(before, after, STAMP_MAP))
     chains = [c for c in after.chains if c.name in held.chain and held.chain[c.name].rules != c.rules]
     check_in_place([*chains, *(held.chain[chain.name] for chain in chains)])
-    maps = [entry for entry in after.maps if entry.name in before.map and before.map[entry.name] != entry]
     switch = [
         *(Operation(Verb.FLUSH, Kind.RULES, chain) for chain in chains),
-        *(Operation(Verb.DELETE, Kind.ELEMENTS, _surplus(before.map[entry.name], entry)) for entry in maps),
+        *_each(Verb.DELETE, [e.gone for e in edits]),
         *_creations(entry for entry in new.values() if _is_live(entry)),
         *(Operation(Verb.ADD, Kind.RULES, chain) for chain in chains),
-        *(Operation(Verb.ADD, Kind.ELEMENTS, _missing(before.map[entry.name], entry)) for entry in maps),
+        *_each(Verb.ADD, [e.come for e in edits]),
     ]
     ending = frozenset(entry.name for entry in gone.values() if isinstance(entry, Counter))
     return Change(stage, Transaction.of(desired, switch), sweep, ending)
+
+
+def _each(verb: Verb, maps: Iterable[Map]) -> Iterator[Operation]:
+    return (Operation(verb, Kind.ELEMENTS, entry) for entry in maps)
 
 
 def _filled(inventory: Inventory, desired: Table) -> Change:
@@ -270,15 +282,6 @@ def _is_live(entry: Named) -> bool:
     """Whether it has an effect as soon as it is there: base chains meet packets, and the stamp says what is in
     force."""
     return _is_base(entry) or (isinstance(entry, Map) and entry.name == STAMP_MAP)
-
-
-def _surplus(before: Map, entry: Map) -> Map:
-    """The elements that go or whose value changes: the kernel refuses to add a key again with another value."""
-    return replace(entry, elements=pages.missing(before.elements, entry.elements))
-
-
-def _missing(before: Map, entry: Map) -> Map:
-    return replace(entry, elements=pages.missing(entry.elements, before.elements))
 
 
 # operations, in an order that nft accepts

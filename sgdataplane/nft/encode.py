@@ -6,7 +6,7 @@ messages. decode.py is the way back. Tests compare the result with what the nft 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Literal
@@ -22,11 +22,13 @@ from sgdataplane.nft.ir import (
     Exceeds,
     Key,
     Log,
+    MapPriority,
     Match,
     Range,
     Rule,
     SetMark,
     SetPacketMark,
+    SetPriority,
     SetTimeout,
     Statement,
     Verdict,
@@ -34,10 +36,12 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.nft.layout import (
     CT,
+    HOST_ORDER,
     LONGEST,
     MARK_KEY,
     META,
     PLACES,
+    PRIORITY_KEY,
     TAKES,
     order_of,
     order_of_key,
@@ -72,7 +76,7 @@ class Nameless:
 
     @property
     def is_interval(self) -> bool:
-        return any(span.first != span.last for span, _ in self.entries)
+        return _has_range(span for span, _ in self.entries)
 
     @property
     def template(self) -> str:
@@ -142,6 +146,9 @@ class _Writer:
                 self.parts.append(wire.limit(rate, burst, is_bytes=is_bytes, is_above=True))
             case (VerdictMap() as asked,):
                 self._look_up(asked)
+            case (MapPriority(asked, name),):
+                self._load(asked)
+                self.parts += (wire.look_up(name, is_value=True), wire.set_meta(PRIORITY_KEY))
             case (effect,):
                 self.parts += _effect(effect)
 
@@ -161,17 +168,18 @@ class _Writer:
         if match.mask is not None:
             mask = number_bytes(match.field, match.mask)
             self.parts.append(wire.masked(mask, bytes(len(mask))))
+        if _has_range(match.ranges):
+            self._put_in_order(match.field)
         if match.is_set:
             entries: list[Entry] = [(span, None) for span in match.ranges]
             self.parts.append(self._ask_nameless(match.field, entries, is_other=match.negate))
             return
         (span,) = match.ranges
-        first, last = key_bytes(match.field, span.first), key_bytes(match.field, span.last)
-        if first == last:
-            self.parts.append(wire.compare(first, is_other=match.negate))
+        if span.first == span.last:
+            self.parts.append(wire.compare(key_bytes(match.field, span.first), is_other=match.negate))
         else:
-            _check_ordered(match.field)
-            self.parts.append(wire.within(first, last, is_other=match.negate))
+            ends = (range_bytes(match.field, key) for key in (span.first, span.last))
+            self.parts.append(wire.within(*ends, is_other=match.negate))
         if _is_plain(match):
             self.known[match.field] = span.first
 
@@ -179,15 +187,22 @@ class _Writer:
         self._load(asked.field)
         if asked.name:
             self.parts.append(wire.look_up(asked.name))
-        else:
-            self.parts.append(self._ask_nameless(asked.field, list(asked.entries)))
+            return
+        if _has_range(span for span, _ in asked.entries):
+            self._put_in_order(asked.field)
+        self.parts.append(self._ask_nameless(asked.field, list(asked.entries)))
 
     def _ask_nameless(self, asked: Field, entries: list[Entry], *, is_other: bool = False) -> bytes:
         made = Nameless(next(self.numbers), asked, tuple(entries))
-        if made.is_interval:
-            _check_ordered(asked)
         self.sets.append(made)
         return wire.look_up_nameless(made.template, made.number, is_other=is_other, is_map=made.is_map)
+
+    def _put_in_order(self, asked: Field) -> None:
+        """Gives the value that was loaded the byte order in which the kernel can compare ranges."""
+        if asked.key_type in (KeyType.IFNAME, KeyType.CT_STATE):
+            raise InternalError(f"a range of {asked.name}, whose values have no order")
+        if asked.key_type in HOST_ORDER:
+            self.parts.append(wire.in_order(size_of(asked)))
 
     def _load(self, asked: Field) -> None:
         self._take(asked)
@@ -235,6 +250,8 @@ def _effect(statement: Statement) -> tuple[bytes, ...]:
             return wire.limit(rate, rate), wire.log(group, LOGGED_BYTES, names.log_prefix(counter))
         case SetPacketMark(value):
             return wire.constant(number_bytes(Field.PACKET_MARK, value)), wire.set_meta(MARK_KEY)
+        case SetPriority(value):
+            return wire.constant(number_bytes(Field.PACKET_PRIORITY, value)), wire.set_meta(PRIORITY_KEY)
         case SetMark(keep, value):
             mask, flipped = (number_bytes(Field.CT_MARK, number) for number in (keep & ~value, value))
             return wire.ct(MARK_KEY), wire.masked(mask, flipped), wire.set_ct(MARK_KEY)
@@ -242,10 +259,8 @@ def _effect(statement: Statement) -> tuple[bytes, ...]:
             raise InternalError(f"no instruction for {statement}")
 
 
-def _check_ordered(asked: Field) -> None:
-    """InternalError unless the field's bytes are in an order in which the kernel can compare ranges."""
-    if order_of(asked) != "big" or asked.key_type is KeyType.IFNAME:
-        raise InternalError(f"a range of {asked.name}, whose bytes have another order")
+def _has_range(spans: Iterable[Range]) -> bool:
+    return any(span.first != span.last for span in spans)
 
 
 # keys
@@ -272,6 +287,11 @@ def key_bytes(asked: Field, key: Key) -> bytes:
     if isinstance(key, str):
         return name_bytes(key)
     return number_bytes(asked, key)
+
+
+def range_bytes(asked: Field, key: Key) -> bytes:
+    """The bytes of an end of a range, in the order in which the kernel compares them."""
+    return int(key).to_bytes(size_of(asked), "big")
 
 
 def name_bytes(ifname: str) -> bytes:

@@ -1,33 +1,40 @@
 """What a packet on its way sees of a commit: which changes one commit can make, and what tables help where it can't.
 
-Owns the facts (delta.py lists them) as questions about tables, and the two kinds of intermediate tables: a detour,
-which asks other maps, and a copy under other names. Pure. Must not know clouds, or the order of changes.
+Owns the facts (delta.py lists them) as questions about tables, when each element of a map may come and go, and the two
+kinds of intermediate tables: a detour, which asks other maps, and a copy under other names. Pure. Must not know clouds,
+or the order of changes.
+
+A packet takes its priority from one map to the next one. So a map whose keys are priorities has a new element before
+any packet can bring its key, and keeps an old one until none can. Two things must be so in every table: a packet's
+priority is written before it is asked, and no packet asks a map of priorities twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from sgdataplane.contract.fields import Field, Nfproto
+from sgdataplane.contract.fields import Field, KeyType, Nfproto
 from sgdataplane.contract.stamp import STAMP_MAP
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import pages
 from sgdataplane.nft.ir import (
     Chain,
     Counter,
+    Key,
     Map,
+    MapPriority,
     Match,
     Range,
     Rule,
     SetMark,
+    SetPriority,
     Statement,
     Table,
     Timeout,
     Verdict,
     VerdictMap,
-    rule,
 )
 
 
@@ -38,7 +45,7 @@ def can_switch_at_once(held: Table, desired: Table) -> bool:
     and at most one look-up that has. It doesn't hold if old rules meet new elements, or if a packet makes a look-up in
     old elements and one in new elements.
     """
-    moved = [entry.name for entry in desired.maps if is_moved(held, entry)]
+    moved = [entry.name for entry in desired.maps if is_moved(held, desired, entry)]
     if not moved:
         return True
     kept = [chain for chain in desired.chains if chain.name in held.chain]
@@ -54,9 +61,53 @@ def is_kept(entry: Map) -> bool:
     return entry.name == STAMP_MAP or entry.lifetime > 0
 
 
-def is_moved(held: Table, entry: Map) -> bool:
-    """Whether the map must get other elements than it holds."""
-    return not is_kept(entry) and entry.name in held.map and held.map[entry.name].elements != entry.elements
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """The elements with which a map that stays becomes another one, each part as a map: added before the switch
+    (`early`), deleted and added by it (`gone`, `come`), and deleted after it (`late`). The kernel refuses to add a key
+    again with another value, so that such an element goes and comes."""
+
+    early: Map
+    gone: Map
+    come: Map
+    late: Map
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether the switch changes elements."""
+        return bool(self.gone.elements or self.come.elements)
+
+
+def edit(held: Table, desired: Table, name: str) -> Edit:
+    """How the map of that name, which both tables have, changes."""
+    before, after = held.map[name], desired.map[name]
+    come, gone = pages.missing(after.elements, before.elements), pages.missing(before.elements, after.elements)
+    is_by_priority = after.key_type is KeyType.CLASSID
+    early = _unmet(come, gone, held) if is_by_priority else ()
+    late = _unmet(gone, come, desired) if is_by_priority else ()
+    parts = (early, _besides(gone, late), _besides(come, early), late)
+    return Edit(*(replace(after, elements=part) for part in parts))
+
+
+Some = tuple[tuple[Key, Verdict | int], ...]
+
+
+def _unmet(elements: Some, others: Some, table: Table) -> Some:
+    """The elements whose keys are priorities that no rule of the table writes, and not among the others' keys."""
+    known = {key for key, _ in others}
+    return tuple(element for element in elements if element[0] not in known and element[0] not in table.priorities)
+
+
+def _besides(elements: Some, others: Some) -> Some:
+    known = {key for key, _ in others}
+    return tuple(element for element in elements if element[0] not in known)
+
+
+def is_moved(held: Table, desired: Table, entry: Map) -> bool:
+    """Whether the switch must give the map other elements than it holds."""
+    if is_kept(entry) or entry.name not in held.map or held.map[entry.name].elements == entry.elements:
+        return False
+    return entry.key_type is not KeyType.CLASSID or edit(held, desired, entry.name).is_moving
 
 
 def _judgement(chain: Chain) -> tuple[tuple[Statement, ...], ...]:
@@ -73,6 +124,8 @@ def _judgement(chain: Chain) -> tuple[tuple[Statement, ...], ...]:
 
 def _maps_behind(table: Table, name: str) -> set[str]:
     """The named maps that a packet may ask after this one."""
+    if table.map[name].holds is not None:  # the packet takes the value along, wherever it goes
+        return {entry.name for entry in table.maps if entry.name != name and not _exclude(entry, table.map[name])}
     maps: set[str] = set()
     chains: set[str] = set()
     ahead = list(_chains_of(table.map[name]))
@@ -88,6 +141,14 @@ def _maps_behind(table: Table, name: str) -> set[str]:
                 maps.add(asked)
                 ahead += _chains_of(table.map[asked])
     return maps
+
+
+ADDRESSES = {KeyType.IPV4, KeyType.IPV6}
+
+
+def _exclude(one: Map, other: Map) -> bool:
+    """Whether no packet has an address in both."""
+    return {one.key_type, other.key_type} == ADDRESSES
 
 
 def _chains_of(entry: Map) -> Iterator[str]:
@@ -146,6 +207,8 @@ def _renamed(statement: Statement, names: Mapping[str, str]) -> Statement:
         case VerdictMap(asked, entries, name):
             renamed = tuple((item, _target(verdict, names)) for item, verdict in entries)
             return VerdictMap(asked, renamed, names.get(name, name))
+        case MapPriority(asked, name):
+            return MapPriority(asked, names.get(name, name))
         case _:
             return statement
 
@@ -174,16 +237,18 @@ def detour(held: Table, desired: Table, suffix: str) -> Table:
     they are, with all that they lead to; rules ask other maps instead, under new names. From there to the desired table
     rules and elements change at once, since whatever the rules ask then says the same before and after. So only maps
     that change are made twice. Of a large one only the difference is, if the rule after the look-up is one verdict:
-    rules first ask what differs, where that verdict stands for elements that are gone, and then the map as it is
-    held."""
-    moved = {entry.name: entry for entry in desired.maps if is_moved(held, entry)}
+    rules first ask what differs, where that verdict stands for elements that are gone, and then the map as it is held.
+    Of a map of priorities it is if one priority was written right before the look-up: that one stands for what is gone,
+    and what differs is asked last. Other maps by priority hold the elements of both tables."""
+    moved = {entry.name: entry for entry in desired.maps if is_moved(held, desired, entry)}
     rests = {name: rest for name in moved if (rest := _rest(desired, name)) is not None}
     others = [replace(_instead(held.map[name], moved[name], rests.get(name)), name=name + suffix) for name in moved]
     names = {name: name + suffix for name in moved}
     chains = tuple(
         chain if names.keys().isdisjoint(chain.ways.maps) else _asking(chain, names, rests) for chain in desired.chains
     )
-    maps = (*(held.map[entry.name] if entry.name in moved else entry for entry in desired.maps), *others)
+    kept = (held.map[entry.name] if entry.name in moved else _with_late(held, desired, entry) for entry in desired.maps)
+    maps = (*kept, *others)
     return replace(
         desired,
         chains=_with_gone(chains, held.chains),
@@ -193,22 +258,50 @@ def detour(held: Table, desired: Table, suffix: str) -> Table:
     )
 
 
-def _rest(table: Table, name: str) -> Verdict | None:
-    """The one verdict that follows every look-up in the map, alone in its rule; or None."""
+def _with_late(held: Table, desired: Table, entry: Map) -> Map:
+    """The map with the elements that go after the switch."""
+    if is_kept(entry) or entry.name not in held.map or entry.key_type is not KeyType.CLASSID:
+        return entry
+    late = edit(held, desired, entry.name).late.elements
+    return replace(entry, elements=tuple(sorted((*entry.elements, *late), key=lambda e: e[0]))) if late else entry
+
+
+def _rest(table: Table, name: str) -> Verdict | int | None:
+    """What stands for all that the map doesn't hold: the one verdict that follows every look-up in it, alone in its
+    rule, or the one priority that is written right before; or None."""
     found = {rest for chain in table.chains if name in chain.ways.maps for rest in _rests(chain.rules, name)}
     return found.pop() if len(found) == 1 else None
 
 
-def _rests(rules: Sequence[Rule], name: str) -> Iterator[Verdict | None]:
-    for entry, after in zip(rules, (*rules[1:], rule()), strict=True):
+def _rests(rules: Sequence[Rule], name: str) -> Iterator[Verdict | int | None]:
+    for index, entry in enumerate(rules):
         for asked in entry.statements:
-            if isinstance(asked, VerdictMap) and asked.name == name:
-                *conditions, last = after.statements or (None,)
-                is_sure = len(entry.statements) == 1 and all(s == _FAMILIES.get(asked.field) for s in conditions)
-                yield last if is_sure and isinstance(last, Verdict) else None
+            if isinstance(asked, VerdictMap | MapPriority) and asked.name == name:
+                yield _rest_of(asked, rules[:index], rules[index + 1 :]) if len(entry.statements) == 1 else None
 
 
-def _instead(before: Map, after: Map, rest: Verdict | None) -> Map:
+def _rest_of(asked: VerdictMap | MapPriority, before: Sequence[Rule], after: Sequence[Rule]) -> Verdict | int | None:
+    if isinstance(asked, MapPriority):
+        return _priority(asked.field.key_type, before)
+    *conditions, last = after[0].statements if after else (None,)
+    is_sure = all(condition == _FAMILIES.get(asked.field) for condition in conditions)
+    return last if is_sure and isinstance(last, Verdict) else None
+
+
+def _priority(kind: KeyType, rules: Sequence[Rule]) -> int | None:
+    """The priority of every packet that has come through the rules and has an address of that kind."""
+    for entry in reversed(rules):
+        match entry.statements:
+            case (SetPriority(value),):
+                return value
+            case (MapPriority(asked, _),) if {kind, asked.key_type} == ADDRESSES:
+                continue
+            case _:
+                return None
+    return None
+
+
+def _instead(before: Map, after: Map, rest: Verdict | int | None) -> Map:
     """The map that is asked instead: with all elements that it will hold, or with those that differ."""
     if rest is None:
         return after
@@ -218,18 +311,21 @@ def _instead(before: Map, after: Map, rest: Verdict | None) -> Map:
     return replace(after, elements=(*kept, *gone))
 
 
-def _asking(chain: Chain, names: dict[str, str], rests: dict[str, Verdict]) -> Chain:
-    """The chain with other maps in its rules; where these hold only differences, the old look-up follows."""
+def _asking(chain: Chain, names: dict[str, str], rests: Mapping[str, Verdict | int]) -> Chain:
+    """The chain with other maps in its rules; where these hold only differences, the old look-up follows one that ends
+    the rules, and comes before one that writes the priority."""
     rules: list[Rule] = []
     for entry in chain.rules:
-        asked = [statement.name for statement in entry.statements if isinstance(statement, VerdictMap)]
+        asked = [s for s in entry.statements if isinstance(s, VerdictMap | MapPriority)]
         statements = tuple(
-            replace(s, name=names[s.name]) if isinstance(s, VerdictMap) and s.name in names else s
+            replace(s, name=names[s.name]) if isinstance(s, VerdictMap | MapPriority) and s.name in names else s
             for s in entry.statements
         )
-        rules.append(replace(entry, statements=statements))
-        if any(name in rests for name in asked):
-            rules.append(entry)
+        other = replace(entry, statements=statements)
+        if not any(one.name in rests for one in asked):
+            rules.append(other)
+        else:
+            rules += (entry, other) if isinstance(asked[0], MapPriority) else (other, entry)
     return replace(chain, rules=tuple(rules))
 
 

@@ -15,13 +15,16 @@ from sgdataplane.contract.fields import PORTS, SESSION_PORTS, CtDirection, CtSta
 from sgdataplane.errors import InternalError
 from sgdataplane.nft.ir import (
     Count,
+    Effect,
     Exceeds,
     Key,
     Log,
+    MapPriority,
     Match,
     Range,
     SetMark,
     SetPacketMark,
+    SetPriority,
     SetTimeout,
     Statement,
     Table,
@@ -50,7 +53,7 @@ _OPENING, _ANSWER, _ORIGINAL, _REPLY = zip(
 class PacketOutcome:
     """What became of the packet: accept or drop, the counters that counted it, in order, those it was logged with, the
     chains it went through, how many look-ups in maps it took, the timeouts set for its session, in order, and its marks
-    at the end."""
+    and priority at the end."""
 
     verdict: VerdictKind
     mark: int
@@ -60,6 +63,7 @@ class PacketOutcome:
     lookups: int = 0
     timeouts: list[str] = field(default_factory=list)
     packet_mark: int = 0
+    priority: int = 0
 
 
 def tracked(packet: Mapping[Field, Key]) -> dict[Field, Key]:
@@ -93,10 +97,10 @@ def run(table: Table, hook_chain: str, packet: Mapping[Field, Key], *, is_flood:
 
     InternalError if the kernel would refuse the table, or if it reads a field that such a packet doesn't have.
     """
-    fields = _framed({Field.PACKET_MARK: 0, **tracked(packet)})  # each packet has a mark
-    outcome = PacketOutcome(
-        VerdictKind.DROP, int(fields.get(Field.CT_MARK, 0)), packet_mark=int(fields[Field.PACKET_MARK])
-    )
+    given = {Field.PACKET_MARK: 0, Field.PACKET_PRIORITY: 0}  # each packet has these
+    fields = _framed({**given, **tracked(packet)})
+    outcome = PacketOutcome(VerdictKind.DROP, int(fields.get(Field.CT_MARK, 0)))
+    outcome.packet_mark, outcome.priority = int(fields[Field.PACKET_MARK]), int(fields[Field.PACKET_PRIORITY])
     walk = _Walk(table, fields, outcome, is_flood)
     base = table.chain[hook_chain]
     if base.hook is None:
@@ -139,11 +143,8 @@ class _Walk:
             match statement:
                 case Verdict():
                     return statement
-                case Match():
-                    if not self._holds(statement):
-                        return None
-                case Exceeds():
-                    if not self._is_exceeded():
+                case Match() | Exceeds() | MapPriority():
+                    if not self._goes_on(statement):
                         return None
                 case VerdictMap():
                     return self._look_up(statement)
@@ -153,12 +154,21 @@ class _Walk:
                     self._do(statement)
         return None
 
+    def _goes_on(self, condition: Match | Exceeds | MapPriority) -> bool:
+        match condition:
+            case Match():
+                return self._holds(condition)
+            case Exceeds():
+                return self._is_exceeded()
+            case MapPriority(asked, name):
+                return self._map_priority(asked, name)
+
     def _is_exceeded(self) -> bool:
         if self.is_flood is None:
             raise InternalError("how many packets came before decides")
         return self.is_flood
 
-    def _do(self, effect: Count | SetMark | SetPacketMark | SetTimeout) -> None:
+    def _do(self, effect: Effect) -> None:
         match effect:
             case Count(counter):
                 self._count(counter)
@@ -166,6 +176,8 @@ class _Walk:
                 self._set_mark(keep, value)
             case SetPacketMark(value):
                 self.packet[Field.PACKET_MARK] = self.outcome.packet_mark = value
+            case SetPriority(value):
+                self._set_priority(value)
             case SetTimeout(timeout):
                 self.outcome.timeouts.append(timeout)
 
@@ -183,14 +195,32 @@ class _Walk:
             value = int(value) & match.mask
         return _within(match.ranges, value) != match.negate
 
+    def _set_priority(self, value: int) -> None:
+        self.packet[Field.PACKET_PRIORITY] = self.outcome.priority = value
+
+    def _map_priority(self, asked: Field, name: str) -> bool:
+        """False if the map holds nothing for the packet."""
+        found = self._value(asked, name)
+        if isinstance(found, int):
+            self._set_priority(found)
+        return isinstance(found, int)
+
+    def _value(self, asked: Field, name: str) -> Verdict | int | None:
+        """What a named map holds for the packet's value."""
+        key = self._read(asked)
+        if key is None:
+            return None
+        self.outcome.lookups += 1
+        return self.named(name).get(key)
+
     def _look_up(self, vmap: VerdictMap) -> Verdict | None:
+        if vmap.name:
+            found = self._value(vmap.field, vmap.name)
+            return found if isinstance(found, Verdict) else None
         value = self._read(vmap.field)
         if value is None:
             return None
         self.outcome.lookups += 1
-        if vmap.name:
-            found = self.named(vmap.name).get(value)
-            return found if isinstance(found, Verdict) else None
         if isinstance(value, str):
             raise InternalError(f"an unnamed map is keyed by {vmap.field.name}")
         index = bisect_right(vmap.entries, value, key=lambda entry: int(entry[0].first)) - 1

@@ -154,7 +154,24 @@ class SetPacketMark:
     value: int
 
 
-Statement = Match | Exceeds | VerdictMap | Count | Log | SetMark | SetPacketMark | SetTimeout | Verdict
+@dataclass(frozen=True, slots=True)
+class SetPriority:
+    """Writes the packet's priority."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class MapPriority:
+    """Writes what a named map holds for the field's value into the packet's priority. If it holds nothing, or the
+    packet lacks the field, the priority stays and the next rule is asked."""
+
+    field: Field
+    name: str
+
+
+Effect = Count | SetMark | SetPacketMark | SetPriority | SetTimeout
+Statement = Match | Exceeds | VerdictMap | MapPriority | Log | Effect | Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,19 +213,22 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """The chains and the named maps that rules refer to."""
+    """The chains and the named maps that rules refer to, and the priorities that they write."""
 
     chains: tuple[str, ...]
     maps: tuple[str, ...]
+    priorities: tuple[int, ...]
 
     @classmethod
     def of(cls, rules: tuple[Rule, ...]) -> Ways:
         statements = [statement for entry in rules for statement in entry.statements]
         maps = [entry for entry in statements if isinstance(entry, VerdictMap)]
+        named = [entry.name for entry in statements if isinstance(entry, VerdictMap | MapPriority) and entry.name]
         verdicts = [entry for entry in statements if isinstance(entry, Verdict)]
         verdicts += [verdict for entry in maps for _, verdict in entry.entries]
         chains = dict.fromkeys(verdict.chain for verdict in verdicts if verdict.chain)
-        return cls(tuple(chains), tuple(dict.fromkeys(entry.name for entry in maps if entry.name)))
+        priorities = dict.fromkeys(entry.value for entry in statements if isinstance(entry, SetPriority))
+        return cls(tuple(chains), tuple(dict.fromkeys(named)), tuple(priorities))
 
 
 Elements = pages.Elements[Key, Verdict | int]
@@ -218,7 +238,8 @@ Paged = pages.Paged[Key, Verdict | int]
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A named map of single keys to verdicts, or to marks (integers). A large one has its elements in pages.
+    """A named map of single keys to verdicts, or to integers: marks, or priorities. A large one has its elements in
+    pages. `holds`: what kind of integers; None if verdicts.
 
     `lifetime`: milliseconds after which each element expires, 0: never. Only the kernel knows what is left in such a
     map; its `elements` here are those to add, and all of them have the verdict `return`.
@@ -228,7 +249,7 @@ class Map:
     key_type: KeyType
     elements: Elements
     comment: str = ""
-    holds_marks: bool = False
+    holds: KeyType | None = None
     lifetime: int = 0
 
 
@@ -270,6 +291,13 @@ class Table:
     @cached_property
     def counter(self) -> dict[str, Counter]:
         return {entry.name: entry for entry in self.counters}
+
+    @cached_property
+    def priorities(self) -> frozenset[Verdict | int]:
+        """All that the rules may write into a packet's priority."""
+        constants = frozenset(value for chain in self.chains for value in chain.ways.priorities)
+        maps = (entry for entry in self.maps if entry.holds is KeyType.CLASSID)
+        return constants.union(*(pages.values(entry.elements) for entry in maps))
 
     @cached_property
     def _elements(self) -> dict[str, dict[Key, Verdict | int]]:

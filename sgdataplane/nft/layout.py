@@ -25,6 +25,7 @@ VERDICTS = {
 }
 META = {
     1: Field.PROTOCOL,
+    2: Field.PACKET_PRIORITY,
     3: Field.PACKET_MARK,
     6: Field.IIFNAME,
     7: Field.OIFNAME,
@@ -52,6 +53,7 @@ CT: Mapping[tuple[int, int | None], Field] = {  # key, and of which tuple
     (22, REPLY): Field.CT_REPLY_IP6_DADDR,
 }
 MARK_KEY = 3  # of both
+PRIORITY_KEY = 2  # of meta
 PLACES: Mapping[Field, tuple[int, int, int]] = {  # header, offset, bytes
     Field.ETHER_SADDR: (LINK, 6, 6),
     Field.ETHER_TYPE: (LINK, 12, 2),
@@ -111,13 +113,15 @@ TAKES: Mapping[Field, tuple[tuple[Field, int], ...]] = {
     Field.ICMP_TYPE: (IPV4, (Field.L4PROTO, 1)),
     Field.ICMPV6_TYPE: (IPV6, (Field.L4PROTO, 58)),
 }
-HOST_ORDER = (KeyType.MARK, KeyType.CT_STATE)
+HOST_ORDER = (KeyType.MARK, KeyType.CLASSID, KeyType.CT_STATE)
+Order = Literal["little", "big"]
 LONGEST = {  # bytes of a key
     KeyType.IFNAME: 16,
     KeyType.IPV4: 4,
     KeyType.IPV6: 16,
     KeyType.NUMBER: 2,
     KeyType.MARK: 4,
+    KeyType.CLASSID: 4,
     KeyType.NFPROTO: 1,
     KeyType.CT_STATE: 4,
     KeyType.CT_DIRECTION: 1,
@@ -132,14 +136,15 @@ class UnreadableError(Exception):
     """A rule has something that we never write; str() says what."""
 
 
-def key_of(key_type: KeyType, data: bytes) -> Key:
+def key_of(key_type: KeyType, data: bytes, order: Order | None = None) -> Key:
     """The key that the kernel wrote as these bytes. An interface name without padding stands for all names that begin
-    so. UnreadableError if it is longer than keys of that type, as then it is made of several fields."""
+    so. UnreadableError if it is longer than keys of that type, as then it is made of several fields. `order`: of the
+    bytes, if it isn't that of all keys of the type."""
     if len(data) > LONGEST[key_type]:
         raise UnreadableError("keys of several fields")
     if key_type is KeyType.IFNAME:
         return text_of(data) if b"\0" in data or len(data) == LONGEST[key_type] else text_of(data) + "*"
-    return int.from_bytes(data, sys.byteorder if key_type in HOST_ORDER else "big")
+    return int.from_bytes(data, order or order_of_key(key_type))
 
 
 def verdict_of(data: bytes) -> Verdict:
@@ -152,11 +157,11 @@ def verdict_of(data: bytes) -> Verdict:
     return Verdict(VERDICTS[code], chain)
 
 
-def order_of(name: Field) -> Literal["little", "big"]:
+def order_of(name: Field) -> Order:
     return order_of_key(name.key_type)
 
 
-def order_of_key(key_type: KeyType) -> Literal["little", "big"]:
+def order_of_key(key_type: KeyType) -> Order:
     return sys.byteorder if key_type in HOST_ORDER else "big"
 
 

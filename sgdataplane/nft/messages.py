@@ -26,7 +26,7 @@ from sgdataplane.host.netlink import (
 )
 from sgdataplane.host.nfnetlink import BatchMessage
 from sgdataplane.nft import uapi, wire
-from sgdataplane.nft.encode import Nameless, encode_rule, key_bytes, map_key_bytes, size_of
+from sgdataplane.nft.encode import Nameless, encode_rule, key_bytes, map_key_bytes, range_bytes, size_of
 from sgdataplane.nft.ir import Chain, Counter, Key, Map, Rule, Table, Timeout, Verdict, joined
 from sgdataplane.nft.layout import HOST_ORDER, LONGEST
 from sgdataplane.nft.snapshot import KEY_TYPES
@@ -118,10 +118,11 @@ class Writer:
     def add_map(self, table: Table, entry: Map) -> Messages:
         flags = uapi.SET_MAP | (uapi.SET_TIMEOUT if entry.lifetime else 0)
         length = LONGEST[entry.key_type]
-        data = (KINDS[KeyType.MARK], 4) if entry.holds_marks else (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES)
-        ordered = (_note_order(KEY_ORDER, entry.key_type), _note_order(DATA_ORDER, KeyType.MARK))
+        held = entry.holds
+        data = (KINDS[held], LONGEST[held]) if held else (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES)
+        ordered = (_note_order(KEY_ORDER, entry.key_type), *((_note_order(DATA_ORDER, held),) if held else ()))
         shape = _shape(flags, (KINDS[entry.key_type], length), data)
-        noted = _set_noted(ordered if entry.holds_marks else ordered[:1], entry.comment)
+        noted = _set_noted(ordered, entry.comment)
         parts = name(uapi.SET_NAME, entry.name) + shape + word(uapi.SET_ID, next(_NUMBERS)) + noted
         return (_message(uapi.NEWSET, table, parts, NLM_F_CREATE),)
 
@@ -254,10 +255,10 @@ def _spans(made: Nameless) -> Iterator[bytes]:
     spans = joined(made.entries)
     begins = {span.first for span, _ in spans}
     for span, verdict in spans:
-        yield _element(key_bytes(made.asked, span.first), verdict)
+        yield _element(range_bytes(made.asked, span.first), verdict)
         behind = int(span.last) + 1
         if behind not in begins and behind < limit:
-            yield _key(key_bytes(made.asked, behind)) + INTERVAL_END
+            yield _key(range_bytes(made.asked, behind)) + INTERVAL_END
 
 
 def _element(key: bytes, verdict: Verdict | None) -> bytes:
@@ -273,7 +274,8 @@ def _map_element(entry: Map, key: Key, value: Verdict | int) -> bytes:
     at = map_key_bytes(entry.key_type, key)
     if isinstance(value, Verdict):
         return _element(at, value)
-    return _key(at) + nested(uapi.ELEMENT_DATA, [wire.value(map_key_bytes(KeyType.MARK, value))])
+    assert entry.holds is not None
+    return _key(at) + nested(uapi.ELEMENT_DATA, [wire.value(map_key_bytes(entry.holds, value))])
 
 
 def _key(data: bytes) -> bytes:

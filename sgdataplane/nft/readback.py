@@ -26,6 +26,7 @@ from sgdataplane.nft.ir import (
     Key,
     Log,
     Map,
+    MapPriority,
     Match,
     Range,
     Rule,
@@ -38,7 +39,7 @@ from sgdataplane.nft.ir import (
     joined,
     rule,
 )
-from sgdataplane.nft.layout import TAKES, UnreadableError, key_of, verdict_of
+from sgdataplane.nft.layout import TAKES, Order, UnreadableError, key_of, order_of_key, verdict_of
 from sgdataplane.nft.snapshot import Inventory, MapShape, hook_of, read_generation, read_inventory, shape_of
 from sgdataplane.nft.uapi import number_of
 
@@ -145,19 +146,19 @@ class _TableReader:
         self.odd.append(f"chain {name}: its policy is accept")
         return Chain(name, (*rules, rule(ACCEPT)), hook)
 
-    def ranges(self, name: str, key_type: KeyType) -> tuple[Range, ...]:
+    def has_name(self, name: str) -> bool:
         """As `Sets` says."""
-        return tuple(span for span, _ in self._spans(key_type, name))
+        return name in self.maps
 
-    def verdicts(self, name: str, key_type: KeyType) -> tuple[tuple[Range, Verdict], ...] | None:
+    def ranges(self, name: str, key_type: KeyType, order: Order) -> tuple[Range, ...]:
         """As `Sets` says."""
-        if name in self.maps:
-            return None
-        found = self._spans(key_type, name)
-        return tuple(
-            (span, verdict_of(parse_attributes(element[uapi.ELEMENT_DATA])[uapi.DATA_VERDICT]))
-            for span, element in found
-        )
+        return tuple(span for span, _ in self._spans(key_type, name, order))
+
+    def verdicts(self, name: str, key_type: KeyType, order: Order) -> tuple[tuple[Range, Verdict], ...]:
+        """As `Sets` says."""
+        found = self._spans(key_type, name, order)
+        data = ((span, parse_attributes(element[uapi.ELEMENT_DATA])) for span, element in found)
+        return tuple((span, _verdict(said)) for span, said in data)
 
     def _named_maps(self) -> Iterator[Map]:
         """The named maps, without those of kinds that we never make: run() reports them as missing where a rule asks
@@ -167,21 +168,21 @@ class _TableReader:
                 self.odd.append(f"map {name}, of a kind that we don't make")
                 continue
             try:
-                elements = tuple(sorted(self._entries(name, shape.key_type, holds_marks=shape.holds_marks)))
+                elements = tuple(sorted(self._entries(name, shape.key_type, shape.holds)))
             except UnreadableError as error:
                 self.odd.append(f"map {name}: {error}")
                 continue
-            yield Map(name, shape.key_type, elements, "", shape.holds_marks, int(shape.expires))
+            yield Map(name, shape.key_type, elements, "", shape.holds, int(shape.expires))
 
-    def _entries(self, name: str, key_type: KeyType, *, holds_marks: bool) -> Iterator[tuple[Key, Verdict | int]]:
-        for span, element in self._spans(key_type, name):
+    def _entries(self, name: str, key_type: KeyType, held: KeyType | None) -> Iterator[tuple[Key, Verdict | int]]:
+        for span, element in self._spans(key_type, name, order_of_key(key_type)):
             data = parse_attributes(element[uapi.ELEMENT_DATA])
-            value = key_of(KeyType.MARK, data[uapi.DATA_VALUE]) if holds_marks else verdict_of(data[uapi.DATA_VERDICT])
+            value = key_of(held, data[uapi.DATA_VALUE]) if held else verdict_of(data[uapi.DATA_VERDICT])
             yield span.first, value if isinstance(value, Verdict) else int(value)
 
-    def _spans(self, key_type: KeyType, name: str) -> list[tuple[Range, Element]]:
+    def _spans(self, key_type: KeyType, name: str, order: Order) -> list[tuple[Range, Element]]:
         is_interval = bool(_flags(self.sets.get(name, {})) & uapi.SET_INTERVAL)
-        return _spans(key_type, self._elements(name), is_interval=is_interval)
+        return _spans(key_type, order, self._elements(name), is_interval=is_interval)
 
     def _elements(self, name: str) -> Iterator[dict[int, bytes]]:
         raw = self.sets[name][uapi.SET_NAME] if name in self.sets else name.encode() + b"\0"
@@ -195,9 +196,19 @@ def _flags(entry: Element) -> int:
     return number_of(entry.get(uapi.SET_FLAGS, b""))
 
 
-def _spans(key_type: KeyType, elements: Iterable[Element], *, is_interval: bool) -> list[tuple[Range, Element]]:
+def _verdict(data: Element) -> Verdict:
+    if uapi.DATA_VERDICT not in data:
+        raise UnreadableError("a map of values without a name")
+    return verdict_of(data[uapi.DATA_VERDICT])
+
+
+def _spans(
+    key_type: KeyType, order: Order, elements: Iterable[Element], *, is_interval: bool
+) -> list[tuple[Range, Element]]:
     """The keys with their elements, sorted. A set of ranges has an element where each range begins, and one behind its
     end unless the next range begins there."""
+    if is_interval and order != "big":
+        raise UnreadableError("ranges in another byte order")
     found: dict[Key, Element] = {}
     ends: set[Key] = set()
     last = 0
@@ -207,7 +218,7 @@ def _spans(key_type: KeyType, elements: Iterable[Element], *, is_interval: bool)
             raise UnreadableError("elements of a kind that we don't make")
         data = parse_attributes(element[uapi.ELEMENT_KEY])[uapi.DATA_VALUE]
         last = (1 << 8 * len(data)) - 1
-        key = key_of(key_type, data)
+        key = key_of(key_type, data, order)
         if flags & uapi.ELEMENT_INTERVAL_END:
             ends.add(key)
         else:
@@ -281,7 +292,7 @@ def same(rule: Rule, *, logs: bool = True) -> Same:
 def _explicit(statements: Iterable[Statement]) -> Iterator[Statement]:
     """The statements, each after the checks that its field needs."""
     for statement in statements:
-        if isinstance(statement, (Match, VerdictMap)):
+        if isinstance(statement, Match | VerdictMap | MapPriority):
             for asked, value in TAKES.get(statement.field, ()):
                 yield Match(asked, (Range.of(value),))
         yield _plain(statement)

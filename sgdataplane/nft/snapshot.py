@@ -32,7 +32,8 @@ from sgdataplane.nft.layout import LONGEST
 from sgdataplane.nft.uapi import number_of
 
 FILTER = "filter"
-KEY_TYPES = {41: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, 19: KeyType.MARK}  # nft's datatype.h
+HELD_TYPES = {19: KeyType.MARK, 23: KeyType.CLASSID}  # nft's datatype.h
+KEY_TYPES = {41: KeyType.IFNAME, 7: KeyType.IPV4, 8: KeyType.IPV6, **HELD_TYPES}
 FILTERED = (uapi.GETRULE, uapi.GETSET, uapi.GETOBJ, uapi.GETFLOWTABLE)  # the kernel lists one table's, if asked for it
 MAX_OBJECTS = 200_000  # of one kind: more than a table of ours has, few enough to be kept
 MAX_STRANGERS = 20_000  # to be taken away one by one, which takes some 0.3 s of one processor
@@ -44,15 +45,15 @@ MAX_INTERFACES = 20_000  # of a map by interface: a namespace has at most some t
 @dataclass(frozen=True, slots=True)
 class MapShape:
     """A map's types, and whether its elements expire. `key_type` is None for maps that we would never make (other keys,
-    intervals, ...)."""
+    intervals, ...); `holds` is, if it holds verdicts."""
 
     key_type: KeyType | None
-    holds_marks: bool = False
+    holds: KeyType | None = None
     expires: bool = False
 
     @classmethod
     def of(cls, entry: Map) -> MapShape:
-        return cls(entry.key_type, entry.holds_marks, entry.lifetime > 0)
+        return cls(entry.key_type, entry.holds, entry.lifetime > 0)
 
 
 @dataclass(frozen=True)
@@ -324,21 +325,19 @@ def shape_of(found: Mapping[int, bytes]) -> MapShape:
     data = number_of(found.get(uapi.SET_DATA_TYPE, b""))
     is_sized = any(number_of(size) for _, size in list_attributes(found.get(uapi.SET_DESCRIPTION, b"")))
     is_ours = (
-        _flags(found) & ~uapi.SET_TIMEOUT == uapi.SET_MAP
-        and data in (uapi.TYPE_VERDICT, uapi.TYPE_MARK)
-        and not is_sized
+        _flags(found) & ~uapi.SET_TIMEOUT == uapi.SET_MAP and data in (uapi.TYPE_VERDICT, *HELD_TYPES) and not is_sized
     )
     key_type = KEY_TYPES.get(number_of(found[uapi.SET_KEY_TYPE])) if is_ours else None
     if key_type is not None and number_of(found[uapi.SET_KEY_LENGTH]) != LONGEST[key_type]:
         key_type = None  # what it is called is user space's business, and may be wrong
-    return MapShape(key_type, data == uapi.TYPE_MARK, bool(_flags(found) & uapi.SET_TIMEOUT))
+    return MapShape(key_type, HELD_TYPES.get(data), bool(_flags(found) & uapi.SET_TIMEOUT))
 
 
 def _read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
     asked = attribute(uapi.TABLE_NAME, name.encode() + b"\0") + attribute(uapi.SET_NAME, STAMP_MAP.encode() + b"\0")
     try:
         shape = shape_of(netlink.ask(uapi.kind_of(uapi.GETSET), family, asked))
-        is_stamped = shape == MapShape(KeyType.MARK, holds_marks=True)
+        is_stamped = shape == MapShape(KeyType.MARK, holds=KeyType.MARK)
         return Stamp.of(_marks(netlink, family, name)) if is_stamped else None
     except (FileNotFoundError, CrowdError):
         return None

@@ -16,15 +16,18 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Counter,
+    Effect,
     Exceeds,
     Key,
     Log,
     Map,
+    MapPriority,
     Match,
     Range,
     Rule,
     SetMark,
     SetPacketMark,
+    SetPriority,
     SetTimeout,
     Statement,
     Table,
@@ -39,6 +42,7 @@ _MAP_KEYS = {
     KeyType.IPV4: "ipv4_addr",
     KeyType.IPV6: "ipv6_addr",
     KeyType.MARK: "mark",
+    KeyType.CLASSID: "classid",
 }
 
 
@@ -114,7 +118,7 @@ def add_rules(table: Table, chain: Chain) -> Iterator[str]:
 
 
 def add_map(table: Table, entry: Map) -> str:
-    data = "mark" if entry.holds_marks else "verdict"
+    data = _MAP_KEYS[entry.holds] if entry.holds else "verdict"
     flags = " flags timeout;" if entry.lifetime else ""
     more = flags + (f" {_comment(entry.comment)};" if entry.comment else "")
     kind = f"{_MAP_KEYS[entry.key_type]} : {data}"
@@ -127,7 +131,7 @@ BATCH = 500
 
 def add_elements(table: Table, entry: Map) -> Iterator[str]:
     lifetime = f" timeout {entry.lifetime}ms" if entry.lifetime else ""
-    items = [f"{key(entry.key_type, k)}{lifetime} : {_datum(value)}" for k, value in entry.elements]
+    items = [f"{key(entry.key_type, k)}{lifetime} : {_datum(entry, value)}" for k, value in entry.elements]
     yield from _element_lines("add", table, entry.name, items)
 
 
@@ -176,21 +180,31 @@ def statement_text(statement: Statement) -> str:
                 else _braces(f"{range_text(field, r)} : {verdict_text(v)}" for r, v in entries)
             )
             return f"{field.word} vmap {body}"
-        case Count(counter):
-            return f'counter name "{names.checked(counter)}"'
+        case MapPriority(field, name):
+            return f"meta priority set {field.word} map @{names.checked(name)}"
         case Log(counter, group, rate):
             limit = f"limit rate {rate}/second burst {rate} packets"
             return (
                 f'{limit} log prefix "{names.log_prefix(names.checked(counter))}" group {group} snaplen {LOGGED_BYTES}'
             )
+        case Verdict():
+            return verdict_text(statement)
+        case _:
+            return _effect(statement)
+
+
+def _effect(effect: Effect) -> str:
+    match effect:
+        case Count(counter):
+            return f'counter name "{names.checked(counter)}"'
         case SetMark(keep, value):
             return f"ct mark set ct mark & {keep:#010x} | {value:#010x}"
         case SetPacketMark(value):
             return f"meta mark set {value:#010x}"
+        case SetPriority(value):
+            return f"meta priority set {key(KeyType.CLASSID, value)}"
         case SetTimeout(timeout):
             return f'ct timeout set "{names.checked(timeout)}"'
-        case Verdict():
-            return verdict_text(statement)
 
 
 def verdict_text(verdict: Verdict) -> str:
@@ -217,6 +231,8 @@ def range_text(field: Field, item: Range) -> str:
         return str(item.first) if item.first == item.last else f"{item.first}-{item.last}"
     if item.first == item.last:
         return key(field.key_type, item.first)
+    if field.key_type is KeyType.CLASSID:
+        return f"{_classid(int(item.first))}-{_classid(int(item.last))}"
     return f"{key(field.key_type, item.first)}-{key(field.key_type, item.last)}"
 
 
@@ -227,10 +243,16 @@ def key(key_type: KeyType, value: Key) -> str:
     return _KEYS[key_type](value) if key_type in _KEYS else str(value)
 
 
+def _classid(value: int) -> str:
+    """Major and minor number."""
+    return f"{value >> 16:x}:{value & 0xFFFF:x}"
+
+
 _KEYS: Mapping[KeyType, Callable[[int], str]] = {
     KeyType.IPV4: lambda value: format_address(32, value),
     KeyType.IPV6: lambda value: format_address(128, value),
     KeyType.MARK: "{:#010x}".format,
+    KeyType.CLASSID: lambda value: _classid(value) if value else "none",  # nft takes no range that begins with none
     KeyType.MAC: lambda value: value.to_bytes(6, "big").hex(":"),
     KeyType.ETHERTYPE: "{:#06x}".format,
     KeyType.BITS: "{:#x}".format,
@@ -241,8 +263,11 @@ _KEYS: Mapping[KeyType, Callable[[int], str]] = {
 }
 
 
-def _datum(value: Verdict | int) -> str:
-    return f"{value:#010x}" if isinstance(value, int) else verdict_text(value)
+def _datum(entry: Map, value: Verdict | int) -> str:
+    if isinstance(value, Verdict):
+        return verdict_text(value)
+    assert entry.holds is not None
+    return key(entry.holds, value)
 
 
 def _braces(items: Iterable[str]) -> str:

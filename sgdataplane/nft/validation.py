@@ -82,7 +82,7 @@ class Visits:
         """Count the visits of a table. `before`: those of a similar one; objects that both share aren't counted
         again."""
         before = before or NOTHING
-        of_maps = {entry.name: _exits_of_map(entry, before) for entry in table.maps if not entry.holds_marks}
+        of_maps = {entry.name: _exits_of_map(entry, before) for entry in table.maps if entry.holds is None}
         moved = {name for name, exits in of_maps.items() if exits is not before.of_maps.get(name)}
         known = before.table.chain
         anew = [c for c in table.chains if known.get(c.name) is not c or not moved.isdisjoint(c.ways.maps)]

@@ -85,6 +85,13 @@ def masked(mask: bytes, flipped: bytes) -> bytes:
     return _expression("bitwise", *registers, word(uapi.BITWISE_LENGTH, len(mask)), *parts)
 
 
+def in_order(length: int) -> bytes:
+    """The register in network byte order, in which the kernel compares ranges."""
+    registers = attribute(uapi.BYTEORDER_SREG, REGISTER), attribute(uapi.BYTEORDER_DREG, REGISTER)
+    sizes = word(uapi.BYTEORDER_LENGTH, length), word(uapi.BYTEORDER_SIZE, length)
+    return _expression("byteorder", *registers, word(uapi.BYTEORDER_OP, uapi.HTON), *sizes)
+
+
 # conditions: `is_other` holds for everything else
 
 
@@ -102,9 +109,10 @@ def within(first: bytes, last: bytes, *, is_other: bool = False) -> bytes:
 
 
 @_once
-def look_up(asked: str) -> bytes:
-    """The verdict of a map that has a name."""
-    registers = attribute(uapi.LOOKUP_SREG, REGISTER), attribute(uapi.LOOKUP_DREG, VERDICT_REGISTER)
+def look_up(asked: str, *, is_value: bool = False) -> bytes:
+    """The verdict of a map that has a name, or the value of one that holds values."""
+    into = REGISTER if is_value else VERDICT_REGISTER
+    registers = attribute(uapi.LOOKUP_SREG, REGISTER), attribute(uapi.LOOKUP_DREG, into)
     return _expression("lookup", name(uapi.LOOKUP_SET, asked), *registers)
 
 

@@ -116,6 +116,12 @@ def test_what_others_change_is_seen(namespace: str, commands: str, lines: list[s
 
 
 LOGGED = 'limit rate 9/second burst 9 packets log prefix "sgdp x" group 7 snaplen 256'
+MAPS = {
+    "kin": "ipv4_addr : classid",
+    "ranks": "classid : classid",
+    "winners": "classid : verdict",
+    "marks": "classid : mark",
+}
 # Another's rule, and how it reads in our words; None: only that it can't be read, and why.
 FOREIGN: list[tuple[str, str | None]] = [
     ("tcp dport 22 accept", "meta l4proto 6 th dport 22 accept"),
@@ -153,8 +159,23 @@ FOREIGN: list[tuple[str, str | None]] = [
     ("ct original ip saddr 10.0.0.1 drop", "ct original ip saddr 10.0.0.1 drop"),
     ("ct reply packets 1 drop", None),
     ("ct mark set meta mark", None),
-    ("meta priority set 1", None),
-    ("meta mark 1-5 drop", None),
+    ("meta mark 1-5 drop", "meta mark 0x00000001-0x00000005 drop"),
+    ("meta priority set 1", "meta priority set 0:1"),
+    ("meta priority set none accept", "meta priority set none accept"),
+    ("meta priority set ip saddr map @kin", "meta nfproto ipv4 meta priority set ip saddr map @kin"),
+    ("meta priority set meta priority map @ranks drop", "meta priority set meta priority map @ranks drop"),
+    ("meta priority none goto c0", "meta priority none goto c0"),
+    ("meta priority 0:1-1:ffff drop", "meta priority 0:1-1:ffff drop"),
+    ("meta priority != 0:1-1:ffff drop", "meta priority != 0:1-1:ffff drop"),
+    ("meta priority > 0:5 drop", "meta priority 0:6-ffff:ffff drop"),
+    ("meta priority { 0:1, 2:5 } drop", "meta priority { 0:1, 2:5 } drop"),
+    ("meta priority != { 0:1-0:9, 2:5 } drop", "meta priority != { 0:1-0:9, 2:5 } drop"),
+    ("meta priority vmap { 0:1 : drop, 2:5 : accept }", "meta priority vmap { 0:1 : drop, 2:5 : accept }"),
+    ("meta priority vmap { 0:1-0:9 : drop, 2:5 : accept }", "meta priority vmap { 0:1-0:9 : drop, 2:5 : accept }"),
+    ("meta priority vmap @winners", "meta priority vmap @winners"),
+    ("meta priority set ip saddr map { 10.0.0.1 : 0:1 }", None),
+    ("meta mark set meta priority map @marks", None),
+    ("ct mark set meta priority map @marks accept", None),
     ("tcp option maxseg size set 1400", None),
     ("reject", None),
     ("fib saddr type local drop", None),
@@ -165,7 +186,8 @@ FOREIGN: list[tuple[str, str | None]] = [
 def test_others_rules_are_read_for_what_they_do_or_not_at_all(namespace: str) -> None:
     lines = [f"add rule {T} c{number} {text}" for number, (text, _) in enumerate(FOREIGN)]
     chains = [f"add chain {T} c{number}" for number in range(len(FOREIGN))]
-    nft(namespace, f"add table {T}", *chains, *lines)
+    maps = [f"add map {T} {name} {{ type {types}; }}" for name, types in MAPS.items()]
+    nft(namespace, f"add table {T}", *chains, *maps, *lines)
     held = held_in(namespace)
     readings: dict[str, str | None] = {}
     for number, (text, _) in enumerate(FOREIGN):

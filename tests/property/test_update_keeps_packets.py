@@ -29,6 +29,7 @@ from tests.support.edits import edited
 from tests.support.inflight import Commit, RecordingKernel
 
 SHARDS, SEQUENCES, PACKETS = 4, 12, 60
+PRIORITIES = (0, 1, 1 << 24, 0x80000000, 0xFFFFFFFF)
 PARTS = (4000, 40)  # what a part of a stage adds: the shards take turns
 
 
@@ -63,12 +64,13 @@ def probes(states: Sequence[CloudState], chance: random.Random) -> list[tuple[st
 
 def check_commit(commit: Commit, packets: Sequence[tuple[str, dict[Field, Key]]], chance: random.Random) -> int:
     """How many packets the commit judges anew. Their sessions are new, or marked before it with its epoch or an older
-    one."""
+    one. They come with some priority."""
     epoch = stamp_of(commit.before).epoch if STAMP_MAP in commit.before.map else 0
     changed = 0
     for hook, unmarked in packets:
         marks = (INSTANCE.marks.accepted(side, chance.choice((0, max(epoch - 1, 0), epoch)), 1) for side in Direction)
-        fields = {**unmarked, Field.CT_MARK: sum(marks)} if Field.CT_MARK in unmarked else unmarked
+        fields = {**unmarked, Field.PACKET_PRIORITY: chance.choice(PRIORITIES)}
+        fields |= {Field.CT_MARK: sum(marks)} if Field.CT_MARK in unmarked else {}
         before, after = (verdict(table, hook, fields) for table in (commit.before, commit.after))
         for between in (commit.on_the_way(chance), commit.at_once_after(chance)):
             assert verdict(between, hook, fields) in (before, after), (hook, fields, str(commit.transaction))

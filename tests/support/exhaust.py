@@ -22,7 +22,7 @@ from itertools import product
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import interp
-from sgdataplane.nft.ir import RETURN, Key, Match, Range, Table, VerdictKind, VerdictMap
+from sgdataplane.nft.ir import RETURN, Key, MapPriority, Match, Range, Table, VerdictKind, VerdictMap
 from tests.support.leads import asking, closed, leading_to, maps_of, next_chains, reached, read_from
 from tests.support.mutate import last_of
 
@@ -87,7 +87,8 @@ class _Walk(interp._Walk):
     held: dict[tuple[int, Key | None], bool]
 
     def chain(self, name: str, depth: int) -> VerdictKind | None:
-        done = (name, tuple(self.outcome.counters), self.mark, self.packet[Field.PACKET_MARK])
+        priority = dict.get(self.packet, Field.PACKET_PRIORITY)
+        done = (name, tuple(self.outcome.counters), self.mark, self.packet[Field.PACKET_MARK], priority)
         is_apart = depth == 0 or name in self.closed
         if is_apart and self.leads is not None and name not in self.leads:
             raise Arrived(done)
@@ -161,7 +162,12 @@ def result_of(table: Table, hook: str, packet: Mapping[Field, Key]) -> tuple[obj
         outcome = interp.run(table, hook, packet)
     except (InternalError, RecursionError) as error:
         return (type(error).__name__,)
-    return outcome.verdict, outcome.mark, tuple(outcome.counters), outcome.packet_mark
+    return outcome.verdict, outcome.mark, tuple(outcome.counters), outcome.packet_mark, _left(outcome, outcome.verdict)
+
+
+def _left(outcome: interp.PacketOutcome, verdict: VerdictKind) -> int:
+    """The priority of a packet that passes."""
+    return outcome.priority if verdict is VerdictKind.ACCEPT else 0
 
 
 @dataclass
@@ -245,7 +251,7 @@ class _Search:
             return "arrived", arrived.place
         except (InternalError, RecursionError) as error:
             return (type(error).__name__,)
-        return verdict, walk.mark, tuple(outcome.counters), outcome.packet_mark
+        return verdict, walk.mark, tuple(outcome.counters), outcome.packet_mark, _left(outcome, verdict)
 
     def _choices(self, packet: Fields, name: Field) -> Iterator[Fields]:
         """The packet, once with each value of the field; or first with each of one that it depends on."""
@@ -290,10 +296,10 @@ def _start(hook: str, family: Nfproto, name: Key) -> Fields:
     return packet if hook == "egress" else {**packet, Field.OIFNAME: None}
 
 
-def _ranges(statement: Match | VerdictMap, table: Table) -> Iterable[Range]:
+def _ranges(statement: Match | VerdictMap | MapPriority, table: Table) -> Iterable[Range]:
     if isinstance(statement, Match):
         return statement.ranges
-    if not statement.name:
+    if isinstance(statement, VerdictMap) and not statement.name:
         return [item for item, _ in statement.entries]
     return map(Range.of, table.elements_of(statement.name))
 

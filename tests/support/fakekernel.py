@@ -14,7 +14,20 @@ from sgdataplane.contract.fields import KeyType
 from sgdataplane.contract.stamp import STAMP_MAP, Stamp, next_generation
 from sgdataplane.errors import BusyError, ExistsError, KernelError, NotFoundError
 from sgdataplane.nft.counters import Counted
-from sgdataplane.nft.ir import Chain, Count, Counter, Key, Map, Rule, SetTimeout, Table, Timeout, Verdict, VerdictMap
+from sgdataplane.nft.ir import (
+    Chain,
+    Count,
+    Counter,
+    Key,
+    Map,
+    MapPriority,
+    Rule,
+    SetTimeout,
+    Table,
+    Timeout,
+    Verdict,
+    VerdictMap,
+)
 from sgdataplane.nft.snapshot import Inventory, MapShape, stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.validation import REMEMBERING, Pace
@@ -114,9 +127,7 @@ class FakeKernel:
         maps = [
             entry
             if entry.lifetime
-            else replace(
-                entry, elements=tuple(sorted(held.elements[entry.name].items(), key=lambda item: str(item[0])))
-            )
+            else replace(entry, elements=tuple(sorted(held.elements[entry.name].items(), key=_order)))
             for entry in held.maps.values()
         ]
         return Table(
@@ -163,6 +174,11 @@ class RefusingKernel(FakeKernel):
             if self.turn == self.refused:
                 raise KernelError("made up")
         super().run(transaction)
+
+
+def _order(element: tuple[Key, Verdict | int]) -> tuple[str, int]:
+    key = element[0]
+    return (key, 0) if isinstance(key, str) else ("", key)
 
 
 def _do(tables: dict[TableKey, _Held], name: TableKey, operation: Operation) -> None:
@@ -290,6 +306,8 @@ def _references(rule: Rule) -> Iterator[Reference]:
             case VerdictMap(_, entries, name):
                 yield from _targets(verdict for _, verdict in entries)
                 yield from [(Kind.MAP, name)] if name else []
+            case MapPriority(_, name):
+                yield Kind.MAP, name
             case Count(counter):
                 yield Kind.COUNTER, counter
             case SetTimeout(timeout):

@@ -19,6 +19,7 @@ from sgdataplane.nft.ir import (
     Count,
     Counter,
     Map,
+    MapPriority,
     Match,
     Range,
     SetTimeout,
@@ -40,7 +41,7 @@ TCP_ONLY = Match(Field.L4PROTO, (Range.of(6),))
 BASE = Chain("ingress", (rule(VerdictMap(Field.IP_SADDR, name="members")), rule(DROP)), HOOK)
 TIMED = Chain("timed", (rule(TCP_ONLY, SetTimeout(TIMEOUT.name)), rule(goto(LEAF.name))))
 MEMBERS = Map("members", KeyType.IPV4, ((0x0A000001, goto("leaf-1")), (0x0A000002, goto("timed"))))
-STAMP_MAP = Map("applied", KeyType.MARK, ((0, 7), *((word, word << 28) for word in range(1, 5))), holds_marks=True)
+STAMP_MAP = Map("applied", KeyType.MARK, ((0, 7), *((word, word << 28) for word in range(1, 5))), holds=KeyType.MARK)
 COUNTER = Counter("rule.sg-a.sgr-1")
 TABLE = Table(NAME, (BASE, LEAF, TIMED), (STAMP_MAP, MEMBERS), (COUNTER,), (TIMEOUT,))
 
@@ -49,6 +50,7 @@ def transaction(*operations: tuple[Verb, Kind, Subject]) -> Transaction:
     return Transaction(NAME, tuple(Operation(*entry) for entry in operations))
 
 
+MADE = ((Verb.ADD, Kind.MAP), (Verb.ADD, Kind.ELEMENTS))
 CREATION = transaction(
     (Verb.ADD, Kind.TABLE, TABLE),
     (Verb.ADD, Kind.TIMEOUT, TIMEOUT),
@@ -74,7 +76,7 @@ class KernelContract:
         assert loaded.inventory(NAME) == Inventory(
             loaded.inventory(NAME).generation,
             chains={"ingress": HOOK, "leaf-1": None, "timed": None},
-            maps={"applied": MapShape(KeyType.MARK, holds_marks=True), "members": MapShape(KeyType.IPV4)},
+            maps={"applied": MapShape(KeyType.MARK, holds=KeyType.MARK), "members": MapShape(KeyType.IPV4)},
             counters=frozenset({"rule.sg-a.sgr-1"}),
             timeouts=frozenset({"tcp-300"}),
             stamp=Stamp(7, "10000000200000003000000040000000"),
@@ -136,6 +138,20 @@ class KernelContract:
         found = loaded.inventory(NAME)
         assert found == Inventory(found.generation)
 
+    def test_an_element_goes_together_with_the_chain_that_it_leads_to(self, loaded: Kernel) -> None:
+        ranks = Map("ranks", KeyType.IPV4, ((5, 7),), holds=KeyType.CLASSID)
+        winners, end = Map("winners", KeyType.CLASSID, ((7, goto("end")),)), Chain("end", ())
+        asking = (rule(MapPriority(Field.IP_SADDR, "ranks")), rule(VerdictMap(Field.PACKET_PRIORITY, name="winners")))
+        asked = ((verb, kind, entry) for entry in (ranks, winners) for verb, kind in MADE)
+        loaded.run(transaction((Verb.ADD, Kind.CHAIN, end), *asked, (Verb.ADD, Kind.RULES, Chain("timed", asking))))
+        loaded.run(transaction((Verb.DELETE, Kind.ELEMENTS, winners), (Verb.DELETE, Kind.CHAIN, end)))
+        shapes = loaded.inventory(NAME).maps
+        assert "end" not in loaded.inventory(NAME).chains
+        assert shapes["ranks"] == MapShape(KeyType.IPV4, holds=KeyType.CLASSID)
+        assert shapes["winners"] == MapShape(KeyType.CLASSID)
+        with pytest.raises(BusyError):
+            loaded.run(transaction((Verb.DELETE, Kind.MAP, ranks)))
+
     def test_pruning_leaves_what_the_table_has_and_nothing_else(self, loaded: Kernel) -> None:
         kept = Table(NAME, (BASE,), (STAMP_MAP, MEMBERS))
         emptied = (Verb.FLUSH, Kind.ELEMENTS, MEMBERS)
@@ -185,6 +201,13 @@ class KernelContract:
                 Chain("timed", (rule(VerdictMap(Field.IP_SADDR, name="none")),)),
                 NotFoundError,
                 id="absent-map",
+            ),
+            pytest.param(
+                Verb.ADD,
+                Kind.RULES,
+                Chain("timed", (rule(MapPriority(Field.IP_SADDR, "none")),)),
+                NotFoundError,
+                id="absent-map-of-priorities",
             ),
             pytest.param(Verb.DELETE, Kind.CHAIN, Chain("none", ()), NotFoundError, id="delete-absent-chain"),
             pytest.param(Verb.DELETE, Kind.CHAIN, LEAF, BusyError, id="delete-chain-in-use"),

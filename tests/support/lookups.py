@@ -2,9 +2,9 @@
 
 Owns the count. Is given a table as values. Must not know what the table is for.
 
-A look-up is a verdict map and, if they are counted, a match on a set without a name. Packets are told apart by the
-fields in packetspace.py; in any other field every value is possible at every rule. So the count is never too small.
-What it counts too much are paths that addresses, ports or marks rule out.
+A look-up is a map of verdicts or of priorities and, if they are counted, a match on a set without a name. Packets are
+told apart by the fields in packetspace.py; in any other field every value is possible at every rule. So the count is
+never too small. What it counts too much are paths that addresses, ports, marks or priorities rule out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ from dataclasses import dataclass, field
 from operator import or_
 
 from sgdataplane.contract.fields import Field
-from sgdataplane.nft.ir import RETURN, Match, Range, Statement, Table, Verdict, VerdictKind, VerdictMap
+from sgdataplane.nft.ir import (
+    RETURN,
+    MapPriority,
+    Match,
+    Range,
+    Statement,
+    Table,
+    Verdict,
+    VerdictKind,
+    VerdictMap,
+)
 from tests.support.packetspace import INDEX, TRACKED, Packets, Space, read_by, readers
 
 Place = tuple[str, int]  # a chain, and the rule in it that is next
@@ -120,7 +130,7 @@ class _Walk:
             found: set[Field] = set()
             for rule in self.table.chain[chain].rules:
                 for statement in rule.statements:
-                    found |= read_by(statement) if isinstance(statement, Match | VerdictMap) else set()
+                    found |= read_by(statement) if isinstance(statement, Match | VerdictMap | MapPriority) else set()
                     for target in self._targets(statement):
                         found |= self.reads(target)
             self._reads[chain] = frozenset(found)
@@ -144,8 +154,8 @@ class _Walk:
                         yield End(before, statement, made)
                     case VerdictMap():
                         yield from self._looked_up(statement, before, made)
-                    case Match():
-                        for after, holds, more in self._matched(statement, before):
+                    case Match() | MapPriority():
+                        for after, holds, more in self._tested(statement, before):
                             if holds:
                                 following[after] = max(made + more, following.get(after, 0))
                             else:
@@ -155,8 +165,18 @@ class _Walk:
             going = following
         yield from (End(after, None, made) for after, made in going.items())
 
+    def _tested(self, condition: Match | MapPriority, packets: Packets) -> Iterator[tuple[Packets, bool, int]]:
+        """(packets, whether the rule goes on, look-ups made)."""
+        if isinstance(condition, Match):
+            yield from self._matched(condition, packets)
+            return
+        having, lacking = readers(condition.field, packets)
+        if lacking:
+            yield lacking, False, 0
+        if having:
+            yield from ((having, is_found, 1) for is_found in (True, False))
+
     def _matched(self, match: Match, packets: Packets) -> Iterator[tuple[Packets, bool, int]]:
-        """(packets, whether it holds, look-ups made)."""
         having, lacking = readers(match.field, packets)
         made = int(match.is_set and self.with_sets)
         if lacking:

@@ -7,7 +7,22 @@ from dataclasses import replace
 import pytest
 
 from sgdataplane.contract.fields import CtState, Field, Hook, KeyType, Nfproto
-from sgdataplane.nft.ir import ACCEPT, DROP, RETURN, Chain, Map, Match, Range, Rule, Table, VerdictMap, goto, jump, rule
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    DROP,
+    RETURN,
+    Chain,
+    Map,
+    MapPriority,
+    Match,
+    Range,
+    Rule,
+    Table,
+    VerdictMap,
+    goto,
+    jump,
+    rule,
+)
 from tests.support.lookups import most_lookups
 
 MEMBERS = Map("members", KeyType.IPV4, ((1, goto("port")), (2, goto("proto"))))
@@ -99,6 +114,14 @@ def test_a_map_that_only_the_kernel_knows_may_hold_what_it_can_hold() -> None:
     made = table(rule(is_in(Field.L4PROTO, 6), jump("side")), rule(BY_PROTOCOL), side=side, port=(), proto=())
     named = replace(made, maps=(*made.maps, window, Map("enis", KeyType.IFNAME, (("eth0", DROP),))))
     assert counted(named) == 2
+
+
+def test_a_map_of_priorities_is_a_look_up_and_the_rule_goes_on_or_not() -> None:
+    kins = (rule(MapPriority(Field.IP_SADDR, "kins"), goto("port")), rule(MapPriority(Field.IP6_SADDR, "kins6")))
+    ranks = (rule(MapPriority(Field.PACKET_PRIORITY, "ranks")), TO_MEMBERS, rule(DROP))
+    assert counted(table(*kins, *ranks, port=(rule(DROP),), proto=())) == 3  # kins, ranks, members
+    assert counted(table(*kins, *ranks, port=(rule(BY_PORT), rule(TYPES)), proto=())) == 4
+    assert counted(table(*kins, *ranks[:1], port=(rule(DROP),), proto=())) == 2  # of IPv4 or of IPv6
 
 
 def test_the_worst_of_all_base_chains_counts() -> None:

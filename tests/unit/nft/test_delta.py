@@ -8,10 +8,23 @@ from typing import Any
 
 import pytest
 
-from sgdataplane.contract.fields import Hook, KeyType
+from sgdataplane.contract.fields import Field, Hook, KeyType
 from sgdataplane.errors import KernelError
 from sgdataplane.nft.delta import Plan, plan, removal, undo
-from sgdataplane.nft.ir import ACCEPT, DROP, Chain, Count, Counter, Map, Table, goto, rule
+from sgdataplane.nft.ir import (
+    ACCEPT,
+    DROP,
+    Chain,
+    Count,
+    Counter,
+    Map,
+    MapPriority,
+    SetPriority,
+    Table,
+    VerdictMap,
+    goto,
+    rule,
+)
 from sgdataplane.nft.snapshot import MAX_STRANGERS, Inventory, MapShape, stamp_of, with_generation
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from tests.support.fakekernel import FakeKernel
@@ -282,6 +295,52 @@ def test_apply_that_dies_between_two_commits_is_put_right_by_the_next(held: Tabl
             again = plan(believed, kernel.inventory(NAME), ALL_NEW)
             run(kernel, again)
             assert kernel.table(NAME) == with_generation(ALL_NEW, kernel.generation)
+
+
+BY_KIN = Chain("ingress", (rule(SetPriority(0)), rule(MapPriority(Field.IP_SADDR, "members")), rule(goto("kin"))), HOOK)
+KIN = Chain("kin", (rule(VerdictMap(Field.PACKET_PRIORITY, name="leaves")), rule(DROP)))
+OLD_LEAF, NEXT_LEAF = Chain("leaf-7", (rule(ACCEPT),)), Chain("leaf-8", (rule(DROP),))
+
+
+def kin_table(digest: int, kins: dict[int, int], *leaves: Chain) -> Table:
+    """An address has a number, and by that a leaf."""
+    members = Map("members", KeyType.IPV4, tuple(kins.items()), holds=KeyType.CLASSID)
+    by_kin = Map("leaves", KeyType.CLASSID, tuple((int(leaf.name[-1]), goto(leaf.name)) for leaf in leaves))
+    chains = (BY_KIN, KIN, *leaves)
+    return stamped(replace(TABLE, chains=chains, maps=(TABLE.maps[0], by_kin, members), timeouts=()), 1, digest)
+
+
+KINS, OTHER_KINS = kin_table(1, {5: 7}, OLD_LEAF), kin_table(2, {5: 8}, NEXT_LEAF)
+
+
+def elements(transaction: Transaction) -> dict[str, list[tuple[Verb, object]]]:
+    found: dict[str, list[tuple[Verb, object]]] = {}
+    for entry in transaction.operations:
+        if isinstance(entry.subject, Map) and entry.kind is Kind.ELEMENTS and entry.subject.name != "applied":
+            found.setdefault(entry.subject.name, []).append((entry.verb, entry.subject.elements))
+    return found
+
+
+def test_an_element_by_priority_comes_with_its_chain_and_goes_with_it() -> None:
+    kernel = loaded(KINS)
+    (change,) = plan(KINS, kernel.inventory(NAME), OTHER_KINS).changes
+    assert elements(change.stage) == {"leaves": [(Verb.ADD, ((8, goto("leaf-8")),))]}
+    assert elements(change.switch) == {"members": [(Verb.DELETE, ((5, 7),)), (Verb.ADD, ((5, 8),))]}
+    assert elements(change.sweep) == {"leaves": [(Verb.DELETE, ((7, goto("leaf-7")),))]}
+    kernel.run(change.stage)
+    kernel.run(change.switch)
+    assert kernel.table(NAME).elements_of("leaves") == {7: goto("leaf-7"), 8: goto("leaf-8")}
+    kernel.run(change.sweep)
+    assert kernel.table(NAME) == with_generation(OTHER_KINS, kernel.generation)
+
+
+def test_undone_stage_takes_elements_out_of_maps_that_stay() -> None:
+    kernel = loaded(KINS)
+    before = kernel.table(NAME)
+    stage = plan(KINS, kernel.inventory(NAME), OTHER_KINS).changes[0].stage
+    kernel.run(stage)
+    kernel.run(undo(stage))
+    assert kernel.table(NAME) == before
 
 
 @pytest.mark.usefixtures("part")

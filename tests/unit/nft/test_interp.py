@@ -15,10 +15,12 @@ from sgdataplane.nft.ir import (
     Counter,
     Key,
     Map,
+    MapPriority,
     Match,
     Range,
     Rule,
     SetMark,
+    SetPriority,
     Statement,
     Table,
     Verdict,
@@ -107,12 +109,42 @@ def test_mark_of_a_packet_without_conntrack_entry_stays() -> None:
     assert run(make_table(rule(SetMark(0, 7), ACCEPT)), "in", packet).mark == 0
 
 
+KIN = Map("kin", KeyType.IPV4, ((80, 7), (81, 0)), holds=KeyType.CLASSID)
+RANKS = Map("ranks", KeyType.CLASSID, ((7, 3),), holds=KeyType.CLASSID)
+WINNERS = Map("winners", KeyType.CLASSID, ((3, ACCEPT), (5, DROP)))
+
+
+@pytest.mark.parametrize(
+    ("source", "before", "after", "expected"),
+    [
+        pytest.param(80, 0, 3, "accept", id="both_maps_know_it"),
+        pytest.param(81, 9, 0, "drop", id="the_second_one_does_not"),
+        pytest.param(82, 7, 3, "accept", id="the_first_one_does_not"),
+        pytest.param(82, 5, 5, "drop", id="neither_does"),
+    ],
+)
+def test_priority_is_what_maps_hold_or_stays(source: int, before: int, after: int, expected: str) -> None:
+    rules = [rule(MapPriority(Field.IP_SADDR, "kin"), Count("c"))]
+    rules += [rule(MapPriority(Field.PACKET_PRIORITY, "ranks"))]
+    rules += [rule(VerdictMap(Field.PACKET_PRIORITY, name="winners"))]
+    packet = {**TCP80, Field.IP_SADDR: source, Field.PACKET_PRIORITY: before}
+    outcome = run(make_table(*rules, rule(DROP), maps=(KIN, RANKS, WINNERS)), "in", packet)
+    assert (outcome.priority, outcome.verdict.value, outcome.lookups) == (after, expected, 3)
+    assert outcome.counters == (["c"] if source < 82 else [])
+
+
+def test_priority_is_none_at_first_and_what_was_set_at_the_end() -> None:
+    is_none = rule(Match(Field.PACKET_PRIORITY, (Range.of(0),)), SetPriority(7), ACCEPT)
+    assert run(make_table(is_none), "in", TCP80).priority == 7
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         pytest.param(goto("nowhere"), id="no_chain"),
         pytest.param(Count("nowhere"), id="no_counter"),
         pytest.param(VerdictMap(Field.IIFNAME, name="nowhere"), id="no_map"),
+        pytest.param(MapPriority(Field.IIFNAME, "nowhere"), id="no_data_map"),
     ],
 )
 def test_what_the_kernel_would_refuse_is_an_error(statement: Statement) -> None:

@@ -15,10 +15,12 @@ from sgdataplane.nft.ir import (
     Counter,
     Log,
     Map,
+    MapPriority,
     Match,
     Range,
     Rule,
     SetMark,
+    SetPriority,
     Table,
     Timeout,
     VerdictMap,
@@ -32,6 +34,7 @@ FLAGS = Match(Field.TCP_FLAGS, (Range.of(2),), mask=0x17)
 FROM = Match(Field.IP_SADDR, (Range(1, 4),))
 PARTS = Match(Field.IP_SADDR, (Range(1, 2), Range(3, 4)))
 MARK = SetMark(0xFFFF, 0x10000)
+KIN = MapPriority(Field.IP_SADDR, "kin")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,9 @@ MARK = SetMark(0xFFFF, 0x10000)
         pytest.param(rule(TCP, MARK, DROP), rule(MARK, TCP, DROP), False, id="an_act_before_a_condition"),
         pytest.param(rule(Count("a"), MARK), rule(MARK, Count("a")), False, id="acts_have_an_order"),
         pytest.param(rule(TCP, DROP), rule(TCP, ACCEPT), False, id="another_verdict"),
+        pytest.param(rule(KIN), rule(V4, KIN), True, id="what_a_look_up_takes_is_said_or_not"),
+        pytest.param(rule(KIN), rule(replace(KIN, name="members")), False, id="another_map"),
+        pytest.param(rule(SetPriority(0)), rule(SetPriority(1)), False, id="another_priority"),
         pytest.param(
             rule(VerdictMap(Field.TH_DPORT, ((Range(1, 2), DROP), (Range.of(3), DROP)))),
             rule(VerdictMap(Field.TH_DPORT, ((Range(1, 3), DROP),))),
@@ -66,7 +72,7 @@ def test_rules_that_do_the_same(one: Rule, other: Rule, is_same: bool) -> None:
 BASE = Chain("ingress", (rule(TCP, DROP),), Hook("prerouting", -150))
 MEMBERS = Map("members", KeyType.IPV4, ((1, goto("leaf")),))
 ADOPTING = Map("adopting", KeyType.IFNAME, (), lifetime=1)
-STAMP = Map("applied", KeyType.MARK, ((0, 1), (5, 77)), holds_marks=True)
+STAMP = Map("applied", KeyType.MARK, ((0, 1), (5, 77)), holds=KeyType.MARK)
 TABLE = Table("t", (BASE,), (ADOPTING, STAMP, MEMBERS), (Counter("c"),), (Timeout("x", "tcp", "ip", ()),))
 
 
@@ -91,6 +97,11 @@ TABLE = Table("t", (BASE,), (ADOPTING, STAMP, MEMBERS), (Counter("c"),), (Timeou
             replace(TABLE, maps=(ADOPTING, STAMP, replace(MEMBERS, key_type=KeyType.IPV6))),
             ["map members is of another kind"],
             id="kind",
+        ),
+        pytest.param(
+            replace(TABLE, maps=(ADOPTING, replace(STAMP, holds=KeyType.CLASSID), MEMBERS)),
+            ["map applied is of another kind"],
+            id="what_it_holds",
         ),
         pytest.param(
             replace(TABLE, maps=(replace(ADOPTING, elements=(("eth0", ACCEPT),)), STAMP, MEMBERS)),

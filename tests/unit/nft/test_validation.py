@@ -16,6 +16,7 @@ from sgdataplane.nft.ir import (
     Chain,
     Map,
     MapPage,
+    MapPriority,
     Match,
     Paged,
     Range,
@@ -45,6 +46,7 @@ from tests.support.oldkernel import OldKernel
 HOOK = Hook("prerouting", 0)
 END = Chain("end", (rule(ACCEPT),))
 TCP = Match(Field.L4PROTO, (Range.of(6),))
+NUMBERS = Map("p", KeyType.NUMBER, ((6, 1), (17, 2)), holds=KeyType.CLASSID)
 
 
 def base(*rules: Rule, name: str = "base") -> Chain:
@@ -78,6 +80,7 @@ def levels(count: int, ways: int) -> tuple[Chain, ...]:
         ((base(rule(asking("end", "end"))), END), (), 3, 3),
         ((base(rule(asking(name="m"))), END), (named("end", "end", "end"),), 4, 4),
         ((base(rule(asking(name="m")), rule(TCP, asking(name="m"))), END), (named("end"),), 3, 3),
+        ((base(rule(MapPriority(Field.L4PROTO, "p"), goto("end"))), END), (NUMBERS,), 2, 2),
         ((base(rule(goto("end"))), base(rule(goto("end")), name="other"), END), (), 4, 4),
         (levels(3, 2), (), 1 + 1 + 2 + 4 + 8, 1 + 1 + 2 + 2 + 2),
         (levels(12, 3), (), 1 + (3**13 - 1) // 2, 2 + 12 * 3),
@@ -90,6 +93,7 @@ def levels(count: int, ways: int) -> tuple[Chain, ...]:
         "map without a name",
         "named map",
         "a map asked twice",
+        "map of priorities",
         "two base chains",
         "lattice",
         "large lattice",
@@ -186,7 +190,7 @@ NO_OPERATION = Transaction("t")
         (ADDED, 1),
         (transaction(Verb.ADD, Kind.ELEMENTS, named("end")), 1),
         (transaction(Verb.ADD, Kind.ELEMENTS, named()), 0),
-        (transaction(Verb.ADD, Kind.ELEMENTS, Map("m", KeyType.MARK, ((1, 2),), holds_marks=True)), 0),
+        (transaction(Verb.ADD, Kind.ELEMENTS, NUMBERS), 0),
         (transaction(Verb.DELETE, Kind.ELEMENTS, named("end")), 0),
         (transaction(Verb.FLUSH, Kind.RULES, base()), 0),
         (transaction(Verb.ADD, Kind.CHAIN, END), 0),

@@ -1,0 +1,73 @@
+"""A packet that carries a priority from one map to the next is judged by the old table or by the new one, whatever
+changes while it is on its way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import pytest
+
+from sgdataplane.contract.fields import Field
+from sgdataplane.nft.delta import Change, plan
+from sgdataplane.nft.interp import run
+from sgdataplane.nft.ir import Key, Table
+from sgdataplane.nft.snapshot import with_generation
+from sgdataplane.nft.transaction import Kind
+from tests.support.inflight import Commit, RecordingKernel
+from tests.support.kintables import RANKS, Policy, packets
+
+SHARDS, CHANGES, ROUNDS = 4, 60, 3
+NAME = "t"
+BY_PRIORITY = {*RANKS, "winners"}
+PACKETS = tuple(packets())
+Judged = tuple[str, tuple[str, ...]]
+
+
+def judged(table: Table, packet: Mapping[Field, Key]) -> Judged:
+    """What becomes of the packet, and by which leaf."""
+    if "ingress" not in table.chain:
+        return "accept", ()
+    outcome = run(table, "ingress", packet)
+    return outcome.verdict.value, tuple(outcome.counters)
+
+
+def check_commit(commit: Commit, chance: random.Random) -> int:
+    """How many packets the commit judges anew."""
+    changed = 0
+    for packet in PACKETS:
+        before, after = judged(commit.before, packet), judged(commit.after, packet)
+        for _ in range(ROUNDS):
+            for between in (commit.on_the_way(chance), commit.at_once_after(chance)):
+                assert judged(between, packet) in (before, after), (packet, str(commit.transaction))
+        changed += before != after
+    return changed
+
+
+def is_edited_apart(change: Change) -> bool:
+    """Whether elements by priority came before the switch or went after it."""
+    early = any(entry.kind is Kind.ELEMENTS and entry.subject.name in BY_PRIORITY for entry in change.stage.operations)
+    return early or any(entry.kind is Kind.ELEMENTS for entry in change.sweep.operations)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_packets_on_their_way_are_judged_by_one_table(shard: int) -> None:
+    chance = random.Random(f"priorities-{shard}")
+    kernel, anew, detours, apart = RecordingKernel(NAME), 0, 0, 0
+    policy, held = Policy.any_of(chance), None
+    for number in range(1, CHANGES):
+        desired = policy.table(NAME, number)
+        kernel.commits.clear()
+        steps = plan(held, kernel.inventory(NAME), desired)
+        for change in steps.changes:
+            for step in (change.stage, change.switch, change.sweep):
+                kernel.run(step)
+        counts = [check_commit(commit, chance) for commit in kernel.commits]
+        assert sum(count > 0 for count in counts) <= 1, "a table came into force in two steps"
+        assert kernel.table(NAME) == with_generation(desired, kernel.generation)
+        anew, detours = anew + sum(counts), detours + (len(steps.changes) > 1)
+        apart += any(is_edited_apart(change) for change in steps.changes)
+        policy, held = policy.changed(chance), desired
+    assert anew > CHANGES, "hardly any packet's verdict ever changed: this proves nothing"
+    assert CHANGES // 10 < detours < CHANGES * 9 // 10
+    assert apart > CHANGES // 10
