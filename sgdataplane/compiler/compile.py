@@ -197,8 +197,10 @@ def _rules(policy: HostPolicy, site: Site, memo: Memo) -> Rules:
         memo.keep()
         return memo.rules
     memo.follow(policy.members)
-    lowering = Profiles(policy.remotes, policy.members, site, memo)
+    lowering = Profiles(policy, site, memo)
     roots = [lowering.profile(profile) for profile in policy.profiles]
+    lowering.winners()
+    memo.seal()
     part = Part.of(lowering.chains.values(), lowering.maps.values(), lowering.counters.values())
     memo.rules = Rules(site, policy.profiles, policy.remotes, policy.members, roots, part)
     return memo.rules

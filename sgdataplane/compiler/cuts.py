@@ -39,15 +39,15 @@ class TooManyCellsError(Exception):
     """The diagram is larger than it may be (never leaves the compiler)."""
 
 
-def diagram(boxes: Boxes, subset: int, look_ups: int) -> Node:
-    """The diagram of a subset of boxes, with at most so many look-ups on a path."""
-    most = most_cells(subset.bit_count())
+def diagram(boxes: Boxes, look_ups: int) -> Node:
+    """The diagram of all boxes, with at most so many look-ups on a path."""
+    most, every = most_cells(len(boxes.boxes)), (1 << len(boxes.boxes)) - 1
     for growth in GROWTHS:
         try:
-            return _Cutter(boxes, growth, _Room(most)).everything(subset, look_ups)
+            return _Cutter(boxes, growth, _Room(most)).everything(every, look_ups)
         except TooManyCellsError:
             continue
-    return _Cutter(boxes, NO_CUTS, _Room(0)).everything(subset, look_ups)
+    return _Cutter(boxes, NO_CUTS, _Room(0)).everything(every, look_ups)
 
 
 def most_cells(boxes: int) -> int:
@@ -134,7 +134,7 @@ class _Cutter:
 
     def _node(self, region: _Region, look_ups: int) -> Node:
         """Regions share their node if they differ only in dimensions that no box asks for."""
-        subset = self.boxes.relevant(region.subset, ~region.undecided())
+        subset = up_to(region.subset, ~region.undecided())
         if not subset & (subset - 1):
             return self.boxes.leaf(subset.bit_length() - 1)
         opens = tuple([some & subset for some in region.open])

@@ -3,8 +3,8 @@
 Owns these types, sets of boxes as bit masks, and where boxes cut a dimension. Is given boxes in order of strength. Must
 not know where a diagram is cut (cuts.py), nor nftables.
 
-A diagram tells where which box is the strongest. A dimension is one of CONDITIONS (policy/dimensions.py), or the far
-address, which comes last. Subsets are bit masks, bit i for box i, so the strongest box of a subset is its lowest bit.
+A diagram tells where which box is the strongest. A dimension is one of ASKED, which is all that a rule can ask for.
+Subsets are bit masks, bit i for box i, so the strongest box of a subset is its lowest bit.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TypeAlias
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.ranges import Interval
 from sgdataplane.net.values import Family
-from sgdataplane.policy.dimensions import CONDITIONS, PROTOCOL
+from sgdataplane.policy.dimensions import CONDITIONS, PROTOCOL, REMOTE
 
-Dim: TypeAlias = int  # what a diagram asks about, by its place in CONDITIONS
-BY_PROTOCOL: Dim = CONDITIONS.index(PROTOCOL)
-BY_FAR: Dim = len(CONDITIONS)
-DIMS = range(len(CONDITIONS) + 1)
+ASKED = (*CONDITIONS, REMOTE)
+Dim: TypeAlias = int  # what a diagram asks about, by its place in ASKED
+BY_PROTOCOL: Dim = ASKED.index(PROTOCOL)
+DIMS = range(len(ASKED))
 Intervals = tuple[Interval, ...]
 
 
@@ -31,21 +31,18 @@ class RuleBox:
     """A permission as a region: for each dimension the disjoint sorted intervals that it covers, or None for all of it.
 
     Only TCP and UDP permissions have ports (state validation refuses others), so a path never asks another protocol
-    for a port. `decision` is None where the chain after this diagram decides. Boxes are compared by identity.
+    for a port. Boxes are compared by identity.
     """
 
-    decision: Decision | None
+    decision: Decision
     intervals: tuple[Intervals | None, ...]
-
-
-EVERYTHING: tuple[Intervals | None, ...] = (None,) * len(DIMS)
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """The end of a path."""
 
-    decision: Decision | None
+    decision: Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class BoxStep:
     """Decides packets that meet all its conditions."""
 
     conditions: tuple[tuple[Dim, Interval], ...]
-    decision: Decision | None
+    decision: Decision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,28 +91,18 @@ class Boxes:
 
     boxes: Sequence[RuleBox]
     family: Family
-    _leaves: dict[Decision | None, Leaf] = field(default_factory=dict)
+    _leaves: dict[Decision, Leaf] = field(default_factory=dict)
     _leaf: dict[int, Leaf] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.whole = (*((0, each.domain.last(self.family)) for each in CONDITIONS), (0, self.family.last))
-        self._deciding = 0  # the boxes that decide
+        self.whole = tuple((0, each.domain.last(self.family)) for each in ASKED)
         self._bounded = [0] * len(DIMS)  # per dimension the boxes that don't cover all of it
         self.scattered = 0  # the boxes with several intervals in some dimension
         for index, box in enumerate(self.boxes):
-            self._deciding |= (box.decision is not None) << index
             for dim in DIMS:
                 covered = box.intervals[dim]
                 self._bounded[dim] |= (covered is not None) << index
                 self.scattered |= (covered is not None and len(covered) > 1) << index
-
-    def relevant(self, subset: int, certain: int) -> int:
-        """The subset without boxes that can't decide: those behind one that is certain to hold, and those weaker than
-        all boxes that decide."""
-        subset = up_to(subset, certain)
-        deciding = subset & self._deciding
-        last = 1 << subset.bit_length() - 1
-        return subset & ((1 << deciding.bit_length()) - 1) | last
 
     def bounded(self, dim: Dim, subset: int) -> int:
         """The boxes of a subset that don't cover all of a dimension."""

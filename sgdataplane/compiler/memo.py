@@ -1,28 +1,22 @@
-"""What a compile leaves for the next one: boxes, the chains that a class of far addresses leads to, and members' maps.
+"""What a compile leaves for the next one: chains, the sides of profiles, and the maps of members and ranks.
 
 Owns what is kept and for how long. Must not know how it is made.
 
-A class's chains follow from its boxes alone, so a state that differs in one rule makes only that rule's classes anew.
-All chains of a space (one profile's far addresses in one family) follow from its permissions and classes. None of this
-shows in a result: the same state gives the same table, whatever was compiled before.
+None of this shows in a result: the same state gives the same table, whatever was compiled before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from sgdataplane.compiler.classes import AddressClasses, RemoteSet
-from sgdataplane.compiler.diagram import RuleBox
+from sgdataplane.compiler.kins import NO_KINS, Kins, MembersMap, Strengths
 from sgdataplane.compiler.parts import Rules
-from sgdataplane.model.members import Kin, Members, Pages
-from sgdataplane.net.ranges import Ranges
-from sgdataplane.net.values import Direction, Family
-from sgdataplane.nft.ir import Chain, Counter, Paged, Verdict
-from sgdataplane.policy.resolve import Permission, Profile
+from sgdataplane.model.members import Members
+from sgdataplane.net.values import Family
+from sgdataplane.nft.ir import Chain, Counter, Map
 
-PacketKind = tuple[Family, int | None]  # a family, and the protocol if all packets have the same
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -34,19 +28,11 @@ class Recent(Generic[K, V]):
         self._older: Mapping[K, V] = older or {}
         self._values: dict[K, V] = {}
 
-    def find(self, key: K) -> V | None:
-        if key not in self._values and key in self._older:
-            self._values[key] = self._older[key]
-        return self._values.get(key)
-
     def get(self, key: K, make: Callable[[], V]) -> V:
         """The value; if it isn't there, it is made."""
         if key not in self._values:
             self._values[key] = self._older[key] if key in self._older else make()
         return self._values[key]
-
-    def put(self, key: K, value: V) -> None:
-        self._values[key] = value
 
     def next(self) -> Recent[K, V]:
         """For the next compile."""
@@ -57,7 +43,7 @@ class Recent(Generic[K, V]):
         self._older = {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NamedChain:
     """A chain that is named after its content, and the counter that it counts in, if any."""
 
@@ -65,94 +51,56 @@ class NamedChain:
     counter: Counter | None = None
 
 
-@dataclass(frozen=True)
-class Lowered:
-    """A space as chains. By side, `kin` are the chains for members of groups, `far` is the one for all others."""
+ChainMemo = Recent[Hashable, NamedChain]
 
+
+@dataclass(frozen=True)
+class CompiledSide:
+    """One side of a profile, and what it was compiled from. `kins`: those that its chains name; None if they name none.
+    `ranks`: the maps of ranks that it needs. `winners`: leaves by rank."""
+
+    basis: object
+    kins: Kins | None
+    root: str
     chains: Mapping[str, Chain]
     counters: Mapping[str, Counter]
-    far: Mapping[Direction, str]
-    kin: Mapping[Direction, Mapping[RemoteSet, Verdict]]
+    ranks: Collection[Strengths]
+    winners: Mapping[int, str]
+    memo: ChainMemo
 
-
-@dataclass(frozen=True)
-class SpaceMemo:
-    """What one space needs while it is compiled. `at`: boxes for far addresses in some blocks; `silent`: for each box
-    the one without a decision; `targets`: the chain that a diagram became, by the diagram's key."""
-
-    boxes: Recent[tuple[Permission, PacketKind], RuleBox | None] = field(default_factory=Recent)
-    at: Recent[tuple[RuleBox, Ranges], RuleBox] = field(default_factory=Recent)
-    silent: Recent[RuleBox, RuleBox] = field(default_factory=Recent)
-    chains: Recent[str, NamedChain] = field(default_factory=Recent)
-    targets: Recent[Hashable, str] = field(default_factory=Recent)
-
-    def next(self) -> SpaceMemo:
-        """For the next compile."""
-        return SpaceMemo(self.boxes.next(), self.at.next(), self.silent.next(), self.chains.next(), self.targets.next())
-
-    def seal(self) -> None:
-        self.boxes.seal()
-        self.at.seal()
-        self.silent.seal()
-        self.chains.seal()
-        self.targets.seal()
-
-
-@dataclass(frozen=True)
-class CompiledSpace:
-    """What a space was compiled from, and the result."""
-
-    profile: Profile
-    classes: AddressClasses
-    lowered: Lowered
-    memo: SpaceMemo
-
-    def is_for(self, profile: Profile, classes: AddressClasses) -> bool:
+    def is_for(self, basis: object, kins: Kins) -> bool:
         """Whether these would have the same result."""
-        return self.classes.is_like(classes) and (self.profile is profile or self.profile == profile)
-
-
-@dataclass(frozen=True)
-class MembersMap:
-    """The elements of a map of members, page by page, and what they were made from."""
-
-    pages: Pages
-    verdicts: Mapping[Kin, Verdict]
-    elements: Paged
-
-
-NO_MEMBERS = MembersMap({}, {}, Paged({}))
+        return self.kins in (None, kins) and self.basis == basis
 
 
 @dataclass
 class Memo:
-    """The memory of one compile, and of the one before it. `rules`: what profiles made in the latest of them. For one
-    thread at a time."""
+    """The memory of one compile. `before`: the sides that the compile before made. `rules`: what profiles made in the
+    latest one. For one thread at a time."""
 
-    spaces: dict[Hashable, CompiledSpace] = field(default_factory=dict)
-    maps: dict[str, MembersMap] = field(default_factory=dict)
+    sides: dict[Hashable, CompiledSide] = field(default_factory=dict)
+    ranks: Recent[tuple[Strengths, Kins], Map] = field(default_factory=Recent)
+    maps: dict[Family, MembersMap] = field(default_factory=lambda: {family: MembersMap() for family in Family})
+    kins: Kins = NO_KINS
     members: Members | None = None
-    before: Memo | None = None
+    before: Mapping[Hashable, CompiledSide] = field(default_factory=dict)
     rules: Rules | None = None
 
     def next(self) -> Memo:
         """For the next compile."""
-        return Memo(before=replace(self, before=None), rules=self.rules)
+        return Memo({}, self.ranks.next(), dict(self.maps), self.kins, self.members, self.sides, self.rules)
 
     def keep(self) -> None:
         """All that the compile before made is still right."""
-        if self.before is not None:
-            self.spaces, self.maps, self.members = self.before.spaces, self.before.maps, self.before.members
+        self.sides, self.before = dict(self.before), {}
 
     def follow(self, members: Members) -> None:
         """Let the members build their index from that of the compile before."""
-        if self.before is not None and self.before.members is not None:
-            members.follow(self.before.members)
+        if self.members is not None:
+            members.follow(self.members)
         self.members = members
 
-    def space_before(self, key: Hashable) -> CompiledSpace | None:
-        return self.before.spaces.get(key) if self.before else None
-
-    def map_before(self, name: str) -> MembersMap:
-        """The map of that name that the compile before made."""
-        return self.before.maps.get(name, NO_MEMBERS) if self.before else NO_MEMBERS
+    def seal(self) -> None:
+        """Forget what the compile, which is over, didn't ask for."""
+        self.before = {}
+        self.ranks.seal()

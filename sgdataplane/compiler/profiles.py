@@ -1,105 +1,111 @@
 """The profiles of one namespace -> chains, maps and counters.
 
-Owns each profile's root, the maps of members, and which spaces (far addresses in one family) are taken over from the
-compile before. Is given profiles, resolved remotes and members. Must not know hooks' chains, epochs, or interfaces.
+Owns what profiles share: members, ranks, and which sides are taken over from the compile before. Is given a resolved
+policy. Must not know hooks' chains, epochs, or interfaces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 
-from sgdataplane.compiler.classes import AddressClasses, classify
-from sgdataplane.compiler.lower import lowered, members_name, profile_name
-from sgdataplane.compiler.memo import CompiledSpace, Lowered, MembersMap, Memo, SpaceMemo
+from sgdataplane.compiler.kins import Kins, ranks_map
+from sgdataplane.compiler.lower import Lowering
+from sgdataplane.compiler.memo import ChainMemo, CompiledSide, Memo, NamedChain
+from sgdataplane.compiler.ranks import Strength, inner_level, ranks_of
+from sgdataplane.compiler.sides import Side, far_addresses, winners_of
 from sgdataplane.contract import names
-from sgdataplane.contract.fields import Field, KeyType, Nfproto
 from sgdataplane.contract.sites import Site
 from sgdataplane.errors import InternalError
-from sgdataplane.model.members import Kin, Members
-from sgdataplane.model.state import Remote
+from sgdataplane.model.state import GroupRef
 from sgdataplane.net.values import Direction, Family
-from sgdataplane.nft.ir import Chain, Counter, Map, MapPage, Match, Paged, Range, Rule, Verdict, VerdictMap, goto, rule
-from sgdataplane.policy.resolve import Profile, RemoteAddresses
-
-IS_IPV6 = Match(Field.NFPROTO, (Range.of(Nfproto.IPV6),))
-ADDRESS_TYPE = {Family.IPV4: KeyType.IPV4, Family.IPV6: KeyType.IPV6}
+from sgdataplane.nft.ir import Chain, Counter, Map
+from sgdataplane.policy.resolve import HostPolicy, Permission, Profile
 
 
 @dataclass
 class Profiles:
     """Collects the chains, maps and counters of the profiles of one namespace."""
 
-    remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]]
-    members: Members
+    policy: HostPolicy
     site: Site
-    memo: Memo = field(default_factory=Memo)
+    memo: Memo
     chains: dict[str, Chain] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
 
+    _shared: dict[Hashable, NamedChain] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        on_groups = {side: [p for p in self._permissions(side) if isinstance(p.remote, GroupRef)] for side in Direction}
+        every = [permission for some in on_groups.values() for permission in some]
+        spoken = frozenset(p.remote.security_group_id for p in every if isinstance(p.remote, GroupRef))
+        self._kins = self.memo.kins = Kins.of(self.policy.members, spoken, self.memo.kins)
+        self._inner = {s: inner_level(p.permissions(s) for p in self.policy.profiles) for s in Direction}
+        self._ranks = {side: ranks_of((p.decision for p in on_groups[side]), self._inner[side]) for side in Direction}
+        self._winners: dict[Direction, dict[int, str]] = {side: {} for side in Direction}
+        for family in Family if spoken else ():
+            found = self.memo.maps[family].next(self.policy.members.pages(family), self._kins)
+            self.memo.maps[family] = found
+            self._keep_map(found.map(family))
+
+    def _permissions(self, side: Direction) -> Iterator[Permission]:
+        for profile in self.policy.profiles:
+            yield from profile.permissions(side)
+
     def profile(self, profile: Profile) -> dict[Direction, str]:
         """The root chain of each side, which judges sessions of every ENI with this profile."""
-        spaces = {family: self._space(profile, family) for family in Family}
-        return {side: self._root(profile, side, spaces) for side in Direction}
+        return {direction: self._side(profile, direction) for direction in Direction}
 
-    def _root(self, profile: Profile, side: Direction, spaces: Mapping[Family, Lowered]) -> str:
-        """Looks members up by their kinship first; all other addresses go to the far chain, which looks at CIDR blocks.
-        The look-up stands in a chain that stays, since the kernel goes through all of a map whenever a rule that asks
-        it is made."""
-        rules: list[Rule] = []
-        for family, is_it in ((Family.IPV6, (IS_IPV6,)), (Family.IPV4, ())):
-            if spaces[family].kin[side]:
-                asked = self.site.far(side, family)
-                rules.append(rule(VerdictMap(asked, name=members_name(side, family, profile))))
-            rules.append(rule(*is_it, goto(spaces[family].far[side])))
-        name = names.identifier(f"profile-{side.value}", profile_name(profile))
-        comment = names.comment(f"groups {', '.join(profile.security_group_ids)}")
-        self._keep({name: Chain(name, tuple(rules), comment=comment)})
-        return name
-
-    def _space(self, profile: Profile, family: Family) -> Lowered:
-        key = (profile.security_group_ids, profile.nic_type, family, self.site.placement)
-        before = self.memo.space_before(key)
-        remotes = [p.remote for p in (*profile.ingress, *profile.egress) if p.remote is not None]
-        classes = classify(remotes, self.remotes, self.members, family, before.classes if before else None)
-        if before is not None and before.is_for(profile, classes):
-            found = replace(before, classes=classes)
-        else:
-            memo = before.memo.next() if before else SpaceMemo()
-            found = CompiledSpace(profile, classes, lowered(profile, family, classes, memo, self.site), memo)
+    def _side(self, profile: Profile, direction: Direction) -> str:
+        key = (profile.security_group_ids, profile.nic_type, direction, self.site.placement)
+        permissions = profile.permissions(direction)
+        far = far_addresses(permissions, self.policy.remotes, self.policy.members)
+        strength = Strength.of(permissions, self._ranks[direction], self._inner[direction])
+        basis = (permissions, far, strength)
+        found = self.memo.before.get(key)
+        if found is None or not found.is_for(basis, self._kins):
+            memo = ChainMemo() if found is None else found.memo.next()
+            lowering = Lowering(memo, self._shared)
+            side = Side(profile_name(profile), self.site, direction, *basis, self._kins, lowering)
+            found = _compiled(side, basis, names.comment(f"groups {', '.join(profile.security_group_ids)}"))
             memo.seal()
-        self.memo.spaces[key] = found
-        self._take(profile, family, classes, found.lowered)
-        return found.lowered
+        self.memo.sides[key] = found
+        self._take(found)
+        self._winners[direction].update(found.winners)
+        return found.root
 
-    def _take(self, profile: Profile, family: Family, classes: AddressClasses, space: Lowered) -> None:
-        self._keep(space.chains)
-        self.counters.update(space.counters)
-        for side, chains in space.kin.items():
-            if chains:
-                name = members_name(side, family, profile)
-                verdicts = {kin: chains[mask] for kin, mask in classes.masks.items() if mask in chains}
-                self.maps[name] = Map(name, ADDRESS_TYPE[family], self._elements(name, classes, verdicts))
-
-    def _keep(self, chains: Mapping[str, Chain]) -> None:
-        for name, chain in chains.items():
+    def _take(self, side: CompiledSide) -> None:
+        for name, chain in side.chains.items():
             known = self.chains.setdefault(name, chain)
             if known is not chain and known != chain:
                 raise InternalError(f"two chains would be named {name}")
+        self.counters.update(side.counters)
+        for strengths in side.ranks:
+            self._keep_map(self.memo.ranks.get((strengths, self._kins), partial(ranks_map, strengths, self._kins)))
 
-    def _elements(self, name: str, classes: AddressClasses, verdicts: Mapping[Kin, Verdict]) -> Paged:
-        """The elements, page by page. A page is taken over if its members and their chains are the same as before."""
-        before = self.memo.map_before(name)
-        turned = {kin for kin, _ in verdicts.items() ^ before.verdicts.items()}
-        made = {}
-        for number, page in classes.members.items():
-            if page is before.pages.get(number) and turned.isdisjoint(page.by_kin):
-                known = before.elements.pages.get(number)
-            else:
-                found = tuple((a, verdicts[kin]) for a in page.addresses if (kin := page.kin[a]) in verdicts)
-                known = MapPage(found) if found else None
-            if known is not None:
-                made[number] = known
-        self.memo.maps[name] = MembersMap(classes.members, verdicts, Paged(made))
-        return self.memo.maps[name].elements
+    def winners(self) -> None:
+        """The chains and maps from ranks to leaves, once all profiles are there."""
+        for side, leaves in self._winners.items():
+            if leaves:
+                chain, entry = winners_of(side, leaves)
+                self.chains[chain.name] = chain
+                self._keep_map(entry)
+
+    def _keep_map(self, entry: Map) -> None:
+        self.maps[entry.name] = entry
+
+
+def _compiled(side: Side, basis: object, comment: str) -> CompiledSide:
+    root, winners = side.root(comment), side.winners()
+    lowering, kins = side.lowering, side.kins if side.names_kins else None
+    return CompiledSide(
+        basis, kins, root, lowering.needed(), lowering.counters, tuple(side.ranks), winners, lowering.memo
+    )
+
+
+def profile_name(profile: Profile) -> str:
+    """A readable, stable name for a set of groups and a nic type."""
+    ids = profile.security_group_ids
+    return f"{ids[0][:24]}-{names.digest(repr((ids, profile.nic_type.value)))}"

@@ -7,7 +7,7 @@ know their content.
 from __future__ import annotations
 
 from sgdataplane.contract import names
-from sgdataplane.net.values import Direction
+from sgdataplane.net.values import Direction, Family
 
 TABLE = "sgdataplane"
 NETDEV = "netdev"  # the family of the fence's table; the policy's is inet
@@ -48,3 +48,37 @@ def drop_name(hook: Direction, cause: str) -> str:
 def refuse_name(side: Direction) -> str:
     """The chain for packets that rules of that direction refuse."""
     return f"{side.value}-refuse"
+
+
+def groups_name(side: Direction, family: Family, profile: str, *, is_behind_ah: bool) -> str:
+    """The chain of a profile that finds the strongest permission on a group of which the far address is a member."""
+    return names.identifier(f"groups-{_kind(side, family, is_behind_ah)}", profile)
+
+
+def address_name(side: Direction, family: Family, profile: str, *, is_behind_ah: bool) -> str:
+    """The chain of a profile that decides by all other permissions, once the strongest one on a group is known."""
+    return names.identifier(f"address-{_kind(side, family, is_behind_ah)}", profile)
+
+
+def is_address(name: str) -> bool:
+    """Whether a chain is such a one."""
+    return name.startswith("address-")
+
+
+def _kind(side: Direction, family: Family, is_behind_ah: bool) -> str:
+    return f"{side.value}-{family.value}{'-ah' if is_behind_ah else ''}"
+
+
+def winners_name(side: Direction) -> str:
+    """The chain where a permission on a group decides, and its map from ranks. All profiles share it."""
+    return f"winners-{side.value}"
+
+
+def is_winners(name: str) -> bool:
+    """Whether a chain is such a one."""
+    return name.startswith("winners-")
+
+
+def members_name(family: Family) -> str:
+    """The map from the address of each member of a group to the number of its kin."""
+    return f"members-{family.value}"

@@ -170,11 +170,12 @@ def rule_candidates(state: CloudState, eni: Eni, direction: Direction) -> Iterat
         yield Candidate(of_rule(group.security_group_id, rule), group, rule)
 
 
-def strength(entry: tuple[SecurityGroup, SecurityGroupRule]) -> tuple[int, bool, str, str]:
-    """Sort key: priority ascending, drop before accept, then ids to make ties deterministic."""
+def strength(entry: tuple[SecurityGroup, SecurityGroupRule]) -> tuple[int, bool, bool, str, str]:
+    """Sort key: priority ascending, drop before accept. Ties have equal verdicts, and an order all the same: rules on
+    groups come first, then ids decide."""
     group, rule = entry
-    is_accept = rule.policy is Verdict.ACCEPT
-    return (rule.priority, is_accept, group.security_group_id, rule.security_group_rule_id)
+    is_accept, is_on_group = rule.policy is Verdict.ACCEPT, isinstance(rule.remote, GroupRef)
+    return (rule.priority, is_accept, not is_on_group, group.security_group_id, rule.security_group_rule_id)
 
 
 def holds(state: CloudState, candidate: Candidate, packet: Packet) -> bool:

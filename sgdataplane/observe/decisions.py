@@ -12,14 +12,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import xor
 
-from sgdataplane.compiler.classes import RemoteSet, classify
 from sgdataplane.model import always
 from sgdataplane.model.decision import Decision
+from sgdataplane.model.members import PAGES, Kin, Pages
 from sgdataplane.model.options import Options, Placement
 from sgdataplane.model.semantics import decide
 from sgdataplane.model.state import CloudState, Eni, Remote
 from sgdataplane.net.packet import Packet
+from sgdataplane.net.ranges import Ranges, united
 from sgdataplane.net.values import Address, Family, Prefix
 from sgdataplane.policy.dimensions import CONDITIONS, LOCAL, PROTOCOL, Condition
 from sgdataplane.policy.resolve import Permission, resolve_profile, resolve_remote
@@ -50,12 +53,26 @@ class Decider:
 class _Pieces:
     """One family's addresses: the groups of each member, and the prefixes that contain each piece, by first address."""
 
-    members: dict[int, RemoteSet]
+    members: Pages
     starts: tuple[int, ...]
-    holding: tuple[RemoteSet, ...]
+    holding: tuple[int, ...]
 
-    def of(self, address: Address) -> tuple[RemoteSet | None, RemoteSet]:
-        return self.members.get(address.value), self.holding[bisect_right(self.starts, address.value) - 1]
+    @classmethod
+    def of(cls, prefixes: Iterable[Ranges], members: Pages) -> _Pieces:
+        """`prefixes`: the addresses of each place that a rule can name, as a set."""
+        turns = {0: 0}
+        for bit, intervals in enumerate(prefixes):
+            for first, last in intervals:
+                turns[first] = turns.get(first, 0) ^ 1 << bit
+                turns[last + 1] = turns.get(last + 1, 0) ^ 1 << bit
+        starts = sorted(turns)
+        return cls(members, tuple(starts), tuple(accumulate(map(turns.__getitem__, starts), xor)))
+
+    def at(self, address: Address) -> tuple[Kin | None, int]:
+        """What tells an address from others."""
+        page = self.members.get(address.value % PAGES)
+        kin = None if page is None else page.kin.get(address.value)
+        return kin, self.holding[bisect_right(self.starts, address.value) - 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +88,8 @@ class _Eye:
         profile = resolve_profile(state, eni, options)
         permissions = (*profile.ingress, *profile.egress)
         places: set[Remote] = {*_fixed_places(eni, options), *_named_places(permissions)}
-        resolved = {place: {family: resolve_remote(state, place, family) for family in Family} for place in places}
-        pieces = {}
-        for family in Family:
-            classes = classify(places, resolved, state.members, family)
-            starts, holding = zip(*((first, held) for (first, _), held in classes.segments), strict=True)
-            pieces[family] = _Pieces(classes.kinships(), starts, holding)
+        resolved = [{f: united(resolve_remote(state, place, f).ranges) for f in Family} for place in places]
+        pieces = {f: _Pieces.of([found[f] for found in resolved], state.members.pages(f)) for f in Family}
         return cls(pieces, tuple(_starts(permissions, each) for each in CUT))
 
     def key(self, packet: Packet) -> Key:
@@ -85,8 +98,8 @@ class _Eye:
             packet.eni_id,
             packet.direction,
             packet.family,
-            pieces.of(packet.remote),
-            pieces.of(packet.local),
+            pieces.at(packet.remote),
+            pieces.at(packet.local),
             packet.protocol,
             *map(_piece, self.starts, [each.of_packet(packet) for each in CUT]),
             packet.icmp_type,

@@ -73,13 +73,19 @@ STATIONS: tuple[tuple[tuple[str, ...], str, Mapping[str, str]], ...] = (
     (("timeouts-",), "timeouts", {"*": ""}),
     (("eni-",), "ENI", {"goto": "checks passed: the rules decide"}),
     (("profile-",), "profile", {"*": ""}),
-    (("far-",), "remote", {"*": ""}),
-    (("segments-",), "segment", {"goto": "looks up the other end's address block"}),
-    (("protocol-",), "class", {"goto": "compares the protocol"}),
-    (("port-",), "class", {"goto": "compares the port"}),
-    (("source-port-",), "class", {"goto": "compares the source port"}),
-    (("local-",), "class", {"goto": "compares the ENI's own address"}),
-    (("steps-",), "class", {"goto": "compares a few rules one by one"}),
+    (("groups-",), "groups", {"continue": "the other end is in a group that rules name"}),
+    (("group-protocol-",), "groups", {"goto": "compares the protocol"}),
+    (("group-port-",), "groups", {"goto": "compares the port"}),
+    (("kins-",), "groups", {"goto": "compares a few rules on groups one by one"}),
+    (("rank-",), "groups", {"continue": "the other end is in a group that rules name"}),
+    (("address-",), "rules", {"*": ""}),
+    (("protocol-",), "rules", {"goto": "compares the protocol"}),
+    (("port-",), "rules", {"goto": "compares the port"}),
+    (("source-port-",), "rules", {"goto": "compares the source port"}),
+    (("local-",), "rules", {"goto": "compares the ENI's own address"}),
+    (("remote-",), "rules", {"goto": "looks up the other end's address block"}),
+    (("steps-",), "rules", {"goto": "compares a few rules one by one"}),
+    (("winners-",), "winner", {"goto": "the rule on a group decides"}),
 )
 
 DECIDING = ("leaf.", "ingress-drop.", "egress-drop.", "fence-drop.")  # chains that count, each in one counter
@@ -95,7 +101,8 @@ def step_of(event: Event, decided: str) -> TraceStep:
             words = decided or words_of.get(event.verdict, words_of.get("*", ""))
             return TraceStep(station, event.chain, event.verdict, event.target, words or _way(station, event))
     if event.chain.startswith("leaf."):
-        return TraceStep("leaf", event.chain, event.verdict, event.target, decided)
+        words = "a stronger rule on a group is there" if event.verdict == "return" else decided
+        return TraceStep("leaf", event.chain, event.verdict, event.target, words)
     return TraceStep("entry", event.chain, event.verdict, event.target, decided or _entry(event))
 
 
@@ -114,10 +121,6 @@ def _way(station: str, event: Event) -> str:
     if station == "session":
         is_own = event.target.startswith("egress-pass")
         return SESSION_WORDS if is_own else "another ENI has accepted its session: it is judged here, too"
-    if station == "profile":
-        return f"the other end is in {'a' if '.kin-' in event.target else 'no'} group that rules name"
-    if station == "remote":
-        return "looks up the other end's groups" if ".kin-" in event.chain else ""
     return ""
 
 

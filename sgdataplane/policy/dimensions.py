@@ -194,7 +194,7 @@ PORT = Condition(
     matches=lambda state, _, rule, packet: destination_port_matches(state, rule, packet),
     asked=_asked_ports,
 )  # fmt: skip
-# Its numbers are those of members and lists, so they need a state: analyse/order.py, compiler/classes.py.
+# Its numbers are those of members and lists, so they need a state: analyse/order.py, compiler/sides.py.
 REMOTE = Dimension(
     "remote", "remote", "remote", "{}", "{}", ADDRESSES,
     of_packet=lambda packet: packet.remote.value,

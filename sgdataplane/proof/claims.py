@@ -7,8 +7,9 @@ compiled, but for the name of each rule's counter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from sgdataplane.contract.counters import counter_name
 from sgdataplane.model.decision import Decision
@@ -57,12 +58,37 @@ def end_chain(direction: Direction, verdict: Verdict) -> str:
     return f"{direction.value}-{'accept' if verdict is Verdict.ACCEPT else 'refuse'}"
 
 
-def claims(state: CloudState, eni: Eni, direction: Direction, family: Family, options: Options) -> Iterator[Claim]:
+STOPS = {name: name for name in (end_chain(direction, verdict) for direction in Direction for verdict in Verdict)}
+
+
+def claims(state: CloudState, eni: Eni, direction: Direction, family: Family, options: Options) -> list[Claim]:
     """The candidates that can hold in a family, strongest first. The last one holds for every packet."""
-    for candidate in ordered_candidates(state, eni, direction, options):
-        claim = _claim(state, candidate, family)
-        if claim is not None:
-            yield claim
+    return ClaimMemo().claims(state, ordered_candidates(state, eni, direction, options), family)
+
+
+Known = tuple[SecurityGroupRule, Claim | None]  # the rule is kept, so that its identity is no other one's
+
+
+@dataclass
+class ClaimMemo:
+    """Remembers claims that follow from their rule alone. `before`: those of an earlier state."""
+
+    before: Mapping[tuple[int, str, Family], Known] = field(default_factory=dict)
+    found: dict[tuple[int, str, Family], Known] = field(default_factory=dict)
+
+    def claims(self, state: CloudState, candidates: Iterable[Candidate], family: Family) -> list[Claim]:
+        """The claims of an ENI's candidates for one direction."""
+        made = (self._claim(state, candidate, family) for candidate in candidates)
+        return [claim for claim in made if claim is not None]
+
+    def _claim(self, state: CloudState, candidate: Candidate, family: Family) -> Claim | None:
+        rule = candidate.rule
+        if rule is None or rule.port_list_id or isinstance(rule.remote, GroupRef):
+            return _claim(state, candidate, family)
+        key = (id(rule), candidate.decision.security_group_id, family)
+        known = self.found.get(key) or self.before.get(key) or (rule, _claim(state, candidate, family))
+        self.found[key] = known
+        return known[1]
 
 
 def _claim(state: CloudState, candidate: Candidate, family: Family) -> Claim | None:
@@ -78,6 +104,7 @@ def _claim(state: CloudState, candidate: Candidate, family: Family) -> Claim | N
     return None if () in ranges else Claim(decision, outcome, rule.remote, ranges)
 
 
+@lru_cache(maxsize=1 << 16)
 def expected(decision: Decision) -> Outcome:
     """What the table must do: count by the decision's name, and go to the chain that carries the verdict out."""
     return (Count(counter_name(decision)),), end_chain(decision.direction, decision.verdict)

@@ -1,29 +1,27 @@
-"""Classes of far addresses that neither the rules nor the table tell apart: one address of each, with its claims.
+"""Far addresses: of which groups each is a member, which number the table has for it, and the blocks of remotes.
 
-Owns the classes of a family's addresses, and an index of members that shares nothing with the compiler's. Is given the
-state's ENIs, claims, and the table's maps. Must not know the order of claims.
+Owns an index of members that shares nothing with the compiler's. Is given the state's ENIs and the table's map of
+members. Must not know claims.
 
-An address's class follows from the block around it that no range cuts, from the groups that it is a member of (its
-kinship), and from what each map of single addresses has for it. The latter two stand in pages: nothing is worked out
-again for a page that is the same object.
+Members stand in pages, and so do the map's elements: nothing is worked out again for a page that is the same object.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import chain, compress, count, repeat
-from operator import is_not
+from itertools import repeat
 
 from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, Remote
 from sgdataplane.net.values import Address, Family, Prefix
-from sgdataplane.proof.claims import Claim, Ranges, united
-from sgdataplane.proof.lookups import Lookup, LookupPage, Sign, page_of
-from sgdataplane.proof.order import Boxes
+from sgdataplane.nft.ir import Key, Verdict
+from sgdataplane.proof.axes import Atoms
+from sgdataplane.proof.claims import Ranges, united
+from sgdataplane.proof.lookups import Lookup, LookupPage, page_of
+from sgdataplane.proof.priority import Kin, KinAtom, atoms_of
 
-Kin = tuple[str, ...]  # the groups of an address, sorted; empty if it is no member's
 NOBODY: Kin = ()
 KinPage = Mapping[int, Kin]  # address -> its kinship
 Owners = Mapping[Address, tuple[Kin, ...]]
@@ -82,7 +80,7 @@ class _Change:
     def leave(self, eni: Eni) -> None:
         if not eni.is_member:
             return
-        self.carriers = [other for other in self.carriers if other is not eni]
+        self.carriers = [other for other in self.carriers if other != eni]
         for address in eni.addresses:
             owners = list(self.shared.pop(address, (_kin(eni),)))
             owners.remove(_kin(eni))
@@ -131,8 +129,8 @@ def _sorted(group_ids: tuple[str, ...]) -> Kin:
 
 
 def _difference(before: Sequence[Eni], after: Sequence[Eni]) -> tuple[list[Eni], list[Eni]]:
-    """The ENIs that only the first list has, and those that only the second has. Records are compared by identity,
-    since states share those that stay; one that is equal but another object may leave and join."""
+    """The ENIs that only the first list has, and those that only the second has. States share records that stay, and
+    comparing an object with itself costs next to nothing. One that is equal but another object may leave and join."""
     start = _alike(before, after)
     end = min(_alike(before[::-1], after[::-1]), min(len(before), len(after)) - start)
     old, new = before[start : len(before) - end], after[start : len(after) - end]
@@ -141,8 +139,14 @@ def _difference(before: Sequence[Eni], after: Sequence[Eni]) -> tuple[list[Eni],
 
 
 def _alike(one: Sequence[Eni], other: Sequence[Eni]) -> int:
-    """How many records at the beginning are the same objects."""
-    return next(compress(count(), map(is_not, one, other)), min(len(one), len(other)))
+    """How many records at the beginning are equal."""
+    low, high = 0, min(len(one), len(other))
+    if one[:high] == other[:high]:
+        return high
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle - 1)
+    return low
 
 
 def remote_ranges(state: CloudState, kinships: Kinships, remote: Remote, family: Family) -> Ranges:
@@ -162,182 +166,104 @@ def _prefixes(state: CloudState, kinships: Kinships, remote: Remote, family: Fam
             return kinships.delegated(group_id, family)
 
 
-Word = tuple[Kin, tuple[Sign | None, ...]]  # the kinship of an address, and what each map has for it
-
-
-@dataclass(frozen=True)
-class Side:
-    """The claims of one direction in one family, and the address blocks of their remotes."""
-
-    claims: Sequence[Claim]
-    family: Family
-    blocks: Mapping[Remote, tuple[tuple[int, int], ...]]
-
-    @classmethod
-    def of(
-        cls, state: CloudState, kinships: Kinships, claims: Sequence[Claim], family: Family, before: Side | None = None
-    ) -> Side:
-        """`before`: a side with the same claims, of a state that differs in members of groups only."""
-        remotes = dict.fromkeys(claim.remote for claim in claims if claim.remote is not None)
-        known = {} if before is None else {r: b for r, b in before.blocks.items() if not isinstance(r, GroupRef)}
-        asked = (remote for remote in remotes if remote not in known)
-        made = {remote: remote_ranges(state, kinships, remote, family) for remote in asked}
-        blocks = known | {r: tuple((int(item.first), int(item.last)) for item in found) for r, found in made.items()}
-        return before if before is not None and before.blocks == blocks else cls(claims, family, blocks)
-
-    @cached_property
-    def located(self) -> tuple[tuple[Claim, tuple[tuple[int, int], ...] | None], ...]:
-        """The claims that hold for addresses whoever has them, with their blocks; None for any address."""
-        found = ((claim, self.blocks[claim.remote] if claim.remote is not None else None) for claim in self.claims)
-        return tuple((claim, blocks) for claim, blocks in found if blocks != ())
-
-    def cuts(self) -> Iterator[int]:
-        for intervals in self.blocks.values():
-            for first, last in intervals:
-                yield first
-                yield last + 1
-
-    @cached_property
-    def by_remote(self) -> dict[Remote | None, Boxes]:
-        """The claims with each remote."""
-        found: dict[Remote | None, Boxes] = {}
-        for box, claim in enumerate(self.claims):
-            found[claim.remote] = found.get(claim.remote, 0) | 1 << box
-        return found
-
-    def at_blocks(self, starts: Sequence[int]) -> list[Boxes]:
-        """For each block, the claims that hold for all its addresses. `starts`: where blocks begin, which has all
-        cuts."""
-        of = self.by_remote
-        turns: dict[int, Boxes] = {}
-        for remote, intervals in self.blocks.items():
-            for first, last in intervals:
-                turns[first] = turns.get(first, 0) ^ of[remote]
-                turns[last + 1] = turns.get(last + 1, 0) ^ of[remote]
-        holding, found = of.get(None, 0), []
-        for start in starts:
-            holding ^= turns.get(start, 0)
-            found.append(holding)
-        return found
-
-    def of_kinships(self, kins: Iterable[Kin]) -> dict[Kin, Boxes]:
-        """For each kinship, the claims that hold for its members by their groups."""
-        of = {ref.security_group_id: boxes for ref, boxes in self.by_remote.items() if isinstance(ref, GroupRef)}
-        found: dict[Kin, Boxes] = {}
-        for kin in kins:
-            boxes = 0
-            for group in kin:
-                boxes |= of.get(group, 0)
-            found[kin] = boxes
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class FarClass:
-    """An address, the claims that hold for it, and those that do so whoever its owner is: by its block."""
-
-    address: int
-    holding: Boxes
-    by_block: Boxes
+NO_MEMBER: KinAtom = (NOBODY, None)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class WordPage:
-    """The words for the addresses on one page, and the pages that they follow from."""
+class KinAtomPage:
+    """The atoms that the addresses of one page are in, each with one of them; and the pages that this follows from."""
 
     kin: KinPage | None
-    pages: tuple[LookupPage | None, ...]
-    words: Mapping[int, Word]
+    numbers: LookupPage | None
+    atoms: Mapping[KinAtom, int]
 
     @classmethod
-    def of(cls, kin: KinPage | None, pages: tuple[LookupPage | None, ...]) -> WordPage:
-        of_kin, signs = kin or {}, [page.signs if page is not None else {} for page in pages]
-        addresses = [int(address) for address in dict.fromkeys(chain(of_kin, *signs))]
-        says = zip(*(map(said.get, addresses) for said in signs), strict=True) if signs else repeat(())
-        kins = map(of_kin.get, addresses, repeat(NOBODY))
-        return cls(kin, pages, dict(zip(addresses, zip(kins, says, strict=False), strict=True)))
-
-    def is_of(self, kin: KinPage | None, pages: tuple[LookupPage | None, ...]) -> bool:
-        """Whether it follows from the same pages."""
-        return self.kin is kin and all(one is other for one, other in zip(self.pages, pages, strict=True))
+    def of(cls, kin: KinPage | None, numbers: LookupPage | None) -> KinAtomPage:
+        kins, values = kin or {}, numbers.values if numbers is not None else dict[Key, Verdict | int]()
+        addresses = kins if kins.keys() == values.keys() else dict.fromkeys((*kins, *values))
+        atoms = zip(map(kins.get, addresses, repeat(NOBODY)), map(values.get, addresses), strict=True)  # type: ignore[arg-type]
+        return cls(kin, numbers, dict(zip(atoms, addresses, strict=True)))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
-    """The words for all members of groups and all keys of some maps. `addresses`: sorted, for each word."""
+class KinAtoms:
+    """The atoms that a family's addresses are in. `all`: the same object as long as these are the same atoms."""
 
-    maps: tuple[str, ...] = ()
-    pages: Mapping[int, WordPage] = field(default_factory=dict)
-    addresses: Mapping[Word, Sequence[int]] = field(default_factory=dict)
+    pages: Mapping[int, KinAtomPage] = field(default_factory=dict)
+    counts: Mapping[KinAtom, int] = field(default_factory=dict)  # on how many pages each is
+    all: Sequence[KinAtom] = (NO_MEMBER,)
 
     @classmethod
-    def read(cls, members: Mapping[int, KinPage], maps: Mapping[str, Lookup], before: Words | None = None) -> Words:
-        """`before`: the words of an earlier state and table."""
-        if before is None or before.maps != tuple(maps):
-            before = cls(tuple(maps))
-        pages, asked = dict(before.pages), [lookup.pages for lookup in maps.values()]
-        gone: dict[Word, set[int]] = {}
-        come: dict[Word, list[int]] = {}
-        for number in members.keys() | before.pages.keys() | {number for known in asked for number in known}:
-            place = members.get(number), tuple(known.get(number) for known in asked)
-            old = pages.get(number)
-            if old is None or not old.is_of(*place):
-                new = pages[number] = WordPage.of(*place)
-                words = old.words if old is not None else {}
-                for address, word in words.items() - new.words.items():
-                    gone.setdefault(word, set()).add(address)
-                for address, word in new.words.items() - words.items() if words else new.words.items():
-                    come.setdefault(word, []).append(address)
-        addresses = dict(before.addresses)
-        for word in gone.keys() | come.keys():
-            out = gone.get(word, set())
-            kept = addresses.pop(word, ()) if not out else [a for a in addresses.pop(word) if a not in out]
-            if kept or word in come:
-                addresses[word] = sorted([*kept, *come.get(word, ())])
-        return cls(before.maps, pages, addresses)
-
-    def of(self, address: int) -> Word:
-        page = self.pages.get(page_of(address))
-        return page.words.get(address, self.nothing) if page is not None else self.nothing
+    def read(cls, members: Mapping[int, KinPage], numbers: Lookup, before: KinAtoms | None = None) -> KinAtoms:
+        """`before`: the atoms of an earlier state and table."""
+        before = before or cls()
+        pages, counts = dict(before.pages), Counter(before.counts)
+        for number in members.keys() | before.pages.keys() | numbers.pages.keys():
+            kin, found, old = members.get(number), numbers.pages.get(number), pages.get(number)
+            if old is not None and old.kin is kin and old.numbers is found:
+                continue
+            new = pages[number] = KinAtomPage.of(kin, found)
+            counts.update(new.atoms.keys())
+            counts.subtract(old.atoms.keys() if old is not None else ())
+        counts = Counter({atom: pages_with for atom, pages_with in counts.items() if pages_with})
+        is_same = counts.keys() == before.counts.keys()
+        return cls(pages, counts, before.all if is_same else _in_order(counts))
 
     @property
-    def nothing(self) -> Word:
-        """The word for all other addresses."""
-        return NOBODY, (None,) * len(self.maps)
+    def full(self) -> Atoms:
+        return (1 << len(self.all)) - 1
 
-    def in_blocks(self, word: Word, starts: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-        """The blocks that have addresses with this word, by number: how many addresses, and the first one."""
-        found, begin = self.addresses[word], 0
-        while begin < len(found):
-            block = bisect_right(starts, found[begin]) - 1
-            end = bisect_left(found, starts[block + 1], begin) if block + 1 < len(starts) else len(found)
-            yield block, end - begin, found[begin]
-            begin = end
+    @cached_property
+    def numbered(self) -> Atoms:
+        """The atoms whose addresses have a number."""
+        first = next((index for index, (_, number) in enumerate(self.all) if number is not None), len(self.all))
+        return self.full >> first << first
 
+    @cached_property
+    def by_group(self) -> Mapping[str, Atoms]:
+        """The atoms whose addresses are members of each group."""
+        found: dict[str, list[int]] = {}
+        for index, (kin, _) in enumerate(self.all):
+            for group in kin:
+                found.setdefault(group, []).append(index)
+        return {group: atoms_of(indices, len(self.all)) for group, indices in found.items()}
 
-def far_classes(words: Words, side: Side, cuts: Iterable[int]) -> list[FarClass]:
-    """The classes of all addresses of a family. `words`: for the maps that the table asks for far addresses; `cuts`:
-    where its ranges begin, and where they have ended."""
-    last = side.family.last
-    starts = sorted(start for start in {0, *cuts, *side.cuts()} if start <= last)
-    blocks = side.at_blocks(starts)
-    kins = side.of_kinships({kin for kin, _ in words.addresses})
-    special = [word for word in words.addresses if kins[word[0]] or word[1] != words.nothing[1]]
-    found, taken = [], [0] * len(starts)
-    for word in special:
-        for block, number, address in words.in_blocks(word, starts):
-            found.append(FarClass(address, blocks[block] | kins[word[0]], blocks[block]))
-            taken[block] += number
-    is_special = set(special)
-    for block, (start, end) in enumerate(zip(starts, [*starts[1:], last + 1], strict=True)):
-        if taken[block] < end - start:
-            address = start if words.of(start) not in is_special else _first_gap(words, special, start, end)
-            found.append(FarClass(address, blocks[block], blocks[block]))
-    return found
+    def knows(self, address: int) -> bool:
+        """Whether it is a member's, or in the map."""
+        page = self.pages.get(page_of(address))
+        return page is not None and (
+            address in (page.kin or ()) or (page.numbers is not None and address in page.numbers.values)
+        )
+
+    def examples(self, atom: KinAtom) -> Iterator[int]:
+        """Some addresses that are in the atom."""
+        return (page.atoms[atom] for page in self.pages.values() if atom in page.atoms)
 
 
-def _first_gap(words: Words, special: Iterable[Word], start: int, end: int) -> int:
-    """The first address of a block without a special word; there is one."""
-    every = (words.addresses[word] for word in special)
-    taken = sorted(a for some in every for a in some[bisect_left(some, start) : bisect_left(some, end)])
-    return start + bisect_left(range(len(taken)), 1, key=lambda index: taken[index] - index - start)
+@dataclass(frozen=True, eq=False)
+class KinNumbers:
+    """The numbers of the members of each group, in both families. `is_clear`: each number stands for one kin. `atoms`:
+    what this follows from."""
+
+    of_group: Mapping[str, Sequence[int]]
+    is_clear: bool
+    atoms: Mapping[Family, Sequence[KinAtom]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, families: Mapping[Family, KinAtoms]) -> KinNumbers:
+        atoms = {(kin, number) for found in families.values() for kin, number in found.all if number is not None}
+        found: dict[str, list[int]] = {}
+        for kin, number in atoms:
+            for group in kin:
+                found.setdefault(group, []).append(number)
+        is_clear = len({number for _, number in atoms}) == len(atoms)
+        return cls(found, is_clear, {family: one.all for family, one in families.items()})
+
+    def is_of(self, families: Mapping[Family, KinAtoms]) -> bool:
+        """Whether it follows from the same atoms."""
+        return all(self.atoms.get(family) is one.all for family, one in families.items())
+
+
+def _in_order(atoms: Iterable[KinAtom]) -> tuple[KinAtom, ...]:
+    """Those without a number come first."""
+    return tuple(sorted({NO_MEMBER, *atoms}, key=lambda atom: (atom[1] is not None, atom[1] or 0, atom[0])))

@@ -9,14 +9,12 @@ strongest is its lowest bit; the last box holds everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
-from operator import and_, or_, xor
+from operator import and_, xor
 
 from sgdataplane.proof.axes import Atoms, runs
-
-MOST_KNOWN = 1 << 12  # answers that one axis keeps
 
 Cell = tuple[Atoms, ...]
 Boxes = int
@@ -38,9 +36,6 @@ def meet(one: Cell, other: Cell) -> Cell | None:
 
 def without(cell: Cell, holes: Iterable[Cell]) -> list[Cell]:
     """The cell without the holes, as disjoint cells."""
-    holes = list(holes)
-    if any(meet(cell, hole) == cell for hole in holes):
-        return []
     left = [cell]
     for hole in holes:
         left = [piece for part in left for piece in _cut_out(part, hole)]
@@ -63,8 +58,7 @@ def _cut_out(cell: Cell, hole: Cell) -> Iterator[Cell]:
 class _Dimension:
     """One axis: which boxes meet a set of its atoms, and which hold all of it.
 
-    It has the boxes that hold each atom, and for each 2^k neighbouring atoms, from a multiple of 2^k on, their union
-    and intersection.
+    It is a tree over the boxes that hold each atom: node i joins nodes 2i and 2i+1, and the atoms are the last nodes.
     """
 
     def __init__(self, regions: Sequence[Atoms], size: int) -> None:
@@ -73,47 +67,38 @@ class _Dimension:
             for first, last in runs(region):
                 turns[first] ^= 1 << box
                 turns[last + 1] ^= 1 << box
+        self._size = size
         holding = list(accumulate(turns[:size], xor))
-        self._unions, self._common = _pairwise(holding, or_), _pairwise(holding, and_)
+        self._unions, self._common = ([0] * size + holding for _ in range(2))
+        for node in range(size - 1, 0, -1):
+            self._unions[node] = self._unions[2 * node] | self._unions[2 * node + 1]
+            self._common[node] = self._common[2 * node] & self._common[2 * node + 1]
         self._known: dict[Atoms, tuple[Boxes, Boxes]] = {}
 
     def among(self, atoms: Atoms) -> tuple[Boxes, Boxes]:
         """(boxes that meet the set, boxes that hold all of it); the set isn't empty."""
         found = self._known.get(atoms)
         if found is None:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
             found = self._known[atoms] = self._asked(atoms)
         return found
 
     def _asked(self, atoms: Atoms) -> tuple[Boxes, Boxes]:
+        unions, common, size = self._unions, self._common, self._size
         some, every = 0, -1
         for first, last in runs(atoms):
-            for level, place in _blocks(first, last + 1):
-                some |= self._unions[level][place]
-                every &= self._common[level][place]
+            low, high = first + size, last + 1 + size
+            while low < high:
+                if low & 1:
+                    some |= unions[low]
+                    every &= common[low]
+                    low += 1
+                if high & 1:
+                    high -= 1
+                    some |= unions[high]
+                    every &= common[high]
+                low >>= 1
+                high >>= 1
         return some, every
-
-
-def _pairwise(values: list[Boxes], join: Callable[[Boxes, Boxes], Boxes]) -> list[list[Boxes]]:
-    """The values; those of each two neighbours joined; those of each four; and so on."""
-    levels = [values]
-    while len(levels[-1]) > 1:
-        levels.append(list(map(join, levels[-1][::2], levels[-1][1::2])))
-    return levels
-
-
-def _blocks(first: int, end: int) -> Iterator[tuple[int, int]]:
-    """The fewest blocks of 2^level neighbours, as (level, place), that make up the numbers first..end-1."""
-    level = 0
-    while first < end:
-        if first & 1:
-            yield level, first
-            first += 1
-        if end & 1:
-            end -= 1
-            yield level, end
-        first, end, level = first >> 1, end >> 1, level + 1
 
 
 class BoxOrder:

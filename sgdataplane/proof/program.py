@@ -7,9 +7,7 @@ how each field is read. Must not know what the chains are for.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sgdataplane.contract.fields import PORTS, SESSION_PORTS, Field, KeyType
@@ -19,10 +17,9 @@ from sgdataplane.nft.ir import (
     Exceeds,
     Key,
     Log,
+    MapPriority,
     Match,
     Range,
-    SetMark,
-    SetPacketMark,
     SetTimeout,
     Statement,
     Table,
@@ -32,7 +29,7 @@ from sgdataplane.nft.ir import (
 )
 from sgdataplane.proof.axes import LACKING, MalformedError, holds
 from sgdataplane.proof.lookups import Lookup
-from sgdataplane.proof.step import Effects, FieldReading, RuleStep, Test, grouped, in_order
+from sgdataplane.proof.step import Effect, Effects, FieldReading, RuleStep, Test, grouped
 
 TIMEOUTS = "timeouts-"  # the names of chains that only set timeouts begin so (timeouts.py checks that they do no more)
 OF_PORTS = (*PORTS, *SESSION_PORTS)
@@ -40,39 +37,48 @@ UNPROVABLE = {
     Exceeds: "a limit decides by the packets that came before",
     Log: "a log has no counter right before it",
 }
-NOTHING: frozenset[str] = frozenset()
+PRIORITY = Field.PACKET_PRIORITY
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a leaf asks first: packets with a priority in these ranges return."""
+
+    ranges: tuple[Range, ...]
+
+
+def _nowhere(_: str) -> bool:
+    return False
 
 
 @dataclass
 class Program:
     """The chains that such packets can come to from the added ones on. `stops`: chains that aren't entered, each with
-    the outcome of packets that come to it.
+    the outcome of packets that come to it. `is_border`: whether a chain of that name isn't entered either; its name is
+    the outcome.
 
     `lookups`: the table's maps as they were read already; others are read when needed. `maps`, `keys`: what was read of
     maps: all of some, single keys of others. `names`: matches on interface names that were worked out.
 
-    `outs`: the stops, and chains that send every packet to one, with the effects on the way and the stop. `cuts`: for
-    each axis the ranges that the table asks for. `far_cuts`, `far_maps`: where ranges cut far addresses, and the maps
-    that are keyed by them. `far_chains`: chains that ask for the far address, or lead to one that does.
+    `outs`: the stops, and chains that send every packet to one, with the effects on the way and the stop. `bounds`:
+    what some of these ask first about the priority. `borders`: those that were met. `cuts`: for each axis the ranges
+    that the table asks for.
     """
 
     table: Table
     reading: FieldReading
     stops: Mapping[str, str]
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
+    is_border: Callable[[str], bool] = _nowhere
     steps: dict[str, list[RuleStep]] = field(default_factory=dict)
     cuts: dict[int, list[Range]] = field(default_factory=dict)
-    far_cuts: set[int] = field(default_factory=set)
-    far_maps: set[str] = field(default_factory=set)
     maps: set[str] = field(default_factory=set)
     keys: set[tuple[str, Key]] = field(default_factory=set)
     names: set[Match] = field(default_factory=set)
-    far_chains: set[str] = field(default_factory=set)
+    borders: set[str] = field(default_factory=set)
     outs: dict[str, tuple[Effects, str]] = field(default_factory=dict)
-    _parents: dict[str, list[str]] = field(default_factory=dict)
+    bounds: dict[str, Bound] = field(default_factory=dict)
     _targets: set[str] = field(default_factory=set)
-    _ways: dict[str, set[str]] = field(default_factory=dict)  # where each chain leads
-    _whole: set[str] = field(default_factory=set)  # chains that were parsed with all that they lead to
     _axis: dict[int, int | None] = field(default_factory=dict)  # by the identity of a field: hashing one is slow
 
     def __post_init__(self) -> None:
@@ -80,29 +86,33 @@ class Program:
         self.outs = {stop: ((), stop) for stop in self.stops}
         self._axis = {key: axis for key, axis in unmasked.items() if axis is not None}
 
-    def add(self, root: str, near: AbstractSet[str] = NOTHING) -> None:
-        """Parse the chains that can be reached from a chain, but not those behind the chains `near`, none of which asks
-        for the far address. All chains that the table names must exist (structure.py)."""
-        done, known = (set[str]() if near else self._whole), len(self.steps)
+    def add(self, root: str) -> None:
+        """Parse the chains that can be reached from a chain. All chains that the table names must exist
+        (structure.py)."""
         waiting = [root]
         while waiting:
             name = waiting.pop()
-            if name in done or name in self.stops or name in near:
-                continue
-            done.add(name)
-            if name not in self.steps:
-                self._parse(name)
-            waiting.extend(self._ways[name])
-        if len(self.steps) > known:
-            self._spread()
+            if name not in self.steps and name not in self.stops and not self._is_border(name):
+                waiting.extend(self._parse(name))
 
-    def _parse(self, name: str) -> None:
+    def _is_border(self, name: str) -> bool:
+        if name not in self.borders and self.is_border(name):
+            self.borders.add(name)
+            self.outs[name] = (), name
+        return name in self.borders
+
+    def _parse(self, name: str) -> set[str]:
+        """Returns where the chain leads."""
         self._targets = set()
-        self.steps[name] = list(self._steps(name))
-        self._ways[name] = self._targets
-        for chain in self._targets:
-            self._parents.setdefault(chain, []).append(name)
-        self._note(name, self.steps[name])
+        steps = self.steps[name] = list(self._steps(name))
+        bound = _bound(steps)
+        if bound is not None and _way_out(steps[1:2]) in self.stops:
+            self.bounds[name] = bound
+        last = steps[1:2] if name in self.bounds else steps[:1]
+        stop = _way_out(last)
+        if stop in self.stops or self._is_border(stop):
+            self.outs[name] = last[0].effects, stop
+        return self._targets
 
     def _steps(self, name: str) -> Iterator[RuleStep]:
         """The steps of a chain, up to the first one that takes every packet and doesn't return it. Rules that only have
@@ -126,54 +136,6 @@ class Program:
         if done:
             yield RuleStep(effects=done)
 
-    def _note(self, chain: str, steps: Sequence[RuleStep]) -> None:
-        """Notes whether a chain asks for the far address, and whether it sends every packet to a stop."""
-        if any(step.is_far for step in steps):
-            self.far_chains.add(chain)
-        if steps and steps[0].is_plain and steps[0].verdict is not None and steps[0].verdict.chain in self.stops:
-            self.outs[chain] = (steps[0].effects, steps[0].verdict.chain)
-
-    def _spread(self) -> None:
-        """A chain that leads to one which asks for the far address counts as one that asks."""
-        waiting = list(self.far_chains)
-        while waiting:
-            for parent in self._parents.get(waiting.pop(), ()):
-                if parent not in self.far_chains:
-                    self.far_chains.add(parent)
-                    waiting.append(parent)
-
-    def rest(self, chain: str) -> str:
-        """The chain to which the last step sends all packets that are left; "" if there is none."""
-        if chain not in self.steps:
-            self._parse(chain)
-        last = self.steps[chain][-1] if self.steps[chain] else None
-        if last is None or not last.is_plain or last.effects or last.verdict is None:
-            return ""
-        return last.verdict.chain if last.verdict.kind is VerdictKind.GOTO else ""
-
-    def follow(self, chain: str, far: int) -> str:
-        """The chain that all packets with this far address come to from that one, as long as nothing else is asked: the
-        first one that leads to no chain which asks for the far address."""
-        following = self._next(chain, far)
-        while following is not None:
-            chain = following
-            following = self._next(chain, far) if chain in self.far_chains else None
-        return chain
-
-    def _next(self, chain: str, far: int) -> str | None:
-        """The chain that these packets go to; None if anything else is done or asked first, or if they don't go on."""
-        for step in self.steps[chain]:
-            if not step.is_decided:
-                return None
-            if step.distant and not all(test(far) for test in step.distant):
-                continue
-            if step.effects:
-                return None
-            verdict = step.lookup(far) if step.lookup is not None else step.verdict
-            if verdict is not None:
-                return verdict.chain if verdict.kind is VerdictKind.GOTO else None
-        return None
-
     def _parsed(self, statements: Sequence[Statement]) -> RuleStep | None:
         try:
             return self._rule(statements)
@@ -185,7 +147,7 @@ class Program:
         step = RuleStep()
         for index, statement in enumerate(statements):
             if isinstance(statement, Match):
-                if not all(self._test(step, part) for part in self.reading.parts(statement)):
+                if not self._ask(step, statement):
                     return None
             elif isinstance(statement, Verdict):
                 if statement.kind is VerdictKind.JUMP and statement.chain.startswith(TIMEOUTS):
@@ -203,27 +165,51 @@ class Program:
                 return step
         return None
 
+    def _ask(self, step: RuleStep, match: Match) -> bool:
+        """Adds a match to the step. False if it certainly fails."""
+        if match.field is PRIORITY:
+            step.ask(match)
+            return True
+        return all(self._test(step, part) for part in self.reading.parts(match))
+
     def _decide(self, step: RuleStep, verdict: Verdict) -> None:
         step.verdict = verdict
         if verdict.chain:
             self._targets.add(verdict.chain)
 
-    def _affect(self, step: RuleStep, effect: Count | SetMark | SetPacketMark, rest: Sequence[Statement]) -> RuleStep:
-        if isinstance(effect, Count) and effect.counter not in self.table.counter:
-            step.problem = f"there is no counter {effect.counter}"
-            return step
-        step.effects = (effect,)
-        if isinstance(effect, Count) and rest and isinstance(rest[0], Log):
-            if rest[0].counter != effect.counter or len(rest) > 1:
-                step.problem = f"a log names {rest[0].counter} after {effect.counter}, or isn't the end of its rule"
-            return step
-        then = self._rule(rest)
+    def _affect(self, step: RuleStep, effect: Effect, rest: Sequence[Statement]) -> RuleStep | None:
+        if isinstance(effect, MapPriority) and self.reading.known.get(effect.field, effect.field) is LACKING:
+            return None
+        step.problem, step.effects = self._refused(effect, rest), (effect,)
+        is_last = isinstance(effect, MapPriority) or (rest and isinstance(rest[0], Log))
+        then = None if step.problem or is_last else self._rule(rest)
         if then is not None and then.is_plain:
             step.effects += then.effects
             step.verdict, step.then = then.verdict, then.then
         else:
             step.then = then
         return step
+
+    def _refused(self, effect: Effect, rest: Sequence[Statement]) -> str:
+        """What is wrong with an effect before the rest of its rule."""
+        log = rest[0] if rest and isinstance(rest[0], Log) else None
+        if isinstance(effect, MapPriority):
+            self.maps.add(effect.name)
+            return f"a rule goes on after map {effect.name}" if rest else self._refused_map(effect)
+        if isinstance(effect, Count) and effect.counter not in self.table.counter:
+            return f"there is no counter {effect.counter}"
+        if log is not None and not isinstance(effect, Count):
+            return UNPROVABLE[Log]
+        if isinstance(effect, Count) and log is not None and (log.counter != effect.counter or len(rest) > 1):
+            return f"a log names {log.counter} after {effect.counter}, or isn't the end of its rule"
+        return ""
+
+    def _refused_map(self, effect: MapPriority) -> str:
+        entry = self.table.map.get(effect.name)
+        if entry is None or entry.holds is not KeyType.CLASSID or entry.lifetime:
+            return f"{effect.name} is no map that holds priorities"
+        is_members = effect.field is self.reading.far and effect.name == self.reading.members
+        return "" if effect.field is PRIORITY or is_members else f"{effect.name} isn't the map of members"
 
     def _test(self, step: RuleStep, match: Match) -> bool:
         """Adds a match to the step. False if it certainly fails."""
@@ -234,9 +220,6 @@ class Program:
             self.cuts.setdefault(axis, []).extend(match.ranges)
             step.tests += (Test(axis, match.ranges, match.negate, match.mask, match.field in OF_PORTS),)
             return True
-        if match.field is self.reading.far and match.mask is None:
-            step.distant += (self._distant(match),)
-            return True
         if match.field in self.reading.known:
             if match.field.key_type is KeyType.IFNAME:
                 self.names.add(match)
@@ -246,28 +229,10 @@ class Program:
         step.problem = f"it reads {match.field.name.lower()}, about which the proof knows nothing"
         return True
 
-    def _distant(self, match: Match) -> Callable[[int], bool]:
-        starts, ends = self._cut_far(match.ranges)
-
-        def holds(far: int) -> bool:
-            index = bisect_right(starts, far) - 1
-            return (index >= 0 and far <= ends[index]) != match.negate
-
-        return holds
-
-    def _cut_far(self, ranges: Iterable[Range]) -> tuple[list[int], list[int]]:
-        made = [(int(item.first), int(item.last)) for item in in_order(ranges)]
-        starts, ends = [first for first, _ in made], [last for _, last in made]
-        self.far_cuts.update(starts)
-        self.far_cuts.update(last + 1 for last in ends)
-        return starts, ends
-
     def _look_up(self, step: RuleStep, vmap: VerdictMap) -> bool:
         """Adds a look-up to the step. False if it certainly finds nothing."""
         if vmap.name and vmap.name not in self.table.map:
             step.problem = f"there is no map {vmap.name}"
-        elif vmap.field is self.reading.far:
-            step.lookup = self._far_map(vmap.name) if vmap.name else self._far_ranges(vmap)
         elif vmap.field in self.reading.known:
             value = self.reading.known[vmap.field]
             return value is not LACKING and self._known(step, vmap, value)
@@ -309,24 +274,21 @@ class Program:
     def _lookup(self, name: str) -> Lookup:
         return self.lookups[name] if name in self.lookups else Lookup.of(self.table.map[name])
 
-    def _far_map(self, name: str) -> Callable[[int], Verdict | None]:
-        lookup = self._lookup(name)
-        if lookup.has_numbers or self.table.map[name].lifetime:
-            raise MalformedError(f"map {name} holds marks, or its elements expire")
-        self.far_maps.add(name)
-        self._targets.update(lookup.targets)
-        return lookup.verdict
 
-    def _far_ranges(self, vmap: VerdictMap) -> Callable[[int], Verdict | None]:
-        starts, ends = self._cut_far(item for item, _ in vmap.entries)
-        verdicts = [verdict for _, verdict in vmap.entries]
-        self._targets.update({verdict.chain for verdict in verdicts} - {""})
+def _bound(steps: Sequence[RuleStep]) -> Bound | None:
+    """What the chain asks first, if that is the priority, and nothing else is asked or done then."""
+    first = steps[0] if steps else None
+    if first is None or len(first.asked) != 1 or first.tests or first.effects or first.verdict is None:
+        return None
+    (match,), verdict = first.asked, first.verdict
+    is_bound = verdict.kind is VerdictKind.RETURN and not match.negate and match.mask is None
+    return Bound(match.ranges) if is_bound else None
 
-        def look_up(far: int) -> Verdict | None:
-            index = bisect_right(starts, far) - 1
-            return verdicts[index] if index >= 0 and far <= ends[index] else None
 
-        return look_up
+def _way_out(steps: Sequence[RuleStep]) -> str:
+    """The chain that the first of these steps sends all packets to; "" if it doesn't."""
+    first = steps[0] if steps else None
+    return first.verdict.chain if first is not None and first.is_plain and first.verdict is not None else ""
 
 
 def _among(vmap: VerdictMap, value: Key) -> Verdict | None:

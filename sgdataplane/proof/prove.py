@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sgdataplane.collection import no_collection
+from sgdataplane.contract.fields import KeyType
+from sgdataplane.contract.tables import members_name
 from sgdataplane.errors import ProofError
 from sgdataplane.model.options import Options
 from sgdataplane.model.semantics import has_inner_accept
@@ -21,9 +23,12 @@ from sgdataplane.model.state import CloudState, Eni, GroupRef, PrefixListRef, Se
 from sgdataplane.model.words import counted
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Table
-from sgdataplane.proof.far import Kinships, Words
+from sgdataplane.proof.far import KinAtoms, Kinships
 from sgdataplane.proof.gate import GateCheck, GateMismatch, Kind
-from sgdataplane.proof.profile import ProfileCheck, ProfileMismatch, ProvenProfile, WordsOf
+from sgdataplane.proof.kindcheck import ProfileMismatch
+from sgdataplane.proof.lookups import Lookup
+from sgdataplane.proof.profile import ProfileCheck, ProvenProfile
+from sgdataplane.proof.shared import Remembered, Shared
 from sgdataplane.proof.specification import Namespace, Specification
 from sgdataplane.proof.structure import Structure, StructureError
 from sgdataplane.proof.template import ProvenGate, Roots, Template
@@ -31,20 +36,21 @@ from sgdataplane.proof.timeouts import wrong_timeouts
 from sgdataplane.proof.witness import Counterexample, of_gate, of_profile
 
 Carriers = Sequence[tuple[str, Eni]]  # the ENIs with one profile, and the interfaces that carry them
-WordsKey = tuple[Family, tuple[str, ...]]  # and the maps that are asked
 
 
 @dataclass(frozen=True)
 class ProvenTable:
-    """A table that is proven, for the next proof to start from. `gates`: the fixed part, by interface; `profiles`: by
-    what makes rules the same. `templates`: for fixed parts that are alike; `words`: for far addresses."""
+    """A table that is proven, for the next proof to start from. `atoms`: of the kins of far addresses; `remembered`: of
+    what all profiles share; `gates`: the fixed part, by interface; `profiles`: by what makes rules the same.
+    `templates`: for fixed parts that are alike."""
 
     structure: Structure
     kinships: Kinships
+    atoms: Mapping[Family, KinAtoms] = field(default_factory=dict)
+    remembered: Remembered = field(default_factory=Remembered)
     gates: Mapping[str, ProvenGate] = field(default_factory=dict)
     profiles: Mapping[object, ProvenProfile] = field(default_factory=dict)
     templates: Mapping[Kind, Template] = field(default_factory=dict)
-    words: Mapping[WordsKey, Words] = field(default_factory=dict)
 
 
 def profile_basis(state: CloudState, options: Options, eni: Eni) -> object:
@@ -126,29 +132,41 @@ def require_proof(
 
 @dataclass(frozen=True, slots=True)
 class _Basis:
-    """An earlier proof, and what has changed since: in the table's structure, and in the members of groups."""
+    """An earlier proof, and its table's successor as far as profiles share it."""
 
     proven: ProvenTable
-    structure: Structure
-    kinships: Kinships
+    shared: Shared
 
     @classmethod
     def of(cls, proven: ProvenTable, table: Table, wanted: Specification) -> _Basis:
         structure = Structure.read(table, wanted.site, proven.structure)
-        return cls(proven, structure, Kinships.read(wanted.state, proven.kinships))
+        kinships = Kinships.read(wanted.state, proven.kinships)
+        atoms = {
+            family: KinAtoms.read(kinships.pages[family], _members(structure, family), proven.atoms.get(family))
+            for family in Family
+        }
+        return cls(proven, Shared(structure, kinships, atoms, proven.remembered))
 
     def profile(self, key: object, basis: object, roots: Roots) -> ProvenProfile | None:
         """The profile, if it is the same here: with the same claims and chains, and the same members of groups that it
         names. Else None."""
-        profile = self.proven.profiles.get(key)
+        found = self.proven.profiles.get(key)
         is_same = (
-            profile is not None
-            and profile.basis == basis
-            and profile.roots == roots
-            and all(self.structure.turned.isdisjoint(names) for names in roots.values())
-            and self.kinships.turned.isdisjoint(profile.spoken)
+            found is not None
+            and found.basis == basis
+            and all(
+                known.has_same_chains(kind, self.shared, roots.get((kind.direction, kind.family), ()))
+                for kind, known in found.kinds.items()
+            )
         )
-        return profile.without(self.structure.turned) if profile is not None and is_same else None
+        return found if is_same else None
+
+
+def _members(structure: Structure, family: Family) -> Lookup:
+    """The numbers of addresses, as the table has them."""
+    name = members_name(family)
+    entry = structure.table.map.get(name)
+    return structure.lookups[name] if entry is not None and entry.holds is KeyType.CLASSID else Lookup({})
 
 
 class _Work:
@@ -162,7 +180,6 @@ class _Work:
         self._like = like if like is not self._before else None
         self._checks: list[ProfileCheck] = []
         self._gate: GateCheck | None = None
-        self._words: dict[WordsKey, Words] = {}
         self._started = time.monotonic()
 
     def proof(self) -> Proof:
@@ -179,23 +196,25 @@ class _Work:
         except GateMismatch as difference:
             return self._account(of_gate(self._table, self._namespace, difference))
         except ProfileMismatch as difference:
-            return self._account(self._shown(start, difference))
+            return self._account(self._shown(difference))
 
     def _proven(self, start: _Basis) -> ProvenTable:
-        gates = dict(self._gates(start.structure))
+        gates = dict(self._gates(start.shared.structure))
         other = None if self._like is None else _Basis.of(self._like, self._table, self._namespace.wanted)
-        profiles, kinships = self._profiles(start, other, gates)
+        profiles = self._profiles(start, other, gates)
         templates = {} if self._gate is None else dict(list(self._gate.templates.items())[-MOST_TEMPLATES:])
-        return ProvenTable(start.structure, kinships, gates, profiles, templates, self._words_kept(start.structure))
+        shared = start.shared
+        return ProvenTable(
+            shared.structure, shared.kinships, shared.atoms, shared.remembered, gates, profiles, templates
+        )
 
-    def _shown(self, start: _Basis, difference: ProfileMismatch) -> Counterexample:
+    def _shown(self, difference: ProfileMismatch) -> Counterexample:
         """The counterexample. If no packet can show that difference, the chains may be wrong about other packets,
         too."""
         found = of_profile(self._table, self._namespace, difference)
         if not found.is_shown:
             try:
-                anew = replace(self._checks[-1], before=None, is_strict=False)
-                anew.check(start.kinships, self._words_of(start))
+                replace(self._checks[-1], known=(), is_strict=False).check()
             except ProfileMismatch as other:
                 return of_profile(self._table, self._namespace, other)
         return found
@@ -209,45 +228,41 @@ class _Work:
 
     def _profiles(
         self, start: _Basis, other: _Basis | None, gates: Mapping[str, ProvenGate]
-    ) -> tuple[dict[object, ProvenProfile], Kinships]:
-        """The profiles of all interfaces, and the kinships that the next proof starts from: those of the other table if
-        all profiles come from it."""
-        found, of_start = dict[object, ProvenProfile](), 0
+    ) -> dict[object, ProvenProfile]:
+        """The profiles of all interfaces."""
+        found = dict[object, ProvenProfile]()
         for key, carriers in self._by_profile().items():
             roots = _roots(gates[ifname].roots for ifname, _ in carriers)
-            basis = profile_basis(self._namespace.wanted.state, self._namespace.wanted.options, carriers[0][1])
-            profile = None if other is None else other.profile(key, basis, roots)
-            if profile is None:
-                of_start += 1
-                profile = start.profile(key, basis, roots) or self._checked(start, key, basis, carriers, roots)
-            found[key] = profile
-        return found, start.kinships if other is None or of_start else other.kinships
+            basis = self._profile_basis(start, carriers[0][1])
+            bases = [start] if other is None else [other, start]
+            same = (one.profile(key, basis, roots) for one in bases)
+            known = [(one.proven.profiles[key], one.shared) for one in bases if key in one.proven.profiles]
+            found[key] = next((p for p in same if p), None) or self._checked(start, basis, carriers, roots, known)
+        return found
 
-    def _checked(self, start: _Basis, key: object, basis: object, carriers: Carriers, roots: Roots) -> ProvenProfile:
-        wanted, before = self._namespace.wanted, start.proven.profiles.get(key)
-        check = ProfileCheck(wanted.state, wanted.options, wanted.site, start.structure, carriers, roots, before)
+    def _profile_basis(self, start: _Basis, eni: Eni) -> object:
+        wanted = self._namespace.wanted
+        spoken = spoken_of(wanted.state, eni)
+        delegated = [
+            (one.security_group_ids, one.delegated_prefixes)
+            for one in start.shared.kinships.carriers
+            if not spoken.isdisjoint(one.security_group_ids)
+        ]
+        return profile_basis(wanted.state, wanted.options, eni), delegated
+
+    def _checked(
+        self,
+        start: _Basis,
+        basis: object,
+        carriers: Carriers,
+        roots: Roots,
+        known: Sequence[tuple[ProvenProfile, Shared]],
+    ) -> ProvenProfile:
+        wanted = self._namespace.wanted
+        check = ProfileCheck(wanted.state, wanted.options, wanted.site, start.shared, carriers, roots, known)
         self._checks.append(check)
-        has_same_claims = before is not None and before.basis == basis
-        check.check(start.kinships, self._words_of(start), has_same_claims=has_same_claims)
-        return ProvenProfile(basis, spoken_of(wanted.state, carriers[0][1]), roots, check.sides, check.kinds)
-
-    def _words_of(self, start: _Basis) -> WordsOf:
-        """The words for far addresses, which are read once for all profiles that ask the same maps."""
-
-        def words_of(family: Family, maps: Sequence[str]) -> Words:
-            key = (family, tuple(maps))
-            if key not in self._words:
-                lookups = {name: start.structure.lookups[name] for name in maps}
-                self._words[key] = Words.read(start.kinships.pages[family], lookups, self._before.words.get(key))
-            return self._words[key]
-
-        return words_of
-
-    def _words_kept(self, structure: Structure) -> dict[WordsKey, Words]:
-        """The words for the next proof, also those of profiles that weren't compared: each knows its pages."""
-        of_like = {} if self._like is None else self._like.words
-        found = {**self._before.words, **of_like, **self._words}
-        return {key: words for key, words in found.items() if structure.lookups.keys() >= set(key[1])}
+        check.check()
+        return ProvenProfile(basis, check.kinds)
 
     def _by_profile(self) -> dict[object, list[tuple[str, Eni]]]:
         """The ENIs with the interfaces that carry them, by what makes their rules the same."""
@@ -265,7 +280,7 @@ class _Work:
             cells + sum(check.cells for check in self._checks),
             sum(check.classes for check in self._checks),
             len(chains.union(*(check.chains for check in self._checks))),
-            len(self._checks),
+            sum(bool(check.chains) for check in self._checks),
             time.monotonic() - self._started,
             counterexample,
             problem,

@@ -21,7 +21,7 @@ from sgdataplane.model.semantics import candidates
 from sgdataplane.model.state import CloudState, ConnectionTracking, Eni
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.interp import tracked
-from sgdataplane.nft.ir import Count, SetMark, Table
+from sgdataplane.nft.ir import Count, SetMark, SetPacketMark, Table
 from sgdataplane.proof.axes import holds, is_name
 from sgdataplane.proof.claims import expected
 from sgdataplane.proof.crossing import Fields, family_of, opening_of
@@ -60,19 +60,20 @@ class Specification:
 
 @dataclass(frozen=True, slots=True)
 class PacketFate:
-    """What happens to one packet: its verdict, the counters that count it, in order, and its marks at the end. `says`
-    is for people."""
+    """What happens to one packet: its verdict, the counters that count it, in order, and its marks at the end.
+    `priority`: what a packet that passes is left with, if it came with another one. `says` is for people."""
 
     verdict: str
     counters: tuple[str, ...]
     mark: int
     packet_mark: int
     says: str = ""
+    priority: int = 0
 
     def is_same(self, other: PacketFate) -> bool:
         """Whether it is the same but for the wording."""
-        mine = (self.verdict, self.counters, self.mark, self.packet_mark)
-        return mine == (other.verdict, other.counters, other.mark, other.packet_mark)
+        mine = (self.verdict, self.counters, self.mark, self.packet_mark, self.priority)
+        return mine == (other.verdict, other.counters, other.mark, other.packet_mark, other.priority)
 
 
 @dataclass(frozen=True)
@@ -212,9 +213,9 @@ class _Done:
         for effect in outcome[0]:
             if isinstance(effect, Count):
                 self.counters.append(effect.counter)
-            elif not isinstance(effect, SetMark):
+            elif isinstance(effect, SetPacketMark):
                 self.packet_mark = effect.value
-            elif self.is_tracked:
+            elif isinstance(effect, SetMark) and self.is_tracked:
                 self.mark = self.mark & effect.keep | effect.value
         return outcome[1]
 

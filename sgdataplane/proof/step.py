@@ -1,16 +1,26 @@
-"""One rule as a kind of packet meets it: how its fields are read, tests on axes and of the far address, and effects.
+"""One rule as a kind of packet meets it: how its fields are read, tests on axes and of the priority, and effects.
 
-Owns which field is known, on an axis or the far address, and the way from ranges to sets of atoms. Must not know
-tables.
+Owns which field is known or on an axis, and the way from ranges to sets of atoms. Must not know tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sgdataplane.contract.fields import Field
-from sgdataplane.nft.ir import Count, Key, Match, Range, SetMark, SetPacketMark, Verdict, VerdictKind
+from sgdataplane.nft.ir import (
+    Count,
+    Key,
+    MapPriority,
+    Match,
+    Range,
+    SetMark,
+    SetPacketMark,
+    SetPriority,
+    Verdict,
+    VerdictKind,
+)
 from sgdataplane.proof.axes import Atoms, Axis, MalformedError
 
 Asked = tuple[Field, int | None]  # a field, under a mask where it is split by masks
@@ -19,13 +29,14 @@ Asked = tuple[Field, int | None]  # a field, under a mask where it is split by m
 @dataclass(frozen=True)
 class FieldReading:
     """How one kind of packet's fields are read. `known`: fields with a known value (LACKING: the packet has none);
-    `far`: the far address, known once one is chosen; `axes`: fields, or fields under a mask, with the index of their
-    axis. No other field may be read. `passing`: keys that are now in maps whose elements expire. `answers`: whether
+    `axes`: fields, or fields under a mask, with the index of their axis. No other field may be read, but for `far`,
+    and that only in the map `members`. `passing`: keys that are now in maps whose elements expire. `answers`: whether
     these matches hold, where nothing else is known about their fields."""
 
     known: Mapping[Field, Key | None]
     axes: Mapping[Asked, int]
     far: Field | None = None
+    members: str = ""
     passing: tuple[Key, ...] = ()
     answers: Mapping[Match, bool] = field(default_factory=dict)
 
@@ -45,7 +56,7 @@ class FieldReading:
         return self.axes.get((asked, mask)) if found is None else found
 
 
-Effect = Count | SetMark | SetPacketMark
+Effect = Count | SetMark | SetPacketMark | SetPriority | MapPriority
 Effects = tuple[Effect, ...]
 Groups = tuple[tuple[Verdict, tuple[Range, ...]], ...]
 Limits = tuple[tuple[int, Atoms], ...]  # axes, each with the atoms that are wanted on it
@@ -69,22 +80,22 @@ class Test:
 
 @dataclass(slots=True)
 class RuleStep:
-    """One rule, or the rest of one. If all tests hold, it has effects, then a verdict, a look-up (on an axis: `groups`,
-    or by the far address: `lookup`), or `then`, the rest of the rule. If they don't hold, or if there is no verdict,
-    the next rule is asked. `problem`: no packet may come so far.
+    """One rule, or the rest of one. If all tests hold, and all that is `asked` about the priority, it has effects, then
+    a verdict, a look-up on an axis (`groups`), or `then`, the rest of the rule. If they don't hold, or if there is no
+    verdict, the next rule is asked. `is_asked_first`: before any port is read. `problem`: no packet may come so far.
 
     Once it is bound to axes it has `limits`: the tests; `guard`: those before the first one that reads a port, None if
     none does; `parts`: the groups; `hit`: the union of their atoms.
     """
 
     tests: tuple[Test, ...] = ()
-    distant: tuple[Callable[[int], bool], ...] = ()
+    asked: tuple[Match, ...] = ()
+    is_asked_first: bool = True
     effects: Effects = ()
     verdict: Verdict | None = None
     groups: Groups = ()
     axis: int = -1
     reads_port: bool = False
-    lookup: Callable[[int], Verdict | None] | None = None
     then: RuleStep | None = None
     problem: str = ""
     limits: Limits = ()
@@ -93,19 +104,14 @@ class RuleStep:
     hit: Atoms = 0
 
     @property
-    def is_far(self) -> bool:
-        """Whether it asks for the far address."""
-        return bool(self.distant) or self.lookup is not None or (self.then is not None and self.then.is_far)
-
-    @property
     def is_plain(self) -> bool:
         """Whether it has no conditions."""
-        return self.is_decided and not self.distant and self.lookup is None
+        return not (self.tests or self.asked or self.groups or self.problem or (self.effects and self.then))
 
-    @property
-    def is_decided(self) -> bool:
-        """Whether the far address alone decides where it leads, effects aside."""
-        return not (self.tests or self.groups or self.problem or (self.effects and self.then))
+    def ask(self, match: Match) -> None:
+        """Adds a test of the priority."""
+        self.asked += (match,)
+        self.is_asked_first &= not any(test.reads_port for test in self.tests)
 
     def bind(self, axes: Sequence[Axis]) -> None:
         """Turn ranges into atoms."""
@@ -128,16 +134,6 @@ class RuleStep:
         self.parts = tuple((verdict, axes[self.axis].select(ranges)) for verdict, ranges in self.groups)
         for _, atoms in self.parts:
             self.hit |= atoms
-
-
-def in_order(ranges: Iterable[Range]) -> Iterator[Range]:
-    """The ranges. MalformedError unless they are disjoint and sorted, as the kernel needs them."""
-    before: Key | None = None
-    for item in ranges:
-        if (before is not None and not before < item.first) or item.first > item.last:  # type: ignore[operator]
-            raise MalformedError(f"range {item.first}-{item.last} is out of order")
-        before = item.last
-        yield item
 
 
 def grouped(entries: Iterable[tuple[Range, Verdict]]) -> Groups:

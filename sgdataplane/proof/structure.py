@@ -17,7 +17,18 @@ from sgdataplane.contract.fields import Field, KeyType
 from sgdataplane.contract.sites import Site
 from sgdataplane.contract.tables import DELIVERED
 from sgdataplane.net.values import Direction
-from sgdataplane.nft.ir import Chain, Count, Map, Match, Statement, Table, Verdict, VerdictMap, targets_first
+from sgdataplane.nft.ir import (
+    Chain,
+    Count,
+    Map,
+    MapPriority,
+    Match,
+    Statement,
+    Table,
+    Verdict,
+    VerdictMap,
+    targets_first,
+)
 from sgdataplane.proof.lookups import Lookup
 
 MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE: chains one after the other, gotos counted (nft_chain_validate)
@@ -41,10 +52,9 @@ class Mentions:
     @classmethod
     def of(cls, chain: Chain) -> Mentions:
         statements = [statement for rule in chain.rules for statement in rule.statements]
-        maps = [entry for entry in statements if isinstance(entry, VerdictMap)]
         return cls(
             _set(_targets(statements)),
-            _set(entry.name for entry in maps if entry.name),
+            _set(entry.name for entry in statements if isinstance(entry, VerdictMap | MapPriority) and entry.name),
             _set(entry.counter for entry in statements if isinstance(entry, Count)),
             _set(_interfaces(statements)),
         )
@@ -56,8 +66,9 @@ class Structure:
     `depth`: how many chains a packet can go through from there on; each chain comes after all that it leads to.
 
     Compared with the earlier table, deleted ones included: `changed` are chains with other rules, or with a counter
-    that is gone; `changed_maps`; `turned` are chains that are changed, ask a changed map, or lead to a turned one. All
-    other chains are the same, with all that they lead to. Without an earlier table, all chains are changed."""
+    that is gone; `changed_maps`, but for those that hold priorities; `turned` are chains that are changed, ask a
+    changed map, or lead to a turned one. All other chains are the same, with all that they lead to, as long as these
+    maps are. Without an earlier table, all chains are changed."""
 
     table: Table
     facts: Mapping[str, Mentions]
@@ -82,8 +93,9 @@ class Structure:
         lookups = dict(before.lookups)
         for name in changed_maps:
             old = lookups.pop(name, None)
-            if name in table.map:
+            if name in table.map and not _is_of_ranks(table.map[name]):
                 lookups[name] = Lookup.of(table.map[name], old)
+        changed_maps -= _of_priorities(before.table.map, changed_maps) & _of_priorities(table.map, changed_maps)
         changed = _different(before.table.chain, table.chain)
         gone = before.table.counter.keys() - table.counter.keys()
         if gone:
@@ -137,6 +149,16 @@ def _different(before: Mapping[str, Chain | Map], after: Mapping[str, Chain | Ma
     return found | (before.keys() - after.keys())
 
 
+def _of_priorities(maps: Mapping[str, Map], names: Iterable[str]) -> set[str]:
+    """Those that hold numbers for the priority, or don't exist: no chain leads elsewhere by them."""
+    return {name for name in names if name not in maps or maps[name].holds is KeyType.CLASSID}
+
+
+def _is_of_ranks(entry: Map) -> bool:
+    """Whether it is from kins to ranks. Many are, and what they hold is read where it is asked for."""
+    return entry.holds is KeyType.CLASSID is entry.key_type
+
+
 def _targets_of(
     facts: Mapping[str, Mentions],
     lookups: Mapping[str, Lookup],
@@ -146,7 +168,8 @@ def _targets_of(
 ) -> dict[str, frozenset[str]]:
     """Where each chain leads. A map that doesn't exist leads nowhere."""
     found = dict(before.targets)
-    asking = [n for n, of_chain in facts.items() if of_chain.maps and not of_chain.maps.isdisjoint(changed_maps)]
+    asked = facts.items() if changed_maps else ()
+    asking = [name for name, of_chain in asked if of_chain.maps and not of_chain.maps.isdisjoint(changed_maps)]
     for name in (*changed, *asking):
         found.pop(name, None)
         if name in facts:

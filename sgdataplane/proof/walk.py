@@ -11,19 +11,18 @@ sets alone don't show that, the holes are cut out (BoxOrder.differing). So each 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sgdataplane.nft.ir import Verdict, VerdictKind
 from sgdataplane.proof.axes import Atoms, Axis
 from sgdataplane.proof.order import Boxes, BoxOrder, Cell, without
+from sgdataplane.proof.priority import Priorities
 from sgdataplane.proof.program import Program
 from sgdataplane.proof.step import Effects, Limits, RuleStep
 
 MAX_JUMPS = 16  # NFT_JUMP_STACK_SIZE
 PROTOCOL = 0  # the axis of protocols is the first one
-LEMMA_VISITS = 3  # a chain that the walk comes to so often in different ways is tried for all packets at once
 
 Outcome = tuple[Effects, str]  # effects; accept, drop, "end" (of the base chain), or what a stop stands for
 Place = tuple[str, int]  # a chain and the step in it that is next
@@ -33,9 +32,9 @@ class Mismatch(Exception):  # noqa: N818  # control flow of the walk, not an err
     """Packets for which the table does something else than the order's box number `box` asks for, or has a
     `problem`."""
 
-    def __init__(self, cell: Cell, far: int, box: int | None, outcome: Outcome | None, problem: str) -> None:
+    def __init__(self, cell: Cell, box: int | None, outcome: Outcome | None, problem: str) -> None:
         super().__init__(problem)
-        self.cell, self.far, self.box, self.outcome, self.problem = cell, far, box, outcome, problem
+        self.cell, self.box, self.outcome, self.problem = cell, box, outcome, problem
 
 
 class State(NamedTuple):
@@ -51,85 +50,41 @@ class State(NamedTuple):
 
 @dataclass
 class Walk:
-    """`with_ports`: the protocols with ports, as atoms of the first axis. `far`: the present far address. `cells`: how
-    many ends were compared so far, repeated ones included. `reached`: stops that packets came to.
-
-    `theirs`: boxes that some chains decide by, whatever other boxes there are: an end at such a chain is right if no
-    other box decides in it. `proven`: chains that do so. Others that many ways lead to are tried."""
+    """`with_ports`: the protocols with ports, as atoms of the first axis. `priorities`: those that packets can have;
+    None if no chain asks. `cells`: how many ends were compared so far, repeated ones included. `reached`: stops that
+    packets came to; `left`: the chains from which they were sent there."""
 
     program: Program
     axes: Sequence[Axis]
     order: BoxOrder
     with_ports: Atoms
-    proven: AbstractSet[str] = frozenset()
-    theirs: Boxes = 0
-    far: int = 0
+    priorities: Priorities | None = None
     cells: int = 0
     reached: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
     _bound: set[str] = field(default_factory=set)
-    _done: dict[tuple[Place, int, Boxes, State], int] = field(default_factory=dict)  # -> cells
-    _visits: dict[tuple[str, Boxes], int] = field(default_factory=dict)
-    _lemmas: dict[tuple[str, Boxes], bool] = field(default_factory=dict)
+    _done: dict[tuple[Place, State], int] = field(default_factory=dict)  # -> cells
 
-    def check(self, chain: str, cell: Cell, boxes: Boxes, far: int = 0, theirs: Boxes = 0) -> None:
+    def check(self, chain: str, cell: Cell, boxes: Boxes) -> None:
         """Mismatch unless the chain does what the strongest box asks for, for every packet of the cell."""
-        self.far, self.theirs = far, theirs
         self._enter(chain, State(cell, (), boxes, (), ()))
 
     def _enter(self, chain: str, state: State) -> None:
         way_out = self.program.outs.get(chain)
         if way_out is not None:
             effects, stop = way_out
+            if state.returns and chain in self.program.bounds:
+                self._fail(state, f"chain {chain}: packets that return don't come to the end")
             self.reached.add(stop)
-            self._end((state.effects + effects, self.program.stops[stop]), state)
+            self.left.add(chain)
+            self._end((state.effects + effects, self.program.stops.get(stop, stop)), state)
             return
         cell, holes, boxes, effects, returns = state
-        if chain in self.proven:
-            self._at_proven(chain, state)
-            return
-        state = State(cell, holes, self.order.relevant(cell, boxes), effects, returns)
-        if returns or effects or not self._follows(chain, state):
-            self._once((chain, 0), state)
-
-    def _at_proven(self, chain: str, state: State) -> None:
-        """Mismatch unless `theirs` decide."""
-        self.cells += 1
-        if state.effects:
-            self._fail(state, f"effects on the way to {chain}")
-        found = self.order.differing(state.cell, state.holes, state.boxes, self.theirs)
-        if found is not None:
-            raise Mismatch(found[1], self.far, found[0], None, "")
-
-    def _follows(self, chain: str, state: State) -> bool:
-        """Whether the state is right because the chain does what `theirs` ask for, for all packets: then it is right
-        here, too, unless another box decides somewhere. This is tried for chains that many ways lead to."""
-        key = (chain, self.theirs)
-        known = self._lemmas.get(key)
-        if known is None:
-            visits = self._visits[key] = self._visits.get(key, 0) + 1
-            if visits < LEMMA_VISITS:
-                return False
-            self._lemmas[key] = False  # while it is tried
-            known = self._lemmas[key] = self._is_right(chain)
-        if not known:
-            return False
-        self.cells += 1
-        return self.order.differing(state.cell, state.holes, state.boxes, self.theirs) is None
-
-    def _is_right(self, chain: str) -> bool:
-        if not self.theirs or chain in self.program.far_chains:
-            return False
-        try:
-            self._enter(chain, State(self.order.full, (), self.theirs, (), ()))
-        except Mismatch:
-            return False
-        return True
+        self._once((chain, 0), State(cell, holes, self.order.relevant(cell, boxes), effects, returns))
 
     def _once(self, place: Place, state: State) -> None:
         """Walk from this step on, unless that was done before."""
-        far_chains = self.program.far_chains
-        is_far = place[0] in far_chains or any(name in far_chains for name, _ in state.returns)
-        key = (place, self.far if is_far else -1, self.theirs, state)
+        key = (place, state)
         done = self._done.get(key)
         if done is None:
             before = self.cells
@@ -164,11 +119,10 @@ class Walk:
 
     def _take(self, following: Place, step: RuleStep, state: State) -> Cell | None:
         """The part of the cell that a step doesn't send on to the next step. It is walked from where it goes."""
-        if step.distant and not all(test(self.far) for test in step.distant):
-            return None
+        limits, asked = step.limits, self._asked(following[0], step, state) if step.asked else ()
         if step.guard is not None:
-            self._check_ports(following[0], step.guard, state)
-        cell = _narrowed(state.cell, step.limits)
+            self._check_ports(following[0], (*step.guard, *asked) if step.is_asked_first else step.guard, state)
+        cell = _narrowed(state.cell, (*limits, *asked) if asked else limits)
         if cell is None:
             return None
         inside = State(cell, state.holes, state.boxes, state.effects + step.effects, state.returns)
@@ -177,14 +131,21 @@ class Walk:
             self._fail(inside, f"chain {following[0]}: {step.problem}")
         elif step.parts:
             return self._looked_up(following, step, inside)
-        elif step.lookup is not None:
-            verdict = step.lookup(self.far)
-            if verdict is None:
-                return None
         elif verdict is None:
             self._rest_of_rule(following, step.then, inside)
         self._go(following, verdict, inside)
         return cell
+
+    def _asked(self, chain: str, step: RuleStep, state: State) -> Limits:
+        """The packets whose priority is as the step asks. Mismatch if it isn't known of some."""
+        if self.priorities is None:
+            self._fail(state, f"chain {chain}: it asks for the priority")
+            return ()
+        axis, unset, chosen = self.priorities.asked(step.asked, state.effects)
+        cell = _narrowed(state.cell, (*step.limits, (axis, unset))) if unset else None
+        if cell is not None:
+            self._fail(state._replace(cell=cell), f"chain {chain}: it asks for a priority that nobody has set")
+        return ((axis, chosen),)
 
     def _looked_up(self, following: Place, step: RuleStep, state: State) -> Cell | None:
         cell, holes, boxes, effects, returns = state
@@ -238,13 +199,13 @@ class Walk:
         same = self.order.saying.get(outcome, 0)
         found = self.order.differing(state.cell, state.holes, state.boxes, same)
         if found is not None:
-            raise Mismatch(found[1], self.far, found[0], outcome, "")
+            raise Mismatch(found[1], found[0], outcome, "")
 
     def _fail(self, state: State, problem: str) -> None:
         """Mismatch if any packet comes here."""
         left = without(state.cell, state.holes)
         if left:
-            raise Mismatch(left[0], self.far, None, None, problem)
+            raise Mismatch(left[0], None, None, problem)
 
     def bound(self, chain: str) -> list[RuleStep]:
         """A chain's steps, with their ranges as atoms."""

@@ -27,14 +27,15 @@ from sgdataplane.contract.tables import ADOPTING, dispatch_name
 from sgdataplane.errors import InternalError
 from sgdataplane.net.values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Address, Direction, Family, Protocol
 from sgdataplane.nft.interp import run, tracked
-from sgdataplane.nft.ir import RETURN, Chain, Key, Table, goto, rule
+from sgdataplane.nft.ir import RETURN, Chain, Key, Table, VerdictKind, goto, rule
 from sgdataplane.proof.axes import Atoms, Axis, Span
 from sgdataplane.proof.claims import AXES
 from sgdataplane.proof.crossing import ICMP_TYPE, family_of
 from sgdataplane.proof.fixed import ENDS
 from sgdataplane.proof.gate import GateMismatch
+from sgdataplane.proof.kindcheck import ProfileMismatch
+from sgdataplane.proof.kinds import LOCAL, SessionKind
 from sgdataplane.proof.order import indices
-from sgdataplane.proof.profile import FAR, LOCAL, ProfileMismatch, SessionKind
 from sgdataplane.proof.specification import Namespace, PacketFate, in_words
 
 TRIES = 4096  # how many packets of a difference are tried
@@ -171,7 +172,14 @@ def _ran(table: Table, fields: Mapping[Field, Key]) -> tuple[PacketFate | str, t
         outcome = run(table, START, fields)
     except InternalError as error:
         return f"can't be run: {error}", ()
-    fate = PacketFate(outcome.verdict.value, tuple(outcome.counters), outcome.mark, outcome.packet_mark)
+    is_left = outcome.verdict is VerdictKind.ACCEPT and outcome.priority != fields.get(Field.PACKET_PRIORITY, 0)
+    fate = PacketFate(
+        outcome.verdict.value,
+        tuple(outcome.counters),
+        outcome.mark,
+        outcome.packet_mark,
+        priority=outcome.priority if is_left else 0,
+    )
     return fate, tuple(outcome.chains[1:])
 
 
@@ -180,7 +188,8 @@ def _described(fate: PacketFate | str) -> str:
         return fate
     counted = f"counted as {', '.join(fate.counters)}" if fate.counters else "not counted"
     says = fate.says or fate.verdict
-    return f"{says} ({counted}; session mark {fate.mark:#x}, packet mark {fate.packet_mark:#x})"
+    priority = f", priority {fate.priority:#x}" if fate.priority else ""
+    return f"{says} ({counted}; session mark {fate.mark:#x}, packet mark {fate.packet_mark:#x}{priority})"
 
 
 def _crossing(difference: GateMismatch, local: int) -> Iterator[dict[Field, Key]]:
@@ -221,17 +230,16 @@ def _without_ports(fields: dict[Field, Key]) -> dict[Field, Key]:
 
 def _judged(difference: ProfileMismatch, site: Site, hook: Direction) -> Iterator[dict[Field, Key]]:
     """Packets of the difference at each ENI that has the profile, with the ENI's own addresses if the cell has any."""
-    cell, axes = difference.mismatch.cell, difference.walk.axes
-    for ifname, eni in difference.carriers:
+    cell, axes = difference.mismatch.cell, difference.axes
+    for priority, (ifname, eni) in product(difference.priorities, difference.carriers):
         own = [(p.first, p.last) for p in difference.kind.own(eni)]
-        choices = [_some(axis, atoms) for axis, atoms in zip(axes, cell, strict=True)]
+        choices = [_some(axis, atoms) for axis, atoms in zip(axes, cell, strict=False)]
         here = list(islice(_reachable(axes[LOCAL], cell[LOCAL], own), 8))
         choices[LOCAL] = here or choices[LOCAL][:1]
-        choices = choices if len(choices) > FAR else [*choices, [difference.mismatch.far]]
-        for *chosen, far in product(*choices):
-            values = zip(AXES, chosen, strict=True)
-            fields = _fields(difference.kind, hook, far, {axis.name: v for axis, v in values})
-            yield {site.interface(hook): ifname, **fields}
+        for chosen in product(*choices, difference.far):
+            values = {axis.name: value for axis, value in zip(AXES, chosen, strict=False)}
+            fields = _fields(difference.kind, hook, chosen[-1], values)
+            yield {site.interface(hook): ifname, Field.PACKET_PRIORITY: priority, **fields}
 
 
 def _some(axis: Axis, atoms: Atoms) -> list[int]:

@@ -44,7 +44,7 @@ class Drift:
 
 BOTH = ("ingress", "egress")
 # Where rules are asked one by one, what one of them refuses is left to the next when it is gone.
-STEPS = ("far-", "steps-")
+STEPS = ("address-", "profile-", "steps-")
 T = f"inet {TABLE}"
 DRIFTS = {
     "flushed": Drift(f"flush table {T}", "rule deleted", closes=BOTH),

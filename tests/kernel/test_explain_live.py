@@ -161,9 +161,7 @@ def test_a_member_taken_out_by_hand_is_missed(lab: Lab, place: str, ask: Callabl
     asked = (*TO_A, "--name", lab.record.name, "--port", 22)
     code, found, _ = ask(*asked, state=with_group)
     assert (code, found["live"]["counters"]) == (0, ["rule.sg-a.sgr-ssh"])
-    maps = [
-        line.split()[1] for line in nft(place, f"list table {T}").splitlines() if "map members-ingress-ipv4" in line
-    ]
+    maps = [line.split()[1] for line in nft(place, f"list table {T}").splitlines() if "map members-ipv4" in line]
     for name in maps:
         nft(place, f"flush map {T} {name}")
     code, found, _ = ask(*asked, state=with_group)

@@ -89,10 +89,10 @@ def test_what_one_rule_leaves_alone_is_not_made_again() -> None:
     groups = tuple(fewer if entry is group else entry for entry in state.security_groups)
     second = build(desired_of(replace(state, security_groups=groups)), UNPROVEN, first)
     before, after = (
-        {name: part for space in made.memo.spaces.values() for name, part in space.memo.chains._values.items()}
+        {key: chain for side in made.memo.sides.values() for key, chain in side.memo._values.items()}
         for made in (first, second)
     )
-    made = [name for name, part in after.items() if before.get(name) is not part]
+    made = [key for key, chain in after.items() if before.get(key) is not chain]
     assert 0 < len(made) < len(after) / 4
 
 
@@ -116,11 +116,11 @@ def test_what_one_rule_leaves_alone_is_not_proven_again() -> None:
 
 def test_memory_is_of_the_last_two_compiles() -> None:
     recent = Recent[str, str]()
-    recent.put("first", "chain")
+    recent.get("first", lambda: "chain")
     second = recent.next()
-    assert second.find("first") == "chain"  # asked for, and so kept on
-    assert second.next().find("first") == "chain"
-    assert recent.next().next().find("first") is None
+    assert second.get("first", lambda: "another") == "chain"  # asked for, and so kept on
+    assert second.next().get("first", lambda: "another") == "chain"
+    assert recent.next().next().get("first", lambda: "another") == "another"
 
 
 def test_memory_does_not_grow_with_the_number_of_compiles() -> None:
@@ -134,8 +134,7 @@ def test_memory_does_not_grow_with_the_number_of_compiles() -> None:
             for changed in (replace(state, network_interfaces=enis), state):
                 previous = build(desired_of(replace(changed)), UNPROVEN, previous)
     memo, wanted = previous.memo, build(desired_of(replace(state)), UNPROVEN).memo
-    assert {key: space.memo.chains._values.keys() for key, space in memo.spaces.items()} == {
-        key: space.memo.chains._values.keys() for key, space in wanted.spaces.items()
+    assert {key: side.memo._values.keys() for key, side in memo.sides.items()} == {
+        key: side.memo._values.keys() for key, side in wanted.sides.items()
     }
-    assert memo.before is not None
-    assert memo.before.before is None
+    assert not memo.before

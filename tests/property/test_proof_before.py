@@ -16,7 +16,9 @@ from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Family
 from sgdataplane.nft.ir import Table
 from sgdataplane.policy.resolve import interfaces_of
-from sgdataplane.proof.far import Kin, Kinships, Words
+from sgdataplane.proof.far import KinAtoms, Kinships
+from sgdataplane.proof.lookups import Lookup
+from sgdataplane.proof.priority import Kin
 from sgdataplane.proof.prove import ProvenTable, prove
 from sgdataplane.proof.specification import Specification
 from sgdataplane.proof.structure import Structure
@@ -115,7 +117,7 @@ def test_wrong_compile_after_a_change_is_refused_just_the_same(policy: str, wher
 def test_who_is_a_member_is_the_same_whatever_was_read_before(policy: str) -> None:
     chance = random.Random(policy)
     state = getattr(hardpolicies, policy)(0, RULES)
-    before, words = Kinships.read(state), dict.fromkeys(Family, Words())
+    before, atoms = Kinships.read(state), dict.fromkeys(Family, KinAtoms())
     for number in range(40):
         members = state.network_interfaces
         twin = replace(
@@ -130,8 +132,8 @@ def test_who_is_a_member_is_the_same_whatever_was_read_before(policy: str) -> No
         turned = {group for group in state.group if members_of(found, group) != members_of(before, group)}
         assert turned <= found.turned
         for family in Family:
-            words[family] = Words.read(found.pages[family], {}, words[family])
-            assert words[family].addresses == Words.read(anew.pages[family], {}).addresses, number
+            atoms[family] = KinAtoms.read(found.pages[family], Lookup({}), atoms[family])
+            assert atoms[family].all == KinAtoms.read(anew.pages[family], Lookup({})).all, number
         before = found
 
 

@@ -20,6 +20,7 @@ from sgdataplane.nft.ir import (
     RETURN,
     Chain,
     Map,
+    MapPriority,
     Match,
     Range,
     Rule,
@@ -40,12 +41,13 @@ SHARDS, TABLES = 4, 150
 NAMES = ("base", "other", "a", "b", "c", "d", "e", "f")
 NEAR = 1.5  # what is said of a change is at most so many times what is walked, and at least NEAREST of it
 NEAREST = 0.9
+PRIORITIES = Map("d", KeyType.NUMBER, ((6, 7),), holds=KeyType.CLASSID)  # which lead nowhere
 PLAIN = Settings(prove=False, adoption_window=0)
 
 
 def random_table(chance: random.Random) -> Table:
     """Two base chains; each chain leads to later ones only."""
-    maps = tuple(Map(f"m{n}", KeyType.NUMBER, tuple(_elements(chance, NAMES[-2:]))) for n in range(2))
+    maps = (PRIORITIES, *(Map(f"m{n}", KeyType.NUMBER, tuple(_elements(chance, NAMES[-2:]))) for n in range(2)))
     chains = []
     for index, name in enumerate(NAMES):
         later = NAMES[max(index, 1) + 1 :]
@@ -67,6 +69,8 @@ def _verdict(chance: random.Random, chains: Collection[str]) -> Verdict:
 def _statements(chance: random.Random, later: Collection[str]) -> Iterator[Statement]:
     if chance.random() < 0.3:
         yield Match(Field.L4PROTO, (Range.of(6),))
+    if chance.random() < 0.2:
+        yield MapPriority(Field.L4PROTO, PRIORITIES.name)
     kind = chance.choice(("verdict", "map", "named", "nothing"))
     if kind == "verdict":
         yield _verdict(chance, later)
@@ -129,7 +133,7 @@ def test_count_that_follows_others_is_that_from_nothing(name: str) -> None:
     chance = random.Random(f"visits-{name}")
     before: Proven | None = None
     counts = set()
-    for state in history(hardpolicies.POLICIES[name](0, 60), chance, 6):
+    for state in history(hardpolicies.POLICIES[name](0, 60), chance, 16):
         before = build(desired_of(state), PLAIN, before)
         assert before.visits == Visits.of(before.table)
         counts.add(before.visits.every_path)
@@ -202,5 +206,5 @@ def test_what_is_said_of_a_change_is_about_what_the_old_kernel_walks(
     assert report.is_refill is (first is not None and not is_known)
     took = kernel.walked - before
     print(f"walked {took:,}, said {said[0]:,}")
-    assert took > 500_000
+    assert took > 100_000
     assert NEAREST * took <= said[0] <= NEAR * took

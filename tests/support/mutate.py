@@ -21,11 +21,13 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Map,
+    MapPriority,
     Match,
     Range,
     Rule,
     SetMark,
     SetPacketMark,
+    SetPriority,
     Statement,
     Table,
     Verdict,
@@ -34,7 +36,12 @@ from sgdataplane.nft.ir import (
     goto,
 )
 
-LAST = {KeyType.IPV4: (1 << 32) - 1, KeyType.IPV6: (1 << 128) - 1, KeyType.BITS128: (1 << 128) - 1}
+LAST = {
+    KeyType.IPV4: (1 << 32) - 1,
+    KeyType.IPV6: (1 << 128) - 1,
+    KeyType.BITS128: (1 << 128) - 1,
+    KeyType.CLASSID: (1 << 32) - 1,
+}
 LAST_NUMBER = dict.fromkeys((*PORTS, *SESSION_PORTS), 65_535)
 ENDS = (
     (Field.TH_SPORT, Field.TH_DPORT),
@@ -49,7 +56,7 @@ ENDS = (
 )
 SWAPPED = {one: other for ends in ENDS for one, other in (ends, ends[::-1])}
 MOST_TRIES = 10  # for a mutant, on average
-RANGED = (KeyType.IPV4, KeyType.IPV6, KeyType.NUMBER, KeyType.BITS128)
+RANGED = (KeyType.IPV4, KeyType.IPV6, KeyType.NUMBER, KeyType.BITS128, KeyType.CLASSID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,39 +134,69 @@ def _one(chance: random.Random, table: Table, wanted: Callable[[Statement], bool
     return place, chain.rules[rule].statements[statement]
 
 
-def _verdict_maps(table: Table) -> list[Map]:
-    """Those whose elements don't go by themselves."""
-    return [entry for entry in table.maps if not entry.holds_marks and not entry.lifetime and entry.elements]
+def _maps(table: Table) -> list[Map]:
+    """Those of verdicts and priorities whose elements don't go by themselves."""
+    kinds = (None, KeyType.CLASSID)
+    return [entry for entry in table.maps if entry.holds in kinds and not entry.lifetime and entry.elements]
 
 
 def drop_element(table: Table, chance: random.Random) -> Mutant:
-    """A missing member, say."""
-    entry = chance.choice(_verdict_maps(table))
+    """A missing member or rank, say."""
+    entry = chance.choice(_maps(table))
     elements = list(entry.elements)
     key, _ = elements.pop(chance.randrange(len(elements)))
     return _with_elements(table, entry, elements, f"element {key} dropped")
 
 
 def add_element(table: Table, chance: random.Random) -> Mutant:
-    """An address beside another one, with the verdict of the other."""
-    entry = chance.choice([entry for entry in _verdict_maps(table) if entry.key_type in LAST] or [None])
+    """An address beside another one, with the value of the other."""
+    entry = chance.choice([entry for entry in _maps(table) if entry.key_type in LAST] or [None])
     if entry is None:
         raise Unfit
-    key, verdict = chance.choice(entry.elements)
+    key, value = chance.choice(list(entry.elements))
     other = int(key) + chance.choice((-1, 1))
     if other in dict(entry.elements):
         raise Unfit
-    return _with_elements(table, entry, [*entry.elements, (other, verdict)], f"element {other} added")
+    return _with_elements(table, entry, [*entry.elements, (other, value)], f"element {other} added")
 
 
 def retarget_element(table: Table, chance: random.Random) -> Mutant:
-    """A member that goes where another one of the map, or any chain, goes."""
-    entry = chance.choice(_verdict_maps(table))
+    """A member with the kin of another one, a kin with another rank, a number beside it; or a key that leads to any
+    chain."""
+    entry = chance.choice(_maps(table))
     elements = dict(entry.elements)
     key = chance.choice(list(elements))
-    others = [verdict for verdict in elements.values() if verdict != elements[key]]
-    elements[key] = chance.choice(others) if others else goto(chance.choice(table.chains).name)
-    return _with_elements(table, entry, list(elements.items()), f"element {key} leads elsewhere")
+    usual = goto(chance.choice(table.chains).name) if entry.holds is None else int(str(elements[key])) ^ 1
+    others = [value for value in elements.values() if value != elements[key]]
+    elements[key] = chance.choice([*others, usual]) if entry.holds else chance.choice(others or [usual])
+    return _with_elements(table, entry, list(elements.items()), f"element {key} has another value")
+
+
+def change_priority(table: Table, chance: random.Random) -> Mutant:
+    """It isn't written; or another number is, or what another map has."""
+    place, old = _one(chance, table, lambda s: isinstance(s, SetPriority | MapPriority))
+    maps = [entry.name for entry in table.maps if entry.holds is KeyType.CLASSID]
+    if isinstance(old, MapPriority):
+        kinds: list[tuple[Statement, ...]] = [(), (replace(old, name=chance.choice(maps)),)]
+    else:
+        assert isinstance(old, SetPriority)
+        kinds = [(), (SetPriority(old.value ^ 1),)]
+    return _with_statement(table, place, chance.choice(kinds), f"{old} changed")
+
+
+def move_bound(table: Table, chance: random.Random) -> Mutant:
+    """What gives way to ranks gives way to others: one end of a range is moved over a rank."""
+    place, match = _one(chance, table, lambda s: isinstance(s, Match) and s.field is Field.PACKET_PRIORITY)
+    assert isinstance(match, Match)
+    ranks = sorted({int(key) for entry in table.maps if entry.name.startswith("winners") for key, _ in entry.elements})
+    if not ranks:
+        raise Unfit
+    first, last = int(match.ranges[0].first), int(match.ranges[-1].last)
+    rank = chance.choice(ranks)
+    moved = chance.choice(
+        [Range(min(first, rank), rank), Range(rank, max(last, rank)), Range(first, max(first, rank - 1))]
+    )
+    return _with_statement(table, place, (replace(match, ranges=(moved,)),), f"bound became {moved}")
 
 
 def drop_rule(table: Table, chance: random.Random) -> Mutant:
@@ -334,6 +371,8 @@ CHANGES: tuple[Callable[[Table, random.Random], Mutant], ...] = (
     drop_element,
     add_element,
     retarget_element,
+    change_priority,
+    move_bound,
     drop_rule,
     swap_rules,
     retarget_verdict,

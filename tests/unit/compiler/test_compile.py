@@ -9,7 +9,7 @@ import re
 import pytest
 
 from sgdataplane.compiler.compile import compile_policy, with_epoch
-from sgdataplane.compiler.lower import profile_name
+from sgdataplane.compiler.profiles import profile_name
 from sgdataplane.contract.fields import Field
 from sgdataplane.contract.sites import INSTANCE
 from sgdataplane.contract.stamp import STAMP_MAP
@@ -55,17 +55,17 @@ def test_content_named_chains_keep_their_meaning_over_changes() -> None:
     before = compiled(example())
     after = compiled(example("ingress tcp 8080/8080 from 10.9.0.0/16"))
     both = set(before.chain) & set(after.chain)
-    stable = ("profile-", "far-", "eni-", "ingress", "egress")
+    stable = ("profile-", "groups-", "address-", "winners-", "eni-", "ingress", "egress")
     same = [name for name in both if not name.startswith(stable)]
     assert same
     assert all(before.chain[name].rules == after.chain[name].rules for name in same)
 
 
-def test_member_that_joins_is_one_element_a_hook_and_no_chain() -> None:
+def test_member_that_joins_is_one_element_and_no_chain() -> None:
     before, after = compiled(example(members=3)), compiled(example(members=4))
     assert before.chains == after.chains
     changed = [entry.name for entry in after.maps if before.map[entry.name].elements != entry.elements]
-    assert [name.split(".")[0] for name in changed] == ["applied", "members-egress-ipv4", "members-ingress-ipv4"]
+    assert [name.split(".")[0] for name in changed] == ["applied", "members-ipv4"]
     assert all(len(after.map[name].elements) - len(before.map[name].elements) <= 1 for name in changed)
 
 
@@ -91,7 +91,8 @@ def test_epoch_outside_its_half_of_the_mark_is_a_bug(epoch: int) -> None:
 
 def test_every_chain_ends_in_a_verdict_for_every_packet() -> None:
     for chain in compiled(example()).chains:
-        if not re.search("-link-|-checks-|-related$|^errors-", chain.name):  # these are jumped to, and come back
+        # these are jumped to, and come back
+        if not re.search("-link-|-checks-|-related$|^errors-|^groups-|^rank-", chain.name):
             kind = chain.rules[-1].statements[-1]
             assert getattr(kind, "kind", None) in (VerdictKind.ACCEPT, VerdictKind.DROP, VerdictKind.GOTO), chain
 

@@ -10,10 +10,8 @@ import pytest
 
 from sgdataplane.compiler import cuts
 from sgdataplane.compiler.diagram import (
-    BY_FAR,
     BY_PROTOCOL,
     DIMS,
-    EVERYTHING,
     Boxes,
     Branch,
     Leaf,
@@ -29,6 +27,8 @@ from sgdataplane.policy.dimensions import CONDITIONS, PORT
 NAMES = [*(each.name for each in CONDITIONS), "far"]
 LOOK_UPS = 3
 BY_PORT = CONDITIONS.index(PORT)
+BY_FAR = len(CONDITIONS)
+EVERYTHING = (None,) * len(DIMS)
 DEFAULT = Decision(Direction.INGRESS, Verdict.DROP, "default")
 
 
@@ -47,7 +47,7 @@ def boxes_of(*boxes: RuleBox) -> Boxes:
 
 def build(*boxes: RuleBox, look_ups: int = LOOK_UPS) -> Node:
     made = boxes_of(*boxes)
-    return cuts.diagram(made, (1 << len(made.boxes)) - 1, look_ups)
+    return cuts.diagram(made, look_ups)
 
 
 def nodes(node: Node) -> Iterator[Node]:
@@ -98,7 +98,6 @@ def cell(node: Node, **point: int) -> str:
         node = next(child for (first, last), child in node.segments if first <= value <= last)
     if isinstance(node, Steps):
         node = Leaf(next(step.decision for step in node.steps if holds(step.conditions, point)))
-    assert node.decision is not None
     return node.decision.security_group_rule_id or node.decision.cause
 
 
@@ -156,22 +155,6 @@ def test_box_without_any_port_covers_nothing() -> None:
     assert build(make_box("a", port=())) == Leaf(DEFAULT)
 
 
-def test_box_without_a_cause_leaves_what_is_behind_it_to_others() -> None:
-    made = Boxes([make_box("a", port=((80, 90),)), RuleBox(None, EVERYTHING)], Family.IPV4)
-    node = cuts.diagram(made, 0b11, LOOK_UPS)
-    assert isinstance(node, Steps)
-    assert [step.decision for step in node.steps] == [make_decision("a"), None]
-
-
-def test_boxes_without_a_decision_behind_all_others_are_gone() -> None:
-    silent = RuleBox(None, make_box("s", port=((1, 9),)).intervals)
-    made = Boxes([make_box("a", port=((80, 90),)), silent, RuleBox(None, EVERYTHING)], Family.IPV4)
-    node = cuts.diagram(made, 0b111, LOOK_UPS)
-    assert isinstance(node, Steps)
-    assert len(node.steps) == 2
-    assert cuts.diagram(made, 0b110, LOOK_UPS) == Leaf(None)
-
-
 def hostile(seed: int, number: int) -> list[RuleBox]:
     """Boxes at random in all dimensions, of two protocols."""
     chosen = random.Random(seed)
@@ -215,7 +198,7 @@ def a_point(chosen: random.Random) -> dict[str, int]:
 
 def expected_at(boxes: list[RuleBox], point: dict[str, int]) -> str:
     strongest = next((b for b in boxes if holds_all(b, point)), None)
-    decision = DEFAULT if strongest is None or strongest.decision is None else strongest.decision
+    decision = DEFAULT if strongest is None else strongest.decision
     return decision.security_group_rule_id or decision.cause
 
 

@@ -1,4 +1,4 @@
-"""Far addresses: gaps between members, and pages that stay."""
+"""Far addresses: gaps between members, numbers of kins, and pages that stay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from sgdataplane.model.options import DEFAULTS
 from sgdataplane.net.values import Address, Family
 from sgdataplane.nft.ir import Key, Map
 from sgdataplane.policy.resolve import resolve
-from sgdataplane.proof.far import Kinships, Words
+from sgdataplane.proof.far import NO_MEMBER, KinAtoms, Kinships
+from sgdataplane.proof.lookups import Lookup
 from sgdataplane.proof.prove import Proof, ProvenTable, prove
 from sgdataplane.proof.specification import Specification
 from tests.support.builders import make_eni, make_group, make_state
@@ -37,7 +38,7 @@ def test_gap_in_a_block_that_is_nearly_full() -> None:
     table = compile_policy(resolve(state, interfaces, DEFAULTS), DEFAULTS)
     before = proven_by(prove(Specification(state, interfaces, DEFAULTS), table))
     gap: Key = Address.parse("203.0.113.3").value
-    maps = tuple(_with(entry, gap) if entry.name.startswith("members-ingress-ipv4") else entry for entry in table.maps)
+    maps = tuple(_with(entry, gap) if entry.name == "members-ipv4" else entry for entry in table.maps)
     assert maps != table.maps
     found = prove(Specification(state, interfaces, DEFAULTS), replace(table, maps=maps), before)
     assert not found.holds
@@ -45,18 +46,33 @@ def test_gap_in_a_block_that_is_nearly_full() -> None:
 
 
 def _with(entry: Map, key: Key) -> Map:
-    return replace(entry, elements=tuple(sorted((*entry.elements, (key, entry.elements[0][1])))))
+    elements = list(entry.elements)
+    return replace(entry, elements=tuple(sorted((*elements, (key, elements[0][1])))))
 
 
-def test_words_of_pages_that_stay_are_the_same_objects() -> None:
+def test_atoms_of_pages_that_stay_are_the_same_objects() -> None:
     state = make_state(GROUPS, [*ENIS, MEMBER])
     before = Kinships.read(state)
-    after = Kinships.read(
-        replace(state, network_interfaces=(*ENIS, MEMBER, make_eni("eni-z", "10.0.9.9", "sg-1"))), before
-    )
-    one = Words.read(before.pages[Family.IPV4], {})
-    other = Words.read(after.pages[Family.IPV4], {}, one)
+    joined = make_eni("eni-z", "10.0.9.9", "sg-1")
+    after = Kinships.read(replace(state, network_interfaces=(*ENIS, MEMBER, joined)), before)
+    one = KinAtoms.read(before.pages[Family.IPV4], Lookup({}))
+    other = KinAtoms.read(after.pages[Family.IPV4], Lookup({}), one)
     kept = [number for number, page in one.pages.items() if other.pages[number] is page]
     assert len(kept) == len(one.pages)
     assert len(other.pages) == len(one.pages) + 1
-    assert after.turned == {"sg-1"}
+    assert other.all is one.all, "its kin isn't the first of that sort"
+    assert set(one.all) == {NO_MEMBER, (("sg-0",), None), (("sg-1",), None)}
+
+
+def test_number_that_two_kins_share_is_found() -> None:
+    state = make_state(GROUPS, [*ENIS, MEMBER])
+    interfaces = {"eni-0": "eth0"}
+    table = compile_policy(resolve(state, interfaces, DEFAULTS), DEFAULTS)
+    members = dict(table.map["members-ipv4"].elements)
+    own, other = ENIS[0].private_ip_addresses[0].value, MEMBER.private_ip_addresses[0].value
+    assert members[own] != members[other]
+    wrong = replace(table.map["members-ipv4"], elements=tuple(sorted((members | {own: members[other]}).items())))
+    maps = tuple(wrong if entry.name == wrong.name else entry for entry in table.maps)
+    found = prove(Specification(state, interfaces, DEFAULTS), replace(table, maps=maps))
+    assert "10.0.0.1" in str(found)
+    assert not found.holds

@@ -13,7 +13,21 @@ from sgdataplane.contract.tables import MIDSTREAM, dispatch_name
 from sgdataplane.errors import InternalError, ProofError
 from sgdataplane.model.options import DEFAULTS, Options
 from sgdataplane.net.values import Direction
-from sgdataplane.nft.ir import DROP, Chain, Count, Key, Log, Match, Range, Rule, Table, Verdict, VerdictMap, goto
+from sgdataplane.nft.ir import (
+    DROP,
+    Chain,
+    Count,
+    Key,
+    Log,
+    Match,
+    Range,
+    Rule,
+    SetPriority,
+    Table,
+    Verdict,
+    VerdictMap,
+    goto,
+)
 from sgdataplane.nft.text import rule_text
 from sgdataplane.policy.resolve import resolve
 from sgdataplane.proof.prove import prove, require_proof
@@ -54,8 +68,9 @@ def counting(table: Table, counter: str) -> Chain:
 def without_leaf(table: Table) -> Table:
     """The stronger rule of sg-0, a drop, accepts instead."""
     leaf = counting(table, next(c.name for c in table.counters if c.name.startswith("rule.sg-0") and "drop" in c.name))
-    statements = leaf.rules[0].statements
-    return with_chain(table, leaf.name, lambda _: (Rule((*statements[:-1], goto("ingress-accept"))),))
+    count = leaf.rules[-2].statements[0]
+    accepting = Rule((count, SetPriority(0), goto("ingress-accept")))
+    return with_chain(table, leaf.name, lambda rules: (*rules[:-2], accepting))
 
 
 def test_a_right_table_is_proven_with_an_account() -> None:

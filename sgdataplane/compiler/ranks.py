@@ -1,0 +1,92 @@
+"""How strong a permission is, as a number, so that the kernel can compare one on a group with another one.
+
+Owns the numbers. Is given the permissions of all profiles in order. Must not know maps or chains.
+
+A rank has the level of its permission in its high bits, and in the low ones a hash of which permission it is. So a
+permission keeps its rank when others come or go. Levels follow the order of `decide()`: there, at equal priority and
+verdict, permissions on groups come first (semantics.py: strength), so that a level decides unless both are on groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sgdataplane.contract import names
+from sgdataplane.model.decision import INNER_ACCEPT, RULE, Decision
+from sgdataplane.model.state import GroupRef
+from sgdataplane.net.values import Verdict
+from sgdataplane.nft.ir import Range
+from sgdataplane.policy.resolve import Permission
+
+SLOT_BITS = 22
+SLOTS = 1 << SLOT_BITS  # of each level
+FIRST, AFTER_RULES, LAST = 0, 254, 255  # levels; those of rules are between
+
+
+Ranks = Mapping[Decision, int]
+
+
+def ranks_of(decisions: Iterable[Decision], inner: int) -> Ranks:
+    """The ranks of permissions on groups, which are different. `inner`: the level of inner accept."""
+    found: dict[Decision, int] = {}
+    taken: set[int] = set()
+    for decision in sorted(set(decisions), key=_identity):
+        found[decision] = _free(level(decision, inner), decision, taken)
+        taken.add(found[decision])
+    return found
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How strong the permissions of one side of a profile are. `ranks`: of those on groups, in their order."""
+
+    ranks: Ranks
+    inner: int
+
+    @classmethod
+    def of(cls, permissions: Sequence[Permission], ranks: Ranks, inner: int) -> Strength:
+        own = [permission.decision for permission in permissions if isinstance(permission.remote, GroupRef)]
+        return cls({decision: ranks[decision] for decision in own}, inner)
+
+    def beaten_by(self, decision: Decision) -> tuple[Range, ...]:
+        """The ranks that are stronger than a permission by whose addresses a packet is met. For a permission on a
+        group, those are prefixes that are delegated to its members."""
+        if not self.ranks:
+            return ()
+        own = level(decision, self.inner)
+        if decision not in self.ranks:
+            return (Range(1, (own + 1) * SLOTS - 1),)
+        stronger = [Range(1, own * SLOTS - 1)] if own else []
+        before = list(self.ranks).index(decision)
+        peers = (rank for rank in list(self.ranks.values())[:before] if rank >> SLOT_BITS == own)
+        return (*stronger, *map(Range.of, sorted(peers)))
+
+
+def inner_level(profiles: Iterable[Sequence[Permission]]) -> int:
+    """The level of inner accept, which comes first or after all rules."""
+    is_first = all(permissions[0].decision.cause == INNER_ACCEPT for permissions in profiles if _has_inner(permissions))
+    return FIRST if is_first else AFTER_RULES
+
+
+def _has_inner(permissions: Sequence[Permission]) -> bool:
+    return any(permission.decision.cause == INNER_ACCEPT for permission in permissions)
+
+
+def level(decision: Decision, inner: int) -> int:
+    """A smaller one is stronger. `inner`: that of inner accept."""
+    if decision.cause == RULE:
+        return 2 * decision.priority - (decision.verdict is Verdict.DROP)
+    return inner if decision.cause == INNER_ACCEPT else LAST
+
+
+def _free(of_level: int, decision: Decision, taken: set[int]) -> int:
+    """The rank of a decision; never 0, which stands for no rank."""
+    slot = int(names.digest(repr(_identity(decision)), 8), 16) % (SLOTS - 1)
+    while of_level * SLOTS + slot + 1 in taken:
+        slot = (slot + 1) % (SLOTS - 1)
+    return of_level * SLOTS + slot + 1
+
+
+def _identity(decision: Decision) -> tuple[str, str, str]:
+    return decision.cause, decision.security_group_id, decision.security_group_rule_id

@@ -1,0 +1,272 @@
+"""One side of a profile -> its chains, from the root to the leaves.
+
+Owns what is asked in which order: kins and ranks first, then everything else. Is given ordered permissions. Must not
+know hooks' chains, epochs, or interfaces.
+
+    profile-<side>   root: the number of the far address's kin becomes the packet's priority, if any permission of this
+                     side is on a group. Then it jumps to groups (members only) and addresses, and goes to the winners
+    groups-...       protocol and port lead to a map that makes the kin the rank of the strongest permission on a group
+    address-...      the diagram of all other permissions. A leaf that a rank is stronger than returns to the root
+    winners-<side>   the rank leads to the leaf of its permission
+
+Nothing of this leads to the next thing by itself. So an old kernel, which goes through a chain once for each way there
+at each commit, goes through each of them once.
+
+The priority takes the place of a register, as nftables can't use what a map holds as a key otherwise. Packets that are
+accepted have the priority 0 again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import product
+from typing import Protocol
+
+from sgdataplane.compiler.cuts import diagram
+from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Intervals, RuleBox, bits
+from sgdataplane.compiler.kins import Kins, Strengths, ranks_name
+from sgdataplane.compiler.lower import DiagramChains, Lowering
+from sgdataplane.compiler.ranks import Strength
+from sgdataplane.contract import names
+from sgdataplane.contract.fields import Field, KeyType, Nfproto
+from sgdataplane.contract.sites import Site
+from sgdataplane.contract.tables import address_name, groups_name, members_name, refuse_name, winners_name
+from sgdataplane.model.decision import Decision
+from sgdataplane.model.members import Members
+from sgdataplane.model.state import GroupRef, Remote
+from sgdataplane.net.ranges import Interval, united
+from sgdataplane.net.values import AH, Direction, Family
+from sgdataplane.nft.ir import (
+    RETURN,
+    Chain,
+    Map,
+    MapPriority,
+    Match,
+    Range,
+    Rule,
+    SetPriority,
+    VerdictMap,
+    goto,
+    is_value,
+    jump,
+    rule,
+)
+from sgdataplane.policy.dimensions import LOCAL, PORT, SOURCE_PORT, conditions
+from sgdataplane.policy.resolve import Permission, RemoteAddresses
+
+LOOK_UPS, LOOK_UPS_WITH_GROUPS = 4, 1  # on a path of a diagram (docs/design/ruleset.md)
+NO_PRIORITY = SetPriority(0)
+IS_MEMBER = Match(Field.PACKET_PRIORITY, (Range.of(0),), negate=True)
+IS_IPV6, IS_AH = is_value(Field.NFPROTO, Nfproto.IPV6), is_value(Field.L4PROTO, AH)
+BY_PORT, FURTHER = ASKED.index(PORT), (ASKED.index(LOCAL), ASKED.index(SOURCE_PORT))
+Addresses = Mapping[Remote, Mapping[Family, Intervals]]
+
+
+def far_addresses(
+    permissions: Iterable[Permission], remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]], members: Members
+) -> Addresses:
+    """The address ranges of each remote. Those of a group are the prefixes that are delegated to its members."""
+    found: dict[Remote, Mapping[Family, Intervals]] = {}
+    for remote in dict.fromkeys(p.remote for p in permissions if p.remote is not None):
+        if isinstance(remote, GroupRef):
+            found[remote] = {f: united(members.delegated(remote.security_group_id, f)) for f in Family}
+        else:
+            found[remote] = {f: united(remotes[remote][f].ranges) for f in Family}
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PacketKind:
+    """Packets that are judged alike. Over IPv6, those with an authentication header have the protocol of that header,
+    since the session's entry is that of the packet behind it (verdicts.py)."""
+
+    family: Family
+    is_behind_ah: bool = False
+
+    def box(self, permission: Permission, far: Intervals | None) -> RuleBox | None:
+        """What a permission asks for besides groups; None if no such packet can have it."""
+        asked = conditions(permission, self.family)
+        if () in asked:
+            return None
+        if self.is_behind_ah:
+            if asked[BY_PROTOCOL] not in (None, ((AH, AH),)):
+                return None
+            asked = (*asked[:BY_PROTOCOL], None, *asked[BY_PROTOCOL + 1 :])
+        return RuleBox(permission.decision, (*asked, far))
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBox:
+    """What a permission on a group asks for besides the group."""
+
+    box: RuleBox
+    group_id: str
+    rank: int
+
+
+@dataclass
+class Side:
+    """The chains of one side. `ranks`: which maps of ranks they need; `names_kins`: whether they name kins."""
+
+    profile: str
+    site: Site
+    side: Direction
+    permissions: Sequence[Permission]
+    far: Addresses
+    strength: Strength
+    kins: Kins
+    lowering: Lowering
+    ranks: dict[Strengths, None] = field(default_factory=dict)
+    names_kins: bool = False
+
+    def __post_init__(self) -> None:
+        self._leaf = cache(self._made_leaf)
+
+    def root(self, comment: str) -> str:
+        """The chain that packets begin with."""
+        rules = self._by_kind(self._address)
+        if self.strength.ranks:
+            groups = self._inner("groups", self._by_kind(self._groups))
+            addresses = self._inner("address", rules)
+            rules = (*self._kin_rules(), rule(IS_MEMBER, jump(groups)), rule(jump(addresses)), self._to_winners())
+        name = names.identifier(f"profile-{self.side.value}", self.profile)
+        return self.lowering.keep(Chain(name, rules, comment=comment))
+
+    def _inner(self, what: str, rules: tuple[Rule, ...]) -> str:
+        return self.lowering.keep(Chain(names.identifier(f"{what}-{self.side.value}", self.profile), rules))
+
+    def _to_winners(self) -> Rule:
+        return rule(goto(winners_name(self.side)))
+
+    def _by_kind(self, make: Callable[[PacketKind], str]) -> tuple[Rule, ...]:
+        """Rules that tell kinds of packets apart. `make`: the chain of a kind."""
+        six, behind_ah = make(PacketKind(Family.IPV6)), make(PacketKind(Family.IPV6, is_behind_ah=True))
+        apart = [rule(IS_IPV6, IS_AH, goto(behind_ah))] if behind_ah != six else []
+        return (*apart, rule(IS_IPV6, goto(six)), rule(goto(make(PacketKind(Family.IPV4)))))
+
+    def winners(self) -> dict[int, str]:
+        """The leaf of each permission on a group, by rank."""
+        return {rank: self.lowering.leaf(d, (), (NO_PRIORITY,)) for d, rank in self.strength.ranks.items()}
+
+    def _kin_rules(self) -> Iterator[Rule]:
+        yield rule(NO_PRIORITY)
+        for family in Family:
+            yield rule(MapPriority(self.site.far(self.side, family), members_name(family)))
+
+    def _named(self, kind: PacketKind, name_of: NameOf, rules: tuple[Rule, ...]) -> str:
+        """Keep a chain with a stable name. Behind AH it is the same one as otherwise, if it would have the same
+        rules."""
+        plain = name_of(self.side, kind.family, self.profile, is_behind_ah=False)
+        if kind.is_behind_ah and self.lowering.chains[plain].rules == rules:
+            return plain
+        name = name_of(self.side, kind.family, self.profile, is_behind_ah=kind.is_behind_ah)
+        return self.lowering.keep(Chain(name, rules))
+
+    # addresses
+
+    def _address(self, kind: PacketKind) -> str:
+        boxes = Boxes(list(self._boxes(kind)), kind.family)
+        node = diagram(boxes, LOOK_UPS_WITH_GROUPS if self.strength.ranks else LOOK_UPS)
+        chains = DiagramChains(self.lowering, self._fields(kind.family), self._leaf)
+        return self._named(kind, address_name, self.lowering.inline(chains.chain(node)))
+
+    def _fields(self, family: Family) -> list[Field]:
+        return [self.site.field(dimension, self.side, family) for dimension in ASKED]
+
+    def _boxes(self, kind: PacketKind) -> Iterator[RuleBox]:
+        """What all permissions ask for that apply to addresses."""
+        everywhere = ((0, kind.family.last),)
+        for permission in self.permissions:
+            far = None if permission.remote is None else self.far[permission.remote][kind.family]
+            if far == ():
+                continue
+            box = kind.box(permission, None if far == everywhere else far)
+            if box is not None:
+                yield box
+
+    def _made_leaf(self, decision: Decision) -> str:
+        """The leaf of a decision by address: one on a group may be stronger."""
+        beaten_by = self.strength.beaten_by(decision)
+        before = [rule(Match(Field.PACKET_PRIORITY, beaten_by), RETURN)] if beaten_by else []
+        return self.lowering.leaf(decision, before, [NO_PRIORITY] if self.strength.ranks else [])
+
+    # groups
+
+    def _group_boxes(self, kind: PacketKind) -> Iterator[GroupBox]:
+        for permission in self.permissions:
+            if isinstance(permission.remote, GroupRef):
+                box = kind.box(permission, None)
+                if box is not None:
+                    rank = self.strength.ranks[permission.decision]
+                    yield GroupBox(box, permission.remote.security_group_id, rank)
+
+    def _groups(self, kind: PacketKind) -> str:
+        found = _GroupChains(self, kind.family, list(self._group_boxes(kind))).chain()
+        return self._named(kind, groups_name, self.lowering.inline(found))
+
+
+def winners_of(side: Direction, leaves: Mapping[int, str]) -> tuple[Chain, Map]:
+    """The chain and the map that lead from a rank to the leaf of its permission."""
+    name = winners_name(side)
+    look_up = VerdictMap(Field.PACKET_PRIORITY, name=name)
+    elements = tuple((rank, goto(leaf)) for rank, leaf in sorted(leaves.items()))
+    return Chain(name, (rule(look_up), rule(goto(refuse_name(side))))), Map(name, KeyType.CLASSID, elements)
+
+
+class NameOf(Protocol):
+    def __call__(self, side: Direction, family: Family, profile: str, *, is_behind_ah: bool) -> str: ...
+
+
+class _GroupChains:
+    """The chains that make a kin a rank. All of them return."""
+
+    def __init__(self, side: Side, family: Family, boxes: Sequence[GroupBox]) -> None:
+        self._side, self._of = side, boxes
+        self._boxes = Boxes([entry.box for entry in boxes], family)
+        self._fields = [side.site.field(dimension, side.side, family) for dimension in ASKED]
+
+    def chain(self) -> str:
+        every = (1 << len(self._of)) - 1
+        targets = [(interval, self._by_port(some)) for interval, some in self._pieces(BY_PROTOCOL, every)]
+        return self._side.lowering.one_by_one(self._fields[BY_PROTOCOL], "group-protocol", targets)
+
+    def _pieces(self, dim: Dim, subset: int) -> list[tuple[Interval, int]]:
+        return self._boxes.pieces(dim, subset, self._boxes.whole[dim])
+
+    def _by_port(self, subset: int) -> str:
+        """Only TCP and UDP permissions have ports."""
+        targets = [(interval, self._class(some)) for interval, some in self._pieces(BY_PORT, subset)]
+        return self._side.lowering.look_up(self._fields[BY_PORT], "group-port", targets)
+
+    def _class(self, subset: int) -> str:
+        """The chain for packets that have what all of these permissions ask for besides source port and narrowing."""
+        if any(self._boxes.bounded(dim, subset) for dim in FURTHER):
+            return self._steps(subset)
+        found: dict[str, int] = {}
+        for index in bits(subset):
+            found.setdefault(self._of[index].group_id, self._of[index].rank)
+        return self._ranked(tuple(found.items()))
+
+    def _ranked(self, strengths: Strengths) -> str:
+        if not strengths:
+            return self._kept("rank", (rule(RETURN),))
+        self._side.ranks[strengths] = None
+        return self._kept("rank", (rule(MapPriority(Field.PACKET_PRIORITY, ranks_name(strengths))),))
+
+    def _steps(self, subset: int) -> str:
+        """The same where they ask for source ports or narrow themselves: one after the other, the strongest first."""
+        self._side.names_kins = True
+        rules = tuple(step for index in bits(subset) for step in self._steps_of(self._of[index]))
+        return self._kept("kins", (*rules, rule(RETURN)))
+
+    def _steps_of(self, entry: GroupBox) -> Iterator[Rule]:
+        kins = self._side.kins.of_group[entry.group_id]
+        asked = [[(self._fields[dim], i) for i in covered] for dim in FURTHER if (covered := entry.box.intervals[dim])]
+        for chosen in product(*asked) if kins else ():
+            conditions = [Match(name, (Range(*interval),)) for name, interval in chosen]
+            yield rule(*conditions, is_value(Field.PACKET_PRIORITY, *kins), SetPriority(entry.rank), RETURN)
+
+    def _kept(self, prefix: str, rules: tuple[Rule, ...]) -> str:
+        return self._side.lowering.content((prefix, *rules), prefix, lambda: rules)

@@ -1,0 +1,125 @@
+"""The walk from a profile's root to the chains for addresses: there, the priority is the rank of the strongest
+permission on a group that holds for the packet.
+
+Owns this comparison. Is given the permissions on groups, and what each rank stands for. Must not know leaves.
+
+Thousands of kins come to one end, each with another number. If a map has ranked them by just the permissions that hold
+at that end, one look at the map shows that all are right (RankMaps). Where that doesn't show it, the kins are compared
+as an axis like all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sgdataplane.contract.tables import is_address
+from sgdataplane.nft.ir import MapPriority, VerdictKind
+from sgdataplane.proof.axes import Atoms
+from sgdataplane.proof.kinds import KIN
+from sgdataplane.proof.order import Boxes, BoxOrder, Cell, indices
+from sgdataplane.proof.priority import atoms_of
+from sgdataplane.proof.program import PRIORITY
+from sgdataplane.proof.ranks import RankMaps
+from sgdataplane.proof.step import Effects
+from sgdataplane.proof.walk import Mismatch, Outcome, State, Walk
+
+NOBODY_SAYS: Outcome = ((), "no permission on a group")
+
+
+class GroupOrder(BoxOrder):
+    """The permissions on groups, over headers and kins; the last box, `nobody`, says that there is none. `headers`: the
+    same without kins."""
+
+    def __init__(self, full: Cell, regions: Sequence[Cell], outcomes: Sequence[Hashable]) -> None:
+        super().__init__(full, [*regions, full], [*outcomes, NOBODY_SAYS])
+        self.headers = BoxOrder(full[:KIN], [region[:KIN] for region in regions], outcomes)
+        self.nobody: Boxes = 1 << len(regions)
+
+    def relevant(self, cell: Cell, boxes: Boxes) -> Boxes:
+        """Those that meet the headers: as a rule, which kins they are about tells nothing yet."""
+        return self.headers.among(cell[:KIN], boxes & self.headers.all)[0] | self.nobody
+
+
+@dataclass(kw_only=True)
+class GroupsWalk(Walk):
+    """A walk that ends at the chains for addresses. `ranks`: which box each stands for; `foreign`: ranks of other
+    profiles, too; `strengths`: the group and rank of each box; `numbered`: kins with a number; `behind`: the chain that
+    packets come to which return from the chains for addresses. `others`: priorities of packets for which no permission
+    decides."""
+
+    ranks: Mapping[int, Boxes]
+    foreign: Container[int]
+    strengths: Sequence[tuple[str, int]]
+    order: GroupOrder
+    numbered: Atoms
+    maps: RankMaps
+    behind: str
+    others: set[int | None] = field(default_factory=set)
+    entries: set[str] = field(default_factory=set)
+    _parts: dict[Effects, tuple[tuple[Boxes, Atoms], ...]] = field(default_factory=dict)
+
+    def _end(self, outcome: Outcome, state: State) -> None:
+        effects, stop = outcome
+        if not is_address(stop):
+            self.cells += 1
+            self._fail(state, f"packets come to {stop} before addresses are asked")
+            return
+        if self._behind(state) != self.behind:
+            self._fail(state, f"packets that return from {stop} don't come to {self.behind or 'any chain'}")
+        self.entries.add(stop)
+        if self._is_ranked(effects, state):
+            self.cells += 1
+            return
+        for same, atoms in self._said(effects):
+            part = state.cell[KIN] & atoms
+            if part:
+                self._compare((*state.cell[:KIN], part), same, state)
+
+    def _behind(self, state: State) -> str | None:
+        """Where packets come that return; None if anything else happens to them first."""
+        if not state.returns:
+            return ""
+        (chain, index), *more = state.returns
+        step = next(iter(self.program.steps[chain][index:]), None)
+        if more or step is None or not step.is_plain or step.effects or step.verdict is None:
+            return None
+        return step.verdict.chain if step.verdict.kind is VerdictKind.GOTO else None
+
+    def _is_ranked(self, effects: Effects, state: State) -> bool:
+        """Whether the packets are right since a map has ranked all kins by just the boxes that hold for them. (If not,
+        they may be right all the same.)"""
+        if len(effects) < 2 or state.cell[KIN] != self.numbered:
+            return False
+        before, last = effects[-2:]
+        is_by_map = isinstance(before, MapPriority) and before.field is not PRIORITY and isinstance(last, MapPriority)
+        if not is_by_map or any(hole[KIN] & self.numbered != self.numbered for hole in state.holes):
+            return False
+        assert isinstance(last, MapPriority)
+        self._said(effects[:-1])
+        meeting, holding = self.order.headers.among(state.cell[:KIN], state.boxes & ~self.order.nobody)
+        if meeting & ~holding:
+            return False
+        strengths: dict[str, int] = {}
+        for box in indices(meeting):
+            strengths.setdefault(*self.strengths[box])
+        return self.maps.is_right(last.name, tuple(strengths.items()))
+
+    def _compare(self, cell: Cell, same: Boxes, state: State) -> None:
+        self.cells += 1
+        found = self.order.differing(cell, state.holes, state.boxes, same)
+        if found is not None:
+            raise Mismatch(found[1], found[0], None, "")
+
+    def _said(self, effects: Effects) -> tuple[tuple[Boxes, Atoms], ...]:
+        """The boxes that the priority stands for after these effects, each with the atoms for which it does."""
+        if effects not in self._parts:
+            assert self.priorities is not None
+            view, nobody = self.priorities.view(effects), self.order.nobody
+            self.others.update(value for value in view if value not in self.ranks)
+            found: dict[Boxes, list[int]] = {}
+            for index, value in enumerate(view):
+                same = self.ranks.get(value, 0 if value in self.foreign else nobody)  # type: ignore[arg-type]
+                found.setdefault(same, []).append(index)
+            self._parts[effects] = tuple((same, atoms_of(some, len(view))) for same, some in found.items())
+        return self._parts[effects]

@@ -1,0 +1,363 @@
+"""One kind of packets of a profile: its chains against the rules, in two walks.
+
+Owns the comparison, and far addresses that show a difference. Is given the claims of one side, and where its chains
+begin. Must not know earlier proofs.
+
+The first walk ends at the chains for addresses. It shows that the priority is then the rank of the strongest permission
+on a group that holds for the packet, or no rank. The second one begins there, and shows to which leaf the strongest of
+all other permissions leads. Each leaf gives way to exactly the stronger ranks, so that the stronger of both decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, islice
+
+from sgdataplane.contract.tables import is_address, members_name
+from sgdataplane.model.state import Eni, GroupRef, Remote
+from sgdataplane.net.values import AH, PORT_PROTOCOLS
+from sgdataplane.nft.ir import Map, Range
+from sgdataplane.proof.axes import Atoms, Axis, Span
+from sgdataplane.proof.claims import AXES, STOPS, Claim, Ranges
+from sgdataplane.proof.far import NO_MEMBER
+from sgdataplane.proof.groups import GroupOrder, GroupsWalk
+from sgdataplane.proof.kinds import FAR, KIN, LOCAL, PROTOCOL, SessionKind
+from sgdataplane.proof.order import BoxOrder, Cell, indices, meet
+from sgdataplane.proof.priority import UNSET, KinAtom, Priorities
+from sgdataplane.proof.program import Program
+from sgdataplane.proof.ranks import Leaves, RankOrder, Winners, WrongRanksError, chain_behind
+from sgdataplane.proof.shared import Shared, SideClaims
+from sgdataplane.proof.walk import Mismatch, Outcome, Walk
+
+MOST_FAR = 16  # far addresses that are tried to show a difference
+
+
+class ProfileMismatch(Exception):  # noqa: N818  # carries a difference up, as Mismatch does
+    """A difference between a profile's chains and its rules. `root`: the chain that packets begin at; `carriers`: the
+    ENIs with the profile, and their interfaces; `axes`: of the header; `far`, `priorities`: far addresses of such
+    packets, and priorities that they may come with; `claim`: what should decide (None: no packet may come there, or no
+    permission may decide)."""
+
+    def __init__(
+        self, check: KindCheck, axes: Sequence[Axis], far: Iterable[int], claim: Claim | None, mismatch: Mismatch
+    ) -> None:
+        super().__init__(str(mismatch))
+        self.carriers, self.kind, self.root = check.carriers, check.kind, min(check.roots, default="")
+        self.axes, self.far = axes, tuple(islice(far, MOST_FAR))
+        self.priorities = 0, *islice(check.own, 1)
+        self.claim, self.mismatch = claim, mismatch
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenGroups:
+    """What the first walk has shown. `names`: the chains that were read; `maps`: from kins to ranks; `borders`: the
+    chains for addresses that chains lead to, `entries`: those that packets came to, `others`: with which priorities
+    that are no ranks."""
+
+    roots: Collection[str]
+    claims: Sequence[Claim]
+    atoms: Sequence[KinAtom]
+    ranks: Mapping[int, Outcome]
+    names: AbstractSet[str]
+    maps: Mapping[str, Map]
+    borders: Sequence[str]
+    entries: Sequence[str]
+    others: AbstractSet[int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenLeaf:
+    """A leaf that packets came to; the ranks that it gives way to; whether packets that pass keep their priority."""
+
+    name: str
+    outcome: Outcome
+    bound: tuple[Range, ...]
+    is_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenAddresses:
+    """What the second walk has shown. `chain`: the one that packets come to where leaves give way."""
+
+    borders: Sequence[str]
+    entries: Sequence[str]
+    claims: Sequence[Claim]
+    blocks: Mapping[Remote, Ranges]
+    names: AbstractSet[str]
+    chain: str
+    leaves: Sequence[ProvenLeaf]
+
+
+@dataclass
+class KindCheck:
+    """The check of one kind. `roots`: the chains that its packets begin with; `carriers`: the ENIs that have the
+    profile, and their interfaces. `earlier`: what both walks have shown for the table before. `is_strict`: compare all
+    packets, not only those with addresses that reach the carriers' rules. `cells`, `classes`, `chains`: what was
+    compared, the classes of far addresses, and the chains that were read."""
+
+    shared: Shared
+    kind: SessionKind
+    side: SideClaims
+    roots: Collection[str]
+    carriers: Sequence[tuple[str, Eni]]
+    is_strict: bool = True
+    earlier: tuple[ProvenGroups, ProvenAddresses] | None = None
+    cells: int = 0
+    classes: int = 0
+    chains: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.atoms = self.shared.atoms[self.kind.family]
+        self._groups = self._kept_groups()
+        self._borders = self._groups.borders if self._groups is not None else sorted(self.groups.borders)
+        self._addresses = self._kept_addresses()
+        self.chain = max((chain_behind(self.shared.structure.table, root) for root in self.roots), default="")
+        self.winners = self.shared.winners(self.chain)
+        self.own = self.own_ranks(self.winners, self.side)
+
+    @cached_property
+    def groups(self) -> Program:
+        """The chains from the roots on."""
+        structure = self.shared.structure
+        program = Program(structure.table, self.kind.reading(by_kin=True), {}, structure.lookups, is_address)
+        for root in self.roots:
+            program.add(root)
+        return program
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        """The chains for addresses, and all behind them."""
+        structure = self.shared.structure
+        program = Program(structure.table, self.kind.reading(by_kin=False), STOPS, structure.lookups)
+        leaves = Leaves(program)
+        leaves.add(self._borders)
+        return leaves
+
+    @property
+    def addresses(self) -> Program:
+        return self.leaves.program
+
+    def _kept_groups(self) -> ProvenGroups | None:
+        """What an earlier proof has shown of the first walk, if that still holds for the same ranks."""
+        found, structure = self.earlier[0] if self.earlier is not None else None, self.shared.structure
+        is_same = (
+            found is not None
+            and found.roots == self.roots
+            and structure.changed.isdisjoint(found.names)
+            and found.atoms == self.atoms.all
+            and all(structure.table.map.get(name) == entry for name, entry in found.maps.items())
+            and found.claims == self.side.of_groups
+        )
+        return found if is_same else None
+
+    def _kept_addresses(self) -> ProvenAddresses | None:
+        """The same for the second walk, but for what its leaves give way to."""
+        found = self.earlier[1] if self.earlier is not None else None
+        is_same = (
+            found is not None
+            and found.borders == self._borders
+            and self.shared.structure.changed.isdisjoint(found.names)
+            and found.claims == self.side.of_addresses
+            and all(self.side.blocks.get(remote) == found.blocks[remote] for remote in _remotes(found.claims))
+        )
+        return found if is_same else None
+
+    @staticmethod
+    def own_ranks(winners: Winners, side: SideClaims) -> Mapping[int, Outcome]:
+        """The ranks of these claims."""
+        return {winners.of[outcome]: outcome for outcome in side.on_groups if outcome in winners.of}
+
+    def check(self) -> tuple[ProvenGroups, ProvenAddresses]:
+        """ProfileMismatch if chains and rules differ anywhere."""
+        try:
+            return self._check()
+        except WrongRanksError as error:
+            raise self._wrong_ranks(error) from error
+
+    def _check(self) -> tuple[ProvenGroups, ProvenAddresses]:
+        if not self.winners.doubled.isdisjoint(self.own.values()):
+            raise WrongRanksError("several ranks stand for one decision")
+        groups, addresses = self._groups, self._addresses
+        if groups is None or groups.ranks != self.own:
+            groups = self._proven_groups()
+        if addresses is None or addresses.entries != groups.entries:
+            addresses = self._proven_addresses(groups.entries)
+        self._check_leaves(groups.others, addresses.leaves)
+        return groups, addresses
+
+    def _proven_groups(self) -> ProvenGroups:
+        walk, names = self._groups_walk(), frozenset(self.groups.steps)
+        asked = self.groups.maps - {members_name(self.kind.family)}
+        maps = {name: self.shared.structure.table.map[name] for name in asked}
+        self.chains |= names
+        entries, others = sorted(walk.entries), frozenset(walk.others)
+        claims, atoms = self.side.of_groups, self.atoms.all
+        return ProvenGroups(self.roots, claims, atoms, self.own, names, maps, self._borders, entries, others)
+
+    def _proven_addresses(self, entries: Sequence[str]) -> ProvenAddresses:
+        known = set(self.side.order)
+        leaves = [leaf for name in sorted(self._address_walk(entries)) for leaf in self._leaf(name, known)]
+        names = frozenset(self.addresses.steps)
+        self.chains |= names
+        claims = self.side.of_addresses
+        return ProvenAddresses(self._borders, entries, claims, self.side.blocks, names, self.chain, leaves)
+
+    def _leaf(self, name: str, known: AbstractSet[Outcome]) -> Iterator[ProvenLeaf]:
+        """The leaf of a candidate; no packet comes to others."""
+        outcome, bound = self.leaves.outcome(name), self.addresses.bounds.get(name)
+        if outcome is not None and outcome in known:
+            yield ProvenLeaf(name, outcome, bound.ranges if bound is not None else (), self.leaves.keeps(name))
+
+    def _check_leaves(self, priorities: AbstractSet[int | None], leaves: Iterable[ProvenLeaf]) -> None:
+        others = sorted(value for value in priorities if value is not UNSET)
+        is_touched = bool(others or self.own) and UNSET not in priorities
+        if UNSET in priorities and others:
+            raise WrongRanksError("some packets come with a priority that nobody has set")
+        order = RankOrder(self.own, {outcome: place for place, outcome in enumerate(self.side.order)}, others)
+        for leaf in leaves:
+            if leaf.bound and not is_touched:
+                raise WrongRanksError(f"chain {leaf.name} asks for a priority that nobody has set", leaf.outcome)
+            order.check(leaf.name, leaf.outcome, leaf.bound)
+            if is_touched and leaf.is_kept:
+                raise WrongRanksError(f"chain {leaf.name} leaves a priority on packets that pass", leaf.outcome)
+
+    def _groups_walk(self) -> GroupsWalk:
+        made = self.side.of_groups
+        axes = self._axes(made, self.groups)
+        regions = [(*_region(claim, axes), self.atoms.by_group.get(_group(claim), 0)) for claim in made]
+        full = (*(axis.full for axis in axes), self.atoms.full)
+        order = GroupOrder(full, regions, [claim.outcome for claim in made])
+        priorities = Priorities(KIN, self.atoms.all, self.shared.structure.table.elements_of)
+        ranks = {rank: order.saying.get(outcome, 0) for rank, outcome in self.own.items()}
+        walk = GroupsWalk(
+            program=self.groups,
+            axes=axes,
+            order=order,
+            with_ports=_with_ports(axes),
+            priorities=priorities,
+            ranks=ranks,
+            foreign=self.winners.leaves,
+            strengths=[(_group(claim), self.winners.of.get(claim.outcome, 0)) for claim in made],
+            numbered=self.atoms.numbered,
+            maps=self.shared.rank_maps,
+            behind=self.chain,
+        )
+        for root in self.roots:
+            try:
+                walk.check(root, self._cell(walk), order.all)
+            except Mismatch as mismatch:
+                far = self._members(mismatch.cell[KIN])
+                raise ProfileMismatch(self, axes, far, self._claim(mismatch, made), mismatch) from mismatch
+        self.cells += walk.cells
+        return walk
+
+    def _address_walk(self, entries: Sequence[str]) -> AbstractSet[str]:
+        made = self.side.of_addresses
+        cuts = [*self.addresses.cuts.get(FAR, ()), *(item for claim in made for item in self.side.far(claim) or ())]
+        far = Span(self.side.family.last, Span.cuts_of(cuts))
+        axes = (*self._axes(made, self.addresses), far)
+        regions = [(*_region(claim, axes[:FAR]), _atoms(far, self.side.far(claim))) for claim in made]
+        order = BoxOrder(tuple(axis.full for axis in axes), regions, [claim.outcome for claim in made])
+        walk = Walk(self.addresses, axes, order, _with_ports(axes))
+        for entry in entries:
+            try:
+                walk.check(entry, self._cell(walk), order.all)
+            except Mismatch as mismatch:
+                far_of = self._in_blocks(far, mismatch.cell[FAR])
+                raise ProfileMismatch(self, axes[:FAR], far_of, self._claim(mismatch, made), mismatch) from mismatch
+        self.cells += walk.cells
+        self.classes = len(far.starts)
+        return walk.left
+
+    def _axes(self, made: Iterable[Claim], program: Program) -> tuple[Span, ...]:
+        cuts: list[set[int]] = [set() for _ in AXES]
+        for claim in made:
+            for axis, ranges in enumerate(claim.ranges):
+                cuts[axis].update(Span.cuts_of(ranges or ()))
+        for index in range(len(AXES)):
+            cuts[index].update(Span.cuts_of(program.cuts.get(index, ())))
+        cuts[PROTOCOL].update(cut for protocol in (*PORT_PROTOCOLS, AH) for cut in (protocol, protocol + 1))
+        return tuple(Span(axis.last(self.side.family), cut) for axis, cut in zip(AXES, cuts, strict=True))
+
+    def _cell(self, walk: Walk) -> Cell:
+        """All packets of the kind; or those with addresses that reach the carriers' rules."""
+        cell = list(walk.order.full)
+        if self.kind.is_behind_ah:
+            cell[PROTOCOL] = walk.axes[PROTOCOL].single(AH)
+        if not self.is_strict:
+            own = [p for _, eni in self.carriers for p in self.kind.own(eni)]
+            local = walk.axes[LOCAL]
+            assert isinstance(local, Span)
+            cell[LOCAL] = local.overlapping((p.first, p.last) for p in own)
+        return tuple(cell)
+
+    def _claim(self, mismatch: Mismatch, made: Sequence[Claim]) -> Claim | None:
+        is_claim = mismatch.box is not None and mismatch.box < len(made)
+        return made[mismatch.box] if is_claim and mismatch.box is not None else None
+
+    def _members(self, atoms: Atoms) -> Iterator[int]:
+        """Far addresses of these kins."""
+        found = [self.atoms.all[index] for index in islice(indices(atoms), MOST_FAR)]
+        for atom in found[::-1]:
+            yield from islice(self.atoms.examples(atom), 3)
+        if NO_MEMBER in found:
+            yield from self._others()
+
+    def _others(self) -> Iterator[int]:
+        """Addresses that no member has."""
+        last = self.side.family.last
+        tries = (last // 3 + number for number in range(1 << 16))
+        yield from (address for address in tries if not self.atoms.knows(address))
+
+    def _in_blocks(self, far: Span, atoms: Atoms) -> Iterator[int]:
+        """Far addresses in these blocks: first those that no member has."""
+        blocks = [far.ends(index) for index in indices(atoms)]
+        some = [address for first, last in blocks[:64] for address in (*range(first, min(first + 8, last + 1)), last)]
+        yield from sorted(dict.fromkeys(some), key=self.atoms.knows)
+
+    def _wrong_ranks(self, error: WrongRanksError) -> ProfileMismatch:
+        """The difference in a leaf, or in how it compares with a rank, as one of packets that both are about."""
+        axes, about = self._axes(self.side.claims, self.addresses), list(self._about(error.outcomes))
+        cell = tuple(axis.full for axis in axes)
+        for claim in about:
+            cell = meet(cell, _region(claim, axes)) or cell
+        far = [address for claim in about[::-1] for address in islice(self._far_of(about, claim), MOST_FAR // 3)]
+        far += islice(self._members(0 if about else self.atoms.full), MOST_FAR // 3)
+        mismatch = Mismatch(cell, None, None, str(error))
+        return ProfileMismatch(self, axes, chain(far, self._others()), about[0] if about else None, mismatch)
+
+    def _about(self, outcomes: Iterable[Outcome]) -> Iterator[Claim]:
+        for outcome in outcomes:
+            yield from (claim for claim in self.side.claims if claim.outcome == outcome)
+
+    def _far_of(self, about: Sequence[Claim], claim: Claim) -> Iterator[int]:
+        """Far addresses that a claim holds for; of members only those that are in blocks of the first one."""
+        blocks = self.side.far(about[0])
+        if isinstance(claim.remote, GroupRef):
+            members = self._members(self.atoms.by_group.get(_group(claim), 0))
+            yield from (a for a in members if not blocks or any(int(b.first) <= a <= int(b.last) for b in blocks))
+        yield from (int(block.first) for block in self.side.far(claim) or ())
+
+
+def _remotes(claims: Iterable[Claim]) -> set[Remote]:
+    return {claim.remote for claim in claims if claim.remote is not None}
+
+
+def _group(claim: Claim) -> str:
+    assert isinstance(claim.remote, GroupRef)
+    return claim.remote.security_group_id
+
+
+def _atoms(axis: Span, ranges: Ranges | None) -> Atoms:
+    return axis.full if ranges is None else axis.select(ranges)
+
+
+def _region(claim: Claim, axes: Sequence[Span]) -> Cell:
+    return tuple(map(_atoms, axes, claim.ranges))
+
+
+def _with_ports(axes: Sequence[Axis]) -> Atoms:
+    return axes[PROTOCOL].select([Range.of(protocol) for protocol in PORT_PROTOCOLS])

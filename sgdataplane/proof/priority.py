@@ -1,0 +1,74 @@
+"""The priority of packets on their way through a profile: chains write kins' numbers and ranks there, and ask for them.
+
+Owns what becomes of the priority. An atom of the axis of kins stands for all far addresses that are in the same groups
+and have the same number in the map of members. Is given these atoms, and maps. Must not know claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+
+from sgdataplane.contract.fields import Field
+from sgdataplane.nft.ir import Key, MapPriority, Match, SetPriority, Verdict
+from sgdataplane.proof.axes import Atoms, is_in
+from sgdataplane.proof.step import Effects
+
+Kin = tuple[str, ...]  # the groups of an address, sorted; empty if it is no member's
+KinAtom = tuple[Kin, int | None]  # and its number in the map of members, if it is there
+UNSET = None  # the priority that a packet came with: it may be any
+View = tuple[int | None, ...]  # the priority of each atom
+MapOf = Callable[[str], Mapping[Key, Verdict | int]]
+
+
+def atoms_of(found: Iterable[int], size: int) -> Atoms:
+    """The set of these atoms, of an axis that has so many."""
+    bits = bytearray(b"0" * size)
+    for index in found:
+        bits[-1 - index] = 49
+    return int(bits or b"0", 2)
+
+
+@dataclass
+class Priorities:
+    """`axis`: the index of the axis of kins; `map_of`: the elements of a map of priorities; `first`: the priority that
+    packets come with."""
+
+    axis: int
+    atoms: Sequence[KinAtom]
+    map_of: MapOf
+    first: int | None = UNSET
+    _views: dict[Effects, View] = field(default_factory=dict)
+    _asked: dict[tuple[tuple[Match, ...], Effects], tuple[Atoms, Atoms]] = field(default_factory=dict)
+
+    def view(self, effects: Effects) -> View:
+        """The priorities after these effects."""
+        found = self._views.get(effects)
+        if found is None:
+            found = self._views[effects] = reduce(self._after, effects, (self.first,) * len(self.atoms))
+        return found
+
+    def _after(self, view: View, effect: object) -> View:
+        if isinstance(effect, SetPriority):
+            return (effect.value,) * len(self.atoms)
+        if not isinstance(effect, MapPriority):
+            return view
+        if effect.field is Field.PACKET_PRIORITY:
+            return tuple(map(self.map_of(effect.name).get, view, view))  # type: ignore[arg-type]
+        return tuple(now if number is None else number for now, (_, number) in zip(view, self.atoms, strict=True))
+
+    def asked(self, matches: tuple[Match, ...], effects: Effects) -> tuple[int, Atoms, Atoms]:
+        """The axis, the atoms whose priority nobody has set, and those for which the matches hold."""
+        key = (matches, effects)
+        if key not in self._asked:
+            known = [(index, value) for index, value in enumerate(self.view(effects)) if value is not UNSET]
+            holding = [index for index, value in known if all(map(_holds, matches, [value] * len(matches)))]
+            size = len(self.atoms)
+            unset = ((1 << size) - 1) ^ atoms_of((index for index, _ in known), size)
+            self._asked[key] = unset, atoms_of(holding, size)
+        return self.axis, *self._asked[key]
+
+
+def _holds(match: Match, value: int) -> bool:
+    return is_in(value, match.ranges, match.mask) != match.negate

@@ -1,0 +1,191 @@
+"""Ranks: the permission on a group that a number stands for, and the permissions that it is stronger than.
+
+Owns which leaf each rank leads to, and whether the ranks that a leaf gives way to are those of stronger permissions.
+Is given one side's chains behind the address chains, and the order of decide(). Must not know how ranks are numbered:
+it compares them one by one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+from operator import or_
+
+from sgdataplane.contract.tables import is_winners
+from sgdataplane.net.values import Direction, Family, Verdict
+from sgdataplane.nft.ir import Key, Map, Range, SetPriority, Table, VerdictKind, VerdictMap
+from sgdataplane.nft.ir import Verdict as Lead
+from sgdataplane.proof.claims import STOPS, end_chain
+from sgdataplane.proof.far import KinAtoms, KinNumbers
+from sgdataplane.proof.program import PRIORITY, Program
+from sgdataplane.proof.step import FieldReading
+from sgdataplane.proof.walk import Outcome
+
+RESET = SetPriority(0)
+
+
+class WrongRanksError(Exception):
+    """Ranks that don't mean what they must; str() says why. `outcomes`: of decisions that it is about."""
+
+    def __init__(self, problem: str, *outcomes: Outcome) -> None:
+        super().__init__(problem)
+        self.outcomes = outcomes
+
+
+@dataclass
+class Leaves:
+    """The chains that carry out decisions: each counts, and leads to an end. `resets`: those that take the priority off
+    the packets that they let through."""
+
+    program: Program
+    resets: set[str] = field(default_factory=set)
+
+    def add(self, chains: Iterable[str]) -> None:
+        """Read these chains, and all that they lead to."""
+        for name in chains:
+            self.program.add(name)
+        for name, (effects, stop) in list(self.program.outs.items()):
+            if RESET in effects:
+                self.resets.add(name)
+                self.program.outs[name] = tuple(effect for effect in effects if effect != RESET), stop
+
+    def outcome(self, name: str) -> Outcome | None:
+        """What becomes of packets that come to a leaf."""
+        found = self.program.outs.get(name)
+        return None if found is None else (found[0], self.program.stops.get(found[1], found[1]))
+
+    def keeps(self, name: str) -> bool:
+        """Whether packets that it lets through keep their priority."""
+        return self.program.outs[name][1] in PASSING and name not in self.resets
+
+
+PASSING = {end_chain(side, Verdict.ACCEPT) for side in Direction}
+
+
+@dataclass(frozen=True, eq=False)
+class Winners:
+    """Where each rank leads. None: to no leaf that decides whatever the priority is, and takes it off packets that
+    pass. `names`: of the leaves; `of`: the rank of each outcome; `doubled`: outcomes that have several. Compared by
+    identity."""
+
+    leaves: Mapping[int, Outcome | None]
+    names: Mapping[int, str]
+    of: Mapping[Outcome, int]
+    doubled: AbstractSet[Outcome]
+
+    @classmethod
+    def read(cls, table: Table, chain: str, changed: AbstractSet[str], before: Winners) -> Winners:
+        """`before`: what was read of an earlier table, `changed`: chains that have changed since."""
+        names = dict(_targets(table, chain))
+        known = {name: before.leaves[rank] for rank, name in before.names.items() if name not in changed}
+        if names == before.names and len(known) == len(set(names.values())):
+            return before
+        known |= _outcomes(table, [name for name in names.values() if name not in known])
+        leaves = {rank: known[name] for rank, name in names.items()}
+        of, doubled = dict[Outcome, int](), set[Outcome]()
+        for rank, outcome in leaves.items():
+            if outcome is not None and of.setdefault(outcome, rank) != rank:
+                doubled.add(outcome)
+        return cls(leaves, names, of, doubled)
+
+
+NO_WINNERS = Winners({}, {}, {}, frozenset())
+
+
+def chain_behind(table: Table, root: str) -> str:
+    """The chain that packets come to that return to a root; "" if it expects none back."""
+    last = table.chain[root].rules[-1:] if root in table.chain else ()
+    verdict = last[0].statements[0] if last else None
+    is_goto = isinstance(verdict, Lead) and verdict.kind is VerdictKind.GOTO
+    return verdict.chain if is_goto and isinstance(verdict, Lead) and is_winners(verdict.chain) else ""
+
+
+def _targets(table: Table, chain: str) -> Iterator[tuple[int, str]]:
+    """Where ranks lead. Nothing if the chain doesn't look them up first."""
+    statements = table.chain[chain].rules[0].statements if table.chain[chain].rules else ()
+    vmap = statements[0] if len(statements) == 1 else None
+    if isinstance(vmap, VerdictMap) and vmap.field is PRIORITY and vmap.name in table.map:
+        for rank, verdict in table.elements_of(vmap.name).items():
+            is_goto = isinstance(verdict, Lead) and verdict.kind is VerdictKind.GOTO
+            if is_goto and isinstance(verdict, Lead) and isinstance(rank, int):
+                yield rank, verdict.chain
+
+
+def _outcomes(table: Table, names: Sequence[str]) -> Iterator[tuple[str, Outcome | None]]:
+    leaves = Leaves(Program(table, FieldReading({}, {}), STOPS))
+    leaves.add(names)
+    for name in names:
+        is_leaf = name in leaves.program.outs and name not in leaves.program.bounds
+        yield name, leaves.outcome(name) if is_leaf and not leaves.keeps(name) else None
+
+
+@dataclass(frozen=True)
+class RankOrder:
+    """`own`: the outcomes of a profile's ranks; `standing`: the place of each in the order of decide(). `others`:
+    priorities that packets without a rank have, sorted."""
+
+    own: Mapping[int, Outcome]
+    standing: Mapping[Outcome, int]
+    others: Sequence[int]
+
+    @cached_property
+    def _ranks(self) -> Sequence[int]:
+        return sorted(self.own)
+
+    @cached_property
+    def _below(self) -> Sequence[int]:
+        """For each number of ranks, the places of so many first ones, as a mask."""
+        places = (1 << self.standing[self.own[rank]] for rank in self._ranks)
+        return list(accumulate(places, or_, initial=0))
+
+    def check(self, name: str, outcome: Outcome, bound: Iterable[Range]) -> None:
+        """WrongRanksError unless the leaf of that outcome gives way to all stronger ranks, and to nothing else."""
+        found = 0
+        for item in bound:
+            low, high = int(item.first), int(item.last)
+            if bisect_left(self.others, low) != bisect_right(self.others, high):
+                raise WrongRanksError(f"chain {name} takes other priorities for ranks", outcome)
+            found |= self._below[bisect_right(self._ranks, high)] & ~self._below[bisect_left(self._ranks, low)]
+        wrong = found ^ self._below[-1] & ((1 << self.standing[outcome]) - 1)
+        if wrong:
+            place = (wrong & -wrong).bit_length() - 1
+            rank = next(r for r in self._ranks if self.standing[self.own[r]] == place)
+            what = "gives way to" if found >> place & 1 else "doesn't give way to"
+            raise WrongRanksError(f"chain {name} {what} rank {rank}", outcome, self.own[rank])
+
+
+Strengths = tuple[tuple[str, int], ...]  # groups with ranks, strongest first
+
+
+@dataclass
+class RankMaps:
+    """Which maps give each kin the rank of its strongest group. `checked`: those that were looked through."""
+
+    numbers: KinNumbers
+    maps: Mapping[str, Map]
+    checked: dict[tuple[str, Strengths], tuple[Map, bool]] = field(default_factory=dict)
+
+    @classmethod
+    def after(cls, before: RankMaps | None, atoms: Mapping[Family, KinAtoms], table: Table) -> RankMaps:
+        """`before`: those of an earlier table; they are looked through again only if there are other kins."""
+        if before is not None and before.numbers.is_of(atoms):
+            return cls(before.numbers, table.map, dict(before.checked))
+        return cls(KinNumbers.of(atoms), table.map)
+
+    def is_right(self, name: str, strengths: Strengths) -> bool:
+        """Whether the map gives each kin the rank of the first of these groups that it is in, and has no others."""
+        entry, (known, is_right) = self.maps[name], self.checked.get((name, strengths), (None, False))
+        if known is not entry:
+            is_right = self.numbers.is_clear and dict(entry.elements) == self._wanted(strengths)
+            self.checked[name, strengths] = entry, is_right
+        return is_right
+
+    def _wanted(self, strengths: Strengths) -> dict[Key, int]:
+        found: dict[Key, int] = {}
+        for group, rank in reversed(strengths):
+            found.update(dict.fromkeys(self.numbers.of_group.get(group, ()), rank))
+        return found

@@ -1,0 +1,105 @@
+"""What the proofs of all profiles of a table share: its structure, members, claims, and what ranks stand for.
+
+Owns what is read once for all of them, and what the next table's proofs start from. Must not know walks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from sgdataplane.model.semantics import Candidate
+from sgdataplane.model.state import CloudState, GroupRef, Remote
+from sgdataplane.net.values import Family
+from sgdataplane.proof.claims import Claim, ClaimMemo, Known, Ranges, expected
+from sgdataplane.proof.far import KinAtoms, Kinships, remote_ranges
+from sgdataplane.proof.ranks import NO_WINNERS, RankMaps, Winners
+from sgdataplane.proof.structure import Structure
+from sgdataplane.proof.walk import Outcome
+
+MOST_FAR = 16  # far addresses that are tried to show a difference
+
+
+@dataclass(frozen=True)
+class SideClaims:
+    """The claims of one direction in one family, strongest first, and the address blocks of their remotes. `order`:
+    what all candidates ask for in the order of decide(), and `on_groups`: those on groups, for both families."""
+
+    claims: Sequence[Claim]
+    family: Family
+    blocks: Mapping[Remote, Ranges]
+    order: Sequence[Outcome]
+    on_groups: Sequence[Outcome]
+
+    @classmethod
+    def of(cls, state: CloudState, shared: Shared, candidates: Sequence[Candidate], family: Family) -> SideClaims:
+        claims = shared.claims.claims(state, candidates, family)
+        remotes = dict.fromkeys(claim.remote for claim in claims if claim.remote is not None)
+        blocks = {remote: remote_ranges(state, shared.kinships, remote, family) for remote in remotes}
+        order = [expected(candidate.decision) for candidate in candidates]
+        on_groups = [outcome for outcome, candidate in zip(order, candidates, strict=True) if _is_on_group(candidate)]
+        return cls(claims, family, blocks, order, on_groups)
+
+    @property
+    def of_groups(self) -> list[Claim]:
+        """What holds for members of groups, by their single addresses."""
+        return [claim for claim in self.claims if isinstance(claim.remote, GroupRef)]
+
+    @property
+    def of_addresses(self) -> list[Claim]:
+        """What holds for blocks of addresses, those that are delegated to members included."""
+        return [claim for claim in self.claims if claim.remote is None or self.blocks[claim.remote]]
+
+    def far(self, claim: Claim) -> Ranges | None:
+        return None if claim.remote is None else self.blocks[claim.remote]
+
+
+def _is_on_group(candidate: Candidate) -> bool:
+    is_inner = candidate.rule is None and candidate.group is not None
+    return is_inner or (candidate.rule is not None and isinstance(candidate.rule.remote, GroupRef))
+
+
+@dataclass
+class Shared:
+    """What all profiles of a table share. `atoms`: of the kins of far addresses; `before`: what earlier profiles
+    shared."""
+
+    structure: Structure
+    kinships: Kinships
+    atoms: Mapping[Family, KinAtoms]
+    before: Remembered
+    claims: ClaimMemo = field(init=False)
+    _winners: dict[str, Winners] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.claims = ClaimMemo(self.before.claims)
+
+    @cached_property
+    def rank_maps(self) -> RankMaps:
+        return RankMaps.after(self.before.rank_maps, self.atoms, self.structure.table)
+
+    def winners(self, chain: str) -> Winners:
+        """Where ranks lead from a chain."""
+        if chain not in self._winners:
+            structure, before = self.structure, self.before.winners.get(chain, NO_WINNERS)
+            is_there = chain in structure.table.chain
+            self._winners[chain] = (
+                Winners.read(structure.table, chain, structure.changed, before) if is_there else NO_WINNERS
+            )
+        return self._winners[chain]
+
+    @property
+    def remembered(self) -> Remembered:
+        """For the next proof."""
+        maps = self.rank_maps if "rank_maps" in self.__dict__ else self.before.rank_maps
+        return Remembered(self._winners, self.claims.found or self.before.claims, maps)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What all profiles of the next table start from: where ranks lead, claims, and maps that were looked through."""
+
+    winners: Mapping[str, Winners] = field(default_factory=dict)
+    claims: Mapping[tuple[int, str, Family], Known] = field(default_factory=dict)
+    rank_maps: RankMaps | None = None
