@@ -24,7 +24,7 @@ from functools import cache
 from itertools import product
 from typing import Protocol
 
-from sgdataplane.compiler.cuts import diagram
+from sgdataplane.compiler.cuts import MAX_STEPS, diagram
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Boxes, Dim, Intervals, RuleBox, bits
 from sgdataplane.compiler.kins import Kins, Strengths, ranks_name
 from sgdataplane.compiler.lower import DiagramChains, Lowering
@@ -238,7 +238,9 @@ class _GroupChains:
     def _by_port(self, subset: int) -> str:
         """Only TCP and UDP permissions have ports."""
         targets = [(interval, self._class(some)) for interval, some in self._pieces(BY_PORT, subset)]
-        return self._side.lowering.look_up(self._fields[BY_PORT], "group-port", targets)
+        lowering = self._side.lowering
+        choose = lowering.look_up if len(targets) > MAX_STEPS else lowering.one_by_one
+        return choose(self._fields[BY_PORT], "group-port", targets)
 
     def _class(self, subset: int) -> str:
         """The chain for packets that have what all of these permissions ask for besides source port and narrowing."""
