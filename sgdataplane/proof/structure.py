@@ -113,17 +113,6 @@ class Structure:
         depth = _depths(targets, {name: deep for name, deep in before.depth.items() if name not in turned})
         return cls(table, facts, lookups, targets, depth, changed, changed_maps, turned)
 
-    def turned_before(self, ends: AbstractSet[str]) -> AbstractSet[str]:
-        """The chains that have turned, if what lies behind `ends` doesn't count."""
-        if ends.isdisjoint(self.turned):
-            return self.turned
-        found = set(self.changed)
-        for name in self.depth:
-            is_same = (self.targets[name] - ends).isdisjoint(found)
-            if name in self.turned and not (is_same and _maps(self.facts, name).isdisjoint(self.changed_maps)):
-                found.add(name)
-        return found
-
     @property
     def interfaces(self) -> set[str]:
         """All interfaces that the table names."""
