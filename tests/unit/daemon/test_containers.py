@@ -53,7 +53,7 @@ def test_an_engine_that_dies_or_comes_later_is_followed_again(podman: Path, watc
         engine.answer(13)
         wait_until(lambda: engine.follows > 0)
         engine.tell(line_of("web"))
-        assert found(watch) == {"web": 13}
+        wait_until(lambda: watch.take() == {"web": 13})  # the first engine may have been asked twice
         engine.drop()
         wait_until(lambda: engine.follows > 1)
 
