@@ -93,8 +93,12 @@ def too_deep(line: int = 0) -> SyntaxFaultError:
 
 
 def unsupported(value: str, line: int) -> SyntaxFaultError:
-    message = "YAML anchors, aliases and tags are not supported"
+    message = "YAML tags are not supported"
     return SyntaxFaultError(Problem(Where("", line), "InvalidDocument.Unsupported", message, value, "plain YAML"))
+
+
+def too_large(message: str, line: int, expected: str) -> SyntaxFaultError:
+    return SyntaxFaultError(Problem(Where("", line), "InvalidSource.TooLarge", message, expected=expected))
 
 
 def duplicate_key(pointer: str, line: int) -> SyntaxFaultError:

@@ -1,7 +1,8 @@
 """YAML text -> plain values, and the lines of places in it.
 
-Owns strictness: no aliases, anchors or tags, one document, no duplicate keys, bounded depth, and only the plain scalars
-that JSON has. Is given text. Must not know what the values mean.
+Owns strictness: no tags, one document, no duplicate keys, bounded depth, and only the plain scalars that JSON has; and
+what aliases and merge keys (`<<`) stand for, within a bound on what they add. Is given text. Must not know what the
+values mean.
 
 Values are built here, from libyaml's events: PyYAML's own loader takes ten times as long, and guesses types as YAML 1.1
 does (22:22 is a number, no is a boolean).
@@ -36,8 +37,13 @@ from sgdataplane.statefile.problems import (
     SyntaxFaultError,
     malformed,
     too_deep,
+    too_large,
     unsupported,
 )
+
+# How many values all aliases of a document may stand for. Without a bound, a few lines could stand for millions.
+MAX_ALIASED = 4_000_000
+MERGE = "<<"  # https://yaml.org/type/merge.html
 
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,3})?")
 WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "Null": None, "~": None, "": None}
@@ -63,7 +69,7 @@ def walk_yaml(text: str) -> Iterator[tuple[str, int]]:
     for event in _events(text):
         if isinstance(event, (MappingEndEvent, SequenceEndEvent)):
             path.pop()
-        elif isinstance(event, (ScalarEvent, MappingStartEvent, SequenceStartEvent)):
+        elif isinstance(event, (ScalarEvent, AliasEvent, MappingStartEvent, SequenceStartEvent)):
             around = path[-1] if path else None
             if around is None:
                 yield "", _line(event)
@@ -72,7 +78,7 @@ def walk_yaml(text: str) -> Iterator[tuple[str, int]]:
                 yield current, _line(event)
             else:
                 around.is_key = True
-            if not isinstance(event, ScalarEvent):
+            if isinstance(event, (MappingStartEvent, SequenceStartEvent)):
                 path.append(_Open(current, 0 if isinstance(event, SequenceStartEvent) else -1))
 
 
@@ -97,15 +103,29 @@ def _events(text: str) -> Iterator[Event]:
     return iter(CParser(text).get_event, None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Anchored:
+    """What an anchor names: a value, how many values that are in all, and how deeply they are nested."""
+
+    value: object
+    size: int
+    depth: int
+
+
 class _Builder:
     """Builds values from the events of one document. `into`: the collection that is being filled; `open`: those around
-    it."""
+    it. `naming`: the anchors of those that aren't complete yet, by how many are around each. An alias stands for the
+    very object that its anchor names, so it takes no memory; `aliased`: how many values all aliases stand for."""
 
     def __init__(self) -> None:
         self.root: list[object] = []
         self.open: list[Collection] = []
         self.into: Collection = self.root
         self.key: str | None = None
+        self.naming: dict[int, str] = {}
+        self.anchored: dict[str, _Anchored] = {}
+        self.measured: dict[int, tuple[int, int]] = {}  # by identity: what anchors name, so that each is measured once
+        self.aliased = 0
 
     def build(self, text: str) -> object:
         for event in _events(text):
@@ -116,9 +136,9 @@ class _Builder:
             elif isinstance(event, SequenceStartEvent):
                 self.begin(event, [])
             elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
-                self.into = self.open.pop()
+                self.end(event)
             elif isinstance(event, AliasEvent):
-                raise unsupported(f"*{event.anchor}", _line(event))
+                self.alias(event)
             elif isinstance(event, DocumentStartEvent) and self.root:
                 raise malformed("the file has a second document", _line(event), "one document a file")
             elif isinstance(event, StreamEndEvent):
@@ -126,30 +146,77 @@ class _Builder:
         return self.root[0] if self.root else None
 
     def scalar(self, event: ScalarEvent) -> None:
-        _refuse_extras(event)
-        if self.key is None and isinstance(self.into, dict):
-            if event.value in self.into:
-                raise DuplicateKeyError
-            self.key = event.value
-            return
-        self.put(resolve(event.value) if event.implicit[0] else event.value)
+        _refuse_tag(event)
+        is_key = self.key is None and isinstance(self.into, dict)
+        value = resolve(event.value) if event.implicit[0] and not is_key else event.value
+        if event.anchor is not None:
+            self.anchored[event.anchor] = _Anchored(value, 1, 0)
+        self.put(value, event)
 
-    def put(self, value: object) -> None:
+    def put(self, value: object, event: Event) -> None:
+        """The next element of the collection that is being filled, or its next key."""
         if isinstance(self.into, list):
             self.into.append(value)
         elif self.key is not None:
             self.into[self.key] = value
             self.key = None
+        elif not isinstance(value, str):
+            raise malformed("a key is not text", _line(event), "a name as key")
+        elif value in self.into:
+            raise DuplicateKeyError
+        else:
+            self.key = value
 
     def begin(self, event: MappingStartEvent | SequenceStartEvent, collection: Collection) -> None:
-        _refuse_extras(event)
-        if self.key is None and isinstance(self.into, dict):
-            raise malformed("a key is not text", _line(event), "a name as key")
+        _refuse_tag(event)
         if len(self.open) == MAX_DEPTH:
             raise too_deep(_line(event))
-        self.put(collection)
+        if event.anchor is not None:
+            self.naming[len(self.open)] = event.anchor
+        self.put(collection, event)
         self.open.append(self.into)
         self.into = collection
+
+    def end(self, event: Event) -> None:
+        done, self.into = self.into, self.open.pop()
+        if isinstance(done, dict) and MERGE in done:
+            _merge(done, _line(event))
+        anchor = self.naming.pop(len(self.open), None)
+        if anchor is not None:
+            size, depth = self.measured[id(done)] = self.measure(done)
+            self.anchored[anchor] = _Anchored(done, size, depth)
+
+    def measure(self, value: object) -> tuple[int, int]:
+        """How many values a value has, itself included, and how deeply they are nested."""
+        if not isinstance(value, (dict, list)):
+            return 1, 0
+        if id(value) in self.measured:
+            return self.measured[id(value)]
+        sizes = [self.measure(inner) for inner in (value.values() if isinstance(value, dict) else value)]
+        return 1 + sum(size for size, _ in sizes), 1 + max((depth for _, depth in sizes), default=0)
+
+    def alias(self, event: AliasEvent) -> None:
+        found = self.anchored.get(str(event.anchor))
+        if found is None:
+            expected = f"&{event.anchor} at a complete value before it"
+            raise malformed(f"the alias *{event.anchor} stands for nothing", _line(event), expected)
+        self.aliased += found.size
+        if self.aliased > MAX_ALIASED:
+            raise too_large("the aliases stand for too many values", _line(event), f"at most {MAX_ALIASED} values")
+        if len(self.open) + found.depth > MAX_DEPTH:
+            raise too_deep(_line(event))
+        self.put(found.value, event)
+
+
+def _merge(mapping: dict[str, object], line: int) -> None:
+    """Adds the keys of the mappings that the merge key names; a key's first value stays, and the mapping's own come
+    first."""
+    named = mapping.pop(MERGE)
+    for other in named if isinstance(named, list) else [named]:
+        if not isinstance(other, dict):
+            raise malformed(f"{MERGE} names something else than mappings", line, "a mapping, or a list of mappings")
+        for key, value in other.items():
+            mapping.setdefault(key, value)
 
 
 def resolve(text: str) -> object:
@@ -166,9 +233,7 @@ def _line(event: Event) -> int:
     return event.start_mark.line + 1 if event.start_mark else 0
 
 
-def _refuse_extras(event: ScalarEvent | MappingStartEvent | SequenceStartEvent) -> None:
-    if event.anchor is not None:
-        raise unsupported(f"&{event.anchor}", _line(event))
+def _refuse_tag(event: ScalarEvent | MappingStartEvent | SequenceStartEvent) -> None:
     if event.tag is not None:
         raise unsupported(str(event.tag), _line(event))
 

@@ -17,6 +17,8 @@ from tests.unit.statefile.documents import load_text, refusals
 
 SYNTAX = "InvalidDocument.Malformed"
 EXTRA = "InvalidDocument.Unsupported"
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+NEST = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 40))
 TEXTS = (
     ("truncated JSON", "s.json", '{"version": 1,\n "vpcs": [', SYNTAX, 2, "", "not JSON: expecting value"),
     ("JSON with a comma too many", "s.json", '{"vpcs": [],}', SYNTAX, 1, "", "not JSON: "),
@@ -36,12 +38,16 @@ TEXTS = (
     ("a YAML control character", "s.yaml", "vpcs: []\nx: \x01", SYNTAX, 2, "", "control characters are not allowed"),
     ("duplicate YAML key", "s.yaml", "vpcs:\n  - vpc_id: a\n    vpc_id: b", "InvalidDocument.DuplicateKey", 3,
      "/vpcs/0/vpc_id", "the mapping has this key twice"),
-    ("alias bomb", "s.yaml", "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", EXTRA, 1, "",
-     "anchors, aliases and tags are not supported"),
-    ("anchor on text", "s.yaml", "vpcs: []\nx: &x y", EXTRA, 2, "", "anchors, aliases and tags are not supported"),
-    ("alias", "s.yaml", "vpcs: []\nx: *x", EXTRA, 2, "", "anchors, aliases and tags are not supported"),
-    ("tag", "s.yaml", "vpcs: !!python/object:os.system x", EXTRA, 1, "", "anchors, aliases and tags are not supported"),
-    ("tag on a mapping", "s.yaml", "vpcs:\n- !x {a: b}", EXTRA, 2, "", "anchors, aliases and tags are not supported"),
+    ("alias bomb", "s.yaml", BOMB, "InvalidSource.TooLarge", 21, "", "the aliases stand for too many values"),
+    ("alias in its own anchor", "s.yaml", "vpcs: &x\n- *x", SYNTAX, 2, "", "the alias *x stands for nothing"),
+    ("alias without an anchor", "s.yaml", "vpcs: []\nx: *x", SYNTAX, 2, "", "the alias *x stands for nothing"),
+    ("aliases that nest too deeply", "s.yaml", NEST, "InvalidDocument.TooDeep", 24, "", "nested too deeply"),
+    ("key by alias that is a list", "s.yaml", "vpcs: &a []\n*a : 1", SYNTAX, 2, "", "a key is not text"),
+    ("merge of text", "s.yaml", "vpcs:\n- <<: a", SYNTAX, 3, "", "<< names something else than mappings"),
+    ("two merge keys", "s.yaml", "a: &a {}\nb:\n  <<: *a\n  <<: *a", "InvalidDocument.DuplicateKey", 4, "/b/<<",
+     "the mapping has this key twice"),
+    ("tag", "s.yaml", "vpcs: !!python/object:os.system x", EXTRA, 1, "", "tags are not supported"),
+    ("tag on a mapping", "s.yaml", "vpcs:\n- !x {a: b}", EXTRA, 2, "", "tags are not supported"),
     ("key that is a list", "s.yaml", "vpcs: []\n? [a]\n: 1", SYNTAX, 2, "", "a key is not text"),
     ("two YAML documents", "s.yaml", "vpcs: []\n---\nvpcs: []", SYNTAX, 2, "", "the file has a second document"),
     ("deep YAML", "s.yaml", "vpcs:\n " + "[" * 60, "InvalidDocument.TooDeep", 2, "", "nested too deeply"),

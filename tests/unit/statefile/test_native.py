@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sgdataplane.errors import StateFileError
 from sgdataplane.model.state import (
@@ -327,3 +328,47 @@ def test_an_unknown_section_is_refused_with_the_nearest_one(tmp_path: Path) -> N
 def test_a_section_of_the_wrong_type_is_refused(text: str, pointer: str, tmp_path: Path) -> None:
     (problem,) = refusals(tmp_path, text)
     assert (problem.code, problem.where.line, problem.where.pointer) == ("InvalidDocument.WrongType", 1, pointer)
+
+
+ALIASED = """\
+vpcs: [{vpc_id: &vpc vpc-a}]
+security_groups:
+  - &base
+    security_group_id: sg-a
+    vpc_id: *vpc
+    inner_access_policy: Drop
+    rules: &rules
+      - &ssh {type: ingress, ip_protocol: tcp, port_range: 22/22, cidr_ip: 10.0.0.0/8}
+      - {<<: *ssh, port_range: 23/23}
+  - {<<: *base, security_group_id: sg-b}
+  - {<<: [{inner_access_policy: Accept}, *base], security_group_id: sg-c, rules: [*ssh]}
+  - {security_group_id: sg-d, vpc_id: *vpc, inner_access_policy: Drop, rules: *rules}
+"""
+PLAIN = """\
+vpcs: [{vpc_id: vpc-a}]
+security_groups:
+  - {security_group_id: sg-a, vpc_id: vpc-a, inner_access_policy: Drop, rules: [SSH, TELNET]}
+  - {security_group_id: sg-b, vpc_id: vpc-a, inner_access_policy: Drop, rules: [SSH, TELNET]}
+  - {security_group_id: sg-c, vpc_id: vpc-a, inner_access_policy: Accept, rules: [SSH]}
+  - {security_group_id: sg-d, vpc_id: vpc-a, inner_access_policy: Drop, rules: [SSH, TELNET]}
+"""
+
+
+def test_aliases_and_merge_keys_say_the_same_as_what_they_stand_for(tmp_path: Path) -> None:
+    ssh = "{type: ingress, ip_protocol: tcp, port_range: 22/22, cidr_ip: 10.0.0.0/8}"
+    plain = PLAIN.replace("SSH", ssh).replace("TELNET", ssh.replace("22/22", "23/23"))
+    assert load_text(tmp_path, ALIASED).state == load_text(tmp_path, plain).state
+
+
+def test_what_is_wrong_behind_an_alias_is_placed_where_the_alias_stands(tmp_path: Path) -> None:
+    text = "vpcs:\n  - &a {vpc_id: vpc-a, cidr: x}\n  - vpc_id: vpc-b\n  - <<: *a\n    vpc_id: vpc-c\n"
+    assert [problem.where.line for problem in refusals(tmp_path, text)] == [2, 4]
+
+
+def test_what_pyyaml_writes_is_read(tmp_path: Path) -> None:
+    rules = [{"type": "ingress", "ip_protocol": "tcp", "port_range": "22/22", "cidr_ip": "10.0.0.0/8"}]
+    groups = [{"security_group_id": f"sg-{name}", "vpc_id": "vpc-a", "rules": rules} for name in "ab"]
+    text = yaml.safe_dump({"vpcs": [{"vpc_id": "vpc-a"}], "security_groups": groups})
+    assert "*id001" in text
+    first, second = load_text(tmp_path, text).state.security_groups
+    assert [rule.port_range for rule in (*first.rules, *second.rules)] == [PortRange(22, 22)] * 2
