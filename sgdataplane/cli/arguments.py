@@ -151,10 +151,11 @@ class Parser(argparse.ArgumentParser):
         words: str = STATE_HELP,
         *,
         metavar: str = "STATE",
+        nargs: str | None = None,
         group: argparse._ActionsContainer | None = None,
     ) -> None:
         """A state: `name` of the argument or option; `group`: that it belongs to."""
-        (group or self).add_argument(name, type=_place, metavar=metavar, help=words)
+        (group or self).add_argument(name, type=_place, metavar=metavar, nargs=nargs, help=words)
 
     def add_flow(self, *, port: str = PORT_HELP, source_port: str = "") -> None:
         """`--protocol`, `--port` and, if it has a help text, `--source-port`. `port`, `source_port`: the help texts."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sgdataplane.analyse.diff import EniDiff, Exposure, StateDiff, VerdictChange
 from sgdataplane.cli.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices
-from sgdataplane.cli.output import Exit, Progress, paint, render_table, say, say_block
+from sgdataplane.cli.output import Exit, Progress, paint, render_table, say, say_aside, say_block
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model import words
 from sgdataplane.model.choices import JUDGING, Choices
@@ -30,6 +30,7 @@ from sgdataplane.policy.dimensions import (
     Dimension,
     Domain,
 )
+from sgdataplane.statefile import load_plan
 from sgdataplane.statefile.memory import Memory
 from sgdataplane.visible import json_text
 
@@ -38,10 +39,14 @@ NAMED = 3  # ENIs with the same change, before the others are only counted
 
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
-    more = "The answer is exact: nothing is listed if and only if no packet's verdict changes. Touches nothing."
+    more = (
+        "The answer is exact: nothing is listed if and only if no packet's verdict changes. If OLD is a Terraform plan "
+        "(terraform show -json PLANFILE) and there is no NEW, its planned state is compared with the one before it. "
+        "Touches nothing."
+    )
     parser = verbs.add("diff", run, more, example="sgdp diff before.yaml after.yaml --fail-on-open")
     parser.add_state("old", metavar="OLD")
-    parser.add_state("new", "the state to compare with; it may have another format", metavar="NEW")
+    parser.add_state("new", "the state to compare with; it may have another format", metavar="NEW", nargs="?")
     parser.add_json("sgdataplane/schemas/diff.schema.json")
     help_text = "exit code 1 if NEW opens a port to the internet: most public addresses can reach it, and can't in OLD"
     parser.add_argument("--fail-on-open", action="store_true", help=help_text)
@@ -66,7 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def load_both(arguments: argparse.Namespace, profile: str) -> tuple[CloudState, CloudState]:
-    """OLD and NEW. StateFileError with everything that is wrong in either."""
+    """OLD and NEW, or both states of a plan. StateFileError with everything that is wrong in either."""
+    if arguments.new is None:
+        before, after = load_plan(arguments.old, profile=profile, waits=True)
+        for finding in after.findings:
+            say_aside(f"note: {finding.message}")
+        return before.state, after.state
     memory = Memory()
     states: list[CloudState] = []
     problems: list[Problem] = []

@@ -18,7 +18,7 @@ from sgdataplane.model.choices import JUDGING, Choices
 from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import counted
 from sgdataplane.policy.findings import Finding
-from sgdataplane.statefile import Loaded, dump_ecs, dump_native, load_terraform, near_quotas
+from sgdataplane.statefile import Loaded, dump_ecs, dump_native, near_quotas
 
 COLOURS = {"high": "red", "warning": "yellow", "info": "dim"}
 
@@ -41,11 +41,9 @@ def add_check(verbs: Verbs) -> None:
 
 def add_import(verbs: Verbs) -> None:
     parser = verbs.add("import", import_state, example="sgdp import answers/ -o state.yaml")
-    words = "a folder of the cloud's answers, a Terraform state (*.tfstate), a pipe or - (standard input)"
+    words = "a folder of the cloud's answers, a Terraform state or plan, a pipe or - (standard input)"
     parser.add_state("source", words, metavar="SOURCE")
     parser.add_argument("-o", dest="output", metavar="FILE", type=Path, help="write to FILE instead of stdout")
-    words = "what SOURCE is; auto (default): Terraform if its name ends in .tfstate, else the cloud's answers"
-    parser.add_argument("--from", dest="kind", choices=("auto", "ecs", "terraform"), default="auto", help=words)
     parser.add_choices(("profile",))
 
 
@@ -133,12 +131,7 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
 
 def import_state(arguments: argparse.Namespace) -> int:
     """Writes the native state; what is odd about the source is said on stderr."""
-    profile = choices_of(arguments).profile
-    is_terraform = arguments.kind == "terraform" or (arguments.kind == "auto" and arguments.source.suffix == ".tfstate")
-    if is_terraform:
-        loaded = load_terraform(arguments.source, profile=profile, waits=True)
-    else:
-        loaded = load_state(arguments.source, profile)
+    loaded = load_state(arguments.source, choices_of(arguments).profile)
     for finding in loaded.findings:
         say_aside(f"note: {finding.message}")
     put(dump_native(loaded.state), arguments.output)

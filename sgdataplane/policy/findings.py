@@ -98,6 +98,16 @@ KINDS: Mapping[str, FindingKind] = {
         "a rule gives several remotes, and another one wins",
         "remove the ignored remote, or write a rule of its own for it",
     ),
+    "KnownAfterApply": FindingKind(
+        (Severity.WARNING,),
+        "a value in a Terraform plan is known only after `terraform apply`, so what depends on it accepts nothing",
+        "apply the plan and look again, or write the value into the configuration",
+    ),
+    "MadeUpMac": FindingKind(
+        (Severity.INFO,),
+        "Terraform doesn't say which MAC an ENI has, so it has one that is made from its id",
+        "don't bind these ENIs by MAC",
+    ),
     "IgnoredRules": FindingKind(
         (Severity.WARNING,),
         "rules belong to a group that the Terraform state doesn't have",

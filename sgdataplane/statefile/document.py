@@ -36,9 +36,9 @@ class Document:
 
 def is_json(source: SourceText) -> bool:
     """By its name or, if the name doesn't say, by how it begins."""
-    if source.file.endswith((".yaml", ".yml")):
+    if source.name.suffix in (".yaml", ".yml"):
         return False
-    return source.file.endswith(".json") or source.text.lstrip().startswith("{")
+    return source.name.suffix == ".json" or source.text.lstrip().startswith("{")
 
 
 def values_in(source: SourceText) -> int:

@@ -203,7 +203,7 @@ def is_keyed(mapping: dict[str, object]) -> bool:
 
 
 def answers_in(document: Document, problems: Problems) -> Iterator[EcsAnswer]:
-    stem, whole = document.source.stem, Item(document.file, "", document.mapping, problems)
+    stem, whole = document.source.name.stem, Item(document.file, "", document.mapping, problems)
     if not is_keyed(document.mapping):
         yield EcsAnswer(call_of(document.mapping), stem, whole)
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,13 +22,14 @@ from sgdataplane.statefile.memory import Memory
 from sgdataplane.statefile.native import add_native
 from sgdataplane.statefile.problems import EnoughProblemsError, Problems
 from sgdataplane.statefile.records import read_drafts, with_macs
+from sgdataplane.statefile.resources import is_plan, is_terraform
 from sgdataplane.statefile.sections import Drafts, Sections
 from sgdataplane.statefile.source import SourceText, read_sources
 from sgdataplane.statefile.terraform import add_terraform
 from sgdataplane.statefile.validate import validate
 
 # A format: adds the objects of documents to sections, and says what was odd.
-Add: TypeAlias = Callable[[Iterable[Document], Sections, Problems], list[Finding]]
+Add: TypeAlias = Callable[[list[Document], Sections, Problems], list[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,59 +41,80 @@ class Loaded:
 
 
 def load(path: Path, *, profile: str = "seed", memory: Memory | None = None, waits: bool = False) -> Loaded:
-    """Load a file or folder of either format of state.md; StateFileError with everything wrong in it. `memory`: what
+    """Load a file or folder of any format of state.md; StateFileError with everything wrong in it. `memory`: what
     earlier loads of similar files left, which makes this one faster. `waits`: if the path is a pipe, wait for its
     writer."""
-    return load_with(add_documents, path, profile, memory, waits=waits)
-
-
-def load_terraform(path: Path, *, profile: str = "seed", waits: bool = False) -> Loaded:
-    """Load a Terraform state (terraform.tfstate, version 4); StateFileError with everything wrong in it."""
-    return load_with(add_terraform, path, profile, waits=waits)
-
-
-def load_with(add: Add, path: Path, profile: str, memory: Memory | None = None, *, waits: bool = False) -> Loaded:
     problems, memory = Problems(), memory or Memory()
     memory.begin()
+    loaded = load_sources(read_sources(path, problems, waits=waits), profile, problems, memory)
+    memory.accept()
+    return loaded
+
+
+def load_plan(path: Path, *, profile: str = "seed", waits: bool = False) -> tuple[Loaded, Loaded]:
+    """Load a Terraform plan: what there is before it, and what it will make. StateFileError if it isn't one."""
+    problems = Problems()
     sources = read_sources(path, problems, waits=waits)
+    parsed = [parse(source, Problems()) for source in sources]
+    if sources and not all(document and is_plan(document.mapping) for document in parsed):
+        expected = "what `terraform show -json PLANFILE` prints, or two states"
+        problems.add(Where(str(path)), "InvalidSource.NotAPlan", "this is no Terraform plan", expected=expected)
+    before, after = (load_sources(sources, profile, problems, Memory(), prior=prior) for prior in (True, False))
+    return before, after
+
+
+def load_sources(
+    sources: tuple[SourceText, ...], profile: str, problems: Problems, memory: Memory, *, prior: bool = False
+) -> Loaded:
+    """The state that texts hold; `prior`: of a Terraform plan, the one before it. StateFileError with all problems."""
     try:
-        loaded = load_sources(add, sources, profile, problems, memory)
+        loaded = _loaded(sources, profile, problems, memory, prior=prior)
     except EnoughProblemsError:
         loaded = None
     if loaded is None or problems.count:
         with_lines(problems, sources)
         raise problems.as_error()
-    memory.accept()
     return loaded
 
 
-def load_sources(add: Add, sources: tuple[SourceText, ...], profile: str, problems: Problems, memory: Memory) -> Loaded:
+def _loaded(
+    sources: tuple[SourceText, ...], profile: str, problems: Problems, memory: Memory, *, prior: bool
+) -> Loaded:
     """Every step in order; the result counts only if none has found a problem."""
     if are_too_many(sources, problems):
         raise EnoughProblemsError
     parsed = [memory.document(source, partial(parse, source, problems)) for source in sources]
     documents = [document for document in parsed if document]
     sections = Sections(is_complete=not problems.count, memory=memory)
-    findings = add(documents, sections, problems)
+    findings = add_documents(documents, sections, problems, prior=prior)
     drafts = read_drafts(sections, problems)
     if sections.is_complete:
         validate(sections, drafts, profile, problems)
     return Loaded(as_state(drafts), (*findings, *drafts.findings))
 
 
-def add_documents(documents: Iterable[Document], sections: Sections, problems: Problems) -> list[Finding]:
-    """Add all documents' objects to `sections`, each by its own format."""
-    answers: list[Document] = []
-    native: list[Document] = []
+def add_documents(
+    documents: Iterable[Document], sections: Sections, problems: Problems, *, prior: bool
+) -> list[Finding]:
+    """Add all documents' objects to `sections`. They must be of one format."""
+    adding: dict[str, Add] = {
+        "native": add_native,
+        "answers": add_ecs,
+        "terraform": partial(add_terraform, prior=prior),
+    }
+    found: dict[str, list[Document]] = {}
     for document in documents:
-        (answers if is_ecs(document) else native).append(document)
-    for document in native:
-        if answers:
-            message = "the folder holds native documents and the cloud's answers"
-            expected = "files of one format in a folder"
-            problems.add(Where(document.file), "InvalidSource.MixedFormats", message, expected=expected)
-        add_native(document, sections, problems)
-    return add_ecs(answers, sections, problems) if answers else []
+        found.setdefault(format_of(document), []).append(document)
+    for document in chain.from_iterable(list(found.values())[1:]):
+        message, expected = "the folder holds files of several formats", "files of one format in a folder"
+        problems.add(Where(document.file), "InvalidSource.MixedFormats", message, expected=expected)
+    return [finding for name, of_format in found.items() for finding in adding[name](of_format, sections, problems)]
+
+
+def format_of(document: Document) -> str:
+    if is_ecs(document):
+        return "answers"
+    return "terraform" if is_terraform(document.mapping) else "native"
 
 
 def as_state(drafts: Drafts) -> CloudState:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from sgdataplane.errors import Where
+from sgdataplane.policy.findings import Finding
 from sgdataplane.statefile import rules
 from sgdataplane.statefile.document import Document
 from sgdataplane.statefile.fields import Fields, escape
@@ -50,8 +51,14 @@ UNKNOWN_GROUPS = "unknown_security_group_ids"
 TOP_KEYS = ("version", *KEYS, UNKNOWN_GROUPS)
 
 
-def add_native(document: Document, sections: Sections, problems: Problems) -> None:
-    """Add the document's objects to `sections`, which merges several documents."""
+def add_native(documents: Iterable[Document], sections: Sections, problems: Problems) -> list[Finding]:
+    """Add the documents' objects to `sections`, which merges them. Nothing about them is odd, or it is a problem."""
+    for document in documents:
+        add_document(document, sections, problems)
+    return []
+
+
+def add_document(document: Document, sections: Sections, problems: Problems) -> None:
     top = Fields(document.file, "", document.mapping)
     check_keys(top, TOP_KEYS, problems)
     if not top.values:

@@ -5,12 +5,15 @@ Owns which files are read, how large they may be, and their encoding. Must not k
 
 from __future__ import annotations
 
+import gzip
 import os
 import stat
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +25,9 @@ from sgdataplane.statefile.problems import Problems
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_BYTES = 256 * 1024 * 1024
 MAX_FILES = 100_000
-SUFFIXES = (".yaml", ".yml", ".json")
+SUFFIXES = (".yaml", ".yml", ".json", ".tfstate")
+PACKED = ".gz"
+GZIP = b"\x1f\x8b"  # the first bytes of such a file (RFC 1952)
 STDIN = Path("/dev/stdin")
 
 
@@ -34,13 +39,14 @@ class SourceText:
     text: str
 
     @property
-    def stem(self) -> str:
-        return Path(self.file).stem
+    def name(self) -> Path:
+        """The name that says what the text is."""
+        return Path(self.file.removesuffix(PACKED))
 
 
 def read_sources(path: Path, problems: Problems, *, waits: bool = False) -> tuple[SourceText, ...]:
-    """The file, or every *.yaml, *.yml and *.json directly in the folder, by name; hidden ones are left out. `waits`:
-    the path may also be a pipe, such as STDIN; then wait for its writer."""
+    """The file, or every *.yaml, *.yml, *.json and *.tfstate directly in the folder, by name; hidden ones are left out.
+    Each may be packed by gzip. `waits`: the path may also be a pipe, such as STDIN; then wait for its writer."""
     try:
         with held_folder(path) as folder:
             files = [path] if folder is None else files_of_folder(path, folder, problems)
@@ -68,7 +74,10 @@ def read_files(files: Iterable[Path], folder: int | None, problems: Problems, *,
     sources: list[SourceText] = []
     left = MAX_BYTES
     for file in files:
-        data = read_bytes(file, folder, min(left, MAX_FILE_BYTES), problems, waits=waits and folder is None)
+        limit = min(left, MAX_FILE_BYTES)
+        data = read_bytes(file, folder, limit, problems, waits=waits and folder is None)
+        if data is not None and data.startswith(GZIP):
+            data = unpacked(file, data, limit, problems)
         if data is None:
             continue
         left -= len(data)
@@ -79,9 +88,10 @@ def read_files(files: Iterable[Path], folder: int | None, problems: Problems, *,
 
 
 def files_of_folder(path: Path, folder: int, problems: Problems) -> list[Path]:
-    names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIXES) and not name.startswith("."))
+    listed = (name for name in os.listdir(folder) if not name.startswith("."))
+    names = sorted(name for name in listed if name.removesuffix(PACKED).endswith(SUFFIXES))
     if not names:
-        refuse(path, "EmptyFolder", ("the folder holds no state", "*.yaml, *.yml or *.json"), problems)
+        refuse(path, "EmptyFolder", ("the folder holds no state", "*.yaml, *.yml, *.json or *.tfstate"), problems)
     if len(names) > MAX_FILES:
         problem = "the folder holds too many files", f"at most {MAX_FILES} files"
         refuse(path, "TooLarge", problem, problems, value=len(names))
@@ -102,11 +112,26 @@ def read_bytes(file: Path, folder: int | None, limit: int, problems: Problems, *
     except OSError as error:
         refuse_os_error(file, error, problems)
         return None
-    if max(size, len(data)) > limit:
+    return data if is_small(file, max(size, len(data)), limit, problems) else None
+
+
+def is_small(file: Path, size: int, limit: int, problems: Problems) -> bool:
+    if size > limit:
         expected = f"at most {MAX_FILE_BYTES} bytes in a file, {MAX_BYTES} in all files together"
-        refuse(file, "TooLarge", ("too large for a state", expected), problems, value=max(size, len(data)))
+        refuse(file, "TooLarge", ("too large for a state", expected), problems, value=size)
+    return size <= limit
+
+
+def unpacked(file: Path, data: bytes, limit: int, problems: Problems) -> bytes | None:
+    """What gzip packed; None and a problem if it is damaged, or more than `limit`: a small file can hold very much."""
+    try:
+        with gzip.open(BytesIO(data)) as stream:
+            found = stream.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        message, expected = "the packed file is damaged", "a whole file as gzip writes it"
+        problems.add(Where(str(file)), "InvalidDocument.Malformed", message, value=str(error), expected=expected)
         return None
-    return data
+    return found if is_small(file, len(found), limit, problems) else None
 
 
 def open_stream(file: Path, folder: int | None, *, waits: bool) -> BinaryIO:

@@ -1,7 +1,7 @@
-"""A Terraform state (terraform.tfstate, version 4) -> Sections, under native names.
+"""Terraform's resources -> Sections, under native names.
 
 Owns the names of the alicloud provider's resources and attributes. Is given documents. Must not know what values mean.
-A Terraform state has what Terraform manages. VPCs and groups that it only refers to are known by id.
+Terraform knows what it manages. VPCs and groups that it only refers to are known by id.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from sgdataplane.statefile.ecs import Names, Values, Vpcs, put_elements
 from sgdataplane.statefile.ecs_answers import Item
 from sgdataplane.statefile.fields import Fields
 from sgdataplane.statefile.problems import Problems
+from sgdataplane.statefile.resources import resources
 from sgdataplane.statefile.sections import Sections
+from sgdataplane.statefile.unknowns import Unknowns
 
-VERSION = 4
 # Native name -> the provider's names for it, the newest first.
 VPC = {"vpc_id": ("id",)}
 GROUP = {
@@ -64,37 +65,41 @@ INTERFACES = ("alicloud_ecs_network_interface", "alicloud_network_interface")
 ATTACHMENTS = ("alicloud_ecs_network_interface_attachment", "alicloud_network_interface_attachment")
 
 
-def add_terraform(documents: Iterable[Document], sections: Sections, problems: Problems) -> list[Finding]:
-    """Add every resource of a kind that a state is made of; the others mean nothing here."""
+def add_terraform(
+    documents: Iterable[Document], sections: Sections, problems: Problems, *, prior: bool = False
+) -> list[Finding]:
+    """Add every resource of a kind that a state is made of; the others mean nothing here. `prior`: of a plan, those
+    before it."""
     findings: list[Finding] = []
     for document in documents:
         top = Item(document.file, "", document.mapping, problems)
-        if top.get("version") != VERSION or "resources" not in top.mapping:
+        found = resources(top, prior=prior)
+        if found is None:
             where, value = top.where("version"), top.get("version") or ""
-            message, expected = "this is not a Terraform state", f"a terraform.tfstate of version {VERSION}"
+            message = "this is no state or plan of Terraform that can be read"
+            expected = "a terraform.tfstate of version 4, or what `terraform show -json` prints"
             problems.add(where, "InvalidSource.NotTerraform", message, value=value, expected=expected)
             sections.is_complete = False
             continue
-        findings += Resources(top, sections).add()
+        unknowns = Unknowns(found)
+        findings += [*Resources(unknowns.settled(), sections).add(), *unknowns.findings]
     return findings
 
 
 class Resources:
-    """One state's resources on their way into sections."""
+    """The resources of one document on their way into sections."""
 
-    def __init__(self, top: Item, sections: Sections) -> None:
+    def __init__(self, found: Iterable[tuple[str, Item]], sections: Sections) -> None:
         self.sections = sections
         self.vpcs = Vpcs(sections)
-        self.by_type: dict[str, list[Item]] = {}
-        for resource in top.items("resources"):
-            found = resource.items("instances")
-            attributes = [instance.inner("attributes") for instance in found]
-            self.by_type.setdefault(resource.text("type"), []).extend(attributes)
+        self.by_kind: dict[str, list[Item]] = {}
+        for kind, item in found:
+            self.by_kind.setdefault(kind, []).append(item)
         with_vpc = self.of("alicloud_vswitch", "alicloud_security_group")
         self.vpc_of_id = {item.text("id"): item.text("vpc_id") for item in with_vpc}
 
-    def of(self, *types: str) -> Iterator[Item]:
-        return (item for kind in types for item in self.by_type.get(kind, ()))
+    def of(self, *kinds: str) -> Iterator[Item]:
+        return (item for kind in kinds for item in self.by_kind.get(kind, ()))
 
     def add(self) -> list[Finding]:
         for item in self.of("alicloud_vpc"):
@@ -102,7 +107,7 @@ class Resources:
         findings = self.add_groups()
         for item in self.of("alicloud_ecs_prefix_list"):
             self.add_prefix_list(item)
-        self.add_interfaces()
+        findings += self.add_interfaces()
         self.sections.instances += [as_fields(item, INSTANCE) for item in self.of("alicloud_instance")]
         return findings
 
@@ -136,14 +141,17 @@ class Resources:
         places["entries"] = "entry"
         self.sections.prefix_lists.append(item.fields(values, places))
 
-    def add_interfaces(self) -> None:
-        """Each instance's primary ENI, and the ENIs that are resources of their own, attached or not."""
+    def add_interfaces(self) -> list[Finding]:
+        """Each instance's primary ENI, whose MAC Terraform doesn't know, and the ENIs that are resources of their own,
+        attached or not."""
         attached = {item.text("network_interface_id"): item.text("instance_id") for item in self.of(*ATTACHMENTS)}
-        for item in self.of("alicloud_instance"):
-            self.sections.network_interfaces.append(self.interface(item, PRIMARY, {"type": "primary"}))
+        found = [self.interface(item, PRIMARY, {"type": "primary"}) for item in self.of("alicloud_instance")]
         for item in self.of(*INTERFACES):
             more = {"type": "secondary", "instance_id": attached.get(item.text("id"), "")}
-            self.sections.network_interfaces.append(self.interface(item, INTERFACE, more))
+            found.append(self.interface(item, INTERFACE, more))
+        self.sections.network_interfaces += found
+        without = [fields for fields in found if not fields.values.get("mac_address")]
+        return [made_up(without)] if without else []
 
     def interface(self, item: Item, names: Mapping[str, tuple[str, ...]], more: Mapping[str, str]) -> Fields:
         values, places = attributes(item, names)
@@ -167,6 +175,15 @@ def ignored(group_id: str, count: int) -> Finding:
     verb = "is" if count == 1 else "are"
     message = f"{counted(count, 'rule')} of {group_id} {verb} ignored, as the group isn't in the Terraform state"
     return Finding("IgnoredRules", Severity.WARNING, message, subject(security_group_id=group_id))
+
+
+def made_up(found: list[Fields]) -> Finding:
+    """About ENIs without a MAC."""
+    first = found[0].said("network_interface_id")
+    which = f"{first} and {counted(len(found) - 1, 'more ENI')}" if len(found) > 1 else first
+    noun = "the MACs" if len(found) > 1 else "the MAC"
+    message = f"{noun} of {which} {'are' if len(found) > 1 else 'is'} made up, as Terraform doesn't say"
+    return Finding("MadeUpMac", Severity.INFO, message, subject(network_interface_id=first))
 
 
 def elements(item: Item, key: str) -> list[tuple[str, object]]:

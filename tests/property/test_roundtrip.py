@@ -27,7 +27,7 @@ from sgdataplane.model.state import (
     SecurityGroupRule,
 )
 from sgdataplane.net.values import Prefix
-from sgdataplane.statefile import dump_ecs, dump_native, load, load_terraform
+from sgdataplane.statefile import dump_ecs, dump_native, load
 from sgdataplane.statefile.dump_native import sections
 from sgdataplane.statefile.native import INNER_KEYS, KEYS, TOP_KEYS
 from sgdataplane.statefile.records import TIMEOUTS
@@ -173,13 +173,12 @@ def test_every_state_can_be_reviewed_and_its_findings_name_what_is_there(state: 
 
 def falls_over(data: bytes, name: str) -> None:
     """Load any bytes: they give a state or a refusal that can be printed, and no other exception."""
-    read_bytes = load_terraform if name.endswith(".tfstate") else load
     error: StateFileError | None = None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(data)
         try:
-            read_bytes(path)
+            load(path)
         except StateFileError as caught:
             error = caught
     if error is not None:

@@ -9,6 +9,7 @@ import pytest
 
 from sgdataplane.cli.main import main
 from tests.support.schemas import assert_conforms
+from tests.unit.statefile.terraform_documents import module, plan, resource
 
 OLD = """\
 version: 1
@@ -124,3 +125,24 @@ def test_all_that_is_wrong_in_either_state_is_told(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert [path.name in captured.err for path in paths] == [True, True]
+
+
+def test_a_terraform_plan_alone_is_compared_with_the_state_before_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = module(resource("alicloud_vpc.a"), resource("alicloud_security_group.a"), resource("alicloud_instance.a"))
+    rule = resource("alicloud_security_group_rule.ssh")
+    hidden = resource("alicloud_security_group_rule.hidden", cidr_ip=None)
+    after = module(*before["root_module"]["resources"], rule, hidden)
+    unknown = {hidden["address"]: {"cidr_ip": True}, rule["address"]: {"nic_type": True}}
+    path = tmp_path / "plan.json"
+    path.write_text(plan(after, unknown, {}, prior=before), encoding="utf-8")
+    assert run(path) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[2].split()[:4] == ["opens", "tcp", "22", "10.0.0.0/8"]
+    assert (
+        "cidr_ip of alicloud_security_group_rule.hidden is known only after apply, so the rule is left out" in said.err
+    )
+    path.write_text(OLD, encoding="utf-8")
+    assert run(path) == 5
+    assert "InvalidSource.NotAPlan: this is no Terraform plan" in capsys.readouterr().err

@@ -199,14 +199,15 @@ TFSTATE = {
 }
 
 
-@pytest.mark.parametrize(("name", "more"), [("terraform.tfstate", []), ("state.json", ["--from", "terraform"])])
-def test_a_terraform_state_is_known_by_its_name_or_by_the_option(
-    name: str, more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["terraform.tfstate", "state.json", "other"])
+def test_a_terraform_state_is_known_by_its_content(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / name
     path.write_text(json.dumps(TFSTATE), encoding="utf-8")
-    assert run("import", path, *more) == 0
+    assert run("import", path) == 0
     assert "security_group_id: sg-a" in capsys.readouterr().out
+    assert run("check", path) == 0
 
 
 def test_answers_are_not_written_without_a_folder(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

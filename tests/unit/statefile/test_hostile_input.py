@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import socket
 from collections import Counter
@@ -100,6 +101,39 @@ def test_a_byte_order_mark_is_no_harm(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(b'\xef\xbb\xbf{"vpcs": [{"vpc_id": "vpc-a"}]}')
     assert [vpc.vpc_id for vpc in load(path).state.vpcs] == ["vpc-a"]
+
+
+PACKED = gzip.compress(b'{"vpcs": [{"vpc_id": "vpc-a"}]}')
+
+
+@pytest.mark.parametrize("name", ["s.yaml.gz", "s.json.gz", "s.json", "s"])
+def test_a_packed_file_is_read_whatever_its_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(PACKED)
+    assert list(load(tmp_path / name).state.vpc) == ["vpc-a"]
+
+
+def test_packed_files_of_a_folder_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json.gz").write_bytes(PACKED)
+    (tmp_path / "b.yaml").write_text("vpcs: [{vpc_id: vpc-b}]")
+    (tmp_path / "other.gz").write_bytes(b"no state")
+    assert list(load(tmp_path).state.vpc) == ["vpc-a", "vpc-b"]
+
+
+@pytest.mark.parametrize("data", [PACKED[:-9], PACKED[:-6] + b"\0" * 6, PACKED[:3] + b"\xff" * 20, PACKED[:12]])
+def test_a_damaged_packed_file_is_refused(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "s.json.gz"
+    path.write_bytes(data)
+    (problem,) = problems_of(path)
+    assert (problem.code, problem.message, problem.where) == (SYNTAX, "the packed file is damaged", Where(str(path)))
+
+
+def test_a_packed_file_that_is_large_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "MAX_FILE_BYTES", 1000)
+    path = tmp_path / "s.json.gz"
+    for size, code in ((900, "InvalidDocument.WrongType"), (100_000, "InvalidSource.TooLarge")):
+        path.write_bytes(gzip.compress(b'"' + b"x" * size + b'"'))
+        assert path.stat().st_size < 1000
+        assert [problem.code for problem in problems_of(path)] == [code]
 
 
 def make_fifo(path: Path) -> None:

@@ -89,7 +89,7 @@ REFUSALS = (
     ("a call that the cloud refused", add({"RequestId": "R", "Code": "Forbidden.RAM", "Message": "no"}),
      "InvalidSource.RefusedCall", "x", "", "the cloud refused this call: no", "the answer of a call that succeeded"),
     ("a native document among the answers", add({"version": 1}), "InvalidSource.MixedFormats", "x", "",
-     "the folder holds native documents and the cloud's answers", "files of one format in a folder"),
+     "the folder holds files of several formats", "files of one format in a folder"),
     ("a permission without policy", put(f"{WEB}/{RULE}/Policy", ""), "MissingParameter.Policy", WEB, f"/{RULE}",
      "the permission has no Policy", "Accept or Drop"),
     ("a permission without direction", put(f"{WEB}/{RULE}/Direction", ""), "MissingParameter.Type", WEB, f"/{RULE}",

@@ -11,7 +11,7 @@ import pytest
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model.state import EniType, GroupRef, GroupType, NetworkType, PrefixListRef
 from sgdataplane.net.values import Family, PortRange, Prefix, Verdict
-from sgdataplane.statefile import Loaded, load_terraform
+from sgdataplane.statefile import Loaded, load
 
 Attributes = dict[str, Any]
 VPC = (
@@ -51,14 +51,14 @@ def tfstate(*resources: tuple[str, Attributes], version: int = 4) -> str:
 def read(folder: Path, *resources: tuple[str, Attributes]) -> Loaded:
     path = folder / "terraform.tfstate"
     path.write_text(tfstate(*resources), encoding="utf-8")
-    return load_terraform(path)
+    return load(path)
 
 
 def refused(folder: Path, text: str) -> tuple[Problem, ...]:
     path = folder / "terraform.tfstate"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(StateFileError) as caught:
-        load_terraform(path)
+        load(path)
     return caught.value.problems
 
 
@@ -147,10 +147,24 @@ def test_a_wrong_attribute_is_refused_at_its_place(tmp_path: Path) -> None:
     assert '"port_range": "0/0"' in text.splitlines()[problem.where.line - 1]
 
 
-@pytest.mark.parametrize(
-    "text", [tfstate(version=3), '{"version": 4}', '{"planned_values": {}}'], ids=["3", "4", "plan"]
-)
+@pytest.mark.parametrize("text", [tfstate(version=3), '{"version": 4}'], ids=["3", "4"])
 def test_what_is_no_terraform_state_is_refused(text: str, tmp_path: Path) -> None:
     (problem,) = refused(tmp_path, text)
-    assert (problem.code, problem.message) == ("InvalidSource.NotTerraform", "this is not a Terraform state")
-    assert problem.expected == "a terraform.tfstate of version 4"
+    assert (problem.code, problem.message) == (
+        "InvalidSource.NotTerraform", "this is no state or plan of Terraform that can be read",
+    )  # fmt: skip
+    assert problem.expected == "a terraform.tfstate of version 4, or what `terraform show -json` prints"
+
+
+def test_a_made_up_mac_is_reported(tmp_path: Path) -> None:
+    loaded = read(tmp_path, VPC, GROUP, ("alicloud_instance", INSTANCE))
+    (finding,) = loaded.findings
+    assert (finding.code, finding.message) == ("MadeUpMac", "the MAC of eni-p is made up, as Terraform doesn't say")
+
+
+def test_data_sources_are_no_objects_of_the_state(tmp_path: Path) -> None:
+    document = json.loads(tfstate(VPC, GROUP))
+    document["resources"].append({**document["resources"][1], "mode": "data", "name": "same"})
+    path = tmp_path / "terraform.tfstate"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert list(load(path).state.group) == ["sg-a"]

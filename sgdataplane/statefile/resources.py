@@ -1,0 +1,216 @@
+"""Terraform's resources, from its state file or from `terraform show -json` of a state or plan.
+
+Owns the walk through modules, and what is put where a plan doesn't know a value yet: an object that doesn't exist gets
+an id that is made from its address, and so does what refers to it, if the plan's configuration says which object that
+is. Is given documents. Must not know what resources mean. The JSON is described at
+https://developer.hashicorp.com/terraform/internals/json-format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sgdataplane.statefile.ecs_answers import Item
+
+VERSION = 4  # of the state file
+INDEX = re.compile(r"\[[^\]]*\]")
+MODULE = re.compile(r"module\.([^.\[]+)(?:\[[^\]]*\])?\.")
+MAX_STEPS = 16  # from a reference to the object that it means, through variables and outputs of modules
+MAX_ID = 63
+MORE_IDS = {"alicloud_instance": ("network_interface_id",)}  # what an object gives an id to, besides itself
+LISTS = ("security_groups", "security_group_ids")  # lists of ids
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One managed object. `item`: its attributes, as far as they are known. `unknown`: the names of those that only
+    `terraform apply` will tell, and whether the configuration says something about each."""
+
+    address: str
+    kind: str
+    item: Item
+    unknown: Mapping[str, bool] = field(default_factory=dict)
+
+
+def is_terraform(mapping: Mapping[str, object]) -> bool:
+    """Whether Terraform wrote it, even if it isn't what is needed."""
+    marks = ("terraform_version", "format_version", "planned_values")
+    return any(mark in mapping for mark in marks) or mapping.get("version") == VERSION
+
+
+def is_plan(mapping: Mapping[str, object]) -> bool:
+    return "planned_values" in mapping
+
+
+def resources(top: Item, *, prior: bool) -> list[Resource] | None:
+    """The managed objects of a state; of a plan those that it will make or, with `prior`, those before it. None if the
+    document is neither."""
+    if is_plan(top.mapping):
+        before = top.inner("prior_state").inner("values")
+        return list(_walk(before.inner("root_module"))) if prior else _Plan(top).resources()
+    if "format_version" in top.mapping:
+        return list(_walk(top.inner("values").inner("root_module")))
+    if top.get("version") == VERSION and "resources" in top.mapping:
+        return list(_of_file(top))
+    return None
+
+
+def _of_file(top: Item) -> Iterator[Resource]:
+    for found in top.items("resources"):
+        address = f"{found.text('type')}.{found.text('name')}"
+        if found.text("mode") != "data":
+            for instance in found.items("instances"):
+                yield Resource(address, found.text("type"), instance.inner("attributes"))
+
+
+def _walk(module: Item) -> Iterator[Resource]:
+    for found in module.items("resources"):
+        if found.text("mode") != "data":
+            yield Resource(found.text("address"), found.text("type"), found.inner("values"))
+    for child in module.items("child_modules"):
+        yield from _walk(child)
+
+
+class _Plan:
+    """A plan's objects, by address."""
+
+    def __init__(self, top: Item) -> None:
+        self.planned = list(_walk(top.inner("planned_values").inner("root_module")))
+        self.at: dict[str, list[Resource]] = {}
+        for each in self.planned:
+            for address in {each.address, INDEX.sub("", each.address)}:
+                self.at.setdefault(address, []).append(each)
+        self.unknown = {
+            change.text("address"): change.inner("change").inner("after_unknown").mapping
+            for change in top.items("resource_changes")
+        }
+        self.configuration = _Module("", top.inner("configuration").inner("root_module"))
+
+    def resources(self) -> list[Resource]:
+        return [self.completed(each) for each in self.planned]
+
+    def completed(self, each: Resource) -> Resource:
+        """The object with all that other parts of the plan tell about what is unknown."""
+        unknown = {name: value for name, value in self.unknown.get(each.address, {}).items() if _has_unknown(value)}
+        values = {name: value for name, value in each.item.mapping.items() if name not in unknown}
+        for name in unknown:
+            found = self.listed(each, name) if name in LISTS else self.text(each, name, 0)
+            if found is not None:
+                values[name] = found
+        module, local = self.configuration.inside(each.address)
+        left = {name: bool(module.references(local, name)) for name in unknown.keys() - values.keys()}
+        item = Item(each.item.file, each.item.pointer, values, each.item.problems)
+        return Resource(each.address, each.kind, item, left)
+
+    def text(self, each: Resource, name: str, steps: int) -> str | None:
+        """An unknown attribute: an id of the object's own, or the attribute of another that its expression means."""
+        if name == "id":
+            return made_id(each.address)
+        if name in MORE_IDS.get(each.kind, ()):
+            return made_id(f"{each.address}.{name}")
+        found = self.referred(each, name, steps)
+        return found.pop() if len(found) == 1 else None
+
+    def listed(self, each: Resource, name: str) -> list[str] | None:
+        """A list with unknown elements, if the expression says what each of them is."""
+        given = each.item.mapping.get(name)
+        elements = given if isinstance(given, list) else []
+        known = {element for element in elements if isinstance(element, str)}
+        found = self.referred(each, name, 0)
+        missing = len(elements) - len(known) if elements else len(found)
+        ids = {element for element in found if element is not None}
+        return sorted(known | ids) if found and len(ids) == len(found) and len(ids - known) == missing else None
+
+    def referred(self, each: Resource, name: str, steps: int) -> set[str | None]:
+        module, local = self.configuration.inside(each.address)
+        return self.values(module, module.references(local, name), steps)
+
+    def values(self, module: _Module, references: Iterable[str], steps: int) -> set[str | None]:
+        """What references mean in a module; None stands for what isn't the text of one object's attribute."""
+        return {self.value(module, reference, steps) for reference in references} if steps < MAX_STEPS else {None}
+
+    def value(self, module: _Module, reference: str, steps: int) -> str | None:
+        kind, _, rest = reference.partition(".")
+        if kind == "var":
+            found = self.values(*module.argument(rest), steps + 1)
+        elif kind == "module":
+            found = self.values(*module.output(rest), steps + 1)
+        else:
+            return self.attribute(module.prefix + reference, steps)
+        return found.pop() if len(found) == 1 else None
+
+    def attribute(self, reference: str, steps: int) -> str | None:
+        """The value of `alicloud_security_group.web.id`; None if that isn't one text."""
+        address, _, name = reference.rpartition(".")
+        found = self.at.get(address, ())
+        if len(found) != 1:
+            return None
+        value = found[0].item.mapping.get(name)
+        if _has_unknown(self.unknown.get(found[0].address, {}).get(name)):
+            return self.text(found[0], name, steps + 1)
+        return value if isinstance(value, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Module:
+    """One module of the configuration. `prefix`: of the addresses of its objects. `call`: by which its parent uses
+    it."""
+
+    prefix: str
+    item: Item
+    parent: _Module | None = None
+    call: Item | None = None
+
+    def inside(self, address: str) -> tuple[_Module, str]:
+        """The module that an address leads to, and the rest of the address without indexes."""
+        module = self
+        while match := MODULE.match(address):
+            module, address = module.child(match[1], match[0]), address[match.end() :]
+        return module, INDEX.sub("", address)
+
+    def child(self, name: str, step: str) -> _Module:
+        call = self.item.inner("module_calls").inner(name)
+        return _Module(self.prefix + step, call.inner("module"), self, call)
+
+    def references(self, address: str, name: str) -> Sequence[str]:
+        """What the expression of an object's attribute refers to."""
+        for resource in self.item.items("resources"):
+            if resource.text("address") == address:
+                return _references(resource.inner("expressions").mapping.get(name))
+        return ()
+
+    def argument(self, name: str) -> tuple[_Module, Sequence[str]]:
+        """What the parent gives for a variable."""
+        if self.parent is None or self.call is None:
+            return self, ()
+        return self.parent, _references(self.call.inner("expressions").mapping.get(name))
+
+    def output(self, rest: str) -> tuple[_Module, Sequence[str]]:
+        """What `web.group_id` refers to: an output of a module that this one uses."""
+        name, _, output = rest.partition(".")
+        child = self.child(INDEX.sub("", name), f"module.{name}.")
+        return child, _references(child.item.inner("outputs").inner(output).mapping.get("expression"))
+
+
+def _references(expression: object) -> Sequence[str]:
+    """Terraform lists each reference, and then what it is a part of: `a.b.id`, `a.b`. These are the whole ones."""
+    found = expression.get("references") if isinstance(expression, dict) else None
+    texts = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+    return [each for each in texts if not any(other.startswith((f"{each}.", f"{each}[")) for other in texts)]
+
+
+def _has_unknown(value: object) -> bool:
+    if isinstance(value, (dict, list)):
+        return any(map(_has_unknown, value.values() if isinstance(value, dict) else value))
+    return value is True
+
+
+def made_id(address: str) -> str:
+    """An id for what has none yet: its address, as far as an id can be written so."""
+    text = re.sub(r"[^A-Za-z0-9._-]+", "-", address).strip("-.")
+    if text == address and len(text) <= MAX_ID:
+        return text
+    return f"{text[: MAX_ID - 9]}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
