@@ -79,9 +79,9 @@ def _shared_part(around: Surroundings) -> Part:
         chains += shared.link, shared.checks, *shared.foreign
     needed = around.needed.union(*(chain.ways.chains for chain in chains))
     for hook in Direction:
-        ends = verdicts.end_chains(site, hook, around.ifnames)
-        chains += [*(chain for chain in verdicts.cause_chains(hook) if chain.name in needed), *ends[0]]
-        maps += ends[1]
+        chains += [chain for chain in verdicts.cause_chains(site, hook) if chain.name in needed]
+        chains.append(verdicts.refuse_chain(hook))
+        maps.append(verdicts.drops_map(hook, around.ifnames))
     counters = [Counter(eni_counter(side, ifname)) for side in Direction for ifname in around.ifnames]
     return Part.of(chains, maps, [*counters, *skeleton.fixed_counters()])
 

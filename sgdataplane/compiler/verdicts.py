@@ -12,9 +12,8 @@ its interfaces with their slots. Must not know rules of users.
     egress-pass           marks the packet as approved, for the fence, and accepts it; names the secret
     leaf                  (lower.py) a rule refuses: counts, logs; goes to <side>-refuse
     <side>-refuse         unmarks the session, counts for the packet's ENI, drops
-    <hook>-drop.<cause>   dropped before any rule is asked: counts, logs; goes to <hook>-dropped
-    <hook>-dropped        counts for the packet's ENI, if its interface carries one, and drops
-    <side>-drops.<if>     with more than FEW interfaces: the last step of both
+    <hook>-drop.<cause>   dropped before any rule is asked: counts, logs, counts for the packet's ENI, if its interface
+                          carries one, and drops
 
 A log stands in a rule of its own, right after the counter that it names: where too many packets come, the kernel leaves
 that rule, and the next one goes on.
@@ -22,7 +21,7 @@ that rule, and the next one goes on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,6 +49,7 @@ from sgdataplane.nft.ir import (
     Count,
     Log,
     Map,
+    MapCount,
     Match,
     Range,
     Rule,
@@ -226,61 +226,50 @@ def logged(counter: str) -> Log:
     return Log(counter, LOG_GROUP, LOGGED_A_SECOND)
 
 
-@lru_cache(maxsize=2)
-def cause_chains(hook: Direction) -> tuple[Chain, ...]:
+DROPPING = [cause for cause in CAUSES if cause not in PASSING]
+
+
+def cause_chains(site: Site, hook: Direction) -> Iterator[Chain]:
     """A chain for each cause that drops packets before any rule is asked."""
-    end = rule(goto(_dropped_name(hook)))
-    counters = {cause: fixed_counter(hook, cause) for cause in CAUSES if cause not in PASSING}
-    return tuple(
-        Chain(drop_name(hook, cause), (rule(Count(name), logged(name)), end)) for cause, name in counters.items()
-    )
+    for cause in DROPPING:
+        name = fixed_counter(hook, cause)
+        first = rule(Count(name), logged(name))
+        yield Chain(drop_name(hook, cause), (first, _counted(hook, site.interface(hook)), rule(DROP)))
 
 
 @lru_cache(maxsize=1)
 def cause_names() -> frozenset[str]:
     """The names of these chains, at both hooks."""
-    return frozenset(chain.name for hook in Direction for chain in cause_chains(hook))
+    return frozenset(drop_name(hook, cause) for hook in Direction for cause in DROPPING)
 
 
-def end_chains(site: Site, side: Direction, ifnames: Sequence[str]) -> tuple[list[Chain], list[Map]]:
-    """The chains at the end of dropped and of refused packets. `ifnames`: the interfaces that carry ENIs. A refused
-    packet belongs to the ENI by whose interface it leaves, if that is known already, else by whose interface it came.
-    AH over IPv6 carries another session's entry and leaves its mark alone. So do ICMP errors: only a session's own
-    packets decide about it."""
+def refuse_chain(side: Direction) -> Chain:
+    """The end of refused packets. Such a packet belongs to the ENI by whose interface it leaves, if that is known
+    already, else by whose interface it came. AH over IPv6 carries another session's entry and leaves its mark alone. So
+    do ICMP errors: only a session's own packets decide about it."""
     unmark = SetMark(other_half(side), 0)
     is_other = is_value(Field.CT_STATE, *(state for state in CtState if state is not CtState.RELATED))
     are_no_errors = (is_value(Field.CT_STATE, CtState.RELATED), *map(_is_no, OF_ERRORS))
     kinds = ((is_other,), are_no_errors)
     families = ((is_value(Field.NFPROTO, Nfproto.IPV4),), (is_value(Field.NFPROTO, Nfproto.IPV6), _is_no(AH)))
     unmarked = [rule(*family, *kind, unmark) for family in families for kind in kinds]
-    chains = [
-        Chain(_dropped_name(side), (*_counted(side, (site.interface(side),), ifnames), rule(DROP))),
-        Chain(refuse_name(side), (*unmarked, *_counted(side, (Field.OIFNAME, Field.IIFNAME), ifnames), rule(DROP))),
-    ]
-    if is_few(ifnames):
-        return chains, []
-    ends = {
-        ifname: Chain(names.identifier(_drops_name(side), ifname), (rule(Count(eni_counter(side, ifname)), DROP),))
-        for ifname in ifnames
-    }
-    return [*chains, *ends.values()], [by_interface(_drops_name(side), ends)]
+    counted = [_counted(side, asked) for asked in (Field.OIFNAME, Field.IIFNAME)]
+    return Chain(refuse_name(side), (*unmarked, *counted, rule(DROP)))
+
+
+def drops_map(side: Direction, ifnames: Iterable[str]) -> Map:
+    """Interface -> the counter of packets dropped for its ENI. `ifnames`: the interfaces that carry ENIs."""
+    elements = tuple((ifname, Count(eni_counter(side, ifname))) for ifname in sorted(ifnames))
+    return Map(_drops_name(side), KeyType.IFNAME, elements, holds=KeyType.COUNTER)
 
 
 def _is_no(protocol: int) -> Match:
     return Match(Field.L4PROTO, (Range.of(protocol),), negate=True)
 
 
-def _counted(side: Direction, asked: tuple[Field, ...], ifnames: Sequence[str]) -> Iterator[Rule]:
-    for field in asked:
-        if is_few(ifnames):
-            for ifname in ifnames:
-                yield rule(is_value(field, ifname), Count(eni_counter(side, ifname)), DROP)
-        else:
-            yield rule(VerdictMap(field, name=_drops_name(side)))
-
-
-def _dropped_name(hook: Direction) -> str:
-    return f"{hook.value}-dropped"
+def _counted(side: Direction, asked: Field) -> Rule:
+    """Counts and drops a packet if its interface carries an ENI."""
+    return rule(MapCount(asked, _drops_name(side)), DROP)
 
 
 def _drops_name(side: Direction) -> str:

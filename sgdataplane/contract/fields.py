@@ -28,6 +28,7 @@ class KeyType(enum.Enum):
     CT_DIRECTION = "ct_direction"
     MAC = "mac"
     ETHERTYPE = "ethertype"
+    COUNTER = "counter"  # what a map holds, by name; no key
     BITS = "bits"  # of a size that the field has
     BITS128 = "bits128"
 

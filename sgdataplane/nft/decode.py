@@ -20,6 +20,7 @@ from sgdataplane.nft.ir import (
     Count,
     Key,
     Log,
+    MapCount,
     MapPriority,
     Match,
     Range,
@@ -311,11 +312,20 @@ class _RuleReader:
             self.registers[number_of(attributes[uapi.IMMEDIATE_DREG])] = _Register(value=data[uapi.DATA_VALUE])
 
     def _objref(self, attributes: Attributes) -> None:
+        if uapi.OBJREF_MAP in attributes:
+            self._count_by(self._held(attributes, uapi.OBJREF_SREG), text_of(attributes[uapi.OBJREF_MAP]))
+            return
         kind = number_of(attributes.get(uapi.OBJREF_TYPE, b""))
         if kind not in (uapi.OBJ_COUNTER, uapi.OBJ_TIMEOUT):
             raise UnreadableError(f"object of kind {kind}")
         name = text_of(attributes[uapi.OBJREF_NAME])
         self.statements.append(Count(name) if kind == uapi.OBJ_COUNTER else SetTimeout(name))
+
+    def _count_by(self, held: _Register, name: str) -> None:
+        """What else than counters such a map may hold is for those to report who read it."""
+        if len(held.fields) != 1 or held.mask is not None or held.part or held.is_swapped:
+            raise UnreadableError("an object for several fields, or for a part of one")
+        self.statements.append(MapCount(held.fields[0], name))
 
     def _limit(self, attributes: Attributes) -> None:
         """A limit. We write one before a log, and nowhere else."""

@@ -22,6 +22,7 @@ from sgdataplane.nft.ir import (
     Exceeds,
     Key,
     Log,
+    MapCount,
     MapPriority,
     Match,
     Range,
@@ -149,6 +150,9 @@ class _Writer:
             case (MapPriority(asked, name),):
                 self._load(asked)
                 self.parts += (wire.look_up(name, is_value=True), wire.set_meta(PRIORITY_KEY))
+            case (MapCount(asked, name),):
+                self._load(asked)
+                self.parts.append(wire.refer_by(name))
             case (effect,):
                 self.parts += _effect(effect)
 

@@ -22,8 +22,10 @@ from sgdataplane.nft import pages
 from sgdataplane.nft.ir import (
     Chain,
     Counter,
+    Datum,
     Key,
     Map,
+    MapCount,
     MapPriority,
     Match,
     Range,
@@ -89,7 +91,7 @@ def edit(held: Table, desired: Table, name: str) -> Edit:
     return Edit(*(replace(after, elements=part) for part in parts))
 
 
-Some = tuple[tuple[Key, Verdict | int], ...]
+Some = tuple[tuple[Key, Datum], ...]
 
 
 def _unmet(elements: Some, others: Some, table: Table) -> Some:
@@ -104,8 +106,10 @@ def _besides(elements: Some, others: Some) -> Some:
 
 
 def is_moved(held: Table, desired: Table, entry: Map) -> bool:
-    """Whether the switch must give the map other elements than it holds."""
-    if is_kept(entry) or entry.name not in held.map or held.map[entry.name].elements == entry.elements:
+    """Whether the switch must give the map other elements than it holds, so that packets are judged otherwise. What a
+    packet is counted by judges nothing."""
+    judges = not is_kept(entry) and entry.holds is not KeyType.COUNTER
+    if not judges or entry.name not in held.map or held.map[entry.name].elements == entry.elements:
         return False
     return entry.key_type is not KeyType.CLASSID or edit(held, desired, entry.name).is_moving
 
@@ -209,6 +213,8 @@ def _renamed(statement: Statement, names: Mapping[str, str]) -> Statement:
             return VerdictMap(asked, renamed, names.get(name, name))
         case MapPriority(asked, name):
             return MapPriority(asked, names.get(name, name))
+        case MapCount(asked, name):
+            return MapCount(asked, names.get(name, name))
         case _:
             return statement
 

@@ -15,10 +15,12 @@ from sgdataplane.contract.fields import PORTS, SESSION_PORTS, CtDirection, CtSta
 from sgdataplane.errors import InternalError
 from sgdataplane.nft.ir import (
     Count,
+    Datum,
     Effect,
     Exceeds,
     Key,
     Log,
+    MapCount,
     MapPriority,
     Match,
     Range,
@@ -143,7 +145,7 @@ class _Walk:
             match statement:
                 case Verdict():
                     return statement
-                case Match() | Exceeds() | MapPriority():
+                case Match() | Exceeds() | MapPriority() | MapCount():
                     if not self._goes_on(statement):
                         return None
                 case VerdictMap():
@@ -154,7 +156,7 @@ class _Walk:
                     self._do(statement)
         return None
 
-    def _goes_on(self, condition: Match | Exceeds | MapPriority) -> bool:
+    def _goes_on(self, condition: Match | Exceeds | MapPriority | MapCount) -> bool:
         match condition:
             case Match():
                 return self._holds(condition)
@@ -162,6 +164,8 @@ class _Walk:
                 return self._is_exceeded()
             case MapPriority(asked, name):
                 return self._map_priority(asked, name)
+            case MapCount(asked, name):
+                return self._map_count(asked, name)
 
     def _is_exceeded(self) -> bool:
         if self.is_flood is None:
@@ -205,7 +209,14 @@ class _Walk:
             self._set_priority(found)
         return isinstance(found, int)
 
-    def _value(self, asked: Field, name: str) -> Verdict | int | None:
+    def _map_count(self, asked: Field, name: str) -> bool:
+        """The same for counters."""
+        found = self._value(asked, name)
+        if isinstance(found, Count):
+            self._count(found.counter)
+        return isinstance(found, Count)
+
+    def _value(self, asked: Field, name: str) -> Datum | None:
         """What a named map holds for the packet's value."""
         key = self._read(asked)
         if key is None:
@@ -228,7 +239,7 @@ class _Walk:
             return None
         return vmap.entries[index][1]
 
-    def named(self, name: str) -> dict[Key, Verdict | int]:
+    def named(self, name: str) -> dict[Key, Datum]:
         if name not in self.table.map:
             raise InternalError(f"no map {name}")
         return self.table.elements_of(name)

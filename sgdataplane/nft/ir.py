@@ -170,8 +170,18 @@ class MapPriority:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class MapCount:
+    """Counts the packet in the counter that a named map holds for the field's value. If it holds none, or the packet
+    lacks the field, the next rule is asked."""
+
+    field: Field
+    name: str
+
+
 Effect = Count | SetMark | SetPacketMark | SetPriority | SetTimeout
-Statement = Match | Exceeds | VerdictMap | MapPriority | Log | Effect | Verdict
+Statement = Match | Exceeds | VerdictMap | MapPriority | MapCount | Log | Effect | Verdict
+OfMap = VerdictMap | MapPriority | MapCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +233,7 @@ class Ways:
     def of(cls, rules: tuple[Rule, ...]) -> Ways:
         statements = [statement for entry in rules for statement in entry.statements]
         maps = [entry for entry in statements if isinstance(entry, VerdictMap)]
-        named = [entry.name for entry in statements if isinstance(entry, VerdictMap | MapPriority) and entry.name]
+        named = [entry.name for entry in statements if isinstance(entry, OfMap) and entry.name]
         verdicts = [entry for entry in statements if isinstance(entry, Verdict)]
         verdicts += [verdict for entry in maps for _, verdict in entry.entries]
         chains = dict.fromkeys(verdict.chain for verdict in verdicts if verdict.chain)
@@ -231,15 +241,16 @@ class Ways:
         return cls(tuple(chains), tuple(dict.fromkeys(named)), tuple(priorities))
 
 
-Elements = pages.Elements[Key, Verdict | int]
-MapPage = pages.MapPage[Key, Verdict | int]
-Paged = pages.Paged[Key, Verdict | int]
+Datum = Verdict | int | Count
+Elements = pages.Elements[Key, Datum]
+MapPage = pages.MapPage[Key, Datum]
+Paged = pages.Paged[Key, Datum]
 
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A named map of single keys to verdicts, or to integers: marks, or priorities. A large one has its elements in
-    pages. `holds`: what kind of integers; None if verdicts.
+    """A named map of single keys to verdicts, to integers (marks, or priorities), or to counters. A large one has its
+    elements in pages. `holds`: which kind of these; None if verdicts.
 
     `lifetime`: milliseconds after which each element expires, 0: never. Only the kernel knows what is left in such a
     map; its `elements` here are those to add, and all of them have the verdict `return`.
@@ -293,17 +304,17 @@ class Table:
         return {entry.name: entry for entry in self.counters}
 
     @cached_property
-    def priorities(self) -> frozenset[Verdict | int]:
+    def priorities(self) -> frozenset[Datum]:
         """All that the rules may write into a packet's priority."""
         constants = frozenset(value for chain in self.chains for value in chain.ways.priorities)
         maps = (entry for entry in self.maps if entry.holds is KeyType.CLASSID)
         return constants.union(*(pages.values(entry.elements) for entry in maps))
 
     @cached_property
-    def _elements(self) -> dict[str, dict[Key, Verdict | int]]:
+    def _elements(self) -> dict[str, dict[Key, Datum]]:
         return {}
 
-    def elements_of(self, name: str) -> dict[Key, Verdict | int]:
+    def elements_of(self, name: str) -> dict[Key, Datum]:
         """A named map's elements by key."""
         if name not in self._elements:
             self._elements[name] = dict(self.map[name].elements)

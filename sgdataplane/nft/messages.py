@@ -27,7 +27,7 @@ from sgdataplane.host.netlink import (
 from sgdataplane.host.nfnetlink import BatchMessage
 from sgdataplane.nft import uapi, wire
 from sgdataplane.nft.encode import Nameless, encode_rule, key_bytes, map_key_bytes, range_bytes, size_of
-from sgdataplane.nft.ir import Chain, Counter, Key, Map, Rule, Table, Timeout, Verdict, joined
+from sgdataplane.nft.ir import Chain, Count, Counter, Datum, Key, Map, Rule, Table, Timeout, Verdict, joined
 from sgdataplane.nft.layout import HOST_ORDER, LONGEST
 from sgdataplane.nft.snapshot import KEY_TYPES
 from sgdataplane.nft.text import BATCH
@@ -116,14 +116,8 @@ class Writer:
         return (*sets, _message(uapi.NEWRULE, table, parts + noted, NLM_F_CREATE | NLM_F_APPEND))
 
     def add_map(self, table: Table, entry: Map) -> Messages:
-        flags = uapi.SET_MAP | (uapi.SET_TIMEOUT if entry.lifetime else 0)
-        length = LONGEST[entry.key_type]
-        held = entry.holds
-        data = (KINDS[held], LONGEST[held]) if held else (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES)
-        ordered = (_note_order(KEY_ORDER, entry.key_type), *((_note_order(DATA_ORDER, held),) if held else ()))
-        shape = _shape(flags, (KINDS[entry.key_type], length), data)
-        noted = _set_noted(ordered, entry.comment)
-        parts = name(uapi.SET_NAME, entry.name) + shape + word(uapi.SET_ID, next(_NUMBERS)) + noted
+        noted = _set_noted(_orders(entry), entry.comment)
+        parts = name(uapi.SET_NAME, entry.name) + _map_shape(entry) + word(uapi.SET_ID, next(_NUMBERS)) + noted
         return (_message(uapi.NEWSET, table, parts, NLM_F_CREATE),)
 
     def add_elements(self, table: Table, entry: Map) -> Iterator[Messages]:
@@ -211,6 +205,21 @@ def _shape(flags: int, key: tuple[int, int], data: tuple[int, int] | None) -> by
     return parts if data is None else parts + word(uapi.SET_DATA_TYPE, data[0]) + word(uapi.SET_DATA_LENGTH, data[1])
 
 
+def _map_shape(entry: Map) -> bytes:
+    flags, held = uapi.SET_TIMEOUT if entry.lifetime else 0, entry.holds
+    key = KINDS[entry.key_type], LONGEST[entry.key_type]
+    if held is KeyType.COUNTER:
+        return _shape(flags | uapi.SET_OBJECT, key, None) + word(uapi.SET_OBJECT_KIND, uapi.OBJ_COUNTER)
+    data = (KINDS[held], LONGEST[held]) if held else (uapi.TYPE_VERDICT, uapi.VERDICT_BYTES)
+    return _shape(flags | uapi.SET_MAP, key, data)
+
+
+def _orders(entry: Map) -> Iterator[bytes]:
+    yield _note_order(KEY_ORDER, entry.key_type)
+    if entry.holds is not None and entry.holds is not KeyType.COUNTER:
+        yield _note_order(DATA_ORDER, entry.holds)
+
+
 def _set_noted(orders: Iterable[bytes], comment: str = "") -> bytes:
     note = _note(SET_COMMENT, names.comment(comment).encode() + b"\0") if comment else b""
     return attribute(uapi.SET_USERDATA, b"".join(orders) + note)
@@ -270,10 +279,12 @@ def _decided(verdict: Verdict) -> bytes:
     return nested(uapi.ELEMENT_DATA, [wire.verdict(verdict)])
 
 
-def _map_element(entry: Map, key: Key, value: Verdict | int) -> bytes:
+def _map_element(entry: Map, key: Key, value: Datum) -> bytes:
     at = map_key_bytes(entry.key_type, key)
     if isinstance(value, Verdict):
         return _element(at, value)
+    if isinstance(value, Count):
+        return _key(at) + name(uapi.ELEMENT_OBJECT, value.counter)
     assert entry.holds is not None
     return _key(at) + nested(uapi.ELEMENT_DATA, [wire.value(map_key_bytes(entry.holds, value))])
 

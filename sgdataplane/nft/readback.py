@@ -22,12 +22,14 @@ from sgdataplane.nft.decode import read_rule
 from sgdataplane.nft.ir import (
     ACCEPT,
     Chain,
+    Count,
     Counter,
+    Datum,
     Key,
     Log,
     Map,
-    MapPriority,
     Match,
+    OfMap,
     Range,
     Rule,
     Statement,
@@ -40,7 +42,7 @@ from sgdataplane.nft.ir import (
     rule,
 )
 from sgdataplane.nft.layout import TAKES, Order, UnreadableError, key_of, order_of_key, verdict_of
-from sgdataplane.nft.snapshot import Inventory, MapShape, hook_of, read_generation, read_inventory, shape_of
+from sgdataplane.nft.snapshot import Inventory, MapShape, hook_of, is_map, read_generation, read_inventory, shape_of
 from sgdataplane.nft.uapi import number_of
 
 KINDS = (uapi.OBJ_COUNTER, uapi.OBJ_TIMEOUT)
@@ -92,7 +94,7 @@ class _TableReader:
             return None
         self.sets = {text_of(entry[uapi.SET_NAME]): entry for entry in self._all(uapi.GETSET)}
         named = {name: entry for name, entry in self.sets.items() if not _flags(entry) & uapi.SET_ANONYMOUS}
-        self.maps = {name: shape_of(entry) for name, entry in named.items() if _flags(entry) & uapi.SET_MAP}
+        self.maps = {name: shape_of(entry) for name, entry in named.items() if is_map(entry)}
         found = {text_of(entry[uapi.CHAIN_NAME]): entry for entry in self._all(uapi.GETCHAIN)}
         rules = self._rules(found)
         chains = tuple(self._chain(name, found.get(name, {}), rules[name]) for name in sorted(rules))
@@ -174,8 +176,11 @@ class _TableReader:
                 continue
             yield Map(name, shape.key_type, elements, "", shape.holds, int(shape.expires))
 
-    def _entries(self, name: str, key_type: KeyType, held: KeyType | None) -> Iterator[tuple[Key, Verdict | int]]:
+    def _entries(self, name: str, key_type: KeyType, held: KeyType | None) -> Iterator[tuple[Key, Datum]]:
         for span, element in self._spans(key_type, name, order_of_key(key_type)):
+            if held is KeyType.COUNTER:
+                yield span.first, Count(text_of(element[uapi.ELEMENT_OBJECT]))
+                continue
             data = parse_attributes(element[uapi.ELEMENT_DATA])
             value = key_of(held, data[uapi.DATA_VALUE]) if held else verdict_of(data[uapi.DATA_VERDICT])
             yield span.first, value if isinstance(value, Verdict) else int(value)
@@ -269,7 +274,7 @@ def _maps(wanted: Mapping[str, Map], held: Mapping[str, Map]) -> Iterator[str]:
             yield f"map {name} has other elements"
 
 
-def _elements(entry: Map) -> Iterable[tuple[Key, Verdict | int]]:
+def _elements(entry: Map) -> Iterable[tuple[Key, Datum]]:
     if entry.name != STAMP_MAP:
         return entry.elements
     return (element for element in entry.elements if element[0] != GENERATION_KEY)
@@ -292,7 +297,7 @@ def same(rule: Rule, *, logs: bool = True) -> Same:
 def _explicit(statements: Iterable[Statement]) -> Iterator[Statement]:
     """The statements, each after the checks that its field needs."""
     for statement in statements:
-        if isinstance(statement, Match | VerdictMap | MapPriority):
+        if isinstance(statement, Match | OfMap):
             for asked, value in TAKES.get(statement.field, ()):
                 yield Match(asked, (Range.of(value),))
         yield _plain(statement)

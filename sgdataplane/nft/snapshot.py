@@ -27,7 +27,7 @@ from sgdataplane.host.netlink import (
 )
 from sgdataplane.host.nfnetlink import Nfnetlink
 from sgdataplane.nft import uapi
-from sgdataplane.nft.ir import Key, Map, Table, Verdict
+from sgdataplane.nft.ir import Datum, Key, Map, Table
 from sgdataplane.nft.layout import LONGEST
 from sgdataplane.nft.uapi import number_of
 
@@ -105,7 +105,7 @@ def without_policy(table: Table) -> Table:
     return _with_stamp(table, tuple((key, 0 if key in DIGEST_KEYS else value) for key, value in elements))
 
 
-def _with_stamp(table: Table, elements: tuple[tuple[Key, Verdict | int], ...]) -> Table:
+def _with_stamp(table: Table, elements: tuple[tuple[Key, Datum], ...]) -> Table:
     stamp = replace(table.map[STAMP_MAP], elements=elements)
     return replace(table, maps=tuple(stamp if entry.name == STAMP_MAP else entry for entry in table.maps))
 
@@ -223,11 +223,11 @@ def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, 
         (found for found in all_of(uapi.GETSET) if not _flags(found) & uapi.SET_ANONYMOUS), uapi.SET_NAME
     )
     others, odd_others = _named(all_of(uapi.GETOBJ), uapi.OBJ_NAME)
-    maps = {known: shape_of(found) for known, found in sets if _flags(found) & uapi.SET_MAP}
+    maps = {known: shape_of(found) for known, found in sets if is_map(found)}
     elements = {
         known: list(_elements(netlink, family, name, known, most))
         for known, shape in maps.items()
-        if shape.key_type is KeyType.IFNAME
+        if shape.key_type is KeyType.IFNAME and shape.holds is not KeyType.COUNTER
     }
     by_kind = {
         kind: frozenset(known for known, found in others if number_of(found[uapi.OBJ_TYPE]) == kind)
@@ -240,7 +240,7 @@ def _read_objects(netlink: Nfnetlink, name: str, family: int, empty: Inventory, 
         counters=by_kind[uapi.OBJ_COUNTER],
         timeouts=by_kind[uapi.OBJ_TIMEOUT],
         stamp=_read_stamp(netlink, name, family),
-        sets=frozenset(known for known, found in sets if not _flags(found) & uapi.SET_MAP),
+        sets=frozenset(known for known, found in sets if not is_map(found)),
         odd=odd_chains + odd_sets + odd_others + len(others) - sum(map(len, by_kind.values())),
         ifnames=frozenset(
             ifname
@@ -321,16 +321,22 @@ def hook_of(chain: Mapping[int, bytes], family: int) -> Hook | None:
     return Hook(name if is_plain else f"{name} ({kind})", priority, "/".join(devices))  # no device has a / in its name
 
 
+def is_map(found: Mapping[int, bytes]) -> bool:
+    """Whether it holds something for each key."""
+    return bool(_flags(found) & (uapi.SET_MAP | uapi.SET_OBJECT))
+
+
 def shape_of(found: Mapping[int, bytes]) -> MapShape:
-    data = number_of(found.get(uapi.SET_DATA_TYPE, b""))
+    kind, data = _flags(found) & ~uapi.SET_TIMEOUT, number_of(found.get(uapi.SET_DATA_TYPE, b""))
+    is_of_counters = kind == uapi.SET_OBJECT and number_of(found[uapi.SET_OBJECT_KIND]) == uapi.OBJ_COUNTER
+    is_of_data = kind == uapi.SET_MAP and data in (uapi.TYPE_VERDICT, *HELD_TYPES)
     is_sized = any(number_of(size) for _, size in list_attributes(found.get(uapi.SET_DESCRIPTION, b"")))
-    is_ours = (
-        _flags(found) & ~uapi.SET_TIMEOUT == uapi.SET_MAP and data in (uapi.TYPE_VERDICT, *HELD_TYPES) and not is_sized
-    )
+    is_ours = (is_of_data or is_of_counters) and not is_sized
     key_type = KEY_TYPES.get(number_of(found[uapi.SET_KEY_TYPE])) if is_ours else None
     if key_type is not None and number_of(found[uapi.SET_KEY_LENGTH]) != LONGEST[key_type]:
         key_type = None  # what it is called is user space's business, and may be wrong
-    return MapShape(key_type, HELD_TYPES.get(data), bool(_flags(found) & uapi.SET_TIMEOUT))
+    held = KeyType.COUNTER if is_of_counters else HELD_TYPES.get(data)
+    return MapShape(key_type, held, bool(_flags(found) & uapi.SET_TIMEOUT))
 
 
 def _read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
@@ -343,7 +349,7 @@ def _read_stamp(netlink: Nfnetlink, name: str, family: int) -> Stamp | None:
         return None
 
 
-def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[Key, Verdict | int]:
+def _marks(netlink: Nfnetlink, family: int, table: str) -> dict[Key, Datum]:
     """The elements of the stamp. Marks are in the machine's byte order."""
     elements = _elements(netlink, family, table, STAMP_MAP, MAX_STAMP)
     return {_mark(element[uapi.ELEMENT_KEY]): _mark(element[uapi.ELEMENT_DATA]) for element in elements}

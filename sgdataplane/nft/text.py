@@ -16,11 +16,13 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Counter,
+    Datum,
     Effect,
     Exceeds,
     Key,
     Log,
     Map,
+    MapCount,
     MapPriority,
     Match,
     Range,
@@ -43,6 +45,7 @@ _MAP_KEYS = {
     KeyType.IPV6: "ipv6_addr",
     KeyType.MARK: "mark",
     KeyType.CLASSID: "classid",
+    KeyType.COUNTER: "counter",
 }
 
 
@@ -182,6 +185,8 @@ def statement_text(statement: Statement) -> str:
             return f"{field.word} vmap {body}"
         case MapPriority(field, name):
             return f"meta priority set {field.word} map @{names.checked(name)}"
+        case MapCount(field, name):
+            return f"counter name {field.word} map @{names.checked(name)}"
         case Log(counter, group, rate):
             limit = f"limit rate {rate}/second burst {rate} packets"
             return (
@@ -263,9 +268,11 @@ _KEYS: Mapping[KeyType, Callable[[int], str]] = {
 }
 
 
-def _datum(entry: Map, value: Verdict | int) -> str:
+def _datum(entry: Map, value: Datum) -> str:
     if isinstance(value, Verdict):
         return verdict_text(value)
+    if isinstance(value, Count):
+        return f'"{names.checked(value.counter)}"'
     assert entry.holds is not None
     return key(entry.holds, value)
 

@@ -166,6 +166,12 @@ def refer(kind: int, referred: str) -> bytes:
 
 
 @_once
+def refer_by(asked: str) -> bytes:
+    """A reference to the object that a map holds."""
+    return _expression("objref", attribute(uapi.OBJREF_SREG, REGISTER), name(uapi.OBJREF_MAP, asked))
+
+
+@_once
 def log(group: int, copied: int, prefix: str = "", *, at_once: bool = False) -> bytes:
     """`copied`: how many octets of each packet. `at_once`: the kernel sends each packet without waiting for more."""
     to = attribute(uapi.LOG_GROUP, U16.pack(group)) + (text(uapi.LOG_PREFIX, prefix) if prefix else b"")

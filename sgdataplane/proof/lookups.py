@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sgdataplane.nft import pages
-from sgdataplane.nft.ir import Key, Map, MapPage, Verdict
+from sgdataplane.nft.ir import Count, Datum, Key, Map, MapPage, Verdict
 
 PAGES = 251  # as many as large maps have; a map that has elements on other pages is read as a whole
 Sign = str | int  # stands for a value of a map
@@ -26,7 +26,7 @@ class LookupPage:
     """One page. `source`: the map's page that it was read from. Compared by identity."""
 
     source: MapPage | None
-    values: Mapping[Key, Verdict | int]
+    values: Mapping[Key, Datum]
 
     @cached_property
     def signs(self) -> dict[Key, Sign]:
@@ -43,8 +43,10 @@ class LookupPage:
         return any(isinstance(value, int) for value in self.values.values())
 
 
-def sign_of(value: Verdict | int) -> Sign:
+def sign_of(value: Datum) -> Sign:
     """A sign that only equal values have."""
+    if isinstance(value, Count):
+        return f"count {value.counter}"
     return value if isinstance(value, int) else f"{value.kind.value} {value.chain}"
 
 
@@ -61,12 +63,12 @@ class Lookup:
             made = {number: _page(page, known.get(number)) for number, page in entry.elements.pages.items()}
             if all(_is_in_place(number, page, known.get(number)) for number, page in made.items()):
                 return cls(made)
-        values: dict[int, dict[Key, Verdict | int]] = {}
+        values: dict[int, dict[Key, Datum]] = {}
         for key, value in entry.elements:
             values.setdefault(page_of(key), {})[key] = value
         return cls({number: _kept(found, known.get(number)) for number, found in values.items()})
 
-    def get(self, key: Key) -> Verdict | int | None:
+    def get(self, key: Key) -> Datum | None:
         """What the map holds for a key."""
         page = self.pages.get(page_of(key))
         return None if page is None else page.values.get(key)
@@ -86,7 +88,7 @@ class Lookup:
         """The chains that its verdicts name."""
         return frozenset[str]().union(*(page.targets for page in self.pages.values()))
 
-    def values(self) -> dict[Key, Verdict | int]:
+    def values(self) -> dict[Key, Datum]:
         """All keys with their values."""
         return {key: value for page in self.pages.values() for key, value in page.values.items()}
 
@@ -99,5 +101,5 @@ def _is_in_place(number: int, page: LookupPage, before: LookupPage | None) -> bo
     return page is before or all(page_of(key) == number for key in page.values)
 
 
-def _kept(values: dict[Key, Verdict | int], before: LookupPage | None) -> LookupPage:
+def _kept(values: dict[Key, Datum], before: LookupPage | None) -> LookupPage:
     return before if before is not None and before.values == values else LookupPage(None, values)

@@ -14,9 +14,11 @@ from sgdataplane.contract.fields import PORTS, SESSION_PORTS, Field, KeyType
 from sgdataplane.nft.ir import (
     RETURN,
     Count,
+    Datum,
     Exceeds,
     Key,
     Log,
+    MapCount,
     MapPriority,
     Match,
     Range,
@@ -160,7 +162,7 @@ class Program:
                 step.problem = UNPROVABLE[type(statement)]
                 return step
             elif not isinstance(statement, SetTimeout):
-                return self._affect(step, statement, statements[index + 1 :])
+                return self._do(step, statement, statements[index + 1 :])
             if step.problem:
                 return step
         return None
@@ -172,10 +174,32 @@ class Program:
             return True
         return all(self._test(step, part) for part in self.reading.parts(match))
 
+    def _counter(self, step: RuleStep, asked: MapCount) -> Count | None:
+        """What the map holds for the field; None if nothing, so that the rule goes no further."""
+        entry, value = self.table.map.get(asked.name), self.reading.known.get(asked.field, LACKING)
+        if entry is None or entry.holds is not KeyType.COUNTER or entry.lifetime:
+            step.problem = f"{asked.name} is no map that holds counters"
+        elif asked.field not in self.reading.known:
+            step.problem = f"it counts by {asked.field.name.lower()}, about which the proof knows nothing"
+        elif value is not LACKING:
+            self.keys.add((asked.name, value))
+            found = self._lookup(asked.name).get(value)
+            return found if isinstance(found, Count) else None
+        return None
+
     def _decide(self, step: RuleStep, verdict: Verdict) -> None:
         step.verdict = verdict
         if verdict.chain:
             self._targets.add(verdict.chain)
+
+    def _do(self, step: RuleStep, statement: Effect | MapCount, rest: Sequence[Statement]) -> RuleStep | None:
+        """Adds an effect, and the rest of the rule, to the step. None if it does nothing to such packets."""
+        if not isinstance(statement, MapCount):
+            return self._affect(step, statement, rest)
+        found = self._counter(step, statement)
+        if found is None:
+            return step if step.problem else None
+        return self._affect(step, found, rest)
 
     def _affect(self, step: RuleStep, effect: Effect, rest: Sequence[Statement]) -> RuleStep | None:
         if isinstance(effect, MapPriority) and self.reading.known.get(effect.field, effect.field) is LACKING:
@@ -296,7 +320,7 @@ def _among(vmap: VerdictMap, value: Key) -> Verdict | None:
     return next((verdict for item, verdict in vmap.entries if item.first <= value <= item.last), None)  # type: ignore[operator]
 
 
-def _verdict(value: Verdict | int, name: str) -> Verdict:
-    if isinstance(value, int):
-        raise MalformedError(f"map {name} holds marks")
+def _verdict(value: Datum, name: str) -> Verdict:
+    if not isinstance(value, Verdict):
+        raise MalformedError(f"map {name} holds no verdicts")
     return value

@@ -21,8 +21,8 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Map,
-    MapPriority,
     Match,
+    OfMap,
     Statement,
     Table,
     Verdict,
@@ -54,7 +54,7 @@ class Mentions:
         statements = [statement for rule in chain.rules for statement in rule.statements]
         return cls(
             _set(_targets(statements)),
-            _set(entry.name for entry in statements if isinstance(entry, VerdictMap | MapPriority) and entry.name),
+            _set(entry.name for entry in statements if isinstance(entry, OfMap) and entry.name),
             _set(entry.counter for entry in statements if isinstance(entry, Count)),
             _set(_interfaces(statements)),
         )
@@ -88,6 +88,7 @@ class Structure:
     def read(cls, table: Table, site: Site, before: Structure | None = None) -> Structure:
         """StructureError if the kernel would refuse the table, or if it stands at other hooks."""
         _check_hooks(table, site)
+        _check_counters(table)
         before = before or cls.empty(table.name)
         changed_maps = _different(before.table.map, table.map)
         lookups = dict(before.lookups)
@@ -130,6 +131,13 @@ def _check_hooks(table: Table, site: Site) -> None:
         wanted[DELIVERED] = site.delivery
     if found != wanted:
         raise StructureError(f"base chains stand at {found}, not at {wanted}")
+
+
+def _check_counters(table: Table) -> None:
+    for entry in (entry for entry in table.maps if entry.holds is KeyType.COUNTER):
+        missing = sorted({held.counter for _, held in entry.elements if isinstance(held, Count)} - table.counter.keys())
+        if missing:
+            raise StructureError(f"map {entry.name}: there is no counter {missing[0]}")
 
 
 def _different(before: Mapping[str, Chain | Map], after: Mapping[str, Chain | Map]) -> set[str]:

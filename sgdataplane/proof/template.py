@@ -32,6 +32,7 @@ from sgdataplane.nft.ir import (
     Exceeds,
     Key,
     Log,
+    MapCount,
     Match,
     Range,
     Rule,
@@ -266,6 +267,9 @@ class _Reading:
             elif isinstance(mine, VerdictMap) and isinstance(others, VerdictMap):
                 found = self._looked_up(hook, mine, others)
                 return found is not None and self._verdict(*found) and is_certain
+            elif isinstance(mine, MapCount) and isinstance(others, MapCount):
+                if not self._counted(hook, mine, others):
+                    return False
             elif isinstance(mine, Verdict) and isinstance(others, Verdict):
                 return self._verdict(mine, others) and is_certain
             else:
@@ -301,16 +305,39 @@ class _Reading:
 
     def _looked_up(self, hook: Direction, one: VerdictMap, other: VerdictMap) -> tuple[Verdict, Verdict] | None:
         """The verdicts that maps of interfaces have for the two; None if they have none, or none that stays."""
+        mine, others, stays = self._held(hook, one, other)
+        if mine is None or others is None or not stays:
+            return None
+        require(isinstance(mine, Verdict) and isinstance(others, Verdict))
+        assert isinstance(mine, Verdict)
+        assert isinstance(others, Verdict)
+        return mine, others
+
+    def _counted(self, hook: Direction, one: MapCount, other: MapCount) -> bool:
+        """Reads two counts by interface. Returns whether the rule goes on."""
+        mine, others, stays = self._held(hook, one, other)
+        if mine is None or others is None:
+            return False
+        require(isinstance(mine, Count) and isinstance(others, Count) and stays)
+        assert isinstance(mine, Count)
+        assert isinstance(others, Count)
+        self._effect(mine, others)
+        return True
+
+    def _held(
+        self, hook: Direction, one: VerdictMap | MapCount, other: VerdictMap | MapCount
+    ) -> tuple[object, object, bool]:
+        """What maps of interfaces hold for the two, both of them or none, and whether that stays."""
         site, name = self._template.common.site, one.name
         require(one == other and one.field in INTERFACES)
         if one.field is not site.interface(hook):
             require(not site.is_leaving(hook))
-            return None
+            return None, None, True
         (mine, stays), (others, stay) = (
             _element(found) for found in (self._template.values.get(name), self._said(name))
         )
         require(stays == stay and (mine is None) == (others is None))
-        return None if mine is None or others is None or not stays else (mine, others)
+        return mine, others, stays
 
     def _said(self, name: str) -> object:
         """What a map says of the other interface."""
@@ -362,12 +389,11 @@ class _Reading:
                 self._seen.values.add((part, one & part, other & part))
 
 
-def _element(found: object) -> tuple[Verdict | None, bool]:
-    """The verdict that a map has for a name, and whether it stays. Unlike if there is no such map."""
+def _element(found: object) -> tuple[object, bool]:
+    """What a map holds for a name, and whether it stays. Unlike if there is no such map."""
     if not isinstance(found, tuple):
         raise Unlike
     value, lifetime = found
-    require(value is None or isinstance(value, Verdict))
     return value, not lifetime
 
 

@@ -29,6 +29,7 @@ from sgdataplane.nft.ir import (
     Count,
     Exceeds,
     Key,
+    MapCount,
     Match,
     Rule,
     SetTimeout,
@@ -158,7 +159,7 @@ class _OpeningWalk:
             if isinstance(statement, Match) and statement.field in self.known:
                 if not holds(statement, self.known[statement.field]):
                     return (), False
-            elif isinstance(statement, Match | Exceeds):
+            elif isinstance(statement, Match | Exceeds | MapCount):
                 is_sure = False
             elif isinstance(statement, Verdict):
                 return (statement,), is_sure

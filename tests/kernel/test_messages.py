@@ -30,10 +30,12 @@ from sgdataplane.nft.ir import (
     ACCEPT,
     DROP,
     Chain,
+    Count,
     Counter,
     Exceeds,
     Log,
     Map,
+    MapCount,
     MapPriority,
     Match,
     Range,
@@ -224,6 +226,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
         rule(VerdictMap(Field.PACKET_PRIORITY, ((Range(1, 5), DROP), (Range(0x20000, 0x30000), goto("next"))))),
         rule(Match(Field.CT_MARK, (Range(1, 0x1FFFF),)), DROP),
         rule(Log("counted", 5160, 100)),
+        rule(MapCount(Field.IIFNAME, "counters"), DROP),
+        rule(Match(Field.NFPROTO, (Range.of(2),)), MapCount(Field.IP_SADDR, "counters-v4")),
     ),
     "netdev": (
         rule(Match(Field.ETHER_SADDR, (Range.of(1 << 41),), negate=True), DROP),
@@ -251,6 +255,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
 }
 MAPS = (
     Map("applied", KeyType.MARK, ((0, 7), (1, 0xFFFFFFFF)), "what is in force", holds=KeyType.MARK),
+    Map("counters", KeyType.IFNAME, (("eth0", Count("counted")), ("eth1", Count("other"))), holds=KeyType.COUNTER),
+    Map("counters-v4", KeyType.IPV4, ((5, Count("other")),), "by source", holds=KeyType.COUNTER),
     Map("by-name", KeyType.IFNAME, (("eth0", goto("next")), ("a.b-c_d", DROP))),
     Map("by-v4", KeyType.IPV4, tuple((number, goto("next")) for number in range(0, 70_000, 67))),
     Map("by-v6", KeyType.IPV6, ((1, DROP), (1 << 127, goto("next")))),

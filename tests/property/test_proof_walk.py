@@ -24,6 +24,7 @@ from sgdataplane.nft.ir import (
     Count,
     Key,
     Map,
+    MapCount,
     MapPriority,
     Match,
     Range,
@@ -59,6 +60,10 @@ VALUES = {
 }
 LASTS = (255, (1 << 32) - 1, 65_535, 65_535)
 KNOWN: dict[Field, Key | None] = {Field.CT_DIRECTION: CtDirection.REPLY, Field.IP6_SADDR: LACKING}
+COUNTS = (
+    Map("counts", KeyType.NUMBER, ((int(CtDirection.REPLY), Count("y")),), holds=KeyType.COUNTER),
+    Map("counts-none", KeyType.NUMBER, ((int(CtDirection.ORIGINAL), Count("x")),), holds=KeyType.COUNTER),
+)
 NAMES = ("base", "a", "b", "c", "d")
 STOP = "stop"
 
@@ -75,7 +80,7 @@ def random_table(chance: random.Random) -> Table:
         rules = tuple(Rule(tuple(_statements(chance, later))) for _ in range(chance.randint(1, 4)))
         chains.append(Chain(name, rules, Hook("prerouting", 0) if name == "base" else None))
     chains.append(Chain(STOP, (Rule((DROP,)),)))
-    return Table("t", tuple(chains), (members, *ranks), (ir.Counter("x"), ir.Counter("y")))
+    return Table("t", tuple(chains), (members, *ranks, *COUNTS), (ir.Counter("x"), ir.Counter("y")))
 
 
 def _statements(chance: random.Random, later: tuple[str, ...]) -> Iterator[Statement]:
@@ -84,6 +89,8 @@ def _statements(chance: random.Random, later: tuple[str, ...]) -> Iterator[State
         yield from _tests(chance)
         if chance.random() < 0.3:
             yield Count(chance.choice("xy"))
+        if chance.random() < 0.1:
+            yield MapCount(chance.choice(tuple(KNOWN)), chance.choice(COUNTS).name)
         if chance.random() < 0.1:
             yield SetMark(0xFFFF0000, chance.randint(0, 3))
         if chance.random() < 0.15:

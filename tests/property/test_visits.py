@@ -19,6 +19,7 @@ from sgdataplane.nft.ir import (
     ACCEPT,
     RETURN,
     Chain,
+    Datum,
     Map,
     MapPriority,
     Match,
@@ -88,7 +89,7 @@ def walked(table: Table, chain: str) -> int:
             if isinstance(statement, Verdict) and statement.chain:
                 found += walked(table, statement.chain)
             elif isinstance(statement, VerdictMap):
-                values: list[Verdict | int] = [verdict for _, verdict in statement.entries]
+                values: list[Datum] = [verdict for _, verdict in statement.entries]
                 values += [value for _, value in table.map[statement.name].elements] if statement.name else []
                 found += sum(walked(table, v.chain) for v in values if isinstance(v, Verdict) and v.chain)
     return found

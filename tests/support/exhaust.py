@@ -22,7 +22,7 @@ from itertools import product
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
 from sgdataplane.errors import InternalError
 from sgdataplane.nft import interp
-from sgdataplane.nft.ir import RETURN, Key, MapPriority, Match, Range, Table, VerdictKind, VerdictMap
+from sgdataplane.nft.ir import RETURN, Key, Match, OfMap, Range, Table, VerdictKind, VerdictMap
 from tests.support.leads import asking, closed, leading_to, maps_of, next_chains, reached, read_from
 from tests.support.mutate import last_of
 
@@ -296,7 +296,7 @@ def _start(hook: str, family: Nfproto, name: Key) -> Fields:
     return packet if hook == "egress" else {**packet, Field.OIFNAME: None}
 
 
-def _ranges(statement: Match | VerdictMap | MapPriority, table: Table) -> Iterable[Range]:
+def _ranges(statement: Match | OfMap, table: Table) -> Iterable[Range]:
     if isinstance(statement, Match):
         return statement.ranges
     if isinstance(statement, VerdictMap) and not statement.name:

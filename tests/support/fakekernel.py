@@ -18,8 +18,10 @@ from sgdataplane.nft.ir import (
     Chain,
     Count,
     Counter,
+    Datum,
     Key,
     Map,
+    MapCount,
     MapPriority,
     Rule,
     SetTimeout,
@@ -32,7 +34,7 @@ from sgdataplane.nft.snapshot import Inventory, MapShape, stamp_of
 from sgdataplane.nft.transaction import Kind, Operation, Transaction, Verb
 from sgdataplane.nft.validation import REMEMBERING, Pace
 
-Elements = dict[Key, Verdict | int]
+Elements = dict[Key, Datum]
 Reference = tuple[Kind, str]
 TableKey = tuple[str, str]  # family, name
 K = TypeVar("K")
@@ -176,7 +178,7 @@ class RefusingKernel(FakeKernel):
         super().run(transaction)
 
 
-def _order(element: tuple[Key, Verdict | int]) -> tuple[str, int]:
+def _order(element: tuple[Key, Datum]) -> tuple[str, int]:
     key = element[0]
     return (key, 0) if isinstance(key, str) else ("", key)
 
@@ -306,7 +308,7 @@ def _references(rule: Rule) -> Iterator[Reference]:
             case VerdictMap(_, entries, name):
                 yield from _targets(verdict for _, verdict in entries)
                 yield from [(Kind.MAP, name)] if name else []
-            case MapPriority(_, name):
+            case MapPriority(_, name) | MapCount(_, name):
                 yield Kind.MAP, name
             case Count(counter):
                 yield Kind.COUNTER, counter
@@ -314,8 +316,12 @@ def _references(rule: Rule) -> Iterator[Reference]:
                 yield Kind.TIMEOUT, timeout
 
 
-def _targets(values: Iterable[Verdict | int]) -> Iterator[Reference]:
-    return ((Kind.CHAIN, value.chain) for value in values if isinstance(value, Verdict) and value.chain)
+def _targets(values: Iterable[Datum]) -> Iterator[Reference]:
+    for value in values:
+        if isinstance(value, Count):
+            yield Kind.COUNTER, value.counter
+        elif isinstance(value, Verdict) and value.chain:
+            yield Kind.CHAIN, value.chain
 
 
 def _check_targets(held: _Held, references: Iterable[Reference]) -> None:

@@ -19,6 +19,7 @@ from sgdataplane.nft.ir import (
     Count,
     Counter,
     Map,
+    MapCount,
     MapPriority,
     Match,
     Range,
@@ -151,6 +152,20 @@ class KernelContract:
         assert shapes["winners"] == MapShape(KeyType.CLASSID)
         with pytest.raises(BusyError):
             loaded.run(transaction((Verb.DELETE, Kind.MAP, ranks)))
+
+    def test_a_counter_stays_as_long_as_an_element_names_it(self, loaded: Kernel) -> None:
+        counter = Counter("of-one")
+        counting = Map("counting", KeyType.IPV4, ((5, Count("of-one")),), holds=KeyType.COUNTER)
+        asking = Chain("timed", (rule(MapCount(Field.IP_SADDR, "counting"), DROP),))
+        made = ((verb, kind, counting) for verb, kind in MADE)
+        loaded.run(transaction((Verb.ADD, Kind.COUNTER, counter), *made, (Verb.ADD, Kind.RULES, asking)))
+        assert loaded.inventory(NAME).maps["counting"] == MapShape(KeyType.IPV4, holds=KeyType.COUNTER)
+        with pytest.raises(BusyError):
+            loaded.run(transaction((Verb.DELETE, Kind.COUNTER, counter)))
+        loaded.run(transaction((Verb.DELETE, Kind.ELEMENTS, counting), (Verb.DELETE, Kind.COUNTER, counter)))
+        assert "of-one" not in loaded.inventory(NAME).counters
+        with pytest.raises(BusyError):
+            loaded.run(transaction((Verb.DELETE, Kind.MAP, counting)))
 
     def test_pruning_leaves_what_the_table_has_and_nothing_else(self, loaded: Kernel) -> None:
         kept = Table(NAME, (BASE,), (STAMP_MAP, MEMBERS))

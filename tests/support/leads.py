@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from sgdataplane.contract.fields import Field
-from sgdataplane.nft.ir import ACCEPT, DROP, RETURN, MapPriority, Match, Table, Verdict, VerdictKind, VerdictMap
+from sgdataplane.nft.ir import ACCEPT, DROP, RETURN, Match, OfMap, Table, Verdict, VerdictKind, VerdictMap
 
 
-def asking(table: Table, chain: str) -> Iterator[Match | VerdictMap | MapPriority]:
+def asking(table: Table, chain: str) -> Iterator[Match | OfMap]:
     for rule in table.chain[chain].rules:
-        yield from (s for s in rule.statements if isinstance(s, Match | VerdictMap | MapPriority))
+        yield from (s for s in rule.statements if isinstance(s, Match | OfMap))
 
 
 def maps_of(table: Table, chain: str) -> set[str]:
-    return {s.name for s in asking(table, chain) if isinstance(s, VerdictMap | MapPriority) and s.name}
+    return {s.name for s in asking(table, chain) if isinstance(s, OfMap) and s.name}
 
 
 def next_chains(table: Table, chain: str, kind: VerdictKind | None = None) -> set[str]:
@@ -74,7 +74,7 @@ def returns(table: Table, chain: str) -> bool:
 
 def ends(table: Table, chain: str, closed: Collection[str]) -> bool:
     rules = table.chain[chain].rules
-    if not rules or any(isinstance(s, Match | VerdictMap | MapPriority) for s in rules[-1].statements):
+    if not rules or any(isinstance(s, Match | OfMap) for s in rules[-1].statements):
         return False
     last = rules[-1].statements[-1]
     return last in (ACCEPT, DROP) or (

@@ -18,8 +18,10 @@ from operator import or_
 from sgdataplane.contract.fields import Field
 from sgdataplane.nft.ir import (
     RETURN,
+    MapCount,
     MapPriority,
     Match,
+    OfMap,
     Range,
     Statement,
     Table,
@@ -130,7 +132,7 @@ class _Walk:
             found: set[Field] = set()
             for rule in self.table.chain[chain].rules:
                 for statement in rule.statements:
-                    found |= read_by(statement) if isinstance(statement, Match | VerdictMap | MapPriority) else set()
+                    found |= read_by(statement) if isinstance(statement, Match | OfMap) else set()
                     for target in self._targets(statement):
                         found |= self.reads(target)
             self._reads[chain] = frozenset(found)
@@ -154,7 +156,7 @@ class _Walk:
                         yield End(before, statement, made)
                     case VerdictMap():
                         yield from self._looked_up(statement, before, made)
-                    case Match() | MapPriority():
+                    case Match() | MapPriority() | MapCount():
                         for after, holds, more in self._tested(statement, before):
                             if holds:
                                 following[after] = max(made + more, following.get(after, 0))
@@ -165,7 +167,9 @@ class _Walk:
             going = following
         yield from (End(after, None, made) for after, made in going.items())
 
-    def _tested(self, condition: Match | MapPriority, packets: Packets) -> Iterator[tuple[Packets, bool, int]]:
+    def _tested(
+        self, condition: Match | MapPriority | MapCount, packets: Packets
+    ) -> Iterator[tuple[Packets, bool, int]]:
         """(packets, whether the rule goes on, look-ups made)."""
         if isinstance(condition, Match):
             yield from self._matched(condition, packets)

@@ -20,7 +20,9 @@ from sgdataplane.nft.ir import (
     RETURN,
     Chain,
     Count,
+    Datum,
     Map,
+    MapCount,
     MapPriority,
     Match,
     Range,
@@ -98,7 +100,7 @@ def _with_rules(table: Table, chain: Chain, rules: Sequence[Rule], what: str) ->
     return Mutant(replace(table, chains=chains), chain.name, f"{what} in chain {chain.name}")
 
 
-def _with_elements(table: Table, entry: Map, elements: Sequence[tuple[int | str, Verdict | int]], what: str) -> Mutant:
+def _with_elements(table: Table, entry: Map, elements: Sequence[tuple[int | str, Datum]], what: str) -> Mutant:
     changed = replace(entry, elements=tuple(sorted(elements, key=lambda element: str(element[0]))))
     maps = tuple(changed if other is entry else other for other in table.maps)
     return Mutant(replace(table, maps=maps), entry.name, f"{what} of map {entry.name}")
@@ -135,8 +137,8 @@ def _one(chance: random.Random, table: Table, wanted: Callable[[Statement], bool
 
 
 def _maps(table: Table) -> list[Map]:
-    """Those of verdicts and priorities whose elements don't go by themselves."""
-    kinds = (None, KeyType.CLASSID)
+    """Those of verdicts, priorities and counters whose elements don't go by themselves."""
+    kinds = (None, KeyType.CLASSID, KeyType.COUNTER)
     return [entry for entry in table.maps if entry.holds in kinds and not entry.lifetime and entry.elements]
 
 
@@ -166,10 +168,17 @@ def retarget_element(table: Table, chance: random.Random) -> Mutant:
     entry = chance.choice(_maps(table))
     elements = dict(entry.elements)
     key = chance.choice(list(elements))
-    usual = goto(chance.choice(table.chains).name) if entry.holds is None else int(str(elements[key])) ^ 1
+    usual = _usual(table, entry, elements[key], chance)
     others = [value for value in elements.values() if value != elements[key]]
     elements[key] = chance.choice([*others, usual]) if entry.holds else chance.choice(others or [usual])
     return _with_elements(table, entry, list(elements.items()), f"element {key} has another value")
+
+
+def _usual(table: Table, entry: Map, value: Datum, chance: random.Random) -> Datum:
+    """Another value of that kind."""
+    if entry.holds is None:
+        return goto(chance.choice(table.chains).name)
+    return Count(chance.choice(table.counters).name) if isinstance(value, Count) else int(str(value)) ^ 1
 
 
 def change_priority(table: Table, chance: random.Random) -> Mutant:
@@ -276,14 +285,17 @@ def swap_fields(table: Table, chance: random.Random) -> Mutant:
 
 
 def drop_count(table: Table, chance: random.Random) -> Mutant:
-    place, count = _one(chance, table, lambda s: isinstance(s, Count))
+    place, count = _one(chance, table, lambda s: isinstance(s, Count | MapCount))
     return _with_statement(table, place, (), f"{count} dropped")
 
 
 def change_count(table: Table, chance: random.Random) -> Mutant:
-    place, count = _one(chance, table, lambda s: isinstance(s, Count))
-    other = chance.choice(table.counters).name
-    return _with_statement(table, place, (Count(other),), f"{count} became {other}")
+    place, count = _one(chance, table, lambda s: isinstance(s, Count | MapCount))
+    kinds: list[Statement] = [Count(chance.choice(table.counters).name)]
+    if isinstance(count, MapCount):
+        kinds.append(replace(count, name=chance.choice([e.name for e in table.maps if e.holds is KeyType.COUNTER])))
+    other = chance.choice(kinds)
+    return _with_statement(table, place, (other,), f"{count} became {other}")
 
 
 def change_mark(table: Table, chance: random.Random) -> Mutant:

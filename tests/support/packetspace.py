@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sgdataplane.contract.fields import CtDirection, CtState, Field, KeyType, Nfproto
-from sgdataplane.nft.ir import Key, MapPriority, Match, Range, Table, VerdictMap
+from sgdataplane.nft.ir import Key, Match, OfMap, Range, Table
 
 Values = int  # a bit for each value
 Packets = tuple[Values, ...]  # what they may have in each tracked field
@@ -95,7 +95,7 @@ def readers(asked: Field, packets: Packets) -> tuple[Packets | None, Packets | N
     return _split(*NEEDS[asked], packets) if asked in NEEDS else (packets, None)
 
 
-def read_by(statement: Match | VerdictMap | MapPriority) -> set[Field]:
+def read_by(statement: Match | OfMap) -> set[Field]:
     """The tracked fields that decide what it does."""
     return {statement.field, NEEDS.get(statement.field, (statement.field,))[0]} & INDEX.keys()
 

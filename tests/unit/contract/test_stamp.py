@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sgdataplane.contract.stamp import Stamp, next_generation
-from sgdataplane.nft.ir import DROP, Key, Verdict
+from sgdataplane.nft.ir import DROP, Datum, Key
 
-WHOLE: dict[Key, Verdict | int] = {0: 3, 1: 0xDEADBEEF, 2: 0, 3: 1, 4: 0xFFFFFFFF}
+WHOLE: dict[Key, Datum] = {0: 3, 1: 0xDEADBEEF, 2: 0, 3: 1, 4: 0xFFFFFFFF}
 DIGEST = "deadbeef0000000000000001ffffffff"
 
 
@@ -23,7 +23,7 @@ DIGEST = "deadbeef0000000000000001ffffffff"
         pytest.param({}, None, id="flushed"),
     ],
 )
-def test_stamp_is_whole_or_none(elements: dict[Key, Verdict | int], expected: Stamp | None) -> None:
+def test_stamp_is_whole_or_none(elements: dict[Key, Datum], expected: Stamp | None) -> None:
     assert Stamp.of(elements) == expected
 
 

@@ -15,6 +15,7 @@ from sgdataplane.nft.ir import (
     Counter,
     Key,
     Map,
+    MapCount,
     MapPriority,
     Match,
     Range,
@@ -133,6 +134,14 @@ def test_priority_is_what_maps_hold_or_stays(source: int, before: int, after: in
     assert outcome.counters == (["c"] if source < 82 else [])
 
 
+@pytest.mark.parametrize(("source", "counters", "verdict"), [(80, ["c"], "drop"), (81, [], "accept")])
+def test_packet_is_counted_by_what_a_map_holds_or_its_rule_ends(source: int, counters: list[str], verdict: str) -> None:
+    counting = Map("counting", KeyType.IPV4, ((80, Count("c")),), holds=KeyType.COUNTER)
+    rules = rule(MapCount(Field.IP_SADDR, "counting"), DROP), rule(ACCEPT)
+    outcome = run(make_table(*rules, maps=(counting,)), "in", {**TCP80, Field.IP_SADDR: source})
+    assert (outcome.counters, outcome.verdict.value, outcome.lookups) == (counters, verdict, 1)
+
+
 def test_priority_is_none_at_first_and_what_was_set_at_the_end() -> None:
     is_none = rule(Match(Field.PACKET_PRIORITY, (Range.of(0),)), SetPriority(7), ACCEPT)
     assert run(make_table(is_none), "in", TCP80).priority == 7
@@ -145,6 +154,7 @@ def test_priority_is_none_at_first_and_what_was_set_at_the_end() -> None:
         pytest.param(Count("nowhere"), id="no_counter"),
         pytest.param(VerdictMap(Field.IIFNAME, name="nowhere"), id="no_map"),
         pytest.param(MapPriority(Field.IIFNAME, "nowhere"), id="no_data_map"),
+        pytest.param(MapCount(Field.IIFNAME, "nowhere"), id="no_map_of_counters"),
     ],
 )
 def test_what_the_kernel_would_refuse_is_an_error(statement: Statement) -> None:

@@ -141,22 +141,25 @@ def test_each_change_of_a_value_of_its_own_is_judged_as_without_the_other(first:
 
 
 def test_another_slot_or_counter_is_refused() -> None:
-    """Host placement, with more than a few ENIs: each has chains of its own for its slot and its drops."""
+    """Host placement, with more than a few ENIs: each has chains for its slot, and a counter for its drops."""
     state = make_state(GROUPS, [make_eni(f"eni-{n}", f"10.0.0.{n + 1}", "sg-0") for n in range(4)])
     interfaces = {f"eni-{n}": f"veth-{n}" for n in range(4)}
     wanted = Specification(state, interfaces, DEFAULTS, placement=Placement.HOST)
     policy = replace(resolve(state, interfaces, DEFAULTS), placement=Placement.HOST)
     table = compile_policy(policy, DEFAULTS)
     assert prove(wanted, table).holds
-    for chain in ("ingress-marks.veth-3", "egress-original.veth-3", "egress-drops.veth-3"):
+    for chain in ("ingress-marks.veth-3", "egress-original.veth-3"):
         other = replace(table.chain[chain], rules=table.chain[chain.replace("-3", "-2")].rules)
         wrong = replace(table, chains=tuple(other if c.name == chain else c for c in table.chains))
         assert not prove(wanted, wrong).holds, chain
-    swapped = [
-        replace(m, elements=(*m.elements[:-1], ("veth-3", goto("eni-egress.veth-2")))) if m.name == "egress-enis" else m
-        for m in table.maps
-    ]
-    assert not prove(wanted, replace(table, maps=tuple(swapped))).holds
+    for name, value in (
+        ("egress-enis", goto("eni-egress.veth-2")),
+        ("egress-drops", Count("dropped.egress.veth-2")),
+        ("ingress-drops", Count("nowhere")),
+    ):
+        elements = *table.map[name].elements[:-1], ("veth-3", value)
+        wrong = replace(table, maps=tuple(replace(m, elements=elements) if m.name == name else m for m in table.maps))
+        assert not prove(wanted, wrong).holds, name
 
 
 ENIS = [FIRST, ALIKE, *(make() for make in OTHERS.values()), replace(FIRST, mac_address="")]
