@@ -18,7 +18,7 @@ from sgdataplane.enforce.desired import DEFAULT_SETTINGS, Desired, Settings
 from sgdataplane.model.state import CloudState
 from sgdataplane.nft.ir import Table
 from sgdataplane.nft.validation import Visits
-from sgdataplane.policy.resolve import HostPolicy, resolve
+from sgdataplane.policy.resolve import EniPolicy, HostPolicy, PolicyMemo, resolve
 from sgdataplane.proof.prove import Proof, require_proof
 from sgdataplane.proof.specification import Specification
 
@@ -26,8 +26,8 @@ from sgdataplane.proof.specification import Specification
 @dataclass(frozen=True)
 class Proven:
     """`desired`, and a `table` at the first epoch that does what it says. Only build() makes one. `visits`: how much of
-    the table the kernel walks at a commit. `proof`: None if the settings asked for none. `memo`: what the compile left
-    for the next one. `seconds`: how long the build took."""
+    the table the kernel walks at a commit. `proof`: None if the settings asked for none. `memo`, `resolved`: what the
+    compile and resolve() left for the next ones. `seconds`: how long the build took."""
 
     desired: Desired
     time_scale: float
@@ -35,6 +35,7 @@ class Proven:
     visits: Visits = field(repr=False, compare=False)
     proof: Proof | None = field(compare=False)
     memo: Memo = field(repr=False, compare=False)
+    resolved: PolicyMemo | None = field(repr=False, compare=False)
     seconds: float = field(default=0.0, compare=False)
 
     def on(self, state: CloudState) -> Proven:
@@ -61,11 +62,12 @@ def build(
     """
     started, similar = time.monotonic(), similar or previous
     memo = Memo() if similar is None else similar.memo.next()
-    table = compile_policy(_policy(desired, settings.time_scale), desired.options, FIRST_EPOCH, memo=memo)
+    policy = _policy(desired, settings.time_scale, None if similar is None else similar.resolved)
+    table = compile_policy(policy, desired.options, FIRST_EPOCH, memo=memo)
     proof = _proof(desired, settings, table, (previous, similar)) if settings.prove else None
     with no_collection():
         visits = Visits.of(table, None if similar is None else similar.visits)
-    return Proven(desired, settings.time_scale, table, visits, proof, memo, time.monotonic() - started)
+    return Proven(desired, settings.time_scale, table, visits, proof, memo, policy.memo, time.monotonic() - started)
 
 
 @dataclass
@@ -95,11 +97,16 @@ class Cache:
         self._last, self._most = None, 2 * len(self._by_groups)
 
 
-def _policy(desired: Desired, time_scale: float) -> HostPolicy:
-    policy = resolve(desired.state, desired.interfaces, desired.options)
-    enis = tuple(replace(e, connection_tracking=e.connection_tracking.scaled(time_scale)) for e in policy.enis)
+def _policy(desired: Desired, time_scale: float, before: PolicyMemo | None) -> HostPolicy:
+    policy = resolve(desired.state, desired.interfaces, desired.options, before=before)
+    enis = tuple([_scaled(eni, time_scale) for eni in policy.enis])
     idle = policy.idle.scaled(time_scale)
     return replace(policy, enis=enis, placement=desired.placement, uplinks=desired.uplinks, idle=idle)
+
+
+def _scaled(eni: EniPolicy, time_scale: float) -> EniPolicy:
+    scaled = eni.connection_tracking.scaled(time_scale)
+    return eni if scaled == eni.connection_tracking else replace(eni, connection_tracking=scaled)
 
 
 def _proof(desired: Desired, settings: Settings, table: Table, known: tuple[Proven | None, Proven | None]) -> Proof:

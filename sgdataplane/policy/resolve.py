@@ -1,13 +1,14 @@
 """resolve(): a CloudState and some ENIs -> the policy of the namespace that has their links, with references followed.
 
-Owns how groups become ordered permissions, and remotes addresses. Is given a checked state. Must not know nftables, nor
-how the kernel gets it.
+Owns how groups become ordered permissions, and remotes addresses, and what of it the next state's policy takes over. Is
+given a checked state. Must not know nftables, nor how the kernel gets it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 from sgdataplane.model.decision import INNER_ACCEPT, Decision
 from sgdataplane.model.members import Members
@@ -19,6 +20,7 @@ from sgdataplane.model.state import (
     Eni,
     GroupRef,
     NicType,
+    PortList,
     PrefixListRef,
     Remote,
     SecurityGroup,
@@ -79,7 +81,8 @@ class EniPolicy:
 class HostPolicy:
     """Everything that one namespace enforces. `remotes`: the addresses of every permission's remote, in both families.
     `members`: the addresses of all groups. `internal`, `uplinks`: interfaces that carry no ENI and may pass (the
-    instance's own; to elsewhere). `idle`: the namespace's own idle timeouts."""
+    instance's own; to elsewhere). `idle`: the namespace's own idle timeouts. `memo`: for the policy of the next
+    state."""
 
     enis: tuple[EniPolicy, ...]
     profiles: tuple[Profile, ...]
@@ -89,6 +92,7 @@ class HostPolicy:
     uplinks: tuple[str, ...] = ()
     members: Members = field(default_factory=lambda: Members(()), compare=False, repr=False)
     idle: ConnectionTracking = field(default_factory=ConnectionTracking)
+    memo: PolicyMemo | None = field(default=None, compare=False, repr=False)
 
 
 def interfaces_of(state: CloudState, eni: Eni) -> dict[str, str]:
@@ -98,27 +102,32 @@ def interfaces_of(state: CloudState, eni: Eni) -> dict[str, str]:
 
 
 def resolve(
-    state: CloudState, interfaces: Mapping[str, str], options: Options, internal: tuple[str, ...] = ()
+    state: CloudState,
+    interfaces: Mapping[str, str],
+    options: Options,
+    internal: tuple[str, ...] = (),
+    before: PolicyMemo | None = None,
 ) -> HostPolicy:
     """What a namespace enforces whose links carry these ENIs. KeyError if the state has no such ENI.
 
     interfaces    ENI id -> interface name
     internal      interfaces that are the instance's own business, such as those of its containers; a name that ends in
                   * means all names that begin so
+    before        what the policy of a similar state left; it only makes this faster
     """
-    profiles: dict[tuple[tuple[str, ...], NicType], Profile] = {}
-    keys = {}
-    for eni_id in interfaces:
+    memo = PolicyMemo.begin(state, before)
+    profiles: dict[ProfileKey, Profile] = {}
+    place: dict[ProfileKey, int] = {}
+    enis = []
+    for eni_id, ifname in interfaces.items():
         eni = state.eni[eni_id]
-        keys[eni_id] = (tuple(sorted(eni.security_group_ids)), eni.nic_type)
-        if keys[eni_id] not in profiles:
-            profiles[keys[eni_id]] = resolve_profile(state, eni, options)
-    order = list(profiles)
-    enis = tuple(
-        _eni_policy(state.eni[eni_id], ifname, order.index(keys[eni_id])) for eni_id, ifname in interfaces.items()
-    )
-    remotes = RemotesOf(state, profiles.values())
-    return HostPolicy(enis, tuple(profiles.values()), remotes, internal, members=state.members)
+        key = (_sorted(eni.security_group_ids), eni.nic_type)
+        if key not in profiles:
+            place[key], profiles[key] = len(profiles), memo.profile(eni, options)
+        enis.append(memo.eni_policy(eni, ifname, place[key]))
+    memo.seal()
+    every = tuple(profiles.values())
+    return HostPolicy(tuple(enis), every, RemotesOf(state, every), internal, members=state.members, memo=memo)
 
 
 def _eni_policy(eni: Eni, ifname: str, profile: int) -> EniPolicy:
@@ -126,27 +135,136 @@ def _eni_policy(eni: Eni, ifname: str, profile: int) -> EniPolicy:
     return EniPolicy(eni.network_interface_id, ifname, *own, profile, eni.connection_tracking)
 
 
+@lru_cache(maxsize=1 << 12)
+def _sorted(group_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Always the same object for the same ids."""
+    return tuple(sorted(group_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedRules:
+    """The rules of one group in order of strength, each with its sort key and its permission."""
+
+    group: SecurityGroup
+    port_lists: tuple[PortList, ...]
+    entries: tuple[RuleEntry, ...]
+
+    @classmethod
+    def of(cls, state: CloudState, group: SecurityGroup, before: OrderedRules | None) -> OrderedRules:
+        """`before`: those of the group in a similar state. They are taken over where it is the same; if it isn't, rules
+        that are the same objects are."""
+        if before is not None and before.port_lists == state.port_lists:
+            if before.group == group:
+                return before
+            known = {id(entry[1]): entry for entry in before.entries}
+        else:
+            known = {}
+        entries = (known.get(id(rule)) or _entry(state, group, rule) for rule in group.rules)
+        return cls(group, state.port_lists, tuple(sorted(entries, key=_key_of)))
+
+
+RuleEntry = tuple[tuple[int, bool, bool, str, str], SecurityGroupRule, Permission]
+ProfileKey = tuple[tuple[str, ...], NicType]
+
+
+def _entry(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule) -> RuleEntry:
+    return strength((group, rule)), rule, resolve_rule(state, group, rule)
+
+
+def _key_of(entry: RuleEntry) -> tuple[int, bool, bool, str, str]:
+    return entry[0]
+
+
+@dataclass
+class PolicyMemo:
+    """What a policy leaves for that of the next state: its profiles with what they follow from, and the rules of its
+    groups. Equal parts are then the same objects. For one thread at a time."""
+
+    groups: dict[str, OrderedRules] = field(default_factory=dict)
+    profiles: dict[object, tuple[object, Profile]] = field(default_factory=dict)
+    enis: dict[str, tuple[Eni, EniPolicy]] = field(default_factory=dict)  # by interface
+    vpc_of: Mapping[str, str] = field(default_factory=dict)  # by group
+    _state: CloudState = field(default_factory=CloudState)
+    _before: PolicyMemo | None = None
+
+    @classmethod
+    def begin(cls, state: CloudState, before: PolicyMemo | None) -> PolicyMemo:
+        """For the policy of this state. `before`: what that of a similar state left."""
+        vpc_of: Mapping[str, str] = {group.security_group_id: group.vpc_id for group in state.security_groups}
+        if before is not None and before.vpc_of == vpc_of:
+            vpc_of = before.vpc_of
+        return cls(vpc_of=vpc_of, _state=state, _before=before)
+
+    @property
+    def _known(self) -> PolicyMemo:
+        return self._before or EMPTY
+
+    def seal(self) -> None:
+        """The policy is made: keep neither the state nor what was there before."""
+        self._state, self._before = CloudState(), None
+
+    def eni_policy(self, eni: Eni, ifname: str, profile: int) -> EniPolicy:
+        known = self._known.enis.get(ifname)
+        if known is None or known[0] is not eni or known[1].profile != profile:
+            known = eni, _eni_policy(eni, ifname, profile)
+        self.enis[ifname] = known
+        return known[1]
+
+    def profile(self, eni: Eni, options: Options) -> Profile:
+        """The policy of an ENI's set of groups."""
+        key = _sorted(eni.security_group_ids), eni.nic_type
+        groups = tuple([self._state.group[group_id] for group_id in key[0]])
+        basis = (groups, self._state.vpc[eni.vpc_id], self._state.port_lists, self.vpc_of, options)
+        known = self._known.profiles.get(key)
+        if known is not None and known[0] == basis:
+            self.groups.update((group_id, self._known.groups[group_id]) for group_id in key[0])
+        else:
+            known = basis, self.resolved(eni, groups, options)
+        self.profiles[key] = known
+        return known[1]
+
+    def resolved(self, eni: Eni, groups: Sequence[SecurityGroup], options: Options) -> Profile:
+        """The rules of all groups, pooled and ordered, in both directions (semantics.md section 3)."""
+        usable = [
+            entry[2]
+            for entry in sorted((entry for group in groups for entry in self._rules(group)), key=_key_of)
+            if is_on_interface(self._state, eni, entry[1])
+        ]
+
+        def ordered(direction: Direction) -> tuple[Permission, ...]:
+            custom = [permission for permission in usable if permission.decision.direction is direction]
+            inner = list(inner_permissions(groups, eni, direction))
+            is_custom_first = direction is Direction.EGRESS and options.inner_accept_egress == "custom_first"
+            last = Permission(default_decision(self._state, eni, direction))
+            return (*(custom + inner if is_custom_first else inner + custom), last)
+
+        ids = tuple([group.security_group_id for group in groups])
+        return Profile(ids, eni.nic_type, ordered(Direction.INGRESS), ordered(Direction.EGRESS))
+
+    def _rules(self, group: SecurityGroup) -> Iterator[RuleEntry]:
+        """The group's rules that can match anything."""
+        group_id = group.security_group_id
+        found = self.groups.get(group_id)
+        if found is None:
+            found = self.groups[group_id] = OrderedRules.of(self._state, group, self._known.groups.get(group_id))
+        return (entry for entry in found.entries if _has_remote(self._state, group, entry[1]))
+
+
+EMPTY = PolicyMemo()
+
+
 def resolve_profile(state: CloudState, eni: Eni, options: Options) -> Profile:
-    """The rules of all groups of an ENI, pooled and ordered, in both directions (semantics.md section 3)."""
+    """The policy of an ENI's set of groups."""
     groups = [state.group[group_id] for group_id in sorted(eni.security_group_ids)]
-    pooled = sorted(((group, rule) for group in groups for rule in group.rules), key=strength)
-    usable = [
-        (group, rule) for group, rule in pooled if is_on_interface(state, eni, rule) and _has_remote(state, group, rule)
-    ]
+    return PolicyMemo(_state=state).resolved(eni, groups, options)
 
-    def ordered(direction: Direction) -> tuple[Permission, ...]:
-        custom = [resolve_rule(state, g, rule) for g, rule in usable if rule.direction is direction]
-        inner = list(inner_permissions(groups, eni, direction))
-        is_custom_first = direction is Direction.EGRESS and options.inner_accept_egress == "custom_first"
-        last = Permission(default_decision(state, eni, direction))
-        return (*(custom + inner if is_custom_first else inner + custom), last)
 
-    return Profile(
-        tuple(group.security_group_id for group in groups),
-        eni.nic_type,
-        ordered(Direction.INGRESS),
-        ordered(Direction.EGRESS),
-    )
+def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule) -> bool:
+    """False if the remote is a group of another VPC or an unknown one: such a rule matches nothing (state.md, B)."""
+    if not isinstance(rule.remote, GroupRef):
+        return True
+    other = state.group.get(rule.remote.security_group_id)
+    return other is not None and other.vpc_id == group.vpc_id
 
 
 def inner_permissions(groups: Iterable[SecurityGroup], eni: Eni, direction: Direction) -> Iterator[Permission]:
@@ -173,14 +291,6 @@ def resolve_rule(state: CloudState, group: SecurityGroup, rule: SecurityGroupRul
     )
 
 
-def _has_remote(state: CloudState, group: SecurityGroup, rule: SecurityGroupRule) -> bool:
-    """False if the remote is a group of another VPC or an unknown one: such a rule matches nothing (state.md, B)."""
-    if not isinstance(rule.remote, GroupRef):
-        return True
-    other = state.group.get(rule.remote.security_group_id)
-    return other is not None and other.vpc_id == group.vpc_id
-
-
 def _ports(state: CloudState, rule: SecurityGroupRule) -> Ranges | None:
     if rule.port_list_id:
         entries = state.port_list[rule.port_list_id].entries
@@ -193,10 +303,13 @@ class RemotesOf(Mapping[Remote, Mapping[Family, RemoteAddresses]]):
     and `HostPolicy.members` often makes a list of them needless."""
 
     def __init__(self, state: CloudState, profiles: Iterable[Profile]) -> None:
-        named = (p.remote for profile in profiles for p in (*profile.ingress, *profile.egress))
-        self._state = state
-        self._named = dict.fromkeys(remote for remote in named if remote is not None)
+        self._state, self._profiles = state, tuple(profiles)
         self._known: dict[Remote, Mapping[Family, RemoteAddresses]] = {}
+
+    @cached_property
+    def _named(self) -> dict[Remote, None]:
+        named = (p.remote for profile in self._profiles for p in (*profile.ingress, *profile.egress))
+        return dict.fromkeys(remote for remote in named if remote is not None)
 
     def __getitem__(self, remote: Remote) -> Mapping[Family, RemoteAddresses]:
         if remote not in self._known:
