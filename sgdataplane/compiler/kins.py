@@ -86,7 +86,7 @@ class MembersMap:
         made = {}
         turned = set() if kins is self.kins else {kin for kin, _ in kins.numbers.items() ^ self.kins.numbers.items()}
         for number, page in members.items():
-            if page is self.members.get(number) and turned.isdisjoint(page.by_kin):
+            if page is self.members.get(number) and (not turned or turned.isdisjoint(page.kins)):
                 known = self.elements.pages.get(number)
             else:
                 known = _page([(a, found) for a in page.addresses if (found := kins.numbers.get(page.kin[a]))])

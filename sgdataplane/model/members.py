@@ -9,6 +9,7 @@ again by the page.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -35,17 +36,13 @@ class MemberPage:
         return {address: _kin_of(owners) for address, owners in self.owners.items()}
 
     @cached_property
+    def kins(self) -> frozenset[Kin]:
+        return frozenset(self.kin.values())
+
+    @cached_property
     def addresses(self) -> tuple[int, ...]:
         """Sorted."""
         return tuple(sorted(self.owners))
-
-    @cached_property
-    def by_kin(self) -> dict[Kin, tuple[int, ...]]:
-        """The sorted addresses of each kin."""
-        found: dict[Kin, list[int]] = {}
-        for address in self.addresses:
-            found.setdefault(self.kin[address], []).append(address)
-        return {kin: tuple(addresses) for kin, addresses in found.items()}
 
 
 Pages = Mapping[int, MemberPage]
@@ -61,6 +58,9 @@ class Members:
     def follow(self, before: Members) -> None:
         """Make the index from that of a similar state, unless it is made already. The result is the same either way."""
         if self._index is not None or before._index is None:
+            return
+        if before._enis is self._enis:
+            self._index = before._index
             return
         gone, come = difference(before._enis, self._enis)
         if len(gone) + len(come) < len(self._enis) // 2:
@@ -94,8 +94,13 @@ class _Index:
     carriers: tuple[Eni, ...]
 
     @cached_property
+    def counts(self) -> dict[Family, Counter[Kin]]:
+        """On how many pages each kin is."""
+        return {f: Counter(kin for page in pages.values() for kin in page.kins) for f, pages in self.pages.items()}
+
+    @cached_property
     def kins(self) -> dict[Family, frozenset[Kin]]:
-        return {family: frozenset().union(*(p.by_kin for p in pages.values())) for family, pages in self.pages.items()}
+        return {family: frozenset(counts) for family, counts in self.counts.items()}
 
     def after(self, gone: Iterable[Eni], come: Iterable[Eni]) -> _Index:
         gone, come = ([eni for eni in some if eni.is_member] for some in (gone, come))
@@ -105,7 +110,20 @@ class _Index:
                 carriers.remove(eni)
         carriers += [eni for eni in come if eni.delegated_prefixes]
         pages = {family: _turned(self.pages[family], family, gone, come) for family in Family}
-        return _Index(pages, tuple(carriers))
+        made = _Index(pages, tuple(carriers))
+        if "counts" in self.__dict__:
+            made.__dict__["counts"] = {family: self._recounted(pages[family], family) for family in Family}
+        return made
+
+    def _recounted(self, pages: Pages, family: Family) -> Counter[Kin]:
+        """The counts of these pages, most of which are the same objects as here."""
+        before, found = self.pages[family], Counter(self.counts[family])
+        for number in before.keys() | pages.keys():
+            old, new = before.get(number), pages.get(number)
+            if old is not new:
+                found.subtract(old.kins if old is not None else ())
+                found.update(new.kins if new is not None else ())
+        return +found
 
 
 def _turned(pages: Pages, family: Family, gone: Iterable[Eni], come: Iterable[Eni]) -> Pages:
@@ -145,20 +163,32 @@ def _sorted(group_ids: tuple[str, ...]) -> Kin:
 def difference(before: tuple[Eni, ...], after: tuple[Eni, ...]) -> tuple[list[Eni], list[Eni]]:
     """(ENIs that are only in the first, ENIs that are only in the second). Where equal records are the same
     objects (state.py: sharing), this costs next to nothing, as comparing an object with itself does."""
-    start = _alike(before, after)
-    end = _alike(before[start:][::-1], after[start:][::-1])
+    most = min(len(before), len(after))
+    start = _alike(before, after, most)
+    end = _alike_at_end(before, after, most - start)
     old, new = before[start : len(before) - end], after[start : len(after) - end]
     kept = {id(eni) for eni in old} & {id(eni) for eni in new}
     return [eni for eni in old if id(eni) not in kept], [eni for eni in new if id(eni) not in kept]
 
 
-def _alike(one: tuple[Eni, ...], other: tuple[Eni, ...]) -> int:
-    """How many ENIs at the beginning are equal in both."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+STRIDES = (1024, 32, 1)  # ENIs that are compared at once, as long as they are equal
+
+
+def _alike(one: tuple[Eni, ...], other: tuple[Eni, ...], most: int) -> int:
+    """How many ENIs at the beginning are equal in both, up to so many."""
+    at = 0
+    for stride in STRIDES:
+        while at + stride <= most and one[at : at + stride] == other[at : at + stride]:
+            at += stride
+    return at
+
+
+def _alike_at_end(one: tuple[Eni, ...], other: tuple[Eni, ...], most: int) -> int:
+    """The same at the end."""
+    at, last, last_other = 0, len(one), len(other)
+    for stride in STRIDES:
+        while at + stride <= most and (
+            one[last - at - stride : last - at] == other[last_other - at - stride : last_other - at]
+        ):
+            at += stride
+    return at

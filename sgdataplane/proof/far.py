@@ -131,22 +131,27 @@ def _sorted(group_ids: tuple[str, ...]) -> Kin:
 def _difference(before: Sequence[Eni], after: Sequence[Eni]) -> tuple[list[Eni], list[Eni]]:
     """The ENIs that only the first list has, and those that only the second has. States share records that stay, and
     comparing an object with itself costs next to nothing. One that is equal but another object may leave and join."""
-    start = _alike(before, after)
-    end = min(_alike(before[::-1], after[::-1]), min(len(before), len(after)) - start)
+    most = min(len(before), len(after))
+    start = _alike(before, after, most)
+    end = _alike(before, after, most - start, is_from_end=True)
     old, new = before[start : len(before) - end], after[start : len(after) - end]
     kept = set(map(id, old)) & set(map(id, new))
     return [eni for eni in old if id(eni) not in kept], [eni for eni in new if id(eni) not in kept]
 
 
-def _alike(one: Sequence[Eni], other: Sequence[Eni]) -> int:
-    """How many records at the beginning are equal."""
-    low, high = 0, min(len(one), len(other))
-    if one[:high] == other[:high]:
-        return high
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle - 1)
-    return low
+def _alike(one: Sequence[Eni], other: Sequence[Eni], most: int, *, is_from_end: bool = False) -> int:
+    """How many records at the beginning or the end are equal, up to so many."""
+    found = 0
+    for step in (512, 16, 1):
+        while found + step <= most and _part(one, found, step, is_from_end) == _part(other, found, step, is_from_end):
+            found += step
+    return found
+
+
+def _part(records: Sequence[Eni], done: int, size: int, is_from_end: bool) -> Sequence[Eni]:
+    """The records that come after those that are done, from either end."""
+    first = len(records) - done - size if is_from_end else done
+    return records[first : first + size]
 
 
 def remote_ranges(state: CloudState, kinships: Kinships, remote: Remote, family: Family) -> Ranges:
