@@ -29,6 +29,7 @@ VERBS: dict[str, dict[str, str]] = {
     "compile": {"compile": "print the nftables rules that would be loaded"},
     "explain": {"explain": "say whether a packet passes, and which rule decides"},
     "diff": {"diff": "list the traffic that another state would accept or drop instead"},
+    "test": {"test": "hold expectations (`web -> db tcp/5432 accept`) against a state, or against packets"},
     "report": {"report": "write one HTML page: who reaches whom, rules with hits, findings, sessions"},
     "lab": {"lab": "build a state from network namespaces and send real packets through it"},
     "replay": {"replay": "send a capture's packets through a lab; show which flows pass, and by which rule"},

@@ -7,44 +7,30 @@ its expectations agrees with both. It is given a folder and an enforcer. Must no
 from __future__ import annotations
 
 import asyncio
-import re
 import tomllib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sgdataplane.errors import LabError
 from sgdataplane.lab import manage
-from sgdataplane.lab.ends import Asked, find_probes
 from sgdataplane.lab.expect import ProbeResult, explain_result
+from sgdataplane.lab.expectations import Row, judged, parse_row, probes_of_row
 from sgdataplane.lab.manage import Enforcer, Lab
 from sgdataplane.lab.matrix import matrix_probes, run_probes
-from sgdataplane.lab.probe import Probe, Service, parse_services
+from sgdataplane.lab.probe import Service, parse_services
 from sgdataplane.lab.record import LabRecord
 from sgdataplane.statefile import load
 
-ROW = re.compile(r"(?P<sender>\S+) -> (?P<receiver>\S+) (?P<services>\S+) (?P<verdict>accept|drop)(?: (?P<rule>\S+))?")
 SCENARIO_KEYS, STEP_KEYS = {"title", "externals", "ports", "steps"}, {"title", "state", "expect"}
-
-
-@dataclass(frozen=True, slots=True)
-class ScenarioRow:
-    """`FROM -> TO WHAT[,WHAT...] accept|drop [RULE]`. RULE: the rule's id, or the reason if no rule decides."""
-
-    text: str
-    sender: str
-    receiver: str
-    services: tuple[Service, ...]
-    verdict: str
-    rule: str
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioStep:
     title: str
     state: Path
-    rows: tuple[ScenarioRow, ...]
+    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +78,11 @@ def _read_step(path: Path, step: dict[str, Any]) -> ScenarioStep:
     )
 
 
-def _read_row(path: Path, text: str) -> ScenarioRow:
-    match = ROW.fullmatch(text)
-    if match is None:
-        raise LabError(str(path), f"the row {text!r} is not FROM -> TO WHAT[,WHAT] accept|drop [RULE]")
-    services = parse_services(match["services"])
-    return ScenarioRow(text, match["sender"], match["receiver"], services, match["verdict"], match["rule"] or "")
+def _read_row(path: Path, text: str) -> Row:
+    try:
+        return parse_row(text)
+    except ValueError as error:
+        raise LabError(str(path), f"the row {text!r} is no expectation; {error}") from error
 
 
 def _refuse_unknown(path: Path, table: dict[str, Any], known: set[str]) -> None:
@@ -127,21 +112,6 @@ def run_step(lab: Lab, step: ScenarioStep, services: tuple[Service, ...]) -> Ste
     probes = tuple(dict.fromkeys((*matrix, *(probe for found in of_row.values() for probe in found))))
     cells = dict(zip(probes, asyncio.run(run_probes(lab, probes)), strict=True))
     mistakes = [f"{cell.probe}: {explain_result(cell)}" for cell in cells.values() if not cell.agrees]
-    mistakes += [mistake for row, found in of_row.items() for mistake in row_mistakes(row, [cells[p] for p in found])]
+    wrong = (each for each in judged(of_row, cells) if each.mistake)
+    mistakes += [f"row {each.row.text!r}: {each.probe}: {each.mistake}" for each in wrong]
     return StepResult(step, lab, tuple(cells[probe] for probe in matrix), tuple(mistakes))
-
-
-def probes_of_row(lab: Lab, row: ScenarioRow) -> tuple[Probe, ...]:
-    """A row's probes: each service, in each family that both ends have."""
-    asked = (Asked(row.sender, row.receiver, service) for service in row.services)
-    return tuple(probe for each in asked for probe in find_probes(lab, each))
-
-
-def row_mistakes(row: ScenarioRow, cells: list[ProbeResult]) -> Iterator[str]:
-    """What isn't as the row says: the policy's verdict, that of the packets, or the rule that decides."""
-    for cell in cells:
-        decision = cell.expected.decision
-        if cell.expected.verdict != row.verdict or cell.observed.verdict != row.verdict:
-            yield f"row {row.text!r}: {cell.probe}: {explain_result(cell)}"
-        elif row.rule and row.rule not in (decision.security_group_rule_id, decision.reason):
-            yield f"row {row.text!r}: {cell.probe}: decided by {decision.security_group_rule_id or decision.reason}"

@@ -6,8 +6,9 @@ import pytest
 
 from sgdataplane.errors import LabError
 from sgdataplane.lab.expect import Expectation, ProbeResult
+from sgdataplane.lab.expectations import Row, mistake_of
 from sgdataplane.lab.probe import Observation, Probe, ProbeEnd, Service
-from sgdataplane.lab.scenario import ScenarioRow, load_scenario, row_mistakes
+from sgdataplane.lab.scenario import load_scenario
 from sgdataplane.model.decision import Decision
 from sgdataplane.net.values import Address, Direction, Verdict
 
@@ -44,8 +45,8 @@ def test_scenario_is_read(tmp_path: Path) -> None:
         ('title = "A title"', "", "'title'"),
         ('title = "A title"', 'title = "x"\ncolour = "red"', "unknown key 'colour'"),
         ('state = "state.yaml"', "", "'state'"),
-        ("tcp/22,icmp drop sgr-x", "tcp/22 refuse", "is not FROM -> TO"),
-        ("i-a -> i-b", "i-a i-b", "is not FROM -> TO"),
+        ("tcp/22,icmp drop sgr-x", "tcp/22 refuse", "expected FROM -> TO"),
+        ("i-a -> i-b", "i-a i-b", "expected FROM -> TO"),
         ('"tcp/22", "icmp"', '"tcp"', "tcp and udp take a port"),
         ("[[steps]]", "[[steps", "this is no scenario"),
     ],
@@ -85,6 +86,6 @@ BY_DEFAULT = Expectation(Decision(Direction.INGRESS, Verdict.ACCEPT, "default"))
 def test_row_is_right_only_if_policy_packets_and_rule_are(
     verdict: str, rule: str, expected: Expectation, observed: str, is_right: bool
 ) -> None:
-    row = ScenarioRow("text", "a", "b", (Service(6, 22),), verdict, rule)
-    mistakes = list(row_mistakes(row, [ProbeResult(PROBE, expected, Observation(observed))]))
-    assert (mistakes == []) is is_right
+    row = Row("text", "a", "b", (Service(6, 22),), verdict, rule)
+    mistake = mistake_of(row, ProbeResult(PROBE, expected, Observation(observed)))
+    assert (mistake == "") is is_right

@@ -1,0 +1,207 @@
+"""Expectations: what people say must pass and what must not, held against a policy and against packets.
+
+Owns the format of a row, of a file of rows, and the comparison. It is given labs: one that is up for packets, or one
+that is only planned (`planned`) for what the policy says. Must not print.
+
+    # who reaches the database
+    web -> db tcp/5432 accept
+    198.51.100.7 -> db tcp/22,tcp/5432,icmp drop default
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sgdataplane.errors import LabError, Problem, StateFileError, Where
+from sgdataplane.lab.ends import Asked, find_probes
+from sgdataplane.lab.expect import Expectation, ProbeResult, expect, explain_result
+from sgdataplane.lab.manage import Lab, make_lab
+from sgdataplane.lab.matrix import run_probes
+from sgdataplane.lab.probe import Observation, Probe, Service, parse_services
+from sgdataplane.lab.record import LabRecord
+from sgdataplane.model import words
+from sgdataplane.model.state import CloudState
+from sgdataplane.net.values import Address
+
+ROW = re.compile(r"(?P<sender>\S+) -> (?P<receiver>\S+) (?P<services>\S+) (?P<verdict>accept|drop)(?: (?P<rule>\S+))?")
+FORM = "FROM -> TO WHAT[,WHAT...] accept|drop [RULE]"
+NOWHERE = Where()
+EPHEMERAL_PORT = 49152  # the first of IANA's dynamic ports (RFC 6335): what a client would send from
+MAX_BYTES, MAX_ROWS = 4 << 20, 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`FROM -> TO WHAT[,WHAT...] accept|drop [RULE]`. RULE: the rule's id, or the reason if no rule decides. `where`:
+    the line of the file that it stands in."""
+
+    text: str
+    sender: str
+    receiver: str
+    services: tuple[Service, ...]
+    verdict: str
+    rule: str = ""
+    where: Where = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One probe of a row. `observed`: None if no packet was sent. `mistake`: what isn't as the row says, else empty."""
+
+    row: Row
+    probe: Probe
+    expected: Expectation
+    observed: Observation | None
+    mistake: str
+
+    @property
+    def is_right(self) -> bool:
+        return not self.mistake
+
+
+# reading
+
+
+def parse_row(text: str, where: Where = NOWHERE) -> Row:
+    """A row. ValueError, with what would be right, if it is none; LabError if its services can't be probed."""
+    match = ROW.fullmatch(" ".join(text.split()))
+    if match is None:
+        raise ValueError(f"expected {FORM}")
+    services = parse_services(match["services"])
+    return Row(match[0], match["sender"], match["receiver"], services, match["verdict"], match["rule"] or "", where)
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """The rows of a file: one a line; empty lines and what follows `#` are left out. StateFileError with everything
+    that is wrong in it."""
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        text = re.sub(r"(?:^|\s)#.*", "", line).strip()
+        if not text:
+            continue
+        where = Where(str(path), number)
+        try:
+            rows.append(parse_row(text, where))
+        except ValueError:
+            problems.append(Problem(where, "InvalidExpectation.Malformed", "this is no expectation", text, FORM))
+        except LabError as error:
+            problems.append(Problem(where, "InvalidExpectation.Service", str(error), text))
+    if not rows and not problems:
+        what = "an expectation a line, such as: web -> db tcp/5432 accept"
+        problems.append(Problem(Where(str(path)), "InvalidExpectation.Empty", "the file has no expectation", "", what))
+    if problems:
+        raise StateFileError(tuple(problems))
+    return tuple(rows)
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            octets = stream.read(MAX_BYTES + 1)
+        text = octets.decode("utf-8-sig")
+    except OSError as error:
+        message = (error.strerror or str(error)).lower()
+        problem = Problem(Where(str(path)), "InvalidExpectation.Unreadable", message, "", "a readable file")
+        raise StateFileError((problem,)) from error
+    except UnicodeDecodeError as error:
+        problem = Problem(Where(str(path)), "InvalidExpectation.NotUtf8", "the file is not UTF-8", "", "UTF-8 text")
+        raise StateFileError((problem,)) from error
+    if len(octets) > MAX_BYTES or text.count("\n") > MAX_ROWS:
+        expected = f"at most {MAX_ROWS} lines and {MAX_BYTES} bytes"
+        raise StateFileError((Problem(Where(str(path)), "InvalidExpectation.TooLarge", "too large", "", expected),))
+    return text
+
+
+# the labs that rows are asked of
+
+
+def with_hosts_of(record: LabRecord, state: CloudState, rows: Iterable[Row]) -> LabRecord:
+    """The record with a host outside for each address in the rows that is none of the state's or of its own hosts."""
+    known = {address for host in record.externals for address in host}
+    own = [prefix for eni in state.network_interfaces for prefix in eni.own_prefixes]
+    found: dict[str, None] = {}
+    for name in (name for row in rows for name in (row.sender, row.receiver)):
+        address = _address(name)
+        if address and str(address) not in known and not any(address in prefix for prefix in own):
+            found[str(address)] = None
+    return replace(record, externals=(*record.externals, *((name,) for name in found)))
+
+
+def _address(name: str) -> Address | None:
+    try:
+        return Address.parse(name)
+    except ValueError:
+        return None
+
+
+def planned(record: LabRecord, state: CloudState) -> Lab:
+    """A lab that is not built: it says who is where, and nothing can be sent in it."""
+    return make_lab(record, state)
+
+
+# judging
+
+
+def probes_of(lab: Lab, rows: Sequence[Row]) -> dict[Row, tuple[Probe, ...]]:
+    """The probes of each row: each service, in each family that both ends have. StateFileError with each row whose ends
+    can't be found, or don't meet."""
+    found: dict[Row, tuple[Probe, ...]] = {}
+    problems: list[Problem] = []
+    for row in rows:
+        try:
+            found[row] = probes_of_row(lab, row)
+        except LabError as error:
+            problems.append(Problem(row.where, "InvalidExpectation.End", str(error), row.text))
+    if problems:
+        raise StateFileError(tuple(problems))
+    return found
+
+
+def probes_of_row(lab: Lab, row: Row) -> tuple[Probe, ...]:
+    asked = (Asked(row.sender, row.receiver, service) for service in row.services)
+    return tuple(probe for each in asked for probe in find_probes(lab, each))
+
+
+def judge_by_policy(lab: Lab, rows: Sequence[Row]) -> Iterator[Judged]:
+    """What the policy at both ends says of each row."""
+    for row, probes in probes_of(lab, rows).items():
+        for probe in probes:
+            expected = expect(lab.state, probe, probe.source_port or EPHEMERAL_PORT, lab.options)
+            yield Judged(row, probe, expected, None, _mistake_of_policy(row, expected))
+
+
+def judge_by_packets(lab: Lab, rows: Sequence[Row]) -> Iterator[Judged]:
+    """What packets in a running lab show of each row, and what the policy says."""
+    of_row = probes_of(lab, rows)
+    probes = tuple(dict.fromkeys(probe for found in of_row.values() for probe in found))
+    results = dict(zip(probes, asyncio.run(run_probes(lab, probes)), strict=True))
+    yield from judged(of_row, results)
+
+
+def judged(of_row: Mapping[Row, Iterable[Probe]], results: Mapping[Probe, ProbeResult]) -> Iterator[Judged]:
+    for row, probes in of_row.items():
+        for probe in probes:
+            result = results[probe]
+            yield Judged(row, probe, result.expected, result.observed, mistake_of(row, result))
+
+
+def mistake_of(row: Row, result: ProbeResult) -> str:
+    """What isn't as the row says: the policy's verdict, that of the packets, or the rule that decides."""
+    if result.expected.verdict != row.verdict or result.observed.verdict != row.verdict:
+        return explain_result(result)
+    return _mistake_of_policy(row, result.expected)
+
+
+def _mistake_of_policy(row: Row, expected: Expectation) -> str:
+    decision = expected.decision
+    at = f" at {expected.where}" if expected.where else ""
+    if expected.verdict != row.verdict:
+        return f"expected {row.verdict}, but the policy says {expected.verdict}{at}, by {words.ranked(decision)}"
+    if row.rule and row.rule not in (decision.security_group_rule_id, decision.reason):
+        return f"expected {row.verdict} by {row.rule}, but {words.ranked(decision)} decides{at}"
+    return ""
