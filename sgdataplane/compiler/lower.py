@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from sgdataplane.compiler.cuts import MANY_PROTOCOLS
 from sgdataplane.compiler.diagram import ASKED, BY_PROTOCOL, Branch, Dim, Leaf, Node, Steps
 from sgdataplane.compiler.memo import ChainMemo, NamedChain
-from sgdataplane.compiler.skeleton import content_chain
+from sgdataplane.compiler.skeleton import SaidRule, content_chain
 from sgdataplane.compiler.verdicts import logged
 from sgdataplane.contract import names
 from sgdataplane.contract.counters import counter_name
@@ -40,16 +40,38 @@ from sgdataplane.nft.ir import (
     joined,
     rule,
 )
+from sgdataplane.nft.text import rule_text
 
 Targets = Sequence[tuple[Interval, str]]  # chains by what a packet has; the intervals are sorted and cover all values
 
 
+Asked = tuple[tuple[Field, Interval], ...]  # conditions of a step
+
+
+@dataclass
+class AllSides:
+    """What all sides have made in this compile: chains by what they were made from, and rules of steps. Sides have most
+    steps in common."""
+
+    chains: dict[Hashable, NamedChain] = field(default_factory=dict)
+    _steps: dict[tuple[Asked, str], SaidRule] = field(default_factory=dict)
+
+    def step(self, asked: Asked, target: str) -> SaidRule:
+        """The rule that leads packets to the target for which all of this holds, always the same object."""
+        key = (asked, target)
+        found = self._steps.get(key)
+        if found is None:
+            made = rule(*(Match(name, (Range(*interval),)) for name, interval in asked), goto(target))
+            found = self._steps[key] = made, rule_text(made)
+        return found
+
+
 @dataclass
 class Lowering:
-    """Collects the chains and counters of one side of a profile. `shared`: what all sides have made in this compile."""
+    """Collects the chains and counters of one side of a profile."""
 
     memo: ChainMemo
-    shared: dict[Hashable, NamedChain]
+    shared: AllSides
     chains: dict[str, Chain] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
     _inlined: set[str] = field(default_factory=set)
@@ -64,9 +86,15 @@ class Lowering:
         compile may have made it."""
         return self._known(key, lambda: NamedChain(content_chain(prefix, rules())))
 
+    def steps(self, asked: Iterable[tuple[Asked, str]]) -> str:
+        """Keep the chain that asks for conditions one after the other, and return its name."""
+        said = [self.shared.step(conditions, target) for conditions, target in asked]
+        texts = tuple([text for _, text in said])
+        return self._known(texts, lambda: NamedChain(content_chain("steps", tuple([made for made, _ in said]), texts)))
+
     def _known(self, key: Hashable, make: Callable[[], NamedChain]) -> str:
-        named = self.memo.get(key, lambda: self.shared[key] if key in self.shared else make())
-        self.shared[key] = named
+        named = self.memo.get(key, lambda: self.shared.chains.get(key) or make())
+        self.shared.chains[key] = named
         self.keep(named.chain)
         if named.counter is not None:
             self.counters[named.counter.name] = named.counter
@@ -120,7 +148,7 @@ def _leaf(decision: Decision, before: Sequence[Rule], after: Sequence[Statement]
         end = [rule(Count(counter.name), logged(counter.name)), rule(goto(refuse_name(decision.direction)))]
     prefix = names.identifier(LEAF, decision.direction.value, decision.security_group_rule_id or decision.cause)
     said = describe(decision)
-    return NamedChain(content_chain(prefix, (*before, *end), names.comment(said), said), counter)
+    return NamedChain(content_chain(prefix, (*before, *end), comment=names.comment(said), origin=said), counter)
 
 
 @dataclass
@@ -141,11 +169,10 @@ class DiagramChains:
         return self._names[node]
 
     def _steps(self, node: Steps) -> str:
-        asked = [
+        return self.lowering.steps(
             (tuple([(self.fields[dim], interval) for dim, interval in step.conditions]), self.leaf(step.decision))
             for step in node.steps
-        ]
-        return self.lowering.content((Steps, *asked), "steps", lambda: _first_of(asked))
+        )
 
     def _branch(self, node: Branch) -> str:
         targets = [(interval, self.chain(child)) for interval, child in node.segments]
@@ -158,13 +185,6 @@ class DiagramChains:
 def prefix_of(dim: Dim) -> str:
     """How the names of chains begin that ask about a dimension."""
     return ASKED[dim].name.replace("_", "-")
-
-
-def _first_of(asked: Iterable[tuple[Iterable[tuple[Field, Interval]], str]]) -> tuple[Rule, ...]:
-    return tuple(
-        rule(*(Match(name, (Range(*interval),)) for name, interval in conditions), goto(target))
-        for conditions, target in asked
-    )
 
 
 def _by_rules(asked: Field, targets: Targets) -> tuple[Rule, ...]:

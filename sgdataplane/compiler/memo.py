@@ -30,9 +30,10 @@ class Recent(Generic[K, V]):
 
     def get(self, key: K, make: Callable[[], V]) -> V:
         """The value; if it isn't there, it is made."""
-        if key not in self._values:
-            self._values[key] = self._older[key] if key in self._older else make()
-        return self._values[key]
+        found = self._values.get(key)
+        if found is None:
+            found = self._values[key] = self._older.get(key) or make()
+        return found
 
     def next(self) -> Recent[K, V]:
         """For the next compile."""

@@ -6,19 +6,20 @@ policy. Must not know hooks' chains, epochs, or interfaces.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from sgdataplane.compiler.diagram import Intervals
 from sgdataplane.compiler.kins import Kins, ranks_map
-from sgdataplane.compiler.lower import Lowering
-from sgdataplane.compiler.memo import ChainMemo, CompiledSide, Memo, NamedChain
+from sgdataplane.compiler.lower import Lowering, AllSides
+from sgdataplane.compiler.memo import ChainMemo, CompiledSide, Memo
 from sgdataplane.compiler.ranks import Strength, inner_level, ranks_of
 from sgdataplane.compiler.sides import Side, far_addresses, winners_of
 from sgdataplane.contract import names
 from sgdataplane.contract.sites import Site
 from sgdataplane.errors import InternalError
-from sgdataplane.model.state import GroupRef
+from sgdataplane.model.state import GroupRef, Remote
 from sgdataplane.net.values import Direction, Family
 from sgdataplane.nft.ir import Chain, Counter, Map
 from sgdataplane.policy.resolve import HostPolicy, Permission, Profile
@@ -35,7 +36,8 @@ class Profiles:
     maps: dict[str, Map] = field(default_factory=dict)
     counters: dict[str, Counter] = field(default_factory=dict)
 
-    _shared: dict[Hashable, NamedChain] = field(default_factory=dict)
+    _shared: AllSides = field(default_factory=AllSides)
+    _addresses: dict[Remote, Mapping[Family, Intervals]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         on_groups = {side: [p for p in self._permissions(side) if isinstance(p.remote, GroupRef)] for side in Direction}
@@ -54,6 +56,11 @@ class Profiles:
         for profile in self.policy.profiles:
             yield from profile.permissions(side)
 
+    def _far(self, remote: Remote) -> Mapping[Family, Intervals]:
+        if remote not in self._addresses:
+            self._addresses[remote] = far_addresses(remote, self.policy.remotes, self.policy.members)
+        return self._addresses[remote]
+
     def profile(self, profile: Profile) -> dict[Direction, str]:
         """The root chain of each side, which judges sessions of every ENI with this profile."""
         return {direction: self._side(profile, direction) for direction in Direction}
@@ -61,7 +68,7 @@ class Profiles:
     def _side(self, profile: Profile, direction: Direction) -> str:
         key = (profile.security_group_ids, profile.nic_type, direction, self.site.placement)
         permissions = profile.permissions(direction)
-        far = far_addresses(permissions, self.policy.remotes, self.policy.members)
+        far = {remote: self._far(remote) for p in permissions if (remote := p.remote) is not None}
         strength = Strength.of(permissions, self._ranks[direction], self._inner[direction])
         basis = (permissions, far, strength)
         found = self.memo.before.get(key)

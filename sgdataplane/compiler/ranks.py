@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from sgdataplane.contract import names
 from sgdataplane.model.decision import INNER_ACCEPT, RULE, Decision
@@ -56,11 +57,17 @@ class Strength:
             return ()
         own = level(decision, self.inner)
         if decision not in self.ranks:
-            return (Range(1, (own + 1) * SLOTS - 1),)
-        stronger = [Range(1, own * SLOTS - 1)] if own else []
+            return _above(own + 1)
+        stronger = _above(own) if own else ()
         before = list(self.ranks).index(decision)
         peers = (rank for rank in list(self.ranks.values())[:before] if rank >> SLOT_BITS == own)
         return (*stronger, *map(Range.of, sorted(peers)))
+
+
+@cache
+def _above(of_level: int) -> tuple[Range, ...]:
+    """The ranks of stronger levels."""
+    return (Range(1, of_level * SLOTS - 1),)
 
 
 def inner_level(profiles: Iterable[Sequence[Permission]]) -> int:

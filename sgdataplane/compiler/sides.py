@@ -18,9 +18,9 @@ accepted have the priority 0 again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from typing import Protocol
 
@@ -65,16 +65,18 @@ Addresses = Mapping[Remote, Mapping[Family, Intervals]]
 
 
 def far_addresses(
-    permissions: Iterable[Permission], remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]], members: Members
-) -> Addresses:
-    """The address ranges of each remote. Those of a group are the prefixes that are delegated to its members."""
-    found: dict[Remote, Mapping[Family, Intervals]] = {}
-    for remote in dict.fromkeys(p.remote for p in permissions if p.remote is not None):
-        if isinstance(remote, GroupRef):
-            found[remote] = {f: united(members.delegated(remote.security_group_id, f)) for f in Family}
-        else:
-            found[remote] = {f: united(remotes[remote][f].ranges) for f in Family}
-    return found
+    remote: Remote, remotes: Mapping[Remote, Mapping[Family, RemoteAddresses]], members: Members
+) -> Mapping[Family, Intervals]:
+    """The address ranges of a remote. Those of a group are the prefixes that are delegated to its members."""
+    if isinstance(remote, GroupRef):
+        return {f: united(members.delegated(remote.security_group_id, f)) for f in Family}
+    return {f: united(remotes[remote][f].ranges) for f in Family}
+
+
+@lru_cache(maxsize=1 << 10)
+def _gives_way(beaten_by: tuple[Range, ...]) -> Rule:
+    """Packets with these ranks return."""
+    return rule(Match(Field.PACKET_PRIORITY, beaten_by), RETURN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ class Side:
     def _made_leaf(self, decision: Decision) -> str:
         """The leaf of a decision by address: one on a group may be stronger."""
         beaten_by = self.strength.beaten_by(decision)
-        before = [rule(Match(Field.PACKET_PRIORITY, beaten_by), RETURN)] if beaten_by else []
+        before = [_gives_way(beaten_by)] if beaten_by else []
         return self.lowering.leaf(decision, before, [NO_PRIORITY] if self.strength.ranks else [])
 
     # groups

@@ -143,8 +143,13 @@ def drop(hook: Direction, cause: str, *conditions: Statement) -> Rule:
     return rule(*conditions, goto(drop_name(hook, cause)))
 
 
-def content_chain(prefix: str, rules: tuple[Rule, ...], comment: str = "", origin: str = "") -> Chain:
-    """A chain named by the prefix and a hash of its rules and comment."""
-    texts = tuple(map(rule_text, rules))
+SaidRule = tuple[Rule, str]  # a rule and its text
+
+
+def content_chain(
+    prefix: str, rules: tuple[Rule, ...], texts: tuple[str, ...] = (), comment: str = "", origin: str = ""
+) -> Chain:
+    """A chain named by the prefix and a hash of its rules and comment. `texts`: of the rules, if they exist already."""
+    texts = texts or tuple(map(rule_text, rules))
     text = "\n".join([*texts, *([comment] if comment else [])])
     return Chain(f"{prefix}-{names.digest(text)}", rules, comment=comment, origin=origin).with_texts(texts)
