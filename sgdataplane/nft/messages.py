@@ -155,14 +155,15 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """All rules of a chain, as they are added to a table."""
+    """All rules of a chain, as they are added to a table. Chains of all namespaces have a few names, so the name alone
+    is no hash."""
 
     table: str
     family: str
     chain: Chain
 
     def __hash__(self) -> int:
-        return hash((self.table, self.family, self.chain.name))
+        return hash((self.family, self.chain.name, self.chain.rules))
 
 
 @lru_cache(maxsize=1 << 14)
