@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from sgdataplane.errors import HostError, UnsupportedError
 from sgdataplane.host import sysctl
@@ -124,16 +126,26 @@ def _address(family: int, packed: bytes) -> Address:
 
 
 MAX_PASSES = 3
+IN_USE = re.compile(r"^TCP6?: inuse [1-9]|^TCP: .* tw [1-9]", re.MULTILINE)  # tw has those in FIN_WAIT2, too
+COUNTS = (Path("/proc/thread-self/net/sockstat"), Path("/proc/thread-self/net/sockstat6"))  # if there is IPv6
+
+
+def has_tcp() -> bool:
+    """Whether the calling thread's namespace has any TCP socket that is connected, closing or listening."""
+    texts = (path.read_text("ascii") for path in COUNTS if path.exists())
+    return any(IN_USE.search(text) for text in texts)
 
 
 def seed_sessions(own: Collection[Prefix]) -> int:
     """Have conntrack track the running TCP sessions of these addresses, each as if it had seen it open. Return how many
-    it did not know.
+    it did not know. A namespace without TCP isn't asked for a list: for that the kernel walks the sockets of all.
 
     It looks again for sessions that began meanwhile. Errors as in list_tcp_sessions and track_established.
     """
     seconds = sysctl.read_number(f"{FOLDER}/nf_conntrack_tcp_timeout_established")
     made, known = 0, set[SessionTuple]()
+    if not has_tcp():
+        return made
     for _ in range(MAX_PASSES):
         new = [session for session in list_tcp_sessions(own) if session not in known]
         if not new:

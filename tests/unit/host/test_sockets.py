@@ -9,7 +9,16 @@ import pytest
 
 from sgdataplane.host.conntrack import SessionTuple
 from sgdataplane.host.netlink import attribute
-from sgdataplane.host.sockets import INET_DIAG_SKV6ONLY, LISTEN, RUNNING, SOCKET, TcpSocket, find_sessions, parse_socket
+from sgdataplane.host.sockets import (
+    IN_USE,
+    INET_DIAG_SKV6ONLY,
+    LISTEN,
+    RUNNING,
+    SOCKET,
+    TcpSocket,
+    find_sessions,
+    parse_socket,
+)
 from sgdataplane.net.values import TCP, Address, PortRange, Prefix
 from tests.support.conntrack import tuple_of
 
@@ -109,3 +118,17 @@ def test_a_message_about_a_session(family: int, local: str, remote: str) -> None
 def test_a_message_about_a_listener(attributes: bytes, is_v6only: bool) -> None:
     read = parse_socket(message(socket.AF_INET6, LISTEN, "::/22", "::/0", attributes))
     assert (read.state, read.local, read.is_v6only) == (LISTEN, (Address(128, 0), 22), is_v6only)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_in_use"),
+    [
+        pytest.param("TCP: inuse 0 orphan 3 tw 0 alloc 435 mem 116\n", False, id="the-machine's-are-others'"),
+        pytest.param("UDP: inuse 4 mem 360\n", False, id="other-protocols"),
+        pytest.param("sockets: used 9\nTCP: inuse 12 orphan 0 tw 0 alloc 435 mem 116\n", True, id="ipv4"),
+        pytest.param("TCP6: inuse 1\n", True, id="ipv6"),
+        pytest.param("TCP: inuse 0 orphan 0 tw 2 alloc 435 mem 116\n", True, id="closed-by-one-end"),
+    ],
+)
+def test_a_namespace_without_tcp_is_known_by_its_counts(text: str, is_in_use: bool) -> None:
+    assert bool(IN_USE.search(text)) == is_in_use
