@@ -88,7 +88,8 @@ def check_options(arguments: argparse.Namespace) -> None:
         if arguments.state is not None:
             parser.error(f"--live {arguments.live}: that lab has a state already; leave --state out")
         for name in chosen(arguments):
-            parser.error(f"--live {arguments.live}: that lab has its own policy options; leave --{name.replace('_', '-')} out")
+            option = f"--{name.replace('_', '-')}"
+            parser.error(f"--live {arguments.live}: that lab has its own policy options; leave {option} out")
     elif arguments.state is None:
         parser.error("--state is needed, unless --live names a running lab")
     if arguments.live is not None:

@@ -12,7 +12,7 @@ from functools import partial
 
 from sgdataplane.compiler.diagram import Intervals
 from sgdataplane.compiler.kins import Kins, ranks_map
-from sgdataplane.compiler.lower import Lowering, AllSides
+from sgdataplane.compiler.lower import AllSides, Lowering
 from sgdataplane.compiler.memo import ChainMemo, CompiledSide, Memo
 from sgdataplane.compiler.ranks import Strength, inner_level, ranks_of
 from sgdataplane.compiler.sides import Side, far_addresses, winners_of
