@@ -141,9 +141,9 @@ class Parser(argparse.ArgumentParser):
         self.color = False  # from Python 3.14 on; these wouldn't be our colours (output.py)
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors")
 
-    def add_json(self, where: str) -> None:
-        """`--json`; `where` its keys are described."""
-        self.add_argument("--json", action="store_true", help=f"print JSON ({where})")
+    def add_json(self, where: str, group: argparse._ActionsContainer | None = None) -> None:
+        """`--json`; `where` its keys are described; `group`: that it belongs to."""
+        (group or self).add_argument("--json", action="store_true", help=f"print JSON ({where})")
 
     def add_state(
         self,

@@ -7,14 +7,16 @@ itself.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from sgdataplane.analyse.diff import EniDiff, Exposure, StateDiff, VerdictChange
 from sgdataplane.cli.arguments import Verbs, choices_of, load_state, refuse_twice, say_choices
 from sgdataplane.cli.output import Exit, Progress, paint, render_table, say, say_aside, say_block
 from sgdataplane.errors import Problem, StateFileError
 from sgdataplane.model import words
-from sgdataplane.model.choices import JUDGING, Choices
+from sgdataplane.model.choices import JUDGING, ON_HOSTS, Choices
 from sgdataplane.model.state import CloudState
 from sgdataplane.model.words import counted
 from sgdataplane.net.ranges import Interval
@@ -32,9 +34,12 @@ from sgdataplane.policy.dimensions import (
 )
 from sgdataplane.statefile import load_plan
 from sgdataplane.statefile.memory import Memory
-from sgdataplane.visible import json_text
+from sgdataplane.visible import json_text, visible
 
 NAMED = 3  # ENIs with the same change, before the others are only counted
+HEADERS = ("PROTOCOL", "PORTS", "REMOTE", "BEFORE", "AFTER")
+COLOURS = {"opens": "green", "closes": "red"}
+MOST_MARKDOWN = 60_000  # characters; GitHub takes comments of 65,536
 
 
 def register(verbs: Verbs) -> None:
@@ -47,7 +52,9 @@ def register(verbs: Verbs) -> None:
     parser = verbs.add("diff", run, more, example="sgdp diff before.yaml after.yaml --fail-on-open")
     parser.add_state("old", metavar="OLD")
     parser.add_state("new", "the state to compare with; it may have another format", metavar="NEW", nargs="?")
-    parser.add_json("sgdataplane/schemas/diff.schema.json")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print Markdown, for a comment on a pull request")
+    parser.add_json("sgdataplane/schemas/diff.schema.json", form)
     help_text = "exit code 1 if NEW opens a port to the internet: most public addresses can reach it, and can't in OLD"
     parser.add_argument("--fail-on-open", action="store_true", help=help_text)
     parser.add_choices(JUDGING)
@@ -63,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         found = [one for one in compared(diff, concerned, progress) if one.changes]
     if arguments.json:
         print_document(diff, found, choices)
+    elif arguments.markdown:
+        say_block(as_markdown(diff, found, tuple(choices.unlike(ON_HOSTS))))
     else:
         say_choices(choices)
         print_text(diff, found)
@@ -133,8 +142,17 @@ def exactly(domain: Domain, interval: Interval | None, family: Family) -> str | 
     return None if interval is None else domain.exact(interval, family)
 
 
-def print_text(diff: StateDiff, found: Sequence[EniDiff]) -> None:
-    """Prints the changes by ENI and direction; ENIs with the same changes share a table."""
+@dataclass(frozen=True, slots=True)
+class Section:
+    """ENIs with the same changes in one direction. `where`: "only in NEW" or "only in OLD", else empty."""
+
+    direction: Direction
+    enis: tuple[str, ...]
+    where: str
+    rows: tuple[tuple[str, ...], ...]
+
+
+def sections(diff: StateDiff, found: Sequence[EniDiff]) -> list[Section]:
     presence = dict.fromkeys(diff.added, "only in NEW") | dict.fromkeys(diff.removed, "only in OLD")
     groups: dict[tuple[str, Direction, tuple[tuple[str, ...], ...]], list[str]] = {}
     for one in found:
@@ -142,28 +160,40 @@ def print_text(diff: StateDiff, found: Sequence[EniDiff]) -> None:
             rows = tuple(row_of(change) for change in one.changes if change.direction is direction)
             if rows:
                 groups.setdefault((presence.get(one.eni_id, ""), direction, rows), []).append(one.eni_id)
-    for (where, direction, rows), enis in groups.items():
-        say(paint(f"{direction.value} of {words.first_of(enis, NAMED)}", "bold") + (f" ({where})" if where else ""))
-        say_block(indented(render_table(("VERDICT", "PROTOCOL", "PORTS", "REMOTE", "BEFORE", "AFTER"), rows)))
+    return [Section(direction, tuple(enis), where, rows) for (where, direction, rows), enis in groups.items()]
+
+
+def print_text(diff: StateDiff, found: Sequence[EniDiff]) -> None:
+    """Prints the changes by ENI and direction; ENIs with the same changes share a table."""
+    for each in sections(diff, found):
+        title = f"{each.direction.value} of {words.first_of(each.enis, NAMED)}"
+        say(paint(title, "bold") + (f" ({each.where})" if each.where else ""))
+        rows = [(paint(first, COLOURS[first]), *rest) for first, *rest in each.rows]
+        say_block(indented(render_table(("VERDICT", *HEADERS), rows)))
     if not found:
         say("no traffic changes its verdict")
-    print_summary(diff, found)
-
-
-def print_summary(diff: StateDiff, found: Sequence[EniDiff]) -> None:
-    exposed: dict[str, list[str]] = {}
-    for exposure in (exposure for one in found for exposure in one.exposures):
-        exposed.setdefault(exposed_text(exposure), []).append(exposure.eni_id)
-    for what, enis in exposed.items():
-        say(f"{paint('opens to the internet:', 'red')} {what}, at {words.first_of(enis, NAMED)}")
+    for text, enis in exposed(found).items():
+        say(f"{paint('opens to the internet:', 'red')} {text}, at {words.first_of(enis, NAMED)}")
     for where, enis in (("only in NEW:", diff.added), ("only in OLD:", diff.removed)):
         if enis:
             say(f"{where} {words.first_of(enis, NAMED)}")
+    if found:
+        say(summary(found))
+
+
+def exposed(found: Iterable[EniDiff]) -> dict[str, list[str]]:
+    """What opens to the internet, with the ENIs at which it does."""
+    texts: dict[str, list[str]] = {}
+    for exposure in (exposure for one in found for exposure in one.exposures):
+        texts.setdefault(exposed_text(exposure), []).append(exposure.eni_id)
+    return texts
+
+
+def summary(found: Sequence[EniDiff]) -> str:
     changes = [change for one in found for change in one.changes]
-    if changes:
-        opening = sum(change.is_opening for change in changes)
-        rows = f"{counted(len(changes), 'row')} at {counted(len(found), 'ENI')}"
-        say(f"{rows}: {opening:,} open, {len(changes) - opening:,} close")
+    opening = sum(change.is_opening for change in changes)
+    rows = f"{counted(len(changes), 'row')} at {counted(len(found), 'ENI')}"
+    return f"{rows}: {opening:,} open, {len(changes) - opening:,} close"
 
 
 def exposed_text(exposure: Exposure) -> str:
@@ -178,7 +208,7 @@ def indented(table: str) -> str:
 
 def row_of(change: VerdictChange) -> tuple[str, ...]:
     return (
-        paint("opens", "green") if change.is_opening else paint("closes", "red"),
+        "opens" if change.is_opening else "closes",
         cell(change, PROTOCOL),
         cell(change, PORT, *FURTHER),
         cell(change, REMOTE, LOCAL),
@@ -196,3 +226,55 @@ def cell(change: VerdictChange, first: Dimension, *others: Dimension) -> str:
 def text_of(change: VerdictChange, dimension: Dimension) -> str:
     interval = change.of(dimension)
     return "any" if interval is None else dimension.domain.short(interval, change.family)
+
+
+# for a comment on a pull request
+
+
+def as_markdown(diff: StateDiff, found: Sequence[EniDiff], unusual: Sequence[str]) -> str:
+    """The same as Markdown: what opens to the internet first, then a table for each group of ENIs. `unusual`: policy
+    options that aren't the usual ones, in words."""
+    if not found and not diff.added and not diff.removed:
+        return "### No traffic changes its verdict"
+    blocks = ["### Traffic changes its verdict", summary(found)]
+    if unusual:
+        blocks.append(f"Options: {escaped(', '.join(unusual))}")
+    for text, enis in exposed(found).items():
+        blocks.append(f"> [!CAUTION]\n> Opens to the internet: **{escaped(text)}**, at {names_in_code(enis)}")
+    for where, enis in (("Only in the new state:", diff.added), ("Only in the old state:", diff.removed)):
+        if enis:
+            blocks.append(f"{where} {names_in_code(enis)}")
+    length, left = sum(map(len, blocks)), 0
+    for each in sections(diff, found):
+        block = section_as_markdown(each)
+        length += len(block)
+        if length <= MOST_MARKDOWN:
+            blocks.append(block)
+        else:
+            left += len(each.rows)
+    if left:
+        blocks.append(f"{counted(left, 'more row')} would make this too long; `sgdp diff` prints them.")
+    return "\n\n".join(blocks)
+
+
+def section_as_markdown(section: Section) -> str:
+    where = f" ({section.where})" if section.where else ""
+    header = ("VERDICT", *HEADERS)
+    lines = [
+        f"**{section.direction.value}** of {names_in_code(section.enis)}{where}\n",
+        f"| {' | '.join(title.lower() for title in header)} |",
+        f"|{'---|' * len(header)}",
+        *(f"| {' | '.join(map(escaped, row))} |" for row in section.rows),
+    ]
+    return "\n".join(lines)
+
+
+def names_in_code(enis: Sequence[str]) -> str:
+    """ENIs' ids, which are letters, digits, dots, dashes and underscores."""
+    named = ", ".join(f"`{eni}`" for eni in enis[:NAMED])
+    return named if len(enis) <= NAMED else f"{named} and {len(enis) - NAMED:,} more"
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", visible(text))

@@ -146,3 +146,45 @@ def test_a_terraform_plan_alone_is_compared_with_the_state_before_it(
     path.write_text(OLD, encoding="utf-8")
     assert run(path) == 5
     assert "InvalidSource.NotAPlan: this is no Terraform plan" in capsys.readouterr().err
+
+
+def test_markdown_has_what_opens_to_the_internet_first(
+    paths: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path, text in zip(paths, (OLD, OPEN), strict=True):
+        path.write_text(text.replace("sgr-ssh", "sgr_ssh_"), encoding="utf-8")
+    assert run(*paths, "--markdown", "--fail-on-open", "--strict-syn") == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "### Traffic changes its verdict",
+        "",
+        "6 rows at 2 ENIs: 6 open, 0 close",
+        "",
+        r"Options: strict\_syn = on",
+        "",
+        "> [!CAUTION]",
+        "> Opens to the internet: **tcp 22 over ipv4**, at `eni-a`, `eni-b`",
+        "",
+        "**ingress** of `eni-a`, `eni-b`",
+        "",
+        "| verdict | protocol | ports | remote | before | after |",
+        "|---|---|---|---|---|---|",
+        *(
+            rf"| opens | tcp | 22 | {remote} | default | sgr\_ssh\_ of sg-a (priority 1) |"
+            for remote in ("0.0.0.0-10.0.0.0", "10.0.0.3-10.8.255.255", "10.10.0.0-255.255.255.255")
+        ),
+    ]
+
+
+def test_markdown_says_when_nothing_changes(paths: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    paths[1].write_text(OLD, encoding="utf-8")
+    assert run(*paths, "--markdown") == 0
+    assert capsys.readouterr().out == "### No traffic changes its verdict\n"
+
+
+def test_markdown_is_never_longer_than_a_comment(
+    paths: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sgdataplane.cli.diff.MOST_MARKDOWN", 100)
+    paths[1].write_text(NARROWER, encoding="utf-8")
+    assert run(*paths, "--markdown") == 0
+    assert "1 more row would make this too long; `sgdp diff` prints them." in capsys.readouterr().out
