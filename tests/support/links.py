@@ -17,6 +17,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.host.netlink import HEADER, attribute, nested
 from sgdataplane.host.rtnetlink import LINK_NAME
+from tests.support.flood import wait_until
 from tests.support.isolation import BY_ITSELF
 
 KIND = b"ifb"  # what most kernels have, and is down and without addresses at first
@@ -27,6 +28,13 @@ def veths_in(place: str) -> dict[str, bool]:
     """Each with whether it is up."""
     with Links(place) as links:
         return {link.ifname: link.is_up for link in links.links() if link.kind == "veth"}
+
+
+def wait_carried(place: str, *ifnames: str) -> None:
+    """Until these carry packets: that is some time after both ends are up, on a busy machine. What is sent before is
+    lost."""
+    with Links(place) as links:
+        wait_until(lambda: not {link.ifname for link in links.links() if link.operstate != "UP"} & {*ifnames})
 
 
 def imitate_fallback(set_: Callable[[object, str, object], None] = setattr) -> None:

@@ -21,10 +21,11 @@ from sgdataplane.model.options import Placement
 from sgdataplane.model.state import CloudState
 from sgdataplane.net.values import Address, Prefix
 from tests.support.builders import mac_of
+from tests.support.links import wait_carried
 
 HERE = {"peer": ("10.0.0.1", "2001:db8::1"), "instance": ("10.0.0.2", "2001:db8::2")}
 LINKS = {"peer": "out", "instance": "eni-a"}  # a router's, where there is one
-ARRIVAL = patient(5.0)
+ARRIVAL = patient(20.0)
 Pair = Mapping[str, str]  # role -> namespace
 
 
@@ -76,6 +77,8 @@ def wire_up(router: str, ifname: str, node: str, addresses: Iterable[str]) -> No
         for address in found:
             near.add_route(Route(ifname, Prefix.of(address)))
             far.add_route(Route("eth0", EVERYWHERE[address.family], GATEWAYS[address.family]))
+    wait_carried(router, ifname)
+    wait_carried(node, "eth0")
 
 
 def join(names: Pair) -> None:
@@ -97,6 +100,8 @@ def switch_on(names: Pair) -> None:
             for text in addresses:
                 links.add_address(InterfaceAddress("eth0", Address.parse(text), 64 if ":" in text else 24))
             links.set_up("eth0")
+    for role in HERE:
+        wait_carried(names[role], "eth0")
     introduce(names)
 
 
@@ -133,6 +138,8 @@ class Session:
     it isn't the one that it has here."""
 
     def __init__(self, pair: Pair, port: int, client: str = "") -> None:
+        for role in HERE:
+            wait_carried(pair[role], "eth0")
         self._server, self._client = bound(pair, "instance", port), bound(pair, "peer", 0, address=client)
         self._client.connect(self._server.getsockname())
         self._number = 0

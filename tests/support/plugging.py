@@ -15,6 +15,7 @@ from sgdataplane.host.links import InterfaceAddress, Links, Route
 from sgdataplane.model.state import CloudState, Eni
 from sgdataplane.net.values import Address, Prefix
 from tests.support.builders import make_eni, make_group, make_rule, make_state
+from tests.support.links import wait_carried
 
 ALLOWED, DENIED = PORTS = (5001, 5002)  # by every policy here
 SOURCE = Address.parse("10.7.0.1")
@@ -117,6 +118,8 @@ class Peer:
             far.set_up(f"far{number}")
             near.add_route(Route(plugged.ifname, Prefix.of(SOURCE)))
             far.add_route(Route(f"far{number}", Prefix.of(eni.addresses[0])))
+        wait_carried(plugged.name, plugged.ifname)
+        wait_carried(self.name, f"far{number}")
         with netns.inside(plugged.name):
             for ifname in ("all", plugged.ifname):  # the way back may be by another of its interfaces
                 sysctl.write(f"ipv4/conf/{ifname}/rp_filter", "0")

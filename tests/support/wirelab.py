@@ -23,6 +23,7 @@ from sgdataplane.host import netns
 from sgdataplane.host.links import Links
 from sgdataplane.net.packet import Packet
 from sgdataplane.net.values import ICMP, ICMPV6, TCP, UDP, Direction, Family
+from tests.support.links import wait_carried
 
 # What the kernel routes to itself (our own address, 0.0.0.0) goes by lo and is none of an ENI's.
 OBSERVER = """
@@ -98,6 +99,8 @@ class WireLab:
                 for door, ifname in ((outside, f"n{index}"), (inside, f"eth{index}")):
                     door.set_up(ifname)
             inside.set_up("lo")
+        wait_carried(self.instance, *(f"eth{index}" for index in range(len(self._macs))))
+        wait_carried(self.neighbour, *(f"n{index}" for index in range(len(self._macs))))
         self._route()
         load(self.instance, observer())
         self._open()
