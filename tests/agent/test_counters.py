@@ -40,11 +40,10 @@ class Scene:
 
     def write(self, *ports: int) -> None:
         """Open these ports from now on; returns when that is in force."""
-        before = self.agent.cycles
         of = attachbench if self.placement == "instance" else attachhost
         self.agent.write(of.state_of(*ports))
-        if before:
-            wait_until(lambda: self.agent.cycles > before)
+        if self.agent.cycles:
+            self.agent.reload()
 
     def visit(self, port: int, times: int) -> None:
         """Open that many sessions with one packet each, all of which arrive."""

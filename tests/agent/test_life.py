@@ -22,7 +22,7 @@ from sgdataplane.host.links import Links
 from tests.support.agentbench import AgentBench
 from tests.support.attachbench import DNS, WEB, Bench, state_of
 from tests.support.builders import mac_of, make_eni, make_group, make_rule, make_state
-from tests.support.flood import Flood, wait_until
+from tests.support.flood import DEADLINE, Flood, wait_until
 from tests.support.nft import nft
 from tests.support.ordeal import ADDRESS, ALLOWED, DENIED, changing_state, flooded, holds
 from tests.support.pair import HERE, Session
@@ -53,7 +53,7 @@ def test_killed_at_random_moments_it_leaks_and_loses_nothing(attached: Bench, ag
         agent.write(changing_state(kills + 1))
         agent.end(signal.SIGKILL)
         agent.start()
-    assert min(flood.allowed.sent, flood.denied.sent) > 1000 * kills
+        wait_until(lambda: min(flood.allowed.sent, flood.denied.sent) > 1000 * kills)
     assert holds(attached, changing_state(kills + 1)), f"seed {seed}: the kernel holds another policy than the last one"
 
 
@@ -74,13 +74,13 @@ def test_a_running_connection_survives_kill_and_restart(attached: Bench, agent: 
         with netns.inside(attached.place):
             listener = stack.enter_context(socket.create_server(("0.0.0.0", 80)))
         with netns.inside(attached.pair["peer"]):
-            client = stack.enter_context(socket.create_connection((HERE["instance"][0], 80), timeout=5))
+            client = stack.enter_context(socket.create_connection((HERE["instance"][0], 80), timeout=DEADLINE))
         server, _ = listener.accept()
         stack.enter_context(server)
         for step in (lambda: agent.end(signal.SIGKILL), agent.start):
             step()
             for sender, receiver in ((server, client), (client, server)):
-                receiver.settimeout(5)
+                receiver.settimeout(DEADLINE)
                 sender.send(b"still there")
                 assert receiver.recv(64) == b"still there"
 
@@ -100,7 +100,7 @@ def test_garbage_and_floods_on_its_socket_harm_nothing(attached: Bench, agent: A
         for number in range(100):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
                 door.connect(str(agent.socket))
-                door.settimeout(10)
+                door.settimeout(DEADLINE)
                 try:
                     door.sendall(noise if number % 2 else b"[" * 4000 + b"\n")
                 except (BrokenPipeError, ConnectionResetError):
@@ -119,7 +119,7 @@ def test_garbage_and_floods_on_its_socket_harm_nothing(attached: Bench, agent: A
 def test_systemd_is_told_when_it_has_enforced_and_that_it_lives(attached: Bench, agent: AgentBench) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(agent.folder / "notify"))
-        systemd.settimeout(20)
+        systemd.settimeout(DEADLINE)
         agent.launch(NOTIFY_SOCKET=systemd.getsockname(), WATCHDOG_USEC="200000")
         told = [systemd.recv(4096).decode()]
         while "READY=1" not in told[-1]:
@@ -149,7 +149,7 @@ def is_fenced(place: str, number: int) -> bool:
         sender.bind((f"eth{number}", 0))
         with suppress(OSError):  # the drop is told
             sender.send(bytes(frame))
-    return unapproved() == before + 1
+    return unapproved() > before
 
 
 def test_interfaces_that_come_and_go_are_enforced(attached: Bench, agent: AgentBench) -> None:
@@ -178,11 +178,10 @@ def test_interfaces_that_come_and_go_are_enforced(attached: Bench, agent: AgentB
 
 
 @pytest.mark.usefixtures("attached")
-@pytest.mark.slow  # it counts cycles exactly, which a busy machine can add one to
 def test_what_happens_in_namespaces_of_others_is_no_cause(agent: AgentBench, make_lab_name: Callable[[], str]) -> None:
     agent.start()
-    wait_until(lambda: agent.status()["cycle"]["causes"] == ["link"])  # the look at what it began to listen to
-    cycles = agent.cycles
+    agent.reload()
+    before = len(agent.causes())
     for _ in range(5):
         other = make_lab_name()
         netns.create(other)
@@ -191,5 +190,5 @@ def test_what_happens_in_namespaces_of_others_is_no_cause(agent: AgentBench, mak
         netns.remove(other)
     agent.write(state_of(DNS))
     wait_until(lambda: agent.epoch() == 2)
-    cycle = agent.status()["cycle"]
-    assert (cycle["number"], cycle["causes"]) == (cycles + 1, ["state"])
+    agent.reload()
+    assert frozenset[str]().union(*agent.causes()[before:]) == {"state", "reload"}

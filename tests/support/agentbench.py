@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,10 +20,9 @@ from sgdataplane.daemon.control import Request, ask
 from sgdataplane.errors import HostError
 from sgdataplane.model.state import CloudState
 from sgdataplane.statefile import dump_native
-from tests.support.flood import wait_until
+from tests.support.flood import DEADLINE, wait_until
 from tests.support.schemas import assert_conforms
 
-ENDS_IN_S = 10
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -75,7 +75,7 @@ class AgentBench:
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(ENDS_IN_S)
+        return self.process.wait(DEADLINE)
 
     def status(self) -> dict[str, Any]:
         found = ask(self.socket, Request.STATUS)["status"]
@@ -107,6 +107,11 @@ class AgentBench:
     def events(self, word: str) -> list[str]:
         """Lines of its log with that word."""
         return [line for line in self.log.read_text("utf-8").splitlines() if line.split()[1:2] == [word]]
+
+    def causes(self) -> list[frozenset[str]]:
+        """Why each cycle ran that has ended so far. A busy machine may make two cycles of what comes at once."""
+        found = (re.search(r"causes=(\S+)", line) for line in self.events("cycle"))
+        return [frozenset(match[1].split(",")) for match in found if match]
 
     def wait_for_event(self, word: str, times: int) -> None:
         wait_until(lambda: len(self.events(word)) >= times)
