@@ -19,6 +19,8 @@ from bench.report import report
 from bench.results import Results, read
 from bench.variants import variants
 
+from tests.support.flood import wait_until
+
 PROMISES = (*COMPILING, *CHANGES, *FULL_HOST, *AGENT)
 # Arguments with which each command is done in seconds.
 SMALL = {
@@ -30,10 +32,12 @@ SMALL = {
 }
 TOLD = """
 import time
+from pathlib import Path
 from bench.costs import begin, tell
 begin("quick", "whole")
 tell(quick=1.5)
 begin("slow")
+Path({mark!r}).touch()
 {rest}
 """
 
@@ -132,12 +136,15 @@ def test_a_command_tells_what_is_promised(name: str) -> None:
 
 
 @pytest.fixture
-def telling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands whose module is a Python text."""
-    real = subprocess.Popen
+def telling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Commands whose module is a Python text. Their time begins when they have told what they tell at first."""
+    real, mark = subprocess.Popen, tmp_path / "told"
 
     def started(words: list[str], **how: object) -> object:
-        return real([sys.executable, "-c", TOLD.format(rest=words[2].removeprefix("bench."))], **how)  # type: ignore[call-overload]
+        text = TOLD.format(rest=words[2].removeprefix("bench."), mark=str(mark))
+        process = real([sys.executable, "-c", text], **how)  # type: ignore[call-overload]
+        wait_until(mark.exists)
+        return process
 
     monkeypatch.setattr(subprocess, "Popen", started)
 
@@ -150,10 +157,10 @@ def run(rest: str, seconds: float) -> Figures:
 
 @pytest.mark.usefixtures("telling")
 def test_what_a_command_told_before_it_was_stopped_counts() -> None:
-    figures = run("time.sleep(60)", 2)
-    assert (figures.samples, figures.why) == ({"c.quick": [1.5]}, {"c": "stopped after 2 s"})
+    figures = run("time.sleep(60)", 0.2)
+    assert (figures.samples, figures.why) == ({"c.quick": [1.5]}, {"c": "stopped after 0 s"})
     assert figures.stopped.keys() == {"c.slow", "c.whole"}
-    assert 0 < figures.stopped["c.slow"] <= figures.stopped["c.whole"] <= 2
+    assert 0.2 < figures.stopped["c.slow"] <= figures.stopped["c.whole"]
 
 
 @pytest.mark.usefixtures("telling")

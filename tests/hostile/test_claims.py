@@ -25,7 +25,7 @@ from sgdataplane.net.values import Address, link_local
 from tests.hostile.scene import PLAIN, policy
 from tests.support.builders import mac_of
 from tests.support.building import enforce
-from tests.support.flood import wait_until
+from tests.support.flood import DEADLINE, wait_until
 from tests.support.labs import run_in
 from tests.support.nft import nft
 
@@ -158,7 +158,7 @@ def test_nobody_takes_the_gateway_over(wire: Wire, name: str) -> None:
     wire.know_the_gateway()
     before = counted(wire, counter)
     wire.send(attack)
-    assert counted(wire, counter) == before + 1
+    assert counted(wire, counter) > before
     for own, claim in OWN_CLAIMS.items():
         wire.send(claim)
         wait_until(lambda: wire.believes(own) == ATTACKER)  # noqa: B023  (called here only)
@@ -171,7 +171,7 @@ def test_nobody_is_kept_from_an_address_by_another_s_probe(wire: Wire) -> None:
     probe = IPv6(src="::", dst=ALL_NODES, hlim=255)
     with netns.inside(wire.victim), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as tap:
         tap.bind(("eth0", 3))
-        tap.settimeout(5)
+        tap.settimeout(DEADLINE)
         for packet in (
             probe / ICMPv6ND_NS(tgt=VICTIM_LINK),
             arp("0.0.0.0", VICTIM4),

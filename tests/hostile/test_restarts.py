@@ -152,11 +152,12 @@ def test_a_container_of_the_same_name_is_bound_again_whatever_its_engine_says(
             assert Bench(pair, 0, tmp_path, str).attach("--container", CONTAINER) == 0
             agent.start()
             assert health(agent) == (True, IN_FORCE)
-            wait_until(lambda: engine.follows == 1)
+            wait_until(lambda: engine.follows > 0)
             engine.answer(0)
         wait_until(lambda: health(agent) == (False, GONE) and not veths_in(peer))
+        followed = engine.follows
         engine.drop()  # it dies, and is followed again
-        wait_until(lambda: engine.follows == 2)
+        wait_until(lambda: engine.follows > followed)
         engine.tell(b"\n", b"web\n", line_of("../web"), b"[" * 5000 + b"\n", b"\xff" * 5000 + b"\n", line_of("other"))
         with living_nowhere() as second:
             pair["instance"] = f"/proc/{second.pid}/ns/net"
@@ -181,7 +182,7 @@ def test_a_name_that_leads_elsewhere_is_followed_though_the_namespace_before_liv
         wait_until(lambda: "inet sgdataplane" in nft(after["instance"], "list tables"))
         with ExitStack() as stack:
             sessions = [[stack.enter_context(Session(each, port)) for port in (WEB, DNS)] for each in (before, after)]
-            assert (health(agent), "lives on" in told(agent)) == ((True, IN_FORCE), True)
+            wait_until(lambda: (health(agent), "lives on" in told(agent)) == ((True, IN_FORCE), True))
             for web, dns in sessions:
                 assert not dns.passes(beside=web)
             agent.write(state_of(WEB, DNS))
@@ -241,7 +242,7 @@ def test_a_container_that_leads_to_what_cannot_be_bound_is_told_until_it_leads_e
         assert Bench(pair, 0, tmp_path, str).attach("--container", CONTAINER) == 0
         agent.start()
         assert health(agent) == (True, IN_FORCE)
-        wait_until(lambda: engine.follows == 1)
+        wait_until(lambda: engine.follows > 0)
         engine.answer(os.getpid())  # as with the network of the host
         engine.tell(line_of(CONTAINER))
         wait_until(lambda: health(agent) == (False, IN_FORCE))

@@ -21,7 +21,7 @@ KERNEL_TEST = "import subprocess, pytest\npytestmark = pytest.mark.kernel\n"
 INNOCENT = "def test_innocent(): pass\n"
 ADDS_A_TABLE = "def test_adds(machine): machine.run('nft', 'add table inet rogue')\n"
 LEAVES_A_NAME = "def test_leaves(lab_name): subprocess.run(['ip', 'netns', 'add', lab_name], check=True)\n"
-LEAVES_A_PROCESS = "def test_leaves(): test_leaves.process = subprocess.Popen(['sleep', '3'])\n"
+LEAVES_A_PROCESS = "def test_leaves(): test_leaves.process = subprocess.Popen(['sleep', '60'])\n"
 SKIPS = "def test_skips(): pytest.skip('no such feature')\n"
 MAY_SKIP = "@pytest.mark.optional\n" + SKIPS
 MODULE_SKIPS = "pytest.skip('no such feature', allow_module_level=True)\n"
@@ -62,11 +62,12 @@ def test_a_change_of_the_machines_rules_fails_the_run(tmp_path: Path, workers: s
     ("case", "line", "workers"),
     [
         pytest.param(LEAVES_A_NAME, "namespace t", "0", id="a namespace"),
-        pytest.param(LEAVES_A_PROCESS, "sleep 3", "1", id="a process of a worker"),
+        pytest.param(LEAVES_A_PROCESS, "sleep 60", "1", id="a process of a worker"),
     ],
 )
 def test_what_a_test_leaves_behind_fails_the_run(tmp_path: Path, case: str, line: str, workers: str) -> None:
     run = run_suite(tmp_path, KERNEL_TEST + case, "-n", workers, "-W", "ignore")
+    isolation.sweep()
     assert run.returncode == 1
     assert "the tests left behind:" in run.stdout
     assert line in run.stdout

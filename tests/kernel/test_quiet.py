@@ -20,7 +20,7 @@ import pytest
 
 from sgdataplane.host import quiet
 from sgdataplane.host.quiet import _Switch
-from tests.support.flood import ROOT
+from tests.support.flood import DEADLINE, ROOT, wait_until
 from tests.support.reader import Reader, Span
 
 pytestmark = pytest.mark.kernel
@@ -28,6 +28,18 @@ FLIPS = 50
 RUNS, LEAST = 80, 8
 LONGEST_PAUSE = 0.006  # seconds; a run takes about 5 ms
 chance, pause = random.Random(1), threading.Event()  # an event that nobody sets
+
+
+def many_spans_of(reader: Reader, ask: Callable[[], object]) -> tuple[int, int]:
+    """As `spans_of`, but LEAST times or more; on a busy machine who asks doesn't always run beside the program."""
+    found = [0, 0]
+
+    def are_many() -> bool:
+        found[:] = map(sum, zip(found, spans_of(reader, ask), strict=True))
+        return found[0] >= LEAST
+
+    wait_until(are_many)
+    return found[0], found[1]
 
 
 def spans_of(reader: Reader, ask: Callable[[], object]) -> tuple[int, int]:
@@ -50,11 +62,9 @@ def spans_of(reader: Reader, ask: Callable[[], object]) -> tuple[int, int]:
 @pytest.mark.skipif(os.cpu_count() == 1, reason="needs two processors: a reader must run beside the thread that asks")
 def test_nobody_is_let_go_while_a_reader_reads() -> None:
     with Reader() as reader:
-        control = spans_of(reader, lambda: None)
-        assert min(control) >= LEAST, "whoever doesn't wait is early"
-        inside, early = spans_of(reader, quiet.wait)
-    assert inside >= LEAST
-    assert early == 0
+        asked, early = many_spans_of(reader, lambda: None)
+        assert early > asked // 2, "whoever doesn't wait is early"
+        assert many_spans_of(reader, quiet.wait)[1] == 0
 
 
 def refuse(*_: object) -> None:
@@ -94,7 +104,7 @@ def test_a_child_has_a_switch_of_its_own() -> None:
     child.start()
     for _ in range(FLIPS):
         quiet.wait()
-    child.join(10)
+    child.join(DEADLINE)
     assert child.exitcode == 0
 
 
@@ -102,7 +112,7 @@ def test_a_child_does_not_wait_for_a_lock_that_its_parent_held() -> None:
     child = multiprocessing.get_context("fork").Process(target=quiet.wait)
     with quiet._SWITCH._lock:
         child.start()
-    child.join(10)
+    child.join(DEADLINE)
     child.kill()
     assert child.exitcode == 0
 

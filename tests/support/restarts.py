@@ -8,7 +8,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Self
@@ -110,10 +109,7 @@ def end(pair: Pair) -> None:
 
 def wait_for(count: int, arrivals: Arrivals, port: int) -> None:
     """Until so many have come to that port: the positive control."""
-    deadline = time.monotonic() + 10
-    while len(arrivals.read()[port]) < count and time.monotonic() < deadline:
-        time.sleep(STEP_S)
-    assert len(arrivals.got[port]) >= count
+    wait_until(lambda: len(arrivals.read()[port]) >= count)
 
 
 @contextmanager
